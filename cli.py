@@ -1,0 +1,5 @@
+"""The door for a checkout: `python cli.py ls` is `kerastl ls`."""
+
+from kerastl.cli import main
+
+main()

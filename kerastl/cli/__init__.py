@@ -1,0 +1,83 @@
+"""The command line: one file per command, loaded only when it is called, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from kerastl import __version__
+from kerastl.errors import KerastlError
+
+INTERRUPTED = 130
+
+
+def _command_of(file: str) -> str:
+    """Return the command's name: the file's, with a trailing underscore of a Python word dropped."""
+    return file.rstrip("_").replace("_", "-")
+
+
+class Rooms(click.Group):
+    """A group whose commands are the files of this folder; each defines `command`."""
+
+    def _files(self) -> dict[str, str]:
+        found = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+        return {_command_of(name): name for name in found if not name.startswith("_")}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in alphabetical order."""
+        return sorted(self._files())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the file of one command."""
+        file = self._files().get(cmd_name)
+        if file is None:
+            return None
+        command = importlib.import_module(f"kerastl.cli.{file}").command
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=Rooms, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kerastl")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def app(debug: bool) -> None:
+    """Transfer learning for image classification: from a folder of pictures to a served model.
+
+    \b
+    Start here:
+      kerastl quickstart
+      kerastl ls
+      kerastl run folder-classifier --set data.reader.path=DIR
+    """
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and leave the process with its exit code.
+
+    Exit codes: 0 good, 1 the request is wrong, 2 usage, 3 the run failed, 130 Ctrl-C.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = app.main(args=words, prog_name="kerastl", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Stopped. Finished epochs are kept.", err=True)
+        sys.exit(INTERRUPTED)
+    except KerastlError as error:
+        if "--debug" in words:
+            raise
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if "--debug" in words:
+            raise
+        click.echo(f"Error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True)
+        sys.exit(3)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,62 @@
+"""The few errors that kerastl raises on purpose. The command line turns each into a letter and an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class KerastlError(Exception):
+    """An error whose text is meant for the person at the keyboard."""
+
+    exit_code = 1
+
+
+class RequestError(KerastlError):
+    """The request is wrong: a bad recipe, bad data, a missing file. Nothing was run."""
+
+    exit_code = 1
+
+
+class RunFailed(KerastlError):
+    """The request was right and the run failed: a proof did not hold, the loss became NaN, the disk is full."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Args:
+        where: `line 7, training.epoch`, or a file; empty when the message says it.
+        message: what is wrong, what is allowed.
+    """
+
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+
+class Problems(RequestError):
+    """Several problems of one request, reported together.
+
+    Args:
+        subject: what has the problems, e.g. `flowers.yaml`.
+        problems: at least one, in the order of the file.
+        footer: what to type next.
+    """
+
+    def __init__(self, subject: str, problems: Sequence[Problem], footer: str = "") -> None:
+        self.subject = subject
+        self.problems = tuple(problems)
+        self.footer = footer
+        super().__init__(subject, self.problems, footer)
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        lines = [f"{self.subject} has {count} problem{'s' if count != 1 else ''}."]
+        lines += [f"  {problem}" for problem in self.problems]
+        return "\n".join(lines + ([self.footer] if self.footer else []))

@@ -1,0 +1,66 @@
+"""Find a plug-in by its file name. There is no list to edit: a file in the right folder is a plug-in.
+
+Plug-in modules import TensorFlow only inside their functions, so looking up names and options is free.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from kerastl.errors import RequestError
+
+FOLDERS = {
+    "reader": "kerastl.data.readers",
+    "operation": "kerastl.augment.ops",
+    "backbone": "kerastl.backbones.families",
+    "format": "kerastl.export.formats",
+}
+
+
+@cache
+def _files(kind: str) -> tuple[str, ...]:
+    package = importlib.import_module(FOLDERS[kind])
+    found = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
+
+
+@cache
+def _places(kind: str) -> dict[str, str]:
+    """Return the file that holds each name; a family of backbones is one file with many names."""
+    if kind != "backbone":
+        return {name: name for name in _files(kind)}
+    return {
+        name: family
+        for family in _files(kind)
+        for name in importlib.import_module(f"{FOLDERS[kind]}.{family}").BACKBONES
+    }
+
+
+def names(kind: str) -> list[str]:
+    """Return every name of a kind: reader, operation, backbone or format."""
+    return sorted(_places(kind))
+
+
+def module(kind: str, name: str) -> ModuleType:
+    """Return the module that holds a plug-in.
+
+    Raises:
+        RequestError: no such name; the text names the nearest right one.
+    """
+    if name not in _places(kind):
+        near = difflib.get_close_matches(name, names(kind), n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise RequestError(
+            f"There is no {kind} '{name}'.{hint} Known: {', '.join(names(kind))}."
+        )
+    return importlib.import_module(f"{FOLDERS[kind]}.{_places(kind)[name]}")
+
+
+def options_of(kind: str, name: str) -> type[Any] | None:
+    """Return the frozen dataclass of a plug-in's options, None when it has none."""
+    return getattr(module(kind, name), "Options", None)

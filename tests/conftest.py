@@ -1,0 +1,55 @@
+"""What every test may use: the optional folder of real weights and real pictures, and small drawn pictures."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the user's own cache out of the tests, in this process and in those it starts."""
+    os.environ["KERASTL_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of real weights and pictures; a test that wants it skips where it is absent."""
+    folder = Path(os.environ.get("KERASTL_TEST_ASSETS", ROOT.parent / "shared" / "assets"))
+    if not folder.is_dir():
+        message = f"no test assets at {folder}; set KERASTL_TEST_ASSETS"
+        if os.environ.get("KERASTL_REQUIRE_ASSETS") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder.resolve()
+
+
+@pytest.fixture
+def keras_home(assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """KERAS_HOME with real ImageNet weights, read-only."""
+    monkeypatch.setenv("KERAS_HOME", str(assets / "keras"))
+    return assets / "keras"
+
+
+def _unzipped(archive: Path, folder: Path) -> Path:
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cxr_folder(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """243 chest X-rays (doi 10.25835/0090041) with labels.csv."""
+    return _unzipped(assets / "data" / "hannover_cxr.zip", tmp_path_factory.mktemp("cxr"))
+
+
+@pytest.fixture(scope="session")
+def photos(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen photographs of known things."""
+    return _unzipped(assets / "data" / "coral_photos.zip", tmp_path_factory.mktemp("photos"))
