@@ -1,0 +1,13 @@
+from .files import append_line as append_line
+from .files import csv_cell as csv_cell
+from .files import read_csv as read_csv
+from .files import sha256_of as sha256_of
+from .files import write_atomic as write_atomic
+from .files import write_csv as write_csv
+from .files import write_json as write_json
+from .folder import Run as Run
+from .folder import check_writable as check_writable
+from .folder import new_run as new_run
+from .folder import unfinished_run as unfinished_run
+from .versions import machine as machine
+from .versions import package_versions as package_versions

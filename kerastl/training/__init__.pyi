@@ -1,0 +1,14 @@
+from .checkpoint import newest_checkpoint as newest_checkpoint
+from .classification import Classification as Classification
+from .freezing import batch_norm_layers as batch_norm_layers
+from .freezing import resolve_trainable as resolve_trainable
+from .freezing import unfreeze as unfreeze
+from .head import HeadReport as HeadReport
+from .head import carry_over_head as carry_over_head
+from .loop import fit as fit
+from .model import build_model as build_model
+from .phase import Phase as Phase
+from .phase import Trainable as Trainable
+from .proof import phase_proof as phase_proof
+from .state import History as History
+from .step import Step as Step

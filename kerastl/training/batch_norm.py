@@ -1,0 +1,87 @@
+"""BatchNorm statistics, estimated exactly over a set of pictures instead of by a moving average.
+
+A moving average with momentum 0.999 has forgotten almost nothing of its start after a short phase, so that
+a net trained from random weights predicts a constant for many epochs. Two passes over the data do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerastl.data import EpochSource
+
+
+def is_statistic(variable: keras.Variable) -> bool:
+    """Tell whether a variable is a running mean or variance of a BatchNorm layer."""
+    return variable.path.rsplit("/", 1)[-1] in ("moving_mean", "moving_variance")
+
+
+def statistics_estimator(model: keras.Model) -> Callable[[EpochSource], None]:
+    """Return a function that sets the running statistics of a model to those of a source's pictures.
+
+    Each layer sees pictures normalised by their own batch, as in training. Means are averaged over batches;
+    the variance of all pictures is the mean of the batches' variances plus the variance of their means.
+    The pictures come in the order, and with the augmentation, of epoch 0.
+
+    Args:
+        model: a flat classifier; a BatchNorm layer with `trainable = False` when the function is first
+            called is left as it is, then and later.
+
+    Reference:
+        Li et al. 2016, arXiv:1603.04779 (the statistics of a domain); Ioffe & Szegedy 2015,
+        arXiv:1502.03167, algorithm 2 (population statistics).
+    """
+    layers = [
+        layer
+        for layer in model.layers
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+    features = keras.Model(model.inputs, model.get_layer("pooled").output)
+
+    @tf.function(reduce_retracing=True)
+    def forward(images: tf.Tensor) -> None:
+        features(images, training=True)
+
+    def estimate(source: EpochSource) -> None:
+        momenta = [layer.momentum for layer in layers]
+        try:
+            for layer in layers:
+                layer.momentum = (
+                    0.0  # the running statistics then are the last batch's, to be read off
+                )
+            gathered = _batch_statistics(layers, forward, source)
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
+        for layer, (means, variances, counts) in zip(layers, gathered, strict=True):
+            share = (counts / counts.sum())[:, None]
+            mean = (share * means).sum(axis=0)
+            variance = (share * (variances + (means - mean) ** 2)).sum(axis=0)
+            layer.moving_mean.assign(mean.astype(np.float32))
+            layer.moving_variance.assign(variance.astype(np.float32))
+
+    return estimate
+
+
+def _batch_statistics(
+    layers: list[Any], forward: Any, source: EpochSource
+) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Return for each layer `[batches, channels]` means and variances and `[batches]` counts, float64."""
+    means: list[list[Any]] = [[] for _ in layers]
+    variances: list[list[Any]] = [[] for _ in layers]
+    counts: list[float] = []
+    for images, _, _ in source.batches(0):
+        forward(images)
+        counts.append(float(images.shape[0]))
+        for index, layer in enumerate(layers):
+            means[index].append(np.asarray(layer.moving_mean, np.float64))
+            variances[index].append(np.asarray(layer.moving_variance, np.float64))
+    return [
+        (np.stack(mean), np.stack(variance), np.asarray(counts))
+        for mean, variance in zip(means, variances, strict=True)
+    ]

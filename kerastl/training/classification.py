@@ -1,0 +1,113 @@
+"""Learning to classify: cross-entropy on one stream of labelled pictures.
+
+This is the one place where the task `single_label` becomes a loss: one class a picture, softmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerastl.data import EpochSource
+from kerastl.training.batch_norm import is_statistic, statistics_estimator
+from kerastl.training.step import Batch
+
+
+def balanced_weights(labels: np.ndarray[Any, Any], num_classes: int) -> np.ndarray[Any, Any]:
+    """Return `[classes]` float32 weights, the inverse of each class's share, with mean 1 over the pictures."""
+    counts = np.bincount(labels[labels >= 0], minlength=num_classes).astype(np.float64)
+    present = counts > 0
+    weights = np.zeros(num_classes)
+    weights[present] = counts.sum() / (present.sum() * counts[present])
+    return weights.astype(np.float32)
+
+
+def cross_entropy(
+    labels: tf.Tensor, logits: tf.Tensor, *, label_smoothing: float = 0.0
+) -> tf.Tensor:
+    """Return the cross-entropy of each picture.
+
+    Args:
+        labels: `[batch]` int32.
+        logits: `[batch, classes]` float32.
+        label_smoothing: 0 to below 1: this share of the target is spread evenly over all classes
+            (Szegedy et al. 2016, arXiv:1512.00567, section 7).
+
+    Returns:
+        `[batch]` float32, in nats.
+    """
+    num_classes = logits.shape[-1]
+    target = (
+        tf.one_hot(labels, num_classes) * (1.0 - label_smoothing) + label_smoothing / num_classes
+    )
+    return tf.nn.softmax_cross_entropy_with_logits(target, tf.cast(logits, tf.float32))
+
+
+class Classification:
+    """The step of an ordinary classifier, on the stream `train`.
+
+    Args:
+        num_classes: classes of the head.
+        label_smoothing: 0 to below 1.
+        class_weights: `[classes]` weights of each picture by its class, None: all 1.
+        follow_statistics: BatchNorm runs in training mode, so its statistics are re-estimated over the
+            training pictures before each evaluation.
+    """
+
+    variables: Sequence[keras.Variable] = ()
+    shown = ("accuracy",)
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | np.ndarray[Any, Any] | None = None,
+        follow_statistics: bool = False,
+    ) -> None:
+        weights = np.ones(num_classes) if class_weights is None else np.asarray(class_weights)
+        self._class_weights = tf.constant(weights, tf.float32)
+        self._label_smoothing = label_smoothing
+        self._follow_statistics = follow_statistics
+        self._estimate: Callable[[EpochSource], None] | None = None
+
+    def losses(
+        self,
+        model: keras.Model,
+        batches: Mapping[str, Batch],
+        progress: tf.Tensor,  # noqa: ARG002 - part of the contract; other steps ramp with it
+    ) -> dict[str, tf.Tensor]:
+        """Return the weighted cross-entropy and the share of right answers of a batch."""
+        images, labels, _ = batches["train"]
+        logits = model(images, training=True)
+        weights = tf.gather(self._class_weights, labels)
+        entropy = cross_entropy(labels, logits, label_smoothing=self._label_smoothing)
+        count = tf.cast(tf.shape(labels)[0], tf.float32)
+        right = tf.cast(tf.argmax(logits, -1, output_type=labels.dtype) == labels, tf.float32)
+        return {
+            "loss": tf.math.divide_no_nan(tf.reduce_sum(weights * entropy), count),
+            "accuracy": tf.math.divide_no_nan(tf.reduce_sum(right), count),
+        }
+
+    def on_epoch(self, model: keras.Model, sources: Mapping[str, EpochSource]) -> None:
+        """Re-estimate BatchNorm statistics where they follow the pictures."""
+        if not self._follow_statistics:
+            return
+        if self._estimate is None:
+            self._estimate = statistics_estimator(model)
+        self._estimate(sources["train"])
+
+    def state(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Nothing: the model's variables are all there is."""
+        return {}
+
+    def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Nothing to take back."""
+
+    def may_move(self, variable: keras.Variable) -> bool:
+        """Statistics may, where they follow the pictures."""
+        return self._follow_statistics and is_statistic(variable)

@@ -1,0 +1,259 @@
+"""The one training loop: phases of epochs of steps, on TensorFlow's public API.
+
+It drives `keras.callbacks.CallbackList`, so every Keras callback works; it runs under any `tf.distribute`
+strategy; and it knows nothing of what a `Step` learns.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerastl.data import EpochSource
+from kerastl.errors import RequestError, RunFailed
+from kerastl.training.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
+from kerastl.training.classification import Classification, balanced_weights
+from kerastl.training.freezing import silent_dropout, unfreeze
+from kerastl.training.phase import Phase
+from kerastl.training.proof import checksums, phase_proof
+from kerastl.training.schedule import learning_rate_at
+from kerastl.training.state import Best, History, TrainingState
+from kerastl.training.step import Step
+from kerastl.training.update import batches_of, build_optimizer, build_update
+from kerastl.training.validation import Forward, validate
+
+Sources = Mapping[str, EpochSource]
+OnEpoch = Callable[[dict[str, Any], dict[str, float]], None]
+StepFor = Callable[[Phase, EpochSource], Step]
+OnPhaseEnd = Callable[[Phase], None]
+
+
+def classification_step(phase: Phase, source: EpochSource) -> Step:
+    """Return the step of an ordinary classifier for a phase."""
+    num_classes = len(source.class_names)
+    weights = None
+    if phase.class_weights == "balanced":
+        weights = balanced_weights(np.asarray(source.labels), num_classes)
+    return Classification(
+        num_classes,
+        label_smoothing=phase.label_smoothing,
+        class_weights=weights,
+        follow_statistics=phase.batch_norm != "frozen",
+    )
+
+
+def fit(
+    model: keras.Model,
+    train: EpochSource | Sources,
+    *,
+    phases: Sequence[Phase],
+    val: EpochSource | Sources | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    on_epoch: OnEpoch | None = None,
+    checkpoints: Path | None = None,
+    resume: bool = False,
+    strategy: tf.distribute.Strategy | None = None,
+    step_for: StepFor = classification_step,
+    on_phase_end: OnPhaseEnd | None = None,
+) -> History:
+    """Train a model phase by phase; it ends with the best weights of its last domain.
+
+    Args:
+        model: a flat classifier from `build_model`, built inside `strategy.scope()` if there is one.
+        train: labelled pictures, shuffled; or one source a domain, `{"source": ..., "target": ...}`.
+        phases: what may move, how fast, for how long.
+        val: likewise; without it the last weights are kept.
+        callbacks: Keras's; each phase is one `fit` to them, with epochs counted over the whole run.
+        on_epoch: told each row of the history, and beside it `seconds` and `images_per_s`.
+        checkpoints: folder for the resumable state, written after each epoch.
+        resume: go on from the newest checkpoint there.
+        strategy: of `tf.distribute`; None: the current one.
+        step_for: what a phase learns; ordinary classification unless told otherwise.
+        on_phase_end: called after each phase, when the model has the weights that the next one starts from.
+
+    Returns:
+        The history and one proof a phase.
+
+    Raises:
+        RequestError: a phase asks for a domain, block or layer that does not exist.
+        RunFailed: the loss is not a number, or frozen weights moved.
+    """
+    trains = train if isinstance(train, Mapping) else {"source": train}
+    vals = val if isinstance(val, Mapping) else {} if val is None else {"source": val}
+    missing = [phase.name for phase in phases if phase.domain not in trains]
+    if missing:
+        raise RequestError(f"phase {missing[0]}: there are no labelled pictures of its domain.")
+    saved = _saved(checkpoints) if resume else None
+    state = saved.state if saved else TrainingState()
+    loop = _Loop(model, trains, vals, callbacks, on_epoch, checkpoints, strategy, step_for, state)
+    for index in range(state.phase, len(phases)):
+        loop.run_phase(phases[index], saved)
+        saved = None
+        if on_phase_end:
+            on_phase_end(phases[index])
+    best = {domain: (one.epoch, one.value) for domain, one in state.best.items()}
+    return History(tuple(state.rows), tuple(state.proofs), best)
+
+
+def _saved(folder: Path | None) -> Checkpoint | None:
+    path = newest_checkpoint(folder) if folder else None
+    return Checkpoint(path) if path else None
+
+
+class _Loop:
+    """One call of `fit`."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        trains: Sources,
+        vals: Sources,
+        callbacks: Sequence[keras.callbacks.Callback],
+        on_epoch: OnEpoch | None,
+        checkpoints: Path | None,
+        strategy: tf.distribute.Strategy | None,
+        step_for: StepFor,
+        state: TrainingState,
+    ) -> None:
+        self.model, self.trains, self.vals = model, trains, vals
+        self.callbacks, self.on_epoch = callbacks, on_epoch
+        self.checkpoints, self.step_for, self.state = checkpoints, step_for, state
+        self.strategy = strategy or tf.distribute.get_strategy()
+        signature = [tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)]
+        self.forward: Forward = tf.function(
+            lambda images: model(images, training=False), input_signature=signature
+        )
+
+    def run_phase(self, phase: Phase, saved: Checkpoint | None) -> None:
+        """Run one phase from its beginning, or from a checkpoint inside it."""
+        unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
+        source = self.trains[phase.domain]
+        step = self.step_for(phase, source)
+        with self.strategy.scope():
+            optimizer = build_optimizer(phase)
+            variables = [*self.model.trainable_variables, *step.variables]
+            optimizer.build(variables)
+        self.model.compile(optimizer, loss=None)
+        if saved:
+            saved.restore(self.model, optimizer, step)
+        if not self.state.before:
+            self.state.before = checksums(self.model)
+        with silent_dropout(self.model):
+            self._run_epochs(phase, source, step, optimizer, variables)
+        self._end_phase(phase, step, variables)
+
+    def _run_epochs(
+        self, phase: Phase, source: EpochSource, step: Step, optimizer: Any, variables: Any
+    ) -> None:
+        state, first = self.state, self.state.epochs - self.state.phase_epochs
+        callbacks = keras.callbacks.CallbackList(
+            list(self.callbacks), model=self.model, epochs=first + phase.epochs,
+            steps=source.steps_per_epoch, verbose=0,
+        )  # fmt: skip
+        update = build_update(self.model, optimizer, step, variables, self.strategy)
+        self.model.stop_training = False
+        callbacks.on_train_begin()
+        logs: dict[str, Any] = {}
+        while state.phase_epochs < phase.epochs and not state.stopped:
+            started = time.perf_counter()
+            callbacks.on_epoch_begin(state.epochs)
+            logs = self._run_steps(phase, source, optimizer, update, callbacks)
+            step.on_epoch(self.model, {"train": source})
+            if phase.domain in self.vals:
+                callbacks.on_test_begin()
+                logs |= validate(self.forward, self.vals[phase.domain])
+                callbacks.on_test_end(logs)
+            rate = float(optimizer.learning_rate)
+            callbacks.on_epoch_end(state.epochs, logs)
+            self._note(phase, {"learning_rate": rate, **logs}, source, started)
+            self._checkpoint(optimizer, step)
+        callbacks.on_train_end(logs)
+
+    def _run_steps(
+        self, phase: Phase, source: EpochSource, optimizer: Any, update: Any, callbacks: Any
+    ) -> dict[str, Any]:
+        """Run the steps of one epoch; return the means over its pictures."""
+        sums: dict[str, float] = {}
+        seen, steps = 0, source.steps_per_epoch
+        for index, (batch, share, count) in enumerate(
+            batches_of(source, self.state.epochs, self.strategy)
+        ):
+            done = self.state.phase_epochs * steps + index
+            if phase.schedule != "constant" or phase.warmup_epochs > 0:
+                # Set only where it changes: callbacks that steer the rate keep their say otherwise.
+                optimizer.learning_rate = learning_rate_at(
+                    done, highest=phase.learning_rate, steps_per_epoch=steps, epochs=phase.epochs,
+                    schedule=phase.schedule, warmup_epochs=phase.warmup_epochs,
+                )  # fmt: skip
+            callbacks.on_train_batch_begin(index)
+            progress = tf.constant(done / max(1, steps * phase.epochs), tf.float32)
+            values = {name: float(value) for name, value in update(batch, share, progress).items()}
+            self._check_finite(values, phase, index)
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + value * count
+            seen += count
+            callbacks.on_train_batch_end(index, {name: sums[name] / seen for name in sums})
+        return {name: value / seen for name, value in sums.items()}
+
+    def _check_finite(self, values: Mapping[str, float], phase: Phase, step: int) -> None:
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise RunFailed(
+                    f"{name} became {value} in phase {phase.name}, epoch {self.state.epochs + 1}, "
+                    f"step {step + 1}. The weights of the epoch before are kept in the checkpoint. "
+                    f"Try a smaller rate: --set phases[{self.state.phase}].learning_rate="
+                    f"{phase.learning_rate / 10:g}"
+                )
+
+    def _note(
+        self, phase: Phase, logs: dict[str, Any], source: EpochSource, started: float
+    ) -> None:
+        """Take one epoch into the history and see whether it is the best."""
+        state = self.state
+        state.epochs += 1
+        state.phase_epochs += 1
+        row = {"phase": phase.name, "epoch": state.epochs, **logs}
+        state.rows.append(row)
+        best, value = state.best.get(phase.domain), logs.get(phase.monitor)
+        state.waited += 1
+        if (
+            value is not None
+            and math.isfinite(value)
+            and phase.is_better(value, best.value if best else None)
+        ):
+            weights = [np.array(weight) for weight in self.model.weights]
+            state.best[phase.domain] = Best(value, state.epochs, weights)
+            state.waited = 0
+        patience = phase.early_stopping
+        worn_out = patience is not None and state.waited >= patience
+        state.stopped = worn_out or bool(self.model.stop_training)
+        seconds = time.perf_counter() - started
+        if self.on_epoch:
+            speed = source.num_examples / max(seconds, 1e-9)
+            self.on_epoch(row, {"seconds": seconds, "images_per_s": speed})
+
+    def _checkpoint(self, optimizer: Any, step: Step) -> None:
+        if self.checkpoints:
+            write_checkpoint(self.checkpoints, self.state, self.model, optimizer, step)
+
+    def _end_phase(self, phase: Phase, step: Step, variables: Sequence[keras.Variable]) -> None:
+        """Prove the freezing on the last weights, then go back to the best."""
+        state = self.state
+        proof = phase_proof(
+            self.model, phase=phase.name, trained={variable.path for variable in variables},
+            before=state.before, may_move=step.may_move,
+        )  # fmt: skip
+        state.proofs.append(proof)
+        best = state.best.get(phase.domain)
+        if best and phase.keep == "best":
+            for weight, value in zip(self.model.weights, best.weights, strict=True):
+                weight.assign(value)
+        state.phase, state.phase_epochs, state.waited = state.phase + 1, 0, 0
+        state.stopped, state.before = False, {}

@@ -1,0 +1,73 @@
+"""One phase of training: what may move, how fast, for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+BatchNorm = Literal["frozen", "statistics", "trainable"]
+MINIMISED = ("val_loss",)
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """Which layers of the backbone may move. The head always may.
+
+    Args:
+        which: `all`, `none`, `top_fraction`, `from_block` or `names`.
+        fraction: for `top_fraction`, the share of the layers nearest the output, 0 to 1; it is rounded
+            to the edge of a block.
+        text: for `from_block` the block's name, for `names` a regular expression that a layer's whole
+            name must match.
+    """
+
+    which: Literal["all", "none", "top_fraction", "from_block", "names"] = "none"
+    fraction: float = 0.0
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs with one optimizer and one set of trainable layers.
+
+    Args:
+        name: shown in the history.
+        epochs: at least 1.
+        learning_rate: the highest rate of the phase.
+        trainable: which layers of the backbone may move.
+        domain: whose pictures are learnt from, `source` or `target`.
+        optimizer: `adam`, `adamw` or `sgd` (momentum 0.9).
+        schedule: `constant`, or `cosine` down to zero at the end of the phase.
+        warmup_epochs: epochs over which the rate climbs from zero; may be a fraction of one.
+        batch_norm: `frozen`: running statistics are used and kept. `statistics`: pictures are normalised
+            by their batch, the statistics are re-estimated before each evaluation, scale and offset stay.
+            `trainable`: as `statistics`, and scale and offset move in the trainable layers.
+        label_smoothing: 0 to below 1.
+        class_weights: `balanced` weighs a class by the inverse of its share.
+        early_stopping: epochs without a better `monitor` after which the phase ends; None: never.
+        monitor: the validation figure that names the best epoch.
+        weight_decay: for `adamw`.
+        keep: `best` goes on from the best epoch so far, `last` from the last.
+    """
+
+    name: str
+    epochs: int
+    learning_rate: float = 1e-3
+    trainable: Trainable = Trainable()
+    domain: Literal["source", "target"] = "source"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: float = 0.0
+    batch_norm: BatchNorm = "frozen"
+    label_smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    early_stopping: int | None = None
+    monitor: str = "val_loss"
+    weight_decay: float = 0.0
+    keep: Literal["best", "last"] = "best"
+
+    def is_better(self, value: float, best: float | None) -> bool:
+        """Tell whether a value of `monitor` beats the best so far."""
+        if best is None:
+            return True
+        return value < best if self.monitor in MINIMISED else value > best

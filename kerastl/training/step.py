@@ -1,0 +1,44 @@
+"""What the loop asks of a way of learning. Classification is one; every adaptation method is another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerastl.data import EpochSource
+
+Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+class Step(Protocol):
+    """One way of learning, which the loop drives and never looks into.
+
+    `batches` maps a stream's name to `(images [b, h, w, 3] float32 in [0, 255], labels [b] int32,
+    indices [b] int64)`. `progress` is a float32 scalar from 0 at the first step of the phase to 1 at its end.
+    """
+
+    variables: Sequence[keras.Variable]
+    """Trainable variables beside the model's, e.g. a domain classifier's."""
+    shown: Sequence[str]
+    """Names in `losses` that are reported and not minimised, e.g. `accuracy`."""
+
+    def losses(
+        self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Return named scalars, each a mean over the batch; all but `shown` are added up and minimised."""
+
+    def on_epoch(self, model: keras.Model, sources: Mapping[str, EpochSource]) -> None:
+        """Called before each evaluation, e.g. to re-estimate statistics."""
+
+    def state(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return what a resumed run needs beyond the variables."""
+
+    def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Take back what `state` returned."""
+
+    def may_move(self, variable: keras.Variable) -> bool:
+        """Tell whether a variable that is not trained may change all the same (statistics)."""

@@ -1,0 +1,96 @@
+"""One update of the weights, on one device or on every replica of a strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kerastl.training.phase import Phase
+from kerastl.training.step import Batch, Step
+
+Update = Callable[[Batch, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+
+
+def build_optimizer(phase: Phase) -> keras.Optimizer:
+    """Return the optimizer of a phase, its rate set to the highest."""
+    if phase.optimizer == "adam":
+        return keras.optimizers.Adam(phase.learning_rate)
+    if phase.optimizer == "adamw":
+        return keras.optimizers.AdamW(phase.learning_rate, weight_decay=phase.weight_decay)
+    return keras.optimizers.SGD(phase.learning_rate, momentum=0.9)
+
+
+def build_update(
+    model: keras.Model,
+    optimizer: keras.Optimizer,
+    step: Step,
+    variables: Sequence[keras.Variable],
+    strategy: tf.distribute.Strategy,
+) -> Update:
+    """Return one traced function `(batch, share, progress) -> {name: scalar}`.
+
+    `batch` is a `Batch`, or one a replica; `share` is the part of the whole batch that a replica holds
+    (float32, 1 for a single device), so that means over parts add up to the mean over the whole.
+    """
+
+    def on_replica(batch: Batch, share: tf.Tensor, progress: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            losses = step.losses(model, {"train": batch}, progress)
+            minimised = [value for name, value in losses.items() if name not in step.shown]
+            total = share * tf.add_n([*minimised, *model.losses])
+        gradients = tape.gradient(total, [variable.value for variable in variables])
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return {name: share * value for name, value in losses.items()}
+
+    if strategy.num_replicas_in_sync == 1:
+        # One signature for every batch: the smaller last one would be traced a second time.
+        shape = [None, *model.input_shape[1:]]
+        signature = (
+            (
+                tf.TensorSpec(shape, tf.float32),
+                tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec([None], tf.int64),
+            ),
+            tf.TensorSpec([], tf.float32),
+            tf.TensorSpec([], tf.float32),
+        )
+        return tf.function(on_replica, input_signature=signature)
+
+    @tf.function(reduce_retracing=True)
+    def on_all(batch: Any, share: Any, progress: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = strategy.run(on_replica, args=(batch, share, progress))
+        return {
+            name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+            for name, value in values.items()
+        }
+
+    return on_all
+
+
+def batches_of(source: Any, epoch: int, strategy: tf.distribute.Strategy) -> Any:
+    """Yield `(batch, share, count)` of an epoch, a batch split over the replicas of a strategy."""
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        one = tf.constant(1.0)
+        for batch in source.batches(epoch):
+            yield batch, one, int(batch[1].shape[0])
+        return
+    parts = [source.batches(epoch, shard=(index, replicas)) for index in range(replicas)]
+    for batch in zip(*parts, strict=True):
+        counts = [int(part[1].shape[0]) for part in batch]
+        yield (
+            _per_replica(strategy, batch),
+            _per_replica(
+                strategy, [tf.constant(count / sum(counts), tf.float32) for count in counts]
+            ),
+            sum(counts),
+        )
+
+
+def _per_replica(strategy: tf.distribute.Strategy, values: Sequence[Any]) -> Any:
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: values[context.replica_id_in_sync_group]
+    )
