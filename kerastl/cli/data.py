@@ -1,0 +1,69 @@
+"""`kerastl data`: make and look at pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def command() -> None:
+    """Pictures: draw a phantom hospital."""
+
+
+@command.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--hospital",
+    type=click.Choice(["a", "b", "c"]),
+    required=True,
+    help="a: standard scanner. b: another scanner, a strong shift. c: the scanner of a, fewer malignant nodules.",
+)
+@click.option("--patients", type=click.IntRange(2, 10_000), default=80, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=7, show_default=True)
+@click.option(
+    "--slices", type=click.IntRange(1, 32), default=5, show_default=True, help="Per patient."
+)
+@click.option(
+    "--image-size-px",
+    type=click.IntRange(32, 256),
+    default=128,
+    show_default=True,
+    help="Side of a picture.",
+)
+@click.option(
+    "--region",
+    type=click.Choice(["lung", "head"]),
+    default="lung",
+    show_default=True,
+    help="A nodule in a lung, or a lesion in a brain.",
+)
+def phantom(
+    out: Path, hospital: str, patients: int, seed: int, slices: int, image_size_px: int, region: str
+) -> None:
+    """Draw CT-like slices with a benign or malignant nodule into the new folder OUT.
+
+    These are phantoms, made by simulating a scanner: they prove nothing clinical. OUT holds images/, masks/ and
+    labels.csv (path, label, patient_id, site, mask, box). The same options give the same bytes.
+
+    \b
+    Example:
+      kerastl data phantom hospital_a --hospital a --patients 80 --seed 7
+    """
+    from kerastl.data.phantom import write_phantoms
+
+    write_phantoms(
+        out,
+        hospital=hospital,
+        patients=patients,
+        seed=seed,
+        slices_per_patient=slices,
+        image_size_px=image_size_px,
+        region=region,
+    )
+    click.echo(
+        f"Drew {patients * slices} slices of {patients} phantom patients into {out}. Train on them: "
+        f"kerastl run folder-classifier --set data.reader.name=table "
+        f"--set data.reader.path={out / 'labels.csv'} --set data.reader.group=patient_id"
+    )

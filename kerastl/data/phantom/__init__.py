@@ -1,0 +1,5 @@
+"""Phantom hospitals: CT-like slices made by physics. They prove nothing clinical."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,155 @@
+"""One patient: anatomy, a nodule, several slices through it, and the hospital's scanner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from kerastl.data.phantom import chest, head
+from kerastl.data.phantom.hospitals import HOSPITALS
+from kerastl.data.phantom.nodule import RADIUS_MM, Nodule, draw_nodule, paint_nodule
+from kerastl.data.phantom.scanner import scan
+from kerastl.data.phantom.shapes import Grid, Image, Rod, cut_rods, paint
+
+VERSION = 1
+"""Raise it whenever the pictures change, so that cached ones are made again."""
+STORED_OFFSET_HU = 1024
+STORED_MAX = 4095
+FINER = 1.5
+"""The anatomy has this many times the picture's pixels along a side."""
+REGIONS = ("lung", "head")
+SOFT_HU, LESION_HU = (20.0, 70.0), (85.0, 115.0)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One picture with its truth.
+
+    Args:
+        stored: `[size, size]` uint16, Hounsfield units + 1024, clipped to 0 to 4095.
+        mask: `[size, size]` bool, where more than half of a pixel is nodule.
+    """
+
+    stored: NDArray[np.uint16]
+    mask: NDArray[np.bool_]
+
+    def box(self) -> tuple[int, int, int, int]:
+        """Return (top, left, height, width) of the mask in pixels."""
+        rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
+        top, left = int(rows[0]), int(columns[0])
+        return top, left, int(rows[-1]) - top + 1, int(columns[-1]) - left + 1
+
+
+def classes(hospital: str, *, patients: int, seed: int) -> list[bool]:
+    """Return for each patient whether the nodule is malignant.
+
+    The hospital's prevalence is met to the nearest patient, with at least one patient of each class.
+    """
+    wanted = round(HOSPITALS[hospital].prevalence * patients)
+    num_malignant = min(max(wanted, 1), patients - 1)
+    order = _generator(seed, hospital, 0).permutation(patients)
+    return [bool(place < num_malignant) for place in order]
+
+
+def draw_patient(
+    hospital: str,
+    *,
+    patient: int,
+    malignant: bool,
+    seed: int,
+    num_slices: int,
+    image_size_px: int,
+    region: str,
+) -> list[Slice]:
+    """Draw the slices of one patient; the same arguments give the same pixels.
+
+    Args:
+        hospital: a, b or c.
+        patient: number from 1.
+        malignant: class of the nodule.
+        seed: of the whole set.
+        num_slices: evenly spread through the nodule.
+        image_size_px: side of the pictures.
+        region: lung or head.
+    """
+    rng = _generator(seed, hospital, patient)
+    width_mm = chest.WIDTH_MM if region == "lung" else head.WIDTH_MM
+    grid = Grid(round(FINER * image_size_px), width_mm)
+    scanner = HOSPITALS[hospital].scanner
+    if region == "head":
+        scanner = scanner.for_head()
+    base, tissue, vessels, densities = _draw_anatomy(rng, grid, region)
+    nodule = _place_nodule(rng, grid, tissue, densities, width_mm, malignant)
+    offsets = np.linspace(-0.6, 0.6, num_slices) if num_slices > 1 else np.zeros(1)
+    pictures, bodies = [], []
+    for offset in offsets + rng.uniform(-0.05, 0.05, num_slices):
+        height_mm = float(offset) * nodule.radius_mm
+        picture = base.copy()
+        paint(picture, cut_rods(grid, vessels, height_mm) * tissue, chest.BLOOD_HU)
+        bodies.append(paint_nodule(picture, grid, nodule, height_mm))
+        pictures.append(picture)
+    gains = _generator(0, hospital, 0).standard_normal(grid.size_px)
+    scans = scan(
+        pictures,
+        scanner,
+        width_mm=width_mm,
+        image_size_px=image_size_px,
+        gains=gains,
+        rng=rng,
+    )
+    view = Grid(image_size_px, width_mm * scanner.zoom)
+    return [
+        Slice(_stored(picture), _seen(body, grid, view))
+        for picture, body in zip(scans, bodies, strict=True)
+    ]
+
+
+def _generator(seed: int, hospital: str, patient: int) -> np.random.Generator:
+    return np.random.default_rng([VERSION, seed, ord(hospital), patient])
+
+
+def _draw_anatomy(
+    rng: np.random.Generator, grid: Grid, region: str
+) -> tuple[Image, Image, list[Rod], tuple[float, float]]:
+    if region == "head":
+        return *head.draw_head(rng, grid), [], LESION_HU
+    return *chest.draw_chest(rng, grid), chest.draw_vessels(rng), SOFT_HU
+
+
+def _place_nodule(
+    rng: np.random.Generator,
+    grid: Grid,
+    tissue: Image,
+    densities: tuple[float, float],
+    width_mm: float,
+    malignant: bool,
+) -> Nodule:
+    """Draw size, density and place, all blind to the class, then the shape."""
+    radius_mm = rng.uniform(*RADIUS_MM) * (1.0 if width_mm == chest.WIDTH_MM else 0.75)
+    depth = ndimage.distance_transform_edt(tissue > 0.5) * grid.pixel_mm
+    wanted = min(1.25 * radius_mm, 0.8 * float(depth.max()))
+    spots = np.flatnonzero(depth >= wanted)
+    row, column = np.unravel_index(int(rng.choice(spots)), depth.shape)
+    return draw_nodule(
+        rng,
+        malignant=malignant,
+        row_mm=float(grid.axis_mm[row]),
+        column_mm=float(grid.axis_mm[column]),
+        radius_mm=float(radius_mm),
+        hu=float(rng.uniform(*densities)),
+    )
+
+
+def _stored(picture: Image) -> NDArray[np.uint16]:
+    return np.clip(np.rint(picture + STORED_OFFSET_HU), 0, STORED_MAX).astype(np.uint16)
+
+
+def _seen(body: Image, grid: Grid, view: Grid) -> NDArray[np.bool_]:
+    """Return the pixels of the scanner's view that are more than half nodule."""
+    places = (view.axis_mm + grid.width_mm / 2) / grid.pixel_mm - 0.5
+    rows, columns = np.meshgrid(places, places, indexing="ij")
+    seen: NDArray[np.bool_] = ndimage.map_coordinates(body, [rows, columns], order=1) > 0.5
+    return seen
