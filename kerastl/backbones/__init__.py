@@ -1,0 +1,5 @@
+"""What we borrow: networks with their pixels, blocks and weights. TensorFlow is loaded on first use."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

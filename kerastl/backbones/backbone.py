@@ -1,0 +1,108 @@
+"""What a backbone is, as data: the tables in `families/` are made of these and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Pixels = Literal[
+    "minus_one_to_one", "minus_one_to_one_128", "bgr_minus_mean", "zero_to_one", "mean_and_std"
+]
+"""What a network wants to see, made inside the model from RGB in [0, 255].
+
+- minus_one_to_one: x / 127.5 - 1.
+- minus_one_to_one_128: x / 128 - 1 (the larger EfficientNetV2: 255 becomes 0.992).
+- bgr_minus_mean: blue, green, red, each less its ImageNet mean (Caffe's way); not scaled.
+- zero_to_one: x / 255.
+- mean_and_std: (x / 255 - mean) / std of each colour over ImageNet.
+"""
+
+KERAS_TABLE = "https://keras.io/api/applications/"
+"""The page whose table gives published top-1 accuracies on the ImageNet validation set."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Blocks in a row whose names follow a pattern; with `each` empty, one block.
+
+    Args:
+        name: the blocks' name, `{}` standing for each member: `conv2_block{}`.
+        edge: the layer whose output leaves the block: `conv2_block{}_out`. Alternatives are parted
+            by `|` (the first that the built network has): a narrow network has a residual sum
+            where a wide one has none.
+        each: what to put for `{}`: `range(1, 4)` or letters, `"abc"`.
+        also: for each member in turn, further layers whose outputs cross the same edge.
+    """
+
+    name: str
+    edge: str
+    each: range | str = ""
+    also: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of a built network that is frozen, cut or cached as one.
+
+    Args:
+        name: how a recipe names it: `trainable: {from_block: NAME}`.
+        layers: names of its layers, in the model's order. The first block holds input and pixels.
+        edge: names of the layers whose outputs cross to what follows; nothing else crosses.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    edge: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One published pair of files: the network without its top, and with it.
+
+    Args:
+        file: name in `$KERAS_HOME/models` of the file without top.
+        url: where it is published.
+        hash: md5 (32 hex digits) or sha256 (64) as published; empty where none is.
+        top_file, top_url, top_hash: the same for the network with its 1,000-class top.
+        size_px: side of the pictures it was trained on, where files differ by it.
+        options: the family's options the file belongs to, as `(("alpha", 0.35),)`.
+    """
+
+    file: str
+    url: str
+    hash: str
+    top_file: str
+    top_url: str
+    top_hash: str
+    size_px: int | None = None
+    options: tuple[tuple[str, object], ...] = ()
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network that turns pictures into a map of features.
+
+    Args:
+        builder: dotted name of the function that makes it.
+        pixels: what it wants to see; the model does it, once, inside.
+        image_size_px: side of the pictures it was published for.
+        min_size_px: smallest side it can be built for.
+        parameters: number of weights without top, at the default options.
+        blocks: its blocks from the input on.
+        reference: the paper.
+        weights: published files; empty for a network of our own.
+        top1: published top-1 accuracy on ImageNet, 0 to 1, with `top1_source`; None: not published.
+        arguments: fixed arguments of the builder, as `(("include_preprocessing", False),)`.
+    """
+
+    builder: str
+    pixels: Pixels
+    image_size_px: int
+    min_size_px: int
+    parameters: int
+    blocks: tuple[Series, ...]
+    reference: str
+    weights: tuple[Weights, ...] = ()
+    top1: float | None = None
+    top1_source: str = KERAS_TABLE
+    arguments: tuple[tuple[str, object], ...] = field(default=())

@@ -1,0 +1,54 @@
+"""MobileNet: depthwise separable convolutions; the smallest of the published networks."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Le
+
+from kerastl.backbones.backbone import Backbone, Series, Weights
+
+URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/"
+FILE = "mobilenet_{}_{}_tf"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of MobileNet.
+
+    Args:
+        alpha: width of the network as a multiple of the paper's; ImageNet weights are published
+            for 0.25, 0.5, 0.75 and 1.0.
+    """
+
+    alpha: Annotated[float, Ge(0.1), Le(2)] = 1.0
+
+
+BACKBONES = {
+    "mobilenet": Backbone(
+        builder="keras.applications.MobileNet",
+        pixels="minus_one_to_one",
+        image_size_px=224,
+        min_size_px=32,
+        parameters=3_228_864,
+        blocks=(
+            Series("conv1", "conv1_relu"),
+            Series("block_{}", "conv_pw_{}_relu", range(1, 14)),
+        ),
+        reference="Howard et al. 2017, arXiv:1704.04861",
+        top1=0.704,
+        weights=tuple(
+            Weights(
+                file=FILE.format(text, size) + "_no_top.h5",
+                url=URL + FILE.format(text, size) + "_no_top.h5",
+                hash="",
+                top_file=FILE.format(text, size) + ".h5",
+                top_url=URL + FILE.format(text, size) + ".h5",
+                top_hash="",
+                size_px=size,
+                options=(("alpha", alpha),),
+            )
+            for alpha, text in ((0.25, "2_5"), (0.5, "5_0"), (0.75, "7_5"), (1.0, "1_0"))
+            for size in (128, 160, 192, 224)
+        ),
+    ),
+}

@@ -1,0 +1,56 @@
+"""MobileNetV2: inverted residuals and linear bottlenecks; small, quick, a good first choice."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Le
+
+from kerastl.backbones.backbone import Backbone, Series, Weights
+
+URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
+FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{}_{}"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of MobileNetV2.
+
+    Args:
+        alpha: width of the network as a multiple of the paper's; ImageNet weights are published
+            for 0.35, 0.5, 0.75, 1.0, 1.3 and 1.4.
+    """
+
+    alpha: Annotated[float, Ge(0.1), Le(2)] = 1.0
+
+
+BACKBONES = {
+    "mobilenet_v2": Backbone(
+        builder="keras.applications.MobileNetV2",
+        pixels="minus_one_to_one",
+        image_size_px=224,
+        min_size_px=32,
+        parameters=2_257_984,
+        blocks=(
+            Series("Conv1", "Conv1_relu"),
+            Series("expanded_conv", "expanded_conv_add|expanded_conv_project_BN"),
+            Series("block_{}", "block_{}_add|block_{}_project_BN", range(1, 17)),
+            Series("Conv_1", "out_relu"),
+        ),
+        reference="Sandler et al. 2018, arXiv:1801.04381",
+        top1=0.713,
+        weights=tuple(
+            Weights(
+                file=FILE.format(alpha, size) + "_no_top.h5",
+                url=URL + FILE.format(alpha, size) + "_no_top.h5",
+                hash="",
+                top_file=FILE.format(alpha, size) + ".h5",
+                top_url=URL + FILE.format(alpha, size) + ".h5",
+                top_hash="",
+                size_px=size,
+                options=(("alpha", alpha),),
+            )
+            for alpha in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
+            for size in (96, 128, 160, 192, 224)
+        ),
+    ),
+}

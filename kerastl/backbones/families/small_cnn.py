@@ -1,0 +1,16 @@
+"""A few convolution blocks of our own: for small pictures, few of them, and random weights."""
+
+from kerastl.backbones.backbone import Backbone, Series
+
+BACKBONES = {
+    "small_cnn": Backbone(
+        builder="kerastl.backbones.small_cnn_layers.build_small_cnn",
+        pixels="minus_one_to_one",
+        image_size_px=96,
+        min_size_px=16,
+        parameters=93_920,
+        blocks=(Series("block_{}", "block_{}_pool", range(1, 4)),),
+        reference="none: three blocks of convolution, BatchNorm, ReLU and max-pooling",
+        top1_source="",
+    ),
+}

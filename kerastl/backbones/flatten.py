@@ -1,0 +1,122 @@
+"""Rebuild a keras.applications network as one flat model: input `image`, layers `pixels`, the network.
+
+Keras names some layers by a counter of the process (`conv2d_93`); tables, freezing by name and
+checkpoints need the same names every time, so each is renamed as a fresh process would name it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from kerastl.backbones.backbone import Pixels
+from kerastl.backbones.pixels import apply_pixels
+
+if TYPE_CHECKING:
+    import keras
+
+PIXEL_LAYERS = ("Rescaling", "Normalization")
+
+
+def flatten(source: keras.Model, *, pixels: Pixels, name: str) -> tuple[keras.Model, dict[str, str]]:
+    """Copy a network behind an input named `image` and the layers of its pixel rule.
+
+    Layers are new, with the initial values of their own initializers; nested models are opened up;
+    pixel layers that the network has inside are left out, as `pixels` takes their place.
+
+    Args:
+        source: a functional model with one input `[height, width, 3]`.
+        pixels: the pixel rule.
+        name: the name of the new model.
+
+    Returns:
+        The model, and for each of its layers with weights the name of the layer it is a copy of.
+    """
+    import keras
+
+    image = keras.Input(source.input_shape[1:], name="image")
+    copier = _Copier(source, image, apply_pixels(image, pixels))
+    copied = keras.models.clone_model(
+        source,
+        input_tensors=image,
+        clone_function=lambda operation: operation,
+        call_function=copier.call,
+    )
+    return keras.Model(copied.inputs[0], copied.outputs[0], name=name), copier.origins
+
+
+def stable_names(layers: list[Any]) -> dict[str, str]:
+    """Map automatic names to those that a fresh process would have given.
+
+    Args:
+        layers: layers in any order; `conv2d_7`, `conv2d_9` become `conv2d`, `conv2d_1`.
+    """
+    counted: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for layer in layers:
+        kind = _snake_case(type(layer).__name__)
+        found = re.fullmatch(rf"{kind}(?:_(\d+))?", layer.name)
+        if found:
+            counted[kind].append((int(found[1] or 0), layer.name))
+    return {
+        old: kind if index == 0 else f"{kind}_{index}"
+        for kind, names in counted.items()
+        for index, (_, old) in enumerate(sorted(names))
+    }
+
+
+def layers_inside(model: keras.Model) -> list[keras.Layer]:
+    """Return the layers of a model and of the models nested in it, nested ones opened up."""
+    import keras
+
+    found: list[keras.Layer] = []
+    for layer in model.layers:
+        found += layers_inside(layer) if isinstance(layer, keras.Model) else [layer]
+    return found
+
+
+class _Copier:
+    """Call a copy of each operation, where `clone_model` would call the operation itself."""
+
+    def __init__(self, source: keras.Model, image: Any, pixels: Any) -> None:
+        self.image = image
+        self.pixels = pixels
+        self.names = stable_names(layers_inside(source))
+        self.names_of: dict[int, str] = {id(pixels): "pixels"}
+        self.kept: list[Any] = []
+        self.origins: dict[str, str] = {}
+
+    def call(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a copy of `operation` on tensors of the new graph and return its output."""
+        import keras
+
+        args = tuple(self.pixels if value is self.image else value for value in args)
+        if args and args[0] is self.pixels and type(operation).__name__ in PIXEL_LAYERS:
+            return self.pixels
+        if isinstance(operation, keras.Sequential):
+            for layer in operation.layers:
+                args = (self.call(layer, *args),)
+            return args[0]
+        name = self._name(operation, args)
+        copy = type(operation).from_config({**operation.get_config(), "name": name})
+        output = copy(*args, **kwargs)
+        self.names_of[id(output)] = name
+        self.kept.append(output)  # an id is unique only while its tensor lives
+        if isinstance(operation, keras.Layer) and operation.weights:
+            self.origins[name] = operation.name
+        return output
+
+    def _name(self, operation: Any, args: tuple[Any, ...]) -> str:
+        """Name a layer as a fresh process would; a bare operation (`a + b`) after what it follows."""
+        import keras
+
+        if isinstance(operation, keras.Layer):
+            return self.names.get(operation.name, operation.name)
+        before = [self.names_of[id(value)] for value in args if id(value) in self.names_of]
+        return f"{before[-1]}_{_snake_case(type(operation).__name__)}"
+
+
+def _snake_case(name: str) -> str:
+    """`BatchNormalization` becomes `batch_normalization`, `ReLU` `re_lu`, as Keras does it."""
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
