@@ -27,17 +27,15 @@ class Series:
 
     Args:
         name: the blocks' name, `{}` standing for each member: `conv2_block{}`.
-        edge: the layer whose output leaves the block: `conv2_block{}_out`. Alternatives are parted
-            by `|` (the first that the built network has): a narrow network has a residual sum
-            where a wide one has none.
+        edge: the layer whose output leaves the block: `conv2_block{}_out`. Where several outputs
+            cross, they are joined by `+`. Alternatives are parted by `|` (the first that the built
+            network has): a narrow network has a residual sum where a wide one has none.
         each: what to put for `{}`: `range(1, 4)` or letters, `"abc"`.
-        also: for each member in turn, further layers whose outputs cross the same edge.
     """
 
     name: str
     edge: str
     each: range | str = ""
-    also: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)

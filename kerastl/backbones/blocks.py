@@ -87,9 +87,9 @@ def _rows(backbone: Backbone) -> list[tuple[str, tuple[str, ...]]]:
     rows: list[tuple[str, tuple[str, ...]]] = []
     for series in backbone.blocks:
         members: list[Any] = list(series.each) or [""]
-        for index, member in enumerate(members):
-            also = series.also[index] if series.also else ()
-            rows.append((series.name.replace("{}", str(member)), (series.edge.replace("{}", str(member)), *also)))
+        for member in members:
+            edge = series.edge.replace("{}", str(member))
+            rows.append((series.name.replace("{}", str(member)), tuple(edge.split("+"))))
     return rows
 
 

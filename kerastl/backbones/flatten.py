@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 PIXEL_LAYERS = ("Rescaling", "Normalization")
 
 
-def flatten(source: keras.Model, *, pixels: Pixels, name: str) -> tuple[keras.Model, dict[str, str]]:
+def flatten(
+    source: keras.Model, *, pixels: Pixels, name: str
+) -> tuple[keras.Model, dict[str, str]]:
     """Copy a network behind an input named `image` and the layers of its pixel rule.
 
     Layers are new, with the initial values of their own initializers; nested models are opened up;

@@ -47,7 +47,9 @@ def _scaling(pixels: Pixels) -> keras.Layer:
         case "zero_to_one":
             return keras.layers.Rescaling(1 / 255.0, **settings)
         case "bgr_minus_mean":
-            return keras.layers.Rescaling(1.0, offset=[-mean for mean in CAFFE_MEAN_BGR], **settings)
+            return keras.layers.Rescaling(
+                1.0, offset=[-mean for mean in CAFFE_MEAN_BGR], **settings
+            )
         case "mean_and_std":
             return keras.layers.Normalization(
                 mean=[255 * mean for mean in IMAGENET_MEAN],

@@ -1,0 +1,32 @@
+"""Inception v3: parallel convolutions of several sizes, joined by channels."""
+
+from kerastl.backbones.backbone import Backbone, Series, Weights
+
+URL = "https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/"
+
+BACKBONES = {
+    "inception_v3": Backbone(
+        builder="keras.applications.InceptionV3",
+        pixels="minus_one_to_one",
+        image_size_px=299,
+        min_size_px=75,
+        parameters=21_802_784,
+        blocks=(
+            Series("stem_1", "max_pooling2d"),
+            Series("stem_2", "max_pooling2d_1"),
+            Series("mixed{}", "mixed{}", range(11)),
+        ),
+        reference="Szegedy et al. 2015, arXiv:1512.00567",
+        top1=0.779,
+        weights=(
+            Weights(
+                file="inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
+                url=URL + "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
+                hash="bcbd6486424b2319ff4ef7d526e38f63",
+                top_file="inception_v3_weights_tf_dim_ordering_tf_kernels.h5",
+                top_url=URL + "inception_v3_weights_tf_dim_ordering_tf_kernels.h5",
+                top_hash="9a0d58056eeedaa3f26cb7ebd46da564",
+            ),
+        ),
+    ),
+}

@@ -1,0 +1,35 @@
+"""VGG: plain convolutions in five blocks; large, slow, no BatchNorm."""
+
+from kerastl.backbones.backbone import Backbone, Series, Weights
+
+URL = "https://storage.googleapis.com/tensorflow/keras-applications/vgg{0}/"
+FILE = "vgg{}_weights_tf_dim_ordering_tf_kernels"
+MEMBERS = {16: (14_714_688, 0.713), 19: (20_024_384, 0.713)}
+HASHES = {
+    16: ("64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc"),
+    19: ("cbe5617147190e668d6c5d5026f83318", "253f8cb515780f3b799900260a226db6"),
+}
+
+BACKBONES = {
+    f"vgg{depth}": Backbone(
+        builder=f"keras.applications.VGG{depth}",
+        pixels="bgr_minus_mean",
+        image_size_px=224,
+        min_size_px=32,
+        parameters=parameters,
+        blocks=(Series("block{}", "block{}_pool", range(1, 6)),),
+        reference="Simonyan & Zisserman 2014, arXiv:1409.1556",
+        top1=top1,
+        weights=(
+            Weights(
+                file=FILE.format(depth) + "_notop.h5",
+                url=URL.format(depth) + FILE.format(depth) + "_notop.h5",
+                hash=HASHES[depth][1],
+                top_file=FILE.format(depth) + ".h5",
+                top_url=URL.format(depth) + FILE.format(depth) + ".h5",
+                top_hash=HASHES[depth][0],
+            ),
+        ),
+    )
+    for depth, (parameters, top1) in MEMBERS.items()
+}
