@@ -6,7 +6,6 @@ from .files import write_atomic as write_atomic
 from .files import write_csv as write_csv
 from .files import write_json as write_json
 from .folder import Run as Run
-from .folder import check_writable as check_writable
 from .folder import new_run as new_run
 from .folder import unfinished_run as unfinished_run
 from .versions import machine as machine

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,27 +86,6 @@ def new_run(name: str, out: Path | None) -> Run:
         where = out if out is not None else Path("runs").absolute()
         raise RequestError(
             f"The run folder {where} cannot be made: {error.strerror}. Name another: --out DIR"
-        ) from error
-
-
-def check_writable(out: Path | None) -> None:
-    """Find out before any work whether a run folder can be made, and leave nothing behind.
-
-    Raises:
-        RequestError: it cannot; the text says why.
-    """
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RequestError(_taken(out))
-    place = (out.parent if out is not None else Path("runs")).absolute()
-    while not place.exists():
-        place = place.parent
-    try:
-        descriptor, name = tempfile.mkstemp(dir=place, prefix=".kerastl.")
-        os.close(descriptor)
-        Path(name).unlink()
-    except OSError as error:
-        raise RequestError(
-            f"The folder {place} cannot be written: {error.strerror}. Name another: --out DIR"
         ) from error
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.data import EpochSource
+from kerastl.training.feed import read_batches
 
 
 def is_statistic(variable: keras.Variable) -> bool:
@@ -41,7 +42,7 @@ def statistics_estimator(model: keras.Model) -> Callable[[EpochSource], None]:
         for layer in model.layers
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
     ]
-    features = keras.Model(model.inputs, model.get_layer("pooled").output)
+    features = keras.Model(model.inputs[0], model.get_layer("pooled").output)
 
     @tf.function(reduce_retracing=True)
     def forward(images: tf.Tensor) -> None:
@@ -75,12 +76,14 @@ def _batch_statistics(
     means: list[list[Any]] = [[] for _ in layers]
     variances: list[list[Any]] = [[] for _ in layers]
     counts: list[float] = []
-    for images, _, _ in source.batches(0):
+    for images, _, _ in read_batches(source, 0):
         forward(images)
         counts.append(float(images.shape[0]))
         for index, layer in enumerate(layers):
-            means[index].append(np.asarray(layer.moving_mean, np.float64))
-            variances[index].append(np.asarray(layer.moving_variance, np.float64))
+            means[index].append(keras.ops.convert_to_numpy(layer.moving_mean).astype(np.float64))
+            variances[index].append(
+                keras.ops.convert_to_numpy(layer.moving_variance).astype(np.float64)
+            )
     return [
         (np.stack(mean), np.stack(variance), np.asarray(counts))
         for mean, variance in zip(means, variances, strict=True)

@@ -44,7 +44,9 @@ def write_checkpoint(
     folder.mkdir(exist_ok=True)
     arrays: dict[str, Any] = {}
     for group, variables in (("model", model.variables), ("optimizer", optimizer.variables)):
-        arrays |= {f"{group}/{_name(i)}": np.asarray(v) for i, v in enumerate(variables)}
+        arrays |= {
+            f"{group}/{_name(i)}": keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)
+        }
     for domain, best in state.best.items():
         arrays |= {f"best/{domain}/{_name(i)}": value for i, value in enumerate(best.weights)}
     arrays |= {f"step/{name}": value for name, value in step.state().items()}

@@ -43,7 +43,7 @@ def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
     if trainable.which == "none":
         return []
     if trainable.which == "names":
-        chosen = [name for name in names if re.fullmatch(trainable.text, name)]
+        chosen = [name for name in names if re.search(trainable.text, name)]
         if not chosen:
             raise RequestError(
                 f"trainable.names: no layer matches '{trainable.text}'. "

@@ -20,13 +20,14 @@ from kerastl.data import EpochSource
 from kerastl.errors import RequestError, RunFailed
 from kerastl.training.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
 from kerastl.training.classification import Classification, balanced_weights
+from kerastl.training.feed import batches_of
 from kerastl.training.freezing import silent_dropout, unfreeze
 from kerastl.training.phase import Phase
 from kerastl.training.proof import checksums, phase_proof
 from kerastl.training.schedule import learning_rate_at
 from kerastl.training.state import Best, History, TrainingState
 from kerastl.training.step import Step
-from kerastl.training.update import batches_of, build_optimizer, build_update
+from kerastl.training.update import build_optimizer, build_update
 from kerastl.training.validation import Forward, validate
 
 Sources = Mapping[str, EpochSource]
@@ -170,7 +171,7 @@ class _Loop:
                 callbacks.on_test_begin()
                 logs |= validate(self.forward, self.vals[phase.domain])
                 callbacks.on_test_end(logs)
-            rate = float(optimizer.learning_rate)
+            rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
             callbacks.on_epoch_end(state.epochs, logs)
             self._note(phase, {"learning_rate": rate, **logs}, source, started)
             self._checkpoint(optimizer, step)
@@ -228,7 +229,7 @@ class _Loop:
             and math.isfinite(value)
             and phase.is_better(value, best.value if best else None)
         ):
-            weights = [np.array(weight) for weight in self.model.weights]
+            weights = [keras.ops.convert_to_numpy(weight) for weight in self.model.weights]
             state.best[phase.domain] = Best(value, state.epochs, weights)
             state.waited = 0
         patience = phase.early_stopping

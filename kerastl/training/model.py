@@ -33,4 +33,4 @@ def build_model(
         dtype="float32",
         name="head",
     )(dropped)
-    return keras.Model(backbone.inputs, logits, name="classifier")
+    return keras.Model(backbone.inputs[0], logits, name="classifier")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
 from kerastl.errors import RunFailed
 
@@ -15,7 +14,7 @@ from kerastl.errors import RunFailed
 def checksums(model: keras.Model) -> dict[str, str]:
     """Return the sha256 of every variable by its path, 16 hex digits, seeds of dropout left out."""
     return {
-        variable.path: hashlib.sha256(np.ascontiguousarray(variable.numpy()).tobytes()).hexdigest()[
+        variable.path: hashlib.sha256(keras.ops.convert_to_numpy(variable).tobytes()).hexdigest()[
             :16
         ]
         for layer in model.layers

@@ -68,29 +68,3 @@ def build_update(
         }
 
     return on_all
-
-
-def batches_of(source: Any, epoch: int, strategy: tf.distribute.Strategy) -> Any:
-    """Yield `(batch, share, count)` of an epoch, a batch split over the replicas of a strategy."""
-    replicas = strategy.num_replicas_in_sync
-    if replicas == 1:
-        one = tf.constant(1.0)
-        for batch in source.batches(epoch):
-            yield batch, one, int(batch[1].shape[0])
-        return
-    parts = [source.batches(epoch, shard=(index, replicas)) for index in range(replicas)]
-    for batch in zip(*parts, strict=True):
-        counts = [int(part[1].shape[0]) for part in batch]
-        yield (
-            _per_replica(strategy, batch),
-            _per_replica(
-                strategy, [tf.constant(count / sum(counts), tf.float32) for count in counts]
-            ),
-            sum(counts),
-        )
-
-
-def _per_replica(strategy: tf.distribute.Strategy, values: Sequence[Any]) -> Any:
-    return strategy.experimental_distribute_values_from_function(
-        lambda context: values[context.replica_id_in_sync_group]
-    )

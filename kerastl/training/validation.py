@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from kerastl.data import EpochSource
 from kerastl.training.classification import cross_entropy
+from kerastl.training.feed import read_batches
 
 Forward = Callable[[tf.Tensor], tf.Tensor]
 
@@ -27,7 +28,7 @@ def validate(forward: Forward, source: EpochSource) -> dict[str, float | None]:
         classes present) and `val_auc` (macro one-vs-rest; None when a class is absent).
     """
     logits, labels = [], []
-    for images, batch_labels, _ in source.batches(0):
+    for images, batch_labels, _ in read_batches(source, 0):
         logits.append(np.asarray(forward(images)))
         labels.append(np.asarray(batch_labels))
     return figures(np.concatenate(logits), np.concatenate(labels))

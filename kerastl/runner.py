@@ -1,0 +1,49 @@
+"""From a recipe to a judged and exported model: the whole toolkit in one screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kerastl import export, report
+from kerastl.recipe import Recipe
+from kerastl.runs import Run
+from kerastl.stages import (
+    gather_pictures,
+    judge,
+    learn,
+    make_repeatable,
+    open_run,
+    start_model,
+    write_beginning,
+    write_model,
+)
+
+
+def run(recipe: Recipe, *, name: str, out: Path | None = None, resume: bool = False) -> Run:
+    """Run a recipe whole.
+
+    Args:
+        recipe: checked.
+        name: of the recipe; the run folder is `runs/<name>-<n>` where `out` is None.
+        out: the run folder, new or empty.
+        resume: go on with a run that was stopped.
+
+    Returns:
+        The run folder, with every file in it.
+
+    Raises:
+        RequestError: the data, the weights or the folder will not do; nothing was trained.
+        RunFailed: training broke down or a proof did not hold; finished epochs are kept.
+    """
+    make_repeatable(recipe.seed)
+    with open_run(name, out, resume=resume) as folder:
+        pictures = gather_pictures(recipe, folder)
+        start = start_model(recipe, pictures)
+        write_beginning(recipe, start, pictures, folder, resume=resume)
+        learn(recipe, start, pictures, folder, resume=resume)
+        write_model(recipe, start.model, pictures, folder)
+        judge(recipe, start.model, pictures, folder)
+        for name_of_format in recipe.export.formats:
+            export.export_run(folder.path, name_of_format)
+        report.write_report(folder.path)
+    return folder

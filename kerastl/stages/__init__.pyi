@@ -1,0 +1,10 @@
+from .judge import judge as judge
+from .learn import learn as learn
+from .model import Start as Start
+from .model import start_model as start_model
+from .pictures import Pictures as Pictures
+from .pictures import gather_pictures as gather_pictures
+from .record import make_repeatable as make_repeatable
+from .record import open_run as open_run
+from .record import write_beginning as write_beginning
+from .record import write_model as write_model

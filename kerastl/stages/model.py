@@ -1,0 +1,102 @@
+"""From the recipe's backbone and head to a model ready to train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kerastl.backbones import load_backbone, read_imagenet_head
+from kerastl.errors import RequestError
+from kerastl.evaluation import load_trained
+from kerastl.recipe import Recipe
+from kerastl.stages.pictures import Pictures
+from kerastl.training import HeadReport, build_model, carry_over_head
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model at the start of training.
+
+    Args:
+        model: flat classifier.
+        head: what became of the head.
+        weights: `{"from", "file", "sha256"}` of what was loaded; the last two None for random weights.
+        notes: one line each, for the user.
+    """
+
+    model: keras.Model
+    head: HeadReport
+    weights: dict[str, str | None]
+    notes: tuple[str, ...]
+
+
+def start_model(recipe: Recipe, pictures: Pictures) -> Start:
+    """Build the model that a recipe starts from, its weights loaded, its head kept or renewed.
+
+    Args:
+        recipe: names the backbone, its weights and the dropout.
+        pictures: say which classes there are, and the side of the pictures.
+
+    Raises:
+        RequestError: the weights are missing, or of another architecture.
+    """
+    chosen = recipe.backbone
+    loaded = load_backbone(
+        chosen.name,
+        weights=chosen.weights,
+        image_size_px=pictures.image_size_px,
+        seed=recipe.seed,
+        **_options(chosen.options),
+    )
+    model = build_model(
+        loaded.model,
+        class_names=pictures.class_names,
+        dropout=recipe.head.dropout,
+        seed=recipe.seed,
+    )
+    head = _start_head(recipe, model, pictures.class_names)
+    weights = {
+        "from": str(chosen.weights),
+        "file": loaded.weights_path.name if loaded.weights_path else None,
+        "sha256": loaded.sha256,
+    }
+    return Start(model, head, weights, (*loaded.notes, head.line))
+
+
+def _options(options: Any) -> dict[str, Any]:
+    """Return a family's options by name; a family without any has none."""
+    return (
+        {} if options is None else {one.name: getattr(options, one.name) for one in fields(options)}
+    )
+
+
+def _start_head(recipe: Recipe, model: keras.Model, class_names: Sequence[str]) -> HeadReport:
+    weights = str(recipe.backbone.weights)
+    if weights == "none":
+        return HeadReport("renewed", (), "head new: training starts from random weights")
+    if weights == "imagenet":
+        known = read_imagenet_head(recipe.backbone.name, **_options(recipe.backbone.options))
+        if known is None:
+            return HeadReport("renewed", (), "head renewed: only the backbone is pre-trained")
+        return carry_over_head(
+            model, class_names, start_names=known.class_names, start_kernel=known.kernel,
+            start_bias=known.bias, start_ids=known.wordnet_ids,
+        )  # fmt: skip
+    if not Path(weights).is_dir():
+        return HeadReport("renewed", (), "head renewed: the weights file has no class names")
+    trained = load_trained(Path(weights))
+    kernel, bias = trained.model.get_layer("head").get_weights()
+    try:
+        return carry_over_head(
+            model,
+            class_names,
+            start_names=trained.class_names,
+            start_kernel=kernel,
+            start_bias=bias,
+        )
+    except ValueError as error:
+        raise RequestError(f"backbone.weights: {weights}: {error}") from error

@@ -1,0 +1,183 @@
+"""From the recipe's readers to pictures that can be decoded and know their split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from kerastl import data, registry
+from kerastl import recipe as recipes
+from kerastl.augment import build_policy
+from kerastl.backbones import checked_size
+from kerastl.data import Collection, EpochSource, Record
+from kerastl.errors import RequestError
+from kerastl.progress import say
+from kerastl.recipe import Recipe
+from kerastl.runs import Run
+
+MEMORY_FOR_PICTURES_BYTES = 2**30
+SPLITS = ("train", "val", "test", "target_train", "target_val", "target_test", "target_unlabelled")
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder: KERASTL_CACHE, or the system's place for caches."""
+    folder = Path(os.environ.get("KERASTL_CACHE") or platformdirs.user_cache_dir("kerastl"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """All pictures of a run, each in one split.
+
+    Args:
+        records: of source and target; `split` is one of `SPLITS`.
+        class_names: in the order of the logits.
+        image_size_px: side of the square the network sees.
+        window: (low, high) in stored values for 16-bit pictures; None where there are none, or full.
+        cache: `memory` or `none`.
+        root: folder that the source's paths are relative to.
+        quarantined: `(path, reason)` of what cannot be read.
+        fingerprints: sha256 by domain, `source` and `target`.
+        notes: one line each, for the user.
+    """
+
+    records: tuple[Record, ...]
+    class_names: tuple[str, ...]
+    image_size_px: int
+    window: tuple[float, float] | None
+    cache: str
+    root: Path | None
+    quarantined: tuple[tuple[str, str], ...]
+    fingerprints: dict[str, str]
+    notes: tuple[str, ...]
+
+    def of(self, split: str) -> list[Record]:
+        """Return the records of one split."""
+        return [record for record in self.records if record.split == split]
+
+    def source(self, recipe: Recipe, split: str, *, training: bool) -> EpochSource:
+        """Return the pictures of one split for training (shuffled, augmented) or for judging."""
+        return self.source_of(recipe, self.of(split), training=training)
+
+    def source_of(
+        self, recipe: Recipe, records: Sequence[Record], *, training: bool = False
+    ) -> EpochSource:
+        """Return chosen pictures for training (shuffled, augmented) or for judging."""
+        operations = [(one.name, one.options) for one in recipe.augment.operations]
+        policy = build_policy(operations, image_size_px=self.image_size_px) if operations else None
+        return EpochSource(
+            records, class_names=self.class_names, image_size_px=self.image_size_px,
+            batch_size=recipe.data.batch_size, window=self.window, max_pixels=recipe.data.max_pixels,
+            seed=recipe.seed, shuffle=training, augment=policy if training else None,
+            cache=self.cache,
+        )  # fmt: skip
+
+    def split_rows(self) -> list[tuple[Any, ...]]:
+        """Return the rows of `split.csv`: path, label, split, group, domain."""
+        return [(r.path, r.label, r.split, r.group, r.domain) for r in self.records]
+
+
+def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
+    """Read, decode once, divide: everything about the pictures that must hold before training.
+
+    Args:
+        recipe: the readers, the splits, the limits.
+        run: converted TIFF files are kept in its folder.
+
+    Raises:
+        RequestError: the data will not do; all that is wrong is told together.
+    """
+    size = checked_size(recipe.backbone.name, recipe.data.image_size_px)
+    source, bad, deep = _checked(recipe, recipe.data.reader, recipe.data.split, run)
+    source = data.split(
+        source, val_fraction=recipe.data.split.val_fraction,
+        test_fraction=recipe.data.split.test_fraction, seed=recipe.seed,
+        allow_rare=recipe.data.split.allow_rare,
+    )  # fmt: skip
+    records, notes = list(source.records), list(source.notes)
+    prints = {"source": source.fingerprint()}
+    if recipe.target:
+        target, more_bad, target_deep = _target(recipe, recipe.target, source, run)
+        prints["target"] = target.fingerprint()
+        records = [*_named(records, "source"), *_named(target.records, "target")]
+        notes += target.notes
+        bad, deep = [*bad, *more_bad], deep or target_deep
+    for line in notes:
+        say(line)
+    return Pictures(
+        tuple(records), source.class_names, size, _window(recipe, records) if deep else None,
+        _cache(recipe, len(records), size), source.root, tuple(bad), prints, tuple(notes),
+    )  # fmt: skip
+
+
+def _checked(
+    recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: Run
+) -> tuple[Collection, list[tuple[str, str]], bool]:
+    """Return what can be read, what cannot, and whether any picture is 16-bit grey."""
+    options = reader.options
+    if split.group_by is not None:
+        if not hasattr(options, "columns"):
+            raise RequestError(
+                f"data.split.group_by: the reader {reader.name} has no columns; only a table has"
+            )
+        options = replace(options, columns=replace(options.columns, group=split.group_by))
+    cache = cache_folder()
+    module = registry.module("reader", reader.name)
+    collection = module.read(options, seed=recipe.seed, cache_dir=cache)
+    checked = data.check_pictures(
+        collection, max_pixels=recipe.data.max_pixels, cache_dir=cache,
+        converted_dir=run.file("converted"),
+        max_unreadable_fraction=recipe.data.max_unreadable_fraction,
+    )  # fmt: skip
+    if checked.quarantined:
+        names = ", ".join(path for path, _ in checked.quarantined[:5])
+        more = f" and {len(checked.quarantined) - 5} more" if checked.quarantined[5:] else ""
+        say(
+            f"Warning: {len(checked.quarantined)} pictures cannot be read and are left out: {names}{more}"
+        )
+    return checked.collection, list(checked.quarantined), checked.has_16_bit
+
+
+def _target(
+    recipe: Recipe, target: recipes.Target, source: Collection, run: Run
+) -> tuple[Collection, list[tuple[str, str]], bool]:
+    """Return the target's pictures in their splits, under the source's class names."""
+    found, bad, deep = _checked(recipe, target.reader, target.split, run)
+    strange = sorted(set(found.class_names) - set(source.class_names))
+    if strange:
+        raise RequestError(
+            f"target: class '{strange[0]}' is not among the source's: {', '.join(source.class_names)}"
+        )
+    groups_per_class = target.few.groups_per_class if target.few else 0
+    found = data.split_target(
+        found, labels=target.labels, groups_per_class=groups_per_class,
+        val_fraction=target.split.val_fraction, test_fraction=target.split.test_fraction,
+        seed=recipe.seed, allow_rare=target.split.allow_rare,
+    )  # fmt: skip
+    return found, bad, deep
+
+
+def _named(records: Sequence[Record], domain: str) -> list[Record]:
+    return [record if record.domain else replace(record, domain=domain) for record in records]
+
+
+def _window(recipe: Recipe, records: Sequence[Record]) -> tuple[float, float] | None:
+    window = recipe.data.window
+    if window == "full":
+        return None
+    if isinstance(window, recipes.Window):
+        return window.center - window.width / 2, window.center + window.width / 2
+    training = [record for record in records if record.split == "train"]
+    return data.auto_window(training, max_pixels=recipe.data.max_pixels)
+
+
+def _cache(recipe: Recipe, count: int, size: int) -> str:
+    if recipe.data.cache != "auto":
+        return recipe.data.cache
+    return "memory" if count * size * size * 12 <= MEMORY_FOR_PICTURES_BYTES else "none"

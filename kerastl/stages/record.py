@@ -1,0 +1,161 @@
+"""Write down what a run was asked, what it was given, and the model it ends with."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kerastl import recipe as recipes
+from kerastl.errors import RequestError
+from kerastl.recipe import Recipe
+from kerastl.runs import (
+    Run,
+    machine,
+    new_run,
+    package_versions,
+    unfinished_run,
+    write_atomic,
+    write_csv,
+)
+from kerastl.stages.model import Start
+from kerastl.stages.pictures import Pictures
+
+BEGUN = "recipe.resolved.yaml"
+"""Written once everything is known to be right: a folder that holds it can be resumed."""
+
+CONFIDENTIAL = (
+    "This folder holds paths, groups and pictures of its data: it is as confidential as they are. "
+    "What lies in export/ holds none of them.\n"
+)
+
+
+@contextmanager
+def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
+    """Hold a new run folder, or the one to go on with, against other writers.
+
+    A new folder in which nothing began, because the request turned out wrong, is taken away again.
+
+    Raises:
+        RequestError: the folder is taken, cannot be written, or there is nothing to resume.
+    """
+    run = unfinished_run(name, out) if resume else new_run(name, out)
+    if run.finished:
+        raise RequestError(f"{run.path} is finished: there is nothing to resume.")
+    try:
+        with run.locked():
+            yield run
+    finally:
+        if not run.file(BEGUN).is_file():
+            shutil.rmtree(run.path, ignore_errors=True)
+
+
+def make_repeatable(seed: int) -> None:
+    """Make every operation deterministic, and seed the generators that first weights are drawn from."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def resolved(recipe: Recipe, pictures: Pictures) -> Recipe:
+    """Return the recipe with everything filled in that the data or the machine decided."""
+    window: recipes.Window | str = "full"
+    if pictures.window:
+        low, high = pictures.window
+        window = recipes.Window((low + high) / 2, high - low)
+    default = "trainable" if recipe.backbone.weights == "none" else "frozen"
+    phases = tuple(
+        dataclasses.replace(phase, batch_norm=phase.batch_norm or default)
+        for phase in recipe.phases
+    )
+    data = dataclasses.replace(
+        recipe.data, window=window, image_size_px=pictures.image_size_px, cache=pictures.cache
+    )
+    return dataclasses.replace(recipe, data=data, phases=phases)
+
+
+def write_beginning(
+    recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool
+) -> None:
+    """Write what is known before the first step; a resumed run must agree with what lies there.
+
+    Raises:
+        RequestError: the recipe, the data or the weights are not those that the run began with.
+    """
+    text = recipes.write(resolved(recipe, pictures))
+    versions = _versions(recipe, start, pictures)
+    if resume:
+        _check_same(text, versions, run)
+        return
+    write_atomic(run.file("CONFIDENTIAL.txt"), CONFIDENTIAL)
+    write_csv(run.file("split.csv"), SPLIT_HEADER, pictures.split_rows())
+    write_csv(run.file("quarantine.csv"), ("path", "reason"), pictures.quarantined)
+    run.write_json("versions.json", versions)
+    run.write_json("notes.json", [*pictures.notes, *start.notes])
+    write_atomic(run.file(BEGUN), text)
+
+
+SPLIT_HEADER = ("path", "label", "split", "group", "domain")
+
+
+def _versions(recipe: Recipe, start: Start, pictures: Pictures) -> dict[str, Any]:
+    return {
+        "packages": package_versions(),
+        "machine": machine(),
+        "devices": [device.name for device in tf.config.list_physical_devices()],
+        "op_determinism": True,
+        "seed": recipe.seed,
+        "weights": start.weights,
+        "head": {"outcome": start.head.outcome, "carried": list(start.head.carried)},
+        "data_sha256": pictures.fingerprints,
+    }
+
+
+def _check_same(text: str, versions: dict[str, Any], run: Run) -> None:
+    began = run.file(BEGUN).read_text(encoding="utf-8")
+    wrong = [
+        f"  it began with '{old.strip()}', now it is '{new.strip()}'"
+        for old, new in zip(began.splitlines(), text.splitlines(), strict=False)
+        if old != new
+    ]
+    if not wrong and began != text:
+        wrong = ["  the recipe is longer or shorter than the one it began with"]
+    before = run.read_json("versions.json")
+    for name, what in (("data_sha256", "the pictures"), ("weights", "the starting weights")):
+        if before[name] != versions[name]:
+            wrong.append(f"  {what} are not those it began with")
+    if wrong:
+        raise RequestError(
+            f"{run.path} cannot be resumed:\n"
+            + "\n".join(wrong[:10])
+            + "\nStart a run of its own instead."
+        )
+
+
+def write_model(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run) -> None:
+    """Write `model.keras` and `model.json`, each whole or not at all."""
+    descriptor, name = tempfile.mkstemp(dir=run.path, prefix=".model.", suffix=".keras")
+    os.close(descriptor)
+    try:
+        model.save(name)
+        Path(name).chmod(0o644)
+        Path(name).replace(run.file("model.keras"))
+    finally:
+        Path(name).unlink(missing_ok=True)
+    run.write_json(
+        "model.json",
+        {
+            "class_names": list(pictures.class_names),
+            "image_size_px": pictures.image_size_px,
+            "window": list(pictures.window) if pictures.window else None,
+            "max_pixels": recipe.data.max_pixels,
+            "data_root": str(pictures.root) if pictures.root else None,
+        },
+    )

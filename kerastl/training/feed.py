@@ -1,0 +1,51 @@
+"""Batches of an epoch, dealt to the replicas of a strategy; a file that breaks is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from kerastl.data import EpochSource
+from kerastl.training.step import Batch
+
+
+def read_batches(
+    source: EpochSource, epoch: int, shard: tuple[int, int] = (0, 1)
+) -> Iterator[Batch]:
+    """Yield the batches of an epoch.
+
+    Raises:
+        RunFailed: a file that could be read when the run began can no longer be; the text names it.
+    """
+    try:
+        yield from source.batches(epoch, shard=shard)
+    except tf.errors.OpError as error:
+        raise source.explain(error) from error
+
+
+def batches_of(source: Any, epoch: int, strategy: tf.distribute.Strategy) -> Any:
+    """Yield `(batch, share, count)` of an epoch, a batch split over the replicas of a strategy."""
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        one = tf.constant(1.0)
+        for batch in read_batches(source, epoch):
+            yield batch, one, int(batch[1].shape[0])
+        return
+    parts = [read_batches(source, epoch, (index, replicas)) for index in range(replicas)]
+    for batch in zip(*parts, strict=True):
+        counts = [int(part[1].shape[0]) for part in batch]
+        yield (
+            _per_replica(strategy, batch),
+            _per_replica(
+                strategy, [tf.constant(count / sum(counts), tf.float32) for count in counts]
+            ),
+            sum(counts),
+        )
+
+
+def _per_replica(strategy: tf.distribute.Strategy, values: Sequence[Any]) -> Any:
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: values[context.replica_id_in_sync_group]
+    )
