@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Stopped. Finished epochs are kept.", err=True)
+        click.echo("Stopped.", err=True)
         sys.exit(INTERRUPTED)
     except KerastlError as error:
         if "--debug" in words:

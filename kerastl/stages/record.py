@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from kerastl import recipe as recipes
 from kerastl.errors import RequestError
+from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import (
     Run,
@@ -53,6 +54,10 @@ def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
     try:
         with run.locked():
             yield run
+    except BaseException:
+        if run.file(BEGUN).is_file():
+            say(f"What was finished is kept. Go on with the same command and --resume --out {run.path}")
+        raise
     finally:
         if not run.file(BEGUN).is_file():
             shutil.rmtree(run.path, ignore_errors=True)

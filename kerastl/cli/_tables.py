@@ -1,0 +1,54 @@
+"""Print what a run came to: a short table with intervals, and what to type next."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kerastl.runs import Run
+
+SHOWN = ("accuracy", "balanced_accuracy", "auc", "group_auc")
+
+
+def with_interval(metric: dict[str, Any] | None) -> str:
+    """Return `0.912 (0.871 to 0.948)`; a dash where there is no value."""
+    if not metric or metric.get("value") is None:
+        return "-"
+    if metric.get("low") is None:
+        return f"{metric['value']:.3f}"
+    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
+
+
+def near(path: Path) -> str:
+    """Return the shortest way to write a path from here, quoted for a shell."""
+    relative = os.path.relpath(path)
+    return shlex.quote(str(path) if relative.startswith("..") else relative)
+
+
+def print_scores(run: Run, *, as_json: bool) -> None:
+    """Print the scores of every split of a run, and the next commands."""
+    scores = run.read_json("scores.json")
+    if as_json:
+        click.echo(json.dumps({"run": str(run.path), "scores": scores}, indent=1))
+        return
+    click.echo(f"\nRun folder: {near(run.path)}")
+    for split in ("val", "test", "target_val", "target_test"):
+        if split in scores:
+            overall = scores[split]["overall"]
+            shown = [
+                f"{name} {with_interval(overall[name])}"
+                for name in SHOWN
+                if overall.get(name, {}).get("value") is not None
+            ]
+            click.echo(f"  {split:<12} " + ", ".join(shown))
+    click.echo("Intervals: 95 %, bootstrap over groups. Next:")
+    click.echo(f"  open {near(run.file('report.html'))}")
+    click.echo(f"  kerastl predict {near(run.path)} PICTURES...")
+    if run.file("export").is_dir():
+        for folder in sorted(run.file("export").iterdir()):
+            click.echo(f"  kerastl verify {near(folder)}")

@@ -1,0 +1,45 @@
+"""`kerastl run`: train, judge and export what a recipe says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one value.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder, new or empty.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
+@click.option("--json", "as_json", is_flag=True, help="Write the scores as JSON to stdout.")
+def command(
+    recipe: str, sets: tuple[str, ...], out: Path | None, resume: bool, as_json: bool
+) -> None:
+    """Train, judge and export what RECIPE says: a shipped name or a file.
+
+    \b
+    Examples:
+      kerastl run folder-classifier --set data.reader.path=photos
+      kerastl run mine.yaml --out runs/first
+      kerastl run mine.yaml --resume
+    """
+    from kerastl import recipe as recipes
+    from kerastl import registry
+
+    found = recipes.find(recipe)
+    checked = recipes.check(
+        found.text,
+        name=recipe,
+        options_of=registry.options_of,
+        names_of=registry.names,
+        sets=sets,
+    )
+    from kerastl.cli._quiet import load_tensorflow
+
+    load_tensorflow()
+    from kerastl import runner
+    from kerastl.cli._tables import print_scores
+
+    run = runner.run(checked, name=found.name, out=out, resume=resume)
+    print_scores(run, as_json=as_json)
