@@ -1,0 +1,162 @@
+"""Open the model of a finished run, with what it needs to see a picture the way it was trained."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from kerastl.errors import RequestError
+
+Window = tuple[float, float]
+
+MODEL = "model.keras"
+DESCRIPTION = "model.json"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `model.json` of a run folder says.
+
+    Args:
+        class_names: in the order of the logits.
+        image_size_px: side of the square picture that the model takes, in pixels.
+        window: (low, high) in stored values for 16-bit grey pictures; None: the full range.
+        max_pixels: height times width above which a picture is refused.
+        data_root: the folder that the paths in the run's tables are relative to.
+    """
+
+    class_names: tuple[str, ...]
+    image_size_px: int
+    window: Window | None
+    max_pixels: int
+    data_root: Path | None
+
+
+@dataclass(frozen=True)
+class Trained(Description):
+    """A description and its model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`."""
+
+    model: Any
+
+    def probabilities(self, encoded: Sequence[bytes]) -> npt.NDArray[np.float32]:
+        """Return the answers for whole picture files.
+
+        Args:
+            encoded: at least one file's bytes; a TIFF must have been converted.
+
+        Returns:
+            `[n, classes]` float32, rows that sum to 1.
+
+        Raises:
+            tf.errors.InvalidArgumentError: a picture cannot be decoded.
+        """
+        import tensorflow as tf
+
+        from kerastl.data.decode import load_image
+
+        images = [
+            load_image(
+                tf.constant(picture),
+                image_size_px=self.image_size_px,
+                window=self.window,
+                max_pixels=self.max_pixels,
+            )
+            for picture in encoded
+        ]
+        logits = tf.cast(self.model(tf.stack(images), training=False), tf.float64)
+        return cast(npt.NDArray[np.float32], tf.cast(tf.nn.softmax(logits), tf.float32).numpy())
+
+
+def read_description(run_folder: Path) -> Description:
+    """Read `model.json` of a run folder. No TensorFlow.
+
+    Raises:
+        RequestError: not a run folder, a run that is not finished, or a damaged file.
+    """
+    file = run_folder / DESCRIPTION
+    if not file.is_file():
+        raise RequestError(_why_missing(run_folder, DESCRIPTION))
+    try:
+        return _description(json.loads(file.read_text(encoding="utf-8")))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(f"{file} is damaged: {error}. Run the recipe again.") from error
+
+
+def load_trained(run_folder: Path) -> Trained:
+    """Open the model of a run folder; a model file that names code to run is refused.
+
+    Raises:
+        RequestError: as `read_description`; or `model.keras` is missing, damaged, unsafe, or does
+            not agree with `model.json`.
+    """
+    description = read_description(run_folder)
+    file = run_folder / MODEL
+    if not file.is_file():
+        raise RequestError(_why_missing(run_folder, MODEL))
+    import keras
+
+    try:
+        model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise RequestError(f"{file} cannot be opened as a Keras model: {reason}") from error
+    _check_agreement(file, model, description)
+    return Trained(**vars(description), model=model)
+
+
+def _description(content: dict[str, Any]) -> Description:
+    names = tuple(content["class_names"])
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("class_names must be a list of names")
+    if len(set(names)) != len(names):
+        raise ValueError("class_names holds a name twice")
+    size, max_pixels = int(content["image_size_px"]), int(content["max_pixels"])
+    if size < 1 or max_pixels < 1:
+        raise ValueError("image_size_px and max_pixels must be at least 1")
+    root = content.get("data_root")
+    return Description(
+        class_names=names,
+        image_size_px=size,
+        window=_window(content["window"]),
+        max_pixels=max_pixels,
+        data_root=None if root is None else Path(root),
+    )
+
+
+def _window(value: Any) -> Window | None:
+    if value is None:
+        return None
+    low, high = (float(edge) for edge in value)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"window must be two numbers, low < high, got {value}")
+    return low, high
+
+
+def _check_agreement(file: Path, model: Any, description: Description) -> None:
+    size = description.image_size_px
+    wanted = (None, size, size, 3), (None, len(description.class_names))
+    found = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    if wanted != found:
+        raise RequestError(
+            f"{file} takes {found[0]} and returns {found[1]}, but {DESCRIPTION} beside it describes "
+            f"{wanted[0]} and {wanted[1]}. The two files are not of one run."
+        )
+
+
+def _why_missing(run_folder: Path, name: str) -> str:
+    if not run_folder.is_dir():
+        return f"There is no run folder {run_folder}."
+    if (run_folder / "recipe.resolved.yaml").is_file():
+        return (
+            f"The run {run_folder} is not finished: it has no {name}. "
+            "Finish it with: kerastl run RECIPE --resume --out " + str(run_folder)
+        )
+    return f"{run_folder} is not a run folder: it has no {name}."

@@ -1,0 +1,23 @@
+"""TensorFlow's SavedModel, for TF Serving and TensorFlow's C, Java and Go interfaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kerastl.evaluation.trained import Trained
+
+
+def write(trained: Trained, out: Path) -> Path:
+    """Export a trained model into the next number under `out` and return the folder written."""
+    from kerastl.export.saved_model import export_saved_model
+
+    return export_saved_model(
+        trained.model,
+        out,
+        class_names=trained.class_names,
+        image_size_px=trained.image_size_px,
+        window=trained.window,
+        max_pixels=trained.max_pixels,
+    )

@@ -1,0 +1,104 @@
+"""`manifest.json` of an export: what it takes, what it was made with, and the hash of every file. No TensorFlow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kerastl.errors import RequestError
+from kerastl.runs import sha256_of, write_json
+
+MANIFEST = "manifest.json"
+SAMPLES = "samples"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an export says of itself. It holds no path, group or picture of the data.
+
+    Args:
+        class_names: in the order of the probabilities.
+        image_size_px: side of the square picture that the model sees, in pixels.
+        window: (low, high) in stored values for 16-bit grey pictures; None: the full range.
+        max_pixels: height times width above which a picture is refused.
+        model_sha256: fingerprint of the model's weights, see `weights_fingerprint`.
+        versions: of kerastl, keras and tensorflow.
+        files: sha256 of every other file of the export, by its path within it.
+    """
+
+    class_names: tuple[str, ...]
+    image_size_px: int
+    window: tuple[float, float] | None
+    max_pixels: int
+    model_sha256: str
+    versions: dict[str, str]
+    files: dict[str, str]
+
+
+def hashes_of(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file of an export but its manifest and its samples."""
+    return {name: sha256_of(folder / name) for name in sorted(_names(folder))}
+
+
+def _names(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder)
+        if path.is_file() and inside.as_posix() != MANIFEST and inside.parts[0] != SAMPLES:
+            yield inside.as_posix()
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    class_names: Sequence[str],
+    image_size_px: int,
+    window: tuple[float, float] | None,
+    max_pixels: int,
+    model_sha256: str,
+    versions: dict[str, str],
+) -> None:
+    """Write the manifest of an export whose other files are all there."""
+    manifest = Manifest(
+        class_names=tuple(class_names),
+        image_size_px=image_size_px,
+        window=window,
+        max_pixels=max_pixels,
+        model_sha256=model_sha256,
+        versions=versions,
+        files=hashes_of(folder),
+    )
+    write_json(folder / MANIFEST, asdict(manifest))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of an export.
+
+    Raises:
+        RequestError: there is none, or it is damaged.
+    """
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise RequestError(f"{folder} is not an export of kerastl: it has no {MANIFEST}.")
+    try:
+        return _manifest(json.loads(file.read_text(encoding="utf-8")))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RequestError(f"{file} is damaged: {error}. Export the run again.") from error
+
+
+def _manifest(content: dict[str, Any]) -> Manifest:
+    window = content["window"]
+    if window is not None:
+        low, high = (float(edge) for edge in window)
+        window = (low, high)
+    return Manifest(
+        class_names=tuple(str(name) for name in content["class_names"]),
+        image_size_px=int(content["image_size_px"]),
+        window=window,
+        max_pixels=int(content["max_pixels"]),
+        model_sha256=str(content["model_sha256"]),
+        versions={str(name): str(version) for name, version in content["versions"].items()},
+        files={str(name): str(digest) for name, digest in content["files"].items()},
+    )

@@ -1,0 +1,146 @@
+"""Write a model as a TensorFlow SavedModel that TF Serving runs as it lies."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerastl import __version__
+from kerastl.data.decode import MAX_PIXELS
+from kerastl.errors import RequestError
+from kerastl.export.endpoints import bytes_endpoint, pixels_endpoint
+from kerastl.export.manifest import write_manifest
+
+
+def export_saved_model(
+    model: keras.Model,
+    out: Path,
+    *,
+    class_names: Sequence[str],
+    image_size_px: int,
+    window: tuple[float, float] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Path:
+    """Write a model under the next free number of a folder; nothing is ever overwritten.
+
+    Args:
+        model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`; without augmentation.
+        out: the folder that TF Serving is pointed at; the model goes to `out/1`, or to the number
+            after the highest there.
+        class_names: in the order of the logits.
+        image_size_px: side of the square picture that the model takes, in pixels.
+        window: (low, high) in stored values for 16-bit grey PNG; None: the full range.
+        max_pixels: height times width above which a picture is refused unread.
+
+    Returns:
+        The folder written, e.g. `out/1`: the SavedModel with the endpoints `serving_default` and
+        `pixels` (see `kerastl.export.endpoints`), and `manifest.json`.
+
+    Raises:
+        RequestError: the class names do not fit the model, or `out` is not a folder.
+        OSError: the disk is full; no half export is left.
+    """
+    _check_model(model, class_names, image_size_px)
+    if out.exists() and not out.is_dir():
+        raise RequestError(f"{out} is a file, but an export is a folder. Name another: --out DIR")
+    out.mkdir(parents=True, exist_ok=True)
+    # Hidden and without a number as its name: a server that watches `out` does not see it.
+    staged = Path(tempfile.mkdtemp(dir=out, prefix=".kerastl."))
+    try:
+        staged.chmod(0o755)
+        _write_graph(model, staged, class_names, image_size_px, window, max_pixels)
+        write_manifest(
+            staged,
+            class_names=class_names,
+            image_size_px=image_size_px,
+            window=window,
+            max_pixels=max_pixels,
+            model_sha256=weights_fingerprint(model),
+            versions={
+                "kerastl": __version__,
+                "keras": keras.version(),
+                "tensorflow": tf.version.VERSION,
+            },
+        )
+        return _rename_to_next_number(staged, out)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+
+
+def weights_fingerprint(model: keras.Model) -> str:
+    """Return the sha256 over shape, type and bytes of every weight, in the model's order."""
+    digest = hashlib.sha256()
+    for variable in model.weights:
+        array = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _check_model(model: keras.Model, class_names: Sequence[str], image_size_px: int) -> None:
+    names = list(class_names)
+    if len(set(names)) != len(names):
+        raise RequestError(f"A class name stands twice in {names}.")
+    if model.output_shape != (None, len(names)):
+        raise RequestError(
+            f"The model returns {model.output_shape}, but {len(names)} class names were given."
+        )
+    if model.input_shape != (None, image_size_px, image_size_px, 3):
+        raise RequestError(
+            f"The model takes {model.input_shape}, not pictures of "
+            f"{image_size_px} x {image_size_px} pixels in three colours."
+        )
+
+
+def _write_graph(
+    model: keras.Model,
+    folder: Path,
+    class_names: Sequence[str],
+    image_size_px: int,
+    window: tuple[float, float] | None,
+    max_pixels: int,
+) -> None:
+    from_bytes = bytes_endpoint(
+        model,
+        class_names=class_names,
+        image_size_px=image_size_px,
+        window=window,
+        max_pixels=max_pixels,
+    )
+    from_pixels = pixels_endpoint(model, class_names=class_names, image_size_px=image_size_px)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serving_default",
+        from_bytes,
+        input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")],
+    )
+    # The sides stay open in the signature: with fixed ones the size check would be folded away.
+    archive.add_endpoint(
+        "pixels",
+        from_pixels,
+        input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")],
+    )
+    archive.write_out(str(folder), verbose=False)
+
+
+def _rename_to_next_number(staged: Path, out: Path) -> Path:
+    taken = [int(path.name) for path in out.iterdir() if path.name.isdecimal()]
+    number = max(taken, default=0) + 1
+    while True:
+        target = out / str(number)
+        try:
+            # Renaming onto a folder that holds files fails: another export that took the number stays.
+            return staged.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+            number += 1
