@@ -7,4 +7,14 @@ from .blocks import blocks_of as blocks_of
 from .blocks import cut as cut
 from .build import LoadedBackbone as LoadedBackbone
 from .build import build_backbone as build_backbone
+from .build import build_source as build_source
 from .build import load_backbone as load_backbone
+from .imagenet_head import read_imagenet_head as read_imagenet_head
+from .tables import backbone_named as backbone_named
+from .tables import checked_options as checked_options
+from .tables import table as table
+from .weights import Located as Located
+from .weights import cached_files as cached_files
+from .weights import locate_weights as locate_weights
+from .weights import models_folder as models_folder
+from .weights import published_weights as published_weights

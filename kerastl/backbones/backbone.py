@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Pixels = Literal[
@@ -90,6 +90,8 @@ class Backbone:
         reference: the paper.
         weights: published files; empty for a network of our own.
         top1: published top-1 accuracy on ImageNet, 0 to 1, with `top1_source`; None: not published.
+        linear_top: whether the published top is one linear layer on globally averaged features, so
+            that its classes can be carried over.
         arguments: fixed arguments of the builder, as `(("include_preprocessing", False),)`.
     """
 
@@ -103,4 +105,5 @@ class Backbone:
     weights: tuple[Weights, ...] = ()
     top1: float | None = None
     top1_source: str = KERAS_TABLE
-    arguments: tuple[tuple[str, object], ...] = field(default=())
+    linear_top: bool = True
+    arguments: tuple[tuple[str, object], ...] = ()

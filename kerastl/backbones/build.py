@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerastl import registry
-from kerastl.backbones.backbone import Backbone
 from kerastl.backbones.flatten import flatten
+from kerastl.backbones.loading import load_file
+from kerastl.backbones.tables import backbone_named, checked_options, checked_size
+from kerastl.backbones.weights import locate_weights
 from kerastl.errors import RequestError
+from kerastl.runs import sha256_of
 
 if TYPE_CHECKING:
     import keras
+
+SUFFIXES = (".keras", ".weights.h5", ".h5")
 
 
 @dataclass(frozen=True)
@@ -72,23 +76,41 @@ def load_backbone(
     **options: Any,
 ) -> LoadedBackbone:
     """Build a backbone as `build_backbone` does, and say which weights it took."""
-    if weights != "none":
-        raise RequestError("weights")
     backbone = backbone_named(name)
+    found = _weights_file(name, weights, image_size_px, options)
     source = build_source(name, image_size_px=image_size_px, seed=seed, **options)
-    model, _ = flatten(source, pixels=backbone.pixels, name=name)
-    return LoadedBackbone(model, None, None, ())
+    model, origins = flatten(source, pixels=backbone.pixels, name=name)
+    if found is None:
+        return LoadedBackbone(model, None, None, ())
+    path, notes = found
+    load_file(path, source, model, origins)
+    return LoadedBackbone(model, path, sha256_of(path), notes)
 
 
-def backbone_named(name: str) -> Backbone:
-    """Return the table of one backbone.
+def _weights_file(
+    name: str, weights: str | Path, image_size_px: int | None, options: dict[str, Any]
+) -> tuple[Path, tuple[str, ...]] | None:
+    """Return the file that is meant and notes on the choice; None for random weights.
 
     Raises:
-        RequestError: no such name; the text names the nearest right one.
+        RequestError: there is no such file, or it is of no known kind.
     """
-    backbone = registry.module("backbone", name).BACKBONES[name]
-    assert isinstance(backbone, Backbone)
-    return backbone
+    if weights == "none":
+        return None
+    if weights == "imagenet":
+        located = locate_weights(name, image_size_px=image_size_px, **options)
+        return located.path, located.notes
+    path = Path(weights)
+    if path.is_dir():
+        path = path / "model.keras"
+    if not path.is_file():
+        raise RequestError(
+            f"There are no weights at {path}. `weights` takes: imagenet, none, "
+            f"a file ({', '.join(SUFFIXES)}), or a run folder that holds model.keras."
+        )
+    if not path.name.endswith(SUFFIXES):
+        raise RequestError(f"{path} is no weights file: known are {', '.join(SUFFIXES)}.")
+    return path, ()
 
 
 def build_source(
@@ -115,36 +137,3 @@ def build_source(
         **dict(backbone.arguments),
         **checked_options(name, options),
     )
-
-
-def checked_size(name: str, image_size_px: int | None) -> int:
-    """Return the side of the pictures in pixels, the published one where None.
-
-    Raises:
-        RequestError: it is below the smallest that the network can be built for.
-    """
-    backbone = backbone_named(name)
-    size = backbone.image_size_px if image_size_px is None else image_size_px
-    if size < backbone.min_size_px:
-        raise RequestError(
-            f"{name} needs pictures of at least {backbone.min_size_px} pixels a side, got {size}."
-        )
-    return size
-
-
-def checked_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the builder's arguments for a family's options, defaults filled in.
-
-    Raises:
-        RequestError: the family has no such option.
-    """
-    kind = registry.options_of("backbone", name)
-    known = [field.name for field in fields(kind)] if kind else []
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        allowed = f"It has: {', '.join(known)}." if known else "It has none."
-        raise RequestError(f"{name} has no option '{unknown[0]}'. {allowed}")
-    if kind is None:
-        return {}
-    values = kind(**options)
-    return {key: getattr(values, key) for key in known}

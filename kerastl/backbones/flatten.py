@@ -56,7 +56,7 @@ def stable_names(layers: list[Any]) -> dict[str, str]:
     """
     counted: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for layer in layers:
-        kind = _snake_case(type(layer).__name__)
+        kind = snake_case(type(layer).__name__)
         found = re.fullmatch(rf"{kind}(?:_(\d+))?", layer.name)
         if found:
             counted[kind].append((int(found[1] or 0), layer.name))
@@ -115,10 +115,10 @@ class _Copier:
         if isinstance(operation, keras.Layer):
             return self.names.get(operation.name, operation.name)
         before = [self.names_of[id(value)] for value in args if id(value) in self.names_of]
-        return f"{before[-1]}_{_snake_case(type(operation).__name__)}"
+        return f"{before[-1]}_{snake_case(type(operation).__name__)}"
 
 
-def _snake_case(name: str) -> str:
+def snake_case(name: str) -> str:
     """`BatchNormalization` becomes `batch_normalization`, `ReLU` `re_lu`, as Keras does it."""
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

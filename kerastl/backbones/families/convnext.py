@@ -62,6 +62,7 @@ BACKBONES = {
             ),
             Series("post", "layer_normalization"),
         ),
+        linear_top=False,
         reference="Liu et al. 2022, arXiv:2201.03545",
         top1=top1,
         weights=(

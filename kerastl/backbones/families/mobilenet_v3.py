@@ -63,6 +63,7 @@ BACKBONES = {
             ),
             Series("conv_1", last),
         ),
+        linear_top=False,
         reference="Howard et al. 2019, arXiv:1905.02244",
         top1=top1,
         top1_source="https://keras.io/api/applications/mobilenet/",

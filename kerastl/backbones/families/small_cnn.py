@@ -10,6 +10,7 @@ BACKBONES = {
         min_size_px=16,
         parameters=93_920,
         blocks=(Series("block_{}", "block_{}_pool", range(1, 4)),),
+        linear_top=False,
         reference="none: three blocks of convolution, BatchNorm, ReLU and max-pooling",
         top1_source="",
     ),

@@ -18,6 +18,7 @@ BACKBONES = {
         min_size_px=32,
         parameters=parameters,
         blocks=(Series("block{}", "block{}_pool", range(1, 6)),),
+        linear_top=False,
         reference="Simonyan & Zisserman 2014, arXiv:1409.1556",
         top1=top1,
         weights=(

@@ -1,0 +1,56 @@
+"""The published top of a backbone: ImageNet's 1,000 classes as one linear layer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from kerastl.backbones.loading import h5_arrays
+from kerastl.backbones.tables import backbone_named
+from kerastl.backbones.weights import locate_weights, models_folder
+from kerastl.errors import RequestError
+
+CLASS_INDEX = "imagenet_class_index.json"
+NUM_CLASSES = 1000
+
+
+def read_imagenet_head(
+    name: str, *, image_size_px: int | None = None, **options: Any
+) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, np.ndarray] | None:
+    """Read the published top, where it lies on this machine.
+
+    Args:
+        name: the backbone.
+        image_size_px: side of the pictures; the published one where None.
+        **options: the family's options.
+
+    Returns:
+        Class names, WordNet ids, kernel `[features, 1000]` float32 and bias `[1000]` float32, to be
+        applied to globally averaged features; None where the file with top or Keras's
+        `imagenet_class_index.json` is not cached, or the top is more than one linear layer.
+
+    Raises:
+        RequestError: a file is there but cannot be read.
+    """
+    import h5py
+
+    index = models_folder() / CLASS_INDEX
+    if not backbone_named(name).linear_top or not index.is_file():
+        return None
+    try:
+        path = locate_weights(name, image_size_px=image_size_px, top=True, **options).path
+    except RequestError:
+        return None
+    try:
+        classes = json.loads(index.read_text(encoding="utf-8"))
+        rows = [classes[str(number)] for number in range(NUM_CLASSES)]
+        with h5py.File(path) as file:
+            (_, kernel), (_, bias) = h5_arrays(file)[-2:]
+        # MobileNet's top is a 1x1 convolution, the same thing as a dense layer on pooled features.
+        kernel = kernel.reshape(-1, NUM_CLASSES).astype(np.float32)
+    except (OSError, KeyError, ValueError) as error:
+        raise RequestError(f"{path} or {index} cannot be read: {error}") from error
+    names = tuple(str(row[1]) for row in rows)
+    return names, tuple(str(row[0]) for row in rows), kernel, bias.astype(np.float32)
