@@ -1,0 +1,5 @@
+"""Predict once, then score; and open what a run left behind."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,9 @@
+from .compare import paired_difference as paired_difference
+from .predict import predict as predict
+from .predictions import Predictions as Predictions
+from .predictions import read_predictions as read_predictions
+from .predictions import write_predictions as write_predictions
+from .score import score as score
+from .trained import Trained as Trained
+from .trained import load_trained as load_trained
+from .trained import read_description as read_description
