@@ -9,12 +9,17 @@ from .build import LoadedBackbone as LoadedBackbone
 from .build import build_backbone as build_backbone
 from .build import build_source as build_source
 from .build import load_backbone as load_backbone
+from .download import fetch_weights as fetch_weights
+from .download import verify_weights as verify_weights
+from .imagenet_head import ImageNetHead as ImageNetHead
 from .imagenet_head import read_imagenet_head as read_imagenet_head
 from .tables import backbone_named as backbone_named
 from .tables import checked_options as checked_options
+from .tables import checked_size as checked_size
 from .tables import table as table
 from .weights import Located as Located
 from .weights import cached_files as cached_files
+from .weights import find_cached_weights as find_cached_weights
 from .weights import locate_weights as locate_weights
 from .weights import models_folder as models_folder
 from .weights import published_weights as published_weights

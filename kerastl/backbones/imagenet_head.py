@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,13 +13,30 @@ from kerastl.backbones.tables import backbone_named
 from kerastl.backbones.weights import locate_weights, models_folder
 from kerastl.errors import RequestError
 
+
+class ImageNetHead(NamedTuple):
+    """ImageNet's classes as a linear layer on globally averaged features.
+
+    Args:
+        class_names: 1,000 names; two pairs of classes share a name.
+        wordnet_ids: 1,000 ids, as `n01440764`.
+        kernel: `[features, 1000]` float32.
+        bias: `[1000]` float32.
+    """
+
+    class_names: tuple[str, ...]
+    wordnet_ids: tuple[str, ...]
+    kernel: np.ndarray
+    bias: np.ndarray
+
+
 CLASS_INDEX = "imagenet_class_index.json"
 NUM_CLASSES = 1000
 
 
 def read_imagenet_head(
     name: str, *, image_size_px: int | None = None, **options: Any
-) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, np.ndarray] | None:
+) -> ImageNetHead | None:
     """Read the published top, where it lies on this machine.
 
     Args:
@@ -27,9 +45,9 @@ def read_imagenet_head(
         **options: the family's options.
 
     Returns:
-        Class names, WordNet ids, kernel `[features, 1000]` float32 and bias `[1000]` float32, to be
-        applied to globally averaged features; None where the file with top or Keras's
-        `imagenet_class_index.json` is not cached, or the top is more than one linear layer.
+        The top that was trained with the body `locate_weights` finds; None where the file with top
+        or Keras's `imagenet_class_index.json` is not cached, or the top is more than one linear
+        layer.
 
     Raises:
         RequestError: a file is there but cannot be read.
@@ -39,9 +57,8 @@ def read_imagenet_head(
     index = models_folder() / CLASS_INDEX
     if not backbone_named(name).linear_top or not index.is_file():
         return None
-    try:
-        path = locate_weights(name, image_size_px=image_size_px, top=True, **options).path
-    except RequestError:
+    path = _top_of_located_body(name, image_size_px, options)
+    if path is None:
         return None
     try:
         classes = json.loads(index.read_text(encoding="utf-8"))
@@ -52,5 +69,21 @@ def read_imagenet_head(
         kernel = kernel.reshape(-1, NUM_CLASSES).astype(np.float32)
     except (OSError, KeyError, ValueError) as error:
         raise RequestError(f"{path} or {index} cannot be read: {error}") from error
-    names = tuple(str(row[1]) for row in rows)
-    return names, tuple(str(row[0]) for row in rows), kernel, bias.astype(np.float32)
+    return ImageNetHead(
+        tuple(str(row[1]) for row in rows),
+        tuple(str(row[0]) for row in rows),
+        kernel,
+        bias.astype(np.float32),
+    )
+
+
+def _top_of_located_body(
+    name: str, image_size_px: int | None, options: dict[str, Any]
+) -> Path | None:
+    """Return the file with top that belongs to the body in use: a top of another size fits no other."""
+    try:
+        body = locate_weights(name, image_size_px=image_size_px, **options)
+    except RequestError:
+        return None
+    path = models_folder() / body.weights.top_file
+    return path if path.is_file() else None

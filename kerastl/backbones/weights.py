@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,9 +67,7 @@ def published_weights(
     return sorted(fitting, key=lambda row: (abs((row.size_px or size) - size), -(row.size_px or 0)))
 
 
-def locate_weights(
-    name: str, *, image_size_px: int | None = None, top: bool = False, **options: Any
-) -> Located:
+def locate_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> Located:
     """Find the published weights of a backbone on this machine; nothing is downloaded.
 
     Where files differ by picture size and the nearest one is absent, the next nearest that is
@@ -80,7 +77,6 @@ def locate_weights(
     Args:
         name: the backbone.
         image_size_px: side of the pictures; the published one where None.
-        top: whether the file with the 1,000-class top is wanted.
         **options: the family's options.
 
     Raises:
@@ -89,10 +85,23 @@ def locate_weights(
     rows = published_weights(name, image_size_px=image_size_px, **options)
     size = checked_size(name, image_size_px)
     for row in rows:
-        path = models_folder() / (row.top_file if top else row.file)
+        path = models_folder() / row.file
         if path.is_file():
             return Located(path, row, _notes(name, row, size))
-    raise RequestError(missing_text(name, rows, size, options, top=top))
+    raise RequestError(missing_text(name, rows[0], size, options))
+
+
+def find_cached_weights(
+    name: str, *, image_size_px: int | None = None, **options: Any
+) -> Path | None:
+    """Return the file that `weights="imagenet"` would load, None where it is not on this machine.
+
+    Raises:
+        RequestError: no such backbone, or nothing is published for these options.
+    """
+    rows = published_weights(name, image_size_px=image_size_px, **options)
+    paths = (models_folder() / row.file for row in rows)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def cached_files(name: str) -> list[tuple[Path, Weights, bool]]:
@@ -106,12 +115,9 @@ def cached_files(name: str) -> list[tuple[Path, Weights, bool]]:
     ]
 
 
-def missing_text(
-    name: str, rows: Sequence[Weights], size: int, options: dict[str, Any], *, top: bool = False
-) -> str:
+def missing_text(name: str, wanted: Weights, size: int, options: dict[str, Any]) -> str:
     """Say which file is wanted, where it goes, and what else can be done."""
-    wanted = rows[0]
-    file = wanted.top_file if top else wanted.file
+    file = wanted.file
     command = f"kerastl weights fetch {name}"
     command += f" --image-size-px {size}" if wanted.size_px else ""
     command += "".join(f" --option {key}={value}" for key, value in options.items())

@@ -1,0 +1,158 @@
+"""Fetch published weights, on request only: whole and verified, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import queue
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from kerastl.backbones.backbone import Weights
+from kerastl.backbones.build import build_source
+from kerastl.backbones.loading import fitting_problems
+from kerastl.backbones.tables import checked_size
+from kerastl.backbones.weights import cached_files, missing_text, models_folder, published_weights
+from kerastl.errors import RequestError
+from kerastl.progress import track
+
+ANSWER_S = 5.0
+"""How long a server may take to answer; offline, a person should not wait longer than that."""
+STALL_S = 20.0
+"""How long a download may stand still."""
+CHUNK_BYTES = 1 << 20
+
+
+def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> Path:
+    """Download the published weights of a backbone, without top, to where Keras looks for them.
+
+    The file is written under a temporary name and renamed when its hash is right; where none is
+    published (MobileNet, MobileNetV2), when its arrays fit the network. `KERASTL_WEIGHTS_URL` names
+    a mirror: a folder on the web that holds the files under the names Keras uses.
+
+    Args:
+        name: the backbone.
+        image_size_px: side of the pictures; the nearest published file is taken.
+        **options: the family's options.
+
+    Returns:
+        The file. One that is there already is not fetched again.
+
+    Raises:
+        RequestError: no network, no such file, or not the right one; nothing is left behind.
+    """
+    row = published_weights(name, image_size_px=image_size_px, **options)[0]
+    path = models_folder() / row.file
+    if path.is_file():
+        return path
+    url = _url(row)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{row.file}.", suffix=".h5")
+    os.close(descriptor)
+    try:
+        _download(url, Path(temporary), row.file)
+        problem = weights_problem(Path(temporary), name, row)
+        if problem:
+            raise RequestError(f"{url} is not {row.file}: {problem}")
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except (OSError, HTTPException) as error:
+        size = checked_size(name, image_size_px)
+        raise RequestError(
+            f"{url} could not be fetched: {error}\n{missing_text(name, row, size, options)}"
+        ) from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return path
+
+
+def verify_weights(name: str) -> list[tuple[Path, str | None]]:
+    """Check each cached file of a backbone.
+
+    Returns:
+        The files, each with what is wrong, None where nothing is.
+    """
+    return [(path, weights_problem(path, name, row, top)) for path, row, top in cached_files(name)]
+
+
+def weights_problem(path: Path, name: str, row: Weights, top: bool = False) -> str | None:
+    """Say what is wrong with a file: its hash, or, where none is published, what does not fit.
+
+    Args:
+        path: the file.
+        name: the backbone.
+        row: the row of its table.
+        top: whether it is the file with the 1,000-class top.
+    """
+    wanted = row.top_hash if top else row.hash
+    if wanted:
+        algorithm = "md5" if len(wanted) == 32 else "sha256"
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, algorithm).hexdigest()
+        return None if found == wanted else f"its {algorithm} is {found}, published is {wanted}"
+    options: dict[str, Any] = dict(row.options)
+    try:
+        problems = fitting_problems(path, build_source(name, **options))
+    except RequestError as error:
+        return str(error)
+    return str(problems[0]) if problems else None
+
+
+def _url(row: Weights) -> str:
+    """Return where a file is fetched from, on the mirror where one is named."""
+    mirror = os.environ.get("KERASTL_WEIGHTS_URL")
+    if not mirror:
+        return row.url
+    if not mirror.startswith(("https://", "http://")):
+        raise RequestError(f"KERASTL_WEIGHTS_URL must begin with https:// or http://, got {mirror}")
+    return f"{mirror.rstrip('/')}/{row.file}"
+
+
+def _download(url: str, path: Path, title: str) -> None:
+    """Write the body of an answer to a file.
+
+    Raises:
+        OSError: no answer in time, an error from the server, or fewer bytes than it promised.
+    """
+    response = _answer(url)
+    promised = int(response.headers.get("Content-Length") or 0)
+    with response, path.open("wb") as file:
+        total = math.ceil(promised / CHUNK_BYTES) or None
+        for chunk in track(_chunks(response), f"fetching {title}", total):
+            file.write(chunk)
+    if promised and path.stat().st_size != promised:
+        raise OSError(f"it broke off after {path.stat().st_size} of {promised} bytes")
+
+
+def _chunks(response: Any) -> Iterator[bytes]:
+    while chunk := response.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _answer(url: str) -> Any:
+    """Open a URL within `ANSWER_S`, looking up its name included, which no timeout of a socket covers."""
+    answers: queue.Queue[Any] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            answers.put(urllib.request.urlopen(url, timeout=STALL_S))
+        except (OSError, HTTPException) as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=ANSWER_S)
+    except queue.Empty:
+        raise OSError(f"no answer within {ANSWER_S:g} s") from None
+    if isinstance(answer, urllib.error.HTTPError):
+        answer.close()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

@@ -1,0 +1,102 @@
+"""`kerastl weights`: the backbones that can be borrowed, and their weights on this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+
+@click.group("weights")
+def command() -> None:
+    """List, fetch and verify the weights of the backbones."""
+
+
+@command.command("ls")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
+def list_weights(as_json: bool) -> None:
+    """List every backbone: size, parameters, published accuracy, picture size, whether cached."""
+    from kerastl.backbones import table
+
+    rows = [_row(name, backbone) for name, backbone in table().items()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    click.echo(
+        f"{'name':<20} {'size MB':>8} {'parameters':>12} {'top-1':>6} {'input px':>9}  cached"
+    )
+    for row in rows:
+        top1 = "-" if row["top1"] is None else f"{row['top1']:.3f}"
+        cached = ", ".join(f"{file['mb']} MB" for file in row["cached"]) or "no"
+        click.echo(
+            f"{row['name']:<20} {row['size_mb']:>8.1f} {row['parameters']:>12,} {top1:>6} "
+            f"{row['image_size_px']:>9}  {cached}"
+        )
+    click.echo("Without top, at default options; top-1 on ImageNet's validation set, keras.io.")
+
+
+def _row(name: str, backbone: Any) -> dict[str, Any]:
+    from kerastl.backbones import cached_files
+
+    return {
+        "name": name,
+        "size_mb": round(backbone.parameters * 4 / 1e6, 1),
+        "parameters": backbone.parameters,
+        "top1": backbone.top1,
+        "top1_source": backbone.top1_source,
+        "image_size_px": backbone.image_size_px,
+        "min_size_px": backbone.min_size_px,
+        "reference": backbone.reference,
+        "published": bool(backbone.weights),
+        "cached": [
+            {"file": str(path), "mb": round(path.stat().st_size / 1e6, 1), "top": top}
+            for path, _, top in cached_files(name)
+        ],
+    }
+
+
+@command.command("fetch")
+@click.argument("name")
+@click.option("--image-size-px", type=int, help="Side of your pictures; default: as published.")
+@click.option("--option", "words", multiple=True, help="An option of the family: alpha=0.35.")
+def fetch(name: str, image_size_px: int | None, words: tuple[str, ...]) -> None:
+    """Download the ImageNet weights of one backbone to where Keras looks for them."""
+    from kerastl.backbones import fetch_weights
+
+    options = dict(_parsed(word) for word in words)
+    click.echo(fetch_weights(name, image_size_px=image_size_px, **options))
+
+
+def _parsed(word: str) -> tuple[str, Any]:
+    """Read `alpha=0.35`; the value as JSON reads it, so that 0.35 is a number and true a truth."""
+    key, equals, text = word.partition("=")
+    if not equals:
+        raise click.BadParameter(
+            f"'{word}' is not KEY=VALUE, e.g. alpha=0.35", param_hint="--option"
+        )
+    try:
+        return key.strip(), json.loads(text.lower())
+    except json.JSONDecodeError:
+        return key.strip(), text
+
+
+@command.command("verify")
+@click.argument("name", required=False)
+def verify(name: str | None) -> None:
+    """Check cached weights against their published hashes; exit 1 when one is wrong."""
+    from kerastl.backbones import cached_files, models_folder, table, verify_weights
+    from kerastl.cli._quiet import load_tensorflow
+
+    load_tensorflow()
+    names = [name] if name else [one for one in table() if cached_files(one)]
+    faults = count = 0
+    for one in names:
+        for path, problem in verify_weights(one):
+            count += 1
+            faults += problem is not None
+            click.echo(f"{path.name}: {problem or 'good'}")
+    if not count:
+        click.echo(f"No weights{f' of {name}' if name else ''} are cached in {models_folder()}.")
+    if faults:
+        click.get_current_context().exit(1)

@@ -1,0 +1,1 @@
+from .backbones import check_backbone as check_backbone

@@ -1,0 +1,151 @@
+"""What every backbone must keep true, seen from outside: `check_backbone` runs on every name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kerastl.backbones import backbone_named, blocks_of, build_backbone, cut
+
+if TYPE_CHECKING:
+    import keras
+
+PIXEL_TOLERANCE = 1e-5
+"""Of the largest value: float32 adds up in another order on the two ways."""
+CUTS = 4
+
+
+def check_backbone(name: str, *, image_size_px: int) -> None:
+    """Check one backbone against its own builder, and its blocks against its graph.
+
+    Checked are: parameters and names; the answer for RGB pixels against the builder's network
+    behind its own `preprocess_input`, with weights that went through a `.h5` file; blocks that
+    hold all layers, in order; cuts; saving and loading; freezing.
+
+    Args:
+        name: the backbone.
+        image_size_px: side of the drawn pictures; small is quick.
+
+    Raises:
+        AssertionError: one of these does not hold.
+    """
+    size = image_size_px
+    pictures = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
+    model = _check_against_builder(name, pictures)
+    _check_shape(name, model)
+    _check_blocks(model)
+    _check_cuts(model, pictures)
+    _check_round_trip(model, pictures)
+    _check_freezing(model)
+
+
+def _check_against_builder(name: str, pictures: np.ndarray) -> keras.Model:
+    """Return the backbone with the weights of its builder's network, once both give one answer."""
+    size = pictures.shape[1]
+    reference, preprocess = _reference(name, size)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.h5"
+        reference.save(path)
+        model = build_backbone(name, weights=path, image_size_px=size)
+    _set_deviations(reference)
+    expected = _answer(reference, preprocess(pictures.copy()))
+    gap = np.abs(_answer(model, pictures) - expected).max()
+    assert gap <= PIXEL_TOLERANCE * np.abs(expected).max() + 1e-12, f"{name} differs by {gap}"
+    return model
+
+
+def _reference(name: str, size: int) -> tuple[keras.Model, Any]:
+    """Return the builder's own network, random, and the function that makes its pixels."""
+    import keras
+
+    path, _, function = backbone_named(name).builder.rpartition(".")
+    builder = getattr(importlib.import_module(path), function)
+    keras.utils.set_random_seed(1)
+    network = builder(include_top=False, weights=None, input_shape=(size, size, 3))
+    random = np.random.default_rng(1)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.beta.assign(random.normal(0, 0.1, layer.beta.shape))
+            layer.moving_mean.assign(random.normal(0, 0.1, layer.beta.shape))
+        if isinstance(layer, keras.layers.Normalization) and layer.weights:
+            # What EfficientNet's published files hold: deviations where variances belong.
+            layer.set_weights([IMAGENET_MEAN, IMAGENET_STD, np.zeros(())])
+    module = sys.modules[builder.__module__]
+    return network, getattr(module, "preprocess_input", lambda pixels: pixels / 127.5 - 1)
+
+
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def _set_deviations(network: keras.Model) -> None:
+    """Put variances where the published files hold deviations; Keras rescales once more instead."""
+    import keras
+
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Normalization) and layer.weights:
+            layer.set_weights([IMAGENET_MEAN, IMAGENET_STD**2, np.zeros(())])
+            layer.finalize_state()
+
+
+def _answer(model: keras.Model, images: Any) -> np.ndarray:
+    import keras
+
+    return keras.ops.convert_to_numpy(model(images, training=False))
+
+
+def _check_shape(name: str, model: keras.Model) -> None:
+    names = [operation.name for operation in model.operations]
+    assert len(names) == len(set(names)), "two layers share a name"
+    assert names[0] == "image"
+    assert "pixels" in names
+    assert len(model.output.shape) == 4
+    assert model.count_params() == backbone_named(name).parameters
+
+
+def _check_blocks(model: keras.Model) -> None:
+    blocks = blocks_of(model)
+    layers = [layer.name for layer in model.layers]
+    held = [layer for block in blocks for layer in block.layers]
+    assert sorted(held) == sorted(layers), "a layer is in no block, or in two"
+    for block in blocks:
+        places = [layers.index(layer) for layer in block.layers]
+        assert places == sorted(places), f"the layers of {block.name} are out of order"
+        assert places, f"{block.name} is empty"
+
+
+def _check_cuts(model: keras.Model, pictures: np.ndarray) -> None:
+    import keras
+
+    expected = _answer(model, pictures)
+    names = [block.name for block in blocks_of(model)][:-1]
+    for name in {*names[:: max(1, len(names) // CUTS)], names[-1]}:
+        trunk, tail = cut(model, name)
+        found = _answer(tail, trunk(pictures, training=False))
+        assert np.array_equal(found, expected), f"the cut behind {name} changes the answer"
+        assert all(isinstance(part, keras.Model) for part in (trunk, tail))
+
+
+def _check_round_trip(model: keras.Model, pictures: np.ndarray) -> None:
+    import keras
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
+    assert np.array_equal(_answer(loaded, pictures), _answer(model, pictures))
+    assert blocks_of(loaded) == blocks_of(model)
+
+
+def _check_freezing(model: keras.Model) -> None:
+    for layer in model.layers:
+        layer.trainable = False
+    assert not model.trainable_weights
+    for layer in model.layers:
+        layer.trainable = True
+    assert model.trainable_weights
