@@ -1,0 +1,5 @@
+"""YAML in, a frozen Recipe or a pointed error out. No TensorFlow."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

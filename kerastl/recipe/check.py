@@ -1,0 +1,64 @@
+"""A recipe's text in, a frozen Recipe or every problem at once out. No TensorFlow, no data, no network."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kerastl.errors import Problems
+from kerastl.recipe.overrides import apply
+from kerastl.recipe.read import read
+from kerastl.recipe.rules import RULES
+from kerastl.recipe.schema import BatchNorm, Few, Recipe
+from kerastl.recipe.walk import Broken, NamesOf, OptionsOf, Walker
+
+
+def check(
+    text: str,
+    *,
+    name: str,
+    options_of: OptionsOf,
+    names_of: NamesOf,
+    sets: Sequence[str] = (),
+) -> Recipe:
+    """Check a recipe and return it with every default filled in.
+
+    Args:
+        text: YAML.
+        name: what the person calls the recipe: a shipped name or a file, as typed.
+        options_of: `(kind, name)` to the dataclass of a plug-in's options; `registry.options_of`.
+        names_of: `kind` to the names of its plug-ins; `registry.names`.
+        sets: changes before the check, as `data.batch_size=8`.
+
+    Returns:
+        The recipe; relative paths are made absolute from the working directory, and what one field decides for
+        another (`batch_norm`, `few`) is written out.
+
+    Raises:
+        Problems: every problem, in the order of the file.
+    """
+    footer = f"Nothing was run. Check again: kerastl check {shlex.quote(name)}"
+    tree, found = read(text, subject=name, footer=footer)
+    apply(tree, sets, found)
+    walker = Walker(found, options_of=options_of, names_of=names_of, rules=RULES)
+    recipe = walker.value(Recipe, tree, "")
+    if found.problems or isinstance(recipe, Broken):
+        raise Problems(name, found.problems, footer)
+    assert isinstance(recipe, Recipe)
+    return _filled(recipe)
+
+
+def _filled(recipe: Recipe) -> Recipe:
+    """Write out what depends on another field.
+
+    Random weights need a BatchNorm that learns; borrowed ones lose what they know when it moves unasked.
+    """
+    rule: BatchNorm = "trainable" if recipe.backbone.weights == "none" else "frozen"
+    phases = tuple(
+        phase if phase.batch_norm else replace(phase, batch_norm=rule) for phase in recipe.phases
+    )
+    target = recipe.target
+    if target is not None and target.labels == "few" and target.few is None:
+        target = replace(target, few=Few())
+    return replace(recipe, phases=phases, target=target)

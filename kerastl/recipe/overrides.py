@@ -1,0 +1,119 @@
+"""`--set data.batch_size=8`: change a recipe's tree before it is checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+from kerastl.recipe.read import read_value
+from kerastl.recipe.tree import Findings, Listing, Mapping, Node, Place, Scalar, join, quoted, shown
+
+STEP = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_-]*)|\[([0-9]{1,6})\]")
+SET = Place(0)
+
+
+def apply(root: Node, sets: Sequence[str], found: Findings) -> None:
+    """Apply each `path=value` to the tree in place; the last word on a path wins.
+
+    Args:
+        root: the recipe; mappings that a path needs are added.
+        sets: as typed, e.g. `phases[0].epochs=2`; values are YAML.
+        found: where problems go.
+    """
+    for text in sets:
+        path, equals, value = text.partition("=")
+        path = path.strip()
+        steps = _steps(path)
+        if not equals or not steps:
+            found.add(SET, text, "must be PATH=VALUE, as data.batch_size=8 or phases[0].epochs=2.")
+            continue
+        node = read_value(value, path, found)
+        if node is not None:
+            _put(root, steps, node, found)
+
+
+def _steps(path: str) -> list[str | int] | None:
+    """Return `a.b[0]` as [a, b, 0]; None when it is no path."""
+    steps: list[str | int] = []
+    position = 0
+    while position < len(path):
+        match = STEP.match(path, position)
+        if match is None or (position == 0 and path[0] in ".["):
+            return None
+        if match[1] and position and path[position] != ".":
+            return None
+        steps.append(match[1] if match[1] else int(match[2]))
+        position = match.end()
+    return steps
+
+
+def _put(root: Node, steps: list[str | int], value: Node, found: Findings) -> None:
+    node, path = root, ""
+    for step, following in pairwise(steps):
+        child = _child(node, step, following, path, found)
+        if child is None:
+            return
+        node, path = child, join(path, step)
+    last = steps[-1]
+    if not _fits(node, last, path, found):
+        return
+    if isinstance(node, Listing) and isinstance(last, int):
+        node.items[last] = value
+    elif isinstance(node, Mapping) and isinstance(last, str):
+        node.items[last] = value
+        node.keys[last] = SET
+
+
+def _child(
+    node: Node, step: str | int, following: str | int, path: str, found: Findings
+) -> Node | None:
+    """Return what lies under one step; a bare word becomes `{name: word}`, nothing becomes a mapping."""
+    if not _fits(node, step, path, found):
+        return None
+    if isinstance(node, Listing) and isinstance(step, int):
+        child: Node | None = node.items[step]
+    else:
+        assert isinstance(node, Mapping)
+        assert isinstance(step, str)
+        child = node.items.get(step)
+    if isinstance(following, str) and (child is None or isinstance(child, Scalar)):
+        child = _as_mapping(child)
+    if child is None:
+        found.add(SET, join(path, step), f"is not in the recipe, so it has no [{following}].")
+        return None
+    if isinstance(node, Listing) and isinstance(step, int):
+        node.items[step] = child
+    elif isinstance(node, Mapping) and isinstance(step, str):
+        node.items[step] = child
+        node.keys.setdefault(step, SET)
+    return child
+
+
+def _as_mapping(child: Scalar | None) -> Mapping:
+    if child is None or child.value is None:
+        return Mapping(SET)
+    return Mapping(child.place, {"name": child}, {"name": child.place})
+
+
+def _fits(node: Node, step: str | int, path: str, found: Findings) -> bool:
+    where = join(path, step)
+    if isinstance(step, int):
+        if not isinstance(node, Listing):
+            found.add(SET, where, f"{_called(path)} is no list.")
+            return False
+        if step >= len(node.items):
+            found.add(SET, where, f"{_called(path)} has {len(node.items)} entries, counted from 0.")
+            return False
+        return True
+    if isinstance(node, Listing):
+        found.add(SET, where, f"{_called(path)} is a list: write {_called(path)}[0].")
+        return False
+    if isinstance(node, Scalar):
+        found.add(SET, where, f"{_called(path)} is {shown(node)}, which has no keys.")
+        return False
+    return True
+
+
+def _called(path: str) -> str:
+    return quoted(path, "") or "the recipe"

@@ -1,0 +1,119 @@
+"""What two or more fields of a recipe must agree on, and needs no data to be seen.
+
+A rule is a function whose parameters are fields of one dataclass; it yields `(sub-path, message)`. A field whose value
+was wrong is not handed to any rule; in a list, an item that was wrong is None.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kerastl.recipe.plugins import Backbone
+from kerastl.recipe.schema import Few, LayerNames, Phase, Recipe, Split, Target
+from kerastl.recipe.tree import quoted
+
+Finding = tuple[str, str]
+
+
+def training_gets_a_share(val_fraction: float, test_fraction: float) -> Iterator[Finding]:
+    """Validation and test together leave something to learn from."""
+    together = val_fraction + test_fraction
+    if together >= 1:
+        yield (
+            "test_fraction",
+            f"val_fraction and test_fraction together must stay below 1, got {together:g}: "
+            "nothing is left for training.",
+        )
+
+
+def warmup_ends(epochs: int, warmup_epochs: float) -> Iterator[Finding]:
+    """The warm-up ends before the phase does."""
+    if warmup_epochs >= epochs:
+        yield "warmup_epochs", f"must be below epochs ({epochs}), got {warmup_epochs:g}."
+
+
+def decay_needs_adamw(optimizer: str, weight_decay: float) -> Iterator[Finding]:
+    """Only AdamW decays weights."""
+    if weight_decay and optimizer != "adamw":
+        yield "weight_decay", f"only adamw decays weights, got optimizer {optimizer}."
+
+
+def regex_compiles(names: str) -> Iterator[Finding]:
+    """The regular expression is one."""
+    try:
+        re.compile(names)
+    except (re.error, RecursionError, OverflowError) as error:
+        yield "names", f"is not a regular expression: {quoted(str(error), '')}."
+
+
+def few_has_labels(labels: str, few: Few | None) -> Iterator[Finding]:
+    """How many labels are few is said only where labels are few."""
+    if few is not None and labels != "few":
+        yield "few", f"is used with labels: few only, got labels: {labels}."
+
+
+def phase_names_differ(phases: Sequence[Phase | None]) -> Iterator[Finding]:
+    """A phase is told from another by its name."""
+    seen: dict[str, int] = {}
+    for index, phase in enumerate(phases):
+        if phase is None:
+            continue
+        if phase.name in seen:
+            first = seen[phase.name]
+            yield f"phases[{index}].name", f"'{phase.name}' is the name of phases[{first}] already."
+        seen.setdefault(phase.name, index)
+
+
+def random_weights_learn(backbone: Backbone, phases: Sequence[Phase | None]) -> Iterator[Finding]:
+    """Random weights are not frozen before a phase has trained them all.
+
+    A frozen random network hands random features to the head for ever, and random weights behind a frozen BatchNorm,
+    whose statistics are still mean 0 and variance 1, hardly learn.
+    """
+    if backbone.weights != "none":
+        return
+    for index, phase in enumerate(phases):
+        if phase is None:
+            return
+        if phase.trainable != "all":
+            yield (
+                f"phases[{index}].trainable",
+                "backbone.weights is none, so this would freeze random features that never train. "
+                "Write trainable: all, or begin from weights: imagenet.",
+            )
+            continue
+        if phase.batch_norm == "frozen":
+            yield (
+                f"phases[{index}].batch_norm",
+                "random weights do not learn behind a frozen BatchNorm. Write batch_norm: trainable.",
+            )
+            continue
+        return
+
+
+def target_phases_have_labels(
+    phases: Sequence[Phase | None], target: Target | None
+) -> Iterator[Finding]:
+    """A phase at the target has pictures and labels to learn from."""
+    for index, phase in enumerate(phases):
+        if phase is None or phase.domain != "target":
+            continue
+        where = f"phases[{index}].domain"
+        if target is None:
+            yield (
+                where,
+                "is target, but the recipe has no target: add one, or write domain: source.",
+            )
+        elif target.labels == "none":
+            yield where, "is target, but target.labels is none: write labels: few or labels: all."
+
+
+RULES: Mapping[type[Any], Sequence[Any]] = {
+    Split: (training_gets_a_share,),
+    Phase: (warmup_ends, decay_needs_adamw),
+    LayerNames: (regex_compiles,),
+    Target: (few_has_labels,),
+    Recipe: (phase_names_differ, random_weights_learn, target_phases_have_labels),
+}

@@ -1,0 +1,258 @@
+"""What a recipe can say: frozen dataclasses, which the walker reads, the writer writes and the docs list.
+
+Types and bounds are the annotations; what needs two fields is in `rules`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+from kerastl.recipe.plugins import Backbone, NameOf, Operation, Pattern, Reader
+
+LARGEST_SEED = 2**31 - 1
+
+BatchNorm = Literal["frozen", "statistics", "trainable"]
+Fraction = Annotated[float, Ge(0), Le(1)]
+Count = Annotated[int, Ge(1), Le(1_000_000)]
+Label = Annotated[
+    str, Pattern(r"[A-Za-z0-9_-]{1,40}", "up to 40 letters, digits, '_' and '-' without spaces")
+]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who is in training, validation and test; splits that the data brings along are kept.
+
+    Args:
+        val_fraction: share of the pictures for validation.
+        test_fraction: share of the pictures for the test, which is opened once, after training.
+        group_by: the column of groups (patients) that must not be torn apart; null takes the groups
+            the reader finds.
+        allow_rare: put a class with fewer than three groups wholly into training, instead of refusing it.
+    """
+
+    val_fraction: Annotated[float, Ge(0), Lt(1)] = 0.15
+    test_fraction: Annotated[float, Ge(0), Lt(1)] = 0.15
+    group_by: Annotated[str, MinLen(1)] | None = None
+    allow_rare: bool = False
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which stored values of a 16-bit picture are shown, from black to white.
+
+    Args:
+        center: the stored value that becomes middle grey.
+        width: the distance from black to white, in stored values.
+    """
+
+    center: float
+    width: Annotated[float, Gt(0)]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The pictures.
+
+    Args:
+        reader: what reads them.
+        split: who is in training, validation and test.
+        image_size_px: side of the square the network sees; null takes the backbone's own.
+        batch_size: pictures a step.
+        window: for 16-bit pictures: `auto` (0.5 and 99.5 percentile of the training split), `full`, or a window.
+        max_pixels: a picture of more pixels than this (width times height) is set aside unread.
+        cache: where decoded pictures wait: `memory`, `none`, or `auto` (memory where they fit).
+        max_unreadable_fraction: a run stops before training when more of the files than this cannot be read.
+    """
+
+    reader: Reader
+    split: Split = Split()
+    image_size_px: Annotated[int, Ge(16), Le(4096)] | None = None
+    batch_size: Annotated[int, Ge(1), Le(65_536)] = 32
+    window: Literal["auto", "full"] | Window = "auto"
+    max_pixels: Annotated[int, Ge(1), Le(2**31 - 1)] = 50_000_000
+    cache: Literal["auto", "none", "memory"] = "auto"
+    max_unreadable_fraction: Fraction = 0.05
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How training pictures are changed, each epoch anew; a bare list is short for `operations`.
+
+    Args:
+        policy: a named policy; `none` leaves it to the operations.
+        operations: what is done to each picture, in this order.
+    """
+
+    SHORT_WORD: ClassVar[str] = "policy"
+    SHORT_LIST: ClassVar[str] = "operations"
+    policy: Literal["none"] = "none"
+    operations: tuple[Operation, ...] = ()
+
+
+@dataclass(frozen=True)
+class Head:
+    """The layer that names the class.
+
+    Args:
+        dropout: share of the features that are dropped in each training step.
+    """
+
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
+
+
+@dataclass(frozen=True)
+class TopFraction:
+    """Train the last part of the backbone.
+
+    Args:
+        top_fraction: share of the backbone's layers, rounded to the edge of a block.
+    """
+
+    top_fraction: Annotated[float, Gt(0), Le(1)]
+
+
+@dataclass(frozen=True)
+class FromBlock:
+    """Train from one block on.
+
+    Args:
+        from_block: the first block that is trained, by its name.
+    """
+
+    from_block: Annotated[str, MinLen(1)]
+
+
+@dataclass(frozen=True)
+class LayerNames:
+    """Train the layers whose names match.
+
+    Args:
+        names: a regular expression; it must match a layer's whole name.
+    """
+
+    names: Annotated[str, MinLen(1)]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training.
+
+    Args:
+        name: how it is called in the files of the run.
+        epochs: how often each picture is seen at most.
+        learning_rate: the optimizer's rate, after the warm-up.
+        trainable: what of the backbone learns: `all`, `none` (the head only), or a part; the head always learns.
+        domain: whose pictures: `source` (data) or `target`.
+        optimizer: adam, adamw or sgd.
+        schedule: the rate after the warm-up: constant, or falling to zero along a cosine.
+        warmup_epochs: epochs in which the rate rises from zero; may be a fraction of one.
+        batch_norm: `frozen`, `statistics` (mean and variance follow the pictures) or `trainable`; null is
+            trainable when the weights are `none`, and frozen otherwise.
+        label_smoothing: share of the label spread over the other classes.
+        class_weights: `balanced` weighs rare classes up.
+        early_stopping: stop after so many epochs without a better `monitor`; null never stops early.
+        monitor: what decides which epoch is the best.
+        weight_decay: how strongly adamw pulls the weights to zero.
+        keep: the weights that go on: of the `best` epoch or the `last`.
+    """
+
+    name: Label
+    epochs: Annotated[int, Ge(1), Le(100_000)]
+    learning_rate: Annotated[float, Gt(0), Le(10)]
+    trainable: Literal["all", "none"] | TopFraction | FromBlock | LayerNames
+    domain: Literal["source", "target"] = "source"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: Annotated[float, Ge(0), Le(100_000)] = 0.0
+    batch_norm: BatchNorm | None = None
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    early_stopping: Annotated[int, Ge(1), Le(100_000)] | None = None
+    monitor: Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_auc"] = "val_loss"
+    weight_decay: Annotated[float, Ge(0), Le(10)] = 0.0
+    keep: Literal["best", "last"] = "best"
+
+
+@dataclass(frozen=True)
+class Few:
+    """How many labels of the target may be used.
+
+    Args:
+        groups_per_class: groups (patients) of each class whose labels may be used.
+    """
+
+    groups_per_class: Count = 4
+
+
+@dataclass(frozen=True)
+class Target:
+    """The other hospital: pictures of the same classes from another domain.
+
+    Args:
+        reader: what reads them.
+        labels: which labels may be used for training: `none`, `few` or `all`.
+        few: how many, when labels are few.
+        split: who is in training, validation and test there.
+    """
+
+    reader: Reader
+    labels: Literal["none", "few", "all"]
+    few: Few | None = None
+    split: Split = Split()
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is written for others to serve.
+
+    Args:
+        formats: one folder each; an empty list exports nothing.
+    """
+
+    formats: tuple[Annotated[str, NameOf("format")], ...] = ("saved_model",)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How the scores are made.
+
+    Args:
+        resamples: bootstrap resamples behind each 95 % interval.
+    """
+
+    resamples: Annotated[int, Ge(100), Le(100_000)] = 1000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything one run needs, every default filled in.
+
+    Args:
+        format: of the recipe file.
+        data: the pictures.
+        backbone: the network that sees.
+        phases: the stretches of training, in order.
+        seed: of everything that is random: split, weights, order, augmentation.
+        task: each picture has one label.
+        augment: how training pictures are changed.
+        head: the layer that names the class.
+        target: the other hospital; null where there is none.
+        export: what is written for others to serve.
+        evaluation: how the scores are made.
+    """
+
+    format: Literal[1]
+    data: Data
+    backbone: Backbone
+    phases: Annotated[tuple[Phase, ...], MinLen(1)]
+    seed: Annotated[int, Ge(0), Le(LARGEST_SEED)] = 0
+    task: Literal["single_label"] = "single_label"
+    augment: Augment = Augment()
+    head: Head = Head()
+    target: Target | None = None
+    export: Export = Export()
+    evaluation: Evaluation = Evaluation()
