@@ -8,7 +8,9 @@ from scipy import ndimage
 
 from kerastl.data.phantom.shapes import Ellipse, Grid, Image, Place, Rod, paint
 
-WIDTH_MM = 400.0
+WIDTH_MM = 340.0
+LUNG_MM = 66.0
+"""How far from the middle a lung's centre lies: the scanner is aimed at one lung."""
 AIR_HU, FAT_HU, MUSCLE_HU, BLOOD_HU = -1000.0, -100.0, 50.0, 45.0
 
 
@@ -26,9 +28,9 @@ def draw_chest(rng: np.random.Generator, grid: Grid) -> tuple[Image, Image]:
     Returns:
         The slice `[n, n]` float32 in Hounsfield units without vessels, and the coverage of the lungs, 0 to 1.
     """
-    scale = rng.uniform(0.92, 1.04)
+    scale = rng.uniform(0.85, 0.93)
     middle_row, middle = rng.uniform(-6, 6), rng.uniform(-6, 6)
-    fat_mm = rng.uniform(8, 22)
+    fat_mm = rng.uniform(8, 16)
 
     def place(row: float, column: float, height: float, width: float, **more: float) -> Ellipse:
         return Ellipse(
@@ -94,11 +96,11 @@ def draw_vessels(rng: np.random.Generator) -> list[Rod]:
     """Grow a tree of vessels from the root of each lung; the lungs' edge cuts what grows too far."""
     rods: list[Rod] = []
     for side in (-1, 1):
-        for _ in range(7):
+        for _ in range(3):
             start = np.array([rng.uniform(-12, 22), side * 34.0, rng.uniform(-16, 16)])
             angle = rng.uniform(-1.5, 1.5)
             direction = np.array([np.sin(angle), side * np.cos(angle), rng.uniform(-0.35, 0.35)])
-            _grow(rods, rng, start, direction, rng.uniform(3.0, 5.0), depth=4)
+            _grow(rods, rng, start, direction, rng.uniform(1.8, 2.8), depth=3)
     return rods
 
 

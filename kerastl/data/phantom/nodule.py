@@ -11,7 +11,8 @@ import numpy as np
 
 from kerastl.data.phantom.shapes import Grid, Image, Rod, cut_rods, paint
 
-RADIUS_MM = (9.0, 15.0)
+HOLE_HU = -850.0
+RADIUS_MM = (11.0, 17.0)
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Nodule:
         waves: (count around, height as a fraction of the radius, phase in radians, twist in radians per mm).
         spicules: thin rods that leave its surface.
         calcified_hu: density of the core, None when there is no calcification.
+        holes: bubbles of air in the body, as necrosis leaves them.
     """
 
     row_mm: float
@@ -34,6 +36,7 @@ class Nodule:
     waves: tuple[tuple[int, float, float, float], ...]
     spicules: tuple[Rod, ...]
     calcified_hu: float | None
+    holes: tuple[Rod, ...]
 
 
 def draw_nodule(
@@ -50,19 +53,25 @@ def draw_nodule(
     Both classes overlap: a benign nodule may be a little lobed or touch a vessel, a malignant one may have few
     and short spicules.
     """
-    heights = rng.uniform(0.05, 0.15, 4) if malignant else rng.uniform(0.0, 0.05, 4)
+    heights = (
+        rng.uniform(0.05, 0.15, 4)
+        if malignant
+        else np.append(rng.uniform(0.0, 0.05, 2), (0.0, 0.0))
+    )
     waves = tuple(
         (count, float(height), float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(-0.03, 0.03)))
         for count, height in zip((2, 3, 4, 6), heights, strict=True)
     )
-    num_spicules = int(rng.integers(9, 19)) if malignant else int(rng.integers(0, 3))
+    num_spicules = int(rng.integers(20, 35)) if malignant else int(rng.integers(0, 3))
     spicules = tuple(
         _draw_spicule(rng, row_mm, column_mm, radius_mm, long=malignant)
         for _ in range(num_spicules)
     )
     calcified = not malignant and rng.random() < 0.25
+    num_holes = int(rng.integers(4, 11)) if malignant else 0
+    holes = tuple(_draw_hole(rng, row_mm, column_mm, radius_mm) for _ in range(num_holes))
     core_hu = float(rng.uniform(250, 600)) if calcified else None
-    return Nodule(row_mm, column_mm, radius_mm, hu, waves, spicules, core_hu)
+    return Nodule(row_mm, column_mm, radius_mm, hu, waves, spicules, core_hu, holes)
 
 
 def _draw_spicule(
@@ -71,14 +80,22 @@ def _draw_spicule(
     around, up = rng.uniform(0, 2 * np.pi), rng.uniform(-0.6, 0.6)
     flat = np.sqrt(1 - up**2)
     direction = np.array([flat * np.sin(around), flat * np.cos(around), up])
-    length_mm = radius_mm * rng.uniform(0.4, 1.0) if long else radius_mm * rng.uniform(0.2, 0.6)
+    length_mm = radius_mm * rng.uniform(0.7, 1.5) if long else radius_mm * rng.uniform(0.2, 0.6)
     centre = np.array([row_mm, column_mm, 0.0])
     start = centre + direction * radius_mm * 0.8
     end = centre + direction * (radius_mm + length_mm)
-    thick_mm = rng.uniform(1.0, 1.8)
+    thick_mm = rng.uniform(1.4, 2.2)
     row, column, height = (float(value) for value in start)
     end_row, end_column, end_height = (float(value) for value in end)
-    return Rod((row, column, height), (end_row, end_column, end_height), float(thick_mm), 0.4)
+    return Rod((row, column, height), (end_row, end_column, end_height), float(thick_mm), 0.8)
+
+
+def _draw_hole(rng: np.random.Generator, row_mm: float, column_mm: float, radius_mm: float) -> Rod:
+    away = rng.normal(0, 1, 3)
+    away *= 0.75 * radius_mm * rng.random() ** (1 / 3) / np.linalg.norm(away)
+    place = (row_mm + float(away[0]), column_mm + float(away[1]), float(away[2]))
+    wide_mm = float(rng.uniform(1.5, 2.6))
+    return Rod(place, place, wide_mm, wide_mm)
 
 
 def paint_nodule(picture: Image, grid: Grid, nodule: Nodule, height_mm: float) -> Image:
@@ -106,6 +123,7 @@ def paint_nodule(picture: Image, grid: Grid, nodule: Nodule, height_mm: float) -
     body = grid.coverage((away - radius_mm * shape).astype(np.float32))
     paint(picture, cut_rods(grid, list(nodule.spicules), height_mm), nodule.hu)
     paint(picture, body, nodule.hu)
+    paint(picture, 0.6 * cut_rods(grid, list(nodule.holes), height_mm), HOLE_HU)
     if nodule.calcified_hu is not None:
         paint(
             picture, grid.coverage((away - 0.4 * radius_mm).astype(np.float32)), nodule.calcified_hu

@@ -21,6 +21,8 @@ STORED_MAX = 4095
 FINER = 1.5
 """The anatomy has this many times the picture's pixels along a side."""
 REGIONS = ("lung", "head")
+BREATH_MM = 8.0
+"""How far a patient may lie elsewhere from slice to slice: each is taken in a breath of its own."""
 SOFT_HU, LESION_HU = (20.0, 70.0), (85.0, 115.0)
 
 
@@ -89,18 +91,21 @@ def draw_patient(
         height_mm = float(offset) * nodule.radius_mm
         picture = base.copy()
         paint(picture, cut_rods(grid, vessels, height_mm) * tissue, chest.BLOOD_HU)
-        bodies.append(paint_nodule(picture, grid, nodule, height_mm))
-        pictures.append(picture)
+        body = paint_nodule(picture, grid, nodule, height_mm)
+        moved_px = rng.uniform(-BREATH_MM, BREATH_MM, 2) / grid.pixel_mm
+        pictures.append(ndimage.shift(picture, moved_px, order=1, cval=chest.AIR_HU))
+        bodies.append(ndimage.shift(body, moved_px, order=1))
+    centre_mm = 0.0 if region == "head" else float(np.copysign(chest.LUNG_MM, nodule.column_mm))
+    view = scanner.view(image_size_px, width_mm=width_mm, centre_column_mm=centre_mm)
     gains = _generator(0, hospital, 0).standard_normal(grid.size_px)
     scans = scan(
         pictures,
         scanner,
         width_mm=width_mm,
-        image_size_px=image_size_px,
+        view=view,
         gains=gains,
         rng=rng,
     )
-    view = Grid(image_size_px, width_mm * scanner.zoom)
     return [
         Slice(_stored(picture), _seen(body, grid, view))
         for picture, body in zip(scans, bodies, strict=True)
@@ -130,7 +135,7 @@ def _place_nodule(
     """Draw size, density and place, all blind to the class, then the shape."""
     radius_mm = rng.uniform(*RADIUS_MM) * (1.0 if width_mm == chest.WIDTH_MM else 0.75)
     depth = ndimage.distance_transform_edt(tissue > 0.5) * grid.pixel_mm
-    wanted = min(1.25 * radius_mm, 0.8 * float(depth.max()))
+    wanted = min(1.5 * radius_mm, 0.8 * float(depth.max()))
     spots = np.flatnonzero(depth >= wanted)
     row, column = np.unravel_index(int(rng.choice(spots)), depth.shape)
     return draw_nodule(
@@ -149,7 +154,9 @@ def _stored(picture: Image) -> NDArray[np.uint16]:
 
 def _seen(body: Image, grid: Grid, view: Grid) -> NDArray[np.bool_]:
     """Return the pixels of the scanner's view that are more than half nodule."""
-    places = (view.axis_mm + grid.width_mm / 2) / grid.pixel_mm - 0.5
-    rows, columns = np.meshgrid(places, places, indexing="ij")
+    rows, columns = (
+        (places + grid.width_mm / 2) / grid.pixel_mm - 0.5
+        for places in np.broadcast_arrays(view.rows_mm, view.columns_mm)
+    )
     seen: NDArray[np.bool_] = ndimage.map_coordinates(body, [rows, columns], order=1) > 0.5
     return seen

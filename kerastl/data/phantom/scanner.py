@@ -44,7 +44,16 @@ class Scanner:
 
     def for_head(self) -> Scanner:
         """Return the settings for heads: more photons and a smoother kernel, as grey and white differ little."""
-        return replace(self, photons=6 * self.photons, kernel_cutoff=0.65 * self.kernel_cutoff)
+        return replace(
+            self,
+            photons=6 * self.photons,
+            kernel_cutoff=0.65 * self.kernel_cutoff,
+            zoom=min(1.0, 1.6 * self.zoom),
+        )
+
+    def view(self, image_size_px: int, *, width_mm: float, centre_column_mm: float) -> Grid:
+        """Return the pixels of its pictures; `width_mm` is the widest field of view."""
+        return Grid(image_size_px, width_mm * self.zoom, centre_column_mm)
 
 
 def scan(
@@ -52,7 +61,7 @@ def scan(
     scanner: Scanner,
     *,
     width_mm: float,
-    image_size_px: int,
+    view: Grid,
     gains: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> list[Image]:
@@ -61,27 +70,27 @@ def scan(
     Args:
         slices: `[n, n]` float32 Hounsfield units each, `width_mm` wide; air outside.
         scanner: the hospital's scanner.
-        width_mm: width of the slices, and of the widest field of view.
-        image_size_px: side of the pictures returned.
+        width_mm: width of the slices.
+        view: pixels of the pictures returned.
         gains: `[n]` standard normal numbers: which detector elements err, the same for every patient.
         rng: draws the photons.
 
     Returns:
-        `[image_size_px, image_size_px]` float32 Hounsfield units each, `width_mm * scanner.zoom` wide.
+        `[view.size_px, view.size_px]` float32 Hounsfield units each.
     """
     size = slices[0].shape[0]
     forward = _projector(size, width_mm)
-    view = Grid(image_size_px, width_mm * scanner.zoom)
     back = _back_projector(size, width_mm, view)
     attenuation = [WATER_PER_MM * np.maximum(1 + picture / 1000, 0) for picture in slices]
     columns = [turned.ravel() for mu in attenuation for turned in (mu, np.rot90(mu))]
     sums = np.asarray(forward @ np.stack(columns, axis=1).astype(np.float32))
     sums = sums.reshape(NUM_VIEWS // 2, size, -1)
     measured = _count_photons(sums, scanner, gains, rng)
-    filtered = _filter(measured, scanner, width_mm / size).reshape(NUM_VIEWS // 2 * size, -1)
-    spread = np.asarray(back @ filtered).reshape(image_size_px, image_size_px, -1)
-    pictures = spread[..., 0::2] + np.rot90(spread[..., 1::2], -1)
-    pictures = pictures * np.float32(1000 / WATER_PER_MM) - 1000
+    filtered = _filter(measured, scanner, width_mm / size)
+    half_turn = np.concatenate([filtered[..., 0::2], filtered[..., 1::2]])
+    spread = np.asarray(back @ half_turn.reshape(NUM_VIEWS * size, -1))
+    pictures = spread.reshape(view.size_px, view.size_px, -1) * np.float32(1000 / WATER_PER_MM)
+    pictures -= 1000
     # Beyond the circle that every view sees nothing was measured; scanners write air there.
     pictures[np.hypot(view.rows_mm, view.columns_mm) > 0.49 * width_mm] = -1000
     return list(np.moveaxis(pictures + np.float32(scanner.offset_hu), -1, 0))
@@ -129,7 +138,7 @@ def _filter(measured: Image, scanner: Scanner, detector_mm: float) -> Image:
 
 
 def _angles() -> NDArray[np.float64]:
-    angles: NDArray[np.float64] = np.arange(NUM_VIEWS // 2) * (np.pi / NUM_VIEWS)
+    angles: NDArray[np.float64] = np.linspace(0, np.pi / 2, NUM_VIEWS // 2, endpoint=False)
     return angles
 
 
@@ -166,9 +175,9 @@ def _projector(size: int, width_mm: float) -> sparse.csr_array:
 
 @lru_cache(maxsize=4)
 def _back_projector(size: int, width_mm: float, view: Grid) -> sparse.csr_array:
-    """Return `[pixels of the view, views / 2 * size]`: linear interpolation between detector elements."""
+    """Return `[pixels of the view, views * size]`: linear interpolation between detector elements."""
     blocks = []
-    for angle in _angles():
+    for angle in np.concatenate([_angles(), _angles() + np.pi / 2]):
         place = view.columns_mm * np.cos(angle) + view.rows_mm * np.sin(angle)
         position = place.ravel() * (size / width_mm) + (size - 1) / 2
         first = np.floor(position).astype(np.int64)

@@ -18,15 +18,17 @@ Image = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Grid:
-    """A square of pixels around the centre of the scanner.
+    """A square of pixels, around the centre of the scanner or beside it.
 
     Args:
         size_px: pixels along one side.
         width_mm: length of one side.
+        centre_column_mm: how far to the right of the scanner's centre its own centre lies.
     """
 
     size_px: int
     width_mm: float
+    centre_column_mm: float = 0.0
 
     @property
     def pixel_mm(self) -> float:
@@ -47,7 +49,7 @@ class Grid:
     @cached_property
     def columns_mm(self) -> Image:
         """`[1, size]` float32: to the right of the picture."""
-        return self.axis_mm[None, :]
+        return self.axis_mm[None, :] + np.float32(self.centre_column_mm)
 
     def coverage(self, distance_mm: Image) -> Image:
         """Return how much of each pixel lies inside a shape (0 to 1) from its signed distance, negative inside."""
