@@ -179,9 +179,11 @@ class Walker:
         text = name.text if isinstance(name, Scalar) else None
         if text is None or text not in self.names_of(schema.KIND):
             # Which options there are hangs on the name: only what needs no name is checked.
-            own = hints(schema).keys() - {"options"}
+            plain = hints(schema).keys() - {"options"}
             kept = {
-                k: v for k, v in node.items.items() if k in own or (not text and nearest(k, own))
+                key: item
+                for key, item in node.items.items()
+                if key in plain or (text is None and nearest(key, plain))
             }
             self._fields([schema], Mapping(node.place, kept, node.keys), path)
             return Broken()
@@ -206,7 +208,7 @@ class Walker:
             if key in known:
                 read[key] = self.value(known[key][1], item, join(path, key))
             else:
-                near = nearest(key, known.keys() - node.items.keys())
+                near = nearest(key, known)
                 meant.add(near)
                 self._unknown(key, near, list(known), node, path)
         for name, (field, annotation) in known.items():

@@ -1,0 +1,17 @@
+"""`kerastl show NAME`: print a recipe."""
+
+from __future__ import annotations
+
+import click
+
+from kerastl.recipe import library
+
+
+@click.command()
+@click.argument("recipe")
+def command(recipe: str) -> None:
+    """Print a recipe, comments included.
+
+    RECIPE is a shipped name or a file.
+    """
+    click.echo(library.find(recipe).text, nl=False)
