@@ -1,0 +1,80 @@
+"""Random numbers that are a function of an example's seed, in place of keras-cv's own generators.
+
+keras-cv's layers draw from stateful generators: in a parallel map they give other pictures on every run, and
+many layers do not pass their seed on (keras-team/keras-cv, release 0.9.0, which is the last). Here every number
+is a hash of the example's seed, the place of the operation in the policy, and the number of the draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+GOLDEN = 0x9E3779B97F4A7C15
+MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+SHIFTS = (30, 27, 31)
+FLOAT32_STEPS = 2**24
+
+
+def _mixed(state: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:
+    """Hash a number into a uint64 state: SplitMix64's finaliser (Steele, Lea & Flood 2014, figure 16)."""
+    value = (state ^ tf.cast(number, tf.uint64)) + tf.constant(GOLDEN, tf.uint64)
+    for shift, factor in zip(SHIFTS[:2], MIX, strict=True):
+        shifted = tf.bitwise.right_shift(value, tf.constant(shift, tf.uint64))
+        value = (value ^ shifted) * tf.constant(factor, tf.uint64)
+    return value ^ tf.bitwise.right_shift(value, tf.constant(SHIFTS[2], tf.uint64))
+
+
+class Draws:
+    """The random numbers of one operation for one batch; it stands where keras-cv looks for a generator.
+
+    Args:
+        seeds: `[batch, 2]` int32, one seed an example.
+        place: of the operation in its policy; operations draw independent numbers.
+    """
+
+    def __init__(self, seeds: tf.Tensor, place: int) -> None:
+        self._state = _mixed(tf.bitcast(seeds, tf.uint64), place)
+        self._draw = 0
+
+    def uniform(
+        self,
+        shape: Sequence[Any],
+        minval: float = 0.0,
+        maxval: float = 1.0,
+        dtype: Any = tf.float32,
+    ) -> tf.Tensor:
+        """Return the next numbers in [minval, maxval), rows by example.
+
+        Args:
+            shape: `[batch, ...]`; all but the first must be known.
+            minval, maxval: bounds.
+            dtype: of the result.
+        """
+        rest = [int(size) for size in shape[1:]]
+        self._draw += 1
+        element = tf.range(math.prod(rest), dtype=tf.int64)
+        hashed = _mixed(_mixed(self._state, self._draw)[:, None], element[None, :])
+        # 24 bits: as many as a float32 in [0, 1) holds evenly.
+        steps = tf.cast(tf.bitwise.right_shift(hashed, tf.constant(40, tf.uint64)), tf.float32)
+        unit = tf.reshape(steps * (1.0 / FLOAT32_STEPS), [-1, *rest])
+        return tf.cast(minval + (maxval - minval) * unit, dtype)
+
+
+class SeededFactor:
+    """Stands for a layer's uniform factor sampler.
+
+    Args:
+        lower, upper: its bounds.
+        draws: where it draws from.
+    """
+
+    def __init__(self, lower: float, upper: float, draws: Draws) -> None:
+        self.lower, self.upper, self._draws = lower, upper, draws
+
+    def __call__(self, shape: Sequence[Any] = (), dtype: Any = tf.float32) -> tf.Tensor:
+        """Return numbers in [lower, upper)."""
+        return self._draws.uniform(shape, self.lower, self.upper, dtype)

@@ -1,0 +1,33 @@
+"""Stretch or squeeze the values of each channel about their mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `random_contrast`.
+
+    Args:
+        max_fraction: 0.2 multiplies the distance from the mean by 0.8 to 1.2.
+        apply_probability: share of the pictures that are changed, 0 to 1.
+    """
+
+    max_fraction: Annotated[float, Ge(0), Le(1)]
+    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+
+
+def is_identity(options: Options) -> bool:
+    """Tell whether these options change nothing."""
+    return options.max_fraction == 0
+
+
+def build_layer(options: Options, **kwargs: Any) -> Any:
+    """Return the keras-cv layer."""
+    from keras_cv import layers
+
+    return layers.RandomContrast(value_range=(0, 255), factor=options.max_fraction, **kwargs)

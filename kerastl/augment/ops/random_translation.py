@@ -1,0 +1,34 @@
+"""Shift the picture up or down, left or right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `random_translation`.
+
+    Args:
+        max_fraction: largest shift each way, as a fraction of the height and of the width.
+        apply_probability: share of the pictures that are changed, 0 to 1.
+    """
+
+    max_fraction: Annotated[float, Ge(0), Le(1)]
+    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+
+
+def is_identity(options: Options) -> bool:
+    """Tell whether these options change nothing."""
+    return options.max_fraction == 0
+
+
+def build_layer(options: Options, **kwargs: Any) -> Any:
+    """Return the keras-cv layer. The border is filled by reflection."""
+    from keras_cv import layers
+
+    strength = options.max_fraction
+    return layers.RandomTranslation(strength, strength, fill_mode="reflect", **kwargs)

@@ -1,0 +1,33 @@
+"""Zoom in and out about the middle, the aspect ratio kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le, Lt
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `random_zoom`.
+
+    Args:
+        max_fraction: 0.2 shows 0.8 to 1.2 times the width of the picture; below 1.
+        apply_probability: share of the pictures that are changed, 0 to 1.
+    """
+
+    max_fraction: Annotated[float, Ge(0), Lt(1)]
+    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+
+
+def is_identity(options: Options) -> bool:
+    """Tell whether these options change nothing."""
+    return options.max_fraction == 0
+
+
+def build_layer(options: Options, **kwargs: Any) -> Any:
+    """Return the keras-cv layer. The border is filled by reflection."""
+    from keras_cv import layers
+
+    return layers.RandomZoom(options.max_fraction, fill_mode="reflect", **kwargs)
