@@ -1,0 +1,60 @@
+"""Build every backbone and print what it is: seconds, parameters, shape, blocks.
+
+    python benchmarks/zoo.py [--quick]
+
+`--quick` leaves out networks of more than 50 million weights. Exit 1 when one cannot be built or
+its parameters are not those of its table.
+"""
+
+import argparse
+import gc
+import json
+import os
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+QUICK_PARAMETERS = 50_000_000
+
+
+def main() -> int:
+    import keras
+
+    from kerastl.backbones import blocks_of, build_backbone, table
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="only networks up to 50 M weights")
+    quick = parser.parse_args().quick
+    seconds, faults = {}, []
+    print(f"{'name':<22}{'input px':>9}{'output':>16}{'parameters':>13}{'blocks':>8}{'s':>7}")
+    for name, backbone in table().items():
+        if quick and backbone.parameters > QUICK_PARAMETERS:
+            continue
+        begin = time.perf_counter()
+        try:
+            model = build_backbone(name, weights="none")
+            blocks = len(blocks_of(model))
+        except Exception as error:
+            faults.append(name)
+            print(f"{name:<22}failed: {error}")
+            continue
+        seconds[name] = round(time.perf_counter() - begin, 2)
+        shape = "x".join(str(side) for side in model.output.shape[1:])
+        count = model.count_params()
+        wrong = "" if count == backbone.parameters else f"  table says {backbone.parameters:,}"
+        faults += [name] if wrong else []
+        print(
+            f"{name:<22}{backbone.image_size_px:>9}{shape:>16}{count:>13,}{blocks:>8}"
+            f"{seconds[name]:>7.1f}{wrong}",
+            flush=True,
+        )
+        del model
+        keras.backend.clear_session()
+        gc.collect()
+    print(json.dumps({"built": len(seconds), "faults": faults, "seconds": seconds}))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

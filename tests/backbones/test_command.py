@@ -1,0 +1,60 @@
+"""`kerastl weights` as a person and a program call it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from kerastl.backbones import table
+from kerastl.cli.weights import command
+
+
+def test_ls_names_every_backbone_and_what_is_cached(keras_home):
+    answer = CliRunner().invoke(command, ["ls", "--json"])
+    rows = {row["name"]: row for row in json.loads(answer.stdout)}
+    assert set(rows) == set(table())
+    assert len(rows["mobilenet_v2"]["cached"]) == 3
+    assert rows["vgg16"]["cached"] == []
+    text = CliRunner().invoke(command, ["ls"]).stdout
+    assert all(name in text for name in rows)
+
+
+def test_ls_loads_no_tensorflow():
+    code = (
+        "import sys; from kerastl.cli.weights import command\n"
+        "command(['ls'], standalone_mode=False)\n"
+        "print([m for m in ('tensorflow', 'keras', 'h5py') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_fetch_reads_options_as_values(monkeypatch):
+    import kerastl.backbones
+
+    asked = {}
+    monkeypatch.setattr(
+        kerastl.backbones, "fetch_weights", lambda name, **options: asked.update(options) or "x"
+    )
+    words = ["fetch", "mobilenet_v2", "--option", "alpha=0.35", "--image-size-px", "96"]
+    assert CliRunner().invoke(command, words).exit_code == 0
+    assert asked == {"alpha": 0.35, "image_size_px": 96}
+    assert CliRunner().invoke(command, ["fetch", "vgg16", "--option", "alpha"]).exit_code == 2
+
+
+@pytest.mark.parametrize(("content", "code"), [("good", 0), (b"spoilt", 1)])
+def test_verify_exits_1_for_a_spoilt_file(assets, tmp_path, monkeypatch, content, code):
+    file = "mobilenet_2_5_128_tf_no_top.h5"
+    (tmp_path / "models").mkdir()
+    good = (assets / "keras" / "models" / file).read_bytes()
+    (tmp_path / "models" / file).write_bytes(good if content == "good" else content)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    answer = CliRunner().invoke(command, ["verify"])
+    assert answer.exit_code == code, answer.output
+    assert file in answer.output
+    assert "No weights" in CliRunner().invoke(command, ["verify", "vgg16"]).output

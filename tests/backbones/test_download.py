@@ -1,0 +1,130 @@
+"""Fetching from a server on this machine: the right file, and everything that can be wrong."""
+
+import hashlib
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from kerastl.backbones import download, fetch_weights, verify_weights
+from kerastl.backbones.backbone import Weights
+from kerastl.errors import RequestError
+
+CONTENT = b"weights" * 1000
+FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        kind = self.server.kind
+        self.server.asked.append(self.path)
+        if kind == "absent":
+            self.send_error(404)
+        elif kind == "silent":
+            self.server.release.wait(30)
+        else:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.server.content)))
+            self.end_headers()
+            end = len(self.server.content) // 2 if kind in ("truncated", "stalled") else None
+            self.wfile.write(self.server.content[:end])
+            if kind == "stalled":
+                self.wfile.flush()
+                self.server.release.wait(30)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    running.kind, running.content, running.asked = "good", CONTENT, []
+    running.release = threading.Event()
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    monkeypatch.setenv("KERASTL_WEIGHTS_URL", f"http://127.0.0.1:{running.server_port}/mirror/")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    yield running
+    running.release.set()
+    running.shutdown()
+    running.server_close()
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """Let the hash of VGG16's file be that of the content."""
+    row = Weights(FILE, "https://example.invalid/x", hashlib.md5(CONTENT).hexdigest(), "t", "t", "")
+    monkeypatch.setattr(download, "published_weights", lambda *_, **__: [row])
+    monkeypatch.setattr(download, "cached_files", lambda _: [(folder_of() / FILE, row, False)])
+
+
+def folder_of():
+    return download.models_folder()
+
+
+def nothing_left():
+    return not list(folder_of().iterdir())
+
+
+def test_the_right_file_arrives_whole_and_only_once(server, published):
+    path = fetch_weights("vgg16")
+    assert path == folder_of() / FILE
+    assert path.read_bytes() == CONTENT
+    assert fetch_weights("vgg16") == path
+    assert server.asked == [f"/mirror/{FILE}"]
+    assert verify_weights("vgg16") == [(path, None)]
+    path.write_bytes(CONTENT + b"x")
+    assert "md5" in verify_weights("vgg16")[0][1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("truncated", "broke off"), ("absent", "404"), ("wrong", "md5")]
+)
+def test_a_bad_answer_is_an_error_that_leaves_nothing_behind(server, published, kind, said):
+    server.kind = kind
+    if kind == "wrong":
+        server.content = b"other bytes"
+    with pytest.raises(RequestError, match=said):
+        fetch_weights("vgg16")
+    assert nothing_left()
+
+
+@pytest.mark.parametrize("kind", ["silent", "stalled"])
+def test_a_server_that_hangs_is_given_up_soon(server, published, kind, monkeypatch):
+    monkeypatch.setattr(download, "ANSWER_S", 0.3)
+    monkeypatch.setattr(download, "STALL_S", 0.5)
+    server.kind = kind
+    begin = time.monotonic()
+    with pytest.raises(RequestError, match="could not be fetched"):
+        fetch_weights("vgg16")
+    assert time.monotonic() - begin < 5
+    assert nothing_left()
+
+
+def test_no_server_at_all_is_an_error_at_once(server, published, monkeypatch):
+    monkeypatch.setenv("KERASTL_WEIGHTS_URL", "http://127.0.0.1:9/")
+    with pytest.raises(RequestError) as error:
+        fetch_weights("vgg16")
+    assert str(folder_of() / FILE) in str(error.value)
+    assert "weights: none" in str(error.value)
+
+
+def test_a_mirror_that_is_no_web_address_is_refused(server, published, monkeypatch):
+    monkeypatch.setenv("KERASTL_WEIGHTS_URL", "file:///etc")
+    with pytest.raises(RequestError, match="https://"):
+        fetch_weights("vgg16")
+
+
+def test_a_file_without_published_hash_must_fit_the_network(server, assets):
+    files = assets / "keras" / "models"
+    server.content = (files / "mobilenet_2_5_128_tf_no_top.h5").read_bytes()
+    path = fetch_weights("mobilenet", image_size_px=128, alpha=0.25)
+    assert path.read_bytes() == server.content
+    assert verify_weights("mobilenet") == [(path, None)]
+    with pytest.raises(RequestError, match="layer conv1: expected shape"):
+        fetch_weights("mobilenet", image_size_px=128, alpha=0.5)
+    server.content = b"<html>Log in to the network</html>"
+    with pytest.raises(RequestError, match="cannot be read"):
+        fetch_weights("mobilenet", image_size_px=128, alpha=1.0)
+    assert list(folder_of().iterdir()) == [path]
