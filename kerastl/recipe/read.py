@@ -100,14 +100,16 @@ def read(text: str, *, subject: str, footer: str = "") -> tuple[Node, Findings]:
 
 def read_value(text: str, path: str, found: Findings) -> Node | None:
     """Parse the value of one `--set`; a problem is noted and gives None."""
+    if not text.strip():
+        return Scalar(Place(0), None, "", plain=True)
     try:
-        return _Convert(found, override=True).node(_compose(text, empty_is_null=True), path, 0)
+        return _Convert(found, override=True).node(_compose(text), path, 0)
     except _RefusedError as error:
         found.add(Place(0), path, error.message)
         return None
 
 
-def _compose(text: str, *, empty_is_null: bool = False) -> Any:
+def _compose(text: str) -> Any:
     if len(text) > MAX_CHARACTERS:
         raise _RefusedError(
             0, f"has {len(text)} characters; a recipe has at most {MAX_CHARACTERS}."
@@ -125,8 +127,6 @@ def _compose(text: str, *, empty_is_null: bool = False) -> Any:
         raise _RefusedError(mark.line + 1 if mark else 1, _words(error)) from None
     except (ValueError, OverflowError) as error:
         raise _RefusedError(1, f"is not YAML: {quoted(str(error), marks='')}.") from None
-    if node is None and empty_is_null:
-        return CoreLoader("~").get_single_node()
     if node is None:
         raise _RefusedError(1, "is empty. A recipe to start from: kerastl show folder-classifier")
     return node
@@ -164,8 +164,8 @@ class _Convert:
         if depth > MAX_DEPTH:
             raise _RefusedError(place.line, f"is nested deeper than {MAX_DEPTH} levels.")
         if isinstance(node, ScalarNode):
-            plain = node.style is None
-            return Scalar(place, _value(node), node.value, plain)
+            _refuse_halves(node.value, place)
+            return Scalar(place, _value(node), node.value, plain=node.style is None)
         if isinstance(node, SequenceNode):
             items = [
                 self.node(item, join(path, index), depth + 1)
@@ -185,6 +185,7 @@ class _Convert:
                 self.found.add(at, path, "a key must be a word, got a list or a mapping.")
                 continue
             key = key_node.value
+            _refuse_halves(key, at)
             value = self.node(value_node, join(path, key), depth + 1)
             if key in mapping.items:
                 first = mapping.keys[key].line
@@ -194,6 +195,12 @@ class _Convert:
             mapping.items[key] = value
             mapping.keys[key] = at
         return mapping
+
+
+def _refuse_halves(text: str, place: Place) -> None:
+    """Refuse text that no file can hold: half of a surrogate pair, written as an escape."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise _RefusedError(place.line, "has half a character (a lone surrogate).")
 
 
 def _value(node: ScalarNode) -> Value:
@@ -208,7 +215,7 @@ def _value(node: ScalarNode) -> Value:
         if kind == "int":
             return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
         if kind == "float":
-            return float(text.replace(".inf", "inf").replace(".nan", "nan").lower())
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except ValueError:
         return str(text)
     return str(text)

@@ -116,7 +116,7 @@ def _text(limits: tuple[Any, ...]) -> str:
         if isinstance(limit, Pattern):
             return f"text of {limit.says}"
         if isinstance(limit, NameOf):
-            return f"the name of a {limit.kind}"
+            return f"the name of {'an' if limit.kind[0] in 'aeiou' else 'a'} {limit.kind}"
     return "text"
 
 

@@ -1,0 +1,137 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kerastl import registry
+from kerastl.cli import main
+from kerastl.recipe import library, load, write
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
+HEAVY = ("tensorflow", "keras", "keras_cv", "numpy", "matplotlib", "sklearn", "scipy", "pandas")
+# What a person must say before a shipped recipe can run.
+NEEDED = {
+    "quickstart": [],
+    "folder-classifier": ["data.reader.path=photos"],
+    "feature-extraction": ["data.reader.path=photos"],
+    "hospital-adaptation": ["data.reader.path=a.csv", "target.reader.path=b.csv"],
+    "tfds-classifier": ["data.reader.dataset=tf_flowers"],
+}
+
+
+def call(capsys, *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as left:
+        main(list(words))
+    out, err = capsys.readouterr()
+    return left.value.code, out, err
+
+
+def test_every_recipe_in_the_repository_is_shipped():
+    assert RECIPES
+    assert {path.stem for path in RECIPES} == set(library.names()) == set(NEEDED)
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_shipped_recipe_is_good_once_it_has_its_data(name):
+    recipe = load(name, options_of=registry.options_of, names_of=registry.names, sets=NEEDED[name])
+    text = write(recipe)
+    assert recipe.seed == 7
+    assert "seed: 7" in library.find(name).text
+    assert "kerastl run" in library.find(name).text
+    file = library.find(name)
+    assert file.why.endswith((".", ":"))
+    assert text.startswith("format: 1\n")
+
+
+@pytest.mark.parametrize("name", [name for name, sets in NEEDED.items() if sets])
+def test_a_shipped_recipe_without_its_data_says_only_what_to_type(name, capsys):
+    code, out, err = call(capsys, "check", name)
+    assert (code, out) == (1, "")
+    wanted = [text.partition("=")[0] for text in NEEDED[name]]
+    lines = err.splitlines()[1:-1]
+    assert all(f"{key}: is needed" in line for key, line in zip(wanted, lines, strict=True))
+
+
+def test_ls_names_every_recipe_and_what_it_is_for(capsys):
+    code, out, _ = call(capsys, "ls")
+    assert code == 0
+    assert all(f"{name} " in out for name in NEEDED)
+    code, out, _ = call(capsys, "ls", "--json")
+    assert {entry["name"] for entry in json.loads(out)} == set(NEEDED)
+    assert all(entry["why"] for entry in json.loads(out))
+
+
+def test_show_prints_the_file_as_it_is(capsys):
+    code, out, _ = call(capsys, "show", "quickstart")
+    assert code == 0
+    assert out == next(path for path in RECIPES if path.stem == "quickstart").read_text()
+
+
+def test_an_unknown_recipe_gets_the_nearest_name(capsys):
+    code, _, err = call(capsys, "show", "folder-classifer")
+    assert code == 1
+    assert "Did you mean 'folder-classifier'?" in err
+
+
+def test_cp_copies_and_never_overwrites(capsys, tmp_path):
+    goal = tmp_path / "mine.yaml"
+    assert call(capsys, "cp", "quickstart", str(goal))[0] == 0
+    goal.write_text("mine")
+    code, _, err = call(capsys, "cp", "quickstart", str(goal))
+    assert code == 1
+    assert "is not overwritten" in err
+    assert goal.read_text() == "mine"
+    assert call(capsys, "cp", "quickstart", str(tmp_path))[0] == 0
+    assert (tmp_path / "quickstart.yaml").read_text() == library.find("quickstart").text
+    assert call(capsys, "cp", "quickstart", str(tmp_path / "no" / "x.yaml"))[0] == 1
+
+
+def test_check_says_in_one_line_what_would_run(capsys):
+    code, out, err = call(capsys, "check", "folder-classifier", "--set", "data.reader.path=my dir")
+    assert (code, err) == (0, "")
+    assert out.startswith("folder-classifier is good: mobilenet_v2 (ImageNet weights) learns from")
+    assert "kerastl run folder-classifier --set 'data.reader.path=my dir'" in out
+
+
+def test_check_of_a_file_speaks_to_programs_too(capsys, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(library.find("quickstart").text.replace("seed: 7", "sed: 7"))
+    code, out, _ = call(capsys, "check", str(file), "--json")
+    found = json.loads(out)
+    assert code == 1
+    assert found["problems"][0]["message"] == "unknown key. Did you mean 'seed'?"
+    code, out, _ = call(capsys, "check", "quickstart", "--json")
+    assert code == 0
+    assert json.loads(out)["recipe"]["backbone"]["name"] == "small_cnn"
+
+
+@pytest.mark.parametrize("make", ["folder", "bytes", "missing", "nul"])
+def test_a_file_that_is_no_recipe_is_a_clear_error(make, capsys, tmp_path):
+    path = tmp_path / "x.yaml"
+    if make == "folder":
+        path.mkdir()
+    if make == "bytes":
+        path.write_bytes(b"\xff\xfe\x00")
+    code, _, err = call(capsys, "check", "a\0b" if make == "nul" else str(path))
+    assert code == 1
+    assert err.startswith("Error: ")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["ls"], ["show", "quickstart"], ["check", "quickstart"]]
+)
+def test_the_light_commands_load_nothing_heavy(command):
+    code = (
+        "import sys\n"
+        "from kerastl.cli import main\n"
+        f"try: main({command!r})\n"
+        "except SystemExit as left: assert not left.code, left.code\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.strip() == "[]"

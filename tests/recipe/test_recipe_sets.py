@@ -1,0 +1,62 @@
+import pytest
+from plug_ins_drawn import GOOD, checked
+
+from kerastl.errors import Problems
+
+
+def refusal(*sets: str) -> str:
+    with pytest.raises(Problems) as caught:
+        checked(GOOD, *sets)
+    return str(caught.value)
+
+
+def test_set_changes_what_the_file_would_say():
+    edited = GOOD.replace("epochs: 2", "epochs: 9").replace("seed: 7", "seed: 8")
+    assert checked(GOOD, "phases[0].epochs=9", "seed=8") == checked(edited)
+
+
+def test_set_makes_the_sections_that_it_needs():
+    assert checked(GOOD, "head.dropout=0.5").head.dropout == 0.5
+    assert checked(GOOD, "data.split.val_fraction=0.3").data.split.val_fraction == 0.3
+
+
+def test_the_last_word_on_a_path_wins():
+    assert checked(GOOD, "seed=8", "seed=9").seed == 9
+
+
+def test_set_reaches_into_short_forms():
+    assert (
+        checked(GOOD, "backbone=mobilenet_v2", "backbone.alpha=0.5").backbone.options.alpha == 0.5
+    )
+
+
+def test_set_null_takes_a_section_out():
+    text = GOOD + "target: {reader: {name: phantom}, labels: none}\n"
+    assert checked(text).target is not None
+    assert checked(text, "target=null").target is None
+
+
+def test_set_reads_numbers_as_the_file_does():
+    assert checked(GOOD, "phases[0].learning_rate=1e-5").phases[0].learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("seed", "must be PATH=VALUE"),
+        ("=3", "must be PATH=VALUE"),
+        ("phases[0]epochs=3", "must be PATH=VALUE"),
+        ("phases[x].epochs=3", "must be PATH=VALUE"),
+        ("phases[7].epochs=3", "--set phases[7]: phases has 1 entries, counted from 0."),
+        ("phases.epochs=3", "phases is a list: write phases[0]."),
+        ("seed[0]=3", "seed is no list."),
+        ("seed=[1", "--set seed: is not YAML"),
+        ("seed=!!int 3", "--set seed: tags are not allowed"),
+    ],
+)
+def test_a_set_that_cannot_be_applied_says_why(change, message):
+    assert message in refusal(change)
+
+
+def test_all_wrong_sets_are_reported_together():
+    assert "has 3 problems" in refusal("seed", "sed=1", "phases[7]=x")

@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plug_ins_drawn import GOOD, checked
+
+from kerastl.recipe import write
+
+NAMES = st.text(min_size=1, max_size=30).filter(
+    lambda text: not any("\ud800" <= letter <= "\udfff" for letter in text)
+)
+PATHS = NAMES.filter(lambda text: text.strip() and "\0" not in text)
+
+
+def test_what_is_written_holds_every_default_and_absolute_paths():
+    plain = yaml.safe_load(write(checked(GOOD)))
+    assert plain["data"]["split"]["test_fraction"] == 0.15
+    assert Path(plain["data"]["reader"]["path"]).is_absolute()
+    assert plain["backbone"] == {"name": "mobilenet_v2", "weights": "imagenet", "alpha": 0.35}
+    assert plain["phases"][0]["batch_norm"] == "frozen"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "target={reader: {name: table, path: a, domains: [b, no, '1e-3']}, labels: few}",
+        "phases[0].trainable={names: '^block_[0-9]+: #'}",
+        "data.window={center: 1e-7, width: 1e+20}",
+        "backbone.weights=runs/a/model.keras",
+        "augment=[{name: cutout, area: 0.1, range_deg: [-1, 1e3]}, random_flip]",
+        "data.split.group_by='none'",
+        "export.formats=[]",
+    ],
+)
+def test_a_written_recipe_reads_back_equal(change):
+    recipe = checked(GOOD, change)
+    assert checked(write(recipe)) == recipe
+
+
+def test_writing_twice_gives_the_same_text():
+    text = write(checked(GOOD))
+    assert write(checked(text)) == text
+
+
+@settings(max_examples=100, deadline=None)
+@given(path=PATHS, group=NAMES, rate=st.floats(1e-12, 10), seed=st.integers(0, 2**31 - 1))
+def test_any_text_and_number_survives(path, group, rate, seed):
+    from dataclasses import replace
+
+    recipe = checked(GOOD)
+    options = replace(recipe.data.reader.options, path=Path("/") / path, pattern=group)
+    reader = replace(recipe.data.reader, options=options)
+    split = replace(recipe.data.split, group_by=group)
+    phases = (replace(recipe.phases[0], learning_rate=rate),)
+    recipe = replace(
+        recipe, data=replace(recipe.data, reader=reader, split=split), phases=phases, seed=seed
+    )
+    assert checked(write(recipe)) == recipe
