@@ -56,7 +56,8 @@ class CoreLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Refuse tags, and depth before Python's own recursion limit is met."""
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        parser: Any = self  # PyYAML's stubs leave the parser untyped
+        event = parser.peek_event()
         line = event.start_mark.line + 1
         if getattr(event, "tag", None) is not None:
             raise _RefusedError(

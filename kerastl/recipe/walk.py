@@ -188,6 +188,9 @@ class Walker:
             self._fields([schema], Mapping(node.place, kept, node.keys), path)
             return Broken()
         options = self.options_of(schema.KIND, text)
+        taken = hints(schema).keys() & hints(options).keys() if options else set()
+        if taken:
+            raise TypeError(f"the {schema.KIND} {text} may not call an option {', '.join(taken)}")
         read = self._fields([schema, options] if options else [schema], node, path)
         own = {key: read.pop(key) for key in hints(schema) if key in read}
         if options:

@@ -7,7 +7,7 @@ from annotated_types import Ge, Le
 from plug_ins_drawn import GOOD, checked, names_of, options_of
 
 from kerastl.errors import Problems
-from kerastl.recipe import FromBlock, LayerNames, TopFraction, Window
+from kerastl.recipe import FromBlock, LayerNames, Reader, TopFraction, Window
 from kerastl.recipe.read import read
 from kerastl.recipe.schema import Count
 from kerastl.recipe.walk import Walker
@@ -228,3 +228,15 @@ def test_text_of_a_stranger_cannot_write_to_the_terminal():
     (problem,) = problems_of(GOOD, 'data.cache="\\e[31mred"')
     assert "\x1b" not in problem
     assert "red" in problem
+
+
+def test_a_plug_in_may_not_call_an_option_as_the_recipe_calls_the_plug_in():
+    @dataclass(frozen=True)
+    class Clash:
+        name: str = "x"
+
+    Clash.__annotations__["name"] = str
+    tree, found = read("{name: folder}", subject="x.yaml")
+    walker = Walker(found, options_of=lambda kind, name: Clash, names_of=names_of, rules={})
+    with pytest.raises(TypeError, match="may not call an option name"):
+        walker.value(Reader, tree, "data.reader")
