@@ -220,17 +220,18 @@ class Walker:
                 read[name] = Broken()
                 if name not in meant:
                     self.found.add(
-                        node.place, join(path, name), self._needed(annotation, join(path, name))
+                        node.place,
+                        join(path, name),
+                        self._needed(field, annotation, join(path, name)),
                     )
         return read
 
-    def _needed(self, annotation: Any, path: str) -> str:
+    def _needed(self, field: Field[Any], annotation: Any, path: str) -> str:
         """Return what to type for a key that is missing."""
         kind, limits = unwrap(annotation)
         if kind is Path:
-            return (
-                f"is needed: --set {quoted(path, '')}={'DIR' if path.endswith('path') else 'FILE'}"
-            )
+            stands_for = field.metadata.get("metavar", "DIR")
+            return f"is needed: --set {quoted(path, '')}={stands_for}"
         for limit in limits:
             if isinstance(limit, NameOf):
                 return f"is needed: {listed(list(self.names_of(limit.kind)))}."
