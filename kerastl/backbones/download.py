@@ -53,24 +53,39 @@ def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any
     if path.is_file():
         return path
     url = _url(row)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{row.file}.", suffix=".h5")
-    os.close(descriptor)
+    temporary = _temporary_beside(path)
     try:
-        _download(url, Path(temporary), row.file)
-        problem = weights_problem(Path(temporary), name, row)
+        _download(url, temporary, row.file)
+        problem = weights_problem(temporary, name, row)
         if problem:
             raise RequestError(f"{url} is not {row.file}: {problem}")
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.chmod(0o644)
+        temporary.replace(path)
     except (OSError, HTTPException) as error:
         size = checked_size(name, image_size_px)
         raise RequestError(
             f"{url} could not be fetched: {error}\n{missing_text(name, row, size, options)}"
         ) from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return path
+
+
+def _temporary_beside(path: Path) -> Path:
+    """Return a new empty file in the folder of `path`, which is made where it is not there.
+
+    Raises:
+        RequestError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".h5")
+    except OSError as error:
+        raise RequestError(
+            f"{path.parent} cannot be written: {error.strerror}. Set KERAS_HOME to another folder."
+        ) from error
+    os.close(descriptor)
+    return Path(name)
 
 
 def verify_weights(name: str) -> list[tuple[Path, str | None]]:

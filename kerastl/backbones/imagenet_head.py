@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kerastl.backbones.loading import h5_arrays
+from kerastl.backbones.loading import h5_datasets
 from kerastl.backbones.tables import backbone_named
 from kerastl.backbones.weights import locate_weights, models_folder
 from kerastl.errors import RequestError
@@ -64,7 +64,10 @@ def read_imagenet_head(
         classes = json.loads(index.read_text(encoding="utf-8"))
         rows = [classes[str(number)] for number in range(NUM_CLASSES)]
         with h5py.File(path) as file:
-            (_, kernel), (_, bias) = h5_arrays(file)[-2:]
+            (_, kernel), (_, bias) = h5_datasets(file)[-2:]
+            if kernel.shape[-1] != NUM_CLASSES or bias.shape != (NUM_CLASSES,):
+                raise ValueError(f"its last layer has not {NUM_CLASSES} classes")
+            kernel, bias = np.asarray(kernel), np.asarray(bias)
         # MobileNet's top is a 1x1 convolution, the same thing as a dense layer on pooled features.
         kernel = kernel.reshape(-1, NUM_CLASSES).astype(np.float32)
     except (OSError, KeyError, ValueError) as error:

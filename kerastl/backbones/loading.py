@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def load_file(path: Path, source: keras.Model, model: keras.Model, origins: dict
             pairs, problems = _from_weights_h5(path, model)
         else:
             pairs, problems = _from_h5(path, source, model, origins)
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise RequestError(f"{path} cannot be read as a weights file: {error}") from error
     if problems:
         raise _refusal(path, model.name, problems)
@@ -50,16 +51,35 @@ def load_file(path: Path, source: keras.Model, model: keras.Model, origins: dict
         variable.assign(value)
 
 
-def h5_arrays(file: h5py.File) -> list[tuple[str, np.ndarray]]:
-    """Return the arrays of a `.h5` in order, each with its layer's name."""
+def h5_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
+    """Return the arrays of a `.h5` in order, each with its layer's name; nothing is read yet.
+
+    Raises:
+        OSError: it has no list of layers, or an array that lies in another file.
+    """
     group = file.get("model_weights", file)
     if not {"layer_names", "layer_names0"} & set(group.attrs):
         raise OSError("it has no list of layers")
     return [
-        (_text(layer), np.asarray(group[_text(layer)][_text(weight)]))
+        (_text(layer), _dataset(group[_text(layer)], _text(weight)))
         for layer in _names(group, "layer_names")
         for weight in _names(group[_text(layer)], "weight_names")
     ]
+
+
+def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    """Return an array that lies in this very file: a link could name any other file of the machine."""
+    import h5py
+
+    found = group[name]
+    if (
+        not isinstance(found, h5py.Dataset)
+        or found.file.filename != group.file.filename
+        or found.external
+        or found.is_virtual
+    ):
+        raise OSError(f"{name} is not an array of this file")
+    return found
 
 
 def fitting_problems(path: Path, source: keras.Model) -> list[Problem]:
@@ -77,8 +97,8 @@ def fitting_problems(path: Path, source: keras.Model) -> list[Problem]:
     ]
     try:
         with h5py.File(path) as file:
-            return _differences(slots, h5_arrays(file))
-    except (OSError, KeyError) as error:
+            return _differences(slots, h5_datasets(file))
+    except (OSError, KeyError, ValueError) as error:
         raise RequestError(f"{path} cannot be read as a weights file: {error}") from error
 
 
@@ -100,13 +120,14 @@ def _from_h5(
             for original, variable in zip(originals, filled, strict=False)
         ]
     with h5py.File(path) as file:
-        arrays = h5_arrays(file)
-    problems = _differences(slots, arrays)
-    if problems:
-        return [], problems
-    found = list(zip(slots, arrays, strict=False))
-    dropped = [value for (_, _, variable), (_, value) in found if variable is None]
-    pairs = [(slot[2], value) for slot, (_, value) in found if slot[2] is not None]
+        datasets = h5_datasets(file)
+        problems = _differences(slots, datasets)
+        if problems:
+            return [], problems
+        arrays = [np.asarray(values) for _, values in datasets[: len(slots)]]
+    found = list(zip(slots, arrays, strict=True))
+    dropped = [value for (_, _, variable), value in found if variable is None]
+    pairs = [(slot[2], value) for slot, value in found if slot[2] is not None]
     return pairs, _pixel_problems(dropped)
 
 
@@ -125,7 +146,7 @@ def _from_weights_h5(path: Path, model: keras.Model) -> tuple[list[tuple[Any, An
             if not layer.weights:
                 continue
             values = groups.get(f"{key}/vars", {})
-            arrays = [np.asarray(values[number]) for number in sorted(values, key=int)]
+            arrays = [_dataset(values, number) for number in sorted(values, key=int)]
             more, problem = _matched(layer, arrays)
             pairs += more
             problems += problem
@@ -155,15 +176,18 @@ def _from_keras(path: Path, model: keras.Model) -> tuple[list[tuple[Any, Any]], 
 
 
 def _matched(
-    layer: keras.Layer, arrays: list[np.ndarray]
+    layer: keras.Layer, arrays: Sequence[Any]
 ) -> tuple[list[tuple[Any, Any]], list[Problem]]:
-    """Pair a layer's variables with arrays, or say how they differ."""
+    """Pair a layer's variables with arrays, or say how they differ; read only what fits."""
     slots = [(layer.name, tuple(variable.shape), variable) for variable in layer.weights]
     problems = _differences(slots, [(layer.name, value) for value in arrays])
-    return list(zip(layer.weights, arrays, strict=False)), problems
+    if problems:
+        return [], problems
+    read = [np.asarray(value) for value in arrays]
+    return list(zip(layer.weights, read, strict=False)), []
 
 
-def _differences(slots: list[Slot], arrays: list[tuple[str, np.ndarray]]) -> list[Problem]:
+def _differences(slots: Sequence[Slot], arrays: Sequence[tuple[str, Any]]) -> list[Problem]:
     """Name the first wrong array of each layer. Arrays beyond the last layer are a top, left out."""
     first: dict[str, str] = {}
     for (layer, shape, _), (name, value) in zip(slots, arrays, strict=False):

@@ -87,6 +87,15 @@ def test_a_narrow_network_whose_widths_coincide_still_has_whole_blocks():
     assert np.array_equal(answer(tail, trunk(pictures())), answer(model, pictures()))
 
 
+@pytest.mark.slow
+def test_the_large_nasnet_hands_on_the_cell_before_last_at_a_reduction():
+    model = build_backbone("nasnet_large", weights="none", image_size_px=32)
+    edges = {block.name: block.edge for block in blocks_of(model)}
+    assert edges["reduce_6"] == ("normal_concat_4", "reduction_concat_reduce_6")
+    trunk, tail = cut(model, "reduce_6")
+    assert np.array_equal(answer(tail, trunk(pictures())), answer(model, pictures()))
+
+
 def test_names_do_not_depend_on_what_was_built_before():
     first, second = (
         [layer.name for layer in build_backbone("mobilenet_v3_small", weights="none", image_size_px=32).layers]

@@ -110,6 +110,15 @@ def test_no_server_at_all_is_an_error_at_once(server, published, monkeypatch):
     assert "weights: none" in str(error.value)
 
 
+def test_a_folder_that_cannot_be_made_is_an_error_in_words(
+    server, published, monkeypatch, tmp_path
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
+    with pytest.raises(RequestError, match="cannot be written"):
+        fetch_weights("vgg16")
+
+
 def test_a_mirror_that_is_no_web_address_is_refused(server, published, monkeypatch):
     monkeypatch.setenv("KERASTL_WEIGHTS_URL", "file:///etc")
     with pytest.raises(RequestError, match="https://"):

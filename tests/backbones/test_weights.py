@@ -156,6 +156,24 @@ def test_an_hdf5_file_of_something_else_is_an_error(tmp_path, kind):
         build_backbone("small_cnn", image_size_px=32, weights=path)
 
 
+@pytest.mark.parametrize("kind", [".weights.h5", ".h5"])
+def test_a_file_whose_arrays_lie_in_another_file_is_refused(tmp_path, kind):
+    model = build_backbone("small_cnn", weights="none", image_size_px=32)
+    path = tmp_path / f"linked{kind}"
+    model.save_weights(path) if kind == ".weights.h5" else model.save(path)
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["kernel"] = np.zeros((3, 3, 3, 32), np.float32)
+    with h5py.File(path, "r+") as file:
+        group = file[
+            "layers/conv2d/vars" if kind == ".weights.h5" else "model_weights/block_1_conv"
+        ]
+        name = next(iter(group)) if kind == ".weights.h5" else group.attrs["weight_names"][0]
+        del group[name]
+        group[name] = h5py.ExternalLink(tmp_path / "secret.h5", "kernel")
+    with pytest.raises(RequestError, match="not an array of this file"):
+        build_backbone("small_cnn", weights=path, image_size_px=32)
+
+
 def test_a_failed_load_names_a_path_that_is_not_there(tmp_path):
     with pytest.raises(RequestError, match="There are no weights at"):
         build_backbone("small_cnn", weights=tmp_path / "nothing.h5")
@@ -209,7 +227,9 @@ def test_efficientnet_with_imagenet_weights_is_keras_own_down_to_its_pixels(tmp_
     )
     normalization = next(one for one in network.layers if type(one).__name__ == "Normalization")
     # The published file: github.com/tensorflow/tensorflow/issues/49930.
-    normalization.set_weights([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 0])
+    normalization.set_weights(
+        [np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]), np.array(0)]
+    )
     path = tmp_path / "efficientnetb0_notop.h5"
     network.save(path)
     monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: str(path))
@@ -217,7 +237,7 @@ def test_efficientnet_with_imagenet_weights_is_keras_own_down_to_its_pixels(tmp_
     ours = build_backbone("efficientnet_b0", image_size_px=64, weights=path)
     expected = answer(theirs, pictures(64))
     assert np.abs(answer(ours, pictures(64)) - expected).max() < 1e-5 * np.abs(expected).max()
-    normalization.set_weights([[0, 0, 0], [1, 1, 1], 0])
+    normalization.set_weights([np.zeros(3), np.ones(3), np.array(0)])
     network.save(path)
     with pytest.raises(RequestError, match="learnt on other pixels"):
         build_backbone("efficientnet_b0", image_size_px=64, weights=path)
