@@ -31,7 +31,7 @@ class PredictedRow:
     probabilities: dict[str, float]
 
 
-def read_predictions(run_folder: Path) -> list[PredictedRow]:
+def read_rows(run_folder: Path) -> list[PredictedRow]:
     """Return the rows of `predictions.csv`; none when the run has no such file."""
     file = run_folder / PREDICTIONS
     if not file.is_file():

@@ -31,6 +31,7 @@ class Description:
         window: (low, high) in stored values for 16-bit grey pictures; None: the full range.
         max_pixels: height times width above which a picture is refused.
         data_root: the folder that the paths in the run's tables are relative to.
+        target_root: the same for rows of the target's splits; None: not known, or no target.
     """
 
     class_names: tuple[str, ...]
@@ -38,6 +39,11 @@ class Description:
     window: Window | None
     max_pixels: int
     data_root: Path | None
+    target_root: Path | None
+
+    def root_of(self, split: str) -> Path | None:
+        """Return the folder that the paths of a split's rows are relative to."""
+        return self.target_root if split.startswith("target") else self.data_root
 
 
 @dataclass(frozen=True)
@@ -121,14 +127,18 @@ def _description(content: dict[str, Any]) -> Description:
     size, max_pixels = int(content["image_size_px"]), int(content["max_pixels"])
     if size < 1 or max_pixels < 1:
         raise ValueError("image_size_px and max_pixels must be at least 1")
-    root = content.get("data_root")
     return Description(
         class_names=names,
         image_size_px=size,
         window=_window(content["window"]),
         max_pixels=max_pixels,
-        data_root=None if root is None else Path(root),
+        data_root=_folder(content.get("data_root")),
+        target_root=_folder(content.get("target_root")),
     )
+
+
+def _folder(value: str | None) -> Path | None:
+    return None if value is None else Path(value)
 
 
 def _window(value: Any) -> Window | None:

@@ -1,0 +1,17 @@
+from .files import find_pictures as find_pictures
+from .findings import Expected as Expected
+from .findings import Finding as Finding
+from .predict_files import Answer as Answer
+from .predict_files import predict_files as predict_files
+from .probe_pictures import expected_from as expected_from
+from .probe_pictures import read_probe_pictures as read_probe_pictures
+from .probe_pictures import read_samples as read_samples
+from .probe_pictures import run_pictures as run_pictures
+from .probe_pictures import write_samples as write_samples
+from .read_export import Export as Export
+from .read_export import find_export as find_export
+from .read_export import read_export as read_export
+from .run import export_run as export_run
+from .run import verify_run as verify_run
+from .saved_model import export_saved_model as export_saved_model
+from .verify import verify as verify

@@ -1,0 +1,195 @@
+"""Judge what an export answered: NumPy only, one finding for each promise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kerastl.export.manifest import Manifest
+
+Floats = npt.NDArray[np.float32]
+
+SAME_ANSWER = 1e-4
+"""Largest difference of a probability between two programs that compute the same."""
+SAME_IN_BATCH = 1e-5
+"""Largest difference of a probability between a picture alone and in a batch."""
+TOLD_APART = 1e-2
+"""Smallest difference between two pictures' answers for a check that could fail at all."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check.
+
+    Args:
+        check: its name, a few words.
+        passed: None where it was not made.
+        detail: one line: what was measured, or what is wrong.
+    """
+
+    check: str
+    passed: bool | None
+    detail: str
+
+    @property
+    def good(self) -> bool:
+        """Tell whether no fault was found; also where the check was not made."""
+        return self.passed is not False
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What kerastl itself answers.
+
+    Args:
+        class_names: in the order of the probabilities.
+        probabilities: `[n, classes]` float32, a row for each picture.
+        settings: fields of the manifest with the values that they must have; empty: not known.
+    """
+
+    class_names: tuple[str, ...]
+    probabilities: Floats
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def judge_graph(graph: dict[str, list[str]]) -> list[Finding]:
+    """Judge the ops that the probe found; an empty `graph` means that it could not be read."""
+    checks = {
+        "python": ("no Python in the graph", "would need this Python process to answer"),
+        "random": ("no random op in the graph", "would answer differently each time"),
+        "writes": ("no variable is written", "changes the model while it serves"),
+    }
+    if not graph:
+        return [Finding(name, None, "the graph was not read") for name, _ in checks.values()]
+    return [
+        Finding(name, not graph[kind], f"{', '.join(graph[kind][:5])}: {harm}")
+        if graph[kind]
+        else Finding(name, True, "walked all functions")
+        for kind, (name, harm) in checks.items()
+    ]
+
+
+def judge_answers(
+    answers: dict[str, Any], manifest: Manifest, expected: Expected | None
+) -> list[Finding]:
+    """Judge what both endpoints answered."""
+    repeats = [_floats(one["probabilities"]) for one in answers["batch"]]
+    alone = _floats([one["probabilities"][0] for one in answers["alone"]])
+    pixels = _floats(answers["pixels"]["probabilities"])
+    first = repeats[0]
+    return [
+        _judge_names(answers, manifest, expected),
+        _judge_numbers(first),
+        _judge_predicted(answers["batch"][0]),
+        _judge_equal(first, pixels, answers["batch"][0]["predicted"], expected),
+        _judge_repeats(repeats),
+        _judge_alone(first, alone),
+        _judge_pixels(first, pixels),
+        _judge_size(answers["wrong_size"], manifest.image_size_px),
+        _judge_told_apart(first),
+    ]
+
+
+def _judge_names(answers: dict[str, Any], manifest: Manifest, expected: Expected | None) -> Finding:
+    wanted = list(expected.class_names if expected else manifest.class_names)
+    whose = "the model's" if expected else "the manifest's"
+    rows = [row for one in [*answers["batch"], answers["pixels"]] for row in one["class_names"]]
+    wrong = [row for row in [*rows, list(manifest.class_names)] if row != wanted]
+    if wrong:
+        return Finding("class names", False, f"{wrong[0]} in the export, {whose} are {wanted}")
+    return Finding("class names", True, f"{len(wanted)} names in {whose} order")
+
+
+def _judge_numbers(first: Floats) -> Finding:
+    gap = float(np.abs(first.sum(axis=1) - 1).max())
+    passed = bool(np.isfinite(first).all() and first.min() >= 0 and gap < SAME_ANSWER)
+    detail = "finite, and each row sums to 1" if passed else "not finite, or rows do not sum to 1"
+    return Finding("probabilities", passed, detail)
+
+
+def _judge_predicted(batch: dict[str, Any]) -> Finding:
+    best = _floats(batch["probabilities"]).argmax(axis=1)
+    named = [names[index] for names, index in zip(batch["class_names"], best, strict=True)]
+    passed = named == batch["predicted"]
+    detail = "is" if passed else "is not"
+    return Finding("predicted", passed, f"{detail} the class with the largest probability")
+
+
+def _judge_equal(
+    first: Floats, pixels: Floats, predicted: list[str], expected: Expected | None
+) -> Finding:
+    check = "equal to kerastl predict"
+    if expected is None:
+        return Finding(check, None, "not compared: the model is not at hand. Give --run RUN")
+    if first.shape != expected.probabilities.shape:
+        shapes = f"{first.shape} against {expected.probabilities.shape}"
+        return Finding(check, False, f"probabilities of another shape: {shapes}")
+    gap = _gap(first, expected.probabilities)
+    best = expected.probabilities.argmax(axis=1)
+    others = sum(
+        name != expected.class_names[index] for name, index in zip(predicted, best, strict=True)
+    )
+    if gap <= SAME_ANSWER and not others:
+        return Finding(check, True, f"{len(first)} pictures, largest difference {gap:.1e}")
+    detail = f"probabilities differ by up to {gap:.2g}, {others} of {len(first)} labels differ"
+    if _gap(pixels, expected.probabilities) <= SAME_ANSWER:
+        detail += "; decoded pictures get the right answer, so decoding differs: window or resizing"
+    return Finding(check, False, detail)
+
+
+def _judge_repeats(repeats: list[Floats]) -> Finding:
+    passed = all(one.tobytes() == repeats[0].tobytes() for one in repeats)
+    detail = "equal to the bit" if passed else "the answers change from call to call"
+    return Finding(f"asked {len(repeats)} times", passed, detail)
+
+
+def _judge_alone(first: Floats, alone: Floats) -> Finding:
+    gap = _gap(first, alone)
+    passed = gap <= SAME_IN_BATCH
+    detail = f"largest difference {gap:.1e}"
+    if not passed:
+        detail += ": an answer depends on the other pictures, as with BatchNorm in training mode"
+    return Finding("alone as in a batch", passed, detail)
+
+
+def _judge_pixels(first: Floats, pixels: Floats) -> Finding:
+    gap = _gap(first, pixels)
+    passed = gap <= SAME_ANSWER
+    detail = f"largest difference {gap:.1e}"
+    if not passed:
+        detail += ": files are not decoded as the manifest says (window, size, colours)"
+    return Finding("pixels as files", passed, detail)
+
+
+def _judge_size(refusal: str | None, image_size_px: int) -> Finding:
+    check = "another size refused"
+    if refusal is None:
+        return Finding(check, False, "the endpoint `pixels` answers for pictures of a wrong size")
+    named = str(image_size_px) in refusal
+    return Finding(check, named, "by a message that names " + ("it" if named else "no size"))
+
+
+def _judge_told_apart(first: Floats) -> Finding:
+    spread = float((first.max(axis=0) - first.min(axis=0)).max()) if len(first) else 0.0
+    if spread >= TOLD_APART:
+        return Finding("pictures told apart", True, f"answers differ by up to {spread:.2g}")
+    return Finding(
+        "pictures told apart",
+        False,
+        f"answers differ by {spread:.1e} only: these pictures prove nothing. Give others",
+    )
+
+
+def _gap(first: Floats, second: Floats) -> float:
+    if first.shape != second.shape:
+        return float("inf")
+    gap = float(np.abs(first - second).max())
+    # NaN compares as small in no test below; infinity fails each.
+    return gap if np.isfinite(gap) else float("inf")
+
+
+def _floats(rows: list[list[float]]) -> Floats:
+    return np.asarray(rows, dtype=np.float32)

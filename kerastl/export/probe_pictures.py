@@ -1,0 +1,141 @@
+"""Pictures to check an export on, and what kerastl itself answers for them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kerastl.errors import RequestError
+from kerastl.evaluation.run_pictures import picture_under, read_rows
+from kerastl.evaluation.trained import Description, Trained
+from kerastl.export.files import UnreadableError, read_picture, shown
+from kerastl.export.findings import Expected
+from kerastl.export.manifest import SAMPLES
+from kerastl.runs import write_atomic, write_json
+
+TEST_SPLITS = ("test", "target_test")
+MOST_PICTURES = 32
+MOST_SAMPLES = 8
+EXPECTED = "expected.json"
+SUFFIXES = {
+    b"\x89PNG": ".png",
+    b"\xff\xd8": ".jpg",
+    b"GIF8": ".gif",
+    b"BM": ".bmp",
+    b"RIFF": ".webp",
+}
+
+
+@dataclass(frozen=True)
+class ProbePictures:
+    """Pictures that can be decoded, and those that were named and cannot.
+
+    Args:
+        encoded: whole files.
+        problems: `file: why`, one line each.
+    """
+
+    encoded: tuple[bytes, ...]
+    problems: tuple[str, ...] = ()
+
+
+def run_pictures(
+    run_folder: Path, described: Description, limit: int = MOST_PICTURES
+) -> list[Path]:
+    """Return test pictures of a run, spread over its answers from one class to the other."""
+    rows = [row for row in read_rows(run_folder) if row.split in TEST_SPLITS]
+    found = [
+        (next(iter(row.probabilities.values()), 0.0), row.path, file)
+        for row in rows
+        if (file := picture_under(described.root_of(row.split), row.path)) is not None
+    ]
+    found.sort(key=lambda one: one[:2])
+    count = min(limit, len(found))
+    chosen = sorted({round(index) for index in np.linspace(0, len(found) - 1, count)})
+    return [found[index][2] for index in chosen]
+
+
+def read_probe_pictures(files: Sequence[Path], *, max_pixels: int) -> ProbePictures:
+    """Read pictures and leave out, by name, those that cannot be decoded."""
+    from kerastl.data.reasons import reason_of_content
+
+    encoded, problems = [], []
+    for file in files:
+        try:
+            content = read_picture(file, max_pixels=max_pixels)
+        except UnreadableError as error:
+            problems.append(f"{shown(file)}: {error}")
+            continue
+        reason = reason_of_content(content, window=None, max_pixels=max_pixels)
+        if reason is None:
+            encoded.append(content)
+        else:
+            problems.append(f"{shown(file)}: {reason}")
+    return ProbePictures(tuple(encoded), tuple(problems))
+
+
+def expected_from(trained: Trained, encoded: Sequence[bytes]) -> Expected:
+    """Return what a run's model answers, as `kerastl predict` would."""
+    from kerastl.export.saved_model import weights_fingerprint
+
+    return Expected(
+        class_names=trained.class_names,
+        probabilities=trained.probabilities(encoded),
+        settings={
+            "class_names": trained.class_names,
+            "image_size_px": trained.image_size_px,
+            "window": trained.window,
+            "max_pixels": trained.max_pixels,
+            "model_sha256": weights_fingerprint(trained.model),
+        },
+    )
+
+
+def write_samples(export: Path, encoded: Sequence[bytes], expected: Expected) -> None:
+    """Put pictures into an export under neutral names, with the model's own answers.
+
+    The bytes are unchanged: whatever a camera wrote into a file goes along.
+    """
+    folder = export / SAMPLES
+    folder.mkdir()
+    try:
+        names = []
+        for number, content in enumerate(encoded, start=1):
+            suffix = next((end for start, end in SUFFIXES.items() if content.startswith(start)), "")
+            names.append(f"sample_{number}{suffix}")
+            write_atomic(folder / names[-1], content)
+        rows = expected.probabilities.tolist()
+        answers = dict(zip(names, rows, strict=True))
+        content_names = list(expected.class_names)
+        write_json(folder / EXPECTED, {"class_names": content_names, "probabilities": answers})
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def read_samples(export: Path) -> tuple[tuple[bytes, ...], Expected] | None:
+    """Return the pictures in an export and the answers stored with them; None: it holds none.
+
+    Raises:
+        RequestError: the samples are damaged.
+    """
+    folder = export / SAMPLES
+    if not (folder / EXPECTED).is_file():
+        return None
+    try:
+        content = json.loads((folder / EXPECTED).read_text(encoding="utf-8"))
+        names = tuple(str(name) for name in content["class_names"])
+        answers = content["probabilities"]
+        if any("/" in name or "\\" in name or name.startswith(".") for name in answers):
+            raise ValueError("a sample's name leads out of the folder")
+        encoded = tuple((folder / name).read_bytes() for name in answers)
+        probabilities = np.asarray(list(answers.values()), np.float32)
+        probabilities = probabilities.reshape(len(encoded), len(names))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RequestError(f"{folder} is damaged: {error}. Export the run again.") from error
+    return encoded, Expected(names, probabilities)

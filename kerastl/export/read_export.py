@@ -1,0 +1,97 @@
+"""Open an export and ask it, as a server would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from kerastl.errors import RequestError
+from kerastl.export.manifest import Manifest, read_manifest
+
+GRAPH = "saved_model.pb"
+
+
+@dataclass(frozen=True)
+class Export:
+    """An export in memory.
+
+    Args:
+        folder: the numbered folder.
+        manifest: what it says of itself.
+        loaded: TensorFlow's object; the endpoints live as long as it is held.
+    """
+
+    folder: Path
+    manifest: Manifest
+    loaded: Any
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in the order of the probabilities."""
+        return self.manifest.class_names
+
+    @property
+    def max_pixels(self) -> int:
+        """Height times width above which a picture is refused."""
+        return self.manifest.max_pixels
+
+    def probabilities(self, encoded: Sequence[bytes]) -> npt.NDArray[np.float32]:
+        """Return the answers for whole picture files.
+
+        Args:
+            encoded: at least one file's bytes.
+
+        Returns:
+            `[n, classes]` float32, rows that sum to 1.
+
+        Raises:
+            tf.errors.InvalidArgumentError: a picture cannot be decoded.
+            RequestError: the export names other classes than its manifest.
+        """
+        import tensorflow as tf
+
+        answers = self.loaded.signatures["serving_default"](tf.constant(list(encoded)))
+        names = tuple(name.decode() for name in answers["class_names"].numpy()[0])
+        if names != self.class_names:
+            raise RequestError(
+                f"{self.folder} is damaged: it answers for {list(names)}, its manifest says "
+                f"{list(self.class_names)}. Export the run again."
+            )
+        return cast(npt.NDArray[np.float32], answers["probabilities"].numpy())
+
+
+def find_export(path: Path) -> Path | None:
+    """Return the numbered folder of an export: `path` itself, or the highest number in it; None: neither."""
+    if (path / GRAPH).is_file():
+        return path
+    if not path.is_dir():
+        return None
+    found = [one for one in path.iterdir() if one.name.isdecimal() and (one / GRAPH).is_file()]
+    return max(found, key=lambda one: int(one.name), default=None)
+
+
+def read_export(path: Path) -> Export:
+    """Load an export. It is a program: open only what you trust.
+
+    Raises:
+        RequestError: not an export of kerastl, or a damaged one.
+    """
+    folder = find_export(path)
+    if folder is None:
+        raise RequestError(f"{path} is not an export: it holds no {GRAPH}.")
+    manifest = read_manifest(folder)
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(str(folder))
+    except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise RequestError(f"{folder} cannot be loaded: {reason}") from error
+    if "serving_default" not in loaded.signatures:
+        raise RequestError(f"{folder} has no endpoint serving_default.")
+    return Export(folder, manifest, loaded)

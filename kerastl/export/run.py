@@ -1,0 +1,63 @@
+"""Export a finished run, and check what was exported, from the files of its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kerastl import registry
+from kerastl.errors import RequestError
+from kerastl.evaluation.trained import load_trained
+from kerastl.export.findings import Finding
+from kerastl.export.probe_pictures import (
+    MOST_PICTURES,
+    expected_from,
+    read_probe_pictures,
+    run_pictures,
+)
+from kerastl.export.read_export import find_export
+from kerastl.export.verify import verify
+
+EXPORTS = "export"
+
+
+def export_run(run_folder: Path, format_name: str = "saved_model", out: Path | None = None) -> Path:
+    """Write the model of a run in one format.
+
+    Args:
+        run_folder: it must hold `model.keras` and `model.json`.
+        format_name: one of `kerastl.registry.names("format")`.
+        out: None: `export/<format_name>` in the run folder.
+
+    Returns:
+        The new numbered folder.
+
+    Raises:
+        RequestError: not a run folder, an unfinished one, or no such format.
+    """
+    module = registry.module("format", format_name)
+    target = out if out is not None else run_folder / EXPORTS / format_name
+    written: Path = module.write(load_trained(run_folder), target)
+    return written
+
+
+def verify_run(
+    run_folder: Path, format_name: str = "saved_model", limit: int = MOST_PICTURES
+) -> list[Finding]:
+    """Check the newest export in a run folder on the run's own test pictures.
+
+    Raises:
+        RequestError: there is no export, or no test picture can be opened.
+    """
+    export = find_export(run_folder / EXPORTS / format_name)
+    if export is None:
+        raise RequestError(f"{run_folder} holds no export: kerastl export {run_folder}")
+    trained = load_trained(run_folder)
+    files = run_pictures(run_folder, trained, limit)
+    found = read_probe_pictures(files, max_pixels=trained.max_pixels)
+    if not found.encoded:
+        raise RequestError(
+            f"No test picture of {run_folder} can be opened. Name some: "
+            f"kerastl verify {export} --run {run_folder} PICTURES..."
+        )
+    expected = expected_from(trained, found.encoded)
+    return verify(export, pictures=found.encoded, expected=expected)

@@ -1,0 +1,107 @@
+"""A small run folder as training leaves it, with pictures that its model tells apart."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CLASS_NAMES = ("benign", "<script>alert(1)</script>", "10")
+SIZE = 24
+WINDOW = (1000.0, 3000.0)
+MAX_PIXELS = 40_000
+
+
+def small_model() -> Any:
+    """Convolution, BatchNorm with statistics far from a batch's own, dropout: all that may go wrong."""
+    import keras
+
+    keras.utils.set_random_seed(5)
+    image = keras.Input((SIZE, SIZE, 3), name="image")
+    x = keras.layers.Rescaling(1 / 64, -2.0, name="pixels")(image)
+    x = keras.layers.Conv2D(8, 5, strides=3, name="stem")(x)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.ReLU()(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
+    x = keras.layers.Dropout(0.4, name="head_dropout")(x)
+    model = keras.Model(image, keras.layers.Dense(3, dtype="float32", name="head")(x))
+    norm = model.get_layer("norm")
+    norm.moving_mean.assign(np.linspace(-0.4, 0.4, 8))
+    norm.moving_variance.assign(np.linspace(0.2, 1.5, 8))
+    return model
+
+
+def png(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+def draw_pictures(folder: Path) -> list[Path]:
+    """Eight pictures: 16-bit grey, colour, a JPEG, of several sizes, in a sub-folder with an odd name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(3)
+    files = []
+    for number in range(8):
+        height, width = 30 + 3 * number, 26 + number
+        slope = np.linspace(0, 1, width)[None] * np.ones((height, 1))
+        if number < 4:
+            grey = 900 + 300 * number + 1500 * slope + random.integers(0, 200, (height, width))
+            content, name = png(grey.astype(np.uint16)), f"deep_{number}.png"
+        else:
+            colour = np.stack([255 * slope, 255 - 255 * slope, 60 * (number - 4) + 0 * slope], -1)
+            content, name = png(colour.astype(np.uint8)), f"colour {number}.png"
+        if number == 7:
+            file = io.BytesIO()
+            Image.fromarray(colour.astype(np.uint8)).save(file, "JPEG")
+            content, name = file.getvalue(), "photo_7.jpg"
+        (folder / name).write_bytes(content)
+        files.append(folder / name)
+    return files
+
+
+@pytest.fixture(scope="session")
+def model() -> Any:
+    return small_model()
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return draw_pictures(tmp_path_factory.mktemp("data") / "in ü")
+
+
+@pytest.fixture(scope="session")
+def encoded(pictures: list[Path]) -> list[bytes]:
+    return [file.read_bytes() for file in pictures]
+
+
+@pytest.fixture
+def run_folder(model: Any, pictures: list[Path], tmp_path: Path) -> Path:
+    """A finished run as far as export, verify and predict look."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    model.save(folder / "model.keras")
+    root = pictures[0].parent.parent
+    described = {
+        "class_names": list(CLASS_NAMES),
+        "image_size_px": SIZE,
+        "window": list(WINDOW),
+        "max_pixels": MAX_PIXELS,
+        "data_root": str(root),
+    }
+    (folder / "model.json").write_text(json.dumps(described))
+    (folder / "recipe.resolved.yaml").write_text("format: 1\n")
+    write_rows(folder, [file.relative_to(root).as_posix() for file in pictures])
+    return folder
+
+
+def write_rows(folder: Path, paths: list[str]) -> None:
+    header = ["path", "label", "predicted", "split", "group", "domain"]
+    lines = [",".join(header + [f"prob_{name}" for name in CLASS_NAMES])]
+    for number, path in enumerate(paths):
+        one = number / (len(paths) + 1)
+        lines.append(f"{path},benign,10,test,p{number},a,{one},{1 - one},0.0")
+    (folder / "predictions.csv").write_text("\n".join(lines) + "\n")

@@ -1,0 +1,127 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerastl.errors import RequestError
+from kerastl.evaluation import load_trained
+from kerastl.evaluation.run_pictures import picture_under
+from kerastl.export import (
+    expected_from,
+    export_run,
+    find_export,
+    find_pictures,
+    predict_files,
+    read_export,
+    read_probe_pictures,
+    read_samples,
+    run_pictures,
+    write_samples,
+)
+from kerastl.export.files import shown
+from tests.export.conftest import CLASS_NAMES
+
+
+def test_a_run_and_its_export_give_the_same_answers(run_folder: Path, pictures: list[Path]) -> None:
+    export = read_export(export_run(run_folder).parent)
+    by_run = list(predict_files(load_trained(run_folder), pictures, batch_size=3))
+    by_export = list(predict_files(export, pictures))
+    assert [one.predicted for one in by_run] == [one.predicted for one in by_export]
+    numbers = [np.array([one.probabilities for one in rows]) for rows in (by_run, by_export)]
+    assert numbers[0] == pytest.approx(numbers[1], abs=1e-5)
+    assert np.ptp(numbers[0], axis=0).max() > 0.01
+
+
+def test_files_without_a_picture_get_a_problem_and_the_others_their_answers(
+    run_folder: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    bad = {"empty.png": b"", "text.jpg": b"hello", "cut.png": pictures[5].read_bytes()[:200]}
+    for name, content in bad.items():
+        (tmp_path / name).write_bytes(content)
+    Image.new("L", (400, 300)).save(tmp_path / "large.png")
+    Image.fromarray(np.arange(30 * 40, dtype=np.uint8).reshape(30, 40)).save(tmp_path / "page.tif")
+    names = [pictures[0], *(tmp_path / name for name in [*bad, "large.png", "page.tif"]), tmp_path]
+    answers = list(predict_files(load_trained(run_folder), names))
+    assert [bool(answer.problem) for answer in answers] == [False, *[True] * 4, False, True]
+    assert "40000" in answers[4].problem
+    assert all(sum(one.probabilities) == pytest.approx(1) for one in (answers[0], answers[5]))
+
+
+def test_memory_holds_one_batch(pictures: list[Path]) -> None:
+    class Watched:
+        class_names = CLASS_NAMES
+        max_pixels = 40_000
+        largest = 0
+
+        def probabilities(self, encoded: Sequence[bytes]) -> Any:
+            self.largest = max(self.largest, len(encoded))
+            return np.full((len(encoded), 3), 1 / 3)
+
+    asked = 0
+
+    def endless() -> Any:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield pictures[asked % 8]
+
+    watched = Watched()
+    answers = predict_files(watched, endless(), batch_size=4)
+    assert [next(answers).predicted for _ in range(9)] == ["benign"] * 9
+    assert (watched.largest, asked) == (4, 12)
+
+
+def test_folders_are_searched_below_in_natural_order_hidden_files_left_out(tmp_path: Path) -> None:
+    for name in ("b/10.PNG", "b/2.jpg", "b/.2.jpg", "b/notes.txt", ".git/3.png", "1.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b" / "loop").symlink_to(tmp_path)
+    found = [path.relative_to(tmp_path).as_posix() for path in find_pictures([tmp_path])]
+    assert found == ["1.webp", "b/2.jpg", "b/10.PNG"]
+    assert list(find_pictures([tmp_path / "b" / "notes.txt"])) == [tmp_path / "b" / "notes.txt"]
+    with pytest.raises(RequestError, match=r"no-such\.png"):
+        list(find_pictures([tmp_path / "no-such.png"]))
+
+
+def test_a_path_of_odd_bytes_is_shown_escaped() -> None:
+    assert shown(Path("a\x1b[2Jb\udcff.png")) == "a\\x1b[2Jb\\xff.png"
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.png", "/etc/passwd", "a/../../secret.png", "tfds:x/train/1", "out.png"]
+)
+def test_a_table_cannot_lead_out_of_the_data_folder(path: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    (root / "a").mkdir(parents=True)
+    (tmp_path / "secret.png").touch()
+    (root / "a" / "fine.png").touch()
+    (root / "out.png").symlink_to(tmp_path / "secret.png")
+    assert picture_under(root, path) is None
+    assert picture_under(root, "a/fine.png") == root / "a" / "fine.png"
+
+
+def test_samples_keep_the_answers_and_neutral_names(run_folder: Path, tmp_path: Path) -> None:
+    trained = load_trained(run_folder)
+    export = export_run(run_folder, out=tmp_path / "served")
+    assert read_samples(export) is None
+    files = run_pictures(run_folder, trained, limit=4)
+    pictures = read_probe_pictures(files, max_pixels=trained.max_pixels)
+    assert (len(pictures.encoded), pictures.problems) == (4, ())
+    write_samples(export, pictures.encoded, expected_from(trained, pictures.encoded))
+    found = read_samples(export)
+    assert found is not None
+    assert found[0] == pictures.encoded
+    assert found[1].probabilities == pytest.approx(trained.probabilities(found[0]), abs=0)
+    names = {path.stem for path in (export / "samples").iterdir()}
+    assert names == {"expected", "sample_1", "sample_2", "sample_3", "sample_4"}
+
+
+def test_the_highest_number_is_the_export(run_folder: Path, tmp_path: Path) -> None:
+    assert find_export(tmp_path) is None
+    for _ in range(2):
+        export_run(run_folder, out=tmp_path / "served")
+    (tmp_path / "served" / "10").mkdir()
+    assert find_export(tmp_path / "served") == tmp_path / "served" / "2"

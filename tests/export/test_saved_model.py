@@ -1,0 +1,133 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from kerastl.errors import RequestError
+from kerastl.export import export_saved_model
+from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
+
+SETTINGS = dict(class_names=CLASS_NAMES, image_size_px=SIZE, window=WINDOW, max_pixels=MAX_PIXELS)
+
+
+@pytest.fixture(scope="module")
+def export(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_saved_model(model, tmp_path_factory.mktemp("served"), **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def loaded(export: Path) -> Any:
+    return tf.saved_model.load(str(export))
+
+
+def test_every_output_has_the_batch_dimension_that_the_row_format_of_rest_asks_for(
+    loaded: Any, encoded: list[bytes]
+) -> None:
+    answers = loaded.signatures["serving_default"](tf.constant(encoded))
+    assert {name: one.shape[0] for name, one in answers.items()} == {
+        "probabilities": 8, "predicted": 8, "class_names": 8,
+    }  # fmt: skip
+    assert answers["probabilities"].dtype == tf.float32
+    names = [name.decode() for name in answers["class_names"].numpy()[3]]
+    assert names == list(CLASS_NAMES)
+
+
+def test_bytes_and_pixels_agree_with_the_model_on_a_colour_picture_read_by_pillow(
+    loaded: Any, model: Any, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    colour = random.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    Image.fromarray(colour).save(tmp_path / "one.png")
+    logits = np.asarray(model.predict(colour[None].astype(np.float32), verbose=0), np.float64)[0]
+    softmax = np.exp(logits) / np.exp(logits).sum()
+    by_bytes = loaded.signatures["serving_default"](
+        tf.constant([(tmp_path / "one.png").read_bytes()])
+    )
+    by_pixels = loaded.signatures["pixels"](tf.constant(colour[None], tf.float32))
+    for answers in (by_bytes, by_pixels):
+        assert answers["probabilities"].numpy()[0] == pytest.approx(softmax, abs=1e-5)
+        assert answers["predicted"].numpy()[0].decode() == CLASS_NAMES[softmax.argmax()]
+
+
+def test_pixels_of_another_size_are_refused_by_a_message_that_names_the_right_one(
+    loaded: Any,
+) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match="24 x 24 pixels"):
+        loaded.signatures["pixels"](tf.zeros([2, SIZE, SIZE + 1, 3]))
+
+
+def test_too_large_and_tiff_and_rubbish_are_refused_in_the_graph_by_name(
+    loaded: Any, tmp_path: Path
+) -> None:
+    answer = loaded.signatures["serving_default"]
+    Image.new("L", (400, 300)).save(tmp_path / "large.png")
+    Image.new("L", (40, 30)).save(tmp_path / "one.tif")
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"400 x 300.*40000"):
+        answer(tf.constant([(tmp_path / "large.png").read_bytes()]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="TIFF"):
+        answer(tf.constant([(tmp_path / "one.tif").read_bytes()]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not a picture"):
+        answer(tf.constant([b"rubbish"]))
+
+
+def test_an_export_takes_the_next_number_and_leaves_the_others_alone(
+    model: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "keep").write_text("me")
+    written = export_saved_model(model, tmp_path, **SETTINGS)
+    assert written == tmp_path / "8"
+    assert (tmp_path / "7" / "keep").read_text() == "me"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "8"]
+
+
+def test_a_failed_export_leaves_nothing_behind(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("kerastl.export.saved_model.write_manifest", full)
+    with pytest.raises(OSError, match="No space"):
+        export_saved_model(model, tmp_path / "served", **SETTINGS)
+    assert list((tmp_path / "served").iterdir()) == []
+
+
+def test_names_that_do_not_fit_the_model_are_refused(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="2 class names"):
+        export_saved_model(model, tmp_path, **{**SETTINGS, "class_names": ("a", "b")})
+    with pytest.raises(RequestError, match="twice"):
+        export_saved_model(model, tmp_path, **{**SETTINGS, "class_names": ("a", "b", "a")})
+
+
+def test_an_export_names_no_path_of_this_machine(export: Path, pictures: list[Path]) -> None:
+    inside = b"".join(path.read_bytes() for path in export.rglob("*") if path.is_file())
+    assert len(inside) > 10_000
+    for word in (str(Path.cwd()), str(export.parent), str(pictures[0].parent), pictures[0].name):
+        assert word.encode() not in inside
+
+
+def test_the_manifest_holds_the_sha256_that_another_program_computes(export: Path) -> None:
+    manifest = json.loads((export / "manifest.json").read_text())
+    assert set(manifest["files"]) >= {"saved_model.pb", "variables/variables.index"}
+    for name, digest in manifest["files"].items():
+        told = subprocess.run(["sha256sum", export / name], capture_output=True, check=True)
+        assert told.stdout.decode().split()[0] == digest
+    assert manifest["class_names"] == list(CLASS_NAMES)
+    assert manifest["window"] == list(WINDOW)
+
+
+def test_the_format_is_found_by_its_file_without_tensorflow() -> None:
+    code = (
+        "import sys; from kerastl import registry; registry.module('format', 'saved_model'); "
+        "import kerastl.export, kerastl.cli.export, kerastl.cli.predict, kerastl.cli.verify; "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0

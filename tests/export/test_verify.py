@@ -1,0 +1,185 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerastl.data import load_image
+from kerastl.evaluation import load_trained
+from kerastl.export import (
+    Expected,
+    Finding,
+    expected_from,
+    export_run,
+    export_saved_model,
+    verify,
+    verify_run,
+)
+from kerastl.export.endpoints import answers_from_logits, bytes_endpoint, pixels_endpoint
+from kerastl.export.manifest import write_manifest
+from kerastl.export.saved_model import weights_fingerprint
+from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, png
+
+SETTINGS = dict(class_names=CLASS_NAMES, image_size_px=SIZE, window=WINDOW, max_pixels=MAX_PIXELS)
+
+
+def faults(findings: list[Finding]) -> dict[str, str]:
+    assert len(findings) >= 5
+    return {finding.check: finding.detail for finding in findings if not finding.good}
+
+
+@pytest.fixture
+def expected(run_folder: Path, encoded: list[bytes]) -> Expected:
+    return expected_from(load_trained(run_folder), encoded)
+
+
+def planted(
+    model: keras.Model, folder: Path, from_bytes: Any = None, from_pixels: Any = None
+) -> Path:
+    """Write an export with endpoints of the test's own and an honest manifest."""
+    folder.mkdir()
+    module = tf.Module()
+    module.kept = [variable.value for variable in model.variables]
+    spec = tf.TensorSpec([None], tf.string, name="image_bytes")
+    images = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
+    from_bytes = from_bytes or bytes_endpoint(model, **SETTINGS)
+    from_pixels = from_pixels or pixels_endpoint(model, class_names=CLASS_NAMES, image_size_px=SIZE)
+    module.one = tf.function(from_bytes, input_signature=[spec], autograph=False)
+    module.two = tf.function(from_pixels, input_signature=[images], autograph=False)
+    signatures = {"serving_default": module.one, "pixels": module.two}
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+    fingerprint = weights_fingerprint(model)
+    write_manifest(folder, **SETTINGS, model_sha256=fingerprint, versions={})
+    return folder
+
+
+def test_an_export_of_a_run_has_no_fault(run_folder: Path) -> None:
+    export_run(run_folder)
+    findings = verify_run(run_folder)
+    assert [finding.check for finding in findings if finding.passed is not True] == []
+    assert {"equal to kerastl predict", "asked 3 times", "alone as in a batch"} <= {
+        finding.check for finding in findings
+    }
+
+
+@pytest.mark.slow
+def test_names_in_another_order_are_a_fault(
+    model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+) -> None:
+    swapped = {**SETTINGS, "class_names": CLASS_NAMES[::-1]}
+    export = export_saved_model(model, tmp_path / "served", **swapped)
+    found = faults(verify(export, pictures=encoded, expected=expected))
+    assert {"class names", "settings", "equal to kerastl predict"} <= set(found)
+    assert "labels differ" in found["equal to kerastl predict"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("honest", [True, False])
+def test_a_dropped_window_is_a_fault_that_is_traced_to_decoding(
+    honest: bool, model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+) -> None:
+    without = {**SETTINGS, "window": None}
+    if honest:
+        export = export_saved_model(model, tmp_path / "served", **without)
+    else:
+        export = planted(model, tmp_path / "served", bytes_endpoint(model, **without))
+    found = faults(verify(export, pictures=encoded, expected=expected))
+    assert ("window" in found.get("settings", "")) == honest
+    assert "probabilities differ" in found["equal to kerastl predict"]
+    if not honest:
+        assert "decoding differs" in found["equal to kerastl predict"]
+        assert "window" in found["pixels as files"]
+
+
+@pytest.mark.slow
+def test_batch_norm_in_training_mode_is_a_fault_named_as_such(
+    model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+) -> None:
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+
+    def training(image_bytes: tf.Tensor) -> Any:
+        spec = tf.TensorSpec([SIZE, SIZE, 3], tf.float32)
+        images = tf.map_fn(
+            lambda one: load_image(one, image_size_px=SIZE, window=WINDOW, max_pixels=MAX_PIXELS),
+            image_bytes,
+            fn_output_signature=spec,
+        )
+        return answers_from_logits(copy(images, training=True), CLASS_NAMES)
+
+    export = planted(copy, tmp_path / "served", training)
+    found = faults(verify(export, pictures=encoded, expected=expected))
+    assert "BatchNorm" in found["alone as in a batch"]
+    assert "Assign" in found["no variable is written"]
+
+
+@pytest.mark.slow
+def test_a_random_op_is_found_and_so_is_the_change_it_makes(
+    model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+) -> None:
+    def noisy(images: tf.Tensor) -> Any:
+        noise = tf.random.uniform(tf.shape(images), -40, 40)
+        return answers_from_logits(model(images + noise, training=False), CLASS_NAMES)
+
+    export = planted(model, tmp_path / "served", from_pixels=noisy)
+    found = faults(verify(export, pictures=encoded, expected=expected))
+    assert "RandomUniform" in found["no random op in the graph"]
+
+
+@pytest.mark.slow
+def test_a_tampered_weight_file_is_named(
+    model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+) -> None:
+    export = export_saved_model(model, tmp_path / "served", **SETTINGS)
+    file = next((export / "variables").glob("*.data*"))
+    content = bytearray(file.read_bytes())
+    content[40] ^= 0xFF
+    file.write_bytes(content)
+    (export / "extra.txt").write_text("x")
+    found = faults(verify(export, pictures=encoded, expected=expected))
+    assert f"variables/{file.name} was changed" in found["files"]
+    assert "extra.txt was added" in found["files"]
+
+
+@pytest.mark.slow
+def test_a_python_function_in_the_graph_is_found_and_fails_where_python_is_another(
+    model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+) -> None:
+    honest = bytes_endpoint(model, **SETTINGS)
+
+    def leaning(image_bytes: tf.Tensor) -> Any:
+        same = tf.py_function(lambda one: one, [image_bytes], tf.string)
+        return honest(tf.ensure_shape(same, [None]))
+
+    export = planted(model, tmp_path / "served", leaning)
+    found = faults(verify(export, pictures=encoded, expected=expected))
+    assert "EagerPyFunc" in found["no Python in the graph"]
+    assert "fresh process" in found
+
+
+@pytest.mark.slow
+def test_pictures_that_look_alike_prove_nothing(
+    model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+) -> None:
+    export = export_saved_model(model, tmp_path / "served", **SETTINGS)
+    grey = png(np.full((30, 30), 90, np.uint8))
+    found = faults(verify(export, pictures=[grey, grey], expected=None))
+    assert set(found) == {"pictures told apart"}, found
+    assert "prove nothing" in found["pictures told apart"]
+
+
+@pytest.mark.slow
+def test_a_folder_that_lost_its_graph_gives_findings_not_a_crash(
+    model: Any, encoded: list[bytes], tmp_path: Path
+) -> None:
+    export = export_saved_model(model, tmp_path / "served", **SETTINGS)
+    shutil.rmtree(export / "variables")
+    manifest = json.loads((export / "manifest.json").read_text())
+    assert len(manifest["files"]) >= 3
+    found = faults(verify(export, pictures=encoded, expected=None))
+    assert "is missing" in found["files"]
+    assert "no answer" in found["fresh process"]
