@@ -1,4 +1,4 @@
-"""Pictures in: readers, checks, splits, decoding, and the source of batches of every epoch."""
+"""Pictures in: readers, the check of every file, splits, the one decoder, epochs of batches."""
 
 import lazy_loader
 

@@ -1,3 +1,17 @@
+from .decode import decode_image as decode_image
+from .decode import load_image as load_image
+from .doors import read_folder as read_folder
+from .doors import read_table as read_table
+from .doors import read_tfds as read_tfds
 from .phantom import write_phantoms as write_phantoms
+from .pictures import Checked as Checked
+from .pictures import TooManyUnreadable as TooManyUnreadable
+from .pictures import check_pictures as check_pictures
 from .records import Collection as Collection
 from .records import Record as Record
+from .seeds import seeds_for as seeds_for
+from .source import EpochSource as EpochSource
+from .split import pick_few as pick_few
+from .split import split as split
+from .split import split_target as split_target
+from .window import auto_window as auto_window

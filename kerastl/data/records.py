@@ -1,28 +1,47 @@
-"""What a reader hands on: one record a picture, in one collection."""
+"""What a reader hands on: records that name pictures, gathered into a collection. No TensorFlow."""
 
 from __future__ import annotations
 
 import hashlib
+import unicodedata
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from natsort import natsorted, ns
+
+from kerastl.errors import Problem
+
+SPLITS = ("train", "val", "test")
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
 
 
 @dataclass(frozen=True)
 class Record:
-    """One picture, not yet decoded.
+    """One picture.
 
     Args:
-        path: as written in outputs: relative to the data root with "/", or "tfds:name/split/index".
+        path: as written in outputs: relative to the data root with `/`, or `tfds:name/split/index`.
         file: absolute path of an encoded picture.
-        label: class name; None when unlabelled.
-        split: ready-made: train, val or test.
-        group: what must stay in one split, such as a patient.
-        domain: where the picture comes from, such as a hospital.
+        label: name of its class; None where it is unlabelled.
+        split: `train`, `val` or `test` where the data came divided; later also the target's splits.
+        group: what must stay together, e.g. a patient; None: the picture stands for itself.
+        domain: where it comes from, e.g. a hospital.
     """
 
     path: str
     file: Path
-    label: str | None
+    label: str | None = None
     split: str | None = None
     group: str | None = None
     domain: str | None = None
@@ -30,13 +49,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Collection:
-    """The pictures that one reader found.
+    """All pictures of one data set.
 
     Args:
-        root: folder that `path` is relative to; None when there is none.
-        class_names: in natural order; empty when unlabelled.
-        records: in a fixed order.
-        notes: one line each, shown to the user.
+        root: folder that the records' paths are relative to; None where there is none.
+        class_names: in natural order (2 before 10); empty when nothing is labelled.
+        records: one for each picture.
+        notes: one line each, for the user: what was skipped, what was chosen.
     """
 
     root: Path | None
@@ -45,10 +64,43 @@ class Collection:
     notes: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
-        """Return the sha256 (64 hex digits) over path, label and the bytes of each file, in the order of paths."""
-        total = hashlib.sha256()
-        for record in sorted(self.records, key=lambda one: one.path):
-            with record.file.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            total.update(f"{record.path}\0{record.label}\0{content}\n".encode())
-        return total.hexdigest()
+        """Return the sha256 over path, label and content of every picture, whatever their order."""
+        ordered = sorted(self.records, key=lambda record: record.path)
+        with ThreadPoolExecutor() as pool:
+            contents = pool.map(_content_hash, [record.file for record in ordered])
+            lines = [
+                f"{record.path}\0{record.label or ''}\0{content}\n"
+                for record, content in zip(ordered, contents, strict=True)
+            ]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _content_hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def in_natural_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Sort names as people count: 1, 2, 10; the case of letters does not matter."""
+    return tuple(natsorted(sorted(set(names)), alg=ns.IGNORECASE))
+
+
+def check_class_names(names: Iterable[str]) -> list[Problem]:
+    """Return what is wrong with the names of the classes; any other text is a fine name."""
+    problems = []
+    seen: dict[str, str] = {}
+    for name in sorted(set(names)):
+        if "|" in name:
+            message = "'|' is kept for pictures with several labels; rename the class"
+            problems.append(Problem(f"class {name!r}", message))
+        same = unicodedata.normalize("NFKC", name).casefold().strip()
+        if same in seen:
+            message = "equal but for case, accents or spaces; rename one, or merge them"
+            problems.append(Problem(f"classes {seen[same]!r} and {name!r}", message))
+        seen.setdefault(same, name)
+    return problems
+
+
+def count_of(number: int, thing: str) -> str:
+    """Return `1 picture`, `3 pictures`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

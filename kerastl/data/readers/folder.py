@@ -1,0 +1,192 @@
+"""Read a folder of pictures: a sub-folder a class, or train, val and test folders of such folders."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import MinLen
+
+from kerastl.data.files import Folder, Skipped, pictures, sub_folders, written_path
+from kerastl.data.records import (
+    SPLIT_WORDS,
+    Collection,
+    Record,
+    check_class_names,
+    count_of,
+    in_natural_order,
+)
+from kerastl.errors import Problem, Problems, RequestError
+
+FOOTER = "Wanted: a folder with one sub-folder a class, each with pictures. Nothing was run."
+
+
+@dataclass(frozen=True)
+class Options:
+    r"""Options of the reader `folder`.
+
+    Args:
+        path: the folder; sub-folders are the classes. When all its sub-folders are named train, val
+            (validation, valid, dev) and test, these are the splits and are never divided anew.
+        group_pattern: a regular expression with one group, searched in each path relative to the
+            folder; what the group holds must stay together in one split, e.g. `(patient\d+)`.
+        labelled: false: sub-folders are no classes; every picture below the folder is unlabelled.
+    """
+
+    path: Path
+    group_pattern: Annotated[str, MinLen(1)] | None = None
+    labelled: bool = True
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the folder or the pattern, without reading pictures."""
+        found = []
+        if not self.path.exists():
+            found.append(f"path: there is no folder {self.path.absolute()}")
+        elif not self.path.is_dir():
+            found.append(f"path: {self.path.absolute()} is a file, a folder is wanted")
+        if self.group_pattern is not None:
+            try:
+                number = re.compile(self.group_pattern).groups
+            except re.error as error:
+                found.append(f"group_pattern: no regular expression: {error}")
+            else:
+                if number != 1:
+                    found.append(f"group_pattern: needs exactly one group (...), has {number}")
+        return found
+
+
+def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
+    """Return every picture of the folder, by content undecided, with class, split and group.
+
+    Raises:
+        Problems: an empty class, names that are equal by case, a group pattern that does not fit.
+        RequestError: no such folder, no pictures, one class only.
+    """
+    problems = options.problems()
+    if problems:
+        raise Problems(f"The folder {options.path}", [Problem("", text) for text in problems])
+    root = options.path.resolve()
+    skipped = Skipped()
+    try:
+        folders = sub_folders(root, root, skipped) if options.labelled else []
+        if not folders:
+            return _read_unlabelled(root, options, skipped)
+        records, notes = _read_labelled(root, folders, options, skipped)
+    except PermissionError as error:
+        raise RequestError(f"{error.filename} may not be read: permission denied.") from error
+    names = in_natural_order(record.label for record in records if record.label is not None)
+    return Collection(root, names, tuple(records), (*notes, *skipped.notes()))
+
+
+def _read_unlabelled(root: Path, options: Options, skipped: Skipped) -> Collection:
+    files = list(pictures(root, root, skipped))
+    if not files:
+        raise RequestError("\n".join([f"{root} holds no pictures.", *skipped.notes(), FOOTER]))
+    records = [_record(file, root, None, None, options) for file in files]
+    _check_groups(records, options)
+    note = f"{root.name} is read as unlabelled: {count_of(len(files), 'picture')}."
+    return Collection(root, (), tuple(records), (note, *skipped.notes()))
+
+
+def _read_labelled(
+    root: Path, folders: list[Folder], options: Options, skipped: Skipped
+) -> tuple[list[Record], list[str]]:
+    splits = _split_folders(root, folders)
+    records: list[Record] = []
+    problems: list[Problem] = []
+    places = splits.items() if splits else [(None, Folder("", root))]
+    for split, place in places:
+        skipped.loose += sum(1 for _ in pictures(place.path, root, Skipped(), nested=False))
+        classes = sub_folders(place.path, root, skipped) if splits else folders
+        if not classes:
+            message = "has no class sub-folders; the folders train, val and test hold one a class"
+            problems.append(Problem(place.name, message))
+        for folder in classes:
+            files = list(pictures(folder.path, root, skipped))
+            if not files:
+                where = f"{place.name}/{folder.name}" if splits else folder.name
+                problems.append(Problem(f"class folder {where!r}", "holds no pictures"))
+            records += [_record(file, root, folder.name, split, options) for file in files]
+    _check_classes(root, records, problems)
+    _check_groups(records, options)
+    return records, _split_notes(splits)
+
+
+def _split_folders(root: Path, folders: list[Folder]) -> dict[str, Folder]:
+    """Return the ready-made splits, empty when the sub-folders are classes.
+
+    Raises:
+        RequestError: split folders beside others, or two folders for one split.
+    """
+    words = {folder.name: SPLIT_WORDS.get(folder.name.lower()) for folder in folders}
+    found = {word for word in words.values() if word}
+    if "train" not in found or (len(found) < 2 and len(folders) > 1):
+        return {}
+    others = [name for name, word in words.items() if not word]
+    if others:
+        raise RequestError(
+            f"{root} holds split folders ({', '.join(sorted(found))}) beside others "
+            f"({', '.join(others[:5])}): move the others away, or the splits into a folder of their own."
+        )
+    splits: dict[str, Folder] = {}
+    for folder in folders:
+        word = words[folder.name] or ""
+        if word in splits:
+            raise RequestError(
+                f"{root} has two folders for the split {word}: {splits[word].name} and "
+                f"{folder.name}. Keep one."
+            )
+        splits[word] = folder
+    return splits
+
+
+def _split_notes(splits: dict[str, Folder]) -> list[str]:
+    if not splits:
+        return []
+    names = ", ".join(folder.name for folder in splits.values())
+    notes = [f"Ready-made splits are kept as they are: {names}."]
+    missing = [word for word in ("val", "test") if word not in splits]
+    if missing:
+        notes.append(f"There is no folder for {' and '.join(missing)}: carved out of train.")
+    return notes
+
+
+def _record(
+    file: Path, root: Path, label: str | None, split: str | None, options: Options
+) -> Record:
+    path = written_path(file, root)
+    match = re.search(options.group_pattern, path) if options.group_pattern else None
+    return Record(path, file, label, split, match.group(1) if match else None)
+
+
+def _check_classes(root: Path, records: list[Record], problems: list[Problem]) -> None:
+    by_split: dict[str | None, set[str]] = defaultdict(set)
+    for record in records:
+        by_split[record.split].add(record.label or "")
+    names = set().union(*by_split.values())
+    problems = problems + check_class_names(names)
+    for split, classes in by_split.items():
+        if split in ("val", "test"):
+            strangers = in_natural_order(classes - by_split["train"])
+            problems += [
+                Problem(f"class {name!r}", f"is in {split}, not in train") for name in strangers
+            ]
+    if len(names) < 2 and not problems:
+        held = f"only the class {next(iter(names))!r}" if names else "no pictures"
+        problems = [Problem("", f"holds {held}: at least two classes are needed")]
+    if problems:
+        raise Problems(f"The folder {root}", problems, FOOTER)
+
+
+def _check_groups(records: list[Record], options: Options) -> None:
+    if options.group_pattern is None:
+        return
+    without = [record.path for record in records if record.group is None]
+    if without:
+        raise RequestError(
+            f"group_pattern {options.group_pattern!r} finds no group in "
+            f"{count_of(len(without), 'path')} of {len(records):,}, the first: {without[0]}."
+        )

@@ -1,0 +1,203 @@
+"""Epochs of batches: a permutation of example indices from (seed, epoch), and a pipeline that starts from it.
+
+Nothing is skipped by reading it: to begin in the middle of an epoch is to begin in the middle of the
+permutation. The functions that the pipeline maps are traced once, whatever the number of epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from kerastl.errors import KerastlError, RunFailed
+from kerastl.progress import track
+
+from .decode import MAX_PIXELS, Window, load_image
+from .reasons import reason_of
+from .records import Record
+from .seeds import order_of, seeds_for
+
+Policy = Callable[[Any, Any], Any]
+UNLABELLED = -1
+FILL_BATCH = 64
+
+
+class EpochSource:
+    """Batches of labelled pictures, epoch by epoch.
+
+    Args:
+        records: the pictures, each known by its place here, its index.
+        class_names: a record's label is its place here; -1 where there is none.
+        image_size_px: side of the square pictures.
+        batch_size: pictures a batch, of all shards together; the last batch may be smaller.
+        window: for 16-bit grey pictures, as in `decode_image`.
+        max_pixels: larger pictures are refused.
+        seed: with the epoch it gives the order and the augmentation.
+        shuffle: false: every epoch goes through the records in order.
+        augment: takes images `[batch, size, size, 3]` float32 in [0, 255] and seeds `[batch, 2]`
+            int32, returns images. Labels never travel through it.
+        cache: `memory` keeps the decoded, resized pictures in host memory, filled on first use.
+        drop_remainder: leave out a last batch that is smaller.
+        parallel_calls: pictures decoded at the same time; None: tf.data chooses. Never changes a byte.
+
+    Attributes:
+        num_examples, steps_per_epoch: whole numbers.
+        labels: `[num_examples]` int32.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        *,
+        class_names: Sequence[str],
+        image_size_px: int,
+        batch_size: int,
+        window: Window | None = None,
+        max_pixels: int = MAX_PIXELS,
+        seed: int = 0,
+        shuffle: bool = True,
+        augment: Policy | None = None,
+        cache: Literal["memory", "none"] = "none",
+        drop_remainder: bool = False,
+        parallel_calls: int | None = None,
+    ) -> None:
+        self.records = tuple(records)
+        self.class_names = tuple(class_names)
+        self.num_examples = len(self.records)
+        self.image_size_px, self.batch_size = image_size_px, batch_size
+        whole, rest = divmod(self.num_examples, batch_size)
+        self.steps_per_epoch = whole + (1 if rest and not drop_remainder else 0)
+        self.window, self.max_pixels = window, max_pixels
+        self.seed, self.shuffle, self.cache = seed, shuffle, cache
+        places = {name: place for place, name in enumerate(self.class_names)}
+        self.labels = np.array(
+            [
+                places.get(record.label, UNLABELLED) if record.label is not None else UNLABELLED
+                for record in self.records
+            ],
+            np.int32,
+        )
+        self._parallel_calls = parallel_calls or tf.data.AUTOTUNE
+        self._pictures: tf.Tensor | None = None
+        with tf.device("CPU:0"):
+            self._files = tf.constant([str(record.file) for record in self.records], tf.string)
+            self._labels = tf.constant(self.labels)
+        self._load = tf.function(self._load_one, autograph=False)
+        self._finish = tf.function(self._finish_batch(augment), autograph=False)
+
+    def order(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return the indices of an epoch in their order: `[num_examples]` int64."""
+        if self.shuffle:
+            return order_of(self.seed, epoch, self.num_examples)
+        return np.arange(self.num_examples, dtype=np.int64)
+
+    def batches(
+        self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
+    ) -> tf.data.Dataset:
+        """Return one epoch, from `first_step` on; what lies before it is not read.
+
+        Args:
+            epoch: from 0.
+            first_step: number of batches that were seen already.
+            shard: (index, count): the rows index, index + count, ... of every batch. All shards
+                have the same number of batches, so a shard's last one may be empty.
+
+        Returns:
+            Elements (images `[b, size, size, 3]` float32 in [0, 255], labels `[b]` int32, indices
+            `[b]` int64). When a file breaks, iterating raises a `tf.errors.OpError`: hand it to
+            `explain`.
+        """
+        index, count = shard
+        order = self.order(epoch)[: self.steps_per_epoch * self.batch_size]
+        places = np.arange(first_step * self.batch_size, len(order))
+        mine = order[places[places % self.batch_size % count == index]]
+        rows = len(range(index, self.batch_size, count))
+        steps = self.steps_per_epoch - first_step
+        dataset = self._images(mine, rows)
+        if steps * rows - len(mine) >= rows and steps > 0:
+            dataset = dataset.concatenate(self._empty_batch())
+        number = tf.constant(epoch, tf.int64)
+        dataset = dataset.map(
+            lambda images, indices: self._finish(images, indices, number),
+            num_parallel_calls=self._parallel_calls,
+            deterministic=True,
+        )
+        options = tf.data.Options()
+        options.deterministic = True
+        # The loop deals batches to its workers itself; a second division would lose pictures.
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+    def explain(self, error: Exception) -> KerastlError:
+        """Return the error to raise when reading failed: it names the file that broke.
+
+        Args:
+            error: what iterating raised. When every file can be read, the error was another one's
+                and the text says so.
+        """
+        for record in self.records:
+            reason = reason_of(record.file, window=self.window, max_pixels=self.max_pixels)
+            if reason:
+                return RunFailed(
+                    f"{record.path} can no longer be read: {reason}. It could when the run began. "
+                    f"Its file: {record.file}"
+                )
+        return RunFailed(f"The pictures can be read, but the pipeline failed: {error}")
+
+    def _load_one(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        content = tf.io.read_file(tf.gather(self._files, index))
+        image = load_image(
+            content,
+            image_size_px=self.image_size_px,
+            window=self.window,
+            max_pixels=self.max_pixels,
+        )
+        return image, index
+
+    def _finish_batch(self, augment: Policy | None) -> Callable[..., Any]:
+        def finish(images: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor) -> tuple[Any, ...]:
+            if augment is not None:
+                images = augment(images, seeds_for(self.seed, epoch, indices))
+            return images, tf.gather(self._labels, indices), indices
+
+        return finish
+
+    def _decoded(self, indices: np.ndarray[Any, np.dtype[np.int64]], rows: int) -> tf.data.Dataset:
+        loaded = tf.data.Dataset.from_tensor_slices(indices).map(
+            self._load, num_parallel_calls=self._parallel_calls, deterministic=True
+        )
+        return loaded.batch(rows)
+
+    def _images(self, indices: np.ndarray[Any, np.dtype[np.int64]], rows: int) -> tf.data.Dataset:
+        """Return (images, indices) batches of `rows` before augmentation."""
+        if self.cache == "none":
+            return self._decoded(indices, rows)
+        pictures = self._kept()
+        return (
+            tf.data.Dataset.from_tensor_slices(indices)
+            .batch(rows)
+            .map(lambda batch: (tf.gather(pictures, batch), batch))
+        )
+
+    def _kept(self) -> tf.Tensor:
+        if self._pictures is None:
+            size = self.image_size_px
+            kept = np.empty((self.num_examples, size, size, 3), np.float32)
+            batches = self._decoded(np.arange(self.num_examples, dtype=np.int64), FILL_BATCH)
+            steps = -(-self.num_examples // FILL_BATCH)
+            try:
+                for images, indices in track(batches, "decoding pictures once", steps):
+                    kept[indices[0] : indices[-1] + 1] = images
+            except tf.errors.OpError as error:
+                raise self.explain(error) from error
+            with tf.device("CPU:0"):
+                self._pictures = tf.convert_to_tensor(kept)
+        return self._pictures
+
+    def _empty_batch(self) -> tf.data.Dataset:
+        size = self.image_size_px
+        images = np.zeros((0, size, size, 3), np.float32)
+        return tf.data.Dataset.from_tensors((images, np.zeros(0, np.int64)))

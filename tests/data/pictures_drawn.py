@@ -1,0 +1,56 @@
+"""Pictures that the tests of this room draw: as arrays, and as the bytes of a file."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def noise(height: int = 20, width: int = 30, channels: int = 3, seed: int = 0) -> np.ndarray:
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def smooth(height: int = 60, width: int = 90) -> np.ndarray:
+    """A picture without hard edges, as JPEG likes it."""
+    y, x = np.mgrid[0:height, 0:width]
+    layers = [x * 255 / width, y * 255 / height, (x + y) * 255 / (width + height)]
+    return np.stack(layers, -1).astype(np.uint8)
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG", mode: str | None = None, **options) -> bytes:
+    stream = io.BytesIO()
+    image = Image.fromarray(pixels) if mode is None else Image.fromarray(pixels).convert(mode)
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def by_pillow(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(np.float32)
+
+
+def png_of_any_size(width: int, height: int, *, whole: bool) -> bytes:
+    """A one-bit black PNG of any size; not `whole`: only its header is true."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + checksum
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((width + 7) // 8 + 1) * height, 9) if whole else zlib.compress(b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+
+
+def write(path: Path, pixels: np.ndarray, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded(pixels, **options))
+    return path
+
+
+def colour(level: int, size: int = 8) -> np.ndarray:
+    return np.full((size, size, 3), level, np.uint8)
