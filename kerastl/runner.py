@@ -8,6 +8,7 @@ from kerastl import export, report
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages import (
+    find_weights,
     gather_pictures,
     judge,
     learn,
@@ -36,6 +37,7 @@ def run(recipe: Recipe, *, name: str, out: Path | None = None, resume: bool = Fa
         RunFailed: training broke down or a proof did not hold; finished epochs are kept.
     """
     make_repeatable(recipe.seed)
+    find_weights(recipe)
     with open_run(name, out, resume=resume) as folder:
         pictures = gather_pictures(recipe, folder)
         start = start_model(recipe, pictures)

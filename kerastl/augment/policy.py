@@ -76,7 +76,8 @@ class _Step:
         self._probability = float(options.apply_probability)
         self._identity = module.is_identity(options) or self._probability == 0.0
         # float32 whatever the global policy: half floats round pixels, and labels never come here.
-        self._layer = module.build_layer(options, dtype="float32")
+        # The seed is never used: without one keras-cv asks for a generator that determinism forbids.
+        self._layer = module.build_layer(options, dtype="float32", seed=1)
         self._factors = {
             attribute: value
             for attribute, value in vars(self._layer).items()

@@ -1,6 +1,7 @@
 from .judge import judge as judge
 from .learn import learn as learn
 from .model import Start as Start
+from .model import find_weights as find_weights
 from .model import start_model as start_model
 from .pictures import Pictures as Pictures
 from .pictures import gather_pictures as gather_pictures

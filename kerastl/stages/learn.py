@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -34,11 +35,9 @@ def learn(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
     """
     phases = [training_phase(recipe, index) for index in range(len(recipe.phases))]
     domains = [phase.domain for phase in phases]
-    told: list[dict[str, Any]] = []
     total = sum(phase.epochs for phase in phases)
 
     def on_epoch(row: dict[str, Any], timing: dict[str, float]) -> None:
-        told.append(row)
         append_line(run.file("timings.jsonl"), json.dumps({"epoch": row["epoch"], **timing}))
         say(_line(row, timing, total))
 
@@ -67,15 +66,9 @@ def learn(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
 
 
 def training_phase(recipe: Recipe, index: int) -> Phase:
-    """Return one phase of a recipe in the words of the training room, its BatchNorm rule decided.
-
-    Random weights have no statistics worth keeping, so there BatchNorm is trained; statistics of
-    pre-trained weights are kept unless the recipe says otherwise.
-    """
+    """Return one phase of a recipe in the words of the training room."""
     phase = recipe.phases[index]
     values = {field.name: getattr(phase, field.name) for field in dataclasses.fields(phase)}
-    default = "trainable" if recipe.backbone.weights == "none" else "frozen"
-    values["batch_norm"] = phase.batch_norm or default
     values["trainable"] = _trainable(phase.trainable)
     return Phase(**values)
 
@@ -91,7 +84,7 @@ def _trainable(choice: Any) -> Trainable:
 
 
 def _sources(
-    recipe: Recipe, pictures: Pictures, domains: list[str], split: str
+    recipe: Recipe, pictures: Pictures, domains: Sequence[str], split: str
 ) -> dict[str, EpochSource]:
     """Return one epoch source for each domain that a phase learns from and that has such pictures."""
     found = {}

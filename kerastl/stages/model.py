@@ -9,9 +9,15 @@ from typing import Any
 
 import keras
 
-from kerastl.backbones import load_backbone, read_imagenet_head
+from kerastl.backbones import (
+    fetch_weights,
+    find_cached_weights,
+    load_backbone,
+    read_imagenet_head,
+)
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
+from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.stages.pictures import Pictures
 from kerastl.training import HeadReport, build_model, carry_over_head
@@ -32,6 +38,25 @@ class Start:
     head: HeadReport
     weights: dict[str, str | None]
     notes: tuple[str, ...]
+
+
+def find_weights(recipe: Recipe) -> None:
+    """See that the starting weights are there before any picture is opened; download what is published.
+
+    Raises:
+        RequestError: they are not, and cannot be had; the text names the file wanted and the ways to get it.
+    """
+    chosen, size = recipe.backbone, recipe.data.image_size_px
+    if chosen.weights == "imagenet":
+        options = _options(chosen.options)
+        if not find_cached_weights(chosen.name, image_size_px=size, **options):
+            say(f"Downloading the ImageNet weights of {chosen.name}, once")
+            fetch_weights(chosen.name, image_size_px=size, **options)
+    elif chosen.weights != "none" and not Path(chosen.weights).exists():
+        raise RequestError(
+            f"There are no weights at {chosen.weights}. `backbone.weights` takes: imagenet, none, "
+            "a file (.h5, .weights.h5, .keras), or a run folder."
+        )
 
 
 def start_model(recipe: Recipe, pictures: Pictures) -> Start:
@@ -79,7 +104,10 @@ def _start_head(recipe: Recipe, model: keras.Model, class_names: Sequence[str]) 
     if weights == "none":
         return HeadReport("renewed", (), "head new: training starts from random weights")
     if weights == "imagenet":
-        known = read_imagenet_head(recipe.backbone.name, **_options(recipe.backbone.options))
+        options = _options(recipe.backbone.options)
+        known = read_imagenet_head(
+            recipe.backbone.name, image_size_px=model.input_shape[1], **options
+        )
         if known is None:
             return HeadReport("renewed", (), "head renewed: only the backbone is pre-trained")
         return carry_over_head(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 
@@ -51,7 +51,7 @@ class Pictures:
     class_names: tuple[str, ...]
     image_size_px: int
     window: tuple[float, float] | None
-    cache: str
+    cache: Literal["memory", "none"]
     root: Path | None
     quarantined: tuple[tuple[str, str], ...]
     fingerprints: dict[str, str]
@@ -108,6 +108,7 @@ def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
         records = [*_named(records, "source"), *_named(target.records, "target")]
         notes += target.notes
         bad, deep = [*bad, *more_bad], deep or target_deep
+    notes = list(dict.fromkeys(notes))
     for line in notes:
         say(line)
     return Pictures(
@@ -174,10 +175,10 @@ def _window(recipe: Recipe, records: Sequence[Record]) -> tuple[float, float] | 
     if isinstance(window, recipes.Window):
         return window.center - window.width / 2, window.center + window.width / 2
     training = [record for record in records if record.split == "train"]
-    return data.auto_window(training, max_pixels=recipe.data.max_pixels)
+    return data.auto_window(training)
 
 
-def _cache(recipe: Recipe, count: int, size: int) -> str:
+def _cache(recipe: Recipe, count: int, size: int) -> Literal["memory", "none"]:
     if recipe.data.cache != "auto":
         return recipe.data.cache
     return "memory" if count * size * size * 12 <= MEMORY_FOR_PICTURES_BYTES else "none"

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
@@ -56,7 +56,9 @@ def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
             yield run
     except BaseException:
         if run.file(BEGUN).is_file():
-            say(f"What was finished is kept. Go on with the same command and --resume --out {run.path}")
+            say(
+                f"What was finished is kept. Go on with the same command and --resume --out {run.path}"
+            )
         raise
     finally:
         if not run.file(BEGUN).is_file():
@@ -71,19 +73,14 @@ def make_repeatable(seed: int) -> None:
 
 def resolved(recipe: Recipe, pictures: Pictures) -> Recipe:
     """Return the recipe with everything filled in that the data or the machine decided."""
-    window: recipes.Window | str = "full"
+    window: recipes.Window | Literal["full"] = "full"
     if pictures.window:
         low, high = pictures.window
         window = recipes.Window((low + high) / 2, high - low)
-    default = "trainable" if recipe.backbone.weights == "none" else "frozen"
-    phases = tuple(
-        dataclasses.replace(phase, batch_norm=phase.batch_norm or default)
-        for phase in recipe.phases
-    )
     data = dataclasses.replace(
         recipe.data, window=window, image_size_px=pictures.image_size_px, cache=pictures.cache
     )
-    return dataclasses.replace(recipe, data=data, phases=phases)
+    return dataclasses.replace(recipe, data=data)
 
 
 def write_beginning(

@@ -59,7 +59,7 @@ class Classification:
     """
 
     variables: Sequence[keras.Variable] = ()
-    shown = ("accuracy",)
+    shown: Sequence[str] = ("accuracy",)
 
     def __init__(
         self,

@@ -1,0 +1,74 @@
+"""A small folder of drawn pictures, a small recipe on it, and the command line called in this process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+RECIPE = """
+format: 1
+seed: 5
+data:
+  reader: {{name: folder, path: {path}}}
+  split: {{val_fraction: 0.2, test_fraction: 0.2}}
+  image_size_px: 32
+  batch_size: 8
+augment: [{{name: random_flip}}, {{name: random_brightness, max_fraction: 0.1}}]
+backbone: {{name: small_cnn, weights: none}}
+phases:
+  - {{name: all, epochs: 2, learning_rate: 1e-3, trainable: all}}
+  - {{name: head, epochs: 1, learning_rate: 1e-3, trainable: none}}
+export: {{formats: []}}
+evaluation: {{resamples: 100}}
+"""
+
+
+def draw(folder: Path, count: int, seed: int, *, light: bool) -> None:
+    """Write noisy PNGs; the light ones are brighter in their upper half."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    for number in range(count):
+        pixels = generator.uniform(0, 150, (40, 36, 3))
+        pixels[:20] += 90 * light
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    draw(folder / "dark", 20, 1, light=False)
+    draw(folder / "light", 20, 2, light=True)
+    return folder
+
+
+@pytest.fixture
+def recipe(pictures: Path, tmp_path: Path) -> Path:
+    file = tmp_path / "small.yaml"
+    file.write_text(RECIPE.format(path=pictures))
+    return file
+
+
+@dataclass
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def kerastl(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Call the command line in this process, errors and exit codes and all."""
+    from kerastl.cli import main
+
+    def call(*words: object) -> Answer:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(word) for word in words])
+        text = capfd.readouterr()
+        assert "Traceback" not in text.err
+        return Answer(int(left.value.code or 0), text.out, text.err)
+
+    return call
