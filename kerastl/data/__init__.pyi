@@ -5,13 +5,13 @@ from .doors import read_table as read_table
 from .doors import read_tfds as read_tfds
 from .phantom import write_phantoms as write_phantoms
 from .pictures import Checked as Checked
-from .pictures import TooManyUnreadable as TooManyUnreadable
+from .pictures import TooManyUnreadableError as TooManyUnreadableError
 from .pictures import check_pictures as check_pictures
 from .records import Collection as Collection
 from .records import Record as Record
 from .seeds import seeds_for as seeds_for
 from .source import EpochSource as EpochSource
-from .split import pick_few as pick_few
-from .split import split as split
-from .split import split_target as split_target
+from .splitting import pick_few as pick_few
+from .splitting import split as split
+from .splitting import split_target as split_target
 from .window import auto_window as auto_window

@@ -172,7 +172,7 @@ def _decode_jpeg(encoded: tf.Tensor, raw: tf.Tensor, max_pixels: int) -> tf.Tens
     checked = _within(encoded, shape[0], shape[1], max_pixels)
     # The default decoding method may differ between machines; this one is exact by definition.
     image = tf.io.decode_jpeg(checked, channels=3, dct_method="INTEGER_ACCURATE")
-    return tf.cast(_upright(image, headers.jpeg_orientation(raw)), tf.float32)
+    return _upright(tf.cast(image, tf.float32), headers.jpeg_orientation(raw))
 
 
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

@@ -32,4 +32,4 @@ def read_tfds(name: str, *, cache_dir: Path | None = None, **options: Any) -> Co
     """
     from .readers import tfds
 
-    return tfds.read(tfds.Options(name=name, **options), cache_dir=cache_dir)
+    return tfds.read(tfds.Options(dataset=name, **options), cache_dir=cache_dir)

@@ -43,8 +43,10 @@ def read_number(
     inside = (places >= 0) & (places < size)
     padded = tf.concat([raw, tf.zeros([1], tf.uint8)], 0)
     read = tf.cast(tf.gather(padded, tf.where(inside, places, size)), tf.int64)
-    powers = tf.constant([256**power for power in range(num_bytes)], tf.int64)
-    powers = tf.where(big_endian, powers[::-1], powers)
+    little = [256**power for power in range(num_bytes)]
+    powers = tf.where(
+        big_endian, tf.constant(little[::-1], tf.int64), tf.constant(little, tf.int64)
+    )
     return tf.reduce_sum(read * powers, axis=-1)
 
 

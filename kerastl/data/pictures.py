@@ -1,44 +1,37 @@
-"""Decode every file once before the first step, so that no epoch meets a picture that cannot be read.
-
-What is known of a file is remembered in the user's cache under a hash of its path, with its size and time:
-no path, name or pixel of a picture is written there.
-"""
+"""Decode every file once before training, so that none can stop an epoch: name the bad ones, convert TIFF."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-import sqlite3
-import struct
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kerastl.errors import Problem, Problems
+from kerastl.errors import Problem, Problems, RequestError
 from kerastl.progress import track
 from kerastl.runs import write_atomic
 
-from .decode import MAX_PIXELS
+from .convert import HEADER_BYTES, converted, is_16_bit_grey, kind_to_convert, no_pillow_warnings
+from .convert import png_of_tiff as png_of_tiff
 from .reasons import reason_of_content
-from .records import Collection, Record
+from .records import Collection, Record, count_of
+from .verdicts import Verdict, key_of, read_verdicts, write_verdicts
 
-RULES = "1"
-"""Raised when what counts as a good picture changes: what was remembered before is then forgotten."""
-
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SHOWN = 20
+MAX_THREADS = 8
+# A file can hardly be larger than its pixels, uncompressed, with four 16-bit channels.
+BYTES_PER_PIXEL, METADATA_BYTES = 8, 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What came of looking at every file.
+    """Pictures that can be decoded.
 
     Args:
-        collection: the pictures that can be read; a TIFF's `file` is its PNG now.
-        quarantined: `(path, reason)` of those that cannot.
+        collection: without the unreadable ones; a converted picture's `file` is its PNG.
+        quarantined: `(path, reason)` of those that are left out.
         has_16_bit: whether any picture is 16-bit grey, so that a window matters.
     """
 
@@ -47,186 +40,149 @@ class Checked:
     has_16_bit: bool
 
 
-class TooManyUnreadable(Problems):
-    """More files cannot be read than the recipe allows.
+class TooManyUnreadableError(RequestError):
+    """More files than allowed cannot be read.
 
     Args:
-        quarantined: all of them, `(path, reason)`.
-        total: number of files.
-        allowed: share that is allowed, 0 to 1.
+        quarantined: `(path, reason)` of every one.
+        total: number of pictures.
+        allowed: the fraction that is allowed, 0 to 1.
     """
 
     def __init__(self, quarantined: Sequence[tuple[str, str]], total: int, allowed: float) -> None:
         self.quarantined = tuple(quarantined)
-        shown = [Problem(path, reason) for path, reason in self.quarantined[:SHOWN]]
-        if self.quarantined[SHOWN:]:
-            shown.append(Problem("", f"... and {len(self.quarantined) - SHOWN} files more"))
-        super().__init__(
-            f"{len(self.quarantined)} of {total} files cannot be read, more than {allowed:.0%}. The data",
-            shown,
-            "Nothing was run. Mend or remove them, or allow more: --set data.max_unreadable_fraction=0.2",
-        )
+        self.total, self.allowed = total, allowed
+        super().__init__(self.quarantined, total, allowed)
 
-
-@dataclass(frozen=True)
-class _Verdict:
-    """Reason (empty: a good picture), whether it is 16-bit grey, and the file to read from now on."""
-
-    reason: str
-    deep: bool
-    file: Path
+    def __str__(self) -> str:
+        count = len(self.quarantined)
+        lines = [
+            f"{count:,} of {count_of(self.total, 'picture')} cannot be read "
+            f"({count / self.total:.1%}, {self.allowed:.1%} is allowed)."
+        ]
+        lines += [f"  {path}: {reason}" for path, reason in self.quarantined[:SHOWN]]
+        lines += [f"  ... and {count - SHOWN:,} more"] if count > SHOWN else []
+        lines.append("Mend or remove them, or raise data.max_unreadable_fraction. Nothing was run.")
+        return "\n".join(lines)
 
 
 def check_pictures(
     collection: Collection,
     *,
-    max_pixels: int = MAX_PIXELS,
-    cache_dir: Path,
+    max_pixels: int,
+    cache_dir: Path | None,
     converted_dir: Path,
     max_unreadable_fraction: float = 0.05,
 ) -> Checked:
-    """Decode every file once with the decoder that training uses.
+    """Decode every picture once, in parallel, with the decoder that training uses.
 
     Args:
         collection: what a reader gave.
-        max_pixels: height times width that is refused when exceeded.
-        cache_dir: where it is remembered which files are good.
-        converted_dir: where a TIFF is kept as PNG; made only when there is one.
-        max_unreadable_fraction: 0 to 1.
+        max_pixels: larger pictures are left out.
+        cache_dir: what is found is kept there by path, size and time of change; None: nowhere.
+        converted_dir: TIFF, animated WebP and rare BMP are written there as PNG.
+        max_unreadable_fraction: 0 to 1; more unreadable pictures than that stop the run.
 
     Raises:
-        TooManyUnreadable: more than that share of the files cannot be read.
+        TooManyUnreadableError: with the whole list.
         Problems: a class has no picture left.
+        RequestError: no pictures; a converted picture cannot be written.
     """
-    memory = _Memory(cache_dir / "pictures.sqlite", max_pixels)
-    known = memory.recall([record.file for record in collection.records])
-    fresh: dict[str, str] = {}
+    if not collection.records:
+        raise RequestError("There are no pictures.")
+    found = _verdicts(collection.records, max_pixels, cache_dir, converted_dir)
+    quarantined, kept = [], []
+    for record, verdict in zip(collection.records, found, strict=True):
+        if verdict.reason is not None:
+            quarantined.append((record.path, verdict.reason))
+        elif verdict.to_convert:
+            kept.append(replace(record, file=_place(record.file, converted_dir)))
+        else:
+            kept.append(record)
+    if len(quarantined) > max_unreadable_fraction * len(found):
+        raise TooManyUnreadableError(quarantined, len(found), max_unreadable_fraction)
+    _check_no_class_is_empty(collection, kept)
+    has_16_bit = any(one.has_16_bit for one in found if one.reason is None)
+    return Checked(replace(collection, records=tuple(kept)), tuple(quarantined), has_16_bit)
 
-    def look(record: Record) -> _Verdict:
-        key = known.get(record.file)
-        if key is not None and key[1] is not None:
-            told = json.loads(key[1])
-            return _Verdict(told["reason"], told["deep"], record.file)
-        verdict = _look(record, max_pixels, converted_dir)
-        if key is not None and verdict.file == record.file:
-            fresh[key[0]] = json.dumps({"reason": verdict.reason, "deep": verdict.deep})
+
+def _verdicts(
+    records: Sequence[Record], max_pixels: int, cache_dir: Path | None, converted_dir: Path
+) -> list[Verdict]:
+    """Return one verdict a record, in their order."""
+    keys = [_key(record.file, max_pixels) for record in records]
+    known = read_verdicts(cache_dir, {key for key in keys if key})
+    fresh: dict[str, Verdict] = {}
+
+    def judge(place: int) -> Verdict:
+        file, key = records[place].file, keys[place]
+        verdict = known.get(key or "")
+        if verdict and not (verdict.to_convert and not _place(file, converted_dir).exists()):
+            return verdict
+        verdict = _judge(file, max_pixels, converted_dir)
+        # A file that may not be opened may be opened tomorrow: only what was read is kept.
+        if key and not (verdict.reason or "").startswith("it may not be read"):
+            fresh[key] = verdict
         return verdict
 
-    with ThreadPoolExecutor() as pool:
-        total = len(collection.records)
-        verdicts = list(track(pool.map(look, collection.records), "checking pictures", total))
-    memory.keep(fresh)
-    return _checked(collection, verdicts, max_unreadable_fraction)
-
-
-def _checked(collection: Collection, verdicts: Sequence[_Verdict], allowed: float) -> Checked:
-    pairs = list(zip(collection.records, verdicts, strict=True))
-    quarantined = tuple(
-        (record.path, verdict.reason) for record, verdict in pairs if verdict.reason
-    )
-    good = [replace(record, file=verdict.file) for record, verdict in pairs if not verdict.reason]
-    if len(quarantined) > allowed * len(pairs):
-        raise TooManyUnreadable(quarantined, len(pairs), allowed)
-    left = {record.label for record in good}
-    empty = [name for name in collection.class_names if name not in left]
-    if empty:
-        raise Problems(
-            "The data",
-            [Problem(f"class {name!r}", "has no picture left that can be read") for name in empty],
-        )
-    deep = any(verdict.deep for verdict in verdicts)
-    return Checked(replace(collection, records=tuple(good)), quarantined, deep)
-
-
-def _look(record: Record, max_pixels: int, converted_dir: Path) -> _Verdict:
+    threads = min(MAX_THREADS, os.cpu_count() or 1)
     try:
-        content = record.file.read_bytes()
+        with no_pillow_warnings(), ThreadPoolExecutor(threads) as pool:
+            judged = pool.map(judge, range(len(records)))
+            return list(track(judged, "checking every picture", len(records)))
+    finally:
+        # Also after Ctrl-C: the next run goes on from here.
+        write_verdicts(cache_dir, dict(fresh))
+
+
+def _key(file: Path, max_pixels: int) -> str | None:
+    try:
+        return key_of(file, file.stat(), max_pixels)
+    except OSError:
+        return None
+
+
+def _judge(file: Path, max_pixels: int, converted_dir: Path) -> Verdict:
+    try:
+        size = file.stat().st_size
+        if size > max_pixels * BYTES_PER_PIXEL + METADATA_BYTES:
+            return Verdict(f"its {size:,} bytes are more than {max_pixels:,} pixels can have")
+        content = file.read_bytes()
     except PermissionError:
-        return _Verdict("it may not be read: permission denied", False, record.file)
+        return Verdict("it may not be read: permission denied")
     except OSError as error:
-        return _Verdict(f"it cannot be read: {error.strerror}", False, record.file)
-    file = record.file
-    if content.startswith(TIFF_STARTS):
-        converted = png_of_tiff(content, max_pixels=max_pixels)
-        if isinstance(converted, str):
-            return _Verdict(converted, False, file)
-        content = converted
-        converted_dir.mkdir(parents=True, exist_ok=True)
-        file = converted_dir / f"{hashlib.sha256(content).hexdigest()}.png"
-        if not file.exists():
-            write_atomic(file, content)
+        return Verdict(f"it cannot be read: {error.strerror}")
+    kind = kind_to_convert(content[:HEADER_BYTES])
+    if kind is not None:
+        png = converted(content, kind, max_pixels=max_pixels)
+        if isinstance(png, str):
+            return Verdict(png)
+        _write_converted(_place(file, converted_dir), png)
+        content = png
     reason = reason_of_content(content, window=None, max_pixels=max_pixels)
-    return _Verdict(reason or "", not reason and _is_16_bit_grey(content), file)
+    return Verdict(reason, is_16_bit_grey(content[:HEADER_BYTES]), kind is not None)
 
 
-def _is_16_bit_grey(content: bytes) -> bool:
-    """Tell from a PNG's header: bit depth 16, colour type grey or grey with transparency."""
-    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
-        return False
-    depth, colour = struct.unpack_from("BB", content, 24)
-    return depth == 16 and colour in (0, 4)
-
-
-def png_of_tiff(content: bytes, *, max_pixels: int) -> bytes | str:
-    """Return the first page of a TIFF as PNG, upright, its levels kept; or why it cannot be.
-
-    Grey pages of 16 bits stay 16-bit grey, everything else becomes 8-bit RGB or RGBA.
-    """
-    from PIL import Image, ImageOps
-
+def _write_converted(place: Path, png: bytes) -> None:
     try:
-        with Image.open(io.BytesIO(content), formats=["TIFF"]) as page:
-            if page.width * page.height > max_pixels:
-                return f"{page.width} x {page.height} pixels are more than the {max_pixels} allowed"
-            upright = ImageOps.exif_transpose(page)
-            if not upright.mode.startswith("I;16"):
-                if upright.mode in ("I", "F"):
-                    return (
-                        f"it is a TIFF of 32-bit values (mode {upright.mode}); save it with 16 bits"
-                    )
-                upright = upright.convert("RGBA" if "A" in upright.getbands() else "RGB")
-            buffer = io.BytesIO()
-            upright.save(buffer, "PNG")
-            return buffer.getvalue()
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        return f"it is a damaged TIFF: {str(error).splitlines()[0][:100]}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(place, png)
+    except OSError as error:
+        raise RequestError(
+            f"A converted picture cannot be written to {place.parent}: {error.strerror}."
+        ) from error
 
 
-class _Memory:
-    """Which files were good, by a hash of path, size and time. A damaged memory is forgotten."""
+def _place(file: Path, converted_dir: Path) -> Path:
+    """Return where a converted picture lies: named by path, size and time, so that it is never stale."""
+    found = file.stat()
+    state = f"{file}\0{found.st_size}\0{found.st_mtime_ns}".encode(errors="surrogateescape")
+    return converted_dir.absolute() / f"{hashlib.sha256(state).hexdigest()[:24]}.png"
 
-    def __init__(self, path: Path, max_pixels: int) -> None:
-        self._path, self._max_pixels = path, max_pixels
 
-    def recall(self, files: Sequence[Path]) -> dict[Path, tuple[str, str | None]]:
-        """Return each file's key and what is remembered under it."""
-        keys = {file: key for file in files if (key := self._key(file))}
-        try:
-            with closing(self._open()) as table:
-                rows = dict(table.execute("SELECT key, told FROM pictures").fetchall())
-        except sqlite3.Error:
-            self._path.unlink(missing_ok=True)
-            rows = {}
-        return {file: (key, rows.get(key)) for file, key in keys.items()}
-
-    def keep(self, fresh: dict[str, str]) -> None:
-        """Remember; a memory that cannot be written costs time and nothing else."""
-        try:
-            with closing(self._open()) as table, table:
-                table.executemany("INSERT OR REPLACE INTO pictures VALUES (?, ?)", fresh.items())
-        except sqlite3.Error:
-            return
-
-    def _open(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        table = sqlite3.connect(self._path, timeout=10)
-        table.execute("CREATE TABLE IF NOT EXISTS pictures (key TEXT PRIMARY KEY, told TEXT)")
-        return table
-
-    def _key(self, file: Path) -> str | None:
-        try:
-            status = file.stat()
-        except OSError:
-            return None
-        parts = (RULES, self._max_pixels, file, status.st_size, status.st_mtime_ns)
-        return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
+def _check_no_class_is_empty(collection: Collection, kept: Sequence[Record]) -> None:
+    left = {record.label for record in kept}
+    gone = [name for name in collection.class_names if name not in left]
+    if gone:
+        problems = [Problem(f"class {name!r}", "none of its pictures can be read") for name in gone]
+        raise Problems("The data set", problems, "Mend or remove them. Nothing was run.")

@@ -1,0 +1,240 @@
+"""Read a prepared data set of TensorFlow Datasets: its pictures are written out once, as they are stored."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import MinLen
+from filelock import FileLock
+
+from kerastl.data.records import (
+    SPLIT_WORDS,
+    Collection,
+    Record,
+    check_class_names,
+    in_natural_order,
+)
+from kerastl.errors import Problem, Problems, RequestError
+from kerastl.progress import track
+from kerastl.runs import read_csv, write_csv
+
+# name[/config][:version]; a namespace before the name would be looked up on the network.
+NAME = re.compile(r"[a-z][a-z0-9_]*(/[\w.+-]+)?(:\d+\.\d+\.\d+)?")
+INDEX = "index.csv"
+EXTENSIONS = {
+    b"\x89PNG": "png",
+    b"\xff\xd8\xff": "jpg",
+    b"GIF8": "gif",
+    b"BM": "bmp",
+    b"RIFF": "webp",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the reader `tfds`.
+
+    Args:
+        dataset: name in the catalogue, with configuration and version where wanted: `name/config:1.0.0`.
+        splits: which of its splits; empty: train, validation and test, as far as it has them.
+        image_key: feature that holds the picture.
+        label_key: feature that holds the class.
+        data_dir: where data sets are prepared; TensorFlow Datasets' own place where not given.
+        download: fetch and prepare the data set when it is not there.
+    """
+
+    dataset: Annotated[str, MinLen(1)]
+    splits: tuple[str, ...] = ()
+    image_key: str = "image"
+    label_key: str = "label"
+    data_dir: Path | None = None
+    download: bool = False
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the name."""
+        if NAME.fullmatch(self.dataset):
+            return []
+        return [
+            f"dataset: {self.dataset!r} is no name; wanted: name, name/config or name/config:1.0.0"
+        ]
+
+
+def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
+    """Return a record for each example; `path` is `tfds:name/split/number`.
+
+    Every picture is written to a file once, its bytes untouched, below `cache_dir`; the next call
+    finds them there and does not open the data set.
+
+    Raises:
+        RequestError: the data set is not prepared, has no such split, or holds no pictures or classes.
+    """
+    problems = [Problem("", text) for text in options.problems()]
+    if problems:
+        raise Problems("The data set", problems)
+    builder = _prepared(options)
+    splits = _splits(builder, options)
+    names = _class_names(builder, options)
+    folder = _folder(builder, options, cache_dir)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        for split in splits:
+            if not (folder / split / INDEX).is_file():
+                _write_split(builder, split, options, folder, names)
+    ready = {split: SPLIT_WORDS.get(split) for split in splits}
+    is_ready = len(splits) > 1 and "train" in ready.values() and all(ready.values())
+    records = tuple(
+        Record(
+            path=f"tfds:{options.dataset}/{split}/{row['index']}",
+            file=folder / split / row["file"],
+            label=row["label"] or None,
+            split=ready[split] if is_ready else None,
+        )
+        for split in splits
+        for row in read_csv(folder / split / INDEX)
+    )
+    labels = in_natural_order(record.label for record in records if record.label is not None)
+    wrong = check_class_names(labels)
+    if wrong:
+        raise Problems(f"The data set {options.dataset}", wrong)
+    note = f"{builder.info.full_name}: {', '.join(splits)}, {len(records):,} pictures as files in {folder}."
+    return Collection(None, labels, records, (note,))
+
+
+def _library() -> Any:
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise RequestError(
+            f"TensorFlow Datasets cannot be imported: {error}. It needs importlib_resources, which it "
+            "does not declare: pip install tensorflow-datasets importlib_resources"
+        ) from error
+    return tensorflow_datasets
+
+
+def _prepared(options: Options) -> Any:
+    """Return the builder of a data set that lies on this disk."""
+    library = _library()
+    place = None if options.data_dir is None else str(options.data_dir.absolute())
+    try:
+        builder = library.builder(options.dataset, data_dir=place, try_gcs=False)
+    except (library.core.registered.DatasetNotFoundError, ValueError) as error:
+        near = difflib.get_close_matches(options.dataset, library.list_builders(), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no such name"
+        raise RequestError(f"There is no data set {options.dataset!r}.{hint} ({reason})") from error
+    if builder.info.splits:
+        return builder
+    if not options.download:
+        raise RequestError(
+            f"The data set {options.dataset} is not prepared on this machine. Looked in "
+            f"{builder.data_dir}. To fetch and prepare it: --set data.reader.download=true. "
+            "If it lies elsewhere: --set data.reader.data_dir=DIR. Nothing was run."
+        )
+    try:
+        builder.download_and_prepare()
+    # Builders are scripts of many authors: network, disk, checksums and their own errors all end up here.
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise RequestError(
+            f"The data set {options.dataset} cannot be fetched: {reason[0] if reason else error!r}"
+        ) from error
+    return builder
+
+
+def _splits(builder: Any, options: Options) -> list[str]:
+    there = [name for name in builder.info.splits if builder.info.splits[name].num_examples]
+    strange = [name for name in options.splits if name not in there]
+    if strange:
+        near = difflib.get_close_matches(strange[0], there, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise RequestError(
+            f"{options.dataset} has no split {strange[0]!r}.{hint} It has: {', '.join(there)}."
+        )
+    usual = [name for name in there if name in SPLIT_WORDS]
+    return list(dict.fromkeys(options.splits)) or usual or there
+
+
+def _class_names(builder: Any, options: Options) -> Any:
+    """Return the label feature, which turns numbers into names.
+
+    Raises:
+        RequestError: no such features, or not a picture and a class.
+    """
+    features = _library().features
+    found = builder.info.features
+    for key, wanted, option in (
+        (options.image_key, features.Image, "image_key"),
+        (options.label_key, features.ClassLabel, "label_key"),
+    ):
+        if key not in found or not isinstance(found[key], wanted):
+            fitting = [name for name in found if isinstance(found[name], wanted)]
+            raise RequestError(
+                f"{options.dataset} has no {wanted.__name__} feature {key!r}; features: "
+                f"{', '.join(found)}. Fitting for {option}: {', '.join(fitting) or 'none'}."
+            )
+    return found[options.label_key]
+
+
+def _folder(builder: Any, options: Options, cache_dir: Path | None) -> Path:
+    """Return where the files of this data set lie: another version or feature, another folder."""
+    if cache_dir is None:
+        import platformdirs
+
+        cache_dir = Path(os.environ.get("KERASTL_CACHE") or platformdirs.user_cache_dir("kerastl"))
+    state = "\0".join([str(builder.data_dir), options.image_key, options.label_key])
+    digest = hashlib.sha256(state.encode()).hexdigest()[:16]
+    return cache_dir.absolute() / "tfds" / f"{builder.info.name}-{digest}"
+
+
+def _write_split(builder: Any, split: str, options: Options, folder: Path, names: Any) -> None:
+    """Write the pictures of a split and their index, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=folder, prefix=f".{split}."))
+    try:
+        rows = []
+        total = builder.info.splits[split].num_examples
+        examples = track(_examples(builder, split, options), f"writing {split}", total)
+        for index, (content, number) in enumerate(examples):
+            extension = next(
+                (end for start, end in EXTENSIONS.items() if content.startswith(start)), "bin"
+            )
+            file = f"{index:07d}.{extension}"
+            (building / file).write_bytes(content)
+            rows.append((index, file, names.int2str(number) if number >= 0 else ""))
+        write_csv(building / INDEX, ["index", "file", "label"], rows)
+        building.rename(folder / split)
+    except OSError as error:
+        raise RequestError(f"Pictures cannot be written to {folder}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _examples(builder: Any, split: str, options: Options) -> Iterator[tuple[bytes, int]]:
+    """Yield (encoded picture, number of the class) in the order of the files.
+
+    `as_dataset` does not read array_record files, `as_data_source` does not read TFRecord.
+    """
+    library = _library()
+    decoders = {options.image_key: library.decode.SkipDecoding()}
+    if builder.info.file_format == library.core.FileFormat.ARRAY_RECORD:
+        for example in builder.as_data_source(split=split, decoders=decoders):
+            yield bytes(example[options.image_key]), int(example[options.label_key])
+        return
+    dataset = builder.as_dataset(
+        split=split,
+        decoders=decoders,
+        shuffle_files=False,
+        # One file after the other: the number of an example must not depend on the machine.
+        read_config=library.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+    )
+    for example in dataset:
+        yield example[options.image_key].numpy(), int(example[options.label_key])

@@ -1,0 +1,208 @@
+"""Who trains, who validates, who tests: stratified by class, groups kept whole, the same for one seed.
+
+The order of the files does not matter: groups are sorted before they are shuffled.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from kerastl.errors import Problem, Problems, RequestError
+
+from .carve import carve, key_of, shuffled_groups
+from .records import SPLITS, Collection, Record, count_of
+
+SHOWN = 5
+
+
+def split(
+    collection: Collection,
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    allow_rare: bool = False,
+) -> Collection:
+    """Give every labelled picture a split: train, val or test.
+
+    The pictures of val and of test are as near to their fraction as whole groups allow (within one
+    group), unless one group a class is already more. Splits that came with the data are kept; one
+    that is missing is carved out of train. Unlabelled pictures are left out, with a note.
+
+    Args:
+        collection: what a reader gave.
+        val_fraction, test_fraction: 0 to 1, of all pictures; 0 for none.
+        seed: another seed, other groups.
+        allow_rare: a class with too few groups goes wholly to train, instead of being refused.
+
+    Raises:
+        Problems: a class with too few groups; a ready-made split that divides a group.
+    """
+    collection = _labelled_only(collection)
+    _check_whole_groups(collection.records)
+    ready = {record.split for record in collection.records}
+    if ready - {None} and None in ready:
+        raise RequestError(
+            "Some pictures have a ready-made split and some have none: give all or none."
+        )
+    wanted = {"test": test_fraction, "val": val_fraction}
+    wanted = {name: share for name, share in wanted.items() if share > 0 and name not in ready}
+    free = [record for record in collection.records if record.split in (None, "train")]
+    # A fraction of the whole cannot be asked of a part: what is carved is a fraction of train.
+    chosen, rare = carve(free, collection.class_names, wanted, seed=seed, allow_rare=allow_rare)
+    records = tuple(
+        record
+        if record.split in ("val", "test")
+        else replace(record, split=chosen.get(key_of(record), "train"))
+        for record in collection.records
+    )
+    notes = [
+        f"Class {name!r} has too few groups to be divided: all of it is in train." for name in rare
+    ]
+    return replace(collection, records=records, notes=(*collection.notes, *notes))
+
+
+def split_target(
+    collection: Collection,
+    *,
+    labels: Literal["none", "few", "all"],
+    groups_per_class: int = 4,
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.3,
+    seed: int,
+    allow_rare: bool = False,
+) -> Collection:
+    """Divide the target domain into target_train, target_val, target_test and target_unlabelled.
+
+    Args:
+        collection: pictures of the target; they may be unlabelled when `labels` is none.
+        labels: `all`: as a source is divided. `few`: the labels of `groups_per_class` groups a class
+            are kept in target_train, there is no target_val. `none`: everything but the test set is
+            target_unlabelled. Records of target_unlabelled carry no label, so none can leak.
+        groups_per_class: for `few`.
+        val_fraction, test_fraction: 0 to 1, of all pictures; val only for `all`.
+        seed, allow_rare: as in `split`.
+
+    Raises:
+        RequestError: labels are wanted and there are none, or too few groups.
+    """
+    unlabelled = [record for record in collection.records if record.label is None]
+    if labels == "none" and len(unlabelled) == len(collection.records):
+        return replace(collection, records=tuple(_without_label(unlabelled)))
+    share = val_fraction if labels == "all" else 0.0
+    if labels != "all":
+        collection = _val_to_train(collection)
+    divided = split(
+        collection,
+        val_fraction=share,
+        test_fraction=test_fraction,
+        seed=seed,
+        allow_rare=allow_rare,
+    )
+    named = replace(
+        divided,
+        records=tuple(
+            replace(record, split=f"target_{record.split}") for record in divided.records
+        ),
+    )
+    if labels == "all":
+        return named
+    if labels == "few":
+        named = pick_few(named, groups_per_class=groups_per_class, seed=seed, allow_rare=allow_rare)
+    else:
+        named = _keep_labels(named, frozenset())
+    return replace(named, records=(*named.records, *_without_label(unlabelled)))
+
+
+def pick_few(
+    collection: Collection, *, groups_per_class: int, seed: int, allow_rare: bool = False
+) -> Collection:
+    """Keep the labels of a few groups of target_train; the rest becomes target_unlabelled.
+
+    Args:
+        collection: a target with the split target_train.
+        groups_per_class: how many groups that hold the class are labelled, for each class.
+        seed: which ones.
+        allow_rare: a class with fewer groups gives all it has.
+
+    Raises:
+        Problems: a class has fewer groups in target_train.
+    """
+    pool = [record for record in collection.records if record.split == "target_train"]
+    groups = shuffled_groups(pool, collection.class_names, seed)
+    holds = groups.counts > 0
+    problems = [
+        Problem(
+            f"class {name!r}", f"has {number}, {groups_per_class} are wanted (groups_per_class)"
+        )
+        for name, number in zip(collection.class_names, holds.sum(0), strict=True)
+        if number < groups_per_class and not allow_rare
+    ]
+    if problems:
+        raise Problems("The target, by groups outside its test set,", problems)
+    picked = np.zeros(len(groups.keys), bool)
+    for column in np.argsort(holds.sum(0), kind="stable"):
+        missing = groups_per_class - int((picked & holds[:, column]).sum())
+        fresh = np.flatnonzero(holds[:, column] & ~picked)
+        picked[fresh[: max(missing, 0)]] = True
+    return _keep_labels(
+        collection, frozenset(key for key, is_in in zip(groups.keys, picked, strict=True) if is_in)
+    )
+
+
+def _keep_labels(collection: Collection, kept: frozenset[str]) -> Collection:
+    def divided(record: Record) -> Record:
+        if record.split != "target_train" or key_of(record) in kept:
+            return record
+        return replace(record, label=None, split="target_unlabelled")
+
+    return replace(collection, records=tuple(divided(record) for record in collection.records))
+
+
+def _without_label(records: Iterable[Record]) -> list[Record]:
+    return [replace(record, label=None, split="target_unlabelled") for record in records]
+
+
+def _val_to_train(collection: Collection) -> Collection:
+    records = (
+        replace(record, split="train") if record.split == "val" else record
+        for record in collection.records
+    )
+    return replace(collection, records=tuple(records))
+
+
+def _labelled_only(collection: Collection) -> Collection:
+    labelled = tuple(record for record in collection.records if record.label is not None)
+    if not labelled:
+        raise RequestError("No picture has a label: there is nothing to divide by class.")
+    left_out = len(collection.records) - len(labelled)
+    if not left_out:
+        return collection
+    note = f"Left out {count_of(left_out, 'picture')} without a label."
+    return replace(collection, records=labelled, notes=(*collection.notes, note))
+
+
+def _check_whole_groups(records: Sequence[Record]) -> None:
+    places: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        if record.group is not None and record.split is not None:
+            places[record.group].add(record.split)
+    torn = sorted(group for group, splits in places.items() if len(splits) > 1)
+    if torn:
+        problems = [
+            Problem(
+                f"group {group!r}", "is in " + " and ".join(sorted(places[group], key=SPLITS.index))
+            )
+            for group in torn[:SHOWN]
+        ]
+        more = f"{len(torn) - SHOWN} more. " if len(torn) > SHOWN else ""
+        raise Problems(
+            "The ready-made split",
+            problems,
+            f"{more}What one group is trained on must not be tested on it: mend the split, or drop it.",
+        )
