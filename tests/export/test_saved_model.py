@@ -14,7 +14,12 @@ from kerastl.errors import RequestError
 from kerastl.export import export_saved_model
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
-SETTINGS = dict(class_names=CLASS_NAMES, image_size_px=SIZE, window=WINDOW, max_pixels=MAX_PIXELS)
+SETTINGS = {
+    "class_names": CLASS_NAMES,
+    "image_size_px": SIZE,
+    "window": WINDOW,
+    "max_pixels": MAX_PIXELS,
+}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ def change(run_folder: Path, **values: Any) -> None:
 
 def test_a_run_that_is_not_finished_says_how_to_go_on(run_folder: Path) -> None:
     (run_folder / "model.json").unlink()
-    with pytest.raises(RequestError, match="not finished.*--resume"):
+    with pytest.raises(RequestError, match=r"not finished.*--resume"):
         load_trained(run_folder)
 
 

@@ -1,0 +1,198 @@
+"""Write `report.html`: one file that loads nothing, made from the files of a run folder alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kerastl.evaluation.run_pictures import PredictedRow, picture_under
+from kerastl.report.charts import curve_charts
+from kerastl.report.frozen import frozen_table
+from kerastl.report.numbers import (
+    confusion_rows,
+    figure_of,
+    headline_of,
+    judged_splits,
+    table_of,
+    words_of,
+)
+from kerastl.report.run_files import RunFiles, read_run_files
+from kerastl.report.thumbnails import thumbnail
+from kerastl.runs import write_atomic
+
+PAGE = "report.html"
+TEST_SPLITS = ("target_test", "test")
+MOST_ERRORS = 12
+MOST_CONFUSED = 30
+"""Classes above which the confusion matrix is left out: nobody reads 900 cells."""
+MOST_QUARANTINED = 50
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write the page of a run; an earlier one is replaced.
+
+    Args:
+        run_folder: what is missing in it is missing on the page.
+
+    Returns:
+        `report.html` in the run folder. It holds paths and pictures of the data.
+
+    Raises:
+        RequestError: not a run folder, or one of its files is damaged.
+    """
+    target = run_folder / PAGE
+    write_atomic(target, render(read_run_files(run_folder)))
+    return target
+
+
+def render(files: RunFiles) -> str:
+    """Return the page as HTML; every name in it is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    phases, layers = frozen_table(files.freeze)
+    page: str = environment.get_template("report.html").render(
+        name=files.folder.resolve().name,
+        splits=[_split(files, name) for name in judged_splits(files.scores)],
+        overall=table_of(_overall(files)),
+        interval=files.scores.get("interval") or {},
+        adaptation=_adaptation(files.adaptation),
+        charts=curve_charts(files.history),
+        errors=_surest_errors(files),
+        phases=phases,
+        layers=layers,
+        data=_data_table(files),
+        quarantine=files.quarantine[:MOST_QUARANTINED],
+        quarantined=len(files.quarantine),
+        notes=files.notes,
+        recipe=files.recipe,
+        versions=_versions(files.versions),
+    )
+    return page
+
+
+def _overall(files: RunFiles) -> dict[str, Any]:
+    return {name: files.scores[name]["overall"] for name in judged_splits(files.scores)}
+
+
+def _split(files: RunFiles, name: str) -> dict[str, Any]:
+    scored = files.scores[name]
+    judged = judged_splits(files.scores)
+    # Validation pictures chose the model: their details would only distract where there are test pictures.
+    has_test = any(one in TEST_SPLITS for one in judged)
+    confusion = confusion_rows(scored)
+    return {
+        "name": name,
+        "headline": headline_of(scored["overall"]),
+        "count": scored.get("count"),
+        "detailed": name in TEST_SPLITS or not has_test,
+        "confusion": confusion if len(confusion) <= MOST_CONFUSED else [],
+        "classes": table_of(scored.get("classes") or {}),
+        "domains": table_of(scored.get("domains") or {}),
+    }
+
+
+def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
+    if not content:
+        return None
+    judged = content.get("target_test") or {}
+    difference = judged.get("difference") or {}
+    models = {
+        "before adaptation": judged.get("source_only"),
+        "after adaptation": judged.get("chosen"),
+    }
+    return {
+        "chosen": str(content.get("chosen") or "none").replace("_", " "),
+        "reason": str(content.get("reason") or ""),
+        "outcome": str(difference.get("outcome") or "").replace("_", " "),
+        "metric": words_of(str(difference.get("metric") or "score")),
+        "difference": figure_of({"difference": difference}, "difference") if difference else None,
+        "table": table_of(models),
+    }
+
+
+@dataclass(frozen=True)
+class SureError:
+    """A wrong answer that the model was sure of.
+
+    Args:
+        row: its row of `predictions.csv`.
+        percent: probability of the predicted class, 0 to 100.
+        picture: a data: URL; None where the picture cannot be shown.
+    """
+
+    row: PredictedRow
+    percent: float
+    picture: str | None
+
+
+def _surest_errors(files: RunFiles) -> list[SureError]:
+    split = next(iter(judged_splits(files.scores)), "test")
+    wrong = [
+        (-row.probabilities.get(row.predicted, 0.0), row.path, row)
+        for row in files.predictions
+        if row.split == split and row.label and row.label != row.predicted
+    ]
+    wrong.sort(key=lambda one: one[:2])
+    return [
+        SureError(row, round(-100 * minus, 1), _picture(files, row))
+        for minus, _, row in wrong[:MOST_ERRORS]
+    ]
+
+
+def _picture(files: RunFiles, row: PredictedRow) -> str | None:
+    described = files.description
+    if described is None:
+        return None
+    file = picture_under(described.root_of(row.split), row.path)
+    if file is None:
+        return None
+    return thumbnail(file, window=described.window, max_pixels=described.max_pixels)
+
+
+def _data_table(files: RunFiles) -> dict[str, Any]:
+    """Return how many pictures and groups of each class each split holds."""
+    counts = Counter((row["split"], row["label"] or "unlabelled") for row in files.splits)
+    groups: dict[str, set[tuple[str, str]]] = {}
+    for row in files.splits:
+        if row["group"]:
+            groups.setdefault(row["split"], set()).add((row["domain"], row["group"]))
+    splits = sorted({row["split"] for row in files.splits}, key=_place_of_split)
+    known = files.description.class_names if files.description else ()
+    labels = sorted(
+        {label for _, label in counts},
+        key=lambda label: (known.index(label) if label in known else len(known), label),
+    )
+    rows = [
+        (split, [counts[split, label] for label in labels], len(groups.get(split, ())))
+        for split in splits
+    ]
+    return {"labels": labels, "rows": rows}
+
+
+def _place_of_split(name: str) -> tuple[bool, int, str]:
+    order = ("train", "val", "test")
+    plain = name.removeprefix("target_")
+    return plain != name, order.index(plain) if plain in order else len(order), plain
+
+
+def _versions(content: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
+    """Return nested values as `(path.to.key, text)`, in the file's order."""
+    rows: list[tuple[str, str]] = []
+    for key, value in content.items():
+        name = f"{before}{key}"
+        if isinstance(value, dict):
+            rows += _versions(value, f"{name}.")
+        elif isinstance(value, list):
+            rows.append((name, ", ".join(str(one) for one in value) or "none"))
+        else:
+            rows.append((name, "none" if value is None else str(value)))
+    return rows

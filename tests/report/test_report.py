@@ -1,0 +1,214 @@
+import base64
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerastl.errors import RequestError
+from kerastl.report import write_report
+from kerastl.report.charts import curve_charts
+from kerastl.report.frozen import frozen_table
+from kerastl.report.thumbnails import thumbnail
+
+HOSTILE = '<script>alert("1")</script>'
+CLASSES = ("benign", HOSTILE)
+OPTIONAL = [
+    "adaptation.json", "freeze.json", "history.jsonl", "model.json", "notes.json",
+    "predictions.csv", "quarantine.csv", "recipe.resolved.yaml", "split.csv", "versions.json",
+]  # fmt: skip
+
+
+def metric(value: float | None) -> dict[str, float | None]:
+    if value is None:
+        return {"value": None, "low": None, "high": None, "reason": "a class it needs is absent"}
+    return {"value": value, "low": value - 0.05, "high": value + 0.04}
+
+
+def scores() -> dict[str, Any]:
+    overall = {"accuracy": metric(0.871), "balanced_accuracy": metric(0.862), "auc": metric(None)}
+    classes = {name: {"recall": metric(0.8), "support": {"value": 60}} for name in CLASSES}
+    split = {
+        "overall": overall, "classes": classes, "domains": {HOSTILE: overall, "b": overall},
+        "confusion": [[51, 9], [4, 56]], "class_names": list(CLASSES), "count": 120, "groups": 24,
+    }  # fmt: skip
+    return {"test": split, "val": split, "interval": {"level": 0.95, "method": HOSTILE}}
+
+
+def write_table(file: Path, rows: list[list[Any]]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(rows)
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A finished run with hostile names, one picture that can be shown and several that cannot."""
+    root, folder = tmp_path / "data", tmp_path / "run <b>7"
+    root.mkdir()
+    folder.mkdir()
+    Image.fromarray(np.full((300, 200, 3), (200, 30, 30), np.uint8)).save(root / "red.png")
+    (tmp_path / "secret.png").write_bytes((root / "red.png").read_bytes())
+    files: dict[str, Any] = {
+        "scores.json": scores(),
+        "versions.json": {"seed": 7, "packages": {"keras": "3.15.1"}, "devices": [HOSTILE]},
+        "notes.json": [f"head new: {HOSTILE}"],
+        "adaptation.json": {
+            "chosen": "fine_tune", "reason": HOSTILE,
+            "target_test": {"source_only": {"auc": metric(0.7)}, "chosen": {"auc": metric(0.8)},
+                            "difference": {"outcome": "better", **metric(0.1)}},
+        },
+        "freeze.json": {"phases": [{"phase": HOSTILE, "layers": [
+            {"layer": HOSTILE, "trainable": False, "before": "a", "after": "a", "moved": False}]}]},
+        "model.json": {
+            "class_names": CLASSES, "image_size_px": 96, "window": None, "max_pixels": 10**6,
+            "data_root": str(root),
+        },
+    }  # fmt: skip
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    history = [{"phase": HOSTILE, "epoch": 1, "loss": 0.7, "val_loss": 0.6, "accuracy": 0.5},
+               {"phase": "b", "epoch": 2, "loss": 0.5, "accuracy": 0.6}]  # fmt: skip
+    (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
+    (folder / "recipe.resolved.yaml").write_text(f"# {HOSTILE}\nseed: 7\n")
+    names = ["path", "label", "predicted", "split", "group", "domain"]
+    rows = [["red.png", "benign", HOSTILE, "test", "p1", HOSTILE, 0.1, 0.9],
+            ["../secret.png", "benign", HOSTILE, "test", "p1", "a", 0.05, 0.95],
+            [f"{HOSTILE}.png", HOSTILE, "benign", "test", "p2", "a", 0.8, 0.2],
+            ["fine.png", "benign", "benign", "test", "p2", "a", 0.99, 0.01]]  # fmt: skip
+    write_table(
+        folder / "predictions.csv", [[*names, *(f"prob_{name}" for name in CLASSES)], *rows]
+    )
+    write_table(folder / "split.csv", [
+        ["path", "label", "split", "group", "domain"], ["red.png", HOSTILE, "train", "p1", ""]])  # fmt: skip
+    write_table(folder / "quarantine.csv", [["path", "reason"], [HOSTILE, f"{HOSTILE} it is cut"]])
+    return folder
+
+
+class Seen(HTMLParser):
+    """Every tag, address and word of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.words = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        assert not any(name.startswith("on") for name, _ in attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def seen(folder: Path) -> Seen:
+    return Seen(write_report(folder).read_text(encoding="utf-8"))
+
+
+def test_hostile_names_are_text_and_the_page_loads_nothing(run_folder: Path) -> None:
+    page = seen(run_folder)
+    assert page.words.count(HOSTILE) >= 12
+    assert not {"script", "link", "iframe", "object", "form"} & set(page.tags)
+    assert len(page.addresses) >= 3
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    text = (run_folder / "report.html").read_text()
+    assert "default-src 'none'" in text
+    assert re.findall(r"https?://", text) == []
+
+
+def test_the_headline_is_the_balanced_accuracy_on_test_with_its_interval(run_folder: Path) -> None:
+    words = " ".join(seen(run_folder).words.split())
+    assert "balanced accuracy on test 0.862 0.812 to 0.902" in words
+    assert "better: on the target's test pictures" in words
+
+
+def test_errors_come_surest_first_and_only_pictures_of_the_data_are_shown(run_folder: Path) -> None:
+    page = seen(run_folder)
+    places = [page.words.index(name) for name in ("95.0 %", "90.0 %", "80.0 %")]
+    assert places == sorted(places)
+    assert page.words.count("not shown") == 2
+    pictures = [one for one in page.addresses if one.startswith("data:image/png")]
+    assert len(pictures) == 1
+    (run_folder / "shown.png").write_bytes(base64.b64decode(pictures[0].split(",")[1]))
+    shown = Image.open(run_folder / "shown.png")
+    assert shown.size == (107, 160)
+    assert shown.getpixel((50, 50)) == (200, 30, 30)
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_missing_file_leaves_the_rest_of_the_page(name: str, run_folder: Path) -> None:
+    (run_folder / name).unlink()
+    assert "0.862" in seen(run_folder).words
+
+
+def test_a_run_without_scores_still_has_a_page(run_folder: Path) -> None:
+    for name in [*OPTIONAL, "scores.json"]:
+        if name != "recipe.resolved.yaml":
+            (run_folder / name).unlink()
+    assert "no scores" in seen(run_folder).words
+
+
+def test_the_same_folder_gives_the_same_bytes(run_folder: Path, tmp_path: Path) -> None:
+    again = tmp_path / "elsewhere" / run_folder.name
+    shutil.copytree(run_folder, again)
+    assert write_report(run_folder).read_bytes() == write_report(again).read_bytes()
+
+
+def test_a_damaged_file_is_named(run_folder: Path) -> None:
+    (run_folder / "freeze.json").write_text("{")
+    with pytest.raises(RequestError, match=r"freeze\.json is damaged"):
+        write_report(run_folder)
+    with pytest.raises(RequestError, match="not a run folder"):
+        write_report(run_folder.parent)
+
+
+def test_layers_that_fared_alike_share_a_row_with_batch_norm_told_apart() -> None:
+    def layer(name: str, trainable: bool, moved: bool) -> dict[str, Any]:
+        return {"layer": name, "trainable": trainable, "moved": moved}
+
+    held = [(f"block_{i}_{kind}", False) for i in range(1, 4) for kind in ("conv", "bn")]
+    learnt = [(f"block_{i}_{kind}", kind == "conv") for i in (4, 5) for kind in ("conv", "bn")]
+    layers = [layer(name, on, on) for name, on in [*held, *learnt, ("head", True)]]
+    layers.append(layer("broken", False, True))
+    phases, rows = frozen_table({"phases": [{"phase": "tune", "layers": layers}]})
+    assert phases == ["tune"]
+    assert [(row.first, row.last, row.count, row.cells) for row in rows] == [
+        ("block_1_conv", "block_3_bn", 6, ["frozen"]),
+        ("block_4_conv", "head", 5, ["trained; BatchNorm frozen"]),
+        ("broken", "broken", 1, ["MOVED though frozen"]),
+    ]
+
+
+def test_sixteen_bit_grey_is_shown_through_the_window(tmp_path: Path) -> None:
+    levels = np.array([[900, 1000], [2000, 3500]], np.uint16)
+    Image.fromarray(np.kron(levels, np.ones((8, 8), np.uint16))).save(tmp_path / "deep.png")
+    url = thumbnail(tmp_path / "deep.png", window=(1000, 3000), max_pixels=1000)
+    assert url is not None
+    (tmp_path / "out.png").write_bytes(base64.b64decode(url.split(",")[1]))
+    shown = np.asarray(Image.open(tmp_path / "out.png"))
+    assert shown[2, 2] == 0
+    assert shown[2, 12] == 0
+    assert shown[12, 2] in (127, 128)
+    assert shown[12, 12] == 255
+
+
+def test_what_is_no_picture_or_too_large_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+    Image.new("L", (60, 60)).save(tmp_path / "large.png")
+    assert thumbnail(tmp_path / "bad.png", window=None, max_pixels=1000) is None
+    assert thumbnail(tmp_path / "large.png", window=None, max_pixels=1000) is None
+
+
+def test_an_epoch_without_a_value_leaves_a_gap_and_dollars_are_no_formula() -> None:
+    rows = [{"phase": "$x^$", "epoch": 1, "loss": 1.0}, {"phase": "$x^$", "epoch": 2, "loss": None}]
+    [(title, url)] = curve_charts(rows)
+    assert title == "Loss by epoch"
+    assert "$x^$" in base64.b64decode(url.split(",")[1]).decode()
