@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+Figure = Callable[[Array], Array]
+"""Takes weights `[resamples, n]`, how often each picture was drawn; returns a row for each resample."""
+
 FEWEST_GROUPS = 10
+FEWEST_KNOWN = 0.5
 MOST_TRIES = 100
+NUMBERS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
 class Resamples:
-    """How often each picture was drawn in each resample.
+    """How often each group was drawn in each resample.
 
     Args:
-        weights: `[resamples, n]` float64.
-        redrawn: resamples that lacked a class and were drawn again.
-        groups: number of groups that were drawn from.
+        counts: `[resamples, groups]` int32.
+        group_of: `[n]` int64, the group of each picture.
+        redrawn: resamples that held one class only and were drawn again.
     """
 
-    weights: Array
+    counts: Array
+    group_of: Array
     redrawn: int
-    groups: int
 
     @property
-    def too_few(self) -> str:
-        """Why no interval is given; empty where one is."""
-        if self.groups >= FEWEST_GROUPS:
-            return ""
-        return f"{self.groups} groups are fewer than {FEWEST_GROUPS}: no interval is given"
+    def groups(self) -> int:
+        """Number of groups that were drawn from."""
+        return self.counts.shape[1]
+
+    def value(self, figure: Figure) -> Array:
+        """Return a figure of the pictures as they are, each counted once."""
+        row: Array = figure(np.ones((1, len(self.group_of))))[0]
+        return row
+
+    def values(self, figure: Figure) -> Array:
+        """Return a figure of every resample, computed in pieces that fit into memory."""
+        rows = max(1, NUMBERS_AT_ONCE // max(1, len(self.group_of)))
+        pieces = [
+            figure(self.counts[start : start + rows, self.group_of].astype(np.float64))
+            for start in range(0, len(self.counts), rows)
+        ]
+        return np.concatenate(pieces)
 
 
 def group_names(groups: Sequence[str], domains: Sequence[str], paths: Sequence[str]) -> list[str]:
@@ -48,7 +65,7 @@ def resample(
 ) -> Resamples:
     """Draw groups with replacement, within each domain (Efron & Tibshirani 1993, chapter 6).
 
-    A resample that lacks a class which the data has is drawn again and counted.
+    A resample that holds one class only, where the data has more, is drawn again and counted.
 
     Args:
         units: the group of each picture; sorted before drawing, so the order of rows is irrelevant.
@@ -57,35 +74,42 @@ def resample(
         seed: the same seed, the same draws.
         resamples: how many.
     """
-    names, place = np.unique(np.asarray(units), return_inverse=True)
-    home = dict(zip(units, domains, strict=True))
-    of_domain = np.array([home[name] for name in names])
+    names, first, group_of = np.unique(np.asarray(units), return_index=True, return_inverse=True)
+    of_domain = np.asarray(domains)[first]
     strata = [np.flatnonzero(of_domain == domain) for domain in np.unique(of_domain)]
-    classes = np.unique(labels)
-    # [groups, classes]: which classes a group holds, to see at once what a resample lacks
-    holds = np.zeros((len(names), len(classes)))
-    np.add.at(holds, (place, np.searchsorted(classes, labels)), 1.0)
+    classes, label_places = np.unique(labels, return_inverse=True)
+    holds = np.zeros((len(names), len(classes)), bool)
+    holds[group_of, label_places] = True
+    fewest_classes = min(2, len(classes))
     generator = np.random.default_rng(seed)
-    counts = np.zeros((resamples, len(names)))
+    counts = np.zeros((resamples, len(names)), np.int32)
     redrawn = 0
     for row in range(resamples):
         for _ in range(MOST_TRIES):
             counts[row] = _draw(generator, strata, len(names))
-            if (counts[row] @ holds > 0).all():
+            if holds[counts[row] > 0].any(axis=0).sum() >= fewest_classes:
                 break
             redrawn += 1
-    return Resamples(counts[:, place], redrawn, len(names))
+    return Resamples(counts, group_of, redrawn)
 
 
 def _draw(generator: np.random.Generator, strata: Sequence[Array], size: int) -> Array:
-    drawn = np.concatenate([generator.choice(members, len(members)) for members in strata])
-    return np.bincount(drawn, minlength=size).astype(np.float64)
+    drawn = [members[generator.integers(len(members), size=len(members))] for members in strata]
+    return np.bincount(np.concatenate(drawn), minlength=size)
 
 
 def interval(values: Array, *, level: float) -> tuple[float, float] | None:
-    """Return the percentile interval of resampled values; None where none could be computed."""
+    """Return the percentile interval of resampled values.
+
+    Args:
+        values: `[resamples]`, NaN where a resample has no value.
+        level: 0 to 1.
+
+    Returns:
+        (low, high), or None where fewer than half of the resamples have a value.
+    """
     known = values[np.isfinite(values)]
-    if not len(known):
+    if len(known) < max(1.0, FEWEST_KNOWN * len(values)):
         return None
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(known, [tail, 100.0 - tail])

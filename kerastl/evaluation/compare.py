@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import group_names, interval, resample
-from kerastl.evaluation.metrics import OVERALL
-from kerastl.evaluation.predictions import Array, Predictions
-from kerastl.evaluation.score import Figure, group_auc_of
+from kerastl.evaluation.bootstrap import interval, resample
+from kerastl.evaluation.groups import units_of
+from kerastl.evaluation.predictions import Predictions
+from kerastl.evaluation.score import figures_of, why_no_interval, why_undefined
 
 LOWER_IS_BETTER = ("log_loss",)
 
@@ -24,56 +24,60 @@ def paired_difference(
     resamples: int = 1000,
     level: float = 0.95,
 ) -> dict[str, Any]:
-    """Return `second` minus `first`, resampled together.
+    """Return `second` minus `first`, both resampled alike.
 
     Args:
-        first, second: answers of two models for the same labelled pictures in the same order.
-        metric: `group_auc` or an overall figure.
+        first, second: answers of two models for the same pictures, in any order; rows without a
+            label are left out.
+        metric: `group_auc` or another overall figure of `score`.
         seed, resamples, level: of the bootstrap.
 
     Returns:
-        `{"value", "low", "high", "outcome"}`; the outcome is `better` or `worse` where the interval leaves
-        out zero, else `cannot_tell`, with a `"reason"` where no interval could be made.
+        `{"value", "low", "high", "outcome"}`; the outcome is `better` (the second model) or `worse` where
+        the interval leaves out zero, else `cannot_tell`, with a `"reason"` where no interval could be made.
 
     Raises:
-        RequestError: the pictures differ, or the metric is unknown.
+        RequestError: the pictures, their labels or the classes differ, or the metric is unknown.
     """
-    if first.paths != second.paths or not np.array_equal(first.labels, second.labels):
-        raise RequestError("The two models were not judged on the same pictures.")
-    units = group_names(first.groups, first.domains, first.paths)
+    first, second = _ordered(first), _ordered(second)
+    _check_alike(first, second)
+    before, after = figures_of(first), figures_of(second)
+    if metric not in before:
+        raise RequestError(f"There is no metric '{metric}' here. Known: {', '.join(before)}.")
+    units = units_of(first)
     drawn = resample(units, first.domains, first.labels, seed=seed, resamples=resamples)
-    before, after = _figure(first, metric), _figure(second, metric)
-    whole = np.ones((1, len(first.labels)))
-    value = float((after(whole) - before(whole))[0])
-    if not np.isfinite(value):
-        return _untold(None, "a class it needs is absent")
-    if drawn.too_few:
-        return _untold(value, drawn.too_few)
-    found = interval(after(drawn.weights) - before(drawn.weights), level=level)
+    value = float(drawn.value(after[metric]) - drawn.value(before[metric]))
+    if np.isnan(value):
+        return _untold(None, why_undefined(first, metric))
+    too_few = why_no_interval(drawn.groups)
+    if too_few:
+        return _untold(value, too_few)
+    found = interval(drawn.values(after[metric]) - drawn.values(before[metric]), level=level)
     if found is None:
-        return _untold(value, "no resample gave a value")
+        return _untold(value, "it is undefined in most resamples")
     low, high = found
-    outcome = "cannot_tell"
-    if low > 0 or high < 0:
-        outcome = "better" if (value > 0) != (metric in LOWER_IS_BETTER) else "worse"
-    return {"value": value, "low": low, "high": high, "outcome": outcome}
+    return {"value": value, "low": low, "high": high, "outcome": _outcome(low, high, metric)}
+
+
+def _ordered(one: Predictions) -> Predictions:
+    units = units_of(one)
+    rows = np.flatnonzero(one.labels >= 0).tolist()
+    return one.take(sorted(rows, key=lambda row: (units[row], one.paths[row])))
+
+
+def _check_alike(first: Predictions, second: Predictions) -> None:
+    if first.class_names != second.class_names:
+        raise RequestError("The two models were not judged on the same classes.")
+    same_pictures = first.paths == second.paths and units_of(first) == units_of(second)
+    if not same_pictures or not np.array_equal(first.labels, second.labels):
+        raise RequestError("The two models were not judged on the same pictures.")
+
+
+def _outcome(low: float, high: float, metric: str) -> str:
+    if low <= 0 <= high:
+        return "cannot_tell"
+    return "better" if (low > 0) != (metric in LOWER_IS_BETTER) else "worse"
 
 
 def _untold(value: float | None, reason: str) -> dict[str, Any]:
     return {"value": value, "low": None, "high": None, "outcome": "cannot_tell", "reason": reason}
-
-
-def _figure(predictions: Predictions, metric: str) -> Figure:
-    if metric == "group_auc":
-        figure = group_auc_of(predictions)
-        if figure is None:
-            raise RequestError("group_auc needs two classes and groups of one label each.")
-        return figure
-    if metric not in OVERALL:
-        known = ", ".join(["group_auc", *OVERALL])
-        raise RequestError(f"There is no metric '{metric}'. Known: {known}.")
-
-    def of_pictures(weights: Array) -> Array:
-        return OVERALL[metric](predictions.labels, predictions.probabilities, weights)
-
-    return of_pictures

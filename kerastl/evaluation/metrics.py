@@ -22,6 +22,12 @@ def _ratio(above: Array, below: Array) -> Array:
     return result
 
 
+def _mean_of_known(values: Array) -> Array:
+    """Return the mean of each row's numbers that are not NaN; NaN where there is none."""
+    known = ~np.isnan(values)
+    return _ratio(np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1))
+
+
 def accuracy(labels: Array, probabilities: Array, weights: Array) -> Array:
     """Return the weighted share of right answers."""
     right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
@@ -55,22 +61,20 @@ def f1_scores(labels: Array, probabilities: Array, weights: Array) -> Array:
 
 
 def balanced_accuracy(labels: Array, probabilities: Array, weights: Array) -> Array:
-    """Return the mean recall of the classes that are present in the data."""
-    present = np.unique(labels)
-    return recalls(labels, probabilities, weights)[:, present].mean(axis=1)
+    """Return the mean recall of the classes that are present."""
+    return _mean_of_known(recalls(labels, probabilities, weights))
 
 
 def macro_f1(labels: Array, probabilities: Array, weights: Array) -> Array:
     """Return the mean F1 of the classes that are present or predicted."""
-    scores = f1_scores(labels, probabilities, weights)
-    known = ~np.isnan(scores)
-    return _ratio(np.where(known, scores, 0.0).sum(axis=1), known.sum(axis=1))
+    return _mean_of_known(f1_scores(labels, probabilities, weights))
 
 
 def log_loss(labels: Array, probabilities: Array, weights: Array) -> Array:
-    """Return the weighted mean of -log p(label), in nats; p is held above 1e-7."""
-    told = np.clip(probabilities[np.arange(len(labels)), labels], 1e-7, 1.0)
-    return _ratio(weights @ -np.log(told), weights.sum(axis=1))
+    """Return the weighted mean of -log p(label), in nats; p is held above 2.2e-16, as scikit-learn does."""
+    told = np.clip(probabilities[np.arange(len(labels)), labels], np.finfo(np.float64).eps, 1.0)
+    # Not a matrix product: these are no whole numbers, and its order of summing depends on the threads.
+    return _ratio((weights * -np.log(told)).sum(axis=1), weights.sum(axis=1))
 
 
 def binary_auc(positive: Array, scores: Array, weights: Array) -> Array:
@@ -85,12 +89,15 @@ def binary_auc(positive: Array, scores: Array, weights: Array) -> Array:
         `[resamples]` float64, NaN where one of the two classes has no weight.
     """
     order = np.argsort(scores, kind="stable")
-    _, tie = np.unique(scores[order], return_inverse=True)
-    starts = np.flatnonzero(np.r_[True, np.diff(tie) > 0])
-    above = np.add.reduceat((weights * positive)[:, order], starts, axis=1)
-    below = np.add.reduceat((weights * ~positive)[:, order], starts, axis=1)
-    under = np.cumsum(below, axis=1) - 0.5 * below
-    return _ratio((above * under).sum(axis=1), above.sum(axis=1) * below.sum(axis=1))
+    ranked, is_positive = scores[order], positive[order]
+    in_order = weights[:, order]
+    below = np.zeros((len(weights), len(order) + 1))
+    np.cumsum(in_order * ~is_positive, axis=1, out=below[:, 1:])
+    drawn = in_order[:, is_positive]
+    first = np.searchsorted(ranked, ranked[is_positive], side="left")
+    last = np.searchsorted(ranked, ranked[is_positive], side="right")
+    won = 0.5 * (below[:, first] + below[:, last])
+    return _ratio((drawn * won).sum(axis=1), drawn.sum(axis=1) * below[:, -1])
 
 
 def class_auc(labels: Array, probabilities: Array, weights: Array) -> Array:
@@ -103,10 +110,16 @@ def class_auc(labels: Array, probabilities: Array, weights: Array) -> Array:
 
 
 def auc(labels: Array, probabilities: Array, weights: Array) -> Array:
-    """Return the AUC of the last of two classes, or the mean one-vs-rest AUC of more."""
-    if probabilities.shape[1] == 2:
+    """Return the AUC of the last of two classes, or the mean one-vs-rest AUC of more.
+
+    NaN where a class is absent from the data; one that a resample alone lacks is left out of its mean.
+    """
+    num_classes = probabilities.shape[1]
+    if num_classes == 2:
         return binary_auc(labels == 1, probabilities[:, 1], weights)
-    return class_auc(labels, probabilities, weights).mean(axis=1)
+    if len(np.unique(labels)) < num_classes:
+        return np.full(len(weights), np.nan)
+    return _mean_of_known(class_auc(labels, probabilities, weights))
 
 
 Metric = Callable[[Array, Array, Array], Array]

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.data import EpochSource
-from kerastl.evaluation.predictions import Predictions
+from kerastl.errors import RequestError, RunFailed
+from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.progress import track
 
 
@@ -16,32 +17,54 @@ def predict(model: keras.Model, source: EpochSource) -> Predictions:
 
     Args:
         model: `[b, h, w, 3]` float32 in [0, 255] to logits `[b, classes]`; run in inference mode.
-        source: not augmented; its order does not matter.
+        source: not augmented, its last batch kept; its order does not matter.
 
     Returns:
         Rows in the order of `source.records`.
 
     Raises:
-        RunFailed: a picture can no longer be read; the text names it.
+        RequestError: the model has another number of classes than the source.
+        RunFailed: a picture can no longer be read, or the model has no number for it; the text names it.
     """
-    shape = [None, *model.input_shape[1:]]
-    forward = tf.function(
-        lambda images: model(images, training=False),
-        input_signature=[tf.TensorSpec(shape, tf.float32)],
-    )
-    logits = np.zeros((source.num_examples, len(source.class_names)), np.float32)
-    try:
-        for images, _, indices in track(source.batches(0), "predicting", source.steps_per_epoch):
-            logits[indices.numpy()] = forward(images).numpy()
-    except tf.errors.OpError as error:
-        raise source.explain(error) from error
+    num_classes = len(source.class_names)
+    if model.output_shape[-1] != num_classes:
+        raise RequestError(
+            f"The model tells {model.output_shape[-1]} classes apart, the data has {num_classes}: "
+            f"{', '.join(source.class_names[:10])}."
+        )
+    logits = _logits(model, source)
     records = source.records
+    _check_numbers(logits, [record.path for record in records])
     return Predictions(
         tuple(record.path for record in records),
         np.asarray(source.labels, np.int32),
         logits,
-        source.class_names,
+        tuple(source.class_names),
         tuple(record.split or "" for record in records),
         tuple(record.group or "" for record in records),
         tuple(record.domain or "" for record in records),
     )
+
+
+def _logits(model: keras.Model, source: EpochSource) -> Array:
+    """Return `[n, classes]` float32 by index, NaN where the source gave no picture."""
+    forward = tf.function(
+        lambda images: model(images, training=False),
+        input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)],
+    )
+    logits = np.full((source.num_examples, len(source.class_names)), np.nan, np.float32)
+    try:
+        for images, _, indices in track(source.batches(0), "predicting", source.steps_per_epoch):
+            logits[indices.numpy()] = tf.cast(forward(images), tf.float32).numpy()
+    except tf.errors.OpError as error:
+        raise source.explain(error) from error
+    return logits
+
+
+def _check_numbers(logits: Array, paths: list[str]) -> None:
+    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(broken):
+        raise RunFailed(
+            f"The model has no number for {len(broken)} of {len(paths)} pictures, the first is "
+            f"{paths[broken[0]]}. Its weights may hold NaN, or the pictures were never handed to it."
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,21 +39,30 @@ class Predictions:
     groups: tuple[str, ...]
     domains: tuple[str, ...]
 
-    @property
+    @cached_property
     def probabilities(self) -> Array:
-        """`[n, classes]` float32; rows sum to 1. Softmax in float64, made here and in the export only."""
+        """`[n, classes]` float64; rows sum to 1. Softmax, made here and in the export only.
+
+        In float32 the answers of a sure model would all be 1 and tie in the AUC from a gap of 17 logits on.
+        """
         logits = self.logits.astype(np.float64)
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+        return shifted / shifted.sum(axis=1, keepdims=True)
+
+    def _with(self, probabilities: Array) -> Predictions:
+        """Take probabilities as they are: a table read back scores to the same bytes."""
+        self.__dict__["probabilities"] = probabilities
+        return self
 
     def take(self, rows: Sequence[int]) -> Predictions:
         """Return some of the rows, in the order given."""
         texts = (self.paths, self.splits, self.groups, self.domains)
         paths, splits, groups, domains = (tuple(text[row] for row in rows) for text in texts)
         index = np.asarray(rows, np.int64)
-        return Predictions(
+        taken = Predictions(
             paths, self.labels[index], self.logits[index], self.class_names, splits, groups, domains
         )
+        return taken._with(self.probabilities[index])
 
     def of(self, split: str) -> Predictions:
         """Return the rows of one split; there may be none."""
@@ -62,19 +72,20 @@ class Predictions:
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write `predictions.csv`: path, label, predicted, split, group, domain, and a probability a class.
 
-    Labels are class names, empty where unlabelled. Nine digits give every float32 back exactly.
+    Labels are class names, empty where unlabelled. Probabilities are written with the fewest digits that
+    give the same float64 back.
     """
     names = predictions.class_names
-    probabilities = predictions.probabilities
+    likeliest = predictions.probabilities.argmax(axis=1).tolist()
     rows = [
         (
             predictions.paths[row],
             names[label] if label >= 0 else "",
-            names[int(probabilities[row].argmax())],
+            names[likeliest[row]],
             predictions.splits[row],
             predictions.groups[row],
             predictions.domains[row],
-            *(f"{value:.9g}" for value in probabilities[row]),
+            *(repr(value) for value in predictions.probabilities[row].tolist()),
         )
         for row, label in enumerate(predictions.labels.tolist())
     ]
@@ -82,28 +93,37 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read a table that `write_predictions` wrote; logits are the logarithms of its probabilities.
+    """Read a table that `write_predictions` wrote.
+
+    Its probabilities are taken as they are; the logits are their logarithms, which differ from the
+    model's by one number a row.
 
     Raises:
-        RequestError: it is not such a table.
+        RequestError: it is not such a table, or a cell of it makes no sense; the text says where.
     """
     rows = read_csv(path)
-    names = tuple(
-        name.removeprefix(PREFIX) for name in (rows[0] if rows else {}) if name.startswith(PREFIX)
-    )
-    if not names:
-        raise RequestError(f"{path} is no table of predictions: it has no column {PREFIX}<class>.")
-    places = {name: place for place, name in enumerate(names)}
-    probabilities = np.array([[float(row[PREFIX + name]) for name in names] for row in rows])
-    tiny = np.finfo(np.float32).tiny
-    columns = (tuple(row[name] for row in rows) for name in ("path", "split", "group", "domain"))
-    paths, splits, groups, domains = columns
-    return Predictions(
-        paths,
-        np.array([places.get(row["label"], UNLABELLED) for row in rows], np.int32),
-        np.log(np.maximum(probabilities, tiny)).astype(np.float32),
-        names,
-        splits,
-        groups,
-        domains,
-    )
+    columns = tuple(rows[0]) if rows else ()
+    names = tuple(name.removeprefix(PREFIX) for name in columns if name.startswith(PREFIX))
+    if not names or not set(HEADER) <= set(columns):
+        wanted = ", ".join((*HEADER, f"{PREFIX}<class>"))
+        raise RequestError(f"{path} is no table of predictions. Its columns must be {wanted}.")
+    places = {"": UNLABELLED, **{name: place for place, name in enumerate(names)}}
+    labels = np.zeros(len(rows), np.int32)
+    probabilities = np.zeros((len(rows), len(names)))
+    for index, row in enumerate(rows):
+        try:
+            labels[index] = places[row["label"]]
+            probabilities[index] = [_fraction(row[PREFIX + name]) for name in names]
+        except (KeyError, ValueError, TypeError) as error:
+            raise RequestError(f"{path}, row {index + 1}: {error} makes no sense here.") from error
+    texts = (tuple(row[name] for row in rows) for name in ("path", "split", "group", "domain"))
+    paths, splits, groups, domains = texts
+    logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float32)
+    return Predictions(paths, labels, logits, names, splits, groups, domains)._with(probabilities)
+
+
+def _fraction(cell: str) -> float:
+    value = float(cell)
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"the probability {cell}")
+    return value

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from kerastl.evaluation.bootstrap import Resamples, group_names, interval, resample
-from kerastl.evaluation.metrics import BY_CLASS, OVERALL, binary_auc
+from kerastl.evaluation.bootstrap import FEWEST_GROUPS, Figure, Resamples, interval, resample
+from kerastl.evaluation.groups import group_auc_of, groups_disagree, units_of
+from kerastl.evaluation.metrics import BY_CLASS, OVERALL
 from kerastl.evaluation.predictions import Array, Predictions
 
-Figure = Callable[[Array], Array]
+GROUP_AUC = "group_auc"
+NO_SPLIT = "all"
 
 
 def score(
     predictions: Predictions, *, seed: int = 0, resamples: int = 1000, level: float = 0.95
 ) -> dict[str, Any]:
-    """Return the content of `scores.json`.
+    """Return the content of `scores.json`; the order of rows is irrelevant.
 
     Args:
         predictions: of any splits; unlabelled rows are not scored.
@@ -31,21 +32,23 @@ def score(
         "class_names": [...], "count", "groups"}, "interval": {...}}`, where M is
         `{metric: {"value", "low", "high"}}`, with a `"reason"` where one of them is null. Rows of the
         confusion are true classes, columns predicted ones. `group_auc` is the AUC of groups (patients),
-        each with the mean probability of its pictures; it is there where groups are, and each has one label.
+        each with the mean probability of its pictures; it is there where groups are. Rows without a split
+        are scored under `all`.
     """
     scores: dict[str, Any] = {}
     redrawn = 0
-    for split in dict.fromkeys(predictions.splits):
-        rows = [
-            row
-            for row, name in enumerate(predictions.splits)
-            if name == split and predictions.labels[row] >= 0
-        ]
-        if rows:
-            scores[split], again = _score_split(
-                predictions.take(rows), seed=seed, resamples=resamples, level=level
-            )
-            redrawn += again
+    for split, one in _labelled(predictions).items():
+        drawn = _drawn(one, seed, resamples)
+        scores[split] = {
+            "overall": _overall(one, drawn, level),
+            "classes": _classes(one, drawn, level),
+            "domains": _domains(one, seed, resamples, level),
+            "confusion": _confusion(one),
+            "class_names": list(one.class_names),
+            "count": len(one.labels),
+            "groups": drawn.groups,
+        }
+        redrawn += drawn.redrawn
     scores["interval"] = {
         "method": "percentile bootstrap; groups are resampled within their domain",
         "level": level,
@@ -57,84 +60,90 @@ def score(
     return scores
 
 
-def _score_split(
-    one: Predictions, *, seed: int, resamples: int, level: float
-) -> tuple[dict[str, Any], int]:
-    drawn = _drawn(one, seed, resamples)
-    names = one.class_names
-    labels, probabilities = one.labels, one.probabilities
-    confusion = np.zeros((len(names), len(names)), int)
-    np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
-    scored = {
-        "overall": _overall(one, drawn, level),
-        "classes": _classes(one, drawn, level),
-        "domains": _domains(one, seed, resamples, level),
-        "confusion": confusion.tolist(),
-        "class_names": list(names),
-        "count": len(labels),
-        "groups": drawn.groups,
-    }
-    return scored, drawn.redrawn
+def _labelled(predictions: Predictions) -> dict[str, Predictions]:
+    """Return the labelled rows of each split in one order, so that sums round alike for any order."""
+    units = units_of(predictions)
+    rows = np.flatnonzero(predictions.labels >= 0).tolist()
+    rows.sort(key=lambda row: (units[row], predictions.paths[row]))
+    splits: dict[str, list[int]] = {}
+    for row in rows:
+        splits.setdefault(predictions.splits[row] or NO_SPLIT, []).append(row)
+    return {split: predictions.take(members) for split, members in sorted(splits.items())}
 
 
 def _drawn(one: Predictions, seed: int, resamples: int) -> Resamples:
-    units = group_names(one.groups, one.domains, one.paths)
-    return resample(units, one.domains, one.labels, seed=seed, resamples=resamples)
+    return resample(units_of(one), one.domains, one.labels, seed=seed, resamples=resamples)
+
+
+def _confusion(one: Predictions) -> list[list[int]]:
+    confusion = np.zeros((len(one.class_names), len(one.class_names)), int)
+    np.add.at(confusion, (one.labels, one.probabilities.argmax(axis=1)), 1)
+    counted: list[list[int]] = confusion.tolist()
+    return counted
+
+
+def figures_of(one: Predictions) -> dict[str, Figure]:
+    """Return every overall figure by its name, each a function of the pictures' weights."""
+    figures: dict[str, Figure] = {
+        name: partial(metric, one.labels, one.probabilities) for name, metric in OVERALL.items()
+    }
+    if any(one.groups):
+        figures[GROUP_AUC] = group_auc_of(one)
+    return figures
+
+
+def why_undefined(one: Predictions, metric: str) -> str:
+    """Return why an overall figure has no value."""
+    if metric == GROUP_AUC and groups_disagree(one):
+        return "a group has pictures of more than one class"
+    present = set(one.labels.tolist())
+    absent = [name for place, name in enumerate(one.class_names) if place not in present]
+    return f"no picture of {', '.join(absent[:5])}" if absent else "no pictures"
+
+
+def why_no_interval(groups: int, of_class: str = "") -> str:
+    """Return why so few groups get no interval; empty where they get one."""
+    if groups >= FEWEST_GROUPS:
+        return ""
+    return f"{groups} groups{of_class} are fewer than {FEWEST_GROUPS}: no interval is given"
 
 
 def _overall(one: Predictions, drawn: Resamples, level: float) -> dict[str, Any]:
-    labels, probabilities = one.labels, one.probabilities
-    figures: dict[str, Figure] = {
-        name: partial(metric, labels, probabilities) for name, metric in OVERALL.items()
-    }
-    by_group = group_auc_of(one)
-    if by_group is not None:
-        figures["group_auc"] = by_group
-    return {name: _measured(figure, drawn, level) for name, figure in figures.items()}
-
-
-def group_auc_of(one: Predictions) -> Figure | None:
-    """Return the AUC of groups as a function of the pictures' weights.
-
-    None where there are no groups, more than two classes, or a group with pictures of both.
-    """
-    if not any(one.groups) or len(one.class_names) != 2:
-        return None
-    units = np.asarray(group_names(one.groups, one.domains, one.paths))
-    _, first, place = np.unique(units, return_index=True, return_inverse=True)
-    labels = one.labels[first]
-    if (labels[place] != one.labels).any():
-        return None
-    sums = np.bincount(place, one.probabilities[:, 1].astype(np.float64))
-    means = sums / np.bincount(place)
-    return lambda weights: binary_auc(labels == 1, means, weights[:, first])
-
-
-def _measured(figure: Figure, drawn: Resamples, level: float) -> dict[str, Any]:
-    """Return the value on all pictures and its interval over resamples, never NaN."""
-    value = float(figure(np.ones((1, drawn.weights.shape[1])))[0])
-    if not np.isfinite(value):
-        return {"value": None, "low": None, "high": None, "reason": "a class it needs is absent"}
-    found = None if drawn.too_few else interval(figure(drawn.weights), level=level)
-    if found is None:
-        reason = drawn.too_few or "no resample gave a value"
-        return {"value": value, "low": None, "high": None, "reason": reason}
-    return {"value": value, "low": found[0], "high": found[1]}
+    told = {}
+    no_interval = why_no_interval(drawn.groups)
+    for name, figure in figures_of(one).items():
+        value = float(drawn.value(figure))
+        if np.isnan(value):
+            told[name] = _nothing(why_undefined(one, name))
+        elif no_interval:
+            told[name] = _value_only(value, no_interval)
+        else:
+            told[name] = _measured(value, drawn.values(figure), level)
+    return told
 
 
 def _classes(one: Predictions, drawn: Resamples, level: float) -> dict[str, Any]:
-    labels, probabilities = one.labels, one.probabilities
-    told: dict[str, Any] = {}
-    for place, name in enumerate(one.class_names):
-        told[name] = {}
-        for metric_name, metric in BY_CLASS.items():
-
-            def figure(weights: Array, metric: Any = metric, place: int = place) -> Array:
-                column: Array = metric(labels, probabilities, weights)[:, place]
-                return column
-
-            told[name][metric_name] = _measured(figure, drawn, level)
-        told[name]["support"] = {"value": int((labels == place).sum()), "low": None, "high": None}
+    told: dict[str, Any] = {name: {} for name in one.class_names}
+    supports = np.bincount(one.labels, minlength=len(one.class_names)).tolist()
+    for metric_name, metric in BY_CLASS.items():
+        figure = partial(metric, one.labels, one.probabilities)
+        values, resampled = drawn.value(figure), drawn.values(figure)
+        for place, name in enumerate(one.class_names):
+            groups = len(np.unique(drawn.group_of[one.labels == place]))
+            no_interval = why_no_interval(groups, " of this class")
+            value = float(values[place])
+            if supports[place] == 0:
+                told[name][metric_name] = _nothing("no picture of this class")
+            elif np.isnan(value):
+                other = metric_name == "auc"
+                reason = "no picture of another class" if other else "the class is never predicted"
+                told[name][metric_name] = _nothing(reason)
+            elif no_interval:
+                told[name][metric_name] = _value_only(value, no_interval)
+            else:
+                told[name][metric_name] = _measured(value, resampled[:, place], level)
+    for name, support in zip(one.class_names, supports, strict=True):
+        told[name]["support"] = _value_only(support, "counted, not estimated")
     return told
 
 
@@ -144,3 +153,18 @@ def _domains(one: Predictions, seed: int, resamples: int, level: float) -> dict[
         part = one.take([row for row, name in enumerate(one.domains) if name == domain])
         told[domain] = _overall(part, _drawn(part, seed, resamples), level)
     return told
+
+
+def _nothing(reason: str) -> dict[str, Any]:
+    return {"value": None, "low": None, "high": None, "reason": reason}
+
+
+def _value_only(value: float, reason: str) -> dict[str, Any]:
+    return {"value": value, "low": None, "high": None, "reason": reason}
+
+
+def _measured(value: float, resampled: Array, level: float) -> dict[str, Any]:
+    found = interval(resampled, level=level)
+    if found is None:
+        return _value_only(value, "it is undefined in most resamples")
+    return {"value": value, "low": found[0], "high": found[1]}
