@@ -146,7 +146,8 @@ def write_model(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run
     descriptor, name = tempfile.mkstemp(dir=run.path, prefix=".model.", suffix=".keras")
     os.close(descriptor)
     try:
-        model.save(name)
+        # Without the optimizer: what is served needs none, and Keras would look for its state.
+        keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(name)
         Path(name).chmod(0o644)
         Path(name).replace(run.file("model.keras"))
     finally:

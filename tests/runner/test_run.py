@@ -144,7 +144,7 @@ def _remove(folder):
 
 def test_hostile_class_names_are_text(kerastl, recipe, pictures, tmp_path):
     (pictures / "dark").rename(pictures / "<script>alert(1)<")
-    (pictures / "light").rename(pictures / "..=1+1")
+    (pictures / "light").rename(pictures / "=1+1 ..")
     out = tmp_path / "run"
     answer = kerastl("run", recipe, "--out", out)
     assert answer.code == 0, answer.err

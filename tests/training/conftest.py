@@ -1,59 +1,7 @@
-"""A source of drawn pictures that keeps the contract of an epoch source, and a small model."""
+"""Drawn pictures and a small model."""
 
-from dataclasses import dataclass
-
-import numpy as np
 import pytest
-
-
-@dataclass
-class ArraySource:
-    """Pictures in memory; class 1 is brighter in its upper half."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    batch_size: int = 8
-    seed: int = 0
-    shuffle: bool = True
-    class_names: tuple[str, ...] = ("dark", "light")
-
-    @property
-    def num_examples(self):
-        return len(self.labels)
-
-    @property
-    def steps_per_epoch(self):
-        return -(-len(self.labels) // self.batch_size)
-
-    def batches(self, epoch, first_step=0, shard=(0, 1)):
-        import tensorflow as tf
-
-        order = np.arange(len(self.labels))
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, epoch]).permutation(order)
-
-        def parts():
-            for start in range(first_step * self.batch_size, len(order), self.batch_size):
-                rows = order[start : start + self.batch_size][shard[0] :: shard[1]]
-                yield self.images[rows], self.labels[rows], rows
-
-        size = self.images.shape[1:]
-        return tf.data.Dataset.from_generator(
-            parts,
-            output_signature=(
-                tf.TensorSpec([None, *size], tf.float32),
-                tf.TensorSpec([None], tf.int32),
-                tf.TensorSpec([None], tf.int64),
-            ),
-        )
-
-
-def drawn(count: int, seed: int = 0, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    generator = np.random.default_rng(seed)
-    labels = (np.arange(count) % 2).astype(np.int32)
-    images = generator.uniform(0, 120, (count, size, size, 3)).astype(np.float32)
-    images[labels == 1, : size // 2] += 60
-    return images, labels
+from sources_drawn import ArraySource, drawn
 
 
 @pytest.fixture

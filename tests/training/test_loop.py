@@ -179,7 +179,7 @@ import sys; sys.path[:0] = [sys.argv[1]]
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from conftest import ArraySource, drawn
+from sources_drawn import ArraySource, drawn
 from kerastl.backbones import build_backbone
 from kerastl.training import Phase, build_model, fit
 ends = []

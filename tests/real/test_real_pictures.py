@@ -1,0 +1,98 @@
+"""Real weights on real pictures: what is borrowed must help, on photographs and on X-rays."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerastl import recipe as recipes
+from kerastl import registry, runner
+
+FASHION = Path(os.environ.get("KERASTL_FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
+BACKBONE = "backbone={name: mobilenet_v2, weights: imagenet, alpha: 0.35}"
+NAMES = ["shirt-t", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
+
+
+def run(name, out, *sets):
+    recipe = recipes.load(
+        name, options_of=registry.options_of, names_of=registry.names, sets=list(sets)
+    )
+    return runner.run(recipe, name=name, out=out)
+
+
+def overall(folder, split="test"):
+    return json.loads((folder.path / "scores.json").read_text())[split]["overall"]
+
+
+@pytest.fixture(scope="session")
+def fashion(tmp_path_factory):
+    """600 pictures of Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747), enlarged."""
+    if not FASHION.is_dir():
+        message = f"no Fashion-MNIST at {FASHION}; Debian has it as dataset-fashion-mnist"
+        if os.environ.get("KERASTL_REQUIRE_ASSETS") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+
+    def content(name, offset):
+        return np.frombuffer(gzip.open(FASHION / name).read(), np.uint8, offset=offset)
+
+    images = content("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
+    labels = content("t10k-labels-idx1-ubyte.gz", 8)
+    folder = tmp_path_factory.mktemp("fashion")
+    for label, name in enumerate(NAMES):
+        (folder / name).mkdir()
+        for index in np.flatnonzero(labels == label)[:60]:
+            picture = Image.fromarray(images[index]).resize((96, 96), Image.Resampling.BICUBIC)
+            picture.save(folder / name / f"{index:05d}.png")
+    return folder
+
+
+@pytest.mark.slow
+def test_imagenet_weights_beat_random_ones_by_ten_points_on_three_seeds(
+    fashion, keras_home, tmp_path
+):
+    """Balanced accuracy on test pictures. From scratch everything trains, at a rate and for a length of its own."""
+    common = [f"data.reader.path={fashion}", "data.image_size_px=64", "export.formats=[]"]
+    gains = []
+    for seed in (1, 2, 3):
+        sets = [*common, f"seed={seed}"]
+        borrowed = run("folder-classifier", tmp_path / f"borrowed{seed}", *sets, BACKBONE)
+        scratch = run(
+            "folder-classifier",
+            tmp_path / f"scratch{seed}",
+            *sets,
+            "backbone={name: mobilenet_v2, weights: none, alpha: 0.35}",
+            "phases=[{name: scratch, epochs: 30, learning_rate: 2e-3, trainable: all, schedule: cosine}]",
+        )
+        gains.append(
+            overall(borrowed)["balanced_accuracy"]["value"]
+            - overall(scratch)["balanced_accuracy"]["value"]
+        )
+    print("points of balanced accuracy gained:", [round(100 * gain, 1) for gain in gains])
+    assert min(gains) >= 0.10
+
+
+@pytest.mark.slow
+def test_chest_x_rays_are_told_apart_by_projection(cxr_folder, keras_home, tmp_path):
+    """ap against pa, 243 X-rays of 71 patients, split by patient (doi 10.25835/0090041)."""
+    (table,) = cxr_folder.rglob("labels.csv")
+    folder = run(
+        "feature-extraction",
+        tmp_path / "run",
+        f"data.reader={{name: table, path: {table}, columns: {{path: file, label: projection, group: patient_id}}}}",
+        "data.image_size_px=160",
+        "data.split={val_fraction: 0.2, test_fraction: 0.3}",
+        BACKBONE,
+    )
+    assert overall(folder)["auc"]["value"] >= 0.97
+    rows = (folder.path / "split.csv").read_text().splitlines()[1:]
+    splits = {}
+    for row in rows:
+        _, _, split, group, _ = row.split(",")
+        splits.setdefault(group, set()).add(split)
+    assert len(splits) == 71
+    assert all(len(found) == 1 for found in splits.values())
