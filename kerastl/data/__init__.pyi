@@ -1,3 +1,4 @@
+from .cache import cache_folder as cache_folder
 from .decode import decode_image as decode_image
 from .decode import load_image as load_image
 from .doors import read_folder as read_folder

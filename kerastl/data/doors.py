@@ -22,14 +22,14 @@ def read_table(path: Path | str, **options: Any) -> Collection:
     return table.read(table.Options(path=Path(path), **options))
 
 
-def read_tfds(name: str, *, cache_dir: Path | None = None, **options: Any) -> Collection:
+def read_tfds(dataset: str, *, cache_dir: Path | None = None, **options: Any) -> Collection:
     """Read a prepared data set of TensorFlow Datasets; options as `kerastl.data.readers.tfds.Options`.
 
     Args:
-        name: data set, with configuration and version: `name/config:1.0.0`.
+        dataset: its name, with configuration and version: `name/config:1.0.0`.
         cache_dir: where its pictures are written as files; None: the user's cache of kerastl.
         options: of the reader.
     """
     from .readers import tfds
 
-    return tfds.read(tfds.Options(dataset=name, **options), cache_dir=cache_dir)
+    return tfds.read(tfds.Options(dataset=dataset, **options), cache_dir=cache_dir)

@@ -49,9 +49,20 @@ def draw_chest(rng: np.random.Generator, grid: Grid) -> tuple[Image, Image]:
     lungs = _draw_lungs(rng, grid, place)
     dependent = np.float32(0.35) * grid.rows_mm
     air = rng.uniform(-880, -830) + dependent + 14 * smooth_noise(rng, grid, 3)
+    air = air + _draw_haze(rng, grid)
     paint(picture, lungs, air.astype(np.float32))
     _paint_bones(picture, rng, grid, place)
     return picture, lungs
+
+
+def _draw_haze(rng: np.random.Generator, grid: Grid) -> Image:
+    """Draw hazy denser patches, more in some patients than in others and blind to the class.
+
+    Without them the number of pixels between lung and soft tissue would tell a spiculated nodule.
+    """
+    patches = np.clip(smooth_noise(rng, grid, 9) - rng.uniform(0, 1.5), 0, None)
+    haze: Image = np.minimum(rng.uniform(0, 450) * patches, 600).astype(np.float32)
+    return haze
 
 
 def _draw_lungs(rng: np.random.Generator, grid: Grid, place: Place) -> Image:

@@ -11,9 +11,6 @@ import numpy as np
 
 from kerastl.data.phantom.shapes import Grid, Image, Rod, cut_rods, paint
 
-HOLE_HU = -850.0
-RADIUS_MM = (11.0, 17.0)
-
 
 @dataclass(frozen=True)
 class Nodule:
@@ -26,7 +23,8 @@ class Nodule:
         waves: (count around, height as a fraction of the radius, phase in radians, twist in radians per mm).
         spicules: thin rods that leave its surface.
         calcified_hu: density of the core, None when there is no calcification.
-        holes: bubbles of air in the body, as necrosis leaves them.
+        holes: small cavities in the body.
+        hole_hu: their density.
     """
 
     row_mm: float
@@ -37,6 +35,7 @@ class Nodule:
     spicules: tuple[Rod, ...]
     calcified_hu: float | None
     holes: tuple[Rod, ...]
+    hole_hu: float
 
 
 def draw_nodule(
@@ -47,8 +46,9 @@ def draw_nodule(
     column_mm: float,
     radius_mm: float,
     hu: float,
+    hole_hu: float,
 ) -> Nodule:
-    """Draw the shape of a nodule whose place, size and density are given.
+    """Draw the shape of a nodule whose place, size and densities are given.
 
     Both classes overlap: a benign nodule may be a little lobed or touch a vessel, a malignant one may have few
     and short spicules.
@@ -62,16 +62,16 @@ def draw_nodule(
         (count, float(height), float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(-0.03, 0.03)))
         for count, height in zip((2, 3, 4, 6), heights, strict=True)
     )
-    num_spicules = int(rng.integers(20, 35)) if malignant else int(rng.integers(0, 3))
+    num_spicules = int(rng.integers(14, 27)) if malignant else int(rng.integers(0, 3))
     spicules = tuple(
         _draw_spicule(rng, row_mm, column_mm, radius_mm, long=malignant)
         for _ in range(num_spicules)
     )
-    calcified = not malignant and rng.random() < 0.25
-    num_holes = int(rng.integers(4, 11)) if malignant else 0
+    calcified = not malignant and rng.random() < 0.15
+    num_holes = int(rng.integers(2, 7)) if malignant else 0
     holes = tuple(_draw_hole(rng, row_mm, column_mm, radius_mm) for _ in range(num_holes))
     core_hu = float(rng.uniform(250, 600)) if calcified else None
-    return Nodule(row_mm, column_mm, radius_mm, hu, waves, spicules, core_hu, holes)
+    return Nodule(row_mm, column_mm, radius_mm, hu, waves, spicules, core_hu, holes, hole_hu)
 
 
 def _draw_spicule(
@@ -118,14 +118,14 @@ def paint_nodule(picture: Image, grid: Grid, nodule: Nodule, height_mm: float) -
         height * np.cos(count * (around - phase - twist * height_mm))
         for count, height, phase, twist in nodule.waves
     )
-    # Waves add area; this takes it off again, so that the area does not tell the class.
-    shape = shape / np.sqrt(1 + sum(height**2 for _, height, _, _ in nodule.waves) / 2)
+    # Waves add area and reach; this takes it off again, so that neither mask nor box tells the class.
+    shape = shape / (1 + sum(height for _, height, _, _ in nodule.waves) * 0.11)
     body = grid.coverage((away - radius_mm * shape).astype(np.float32))
     paint(picture, cut_rods(grid, list(nodule.spicules), height_mm), nodule.hu)
     paint(picture, body, nodule.hu)
-    paint(picture, 0.6 * cut_rods(grid, list(nodule.holes), height_mm), HOLE_HU)
+    paint(picture, cut_rods(grid, list(nodule.holes), height_mm), nodule.hole_hu)
     if nodule.calcified_hu is not None:
         paint(
-            picture, grid.coverage((away - 0.4 * radius_mm).astype(np.float32)), nodule.calcified_hu
+            picture, grid.coverage((away - 0.3 * radius_mm).astype(np.float32)), nodule.calcified_hu
         )
     return body

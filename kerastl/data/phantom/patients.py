@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from kerastl.data.phantom import chest, head
 from kerastl.data.phantom.hospitals import HOSPITALS
-from kerastl.data.phantom.nodule import RADIUS_MM, Nodule, draw_nodule, paint_nodule
+from kerastl.data.phantom.nodule import Nodule, draw_nodule, paint_nodule
 from kerastl.data.phantom.scanner import scan
 from kerastl.data.phantom.shapes import Grid, Image, Rod, cut_rods, paint
 
@@ -20,10 +20,35 @@ STORED_OFFSET_HU = 1024
 STORED_MAX = 4095
 FINER = 1.5
 """The anatomy has this many times the picture's pixels along a side."""
-REGIONS = ("lung", "head")
 BREATH_MM = 8.0
 """How far a patient may lie elsewhere from slice to slice: each is taken in a breath of its own."""
-SOFT_HU, LESION_HU = (20.0, 70.0), (85.0, 115.0)
+
+
+@dataclass(frozen=True)
+class Region:
+    """What is scanned.
+
+    Args:
+        width_mm: width of the anatomy, which fits into the circle inside of it.
+        radius_mm: shortest and longest radius of a nodule.
+        nodule_hu: lowest and highest density of a nodule.
+        cavity_hu: density of the small cavities in a malignant one.
+        reach_mm: how far above or below the middle a nodule may reach and stay in every hospital's view.
+        centre_mm: how far from the middle, on the nodule's side, the scanner is aimed.
+    """
+
+    width_mm: float
+    radius_mm: tuple[float, float]
+    nodule_hu: tuple[float, float]
+    cavity_hu: float
+    reach_mm: float
+    centre_mm: float
+
+
+REGIONS = {
+    "lung": Region(chest.WIDTH_MM, (11, 17), (20, 70), -350, 69, chest.LUNG_MM),
+    "head": Region(head.WIDTH_MM, (8, 13), (85, 115), 30, 95, 0),
+}
 
 
 @dataclass(frozen=True)
@@ -78,13 +103,13 @@ def draw_patient(
         region: lung or head.
     """
     rng = _generator(seed, hospital, patient)
-    width_mm = chest.WIDTH_MM if region == "lung" else head.WIDTH_MM
-    grid = Grid(round(FINER * image_size_px), width_mm)
+    where = REGIONS[region]
+    grid = Grid(round(FINER * image_size_px), where.width_mm)
     scanner = HOSPITALS[hospital].scanner
     if region == "head":
         scanner = scanner.for_head()
-    base, tissue, vessels, densities = _draw_anatomy(rng, grid, region)
-    nodule = _place_nodule(rng, grid, tissue, densities, width_mm, malignant)
+    base, tissue, vessels = _draw_anatomy(rng, grid, region)
+    nodule = _place_nodule(rng, grid, tissue, where, malignant)
     offsets = np.linspace(-0.6, 0.6, num_slices) if num_slices > 1 else np.zeros(1)
     pictures, bodies = [], []
     for offset in offsets + rng.uniform(-0.05, 0.05, num_slices):
@@ -95,13 +120,13 @@ def draw_patient(
         moved_px = rng.uniform(-BREATH_MM, BREATH_MM, 2) / grid.pixel_mm
         pictures.append(ndimage.shift(picture, moved_px, order=1, cval=chest.AIR_HU))
         bodies.append(ndimage.shift(body, moved_px, order=1))
-    centre_mm = 0.0 if region == "head" else float(np.copysign(chest.LUNG_MM, nodule.column_mm))
-    view = scanner.view(image_size_px, width_mm=width_mm, centre_column_mm=centre_mm)
+    centre_mm = float(np.copysign(where.centre_mm, nodule.column_mm))
+    view = scanner.view(image_size_px, width_mm=where.width_mm, centre_column_mm=centre_mm)
     gains = _generator(0, hospital, 0).standard_normal(grid.size_px)
     scans = scan(
         pictures,
         scanner,
-        width_mm=width_mm,
+        width_mm=where.width_mm,
         view=view,
         gains=gains,
         rng=rng,
@@ -118,33 +143,29 @@ def _generator(seed: int, hospital: str, patient: int) -> np.random.Generator:
 
 def _draw_anatomy(
     rng: np.random.Generator, grid: Grid, region: str
-) -> tuple[Image, Image, list[Rod], tuple[float, float]]:
+) -> tuple[Image, Image, list[Rod]]:
     if region == "head":
-        return *head.draw_head(rng, grid), [], LESION_HU
-    return *chest.draw_chest(rng, grid), chest.draw_vessels(rng), SOFT_HU
+        return *head.draw_head(rng, grid), []
+    return *chest.draw_chest(rng, grid), chest.draw_vessels(rng)
 
 
 def _place_nodule(
-    rng: np.random.Generator,
-    grid: Grid,
-    tissue: Image,
-    densities: tuple[float, float],
-    width_mm: float,
-    malignant: bool,
+    rng: np.random.Generator, grid: Grid, tissue: Image, where: Region, malignant: bool
 ) -> Nodule:
     """Draw size, density and place, all blind to the class, then the shape."""
-    radius_mm = rng.uniform(*RADIUS_MM) * (1.0 if width_mm == chest.WIDTH_MM else 0.75)
+    radius_mm = float(rng.uniform(*where.radius_mm))
     depth = ndimage.distance_transform_edt(tissue > 0.5) * grid.pixel_mm
-    wanted = min(1.5 * radius_mm, 0.8 * float(depth.max()))
-    spots = np.flatnonzero(depth >= wanted)
+    depth *= np.abs(grid.rows_mm) <= where.reach_mm - radius_mm
+    spots = np.flatnonzero(depth >= min(1.5 * radius_mm, 0.8 * float(depth.max())))
     row, column = np.unravel_index(int(rng.choice(spots)), depth.shape)
     return draw_nodule(
         rng,
         malignant=malignant,
         row_mm=float(grid.axis_mm[row]),
         column_mm=float(grid.axis_mm[column]),
-        radius_mm=float(radius_mm),
-        hu=float(rng.uniform(*densities)),
+        radius_mm=radius_mm,
+        hu=float(rng.uniform(*where.nodule_hu)),
+        hole_hu=where.cavity_hu,
     )
 
 

@@ -43,12 +43,16 @@ class Scanner:
     offset_hu: float
 
     def for_head(self) -> Scanner:
-        """Return the settings for heads: more photons and a smoother kernel, as grey and white differ little."""
+        """Return the settings for heads: the whole head in view, more photons, a smoother kernel.
+
+        Grey and white matter differ by ten Hounsfield units, lung and nodule by nine hundred.
+        """
         return replace(
             self,
-            photons=6 * self.photons,
+            photons=12 * self.photons,
             kernel_cutoff=0.65 * self.kernel_cutoff,
-            zoom=min(1.0, 1.6 * self.zoom),
+            kernel_boost=0.3 * self.kernel_boost,
+            zoom=min(1.0, 1.95 * self.zoom),
         )
 
     def view(self, image_size_px: int, *, width_mm: float, centre_column_mm: float) -> Grid:

@@ -66,8 +66,8 @@ class Options:
         root: folder that the paths in the table are relative to; the table's own where not given.
     """
 
-    path: Path
-    columns: Columns = field(default_factory=Columns)
+    path: Path = field(metadata={"metavar": "TABLE.csv"})
+    columns: Columns = Columns()
     domains: tuple[str, ...] = ()
     root: Path | None = None
 
@@ -111,6 +111,10 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     if len(names) == 1 and not problems:
         problems.append(Problem("", f"only the class {names[0]!r}: at least two are needed"))
     _refuse(options, problems)
+    outside = [record.path for record in records if Path(record.path).is_absolute()]
+    if outside:
+        number = count_of(len(outside), "picture")
+        notes.append(f"{number} outside {root}, the first: {outside[0]}.")
     unlabelled = sum(record.label is None for record in records)
     if unlabelled:
         notes.append(f"{count_of(unlabelled, 'picture')} of {options.path.name} have no label.")
@@ -137,7 +141,7 @@ def _parsed(path: Path) -> tuple[list[str], list[_Row]]:
             first = file.readline()
             file.seek(0)
             delimiter = max(DELIMITERS, key=first.count)
-            lines = _numbered(csv.reader(file, delimiter=delimiter))
+            lines = _numbered(csv.reader(file, delimiter=delimiter, strict=True))
             header = [name.strip() for name in next(lines, (0, []))[1]]
             for line, cells in lines:
                 if len(cells) == len(header):
@@ -229,7 +233,7 @@ def _records(
         if isinstance(file, str):
             problems.append(Problem(where, file))
             continue
-        path = Path(os.path.relpath(file, root)).as_posix()
+        path = _written(file, root)
         if path in lines:
             problems.append(Problem(where, f"{path} stands on line {lines[path]} already"))
             continue
@@ -245,6 +249,14 @@ def _records(
             )
         )  # fmt: skip
     return records
+
+
+def _written(file: Path, root: Path) -> str:
+    """Return a path as outputs write it: relative to the root, the whole path of what lies outside."""
+    if not file.is_relative_to(root):
+        # The same place by another name, where a folder above is a link.
+        file = file.parent.resolve() / file.name
+    return (file.relative_to(root) if file.is_relative_to(root) else file).as_posix()
 
 
 def _file(text: str, root: Path) -> Path | str:

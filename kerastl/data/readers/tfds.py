@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
 import re
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ from typing import Annotated, Any
 from annotated_types import MinLen
 from filelock import FileLock
 
+from kerastl.data.cache import cache_folder
 from kerastl.data.records import (
     SPLIT_WORDS,
     Collection,
@@ -103,6 +103,8 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     )
     labels = in_natural_order(record.label for record in records if record.label is not None)
     wrong = check_class_names(labels)
+    if len(labels) == 1:
+        wrong.append(Problem("", f"holds only the class {labels[0]!r}: at least two are needed"))
     if wrong:
         raise Problems(f"The data set {options.dataset}", wrong)
     note = f"{builder.info.full_name}: {', '.join(splits)}, {len(records):,} pictures as files in {folder}."
@@ -121,33 +123,44 @@ def _library() -> Any:
 
 
 def _prepared(options: Options) -> Any:
-    """Return the builder of a data set that lies on this disk."""
+    """Return the builder of a data set that lies on this disk.
+
+    It is made from files only: one made from a catalogue's code asks the network what it should hold.
+    """
     library = _library()
-    place = None if options.data_dir is None else str(options.data_dir.absolute())
+    from tensorflow_datasets.core.read_only_builder import builder_from_files
+
+    place = {} if options.data_dir is None else {"data_dir": str(options.data_dir.absolute())}
     try:
-        builder = library.builder(options.dataset, data_dir=place, try_gcs=False)
-    except (library.core.registered.DatasetNotFoundError, ValueError) as error:
-        near = difflib.get_close_matches(options.dataset, library.list_builders(), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no such name"
-        raise RequestError(f"There is no data set {options.dataset!r}.{hint} ({reason})") from error
-    if builder.info.splits:
-        return builder
-    if not options.download:
-        raise RequestError(
-            f"The data set {options.dataset} is not prepared on this machine. Looked in "
-            f"{builder.data_dir}. To fetch and prepare it: --set data.reader.download=true. "
-            "If it lies elsewhere: --set data.reader.data_dir=DIR. Nothing was run."
-        )
+        return builder_from_files(options.dataset, **place)
+    except (ValueError, AssertionError, OSError) as error:
+        if not options.download:
+            raise RequestError(_not_prepared(options)) from error
     try:
-        builder.download_and_prepare()
+        library.builder(options.dataset, **place).download_and_prepare()
+        return builder_from_files(options.dataset, **place)
     # Builders are scripts of many authors: network, disk, checksums and their own errors all end up here.
     except Exception as error:
         reason = str(error).strip().splitlines()
         raise RequestError(
             f"The data set {options.dataset} cannot be fetched: {reason[0] if reason else error!r}"
         ) from error
-    return builder
+
+
+def _not_prepared(options: Options) -> str:
+    from tensorflow_datasets.core.utils import file_utils
+
+    places = file_utils.list_data_dirs(given_data_dir=options.data_dir)
+    name = options.dataset.partition("/")[0].partition(":")[0]
+    # The catalogue of community data sets would be fetched.
+    known = _library().list_builders(with_community_datasets=False)
+    near = [] if name in known else difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return (
+        f"The data set {options.dataset} is not prepared on this machine.{hint} Looked in "
+        f"{', '.join(map(str, places))}. To fetch and prepare it: --set data.reader.download=true. "
+        "If it lies elsewhere: --set data.reader.data_dir=DIR. Nothing was run."
+    )
 
 
 def _splits(builder: Any, options: Options) -> list[str]:
@@ -186,10 +199,7 @@ def _class_names(builder: Any, options: Options) -> Any:
 
 def _folder(builder: Any, options: Options, cache_dir: Path | None) -> Path:
     """Return where the files of this data set lie: another version or feature, another folder."""
-    if cache_dir is None:
-        import platformdirs
-
-        cache_dir = Path(os.environ.get("KERASTL_CACHE") or platformdirs.user_cache_dir("kerastl"))
+    cache_dir = cache_dir or cache_folder()
     state = "\0".join([str(builder.data_dir), options.image_key, options.label_key])
     digest = hashlib.sha256(state.encode()).hexdigest()[:16]
     return cache_dir.absolute() / "tfds" / f"{builder.info.name}-{digest}"

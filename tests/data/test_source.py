@@ -1,0 +1,240 @@
+"""Epochs of batches: order, resuming, shards, caches, repeatability."""
+
+import builtins
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from pictures_drawn import colour, noise, write
+
+from kerastl.data import EpochSource, Record, seeds_for
+from kerastl.data.seeds import order_of
+from kerastl.errors import RunFailed
+
+COUNT, BATCH, SIZE = 21, 4, 12
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pictures")
+    return [
+        Record(f"{i}.png", write(root / f"{i}.png", noise(seed=i)), "ab"[i % 2])
+        for i in range(COUNT)
+    ]
+
+
+def source_of(records, **options) -> EpochSource:
+    given = {"class_names": ("a", "b"), "image_size_px": SIZE, "batch_size": BATCH, "seed": 7}
+    return EpochSource(records, **(given | options))
+
+
+def everything(source, epoch=0, **options):
+    """Images, labels and indices of the rest of an epoch, each as one array."""
+    parts = [tuple(part.numpy() for part in batch) for batch in source.batches(epoch, **options)]
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+def shifted(images, seeds):
+    """An augmentation that shows its seed: one number a picture, added."""
+    shift = tf.cast(tf.math.floormod(seeds[:, 0], 97), tf.float32)
+    return images + shift[:, None, None, None]
+
+
+def test_an_epoch_holds_every_picture_once_with_its_own_label(records):
+    source = source_of(records)
+    images, labels, indices = everything(source)
+    assert images.shape == (COUNT, SIZE, SIZE, 3)
+    assert (images.dtype, labels.dtype, indices.dtype) == (np.float32, np.int32, np.int64)
+    assert sorted(indices) == list(range(COUNT))
+    np.testing.assert_array_equal(labels, indices % 2)
+    plain, _, order = everything(source_of(records, shuffle=False))
+    np.testing.assert_array_equal(order, np.arange(COUNT))
+    np.testing.assert_array_equal(images, plain[indices])
+
+
+def test_the_last_batch_is_smaller_or_left_out(records):
+    sizes = [len(batch[2]) for batch in source_of(records).batches(0)]
+    assert sizes == [4, 4, 4, 4, 4, 1]
+    assert source_of(records).steps_per_epoch == 6
+    whole = source_of(records, drop_remainder=True)
+    assert [len(batch[2]) for batch in whole.batches(0)] == [4] * 5
+    assert whole.steps_per_epoch == 5
+
+
+def test_the_order_follows_from_seed_and_epoch_alone(records):
+    orders = {
+        (seed, epoch): tuple(source_of(records, seed=seed).order(epoch))
+        for seed in (1, 2)
+        for epoch in (0, 1)
+    }
+    assert len(set(orders.values())) == 4
+    assert orders[1, 1] == tuple(order_of(1, 1, COUNT))
+
+
+def test_unlabelled_pictures_have_the_label_minus_one(records):
+    hidden = [Record(record.path, record.file) for record in records]
+    assert set(everything(source_of(hidden))[1]) == {-1}
+
+
+def test_a_step_in_the_middle_continues_with_the_same_bytes(records):
+    source = source_of(records, augment=shifted)
+    whole = everything(source, 2)
+    rest = everything(source, 2, first_step=3)
+    for all_of_it, part in zip(whole, rest, strict=True):
+        np.testing.assert_array_equal(all_of_it[3 * BATCH :], part)
+    assert list(source.batches(2, first_step=6)) == []
+
+
+def test_resuming_reads_no_file_of_the_steps_before(records, tmp_path):
+    gone = [Record(record.path, tmp_path / record.path, record.label) for record in records]
+    source = source_of(gone)
+    late = source.order(0)[3 * BATCH :]
+    for index in late:
+        (tmp_path / gone[index].path).write_bytes(records[index].file.read_bytes())
+    assert len(everything(source, 0, first_step=3)[2]) == len(late)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_shards_share_every_batch_between_them(records, count, cache):
+    source = source_of(records, cache=cache, augment=shifted)
+    whole = [tuple(part.numpy() for part in batch) for batch in source.batches(1)]
+    shards = [list(source.batches(1, shard=(index, count))) for index in range(count)]
+    assert {len(shard) for shard in shards} == {len(whole)}
+    for step, batch in enumerate(whole):
+        for index, shard in enumerate(shards):
+            for all_of_it, part in zip(batch, shard[step], strict=True):
+                np.testing.assert_array_equal(all_of_it[index::count], part.numpy())
+
+
+def test_shards_resume_in_the_middle_too(records):
+    source = source_of(records)
+    later = [list(source.batches(0, first_step=4, shard=(index, 2))) for index in range(2)]
+    assert [[len(batch[2]) for batch in shard] for shard in later] == [[2, 1], [2, 0]]
+
+
+@pytest.mark.parametrize("calls", [1, 2, None])
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_parallel_calls_and_caches_never_change_a_byte(records, calls, cache):
+    plain = everything(source_of(records, parallel_calls=1, augment=shifted), 3)
+    other = everything(source_of(records, parallel_calls=calls, cache=cache, augment=shifted), 3)
+    for one, two in zip(plain, other, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_nothing_is_traced_twice_in_three_epochs(records, monkeypatch):
+    traces = []
+
+    def augment(images, seeds):
+        traces.append("augment")
+        return images
+
+    source = source_of(records, augment=augment)
+    real = source._load_one
+    source._load = tf.function(
+        lambda index: (traces.append("load"), real(index))[1], autograph=False
+    )
+    for epoch in range(3):
+        everything(source, epoch)
+    # Batches of another size than the first may be traced once more, never once an epoch.
+    assert traces.count("load") == 1
+    assert traces.count("augment") <= 2
+    before = len(traces)
+    everything(source, 3)
+    assert len(traces) == before
+
+
+def test_labels_never_travel_through_the_augmentation(records):
+    seen = []
+
+    def augment(images, seeds):
+        seen.append((images.dtype, images.shape.rank, seeds.dtype, seeds.shape.rank))
+        return images
+
+    everything(source_of(records, augment=augment))
+    assert set(seen) == {(tf.float32, 4, tf.int32, 2)}
+
+
+def test_augmentation_differs_between_epochs_and_repeats_for_one_seed(records):
+    def shown(epoch, seed=7):
+        images, _, indices = everything(source_of(records, augment=shifted, seed=seed), epoch)
+        return images[np.argsort(indices)]
+
+    np.testing.assert_array_equal(shown(0), shown(0))
+    assert (shown(0) != shown(1)).any()
+    assert (shown(0) != shown(0, seed=8)).any()
+
+
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_a_file_that_breaks_later_is_named(tmp_path, cache):
+    files = [write(tmp_path / f"{i}.png", colour(i)) for i in range(6)]
+    records = [Record(f"sub/{i}.png", file, "a") for i, file in enumerate(files)]
+    source = source_of(records, class_names=("a",), cache=cache)
+    files[4].write_bytes(files[4].read_bytes()[:40])
+    with pytest.raises((tf.errors.OpError, RunFailed)) as error:
+        list(source.batches(0))
+    found = error.value if isinstance(error.value, RunFailed) else source.explain(error.value)
+    assert isinstance(found, RunFailed)
+    assert "sub/4.png" in str(found)
+    assert "cut short" in str(found)
+    files[4].unlink()
+    assert "it is not there" in str(source.explain(OSError()))
+
+
+def test_the_memory_cache_reads_each_file_once(records, monkeypatch, tmp_path):
+    copies = []
+    for record in records:
+        place = tmp_path / record.path
+        place.write_bytes(record.file.read_bytes())
+        copies.append(Record(record.path, place, record.label))
+    source = source_of(copies, cache="memory")
+    first = everything(source, 0)
+    for record in copies:
+        record.file.unlink()
+    np.testing.assert_array_equal(np.sort(first[2]), np.sort(everything(source, 1)[2]))
+
+
+def test_an_empty_source_has_no_batches():
+    assert list(source_of([]).batches(0)) == []
+    assert source_of([]).steps_per_epoch == 0
+
+
+def test_seeds_are_distinct_and_like_noise():
+    indices = np.arange(20_000)
+    seeds = np.stack([seeds_for(3, epoch, indices).numpy() for epoch in range(3)])
+    assert seeds.dtype == np.int32
+    assert len({tuple(pair) for pair in seeds.reshape(-1, 2)}) == 60_000
+    columns = np.concatenate([seeds[epoch].T for epoch in range(3)]).astype(np.float64)
+    correlations = np.corrcoef(np.concatenate([columns, indices[None]]))
+    assert np.abs(correlations - np.eye(7)).max() < 0.04
+    bits = (seeds.view(np.uint32)[..., None] >> np.arange(32, dtype=np.uint32)) & 1
+    assert np.abs(bits.mean((0, 1)) - 0.5).max() < 0.02
+
+
+def test_seeds_are_splitmix64_computed_by_python():
+    def mixed(state, number):
+        mask = 2**64 - 1
+        value = ((state ^ number) + 0x9E3779B97F4A7C15) & mask
+        value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & mask
+        return value ^ (value >> 31)
+
+    for seed, epoch, index in [(0, 0, 0), (7, 3, 12345), (2**40, 1, 2)]:
+        whole = mixed(mixed(mixed(0, seed), epoch), index)
+        wanted = np.array([whole], np.uint64).view(np.int32)
+        np.testing.assert_array_equal(seeds_for(seed, epoch, np.array([index]))[0], wanted)
+
+
+def test_seeds_are_the_same_in_a_graph():
+    traced = tf.function(lambda epoch, indices: seeds_for(5, epoch, indices))
+    indices = tf.range(10, dtype=tf.int64)
+    np.testing.assert_array_equal(
+        traced(tf.constant(2, tf.int64), indices), seeds_for(5, 2, indices)
+    )
+
+
+def test_python_opens_no_picture_during_an_epoch(records, monkeypatch):
+    """Reading is TensorFlow's: a Python step in the pipeline would hold all others up."""
+    source = source_of(records)
+    monkeypatch.setattr(builtins, "open", None)
+    assert len(everything(source)[2]) == COUNT

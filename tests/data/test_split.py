@@ -1,0 +1,255 @@
+"""The split by what it promises, on drawn and on invented data sets."""
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kerastl.data import Collection, Record, pick_few, split, split_target
+from kerastl.errors import Problems, RequestError
+
+
+def collection_of(rows) -> Collection:
+    """From (label, group) pairs."""
+    records = [
+        Record(f"{number}.png", Path(f"/{number}.png"), label, None, group)
+        for number, (label, group) in enumerate(rows)
+    ]
+    names = sorted({label for label, _ in rows if label is not None})
+    return Collection(Path("/"), tuple(names), tuple(records))
+
+
+@st.composite
+def data_sets(draw) -> Collection:
+    """Two to four classes, each with 3 to 12 patients of 1 to 9 pictures."""
+    rows = []
+    for label in "abcd"[: draw(st.integers(2, 4))]:
+        sizes = draw(st.lists(st.integers(1, 9), min_size=3, max_size=12))
+        rows += [
+            (label, f"{label}{number}") for number, size in enumerate(sizes) for _ in range(size)
+        ]
+    return collection_of(rows)
+
+
+fractions = st.sampled_from([0.05, 0.1, 0.15, 0.2, 0.3])
+
+
+def sizes_of(found: Collection) -> Counter:
+    return Counter(record.split for record in found.records)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data_sets(), fractions, fractions, st.integers(0, 2**32))
+def test_no_group_straddles_and_every_class_is_in_every_split(data, val, test, seed):
+    found = split(data, val_fraction=val, test_fraction=test, seed=seed)
+    places = defaultdict(set)
+    classes = defaultdict(set)
+    for record in found.records:
+        places[record.group].add(record.split)
+        classes[record.split].add(record.label)
+    assert all(len(splits) == 1 for splits in places.values())
+    assert set(classes) == {"train", "val", "test"}
+    assert all(names == set(data.class_names) for names in classes.values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(data_sets(), fractions, fractions, st.integers(0, 2**32))
+def test_fractions_are_met_within_one_group_or_one_group_a_class(data, val, test, seed):
+    found = split(data, val_fraction=val, test_fraction=test, seed=seed)
+    largest = max(Counter(record.group for record in data.records).values())
+    for name, fraction in (("val", val), ("test", test)):
+        wanted = fraction * len(data.records)
+        groups = {record.group for record in found.records if record.split == name}
+        gap = sizes_of(found)[name] - wanted
+        assert abs(gap) <= largest or (gap > 0 and len(groups) <= len(data.class_names))
+
+
+@settings(max_examples=30, deadline=None)
+@given(data_sets(), st.integers(0, 2**32), st.randoms())
+def test_the_order_of_the_files_does_not_matter(data, seed, random):
+    shuffled = list(data.records)
+    random.shuffle(shuffled)
+    options = {"val_fraction": 0.15, "test_fraction": 0.15, "seed": seed}
+    one = split(data, **options)
+    two = split(replace(data, records=tuple(shuffled)), **options)
+    assert {r.path: r.split for r in one.records} == {r.path: r.split for r in two.records}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 12)), min_size=40, max_size=90),
+    st.integers(0, 99),
+)
+def test_patients_with_pictures_of_both_classes_stay_whole(rows, seed):
+    data = collection_of([(label, f"p{patient}") for label, patient in rows])
+    try:
+        found = split(data, val_fraction=0.2, test_fraction=0.2, seed=seed)
+    except RequestError:
+        return
+    places = defaultdict(set)
+    for record in found.records:
+        places[record.group].add(record.split)
+    assert all(len(splits) == 1 for splits in places.values())
+
+
+def test_single_pictures_meet_the_fractions_exactly_and_in_every_class():
+    data = collection_of([(label, None) for label in "abc" for _ in range(100)])
+    found = split(data, val_fraction=0.15, test_fraction=0.2, seed=1)
+    counts = Counter((record.split, record.label) for record in found.records)
+    assert all(counts["val", label] == 15 and counts["test", label] == 20 for label in "abc")
+
+
+def test_another_seed_gives_another_split():
+    data = collection_of([(label, None) for label in "ab" for _ in range(50)])
+    ways = {
+        tuple(r.split for r in split(data, val_fraction=0.2, test_fraction=0.2, seed=seed).records)
+        for seed in range(5)
+    }
+    assert len(ways) == 5
+
+
+def test_a_large_data_set_is_divided_at_once():
+    data = collection_of([(str(number % 10), None) for number in range(30_000)])
+    found = split(data, val_fraction=0.1, test_fraction=0.1, seed=0)
+    assert sizes_of(found) == {"train": 24_000, "val": 3_000, "test": 3_000}
+
+
+def test_without_a_fraction_there_is_no_such_split():
+    data = collection_of([(label, None) for label in "ab" for _ in range(10)])
+    assert sizes_of(split(data, val_fraction=0.2, test_fraction=0, seed=0)) == {
+        "train": 16,
+        "val": 4,
+    }
+
+
+def rare_data() -> Collection:
+    return collection_of([("a", None)] * 20 + [("b", None)] * 20 + [("rare", "r1"), ("rare", "r2")])
+
+
+def test_a_class_of_two_groups_is_refused_by_name():
+    with pytest.raises(Problems, match=r"class 'rare': has 2 groups.*at least 3.*\n.*allow_rare"):
+        split(rare_data(), val_fraction=0.2, test_fraction=0.2, seed=0)
+
+
+def test_a_rare_class_goes_wholly_to_train_when_allowed():
+    found = split(rare_data(), val_fraction=0.2, test_fraction=0.2, seed=0, allow_rare=True)
+    assert {record.split for record in found.records if record.label == "rare"} == {"train"}
+    assert any("'rare'" in note for note in found.notes)
+
+
+def ready(rows) -> Collection:
+    """From (label, group, split)."""
+    data = collection_of([(label, group) for label, group, _ in rows])
+    records = [
+        replace(record, split=row[2]) for record, row in zip(data.records, rows, strict=True)
+    ]
+    return replace(data, records=tuple(records))
+
+
+def test_ready_made_splits_are_kept_and_a_missing_one_is_carved_out_of_train():
+    rows = [(label, None, name) for label in "ab" for name in ["train"] * 20 + ["test"] * 7]
+    data = ready(rows)
+    found = split(data, val_fraction=0.2, test_fraction=0.5, seed=3)
+    before = {record.path for record in data.records if record.split == "test"}
+    assert {record.path for record in found.records if record.split == "test"} == before
+    assert sizes_of(found) == {"train": 32, "val": 8, "test": 14}
+
+
+def test_complete_ready_made_splits_do_not_depend_on_the_seed():
+    rows = [(label, None, name) for label in "ab" for name in ("train", "val", "test")]
+    data = ready(rows)
+    assert split(data, val_fraction=0.3, test_fraction=0.3, seed=9).records == data.records
+
+
+def test_a_ready_made_split_that_divides_a_patient_is_refused_by_name():
+    data = ready(
+        [("a", "p7", "train"), ("b", "p7", "test"), ("a", "p1", "train"), ("b", "p2", "test")]
+    )
+    with pytest.raises(Problems, match="group 'p7': is in train and test"):
+        split(data, val_fraction=0.1, test_fraction=0.1, seed=0)
+
+
+def test_half_a_ready_made_split_is_refused():
+    with pytest.raises(RequestError, match="give all or none"):
+        split(
+            ready([("a", None, "train"), ("b", None, None)]),
+            val_fraction=0.1,
+            test_fraction=0.1,
+            seed=0,
+        )
+
+
+def test_unlabelled_pictures_are_left_out_with_a_note():
+    data = collection_of([("a", None)] * 5 + [("b", None)] * 5 + [(None, None)] * 3)
+    found = split(data, val_fraction=0.2, test_fraction=0.2, seed=0)
+    assert len(found.records) == 10
+    assert any("3 pictures" in note for note in found.notes)
+    with pytest.raises(RequestError, match="No picture has a label"):
+        split(collection_of([(None, None)] * 4), val_fraction=0.2, test_fraction=0.2, seed=0)
+
+
+def target_data() -> Collection:
+    return collection_of(
+        [(label, f"{label}{number // 3}") for label in "ab" for number in range(60)]
+    )
+
+
+def test_few_labels_are_those_of_few_groups_and_no_other_label_is_left():
+    found = split_target(target_data(), labels="few", groups_per_class=4, test_fraction=0.3, seed=5)
+    assert set(sizes_of(found)) == {"target_train", "target_test", "target_unlabelled"}
+    few = [record for record in found.records if record.split == "target_train"]
+    assert Counter(label for label, _ in {(r.label, r.group) for r in few}) == {"a": 4, "b": 4}
+    hidden = [record for record in found.records if record.split == "target_unlabelled"]
+    assert hidden
+    assert all(record.label is None for record in hidden)
+    assert not {r.group for r in few} & {r.group for r in hidden}
+
+
+def test_the_target_test_set_is_the_same_for_few_and_for_no_labels():
+    def tested(labels):
+        found = split_target(target_data(), labels=labels, test_fraction=0.3, seed=5)
+        return {record.path for record in found.records if record.split == "target_test"}
+
+    assert tested("few") == tested("none")
+
+
+def test_no_labels_still_allow_a_labelled_test_set():
+    found = split_target(target_data(), labels="none", test_fraction=0.3, seed=5)
+    assert set(sizes_of(found)) == {"target_test", "target_unlabelled"}
+    assert {r.label for r in found.records if r.split == "target_test"} == {"a", "b"}
+
+
+def test_an_unlabelled_target_has_no_test_set():
+    found = split_target(collection_of([(None, None)] * 9), labels="none", seed=0)
+    assert sizes_of(found) == {"target_unlabelled": 9}
+    with pytest.raises(RequestError, match="No picture has a label"):
+        split_target(collection_of([(None, None)] * 9), labels="few", seed=0)
+
+
+def test_all_labels_divide_the_target_like_a_source():
+    found = split_target(target_data(), labels="all", val_fraction=0.2, test_fraction=0.3, seed=5)
+    assert set(sizes_of(found)) == {"target_train", "target_val", "target_test"}
+
+
+def test_too_few_groups_for_few_labels_are_refused():
+    data = collection_of([(label, f"{label}{number}") for label in "ab" for number in range(5)])
+    with pytest.raises(Problems, match="groups_per_class"):
+        split_target(data, labels="few", groups_per_class=5, test_fraction=0.2, seed=0)
+
+
+def test_a_group_of_both_classes_counts_for_both():
+    data = collection_of([(label, f"p{number}") for number in range(10) for label in "ab"])
+    data = replace(data, records=tuple(replace(r, split="target_train") for r in data.records))
+    found = pick_few(data, groups_per_class=3, seed=1)
+    assert len({r.group for r in found.records if r.split == "target_train"}) == 3
+
+
+def test_groups_of_two_kinds_never_meet_by_name():
+    """A patient called like a picture's file is not that picture."""
+    rows = [("a", "0.png"), *[("a", None)] * 10, *[("b", None)] * 10]
+    found = split(collection_of(rows), val_fraction=0.2, test_fraction=0.2, seed=0)
+    assert np.isin(["train", "val", "test"], [record.split for record in found.records]).all()
