@@ -41,7 +41,7 @@ class Pictures:
         image_size_px: side of the square the network sees.
         window: (low, high) in stored values for 16-bit pictures; None where there are none, or full.
         cache: `memory` or `none`.
-        root: folder that the source's paths are relative to.
+        root, target_root: folders that the paths of the two domains are relative to.
         quarantined: `(path, reason)` of what cannot be read.
         fingerprints: sha256 by domain, `source` and `target`.
         notes: one line each, for the user.
@@ -53,6 +53,7 @@ class Pictures:
     window: tuple[float, float] | None
     cache: Literal["memory", "none"]
     root: Path | None
+    target_root: Path | None
     quarantined: tuple[tuple[str, str], ...]
     fingerprints: dict[str, str]
     notes: tuple[str, ...]
@@ -102,9 +103,10 @@ def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
     )  # fmt: skip
     records, notes = list(source.records), list(source.notes)
     prints = {"source": source.fingerprint()}
+    target_root = None
     if recipe.target:
         target, more_bad, target_deep = _target(recipe, recipe.target, source, run)
-        prints["target"] = target.fingerprint()
+        prints["target"], target_root = target.fingerprint(), target.root
         records = [*_named(records, "source"), *_named(target.records, "target")]
         notes += target.notes
         bad, deep = [*bad, *more_bad], deep or target_deep

@@ -160,5 +160,6 @@ def write_model(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run
             "window": list(pictures.window) if pictures.window else None,
             "max_pixels": recipe.data.max_pixels,
             "data_root": str(pictures.root) if pictures.root else None,
+            "target_root": str(pictures.target_root) if pictures.target_root else None,
         },
     )
