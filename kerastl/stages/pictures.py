@@ -115,7 +115,7 @@ def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
         say(line)
     return Pictures(
         tuple(records), source.class_names, size, _window(recipe, records) if deep else None,
-        _cache(recipe, len(records), size), source.root, tuple(bad), prints, tuple(notes),
+        _cache(recipe, len(records), size), source.root, target_root, tuple(bad), prints, tuple(notes),
     )  # fmt: skip
 
 
