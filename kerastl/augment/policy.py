@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
-from keras_cv.core import UniformFactorSampler
 
 from kerastl import registry
 from kerastl.augment.draws import Draws, SeededFactor
+from kerastl.augment.named import Operation, named
 from kerastl.errors import RequestError
 
 Policy = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -17,7 +17,7 @@ LARGEST_PIXEL = 255.0
 
 
 def build_policy(
-    operations: Sequence[tuple[str, Any] | Mapping[str, Any]],
+    operations: Sequence[Operation | Mapping[str, Any]],
     *,
     image_size_px: int,
     channels: int = 3,
@@ -25,19 +25,21 @@ def build_policy(
     """Return a function that changes pictures, each by its own seed.
 
     Args:
-        operations: in their order: `(name, options)`, or `{"name": ..., option: value, ...}`.
+        operations: in their order: `(name, options)`, or `{"name": ..., option: value, ...}`; none at all
+            is allowed and changes nothing.
         image_size_px: side of the square pictures.
         channels: 3, or 1 where every operation works on grey.
 
     Returns:
         `policy(images, seeds) -> images`: images `[batch, size, size, channels]` float32 in [0, 255];
-        seeds `[batch, 2]` int32. An example's picture depends on its seed alone, not on the process or the
-        number of parallel calls; its neighbours in the batch change no more than the last digit. Labels never travel through it.
+        seeds `[batch, 2]` int32. An example's bytes depend on its picture and its seed alone: not on its
+        batch, the process, or the number of parallel calls. Labels never travel through it.
 
     Raises:
-        RequestError: no such operation or option, or one that needs colour for grey pictures.
+        RequestError: no such operation or option, a value out of bounds, or an operation that needs
+            colour for grey pictures.
     """
-    steps = [_Step(place, *_named(operation)) for place, operation in enumerate(operations)]
+    steps = [_Step(place, *operation) for place, operation in enumerate(named(operations))]
     coloured = [step.name for step in steps if channels == 1 and step.needs_colour]
     if coloured:
         raise RequestError(f"{coloured[0]} needs colour pictures; these are grey.")
@@ -52,23 +54,13 @@ def build_policy(
     return policy
 
 
-def _named(operation: tuple[str, Any] | Mapping[str, Any]) -> tuple[str, Any]:
-    if not isinstance(operation, Mapping):
-        return operation
-    values = dict(operation)
-    name = values.pop("name")
-    kind = registry.options_of("operation", name)
-    assert kind is not None, f"the operation {name} has no Options"
-    try:
-        return name, kind(**values)
-    except TypeError as error:
-        raise RequestError(f"{name}: {error}") from error
-
-
 class _Step:
     """One operation: a keras-cv layer whose every random number is ours."""
 
     def __init__(self, place: int, name: str, options: Any) -> None:
+        # keras-cv takes seconds to import: a policy without operations does not wait for it.
+        from keras_cv.core import UniformFactorSampler
+
         module = registry.module("operation", name)
         self.name = name
         self.needs_colour = bool(getattr(module, "NEEDS_COLOUR", False))
@@ -76,7 +68,8 @@ class _Step:
         self._probability = float(options.apply_probability)
         self._identity = module.is_identity(options) or self._probability == 0.0
         # float32 whatever the global policy: half floats round pixels, and labels never come here.
-        # The seed is never used: without one keras-cv asks for a generator that determinism forbids.
+        # The seed is never used: without one keras-cv asks for the global generator, which
+        # TensorFlow refuses where operations must be deterministic.
         self._layer = module.build_layer(options, dtype="float32", seed=1)
         self._factors = {
             attribute: value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,12 @@ import tensorflow as tf
 
 from kerastl import registry
 from kerastl.augment import build_policy
+from kerastl.errors import RequestError
 
 SIZE_PX = 24
+WARN = 0
+"""tf.data's policy for state outside of a graph: tell of it on stderr, and go on."""
+RANDOM = re.compile(r"Random|Rng|Multinomial|Stateful(Uniform|Standard|Truncated|Binomial)|Shuffle")
 
 
 def strongest(name: str) -> Any:
@@ -26,12 +31,13 @@ def strongest(name: str) -> Any:
 def check_augmentation(name: str) -> None:
     """Check one operation.
 
-    - the same seeds give the same bytes; alone, an example comes out as in its batch (to 0.01 of 255, as
-      sine and cosine round differently in the vector units of a processor and outside them);
+    - the same seeds give the same bytes, alone and in batches of any size;
     - another seed gives another picture;
-    - size and range are kept, nothing becomes NaN, also on grey, black and white pictures;
-    - probability 0 changes nothing;
-    - no stateful random operation is in the graph.
+    - size, type and range are kept, nothing becomes NaN, also on grey, black and white pictures;
+    - probability 0 changes nothing, probability one half about half of the pictures;
+    - grey pictures of one channel pass, or are refused by an operation that needs colour;
+    - no stateful random operation is in the graph;
+    - its options are a frozen dataclass, so that they can be checked without TensorFlow.
 
     Args:
         name: of the operation.
@@ -44,45 +50,74 @@ def check_augmentation(name: str) -> None:
     images = _pictures()
     seeds = np.random.default_rng(5).integers(0, 2**31, (len(images), 2)).astype(np.int32)
     together = policy(images, seeds).numpy()
-    for row in range(len(images)):
-        alone = policy(images[row : row + 1], seeds[row : row + 1]).numpy()[0]
-        assert np.abs(alone - together[row]).max() < 0.01, f"{name}: the batch changes row {row}"
-    assert policy(images, seeds).numpy().tobytes() == together.tobytes(), f"{name}: not repeatable"
+    for size in (1, 5, 16):
+        starts = range(0, len(images), size)
+        parts = [policy(images[i : i + size], seeds[i : i + size]).numpy() for i in starts]
+        alike = np.concatenate(parts).tobytes() == together.tobytes()
+        assert alike, f"{name}: batches of {size} change the bytes"
     assert together.shape == images.shape
-    assert np.isfinite(together).all()
-    assert together.min() >= 0
-    assert together.max() <= 255
+    assert together.dtype == np.float32
+    assert np.isfinite(together).all(), f"{name}: not a number"
+    assert together.min() >= 0, f"{name}: below 0"
+    assert together.max() <= 255, f"{name}: above 255"
     other = policy(images, seeds + 1).numpy()
     assert not np.array_equal(other, together), f"{name}: another seed, the same pictures"
-    never = build_policy(
-        [(name, dataclasses.replace(options, apply_probability=0.0))], image_size_px=SIZE_PX
-    )
-    assert np.array_equal(never(images, seeds).numpy(), images)
     assert not stateful_random_operations(policy), f"{name}: a stateful random operation"
+    frozen = getattr(vars(type(options)).get("__dataclass_params__"), "frozen", False)
+    assert frozen, f"{name}: Options is no frozen dataclass"
+    _check_probability(name, options)
+    _check_grey(name, options)
+
+
+def _check_probability(name: str, options: Any) -> None:
+    image = np.random.default_rng(1).uniform(0, 255, (SIZE_PX, SIZE_PX, 3)).astype(np.float32)
+    images = np.stack([image] * 200)
+    seeds = np.stack([np.arange(200), np.zeros(200)], axis=1).astype(np.int32)
+
+    def changed(probability: float) -> float:
+        """Return the share of the pictures that differ."""
+        now_and_then = dataclasses.replace(options, apply_probability=probability)
+        policy = build_policy([(name, now_and_then)], image_size_px=SIZE_PX)
+        return float((policy(images, seeds).numpy() != images).any(axis=(1, 2, 3)).mean())
+
+    assert changed(0.0) == 0.0, f"{name}: probability 0 changes pictures"
+    # Five standard errors of 200 tosses are 0.18; a flip leaves half of its pictures as they are.
+    assert abs(changed(0.5) / changed(1.0) - 0.5) < 0.2, f"{name}: probability one half is not"
+
+
+def _check_grey(name: str, options: Any) -> None:
+    needs_colour = getattr(registry.module("operation", name), "NEEDS_COLOUR", False)
+    try:
+        policy = build_policy([(name, options)], image_size_px=SIZE_PX, channels=1)
+    except RequestError:
+        assert needs_colour, f"{name}: refuses grey pictures and does not say NEEDS_COLOUR"
+        return
+    assert not needs_colour
+    grey = _pictures()[..., :1]
+    seeds = np.ones((len(grey), 2), np.int32)
+    assert policy(grey, seeds).numpy().shape == grey.shape
 
 
 def _pictures() -> np.ndarray[Any, Any]:
     generator = np.random.default_rng(0)
-    images = generator.uniform(0, 255, (24, SIZE_PX, SIZE_PX, 3)).astype(np.float32)
+    images = generator.uniform(0, 255, (27, SIZE_PX, SIZE_PX, 3)).astype(np.float32)
     images[0], images[1] = 0.0, 255.0
     images[2] = images[2].mean(axis=-1, keepdims=True)
     return images
 
 
 def stateful_random_operations(policy: Any) -> list[str]:
-    """Return the types of stateful random operations in the graph that tf.data would run."""
-    graph = (
-        tf.function(policy)
-        .get_concrete_function(
-            tf.TensorSpec([None, SIZE_PX, SIZE_PX, 3], tf.float32),
-            tf.TensorSpec([None, 2], tf.int32),
-        )
-        .graph.as_graph_def()
+    """Return the random operations that keep a state, in the graph that tf.data would run.
+
+    The graph is that of a data set which maps the policy, with its library of functions.
+    """
+    dataset = tf.data.Dataset.from_tensors(
+        (tf.zeros([2, SIZE_PX, SIZE_PX, 3]), tf.zeros([2, 2], tf.int32))
+    ).map(policy)
+    content = tf.raw_ops.DatasetToGraphV2(
+        input_dataset=dataset._variant_tensor, external_state_policy=WARN
     )
-    nodes = [
-        *graph.node,
-        *(node for function in graph.library.function for node in function.node_def),
-    ]
-    return [
-        node.op for node in nodes if "Random" in node.op and not node.op.startswith("Stateless")
-    ]
+    graph = tf.compat.v1.GraphDef.FromString(content.numpy())
+    functions = [node for function in graph.library.function for node in function.node_def]
+    names = [node.op for node in (*graph.node, *functions)]
+    return [name for name in names if RANDOM.search(name) and not name.startswith("Stateless")]

@@ -28,6 +28,6 @@ def is_identity(options: Options) -> bool:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the keras-cv layer. The border is filled by reflection: a black corner would tell that it was turned."""
-    from keras_cv import layers
+    from kerastl.augment.rotation import SteadyRotation
 
-    return layers.RandomRotation(options.max_deg / 360.0, fill_mode="reflect", **kwargs)
+    return SteadyRotation(options.max_deg / 360.0, fill_mode="reflect", **kwargs)

@@ -15,7 +15,7 @@ class Options:
     """Options of `random_saturation`.
 
     Args:
-        max_fraction: 0.3 multiplies the saturation (of HSV) by 0.7 to 1.3.
+        max_fraction: 0.3 multiplies the saturation (of HSV) by 0.7 to 1.3, paler a little more often.
         apply_probability: share of the pictures that are changed, 0 to 1.
     """
 

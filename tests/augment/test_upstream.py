@@ -1,0 +1,53 @@
+"""Faults of keras-cv that are worked around; a release that mends one is noticed here."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras_cv import layers
+
+
+def test_keras_cv_itself_does_not_repeat_with_a_seed():
+    """Why its generators are replaced; a release that mends this is noticed here."""
+    from keras_cv import layers
+
+    image = np.full((1, 8, 8, 3), 100.0, np.float32)
+    pictures = [
+        np.asarray(layers.RandomBrightness((-0.5, 0.5), seed=3)(image)).tobytes() for _ in range(4)
+    ]
+    assert len(set(pictures)) > 1
+
+
+def test_two_layers_of_keras_cv_with_one_seed_draw_the_same_numbers():
+    """Angle and zoom of every picture would go together."""
+    turn, zoom = layers.RandomRotation(0.5, seed=3), layers.RandomZoom(0.5, seed=3)
+    angles = turn.get_random_transformation_batch(50)["angles"].numpy()
+    zooms = zoom.get_random_transformation_batch(50)["height_zooms"].numpy()[:, 0]
+    assert np.corrcoef(angles, zooms)[0, 1] > 0.999
+
+
+def test_a_parallel_map_of_keras_cv_holds_stateful_random_operations():
+    from kerastl.testing.augmentation import stateful_random_operations
+
+    layer = layers.RandomBrightness((-0.5, 0.5), seed=3)
+    assert stateful_random_operations(lambda images, seeds: layer(images))
+
+
+def test_full_saturation_of_keras_cv_gives_nan_on_grey_pictures():
+    grey = np.full((1, 8, 8, 3), 100.0, np.float32)
+    changed = layers.RandomSaturation((1.0, 1.0)).augment_images(grey, tf.constant([1.0]))
+    assert np.isnan(changed.numpy()).any()
+
+
+@pytest.mark.parametrize("rest", [1, 5])
+def test_the_rotation_of_keras_cv_depends_on_the_batch(rest):
+    """Why the sines and cosines of an angle are taken in whole vectors."""
+    angles = np.linspace(-3, 3, 16 + rest).astype(np.float32)
+    images = np.random.default_rng(0).uniform(0, 255, (16 + rest, 64, 64, 3)).astype(np.float32)
+    layer = layers.RandomRotation(0.5)
+
+    def turned(rows):
+        return layer.augment_images(images[rows], {"angles": tf.constant(angles[rows])}).numpy()
+
+    alone = np.concatenate([turned(slice(row, row + 1)) for row in range(16 + rest)])
+    assert (alone != turned(slice(None))).any()
+    assert np.abs(alone - turned(slice(None))).max() < 0.05
