@@ -113,7 +113,7 @@ def test_shards_resume_in_the_middle_too(records):
     assert [[len(batch[2]) for batch in shard] for shard in later] == [[2, 1], [2, 0]]
 
 
-@pytest.mark.parametrize("calls", [1, 2, None])
+@pytest.mark.parametrize("calls", [1, 8, None])
 @pytest.mark.parametrize("cache", ["none", "memory"])
 def test_parallel_calls_and_caches_never_change_a_byte(records, calls, cache):
     plain = everything(source_of(records, parallel_calls=1, augment=shifted), 3)

@@ -119,7 +119,7 @@ def paint_nodule(picture: Image, grid: Grid, nodule: Nodule, height_mm: float) -
         for count, height, phase, twist in nodule.waves
     )
     # Waves add area and reach; this takes it off again, so that neither mask nor box tells the class.
-    shape = shape / (1 + sum(height for _, height, _, _ in nodule.waves) * 0.11)
+    shape = shape / (1 + sum(height for _, height, _, _ in nodule.waves) * 0.09)
     body = grid.coverage((away - radius_mm * shape).astype(np.float32))
     paint(picture, cut_rods(grid, list(nodule.spicules), height_mm), nodule.hu)
     paint(picture, body, nodule.hu)

@@ -1,0 +1,324 @@
+"""Phantom hospitals: same arguments, same bytes; physics that agrees with formulas; no shortcut to the class."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from skimage.transform import iradon, radon
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from kerastl.cli.data import command
+from kerastl.data.phantom import scanner as scanners
+from kerastl.data.phantom import write_phantoms
+from kerastl.data.phantom.hospitals import HOSPITALS, SCANNER_A
+from kerastl.data.phantom.patients import classes, draw_patient
+from kerastl.data.phantom.shapes import Grid
+from kerastl.data.readers.phantom import Options, read
+from kerastl.errors import KerastlError
+
+PERFECT = scanners.Scanner(
+    kernel_cutoff=4.0, kernel_boost=0.0, photons=1e12, zoom=1.0, rings=0.0, offset_hu=0.0
+)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def hospital_a(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("phantoms") / "a"
+    return write_phantoms(
+        out, hospital="a", patients=6, seed=3, slices_per_patient=2, image_size_px=64
+    )
+
+
+def test_one_thread_or_four_write_the_same_bytes(hospital_a: Path, tmp_path: Path) -> None:
+    again = write_phantoms(
+        tmp_path / "again",
+        hospital="a",
+        patients=6,
+        seed=3,
+        slices_per_patient=2,
+        image_size_px=64,
+        workers=4,
+    )
+    assert len(contents(hospital_a)) == 2 * 12 + 1
+    assert contents(again) == contents(hospital_a)
+
+
+def test_another_seed_draws_other_patients() -> None:
+    first, second = (
+        draw_patient(
+            "a",
+            patient=1,
+            malignant=True,
+            seed=seed,
+            num_slices=1,
+            image_size_px=48,
+            region="lung",
+        )[0].stored
+        for seed in (1, 2)
+    )
+    assert np.mean(first != second) > 0.5
+
+
+def test_the_table_names_every_picture_and_its_box_bounds_the_mask(hospital_a: Path) -> None:
+    with (hospital_a / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["path"] for row in rows} == {
+        path.relative_to(hospital_a).as_posix() for path in hospital_a.glob("images/*.png")
+    }
+    for row in rows:
+        picture = Image.open(hospital_a / row["path"])
+        assert picture.mode == "I;16"
+        assert picture.size == (64, 64)
+        assert np.asarray(picture).max() <= 4095
+        left, top, right, bottom = Image.open(hospital_a / row["mask"]).getbbox() or (0, 0, 0, 0)
+        box = [int(row[f"box_{name}_px"]) for name in ("top", "left", "height", "width")]
+        assert box == [top, left, bottom - top, right - left]
+        assert row["patient_id"] in row["path"]
+        assert row["site"] == "a"
+        assert row["label"] in ("benign", "malignant")
+
+
+def test_a_patient_has_one_label_and_several_different_slices(hospital_a: Path) -> None:
+    with (hospital_a / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    labels = {(row["patient_id"], row["label"]) for row in rows}
+    assert len(labels) == 6
+    pictures = {(hospital_a / row["path"]).read_bytes() for row in rows}
+    assert len(pictures) == 12
+
+
+@pytest.mark.parametrize("hospital", ["a", "b", "c"])
+def test_prevalence_is_met_to_the_nearest_patient(hospital: str) -> None:
+    malignant = sum(classes(hospital, patients=50, seed=1))
+    assert malignant == pytest.approx(HOSPITALS[hospital].prevalence * 50, abs=0.5)
+
+
+def test_two_patients_are_one_of_each_class() -> None:
+    assert sorted(classes("c", patients=2, seed=5)) == [False, True]
+
+
+def test_hospital_c_has_the_scanner_of_a_and_b_has_not() -> None:
+    assert HOSPITALS["c"].scanner == HOSPITALS["a"].scanner != HOSPITALS["b"].scanner
+
+
+@pytest.mark.parametrize("region", ["lung", "head"])
+@pytest.mark.parametrize("hospital", ["a", "b"])
+def test_the_nodule_is_denser_than_what_surrounds_it_and_lies_in_view(
+    hospital: str, region: str
+) -> None:
+    for patient in range(1, 7):
+        one = draw_patient(
+            hospital,
+            patient=patient,
+            malignant=patient % 2 == 0,
+            seed=11,
+            num_slices=1,
+            image_size_px=96,
+            region=region,
+        )[0]
+        around = np.zeros_like(one.mask)
+        top, left, height, width = one.box()
+        around[max(top - 2, 0) : top + height + 2, max(left - 2, 0) : left + width + 2] = True
+        inside = np.median(one.stored[one.mask])
+        assert inside > np.median(one.stored[around & ~one.mask]) + 15
+        assert 20 < one.mask.sum() < 700
+
+
+def disc(grid: Grid, radius_mm: float) -> np.ndarray:
+    away = np.hypot(grid.rows_mm, grid.columns_mm)
+    return (1000 * grid.coverage(away - radius_mm) - 1000).astype(np.float32)
+
+
+def test_projection_of_a_disc_of_water_is_its_chord_at_every_angle() -> None:
+    grid = Grid(96, 200.0)
+    water = (disc(grid, 60.0) + 1000) / 1000
+    sums = (scanners._projector(96, 200.0) @ water.ravel()).reshape(-1, 96)
+    chord = 2 * np.sqrt(np.maximum(60.0**2 - grid.axis_mm**2, 0))
+    assert sums.shape[0] == scanners.NUM_VIEWS // 2
+    assert np.abs(sums - chord).max() < 9.0
+    assert np.abs(sums - chord).mean() < 0.8
+
+
+def test_a_perfect_scanner_gives_back_what_scikit_image_gives_back() -> None:
+    grid = Grid(96, 200.0)
+    picture = disc(grid, 70.0)
+    picture[30:40, 50:62] += 300
+    angles = np.linspace(0, 180, scanners.NUM_VIEWS, endpoint=False)
+    theirs = iradon(radon((picture + 1000) / 1000, angles), angles, interpolation="linear")
+    ours = scanners.scan(
+        [picture],
+        PERFECT,
+        width_mm=200.0,
+        view=grid,
+        gains=np.zeros(96),
+        rng=np.random.default_rng(0),
+    )[0]
+    inside = np.hypot(grid.rows_mm, grid.columns_mm) < 60
+    gap = ours[inside] - (1000 * theirs[inside] - 1000)
+    assert np.sqrt(np.mean(gap**2)) < 40
+    assert ours[34, 55] == pytest.approx(300, abs=40)
+    assert ours[70, 48] == pytest.approx(0, abs=25)
+
+
+def test_a_quarter_of_the_photons_doubles_the_noise() -> None:
+    grid = Grid(64, 200.0)
+    picture = disc(grid, 80.0)
+    spreads = []
+    for photons in (4e5, 1e5):
+        device = scanners.Scanner(1.0, 0.0, photons, 1.0, 0.0, 0.0)
+        scans = [
+            scanners.scan(
+                [picture],
+                device,
+                width_mm=200.0,
+                view=grid,
+                gains=np.zeros(64),
+                rng=np.random.default_rng(seed),
+            )[0]
+            for seed in (1, 2)
+        ]
+        spreads.append(float(np.std((scans[0] - scans[1])[20:44, 20:44])))
+    assert spreads[1] / spreads[0] == pytest.approx(2, rel=0.15)
+
+
+def test_gain_errors_draw_rings_around_the_centre() -> None:
+    grid = Grid(64, 200.0)
+    picture = disc(grid, 80.0)
+    scans = [
+        scanners.scan(
+            [picture],
+            scanners.Scanner(1.0, 0.0, 1e12, 1.0, rings, 0.0),
+            width_mm=200.0,
+            view=grid,
+            gains=np.random.default_rng(4).standard_normal(64),
+            rng=np.random.default_rng(0),
+        )[0]
+        for rings in (0.0, 0.01)
+    ]
+    rings = scans[1] - scans[0]
+    ring = np.rint(np.hypot(grid.rows_mm, grid.columns_mm) / grid.pixel_mm).astype(int)
+    counts = np.maximum(np.bincount(ring.ravel()), 1)
+    by_ring = np.bincount(ring.ravel(), rings.ravel()) / counts
+    inner = ring < 20
+    assert np.var(by_ring[ring][inner]) > 0.5 * np.var(rings[inner])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        ({"patients": 1}, "patients"),
+        ({"seed": -1}, "seed"),
+        ({"image_size_px": 4000}, "image_size_px"),
+        ({"slices_per_patient": 0}, "slices_per_patient"),
+        ({"hospital": "d"}, "hospital"),
+        ({"region": "knee"}, "region"),
+    ],
+)
+def test_nonsense_is_refused_by_name_and_nothing_is_written(
+    tmp_path: Path, wrong: dict[str, object], word: str
+) -> None:
+    request = {"hospital": "a", "patients": 4, "seed": 1} | wrong
+    with pytest.raises(KerastlError, match=word):
+        write_phantoms(tmp_path / "out", **request)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(KerastlError, match="not empty"):
+        write_phantoms(tmp_path, hospital="a", patients=2, seed=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_interrupted_drawing_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kerastl.data.phantom.patients.draw_patient", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_phantoms(tmp_path / "out", hospital="a", patients=2, seed=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_reader_draws_once_and_groups_by_patient(tmp_path: Path) -> None:
+    options = Options(hospital="b", patients=3, slices_per_patient=2, image_size_px=48)
+    first = read(options, seed=4, cache_dir=tmp_path)
+    times = {record.file: record.file.stat().st_mtime_ns for record in first.records}
+    assert read(options, seed=4, cache_dir=tmp_path) == first
+    assert times == {record.file: record.file.stat().st_mtime_ns for record in first.records}
+    assert len(first.records) == 6
+    assert {record.domain for record in first.records} == {"b"}
+    assert len({record.group for record in first.records}) == 3
+    assert first.class_names == ("benign", "malignant")
+    other = read(options, seed=5, cache_dir=tmp_path)
+    assert other.fingerprint() != first.fingerprint()
+
+
+def test_the_command_says_what_to_type_next_and_that_phantoms_prove_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "c"
+    words = ["phantom", str(out), "--hospital", "c", "--patients", "2", "--slices", "1"]
+    answer = CliRunner().invoke(command, words, catch_exceptions=False)
+    assert answer.exit_code == 0
+    assert "kerastl run" in answer.output.splitlines()[-1]
+    assert len(list(out.glob("images/*.png"))) == 2
+    help_text = CliRunner().invoke(command, ["phantom", "--help"]).output
+    assert "prove nothing clinical" in " ".join(help_text.split())
+    assert "kerastl data phantom" in help_text
+
+
+def pixel_statistics(stored: np.ndarray) -> np.ndarray:
+    values = stored.astype(np.float64).ravel()
+    return np.r_[values.mean(), values.std(), np.histogram(values, 32, (0, 2048))[0]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hospital", ["a", "b"])
+def test_statistics_of_single_pixels_do_not_tell_the_class(hospital: str) -> None:
+    truth = classes(hospital, patients=200, seed=1)
+    slices = [
+        draw_patient(
+            hospital,
+            patient=number,
+            malignant=malignant,
+            seed=1,
+            num_slices=2,
+            image_size_px=64,
+            region="lung",
+        )
+        for number, malignant in enumerate(truth, start=1)
+    ]
+    features = np.array([pixel_statistics(one.stored) for both in slices for one in both])
+    for columns in (slice(0, 1), slice(1, 2), slice(2, None), slice(None)):
+        scores = cross_val_predict(
+            make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)),
+            features[:, columns],
+            np.repeat(truth, 2),
+            groups=np.repeat(np.arange(200), 2),
+            cv=StratifiedGroupKFold(5, shuffle=True, random_state=0),
+            method="decision_function",
+        )
+        assert roc_auc_score(truth, scores.reshape(-1, 2).mean(1)) < 0.65
+    areas = [both[0].mask.sum() for both in slices]
+    assert 0.3 < roc_auc_score(truth, areas) < 0.7
+    for side in (2, 3):
+        lengths = [both[0].box()[side] for both in slices]
+        assert 0.35 < roc_auc_score(truth, lengths) < 0.65
+
+
+def test_the_scanner_of_a_is_the_gentler_one() -> None:
+    assert SCANNER_A.photons > HOSPITALS["b"].scanner.photons
+    assert SCANNER_A.kernel_boost < HOSPITALS["b"].scanner.kernel_boost
