@@ -90,12 +90,12 @@ def test_a_split_without_labels_is_unlabelled_when_asked_for(prepared, tmp_path)
 
 
 def test_an_unknown_split_gets_the_nearest_name(prepared, tmp_path):
-    with pytest.raises(RequestError, match="'tets'. Did you mean 'test'"):
+    with pytest.raises(RequestError, match=r"'tets'\. Did you mean 'test'"):
         read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path, splits=("tets",))
 
 
 def test_a_feature_that_is_no_class_is_refused_with_those_that_are(prepared, tmp_path):
-    with pytest.raises(RequestError, match="'text'.*Fitting for label_key: label"):
+    with pytest.raises(RequestError, match=r"'text'.*Fitting for label_key: label"):
         read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path, label_key="text")
 
 
