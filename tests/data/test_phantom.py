@@ -118,14 +118,14 @@ def test_hospital_c_has_the_scanner_of_a_and_b_has_not() -> None:
 def test_the_nodule_is_denser_than_what_surrounds_it_and_lies_in_view(
     hospital: str, region: str
 ) -> None:
-    for patient in range(1, 7):
+    for patient in range(1, 5):
         one = draw_patient(
             hospital,
             patient=patient,
             malignant=patient % 2 == 0,
             seed=11,
             num_slices=1,
-            image_size_px=96,
+            image_size_px=64,
             region=region,
         )[0]
         around = np.zeros_like(one.mask)
@@ -133,7 +133,7 @@ def test_the_nodule_is_denser_than_what_surrounds_it_and_lies_in_view(
         around[max(top - 2, 0) : top + height + 2, max(left - 2, 0) : left + width + 2] = True
         inside = np.median(one.stored[one.mask])
         assert inside > np.median(one.stored[around & ~one.mask]) + 15
-        assert 20 < one.mask.sum() < 700
+        assert 10 < one.mask.sum() < 400
 
 
 def disc(grid: Grid, radius_mm: float) -> np.ndarray:
@@ -270,7 +270,18 @@ def test_the_reader_draws_once_and_groups_by_patient(tmp_path: Path) -> None:
 
 def test_the_command_says_what_to_type_next_and_that_phantoms_prove_nothing(tmp_path: Path) -> None:
     out = tmp_path / "c"
-    words = ["phantom", str(out), "--hospital", "c", "--patients", "2", "--slices", "1"]
+    words = [
+        "phantom",
+        str(out),
+        "--hospital",
+        "c",
+        "--patients",
+        "2",
+        "--slices",
+        "1",
+        "--image-size-px",
+        "48",
+    ]
     answer = CliRunner().invoke(command, words, catch_exceptions=False)
     assert answer.exit_code == 0
     assert "kerastl run" in answer.output.splitlines()[-1]
