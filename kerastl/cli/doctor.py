@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import click
-
-
-def _cache_folder() -> Path:
-    import platformdirs
-
-    return Path(os.environ.get("KERASTL_CACHE") or platformdirs.user_cache_dir("kerastl"))
-
-
-def _keras_home() -> Path:
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
 
 
 def _size_mb(folder: Path) -> float:
@@ -33,16 +22,19 @@ def _devices() -> list[str]:
 
 def _findings() -> dict[str, Any]:
     from kerastl import registry
+    from kerastl.backbones import models_folder
+    from kerastl.data import cache_folder
     from kerastl.runs import machine, package_versions
 
-    weights = sorted(path.name for path in (_keras_home() / "models").glob("*.h5"))
+    weights = sorted(path.name for path in models_folder().glob("*.h5"))
+    cache = cache_folder()
     return {
         "machine": machine(),
         "packages": package_versions(),
         "devices": _devices(),
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
-        "weights": {"folder": str(_keras_home() / "models"), "files": weights},
-        "cache": {"folder": str(_cache_folder()), "size_mb": _size_mb(_cache_folder())},
+        "weights": {"folder": str(models_folder()), "files": weights},
+        "cache": {"folder": str(cache), "size_mb": _size_mb(cache)},
         "plug_ins": {kind: registry.names(kind) for kind in registry.FOLDERS},
     }
 
@@ -50,7 +42,9 @@ def _findings() -> dict[str, Any]:
 def _advice(found: dict[str, Any]) -> list[str]:
     lines = []
     if not any("GPU" in device for device in found["devices"]):
-        lines.append("No GPU: frozen backbones and small pictures train well on the CPU all the same.")
+        lines.append(
+            "No GPU: frozen backbones and small pictures train well on the CPU all the same."
+        )
     if not found["weights"]["files"]:
         lines.append(
             "No ImageNet weights are cached. Get some while online: kerastl weights fetch mobilenet_v2"
@@ -69,7 +63,9 @@ def command(as_json: bool) -> None:
     Example:
       kerastl doctor
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from kerastl.cli._quiet import load_tensorflow
+
+    load_tensorflow()
     found = _findings()
     advice = _advice(found)
     if as_json:
@@ -85,6 +81,8 @@ def command(as_json: bool) -> None:
     click.echo(f"weights   {len(found['weights']['files'])} files in {found['weights']['folder']}")
     click.echo(f"cache     {found['cache']['size_mb']} MB in {found['cache']['folder']}")
     for kind, names in found["plug_ins"].items():
-        click.echo(f"{kind + 's':<9} {len(names)}: {', '.join(names[:8])}{' ...' if names[8:] else ''}")
+        click.echo(
+            f"{kind + 's':<9} {len(names)}: {', '.join(names[:8])}{' ...' if names[8:] else ''}"
+        )
     for line in advice:
         click.echo(f"advice    {line}")

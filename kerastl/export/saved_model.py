@@ -21,7 +21,7 @@ from kerastl.export.manifest import write_manifest
 
 def export_saved_model(
     model: keras.Model,
-    out: Path,
+    out: Path | str,
     *,
     class_names: Sequence[str],
     image_size_px: int,
@@ -48,6 +48,7 @@ def export_saved_model(
         OSError: the disk is full; no half export is left.
     """
     _check_model(model, class_names, image_size_px)
+    out = Path(out)
     if out.exists() and not out.is_dir():
         raise RequestError(f"{out} is a file, but an export is a folder. Name another: --out DIR")
     out.mkdir(parents=True, exist_ok=True)

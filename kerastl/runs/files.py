@@ -12,7 +12,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+from kerastl.errors import RequestError
+
+QUOTED_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
+"""What a spreadsheet may take for a formula, and the quote itself, so that reading gives every text back."""
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -46,12 +49,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def csv_cell(value: Any) -> str:
-    """Return a cell that no spreadsheet takes for a formula: text that begins with = + - @ gets a quote.
+    """Return a cell that no spreadsheet takes for a formula: text that begins with = + - @ or a quote gets a quote.
 
     Numbers are left alone. `csv_cell("=1+1")` is `'=1+1`.
     """
     text = "" if value is None else str(value)
-    if isinstance(value, str) and text.startswith(FORMULA_STARTS):
+    if isinstance(value, str) and text.startswith(QUOTED_STARTS):
         return "'" + text
     return text
 
@@ -66,16 +69,23 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a table that `write_csv` wrote, the quotes before formula cells taken off again."""
+    """Read a table that `write_csv` wrote, the quotes before formula cells taken off again.
+
+    Raises:
+        RequestError: a row has more or fewer cells than the header.
+    """
     with path.open(encoding="utf-8", newline="") as file:
-        return [
-            {_plain(name): _plain(cell) for name, cell in row.items()}
-            for row in csv.DictReader(file)
-        ]
+        header, *rows = [[_plain(cell) for cell in row] for row in csv.reader(file)] or [[]]
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(header):
+            raise RequestError(
+                f"{path}, row {number}: {len(row)} cells, the header has {len(header)}."
+            )
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def _plain(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA_STARTS) else cell
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(QUOTED_STARTS) else cell
 
 
 def append_line(path: Path, line: str) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
-
-import platformdirs
 
 from kerastl import data, registry
 from kerastl import recipe as recipes
@@ -22,13 +19,6 @@ from kerastl.runs import Run
 
 MEMORY_FOR_PICTURES_BYTES = 2**30
 SPLITS = ("train", "val", "test", "target_train", "target_val", "target_test", "target_unlabelled")
-
-
-def cache_folder() -> Path:
-    """Return the user's cache folder: KERASTL_CACHE, or the system's place for caches."""
-    folder = Path(os.environ.get("KERASTL_CACHE") or platformdirs.user_cache_dir("kerastl"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @dataclass(frozen=True)
@@ -130,7 +120,7 @@ def _checked(
                 f"data.split.group_by: the reader {reader.name} has no columns; only a table has"
             )
         options = replace(options, columns=replace(options.columns, group=split.group_by))
-    cache = cache_folder()
+    cache = data.cache_folder()
     module = registry.module("reader", reader.name)
     collection = module.read(options, seed=recipe.seed, cache_dir=cache)
     checked = data.check_pictures(

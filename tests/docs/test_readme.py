@@ -1,0 +1,76 @@
+"""What the README prints must work as printed."""
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_it_opens_with_exactly_two_lines_one_to_try_and_one_to_test():
+    first = blocks("sh")[0].strip().splitlines()
+    assert len(first) == 2
+    assert all(line.startswith("python3 -m venv .venv && ") for line in first)
+    assert first[0].endswith("kerastl quickstart")
+    assert first[1].endswith("pytest")
+    assert README.index(first[0]) < 200
+
+
+def test_every_link_and_picture_of_the_docs_exists():
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text())
+        if not link.startswith("http")
+    ]
+    assert len(links) > 5
+    assert [link for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_kerastl_command_of_the_docs_is_known_with_its_options():
+    from kerastl.cli import app
+
+    lines = [
+        line.strip()
+        for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
+        for line in block.splitlines()
+        if line.strip().startswith("kerastl ")
+    ]
+    assert len(lines) > 5
+    for line in lines:
+        _, name, *words = shlex.split(line, comments=True)
+        command = app.get_command(None, name)
+        assert command, line
+        command.make_context(name, words, resilient_parsing=False)
+
+
+@pytest.mark.slow
+def test_the_rooms_from_python_work_as_printed(tmp_path, keras_home):
+    (code,) = blocks("python")
+    generator = np.random.default_rng(0)
+    for label, light in (("dark", 60), ("light", 200)):
+        (tmp_path / "PICTURES" / label).mkdir(parents=True)
+        for number in range(20):
+            pixels = generator.integers(0, light, (64, 64, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "PICTURES" / label / f"{number}.png")
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        names: dict = {}
+        exec(compile(code, "README.md", "exec"), names)
+    finally:
+        os.chdir(before)
+    assert names["scores"]["test"]["overall"]["auc"]["value"] == 1.0
+    assert (tmp_path / "served" / "1" / "saved_model.pb").is_file()
