@@ -55,9 +55,7 @@ def module(kind: str, name: str) -> ModuleType:
     if name not in _places(kind):
         near = difflib.get_close_matches(name, names(kind), n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise RequestError(
-            f"There is no {kind} '{name}'.{hint} Known: {', '.join(names(kind))}."
-        )
+        raise RequestError(f"There is no {kind} '{name}'.{hint} Known: {', '.join(names(kind))}.")
     return importlib.import_module(f"{FOLDERS[kind]}.{_places(kind)[name]}")
 
 

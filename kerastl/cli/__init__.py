@@ -28,11 +28,11 @@ class Rooms(click.Group):
         found = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
         return {_command_of(name): name for name in found if not name.startswith("_")}
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names in alphabetical order."""
         return sorted(self._files())
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import the file of one command."""
         file = self._files().get(cmd_name)
         if file is None:
@@ -78,6 +78,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except OSError as error:
         if "--debug" in words:
             raise
-        click.echo(f"Error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True)
+        click.echo(
+            f"Error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True
+        )
         sys.exit(3)
     sys.exit(code if isinstance(code, int) else 0)
