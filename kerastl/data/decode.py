@@ -30,7 +30,7 @@ Window = tuple[float, float]
 
 MAX_PIXELS = 50_000_000
 FULL_WINDOW: Window = (0.0, 65535.0)
-GREY, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 3, 4, 6
+GREY, GREY_ALPHA, RGB_ALPHA = 0, 4, 6  # colour types of PNG
 
 
 def decode_image(
@@ -91,88 +91,111 @@ def _decoder(window: Window, max_pixels: int) -> Any:
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
     def decode(encoded: tf.Tensor) -> tf.Tensor:
-        raw = tf.io.decode_raw(encoded, tf.uint8)
+        header = headers.read_header(encoded)
+        checked = _checked_bytes(encoded, header, max_pixels)
+        # One assertion before, none inside: a branch with one counts as stateful, and under op
+        # determinism tf.data would then decode one picture after the other.
         branches: list[Callable[[], tf.Tensor]] = [
-            lambda: _refuse(
-                encoded, "this is not a picture: PNG, JPEG, GIF, BMP or WebP is wanted"
-            ),
-            lambda: _decode_png(encoded, raw, window, max_pixels),
-            lambda: _decode_jpeg(encoded, raw, max_pixels),
-            lambda: _decode_gif(encoded, raw, max_pixels),
-            lambda: _decode_bmp(encoded, raw, max_pixels),
-            lambda: _decode_webp(encoded, raw, max_pixels),
-            lambda: _refuse(encoded, "TIFF cannot be decoded from bytes; convert it to PNG"),
+            lambda: tf.zeros([1, 1, 3]),
+            lambda: _decode_png(checked, header, window),
+            lambda: _decode_jpeg(checked),
+            lambda: _decode_gif(checked, header),
+            lambda: _decode_bmp(checked, header),
+            lambda: _decode_webp(checked),
         ]
-        image = tf.switch_case(headers.kind_of(raw), branches)
+        image = tf.switch_case(header.kind % len(branches), branches)
         return tf.ensure_shape(image, [None, None, 3])
 
     return decode
 
 
-def _after(condition: tf.Tensor, reason: tf.Tensor | str, value: tf.Tensor) -> tf.Tensor:
-    """Return `value`, which nothing may use before `condition` was found true."""
-    check = tf.debugging.Assert(condition, [reason], summarize=1)
-    with tf.control_dependencies([check] if check is not None else []):
-        return tf.identity(value)
-
-
-def _refuse(encoded: tf.Tensor, reason: str) -> tf.Tensor:
-    size = _after(tf.constant(False), reason, tf.strings.length(encoded))
-    return tf.zeros([size, 1, 3], tf.float32)
-
-
-def _within(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Return the bytes once height times width is known to be 1 to `max_pixels`."""
-    size = tf.strings.join([tf.strings.as_string(width), tf.strings.as_string(height)], " x ")
-    reason = tf.strings.join(
-        [size, f"pixels (width x height) are not within the limit of {max_pixels} pixels"], " "
-    )
+def _checked_bytes(encoded: tf.Tensor, header: headers.Header, max_pixels: int) -> tf.Tensor:
+    """Return the bytes, which nothing may use before the header was found acceptable."""
+    height, width = header.height, header.width
     # Both sides are compared first: the product of two header fields could overflow.
     fits = (height <= max_pixels) & (width <= max_pixels) & (height * width <= max_pixels)
-    return _after((height > 0) & (width > 0) & fits, reason, encoded)
+    fits &= (height > 0) & (width > 0)
+    size = tf.strings.as_string(tf.stack([width, height]))
+    too_large = tf.strings.join(
+        [
+            tf.strings.reduce_join(size, separator=" x "),
+            f"pixels (width x height) are not within the limit of {max_pixels} pixels",
+        ],
+        " ",
+    )
+    bits, compression = header.fields["bmp_bits"], header.fields["bmp_compression"]
+    is_plain = (compression == 0) & (header.fields["bmp_header_size"] >= 40)
+    is_plain &= tf.reduce_any(bits == tf.constant([8, 24, 32], tf.int64))
+    is_animated = (header.kind == headers.WEBP) & headers.webp_is_animated(header)
+    refusals = [
+        (
+            header.kind == headers.UNKNOWN,
+            "this is not a picture: PNG, JPEG, GIF, BMP or WebP is wanted",
+        ),
+        (header.kind == headers.TIFF, "TIFF cannot be decoded from bytes; convert it to PNG"),
+        (~fits, too_large),
+        # tf.io.decode_webp writes beyond its buffer when given an animation and no number of
+        # channels (TensorFlow 2.21): this keeps the process alive, not just the picture out.
+        (is_animated, "animated WebP cannot be decoded; convert it to PNG"),
+        (
+            (header.kind == headers.BMP) & ~is_plain,
+            "only uncompressed BMP of 8, 24 or 32 bits can be decoded; convert it to PNG",
+        ),
+    ]
+    refused = tf.stack([condition for condition, _ in refusals])
+    reason = tf.gather(tf.stack([text for _, text in refusals]), tf.argmax(refused))
+    check = tf.debugging.Assert(~tf.reduce_any(refused), [reason], summarize=1)
+    with tf.control_dependencies([check]):
+        return tf.identity(encoded)
 
 
 def _on_white(rgb: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """Lay a picture on white: `rgb` [h, w, 3] float32 in [0, 255], `alpha` [h, w, 1] float32 in [0, 1]."""
+    """Lay a picture on white: `rgb` [h, w, 3] float32 in [0, 255], `alpha` [h, w, 1] in [0, 1]."""
     return 255.0 - (255.0 - rgb) * alpha
 
 
-def _decode_png(encoded: tf.Tensor, raw: tf.Tensor, window: Window, max_pixels: int) -> tf.Tensor:
-    header = headers.png_header(raw)
-    checked = _within(encoded, header.height, header.width, max_pixels)
-    is_grey = (header.colour_type == GREY) | (header.colour_type == GREY_ALPHA)
-    has_alpha = (header.colour_type == GREY_ALPHA) | (header.colour_type == RGB_ALPHA)
+def _decode_png(encoded: tf.Tensor, header: headers.Header, window: Window) -> tf.Tensor:
+    colour_type = header.fields["png_colour_type"]
+    is_grey = (colour_type == GREY) | (colour_type == GREY_ALPHA)
+    has_alpha = (colour_type == GREY_ALPHA) | (colour_type == RGB_ALPHA)
     # Palettes and one-colour transparency keep their alpha in this chunk.
-    has_alpha |= headers.contains(raw, b"tRNS")
+    has_alpha |= headers.contains(encoded, b"tRNS")
+    low, high = window
+    offset = tf.where(is_grey, low, 0.0)
+    scale = tf.where(is_grey, 255.0 / (high - low), 1.0 / 257.0)
 
-    def levels(pixels: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    def levels(pixels: tf.Tensor) -> tf.Tensor:
         values = tf.cast(pixels, tf.float32)
-        if dtype == tf.uint8:
+        if pixels.dtype == tf.uint8:
             return values
-        low, high = window
-        windowed = tf.clip_by_value((values - low) * (255.0 / (high - low)), 0.0, 255.0)
-        return tf.cond(is_grey, lambda: windowed, lambda: values * (1.0 / 257.0))
+        return tf.clip_by_value((values - offset) * scale, 0.0, 255.0)
 
-    def decode(dtype: tf.DType) -> tf.Tensor:
-        def with_alpha() -> tf.Tensor:
-            pixels = tf.io.decode_png(checked, channels=4, dtype=dtype)
-            alpha = tf.cast(pixels[..., 3:], tf.float32) * (1.0 / dtype.max)
-            return _on_white(levels(pixels[..., :3], dtype), alpha)
+    def opaque(dtype: tf.DType) -> tf.Tensor:
+        return levels(tf.io.decode_png(encoded, channels=3, dtype=dtype))
 
-        def opaque() -> tf.Tensor:
-            return levels(tf.io.decode_png(checked, channels=3, dtype=dtype), dtype)
+    def with_alpha(dtype: tf.DType) -> tf.Tensor:
+        pixels = tf.io.decode_png(encoded, channels=4, dtype=dtype)
+        alpha = tf.cast(pixels[..., 3:], tf.float32) * (1.0 / dtype.max)
+        return _on_white(levels(pixels[..., :3]), alpha)
 
-        return tf.cond(has_alpha, with_alpha, opaque)
+    is_16_bit = tf.cast(header.fields["png_bits"] == 16, tf.int32)
+    return tf.switch_case(
+        is_16_bit + 2 * tf.cast(has_alpha, tf.int32),
+        [
+            lambda: opaque(tf.uint8),
+            lambda: opaque(tf.uint16),
+            lambda: with_alpha(tf.uint8),
+            lambda: with_alpha(tf.uint16),
+        ],
+    )
 
-    return tf.cond(header.bits == 16, lambda: decode(tf.uint16), lambda: decode(tf.uint8))
 
-
-def _decode_jpeg(encoded: tf.Tensor, raw: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    shape = tf.io.extract_jpeg_shape(encoded, output_type=tf.int64)
-    checked = _within(encoded, shape[0], shape[1], max_pixels)
+def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     # The default decoding method may differ between machines; this one is exact by definition.
-    image = tf.io.decode_jpeg(checked, channels=3, dct_method="INTEGER_ACCURATE")
-    return _upright(tf.cast(image, tf.float32), headers.jpeg_orientation(raw))
+    stored = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+    image = tf.cast(stored, tf.float32)
+    orientation = headers.jpeg_orientation(encoded)
+    return tf.cond(orientation == 1, lambda: image, lambda: _upright(image, orientation))
 
 
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -186,48 +209,30 @@ def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     return tf.cond(is_one_of(3, 4, 7, 8), lambda: tf.reverse(image, [0]), lambda: image)
 
 
-def _decode_gif(encoded: tf.Tensor, raw: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    height, width, end = headers.gif_first_frame(raw)
-    checked = _within(encoded, height, width, max_pixels)
+def _decode_gif(encoded: tf.Tensor, header: headers.Header) -> tf.Tensor:
     # TensorFlow unpacks every frame before it drops all but the first: hand it one frame only.
     trailer = b"\x3b"
-    first = tf.strings.join([tf.strings.substr(checked, 0, tf.cast(end, tf.int32)), trailer])
-    return tf.cast(tf.io.decode_gif(first)[0], tf.float32)
+    frame = tf.strings.substr(encoded, tf.zeros([], tf.int64), header.end)
+    return tf.cast(tf.io.decode_gif(tf.strings.join([frame, trailer]))[0], tf.float32)
 
 
-def _decode_bmp(encoded: tf.Tensor, raw: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    def number(position: int, num_bytes: int) -> tf.Tensor:
-        return headers.read_number(raw, position, num_bytes, big_endian=False)
-
-    signed_height = tf.cast(tf.bitcast(tf.cast(number(22, 4), tf.uint32), tf.int32), tf.int64)
-    checked = _within(encoded, tf.abs(signed_height), number(18, 4), max_pixels)
-    bits, header_size = number(28, 2), number(14, 4)
-    is_plain = (number(30, 4) == 0) & (header_size >= 40)
-    is_known = tf.reduce_any(bits == tf.constant([8, 24, 32], tf.int64))
-    reason = "only uncompressed BMP of 8, 24 or 32 bits can be decoded; convert it to PNG"
-    checked = _after(is_plain & is_known, reason, checked)
+def _decode_bmp(encoded: tf.Tensor, header: headers.Header) -> tf.Tensor:
+    pixels = tf.io.decode_bmp(encoded)
 
     def with_palette() -> tf.Tensor:
-        entries = 14 + header_size + 4 * tf.range(256, dtype=tf.int64)
+        raw = headers.padded_bytes(encoded)
+        entries = 14 + header.fields["bmp_header_size"] + 4 * tf.range(256, dtype=tf.int64)
         blue_green_red = entries[:, None] + tf.constant([2, 1, 0], tf.int64)
-        palette = headers.read_number(raw, blue_green_red, 1, big_endian=False)
-        indices = tf.io.decode_bmp(checked)[..., 0]
-        return tf.cast(tf.gather(palette, tf.cast(indices, tf.int32)), tf.float32)
+        palette = tf.gather(raw, tf.minimum(blue_green_red, tf.size(raw, out_type=tf.int64) - 1))
+        return tf.cast(tf.gather(palette, tf.cast(pixels[..., 0], tf.int32)), tf.float32)
 
-    def direct() -> tf.Tensor:
-        return tf.cast(tf.io.decode_bmp(checked)[..., :3], tf.float32)
-
-    return tf.cond(bits == 8, with_palette, direct)
+    return tf.cond(
+        header.fields["bmp_bits"] == 8, with_palette, lambda: tf.cast(pixels[..., :3], tf.float32)
+    )
 
 
-def _decode_webp(encoded: tf.Tensor, raw: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    height, width = headers.webp_size(raw)
-    checked = _within(encoded, height, width, max_pixels)
-    # tf.io.decode_webp writes beyond its buffer when given an animation and channels=0 (TF 2.21):
-    # this check keeps the process alive, not just the picture out.
-    reason = "animated WebP cannot be decoded; convert it to PNG"
-    checked = _after(~headers.webp_is_animated(raw), reason, checked)
-    image = tf.cast(tf.io.decode_webp(checked)[0], tf.float32)
+def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:
+    image = tf.cast(tf.io.decode_webp(encoded)[0], tf.float32)
     return tf.cond(
         tf.shape(image)[-1] == 4,
         lambda: _on_white(image[..., :3], image[..., 3:] * (1.0 / 255.0)),

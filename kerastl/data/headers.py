@@ -1,211 +1,264 @@
 """What the first bytes of a picture say, read by TensorFlow operations before anything is decoded.
 
-Positions are checked: a number that lies beyond the end of the file reads as 0, so a cut header
-never reaches memory that is not its own.
+Numbers that lie beyond the end of a file read as 0, so a cut header never reaches memory that is not
+its own. The graph is kept small on purpose: tf.data prepares it anew for every epoch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 UNKNOWN, PNG, JPEG, GIF, BMP, WEBP, TIFF = range(7)
+HEAD_BYTES = 64
 MAX_EXIF_ENTRIES = 1024
 MAX_JPEG_SEGMENTS = 256
+EXIF_MARK = 0x457869660000  # "Exif", 0, 0
+
+# Kind, its first bytes, and for WebP what follows the length of the file.
+STARTS = [
+    (PNG, b"\x89PNG\r\n\x1a\n", b""),
+    (JPEG, b"\xff\xd8\xff", b""),
+    (GIF, b"GIF87a", b""),
+    (GIF, b"GIF89a", b""),
+    (BMP, b"BM", b""),
+    (WEBP, b"RIFF", b"WEBP"),
+    (TIFF, b"II*\0", b""),
+    (TIFF, b"MM\0*", b""),
+    (TIFF, b"II+\0", b""),
+    (TIFF, b"MM\0+", b""),
+]
+
+# Where each number of a header lies: first byte, number of bytes, order. PNG specification 3, section
+# 11.2.1; Microsoft BITMAPINFOHEADER; RFC 9649, sections 2.5 to 2.7 (lossy, lossless, extended WebP).
+PLACES: dict[str, tuple[int, int, str]] = {
+    "png_width": (16, 4, "big"),
+    "png_height": (20, 4, "big"),
+    "png_bits": (24, 1, "big"),
+    "png_colour_type": (25, 1, "big"),
+    "bmp_header_size": (14, 4, "little"),
+    "bmp_width": (18, 4, "little"),
+    "bmp_height": (22, 4, "little"),
+    "bmp_bits": (28, 2, "little"),
+    "bmp_compression": (30, 4, "little"),
+    "webp_chunk": (15, 1, "little"),
+    "webp_flags": (20, 1, "little"),
+    "webp_lossless_size": (21, 4, "little"),
+    "webp_extended_width": (24, 3, "little"),
+    "webp_extended_height": (27, 3, "little"),
+    "webp_lossy_width": (26, 2, "little"),
+    "webp_lossy_height": (28, 2, "little"),
+}
 
 
-class PngHeader(NamedTuple):
-    """Scalars of a PNG's IHDR: int64 height and width in pixels, bits a channel, colour type."""
-
-    height: tf.Tensor
-    width: tf.Tensor
-    bits: tf.Tensor
-    colour_type: tf.Tensor
-
-
-def read_number(
-    raw: tf.Tensor, position: tf.Tensor | int, num_bytes: int, *, big_endian: bool | tf.Tensor
-) -> tf.Tensor:
-    """Read one unsigned whole number, or one for each position.
+class Header(NamedTuple):
+    """Scalars, int64 but for `kind`.
 
     Args:
-        raw: `[bytes]` uint8.
-        position: int64 of any shape, of the first byte.
-        num_bytes: 1 to 7.
-        big_endian: a Python or a scalar tensor truth.
-
-    Returns:
-        int64 of the positions' shape; bytes beyond the end count as 0.
+        kind: int32, one of the constants above.
+        height, width: in pixels, as stored; of a GIF the larger of canvas and first frame.
+        end: number of bytes up to the end of a GIF's first frame; 0 for other kinds.
+        fields: each number of `PLACES`; it means something for its own kind only.
     """
-    size = tf.size(raw, out_type=tf.int64)
-    places = tf.cast(position, tf.int64)[..., None] + tf.range(num_bytes, dtype=tf.int64)
-    inside = (places >= 0) & (places < size)
-    padded = tf.concat([raw, tf.zeros([1], tf.uint8)], 0)
-    read = tf.cast(tf.gather(padded, tf.where(inside, places, size)), tf.int64)
-    little = [256**power for power in range(num_bytes)]
-    powers = tf.where(
-        big_endian, tf.constant(little[::-1], tf.int64), tf.constant(little, tf.int64)
-    )
-    return tf.reduce_sum(read * powers, axis=-1)
+
+    kind: tf.Tensor
+    height: tf.Tensor
+    width: tf.Tensor
+    end: tf.Tensor
+    fields: dict[str, tf.Tensor]
 
 
-def kind_of(raw: tf.Tensor) -> tf.Tensor:
-    """Return which kind of picture the first bytes announce: scalar int32, one of the constants above."""
+def read_header(encoded: tf.Tensor) -> Header:
+    """Read kind and size of a picture.
 
-    def starts(text: bytes, position: int = 0) -> tf.Tensor:
-        length = len(text)
-        found = raw[position : position + length]
-        same_size = tf.equal(tf.size(found), length)
-        return same_size & tf.reduce_all(
-            tf.equal(
-                tf.pad(found, [[0, length - tf.size(found)]]), tf.constant(list(text), tf.uint8)
-            )
-        )
+    Args:
+        encoded: scalar string, the bytes of a file.
 
-    kinds = [
-        (starts(b"\x89PNG\r\n\x1a\n"), PNG),
-        (starts(b"\xff\xd8\xff"), JPEG),
-        (starts(b"GIF87a") | starts(b"GIF89a"), GIF),
-        (starts(b"BM"), BMP),
-        (starts(b"RIFF") & starts(b"WEBP", 8), WEBP),
-        (starts(b"II*\0") | starts(b"MM\0*") | starts(b"II+\0") | starts(b"MM\0+"), TIFF),
-    ]
-    found = tf.constant(UNKNOWN, tf.int32)
-    for matches, kind in kinds:
-        found = tf.where(matches, kind, found)
-    return found
+    Raises:
+        tf.errors.InvalidArgumentError: a JPEG whose header is damaged.
+    """
+    head = tf.cast(tf.io.decode_raw(encoded, tf.uint8, fixed_length=HEAD_BYTES), tf.int64)
+    numbers = tf.reduce_sum(head * _weights(PLACES.values(), HEAD_BYTES), axis=1)
+    fields = dict(zip(PLACES, tf.unstack(numbers, len(PLACES)), strict=True))
+    kind = _kind(head)
 
+    def from_fields() -> tf.Tensor:
+        height, width = _size_from_fields(kind, fields)
+        return tf.stack([height, width, tf.zeros([], tf.int64)])
 
-def png_header(raw: tf.Tensor) -> PngHeader:
-    """Read a PNG's IHDR (PNG specification 3, section 11.2.1)."""
-    return PngHeader(
-        height=read_number(raw, 20, 4, big_endian=True),
-        width=read_number(raw, 16, 4, big_endian=True),
-        bits=read_number(raw, 24, 1, big_endian=True),
-        colour_type=read_number(raw, 25, 1, big_endian=True),
-    )
+    def from_jpeg() -> tf.Tensor:
+        shape = tf.io.extract_jpeg_shape(encoded, output_type=tf.int64)
+        return tf.concat([shape[:2], tf.zeros([1], tf.int64)], 0)
+
+    def from_gif() -> tf.Tensor:
+        return _gif_first_frame(padded_bytes(encoded))
+
+    way = tf.gather(tf.constant([0, 0, 1, 2, 0, 0, 0]), kind)
+    height, width, end = tf.unstack(tf.switch_case(way, [from_fields, from_jpeg, from_gif]), 3)
+    return Header(kind, height, width, end, fields)
 
 
-def contains(raw: tf.Tensor, text: bytes) -> tf.Tensor:
+def padded_bytes(encoded: tf.Tensor) -> tf.Tensor:
+    """Return the bytes of a file as `[bytes + 1]` int64, a 0 behind the last."""
+    raw = tf.io.decode_raw(tf.strings.join([encoded, b"\0"]), tf.uint8)
+    return tf.cast(raw, tf.int64)
+
+
+def contains(encoded: tf.Tensor, text: bytes) -> tf.Tensor:
     """Say whether the bytes hold `text` anywhere: scalar bool."""
-    size = tf.maximum(tf.size(raw) - len(text) + 1, 0)
-    windows = [raw[offset : offset + size] for offset in range(len(text))]
-    same = [tf.equal(part, code) for part, code in zip(windows, text, strict=True)]
+    raw = tf.io.decode_raw(tf.strings.join([encoded, bytes(len(text))]), tf.uint8)
+    size = tf.size(raw) - len(text)
+    same = [tf.equal(raw[offset : offset + size], code) for offset, code in enumerate(text)]
     return tf.reduce_any(tf.reduce_all(tf.stack(same), axis=0))
 
 
-def webp_size(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return height and width of a WebP as int64; 0 where its first chunk is none that is known.
-
-    Reference:
-        RFC 9649, sections 2.5 to 2.7: lossy (VP8), lossless (VP8L), extended (VP8X).
-    """
-    chunk = raw[15:16]
-    is_lossy = tf.reduce_any(chunk == ord(" "))
-    is_lossless = tf.reduce_any(chunk == ord("L"))
-    is_extended = tf.reduce_any(chunk == ord("X"))
-    lossy_width = read_number(raw, 26, 2, big_endian=False) % 16384
-    lossy_height = read_number(raw, 28, 2, big_endian=False) % 16384
-    packed = read_number(raw, 21, 4, big_endian=False)
-    wide = read_number(raw, 24, 3, big_endian=False) + 1
-    high = read_number(raw, 27, 3, big_endian=False) + 1
-    zero = tf.zeros([], tf.int64)
-    height = tf.where(is_lossy, lossy_height, zero)
-    width = tf.where(is_lossy, lossy_width, zero)
-    height = tf.where(is_lossless, packed // 16384 % 16384 + 1, height)
-    width = tf.where(is_lossless, packed % 16384 + 1, width)
-    return tf.where(is_extended, high, height), tf.where(is_extended, wide, width)
+def webp_is_animated(header: Header) -> tf.Tensor:
+    """Say whether an extended WebP announces an animation: scalar bool (RFC 9649, section 2.7)."""
+    is_extended = tf.equal(header.fields["webp_chunk"], ord("X"))
+    return is_extended & tf.equal(header.fields["webp_flags"] // 2 % 2, 1)
 
 
-def webp_is_animated(raw: tf.Tensor) -> tf.Tensor:
-    """Say whether the extended header announces an animation: scalar bool (RFC 9649, section 2.7)."""
-    is_extended = tf.reduce_any(raw[15:16] == ord("X"))
-    return is_extended & (read_number(raw, 20, 1, big_endian=False) // 2 % 2 == 1)
-
-
-def gif_first_frame(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Find where the first frame of a GIF ends, without unpacking any.
-
-    Returns:
-        int64 scalars: height and width in pixels that frame and canvas need, and the number of
-        bytes up to the end of the first frame.
-
-    Reference:
-        GIF89a specification, sections 18 to 25: blocks are chains of sub-blocks of up to 255 bytes.
-    """
-    size = tf.size(raw, out_type=tf.int64)
-    flags = read_number(raw, 10, 1, big_endian=False)
-    start = 13 + tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), tf.zeros([], tf.int64))
-    at_block, in_extension, in_frame, done = (tf.constant(mode, tf.int64) for mode in range(4))
-    two = tf.constant(2, tf.int64)
-
-    def step(position: tf.Tensor, mode: tf.Tensor, frame: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        code = read_number(raw, position, 1, big_endian=False)
-        local = read_number(raw, position + 9, 1, big_endian=False)
-        table = tf.where(local >= 128, 3 * 2 ** (local % 8 + 1), tf.zeros([], tf.int64))
-        is_frame = (mode == at_block) & (code == 0x2C)
-        is_extension = (mode == at_block) & (code == 0x21)
-        ends_chain = (mode != at_block) & (code == 0)
-        # A frame: 10 bytes, its colour table, 1 byte of code size. An extension: 2 bytes.
-        jump = tf.where(is_frame, 11 + table, tf.where(is_extension, two, code + 1))
-        after = tf.where(ends_chain, tf.where(mode == in_frame, done, at_block), mode)
-        after = tf.where(is_frame, in_frame, tf.where(is_extension, in_extension, after))
-        lost = (mode == at_block) & ~is_frame & ~is_extension
-        return position + jump, tf.where(lost, done, after), tf.where(is_frame, position, frame)
-
-    end, _, frame = tf.while_loop(
-        lambda position, mode, _: (mode != done) & (position < size),
-        step,
-        (start, at_block, tf.zeros([], tf.int64)),
-    )
-    height = read_number(raw, tf.stack([8, frame + 7]), 2, big_endian=False)
-    width = read_number(raw, tf.stack([6, frame + 5]), 2, big_endian=False)
-    return tf.reduce_max(height), tf.reduce_max(width), tf.minimum(end, size)
-
-
-def jpeg_orientation(raw: tf.Tensor) -> tf.Tensor:
+def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
     """Return the EXIF orientation of a JPEG, 1 to 8: scalar int64; 1 where EXIF is absent or broken.
 
     Reference:
         CIPA DC-008 (Exif 2.32), section 4.5: APP1 segment, TIFF header, IFD 0, tag 0x0112.
     """
-    size = tf.size(raw, out_type=tf.int64)
+    raw = padded_bytes(encoded)
+    # Of each segment: marker, length, and what an EXIF segment begins with.
+    places = [(0, 2, "big"), (2, 2, "big"), (4, 6, "big")]
+    weights = _weights(places, 10)
 
-    def is_exif(position: tf.Tensor) -> tf.Tensor:
-        marker = read_number(raw, position, 2, big_endian=True)
-        return (marker == 0xFFE1) & (
-            read_number(raw, position + 4, 6, big_endian=True) == 0x457869660000
-        )
+    def step(position: tf.Tensor, _: tf.Tensor, __: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        ten = _bytes_at(raw, position + tf.range(10, dtype=tf.int64))
+        marker, length, mark = tf.unstack(tf.reduce_sum(ten * weights, axis=1), 3)
+        found = tf.equal(marker, 0xFFE1) & tf.equal(mark, EXIF_MARK)
+        start_of_scan, end_of_image = 0xFFDA, 0xFFD9
+        is_segment = (marker >= 0xFFC0) & (marker != start_of_scan) & (marker != end_of_image)
+        jump = tf.where(found, tf.constant(10, tf.int64), 2 + length)
+        return position + jump, is_segment & ~found, found
 
-    def goes_on(position: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-        marker = read_number(raw, position, 2, big_endian=True)
-        is_segment = (marker >= 0xFFC0) & (marker != 0xFFDA) & (marker != 0xFFD9)
-        return is_segment & ~is_exif(position) & (count < MAX_JPEG_SEGMENTS) & (position < size)
-
-    def to_next(position: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return position + 2 + read_number(raw, position + 2, 2, big_endian=True), count + 1
-
-    position, _ = tf.while_loop(goes_on, to_next, (tf.constant(2, tf.int64), tf.constant(0)))
-    found = is_exif(position)
-    return tf.cond(
-        found, lambda: _orientation_in_tiff(raw, position + 10), lambda: tf.ones([], tf.int64)
+    start = (tf.constant(2, tf.int64), tf.constant(True), tf.constant(False))
+    position, _, found = tf.while_loop(
+        lambda _, goes_on, __: goes_on, step, start, maximum_iterations=MAX_JPEG_SEGMENTS
     )
+    upright = tf.ones([], tf.int64)
+    return tf.cond(found, lambda: _orientation_in_tiff(raw, position), lambda: upright)
+
+
+def _weights(
+    places: Iterable[tuple[int, int, str]], length: int
+) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """Return `[numbers, length]`: what each byte counts in each number."""
+    rows = list(places)
+    weights = np.zeros((len(rows), length), np.int64)
+    for row, (start, num_bytes, order) in enumerate(rows):
+        powers = 256 ** np.arange(num_bytes, dtype=np.int64)
+        weights[row, start : start + num_bytes] = powers[::-1] if order == "big" else powers
+    return weights
+
+
+def _kind(head: tf.Tensor) -> tf.Tensor:
+    any_byte = -1
+    wanted = np.full((len(STARTS), 12), any_byte, np.int64)
+    for row, (_, start, after_length) in enumerate(STARTS):
+        wanted[row, : len(start)] = list(start)
+        wanted[row, 8 : 8 + len(after_length)] = list(after_length)
+    same = tf.reduce_all((head[:12] == wanted) | (wanted == any_byte), axis=1)
+    kinds = np.array([kind for kind, _, _ in STARTS], np.int32)
+    return tf.reduce_max(tf.where(same, kinds, UNKNOWN))
+
+
+def _size_from_fields(kind: tf.Tensor, fields: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return height and width of a PNG, BMP or WebP; 0 for other kinds and unknown chunks."""
+    zero = tf.zeros([], tf.int64)
+    chunk, packed = fields["webp_chunk"], fields["webp_lossless_size"]
+    chunks = tf.constant([ord(" "), ord("L"), ord("X")], tf.int64)
+    heights = [
+        fields["webp_lossy_height"] % 2**14,
+        packed // 2**14 % 2**14 + 1,
+        fields["webp_extended_height"] + 1,
+    ]
+    widths = [
+        fields["webp_lossy_width"] % 2**14,
+        packed % 2**14 + 1,
+        fields["webp_extended_width"] + 1,
+    ]
+    webp_height, webp_width = (
+        tf.reduce_sum(tf.where(chunk == chunks, tf.stack(sizes), zero))
+        for sizes in (heights, widths)
+    )
+    # A negative height means that the rows come from top to bottom.
+    bmp_height = tf.minimum(fields["bmp_height"], 2**32 - fields["bmp_height"])
+    by_kind = [
+        [zero, fields["png_height"], zero, zero, bmp_height, webp_height, zero],
+        [zero, fields["png_width"], zero, zero, fields["bmp_width"], webp_width, zero],
+    ]
+    height, width = tf.unstack(tf.gather(tf.stack(by_kind), kind, axis=1), 2)
+    return height, width
+
+
+def _bytes_at(raw: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Return the bytes at int64 `places` that are not negative; beyond the end they are 0."""
+    return tf.gather(raw, tf.minimum(places, tf.size(raw, out_type=tf.int64) - 1))
+
+
+def _gif_first_frame(raw: tf.Tensor) -> tf.Tensor:
+    """Find the first frame of a GIF without unpacking any.
+
+    Returns:
+        `[3]` int64: the height and width in pixels that frame and canvas need, and the number of
+        bytes up to the end of the frame.
+
+    Reference:
+        GIF89a specification, sections 18 to 25: blocks are chains of sub-blocks of up to 255 bytes.
+    """
+    size = tf.size(raw, out_type=tf.int64) - 1
+    at_block, in_extension, in_frame, done = (tf.constant(mode, tf.int64) for mode in range(4))
+    zero, two = tf.zeros([], tf.int64), tf.constant(2, tf.int64)
+
+    def table_bytes(flags: tf.Tensor) -> tf.Tensor:
+        return tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), zero)
+
+    def step(position: tf.Tensor, mode: tf.Tensor, frame: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        code, flags = tf.unstack(_bytes_at(raw, position + tf.constant([0, 9], tf.int64)), 2)
+        is_block = tf.equal(mode, at_block)
+        is_frame, is_extension = is_block & (code == 0x2C), is_block & (code == 0x21)
+        # A frame: 10 bytes, its colour table, 1 byte of code size. An extension: 2 bytes.
+        jump = tf.where(is_frame, 11 + table_bytes(flags), tf.where(is_extension, two, code + 1))
+        chain_ends = tf.where(mode == in_frame, done, at_block)
+        in_chain = tf.where(code == 0, chain_ends, mode)
+        begins = tf.where(is_frame, in_frame, tf.where(is_extension, in_extension, done))
+        after = tf.where(is_block, begins, in_chain)
+        return position + jump, after, tf.where(is_frame, position, frame)
+
+    start = 13 + table_bytes(raw[tf.minimum(tf.constant(10, tf.int64), size)])
+    end, _, frame = tf.while_loop(
+        lambda position, mode, _: (mode != done) & (position < size), step, (start, at_block, zero)
+    )
+    low = [[8, 6], [0, 0]]  # height and width of the canvas; of the frame, from where it begins
+    places = tf.constant(low, tf.int64) + tf.stack([[zero, zero], [frame + 7, frame + 5]])
+    sizes = _bytes_at(raw, places) + 256 * _bytes_at(raw, places + 1)
+    return tf.concat([tf.reduce_max(sizes, axis=0), [tf.minimum(end, size)]], 0)
 
 
 def _orientation_in_tiff(raw: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    order = read_number(raw, start, 2, big_endian=True)
-    big_endian = tf.equal(order, 0x4D4D)
-    known = big_endian | tf.equal(order, 0x4949)
-    directory = start + read_number(raw, start + 4, 4, big_endian=big_endian)
-    count = tf.minimum(read_number(raw, directory, 2, big_endian=big_endian), MAX_EXIF_ENTRIES)
+    order = _bytes_at(raw, start)
+    is_big = tf.equal(order, ord("M"))
+
+    def number(position: tf.Tensor, num_bytes: int) -> tf.Tensor:
+        read = _bytes_at(raw, position[..., None] + tf.range(num_bytes, dtype=tf.int64))
+        little = 256 ** np.arange(num_bytes, dtype=np.int64)
+        return tf.reduce_sum(read * tf.where(is_big, little[::-1].copy(), little), axis=-1)
+
+    directory = start + number(start + 4, 4)
+    count = tf.minimum(number(directory, 2), MAX_EXIF_ENTRIES)
     entries = directory + 2 + 12 * tf.range(count)
-    tags = read_number(raw, entries, 2, big_endian=big_endian)
-    kinds = read_number(raw, entries + 2, 2, big_endian=big_endian)
-    values = read_number(raw, entries + 8, 2, big_endian=big_endian)
-    short = 3
-    fits = known & (tags == 0x0112) & (kinds == short) & (values >= 1) & (values <= 8)
-    candidates = tf.concat(
-        [tf.where(fits, values, tf.ones_like(values)), tf.ones([1], tf.int64)], 0
-    )
-    return tf.reduce_max(candidates)
+    tag, kind, value = (number(entries + offset, 2) for offset in (0, 2, 8))
+    known, short = is_big | tf.equal(order, ord("I")), 3
+    fits = known & (tag == 0x0112) & (kind == short) & (value >= 1) & (value <= 8)
+    upright = tf.ones([1], tf.int64)
+    return tf.reduce_max(tf.concat([tf.where(fits, value, 1), upright], 0))

@@ -310,3 +310,14 @@ def test_tf_data_and_a_saved_model_refuse_a_huge_picture_too(tmp_path):
     tf.saved_model.save(Decoder(), str(tmp_path))
     with pytest.raises(tf.errors.InvalidArgumentError, match="12000 x 12000"):
         tf.saved_model.load(str(tmp_path))(tf.constant(content))
+
+
+def test_the_decoder_is_stateless_but_for_one_assertion():
+    """Under op determinism tf.data calls a function with other stateful operations one at a time."""
+    from kerastl.data.decode import FULL_WINDOW, _decoder
+
+    graph = _decoder(FULL_WINDOW, 1000).get_concrete_function().graph.as_graph_def()
+    inner = [node.op for function in graph.library.function for node in function.node_def]
+    assert {"StatelessWhile", "StatelessIf", "StatelessCase", "DecodePng"} <= set(inner)
+    assert not {"Assert", "If", "Case", "While", "StatefulPartitionedCall"} & set(inner)
+    assert [node.op for node in graph.node].count("Assert") == 1
