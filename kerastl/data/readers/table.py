@@ -195,7 +195,7 @@ def _columns(
         else:
             near = difflib.get_close_matches(wanted, header, n=1, cutoff=0.5)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            known = ", ".join(header)
+            known = f"{', '.join(header)}. Say which one holds it with columns.{ours}"
             problems.append(
                 Problem(
                     f"columns.{ours}", f"there is no column {wanted!r}.{hint} Columns: {known}."
