@@ -65,9 +65,8 @@ def main() -> None:
         middle = (box.y0 + box.y1) / 2
         figure.text(0.014, middle, name, rotation=90, va="center", ha="center", fontsize=9)
     drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=110)
-    # Forty-eight greys look the same and keep the page light.
-    Image.open(drawn).convert("L").quantize(48).save(out, optimize=True)
+    figure.savefig(drawn, dpi=100)
+    Image.open(drawn).convert("L").save(out, optimize=True)
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
 
 

@@ -19,6 +19,9 @@ class _Quoted(str):
     """Text that keeps its quotes, because as a bare word it would mean null."""
 
 
+UNICODE_LINE_BREAKS = "\x85\u2028\u2029"
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes text that YAML 1.1 or YAML 1.2 would take for something else."""
 
@@ -33,6 +36,15 @@ for _start, _resolvers in CoreLoader.yaml_implicit_resolvers.items():
 _Dumper.add_representer(
     _Quoted, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'")
 )
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Write text with a line break of Unicode in it escaped: PyYAML would fold it into a space."""
+    style = '"' if any(mark in text for mark in UNICODE_LINE_BREAKS) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 def write(recipe: Recipe) -> str:

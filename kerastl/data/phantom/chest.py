@@ -60,8 +60,8 @@ def _draw_haze(rng: np.random.Generator, grid: Grid) -> Image:
 
     Without them the number of pixels between lung and soft tissue would tell a spiculated nodule.
     """
-    patches = np.clip(smooth_noise(rng, grid, 20) - rng.uniform(-0.5, 1.5), 0, None)
-    haze: Image = np.minimum(rng.uniform(0, 260) * patches, 500).astype(np.float32)
+    patches = np.clip(smooth_noise(rng, grid, 25) - rng.uniform(-0.5, 1.5), 0, None)
+    haze: Image = np.minimum(rng.uniform(0, 90) * patches, 250).astype(np.float32)
     return haze
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
@@ -74,11 +74,11 @@ def read(options: Options, *, seed: int, cache_dir: Path) -> Collection:
     return Collection(root, ("benign", "malignant"), records, (NOTE,))
 
 
-def _draw(folder: Path, wanted: dict[str, object]) -> None:
+def _draw(folder: Path, wanted: dict[str, Any]) -> None:
     from kerastl.data.phantom import write_phantoms
 
     try:
-        write_phantoms(folder, **wanted)  # type: ignore[arg-type]
+        write_phantoms(folder, **wanted)
     except (RequestError, OSError):
         # Another process may have drawn the very same pictures meanwhile.
         if not (folder / "labels.csv").is_file():
