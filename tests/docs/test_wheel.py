@@ -1,0 +1,31 @@
+"""What lands on a user's machine: kerastl and nothing else, the recipes inside."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory):
+    out = tmp_path_factory.mktemp("wheel")
+    words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), "."]
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = out.glob("*.whl")
+    return zipfile.ZipFile(wheel).namelist()
+
+
+def test_nothing_but_kerastl_lands_in_site_packages(names):
+    assert {name.split("/")[0] for name in names} == {"kerastl", "kerastl-0.1.0.dist-info"}
+
+
+def test_every_recipe_and_template_is_shipped(names):
+    recipes = {f"kerastl/_recipes/{path.name}" for path in (ROOT / "recipes").glob("*.yaml")}
+    assert len(recipes) == 5
+    assert recipes <= set(names)
+    assert any(name.startswith("kerastl/report/templates/") for name in names)
+    assert "kerastl/py.typed" in names
