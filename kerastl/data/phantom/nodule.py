@@ -62,13 +62,13 @@ def draw_nodule(
         (count, float(height), float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(-0.03, 0.03)))
         for count, height in zip((2, 3, 4, 6), heights, strict=True)
     )
-    num_spicules = int(rng.integers(17, 31)) if malignant else int(rng.integers(0, 3))
+    num_spicules = int(rng.integers(20, 35)) if malignant else int(rng.integers(0, 3))
     spicules = tuple(
         _draw_spicule(rng, row_mm, column_mm, radius_mm, long=malignant)
         for _ in range(num_spicules)
     )
     calcified = not malignant and rng.random() < 0.15
-    num_holes = int(rng.integers(3, 8)) if malignant else 0
+    num_holes = int(rng.integers(4, 10)) if malignant else 0
     holes = tuple(_draw_hole(rng, row_mm, column_mm, radius_mm) for _ in range(num_holes))
     core_hu = float(rng.uniform(250, 600)) if calcified else None
     return Nodule(row_mm, column_mm, radius_mm, hu, waves, spicules, core_hu, holes, hole_hu)
