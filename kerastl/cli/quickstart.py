@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Write the outcome as JSON to stdout.")
 def command(out: Path | None, seed: int | None, backbone: str, as_json: bool) -> None:
-    """Do the main job on drawn phantom hospitals, offline, in under five minutes on two cores.
+    """Do the main job on drawn phantom hospitals, offline, in minutes, without a GPU.
 
     Train at hospital A, see the score drop at hospital B, adapt with a few labelled patients of B,
     compare with training from scratch on the same few, judge on B's untouched patients, export, verify.
