@@ -13,19 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
-GOLDEN = 0x9E3779B97F4A7C15
-MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-SHIFTS = (30, 27, 31)
+from kerastl.splitmix import mixed
+
 FLOAT32_STEPS = 2**24
-
-
-def _mixed(state: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:
-    """Hash a number into a uint64 state: SplitMix64's finaliser (Steele, Lea & Flood 2014, figure 16)."""
-    value = (state ^ tf.cast(number, tf.uint64)) + tf.constant(GOLDEN, tf.uint64)
-    for shift, factor in zip(SHIFTS[:2], MIX, strict=True):
-        shifted = tf.bitwise.right_shift(value, tf.constant(shift, tf.uint64))
-        value = (value ^ shifted) * tf.constant(factor, tf.uint64)
-    return value ^ tf.bitwise.right_shift(value, tf.constant(SHIFTS[2], tf.uint64))
 
 
 class Draws:
@@ -37,7 +27,7 @@ class Draws:
     """
 
     def __init__(self, seeds: tf.Tensor, place: int) -> None:
-        self._state = _mixed(tf.bitcast(seeds, tf.uint64), place)
+        self._state = mixed(tf.bitcast(seeds, tf.uint64), place)
         self._draw = 0
 
     def uniform(
@@ -57,7 +47,7 @@ class Draws:
         rest = [int(size) for size in shape[1:]]
         self._draw += 1
         element = tf.range(math.prod(rest), dtype=tf.int64)
-        hashed = _mixed(_mixed(self._state, self._draw)[:, None], element[None, :])
+        hashed = mixed(mixed(self._state, self._draw)[:, None], element[None, :])
         # 24 bits: as many as a float32 in [0, 1) holds evenly.
         steps = tf.cast(tf.bitwise.right_shift(hashed, tf.constant(40, tf.uint64)), tf.float32)
         unit = tf.reshape(steps * (1.0 / FLOAT32_STEPS), [-1, *rest])

@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-GOLDEN = 0x9E3779B97F4A7C15
-MIX_1 = 0xBF58476D1CE4E5B9
-MIX_2 = 0x94D049BB133111EB
+from kerastl.splitmix import mixed
 
 
 def seeds_for(seed: int, epoch: Any, indices: Any) -> Any:
@@ -29,16 +27,6 @@ def seeds_for(seed: int, epoch: Any, indices: Any) -> Any:
         Steele, Lea & Flood 2014, doi 10.1145/2660193.2660195, figure 16.
     """
     import tensorflow as tf
-
-    def mixed(state: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-        value = (state ^ tf.cast(number, tf.uint64)) + tf.constant(GOLDEN, tf.uint64)
-        value = (value ^ tf.bitwise.right_shift(value, tf.constant(30, tf.uint64))) * tf.constant(
-            MIX_1, tf.uint64
-        )
-        value = (value ^ tf.bitwise.right_shift(value, tf.constant(27, tf.uint64))) * tf.constant(
-            MIX_2, tf.uint64
-        )
-        return value ^ tf.bitwise.right_shift(value, tf.constant(31, tf.uint64))
 
     state = mixed(tf.zeros([], tf.uint64), tf.constant(seed, tf.int64))
     state = mixed(state, tf.cast(epoch, tf.int64))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -114,8 +115,6 @@ def write_phantoms(
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        for folder in ("images", "masks"):
-            (draft / folder).mkdir()
         draw = partial(
             _write_patient,
             draft,
@@ -125,10 +124,7 @@ def write_phantoms(
             image_size_px=image_size_px,
             region=region,
         )
-        with ThreadPoolExecutor(workers or 2) as pool:
-            drawn = pool.map(lambda job: draw(*job), numbered)
-            watched = track(drawn, f"drawing hospital {hospital}", total=patients)
-            rows = [row for patient_rows in watched for row in patient_rows]
+        rows = _draw_all(draft, draw, numbered, f"drawing hospital {hospital}", workers or 2)
         write_csv(draft / "labels.csv", HEADER, rows)
         draft.chmod(0o755)
         _put_in_place(draft, out)
@@ -136,6 +132,22 @@ def write_phantoms(
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return out
+
+
+def _draw_all(
+    draft: Path,
+    draw: Callable[..., Sequence[Row]],
+    numbered: Sequence[tuple[int, bool]],
+    description: str,
+    workers: int,
+) -> list[Row]:
+    """Draw every patient into a folder, with progress; return the rows of the table in their order."""
+    for folder in ("images", "masks"):
+        (draft / folder).mkdir()
+    with ThreadPoolExecutor(workers) as pool:
+        drawn = pool.map(lambda job: draw(*job), numbered)
+        watched = track(drawn, description, total=len(numbered))
+        return [row for patient_rows in watched for row in patient_rows]
 
 
 def _check_free(out: Path) -> None:
