@@ -47,4 +47,5 @@ def test_the_quickstart_tells_its_story_offline(tmp_path):
     assert adapted > scratch
     assert (tmp_path / "run" / "report.html").is_file()
     assert (tmp_path / "run" / "export" / "saved_model" / "1" / "saved_model.pb").is_file()
-    assert not list((tmp_path / "home").iterdir())
+    # Keras writes its settings on import; weights would lie in models/.
+    assert {path.name for path in (tmp_path / "home").iterdir()} <= {"keras.json"}

@@ -9,9 +9,9 @@ BACKBONES = {
         image_size_px=96,
         min_size_px=16,
         parameters=93_920,
-        blocks=(Series("block_{}", "block_{}_pool", range(1, 4)),),
+        blocks=(Series("block_{}", "block_{}_relu", range(1, 4)),),
         linear_top=False,
-        reference="none: three blocks of convolution, BatchNorm, ReLU and max-pooling",
+        reference="none: three blocks of convolution, max-pooling, BatchNorm and ReLU",
         top1_source="",
     ),
 }

@@ -1,6 +1,9 @@
-"""One nodule a patient: benign is smooth, round, at times calcified; malignant is irregular and spiculated.
+"""One nodule a patient: benign is smooth and round; malignant is lobed and spiculated.
 
-Size, density and place are drawn before the class is looked at, so that they cannot tell it.
+Size, density and place are drawn before the class is looked at, so that they cannot tell it. Nor can the levels of
+single pixels: both classes hold the same things, and the class is how these are arranged. Thin strands leave a
+malignant nodule on all sides, and lie scattered in the tissue beside a benign one. A calcification is central in a
+benign nodule, and eccentric in a malignant one.
 """
 
 from __future__ import annotations
@@ -8,8 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kerastl.data.phantom.shapes import Grid, Image, Rod, cut_rods, paint
+
+NUM_STRANDS, NUM_SCARS = (16, 32), (0, 40)
+"""Strands of the nodule, and strands that lie scattered in either class: at least, and fewer than."""
+HIDDEN_SHARE = 0.2
+"""How much of the strands around a malignant nodule hides behind others: so many fewer lie beside a benign one."""
+CALCIFIED_SHARE = 0.15
 
 
 @dataclass(frozen=True)
@@ -21,10 +31,8 @@ class Nodule:
         radius_mm: its mean radius there.
         hu: density of its body.
         waves: (count around, height as a fraction of the radius, phase in radians, twist in radians per mm).
-        spicules: thin rods that leave its surface.
-        calcified_hu: density of the core, None when there is no calcification.
-        holes: small cavities in the body.
-        hole_hu: their density.
+        strands: thin rods that leave its surface, or lie elsewhere in the tissue.
+        calcified: centre (row, column), radius in mm and density of a calcification; None without one.
     """
 
     row_mm: float
@@ -32,10 +40,8 @@ class Nodule:
     radius_mm: float
     hu: float
     waves: tuple[tuple[int, float, float, float], ...]
-    spicules: tuple[Rod, ...]
-    calcified_hu: float | None
-    holes: tuple[Rod, ...]
-    hole_hu: float
+    strands: tuple[Rod, ...]
+    calcified: tuple[float, float, float, float] | None
 
 
 def draw_nodule(
@@ -46,56 +52,64 @@ def draw_nodule(
     column_mm: float,
     radius_mm: float,
     hu: float,
-    hole_hu: float,
+    elsewhere_mm: NDArray[np.float64],
 ) -> Nodule:
-    """Draw the shape of a nodule whose place, size and densities are given.
+    """Draw the shape of a nodule whose place, size and density are given.
 
-    Both classes overlap: a benign nodule may be a little lobed or touch a vessel, a malignant one may have few
-    and short spicules.
+    Both classes overlap: a benign nodule may be a little lobed, a malignant one may have few strands.
+
+    Args:
+        elsewhere_mm: `[n, 2]` (row, column) of places in the tissue, clear of the nodule; n may be 0.
     """
-    heights = (
-        rng.uniform(0.05, 0.15, 4)
-        if malignant
-        else np.append(rng.uniform(0.0, 0.05, 2), (0.0, 0.0))
-    )
+    lobed = rng.uniform(0.05, 0.15, 4)
+    smooth = np.append(rng.uniform(0.0, 0.05, 2), (0.0, 0.0))
     waves = tuple(
         (count, float(height), float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(-0.03, 0.03)))
-        for count, height in zip((2, 3, 4, 6), heights, strict=True)
+        for count, height in zip((2, 3, 4, 6), lobed if malignant else smooth, strict=True)
     )
-    num_spicules = int(rng.integers(20, 35)) if malignant else int(rng.integers(0, 3))
-    spicules = tuple(
-        _draw_spicule(rng, row_mm, column_mm, radius_mm, long=malignant)
-        for _ in range(num_spicules)
-    )
-    calcified = not malignant and rng.random() < 0.15
-    num_holes = int(rng.integers(4, 10)) if malignant else 0
-    holes = tuple(_draw_hole(rng, row_mm, column_mm, radius_mm) for _ in range(num_holes))
-    core_hu = float(rng.uniform(250, 600)) if calcified else None
-    return Nodule(row_mm, column_mm, radius_mm, hu, waves, spicules, core_hu, holes, hole_hu)
+    num_own, num_scars = int(rng.integers(*NUM_STRANDS)), int(rng.integers(*NUM_SCARS))
+    strands = [_draw_strand(rng, row_mm, column_mm, radius_mm) for _ in range(num_own + num_scars)]
+    attached = strands[:num_own] if malignant else []
+    scattered = strands[num_own if malignant else round(HIDDEN_SHARE * num_own) :]
+    scattered = [_moved(rng, strand, elsewhere_mm) for strand in scattered if len(elsewhere_mm)]
+    calcified = None
+    if rng.random() < CALCIFIED_SHARE:
+        off_mm = 0.5 * radius_mm if malignant else 0.0
+        around = rng.uniform(0, 2 * np.pi)
+        row, column = row_mm + off_mm * np.sin(around), column_mm + off_mm * np.cos(around)
+        core_hu = float(rng.uniform(250, 600))
+        calcified = (float(row), float(column), 0.3 * radius_mm, core_hu)
+    return Nodule(row_mm, column_mm, radius_mm, hu, waves, (*attached, *scattered), calcified)
 
 
-def _draw_spicule(
-    rng: np.random.Generator, row_mm: float, column_mm: float, radius_mm: float, *, long: bool
+def _draw_strand(
+    rng: np.random.Generator, row_mm: float, column_mm: float, radius_mm: float
 ) -> Rod:
+    """Draw a thin rod that leaves the surface of a nodule outwards."""
     around, up = rng.uniform(0, 2 * np.pi), rng.uniform(-0.6, 0.6)
     flat = np.sqrt(1 - up**2)
     direction = np.array([flat * np.sin(around), flat * np.cos(around), up])
-    length_mm = radius_mm * rng.uniform(0.7, 1.5) if long else radius_mm * rng.uniform(0.2, 0.6)
+    length_mm = radius_mm * rng.uniform(0.7, 1.5)
     centre = np.array([row_mm, column_mm, 0.0])
-    start = centre + direction * radius_mm * 0.8
+    start = centre + direction * radius_mm * 0.9
     end = centre + direction * (radius_mm + length_mm)
-    thick_mm = rng.uniform(1.4, 2.2)
-    row, column, height = (float(value) for value in start)
-    end_row, end_column, end_height = (float(value) for value in end)
-    return Rod((row, column, height), (end_row, end_column, end_height), float(thick_mm), 0.8)
+    return Rod(
+        (float(start[0]), float(start[1]), float(start[2])),
+        (float(end[0]), float(end[1]), float(end[2])),
+        float(rng.uniform(1.4, 2.2)),
+        0.8,
+    )
 
 
-def _draw_hole(rng: np.random.Generator, row_mm: float, column_mm: float, radius_mm: float) -> Rod:
-    away = rng.normal(0, 1, 3)
-    away *= 0.75 * radius_mm * rng.random() ** (1 / 3) / np.linalg.norm(away)
-    place = (row_mm + float(away[0]), column_mm + float(away[1]), float(away[2]))
-    wide_mm = float(rng.uniform(1.5, 2.6))
-    return Rod(place, place, wide_mm, wide_mm)
+def _moved(rng: np.random.Generator, strand: Rod, places_mm: NDArray[np.float64]) -> Rod:
+    """Return a strand, its middle moved to one of some places; its height stays."""
+    middle = (np.array(strand.start_mm) + np.array(strand.end_mm)) / 2
+    row, column = places_mm[rng.integers(len(places_mm))] - middle[:2]
+    start, end = (
+        (at[0] + float(row), at[1] + float(column), at[2])
+        for at in (strand.start_mm, strand.end_mm)
+    )
+    return Rod(start, end, strand.start_radius_mm, strand.end_radius_mm)
 
 
 def paint_nodule(picture: Image, grid: Grid, nodule: Nodule, height_mm: float) -> Image:
@@ -108,7 +122,7 @@ def paint_nodule(picture: Image, grid: Grid, nodule: Nodule, height_mm: float) -
         height_mm: height of the slice above the nodule's middle.
 
     Returns:
-        `[n, n]` float32, 0 to 1: how much of each pixel is nodule, spicules left out.
+        `[n, n]` float32, 0 to 1: how much of each pixel is nodule, strands left out.
     """
     down, right = grid.rows_mm - nodule.row_mm, grid.columns_mm - nodule.column_mm
     around = np.arctan2(down, right)
@@ -121,11 +135,10 @@ def paint_nodule(picture: Image, grid: Grid, nodule: Nodule, height_mm: float) -
     # Waves add area and reach; this takes it off again, so that neither mask nor box tells the class.
     shape = shape / (1 + sum(height for _, height, _, _ in nodule.waves) * 0.09)
     body = grid.coverage((away - radius_mm * shape).astype(np.float32))
-    paint(picture, cut_rods(grid, list(nodule.spicules), height_mm), nodule.hu)
+    paint(picture, cut_rods(grid, list(nodule.strands), height_mm), nodule.hu)
     paint(picture, body, nodule.hu)
-    paint(picture, cut_rods(grid, list(nodule.holes), height_mm), nodule.hole_hu)
-    if nodule.calcified_hu is not None:
-        paint(
-            picture, grid.coverage((away - 0.3 * radius_mm).astype(np.float32)), nodule.calcified_hu
-        )
+    if nodule.calcified is not None:
+        row_mm, column_mm, wide_mm, hu = nodule.calcified
+        away = np.hypot(grid.rows_mm - row_mm, grid.columns_mm - column_mm)
+        paint(picture, grid.coverage((away - wide_mm).astype(np.float32)), hu)
     return body

@@ -14,12 +14,14 @@ from kerastl.data.phantom.nodule import Nodule, draw_nodule, paint_nodule
 from kerastl.data.phantom.scanner import scan
 from kerastl.data.phantom.shapes import Grid, Image, Rod, cut_rods, paint
 
-VERSION = 1
+VERSION = 3
 """Raise it whenever the pictures change, so that cached ones are made again."""
 STORED_OFFSET_HU = 1024
 STORED_MAX = 4095
 FINER = 1.5
 """The anatomy has this many times the picture's pixels along a side."""
+CLEAR_RADII, STRAND_DEPTH_MM = 1.8, 4.0
+"""Scattered strands lie this far from a nodule's middle, in its radii, and this deep in the tissue around it."""
 BREATH_MM = 8.0
 """How far a patient may lie elsewhere from slice to slice: each is taken in a breath of its own."""
 
@@ -32,7 +34,6 @@ class Region:
         width_mm: width of the anatomy, which fits into the circle inside of it.
         radius_mm: shortest and longest radius of a nodule.
         nodule_hu: lowest and highest density of a nodule.
-        cavity_hu: density of the small cavities in a malignant one.
         reach_mm: how far above or below the middle a nodule may reach and stay in every hospital's view.
         centre_mm: how far from the middle, on the nodule's side, the scanner is aimed.
     """
@@ -40,14 +41,13 @@ class Region:
     width_mm: float
     radius_mm: tuple[float, float]
     nodule_hu: tuple[float, float]
-    cavity_hu: float
     reach_mm: float
     centre_mm: float
 
 
 REGIONS = {
-    "lung": Region(chest.WIDTH_MM, (11, 17), (20, 70), -350, 69, chest.LUNG_MM),
-    "head": Region(head.WIDTH_MM, (8, 13), (85, 115), 30, 95, 0),
+    "lung": Region(chest.WIDTH_MM, (11, 17), (20, 70), 69, chest.LUNG_MM),
+    "head": Region(head.WIDTH_MM, (8, 13), (85, 115), 95, 0),
 }
 
 
@@ -158,14 +158,18 @@ def _place_nodule(
     depth *= np.abs(grid.rows_mm) <= where.reach_mm - radius_mm
     spots = np.flatnonzero(depth >= min(1.5 * radius_mm, 0.8 * float(depth.max())))
     row, column = np.unravel_index(int(rng.choice(spots)), depth.shape)
+    row_mm, column_mm = float(grid.axis_mm[row]), float(grid.axis_mm[column])
+    away = np.hypot(grid.rows_mm - row_mm, grid.columns_mm - column_mm)
+    clear = (away > CLEAR_RADII * radius_mm) & (depth > STRAND_DEPTH_MM)
+    clear &= grid.columns_mm * column_mm > 0
     return draw_nodule(
         rng,
         malignant=malignant,
-        row_mm=float(grid.axis_mm[row]),
-        column_mm=float(grid.axis_mm[column]),
+        row_mm=row_mm,
+        column_mm=column_mm,
         radius_mm=radius_mm,
         hu=float(rng.uniform(*where.nodule_hu)),
-        hole_hu=where.cavity_hu,
+        elsewhere_mm=grid.axis_mm[np.argwhere(clear)].astype(np.float64),
     )
 
 
