@@ -36,7 +36,8 @@ def split(
 
     Args:
         collection: what a reader gave.
-        val_fraction, test_fraction: 0 to 1, of all pictures; 0 for none.
+        val_fraction, test_fraction: 0 to 1, of the labelled pictures, or of those in train where splits
+            came with the data; 0 for none.
         seed: another seed, other groups.
         allow_rare: a class with too few groups goes wholly to train, instead of being refused.
 
@@ -83,9 +84,10 @@ def split_target(
         collection: pictures of the target; they may be unlabelled when `labels` is none.
         labels: `all`: as a source is divided. `few`: the labels of `groups_per_class` groups a class
             are kept in target_train, there is no target_val. `none`: everything but the test set is
-            target_unlabelled. Records of target_unlabelled carry no label, so none can leak.
+            target_unlabelled. Records of target_unlabelled carry no label, so none can leak. Unlabelled
+            pictures join it, but for those of groups that are tested.
         groups_per_class: for `few`.
-        val_fraction, test_fraction: 0 to 1, of all pictures; val only for `all`.
+        val_fraction, test_fraction: as in `split`; val only for `all`.
         seed, allow_rare: as in `split`.
 
     Raises:
@@ -96,7 +98,9 @@ def split_target(
         return replace(collection, records=tuple(_without_label(unlabelled)))
     share = val_fraction if labels == "all" else 0.0
     if labels != "all":
-        collection = _val_to_train(collection)
+        # Without the unlabelled, which are trained on too: `split` would note that they are left out.
+        labelled = [record for record in collection.records if record.label is not None]
+        collection = _val_to_train(replace(collection, records=tuple(labelled)))
     divided = split(
         collection,
         val_fraction=share,
@@ -116,7 +120,7 @@ def split_target(
         named = pick_few(named, groups_per_class=groups_per_class, seed=seed, allow_rare=allow_rare)
     else:
         named = _keep_labels(named, frozenset())
-    return replace(named, records=(*named.records, *_without_label(unlabelled)))
+    return _join_unlabelled(named, unlabelled)
 
 
 def pick_few(
@@ -162,6 +166,23 @@ def _keep_labels(collection: Collection, kept: frozenset[str]) -> Collection:
         return replace(record, label=None, split="target_unlabelled")
 
     return replace(collection, records=tuple(divided(record) for record in collection.records))
+
+
+def _join_unlabelled(divided: Collection, unlabelled: Sequence[Record]) -> Collection:
+    """Add unlabelled pictures to target_unlabelled, but for those of a group that is tested or validates."""
+    kept_out = {
+        key_of(one) for one in divided.records if one.split in ("target_val", "target_test")
+    }
+    joining = [record for record in unlabelled if key_of(record) not in kept_out]
+    records = (*divided.records, *_without_label(joining))
+    left_out = len(unlabelled) - len(joining)
+    if not left_out:
+        return replace(divided, records=records)
+    note = (
+        f"Left out {count_of(left_out, 'picture')} of the target without a label: other pictures of the "
+        "same groups are in its test set, so none may be trained on."
+    )
+    return replace(divided, records=records, notes=(*divided.notes, note))
 
 
 def _without_label(records: Iterable[Record]) -> list[Record]:

@@ -223,6 +223,30 @@ def test_no_labels_still_allow_a_labelled_test_set():
     assert {r.label for r in found.records if r.split == "target_test"} == {"a", "b"}
 
 
+@pytest.mark.parametrize("labels", ["none", "few"])
+def test_no_unlabelled_picture_of_a_tested_group_is_trained_on(labels):
+    """Every patient has labelled pictures and one without a label; two more patients have no labels."""
+    rows = [(label, f"{label}{number}") for label in "ab" for number in range(20) for _ in range(3)]
+    rows += [(None, f"{label}{number}") for label in "ab" for number in range(20)]
+    data = collection_of([*rows, (None, "c0"), (None, "c1"), (None, None)])
+    found = split_target(data, labels=labels, groups_per_class=4, test_fraction=0.3, seed=5)
+    tested = {r.group for r in found.records if r.split == "target_test"}
+    trained = {r.group for r in found.records if r.split != "target_test"}
+    assert len(tested) == 12
+    assert not tested & trained
+    assert len(found.records) == len(data.records) - 12
+    told = [note for note in found.notes if "without a label" in note]
+    assert len(told) == 1
+    assert "Left out 12 pictures" in told[0]
+
+
+def test_unlabelled_pictures_of_nobody_tested_all_join_the_target_without_a_note():
+    rows = [(label, None) for label in "ab" for _ in range(20)] + [(None, None)] * 7
+    found = split_target(collection_of(rows), labels="none", test_fraction=0.3, seed=5)
+    assert sizes_of(found) == {"target_test": 12, "target_unlabelled": 35}
+    assert found.notes == ()
+
+
 def test_an_unlabelled_target_has_no_test_set():
     found = split_target(collection_of([(None, None)] * 9), labels="none", seed=0)
     assert sizes_of(found) == {"target_unlabelled": 9}
