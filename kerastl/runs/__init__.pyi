@@ -2,6 +2,8 @@ from .files import append_line as append_line
 from .files import csv_cell as csv_cell
 from .files import read_csv as read_csv
 from .files import sha256_of as sha256_of
+from .files import sweep as sweep
+from .files import whole_file as whole_file
 from .files import write_atomic as write_atomic
 from .files import write_csv as write_csv
 from .files import write_json as write_json

@@ -7,8 +7,11 @@ import hashlib
 import io
 import json
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,38 @@ QUOTED_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 """What a spreadsheet may take for a formula, and the quote itself, so that reading gives every text back."""
 
 
+PIECE = re.compile(r"\..+\.[a-z0-9_]{8}\.part(\.\w+)?|\.kerastl\.[a-z0-9_]{8}")
+"""Names of what a killed process leaves: files of `whole_file`, and folders in which an export was built."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to; afterwards flush it to disk and rename it.
+
+    Args:
+        path: where the file is to stand; its folder must exist. The temporary has the same suffix.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; what stood at `path` stays.
+    """
+    descriptor, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.stem}.", suffix=f".part{path.suffix}"
+    )
+    os.close(descriptor)
+    part = Path(name)
+    try:
+        yield part
+        with part.open("rb+") as file:
+            # A rename may reach the disk before the bytes do: a power cut would leave an empty file.
+            os.fsync(file.fileno())
+        part.chmod(0o644)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `content` beside `path` under a temporary name, flush it to disk, then rename it.
+    """Write `content` whole or not at all, as `whole_file` does.
 
     Args:
         path: where; its folder must exist.
@@ -29,17 +62,26 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         OSError: the disk is full or the folder cannot be written; what stood at `path` stays.
     """
     data = content.encode() if isinstance(content, str) else content
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as part:
+        part.write_bytes(data)
+
+
+def sweep(folder: Path, *, but_below: str) -> None:
+    """Remove the pieces that killed processes of kerastl left in a folder and below it.
+
+    Args:
+        folder: whose writer calls; a piece that another process is writing would be lost.
+        but_below: sub-folders that hold a file of this name have a writer of their own and are left alone.
+    """
+    for place, folders, files in os.walk(folder):
+        if Path(place) != folder and but_below in files:
+            folders.clear()
+            continue
+        for name in filter(PIECE.fullmatch, files):
+            Path(place, name).unlink(missing_ok=True)
+        for name in filter(PIECE.fullmatch, tuple(folders)):
+            shutil.rmtree(Path(place, name), ignore_errors=True)
+            folders.remove(name)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -61,11 +103,15 @@ def csv_cell(value: Any) -> str:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table as UTF-8 CSV, atomically, formula cells quoted."""
+    write_atomic(path, "".join(_csv_line(row) for row in (header, *rows)))
+
+
+def _csv_line(cells: Sequence[Any]) -> str:
+    # Before Python 3.13 csv quotes a line break in a cell only where the line's own end holds it. With "\r\n"
+    # as the end both are quoted; a bare "\r" would begin a new row for whoever reads the table.
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([csv_cell(name) for name in header])
-    writer.writerows([csv_cell(cell) for cell in row] for row in rows)
-    write_atomic(path, text.getvalue())
+    csv.writer(text, lineterminator="\r\n").writerow([csv_cell(cell) for cell in cells])
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -89,9 +135,15 @@ def _plain(cell: str) -> str:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line and flush it to disk: for logs that grow while a run goes on."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    """Append one line and flush it to disk: for logs that grow while a run goes on.
+
+    Where a killed process left half a line, the new one begins below it.
+    """
+    with path.open("ab+") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else "\n" + line
+        file.write(line.encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
