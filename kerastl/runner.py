@@ -8,6 +8,7 @@ from kerastl import export, report
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages import (
+    check_phases,
     find_weights,
     gather_pictures,
     judge,
@@ -16,6 +17,7 @@ from kerastl.stages import (
     open_run,
     start_model,
     write_beginning,
+    write_end,
     write_model,
 )
 
@@ -41,6 +43,7 @@ def run(recipe: Recipe, *, name: str, out: Path | None = None, resume: bool = Fa
     with open_run(name, out, resume=resume) as folder:
         pictures = gather_pictures(recipe, folder)
         start = start_model(recipe, pictures)
+        check_phases(recipe, start, pictures)
         write_beginning(recipe, start, pictures, folder, resume=resume)
         learn(recipe, start, pictures, folder, resume=resume)
         write_model(recipe, start.model, pictures, folder)
@@ -48,4 +51,5 @@ def run(recipe: Recipe, *, name: str, out: Path | None = None, resume: bool = Fa
         for name_of_format in recipe.export.formats:
             export.export_run(folder.path, name_of_format)
         report.write_report(folder.path)
+        write_end(folder)
     return folder

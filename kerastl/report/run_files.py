@@ -10,9 +10,8 @@ from typing import Any
 from kerastl.errors import RequestError
 from kerastl.evaluation.run_pictures import PredictedRow, read_rows
 from kerastl.evaluation.trained import DESCRIPTION, Description, read_description
-from kerastl.runs import read_csv
+from kerastl.runs import BEGUN, read_csv
 
-BEGUN = "recipe.resolved.yaml"
 SCORES = "scores.json"
 
 

@@ -7,6 +7,7 @@ from .files import whole_file as whole_file
 from .files import write_atomic as write_atomic
 from .files import write_csv as write_csv
 from .files import write_json as write_json
+from .folder import BEGUN as BEGUN
 from .folder import Run as Run
 from .folder import new_run as new_run
 from .folder import unfinished_run as unfinished_run

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +15,10 @@ from filelock import FileLock, Timeout
 from kerastl.errors import RequestError
 from kerastl.runs.files import write_json
 
-LAST_FILE = "report.html"
-"""Written last: a folder that holds it is a finished run."""
+BEGUN = "recipe.resolved.yaml"
+"""Written once everything is known to be right: a folder that holds it can be resumed."""
+FINISHED = "finished.json"
+"""Written last, by the runner alone: a folder that holds it is a finished run."""
 
 
 class Run:
@@ -34,7 +38,17 @@ class Run:
     @property
     def finished(self) -> bool:
         """Tell whether everything was written."""
-        return self.file(LAST_FILE).is_file()
+        return self.file(FINISHED).is_file()
+
+    def finish(self) -> None:
+        """Write down that everything was written; without the time, so that two runs stay equal to the byte."""
+        self.write_json(FINISHED, {"finished": True})
+
+    @property
+    def resume_command(self) -> str:
+        """The command that goes on with it, whichever command began it: its own recipe says what was asked."""
+        words = ("kerastl", "run", self.file(BEGUN), "--resume", "--out", self.path)
+        return shlex.join(map(str, words))
 
     def read_json(self, name: str) -> Any:
         """Read one of its JSON files."""
@@ -69,43 +83,52 @@ def new_run(name: str, out: Path | None) -> Run:
         RequestError: `out` holds files, or the place cannot be written.
     """
     try:
-        if out is not None:
-            return _named(out)
-        parent = Path("runs")
-        parent.mkdir(exist_ok=True)
-        number = 1 + max((_number(path, name) for path in parent.glob(f"{name}-*")), default=0)
-        while True:
-            path = parent / f"{name}-{number}"
-            try:
-                path.mkdir()
-            except FileExistsError:  # another run took the number in between
-                number += 1
-                continue
-            return Run(path)
-    except (PermissionError, NotADirectoryError, OSError) as error:
-        where = out if out is not None else Path("runs").absolute()
+        return _named(out) if out is not None else _numbered(name)
+    except OSError as error:
+        where = out if out is not None else PARENT.absolute()
         raise RequestError(
             f"The run folder {where} cannot be made: {error.strerror}. Name another: --out DIR"
         ) from error
 
 
-def _taken(out: Path) -> str:
-    return (
-        f"{out} exists already, and a run never overwrites another. "
-        "Name another folder, or go on with it: --resume"
-    )
+PARENT = Path("runs")
+"""Where runs without a name of their own lie, in the working directory."""
 
 
 def _named(out: Path) -> Run:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RequestError(_taken(out))
+        raise RequestError(_taken(Run(out)))
     out.mkdir(parents=True, exist_ok=True)
     return Run(out)
 
 
-def _number(path: Path, name: str) -> int:
-    digits = path.name.removeprefix(f"{name}-")
-    return int(digits) if digits.isdigit() else 0
+def _taken(run: Run) -> str:
+    told = f"{run.path} exists already, and a run never overwrites another. Name another: --out DIR"
+    if run.file(BEGUN).is_file() and not run.finished:
+        told += f"\nOr go on with the run that was stopped in it: {run.resume_command}"
+    return told
+
+
+def _numbered(name: str) -> Run:
+    PARENT.mkdir(exist_ok=True)
+    number = 1 + max((number for number, _ in _runs_of(name)), default=0)
+    while True:
+        path = PARENT / f"{name}-{number}"
+        try:
+            path.mkdir()
+        except FileExistsError:  # another run took the number in between
+            number += 1
+            continue
+        return Run(path)
+
+
+def _runs_of(name: str) -> list[tuple[int, Run]]:
+    """Return number and run of each `<name>-<n>`; `<name>-b-1` is none of them, as its recipe is `<name>-b`."""
+    numbered = re.compile(re.escape(name) + "-([0-9]+)")
+    paths = PARENT.iterdir() if PARENT.is_dir() else ()
+    found = ((numbered.fullmatch(path.name), path) for path in paths)
+    runs = ((int(match[1]), Run(path)) for match, path in found if match)
+    return sorted(runs, key=lambda one: one[0])
 
 
 def unfinished_run(name: str, out: Path | None) -> Run:
@@ -116,16 +139,13 @@ def unfinished_run(name: str, out: Path | None) -> Run:
     """
     if out is not None:
         run = Run(out)
-        if not run.file("recipe.resolved.yaml").is_file():
+        if not run.file(BEGUN).is_file():
             raise RequestError(f"{out} is not a run that can be resumed: it holds no recipe.")
         return run
-    found = [
-        Run(path)
-        for path in sorted(Path("runs").glob(f"{name}-*"))
-        if (path / "recipe.resolved.yaml").is_file() and not Run(path).finished
-    ]
+    runs = (run for _, run in _runs_of(name))
+    found = [run for run in runs if run.file(BEGUN).is_file() and not run.finished]
     if not found:
-        raise RequestError(f"There is no unfinished run of {name} under {Path('runs').absolute()}.")
+        raise RequestError(f"There is no unfinished run of {name} under {PARENT.absolute()}.")
     if len(found) > 1:
         listed = ", ".join(str(run.path) for run in found)
         raise RequestError(f"Several runs of {name} are unfinished: {listed}. Name one: --out DIR")

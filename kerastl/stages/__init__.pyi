@@ -1,4 +1,6 @@
 from .judge import judge as judge
+from .judge import write_summary as write_summary
+from .learn import check_phases as check_phases
 from .learn import learn as learn
 from .model import Start as Start
 from .model import find_weights as find_weights
@@ -8,4 +10,5 @@ from .pictures import gather_pictures as gather_pictures
 from .record import make_repeatable as make_repeatable
 from .record import open_run as open_run
 from .record import write_beginning as write_beginning
+from .record import write_end as write_end
 from .record import write_model as write_model

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,19 +17,19 @@ from kerastl.errors import RequestError
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import (
+    BEGUN,
     Run,
     machine,
     new_run,
     package_versions,
+    sweep,
     unfinished_run,
+    whole_file,
     write_atomic,
     write_csv,
 )
 from kerastl.stages.model import Start
 from kerastl.stages.pictures import Pictures
-
-BEGUN = "recipe.resolved.yaml"
-"""Written once everything is known to be right: a folder that holds it can be resumed."""
 
 CONFIDENTIAL = (
     "This folder holds paths, groups and pictures of its data: it is as confidential as they are. "
@@ -43,26 +41,49 @@ CONFIDENTIAL = (
 def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
     """Hold a new run folder, or the one to go on with, against other writers.
 
-    A new folder in which nothing began, because the request turned out wrong, is taken away again.
+    Where nothing began in it, because the request turned out wrong, all that was made is taken away again.
 
     Raises:
         RequestError: the folder is taken, cannot be written, or there is nothing to resume.
     """
+    made = _missing(out if out is not None else Path("runs"))
     run = unfinished_run(name, out) if resume else new_run(name, out)
-    if run.finished:
-        raise RequestError(f"{run.path} is finished: there is nothing to resume.")
-    try:
-        with run.locked():
+    if out is None and not resume:
+        made.insert(0, run.path)
+    with run.locked():
+        if run.finished:
+            raise RequestError(f"{run.path} is finished: there is nothing to resume.")
+        if resume:
+            sweep(run.path, but_below=BEGUN)
+        try:
             yield run
-    except BaseException:
-        if run.file(BEGUN).is_file():
-            say(
-                f"What was finished is kept. Go on with the same command and --resume --out {run.path}"
-            )
-        raise
-    finally:
-        if not run.file(BEGUN).is_file():
-            shutil.rmtree(run.path, ignore_errors=True)
+        except RequestError:
+            raise  # to go on would meet the same refusal
+        except BaseException:
+            if run.file(BEGUN).is_file():
+                say(f"What was finished is kept. Go on with: {run.resume_command}")
+            raise
+        finally:
+            # Inside the lock: what another process began in a folder of the same name is not ours.
+            if not run.file(BEGUN).is_file():
+                _take_away(run, made)
+
+
+def _missing(path: Path) -> list[Path]:
+    """Return a folder and those above it that do not exist yet, the deepest first."""
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+def _take_away(run: Run, made: list[Path]) -> None:
+    """Empty a run folder, which was empty before, and remove the folders that were made for it."""
+    for path in run.path.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    for folder in made:
+        with suppress(OSError):  # another run lies in it by now
+            folder.rmdir()
 
 
 def make_repeatable(seed: int) -> None:
@@ -139,19 +160,25 @@ def _check_same(text: str, versions: dict[str, Any], run: Run) -> None:
             + "\n".join(wrong[:10])
             + "\nStart a run of its own instead."
         )
+    _warn_of_other_packages(before["packages"], versions["packages"])
+
+
+def _warn_of_other_packages(before: dict[str, str], now: dict[str, str]) -> None:
+    other = [
+        f"{name} {before.get(name, 'not there')} -> {now.get(name, 'not there')}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    if other:
+        say(
+            f"Warning: the run began with other packages: {', '.join(other)}. "
+            "Its numbers may differ from those of a run in one piece."
+        )
 
 
 def write_model(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run) -> None:
     """Write `model.keras` and `model.json`, each whole or not at all."""
-    descriptor, name = tempfile.mkstemp(dir=run.path, prefix=".model.", suffix=".keras")
-    os.close(descriptor)
-    try:
-        # Without the optimizer: what is served needs none, and Keras would look for its state.
-        keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(name)
-        Path(name).chmod(0o644)
-        Path(name).replace(run.file("model.keras"))
-    finally:
-        Path(name).unlink(missing_ok=True)
+    write_network(model, run.file("model.keras"))
     run.write_json(
         "model.json",
         {
@@ -163,3 +190,19 @@ def write_model(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run
             "target_root": str(pictures.target_root) if pictures.target_root else None,
         },
     )
+
+
+def write_network(model: keras.Model, file: Path) -> None:
+    """Write layers and weights to one `.keras` file, without the optimizer: what is served needs none."""
+    with whole_file(file) as part:
+        keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(part)
+
+
+def write_end(run: Run) -> None:
+    """Mark a run whose files are all written, and the runs inside it that it made itself, as finished."""
+    for path in sorted(run.file("runs").glob("*")):
+        inner = Run(path)
+        # One with a recipe was run for itself, and marks itself.
+        if inner.path.is_dir() and not inner.file(BEGUN).is_file():
+            inner.finish()
+    run.finish()
