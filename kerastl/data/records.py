@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import unicodedata
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -64,15 +65,18 @@ class Collection:
     notes: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
-        """Return the sha256 over path, label and content of every picture, whatever their order."""
-        ordered = sorted(self.records, key=lambda record: record.path)
+        """Return the sha256 over all that is said of every picture and its content, whatever their order.
+
+        To be asked of what a reader gave: dividing the pictures writes other splits into the records.
+        The place of the files on this machine does not matter.
+        """
         with ThreadPoolExecutor() as pool:
-            contents = pool.map(_content_hash, [record.file for record in ordered])
+            contents = pool.map(_content_hash, [record.file for record in self.records])
             lines = [
-                f"{record.path}\0{record.label or ''}\0{content}\n"
-                for record, content in zip(ordered, contents, strict=True)
+                json.dumps([one.path, one.label, one.split, one.group, one.domain, content])
+                for one, content in zip(self.records, contents, strict=True)
             ]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def _content_hash(file: Path) -> str:

@@ -11,7 +11,7 @@ from kerastl import data, registry
 from kerastl import recipe as recipes
 from kerastl.augment import build_policy
 from kerastl.backbones import checked_size
-from kerastl.data import Collection, EpochSource, Record
+from kerastl.data import Checked, Collection, EpochSource, Record
 from kerastl.errors import RequestError
 from kerastl.progress import say
 from kerastl.recipe import Recipe
@@ -33,7 +33,7 @@ class Pictures:
         cache: `memory` or `none`.
         root, target_root: folders that the paths of the two domains are relative to.
         quarantined: `(path, reason)` of what cannot be read.
-        fingerprints: sha256 by domain, `source` and `target`.
+        fingerprints: sha256 by domain, `source` and `target`, of the data as they were read.
         notes: one line each, for the user.
     """
 
@@ -85,33 +85,34 @@ def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
         RequestError: the data will not do; all that is wrong is told together.
     """
     size = checked_size(recipe.backbone.name, recipe.data.image_size_px)
-    source, bad, deep = _checked(recipe, recipe.data.reader, recipe.data.split, run)
+    found = _checked(recipe, recipe.data.reader, recipe.data.split, run)
     source = data.split(
-        source, val_fraction=recipe.data.split.val_fraction,
+        found.collection, val_fraction=recipe.data.split.val_fraction,
         test_fraction=recipe.data.split.test_fraction, seed=recipe.seed,
         allow_rare=recipe.data.split.allow_rare,
     )  # fmt: skip
     records, notes = list(source.records), list(source.notes)
-    prints = {"source": source.fingerprint()}
+    bad, deep = found.quarantined, found.has_16_bit
+    # Before anything is divided: the same data have the same fingerprint whatever the seed and the split.
+    prints = {"source": found.collection.fingerprint()}
     target_root = None
     if recipe.target:
-        target, more_bad, target_deep = _target(recipe, recipe.target, source, run)
-        prints["target"], target_root = target.fingerprint(), target.root
+        found = _checked(recipe, recipe.target.reader, recipe.target.split, run)
+        prints["target"], target_root = found.collection.fingerprint(), found.collection.root
+        target = _divided_target(recipe, recipe.target, found.collection, source.class_names)
         records = [*_named(records, "source"), *_named(target.records, "target")]
         notes += target.notes
-        bad, deep = [*bad, *more_bad], deep or target_deep
+        bad, deep = (*bad, *found.quarantined), deep or found.has_16_bit
     notes = list(dict.fromkeys(notes))
     for line in notes:
         say(line)
     return Pictures(
         tuple(records), source.class_names, size, _window(recipe, records) if deep else None,
-        _cache(recipe, len(records), size), source.root, target_root, tuple(bad), prints, tuple(notes),
+        _cache(recipe, len(records), size), source.root, target_root, bad, prints, tuple(notes),
     )  # fmt: skip
 
 
-def _checked(
-    recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: Run
-) -> tuple[Collection, list[tuple[str, str]], bool]:
+def _checked(recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: Run) -> Checked:
     """Return what can be read, what cannot, and whether any picture is 16-bit grey."""
     options = reader.options
     if split.group_by is not None:
@@ -134,26 +135,24 @@ def _checked(
         say(
             f"Warning: {len(checked.quarantined)} pictures cannot be read and are left out: {names}{more}"
         )
-    return checked.collection, list(checked.quarantined), checked.has_16_bit
+    return checked
 
 
-def _target(
-    recipe: Recipe, target: recipes.Target, source: Collection, run: Run
-) -> tuple[Collection, list[tuple[str, str]], bool]:
-    """Return the target's pictures in their splits, under the source's class names."""
-    found, bad, deep = _checked(recipe, target.reader, target.split, run)
-    strange = sorted(set(found.class_names) - set(source.class_names))
+def _divided_target(
+    recipe: Recipe, target: recipes.Target, found: Collection, class_names: Sequence[str]
+) -> Collection:
+    """Return the target's pictures in their splits; its classes must be among the source's."""
+    strange = sorted(set(found.class_names) - set(class_names))
     if strange:
         raise RequestError(
-            f"target: class '{strange[0]}' is not among the source's: {', '.join(source.class_names)}"
+            f"target: class '{strange[0]}' is not among the source's: {', '.join(class_names)}"
         )
     groups_per_class = target.few.groups_per_class if target.few else 0
-    found = data.split_target(
+    return data.split_target(
         found, labels=target.labels, groups_per_class=groups_per_class,
         val_fraction=target.split.val_fraction, test_fraction=target.split.test_fraction,
         seed=recipe.seed, allow_rare=target.split.allow_rare,
     )  # fmt: skip
-    return found, bad, deep
 
 
 def _named(records: Sequence[Record], domain: str) -> list[Record]:
