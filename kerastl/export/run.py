@@ -6,8 +6,9 @@ from pathlib import Path
 
 from kerastl import registry
 from kerastl.errors import RequestError
-from kerastl.evaluation.trained import load_trained
+from kerastl.evaluation.trained import Trained, load_trained
 from kerastl.export.findings import Finding
+from kerastl.export.manifest import hashes_of, read_manifest
 from kerastl.export.probe_pictures import (
     MOST_PICTURES,
     expected_from,
@@ -38,6 +39,41 @@ def export_run(run_folder: Path, format_name: str = "saved_model", out: Path | N
     target = out if out is not None else run_folder / EXPORTS / format_name
     written: Path = module.write(load_trained(run_folder), target)
     return written
+
+
+def export_once(run_folder: Path, format_name: str = "saved_model") -> Path:
+    """Write the model of a run in one format, unless an export of this very model is whole already.
+
+    A run that was killed after its export and is gone on with must not put a second, equal version before
+    a server. An export that is not whole, or of another model, stays, and the next number is written.
+
+    Args:
+        run_folder, format_name: as in `export_run`.
+
+    Returns:
+        The numbered folder, found or written.
+    """
+    found = find_export(run_folder / EXPORTS / format_name)
+    if found is not None and _is_whole(found, load_trained(run_folder)):
+        return found
+    return export_run(run_folder, format_name)
+
+
+def _is_whole(export: Path, trained: Trained) -> bool:
+    """Tell whether an export holds every file its manifest names, to the byte, and answers for this model."""
+    from kerastl.export.saved_model import weights_fingerprint
+
+    try:
+        manifest = read_manifest(export)
+    except RequestError:
+        return False
+    described = (manifest.class_names, manifest.image_size_px, manifest.window, manifest.max_pixels)
+    wanted = (trained.class_names, trained.image_size_px, trained.window, trained.max_pixels)
+    return (
+        described == wanted
+        and manifest.model_sha256 == weights_fingerprint(trained.model)
+        and manifest.files == hashes_of(export)
+    )
 
 
 def verify_run(

@@ -1,0 +1,149 @@
+"""Whole runs that are stopped at a chosen place, and gone on with by the very command that was told."""
+
+import csv
+import json
+import shlex
+
+import pytest
+from PIL import Image
+
+from kerastl import recipe as recipes
+from kerastl import registry, runner
+from kerastl.export.run import export_once
+from kerastl.runs import Run
+from kerastl.stages import gather_pictures
+
+SHORT = ["--set", "phases[0].epochs=1"]
+
+
+def stop_at(monkeypatch, kerastl, step, *words):
+    """Run until `step` of the runner begins; stop there as Ctrl-C does; return the command that is told."""
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*step, interrupt)
+        answer = kerastl("run", *words)
+    assert answer.code == 130, answer.err
+    told = answer.err.partition("Go on with: kerastl ")[2].splitlines()[0]
+    return shlex.split(told)
+
+
+def test_a_run_stopped_before_its_page_goes_on_to_one_export_and_the_same_bytes(
+    kerastl, recipe, tmp_path, monkeypatch
+):
+    sets = [*SHORT, "--set", "export.formats=[saved_model]"]
+    out = tmp_path / "stopped"
+    step = (runner.report, "write_report")
+    command = stop_at(monkeypatch, kerastl, step, recipe, *sets, "--out", out)
+    assert kerastl("report", out).code == 0
+    assert (out / "report.html").is_file()
+    versions = json.loads((out / "versions.json").read_text())
+    versions["packages"]["numpy"] = "0.1"
+    (out / "versions.json").write_text(json.dumps(versions))
+
+    answer = kerastl(*command)
+    assert answer.code == 0, answer.err
+    assert "Warning" in answer.err
+    assert "numpy 0.1 -> " in answer.err
+    assert "keras " not in answer.err.partition("other packages:")[2].splitlines()[0]
+    assert [path.name for path in (out / "export" / "saved_model").iterdir()] == ["1"]
+    assert kerastl("verify", out / "export" / "saved_model", "--run", out).code == 0
+
+    whole = tmp_path / "whole"
+    assert kerastl("run", recipe, *sets, "--out", whole).code == 0
+    for file in ("predictions.csv", "scores.json", "history.jsonl", "finished.json"):
+        assert (out / file).read_bytes() == (whole / file).read_bytes(), file
+    assert "is finished" in kerastl(*command).err
+
+
+def test_an_edited_patient_column_is_refused_on_resume(
+    kerastl, recipe, pictures, tmp_path, monkeypatch
+):
+    table = tmp_path / "table.csv"
+    rows = [
+        [f"pictures/{label}/{n}.png", label, f"{label} {n // 2}"]
+        for label in ("dark", "light")
+        for n in range(20)
+    ]
+
+    def write():
+        with table.open("w", newline="") as file:
+            csv.writer(file).writerows([["path", "label", "patient"], *rows])
+
+    write()
+    reader = f"data.reader={{name: table, path: {table}, columns: {{group: patient}}}}"
+    words = [recipe, *SHORT, "--set", reader, "--out", tmp_path / "run"]
+    command = stop_at(monkeypatch, kerastl, (runner, "learn"), *words)
+    rows[0][2] = rows[2][2]
+    write()
+    answer = kerastl(*command)
+    assert answer.code == 1
+    assert "the pictures are not those it began with" in answer.err
+    assert "Go on with" not in answer.err
+    rows[0][2] = rows[1][2]
+    write()
+    assert kerastl(*command).code == 0
+
+
+def test_data_has_one_fingerprint_whatever_the_seed_and_the_labels_asked_for(
+    recipe, pictures, tmp_path
+):
+    def prints(seed, target):
+        wanted = f"target={{reader: {{name: folder, path: {pictures}}}, {target}}}"
+        checked = recipes.check(
+            recipe.read_text(), name="small", options_of=registry.options_of,
+            names_of=registry.names, sets=[f"seed={seed}", wanted],
+        )  # fmt: skip
+        return gather_pictures(checked, Run(tmp_path)).fingerprints
+
+    few = "labels: few, few: {{groups_per_class: {}}}".format
+    found = [prints(1, few(2)), prints(2, few(2)), prints(2, few(5)), prints(1, "labels: all")]
+    found.append(prints(1, "labels: none"))
+    assert all(one == found[0] for one in found)
+    assert found[0]["source"] == found[0]["target"]
+    Image.new("RGB", (40, 36), "red").save(pictures / "dark" / "0.png")
+    assert prints(1, few(2)) != found[0]
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """The two files that an export is made from."""
+    import keras
+
+    def write(bias):
+        keras.utils.set_random_seed(1)
+        image = keras.Input((8, 8, 3))
+        head = keras.layers.Dense(
+            2, bias_initializer=keras.initializers.Constant(bias), name="head"
+        )
+        pooled = keras.layers.GlobalAveragePooling2D()(image)
+        keras.Model(image, head(pooled)).save(tmp_path / "model.keras")
+        described = {"class_names": ["a", "b"], "image_size_px": 8, "window": None}
+        described |= {"max_pixels": 1000, "data_root": None}
+        (tmp_path / "model.json").write_text(json.dumps(described))
+
+    write(0.0)
+    return write
+
+
+def test_a_whole_export_is_kept_and_a_torn_one_or_another_models_is_not_taken_for_it(
+    trained, tmp_path
+):
+    first = export_once(tmp_path)
+    trained(0.0)
+    assert export_once(tmp_path) == first, "the same arrays are the same model, whatever the zip"
+
+    graph = first / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes()[:100])
+    second = export_once(tmp_path)
+    assert (first.name, second.name) == ("1", "2")
+    assert graph.stat().st_size == 100
+
+    trained(1.0)
+    third = export_once(tmp_path)
+    assert third.name == "3"
+    (third / "manifest.json").unlink()
+    assert export_once(tmp_path).name == "4"
+    assert sorted(path.name for path in first.parent.iterdir()) == ["1", "2", "3", "4"]
