@@ -11,7 +11,9 @@ import struct
 import warnings
 from typing import Any, Literal
 
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+from .kinds import TIFF_STARTS
+from .unreadable import NO_MEMORY, UnreadableError
+
 HEADER_BYTES = 64
 WHITE_IS_ZERO, PHOTOMETRIC = 0, 262  # TIFF 6.0, section 8: PhotometricInterpretation
 ANIMATION = 0x02  # RFC 9649, section 2.7
@@ -41,20 +43,6 @@ def is_16_bit_grey(start: bytes) -> bool:
     return start[:8] == b"\x89PNG\r\n\x1a\n" and start[24:25] == b"\x10" and start[25:26] in b"\0\4"
 
 
-def png_of_tiff(content: bytes, *, max_pixels: int) -> bytes | str:
-    """Convert the first page of a TIFF.
-
-    Args:
-        content: the bytes of the file.
-        max_pixels: height times width that is refused when exceeded, before it is unpacked.
-
-    Returns:
-        The bytes of a PNG; or text: why there is none.
-    """
-    with no_pillow_warnings():
-        return converted(content, "TIFF", max_pixels=max_pixels)
-
-
 def no_pillow_warnings() -> warnings.catch_warnings[None]:
     """Keep Pillow's warnings about large or odd files quiet: the limit here is `max_pixels`.
 
@@ -63,29 +51,53 @@ def no_pillow_warnings() -> warnings.catch_warnings[None]:
     return warnings.catch_warnings(action="ignore", category=Warning)
 
 
-def converted(content: bytes, kind: Kind, *, max_pixels: int) -> bytes | str:
-    """Return the bytes of a PNG, or why there is none; to be called inside `no_pillow_warnings`."""
+def converted(content: bytes, kind: Kind, *, max_pixels: int) -> bytes:
+    """Return a picture as the bytes of a PNG; to be called inside `no_pillow_warnings`.
+
+    Args:
+        content: the bytes of a file.
+        kind: what `kind_to_convert` says of it.
+        max_pixels: height times width that is refused when exceeded, before anything is unpacked.
+
+    Raises:
+        UnreadableError: damaged, too large, or of a kind that Pillow cannot read.
+    """
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(content), formats=(kind,)) as image:
             width, height = image.size
             if width * height > max_pixels:
-                return (
+                raise UnreadableError(
                     f"{width} x {height} pixels (width x height) are not within the limit of "
-                    f"{max_pixels} pixels"
+                    f"{max_pixels} pixels",
+                    lasting=True,
                 )
             return _as_png(image)
-    except Image.DecompressionBombError:
-        return f"it has more pixels than the limit of {max_pixels} pixels"
-    except MemoryError:
-        return f"the {kind} needs more memory than there is"
+    except UnreadableError:
+        raise
     # Pillow's readers raise almost anything on a damaged file: struct.error, KeyError, SyntaxError ...
-    except Exception:
-        return f"the {kind} is damaged, or of a rare kind; convert it to PNG"
+    except Exception as error:
+        raise _refusal(error, kind, max_pixels) from error
 
 
-def _as_png(image: Any) -> bytes | str:
+def _refusal(error: Exception, kind: Kind, max_pixels: int) -> UnreadableError:
+    """Say in words why Pillow gave no picture."""
+    from PIL import Image
+
+    if isinstance(error, Image.DecompressionBombError):
+        reason = f"it has more pixels than the limit of {max_pixels} pixels"
+        return UnreadableError(reason, lasting=True)
+    if isinstance(error, MemoryError):
+        return UnreadableError(NO_MEMORY)
+    if isinstance(error, OSError) and error.errno is not None:
+        # Pillow's own bear no number. Too many open files says nothing about this one.
+        return UnreadableError(f"it cannot be converted: {error.strerror}")
+    reason = f"the {kind} is damaged, or of a rare kind; convert it to PNG"
+    return UnreadableError(reason, lasting=True)
+
+
+def _as_png(image: Any) -> bytes:
     import numpy as np
     from PIL import Image, ImageOps
 
@@ -94,11 +106,16 @@ def _as_png(image: Any) -> bytes | str:
     image.load()
     image = ImageOps.exif_transpose(image) or image
     if image.mode == "F":
-        return "its pixels are floating-point numbers; convert it to 16-bit grey PNG"
+        raise UnreadableError(
+            "its pixels are floating-point numbers; convert it to 16-bit grey PNG", lasting=True
+        )
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int64)
         if levels.min() < 0 or levels.max() > 65535:
-            return "its grey values do not fit into 16 bits; convert it to 16-bit grey PNG"
+            raise UnreadableError(
+                "its grey values do not fit into 16 bits; convert it to 16-bit grey PNG",
+                lasting=True,
+            )
         if inverted and image.mode != "I":
             levels = 65535 - levels
         image = Image.fromarray(levels.astype(np.uint16))

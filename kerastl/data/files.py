@@ -10,9 +10,9 @@ from pathlib import Path
 
 from natsort import natsorted
 
+from .kinds import has_picture_name
 from .records import count_of
 
-PICTURE_EXTENSIONS = frozenset(["png", "jpg", "jpeg", "bmp", "gif", "webp", "tif", "tiff"])
 SHOWN_EXTENSIONS = 8
 
 
@@ -128,9 +128,9 @@ def _is_picture(name: str, skipped: Skipped) -> bool:
     if not _is_utf8(name):
         skipped.odd_names += 1
         return False
-    extension = Path(name).suffix[1:].lower()
-    if extension in PICTURE_EXTENSIONS:
+    if has_picture_name(name):
         return True
+    extension = Path(name).suffix[1:].lower()
     skipped.extensions[f".{extension}" if extension else "without extension"] += 1
     return False
 

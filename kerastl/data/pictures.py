@@ -13,16 +13,14 @@ from kerastl.errors import Problem, Problems, RequestError
 from kerastl.progress import track
 from kerastl.runs import write_atomic
 
-from .convert import HEADER_BYTES, converted, is_16_bit_grey, kind_to_convert, no_pillow_warnings
-from .convert import png_of_tiff as png_of_tiff
-from .reasons import reason_of_content
+from .convert import HEADER_BYTES, is_16_bit_grey, no_pillow_warnings
+from .reading import decodable, read_content
+from .reasons import check_content
 from .records import Collection, Record, count_of
+from .unreadable import UnreadableError
 from .verdicts import Verdict, key_of, read_verdicts, write_verdicts
 
-SHOWN = 20
 MAX_THREADS = 8
-# A file can hardly be larger than its pixels, uncompressed, with four 16-bit channels.
-BYTES_PER_PIXEL, METADATA_BYTES = 8, 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Checked:
 
 
 class TooManyUnreadableError(RequestError):
-    """More files than allowed cannot be read.
+    """More files than allowed cannot be read. The text names all: it stands nowhere else, as no run began.
 
     Args:
         quarantined: `(path, reason)` of every one.
@@ -60,8 +58,7 @@ class TooManyUnreadableError(RequestError):
             f"{count:,} of {count_of(self.total, 'picture')} cannot be read "
             f"({count / self.total:.1%}, {self.allowed:.1%} is allowed)."
         ]
-        lines += [f"  {path}: {reason}" for path, reason in self.quarantined[:SHOWN]]
-        lines += [f"  ... and {count - SHOWN:,} more"] if count > SHOWN else []
+        lines += [f"  {path}: {reason}" for path, reason in self.quarantined]
         lines.append("Mend or remove them, or raise data.max_unreadable_fraction. Nothing was run.")
         return "\n".join(lines)
 
@@ -120,8 +117,7 @@ def _verdicts(
         if verdict and not (verdict.to_convert and not _place(file, converted_dir).exists()):
             return verdict
         verdict = _judge(file, max_pixels, converted_dir)
-        # A file that may not be opened may be opened tomorrow: only what was read is kept.
-        if key and not (verdict.reason or "").startswith("it may not be read"):
+        if key:
             fresh[key] = verdict
         return verdict
 
@@ -144,23 +140,15 @@ def _key(file: Path, max_pixels: int) -> str | None:
 
 def _judge(file: Path, max_pixels: int, converted_dir: Path) -> Verdict:
     try:
-        size = file.stat().st_size
-        if size > max_pixels * BYTES_PER_PIXEL + METADATA_BYTES:
-            return Verdict(f"its {size:,} bytes are more than {max_pixels:,} pixels can have")
-        content = file.read_bytes()
-    except PermissionError:
-        return Verdict("it may not be read: permission denied")
-    except OSError as error:
-        return Verdict(f"it cannot be read: {error.strerror}")
-    kind = kind_to_convert(content[:HEADER_BYTES])
-    if kind is not None:
-        png = converted(content, kind, max_pixels=max_pixels)
-        if isinstance(png, str):
-            return Verdict(png)
-        _write_converted(_place(file, converted_dir), png)
-        content = png
-    reason = reason_of_content(content, window=None, max_pixels=max_pixels)
-    return Verdict(reason, is_16_bit_grey(content[:HEADER_BYTES]), kind is not None)
+        stored = read_content(file, max_pixels=max_pixels)
+        content = decodable(stored, max_pixels=max_pixels)
+        check_content(content, window=None, max_pixels=max_pixels)
+    except UnreadableError as error:
+        return Verdict(str(error), lasting=error.lasting)
+    is_converted = content is not stored
+    if is_converted:
+        _write_converted(_place(file, converted_dir), content)
+    return Verdict(None, is_16_bit_grey(content[:HEADER_BYTES]), is_converted)
 
 
 def _write_converted(place: Path, png: bytes) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from .decode import Window, decode_image
+from .reading import read_content
+from .unreadable import NO_MEMORY, UnreadableError
 
 ENDINGS = {b"\x89PNG": b"IEND", b"\xff\xd8\xff": b"\xff\xd9", b"GIF8": b"\x3b"}
 TAIL = 64  # bytes: some cameras and programs write a little behind the end of the picture
@@ -24,25 +26,37 @@ def reason_of(file: Path, *, window: Window | None = None, max_pixels: int) -> s
         None when it is a good picture; else why not, without the file's name.
     """
     try:
-        content = file.read_bytes()
-    except PermissionError:
-        return "it may not be read: permission denied"
-    except FileNotFoundError:
-        return "it is not there"
-    except OSError as error:
-        return f"it cannot be read: {error.strerror}"
+        content = read_content(file, max_pixels=max_pixels)
+    except UnreadableError as error:
+        return str(error)
     return reason_of_content(content, window=window, max_pixels=max_pixels)
 
 
 def reason_of_content(content: bytes, *, window: Window | None, max_pixels: int) -> str | None:
     """As `reason_of`, for the bytes of a file."""
+    try:
+        check_content(content, window=window, max_pixels=max_pixels)
+    except UnreadableError as error:
+        return str(error)
+    return None
+
+
+def check_content(content: bytes, *, window: Window | None, max_pixels: int) -> None:
+    """Decode the bytes of a file and drop the pixels.
+
+    Raises:
+        UnreadableError: the decoder refuses them, or there is no memory for it.
+    """
     if not content:
-        return "it is empty (zero bytes)"
+        raise UnreadableError("it is empty (zero bytes)", lasting=True)
     try:
         decode_image(tf.constant(content), window=window, max_pixels=max_pixels)
+    except tf.errors.InvalidArgumentError as error:
+        raise UnreadableError(_in_words(error.message, content), lasting=True) from error
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise UnreadableError(NO_MEMORY) from error
     except tf.errors.OpError as error:
-        return _in_words(error.message, content)
-    return None
+        raise UnreadableError(_in_words(error.message, content)) from error
 
 
 def _in_words(message: str, content: bytes) -> str:

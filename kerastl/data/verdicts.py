@@ -15,7 +15,7 @@ from pathlib import Path
 
 FILE_NAME = "pictures-1.sqlite"
 # Part of every key: raise it when the decoder decides otherwise about a file than before.
-DECODER = 1
+DECODER = 2
 WAIT_S = 20.0
 KEYS_A_QUERY = 500
 
@@ -28,11 +28,14 @@ class Verdict:
         reason: why it cannot be used; None: it can.
         has_16_bit: a 16-bit grey picture.
         to_convert: TensorFlow cannot decode it, Pillow must convert it first.
+        lasting: it holds as long as the file is unchanged. False where the system refused, not the decoder:
+            such a verdict is for this run only, and never written.
     """
 
     reason: str | None
     has_16_bit: bool = False
     to_convert: bool = False
+    lasting: bool = True
 
 
 def key_of(file: Path, found: os.stat_result, max_pixels: int) -> str:
@@ -62,7 +65,8 @@ def read_verdicts(cache_dir: Path | None, keys: Iterable[str]) -> dict[str, Verd
 
 
 def write_verdicts(cache_dir: Path | None, verdicts: Mapping[str, Verdict]) -> None:
-    """Add what was found; a broken cache is replaced, one that cannot be written is left alone."""
+    """Add what was found and lasts; a broken cache is replaced, one that cannot be written is left alone."""
+    verdicts = {key: one for key, one in verdicts.items() if one.lasting}
     if cache_dir is None or not verdicts:
         return
     for attempt in range(2):

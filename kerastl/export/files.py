@@ -1,4 +1,4 @@
-"""From what a user names to the bytes of pictures: files, folders and all that lies below."""
+"""From what a user names to the pictures: files, folders and all that lies below. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -8,20 +8,8 @@ from pathlib import Path
 
 from natsort import natsorted
 
+from kerastl.data.kinds import has_picture_name
 from kerastl.errors import RequestError
-
-PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
-BYTES_PER_PIXEL = 8
-"""A pixel of four 16-bit channels, unpacked."""
-ROOM_FOR_METADATA = 64 * 2**20
-"""Bytes of colour profiles, thumbnails and the like that a small picture may carry."""
-
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-
-class UnreadableError(Exception):
-    """One file gives no picture; the text says why."""
 
 
 def find_pictures(paths: Sequence[Path]) -> Iterator[Path]:
@@ -49,38 +37,8 @@ def _below(folder: Path) -> Iterator[Path]:
         # os.walk goes into the folders that are left in this very list, in its order.
         folders[:] = natsorted(one for one in folders if not one.startswith("."))
         for file in natsorted(files):
-            if not file.startswith(".") and file.lower().endswith(PICTURE_SUFFIXES):
+            if not file.startswith(".") and has_picture_name(file):
                 yield Path(name, file)
-
-
-def read_picture(path: Path, *, max_pixels: int) -> bytes:
-    """Read a whole picture file; TIFF comes back as PNG, as TensorFlow does not decode it.
-
-    Raises:
-        UnreadableError: not a file, empty, larger than `max_pixels` pixels can be, or a damaged TIFF.
-    """
-    try:
-        if not path.is_file():
-            raise UnreadableError("not a file")
-        size = path.stat().st_size
-        limit = max_pixels * BYTES_PER_PIXEL + ROOM_FOR_METADATA
-        if size > limit:
-            raise UnreadableError(f"{size:,} bytes are more than {max_pixels:,} pixels can have")
-        content = path.read_bytes()
-    except OSError as error:
-        raise UnreadableError(error.strerror or str(error)) from error
-    if not content:
-        raise UnreadableError("it is empty (zero bytes)")
-    return _tiff_as_png(content, max_pixels) if content.startswith(TIFF_STARTS) else content
-
-
-def _tiff_as_png(content: bytes, max_pixels: int) -> bytes:
-    from kerastl.data.pictures import png_of_tiff
-
-    converted = png_of_tiff(content, max_pixels=max_pixels)
-    if isinstance(converted, str):
-        raise UnreadableError(converted)
-    return converted
 
 
 def shown(path: Path) -> str:

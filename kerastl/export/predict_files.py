@@ -8,7 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from kerastl.export.files import UnreadableError, read_picture, shown
+from kerastl.data.reading import read_picture
+from kerastl.data.unreadable import UnreadableError
+from kerastl.export.files import shown
 
 BATCH_SIZE = 32
 

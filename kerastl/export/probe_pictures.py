@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from kerastl.data.kinds import extension_of
+from kerastl.data.reading import read_picture
+from kerastl.data.unreadable import UnreadableError
 from kerastl.errors import RequestError
 from kerastl.evaluation.run_pictures import picture_under, read_rows
 from kerastl.evaluation.trained import Description, Trained
-from kerastl.export.files import UnreadableError, read_picture, shown
+from kerastl.export.files import shown
 from kerastl.export.findings import Expected
 from kerastl.export.manifest import SAMPLES
 from kerastl.runs import write_atomic, write_json
@@ -22,13 +25,6 @@ TEST_SPLITS = ("test", "target_test")
 MOST_PICTURES = 32
 MOST_SAMPLES = 8
 EXPECTED = "expected.json"
-SUFFIXES = {
-    b"\x89PNG": ".png",
-    b"\xff\xd8": ".jpg",
-    b"GIF8": ".gif",
-    b"BM": ".bmp",
-    b"RIFF": ".webp",
-}
 
 
 @dataclass(frozen=True)
@@ -106,8 +102,8 @@ def write_samples(export: Path, encoded: Sequence[bytes], expected: Expected) ->
     try:
         names = []
         for number, content in enumerate(encoded, start=1):
-            suffix = next((end for start, end in SUFFIXES.items() if content.startswith(start)), "")
-            names.append(f"sample_{number}{suffix}")
+            extension = extension_of(content)
+            names.append(f"sample_{number}.{extension}" if extension else f"sample_{number}")
             write_atomic(folder / names[-1], content)
         rows = expected.probabilities.tolist()
         answers = dict(zip(names, rows, strict=True))

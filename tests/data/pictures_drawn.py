@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+LIMIT = 50_000_000
+
 
 def noise(height: int = 20, width: int = 30, channels: int = 3, seed: int = 0) -> np.ndarray:
     shape = (height, width, channels) if channels > 1 else (height, width)

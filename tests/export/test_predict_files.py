@@ -50,6 +50,25 @@ def test_files_without_a_picture_get_a_problem_and_the_others_their_answers(
     assert all(sum(one.probabilities) == pytest.approx(1) for one in (answers[0], answers[5]))
 
 
+def test_kinds_that_training_converts_are_answered_as_the_same_pixels_in_png(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    drawn = np.random.default_rng(2).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    colour, mono = Image.fromarray(drawn), Image.fromarray(drawn).convert("1")
+    colour.save(tmp_path / "colour.png")
+    mono.save(tmp_path / "mono.png")
+    more = {"save_all": True, "append_images": [mono.convert("RGB")], "lossless": True}
+    colour.save(tmp_path / "moving.webp", **more)
+    mono.save(tmp_path / "mono.bmp")
+    names = [tmp_path / name for name in ("colour.png", "moving.webp", "mono.png", "mono.bmp")]
+    answers = list(predict_files(load_trained(run_folder), names))
+    assert [answer.problem for answer in answers] == [""] * 4
+    assert answers[0].probabilities == pytest.approx(answers[1].probabilities, abs=1e-6)
+    assert answers[2].probabilities == pytest.approx(answers[3].probabilities, abs=1e-6)
+    found = read_probe_pictures(names, max_pixels=40_000)
+    assert (len(found.encoded), found.problems) == (4, ())
+
+
 def test_memory_holds_one_batch(pictures: list[Path]) -> None:
     class Watched:
         class_names = CLASS_NAMES

@@ -16,6 +16,7 @@ from annotated_types import MinLen
 from filelock import FileLock
 
 from kerastl.data.cache import cache_folder
+from kerastl.data.kinds import extension_of
 from kerastl.data.records import (
     SPLIT_WORDS,
     Collection,
@@ -30,13 +31,6 @@ from kerastl.runs import read_csv, write_csv
 # name[/config][:version]; a namespace before the name would be looked up on the network.
 NAME = re.compile(r"[a-z][a-z0-9_]*(/[\w.+-]+)?(:\d+\.\d+\.\d+)?")
 INDEX = "index.csv"
-EXTENSIONS = {
-    b"\x89PNG": "png",
-    b"\xff\xd8\xff": "jpg",
-    b"GIF8": "gif",
-    b"BM": "bmp",
-    b"RIFF": "webp",
-}
 
 
 @dataclass(frozen=True)
@@ -214,10 +208,7 @@ def _write_split(builder: Any, split: str, options: Options, folder: Path, names
         total = builder.info.splits[split].num_examples
         examples = track(_examples(builder, split, options), f"writing {split}", total)
         for index, (content, number) in enumerate(examples):
-            extension = next(
-                (end for start, end in EXTENSIONS.items() if content.startswith(start)), "bin"
-            )
-            file = f"{index:07d}.{extension}"
+            file = f"{index:07d}.{extension_of(content) or 'bin'}"
             (building / file).write_bytes(content)
             rows.append((index, file, names.int2str(number) if number >= 0 else ""))
         write_csv(building / INDEX, ["index", "file", "label"], rows)

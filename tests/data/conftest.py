@@ -1,0 +1,44 @@
+"""The check of every picture, with a cache and a place for what is converted of the test's own."""
+
+import pytest
+from pictures_drawn import LIMIT
+
+from kerastl.data import Checked, Collection, Record, check_pictures
+
+
+@pytest.fixture
+def checking(tmp_path):
+    """Write contents as pictures of a class and check them; keyword options go to the check."""
+
+    def check(contents: dict[str, bytes], **options) -> Checked:
+        root = tmp_path / "data"
+        root.mkdir(exist_ok=True)
+        records = []
+        for name, content in contents.items():
+            (root / name).write_bytes(content)
+            records.append(Record(name, root / name, "a"))
+        collection = Collection(root, ("a",), tuple(records))
+        given = {
+            "max_pixels": LIMIT, "cache_dir": tmp_path / "cache",
+            "converted_dir": tmp_path / "converted", "max_unreadable_fraction": 1.0,
+        }  # fmt: skip
+        return check_pictures(collection, **(given | options))
+
+    return check
+
+
+@pytest.fixture
+def checking_again(tmp_path):
+    """Check the same files without writing them anew."""
+
+    def check(first: Checked) -> Checked:
+        root = first.collection.root
+        names = [record.path for record in first.collection.records]
+        names += [path for path, _ in first.quarantined]
+        records = tuple(Record(name, root / name, "a") for name in sorted(names))
+        return check_pictures(
+            Collection(root, ("a",), records), max_pixels=LIMIT, cache_dir=tmp_path / "cache",
+            converted_dir=tmp_path / "converted", max_unreadable_fraction=1.0,
+        )  # fmt: skip
+
+    return check

@@ -1,0 +1,132 @@
+"""What TensorFlow cannot decode becomes PNG: the same pixels as Pillow reads, or a reason in words."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from pictures_drawn import LIMIT, by_pillow, encoded, noise
+from PIL import Image
+
+from kerastl.data import decode_image
+from kerastl.data.convert import no_pillow_warnings
+from kerastl.data.kinds import extension_of
+from kerastl.data.reading import decodable, read_picture
+from kerastl.data.unreadable import UnreadableError
+
+
+def png_of(content: bytes, max_pixels: int = LIMIT) -> bytes:
+    with no_pillow_warnings():
+        png = decodable(content, max_pixels=max_pixels)
+    assert png.startswith(b"\x89PNG")
+    return png
+
+
+def animated_webp() -> bytes:
+    stream = io.BytesIO()
+    frames = [Image.fromarray(noise(seed=seed)) for seed in range(2)]
+    frames[0].save(stream, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    return stream.getvalue()
+
+
+def run_length_bmp() -> bytes:
+    """Eight rows of eight equal grey pixels, run-length encoded, the lowest row first."""
+    rows = b"".join(bytes((8, 20 * row, 0, 0)) for row in range(8)) + b"\0\1"
+    palette = b"".join(bytes((level, level, level, 0)) for level in range(256))
+    header = np.array([40, 8, 8], "<u4").tobytes() + np.array([1, 8], "<u2").tobytes()
+    header += np.array([1, len(rows), 2835, 2835, 256, 0], "<u4").tobytes()
+    start = 14 + len(header) + len(palette)
+    sizes = np.array([start + len(rows), 0, start], "<u4").tobytes()
+    return b"BM" + sizes + header + palette + rows
+
+
+RARE = {
+    "page.tif": encoded(noise(), "TIFF"),
+    "moving.webp": animated_webp(),
+    "one_bit.bmp": encoded(noise(), "BMP", "1"),
+    "run_length.bmp": run_length_bmp(),
+}
+
+
+def tiff(pixels, **options) -> bytes:
+    return encoded(pixels, "TIFF", **options)
+
+
+def test_tiff_is_converted_without_loss(checking):
+    found = checking({"colour.tif": tiff(noise()), "grey.tif": tiff(noise(channels=1))})
+    assert found.quarantined == ()
+    for record in found.collection.records:
+        original = by_pillow((found.collection.root / record.path).read_bytes())
+        assert record.file.suffix == ".png"
+        np.testing.assert_array_equal(decode_image(tf.constant(record.file.read_bytes())), original)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_sixteen_bit_tiff_keeps_its_levels(order):
+    levels = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
+    stream = io.BytesIO()
+    mode = "I;16" if order == "<" else "I;16B"
+    Image.frombytes(mode, (30, 20), levels.astype(f"{order}u2").tobytes()).save(stream, "TIFF")
+    png = png_of(stream.getvalue())
+    stored = tf.io.decode_png(png, dtype=tf.uint16).numpy()[..., 0]
+    np.testing.assert_array_equal(stored, levels)
+
+
+def test_only_the_first_page_of_a_tiff_counts():
+    stream = io.BytesIO()
+    pages = [Image.fromarray(noise(seed=seed)) for seed in range(3)]
+    pages[0].save(stream, "TIFF", save_all=True, append_images=pages[1:])
+    png = png_of(stream.getvalue())
+    np.testing.assert_array_equal(by_pillow(png), noise(seed=0))
+
+
+def test_a_tiff_over_the_limit_is_refused_before_it_is_unpacked():
+    content = tiff(np.zeros((300, 400), np.uint8), compression="tiff_lzw")
+    with pytest.raises(UnreadableError, match="400 x 300 pixels"):
+        png_of(content, max_pixels=400 * 300 - 1)
+    assert by_pillow(png_of(content, max_pixels=400 * 300)).shape == (300, 400, 3)
+
+
+def test_floating_point_tiff_is_refused_in_words():
+    with pytest.raises(UnreadableError, match="floating-point"):
+        png_of(tiff(np.ones((4, 4), np.float32)))
+
+
+def test_a_tiff_cut_anywhere_gives_a_reason_and_never_an_error():
+    content = tiff(noise(12, 9))
+    refused = []
+    for length in range(4, len(content) - 1, 7):
+        try:
+            png_of(content[:length])
+        except UnreadableError as error:
+            refused.append(error)
+    assert len(refused) >= 50
+    assert all(error.lasting for error in refused)
+
+
+@pytest.mark.parametrize("name", RARE)
+def test_training_and_prediction_read_rare_kinds_with_the_same_pixels(checking, name):
+    found = checking({name: RARE[name]})
+    assert found.quarantined == ()
+    trained_on = found.collection.records[0].file.read_bytes()
+    asked_for = read_picture(found.collection.root / name, max_pixels=LIMIT)
+    assert asked_for == trained_on
+    np.testing.assert_array_equal(decode_image(tf.constant(asked_for)), by_pillow(RARE[name]))
+
+
+def test_a_run_length_bmp_is_read_from_its_lowest_row_up():
+    wanted = np.repeat(np.arange(140, -1, -20), 8).reshape(8, 8)
+    np.testing.assert_array_equal(by_pillow(png_of(run_length_bmp()))[..., 0], wanted)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
+def test_what_tensorflow_decodes_is_not_touched(kind):
+    content = encoded(noise(), kind)
+    assert decodable(content, max_pixels=LIMIT) is content
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_the_first_bytes_tell_the_extension(kind):
+    extension = extension_of(encoded(noise(), kind))
+    assert Image.registered_extensions()[f".{extension}"] == kind
+    assert extension_of(b"hello, world") is None
