@@ -59,6 +59,19 @@ def module(kind: str, name: str) -> ModuleType:
     return importlib.import_module(f"{FOLDERS[kind]}.{_places(kind)[name]}")
 
 
+def domains_of(reader: str, options: Any) -> list[str]:
+    """Return the domains that a reader's pictures come from, sorted. Reads the table, opens no picture.
+
+    Raises:
+        RequestError: the table will not do, or a picture has no domain.
+    """
+    found = [record.domain for record in module("reader", reader).read(options).records]
+    missing = found.count(None)
+    if missing:
+        raise RequestError(f"{missing:,} of {len(found):,} pictures have no domain.")
+    return sorted(set(found))
+
+
 def options_of(kind: str, name: str) -> type[Any] | None:
     """Return the frozen dataclass of a plug-in's options, None when it has none."""
     return getattr(module(kind, name), "Options", None)

@@ -8,7 +8,7 @@ import shlex
 import click
 
 from kerastl import recipe as recipes
-from kerastl import registry
+from kerastl.cli._recipes import checked
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.recipe.summary import summary
 from kerastl.recipe.write import as_plain
@@ -19,23 +19,26 @@ from kerastl.recipe.write import as_plain
 @click.option("--set", "sets", metavar="PATH=VALUE", multiple=True, help="Change one value first.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
-    """Check a recipe: every problem at once, with its line. Nothing is run, no data is opened.
+    """Check a recipe: every problem at once, with its line. Nothing is run, no picture is opened.
 
     RECIPE is a shipped name or a file. Exit code 0: it is good, 1: it has problems.
+
+    \b
+    Examples:
+      kerastl check folder-classifier --set data.reader.path=photos
+      kerastl check mine.yaml
     """
     try:
-        checked = recipes.load(
-            recipe, options_of=registry.options_of, names_of=registry.names, sets=sets
-        )
+        good = checked(recipes.find(recipe), sets)
     except RequestError as error:
         if not as_json:
             raise
         click.echo(json.dumps({"good": False, "problems": _listed(error)}))
         click.get_current_context().exit(1)
     if as_json:
-        click.echo(json.dumps({"good": True, "problems": [], "recipe": as_plain(checked)}))
+        click.echo(json.dumps({"good": True, "problems": [], "recipe": as_plain(good)}))
         return
-    click.echo(f"{recipe} is good: {summary(checked)}")
+    click.echo(f"{recipe} is good: {summary(good)}")
     changes = "".join(f" --set {shlex.quote(text)}" for text in sets)
     click.echo(f"Run it: kerastl run {shlex.quote(recipe)}{changes}")
 

@@ -25,21 +25,15 @@ def command(
       kerastl run mine.yaml --resume
     """
     from kerastl import recipe as recipes
-    from kerastl import registry
+    from kerastl.cli._recipes import checked
 
     found = recipes.find(recipe)
-    checked = recipes.check(
-        found.text,
-        name=recipe,
-        options_of=registry.options_of,
-        names_of=registry.names,
-        sets=sets,
-    )
+    good = checked(found, sets)
     from kerastl.cli._quiet import load_tensorflow
 
     load_tensorflow()
     from kerastl import runner
     from kerastl.cli._tables import print_scores
 
-    run = runner.run(checked, name=found.name, out=out, resume=resume)
+    run = runner.run(good, name=found.name, out=out, resume=resume)
     print_scores(run, as_json=as_json)

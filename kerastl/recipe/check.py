@@ -11,6 +11,9 @@ from kerastl.recipe.overrides import apply
 from kerastl.recipe.read import read
 from kerastl.recipe.rules import RULES
 from kerastl.recipe.schema import BatchNorm, Few, Recipe
+from kerastl.recipe.sharing import DomainsOf, with_shared_table
+from kerastl.recipe.tables import Tables, backbone_findings, reader_findings
+from kerastl.recipe.values import WrongValueError
 from kerastl.recipe.walk import Broken, NamesOf, OptionsOf, Walker
 
 
@@ -20,6 +23,8 @@ def check(
     name: str,
     options_of: OptionsOf,
     names_of: NamesOf,
+    tables: Tables | None = None,
+    domains_of: DomainsOf | None = None,
     sets: Sequence[str] = (),
 ) -> Recipe:
     """Check a recipe and return it with every default filled in.
@@ -29,6 +34,9 @@ def check(
         name: what the person calls the recipe: a shipped name or a file, as typed.
         options_of: `(kind, name)` to the dataclass of a plug-in's options; `registry.options_of`.
         names_of: `kind` to the names of its plug-ins; `registry.names`.
+        tables: look-ups in the tables of the backbones; `kerastl.backbones`. None: they are not asked.
+        domains_of: the domains of a reader's pictures; `registry.domains_of`. It is asked, and so the table read,
+            only where `target.domains` shares the source's table and the source does not name its own domains.
         sets: changes before the check, as `data.batch_size=8`.
 
     Returns:
@@ -43,10 +51,24 @@ def check(
     apply(tree, sets, found)
     walker = Walker(found, options_of=options_of, names_of=names_of, rules=RULES)
     recipe = walker.value(Recipe, tree, "")
+    for path, message in _refused_by_plug_ins(walker, tables):
+        walker.note(path, message, tree)
+    if not found.problems and isinstance(recipe, Recipe):
+        try:
+            recipe = with_shared_table(recipe, domains_of)
+        except WrongValueError as error:
+            walker.note("target.domains", str(error), tree)
     if found.problems or isinstance(recipe, Broken):
         raise Problems(name, found.problems, footer)
     assert isinstance(recipe, Recipe)
     return _filled(recipe)
+
+
+def _refused_by_plug_ins(walker: Walker, tables: Tables | None) -> list[tuple[str, str]]:
+    findings = list(reader_findings(walker.values, walker.options_of, walker.names_of))
+    if tables is not None:
+        findings += backbone_findings(walker.values, walker.options_of, tables)
+    return findings
 
 
 def _filled(recipe: Recipe) -> Recipe:

@@ -10,6 +10,8 @@ from kerastl.errors import RequestError
 from kerastl.recipe.check import check
 from kerastl.recipe.read import MAX_CHARACTERS
 from kerastl.recipe.schema import Recipe
+from kerastl.recipe.sharing import DomainsOf
+from kerastl.recipe.tables import Tables
 from kerastl.recipe.tree import quoted
 from kerastl.recipe.walk import NamesOf, OptionsOf
 from kerastl.recipe.words import nearest
@@ -87,7 +89,13 @@ def _text_of(path: Path) -> str:
 
 
 def load(
-    word: str, *, options_of: OptionsOf, names_of: NamesOf, sets: Sequence[str] = ()
+    word: str,
+    *,
+    options_of: OptionsOf,
+    names_of: NamesOf,
+    tables: Tables | None = None,
+    domains_of: DomainsOf | None = None,
+    sets: Sequence[str] = (),
 ) -> Recipe:
     """Find and check a recipe: `find`, then `check`.
 
@@ -96,4 +104,12 @@ def load(
         Problems: it has problems.
     """
     found = find(word)
-    return check(found.text, name=word, options_of=options_of, names_of=names_of, sets=sets)
+    return check(
+        found.text,
+        name=word,
+        options_of=options_of,
+        names_of=names_of,
+        tables=tables,
+        domains_of=domains_of,
+        sets=sets,
+    )

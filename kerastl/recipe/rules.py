@@ -10,8 +10,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kerastl.recipe.plugins import Backbone
-from kerastl.recipe.schema import Few, LayerNames, Phase, Recipe, Split, Target
+from kerastl.recipe.plugins import Backbone, Reader
+from kerastl.recipe.schema import (
+    SOURCES_READER,
+    Few,
+    LayerNames,
+    Phase,
+    Recipe,
+    Split,
+    Target,
+)
 from kerastl.recipe.tree import quoted
 
 Finding = tuple[str, str]
@@ -52,6 +60,21 @@ def few_has_labels(labels: str, few: Few | None) -> Iterator[Finding]:
     """How many labels are few is said only where labels are few."""
     if few is not None and labels != "few":
         yield "few", f"is used with labels: few only, got labels: {labels}."
+
+
+def target_has_its_pictures(reader: Reader, domains: Sequence[str]) -> Iterator[Finding]:
+    """A target's pictures come from its own reader or from the source's table, not from both."""
+    if reader == SOURCES_READER and not domains:
+        yield (
+            "reader",
+            "is needed. Where both sites stand in the source's table, write target.domains instead.",
+        )
+    if reader != SOURCES_READER and domains:
+        yield (
+            "domains",
+            "picks rows of the source's own table, so no reader stands beside it. "
+            "For another table write target.reader.domains.",
+        )
 
 
 def phase_names_differ(phases: Sequence[Phase | None]) -> Iterator[Finding]:
@@ -114,6 +137,6 @@ RULES: Mapping[type[Any], Sequence[Any]] = {
     Split: (training_gets_a_share,),
     Phase: (warmup_ends, decay_needs_adamw),
     LayerNames: (regex_compiles,),
-    Target: (few_has_labels,),
+    Target: (few_has_labels, target_has_its_pictures),
     Recipe: (phase_names_differ, random_weights_learn, target_phases_have_labels),
 }

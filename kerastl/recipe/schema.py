@@ -188,18 +188,24 @@ class Few:
     groups_per_class: Count = 4
 
 
-@dataclass(frozen=True)
+SOURCES_READER = Reader(name="")
+"""Stands for the source's own reader until the check has filled it in."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """The other hospital: pictures of the same classes from another domain.
 
     Args:
-        reader: what reads them.
+        reader: what reads them; left out where `domains` is given.
+        domains: which domains of the source's own table are the target; the source takes the others.
         labels: which labels may be used for training: `none`, `few` or `all`.
         few: how many, when labels are few.
         split: who is in training, validation and test there.
     """
 
-    reader: Reader
+    reader: Reader = SOURCES_READER
+    domains: tuple[Annotated[str, MinLen(1)], ...] = ()
     labels: Literal["none", "few", "all"]
     few: Few | None = None
     split: Split = Split()

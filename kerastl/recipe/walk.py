@@ -59,15 +59,18 @@ class Walker:
         self.names_of = names_of
         self.rules = rules
         self.places: dict[str, Place] = {}
+        self.values: dict[str, Any] = {}
 
     def value(self, annotation: Any, node: Node, path: str) -> Any:
         """Return the node's value, or `Broken` after noting what is wrong with it."""
         self.places[path] = node.place
         try:
-            return self._read(annotation, node, path)
+            read = self._read(annotation, node, path)
         except WrongValueError as error:
             self.found.add(node.place, path, str(error))
-            return Broken()
+            read = Broken()
+        self.values[path] = read
+        return read
 
     def _read(self, annotation: Any, node: Node, path: str) -> Any:
         kind, _ = unwrap(annotation)
@@ -266,14 +269,12 @@ class Walker:
             wants = list(inspect.signature(rule).parameters)
             if all(want in have for want in wants):
                 for below, message in rule(**{want: have[want] for want in wants}):
-                    full = f"{path}.{below}" if path else below
-                    self.found.add(self._nearest_place(full, node), full, message)
+                    self.note(f"{path}.{below}" if path else below, message, node)
 
-    def _nearest_place(self, path: str, node: Node) -> Place:
-        for parent in _parents(path):
-            if parent in self.places:
-                return self.places[parent]
-        return node.place
+    def note(self, path: str, message: str, node: Node) -> None:
+        """Note a problem where the path stands, or the nearest part of the recipe around it."""
+        known = (self.places[parent] for parent in _parents(path) if parent in self.places)
+        self.found.add(next(known, node.place), path, message)
 
 
 def _lost(value: Any) -> bool:

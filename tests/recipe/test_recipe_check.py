@@ -101,8 +101,9 @@ def test_nothing_is_meant_by_none_where_nothing_is_allowed(word):
 
 
 def test_quoted_none_is_the_text_none():
-    assert checked(GOOD, "data.split.group_by='none'").data.split.group_by == "none"
-    assert checked(GOOD, "data.split.group_by=none").data.split.group_by is None
+    table = "data.reader.name=table"  # a folder has no columns to group by
+    assert checked(GOOD, table, "data.split.group_by='none'").data.split.group_by == "none"
+    assert checked(GOOD, table, "data.split.group_by=none").data.split.group_by is None
 
 
 def test_trainable_is_a_word_or_one_of_three_shapes():

@@ -30,7 +30,7 @@ def test_what_is_written_holds_every_default_and_absolute_paths():
         "data.window={center: 1e-7, width: 1e+20}",
         "backbone.weights=runs/a/model.keras",
         "augment=[{name: cutout, area: 0.1, range_deg: [-1, 1e3]}, random_flip]",
-        "data.split.group_by='none'",
+        "data={reader: {name: table, path: a}, split: {group_by: 'none'}}",
         "export.formats=[]",
     ],
 )
@@ -49,8 +49,8 @@ def test_writing_twice_gives_the_same_text():
 def test_any_text_and_number_survives(path, group, rate, seed):
     from dataclasses import replace
 
-    recipe = checked(GOOD)
-    options = replace(recipe.data.reader.options, path=Path("/") / path, pattern=group)
+    recipe = checked(GOOD, "data.reader.name=table")
+    options = replace(recipe.data.reader.options, path=Path("/") / path, domains=(group,))
     reader = replace(recipe.data.reader, options=options)
     split = replace(recipe.data.split, group_by=group)
     phases = (replace(recipe.phases[0], learning_rate=rate),)

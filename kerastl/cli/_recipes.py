@@ -1,0 +1,25 @@
+"""Check a recipe with every look-up there is: plug-ins, the tables of the backbones, the domains of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kerastl import backbones, registry
+from kerastl import recipe as recipes
+
+
+def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
+    """Return the recipe with every default filled in.
+
+    Raises:
+        Problems: every problem at once.
+    """
+    return recipes.check(
+        found.text,
+        name=found.word,
+        options_of=registry.options_of,
+        names_of=registry.names,
+        tables=backbones,
+        domains_of=registry.domains_of,
+        sets=sets,
+    )

@@ -1,0 +1,109 @@
+"""One table with two sites: `target: {domains: [b]}`."""
+
+from pathlib import Path
+
+import pytest
+
+from kerastl import registry
+from kerastl.errors import Problems
+from kerastl.recipe import Recipe, check, write
+
+TEXT = """\
+format: 1
+data:
+  reader: {name: table, path: all.csv}
+  split: {group_by: who}
+backbone: {name: small_cnn, weights: none}
+phases:
+  - {name: all, epochs: 2, learning_rate: 1e-3, trainable: all}
+target: {domains: [b], labels: few}
+"""
+
+
+@pytest.fixture(autouse=True)
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """all.csv: sites a, b and c with two pictures of each of two classes."""
+    monkeypatch.chdir(tmp_path)
+    lines = ["path,label,who,site"]
+    for site in "abc":
+        for label in ("cat", "dog"):
+            for number in (1, 2):
+                name = f"{site}_{label}_{number}.png"
+                (tmp_path / name).write_bytes(b"never opened by the check")
+                lines.append(f"{name},{label},{site}{number},{site}")
+    (tmp_path / "all.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "all.csv"
+
+
+def checked(text: str, *sets: str, domains_of=registry.domains_of) -> Recipe:
+    return check(
+        text, name="x.yaml", options_of=registry.options_of, names_of=registry.names,
+        domains_of=domains_of, sets=sets,
+    )  # fmt: skip
+
+
+def problem_of(*sets: str, domains_of=registry.domains_of) -> str:
+    with pytest.raises(Problems) as caught:
+        checked(TEXT, *sets, domains_of=domains_of)
+    (problem,) = caught.value.problems
+    return str(problem)
+
+
+def paths(reader) -> set[str]:
+    return {
+        record.path for record in registry.module("reader", "table").read(reader.options).records
+    }
+
+
+def test_source_and_target_part_the_table_between_them(table):
+    recipe = checked(TEXT)
+    source, target = paths(recipe.data.reader), paths(recipe.target.reader)
+    assert not source & target
+    assert source | target == {line.split(",")[0] for line in table.read_text().split()[1:]}
+    assert {path[0] for path in target} == {"b"}
+
+
+def test_the_written_recipe_says_both_and_runs_without_asking_the_table_again():
+    recipe = checked(TEXT)
+    text = write(recipe)
+    assert "- a\n" in text
+    assert checked(text, domains_of=None) == recipe
+
+
+def test_patients_stay_whole_at_the_target_too():
+    assert checked(TEXT).target.split.group_by == "who"
+    assert checked(TEXT, "target.split.group_by=site").target.split.group_by == "site"
+
+
+def test_where_the_source_names_its_domains_the_table_is_not_read(table):
+    table.unlink()
+    recipe = checked(TEXT, "data.reader.domains=[a, b]", domains_of=None)
+    assert recipe.data.reader.options.domains == ("a",)
+    assert recipe.target.reader.options.domains == ("b",)
+
+
+def test_what_cannot_be_parted_is_refused_with_a_remedy(table):
+    assert problem_of("target.domains=[bb]").endswith("'bb'. Did you mean 'b'?")
+    assert "nothing is left for the source" in problem_of("target.domains=[a, b, c]")
+    assert "data.reader.domains=[NAME]" in problem_of(domains_of=None)
+    assert "no columns" not in problem_of("data.reader.columns.domain=sight")
+    assert "data.reader.domains=[NAME]" in problem_of("data.reader.columns.domain=sight")
+    assert "1 of 12 pictures have no domain" in _without_one_site(table)
+    table.unlink()
+    assert "does not exist" in problem_of()
+
+
+def _without_one_site(table: Path) -> str:
+    table.write_text(table.read_text().replace("a1,a\n", "a1,\n", 1))
+    return problem_of()
+
+
+def test_a_reader_beside_the_domains_is_refused():
+    assert "target.reader.domains" in problem_of("target.reader={name: table, path: all.csv}")
+
+
+def test_a_problem_of_the_table_is_told_once_and_in_its_line():
+    with pytest.raises(Problems) as caught:
+        checked(TEXT.replace("path: all.csv", "paht: all.csv"))
+    (problem,) = caught.value.problems
+    assert str(problem) == "line 3, data.reader.paht: unknown key. Did you mean 'path'?"

@@ -1,0 +1,98 @@
+"""What the tables of the backbones and the readers' own rules refuse, found by the check alone."""
+
+import pytest
+
+from kerastl import backbones, registry
+from kerastl.errors import Problems, RequestError
+from kerastl.recipe import Recipe, check
+
+TEXT = """\
+format: 1
+data:
+  reader: {name: folder, path: nowhere}
+  image_size_px: 160
+backbone: {name: mobilenet_v2, weights: imagenet}
+phases:
+  - {name: head, epochs: 2, learning_rate: 1e-3, trainable: none}
+"""
+
+
+def checked(text: str, *sets: str) -> Recipe:
+    return check(
+        text, name="x.yaml", options_of=registry.options_of, names_of=registry.names,
+        tables=backbones, sets=sets,
+    )  # fmt: skip
+
+
+def problems_of(text: str, *sets: str) -> list[str]:
+    with pytest.raises(Problems) as caught:
+        checked(text, *sets)
+    return [str(problem) for problem in caught.value.problems]
+
+
+REFUSED = {
+    "phases[0].trainable={from_block: blok_12}": "has no block 'blok_12'. Did you mean 'block_12'?",
+    "data.image_size_px=16": "needs pictures of at least 32 pixels a side, got 16.",
+    "backbone=small_cnn": "No weights are published for small_cnn. Write `weights: none`",
+    "backbone.alpha=0.4": "No ImageNet weights are published for mobilenet_v2 (alpha=0.4).",
+    "data.reader.group_pattern=(": "no regular expression: missing )",
+    "data.reader.group_pattern=p[0-9]+": "needs exactly one group (...), has 0",
+    "data.split.group_by=patient": "the reader folder has no columns. Readers that have: table.",
+    "data.reader={name: tfds, dataset: 'bad name!!'}": "'bad name!!' is no name",
+    "phases[0].trainable={names: '('}": "is not a regular expression",
+    "target={reader: {name: phantom}, labels: all, split: {group_by: p}}": "phantom has no columns",
+}
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED.items(), ids=list(REFUSED))
+def test_what_no_run_could_do_is_one_problem_before_anything_runs(change, message):
+    (problem,) = problems_of(TEXT, change)
+    assert problem.startswith("--set ")
+    assert message in problem
+
+
+def test_everything_wrong_comes_together_in_the_order_of_the_file():
+    text = TEXT.replace("160", "16").replace("none}", "{from_block: blok_12}}")
+    text = text.replace("path: nowhere", "group_pattern: '('").replace("epochs: 2", "epochs: 0")
+    found = [problem.partition(": ")[0] for problem in problems_of(text)]
+    assert found == [
+        "line 3, data.reader.path",
+        "line 3, data.reader.group_pattern",
+        "line 4, data.image_size_px",
+        "line 7, phases[0].epochs",
+        "line 7, phases[0].trainable.from_block",
+    ]
+
+
+@pytest.mark.parametrize("name", registry.names("backbone"))
+def test_every_block_and_the_smallest_size_of_every_backbone_are_good(name):
+    smallest = backbones.backbone_named(name).min_size_px
+    sets = [
+        f"backbone={{name: {name}, weights: ./w.h5}}",
+        f"data.image_size_px={max(16, smallest)}",
+    ]
+    for block in backbones.block_names(name):
+        assert checked(TEXT, *sets, f"phases[0].trainable={{from_block: {block}}}")
+    if smallest > 16:
+        assert len(problems_of(TEXT, sets[0], f"data.image_size_px={smallest - 1}")) == 1
+
+
+@pytest.mark.parametrize("alpha", [0.35, 0.5, 0.4, 1.0, 1.2])
+def test_the_check_and_the_search_for_weights_agree(alpha):
+    try:
+        backbones.find_cached_weights("mobilenet_v2", image_size_px=160, alpha=alpha)
+    except RequestError:
+        assert problems_of(TEXT, f"backbone.alpha={alpha}")
+    else:
+        assert checked(TEXT, f"backbone.alpha={alpha}")
+
+
+def test_random_weights_need_no_published_ones():
+    assert checked(
+        TEXT, "backbone={name: mobilenet_v2, weights: none, alpha: 0.4}", "phases[0].trainable=all"
+    )
+
+
+def test_whether_the_pictures_are_there_is_left_to_the_run():
+    assert checked(TEXT).data.reader.options.path.name == "nowhere"
+    assert checked(TEXT, "data.reader={name: table, path: no.csv, root: no}")
