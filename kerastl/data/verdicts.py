@@ -48,7 +48,7 @@ def read_verdicts(cache_dir: Path | None, keys: Iterable[str]) -> dict[str, Verd
     """Return what is known of the keys; nothing when the cache is broken."""
     wanted = list(keys)
     known: dict[str, Verdict] = {}
-    if cache_dir is None or not (cache_dir / FILE_NAME).is_file():
+    if cache_dir is None or not _is_there(cache_dir / FILE_NAME):
         return {}
     with contextlib.suppress(sqlite3.Error), _opened(cache_dir) as connection:
         for start in range(0, len(wanted), KEYS_A_QUERY):
@@ -62,6 +62,13 @@ def read_verdicts(cache_dir: Path | None, keys: Iterable[str]) -> dict[str, Verd
                 for key, reason, deep, convert in rows
             }
     return known
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:
+        return False
 
 
 def write_verdicts(cache_dir: Path | None, verdicts: Mapping[str, Verdict]) -> None:

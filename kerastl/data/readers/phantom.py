@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
+from kerastl.data.cache import no_place_in
 from kerastl.data.records import Collection, Record
 from kerastl.errors import RequestError
 from kerastl.runs import read_csv
@@ -51,15 +52,18 @@ def read(options: Options, *, seed: int, cache_dir: Path) -> Collection:
 
     Raises:
         Problems: numbers that make no sense.
-        OSError: the cache cannot be written.
+        RequestError: the cache cannot be written.
     """
     from kerastl.data.phantom.patients import VERSION
 
     wanted = asdict(options) | {"seed": seed if options.seed is None else options.seed}
     text = json.dumps(wanted | {"version": VERSION}, sort_keys=True)
     folder = cache_dir / "phantom" / hashlib.sha256(text.encode()).hexdigest()[:24]
-    if not (folder / "labels.csv").is_file():
-        _draw(folder, wanted)
+    try:
+        if not (folder / "labels.csv").is_file():
+            _draw(folder, wanted)
+    except OSError as error:
+        raise no_place_in(cache_dir, error) from error
     root = folder.resolve()
     records = tuple(
         Record(

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from annotated_types import MinLen
 from filelock import FileLock
 
-from kerastl.data.cache import cache_folder
+from kerastl.data.cache import cache_folder, no_place_in
 from kerastl.data.kinds import extension_of
 from kerastl.data.records import (
     SPLIT_WORDS,
@@ -69,7 +69,8 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     finds them there and does not open the data set.
 
     Raises:
-        RequestError: the data set is not prepared, has no such split, or holds no pictures or classes.
+        RequestError: the data set is not prepared, has no such split, or holds no pictures or classes; or
+            the cache cannot be written.
     """
     problems = [Problem("", text) for text in options.problems()]
     if problems:
@@ -78,14 +79,26 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     splits = _splits(builder, options)
     names = _class_names(builder, options)
     folder = _folder(builder, options, cache_dir)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        for split in splits:
-            if not (folder / split / INDEX).is_file():
-                _write_split(builder, split, options, folder, names)
+    try:
+        _write_missing(builder, splits, options, folder, names)
+    except OSError as error:
+        raise no_place_in(folder.parent.parent, error) from error
+    records = _records(options, splits, folder)
+    labels = in_natural_order(record.label for record in records if record.label is not None)
+    wrong = check_class_names(labels)
+    if len(labels) == 1:
+        wrong.append(Problem("", f"holds only the class {labels[0]!r}: at least two are needed"))
+    if wrong:
+        raise Problems(f"The data set {options.dataset}", wrong)
+    note = f"{builder.info.full_name}: {', '.join(splits)}, {len(records):,} pictures as files in {folder}."
+    return Collection(None, labels, records, (note,))
+
+
+def _records(options: Options, splits: list[str], folder: Path) -> tuple[Record, ...]:
+    """Return the records of pictures that lie as files; the splits are kept where they are a division."""
     ready = {split: SPLIT_WORDS.get(split) for split in splits}
     is_ready = len(splits) > 1 and "train" in ready.values() and all(ready.values())
-    records = tuple(
+    return tuple(
         Record(
             path=f"tfds:{options.dataset}/{split}/{row['index']}",
             file=folder / split / row["file"],
@@ -95,14 +108,6 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
         for split in splits
         for row in read_csv(folder / split / INDEX)
     )
-    labels = in_natural_order(record.label for record in records if record.label is not None)
-    wrong = check_class_names(labels)
-    if len(labels) == 1:
-        wrong.append(Problem("", f"holds only the class {labels[0]!r}: at least two are needed"))
-    if wrong:
-        raise Problems(f"The data set {options.dataset}", wrong)
-    note = f"{builder.info.full_name}: {', '.join(splits)}, {len(records):,} pictures as files in {folder}."
-    return Collection(None, labels, records, (note,))
 
 
 def _library() -> Any:
@@ -199,6 +204,19 @@ def _folder(builder: Any, options: Options, cache_dir: Path | None) -> Path:
     return cache_dir.absolute() / "tfds" / f"{builder.info.name}-{digest}"
 
 
+def _write_missing(
+    builder: Any, splits: list[str], options: Options, folder: Path, names: Any
+) -> None:
+    """Write the splits that are not there; where all are, the folder may be read-only."""
+    if all((folder / split / INDEX).is_file() for split in splits):
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        for split in splits:
+            if not (folder / split / INDEX).is_file():
+                _write_split(builder, split, options, folder, names)
+
+
 def _write_split(builder: Any, split: str, options: Options, folder: Path, names: Any) -> None:
     """Write the pictures of a split and their index, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -213,8 +231,6 @@ def _write_split(builder: Any, split: str, options: Options, folder: Path, names
             rows.append((index, file, names.int2str(number) if number >= 0 else ""))
         write_csv(building / INDEX, ["index", "file", "label"], rows)
         building.rename(folder / split)
-    except OSError as error:
-        raise RequestError(f"Pictures cannot be written to {folder}: {error.strerror}.") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
