@@ -10,6 +10,8 @@ from kerastl.recipe.read import read_value
 from kerastl.recipe.tree import Findings, Listing, Mapping, Node, Place, Scalar, join, quoted, shown
 
 STEP = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_-]*)|\[([0-9]{1,6})\]")
+# Where a bare word stands for `{name: word}`, so that a longer path reaches an option beside the name.
+NAMES = re.compile(r"(.+\.)?(reader|backbone)|(.+\.)?(augment|operations)\[\d+\]")
 SET = Place(0)
 
 
@@ -68,7 +70,10 @@ def _put(root: Node, steps: list[str | int], value: Node, found: Findings) -> No
 def _child(
     node: Node, step: str | int, following: str | int, path: str, found: Findings
 ) -> Node | None:
-    """Return what lies under one step; a bare word becomes `{name: word}`, nothing becomes a mapping."""
+    """Return what lies under one step; a word that names a plug-in becomes `{name: word}`.
+
+    Another single value gives way to a new mapping: a longer path means the longer form.
+    """
     if not _fits(node, step, path, found):
         return None
     if isinstance(node, Listing) and isinstance(step, int):
@@ -78,7 +83,7 @@ def _child(
         assert isinstance(step, str)
         child = node.items.get(step)
     if isinstance(following, str) and (child is None or isinstance(child, Scalar)):
-        child = _as_mapping(child)
+        child = _as_mapping(child, join(path, step))
     if child is None:
         found.add(SET, join(path, step), f"is not in the recipe, so it has no [{following}].")
         return None
@@ -90,8 +95,8 @@ def _child(
     return child
 
 
-def _as_mapping(child: Scalar | None) -> Mapping:
-    if child is None or child.value is None:
+def _as_mapping(child: Scalar | None, path: str) -> Mapping:
+    if child is None or child.value is None or not NAMES.fullmatch(path):
         return Mapping(SET)
     return Mapping(child.place, {"name": child}, {"name": child.place})
 

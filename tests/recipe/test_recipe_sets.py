@@ -30,6 +30,24 @@ def test_set_reaches_into_short_forms():
     )
 
 
+def test_a_longer_path_takes_the_place_of_a_word_that_names_no_plug_in():
+    recipe = checked(GOOD, "phases[0].trainable.top_fraction=0.3")
+    assert recipe == checked(GOOD, "phases[0].trainable={top_fraction: 0.3}")
+    window = checked(GOOD, "data.window=full", "data.window.center=9", "data.window.width=4")
+    assert window == checked(GOOD, "data.window={center: 9, width: 4}")
+    augment = checked(GOOD, "augment=none", "augment.operations=[cutout]")
+    assert augment == checked(GOOD, "augment=[cutout]")
+
+
+def test_an_option_is_set_beside_the_bare_name_of_an_operation():
+    for path in ("augment[1]", "augment.operations[1]"):
+        operations = "augment={operations: [random_flip, cutout]}"
+        sets = ["augment=[random_flip, cutout]"] if path == "augment[1]" else [operations]
+        assert checked(GOOD, *sets, f"{path}.area=0.1") == checked(
+            GOOD, "augment=[random_flip, {name: cutout, area: 0.1}]"
+        )
+
+
 def test_set_null_takes_a_section_out():
     text = GOOD + "target: {reader: {name: phantom}, labels: none}\n"
     assert checked(text).target is not None
