@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -12,8 +13,10 @@ import click
 
 from kerastl import __version__
 from kerastl.errors import KerastlError
+from kerastl.recipe.tree import quoted
 
 INTERRUPTED = 130
+BROKEN = 3
 
 
 def _command_of(file: str) -> str:
@@ -75,11 +78,23 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             raise
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
-    except OSError as error:
+    except Exception as error:
         if "--debug" in words:
             raise
-        click.echo(
-            f"Error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True
-        )
-        sys.exit(3)
+        click.echo(f"Error: {_in_one_line(error)}", err=True)
+        if not isinstance(error, OSError):
+            click.echo(
+                f"Run again with --debug for the traceback: kerastl --debug {shlex.join(words)}",
+                err=True,
+            )
+        sys.exit(BROKEN)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _in_one_line(error: Exception) -> str:
+    """Say what the machine refused, or what broke in a way that nobody foresaw."""
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = f": {quoted(lines[0], '')}" if lines else ""
+    return f"something broke that kerastl did not foresee: {type(error).__name__}{said}"

@@ -49,6 +49,16 @@ def print_scores(run: Run, *, as_json: bool) -> None:
     click.echo("Intervals: 95 %, bootstrap over groups. Next:")
     click.echo(f"  open {near(run.file('report.html'))}")
     click.echo(f"  kerastl predict {near(run.path)} PICTURES...")
-    if run.file("export").is_dir():
-        for folder in sorted(run.file("export").iterdir()):
-            click.echo(f"  kerastl verify {near(folder)}")
+    for folder in _verifiable(run):
+        click.echo(f"  kerastl verify {near(folder)}")
+
+
+def _verifiable(run: Run) -> list[Path]:
+    """Return the exports that `verify` can check: none where no test picture lies in a file to open."""
+    from kerastl.evaluation.trained import read_description
+    from kerastl.export import run_pictures
+
+    exports = run.file("export")
+    if not exports.is_dir() or not run_pictures(run.path, read_description(run.path), limit=1):
+        return []
+    return sorted(exports.iterdir())

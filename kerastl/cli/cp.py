@@ -18,6 +18,10 @@ def command(recipe: str, file: Path) -> None:
     """Copy a recipe to FILE, to edit it.
 
     RECIPE is a shipped name or a file. FILE may be a folder. What is there already is never overwritten.
+
+    \b
+    Example:
+      kerastl cp folder-classifier mine.yaml
     """
     found = library.find(recipe)
     goal = file / f"{found.name}.yaml" if file.is_dir() else file

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from pathlib import Path
 
 import click
 
+PLAIN = re.compile(r"[\w./-]+")
+"""Text that YAML reads as it stands."""
+
 
 @click.group()
 def command() -> None:
-    """Pictures: draw a phantom hospital."""
+    """Pictures: draw a phantom hospital.
+
+    \b
+    Example:
+      kerastl data phantom hospital_a --hospital a
+    """
 
 
 @command.command()
@@ -62,8 +73,13 @@ def phantom(
         image_size_px=image_size_px,
         region=region,
     )
-    click.echo(
-        f"Drew {patients * slices} slices of {patients} phantom patients into {out}. Train on them: "
-        f"kerastl run folder-classifier --set data.reader.name=table "
-        f"--set data.reader.path={out / 'labels.csv'} --set data.reader.group=patient_id"
-    )
+    click.echo(f"Drew {patients * slices} slices of {patients} phantom patients into {out}.")
+    click.echo(f"Train on them: {_training_command(out / 'labels.csv')}")
+
+
+def _training_command(table: Path) -> str:
+    """Return the command that trains on a table whose patients must stay whole."""
+    path = str(table) if PLAIN.fullmatch(str(table)) else json.dumps(str(table), ensure_ascii=False)
+    sets = ("data.reader.name=table", f"data.reader.path={path}", "data.split.group_by=patient_id")
+    words = [word for change in sets for word in ("--set", change)]
+    return shlex.join(["kerastl", "run", "folder-classifier", *words])

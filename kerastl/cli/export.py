@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -45,8 +46,10 @@ def command(run: Path, format_name: str, out: Path | None, with_samples: bool) -
     click.echo(f"Wrote {folder}")
     if with_samples:
         click.echo(_add_samples(run, folder))
-    hint = "" if folder.resolve().is_relative_to(run.resolve()) else f" --run {run}"
-    click.echo(f"Check it: kerastl verify {folder}{hint}")
+    words = ["kerastl", "verify", str(folder)]
+    if not folder.resolve().is_relative_to(run.resolve()):
+        words += ["--run", str(run)]
+    click.echo(f"Check it: {shlex.join(words)}")
 
 
 def _add_samples(run: Path, folder: Path) -> str:

@@ -12,7 +12,12 @@ from kerastl.recipe import library
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON list.")
 def command(as_json: bool) -> None:
-    """List the recipes that ship, with what each is for."""
+    """List the recipes that ship, with what each is for.
+
+    \b
+    Example:
+      kerastl ls
+    """
     recipes = [library.find(name) for name in library.names()]
     if as_json:
         click.echo(json.dumps([{"name": recipe.name, "why": recipe.why} for recipe in recipes]))

@@ -13,5 +13,9 @@ def command(recipe: str) -> None:
     """Print a recipe, comments included.
 
     RECIPE is a shipped name or a file.
+
+    \b
+    Example:
+      kerastl show folder-classifier
     """
     click.echo(library.find(recipe).text, nl=False)

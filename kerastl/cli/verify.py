@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -98,7 +99,7 @@ def _question(
     if not found.encoded:
         raise RequestError(
             f"There are no pictures to check {folder} on. Name some, and the run that was exported: "
-            f"kerastl verify {folder} --run RUN PICTURES..."
+            f"kerastl verify {shlex.quote(str(folder))} --run RUN PICTURES..."
         )
     return found.encoded, expected_from(trained, found.encoded) if trained else None
 

@@ -10,13 +10,23 @@ import click
 
 @click.group("weights")
 def command() -> None:
-    """List, fetch and verify the weights of the backbones."""
+    """List, fetch and verify the weights of the backbones.
+
+    \b
+    Example:
+      kerastl weights ls
+    """
 
 
 @command.command("ls")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
 def list_weights(as_json: bool) -> None:
-    """List every backbone: size, parameters, published accuracy, picture size, whether cached."""
+    """List every backbone: size, parameters, published accuracy, picture size, whether cached.
+
+    \b
+    Example:
+      kerastl weights ls
+    """
     from kerastl.backbones import table
 
     rows = [_row(name, backbone) for name, backbone in table().items()]
@@ -61,7 +71,13 @@ def _row(name: str, backbone: Any) -> dict[str, Any]:
 @click.option("--image-size-px", type=int, help="Side of your pictures; default: as published.")
 @click.option("--option", "words", multiple=True, help="An option of the family: alpha=0.35.")
 def fetch(name: str, image_size_px: int | None, words: tuple[str, ...]) -> None:
-    """Download the ImageNet weights of one backbone to where Keras looks for them."""
+    """Download the ImageNet weights of one backbone to where Keras looks for them.
+
+    \b
+    Examples:
+      kerastl weights fetch mobilenet_v2 --image-size-px 160
+      kerastl weights fetch mobilenet_v2 --option alpha=0.35
+    """
     from kerastl.backbones import fetch_weights
 
     options = dict(_parsed(word) for word in words)
@@ -84,7 +100,13 @@ def _parsed(word: str) -> tuple[str, Any]:
 @command.command("verify")
 @click.argument("name", required=False)
 def verify(name: str | None) -> None:
-    """Check cached weights against their published hashes; exit 1 when one is wrong."""
+    """Check cached weights against their published hashes; exit 1 when one is wrong.
+
+    \b
+    Examples:
+      kerastl weights verify
+      kerastl weights verify mobilenet_v2
+    """
     from kerastl.backbones import cached_files, models_folder, table, verify_weights
     from kerastl.cli._quiet import load_tensorflow
 

@@ -25,13 +25,6 @@ def rows_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-@pytest.mark.parametrize("name", ["export", "verify", "predict", "report"])
-def test_help_shows_an_example(name: str) -> None:
-    result = kerastl(name, "--help")
-    assert result.exit_code == 0
-    assert f"kerastl {name}" in result.output
-
-
 @pytest.mark.slow
 def test_a_run_is_exported_verified_and_asked(run_folder: Path, pictures: list[Path]) -> None:
     exported = kerastl("export", run_folder, "--with-samples")
