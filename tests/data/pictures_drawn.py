@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 LIMIT = 50_000_000
+KINDS = ["PNG", "JPEG", "GIF", "BMP", "WEBP"]
 
 
 def noise(height: int = 20, width: int = 30, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -56,3 +57,19 @@ def write(path: Path, pixels: np.ndarray, **options) -> Path:
 
 def colour(level: int, size: int = 8) -> np.ndarray:
     return np.full((size, size, 3), level, np.uint8)
+
+
+def with_orientation(content: bytes, value: int, order: str = "<", kind: int = 3) -> bytes:
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    entry = struct.pack(order + "HHIHH", 0x0112, kind, 1, value, 0)
+    tiff = mark + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
+    segment = b"Exif\0\0" + tiff
+    return content[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + content[2:]
+
+
+def decoded(content: bytes, **options) -> np.ndarray:
+    import tensorflow as tf
+
+    from kerastl.data.decode import decode_image
+
+    return decode_image(tf.constant(content), **options).numpy()
