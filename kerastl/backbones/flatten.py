@@ -54,12 +54,17 @@ def stable_names(layers: list[Any]) -> dict[str, str]:
     Args:
         layers: layers in any order; `conv2d_7`, `conv2d_9` become `conv2d`, `conv2d_1`.
     """
+    return counted_names([(type(layer).__name__, layer.name) for layer in layers])
+
+
+def counted_names(layers: list[tuple[str, str]]) -> dict[str, str]:
+    """Do as `stable_names` for layers that were not built: `(class, name)` of each."""
     counted: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for layer in layers:
-        kind = snake_case(type(layer).__name__)
-        found = re.fullmatch(rf"{kind}(?:_(\d+))?", layer.name)
+    for class_name, name in layers:
+        kind = snake_case(class_name)
+        found = re.fullmatch(rf"{kind}(?:_(\d+))?", name)
         if found:
-            counted[kind].append((int(found[1] or 0), layer.name))
+            counted[kind].append((int(found[1] or 0), name))
     return {
         old: kind if index == 0 else f"{kind}_{index}"
         for kind, names in counted.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerastl.backbones.flatten import layers_inside, snake_case, stable_names
+from kerastl.backbones.flatten import layers_inside, stable_names
+from kerastl.backbones.hdf5 import h5_datasets, reading
+from kerastl.backbones.keras_file import (
+    SavedLayer,
+    layer_arrays,
+    layer_groups,
+    numbered_key,
+    saved_layers,
+)
 from kerastl.backbones.pixels import IMAGENET_MEAN, IMAGENET_STD
 from kerastl.errors import Problem, RequestError
 
 if TYPE_CHECKING:
-    import h5py
     import keras
 
 SHOWN_DIFFERENCES = 5
@@ -36,50 +42,17 @@ def load_file(path: Path, source: keras.Model, model: keras.Model, origins: dict
         RequestError: the file cannot be read, or belongs to another architecture; the first layers
             that differ are named.
     """
-    try:
+    with reading(path):
         if path.suffix == ".keras":
-            pairs, problems = _from_keras(path, model)
+            pairs, problems = _from_keras(path, model, _replaced(source, origins))
         elif path.name.endswith(".weights.h5"):
             pairs, problems = _from_weights_h5(path, model)
         else:
             pairs, problems = _from_h5(path, source, model, origins)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise RequestError(f"{path} cannot be read as a weights file: {error}") from error
     if problems:
         raise _refusal(path, model.name, problems)
     for variable, value in pairs:
         variable.assign(value)
-
-
-def h5_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
-    """Return the arrays of a `.h5` in order, each with its layer's name; nothing is read yet.
-
-    Raises:
-        OSError: it has no list of layers, or an array that lies in another file.
-    """
-    group = file.get("model_weights", file)
-    if not {"layer_names", "layer_names0"} & set(group.attrs):
-        raise OSError("it has no list of layers")
-    return [
-        (_text(layer), _dataset(group[_text(layer)], _text(weight)))
-        for layer in _names(group, "layer_names")
-        for weight in _names(group[_text(layer)], "weight_names")
-    ]
-
-
-def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
-    """Return an array that lies in this very file: a link could name any other file of the machine."""
-    import h5py
-
-    found = group[name]
-    if (
-        not isinstance(found, h5py.Dataset)
-        or found.file.filename != group.file.filename
-        or found.external
-        or found.is_virtual
-    ):
-        raise OSError(f"{name} is not an array of this file")
-    return found
 
 
 def fitting_problems(path: Path, source: keras.Model) -> list[Problem]:
@@ -95,11 +68,8 @@ def fitting_problems(path: Path, source: keras.Model) -> list[Problem]:
         for layer in source.layers
         for variable in _in_file_order([layer])
     ]
-    try:
-        with h5py.File(path) as file:
-            return _differences(slots, h5_datasets(file))
-    except (OSError, KeyError, ValueError) as error:
-        raise RequestError(f"{path} cannot be read as a weights file: {error}") from error
+    with reading(path), h5py.File(path) as file:
+        return _differences(slots, h5_datasets(file))
 
 
 def _from_h5(
@@ -138,41 +108,65 @@ def _from_weights_h5(path: Path, model: keras.Model) -> tuple[list[tuple[Any, An
     counted: Counter[str] = Counter()
     pairs, problems = [], []
     with h5py.File(path) as file:
-        groups = file["layers"] if "layers" in file else file["_layer_checkpoint_dependencies"]
+        groups = layer_groups(file)
         for layer in model.layers:
-            kind = snake_case(type(layer).__name__)
-            key = kind if not counted[kind] else f"{kind}_{counted[kind]}"
-            counted[kind] += 1
-            if not layer.weights:
-                continue
-            values = groups.get(f"{key}/vars", {})
-            arrays = [_dataset(values, number) for number in sorted(values, key=int)]
-            more, problem = _matched(layer, arrays)
-            pairs += more
-            problems += problem
+            key = numbered_key(type(layer).__name__, counted)
+            if layer.weights:
+                more, problem = _matched(layer, layer_arrays(groups, key))
+                pairs += more
+                problems += problem
     return pairs, problems
 
 
-def _from_keras(path: Path, model: keras.Model) -> tuple[list[tuple[Any, Any]], list[Problem]]:
-    """Match by name and shape, wherever in the saved model the layers lie."""
-    import keras
+def _from_keras(
+    path: Path, model: keras.Model, replaced: set[str]
+) -> tuple[list[tuple[Any, Any]], list[Problem]]:
+    """Match by name and shape, wherever in the saved model the layers lie.
 
-    try:
-        saved = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # a hostile or damaged file may raise anything while it is rebuilt
-        raise RequestError(f"{path} cannot be loaded safely: {error}") from error
-    layers = layers_inside(saved)
-    renamed = stable_names(layers)
-    by_name = {renamed.get(layer.name, layer.name): layer for layer in layers}
+    Args:
+        path: the file.
+        model: what is filled.
+        replaced: layers that the network has and `model` has not, as `pixels` takes their place.
+    """
+    wanted = {layer.name: layer for layer in model.layers if layer.weights}
     pairs, problems = [], []
-    for layer in model.layers:
-        if layer.weights:
-            found = by_name.get(layer.name)
-            arrays = [np.asarray(value) for value in found.get_weights()] if found else []
-            more, problem = _matched(layer, arrays)
+    with saved_layers(path) as saved:
+        by_name = {one.name: one for one in saved}
+        for name, layer in wanted.items():
+            more, problem = _matched(layer, by_name[name].arrays if name in by_name else [])
             pairs += more
             problems += problem
+        problems += _unmatched(saved, set(wanted), replaced, model.name)
+        for one in saved:
+            if one.name in replaced and one.arrays:
+                problems += _pixel_problems([np.asarray(value) for value in one.arrays])
     return pairs, problems
+
+
+def _replaced(source: keras.Model, origins: dict[str, str]) -> set[str]:
+    """Return the names of layers with weights that `flatten` did not copy, as a fresh process names them."""
+    layers = layers_inside(source)
+    fresh = stable_names(layers)
+    copied = set(origins.values())
+    return {
+        fresh.get(layer.name, layer.name)
+        for layer in layers
+        if layer.weights and layer.name not in copied
+    }
+
+
+def _unmatched(
+    saved: list[SavedLayer], wanted: set[str], replaced: set[str], name: str
+) -> list[Problem]:
+    """Name saved layers with weights between those that match: a deeper network holds a shallower one's
+    layers too, and more. What follows the last match is a head, which is left out.
+    """
+    last = max((index for index, one in enumerate(saved) if one.name in wanted), default=-1)
+    return [
+        Problem(f"layer {one.name}", f"the file has weights for it, {name} has no such layer")
+        for one in saved[: last + 1]
+        if one.holds_weights and one.name not in wanted | replaced
+    ]
 
 
 def _matched(
@@ -181,6 +175,9 @@ def _matched(
     """Pair a layer's variables with arrays, or say how they differ; read only what fits."""
     slots = [(layer.name, tuple(variable.shape), variable) for variable in layer.weights]
     problems = _differences(slots, [(layer.name, value) for value in arrays])
+    if len(arrays) > len(slots):
+        message = f"expected {len(slots)} arrays of weights, found {len(arrays)}"
+        problems.append(Problem(f"layer {layer.name}", message))
     if problems:
         return [], problems
     read = [np.asarray(value) for value in arrays]
@@ -236,17 +233,3 @@ def _in_file_order(layers: list[Any]) -> list[Any]:
     return [variable for layer in layers for variable in layer.trainable_weights] + [
         variable for layer in layers for variable in layer.non_trainable_weights
     ]
-
-
-def _names(group: Any, attribute: str) -> list[Any]:
-    """Read a list of names that may have been cut in pieces: `layer_names0`, `layer_names1`."""
-    if attribute in group.attrs:
-        return list(group.attrs[attribute])
-    pieces: list[Any] = []
-    while f"{attribute}{len(pieces)}" in group.attrs:
-        pieces.append(group.attrs[f"{attribute}{len(pieces)}"])
-    return [name for piece in pieces for name in piece]
-
-
-def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
