@@ -7,12 +7,12 @@ from .blocks import blocks_of as blocks_of
 from .blocks import cut as cut
 from .build import LoadedBackbone as LoadedBackbone
 from .build import build_backbone as build_backbone
-from .build import build_source as build_source
 from .build import load_backbone as load_backbone
 from .download import fetch_weights as fetch_weights
 from .download import verify_weights as verify_weights
 from .imagenet_head import ImageNetHead as ImageNetHead
 from .imagenet_head import read_imagenet_head as read_imagenet_head
+from .source import build_source as build_source
 from .tables import backbone_named as backbone_named
 from .tables import checked_options as checked_options
 from .tables import checked_size as checked_size

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerastl.backbones.flatten import flatten
 from kerastl.backbones.loading import load_file
-from kerastl.backbones.tables import backbone_named, checked_options, checked_size
+from kerastl.backbones.published import check_published
+from kerastl.backbones.source import build_source
+from kerastl.backbones.tables import backbone_named
 from kerastl.backbones.weights import locate_weights
 from kerastl.errors import RequestError
 from kerastl.runs import sha256_of
@@ -77,29 +78,28 @@ def load_backbone(
 ) -> LoadedBackbone:
     """Build a backbone as `build_backbone` does, and say which weights it took."""
     backbone = backbone_named(name)
-    found = _weights_file(name, weights, image_size_px, options)
+    located = None
+    if weights == "imagenet":
+        located = locate_weights(name, image_size_px=image_size_px, **options)
+    path = located.path if located else _weights_file(weights)
     source = build_source(name, image_size_px=image_size_px, seed=seed, **options)
     model, origins = flatten(source, pixels=backbone.pixels, name=name)
-    if found is None:
+    if path is None:
         return LoadedBackbone(model, None, None, ())
-    path, notes = found
+    if located:
+        check_published(located, name, source)
     load_file(path, source, model, origins)
-    return LoadedBackbone(model, path, sha256_of(path), notes)
+    return LoadedBackbone(model, path, sha256_of(path), located.notes if located else ())
 
 
-def _weights_file(
-    name: str, weights: str | Path, image_size_px: int | None, options: dict[str, Any]
-) -> tuple[Path, tuple[str, ...]] | None:
-    """Return the file that is meant and notes on the choice; None for random weights.
+def _weights_file(weights: str | Path) -> Path | None:
+    """Return the file that is meant; None for random weights.
 
     Raises:
         RequestError: there is no such file, or it is of no known kind.
     """
     if weights == "none":
         return None
-    if weights == "imagenet":
-        located = locate_weights(name, image_size_px=image_size_px, **options)
-        return located.path, located.notes
     path = Path(weights)
     if path.is_dir():
         path = path / "model.keras"
@@ -110,30 +110,4 @@ def _weights_file(
         )
     if not path.name.endswith(SUFFIXES):
         raise RequestError(f"{path} is no weights file: known are {', '.join(SUFFIXES)}.")
-    return path, ()
-
-
-def build_source(
-    name: str, *, image_size_px: int | None = None, seed: int | None = None, **options: Any
-) -> keras.Model:
-    """Build the network as its own builder makes it, without top and with random weights.
-
-    The builder is never given `name=`: Keras derives names of weights files from it.
-
-    Raises:
-        RequestError: unknown option, or a size below the smallest.
-    """
-    import keras
-
-    backbone = backbone_named(name)
-    size = checked_size(name, image_size_px)
-    if seed is not None:
-        keras.utils.set_random_seed(seed)
-    path, _, function = backbone.builder.rpartition(".")
-    return getattr(importlib.import_module(path), function)(
-        include_top=False,
-        weights=None,
-        input_shape=(size, size, 3),
-        **dict(backbone.arguments),
-        **checked_options(name, options),
-    )
+    return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import queue
@@ -16,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.backbones.backbone import Weights
-from kerastl.backbones.build import build_source
-from kerastl.backbones.loading import fitting_problems
+from kerastl.backbones.published import weights_problem
 from kerastl.backbones.tables import checked_size
 from kerastl.backbones.weights import cached_files, missing_text, models_folder, published_weights
 from kerastl.errors import RequestError
-from kerastl.progress import track
+from kerastl.progress import say, track
 
 ANSWER_S = 5.0
 """How long a server may take to answer; offline, a person should not wait longer than that."""
@@ -43,7 +41,7 @@ def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any
         **options: the family's options.
 
     Returns:
-        The file. One that is there already is not fetched again.
+        The file. One that is there already and whole is not fetched again; a damaged one is replaced.
 
     Raises:
         RequestError: no network, no such file, or not the right one; nothing is left behind.
@@ -51,7 +49,10 @@ def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any
     row = published_weights(name, image_size_px=image_size_px, **options)[0]
     path = models_folder() / row.file
     if path.is_file():
-        return path
+        damage = weights_problem(path, name, row)
+        if damage is None:
+            return path
+        say(f"{path} is damaged and is fetched again: {damage}")
     url = _url(row)
     temporary = _temporary_beside(path)
     try:
@@ -95,29 +96,6 @@ def verify_weights(name: str) -> list[tuple[Path, str | None]]:
         The files, each with what is wrong, None where nothing is.
     """
     return [(path, weights_problem(path, name, row, top)) for path, row, top in cached_files(name)]
-
-
-def weights_problem(path: Path, name: str, row: Weights, top: bool = False) -> str | None:
-    """Say what is wrong with a file: its hash, or, where none is published, what does not fit.
-
-    Args:
-        path: the file.
-        name: the backbone.
-        row: the row of its table.
-        top: whether it is the file with the 1,000-class top.
-    """
-    wanted = row.top_hash if top else row.hash
-    if wanted:
-        algorithm = "md5" if len(wanted) == 32 else "sha256"
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, algorithm).hexdigest()
-        return None if found == wanted else f"its {algorithm} is {found}, published is {wanted}"
-    options: dict[str, Any] = dict(row.options)
-    try:
-        problems = fitting_problems(path, build_source(name, **options))
-    except RequestError as error:
-        return str(error)
-    return str(problems[0]) if problems else None
 
 
 def _url(row: Weights) -> str:

@@ -131,6 +131,14 @@ def missing_text(name: str, wanted: Weights, size: int, options: dict[str, Any])
     )
 
 
+def fetch_command(name: str, row: Weights) -> str:
+    """Return the command that downloads the file of a row."""
+    size = f" --image-size-px {row.size_px}" if row.size_px else ""
+    return f"kerastl weights fetch {name}{size}" + "".join(
+        f" --option {key}={value}" for key, value in row.options
+    )
+
+
 def _notes(name: str, row: Weights, size: int) -> tuple[str, ...]:
     if row.size_px in (None, size):
         return ()

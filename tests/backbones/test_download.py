@@ -78,6 +78,22 @@ def test_the_right_file_arrives_whole_and_only_once(server, published):
     assert "md5" in verify_weights("vgg16")[0][1]
 
 
+def test_a_damaged_file_is_fetched_again_and_replaced(server, published, capsys):
+    path = fetch_weights("vgg16")
+    path.write_bytes(CONTENT[:-1])
+    assert fetch_weights("vgg16") == path
+    assert path.read_bytes() == CONTENT
+    assert f"{path} is damaged" in capsys.readouterr().err
+    assert len(server.asked) == 2
+
+
+def test_a_damaged_file_without_published_hash_is_replaced_too(server, assets):
+    server.content = (assets / "keras" / "models" / "mobilenet_2_5_128_tf_no_top.h5").read_bytes()
+    path = fetch_weights("mobilenet", image_size_px=128, alpha=0.25)
+    path.write_bytes(server.content[:1000])
+    assert fetch_weights("mobilenet", image_size_px=128, alpha=0.25).read_bytes() == server.content
+
+
 @pytest.mark.parametrize(
     ("kind", "said"), [("truncated", "broke off"), ("absent", "404"), ("wrong", "md5")]
 )

@@ -1,0 +1,87 @@
+"""What goes by the name of published weights is held against the hash it was published with."""
+
+import hashlib
+import shutil
+
+import numpy as np
+import pytest
+
+from kerastl.backbones import Weights, build_backbone, read_imagenet_head, weights
+from kerastl.backbones.source import build_source
+from kerastl.errors import RequestError
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    (tmp_path / "keras" / "models").mkdir(parents=True)
+    return tmp_path / "keras" / "models"
+
+
+def publish(monkeypatch, row):
+    monkeypatch.setattr(weights, "published_weights", lambda *_, **__: [row])
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+def test_a_file_with_one_other_byte_in_its_arrays_is_not_the_published_one(
+    models, monkeypatch, algorithm
+):
+    source = build_source("mobilenet_v3_small", image_size_px=32, seed=1)
+    path = models / "small.h5"
+    source.save(path)
+    content = path.read_bytes()
+    digest = hashlib.new(algorithm, content).hexdigest()
+    publish(monkeypatch, Weights(path.name, "u", digest, "t.h5", "u", ""))
+    model = build_backbone("mobilenet_v3_small", image_size_px=32)
+    kernel = source.get_layer("conv").get_weights()[0]
+    assert np.array_equal(model.get_layer("conv").get_weights()[0], kernel)
+    place = content.index(kernel.tobytes())
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(RequestError) as error:
+        build_backbone("mobilenet_v3_small", image_size_px=32)
+    assert f"{path} is not the published weights" in str(error.value)
+    assert "kerastl weights fetch mobilenet_v3_small" in str(error.value)
+    assert build_backbone("mobilenet_v3_small", image_size_px=32, weights=path)
+
+
+def test_any_other_file_under_a_published_name_is_refused(models):
+    (models / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"other")
+    with pytest.raises(RequestError) as error:
+        build_backbone("vgg16", image_size_px=32)
+    assert hashlib.md5(b"other").hexdigest() in str(error.value)
+    assert "kerastl weights fetch vgg16" in str(error.value)
+
+
+def test_where_no_hash_is_published_a_damaged_file_is_named_with_the_command_for_it(assets, models):
+    file = assets / "keras" / "models" / "mobilenet_2_5_128_tf_no_top.h5"
+    (models / file.name).write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(RequestError) as error:
+        build_backbone("mobilenet", alpha=0.25, image_size_px=96)
+    assert str(models / file.name) in str(error.value)
+    command = "kerastl weights fetch mobilenet --image-size-px 128 --option alpha=0.25"
+    assert command in str(error.value)
+
+
+def test_a_head_that_is_not_the_published_one_is_refused(assets, models, monkeypatch):
+    files = assets / "keras" / "models"
+    body, top = "mobilenet_2_5_128_tf_no_top.h5", "mobilenet_2_5_128_tf.h5"
+    for file in (body, top, "imagenet_class_index.json"):
+        shutil.copyfile(files / file, models / file)
+    published = hashlib.md5((files / top).read_bytes()).hexdigest()
+    publish(monkeypatch, Weights(body, "u", "", top, "https://example.invalid/top", published))
+    assert read_imagenet_head("mobilenet").path == models / top
+    with (models / top).open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(RequestError, match=f"{top} is not the published head") as error:
+        read_imagenet_head("mobilenet")
+    assert "https://example.invalid/top" in str(error.value)
+
+
+@pytest.mark.parametrize("index", ["[]", "{}", "null", "{", '{"0": 3}'])
+def test_a_strange_list_of_classes_is_an_error_that_names_it(assets, models, index):
+    files = assets / "keras" / "models"
+    for file in ("mobilenet_2_5_128_tf_no_top.h5", "mobilenet_2_5_128_tf.h5"):
+        shutil.copyfile(files / file, models / file)
+    (models / "imagenet_class_index.json").write_text(index)
+    with pytest.raises(RequestError, match="imagenet_class_index"):
+        read_imagenet_head("mobilenet", alpha=0.25, image_size_px=128)
