@@ -19,6 +19,7 @@ from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.progress import say
 from kerastl.recipe import Recipe
+from kerastl.runs import sha256_of
 from kerastl.stages.pictures import Pictures
 from kerastl.training import HeadReport, build_model, carry_over_head
 
@@ -30,7 +31,8 @@ class Start:
     Args:
         model: flat classifier.
         head: what became of the head.
-        weights: `{"from", "file", "sha256"}` of what was loaded; the last two None for random weights.
+        weights: `{"from", "file", "sha256"}` of what was loaded, the last two None for random weights;
+            `{"head_file", "head_sha256"}` of the file that a head was read from, None where none was.
         notes: one line each, for the user.
     """
 
@@ -83,11 +85,13 @@ def start_model(recipe: Recipe, pictures: Pictures) -> Start:
         dropout=recipe.head.dropout,
         seed=recipe.seed,
     )
-    head = _start_head(recipe, model, pictures.class_names)
+    head, head_file = _start_head(recipe, model, pictures.class_names)
     weights = {
         "from": str(chosen.weights),
         "file": loaded.weights_path.name if loaded.weights_path else None,
         "sha256": loaded.sha256,
+        "head_file": head_file.name if head_file else None,
+        "head_sha256": sha256_of(head_file) if head_file else None,
     }
     return Start(model, head, weights, (*loaded.notes, head.line))
 
@@ -99,24 +103,37 @@ def _options(options: Any) -> dict[str, Any]:
     )
 
 
-def _start_head(recipe: Recipe, model: keras.Model, class_names: Sequence[str]) -> HeadReport:
+def _start_head(
+    recipe: Recipe, model: keras.Model, class_names: Sequence[str]
+) -> tuple[HeadReport, Path | None]:
+    """Give a model the rows of the starting head that it shares; return also the file they came from."""
     weights = str(recipe.backbone.weights)
     if weights == "none":
-        return HeadReport("renewed", (), "head new: training starts from random weights")
+        return HeadReport("renewed", (), "head new: training starts from random weights"), None
     if weights == "imagenet":
         options = _options(recipe.backbone.options)
         known = read_imagenet_head(
             recipe.backbone.name, image_size_px=model.input_shape[1], **options
         )
         if known is None:
-            return HeadReport("renewed", (), "head renewed: only the backbone is pre-trained")
-        return carry_over_head(
+            return HeadReport("renewed", (), "head renewed: only the backbone is pre-trained"), None
+        report = carry_over_head(
             model, class_names, start_names=known.class_names, start_kernel=known.kernel,
             start_bias=known.bias, start_ids=known.wordnet_ids,
         )  # fmt: skip
+        return report, known.path
     if not Path(weights).is_dir():
-        return HeadReport("renewed", (), "head renewed: the weights file has no class names")
-    trained = load_trained(Path(weights))
+        return HeadReport("renewed", (), "head renewed: the weights file has no class names"), None
+    return _head_of_run(Path(weights), model, class_names), Path(weights) / "model.keras"
+
+
+def _head_of_run(run_folder: Path, model: keras.Model, class_names: Sequence[str]) -> HeadReport:
+    """Carry over the head of a finished run.
+
+    Raises:
+        RequestError: it is no finished run, or its head reads other features.
+    """
+    trained = load_trained(run_folder)
     kernel, bias = trained.model.get_layer("head").get_weights()
     try:
         return carry_over_head(
@@ -127,4 +144,4 @@ def _start_head(recipe: Recipe, model: keras.Model, class_names: Sequence[str]) 
             start_bias=bias,
         )
     except ValueError as error:
-        raise RequestError(f"backbone.weights: {weights}: {error}") from error
+        raise RequestError(f"backbone.weights: {run_folder}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,8 @@ class HeadReport:
     """What became of the head.
 
     Args:
-        outcome: `kept` (every class has its row), `partly` (some have) or `renewed` (none has).
+        outcome: `kept` (the classes are the same set), `partly` (some have their row, or all have it
+            from a head that knows more) or `renewed` (none has).
         carried: names of the classes whose rows were carried over.
         line: the same in words.
     """
@@ -41,7 +43,8 @@ def carry_over_head(
 ) -> HeadReport:
     """Copy the rows of classes that the starting model knows, by name or by WordNet id.
 
-    An equal number of classes with other names is not the same classes.
+    An equal number of classes with other names is not the same classes. A name that stands twice
+    among the starting model's (ImageNet's `crane` is a bird and a machine) carries nothing over.
 
     Args:
         model: has a layer `head` with `len(class_names)` logits.
@@ -60,23 +63,42 @@ def carry_over_head(
         raise ValueError(
             f"the starting head reads {start_kernel.shape[0]} features, this one {kernel.shape[0]}"
         )
-    where = {_same(name): index for index, name in enumerate(start_ids)}
-    where.update({_same(name): index for index, name in enumerate(start_names)})
-    carried = []
+    where = _rows_by_name(start_names, start_ids)
+    rows = {name: where[_same(name)] for name in class_names if _same(name) in where}
     for column, name in enumerate(class_names):
-        if _same(name) in where:
-            kernel[:, column] = start_kernel[:, where[_same(name)]]
-            bias[column] = start_bias[where[_same(name)]]
-            carried.append(name)
+        if name in rows:
+            kernel[:, column] = start_kernel[:, rows[name]]
+            bias[column] = start_bias[rows[name]]
     head.set_weights([kernel, bias])
-    return _report(carried, class_names)
+    twice = _twice(start_names) & {_same(name) for name in class_names}
+    return _report(rows, class_names, len(start_names), sorted(twice))
 
 
-def _report(carried: Sequence[str], class_names: Sequence[str]) -> HeadReport:
+def _rows_by_name(start_names: Sequence[str], start_ids: Sequence[str]) -> dict[str, int]:
+    """Return where each name of the starting model leads; one that could be either of two rows, nowhere."""
+    twice = _twice(start_names)
+    where = {_same(name): row for row, name in enumerate(start_names) if _same(name) not in twice}
+    return {_same(name): row for row, name in enumerate(start_ids)} | where
+
+
+def _twice(names: Sequence[str]) -> set[str]:
+    return {name for name, count in Counter(map(_same, names)).items() if count > 1}
+
+
+def _report(
+    rows: dict[str, int], class_names: Sequence[str], num_start: int, twice: Sequence[str]
+) -> HeadReport:
+    carried, total = tuple(rows), len(class_names)
+    hint = ""
+    if twice:
+        hint = f"; {', '.join(twice)}: two classes of the starting model have that name, say which by its WordNet id"
     if not carried:
-        line = "head renewed: the starting model knows none of these classes"
+        line = "head renewed: the starting model knows none of these classes" + hint
         return HeadReport("renewed", (), line)
-    if len(carried) == len(class_names):
-        return HeadReport("kept", tuple(carried), "head kept: the classes are the same")
-    line = f"head partly kept: {len(carried)} of {len(class_names)} classes carried over"
-    return HeadReport("partly", tuple(carried), line)
+    if len(carried) < total:
+        line = f"head partly kept: {len(carried)} of {total} classes carried over" + hint
+    elif len(set(rows.values())) < num_start:
+        line = f"head partly kept: all {total} classes carried over from a head of {num_start}"
+    else:
+        return HeadReport("kept", carried, "head kept: the classes are the same")
+    return HeadReport("partly", carried, line)

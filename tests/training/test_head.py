@@ -1,0 +1,114 @@
+"""Which rows of a starting head are carried over, and what is said of it."""
+
+import hashlib
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from kerastl.backbones import read_imagenet_head
+from kerastl.stages.model import start_model
+from kerastl.training import carry_over_head
+
+FEATURES = 4
+
+
+def start(num_classes):
+    """A head in which row `i` holds the number `i` everywhere."""
+    numbers = np.arange(num_classes, dtype=np.float32)
+    return {"start_kernel": np.tile(numbers, (FEATURES, 1)), "start_bias": numbers}
+
+
+def carried_rows(class_names, start_names, start_ids=()):
+    """Return the report, and for each class the start row that it now has (None: its own first one)."""
+    inputs = keras.Input((FEATURES,))
+    dense = keras.layers.Dense(len(class_names), name="head", bias_initializer="ones")
+    model = keras.Model(inputs, dense(inputs))
+    dense.bias.assign(np.full(len(class_names), -1.0))
+    report = carry_over_head(
+        model, class_names, start_names=start_names, start_ids=start_ids, **start(len(start_names))
+    )
+    kernel, bias = dense.get_weights()
+    rows = [None if value < 0 else int(value) for value in bias]
+    for column, row in enumerate(rows):
+        if row is not None:
+            assert (kernel[:, column] == row).all()
+    return report, rows
+
+
+def test_the_same_classes_in_another_order_and_spelling_keep_the_head():
+    report, rows = carried_rows(["Tree Frog", "newt"], ["newt", "tree_frog"])
+    assert (report.outcome, rows) == ("kept", [1, 0])
+    assert report.line == "head kept: the classes are the same"
+
+
+def test_classes_that_are_some_of_the_starting_models_are_not_the_same_classes():
+    report, rows = carried_rows(["a", "c"], ["a", "b", "c"])
+    assert (report.outcome, rows, report.carried) == ("partly", [0, 2], ("a", "c"))
+    assert "all 2 classes carried over from a head of 3" in report.line
+
+
+def test_new_classes_keep_their_own_rows():
+    report, rows = carried_rows(["a", "x"], ["a", "b"])
+    assert (report.outcome, rows) == ("partly", [0, None])
+    assert carried_rows(["x", "y"], ["a", "b"])[0].outcome == "renewed"
+
+
+def test_a_name_that_stands_twice_is_not_guessed_and_an_id_tells_which_is_meant():
+    names, ids = ["crane", "Crane", "newt"], ["n1", "n2", "n3"]
+    report, rows = carried_rows(["crane", "newt"], names, ids)
+    assert (report.outcome, rows) == ("partly", [None, 2])
+    assert "crane: two classes" in report.line
+    assert "WordNet id" in report.line
+    assert carried_rows(["n2", "n1"], names, ids)[1] == [1, 0]
+
+
+def test_two_names_of_one_class_are_not_all_the_classes():
+    report, _ = carried_rows(["newt", "n2"], ["frog", "newt"], ["n1", "n2"])
+    assert report.outcome == "partly"
+
+
+def test_in_imagenets_own_list_only_names_that_stand_once_are_carried_over(keras_home):
+    known = read_imagenet_head("mobilenet", alpha=0.25, image_size_px=128)
+    spellings = [name.lower().replace("-", "_") for name in known.class_names]
+    double = {name for name in spellings if spellings.count(name) > 1}
+    assert {"crane", "maillot"} <= double
+    asked = [*sorted(double), "tench", "n03126707"]
+    report, rows = carried_rows(asked, known.class_names, known.wordnet_ids)
+    assert rows[:-2] == [None] * len(double)
+    assert rows[-2] == 0
+    assert known.class_names[rows[-1]] == "crane"
+    assert report.carried == ("tench", "n03126707")
+
+
+def test_another_number_of_features_is_refused():
+    inputs = keras.Input((FEATURES + 1,))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="head")(inputs))
+    with pytest.raises(ValueError, match="reads 4 features, this one 5"):
+        carry_over_head(model, ["a", "b"], start_names=["a", "b"], **start(2))
+
+
+def started(weights):
+    """Start as a recipe does that names MobileNet at 128 px."""
+    recipe = SimpleNamespace(
+        seed=1,
+        head=SimpleNamespace(dropout=0.2),
+        backbone=SimpleNamespace(name="mobilenet", weights=weights, options=None),
+    )
+    pictures = SimpleNamespace(image_size_px=128, class_names=("tench", "own"))
+    return recipe, pictures
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "none"])
+def test_the_start_tells_of_every_file_it_read(keras_home, monkeypatch, weights):
+    recipe, pictures = started(weights)
+    monkeypatch.setattr("kerastl.stages.model._options", lambda _: {"alpha": 0.25})
+    begun = start_model(recipe, pictures)
+    files = {"file": "mobilenet_2_5_128_tf_no_top.h5", "head_file": "mobilenet_2_5_128_tf.h5"}
+    hashes = {"file": "sha256", "head_file": "head_sha256"}
+    for key, file in files.items():
+        content = (keras_home / "models" / file).read_bytes()
+        wanted = (file, hashlib.sha256(content).hexdigest())
+        found = (begun.weights[key], begun.weights[hashes[key]])
+        assert found == (wanted if weights == "imagenet" else (None, None))
