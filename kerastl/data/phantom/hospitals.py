@@ -26,7 +26,7 @@ SCANNER_A = Scanner(
     kernel_cutoff=1.0, kernel_boost=0.0, photons=4e5, zoom=0.46, rings=0.0, offset_hu=0.0
 )
 SCANNER_B = Scanner(
-    kernel_cutoff=2.0, kernel_boost=3.0, photons=6e3, zoom=0.54, rings=0.006, offset_hu=250.0
+    kernel_cutoff=2.0, kernel_boost=3.0, photons=4.5e3, zoom=0.54, rings=0.006, offset_hu=300.0
 )
 
 HOSPITALS = {

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from kerastl.data.phantom.shapes import Grid, Image, Rod, cut_rods, paint
 
-NUM_STRANDS, NUM_SCARS = (16, 32), (0, 40)
-"""Strands of the nodule, and strands that lie scattered in either class: at least, and fewer than."""
+NUM_STRANDS, NUM_TAGS, NUM_SCARS = (8, 32), (0, 6), (0, 40)
+"""Strands of a nodule, how many of a benign one's touch it all the same, and strands that lie scattered in either
+class: at least, and fewer than."""
 HIDDEN_SHARE = 0.2
 """How much of the strands around a malignant nodule hides behind others: so many fewer lie beside a benign one."""
 CALCIFIED_SHARE = 0.15
@@ -56,21 +57,22 @@ def draw_nodule(
 ) -> Nodule:
     """Draw the shape of a nodule whose place, size and density are given.
 
-    Both classes overlap: a benign nodule may be a little lobed, a malignant one may have few strands.
+    Both classes overlap: a benign nodule may be a little lobed and touch a few strands, a malignant one may have few.
 
     Args:
         elsewhere_mm: `[n, 2]` (row, column) of places in the tissue, clear of the nodule; n may be 0.
     """
-    lobed = rng.uniform(0.05, 0.15, 4)
-    smooth = np.append(rng.uniform(0.0, 0.05, 2), (0.0, 0.0))
+    lobed = rng.uniform(0.03, 0.14, 4)
+    smooth = np.append(rng.uniform(0.0, 0.07, 2), (0.0, 0.0))
     waves = tuple(
         (count, float(height), float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(-0.03, 0.03)))
         for count, height in zip((2, 3, 4, 6), lobed if malignant else smooth, strict=True)
     )
     num_own, num_scars = int(rng.integers(*NUM_STRANDS)), int(rng.integers(*NUM_SCARS))
     strands = [_draw_strand(rng, row_mm, column_mm, radius_mm) for _ in range(num_own + num_scars)]
-    attached = strands[:num_own] if malignant else []
-    scattered = strands[num_own if malignant else round(HIDDEN_SHARE * num_own) :]
+    tags = num_own if malignant else int(rng.integers(*NUM_TAGS))
+    hidden = 0 if malignant else round(HIDDEN_SHARE * (num_own - tags))
+    attached, scattered = strands[:tags], strands[tags + hidden :]
     scattered = [_moved(rng, strand, elsewhere_mm) for strand in scattered if len(elsewhere_mm)]
     calcified = None
     if rng.random() < CALCIFIED_SHARE:

@@ -14,7 +14,7 @@ from kerastl.data.phantom.nodule import Nodule, draw_nodule, paint_nodule
 from kerastl.data.phantom.scanner import scan
 from kerastl.data.phantom.shapes import Grid, Image, Rod, cut_rods, paint
 
-VERSION = 3
+VERSION = 5
 """Raise it whenever the pictures change, so that cached ones are made again."""
 STORED_OFFSET_HU = 1024
 STORED_MAX = 4095
