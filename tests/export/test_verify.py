@@ -62,6 +62,12 @@ def planted(
     return folder
 
 
+def answering(model: keras.Model, change: Any) -> Any:
+    """Return the endpoint for files with its answers changed."""
+    honest = bytes_endpoint(model, **SETTINGS)
+    return lambda image_bytes: change(honest(image_bytes))
+
+
 def test_an_export_of_a_run_has_no_fault(run_folder: Path) -> None:
     export_run(run_folder)
     findings = verify_run(run_folder)
@@ -126,13 +132,64 @@ def test_batch_norm_in_training_mode_is_a_fault_named_as_such(
 def test_a_random_op_is_found_and_so_is_the_change_it_makes(
     model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
 ) -> None:
-    def noisy(images: tf.Tensor) -> Any:
-        noise = tf.random.uniform(tf.shape(images), -40, 40)
-        return answers_from_logits(model(images + noise, training=False), CLASS_NAMES)
+    def noisy(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        noise = tf.random.uniform(tf.shape(answers["probabilities"]), -1e-6, 1e-6)
+        return answers | {"probabilities": answers["probabilities"] + noise}
 
-    export = planted(model, tmp_path / "served", from_pixels=noisy)
+    export = planted(model, tmp_path / "served", answering(model, noisy))
     found = faults(verify(export, pictures=encoded, expected=expected))
+    assert set(found) == {"no random op in the graph", "asked 3 times"}
     assert "RandomUniform" in found["no random op in the graph"]
+    assert "change from call to call" in found["asked 3 times"]
+
+
+def not_a_number(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    rows = answers["probabilities"]
+    second = tf.range(tf.shape(rows)[0])[:, None] == 1
+    return answers | {"probabilities": tf.where(second, np.float32("nan"), rows)}
+
+
+def shifted(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    return answers | {"probabilities": answers["probabilities"] + 2e-4}
+
+
+def wrong_name(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    worst = tf.argmin(answers["probabilities"], axis=-1)
+    return answers | {"predicted": tf.gather(tf.constant(CLASS_NAMES), worst)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "checks"),
+    [
+        (not_a_number, {"probabilities", "equal to kerastl predict", "pixels as files"}),
+        (shifted, {"probabilities", "equal to kerastl predict", "pixels as files"}),
+        (wrong_name, {"predicted", "equal to kerastl predict"}),
+    ],
+)
+def test_a_wrong_answer_is_a_fault_of_the_check_that_promised_it(
+    change: Any,
+    checks: set[str],
+    model: Any,
+    encoded: list[bytes],
+    expected: Expected,
+    tmp_path: Path,
+) -> None:
+    export = planted(model, tmp_path / "served", answering(model, change))
+    assert checks <= set(faults(verify(export, pictures=encoded, expected=expected)))
+
+
+@pytest.mark.slow
+def test_pictures_of_another_size_that_are_answered_all_the_same_are_a_fault(
+    model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+) -> None:
+    def resized(images: tf.Tensor) -> Any:
+        fitting = tf.image.resize(images, [SIZE, SIZE])
+        return answers_from_logits(model(fitting, training=False), CLASS_NAMES)
+
+    export = planted(model, tmp_path / "served", from_pixels=resized)
+    found = faults(verify(export, pictures=encoded, expected=expected))
+    assert set(found) == {"another size refused"}
 
 
 @pytest.mark.slow

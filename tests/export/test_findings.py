@@ -1,0 +1,102 @@
+"""Each promise of `verify`, kept and broken, on answers that the test makes up."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kerastl.export.findings import Expected, judge_answers
+from kerastl.export.manifest import Manifest
+
+NAMES = ("a", "b")
+ROWS = [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]
+MANIFEST = Manifest(
+    class_names=NAMES, image_size_px=24, window=None, max_pixels=1000, model_sha256="", versions={}, files={},
+)  # fmt: skip
+EXPECTED = Expected(NAMES, np.array(ROWS, np.float32))
+SIZE_REFUSED = "this model takes RGB pictures of 24 x 24 pixels"
+
+
+def answer(rows: Any) -> dict[str, Any]:
+    rows = np.asarray(rows, np.float64)
+    return {
+        "probabilities": rows.tolist(),
+        "predicted": [NAMES[index] for index in rows.argmax(1)],
+        "class_names": [list(NAMES)] * len(rows),
+    }
+
+
+def honest() -> dict[str, Any]:
+    return {
+        "batch": [answer(ROWS) for _ in range(3)],
+        "alone": [answer([row]) for row in ROWS],
+        "pixels": answer(ROWS),
+        "wrong_size": SIZE_REFUSED,
+    }
+
+
+def faults(answers: dict[str, Any]) -> set[str]:
+    findings = judge_answers(answers, MANIFEST, EXPECTED)
+    assert len(findings) == 9
+    return {finding.check for finding in findings if not finding.good}
+
+
+def moved(by: float) -> np.ndarray:
+    """Probabilities that still sum to 1, each a little off."""
+    return np.array(ROWS) + np.array([by, -by])
+
+
+def all_batches(rows: Any) -> dict[str, Any]:
+    return {"batch": [answer(rows) for _ in range(3)]}
+
+
+def once_other(by: float) -> dict[str, Any]:
+    return {"batch": [answer(ROWS), answer(moved(by)), answer(ROWS)]}
+
+
+def alone_other(by: float) -> dict[str, Any]:
+    return {"alone": [answer([row]) for row in moved(by)]}
+
+
+def misnamed() -> dict[str, Any]:
+    return {"batch": [answer(ROWS) | {"predicted": ["a", "b", "b"]} for _ in range(3)]}
+
+
+ALIKE = [[0.6, 0.4], [0.605, 0.395], [0.6, 0.4]]
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        (lambda: all_batches([[np.nan, 0.1], *ROWS[1:]]), "probabilities"),
+        (lambda: all_batches(np.array(ROWS) + 1e-3), "probabilities"),
+        (lambda: all_batches([[1.1, -0.1], *ROWS[1:]]), "probabilities"),
+        (misnamed, "predicted"),
+        (lambda: all_batches(moved(2e-4)), "equal to kerastl predict"),
+        (lambda: once_other(1e-7), "asked 3 times"),
+        (lambda: alone_other(2e-5), "alone as in a batch"),
+        (lambda: {"pixels": answer(moved(2e-4))}, "pixels as files"),
+        (lambda: {"wrong_size": None}, "another size refused"),
+        (lambda: {"wrong_size": "no good"}, "another size refused"),
+        (lambda: all_batches(ALIKE), "pictures told apart"),
+        (lambda: {"pixels": answer(ROWS) | {"class_names": [["b", "a"]]}}, "class names"),
+    ],
+)
+def test_a_broken_promise_is_a_fault_by_its_name(
+    change: Callable[[], dict[str, Any]], check: str
+) -> None:
+    assert check in faults(honest() | change())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict,
+        lambda: all_batches(moved(5e-6)),
+        lambda: alone_other(5e-6),
+        lambda: {"pixels": answer(moved(5e-5))},
+    ],
+)
+def test_what_lies_within_the_promise_is_no_fault(change: Callable[[], dict[str, Any]]) -> None:
+    assert faults(honest() | change()) == set()
