@@ -24,6 +24,10 @@ class RunFailed(KerastlError):
     exit_code = 3
 
 
+class WouldFailAgain(RunFailed):
+    """A run failed in a way that resuming it would repeat: the loss became NaN, frozen weights moved."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong.

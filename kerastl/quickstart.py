@@ -15,7 +15,8 @@ from kerastl.backbones import find_cached_weights
 from kerastl.evaluation import Predictions, paired_difference, read_predictions
 from kerastl.progress import say
 from kerastl.recipe import Recipe
-from kerastl.runs import Run
+from kerastl.runs import Run, read_csv
+from kerastl.stages import write_summary
 
 RECIPE = "quickstart"
 METRIC = "group_auc"
@@ -28,6 +29,11 @@ BORROWED = (
     "phases[0].batch_norm=statistics",
 )
 """What changes where ImageNet weights are cached and asked for."""
+SCRATCH_PHASES = (
+    "phases=[{name: scratch, domain: target, epochs: 40, learning_rate: 1e-3, trainable: all,"
+    " batch_norm: trainable, keep: last}]"
+)
+"""From random weights, with a rate and a length of its own that reach a plateau: or it is no comparison."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +92,9 @@ def run_quickstart(
     say("2/3  For comparison: train from scratch on the same few patients of B")
     alone = load(seed, "small_cnn", extra=(SCRATCH_PHASES, "export.formats=[]"))
     scratch = runner.run(alone, name=RECIPE, out=run.file("runs") / "scratch")
+    write_summary(run)
     say("3/3  Compare on patients of B that no model has seen")
     return _outcome(run, scratch)
-
-
-SCRATCH_PHASES = (
-    "phases=[{name: scratch, domain: target, epochs: 40, learning_rate: 1e-3, trainable: all,"
-    " batch_norm: trainable, keep: last}]"
-)
-"""From random weights, with a rate and a length of its own that reach a plateau: or it is no comparison."""
 
 
 def _outcome(run: Run, scratch: Run) -> Outcome:
@@ -119,13 +119,9 @@ def _outcome(run: Run, scratch: Run) -> Outcome:
 
 
 def _on_target(run: Run) -> Predictions:
-    predictions = read_predictions(run.file("predictions.csv"))
-    rows = [i for i, split in enumerate(predictions.splits) if split == "target_test"]
-    return predictions.take(rows)
+    return read_predictions(run.file("predictions.csv")).of("target_test")
 
 
 def _labelled_groups(run: Run) -> int:
-    from kerastl.runs import read_csv
-
     rows = read_csv(run.file("split.csv"))
     return len({row["group"] for row in rows if row["split"] == "target_train"})

@@ -1,4 +1,5 @@
 from .compare import paired_difference as paired_difference
+from .groups import groups_disagree as groups_disagree
 from .predict import predict as predict
 from .predictions import Predictions as Predictions
 from .predictions import read_predictions as read_predictions

@@ -33,8 +33,9 @@ def paired_difference(
         seed, resamples, level: of the bootstrap.
 
     Returns:
-        `{"value", "low", "high", "outcome"}`; the outcome is `better` (the second model) or `worse` where
-        the interval leaves out zero, else `cannot_tell`, with a `"reason"` where no interval could be made.
+        `{"value", "low", "high", "outcome", "redrawn"}`; the outcome is `better` (the second model) or `worse` where
+        the interval leaves out zero, else `cannot_tell`, with a `"reason"` instead of `"redrawn"` (resamples
+        of one class only, drawn again) where no interval could be made.
 
     Raises:
         RequestError: the pictures, their labels or the classes differ, or the metric is unknown.
@@ -56,7 +57,8 @@ def paired_difference(
     if found is None:
         return _untold(value, "it is undefined in most resamples")
     low, high = found
-    return {"value": value, "low": low, "high": high, "outcome": _outcome(low, high, metric)}
+    outcome = _outcome(low, high, metric)
+    return {"value": value, "low": low, "high": high, "outcome": outcome, "redrawn": drawn.redrawn}
 
 
 def _ordered(one: Predictions) -> Predictions:

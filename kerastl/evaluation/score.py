@@ -39,16 +39,17 @@ def score(
     redrawn = 0
     for split, one in _labelled(predictions).items():
         drawn = _drawn(one, seed, resamples)
+        domains, drawn_again = _domains(one, seed, resamples, level)
         scores[split] = {
             "overall": _overall(one, drawn, level),
             "classes": _classes(one, drawn, level),
-            "domains": _domains(one, seed, resamples, level),
+            "domains": domains,
             "confusion": _confusion(one),
             "class_names": list(one.class_names),
             "count": len(one.labels),
             "groups": drawn.groups,
         }
-        redrawn += drawn.redrawn
+        redrawn += drawn.redrawn + drawn_again
     scores["interval"] = {
         "method": "percentile bootstrap; groups are resampled within their domain",
         "level": level,
@@ -147,12 +148,17 @@ def _classes(one: Predictions, drawn: Resamples, level: float) -> dict[str, Any]
     return told
 
 
-def _domains(one: Predictions, seed: int, resamples: int, level: float) -> dict[str, Any]:
-    told = {}
+def _domains(
+    one: Predictions, seed: int, resamples: int, level: float
+) -> tuple[dict[str, Any], int]:
+    """Return the figures of each domain, and how many resamples were drawn again for them."""
+    told, redrawn = {}, 0
     for domain in sorted(set(one.domains) - {""}):
         part = one.take([row for row, name in enumerate(one.domains) if name == domain])
-        told[domain] = _overall(part, _drawn(part, seed, resamples), level)
-    return told
+        drawn = _drawn(part, seed, resamples)
+        told[domain] = _overall(part, drawn, level)
+        redrawn += drawn.redrawn
+    return told, redrawn
 
 
 def _nothing(reason: str) -> dict[str, Any]:

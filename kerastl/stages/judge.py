@@ -8,6 +8,7 @@ import keras
 
 from kerastl.evaluation import (
     Predictions,
+    groups_disagree,
     load_trained,
     paired_difference,
     predict,
@@ -15,6 +16,7 @@ from kerastl.evaluation import (
     write_predictions,
 )
 from kerastl.recipe import Recipe
+from kerastl.report import write_report
 from kerastl.runs import Run
 from kerastl.stages.learn import SOURCE_ONLY
 from kerastl.stages.pictures import Pictures
@@ -33,6 +35,9 @@ def judge(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run) -> N
     if inner.path.is_dir():
         before = _judge_one(recipe, load_trained(inner.path).model, pictures, inner)
         run.write_json("adaptation.json", _adaptation(recipe, before, predictions))
+        write_report(inner.path)
+        inner.finish()
+        write_summary(run)
 
 
 def _judge_one(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run) -> Predictions:
@@ -58,9 +63,10 @@ def _adaptation(recipe: Recipe, before: Predictions, after: Predictions) -> dict
         "target_test": None,
         "oracle": None,
     }
-    first, second = (_only(predictions, "target_test") for predictions in (before, after))
-    if first and second:
-        metric = "group_auc" if any(first.groups) else "auc"
+    first, second = (predictions.of("target_test") for predictions in (before, after))
+    if first.paths:
+        patients = any(first.groups) and not groups_disagree(first)
+        metric = "group_auc" if patients else "auc"
         difference = paired_difference(
             first, second, metric=metric, seed=recipe.seed, resamples=recipe.evaluation.resamples
         )
@@ -72,9 +78,15 @@ def _adaptation(recipe: Recipe, before: Predictions, after: Predictions) -> dict
     return told
 
 
-def _only(predictions: Predictions, split: str) -> Predictions | None:
-    """Return the rows of one split, None when there is none."""
-    rows = [index for index, name in enumerate(predictions.splits) if name == split]
-    if not rows:
-        return None
-    return predictions.take(rows)
+def write_summary(run: Run) -> None:
+    """Write `summary.json`: the overall scores of the run and of each run inside it, split by split."""
+    inner = {path.parent.name: path for path in sorted(run.file("runs").glob("*/scores.json"))}
+    told = {
+        name: {
+            split: figures["overall"]
+            for split, figures in Run(path.parent).read_json(path.name).items()
+            if split != "interval"
+        }
+        for name, path in {".": run.file("scores.json"), **inner}.items()
+    }
+    run.write_json("summary.json", {"runs": told, "chosen": "."})

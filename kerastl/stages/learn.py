@@ -7,20 +7,37 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-
 from kerastl import recipe as recipes
+from kerastl import training
 from kerastl.data import EpochSource
+from kerastl.errors import WouldFailAgain
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, append_line, write_atomic
 from kerastl.stages.model import Start
 from kerastl.stages.pictures import Pictures
-from kerastl.stages.record import write_model
+from kerastl.stages.record import write_beginning, write_model, write_network
 from kerastl.training import History, Phase, Trainable, fit
 
 SOURCE_ONLY = "source_only"
 """The run inside a run that holds the model before it saw the target's labels."""
+LAST_GOOD = "last_good.keras"
+"""The weights before training broke down."""
+
+
+def check_phases(recipe: Recipe, start: Start, pictures: Pictures) -> None:
+    """See that every phase can be run, before anything is written.
+
+    Raises:
+        Problems: blocks, layers, pictures or figures that are not there; all together.
+    """
+    phases = training_phases(recipe)
+    training.check_phases(
+        start.model,
+        phases,
+        trains=_sources(recipe, pictures, phases, "train"),
+        vals=_sources(recipe, pictures, phases, "val"),
+    )
 
 
 def learn(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool) -> History:
@@ -32,45 +49,61 @@ def learn(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
         pictures: the splits; only training and validation pictures are opened.
         run: where the files go.
         resume: go on from the newest checkpoint.
+
+    Raises:
+        WouldFailAgain: training broke down; the last good weights lie in `last_good.keras`.
     """
-    phases = [training_phase(recipe, index) for index in range(len(recipe.phases))]
-    domains = [phase.domain for phase in phases]
+    phases = training_phases(recipe)
     total = sum(phase.epochs for phase in phases)
 
-    def on_epoch(row: dict[str, Any], timing: dict[str, float]) -> None:
-        append_line(run.file("timings.jsonl"), json.dumps({"epoch": row["epoch"], **timing}))
-        say(_line(row, timing, total))
+    def on_epoch(rows: Sequence[dict[str, Any]], timing: dict[str, float]) -> None:
+        append_line(run.file("timings.jsonl"), json.dumps({"epoch": rows[-1]["epoch"], **timing}))
+        _write_history(run, rows)
+        say(_line(rows[-1], timing, total))
 
-    def on_phase_end(phase: Phase) -> None:
-        at = phases.index(phase)
-        if phase.domain == "source" and "target" in domains[at + 1 :]:
-            _keep_source_only(recipe, start.model, pictures, run)
-
-    history = fit(
-        start.model,
-        _sources(recipe, pictures, domains, "train"),
-        val=_sources(recipe, pictures, domains, "val"),
-        phases=phases,
-        on_epoch=on_epoch,
-        on_phase_end=on_phase_end,
-        checkpoints=run.file("checkpoints"),
-        resume=resume,
-    )
-    rows = "".join(json.dumps(row, sort_keys=True) + "\n" for row in history.rows)
-    write_atomic(run.file("history.jsonl"), rows)
-    run.write_json("freeze.json", {"phases": list(history.proofs)})
-    for proof in history.proofs:
-        for warning in proof["warnings"]:
+    def on_proof(proofs: Sequence[dict[str, Any]]) -> None:
+        run.write_json("freeze.json", {"phases": list(proofs)})
+        for warning in proofs[-1]["warnings"]:
             say(f"Warning: {warning}")
-    return history
+
+    def on_phase_end(phase: Phase, history: History) -> None:
+        later = {other.domain for other in phases[len(history.proofs) :]}
+        if phase.domain == "source" and later == {"target"}:
+            _keep_source_only(recipe, start, pictures, run, history)
+
+    try:
+        return fit(
+            start.model,
+            _sources(recipe, pictures, phases, "train"),
+            val=_sources(recipe, pictures, phases, "val"),
+            phases=phases,
+            on_epoch=on_epoch,
+            on_proof=on_proof,
+            on_phase_end=on_phase_end,
+            checkpoints=run.file("checkpoints"),
+            resume=resume,
+        )
+    except WouldFailAgain as error:
+        if not run.file("history.jsonl").is_file():
+            raise
+        write_network(start.model, run.file(LAST_GOOD))
+        raise WouldFailAgain(
+            f"{error}\nThe last good weights: --set backbone.weights={run.file(LAST_GOOD)}"
+        ) from error
 
 
-def training_phase(recipe: Recipe, index: int) -> Phase:
-    """Return one phase of a recipe in the words of the training room."""
-    phase = recipe.phases[index]
-    values = {field.name: getattr(phase, field.name) for field in dataclasses.fields(phase)}
-    values["trainable"] = _trainable(phase.trainable)
-    return Phase(**values)
+def _write_history(run: Run, rows: Sequence[dict[str, Any]]) -> None:
+    lines = (json.dumps(row, sort_keys=True, allow_nan=False) + "\n" for row in rows)
+    write_atomic(run.file("history.jsonl"), "".join(lines))
+
+
+def training_phases(recipe: Recipe) -> list[Phase]:
+    """Return the phases of a recipe in the words of the training room."""
+    found = []
+    for phase in recipe.phases:
+        values = {field.name: getattr(phase, field.name) for field in dataclasses.fields(phase)}
+        found.append(Phase(**values | {"trainable": _trainable(phase.trainable)}))
+    return found
 
 
 def _trainable(choice: Any) -> Trainable:
@@ -84,11 +117,11 @@ def _trainable(choice: Any) -> Trainable:
 
 
 def _sources(
-    recipe: Recipe, pictures: Pictures, domains: Sequence[str], split: str
+    recipe: Recipe, pictures: Pictures, phases: Sequence[Phase], split: str
 ) -> dict[str, EpochSource]:
     """Return one epoch source for each domain that a phase learns from and that has such pictures."""
-    found = {}
-    for domain in dict.fromkeys(domains):
+    found: dict[str, EpochSource] = {}
+    for domain in dict.fromkeys(phase.domain for phase in phases):
         name = split if domain == "source" else f"target_{split}"
         if pictures.of(name):
             found[domain] = pictures.source(recipe, name, training=split == "train")
@@ -106,7 +139,18 @@ def _line(row: dict[str, Any], timing: dict[str, float], total: int) -> str:
     return f"  epoch {row['epoch']}/{total}  {row['phase']}: {', '.join(shown)}  ({speed})"
 
 
-def _keep_source_only(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run) -> None:
+def _keep_source_only(
+    recipe: Recipe, start: Start, pictures: Pictures, run: Run, history: History
+) -> None:
+    """Write the run as it would have ended without the target's labels, a run folder of its own."""
     inner = Run(run.file("runs") / SOURCE_ONLY)
     inner.path.mkdir(parents=True, exist_ok=True)
-    write_model(recipe, model, pictures, inner)
+    so_far = dataclasses.replace(
+        recipe,
+        phases=recipe.phases[: len(history.proofs)],
+        export=dataclasses.replace(recipe.export, formats=()),
+    )
+    write_beginning(so_far, start, pictures, inner, resume=False)
+    _write_history(inner, history.rows)
+    inner.write_json("freeze.json", {"phases": list(history.proofs)})
+    write_model(so_far, start.model, pictures, inner)

@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from kerastl import recipe as recipes
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, WouldFailAgain
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import (
@@ -57,8 +57,8 @@ def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
             sweep(run.path, but_below=BEGUN)
         try:
             yield run
-        except RequestError:
-            raise  # to go on would meet the same refusal
+        except (RequestError, WouldFailAgain):
+            raise  # to go on would end the same way
         except BaseException:
             if run.file(BEGUN).is_file():
                 say(f"What was finished is kept. Go on with: {run.resume_command}")

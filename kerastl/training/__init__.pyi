@@ -1,4 +1,5 @@
 from .checkpoint import newest_checkpoint as newest_checkpoint
+from .checks import check_phases as check_phases
 from .classification import Classification as Classification
 from .freezing import batch_norm_layers as batch_norm_layers
 from .freezing import resolve_trainable as resolve_trainable

@@ -22,7 +22,9 @@ from kerastl.training.state import Best, TrainingState
 from kerastl.training.step import Step
 
 KEPT = 2
-PLAIN = ("phase", "phase_epochs", "epochs", "waited", "stopped", "before", "rows", "proofs")
+PLAIN = (
+    "phase", "phase_epochs", "epochs", "waited", "stopped", "before", "rows", "proofs", "callbacks",
+)  # fmt: skip
 
 
 def _name(index: int) -> str:
@@ -62,7 +64,10 @@ def write_checkpoint(
 
 
 def _without_weights(state: TrainingState) -> TrainingState:
-    best = {domain: Best(best.value, best.epoch, []) for domain, best in state.best.items()}
+    best = {
+        domain: Best(best.value, best.epoch, [], best.monitor)
+        for domain, best in state.best.items()
+    }
     return TrainingState(**{name: getattr(state, name) for name in PLAIN}, best=best)
 
 
@@ -90,7 +95,7 @@ class Checkpoint:
             self._arrays = {name: file[name] for name in file.files}
         told = json.loads(self._arrays["state"].tobytes())
         best = {
-            domain: Best(one["value"], one["epoch"], self._group(f"best/{domain}/"))
+            domain: Best(one["value"], one["epoch"], self._group(f"best/{domain}/"), one["monitor"])
             for domain, one in told["best"].items()
         }
         self.state = TrainingState(**{name: told[name] for name in PLAIN}, best=best)

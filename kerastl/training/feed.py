@@ -26,7 +26,10 @@ def read_batches(
 
 
 def batches_of(source: Any, epoch: int, strategy: tf.distribute.Strategy) -> Any:
-    """Yield `(batch, share, count)` of an epoch, a batch split over the replicas of a strategy."""
+    """Yield `(batch, share, count)` of an epoch, a batch split over the replicas of a strategy.
+
+    A last batch of fewer pictures than replicas is left out: no statistics can be made of no picture.
+    """
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
         one = tf.constant(1.0)
@@ -36,6 +39,8 @@ def batches_of(source: Any, epoch: int, strategy: tf.distribute.Strategy) -> Any
     parts = [read_batches(source, epoch, (index, replicas)) for index in range(replicas)]
     for batch in zip(*parts, strict=True):
         counts = [int(part[1].shape[0]) for part in batch]
+        if 0 in counts:
+            continue
         yield (
             _per_replica(strategy, batch),
             _per_replica(

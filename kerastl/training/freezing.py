@@ -31,7 +31,7 @@ def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
     Args:
         model: a flat classifier.
         trainable: the choice; `top_fraction` is rounded to the nearest edge of a block, so that no
-            residual connection leads around a frozen layer.
+            residual connection leads around a frozen layer, and takes in one block at the least.
 
     Raises:
         RequestError: no such block, or a pattern that no layer matches.
@@ -43,10 +43,10 @@ def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
     if trainable.which == "none":
         return []
     if trainable.which == "names":
-        chosen = [name for name in names if re.search(trainable.text, name)]
+        chosen = [name for name in names if re.fullmatch(trainable.text, name)]
         if not chosen:
             raise RequestError(
-                f"trainable.names: no layer matches '{trainable.text}'. "
+                f"trainable.names: '{trainable.text}' is no layer's whole name. "
                 f"Layers are named like {', '.join(names[:3])}, {names[-1]}."
             )
         return chosen
@@ -61,7 +61,7 @@ def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
             )
         return names[starts[known.index(trainable.text)] :]
     wanted = len(names) * (1.0 - trainable.fraction)
-    return names[min([*starts, len(names)], key=lambda start: abs(start - wanted)) :]
+    return names[min(starts, key=lambda start: abs(start - wanted)) :]
 
 
 def unfreeze(

@@ -6,7 +6,6 @@ strategy; and it knows nothing of what a `Step` learns.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,23 +16,25 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.data import EpochSource
-from kerastl.errors import RequestError, RunFailed
+from kerastl.errors import RequestError, WouldFailAgain
+from kerastl.training.callback_state import restore_callbacks, state_of
 from kerastl.training.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
+from kerastl.training.checks import Sources, check_epoch, check_losses, check_phases
 from kerastl.training.classification import Classification, balanced_weights
 from kerastl.training.feed import batches_of
 from kerastl.training.freezing import silent_dropout, unfreeze
 from kerastl.training.phase import Phase
-from kerastl.training.proof import checksums, phase_proof
+from kerastl.training.proof import check_proof, checksums, phase_proof
 from kerastl.training.schedule import learning_rate_at
 from kerastl.training.state import Best, History, TrainingState
 from kerastl.training.step import Step
 from kerastl.training.update import build_optimizer, build_update
 from kerastl.training.validation import Forward, validate
 
-Sources = Mapping[str, EpochSource]
-OnEpoch = Callable[[dict[str, Any], dict[str, float]], None]
+OnEpoch = Callable[[Sequence[dict[str, Any]], dict[str, float]], None]
 StepFor = Callable[[Phase, EpochSource], Step]
-OnPhaseEnd = Callable[[Phase], None]
+OnPhaseEnd = Callable[[Phase, History], None]
+OnProof = Callable[[Sequence[dict[str, Any]]], None]
 
 
 def classification_step(phase: Phase, source: EpochSource) -> Step:
@@ -63,8 +64,11 @@ def fit(
     strategy: tf.distribute.Strategy | None = None,
     step_for: StepFor = classification_step,
     on_phase_end: OnPhaseEnd | None = None,
+    on_proof: OnProof | None = None,
 ) -> History:
     """Train a model phase by phase; it ends with the best weights of its last domain.
+
+    When training breaks down, the model is put back to the end of the last epoch that went well.
 
     Args:
         model: a flat classifier from `build_model`, built inside `strategy.scope()` if there is one.
@@ -72,39 +76,50 @@ def fit(
         phases: what may move, how fast, for how long.
         val: likewise; without it the last weights are kept.
         callbacks: Keras's; each phase is one `fit` to them, with epochs counted over the whole run.
-        on_epoch: told each row of the history, and beside it `seconds` and `images_per_s`.
-        checkpoints: folder for the resumable state, written after each epoch.
+        on_epoch: told the rows of the history so far, the new one last, and beside them its `seconds`
+            and `images_per_s`.
+        checkpoints: folder for the resumable state, written after each epoch; without `resume` it must
+            hold none yet.
         resume: go on from the newest checkpoint there.
         strategy: of `tf.distribute`; None: the current one.
         step_for: what a phase learns; ordinary classification unless told otherwise.
-        on_phase_end: called after each phase, when the model has the weights that the next one starts from.
+        on_phase_end: called after each phase with the history so far, when the model has the weights that
+            the next one starts from.
+        on_proof: told the proofs so far, the new one last, also when it does not hold.
 
     Returns:
         The history and one proof a phase.
 
     Raises:
-        RequestError: a phase asks for a domain, block or layer that does not exist.
-        RunFailed: the loss is not a number, or frozen weights moved.
+        RequestError: a phase asks for a domain, block, layer or figure that does not exist; nothing was
+            trained.
+        RunFailed: a picture can no longer be read.
+        WouldFailAgain: the loss is not a number, or frozen weights moved.
     """
     trains = train if isinstance(train, Mapping) else {"source": train}
     vals = val if isinstance(val, Mapping) else {} if val is None else {"source": val}
-    missing = [phase.name for phase in phases if phase.domain not in trains]
-    if missing:
-        raise RequestError(f"phase {missing[0]}: there are no labelled pictures of its domain.")
-    saved = _saved(checkpoints) if resume else None
+    check_phases(model, phases, trains=trains, vals=vals)
+    saved = _saved(checkpoints, resume=resume)
     state = saved.state if saved else TrainingState()
     loop = _Loop(model, trains, vals, callbacks, on_epoch, checkpoints, strategy, step_for, state)
     for index in range(state.phase, len(phases)):
-        loop.run_phase(phases[index], saved)
+        proof = loop.run_phase(phases[index], saved)
         saved = None
+        if on_proof:
+            on_proof(state.proofs)
+        check_proof(proof)
+        loop.end_phase(phases[index])
         if on_phase_end:
-            on_phase_end(phases[index])
-    best = {domain: (one.epoch, one.value) for domain, one in state.best.items()}
-    return History(tuple(state.rows), tuple(state.proofs), best)
+            on_phase_end(phases[index], state.history())
+    return state.history()
 
 
-def _saved(folder: Path | None) -> Checkpoint | None:
+def _saved(folder: Path | None, *, resume: bool) -> Checkpoint | None:
     path = newest_checkpoint(folder) if folder else None
+    if path and not resume:
+        raise RequestError(
+            f"{path.parent} holds the checkpoints of another training. Name a new folder, or resume it."
+        )
     return Checkpoint(path) if path else None
 
 
@@ -127,13 +142,14 @@ class _Loop:
         self.callbacks, self.on_epoch = callbacks, on_epoch
         self.checkpoints, self.step_for, self.state = checkpoints, step_for, state
         self.strategy = strategy or tf.distribute.get_strategy()
+        self.good = _weights(model)
         signature = [tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)]
         self.forward: Forward = tf.function(
             lambda images: model(images, training=False), input_signature=signature
         )
 
-    def run_phase(self, phase: Phase, saved: Checkpoint | None) -> None:
-        """Run one phase from its beginning, or from a checkpoint inside it."""
+    def run_phase(self, phase: Phase, saved: Checkpoint | None) -> dict[str, Any]:
+        """Run one phase from its beginning, or from a checkpoint inside it; return what moved."""
         unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
         source = self.trains[phase.domain]
         step = self.step_for(phase, source)
@@ -144,11 +160,33 @@ class _Loop:
         self.model.compile(optimizer, loss=None)
         if saved:
             saved.restore(self.model, optimizer, step)
+            self.good = _weights(self.model)
         if not self.state.before:
             self.state.before = checksums(self.model)
-        with silent_dropout(self.model):
-            self._run_epochs(phase, source, step, optimizer, variables)
-        self._end_phase(phase, step, variables)
+        try:
+            with silent_dropout(self.model):
+                self._run_epochs(phase, source, step, optimizer, variables)
+        except WouldFailAgain as error:
+            raise self._put_back(phase, error) from error
+        proof = phase_proof(
+            self.model, phase=phase.name, trained={variable.path for variable in variables},
+            before=self.state.before, may_move=step.may_move,
+        )  # fmt: skip
+        self.state.proofs.append(proof)
+        return proof
+
+    def _put_back(self, phase: Phase, error: WouldFailAgain) -> WouldFailAgain:
+        """Give the model its last good weights; return the error with what to do about it."""
+        _assign(self.model, self.good)
+        ended = self.state.epochs
+        where = (
+            f"the end of epoch {ended}" if ended else "its starting weights, as no epoch had ended"
+        )
+        return WouldFailAgain(
+            f"{error} The model is put back to {where}. "
+            f"Try a smaller rate: --set phases[{self.state.phase}].learning_rate="
+            f"{phase.learning_rate / 10:g}"
+        )
 
     def _run_epochs(
         self, phase: Phase, source: EpochSource, step: Step, optimizer: Any, variables: Any
@@ -161,6 +199,8 @@ class _Loop:
         update = build_update(self.model, optimizer, step, variables, self.strategy)
         self.model.stop_training = False
         callbacks.on_train_begin()
+        restore_callbacks(self.callbacks, state.callbacks)
+        self._skip(int(self.model._initial_epoch or 0) - state.epochs)
         logs: dict[str, Any] = {}
         while state.phase_epochs < phase.epochs and not state.stopped:
             started = time.perf_counter()
@@ -172,10 +212,18 @@ class _Loop:
                 logs |= validate(self.forward, self.vals[phase.domain])
                 callbacks.on_test_end(logs)
             rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+            check_epoch(self.model, logs, f"phase {phase.name}, epoch {state.epochs + 1}")
             callbacks.on_epoch_end(state.epochs, logs)
             self._note(phase, {"learning_rate": rate, **logs}, source, started)
             self._checkpoint(optimizer, step)
         callbacks.on_train_end(logs)
+        state.callbacks = []
+
+    def _skip(self, epochs: int) -> None:
+        """Count epochs as done that a callback of Keras (BackupAndRestore) brought back from elsewhere."""
+        if epochs > 0:
+            self.state.epochs += epochs
+            self.state.phase_epochs += epochs
 
     def _run_steps(
         self, phase: Phase, source: EpochSource, optimizer: Any, update: Any, callbacks: Any
@@ -195,23 +243,16 @@ class _Loop:
                 )  # fmt: skip
             callbacks.on_train_batch_begin(index)
             progress = tf.constant(done / max(1, steps * phase.epochs), tf.float32)
-            values = {name: float(value) for name, value in update(batch, share, progress).items()}
-            self._check_finite(values, phase, index)
+            told = update({"train": batch}, share, progress)
+            values = {name: float(value) for name, value in told.items()}
+            check_losses(
+                values, f"phase {phase.name}, epoch {self.state.epochs + 1}, step {index + 1}"
+            )
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value * count
             seen += count
             callbacks.on_train_batch_end(index, {name: sums[name] / seen for name in sums})
         return {name: value / seen for name, value in sums.items()}
-
-    def _check_finite(self, values: Mapping[str, float], phase: Phase, step: int) -> None:
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise RunFailed(
-                    f"{name} became {value} in phase {phase.name}, epoch {self.state.epochs + 1}, "
-                    f"step {step + 1}. The weights of the epoch before are kept in the checkpoint. "
-                    f"Try a smaller rate: --set phases[{self.state.phase}].learning_rate="
-                    f"{phase.learning_rate / 10:g}"
-                )
 
     def _note(
         self, phase: Phase, logs: dict[str, Any], source: EpochSource, started: float
@@ -222,39 +263,46 @@ class _Loop:
         state.phase_epochs += 1
         row = {"phase": phase.name, "epoch": state.epochs, **logs}
         state.rows.append(row)
-        best, value = state.best.get(phase.domain), logs.get(phase.monitor)
-        state.waited += 1
-        if (
-            value is not None
-            and math.isfinite(value)
-            and phase.is_better(value, best.value if best else None)
-        ):
-            weights = [keras.ops.convert_to_numpy(weight) for weight in self.model.weights]
-            state.best[phase.domain] = Best(value, state.epochs, weights)
-            state.waited = 0
+        value = logs.get(phase.monitor)
+        if value is not None:
+            best = state.best.get(phase.domain)
+            known = best.value if best and best.monitor == phase.monitor else None
+            state.waited += 1
+            if phase.is_better(value, known):
+                state.best[phase.domain] = Best(
+                    value, state.epochs, _weights(self.model), phase.monitor
+                )
+                state.waited = 0
         patience = phase.early_stopping
         worn_out = patience is not None and state.waited >= patience
         state.stopped = worn_out or bool(self.model.stop_training)
         seconds = time.perf_counter() - started
         if self.on_epoch:
             speed = source.num_examples / max(seconds, 1e-9)
-            self.on_epoch(row, {"seconds": seconds, "images_per_s": speed})
+            self.on_epoch(state.rows, {"seconds": seconds, "images_per_s": speed})
 
     def _checkpoint(self, optimizer: Any, step: Step) -> None:
+        self.good = _weights(self.model)
+        self.state.callbacks = state_of(self.callbacks)
         if self.checkpoints:
             write_checkpoint(self.checkpoints, self.state, self.model, optimizer, step)
 
-    def _end_phase(self, phase: Phase, step: Step, variables: Sequence[keras.Variable]) -> None:
-        """Prove the freezing on the last weights, then go back to the best."""
+    def end_phase(self, phase: Phase) -> None:
+        """Go back to the best weights, and make ready for the next phase."""
         state = self.state
-        proof = phase_proof(
-            self.model, phase=phase.name, trained={variable.path for variable in variables},
-            before=state.before, may_move=step.may_move,
-        )  # fmt: skip
-        state.proofs.append(proof)
         best = state.best.get(phase.domain)
-        if best and phase.keep == "best":
-            for weight, value in zip(self.model.weights, best.weights, strict=True):
-                weight.assign(value)
+        if best and best.monitor == phase.monitor and phase.keep == "best":
+            _assign(self.model, best.weights)
+        self.good = _weights(self.model)
         state.phase, state.phase_epochs, state.waited = state.phase + 1, 0, 0
         state.stopped, state.before = False, {}
+
+
+def _weights(model: keras.Model) -> list[Any]:
+    """Return a copy of every weight, in order."""
+    return [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.weights]
+
+
+def _assign(model: keras.Model, values: Sequence[Any]) -> None:
+    for weight, value in zip(model.weights, values, strict=True):
+        weight.assign(value)

@@ -17,8 +17,8 @@ class Trainable:
         which: `all`, `none`, `top_fraction`, `from_block` or `names`.
         fraction: for `top_fraction`, the share of the layers nearest the output, 0 to 1; it is rounded
             to the edge of a block.
-        text: for `from_block` the block's name, for `names` a regular expression that is searched for in
-            each layer's name.
+        text: for `from_block` the block's name, for `names` a regular expression that must match a layer's
+            whole name.
     """
 
     which: Literal["all", "none", "top_fraction", "from_block", "names"] = "none"

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from kerastl.errors import RunFailed
+from kerastl.errors import WouldFailAgain
 
 
 def checksums(model: keras.Model) -> dict[str, str]:
@@ -45,11 +45,8 @@ def phase_proof(
 
     Returns:
         `{"phase", "layers": [{"layer", "trainable", "before", "after", "moved", "statistics_moved"}],
-        "warnings": [...]}`: one entry for each layer that has variables; statistics that may follow the
-        pictures are told apart from weights.
-
-    Raises:
-        RunFailed: a frozen variable moved, or no trained variable did.
+        "warnings": [...], "faults": [...]}`: one entry for each layer that has variables; statistics that
+        may follow the pictures are told apart from weights. `check_proof` raises for the faults.
     """
     after = checksums(model)
     moved = {path for path in after if after[path] != before[path]}
@@ -57,14 +54,12 @@ def phase_proof(
         variable.path for layer in model.layers for variable in layer.weights if may_move(variable)
     }
     stray = sorted(moved - set(trained) - allowed)
+    faults = []
     if stray:
-        raise RunFailed(
-            f"phase {phase}: {len(stray)} frozen variables moved, the first is {stray[0]}. "
-            "The run is stopped; its last good checkpoint is kept."
-        )
+        faults.append(f"{len(stray)} frozen variables moved, the first is {stray[0]}.")
     if not moved & set(trained):
-        raise RunFailed(
-            f"phase {phase}: no trainable variable moved. Is the learning rate zero, or too small for float32?"
+        faults.append(
+            "no trainable variable moved. Is the learning rate zero, or too small for float32?"
         )
     layers = []
     for layer in model.layers:
@@ -84,4 +79,14 @@ def phase_proof(
     warnings = (
         [f"phase {phase}: trainable layers that did not move: {', '.join(still)}"] if still else []
     )
-    return {"phase": phase, "layers": layers, "warnings": warnings}
+    return {"phase": phase, "layers": layers, "warnings": warnings, "faults": faults}
+
+
+def check_proof(proof: Mapping[str, Any]) -> None:
+    """See that a proof holds.
+
+    Raises:
+        WouldFailAgain: a frozen variable moved, or no trained variable did.
+    """
+    if proof["faults"]:
+        raise WouldFailAgain(f"phase {proof['phase']}: {' Also, '.join(proof['faults'])}")

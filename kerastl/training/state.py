@@ -18,38 +18,13 @@ class Best:
         value: of the monitored figure.
         epoch: counted over the whole run, from 1.
         weights: of `model.weights`, in order.
+        monitor: the figure's name; values of another figure do not compare.
     """
 
     value: float
     epoch: int
     weights: list[Array]
-
-
-@dataclass
-class TrainingState:
-    """Where training stands.
-
-    Args:
-        phase: index of the phase under way; equal to their number when all have ended.
-        phase_epochs: epochs of that phase that have ended.
-        epochs: epochs that have ended in all.
-        waited: epochs since the monitored figure last improved.
-        stopped: the phase was ended early.
-        best: by domain.
-        before: checksums of the model when the phase began.
-        rows: of the history.
-        proofs: of the phases that have ended.
-    """
-
-    phase: int = 0
-    phase_epochs: int = 0
-    epochs: int = 0
-    waited: int = 0
-    stopped: bool = False
-    best: dict[str, Best] = field(default_factory=dict)
-    before: dict[str, str] = field(default_factory=dict)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    proofs: list[dict[str, Any]] = field(default_factory=list)
+    monitor: str
 
 
 @dataclass(frozen=True)
@@ -66,3 +41,37 @@ class History:
     rows: tuple[dict[str, Any], ...]
     proofs: tuple[dict[str, Any], ...]
     best: dict[str, tuple[int, float]]
+
+
+@dataclass
+class TrainingState:
+    """Where training stands.
+
+    Args:
+        phase: index of the phase under way; equal to their number when all have ended.
+        phase_epochs: epochs of that phase that have ended.
+        epochs: epochs that have ended in all.
+        waited: epochs since the monitored figure last improved.
+        stopped: the phase was ended early.
+        best: by domain.
+        before: checksums of the model when the phase began.
+        rows: of the history.
+        proofs: of the phases that have ended.
+        callbacks: the plain attributes of each Keras callback, as a patience that has run so far.
+    """
+
+    phase: int = 0
+    phase_epochs: int = 0
+    epochs: int = 0
+    waited: int = 0
+    stopped: bool = False
+    best: dict[str, Best] = field(default_factory=dict)
+    before: dict[str, str] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    proofs: list[dict[str, Any]] = field(default_factory=list)
+    callbacks: list[dict[str, Any]] = field(default_factory=list)
+
+    def history(self) -> History:
+        """Return what was learnt so far."""
+        best = {domain: (one.epoch, one.value) for domain, one in self.best.items()}
+        return History(tuple(self.rows), tuple(self.proofs), best)

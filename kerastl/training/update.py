@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,7 +11,8 @@ import tensorflow as tf
 from kerastl.training.phase import Phase
 from kerastl.training.step import Batch, Step
 
-Update = Callable[[Batch, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+Update = Callable[[Mapping[str, Batch], tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+STREAMS = ("train",)
 
 
 def build_optimizer(phase: Phase) -> keras.Optimizer:
@@ -30,15 +31,17 @@ def build_update(
     variables: Sequence[keras.Variable],
     strategy: tf.distribute.Strategy,
 ) -> Update:
-    """Return one traced function `(batch, share, progress) -> {name: scalar}`.
+    """Return one traced function `(batches, share, progress) -> {name: scalar}`.
 
-    `batch` is a `Batch`, or one a replica; `share` is the part of the whole batch that a replica holds
+    `batches` maps a stream's name to a `Batch`, or to one a replica; `share` is the part of the whole batch that a replica holds
     (float32, 1 for a single device), so that means over parts add up to the mean over the whole.
     """
 
-    def on_replica(batch: Batch, share: tf.Tensor, progress: tf.Tensor) -> dict[str, tf.Tensor]:
+    def on_replica(
+        batches: Mapping[str, Batch], share: tf.Tensor, progress: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
-            losses = step.losses(model, {"train": batch}, progress)
+            losses = step.losses(model, batches, progress)
             minimised = [value for name, value in losses.items() if name not in step.shown]
             total = share * tf.add_n([*minimised, *model.losses])
         gradients = tape.gradient(total, [variable.value for variable in variables])
@@ -47,21 +50,21 @@ def build_update(
 
     if strategy.num_replicas_in_sync == 1:
         # One signature for every batch: the smaller last one would be traced a second time.
-        shape = [None, *model.input_shape[1:]]
+        batch = (
+            tf.TensorSpec([None, *model.input_shape[1:]], tf.float32),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None], tf.int64),
+        )
         signature = (
-            (
-                tf.TensorSpec(shape, tf.float32),
-                tf.TensorSpec([None], tf.int32),
-                tf.TensorSpec([None], tf.int64),
-            ),
+            dict.fromkeys(STREAMS, batch),
             tf.TensorSpec([], tf.float32),
             tf.TensorSpec([], tf.float32),
         )
         return tf.function(on_replica, input_signature=signature)
 
     @tf.function(reduce_retracing=True)
-    def on_all(batch: Any, share: Any, progress: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = strategy.run(on_replica, args=(batch, share, progress))
+    def on_all(batches: Any, share: Any, progress: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = strategy.run(on_replica, args=(batches, share, progress))
         return {
             name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
             for name, value in values.items()

@@ -41,6 +41,14 @@ def test_a_run_leaves_every_file_and_a_model_that_plain_keras_opens(kerastl, rec
     assert len(rows(out / "predictions.csv")) == 16
 
 
+def arrays(run):
+    """Return the bytes of every array in `model.keras`; its zip holds a date."""
+    import keras
+
+    model = keras.saving.load_model(run / "model.keras", safe_mode=True)
+    return [keras.ops.convert_to_numpy(weight).tobytes() for weight in model.weights]
+
+
 def test_two_runs_of_one_recipe_are_equal_to_the_byte_and_another_seed_is_not(
     kerastl, recipe, tmp_path
 ):
@@ -52,6 +60,9 @@ def test_two_runs_of_one_recipe_are_equal_to_the_byte_and_another_seed_is_not(
         )
         assert first == second, file
         assert first != other, file
+    first, second, other = (arrays(tmp_path / name) for name in ("one", "two", "other"))
+    assert first == second
+    assert first != other
 
 
 def test_the_resolved_recipe_repeats_the_run(kerastl, recipe, tmp_path):
@@ -194,6 +205,45 @@ def test_resuming_a_finished_run_or_none_is_refused(kerastl, recipe, tmp_path):
     assert (none.code, "holds no recipe" in none.err) == (1, True)
     assert (tmp_path / "run" / "report.html").is_file()
     assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "phases[1].trainable={names: block}",
+        "phases[0].early_stopping=1 --set data.split.val_fraction=0",
+    ],
+)
+def test_phases_that_cannot_be_run_are_refused_before_anything_is_written(
+    kerastl, recipe, tmp_path, wrong
+):
+    sets = [word for part in wrong.split(" --set ") for word in ("--set", part)]
+    answer = kerastl("run", recipe, *sets, "--out", tmp_path / "run")
+    assert answer.code == 1, answer.err
+    assert "phase" in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_breakdown_keeps_the_last_good_weights_and_says_how_to_go_on(kerastl, recipe, tmp_path):
+    out = tmp_path / "run"
+    wild = ["phases[1].learning_rate=10", "phases[1].optimizer=sgd", "phases[1].epochs=60"]
+    wild += ["phases[1].trainable=all", "phases[1].weight_decay=0", "phases[1].batch_norm=frozen"]
+    answer = kerastl(
+        "run", recipe, *(w for one in wild for w in ("--set", one)), "--out", out, "--set",
+        "phases[0].learning_rate=10",
+    )  # fmt: skip
+    assert answer.code == 3, answer.err
+    assert "put back" in answer.err
+    assert "--resume" not in answer.err
+    assert rows_of(out / "history.jsonl")
+    weights = out / "last_good.keras"
+    assert str(weights) in answer.err
+    again = kerastl("run", recipe, "--set", f"backbone.weights={weights}", "--out", tmp_path / "on")
+    assert again.code == 0, again.err
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 START = [sys.executable, "-m", "kerastl", "run"]

@@ -26,14 +26,20 @@ def test_early_stopping_ends_the_phase(model, train, val):
     assert len(told(model, train, val, callback).rows) == 2
 
 
-def test_a_checkpoint_is_a_model_that_opens(model, train, val, tmp_path):
+def test_a_checkpoint_is_a_model_that_opens(model, train, tmp_path):
+    """Without validation the last weights stay, so the model ends with those of the last file."""
     callback = keras.callbacks.ModelCheckpoint(
         tmp_path / "{epoch}.weights.h5", save_weights_only=True
     )
-    told(model, train, val, callback)
+    fit(model, train, phases=[THREE], callbacks=[callback])
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"{epoch}.weights.h5" for epoch in (1, 2, 3)
     ]
+    last = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
+    model.get_layer("head").bias.assign([9.0, 9.0])
+    model.load_weights(tmp_path / "3.weights.h5")
+    for value, weight in zip(last, model.weights, strict=True):
+        assert (value == keras.ops.convert_to_numpy(weight)).all()
 
 
 def test_the_rate_falls_on_a_plateau(model, train, val):
@@ -78,9 +84,50 @@ def test_terminate_on_nan_is_quiet_when_all_is_well(model, train, val):
     assert len(told(model, train, val, keras.callbacks.TerminateOnNaN()).rows) == 3
 
 
-def test_a_backup_is_taken_away_at_the_end(model, train, val, tmp_path):
-    told(model, train, val, keras.callbacks.BackupAndRestore(tmp_path / "backup"))
-    assert not (tmp_path / "backup").exists()
+class StopAt(keras.callbacks.Callback):
+    """A power cut at the beginning of an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+def test_a_backup_is_gone_on_from_and_taken_away_at_the_end(model, train, tmp_path):
+    backup = tmp_path / "backup"
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            model, train, phases=[THREE],
+            callbacks=[keras.callbacks.BackupAndRestore(backup), StopAt(1)],
+        )  # fmt: skip
+    assert backup.exists()
+    callback = keras.callbacks.BackupAndRestore(backup)
+    rows = fit(model, train, phases=[THREE], callbacks=[callback]).rows
+    assert [row["epoch"] for row in rows] == [2, 3]
+    assert not backup.exists()
+
+
+def test_a_patience_goes_on_where_it_was(model, train, tmp_path):
+    """Resumed after the first epoch without progress, the rate falls as in a run in one piece."""
+
+    def plateau():
+        return keras.callbacks.ReduceLROnPlateau(
+            monitor="loss", factor=0.1, patience=2, min_delta=1e9
+        )
+
+    phase = Phase("head", epochs=4, learning_rate=1e-2)
+    whole = fit(model, train, phases=[phase], callbacks=[plateau(), StopAt(99)])
+    model.get_layer("head").bias.assign([0.0, 0.0])
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, train, phases=[phase], callbacks=[plateau(), StopAt(2)], checkpoints=tmp_path)
+    resumed = fit(
+        model, train, phases=[phase], callbacks=[plateau(), StopAt(99)], checkpoints=tmp_path,
+        resume=True,
+    )  # fmt: skip
+    rates = [[row["learning_rate"] for row in history.rows] for history in (whole, resumed)]
+    assert rates[0] == rates[1] == pytest.approx([1e-2, 1e-2, 1e-2, 1e-3])
 
 
 def test_keras_own_fit_works_on_the_model(model, train):

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl.errors import RequestError, RunFailed
+from kerastl.errors import RequestError, RunFailed, WouldFailAgain
 from kerastl.training import Phase, Trainable, build_model, fit
 
 ALL = Phase("all", epochs=2, trainable=Trainable("all"), batch_norm="trainable", keep="last")
@@ -89,9 +89,10 @@ def test_statistics_of_one_batch_are_those_of_its_pixels(model, train):
 def test_the_best_epoch_is_gone_back_to(model, train, val):
     from kerastl.training.validation import validate
 
-    phase = Phase("head", epochs=4, learning_rate=0.5, monitor="val_loss")
+    phase = Phase("head", epochs=6, learning_rate=50.0, monitor="val_loss")
     history = fit(model, train, val=val, phases=[phase])
     losses = [row["val_loss"] for row in history.rows]
+    assert losses[-1] > min(losses), "the last epoch is the best: this would prove nothing"
     now = validate(lambda images: model(images, training=False), val)["val_loss"]
     assert now == pytest.approx(min(losses), rel=1e-5)
 
@@ -101,6 +102,131 @@ def test_early_stopping_counts_epochs_without_a_better_value(model, train, val):
     history = fit(model, train, val=val, phases=[phase])
     losses = [row["val_loss"] for row in history.rows]
     assert len(losses) == int(np.argmin(losses)) + 3 < 20
+
+
+def test_figures_of_two_kinds_are_not_compared(model, train, val):
+    """An accuracy of at most 1 beats no loss of 18: the second phase has a best of its own."""
+    first = Phase("bad", epochs=1, learning_rate=50.0, monitor="val_loss")
+    second = Phase("good", epochs=4, learning_rate=1e-2, monitor="val_accuracy", early_stopping=4)
+    history = fit(model, train, val=val, phases=[first, second])
+    assert history.rows[0]["val_loss"] > 1
+    accuracies = [row["val_accuracy"] for row in history.rows if row["phase"] == "good"]
+    assert history.best["source"][1] == max(accuracies)
+
+
+@pytest.mark.parametrize(
+    ("phase", "words"),
+    [
+        (Phase("adapt", epochs=1, domain="target"), "no labelled pictures of its domain"),
+        (Phase("top", epochs=1, trainable=Trainable("from_block", text="blok_2")), "block_2"),
+        (Phase("top", epochs=1, trainable=Trainable("names", text="block")), "whole name"),
+        (Phase("head", epochs=5, early_stopping=2), "no validation"),
+    ],
+    ids=["no pictures", "no block", "no layer", "nothing to watch"],
+)
+def test_a_phase_that_cannot_be_run_is_refused_before_the_first_one_is(model, train, phase, words):
+    before = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
+    with pytest.raises(RequestError, match=f"phase {phase.name}.*{words}"):
+        fit(model, train, phases=[HEAD, phase])
+    for value, weight in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(value, keras.ops.convert_to_numpy(weight))
+
+
+def test_an_auc_of_validation_pictures_of_one_class_cannot_be_watched(model, train, val):
+    val.images, val.labels = val.images[val.labels == 0], val.labels[val.labels == 0]
+    with pytest.raises(RequestError, match="'light' has no picture"):
+        fit(model, train, val=val, phases=[Phase("head", epochs=1, monitor="val_auc")])
+
+
+def test_a_breakdown_puts_the_model_back_to_its_last_good_epoch(model, train, tmp_path):
+    class Blow(keras.callbacks.Callback):
+        """Breaks a weight after the last step of the second epoch, where no loss can show it."""
+
+        def on_train_batch_end(self, batch, logs=None):
+            if self.epoch == 1 and batch == train.steps_per_epoch - 1:
+                self.model.get_layer("head").bias.assign([np.nan, 0.0])
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.good = keras.ops.convert_to_numpy(self.model.get_layer("head").bias)
+
+    blow = Blow()
+    phase = Phase("head", epochs=4, learning_rate=1e-2)
+    with pytest.raises(WouldFailAgain, match="put back to the end of epoch 1"):
+        fit(model, train, phases=[phase], callbacks=[blow], checkpoints=tmp_path)
+    np.testing.assert_array_equal(
+        keras.ops.convert_to_numpy(model.get_layer("head").bias), blow.good
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001.npz"]
+
+
+def test_checkpoints_of_another_training_are_not_mixed_with_new_ones(model, train, tmp_path):
+    fit(model, train, phases=[HEAD], checkpoints=tmp_path)
+    kept = [path.read_bytes() for path in tmp_path.iterdir()]
+    with pytest.raises(RequestError, match="another training"):
+        fit(model, train, phases=[HEAD], checkpoints=tmp_path)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == kept
+
+
+def test_a_small_fraction_takes_in_a_block_all_the_same(model):
+    from kerastl.training import resolve_trainable
+
+    assert {name[:7] for name in resolve_trainable(model, Trainable("top_fraction", 0.01))} == {
+        "block_3"
+    }
+
+
+@pytest.mark.parametrize(
+    ("trainable", "blocks"),
+    [
+        (Trainable("from_block", text="block_2"), {"block_2", "block_3"}),
+        (Trainable("names", text="block_1.*"), {"block_1"}),
+        (Trainable("names", text="block_1_conv"), {"block_1"}),
+    ],
+    ids=["from a block", "by pattern", "by name"],
+)
+def test_what_is_named_moves_and_nothing_else_of_the_backbone(model, train, trainable, blocks):
+    phase = Phase("some", epochs=1, learning_rate=1e-2, trainable=trainable)
+    (proof,) = fit(model, train, phases=[phase]).proofs
+    moved = {row["layer"] for row in proof["layers"] if row["moved"]}
+    assert {name[:7] for name in moved - {"head"}} == blocks
+
+
+def test_a_cosine_falls_from_the_top_after_a_linear_climb(model, train):
+    """Ten steps an epoch of the formula: climb over one epoch, then half a cosine over three."""
+    rates = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            rates.append(float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+
+    phase = Phase("head", epochs=4, learning_rate=1e-2, schedule="cosine", warmup_epochs=1.0)
+    fit(model, train, phases=[phase], callbacks=[Watch()])
+    steps = train.steps_per_epoch
+    climb = np.arange(1, steps + 1) / (steps + 1) * 1e-2
+    fall = 0.5e-2 * (1 + np.cos(np.linspace(0, np.pi, 3 * steps, endpoint=False)))
+    np.testing.assert_allclose(rates, np.r_[climb, fall], rtol=1e-5)
+
+
+def test_label_smoothing_and_class_weights_are_those_of_keras_and_scikit_learn():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    from kerastl.training.classification import balanced_weights, cross_entropy
+
+    labels = np.array([0, 0, 0, 1, 2, 2], np.int32)
+    logits = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    theirs = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=0.2, reduction="none"
+    )(np.eye(3, dtype=np.float32)[labels], logits)
+    ours = cross_entropy(labels, logits, label_smoothing=0.2)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    np.testing.assert_allclose(
+        balanced_weights(labels, 3),
+        compute_class_weight("balanced", classes=np.arange(3), y=labels),
+        rtol=1e-6,
+    )
 
 
 def test_a_loss_that_is_not_a_number_is_told_with_its_place(model, train):
@@ -162,12 +288,7 @@ def test_a_damaged_checkpoint_is_passed_over(model, train, tmp_path):
     assert newest_checkpoint(tmp_path).name == "epoch-00001.npz"
 
 
-def test_a_phase_of_a_domain_without_pictures_is_refused(model, train):
-    with pytest.raises(RequestError, match="no labelled pictures of its domain"):
-        fit(model, train, phases=[Phase("adapt", epochs=1, domain="target")])
-
-
-def test_two_replicas_learn_what_one_learns(train, tmp_path):
+def test_two_replicas_learn_what_one_learns(tmp_path):
     """In a process of its own, as logical devices must be made before TensorFlow starts."""
     import subprocess
     import sys
@@ -192,6 +313,10 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
     ends.append((model.get_layer("head").get_weights()[0], [row["loss"] for row in history.rows]))
 np.testing.assert_allclose(ends[0][0], ends[1][0], rtol=1e-4, atol=1e-5)
 np.testing.assert_allclose(ends[0][1], ends[1][1], rtol=1e-4)
+# One picture is left for two replicas: none of them may make statistics of nothing.
+source = ArraySource(*drawn(17))
+fit(model, source, phases=[Phase("all", epochs=2, batch_norm="trainable")], strategy=strategy)
+assert all(np.isfinite(w.numpy()).all() for w in model.weights)
 print("equal")
 """
     )

@@ -1,0 +1,112 @@
+"""A recipe with two hospitals: what the target's labels changed is told, and can be taken up again."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import draw
+
+RECIPE = """
+format: 1
+seed: 5
+data:
+  reader: {{name: folder, path: {source}, group_pattern: '(\\d+)\\.png'}}
+  split: {{val_fraction: 0.2, test_fraction: 0.2}}
+  image_size_px: 32
+  batch_size: 8
+backbone: {{name: small_cnn, weights: none}}
+phases:
+  - {{name: source, epochs: 2, learning_rate: 1e-3, trainable: all}}
+  - {{name: adapt, domain: target, epochs: {epochs}, learning_rate: 1e-3, trainable: none, batch_norm: statistics}}
+target:
+  reader: {{name: folder, path: {target}, group_pattern: '(\\d+)\\.png'}}
+  labels: few
+  few: {{groups_per_class: 3}}
+  split: {{val_fraction: 0.0, test_fraction: 0.6}}
+export: {{formats: []}}
+evaluation: {{resamples: 100}}
+"""
+SAME = [
+    "split.csv", "predictions.csv", "scores.json", "freeze.json", "history.jsonl",
+    "adaptation.json", "summary.json", "runs/source_only/predictions.csv",
+    "runs/source_only/scores.json", "runs/source_only/history.jsonl",
+]  # fmt: skip
+
+
+@pytest.fixture
+def two_hospitals(tmp_path):
+    for name, seed in (("a", 1), ("b", 7)):
+        draw(tmp_path / name / "dark", 20, seed, light=False)
+        draw(tmp_path / name / "light", 20, seed + 1, light=True)
+
+    def write(epochs=3):
+        file = tmp_path / "two.yaml"
+        text = RECIPE.format(source=tmp_path / "a", target=tmp_path / "b", epochs=epochs)
+        file.write_text(text)
+        return file
+
+    return write
+
+
+def test_the_model_before_adaptation_is_a_run_of_its_own_and_is_compared(
+    kerastl, two_hospitals, tmp_path
+):
+    out = tmp_path / "run"
+    answer = kerastl("run", two_hospitals(), "--out", out)
+    assert answer.code == 0, answer.err
+    inner = out / "runs" / "source_only"
+    present = {path.name for path in inner.iterdir()}
+    assert present >= {
+        "recipe.resolved.yaml", "versions.json", "split.csv", "quarantine.csv", "history.jsonl",
+        "freeze.json", "predictions.csv", "scores.json", "model.keras", "model.json", "report.html",
+    }  # fmt: skip
+    told = json.loads((out / "adaptation.json").read_text())
+    assert set(told) == {"candidates", "chosen", "verdict", "reason", "target_test", "oracle"}
+    assert told["chosen"] in told["candidates"]
+    before, after = (
+        json.loads((folder / "scores.json").read_text())["target_test"]["overall"]
+        for folder in (inner, out)
+    )
+    assert told["target_test"]["source_only"] == before
+    assert told["target_test"]["chosen"] == after
+    difference = told["target_test"]["difference"]
+    assert difference["value"] == pytest.approx(
+        after["group_auc"]["value"] - before["group_auc"]["value"]
+    )
+    summary = json.loads((out / "summary.json").read_text())["runs"]
+    assert summary["source_only"]["target_test"] == before
+    assert summary["."]["target_test"] == after
+    assert kerastl("report", inner).code == 0
+
+
+def test_the_inner_recipe_gives_the_inner_run_again(kerastl, two_hospitals, tmp_path):
+    assert kerastl("run", two_hospitals(), "--out", tmp_path / "run").code == 0
+    inner = tmp_path / "run" / "runs" / "source_only"
+    again = kerastl("run", inner / "recipe.resolved.yaml", "--out", tmp_path / "again")
+    assert again.code == 0, again.err
+    for name in ("predictions.csv", "scores.json", "history.jsonl", "split.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (inner / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_a_run_killed_between_the_hospitals_goes_on_to_the_same_bytes(
+    kerastl, two_hospitals, tmp_path
+):
+    recipe = two_hospitals(epochs=30)
+    assert kerastl("run", recipe, "--out", tmp_path / "whole").code == 0
+    out = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kerastl", "run", str(recipe), "--out", str(out)],
+        stderr=subprocess.DEVNULL,
+    )
+    while not (out / "checkpoints" / "epoch-00003.npz").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "report.html").exists(), "it ended before it could be killed"
+    assert kerastl("run", recipe, "--out", out, "--resume").code == 0
+    for name in SAME:
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
