@@ -1,4 +1,4 @@
-"""The hash behind every random number: SplitMix64's finaliser, in TensorFlow operations.
+"""The hash behind augmentation's random numbers: SplitMix64's finaliser, in TensorFlow operations.
 
 Every input bit moves about half of the output bits, so that neighbouring numbers hash to values that have nothing to
 do with each other (Steele, Lea & Flood 2014, doi 10.1145/2660193.2660195, figure 16).

@@ -28,7 +28,7 @@ class Split:
 
     Args:
         val_fraction: share of the pictures for validation.
-        test_fraction: share of the pictures for the test, which is opened once, after training.
+        test_fraction: share of the pictures for the test, which the model sees once, after training.
         group_by: the column of groups (patients) that must not be torn apart; null takes the groups
             the reader finds.
         allow_rare: put a class with fewer than three groups wholly into training, instead of refusing it.
