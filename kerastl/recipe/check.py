@@ -41,7 +41,7 @@ def check(
 
     Returns:
         The recipe; relative paths are made absolute from the working directory, and what one field decides for
-        another (`batch_norm`, `few`) is written out.
+        another (`batch_norm`, `few`, the domains of a shared table) is written out.
 
     Raises:
         Problems: every problem, in the order of the file.

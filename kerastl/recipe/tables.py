@@ -91,21 +91,26 @@ def reader_findings(
         name = values.get(f"{owner}.reader.name")
         if not isinstance(name, str):
             continue
-        wanted = {f"{part}.split.group_by": "columns"}
-        wanted |= {f"{part}.domains": "domains"} if shared and part == "target" else {}
         options = options_of("reader", name)
-        for path, needed in wanted.items():
+        for path, option in _uses(part, shared=shared):
             value = values.get(path)
-            if value and not isinstance(value, Broken) and not _has(options, needed):
+            if value and not isinstance(value, Broken) and not _has(options, option):
                 able = [
-                    one for one in names_of("reader") if _has(options_of("reader", one), needed)
+                    one for one in names_of("reader") if _has(options_of("reader", one), option)
                 ]
+                known = f"Readers that have: {', '.join(able)}."
                 yield (
                     path,
-                    f"the reader {name} has no {needed}. Readers that have: {', '.join(able)}.",
+                    f"the reader {name} has no {option}. {known} Take another, or take this out.",
                 )
         if owner == part:
             yield from _options(options, f"{part}.reader", values)
+
+
+def _uses(part: str, *, shared: bool) -> list[tuple[str, str]]:
+    """Return the keys beside a reader that need an option of it, each with that option."""
+    needed = [(f"{part}.split.group_by", "columns")]
+    return [*needed, ("target.domains", "domains")] if shared and part == "target" else needed
 
 
 def _has(options: type[Any] | None, name: str) -> bool:
