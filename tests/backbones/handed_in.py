@@ -1,0 +1,52 @@
+"""Save models in every kind of file, and alter what is inside."""
+
+import io
+import zipfile
+
+import h5py
+import numpy as np
+
+from kerastl.backbones import build_backbone
+
+KINDS = (".weights.h5", ".h5", ".keras")
+
+
+def saved(model, path):
+    model.save_weights(path) if path.name.endswith(".weights.h5") else model.save(path)
+    return path
+
+
+def same_weights(first, second):
+    pairs = list(zip(first.get_weights(), second.get_weights(), strict=True))
+    return bool(pairs) and all(np.array_equal(one, other) for one, other in pairs)
+
+
+def small_cnn_from(path):
+    return build_backbone("small_cnn", weights=path, image_size_px=32, seed=2)
+
+
+def rewritten(path, change):
+    """Write a `.keras` file anew, each entry after `change(name, bytes)`."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: change(name, archive.read(name)) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+
+
+def change_hdf5(path, change):
+    """Let `change(file, folder of the layers)` alter the HDF5 part of a file of any kind."""
+    if path.suffix == ".keras":
+
+        def inner(name, content):
+            if name != "model.weights.h5":
+                return content
+            buffer = io.BytesIO(content)
+            with h5py.File(buffer, "r+") as file:
+                change(file, "layers")
+            return buffer.getvalue()
+
+        rewritten(path, inner)
+        return
+    with h5py.File(path, "r+") as file:
+        change(file, "layers" if path.name.endswith(".weights.h5") else "model_weights")
