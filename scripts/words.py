@@ -11,6 +11,7 @@ from pathlib import Path
 UNWANTED = re.compile(
     r"comes? later|\bTODO\b|\bFIXME\b|\bXXX\b|NotImplementedError|type: ignore|pragma: no cover"
     r"|\.\./shared|shared/assets|\bFACTS\b|\bDESIGN\b|\bDECISIONS\b|HOUSE_STYLE|\bissue #?\d+|/work/|/root/|/tmp/"
+    r"|\b[Tt]he article\b"
 )
 LEFT_OUT = ("tests/", ".ci/", "scripts/words.py", "LICENSE")
 

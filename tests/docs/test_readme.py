@@ -2,12 +2,17 @@
 
 import os
 import re
+import runpy
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from kerastl import recipe as recipes
+from kerastl.cli._recipes import checked
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -54,6 +59,29 @@ def test_every_kerastl_command_of_the_docs_is_known_with_its_options():
         command = app.get_command(None, name)
         assert command, line
         command.make_context(name, words, resilient_parsing=False)
+
+
+def test_problems_that_the_docs_show_stand_in_the_order_of_the_file():
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    lines = [int(number) for number in re.findall(r"^  line (\d+), ", page, re.MULTILINE)]
+    assert len(lines) > 1
+    assert lines == sorted(lines)
+
+
+def test_the_commands_on_tables_pass_the_check_as_printed():
+    pages = README + (ROOT / "docs" / "hospital.md").read_text()
+    commands = re.findall(r"^kerastl (?:run|check) (.*labels\.csv.*)$", pages, re.MULTILINE)
+    assert len(commands) > 3
+    for command in commands:
+        recipe, *words = shlex.split(command)
+        sets = [word for option, word in pairwise(words) if option == "--set"]
+        assert checked(recipes.find(recipe), sets).data.reader.name == "table"
+
+
+def test_the_article_is_not_spoken_of_to_readers_who_do_not_have_it():
+    unwanted = runpy.run_path(str(ROOT / "scripts" / "words.py"))["UNWANTED"]
+    assert unwanted.search("# The article's two steps")
+    assert not unwanted.search("# The usual two steps")
 
 
 @pytest.mark.slow
