@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
@@ -42,6 +41,8 @@ def command(
     """
     if out is not None and not out.absolute().parent.is_dir():
         raise RequestError(f"There is no folder {out.absolute().parent} to write {out.name} into.")
+    if out is not None and out.exists():
+        raise RequestError(f"{out} exists already and is left as it is. Name another: --out FILE")
     from kerastl.cli._quiet import load_tensorflow
     from kerastl.export import find_pictures, predict_files
     from kerastl.progress import say, track
@@ -109,19 +110,16 @@ def _write(
 def _write_to(
     file: Any, answers: Iterator[Answer], class_names: Sequence[str], as_json: bool
 ) -> None:
-    from kerastl.runs import csv_cell
+    from kerastl.runs import csv_line
 
     if as_json:
         for answer in answers:
             file.write(json.dumps(_as_object(answer, class_names), ensure_ascii=False) + "\n")
         return
-    writer = csv.writer(file, lineterminator="\n")
-    header = ["path", "predicted", "problem", *(f"prob_{name}" for name in class_names)]
-    writer.writerow([csv_cell(name) for name in header])
+    file.write(csv_line(["path", "predicted", "problem", *(f"prob_{one}" for one in class_names)]))
     for answer in answers:
         numbers = [f"{one:.6g}" for one in answer.probabilities] or [""] * len(class_names)
-        words = [csv_cell(one) for one in (answer.path, answer.predicted, answer.problem)]
-        writer.writerow(words + numbers)
+        file.write(csv_line([answer.path, answer.predicted, answer.problem, *numbers]))
 
 
 def _as_object(answer: Answer, class_names: Sequence[str]) -> dict[str, Any]:

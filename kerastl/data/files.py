@@ -24,6 +24,7 @@ class Skipped:
     outside_links: list[str] = field(default_factory=list)
     odd_names: int = 0
     loose: int = 0
+    hidden: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
         """Return one line for each kind of thing that was skipped."""
@@ -50,6 +51,11 @@ class Skipped:
         if self.loose:
             number = count_of(self.loose, "picture")
             lines.append(f"Skipped {number} that lie beside the class folders, not in one.")
+        if self.hidden:
+            number = count_of(len(self.hidden), "hidden folder")
+            lines.append(
+                f"Skipped {number}, whose name begins with a dot, the first: {self.hidden[0]}."
+            )
         return lines
 
 
@@ -64,6 +70,9 @@ class Folder:
 def sub_folders(folder: Path, root: Path, skipped: Skipped) -> list[Folder]:
     """Return the visible sub-folders of a folder in natural order; links out of `root` are noted."""
     found = []
+    with os.scandir(folder) as entries:
+        hidden = [entry.name for entry in entries if entry.name.startswith(".") and entry.is_dir()]
+    skipped.hidden += sorted(hidden)
     for entry in _entries(folder):
         if _stays_inside(entry, root, skipped) and entry.is_dir():
             if _is_utf8(entry.name):

@@ -103,10 +103,11 @@ def csv_cell(value: Any) -> str:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table as UTF-8 CSV, atomically, formula cells quoted."""
-    write_atomic(path, "".join(_csv_line(row) for row in (header, *rows)))
+    write_atomic(path, "".join(csv_line(row) for row in (header, *rows)))
 
 
-def _csv_line(cells: Sequence[Any]) -> str:
+def csv_line(cells: Sequence[Any]) -> str:
+    """Return one row of a table with its line's end; formula cells and every line break are quoted."""
     # Before Python 3.13 csv quotes a line break in a cell only where the line's own end holds it. With "\r\n"
     # as the end both are quoted; a bare "\r" would begin a new row for whoever reads the table.
     text = io.StringIO()

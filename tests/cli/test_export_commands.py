@@ -84,6 +84,16 @@ def test_unreadable_files_have_a_row_and_a_line_and_are_not_fatal(
     assert sum(float(good[f"prob_{name}"]) for name in CLASS_NAMES) == pytest.approx(1, abs=1e-4)
 
 
+def test_a_table_of_answers_is_never_written_over_another(
+    run_folder: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "answers.csv"
+    out.write_text("mine")
+    result = kerastl("predict", run_folder, pictures[0], "--out", out)
+    assert "exists already" in str(result.exception)
+    assert out.read_text() == "mine"
+
+
 def test_nothing_but_unreadable_files_exits_with_1(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no picture")
     result = kerastl("predict", run_folder, tmp_path / "bad.png", "--json")

@@ -217,3 +217,16 @@ def test_the_fingerprint_knows_content_and_label_but_no_order_and_no_place(tmp_p
     assert turned.fingerprint() == one.fingerprint()
     write(tmp_path / "two" / "a" / "0.png", colour(77))
     assert two.fingerprint() != one.fingerprint()
+
+
+def test_hidden_class_folders_and_links_out_are_told_and_not_just_gone(tmp_path: Path) -> None:
+    for name in ("cat", "dog", "..b"):
+        write(tmp_path / "data" / name / "1.png", colour(1))
+    notes = read_folder(tmp_path / "data").notes
+    assert any("..b" in note for note in notes)
+    linked = tmp_path / "linked"
+    for name in ("cat", "dog"):
+        (linked / name).mkdir(parents=True)
+        (linked / name / "1.png").symlink_to(tmp_path / "data" / name / "1.png")
+    with pytest.raises(Problems, match="symbolic links"):
+        read_folder(linked)

@@ -63,7 +63,7 @@ def fashion(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_imagenet_weights_beat_random_ones_by_a_wide_margin_on_three_seeds(
+def test_imagenet_weights_beat_random_ones_by_ten_points_on_each_of_three_seeds(
     fashion, keras_home, tmp_path
 ):
     """Balanced accuracy on 360 test pictures. From scratch everything trains, at a rate and length of its own."""
@@ -73,11 +73,10 @@ def test_imagenet_weights_beat_random_ones_by_a_wide_margin_on_three_seeds(
         "data.split={val_fraction: 0.15, test_fraction: 0.6}",
         "export.formats=[]",
     ]
-    gentle = ["phases[1].learning_rate=1e-4", "phases[1].trainable={top_fraction: 0.6}"]
     gains = []
     for seed in (1, 2, 3):
         sets = [*common, f"seed={seed}"]
-        borrowed = run("folder-classifier", tmp_path / f"borrowed{seed}", *sets, *gentle, BACKBONE)
+        borrowed = run("folder-classifier", tmp_path / f"borrowed{seed}", *sets, BACKBONE)
         scratch = run(
             "folder-classifier",
             tmp_path / f"scratch{seed}",
@@ -90,8 +89,7 @@ def test_imagenet_weights_beat_random_ones_by_a_wide_margin_on_three_seeds(
             - overall(scratch)["balanced_accuracy"]["value"]
         )
     print("points of balanced accuracy gained:", [round(100 * gain, 1) for gain in gains])
-    assert np.mean(gains) >= 0.07
-    assert min(gains) > 0.03
+    assert min(gains) >= 0.1
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ RECIPE = """
 format: 1
 seed: 5
 data:
-  reader: {{name: folder, path: {source}, group_pattern: '(\\d+)\\.png'}}
+  reader: {{name: folder, path: {source}, group_pattern: '([a-z]+/\\d)'}}
   split: {{val_fraction: 0.2, test_fraction: 0.2}}
   image_size_px: 32
   batch_size: 8
@@ -22,7 +22,7 @@ phases:
   - {{name: source, epochs: 2, learning_rate: 1e-3, trainable: all}}
   - {{name: adapt, domain: target, epochs: {epochs}, learning_rate: 1e-3, trainable: none, batch_norm: statistics}}
 target:
-  reader: {{name: folder, path: {target}, group_pattern: '(\\d+)\\.png'}}
+  reader: {{name: folder, path: {target}, group_pattern: '([a-z]+/\\d)'}}
   labels: few
   few: {{groups_per_class: 3}}
   split: {{val_fraction: 0.0, test_fraction: 0.6}}

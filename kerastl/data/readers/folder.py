@@ -110,7 +110,7 @@ def _read_labelled(
                 where = f"{place.name}/{folder.name}" if splits else folder.name
                 problems.append(Problem(f"class folder {where!r}", "holds no pictures"))
             records += [_record(file, root, folder.name, split, options) for file in files]
-    _check_classes(root, records, problems)
+    _check_classes(root, records, problems, skipped)
     _check_groups(records, options)
     return records, _split_notes(splits)
 
@@ -162,7 +162,9 @@ def _record(
     return Record(path, file, label, split, match.group(1) if match else None)
 
 
-def _check_classes(root: Path, records: list[Record], problems: list[Problem]) -> None:
+def _check_classes(
+    root: Path, records: list[Record], problems: list[Problem], skipped: Skipped
+) -> None:
     by_split: dict[str | None, set[str]] = defaultdict(set)
     for record in records:
         by_split[record.split].add(record.label or "")
@@ -178,7 +180,7 @@ def _check_classes(root: Path, records: list[Record], problems: list[Problem]) -
         held = f"only the class {next(iter(names))!r}" if names else "no pictures"
         problems = [Problem("", f"holds {held}: at least two classes are needed")]
     if problems:
-        raise Problems(f"The folder {root}", problems, FOOTER)
+        raise Problems(f"The folder {root}", problems, "\n".join([*skipped.notes(), FOOTER]))
 
 
 def _check_groups(records: list[Record], options: Options) -> None:
