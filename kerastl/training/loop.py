@@ -6,7 +6,6 @@ strategy; and it knows nothing of what a `Step` learns.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,23 +15,16 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.data import EpochSource
-from kerastl.errors import RequestError, WouldFailAgain
-from kerastl.training.callback_state import restore_callbacks, state_of
-from kerastl.training.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
-from kerastl.training.checks import Sources, check_epoch, check_losses, check_phases
+from kerastl.errors import RequestError
+from kerastl.training.checkpoint import Checkpoint, newest_checkpoint
+from kerastl.training.checks import Sources, check_phases
 from kerastl.training.classification import Classification, balanced_weights
-from kerastl.training.feed import batches_of
-from kerastl.training.freezing import silent_dropout, unfreeze
 from kerastl.training.phase import Phase
-from kerastl.training.proof import check_proof, checksums, phase_proof
-from kerastl.training.schedule import learning_rate_at
-from kerastl.training.state import Best, History, TrainingState
+from kerastl.training.phase_loop import OnEpoch, PhaseLoop, StepFor
+from kerastl.training.proof import check_proof
+from kerastl.training.state import History, TrainingState
 from kerastl.training.step import Step
-from kerastl.training.update import build_optimizer, build_update
-from kerastl.training.validation import Forward, validate
 
-OnEpoch = Callable[[Sequence[dict[str, Any]], dict[str, float]], None]
-StepFor = Callable[[Phase, EpochSource], Step]
 OnPhaseEnd = Callable[[Phase, History], None]
 OnProof = Callable[[Sequence[dict[str, Any]]], None]
 
@@ -101,7 +93,9 @@ def fit(
     check_phases(model, phases, trains=trains, vals=vals)
     saved = _saved(checkpoints, resume=resume)
     state = saved.state if saved else TrainingState()
-    loop = _Loop(model, trains, vals, callbacks, on_epoch, checkpoints, strategy, step_for, state)
+    loop = PhaseLoop(
+        model, trains, vals, callbacks, on_epoch, checkpoints, strategy, step_for, state
+    )
     for index in range(state.phase, len(phases)):
         proof = loop.run_phase(phases[index], saved)
         saved = None
@@ -121,188 +115,3 @@ def _saved(folder: Path | None, *, resume: bool) -> Checkpoint | None:
             f"{path.parent} holds the checkpoints of another training. Name a new folder, or resume it."
         )
     return Checkpoint(path) if path else None
-
-
-class _Loop:
-    """One call of `fit`."""
-
-    def __init__(
-        self,
-        model: keras.Model,
-        trains: Sources,
-        vals: Sources,
-        callbacks: Sequence[keras.callbacks.Callback],
-        on_epoch: OnEpoch | None,
-        checkpoints: Path | None,
-        strategy: tf.distribute.Strategy | None,
-        step_for: StepFor,
-        state: TrainingState,
-    ) -> None:
-        self.model, self.trains, self.vals = model, trains, vals
-        self.callbacks, self.on_epoch = callbacks, on_epoch
-        self.checkpoints, self.step_for, self.state = checkpoints, step_for, state
-        self.strategy = strategy or tf.distribute.get_strategy()
-        self.good = _weights(model)
-        signature = [tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)]
-        self.forward: Forward = tf.function(
-            lambda images: model(images, training=False), input_signature=signature
-        )
-
-    def run_phase(self, phase: Phase, saved: Checkpoint | None) -> dict[str, Any]:
-        """Run one phase from its beginning, or from a checkpoint inside it; return what moved."""
-        unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
-        source = self.trains[phase.domain]
-        step = self.step_for(phase, source)
-        with self.strategy.scope():
-            optimizer = build_optimizer(phase)
-            variables = [*self.model.trainable_variables, *step.variables]
-            optimizer.build(variables)
-        self.model.compile(optimizer, loss=None)
-        if saved:
-            saved.restore(self.model, optimizer, step)
-            self.good = _weights(self.model)
-        if not self.state.before:
-            self.state.before = checksums(self.model)
-        try:
-            with silent_dropout(self.model):
-                self._run_epochs(phase, source, step, optimizer, variables)
-        except WouldFailAgain as error:
-            raise self._put_back(phase, error) from error
-        proof = phase_proof(
-            self.model, phase=phase.name, trained={variable.path for variable in variables},
-            before=self.state.before, may_move=step.may_move,
-        )  # fmt: skip
-        self.state.proofs.append(proof)
-        return proof
-
-    def _put_back(self, phase: Phase, error: WouldFailAgain) -> WouldFailAgain:
-        """Give the model its last good weights; return the error with what to do about it."""
-        _assign(self.model, self.good)
-        ended = self.state.epochs
-        where = (
-            f"the end of epoch {ended}" if ended else "its starting weights, as no epoch had ended"
-        )
-        return WouldFailAgain(
-            f"{error} The model is put back to {where}. "
-            f"Try a smaller rate: --set phases[{self.state.phase}].learning_rate="
-            f"{phase.learning_rate / 10:g}"
-        )
-
-    def _run_epochs(
-        self, phase: Phase, source: EpochSource, step: Step, optimizer: Any, variables: Any
-    ) -> None:
-        state, first = self.state, self.state.epochs - self.state.phase_epochs
-        callbacks = keras.callbacks.CallbackList(
-            list(self.callbacks), model=self.model, epochs=first + phase.epochs,
-            steps=source.steps_per_epoch, verbose=0,
-        )  # fmt: skip
-        update = build_update(self.model, optimizer, step, variables, self.strategy)
-        self.model.stop_training = False
-        callbacks.on_train_begin()
-        restore_callbacks(self.callbacks, state.callbacks)
-        self._skip(int(self.model._initial_epoch or 0) - state.epochs)
-        logs: dict[str, Any] = {}
-        while state.phase_epochs < phase.epochs and not state.stopped:
-            started = time.perf_counter()
-            callbacks.on_epoch_begin(state.epochs)
-            logs = self._run_steps(phase, source, optimizer, update, callbacks)
-            step.on_epoch(self.model, {"train": source})
-            if phase.domain in self.vals:
-                callbacks.on_test_begin()
-                logs |= validate(self.forward, self.vals[phase.domain])
-                callbacks.on_test_end(logs)
-            rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-            check_epoch(self.model, logs, f"phase {phase.name}, epoch {state.epochs + 1}")
-            callbacks.on_epoch_end(state.epochs, logs)
-            self._note(phase, {"learning_rate": rate, **logs}, source, started)
-            self._checkpoint(optimizer, step)
-        callbacks.on_train_end(logs)
-        state.callbacks = []
-
-    def _skip(self, epochs: int) -> None:
-        """Count epochs as done that a callback of Keras (BackupAndRestore) brought back from elsewhere."""
-        if epochs > 0:
-            self.state.epochs += epochs
-            self.state.phase_epochs += epochs
-
-    def _run_steps(
-        self, phase: Phase, source: EpochSource, optimizer: Any, update: Any, callbacks: Any
-    ) -> dict[str, Any]:
-        """Run the steps of one epoch; return the means over its pictures."""
-        sums: dict[str, float] = {}
-        seen, steps = 0, source.steps_per_epoch
-        for index, (batch, share, count) in enumerate(
-            batches_of(source, self.state.epochs, self.strategy)
-        ):
-            done = self.state.phase_epochs * steps + index
-            if phase.schedule != "constant" or phase.warmup_epochs > 0:
-                # Set only where it changes: callbacks that steer the rate keep their say otherwise.
-                optimizer.learning_rate = learning_rate_at(
-                    done, highest=phase.learning_rate, steps_per_epoch=steps, epochs=phase.epochs,
-                    schedule=phase.schedule, warmup_epochs=phase.warmup_epochs,
-                )  # fmt: skip
-            callbacks.on_train_batch_begin(index)
-            progress = tf.constant(done / max(1, steps * phase.epochs), tf.float32)
-            told = update({"train": batch}, share, progress)
-            values = {name: float(value) for name, value in told.items()}
-            check_losses(
-                values, f"phase {phase.name}, epoch {self.state.epochs + 1}, step {index + 1}"
-            )
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + value * count
-            seen += count
-            callbacks.on_train_batch_end(index, {name: sums[name] / seen for name in sums})
-        return {name: value / seen for name, value in sums.items()}
-
-    def _note(
-        self, phase: Phase, logs: dict[str, Any], source: EpochSource, started: float
-    ) -> None:
-        """Take one epoch into the history and see whether it is the best."""
-        state = self.state
-        state.epochs += 1
-        state.phase_epochs += 1
-        row = {"phase": phase.name, "epoch": state.epochs, **logs}
-        state.rows.append(row)
-        value = logs.get(phase.monitor)
-        if value is not None:
-            best = state.best.get(phase.domain)
-            known = best.value if best and best.monitor == phase.monitor else None
-            state.waited += 1
-            if phase.is_better(value, known):
-                state.best[phase.domain] = Best(
-                    value, state.epochs, _weights(self.model), phase.monitor
-                )
-                state.waited = 0
-        patience = phase.early_stopping
-        worn_out = patience is not None and state.waited >= patience
-        state.stopped = worn_out or bool(self.model.stop_training)
-        seconds = time.perf_counter() - started
-        if self.on_epoch:
-            speed = source.num_examples / max(seconds, 1e-9)
-            self.on_epoch(state.rows, {"seconds": seconds, "images_per_s": speed})
-
-    def _checkpoint(self, optimizer: Any, step: Step) -> None:
-        self.good = _weights(self.model)
-        self.state.callbacks = state_of(self.callbacks)
-        if self.checkpoints:
-            write_checkpoint(self.checkpoints, self.state, self.model, optimizer, step)
-
-    def end_phase(self, phase: Phase) -> None:
-        """Go back to the best weights, and make ready for the next phase."""
-        state = self.state
-        best = state.best.get(phase.domain)
-        if best and best.monitor == phase.monitor and phase.keep == "best":
-            _assign(self.model, best.weights)
-        self.good = _weights(self.model)
-        state.phase, state.phase_epochs, state.waited = state.phase + 1, 0, 0
-        state.stopped, state.before = False, {}
-
-
-def _weights(model: keras.Model) -> list[Any]:
-    """Return a copy of every weight, in order."""
-    return [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.weights]
-
-
-def _assign(model: keras.Model, values: Sequence[Any]) -> None:
-    for weight, value in zip(model.weights, values, strict=True):
-        weight.assign(value)

@@ -43,16 +43,17 @@ class Scanner:
     offset_hu: float
 
     def for_head(self) -> Scanner:
-        """Return the settings for heads: the whole head in view, more photons, a smoother kernel.
+        """Return the settings for heads: the whole head in view, more photons, a smoother kernel, a finer calibration.
 
         Grey and white matter differ by ten Hounsfield units, lung and nodule by nine hundred.
         """
         return replace(
             self,
-            photons=12 * self.photons,
+            photons=40 * self.photons,
             kernel_cutoff=0.65 * self.kernel_cutoff,
             kernel_boost=0.3 * self.kernel_boost,
             zoom=min(1.0, 1.95 * self.zoom),
+            offset_hu=self.offset_hu / 30,
         )
 
     def view(self, image_size_px: int, *, width_mm: float, centre_column_mm: float) -> Grid:

@@ -99,13 +99,9 @@ def write_phantoms(
         OSError: the disk is full or `out` cannot be written; nothing is left behind.
     """
     wrong = check_numbers(
-        hospital=hospital,
-        patients=patients,
-        seed=seed,
-        slices_per_patient=slices_per_patient,
-        image_size_px=image_size_px,
-        region=region,
-    )
+        hospital=hospital, patients=patients, seed=seed, slices_per_patient=slices_per_patient,
+        image_size_px=image_size_px, region=region,
+    )  # fmt: skip
     if wrong:
         raise Problems("The phantom hospital", [Problem("", line) for line in wrong])
     _check_free(out)
@@ -116,14 +112,9 @@ def write_phantoms(
     draft = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         draw = partial(
-            _write_patient,
-            draft,
-            hospital=hospital,
-            seed=seed,
-            num_slices=slices_per_patient,
-            image_size_px=image_size_px,
-            region=region,
-        )
+            _write_patient, draft, hospital=hospital, seed=seed, num_slices=slices_per_patient,
+            image_size_px=image_size_px, region=region,
+        )  # fmt: skip
         rows = _draw_all(draft, draw, numbered, f"drawing hospital {hospital}", workers or 2)
         write_csv(draft / "labels.csv", HEADER, rows)
         draft.chmod(0o755)
