@@ -12,6 +12,7 @@ import click
 
 from kerastl.runs import Run
 
+JUDGED = ("val", "test", "target_val", "target_test")
 SHOWN = ("accuracy", "balanced_accuracy", "auc", "group_auc")
 
 
@@ -32,12 +33,14 @@ def near(path: Path) -> str:
 
 def print_scores(run: Run, *, as_json: bool) -> None:
     """Print the scores of every split of a run, and the next commands."""
+    from kerastl.evaluation.bootstrap import FEWEST_GROUPS
+
     scores = run.read_json("scores.json")
     if as_json:
         click.echo(json.dumps({"run": str(run.path), "scores": scores}, indent=1))
         return
     click.echo(f"\nRun folder: {near(run.path)}")
-    for split in ("val", "test", "target_val", "target_test"):
+    for split in JUDGED:
         if split in scores:
             overall = scores[split]["overall"]
             shown = [
@@ -46,11 +49,31 @@ def print_scores(run: Run, *, as_json: bool) -> None:
                 if overall.get(name, {}).get("value") is not None
             ]
             click.echo(f"  {split:<12} " + ", ".join(shown))
-    click.echo("Intervals: 95 %, bootstrap over groups. Next:")
+    _print_difference(run)
+    if "interval" in scores and any(split in scores for split in JUDGED):
+        drawn = "group" if scores["interval"]["unit"] == "group" else "picture"
+        click.echo(
+            f"In brackets: 95 % intervals, where {FEWEST_GROUPS} {drawn}s or more allow one."
+        )
+    else:
+        click.echo("Nothing was judged: no picture is held out for validation or test.")
+    click.echo("Next:")
     click.echo(f"  open {near(run.file('report.html'))}")
     click.echo(f"  kerastl predict {near(run.path)} PICTURES...")
     for folder in _verifiable(run):
         click.echo(f"  kerastl verify {near(folder)}")
+
+
+def _print_difference(run: Run) -> None:
+    """Print what adaptation changed at the target, where the run adapted and its test pictures are labelled."""
+    if not run.file("adaptation.json").is_file():
+        return
+    judged = run.read_json("adaptation.json")["target_test"]
+    if judged:
+        change = judged["difference"]
+        outcome = change["outcome"].replace("_", " ")
+        what = f"{change['metric']}, adapted minus unchanged"
+        click.echo(f"  target_test  {what}: {with_interval(change)}: {outcome}")
 
 
 def _verifiable(run: Run) -> list[Path]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from kerastl.errors import RequestError
 from kerastl.export.manifest import Manifest, read_manifest
+from kerastl.export.outside import outside_ops
 
 GRAPH = "saved_model.pb"
 
@@ -76,15 +77,21 @@ def find_export(path: Path) -> Path | None:
 
 
 def read_export(path: Path) -> Export:
-    """Load an export. It is a program: open only what you trust.
+    """Load an export. It is a program: one whose graph could reach files or the network is not loaded.
 
     Raises:
-        RequestError: not an export of kerastl, or a damaged one.
+        RequestError: not an export of kerastl, a damaged one, or one that reaches outside.
     """
     folder = find_export(path)
     if folder is None:
         raise RequestError(f"{path} is not an export: it holds no {GRAPH}.")
     manifest = read_manifest(folder)
+    outside = outside_ops(folder)
+    if outside:
+        raise RequestError(
+            f"{folder} is not loaded: its graph could reach files or the network ({', '.join(outside[:5])}), "
+            "which no export of kerastl does."
+        )
     import tensorflow as tf
 
     try:

@@ -16,6 +16,7 @@ import numpy as np
 from kerastl.errors import RequestError
 from kerastl.export.findings import Expected, Finding, judge_answers, judge_graph
 from kerastl.export.manifest import Manifest, hashes_of, read_manifest
+from kerastl.export.outside import outside_ops
 
 PROBE = Path(__file__).with_name("_probe.py")
 TIME_LIMIT_S = 1200
@@ -41,7 +42,12 @@ def verify(export: Path, *, pictures: Sequence[bytes], expected: Expected | None
     findings = [_check_files(export, manifest)]
     if expected is not None and expected.settings:
         findings.append(_check_settings(manifest, expected.settings))
-    answer = _ask_in_fresh_process(export, pictures, manifest)
+    outside = outside_ops(export)
+    findings.append(_check_outside(outside))
+    if outside:
+        answer = _no_answer("it was not loaded, as it reaches outside")
+    else:
+        answer = _ask_in_fresh_process(export, pictures, manifest)
     findings += judge_graph(answer["graph"])
     findings.append(_check_answered(answer))
     if answer["answers"] is not None:
@@ -70,6 +76,13 @@ def _check_settings(manifest: Manifest, settings: dict[str, Any]) -> Finding:
     ]
     passed = f"{', '.join(settings)} are the run's"
     return Finding("settings", not faults, "; ".join(faults) or passed)
+
+
+def _check_outside(outside: Sequence[str]) -> Finding:
+    name = "stays inside"
+    if outside:
+        return Finding(name, False, f"{', '.join(outside[:5])}: could reach files or the network")
+    return Finding(name, True, "no operation reaches files, the network or another process")
 
 
 def _check_answered(answer: dict[str, Any]) -> Finding:

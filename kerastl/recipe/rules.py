@@ -13,6 +13,7 @@ from typing import Any
 from kerastl.recipe.plugins import Backbone, Reader
 from kerastl.recipe.schema import (
     SOURCES_READER,
+    Export,
     Few,
     LayerNames,
     Phase,
@@ -133,10 +134,18 @@ def target_phases_have_labels(
             yield where, "is target, but target.labels is none: write labels: few or labels: all."
 
 
+def formats_differ(formats: Sequence[str | None]) -> Iterator[Finding]:
+    """A format is written once."""
+    for index, name in enumerate(formats):
+        if name is not None and name in formats[:index]:
+            yield f"formats[{index}]", f"'{name}' stands in the list already."
+
+
 RULES: Mapping[type[Any], Sequence[Any]] = {
     Split: (training_gets_a_share,),
     Phase: (warmup_ends, decay_needs_adamw),
     LayerNames: (regex_compiles,),
+    Export: (formats_differ,),
     Target: (few_has_labels, target_has_its_pictures),
     Recipe: (phase_names_differ, random_weights_learn, target_phases_have_labels),
 }

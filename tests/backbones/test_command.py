@@ -57,4 +57,5 @@ def test_verify_exits_1_for_a_spoilt_file(assets, tmp_path, monkeypatch, content
     answer = CliRunner().invoke(command, ["verify"])
     assert answer.exit_code == code, answer.output
     assert file in answer.output
+    assert ("no hash is published" in answer.output) == (code == 0)
     assert "No weights" in CliRunner().invoke(command, ["verify", "vgg16"]).output

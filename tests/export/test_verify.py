@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from kerastl.data import load_image
+from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.export import (
     Expected,
@@ -16,6 +17,7 @@ from kerastl.export import (
     expected_from,
     export_run,
     export_saved_model,
+    read_export,
     verify,
     verify_run,
 )
@@ -75,6 +77,28 @@ def test_an_export_of_a_run_has_no_fault(run_folder: Path) -> None:
     assert {"equal to kerastl predict", "asked 3 times", "alone as in a batch"} <= {
         finding.check for finding in findings
     }
+
+
+@pytest.mark.parametrize("how", ["writes", "reads"])
+def test_a_graph_that_reaches_files_is_told_and_never_run(
+    how: str, model: Any, encoded: list[bytes], tmp_path: Path
+) -> None:
+    """Neither `verify` nor whoever opens it for `predict` may run it: the file it would write is not there."""
+    (tmp_path / "secret").write_text("mine")
+
+    def reaching(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        if how == "writes":
+            with tf.control_dependencies([tf.io.write_file(str(tmp_path / "written"), "x")]):
+                return {name: tf.identity(value) for name, value in answers.items()}
+        secret = tf.io.read_file(str(tmp_path / "secret"))
+        return answers | {"predicted": tf.fill(tf.shape(answers["predicted"]), secret)}
+
+    export = planted(model, tmp_path / "served", answering(model, reaching))
+    found = faults(verify(export, pictures=encoded, expected=None))
+    assert {"writes": "WriteFile", "reads": "ReadFile"}[how] in found["stays inside"]
+    with pytest.raises(RequestError, match="reach files"):
+        read_export(export)
+    assert not (tmp_path / "written").exists()
 
 
 @pytest.mark.slow

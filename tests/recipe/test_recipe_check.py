@@ -225,6 +225,11 @@ def test_problems_come_in_the_order_of_the_file_and_sets_last():
     ]
 
 
+def test_a_format_twice_is_one_too_many():
+    (problem,) = problems_of(GOOD, "export.formats=[saved_model, saved_model]")
+    assert "formats[1]: 'saved_model' stands in the list already" in problem
+
+
 def test_text_of_a_stranger_cannot_write_to_the_terminal():
     (problem,) = problems_of(GOOD, 'data.cache="\\e[31mred"')
     assert "\x1b" not in problem

@@ -76,6 +76,7 @@ def test_the_model_before_adaptation_is_a_run_of_its_own_and_is_compared(
     assert difference["value"] == pytest.approx(
         after["group_auc"]["value"] - before["group_auc"]["value"]
     )
+    assert f"adapted minus unchanged: {difference['value']:.3f}" in answer.out
     summary = json.loads((out / "summary.json").read_text())["runs"]
     assert summary["source_only"]["target_test"] == before
     assert summary["."]["target_test"] == after
