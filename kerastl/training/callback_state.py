@@ -6,25 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
-PLAIN = (bool, int, float, str, type(None))
+COUNTERS = ("best", "best_epoch", "cooldown_counter", "stopped_epoch", "wait")
+"""What EarlyStopping, ReduceLROnPlateau and ModelCheckpoint count. Their settings stay the caller's, and some are
+turned over when training begins (the sign of `min_delta`), so not every attribute can be put back."""
 
 
 def state_of(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict[str, Any]]:
-    """Return the plain attributes of each callback: counters, best values, names. Arrays are left out."""
+    """Return what each callback has counted so far, as plain numbers."""
     return [
-        {name: _plain(value) for name, value in vars(callback).items() if _is_plain(value)}
+        {name: _plain(vars(callback)[name]) for name in COUNTERS if name in vars(callback)}
         for callback in callbacks
     ]
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, (*PLAIN, np.generic))
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+def _plain(value: Any) -> float | int | None:
+    if value is None or isinstance(value, int):
+        return value
+    return float(value)
 
 
 def restore_callbacks(

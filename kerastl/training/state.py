@@ -57,7 +57,7 @@ class TrainingState:
         before: checksums of the model when the phase began.
         rows: of the history.
         proofs: of the phases that have ended.
-        callbacks: the plain attributes of each Keras callback, as a patience that has run so far.
+        callbacks: what each Keras callback has counted, as a patience that has run so far.
     """
 
     phase: int = 0
