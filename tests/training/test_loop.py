@@ -90,7 +90,9 @@ def test_the_best_epoch_is_gone_back_to(model, train, val):
     from kerastl.training.validation import validate
 
     phase = Phase("head", epochs=3, monitor="val_loss")
-    worse_at_last = keras.callbacks.LearningRateScheduler(lambda epoch, _: (1e-2, 1e-2, 50.0)[epoch])
+    worse_at_last = keras.callbacks.LearningRateScheduler(
+        lambda epoch, _: (1e-2, 1e-2, 50.0)[epoch]
+    )
     history = fit(model, train, val=val, phases=[phase], callbacks=[worse_at_last])
     losses = [row["val_loss"] for row in history.rows]
     assert losses[-1] > min(losses), "the last epoch is the best: this would prove nothing"
