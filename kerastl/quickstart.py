@@ -23,10 +23,7 @@ METRIC = "group_auc"
 BORROWED = (
     "backbone={name: mobilenet_v2, weights: imagenet, alpha: 0.35}",
     "data.image_size_px=96",
-    "phases[0].epochs=6",
-    "phases[0].learning_rate=1e-4",
-    "phases[0].trainable={top_fraction: 0.5}",
-    "phases[0].batch_norm=statistics",
+    "phases[0].epochs=10",
 )
 """What changes where ImageNet weights are cached and asked for."""
 SCRATCH_PHASES = (
