@@ -255,6 +255,11 @@ def _until(condition, process):
         time.sleep(0.02)
 
 
+def _heed_ctrl_c():
+    """A shell lets what it starts in the background ignore Ctrl-C, and so would what the tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
 def test_a_stopped_run_goes_on_to_the_bytes_of_an_uninterrupted_one(kerastl, recipe, tmp_path, how):
@@ -262,8 +267,9 @@ def test_a_stopped_run_goes_on_to_the_bytes_of_an_uninterrupted_one(kerastl, rec
     assert kerastl("run", recipe, *sets, "--out", tmp_path / "whole").code == 0
     out = tmp_path / "stopped"
     process = subprocess.Popen(
-        [*START, recipe, *sets, "--out", out], stderr=subprocess.PIPE, text=True
-    )
+        [*START, recipe, *sets, "--out", out], stderr=subprocess.PIPE, text=True,
+        preexec_fn=_heed_ctrl_c,
+    )  # fmt: skip
     _until(lambda: list(out.glob("checkpoints/epoch-*.npz")), process)
     process.send_signal(how)
     _, said = process.communicate()
