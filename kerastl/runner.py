@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kerastl import report
-from kerastl.export.run import export_once
+from kerastl import export, report
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages import (
@@ -50,7 +49,7 @@ def run(recipe: Recipe, *, name: str, out: Path | None = None, resume: bool = Fa
         write_model(recipe, start.model, pictures, folder)
         judge(recipe, start.model, pictures, folder)
         for name_of_format in recipe.export.formats:
-            export_once(folder.path, name_of_format)
+            export.export_once(folder.path, name_of_format)
         report.write_report(folder.path)
         write_end(folder)
     return folder

@@ -11,6 +11,7 @@ from .probe_pictures import write_samples as write_samples
 from .read_export import Export as Export
 from .read_export import find_export as find_export
 from .read_export import read_export as read_export
+from .run import export_once as export_once
 from .run import export_run as export_run
 from .run import verify_run as verify_run
 from .saved_model import export_saved_model as export_saved_model

@@ -68,15 +68,12 @@ def fit(
         phases: what may move, how fast, for how long.
         val: likewise; without it the last weights are kept.
         callbacks: Keras's; each phase is one `fit` to them, with epochs counted over the whole run.
-        on_epoch: told the rows of the history so far, the new one last, and beside them its `seconds`
-            and `images_per_s`.
-        checkpoints: folder for the resumable state, written after each epoch; without `resume` it must
-            hold none yet.
+        on_epoch: told all rows of the history so far, and `seconds` and `images_per_s` of the last.
+        checkpoints: folder for the resumable state after each epoch; empty unless `resume`.
         resume: go on from the newest checkpoint there.
         strategy: of `tf.distribute`; None: the current one.
         step_for: what a phase learns; ordinary classification unless told otherwise.
-        on_phase_end: called after each phase with the history so far, when the model has the weights that
-            the next one starts from.
+        on_phase_end: told the history so far when the model has the weights that the next phase starts from.
         on_proof: told the proofs so far, the new one last, also when it does not hold.
 
     Returns:

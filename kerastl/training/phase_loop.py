@@ -14,7 +14,7 @@ import tensorflow as tf
 from kerastl.data import EpochSource
 from kerastl.errors import WouldFailAgain
 from kerastl.training.callback_state import restore_callbacks, state_of
-from kerastl.training.checkpoint import Checkpoint, write_checkpoint
+from kerastl.training.checkpoint import Checkpoint, assign, write_checkpoint
 from kerastl.training.checks import Sources, check_epoch, check_losses
 from kerastl.training.feed import batches_of
 from kerastl.training.freezing import silent_dropout, unfreeze
@@ -89,7 +89,7 @@ class PhaseLoop:
 
     def _put_back(self, phase: Phase, error: WouldFailAgain) -> WouldFailAgain:
         """Give the model its last good weights; return the error with what to do about it."""
-        _assign(self.model, self.good)
+        assign(self.model.weights, self.good)
         ended = self.state.epochs
         where = (
             f"the end of epoch {ended}" if ended else "its starting weights, as no epoch had ended"
@@ -171,6 +171,7 @@ class PhaseLoop:
     ) -> None:
         """Take one epoch into the history and see whether it is the best."""
         state = self.state
+        self.good = _weights(self.model)
         state.epochs += 1
         state.phase_epochs += 1
         row = {"phase": phase.name, "epoch": state.epochs, **logs}
@@ -181,9 +182,7 @@ class PhaseLoop:
             known = best.value if best and best.monitor == phase.monitor else None
             state.waited += 1
             if phase.is_better(value, known):
-                state.best[phase.domain] = Best(
-                    value, state.epochs, _weights(self.model), phase.monitor
-                )
+                state.best[phase.domain] = Best(value, state.epochs, self.good, phase.monitor)
                 state.waited = 0
         patience = phase.early_stopping
         worn_out = patience is not None and state.waited >= patience
@@ -194,7 +193,6 @@ class PhaseLoop:
             self.on_epoch(state.rows, {"seconds": seconds, "images_per_s": speed})
 
     def _checkpoint(self, optimizer: Any, step: Step) -> None:
-        self.good = _weights(self.model)
         self.state.callbacks = state_of(self.callbacks)
         if self.checkpoints:
             write_checkpoint(self.checkpoints, self.state, self.model, optimizer, step)
@@ -204,7 +202,7 @@ class PhaseLoop:
         state = self.state
         best = state.best.get(phase.domain)
         if best and best.monitor == phase.monitor and phase.keep == "best":
-            _assign(self.model, best.weights)
+            assign(self.model.weights, best.weights)
         self.good = _weights(self.model)
         state.phase, state.phase_epochs, state.waited = state.phase + 1, 0, 0
         state.stopped, state.before = False, {}
@@ -213,8 +211,3 @@ class PhaseLoop:
 def _weights(model: keras.Model) -> list[Any]:
     """Return a copy of every weight, in order."""
     return [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.weights]
-
-
-def _assign(model: keras.Model, values: Sequence[Any]) -> None:
-    for weight, value in zip(model.weights, values, strict=True):
-        weight.assign(value)
