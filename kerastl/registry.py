@@ -17,6 +17,7 @@ from kerastl.errors import RequestError
 FOLDERS = {
     "reader": "kerastl.data.readers",
     "operation": "kerastl.augment.ops",
+    "mixing": "kerastl.augment.mixing",
     "backbone": "kerastl.backbones.families",
     "format": "kerastl.export.formats",
 }
@@ -42,7 +43,7 @@ def _places(kind: str) -> dict[str, str]:
 
 
 def names(kind: str) -> list[str]:
-    """Return every name of a kind: reader, operation, backbone or format."""
+    """Return every name of a kind: reader, operation, mixing, backbone or format."""
     return sorted(_places(kind))
 
 

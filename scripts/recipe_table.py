@@ -91,7 +91,7 @@ def plug_ins(kind: str) -> str:
 def written(text: str) -> str:
     """Return the page with its tables made anew."""
     parts = {"schema": table(rows(Recipe))}
-    parts |= {kind: plug_ins(kind) for kind in ("reader", "operation")}
+    parts |= {kind: plug_ins(kind) for kind in ("reader", "operation", "mixing")}
     for name, new in parts.items():
         begin, end = BEGIN.format(name), END.format(name)
         before, _, rest = text.partition(begin)

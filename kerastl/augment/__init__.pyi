@@ -1,2 +1,4 @@
+from .mixer import Mixer as Mixer
+from .mixer import build_mixing as build_mixing
 from .policy import Policy as Policy
 from .policy import build_policy as build_policy

@@ -4,6 +4,7 @@ from .library import find as find
 from .library import load as load
 from .library import names as names
 from .plugins import Backbone as Backbone
+from .plugins import Mixing as Mixing
 from .plugins import Operation as Operation
 from .plugins import Reader as Reader
 from .schema import Augment as Augment

@@ -11,7 +11,7 @@ from kerastl.recipe.tree import Findings, Listing, Mapping, Node, Place, Scalar,
 
 STEP = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_-]*)|\[([0-9]{1,6})\]")
 # Where a bare word stands for `{name: word}`, so that a longer path reaches an option beside the name.
-NAMES = re.compile(r"(.+\.)?(reader|backbone)|(.+\.)?(augment|operations)\[\d+\]")
+NAMES = re.compile(r"(.+\.)?(reader|backbone)|(.+\.)?(augment|operations|mixing)\[\d+\]")
 SET = Place(0)
 
 

@@ -53,6 +53,21 @@ class Operation:
 
 
 @dataclass(frozen=True)
+class Mixing:
+    """One way of mixing the pictures of a training batch.
+
+    Args:
+        name: the mixing; its options stand beside it.
+        options: the mixing's own options.
+    """
+
+    KIND: ClassVar[str] = "mixing"
+    SHORT_WORD: ClassVar[str] = "name"
+    name: Annotated[str, NameOf("mixing")]
+    options: Any = None
+
+
+@dataclass(frozen=True)
 class Backbone:
     """The network that sees.
 

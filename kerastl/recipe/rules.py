@@ -13,6 +13,8 @@ from typing import Any
 from kerastl.recipe.plugins import Backbone, Reader
 from kerastl.recipe.schema import (
     SOURCES_READER,
+    Augment,
+    Data,
     Export,
     Few,
     LayerNames,
@@ -134,6 +136,15 @@ def target_phases_have_labels(
             yield where, "is target, but target.labels is none: write labels: few or labels: all."
 
 
+def mixing_needs_two(data: Data, augment: Augment) -> Iterator[Finding]:
+    """A picture is mixed with another one of its batch."""
+    if augment.mixing and data.batch_size == 1:
+        yield (
+            "augment.mixing",
+            "needs batches of two pictures or more, got data.batch_size 1: nobody is there to mix with.",
+        )
+
+
 def formats_differ(formats: Sequence[str | None]) -> Iterator[Finding]:
     """A format is written once."""
     for index, name in enumerate(formats):
@@ -147,5 +158,10 @@ RULES: Mapping[type[Any], Sequence[Any]] = {
     LayerNames: (regex_compiles,),
     Export: (formats_differ,),
     Target: (few_has_labels, target_has_its_pictures),
-    Recipe: (phase_names_differ, random_weights_learn, target_phases_have_labels),
+    Recipe: (
+        phase_names_differ,
+        random_weights_learn,
+        target_phases_have_labels,
+        mixing_needs_two,
+    ),
 }

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-from kerastl.recipe.plugins import Backbone, NameOf, Operation, Pattern, Reader
+from kerastl.recipe.plugins import Backbone, Mixing, NameOf, Operation, Pattern, Reader
 
 LARGEST_SEED = 2**31 - 1
 
@@ -85,12 +85,15 @@ class Augment:
     Args:
         policy: a named policy; `none` leaves it to the operations.
         operations: what is done to each picture, in this order.
+        mixing: ways of mixing each picture, and its label, with another of its batch, after the operations;
+            of several, each picture gets one, by chance.
     """
 
     SHORT_WORD: ClassVar[str] = "policy"
     SHORT_LIST: ClassVar[str] = "operations"
     policy: Literal["none"] = "none"
     operations: tuple[Operation, ...] = ()
+    mixing: tuple[Mixing, ...] = ()
 
 
 @dataclass(frozen=True)

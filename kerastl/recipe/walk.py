@@ -163,7 +163,7 @@ class Walker:
         short = getattr(schema, "SHORT_LIST", None)
         if isinstance(node, Listing) and short:
             read = self.value(hints(schema)[short], node, path)
-            return read if isinstance(read, Broken) else schema(**{short: read})
+            return Broken() if isinstance(read, Broken) else schema(**{short: read})
         word = getattr(schema, "SHORT_WORD", None)
         if isinstance(node, Scalar) and word and node.value is not None:
             node = Mapping(node.place, {word: node}, {word: node.place})

@@ -46,6 +46,7 @@ class Alpha:
 OPTIONS: dict[str, dict[str, type[Any] | None]] = {
     "reader": {"folder": Folder, "table": Table, "phantom": None},
     "operation": {"cutout": Cutout, "random_flip": None},
+    "mixing": {"mix_up": Alpha, "cut_mix": None},
     "backbone": {"mobilenet_v2": Alpha, "small_cnn": None},
     "format": {"saved_model": None, "onnx": None},
 }

@@ -1,0 +1,46 @@
+"""Lay two pictures over each other: every pixel, and the label, is `(1 - w) * own + w * partner`.
+
+Never: take more of the label than of the picture; leave the range that the two pictures span.
+
+keras-cv 0.9.0 computes weights and labels in its compute type, so that half floats round them; its numbers do not
+repeat with a seed; alpha 0 gives pictures of NaN; and one picture in a batch, on average, is its own partner. None
+of this holds for the mixing stage.
+
+Reference:
+    Zhang et al. 2018, arXiv:1710.09412, equation 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `mix_up`.
+
+    Args:
+        alpha: the partner's weight is drawn from Beta(alpha, alpha): near 0 or 1 when small, even at 1, near
+            one half when large; 0 mixes nothing.
+        apply_probability: share of the pictures that are mixed, 0 to 1.
+    """
+
+    alpha: Annotated[float, Ge(0), Le(100)] = 0.2
+    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+
+
+def is_identity(options: Options) -> bool:
+    """Tell whether these options change nothing."""
+    return options.alpha == 0
+
+
+def build_share(options: Options, *, image_size_px: int) -> Callable[[Any, Any], Any]:  # noqa: ARG001 - part of the contract
+    """Return `share(draws, batch_size) -> [batch, 1, 1, 1]` float32: the partner's weight."""
+    from kerastl.augment.beta import build_beta
+
+    beta = build_beta(options.alpha)
+    return lambda draws, batch_size: beta(draws.uniform([batch_size, 1, 1, 1]))
