@@ -1,0 +1,42 @@
+"""Take the colour away; three equal channels are left.
+
+Never: change a grey pixel, or how bright a pixel is; change the number of channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+
+NEEDS_COLOUR = True
+COMPILES = True
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `grayscale`.
+
+    Args:
+        apply_probability: share of the pictures that become grey, 0 to 1.
+    """
+
+    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+
+
+def is_identity(options: Options) -> bool:
+    """Tell whether these options change nothing."""
+    return options.apply_probability == 0
+
+
+def at_strength(strength: float) -> Options:
+    """Return options from 0, nothing, to 1, every picture grey."""
+    return Options(apply_probability=strength)
+
+
+def build_layer(options: Options, **kwargs: Any) -> Any:  # noqa: ARG001 - there is nothing to choose
+    """Return keras-cv's layer with weights that sum to 1."""
+    from kerastl.augment.corrected.grayscale import SteadyGrayscale
+
+    return SteadyGrayscale(output_channels=3, **kwargs)

@@ -1,0 +1,49 @@
+"""Make the picture sharper or softer.
+
+A difference d gives what Pillow's `ImageEnhance.Sharpness` gives for the factor 1 + d: -1 is the picture smoothed over
+3 x 3 pixels, 0 the picture, 1 the picture plus all that smoothing would take from it.
+
+Never: leave [0, 255], change a constant picture, or change the outermost pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le
+
+COMPILES = True
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `random_sharpness`.
+
+    Args:
+        max_fraction: largest difference, 0 to 1; each picture's is uniform from -max_fraction (softer) to
+            max_fraction (sharper), or on one side of 0 only.
+        direction: `both`, `sharper` or `softer`.
+        apply_probability: share of the pictures that are changed, 0 to 1.
+    """
+
+    max_fraction: Annotated[float, Ge(0), Le(1)]
+    direction: Literal["both", "sharper", "softer"] = "both"
+    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+
+
+def is_identity(options: Options) -> bool:
+    """Tell whether these options change nothing."""
+    return options.max_fraction == 0
+
+
+def at_strength(strength: float) -> Options:
+    """Return options from 0, nothing, to 1, Pillow's factors 0 to 2."""
+    return Options(max_fraction=strength)
+
+
+def build_layer(options: Options, **kwargs: Any) -> Any:
+    """Return the layer that stands in for keras-cv's, which only softens."""
+    from kerastl.augment.corrected.random_sharpness import SignedSharpness
+
+    return SignedSharpness(options.max_fraction, options.direction, **kwargs)
