@@ -56,6 +56,9 @@ def _detail(images: tf.Tensor) -> tf.Tensor:
     differences. So the picture less its smoothed copy is -(3 columns + rows (3 + columns)) / 13 applied to it, which
     takes three additions a pixel each way and, unlike a convolution with a kernel for each channel, is fast in XLA.
     """
+    if min(images.shape[1:3]) < 3:
+        # All pixels are outermost ones.
+        return tf.zeros_like(images)
     inner = images[:, :, 1:-1]
     columns = (images[:, :, :-2] - inner) + (images[:, :, 2:] - inner)
     both = 3.0 * inner + columns

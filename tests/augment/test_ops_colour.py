@@ -1,0 +1,220 @@
+"""What holds for all operations on colour, levels and sharpness; then those on colour, by Pillow, colorsys and keras-cv."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from colour_drawn import (
+    NEAR,
+    as_pillow,
+    changed,
+    cuts_of_a_photo,
+    drawn_layer,
+    layer_of,
+    noise,
+    operation,
+    per_picture,
+    seeds,
+)
+from keras_cv import layers
+from PIL import ImageEnhance
+
+from kerastl.augment import build_policy
+
+NAMES = [
+    "channel_shuffle",
+    "grayscale",
+    "posterization",
+    "random_channel_shift",
+    "random_color_degeneration",
+    "random_color_jitter",
+    "random_gaussian_blur",
+    "random_sharpness",
+    "solarization",
+]
+WITHOUT_ADDED_COLOUR = sorted(set(NAMES) - {"random_channel_shift"})
+KEEPS_CONSTANT_PICTURES = ["random_gaussian_blur", "random_sharpness"]
+KEEPS_GREY_BYTES = ["channel_shuffle", "grayscale", "random_color_degeneration"]
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return cuts_of_a_photo()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_strength_0_is_the_identity_to_the_byte_and_1_is_not(name):
+    module, images = operation(name), noise()
+    assert module.is_identity(module.at_strength(0.0))
+    none, all_of_it = (
+        build_policy([(name, module.at_strength(strength))], image_size_px=16)(images, seeds(8))
+        for strength in (0.0, 1.0)
+    )
+    assert none.numpy().tobytes() == images.tobytes()
+    assert np.abs(all_of_it.numpy() - images).mean() > 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_more_strength_changes_more(name, photos):
+    """The mean change of 64 pictures by their own seeds; a strength's own probability counts too."""
+    module, images = operation(name), np.concatenate([photos[:, ::3, ::3]] * 16)
+    sizes = []
+    for strength in (0.0, 0.25, 0.5, 0.75, 1.0):
+        policy = build_policy([(name, module.at_strength(strength))], image_size_px=16)
+        sizes.append(np.abs(policy(images, seeds(64)).numpy() - images).mean())
+    assert sizes == sorted(sizes)
+    assert sizes[0] == 0
+    assert min(np.diff(sizes)) > 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("name", NAMES)
+def test_tiny_pictures_pass(name, size):
+    layer, transformations = drawn_layer(name, 1.0, noise(size=size))
+    images = layer.augment_images(tf.constant(noise(size=size)), transformations=transformations)
+    assert images.shape == (8, size, size, 3)
+    assert np.isfinite(images).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_compiles_and_gives_what_it_gives_eagerly(name, photos):
+    """Thresholded operations may differ in one pixel of a thousand."""
+    assert operation(name).COMPILES
+    layer, transformations = drawn_layer(name, 1.0, photos)
+
+    @tf.function(jit_compile=True)
+    def compiled(images, transformations):
+        return layer.augment_images(images, transformations=transformations)
+
+    eager = layer.augment_images(tf.constant(photos), transformations=transformations)
+    gap = np.abs(compiled(tf.constant(photos), transformations).numpy() - eager.numpy())
+    assert (gap > NEAR).mean() <= (0.001 if name in {"posterization", "solarization"} else 0)
+
+
+@pytest.mark.parametrize("name", WITHOUT_ADDED_COLOUR)
+def test_grey_pictures_stay_grey(name):
+    grey = np.repeat(noise(channels=1), 3, axis=-1)
+    module = operation(name)
+    policy = build_policy([(name, module.at_strength(1.0))], image_size_px=16)
+    after = policy(grey, seeds(8)).numpy()
+    assert np.ptp(after, axis=-1).max() < 1e-3
+
+
+@pytest.mark.parametrize("name", KEEPS_GREY_BYTES)
+def test_grey_pictures_keep_their_bytes(name):
+    grey = np.repeat(noise(channels=1), 3, axis=-1)
+    policy = build_policy([(name, operation(name).at_strength(1.0))], image_size_px=16)
+    assert policy(grey, seeds(8)).numpy().tobytes() == grey.tobytes()
+
+
+@pytest.mark.parametrize("name", KEEPS_CONSTANT_PICTURES)
+@pytest.mark.parametrize("level", [0.0, 0.1, 100.3, 255.0])
+def test_constant_pictures_keep_their_bytes(name, level):
+    constant = np.full((8, 16, 16, 3), level, np.float32)
+    policy = build_policy([(name, operation(name).at_strength(1.0))], image_size_px=16)
+    assert policy(constant, seeds(8)).numpy().tobytes() == constant.tobytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_drawn_depends_on_the_shape_alone(name):
+    module, tables = operation(name), []
+    for images in (noise(), noise() * 0):
+        layer = module.build_layer(module.at_strength(1.0), dtype="float32", seed=1)
+        drawn = layer.get_random_transformation_batch(8, images=tf.constant(images))
+        tables.append([tf.shape(part).numpy().tolist() for part in tf.nest.flatten(drawn)])
+    assert tables[0] == tables[1]
+    assert all(shape[0] == 8 for shape in tables[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("posterization", {"min_bits": 0}, "min_bits: must be a number at least 1 and at most 8"),
+        ("solarization", {"min_threshold": 256}, "at least 0 and at most 255, got 256"),
+        ("random_gaussian_blur", {"max_sigma_px": 21}, "at least 0 and at most 20"),
+        ("random_sharpness", {"max_fraction": 0.1, "direction": "up"}, "one of both, sharper"),
+        ("random_color_jitter", {"max_hue_deg": -1}, "max_hue_deg: must be a number at least 0"),
+    ],
+)
+def test_a_wrong_option_is_told_with_what_is_allowed(name, options, told):
+    from kerastl.errors import Problems
+
+    with pytest.raises(Problems, match=told):
+        build_policy([{"name": name, **options}], image_size_px=16)
+
+
+def test_shuffle_gives_each_order_of_the_channels_equally_often():
+    """Of 600; allowed: five standard errors."""
+    images = np.repeat(noise(count=1, size=4), 600, axis=0)
+    after = changed("channel_shuffle", images)
+    orders = list(itertools.permutations(range(3)))
+    counts = [(after == images[..., order]).all(axis=(1, 2, 3)).sum() for order in orders]
+    assert sum(counts) == 600
+    assert np.abs(np.array(counts) - 100).max() < 5 * np.sqrt(600 / 6 * 5 / 6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channel_shift_adds_one_number_to_each_channel(channels):
+    grey = np.full((200, 4, 4, channels), 127.0, np.float32)
+    after = changed("random_channel_shift", grey, max_fraction=0.4) - 127
+    assert np.ptp(after, axis=(1, 2)).max() == 0
+    shifts = after[:, 0, 0]
+    assert np.abs(shifts).max() <= 0.4 * 255
+    assert shifts.max() > 0.38 * 255
+    assert shifts.min() < -0.38 * 255
+    if channels == 3:
+        # Five standard errors of a correlation of 200 pairs are 0.35.
+        others = np.corrcoef(shifts.T)[np.triu_indices(3, 1)]
+        sizes = np.corrcoef(np.abs(shifts).T)[np.triu_indices(3, 1)]
+        assert np.abs([*others, *sizes]).max() < 0.35
+
+
+def test_channel_shift_equals_keras_cv(photos):
+    shifts = np.random.default_rng(4).uniform(-60, 60, (4, 1, 1, 3)).astype(np.float32)
+    layer = layer_of("random_channel_shift", max_fraction=0.5)
+    ours = layer.augment_images(tf.constant(photos), transformations={"shifts": shifts})
+    theirs = layers.RandomChannelShift(value_range=(0, 255), factor=0.5)
+    for mine, picture, shift in zip(ours.numpy(), photos, shifts, strict=True):
+        other = theirs.augment_image(tf.constant(picture), transformation=list(shift[0, 0] / 255))
+        np.testing.assert_allclose(mine, other, atol=NEAR)
+
+
+def test_grayscale_is_that_of_pillow(photos):
+    for picture, grey in zip(photos, changed("grayscale", photos), strict=True):
+        assert np.ptp(grey, axis=-1).max() == 0
+        theirs = np.asarray(as_pillow(picture).convert("L"), np.float32)
+        # Pillow cuts or rounds to whole levels.
+        assert np.abs(grey[..., 0] - theirs).max() <= 1
+
+
+def test_grayscale_equals_keras_cv_but_for_its_missing_ten_thousandth(photos):
+    theirs = layers.Grayscale(output_channels=3).augment_images(tf.constant(photos)).numpy()
+    ours = changed("grayscale", photos)
+    assert np.abs(ours - theirs).max() < 1e-4 * 255 + 1e-3
+    assert (ours >= theirs - 1e-4).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_degeneration_is_the_color_of_pillow_for_the_factor_1_less_the_share(share, photos):
+    """And that of keras-cv but for its darker grey."""
+    layer = layer_of("random_color_degeneration", max_fraction=1.0)
+    ours = layer.augment_images(tf.constant(photos), per_picture([share])).numpy()
+    theirs = layers.RandomColorDegeneration(1.0).augment_images(
+        tf.constant(photos), per_picture([share])
+    )
+    assert np.abs(ours - theirs).max() < 1e-4 * 255 + 1e-3
+    for picture, mine in zip(photos, ours, strict=True):
+        pillow = ImageEnhance.Color(as_pillow(picture)).enhance(1 - share)
+        assert np.abs(np.asarray(pillow) - mine).max() <= 1.51
+
+
+def test_degeneration_keeps_the_brightness_and_draws_every_share_up_to_the_largest():
+    images = np.repeat(noise(count=1), 64, axis=0)
+    after = changed("random_color_degeneration", images, max_fraction=0.6)
+    weights = np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(after @ weights, images @ weights, atol=1e-3)
+    left = np.ptp(after, axis=-1) / np.ptp(images, axis=-1)
+    assert np.ptp(left, axis=(1, 2)).max() < 1e-3
+    assert 0.4 - 1e-3 <= left.min() < 0.45
+    assert 0.95 < left.max() <= 1
