@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from kerastl.errors import KerastlError, RunFailed
+from kerastl.errors import KerastlError, RequestError, RunFailed
 from kerastl.progress import track
 
 from .decode import MAX_PIXELS, Window, load_image
@@ -21,6 +21,7 @@ from .records import Record
 from .seeds import order_of, seeds_for
 
 Policy = Callable[[Any, Any], Any]
+Mixer = Callable[[Any, Any, Any], tuple[Any, Any]]
 UNLABELLED = -1
 FILL_BATCH = 64
 
@@ -39,6 +40,9 @@ class EpochSource:
         shuffle: false: every epoch goes through the records in order.
         augment: takes images `[batch, size, size, 3]` float32 in [0, 255] and seeds `[batch, 2]`
             int32, returns images. Labels never travel through it.
+        mix: takes what `augment` returns, labels `[batch]` int32 and the seeds; returns images, and labels
+            `[batch, classes]` float32. It sees the rows of one batch, or of one shard's part of it: the
+            order of an epoch gives the same rows in every run, another number of shards gives others.
         cache: `memory` keeps the decoded, resized pictures in host memory, filled on first use.
         drop_remainder: leave out a last batch that is smaller.
         parallel_calls: pictures decoded at the same time; None: tf.data chooses. Never changes a byte.
@@ -46,6 +50,10 @@ class EpochSource:
     Attributes:
         num_examples, steps_per_epoch: whole numbers.
         labels: `[num_examples]` int32.
+        mixes: whether batches hold mixed labels.
+
+    Raises:
+        RequestError: pictures without a class cannot be mixed.
     """
 
     def __init__(
@@ -60,6 +68,7 @@ class EpochSource:
         seed: int = 0,
         shuffle: bool = True,
         augment: Policy | None = None,
+        mix: Mixer | None = None,
         cache: Literal["memory", "none"] = "none",
         drop_remainder: bool = False,
         parallel_calls: int | None = None,
@@ -80,13 +89,19 @@ class EpochSource:
             ],
             np.int32,
         )
+        self.mixes = mix is not None
+        unlabelled = int((self.labels == UNLABELLED).sum())
+        if self.mixes and unlabelled:
+            raise RequestError(
+                f"{unlabelled:,} of {self.num_examples:,} pictures have no class: there is no label to mix."
+            )
         self._parallel_calls = parallel_calls or tf.data.AUTOTUNE
         self._pictures: tf.Tensor | None = None
         with tf.device("CPU:0"):
             self._files = tf.constant([str(record.file) for record in self.records], tf.string)
             self._labels = tf.constant(self.labels)
         self._load = tf.function(self._load_one, autograph=False)
-        self._finish = tf.function(self._finish_batch(augment), autograph=False)
+        self._finish = tf.function(self._finish_batch(augment, mix), autograph=False)
 
     def order(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return the indices of an epoch in their order: `[num_examples]` int64."""
@@ -106,8 +121,8 @@ class EpochSource:
                 have the same number of batches, so a shard's last one may be empty.
 
         Returns:
-            Elements (images `[b, size, size, 3]` float32 in [0, 255], labels `[b]` int32, indices
-            `[b]` int64). When a file breaks, iterating raises a `tf.errors.OpError`: hand it to
+            Elements (images `[b, size, size, 3]` float32 in [0, 255], labels `[b]` int32, or `[b,
+            classes]` float32 where they are mixed, indices `[b]` int64). When a file breaks, iterating raises a `tf.errors.OpError`: hand it to
             `explain`.
         """
         index, count = shard
@@ -157,11 +172,15 @@ class EpochSource:
         )
         return image, index
 
-    def _finish_batch(self, augment: Policy | None) -> Callable[..., Any]:
+    def _finish_batch(self, augment: Policy | None, mix: Mixer | None) -> Callable[..., Any]:
         def finish(images: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor) -> tuple[Any, ...]:
+            seeds = seeds_for(self.seed, epoch, indices)
+            labels = tf.gather(self._labels, indices)
             if augment is not None:
-                images = augment(images, seeds_for(self.seed, epoch, indices))
-            return images, tf.gather(self._labels, indices), indices
+                images = augment(images, seeds)
+            if mix is not None:
+                images, labels = mix(images, labels, seeds)
+            return images, labels, indices
 
         return finish
 

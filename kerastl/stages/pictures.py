@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from kerastl import data, registry
 from kerastl import recipe as recipes
-from kerastl.augment import build_policy
+from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import checked_size
 from kerastl.data import Checked, Collection, EpochSource, Record
 from kerastl.errors import RequestError
@@ -59,13 +59,21 @@ class Pictures:
     def source_of(
         self, recipe: Recipe, records: Sequence[Record], *, training: bool = False
     ) -> EpochSource:
-        """Return chosen pictures for training (shuffled, augmented) or for judging."""
+        """Return chosen pictures for training (shuffled, augmented, mixed) or for judging."""
         operations = [(one.name, one.options) for one in recipe.augment.operations]
         policy = build_policy(operations, image_size_px=self.image_size_px) if operations else None
+        mixing = [(one.name, one.options) for one in recipe.augment.mixing] if training else []
+        mixer = (
+            build_mixing(
+                mixing, image_size_px=self.image_size_px, num_classes=len(self.class_names)
+            )
+            if mixing
+            else None
+        )
         return EpochSource(
             records, class_names=self.class_names, image_size_px=self.image_size_px,
             batch_size=recipe.data.batch_size, window=self.window, max_pixels=recipe.data.max_pixels,
-            seed=recipe.seed, shuffle=training, augment=policy if training else None,
+            seed=recipe.seed, shuffle=training, augment=policy if training else None, mix=mixer,
             cache=self.cache,
         )  # fmt: skip
 

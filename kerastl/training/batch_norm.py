@@ -27,7 +27,7 @@ def statistics_estimator(model: keras.Model) -> Callable[[EpochSource], None]:
 
     Each layer sees pictures normalised by their own batch, as in training. Means are averaged over batches;
     the variance of all pictures is the mean of the batches' variances plus the variance of their means.
-    The pictures come in the order, and with the augmentation, of epoch 0.
+    The pictures come in the order, and with the augmentation and mixing, of epoch 0.
 
     Args:
         model: a flat classifier; a BatchNorm layer with `trainable = False` when the function is first

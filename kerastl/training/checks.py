@@ -53,6 +53,8 @@ def _wrong(model: keras.Model, phase: Phase, trains: Sources, vals: Sources) -> 
             f"early_stopping watches {phase.monitor}, and its domain, {phase.domain}, has no validation "
             "pictures. Raise split.val_fraction, or take early_stopping out."
         )
+    if val is not None and val.mixes:
+        yield "its validation pictures are mixed. Only training pictures may be: take `mix` out."
     if val is not None and phase.monitor == "val_auc":
         present = {int(label) for label in np.asarray(val.labels)}
         absent = [name for at, name in enumerate(val.class_names) if at not in present]

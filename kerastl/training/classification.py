@@ -32,7 +32,7 @@ def cross_entropy(
     """Return the cross-entropy of each picture.
 
     Args:
-        labels: `[batch]` int32.
+        labels: `[batch]` int32, or `[batch, classes]` float32 rows that sum to 1 (mixed pictures).
         logits: `[batch, classes]` float32.
         label_smoothing: 0 to below 1: this share of the target is spread evenly over all classes
             (Szegedy et al. 2016, arXiv:1512.00567, section 7).
@@ -41,10 +41,33 @@ def cross_entropy(
         `[batch]` float32, in nats.
     """
     num_classes = logits.shape[-1]
-    target = (
-        tf.one_hot(labels, num_classes) * (1.0 - label_smoothing) + label_smoothing / num_classes
-    )
+    shares = labels if _are_mixed(labels) else tf.one_hot(labels, num_classes)
+    target = shares * (1.0 - label_smoothing) + label_smoothing / num_classes
     return tf.nn.softmax_cross_entropy_with_logits(target, tf.cast(logits, tf.float32))
+
+
+def _are_mixed(labels: tf.Tensor) -> bool:
+    return bool(tf.as_dtype(labels.dtype).is_floating)
+
+
+def weighted(labels: tf.Tensor, class_weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the weight of each picture, and its label with the weights of its classes in it.
+
+    The loss of a mixed picture is the mix of the losses that its parts have alone, each weighed by its class:
+    `a * w1 * loss1 + b * w2 * loss2` is `w = a * w1 + b * w2` times the loss against `(a * w1 / w, b * w2 / w)`.
+
+    Args:
+        labels: `[batch]` int32, or `[batch, classes]` float32 rows that sum to 1.
+        class_weights: `[classes]` float32, not negative.
+
+    Returns:
+        `[batch]` float32, and labels of the same kind, whose rows sum to 1 again.
+    """
+    if not _are_mixed(labels):
+        return tf.gather(class_weights, labels), labels
+    parts = labels * class_weights
+    weights = tf.reduce_sum(parts, -1)
+    return weights, tf.math.divide_no_nan(parts, weights[:, None])
 
 
 class Classification:
@@ -81,11 +104,16 @@ class Classification:
         batches: Mapping[str, Batch],
         progress: tf.Tensor,  # noqa: ARG002 - part of the contract; other steps ramp with it
     ) -> dict[str, tf.Tensor]:
-        """Return the weighted cross-entropy and the share of right answers of a batch."""
+        """Return the weighted cross-entropy and the share of right answers of a batch.
+
+        The right answer for a mixed picture is the class that has most of its label.
+        """
         images, labels, _ = batches["train"]
         logits = model(images, training=True)
-        weights = tf.gather(self._class_weights, labels)
-        entropy = cross_entropy(labels, logits, label_smoothing=self._label_smoothing)
+        weights, target = weighted(labels, self._class_weights)
+        entropy = cross_entropy(target, logits, label_smoothing=self._label_smoothing)
+        if _are_mixed(labels):
+            labels = tf.argmax(labels, -1, output_type=tf.int32)
         count = tf.cast(tf.shape(labels)[0], tf.float32)
         right = tf.cast(tf.argmax(logits, -1, output_type=labels.dtype) == labels, tf.float32)
         return {

@@ -108,7 +108,9 @@ class PhaseLoop:
             list(self.callbacks), model=self.model, epochs=first + phase.epochs,
             steps=source.steps_per_epoch, verbose=0,
         )  # fmt: skip
-        update = build_update(self.model, optimizer, step, variables, self.strategy)
+        update = build_update(
+            self.model, optimizer, step, variables, self.strategy, mixed_labels=source.mixes
+        )
         self.model.stop_training = False
         callbacks.on_train_begin()
         restore_callbacks(self.callbacks, state.callbacks)

@@ -30,11 +30,14 @@ def build_update(
     step: Step,
     variables: Sequence[keras.Variable],
     strategy: tf.distribute.Strategy,
+    *,
+    mixed_labels: bool = False,
 ) -> Update:
     """Return one traced function `(batches, share, progress) -> {name: scalar}`.
 
     `batches` maps a stream's name to a `Batch`, or to one a replica; `share` is the part of the whole batch that a replica holds
     (float32, 1 for a single device), so that means over parts add up to the mean over the whole.
+    With `mixed_labels` they are `[b, classes]` float32, else `[b]` int32.
     """
 
     def on_replica(
@@ -49,10 +52,15 @@ def build_update(
         return {name: share * value for name, value in losses.items()}
 
     if strategy.num_replicas_in_sync == 1:
+        labels = (
+            tf.TensorSpec([None, model.output_shape[-1]], tf.float32)
+            if mixed_labels
+            else tf.TensorSpec([None], tf.int32)
+        )
         # One signature for every batch: the smaller last one would be traced a second time.
         batch = (
             tf.TensorSpec([None, *model.input_shape[1:]], tf.float32),
-            tf.TensorSpec([None], tf.int32),
+            labels,
             tf.TensorSpec([None], tf.int64),
         )
         signature = (

@@ -15,6 +15,7 @@ class ArraySource:
     seed: int = 0
     shuffle: bool = True
     class_names: tuple[str, ...] = ("dark", "light")
+    mixes: bool = False
 
     @property
     def num_examples(self):
