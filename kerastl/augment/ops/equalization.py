@@ -1,0 +1,47 @@
+"""Spread the levels of each channel so that about equally many pixels have each.
+
+On whole levels a fully equalized picture is that of Pillow's `ImageOps.equalize`, level for level; finer steps are
+kept by interpolation. How much of it is mixed into the original is drawn for each picture, so that the operation has a strength.
+
+Never: change a picture of one level, or of fewer than 256 pixels; turn around which of two pixels of a channel is brighter;
+colour a grey picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+
+COMPILES = True
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `equalization`.
+
+    Args:
+        max_fraction: largest share of the equalized picture in the mix, 0 (the original) to 1; uniform from 0 to it.
+        apply_probability: share of the pictures that are changed, 0 to 1.
+    """
+
+    max_fraction: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+
+
+def is_identity(options: Options) -> bool:
+    """Tell whether these options change nothing."""
+    return options.max_fraction == 0
+
+
+def at_strength(strength: float) -> Options:
+    """Return options from 0, the identity, to 1, any mix of the original and the equalized picture."""
+    return Options(max_fraction=strength)
+
+
+def build_layer(options: Options, **kwargs: Any) -> Any:
+    """Return the layer. keras-cv's own is too dark where the brightest level is not the rarest, and does not compile."""
+    from kerastl.augment.corrected.equalization import SteadyEqualization
+
+    return SteadyEqualization(options.max_fraction, **kwargs)

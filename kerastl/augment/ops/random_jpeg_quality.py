@@ -1,0 +1,49 @@
+"""Compress the picture as JPEG does: blocks of 8 x 8 pixels, colours at half resolution.
+
+JPEG holds whole levels: decimals are rounded first. Quality 100 means that the picture is left alone, byte for byte. Encoding is
+not something XLA compiles: it runs picture by picture, in order.
+
+Never: touch a picture whose quality is 100; colour a grey picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+
+UNTOUCHED = 100
+STRONGEST_MIN_QUALITY = 10
+"""Blocks show plainly, and what a photograph shows can still be told."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `random_jpeg_quality`.
+
+    Args:
+        min_quality: lowest quality of JPEG, 1 (worst) to 100 (leave alone); whole numbers from it to 100 are drawn
+            equally often. From about 50 down the blocks are seen.
+        apply_probability: share of the pictures that are changed, 0 to 1.
+    """
+
+    min_quality: Annotated[int, Ge(1), Le(100)] = 50
+    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+
+
+def is_identity(options: Options) -> bool:
+    """Tell whether these options change nothing."""
+    return options.min_quality == UNTOUCHED
+
+
+def at_strength(strength: float) -> Options:
+    """Return options from 0, the identity, to 1, the strongest that make sense on photographs."""
+    return Options(min_quality=round(UNTOUCHED - (UNTOUCHED - STRONGEST_MIN_QUALITY) * strength))
+
+
+def build_layer(options: Options, **kwargs: Any) -> Any:
+    """Return the layer. keras-cv's own takes levels for the range 0 to 1, and whitens the picture."""
+    from kerastl.augment.corrected.random_jpeg_quality import SteadyJpegQuality
+
+    return SteadyJpegQuality(options.min_quality, **kwargs)
