@@ -7,7 +7,8 @@ The label's weight is the exact share of those pixels.
 Never: invent a pixel value (each pixel is the picture's or the partner's, at its place); weigh the label
 otherwise than by the pixels that are seen; prefer a direction.
 
-keras-cv 0.9.0 takes two rows of its numbers for their real and imaginary part: its masks have no frequency above 1 across
+The paper's own code draws half a spectrum and forgets that the real part halves the power of its first column;
+keras-cv 0.9.0 does likewise, and takes two rows of its numbers for their real and imaginary part: its masks have no frequency above 1 across
 the picture, so that they are bands and not blots. It does not repeat with a seed, and draws picture by picture.
 
 Reference:
@@ -77,7 +78,11 @@ def low_frequencies(draws: Any, batch_size: Any, image_size_px: int, decay_power
     down, right = np.fft.fftfreq(image_size_px), np.fft.rfftfreq(image_size_px)
     # The mean has frequency 0 and takes the lowest other one, as in the paper's code: it moves all pixels alike.
     frequency = np.maximum(np.hypot(down[:, None], right[None, :]), 1 / image_size_px)
-    amplitude = tf.constant((frequency * image_size_px) ** -decay_power, tf.float64)
+    heights = (frequency * image_size_px) ** -decay_power
+    # The paper takes the real part of a whole spectrum, which pairs every frequency with its opposite; half a spectrum
+    # pairs only those in its first column, and at even sizes in its last, and so would halve their power.
+    heights[:, right % 0.5 == 0] *= np.sqrt(2.0)
+    amplitude = tf.constant(heights, tf.float64)
     unit = tf.cast(draws.uniform([batch_size, 2, *amplitude.shape]), tf.float64)
     # Box & Muller 1958: two uniform numbers make one complex normal one; 1 - unit is never 0.
     length = amplitude * tf.sqrt(-2.0 * tf.math.log(1.0 - unit[:, 0]))

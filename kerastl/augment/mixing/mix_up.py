@@ -2,9 +2,9 @@
 
 Never: take more of the label than of the picture; leave the range that the two pictures span.
 
-keras-cv 0.9.0 computes weights and labels in its compute type, so that half floats round them; its numbers do not
-repeat with a seed; alpha 0 gives pictures of NaN; and one picture in a batch, on average, is its own partner. None
-of this holds for the mixing stage.
+keras-cv 0.9.0 mixes pictures and labels in its compute type, so that half floats round them; its numbers do not
+repeat with a seed; alpha 0 mixes half and half, where Beta's limit is all or nothing; and one picture in a batch, on
+average, is its own partner. None of this holds here.
 
 Reference:
     Zhang et al. 2018, arXiv:1710.09412, equation 1.

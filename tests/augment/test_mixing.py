@@ -1,0 +1,253 @@
+"""What the mixing stage promises, by truths known without it.
+
+Statistical tests give the wrong alarm once in ten thousand; their numbers are drawn from fixed seeds.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from kerastl import registry
+from kerastl.augment import build_mixing
+from kerastl.augment.beta import CELLS, beta_quantiles, build_beta
+from kerastl.augment.draws import Draws
+from kerastl.augment.mixing.fourier_mix import low_frequencies
+from kerastl.errors import RequestError
+from kerastl.testing.mixing import check_mixing
+
+NAMES = registry.names("mixing")
+FALSE_ALARM = 1e-4
+
+
+def seeds_of(count, seed=1):
+    return np.random.default_rng(seed).integers(-(2**31), 2**31, (count, 2)).astype(np.int32)
+
+
+def mixed(names, count, *, size=16, seed=1, **options):
+    """Mix flat pictures, each with a level and a class of its own: all can be read off the result.
+
+    Returns:
+        The pictures `[count, size, size]`, and the partner of each and its weight, from the labels.
+    """
+    levels = np.arange(count, dtype=np.float32) * (255 / max(count - 1, 1))
+    images = np.broadcast_to(levels[:, None, None, None], (count, size, size, 1))
+    mixing = build_mixing(
+        [{"name": name, **options} for name in names],
+        image_size_px=size, channels=1, num_classes=count,
+    )  # fmt: skip
+    labels = np.arange(count, dtype=np.int32)
+    pictures, rows = (part.numpy() for part in mixing(images, labels, seeds_of(count, seed)))
+    others = rows * (1 - np.eye(count, dtype=np.float32))
+    return pictures[..., 0], others.argmax(axis=1), others.sum(axis=1), levels
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_mixing_keeps_its_promises(name):
+    check_mixing(name)
+
+
+def test_the_known_mixings_are_there():
+    assert {"mix_up", "cut_mix", "fourier_mix"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0, 4.0, 30.0])
+def test_the_table_draws_from_beta(alpha):
+    """Each half by itself, measured from its own end, where float32 has all its digits."""
+    unit = Draws(seeds_of(40_000), 0).uniform([40_000])
+    drawn = build_beta(alpha)(unit).numpy().astype(np.float64)
+    lower = drawn[unit.numpy() < 0.5]
+    assert stats.kstest(lower, lambda x: 2 * stats.beta.cdf(x, alpha, alpha)).pvalue > FALSE_ALARM
+    mirrored = build_beta(alpha)(1.0 - unit).numpy()
+    np.testing.assert_allclose(mirrored, 1 - drawn, atol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [1e-6, 1e-2, 0.2, 1.0, 8.0, 100.0])
+def test_the_table_is_as_exact_as_it_says(alpha):
+    """Between its points too: the distribution is off by a cell at most, give and take a float32's last digit."""
+    assert (np.diff(beta_quantiles(alpha)) >= 0).all()
+    unit = (np.arange(2 * CELLS, dtype=np.float32) + 0.5) / (2 * CELLS)
+    drawn = build_beta(alpha)(unit).numpy().astype(np.float64)
+    low, high = (stats.beta.cdf(drawn + by, alpha, alpha) for by in (-1e-7, 1e-7))
+    assert (low - 1 / CELLS <= unit).all()
+    assert (unit <= high + 1 / CELLS).all()
+
+
+def test_partners_form_one_ring_over_the_batch():
+    for seed in range(5):
+        _, partners, weights, _ = mixed(["mix_up"], 9, seed=seed, alpha=5.0)
+        assert (weights > 0).all()
+        place, ring = 0, []
+        for _ in range(9):
+            ring.append(place)
+            place = partners[place]
+        assert place == 0
+        assert sorted(ring) == list(range(9))
+
+
+def test_every_other_example_is_the_partner_equally_often():
+    mixing = tf.function(build_mixing([{"name": "mix_up"}], image_size_px=1, num_classes=5))
+    images, labels = np.zeros((5, 1, 1, 3), np.float32), np.arange(5, dtype=np.int32)
+    rows = [mixing(images, labels, seeds_of(5, seed))[1][0, 1:].numpy() for seed in range(200)]
+    counts = np.bincount([1 + row.argmax() for row in rows if row.any()], minlength=5)
+    assert stats.chisquare(counts[1:]).pvalue > FALSE_ALARM
+
+
+def test_mix_up_is_the_weighted_mean_of_two_pictures():
+    pictures, partners, weights, levels = mixed(["mix_up"], 32, alpha=1.0)
+    expected = (1 - weights) * levels + weights * levels[partners]
+    np.testing.assert_allclose(pictures, np.broadcast_to(expected[:, None, None], pictures.shape), atol=1e-4)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["cut_mix", "fourier_mix"])
+@pytest.mark.parametrize("size", [16, 31])
+def test_a_label_has_the_partner_s_exact_share_of_the_pixels(name, size):
+    pictures, partners, weights, levels = mixed([name], 64, size=size)
+    theirs = pictures == levels[partners][:, None, None]
+    ours = pictures == levels[:, None, None]
+    assert (theirs ^ ours).all(), "a pixel is neither the picture's nor the partner's"
+    count = theirs.sum(axis=(1, 2))
+    np.testing.assert_array_equal(np.rint(weights * size**2), count)
+    np.testing.assert_allclose(weights, count / size**2, atol=1e-7)
+    assert len(set(count)) > 20
+
+
+def test_cut_mix_pastes_one_rectangle_of_the_expected_area():
+    """A square with side s, centred anywhere and cut off at the borders, covers s - s * s / 4 each way on average.
+
+    Its area is even from 0 to 1, so that the mean share is the integral of (sqrt(w) - w / 4)^2 = 1/2 - 1/5 + 1/48.
+    """
+    shares = []
+    for seed in range(20):
+        pictures, _, weights, levels = mixed(["cut_mix"], 32, size=32, seed=seed)
+        theirs = pictures != levels[:, None, None]
+        rows, columns = theirs.any(axis=2), theirs.any(axis=1)
+        np.testing.assert_array_equal(theirs, rows[:, :, None] & columns[:, None, :])
+        for line in (*rows, *columns):
+            assert (np.diff(np.flatnonzero(line)) == 1).all(), "not in one piece"
+        shares.extend(weights)
+    error = np.std(shares) / np.sqrt(len(shares))
+    # Allowed beside the error of 640 draws: half a pixel of 32 each way.
+    assert abs(np.mean(shares) - (1 / 2 - 1 / 5 + 1 / 48)) < 4 * error + 1 / 64
+
+
+def test_fourier_mix_takes_as_many_pixels_as_beta_says():
+    shares = np.concatenate([mixed(["fourier_mix"], 32, size=32, seed=s)[2] for s in range(10)])
+    assert stats.kstest(shares, "uniform").pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize("size", [32, 33])
+@pytest.mark.parametrize("decay_power", [1.0, 3.0])
+def test_its_forms_fade_with_the_frequency_alike_in_all_directions(size, decay_power):
+    grey = low_frequencies(Draws(seeds_of(400), 0), 400, size, decay_power).numpy()
+    power = (np.abs(np.fft.fft2(grey.astype(np.float64))) ** 2).mean(axis=0)
+    down, right = power[1:9, 0], power[0, 1:9]
+    diagonal = power[np.arange(1, 7), np.arange(1, 7)]
+    whole, slanted = np.arange(1, 9), np.arange(1, 7) * np.sqrt(2)
+    for line, frequency in ((down, whole), (right, whole), (diagonal, slanted)):
+        slope, height = np.polyfit(np.log(frequency), np.log(line), 1)
+        # Each mean of 400 powers is off by 5 to 7 %; a factor 2, which half a spectrum would give, is 0.69.
+        assert abs(slope + 2 * decay_power) < 0.2
+        assert abs(height - np.log(diagonal[0]) - decay_power * np.log(2)) < 0.3
+
+
+def test_of_several_mixings_each_picture_gets_one_and_all_are_used_alike():
+    """Flat pictures: a mixed-up one is still flat, at a level of its own; a cut one has two levels, whole ones."""
+    flat = 0
+    for seed in range(10):
+        names = ["mix_up", "fourier_mix"]
+        pictures, partners, weights, levels = mixed(names, 40, seed=seed, alpha=20.0)
+        for picture, own, other, weight in zip(pictures, levels, levels[partners], weights, strict=True):  # fmt: skip
+            if np.ptp(picture) < 1e-3:
+                flat += 1
+                assert picture.mean() == pytest.approx((1 - weight) * own + weight * other, abs=1e-3)  # fmt: skip
+            else:
+                assert set(np.unique(picture)) == {own, other}
+                assert (picture == other).mean() == pytest.approx(weight)
+    assert stats.binomtest(flat, 400).pvalue > FALSE_ALARM
+
+
+def test_a_probability_is_the_share_of_the_pictures_that_are_mixed():
+    weights = np.concatenate(
+        [mixed(["mix_up"], 40, seed=s, alpha=5.0, apply_probability=0.3)[2] for s in range(10)]
+    )
+    assert stats.binomtest(int((weights > 0).sum()), 400, 0.3).pvalue > FALSE_ALARM
+
+
+def test_partners_weights_and_choices_are_not_correlated_with_those_of_the_next_epoch():
+    first, second = (mixed(["mix_up"], 400, size=1, seed=s, alpha=1.0) for s in (1, 2))
+    pairs = [(first[2], second[2]), (first[1], second[1]), (first[1], first[2])]
+    for one, other in pairs:
+        assert stats.pearsonr(one, other).pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_refused(label):
+    mixing = build_mixing([{"name": "mix_up"}], image_size_px=8, num_classes=3)
+    labels = tf.constant([0, label], tf.int32)
+    batches = tf.data.Dataset.from_tensors(
+        (np.zeros((2, 8, 8, 3), np.float32), labels, seeds_of(2))
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="class of every picture: 0 to 2"):
+        list(batches.map(mixing))
+
+
+@pytest.mark.parametrize(
+    ("operation", "said"),
+    [
+        ({"name": "mixup"}, "no mixing 'mixup'. Did you mean 'mix_up'?"),
+        ({"alpha": 1.0}, "has no name"),
+        ({"name": "mix_up", "alfa": 1.0}, "no option 'alfa'. Known: alpha, apply_probability"),
+        ({"name": "cut_mix", "alpha": -0.1}, "alpha: must be a number at least 0 and at most 100"),
+        ({"name": "cut_mix", "alpha": float("nan")}, "alpha: must be a number"),
+        ({"name": "fourier_mix", "apply_probability": 30}, "apply_probability: must be a number"),
+    ],
+)  # fmt: skip
+def test_bad_options_are_refused_with_what_is_allowed(operation, said):
+    with pytest.raises(RequestError) as caught:
+        build_mixing([operation], image_size_px=8, num_classes=2)
+    assert said in str(caught.value)
+
+
+def test_one_class_is_not_mixed():
+    with pytest.raises(RequestError, match="two classes or more, got 1"):
+        build_mixing([{"name": "mix_up"}], image_size_px=8, num_classes=1)
+
+
+def test_a_half_float_policy_and_many_classes_touch_neither_pictures_nor_labels():
+    images = np.random.default_rng(0).uniform(0, 255, (4, 16, 16, 3)).astype(np.float32)
+    labels = np.array([257, 256, 258, 299], np.int32)
+    every = [{"name": name} for name in NAMES]
+
+    def result():
+        mixing = build_mixing(every, image_size_px=16, num_classes=300)
+        return [part.numpy() for part in mixing(images, labels, seeds_of(4))]
+
+    expected = result()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        pictures, rows = result()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert pictures.tobytes() == expected[0].tobytes()
+    assert rows.tobytes() == expected[1].tobytes()
+    assert set(np.nonzero(rows)[1]) <= {256, 257, 258, 299}
+    assert (rows[np.arange(4), labels] > 0).all()
+
+
+def test_one_two_or_many_parallel_calls_give_the_same_bytes():
+    images = np.random.default_rng(0).uniform(0, 255, (24, 16, 16, 3)).astype(np.float32)
+    labels = np.arange(24, dtype=np.int32) % 3
+    mixing = build_mixing([{"name": name} for name in NAMES], image_size_px=16, num_classes=3)
+    batches = tf.data.Dataset.from_tensor_slices((images, labels, seeds_of(24))).batch(5)
+    runs = [
+        [
+            part.numpy().tobytes()
+            for batch in batches.map(mixing, num_parallel_calls=calls, deterministic=True)
+            for part in batch
+        ]
+        for calls in (1, 2, tf.data.AUTOTUNE)
+    ]
+    assert len(runs[0]) == 10
+    assert runs[0] == runs[1] == runs[2]
