@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from kerastl import registry
-from kerastl.augment.draws import Draws, SeededFactor
+from kerastl.augment.compiler import compiled
+from kerastl.augment.draws import Draws, FixedDraws
 from kerastl.augment.named import Operation, named
+from kerastl.augment.operation import BuiltOperation, Lowering
 from kerastl.errors import RequestError
-
-Policy = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-LARGEST_PIXEL = 255.0
 
 
 def build_policy(
@@ -21,6 +19,7 @@ def build_policy(
     *,
     image_size_px: int,
     channels: int = 3,
+    exact: bool = False,
 ) -> Policy:
     """Return a function that changes pictures, each by its own seed.
 
@@ -29,6 +28,7 @@ def build_policy(
             is allowed and changes nothing.
         image_size_px: side of the square pictures.
         channels: 3, or 1 where every operation works on grey.
+        exact: run keras-cv's layers one after the other, as reference: nothing folded, nothing compiled.
 
     Returns:
         `policy(images, seeds) -> images`: images `[batch, size, size, channels]` float32 in [0, 255];
@@ -39,56 +39,52 @@ def build_policy(
         RequestError: no such operation or option, a value out of bounds, or an operation that needs
             colour for grey pictures.
     """
-    steps = [_Step(place, *operation) for place, operation in enumerate(named(operations))]
-    coloured = [step.name for step in steps if channels == 1 and step.needs_colour]
-    if coloured:
-        raise RequestError(f"{coloured[0]} needs colour pictures; these are grey.")
-
-    def policy(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        images = tf.ensure_shape(images, [None, image_size_px, image_size_px, channels])
-        images = tf.cast(images, tf.float32)
-        for step in steps:
-            images = step(images, seeds)
-        return images
-
-    return policy
+    return Policy(named(operations), image_size_px=image_size_px, channels=channels, exact=exact)
 
 
-class _Step:
-    """One operation: a keras-cv layer whose every random number is ours."""
+class Policy:
+    """What `build_policy` returns.
 
-    def __init__(self, place: int, name: str, options: Any) -> None:
-        # keras-cv takes seconds to import: a policy without operations does not wait for it.
-        from keras_cv.core import UniformFactorSampler
+    Attributes:
+        lowering: (operation, how it is done) in their order; how is `nothing`, `folded`, `hsv`, `linear`, `compiled`
+            or `layer`, as in `BuiltOperation`, and always `layer` where `exact`.
+    """
 
-        module = registry.module("operation", name)
-        self.name = name
-        self.needs_colour = bool(getattr(module, "NEEDS_COLOUR", False))
-        self._place = place
-        self._probability = float(options.apply_probability)
-        self._identity = module.is_identity(options) or self._probability == 0.0
-        # float32 whatever the global policy: half floats round pixels, and labels never come here.
-        # The seed is never used: without one keras-cv asks for the global generator, which
-        # TensorFlow refuses where operations must be deterministic.
-        self._layer = module.build_layer(options, dtype="float32", seed=1)
-        self._factors = {
-            attribute: value
-            for attribute, value in vars(self._layer).items()
-            if isinstance(value, UniformFactorSampler)
-        }
+    def __init__(
+        self, operations: Sequence[Operation], *, image_size_px: int, channels: int, exact: bool
+    ) -> None:
+        self._shape = [None, image_size_px, image_size_px, channels]
+        self._operations = [
+            BuiltOperation(place, *operation, image_size_px)
+            for place, operation in enumerate(operations)
+        ]
+        coloured = [one.name for one in self._operations if channels == 1 and one.needs_colour]
+        if coloured:
+            raise RequestError(f"{coloured[0]} needs colour pictures; these are grey.")
+        self.lowering: list[tuple[str, Lowering]] = [
+            (one.name, "layer" if exact and one.lowering != "nothing" else one.lowering)
+            for one in self._operations
+        ]
+        self._run = self._one_after_the_other if exact else compiled(self._operations)
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        if self._identity:
-            return images
-        draws = Draws(seeds, self._place)
-        self._layer._random_generator = draws
-        for attribute, factor in self._factors.items():
-            setattr(self._layer, attribute, SeededFactor(factor.lower, factor.upper, draws))
-        batch_size = tf.shape(images)[0]
-        transformations = self._layer.get_random_transformation_batch(batch_size, images=images)
-        changed = self._layer.augment_images(images, transformations=transformations)
-        changed = tf.clip_by_value(changed, 0.0, LARGEST_PIXEL)
-        if self._probability == 1.0:
-            return changed
-        chosen = draws.uniform([batch_size, 1, 1, 1]) < self._probability
-        return tf.where(chosen, changed, images)
+        """Return the changed pictures; see `build_policy`."""
+        images = tf.cast(tf.ensure_shape(images, self._shape), tf.float32)
+        drawn = [one.draw(Draws(seeds, one.place), images) for one in self._operations]
+        return self._run(images, drawn)
+
+    def at(self, images: tf.Tensor, share: float) -> tf.Tensor:
+        """Return the pictures changed with every random number at one place of its range.
+
+        Args:
+            images: `[batch, size, size, channels]` float32 in [0, 255].
+            share: 0 is the lower end of every range, 1 the upper, 0.5 the middle.
+        """
+        images = tf.cast(tf.ensure_shape(images, self._shape), tf.float32)
+        draws = FixedDraws(tf.shape(images)[0], share)
+        return self._run(images, [one.draw(draws, images) for one in self._operations])
+
+    def _one_after_the_other(self, images: tf.Tensor, drawn: Sequence[Any]) -> tf.Tensor:
+        for one, numbers in zip(self._operations, drawn, strict=True):
+            images = one.apply(images, numbers)
+        return images

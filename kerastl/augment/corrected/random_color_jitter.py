@@ -13,10 +13,11 @@ from typing import Any
 import tensorflow as tf
 from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
+from kerastl.augment.corrected.random_contrast import steady_means
+from kerastl.augment.hsv import change_hsv
+
 LARGEST_PIXEL = 255.0
-SEXTANT_DEG = 60.0
-SMALLEST_SPREAD = 1e-6
-"""Pixel levels between the largest and the smallest channel below which a pixel is grey and its hue means nothing."""
+CIRCLE_DEG = 360.0
 
 
 @dataclass(frozen=True)
@@ -54,20 +55,23 @@ class SteadyColorJitter(VectorizedBaseImageAugmentationLayer):
         images: Any = None,  # noqa: ARG002 - keras-cv passes it
         **_: Any,
     ) -> dict[str, tf.Tensor]:
-        """Return four numbers for each picture, each `[batch, 1, 1, 1]` float32.
+        """Return four numbers for each picture, float32.
 
-        `shifts` in pixel levels, `contrasts` and `saturations` factors from 0, `turns_deg`.
+        `shifts` in pixel levels and `contrasts`, factors from 0, `[batch, 1, 1, 1]`; `saturations`, factors from 0,
+        and `turns` of the circle of colours, `[batch]`.
         """
 
-        def about(middle: float, largest: float) -> tf.Tensor:
-            shape = [batch_size, 1, 1, 1]
+        def about(middle: float, largest: float, *rest: int) -> tf.Tensor:
+            shape = [batch_size, *rest]
             return self._random_generator.uniform(shape, middle - largest, middle + largest)
 
+        # In the unit in which they are applied: XLA would join a conversion with other constants, in another way for
+        # one picture than for many.
         return {
-            "shifts": about(0.0, self.jitter.brightness * LARGEST_PIXEL),
-            "contrasts": about(1.0, self.jitter.contrast),
+            "shifts": about(0.0, self.jitter.brightness * LARGEST_PIXEL, 1, 1, 1),
+            "contrasts": about(1.0, self.jitter.contrast, 1, 1, 1),
             "saturations": about(1.0, self.jitter.saturation),
-            "turns_deg": about(0.0, self.jitter.hue_deg),
+            "turns": about(0.0, self.jitter.hue_deg / CIRCLE_DEG),
         }
 
     def augment_images(
@@ -77,55 +81,9 @@ class SteadyColorJitter(VectorizedBaseImageAugmentationLayer):
         if self.jitter.brightness:
             images = tf.clip_by_value(images + transformations["shifts"], 0.0, LARGEST_PIXEL)
         if self.jitter.contrast:
-            means = tf.reduce_mean(images, axis=(1, 2), keepdims=True)
+            means = steady_means(images)
             images = means + (images - means) * transformations["contrasts"]
             images = tf.clip_by_value(images, 0.0, LARGEST_PIXEL)
         if self.jitter.saturation or self.jitter.hue_deg:
-            saturations, turns_deg = transformations["saturations"], transformations["turns_deg"]
-            images = with_saturation_and_hue(images, saturations, turns_deg)
+            images = change_hsv(images, transformations["saturations"], transformations["turns"])
         return images
-
-
-def with_saturation_and_hue(
-    images: tf.Tensor, saturations: tf.Tensor, turns_deg: tf.Tensor
-) -> tf.Tensor:
-    """Multiply the saturation and turn the hue of HSV; the value (the largest channel) stays.
-
-    Args:
-        images: `[batch, height, width, 3]` float32 in [0, 255].
-        saturations: `[batch, 1, 1, 1]` float32, factors of 0 or more; the product is cut at full saturation.
-        turns_deg: `[batch, 1, 1, 1]` float32, from red towards green.
-
-    Returns:
-        `[batch, height, width, 3]` float32 in [0, 255].
-
-    Reference:
-        Smith 1978, "Color gamut transform pairs", SIGGRAPH 1978, the hexcone model.
-    """
-    value = tf.reduce_max(images, axis=-1, keepdims=True)
-    spread = value - tf.reduce_min(images, axis=-1, keepdims=True)
-    sextants = _hue_in_sextants(images, spread) + turns_deg / SEXTANT_DEG
-    # Spread = saturation * value: a spread cut at the value is a saturation cut at 1.
-    new_spread = tf.minimum(spread * saturations, value)
-    channels = []
-    for peak in (0.0, 2.0, 4.0):
-        # 0 to 3: how far the hue is from pure red, green or blue, round the circle.
-        distance = sextants - peak
-        distance = tf.abs(distance - 6.0 * tf.round(distance / 6.0))
-        # The channel holds the whole spread up to distance 1, and none of it from 2 on.
-        missing = tf.clip_by_value(distance - 1.0, 0.0, 1.0)
-        channels.append(value - new_spread * missing)
-    return tf.concat(channels, axis=-1)
-
-
-def _hue_in_sextants(images: tf.Tensor, spread: tf.Tensor) -> tf.Tensor:
-    """Return the hue, `[batch, height, width, 1]`: 0 is red, 2 green, 4 blue, from -1 to 5; of grey any number.
-
-    Asks only which channel is larger, never whether one equals the maximum: a compiler may compute both
-    once more, rounded otherwise.
-    """
-    red, green, blue = tf.split(images, 3, axis=-1)
-    reddest = (red >= green) & (red >= blue)
-    between = tf.where(reddest, green - blue, tf.where(green >= blue, blue - red, red - green))
-    start = tf.where(reddest, 0.0, tf.where(green >= blue, 2.0, 4.0))
-    return start + between / tf.maximum(spread, SMALLEST_SPREAD)

@@ -1,4 +1,7 @@
-"""Add one number to every pixel."""
+"""Add one number to every pixel.
+
+Never: leave [0, 255], or change a hue before a channel reaches an end of the range.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
+
+COMPILES = True
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,11 @@ class Options:
 def is_identity(options: Options) -> bool:
     """Tell whether these options change nothing."""
     return options.max_fraction == 0
+
+
+def at_strength(strength: float) -> Options:
+    """Return options from 0, the identity, to 1, two fifths of the range."""
+    return Options(max_fraction=0.4 * strength)
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:

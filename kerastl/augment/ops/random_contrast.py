@@ -1,4 +1,7 @@
-"""Stretch or squeeze the values of each channel about their mean."""
+"""Stretch or squeeze the values of each channel about their mean.
+
+Never: leave [0, 255], or move a channel's mean but for what is clipped.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
+
+COMPILES = True
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,13 @@ def is_identity(options: Options) -> bool:
     return options.max_fraction == 0
 
 
-def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the keras-cv layer."""
-    from keras_cv import layers
+def at_strength(strength: float) -> Options:
+    """Return options from 0, the identity, to 1, 0.4 to 1.6 times the contrast."""
+    return Options(max_fraction=0.6 * strength)
 
-    return layers.RandomContrast(value_range=(0, 255), factor=options.max_fraction, **kwargs)
+
+def build_layer(options: Options, **kwargs: Any) -> Any:
+    """Return the keras-cv layer, with means that do not depend on the batch."""
+    from kerastl.augment.corrected.random_contrast import SteadyContrast
+
+    return SteadyContrast(value_range=(0, 255), factor=options.max_fraction, **kwargs)

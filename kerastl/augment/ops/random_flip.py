@@ -1,4 +1,7 @@
-"""Mirror the picture, each way with probability one half."""
+"""Mirror the picture, each way with probability one half.
+
+Never: blur or move anything: a mirrored picture holds the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
+COMPILES = True
+RATE = 0.5
 MODES = {"horizontal": "horizontal", "vertical": "vertical", "both": "horizontal_and_vertical"}
 
 
@@ -28,8 +33,24 @@ def is_identity(options: Options) -> bool:  # noqa: ARG001 - every operation is 
     return False
 
 
+def at_strength(strength: float) -> Options:
+    """Return options from 0, the identity, to 1, every picture tossed for."""
+    return Options(apply_probability=strength)
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the keras-cv layer."""
     from keras_cv import layers
 
-    return layers.RandomFlip(MODES[options.direction], rate=0.5, **kwargs)
+    return layers.RandomFlip(MODES[options.direction], rate=RATE, **kwargs)
+
+
+def maps(drawn: Any, size_px: int) -> Any:
+    """Return the affine maps of what was drawn: `[batch, 6]` float32."""
+    from kerastl.augment import affine
+
+    # keras-cv's rule; it draws 0 for a direction that is not asked for.
+    left_right, top_bottom = (
+        drawn[key][:, 0] > RATE for key in ("flip_horizontals", "flip_verticals")
+    )
+    return affine.mirror(left_right, top_bottom, size_px)

@@ -1,4 +1,7 @@
-"""Turn the picture about its middle."""
+"""Turn the picture about its middle.
+
+Never: change a picture's scale, or show black corners.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,20 @@ def is_identity(options: Options) -> bool:
     return options.max_deg == 0
 
 
+def at_strength(strength: float) -> Options:
+    """Return options from 0, the identity, to 1, an eighth of a turn either way."""
+    return Options(max_deg=45.0 * strength)
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the keras-cv layer. The border is filled by reflection: a black corner would tell that it was turned."""
-    from kerastl.augment.rotation import SteadyRotation
+    from kerastl.augment.corrected.random_rotation import SteadyRotation
 
     return SteadyRotation(options.max_deg / 360.0, fill_mode="reflect", **kwargs)
+
+
+def maps(drawn: Any, size_px: int) -> Any:
+    """Return the affine maps of what was drawn: `[batch, 6]` float32."""
+    from kerastl.augment import affine
+
+    return affine.rotation(drawn["angles"], size_px)

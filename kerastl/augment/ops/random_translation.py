@@ -1,4 +1,7 @@
-"""Shift the picture up or down, left or right."""
+"""Shift the picture up or down, left or right.
+
+Never: change a picture's scale, or show black borders.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,22 @@ def is_identity(options: Options) -> bool:
     return options.max_fraction == 0
 
 
+def at_strength(strength: float) -> Options:
+    """Return options from 0, the identity, to 1, three tenths of the side."""
+    return Options(max_fraction=0.3 * strength)
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the keras-cv layer. The border is filled by reflection."""
     from keras_cv import layers
 
     strength = options.max_fraction
     return layers.RandomTranslation(strength, strength, fill_mode="reflect", **kwargs)
+
+
+def maps(drawn: Any, size_px: int) -> Any:
+    """Return the affine maps of what was drawn: `[batch, 6]` float32."""
+    from kerastl.augment import affine
+
+    down, right = drawn["height_translations"][:, 0], drawn["width_translations"][:, 0]
+    return affine.translation(down * size_px, right * size_px)

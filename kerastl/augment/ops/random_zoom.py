@@ -1,4 +1,7 @@
-"""Zoom in and out about the middle, the aspect ratio kept."""
+"""Zoom in and out about the middle, the aspect ratio kept.
+
+Never: stretch one side more than the other, or show black borders.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,20 @@ def is_identity(options: Options) -> bool:
     return options.max_fraction == 0
 
 
+def at_strength(strength: float) -> Options:
+    """Return options from 0, the identity, to 1, half or one and a half times the width."""
+    return Options(max_fraction=0.5 * strength)
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the keras-cv layer. The border is filled by reflection."""
     from keras_cv import layers
 
     return layers.RandomZoom(options.max_fraction, fill_mode="reflect", **kwargs)
+
+
+def maps(drawn: Any, size_px: int) -> Any:
+    """Return the affine maps of what was drawn: `[batch, 6]` float32."""
+    from kerastl.augment import affine
+
+    return affine.zoom(drawn["height_zooms"][:, 0], drawn["width_zooms"][:, 0], size_px)

@@ -1,0 +1,140 @@
+"""Geometry as numbers: affine maps from a pixel of the result to a place in the picture, and their products.
+
+A map is a row (a, b, c, d, e, f): the pixel (x, y) of the result shows the picture's place (a x + b y + c, d x + e y + f),
+as in TensorFlow's `ImageProjectiveTransformV3`. Pixel centres are whole numbers, from 0 to size - 1; everything turns,
+grows and shears about the middle, (size - 1) / 2.
+
+The sums and products are written out, number by number, so that a row's bytes do not depend on the rows beside it.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+WIDEST_VECTOR = 16
+"""float32 numbers in the widest vector unit (AVX-512)."""
+
+
+def about_middle(a: tf.Tensor, b: tf.Tensor, d: tf.Tensor, e: tf.Tensor, size_px: int) -> tf.Tensor:
+    """Return the maps that leave the middle where it is.
+
+    Args:
+        a, b, d, e: `[batch]` float32, the linear part.
+        size_px: side of the picture.
+
+    Returns:
+        `[batch, 6]` float32.
+    """
+    middle = (size_px - 1) / 2
+    c = middle * (1.0 - (a + b))
+    f = middle * (1.0 - (d + e))
+    return tf.stack([a, b, c, d, e, f], axis=1)
+
+
+def rotation(angles: tf.Tensor, size_px: int) -> tf.Tensor:
+    """Return maps that turn the picture anticlockwise.
+
+    TensorFlow computes sines and cosines by two formulas: one for whole vectors of numbers, another for what is
+    left at the end of a batch, and they differ in the last digit. Here every angle fills whole vectors, so that
+    all take the first formula.
+
+    Args:
+        angles: `[batch]` float32, radians.
+        size_px: side of the picture.
+    """
+    repeated = tf.repeat(angles, WIDEST_VECTOR)
+    cosine, sine = tf.cos(repeated)[::WIDEST_VECTOR], tf.sin(repeated)[::WIDEST_VECTOR]
+    return about_middle(cosine, -sine, sine, cosine, size_px)
+
+
+def zoom(heights: tf.Tensor, widths: tf.Tensor, size_px: int) -> tf.Tensor:
+    """Return maps that show `heights` times the height and `widths` times the width of the picture.
+
+    Args:
+        heights, widths: `[batch]` float32, above 0; above 1 zooms out.
+        size_px: side of the picture.
+    """
+    zero = tf.zeros_like(heights)
+    return about_middle(widths, zero, zero, heights, size_px)
+
+
+def shear(slopes_x: tf.Tensor, slopes_y: tf.Tensor, size_px: int) -> tf.Tensor:
+    """Return maps that slide rows along x, then columns along y, about the middle.
+
+    Args:
+        slopes_x: `[batch]` float32, pixels along x for each pixel down.
+        slopes_y: `[batch]` float32, pixels along y for each pixel to the right.
+        size_px: side of the picture.
+    """
+    one = tf.ones_like(slopes_x)
+    # First x, then y: the place is the map of x applied to the map of y.
+    return about_middle(one + slopes_x * slopes_y, slopes_x, slopes_y, one, size_px)
+
+
+def translation(down: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    """Return maps that move the picture.
+
+    Args:
+        down, right: `[batch]` float32, in pixels.
+    """
+    zero, one = tf.zeros_like(down), tf.ones_like(down)
+    return tf.stack([one, zero, -right, zero, one, -down], axis=1)
+
+
+def mirror(left_right: tf.Tensor, top_bottom: tf.Tensor, size_px: int) -> tf.Tensor:
+    """Return maps that mirror the picture.
+
+    Args:
+        left_right, top_bottom: `[batch]` bool.
+        size_px: side of the picture.
+    """
+    a = tf.where(left_right, -1.0, 1.0)
+    e = tf.where(top_bottom, -1.0, 1.0)
+    return about_middle(a, tf.zeros_like(a), tf.zeros_like(a), e, size_px)
+
+
+def window(
+    top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size_px: int
+) -> tf.Tensor:
+    """Return maps that enlarge a part of the picture to its whole size.
+
+    Edges of the part go to edges of the picture: pixel centres lie half a pixel inside, as in `tf.image.resize`.
+
+    Args:
+        top, left: `[batch]` float32, edges of the part in pixels from the picture's edges.
+        height, width: `[batch]` float32, its sides in pixels.
+        size_px: side of the picture.
+    """
+    down, across = height / size_px, width / size_px
+    zero = tf.zeros_like(down)
+    # The centre of pixel x lies at x + 1/2 from the edge.
+    c = left + (across - 1.0) / 2
+    f = top + (down - 1.0) / 2
+    return tf.stack([across, zero, c, zero, down, f], axis=1)
+
+
+def product(first: tf.Tensor, then: tf.Tensor) -> tf.Tensor:
+    """Return the map of one operation followed by another.
+
+    Args:
+        first, then: `[batch, 6]` float32, in the order in which they are done to the picture.
+
+    Returns:
+        `[batch, 6]` float32: the place in the untouched picture that the result of both shows.
+    """
+    a, b, c, d, e, f = tf.unstack(first, axis=1)
+    g, h, i, j, k, m = tf.unstack(then, axis=1)
+    x = (a * g + b * j, a * h + b * k, a * i + b * m + c)
+    y = (d * g + e * j, d * h + e * k, d * i + e * m + f)
+    return tf.stack([*x, *y], axis=1)
+
+
+def only_where(chosen: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
+    """Return the maps where chosen, elsewhere the map that changes nothing.
+
+    Args:
+        chosen: `[batch]` bool.
+        maps: `[batch, 6]` float32.
+    """
+    nothing = tf.constant([[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]])
+    return tf.where(chosen[:, None], maps, nothing)

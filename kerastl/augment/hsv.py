@@ -1,0 +1,59 @@
+"""Saturation and hue in one conversion: there and back once, however many operations stand together."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+SMALLEST_CHROMA = 1e-9
+
+
+def change_hsv(images: tf.Tensor, factors: tf.Tensor, turns: tf.Tensor) -> tf.Tensor:
+    """Multiply each picture's saturation and turn its hue.
+
+    Equal to converting to HSV, changing saturation and hue there, and converting back. Value is the largest
+    channel; saturation times value is the distance to the smallest (the chroma), so that neither has to be
+    divided by the value and black needs no exception. Which channel is the largest is asked with >=, never
+    with ==: a compiler may compute a number twice with different rounding.
+
+    Args:
+        images: `[batch, height, width, 3]` float32, not negative.
+        factors: `[batch]` float32, at least 0; the saturation stops at 1.
+        turns: `[batch]` float32, in turns of the circle of colours.
+
+    Returns:
+        Like images; each pixel's largest channel stays as large. A grey pixel stays as it is.
+
+    Reference:
+        Smith 1978, doi 10.1145/800248.807361; the way back as in Foley & van Dam, without branches.
+    """
+    red, green, blue = tf.unstack(images, axis=-1)
+    value = tf.maximum(tf.maximum(red, green), blue)
+    chroma = value - tf.minimum(tf.minimum(red, green), blue)
+    is_red = (red >= green) & (red >= blue)
+    is_green = green >= blue
+    apart = tf.where(is_red, green - blue, tf.where(is_green, blue - red, red - green))
+    sector = tf.where(is_red, 0.0, tf.where(is_green, 2.0, 4.0))
+    hue = apart / tf.maximum(chroma, SMALLEST_CHROMA) + sector
+    hue = hue + 6.0 * turns[:, None, None]
+    chroma = tf.minimum(chroma * factors[:, None, None], value)
+    return tf.stack([value - chroma * _short(hue, sextant) for sextant in (5.0, 3.0, 1.0)], axis=-1)
+
+
+def _short(hue: tf.Tensor, sextant: float) -> tf.Tensor:
+    """Return how far a channel falls short of the value, as a share of the chroma."""
+    place = hue + sextant
+    place = place - 6.0 * tf.floor(place / 6.0)
+    return tf.clip_by_value(tf.minimum(place, 4.0 - place), 0.0, 1.0)
+
+
+def apply_matrices(images: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:
+    """Mix the channels of each picture by a matrix, and clip to [0, 255].
+
+    Args:
+        images: `[batch, height, width, 3]` float32.
+        matrices: `[batch, 3, 3]` float32; row i makes channel i.
+    """
+    channels = tf.unstack(images, axis=-1)
+    rows = tf.unstack(matrices[:, :, :, None, None], axis=1)
+    mixed = [sum(row[:, place] * channel for place, channel in enumerate(channels)) for row in rows]
+    return tf.clip_by_value(tf.stack(mixed, axis=-1), 0.0, 255.0)

@@ -1,0 +1,140 @@
+"""One operation, built: what it draws for a batch, and what it then does to the pictures."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import tensorflow as tf
+
+from kerastl import registry
+from kerastl.augment.affine import only_where
+from kerastl.augment.draws import Draws, SeededFactor
+
+LARGEST_PIXEL = 255.0
+Lowering = Literal["nothing", "folded", "hsv", "linear", "compiled", "layer"]
+Drawn = dict[str, Any]
+
+
+class BuiltOperation:
+    """A keras-cv layer whose every random number is ours.
+
+    Args:
+        place: in its policy; operations draw independent numbers.
+        name: of the operation.
+        options: its options, checked.
+        image_size_px: side of the square pictures.
+
+    Attributes:
+        needs_colour: whether grey pictures make no sense to it.
+        lowering: how the compiler takes it: `nothing` (strength 0), `folded` (an affine map, one warp with
+            its neighbours), `hsv` (one conversion with its neighbours), `linear` (a colour matrix), `compiled`
+            (the layer's own code, with its neighbours in one XLA function), or `layer` (as it is, in order).
+        fill_mode: what a folded operation shows outside of the picture.
+        compiles: whether XLA compiles the layer's own code.
+        saturates: whether it changes the saturation, which stops at 1.
+    """
+
+    def __init__(self, place: int, name: str, options: Any, image_size_px: int) -> None:
+        # keras-cv takes seconds to import: a policy without operations does not wait for it.
+        from keras_cv.core import UniformFactorSampler
+
+        self._module: Any = registry.module("operation", name)
+        self.name, self.place, self.options = name, place, options
+        self.needs_colour = bool(getattr(self._module, "NEEDS_COLOUR", False))
+        self.compiles = bool(getattr(self._module, "COMPILES", False))
+        self.saturates = bool(getattr(self._module, "SATURATES", False))
+        self._size = image_size_px
+        self._probability = float(options.apply_probability)
+        # float32 whatever the global policy: half floats round pixels, and labels never come here.
+        # The seed is never used: without one keras-cv asks for the global generator, which
+        # TensorFlow refuses where operations must be deterministic.
+        self._layer = self._module.build_layer(options, dtype="float32", seed=1)
+        self.fill_mode = str(getattr(self._layer, "fill_mode", "reflect"))
+        self._factors = {
+            attribute: value
+            for attribute, value in vars(self._layer).items()
+            if isinstance(value, UniformFactorSampler)
+        }
+        self.lowering = self._lowering()
+
+    def _lowering(self) -> Lowering:
+        module = self._module
+        if module.is_identity(self.options) or self._probability == 0.0:
+            return "nothing"
+        if hasattr(module, "maps"):
+            return "folded"
+        model = getattr(self.options, "model", None)
+        if hasattr(module, "hsv_change") and model != "linear":
+            return "hsv"
+        if hasattr(module, "colour_matrices"):
+            return "linear"
+        return "compiled" if self.compiles else "layer"
+
+    def draw(self, draws: Draws, images: tf.Tensor) -> Drawn:
+        """Return what is random about the operation for one batch.
+
+        Args:
+            draws: where the numbers come from.
+            images: `[batch, size, size, channels]`; only their shape counts.
+
+        Returns:
+            `transformations`, what keras-cv's layer asks for, and `chosen`, `[batch]` bool, where only some
+            of the pictures are changed.
+        """
+        if self.lowering == "nothing":
+            return {}
+        self._layer._random_generator = draws
+        for attribute, factor in self._factors.items():
+            setattr(self._layer, attribute, SeededFactor(factor.lower, factor.upper, draws))
+        batch_size = tf.shape(images)[0]
+        drawn = self._layer.get_random_transformation_batch(batch_size, images=images)
+        if self._probability == 1.0:
+            return {"transformations": drawn}
+        chosen = draws.uniform([batch_size]) < self._probability
+        return {"transformations": drawn, "chosen": chosen}
+
+    def apply(self, images: tf.Tensor, drawn: Drawn) -> tf.Tensor:
+        """Return the changed pictures, by the layer's own code.
+
+        Args:
+            images: `[batch, size, size, channels]` float32 in [0, 255].
+            drawn: from `draw`.
+        """
+        if self.lowering == "nothing":
+            return images
+        changed = self._layer.augment_images(images, transformations=drawn["transformations"])
+        changed = tf.clip_by_value(changed, 0.0, LARGEST_PIXEL)
+        return kept_where_not(drawn, changed, images)
+
+    def maps(self, drawn: Drawn) -> tf.Tensor:
+        """Return the affine maps of a folded operation: `[batch, 6]` float32."""
+        maps = self._module.maps(drawn["transformations"], self._size)
+        return only_where(drawn["chosen"], maps) if "chosen" in drawn else maps
+
+    def hsv_change(self, drawn: Drawn) -> tuple[Any, Any]:
+        """Return (factor of the saturation, turn of the hue in turns), each `[batch]` or None.
+
+        A picture that is not chosen has factor 1 and turn 0.
+        """
+        factor, turn = self._module.hsv_change(drawn["transformations"])
+        if "chosen" not in drawn:
+            return factor, turn
+        chosen = drawn["chosen"]
+        return (
+            None if factor is None else tf.where(chosen, factor, 1.0),
+            None if turn is None else tf.where(chosen, turn, 0.0),
+        )
+
+    def colour_matrices(self, drawn: Drawn) -> tf.Tensor:
+        """Return the colour matrices of a linear operation: `[batch, 3, 3]` float32."""
+        matrices = self._module.colour_matrices(drawn["transformations"])
+        if "chosen" not in drawn:
+            return matrices
+        return tf.where(drawn["chosen"][:, None, None], matrices, tf.eye(3))
+
+
+def kept_where_not(drawn: Drawn, changed: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    """Return the changed pictures where they were chosen, elsewhere the untouched ones."""
+    if "chosen" not in drawn:
+        return changed
+    return tf.where(drawn["chosen"][:, None, None, None], changed, images)

@@ -1,0 +1,105 @@
+"""One resampling of a batch by one affine map a picture, in operations that XLA compiles to a tight loop.
+
+TensorFlow's own `ImageProjectiveTransformV3` has the same meaning and does not compile with XLA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+
+def reflected(place: tf.Tensor, size: int) -> tf.Tensor:
+    """Fold places outside back in, as in a mirror at the edge: d c b a | a b c d | d c b a.
+
+    Args:
+        place: float32, in pixels.
+        size: of the picture along this axis.
+
+    Returns:
+        float32 in [0, size - 1].
+    """
+    period = 2.0 * size
+    inside = place - period * tf.floor(place / period)
+    return tf.clip_by_value(tf.minimum(inside, period - 1.0 - inside), 0.0, size - 1.0)
+
+
+def repeated(place: tf.Tensor, size: int) -> tf.Tensor:
+    """Fold places outside back in, as tiles do: a b c d | a b c d | a b c d.
+
+    Args:
+        place: float32, in pixels.
+        size: of the picture along this axis.
+
+    Returns:
+        float32 in [0, size - 1].
+    """
+    # TensorFlow's rule, whole periods of `size` counted by steps of `size - 1`.
+    below = place + size * (tf.floor(-place / (size - 1.0)) + 1.0)
+    above = place - size * tf.floor(place / (size - 1.0))
+    inside = tf.where(place < 0.0, below, tf.where(place > size - 1.0, above, place))
+    return tf.clip_by_value(inside, 0.0, size - 1.0)
+
+
+def nearest(place: tf.Tensor, size: int) -> tf.Tensor:
+    """Move places outside to the edge: a a a a | a b c d | d d d d.
+
+    Args:
+        place: float32, in pixels.
+        size: of the picture along this axis.
+
+    Returns:
+        float32 in [0, size - 1].
+    """
+    return tf.clip_by_value(place, 0.0, size - 1.0)
+
+
+BORDERS: dict[str, Callable[[tf.Tensor, int], tf.Tensor]] = {
+    "reflect": reflected,
+    "wrap": repeated,
+    "nearest": nearest,
+}
+
+
+def warp(images: tf.Tensor, maps: tf.Tensor, *, fill_mode: str) -> tf.Tensor:
+    """Show each picture through its map, with bilinear interpolation.
+
+    Args:
+        images: `[batch, height, width, channels]` float32.
+        maps: `[batch, 6]` float32, see `kerastl.augment.affine`.
+        fill_mode: what lies outside: `reflect`, `wrap`, `nearest`, or `constant` (black).
+
+    Returns:
+        Like images. The map (1, 0, 0, 0, 1, 0) changes no byte.
+    """
+    height, width, channels = images.shape[1:]
+    x, y = _places(maps, height, width)
+    if fill_mode == "constant":
+        # A rim of black as wide as one pixel is all that bilinear interpolation can see of the outside.
+        images = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
+        height, width = height + 2, width + 2
+        x, y = nearest(x + 1.0, width), nearest(y + 1.0, height)
+    else:
+        x, y = BORDERS[fill_mode](x, width), BORDERS[fill_mode](y, height)
+    left, top = tf.minimum(tf.floor(x), width - 2.0), tf.minimum(tf.floor(y), height - 2.0)
+    across, down = (x - left)[..., None], (y - top)[..., None]
+    picture = tf.range(tf.shape(images)[0])[:, None, None] * (height * width)
+    corner = picture + tf.cast(top, tf.int32) * width + tf.cast(left, tf.int32)
+    pixels = tf.reshape(images, [-1, channels])
+    upper = _between(tf.gather(pixels, corner), tf.gather(pixels, corner + 1), across)
+    below = corner + width
+    lower = _between(tf.gather(pixels, below), tf.gather(pixels, below + 1), across)
+    return _between(upper, lower, down)
+
+
+def _places(maps: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the (x, y) in the picture of every pixel of the result: two `[batch, height, width]` float32."""
+    x = tf.range(width, dtype=tf.float32)[None, None, :]
+    y = tf.range(height, dtype=tf.float32)[None, :, None]
+    a, b, c, d, e, f = tf.unstack(maps[:, :, None, None], axis=1)
+    return a * x + b * y + c, d * x + e * y + f
+
+
+def _between(first: tf.Tensor, second: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+    return first + (second - first) * share
