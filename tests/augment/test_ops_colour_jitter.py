@@ -23,17 +23,21 @@ def photos():
     return cuts_of_a_photo()
 
 
-def jittered(images, **numbers):
-    """Change all pictures alike: shift and turn in levels and degrees, contrast and saturation as factors."""
-    neutral = {"shifts": 0, "contrasts": 1, "saturations": 1, "turns_deg": 0} | numbers
+def jittered(images, *, shifts=(0,), contrasts=(1,), saturations=(1,), turns_deg=(0,)):
+    """Change pictures by the numbers that are given, one for all or one for each."""
     layer = layer_of(
         "random_color_jitter",
-        max_brightness_fraction=1.0 * ("shifts" in numbers),
-        max_contrast_fraction=1.0 * ("contrasts" in numbers),
+        max_brightness_fraction=float(shifts != (0,)),
+        max_contrast_fraction=float(contrasts != (1,)),
         max_saturation_fraction=1.0,
         max_hue_deg=180.0,
     )
-    transformations = {key: per_picture([value]) for key, value in neutral.items()}
+    transformations = {
+        "shifts": per_picture(shifts),
+        "contrasts": per_picture(contrasts),
+        "saturations": tf.constant(saturations, tf.float32),
+        "turns": tf.constant(turns_deg, tf.float32) / 360,
+    }
     return layer.augment_images(tf.constant(images), transformations=transformations).numpy()
 
 
@@ -45,7 +49,7 @@ def test_hue_and_saturation_are_those_of_colorsys(saturation, turn_deg):
     # The corners and edges of the cube of colours, where two channels are equal, and greys.
     images[0, 0, :8] = list(itertools.product((0, 255), repeat=3))
     images[0, 1, :8] = [[255, 80, 80], [80, 255, 80], [80, 80, 255], [9, 9, 9]] * 2
-    ours = jittered(images, saturations=saturation, turns_deg=turn_deg)
+    ours = jittered(images, saturations=[saturation], turns_deg=[turn_deg])
     for pixel, mine in zip(images.reshape(-1, 3) / 255.0, ours.reshape(-1, 3), strict=True):
         hue, sat, value = colorsys.rgb_to_hsv(*pixel)
         expected = colorsys.hsv_to_rgb((hue + turn_deg / 360) % 1, min(sat * saturation, 1), value)
@@ -54,7 +58,7 @@ def test_hue_and_saturation_are_those_of_colorsys(saturation, turn_deg):
 
 def test_a_third_of_the_circle_moves_the_channels_by_one():
     images = noise()
-    np.testing.assert_allclose(jittered(images, turns_deg=120), images[..., [2, 0, 1]], atol=NEAR)
+    np.testing.assert_allclose(jittered(images, turns_deg=[120]), images[..., [2, 0, 1]], atol=NEAR)
 
 
 def test_brightness_comes_before_contrast_and_each_is_clipped():
@@ -62,39 +66,28 @@ def test_brightness_comes_before_contrast_and_each_is_clipped():
     bright = np.clip(images + 70, 0, 255)
     means = bright.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
     expected = np.clip(means + (bright - means) * 1.6, 0, 255)
-    np.testing.assert_allclose(jittered(images, shifts=70, contrasts=1.6), expected, atol=NEAR)
+    np.testing.assert_allclose(jittered(images, shifts=[70], contrasts=[1.6]), expected, atol=NEAR)
 
 
 def test_jitter_equals_the_four_layers_of_keras_cv_one_after_another(photos):
-    shifts, contrasts = np.array([-40, 10, 30, 60.0]), np.array([0.6, 0.9, 1.2, 1.4])
-    saturations, turns_deg = np.array([0.3, 0.8, 1.3, 2.0]), np.array([-36, -10, 20, 170.0])
-    factors = np.float32(saturations / (1 + saturations))
+    shifts, contrasts = [-40, 10, 30, 60], [0.6, 0.9, 1.2, 1.4]
+    saturations, turns_deg = np.array([0.3, 0.8, 1.3, 2.0]), np.array([-36, -10, 20, 170])
     steps = [
         (layers.RandomBrightness(1.0), per_picture(shifts)),
         (layers.RandomContrast((0, 255), 0.5), per_picture(contrasts)),
-        (layers.RandomSaturation(0.5), tf.constant(factors)),
+        (layers.RandomSaturation(0.5), tf.constant(saturations / (1 + saturations), tf.float32)),
         (layers.RandomHue(0.5, (0, 255)), tf.constant(turns_deg / 360, tf.float32)),
     ]
     theirs = tf.constant(photos)
     for layer, transformations in steps:
         theirs = layer.augment_images(theirs, transformations=transformations)
-    ours = jittered(photos[:1], shifts=0, contrasts=1)
-    np.testing.assert_allclose(ours, photos[:1], atol=NEAR)
-    layer = layer_of(
-        "random_color_jitter",
-        max_brightness_fraction=1.0,
-        max_contrast_fraction=1.0,
-        max_saturation_fraction=1.0,
-        max_hue_deg=180.0,
+    ours = jittered(
+        photos,
+        shifts=shifts,
+        contrasts=contrasts,
+        saturations=saturations.tolist(),
+        turns_deg=turns_deg.tolist(),
     )
-    numbers = {
-        "shifts": shifts,
-        "contrasts": contrasts,
-        "saturations": saturations,
-        "turns_deg": turns_deg,
-    }
-    transformations = {key: per_picture(value) for key, value in numbers.items()}
-    ours = layer.augment_images(tf.constant(photos), transformations=transformations)
     np.testing.assert_allclose(ours, theirs, atol=NEAR)
 
 
@@ -115,7 +108,7 @@ def test_jitter_draws_four_unrelated_numbers_within_their_bounds():
         "shifts": (-51, 51),
         "contrasts": (0.7, 1.3),
         "saturations": (0.6, 1.4),
-        "turns_deg": (-50, 50),
+        "turns": (-50 / 360, 50 / 360),
     }
     assert drawn.keys() == bounds.keys()
     for key, (low, high) in bounds.items():
