@@ -1,0 +1,71 @@
+"""What every peer of the augmentation benchmark shares: one process that waits, and times a burst when asked.
+
+The process gets a folder of pictures, warms up, and says so in a line of JSON. From then on each line on its
+input, `SIZE SECONDS`, is answered by a line of JSON with the number of pictures and the seconds they took. Between
+lines it is blocked and costs nothing. Only the standard library and NumPy: it runs in each peer's environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BATCH_SIZE = 32
+UNTIMED_BATCHES = 4
+"""A pipeline's first batches are made while nobody takes any; two workers hold four of them."""
+UNTIMED_S = 0.5
+"""tf.data finds its number of parallel calls in this time."""
+
+Begin = Callable[[], Iterator[Any]]
+
+
+def serve(
+    begin_for: Callable[[np.ndarray], Begin], *, packages: tuple[str, ...], yields: str
+) -> None:
+    """Time bursts until the input ends.
+
+    Args:
+        begin_for: takes pictures `[count, size, size, 3]` uint8 and returns a function that begins an endless
+            stream of augmented batches of 32, from a pipeline that was not running before.
+        packages: whose versions to tell.
+        yields: what a batch is, in words.
+    """
+    # Libraries print what they like; the answers have the standard output for themselves.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    begins = {}
+    for file in sorted(Path(sys.argv[1]).glob("*.npy")):
+        begins[file.stem] = begin_for(np.load(file))
+        burst(begins[file.stem], UNTIMED_S)
+    told = {"versions": {name: version(name) for name in packages}, "yields": yields}
+    print(json.dumps(told), file=answers, flush=True)
+    for line in sys.stdin:
+        size, seconds = line.split()
+        images, taken = burst(begins[size], float(seconds))
+        print(json.dumps({"images": images, "seconds": taken}), file=answers, flush=True)
+
+
+def burst(begin: Begin, seconds: float) -> tuple[int, float]:
+    """Return how many pictures came in how many seconds.
+
+    The first batches are not timed. From then on the consumer always waits, so no batch that was made before
+    the clock started is counted twice, and none that was made is left out.
+    """
+    batches = begin()
+    started, untimed = time.perf_counter(), 0
+    while untimed < UNTIMED_BATCHES or time.perf_counter() - started < UNTIMED_S:
+        next(batches)
+        untimed += 1
+    images, started, taken = 0, time.perf_counter(), 0.0
+    while taken < seconds:
+        images += len(next(batches))
+        taken = time.perf_counter() - started
+    return images, taken

@@ -1,0 +1,37 @@
+"""The memory bound: float32 batches read once and written once, by as many threads as there are cores.
+
+The batches lie in more memory than any cache holds, and each is written to a place that was not read lately.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from bursts import BATCH_SIZE, Begin, serve
+
+MEMORY_BYTES = 2**29
+
+
+def begin_for(pictures: np.ndarray) -> Begin:
+    batch = np.resize(pictures, (BATCH_SIZE, *pictures.shape[1:])).astype(np.float32)
+    count = max(2, MEMORY_BYTES // batch.nbytes // 2)
+    read, written = np.stack([batch] * count), np.stack([batch] * count)
+    cores = len(os.sched_getaffinity(0))
+    pool = ThreadPoolExecutor(cores)
+    parts = np.array_split(np.arange(BATCH_SIZE), cores)
+    rows = [slice(part[0], part[-1] + 1) for part in parts]
+
+    def batches():
+        while True:
+            for place in range(count):
+                to, source = written[place], read[place]
+                list(pool.map(np.copyto, [to[row] for row in rows], [source[row] for row in rows]))
+                yield to
+
+    return batches
+
+
+if __name__ == "__main__":
+    serve(begin_for, packages=("numpy",), yields="float32")

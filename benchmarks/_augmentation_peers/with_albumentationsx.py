@@ -1,0 +1,87 @@
+"""AlbumentationsX, as its page on speed recommends: uint8 pictures, one Affine, OpenCV's threads off in workers.
+
+`loop` calls it picture by picture in one process, where OpenCV may use its threads; `workers` has a DataLoader of PyTorch
+with two worker processes that stay.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import albumentations
+import cv2
+import numpy as np
+import torch
+from bursts import BATCH_SIZE, Begin, serve
+from torch.utils.data import DataLoader, Dataset
+
+WORKERS = 2
+ENDLESS = 10**8
+
+
+def transform(*extra) -> albumentations.Compose:
+    chain = [
+        albumentations.HorizontalFlip(p=0.5),
+        albumentations.Affine(
+            rotate=(-15, 15), scale=(0.8, 1.2), translate_percent={"x": (-0.1, 0.1), "y": (-0.1, 0.1)},
+            interpolation=cv2.INTER_LINEAR, border_mode=cv2.BORDER_REFLECT, p=1.0,
+        ),
+        albumentations.RandomBrightnessContrast(
+            brightness_range=(-0.2, 0.2), contrast_range=(-0.2, 0.2), brightness_by_max=True, p=1.0
+        ),
+        # OpenCV's hue counts from 0 to 179; the saturation is shifted, from 0 to 255.
+        albumentations.HueSaturationValue(
+            hue_shift_range=(-10, 10), sat_shift_range=(-76, 76), val_shift_range=(0, 0), p=1.0
+        ),
+        albumentations.CoarseDropout(
+            num_holes_range=(1, 1), hole_height_range=(0.004, 0.25), hole_width_range=(0.004, 0.25), fill=128, p=1.0
+        ),
+    ]  # fmt: skip
+    # Its telemetry would ask the network.
+    return albumentations.Compose([*chain, *extra], telemetry=False)
+
+
+def loop_for(pictures: np.ndarray) -> Begin:
+    change = transform()
+
+    def batches():
+        place = 0
+        while True:
+            rows = [pictures[(place + row) % len(pictures)] for row in range(BATCH_SIZE)]
+            yield np.stack([change(image=row)["image"] for row in rows])
+            place += BATCH_SIZE
+
+    return batches
+
+
+class Changed(Dataset):
+    """Pictures, again and again, each time changed."""
+
+    def __init__(self, pictures: np.ndarray) -> None:
+        self.pictures, self.change = pictures, transform(albumentations.ToTensorV2())
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.change(image=self.pictures[index % len(self.pictures)])["image"]
+
+
+def one_thread(_: int) -> None:
+    cv2.setNumThreads(0)
+
+
+def workers_for(pictures: np.ndarray) -> Begin:
+    loader = DataLoader(
+        Changed(pictures), BATCH_SIZE, num_workers=WORKERS, persistent_workers=True,
+        worker_init_fn=one_thread,
+    )  # fmt: skip
+    return loader.__iter__
+
+
+if __name__ == "__main__":
+    serve(
+        workers_for if sys.argv[2] == "workers" else loop_for,
+        packages=("albumentationsx", "opencv-python-headless", "numpy", "torch"),
+        yields="uint8",
+    )

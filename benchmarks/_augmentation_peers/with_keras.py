@@ -1,0 +1,43 @@
+"""Keras's own preprocessing layers in a parallel map over batches, float32."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf
+from bursts import BATCH_SIZE, Begin, serve
+from keras import layers
+
+
+def begin_for(pictures) -> Begin:
+    chain = [
+        layers.RandomFlip("horizontal"),
+        layers.RandomRotation(15 / 360),
+        # Two numbers for one factor would zoom each axis by itself; one keeps the aspect.
+        layers.RandomZoom(0.2),
+        layers.RandomTranslation(0.1, 0.1),
+        layers.RandomBrightness(0.2),
+        layers.RandomContrast(0.2),
+        # The saturation is multiplied by x / (1 - x): these bounds are 0.7 and 1.3.
+        layers.RandomSaturation((0.7 / 1.7, 1.3 / 2.3)),
+        # Half a turn of the colour circle is 1.
+        layers.RandomHue(20 / 180),
+        # The root of a number in this range, drawn for each side: up to a quarter of it.
+        layers.RandomErasing(factor=(1.0, 1.0), scale=(0.0, 0.0625), fill_value=127.5),
+    ]
+
+    def augment(images: tf.Tensor) -> tf.Tensor:
+        images = tf.cast(images, tf.float32)
+        for layer in chain:
+            images = layer(images, training=True)
+        return images
+
+    batches = tf.data.Dataset.from_tensor_slices(pictures).repeat().batch(BATCH_SIZE, True)
+    batches = batches.map(augment, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.prefetch(tf.data.AUTOTUNE).__iter__
+
+
+if __name__ == "__main__":
+    serve(begin_for, packages=("keras", "tensorflow"), yields="float32")

@@ -1,0 +1,44 @@
+"""keras-cv 0.9.0 as it comes: its layers in a parallel map over batches, float32, its own draws."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf
+from bursts import BATCH_SIZE, Begin, serve
+from keras_cv import layers
+
+PIXELS = (0, 255)
+
+
+def begin_for(pictures) -> Begin:
+    chain = [
+        layers.RandomFlip("horizontal"),
+        layers.RandomRotation(15 / 360, fill_mode="reflect"),
+        layers.RandomZoom(0.2, fill_mode="reflect"),
+        layers.RandomTranslation(0.1, 0.1, fill_mode="reflect"),
+        layers.RandomBrightness(0.2, value_range=PIXELS),
+        layers.RandomContrast(value_range=PIXELS, factor=0.2),
+        # The saturation is multiplied by x / (1 - x): these bounds are 0.7 and 1.3.
+        layers.RandomSaturation((0.7 / 1.7, 1.3 / 2.3)),
+        layers.RandomHue(20 / 180, value_range=PIXELS),
+        layers.RandomCutout(0.25, 0.25, fill_value=127.5),
+    ]
+
+    def augment(images: tf.Tensor) -> tf.Tensor:
+        images = tf.cast(images, tf.float32)
+        for layer in chain:
+            images = layer(images, training=True)
+        return images
+
+    batches = tf.data.Dataset.from_tensor_slices(pictures).repeat().batch(BATCH_SIZE, True)
+    batches = batches.map(augment, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.prefetch(tf.data.AUTOTUNE).__iter__
+
+
+if __name__ == "__main__":
+    serve(begin_for, packages=("keras-cv", "keras", "tensorflow"), yields="float32")
+    sys.exit(0)

@@ -1,0 +1,114 @@
+"""torchvision's transforms v2 on uint8 tensors, as its documentation recommends.
+
+`loop` calls it picture by picture in one process, `workers` in a DataLoader with two worker processes that stay;
+`batched` hands it whole batches, which it changes by one draw each: another augmentation, told for its speed only.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+from bursts import BATCH_SIZE, Begin, serve
+from torch.utils.data import DataLoader, Dataset
+
+WORKERS = 2
+ENDLESS = 10**8
+
+
+def import_v2():
+    """Import the transforms, also where torchvision's compiled part was built for another kind of torch.
+
+    PyPI's torchvision is built for CUDA and cannot load that part beside a torch for CPUs; then it stops at the
+    declarations of operations for detection, which no transform uses. Here those are passed over.
+    """
+    declare = torch.library.register_fake
+
+    def declare_if_there(name, *arguments, **options):
+        def declared(function):
+            try:
+                return declare(name, *arguments, **options)(function)
+            except RuntimeError:
+                return function
+
+        return (
+            declared
+            if str(name).startswith("torchvision::")
+            else declare(name, *arguments, **options)
+        )
+
+    torch.library.register_fake = declare_if_there
+    from torchvision.transforms import v2
+
+    torch.library.register_fake = declare
+    return v2
+
+
+v2 = import_v2()
+
+
+def transform():
+    return v2.Compose(
+        [
+            v2.RandomHorizontalFlip(0.5),
+            v2.RandomAffine(
+                15, translate=(0.1, 0.1), scale=(0.8, 1.2),
+                interpolation=v2.InterpolationMode.BILINEAR, fill=128,
+            ),
+            v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.3, hue=20 / 360),
+            v2.RandomErasing(p=1.0, scale=(0.0001, 0.0625), ratio=(0.5, 2.0), value=128),
+        ]
+    )  # fmt: skip
+
+
+def tensors(pictures: np.ndarray) -> torch.Tensor:
+    """Return `[count, 3, size, size]` uint8."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+
+
+def loop_for(pictures: np.ndarray) -> Begin:
+    change, images = transform(), tensors(pictures)
+
+    def batches():
+        place = 0
+        while True:
+            rows = [images[(place + row) % len(images)] for row in range(BATCH_SIZE)]
+            yield torch.stack([change(row) for row in rows])
+            place += BATCH_SIZE
+
+    return batches
+
+
+def batched_for(pictures: np.ndarray) -> Begin:
+    change, images = transform(), tensors(pictures)
+
+    def batches():
+        while True:
+            for batch in images.split(BATCH_SIZE):
+                yield change(batch)
+
+    return batches
+
+
+class Changed(Dataset):
+    """Pictures, again and again, each time changed."""
+
+    def __init__(self, pictures: np.ndarray) -> None:
+        self.images, self.change = tensors(pictures), transform()
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.change(self.images[index % len(self.images)])
+
+
+def workers_for(pictures: np.ndarray) -> Begin:
+    loader = DataLoader(Changed(pictures), BATCH_SIZE, num_workers=WORKERS, persistent_workers=True)
+    return loader.__iter__
+
+
+if __name__ == "__main__":
+    kinds = {"loop": loop_for, "batched": batched_for, "workers": workers_for}
+    serve(kinds[sys.argv[2]], packages=("torchvision", "torch"), yields="uint8")

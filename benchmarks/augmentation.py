@@ -1,0 +1,267 @@
+"""How fast are augmented pictures made: kerastl beside keras-cv, Keras, AlbumentationsX and torchvision.
+
+    python benchmarks/augmentation.py [--quick] [--peers a,b,c] [--sizes 224,96]
+
+Images/s of one policy of nine operations in batches of 32: mirror; turn up to 15 degrees, zoom 20 %, shift 10 %; brightness
+20 %, contrast 20 %, saturation 30 %, hue 20 degrees; one rectangle up to a quarter of the side. Each peer gets the same pictures
+(uint8, random crops of scikit-learn's two sample photographs, at size: nothing is decoded), runs as its own documentation
+recommends, and hands over batches. Each has a process of its own, which lives through all rounds and waits for its
+turn: imports, tracing, compiling and the start of workers are not counted. Peers are alternated round by
+round; ratios are taken within a round, and their median is told.
+
+`keras-cv`, `keras` and `kerastl` run in the interpreter that runs this file: both are kerastl's own dependencies, at the
+releases it pins. The others get environments of their own from `benchmarks/peers/NAME.txt` in the cache
+folder (KERASTL_CACHE); one that cannot be made is told and left out.
+
+What the peers do not do alike:
+- keras-cv, Keras and kerastl take and give float32, the others uint8, a quarter of the bytes, as each recommends.
+- Borders are filled by reflection; torchvision's transforms only know one colour.
+- AlbumentationsX and torchvision make rotation, zoom and shift one transform, as they recommend, and kerastl folds them, too;
+  keras-cv, kerastl's `exact` path and Keras interpolate three times. All are bilinear.
+- keras-cv and kerastl change contrast about each channel's mean, Keras about the mean and AlbumentationsX about that of the grey picture;
+  torchvision blends with it. AlbumentationsX makes brightness and contrast one table.
+- Saturation is multiplied in HSV by keras-cv, kerastl and Keras, shifted in HSV by AlbumentationsX, blended with grey by torchvision.
+  Hue turns in HSV everywhere, in AlbumentationsX in steps of 2 degrees.
+- keras-cv cuts rectangles that cross the border; torchvision draws area and aspect.
+- torchvision changes a batch by one draw when it is handed a batch: `torchvision-batched` is another augmentation.
+
+The memory bound is measured beside them: float32 batches read once and written once, on all cores, from memory that no cache
+holds. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+WORKERS = HERE / "_augmentation_peers"
+NUM_PICTURES = 64
+BASELINES = ("keras-cv", "albumentationsx-workers")
+BOUND, OURS = "memory-copy", "kerastl-compiled"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One column of the benchmark.
+
+    Args:
+        script: file in `_augmentation_peers`.
+        variant: handed to it.
+        environment: name of its requirements in `peers`; empty: this interpreter.
+    """
+
+    script: str
+    variant: str = ""
+    environment: str = ""
+
+
+PEERS = {
+    "keras-cv": Peer("with_keras_cv.py"),
+    "kerastl-exact": Peer("with_kerastl.py", "exact"),
+    "kerastl-compiled": Peer("with_kerastl.py", "compiled"),
+    "albumentationsx-loop": Peer("with_albumentationsx.py", "loop", "albumentationsx"),
+    "albumentationsx-workers": Peer("with_albumentationsx.py", "workers", "albumentationsx"),
+    "torchvision-loop": Peer("with_torchvision.py", "loop", "torchvision"),
+    "torchvision-batched": Peer("with_torchvision.py", "batched", "torchvision"),
+    "torchvision-workers": Peer("with_torchvision.py", "workers", "torchvision"),
+    "keras": Peer("with_keras.py"),
+    "memory-copy": Peer("memory_copy.py"),
+}
+
+
+class Unavailable(Exception):
+    """A peer that cannot be measured, and why."""
+
+
+def python_of(environment: str) -> str:
+    """Return the interpreter of an environment, which is made where it is not there or its file has changed."""
+    if not environment:
+        return sys.executable
+    from kerastl.data import cache_folder
+
+    requirements = HERE / "peers" / f"{environment}.txt"
+    folder = cache_folder() / "peers" / environment
+    wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
+    stamp, python = folder / "made-of", folder / "bin" / "python"
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return str(python)
+    print(f"making the environment {folder}", file=sys.stderr, flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    venv.create(folder, with_pip=True)
+    done = subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--requirement", requirements],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    if done.returncode:
+        raise Unavailable(f"pip could not install {requirements.name}: {_last_line(done.stderr)}")
+    stamp.write_text(wanted)
+    return str(python)
+
+
+class Process:
+    """One peer's process: started, warm, waiting for its turn."""
+
+    def __init__(self, name: str, pictures: Path) -> None:
+        peer, self.name = PEERS[name], name
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115, it lives as long as the process
+        self._process = subprocess.Popen(
+            [python_of(peer.environment), WORKERS / peer.script, pictures, peer.variant],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
+        )  # fmt: skip
+        told = self._answer()
+        self.versions: dict[str, str] = told["versions"]
+        self.yields: str = told["yields"]
+
+    def images_per_s(self, size: int, seconds: float) -> float:
+        """Return the speed of one burst."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{size} {seconds}\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        return float(answer["images"] / answer["seconds"])
+
+    def end(self) -> None:
+        """Close its input, at which it ends."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if line:
+            return dict(json.loads(line))
+        self._process.wait()
+        self._log.seek(0)
+        raise Unavailable(f"its process ended: {_last_line(self._log.read())}")
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason told"])[-1]
+
+
+def write_pictures(folder: Path, sizes: list[int]) -> None:
+    """Write `SIZE.npy`, `[64, size, size, 3]` uint8: random crops of two photographs."""
+    import numpy as np
+    from sklearn.datasets import load_sample_images
+
+    photographs = load_sample_images().images
+    generator = np.random.default_rng(0)
+    for size in sizes:
+        crops = []
+        for place in range(NUM_PICTURES):
+            photograph = photographs[place % len(photographs)]
+            top, left = (int(generator.integers(side - size + 1)) for side in photograph.shape[:2])
+            crops.append(photograph[top : top + size, left : left + size])
+        np.save(folder / f"{size}.npy", np.stack(crops))
+
+
+def started(names: list[str], pictures: Path) -> Iterator[Process | tuple[str, str]]:
+    """Yield a waiting process for each peer, or its name and why there is none."""
+    for name in names:
+        try:
+            yield Process(name, pictures)
+        except (Unavailable, OSError) as error:
+            print(f"{name}: left out, {error}", file=sys.stderr, flush=True)
+            yield name, str(error)
+
+
+def measured(
+    processes: list[Process], size: int, rounds: int, seconds: float
+) -> dict[str, list[float]]:
+    """Return images/s by peer, one number a round."""
+    speeds: dict[str, list[float]] = {process.name: [] for process in processes}
+    for _ in range(rounds):
+        for process in processes:
+            speeds[process.name].append(process.images_per_s(size, seconds))
+    return speeds
+
+
+def summary(speeds: dict[str, list[float]]) -> dict[str, Any]:
+    """Return median, least and most images/s by peer, and median ratios within rounds."""
+    told: dict[str, Any] = {"images_per_s": {}, "ratio_to": {}}
+    for name, values in speeds.items():
+        told["images_per_s"][name] = {
+            "median": round(statistics.median(values), 1), "min": round(min(values), 1), "max": round(max(values), 1)
+        }  # fmt: skip
+    for baseline in BASELINES:
+        if baseline in speeds:
+            told["ratio_to"][baseline] = {
+                name: round(_ratio(values, speeds[baseline]), 2) for name, values in speeds.items()
+            }
+    if BOUND in speeds and OURS in speeds:
+        told["memory_passes"] = round(_ratio(speeds[BOUND], speeds[OURS]), 1)
+    return told
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def show(size: int, told: dict[str, Any], processes: list[Process]) -> None:
+    columns = list(told["ratio_to"])
+    heads = "".join(f"{'x ' + name:>27}" for name in columns)
+    print(f"\n{size} px{'':20}{'images/s':>10}{'min':>9}{'max':>9}{heads}  yields")
+    for process in processes:
+        name, speed = process.name, told["images_per_s"][process.name]
+        ratios = "".join(f"{told['ratio_to'][column][name]:>27.2f}" for column in columns)
+        print(
+            f"{name:26}{speed['median']:>10.0f}{speed['min']:>9.0f}{speed['max']:>9.0f}{ratios}  {process.yields}"
+        )
+    if "memory_passes" in told:
+        print(f"{OURS} takes as long as {told['memory_passes']} passes over its float32 batches.")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two rounds of short bursts")
+    parser.add_argument("--peers", default=",".join(PEERS), help="names, with commas between them")
+    parser.add_argument("--sizes", default="224,96", help="sides in pixels")
+    arguments = parser.parse_args()
+    names, sizes = arguments.peers.split(","), [int(size) for size in arguments.sizes.split(",")]
+    if unknown := sorted(set(names) - set(PEERS)):
+        parser.error(f"no peer '{unknown[0]}'. Known: {', '.join(PEERS)}")
+    rounds, seconds = (2, 0.7) if arguments.quick else (5, 2.5)
+    with tempfile.TemporaryDirectory() as folder:
+        write_pictures(Path(folder), sizes)
+        found = list(started(names, Path(folder)))
+        processes = [one for one in found if isinstance(one, Process)]
+        told = {}
+        for size in sizes:
+            told[str(size)] = summary(measured(processes, size, rounds, seconds))
+            show(size, told[str(size)], processes)
+        for process in processes:
+            process.end()
+    print(
+        json.dumps(
+            {
+                "sizes": told,
+                "missing": dict(one for one in found if not isinstance(one, Process)),
+                "versions": {key: value for one in processes for key, value in one.versions.items()},
+                "cores": len(os.sched_getaffinity(0)),
+                "python": platform.python_version(),
+            }
+        )
+    )  # fmt: skip
+    return 0 if processes else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
