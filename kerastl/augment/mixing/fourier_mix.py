@@ -7,12 +7,13 @@ The label's weight is the exact share of those pixels.
 Never: invent a pixel value (each pixel is the picture's or the partner's, at its place); weigh the label
 otherwise than by the pixels that are seen; prefer a direction.
 
-The paper's own code draws half a spectrum and forgets that the real part halves the power of its first column;
-keras-cv 0.9.0 does likewise, and takes two rows of its numbers for their real and imaginary part: its masks have no frequency above 1 across
-the picture, so that they are bands and not blots. It does not repeat with a seed, and draws picture by picture.
+The authors' code draws half a spectrum, and the real part of that halves the power of its first column: bands that lie
+across come out weaker than upright ones. Here both are alike, as the paper's formula has them. keras-cv 0.9.0 takes two
+rows of its numbers for their real and imaginary part: its masks have no frequency above 1 across the picture, so that they
+are bands and not blots. It does not repeat with a seed, and draws picture by picture.
 
 Reference:
-    Harris et al. 2020, arXiv:2002.12047, section 4; alpha 1 and decay power 3 as there.
+    Harris et al. 2020, arXiv:2002.12047 (FMix); alpha 1 and decay power 3 as there.
 """
 
 from __future__ import annotations

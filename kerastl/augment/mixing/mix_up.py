@@ -7,7 +7,7 @@ repeat with a seed; alpha 0 mixes half and half, where Beta's limit is all or no
 average, is its own partner. None of this holds here.
 
 Reference:
-    Zhang et al. 2018, arXiv:1710.09412, equation 1.
+    Zhang et al. 2018, arXiv:1710.09412, section 1.
 """
 
 from __future__ import annotations
