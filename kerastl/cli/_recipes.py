@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kerastl import backbones, registry
+from kerastl import augment, backbones, registry
 from kerastl import recipe as recipes
 
 
@@ -21,5 +21,6 @@ def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
         names_of=registry.names,
         tables=backbones,
         domains_of=registry.domains_of,
+        policy_of=augment.named_policy,
         sets=sets,
     )

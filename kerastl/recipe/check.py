@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from kerastl.errors import Problems
 from kerastl.recipe.overrides import apply
+from kerastl.recipe.plugins import Operation
 from kerastl.recipe.read import read
 from kerastl.recipe.rules import RULES
-from kerastl.recipe.schema import BatchNorm, Few, Recipe
+from kerastl.recipe.schema import Augment, BatchNorm, Few, Recipe
 from kerastl.recipe.sharing import DomainsOf, with_shared_table
 from kerastl.recipe.tables import Tables, backbone_findings, reader_findings
 from kerastl.recipe.values import WrongValueError
 from kerastl.recipe.walk import Broken, NamesOf, OptionsOf, Walker
+
+PolicyOf = Callable[[str], Sequence[tuple[str, Any]]]
 
 
 def check(
@@ -25,6 +29,7 @@ def check(
     names_of: NamesOf,
     tables: Tables | None = None,
     domains_of: DomainsOf | None = None,
+    policy_of: PolicyOf | None = None,
     sets: Sequence[str] = (),
 ) -> Recipe:
     """Check a recipe and return it with every default filled in.
@@ -37,11 +42,14 @@ def check(
         tables: look-ups in the tables of the backbones; `kerastl.backbones`. None: they are not asked.
         domains_of: the domains of a reader's pictures; `registry.domains_of`. It is asked, and so the table read,
             only where `target.domains` shares the source's table and the source does not name its own domains.
+        policy_of: a policy's name to (name, options) of its operations; `kerastl.augment.named_policy`. None:
+            only the policy `none` is known.
         sets: changes before the check, as `data.batch_size=8`.
 
     Returns:
         The recipe; relative paths are made absolute from the working directory, and what one field decides for
-        another (`batch_norm`, `few`, the domains of a shared table) is written out.
+        another (`batch_norm`, `few`, the domains of a shared table) is written out, and a named policy is written as
+        its operations, so that the recipe repeats the run even where the policy is another one by then.
 
     Raises:
         Problems: every problem, in the order of the file.
@@ -61,7 +69,7 @@ def check(
     if found.problems or isinstance(recipe, Broken):
         raise Problems(name, found.problems, footer)
     assert isinstance(recipe, Recipe)
-    return _filled(recipe)
+    return _filled(replace(recipe, augment=_without_a_name(recipe.augment, policy_of)))
 
 
 def _refused_by_plug_ins(walker: Walker, tables: Tables | None) -> list[tuple[str, str]]:
@@ -69,6 +77,16 @@ def _refused_by_plug_ins(walker: Walker, tables: Tables | None) -> list[tuple[st
     if tables is not None:
         findings += backbone_findings(walker.values, walker.options_of, tables)
     return findings
+
+
+def _without_a_name(augment: Augment, policy_of: PolicyOf | None) -> Augment:
+    """Return the same with the operations of its named policy written out, before its own."""
+    if augment.policy == "none":
+        return augment
+    if policy_of is None:
+        raise TypeError(f"nobody says what the policy {augment.policy} is: hand in policy_of")
+    named = tuple(Operation(name, options) for name, options in policy_of(augment.policy))
+    return replace(augment, policy="none", operations=(*named, *augment.operations))
 
 
 def _filled(recipe: Recipe) -> Recipe:

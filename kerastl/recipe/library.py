@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kerastl.errors import RequestError
-from kerastl.recipe.check import check
+from kerastl.recipe.check import PolicyOf, check
 from kerastl.recipe.read import MAX_CHARACTERS
 from kerastl.recipe.schema import Recipe
 from kerastl.recipe.sharing import DomainsOf
@@ -95,6 +95,7 @@ def load(
     names_of: NamesOf,
     tables: Tables | None = None,
     domains_of: DomainsOf | None = None,
+    policy_of: PolicyOf | None = None,
     sets: Sequence[str] = (),
 ) -> Recipe:
     """Find and check a recipe: `find`, then `check`.
@@ -111,5 +112,6 @@ def load(
         names_of=names_of,
         tables=tables,
         domains_of=domains_of,
+        policy_of=policy_of,
         sets=sets,
     )

@@ -83,16 +83,18 @@ class Augment:
     """How training pictures are changed, each epoch anew; a bare list is short for `operations`.
 
     Args:
-        policy: a named policy; `none` leaves it to the operations.
+        policy: a named policy; its operations come first, and the checked recipe holds them in `operations`.
         operations: what is done to each picture, in this order.
+        exact: run keras-cv's layers one after the other, nothing folded, nothing compiled: slower, the reference.
         mixing: ways of mixing each picture, and its label, with another of its batch, after the operations;
             of several, each picture gets one, by chance.
     """
 
     SHORT_WORD: ClassVar[str] = "policy"
     SHORT_LIST: ClassVar[str] = "operations"
-    policy: Literal["none"] = "none"
+    policy: Literal["none", "light", "medium", "strong", "radiograph", "photograph"] = "none"
     operations: tuple[Operation, ...] = ()
+    exact: bool = False
     mixing: tuple[Mixing, ...] = ()
 
 

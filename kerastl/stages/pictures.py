@@ -61,7 +61,12 @@ class Pictures:
     ) -> EpochSource:
         """Return chosen pictures for training (shuffled, augmented, mixed) or for judging."""
         operations = [(one.name, one.options) for one in recipe.augment.operations]
-        policy = build_policy(operations, image_size_px=self.image_size_px) if operations else None
+        exact = recipe.augment.exact
+        policy = (
+            build_policy(operations, image_size_px=self.image_size_px, exact=exact)
+            if operations
+            else None
+        )
         mixing = [(one.name, one.options) for one in recipe.augment.mixing] if training else []
         mixer = (
             build_mixing(

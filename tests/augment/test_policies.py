@@ -1,0 +1,96 @@
+import subprocess
+import sys
+import typing
+
+import numpy as np
+import pytest
+
+from kerastl.augment import build_policy, named_policy
+from kerastl.augment.policies import POLICIES
+from kerastl.errors import RequestError
+from kerastl.recipe import Augment
+from kerastl.recipe.words import hints
+
+MIRRORS = {"random_flip"}
+COLOURS = {"random_hue", "random_saturation", "random_color_jitter", "random_color_degeneration"}
+HIDES = {"random_cutout", "grid_mask", "random_crop", "random_crop_and_resize"}
+MOVES_LEVELS = {"solarization", "equalization", "posterization", "channel_shuffle"}
+SIZE_PX = 24
+
+
+def names_in(policy):
+    return {name for name, _ in named_policy(policy)}
+
+
+def test_a_recipe_takes_every_policy_and_no_other():
+    assert typing.get_args(hints(Augment)["policy"]) == tuple(POLICIES)
+
+
+def test_none_is_empty_and_the_list_is_the_callers_own():
+    assert named_policy("none") == []
+    named_policy("light").clear()
+    assert named_policy("light")
+
+
+def test_an_unknown_policy_gets_the_nearest_name():
+    with pytest.raises(RequestError, match=r"policy 'radiographs'\. Did you mean 'radiograph'"):
+        named_policy("radiographs")
+    with pytest.raises(
+        RequestError, match=r"Known: none, light, medium, strong, radiograph, photograph\."
+    ):
+        named_policy("")  # fmt: skip
+
+
+def test_a_radiograph_is_never_mirrored_coloured_hidden_or_inverted():
+    assert not names_in("radiograph") & (MIRRORS | COLOURS | HIDES | MOVES_LEVELS)
+    assert not names_in("light") & (MIRRORS | COLOURS | HIDES | MOVES_LEVELS)
+
+
+def test_a_photograph_keeps_top_and_bottom():
+    turned = dict(named_policy("photograph"))
+    assert turned["random_flip"].direction == "horizontal"
+    assert turned["random_rotation"].max_deg <= 10
+
+
+def test_light_medium_and_strong_are_steps_of_one_stair():
+    light, medium, strong = (dict(named_policy(one)) for one in ("light", "medium", "strong"))
+    assert set(light) < set(medium) < set(strong)
+    for weaker, stronger in ((light, medium), (medium, strong)):
+        for name in set(weaker) - MIRRORS:
+            fields = [field for field in vars(weaker[name]) if field.startswith("max_")]
+            assert fields
+            for field in fields:
+                assert getattr(weaker[name], field) < getattr(stronger[name], field)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_changes_photographs_as_far_as_its_name_says(name):
+    rng = np.random.default_rng(3)
+    images = rng.uniform(60, 200, (8, SIZE_PX, SIZE_PX, 3)).astype(np.float32)
+    seeds = rng.integers(0, 2**31, (8, 2)).astype(np.int32)
+    changed = build_policy(named_policy(name), image_size_px=SIZE_PX)(images, seeds).numpy()
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+    each = np.abs(changed - images).max(axis=(1, 2, 3))
+    assert (each == 0).all() if name == "none" else (each > 0).all()
+
+
+@pytest.mark.parametrize("name", ["light", "radiograph"])
+def test_these_policies_take_pictures_of_one_channel(name):
+    grey = np.full((2, SIZE_PX, SIZE_PX, 1), 90, np.float32)
+    policy = build_policy(named_policy(name), image_size_px=SIZE_PX, channels=1)
+    assert policy(grey, np.ones((2, 2), np.int32)).shape == grey.shape
+
+
+@pytest.mark.parametrize("name", ["medium", "strong", "photograph"])
+def test_these_policies_say_that_they_need_colour(name):
+    with pytest.raises(RequestError, match="needs colour pictures"):
+        build_policy(named_policy(name), image_size_px=SIZE_PX, channels=1)
+
+
+def test_a_policy_is_looked_up_without_tensorflow():
+    code = (
+        "import sys; from kerastl.augment import named_policy; named_policy('strong');"
+        " sys.exit('tensorflow' in sys.modules or 'numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,76 @@
+"""The keys `augment.policy` and `augment.exact`."""
+
+import pytest
+from plug_ins_drawn import GOOD, Cutout, checked, names_of, options_of
+
+from kerastl import augment, registry
+from kerastl.errors import Problems
+from kerastl.recipe import Operation, check, write
+
+POLICY = [("cutout", Cutout(area=0.1)), ("random_flip", None)]
+
+
+def with_policies(*sets, text=GOOD, policy_of=lambda name: POLICY):
+    return check(
+        text,
+        name="flowers.yaml",
+        options_of=options_of,
+        names_of=names_of,
+        policy_of=policy_of,
+        sets=sets,
+    )
+
+
+def test_the_short_word_and_the_key_say_the_same():
+    assert with_policies("augment=light") == with_policies("augment={policy: light}")
+
+
+def test_the_operations_of_the_policy_come_before_the_recipes_own():
+    recipe = with_policies("augment={policy: light, operations: [{name: cutout, area: 0.5}]}")
+    named = tuple(Operation(*one) for one in POLICY)
+    assert recipe.augment.operations == (*named, Operation("cutout", Cutout(area=0.5)))
+
+
+def test_the_resolved_recipe_repeats_the_run_when_the_policy_has_changed():
+    recipe = with_policies("augment={policy: light, operations: [random_flip], exact: true}")
+    assert recipe.augment.policy == "none"
+    text = write(recipe)
+    assert "exact: true" in text
+    assert with_policies(text=text, policy_of=lambda name: []) == recipe
+
+
+def test_none_is_asked_of_nobody():
+    assert with_policies("augment=none", policy_of=None).augment.operations == ()
+    with pytest.raises(TypeError, match="hand in policy_of"):
+        with_policies("augment=light", policy_of=None)
+
+
+def problem_of(*sets):
+    with pytest.raises(Problems) as caught:
+        checked(GOOD, *sets)
+    (problem,) = caught.value.problems
+    return str(problem)
+
+
+@pytest.mark.parametrize("key", ["augment=radiografph", "augment={policy: radiografph}"])
+def test_an_unknown_policy_gets_the_nearest(key):
+    told = problem_of(key)
+    assert "must be none, light, medium, strong, radiograph or photograph" in told
+    assert "Did you mean 'radiograph'?" in told
+
+
+def test_exact_is_true_or_false():
+    assert "augment.exact: must be true or false" in problem_of("augment={exact: 1}")
+    assert checked(GOOD).augment.exact is False
+
+
+def test_every_policy_reads_back_as_what_the_real_plug_ins_take():
+    for name in augment.policies.POLICIES:
+        recipe = check(
+            GOOD, name="x.yaml", options_of=registry.options_of, names_of=registry.names,
+            policy_of=augment.named_policy, sets=[f"augment={name}"],
+        )  # fmt: skip
+        again = check(
+            write(recipe), name="y.yaml", options_of=registry.options_of, names_of=registry.names
+        )
+        assert again == recipe
