@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from itertools import groupby
 from typing import Any
 
 import tensorflow as tf
 
 from kerastl.augment.affine import product
-from kerastl.augment.hsv import apply_matrices, change_hsv
+from kerastl.augment.hsv import change_hsv
 from kerastl.augment.operation import BuiltOperation, Drawn
 from kerastl.augment.warp import warp
 
@@ -33,9 +32,7 @@ def compiled(operations: Sequence[BuiltOperation]) -> Callable[..., tf.Tensor]:
         `run(images, drawn) -> images`; drawn is what each operation drew, in the same order.
     """
     passes: list[tuple[Pass, list[int]]] = []
-    live = [place for place, one in enumerate(operations) if one.lowering != "nothing"]
-    for (kind, *_), group in groupby(live, key=lambda place: _kind(operations[place])):
-        places = list(group)
+    for kind, places in _passes(operations):
         members = [operations[place] for place in places]
         if kind == WARP and all(one.compiles for one in members):
             # Mirrors alone: XLA's own reversal is quicker than a warp.
@@ -50,17 +47,30 @@ def compiled(operations: Sequence[BuiltOperation]) -> Callable[..., tf.Tensor]:
     return run
 
 
-def _kind(operation: BuiltOperation) -> tuple[Any, ...]:
-    """Return what operations must share to be done in one pass."""
-    if operation.lowering == "folded":
-        return WARP, operation.fill_mode
-    if operation.lowering == "layer":
-        return LAYER, operation.place
-    return (COLOUR,)
+def _passes(operations: Sequence[BuiltOperation]) -> list[tuple[str, list[int]]]:
+    """Return (kind, places) of what is done in one pass."""
+    passes: list[tuple[str, list[int]]] = []
+    filled: str | None = None
+    for place, one in enumerate(operations):
+        if one.lowering == "nothing":
+            continue
+        kind = {"folded": WARP, "layer": LAYER}.get(one.lowering, COLOUR)
+        joins = bool(passes) and passes[-1][0] == kind != LAYER
+        # What never looks outside of the picture, as a mirror, joins a warp that fills the outside in any way.
+        if joins and kind == WARP and None not in (filled, one.fill_mode):
+            joins = filled == one.fill_mode
+        if joins:
+            passes[-1][1].append(place)
+        else:
+            passes.append((kind, [place]))
+            filled = None
+        filled = filled or one.fill_mode
+    return passes
 
 
 def _one_warp(members: Sequence[BuiltOperation]) -> Pass:
-    fill_mode = members[0].fill_mode
+    # Windows alone look outside by rounding at most.
+    fill_mode = next((one.fill_mode for one in members if one.fill_mode), "nearest")
 
     @tf.function(jit_compile=True, autograph=False)
     def warped(images: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
@@ -131,21 +141,6 @@ def _in_hsv(images: tf.Tensor, members: Sequence[BuiltOperation], drawn: Sequenc
     return tf.where(touched[:, None, None, None], change_hsv(images, factors, turns), images)
 
 
-def _by_matrix(images: tf.Tensor, members: Sequence[BuiltOperation], drawn: Sequence[Drawn]) -> Any:
-    matrices = [one.colour_matrices(n) for one, n in zip(members, drawn, strict=True)]
-    whole = reduce(lambda first, then: _times(then, first), matrices)
-    touched = reduce(lambda a, b: a | b, [n.get("chosen", True) for n in drawn])
-    changed = apply_matrices(images, whole)
-    if touched is True:
-        return changed
-    return tf.where(tf.convert_to_tensor(touched)[:, None, None, None], changed, images)
-
-
-def _times(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-    """Return the product of `[batch, 3, 3]` matrices, written out: a row's bytes do not depend on its batch."""
-    return tf.reduce_sum(left[:, :, :, None] * right[:, None, :, :], axis=2)
-
-
 def _one_by_one(
     images: tf.Tensor, members: Sequence[BuiltOperation], drawn: Sequence[Drawn]
 ) -> Any:
@@ -156,6 +151,7 @@ def _one_by_one(
 
 STEPS: dict[str, Callable[..., Any]] = {
     "hsv": _in_hsv,
-    "linear": _by_matrix,
+    # Each matrix is followed by its clip to [0, 255]: the product of two would be another augmentation.
+    "linear": _one_by_one,
     "compiled": _one_by_one,
 }

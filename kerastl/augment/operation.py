@@ -29,7 +29,7 @@ class BuiltOperation:
         lowering: how the compiler takes it: `nothing` (strength 0), `folded` (an affine map, one warp with
             its neighbours), `hsv` (one conversion with its neighbours), `linear` (a colour matrix), `compiled`
             (the layer's own code, with its neighbours in one XLA function), or `layer` (as it is, in order).
-        fill_mode: what a folded operation shows outside of the picture.
+        fill_mode: what a folded operation shows outside of the picture; None where it never looks there.
         compiles: whether XLA compiles the layer's own code.
         saturates: whether it changes the saturation, which stops at 1.
     """
@@ -49,7 +49,7 @@ class BuiltOperation:
         # The seed is never used: without one keras-cv asks for the global generator, which
         # TensorFlow refuses where operations must be deterministic.
         self._layer = self._module.build_layer(options, dtype="float32", seed=1)
-        self.fill_mode = str(getattr(self._layer, "fill_mode", "reflect"))
+        self.fill_mode: str | None = getattr(self._layer, "fill_mode", None)
         self._factors = {
             attribute: value
             for attribute, value in vars(self._layer).items()
@@ -63,11 +63,8 @@ class BuiltOperation:
             return "nothing"
         if hasattr(module, "maps"):
             return "folded"
-        model = getattr(self.options, "model", None)
-        if hasattr(module, "hsv_change") and model != "linear":
-            return "hsv"
-        if hasattr(module, "colour_matrices"):
-            return "linear"
+        if hasattr(module, "hsv_change"):
+            return "linear" if getattr(self.options, "model", None) == "linear" else "hsv"
         return "compiled" if self.compiles else "layer"
 
     def draw(self, draws: Draws, images: tf.Tensor) -> Drawn:
@@ -124,13 +121,6 @@ class BuiltOperation:
             None if factor is None else tf.where(chosen, factor, 1.0),
             None if turn is None else tf.where(chosen, turn, 0.0),
         )
-
-    def colour_matrices(self, drawn: Drawn) -> tf.Tensor:
-        """Return the colour matrices of a linear operation: `[batch, 3, 3]` float32."""
-        matrices = self._module.colour_matrices(drawn["transformations"])
-        if "chosen" not in drawn:
-            return matrices
-        return tf.where(drawn["chosen"][:, None, None], matrices, tf.eye(3))
 
 
 def kept_where_not(drawn: Drawn, changed: tf.Tensor, images: tf.Tensor) -> tf.Tensor:

@@ -52,10 +52,3 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
 def hsv_change(drawn: Any) -> tuple[Any, Any]:
     """Return (factor of the saturation, turn of the hue in turns), `[batch]` or None."""
     return None, drawn
-
-
-def colour_matrices(drawn: Any) -> Any:
-    """Return the matrices of the linear model: `[batch, 3, 3]` float32."""
-    from kerastl.augment.corrected import linear_colour
-
-    return linear_colour.hue(drawn)

@@ -1,6 +1,6 @@
 """Turn the picture about its middle.
 
-Never: change a picture's scale, or show black corners.
+Never: change a picture's scale; show black corners, which would tell that it was turned, unless `fill_mode` asks for them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.fill_modes import FillMode
+
 
 @dataclass(frozen=True)
 class Options:
@@ -17,10 +19,12 @@ class Options:
 
     Args:
         max_deg: largest turn either way, in degrees, 0 to 180.
+        fill_mode: what is shown outside of the picture; `constant` is black.
         apply_probability: share of the pictures that are changed, 0 to 1.
     """
 
     max_deg: Annotated[float, Ge(0), Le(180)]
+    fill_mode: FillMode = "reflect"
     apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
 
 
@@ -35,10 +39,10 @@ def at_strength(strength: float) -> Options:
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the keras-cv layer. The border is filled by reflection: a black corner would tell that it was turned."""
+    """Return the keras-cv layer."""
     from kerastl.augment.corrected.random_rotation import SteadyRotation
 
-    return SteadyRotation(options.max_deg / 360.0, fill_mode="reflect", **kwargs)
+    return SteadyRotation(options.max_deg / 360.0, fill_mode=options.fill_mode, **kwargs)
 
 
 def maps(drawn: Any, size_px: int) -> Any:

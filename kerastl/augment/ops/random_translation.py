@@ -1,6 +1,6 @@
 """Shift the picture up or down, left or right.
 
-Never: change a picture's scale, or show black borders.
+Never: change a picture's scale; show black borders, unless `fill_mode` asks for them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.fill_modes import FillMode
+
 
 @dataclass(frozen=True)
 class Options:
@@ -17,10 +19,12 @@ class Options:
 
     Args:
         max_fraction: largest shift each way, as a fraction of the height and of the width.
+        fill_mode: what is shown outside of the picture; `constant` is black.
         apply_probability: share of the pictures that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]
+    fill_mode: FillMode = "reflect"
     apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
 
 
@@ -35,11 +39,11 @@ def at_strength(strength: float) -> Options:
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the keras-cv layer. The border is filled by reflection."""
+    """Return the keras-cv layer."""
     from keras_cv import layers
 
     strength = options.max_fraction
-    return layers.RandomTranslation(strength, strength, fill_mode="reflect", **kwargs)
+    return layers.RandomTranslation(strength, strength, fill_mode=options.fill_mode, **kwargs)
 
 
 def maps(drawn: Any, size_px: int) -> Any:

@@ -1,6 +1,6 @@
 """Zoom in and out about the middle, the aspect ratio kept.
 
-Never: stretch one side more than the other, or show black borders.
+Never: stretch one side more than the other; show black borders, unless `fill_mode` asks for them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le, Lt
 
+from kerastl.augment.fill_modes import FillMode
+
 
 @dataclass(frozen=True)
 class Options:
@@ -17,10 +19,12 @@ class Options:
 
     Args:
         max_fraction: 0.2 shows 0.8 to 1.2 times the width of the picture; below 1.
+        fill_mode: what is shown outside of the picture; `constant` is black.
         apply_probability: share of the pictures that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Lt(1)]
+    fill_mode: FillMode = "reflect"
     apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
 
 
@@ -35,10 +39,10 @@ def at_strength(strength: float) -> Options:
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the keras-cv layer. The border is filled by reflection."""
+    """Return the keras-cv layer."""
     from keras_cv import layers
 
-    return layers.RandomZoom(options.max_fraction, fill_mode="reflect", **kwargs)
+    return layers.RandomZoom(options.max_fraction, fill_mode=options.fill_mode, **kwargs)
 
 
 def maps(drawn: Any, size_px: int) -> Any:
