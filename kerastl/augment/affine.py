@@ -4,7 +4,9 @@ A map is a row (a, b, c, d, e, f): the pixel (x, y) of the result shows the pict
 as in TensorFlow's `ImageProjectiveTransformV3`. Pixel centres are whole numbers, from 0 to size - 1; everything turns,
 grows and shears about the middle, (size - 1) / 2.
 
-The sums and products are written out, number by number, so that a row's bytes do not depend on the rows beside it.
+The sums and products are written out, number by number, so that a row's bytes do not depend on the rows beside it. They
+are float64 until the warp: TensorFlow rewrites sums of products in a training step otherwise than in a pipeline, and what
+that changes is lost when the result is rounded to float32.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def steady(function: Callable[[tf.Tensor], tf.Tensor], numbers: tf.Tensor) -> tf
 
     Args:
         function: of one tensor, number by number.
-        numbers: `[batch]` float32.
+        numbers: `[batch]` float32 or float64.
     """
     return function(tf.repeat(numbers, WIDEST_VECTOR))[::WIDEST_VECTOR]
 
@@ -41,8 +43,9 @@ def about_middle(a: tf.Tensor, b: tf.Tensor, d: tf.Tensor, e: tf.Tensor, size_px
         size_px: side of the picture.
 
     Returns:
-        `[batch, 6]` float32.
+        `[batch, 6]` float64.
     """
+    a, b, d, e = (_wide(numbers) for numbers in (a, b, d, e))
     middle = (size_px - 1) / 2
     c = middle * (1.0 - (a + b))
     f = middle * (1.0 - (d + e))
@@ -56,7 +59,7 @@ def rotation(angles: tf.Tensor, size_px: int) -> tf.Tensor:
         angles: `[batch]` float32, radians.
         size_px: side of the picture.
     """
-    cosine, sine = steady(tf.cos, angles), steady(tf.sin, angles)
+    cosine, sine = (steady(function, _wide(angles)) for function in (tf.cos, tf.sin))
     return about_middle(cosine, -sine, sine, cosine, size_px)
 
 
@@ -79,6 +82,7 @@ def shear(slopes_x: tf.Tensor, slopes_y: tf.Tensor, size_px: int) -> tf.Tensor:
         slopes_y: `[batch]` float32, pixels along y for each pixel to the right.
         size_px: side of the picture.
     """
+    slopes_x, slopes_y = _wide(slopes_x), _wide(slopes_y)
     one = tf.ones_like(slopes_x)
     # First x, then y: the place is the map of x applied to the map of y.
     return about_middle(one + slopes_x * slopes_y, slopes_x, slopes_y, one, size_px)
@@ -90,6 +94,7 @@ def translation(down: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     Args:
         down, right: `[batch]` float32, in pixels.
     """
+    down, right = _wide(down), _wide(right)
     zero, one = tf.zeros_like(down), tf.ones_like(down)
     return tf.stack([one, zero, -right, zero, one, -down], axis=1)
 
@@ -119,6 +124,7 @@ def window(
         height, width: `[batch]` float32, from its first row or column to its last, in pixels, at most `size_px - 1`.
         size_px: side of the picture.
     """
+    top, left, height, width = (_wide(numbers) for numbers in (top, left, height, width))
     length = size_px - 1.0
     # A hair less than the length, or else rounding could step out of the picture, and wrap around.
     down, across = (
@@ -132,10 +138,10 @@ def product(first: tf.Tensor, then: tf.Tensor) -> tf.Tensor:
     """Return the map of one operation followed by another.
 
     Args:
-        first, then: `[batch, 6]` float32, in the order in which they are done to the picture.
+        first, then: `[batch, 6]` float64, in the order in which they are done to the picture.
 
     Returns:
-        `[batch, 6]` float32: the place in the untouched picture that the result of both shows.
+        `[batch, 6]` float64: the place in the untouched picture that the result of both shows.
     """
     a, b, c, d, e, f = tf.unstack(first, axis=1)
     g, h, i, j, k, m = tf.unstack(then, axis=1)
@@ -149,7 +155,11 @@ def only_where(chosen: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
 
     Args:
         chosen: `[batch]` bool.
-        maps: `[batch, 6]` float32.
+        maps: `[batch, 6]` float64.
     """
-    nothing = tf.constant([[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]])
+    nothing = tf.constant([[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]], maps.dtype)
     return tf.where(chosen[:, None], maps, nothing)
+
+
+def _wide(numbers: tf.Tensor) -> tf.Tensor:
+    return tf.cast(numbers, tf.float64)

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from kerastl.augment.affine import product
 from kerastl.augment.hsv import change_hsv
-from kerastl.augment.operation import BuiltOperation, Drawn
+from kerastl.augment.operation import BuiltOperation, Drawn, kept_where_not
 from kerastl.augment.warp import warp
 
 Pass = Callable[[tf.Tensor, Sequence[Drawn]], tf.Tensor]
@@ -78,7 +78,9 @@ def _one_warp(members: Sequence[BuiltOperation]) -> Pass:
 
     def run(images: tf.Tensor, drawn: Sequence[Drawn]) -> tf.Tensor:
         maps = [one.maps(numbers) for one, numbers in zip(members, drawn, strict=True)]
-        return tf.ensure_shape(warped(images, reduce(product, maps)), images.shape)
+        return tf.ensure_shape(
+            warped(images, tf.cast(reduce(product, maps), tf.float32)), images.shape
+        )
 
     return run
 
@@ -87,14 +89,21 @@ def _one_colour_function(members: Sequence[BuiltOperation]) -> Pass:
     groups = _shared(members)
 
     @tf.function(jit_compile=True, autograph=False)
-    def coloured(images: tf.Tensor, drawn: Sequence[Drawn]) -> tf.Tensor:
-        for kind, places in groups:
-            ours, numbers = [members[place] for place in places], [drawn[place] for place in places]
-            images = STEPS[kind](images, ours, numbers)
+    def coloured(images: tf.Tensor, prepared: Sequence[Any]) -> tf.Tensor:
+        for (kind, places), numbers in zip(groups, prepared, strict=True):
+            if kind == "hsv":
+                changed = change_hsv(images, numbers["factors"], numbers["sextants"])
+                images = kept_where_not(numbers, changed, images)
+            else:
+                images = members[places[0]].apply(images, numbers)
         return images
 
     def run(images: tf.Tensor, drawn: Sequence[Drawn]) -> tf.Tensor:
-        return tf.ensure_shape(coloured(images, list(drawn)), images.shape)
+        prepared = [
+            PREPARE[kind]([members[at] for at in places], [drawn[at] for at in places])
+            for kind, places in groups
+        ]
+        return tf.ensure_shape(coloured(images, prepared), images.shape)
 
     return run
 
@@ -116,7 +125,7 @@ def _shared(members: Sequence[BuiltOperation]) -> list[tuple[str, list[int]]]:
     groups: list[tuple[str, list[int]]] = []
     saturations = 0
     for place, one in enumerate(members):
-        kind = one.lowering if one.lowering in STEPS else "compiled"
+        kind = "hsv" if one.lowering == "hsv" else "compiled"
         saturates = kind == "hsv" and one.saturates
         joins = bool(groups) and groups[-1][0] == kind and kind != "compiled"
         # Saturation stops at 1, so that two in a row are not one.
@@ -129,29 +138,27 @@ def _shared(members: Sequence[BuiltOperation]) -> list[tuple[str, list[int]]]:
     return groups
 
 
-def _in_hsv(images: tf.Tensor, members: Sequence[BuiltOperation], drawn: Sequence[Drawn]) -> Any:
-    factors, turns = tf.ones([tf.shape(images)[0]]), tf.zeros([tf.shape(images)[0]])
-    touched = tf.zeros([tf.shape(images)[0]], tf.bool)
-    for one, numbers in zip(members, drawn, strict=True):
-        factor, turn = one.hsv_change(numbers)
+# What is computed from the draws is computed here, outside of XLA, where it does not depend on the batch.
+
+
+def _hsv_numbers(members: Sequence[BuiltOperation], drawn: Sequence[Drawn]) -> Drawn:
+    changes = [one.hsv_change(numbers) for one, numbers in zip(members, drawn, strict=True)]
+    some = next(number for change in changes for number in change if number is not None)
+    factors, turns = tf.ones_like(some), tf.zeros_like(some)
+    for factor, turn in changes:
         factors = factors if factor is None else factors * factor
         turns = turns if turn is None else turns + turn
-        touched = touched | numbers.get("chosen", True)
-    # A picture that none of them chose keeps its bytes: there and back rounds.
-    return tf.where(touched[:, None, None, None], change_hsv(images, factors, turns), images)
+    return {"factors": factors, "sextants": 6.0 * turns, **_chosen_by_any(drawn)}
 
 
-def _one_by_one(
-    images: tf.Tensor, members: Sequence[BuiltOperation], drawn: Sequence[Drawn]
-) -> Any:
-    for one, numbers in zip(members, drawn, strict=True):
-        images = one.apply(images, numbers)
-    return images
+def _chosen_by_any(drawn: Sequence[Drawn]) -> Drawn:
+    """Return who is changed at all: a picture that nobody chose keeps its bytes, as there and back rounds."""
+    if not all("chosen" in numbers for numbers in drawn):
+        return {}
+    return {"chosen": reduce(tf.logical_or, [numbers["chosen"] for numbers in drawn])}
 
 
-STEPS: dict[str, Callable[..., Any]] = {
-    "hsv": _in_hsv,
-    # Each matrix is followed by its clip to [0, 255]: the product of two would be another augmentation.
-    "linear": _one_by_one,
-    "compiled": _one_by_one,
+PREPARE: dict[str, Callable[..., Drawn]] = {
+    "hsv": _hsv_numbers,
+    "compiled": lambda _, drawn: drawn[0],
 }

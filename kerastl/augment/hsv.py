@@ -7,7 +7,7 @@ import tensorflow as tf
 SMALLEST_CHROMA = 1e-9
 
 
-def change_hsv(images: tf.Tensor, factors: tf.Tensor, turns: tf.Tensor) -> tf.Tensor:
+def change_hsv(images: tf.Tensor, factors: tf.Tensor, sextants: tf.Tensor) -> tf.Tensor:
     """Multiply each picture's saturation and turn its hue.
 
     Equal to converting to HSV, changing saturation and hue there, and converting back. Value is the largest
@@ -18,7 +18,8 @@ def change_hsv(images: tf.Tensor, factors: tf.Tensor, turns: tf.Tensor) -> tf.Te
     Args:
         images: `[batch, height, width, 3]` float32, not negative.
         factors: `[batch]` float32, at least 0; the saturation stops at 1.
-        turns: `[batch]` float32, in turns of the circle of colours.
+        sextants: `[batch]` float32, turn of the hue in sixths of the circle of colours. Computed outside of what XLA
+            compiles: multiplied inside, the last digit may depend on the size of the batch.
 
     Returns:
         Like images; each pixel's largest channel stays as large. A grey pixel stays as it is.
@@ -34,14 +35,14 @@ def change_hsv(images: tf.Tensor, factors: tf.Tensor, turns: tf.Tensor) -> tf.Te
     apart = tf.where(is_red, green - blue, tf.where(is_green, blue - red, red - green))
     sector = tf.where(is_red, 0.0, tf.where(is_green, 2.0, 4.0))
     hue = apart / tf.maximum(chroma, SMALLEST_CHROMA) + sector
-    hue = hue + 6.0 * turns[:, None, None]
+    hue = hue + sextants[:, None, None]
     chroma = tf.minimum(chroma * factors[:, None, None], value)
-    return tf.stack([value - chroma * _short(hue, sextant) for sextant in (5.0, 3.0, 1.0)], axis=-1)
+    return tf.stack([value - chroma * _short(hue, channel) for channel in (5.0, 3.0, 1.0)], axis=-1)
 
 
-def _short(hue: tf.Tensor, sextant: float) -> tf.Tensor:
+def _short(hue: tf.Tensor, channel: float) -> tf.Tensor:
     """Return how far a channel falls short of the value, as a share of the chroma."""
-    place = hue + sextant
+    place = hue + channel
     place = place - 6.0 * tf.floor(place / 6.0)
     return tf.clip_by_value(tf.minimum(place, 4.0 - place), 0.0, 1.0)
 

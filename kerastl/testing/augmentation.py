@@ -13,7 +13,8 @@ from kerastl import registry
 from kerastl.augment import build_policy
 from kerastl.errors import RequestError
 
-SIZE_PX = 24
+SIZE_PX = 19
+"""Not a multiple of any vector's length: what is left at the end of a row must be computed alike."""
 LARGEST_GAP = 0.01
 THRESHOLD_SHARE = 0.001
 WARN = 0

@@ -36,7 +36,7 @@ def jittered(images, *, shifts=(0,), contrasts=(1,), saturations=(1,), turns_deg
         "shifts": per_picture(shifts),
         "contrasts": per_picture(contrasts),
         "saturations": tf.constant(saturations, tf.float32),
-        "turns": tf.constant(turns_deg, tf.float32) / 360,
+        "sextants": tf.constant(turns_deg, tf.float32) / 60,
     }
     return layer.augment_images(tf.constant(images), transformations=transformations).numpy()
 
@@ -108,7 +108,7 @@ def test_jitter_draws_four_unrelated_numbers_within_their_bounds():
         "shifts": (-51, 51),
         "contrasts": (0.7, 1.3),
         "saturations": (0.6, 1.4),
-        "turns": (-50 / 360, 50 / 360),
+        "sextants": (-50 / 60, 50 / 60),
     }
     assert drawn.keys() == bounds.keys()
     for key, (low, high) in bounds.items():

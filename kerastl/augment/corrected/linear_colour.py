@@ -13,14 +13,13 @@ import numpy as np
 import tensorflow as tf
 from keras_cv import layers
 
+from kerastl.augment.affine import steady
 from kerastl.augment.hsv import apply_matrices
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue, ITU-R BT.601."""
 GREY = np.full((3, 3), 1 / 3, np.float32)
 ACROSS = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], np.float32) / math.sqrt(3)
-WIDEST_VECTOR = 16
-"""As many as fill a vector unit: see `kerastl.augment.affine.rotation`."""
 
 
 def hue(turns: tf.Tensor) -> tf.Tensor:
@@ -32,9 +31,8 @@ def hue(turns: tf.Tensor) -> tf.Tensor:
     Reference:
         Rodrigues' rotation formula for the axis (1, 1, 1) / sqrt(3).
     """
-    angles = tf.repeat(turns * (2 * math.pi), WIDEST_VECTOR)
-    cosine = tf.cos(angles)[::WIDEST_VECTOR, None, None]
-    sine = tf.sin(angles)[::WIDEST_VECTOR, None, None]
+    angles = turns * (2 * math.pi)
+    cosine, sine = (steady(function, angles)[:, None, None] for function in (tf.cos, tf.sin))
     return GREY + cosine * (np.eye(3, dtype=np.float32) - GREY) + sine * ACROSS
 
 
@@ -52,14 +50,23 @@ def saturation(factors: tf.Tensor) -> tf.Tensor:
 class LinearHue(layers.RandomHue):
     """`keras_cv.layers.RandomHue` with a matrix in place of HSV."""
 
+    def get_random_transformation_batch(self, batch_size: Any, **kwargs: Any) -> tf.Tensor:
+        """Return the matrices: `[batch, 3, 3]` float32. They are made outside of what XLA compiles."""
+        return hue(super().get_random_transformation_batch(batch_size, **kwargs))
+
     def augment_images(self, images: tf.Tensor, transformations: tf.Tensor, **_: Any) -> tf.Tensor:
         """Return the changed pictures, clipped to [0, 255]."""
-        return apply_matrices(images, hue(transformations))
+        return apply_matrices(images, transformations)
 
 
 class LinearSaturation(layers.RandomSaturation):
     """`keras_cv.layers.RandomSaturation` with a matrix in place of HSV."""
 
+    def get_random_transformation_batch(self, batch_size: Any, **kwargs: Any) -> tf.Tensor:
+        """Return the matrices: `[batch, 3, 3]` float32."""
+        shares = super().get_random_transformation_batch(batch_size, **kwargs)
+        return saturation(shares / (1.0 - shares))
+
     def augment_images(self, images: tf.Tensor, transformations: tf.Tensor, **_: Any) -> tf.Tensor:
         """Return the changed pictures, clipped to [0, 255]."""
-        return apply_matrices(images, saturation(transformations / (1.0 - transformations)))
+        return apply_matrices(images, transformations)

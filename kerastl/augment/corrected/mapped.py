@@ -16,7 +16,7 @@ class Mapped(VectorizedBaseImageAugmentationLayer):
     """Show each picture through its map, with bilinear interpolation, as keras-cv's own geometric layers do.
 
     Args:
-        maps: from what was drawn and the side of the picture in pixels to `[batch, 6]` float32, see
+        maps: from what was drawn and the side of the picture in pixels to `[batch, 6]` float64, see
             `kerastl.augment.affine`.
         fill_mode: what lies outside of the picture; None where nothing outside is ever shown.
         kwargs: `dtype` and `seed`, for keras-cv.
@@ -31,7 +31,7 @@ class Mapped(VectorizedBaseImageAugmentationLayer):
         self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
     ) -> tf.Tensor:
         """Return the resampled pictures, the shape kept; they are square."""
-        maps = self.maps(transformations, int(images.shape[1]))
+        maps = tf.cast(self.maps(transformations, int(images.shape[1])), tf.float32)
         # The last two numbers would bend straight lines.
         projective = tf.pad(maps, [[0, 0], [0, 2]])
         moved = preprocessing.transform(images, projective, fill_mode=self.fill_mode or "nearest")

@@ -17,7 +17,7 @@ from kerastl.augment.corrected.random_contrast import steady_means
 from kerastl.augment.hsv import change_hsv
 
 LARGEST_PIXEL = 255.0
-CIRCLE_DEG = 360.0
+SEXTANT_DEG = 60.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class SteadyColorJitter(VectorizedBaseImageAugmentationLayer):
         """Return four numbers for each picture, float32.
 
         `shifts` in pixel levels and `contrasts`, factors from 0, `[batch, 1, 1, 1]`; `saturations`, factors from 0,
-        and `turns` of the circle of colours, `[batch]`.
+        and `sextants`, sixths of the circle of colours, `[batch]`.
         """
 
         def about(middle: float, largest: float, *rest: int) -> tf.Tensor:
@@ -71,7 +71,7 @@ class SteadyColorJitter(VectorizedBaseImageAugmentationLayer):
             "shifts": about(0.0, self.jitter.brightness * LARGEST_PIXEL, 1, 1, 1),
             "contrasts": about(1.0, self.jitter.contrast, 1, 1, 1),
             "saturations": about(1.0, self.jitter.saturation),
-            "turns": about(0.0, self.jitter.hue_deg / CIRCLE_DEG),
+            "sextants": about(0.0, self.jitter.hue_deg / SEXTANT_DEG),
         }
 
     def augment_images(
@@ -85,5 +85,5 @@ class SteadyColorJitter(VectorizedBaseImageAugmentationLayer):
             images = means + (images - means) * transformations["contrasts"]
             images = tf.clip_by_value(images, 0.0, LARGEST_PIXEL)
         if self.jitter.saturation or self.jitter.hue_deg:
-            images = change_hsv(images, transformations["saturations"], transformations["turns"])
+            images = change_hsv(images, transformations["saturations"], transformations["sextants"])
         return images
