@@ -43,6 +43,8 @@ class EpochSource:
         mix: takes what `augment` returns, labels `[batch]` int32 and the seeds; returns images, and labels
             `[batch, classes]` float32. It sees the rows of one batch, or of one shard's part of it: the
             order of an epoch gives the same rows in every run, another number of shards gives others.
+        placement: where `augment` and `mix` run: `host`, in the pipeline that `batches` returns, or `device`, in the
+            training step, which takes `plain_batches` and calls `finish`. The same pictures either way.
         cache: `memory` keeps the decoded, resized pictures in host memory, filled on first use.
         drop_remainder: leave out a last batch that is smaller.
         parallel_calls: pictures decoded at the same time; None: tf.data chooses. Never changes a byte.
@@ -51,6 +53,8 @@ class EpochSource:
         num_examples, steps_per_epoch: whole numbers.
         labels: `[num_examples]` int32.
         mixes: whether batches hold mixed labels.
+        finish: `(images, labels, indices, epoch)` as `plain_batches` gives them, and a scalar int64, to a batch as
+            `batches` gives it.
 
     Raises:
         RequestError: pictures without a class cannot be mixed.
@@ -69,6 +73,7 @@ class EpochSource:
         shuffle: bool = True,
         augment: Policy | None = None,
         mix: Mixer | None = None,
+        placement: Literal["host", "device"] = "host",
         cache: Literal["memory", "none"] = "none",
         drop_remainder: bool = False,
         parallel_calls: int | None = None,
@@ -89,7 +94,7 @@ class EpochSource:
             ],
             np.int32,
         )
-        self.mixes = mix is not None
+        self.mixes, self.placement = mix is not None, placement
         unlabelled = int((self.labels == UNLABELLED).sum())
         if self.mixes and unlabelled:
             raise RequestError(
@@ -101,7 +106,7 @@ class EpochSource:
             self._files = tf.constant([str(record.file) for record in self.records], tf.string)
             self._labels = tf.constant(self.labels)
         self._load = tf.function(self._load_one, autograph=False)
-        self._finish = tf.function(self._finish_batch(augment, mix), autograph=False)
+        self.finish = tf.function(self._finish_batch(augment, mix), autograph=False)
 
     def order(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return the indices of an epoch in their order: `[num_examples]` int64."""
@@ -122,9 +127,24 @@ class EpochSource:
 
         Returns:
             Elements (images `[b, size, size, 3]` float32 in [0, 255], labels `[b]` int32, or `[b,
-            classes]` float32 where they are mixed, indices `[b]` int64). When a file breaks, iterating raises a `tf.errors.OpError`: hand it to
-            `explain`.
+            classes]` float32 where they are mixed, indices `[b]` int64). When a file breaks, iterating
+            raises a `tf.errors.OpError`: hand it to `explain`.
         """
+        number = tf.constant(epoch, tf.int64)
+        finished = self._labelled(epoch, first_step, shard).map(
+            lambda images, labels, indices: self.finish(images, labels, indices, number),
+            num_parallel_calls=self._parallel_calls,
+            deterministic=True,
+        )
+        return _ready(finished)
+
+    def plain_batches(
+        self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
+    ) -> tf.data.Dataset:
+        """Return what `batches` returns before it is augmented and mixed; labels are `[b]` int32."""
+        return _ready(self._labelled(epoch, first_step, shard))
+
+    def _labelled(self, epoch: int, first_step: int, shard: tuple[int, int]) -> tf.data.Dataset:
         index, count = shard
         order = self.order(epoch)[: self.steps_per_epoch * self.batch_size]
         places = np.arange(first_step * self.batch_size, len(order))
@@ -134,17 +154,9 @@ class EpochSource:
         dataset = self._images(mine, rows)
         if steps * rows - len(mine) >= rows and steps > 0:
             dataset = dataset.concatenate(self._empty_batch())
-        number = tf.constant(epoch, tf.int64)
-        dataset = dataset.map(
-            lambda images, indices: self._finish(images, indices, number),
-            num_parallel_calls=self._parallel_calls,
-            deterministic=True,
+        return dataset.map(
+            lambda images, indices: (images, tf.gather(self._labels, indices), indices)
         )
-        options = tf.data.Options()
-        options.deterministic = True
-        # The loop deals batches to its workers itself; a second division would lose pictures.
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
     def explain(self, error: Exception) -> KerastlError:
         """Return the error to raise when reading failed: it names the file that broke.
@@ -173,9 +185,10 @@ class EpochSource:
         return image, index
 
     def _finish_batch(self, augment: Policy | None, mix: Mixer | None) -> Callable[..., Any]:
-        def finish(images: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor) -> tuple[Any, ...]:
+        def finish(
+            images: tf.Tensor, labels: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor
+        ) -> tuple[Any, ...]:
             seeds = seeds_for(self.seed, epoch, indices)
-            labels = tf.gather(self._labels, indices)
             if augment is not None:
                 images = augment(images, seeds)
             if mix is not None:
@@ -220,3 +233,11 @@ class EpochSource:
         size = self.image_size_px
         images = np.zeros((0, size, size, 3), np.float32)
         return tf.data.Dataset.from_tensors((images, np.zeros(0, np.int64)))
+
+
+def _ready(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    # The loop deals batches to its workers itself; a second division would lose pictures.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)

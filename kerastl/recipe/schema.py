@@ -88,6 +88,8 @@ class Augment:
         exact: run keras-cv's layers one after the other, nothing folded, nothing compiled: slower, the reference.
         mixing: ways of mixing each picture, and its label, with another of its batch, after the operations;
             of several, each picture gets one, by chance.
+        placement: where that is done: `host`, in the tf.data graph on the CPU, or `device`, as part of the training
+            step, on a GPU or TPU. The same pictures either way.
     """
 
     SHORT_WORD: ClassVar[str] = "policy"
@@ -96,6 +98,7 @@ class Augment:
     operations: tuple[Operation, ...] = ()
     exact: bool = False
     mixing: tuple[Mixing, ...] = ()
+    placement: Literal["host", "device"] = "host"
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class Pictures:
             records, class_names=self.class_names, image_size_px=self.image_size_px,
             batch_size=recipe.data.batch_size, window=self.window, max_pixels=recipe.data.max_pixels,
             seed=recipe.seed, shuffle=training, augment=policy if training else None, mix=mixer,
-            cache=self.cache,
+            placement=recipe.augment.placement, cache=self.cache,
         )  # fmt: skip
 
     def split_rows(self) -> list[tuple[Any, ...]]:

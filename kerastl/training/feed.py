@@ -14,15 +14,28 @@ from kerastl.training.step import Batch
 def read_batches(
     source: EpochSource, epoch: int, shard: tuple[int, int] = (0, 1)
 ) -> Iterator[Batch]:
-    """Yield the batches of an epoch.
+    """Yield the batches of an epoch, augmented and mixed.
 
     Raises:
         RunFailed: a file that could be read when the run began can no longer be; the text names it.
     """
+    yield from _named_faults(source, source.batches(epoch, shard=shard))
+
+
+def _named_faults(source: EpochSource, dataset: tf.data.Dataset) -> Iterator[Batch]:
     try:
-        yield from source.batches(epoch, shard=shard)
+        yield from dataset
     except tf.errors.OpError as error:
         raise source.explain(error) from error
+
+
+def _for_the_step(
+    source: EpochSource, epoch: int, shard: tuple[int, int] = (0, 1)
+) -> Iterator[Batch]:
+    """Yield batches as the training step takes them: it finishes by itself what is placed on the device."""
+    if source.placement == "host":
+        return read_batches(source, epoch, shard)
+    return _named_faults(source, source.plain_batches(epoch, shard=shard))
 
 
 def batches_of(source: Any, epoch: int, strategy: tf.distribute.Strategy) -> Any:
@@ -33,10 +46,10 @@ def batches_of(source: Any, epoch: int, strategy: tf.distribute.Strategy) -> Any
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
         one = tf.constant(1.0)
-        for batch in read_batches(source, epoch):
+        for batch in _for_the_step(source, epoch):
             yield batch, one, int(batch[1].shape[0])
         return
-    parts = [read_batches(source, epoch, (index, replicas)) for index in range(replicas)]
+    parts = [_for_the_step(source, epoch, (index, replicas)) for index in range(replicas)]
     for batch in zip(*parts, strict=True):
         counts = [int(part[1].shape[0]) for part in batch]
         if 0 in counts:

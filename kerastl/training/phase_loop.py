@@ -109,7 +109,7 @@ class PhaseLoop:
             steps=source.steps_per_epoch, verbose=0,
         )  # fmt: skip
         update = build_update(
-            self.model, optimizer, step, variables, self.strategy, mixed_labels=source.mixes
+            self.model, optimizer, step, variables, self.strategy, {"train": source}
         )
         self.model.stop_training = False
         callbacks.on_train_begin()
@@ -145,6 +145,7 @@ class PhaseLoop:
         """Run the steps of one epoch; return the means over its pictures."""
         sums: dict[str, float] = {}
         seen, steps = 0, source.steps_per_epoch
+        epoch = tf.constant(self.state.epochs, tf.int64)
         for index, (batch, share, count) in enumerate(
             batches_of(source, self.state.epochs, self.strategy)
         ):
@@ -157,7 +158,7 @@ class PhaseLoop:
                 )  # fmt: skip
             callbacks.on_train_batch_begin(index)
             progress = tf.constant(done / max(1, steps * phase.epochs), tf.float32)
-            told = update({"train": batch}, share, progress)
+            told = update({"train": batch}, share, progress, epoch)
             values = {name: float(value) for name, value in told.items()}
             check_losses(
                 values, f"phase {phase.name}, epoch {self.state.epochs + 1}, step {index + 1}"

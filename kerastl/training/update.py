@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerastl.data import EpochSource
 from kerastl.training.phase import Phase
 from kerastl.training.step import Batch, Step
 
-Update = Callable[[Mapping[str, Batch], tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
-STREAMS = ("train",)
+Update = Callable[[Mapping[str, Batch], tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 
 def build_optimizer(phase: Phase) -> keras.Optimizer:
@@ -30,19 +30,22 @@ def build_update(
     step: Step,
     variables: Sequence[keras.Variable],
     strategy: tf.distribute.Strategy,
-    *,
-    mixed_labels: bool = False,
+    sources: Mapping[str, EpochSource],
 ) -> Update:
-    """Return one traced function `(batches, share, progress) -> {name: scalar}`.
+    """Return one traced function `(batches, share, progress, epoch) -> {name: scalar}`.
 
     `batches` maps a stream's name to a `Batch`, or to one a replica; `share` is the part of the whole batch that a replica holds
     (float32, 1 for a single device), so that means over parts add up to the mean over the whole.
-    With `mixed_labels` they are `[b, classes]` float32, else `[b]` int32.
+    A stream whose source places its augmentation on the device comes plain, and is finished here, as part of the
+    step; `epoch` is a scalar int64.
     """
+    on_device = {name: one for name, one in sources.items() if one.placement == "device"}
 
     def on_replica(
-        batches: Mapping[str, Batch], share: tf.Tensor, progress: tf.Tensor
+        batches: Mapping[str, Batch], share: tf.Tensor, progress: tf.Tensor, epoch: tf.Tensor
     ) -> dict[str, tf.Tensor]:
+        finished = {name: one.finish(*batches[name], epoch) for name, one in on_device.items()}
+        batches = {**batches, **finished}
         with tf.GradientTape() as tape:
             losses = step.losses(model, batches, progress)
             minimised = [value for name, value in losses.items() if name not in step.shown]
@@ -52,30 +55,35 @@ def build_update(
         return {name: share * value for name, value in losses.items()}
 
     if strategy.num_replicas_in_sync == 1:
-        labels = (
-            tf.TensorSpec([None, model.output_shape[-1]], tf.float32)
-            if mixed_labels
-            else tf.TensorSpec([None], tf.int32)
-        )
         # One signature for every batch: the smaller last one would be traced a second time.
-        batch = (
-            tf.TensorSpec([None, *model.input_shape[1:]], tf.float32),
-            labels,
-            tf.TensorSpec([None], tf.int64),
-        )
         signature = (
-            dict.fromkeys(STREAMS, batch),
+            {name: _signature(model, one) for name, one in sources.items()},
             tf.TensorSpec([], tf.float32),
             tf.TensorSpec([], tf.float32),
+            tf.TensorSpec([], tf.int64),
         )
         return tf.function(on_replica, input_signature=signature)
 
     @tf.function(reduce_retracing=True)
-    def on_all(batches: Any, share: Any, progress: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = strategy.run(on_replica, args=(batches, share, progress))
+    def on_all(
+        batches: Any, share: Any, progress: tf.Tensor, epoch: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        values = strategy.run(on_replica, args=(batches, share, progress, epoch))
         return {
             name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
             for name, value in values.items()
         }
 
     return on_all
+
+
+def _signature(model: keras.Model, source: EpochSource) -> tuple[tf.TensorSpec, ...]:
+    """Return the shapes of a batch as it reaches the step."""
+    mixed = source.mixes and source.placement == "host"
+    labels = (
+        tf.TensorSpec([None, model.output_shape[-1]], tf.float32)
+        if mixed
+        else tf.TensorSpec([None], tf.int32)
+    )
+    images = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
+    return images, labels, tf.TensorSpec([None], tf.int64)

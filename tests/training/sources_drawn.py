@@ -16,6 +16,7 @@ class ArraySource:
     shuffle: bool = True
     class_names: tuple[str, ...] = ("dark", "light")
     mixes: bool = False
+    placement: str = "host"
 
     @property
     def num_examples(self):

@@ -1,0 +1,84 @@
+"""Augmentation as part of the training step: the same pictures as in the pipeline, so the same weights."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from sources_drawn import drawn
+
+from kerastl.augment import build_mixing, build_policy
+from kerastl.backbones import build_backbone
+from kerastl.data import EpochSource, Record
+from kerastl.training import Phase, Trainable, build_model, fit
+
+CLASSES = ("dark", "light")
+OPERATIONS = [
+    {"name": "random_flip"},
+    {"name": "random_rotation", "max_deg": 15.0},
+    {"name": "random_contrast", "max_fraction": 0.3},
+    {"name": "random_hue", "max_deg": 20.0},
+    {"name": "random_cutout", "max_fraction": 0.4, "apply_probability": 0.5},
+]
+PHASES = [
+    Phase("all", epochs=2, trainable=Trainable("all"), batch_norm="trainable", keep="last"),
+    Phase("head", epochs=1, learning_rate=1e-3, keep="last"),
+]
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    images, labels = drawn(29)
+    found = []
+    for row, (image, label) in enumerate(zip(images, labels, strict=True)):
+        file = folder / f"{row}.png"
+        Image.fromarray(image.astype(np.uint8)).save(file)
+        found.append(Record(file.name, file, CLASSES[label]))
+    return found
+
+
+def source_of(records, placement, *, mixes=False):
+    mix = build_mixing([{"name": "cut_mix"}], image_size_px=32, num_classes=2) if mixes else None
+    return EpochSource(
+        records, class_names=CLASSES, image_size_px=32, batch_size=7, seed=3, mix=mix,
+        augment=build_policy(OPERATIONS, image_size_px=32), placement=placement,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+def test_the_step_finishes_the_pictures_that_the_pipeline_would(records, mixes):
+    host, device = (source_of(records, one, mixes=mixes) for one in ("host", "device"))
+
+    @tf.function
+    def in_a_step(batch, epoch):
+        return device.finish(*batch, epoch)
+
+    for first_step in (0, 2):
+        ready = list(host.batches(1, first_step=first_step))
+        plain = list(device.plain_batches(1, first_step=first_step))
+        assert len(ready) == len(plain) == 5 - first_step
+        for expected, batch in zip(ready, plain, strict=True):
+            finished = in_a_step(batch, tf.constant(1, tf.int64))
+            for one, other in zip(expected, finished, strict=True):
+                assert one.numpy().tobytes() == other.numpy().tobytes()
+    untouched = np.concatenate([images for images, _, _ in device.plain_batches(1)])
+    assert untouched.tobytes() != np.concatenate([b[0] for b in host.batches(1)]).tobytes()
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+def test_training_ends_with_the_same_weights_wherever_the_augmentation_runs(records, mixes):
+    weights = []
+    for placement in ("host", "device"):
+        backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=3)
+        model = build_model(backbone, class_names=CLASSES, dropout=0.2, seed=3)
+        fit(model, source_of(records, placement, mixes=mixes), phases=PHASES)
+        weights.append([keras.ops.convert_to_numpy(one).tobytes() for one in model.weights])
+    assert weights[0] == weights[1]
+
+
+def test_the_pictures_of_an_augmented_epoch_differ_from_those_of_the_next(records):
+    source = source_of(records, "device")
+    batch = next(iter(source.plain_batches(0)))
+    first, second = (source.finish(*batch, tf.constant(epoch, tf.int64))[0] for epoch in (0, 1))
+    assert (first.numpy() != second.numpy()).any(axis=(1, 2, 3)).all()
