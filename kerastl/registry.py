@@ -76,3 +76,16 @@ def domains_of(reader: str, options: Any) -> list[str]:
 def options_of(kind: str, name: str) -> type[Any] | None:
     """Return the frozen dataclass of a plug-in's options, None when it has none."""
     return getattr(module(kind, name), "Options", None)
+
+
+def needs_colour(operation: str, options: Any) -> bool:
+    """Tell whether an operation makes no sense on pictures of one channel.
+
+    Args:
+        operation: its name.
+        options: its options: an operation that holds others needs colour where one of them does.
+    """
+    held: Any = module("operation", operation)
+    if hasattr(held, "needs_colour"):
+        return bool(held.needs_colour(options))
+    return bool(getattr(held, "NEEDS_COLOUR", False))

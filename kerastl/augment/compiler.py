@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -18,11 +18,51 @@ from kerastl.augment.hsv import change_hsv
 from kerastl.augment.operation import BuiltOperation, Drawn, kept_where_not
 from kerastl.augment.warp import warp
 
-Pass = Callable[[tf.Tensor, Sequence[Drawn]], tf.Tensor]
 WARP, COLOUR, LAYER = "warp", "colour", "layer"
 
 
-def compiled(operations: Sequence[BuiltOperation]) -> Callable[..., tf.Tensor]:
+class Pass(NamedTuple):
+    """One pass over the pictures.
+
+    Args:
+        prepare: from what each operation drew to what `change` asks for; for a whole batch at once, outside of XLA.
+        change: `(images, prepared) -> images`; rows of prepared go with rows of images.
+    """
+
+    prepare: Callable[[Sequence[Drawn]], Any]
+    change: Callable[[tf.Tensor, Any], tf.Tensor]
+
+
+class Compiled:
+    """What `compiled` returns: a function `(images, drawn) -> images`, or its two halves one after the other.
+
+    Args:
+        passes: in their order, each with the places of its operations among all.
+    """
+
+    def __init__(self, passes: Sequence[tuple[Pass, Sequence[int]]]) -> None:
+        self._passes = passes
+
+    def __call__(self, images: tf.Tensor, drawn: Sequence[Drawn]) -> tf.Tensor:
+        """Return the changed pictures."""
+        return self.change(images, self.prepare(drawn))
+
+    def prepare(self, drawn: Sequence[Drawn]) -> list[Any]:
+        """Return what the passes ask for: small tensors, rows by example.
+
+        Args:
+            drawn: what each operation drew, in their order.
+        """
+        return [one.prepare([drawn[at] for at in places]) for one, places in self._passes]
+
+    def change(self, images: tf.Tensor, prepared: Sequence[Any]) -> tf.Tensor:
+        """Return the changed pictures; of each, `prepared` has one row."""
+        for (one, _), numbers in zip(self._passes, prepared, strict=True):
+            images = tf.ensure_shape(one.change(images, numbers), images.shape)
+        return images
+
+
+def compiled(operations: Sequence[BuiltOperation]) -> Compiled:
     """Return a function that does all operations.
 
     Args:
@@ -38,13 +78,7 @@ def compiled(operations: Sequence[BuiltOperation]) -> Callable[..., tf.Tensor]:
             # Mirrors alone: XLA's own reversal is quicker than a warp.
             kind = COLOUR
         passes.append((MAKERS[kind](members), places))
-
-    def run(images: tf.Tensor, drawn: Sequence[Drawn]) -> tf.Tensor:
-        for one_pass, places in passes:
-            images = one_pass(images, [drawn[place] for place in places])
-        return images
-
-    return run
+    return Compiled(passes)
 
 
 def _passes(operations: Sequence[BuiltOperation]) -> list[tuple[str, list[int]]]:
@@ -76,13 +110,11 @@ def _one_warp(members: Sequence[BuiltOperation]) -> Pass:
     def warped(images: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
         return warp(images, maps, fill_mode=fill_mode)
 
-    def run(images: tf.Tensor, drawn: Sequence[Drawn]) -> tf.Tensor:
-        maps = [one.maps(numbers) for one, numbers in zip(members, drawn, strict=True)]
-        return tf.ensure_shape(
-            warped(images, tf.cast(reduce(product, maps), tf.float32)), images.shape
-        )
+    def maps(drawn: Sequence[Drawn]) -> tf.Tensor:
+        each = [one.maps(numbers) for one, numbers in zip(members, drawn, strict=True)]
+        return tf.cast(reduce(product, each), tf.float32)
 
-    return run
+    return Pass(maps, warped)
 
 
 def _one_colour_function(members: Sequence[BuiltOperation]) -> Pass:
@@ -98,19 +130,18 @@ def _one_colour_function(members: Sequence[BuiltOperation]) -> Pass:
                 images = members[places[0]].apply(images, numbers)
         return images
 
-    def run(images: tf.Tensor, drawn: Sequence[Drawn]) -> tf.Tensor:
-        prepared = [
+    def numbers_of(drawn: Sequence[Drawn]) -> list[Drawn]:
+        return [
             PREPARE[kind]([members[at] for at in places], [drawn[at] for at in places])
             for kind, places in groups
         ]
-        return tf.ensure_shape(coloured(images, prepared), images.shape)
 
-    return run
+    return Pass(numbers_of, coloured)
 
 
 def _layer_itself(members: Sequence[BuiltOperation]) -> Pass:
     (only,) = members
-    return lambda images, drawn: only.apply(images, drawn[0])
+    return Pass(lambda drawn: drawn[0], only.apply)
 
 
 MAKERS: dict[str, Callable[[Sequence[BuiltOperation]], Pass]] = {

@@ -42,6 +42,18 @@ class Draws:
         child._draw = 0
         return child
 
+    def children(self, count: int) -> Draws:
+        """Return the draws of `child(0)` to `child(count - 1)`, one child's batch after the other's.
+
+        Args:
+            count: at least 1; there are `count * batch` rows.
+        """
+        child = Draws.__new__(Draws)
+        rows = mixed(mixed(self._state, 0)[None, :], tf.range(count, dtype=tf.int64)[:, None])
+        child._state = tf.reshape(rows, [-1])
+        child._draw = 0
+        return child
+
     def uniform(
         self,
         shape: Sequence[Any],
@@ -80,6 +92,10 @@ class FixedDraws(Draws):
     def child(self, number: int) -> Draws:  # noqa: ARG002 - all draw the same
         """Return the same draws."""
         return self
+
+    def children(self, count: int) -> Draws:
+        """Return the same draws for so many batches."""
+        return FixedDraws(self._batch_size * count, self._share)
 
     def uniform(
         self,

@@ -6,13 +6,14 @@ import dataclasses
 import math
 import operator
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from kerastl import registry
 from kerastl.errors import Problem, Problems
+from kerastl.recipe.plugins import Operation as Held
 
 LIMITS = {
     Ge: ("ge", operator.ge, "at least"),
@@ -27,36 +28,71 @@ def named(operations: Sequence[Operation | Mapping[str, Any]]) -> list[Operation
     """Return (name, options) for each operation.
 
     Args:
-        operations: `(name, options)`, or `{"name": ..., option: value, ...}`.
+        operations: `(name, options)`, or `{"name": ..., option: value, ...}`; so are the operations that one of
+            them holds.
 
     Raises:
         RequestError: no such operation.
         Problems: options that are missing, unknown or out of bounds, of all operations together.
     """
-    found: list[Operation] = []
     problems: list[Problem] = []
-    for place, operation in enumerate(operations):
-        where = f"augment[{place}]"
-        try:
-            name, options = _built(operation)
-        except TypeError as error:
-            problems.append(Problem(where, str(error)))
-            continue
-        problems += [Problem(f"{where}, {name}", wrong) for wrong in _wrong(options)]
-        found.append((name, options))
+    found = _all(operations, "augment", problems)
     if problems:
         raise Problems("The augmentation", problems)
     return found
 
 
-def _built(operation: Operation | Mapping[str, Any]) -> Operation:
+def _all(operations: Any, path: str, problems: list[Problem]) -> list[Operation]:
+    """Return (name, options) for each operation that is right, and note what is wrong with the others."""
+    if isinstance(operations, str | Mapping) or not isinstance(operations, Iterable):
+        problems.append(Problem(path, f"must be a list of operations, got {operations!r}."))
+        return []
+    found: list[Operation] = []
+    for place, operation in enumerate(operations):
+        where = f"{path}[{place}]"
+        try:
+            name, values = _split(operation)
+            kind: Any = registry.options_of("operation", name)
+            for field in set(_holding(kind)) & set(values):
+                values[field] = _held(values[field], f"{where}.{field}", problems)
+            options = _built(name, kind, values)
+        except (TypeError, ValueError) as error:
+            problems.append(Problem(where, str(error)))
+            continue
+        problems += [Problem(f"{where}, {name}", wrong) for wrong in _wrong(options)]
+        found.append((name, options))
+    return found
+
+
+def _held(operations: Any, path: str, problems: list[Problem]) -> tuple[Held, ...]:
+    """Return the operations that another one holds, and note what is wrong with them."""
+    if isinstance(operations, Sized) and not operations:
+        problems.append(Problem(path, "must have at least one."))
+    return tuple(Held(*one) for one in _all(operations, path, problems))
+
+
+def _split(operation: Any) -> tuple[str, dict[str, Any]]:
+    """Return an operation's name and the values of its options."""
+    if isinstance(operation, Held):
+        operation = (operation.name, operation.options)
     if not isinstance(operation, Mapping):
-        return operation
+        name, options = operation
+        values = {one.name: getattr(options, one.name) for one in dataclasses.fields(options)}
+        return name, values
     values = dict(operation)
     if "name" not in values:
         raise TypeError("has no name: an operation is {'name': ..., option: value, ...}.")
-    name = str(values.pop("name"))
-    kind: Any = registry.options_of("operation", name)
+    return str(values.pop("name")), values
+
+
+def _holding(kind: Any) -> list[str]:
+    """Return the options that are operations themselves."""
+    hints = typing.get_type_hints(kind)
+    return [name for name, hint in hints.items() if Held in typing.get_args(hint)]
+
+
+def _built(name: str, kind: Any, values: dict[str, Any]) -> Any:
+    """Return the options of an operation."""
     known = [field.name for field in dataclasses.fields(kind)]
     unknown = sorted(set(values) - set(known))
     if unknown:
@@ -68,7 +104,7 @@ def _built(operation: Operation | Mapping[str, Any]) -> Operation:
     ]
     if needed:
         raise TypeError(f"{name} needs {', '.join(needed)}.")
-    return name, kind(**values)
+    return kind(**values)
 
 
 def _wrong(options: Any) -> Iterator[str]:
@@ -76,13 +112,22 @@ def _wrong(options: Any) -> Iterator[str]:
     hints = typing.get_type_hints(type(options), include_extras=True)
     for field in dataclasses.fields(options):
         value, hint = getattr(options, field.name), hints[field.name]
-        choices = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
-        if choices and value not in choices:
-            yield f"{field.name}: must be one of {', '.join(map(str, choices))}, got {value!r}."
+        in_list = typing.get_origin(hint) is tuple
+        choices = _choices(typing.get_args(hint)[0] if in_list else hint)
+        if in_list and choices and not isinstance(value, tuple | list):
+            yield f"{field.name}: must be a list, got {value!r}."
+            continue
+        for one in value if in_list else [value]:
+            if choices and one not in choices:
+                yield f"{field.name}: must be one of {', '.join(map(str, choices))}, got {one!r}."
         limits = [limit for limit in getattr(hint, "__metadata__", ()) if type(limit) in LIMITS]
         if limits and not _within(value, limits):
             bounds = " and ".join(_told(limit) for limit in limits)
             yield f"{field.name}: must be a number {bounds}, got {value!r}."
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
 
 
 def _within(value: Any, limits: list[Any]) -> bool:

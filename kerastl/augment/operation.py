@@ -40,7 +40,7 @@ class BuiltOperation:
 
         self._module: Any = registry.module("operation", name)
         self.name, self.place, self.options = name, place, options
-        self.needs_colour = bool(getattr(self._module, "NEEDS_COLOUR", False))
+        self.needs_colour = registry.needs_colour(name, options)
         self.compiles = bool(getattr(self._module, "COMPILES", False))
         self.saturates = bool(getattr(self._module, "SATURATES", False))
         self._size = image_size_px
@@ -49,6 +49,9 @@ class BuiltOperation:
         # The seed is never used: without one keras-cv asks for the global generator, which
         # TensorFlow refuses where operations must be deterministic.
         self._layer = self._module.build_layer(options, dtype="float32", seed=1)
+        self._holds_others = hasattr(self._layer, "build_members")
+        if self._holds_others:
+            self._layer.build_members(image_size_px)
         self.fill_mode: str | None = getattr(self._layer, "fill_mode", None)
         self._factors = {
             attribute: value
@@ -67,12 +70,18 @@ class BuiltOperation:
             return "linear" if getattr(self.options, "model", None) == "linear" else "hsv"
         return "compiled" if self.compiles else "layer"
 
-    def draw(self, draws: Draws, images: tf.Tensor) -> Drawn:
+    def run_exactly(self) -> None:
+        """Run also the operations inside of this one by their layers' own code, nothing folded, nothing compiled."""
+        if self._holds_others:
+            self._layer.run_exactly()
+
+    def draw(self, draws: Draws, images: tf.Tensor, batch_size: tf.Tensor | None = None) -> Drawn:
         """Return what is random about the operation for one batch.
 
         Args:
             draws: where the numbers come from.
             images: `[batch, size, size, channels]`; only their shape counts.
+            batch_size: how many rows are drawn, scalar int32; None: one for each image.
 
         Returns:
             `transformations`, what keras-cv's layer asks for, and `chosen`, `[batch]` bool, where only some
@@ -83,7 +92,7 @@ class BuiltOperation:
         self._layer._random_generator = draws
         for attribute, factor in self._factors.items():
             setattr(self._layer, attribute, SeededFactor(factor.lower, factor.upper, draws))
-        batch_size = tf.shape(images)[0]
+        batch_size = tf.shape(images)[0] if batch_size is None else batch_size
         drawn = self._layer.get_random_transformation_batch(batch_size, images=images)
         if self._probability == 1.0:
             return {"transformations": drawn}
@@ -99,12 +108,16 @@ class BuiltOperation:
         """
         if self.lowering == "nothing":
             return images
-        changed = self._layer.augment_images(images, transformations=drawn["transformations"])
+        # A layer of operations does not run them on pictures that apply_probability leaves out.
+        who = {"chosen": drawn.get("chosen")} if self._holds_others else {}
+        changed = self._layer.augment_images(
+            images, transformations=drawn["transformations"], **who
+        )
         changed = tf.clip_by_value(changed, 0.0, LARGEST_PIXEL)
         return kept_where_not(drawn, changed, images)
 
     def maps(self, drawn: Drawn) -> tf.Tensor:
-        """Return the affine maps of a folded operation: `[batch, 6]` float32."""
+        """Return the affine maps of a folded operation: `[batch, 6]` float64."""
         maps = self._module.maps(drawn["transformations"], self._size)
         return only_where(drawn["chosen"], maps) if "chosen" in drawn else maps
 

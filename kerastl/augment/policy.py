@@ -58,6 +58,9 @@ class Policy:
             BuiltOperation(place, *operation, image_size_px)
             for place, operation in enumerate(operations)
         ]
+        if exact:
+            for one in self._operations:
+                one.run_exactly()
         coloured = [one.name for one in self._operations if channels == 1 and one.needs_colour]
         if coloured:
             raise RequestError(f"{coloured[0]} needs colour pictures; these are grey.")

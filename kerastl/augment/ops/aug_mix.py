@@ -1,0 +1,68 @@
+"""AugMix (Hendrycks et al. 2020, arXiv:1912.02781, algorithm 1): mix a picture with the ends of some chains of operations.
+
+Each chain is one to `max_depth` operations long, drawn anew for each picture. The chains' shares among each other are
+from Dirichlet(1, ..., 1), and the picture's own share from Beta(1, 1), which is uniform, both as in the paper. So is the list: auto-contrast,
+equalization, posterization, rotation, solarization, shear and translation, the last two along both axes at once. Each is done
+at the strength of `severity`, drawn for each picture up to it. The consistency loss of the paper is not part
+of it.
+
+Never: leave [0, 255]; move a pixel further than one of its chains does; change a picture at severity 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+
+from kerastl.augment import nesting
+
+LINKS = (
+    "auto_contrast",
+    "equalization",
+    "posterization",
+    "random_rotation",
+    "solarization",
+    "random_shear",
+    "random_translation",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `aug_mix`.
+
+    Args:
+        severity: strength of the operations, from 0, nothing, to 1; the paper's 3 of 10 is 0.3.
+        num_chains: how many chains are mixed.
+        max_depth: most operations in a chain; each number from 1 on equally often.
+        apply_probability: share of the pictures that are changed, 0 to 1.
+    """
+
+    severity: Annotated[float, Ge(0), Le(1)] = 0.3
+    num_chains: Annotated[int, Ge(1), Le(16)] = 3
+    max_depth: Annotated[int, Ge(1), Le(16)] = 3
+    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+
+
+def is_identity(options: Options) -> bool:
+    """Tell whether these options change nothing."""
+    return options.severity == 0
+
+
+def at_strength(strength: float) -> Options:
+    """Return options from 0, the identity, to 1: three chains of this severity."""
+    return Options(severity=strength)
+
+
+def build_layer(options: Options, **kwargs: Any) -> Any:
+    """Return the layer that stands in for keras-cv's, which turns pictures by up to nine radians."""
+    from kerastl.augment.corrected.aug_mix import SteadyAugMix
+
+    return SteadyAugMix(
+        nesting.at_strength(LINKS, options.severity),
+        num_chains=options.num_chains,
+        max_depth=options.max_depth,
+        **kwargs,
+    )

@@ -1,0 +1,57 @@
+"""Do several operations, in their order, to a share of the pictures: all of them or none.
+
+Never: do some of them and not the others, or touch a picture that `apply_probability` leaves out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+
+from kerastl.augment import nesting
+from kerastl.augment.nesting import Operations
+
+AT_STRENGTH = ("random_rotation", "random_brightness", "random_contrast")
+"""One that moves pixels and two that change levels; all work on grey pictures."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `random_apply`.
+
+    Args:
+        operations: all of these are done, in this order, written as in `augment.operations`. One that holds others may
+            stand among them, if it holds none that does.
+        apply_probability: share of the pictures that they are done to, 0 to 1.
+    """
+
+    operations: Operations
+    apply_probability: Annotated[float, Ge(0), Le(1)] = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse operations that hold others too deep down."""
+        nesting.check_depth(self.operations)
+
+
+def is_identity(options: Options) -> bool:
+    """Tell whether these options change nothing."""
+    return nesting.change_nothing(options.operations)
+
+
+def needs_colour(options: Options) -> bool:
+    """Tell whether one of the operations makes no sense on grey pictures."""
+    return nesting.need_colour(options.operations)
+
+
+def at_strength(strength: float) -> Options:
+    """Return options from 0, the identity, to 1: `AT_STRENGTH`, each at this strength, on half of the pictures."""
+    return Options(nesting.at_strength(AT_STRENGTH, strength))
+
+
+def build_layer(options: Options, **kwargs: Any) -> Any:
+    """Return the layer that stands in for keras-cv's, which holds one layer and takes each picture through it alone."""
+    from kerastl.augment.corrected.in_order import InOrder
+
+    return InOrder(options.operations, **kwargs)

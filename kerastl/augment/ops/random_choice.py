@@ -1,0 +1,59 @@
+"""Do one of several operations to each picture, each equally often.
+
+Which one is drawn from the example's seed, independent of what the operations themselves draw.
+
+Never: do two of them to one picture, or any to a picture that `apply_probability` leaves out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+
+from kerastl.augment import nesting
+from kerastl.augment.nesting import Operations
+
+AT_STRENGTH = ("random_rotation", "random_translation", "random_brightness", "random_contrast")
+"""Two that move pixels and two that change levels; all work on grey pictures."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `random_choice`.
+
+    Args:
+        operations: one of these is done to each picture, written as in `augment.operations`. One that holds others may
+            stand among them, if it holds none that does.
+        apply_probability: share of the pictures that are changed, 0 to 1.
+    """
+
+    operations: Operations
+    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse operations that hold others too deep down."""
+        nesting.check_depth(self.operations)
+
+
+def is_identity(options: Options) -> bool:
+    """Tell whether these options change nothing."""
+    return nesting.change_nothing(options.operations)
+
+
+def needs_colour(options: Options) -> bool:
+    """Tell whether one of the operations makes no sense on grey pictures."""
+    return nesting.need_colour(options.operations)
+
+
+def at_strength(strength: float) -> Options:
+    """Return options from 0, the identity, to 1: one of `AT_STRENGTH` at this strength."""
+    return Options(nesting.at_strength(AT_STRENGTH, strength))
+
+
+def build_layer(options: Options, **kwargs: Any) -> Any:
+    """Return the layer that stands in for keras-cv's, which takes each picture through a whole layer of its own."""
+    from kerastl.augment.corrected.some_of import SomeOf
+
+    return SomeOf(options.operations, **kwargs)
