@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import click
 
+from kerastl.cli._augment_preview import preview
+
 
 @click.group()
 def command() -> None:
-    """How training pictures are changed: what it looks like, what it costs, whether it is safe for the label."""
+    """How training pictures are changed: what it looks like, what it costs, whether it is safe for the label.
+
+    \b
+    Example:
+      kerastl augment preview folder-classifier --set data.reader.path=photos --set augment=medium
+    """
+
+
+command.add_command(preview)

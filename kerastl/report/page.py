@@ -49,34 +49,42 @@ def write_report(run_folder: Path) -> Path:
 
 def render(files: RunFiles) -> str:
     """Return the page as HTML; every name in it is escaped."""
+    phases, layers = frozen_table(files.freeze)
+    page: str = (
+        environment()
+        .get_template("report.html")
+        .render(
+            name=files.folder.resolve().name,
+            splits=[_split(files, name) for name in judged_splits(files.scores)],
+            overall=table_of(_overall(files)),
+            interval=files.scores.get("interval") or {},
+            adaptation=_adaptation(files.adaptation),
+            charts=curve_charts(files.history),
+            errors=_surest_errors(files),
+            phases=phases,
+            layers=layers,
+            data=_data_table(files),
+            quarantine=files.quarantine[:MOST_QUARANTINED],
+            quarantined=len(files.quarantine),
+            notes=files.notes,
+            recipe=files.recipe,
+            versions=_versions(files.versions),
+        )
+    )
+    return page
+
+
+def environment() -> Any:
+    """Return what fills the templates of this room: everything that is filled in is escaped."""
     import jinja2
 
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    phases, layers = frozen_table(files.freeze)
-    page: str = environment.get_template("report.html").render(
-        name=files.folder.resolve().name,
-        splits=[_split(files, name) for name in judged_splits(files.scores)],
-        overall=table_of(_overall(files)),
-        interval=files.scores.get("interval") or {},
-        adaptation=_adaptation(files.adaptation),
-        charts=curve_charts(files.history),
-        errors=_surest_errors(files),
-        phases=phases,
-        layers=layers,
-        data=_data_table(files),
-        quarantine=files.quarantine[:MOST_QUARANTINED],
-        quarantined=len(files.quarantine),
-        notes=files.notes,
-        recipe=files.recipe,
-        versions=_versions(files.versions),
-    )
-    return page
 
 
 def _overall(files: RunFiles) -> dict[str, Any]:

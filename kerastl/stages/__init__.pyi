@@ -7,6 +7,7 @@ from .model import find_weights as find_weights
 from .model import start_model as start_model
 from .pictures import Pictures as Pictures
 from .pictures import gather_pictures as gather_pictures
+from .preview import preview as preview
 from .record import make_repeatable as make_repeatable
 from .record import open_run as open_run
 from .record import write_beginning as write_beginning

@@ -1,0 +1,235 @@
+"""`kerastl augment preview`, on small folders of drawn pictures."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerastl import registry
+from kerastl.augment import build_policy, named_policy
+from kerastl.cli import main
+from kerastl.cli._recipes import checked
+from kerastl.data import seeds_for
+from kerastl.recipe import find
+from kerastl.stages.preview import spread
+
+HOSTILE = "<script>alert(1)<b> & $x$ 花 'q'"
+SIZE_PX = 32
+EACH = 6
+
+
+def draw(folder, classes, each=EACH):
+    rng = np.random.default_rng(11)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            levels = rng.integers(0, 256, (SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
+            Image.fromarray(levels).save(folder / name / f"p{number}.png")
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return draw(tmp_path / "photos", ["cat", HOSTILE])
+
+
+@pytest.fixture(autouse=True)
+def _somewhere_else(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+
+def sets_of(folder, *sets):
+    plain = (f"data.reader.path={folder}", f"data.image_size_px={SIZE_PX}", *sets)
+    return [word for one in plain for word in ("--set", one)]
+
+
+def call(capsys, folder, *words, sets=("augment=light",)):
+    with pytest.raises(SystemExit) as left:
+        main(["augment", "preview", "folder-classifier", *sets_of(folder, *sets), *words])
+    out, err = capsys.readouterr()
+    return left.value.code, out, err
+
+
+class Page(HTMLParser):
+    """What a browser sees: text, tags, and pictures by block."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.blocks, self.title = [], [], {}, None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "img":
+            url = dict(attrs)["src"].removeprefix("data:image/png;base64,")
+            picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(url))))
+            self.blocks.setdefault(self.title, []).append(picture)
+
+    def handle_data(self, data):
+        self.text.append(data)
+        if self.tags[-1:] == ["h2"] and data.strip():
+            self.title = data.strip()
+
+
+def state_of(folder):
+    return {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
+
+
+def test_a_good_call_writes_a_page_and_a_picture_and_touches_no_data(capsys, photos):
+    before = state_of(photos)
+    mixing = "augment={policy: light, mixing: [mix_up]}"
+    code, out, err = call(capsys, photos, "--pictures", "2", "--samples", "2", sets=[mixing])
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "The page to look at: preview-folder-classifier/preview.html"
+    folder = Path("preview-folder-classifier")
+    assert sorted(path.name for path in folder.iterdir()) == ["preview.html", "preview.png"]
+    assert state_of(photos) == before
+    page = Page((folder / "preview.html").read_text())
+    names = [name for name, _ in named_policy("light")]
+    assert list(page.blocks) == [*names, "all operations", "mix_up"]
+    assert len(page.blocks["random_rotation"]) == 2 * (1 + 2 + 2)
+    assert "-5 deg (clockwise)" in page.text
+    assert "as confidential as they are" in " ".join(page.text)
+    with Image.open(folder / "preview.png") as sheet:
+        assert sheet.height > 2 * 7 * 112
+
+
+def test_a_hostile_class_is_text(capsys, photos):
+    code, _, _ = call(capsys, photos, "--samples", "1", "--operation", "random_zoom")
+    assert code == 0
+    text = Path("preview-folder-classifier/preview.html").read_text()
+    page = Page(text)
+    assert "script" not in page.tags
+    assert "b" not in page.tags
+    assert HOSTILE in page.text
+    assert not re.search(r"(?:src|href)=.(?!data:image/png)", text)
+
+
+def test_the_pictures_under_all_operations_are_those_of_the_first_epochs(capsys, photos):
+    code, _, _ = call(capsys, photos, "--pictures", "3", "--samples", "2")
+    assert code == 0
+    page = Page(Path("preview-folder-classifier/preview.html").read_text())
+    shown = np.stack(page.blocks["all operations"]).reshape(3, 3, SIZE_PX, SIZE_PX, 3)
+    recipe = checked(find("folder-classifier"), sets_of(photos, "augment=light")[1::2])
+    # Every training picture as each epoch sees it, from the recipe's seed alone.
+    paths = [text for text in page.text if text.endswith(".png")][:3]
+    training = training_pictures(recipe, photos)
+    policy = build_policy(named_policy("light"), image_size_px=SIZE_PX)
+    for row, path in enumerate(paths):
+        index = training.index(path)
+        with Image.open(photos / path) as picture:
+            image = np.asarray(picture, np.float32)[None]
+        assert (shown[row, 0] == image[0]).all()
+        for epoch in range(2):
+            seen = policy(image, seeds_for(recipe.seed, epoch, np.array([index], np.int64)))
+            assert np.abs(shown[row, 1 + epoch] - seen.numpy()[0]).max() <= 0.51
+
+
+def training_pictures(recipe, folder):
+    from kerastl import data
+
+    collection = registry.module("reader", "folder").read(recipe.data.reader.options)
+    split = recipe.data.split
+    divided = data.split(
+        collection, val_fraction=split.val_fraction, test_fraction=split.test_fraction,
+        seed=recipe.seed, allow_rare=False,
+    )  # fmt: skip
+    return [record.path for record in divided.records if record.split == "train"]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_others(capsys, photos):
+    words = ("--samples", "1", "--operation", "random_rotation")
+    for out, seed in (("a", "3"), ("b", "3"), ("c", "4")):
+        assert call(capsys, photos, *words, "--out", out, "--seed", seed)[0] == 0
+    first, again, other = (Path(name, "preview.html").read_bytes() for name in "abc")
+    assert first == again != other
+    assert Path("a/preview.png").read_bytes() == Path("b/preview.png").read_bytes()
+
+
+def test_nothing_is_overwritten(capsys, photos):
+    words = ("--samples", "0", "--pictures", "1", "--operation", "random_contrast")
+    for name in ("preview-folder-classifier", "preview-folder-classifier-2"):
+        assert call(capsys, photos, *words)[0] == 0
+        assert Path(name, "preview.html").is_file()
+    page = Path("preview-folder-classifier/preview.html")
+    code, out, err = call(capsys, photos, *words, "--out", str(page.parent))
+    assert (code, out) == (1, "")
+    assert "exists already and is not overwritten" in err
+    assert "--out DIR" in err
+
+
+def test_nothing_is_written_among_the_data(capsys, photos, monkeypatch):
+    before = state_of(photos)
+    code, _, err = call(capsys, photos, "--out", str(photos / "new"))
+    assert code == 1
+    assert "would lie among the data" in err
+    monkeypatch.chdir(photos)
+    assert call(capsys, photos)[0] == 1
+    assert state_of(photos) == before
+
+
+def test_a_recipe_without_operations_says_what_to_type(capsys, photos):
+    code, out, err = call(capsys, photos, sets=["augment=none"])
+    assert (code, out) == (1, "")
+    assert "changes no pictures" in err
+    assert "--set augment=light" in err
+    assert list(Path().iterdir()) == []
+
+
+def test_an_operation_that_the_recipe_lacks_gets_the_nearest(capsys, photos):
+    code, _, err = call(capsys, photos, "--operation", "random_rotatoin")
+    assert code == 1
+    assert "no operation 'random_rotatoin'. Did you mean 'random_rotation'?" in err
+
+
+def test_a_wrong_recipe_and_missing_data_are_told_as_elsewhere(capsys, tmp_path):
+    code, _, err = call(capsys, tmp_path / "nowhere")
+    assert code == 1
+    assert "nowhere" in err
+    code, _, err = call(capsys, tmp_path, sets=["augment=mediun"])
+    assert code == 1
+    assert "Did you mean 'medium'?" in err
+
+
+def test_only_pictures_of_the_training_split_are_shown(capsys, tmp_path):
+    folder = tmp_path / "divided"
+    for split in ("train", "val", "test"):
+        draw(folder / split, ["cat", "dog"], each=3)
+    words = ("--samples", "0", "--pictures", "32", "--operation", "random_contrast")
+    assert call(capsys, folder, *words)[0] == 0
+    page = Page(Path("preview-folder-classifier/preview.html").read_text())
+    paths = [text for text in page.text if text.endswith(".png")]
+    assert len(paths) == 6
+    assert all(path.startswith("train/") for path in paths)
+
+
+def test_a_tiff_is_shown_and_no_copy_of_it_stays(capsys, photos):
+    for file in sorted(photos.rglob("*.png")):
+        with Image.open(file) as picture:
+            picture.save(file.with_suffix(".tiff"))
+        file.unlink()
+    before = state_of(photos)
+    words = ("--samples", "1", "--pictures", "1", "--operation", "random_contrast")
+    assert call(capsys, photos, *words)[0] == 0
+    assert state_of(photos) == before
+    assert len(list(Path().rglob("*"))) == 3
+
+
+class Picture:
+    def __init__(self, label):
+        self.label = label
+
+
+def test_pictures_are_spread_over_the_classes():
+    records = [Picture(label) for label in ["a"] * 20 + ["b"] * 2 + ["c"] * 20]
+    for seed in range(5):
+        places = spread(records, ["c", "b", "a"], 9, seed=seed)
+        labels = [records[place].label for place in places]
+        assert labels in (["c"] * 4 + ["b"] * 2 + ["a"] * 3, ["c"] * 3 + ["b"] * 2 + ["a"] * 4)
+    assert len(spread(records, ["c", "b", "a"], 99, seed=0)) == len(records)
