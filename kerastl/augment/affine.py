@@ -17,8 +17,8 @@ import tensorflow as tf
 
 WIDEST_VECTOR = 16
 """float32 numbers in the widest vector unit (AVX-512)."""
-INSIDE = 1.0 - 2.0**-20
-"""By how much the length of a window is shortened: at 1,000 px, a thousandth of a pixel."""
+INSIDE = 1.0 - 2.0**-22
+"""What is left of the length of a window: more than rounding to float32 can add to it, and too much to be seen."""
 
 
 def steady(function: Callable[[tf.Tensor], tf.Tensor], numbers: tf.Tensor) -> tf.Tensor:

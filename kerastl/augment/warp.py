@@ -21,7 +21,7 @@ def reflected(place: tf.Tensor, size: int) -> tf.Tensor:
         float32 in [0, size - 1].
     """
     period = 2.0 * size
-    inside = place - period * tf.floor(place / period)
+    inside = place - period * tf.floor(place * (1.0 / period))
     return tf.clip_by_value(tf.minimum(inside, period - 1.0 - inside), 0.0, size - 1.0)
 
 
@@ -55,6 +55,8 @@ def nearest(place: tf.Tensor, size: int) -> tf.Tensor:
     return tf.clip_by_value(place, 0.0, size - 1.0)
 
 
+RIM = 1
+"""Pixels of black around a picture: as far as bilinear interpolation can see into the outside."""
 BORDERS: dict[str, Callable[[tf.Tensor, int], tf.Tensor]] = {
     "reflect": reflected,
     "wrap": repeated,
@@ -73,20 +75,48 @@ def warp(images: tf.Tensor, maps: tf.Tensor, *, fill_mode: str) -> tf.Tensor:
     Returns:
         Like images. The map (1, 0, 0, 0, 1, 0) changes no byte.
     """
-    height, width, channels = images.shape[1:]
+    places = look_up(maps, *images.shape[1:3], fill_mode=fill_mode)
+    return resample(images, *places, fill_mode=fill_mode)
+
+
+def look_up(
+    maps: tf.Tensor, height: int, width: int, *, fill_mode: str
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return where each pixel of the result is found.
+
+    Compiled by itself: in one function with `resample`, XLA would compute it once more for each channel and neighbour.
+
+    Args:
+        maps: `[batch, 6]` float32.
+        height, width: of the pictures.
+        fill_mode: as in `warp`.
+
+    Returns:
+        `corner`, `[batch, height, width]` int32, the upper left of its four neighbours, counted through all pixels of
+        the batch; `across` and `down`, float32, how far to the right of it and below, 0 to 1.
+    """
     x, y = _places(maps, height, width)
     if fill_mode == "constant":
-        # A rim of black as wide as one pixel is all that bilinear interpolation can see of the outside.
-        images = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
-        height, width = height + 2, width + 2
-        x, y = nearest(x + 1.0, width), nearest(y + 1.0, height)
+        height, width = height + 2 * RIM, width + 2 * RIM
+        x, y = nearest(x + RIM, width), nearest(y + RIM, height)
     else:
         x, y = BORDERS[fill_mode](x, width), BORDERS[fill_mode](y, height)
+    # At the far edge all weight is on the right and lower neighbours.
     left, top = tf.minimum(tf.floor(x), width - 2.0), tf.minimum(tf.floor(y), height - 2.0)
-    across, down = (x - left)[..., None], (y - top)[..., None]
-    picture = tf.range(tf.shape(images)[0])[:, None, None] * (height * width)
+    picture = tf.range(tf.shape(maps)[0])[:, None, None] * (height * width)
     corner = picture + tf.cast(top, tf.int32) * width + tf.cast(left, tf.int32)
+    return corner, x - left, y - top
+
+
+def resample(
+    images: tf.Tensor, corner: tf.Tensor, across: tf.Tensor, down: tf.Tensor, *, fill_mode: str
+) -> tf.Tensor:
+    """Return the pictures as `look_up` found their pixels; both take the same fill mode."""
+    if fill_mode == "constant":
+        images = tf.pad(images, [[0, 0], [RIM, RIM], [RIM, RIM], [0, 0]])
+    width, channels = images.shape[2:]
     pixels = tf.reshape(images, [-1, channels])
+    across, down = across[..., None], down[..., None]
     upper = _between(tf.gather(pixels, corner), tf.gather(pixels, corner + 1), across)
     below = corner + width
     lower = _between(tf.gather(pixels, below), tf.gather(pixels, below + 1), across)
@@ -102,4 +132,5 @@ def _places(maps: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Ten
 
 
 def _between(first: tf.Tensor, second: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
-    return first + (second - first) * share
+    """Return the mix, to the byte the first at share 0 and the second at share 1."""
+    return first * (1.0 - share) + second * share

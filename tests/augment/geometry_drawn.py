@@ -1,0 +1,140 @@
+"""What the tests of geometry and of the compiler share: photographs, and maps computed without TensorFlow."""
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from scipy.ndimage import map_coordinates
+from sklearn.datasets import load_sample_image
+
+from kerastl.augment import build_policy
+from kerastl.augment.draws import Draws
+
+SIZE_PX = 64
+SCIPY_MODES = {"reflect": "reflect", "nearest": "nearest", "constant": "grid-constant"}
+"""SciPy's names of the same rules."""
+
+
+def photos(size_px=SIZE_PX):
+    """Return two photographs: `[2, size, size, 3]` float32 of whole levels."""
+    cuts = [load_sample_image(name)[:420, 100:520] for name in ("flower.jpg", "china.jpg")]
+    small = [np.asarray(Image.fromarray(cut).resize((size_px, size_px))) for cut in cuts]
+    return np.stack(small).astype(np.float32)
+
+
+def pictures(count, size_px=SIZE_PX):
+    """Return photographs and noise by turns: `[count, size, size, 3]` float32."""
+    noise = np.random.default_rng(0).uniform(0, 255, (1, size_px, size_px, 3)).astype(np.float32)
+    kinds = np.concatenate([photos(size_px), noise])
+    return kinds[np.arange(count) % len(kinds)]
+
+
+def seeds(count, first=0):
+    """Return the seeds of neighbouring examples: `[count, 2]` int32."""
+    return np.stack([np.arange(first, first + count), np.full(count, 7)], 1).astype(np.int32)
+
+
+def both(operations, images, first=0):
+    """Return what the compiled and the exact policy make of the pictures."""
+    return [
+        build_policy(operations, image_size_px=images.shape[1], channels=images.shape[-1], exact=exact)(
+            images, seeds(len(images), first)
+        ).numpy()
+        for exact in (False, True)
+    ]  # fmt: skip
+
+
+def drawn_by(policy, images, first=0):
+    """Return what each operation of a policy draws for the pictures, as NumPy arrays."""
+    rows = seeds(len(images), first)
+    drawn = [one.draw(Draws(rows, one.place), tf.constant(images)) for one in policy._operations]
+    return tf.nest.map_structure(lambda tensor: tensor.numpy(), drawn)
+
+
+def matrix(name, drawn, row, size_px):
+    """Return where a result's pixel (x, y, 1) lies in the picture: `[3, 3]` float64, from what was drawn."""
+    if not drawn.get("chosen", np.ones(row + 1, bool))[row]:
+        return np.eye(3)
+    drawn = {key: float(np.ravel(values[row])[0]) for key, values in drawn["transformations"].items()}  # fmt: skip
+    return MATRICES[name](drawn, size_px)
+
+
+def about_middle(linear, size_px):
+    middle = np.full(2, (size_px - 1) / 2)
+    whole = np.eye(3)
+    whole[:2, :2] = linear
+    whole[:2, 2] = middle - np.asarray(linear) @ middle
+    return whole
+
+
+def _rotation(drawn, size_px):
+    cosine, sine = np.cos(drawn["angles"]), np.sin(drawn["angles"])
+    return about_middle([[cosine, -sine], [sine, cosine]], size_px)
+
+
+def _shear(drawn, size_px):
+    along_x, along_y = [[1, drawn["slopes_x"]], [0, 1]], [[1, 0], [drawn["slopes_y"], 1]]
+    return about_middle(np.array(along_x) @ np.array(along_y), size_px)
+
+
+def _translation(drawn, size_px):
+    shift = [drawn["width_translations"] * size_px, drawn["height_translations"] * size_px]
+    return np.array([[1, 0, -shift[0]], [0, 1, -shift[1]], [0, 0, 1]])
+
+
+def _flip(drawn, size_px):
+    signs = [-1 if drawn[f"flip_{way}"] > 0.5 else 1 for way in ("horizontals", "verticals")]
+    return about_middle(np.diag(signs), size_px)
+
+
+def _window(top, left, height, width, size_px):
+    return np.array([[width / (size_px - 1), 0, left], [0, height / (size_px - 1), top], [0, 0, 1]])
+
+
+def _crop(drawn, size_px):
+    return _window(drawn["tops"], drawn["lefts"], *[drawn["sides"] - 1] * 2, size_px)
+
+
+def _crop_and_resize(drawn, size_px):
+    height = np.sqrt(drawn["areas"] / drawn["aspects"]) * (size_px - 1)
+    width = height * drawn["aspects"]
+    top, left = drawn["tops"] * (size_px - 1 - height), drawn["lefts"] * (size_px - 1 - width)
+    return _window(top, left, height, width, size_px)
+
+
+MATRICES = {
+    "random_rotation": _rotation,
+    "random_zoom": lambda drawn, size: about_middle(
+        np.diag([drawn["width_zooms"], drawn["height_zooms"]]), size
+    ),
+    "random_shear": _shear,
+    "random_translation": _translation,
+    "random_flip": _flip,
+    "random_crop": _crop,
+    "random_crop_and_resize": _crop_and_resize,
+}
+
+
+def places(whole, size_px):
+    """Return the (x, y) that each pixel of the result shows: `[2, size, size]` float64."""
+    y, x = np.mgrid[0:size_px, 0:size_px].astype(np.float64)
+    return np.einsum("ij,jyx->iyx", whole, np.stack([x, y, np.ones_like(x)]))[:2]
+
+
+def tiled(place, size_px):
+    """Return places in a row of equal pictures; between two pictures lies a pixel of the one farther out."""
+    inside = place % size_px
+    return np.where(inside > size_px - 1, np.where(place < 0, size_px - 1, 0), inside)
+
+
+def by_scipy(image, whole, fill_mode, order=1):
+    """Return a picture through a map, by `scipy.ndimage.map_coordinates`: order 1 is bilinear, 3 a cubic spline."""
+    size_px = len(image)
+    x, y = places(whole, size_px)
+    if fill_mode == "wrap":
+        x, y = tiled(x, size_px), tiled(y, size_px)
+    mode = SCIPY_MODES.get(fill_mode, "nearest")
+    channels = [
+        map_coordinates(image[..., channel].astype(np.float64), [y, x], order=order, mode=mode)
+        for channel in range(image.shape[-1])
+    ]
+    return np.clip(np.stack(channels, axis=-1), 0, 255)

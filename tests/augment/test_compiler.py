@@ -1,0 +1,121 @@
+"""Compiled policies equal the layers run one after the other, on photographs and on noise."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from geometry_drawn import SIZE_PX, both, pictures, seeds
+
+from kerastl import registry
+from kerastl.augment import build_policy
+
+GEOMETRY = {
+    "random_flip", "random_rotation", "random_zoom", "random_translation", "random_shear", "random_crop",
+    "random_crop_and_resize",
+}  # fmt: skip
+THRESHOLDED = {"posterization", "solarization", "equalization", "grid_mask", "random_jpeg_quality"}
+"""Where a last digit may decide about a whole level."""
+CONTAINERS = {"rand_augment", "aug_mix", "random_choice", "random_apply"}
+NAMES = [name for name in registry.names("operation") if name not in CONTAINERS]
+WHOLE = [
+    {"name": "random_flip"},
+    {"name": "random_rotation", "max_deg": 15.0},
+    {"name": "random_crop_and_resize", "min_area_fraction": 0.6},
+    {"name": "random_brightness", "max_fraction": 0.2},
+    {"name": "random_contrast", "max_fraction": 0.2, "apply_probability": 0.5},
+    {"name": "random_saturation", "max_fraction": 0.3},
+    {"name": "random_hue", "max_deg": 20.0},
+    {"name": "random_gaussian_blur", "max_sigma_px": 1.0, "apply_probability": 0.3},
+    {"name": "random_cutout", "max_fraction": 0.4},
+]
+
+
+def sample(name, strength=0.7, **changes):
+    """Return an operation at a middling strength."""
+    options = registry.module("operation", name).at_strength(strength)
+    return name, dataclasses.replace(options, **changes)
+
+
+def share_that_differs(operations):
+    compiled, exact = both(operations, pictures(6))
+    return (np.abs(compiled - exact) > 0.01).mean()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_operation_compiled_is_its_layer(name):
+    limit = 0.001 if name in THRESHOLDED else 0
+    assert share_that_differs([sample(name, apply_probability=0.8)]) <= limit
+
+
+def random_policy(number):
+    """Return three to six different operations, no two geometric ones side by side: folded they mean another picture."""
+    generator = np.random.default_rng(number)
+    while True:
+        names = list(generator.choice(NAMES, generator.integers(3, 7), replace=False))
+        pairs = itertools.pairwise(name in GEOMETRY for name in names)
+        if not any(first and second for first, second in pairs):
+            return [sample(name, generator.uniform(0.3, 0.9)) for name in names]
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_random_policies_compiled_are_their_layers_in_a_row(number):
+    operations = random_policy(number)
+    thresholds = sum(name in THRESHOLDED for name, _ in operations)
+    assert share_that_differs(operations) <= 0.001 * thresholds
+
+
+def test_the_random_policies_name_nearly_every_operation():
+    named = {name for number in range(8) for name, _ in random_policy(number)}
+    assert len(named) > 0.7 * len(NAMES)
+    assert named & GEOMETRY
+
+
+def test_a_layer_that_does_not_compile_stands_between_two_that_do():
+    operations = [
+        sample("random_rotation"),
+        sample("random_jpeg_quality"),
+        sample("random_brightness"),
+    ]
+    policy = build_policy(operations, image_size_px=SIZE_PX)
+    assert [how for _, how in policy.lowering] == ["folded", "layer", "compiled"]
+    assert share_that_differs(operations) <= 0.001
+
+
+def test_lowering_says_how_each_operation_is_done():
+    operations = [
+        {"name": "random_flip"},
+        {"name": "random_rotation", "max_deg": 0.0},
+        {"name": "random_crop", "max_fraction": 0.1},
+        {"name": "random_hue", "max_deg": 10.0},
+        {"name": "random_hue", "max_deg": 10.0, "apply_probability": 0.0},
+        {"name": "random_saturation", "max_fraction": 0.1, "model": "linear"},
+        {"name": "random_contrast", "max_fraction": 0.1},
+        {"name": "random_jpeg_quality", **vars(sample("random_jpeg_quality")[1])},
+    ]
+    ways = ["folded", "nothing", "folded", "hsv", "nothing", "linear", "compiled", "layer"]
+    names = [one["name"] for one in operations]
+    policy = build_policy(operations, image_size_px=16)
+    assert policy.lowering == list(zip(names, ways, strict=True))
+    exact = build_policy(operations, image_size_px=16, exact=True)
+    assert exact.lowering == [
+        (name, how if how == "nothing" else "layer")
+        for name, how in zip(names, ways, strict=True)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_an_empty_batch_stays_empty(exact):
+    policy = build_policy(WHOLE, image_size_px=16, exact=exact)
+    nothing = policy(np.zeros((0, 16, 16, 3), np.float32), np.zeros((0, 2), np.int32))
+    assert nothing.shape == (0, 16, 16, 3)
+
+
+def test_batches_of_1_5_and_16_give_the_same_bytes():
+    images, rows = pictures(16, size_px=96), seeds(16)
+    policy = build_policy(WHOLE, image_size_px=96)
+    whole = policy(images, rows).numpy()
+    for size in (1, 5):
+        starts = range(0, 16, size)
+        parts = [policy(images[at : at + size], rows[at : at + size]).numpy() for at in starts]
+        assert np.concatenate(parts).tobytes() == whole.tobytes()

@@ -1,0 +1,154 @@
+"""Geometric operations in a row become one map and one resampling: right, and better than one after the other."""
+
+from functools import reduce
+
+import numpy as np
+import pytest
+from geometry_drawn import (
+    SIZE_PX,
+    both,
+    by_scipy,
+    drawn_by,
+    matrix,
+    photos,
+    pictures,
+    places,
+    seeds,
+)
+
+from kerastl.augment import build_policy
+
+FOLDS = {
+    "rotation, zoom": [
+        {"name": "random_rotation", "max_deg": 20.0},
+        {"name": "random_zoom", "max_fraction": 0.2},
+    ],
+    "shear, translation": [
+        {"name": "random_shear", "max_fraction": 0.2, "fill_mode": "nearest"},
+        {"name": "random_translation", "max_fraction": 0.1, "fill_mode": "nearest"},
+    ],
+    "flip, rotation, zoom, translation": [
+        {"name": "random_flip", "direction": "both"},
+        {"name": "random_rotation", "max_deg": 15.0},
+        {"name": "random_zoom", "max_fraction": 0.2},
+        {"name": "random_translation", "max_fraction": 0.1},
+    ],
+    "crop, flip, rotation": [
+        {"name": "random_crop", "max_fraction": 0.2},
+        {"name": "random_flip"},
+        {"name": "random_rotation", "max_deg": 30.0, "fill_mode": "constant"},
+    ],
+    "translation, crop and resize, shear": [
+        {"name": "random_translation", "max_fraction": 0.3, "fill_mode": "wrap"},
+        {"name": "random_crop_and_resize", "min_area_fraction": 0.5},
+        {"name": "random_shear", "max_fraction": 0.2, "fill_mode": "wrap"},
+    ],
+}
+COUNT = 8
+
+
+class Folded:
+    """One policy, what it and its exact twin made of the pictures, and the maps of each picture."""
+
+    def __init__(self, operations, images):
+        self.images = images
+        self.compiled, self.exact = both(operations, images)
+        policy = build_policy(operations, image_size_px=SIZE_PX)
+        drawn = drawn_by(policy, images)
+        self.steps = [
+            [
+                matrix(one["name"], numbers, row, SIZE_PX)
+                for one, numbers in zip(operations, drawn, strict=True)
+            ]
+            for row in range(len(images))
+        ]
+        self.lowering = policy.lowering
+        self.fill_mode = next(one["fill_mode"] for one in operations if "fill_mode" in one) if any(
+            "fill_mode" in one for one in operations
+        ) else "reflect"  # fmt: skip
+
+    def one_pass(self, row, order):
+        """Return the picture through the product of all its maps, by SciPy."""
+        whole = reduce(np.matmul, self.steps[row])
+        return by_scipy(self.images[row], whole, self.fill_mode, order)
+
+    def always_inside(self, row):
+        """Return where the result shows what no step has looked for outside of the picture: `[size, size]` bool."""
+        inside = np.ones((SIZE_PX, SIZE_PX), bool)
+        for first in range(len(self.steps[row])):
+            x, y = places(reduce(np.matmul, self.steps[row][first:]), SIZE_PX)
+            inside &= (np.minimum(x, y) >= 3) & (np.maximum(x, y) <= SIZE_PX - 4)
+        return inside
+
+
+@pytest.fixture(scope="module", params=FOLDS)
+def folded(request):
+    return Folded(FOLDS[request.param], pictures(COUNT))
+
+
+def test_all_of_them_fold(folded):
+    assert {how for _, how in folded.lowering} == {"folded"}
+
+
+def test_a_fold_is_one_bilinear_resampling_by_the_product_of_the_maps(folded):
+    """SciPy's, of maps computed by NumPy; wrapped pictures break at once, so that rounding may tell at the seam."""
+    theirs = np.stack([folded.one_pass(row, order=1) for row in range(COUNT)])
+    far = np.abs(folded.compiled - theirs) > 0.01
+    assert far.mean() <= (1e-3 if folded.fill_mode == "wrap" else 0)
+
+
+def psnr(image, reference):
+    return 10 * np.log10(255**2 / np.mean((image - reference) ** 2))
+
+
+def test_a_fold_is_nearer_to_a_cubic_spline_than_one_resampling_after_another(folded):
+    """On every photograph, where no step looked outside of the picture: at the border the two mean other pixels."""
+    for row in range(COUNT):
+        if row % 3 == 2:
+            continue  # Noise: no interpolation of it is right.
+        seen = folded.always_inside(row)
+        assert seen.mean() > 0.2
+        reference = folded.one_pass(row, order=3)[seen]
+        once = psnr(folded.compiled[row][seen], reference)
+        repeated = psnr(folded.exact[row][seen], reference)
+        assert once > repeated + 0.5
+
+
+def test_pictures_that_no_operation_of_a_fold_chose_keep_their_bytes():
+    operations = [
+        {"name": "random_rotation", "max_deg": 30.0, "apply_probability": 0.4},
+        {"name": "random_crop_and_resize", "min_area_fraction": 0.5, "apply_probability": 0.4},
+        {"name": "random_translation", "max_fraction": 0.3, "apply_probability": 0.4},
+    ]
+    images = pictures(32)
+    policy = build_policy(operations, image_size_px=SIZE_PX)
+    changed = policy(images, seeds(32, first=32)).numpy()
+    chosen = np.stack([drawn["chosen"] for drawn in drawn_by(policy, images, first=32)]).any(axis=0)
+    assert 3 <= (~chosen).sum() <= 16
+    np.testing.assert_array_equal((changed != images).any(axis=(1, 2, 3)), chosen)
+
+
+def test_a_mirror_between_two_warps_does_not_part_them():
+    """Also where they fill the outside in a way that the mirror never asks for."""
+    turn = {"name": "random_rotation", "max_deg": 20.0, "fill_mode": "constant"}
+    images = photos()
+    folded = Folded([turn, {"name": "random_flip"}, turn], images)
+    for row in range(len(images)):
+        assert np.abs(folded.compiled[row] - folded.one_pass(row, order=1)).max() < 0.01
+
+
+def test_two_fill_modes_are_two_resamplings():
+    turn, move = {"name": "random_rotation", "max_deg": 20.0}, {
+        "name": "random_translation", "max_fraction": 0.2, "fill_mode": "constant",
+    }  # fmt: skip
+    compiled, exact = both([turn, move], photos())
+    assert np.abs(compiled - exact).max() < 0.01
+
+
+def test_grey_pictures_fold_as_the_colour_ones():
+    grey = pictures(6).mean(axis=-1, keepdims=True)
+    operations = FOLDS["flip, rotation, zoom, translation"]
+    one, _ = both(operations, grey)
+    three, _ = both(operations, np.repeat(grey, 3, axis=-1))
+    assert one.shape == grey.shape
+    np.testing.assert_allclose(np.repeat(one, 3, axis=-1), three, atol=1e-3)
