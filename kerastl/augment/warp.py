@@ -55,6 +55,7 @@ def nearest(place: tf.Tensor, size: int) -> tf.Tensor:
     return tf.clip_by_value(place, 0.0, size - 1.0)
 
 
+LARGEST_PIXEL = 255.0
 RIM = 1
 """Pixels of black around a picture: as far as bilinear interpolation can see into the outside."""
 BORDERS: dict[str, Callable[[tf.Tensor, int], tf.Tensor]] = {
@@ -68,7 +69,7 @@ def warp(images: tf.Tensor, maps: tf.Tensor, *, fill_mode: str) -> tf.Tensor:
     """Show each picture through its map, with bilinear interpolation.
 
     Args:
-        images: `[batch, height, width, channels]` float32.
+        images: `[batch, height, width, channels]` float32 in [0, 255].
         maps: `[batch, 6]` float32, see `kerastl.augment.affine`.
         fill_mode: what lies outside: `reflect`, `wrap`, `nearest`, or `constant` (black).
 
@@ -120,7 +121,8 @@ def resample(
     upper = _between(tf.gather(pixels, corner), tf.gather(pixels, corner + 1), across)
     below = corner + width
     lower = _between(tf.gather(pixels, below), tf.gather(pixels, below + 1), across)
-    return _between(upper, lower, down)
+    # The mix of two equal levels may be a last digit higher.
+    return tf.minimum(_between(upper, lower, down), LARGEST_PIXEL)
 
 
 def _places(maps: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:

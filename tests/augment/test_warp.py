@@ -119,3 +119,12 @@ def test_what_is_outside_depends_on_the_fill_mode():
         for mode in MODES
     }
     assert len(shown) == len(MODES)
+
+
+@pytest.mark.parametrize("level", [0.0, 37.3, 255.0])
+def test_one_level_stays_one_level_and_never_leaves_the_range(level):
+    flat = np.full((16, SIZE_PX, SIZE_PX, 3), level, np.float32)
+    turned, _ = both([{"name": "random_rotation", "max_deg": 45.0}], flat)
+    np.testing.assert_allclose(turned, level, rtol=1e-6)
+    assert turned.min() >= 0
+    assert turned.max() <= 255

@@ -1,0 +1,132 @@
+"""Hue and saturation in one conversion are what two conversions are: held to `colorsys`, pixel by pixel."""
+
+import colorsys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from geometry_drawn import both, drawn_by, photos, pictures
+
+from kerastl.augment import build_policy
+from kerastl.augment.corrected import linear_colour
+
+HUE = {"name": "random_hue", "max_deg": 90.0}
+SATURATION = {"name": "random_saturation", "max_fraction": 0.9}
+ORDERS = {"hue, saturation": [HUE, SATURATION], "saturation, hue": [SATURATION, HUE]}
+
+
+def factor_of(drawn):
+    """Return by how much the saturation is multiplied: keras-cv draws x and multiplies by x / (1 - x)."""
+    return drawn / (1.0 - drawn)
+
+
+def by_colorsys(image, turn, *factors):
+    """Return the picture, saturation by saturation, each stopped at 1."""
+    changed = []
+    for pixel in image.reshape(-1, 3) / 255.0:
+        hue, saturation, value = colorsys.rgb_to_hsv(*pixel.tolist())
+        for factor in factors:
+            saturation = min(1.0, saturation * factor)
+        changed.append(colorsys.hsv_to_rgb((hue + turn) % 1.0, saturation, value))
+    return 255.0 * np.reshape(changed, image.shape)
+
+
+def small(count):
+    """Return photographs, noise, and strong and grey colours: `[count, 12, 12, 3]`."""
+    images = pictures(count, size_px=12)
+    images[:, 0] = np.linspace(0, 255, 12)[:, None]
+    images[:, 1] = np.eye(3)[np.arange(12) % 3] * 255
+    return images
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_one_conversion_is_two_by_colorsys_also_where_only_one_was_chosen(order):
+    operations = [{**one, "apply_probability": 0.5} for one in ORDERS[order]]
+    images = small(16)
+    policy = build_policy(operations, image_size_px=12)
+    drawn = dict(zip((one["name"] for one in operations), drawn_by(policy, images), strict=True))
+    compiled, exact = both(operations, images)
+    assert np.abs(compiled - exact).max() < 0.01
+    turned, stretched = (drawn[one["name"]]["chosen"] for one in (HUE, SATURATION))
+    assert {(True, True), (True, False), (False, True), (False, False)} == set(
+        zip(turned.tolist(), stretched.tolist(), strict=True)
+    )
+    for row, image in enumerate(images):
+        turn = drawn["random_hue"]["transformations"][row] if turned[row] else 0.0
+        x = drawn["random_saturation"]["transformations"][row]
+        truth = by_colorsys(image, turn, factor_of(x) if stretched[row] else 1.0)
+        assert np.abs(compiled[row] - truth).max() < 0.01
+        if not turned[row] and not stretched[row]:
+            assert compiled[row].tobytes() == image.tobytes()
+
+
+def test_two_saturations_in_a_row_each_stop_at_one():
+    """A factor of 2 and then of 1/2 leaves strong colours paler: their product, 1, would not."""
+    operations = [SATURATION, SATURATION]
+    images = small(9)
+    drawn = drawn_by(build_policy(operations, image_size_px=12), images)
+    compiled, exact = both(operations, images)
+    assert np.abs(compiled - exact).max() < 0.01
+    merged_is_far = 0
+    for row, image in enumerate(images):
+        first, second = (factor_of(numbers["transformations"][row]) for numbers in drawn)
+        assert np.abs(compiled[row] - by_colorsys(image, 0.0, first, second)).max() < 0.01
+        merged = by_colorsys(image, 0.0, first * second)
+        merged_is_far += np.abs(compiled[row] - merged).max() > 5
+    assert merged_is_far
+
+
+def test_hues_around_a_saturation_share_its_conversion():
+    operations = [HUE, SATURATION, HUE]
+    images = small(6)
+    drawn = drawn_by(build_policy(operations, image_size_px=12), images)
+    compiled, _ = both(operations, images)
+    for row, image in enumerate(images):
+        first, x, second = (numbers["transformations"][row] for numbers in drawn)
+        truth = by_colorsys(image, first + second, factor_of(x))
+        assert np.abs(compiled[row] - truth).max() < 0.01
+
+
+LINEAR = [{**HUE, "model": "linear"}, {**SATURATION, "model": "linear"}]
+
+
+@pytest.mark.parametrize("operation", LINEAR, ids=lambda one: one["name"])
+def test_the_linear_model_keeps_greys(operation):
+    grey = np.repeat(pictures(6, size_px=16).mean(axis=-1, keepdims=True), 3, axis=-1)
+    for changed in both([operation], grey):
+        np.testing.assert_allclose(changed, grey, atol=1e-3)
+
+
+def test_linear_hue_is_a_rotation_about_the_grey_axis_by_the_angle():
+    turns = np.linspace(-0.5, 0.5, 9).astype(np.float32)
+    for turn, matrix in zip(turns, linear_colour.hue(tf.constant(turns)).numpy(), strict=True):
+        np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-6)
+        assert np.linalg.det(matrix) == pytest.approx(1, abs=1e-6)
+        np.testing.assert_allclose(matrix @ np.ones(3), np.ones(3), atol=1e-6)
+        assert np.trace(matrix) == pytest.approx(1 + 2 * np.cos(2 * np.pi * turn), abs=1e-5)
+    third = linear_colour.hue(tf.constant([1 / 3])).numpy()[0]
+    np.testing.assert_allclose(third @ (1, 0, 0), (0, 1, 0), atol=1e-6)
+
+
+def test_linear_saturation_keeps_luma_and_multiplies_the_distance_from_it():
+    luma, pixel = np.array([0.299, 0.587, 0.114]), np.array([90.0, 140.0, 30.0])
+    for factor in (0.0, 0.5, 1.0, 1.7):
+        (matrix,) = linear_colour.saturation(tf.constant([factor])).numpy()
+        changed = matrix @ pixel
+        assert luma @ changed == pytest.approx(luma @ pixel, rel=1e-5)
+        np.testing.assert_allclose(
+            changed - luma @ pixel, factor * (pixel - luma @ pixel), atol=1e-4
+        )
+
+
+@pytest.mark.parametrize(("operation", "linear"), [(HUE, LINEAR[0]), (SATURATION, LINEAR[1])])
+def test_the_linear_model_is_another_augmentation(operation, linear):
+    images = photos(32)
+    differences = both([operation], images)[0] - both([linear], images)[0]
+    assert np.abs(differences).mean() > 2
+
+
+def test_linear_colours_in_a_row_stop_at_0_and_255_one_by_one():
+    """The product of their matrices would bring back what the first has clipped."""
+    compiled, exact = both(LINEAR, small(9))
+    assert np.abs(compiled - exact).max() < 0.01

@@ -1,0 +1,146 @@
+"""Shear, crop, crop and resize: one truth or more for each, known without the code; and what they must never do."""
+
+import numpy as np
+import pytest
+from geometry_drawn import SIZE_PX, both, drawn_by, photos, pictures, seeds
+from scipy.stats import kstest
+
+from kerastl.augment import build_policy
+from kerastl.errors import RequestError
+
+CROP = {"name": "random_crop", "max_fraction": 0.25}
+AREA = {"name": "random_crop_and_resize", "min_area_fraction": 0.2, "max_aspect_ratio": 2.0}
+
+
+def ramps(count, size_px=SIZE_PX):
+    """Return pictures whose channels tell where a pixel came from: (x, y, 0), `[count, size, size, 3]` float32."""
+    y, x = np.mgrid[0:size_px, 0:size_px].astype(np.float32)
+    return np.stack([np.stack([x, y, np.zeros_like(x)], axis=-1)] * count)
+
+
+def changed(operation, images):
+    return build_policy([operation], image_size_px=images.shape[1])(
+        images, seeds(len(images))
+    ).numpy()
+
+
+def test_shear_keeps_the_middle_and_areas_and_slides_rows_and_columns():
+    """Read off ramps: the derivatives of where each pixel came from."""
+    came_from = changed({"name": "random_shear", "max_fraction": 0.2}, ramps(64, 65))
+    middle = came_from[:, 20:45, 20:45, :2]
+    np.testing.assert_allclose(came_from[:, 32, 32, :2], 32, atol=1e-3)
+    along_x, along_y = (
+        np.diff(middle, axis=axis).mean(axis=(1, 2)) for axis in (2, 1)
+    )  # fmt: skip
+    areas = along_x[:, 0] * along_y[:, 1] - along_x[:, 1] * along_y[:, 0]
+    np.testing.assert_allclose(areas, 1, atol=1e-3)
+    slopes = np.stack([along_y[:, 0], along_x[:, 1]])
+    assert 0.17 < np.abs(slopes).max() <= 0.2 + 1e-3
+    assert np.abs(np.corrcoef(slopes)[0, 1]) < 5 / np.sqrt(64)
+
+
+def test_a_crop_shows_whole_rows_first_and_last_and_nothing_else():
+    """48 of 64 px: the corners are pixels of the picture, in every place that fits, each as often as another."""
+    images = pictures(1)[[0] * 600]
+    cut = changed(CROP, images)
+    drawn = drawn_by(build_policy([CROP], image_size_px=SIZE_PX), images)[0]["transformations"]
+    tops, lefts = drawn["tops"].astype(int), drawn["lefts"].astype(int)
+    assert set(tops) == set(lefts) == set(range(17))
+    for row, (top, left) in enumerate(zip(tops, lefts, strict=True)):
+        window = images[0][top : top + 48, left : left + 48]
+        corners = window[np.ix_([0, -1], [0, -1])]
+        np.testing.assert_allclose(cut[row][np.ix_([0, -1], [0, -1])], corners, atol=0.01)
+        assert cut[row].min() >= window.min() - 0.01
+        assert cut[row].max() <= window.max() + 0.01
+    counts = np.bincount(tops, minlength=17)
+    assert np.abs(counts - 600 / 17).max() < 5 * np.sqrt(600 / 17)
+
+
+def test_a_crop_skips_no_row_and_keeps_the_aspect_ratio():
+    came_from = changed(CROP, ramps(16))[..., :2]
+    steps = np.stack([np.diff(came_from[:, 0, :, 0]), np.diff(came_from[:, :, 0, 1])])
+    np.testing.assert_allclose(steps, 47 / 63, atol=1e-4)
+
+
+def test_a_crop_too_small_for_a_pixel_changes_no_byte():
+    images = pictures(4)
+    assert changed({**CROP, "max_fraction": 0.005}, images).tobytes() == images.tobytes()
+
+
+def windows(operation, count):
+    """Return (tops, lefts, heights, widths) that ramps tell, as shares of the picture, `[count]` each."""
+    came_from = changed(operation, ramps(count, 32))[..., :2] / 31
+    first, last = came_from[:, 0, 0], came_from[:, -1, -1]
+    return first[:, 1], first[:, 0], *(last - first).T[::-1]
+
+
+def test_crop_and_resize_cuts_the_area_it_was_asked_for_and_stays_inside():
+    tops, lefts, heights, widths = windows(AREA, 2000)
+    assert min(tops.min(), lefts.min()) >= 0
+    assert max((tops + heights).max(), (lefts + widths).max()) <= 1 + 1e-6
+    # The error rate of each of these tests is one in a billion.
+    assert kstest(heights * widths, "uniform", args=(0.2, 0.8)).pvalue > 1e-9
+    aspects = np.log(widths / heights)
+    fits = np.minimum(np.log(2.0), -np.log(heights * widths))
+    assert kstest(aspects / fits, "uniform", args=(-1, 2)).pvalue > 1e-9
+    assert np.exp(np.abs(aspects)).max() <= 2 + 1e-3
+    for start, length in ((tops, heights), (lefts, widths)):
+        inner = length < 0.99
+        assert kstest((start / (1 - length))[inner], "uniform").pvalue > 1e-9
+
+
+def test_crop_and_resize_without_a_range_of_aspect_ratios_cuts_squares():
+    _, _, heights, widths = windows({**AREA, "max_aspect_ratio": 1.0}, 50)
+    np.testing.assert_allclose(heights, widths, atol=1e-4)
+
+
+def test_crop_and_resize_is_tensorflow_s_crop_and_resize_of_its_windows():
+    import tensorflow as tf
+
+    images = pictures(12)
+    tops, lefts, heights, widths = windows(AREA, 12)
+    boxes = np.stack([tops, lefts, tops + heights, lefts + widths], axis=1)
+    theirs = tf.image.crop_and_resize(images, boxes, np.arange(12), [SIZE_PX, SIZE_PX])
+    compiled, exact = both([AREA], images)
+    # The windows were read off 8 digits of a ramp.
+    assert np.abs(compiled - theirs.numpy()).max() < 0.05
+    assert np.abs(exact - compiled).max() < 0.01
+
+
+@pytest.mark.parametrize("operation", [CROP, AREA], ids=lambda one: one["name"])
+def test_windows_show_no_border_beside_an_operation_that_fills_it(operation):
+    """Folded into a warp that fills with black, or wraps, they still end at the picture's edge."""
+    white = np.full((32, SIZE_PX, SIZE_PX, 3), 255.0, np.float32)
+    nobody = {"name": "random_rotation", "max_deg": 1.0, "apply_probability": 1e-9}
+    nothing = {**nobody, "fill_mode": "constant"}
+    compiled = build_policy([operation, nothing], image_size_px=SIZE_PX)(white, seeds(32))
+    assert np.abs(compiled - white).max() < 0.01
+    halves = white.copy()
+    halves[:, :, : SIZE_PX // 2] = 0
+    wrapped = build_policy(
+        [operation, {**nothing, "fill_mode": "wrap"}], image_size_px=SIZE_PX
+    )(halves, seeds(32)).numpy()  # fmt: skip
+    assert np.diff(wrapped, axis=2).min() > -0.01
+
+
+def test_a_crop_keeps_photographs_photographs():
+    """A window enlarged has no level that the picture had not."""
+    images = photos()
+    for operation in (CROP, AREA):
+        cut = changed(operation, images)
+        assert (cut.max(axis=(1, 2)) <= images.max(axis=(1, 2)) + 0.01).all()
+
+
+@pytest.mark.parametrize(
+    ("operation", "said"),
+    [
+        ({**CROP, "max_fraction": 1.0}, "below 1, got 1.0"),
+        ({**AREA, "min_area_fraction": 0.0}, "above 0"),
+        ({**AREA, "max_aspect_ratio": 0.5}, "at least 1"),
+        ({"name": "random_shear", "max_fraction": 2}, "at most 1, got 2"),
+        ({"name": "random_zoom", "max_fraction": 0.1, "fill_mode": "mirror"}, "reflect, wrap"),
+    ],
+)
+def test_a_wrong_option_is_told_with_what_is_allowed(operation, said):
+    with pytest.raises(RequestError, match=said):
+        build_policy([operation], image_size_px=SIZE_PX)
