@@ -54,10 +54,10 @@ POLICIES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"name": "random_contrast", "max_fraction": 0.2},
         {"name": "random_gaussian_blur", "max_sigma_px": 0.8, "apply_probability": 0.3},
     ),
+    # Another view of the same thing: mirrored, nearer, in other light. Never upside down.
     "photograph": (
         {"name": "random_flip", "direction": "horizontal"},
-        {"name": "random_rotation", "max_deg": 5},
-        {"name": "random_zoom", "max_fraction": 0.2},
+        {"name": "random_crop_and_resize", "min_area_fraction": 0.6},
         {
             "name": "random_color_jitter",
             "max_brightness_fraction": 0.15,
