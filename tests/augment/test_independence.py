@@ -1,0 +1,244 @@
+"""Random numbers have nothing to do with each other: between operations, inside one, between examples and epochs.
+
+The error rate is stated, once for the file: each of its tests of independence or uniformity has a bound such that all of them together
+would fail wrongly with a probability below one in a million, were the seeds drawn anew (they are fixed).
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.stats import kstest, norm
+
+from kerastl import registry
+from kerastl.augment.corrected.random_shear import CentredShear
+from kerastl.augment.draws import Draws
+from kerastl.augment.operation import BuiltOperation
+from kerastl.data.seeds import seeds_for
+
+SIZE_PX = 512
+"""Large, so that whole pixels are nearly continuous. No picture is made."""
+COUNT = 8192
+ERROR_RATE = 1e-6
+NUM_TESTS = 200_000
+"""More than the file does; all share the error rate."""
+LARGEST_CORRELATION = norm.isf(ERROR_RATE / NUM_TESTS / 2) / np.sqrt(COUNT)
+"""0.08. A correlation of independent numbers is normal with variance 1 / COUNT, as far as this: both are bounded."""
+SMALLEST_P_VALUE = ERROR_RATE / NUM_TESTS
+CONTAINERS = {"rand_augment", "aug_mix", "random_choice", "random_apply"}
+NAMES = [name for name in registry.names("operation") if name not in CONTAINERS]
+
+
+class RecordedDraws(Draws):
+    """Draws that remember what they gave, as columns of numbers in [0, 1)."""
+
+    def __init__(self, seeds, place):
+        super().__init__(seeds, place)
+        self.columns = []
+
+    def uniform(self, shape, minval=0.0, maxval=1.0, dtype=tf.float32):
+        draw = self._draw
+        unit = super().uniform(shape).numpy()
+        self._draw = draw
+        self.columns += list(unit.reshape(len(unit), -1).T)
+        return super().uniform(shape, minval, maxval, dtype)
+
+
+def built(name, place, **changes):
+    options = dataclasses.replace(
+        registry.module("operation", name).at_strength(0.7), apply_probability=0.5, **changes
+    )
+    return BuiltOperation(place, name, options, SIZE_PX)
+
+
+def raw_columns(operations, seeds):
+    """Return every number that the operations draw, by name: `[COUNT]` each, in [0, 1)."""
+    columns = {}
+    images = tf.zeros([len(seeds), SIZE_PX, SIZE_PX, 0])
+    for one in operations:
+        draws = RecordedDraws(seeds, one.place)
+        one.draw(draws, images)
+        for number, column in enumerate(draws.columns):
+            columns[f"{one.place} {one.name} draw {number}"] = column
+    return columns
+
+
+def _window(drawn):
+    """The aspect ratio is free in the range in which the window fits."""
+    strongest = registry.module("operation", "random_crop_and_resize").at_strength(0.7)
+    fits = np.minimum(np.log(strongest.max_aspect_ratio), -np.log(drawn["areas"]))
+    return {**drawn, "aspects": np.log(drawn["aspects"]) / fits}
+
+
+def _cutout(drawn):
+    lengths = drawn["ends"] - drawn["starts"]
+    shares = (drawn["starts"] + 0.5) / (SIZE_PX - lengths + 1)
+    return {"height": lengths[:, 0], "width": lengths[:, 1], "top": shares[:, 0], "left": shares[:, 1]}  # fmt: skip
+
+
+FREE = {
+    # What is one number in two clothes by design is taken once.
+    "random_zoom": lambda drawn: {"zoom": drawn["height_zooms"]},
+    "random_gaussian_blur": lambda drawn: {"middle": drawn["weights"][:, 0]},
+    "channel_shuffle": lambda drawn: {"first": drawn[:, 0]},
+    "random_cutout": _cutout,
+    "random_crop_and_resize": _window,
+    "grid_mask": lambda drawn: {"shifts": drawn["shifts"], "ends": drawn["ends"], "sine": drawn["steps"][:, 1]},
+}  # fmt: skip
+
+
+def output_columns(operations, seeds):
+    """Return what the operations hand on to their layers, and who is chosen, by name: `[COUNT]` each."""
+    columns = {}
+    images = tf.zeros([len(seeds), SIZE_PX, SIZE_PX, 0])
+    for one in operations:
+        drawn = tf.nest.map_structure(np.asarray, one.draw(Draws(seeds, one.place), images))
+        free = FREE.get(one.name, lambda numbers: numbers)(drawn["transformations"])
+        free = {**(free if isinstance(free, dict) else {"": free}), "chosen": drawn["chosen"]}
+        for key, values in free.items():
+            for number, column in enumerate(values.reshape(len(seeds), -1).T):
+                # A flip's other direction is always 0.
+                if (column != column[0]).any():
+                    columns[f"{one.place} {one.name} {key} {number}"] = column.astype(np.float64)
+    return columns
+
+
+def standardized(columns):
+    """Return the columns and their distances from the middle, `[2 * columns, COUNT]`, mean 0 and variance 1.
+
+    Distances too, because a number and the same with a random sign are uncorrelated.
+    """
+    table = np.stack(list(columns.values()))
+    table = table - table.mean(axis=1, keepdims=True)
+    distances = np.abs(table)
+    spread = np.ptp(distances, axis=1) > 1e-3 * distances.max(axis=1)
+    distances = distances - distances.mean(axis=1, keepdims=True)
+    # Tosses lie at one distance: there is nothing to correlate.
+    distances[~spread] = 0
+    both = np.concatenate([table, distances])
+    return both / np.maximum(both.std(axis=1, keepdims=True), 1e-12)
+
+
+def related(first, second=None):
+    """Return the pairs of columns whose correlation is above the bound: inside one table, or between two."""
+    names = list(first)
+    one = standardized(first)
+    other = one if second is None else standardized(second)
+    correlations = np.abs(one @ other.T) / one.shape[1]
+    if second is None:
+        # A column is not compared with itself, nor with its own distances.
+        itself = np.tile(np.eye(len(names), dtype=bool), (2, 2))
+        correlations[itself] = 0
+    rows, columns = np.nonzero(correlations > LARGEST_CORRELATION)
+    pairs = zip(rows % len(names), columns % len(names), strict=True)
+    return sorted({(names[row], names[column]) for row, column in pairs})
+
+
+def later(columns, examples):
+    """Return the same columns, each number that of an example so many places later."""
+    return {name: np.roll(column, -examples) for name, column in columns.items()}
+
+
+@pytest.fixture(scope="module")
+def operations():
+    return [built(name, place) for place, name in enumerate(NAMES)]
+
+
+@pytest.fixture(scope="module")
+def epochs(operations):
+    """What all operations draw in three epochs of a run of one seed, and in one of another."""
+    runs = [(7, 0), (7, 1), (7, 2), (8, 0)]
+    return [output_columns(operations, seeds_for(*run, np.arange(COUNT))) for run in runs]
+
+
+def test_the_file_does_no_more_tests_than_share_its_error_rate(epochs):
+    num_columns = 2 * len(epochs[0])
+    inside, three_lags, three_runs = num_columns**2 / 2, 3 * num_columns**2, 3 * num_columns**2
+    uniform = 100 + len(RANGES)
+    assert num_columns > 100
+    assert inside + three_lags + three_runs + uniform < NUM_TESTS
+    assert LARGEST_CORRELATION < 0.08
+
+
+def test_operations_and_the_numbers_inside_one_are_unrelated(epochs):
+    assert related(epochs[0]) == []
+
+
+@pytest.mark.parametrize("examples", [1, 2, 32])
+def test_examples_are_unrelated(epochs, examples):
+    assert related(epochs[0], later(epochs[0], examples)) == []
+
+
+@pytest.mark.parametrize("other", [1, 2, 3], ids=["next epoch", "the one after", "another seed"])
+def test_epochs_and_runs_are_unrelated(epochs, other):
+    assert related(epochs[0], epochs[other]) == []
+
+
+def test_everything_drawn_is_uniform(operations):
+    columns = raw_columns(operations, seeds_for(7, 0, np.arange(COUNT)))
+    assert 2 * len(NAMES) < len(columns) < 100
+    wrong = {
+        name: column for name, column in columns.items()
+        if kstest(column, "uniform").pvalue < SMALLEST_P_VALUE
+    }  # fmt: skip
+    assert list(wrong) == []
+
+
+RANGES = {
+    "random_rotation": ({"max_deg": 90.0}, "angles", (-np.pi / 2, np.pi / 2)),
+    "random_zoom": ({"max_fraction": 0.4}, "height_zooms", (0.6, 1.4)),
+    "random_translation": ({"max_fraction": 0.3}, "width_translations", (-0.3, 0.3)),
+    "random_shear": ({"max_fraction": 0.2}, "slopes_y", (-0.2, 0.2)),
+    "random_crop_and_resize": ({"min_area_fraction": 0.4}, "areas", (0.4, 1.0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_strengths_are_uniform_in_the_range_that_was_asked_for(name):
+    options, key, (low, high) = RANGES[name]
+    one = built(name, 3, **options)
+    seeds = seeds_for(7, 0, np.arange(COUNT))
+    drawn = one.draw(Draws(seeds, 3), tf.zeros([COUNT, SIZE_PX, SIZE_PX, 0]))
+    values = drawn["transformations"][key].numpy().ravel()
+    assert kstest(values, "uniform", args=(low, high - low)).pvalue > SMALLEST_P_VALUE
+
+
+# Planted faults: each of these would pass unnoticed if the tests above were blind.
+
+
+@pytest.fixture
+def seeds():
+    return seeds_for(7, 0, np.arange(COUNT))
+
+
+def test_two_operations_with_one_place_would_be_noticed(seeds):
+    twins = [built("random_rotation", 5), built("random_translation", 5)]
+    found = related(output_columns(twins, seeds))
+    assert ("5 random_rotation angles 0", "5 random_translation height_translations 0") in found
+
+
+def test_a_draw_used_twice_would_be_noticed(seeds, monkeypatch):
+    """Also with its sign turned by another draw, as keras-cv's shear does."""
+
+    def once(self, batch_size, **_):
+        slopes = self._random_generator.uniform([batch_size], -0.2, 0.2)
+        signs = tf.where(self._random_generator.uniform([batch_size]) < 0.5, -1.0, 1.0)
+        return {"slopes_x": slopes, "slopes_y": slopes * signs}
+
+    monkeypatch.setattr(CentredShear, "get_random_transformation_batch", once)
+    found = related(output_columns([built("random_shear", 0)], seeds))
+    assert ("0 random_shear slopes_x 0", "0 random_shear slopes_y 0") in found
+
+
+def test_an_epoch_like_the_last_or_a_pair_of_examples_alike_would_be_noticed(operations, seeds):
+    some = operations[:3]
+    columns = output_columns(some, seeds)
+    assert len(related(columns, output_columns(some, seeds))) >= len(columns)
+    in_pairs = output_columns(some, seeds_for(7, 0, np.arange(COUNT) // 2))
+    assert related(in_pairs, later(in_pairs, 1))
+
+
+def test_numbers_that_are_not_uniform_would_be_noticed(seeds):
+    column = Draws(seeds, 0).uniform([COUNT]).numpy()
+    assert kstest(column**1.2, "uniform").pvalue < SMALLEST_P_VALUE
