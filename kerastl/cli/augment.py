@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from kerastl.cli._augment_audit import audit
 from kerastl.cli._augment_preview import preview
 
 
@@ -12,9 +13,11 @@ def command() -> None:
     """How training pictures are changed: what it looks like, what it costs, whether it is safe for the label.
 
     \b
-    Example:
+    Examples:
+      kerastl augment audit folder-classifier --set data.reader.path=photos
       kerastl augment preview folder-classifier --set data.reader.path=photos --set augment=medium
     """
 
 
+command.add_command(audit)
 command.add_command(preview)

@@ -1,0 +1,241 @@
+"""Does the audit find operations that change the class, and leave the others alone?
+
+    KERASTL_TEST_ASSETS=FOLDER python benchmarks/audit.py [--quick] [--seeds 20] [--tasks NAME,...]
+
+Planted truth from real pictures: class B holds pictures of the same kind as class A, of other individuals, each
+mirrored, turned by 180 degrees, brighter, or of another hue; and the digits 6 and 9. Operations that have nothing
+to do with that difference, and all operations on tasks of two kinds of things, must not be called harmful. The
+digits 2 and 5 under a mirror are told, not judged.
+
+Pictures: MNIST digits of the folder of test assets, Fashion-MNIST (Debian's package dataset-fashion-mnist), scaled to
+64 px. Features: MobileNetV2, alpha 0.35, from the same folder. The last line is one JSON object; the exit code is 1
+where recall is below 0.95 or more than 0.05 of the harmless operations are condemned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import colorsys
+import gzip
+import json
+import os
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+SIZE_PX = 64
+PER_CLASS = 100
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+WEIGHTS = "keras/models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
+DIGITS = "data/digits_mnist_optdigits.npz"
+Array = np.ndarray[Any, Any]
+Draw = Callable[[str, int, np.random.Generator], Array]
+"""Takes `digits` or `fashion`, a label, a generator; returns 2 x PER_CLASS pictures."""
+
+FLIP = ("random_flip", {})
+ROTATION = ("random_rotation", {"max_deg": 15.0})
+TURN = ("random_rotation", {"max_deg": 180.0})
+ZOOM = ("random_zoom", {"max_fraction": 0.2})
+SHIFT = ("random_translation", {"max_fraction": 0.05})
+FAR_SHIFT = ("random_translation", {"max_fraction": 0.3})
+BRIGHTNESS = ("random_brightness", {"max_fraction": 0.2})
+STRONG_BRIGHTNESS = ("random_brightness", {"max_fraction": 0.4})
+CONTRAST = ("random_contrast", {"max_fraction": 0.5})
+SATURATION = ("random_saturation", {"max_fraction": 0.5})
+HUE = ("random_hue", {"max_deg": 180.0})
+
+
+def mirror(images: Array) -> Array:
+    return images[:, :, ::-1]
+
+
+def turn(images: Array) -> Array:
+    return images[:, ::-1, ::-1]
+
+
+def dim(images: Array) -> Array:
+    return images * 0.5 + 20
+
+
+def bright(images: Array) -> Array:
+    return images * 0.5 + 90
+
+
+def coloured(images: Array, middle_deg: float, rng: np.random.Generator, spread: float) -> Array:
+    hues = (middle_deg + spread * rng.standard_normal(len(images))) / 360 % 1
+    colours = np.array([colorsys.hsv_to_rgb(hue, 0.6, 1.0) for hue in hues])
+    return images * colours[:, None, None, :]
+
+
+def planted(kind: str, label: int, change: Callable[[Array], Array]) -> Any:
+    def task(draw: Draw, rng: np.random.Generator) -> tuple[Array, Array]:
+        images = draw(kind, label, rng)
+        return images[:PER_CLASS], change(images[PER_CLASS:])
+
+    return task
+
+
+def brighter(draw: Draw, rng: np.random.Generator) -> tuple[Array, Array]:
+    images = draw("fashion", 2, rng)
+    return dim(images[:PER_CLASS]), bright(images[PER_CLASS:])
+
+
+def hued(draw: Draw, rng: np.random.Generator) -> tuple[Array, Array]:
+    images = draw("fashion", 8, rng)
+    return coloured(images[:PER_CLASS], 0, rng, 15), coloured(images[PER_CLASS:], 120, rng, 15)
+
+
+def two(kind: str, one: int, other: int, *, any_hue: bool = False) -> Any:
+    def task(draw: Draw, rng: np.random.Generator) -> tuple[Array, Array]:
+        pair = [draw(kind, label, rng)[:PER_CLASS] for label in (one, other)]
+        if any_hue:
+            pair = [coloured(images, 0, rng, 1000) for images in pair]
+        return pair[0], pair[1]
+
+    return task
+
+
+TASKS: dict[str, tuple[Any, list[Any], list[Any]]] = {
+    # name: (pictures of A and B, operations that swap them, operations that do not)
+    "6 and 9": (two("digits", 6, 9), [TURN], [SHIFT, BRIGHTNESS, ZOOM]),
+    "mirrored sneakers": (planted("fashion", 7, mirror), [FLIP], [BRIGHTNESS, ROTATION, ZOOM]),
+    "turned shirts": (planted("fashion", 0, turn), [TURN], [CONTRAST, ZOOM, FLIP]),
+    "brighter pullovers": (brighter, [STRONG_BRIGHTNESS], [FLIP, ROTATION, ZOOM]),
+    "hues of bags": (hued, [HUE], [SATURATION, FLIP, BRIGHTNESS]),
+    "3 and 8": (two("digits", 3, 8), [], [SHIFT, ROTATION, CONTRAST, ZOOM]),
+    "trousers, sneakers": (two("fashion", 1, 7), [], [TURN, FLIP, STRONG_BRIGHTNESS, FAR_SHIFT]),
+    "pullovers, shirts": (two("fashion", 2, 6), [], [TURN, FLIP, STRONG_BRIGHTNESS, FAR_SHIFT]),
+    "any hue: sneakers, boots": (
+        two("fashion", 7, 9, any_hue=True), [], [HUE, SATURATION, FLIP, BRIGHTNESS]
+    ),
+}  # fmt: skip
+TOLD = {"2 and 5 (told)": (two("digits", 2, 5), [FLIP], [])}
+
+
+def read_draw(assets: Path) -> Draw:
+    def unpacked(name: str, offset: int) -> Array:
+        return np.frombuffer(gzip.decompress((FASHION / name).read_bytes()), np.uint8, -1, offset)
+
+    digits = np.load(assets / DIGITS)
+    images = unpacked("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
+    stored = {
+        "digits": (digits["mnist_x"], digits["mnist_y"]),
+        "fashion": (images, unpacked("t10k-labels-idx1-ubyte.gz", 8)),
+    }
+
+    def draw(kind: str, label: int, rng: np.random.Generator) -> Array:
+        pictures, labels = stored[kind]
+        rows = rng.choice(np.flatnonzero(labels == label), 2 * PER_CLASS, replace=False)
+        scaled = [
+            np.asarray(Image.fromarray(pictures[row]).resize((SIZE_PX, SIZE_PX), Image.BILINEAR))
+            for row in rows
+        ]
+        return np.repeat(np.stack(scaled)[..., None], 3, axis=-1).astype(np.float32)
+
+    return draw
+
+
+def trial_of(name: str, values: dict[str, Any]) -> Any:
+    from kerastl import registry
+    from kerastl.audit import Trial
+
+    kind: Any = registry.options_of("operation", name)
+    options = kind(**values)
+    return Trial(name, 1.0, options, options)
+
+
+def audited(task: Any, draw: Draw, features: Any, seed: int, name: str) -> Any:
+    from kerastl.audit import PIXEL_WIDTH, audit
+    from kerastl.stages.audit import changer
+
+    make, swaps, harmless = task
+    rng = np.random.default_rng([seed, *name.encode()])
+    pair = make(draw, rng)
+    images = np.clip(np.round(np.concatenate(pair)), 0, 255).astype(np.uint8)
+    labels = ["A"] * len(pair[0]) + ["B"] * len(pair[1])
+    change = changer(images, seed=seed)
+    found = features(images)
+    return audit(
+        found, labels, [str(place) for place in range(len(labels))],
+        [trial_of(*one) for one in [*swaps, *harmless]],
+        lambda trial, number: features(change(trial, number)),
+        widths=(found.shape[1] - PIXEL_WIDTH, PIXEL_WIDTH), seed=seed,
+    )  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="two seeds")
+    parser.add_argument("--tasks", help="names, by commas")
+    arguments = parser.parse_args()
+    assets = os.environ.get("KERASTL_TEST_ASSETS")
+    if not assets or not FASHION.is_dir():
+        print("Needs KERASTL_TEST_ASSETS and Debian's package dataset-fashion-mnist.")
+        return 2
+    from kerastl.backbones import build_backbone
+    from kerastl.stages.audit import network_features
+
+    weights = Path(assets) / WEIGHTS
+    backbone = build_backbone("mobilenet_v2", weights=weights, image_size_px=SIZE_PX, alpha=0.35)
+    features, draw = network_features(backbone), read_draw(Path(assets))
+    every = TASKS | TOLD
+    chosen = arguments.tasks.split(",") if arguments.tasks else list(every)
+    seeds = 2 if arguments.quick else arguments.seeds
+    states: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    kinds: Counter[str] = Counter()
+    hits, false_alarms = [], []
+    for seed in range(arguments.first_seed, arguments.first_seed + seeds):
+        for name in chosen:
+            began = time.perf_counter()
+            swaps = every[name][1]
+            said = []
+            for place, verdict in enumerate(_verdicts(every[name], draw, features, seed, name)):
+                is_planted = place < len(swaps)
+                what, state, kind = verdict
+                said.append(f"{what.strip()} {state} {kind}")
+                states[name, f"{'* ' if is_planted else '  '}{what}"][state] += 1
+                if name in TOLD:
+                    continue
+                (hits if is_planted else false_alarms).append(state == "harmful")
+                kinds.update([kind] if is_planted else [])
+            seconds = time.perf_counter() - began
+            line = f"seed {seed} {name} ({seconds:.0f} s): {'; '.join(said)}"
+            print(line, file=sys.stderr, flush=True)
+    return _tell(states, kinds, hits, false_alarms, seeds)
+
+
+def _verdicts(task: Any, draw: Draw, features: Any, seed: int, name: str) -> Any:
+    found = audited(task, draw, features, seed, name)
+    asked = [f"{one} {values or ''}" for one, values in [*task[1], *task[2]]]
+    for what, trial in zip(asked, found.measured, strict=True):
+        verdict = next(one for one in found.verdicts if one.name == trial.name)
+        kind = verdict.findings[0].kind if verdict.findings else "none"
+        yield what, verdict.state, kind
+
+
+def _tell(states: Any, kinds: Any, hits: list[bool], false_alarms: list[bool], seeds: int) -> int:
+    print(f"\n{'task':<26} {'operation (* planted)':<46} harmful  undecided  safe")
+    for (name, what), counts in states.items():
+        row = "  ".join(f"{counts[state]:>7}" for state in ("harmful", "undecided", "safe"))
+        print(f"{name:<26} {what:<46} {row}")
+    recall = float(np.mean(hits)) if hits else None
+    alarms = float(np.mean(false_alarms)) if false_alarms else None
+    told = {
+        "seeds": seeds, "planted": len(hits), "recall": recall, "kinds": dict(kinds),
+        "harmless": len(false_alarms), "false_alarms": alarms,
+    }  # fmt: skip
+    print(json.dumps(told))
+    good = (recall is None or recall >= 0.95) and (alarms is None or alarms <= 0.05)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

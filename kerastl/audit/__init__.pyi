@@ -1,0 +1,17 @@
+from .audit import Audit as Audit
+from .audit import audit as audit
+from .features import FIXED_WIDTHS as FIXED_WIDTHS
+from .features import PIXEL_WIDTH as PIXEL_WIDTH
+from .features import fixed_features as fixed_features
+from .features import pixel_grid as pixel_grid
+from .ladder import STRENGTHS as STRENGTHS
+from .ladder import Trial as Trial
+from .ladder import ladder as ladder
+from .ladder import own_ladder as own_ladder
+from .measure import CLASS_FIGURES as CLASS_FIGURES
+from .policy import policy_yaml as policy_yaml
+from .sampling import sample as sample
+from .table import as_plain as as_plain
+from .table import lines as lines
+from .verdicts import Finding as Finding
+from .verdicts import Verdict as Verdict
