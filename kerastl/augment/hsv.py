@@ -5,15 +5,14 @@ from __future__ import annotations
 import tensorflow as tf
 
 SMALLEST_CHROMA = 1e-9
+OWN_HUES = (0.0, 2.0, 4.0)
+"""Sextants at which red, green and blue are pure."""
 
 
 def change_hsv(images: tf.Tensor, factors: tf.Tensor, sextants: tf.Tensor) -> tf.Tensor:
     """Multiply each picture's saturation and turn its hue.
 
-    Equal to converting to HSV, changing saturation and hue there, and converting back. Value is the largest
-    channel; saturation times value is the distance to the smallest (the chroma), so that neither has to be
-    divided by the value and black needs no exception. Which channel is the largest is asked with >=, never
-    with ==: a compiler may compute a number twice with different rounding.
+    Equal to converting to HSV, changing saturation and hue there, and converting back.
 
     Args:
         images: `[batch, height, width, 3]` float32, not negative.
@@ -27,6 +26,24 @@ def change_hsv(images: tf.Tensor, factors: tf.Tensor, sextants: tf.Tensor) -> tf
     Reference:
         Smith 1978, doi 10.1145/800248.807361; the way back as in Foley & van Dam, without branches.
     """
+    return from_hsv(*to_hsv(images, factors, sextants))
+
+
+def to_hsv(
+    images: tf.Tensor, factors: tf.Tensor, sextants: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return value, chroma and hue of each pixel after the change: the first half of `change_hsv`.
+
+    Value is the largest channel; the chroma is saturation times value, the distance to the smallest, so that
+    neither has to be divided by the value and black needs no exception. Which channel is the largest is asked with
+    >=, never with ==: a compiler may compute a number twice with different rounding.
+
+    Args:
+        images, factors, sextants: as in `change_hsv`.
+
+    Returns:
+        Three `[batch, height, width]` float32; the hue in sextants, 0 to 6.
+    """
     red, green, blue = tf.unstack(images, axis=-1)
     value = tf.maximum(tf.maximum(red, green), blue)
     chroma = value - tf.minimum(tf.minimum(red, green), blue)
@@ -34,17 +51,20 @@ def change_hsv(images: tf.Tensor, factors: tf.Tensor, sextants: tf.Tensor) -> tf
     is_green = green >= blue
     apart = tf.where(is_red, green - blue, tf.where(is_green, blue - red, red - green))
     sector = tf.where(is_red, 0.0, tf.where(is_green, 2.0, 4.0))
-    hue = apart / tf.maximum(chroma, SMALLEST_CHROMA) + sector
-    hue = hue + sextants[:, None, None]
-    chroma = tf.minimum(chroma * factors[:, None, None], value)
-    return tf.stack([value - chroma * _short(hue, channel) for channel in (5.0, 3.0, 1.0)], axis=-1)
+    hue = apart / tf.maximum(chroma, SMALLEST_CHROMA) + sector + sextants[:, None, None]
+    hue = hue - 6.0 * tf.floor(hue * (1.0 / 6.0))
+    return value, tf.minimum(chroma * factors[:, None, None], value), hue
 
 
-def _short(hue: tf.Tensor, channel: float) -> tf.Tensor:
-    """Return how far a channel falls short of the value, as a share of the chroma."""
-    place = hue + channel
-    place = place - 6.0 * tf.floor(place / 6.0)
-    return tf.clip_by_value(tf.minimum(place, 4.0 - place), 0.0, 1.0)
+def from_hsv(value: tf.Tensor, chroma: tf.Tensor, hue: tf.Tensor) -> tf.Tensor:
+    """Return the pictures, `[batch, height, width, 3]` float32: the second half of `change_hsv`.
+
+    A channel holds the value within a sextant of its own hue, and the value less the chroma from two sextants on.
+    """
+    distance = tf.abs(hue[..., None] - tf.constant(OWN_HUES))
+    distance = tf.minimum(distance, 6.0 - distance)
+    short = tf.clip_by_value(distance - 1.0, 0.0, 1.0)
+    return value[..., None] - chroma[..., None] * short
 
 
 def apply_matrices(images: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:

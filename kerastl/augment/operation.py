@@ -31,6 +31,7 @@ class BuiltOperation:
             (the layer's own code, with its neighbours in one XLA function), or `layer` (as it is, in order).
         fill_mode: what a folded operation shows outside of the picture; None where it never looks there.
         compiles: whether XLA compiles the layer's own code.
+        reads_neighbours: whether a pixel of its result depends on many pixels before, as in a blur or a histogram.
         saturates: whether it changes the saturation, which stops at 1.
     """
 
@@ -42,6 +43,7 @@ class BuiltOperation:
         self.name, self.place, self.options = name, place, options
         self.needs_colour = registry.needs_colour(name, options)
         self.compiles = bool(getattr(self._module, "COMPILES", False))
+        self.reads_neighbours = bool(getattr(self._module, "READS_NEIGHBOURS", False))
         self.saturates = bool(getattr(self._module, "SATURATES", False))
         self._size = image_size_px
         self._probability = float(options.apply_probability)

@@ -14,7 +14,8 @@ from typing import Any
 import tensorflow as tf
 from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
-from kerastl.augment.compiler import Compiled, Pass, compiled
+from kerastl.augment.colours import Pass
+from kerastl.augment.compiler import Compiled, compiled
 from kerastl.augment.draws import Draws
 from kerastl.augment.operation import BuiltOperation, Drawn
 from kerastl.recipe.plugins import Operation

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le
 
 COMPILES = True
+READS_NEIGHBOURS = True
 
 
 @dataclass(frozen=True)

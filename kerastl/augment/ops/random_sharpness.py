@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 
 COMPILES = True
+READS_NEIGHBOURS = True
 
 
 @dataclass(frozen=True)
