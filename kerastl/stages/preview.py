@@ -161,7 +161,8 @@ def _notes(
     recipe: Recipe, seed: int, training: Sequence[Record], shown: Sequence[report.Shown]
 ) -> list[str]:
     notes = [f"{len(shown)} of {len(training):,} training pictures, chosen by seed {seed}."]
-    if seed == recipe.seed and len(recipe.augment.operations) > 1:
+    first_sees_source = recipe.phases[0].domain == "source"
+    if seed == recipe.seed and first_sees_source and len(recipe.augment.operations) > 1:
         notes.append(
             "Below 'all operations', sample 1 is what training sees in epoch 1, and so on, before any mixing."
         )
