@@ -1,13 +1,15 @@
 """What every peer of the augmentation benchmark shares: one process that waits, and times a burst when asked.
 
 The process gets a folder of pictures, warms up, and says so in a line of JSON. From then on each line on its
-input, `SIZE SECONDS`, is answered by a line of JSON with the number of pictures and the seconds they took. Between
+input, `SIZE SECONDS`, is answered by a line of JSON with the number of pictures, the seconds they took, and the seconds
+of processor time, its worker processes' included. Between
 lines it is blocked and costs nothing. Only the standard library and NumPy: it runs in each peer's environment.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -49,12 +51,11 @@ def serve(
     print(json.dumps(told), file=answers, flush=True)
     for line in sys.stdin:
         size, seconds = line.split()
-        images, taken = burst(begins[size], float(seconds))
-        print(json.dumps({"images": images, "seconds": taken}), file=answers, flush=True)
+        print(json.dumps(burst(begins[size], float(seconds))), file=answers, flush=True)
 
 
-def burst(begin: Begin, seconds: float) -> tuple[int, float]:
-    """Return how many pictures came in how many seconds.
+def burst(begin: Begin, seconds: float) -> dict[str, float]:
+    """Return how many `images` came in how many `seconds` and `cpu_seconds`.
 
     The first batches are not timed. From then on the consumer always waits, so no batch that was made before
     the clock started is counted twice, and none that was made is left out.
@@ -64,8 +65,20 @@ def burst(begin: Begin, seconds: float) -> tuple[int, float]:
     while untimed < UNTIMED_BATCHES or time.perf_counter() - started < UNTIMED_S:
         next(batches)
         untimed += 1
-    images, started, taken = 0, time.perf_counter(), 0.0
+    images, started, taken, processor = 0, time.perf_counter(), 0.0, cpu_seconds()
     while taken < seconds:
         images += len(next(batches))
         taken = time.perf_counter() - started
-    return images, taken
+    return {"images": images, "seconds": taken, "cpu_seconds": cpu_seconds() - processor}
+
+
+def cpu_seconds() -> float:
+    """Return the processor time of this process and, on Linux, of its living worker processes."""
+    total = time.process_time()
+    for worker in multiprocessing.active_children():
+        file = Path(f"/proc/{worker.pid}/stat")
+        if file.is_file():
+            # After the name in brackets, which may hold anything: user and system time are fields 14 and 15.
+            fields = file.read_text().rpartition(")")[2].split()
+            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
