@@ -23,6 +23,9 @@ HIGHEST = (FLOAT32_STEPS - 1) / FLOAT32_STEPS
 SMALLEST_SHARE = 0.005
 """Share of a label below which its class is not named."""
 
+TOGETHER = "all operations"
+"""Title of the block in which they are done one after the other."""
+
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -88,7 +91,7 @@ def policy_block(
     )
     shown = [images, *(policy(images, one).numpy() for one in seeds)]
     names = ", ".join(name for name, _ in operations)
-    return Block("all operations", names, "", ("original", *_sample_heads(seeds)), _pixels(shown))
+    return Block(TOGETHER, names, "", ("original", *_sample_heads(seeds)), _pixels(shown))
 
 
 def mixing_block(

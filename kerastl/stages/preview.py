@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerastl import report
-from kerastl.augment.preview import Block, mixing_block, operation_block, policy_block
+from kerastl.augment.preview import TOGETHER, Block, mixing_block, operation_block, policy_block
 from kerastl.data import Record, seeds_for
 from kerastl.errors import RequestError
 from kerastl.progress import track
@@ -71,7 +71,7 @@ def preview(
     shown = [report.Shown(one.path, one.label or "unlabelled") for one in chosen[:pictures]]
     return report.write_preview(
         _made(out, name), [_first_rows(block, pictures) for block in blocks], shown,
-        title=name, notes=_notes(recipe, seed, training, shown),
+        title=name, notes=_notes(recipe, seed, len(training), len(shown), blocks),
     )  # fmt: skip
 
 
@@ -158,13 +158,14 @@ def _first_rows(block: Block, rows: int) -> Block:
 
 
 def _notes(
-    recipe: Recipe, seed: int, training: Sequence[Record], shown: Sequence[report.Shown]
+    recipe: Recipe, seed: int, training: int, shown: int, blocks: Sequence[Block]
 ) -> list[str]:
-    notes = [f"{len(shown)} of {len(training):,} training pictures, chosen by seed {seed}."]
+    notes = [f"{shown} of {training:,} training pictures, chosen by seed {seed}."]
     first_sees_source = recipe.phases[0].domain == "source"
-    if seed == recipe.seed and first_sees_source and len(recipe.augment.operations) > 1:
+    together = any(block.title == TOGETHER for block in blocks)
+    if together and seed == recipe.seed and first_sees_source:
         notes.append(
-            "Below 'all operations', sample 1 is what training sees in epoch 1, and so on, before any mixing."
+            f"Below '{TOGETHER}', sample 1 is what training sees in epoch 1, and so on, before any mixing."
         )
     return notes
 

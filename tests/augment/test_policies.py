@@ -7,8 +7,10 @@ import pytest
 
 from kerastl.augment import build_policy, named_policy
 from kerastl.augment.policies import POLICIES
+from kerastl.cli._recipes import checked
+from kerastl.data import Record
 from kerastl.errors import RequestError
-from kerastl.recipe import Augment
+from kerastl.recipe import Augment, find
 from kerastl.recipe.words import hints
 
 MIRRORS = {"random_flip"}
@@ -88,6 +90,23 @@ def test_these_policies_take_pictures_of_one_channel(name):
 def test_these_policies_say_that_they_need_colour(name):
     with pytest.raises(RequestError, match="needs colour pictures"):
         build_policy(named_policy(name), image_size_px=SIZE_PX, channels=1)
+
+
+@pytest.mark.parametrize("exact", ["true", "false"])
+def test_training_runs_the_operations_as_exact_says(exact, tmp_path, monkeypatch):
+    from kerastl.stages import pictures as stage
+
+    built = []
+    monkeypatch.setattr(stage, "build_policy", lambda *_, **options: built.append(options))
+    sets = ["data.reader={name: folder, path: x}", f"augment={{policy: light, exact: {exact}}}"]
+    recipe = checked(find("folder-classifier"), sets)
+    file = tmp_path / "a.png"
+    found = stage.Pictures(
+        records=(), class_names=("a", "b"), image_size_px=SIZE_PX, window=None, cache="none",
+        root=None, target_root=None, quarantined=(), fingerprints={}, notes=(),
+    )  # fmt: skip
+    found.source_of(recipe, [Record("a.png", file, "a")], training=True)
+    assert [one["exact"] for one in built] == [exact == "true"]
 
 
 def test_a_policy_is_looked_up_without_tensorflow():

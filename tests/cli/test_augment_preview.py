@@ -105,6 +105,7 @@ def test_a_hostile_class_is_text(capsys, photos):
     assert code == 0
     text = Path("preview-folder-classifier/preview.html").read_text()
     page = Page(text)
+    assert "epoch 1" not in text
     assert "script" not in page.tags
     assert "b" not in page.tags
     assert HOSTILE in page.text
@@ -115,6 +116,7 @@ def test_the_pictures_under_all_operations_are_those_of_the_first_epochs(capsys,
     code, _, _ = call(capsys, photos, "--pictures", "3", "--samples", "2")
     assert code == 0
     page = Page(Path("preview-folder-classifier/preview.html").read_text())
+    assert "sample 1 is what training sees in epoch 1" in " ".join(page.text)
     shown = np.stack(page.blocks["all operations"]).reshape(3, 3, SIZE_PX, SIZE_PX, 3)
     recipe = checked(find("folder-classifier"), sets_of(photos, "augment=light")[1::2])
     # Every training picture as each epoch sees it, from the recipe's seed alone.
@@ -219,6 +221,17 @@ def test_a_tiff_is_shown_and_no_copy_of_it_stays(capsys, photos):
     assert call(capsys, photos, *words)[0] == 0
     assert state_of(photos) == before
     assert len(list(Path().rglob("*"))) == 3
+
+
+def test_one_picture_has_a_partner_to_be_mixed_with(capsys, photos):
+    words = ("--pictures", "1", "--samples", "2", "--operation", "cut_mix")
+    code, _, _ = call(capsys, photos, *words, sets=["augment={policy: light, mixing: [cut_mix]}"])
+    assert code == 0
+    page = Page(Path("preview-folder-classifier/preview.html").read_text())
+    ((original, *mixed),) = page.blocks.values()
+    assert len(mixed) == 2
+    assert any((one != original).any() for one in mixed)
+    assert any("% cat" in text for text in page.text)
 
 
 class Picture:
