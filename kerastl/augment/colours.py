@@ -72,16 +72,24 @@ def _steps(
 ) -> Iterator[Step]:
     for at, (kind, places) in enumerate(groups):
         if kind == "hsv":
-            yield Step(_there, at, cut_after=True)
+            yield Step(partial(_there, _shared_planes), at, cut_after=True)
+            yield Step(_back, at)
+            continue
+        one = members[places[0]]
+        if one.in_halves:
+            yield Step(partial(_there, one.to_planes), at, cut_after=True)
             yield Step(_back, at)
         else:
-            one = members[places[0]]
             alone = one.reads_neighbours
             yield Step(partial(_by_itself, one), at, cut_before=alone, cut_after=alone)
 
 
-def _there(images: tf.Tensor, numbers: Drawn) -> tuple[tf.Tensor, ...]:
-    planes = to_hsv(images, numbers["factors"], numbers["sextants"])
+def _shared_planes(images: tf.Tensor, numbers: Drawn) -> tuple[tf.Tensor, ...]:
+    return to_hsv(images, numbers["factors"], numbers["sextants"])
+
+
+def _there(planes_of: Any, images: tf.Tensor, numbers: Drawn) -> tuple[tf.Tensor, ...]:
+    planes: tuple[tf.Tensor, ...] = planes_of(images, numbers)
     return (*planes, images) if "chosen" in numbers else planes
 
 

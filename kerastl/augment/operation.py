@@ -31,6 +31,7 @@ class BuiltOperation:
             (the layer's own code, with its neighbours in one XLA function), or `layer` (as it is, in order).
         fill_mode: what a folded operation shows outside of the picture; None where it never looks there.
         compiles: whether XLA compiles the layer's own code.
+        in_halves: whether its layer changes colours by way of `to_planes` and `kerastl.augment.hsv.from_hsv`.
         reads_neighbours: whether a pixel of its result depends on many pixels before, as in a blur or a histogram.
         saturates: whether it changes the saturation, which stops at 1.
     """
@@ -54,6 +55,7 @@ class BuiltOperation:
         self._holds_others = hasattr(self._layer, "build_members")
         if self._holds_others:
             self._layer.build_members(image_size_px)
+        self.in_halves = bool(getattr(self._layer, "in_halves", False))
         self.fill_mode: str | None = getattr(self._layer, "fill_mode", None)
         self._factors = {
             attribute: value
@@ -117,6 +119,11 @@ class BuiltOperation:
         )
         changed = tf.clip_by_value(changed, 0.0, LARGEST_PIXEL)
         return kept_where_not(drawn, changed, images)
+
+    def to_planes(self, images: tf.Tensor, drawn: Drawn) -> tuple[tf.Tensor, ...]:
+        """Return value, chroma and hue of the changed pictures, as `kerastl.augment.hsv.from_hsv` takes them."""
+        planes: tuple[tf.Tensor, ...] = self._layer.to_planes(images, drawn["transformations"])
+        return planes
 
     def maps(self, drawn: Drawn) -> tf.Tensor:
         """Return the affine maps of a folded operation: `[batch, 6]` float64."""

@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
 from kerastl.augment.corrected.random_contrast import steady_means
-from kerastl.augment.hsv import change_hsv
+from kerastl.augment.hsv import from_hsv, to_hsv
 
 LARGEST_PIXEL = 255.0
 SEXTANT_DEG = 60.0
@@ -74,16 +74,31 @@ class SteadyColorJitter(VectorizedBaseImageAugmentationLayer):
             "sextants": about(0.0, self.jitter.hue_deg / SEXTANT_DEG),
         }
 
+    @property
+    def in_halves(self) -> bool:
+        """Whether the way to HSV and the way back are better compiled apart."""
+        return bool(self.jitter.saturation or self.jitter.hue_deg)
+
     def augment_images(
         self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
     ) -> tf.Tensor:
         """Return the changed pictures, clipped to [0, 255] after each step, the shape kept."""
+        if self.in_halves:
+            return from_hsv(*self.to_planes(images, transformations))
+        return self._without_hsv(images, transformations)
+
+    def to_planes(
+        self, images: tf.Tensor, transformations: dict[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, ...]:
+        """Return value, chroma and hue of the changed pictures; `from_hsv` makes pictures of them."""
+        images = self._without_hsv(images, transformations)
+        return to_hsv(images, transformations["saturations"], transformations["sextants"])
+
+    def _without_hsv(self, images: tf.Tensor, transformations: dict[str, tf.Tensor]) -> tf.Tensor:
         if self.jitter.brightness:
             images = tf.clip_by_value(images + transformations["shifts"], 0.0, LARGEST_PIXEL)
         if self.jitter.contrast:
             means = steady_means(images)
             images = means + (images - means) * transformations["contrasts"]
             images = tf.clip_by_value(images, 0.0, LARGEST_PIXEL)
-        if self.jitter.saturation or self.jitter.hue_deg:
-            images = change_hsv(images, transformations["saturations"], transformations["sextants"])
         return images
