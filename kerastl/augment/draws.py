@@ -27,7 +27,8 @@ class Draws:
     """
 
     def __init__(self, seeds: tf.Tensor, place: int) -> None:
-        self._state = mixed(tf.bitcast(seeds, tf.uint64), place)
+        # Seeds are hashed before the place joins them: or else neighbouring seeds would swap the numbers of two places.
+        self._state = mixed(mixed(tf.bitcast(seeds, tf.uint64), 0), place)
         self._draw = 0
 
     def child(self, number: int) -> Draws:
@@ -76,37 +77,6 @@ class Draws:
         steps = tf.cast(tf.bitwise.right_shift(hashed, tf.constant(40, tf.uint64)), tf.float32)
         unit = tf.reshape(steps * (1.0 / FLOAT32_STEPS), [-1, *rest])
         return tf.cast(minval + (maxval - minval) * unit, dtype)
-
-
-class FixedDraws(Draws):
-    """Stands for draws whose every number lies at one place of its range: to show an operation's extremes.
-
-    Args:
-        batch_size: scalar int32.
-        share: 0 is the lower end of every range, 1 the upper.
-    """
-
-    def __init__(self, batch_size: tf.Tensor, share: float) -> None:
-        self._batch_size, self._share = batch_size, share
-
-    def child(self, number: int) -> Draws:  # noqa: ARG002 - all draw the same
-        """Return the same draws."""
-        return self
-
-    def children(self, count: int) -> Draws:
-        """Return the same draws for so many batches."""
-        return FixedDraws(self._batch_size * count, self._share)
-
-    def uniform(
-        self,
-        shape: Sequence[Any],
-        minval: float = 0.0,
-        maxval: float = 1.0,
-        dtype: Any = tf.float32,
-    ) -> tf.Tensor:
-        """Return the number at the place, as often as asked for."""
-        whole = [self._batch_size, *(int(size) for size in shape[1:])]
-        return tf.fill(whole, tf.cast(minval + (maxval - minval) * self._share, dtype))
 
 
 class SeededFactor:

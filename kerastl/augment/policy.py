@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from kerastl.augment.compiler import compiled
-from kerastl.augment.draws import Draws, FixedDraws
+from kerastl.augment.draws import Draws
 from kerastl.augment.named import Operation, named
 from kerastl.augment.operation import BuiltOperation, Lowering
 from kerastl.errors import RequestError
@@ -75,17 +75,6 @@ class Policy:
         images = tf.cast(tf.ensure_shape(images, self._shape), tf.float32)
         drawn = [one.draw(Draws(seeds, one.place), images) for one in self._operations]
         return self._run(images, drawn)
-
-    def at(self, images: tf.Tensor, share: float) -> tf.Tensor:
-        """Return the pictures changed with every random number at one place of its range.
-
-        Args:
-            images: `[batch, size, size, channels]` float32 in [0, 255].
-            share: 0 is the lower end of every range, 1 the upper, 0.5 the middle.
-        """
-        images = tf.cast(tf.ensure_shape(images, self._shape), tf.float32)
-        draws = FixedDraws(tf.shape(images)[0], share)
-        return self._run(images, [one.draw(draws, images) for one in self._operations])
 
     def _one_after_the_other(self, images: tf.Tensor, drawn: Sequence[Any]) -> tf.Tensor:
         for one, numbers in zip(self._operations, drawn, strict=True):

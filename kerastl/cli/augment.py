@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from kerastl.cli._augment_audit import audit
+from kerastl.cli._augment_bench import bench
 from kerastl.cli._augment_preview import preview
 
 
@@ -16,8 +17,10 @@ def command() -> None:
     Examples:
       kerastl augment audit folder-classifier --set data.reader.path=photos
       kerastl augment preview folder-classifier --set data.reader.path=photos --set augment=medium
+      kerastl augment bench folder-classifier --set data.reader.path=photos
     """
 
 
 command.add_command(audit)
+command.add_command(bench)
 command.add_command(preview)
