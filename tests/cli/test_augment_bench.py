@@ -36,12 +36,11 @@ def test_each_operation_and_the_whole_policy_are_told_with_how_they_are_done(ben
 
 
 def test_the_table_names_what_is_corrected(bench):
-    done = bench(
-        "quickstart", *SMALL, "--set", "augment=[{name: random_cutout, max_fraction: 0.3}]"
-    )
-    assert done.exit_code == 0, done.output
-    assert "random_cutout*" in done.stdout
-    assert "compiled" in done.stdout
+    cutout = "augment=[{name: random_cutout, max_fraction: 0.3}]"
+    code, out, err = bench("quickstart", *SMALL, "--set", cutout)
+    assert code == 0, err
+    assert "random_cutout*" in out
+    assert "compiled" in out
 
 
 def test_a_recipe_without_operations_is_told_what_to_type(bench):
