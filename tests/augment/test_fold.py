@@ -91,9 +91,13 @@ def test_all_of_them_fold(folded):
 
 
 def test_a_fold_is_one_bilinear_resampling_by_the_product_of_the_maps(folded):
-    """SciPy's, of maps computed by NumPy; wrapped pictures break at once, so that rounding may tell at the seam."""
+    """SciPy's, of maps computed by NumPy; wrapped pictures break at once, so that rounding may tell at the seam.
+
+    On noise, where neighbours differ by up to 255 levels, places rounded to float32 tell twice as much.
+    """
     theirs = np.stack([folded.one_pass(row, order=1) for row in range(COUNT)])
-    far = np.abs(folded.compiled - theirs) > 0.01
+    noise = np.arange(COUNT) % 3 == 2
+    far = np.abs(folded.compiled - theirs) > np.where(noise, 0.02, 0.01)[:, None, None, None]
     assert far.mean() <= (1e-3 if folded.fill_mode == "wrap" else 0)
 
 

@@ -185,6 +185,24 @@ def test_everything_drawn_is_uniform(operations):
     assert list(wrong) == []
 
 
+def test_draws_elements_places_and_children_are_unrelated():
+    """Also for seeds that count up. Children are the draws of operations inside of an operation."""
+    seeds = np.stack([np.arange(COUNT), np.zeros(COUNT)], axis=1).astype(np.int32)
+    first, second = Draws(seeds, 0), Draws(seeds, 1)
+    sources = {"first": first, "second": second, "child 0": first.child(0), "child 1": first.child(1),
+               "child of second": second.child(0), "grandchild": first.child(0).child(0)}  # fmt: skip
+    columns = {
+        f"{name} {draw} {element}": column
+        for name, draws in sources.items()
+        for draw in range(2)
+        for element, column in enumerate(draws.uniform([COUNT, 2]).numpy().T)
+    }
+    assert related(columns) == related(columns, later(columns, 1)) == []
+    in_twos = {name: column.reshape(-1, 2)[:, ::-1].ravel() for name, column in columns.items()}
+    assert related(columns, in_twos) == []
+    assert all(kstest(column, "uniform").pvalue > SMALLEST_P_VALUE for column in columns.values())
+
+
 RANGES = {
     "random_rotation": ({"max_deg": 90.0}, "angles", (-np.pi / 2, np.pi / 2)),
     "random_zoom": ({"max_fraction": 0.4}, "height_zooms", (0.6, 1.4)),
