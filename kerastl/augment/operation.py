@@ -74,6 +74,11 @@ class BuiltOperation:
             return "linear" if getattr(self.options, "model", None) == "linear" else "hsv"
         return "compiled" if self.compiles else "layer"
 
+    @property
+    def in_xla(self) -> bool:
+        """Tell whether XLA compiles it, with all that it holds."""
+        return self.lowering != "layer" or bool(self._holds_others and self._layer.compiles)
+
     def run_exactly(self) -> None:
         """Run also the operations inside of this one by their layers' own code, nothing folded, nothing compiled."""
         if self._holds_others:
@@ -112,11 +117,12 @@ class BuiltOperation:
         """
         if self.lowering == "nothing":
             return images
-        # A layer of operations does not run them on pictures that apply_probability leaves out.
-        who = {"chosen": drawn.get("chosen")} if self._holds_others else {}
-        changed = self._layer.augment_images(
-            images, transformations=drawn["transformations"], **who
-        )
+        transformations = drawn["transformations"]
+        if self._holds_others:
+            # Its operations stay in the range, and are not run on a picture that is not chosen.
+            chosen = drawn.get("chosen")
+            return self._layer.augment_images(images, transformations, chosen=chosen)
+        changed = self._layer.augment_images(images, transformations=transformations)
         changed = tf.clip_by_value(changed, 0.0, LARGEST_PIXEL)
         return kept_where_not(drawn, changed, images)
 

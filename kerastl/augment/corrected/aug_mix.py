@@ -20,7 +20,7 @@ from kerastl.augment.corrected.container import (
     picture_by_picture,
 )
 from kerastl.augment.draws import Draws
-from kerastl.augment.operation import Drawn
+from kerastl.augment.operation import LARGEST_PIXEL
 from kerastl.recipe.plugins import Operation
 
 
@@ -44,13 +44,6 @@ def flat_dirichlet(draws: Draws, batch_size: Any, count: int) -> tf.Tensor:
     return edges[:, 1:] - edges[:, :-1]
 
 
-@tf.function(jit_compile=True, autograph=False)
-def _mixed(picture: tf.Tensor, chains: Sequence[tf.Tensor], weights: tf.Tensor) -> tf.Tensor:
-    """Return the picture, moved towards each chain by its weight; what all chains leave alone keeps its bytes."""
-    shifts = [weights[place] * (chain - picture) for place, chain in enumerate(chains)]
-    return picture + sum(shifts)
-
-
 class SteadyAugMix(Container):
     """Mix each picture with the ends of some chains of operations.
 
@@ -67,10 +60,10 @@ class SteadyAugMix(Container):
         super().__init__(operations, **kwargs)
         self.num_chains, self.max_depth = num_chains, max_depth
 
-    def connect(self, how: Maker) -> None:
+    def connect(self, how: Maker, *, compiles: bool) -> None:
         """Make the functions that change pictures."""
         self._choice = Choice(self.members, with_nothing=False, how=how)
-        self._run = tf.function(self._all, autograph=False, reduce_retracing=True)
+        self._run = picture_by_picture(self._change, compiles=compiles)
 
     def get_random_transformation_batch(
         self, batch_size: Any, images: Any = None, **_: Any
@@ -78,18 +71,18 @@ class SteadyAugMix(Container):
         """Return what is random.
 
         Returns:
-            `links`, from `Choice.draw`, a batch for each link of each chain, nothing beyond a chain's end;
-            `weights`, `[batch, num_chains]` float32, the share of each chain in the result: the picture has the rest.
+            `links`, from `Choice.draw`, for each chain its links, nothing beyond its end; `weights`,
+            `[batch, num_chains]` float32, the share of each chain in the result: the picture has the rest.
         """
-        draws, links = self._random_generator, self.num_chains * self.max_depth
-        depths = 1.0 + tf.floor(draws.uniform([batch_size, self.num_chains]) * self.max_depth)
+        draws, shape = self._random_generator, [batch_size, self.num_chains]
+        depths = 1.0 + tf.floor(draws.uniform(shape) * self.max_depth)
         own = draws.uniform([batch_size, 1])
         weights = (1.0 - own) * flat_dirichlet(draws, batch_size, self.num_chains)
-        drawn = self._choice.draw(draws.children(links), images, batch_size * links)
-        number = tf.range(self.max_depth, dtype=tf.float32)[None, :, None]
-        within = tf.reshape(number < tf.transpose(depths)[:, None, :], [-1])
-        drawn["which"] = tf.where(within, drawn["which"], 0)
-        return {"links": drawn, "weights": weights}
+        count = self.num_chains * self.max_depth
+        links = self._choice.draw(draws, images, batch_size, count)
+        within = tf.range(self.max_depth, dtype=tf.float32) < depths[:, :, None]
+        links["which"] = tf.where(tf.reshape(within, [-1, count]), links["which"], 0)
+        return {"links": links, "weights": weights}
 
     def augment_images(
         self,
@@ -99,21 +92,17 @@ class SteadyAugMix(Container):
         **_: Any,
     ) -> tf.Tensor:
         """Return the mixed pictures; `chosen`, `[batch]` bool, says which may be changed (None: all)."""
-        links = only_chosen(transformations["links"], chosen, self.num_chains * self.max_depth)
-        mixed = self._run(images, links, transformations["weights"])
-        return tf.ensure_shape(mixed, images.shape)
+        drawn = {**transformations, "links": only_chosen(transformations["links"], chosen)}
+        return tf.ensure_shape(self._run(images, drawn), images.shape)
 
-    def _all(self, images: tf.Tensor, links: Drawn, weights: tf.Tensor) -> tf.Tensor:
-        batch_size = tf.shape(images)[0]
+    def _change(self, picture: tf.Tensor, own: dict[str, Any]) -> tf.Tensor:
+        def mixed_in(chain: tf.Tensor, so_far: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            first = chain * self.max_depth
+            end = self._choice.change(picture, own["links"], first, self.max_depth)
+            # Moved towards each end by its weight: what all chains leave alone keeps its bytes.
+            return chain + 1, so_far + own["weights"][chain] * (end - picture)
 
-        def change(picture: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-            ends = []
-            for chain in range(self.num_chains):
-                end = picture
-                for link in range(self.max_depth):
-                    row = (chain * self.max_depth + link) * batch_size + place
-                    end = self._choice.change(end, links, row)
-                ends.append(end)
-            return _mixed(picture, ends, weights[place])
-
-        return picture_by_picture(change, images)
+        start = (tf.constant(0), picture)
+        _, mixed = tf.while_loop(lambda chain, _: chain < self.num_chains, mixed_in, start)
+        # Rounding can carry the sum over an end of the range.
+        return tf.clip_by_value(mixed, 0.0, LARGEST_PIXEL)

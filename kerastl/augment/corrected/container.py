@@ -20,6 +20,8 @@ from kerastl.augment.draws import Draws
 from kerastl.augment.operation import BuiltOperation, Drawn
 from kerastl.recipe.plugins import Operation
 
+TOGETHER = 8
+"""Pictures that XLA takes in one launch: a launch takes as long as changing a small picture."""
 Maker = Callable[[Sequence[BuiltOperation]], Compiled]
 
 
@@ -29,7 +31,13 @@ class Container(VectorizedBaseImageAugmentationLayer):
     Args:
         operations: what it holds.
         kwargs: `dtype` and `seed`, for keras-cv.
+
+    Attributes:
+        members: what it holds, built.
+        compiles: whether XLA compiles the whole of it.
     """
+
+    compiles = False
 
     def __init__(self, operations: Sequence[Operation], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -45,19 +53,20 @@ class Container(VectorizedBaseImageAugmentationLayer):
             BuiltOperation(place, name, options, image_size_px)
             for place, (name, options) in enumerate(self._held)
         )
-        self.connect(compiled)
+        self.connect(compiled, compiles=all(one.in_xla for one in self.members))
 
     def run_exactly(self) -> None:
         """Run the layers' own code from now on, as reference: nothing folded, nothing compiled."""
         for one in self.members:
             one.run_exactly()
-        self.connect(_one_after_the_other)
+        self.connect(_one_after_the_other, compiles=False)
 
-    def connect(self, how: Maker) -> None:  # noqa: ARG002 - those that fill it in need it
+    def connect(self, how: Maker, *, compiles: bool) -> None:  # noqa: ARG002 - those that fill it in need them
         """Make the functions that change pictures.
 
         Args:
             how: from operations to a function that does them, as `kerastl.augment.compiler.compiled`.
+            compiles: whether XLA compiles all of them.
         """
         raise AssertionError(f"{type(self).__name__} does not say how it runs")
 
@@ -70,21 +79,42 @@ def _one_after_the_other(operations: Sequence[BuiltOperation]) -> Compiled:
 
 
 def picture_by_picture(
-    change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], images: tf.Tensor
-) -> tf.Tensor:
-    """Return the pictures, each changed by itself.
+    change: Callable[[tf.Tensor, Any], tf.Tensor], *, compiles: bool
+) -> Callable[[tf.Tensor, Any], tf.Tensor]:
+    """Return a function that changes each picture of a batch by itself.
 
     Args:
-        change: `(picture, place) -> picture`, `[1, height, width, channels]` float32 and its place in the batch.
-        images: `[batch, height, width, channels]` float32.
+        change: `(picture, own) -> picture`, `[1, size, size, channels]` float32 and its own row of all numbers.
+        compiles: whether XLA compiles it. It then does so once, for `TOGETHER` pictures in one launch, whatever the
+            size of the batch: the last picture is repeated to fill up.
+
+    Returns:
+        `run(images, numbers) -> images`; tensors of numbers have rows by example.
     """
-    shape = images.shape[1:]
 
-    def changed(place: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(change(images[place][None], place), [1, *shape])[0]
+    def loop(images: tf.Tensor, numbers: Any) -> tf.Tensor:
+        def changed(one: tuple[tf.Tensor, Any]) -> tf.Tensor:
+            return change(one[0][None], one[1])[0]
 
-    spec = tf.TensorSpec(shape, tf.float32)
-    return tf.map_fn(changed, tf.range(tf.shape(images)[0]), fn_output_signature=spec)
+        spec = tf.TensorSpec(images.shape[1:], tf.float32)
+        return tf.map_fn(changed, (images, numbers), fn_output_signature=spec)
+
+    some = tf.function(loop, jit_compile=True, autograph=False)
+
+    def in_parts(images: tf.Tensor, numbers: Any) -> tf.Tensor:
+        count, shape = tf.shape(images)[0], images.shape[1:]
+        parts = (count + TOGETHER - 1) // TOGETHER
+        places = tf.reshape(tf.range(parts * TOGETHER), [parts, TOGETHER])
+
+        def part(rows: tf.Tensor) -> tf.Tensor:
+            own = tf.nest.map_structure(lambda each: tf.gather(each, rows), (images, numbers))
+            return tf.ensure_shape(some(*own), [TOGETHER, *shape])
+
+        spec = tf.TensorSpec([TOGETHER, *shape], tf.float32)
+        changed = tf.map_fn(part, tf.minimum(places, count - 1), fn_output_signature=spec)
+        return tf.reshape(changed, [-1, *shape])[:count]
+
+    return tf.function(in_parts if compiles else loop, autograph=False, reduce_retracing=True)
 
 
 class Choice:
@@ -106,21 +136,23 @@ class Choice:
         self._members = members
         self._with_nothing = with_nothing
         self._runs = [how([one]) for one in members]
-        self._change = tf.function(self._changed, autograph=False)
 
-    def draw(self, draws: Draws, images: tf.Tensor, rows: tf.Tensor) -> Drawn:
+    def draw(self, draws: Draws, images: tf.Tensor, batch_size: tf.Tensor, times: int) -> Drawn:
         """Return what is random.
 
         Args:
-            draws: where the numbers come from; member k draws from `draws.child(k)`.
+            draws: where the numbers come from: the k-th time from `child(k)`, and member m there from its `child(m)`.
             images: `[batch, size, size, channels]`; only their shape counts. Members that need colour are not
                 drawn for pictures of one channel.
-            rows: how many are drawn, scalar int32.
+            batch_size: scalar int32.
+            times: how often each picture is drawn for.
 
         Returns:
-            `which`, `[rows]` int32, 0 for nothing and k + 1 for member k; `numbers`, of each member what it asks for.
+            `which`, `[batch, times]` int32, 0 for nothing and m + 1 for member m; `numbers`, of each member what it
+            asks for, `[batch, times, ...]`.
         """
-        grey = images.shape[-1] == 1
+        grey, rows = images.shape[-1] == 1, batch_size * times
+        draws = draws.children(times)
         able = [place for place, one in enumerate(self._members) if not (grey and one.needs_colour)]
         choices = [0] * self._with_nothing + [place + 1 for place in able]
         place = tf.cast(draws.uniform([rows]) * len(choices), tf.int32)
@@ -129,22 +161,37 @@ class Choice:
             self._runs[at].prepare([one.draw(draws.child(at), images, rows)]) if at in able else []
             for at, one in enumerate(self._members)
         ]
-        return {"which": which, "numbers": numbers}
 
-    def change(self, picture: tf.Tensor, drawn: Drawn, row: tf.Tensor) -> tf.Tensor:
-        """Return one picture, changed.
+        def by_picture(each: tf.Tensor) -> tf.Tensor:
+            apart = tf.reshape(each, [times, batch_size, *each.shape[1:]])
+            return tf.transpose(apart, [1, 0, *range(2, apart.shape.rank)])
+
+        return tf.nest.map_structure(by_picture, {"which": which, "numbers": numbers})
+
+    def change(self, picture: tf.Tensor, own: Drawn, first: Any, times: int) -> tf.Tensor:
+        """Return one picture, changed some times.
 
         Args:
             picture: `[1, size, size, channels]` float32.
-            drawn: from `draw`.
-            row: which row of it.
+            own: the picture's row of what `draw` returned.
+            first: which of the draws is the first one that counts, scalar int32.
+            times: how many draws count.
         """
-        return self._change(picture, drawn["which"][row], drawn["numbers"], row)
 
-    def _changed(self, picture: tf.Tensor, which: tf.Tensor, numbers: Any, row: tf.Tensor) -> Any:
+        def once(time: tf.Tensor, so_far: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return time + 1, self._once(so_far, own, first + time)
+
+        # A loop: written out, XLA would compile every operation so many times.
+        _, changed = tf.while_loop(lambda time, _: time < times, once, (tf.constant(0), picture))
+        return tf.ensure_shape(changed, picture.shape)
+
+    def _once(self, picture: tf.Tensor, own: Drawn, time: tf.Tensor) -> tf.Tensor:
         def branch(member: int) -> Callable[[], tf.Tensor]:
             def does() -> tf.Tensor:
-                return self._runs[member].change(picture, row_of(numbers[member], row))
+                numbers = tf.nest.map_structure(
+                    lambda each: each[time][None], own["numbers"][member]
+                )
+                return self._runs[member].change(picture, numbers)
 
             return does
 
@@ -152,23 +199,19 @@ class Choice:
             return tf.identity(picture)
 
         # A member that is not able has no numbers, and is never asked.
-        branches = [branch(at) if numbers[at] else nothing for at in range(len(self._members))]
-        return tf.switch_case(which, [nothing, *branches])
+        branches = [
+            branch(at) if own["numbers"][at] else nothing for at in range(len(self._members))
+        ]
+        return tf.switch_case(own["which"][time], [nothing, *branches])
 
 
-def row_of(numbers: Any, row: tf.Tensor) -> Any:
-    """Return one row of every tensor, as a batch of one."""
-    return tf.nest.map_structure(lambda rows: rows[row][None], numbers)
-
-
-def only_chosen(drawn: Drawn, chosen: tf.Tensor | None, times: int) -> Drawn:
+def only_chosen(drawn: Drawn, chosen: tf.Tensor | None) -> Drawn:
     """Return the same draws, with nothing where a picture is not chosen.
 
     Args:
-        drawn: from `Choice.draw`, `times * batch` rows.
+        drawn: from `Choice.draw`.
         chosen: `[batch]` bool; None: all are.
-        times: how often each picture was drawn for, one batch after the other.
     """
     if chosen is None:
         return drawn
-    return {**drawn, "which": tf.where(tf.tile(chosen, [times]), drawn["which"], 0)}
+    return {**drawn, "which": tf.where(chosen[:, None], drawn["which"], 0)}

@@ -40,17 +40,16 @@ class SomeOf(Container):
         self.num_operations = num_operations
         self.with_nothing = with_nothing
 
-    def connect(self, how: Maker) -> None:
+    def connect(self, how: Maker, *, compiles: bool) -> None:
         """Make the functions that change pictures."""
         self._choice = Choice(self.members, with_nothing=self.with_nothing, how=how)
-        self._run = tf.function(self._all, autograph=False, reduce_retracing=True)
+        self._run = picture_by_picture(self._change, compiles=compiles)
 
     def get_random_transformation_batch(
         self, batch_size: Any, images: Any = None, **_: Any
     ) -> Drawn:
-        """Return what `Choice.draw` does, `num_operations` times the batch; step s draws from `child(s)`."""
-        steps = self._random_generator.children(self.num_operations)
-        return self._choice.draw(steps, images, batch_size * self.num_operations)
+        """Return what `Choice.draw` does, `num_operations` times."""
+        return self._choice.draw(self._random_generator, images, batch_size, self.num_operations)
 
     def augment_images(
         self,
@@ -60,15 +59,8 @@ class SomeOf(Container):
         **_: Any,
     ) -> tf.Tensor:
         """Return the changed pictures; `chosen`, `[batch]` bool, says which may be (None: all)."""
-        drawn = only_chosen(transformations, chosen, self.num_operations)
-        return tf.ensure_shape(self._run(images, drawn), images.shape)
+        changed = self._run(images, only_chosen(transformations, chosen))
+        return tf.ensure_shape(changed, images.shape)
 
-    def _all(self, images: tf.Tensor, drawn: Drawn) -> tf.Tensor:
-        batch_size = tf.shape(images)[0]
-
-        def change(picture: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-            for step in range(self.num_operations):
-                picture = self._choice.change(picture, drawn, step * batch_size + place)
-            return picture
-
-        return picture_by_picture(change, images)
+    def _change(self, picture: tf.Tensor, own: Drawn) -> tf.Tensor:
+        return self._choice.change(picture, own, 0, self.num_operations)
