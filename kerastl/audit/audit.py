@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.audit.inference import Excess
 from kerastl.audit.judges import Jury
 from kerastl.audit.ladder import Trial
 from kerastl.audit.measure import Court, Measurement, Pair
@@ -86,13 +85,13 @@ def audit(
 
     fresh: dict[tuple[Trial, int], list[Array]] = {}
 
-    def where(trial: Trial, source: int, target: int, suspected: bool) -> tuple[Excess, Excess]:
+    def where(trial: Trial, pair: Pair, suspected: bool) -> Pair:
         number = FRESH_DRAWS if suspected else DRAWS
         if (trial, number) not in fresh:
             fresh.clear()  # one trial's draws at a time: memory stays flat
             draws = [changed(trial, DRAWS + draw)[kept] for draw in range(number)]
             fresh[trial, number] = draws
-        return court.where(fresh[trial, number], source, target)
+        return court.where(pair, fresh[trial, number])
 
     pairs, findings = find(measured, where)
     verdicts = tuple(

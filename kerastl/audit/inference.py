@@ -13,6 +13,8 @@ Array = np.ndarray[Any, Any]
 FEWEST_MOVED_GROUPS = 5
 """Groups that must show an effect before it is believed: a normal tail says little about fewer."""
 
+SMALLEST_VARIANCE = 1e-12
+
 
 @dataclass(frozen=True)
 class Excess:
@@ -53,7 +55,7 @@ def excess(changes: Array, groups: Array, *, margin: float, level: float = 0.95)
     value = float(changes.mean())
     sums = np.bincount(place, changes - value)
     variance = number / (number - 1) * float((sums**2).sum()) / count**2
-    error = max(variance, margin * (1 - margin) / number) ** 0.5
+    error = max(variance, margin * (1 - margin) / number, SMALLEST_VARIANCE) ** 0.5
     upper = value + float(stats.t.ppf(level, number - 1)) * error
     moved = int((np.bincount(place, np.maximum(changes, 0.0)) > 0).sum())
     if moved < FEWEST_MOVED_GROUPS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,7 @@ Array = np.ndarray[Any, Any]
 
 TAKEN_MARGIN = 0.05
 """Share of a class's pictures that must be taken for another class, beyond those that are anyway."""
-LIES_MARGIN = 0.01
+FINER_MARGIN = 0.01
 """The same for the finer question whether they lie where that class lies."""
 SAME = 1e-6
 """Features nearer than this to the untouched ones, relative to their size, are unchanged."""
@@ -33,8 +34,10 @@ class Pair:
         untouched: share of the source's untouched pictures taken for the target, 0 to 1.
         naive: rise of that share for changed pictures, by judges that saw untouched pictures only.
         taught: the same by judges that learnt the operation on every class.
+        taught_at_all: the same figure, tested against no rise at all.
         other_taught: by judges that learnt it on every class but the target; None: not asked.
         among: rise of the share that lies among untouched pictures of the target; None: not asked.
+        among_many: the same figure, tested against the larger margin; None: not asked.
         still_told: how well taught judges tell changed pictures of the two classes apart, as a share of how
             well naive ones tell untouched pictures: 1 as well, 0 not at all.
         still_told_upper: one-sided 95 % bound above it.
@@ -45,10 +48,12 @@ class Pair:
     untouched: float
     naive: Excess
     taught: Excess
+    taught_at_all: Excess
     still_told: float
     still_told_upper: float
     other_taught: Excess | None = None
     among: Excess | None = None
+    among_many: Excess | None = None
 
 
 CLASS_FIGURES = (
@@ -195,6 +200,7 @@ class Court:
                         source, target, self.confused(source, target),
                         self._rise(by_naive, self.untouched, source, target, TAKEN_MARGIN),
                         self._rise(by_taught, self.untouched, source, target, TAKEN_MARGIN),
+                        self._rise(by_taught, self.untouched, source, target, 0.0),
                         *told,
                     )
                 )  # fmt: skip
@@ -224,26 +230,31 @@ class Court:
             variance += (share.upper - share.value) ** 2
         return (1 - wrong) / before, min(1.0, (1 - wrong + variance**0.5) / before)
 
-    def where(self, draws: Sequence[Array], source: int, target: int) -> tuple[Excess, Excess]:
+    def where(self, pair: Pair, draws: Sequence[Array]) -> Pair:
         """Ask of pictures that are taken for another class whether they lie where its untouched pictures lie.
 
+        Two ways. Judges that learnt the operation on every class but the target, each picture under its own label,
+        call a changed picture the target only where untouched pictures of the target are denser. And the share that
+        lies among the target's untouched pictures is counted.
+
         Args:
+            pair: as measured.
             draws: fresh ones, as in `measure`.
-            source, target: classes.
 
         Returns:
-            The rise by judges that learnt the operation on every class but the target, under each picture's own
-            label: they call a changed picture the target only where untouched pictures of the target are denser.
-            And the rise of the share that lies among the target's untouched pictures.
+            The pair with `other_taught`, `among` and `among_many`.
         """
+        source, target = pair.source, pair.target
         others = [one for one in range(self.classes) if one != target]
         judges = self.jury.train(draws, others)
         answers = np.stack([self.jury.ask(judges, one) for one in draws]).argmax(axis=-1)
         among = np.stack([self.neighbourhood.among(one) for one in draws])
         before = self.neighbourhood.among(self.jury.features)
-        return (
-            self._rise(answers, self.untouched, source, target, LIES_MARGIN),
-            self._rise(among, before, source, target, LIES_MARGIN),
+        return dataclasses.replace(
+            pair,
+            other_taught=self._rise(answers, self.untouched, source, target, FINER_MARGIN),
+            among=self._rise(among, before, source, target, FINER_MARGIN),
+            among_many=self._rise(among, before, source, target, TAKEN_MARGIN),
         )
 
 

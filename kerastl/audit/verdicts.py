@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kerastl.audit.inference import Excess, holm
+from kerastl.audit.inference import holm
 from kerastl.audit.ladder import Trial
 from kerastl.audit.measure import Court, Measurement, Pair
 
@@ -65,8 +64,8 @@ class Verdict:
     unchanged: bool
 
 
-Where = Callable[[Trial, int, int, bool], tuple[Excess, Excess]]
-"""Takes a trial, source and target class, and whether they are suspected, which is worth more draws."""
+Where = Callable[[Trial, Pair, bool], Pair]
+"""Takes a trial, a pair, and whether it is suspected, which is worth more draws; answers the finer question."""
 
 
 def find(
@@ -74,12 +73,11 @@ def find(
 ) -> tuple[dict[tuple[Trial, int, int], Pair], list[Finding]]:
     """Return every pair with all its figures, and what was found.
 
-    Stage one asks of every operation, strength and ordered pair of classes whether more changed pictures than the
-    margin are taken for the other class, both by naive and by taught judges. Stage two asks of those that are,
-    on fresh draws, whether they lie where the other class lies, by either of two ways (the smaller p counts twice).
-    Each stage keeps the chance of any false finding under half of `ERROR_RATE` by Holm's rule. Pairs that are not
-    suspected, but of which too few pictures were seen to call them safe, are asked the second question, too: not to
-    condemn anything, but to clear it.
+    Stage one asks of every operation, strength and ordered pair of classes whether changed pictures are taken for the
+    other class by naive judges, more than the margin, and by taught judges at all. Stage two asks of those, on fresh
+    draws, whether they lie where the other class lies. Each stage keeps the chance of any false finding under half of
+    `ERROR_RATE` by Holm's rule. Pairs that are not suspected, but of which too few pictures were seen to call them
+    safe, are asked the second question, too: not to condemn anything, but to clear it.
 
     Args:
         measured: by trial.
@@ -92,14 +90,13 @@ def find(
     }
     keys = list(pairs)
     taken = holm(
-        [max(pairs[key].naive.p, pairs[key].taught.p) for key in keys], level=ERROR_RATE / 2
+        [max(pairs[key].naive.p, pairs[key].taught_at_all.p) for key in keys], level=ERROR_RATE / 2
     )
     suspects = [key for key, fell in zip(keys, taken, strict=True) if fell]
     suspected = set(suspects)
     for key in keys:
         if key in suspected or _at_most(pairs[key]) >= SAFE_BELOW:
-            by_judges, among = where(*key, key in suspected)
-            pairs[key] = dataclasses.replace(pairs[key], other_taught=by_judges, among=among)
+            pairs[key] = where(key[0], pairs[key], key in suspected)
     moved = holm([_lies(pairs[key]) for key in suspects], level=ERROR_RATE / 2)
     findings = []
     for key, moves in zip(suspects, moved, strict=True):
@@ -111,9 +108,16 @@ def find(
 
 
 def _lies(pair: Pair) -> float:
-    assert pair.other_taught is not None
-    assert pair.among is not None
-    return min(1.0, 2 * min(pair.other_taught.p, pair.among.p))
+    """Return the p-value of stage two: the smaller of two ways, counted twice.
+
+    Either more than the margin are taken for the other class by taught judges, and some lie where it lies, by judges
+    or by neighbours (counted twice again); or more than the margin lie among its untouched pictures.
+    """
+    assert pair.other_taught
+    assert pair.among
+    assert pair.among_many
+    by_judges = max(pair.taught.p, 2 * min(pair.other_taught.p, pair.among.p))
+    return min(1.0, 2 * min(by_judges, pair.among_many.p))
 
 
 def judge_operation(
