@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import MinLen
 
@@ -26,7 +26,7 @@ def check_depth(operations: Sequence[Operation], level: int = 1) -> None:
         ValueError: one lies below `DEEPEST` others.
     """
     for one in operations:
-        held: Sequence[Operation] = _held(one)
+        held = _held(one)
         if held and level >= DEEPEST:
             raise ValueError(
                 f"{one.name} lies too deep: an operation that holds others may stand inside one such "
@@ -35,8 +35,10 @@ def check_depth(operations: Sequence[Operation], level: int = 1) -> None:
         check_depth(held, level + 1)
 
 
-def _held(operation: Operation) -> Sequence[Operation]:
-    found = getattr(operation.options, "operations", ())
+def _held(operation: Any) -> Sequence[Operation]:
+    # A pair (name, options) from Python becomes an Operation where the policy is built, and is looked at then.
+    options = operation.options if isinstance(operation, Operation) else None
+    found = getattr(options, "operations", ())
     return [one for one in found if isinstance(one, Operation)]
 
 

@@ -1,8 +1,7 @@
-"""AugMix, batched in its draws, with all of its operations.
+"""AugMix, drawn for the whole batch, with all of its operations.
 
 keras-cv 0.9.0's turns pictures by up to 9 radians where 30 degrees are meant, numbers nine operations and draws the first
-eight, divides a single gamma number by itself where it wants a Dirichlet one for each chain, and draws
-while it changes the pictures.
+eight, takes its weights from the global generator, and draws while it changes the pictures.
 """
 
 from __future__ import annotations
