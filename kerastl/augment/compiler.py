@@ -8,7 +8,7 @@ would give others. What cannot be lowered runs as keras-cv's layer, at its place
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import tensorflow as tf
@@ -16,7 +16,7 @@ import tensorflow as tf
 from kerastl.augment.affine import product
 from kerastl.augment.colours import Pass, one_colour_pass
 from kerastl.augment.operation import BuiltOperation, Drawn
-from kerastl.augment.warp import look_up, resample
+from kerastl.augment.warp import look_up, neighbours, resample
 
 WARP, COLOUR, LAYER = "warp", "colour", "layer"
 
@@ -94,13 +94,17 @@ def _one_warp(members: Sequence[BuiltOperation]) -> Pass:
     # Windows alone look outside by rounding at most.
     fill_mode = next((one.fill_mode for one in members if one.fill_mode), "nearest")
 
-    # Two compiled functions: in one, XLA would look every pixel up once more for each channel and neighbour.
-    looked_up = tf.function(look_up, jit_compile=True, autograph=False)
-    resampled = tf.function(resample, jit_compile=True, autograph=False)
+    # Three compiled functions: in one, XLA would look every pixel up once more for each channel and neighbour, and
+    # round its place otherwise each time.
+    looked_up, found, resampled = (
+        tf.function(partial(one, fill_mode=fill_mode), jit_compile=True, autograph=False)
+        for one in (look_up, neighbours, resample)
+    )
 
     def warped(images: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
-        places = looked_up(maps, *images.shape[1:3], fill_mode=fill_mode)
-        return resampled(images, *places, fill_mode=fill_mode)
+        x, y = looked_up(maps, *images.shape[1:3])
+        places = (tf.ensure_shape(place, [None, *images.shape[1:3]]) for place in (x, y))
+        return resampled(images, *found(*places))
 
     def maps(drawn: Sequence[Drawn]) -> tf.Tensor:
         each = [one.maps(numbers) for one, numbers in zip(members, drawn, strict=True)]
