@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 TAKEN_MARGIN = 0.05
 """Share of a class's pictures that must be taken for another class, beyond those that are anyway."""
 FINER_MARGIN = 0.01
-"""The same for the finer question whether they lie where that class lies."""
+"""The same for the finer questions of a second look."""
 SAME = 1e-6
 """Features nearer than this to the untouched ones, relative to their size, are unchanged."""
 SMALLEST_PROBABILITY = 1e-12
@@ -34,7 +34,8 @@ class Pair:
         untouched: share of the source's untouched pictures taken for the target, 0 to 1.
         naive: rise of that share for changed pictures, by judges that saw untouched pictures only.
         taught: the same by judges that learnt the operation on every class.
-        taught_at_all: the same figure, tested against no rise at all.
+        taught_again: as `taught` on fresh draws; None: not asked.
+        taught_some: the same of both classes taken for each other, tested against no rise; None: not asked.
         other_taught: by judges that learnt it on every class but the target; None: not asked.
         among: rise of the share that lies among untouched pictures of the target; None: not asked.
         among_many: the same figure, tested against the larger margin; None: not asked.
@@ -48,9 +49,10 @@ class Pair:
     untouched: float
     naive: Excess
     taught: Excess
-    taught_at_all: Excess
     still_told: float
     still_told_upper: float
+    taught_again: Excess | None = None
+    taught_some: Excess | None = None
     other_taught: Excess | None = None
     among: Excess | None = None
     among_many: Excess | None = None
@@ -200,7 +202,6 @@ class Court:
                         source, target, self.confused(source, target),
                         self._rise(by_naive, self.untouched, source, target, TAKEN_MARGIN),
                         self._rise(by_taught, self.untouched, source, target, TAKEN_MARGIN),
-                        self._rise(by_taught, self.untouched, source, target, 0.0),
                         *told,
                     )
                 )  # fmt: skip
@@ -213,6 +214,17 @@ class Court:
         rows = self.jury.labels == source
         moved = (changed[:, rows] == target).mean(axis=0) - (before[rows] == target)
         return excess(moved, self.jury.groups[rows], margin=margin)
+
+    def _rise_either_way(self, changed: Array, one: int, other: int) -> Excess:
+        """Test how much more often pictures of two classes are given the other one of the two than untouched.
+
+        What two classes share a taught judge gives to either, so both ways count.
+        """
+        labels = self.jury.labels
+        rows = (labels == one) | (labels == other)
+        opposite = np.where(labels[rows] == one, other, one)
+        moved = (changed[:, rows] == opposite).mean(axis=0) - (self.untouched[rows] == opposite)
+        return excess(moved, self.jury.groups[rows], margin=0.0)
 
     def _still_told(self, answers: Array, one: int, other: int) -> tuple[float, float]:
         before = self.told_apart(one, other)
@@ -233,7 +245,7 @@ class Court:
     def where(self, pair: Pair, draws: Sequence[Array]) -> Pair:
         """Ask of pictures that are taken for another class whether they lie where its untouched pictures lie.
 
-        Two ways. Judges that learnt the operation on every class but the target, each picture under its own label,
+        Judges that learnt the operation on every class tell whether it can be learnt. Judges that learnt the operation on every class but the target, each picture under its own label,
         call a changed picture the target only where untouched pictures of the target are denser. And the share that
         lies among the target's untouched pictures is counted.
 
@@ -242,16 +254,22 @@ class Court:
             draws: fresh ones, as in `measure`.
 
         Returns:
-            The pair with `other_taught`, `among` and `among_many`.
+            The pair with everything that was not asked before.
         """
         source, target = pair.source, pair.target
         others = [one for one in range(self.classes) if one != target]
-        judges = self.jury.train(draws, others)
-        answers = np.stack([self.jury.ask(judges, one) for one in draws]).argmax(axis=-1)
+        by_taught, answers = (
+            np.stack([self.jury.ask(judges, one) for one in draws]).argmax(axis=-1)
+            for judges in (
+                self.jury.train(draws, range(self.classes)), self.jury.train(draws, others)
+            )
+        )  # fmt: skip
         among = np.stack([self.neighbourhood.among(one) for one in draws])
         before = self.neighbourhood.among(self.jury.features)
         return dataclasses.replace(
             pair,
+            taught_again=self._rise(by_taught, self.untouched, source, target, TAKEN_MARGIN),
+            taught_some=self._rise_either_way(by_taught, source, target),
             other_taught=self._rise(answers, self.untouched, source, target, FINER_MARGIN),
             among=self._rise(among, before, source, target, FINER_MARGIN),
             among_many=self._rise(among, before, source, target, TAKEN_MARGIN),

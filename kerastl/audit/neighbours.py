@@ -33,7 +33,10 @@ class Neighbourhood:
         self._untouched = (jury.features - self._mean) * self._scale
         self._lengths = (self._untouched**2).sum(axis=1)
         _, far = self._votes_and_distances(jury.features)
-        reach = [np.quantile(far[self._labels == one, one], USUAL) for one in self._classes]
+        reach = [
+            np.quantile(far[self._labels == one, one], USUAL, method="lower")
+            for one in self._classes
+        ]
         # A class with too few pictures in other groups has no place of its own.
         self._reach = np.where(np.isfinite(reach), reach, -1.0)
 

@@ -16,6 +16,8 @@ SAFE_BELOW = 0.10
 """An operation is called safe where at most this share of a class can have moved."""
 CLEARED_BELOW = 0.03
 """The same for the share that the finer question of stage two finds."""
+HARDLY_ANY = 0.02
+"""Rise of the share that taught judges take for the other class, below which a second look is not worth its time."""
 TOLD_APART = 0.5
 """Classes that judges tell apart less well (1 always, 0 by chance) say nothing about an operation."""
 ERASED_BELOW = 0.5
@@ -73,11 +75,12 @@ def find(
 ) -> tuple[dict[tuple[Trial, int, int], Pair], list[Finding]]:
     """Return every pair with all its figures, and what was found.
 
-    Stage one asks of every operation, strength and ordered pair of classes whether changed pictures are taken for the
-    other class by naive judges, more than the margin, and by taught judges at all. Stage two asks of those, on fresh
-    draws, whether they lie where the other class lies. Each stage keeps the chance of any false finding under half of
-    `ERROR_RATE` by Holm's rule. Pairs that are not suspected, but of which too few pictures were seen to call them
-    safe, are asked the second question, too: not to condemn anything, but to clear it.
+    Stage one asks of every operation, strength and ordered pair of classes whether more changed pictures than the
+    margin are taken for the other class by naive judges. Stage two asks of those, on fresh draws, whether judges that
+    learnt the operation are taken in, too, and whether the pictures lie where the other class lies; where hardly any
+    taught judge was taken in before, the answer is no without asking. Each stage keeps the chance of any false finding
+    under half of `ERROR_RATE` by Holm's rule. Pairs that are not suspected, but of which too few pictures were seen to
+    call them safe, are asked the second question, too: not to condemn anything, but to clear it.
 
     Args:
         measured: by trial.
@@ -89,15 +92,15 @@ def find(
         for pair in one.pairs
     }
     keys = list(pairs)
-    taken = holm(
-        [max(pairs[key].naive.p, pairs[key].taught_at_all.p) for key in keys], level=ERROR_RATE / 2
-    )
+    taken = holm([pairs[key].naive.p for key in keys], level=ERROR_RATE / 2)
     suspects = [key for key, fell in zip(keys, taken, strict=True) if fell]
-    suspected = set(suspects)
+    suspected = {key for key in suspects if pairs[key].taught.value > HARDLY_ANY}
     for key in keys:
         if key in suspected or _at_most(pairs[key]) >= SAFE_BELOW:
             pairs[key] = where(key[0], pairs[key], key in suspected)
-    moved = holm([_lies(pairs[key]) for key in suspects], level=ERROR_RATE / 2)
+    # Those that were not asked count, too: they were left out for what was seen, not beforehand.
+    second = [_second(pairs[key]) if key in suspected else 1.0 for key in suspects]
+    moved = holm(second, level=ERROR_RATE / 2)
     findings = []
     for key, moves in zip(suspects, moved, strict=True):
         if moves:
@@ -107,17 +110,17 @@ def find(
     return pairs, findings
 
 
-def _lies(pair: Pair) -> float:
+def _second(pair: Pair) -> float:
     """Return the p-value of stage two: the smaller of two ways, counted twice.
 
     Either more than the margin are taken for the other class by taught judges, and some lie where it lies, by judges
-    or by neighbours (counted twice again); or more than the margin lie among its untouched pictures.
+    or by neighbours (counted twice again); or some are, and more than the margin lie among its untouched pictures.
     """
-    assert pair.other_taught
-    assert pair.among
-    assert pair.among_many
-    by_judges = max(pair.taught.p, 2 * min(pair.other_taught.p, pair.among.p))
-    return min(1.0, 2 * min(by_judges, pair.among_many.p))
+    asked = (pair.taught_again, pair.taught_some, pair.other_taught, pair.among, pair.among_many)
+    again, some, other_taught, among, among_many = (one.p if one else 1.0 for one in asked)
+    by_judges = max(again, 2 * min(other_taught, among))
+    by_neighbours = max(some, among_many)
+    return min(1.0, 2 * min(by_judges, by_neighbours))
 
 
 def judge_operation(

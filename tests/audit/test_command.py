@@ -1,0 +1,95 @@
+"""From pictures on disk to a verdict: the command and its files."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from digits_drawn import digits
+from PIL import Image
+
+from kerastl import recipe as recipes
+from kerastl.cli import app
+from kerastl.cli._recipes import checked
+
+pytestmark = pytest.mark.slow
+OPTIONS = ("data.image_size_px=32", "backbone.name=small_cnn", "backbone.weights=none")
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory):
+    """Sevens, and other sevens mirrored."""
+    folder = tmp_path_factory.mktemp("mirrored")
+    images = np.round(digits(7)).astype(np.uint8)
+    for name, pictures in (("seven", images[::2]), ("mirrored", images[1::2, :, ::-1])):
+        (folder / name).mkdir()
+        for number, picture in enumerate(pictures):
+            Image.fromarray(picture).save(folder / name / f"{number:03d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def answer(mirrored, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "audit"
+    words = ["augment", "audit", "folder-classifier", "--json", "--out", str(out)]
+    sets = (
+        f"data.reader.path={mirrored}",
+        *OPTIONS,
+        "phases=[{name: all, epochs: 1, learning_rate: 1e-3, trainable: all}]",
+        "augment=[{name: random_flip}, {name: random_brightness, max_fraction: 0.05}, {name: random_hue, max_deg: 20}]",
+    )
+    done = CliRunner().invoke(app, [*words, *(word for one in sets for word in ("--set", one))])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout), out
+
+
+def test_the_mirror_is_harmful_and_the_exit_code_is_0(answer):
+    plain, _ = answer
+    verdicts = {one["name"]: one["verdict"] for one in plain["operations"]}
+    assert verdicts == {"random_flip": "harmful", "random_brightness": "safe", "random_hue": "safe"}
+
+
+def test_grey_pictures_are_left_alone_by_hue(answer):
+    plain, _ = answer
+    assert plain["operations"][2]["unchanged"]
+
+
+def test_only_training_and_validation_pictures_are_judged(answer, mirrored):
+    plain, _ = answer
+    judged = sum(one["pictures"] for one in plain["classes"].values())
+    stored = len(list(mirrored.rglob("*.png")))
+    assert judged == pytest.approx(0.85 * stored, abs=2)
+
+
+def test_the_policy_can_be_pasted_into_a_recipe(answer, mirrored):
+    plain, out = answer
+    assert (out / "policy.yaml").read_text() == plain["policy"]
+    text = recipes.find("folder-classifier").text
+    start = text.index("augment:")
+    end = text.index("backbone:")
+    pasted = text[:start] + plain["policy"] + text[end:]
+    found = recipes.Found("pasted", "pasted", pasted)
+    good = checked(found, [f"data.reader.path={mirrored}"])
+    assert [one.name for one in good.augment.operations] == ["random_brightness"]
+
+
+def test_the_page_holds_the_worst_pictures_and_loads_nothing(answer):
+    _, out = answer
+    page = (out / "audit.html").read_text()
+    assert "seven taken for mirrored" in page
+    assert page.count("data:image/png;base64,") >= 3
+    assert "http" not in page.replace("http-equiv", "")
+    assert json.loads((out / "audit.json").read_text())["operations"]
+
+
+def test_a_folder_that_holds_something_is_left_as_it_is(answer):
+    _, out = answer
+    done = CliRunner().invoke(app, ["augment", "audit", "folder-classifier", "--out", str(out)])
+    assert done.exit_code == 1
+    assert "exists already" in str(done.exception)
+
+
+def test_an_unknown_operation_is_named(mirrored):
+    words = ["augment", "audit", "folder-classifier", "--set", f"data.reader.path={mirrored}"]
+    done = CliRunner().invoke(app, [*words, "--operations", "random_flop"])
+    assert "Did you mean 'random_flip'" in str(done.exception)
