@@ -11,6 +11,7 @@ import numpy as np
 from kerastl.audit.judges import Jury
 from kerastl.audit.ladder import Trial
 from kerastl.audit.measure import Court, Measurement, Pair
+from kerastl.audit.second_look import SecondLook
 from kerastl.audit.verdicts import Finding, Verdict, find, judge_operation
 from kerastl.evaluation.bootstrap import FEWEST_GROUPS, resample
 from kerastl.progress import track
@@ -22,6 +23,8 @@ Changed = Callable[[Trial, int], Array]
 DRAWS = 2
 FRESH_DRAWS = 8
 """Draws that decide where suspicious pictures lie; they were not used to suspect them."""
+MOST_FRESH_PICTURES = 4000
+"""Changed pictures in a second look; of many pictures fewer draws are as good."""
 FEWEST_GROUPS_OF_A_CLASS = 3
 RESAMPLES = 1000
 
@@ -83,15 +86,17 @@ def audit(
         for trial in track(trials, "auditing", len(trials))
     }
 
-    fresh: dict[tuple[Trial, int], list[Array]] = {}
+    fresh = min(FRESH_DRAWS, max(DRAWS, MOST_FRESH_PICTURES // len(kept)))
+    looks: dict[tuple[Trial, int], SecondLook] = {}
 
     def where(trial: Trial, pair: Pair, suspected: bool) -> Pair:
-        number = FRESH_DRAWS if suspected else DRAWS
-        if (trial, number) not in fresh:
-            fresh.clear()  # one trial's draws at a time: memory stays flat
+        number = fresh if suspected else DRAWS
+        if (trial, number) not in looks:
+            for other in [key for key in looks if key[0] != trial]:
+                del looks[other]  # one trial's draws at a time: memory stays flat
             draws = [changed(trial, DRAWS + draw)[kept] for draw in range(number)]
-            fresh[trial, number] = draws
-        return court.where(pair, fresh[trial, number])
+            looks[trial, number] = SecondLook(court, draws)
+        return looks[trial, number].at(pair)
 
     pairs, findings = find(measured, where)
     verdicts = tuple(

@@ -17,7 +17,9 @@ WEAKNESS = 30.0
 """scikit-learn's C, the inverse of the L2 penalty, on features whose parts each have variance 1 in total."""
 COMPONENTS = 160
 """Principal components that a judge sees at most; a few hundred pictures fill no more."""
-MOST_STEPS = 300
+MOST_STEPS = 100
+TOLERANCE = 1e-3
+"""Of the largest gradient; answers do not change beyond it."""
 SMALLEST_SPREAD = 1e-6
 """Features that vary less than this share of the widest one are constant but for rounding."""
 
@@ -112,7 +114,9 @@ class Judge:
         components = min(COMPONENTS, len(scaled) - 1, scaled.shape[1])
         self._axes = PCA(components, svd_solver="randomized", random_state=0, iterated_power=3)
         scores = self._axes.fit_transform(scaled)
-        self._model = LogisticRegression(C=WEAKNESS, class_weight="balanced", max_iter=MOST_STEPS)
+        self._model = LogisticRegression(
+            C=WEAKNESS, class_weight="balanced", max_iter=MOST_STEPS, tol=TOLERANCE
+        )
         with warnings.catch_warnings():
             # Not having converged to the last digit does not matter to a judge.
             warnings.simplefilter("ignore", ConvergenceWarning)

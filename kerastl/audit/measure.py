@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -200,14 +199,14 @@ class Court:
                 pairs.append(
                     Pair(
                         source, target, self.confused(source, target),
-                        self._rise(by_naive, self.untouched, source, target, TAKEN_MARGIN),
-                        self._rise(by_taught, self.untouched, source, target, TAKEN_MARGIN),
+                        self.rise(by_naive, self.untouched, source, target, TAKEN_MARGIN),
+                        self.rise(by_taught, self.untouched, source, target, TAKEN_MARGIN),
                         *told,
                     )
                 )  # fmt: skip
         return pairs
 
-    def _rise(
+    def rise(
         self, changed: Array, before: Array, source: int, target: int, margin: float
     ) -> Excess:
         """Test how much more often a class's pictures are given another class than before."""
@@ -215,7 +214,7 @@ class Court:
         moved = (changed[:, rows] == target).mean(axis=0) - (before[rows] == target)
         return excess(moved, self.jury.groups[rows], margin=margin)
 
-    def _rise_either_way(self, changed: Array, one: int, other: int) -> Excess:
+    def rise_either_way(self, changed: Array, one: int, other: int) -> Excess:
         """Test how much more often pictures of two classes are given the other one of the two than untouched.
 
         What two classes share a taught judge gives to either, so both ways count.
@@ -241,39 +240,6 @@ class Court:
             wrong += share.value
             variance += (share.upper - share.value) ** 2
         return (1 - wrong) / before, min(1.0, (1 - wrong + variance**0.5) / before)
-
-    def where(self, pair: Pair, draws: Sequence[Array]) -> Pair:
-        """Ask of pictures that are taken for another class whether they lie where its untouched pictures lie.
-
-        Judges that learnt the operation on every class tell whether it can be learnt. Judges that learnt the operation on every class but the target, each picture under its own label,
-        call a changed picture the target only where untouched pictures of the target are denser. And the share that
-        lies among the target's untouched pictures is counted.
-
-        Args:
-            pair: as measured.
-            draws: fresh ones, as in `measure`.
-
-        Returns:
-            The pair with everything that was not asked before.
-        """
-        source, target = pair.source, pair.target
-        others = [one for one in range(self.classes) if one != target]
-        by_taught, answers = (
-            np.stack([self.jury.ask(judges, one) for one in draws]).argmax(axis=-1)
-            for judges in (
-                self.jury.train(draws, range(self.classes)), self.jury.train(draws, others)
-            )
-        )  # fmt: skip
-        among = np.stack([self.neighbourhood.among(one) for one in draws])
-        before = self.neighbourhood.among(self.jury.features)
-        return dataclasses.replace(
-            pair,
-            taught_again=self._rise(by_taught, self.untouched, source, target, TAKEN_MARGIN),
-            taught_some=self._rise_either_way(by_taught, source, target),
-            other_taught=self._rise(answers, self.untouched, source, target, FINER_MARGIN),
-            among=self._rise(among, before, source, target, FINER_MARGIN),
-            among_many=self._rise(among, before, source, target, TAKEN_MARGIN),
-        )
 
 
 def _margins(probabilities: Array, labels: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kerastl.audit.audit import Audit
 from kerastl.audit.ladder import Trial
-from kerastl.audit.measure import CLASS_FIGURES, Measurement, Pair
+from kerastl.audit.measure import CLASS_FIGURES, TAKEN_MARGIN, Measurement, Pair
 from kerastl.audit.verdicts import ERROR_RATE, Finding, Verdict
 
 MOST_PAIRS = 3
@@ -99,6 +99,11 @@ def _told(finding: Finding, class_names: Sequence[str]) -> str:
     pair = finding.pair
     source, target = class_names[pair.source], class_names[pair.target]
     share = f"{max(0.0, pair.taught.value):.0%}"
+    if finding.kind == "moves" and pair.among and pair.taught.value <= TAKEN_MARGIN:
+        return (
+            f"{pair.among.value:.0%} more of {source} lie among untouched {target}, and judges that learnt the operation "
+            "take some of the two for each other"
+        )
     if finding.kind == "moves":
         return (
             f"{share} more of {source} are taken for {target} even by judges that learnt the operation, and they lie "

@@ -150,7 +150,8 @@ def judge_operation(
     state: State = "harmful" if mine else "undecided" if reasons else "safe"
     return Verdict(
         name, state, safe, tuple(sorted(mine, key=lambda one: one.trial.strength)), tuple(reasons),
-        tuple(_unlearnt(trial, measured[trial]) for trial in trials if _is_unlearnt(measured[trial])),
+        tuple(_unlearnt(trial, measured[trial]) for trial in trials
+            if trial.strength < lowest and _is_unlearnt(measured[trial])),
         all(measured[trial].unchanged for trial in trials),
     )  # fmt: skip
 
