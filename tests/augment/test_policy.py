@@ -11,6 +11,7 @@ from kerastl.errors import RequestError
 from kerastl.testing.augmentation import SIZE_PX, check_augmentation, stateful_random_operations
 
 NAMES = registry.names("operation")
+COMPOSED = {"aug_mix", "rand_augment", "random_apply", "random_choice"}
 STEPPED = {"random_jpeg_quality", "posterization", "solarization"}
 """Their weakest step is not nothing; below it there is none."""
 CONTAINERS = {"rand_augment", "aug_mix", "random_choice", "random_apply"}
@@ -42,7 +43,10 @@ def seeds():
     return np.random.default_rng(1).integers(-(2**31), 2**31, (16, 2)).astype(np.int32)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in COMPOSED else name for name in NAMES],
+)
 def test_every_operation_keeps_its_promises(name):
     check_augmentation(name)
 

@@ -16,7 +16,10 @@ data:
   split: {{val_fraction: 0.2, test_fraction: 0.2}}
   image_size_px: 32
   batch_size: 8
-augment: [{{name: random_flip}}, {{name: random_brightness, max_fraction: 0.1}}]
+# Exact: nothing to compile, so that a run takes seconds; test_augmented_run.py has compiled ones.
+augment:
+  exact: true
+  operations: [{{name: random_flip}}, {{name: random_brightness, max_fraction: 0.1}}]
 backbone: {{name: small_cnn, weights: none}}
 phases:
   - {{name: all, epochs: 2, learning_rate: 1e-3, trainable: all}}

@@ -34,6 +34,7 @@ def run(kerastl, recipe, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_host_and_device_give_one_run_and_neither_exports_its_augmentation(run):
     host, device = (
         run(one, f"augment.placement={one}", "export.formats=[saved_model]")

@@ -159,6 +159,7 @@ def test_validation_pictures_are_not_mixed(records):
         fit(network(), source_of(records), val=source_of(records, "mix_up"), phases=PHASES)
 
 
+@pytest.mark.slow
 def test_a_training_with_cut_mix_learns_repeats_and_resumes_to_the_byte(records, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

@@ -66,6 +66,7 @@ def test_the_step_finishes_the_pictures_that_the_pipeline_would(records, mixes):
     assert untouched.tobytes() != np.concatenate([b[0] for b in host.batches(1)]).tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixes", [False, True])
 def test_training_ends_with_the_same_weights_wherever_the_augmentation_runs(records, mixes):
     weights = []
