@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kerastl import registry
 from kerastl.augment.draws import FLOAT32_STEPS, Draws
-from kerastl.augment.mixing_options import Mixing, named_mixings
+from kerastl.augment.named import Operation, named_mixings
 from kerastl.errors import RequestError
 
 Mixer = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -23,7 +23,7 @@ FIRST_PLACE = 2**20
 
 
 def build_mixing(
-    operations: Sequence[Mixing | Mapping[str, Any]],
+    operations: Sequence[Operation | Mapping[str, Any] | str],
     *,
     image_size_px: int,
     channels: int = 3,

@@ -23,12 +23,14 @@ LIMITS = {
 }
 Operation = tuple[str, Any]
 
+WRITTEN = "must be a name, (name, options), or {'name': ..., option: value, ...}"
 
-def named(operations: Sequence[Operation | Mapping[str, Any]]) -> list[Operation]:
+
+def named(operations: Sequence[Operation | Mapping[str, Any] | str]) -> list[Operation]:
     """Return (name, options) for each operation.
 
     Args:
-        operations: `(name, options)`, or `{"name": ..., option: value, ...}`; so are the operations that one of
+        operations: a name, `(name, options)`, or `{"name": ..., option: value, ...}`; so are the operations that one of
             them holds.
 
     Raises:
@@ -42,20 +44,39 @@ def named(operations: Sequence[Operation | Mapping[str, Any]]) -> list[Operation
     return found
 
 
-def _all(operations: Any, path: str, problems: list[Problem]) -> list[Operation]:
+def named_mixings(mixings: Sequence[Operation | Mapping[str, Any] | str]) -> list[Operation]:
+    """Return (name, options) for each mixing.
+
+    Args:
+        mixings: as in `named`.
+
+    Raises:
+        RequestError: no such mixing.
+        Problems: options that are unknown or out of bounds, of all mixings together.
+    """
+    problems: list[Problem] = []
+    found = _all(mixings, "mixing", problems, kind="mixing")
+    if problems:
+        raise Problems("The mixing", problems)
+    return found
+
+
+def _all(
+    operations: Any, path: str, problems: list[Problem], kind: str = "operation"
+) -> list[Operation]:
     """Return (name, options) for each operation that is right, and note what is wrong with the others."""
     if isinstance(operations, str | Mapping) or not isinstance(operations, Iterable):
-        problems.append(Problem(path, f"must be a list of operations, got {operations!r}."))
+        problems.append(Problem(path, f"must be a list of {kind}s, got {operations!r}."))
         return []
     found: list[Operation] = []
     for place, operation in enumerate(operations):
         where = f"{path}[{place}]"
         try:
             name, values = _split(operation)
-            kind: Any = registry.options_of("operation", name)
-            for field in set(_holding(kind)) & set(values):
+            known: Any = registry.options_of(kind, name)
+            for field in set(_holding(known)) & set(values):
                 values[field] = _held(values[field], f"{where}.{field}", problems)
-            options = _built(name, kind, values)
+            options = _built(name, known, values)
         except (TypeError, ValueError) as error:
             problems.append(Problem(where, str(error)))
             continue
@@ -75,13 +96,19 @@ def _split(operation: Any) -> tuple[str, dict[str, Any]]:
     """Return an operation's name and the values of its options."""
     if isinstance(operation, Held):
         operation = (operation.name, operation.options)
+    if isinstance(operation, str):
+        return operation, {}
     if not isinstance(operation, Mapping):
+        if not isinstance(operation, Sequence) or len(operation) != 2:
+            raise TypeError(f"{WRITTEN}, got {operation!r}.")
         name, options = operation
+        if not dataclasses.is_dataclass(options) or isinstance(options, type):
+            raise TypeError(f"{WRITTEN}, got {operation!r}.")
         values = {one.name: getattr(options, one.name) for one in dataclasses.fields(options)}
         return name, values
     values = dict(operation)
     if "name" not in values:
-        raise TypeError("has no name: an operation is {'name': ..., option: value, ...}.")
+        raise TypeError(f"has no name: it {WRITTEN}.")
     return str(values.pop("name")), values
 
 

@@ -59,13 +59,15 @@ def audit(
     _check_out(out)
     good, run = _opened(recipe, sets)
     names = [name.strip() for name in operations.split(",") if name.strip()]
+    if not names:
+        raise RequestError("--operations names none. Write all, recipe, or names with commas.")
     from kerastl.cli._quiet import load_tensorflow
 
     load_tensorflow()
     from kerastl.audit import as_plain, lines, policy_yaml
     from kerastl.stages.audit import audit_recipe
 
-    done = audit_recipe(good, operations=names, most_per_class=max_pictures, run=run)
+    done = audit_recipe(good, operations=names, most_per_class=max_pictures, run=run, out=out)
     found = done.audit
     policy = policy_yaml(found.verdicts, found.class_names)
     plain = {**as_plain(found), "notes": list(done.notes), "policy": policy}

@@ -45,7 +45,7 @@ def bench(recipe: str, sets: tuple[str, ...], rounds: int, as_json: bool) -> Non
     if not operations:
         raise RequestError(
             f"{found.name} has no operations to time. Try one of the policies:\n"
-            f"  kerastl augment bench {found.name} --set augment=light"
+            f"  kerastl augment bench {recipe} --set augment=light"
         )
     size = checked_size(good.backbone.name, good.data.image_size_px)
     rows = bench_policy(

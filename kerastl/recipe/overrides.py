@@ -12,6 +12,8 @@ from kerastl.recipe.tree import Findings, Listing, Mapping, Node, Place, Scalar,
 STEP = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_-]*)|\[([0-9]{1,6})\]")
 # Where a bare word stands for `{name: word}`, so that a longer path reaches an option beside the name.
 NAMES = re.compile(r"(.+\.)?(reader|backbone)|(.+\.)?(augment|operations|mixing)\[\d+\]")
+# Sections that may be written as one word or as a list, and what these stand for.
+SHORT_FORMS = {"augment": ("policy", "operations")}
 SET = Place(0)
 
 
@@ -82,7 +84,7 @@ def _child(
         assert isinstance(node, Mapping)
         assert isinstance(step, str)
         child = node.items.get(step)
-    if isinstance(following, str) and (child is None or isinstance(child, Scalar)):
+    if isinstance(following, str):
         child = _as_mapping(child, join(path, step))
     if child is None:
         found.add(SET, join(path, step), f"is not in the recipe, so it has no [{following}].")
@@ -95,10 +97,19 @@ def _child(
     return child
 
 
-def _as_mapping(child: Scalar | None, path: str) -> Mapping:
-    if child is None or child.value is None or not NAMES.fullmatch(path):
+def _as_mapping(child: Node | None, path: str) -> Node:
+    """Return the longer form of what is short: a longer path means a key of it. What is no short form stays."""
+    if isinstance(child, Listing) and path in SHORT_FORMS:
+        return Mapping(
+            child.place, {SHORT_FORMS[path][1]: child}, {SHORT_FORMS[path][1]: child.place}
+        )
+    if child is not None and not isinstance(child, Scalar):
+        return child
+    key = SHORT_FORMS[path][0] if path in SHORT_FORMS else "name"
+    is_short = path in SHORT_FORMS or NAMES.fullmatch(path)
+    if child is None or child.value is None or not is_short:
         return Mapping(SET)
-    return Mapping(child.place, {"name": child}, {"name": child.place})
+    return Mapping(child.place, {key: child}, {key: child.place})
 
 
 def _fits(node: Node, step: str | int, path: str, found: Findings) -> bool:

@@ -32,7 +32,7 @@ from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, read_csv
 from kerastl.stages.model import find_weights
-from kerastl.stages.pictures import Pictures, gather_pictures
+from kerastl.stages.pictures import Pictures, check_outside, gather_pictures
 
 Array = np.ndarray[Any, Any]
 Features = Callable[[Array], Array]
@@ -95,8 +95,9 @@ def trials_of(recipe: Recipe, operations: Sequence[str]) -> list[Trial]:
 
 
 def audit_recipe(
-    recipe: Recipe, *, operations: Sequence[str], most_per_class: int, run: Path | None = None
-) -> Audited:
+    recipe: Recipe, *, operations: Sequence[str], most_per_class: int, run: Path | None = None,
+    out: Path | None = None,
+) -> Audited:  # fmt: skip
     """Audit the operations of a recipe on its own training and validation pictures.
 
     Args:
@@ -104,6 +105,7 @@ def audit_recipe(
         operations: as in `trials_of`.
         most_per_class: pictures of a class that are judged at most.
         run: a run folder; its `split.csv` says which pictures are tested, and those are left alone.
+        out: where the caller will write; it may not lie among the data.
 
     Raises:
         RequestError: the data, the weights or an operation will not do.
@@ -113,6 +115,8 @@ def audit_recipe(
         find_weights(recipe)
     with tempfile.TemporaryDirectory() as folder:
         pictures = gather_pictures(recipe, Run(Path(folder)))
+        if out is not None:
+            check_outside(out, pictures.root, "audit")
         records = [one for split in SEEN for one in pictures.of(split)]
         records = _not_tested(records, run) if run else records
         chosen = sample(

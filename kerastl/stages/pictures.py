@@ -125,6 +125,23 @@ def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
     )  # fmt: skip
 
 
+def check_outside(out: Path, root: Path | None, what: str) -> None:
+    """Refuse to write among the data: a reader of folders would take it for pictures of them.
+
+    Args:
+        out: where something is to be written.
+        root: folder of the data; None where there is none.
+        what: is to be written, in words.
+
+    Raises:
+        RequestError: `out` lies in the folder.
+    """
+    if root is not None and out.resolve().is_relative_to(root.resolve()):
+        raise RequestError(
+            f"The {what} would lie among the data, in {root}. Write it elsewhere: --out DIR"
+        )
+
+
 def _checked(recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: Run) -> Checked:
     """Return what can be read, what cannot, and whether any picture is 16-bit grey."""
     options = reader.options

@@ -21,7 +21,7 @@ from kerastl.recipe import Augment, Recipe
 from kerastl.recipe.tree import quoted
 from kerastl.recipe.words import listed, nearest
 from kerastl.runs import Run
-from kerastl.stages.pictures import Pictures, gather_pictures
+from kerastl.stages.pictures import Pictures, check_outside, gather_pictures
 
 
 def preview(
@@ -57,7 +57,7 @@ def preview(
     with tempfile.TemporaryDirectory() as scratch:
         # The target has pictures of its own; the source's are divided without it.
         found = gather_pictures(replace(recipe, target=None), Run(Path(scratch)))
-        _check_outside(out if out is not None else Path(), found.root)
+        check_outside(out if out is not None else Path(), found.root, "preview")
         training = found.of("train")
         # Mixing needs a second picture, even where one is shown.
         wanted = max(pictures, 2) if augment.mixing else pictures
@@ -173,14 +173,6 @@ def _notes(
 def _check_free(out: Path | None) -> None:
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestError(f"{out} exists already and is not overwritten. Name another: --out DIR")
-
-
-def _check_outside(out: Path, data: Path | None) -> None:
-    """Refuse to write among the data: a reader of folders would take the preview for pictures of them."""
-    if data is not None and out.resolve().is_relative_to(data.resolve()):
-        raise RequestError(
-            f"The preview would lie among the data, in {data}. Write it elsewhere: --out DIR"
-        )
 
 
 def _made(out: Path | None, name: str) -> Path:

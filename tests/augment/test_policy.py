@@ -191,3 +191,36 @@ def test_all_wrong_options_are_told_together():
     wrong = [{"name": "random_hue", "max_deg": -1}, {"name": "random_zoom", "max_fraction": 1}]
     with pytest.raises(RequestError, match=r"2 problems(?s:.)*augment\[0\](?s:.)*augment\[1\]"):
         build_policy(wrong, image_size_px=32)
+
+
+def test_names_alone_are_operations():
+    assert build_policy(["random_flip"], image_size_px=32).lowering == [("random_flip", "folded")]
+    with pytest.raises(RequestError, match="random_rotation needs max_deg"):
+        build_policy(["random_rotation"], image_size_px=32)
+
+
+@pytest.mark.parametrize("operation", [3, ("random_flip",), ("random_flip", {"direction": "both"})])
+def test_what_is_no_operation_is_told_how_one_is_written(operation):
+    with pytest.raises(RequestError, match=r"must be a name, \(name, options\), or"):
+        build_policy([operation], image_size_px=32)
+
+
+@pytest.mark.parametrize(
+    ("shape", "seeds", "said"),
+    [
+        ((2, 16, 16, 3), np.ones((2, 2), np.int32), r"images: must be \[batch, 32, 32, 3\]"),
+        ((32, 32, 3), np.ones((2, 2), np.int32), "images: must be"),
+        ((2, 32, 32, 3), np.ones(2, np.int32), r"seeds: must be \[batch, 2\], got \[2\]"),
+        ((2, 32, 32, 3), np.ones((2, 2)), "seeds: must be whole numbers, int32, got float64"),
+        ((2, 32, 32, 3), np.ones((3, 2), np.int32), "There are 2 images and 3 seeds"),
+    ],
+)
+def test_other_shapes_are_refused_in_words(shape, seeds, said):
+    policy = build_policy(["random_flip"], image_size_px=32)
+    with pytest.raises(RequestError, match=said):
+        policy(np.zeros(shape, np.float32), seeds)
+
+
+def test_seeds_of_another_whole_type_draw_the_same(images, seeds):
+    policy = build_policy(["random_flip"], image_size_px=32)
+    np.testing.assert_array_equal(policy(images, seeds), policy(images, seeds.astype(np.int64)))

@@ -4,6 +4,7 @@ import pytest
 from plug_ins_drawn import GOOD, Cutout, checked, names_of, options_of
 
 from kerastl import augment, registry
+from kerastl.augment.policies import POLICIES
 from kerastl.errors import Problems
 from kerastl.recipe import Operation, check, write
 
@@ -23,6 +24,22 @@ def with_policies(*sets, text=GOOD, policy_of=lambda name: POLICY):
 
 def test_the_short_word_and_the_key_say_the_same():
     assert with_policies("augment=light") == with_policies("augment={policy: light}")
+
+
+@pytest.mark.parametrize(
+    ("short", "operations"),
+    [
+        ("light", tuple(Operation(*one) for one in POLICY)),
+        ("[random_flip]", (Operation("random_flip"),)),
+    ],
+)
+def test_a_key_beside_the_short_form_keeps_what_the_short_form_said(short, operations):
+    """As a set after a set, and as a set on what the file says."""
+    for text, first in ((GOOD, [f"augment={short}"]), (f"{GOOD}augment: {short}\n", [])):
+        recipe = with_policies(*first, "augment.placement=device", "augment.exact=true", text=text)
+        assert recipe.augment.operations == operations
+        assert recipe.augment.placement == "device"
+        assert recipe.augment.exact
 
 
 def test_the_operations_of_the_policy_come_before_the_recipes_own():
@@ -65,7 +82,7 @@ def test_exact_is_true_or_false():
 
 
 def test_every_policy_reads_back_as_what_the_real_plug_ins_take():
-    for name in augment.policies.POLICIES:
+    for name in POLICIES:
         recipe = check(
             GOOD, name="x.yaml", options_of=registry.options_of, names_of=registry.names,
             policy_of=augment.named_policy, sets=[f"augment={name}"],
