@@ -6,13 +6,14 @@ from digits_drawn import audited, digits, states
 
 from kerastl.audit import lines
 
+pytestmark = pytest.mark.slow
+
 
 def _halves(label):
     images = digits(label)
     return images[::2], images[1::2]
 
 
-@pytest.mark.slow
 def test_six_and_nine_swap_when_turned_and_not_when_shifted():
     found = audited(digits(6, None), digits(9, None), ["turn", "shift", "faint"], names=("6", "9"))
     assert states(found) == {"turn": "harmful", "shift": "safe", "faint": "safe"}
@@ -20,21 +21,19 @@ def test_six_and_nine_swap_when_turned_and_not_when_shifted():
     assert any("harmful for 6 and 9 (at 1)" in line for line in lines(found))
 
 
-@pytest.mark.parametrize("label", [pytest.param(4, marks=pytest.mark.slow), 7])
+@pytest.mark.parametrize("label", [4, 7])
 def test_a_class_that_is_the_mirror_of_another(label):
     one, other = _halves(label)
     found = audited(one, other[:, :, ::-1], ["mirror", "faint", "shift"])
     assert states(found) == {"mirror": "harmful", "faint": "safe", "shift": "safe"}
 
 
-@pytest.mark.slow
 def test_a_class_that_is_brighter():
     one, other = _halves(3)
     found = audited(one * 0.5 + 20, other * 0.5 + 80, ["brightness", "shift"])
     assert states(found) == {"brightness": "harmful", "shift": "safe"}
 
 
-@pytest.mark.slow
 def test_a_class_that_has_another_hue():
     red, green = np.array([1.0, 0.3, 0.3]), np.array([0.3, 1.0, 0.3])
     one, other = _halves(5)
@@ -49,7 +48,7 @@ def test_what_leaves_nothing_to_tell_classes_apart_by_erases():
     assert any("what tells the two apart is gone" in line for line in lines(found))
 
 
-@pytest.mark.parametrize("pair", [(0, 1), pytest.param((3, 7), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("pair", [(0, 1), (3, 7)])
 def test_changes_that_have_nothing_to_do_with_the_class(pair):
     one, other = (digits(label) for label in pair)
     found = audited(one, other, ["turn", "brightness", "shift", "nothing"])
