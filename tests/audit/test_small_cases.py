@@ -1,9 +1,12 @@
 import json
 
 import numpy as np
+import pytest
 from digits_drawn import audited, digits, states
 
 from kerastl.audit import as_plain, lines, policy_yaml
+
+pytestmark = pytest.mark.slow
 
 
 def test_one_group_a_class_is_undecided_in_clear_words():
