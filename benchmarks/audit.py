@@ -30,6 +30,8 @@ import numpy as np
 from PIL import Image
 
 SIZE_PX = 64
+FIRST_SEED = 101
+"""The rules of the audit were chosen while looking at seeds 1 to 20: those prove nothing."""
 PER_CLASS = 100
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 WEIGHTS = "keras/models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
@@ -172,7 +174,7 @@ def audited(task: Any, draw: Draw, features: Any, seed: int, name: str) -> Any:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--quick", action="store_true", help="two seeds")
     parser.add_argument("--tasks", help="names, by commas")
     arguments = parser.parse_args()
