@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from kerastl.audit import Audit, Finding, Trial, lines
+from kerastl.report.page import environment
+from kerastl.report.thumbnails import png_url
 from kerastl.runs import write_atomic
 
 Array = np.ndarray[Any, Any]
@@ -39,15 +39,6 @@ def write_audit_sheet(
         images: `[n, size, size, 3]` uint8.
         change: gives the pictures changed by a trial for a draw, as `images`.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     findings = [one for verdict in audit.verdicts for one in verdict.findings]
     changed: dict[Trial, Array] = {}
     told = []
@@ -56,8 +47,14 @@ def write_audit_sheet(
             changed.clear()
             changed[finding.trial] = change(finding.trial, 0)
         told.append(_finding(finding, audit, paths, labels, images, changed[finding.trial]))
-    page = environment.get_template("audit.html").render(
-        text="\n".join(lines(audit)), findings=told, left_out=max(0, len(findings) - MOST_FINDINGS)
+    page = (
+        environment()
+        .get_template("audit.html")
+        .render(
+            text="\n".join(lines(audit)),
+            findings=told,
+            left_out=max(0, len(findings) - MOST_FINDINGS),
+        )
     )
     write_atomic(file, page)
     return file
@@ -120,7 +117,4 @@ def _png(image: Array) -> str:
     from PIL import Image
 
     picture = Image.fromarray(image)
-    picture = picture.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR)
-    png = io.BytesIO()
-    picture.save(png, "PNG")
-    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+    return png_url(picture.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +10,10 @@ from typing import Any
 from kerastl.augment.preview import Block, Pixels
 from kerastl.report.page import environment
 from kerastl.report.preview_sheet import draw_sheet
+from kerastl.report.thumbnails import SIDE_PX, png_url
 from kerastl.runs import write_atomic
 
 PAGE, SHEET = "preview.html", "preview.png"
-LARGEST_SIDE_PX = 160
 CONFIDENTIAL = "Holds pictures of the data, and is as confidential as they are."
 
 
@@ -95,7 +93,5 @@ def data_url(picture: Pixels) -> str:
     from PIL import Image
 
     image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
-    image.thumbnail((LARGEST_SIDE_PX, LARGEST_SIDE_PX), Image.Resampling.LANCZOS)
-    png = io.BytesIO()
-    image.save(png, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+    image.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
+    return png_url(image)

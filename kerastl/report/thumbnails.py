@@ -39,6 +39,11 @@ def thumbnail(file: Path, *, window: tuple[float, float] | None, max_pixels: int
             picture.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
     except Exception:  # Pillow's readers raise errors of a dozen kinds on damaged files
         return None
+    return png_url(picture)
+
+
+def png_url(picture: Picture) -> str:
+    """Return a picture as PNG in a data: URL."""
     png = io.BytesIO()
     picture.save(png, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
