@@ -97,7 +97,9 @@ def _opened(word: str, sets: tuple[str, ...]) -> tuple[Recipe, Path | None]:
 
 
 def _check_out(out: Path | None) -> None:
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    from kerastl.runs import is_free
+
+    if out is not None and not is_free(out):
         raise RequestError(f"{out} exists already and is left as it is. Name another: --out DIR")
 
 

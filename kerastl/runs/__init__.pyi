@@ -1,5 +1,6 @@
 from .files import append_line as append_line
 from .files import csv_line as csv_line
+from .files import is_free as is_free
 from .files import read_csv as read_csv
 from .files import sha256_of as sha256_of
 from .files import sweep as sweep

@@ -84,6 +84,11 @@ def sweep(folder: Path, *, but_below: str) -> None:
             folders.remove(name)
 
 
+def is_free(folder: Path) -> bool:
+    """Tell whether a folder can be filled without touching what is there: it is new, or empty."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON with sorted keys; NaN is refused, as no other reader takes it."""
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)

@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kerastl.errors import RequestError
-from kerastl.runs.files import write_json
+from kerastl.runs.files import is_free, write_json
 
 BEGUN = "recipe.resolved.yaml"
 """Written once everything is known to be right: a folder that holds it can be resumed."""
@@ -96,7 +96,7 @@ PARENT = Path("runs")
 
 
 def _named(out: Path) -> Run:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         raise RequestError(_taken(Run(out)))
     out.mkdir(parents=True, exist_ok=True)
     return Run(out)

@@ -20,7 +20,7 @@ from kerastl.progress import track
 from kerastl.recipe import Augment, Recipe
 from kerastl.recipe.tree import quoted
 from kerastl.recipe.words import listed, nearest
-from kerastl.runs import Run
+from kerastl.runs import Run, is_free
 from kerastl.stages.pictures import Pictures, check_outside, gather_pictures
 
 
@@ -171,7 +171,7 @@ def _notes(
 
 
 def _check_free(out: Path | None) -> None:
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out is not None and not is_free(out):
         raise RequestError(f"{out} exists already and is not overwritten. Name another: --out DIR")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.progress import track
-from kerastl.runs import write_csv
+from kerastl.runs import is_free, write_csv
 
 HOSPITAL_NAMES = ("a", "b", "c")
 REGION_NAMES = ("lung", "head")
@@ -142,7 +142,7 @@ def _draw_all(
 
 
 def _check_free(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         what = "is not empty" if out.is_dir() else "is a file"
         raise RequestError(f"{out} {what}. Nothing was written. Name a new folder.")
 
