@@ -37,7 +37,8 @@ def lines(audit: Audit) -> list[str]:
         "",
         "right: share of held-out pictures judged right, mean over classes: untouched; changed, by judges that saw",
         "untouched pictures only; changed, by judges that learnt the operation; untouched, by those.",
-        f"Chance that any harmless operation is called harmful: at most {ERROR_RATE:g} an audit (Holm).",
+        f"Chance that any label is said to move that does not: at most {ERROR_RATE:g} an audit (Holm). What is said to\n"
+        "be gone rests on a 95 % bound.",
     ]
     return told
 

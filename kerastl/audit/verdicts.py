@@ -11,7 +11,8 @@ from kerastl.audit.ladder import Trial
 from kerastl.audit.measure import Court, Measurement, Pair
 
 ERROR_RATE = 0.05
-"""Chance that an audit condemns any operation that moves no label: half for each of its two stages."""
+"""Chance that an audit says of any operation that it moves a label when it moves none: half for each of its two
+stages. Erasure is decided outside of the second one."""
 NEIGHBOURS_SHARE = 0.1
 """Share of stage two's level that is spent on the way by neighbours, which errs more often than judges do: in a
 sparse space some pictures have the other class nearest to them whatever they show."""
@@ -81,13 +82,13 @@ def find(
     Stage one asks of every operation, strength and ordered pair of classes whether more changed pictures than the
     margin are taken for the other class by naive judges. Stage two asks of those, on fresh draws, whether judges that
     learnt the operation are taken in, too, and whether the pictures lie where the other class lies; where hardly any
-    taught judge was taken in before, the answer is no without asking. Each stage keeps the chance of any false finding
+    taught judge was taken in before, the answer is no without asking. Each stage keeps the chance of any false `moves`
     under half of `ERROR_RATE` by Holm's rule. Pairs that are not suspected, but of which too few pictures were seen to
     call them safe, are asked the second question, too: not to condemn anything, but to clear it.
 
     Args:
         measured: by trial.
-        where: `Court.where` on fresh draws of a trial.
+        where: `SecondLook.at` on fresh draws of a trial.
     """
     pairs = {
         (trial, pair.source, pair.target): pair

@@ -27,7 +27,6 @@ from kerastl.audit import (
 from kerastl.augment import build_policy
 from kerastl.backbones import load_backbone
 from kerastl.data import Record, seeds_for
-from kerastl.errors import RequestError
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, read_csv
@@ -86,12 +85,7 @@ def trials_of(recipe: Recipe, operations: Sequence[str]) -> list[Trial]:
             for trial in (own_ladder(name, own[name]) if name in own else ladder(name))
         ]
     names = registry.names("operation") if list(operations) == ["all"] else operations
-    return [
-        trial
-        for name in dict.fromkeys(names)
-        if hasattr(registry.module("operation", name), "at_strength")
-        for trial in ladder(name)
-    ]
+    return [trial for name in dict.fromkeys(names) for trial in ladder(name)]
 
 
 def audit_recipe(
@@ -240,17 +234,3 @@ def changer(images: Array, *, seed: int) -> Callable[[Trial, int], Array]:
         return np.concatenate(parts)
 
     return change
-
-
-def check_operations(operations: Sequence[str]) -> None:
-    """See that every operation that is asked for exists.
-
-    Raises:
-        RequestError: one does not; the text names the nearest.
-    """
-    alone = [one for one in operations if one in ("all", "recipe")]
-    if alone and len(operations) > 1:
-        raise RequestError(f"--operations {alone[0]} stands alone, or name operations.")
-    for one in operations:
-        if one not in ("all", "recipe"):
-            registry.module("operation", one)
