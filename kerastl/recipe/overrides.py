@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from kerastl.recipe.read import read_value
+from kerastl.recipe.schema import Augment
 from kerastl.recipe.tree import Findings, Listing, Mapping, Node, Place, Scalar, join, quoted, shown
 
 STEP = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_-]*)|\[([0-9]{1,6})\]")
 # Where a bare word stands for `{name: word}`, so that a longer path reaches an option beside the name.
 NAMES = re.compile(r"(.+\.)?(reader|backbone)|(.+\.)?(augment|operations|mixing)\[\d+\]")
 # Sections that may be written as one word or as a list, and what these stand for.
-SHORT_FORMS = {"augment": ("policy", "operations")}
+SHORT_FORMS = {"augment": (Augment.SHORT_WORD, Augment.SHORT_LIST)}
 SET = Place(0)
 
 
