@@ -60,26 +60,18 @@ class Pictures:
         self, recipe: Recipe, records: Sequence[Record], *, training: bool = False
     ) -> EpochSource:
         """Return chosen pictures for training (shuffled, augmented, mixed) or for judging."""
-        operations = [(one.name, one.options) for one in recipe.augment.operations]
-        exact = recipe.augment.exact
-        policy = (
-            build_policy(operations, image_size_px=self.image_size_px, exact=exact)
-            if operations
-            else None
-        )
-        mixing = [(one.name, one.options) for one in recipe.augment.mixing] if training else []
-        mixer = (
-            build_mixing(
-                mixing, image_size_px=self.image_size_px, num_classes=len(self.class_names)
-            )
-            if mixing
-            else None
-        )
+        # Judging changes no picture: to build a policy for it would load keras-cv for nothing.
+        augment = recipe.augment if training else recipes.Augment()
+        operations = [(one.name, one.options) for one in augment.operations]
+        mixing = [(one.name, one.options) for one in augment.mixing]
+        size, classes = self.image_size_px, len(self.class_names)
+        policy = build_policy(operations, image_size_px=size, exact=augment.exact)
+        mixer = build_mixing(mixing, image_size_px=size, num_classes=classes) if mixing else None
         return EpochSource(
-            records, class_names=self.class_names, image_size_px=self.image_size_px,
+            records, class_names=self.class_names, image_size_px=size,
             batch_size=recipe.data.batch_size, window=self.window, max_pixels=recipe.data.max_pixels,
-            seed=recipe.seed, shuffle=training, augment=policy if training else None, mix=mixer,
-            placement=recipe.augment.placement, cache=self.cache,
+            seed=recipe.seed, shuffle=training, augment=policy if operations else None, mix=mixer,
+            placement=augment.placement, cache=self.cache,
         )  # fmt: skip
 
     def split_rows(self) -> list[tuple[Any, ...]]:
