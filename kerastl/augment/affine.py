@@ -29,7 +29,7 @@ def steady(function: Callable[[tf.Tensor], tf.Tensor], numbers: tf.Tensor) -> tf
     that all take the first formula.
 
     Args:
-        function: of one tensor, number by number.
+        function: of one tensor, number by number; its rows go with the numbers.
         numbers: `[batch]` float32 or float64.
     """
     return function(tf.repeat(numbers, WIDEST_VECTOR))[::WIDEST_VECTOR]

@@ -37,11 +37,7 @@ class Draws:
         Args:
             number: of the operation inside, from 0.
         """
-        child = Draws.__new__(Draws)
-        # Draws count from 1: 0 is no draw of this operation's own.
-        child._state = mixed(mixed(self._state, 0), number)
-        child._draw = 0
-        return child
+        return _of(mixed(self._inside(), number))
 
     def children(self, count: int) -> Draws:
         """Return the draws of `child(0)` to `child(count - 1)`, one child's batch after the other's.
@@ -49,11 +45,12 @@ class Draws:
         Args:
             count: at least 1; there are `count * batch` rows.
         """
-        child = Draws.__new__(Draws)
-        rows = mixed(mixed(self._state, 0)[None, :], tf.range(count, dtype=tf.int64)[:, None])
-        child._state = tf.reshape(rows, [-1])
-        child._draw = 0
-        return child
+        numbers = tf.range(count, dtype=tf.int64)[:, None]
+        return _of(tf.reshape(mixed(self._inside()[None, :], numbers), [-1]))
+
+    def _inside(self) -> tf.Tensor:
+        # Draws count from 1: 0 is no draw of this operation's own.
+        return mixed(self._state, 0)
 
     def uniform(
         self,
@@ -77,6 +74,13 @@ class Draws:
         steps = tf.cast(tf.bitwise.right_shift(hashed, tf.constant(40, tf.uint64)), tf.float32)
         unit = tf.reshape(steps * (1.0 / FLOAT32_STEPS), [-1, *rest])
         return tf.cast(minval + (maxval - minval) * unit, dtype)
+
+
+def _of(state: tf.Tensor) -> Draws:
+    """Return draws that begin from a state of their own, `[rows]` uint64."""
+    draws = Draws.__new__(Draws)
+    draws._state, draws._draw = state, 0
+    return draws
 
 
 class SeededFactor:

@@ -9,10 +9,14 @@ OWN_HUES = (0.0, 2.0, 4.0)
 """Sextants at which red, green and blue are pure."""
 
 
-def change_hsv(images: tf.Tensor, factors: tf.Tensor, sextants: tf.Tensor) -> tf.Tensor:
-    """Multiply each picture's saturation and turn its hue.
+def to_hsv(
+    images: tf.Tensor, factors: tf.Tensor, sextants: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return value, chroma and hue of each pixel, its picture's saturation multiplied and its hue turned.
 
-    Equal to converting to HSV, changing saturation and hue there, and converting back.
+    With `from_hsv`, equal to converting to HSV, changing saturation and hue there, and converting back. Value is the largest channel; the chroma is saturation times value, the distance to the smallest, so that
+    neither has to be divided by the value and black needs no exception. Which channel is the largest is asked with
+    >=, never with ==: a compiler may compute a number twice with different rounding.
 
     Args:
         images: `[batch, height, width, 3]` float32, not negative.
@@ -21,28 +25,10 @@ def change_hsv(images: tf.Tensor, factors: tf.Tensor, sextants: tf.Tensor) -> tf
             compiles: multiplied inside, the last digit may depend on the size of the batch.
 
     Returns:
-        Like images; each pixel's largest channel stays as large. A grey pixel stays as it is.
+        Three `[batch, height, width]` float32; the hue in sextants, 0 to 6.
 
     Reference:
         Smith 1978, doi 10.1145/800248.807361; the way back as in Foley & van Dam, without branches.
-    """
-    return from_hsv(*to_hsv(images, factors, sextants))
-
-
-def to_hsv(
-    images: tf.Tensor, factors: tf.Tensor, sextants: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return value, chroma and hue of each pixel after the change: the first half of `change_hsv`.
-
-    Value is the largest channel; the chroma is saturation times value, the distance to the smallest, so that
-    neither has to be divided by the value and black needs no exception. Which channel is the largest is asked with
-    >=, never with ==: a compiler may compute a number twice with different rounding.
-
-    Args:
-        images, factors, sextants: as in `change_hsv`.
-
-    Returns:
-        Three `[batch, height, width]` float32; the hue in sextants, 0 to 6.
     """
     red, green, blue = tf.unstack(images, axis=-1)
     value = tf.maximum(tf.maximum(red, green), blue)
@@ -57,9 +43,9 @@ def to_hsv(
 
 
 def from_hsv(value: tf.Tensor, chroma: tf.Tensor, hue: tf.Tensor) -> tf.Tensor:
-    """Return the pictures, `[batch, height, width, 3]` float32: the second half of `change_hsv`.
+    """Return the pictures, `[batch, height, width, 3]` float32, of what `to_hsv` returned.
 
-    A channel holds the value within a sextant of its own hue, and the value less the chroma from two sextants on.
+    Each pixel's largest channel stays as large, and a grey pixel as it was. A channel holds the value within a sextant of its own hue, and the value less the chroma from two sextants on.
     """
     distance = tf.abs(hue[..., None] - tf.constant(OWN_HUES))
     distance = tf.minimum(distance, 6.0 - distance)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from kerastl.augment.operation import LARGEST_PIXEL
+
 
 def reflected(place: tf.Tensor, size: int) -> tf.Tensor:
     """Fold places outside back in, as in a mirror at the edge: d c b a | a b c d | d c b a.
@@ -55,7 +57,6 @@ def nearest(place: tf.Tensor, size: int) -> tf.Tensor:
     return tf.clip_by_value(place, 0.0, size - 1.0)
 
 
-LARGEST_PIXEL = 255.0
 RIM = 1
 """Pixels of black around a picture: as far as bilinear interpolation can see into the outside."""
 BORDERS: dict[str, Callable[[tf.Tensor, int], tf.Tensor]] = {

@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
-from kerastl.augment.affine import WIDEST_VECTOR
+from kerastl.augment.affine import steady
 from kerastl.augment.corrected.fill import drawn_fill, filled
 
 UNIT = 2.0**32
@@ -69,10 +69,8 @@ class BatchedGridMask(VectorizedBaseImageAugmentationLayer):
         draw = self._random_generator.uniform
         shorter_px = tf.cast(tf.reduce_min(tf.shape(images)[1:3]), tf.float32)
         unit_px = tf.maximum(draw([batch_size, 1], *UNIT_FRACTIONS) * shorter_px, SMALLEST_UNIT_PX)
-        radians = draw([batch_size, 1], -math.radians(self.max_deg), math.radians(self.max_deg))
-        # Whole vectors of one angle: TensorFlow's sine gives other last digits at the end of a batch.
-        turned = tf.repeat(radians, WIDEST_VECTOR, axis=0)
-        direction = tf.concat([tf.cos(turned), tf.sin(turned)], axis=1)[::WIDEST_VECTOR]
+        radians = draw([batch_size], -math.radians(self.max_deg), math.radians(self.max_deg))
+        direction = tf.stack([steady(tf.cos, radians), steady(tf.sin, radians)], axis=1)
         grids = {
             "steps": direction / (2.0 * unit_px),
             "shifts": draw([batch_size, 2], -0.5, 0.5),

@@ -14,10 +14,10 @@ import tensorflow as tf
 from keras_cv import layers
 
 from kerastl.augment.affine import steady
+from kerastl.augment.corrected.grayscale import BLUE, RED
 from kerastl.augment.hsv import apply_matrices
 
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue, ITU-R BT.601."""
+LUMA = (RED, 1.0 - RED - BLUE, BLUE)
 GREY = np.full((3, 3), 1 / 3, np.float32)
 ACROSS = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], np.float32) / math.sqrt(3)
 

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
-LARGEST_PIXEL = 255.0
+from kerastl.augment.operation import LARGEST_PIXEL
 
 
 class SteadyChannelShift(VectorizedBaseImageAugmentationLayer):

@@ -15,8 +15,8 @@ from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
 from kerastl.augment.corrected.random_contrast import steady_means
 from kerastl.augment.hsv import from_hsv, to_hsv
+from kerastl.augment.operation import LARGEST_PIXEL
 
-LARGEST_PIXEL = 255.0
 SEXTANT_DEG = 60.0
 
 

@@ -14,12 +14,12 @@ import numpy as np
 import tensorflow as tf
 from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
+from kerastl.augment.affine import WIDEST_VECTOR
+
 KERNEL_SIGMAS = 3.0
 """The kernel ends where the Gaussian has fallen to 1 % of its middle; 0.3 % of its area lie beyond."""
 NARROWEST_PX = 0.05
 """A narrower Gaussian has no weight that a float32 holds outside of its middle."""
-WIDEST_VECTOR = 16
-"""float32 numbers in the widest vector unit (AVX-512)."""
 
 
 class ReflectedGaussianBlur(VectorizedBaseImageAugmentationLayer):
