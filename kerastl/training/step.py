@@ -18,7 +18,8 @@ class Step(Protocol):
     """One way of learning, which the loop drives and never looks into.
 
     `batches` maps a stream's name to `(images [b, h, w, 3] float32 in [0, 255], labels [b] int32, or
-    [b, classes] float32 where the source mixes its pictures, indices [b] int64)`. `progress` is a float32 scalar from 0 at the first step of the phase to 1 at its end.
+    [b, classes] float32 where the source mixes its pictures, indices [b] int64)`. `progress` is a float32
+    scalar from 0 at the first step of the phase to 1 at its end.
     """
 
     variables: Sequence[keras.Variable]
