@@ -7,9 +7,9 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import tensorflow as tf
-from bursts import BATCH_SIZE, Begin, serve
+from bursts import Begin, serve
 from keras_cv import layers
+from layers_in_a_map import stream_of
 
 PIXELS = (0, 255)
 
@@ -27,16 +27,7 @@ def begin_for(pictures) -> Begin:
         layers.RandomHue(20 / 180, value_range=PIXELS),
         layers.RandomCutout(0.25, 0.25, fill_value=127.5),
     ]
-
-    def augment(images: tf.Tensor) -> tf.Tensor:
-        images = tf.cast(images, tf.float32)
-        for layer in chain:
-            images = layer(images, training=True)
-        return images
-
-    batches = tf.data.Dataset.from_tensor_slices(pictures).repeat().batch(BATCH_SIZE, True)
-    batches = batches.map(augment, num_parallel_calls=tf.data.AUTOTUNE)
-    return batches.prefetch(tf.data.AUTOTUNE).__iter__
+    return stream_of(pictures, chain)
 
 
 if __name__ == "__main__":

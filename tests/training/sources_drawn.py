@@ -49,6 +49,20 @@ class ArraySource:
         )
 
 
+def stored(folder, count: int, class_names: tuple[str, ...]) -> list:
+    """Write drawn pictures as PNGs; return their records."""
+    from PIL import Image
+
+    from kerastl.data import Record
+
+    found = []
+    for row, (image, label) in enumerate(zip(*drawn(count), strict=True)):
+        file = folder / f"{row}.png"
+        Image.fromarray(image.astype(np.uint8)).save(file)
+        found.append(Record(file.name, file, class_names[label]))
+    return found
+
+
 def drawn(count: int, seed: int = 0, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     labels = (np.arange(count) % 2).astype(np.int32)

@@ -4,8 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
-from sources_drawn import drawn
+from sources_drawn import stored
 
 from kerastl.augment import build_mixing, build_policy
 from kerastl.data import EpochSource, Record
@@ -22,13 +21,7 @@ PHASES = [
 
 @pytest.fixture
 def records(tmp_path):
-    images, labels = drawn(29)
-    found = []
-    for row, (image, label) in enumerate(zip(images, labels, strict=True)):
-        file = tmp_path / f"{row}.png"
-        Image.fromarray(image.astype(np.uint8)).save(file)
-        found.append(Record(file.name, file, CLASSES[label]))
-    return found
+    return stored(tmp_path, 29, CLASSES)
 
 
 def source_of(records, *mixings, **options):

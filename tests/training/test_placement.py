@@ -4,12 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
-from sources_drawn import drawn
+from sources_drawn import stored
 
 from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import build_backbone
-from kerastl.data import EpochSource, Record
+from kerastl.data import EpochSource
 from kerastl.training import Phase, Trainable, build_model, fit
 
 CLASSES = ("dark", "light")
@@ -28,14 +27,7 @@ PHASES = [
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    images, labels = drawn(29)
-    found = []
-    for row, (image, label) in enumerate(zip(images, labels, strict=True)):
-        file = folder / f"{row}.png"
-        Image.fromarray(image.astype(np.uint8)).save(file)
-        found.append(Record(file.name, file, CLASSES[label]))
-    return found
+    return stored(tmp_path_factory.mktemp("pictures"), 29, CLASSES)
 
 
 def source_of(records, placement, *, mixes=False):
