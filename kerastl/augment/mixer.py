@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from kerastl import registry
 from kerastl.augment.draws import FLOAT32_STEPS, Draws
+from kerastl.augment.given import checked, checked_pictures
 from kerastl.augment.named import Operation, named_mixings
 from kerastl.errors import RequestError
 
@@ -57,10 +58,10 @@ def build_mixing(
     def mixing(
         images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        images = tf.cast(
-            tf.ensure_shape(images, [None, image_size_px, image_size_px, channels]), tf.float32
+        images, seeds = checked_pictures(
+            images, seeds, [None, image_size_px, image_size_px, channels]
         )
-        one_hot = _one_hot(labels, num_classes)
+        one_hot = _one_hot(checked("labels", labels, images.shape[:1], whole=True), num_classes)
         if all(step.identity for step in steps):
             return images, one_hot
         draws = Draws(seeds, FIRST_PLACE)
@@ -76,12 +77,12 @@ def build_mixing(
 
 def _one_hot(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
     """Return `[batch, classes]` float32; a label that is no class is refused, as its row would be zero."""
-    labels = tf.ensure_shape(labels, [None])
+    labels = tf.cast(labels, tf.int64)
     says = f"Mixing needs the class of every picture: 0 to {num_classes - 1}; -1 is unlabelled."
     with tf.control_dependencies(
         [
             tf.debugging.assert_non_negative(labels, says),
-            tf.debugging.assert_less(labels, tf.cast(num_classes, labels.dtype), says),
+            tf.debugging.assert_less(labels, tf.constant(num_classes, tf.int64), says),
         ]
     ):
         return tf.one_hot(labels, num_classes, dtype=tf.float32)

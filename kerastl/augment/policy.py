@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from kerastl.augment.compiler import compiled
 from kerastl.augment.draws import Draws
+from kerastl.augment.given import checked_pictures
 from kerastl.augment.named import Operation, named
 from kerastl.augment.operation import BuiltOperation, Lowering
 from kerastl.errors import RequestError
@@ -72,27 +73,9 @@ class Policy:
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         """Return the changed pictures; see `build_policy`."""
-        images, seeds = self._checked(images, seeds)
+        images, seeds = checked_pictures(images, seeds, self._shape)
         drawn = [one.draw(Draws(seeds, one.place), images) for one in self._operations]
         return self._run(images, drawn)
-
-    def _checked(self, images: Any, seeds: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return float32 images and int32 seeds of the shapes that were promised.
-
-        Raises:
-            RequestError: they have other shapes, or seeds that are no whole numbers.
-        """
-        images, seeds = tf.convert_to_tensor(images), tf.convert_to_tensor(seeds)
-        for name, given, wanted in (("images", images, self._shape), ("seeds", seeds, [None, 2])):
-            if not given.shape.is_compatible_with(wanted):
-                told = ", ".join("batch" if size is None else str(size) for size in wanted)
-                raise RequestError(f"{name}: must be [{told}], got {given.shape.as_list()}.")
-        if not seeds.dtype.is_integer:
-            raise RequestError(f"seeds: must be whole numbers, int32, got {seeds.dtype.name}.")
-        if not images.shape[:1].is_compatible_with(seeds.shape[:1]):
-            raise RequestError(f"There are {images.shape[0]} images and {seeds.shape[0]} seeds.")
-        images = tf.cast(tf.ensure_shape(images, self._shape), tf.float32)
-        return images, tf.cast(tf.ensure_shape(seeds, [None, 2]), tf.int32)
 
     def _one_after_the_other(self, images: tf.Tensor, drawn: Sequence[Any]) -> tf.Tensor:
         for one, numbers in zip(self._operations, drawn, strict=True):

@@ -21,8 +21,8 @@ def bench(recipe: str, sets: tuple[str, ...], rounds: int, as_json: bool) -> Non
 
     Each operation alone, then the whole policy, in images per second, at the recipe's size and batch; and how each
     is done: `folded` into one warp with its neighbours, `hsv` (one conversion with its neighbours), `linear`, `compiled`,
-    or `layer`: it cannot be lowered and runs by itself, in order. Reads no data. Other programs on the machine disturb
-    the figures: the ratios within a round say more than the speeds.
+    or `layer`: it cannot be lowered and runs by itself, in order. No picture is read: the path that a recipe must name may
+    be any. Other programs on the machine disturb the figures: the ratios within a round say more than the speeds.
 
     \b
     Examples:
@@ -65,7 +65,7 @@ def bench(recipe: str, sets: tuple[str, ...], rounds: int, as_json: bool) -> Non
             f"{name:26} {row.lowering:>12} {_speed(row.keras_cv):>9} {_speed(row.exact):>9} "
             f"{_speed(row.compiled):>9} {_times(row.speedup):>7}"
         )
-    if any(row.corrected for row in rows):
+    if any(row.corrected and row.keras_cv is not None for row in rows):
         click.echo(
             "* keras-cv's layer is replaced by one that is right; what is timed as keras-cv is that one."
         )

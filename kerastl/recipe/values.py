@@ -21,6 +21,8 @@ from kerastl.recipe.words import allowed, is_fraction, nearest, unwrap
 
 NO = ("no", "off", "false")
 YES = ("yes", "on", "true")
+AUGMENTING = {"operation": "augment.operations", "mixing": "augment.mixing"}
+"""Kinds whose names people write in each other's places, and where each belongs."""
 
 
 class WrongValueError(Exception):
@@ -52,13 +54,17 @@ def read_text(annotation: Any, node: Node, names_of: Any) -> str:
         if isinstance(limit, Pattern) and not re.fullmatch(limit.regex, node.text):
             raise must_be(annotation, node)
         if isinstance(limit, NameOf):
-            _check_name(limit.kind, node, list(names_of(limit.kind)))
+            _check_name(limit.kind, node, names_of)
     return node.text
 
 
-def _check_name(kind: str, node: Scalar, known: list[str]) -> None:
+def _check_name(kind: str, node: Scalar, names_of: Any) -> None:
+    known = list(names_of(kind))
     if node.text in known:
         return
+    for other, place in AUGMENTING.items():
+        if kind in AUGMENTING and other != kind and node.text in names_of(other):
+            raise WrongValueError(f"{quoted(node.text)} is no {kind}; it is allowed in {place}.")
     near = nearest(node.text, known)
     hint = f"Did you mean '{near}'?" if near else f"Known: {', '.join(known)}."
     raise WrongValueError(f"there is no {kind} {quoted(node.text)}. {hint}")

@@ -42,15 +42,24 @@ def test_a_single_operation_is_the_whole_policy_and_is_timed_once():
 def test_a_layer_that_cannot_be_called_as_keras_cv_does_is_told_and_the_rest_timed(monkeypatch):
     from kerastl.augment import bench
 
-    def refuses(operation):
-        def layer(images, training):
+    class Refuses:
+        __module__ = "keras_cv.layers"
+
+        def __call__(self, images, training):
             raise TypeError("wants labels")
 
-        return layer
-
-    monkeypatch.setattr(bench, "_layer", refuses)
+    monkeypatch.setattr(bench, "_layer", lambda operation: Refuses())
     (row,) = bench_policy([HUE], **BRIEF)
     assert (row.keras_cv, row.speedup, row.reason) == (None, None, "TypeError: wants labels")
+    assert row.compiled > 0
+
+
+def test_a_container_of_our_own_is_timed_without_keras_cvs_and_says_why():
+    choice = {"name": "random_choice", "operations": [HUE]}
+    (row,) = bench_policy([choice], **BRIEF)
+    assert row.keras_cv is None
+    assert row.corrected
+    assert "stands in for keras-cv's" in row.reason
     assert row.compiled > 0
 
 

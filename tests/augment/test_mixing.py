@@ -251,3 +251,19 @@ def test_one_two_or_many_parallel_calls_give_the_same_bytes():
     ]
     assert len(runs[0]) == 10
     assert runs[0] == runs[1] == runs[2]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "seeds", "message"),
+    [
+        (np.zeros((2, 8, 8, 3)), [0, 1], seeds_of(2), r"images: must be \[batch, 16, 16, 3\]"),
+        (np.zeros((2, 16, 16, 3)), [0, 1], seeds_of(3), "2 images and 3 seeds"),
+        (np.zeros((2, 16, 16, 3)), [0, 1, 1], seeds_of(2), r"labels: must be \[2\], got \[3\]"),
+        (np.zeros((2, 16, 16, 3)), np.eye(2), seeds_of(2), r"labels: must be \[2\], got \[2, 2\]"),
+        (np.zeros((2, 16, 16, 3)), [0.0, 1.0], seeds_of(2), "labels: must be whole numbers"),
+    ],
+)
+def test_what_has_another_shape_or_kind_is_refused_by_name(images, labels, seeds, message):
+    mixing = build_mixing([{"name": "mix_up"}], image_size_px=16, num_classes=2)
+    with pytest.raises(RequestError, match=message):
+        mixing(images, labels, seeds)

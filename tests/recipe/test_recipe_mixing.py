@@ -36,13 +36,18 @@ def test_a_word_stands_for_a_mixing_and_options_lie_beside_its_name():
         ("[{name: mix_up, alpha: 3}]", "augment.mixing[0].alpha: must be a number from 0.1 to 2, got 3."),
         ("[{name: mix_up, alfa: 1}]", "augment.mixing[0].alfa: unknown key. Did you mean 'alpha'?"),
         ("[{alpha: 1}]", "augment.mixing[0].name: is needed: cut_mix or mix_up."),
-        ("[random_flip]", "augment.mixing[0].name: there is no mixing 'random_flip'. Known: cut_mix, mix_up."),
+        ("[random_flip]", "augment.mixing[0].name: 'random_flip' is no mixing; it is allowed in augment.operations."),
     ],
 )  # fmt: skip
 def test_a_wrong_mixing_is_one_problem_that_says_what_is_allowed(mixing, said):
     found = problems(f"augment={{mixing: {mixing}}}")
     assert len(found) == 1
     assert said in found[0]
+
+
+def test_a_mixing_among_the_operations_is_told_its_place():
+    (found,) = problems("augment=[mix_up]")
+    assert "augment[0].name: 'mix_up' is no operation; it is allowed in augment.mixing." in found
 
 
 def test_batches_of_one_picture_cannot_be_mixed():
