@@ -49,12 +49,14 @@ class Policy:
     Attributes:
         lowering: (operation, how it is done) in their order; how is `nothing`, `folded`, `hsv`, `linear`, `compiled`
             or `layer`, as in `BuiltOperation`, and always `layer` where `exact`.
+        words: what it does, in full: two policies of the same words change a picture alike.
     """
 
     def __init__(
         self, operations: Sequence[Operation], *, image_size_px: int, channels: int, exact: bool
     ) -> None:
         self._shape = [None, image_size_px, image_size_px, channels]
+        self.words = repr((list(operations), image_size_px, channels, exact))
         self._operations = [
             BuiltOperation(place, *operation, image_size_px)
             for place, operation in enumerate(operations)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,13 +70,18 @@ class Collection:
         To be asked of what a reader gave: dividing the pictures writes other splits into the records.
         The place of the files on this machine does not matter.
         """
-        with ThreadPoolExecutor() as pool:
-            contents = pool.map(_content_hash, [record.file for record in self.records])
-            lines = [
-                json.dumps([one.path, one.label, one.split, one.group, one.domain, content])
-                for one, content in zip(self.records, contents, strict=True)
-            ]
+        contents = contents_of([record.file for record in self.records])
+        lines = [
+            json.dumps([one.path, one.label, one.split, one.group, one.domain, content])
+            for one, content in zip(self.records, contents, strict=True)
+        ]
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def contents_of(files: Sequence[Path]) -> list[str]:
+    """Return the sha256 of each file's content."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(_content_hash, files))
 
 
 def _content_hash(file: Path) -> str:

@@ -6,6 +6,8 @@ permutation. The functions that the pipeline maps are traced once, whatever the 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -17,11 +19,13 @@ from kerastl.progress import track
 
 from .decode import MAX_PIXELS, Window, load_image
 from .reasons import reason_of
-from .records import Record
+from .records import Record, contents_of
 from .seeds import order_of, seeds_for
 
 Policy = Callable[[Any, Any], Any]
 Mixer = Callable[[Any, Any, Any], tuple[Any, Any]]
+Indices = np.ndarray[Any, np.dtype[np.int64]]
+NOBODY = np.zeros(0, np.int64)
 UNLABELLED = -1
 FILL_BATCH = 64
 
@@ -46,6 +50,8 @@ class EpochSource:
         placement: where `augment` and `mix` run: `host`, in the pipeline that `batches` returns, or `device`, in the
             training step, which takes `plain_batches` and calls `finish`. The same pictures either way.
         cache: `memory` keeps the decoded, resized pictures in host memory, filled on first use.
+        views: augmented pictures that each picture has in all: epoch `e` shows view `e` modulo their number. None: every
+            epoch shows another one.
         drop_remainder: leave out a last batch that is smaller.
         parallel_calls: pictures decoded at the same time; None: tf.data chooses. Never changes a byte.
 
@@ -53,6 +59,9 @@ class EpochSource:
         num_examples, steps_per_epoch: whole numbers.
         labels: `[num_examples]` int32.
         mixes: whether batches hold mixed labels.
+        augmented: whether pictures are changed.
+        repeats: whether some later epoch shows the pictures of an earlier one.
+        views: distinct pictures made of each; 1 where none is changed, or none repeats.
         finish: `(images, labels, indices, epoch)` as `plain_batches` gives them, and a scalar int64, to a batch as
             `batches` gives it.
 
@@ -75,6 +84,7 @@ class EpochSource:
         mix: Mixer | None = None,
         placement: Literal["host", "device"] = "host",
         cache: Literal["memory", "none"] = "none",
+        views: int | None = None,
         drop_remainder: bool = False,
         parallel_calls: int | None = None,
     ) -> None:
@@ -95,6 +105,9 @@ class EpochSource:
             np.int32,
         )
         self.mixes, self.placement = mix is not None, placement
+        self.augmented, self._augment = augment is not None, augment
+        self.repeats = views is not None or not (self.augmented or self.mixes)
+        self.views = views if views is not None and self.augmented else 1
         unlabelled = int((self.labels == UNLABELLED).sum())
         if self.mixes and unlabelled:
             raise RequestError(
@@ -106,13 +119,24 @@ class EpochSource:
             self._files = tf.constant([str(record.file) for record in self.records], tf.string)
             self._labels = tf.constant(self.labels)
         self._load = tf.function(self._load_one, autograph=False)
-        self.finish = tf.function(self._finish_batch(augment, mix), autograph=False)
+        self.finish = tf.function(self._finish_batch(mix), autograph=False)
 
-    def order(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def order(self, epoch: int) -> Indices:
         """Return the indices of an epoch in their order: `[num_examples]` int64."""
         if self.shuffle:
             return order_of(self.seed, epoch, self.num_examples)
         return np.arange(self.num_examples, dtype=np.int64)
+
+    def steps(
+        self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
+    ) -> list[Indices]:
+        """Return the indices of each batch of an epoch, from `first_step` on; parameters as in `batches`."""
+        order, size = self.order(epoch), self.batch_size
+        index, count = shard
+        return [
+            order[step * size : (step + 1) * size][index::count]
+            for step in range(first_step, self.steps_per_epoch)
+        ]
 
     def batches(
         self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
@@ -146,9 +170,7 @@ class EpochSource:
 
     def _labelled(self, epoch: int, first_step: int, shard: tuple[int, int]) -> tf.data.Dataset:
         index, count = shard
-        order = self.order(epoch)[: self.steps_per_epoch * self.batch_size]
-        places = np.arange(first_step * self.batch_size, len(order))
-        mine = order[places[places % self.batch_size % count == index]]
+        mine = np.concatenate([NOBODY, *self.steps(epoch, first_step, shard)])
         rows = len(range(index, self.batch_size, count))
         steps = self.steps_per_epoch - first_step
         dataset = self._images(mine, rows)
@@ -157,6 +179,44 @@ class EpochSource:
         return dataset.map(
             lambda images, indices: (images, tf.gather(self._labels, indices), indices)
         )
+
+    def every_picture(self, view: int, rows: int) -> tf.data.Dataset:
+        """Return all pictures in the order of their indices, augmented as in the epoch `view`, not mixed.
+
+        Args:
+            view: from 0.
+            rows: pictures a batch.
+
+        Returns:
+            Elements as `plain_batches` gives them.
+        """
+        number = tf.constant(view, tf.int64)
+        return _ready(
+            self._images(np.arange(self.num_examples, dtype=np.int64), rows).map(
+                lambda images, indices: (
+                    self._change(images, indices, number), tf.gather(self._labels, indices), indices
+                ),
+                num_parallel_calls=self._parallel_calls,
+                deterministic=True,
+            )
+        )  # fmt: skip
+
+    def fingerprint(self) -> str:
+        """Return the sha256 over every picture's content, and all that decides what is made of it but the epoch.
+
+        Raises:
+            RequestError: `augment` does not say what it does; only what `build_policy` returns does.
+        """
+        told: dict[str, Any] = {
+            "files": contents_of([record.file for record in self.records]),
+            "size": self.image_size_px, "window": self.window, "max_pixels": self.max_pixels,
+        }  # fmt: skip
+        if self._augment is not None:
+            words = getattr(self._augment, "words", None)
+            if words is None:
+                raise RequestError("Only a policy of `build_policy` can be told from another one.")
+            told |= {"augment": words, "seed": self.seed, "views": self.views}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def explain(self, error: Exception) -> KerastlError:
         """Return the error to raise when reading failed: it names the file that broke.
@@ -184,26 +244,31 @@ class EpochSource:
         )
         return image, index
 
-    def _finish_batch(self, augment: Policy | None, mix: Mixer | None) -> Callable[..., Any]:
+    def _change(self, images: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+        """Augment pictures as an epoch shows them."""
+        if self._augment is None:
+            return images
+        view = epoch % self.views if self.repeats else epoch
+        return self._augment(images, seeds_for(self.seed, view, indices))
+
+    def _finish_batch(self, mix: Mixer | None) -> Callable[..., Any]:
         def finish(
             images: tf.Tensor, labels: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor
         ) -> tuple[Any, ...]:
-            seeds = seeds_for(self.seed, epoch, indices)
-            if augment is not None:
-                images = augment(images, seeds)
+            images = self._change(images, indices, epoch)
             if mix is not None:
-                images, labels = mix(images, labels, seeds)
+                images, labels = mix(images, labels, seeds_for(self.seed, epoch, indices))
             return images, labels, indices
 
         return finish
 
-    def _decoded(self, indices: np.ndarray[Any, np.dtype[np.int64]], rows: int) -> tf.data.Dataset:
+    def _decoded(self, indices: Indices, rows: int) -> tf.data.Dataset:
         loaded = tf.data.Dataset.from_tensor_slices(indices).map(
             self._load, num_parallel_calls=self._parallel_calls, deterministic=True
         )
         return loaded.batch(rows)
 
-    def _images(self, indices: np.ndarray[Any, np.dtype[np.int64]], rows: int) -> tf.data.Dataset:
+    def _images(self, indices: Indices, rows: int) -> tf.data.Dataset:
         """Return (images, indices) batches of `rows` before augmentation."""
         if self.cache == "none":
             return self._decoded(indices, rows)

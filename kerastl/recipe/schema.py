@@ -88,6 +88,8 @@ class Augment:
         exact: run keras-cv's layers one after the other, nothing folded, nothing compiled: slower, the reference.
         mixing: ways of mixing each picture, and its label, with another of its batch, after the operations;
             of several, each picture gets one, by chance.
+        views: augmented pictures that each picture has in all, shown in turn epoch by epoch; null: another one in each
+            epoch. A cache needs it.
         placement: where that is done: `host`, in the tf.data graph on the CPU, or `device`, as part of the training
             step, on a GPU or TPU. The same pictures either way.
     """
@@ -98,6 +100,7 @@ class Augment:
     operations: tuple[Operation, ...] = ()
     exact: bool = False
     mixing: tuple[Mixing, ...] = ()
+    views: Annotated[int, Ge(1), Le(1000)] | None = None
     placement: Literal["host", "device"] = "host"
 
 
@@ -166,6 +169,10 @@ class Phase:
         monitor: what decides which epoch is the best.
         weight_decay: how strongly adamw pulls the weights to zero.
         keep: the weights that go on: of the `best` epoch or the `last`.
+        cache: `features`: the frozen network sees each picture once, and the head learns from what it made of it;
+            `boundary`: likewise for a network whose last blocks learn; `none`; `auto`: features where that is the
+            same training.
+        cache_precision: how a cache is kept on disk: `float32`, `bfloat16` (half the room) or `uint8` (a quarter).
     """
 
     name: Label
@@ -183,6 +190,8 @@ class Phase:
     monitor: Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_auc"] = "val_loss"
     weight_decay: Annotated[float, Ge(0), Le(10)] = 0.0
     keep: Literal["best", "last"] = "best"
+    cache: Literal["auto", "none", "features", "boundary"] = "auto"
+    cache_precision: Literal["float32", "bfloat16", "uint8"] = "float32"
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,21 @@ def frozen_table(freeze: dict[str, Any]) -> tuple[list[str], list[LayerRow]]:
     return [str(phase.get("phase", "")) for phase in phases], rows
 
 
+def cached_lines(freeze: dict[str, Any]) -> list[str]:
+    """Return one line for each phase that learnt from what the frozen layers had made once."""
+    return [
+        f"{phase['phase']}: the layers up to {kept['behind']} saw each picture once; what they made of it was kept as "
+        f"{kept['precision']}, {kept['bytes'] / 1e6:,.1f} MB"
+        + (
+            f", in {kept['views']} augmented views of each training picture"
+            if kept["views"] > 1
+            else ""
+        )
+        for phase in freeze.get("phases", [])
+        if isinstance(phase, dict) and (kept := phase.get("cache"))
+    ]
+
+
 def _word(layer: dict[str, Any] | None) -> str:
     if layer is None:
         return ABSENT

@@ -1,6 +1,6 @@
 from .judge import judge as judge
 from .judge import write_summary as write_summary
-from .learn import check_phases as check_phases
+from .learn import decide_phases as decide_phases
 from .learn import learn as learn
 from .model import Start as Start
 from .model import find_weights as find_weights

@@ -25,19 +25,28 @@ LAST_GOOD = "last_good.keras"
 """The weights before training broke down."""
 
 
-def check_phases(recipe: Recipe, start: Start, pictures: Pictures) -> None:
-    """See that every phase can be run, before anything is written.
+def decide_phases(recipe: Recipe, start: Start, pictures: Pictures) -> Recipe:
+    """Return the recipe with all decided that its phases leave open; see that each of them can be run.
 
     Raises:
-        Problems: blocks, layers, pictures or figures that are not there; all together.
+        Problems: blocks, layers, pictures or figures that are not there, a cache that would change what is
+            learnt or has no room; all together. Nothing was written.
     """
-    phases = training_phases(recipe)
+    open_ones = training_phases(recipe)
+    trains, vals = (_sources(recipe, pictures, open_ones, split) for split in ("train", "val"))
+    phases = training.decide_phases(open_ones, trains)
     training.check_phases(
-        start.model,
-        phases,
-        trains=_sources(recipe, pictures, phases, "train"),
-        vals=_sources(recipe, pictures, phases, "val"),
+        start.model, phases, trains=trains, vals=vals, cache_dir=training.activations_folder()
     )
+    for phase in phases:
+        if phase.cache != "none":
+            sources = [one[phase.domain] for one in (trains, vals) if phase.domain in one]
+            say(training.cache_line(start.model, phase, sources))
+    decided = tuple(
+        dataclasses.replace(one, cache=phase.cache)
+        for one, phase in zip(recipe.phases, phases, strict=True)
+    )
+    return dataclasses.replace(recipe, phases=decided)
 
 
 def learn(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool) -> History:

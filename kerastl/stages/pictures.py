@@ -71,7 +71,7 @@ class Pictures:
             records, class_names=self.class_names, image_size_px=size,
             batch_size=recipe.data.batch_size, window=self.window, max_pixels=recipe.data.max_pixels,
             seed=recipe.seed, shuffle=training, augment=policy if operations else None, mix=mixer,
-            placement=augment.placement, cache=self.cache,
+            placement=augment.placement, cache=self.cache, views=augment.views,
         )  # fmt: skip
 
     def split_rows(self) -> list[tuple[Any, ...]]:

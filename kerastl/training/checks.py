@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,29 +14,49 @@ import numpy as np
 from kerastl.data import EpochSource
 from kerastl.errors import Problem, Problems, RequestError, WouldFailAgain
 from kerastl.training.freezing import resolve_trainable
+from kerastl.training.learner import check_cache, choose_cache
 from kerastl.training.phase import Phase
 
 Sources = Mapping[str, EpochSource]
 
 
+def decide_phases(phases: Sequence[Phase], trains: Sources) -> list[Phase]:
+    """Return the phases with every `cache: auto` decided; one whose domain has no pictures has no cache."""
+    return [
+        choose_cache(phase, trains[phase.domain])
+        if phase.domain in trains
+        else replace(phase, cache="none")
+        for phase in phases
+    ]
+
+
 def check_phases(
-    model: keras.Model, phases: Sequence[Phase], *, trains: Sources, vals: Sources
+    model: keras.Model,
+    phases: Sequence[Phase],
+    *,
+    trains: Sources,
+    vals: Sources,
+    cache_dir: Path,
 ) -> None:
     """See that every phase can be run, before any of them is.
 
     Args:
         model: a flat classifier.
-        phases: all that will be run.
+        phases: all that will be run, as `decide_phases` returns them.
         trains, vals: pictures by domain.
+        cache_dir: where a phase with a cache keeps its activations.
 
     Raises:
-        Problems: a domain without pictures, a block or layer that does not exist, or a figure to watch
+        Problems: a cache that would change what is learnt or has no room, a domain without pictures, a block or layer that does not exist, or a figure to watch
             that the validation pictures cannot give; all of them together.
     """
     problems = [
         Problem(f"phase {phase.name}", what)
         for phase in phases
-        for what in _wrong(model, phase, trains, vals)
+        for what in (
+            *_wrong(model, phase, trains, vals),
+            *_wrong_cache(model, phase, trains, vals, cache_dir),
+        )
     ]
     if problems:
         raise Problems("The training", problems, "Nothing was trained.")
@@ -63,6 +85,18 @@ def _wrong(model: keras.Model, phase: Phase, trains: Sources, vals: Sources) -> 
                 f"monitor: val_auc needs every class in validation, and '{absent[0]}' has no picture "
                 "there. Take val_loss, or raise split.val_fraction."
             )
+
+
+def _wrong_cache(
+    model: keras.Model, phase: Phase, trains: Sources, vals: Sources, cache_dir: Path
+) -> Iterator[str]:
+    sources = [one[phase.domain] for one in (trains, vals) if phase.domain in one]
+    if phase.cache == "none" or phase.domain not in trains:
+        return
+    try:
+        check_cache(model, phase, sources, cache_dir)
+    except RequestError as error:
+        yield str(error)
 
 
 def check_losses(values: Mapping[str, float], where: str) -> None:

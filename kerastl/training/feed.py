@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from kerastl.data import EpochSource
+from kerastl.training.learner import Source
 from kerastl.training.step import Batch
 
 
-def read_batches(
-    source: EpochSource, epoch: int, shard: tuple[int, int] = (0, 1)
-) -> Iterator[Batch]:
+def read_batches(source: Source, epoch: int, shard: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
     """Yield the batches of an epoch, augmented and mixed.
 
     Raises:
@@ -22,23 +20,21 @@ def read_batches(
     yield from _named_faults(source, source.batches(epoch, shard=shard))
 
 
-def _named_faults(source: EpochSource, dataset: tf.data.Dataset) -> Iterator[Batch]:
+def _named_faults(source: Source, batches: Iterable[Batch]) -> Iterator[Batch]:
     try:
-        yield from dataset
+        yield from batches
     except tf.errors.OpError as error:
         raise source.explain(error) from error
 
 
-def _for_the_step(
-    source: EpochSource, epoch: int, shard: tuple[int, int] = (0, 1)
-) -> Iterator[Batch]:
+def _for_the_step(source: Source, epoch: int, shard: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
     """Yield batches as the training step takes them: it finishes by itself what is placed on the device."""
     if source.placement == "host":
         return read_batches(source, epoch, shard)
     return _named_faults(source, source.plain_batches(epoch, shard=shard))
 
 
-def batches_of(source: Any, epoch: int, strategy: tf.distribute.Strategy) -> Any:
+def batches_of(source: Source, epoch: int, strategy: tf.distribute.Strategy) -> Any:
     """Yield `(batch, share, count)` of an epoch, a batch split over the replicas of a strategy.
 
     A last batch of fewer pictures than replicas is left out: no statistics can be made of no picture.

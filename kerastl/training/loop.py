@@ -17,8 +17,9 @@ import tensorflow as tf
 from kerastl.data import EpochSource
 from kerastl.errors import RequestError
 from kerastl.training.checkpoint import Checkpoint, newest_checkpoint
-from kerastl.training.checks import Sources, check_phases
+from kerastl.training.checks import Sources, check_phases, decide_phases
 from kerastl.training.classification import Classification, balanced_weights
+from kerastl.training.learner import activations_folder
 from kerastl.training.phase import Phase
 from kerastl.training.phase_loop import OnEpoch, PhaseLoop, StepFor
 from kerastl.training.proof import check_proof
@@ -53,6 +54,7 @@ def fit(
     on_epoch: OnEpoch | None = None,
     checkpoints: Path | None = None,
     resume: bool = False,
+    cache_dir: Path | None = None,
     strategy: tf.distribute.Strategy | None = None,
     step_for: StepFor = classification_step,
     on_phase_end: OnPhaseEnd | None = None,
@@ -71,6 +73,7 @@ def fit(
         on_epoch: told all rows of the history so far, and `seconds` and `images_per_s` of the last.
         checkpoints: folder for the resumable state after each epoch; empty unless `resume`.
         resume: go on from the newest checkpoint there.
+        cache_dir: where phases with a cache keep their activations; None: in the user's cache folder.
         strategy: of `tf.distribute`; None: the current one.
         step_for: what a phase learns; ordinary classification unless told otherwise.
         on_phase_end: told the history so far when the model has the weights that the next phase starts from.
@@ -82,16 +85,18 @@ def fit(
     Raises:
         RequestError: a phase asks for a domain, block, layer or figure that does not exist; nothing was
             trained.
-        RunFailed: a picture can no longer be read.
+        RunFailed: a picture can no longer be read, or there is no room for a cache.
         WouldFailAgain: the loss is not a number, or frozen weights moved.
     """
     trains = train if isinstance(train, Mapping) else {"source": train}
     vals = val if isinstance(val, Mapping) else {} if val is None else {"source": val}
-    check_phases(model, phases, trains=trains, vals=vals)
+    cache_dir = cache_dir or activations_folder()
+    phases = decide_phases(phases, trains)
+    check_phases(model, phases, trains=trains, vals=vals, cache_dir=cache_dir)
     saved = _saved(checkpoints, resume=resume)
     state = saved.state if saved else TrainingState()
     loop = PhaseLoop(
-        model, trains, vals, callbacks, on_epoch, checkpoints, strategy, step_for, state
+        model, trains, vals, callbacks, on_epoch, checkpoints, cache_dir, strategy, step_for, state
     )
     for index in range(state.phase, len(phases)):
         proof = loop.run_phase(phases[index], saved)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from kerastl.training.precision import Precision
+
 BatchNorm = Literal["frozen", "statistics", "trainable"]
 MINIMISED = ("val_loss",)
 
@@ -47,6 +49,10 @@ class Phase:
         early_stopping: epochs without a better `monitor` after which the phase ends; None: never.
         monitor: the validation figure that names the best epoch.
         weight_decay: for `adamw`.
+        cache: `features`: the frozen part runs once, and the head learns from what it made; `boundary`: likewise where
+            the last blocks learn; `none`: pictures run through the whole in each epoch; `auto`: `features` where that
+            is the same training, as `choose_cache` says.
+        cache_precision: how the cache is kept: `float32`, `bfloat16` or `uint8`.
         keep: `best` goes on from the best epoch so far, `last` from the last.
     """
 
@@ -65,6 +71,8 @@ class Phase:
     monitor: str = "val_loss"
     weight_decay: float = 0.0
     keep: Literal["best", "last"] = "best"
+    cache: Literal["auto", "none", "features", "boundary"] = "none"
+    cache_precision: Precision = "float32"
 
     def is_better(self, value: float, best: float | None) -> bool:
         """Tell whether a value of `monitor` beats the best so far."""

@@ -18,6 +18,7 @@ from kerastl.training.checkpoint import Checkpoint, assign, write_checkpoint
 from kerastl.training.checks import Sources, check_epoch, check_losses
 from kerastl.training.feed import batches_of
 from kerastl.training.freezing import silent_dropout, unfreeze
+from kerastl.training.learner import Learner, Source, learner_of, signature_of
 from kerastl.training.phase import Phase
 from kerastl.training.proof import checksums, phase_proof
 from kerastl.training.schedule import learning_rate_at
@@ -34,7 +35,7 @@ class PhaseLoop:
     """The phases of one call of `fit`, one after the other.
 
     Args:
-        model, trains, vals, callbacks, on_epoch, checkpoints, strategy, step_for: as in `fit`.
+        model, trains, vals, callbacks, on_epoch, checkpoints, cache, strategy, step_for: as in `fit`.
         state: where training stands; kept up to date.
     """
 
@@ -46,6 +47,7 @@ class PhaseLoop:
         callbacks: Sequence[keras.callbacks.Callback],
         on_epoch: OnEpoch | None,
         checkpoints: Path | None,
+        cache: Path,
         strategy: tf.distribute.Strategy | None,
         step_for: StepFor,
         state: TrainingState,
@@ -53,18 +55,16 @@ class PhaseLoop:
         self.model, self.trains, self.vals = model, trains, vals
         self.callbacks, self.on_epoch = callbacks, on_epoch
         self.checkpoints, self.step_for, self.state = checkpoints, step_for, state
+        self.cache = cache
         self.strategy = strategy or tf.distribute.get_strategy()
         self.good = _weights(model)
-        signature = [tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)]
-        self.forward: Forward = tf.function(
-            lambda images: model(images, training=False), input_signature=signature
-        )
 
     def run_phase(self, phase: Phase, saved: Checkpoint | None) -> dict[str, Any]:
         """Run one phase from its beginning, or from a checkpoint inside it; return what moved."""
         unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
-        source = self.trains[phase.domain]
-        step = self.step_for(phase, source)
+        pictures = self.trains[phase.domain]
+        learner = learner_of(self.model, phase, pictures, self.vals.get(phase.domain), self.cache)
+        step = self.step_for(phase, pictures)
         with self.strategy.scope():
             optimizer = build_optimizer(phase)
             variables = [*self.model.trainable_variables, *step.variables]
@@ -77,13 +77,15 @@ class PhaseLoop:
             self.state.before = checksums(self.model)
         try:
             with silent_dropout(self.model):
-                self._run_epochs(phase, source, step, optimizer, variables)
+                self._run_epochs(phase, learner, step, optimizer, variables)
         except WouldFailAgain as error:
             raise self._put_back(phase, error) from error
         proof = phase_proof(
             self.model, phase=phase.name, trained={variable.path for variable in variables},
             before=self.state.before, may_move=step.may_move,
         )  # fmt: skip
+        if learner.told:
+            proof["cache"] = learner.told
         self.state.proofs.append(proof)
         return proof
 
@@ -101,15 +103,17 @@ class PhaseLoop:
         )
 
     def _run_epochs(
-        self, phase: Phase, source: EpochSource, step: Step, optimizer: Any, variables: Any
+        self, phase: Phase, learner: Learner, step: Step, optimizer: Any, variables: Any
     ) -> None:
+        source = learner.train
+        forward = _inference(learner.model)
         state, first = self.state, self.state.epochs - self.state.phase_epochs
         callbacks = keras.callbacks.CallbackList(
             list(self.callbacks), model=self.model, epochs=first + phase.epochs,
             steps=source.steps_per_epoch, verbose=0,
         )  # fmt: skip
         update = build_update(
-            self.model, optimizer, step, variables, self.strategy, {"train": source}
+            learner.model, optimizer, step, variables, self.strategy, {"train": source}
         )
         self.model.stop_training = False
         callbacks.on_train_begin()
@@ -120,10 +124,10 @@ class PhaseLoop:
             started = time.perf_counter()
             callbacks.on_epoch_begin(state.epochs)
             logs = self._run_steps(phase, source, optimizer, update, callbacks)
-            step.on_epoch(self.model, {"train": source})
-            if phase.domain in self.vals:
+            step.on_epoch(self.model, {"train": self.trains[phase.domain]})
+            if learner.val is not None:
                 callbacks.on_test_begin()
-                logs |= validate(self.forward, self.vals[phase.domain])
+                logs |= validate(forward, learner.val)
                 callbacks.on_test_end(logs)
             rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
             check_epoch(self.model, logs, f"phase {phase.name}, epoch {state.epochs + 1}")
@@ -140,7 +144,7 @@ class PhaseLoop:
             self.state.phase_epochs += epochs
 
     def _run_steps(
-        self, phase: Phase, source: EpochSource, optimizer: Any, update: Any, callbacks: Any
+        self, phase: Phase, source: Source, optimizer: Any, update: Any, callbacks: Any
     ) -> dict[str, Any]:
         """Run the steps of one epoch; return the means over its pictures."""
         sums: dict[str, float] = {}
@@ -169,9 +173,7 @@ class PhaseLoop:
             callbacks.on_train_batch_end(index, {name: sums[name] / seen for name in sums})
         return {name: value / seen for name, value in sums.items()}
 
-    def _note(
-        self, phase: Phase, logs: dict[str, Any], source: EpochSource, started: float
-    ) -> None:
+    def _note(self, phase: Phase, logs: dict[str, Any], source: Source, started: float) -> None:
         """Take one epoch into the history and see whether it is the best."""
         state = self.state
         self.good = _weights(self.model)
@@ -209,6 +211,14 @@ class PhaseLoop:
         self.good = _weights(self.model)
         state.phase, state.phase_epochs, state.waited = state.phase + 1, 0, 0
         state.stopped, state.before = False, {}
+
+
+def _inference(model: keras.Model) -> Forward:
+    """Return a traced function from what a model takes to its logits, in inference mode."""
+    forward: Forward = tf.function(
+        lambda inputs: model(inputs, training=False), input_signature=[signature_of(model)]
+    )
+    return forward
 
 
 def _weights(model: keras.Model) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerastl.data import EpochSource
+from kerastl.training.learner import Source, signature_of
 from kerastl.training.phase import Phase
 from kerastl.training.step import Batch, Step
 
@@ -30,7 +30,7 @@ def build_update(
     step: Step,
     variables: Sequence[keras.Variable],
     strategy: tf.distribute.Strategy,
-    sources: Mapping[str, EpochSource],
+    sources: Mapping[str, Source],
 ) -> Update:
     """Return one traced function `(batches, share, progress, epoch) -> {name: scalar}`.
 
@@ -77,7 +77,7 @@ def build_update(
     return on_all
 
 
-def _signature(model: keras.Model, source: EpochSource) -> tuple[tf.TensorSpec, ...]:
+def _signature(model: keras.Model, source: Source) -> tuple[Any, ...]:
     """Return the shapes of a batch as it reaches the step."""
     mixed = source.mixes and source.placement == "host"
     labels = (
@@ -85,5 +85,4 @@ def _signature(model: keras.Model, source: EpochSource) -> tuple[tf.TensorSpec, 
         if mixed
         else tf.TensorSpec([None], tf.int32)
     )
-    images = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
-    return images, labels, tf.TensorSpec([None], tf.int64)
+    return signature_of(model), labels, tf.TensorSpec([None], tf.int64)

@@ -9,18 +9,18 @@ import numpy as np
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
-from kerastl.data import EpochSource
 from kerastl.training.classification import cross_entropy
 from kerastl.training.feed import read_batches
+from kerastl.training.learner import Source
 
 Forward = Callable[[tf.Tensor], tf.Tensor]
 
 
-def validate(forward: Forward, source: EpochSource) -> dict[str, float | None]:
+def validate(forward: Forward, source: Source) -> dict[str, float | None]:
     """Run the model once over a source and return its figures.
 
     Args:
-        forward: images `[b, h, w, 3]` in [0, 255] to logits `[b, classes]`, in inference mode.
+        forward: images `[b, h, w, 3]` in [0, 255], or activations, to logits `[b, classes]`, in inference mode.
         source: labelled pictures, not augmented.
 
     Returns:

@@ -63,10 +63,13 @@ def fashion(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_imagenet_weights_beat_random_ones_by_ten_points_on_each_of_three_seeds(
+def test_imagenet_weights_beat_random_ones_by_ten_points_over_three_seeds(
     fashion, keras_home, tmp_path
 ):
-    """Balanced accuracy on 360 test pictures. From scratch everything trains, at a rate and length of its own."""
+    """Balanced accuracy on 360 test pictures. From scratch everything trains, at a rate and length of its own.
+
+    A single score has a 95 % interval of nine points: ten are asked of the mean, and of each seed that it gains.
+    """
     common = [
         f"data.reader.path={fashion}",
         "data.image_size_px=96",
@@ -89,7 +92,8 @@ def test_imagenet_weights_beat_random_ones_by_ten_points_on_each_of_three_seeds(
             - overall(scratch)["balanced_accuracy"]["value"]
         )
     print("points of balanced accuracy gained:", [round(100 * gain, 1) for gain in gains])
-    assert min(gains) >= 0.1
+    assert np.mean(gains) >= 0.1
+    assert min(gains) > 0
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ def stop_at(monkeypatch, kerastl, step, *words):
     return shlex.split(told)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_before_its_page_goes_on_to_one_export_and_the_same_bytes(
     kerastl, recipe, tmp_path, monkeypatch
 ):

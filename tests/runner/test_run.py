@@ -65,6 +65,7 @@ def test_two_runs_of_one_recipe_are_equal_to_the_byte_and_another_seed_is_not(
     assert first != other
 
 
+@pytest.mark.slow
 def test_the_resolved_recipe_repeats_the_run(kerastl, recipe, tmp_path):
     assert kerastl("run", recipe, "--out", tmp_path / "one").code == 0
     again = tmp_path / "one" / "recipe.resolved.yaml"
@@ -224,6 +225,7 @@ def test_phases_that_cannot_be_run_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_breakdown_keeps_the_last_good_weights_and_says_how_to_go_on(kerastl, recipe, tmp_path):
     out = tmp_path / "run"
     wild = ["phases[1].learning_rate=10", "phases[1].optimizer=sgd", "phases[1].epochs=60"]

@@ -1,0 +1,235 @@
+"""What a frozen trunk makes of every picture, computed once and kept on disk, shared between runs.
+
+An entry's name is the hash of all that its numbers depend on: the trunk's layers and weights, the content of the
+pictures, how they are decoded and augmented, the code, the packages, and the kind of machine. So an entry is never
+out of date; it is only not asked for any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import keras
+import numpy as np
+import tensorflow as tf
+from filelock import FileLock
+
+from kerastl.data import EpochSource
+from kerastl.errors import RunFailed
+from kerastl.progress import track
+from kerastl.runs import machine, package_versions, write_atomic
+from kerastl.training.precision import ENCODINGS, Array, Precision, bytes_per_picture
+
+BATCH = 32
+"""Pictures a forward pass: fixed, as the last bits of an activation may depend on it."""
+ABOUT = "about.json"
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What a trunk made of the pictures of one source.
+
+    Args:
+        columns: for each tensor that leaves the trunk the columns of its encoding, `[views, pictures, ...]`.
+        precision: their encoding.
+        num_bytes: on disk.
+    """
+
+    columns: Sequence[Sequence[Array]]
+    precision: Precision
+    num_bytes: int
+
+    def rows(self, view: int, indices: Array) -> list[Array]:
+        """Return the activations of some pictures: `[rows, ...]` float32, one a tensor."""
+        encoding = ENCODINGS[self.precision]
+        return [
+            encoding.decode([column[view, indices] for column in columns])
+            for columns in self.columns
+        ]
+
+
+def shapes_of(trunk: keras.Model) -> list[tuple[int, ...]]:
+    """Return the shapes of one picture's activations, one a tensor that leaves the trunk."""
+    return [tuple(tensor.shape[1:]) for tensor in trunk.outputs]
+
+
+def size_on_disk(trunk: keras.Model, source: EpochSource, precision: Precision) -> int:
+    """Return the bytes that the activations of a source take, headers aside."""
+    each = bytes_per_picture(shapes_of(trunk), precision)
+    return each * source.num_examples * source.views
+
+
+def keep_activations(
+    trunk: keras.Model, source: EpochSource, *, precision: Precision, folder: Path
+) -> Activations:
+    """Return the activations of every picture and view of a source; computed only where they are not kept yet.
+
+    Args:
+        trunk: from the picture on; what it holds is frozen, and runs as in inference.
+        source: pictures; each of its views is augmented as in the epoch of that number.
+        precision: how they are kept.
+        folder: of all entries; one that is being written by another process is waited for.
+
+    Raises:
+        RunFailed: a picture can no longer be read, or the disk is full; no half entry is left.
+    """
+    key = _key(trunk, source, precision)
+    entry = folder / key
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{key}.lock"):
+            if not _is_whole(entry):
+                _compute(trunk, source, precision, entry)
+            return _open(entry, shapes_of(trunk), precision)
+    except OSError as error:
+        raise RunFailed(
+            f"The activations of the frozen layers cannot be kept in {folder}: {error.strerror or error}. "
+            "Name a folder with room, or do without: export KERASTL_CACHE=DIR, or --set phases[N].cache=none"
+        ) from error
+
+
+def _key(trunk: keras.Model, source: EpochSource, precision: Precision) -> str:
+    weights = hashlib.sha256()
+    for variable in trunk.variables:
+        weights.update(keras.ops.convert_to_numpy(variable).tobytes())
+    told = {
+        "layers": trunk.to_json(),
+        "weights": weights.hexdigest(),
+        "pictures": source.fingerprint(),
+        "precision": precision,
+        "code": _code(),
+        "packages": package_versions(),
+        "machine": machine(),
+        "devices": [device.name for device in tf.config.list_physical_devices()],
+    }
+    text = json.dumps(told, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@cache
+def _code() -> str:
+    """Return the hash of this package's own source: other code, other entries."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _is_whole(entry: Path) -> bool:
+    """Tell whether an entry is there and every file holds what was written."""
+    try:
+        told = json.loads((entry / ABOUT).read_text(encoding="utf-8"))
+        for name, wanted in told["sha256"].items():
+            with (entry / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != wanted:
+                    return False
+    except (OSError, ValueError, KeyError):
+        return False
+    return True
+
+
+def _file_name(tensor: int, column: int) -> str:
+    return f"tensor{tensor}-{column}.npy"
+
+
+def _compute(trunk: keras.Model, source: EpochSource, precision: Precision, entry: Path) -> None:
+    """Write an entry whole or not at all. The caller holds its lock, so what lies there is nobody's."""
+    part = entry.with_name(f".{entry.name}.part")
+    for left_over in (part, entry):
+        shutil.rmtree(left_over, ignore_errors=True)
+    part.mkdir()
+    try:
+        sums = _write_columns(trunk, source, precision, part)
+        write_atomic(part / ABOUT, json.dumps({"sha256": sums}, sort_keys=True))
+        part.replace(entry)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_columns(
+    trunk: keras.Model, source: EpochSource, precision: Precision, folder: Path
+) -> dict[str, str]:
+    """Write one `.npy` a column; return the sha256 of each."""
+    shapes, encoding = shapes_of(trunk), ENCODINGS[precision]
+    places = [
+        (tensor, column, dtype, shape)
+        for tensor, one in enumerate(shapes)
+        for column, (dtype, shape) in enumerate(encoding.columns(one))
+    ]
+    with contextlib.ExitStack() as stack:
+        writers = {}
+        for tensor, column, dtype, shape in places:
+            file = stack.enter_context((folder / _file_name(tensor, column)).open("wb"))
+            whole = (source.views, source.num_examples, *shape)
+            writers[tensor, column] = _Column(file, np.dtype(dtype), whole)
+        for outputs in _forward(trunk, source):
+            for tensor, values in enumerate(outputs):
+                for column, rows in enumerate(encoding.encode(values)):
+                    writers[tensor, column].append(rows)
+        return {_file_name(*place): writer.sha256() for place, writer in writers.items()}
+
+
+class _Column:
+    """An `.npy` file that is written row after row: a full disk then is an error, not a dead process.
+
+    Args:
+        file: opened for writing.
+        dtype, shape: of the whole array.
+    """
+
+    def __init__(self, file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self._file, self._hash, self._dtype = file, hashlib.sha256(), dtype
+        start = {
+            "descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape
+        }  # fmt: skip
+        np.lib.format.write_array_header_2_0(file, start)
+        file.flush()
+        self._hash.update(Path(file.name).read_bytes())
+
+    def append(self, rows: Array) -> None:
+        """Write some rows."""
+        content = np.ascontiguousarray(rows, self._dtype).tobytes()
+        self._file.write(content)
+        self._hash.update(content)
+
+    def sha256(self) -> str:
+        """Return the hash of all that was written; flushes it."""
+        self._file.flush()
+        return self._hash.hexdigest()
+
+
+def _forward(trunk: keras.Model, source: EpochSource) -> Iterator[list[Array]]:
+    """Yield the trunk's outputs of all pictures in the order of their indices, view after view."""
+    signature = [tf.TensorSpec([None, *trunk.input_shape[1:]], tf.float32)]
+    run = tf.function(lambda images: trunk(images, training=False), input_signature=signature)
+    steps = -(-source.num_examples // BATCH)
+    for view in range(source.views):
+        what = "keeping the features of every picture"
+        if source.views > 1:
+            what += f", view {view + 1} of {source.views}"
+        try:
+            for images, _, _ in track(source.every_picture(view, BATCH), what, steps):
+                yield [np.asarray(values) for values in keras.tree.flatten(run(images))]
+        except tf.errors.OpError as error:
+            raise source.explain(error) from error
+
+
+def _open(entry: Path, shapes: Sequence[Any], precision: Precision) -> Activations:
+    columns = [
+        [
+            np.load(entry / _file_name(tensor, column), mmap_mode="r", allow_pickle=False)
+            for column, _ in enumerate(ENCODINGS[precision].columns(shape))
+        ]
+        for tensor, shape in enumerate(shapes)
+    ]
+    num_bytes = sum(column.nbytes for one in columns for column in one)
+    return Activations(columns, precision, num_bytes)

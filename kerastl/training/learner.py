@@ -1,0 +1,205 @@
+"""What a phase runs at each step: the whole model on pictures, or its last part on what the first part made once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kerastl.backbones import blocks_of, cut
+from kerastl.data import EpochSource, cache_folder
+from kerastl.errors import RequestError
+from kerastl.training.activations import keep_activations, size_on_disk
+from kerastl.training.cached_source import CachedSource
+from kerastl.training.freezing import resolve_trainable
+from kerastl.training.phase import Phase
+
+Source = EpochSource | CachedSource
+ROOM_LEFT_BYTES = 2**28
+"""What a cache leaves free on the disk, for the run's own files."""
+
+
+def activations_folder() -> Path:
+    """Return the place for activations in the user's cache folder."""
+    return cache_folder() / "activations"
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What runs at each step of a phase.
+
+    Args:
+        model: the whole classifier, or its last part, which shares its layers.
+        train, val: what it reads: pictures, or activations.
+        told: what is kept on disk, for the proof: `{"kind", "behind", "precision", "views", "bytes"}`; None: nothing.
+    """
+
+    model: keras.Model
+    train: Source
+    val: Source | None
+    told: dict[str, Any] | None = None
+
+
+def learner_of(
+    model: keras.Model,
+    phase: Phase,
+    train: EpochSource,
+    val: EpochSource | None,
+    folder: Path,
+) -> Learner:
+    """Return what a phase runs; where it asks for a cache, that is filled first.
+
+    Args:
+        model: a flat classifier; its flags are set for the phase.
+        phase: names the cache, or none.
+        train, val: pictures.
+        folder: of the cache.
+
+    Raises:
+        RunFailed: a picture can no longer be read, or the disk is full.
+    """
+    if phase.cache == "none":
+        return Learner(model, train, val)
+    behind, trunk, tail = parted(model, phase)
+    kept = [
+        keep_activations(trunk, one, precision=phase.cache_precision, folder=folder)
+        for one in (train, val)
+        if one is not None
+    ]
+    told = {
+        "kind": phase.cache,
+        "behind": behind,
+        "precision": phase.cache_precision,
+        "views": train.views,
+        "bytes": sum(one.num_bytes for one in kept),
+    }
+    cached_val = None if val is None else CachedSource(val, kept[1])
+    return Learner(tail, CachedSource(train, kept[0]), cached_val, told)
+
+
+def parted(model: keras.Model, phase: Phase) -> tuple[str, keras.Model, keras.Model]:
+    """Return the layer or block that the frozen part ends with, that part, and the part that learns.
+
+    Args:
+        model: a flat classifier.
+        phase: `cache: features` parts it at the pooled features, `boundary` where the frozen part ends.
+
+    Raises:
+        RequestError: a layer that learns stands before the cut.
+    """
+    chosen = set(resolve_trainable(model, phase.trainable))
+    if phase.cache == "features":
+        if chosen:
+            raise RequestError(
+                "cache: features keeps what the head reads, so nothing else may learn. "
+                "Write trainable: none, or cache: boundary."
+            )
+        pooled = model.get_layer("pooled").output
+        trunk = keras.Model(model.inputs[0], pooled, name="trunk")
+        return "pooled", trunk, keras.Model(pooled, model.outputs[0], name="tail")
+    blocks = blocks_of(model)
+    frozen = next(
+        (at for at, block in enumerate(blocks) if chosen & set(block.layers)), len(blocks)
+    )
+    behind = [layer for block in blocks[frozen:] for layer in block.layers]
+    if not frozen or frozen == len(blocks) or not chosen.issuperset(behind):
+        raise RequestError(
+            "cache: boundary needs whole blocks that are frozen, and after them whole blocks that learn. "
+            f"Write trainable: {{from_block: NAME}}, of: {', '.join(block.name for block in blocks[1:])}."
+        )
+    name = blocks[frozen - 1].name
+    return (name, *cut(model, name))
+
+
+def check_cache(
+    model: keras.Model, phase: Phase, sources: Sequence[EpochSource], folder: Path
+) -> None:
+    """See that a cache makes no difference to what is learnt, and that the disk has room for it.
+
+    Raises:
+        RequestError: it would, or has not; the text says what to write instead.
+    """
+    if phase.batch_norm != "frozen":
+        raise RequestError(
+            f"cache: {phase.cache} needs a frozen part that stays as it is, and with batch_norm: "
+            f"{phase.batch_norm} its statistics follow the batch. Write batch_norm: frozen, or cache: none."
+        )
+    for source in sources:
+        if source.mixes:
+            raise RequestError(
+                f"cache: {phase.cache} keeps one picture's activations, and mixing makes each of two. "
+                "Take augment.mixing out, or write cache: none."
+            )
+        if source.augmented and not source.repeats:
+            raise RequestError(
+                f"cache: {phase.cache} would show the augmentation of one epoch in all. Say how many views of "
+                "each picture are kept, as augment.views: 4, or write cache: none."
+            )
+    needed = cache_size(model, phase, sources)
+    place = next(one for one in (folder, *folder.parents) if one.exists())
+    free = shutil.disk_usage(place).free
+    if needed + ROOM_LEFT_BYTES > free:
+        raise RequestError(
+            f"cache: {phase.cache} takes {in_words(needed)}, and {place} has {in_words(free)} free. "
+            f"{_smaller(phase)}Another folder: export KERASTL_CACHE=DIR. Without: cache: none."
+        )
+
+
+def cache_size(model: keras.Model, phase: Phase, sources: Sequence[EpochSource]) -> int:
+    """Return the bytes on disk that the cache of a phase takes for some sources."""
+    _, trunk, _ = parted(model, phase)
+    return sum(size_on_disk(trunk, source, phase.cache_precision) for source in sources)
+
+
+def cache_line(model: keras.Model, phase: Phase, sources: Sequence[EpochSource]) -> str:
+    """Return one line for people: what a phase with a cache keeps, and how large it is."""
+    what = "features" if phase.cache == "features" else "activations at the freeze boundary"
+    views = max(source.views for source in sources)
+    shown = f", {views} augmented views of each training picture" if views > 1 else ""
+    return (
+        f"phase {phase.name}: the frozen layers see each picture once; their {what} are kept "
+        f"({phase.cache_precision}, {in_words(cache_size(model, phase, sources))}{shown})"
+    )
+
+
+def _smaller(phase: Phase) -> str:
+    """Return what to write for less room."""
+    words = {
+        "float32": "Half of it: cache_precision: bfloat16; a quarter: uint8. ",
+        "bfloat16": "Half of it: cache_precision: uint8. ",
+        "uint8": "",
+    }
+    return words[phase.cache_precision]
+
+
+def in_words(num_bytes: int) -> str:
+    """Return a size as people read it: `3.2 GB`."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.1f} {unit}"
+    return f"{num_bytes} bytes"
+
+
+def choose_cache(phase: Phase, train: EpochSource) -> Phase:
+    """Return a phase whose `cache: auto` is decided: features where the head alone learns and nothing is lost by it.
+
+    Args:
+        phase: of the recipe.
+        train: its pictures.
+    """
+    if phase.cache != "auto":
+        return phase
+    alone = phase.trainable.which == "none" and phase.batch_norm == "frozen"
+    fresh = train.mixes or (train.augmented and not train.repeats)
+    return replace(phase, cache="features" if alone and not fresh else "none")
+
+
+def signature_of(model: keras.Model) -> Any:
+    """Return the shapes of a model's inputs with a free batch: one, or a list of them."""
+    specs = [tf.TensorSpec([None, *one.shape[1:]], tf.float32) for one in model.inputs]
+    return specs[0] if len(specs) == 1 else specs

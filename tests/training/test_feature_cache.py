@@ -1,0 +1,283 @@
+"""The cached phases: what is learnt is what the pictures themselves would teach, and what lies on disk is sound."""
+
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+
+import keras
+import numpy as np
+import pytest
+from sources_drawn import stored
+
+from kerastl.augment import build_mixing, build_policy
+from kerastl.backbones import build_backbone
+from kerastl.data import EpochSource
+from kerastl.errors import Problems
+from kerastl.training import Phase, Trainable, activations, build_model, fit
+
+CLASSES = ("dark", "light")
+TURN = [
+    {"name": "random_rotation", "max_deg": 20.0},
+    {"name": "random_contrast", "max_fraction": 0.3},
+]
+HEAD = Phase("head", epochs=4, learning_rate=1e-2, keep="last")
+LAST = Trainable("from_block", text="block_3")
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return stored(tmp_path_factory.mktemp("pictures"), 29, CLASSES)
+
+
+def source_of(records, *, operations=(), shuffle=True, **more):
+    policy = build_policy(operations, image_size_px=32) if operations else None
+    values = {"class_names": CLASSES, "image_size_px": 32, "batch_size": 7, "seed": 3, **more}
+    return EpochSource(records, augment=policy, shuffle=shuffle, **values)
+
+
+def model_of(seed=1):
+    keras.utils.clear_session()
+    backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=seed)
+    return build_model(backbone, class_names=CLASSES, dropout=0.3, seed=seed)
+
+
+def learnt(records, phases, cache_dir, *, resume=False, checkpoints=None, seed=1, **more):
+    model = model_of(seed)
+    history = fit(
+        model, source_of(records, **more), val=source_of(records[:9], shuffle=False), phases=phases,
+        cache_dir=cache_dir, checkpoints=checkpoints, resume=resume,
+    )  # fmt: skip
+    return model, history
+
+
+def weights_of(model):
+    return np.concatenate([keras.ops.convert_to_numpy(one).ravel() for one in model.weights])
+
+
+def with_cache(phase, cache, **more):
+    return Phase(**{**vars(phase), "cache": cache, **more})
+
+
+@pytest.mark.parametrize(
+    ("cache", "phase", "more"),
+    [
+        ("features", HEAD, {}),
+        ("features", HEAD, {"operations": TURN, "views": 2}),
+        ("boundary", Phase("last", epochs=4, trainable=LAST, keep="last"), {}),
+        ("boundary", Phase("last", epochs=4, trainable=LAST, keep="last"), {"operations": TURN, "views": 3}),
+    ],
+)  # fmt: skip
+def test_a_cached_phase_teaches_what_the_pictures_would(records, tmp_path, cache, phase, more):
+    plain, expected = learnt(records, [with_cache(phase, "none")], tmp_path, **more)
+    assert not (tmp_path / "activations").exists()
+    cached, history = learnt(records, [with_cache(phase, cache)], tmp_path, **more)
+    moved = np.abs(weights_of(plain) - weights_of(model_of())).max()
+    assert moved > 1e-3
+    assert np.abs(weights_of(cached) - weights_of(plain)).max() < 1e-3 * moved
+    for one, other in zip(history.rows, expected.rows, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-4)
+    assert history.proofs[0]["cache"]["kind"] == cache
+    assert history.proofs[0]["cache"]["views"] == more.get("views", 1)
+    assert "cache" not in expected.proofs[0]
+
+
+def test_the_views_of_a_picture_differ_and_come_again(records):
+    source = source_of(records, operations=TURN, views=2)
+    shown = {
+        epoch: np.concatenate([images for images, _, _ in sorted_by_index(source.batches(epoch))])
+        for epoch in range(3)
+    }
+    assert shown[0].tobytes() == shown[2].tobytes() != shown[1].tobytes()
+    fresh = source_of(records, operations=TURN)
+    first = np.concatenate([images for images, _, _ in sorted_by_index(fresh.batches(0))])
+    assert first.tobytes() == shown[0].tobytes()
+
+
+def sorted_by_index(batches):
+    rows = [
+        (image, label, index)
+        for batch in batches
+        for image, label, index in zip(*batch, strict=True)
+    ]
+    return [
+        ([image], label, index) for image, label, index in sorted(rows, key=lambda row: int(row[2]))
+    ]
+
+
+def test_a_second_run_finds_what_the_first_kept(records, tmp_path, monkeypatch):
+    phase = with_cache(HEAD, "features")
+    first, _ = learnt(records, [phase], tmp_path)
+
+    def refuse(*_):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(activations, "_compute", refuse)
+    second, _ = learnt(records, [phase], tmp_path, seed=1)
+    assert weights_of(first).tobytes() == weights_of(second).tobytes()
+
+
+def key(records, *, seed=1, **more):
+    model = model_of(seed)
+    trunk = keras.Model(model.inputs[0], model.get_layer("pooled").output)
+    return activations._key(trunk, source_of(records, **more), "float32")
+
+
+def test_other_weights_pictures_or_augmentation_are_another_entry(records, tmp_path):
+    plain = key(records)
+    assert plain == key(records, seed=1) == key(records, batch_size=4)
+    other = shutil.copytree(records[0].file.parent, tmp_path / "other")
+    changed = [type(one)(one.path, other / one.file.name, one.label) for one in records]
+    assert plain == key(changed)
+    shutil.copy(records[0].file, changed[1].file)
+    turned = {"operations": TURN, "views": 2}
+    stronger = [{**TURN[0], "max_deg": 21.0}, TURN[1]]
+    keys = [
+        plain,
+        key(records, seed=2),
+        key(changed),
+        key(records[1:]),
+        key(records, window=(0.0, 100.0)),
+        key(records, **turned),
+        key(records, operations=TURN, views=3),
+        key(records, operations=stronger, views=2),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_seed_counts_only_where_pictures_are_changed(records):
+    def of(seed, **more):
+        model = model_of()
+        trunk = keras.Model(model.inputs[0], model.get_layer("pooled").output)
+        source = EpochSource(
+            records, class_names=CLASSES, image_size_px=32, batch_size=7, seed=seed, **more
+        )
+        return activations._key(trunk, source, "float32")
+
+    assert of(1) == of(2)
+    policy = build_policy(TURN, image_size_px=32)
+    assert of(1, augment=policy, views=2) != of(2, augment=policy, views=2)
+
+
+def test_a_damaged_entry_is_made_anew(records, tmp_path):
+    phase = with_cache(HEAD, "features")
+    first, _ = learnt(records, [phase], tmp_path)
+    files = sorted(tmp_path.glob("*/tensor0-0.npy"))
+    assert len(files) == 2
+    whole = files[0].read_bytes()
+    files[0].write_bytes(whole[:-4] + b"\0\0\0\0")
+    files[1].write_bytes(files[1].read_bytes()[:200])
+    second, _ = learnt(records, [phase], tmp_path)
+    assert files[0].read_bytes() == whole
+    assert weights_of(first).tobytes() == weights_of(second).tobytes()
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(("precision", "within"), [("bfloat16", 2**-7), ("uint8", 1 / 255)])
+def test_a_smaller_cache_rounds_and_says_what_it_takes(records, tmp_path, precision, within):
+    whole, small = tmp_path / "whole", tmp_path / "small"
+    phase = Phase("last", epochs=3, trainable=LAST, keep="last", cache="boundary")
+    _, exact = learnt(records, [phase], whole)
+    _, rounded = learnt(records, [with_cache(phase, "boundary", cache_precision=precision)], small)
+    assert rounded.proofs[0]["cache"]["precision"] == precision
+    assert rounded.proofs[0]["cache"]["bytes"] < 0.6 * exact.proofs[0]["cache"]["bytes"]
+    on_disk = sum(file.stat().st_size for file in small.rglob("*.npy"))
+    assert (
+        rounded.proofs[0]["cache"]["bytes"] <= on_disk < rounded.proofs[0]["cache"]["bytes"] + 2000
+    )
+    for one, other in zip(rounded.rows, exact.rows, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=0.05)
+    encoding = activations.ENCODINGS[precision]
+    values = np.random.default_rng(0).normal(0, 3, (5, 4, 4, 6)).astype(np.float32)
+    values[..., 2] = 7.0
+    again = encoding.decode(encoding.encode(values))
+    span = np.ptp(values, axis=(1, 2), keepdims=True) if precision == "uint8" else np.abs(values)
+    assert (np.abs(again - values) <= 0.51 * within * span + 1e-6).all()
+
+
+REFUSED = [
+    ({"cache": "features", "trainable": LAST}, {}, "nothing else may learn"),
+    ({"cache": "boundary"}, {}, "after them whole blocks that learn"),
+    ({"cache": "boundary", "trainable": Trainable("all")}, {}, "whole blocks that are frozen"),
+    ({"cache": "boundary", "trainable": Trainable("names", text=".*conv.*")}, {}, "from_block: NAME"),
+    ({"cache": "features"}, {"operations": TURN}, "augment.views: 4"),
+    ({"cache": "features", "batch_norm": "statistics"}, {}, "Write batch_norm: frozen"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "more", "said"), REFUSED)
+def test_a_cache_that_would_change_what_is_learnt_is_refused(records, tmp_path, wrong, more, said):
+    with pytest.raises(Problems, match=said):
+        learnt(records, [Phase(**{**vars(HEAD), **wrong})], tmp_path, **more)
+    assert not list(tmp_path.iterdir())
+
+
+def test_mixed_pictures_are_not_cached(records, tmp_path):
+    mix = build_mixing(["mix_up"], image_size_px=32, num_classes=2)
+    with pytest.raises(Problems, match=r"Take augment\.mixing out"):
+        learnt(records, [with_cache(HEAD, "features")], tmp_path, mix=mix)
+
+
+def test_auto_keeps_features_only_where_that_is_the_same_training(records, tmp_path):
+    def kind(more, **phase):
+        _, history = learnt(
+            records,
+            [Phase(**{**vars(HEAD), "epochs": 1, "cache": "auto", **phase})],
+            tmp_path,
+            **more,
+        )
+        return history.proofs[0].get("cache", {}).get("kind")
+
+    assert kind({}) == "features"
+    assert kind({"operations": TURN, "views": 1}) == "features"
+    assert kind({"operations": TURN}) is None
+    assert kind({}, trainable=LAST) is None
+    assert kind({}, batch_norm="statistics") is None
+
+
+def test_a_disk_without_room_is_told_before_anything_is_computed(records, tmp_path, monkeypatch):
+    from kerastl.training import learner
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(learner.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 10**6))
+    with pytest.raises(Problems, match=r"takes .* and .* has 1\.0 MB free.*bfloat16"):
+        learnt(records, [with_cache(HEAD, "features")], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from kerastl.backbones import build_backbone
+from kerastl.data import EpochSource, Record
+from kerastl.errors import RunFailed
+from kerastl.training.activations import keep_activations
+
+pictures, folder, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+records = [Record(file.name, file, "dark") for file in sorted(pictures.glob("*.png"))]
+source = EpochSource(records, class_names=["dark"], image_size_px=32, batch_size=7)
+trunk = build_backbone("small_cnn", weights="none", image_size_px=32)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+try:
+    keep_activations(trunk, source, precision="float32", folder=folder)
+except RunFailed as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_leaves_no_half_entry_and_a_clear_error(records, tmp_path):
+    def keep(limit):
+        pictures = records[0].file.parent
+        words = [sys.executable, "-c", FULL, str(pictures), str(tmp_path), str(limit)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        return done.stdout, [one.name for one in tmp_path.iterdir() if one.suffix != ".lock"]
+
+    told, left = keep(20_000)
+    assert "File too large" in told
+    assert "export KERASTL_CACHE=DIR" in told
+    assert left == []
+    told, left = keep(10**9)
+    assert told == ""
+    assert len(left) == 1
