@@ -10,6 +10,8 @@ from .build import build_backbone as build_backbone
 from .build import load_backbone as load_backbone
 from .download import fetch_weights as fetch_weights
 from .download import verify_weights as verify_weights
+from .folding import fold as fold
+from .folding import foldable as foldable
 from .imagenet_head import ImageNetHead as ImageNetHead
 from .imagenet_head import read_imagenet_head as read_imagenet_head
 from .source import build_source as build_source

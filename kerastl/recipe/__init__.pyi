@@ -8,6 +8,7 @@ from .plugins import Mixing as Mixing
 from .plugins import Operation as Operation
 from .plugins import Reader as Reader
 from .schema import Augment as Augment
+from .schema import BlockRate as BlockRate
 from .schema import Data as Data
 from .schema import Evaluation as Evaluation
 from .schema import Export as Export
@@ -18,7 +19,9 @@ from .schema import LayerNames as LayerNames
 from .schema import Phase as Phase
 from .schema import Recipe as Recipe
 from .schema import Split as Split
+from .schema import Stretch as Stretch
 from .schema import Target as Target
 from .schema import TopFraction as TopFraction
+from .schema import Unfreeze as Unfreeze
 from .schema import Window as Window
 from .write import write as write

@@ -15,6 +15,7 @@ from kerastl.recipe.rules import RULES
 from kerastl.recipe.schema import Augment, BatchNorm, Few, Recipe
 from kerastl.recipe.sharing import DomainsOf, with_shared_table
 from kerastl.recipe.tables import Tables, backbone_findings, reader_findings
+from kerastl.recipe.unfreezing import unfrozen_by_epoch
 from kerastl.recipe.values import WrongValueError
 from kerastl.recipe.walk import Broken, NamesOf, OptionsOf, Walker
 
@@ -48,8 +49,8 @@ def check(
 
     Returns:
         The recipe; relative paths are made absolute from the working directory, and what one field decides for
-        another (`batch_norm`, `few`, the domains of a shared table) is written out, and a named policy is written as
-        its operations, so that the recipe repeats the run even where the policy is another one by then.
+        another (`batch_norm`, `few`, the domains of a shared table) is written out, a phase that unfreezes by epoch is
+        written as its phases, and a named policy as its operations, so that the recipe repeats the run even where the policy is another one by then.
 
     Raises:
         Problems: every problem, in the order of the file.
@@ -69,7 +70,8 @@ def check(
     if found.problems or isinstance(recipe, Broken):
         raise Problems(name, found.problems, footer)
     assert isinstance(recipe, Recipe)
-    return _filled(replace(recipe, augment=_without_a_name(recipe.augment, policy_of)))
+    recipe = replace(recipe, augment=_without_a_name(recipe.augment, policy_of))
+    return _filled(recipe if tables is None else unfrozen_by_epoch(recipe, tables))
 
 
 def _refused_by_plug_ins(walker: Walker, tables: Tables | None) -> list[tuple[str, str]]:

@@ -21,7 +21,9 @@ from kerastl.recipe.schema import (
     Phase,
     Recipe,
     Split,
+    Stretch,
     Target,
+    Unfreeze,
 )
 from kerastl.recipe.tree import quoted
 
@@ -39,8 +41,9 @@ def training_gets_a_share(val_fraction: float, test_fraction: float) -> Iterator
         )
 
 
-def warmup_ends(epochs: int, warmup_epochs: float) -> Iterator[Finding]:
-    """The warm-up ends before the phase does."""
+def warmup_ends(epochs: int, warmup_epochs: float, stretch: Stretch | None) -> Iterator[Finding]:
+    """The warm-up ends before the phase does, or the longer one that it is a part of."""
+    epochs = stretch.epochs if stretch else epochs
     if warmup_epochs >= epochs:
         yield "warmup_epochs", f"must be below epochs ({epochs}), got {warmup_epochs:g}."
 
@@ -49,6 +52,32 @@ def decay_needs_adamw(optimizer: str, weight_decay: float) -> Iterator[Finding]:
     """Only AdamW decays weights."""
     if weight_decay and optimizer != "adamw":
         yield "weight_decay", f"only adamw decays weights, got optimizer {optimizer}."
+
+
+def one_average(ema: float | None, average_last: int, epochs: int) -> Iterator[Finding]:
+    """Weights are averaged in one way, over epochs that there are."""
+    if ema is not None and average_last:
+        yield "average_last", "stands beside ema: weights are averaged in one way. Take one out."
+    if average_last > epochs:
+        yield "average_last", f"must be at most epochs ({epochs}), got {average_last}."
+
+
+def stretch_holds(epochs: int, stretch: Stretch | None) -> Iterator[Finding]:
+    """A part is no longer than the whole."""
+    if stretch and stretch.before + epochs > stretch.epochs:
+        yield (
+            "stretch",
+            f"{stretch.before} epochs before and {epochs} of this phase are more than the {stretch.epochs} in all.",
+        )
+
+
+def unfreezing_takes_its_time(trainable: Any, early_stopping: int | None) -> Iterator[Finding]:
+    """Gradual unfreezing takes all its epochs."""
+    if isinstance(trainable, Unfreeze) and early_stopping is not None:
+        yield (
+            "early_stopping",
+            "would end the unfreezing half way. Take it out, or give it to a phase of its own behind this one.",
+        )
 
 
 def regex_compiles(names: str) -> Iterator[Finding]:
@@ -154,7 +183,13 @@ def formats_differ(formats: Sequence[str | None]) -> Iterator[Finding]:
 
 RULES: Mapping[type[Any], Sequence[Any]] = {
     Split: (training_gets_a_share,),
-    Phase: (warmup_ends, decay_needs_adamw),
+    Phase: (
+        warmup_ends,
+        decay_needs_adamw,
+        one_average,
+        stretch_holds,
+        unfreezing_takes_its_time,
+    ),
     LayerNames: (regex_compiles,),
     Export: (formats_differ,),
     Target: (few_has_labels, target_has_its_pictures),

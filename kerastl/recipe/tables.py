@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kerastl.errors import RequestError
-from kerastl.recipe.schema import FromBlock
+from kerastl.recipe.schema import BlockRate, FromBlock
 from kerastl.recipe.tree import quoted
 from kerastl.recipe.walk import Broken, NamesOf, OptionsOf
 from kerastl.recipe.words import hints, members, nearest, unwrap
@@ -58,13 +58,21 @@ def backbone_findings(
     yield from _weights(name, size, values, options_of, tables)
     known = tables.block_names(name)
     for path, value in values.items():
-        if isinstance(value, FromBlock) and value.from_block not in known:
-            near = nearest(value.from_block, known)
+        block, key = _named_block(value)
+        if block is not None and block not in known:
+            near = nearest(block, known)
             hint = f"Did you mean '{near}'? " if near else ""
             yield (
-                f"{path}.from_block",
-                f"{name} has no block {quoted(value.from_block)}. {hint}Blocks: {', '.join(known)}.",
+                f"{path}.{key}",
+                f"{name} has no block {quoted(block)}. {hint}Blocks: {', '.join(known)}.",
             )
+
+
+def _named_block(value: Any) -> tuple[str | None, str]:
+    """Return the block that a value names, and the key that it stands under."""
+    if isinstance(value, FromBlock):
+        return value.from_block, "from_block"
+    return (value.block, "block") if isinstance(value, BlockRate) else (None, "")
 
 
 def _weights(

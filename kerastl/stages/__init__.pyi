@@ -2,6 +2,7 @@ from .judge import judge as judge
 from .judge import write_summary as write_summary
 from .learn import decide_phases as decide_phases
 from .learn import learn as learn
+from .lr import find_rates as find_rates
 from .model import Start as Start
 from .model import find_weights as find_weights
 from .model import start_model as start_model

@@ -111,7 +111,13 @@ def training_phases(recipe: Recipe) -> list[Phase]:
     found = []
     for phase in recipe.phases:
         values = {field.name: getattr(phase, field.name) for field in dataclasses.fields(phase)}
-        found.append(Phase(**values | {"trainable": _trainable(phase.trainable)}))
+        stretch = phase.stretch and (phase.stretch.before, phase.stretch.epochs)
+        told = {
+            "trainable": _trainable(phase.trainable),
+            "rates": {one.block: one.factor for one in phase.rates},
+            "stretch": stretch,
+        }
+        found.append(Phase(**values | told))
     return found
 
 

@@ -14,5 +14,7 @@ from .model import build_model as build_model
 from .phase import Phase as Phase
 from .phase import Trainable as Trainable
 from .proof import phase_proof as phase_proof
+from .range_test import RangeTest as RangeTest
+from .range_test import range_test as range_test
 from .state import History as History
 from .step import Step as Step

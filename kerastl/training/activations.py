@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 from filelock import FileLock
 
+from kerastl.backbones import fold
 from kerastl.data import EpochSource
 from kerastl.errors import RunFailed
 from kerastl.progress import track
@@ -210,7 +211,8 @@ class _Column:
 def _forward(trunk: keras.Model, source: EpochSource) -> Iterator[list[Array]]:
     """Yield the trunk's outputs of all pictures in the order of their indices, view after view."""
     signature = [tf.TensorSpec([None, *trunk.input_shape[1:]], tf.float32)]
-    run = tf.function(lambda images: trunk(images, training=False), input_signature=signature)
+    folded = fold(trunk)
+    run = tf.function(lambda images: folded(images, training=False), input_signature=signature)
     steps = -(-source.num_examples // BATCH)
     for view in range(source.views):
         what = "keeping the features of every picture"

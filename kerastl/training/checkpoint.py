@@ -18,12 +18,14 @@ import numpy as np
 
 from kerastl.errors import RequestError
 from kerastl.runs import write_atomic
+from kerastl.training.averages import Averages
 from kerastl.training.state import Best, TrainingState
 from kerastl.training.step import Step
 
 KEPT = 2
 PLAIN = (
     "phase", "phase_epochs", "epochs", "waited", "stopped", "before", "rows", "proofs", "callbacks",
+    "born",
 )  # fmt: skip
 
 
@@ -32,7 +34,12 @@ def _name(index: int) -> str:
 
 
 def write_checkpoint(
-    folder: Path, state: TrainingState, model: keras.Model, optimizer: keras.Optimizer, step: Step
+    folder: Path,
+    state: TrainingState,
+    model: keras.Model,
+    optimizer: keras.Optimizer,
+    step: Step,
+    averages: Averages,
 ) -> Path:
     """Write the whole state atomically; keep the last two.
 
@@ -42,10 +49,12 @@ def write_checkpoint(
         model: with its weights and the seeds of its dropout.
         optimizer: with its momenta and its step count.
         step: with what it says it needs.
+        averages: of the weights.
     """
     folder.mkdir(exist_ok=True)
     arrays: dict[str, Any] = {}
-    for group, variables in (("model", model.variables), ("optimizer", optimizer.variables)):
+    groups = {"model": model, "optimizer": optimizer, "average": averages}
+    for group, variables in ((name, holder.variables) for name, holder in groups.items()):
         arrays |= {
             f"{group}/{_name(i)}": keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)
         }
@@ -103,7 +112,9 @@ class Checkpoint:
     def _group(self, prefix: str) -> list[Any]:
         return [self._arrays[name] for name in sorted(self._arrays) if name.startswith(prefix)]
 
-    def restore(self, model: keras.Model, optimizer: keras.Optimizer, step: Step) -> None:
+    def restore(
+        self, model: keras.Model, optimizer: keras.Optimizer, step: Step, averages: Averages
+    ) -> None:
         """Put every variable back.
 
         Raises:
@@ -111,6 +122,7 @@ class Checkpoint:
         """
         assign(model.variables, self._group("model/"))
         assign(optimizer.variables, self._group("optimizer/"))
+        assign(averages.variables, self._group("average/"))
         step.restore(_named(self._arrays, "step/"))
 
 

@@ -27,7 +27,7 @@ def balanced_weights(labels: np.ndarray[Any, Any], num_classes: int) -> np.ndarr
 
 
 def cross_entropy(
-    labels: tf.Tensor, logits: tf.Tensor, *, label_smoothing: float = 0.0
+    labels: tf.Tensor, logits: tf.Tensor, *, label_smoothing: float = 0.0, focal_gamma: float = 0.0
 ) -> tf.Tensor:
     """Return the cross-entropy of each picture.
 
@@ -36,6 +36,8 @@ def cross_entropy(
         logits: `[batch, classes]` float32.
         label_smoothing: 0 to below 1: this share of the target is spread evenly over all classes
             (Szegedy et al. 2016, arXiv:1512.00567, section 7).
+        focal_gamma: the term of a class that is given probability p is weighed by `(1 - p) ** gamma` (Lin et al.
+            2017, arXiv:1708.02002, equation 4).
 
     Returns:
         `[batch]` float32, in nats.
@@ -43,7 +45,13 @@ def cross_entropy(
     num_classes = logits.shape[-1]
     shares = labels if _are_mixed(labels) else tf.one_hot(labels, num_classes)
     target = shares * (1.0 - label_smoothing) + label_smoothing / num_classes
-    return tf.nn.softmax_cross_entropy_with_logits(target, tf.cast(logits, tf.float32))
+    logits = tf.cast(logits, tf.float32)
+    if not focal_gamma:
+        return tf.nn.softmax_cross_entropy_with_logits(target, logits)
+    log_shares = tf.nn.log_softmax(logits)
+    # 1 - p by expm1: near p = 1 the difference has no digits left, and the slope of its power none at all.
+    missing = tf.maximum(-tf.math.expm1(log_shares), 1e-7)
+    return -tf.reduce_sum(target * missing**focal_gamma * log_shares, -1)
 
 
 def _are_mixed(labels: tf.Tensor) -> bool:
@@ -77,6 +85,7 @@ class Classification:
         num_classes: classes of the head.
         label_smoothing: 0 to below 1.
         class_weights: `[classes]` weights of each picture by its class, None: all 1.
+        focal_gamma: as in `cross_entropy`.
         follow_statistics: BatchNorm runs in training mode, so its statistics are re-estimated over the
             training pictures before each evaluation.
     """
@@ -90,11 +99,12 @@ class Classification:
         *,
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | np.ndarray[Any, Any] | None = None,
+        focal_gamma: float = 0.0,
         follow_statistics: bool = False,
     ) -> None:
         weights = np.ones(num_classes) if class_weights is None else np.asarray(class_weights)
         self._class_weights = tf.constant(weights, tf.float32)
-        self._label_smoothing = label_smoothing
+        self._label_smoothing, self._focal_gamma = label_smoothing, focal_gamma
         self._follow_statistics = follow_statistics
         self._estimate: Callable[[EpochSource], None] | None = None
 
@@ -111,7 +121,9 @@ class Classification:
         images, labels, _ = batches["train"]
         logits = model(images, training=True)
         weights, target = weighted(labels, self._class_weights)
-        entropy = cross_entropy(target, logits, label_smoothing=self._label_smoothing)
+        entropy = cross_entropy(
+            target, logits, label_smoothing=self._label_smoothing, focal_gamma=self._focal_gamma
+        )
         if _are_mixed(labels):
             labels = tf.argmax(labels, -1, output_type=tf.int32)
         count = tf.cast(tf.shape(labels)[0], tf.float32)

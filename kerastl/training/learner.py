@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerastl.backbones import blocks_of, cut
+from kerastl.backbones import blocks_of, cut, fold, foldable
 from kerastl.data import EpochSource, cache_folder
 from kerastl.errors import RequestError
 from kerastl.training.activations import keep_activations, size_on_disk
@@ -64,56 +64,90 @@ def learner_of(
         RunFailed: a picture can no longer be read, or the disk is full.
     """
     if phase.cache == "none":
-        return Learner(model, train, val)
-    behind, trunk, tail = parted(model, phase)
+        return Learner(_with_folded_front(model, phase), train, val)
+    parts = parted(model, phase)
     kept = [
-        keep_activations(trunk, one, precision=phase.cache_precision, folder=folder)
+        keep_activations(parts.trunk, one, precision=phase.cache_precision, folder=folder)
         for one in (train, val)
         if one is not None
     ]
     told = {
         "kind": phase.cache,
-        "behind": behind,
+        "behind": parts.behind,
         "precision": phase.cache_precision,
         "views": train.views,
         "bytes": sum(one.num_bytes for one in kept),
     }
     cached_val = None if val is None else CachedSource(val, kept[1])
-    return Learner(tail, CachedSource(train, kept[0]), cached_val, told)
+    return Learner(parts.tail, CachedSource(train, kept[0]), cached_val, told)
 
 
-def parted(model: keras.Model, phase: Phase) -> tuple[str, keras.Model, keras.Model]:
-    """Return the layer or block that the frozen part ends with, that part, and the part that learns.
+@dataclass(frozen=True)
+class Parts:
+    """A classifier in two parts that share its layers.
+
+    Args:
+        behind: the block or layer that the first part ends with.
+        trunk: all of it is frozen.
+        tail: the rest.
+    """
+
+    behind: str
+    trunk: keras.Model
+    tail: keras.Model
+
+
+def frozen_front(model: keras.Model, phase: Phase) -> Parts | None:
+    """Return the classifier cut behind the last block before which nothing learns; None: there is no such place.
 
     Args:
         model: a flat classifier.
-        phase: `cache: features` parts it at the pooled features, `boundary` where the frozen part ends.
-
-    Raises:
-        RequestError: a layer that learns stands before the cut.
+        phase: says which layers learn; where BatchNorm's statistics follow the pictures, nothing is frozen.
     """
+    if phase.batch_norm != "frozen":
+        return None
     chosen = set(resolve_trainable(model, phase.trainable))
-    if phase.cache == "features":
-        if chosen:
-            raise RequestError(
-                "cache: features keeps what the head reads, so nothing else may learn. "
-                "Write trainable: none, or cache: boundary."
-            )
+    if not chosen:
         pooled = model.get_layer("pooled").output
         trunk = keras.Model(model.inputs[0], pooled, name="trunk")
-        return "pooled", trunk, keras.Model(pooled, model.outputs[0], name="tail")
+        return Parts("pooled", trunk, keras.Model(pooled, model.outputs[0], name="tail"))
     blocks = blocks_of(model)
-    frozen = next(
-        (at for at, block in enumerate(blocks) if chosen & set(block.layers)), len(blocks)
-    )
-    behind = [layer for block in blocks[frozen:] for layer in block.layers]
-    if not frozen or frozen == len(blocks) or not chosen.issuperset(behind):
+    first = next(at for at, block in enumerate(blocks) if chosen & set(block.layers))
+    if not first:
+        return None
+    name = blocks[first - 1].name
+    return Parts(name, *cut(model, name))
+
+
+def parted(model: keras.Model, phase: Phase) -> Parts:
+    """Return the frozen front of a phase with a cache, and the rest.
+
+    Raises:
+        RequestError: another cache fits what learns, or none does.
+    """
+    front = frozen_front(model, phase)
+    if phase.cache == "features" and (front is None or front.behind != "pooled"):
         raise RequestError(
-            "cache: boundary needs whole blocks that are frozen, and after them whole blocks that learn. "
-            f"Write trainable: {{from_block: NAME}}, of: {', '.join(block.name for block in blocks[1:])}."
+            "cache: features keeps what the head reads, so nothing else may learn. "
+            "Write trainable: none, or cache: boundary."
         )
-    name = blocks[frozen - 1].name
-    return (name, *cut(model, name))
+    # A pattern may leave layers frozen behind the first that learns: nobody could tell what was kept.
+    holes = phase.trainable.which == "names"
+    if front is None or holes or (phase.cache == "boundary" and front.behind == "pooled"):
+        raise RequestError(
+            "cache: boundary needs frozen blocks, and behind them blocks that learn. "
+            f"Write trainable: {{from_block: NAME}}, of: {', '.join(block.name for block in blocks_of(model)[1:])}."
+        )
+    return front
+
+
+def _with_folded_front(model: keras.Model, phase: Phase) -> keras.Model:
+    """Return a classifier that learns what `model` does, its frozen front without BatchNorm where that can be."""
+    front = frozen_front(model, phase)
+    if front is None or not foldable(front.trunk):
+        return model
+    image = keras.Input(model.input_shape[1:], name="image")
+    return keras.Model(image, front.tail(fold(front.trunk)(image)), name=model.name)
 
 
 def check_cache(
@@ -152,7 +186,7 @@ def check_cache(
 
 def cache_size(model: keras.Model, phase: Phase, sources: Sequence[EpochSource]) -> int:
     """Return the bytes on disk that the cache of a phase takes for some sources."""
-    _, trunk, _ = parted(model, phase)
+    trunk = parted(model, phase).trunk
     return sum(size_on_disk(trunk, source, phase.cache_precision) for source in sources)
 
 

@@ -40,6 +40,7 @@ def classification_step(phase: Phase, source: EpochSource) -> Step:
         num_classes,
         label_smoothing=phase.label_smoothing,
         class_weights=weights,
+        focal_gamma=phase.focal_gamma,
         follow_statistics=phase.batch_norm != "frozen",
     )
 

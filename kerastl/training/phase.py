@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from kerastl.training.precision import Precision
@@ -49,6 +50,17 @@ class Phase:
         early_stopping: epochs without a better `monitor` after which the phase ends; None: never.
         monitor: the validation figure that names the best epoch.
         weight_decay: for `adamw`.
+        clip_norm: the norm that the gradients of all variables together are cut to; None: none.
+        accumulate: batches whose gradients are averaged for one update.
+        layer_decay: factor of the rate from each block to the one before it, see `rate_factors`.
+        rates: factor of the rate of single blocks, by name.
+        momenta: `keep` goes on with the optimizer's momenta and step count of the phase before, `renew` begins anew.
+        l2_sp: strength of the pull back to the weights that training began with, see `build_pull`.
+        ema: momentum of an average of the weights over all steps, which is evaluated and kept; None: none.
+        average_last: epochs at the end whose weights are averaged, evaluated and kept so; 0: none.
+        focal_gamma: pictures that are told right already count less; 0: all alike, see `cross_entropy`.
+        stretch: (epochs before, epochs in all) of the longer phase that this one is a part of, for the schedule; None:
+            it stands for itself.
         cache: `features`: the frozen part runs once, and the head learns from what it made; `boundary`: likewise where
             the last blocks learn; `none`: pictures run through the whole in each epoch; `auto`: `features` where that
             is the same training, as `choose_cache` says.
@@ -71,6 +83,16 @@ class Phase:
     monitor: str = "val_loss"
     weight_decay: float = 0.0
     keep: Literal["best", "last"] = "best"
+    clip_norm: float | None = None
+    accumulate: int = 1
+    layer_decay: float = 1.0
+    rates: Mapping[str, float] = field(default_factory=dict)
+    momenta: Literal["renew", "keep"] = "renew"
+    l2_sp: float = 0.0
+    ema: float | None = None
+    average_last: int = 0
+    focal_gamma: float = 0.0
+    stretch: tuple[int, int] | None = None
     cache: Literal["auto", "none", "features", "boundary"] = "none"
     cache_precision: Precision = "float32"
 

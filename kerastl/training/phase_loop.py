@@ -13,18 +13,21 @@ import tensorflow as tf
 
 from kerastl.data import EpochSource
 from kerastl.errors import WouldFailAgain
+from kerastl.training.averages import Averages
 from kerastl.training.callback_state import restore_callbacks, state_of
 from kerastl.training.checkpoint import Checkpoint, assign, write_checkpoint
 from kerastl.training.checks import Sources, check_epoch, check_losses
 from kerastl.training.feed import batches_of
 from kerastl.training.freezing import silent_dropout, unfreeze
+from kerastl.training.l2_sp import build_pull
 from kerastl.training.learner import Learner, Source, learner_of, signature_of
+from kerastl.training.optimizer import build_optimizer, carry_over, rate_factors
 from kerastl.training.phase import Phase
 from kerastl.training.proof import checksums, phase_proof
 from kerastl.training.schedule import learning_rate_at
 from kerastl.training.state import Best, TrainingState
 from kerastl.training.step import Step
-from kerastl.training.update import build_optimizer, build_update
+from kerastl.training.update import build_update
 from kerastl.training.validation import Forward, validate
 
 OnEpoch = Callable[[Sequence[dict[str, Any]], dict[str, float]], None]
@@ -58,26 +61,38 @@ class PhaseLoop:
         self.cache = cache
         self.strategy = strategy or tf.distribute.get_strategy()
         self.good = _weights(model)
+        head = {one.path for one in model.get_layer("head").weights}
+        self.start = {
+            one.path: value
+            for one, value in zip(model.weights, self.good, strict=True)
+            if one.path not in head
+        }
+        self.optimizer: Any = None
+        self.known: set[str] = set()
 
     def run_phase(self, phase: Phase, saved: Checkpoint | None) -> dict[str, Any]:
         """Run one phase from its beginning, or from a checkpoint inside it; return what moved."""
         unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
         pictures = self.trains[phase.domain]
-        learner = learner_of(self.model, phase, pictures, self.vals.get(phase.domain), self.cache)
-        step = self.step_for(phase, pictures)
         with self.strategy.scope():
-            optimizer = build_optimizer(phase)
-            variables = [*self.model.trainable_variables, *step.variables]
-            optimizer.build(variables)
+            learner = learner_of(
+                self.model, phase, pictures, self.vals.get(phase.domain), self.cache
+            )
+        step = self.step_for(phase, pictures)
+        variables = [*self.model.trainable_variables, *step.variables]
+        with self.strategy.scope():
+            optimizer = self._optimizer(phase, variables, resumed=saved is not None)
+            averages = Averages(phase, variables)
         self.model.compile(optimizer, loss=None)
         if saved:
-            saved.restore(self.model, optimizer, step)
-            self.good = _weights(self.model)
+            saved.restore(self.model, optimizer, step, averages)
+            with averages.shown():
+                self.good = _weights(self.model)
         if not self.state.before:
             self.state.before = checksums(self.model)
         try:
             with silent_dropout(self.model):
-                self._run_epochs(phase, learner, step, optimizer, variables)
+                self._run_epochs(phase, learner, step, optimizer, averages, variables)
         except WouldFailAgain as error:
             raise self._put_back(phase, error) from error
         proof = phase_proof(
@@ -103,7 +118,13 @@ class PhaseLoop:
         )
 
     def _run_epochs(
-        self, phase: Phase, learner: Learner, step: Step, optimizer: Any, variables: Any
+        self,
+        phase: Phase,
+        learner: Learner,
+        step: Step,
+        optimizer: Any,
+        averages: Averages,
+        variables: Sequence[keras.Variable],
     ) -> None:
         source = learner.train
         forward = _inference(learner.model)
@@ -113,8 +134,9 @@ class PhaseLoop:
             steps=source.steps_per_epoch, verbose=0,
         )  # fmt: skip
         update = build_update(
-            learner.model, optimizer, step, variables, self.strategy, {"train": source}
-        )
+            learner.model, optimizer, step, variables, self.strategy, {"train": source},
+            build_pull(phase.l2_sp, variables, self.start),
+        )  # fmt: skip
         self.model.stop_training = False
         callbacks.on_train_begin()
         restore_callbacks(self.callbacks, state.callbacks)
@@ -123,17 +145,19 @@ class PhaseLoop:
         while state.phase_epochs < phase.epochs and not state.stopped:
             started = time.perf_counter()
             callbacks.on_epoch_begin(state.epochs)
-            logs = self._run_steps(phase, source, optimizer, update, callbacks)
-            step.on_epoch(self.model, {"train": self.trains[phase.domain]})
-            if learner.val is not None:
-                callbacks.on_test_begin()
-                logs |= validate(forward, learner.val)
-                callbacks.on_test_end(logs)
-            rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-            check_epoch(self.model, logs, f"phase {phase.name}, epoch {state.epochs + 1}")
-            callbacks.on_epoch_end(state.epochs, logs)
-            self._note(phase, {"learning_rate": rate, **logs}, source, started)
-            self._checkpoint(optimizer, step)
+            logs = self._run_steps(phase, source, optimizer, averages, update, callbacks)
+            averages.on_epoch(state.phase_epochs + 1)
+            with averages.shown():
+                step.on_epoch(self.model, {"train": self.trains[phase.domain]})
+                if learner.val is not None:
+                    callbacks.on_test_begin()
+                    logs |= validate(forward, learner.val)
+                    callbacks.on_test_end(logs)
+                rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+                check_epoch(self.model, logs, f"phase {phase.name}, epoch {state.epochs + 1}")
+                callbacks.on_epoch_end(state.epochs, logs)
+                self._note(phase, {"learning_rate": rate, **logs}, source, started)
+            self._checkpoint(optimizer, step, averages)
         callbacks.on_train_end(logs)
         state.callbacks = []
 
@@ -142,27 +166,36 @@ class PhaseLoop:
         if epochs > 0:
             self.state.epochs += epochs
             self.state.phase_epochs += epochs
+            self.good = _weights(self.model)
 
     def _run_steps(
-        self, phase: Phase, source: Source, optimizer: Any, update: Any, callbacks: Any
+        self,
+        phase: Phase,
+        source: Source,
+        optimizer: Any,
+        averages: Averages,
+        update: Any,
+        callbacks: Any,
     ) -> dict[str, Any]:
         """Run the steps of one epoch; return the means over its pictures."""
         sums: dict[str, float] = {}
         seen, steps = 0, source.steps_per_epoch
+        before, epochs = phase.stretch or (0, phase.epochs)
         epoch = tf.constant(self.state.epochs, tf.int64)
         for index, (batch, share, count) in enumerate(
             batches_of(source, self.state.epochs, self.strategy)
         ):
-            done = self.state.phase_epochs * steps + index
+            done = (before + self.state.phase_epochs) * steps + index
             if phase.schedule != "constant" or phase.warmup_epochs > 0:
                 # Set only where it changes: callbacks that steer the rate keep their say otherwise.
                 optimizer.learning_rate = learning_rate_at(
-                    done, highest=phase.learning_rate, steps_per_epoch=steps, epochs=phase.epochs,
+                    done, highest=phase.learning_rate, steps_per_epoch=steps, epochs=epochs,
                     schedule=phase.schedule, warmup_epochs=phase.warmup_epochs,
                 )  # fmt: skip
             callbacks.on_train_batch_begin(index)
-            progress = tf.constant(done / max(1, steps * phase.epochs), tf.float32)
+            progress = tf.constant(done / max(1, steps * epochs), tf.float32)
             told = update({"train": batch}, share, progress, epoch)
+            averages.on_step()
             values = {name: float(value) for name, value in told.items()}
             check_losses(
                 values, f"phase {phase.name}, epoch {self.state.epochs + 1}, step {index + 1}"
@@ -197,17 +230,36 @@ class PhaseLoop:
             speed = source.num_examples / max(seconds, 1e-9)
             self.on_epoch(state.rows, {"seconds": seconds, "images_per_s": speed})
 
-    def _checkpoint(self, optimizer: Any, step: Step) -> None:
+    def _optimizer(
+        self, phase: Phase, variables: Sequence[keras.Variable], *, resumed: bool
+    ) -> keras.Optimizer:
+        """Return the optimizer of a phase, with what it takes over from that of the phase before."""
+        old = self.optimizer if phase.momenta == "keep" else None
+        if not resumed:
+            known = (
+                {} if old is None else {path: self.state.born.get(path, 0) for path in self.known}
+            )
+            steps = 0 if old is None else int(old.iterations)
+            self.state.born = {one.path: known.get(one.path, steps) for one in variables}
+        factors = rate_factors(self.model, phase)
+        optimizer = build_optimizer(phase, variables, factors, self.state.born)
+        if old is not None and not resumed:
+            carry_over(old, optimizer)
+        self.optimizer, self.known = optimizer, {one.path for one in variables}
+        return optimizer
+
+    def _checkpoint(self, optimizer: Any, step: Step, averages: Averages) -> None:
         self.state.callbacks = state_of(self.callbacks)
         if self.checkpoints:
-            write_checkpoint(self.checkpoints, self.state, self.model, optimizer, step)
+            write_checkpoint(self.checkpoints, self.state, self.model, optimizer, step, averages)
 
     def end_phase(self, phase: Phase) -> None:
         """Go back to the best weights, and make ready for the next phase."""
         state = self.state
         best = state.best.get(phase.domain)
-        if best and best.monitor == phase.monitor and phase.keep == "best":
-            assign(self.model.weights, best.weights)
+        kept = bool(best and best.monitor == phase.monitor and phase.keep == "best")
+        # The last good ones: of the last epoch as it was judged, averaged where weights are averaged.
+        assign(self.model.weights, best.weights if best and kept else self.good)
         self.good = _weights(self.model)
         state.phase, state.phase_epochs, state.waited = state.phase + 1, 0, 0
         state.stopped, state.before = False, {}

@@ -57,6 +57,7 @@ class TrainingState:
         before: checksums of the model when the phase began.
         rows: of the history.
         proofs: of the phases that have ended.
+        born: number of the optimizer's step with which a variable joined it, by path; 0 where there is none.
         callbacks: what each Keras callback has counted, as a patience that has run so far.
     """
 
@@ -70,6 +71,7 @@ class TrainingState:
     rows: list[dict[str, Any]] = field(default_factory=list)
     proofs: list[dict[str, Any]] = field(default_factory=list)
     callbacks: list[dict[str, Any]] = field(default_factory=list)
+    born: dict[str, int] = field(default_factory=dict)
 
     def history(self) -> History:
         """Return what was learnt so far."""

@@ -8,20 +8,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerastl.training.l2_sp import Pull
 from kerastl.training.learner import Source, signature_of
-from kerastl.training.phase import Phase
 from kerastl.training.step import Batch, Step
 
 Update = Callable[[Mapping[str, Batch], tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
-
-
-def build_optimizer(phase: Phase) -> keras.Optimizer:
-    """Return the optimizer of a phase, its rate set to the highest."""
-    if phase.optimizer == "adam":
-        return keras.optimizers.Adam(phase.learning_rate)
-    if phase.optimizer == "adamw":
-        return keras.optimizers.AdamW(phase.learning_rate, weight_decay=phase.weight_decay)
-    return keras.optimizers.SGD(phase.learning_rate, momentum=0.9)
 
 
 def build_update(
@@ -31,13 +22,14 @@ def build_update(
     variables: Sequence[keras.Variable],
     strategy: tf.distribute.Strategy,
     sources: Mapping[str, Source],
+    pull: Pull | None = None,
 ) -> Update:
     """Return one traced function `(batches, share, progress, epoch) -> {name: scalar}`.
 
     `batches` maps a stream's name to a `Batch`, or to one a replica; `share` is the part of the whole batch that a replica holds
     (float32, 1 for a single device), so that means over parts add up to the mean over the whole.
     A stream whose source places its augmentation on the device comes plain, and is finished here, as part of the
-    step; `epoch` is a scalar int64.
+    step; `epoch` is a scalar int64. `pull` is one more loss, told as `l2_sp`.
     """
     on_device = {name: one for name, one in sources.items() if one.placement == "device"}
 
@@ -48,6 +40,8 @@ def build_update(
         batches = {**batches, **finished}
         with tf.GradientTape() as tape:
             losses = step.losses(model, batches, progress)
+            if pull is not None:
+                losses = {**losses, "l2_sp": pull()}
             minimised = [value for name, value in losses.items() if name not in step.shown]
             total = share * tf.add_n([*minimised, *model.losses])
         gradients = tape.gradient(total, [variable.value for variable in variables])

@@ -27,13 +27,14 @@ def fold(model: keras.Model) -> keras.Model:
         model: functional and flat; its weights are copied, so later changes to them do not reach the result.
 
     Returns:
-        A functional model for inference only, without the folded BatchNorms; its layers are named alike.
+        A functional model for inference only, without the folded BatchNorms and without dropout; its layers are
+        named alike.
     """
     pairs = foldable(model)
     convolutions = set(pairs.values())
 
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        if operation.name in pairs:
+        if operation.name in pairs or isinstance(operation, keras.layers.Dropout):
             return args[0]
         config = operation.get_config()
         if operation.name in convolutions:
@@ -44,7 +45,7 @@ def fold(model: keras.Model) -> keras.Model:
         model, clone_function=lambda operation: operation, call_function=call
     )
     for layer in model.layers:
-        if layer.name not in pairs and layer.name not in convolutions:
+        if layer.weights and layer.name not in pairs and layer.name not in convolutions:
             folded.get_layer(layer.name).set_weights(layer.get_weights())
     for norm, convolution in pairs.items():
         values = _folded(model.get_layer(convolution), model.get_layer(norm))
@@ -64,8 +65,9 @@ def foldable(model: keras.Model) -> dict[str, str]:
     for norm in model.layers:
         if isinstance(norm, keras.layers.BatchNormalization) and norm.axis in (-1, 3):
             maker = makers.get(id(norm.input))
-            linear = isinstance(maker, LINEAR) and maker.activation is keras.activations.linear
-            if linear and readers[id(norm.input)] == 1:
+            if not isinstance(maker, LINEAR) or maker.activation is not keras.activations.linear:
+                continue
+            if readers[id(norm.input)] == 1:
                 pairs[norm.name] = maker.name
     return pairs
 

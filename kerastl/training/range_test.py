@@ -1,0 +1,187 @@
+"""Which learning rate: one short training whose rate climbs from far too small to far too large.
+
+Reference:
+    Smith 2017, arXiv:1506.01186, section 3.3 (the range test).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerastl.data import EpochSource
+from kerastl.errors import RunFailed
+from kerastl.training.checkpoint import assign
+from kerastl.training.checks import check_phases, decide_phases
+from kerastl.training.feed import batches_of
+from kerastl.training.freezing import silent_dropout, unfreeze
+from kerastl.training.l2_sp import build_pull
+from kerastl.training.learner import activations_folder, learner_of
+from kerastl.training.loop import classification_step
+from kerastl.training.optimizer import build_optimizer, rate_factors
+from kerastl.training.phase import Phase
+from kerastl.training.update import build_update
+
+SMOOTHING = 0.9
+"""Share of the loss that each step keeps of the steps before."""
+DIVERGED = 4.0
+"""The test ends where the loss stands at so many times its lowest."""
+FEWEST_STEPS = 10
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What one climb showed.
+
+    Args:
+        rates: `[steps]`, rising by one factor from step to step.
+        losses: `[steps]`, of each step's batch.
+        smoothed: `[steps]`, a moving average of the losses, free of bias towards its start.
+        suggestions: a rate by rule: `valley`, `steepest`, `minimum_tenth`; see `suggest`.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+    suggestions: dict[str, float]
+
+
+def range_test(
+    model: keras.Model,
+    train: EpochSource,
+    *,
+    phase: Phase,
+    lowest: float = 1e-6,
+    highest: float = 3.0,
+    steps: int = 100,
+    cache_dir: Path | None = None,
+) -> RangeTest:
+    """Train for some steps at a climbing rate; give the model back as it was.
+
+    Args:
+        model: a flat classifier; its weights, flags and optimizer are the same afterwards.
+        train: labelled pictures, shuffled.
+        phase: what may move, and how; its rate and schedule are not looked at.
+        lowest, highest: rates of the first and the last step.
+        steps: at least 10; fewer are run where the loss diverges.
+        cache_dir: as in `fit`.
+
+    Raises:
+        RequestError: the phase cannot be run.
+        RunFailed: a picture can no longer be read, or the loss was no number within the first 10 steps.
+    """
+    (phase,) = decide_phases([replace(phase, accumulate=1)], {phase.domain: train})
+    cache_dir = cache_dir or activations_folder()
+    alone = replace(phase, early_stopping=None)
+    check_phases(model, [alone], trains={phase.domain: train}, vals={}, cache_dir=cache_dir)
+    kept = [np.array(keras.ops.convert_to_numpy(one)) for one in model.variables]
+    flags = [(layer, layer.trainable) for layer in model.layers]
+    try:
+        unfreeze(model, phase.trainable, batch_norm=phase.batch_norm)
+        with silent_dropout(model):
+            rates, losses = _climb(model, train, phase, _rates(lowest, highest, steps), cache_dir)
+    finally:
+        assign(model.variables, kept)
+        for layer, flag in flags:
+            layer.trainable = flag
+    smoothed = smooth(losses)
+    return RangeTest(tuple(rates), tuple(losses), tuple(smoothed), suggest(rates, smoothed))
+
+
+def _rates(lowest: float, highest: float, steps: int) -> list[float]:
+    return [float(rate) for rate in np.geomspace(lowest, highest, steps)]
+
+
+def _climb(
+    model: keras.Model, train: EpochSource, phase: Phase, rates: Sequence[float], cache_dir: Path
+) -> tuple[list[float], list[float]]:
+    learner = learner_of(model, phase, train, None, cache_dir)
+    step = classification_step(phase, train)
+    variables = [*model.trainable_variables, *step.variables]
+    start = {one.path: keras.ops.convert_to_numpy(one) for one in model.weights}
+    optimizer = build_optimizer(phase, variables, rate_factors(model, phase))
+    strategy = tf.distribute.get_strategy()
+    update = build_update(
+        learner.model, optimizer, step, variables, strategy, {"train": learner.train},
+        build_pull(phase.l2_sp, variables, start),
+    )  # fmt: skip
+    losses: list[float] = []
+    lowest = math.inf
+    for rate, (batch, share, epoch) in zip(rates, _endless(learner.train, strategy), strict=False):
+        optimizer.learning_rate = rate
+        told = update({"train": batch}, share, tf.constant(0.0), tf.constant(epoch, tf.int64))
+        loss = float(told["loss"])
+        if not math.isfinite(loss):
+            break
+        losses.append(loss)
+        latest = smooth(losses)[-1]
+        lowest = min(lowest, latest)
+        if len(losses) > FEWEST_STEPS and latest > DIVERGED * lowest:
+            break
+    if len(losses) < FEWEST_STEPS:
+        raise RunFailed(
+            f"The loss was no number after {len(losses)} steps, at a rate of {rates[len(losses)]:.2g}. "
+            "Begin with a smaller rate."
+        )
+    return list(rates[: len(losses)]), losses
+
+
+def _endless(source: Any, strategy: tf.distribute.Strategy) -> Iterator[tuple[Any, Any, int]]:
+    for epoch in count():
+        for batch, share, _ in batches_of(source, epoch, strategy):
+            yield batch, share, epoch
+
+
+def smooth(losses: Sequence[float]) -> list[float]:
+    """Return the exponential moving average of losses, each divided by the weight it has so far."""
+    found, average = [], 0.0
+    for step, loss in enumerate(losses, start=1):
+        average = SMOOTHING * average + (1 - SMOOTHING) * loss
+        found.append(average / (1 - SMOOTHING**step))
+    return found
+
+
+def suggest(rates: Sequence[float], smoothed: Sequence[float]) -> dict[str, float]:
+    """Return a rate by each of three rules.
+
+    Args:
+        rates: rising.
+        smoothed: the loss at each; the first 9, which few batches made, are not looked at.
+
+    Returns:
+        `valley`: two thirds down the longest fall of the loss (the longest run of steps, not all neighbours, each
+        lower than the one before); `steepest`: where it falls fastest by the logarithm of the rate; `minimum_tenth`: a
+        tenth of the rate at its lowest.
+    """
+    # Until so many batches are in it, the average is one of few pictures.
+    rates, settled = rates[FEWEST_STEPS - 1 :], np.asarray(smoothed[FEWEST_STEPS - 1 :])
+    lowest = int(np.argmin(settled))
+    fall = _longest_fall(list(settled))
+    slopes = np.gradient(settled, np.log(rates)) if len(rates) > 1 else settled
+    return {
+        "valley": rates[fall[len(fall) * 2 // 3]],
+        "steepest": rates[int(np.argmin(slopes[: max(lowest, 1)]))],
+        "minimum_tenth": rates[lowest] / 10,
+    }
+
+
+def _longest_fall(values: Sequence[float]) -> list[int]:
+    """Return the places of the longest strictly falling subsequence."""
+    lengths, before = [1] * len(values), [-1] * len(values)
+    for place, value in enumerate(values):
+        for earlier in range(place):
+            if values[earlier] > value and lengths[earlier] + 1 > lengths[place]:
+                lengths[place], before[place] = lengths[earlier] + 1, earlier
+    place, found = int(np.argmax(lengths)), []
+    while place >= 0:
+        found.append(place)
+        place = before[place]
+    return found[::-1]

@@ -1,0 +1,72 @@
+"""`trainable: {unfreeze: one_block_per_epoch}` is written out as ordinary phases; rates name blocks."""
+
+import pytest
+
+from kerastl import backbones, registry
+from kerastl.errors import Problems
+from kerastl.recipe import BlockRate, FromBlock, Stretch, check, write
+
+TEXT = """\
+format: 1
+data:
+  reader: {name: phantom}
+backbone: {name: small_cnn, weights: ./run}
+phases:
+  - {name: head, epochs: 2, learning_rate: 1e-3, trainable: none}
+  - {name: slow, epochs: EPOCHS, learning_rate: 1e-4, trainable: {unfreeze: one_block_per_epoch}, schedule: cosine, warmup_epochs: 1.5}
+"""
+BLOCKS = backbones.block_names("small_cnn")
+
+
+def checked(text, *sets):
+    return check(
+        text, name="f.yaml", options_of=registry.options_of, names_of=registry.names,
+        tables=backbones, sets=sets,
+    )  # fmt: skip
+
+
+def test_each_epoch_adds_a_block_and_the_last_part_takes_what_is_left():
+    epochs = len(BLOCKS) + 2
+    recipe = checked(TEXT.replace("EPOCHS", str(epochs)))
+    head, *parts = recipe.phases
+    assert head.name == "head"
+    assert [part.trainable for part in parts] == [FromBlock(block) for block in reversed(BLOCKS)]
+    assert [part.name for part in parts] == [f"slow_{one + 1}" for one in range(len(BLOCKS))]
+    assert [part.epochs for part in parts] == [1] * (len(BLOCKS) - 1) + [3]
+    assert [part.stretch for part in parts] == [Stretch(at, epochs) for at in range(len(BLOCKS))]
+    assert [part.momenta for part in parts] == ["renew"] + ["keep"] * (len(BLOCKS) - 1)
+    assert [part.keep for part in parts] == ["last"] * (len(BLOCKS) - 1) + ["best"]
+
+
+def test_fewer_epochs_than_blocks_leave_the_first_blocks_frozen():
+    recipe = checked(TEXT.replace("EPOCHS", "2"))
+    assert [part.trainable for part in recipe.phases[1:]] == [
+        FromBlock(BLOCKS[-1]), FromBlock(BLOCKS[-2]),
+    ]  # fmt: skip
+
+
+def test_the_resolved_recipe_is_itself():
+    recipe = checked(TEXT.replace("EPOCHS", "3"))
+    assert checked(write(recipe)) == recipe
+
+
+def test_a_rate_names_a_block_that_there_is():
+    sets = ["phases[1].trainable=all", f"phases[1].rates=[{{block: {BLOCKS[0]}, factor: 0.1}}]"]
+    recipe = checked(TEXT.replace("EPOCHS", "2"), *sets)
+    assert recipe.phases[1].rates == (BlockRate(BLOCKS[0], 0.1),)
+    with pytest.raises(Problems, match="small_cnn has no block 'blok'"):
+        checked(TEXT.replace("EPOCHS", "2"), "phases[1].rates=[{block: blok, factor: 0.1}]")
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        ("phases[1].early_stopping=2", "would end the unfreezing half way"),
+        ("phases[0].average_last=3", "must be at most epochs"),
+        ("phases[0]={name: a, epochs: 2, learning_rate: 1e-3, trainable: none, ema: 0.9, average_last: 1}", "averaged in one way"),
+        ("phases[0].stretch={before: 2, epochs: 3}", "more than the 3 in all"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_told(sets, said):
+    with pytest.raises(Problems, match=said):
+        checked(TEXT.replace("EPOCHS", "2"), sets)

@@ -1,0 +1,150 @@
+"""Rates by block, against optimizers of Keras that are each built for one group alone."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerastl.backbones import blocks_of, build_backbone
+from kerastl.training import Phase, build_model
+from kerastl.training.optimizer import build_optimizer, carry_over, rate_factors
+
+SHAPES = {"a/kernel": (4, 3), "a/bias": (3,), "b/kernel": (3, 2), "b/bias": (2,)}
+FACTORS = {"a/kernel": 0.1, "a/bias": 0.1}
+
+
+def variables():
+    generator = np.random.default_rng(0)
+    found = []
+    for path, shape in SHAPES.items():
+        scope, name = path.split("/")
+        with keras.name_scope(scope):
+            found.append(keras.Variable(generator.normal(size=shape).astype("float32"), name=name))
+    assert [one.path for one in found] == list(SHAPES)
+    return found
+
+
+def gradients(step):
+    generator = np.random.default_rng(step + 1)
+    return [tf.constant(generator.normal(size=shape), tf.float32) for shape in SHAPES.values()]
+
+
+def keras_one(phase, factor):
+    rate = phase.learning_rate * factor
+    if phase.optimizer == "adam":
+        return keras.optimizers.Adam(rate)
+    if phase.optimizer == "adamw":
+        return keras.optimizers.AdamW(rate, weight_decay=phase.weight_decay)
+    return keras.optimizers.SGD(rate, momentum=0.9)
+
+
+PHASES = [
+    Phase("sgd", epochs=1, optimizer="sgd", learning_rate=0.05),
+    Phase("adam", epochs=1, optimizer="adam", learning_rate=0.05),
+    Phase("adamw", epochs=1, optimizer="adamw", learning_rate=0.05, weight_decay=0.1),
+]
+
+
+@pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_each_variable_moves_as_under_an_optimizer_of_its_own_with_that_rate(phase, clip_norm):
+    phase = Phase(**{**vars(phase), "clip_norm": clip_norm})
+    ours, theirs = variables(), variables()
+    optimizer = build_optimizer(phase, ours, FACTORS)
+    # Decay is for matrices alone; biases go to optimizers without it.
+    alone = {}
+    for one in theirs:
+        plain = (
+            Phase(**{**vars(phase), "weight_decay": 0.0}) if one.path.endswith("bias") else phase
+        )
+        alone[one.path] = keras_one(plain, FACTORS.get(one.path, 1.0))
+
+    @tf.function
+    def step(given):
+        optimizer.apply_gradients(zip(given, ours, strict=True))
+
+    for number in range(20):
+        given = gradients(number)
+        rate = phase.learning_rate * (1 - number / 40)
+        optimizer.learning_rate = rate
+        step(given)
+        if clip_norm:
+            given, _ = tf.clip_by_global_norm(given, clip_norm)
+        for one, gradient in zip(theirs, given, strict=True):
+            alone[one.path].learning_rate = rate * FACTORS.get(one.path, 1.0)
+            alone[one.path].apply_gradients([(gradient, one)])
+    for one, other in zip(ours, theirs, strict=True):
+        assert np.abs(one.numpy() - other.numpy()).max() <= 1.2e-7 * 10, one.path
+        assert np.abs(one.numpy() - variables()[0].numpy().max()).max() > 0
+
+
+@pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
+def test_what_joins_later_moves_as_if_its_optimizer_began_then_and_the_others_go_on(phase):
+    ours, theirs = variables(), variables()
+    head, all_of_them = ours[2:], ours
+    first = build_optimizer(phase, head)
+    for number in range(7):
+        first.apply_gradients(zip(gradients(number)[2:], head, strict=True))
+    born = {one.path: 7 for one in ours[:2]}
+    second = build_optimizer(phase, all_of_them, FACTORS, born)
+    carry_over(first, second)
+    assert int(second.iterations) == 7
+    alone = {}
+    for one in theirs:
+        plain = (
+            Phase(**{**vars(phase), "weight_decay": 0.0}) if one.path.endswith("bias") else phase
+        )
+        alone[one.path] = keras_one(plain, FACTORS.get(one.path, 1.0))
+    for number in range(7):
+        for one, gradient in zip(theirs[2:], gradients(number)[2:], strict=True):
+            alone[one.path].apply_gradients([(gradient, one)])
+    for number in range(7, 15):
+        second.apply_gradients(zip(gradients(number), all_of_them, strict=True))
+        for one, gradient in zip(theirs, gradients(number), strict=True):
+            alone[one.path].apply_gradients([(gradient, one)])
+    for one, other in zip(ours, theirs, strict=True):
+        assert np.abs(one.numpy() - other.numpy()).max() <= 2e-6, one.path
+
+
+def test_an_optimizer_of_another_kind_hands_nothing_on():
+    ours = variables()
+    first = build_optimizer(PHASES[0], ours)
+    first.apply_gradients(zip(gradients(0), ours, strict=True))
+    second = build_optimizer(PHASES[1], ours)
+    carry_over(first, second)
+    assert int(second.iterations) == 0
+
+
+def test_accumulated_gradients_move_as_their_mean_would():
+    phase = Phase("adam", epochs=1, learning_rate=0.05)
+    ours, theirs = variables(), variables()
+    optimizer = build_optimizer(Phase(**{**vars(phase), "accumulate": 3}), ours, FACTORS)
+    plain = build_optimizer(phase, theirs, FACTORS)
+    for number in range(6):
+        optimizer.apply_gradients(zip(gradients(number), ours, strict=True))
+        if number % 3 == 2:
+            parts = [gradients(one) for one in range(number - 2, number + 1)]
+            mean = [tf.add_n(list(group)) / 3 for group in zip(*parts, strict=True)]
+            plain.apply_gradients(zip(mean, theirs, strict=True))
+    # The count of steps, which Adam corrects its moments by, is that of the batches in Keras: pinned here.
+    for one in ours:
+        assert np.isfinite(one.numpy()).all()
+
+
+def test_layer_decay_falls_from_the_head_to_the_input_and_a_named_rate_takes_its_place():
+    backbone = build_backbone("small_cnn", weights="none", image_size_px=32)
+    model = build_model(backbone, class_names=("a", "b"))
+    blocks = [block.name for block in blocks_of(model)]
+    phase = Phase("x", epochs=1, layer_decay=0.5, rates={blocks[0]: 0.01})
+    factors = rate_factors(model, phase)
+    by_block = {}
+    for block in blocks_of(model):
+        paths = [one.path for name in block.layers for one in model.get_layer(name).weights]
+        by_block[block.name] = {factors[path] for path in paths}
+    expected = {name: {0.5 ** (len(blocks) - at)} for at, name in enumerate(blocks)}
+    expected[blocks[0]] = {0.01}
+    assert {name: found for name, found in by_block.items() if found} == {
+        name: found for name, found in expected.items() if by_block[name]
+    }
+    assert not any(path.startswith("head") for path in factors)
+    assert rate_factors(model, Phase("x", epochs=1)) == {}

@@ -1,0 +1,185 @@
+"""Averages, the pull back to the start, focal loss, accumulation: against their formulas, and through the loop."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from sources_drawn import ArraySource, drawn
+
+from kerastl.backbones import build_backbone
+from kerastl.training import Phase, Trainable, build_model, fit
+from kerastl.training.averages import Averages
+from kerastl.training.classification import cross_entropy
+from kerastl.training.l2_sp import build_pull
+
+LAST = Trainable("from_block", text="block_3")
+
+
+def model_of(seed=1):
+    backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=seed)
+    return build_model(backbone, class_names=("dark", "light"), dropout=0.3, seed=seed)
+
+
+def source(count=32, seed=0, **more):
+    images, labels = drawn(count, seed)
+    return ArraySource(images, labels, **more)
+
+
+def learnt(*phases, **more):
+    model = model_of()
+    history = fit(
+        model, source(), val=source(16, seed=1, shuffle=False), phases=list(phases), **more
+    )
+    return model, history
+
+
+def weights_of(model):
+    return [keras.ops.convert_to_numpy(one).copy() for one in model.weights]
+
+
+def test_the_moving_average_follows_the_formula_and_soon_forgets_its_start():
+    weight = keras.Variable(np.array([1.0, -2.0], "float32"))
+    averages = Averages(Phase("x", epochs=1, ema=0.9), [weight])
+    expected, generator = weight.numpy().astype(float), np.random.default_rng(0)
+    for step in range(120):
+        weight.assign(generator.normal(size=2).astype("float32"))
+        averages.on_step()
+        momentum = min(0.9, (1 + step) / (10 + step))
+        expected = momentum * expected + (1 - momentum) * weight.numpy()
+    last = weight.numpy().copy()
+    with averages.shown():
+        np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-5)
+    np.testing.assert_array_equal(weight.numpy(), last)
+
+
+def test_the_mean_of_the_last_epochs_is_their_mean():
+    weight = keras.Variable(np.zeros(3, "float32"))
+    averages = Averages(Phase("x", epochs=5, average_last=3), [weight])
+    values = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    for epoch, value in enumerate(values, start=1):
+        weight.assign(value)
+        averages.on_epoch(epoch)
+        first = min(epoch - 1, 2) if epoch < 3 else 2
+        with averages.shown():
+            np.testing.assert_allclose(
+                weight.numpy(), values[first if epoch >= 3 else epoch - 1 : epoch].mean(axis=0), rtol=1e-5
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [{"ema": 0.9}, {"average_last": 2}], ids=str)
+def test_averaged_weights_are_those_that_are_judged_and_kept(more):
+    phase = Phase("x", epochs=3, learning_rate=3e-3, trainable=LAST, keep="last")
+    plain, _ = learnt(phase)
+    averaged, history = learnt(Phase(**{**vars(phase), **more}))
+    differ = [
+        not np.array_equal(one, other)
+        for one, other in zip(weights_of(plain), weights_of(averaged), strict=True)
+    ]
+    assert any(differ)
+    assert not all(differ)  # what is frozen is not averaged
+    logits = averaged(source(16, seed=1).images, training=False)
+    loss = float(tf.reduce_mean(cross_entropy(source(16, seed=1).labels, logits)))
+    assert loss == pytest.approx(history.rows[-1]["val_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("more", [{"ema": 0.9}, {"average_last": 3}, {"accumulate": 3}], ids=str)
+def test_averages_and_accumulated_gradients_survive_a_stop(more, tmp_path):
+    phase = Phase("x", epochs=4, learning_rate=3e-3, trainable=LAST, keep="last", **more)
+    after = Phase("y", epochs=1, learning_rate=1e-3, keep="last")
+    whole, expected = learnt(phase, after, checkpoints=tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    for end in (2, 4):
+
+        def stop(rows, timing, end=end):
+            if len(rows) == end:
+                raise Stop
+
+        folder = tmp_path / str(end)
+        with pytest.raises(Stop):
+            learnt(phase, after, checkpoints=folder, on_epoch=stop)
+        again, history = learnt(phase, after, checkpoints=folder, resume=True)
+        assert history.rows == expected.rows
+        for one, other in zip(weights_of(whole), weights_of(again), strict=True):
+            assert one.tobytes() == other.tobytes()
+
+
+def test_unfreezing_with_kept_momenta_survives_a_stop(tmp_path):
+    phases = [
+        Phase("head", epochs=1, keep="last", stretch=(0, 3), schedule="cosine"),
+        Phase("last", epochs=2, keep="last", trainable=LAST, momenta="keep", stretch=(1, 3), schedule="cosine"),
+    ]  # fmt: skip
+    whole, expected = learnt(*phases, checkpoints=tmp_path / "whole")
+    rates = [row["learning_rate"] for row in expected.rows]
+    assert rates[0] > rates[1] > rates[2] > 0
+
+    class Stop(Exception):
+        pass
+
+    for end in (1, 2):
+
+        def stop(rows, timing, end=end):
+            if len(rows) == end:
+                raise Stop
+
+        with pytest.raises(Stop):
+            learnt(*phases, checkpoints=tmp_path / str(end), on_epoch=stop)
+        again, history = learnt(*phases, checkpoints=tmp_path / str(end), resume=True)
+        assert history.rows == expected.rows
+        for one, other in zip(weights_of(whole), weights_of(again), strict=True):
+            assert one.tobytes() == other.tobytes()
+    renewed, _ = learnt(phases[0], Phase(**{**vars(phases[1]), "momenta": "renew"}))
+    assert any(
+        not np.array_equal(one, other)
+        for one, other in zip(weights_of(whole), weights_of(renewed), strict=True)
+    )
+
+
+def test_the_pull_is_half_the_strength_times_the_squared_way_and_leaves_the_head_alone():
+    weight, head = (
+        keras.Variable(np.array([1.0, 2.0], "float32"), name=name) for name in ("w", "head")
+    )
+    pull = build_pull(0.5, [weight, head], {weight.path: np.array([0.0, 4.0], "float32")})
+    assert float(pull()) == pytest.approx(0.5 * 0.5 * (1.0 + 4.0))
+    assert build_pull(0.0, [weight], {weight.path: np.zeros(2, "float32")}) is None
+    assert build_pull(1.0, [head], {}) is None
+
+
+def test_a_pull_keeps_the_weights_nearer_to_their_start():
+    def way(strength):
+        phase = Phase(
+            "x", epochs=3, learning_rate=3e-3, trainable=LAST, keep="last", l2_sp=strength
+        )
+        start = model_of()
+        model, history = learnt(phase)
+        assert ("l2_sp" in history.rows[0]) == bool(strength)
+        return sum(
+            float(np.square(one - other).sum())
+            for layer in model.layers if layer.name != "head"
+            for one, other in zip(layer.get_weights(), start.get_layer(layer.name).get_weights(), strict=True)
+        )  # fmt: skip
+
+    assert way(100.0) < 0.5 * way(0.0)
+
+
+def test_focal_loss_is_its_formula_and_cross_entropy_at_zero():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 4, (50, 3)).astype("float32")
+    labels = generator.integers(0, 3, 50).astype("int32")
+    shares = np.exp(logits.astype(float))
+    right = (shares / shares.sum(axis=1, keepdims=True))[np.arange(50), labels]
+    for gamma in (0.0, 0.5, 2.0):
+        found = cross_entropy(labels, tf.constant(logits), focal_gamma=gamma).numpy()
+        np.testing.assert_allclose(
+            found, -((1 - right) ** gamma) * np.log(right), rtol=2e-4, atol=1e-6
+        )
+
+
+def test_focal_loss_has_a_finite_slope_where_it_is_sure():
+    logits = tf.constant([[60.0, -60.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = cross_entropy(tf.constant([0]), logits, focal_gamma=0.5)
+    assert np.isfinite(tape.gradient(loss, logits).numpy()).all()
