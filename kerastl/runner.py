@@ -43,7 +43,7 @@ def run(recipe: Recipe, *, name: str, out: Path | None = None, resume: bool = Fa
     with open_run(name, out, resume=resume) as folder:
         pictures = gather_pictures(recipe, folder)
         start = start_model(recipe, pictures)
-        recipe = decide_phases(recipe, start, pictures)
+        recipe = decide_phases(recipe, start, pictures, folder, resume=resume)
         write_beginning(recipe, start, pictures, folder, resume=resume)
         learn(recipe, start, pictures, folder, resume=resume)
         write_model(recipe, start.model, pictures, folder)

@@ -9,6 +9,7 @@ from .plugins import Operation as Operation
 from .plugins import Reader as Reader
 from .schema import Augment as Augment
 from .schema import BlockRate as BlockRate
+from .schema import Budget as Budget
 from .schema import Data as Data
 from .schema import Evaluation as Evaluation
 from .schema import Export as Export

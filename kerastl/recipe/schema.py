@@ -297,6 +297,17 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """How long training may take; the phases are cut to fit before the first step.
+
+    Args:
+        minutes: of training on this machine, from the first step to the last.
+    """
+
+    minutes: Annotated[float, Gt(0), Le(100_000)]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """How the scores are made.
 
@@ -323,6 +334,7 @@ class Recipe:
         target: the other hospital; null where there is none.
         export: what is written for others to serve.
         evaluation: how the scores are made.
+        budget: how long training may take; null: as long as the phases say.
     """
 
     format: Literal[1]
@@ -336,3 +348,4 @@ class Recipe:
     target: Target | None = None
     export: Export = Export()
     evaluation: Evaluation = Evaluation()
+    budget: Budget | None = None

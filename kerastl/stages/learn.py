@@ -14,6 +14,7 @@ from kerastl.errors import WouldFailAgain
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, append_line, write_atomic
+from kerastl.stages.budget import within_budget
 from kerastl.stages.model import Start
 from kerastl.stages.pictures import Pictures
 from kerastl.stages.record import write_beginning, write_model, write_network
@@ -25,12 +26,22 @@ LAST_GOOD = "last_good.keras"
 """The weights before training broke down."""
 
 
-def decide_phases(recipe: Recipe, start: Start, pictures: Pictures) -> Recipe:
+def decide_phases(
+    recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool
+) -> Recipe:
     """Return the recipe with all decided that its phases leave open; see that each of them can be run.
+
+    Args:
+        recipe: checked.
+        start: the model.
+        pictures: the splits.
+        run: what was decided when it began holds when it goes on.
+        resume: whether it goes on.
 
     Raises:
         Problems: blocks, layers, pictures or figures that are not there, a cache that would change what is
             learnt or has no room; all together. Nothing was written.
+        RequestError: the budget is too small.
     """
     open_ones = training_phases(recipe)
     trains, vals = (_sources(recipe, pictures, open_ones, split) for split in ("train", "val"))
@@ -46,7 +57,8 @@ def decide_phases(recipe: Recipe, start: Start, pictures: Pictures) -> Recipe:
         dataclasses.replace(one, cache=phase.cache)
         for one, phase in zip(recipe.phases, phases, strict=True)
     )
-    return dataclasses.replace(recipe, phases=decided)
+    recipe = dataclasses.replace(recipe, phases=decided)
+    return within_budget(recipe, phases, start, trains, vals, run, resume=resume)
 
 
 def learn(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool) -> History:

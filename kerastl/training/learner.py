@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def learner_of(
         RunFailed: a picture can no longer be read, or the disk is full.
     """
     if phase.cache == "none":
-        return Learner(_with_folded_front(model, phase), train, val)
+        return Learner(with_folded_front(model, phase), train, val)
     parts = parted(model, phase)
     kept = [
         keep_activations(parts.trunk, one, precision=phase.cache_precision, folder=folder)
@@ -141,7 +141,7 @@ def parted(model: keras.Model, phase: Phase) -> Parts:
     return front
 
 
-def _with_folded_front(model: keras.Model, phase: Phase) -> keras.Model:
+def with_folded_front(model: keras.Model, phase: Phase) -> keras.Model:
     """Return a classifier that learns what `model` does, its frozen front without BatchNorm where that can be."""
     front = frozen_front(model, phase)
     if front is None or not foldable(front.trunk):
@@ -237,3 +237,11 @@ def signature_of(model: keras.Model) -> Any:
     """Return the shapes of a model's inputs with a free batch: one, or a list of them."""
     specs = [tf.TensorSpec([None, *one.shape[1:]], tf.float32) for one in model.inputs]
     return specs[0] if len(specs) == 1 else specs
+
+
+def inference(model: keras.Model) -> Callable[[Any], tf.Tensor]:
+    """Return a traced function from what a model takes to what it gives in inference."""
+    forward: Callable[[Any], tf.Tensor] = tf.function(
+        lambda inputs: model(inputs, training=False), input_signature=[signature_of(model)]
+    )
+    return forward

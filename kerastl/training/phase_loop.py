@@ -20,7 +20,7 @@ from kerastl.training.checks import Sources, check_epoch, check_losses
 from kerastl.training.feed import batches_of
 from kerastl.training.freezing import silent_dropout, unfreeze
 from kerastl.training.l2_sp import build_pull
-from kerastl.training.learner import Learner, Source, learner_of, signature_of
+from kerastl.training.learner import Learner, Source, inference, learner_of
 from kerastl.training.optimizer import build_optimizer, carry_over, rate_factors
 from kerastl.training.phase import Phase
 from kerastl.training.proof import checksums, phase_proof
@@ -28,7 +28,7 @@ from kerastl.training.schedule import learning_rate_at
 from kerastl.training.state import Best, TrainingState
 from kerastl.training.step import Step
 from kerastl.training.update import build_update
-from kerastl.training.validation import Forward, validate
+from kerastl.training.validation import validate
 
 OnEpoch = Callable[[Sequence[dict[str, Any]], dict[str, float]], None]
 StepFor = Callable[[Phase, EpochSource], Step]
@@ -127,7 +127,7 @@ class PhaseLoop:
         variables: Sequence[keras.Variable],
     ) -> None:
         source = learner.train
-        forward = _inference(learner.model)
+        forward = inference(learner.model)
         state, first = self.state, self.state.epochs - self.state.phase_epochs
         callbacks = keras.callbacks.CallbackList(
             list(self.callbacks), model=self.model, epochs=first + phase.epochs,
@@ -263,14 +263,6 @@ class PhaseLoop:
         self.good = _weights(self.model)
         state.phase, state.phase_epochs, state.waited = state.phase + 1, 0, 0
         state.stopped, state.before = False, {}
-
-
-def _inference(model: keras.Model) -> Forward:
-    """Return a traced function from what a model takes to its logits, in inference mode."""
-    forward: Forward = tf.function(
-        lambda inputs: model(inputs, training=False), input_signature=[signature_of(model)]
-    )
-    return forward
 
 
 def _weights(model: keras.Model) -> list[Any]:

@@ -19,16 +19,11 @@ import tensorflow as tf
 
 from kerastl.data import EpochSource
 from kerastl.errors import RunFailed
-from kerastl.training.checkpoint import assign
 from kerastl.training.checks import check_phases, decide_phases
 from kerastl.training.feed import batches_of
-from kerastl.training.freezing import silent_dropout, unfreeze
-from kerastl.training.l2_sp import build_pull
-from kerastl.training.learner import activations_folder, learner_of
-from kerastl.training.loop import classification_step
-from kerastl.training.optimizer import build_optimizer, rate_factors
+from kerastl.training.learner import Source, activations_folder, learner_of
 from kerastl.training.phase import Phase
-from kerastl.training.update import build_update
+from kerastl.training.trial import on_trial, trial_update
 
 SMOOTHING = 0.9
 """Share of the loss that each step keeps of the steps before."""
@@ -82,16 +77,8 @@ def range_test(
     cache_dir = cache_dir or activations_folder()
     alone = replace(phase, early_stopping=None)
     check_phases(model, [alone], trains={phase.domain: train}, vals={}, cache_dir=cache_dir)
-    kept = [np.array(keras.ops.convert_to_numpy(one)) for one in model.variables]
-    flags = [(layer, layer.trainable) for layer in model.layers]
-    try:
-        unfreeze(model, phase.trainable, batch_norm=phase.batch_norm)
-        with silent_dropout(model):
-            rates, losses = _climb(model, train, phase, _rates(lowest, highest, steps), cache_dir)
-    finally:
-        assign(model.variables, kept)
-        for layer, flag in flags:
-            layer.trainable = flag
+    with on_trial(model, phase):
+        rates, losses = _climb(model, train, phase, _rates(lowest, highest, steps), cache_dir)
     smoothed = smooth(losses)
     return RangeTest(tuple(rates), tuple(losses), tuple(smoothed), suggest(rates, smoothed))
 
@@ -104,18 +91,10 @@ def _climb(
     model: keras.Model, train: EpochSource, phase: Phase, rates: Sequence[float], cache_dir: Path
 ) -> tuple[list[float], list[float]]:
     learner = learner_of(model, phase, train, None, cache_dir)
-    step = classification_step(phase, train)
-    variables = [*model.trainable_variables, *step.variables]
-    start = {one.path: keras.ops.convert_to_numpy(one) for one in model.weights}
-    optimizer = build_optimizer(phase, variables, rate_factors(model, phase))
-    strategy = tf.distribute.get_strategy()
-    update = build_update(
-        learner.model, optimizer, step, variables, strategy, {"train": learner.train},
-        build_pull(phase.l2_sp, variables, start),
-    )  # fmt: skip
+    optimizer, update = trial_update(model, learner.model, learner.train, train, phase)
     losses: list[float] = []
     lowest = math.inf
-    for rate, (batch, share, epoch) in zip(rates, _endless(learner.train, strategy), strict=False):
+    for rate, (batch, share, epoch) in zip(rates, _endless(learner.train), strict=False):
         optimizer.learning_rate = rate
         told = update({"train": batch}, share, tf.constant(0.0), tf.constant(epoch, tf.int64))
         loss = float(told["loss"])
@@ -134,9 +113,9 @@ def _climb(
     return list(rates[: len(losses)]), losses
 
 
-def _endless(source: Any, strategy: tf.distribute.Strategy) -> Iterator[tuple[Any, Any, int]]:
+def _endless(source: Source) -> Iterator[tuple[Any, Any, int]]:
     for epoch in count():
-        for batch, share, _ in batches_of(source, epoch, strategy):
+        for batch, share, _ in batches_of(source, epoch, tf.distribute.get_strategy()):
             yield batch, share, epoch
 
 

@@ -1,0 +1,103 @@
+"""Cut the phases of a recipe to a budget of time, once, before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import yaml
+
+from kerastl.data import EpochSource
+from kerastl.errors import RequestError
+from kerastl.progress import say, track
+from kerastl.recipe import Phase, Recipe
+from kerastl.runs import BEGUN, Run
+from kerastl.stages.model import Start
+from kerastl.training import Cost, cost_of
+from kerastl.training import Phase as TrainingPhase
+
+
+def within_budget(
+    recipe: Recipe,
+    phases: Sequence[TrainingPhase],
+    start: Start,
+    trains: Mapping[str, EpochSource],
+    vals: Mapping[str, EpochSource],
+    run: Run,
+    *,
+    resume: bool,
+) -> Recipe:
+    """Return the recipe with phases that fit its budget, and no budget: what was decided holds from here on.
+
+    Args:
+        recipe: a phase that is a part of a longer one is not cut.
+        phases: the same phases in the words of training, their caches decided.
+        start: the model.
+        trains, vals: pictures by domain.
+        run: a run that goes on keeps what it decided when it began.
+        resume: whether it goes on.
+
+    Raises:
+        RequestError: one epoch a phase is more than the budget.
+    """
+    if recipe.budget is None:
+        return recipe
+    if resume and run.file(BEGUN).is_file():
+        began = yaml.safe_load(run.file(BEGUN).read_text(encoding="utf-8"))
+        epochs = [one["epochs"] for one in began["phases"]]
+    else:
+        costs = [
+            cost_of(start.model, trains[one.domain], vals.get(one.domain), phase=one)
+            for one in track(phases, "timing the phases")
+        ]
+        epochs = cut_to(recipe.phases, costs, 60 * recipe.budget.minutes)
+    if len(epochs) != len(recipe.phases):
+        return recipe
+    cut = tuple(
+        replace(phase, epochs=count) for phase, count in zip(recipe.phases, epochs, strict=True)
+    )
+    return replace(recipe, phases=cut, budget=None)
+
+
+def cut_to(phases: Sequence[Phase], costs: Sequence[Cost], seconds: float) -> list[int]:
+    """Return the epochs of each phase, all cut by one factor, that take no more than some seconds.
+
+    Raises:
+        RequestError: one epoch of each takes longer.
+    """
+
+    def cut(factor: float) -> list[int]:
+        return [
+            phase.epochs if phase.stretch else max(1, int(phase.epochs * factor))
+            for phase in phases
+        ]
+
+    def takes(epochs: Sequence[int]) -> float:
+        return sum(
+            cost.once + count * cost.epoch for cost, count in zip(costs, epochs, strict=True)
+        )
+
+    whole, least = takes(cut(1.0)), takes(cut(0.0))
+    if least > seconds:
+        raise RequestError(
+            f"budget.minutes: one epoch of each phase takes {least / 60:.1f} minutes here, more than "
+            f"{seconds / 60:g}. Raise it, or take smaller pictures: --set data.image_size_px=..."
+        )
+    if whole <= seconds:
+        say(f"The phases take about {whole / 60:.1f} minutes here, within the budget.")
+        return cut(1.0)
+    # The largest factor that fits: an epoch more or less is decided at one of these.
+    edges = sorted(
+        {count / phase.epochs for phase in phases for count in range(1, phase.epochs + 1)}
+    )
+    factor = max((edge for edge in edges if takes(cut(edge + 1e-9)) <= seconds), default=0.0)
+    epochs = cut(factor + 1e-9)
+    told = ", ".join(
+        f"{phase.name} {phase.epochs} -> {count}"
+        for phase, count in zip(phases, epochs, strict=True)
+        if phase.epochs != count
+    )
+    say(
+        f"The phases would take about {whole / 60:.1f} minutes here. Within the budget of {seconds / 60:g}, epochs: {told}."
+    )
+    return epochs

@@ -1,0 +1,88 @@
+"""A budget of minutes cuts the phases once, before the first step, and the run repeats without it."""
+
+import pytest
+import yaml
+
+from kerastl import recipe as recipes
+from kerastl import registry, runner
+from kerastl.errors import RequestError
+from kerastl.recipe import FromBlock, Phase, Stretch
+from kerastl.runs import Run
+from kerastl.stages import budget
+from kerastl.stages.budget import cut_to, within_budget
+from kerastl.training import Cost
+
+SETS = [
+    "target=null",
+    "data.image_size_px=32",
+    "data.reader={name: phantom, patients: 12, slices_per_patient: 2, image_size_px: 32}",
+    "phases=[{name: all, epochs: 2000, learning_rate: 1e-3, trainable: all}, "
+    "{name: head, epochs: 1000, learning_rate: 1e-3, trainable: none, batch_norm: frozen}]",
+    "export.formats=[]",
+]
+
+
+def loaded(*sets):
+    return recipes.load(
+        "quickstart", options_of=registry.options_of, names_of=registry.names, sets=[*SETS, *sets]
+    )
+
+
+def phases(*epochs, stretch=None):
+    return [
+        Phase(name=str(at), epochs=count, learning_rate=1e-3, trainable="none", stretch=stretch)
+        for at, count in enumerate(epochs)
+    ]
+
+
+def test_epochs_are_cut_by_one_factor_and_no_further_than_needed():
+    costs = [Cost(1.0, 2.0), Cost(3.0, 0.5)]
+    whole = phases(20, 40)
+    assert cut_to(whole, costs, 64.0) == [20, 40]
+    for seconds in (63.9, 40.0, 20.0, 7.0, 6.5):
+        found = cut_to(whole, costs, seconds)
+        takes = sum(
+            cost.once + count * cost.epoch for cost, count in zip(costs, found, strict=True)
+        )
+        assert takes <= seconds
+        assert takes > seconds - 2.0 - 2 * 0.5
+        assert found[1] == pytest.approx(2 * found[0], abs=2)
+    with pytest.raises(RequestError, match="one epoch of each phase takes"):
+        cut_to(whole, costs, 6.4)
+
+
+def test_a_part_of_a_longer_phase_is_not_cut():
+    part = Phase(
+        name="part", epochs=1, learning_rate=1e-3, trainable=FromBlock("x"), stretch=Stretch(0, 3)
+    )
+    assert cut_to([*phases(10), part], [Cost(0, 1), Cost(0, 1)], 6.0) == [5, 1]
+
+
+def test_a_run_fits_its_budget_and_its_resolved_recipe_has_none(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(budget, "cost_of", lambda *_, **__: Cost(0.0, 1.0))
+    folder = runner.run(loaded("budget={minutes: 0.25}"), name="tiny", out=tmp_path / "run")
+    began = yaml.safe_load((folder.path / "recipe.resolved.yaml").read_text())
+    assert began["budget"] is None
+    epochs = [one["epochs"] for one in began["phases"]]
+    assert epochs == [10, 5]
+    rows = (folder.path / "history.jsonl").read_text().splitlines()
+    assert len(rows) == sum(epochs)
+    assert (
+        "Within the budget of 0.25, epochs: all 2000 -> 10, head 1000 -> 5"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_run_that_goes_on_keeps_what_it_decided(tmp_path):
+    (tmp_path / "recipe.resolved.yaml").write_text("phases: [{epochs: 5}, {epochs: 7}]\n")
+    recipe = loaded("budget={minutes: 1}")
+    found = within_budget(recipe, [], None, {}, {}, Run(tmp_path), resume=True)
+    assert [one.epochs for one in found.phases] == [5, 7]
+    assert found.budget is None
+
+
+def test_too_small_a_budget_is_refused_and_nothing_is_left(tmp_path):
+    """With the real trial: no machine trains for two phases in a thousandth of a second."""
+    with pytest.raises(RequestError, match="one epoch of each phase takes"):
+        runner.run(loaded("budget={minutes: 1e-5}"), name="tiny", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
