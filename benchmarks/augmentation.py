@@ -39,16 +39,16 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from peer_environments import Unavailable, last_line, python_of
 
 HERE = Path(__file__).parent
 WORKERS = HERE / "_augmentation_peers"
@@ -89,36 +89,6 @@ PEERS = {
 }
 
 
-class Unavailable(Exception):
-    """A peer that cannot be measured, and why."""
-
-
-def python_of(environment: str) -> str:
-    """Return the interpreter of an environment, which is made where it is not there or its file has changed."""
-    if not environment:
-        return sys.executable
-    from kerastl.data import cache_folder
-
-    requirements = HERE / "peers" / f"{environment}.txt"
-    folder = cache_folder() / "peers" / environment
-    lines = [line for line in requirements.read_text().splitlines() if not line.startswith("#")]
-    wanted = "\n".join([sys.version, *lines])
-    stamp, python = folder / "made-of", folder / "bin" / "python"
-    if stamp.is_file() and stamp.read_text() == wanted:
-        return str(python)
-    print(f"making the environment {folder}", file=sys.stderr, flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    venv.create(folder, with_pip=True)
-    done = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--requirement", requirements],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    if done.returncode:
-        raise Unavailable(f"pip could not install {requirements.name}: {_last_line(done.stderr)}")
-    stamp.write_text(wanted)
-    return str(python)
-
-
 class Process:
     """One peer's process: started, warm, waiting for its turn."""
 
@@ -157,11 +127,7 @@ class Process:
             return dict(json.loads(line))
         self._process.wait()
         self._log.seek(0)
-        raise Unavailable(f"its process ended: {_last_line(self._log.read())}")
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason told"])[-1]
+        raise Unavailable(f"its process ended: {last_line(self._log.read())}")
 
 
 def write_pictures(folder: Path, sizes: list[int]) -> None:

@@ -14,7 +14,7 @@ from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import build_backbone
 from kerastl.data import EpochSource
 from kerastl.errors import Problems
-from kerastl.training import Phase, Trainable, activations, build_model, fit
+from kerastl.training import Phase, Trainable, activations, build_model, fit, learner
 
 CLASSES = ("dark", "light")
 TURN = [
@@ -62,9 +62,11 @@ def with_cache(phase, cache, **more):
 @pytest.mark.parametrize(
     ("cache", "phase", "more"),
     [
-        ("features", HEAD, {}),
+        pytest.param("features", HEAD, {}, marks=pytest.mark.slow),
         ("features", HEAD, {"operations": TURN, "views": 2}),
-        ("boundary", Phase("last", epochs=4, trainable=LAST, keep="last"), {}),
+        pytest.param(
+            "boundary", Phase("last", epochs=4, trainable=LAST, keep="last"), {}, marks=pytest.mark.slow
+        ),
         ("boundary", Phase("last", epochs=4, trainable=LAST, keep="last"), {"operations": TURN, "views": 3}),
     ],
 )  # fmt: skip
@@ -124,6 +126,7 @@ def key(records, *, seed=1, **more):
     return activations._key(trunk, source_of(records, **more), "float32")
 
 
+@pytest.mark.slow
 def test_other_weights_pictures_or_augmentation_are_another_entry(records, tmp_path):
     plain = key(records)
     assert plain == key(records, seed=1) == key(records, batch_size=4)
@@ -174,6 +177,7 @@ def test_a_damaged_entry_is_made_anew(records, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "within"), [("bfloat16", 2**-7), ("uint8", 1 / 255)])
 def test_a_smaller_cache_rounds_and_says_what_it_takes(records, tmp_path, precision, within):
     whole, small = tmp_path / "whole", tmp_path / "small"
@@ -198,8 +202,8 @@ def test_a_smaller_cache_rounds_and_says_what_it_takes(records, tmp_path, precis
 
 REFUSED = [
     ({"cache": "features", "trainable": LAST}, {}, "nothing else may learn"),
-    ({"cache": "boundary"}, {}, "after them whole blocks that learn"),
-    ({"cache": "boundary", "trainable": Trainable("all")}, {}, "whole blocks that are frozen"),
+    ({"cache": "boundary"}, {}, "behind them blocks that learn"),
+    ({"cache": "boundary", "trainable": Trainable("all")}, {}, "needs frozen blocks"),
     ({"cache": "boundary", "trainable": Trainable("names", text=".*conv.*")}, {}, "from_block: NAME"),
     ({"cache": "features"}, {"operations": TURN}, "augment.views: 4"),
     ({"cache": "features", "batch_norm": "statistics"}, {}, "Write batch_norm: frozen"),
@@ -219,6 +223,7 @@ def test_mixed_pictures_are_not_cached(records, tmp_path):
         learnt(records, [with_cache(HEAD, "features")], tmp_path, mix=mix)
 
 
+@pytest.mark.slow
 def test_auto_keeps_features_only_where_that_is_the_same_training(records, tmp_path):
     def kind(more, **phase):
         _, history = learnt(
@@ -237,8 +242,6 @@ def test_auto_keeps_features_only_where_that_is_the_same_training(records, tmp_p
 
 
 def test_a_disk_without_room_is_told_before_anything_is_computed(records, tmp_path, monkeypatch):
-    from kerastl.training import learner
-
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(learner.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 10**6))
     with pytest.raises(Problems, match=r"takes .* and .* has 1\.0 MB free.*bfloat16"):
@@ -281,3 +284,54 @@ def test_a_full_disk_leaves_no_half_entry_and_a_clear_error(records, tmp_path):
     told, left = keep(10**9)
     assert told == ""
     assert len(left) == 1
+
+
+REAL = {
+    "mobilenet_v2": {
+        "weights": "imagenet",
+        "image_size_px": 224,
+        "alpha": 0.35,
+        "block": "block_13",
+    },
+    "nasnet_mobile": {"weights": "none", "image_size_px": 32, "block": "normal_11"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL)
+def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
+    records, keras_home, tmp_path, monkeypatch, name
+):
+    """NASNet's cells hand on two tensors. Its random weights get the statistics of the pictures."""
+    options = dict(REAL[name])
+    block, size = options.pop("block"), options["image_size_px"]
+    backbone = build_backbone(name, seed=1, **options)
+    source = source_of(records, image_size_px=size)
+    if options["weights"] == "none":
+        for layer in backbone.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = 0.0
+        backbone(np.concatenate([batch[0] for batch in source.batches(0)]), training=True)
+    start = build_model(backbone, class_names=CLASSES, dropout=0.0, seed=1)
+    # Adam moves a weight whose gradient is nothing but rounding as far as any other.
+    phase = Phase(
+        "last", epochs=2, trainable=Trainable("from_block", text=block), keep="last",
+        optimizer="sgd", learning_rate=1e-3,
+    )  # fmt: skip
+
+    def trained(phase):
+        model = keras.models.clone_model(start)
+        model.set_weights(start.get_weights())
+        return model, fit(model, source, phases=[phase], cache_dir=tmp_path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learner, "foldable", lambda trunk: {})
+        plain, _ = trained(phase)
+    folded, _ = trained(phase)
+    cached, history = trained(with_cache(phase, "boundary"))
+    assert bool(list(tmp_path.glob("*/tensor1-0.npy"))) == (name == "nasnet_mobile")
+    assert history.proofs[0]["cache"]["behind"] != "pooled"
+    way = np.linalg.norm(weights_of(plain) - weights_of(start))
+    assert way > 1e-2
+    for other in (folded, cached):
+        assert np.linalg.norm(weights_of(other) - weights_of(plain)) < 0.01 * way

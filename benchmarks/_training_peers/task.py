@@ -1,0 +1,61 @@
+"""What every peer is asked, and how it answers. Standard library alone: peers have environments of their own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training.
+
+    Args:
+        folder: holds `train` and `val`, each a sub-folder a class.
+        size: side of the pictures.
+        epochs: of the phase.
+        part: `head`, or `last`: the last 30 % of the network, too.
+        augment: whether training pictures are mirrored and turned.
+        cache: of kerastl: `none`, `features` or `boundary`.
+        half: of torch: bfloat16 autocast.
+        backbone: `mobilenet_v2` or `resnet50`.
+        weights: `imagenet` or `none`.
+        options: of the backbone.
+        classes: how many.
+        rate: of Adam.
+        seed: of order, dropout and the head's first weights.
+        scratch: for caches.
+    """
+
+    folder: Path
+    size: int
+    epochs: int
+    part: str
+    augment: bool
+    cache: str
+    half: bool
+    backbone: str
+    weights: str
+    options: dict[str, Any]
+    classes: int
+    rate: float
+    seed: int
+    scratch: Path
+
+    operations = (
+        {"name": "random_flip", "direction": "horizontal"},
+        {"name": "random_rotation", "max_deg": 36.0},
+    )
+
+    @classmethod
+    def parsed(cls, words: list[str]) -> Task:
+        """Read the task from the one word that a peer is handed."""
+        told = json.loads(words[0])
+        return cls(**told | {"folder": Path(told["folder"]), "scratch": Path(told["scratch"])})
+
+
+def tell(start_up: float, training: float, accuracy: float) -> None:
+    """Print the answer: seconds before the first step and from there to the end, and the accuracy reached."""
+    print(json.dumps({"start_up_s": start_up, "training_s": training, "accuracy": accuracy}))

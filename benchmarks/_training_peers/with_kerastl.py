@@ -1,0 +1,46 @@
+"""kerastl from Python, as docs/python.md does it: `fit` with one phase, caches as the arguments say."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+STARTED = time.perf_counter()
+
+
+def main() -> None:
+    from _training_peers.task import Task, tell
+
+    task = Task.parsed(sys.argv[1:])
+    from kerastl.augment import build_policy
+    from kerastl.backbones import build_backbone
+    from kerastl.data import EpochSource, read_folder
+    from kerastl.training import Phase, Trainable, build_model, fit
+
+    def pictures(split: str) -> EpochSource:
+        found = read_folder(task.folder / split)
+        fresh = split == "train" and task.augment
+        return EpochSource(
+            found.records, class_names=found.class_names, image_size_px=task.size, batch_size=32,
+            shuffle=split == "train", seed=task.seed, cache="memory",
+            augment=build_policy(task.operations, image_size_px=task.size) if fresh else None,
+            views=1 if fresh and task.cache == "boundary" else None,
+        )  # fmt: skip
+
+    train, val = pictures("train"), pictures("val")
+    backbone = build_backbone(
+        task.backbone, weights=task.weights, image_size_px=task.size, **task.options
+    )
+    model = build_model(backbone, class_names=train.class_names, seed=task.seed)
+    trainable = Trainable("top_fraction", fraction=0.3) if task.part == "last" else Trainable()
+    phase = Phase(
+        "phase", epochs=task.epochs, learning_rate=task.rate, trainable=trainable, keep="last",
+        cache=task.cache,
+    )  # fmt: skip
+    begun = time.perf_counter()
+    history = fit(model, train, val=val, phases=[phase], cache_dir=task.scratch)
+    ended = time.perf_counter()
+    tell(begun - STARTED, ended - begun, history.rows[-1]["val_accuracy"])
+
+
+main()
