@@ -20,7 +20,7 @@ from kerastl.training.checks import Sources, check_epoch, check_losses
 from kerastl.training.feed import batches_of
 from kerastl.training.freezing import silent_dropout, unfreeze
 from kerastl.training.l2_sp import build_pull
-from kerastl.training.learner import Learner, Source, inference, learner_of
+from kerastl.training.learner import Source, inference, learner_of
 from kerastl.training.optimizer import build_optimizer, carry_over, rate_factors
 from kerastl.training.phase import Phase
 from kerastl.training.proof import checksums, phase_proof
@@ -74,10 +74,6 @@ class PhaseLoop:
         """Run one phase from its beginning, or from a checkpoint inside it; return what moved."""
         unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
         pictures = self.trains[phase.domain]
-        with self.strategy.scope():
-            learner = learner_of(
-                self.model, phase, pictures, self.vals.get(phase.domain), self.cache
-            )
         step = self.step_for(phase, pictures)
         variables = [*self.model.trainable_variables, *step.variables]
         with self.strategy.scope():
@@ -92,15 +88,15 @@ class PhaseLoop:
             self.state.before = checksums(self.model)
         try:
             with silent_dropout(self.model):
-                self._run_epochs(phase, learner, step, optimizer, averages, variables)
+                told = self._run_epochs(phase, step, optimizer, averages, variables)
         except WouldFailAgain as error:
             raise self._put_back(phase, error) from error
         proof = phase_proof(
             self.model, phase=phase.name, trained={variable.path for variable in variables},
             before=self.state.before, may_move=step.may_move,
         )  # fmt: skip
-        if learner.told:
-            proof["cache"] = learner.told
+        if told:
+            proof["cache"] = told
         self.state.proofs.append(proof)
         return proof
 
@@ -120,35 +116,40 @@ class PhaseLoop:
     def _run_epochs(
         self,
         phase: Phase,
-        learner: Learner,
         step: Step,
         optimizer: Any,
         averages: Averages,
         variables: Sequence[keras.Variable],
-    ) -> None:
-        source = learner.train
-        forward = inference(learner.model)
-        state, first = self.state, self.state.epochs - self.state.phase_epochs
+    ) -> dict[str, Any] | None:
+        """Run the epochs of a phase that are left; return what was kept of the frozen front."""
+        pictures, state = self.trains[phase.domain], self.state
+        first = state.epochs - state.phase_epochs
         callbacks = keras.callbacks.CallbackList(
             list(self.callbacks), model=self.model, epochs=first + phase.epochs,
-            steps=source.steps_per_epoch, verbose=0,
-        )  # fmt: skip
-        update = build_update(
-            learner.model, optimizer, step, variables, self.strategy, {"train": source},
-            build_pull(phase.l2_sp, variables, self.start),
+            steps=pictures.steps_per_epoch, verbose=0,
         )  # fmt: skip
         self.model.stop_training = False
         callbacks.on_train_begin()
         restore_callbacks(self.callbacks, state.callbacks)
         self._skip(int(self.model._initial_epoch or 0) - state.epochs)
+        # Only now: what is folded or kept of the frozen front must be made of the weights that were restored.
+        with self.strategy.scope():
+            learner = learner_of(
+                self.model, phase, pictures, self.vals.get(phase.domain), self.cache
+            )
+        forward = inference(learner.model)
+        update = build_update(
+            learner.model, optimizer, step, variables, self.strategy, {"train": learner.train},
+            build_pull(phase.l2_sp, variables, self.start),
+        )  # fmt: skip
         logs: dict[str, Any] = {}
         while state.phase_epochs < phase.epochs and not state.stopped:
             started = time.perf_counter()
             callbacks.on_epoch_begin(state.epochs)
-            logs = self._run_steps(phase, source, optimizer, averages, update, callbacks)
+            logs = self._run_steps(phase, learner.train, optimizer, averages, update, callbacks)
             averages.on_epoch(state.phase_epochs + 1)
             with averages.shown():
-                step.on_epoch(self.model, {"train": self.trains[phase.domain]})
+                step.on_epoch(self.model, {"train": pictures})
                 if learner.val is not None:
                     callbacks.on_test_begin()
                     logs |= validate(forward, learner.val)
@@ -156,10 +157,11 @@ class PhaseLoop:
                 rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
                 check_epoch(self.model, logs, f"phase {phase.name}, epoch {state.epochs + 1}")
                 callbacks.on_epoch_end(state.epochs, logs)
-                self._note(phase, {"learning_rate": rate, **logs}, source, started)
+                self._note(phase, {"learning_rate": rate, **logs}, pictures, started)
             self._checkpoint(optimizer, step, averages)
         callbacks.on_train_end(logs)
         state.callbacks = []
+        return learner.told
 
     def _skip(self, epochs: int) -> None:
         """Count epochs as done that a callback of Keras (BackupAndRestore) brought back from elsewhere."""

@@ -286,6 +286,40 @@ def test_a_full_disk_leaves_no_half_entry_and_a_clear_error(records, tmp_path):
     assert len(left) == 1
 
 
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [HEAD, Phase("last", epochs=3, trainable=LAST, keep="last", cache="boundary")],
+    ids=lambda phase: phase.name,
+)
+def test_a_cached_phase_that_goes_on_keeps_what_the_weights_before_it_made(
+    records, tmp_path, phase
+):
+    """A phase before it moved the front: a resumed run must not take the front that the model was built with."""
+    first = Phase("all", epochs=1, trainable=Trainable("all"), batch_norm="trainable", keep="last")
+    phases = [first, with_cache(phase, "features" if phase is HEAD else "boundary")]
+    whole, expected = learnt(records, phases, tmp_path / "kept", checkpoints=tmp_path / "whole")
+
+    def stop(rows, timing):
+        if len(rows) == 3:  # the checkpoint of the second stands in the cached phase
+            raise Stop
+
+    with pytest.raises(Stop):
+        fit(
+            model_of(), source_of(records), val=source_of(records[:9], shuffle=False), phases=phases,
+            cache_dir=tmp_path / "a", checkpoints=tmp_path / "stopped", on_epoch=stop,
+        )  # fmt: skip
+    again, history = learnt(
+        records, phases, tmp_path / "b", checkpoints=tmp_path / "stopped", resume=True
+    )
+    assert history.rows == expected.rows
+    assert history.proofs == expected.proofs
+    assert weights_of(again).tobytes() == weights_of(whole).tobytes()
+
+
 REAL = {
     "mobilenet_v2": {
         "weights": "imagenet",
