@@ -76,6 +76,30 @@ def environment(cache: Path) -> dict[str, str]:
     return os.environ | {"KERASTL_CACHE": str(cache), "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
+def run_for(out: Path, cache: Path, seconds: float | None) -> bool:
+    """Run, or go on with a run, for some seconds; return whether it had to be killed.
+
+    Raises:
+        SystemExit: it ended with an error.
+    """
+    resume = (out / "recipe.resolved.yaml").is_file()
+    if not resume and out.exists():
+        shutil.rmtree(out)  # killed before anything had begun: nothing to go on with
+    process = subprocess.Popen(
+        command(out, resume=resume), env=environment(cache),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        _, told = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        return True
+    if process.returncode:
+        raise SystemExit(f"{told}\nthe run ended with exit code {process.returncode}")
+    return False
+
+
 def main() -> int:
     """Run the soak."""
     parser = argparse.ArgumentParser(
@@ -102,34 +126,19 @@ def main() -> int:
     kills, number, unequal, survived, before_start = 0, 1, [], 0, 0
     out, cache = base / "run-1", base / "cache-1"
     while kills < arguments.kills or not (out / "finished.json").is_file():
-        resume = (out / "recipe.resolved.yaml").is_file()
-        if not resume and out.exists():
-            shutil.rmtree(out)  # killed before anything had begun: nothing to go on with
-        process = subprocess.Popen(
-            command(out, resume=resume), env=environment(cache),
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        # A resumed run has less left to do; all the same it is given the whole time, so that it may end.
+        # A run that goes on has less left to do; all the same it is given the whole time, so that it may end.
         wait = generator.uniform(0, 1.1 * seconds) if kills < arguments.kills else None
-        try:
-            _, told = process.communicate(timeout=wait)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-            before_start += not (out / "recipe.resolved.yaml").is_file()
+        killed = run_for(out, cache, wait)
+        kills += killed
+        before_start += killed and not (out / "recipe.resolved.yaml").is_file()
+        if not (out / "finished.json").is_file():
             continue
-        if process.returncode:
-            print(told, file=sys.stderr)
-            raise SystemExit(f"a resumed run ended with exit code {process.returncode}")
         found = digests(out)
         wrong = sorted(name for name in expected if found[name] != expected[name])
         unequal += [{"run": number, "files": wrong}] if wrong else []
         survived += 1
-        print(
-            f"run {number}: {kills} kills so far, {'unequal: ' + str(wrong) if wrong else 'equal'}",
-            flush=True,
-        )
+        said = f"unequal: {wrong}" if wrong else "equal"
+        print(f"run {number}: {kills} kills so far, {said}", flush=True)
         if kills < arguments.kills:
             number += 1
             out, cache = base / f"run-{number}", base / f"cache-{number}"

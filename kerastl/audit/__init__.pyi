@@ -13,5 +13,6 @@ from .policy import policy_yaml as policy_yaml
 from .sampling import sample as sample
 from .table import as_plain as as_plain
 from .table import lines as lines
+from .table import options_in_words as options_in_words
 from .verdicts import Finding as Finding
 from .verdicts import Verdict as Verdict

@@ -43,13 +43,17 @@ def lines(audit: Audit) -> list[str]:
     return told
 
 
-def _strength(trial: Trial) -> str:
-    values = ", ".join(
+def options_in_words(trial: Trial) -> str:
+    """Return the options of a trial as a recipe would have them: `max_deg 15, fill_mode reflect`."""
+    return ", ".join(
         f"{field.name} {_number(getattr(trial.pasted, field.name))}"
         for field in dataclasses.fields(trial.pasted)
         if field.name != "apply_probability"
     )
-    return f"at {trial.strength:<4g} {values:<28}"
+
+
+def _strength(trial: Trial) -> str:
+    return f"at {trial.strength:<4g} {options_in_words(trial):<28}"
 
 
 def _number(value: Any) -> str:

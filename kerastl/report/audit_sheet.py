@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.audit import Audit, Finding, Trial, lines
+from kerastl.audit import Audit, Finding, Trial, lines, options_in_words
 from kerastl.report.page import environment
 from kerastl.report.thumbnails import png_url
 from kerastl.runs import write_atomic
@@ -92,7 +92,7 @@ def _finding(
     return {
         "name": finding.trial.name,
         "strength": f"{finding.trial.strength:g}",
-        "options": str(finding.trial.options),
+        "options": options_in_words(finding.trial),
         "kind": finding.kind,
         "source": source,
         "target": target,
