@@ -55,11 +55,13 @@ class _ByVariable:
         key = self._var_key(variable)
         self._joined = self._born[key]
         try:
-            super().update_step(gradient, variable, learning_rate * self._factors[key])  # type: ignore[misc]
+            parent: Any = super()
+            parent.update_step(gradient, variable, learning_rate * self._factors[key])
         finally:
             self._joined = 0
 
     def _apply_weight_decay(self: Any, variables: Sequence[Any]) -> None:
+        parent: Any = super()
         whole = self.weight_decay
         if whole is None:
             return
@@ -69,7 +71,7 @@ class _ByVariable:
         try:
             for factor, members in groups.items():
                 self.weight_decay = whole * factor
-                super()._apply_weight_decay(members)  # type: ignore[misc]
+                parent._apply_weight_decay(members)
         finally:
             self.weight_decay = whole
 
