@@ -38,6 +38,8 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 WORKERS = HERE / "_training_peers"
+PLACES = (str(HERE), str(HERE / "_augmentation_peers"))
+"""Where the scripts of the peers find what they share."""
 EPOCHS = {"head": 10, "last": 3}
 
 
@@ -100,7 +102,7 @@ def run_once(name: str, task: dict[str, Any]) -> dict[str, float]:
         told = json.dumps({**task, **peer.sets, "scratch": scratch})
         done = subprocess.run(
             [python_of(peer.environment), WORKERS / peer.script, told], capture_output=True, text=True,
-            env=os.environ | {"PYTHONPATH": str(HERE), "TF_CPP_MIN_LOG_LEVEL": "2"},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(PLACES), "TF_CPP_MIN_LOG_LEVEL": "2"},
         )  # fmt: skip
     if done.returncode:
         raise Unavailable(f"{name} ended with {done.returncode}: {last_line(done.stderr)}")

@@ -12,40 +12,13 @@ import numpy as np
 import torch
 from bursts import BATCH_SIZE, Begin, serve
 from torch.utils.data import DataLoader, Dataset
+from torchvision_import import passing_over_detection
+
+with passing_over_detection():
+    from torchvision.transforms import v2
 
 WORKERS = 2
 ENDLESS = 10**8
-
-
-def import_v2():
-    """Import the transforms, also where torchvision's compiled part was built for another kind of torch.
-
-    PyPI's torchvision is built for CUDA and cannot load that part beside a torch for CPUs; then it stops at the
-    declarations of operations for detection, which no transform uses. Here those are passed over.
-    """
-    declare = torch.library.register_fake
-
-    def declare_if_there(name, *arguments, **options):
-        def declared(function):
-            try:
-                return declare(name, *arguments, **options)(function)
-            except RuntimeError:
-                return function
-
-        return (
-            declared
-            if str(name).startswith("torchvision::")
-            else declare(name, *arguments, **options)
-        )
-
-    torch.library.register_fake = declare_if_there
-    from torchvision.transforms import v2
-
-    torch.library.register_fake = declare
-    return v2
-
-
-v2 = import_v2()
 
 
 def transform():

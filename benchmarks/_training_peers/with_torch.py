@@ -12,8 +12,11 @@ STARTED = time.perf_counter()
 
 import torch  # noqa: E402 - importing is part of the start-up that is timed
 from _training_peers.task import Task, tell  # noqa: E402
-from torchvision import datasets, models  # noqa: E402
-from torchvision.transforms import v2  # noqa: E402
+from torchvision_import import passing_over_detection  # noqa: E402
+
+with passing_over_detection():
+    from torchvision import datasets, models
+    from torchvision.transforms import v2
 
 
 def build(task: Task) -> tuple[torch.nn.Module, list[torch.nn.Parameter]]:
