@@ -6,8 +6,6 @@ permutation. The functions that the pipeline maps are traced once, whatever the 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -18,8 +16,9 @@ from kerastl.errors import KerastlError, RequestError, RunFailed
 from kerastl.progress import track
 
 from .decode import MAX_PIXELS, Window, load_image
+from .fingerprints import hash_of, words_of
 from .reasons import reason_of
-from .records import Record, contents_of
+from .records import Record
 from .seeds import order_of, seeds_for
 
 Policy = Callable[[Any, Any], Any]
@@ -208,15 +207,11 @@ class EpochSource:
             RequestError: `augment` does not say what it does; only what `build_policy` returns does.
         """
         told: dict[str, Any] = {
-            "files": contents_of([record.file for record in self.records]),
             "size": self.image_size_px, "window": self.window, "max_pixels": self.max_pixels,
         }  # fmt: skip
         if self._augment is not None:
-            words = getattr(self._augment, "words", None)
-            if words is None:
-                raise RequestError("Only a policy of `build_policy` can be told from another one.")
-            told |= {"augment": words, "seed": self.seed, "views": self.views}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+            told |= {"augment": words_of(self._augment), "seed": self.seed, "views": self.views}
+        return hash_of(self.records, told)
 
     def explain(self, error: Exception) -> KerastlError:
         """Return the error to raise when reading failed: it names the file that broke.

@@ -9,10 +9,11 @@ from typing import Any
 
 from kerastl.errors import Problems
 from kerastl.recipe.overrides import apply
+from kerastl.recipe.phases import BatchNorm
 from kerastl.recipe.plugins import Operation
 from kerastl.recipe.read import read
 from kerastl.recipe.rules import RULES
-from kerastl.recipe.schema import Augment, BatchNorm, Few, Recipe
+from kerastl.recipe.schema import Augment, Few, Recipe
 from kerastl.recipe.sharing import DomainsOf, with_shared_table
 from kerastl.recipe.tables import Tables, backbone_findings, reader_findings
 from kerastl.recipe.unfreezing import unfrozen_by_epoch

@@ -10,21 +10,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kerastl.recipe.phases import LayerNames, Phase, Stretch, Unfreeze
 from kerastl.recipe.plugins import Backbone, Reader
-from kerastl.recipe.schema import (
-    SOURCES_READER,
-    Augment,
-    Data,
-    Export,
-    Few,
-    LayerNames,
-    Phase,
-    Recipe,
-    Split,
-    Stretch,
-    Target,
-    Unfreeze,
-)
+from kerastl.recipe.schema import SOURCES_READER, Augment, Data, Export, Few, Recipe, Split, Target
 from kerastl.recipe.tree import quoted
 
 Finding = tuple[str, str]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kerastl.recipe.phases import FromBlock, LayerNames, Phase, TopFraction
 from kerastl.recipe.plugins import Backbone, Reader
-from kerastl.recipe.schema import FromBlock, LayerNames, Phase, Recipe, TopFraction
+from kerastl.recipe.schema import Recipe
 from kerastl.recipe.tree import quoted
 from kerastl.recipe.words import listed
 

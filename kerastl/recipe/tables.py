@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kerastl.errors import RequestError
-from kerastl.recipe.schema import BlockRate, FromBlock
+from kerastl.recipe.phases import BlockRate, FromBlock
 from kerastl.recipe.tree import quoted
 from kerastl.recipe.walk import Broken, NamesOf, OptionsOf
 from kerastl.recipe.words import hints, members, nearest, unwrap

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from kerastl.recipe.schema import FromBlock, Phase, Recipe, Stretch, Unfreeze
+from kerastl.recipe.phases import FromBlock, Phase, Stretch, Unfreeze
+from kerastl.recipe.schema import Recipe
 from kerastl.recipe.tables import Tables
 
 

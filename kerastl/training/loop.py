@@ -6,9 +6,8 @@ strategy; and it knows nothing of what a `Step` learns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -21,13 +20,9 @@ from kerastl.training.checks import Sources, check_phases, decide_phases
 from kerastl.training.classification import Classification, balanced_weights
 from kerastl.training.learner import activations_folder
 from kerastl.training.phase import Phase
-from kerastl.training.phase_loop import OnEpoch, PhaseLoop, StepFor
-from kerastl.training.proof import check_proof
+from kerastl.training.phase_loop import OnEpoch, OnPhaseEnd, OnProof, PhaseLoop, StepFor
 from kerastl.training.state import History, TrainingState
 from kerastl.training.step import Step
-
-OnPhaseEnd = Callable[[Phase, History], None]
-OnProof = Callable[[Sequence[dict[str, Any]]], None]
 
 
 def classification_step(phase: Phase, source: EpochSource) -> Step:
@@ -99,15 +94,7 @@ def fit(
     loop = PhaseLoop(
         model, trains, vals, callbacks, on_epoch, checkpoints, cache_dir, strategy, step_for, state
     )
-    for index in range(state.phase, len(phases)):
-        proof = loop.run_phase(phases[index], saved)
-        saved = None
-        if on_proof:
-            on_proof(state.proofs)
-        check_proof(proof)
-        loop.end_phase(phases[index])
-        if on_phase_end:
-            on_phase_end(phases[index], state.history())
+    loop.run(phases, saved, on_proof=on_proof, on_phase_end=on_phase_end)
     return state.history()
 
 

@@ -23,14 +23,16 @@ from kerastl.training.l2_sp import build_pull
 from kerastl.training.learner import Source, inference, learner_of
 from kerastl.training.optimizer import build_optimizer, carry_over, rate_factors
 from kerastl.training.phase import Phase
-from kerastl.training.proof import checksums, phase_proof
+from kerastl.training.proof import check_proof, checksums, phase_proof
 from kerastl.training.schedule import learning_rate_at
-from kerastl.training.state import Best, TrainingState
+from kerastl.training.state import Best, History, TrainingState
 from kerastl.training.step import Step
 from kerastl.training.update import build_update
 from kerastl.training.validation import validate
 
 OnEpoch = Callable[[Sequence[dict[str, Any]], dict[str, float]], None]
+OnPhaseEnd = Callable[[Phase, History], None]
+OnProof = Callable[[Sequence[dict[str, Any]]], None]
 StepFor = Callable[[Phase, EpochSource], Step]
 
 
@@ -69,6 +71,25 @@ class PhaseLoop:
         }
         self.optimizer: Any = None
         self.known: set[str] = set()
+
+    def run(
+        self,
+        phases: Sequence[Phase],
+        saved: Checkpoint | None,
+        *,
+        on_proof: OnProof | None,
+        on_phase_end: OnPhaseEnd | None,
+    ) -> None:
+        """Run what is left of the phases; parameters as in `fit`, `saved` a checkpoint to go on from."""
+        for phase in phases[self.state.phase :]:
+            proof = self.run_phase(phase, saved)
+            saved = None
+            if on_proof:
+                on_proof(self.state.proofs)
+            check_proof(proof)
+            self.end_phase(phase)
+            if on_phase_end:
+                on_phase_end(phase, self.state.history())
 
     def run_phase(self, phase: Phase, saved: Checkpoint | None) -> dict[str, Any]:
         """Run one phase from its beginning, or from a checkpoint inside it; return what moved."""
