@@ -4,6 +4,7 @@ from .decode import load_image as load_image
 from .doors import read_folder as read_folder
 from .doors import read_table as read_table
 from .doors import read_tfds as read_tfds
+from .labels import labels_of as labels_of
 from .phantom import write_phantoms as write_phantoms
 from .pictures import Checked as Checked
 from .pictures import TooManyUnreadableError as TooManyUnreadableError

@@ -13,6 +13,7 @@ from pathlib import Path
 from natsort import natsorted, ns
 
 from kerastl.errors import Problem
+from kerastl.runs import sha256_of
 
 SPLITS = ("train", "val", "test")
 SPLIT_WORDS = {
@@ -81,12 +82,7 @@ class Collection:
 def contents_of(files: Sequence[Path]) -> list[str]:
     """Return the sha256 of each file's content."""
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(_content_hash, files))
-
-
-def _content_hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return list(pool.map(sha256_of, files))
 
 
 def in_natural_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from kerastl.progress import track
 
 from .decode import MAX_PIXELS, Window, load_image
 from .fingerprints import hash_of, words_of
+from .labels import UNLABELLED, labels_of
 from .reasons import reason_of
 from .records import Record
 from .seeds import order_of, seeds_for
@@ -25,7 +26,6 @@ Policy = Callable[[Any, Any], Any]
 Mixer = Callable[[Any, Any, Any], tuple[Any, Any]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 NOBODY = np.zeros(0, np.int64)
-UNLABELLED = -1
 FILL_BATCH = 64
 
 
@@ -95,14 +95,7 @@ class EpochSource:
         self.steps_per_epoch = whole + (1 if rest and not drop_remainder else 0)
         self.window, self.max_pixels = window, max_pixels
         self.seed, self.shuffle, self.cache = seed, shuffle, cache
-        places = {name: place for place, name in enumerate(self.class_names)}
-        self.labels = np.array(
-            [
-                places.get(record.label, UNLABELLED) if record.label is not None else UNLABELLED
-                for record in self.records
-            ],
-            np.int32,
-        )
+        self.labels = labels_of(self.records, self.class_names)
         self.mixes, self.placement = mix is not None, placement
         self.augmented, self._augment = augment is not None, augment
         self.repeats = views is not None or not (self.augmented or self.mixes)

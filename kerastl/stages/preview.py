@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from kerastl import report
 from kerastl.augment.preview import TOGETHER, Block, mixing_block, operation_block, policy_block
-from kerastl.data import Record, seeds_for
+from kerastl.data import Record, labels_of, seeds_for
 from kerastl.errors import RequestError
 from kerastl.progress import track
 from kerastl.recipe import Augment, Recipe
@@ -144,8 +144,7 @@ def _blocks(
     if whole and len(operations) > 1 and len(seeds):
         blocks.append(policy_block(operations, images, seeds, exact=augment.exact))
     if augment.mixing:
-        places = {name: number for number, name in enumerate(class_names)}
-        labels = np.array([places.get(one.label or "", -1) for one in records], np.int32)
+        labels = labels_of(records, class_names)
         blocks += [
             mixing_block((one.name, one.options), images, labels, seeds, class_names=class_names)
             for one in augment.mixing

@@ -26,8 +26,9 @@ from kerastl.backbones import fold
 from kerastl.data import EpochSource
 from kerastl.errors import RunFailed
 from kerastl.progress import track
-from kerastl.runs import machine, package_versions, write_atomic
+from kerastl.runs import machine, package_versions, sha256_of, write_atomic
 from kerastl.training.precision import ENCODINGS, Array, Precision, bytes_per_picture
+from kerastl.training.tracing import inference
 
 BATCH = 32
 """Pictures a forward pass: fixed, as the last bits of an activation may depend on it."""
@@ -57,14 +58,16 @@ class Activations:
         ]
 
 
-def shapes_of(trunk: keras.Model) -> list[tuple[int, ...]]:
-    """Return the shapes of one picture's activations, one a tensor that leaves the trunk."""
-    return [tuple(tensor.shape[1:]) for tensor in trunk.outputs]
+def shapes_of(tensors: Sequence[keras.KerasTensor]) -> list[tuple[int, ...]]:
+    """Return the shapes of one picture's activations, from the tensors that leave a trunk."""
+    return [tuple(tensor.shape[1:]) for tensor in tensors]
 
 
-def size_on_disk(trunk: keras.Model, source: EpochSource, precision: Precision) -> int:
-    """Return the bytes that the activations of a source take, headers aside."""
-    each = bytes_per_picture(shapes_of(trunk), precision)
+def size_on_disk(
+    shapes: Sequence[tuple[int, ...]], source: EpochSource, precision: Precision
+) -> int:
+    """Return the bytes that the activations of a source take, headers aside; of `shapes_of`."""
+    each = bytes_per_picture(shapes, precision)
     return each * source.num_examples * source.views
 
 
@@ -89,7 +92,7 @@ def keep_activations(
         with FileLock(folder / f"{key}.lock"):
             if not _is_whole(entry):
                 _compute(trunk, source, precision, entry)
-            return _open(entry, shapes_of(trunk), precision)
+            return _open(entry, shapes_of(trunk.outputs), precision)
     except OSError as error:
         raise RunFailed(
             f"The activations of the frozen layers cannot be kept in {folder}: {error.strerror or error}. "
@@ -129,13 +132,9 @@ def _is_whole(entry: Path) -> bool:
     """Tell whether an entry is there and every file holds what was written."""
     try:
         told = json.loads((entry / ABOUT).read_text(encoding="utf-8"))
-        for name, wanted in told["sha256"].items():
-            with (entry / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != wanted:
-                    return False
+        return all(sha256_of(entry / name) == wanted for name, wanted in told["sha256"].items())
     except (OSError, ValueError, KeyError):
         return False
-    return True
 
 
 def _file_name(tensor: int, column: int) -> str:
@@ -160,7 +159,7 @@ def _write_columns(
     trunk: keras.Model, source: EpochSource, precision: Precision, folder: Path
 ) -> dict[str, str]:
     """Write one `.npy` a column; return the sha256 of each."""
-    shapes, encoding = shapes_of(trunk), ENCODINGS[precision]
+    shapes, encoding = shapes_of(trunk.outputs), ENCODINGS[precision]
     places = [
         (tensor, column, dtype, shape)
         for tensor, one in enumerate(shapes)
@@ -210,9 +209,7 @@ class _Column:
 
 def _forward(trunk: keras.Model, source: EpochSource) -> Iterator[list[Array]]:
     """Yield the trunk's outputs of all pictures in the order of their indices, view after view."""
-    signature = [tf.TensorSpec([None, *trunk.input_shape[1:]], tf.float32)]
-    folded = fold(trunk)
-    run = tf.function(lambda images: folded(images, training=False), input_signature=signature)
+    run = inference(fold(trunk))
     steps = -(-source.num_examples // BATCH)
     for view in range(source.views):
         what = "keeping the features of every picture"

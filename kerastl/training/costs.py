@@ -17,8 +17,9 @@ from kerastl.data import EpochSource
 from kerastl.training.activations import BATCH, Activations, shapes_of
 from kerastl.training.cached_source import CachedSource
 from kerastl.training.feed import batches_of
-from kerastl.training.learner import Learner, inference, parted, with_folded_front
+from kerastl.training.learner import Learner, cached_front, part, with_folded_front
 from kerastl.training.phase import Phase
+from kerastl.training.tracing import inference
 from kerastl.training.trial import on_trial, trial_update
 
 STEPS = 4
@@ -55,7 +56,7 @@ def cost_of(
             learner = Learner(with_folded_front(model, phase), train, val)
             once, epoch = 0.0, _epoch(model, learner, train, phase)
         else:
-            parts = parted(model, phase)
+            parts = part(model, cached_front(model, phase))
             trains = CachedSource(train, _zeros(parts.trunk, train))
             vals = CachedSource(val, _zeros(parts.trunk, val)) if val else None
             epoch = _epoch(model, Learner(parts.tail, trains, vals), train, phase)
@@ -67,7 +68,7 @@ def cost_of(
 def _zeros(trunk: keras.Model, source: EpochSource) -> Activations:
     """Return activations of the right shape that take no room."""
     zero, sizes = np.float32(0), (source.views, source.num_examples)
-    columns = [[np.broadcast_to(zero, (*sizes, *shape))] for shape in shapes_of(trunk)]
+    columns = [[np.broadcast_to(zero, (*sizes, *shape))] for shape in shapes_of(trunk.outputs)]
     return Activations(columns, "float32", 0)
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from kerastl.backbones import blocks_of, cut, fold, foldable
 from kerastl.data import EpochSource, cache_folder
 from kerastl.errors import RequestError
-from kerastl.training.activations import keep_activations, size_on_disk
+from kerastl.training.activations import keep_activations, shapes_of, size_on_disk
 from kerastl.training.cached_source import CachedSource
 from kerastl.training.freezing import resolve_trainable
 from kerastl.training.phase import Phase
@@ -65,7 +64,7 @@ def learner_of(
     """
     if phase.cache == "none":
         return Learner(with_folded_front(model, phase), train, val)
-    parts = parted(model, phase)
+    parts = part(model, cached_front(model, phase))
     kept = [
         keep_activations(parts.trunk, one, precision=phase.cache_precision, folder=folder)
         for one in (train, val)
@@ -83,12 +82,25 @@ def learner_of(
 
 
 @dataclass(frozen=True)
+class Front:
+    """The first part of a classifier, all of it frozen.
+
+    Args:
+        behind: the block or layer that it ends with.
+        tensors: what it hands on.
+    """
+
+    behind: str
+    tensors: Sequence[keras.KerasTensor]
+
+
+@dataclass(frozen=True)
 class Parts:
     """A classifier in two parts that share its layers.
 
     Args:
-        behind: the block or layer that the first part ends with.
-        trunk: all of it is frozen.
+        behind: as in `Front`.
+        trunk: the front.
         tail: the rest.
     """
 
@@ -97,8 +109,8 @@ class Parts:
     tail: keras.Model
 
 
-def frozen_front(model: keras.Model, phase: Phase) -> Parts | None:
-    """Return the classifier cut behind the last block before which nothing learns; None: there is no such place.
+def frozen_front(model: keras.Model, phase: Phase) -> Front | None:
+    """Return what stands before the first block in which something learns; None: nothing does.
 
     Args:
         model: a flat classifier.
@@ -108,19 +120,18 @@ def frozen_front(model: keras.Model, phase: Phase) -> Parts | None:
         return None
     chosen = set(resolve_trainable(model, phase.trainable))
     if not chosen:
-        pooled = model.get_layer("pooled").output
-        trunk = keras.Model(model.inputs[0], pooled, name="trunk")
-        return Parts("pooled", trunk, keras.Model(pooled, model.outputs[0], name="tail"))
+        return Front("pooled", [model.get_layer("pooled").output])
     blocks = blocks_of(model)
     first = next(at for at, block in enumerate(blocks) if chosen & set(block.layers))
     if not first:
         return None
-    name = blocks[first - 1].name
-    return Parts(name, *cut(model, name))
+    operations = {operation.name: operation for operation in model.operations}
+    last = blocks[first - 1]
+    return Front(last.name, [operations[name].output for name in last.edge])
 
 
-def parted(model: keras.Model, phase: Phase) -> Parts:
-    """Return the frozen front of a phase with a cache, and the rest.
+def cached_front(model: keras.Model, phase: Phase) -> Front:
+    """Return the frozen front of a phase with a cache.
 
     Raises:
         RequestError: another cache fits what learns, or none does.
@@ -141,13 +152,25 @@ def parted(model: keras.Model, phase: Phase) -> Parts:
     return front
 
 
+def part(model: keras.Model, front: Front) -> Parts:
+    """Return a classifier cut behind its front."""
+    if front.behind != "pooled":
+        return Parts(front.behind, *cut(model, front.behind))
+    (pooled,) = front.tensors
+    trunk = keras.Model(model.inputs[0], pooled, name="trunk")
+    return Parts("pooled", trunk, keras.Model(pooled, model.outputs[0], name="tail"))
+
+
 def with_folded_front(model: keras.Model, phase: Phase) -> keras.Model:
     """Return a classifier that learns what `model` does, its frozen front without BatchNorm where that can be."""
     front = frozen_front(model, phase)
-    if front is None or not foldable(front.trunk):
+    if front is None:
+        return model
+    parts = part(model, front)
+    if not foldable(parts.trunk):
         return model
     image = keras.Input(model.input_shape[1:], name="image")
-    return keras.Model(image, front.tail(fold(front.trunk)(image)), name=model.name)
+    return keras.Model(image, parts.tail(fold(parts.trunk)(image)), name=model.name)
 
 
 def check_cache(
@@ -186,8 +209,8 @@ def check_cache(
 
 def cache_size(model: keras.Model, phase: Phase, sources: Sequence[EpochSource]) -> int:
     """Return the bytes on disk that the cache of a phase takes for some sources."""
-    trunk = parted(model, phase).trunk
-    return sum(size_on_disk(trunk, source, phase.cache_precision) for source in sources)
+    shapes = shapes_of(cached_front(model, phase).tensors)
+    return sum(size_on_disk(shapes, source, phase.cache_precision) for source in sources)
 
 
 def cache_line(model: keras.Model, phase: Phase, sources: Sequence[EpochSource]) -> str:
@@ -231,17 +254,3 @@ def choose_cache(phase: Phase, train: EpochSource) -> Phase:
     alone = phase.trainable.which == "none" and phase.batch_norm == "frozen"
     fresh = train.mixes or (train.augmented and not train.repeats)
     return replace(phase, cache="features" if alone and not fresh else "none")
-
-
-def signature_of(model: keras.Model) -> Any:
-    """Return the shapes of a model's inputs with a free batch: one, or a list of them."""
-    specs = [tf.TensorSpec([None, *one.shape[1:]], tf.float32) for one in model.inputs]
-    return specs[0] if len(specs) == 1 else specs
-
-
-def inference(model: keras.Model) -> Callable[[Any], tf.Tensor]:
-    """Return a traced function from what a model takes to what it gives in inference."""
-    forward: Callable[[Any], tf.Tensor] = tf.function(
-        lambda inputs: model(inputs, training=False), input_signature=[signature_of(model)]
-    )
-    return forward

@@ -21,9 +21,6 @@ from kerastl.training.phase import Phase
 class _ByVariable:
     """What is put before an optimizer of Keras; see `build_optimizer`."""
 
-    factors: dict[str, float]
-    born: dict[str, int]
-
     def prepare(
         self: Any,
         variables: Sequence[keras.Variable],

@@ -20,13 +20,14 @@ from kerastl.training.checks import Sources, check_epoch, check_losses
 from kerastl.training.feed import batches_of
 from kerastl.training.freezing import silent_dropout, unfreeze
 from kerastl.training.l2_sp import build_pull
-from kerastl.training.learner import Source, inference, learner_of
+from kerastl.training.learner import Source, learner_of
 from kerastl.training.optimizer import build_optimizer, carry_over, rate_factors
 from kerastl.training.phase import Phase
 from kerastl.training.proof import check_proof, checksums, phase_proof
 from kerastl.training.schedule import learning_rate_at
 from kerastl.training.state import Best, History, TrainingState
 from kerastl.training.step import Step
+from kerastl.training.tracing import inference
 from kerastl.training.update import build_update
 from kerastl.training.validation import validate
 

@@ -9,8 +9,9 @@ import keras
 import tensorflow as tf
 
 from kerastl.training.l2_sp import Pull
-from kerastl.training.learner import Source, signature_of
+from kerastl.training.learner import Source
 from kerastl.training.step import Batch, Step
+from kerastl.training.tracing import signature_of
 
 Update = Callable[[Mapping[str, Batch], tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
