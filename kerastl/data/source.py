@@ -27,6 +27,8 @@ Mixer = Callable[[Any, Any, Any], tuple[Any, Any]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 NOBODY = np.zeros(0, np.int64)
 FILL_BATCH = 64
+as_it_is = tf.autograph.experimental.do_not_convert
+"""For functions of TensorFlow's operations alone: rewriting their source takes longer than tracing them."""
 
 
 class EpochSource:
@@ -148,7 +150,7 @@ class EpochSource:
         """
         number = tf.constant(epoch, tf.int64)
         finished = self._labelled(epoch, first_step, shard).map(
-            lambda images, labels, indices: self.finish(images, labels, indices, number),
+            as_it_is(lambda images, labels, indices: self.finish(images, labels, indices, number)),
             num_parallel_calls=self._parallel_calls,
             deterministic=True,
         )
@@ -169,7 +171,7 @@ class EpochSource:
         if steps * rows - len(mine) >= rows and steps > 0:
             dataset = dataset.concatenate(self._empty_batch())
         return dataset.map(
-            lambda images, indices: (images, tf.gather(self._labels, indices), indices)
+            as_it_is(lambda images, indices: (images, tf.gather(self._labels, indices), indices))
         )
 
     def every_picture(self, view: int, rows: int) -> tf.data.Dataset:
@@ -185,9 +187,9 @@ class EpochSource:
         number = tf.constant(view, tf.int64)
         return _ready(
             self._images(np.arange(self.num_examples, dtype=np.int64), rows).map(
-                lambda images, indices: (
+                as_it_is(lambda images, indices: (
                     self._change(images, indices, number), tf.gather(self._labels, indices), indices
-                ),
+                )),
                 num_parallel_calls=self._parallel_calls,
                 deterministic=True,
             )
@@ -252,7 +254,7 @@ class EpochSource:
 
     def _decoded(self, indices: Indices, rows: int) -> tf.data.Dataset:
         loaded = tf.data.Dataset.from_tensor_slices(indices).map(
-            self._load, num_parallel_calls=self._parallel_calls, deterministic=True
+            as_it_is(self._load), num_parallel_calls=self._parallel_calls, deterministic=True
         )
         return loaded.batch(rows)
 
@@ -264,7 +266,7 @@ class EpochSource:
         return (
             tf.data.Dataset.from_tensor_slices(indices)
             .batch(rows)
-            .map(lambda batch: (tf.gather(pictures, batch), batch))
+            .map(as_it_is(lambda batch: (tf.gather(pictures, batch), batch)))
         )
 
     def _kept(self) -> tf.Tensor:

@@ -36,7 +36,7 @@ class Averages:
             for one in averaged
         ]  # fmt: skip
         self._count = keras.Variable(0.0, trainable=False, dtype="float32")
-        self._follow = tf.function(self._move)
+        self._follow = tf.function(self._move, autograph=False)
 
     @property
     def variables(self) -> list[keras.Variable]:

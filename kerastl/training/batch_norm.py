@@ -44,7 +44,7 @@ def statistics_estimator(model: keras.Model) -> Callable[[EpochSource], None]:
     ]
     features = keras.Model(model.inputs[0], model.get_layer("pooled").output)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def forward(images: tf.Tensor) -> None:
         features(images, training=True)
 

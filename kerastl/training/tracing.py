@@ -18,6 +18,8 @@ def signature_of(model: keras.Model) -> Any:
 def inference(model: keras.Model) -> Callable[[Any], tf.Tensor]:
     """Return a traced function from what a model takes to what it gives in inference."""
     forward: Callable[[Any], tf.Tensor] = tf.function(
-        lambda inputs: model(inputs, training=False), input_signature=[signature_of(model)]
+        lambda inputs: model(inputs, training=False),
+        input_signature=[signature_of(model)],
+        autograph=False,
     )
     return forward

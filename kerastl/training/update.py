@@ -57,9 +57,9 @@ def build_update(
             tf.TensorSpec([], tf.float32),
             tf.TensorSpec([], tf.int64),
         )
-        return tf.function(on_replica, input_signature=signature)
+        return tf.function(on_replica, input_signature=signature, autograph=False)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def on_all(
         batches: Any, share: Any, progress: tf.Tensor, epoch: tf.Tensor
     ) -> dict[str, tf.Tensor]:
