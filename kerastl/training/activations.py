@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,9 @@ from kerastl.training.tracing import inference
 BATCH = 32
 """Pictures a forward pass: fixed, as the last bits of an activation may depend on it."""
 ABOUT = "about.json"
+Shapes = Sequence[tuple[int, ...]]
+Trunk = Callable[[], Callable[[Any], Any]]
+"""Builds, at the first call, the traced function from pictures to activations."""
 
 
 @dataclass(frozen=True)
@@ -72,26 +75,42 @@ def size_on_disk(
 
 
 def keep_activations(
-    trunk: keras.Model, source: EpochSource, *, precision: Precision, folder: Path
-) -> Activations:
-    """Return the activations of every picture and view of a source; computed only where they are not kept yet.
+    trunk: keras.Model, sources: Sequence[EpochSource], *, precision: Precision, folder: Path
+) -> list[Activations]:
+    """Return the activations of every picture and view of some sources; computed only where they are not kept yet.
 
     Args:
         trunk: from the picture on; what it holds is frozen, and runs as in inference.
-        source: pictures; each of its views is augmented as in the epoch of that number.
+        sources: pictures; each of their views is augmented as in the epoch of that number.
         precision: how they are kept.
         folder: of all entries; one that is being written by another process is waited for.
 
     Raises:
         RunFailed: a picture can no longer be read, or the disk is full; no half entry is left.
     """
-    key = _key(trunk, source, precision)
+    layers = _layers(trunk)
+    forward = cache(lambda: inference(fold(trunk)))  # built for the first that is not kept yet
+    return [
+        _kept(trunk, forward, source, precision, folder, _key(layers, source, precision))
+        for source in sources
+    ]
+
+
+def _kept(
+    trunk: keras.Model,
+    forward: Trunk,
+    source: EpochSource,
+    precision: Precision,
+    folder: Path,
+    key: str,
+) -> Activations:
+    """Return one source's activations, from its entry."""
     entry = folder / key
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{key}.lock"):
             if not _is_whole(entry):
-                _compute(trunk, source, precision, entry)
+                _compute(forward, shapes_of(trunk.outputs), source, precision, entry)
             return _open(entry, shapes_of(trunk.outputs), precision)
     except OSError as error:
         raise RunFailed(
@@ -100,13 +119,17 @@ def keep_activations(
         ) from error
 
 
-def _key(trunk: keras.Model, source: EpochSource, precision: Precision) -> str:
+def _layers(trunk: keras.Model) -> dict[str, str]:
+    """Return what a trunk computes, as text: its layers, and the hash of its weights."""
     weights = hashlib.sha256()
     for variable in trunk.variables:
         weights.update(keras.ops.convert_to_numpy(variable).tobytes())
+    return {"layers": trunk.to_json(), "weights": weights.hexdigest()}
+
+
+def _key(layers: dict[str, str], source: EpochSource, precision: Precision) -> str:
     told = {
-        "layers": trunk.to_json(),
-        "weights": weights.hexdigest(),
+        **layers,
         "pictures": source.fingerprint(),
         "precision": precision,
         "code": _code(),
@@ -141,14 +164,16 @@ def _file_name(tensor: int, column: int) -> str:
     return f"tensor{tensor}-{column}.npy"
 
 
-def _compute(trunk: keras.Model, source: EpochSource, precision: Precision, entry: Path) -> None:
+def _compute(
+    forward: Trunk, shapes: Shapes, source: EpochSource, precision: Precision, entry: Path
+) -> None:
     """Write an entry whole or not at all. The caller holds its lock, so what lies there is nobody's."""
     part = entry.with_name(f".{entry.name}.part")
     for left_over in (part, entry):
         shutil.rmtree(left_over, ignore_errors=True)
     part.mkdir()
     try:
-        sums = _write_columns(trunk, source, precision, part)
+        sums = _write_columns(forward, shapes, source, precision, part)
         write_atomic(part / ABOUT, json.dumps({"sha256": sums}, sort_keys=True))
         part.replace(entry)
     finally:
@@ -156,10 +181,10 @@ def _compute(trunk: keras.Model, source: EpochSource, precision: Precision, entr
 
 
 def _write_columns(
-    trunk: keras.Model, source: EpochSource, precision: Precision, folder: Path
+    forward: Trunk, shapes: Shapes, source: EpochSource, precision: Precision, folder: Path
 ) -> dict[str, str]:
     """Write one `.npy` a column; return the sha256 of each."""
-    shapes, encoding = shapes_of(trunk.outputs), ENCODINGS[precision]
+    encoding = ENCODINGS[precision]
     places = [
         (tensor, column, dtype, shape)
         for tensor, one in enumerate(shapes)
@@ -171,7 +196,7 @@ def _write_columns(
             file = stack.enter_context((folder / _file_name(tensor, column)).open("wb"))
             whole = (source.views, source.num_examples, *shape)
             writers[tensor, column] = _Column(file, np.dtype(dtype), whole)
-        for outputs in _forward(trunk, source):
+        for outputs in _forward(forward, source):
             for tensor, values in enumerate(outputs):
                 for column, rows in enumerate(encoding.encode(values)):
                     writers[tensor, column].append(rows)
@@ -207,9 +232,9 @@ class _Column:
         return self._hash.hexdigest()
 
 
-def _forward(trunk: keras.Model, source: EpochSource) -> Iterator[list[Array]]:
+def _forward(forward: Trunk, source: EpochSource) -> Iterator[list[Array]]:
     """Yield the trunk's outputs of all pictures in the order of their indices, view after view."""
-    run = inference(fold(trunk))
+    run = forward()
     steps = -(-source.num_examples // BATCH)
     for view in range(source.views):
         what = "keeping the features of every picture"

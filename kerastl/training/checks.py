@@ -110,13 +110,21 @@ def check_losses(values: Mapping[str, float], where: str) -> None:
             raise WouldFailAgain(f"{name} became {value} in {where}.")
 
 
-def check_epoch(model: keras.Model, logs: Mapping[str, Any], where: str) -> None:
+def check_epoch(
+    model: keras.Model, weights: Sequence[Any], logs: Mapping[str, Any], where: str
+) -> None:
     """See that an epoch ended with numbers: a last step may break weights that no loss has seen yet.
+
+    Args:
+        model: names the weights.
+        weights: their values, in order.
+        logs: the epoch's figures.
+        where: the epoch, for people.
 
     Raises:
         WouldFailAgain: a figure or a weight is not a number.
     """
     check_losses({name: value for name, value in logs.items() if value is not None}, where)
-    for weight in model.weights:
-        if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
+    for weight, value in zip(model.weights, weights, strict=True):
+        if not np.isfinite(value).all():
             raise WouldFailAgain(f"{weight.path} holds no numbers any more after {where}.")

@@ -65,11 +65,8 @@ def learner_of(
     if phase.cache == "none":
         return Learner(with_folded_front(model, phase), train, val)
     parts = part(model, cached_front(model, phase))
-    kept = [
-        keep_activations(parts.trunk, one, precision=phase.cache_precision, folder=folder)
-        for one in (train, val)
-        if one is not None
-    ]
+    sources = [one for one in (train, val) if one is not None]
+    kept = keep_activations(parts.trunk, sources, precision=phase.cache_precision, folder=folder)
     told = {
         "kind": phase.cache,
         "behind": parts.behind,

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from kerastl.data import EpochSource
 from kerastl.errors import WouldFailAgain
 from kerastl.training.averages import Averages
 from kerastl.training.callback_state import restore_callbacks, state_of
-from kerastl.training.checkpoint import Checkpoint, assign, write_checkpoint
+from kerastl.training.checkpoint import Checkpoint, write_checkpoint
 from kerastl.training.checks import Sources, check_epoch, check_losses
 from kerastl.training.feed import batches_of
 from kerastl.training.freezing import silent_dropout, unfreeze
+from kerastl.training.good_weights import GoodWeights
 from kerastl.training.l2_sp import build_pull
 from kerastl.training.learner import Source, learner_of
 from kerastl.training.optimizer import build_optimizer, carry_over, rate_factors
@@ -63,11 +63,11 @@ class PhaseLoop:
         self.checkpoints, self.step_for, self.state = checkpoints, step_for, state
         self.cache = cache
         self.strategy = strategy or tf.distribute.get_strategy()
-        self.good = _weights(model)
+        self.good = GoodWeights(model)
         head = {one.path for one in model.get_layer("head").weights}
         self.start = {
             one.path: value
-            for one, value in zip(model.weights, self.good, strict=True)
+            for one, value in zip(model.weights, self.good.values, strict=True)
             if one.path not in head
         }
         self.optimizer: Any = None
@@ -105,7 +105,8 @@ class PhaseLoop:
         if saved:
             saved.restore(self.model, optimizer, step, averages)
             with averages.shown():
-                self.good = _weights(self.model)
+                self.good.take_all()
+        self.good.expect(_may_move(self.model, step, variables))
         if not self.state.before:
             self.state.before = checksums(self.model)
         try:
@@ -124,11 +125,9 @@ class PhaseLoop:
 
     def _put_back(self, phase: Phase, error: WouldFailAgain) -> WouldFailAgain:
         """Give the model its last good weights; return the error with what to do about it."""
-        assign(self.model.weights, self.good)
+        self.good.put_back()
         ended = self.state.epochs
-        where = (
-            f"the end of epoch {ended}" if ended else "its starting weights, as no epoch had ended"
-        )
+        where = f"the end of epoch {ended}" if ended else "its starting weights: no epoch had ended"
         return WouldFailAgain(
             f"{error} The model is put back to {where}. "
             f"Try a smaller rate: --set phases[{self.state.phase}].learning_rate="
@@ -177,7 +176,10 @@ class PhaseLoop:
                     logs |= validate(forward, learner.val)
                     callbacks.on_test_end(logs)
                 rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-                check_epoch(self.model, logs, f"phase {phase.name}, epoch {state.epochs + 1}")
+                weights = self.good.now()
+                where = f"phase {phase.name}, epoch {state.epochs + 1}"
+                check_epoch(self.model, weights, logs, where)
+                self.good.values = weights
                 callbacks.on_epoch_end(state.epochs, logs)
                 self._note(phase, {"learning_rate": rate, **logs}, pictures, started)
             self._checkpoint(optimizer, step, averages)
@@ -190,7 +192,7 @@ class PhaseLoop:
         if epochs > 0:
             self.state.epochs += epochs
             self.state.phase_epochs += epochs
-            self.good = _weights(self.model)
+            self.good.take_all()
 
     def _run_steps(
         self,
@@ -233,7 +235,6 @@ class PhaseLoop:
     def _note(self, phase: Phase, logs: dict[str, Any], source: Source, started: float) -> None:
         """Take one epoch into the history and see whether it is the best."""
         state = self.state
-        self.good = _weights(self.model)
         state.epochs += 1
         state.phase_epochs += 1
         row = {"phase": phase.name, "epoch": state.epochs, **logs}
@@ -244,7 +245,9 @@ class PhaseLoop:
             known = best.value if best and best.monitor == phase.monitor else None
             state.waited += 1
             if phase.is_better(value, known):
-                state.best[phase.domain] = Best(value, state.epochs, self.good, phase.monitor)
+                state.best[phase.domain] = Best(
+                    value, state.epochs, self.good.values, phase.monitor
+                )
                 state.waited = 0
         patience = phase.early_stopping
         worn_out = patience is not None and state.waited >= patience
@@ -283,12 +286,14 @@ class PhaseLoop:
         best = state.best.get(phase.domain)
         kept = bool(best and best.monitor == phase.monitor and phase.keep == "best")
         # The last good ones: of the last epoch as it was judged, averaged where weights are averaged.
-        assign(self.model.weights, best.weights if best and kept else self.good)
-        self.good = _weights(self.model)
+        if best and kept:
+            self.good.values = best.weights
+        self.good.put_back()
         state.phase, state.phase_epochs, state.waited = state.phase + 1, 0, 0
         state.stopped, state.before = False, {}
 
 
-def _weights(model: keras.Model) -> list[Any]:
-    """Return a copy of every weight, in order."""
-    return [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.weights]
+def _may_move(model: keras.Model, step: Step, variables: Sequence[keras.Variable]) -> set[str]:
+    """Return the paths of the weights that a phase may change."""
+    trained = {variable.path for variable in variables}
+    return trained | {weight.path for weight in model.weights if step.may_move(weight)}

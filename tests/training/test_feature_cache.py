@@ -123,7 +123,7 @@ def test_a_second_run_finds_what_the_first_kept(records, tmp_path, monkeypatch):
 def key(records, *, seed=1, **more):
     model = model_of(seed)
     trunk = keras.Model(model.inputs[0], model.get_layer("pooled").output)
-    return activations._key(trunk, source_of(records, **more), "float32")
+    return activations._key(activations._layers(trunk), source_of(records, **more), "float32")
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_the_seed_counts_only_where_pictures_are_changed(records):
         source = EpochSource(
             records, class_names=CLASSES, image_size_px=32, batch_size=7, seed=seed, **more
         )
-        return activations._key(trunk, source, "float32")
+        return activations._key(activations._layers(trunk), source, "float32")
 
     assert of(1) == of(2)
     policy = build_policy(TURN, image_size_px=32)
@@ -264,7 +264,7 @@ trunk = build_backbone("small_cnn", weights="none", image_size_px=32)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 try:
-    keep_activations(trunk, source, precision="float32", folder=folder)
+    keep_activations(trunk, [source], precision="float32", folder=folder)
 except RunFailed as error:
     print(error)
 """
