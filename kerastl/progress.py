@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Sized
+from itertools import chain, islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 
-def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items, with a bar on stderr when stderr is a terminal.
+def track(
+    items: Iterable[Item], description: str, total: int | None = None
+) -> Generator[Item, None, None]:
+    """Yield the items, with a bar on stderr when stderr is a terminal; to close it takes the bar away.
 
     Args:
         items: what is worked through.
@@ -24,11 +27,30 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
     from rich.progress import track as rich_track
 
     console = Console(stderr=True)
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    # The first is fetched before the bar begins: to fetch it may take work that shows a bar of its own.
+    rest = iter(items)
+    first = list(islice(rest, 1))
     yield from rich_track(
-        items, description=description, total=total, console=console, transient=True
+        chain(first, rest), description=description, total=total, console=console, transient=True
     )
 
 
 def say(line: str) -> None:
     """Write one line to stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people read it: `40 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(round(whole / 60), 60)
+    if not hours:
+        return f"{minutes} min"
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"

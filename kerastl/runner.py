@@ -43,9 +43,9 @@ def run(recipe: Recipe, *, name: str, out: Path | None = None, resume: bool = Fa
     with open_run(name, out, resume=resume) as folder:
         pictures = gather_pictures(recipe, folder)
         start = start_model(recipe, pictures)
-        recipe = decide_phases(recipe, start, pictures, folder, resume=resume)
+        recipe, costs = decide_phases(recipe, start, pictures, folder, resume=resume)
         write_beginning(recipe, start, pictures, folder, resume=resume)
-        learn(recipe, start, pictures, folder, resume=resume)
+        learn(recipe, start, pictures, folder, resume=resume, costs=costs)
         write_model(recipe, start.model, pictures, folder)
         judge(recipe, start.model, pictures, folder)
         for name_of_format in recipe.export.formats:

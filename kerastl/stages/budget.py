@@ -26,8 +26,10 @@ def within_budget(
     run: Run,
     *,
     resume: bool,
-) -> Recipe:
+) -> tuple[Recipe, tuple[Cost, ...]]:
     """Return the recipe with phases that fit its budget, and no budget: what was decided holds from here on.
+
+    Return also what the phases cost, where they were timed for it; nothing otherwise.
 
     Args:
         recipe: a phase that is a part of a longer one is not cut.
@@ -40,23 +42,24 @@ def within_budget(
     Raises:
         RequestError: one epoch a phase is more than the budget.
     """
+    costs: tuple[Cost, ...] = ()
     if recipe.budget is None:
-        return recipe
+        return recipe, costs
     if resume and run.file(BEGUN).is_file():
         began = yaml.safe_load(run.file(BEGUN).read_text(encoding="utf-8"))
         epochs = [one["epochs"] for one in began["phases"]]
     else:
-        costs = [
+        costs = tuple(
             cost_of(start.model, trains[one.domain], vals.get(one.domain), phase=one)
             for one in track(phases, "timing the phases")
-        ]
+        )
         epochs = cut_to(recipe.phases, costs, 60 * recipe.budget.minutes)
     if len(epochs) != len(recipe.phases):
-        return recipe
+        return recipe, costs
     cut = tuple(
         replace(phase, epochs=count) for phase, count in zip(recipe.phases, epochs, strict=True)
     )
-    return replace(recipe, phases=cut, budget=None)
+    return replace(recipe, phases=cut, budget=None), costs
 
 
 def cut_to(phases: Sequence[Phase], costs: Sequence[Cost], seconds: float) -> list[int]:

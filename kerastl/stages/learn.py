@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kerastl import recipe as recipes
 from kerastl import training
 from kerastl.data import EpochSource
 from kerastl.errors import WouldFailAgain
-from kerastl.progress import say
+from kerastl.progress import duration, say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, append_line, write_atomic
 from kerastl.stages.budget import within_budget
 from kerastl.stages.model import Start
 from kerastl.stages.pictures import Pictures
 from kerastl.stages.record import write_beginning, write_model, write_network
-from kerastl.training import History, Phase, Trainable, fit
+from kerastl.training import Cost, History, Phase, Trainable, fit
 
 SOURCE_ONLY = "source_only"
 """The run inside a run that holds the model before it saw the target's labels."""
@@ -28,8 +28,10 @@ LAST_GOOD = "last_good.keras"
 
 def decide_phases(
     recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool
-) -> Recipe:
+) -> tuple[Recipe, tuple[Cost, ...]]:
     """Return the recipe with all decided that its phases leave open; see that each of them can be run.
+
+    Return also what each phase costs, where that was timed for a budget; nothing otherwise.
 
     Args:
         recipe: checked.
@@ -61,7 +63,15 @@ def decide_phases(
     return within_budget(recipe, phases, start, trains, vals, run, resume=resume)
 
 
-def learn(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool) -> History:
+def learn(
+    recipe: Recipe,
+    start: Start,
+    pictures: Pictures,
+    run: Run,
+    *,
+    resume: bool,
+    costs: Sequence[Cost] = (),
+) -> History:
     """Train through all phases; write history, timings, proofs and checkpoints as they come.
 
     Args:
@@ -70,6 +80,7 @@ def learn(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
         pictures: the splits; only training and validation pictures are opened.
         run: where the files go.
         resume: go on from the newest checkpoint.
+        costs: of each phase, where they are known: for the time that is left.
 
     Raises:
         WouldFailAgain: training broke down; the last good weights lie in `last_good.keras`.
@@ -77,7 +88,7 @@ def learn(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
     phases = training_phases(recipe)
     total = sum(phase.epochs for phase in phases)
 
-    def on_epoch(rows: Sequence[dict[str, Any]], timing: dict[str, float]) -> None:
+    def on_epoch(rows: Sequence[dict[str, Any]], timing: dict[str, Any]) -> None:
         append_line(run.file("timings.jsonl"), json.dumps({"epoch": rows[-1]["epoch"], **timing}))
         _write_history(run, rows)
         say(_line(rows[-1], timing, total))
@@ -103,6 +114,7 @@ def learn(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
             on_phase_end=on_phase_end,
             checkpoints=run.file("checkpoints"),
             resume=resume,
+            costs=costs,
         )
     except WouldFailAgain as error:
         if not run.file("history.jsonl").is_file():
@@ -155,15 +167,27 @@ def _sources(
     return found
 
 
-def _line(row: dict[str, Any], timing: dict[str, float], total: int) -> str:
+def _line(row: dict[str, Any], timing: dict[str, Any], total: int) -> str:
     """Return one line for people: where training stands."""
     shown = [
         f"{name} {row[name]:.3f}"
         for name in ("loss", "val_loss", "val_balanced_accuracy", "val_auc")
         if row.get(name) is not None
     ]
-    speed = f"{timing['seconds']:.1f} s, {timing['images_per_s']:.0f} images/s"
-    return f"  epoch {row['epoch']}/{total}  {row['phase']}: {', '.join(shown)}  ({speed})"
+    times = [f"{timing['seconds']:.1f} s", f"{timing['images_per_s']:.0f} images/s", *_left(timing)]
+    return (
+        f"  epoch {row['epoch']}/{total}  {row['phase']}: {', '.join(shown)}  ({', '.join(times)})"
+    )
+
+
+def _left(timing: dict[str, Any]) -> Iterator[str]:
+    """Yield what is left, in words."""
+    if timing["seconds_left"] > 0:
+        most = "at most " if timing["at_most"] else ""
+        yield f"{most}{duration(timing['seconds_left'])} left"
+    if timing["untimed"]:
+        first, *others = timing["untimed"]
+        yield f"then {first}" + (f" and {len(others)} more phases" if others else "")
 
 
 def _keep_source_only(

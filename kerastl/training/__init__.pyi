@@ -2,7 +2,7 @@ from .checkpoint import newest_checkpoint as newest_checkpoint
 from .checks import check_phases as check_phases
 from .checks import decide_phases as decide_phases
 from .classification import Classification as Classification
-from .costs import Cost as Cost
+from .clock import Cost as Cost
 from .costs import cost_of as cost_of
 from .freezing import batch_norm_layers as batch_norm_layers
 from .freezing import resolve_trainable as resolve_trainable

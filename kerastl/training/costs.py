@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -16,6 +15,7 @@ from kerastl.backbones import fold
 from kerastl.data import EpochSource
 from kerastl.training.activations import BATCH, Activations, shapes_of
 from kerastl.training.cached_source import CachedSource
+from kerastl.training.clock import Cost
 from kerastl.training.feed import batches_of
 from kerastl.training.learner import Learner, cached_front, part, with_folded_front
 from kerastl.training.phase import Phase
@@ -24,19 +24,6 @@ from kerastl.training.trial import on_trial, trial_update
 
 STEPS = 4
 """Steps that are timed, after as many that are not: tracing, and pictures that wait ready, are no rate."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Seconds that a phase takes.
-
-    Args:
-        once: before its first epoch: tracing, and filling its cache.
-        epoch: each epoch, training and validation.
-    """
-
-    once: float
-    epoch: float
 
 
 def cost_of(

@@ -18,6 +18,7 @@ from kerastl.errors import RequestError
 from kerastl.training.checkpoint import Checkpoint, newest_checkpoint
 from kerastl.training.checks import Sources, check_phases, decide_phases
 from kerastl.training.classification import Classification, balanced_weights
+from kerastl.training.clock import Clock, Cost
 from kerastl.training.learner import activations_folder
 from kerastl.training.phase import Phase
 from kerastl.training.phase_loop import OnEpoch, OnPhaseEnd, OnProof, PhaseLoop, StepFor
@@ -55,6 +56,7 @@ def fit(
     step_for: StepFor = classification_step,
     on_phase_end: OnPhaseEnd | None = None,
     on_proof: OnProof | None = None,
+    costs: Sequence[Cost] = (),
 ) -> History:
     """Train a model phase by phase; it ends with the best weights of its last domain.
 
@@ -66,7 +68,8 @@ def fit(
         phases: what may move, how fast, for how long.
         val: likewise; without it the last weights are kept.
         callbacks: Keras's; each phase is one `fit` to them, with epochs counted over the whole run.
-        on_epoch: told all rows of the history so far, and `seconds` and `images_per_s` of the last.
+        on_epoch: told all rows of the history so far, and of the last `seconds`, `images_per_s`, and what is left: see
+            `Clock.took`.
         checkpoints: folder for the resumable state after each epoch; empty unless `resume`.
         resume: go on from the newest checkpoint there.
         cache_dir: where phases with a cache keep their activations; None: in the user's cache folder.
@@ -74,6 +77,7 @@ def fit(
         step_for: what a phase learns; ordinary classification unless told otherwise.
         on_phase_end: told the history so far when the model has the weights that the next phase starts from.
         on_proof: told the proofs so far, the new one last, also when it does not hold.
+        costs: of each phase, as `cost_of` returns them: they tell the time that phases not yet begun will take.
 
     Returns:
         The history and one proof a phase.
@@ -92,8 +96,9 @@ def fit(
     saved = _saved(checkpoints, resume=resume)
     state = saved.state if saved else TrainingState()
     loop = PhaseLoop(
-        model, trains, vals, callbacks, on_epoch, checkpoints, cache_dir, strategy, step_for, state
-    )
+        model, trains, vals, callbacks, on_epoch, checkpoints, cache_dir, strategy, step_for, state,
+        Clock(phases, costs),
+    )  # fmt: skip
     loop.run(phases, saved, on_proof=on_proof, on_phase_end=on_phase_end)
     return state.history()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import tensorflow as tf
 
 from kerastl.data import EpochSource
 from kerastl.errors import WouldFailAgain
+from kerastl.progress import track
 from kerastl.training.averages import Averages
 from kerastl.training.callback_state import restore_callbacks, state_of
 from kerastl.training.checkpoint import Checkpoint, write_checkpoint
 from kerastl.training.checks import Sources, check_epoch, check_losses
+from kerastl.training.clock import Clock
 from kerastl.training.feed import batches_of
 from kerastl.training.freezing import silent_dropout, unfreeze
 from kerastl.training.good_weights import GoodWeights
@@ -31,7 +34,7 @@ from kerastl.training.tracing import inference
 from kerastl.training.update import build_update
 from kerastl.training.validation import validate
 
-OnEpoch = Callable[[Sequence[dict[str, Any]], dict[str, float]], None]
+OnEpoch = Callable[[Sequence[dict[str, Any]], dict[str, Any]], None]
 OnPhaseEnd = Callable[[Phase, History], None]
 OnProof = Callable[[Sequence[dict[str, Any]]], None]
 StepFor = Callable[[Phase, EpochSource], Step]
@@ -43,6 +46,7 @@ class PhaseLoop:
     Args:
         model, trains, vals, callbacks, on_epoch, checkpoints, cache, strategy, step_for: as in `fit`.
         state: where training stands; kept up to date.
+        clock: tells the time that is left.
     """
 
     def __init__(
@@ -57,11 +61,11 @@ class PhaseLoop:
         strategy: tf.distribute.Strategy | None,
         step_for: StepFor,
         state: TrainingState,
+        clock: Clock,
     ) -> None:
         self.model, self.trains, self.vals = model, trains, vals
-        self.callbacks, self.on_epoch = callbacks, on_epoch
-        self.checkpoints, self.step_for, self.state = checkpoints, step_for, state
-        self.cache = cache
+        self.callbacks, self.on_epoch, self.checkpoints = callbacks, on_epoch, checkpoints
+        self.step_for, self.state, self.cache, self.clock = step_for, state, cache, clock
         self.strategy = strategy or tf.distribute.get_strategy()
         self.good = GoodWeights(model)
         head = {one.path for one in model.get_layer("head").weights}
@@ -208,28 +212,29 @@ class PhaseLoop:
         seen, steps = 0, source.steps_per_epoch
         before, epochs = phase.stretch or (0, phase.epochs)
         epoch = tf.constant(self.state.epochs, tf.int64)
-        for index, (batch, share, count) in enumerate(
-            batches_of(source, self.state.epochs, self.strategy)
-        ):
-            done = (before + self.state.phase_epochs) * steps + index
-            if phase.schedule != "constant" or phase.warmup_epochs > 0:
-                # Set only where it changes: callbacks that steer the rate keep their say otherwise.
-                optimizer.learning_rate = learning_rate_at(
-                    done, highest=phase.learning_rate, steps_per_epoch=steps, epochs=epochs,
-                    schedule=phase.schedule, warmup_epochs=phase.warmup_epochs,
-                )  # fmt: skip
-            callbacks.on_train_batch_begin(index)
-            progress = tf.constant(done / max(1, steps * epochs), tf.float32)
-            told = update({"train": batch}, share, progress, epoch)
-            averages.on_step()
-            values = {name: float(value) for name, value in told.items()}
-            check_losses(
-                values, f"phase {phase.name}, epoch {self.state.epochs + 1}, step {index + 1}"
-            )
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + value * count
-            seen += count
-            callbacks.on_train_batch_end(index, {name: sums[name] / seen for name in sums})
+        fed = batches_of(source, self.state.epochs, self.strategy)
+        if self.clock.bar_is_worth_it:
+            fed = track(fed, f"epoch {self.state.epochs + 1}, {phase.name}", steps)
+        with closing(fed):
+            for index, (batch, share, count) in enumerate(fed):
+                done = (before + self.state.phase_epochs) * steps + index
+                if phase.schedule != "constant" or phase.warmup_epochs > 0:
+                    # Set only where it changes: callbacks that steer the rate keep their say otherwise.
+                    optimizer.learning_rate = learning_rate_at(
+                        done, highest=phase.learning_rate, steps_per_epoch=steps, epochs=epochs,
+                        schedule=phase.schedule, warmup_epochs=phase.warmup_epochs,
+                    )  # fmt: skip
+                callbacks.on_train_batch_begin(index)
+                progress = tf.constant(done / max(1, steps * epochs), tf.float32)
+                told = update({"train": batch}, share, progress, epoch)
+                averages.on_step()
+                values = {name: float(value) for name, value in told.items()}
+                where = f"phase {phase.name}, epoch {self.state.epochs + 1}, step {index + 1}"
+                check_losses(values, where)
+                for name, value in values.items():
+                    sums[name] = sums.get(name, 0.0) + value * count
+                seen += count
+                callbacks.on_train_batch_end(index, {name: sums[name] / seen for name in sums})
         return {name: value / seen for name, value in sums.items()}
 
     def _note(self, phase: Phase, logs: dict[str, Any], source: Source, started: float) -> None:
@@ -253,9 +258,10 @@ class PhaseLoop:
         worn_out = patience is not None and state.waited >= patience
         state.stopped = worn_out or bool(self.model.stop_training)
         seconds = time.perf_counter() - started
+        speed = source.num_examples / max(seconds, 1e-9)
         if self.on_epoch:
-            speed = source.num_examples / max(seconds, 1e-9)
-            self.on_epoch(state.rows, {"seconds": seconds, "images_per_s": speed})
+            told = {"seconds": seconds, "images_per_s": speed} | self.clock.took(seconds, state)
+            self.on_epoch(state.rows, told)
 
     def _optimizer(
         self, phase: Phase, variables: Sequence[keras.Variable], *, resumed: bool

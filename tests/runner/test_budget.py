@@ -1,5 +1,8 @@
 """A budget of minutes cuts the phases once, before the first step, and the run repeats without it."""
 
+import json
+import re
+
 import pytest
 import yaml
 
@@ -67,18 +70,35 @@ def test_a_run_fits_its_budget_and_its_resolved_recipe_has_none(tmp_path, capsys
     assert epochs == [10, 5]
     rows = (folder.path / "history.jsonl").read_text().splitlines()
     assert len(rows) == sum(epochs)
-    assert (
-        "Within the budget of 0.25, epochs: all 2000 -> 10, head 1000 -> 5"
-        in capsys.readouterr().err
-    )
+    told = capsys.readouterr().err
+    assert "Within the budget of 0.25, epochs: all 2000 -> 10, head 1000 -> 5" in told
+    lines = [line for line in told.splitlines() if line.startswith("  epoch ")]
+    assert len(lines) == sum(epochs)
+    # The trial said 5 s of the second phase: they count before it begins.
+    assert re.search(r" images/s, (\d+ min )?\d+ s left\)$", lines[0])
+    assert " left" not in lines[-1]
+    timings = [json.loads(row) for row in (folder.path / "timings.jsonl").read_text().splitlines()]
+    assert timings[9]["seconds_left"] == 5.0
+    assert timings[14]["seconds_left"] == 0.0
+    assert not {"seconds", "seconds_left"} & json.loads(rows[0]).keys()
+
+
+def test_a_phase_that_nothing_is_known_of_is_named(tmp_path, capsys):
+    sets = ["phases[0].epochs=2", "phases[0].early_stopping=2", "phases[1].epochs=1"]
+    runner.run(loaded(*sets), name="tiny", out=tmp_path / "run")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  epoch ")]
+    assert re.search(r", at most .+ left, then head\)$", lines[0])
+    assert lines[1].endswith("images/s, then head)")
+    assert lines[2].endswith("images/s)")
 
 
 def test_a_run_that_goes_on_keeps_what_it_decided(tmp_path):
     (tmp_path / "recipe.resolved.yaml").write_text("phases: [{epochs: 5}, {epochs: 7}]\n")
     recipe = loaded("budget={minutes: 1}")
-    found = within_budget(recipe, [], None, {}, {}, Run(tmp_path), resume=True)
+    found, costs = within_budget(recipe, [], None, {}, {}, Run(tmp_path), resume=True)
     assert [one.epochs for one in found.phases] == [5, 7]
     assert found.budget is None
+    assert costs == ()
 
 
 def test_too_small_a_budget_is_refused_and_nothing_is_left(tmp_path):

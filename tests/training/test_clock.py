@@ -1,0 +1,134 @@
+"""The time that is left, by hand; and what a terminal sees of it."""
+
+import os
+import pty
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from kerastl.progress import duration
+from kerastl.training import Cost, Phase, Trainable, fit
+from kerastl.training.clock import Clock
+from kerastl.training.state import TrainingState
+
+HEAD, TUNE = Phase("head", epochs=4), Phase("tune", epochs=10, early_stopping=3)
+
+
+def standing(phase, epochs, *, stopped=False):
+    return TrainingState(phase=phase, phase_epochs=epochs, stopped=stopped)
+
+
+def test_the_first_epoch_of_a_phase_counts_only_while_it_is_alone():
+    clock = Clock([HEAD])
+    assert clock.took(9.0, standing(0, 1))["seconds_left"] == 27.0
+    assert clock.took(2.0, standing(0, 2))["seconds_left"] == 4.0
+    assert clock.took(3.0, standing(0, 3))["seconds_left"] == 2.5
+    assert clock.took(3.0, standing(0, 4)) == {
+        "seconds_left": 0.0, "at_most": False, "untimed": [],
+    }  # fmt: skip
+
+
+def test_later_phases_count_as_their_trial_said_or_are_named():
+    timed = Clock([HEAD, TUNE], [Cost(1, 1), Cost(20, 3)])
+    left = timed.took(2.0, standing(0, 1))
+    assert left == {"seconds_left": 6.0 + 20 + 30, "at_most": True, "untimed": []}
+    assert Clock([HEAD, TUNE]).took(2.0, standing(0, 1)) == {
+        "seconds_left": 6.0, "at_most": True, "untimed": ["tune"],
+    }  # fmt: skip
+
+
+def test_an_epoch_of_one_phase_says_nothing_of_the_next():
+    clock = Clock([HEAD, TUNE])
+    for epoch in range(4):
+        clock.took(2.0, standing(0, epoch + 1))
+    assert clock.took(30.0, standing(1, 1))["seconds_left"] == 270.0
+    stopped = clock.took(20.0, standing(1, 2, stopped=True))
+    assert stopped == {"seconds_left": 0.0, "at_most": False, "untimed": []}
+
+
+def test_a_bar_is_for_epochs_that_last():
+    clock = Clock([HEAD])
+    assert clock.bar_is_worth_it
+    clock.took(0.1, standing(0, 1))
+    assert not clock.bar_is_worth_it
+    clock.took(5.0, standing(0, 2))
+    assert clock.bar_is_worth_it
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "1 s"), (59.4, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (660, "11 min"),
+     (3600, "1 h"), (7500, "2 h 5 min")],
+)  # fmt: skip
+def test_a_time_in_words(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_fit_tells_what_is_left_after_each_epoch(model, train, val):
+    told = []
+    phases = [Phase("a", epochs=2), Phase("b", epochs=1, trainable=Trainable("all"))]
+    costs = [Cost(0, 0), Cost(100, 1000)]
+    fit(
+        model,
+        train,
+        val=val,
+        phases=phases,
+        costs=costs,
+        on_epoch=lambda _, time: told.append(time),
+    )
+    assert [one["seconds_left"] > 1100 for one in told] == [True, False, False]
+    assert [one["seconds_left"] for one in told[1:]] == [1100, 0]
+
+
+WATCHED = """
+import time
+from kerastl.progress import say, track
+def batches():
+    for number in range(4):
+        time.sleep(0.15)
+        yield number
+for _ in track(batches(), "epoch 1, tune", 4):
+    pass
+say("  epoch 1/1  done")
+"""
+
+
+def test_a_terminal_sees_a_bar_and_a_pipe_the_line_alone():
+    ours, theirs = pty.openpty()
+    subprocess.run([sys.executable, "-c", WATCHED], stderr=theirs, check=True)
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 4096):
+            shown += part
+    except OSError:  # Linux: the other end is closed
+        pass
+    os.close(ours)
+    assert b"epoch 1, tune" in shown
+    assert b"epoch 1/1  done" in shown
+    piped = subprocess.run([sys.executable, "-c", WATCHED], capture_output=True, check=True)
+    assert piped.stderr == b"  epoch 1/1  done\n"
+
+
+def test_a_fault_in_the_midst_of_a_bar_takes_it_away(model, train, monkeypatch):
+    """The bar is closed with the loop: what is said of the fault does not end up inside it."""
+    ended = []
+
+    def watched(items, *_):
+        try:
+            yield from items
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr("kerastl.training.phase_loop.track", watched)
+
+    class Fault(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken") as error:
+        fit(model, train, phases=[HEAD], callbacks=[Fault()])
+    assert error.tb is not None  # it keeps every frame alive: nothing is closed by being forgotten
+    assert ended == [True]
