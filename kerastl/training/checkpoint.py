@@ -60,6 +60,7 @@ def write_checkpoint(
         }
     for domain, best in state.best.items():
         arrays |= {f"best/{domain}/{_name(i)}": value for i, value in enumerate(best.weights)}
+    arrays |= {f"statistics/{path}": value for path, value in state.statistics.items()}
     arrays |= {f"step/{name}": value for name, value in step.state().items()}
     told = asdict(_without_weights(state))
     arrays["state"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
@@ -107,7 +108,10 @@ class Checkpoint:
             domain: Best(one["value"], one["epoch"], self._group(f"best/{domain}/"), one["monitor"])
             for domain, one in told["best"].items()
         }
-        self.state = TrainingState(**{name: told[name] for name in PLAIN}, best=best)
+        self.state = TrainingState(
+            **{name: told[name] for name in PLAIN}, best=best,
+            statistics=_named(self._arrays, "statistics/"),
+        )  # fmt: skip
 
     def _group(self, prefix: str) -> list[Any]:
         return [self._arrays[name] for name in sorted(self._arrays) if name.startswith(prefix)]

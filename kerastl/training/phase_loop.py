@@ -24,6 +24,7 @@ from kerastl.training.freezing import silent_dropout, unfreeze
 from kerastl.training.good_weights import GoodWeights
 from kerastl.training.l2_sp import build_pull
 from kerastl.training.learner import Source, learner_of
+from kerastl.training.moved_statistics import read_statistics
 from kerastl.training.optimizer import build_optimizer, carry_over, rate_factors
 from kerastl.training.phase import Phase
 from kerastl.training.proof import check_proof, checksums, phase_proof
@@ -113,14 +114,16 @@ class PhaseLoop:
         self.good.expect(_may_move(self.model, step, variables))
         if not self.state.before:
             self.state.before = checksums(self.model)
+            self.state.statistics = read_statistics(self.model)
         try:
             with silent_dropout(self.model):
                 told = self._run_epochs(phase, step, optimizer, averages, variables)
         except WouldFailAgain as error:
             raise self._put_back(phase, error) from error
         proof = phase_proof(
-            self.model, phase=phase.name, trained={variable.path for variable in variables},
-            before=self.state.before, may_move=step.may_move,
+            self.model, phase=phase.name, batch_norm=phase.batch_norm,
+            trained={variable.path for variable in variables}, before=self.state.before,
+            statistics=self.state.statistics, may_move=step.may_move,
         )  # fmt: skip
         if told:
             proof["cache"] = told
@@ -296,7 +299,7 @@ class PhaseLoop:
             self.good.values = best.weights
         self.good.put_back()
         state.phase, state.phase_epochs, state.waited = state.phase + 1, 0, 0
-        state.stopped, state.before = False, {}
+        state.stopped, state.before, state.statistics = False, {}, {}
 
 
 def _may_move(model: keras.Model, step: Step, variables: Sequence[keras.Variable]) -> set[str]:

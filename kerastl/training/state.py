@@ -55,6 +55,7 @@ class TrainingState:
         stopped: the phase was ended early.
         best: by domain.
         before: checksums of the model when the phase began.
+        statistics: BatchNorm statistics of the model when the phase began, by path.
         rows: of the history.
         proofs: of the phases that have ended.
         born: number of the optimizer's step with which a variable joined it, by path; 0 where there is none.
@@ -68,6 +69,7 @@ class TrainingState:
     stopped: bool = False
     best: dict[str, Best] = field(default_factory=dict)
     before: dict[str, str] = field(default_factory=dict)
+    statistics: dict[str, Array] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     proofs: list[dict[str, Any]] = field(default_factory=list)
     callbacks: list[dict[str, Any]] = field(default_factory=list)
