@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from kerastl.data.records import count_of
+
 HOLDS, FAULT, NOT_MADE = "holds", "FAULT", "not made"
 
 
@@ -28,7 +30,7 @@ def proof_rows(freeze: dict[str, Any]) -> list[ProofRow]:
     rows = [row for phase in _phases(freeze) for row in _phase_rows(phase)]
     passes = freeze.get("two_passes")
     if passes:
-        seen = f"{passes['pictures']:,} pictures: the logits are equal to the byte"
+        seen = f"{count_of(passes['pictures'], 'picture')}: the logits are equal to the byte"
         rows.append(_row("validation predicted twice", passes, seen))
     for name, told in (freeze.get("exports") or {}).items():
         rows += _export_rows(name, told)
@@ -69,8 +71,11 @@ def _phase_rows(phase: dict[str, Any]) -> list[ProofRow]:
     layers = phase.get("layers", [])
     learnt = sum(bool(layer.get("trainable")) for layer in layers)
     name = str(phase.get("phase", ""))
-    seen = (
-        f"{learnt} layers with weights learnt, {len(layers) - learnt} were frozen and did not move"
+    others = len(layers) - learnt
+    seen = f"{count_of(learnt, 'layer')} learnt; " + (
+        f"the weights of {count_of(others, 'other')} are the same before and after"
+        if others
+        else "none was frozen"
     )
     rows = [_row(f"{name}: what is frozen does not move", phase, seen)]
     statistics = phase.get("batch_norm")
@@ -78,7 +83,7 @@ def _phase_rows(phase: dict[str, Any]) -> list[ProofRow]:
         strayed = statistics["rule"] == "frozen" and statistics["moved"]
         rows.append(
             ProofRow(
-                f"{name}: BatchNorm statistics, {statistics['rule']}",
+                f"{name}: batch_norm {statistics['rule']}",
                 FAULT if strayed else HOLDS,
                 _moved_words(statistics),
             )
@@ -89,10 +94,12 @@ def _phase_rows(phase: dict[str, Any]) -> list[ProofRow]:
 def _moved_words(statistics: dict[str, Any]) -> str:
     count, moved, largest = statistics["layers"], statistics["moved"], statistics["largest"]
     if not moved:
-        return f"those of all {count} layers are the same before and after"
+        return (
+            f"the statistics of {count_of(count, 'BatchNorm layer')} are the same before and after"
+        )
     size = largest["deviations"]
     return (
-        f"those of {moved} of {count} layers moved, at most by "
+        f"the statistics of {moved} of {count_of(count, 'BatchNorm layer')} moved, at most by "
         f"{'no finite number of' if size is None else f'{size:.3g}'} moving standard deviations: "
         f"{largest['statistic']} of {largest['layer']}, channel {largest['channel']}"
     )
@@ -110,5 +117,8 @@ def _export_rows(name: str, told: dict[str, Any]) -> list[ProofRow]:
         first = ProofRow(f"{what}: pixels", NOT_MADE, seen)
     else:
         first = ProofRow(f"{what}: pixels", HOLDS, f"{files}: {looked}")
-    gap = f"probabilities differ from the run's by {answers['largest_difference']:.1e} at most"
+    gap = (
+        f"probabilities differ from the run's by {answers['largest_difference']:.1e} at most, "
+        f"{answers['allowed']:g} is allowed"
+    )
     return [first, ProofRow(f"{what}: answers", HOLDS, f"{files}: {gap}")]

@@ -17,7 +17,10 @@ STATISTICS = Phase(
 
 def statistics_of(model):
     return [
-        [np.array(one, np.float64) for one in (layer.moving_mean, layer.moving_variance)]
+        [
+            keras.ops.convert_to_numpy(one).astype(np.float64)
+            for one in (layer.moving_mean, layer.moving_variance)
+        ]
         for layer in batch_norm_layers(model)
     ]
 
@@ -78,7 +81,7 @@ def test_statistics_that_move_though_frozen_are_a_fault_with_how_far(model, trai
     assert proof["batch_norm"]["moved"] == 1
     largest = proof["batch_norm"]["largest"]
     layer = model.get_layer("block_2_bn")
-    spread = float(np.sqrt(np.array(layer.moving_variance)[5] + layer.epsilon))
+    spread = float(np.sqrt(keras.ops.convert_to_numpy(layer.moving_variance)[5] + layer.epsilon))
     assert (largest["layer"], largest["channel"]) == ("block_2_bn", 5)
     assert largest["deviations"] == pytest.approx(0.5 / spread, rel=1e-4)
 
