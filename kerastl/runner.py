@@ -15,6 +15,7 @@ from kerastl.stages import (
     learn,
     make_repeatable,
     open_run,
+    prove,
     start_model,
     write_beginning,
     write_end,
@@ -50,6 +51,7 @@ def run(recipe: Recipe, *, name: str, out: Path | None = None, resume: bool = Fa
         judge(recipe, start.model, pictures, folder)
         for name_of_format in recipe.export.formats:
             export.export_once(folder.path, name_of_format)
+        prove(recipe, start.model, pictures, folder)
         report.write_report(folder.path)
         write_end(folder)
     return folder

@@ -8,3 +8,4 @@ from .score import score as score
 from .trained import Trained as Trained
 from .trained import load_trained as load_trained
 from .trained import read_description as read_description
+from .two_passes import two_passes as two_passes

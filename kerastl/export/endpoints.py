@@ -18,6 +18,9 @@ import tensorflow as tf
 
 from kerastl.data.decode import load_image
 
+DECODED = "decoded_pixels"
+"""Name of the node in the served graph that holds the pictures as the network gets them."""
+
 Answers = dict[str, tf.Tensor]
 Endpoint = Callable[[tf.Tensor], Answers]
 
@@ -76,7 +79,8 @@ def bytes_endpoint(
 
     def answer(image_bytes: tf.Tensor) -> Answers:
         spec = tf.TensorSpec([image_size_px, image_size_px, 3], tf.float32)
-        images = tf.map_fn(load, image_bytes, fn_output_signature=spec)
+        # Named, so that what is served can be compared with what was trained on, pixel by pixel.
+        images = tf.identity(tf.map_fn(load, image_bytes, fn_output_signature=spec), name=DECODED)
         return answers_from_logits(model(images, training=False), class_names)
 
     return answer

@@ -41,7 +41,7 @@ def outside_ops(export: Path) -> list[str]:
     found = {
         f"{node.op} in {where}"
         for meta in saved.meta_graphs
-        for where, node in _run_nodes(meta)
+        for where, node in run_nodes(meta)
         if _reaches_out(node.op)
     }
     return sorted(found)
@@ -56,7 +56,7 @@ def _reaches_out(name: str) -> bool:
     return known is None or known.is_stateful or bool(FILES.search(name))
 
 
-def _run_nodes(meta: Any) -> Iterator[tuple[str, Any]]:
+def run_nodes(meta: Any) -> Iterator[tuple[str, Any]]:
     """Yield every node that loading or asking may run, but for those of the saver."""
     functions = {function.signature.name: function for function in meta.graph_def.library.function}
     saver = {
@@ -67,7 +67,7 @@ def _run_nodes(meta: Any) -> Iterator[tuple[str, Any]]:
     for node in meta.graph_def.node:
         if node.name not in saver:
             yield "the graph", node
-            waiting += _called(node)
+            waiting += called(node)
     seen: set[str] = set()
     while waiting:
         name = waiting.pop()
@@ -76,10 +76,10 @@ def _run_nodes(meta: Any) -> Iterator[tuple[str, Any]]:
         seen.add(name)
         for node in functions[name].node_def:
             yield name, node
-            waiting += _called(node)
+            waiting += called(node)
 
 
-def _called(node: Any) -> Iterator[str]:
+def called(node: Any) -> Iterator[str]:
     """Yield the names of the functions that a node calls."""
     for value in node.attr.values():
         if value.func.name:

@@ -18,6 +18,7 @@ from kerastl.report.numbers import (
     table_of,
     words_of,
 )
+from kerastl.report.proof_sheet import parameter_table, proof_rows
 from kerastl.report.run_files import RunFiles, read_run_files
 from kerastl.report.thumbnails import thumbnail
 from kerastl.runs import write_atomic
@@ -64,6 +65,8 @@ def render(files: RunFiles) -> str:
             phases=phases,
             layers=layers,
             cached=cached_lines(files.freeze),
+            proofs=proof_rows(files.freeze),
+            parameters=parameter_table(files.freeze),
             data=_data_table(files),
             quarantine=files.quarantine[:MOST_QUARANTINED],
             quarantined=len(files.quarantine),

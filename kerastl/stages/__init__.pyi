@@ -9,6 +9,7 @@ from .model import start_model as start_model
 from .pictures import Pictures as Pictures
 from .pictures import gather_pictures as gather_pictures
 from .preview import preview as preview
+from .prove import prove as prove
 from .record import make_repeatable as make_repeatable
 from .record import open_run as open_run
 from .record import write_beginning as write_beginning

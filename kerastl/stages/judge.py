@@ -16,7 +16,6 @@ from kerastl.evaluation import (
     write_predictions,
 )
 from kerastl.recipe import Recipe
-from kerastl.report import write_report
 from kerastl.runs import Run
 from kerastl.stages.learn import SOURCE_ONLY
 from kerastl.stages.pictures import Pictures
@@ -35,8 +34,6 @@ def judge(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run) -> N
     if inner.path.is_dir():
         before = _judge_one(recipe, load_trained(inner.path).model, pictures, inner)
         run.write_json("adaptation.json", _adaptation(recipe, before, predictions))
-        write_report(inner.path)
-        inner.finish()
         write_summary(run)
 
 

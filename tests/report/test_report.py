@@ -15,6 +15,7 @@ from kerastl.errors import RequestError
 from kerastl.report import write_report
 from kerastl.report.charts import curve_charts
 from kerastl.report.frozen import frozen_table
+from kerastl.report.proof_sheet import parameter_table, proof_rows
 from kerastl.report.thumbnails import thumbnail
 
 HOSTILE = '<script>alert("1")</script>'
@@ -64,7 +65,8 @@ def run_folder(tmp_path: Path) -> Path:
                             "difference": {"outcome": "better", **metric(0.1)}},
         },
         "freeze.json": {"phases": [{"phase": HOSTILE, "layers": [
-            {"layer": HOSTILE, "trainable": False, "before": "a", "after": "a", "moved": False}]}]},
+            {"layer": HOSTILE, "trainable": False, "before": "a", "after": "a", "moved": False}]}],
+            "two_passes": {"pictures": 3, "faults": [HOSTILE]}, "exports": {HOSTILE: {"reason": HOSTILE}}},
         "model.json": {
             "class_names": CLASSES, "image_size_px": 96, "window": None, "max_pixels": 10**6,
             "data_root": str(root),
@@ -185,6 +187,43 @@ def test_layers_that_fared_alike_share_a_row_with_batch_norm_told_apart() -> Non
         ("block_4_conv", "head", 5, ["trained; BatchNorm frozen"]),
         ("broken", "broken", 1, ["MOVED though frozen"]),
     ]
+
+
+def test_each_proof_has_a_row_and_a_fault_is_told_as_such() -> None:
+    moved = {"layer": "bn", "statistic": "moving_mean", "channel": 3, "deviations": 0.251}
+    phase = {
+        "phase": "tune", "faults": ["1 frozen variables moved"], "layers": [],
+        "batch_norm": {"rule": "frozen", "layers": 2, "moved": 1, "largest": moved},
+        "parameters": {"total": 30, "trained": 4, "blocks": [
+            {"block": "stem", "total": 0, "trained": 0}, {"block": "one", "total": 26, "trained": 0},
+            {"block": "head", "total": 4, "trained": 4}]},
+    }  # fmt: skip
+    compared = {
+        "files": 8, "split": "training", "faults": [],
+        "pixels": {"compared": False, "reason": "no place is named"},
+        "answers": {"differ": 0, "largest_difference": 3e-8, "allowed": 1e-4},
+    }  # fmt: skip
+    freeze = {
+        "phases": [phase],
+        "two_passes": {"pictures": 0, "reason": "there are no validation pictures", "faults": []},
+        "exports": {"saved_model": compared, "wrong": {"faults": ["other pixels"]}},
+    }
+    rows = proof_rows(freeze)
+    assert [(row.name, row.outcome) for row in rows] == [
+        ("tune: what is frozen does not move", "FAULT"),
+        ("tune: batch_norm frozen", "FAULT"),
+        ("validation predicted twice", "not made"),
+        ("export saved_model: pixels", "not made"),
+        ("export saved_model: answers", "holds"),
+        ("export wrong", "FAULT"),
+    ]
+    assert "1 of 2 BatchNorm layers moved, at most by 0.251" in rows[1].seen
+    assert "3.0e-08" in rows[4].seen
+    assert parameter_table(freeze) == (
+        ["tune"],
+        [("one", ["0 of 26"]), ("head", ["4 of 4"]), ("whole model", ["4 of 30"])],
+    )
+    assert parameter_table({"phases": [{"phase": "old"}]}) == ([], [])
 
 
 def test_sixteen_bit_grey_is_shown_through_the_window(tmp_path: Path) -> None:

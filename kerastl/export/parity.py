@@ -1,0 +1,80 @@
+"""Does an export see the pictures of a run as the run saw them, and answer the same?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerastl.errors import RequestError
+from kerastl.export.findings import SAME_ANSWER
+from kerastl.export.read_export import read_export
+from kerastl.export.served_pixels import served_pixels
+
+Array = np.ndarray[Any, Any]
+UNNAMED = "the graph does not say where its pixels are: answers alone were compared"
+
+
+def compare_with_run(
+    export: Path, encoded: Sequence[bytes], *, pixels: Array, probabilities: Array
+) -> dict[str, Any]:
+    """Give an export the files of pictures, and compare with what the run made of the same files.
+
+    Args:
+        export: the numbered folder.
+        encoded: at least one whole picture file.
+        pixels: `[n, size, size, 3]` float32, as the run's pipeline hands them to its model.
+        probabilities: `[n, classes]`, the run's own answers.
+
+    Returns:
+        `{"pixels": {"compared", "differ", "largest_difference"}, "answers": {"differ", "largest_difference",
+        "allowed"}, "faults"}`. Pixels are read out of the served graph and must be equal to the bit; a
+        difference of answers may be up to `allowed`. `differ` counts pictures. Either is None where the
+        export gave none.
+    """
+    import tensorflow as tf
+
+    told: dict[str, Any] = {"pixels": None, "answers": None, "faults": []}
+    try:
+        answers = read_export(export).probabilities(encoded)
+        served = served_pixels(export, encoded)
+    except (RequestError, tf.errors.OpError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        told["faults"].append(f"it gives no answer for pictures of the run: {reason}")
+        return told
+    told["answers"] = _answers(answers, probabilities, told["faults"])
+    told["pixels"] = _pixels(served, pixels, told["faults"])
+    return told
+
+
+def _pixels(served: Array | None, pixels: Array, faults: list[str]) -> dict[str, Any]:
+    if served is None:
+        return {"compared": False, "reason": UNNAMED}
+    if served.shape != pixels.shape:
+        faults.append(f"its pixels are {served.shape}, the run's {pixels.shape}")
+        return {"compared": True, "differ": len(pixels), "largest_difference": None}
+    gaps = np.abs(served - pixels).max(axis=(1, 2, 3))
+    differ = int(np.count_nonzero(gaps))
+    if differ:
+        faults.append(
+            f"its graph makes other pixels than the run's pipeline of {differ} of {len(gaps)} files, by up to "
+            f"{gaps.max():.3g} of 255: window, resizing or colours"
+        )
+    return {"compared": True, "differ": differ, "largest_difference": float(gaps.max())}
+
+
+def _answers(answers: Array, expected: Array, faults: list[str]) -> dict[str, Any]:
+    if answers.shape != expected.shape:
+        faults.append(f"its probabilities are {answers.shape}, the run's {expected.shape}")
+        return {"differ": len(expected), "largest_difference": None, "allowed": SAME_ANSWER}
+    gaps = np.abs(answers - expected).max(axis=1)
+    differ = int(np.count_nonzero(~(gaps <= SAME_ANSWER)))
+    largest = float(gaps.max()) if np.isfinite(gaps).all() else None
+    if differ:
+        faults.append(
+            f"its probabilities differ from the run's for {differ} of {len(gaps)} files, by up to "
+            f"{gaps.max():.2g}, and {SAME_ANSWER:g} is allowed"
+        )
+    return {"differ": differ, "largest_difference": largest, "allowed": SAME_ANSWER}

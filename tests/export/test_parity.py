@@ -1,0 +1,101 @@
+"""An export sees the pictures of a run as the run saw them: to the bit, in its own graph; planted faults are told."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorflow.core.protobuf import saved_model_pb2
+
+from kerastl.data import EpochSource, Record
+from kerastl.evaluation import load_trained
+from kerastl.export import compare_with_run, export_run, export_saved_model
+from kerastl.export.served_pixels import served_pixels
+from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
+
+SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "max_pixels": MAX_PIXELS}
+
+
+@pytest.fixture
+def asked(run_folder: Path, pictures: list[Path], encoded: list[bytes]) -> dict[str, Any]:
+    """What the pipeline of training makes of the files, and the run's answers."""
+    records = [Record(file.name, file, CLASS_NAMES[0]) for file in pictures]
+    source = EpochSource(records, batch_size=3, window=WINDOW, shuffle=False, **SETTINGS)
+    pixels = np.concatenate([images.numpy() for images, _, _ in source.batches(0)])
+    probabilities = load_trained(run_folder).probabilities(encoded)
+    return {"encoded": encoded, "pixels": pixels, "probabilities": probabilities}
+
+
+def edited(export: Path, folder: Path, change: Any) -> Path:
+    """Copy an export and change nodes of its functions, as a tampering hand or a faulty writer would."""
+    shutil.copytree(export, folder)
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((export / "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    count = sum(change(node) for function in functions for node in function.node_def)
+    assert count, "nothing was changed"
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+    return folder
+
+
+def harden(node: Any) -> bool:
+    if node.op == "ScaleAndTranslate":
+        node.attr["antialias"].b = False
+    return node.op == "ScaleAndTranslate"
+
+
+def rename(node: Any) -> bool:
+    found = node.name == "decoded_pixels"
+    if found:
+        node.name = "other"
+    for place, name in enumerate(node.input):
+        node.input[place] = name.replace("decoded_pixels", "other")
+    return found
+
+
+def test_pixels_are_equal_to_the_bit_and_tampering_is_told(
+    run_folder: Path, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    export = export_run(run_folder)
+    told = compare_with_run(export, **asked)
+    assert told["faults"] == []
+    assert told["pixels"] == {"compared": True, "differ": 0, "largest_difference": 0.0}
+    assert told["answers"]["differ"] == 0
+    assert told["answers"]["largest_difference"] <= 1e-5
+
+    hardened = edited(export, tmp_path / "hardened", harden)
+    told = compare_with_run(hardened, **asked)
+    served = served_pixels(hardened, asked["encoded"])
+    assert served is not None
+    gaps = np.abs(served - asked["pixels"]).max(axis=(1, 2, 3))
+    assert told["pixels"]["differ"] == np.count_nonzero(gaps) >= 7
+    assert told["pixels"]["largest_difference"] == float(gaps.max())
+    assert "other pixels than the run's pipeline" in told["faults"][-1]
+
+    nameless = edited(export, tmp_path / "nameless", rename)
+    told = compare_with_run(nameless, **asked)
+    assert told["faults"] == []
+    assert told["pixels"]["compared"] is False
+    assert told["answers"]["differ"] == 0
+
+    wrong = asked["probabilities"] + np.float32([[3e-4, -3e-4, 0]])
+    told = compare_with_run(export, **{**asked, "probabilities": wrong})
+    assert told["answers"]["differ"] == 8
+    assert "probabilities differ" in told["faults"][0]
+
+    (nameless / "saved_model.pb").write_bytes(b"\x08")
+    told = compare_with_run(nameless, **asked)
+    assert "no answer" in told["faults"][0]
+
+
+@pytest.mark.slow
+def test_an_export_through_another_window_is_told_by_its_pixels(
+    model: Any, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    """The window touches 16-bit pictures alone: four of the eight."""
+    export = export_saved_model(model, tmp_path / "served", window=None, **SETTINGS)
+    told = compare_with_run(export, **asked)
+    assert told["pixels"]["differ"] == 4
+    assert told["answers"]["differ"] == 4
+    assert len(told["faults"]) == 2

@@ -1,0 +1,104 @@
+"""The proof of a phase: counts and changes against NumPy and Keras, planted faults, and a resume in between."""
+
+import keras
+import numpy as np
+import pytest
+
+from kerastl.backbones import blocks_of
+from kerastl.errors import WouldFailAgain
+from kerastl.training import Phase, Trainable, batch_norm_layers, fit
+
+HEAD = Phase("head", epochs=1, learning_rate=1e-2)
+STATISTICS = Phase(
+    "adapt", epochs=2, learning_rate=1e-2, batch_norm="statistics", keep="last",
+    trainable=Trainable("from_block", text="block_3"),
+)  # fmt: skip
+
+
+def statistics_of(model):
+    return [
+        [
+            keras.ops.convert_to_numpy(one).astype(np.float64)
+            for one in (layer.moving_mean, layer.moving_variance)
+        ]
+        for layer in batch_norm_layers(model)
+    ]
+
+
+def test_changes_and_counts_are_those_of_numpy_and_keras(model, train):
+    before = statistics_of(model)
+    head, adapt = fit(model, train, phases=[HEAD, STATISTICS]).proofs
+    still = head["batch_norm"]
+    assert (still["rule"], still["layers"], still["moved"], still["largest"]) == (
+        "frozen", 3, 0, None,
+    )  # fmt: skip
+    assert still["before"] == still["after"] == adapt["batch_norm"]["before"]
+    assert adapt["batch_norm"]["after"] != still["after"]
+
+    found = []
+    for layer, old, new in zip(batch_norm_layers(model), before, statistics_of(model), strict=True):
+        spread = np.sqrt(old[1] + layer.epsilon)
+        for name, change in (
+            ("moving_mean", new[0] - old[0]),
+            ("moving_variance", np.sqrt(new[1] + layer.epsilon) - spread),
+        ):
+            sizes = np.abs(change) / spread
+            found.append((sizes.max(), layer.name, name, int(sizes.argmax())))
+    size, layer, statistic, channel = max(found)
+    largest = adapt["batch_norm"]["largest"]
+    assert adapt["batch_norm"]["moved"] == 3
+    assert largest["deviations"] == pytest.approx(size, rel=1e-5)
+    assert (largest["layer"], largest["statistic"], largest["channel"]) == (
+        layer, statistic, channel,
+    )  # fmt: skip
+
+    counted = adapt["parameters"]
+    assert counted["total"] == model.count_params()
+    assert counted["trained"] == sum(np.prod(one.shape) for one in model.trainable_variables)
+    assert counted["statistics"] == sum(one.size for pair in before for one in pair)
+    assert counted["frozen"] == counted["total"] - counted["trained"] - counted["statistics"]
+    blocks = {row["block"]: row for row in counted["blocks"]}
+    assert list(blocks) == [*(block.name for block in blocks_of(model)), "head"]
+    assert [name for name, row in blocks.items() if row["trained"]] == ["block_3", "head"]
+    assert blocks["head"]["trained"] == model.get_layer("head").count_params()
+    assert blocks["block_3"]["total"] == sum(
+        model.get_layer(name).count_params() for name in blocks_of(model)[-1].layers
+    )
+    assert head["parameters"]["statistics"] == 0
+
+
+def test_statistics_that_move_though_frozen_are_a_fault_with_how_far(model, train):
+    class Vandal(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            mean = self.model.get_layer("block_2_bn").moving_mean
+            mean.assign(mean + np.eye(1, mean.shape[0], 5, dtype=np.float32)[0] * 0.5)
+
+    told = []
+    with pytest.raises(WouldFailAgain, match="1 of them are BatchNorm statistics") as left:
+        fit(model, train, phases=[HEAD], callbacks=[Vandal()], on_proof=told.extend)
+    assert "batch_norm: frozen" in str(left.value)
+    (proof,) = told
+    assert proof["batch_norm"]["moved"] == 1
+    largest = proof["batch_norm"]["largest"]
+    layer = model.get_layer("block_2_bn")
+    spread = float(np.sqrt(keras.ops.convert_to_numpy(layer.moving_variance)[5] + layer.epsilon))
+    assert (largest["layer"], largest["channel"]) == ("block_2_bn", 5)
+    assert largest["deviations"] == pytest.approx(0.5 / spread, rel=1e-4)
+
+
+def test_a_phase_that_is_taken_up_in_its_middle_has_the_proof_of_one_in_one_piece(
+    model, train, tmp_path
+):
+    first = model.get_weights()
+    expected = fit(model, train, phases=[STATISTICS]).proofs
+
+    def stop(rows, timing):
+        if len(rows) == 2:
+            raise KeyboardInterrupt
+
+    model.set_weights(first)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, train, phases=[STATISTICS], checkpoints=tmp_path / "kept", on_epoch=stop)
+    again = fit(model, train, phases=[STATISTICS], checkpoints=tmp_path / "kept", resume=True)
+    assert again.proofs[0]["batch_norm"]["before"] == expected[0]["batch_norm"]["before"]
+    assert again.proofs[0]["batch_norm"]["largest"]["deviations"] > 0
