@@ -49,15 +49,17 @@ def bench(recipe: str, sets: tuple[str, ...], rounds: int, as_json: bool) -> Non
         )
     size = checked_size(good.backbone.name, good.data.image_size_px)
     rows = bench_policy(
-        operations, image_size_px=size, batch_size=good.data.batch_size, rounds=rounds
+        operations, image_size_px=size, batch_size=good.data.known_batch_size, rounds=rounds
     )
     if as_json:
         told = [dataclasses.asdict(row) for row in rows]
         click.echo(
-            json.dumps({"image_size_px": size, "batch_size": good.data.batch_size, "rows": told})
+            json.dumps(
+                {"image_size_px": size, "batch_size": good.data.known_batch_size, "rows": told}
+            )
         )
         return
-    click.echo(f"images per second at {size} px, batches of {good.data.batch_size}")
+    click.echo(f"images per second at {size} px, batches of {good.data.known_batch_size}")
     click.echo(f"{'':26} {'done by':>12} {'keras-cv':>9} {'exact':>9} {'compiled':>9} {'ratio':>7}")
     for row in rows:
         name = row.name + ("*" if row.corrected else "")

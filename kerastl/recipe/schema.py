@@ -14,6 +14,7 @@ from kerastl.recipe.phases import Phase
 from kerastl.recipe.plugins import Backbone, Mixing, NameOf, Operation, Reader
 
 LARGEST_SEED = 2**31 - 1
+AUTO_BATCH_SIZE = 32
 
 Fraction = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(1), Le(1_000_000)]
@@ -58,7 +59,8 @@ class Data:
         reader: what reads them.
         split: who is in training, validation and test.
         image_size_px: side of the square the network sees; null takes the backbone's own.
-        batch_size: pictures a step.
+        batch_size: pictures a step; `auto`: 32, or the largest power of two below it that takes no more than half of
+            the memory that is free when the run begins.
         window: for 16-bit pictures: `auto` (0.5 and 99.5 percentile of the training split), `full`, or a window.
         max_pixels: a picture of more pixels than this (width times height) is set aside unread.
         cache: where decoded pictures wait: `memory`, `none`, or `auto` (memory where they fit).
@@ -68,11 +70,16 @@ class Data:
     reader: Reader
     split: Split = Split()
     image_size_px: Annotated[int, Ge(16), Le(4096)] | None = None
-    batch_size: Annotated[int, Ge(1), Le(65_536)] = 32
+    batch_size: Literal["auto"] | Annotated[int, Ge(1), Le(65_536)] = 32
     window: Literal["auto", "full"] | Window = "auto"
     max_pixels: Annotated[int, Ge(1), Le(2**31 - 1)] = 50_000_000
     cache: Literal["auto", "none", "memory"] = "auto"
     max_unreadable_fraction: Fraction = 0.05
+
+    @property
+    def known_batch_size(self) -> int:
+        """The batch size; as long as `auto` is not decided, the one that it begins with."""
+        return AUTO_BATCH_SIZE if self.batch_size == "auto" else self.batch_size
 
 
 @dataclass(frozen=True)

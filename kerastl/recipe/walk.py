@@ -110,6 +110,8 @@ class Walker:
         if isinstance(node, Scalar) and node.value is not None and len(plain) == 1:
             if plain[0] is Path and not _bare_path(node):
                 raise must_be(annotation, node, self._path_hint(choices, node))
+            if plain[0] is int and choices and values.choice_hint(choices[0], node):
+                raise must_be(annotation, node, values.choice_hint(choices[0], node))
             return self._read(plain[0], node, path)
         hint = values.choice_hint(choices[0], node) if choices else ""
         raise must_be(annotation, node, hint)

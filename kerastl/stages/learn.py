@@ -15,6 +15,7 @@ from kerastl.progress import duration, say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, append_line, write_atomic
 from kerastl.stages.budget import within_budget
+from kerastl.stages.memory import within_memory
 from kerastl.stages.model import Start
 from kerastl.stages.pictures import Pictures
 from kerastl.stages.record import write_beginning, write_model, write_network
@@ -43,10 +44,10 @@ def decide_phases(
     Raises:
         Problems: blocks, layers, pictures or figures that are not there, a cache that would change what is
             learnt or has no room; all together. Nothing was written.
-        RequestError: the budget is too small.
+        RequestError: the budget or the memory is too small.
     """
     open_ones = training_phases(recipe)
-    trains, vals = (_sources(recipe, pictures, open_ones, split) for split in ("train", "val"))
+    trains, vals = _trains_and_vals(recipe, pictures, open_ones)
     phases = training.decide_phases(open_ones, trains)
     training.check_phases(
         start.model, phases, trains=trains, vals=vals, cache_dir=training.activations_folder()
@@ -60,6 +61,10 @@ def decide_phases(
         for one, phase in zip(recipe.phases, phases, strict=True)
     )
     recipe = dataclasses.replace(recipe, phases=decided)
+    sized = within_memory(recipe, phases, start, trains, vals, run, resume=resume)
+    if sized.data.batch_size != recipe.data.batch_size:
+        recipe = sized
+        trains, vals = _trains_and_vals(recipe, pictures, phases)
     return within_budget(recipe, phases, start, trains, vals, run, resume=resume)
 
 
@@ -165,6 +170,12 @@ def _sources(
         if pictures.of(name):
             found[domain] = pictures.source(recipe, name, training=split == "train")
     return found
+
+
+def _trains_and_vals(
+    recipe: Recipe, pictures: Pictures, phases: Sequence[Phase]
+) -> tuple[dict[str, EpochSource], dict[str, EpochSource]]:
+    return _sources(recipe, pictures, phases, "train"), _sources(recipe, pictures, phases, "val")
 
 
 def _line(row: dict[str, Any], timing: dict[str, Any], total: int) -> str:

@@ -69,7 +69,7 @@ class Pictures:
         mixer = build_mixing(mixing, image_size_px=size, num_classes=classes) if mixing else None
         return EpochSource(
             records, class_names=self.class_names, image_size_px=size,
-            batch_size=recipe.data.batch_size, window=self.window, max_pixels=recipe.data.max_pixels,
+            batch_size=recipe.data.known_batch_size, window=self.window, max_pixels=recipe.data.max_pixels,
             seed=recipe.seed, shuffle=training, augment=policy if operations else None, mix=mixer,
             placement=augment.placement, cache=self.cache, views=augment.views,
         )  # fmt: skip

@@ -1,0 +1,113 @@
+"""What training takes of memory, measured in a process of its own for each case, beside what was reckoned before it.
+
+    python benchmarks/memory.py            the cases below
+    python benchmarks/memory.py --one mobilenet_v2:224:top:32
+
+A case is backbone:side:what learns:batch size; `top` is the last 30 % behind a frozen front, `all` has BatchNorm in training
+mode. Random weights, drawn JPEGs of 500 x 375, two epochs, validation and checkpoints included. Measured is the peak of
+the resident set (`ru_maxrss`) less what the process held before `fit`. The last column is their ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+CASES = [
+    *(f"mobilenet_v2:224:{what}:{batch}" for what in ("head", "top") for batch in (8, 32, 64)),
+    "mobilenet_v2:224:all:32", "resnet50:96:head:32", "resnet50:96:top:32", "resnet50:96:all:32",
+    "efficientnet_b0:224:top:32", "small_cnn:128:all:64",
+]  # fmt: skip
+CLASSES = ("a", "b")
+
+
+def pictures(folder: Path, count: int) -> list:
+    """Write drawn JPEGs; return their records."""
+    import numpy as np
+    from PIL import Image
+
+    from kerastl.data import Record
+
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels).resize((500, 375))
+    records = []
+    for number in range(count):
+        file = folder / f"{number}.jpg"
+        picture.rotate(number).save(file)
+        records.append(Record(file.name, file, CLASSES[number % 2]))
+    return records
+
+
+def held() -> int:
+    """Return the bytes that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def measure(case: str, folder: Path) -> dict:
+    """Train one case in this process."""
+    import tensorflow as tf
+
+    from kerastl.augment import build_policy
+    from kerastl.backbones import build_backbone
+    from kerastl.data import EpochSource
+    from kerastl.training import Phase, Trainable, build_model, fit, memory_of
+
+    name, side, what, batch = case.split(":")
+    size, rows = int(side), int(batch)
+    tf.config.experimental.enable_op_determinism()
+    records = pictures(folder, max(2 * rows, 64))
+    options = {"class_names": CLASSES, "image_size_px": size, "batch_size": rows}
+    flip = build_policy([{"name": "random_flip"}], image_size_px=size)
+    train = EpochSource(records, augment=flip, **options)
+    val = EpochSource(records[:rows], shuffle=False, **options)
+    backbone = build_backbone(name, weights="none", image_size_px=size, seed=0)
+    model = build_model(backbone, class_names=CLASSES)
+    choice = {
+        "head": Trainable("none"), "top": Trainable("top_fraction", fraction=0.3), "all": Trainable("all")
+    }[what]  # fmt: skip
+    norms = "trainable" if what == "all" else "frozen"
+    phase = Phase("p", epochs=2, trainable=choice, batch_norm=norms)
+    need, before = memory_of(model, phase, train, val), held()
+    fit(model, train, val=val, phases=[phase], checkpoints=folder / "checkpoints")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "case": case,
+        "held_before_mb": round(before / 1e6),
+        "taken_mb": round((peak - before) / 1e6),
+        "reckoned_mb": round(need.host / 1e6),
+        "ratio": round(need.host / (peak - before), 2),
+        "parts_mb": {part: round(size / 1e6) for part, size in need.parts.items()},
+    }
+
+
+def main() -> None:
+    """Measure one case in this process, or each in one of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--one", metavar="CASE")
+    parser.add_argument("--cases", nargs="*", default=CASES)
+    given = parser.parse_args()
+    if given.one:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(measure(given.one, Path(folder))))
+        return
+    print(f"{'case':30} {'taken MB':>9} {'reckoned':>9} {'ratio':>6}")
+    for case in given.cases:
+        told = subprocess.run(
+            [sys.executable, __file__, "--one", case], stdout=subprocess.PIPE, text=True, check=True
+        )
+        row = json.loads(told.stdout.splitlines()[-1])
+        print(
+            f"{case:30} {row['taken_mb']:9} {row['reckoned_mb']:9} {row['ratio']:6.2f}", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
