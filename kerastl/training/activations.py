@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,10 +20,9 @@ from typing import Any, BinaryIO
 import keras
 import numpy as np
 import tensorflow as tf
-from filelock import FileLock
 
 from kerastl.backbones import fold
-from kerastl.data import EpochSource
+from kerastl.data import EpochSource, hold, lock_of
 from kerastl.errors import RunFailed
 from kerastl.progress import track
 from kerastl.runs import machine, package_versions, sha256_of, write_atomic
@@ -71,8 +70,20 @@ def size_on_disk(
     return each * source.num_examples * source.views
 
 
+def told_of(source: EpochSource, precision: Precision, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stands in an entry for people; no name of a picture is in it."""
+    return {
+        **about, "pictures": source.num_examples, "views": source.views, "precision": precision
+    }  # fmt: skip
+
+
 def keep_activations(
-    trunk: keras.Model, source: EpochSource, *, precision: Precision, folder: Path
+    trunk: keras.Model,
+    source: EpochSource,
+    *,
+    precision: Precision,
+    folder: Path,
+    about: Mapping[str, Any] | None = None,
 ) -> Activations:
     """Return the activations of every picture and view of a source; computed only where they are not kept yet.
 
@@ -80,7 +91,9 @@ def keep_activations(
         trunk: from the picture on; what it holds is frozen, and runs as in inference.
         source: pictures; each of its views is augmented as in the epoch of that number.
         precision: how they are kept.
-        folder: of all entries; one that is being written by another process is waited for.
+        folder: of all entries; one that is being written by another process is waited for. While what is returned
+            lives, nobody removes its entry.
+        about: what `kerastl cache ls` tells of the entry: `network`, and the block `behind` which it was made.
 
     Raises:
         RunFailed: a picture can no longer be read, or the disk is full; no half entry is left.
@@ -89,10 +102,12 @@ def keep_activations(
     entry = folder / key
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{key}.lock"):
+        with lock_of(entry):
             if not _is_whole(entry):
-                _compute(trunk, source, precision, entry)
-            return _open(entry, shapes_of(trunk.outputs), precision)
+                _compute(trunk, source, precision, entry, told_of(source, precision, about or {}))
+            found = _open(entry, shapes_of(trunk.outputs), precision)
+            hold(entry, found)
+            return found
     except OSError as error:
         raise RunFailed(
             f"The activations of the frozen layers cannot be kept in {folder}: {error.strerror or error}. "
@@ -141,7 +156,13 @@ def _file_name(tensor: int, column: int) -> str:
     return f"tensor{tensor}-{column}.npy"
 
 
-def _compute(trunk: keras.Model, source: EpochSource, precision: Precision, entry: Path) -> None:
+def _compute(
+    trunk: keras.Model,
+    source: EpochSource,
+    precision: Precision,
+    entry: Path,
+    told: Mapping[str, Any],
+) -> None:
     """Write an entry whole or not at all. The caller holds its lock, so what lies there is nobody's."""
     part = entry.with_name(f".{entry.name}.part")
     for left_over in (part, entry):
@@ -149,7 +170,7 @@ def _compute(trunk: keras.Model, source: EpochSource, precision: Precision, entr
     part.mkdir()
     try:
         sums = _write_columns(trunk, source, precision, part)
-        write_atomic(part / ABOUT, json.dumps({"sha256": sums}, sort_keys=True))
+        write_atomic(part / ABOUT, json.dumps({"holds": told, "sha256": sums}, sort_keys=True))
         part.replace(entry)
     finally:
         shutil.rmtree(part, ignore_errors=True)
