@@ -1,12 +1,19 @@
-"""Kill a run again and again at random moments: does it end with the bytes of an uninterrupted one?
+"""Stop a run again and again, by kills and full disks: does it end with the bytes of an uninterrupted one?
 
-    python benchmarks/resume_soak.py [--kills 50] [--seed 0] [--out DIR]
+    python benchmarks/resume_soak.py [--stops 50] [--seed 0] [--recipes caches,target] [--out DIR]
 
-The recipe trains small_cnn on drawn phantoms in three phases: the whole network with fresh augmentation, an average of the
-weights and early stopping; the last block from a boundary cache of two augmented views; the head from cached features. A
-run without a stop comes first. Then runs are started and ended by SIGKILL after a random time, drawn evenly between nothing and
-a little more than a whole run takes, and resumed; one that ends by itself is compared, and the next begins anew, with
-caches of its own. Compared are every array of model.keras, history.jsonl, predictions.csv, scores.json and freeze.json.
+Recipes of tiny pictures, which together use every kind of state (`_resume_soak/recipes.py`), are run whole once each.
+Then runs of them are begun, stopped and resumed until they end, with caches of their own, and every array of each model,
+history.jsonl, predictions.csv, scores.json and freeze.json are compared. Ways to stop, by turns:
+
+- `any moment`: SIGKILL after a random time;
+- `checkpoint`, `history`, `cache entry`: SIGKILL in the moment when the first part of that file lies on the disk;
+- `disk full`: at a random moment a few kB are left; the run must end by itself with exit code 3, or 1 where its cache has
+  no room; then there is room again;
+- `disk full, cache`: likewise, while an entry of the cache is written.
+
+All lies on a small disk in memory, mounted in a name space of its own (`unshare -rm`); where that is not allowed the disk is
+never full. A process is forked from one that has loaded TensorFlow, so that a stop costs seconds.
 
 Exit code 0 where all were equal. The last line is one JSON object.
 """
@@ -14,90 +21,194 @@ Exit code 0 where all were equal. The last line is one JSON object.
 from __future__ import annotations
 
 import argparse
-import hashlib
+import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from _resume_soak import stops
+from _resume_soak.recipes import RECIPES, command, digests
 
-SETS = [
-    "data.reader={name: phantom, patients: 24, slices_per_patient: 2, image_size_px: 48}",
-    "data.image_size_px=48",
-    "data.batch_size=8",
-    "target=null",
-    "export.formats=[]",
-    "augment={operations: [{name: random_rotation, max_deg: 10}, {name: random_contrast, max_fraction: 0.2}], views: 2}",
-    "phases=["
-    "{name: whole, epochs: 4, learning_rate: 1e-3, trainable: all, ema: 0.95, early_stopping: 3, cache: none},"
-    "{name: last, epochs: 5, learning_rate: 1e-3, trainable: {from_block: block_3}, batch_norm: frozen, cache: boundary},"
-    "{name: head, epochs: 6, learning_rate: 3e-3, trainable: none, batch_norm: frozen, cache: features, schedule: cosine}]",
-]
-COMPARED = ("history.jsonl", "predictions.csv", "scores.json", "freeze.json")
+WAYS = ("any moment", *stops.PIECES, "disk full", "disk full, cache")
+DISK = "400m"
+BEGUN, FINISHED = "recipe.resolved.yaml", "finished.json"
 
 
-def command(out: Path, *, resume: bool) -> list[str]:
-    """Return the command line of the run."""
-    sets = [word for one in SETS for word in ("--set", one)]
-    words = ["quickstart", "--out", str(out), *sets, *(["--resume"] if resume else [])]
-    return [sys.executable, "-m", "kerastl", "run", *words]
+class Soak:
+    """Runs that are stopped and go on, on one disk.
 
-
-def digests(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file that is compared; of the model that of its arrays, as its archive holds a date."""
-    found = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in COMPARED}
-    with (
-        zipfile.ZipFile(folder / "model.keras") as archive,
-        tempfile.TemporaryDirectory() as scratch,
-    ):
-        import h5py
-
-        archive.extract("model.weights.h5", scratch)
-        digest = hashlib.sha256()
-        with h5py.File(Path(scratch) / "model.weights.h5") as file:
-
-            def take(name: str, item: object) -> None:
-                if isinstance(item, h5py.Dataset):
-                    digest.update(name.encode() + np.ascontiguousarray(item[()]).tobytes())
-
-            file.visititems(take)
-    return found | {"model.keras": digest.hexdigest()}
-
-
-def environment(cache: Path) -> dict[str, str]:
-    """Return the environment of a run with a cache of its own."""
-    return os.environ | {"KERASTL_CACHE": str(cache), "TF_CPP_MIN_LOG_LEVEL": "2"}
-
-
-def run_for(out: Path, cache: Path, seconds: float | None) -> bool:
-    """Run, or go on with a run, for some seconds; return whether it had to be killed.
-
-    Raises:
-        SystemExit: it ended with an error.
+    Args:
+        disk: where they lie.
+        seconds: that an uninterrupted run takes, by recipe.
+        expected: its digests, by recipe.
+        generator: draws moments and recipes.
+        ways: to stop, taken by turns.
     """
-    resume = (out / "recipe.resolved.yaml").is_file()
-    if not resume and out.exists():
-        shutil.rmtree(out)  # killed before anything had begun: nothing to go on with
-    process = subprocess.Popen(
-        command(out, resume=resume), env=environment(cache),
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        _, told = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        return True
-    if process.returncode:
-        raise SystemExit(f"{told}\nthe run ended with exit code {process.returncode}")
-    return False
+
+    def __init__(
+        self,
+        disk: Path,
+        seconds: dict[str, float],
+        expected: dict[str, dict[str, str]],
+        generator: np.random.Generator,
+        ways: tuple[str, ...],
+    ) -> None:
+        self.disk, self.seconds, self.expected = disk, seconds, expected
+        self.generator, self.ways = generator, ways
+        self.stops: Counter[str] = Counter()
+        self.pieces: Counter[str] = Counter()
+        self.missed: Counter[str] = Counter()
+        self.turn = 0
+
+    def start(self, recipe: str, out: Path, cache: Path) -> stops.Process:
+        """Begin a run, or go on with one."""
+        resume = (out / BEGUN).is_file()
+        if not resume and out.exists():
+            shutil.rmtree(out)  # stopped before anything had begun: nothing to go on with
+        return stops.Process(command(recipe, out, resume=resume), cache, self.disk.parent / "log")
+
+    def stop_once(self, recipe: str, out: Path, cache: Path) -> None:
+        """Go on with a run and stop it in the way whose turn it is; it may end before that.
+
+        Raises:
+            SystemExit: it ended with an error that it had no reason for.
+        """
+        way = self.ways[self.turn % len(self.ways)]
+        self.turn += 1
+        process = self.start(recipe, out, cache)
+        if way.startswith("disk full"):
+            self._fill(way, process, recipe, out, cache)
+            return
+        if way == "any moment":
+            self._sleep(process, recipe)
+        else:
+            skip = int(self.generator.integers(0, 2 if way == "cache entry" else 5))
+            self._wait_for(way, process, recipe, out, cache, skip)
+        if process.ended():
+            self.missed[way] += 1
+            _must_be_good(process)
+            return
+        process.kill()
+        self.stops[way] += 1
+        self.pieces.update(
+            what for what in stops.PIECES if stops.is_being_written(what, out, cache)
+        )
+        if not (out / BEGUN).is_file():
+            self.stops["of these before its first file"] += 1
+
+    def _wait_for(
+        self, what: str, process: stops.Process, recipe: str, out: Path, cache: Path, skip: int
+    ) -> None:
+        stops.wait_for(
+            process, lambda: stops.is_being_written(what, out, cache), skip,
+            3 * self.seconds[recipe],
+        )  # fmt: skip
+
+    def _sleep(self, process: stops.Process, recipe: str) -> None:
+        end = time.perf_counter() + self.generator.uniform(0, 1.1 * self.seconds[recipe])
+        while time.perf_counter() < end and not process.ended():
+            time.sleep(0.01)
+
+    def _fill(self, way: str, process: stops.Process, recipe: str, out: Path, cache: Path) -> None:
+        if way == "disk full":
+            stops.wait_for(process, (out / BEGUN).is_file, 0, 3 * self.seconds[recipe])
+            self._sleep(process, recipe)
+        else:
+            self._wait_for("cache entry", process, recipe, out, cache, 0)
+        if process.ended():
+            self.missed[way] += 1
+            _must_be_good(process)
+            return
+        try:
+            stops.fill(self.disk, leave=int(self.generator.integers(0, 16)) * 4096)
+            code = process.wait()
+        finally:
+            stops.make_room(self.disk)
+        if code == 0:
+            self.missed[way] += 1
+            return
+        what = stops.what_had_no_room(process.said())
+        if code not in (1, 3) or ("space left" not in process.said() and what != "cache"):
+            raise SystemExit(f"{process.said()}\n{way}: the run ended with exit code {code}")
+        self.stops[f"{way}: {what}"] += 1
+
+    def whole(self, recipe: str) -> tuple[float, dict[str, str]]:
+        """Run a recipe without a stop; return its seconds and its digests."""
+        out, cache = self.disk / "whole", self.disk / "cache-whole"
+        started = time.perf_counter()
+        process = self.start(recipe, out, cache)
+        process.wait()
+        _must_be_good(process)
+        seconds, found = time.perf_counter() - started, digests(out)
+        shutil.rmtree(out)
+        shutil.rmtree(cache)
+        return seconds, found
+
+
+def _must_be_good(process: stops.Process) -> None:
+    if process.wait():
+        raise SystemExit(f"{process.said()}\nthe run ended with exit code {process.code}")
+
+
+def soak(disk: Path, keep: Path | None, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run the soak on a disk; return what to tell. Runs that are unequal are copied to `keep`."""
+    names = arguments.recipes.split(",")
+    ways = WAYS if arguments.inside else tuple(way for way in WAYS if "disk" not in way)
+    here = Soak(disk, {}, {}, np.random.default_rng(arguments.seed), ways)
+    for name in names:
+        here.seconds[name], here.expected[name] = here.whole(name)
+        files = len(here.expected[name])
+        print(
+            f"{name}: {here.seconds[name]:.1f} s uninterrupted, {files} files compared", flush=True
+        )
+    unequal, compared = [], Counter[str]()
+    total = sum(compared.values())
+    while sum(n for way, n in here.stops.items() if "first file" not in way) < arguments.stops:
+        total += 1
+        name = names[total % len(names)]
+        out, cache = disk / f"run-{total}", disk / f"cache-{total}"
+        while not (out / FINISHED).is_file():
+            here.stop_once(name, out, cache)
+        found = digests(out)
+        wrong = sorted(
+            file
+            for file in found.keys() | here.expected[name].keys()
+            if found.get(file) != here.expected[name].get(file)
+        )
+        compared[name] += 1
+        if wrong:
+            unequal.append({"run": total, "recipe": name, "files": wrong})
+            if keep:
+                shutil.copytree(out, keep / f"run-{total}-{name}")
+        said = f"unequal: {wrong}" if wrong else "equal"
+        print(f"run {total}, {name}: {said}; stops so far: {dict(here.stops)}", flush=True)
+        shutil.rmtree(out)
+        shutil.rmtree(cache)
+    return {
+        "stops": dict(here.stops), "pieces_left_by_kills": dict(here.pieces), "ended_before_the_stop": dict(here.missed),
+        "runs_compared": dict(compared), "unequal": unequal,
+        "seconds_of_a_run": {name: round(value, 1) for name, value in here.seconds.items()},
+    }  # fmt: skip
+
+
+def _on_a_small_disk(base: Path) -> None:
+    """Begin this program anew in a name space that may mount, unless that is not allowed."""
+    trial = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", str(base)]
+    if not shutil.which("unshare") or subprocess.run(trial, check=False).returncode:
+        print("No disk of its own can be mounted here (unshare -rm): it is never full.")
+        return
+    words = [sys.executable, __file__, *sys.argv[1:], "--inside", str(base)]
+    done = subprocess.run(["unshare", "-rm", *words], check=False)
+    shutil.rmtree(base, ignore_errors=True)
+    sys.exit(done.returncode)
 
 
 def main() -> int:
@@ -105,52 +216,33 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--stops", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--out", type=Path, help="folder for the runs, kept; without it they are removed"
-    )
+    parser.add_argument("--recipes", default=",".join(RECIPES))
+    parser.add_argument("--out", type=Path, help="runs that are unequal are copied there")
+    parser.add_argument("--inside", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    base = arguments.out or Path(tempfile.mkdtemp(prefix="kerastl-soak-"))
-    base.mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
-    subprocess.run(
-        command(base / "whole", resume=False), check=True, env=environment(base / "cache-whole"),
-        capture_output=True,
-    )  # fmt: skip
-    seconds = time.perf_counter() - started
-    expected = digests(base / "whole")
-    print(f"an uninterrupted run takes {seconds:.1f} s", flush=True)
+    base = Path(arguments.inside or tempfile.mkdtemp(prefix="kerastl-soak-"))
+    disk = base / "disk"
+    if not arguments.inside:
+        _on_a_small_disk(base)
+    disk.mkdir()
+    if arguments.inside:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", disk], check=True)
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    import keras_cv  # noqa: F401 - loaded here once, not in each run
+    import matplotlib.figure  # noqa: F401
 
-    generator = np.random.default_rng(arguments.seed)
-    kills, number, unequal, survived, before_start = 0, 1, [], 0, 0
-    out, cache = base / "run-1", base / "cache-1"
-    while kills < arguments.kills or not (out / "finished.json").is_file():
-        # A run that goes on has less left to do; all the same it is given the whole time, so that it may end.
-        wait = generator.uniform(0, 1.1 * seconds) if kills < arguments.kills else None
-        killed = run_for(out, cache, wait)
-        kills += killed
-        before_start += killed and not (out / "recipe.resolved.yaml").is_file()
-        if not (out / "finished.json").is_file():
-            continue
-        found = digests(out)
-        wrong = sorted(name for name in expected if found[name] != expected[name])
-        unequal += [{"run": number, "files": wrong}] if wrong else []
-        survived += 1
-        said = f"unequal: {wrong}" if wrong else "equal"
-        print(f"run {number}: {kills} kills so far, {said}", flush=True)
-        if kills < arguments.kills:
-            number += 1
-            out, cache = base / f"run-{number}", base / f"cache-{number}"
-    told = {
-        "kills": kills, "killed_before_the_first_file": before_start, "runs_compared": survived,
-        "unequal": unequal, "seconds_of_a_run": round(seconds, 1),
-    }  # fmt: skip
-    if arguments.out is None:
+    import kerastl.runner  # noqa: F401
+
+    told = soak(disk, arguments.out, arguments)
+    if not arguments.inside:
         shutil.rmtree(base)
     print(json.dumps(told))
-    return 1 if unequal else 0
+    return 1 if told["unequal"] else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())
+    sys.exit(130)

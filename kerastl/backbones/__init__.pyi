@@ -5,6 +5,7 @@ from .backbone import Weights as Weights
 from .blocks import block_names as block_names
 from .blocks import blocks_of as blocks_of
 from .blocks import cut as cut
+from .blocks import network_name as network_name
 from .build import LoadedBackbone as LoadedBackbone
 from .build import build_backbone as build_backbone
 from .build import load_backbone as load_backbone

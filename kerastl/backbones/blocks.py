@@ -47,6 +47,23 @@ def blocks_of(model_or_name: keras.Model | str) -> list[Block]:
     return blocks
 
 
+def network_name(model: keras.Model) -> str | None:
+    """Return the name of the backbone that a model is built on, None where its layers match no table.
+
+    Several tables may have the same blocks (EfficientNet B0 and B1): the nearest in size is told.
+    """
+    matches = _matches(_Graph(model))
+    longest = max(map(len, matches.values()), default=0)
+    size = model.count_params()
+
+    def distance(name: str) -> int:
+        return abs(size - int(registry.module("backbone", name).BACKBONES[name].parameters))
+
+    return min(
+        (one for one, rows in matches.items() if len(rows) == longest), key=distance, default=None
+    )
+
+
 def cut(model: keras.Model, block: str) -> tuple[keras.Model, keras.Model]:
     """Cut a network behind a block, without copying a weight.
 
@@ -93,18 +110,24 @@ def _rows(backbone: Backbone) -> list[tuple[str, tuple[str, ...]]]:
     return rows
 
 
+def _matches(graph: _Graph) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
+    """Return the rows of each table that is found whole in a graph, by the name of its backbone."""
+    matches = {}
+    for name in registry.names("backbone"):
+        rows = _rows(registry.module("backbone", name).BACKBONES[name])
+        found = [(block, tuple(graph.first(edge) for edge in edges)) for block, edges in rows]
+        if all(all(edges) for _, edges in found):
+            matches[name] = found
+    return matches
+
+
 def _matching_rows(graph: _Graph) -> list[tuple[str, tuple[str, ...]]]:
     """Find the backbone a graph is built on: of the tables found whole in it, the longest.
 
     A saved model says nothing of its origin, but its layers' names do; ResNet101 has every edge
     of ResNet50, and more.
     """
-    best: list[tuple[str, tuple[str, ...]]] = []
-    for name in registry.names("backbone"):
-        rows = _rows(registry.module("backbone", name).BACKBONES[name])
-        found = [(block, tuple(graph.first(edge) for edge in edges)) for block, edges in rows]
-        if all(all(edges) for _, edges in found) and len(found) > len(best):
-            best = found
+    best = max(_matches(graph).values(), key=len, default=[])
     if not best:
         raise RequestError(
             f"The model '{graph.name}' is not built on a known backbone: its layers match no table. "

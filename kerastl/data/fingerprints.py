@@ -12,16 +12,20 @@ from kerastl.errors import RequestError
 from .records import Record, contents_of
 
 
+def has_words(augment: Any) -> bool:
+    """Tell whether an augmentation says what it does; what `build_policy` returns does."""
+    return getattr(augment, "words", None) is not None
+
+
 def words_of(augment: Any) -> str:
     """Return what an augmentation does, in full.
 
     Raises:
         RequestError: it does not say; only what `build_policy` returns does.
     """
-    words = getattr(augment, "words", None)
-    if words is None:
+    if not has_words(augment):
         raise RequestError("Only a policy of `build_policy` can be told from another one.")
-    return str(words)
+    return str(augment.words)
 
 
 def hash_of(records: Sequence[Record], told: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from kerastl.errors import KerastlError, RequestError, RunFailed
 from kerastl.progress import track
 
 from .decode import MAX_PIXELS, Window, load_image
-from .fingerprints import hash_of, words_of
+from .fingerprints import has_words, hash_of, words_of
 from .labels import UNLABELLED, labels_of
 from .reasons import reason_of
 from .records import Record
@@ -63,6 +63,7 @@ class EpochSource:
         augmented: whether pictures are changed.
         repeats: whether some later epoch shows the pictures of an earlier one.
         views: distinct pictures made of each; 1 where none is changed, or none repeats.
+        can_be_told: whether `fingerprint` works: `augment` is a policy of `build_policy`, or there is none.
         finish: `(images, labels, indices, epoch)` as `plain_batches` gives them, and a scalar int64, to a batch as
             `batches` gives it.
 
@@ -100,6 +101,7 @@ class EpochSource:
         self.labels = labels_of(self.records, self.class_names)
         self.mixes, self.placement = mix is not None, placement
         self.augmented, self._augment = augment is not None, augment
+        self.can_be_told = augment is None or has_words(augment)
         self.repeats = views is not None or not (self.augmented or self.mixes)
         self.views = views if views is not None and self.augmented else 1
         unlabelled = int((self.labels == UNLABELLED).sum())

@@ -50,6 +50,8 @@ def read_verdicts(cache_dir: Path | None, keys: Iterable[str]) -> dict[str, Verd
     known: dict[str, Verdict] = {}
     if cache_dir is None or not _is_there(cache_dir / FILE_NAME):
         return {}
+    with contextlib.suppress(OSError):
+        os.utime(cache_dir / FILE_NAME)  # when it was used last, for `kerastl cache`
     with contextlib.suppress(sqlite3.Error), _opened(cache_dir) as connection:
         for start in range(0, len(wanted), KEYS_A_QUERY):
             some = wanted[start : start + KEYS_A_QUERY]

@@ -3,6 +3,7 @@ from .files import csv_line as csv_line
 from .files import is_free as is_free
 from .files import read_csv as read_csv
 from .files import sha256_of as sha256_of
+from .files import size_in_words as size_in_words
 from .files import sweep as sweep
 from .files import whole_file as whole_file
 from .files import write_atomic as write_atomic

@@ -158,3 +158,11 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of a file as 64 hex digits, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def size_in_words(num_bytes: int) -> str:
+    """Return a size as people read it: `3.2 GB`."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.1f} {unit}"
+    return f"{num_bytes} bytes"

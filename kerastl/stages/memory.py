@@ -12,9 +12,9 @@ from kerastl.data import EpochSource
 from kerastl.errors import Problem, Problems
 from kerastl.progress import say
 from kerastl.recipe import Recipe
-from kerastl.runs import BEGUN, Run
+from kerastl.runs import BEGUN, Run, size_in_words
 from kerastl.stages.model import Start
-from kerastl.training import Need, in_words
+from kerastl.training import Need
 from kerastl.training import Phase as TrainingPhase
 
 AUTO_SHARE = 0.5
@@ -96,16 +96,16 @@ def _decided(
 
 def _line(phase: TrainingPhase, need: Need, batch: int, free: Free) -> str:
     """Return one line for people: `phase head: about 1.9 GB at batch size 32 (of 20.0 GB free)`."""
-    taken, there = [in_words(need.host)], [_words(free.host)]
+    taken, there = [size_in_words(need.host)], [_words(free.host)]
     if free.device is not None:
-        taken.append(f"{in_words(need.device)} of the GPU's")
+        taken.append(f"{size_in_words(need.device)} of the GPU's")
         there.append(_words(free.device))
     known = f" (of {' and '.join(there)} free)" if free.host is not None else ""
     return f"phase {phase.name}: about {' and '.join(taken)} at batch size {batch}{known}"
 
 
 def _words(num_bytes: int | None) -> str:
-    return "an unknown size" if num_bytes is None else in_words(num_bytes)
+    return "an unknown size" if num_bytes is None else size_in_words(num_bytes)
 
 
 def _too_much(
@@ -126,7 +126,7 @@ def _too_much(
         largest = (
             f"The largest batch size that fits is {fits[-1]}."
             if fits[-1]
-            else f"Even one picture a step takes {in_words(least.device or least.host)}."
+            else f"Even one picture a step takes {size_in_words(least.device or least.host)}."
         )
         problems.append(Problem(f"phase {phase.name}", f"takes {takes}. {largest}"))
     footer = _smaller(phases, batch, min(fits)) if min(fits) else _other_ways(needs(1))
@@ -153,5 +153,5 @@ def _other_ways(needs: Sequence[Need]) -> str:
     ways = ["--set data.image_size_px=... (smaller pictures)", "fewer layers that learn"]
     kept = max(need.parts["pictures kept"] for need in needs)
     if kept:
-        ways.insert(0, f"--set data.cache=none ({in_words(kept)} less)")
+        ways.insert(0, f"--set data.cache=none ({size_in_words(kept)} less)")
     return f"What takes less: {', '.join(ways)}."

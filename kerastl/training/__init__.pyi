@@ -1,3 +1,4 @@
+from .cache_checks import cache_line as cache_line
 from .checkpoint import newest_checkpoint as newest_checkpoint
 from .checks import check_phases as check_phases
 from .checks import decide_phases as decide_phases
@@ -12,8 +13,6 @@ from .freezing import unfreeze as unfreeze
 from .head import HeadReport as HeadReport
 from .head import carry_over_head as carry_over_head
 from .learner import activations_folder as activations_folder
-from .learner import cache_line as cache_line
-from .learner import in_words as in_words
 from .loop import fit as fit
 from .memory import Need as Need
 from .memory import largest_batch as largest_batch

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,10 +20,9 @@ from typing import Any, BinaryIO
 import keras
 import numpy as np
 import tensorflow as tf
-from filelock import FileLock
 
 from kerastl.backbones import fold
-from kerastl.data import EpochSource
+from kerastl.data import EpochSource, hold, lock_of
 from kerastl.errors import RunFailed
 from kerastl.progress import track
 from kerastl.runs import machine, package_versions, sha256_of, write_atomic
@@ -74,8 +73,20 @@ def size_on_disk(
     return each * source.num_examples * source.views
 
 
+def told_of(source: EpochSource, precision: Precision, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stands in an entry for people; no name of a picture is in it."""
+    return {
+        **about, "pictures": source.num_examples, "views": source.views, "precision": precision
+    }  # fmt: skip
+
+
 def keep_activations(
-    trunk: keras.Model, sources: Sequence[EpochSource], *, precision: Precision, folder: Path
+    trunk: keras.Model,
+    sources: Sequence[EpochSource],
+    *,
+    precision: Precision,
+    folder: Path,
+    about: Mapping[str, Any] | None = None,
 ) -> list[Activations]:
     """Return the activations of every picture and view of some sources; computed only where they are not kept yet.
 
@@ -83,35 +94,27 @@ def keep_activations(
         trunk: from the picture on; what it holds is frozen, and runs as in inference.
         sources: pictures; each of their views is augmented as in the epoch of that number.
         precision: how they are kept.
-        folder: of all entries; one that is being written by another process is waited for.
+        folder: of all entries; one that is being written by another process is waited for. While what is returned
+            lives, nobody removes its entry.
+        about: what `kerastl cache ls` tells of the entry: `network`, and the block `behind` which it was made.
 
     Raises:
         RunFailed: a picture can no longer be read, or the disk is full; no half entry is left.
     """
-    layers = _layers(trunk)
+    layers, shapes = _layers(trunk), shapes_of(trunk.outputs)
     forward = cache(lambda: inference(fold(trunk)))  # built for the first that is not kept yet
-    return [
-        _kept(trunk, forward, source, precision, folder, _key(layers, source, precision))
-        for source in sources
-    ]
-
-
-def _kept(
-    trunk: keras.Model,
-    forward: Trunk,
-    source: EpochSource,
-    precision: Precision,
-    folder: Path,
-    key: str,
-) -> Activations:
-    """Return one source's activations, from its entry."""
-    entry = folder / key
+    found = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{key}.lock"):
-            if not _is_whole(entry):
-                _compute(forward, shapes_of(trunk.outputs), source, precision, entry)
-            return _open(entry, shapes_of(trunk.outputs), precision)
+        for source in sources:
+            entry = folder / _key(layers, source, precision)
+            with lock_of(entry):
+                if not _is_whole(entry):
+                    told = told_of(source, precision, about or {})
+                    _compute(forward, shapes, source, precision, entry, told)
+                found.append(_open(entry, shapes, precision))
+                hold(entry, found[-1])
+        return found
     except OSError as error:
         raise RunFailed(
             f"The activations of the frozen layers cannot be kept in {folder}: {error.strerror or error}. "
@@ -165,7 +168,12 @@ def _file_name(tensor: int, column: int) -> str:
 
 
 def _compute(
-    forward: Trunk, shapes: Shapes, source: EpochSource, precision: Precision, entry: Path
+    forward: Trunk,
+    shapes: Shapes,
+    source: EpochSource,
+    precision: Precision,
+    entry: Path,
+    told: Mapping[str, Any],
 ) -> None:
     """Write an entry whole or not at all. The caller holds its lock, so what lies there is nobody's."""
     part = entry.with_name(f".{entry.name}.part")
@@ -174,7 +182,7 @@ def _compute(
     part.mkdir()
     try:
         sums = _write_columns(forward, shapes, source, precision, part)
-        write_atomic(part / ABOUT, json.dumps({"sha256": sums}, sort_keys=True))
+        write_atomic(part / ABOUT, json.dumps({"holds": told, "sha256": sums}, sort_keys=True))
         part.replace(entry)
     finally:
         shutil.rmtree(part, ignore_errors=True)

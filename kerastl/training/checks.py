@@ -13,8 +13,9 @@ import numpy as np
 
 from kerastl.data import EpochSource
 from kerastl.errors import Problem, Problems, RequestError, WouldFailAgain
+from kerastl.training.cache_checks import check_cache, check_room
 from kerastl.training.freezing import resolve_trainable
-from kerastl.training.learner import check_cache, choose_cache
+from kerastl.training.learner import choose_cache
 from kerastl.training.phase import Phase
 
 Sources = Mapping[str, EpochSource]
@@ -55,9 +56,11 @@ def check_phases(
         for phase in phases
         for what in (
             *_wrong(model, phase, trains, vals),
-            *_wrong_cache(model, phase, trains, vals, cache_dir),
+            *_wrong_cache(model, phase, trains, vals),
         )
     ]
+    if not problems:
+        problems = list(_no_room(model, phases, trains, vals, cache_dir))
     if problems:
         raise Problems("The training", problems, "Nothing was trained.")
 
@@ -87,16 +90,25 @@ def _wrong(model: keras.Model, phase: Phase, trains: Sources, vals: Sources) -> 
             )
 
 
-def _wrong_cache(
-    model: keras.Model, phase: Phase, trains: Sources, vals: Sources, cache_dir: Path
-) -> Iterator[str]:
+def _wrong_cache(model: keras.Model, phase: Phase, trains: Sources, vals: Sources) -> Iterator[str]:
     sources = [one[phase.domain] for one in (trains, vals) if phase.domain in one]
     if phase.cache == "none" or phase.domain not in trains:
         return
     try:
-        check_cache(model, phase, sources, cache_dir)
+        check_cache(model, phase, sources)
     except RequestError as error:
         yield str(error)
+
+
+def _no_room(
+    model: keras.Model, phases: Sequence[Phase], trains: Sources, vals: Sources, cache_dir: Path
+) -> Iterator[Problem]:
+    """Yield what the caches want of the disk; asked only of phases that are right in themselves."""
+    try:
+        check_room(model, phases, trains=trains, vals=vals, folder=cache_dir)
+    except RequestError as error:
+        names = ", ".join(phase.name for phase in phases if phase.cache != "none")
+        yield Problem(f"phase {names}", str(error))
 
 
 def check_losses(values: Mapping[str, float], where: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,17 +9,15 @@ from typing import Any
 
 import keras
 
-from kerastl.backbones import blocks_of, cut, fold, foldable
+from kerastl.backbones import blocks_of, cut, fold, foldable, network_name
 from kerastl.data import EpochSource, cache_folder
 from kerastl.errors import RequestError
-from kerastl.training.activations import keep_activations, shapes_of, size_on_disk
+from kerastl.training.activations import keep_activations
 from kerastl.training.cached_source import CachedSource
 from kerastl.training.freezing import resolve_trainable
 from kerastl.training.phase import Phase
 
 Source = EpochSource | CachedSource
-ROOM_LEFT_BYTES = 2**28
-"""What a cache leaves free on the disk, for the run's own files."""
 
 
 def activations_folder() -> Path:
@@ -65,8 +62,11 @@ def learner_of(
     if phase.cache == "none":
         return Learner(with_folded_front(model, phase), train, val)
     parts = part(model, cached_front(model, phase))
+    about = {"network": network_name(model), "behind": parts.behind}
     sources = [one for one in (train, val) if one is not None]
-    kept = keep_activations(parts.trunk, sources, precision=phase.cache_precision, folder=folder)
+    kept = keep_activations(
+        parts.trunk, sources, precision=phase.cache_precision, folder=folder, about=about
+    )
     told = {
         "kind": phase.cache,
         "behind": parts.behind,
@@ -168,75 +168,6 @@ def with_folded_front(model: keras.Model, phase: Phase) -> keras.Model:
         return model
     image = keras.Input(model.input_shape[1:], name="image")
     return keras.Model(image, parts.tail(fold(parts.trunk)(image)), name=model.name)
-
-
-def check_cache(
-    model: keras.Model, phase: Phase, sources: Sequence[EpochSource], folder: Path
-) -> None:
-    """See that a cache makes no difference to what is learnt, and that the disk has room for it.
-
-    Raises:
-        RequestError: it would, or has not; the text says what to write instead.
-    """
-    if phase.batch_norm != "frozen":
-        raise RequestError(
-            f"cache: {phase.cache} needs a frozen part that stays as it is, and with batch_norm: "
-            f"{phase.batch_norm} its statistics follow the batch. Write batch_norm: frozen, or cache: none."
-        )
-    for source in sources:
-        if source.mixes:
-            raise RequestError(
-                f"cache: {phase.cache} keeps one picture's activations, and mixing makes each of two. "
-                "Take augment.mixing out, or write cache: none."
-            )
-        if source.augmented and not source.repeats:
-            raise RequestError(
-                f"cache: {phase.cache} would show the augmentation of one epoch in all. Say how many views of "
-                "each picture are kept, as augment.views: 4, or write cache: none."
-            )
-    needed = cache_size(model, phase, sources)
-    place = next(one for one in (folder, *folder.parents) if one.exists())
-    free = shutil.disk_usage(place).free
-    if needed + ROOM_LEFT_BYTES > free:
-        raise RequestError(
-            f"cache: {phase.cache} takes {in_words(needed)}, and {place} has {in_words(free)} free. "
-            f"{_smaller(phase)}Another folder: export KERASTL_CACHE=DIR. Without: cache: none."
-        )
-
-
-def cache_size(model: keras.Model, phase: Phase, sources: Sequence[EpochSource]) -> int:
-    """Return the bytes on disk that the cache of a phase takes for some sources."""
-    shapes = shapes_of(cached_front(model, phase).tensors)
-    return sum(size_on_disk(shapes, source, phase.cache_precision) for source in sources)
-
-
-def cache_line(model: keras.Model, phase: Phase, sources: Sequence[EpochSource]) -> str:
-    """Return one line for people: what a phase with a cache keeps, and how large it is."""
-    what = "features" if phase.cache == "features" else "activations at the freeze boundary"
-    views = max(source.views for source in sources)
-    shown = f", {views} augmented views of each training picture" if views > 1 else ""
-    return (
-        f"phase {phase.name}: the frozen layers see each picture once; their {what} are kept "
-        f"({phase.cache_precision}, {in_words(cache_size(model, phase, sources))}{shown})"
-    )
-
-
-def _smaller(phase: Phase) -> str:
-    """Return what to write for less room."""
-    words = {
-        "float32": "Half of it: cache_precision: bfloat16; a quarter: uint8. ",
-        "bfloat16": "Half of it: cache_precision: uint8. ",
-        "uint8": "",
-    }
-    return words[phase.cache_precision]
-
-
-def in_words(num_bytes: int) -> str:
-    """Return a size as people read it: `3.2 GB`."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= size:
-            return f"{num_bytes / size:.1f} {unit}"
-    return f"{num_bytes} bytes"
 
 
 def choose_cache(phase: Phase, train: EpochSource) -> Phase:

@@ -9,6 +9,7 @@ from typing import Literal
 from kerastl.training.precision import Precision
 
 BatchNorm = Literal["frozen", "statistics", "trainable"]
+Cache = Literal["auto", "none", "features", "boundary"]
 MINIMISED = ("val_loss",)
 
 
@@ -93,7 +94,7 @@ class Phase:
     average_last: int = 0
     focal_gamma: float = 0.0
     stretch: tuple[int, int] | None = None
-    cache: Literal["auto", "none", "features", "boundary"] = "none"
+    cache: Cache = "none"
     cache_precision: Precision = "float32"
 
     def is_better(self, value: float, best: float | None) -> bool:

@@ -14,7 +14,16 @@ from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import build_backbone
 from kerastl.data import EpochSource
 from kerastl.errors import Problems
-from kerastl.training import Phase, Trainable, activations, build_model, fit, learner
+from kerastl.training import (
+    Phase,
+    Trainable,
+    activations,
+    build_model,
+    cache_checks,
+    check_phases,
+    fit,
+    learner,
+)
 
 CLASSES = ("dark", "light")
 TURN = [
@@ -207,6 +216,8 @@ REFUSED = [
     ({"cache": "boundary", "trainable": Trainable("names", text=".*conv.*")}, {}, "from_block: NAME"),
     ({"cache": "features"}, {"operations": TURN}, "augment.views: 4"),
     ({"cache": "features", "batch_norm": "statistics"}, {}, "Write batch_norm: frozen"),
+    ({"cache": "feature"}, {}, "cache: must be one of auto, none, features, boundary, got 'feature'"),
+    ({"cache": "features", "cache_precision": "float16"}, {}, "cache_precision: must be one of float32"),
 ]  # fmt: skip
 
 
@@ -215,6 +226,49 @@ def test_a_cache_that_would_change_what_is_learnt_is_refused(records, tmp_path, 
     with pytest.raises(Problems, match=said):
         learnt(records, [Phase(**{**vars(HEAD), **wrong})], tmp_path, **more)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("views", [None, 2])
+@pytest.mark.parametrize("cache", ["features", "boundary"])
+def test_an_augmentation_that_does_not_say_what_it_does_is_refused_before_anything_runs(
+    records, tmp_path, cache, views
+):
+    flip = keras.layers.RandomFlip(seed=1)
+    source = EpochSource(
+        records, class_names=CLASSES, image_size_px=32, batch_size=7, views=views,
+        augment=lambda images, seeds: flip(images, training=True),
+    )  # fmt: skip
+    model, seen = model_of(), []
+    before = weights_of(model).tobytes()
+    phases = [
+        Phase("first", epochs=1, trainable=Trainable("all"), batch_norm="trainable"),
+        Phase(
+            "second", epochs=1, trainable=LAST if cache == "boundary" else Trainable(), cache=cache
+        ),
+    ]
+    with pytest.raises(Problems, match=r"phase second: .*augment=kerastl\.augment\.build_policy"):
+        fit(
+            model,
+            source,
+            phases=phases,
+            cache_dir=tmp_path,
+            on_epoch=lambda *told: seen.append(told),
+        )
+    assert weights_of(model).tobytes() == before
+    assert not seen
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["file/activations", "/proc/nope/activations"])
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_runs(records, tmp_path, place):
+    (tmp_path / "file").write_text("no folder")
+    seen = []
+    with pytest.raises(Problems, match=r"Nothing can be kept in .*export KERASTL_CACHE=DIR"):
+        fit(
+            model_of(), source_of(records), phases=[with_cache(HEAD, "none"), with_cache(HEAD, "features")],
+            cache_dir=tmp_path / place, on_epoch=lambda *told: seen.append(told),
+        )  # fmt: skip
+    assert not seen
 
 
 def test_mixed_pictures_are_not_cached(records, tmp_path):
@@ -243,10 +297,55 @@ def test_auto_keeps_features_only_where_that_is_the_same_training(records, tmp_p
 
 def test_a_disk_without_room_is_told_before_anything_is_computed(records, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(learner.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 10**6))
+    monkeypatch.setattr(cache_checks.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 10**6))
     with pytest.raises(Problems, match=r"takes .* and .* has 1\.0 MB free.*bfloat16"):
         learnt(records, [with_cache(HEAD, "features")], tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def needed(records, tmp_path, monkeypatch, phases):
+    """Return the bytes that the check wants for some phases, read from the refusal on a full disk."""
+    usage = namedtuple("usage", "total used free")
+    told = []
+    monkeypatch.setattr(cache_checks, "size_in_words", lambda size: told.append(size) or str(size))
+    monkeypatch.setattr(cache_checks.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 7))
+    try:
+        check_phases(
+            model_of(), phases, trains={"source": source_of(records)}, vals={}, cache_dir=tmp_path
+        )
+    except Problems:
+        return told[0]
+    return 0
+
+
+def test_the_room_is_that_of_all_phases_and_what_two_share_counts_once(
+    records, tmp_path, monkeypatch
+):
+    whole = Phase("whole", epochs=1, trainable=Trainable("all"), batch_norm="trainable")
+    head, last = (
+        with_cache(HEAD, "features"),
+        Phase("last", epochs=1, trainable=LAST, cache="boundary"),
+    )
+
+    def room(*phases):
+        return needed(records, tmp_path, monkeypatch, phases)
+
+    one, other = 29 * 128 * 4, 29 * 8 * 8 * 64 * 4
+    assert (room(head), room(last)) == (one, other)
+    assert room(head, with_cache(head, "features", name="again")) == one
+    assert room(head, last) == room(last, head) == one + other
+    assert room(last, with_cache(last, "boundary", name="again"), head) == other + one
+    assert room(head, whole, with_cache(head, "features", name="again")) == 2 * one
+    assert room(head, last, with_cache(head, "features", name="again")) == 2 * one + other
+
+
+def test_what_is_kept_already_needs_no_room(records, tmp_path, monkeypatch):
+    """A run that goes on after it has filled the disk with its own cache is not refused."""
+    head = with_cache(HEAD, "features", epochs=1)
+    fit(model_of(), source_of(records), phases=[head], cache_dir=tmp_path)
+    assert needed(records, tmp_path, monkeypatch, [head]) == 0
+    again = with_cache(head, "features", cache_precision="uint8")
+    assert needed(records, tmp_path, monkeypatch, [again]) == 29 * (128 + 2 * 128 * 4)
 
 
 FULL = """

@@ -6,13 +6,13 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
 from kerastl.data.cache import no_place_in
+from kerastl.data.cache_use import hold, lock_of
 from kerastl.data.records import Collection, Record
-from kerastl.errors import RequestError
 from kerastl.runs import read_csv
 
 NOTE = (
@@ -54,16 +54,22 @@ def read(options: Options, *, seed: int, cache_dir: Path) -> Collection:
         Problems: numbers that make no sense.
         RequestError: the cache cannot be written.
     """
+    from kerastl.data.phantom import write_phantoms
     from kerastl.data.phantom.patients import VERSION
 
     wanted = asdict(options) | {"seed": seed if options.seed is None else options.seed}
     text = json.dumps(wanted | {"version": VERSION}, sort_keys=True)
     folder = cache_dir / "phantom" / hashlib.sha256(text.encode()).hexdigest()[:24]
     try:
-        if not (folder / "labels.csv").is_file():
-            _draw(folder, wanted)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with lock_of(folder):
+            if not (folder / "labels.csv").is_file():
+                write_phantoms(folder, **wanted)
+            hold(folder)
     except OSError as error:
-        raise no_place_in(cache_dir, error) from error
+        # A cache that can only be read serves what is in it.
+        if not (folder / "labels.csv").is_file():
+            raise no_place_in(cache_dir, error) from error
     root = folder.resolve()
     records = tuple(
         Record(
@@ -76,14 +82,3 @@ def read(options: Options, *, seed: int, cache_dir: Path) -> Collection:
         for row in read_csv(root / "labels.csv")
     )
     return Collection(root, ("benign", "malignant"), records, (NOTE,))
-
-
-def _draw(folder: Path, wanted: dict[str, Any]) -> None:
-    from kerastl.data.phantom import write_phantoms
-
-    try:
-        write_phantoms(folder, **wanted)
-    except (RequestError, OSError):
-        # Another process may have drawn the very same pictures meanwhile.
-        if not (folder / "labels.csv").is_file():
-            raise

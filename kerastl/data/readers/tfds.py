@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import MinLen
-from filelock import FileLock
 
 from kerastl.data.cache import cache_folder, no_place_in
+from kerastl.data.cache_use import hold, lock_of
 from kerastl.data.kinds import extension_of
 from kerastl.data.records import (
     SPLIT_WORDS,
@@ -82,7 +82,9 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     try:
         _write_missing(builder, splits, options, folder, names)
     except OSError as error:
-        raise no_place_in(folder.parent.parent, error) from error
+        # A cache that can only be read serves what is in it.
+        if not all((folder / split / INDEX).is_file() for split in splits):
+            raise no_place_in(folder.parent.parent, error) from error
     records = _records(options, splits, folder)
     labels = in_natural_order(record.label for record in records if record.label is not None)
     wrong = check_class_names(labels)
@@ -207,14 +209,13 @@ def _folder(builder: Any, options: Options, cache_dir: Path | None) -> Path:
 def _write_missing(
     builder: Any, splits: list[str], options: Options, folder: Path, names: Any
 ) -> None:
-    """Write the splits that are not there; where all are, the folder may be read-only."""
-    if all((folder / split / INDEX).is_file() for split in splits):
-        return
+    """Write the splits that are not there, and note that the folder is used."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    with lock_of(folder):
         for split in splits:
             if not (folder / split / INDEX).is_file():
                 _write_split(builder, split, options, folder, names)
+        hold(folder)
 
 
 def _write_split(builder: Any, split: str, options: Options, folder: Path, names: Any) -> None:

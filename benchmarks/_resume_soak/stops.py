@@ -1,0 +1,139 @@
+"""Ways to stop a run: at any moment, in the middle of a file, or because the disk is full."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+FILLER = "filler"
+
+
+class Process:
+    """One run in a process of its own, forked from this one, which has TensorFlow loaded but never used it.
+
+    Args:
+        words: of the command line, behind `kerastl`.
+        cache: its KERASTL_CACHE.
+        log: what it says goes there.
+    """
+
+    def __init__(self, words: list[str], cache: Path, log: Path) -> None:
+        self._log, self.code = log, None
+        self._pid = os.fork()
+        if self._pid == 0:
+            _become(words, cache, log)
+
+    def ended(self) -> bool:
+        """Tell whether it ended by itself."""
+        if self.code is None:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            self.code = os.waitstatus_to_exitcode(status) if pid else None
+        return self.code is not None
+
+    def wait(self) -> int:
+        """Return its exit code once it has ended."""
+        while not self.ended():
+            time.sleep(0.05)
+        assert self.code is not None
+        return self.code
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        self.code = -int(signal.SIGKILL)
+
+    def said(self) -> str:
+        """Return what it said."""
+        return self._log.read_text(errors="replace")
+
+
+def _become(words: list[str], cache: Path, log: Path) -> None:
+    """Run a command in the place of this process, and end it."""
+    code = 1
+    try:
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        os.environ["KERASTL_CACHE"] = str(cache)
+        from kerastl.cli import main
+
+        main(words)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+PIECES = ("checkpoint", "history", "cache entry")
+
+
+def is_being_written(what: str, out: Path, cache: Path) -> bool:
+    """Tell whether the first part of a file lies there: one of `PIECES`."""
+    places = {
+        "checkpoint": (out / "checkpoints", ".epoch-"),
+        "history": (out, ".history"),
+        "cache entry": (cache / "activations", "."),
+    }
+    return _begins(*places[what])
+
+
+def _begins(folder: Path, start: str) -> bool:
+    try:
+        return any(one.name.startswith(start) for one in os.scandir(folder))
+    except OSError:
+        return False
+
+
+def wait_for(process: Process, sign: Callable[[], bool], skip: int, seconds: float) -> bool:
+    """Wait until a sign is seen for the time after some others; False: the process ended, or the time was over."""
+    end, before, left = time.perf_counter() + seconds, False, skip
+    while time.perf_counter() < end:
+        now = sign()
+        if now and not before:
+            if not left:
+                return True
+            left -= 1
+        before = now
+        if not now and process.ended():
+            return False
+        time.sleep(0.0001)
+    return False
+
+
+def fill(disk: Path, leave: int) -> None:
+    """Write a file that leaves some bytes of a disk free, whatever a run beside it takes meanwhile."""
+    with (disk / FILLER).open("ab") as file:
+        for _ in range(100):
+            told = os.statvfs(disk)
+            free = told.f_bavail * told.f_frsize - leave
+            if free < told.f_frsize:
+                return
+            try:
+                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), free)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+
+
+def make_room(disk: Path) -> None:
+    """Take the filling away."""
+    (disk / FILLER).unlink(missing_ok=True)
+
+
+def what_had_no_room(said: str) -> str:
+    """Return what a run could not write, from what it said: a checkpoint, the history, a cache or another file."""
+    if "cannot be kept" in said or "takes" in said:
+        return "cache"
+    for name, what in ((r"epoch-\d+", "checkpoint"), ("history", "history"), ("model", "model")):
+        if re.search(rf"\.?{name}\S*$", said.strip(), re.MULTILINE):
+            return what
+    return "another file"

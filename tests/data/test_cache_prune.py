@@ -1,0 +1,203 @@
+"""`kerastl cache`: what lies in the cache is told without a picture's name, goes oldest first, never under its user."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kerastl.cli import main
+from kerastl.data import cache_entries, hold, lock_of, prune_cache
+from kerastl.data.readers import phantom
+from kerastl.data.verdicts import FILE_NAME, Verdict, read_verdicts, write_verdicts
+
+DAY_S = 86_400
+TOLD = {
+    "network": "mobilenet_v2", "behind": "block_13", "pictures": 600, "views": 2, "precision": "bfloat16",
+}  # fmt: skip
+
+
+def activations(folder, name, *, days, size=1000, told=TOLD):
+    entry = folder / "activations" / (name * 32)
+    entry.mkdir(parents=True)
+    (entry / "tensor0-0.npy").write_bytes(b"\0" * size)
+    (entry / "about.json").write_text(json.dumps({"holds": told, "sha256": {}}))
+    aged(entry, days)
+    return entry
+
+
+def aged(path, days):
+    moment = time.time() - days * DAY_S
+    os.utime(path, (moment, moment))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASTL_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def call(cache, capsys):
+    def run(*words):
+        with pytest.raises(SystemExit) as left:
+            main(["cache", *words])
+        out, err = capsys.readouterr()
+        return left.value.code, out, err
+
+    return run
+
+
+def test_the_list_tells_what_is_held_and_names_no_picture_and_no_patient(cache, call):
+    activations(cache, "a", days=3)
+    drawn = phantom.read(
+        phantom.Options(patients=2, slices_per_patient=2, image_size_px=32), seed=1, cache_dir=cache
+    )
+    files = cache / "tfds" / "tiny_shapes-0123456789abcdef" / "train"
+    files.mkdir(parents=True)
+    (files / "index.csv").write_text("index,file,label\n0,secret_patient.png,a\n1,b.png,b\n")
+    write_verdicts(cache, {"k": Verdict(None), "l": Verdict("broken")})
+    (cache / "notes.txt").write_text("not ours")
+    (cache / "activations" / "mine").mkdir()
+    code, out, err = call("ls")
+    assert (code, err) == (0, "")
+    assert "mobilenet_v2 behind block_13, 600 pictures, 2 views, bfloat16" in out
+    assert "3 days ago" in out
+    assert "4 pictures  [in use]" in out  # this process has read the phantoms
+    assert "tiny_shapes, 2 pictures" in out
+    assert "2 files" in out
+    assert "secret" not in out
+    assert drawn.records[0].group not in out
+    assert "mine" not in out
+    code, out, _ = call("ls", "--json")
+    told = json.loads(out)
+    assert {one["kind"]: one["holds"].get("pictures") for one in told["entries"]} == {
+        "activations": 600, "phantom": 4, "tfds": 2, "verdicts": 2,
+    }  # fmt: skip
+    sizes = {one["kind"]: one["bytes"] for one in told["entries"]}
+    assert sizes["activations"] == 1000 + len(json.dumps({"holds": TOLD, "sha256": {}}))
+
+
+def test_what_was_not_used_for_longest_goes_first_and_nothing_else_is_touched(cache, call):
+    ages = {"a": 40, "b": 5, "c": 60, "d": 1}
+    kept = {name: activations(cache, name, days=age) for name, age in ages.items()}
+    (cache / "activations" / "mine").mkdir()
+    (cache / "notes.txt").write_text("not ours")
+    one = sum(file.stat().st_size for file in kept["a"].iterdir())
+    code, out, _ = call("prune", "--older-than", "30", "--dry-run")
+    assert code == 0
+    assert out.count("would go") == 2
+    assert all(path.is_dir() for path in kept.values())
+    call("prune", "--older-than", "50")
+    assert [name for name, path in kept.items() if path.is_dir()] == ["a", "b", "d"]
+    call("prune", "--keep-gb", str(2.5 * one / 1e9))
+    assert [name for name, path in kept.items() if path.is_dir()] == ["b", "d"]
+    code, out, _ = call("prune", "--all", "--json")
+    assert json.loads(out)["kept_bytes"] == 0
+    assert cache_entries() == []
+    assert sorted(path.name for path in cache.rglob("*") if path.suffix != ".lock") == [
+        "activations", "mine", "notes.txt",
+    ]  # fmt: skip
+
+
+def test_use_makes_an_entry_young_again(cache):
+    entry = activations(cache, "a", days=40)
+    with lock_of(entry):
+        hold(entry, user := _User())
+    del user
+    write_verdicts(cache, {"k": Verdict(None)})
+    aged(cache / FILE_NAME, 40)
+    read_verdicts(cache, ["k"])
+    assert prune_cache(older_than_days=30).removed == ()
+
+
+class _User:
+    pass
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from kerastl.data import hold, lock_of
+entry = Path(sys.argv[1])
+if sys.argv[2] == "writes":
+    lock = lock_of(entry).acquire()
+else:
+    with lock_of(entry):
+        hold(entry)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("what", ["uses", "writes"])
+def test_an_entry_in_use_stays_until_its_process_ends_even_by_a_kill(cache, call, what):
+    entry, other = activations(cache, "a", days=9), activations(cache, "b", days=9)
+    part = entry.with_name(f".{entry.name}.part")
+    part.mkdir()
+    words = [sys.executable, "-c", HOLDER, str(entry), what]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        aged(entry, 9)
+        _, out, _ = call("prune", "--all")
+        assert entry.is_dir()
+        assert not other.exists()
+        assert "in use    activations" in out
+        assert part.is_dir() == (what == "writes")
+        process.send_signal(signal.SIGKILL)
+    call("prune", "--all")
+    assert not entry.exists()
+    assert [path.name for path in entry.parent.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_an_entry_that_was_used_since_it_was_looked_at_stays(cache, monkeypatch):
+    from kerastl.data import cache_prune
+
+    entry = activations(cache, "a", days=9)
+    looked_at = cache_entries()
+    os.utime(entry)
+    monkeypatch.setattr(cache_prune, "cache_entries", lambda folder: looked_at)
+    assert prune_cache(older_than_days=1).removed == ()
+    assert entry.is_dir()
+
+
+def test_a_writer_keeps_the_verdicts_and_a_broken_file_of_them_goes(cache):
+    import sqlite3
+
+    write_verdicts(cache, {"k": Verdict(None)})
+    writer = sqlite3.connect(cache / FILE_NAME, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    assert [one.kind for one in prune_cache(keep_gb=0).in_use] == ["verdicts"]
+    writer.execute("COMMIT")
+    writer.close()
+    (cache / FILE_NAME).write_bytes(b"no database, but long enough to be looked at" * 99)
+    assert [one.kind for one in prune_cache(keep_gb=0).removed] == ["verdicts"]
+    assert not (cache / FILE_NAME).exists()
+
+
+def test_prune_wants_to_be_told_what_may_go(call):
+    code, _, err = call("prune")
+    assert code == 2
+    assert "--older-than DAYS" in err
+    code, _, err = call("prune", "--all", "--keep-gb", "3")
+    assert code == 2
+    code, _, err = call("prune", "--keep-gb", "-1")
+    assert code == 2
+
+
+def test_an_empty_cache_is_told(call):
+    code, out, _ = call("ls")
+    assert code == 0
+    assert out.startswith("0 bytes in ")
+
+
+def test_the_command_loads_no_tensorflow_and_no_numpy(cache):
+    code = (
+        "import sys\nfrom kerastl.cli import main\ntry: main(['cache', 'prune', '--all'])\n"
+        "except SystemExit: pass\nprint({'tensorflow', 'keras', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")
