@@ -13,6 +13,7 @@ import click
 from kerastl.runs import Run
 
 JUDGED = ("val", "test", "target_val", "target_test")
+TESTS = ("test", "target_test")
 SHOWN = ("accuracy", "balanced_accuracy", "auc", "group_auc")
 
 
@@ -49,6 +50,7 @@ def print_scores(run: Run, *, as_json: bool) -> None:
                 if overall.get(name, {}).get("value") is not None
             ]
             click.echo(f"  {split:<12} " + ", ".join(shown))
+    _print_points(scores)
     _print_difference(run)
     if "interval" in scores and any(split in scores for split in JUDGED):
         drawn = "group" if scores["interval"]["unit"] == "group" else "picture"
@@ -62,6 +64,21 @@ def print_scores(run: Run, *, as_json: bool) -> None:
     click.echo(f"  kerastl predict {near(run.path)} PICTURES...")
     for folder in _verifiable(run):
         click.echo(f"  kerastl verify {near(folder)}")
+
+
+def _print_points(scores: dict[str, Any]) -> None:
+    """Print what validation's thresholds come to on the test pictures, where a class is the positive one."""
+    for split in TESTS:
+        told = scores.get(split, {}).get("operating_points", {})
+        for point in told.get("points", []):
+            if point["threshold"] is None:
+                continue
+            found = point["overall"]
+            rates = ", ".join(
+                f"{name} {with_interval(found[name])}" for name in ("sensitivity", "specificity")
+            )
+            where = f"threshold for {point['fixed']} {point['at']:g} on {told['threshold_from']}"
+            click.echo(f"  {split:<12} {told['positive']}, {where}: {rates}")
 
 
 def _print_difference(run: Run) -> None:

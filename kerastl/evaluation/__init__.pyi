@@ -1,5 +1,6 @@
 from .compare import paired_difference as paired_difference
 from .groups import groups_disagree as groups_disagree
+from .operating import positive_class as positive_class
 from .predict import predict as predict
 from .predictions import Predictions as Predictions
 from .predictions import read_predictions as read_predictions

@@ -9,10 +9,11 @@ import numpy as np
 from kerastl.errors import RequestError
 from kerastl.evaluation.bootstrap import interval, resample
 from kerastl.evaluation.groups import units_of
+from kerastl.evaluation.measured import why_no_interval
 from kerastl.evaluation.predictions import Predictions
-from kerastl.evaluation.score import figures_of, why_no_interval, why_undefined
+from kerastl.evaluation.score import figures_of, why_undefined
 
-LOWER_IS_BETTER = ("log_loss",)
+LOWER_IS_BETTER = ("log_loss", "ece", "brier")
 
 
 def paired_difference(

@@ -122,6 +122,60 @@ def auc(labels: Array, probabilities: Array, weights: Array) -> Array:
     return _mean_of_known(class_auc(labels, probabilities, weights))
 
 
+BINS = 15
+
+
+def equal_mass_bins(scores: Array, bins: int = BINS) -> Array:
+    """Return the bin of each score, 0 to `bins - 1`: bins of equal counts, equal scores in one bin.
+
+    With fewer scores than bins, or many equal ones, some bins are empty.
+    """
+    ranked = np.sort(scores)
+    below = np.searchsorted(ranked, scores, side="left")
+    return below * bins // max(1, len(scores))
+
+
+def told_and_true(labels: Array, probabilities: Array) -> tuple[Array, Array]:
+    """Return what calibration compares: a probability `[n]` float64, and whether it came true, `[n]` bool.
+
+    Of two classes the probability is that of the last one, of more it is that of the answer, which comes
+    true where the answer is right.
+    """
+    if probabilities.shape[1] == 2:
+        return probabilities[:, 1], labels == 1
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+
+
+def ece(labels: Array, probabilities: Array, weights: Array) -> Array:
+    """Return the expected calibration error: mean gap between probability told and share that came true.
+
+    Probabilities are those of `told_and_true`, in 15 bins of equal mass, which stay the same in every
+    resample. Chance alone keeps it above 0, the more so in resamples.
+
+    Reference:
+        Guo et al. 2017, arXiv:1706.04599, equation 3; equal mass: Nguyen & O'Connor 2015, arXiv:1508.05154.
+    """
+    told, true = told_and_true(labels, probabilities)
+    places = equal_mass_bins(told)
+    order = np.argsort(places, kind="stable")
+    _, starts = np.unique(places[order], return_index=True)
+    gaps = (told - true)[order]
+    # Summed along rows, no matrix product, whose order of summing depends on the threads.
+    sums = np.add.reduceat(weights[:, order] * gaps, starts, axis=1)
+    return _ratio(np.abs(sums).sum(axis=1), weights.sum(axis=1))
+
+
+def brier(labels: Array, probabilities: Array, weights: Array) -> Array:
+    """Return the mean squared distance between probabilities and truth (Brier 1950), as scikit-learn counts it.
+
+    Of two classes 0 to 1: one class alone is counted. Of more 0 to 2: all are summed.
+    """
+    truth = labels[:, None] == np.arange(probabilities.shape[1])
+    squares = ((probabilities - truth) ** 2).sum(axis=1)
+    halved = squares / 2 if probabilities.shape[1] == 2 else squares
+    return _ratio((weights * halved).sum(axis=1), weights.sum(axis=1))
+
+
 Metric = Callable[[Array, Array, Array], Array]
 OVERALL: dict[str, Metric] = {
     "accuracy": accuracy,
@@ -129,6 +183,8 @@ OVERALL: dict[str, Metric] = {
     "macro_f1": macro_f1,
     "auc": auc,
     "log_loss": log_loss,
+    "ece": ece,
+    "brier": brier,
 }
 BY_CLASS: dict[str, Metric] = {
     "precision": precisions,

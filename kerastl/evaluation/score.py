@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from kerastl.evaluation.bootstrap import FEWEST_GROUPS, Figure, Resamples, interval, resample
+from kerastl.evaluation.bootstrap import Figure
 from kerastl.evaluation.groups import group_auc_of, groups_disagree, units_of
+from kerastl.evaluation.hospital import carried_from, everywhere, hospital_figures
+from kerastl.evaluation.measured import (
+    Part,
+    measured,
+    nothing,
+    part_of,
+    value_only,
+    why_no_interval,
+)
 from kerastl.evaluation.metrics import BY_CLASS, OVERALL
-from kerastl.evaluation.predictions import Array, Predictions
+from kerastl.evaluation.predictions import Predictions
 
 GROUP_AUC = "group_auc"
 NO_SPLIT = "all"
 
 
 def score(
-    predictions: Predictions, *, seed: int = 0, resamples: int = 1000, level: float = 0.95
+    predictions: Predictions,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    level: float = 0.95,
+    positive: str | None = None,
+    specificity: float = 0.9,
+    sensitivity: float = 0.9,
 ) -> dict[str, Any]:
     """Return the content of `scores.json`; the order of rows is irrelevant.
 
@@ -26,39 +43,65 @@ def score(
         seed: of the bootstrap.
         resamples: how many.
         level: of the intervals, 0 to 1.
+        positive: the class that a test looks for; None: the last of two, and none of more.
+        specificity: the least that is held where sensitivity is told, 0 to 1.
+        sensitivity: the least that is held where specificity is told, 0 to 1.
 
     Returns:
         `{split: {"overall": M, "classes": {name: M}, "domains": {name: M}, "confusion": [[int]],
-        "class_names": [...], "count", "groups"}, "interval": {...}}`, where M is
+        "class_names": [...], "count", "groups", ...}, "interval": {...}}`, where M is
         `{metric: {"value", "low", "high"}}`, with a `"reason"` where one of them is null. Rows of the
         confusion are true classes, columns predicted ones. `group_auc` is the AUC of groups (patients),
         each with the mean probability of its pictures; it is there where groups are. Rows without a split
-        are scored under `all`.
+        are scored under `all`. What `hospital_figures` adds to each split takes thresholds and temperature
+        from the split `val`.
+
+    Raises:
+        RequestError: no class is called `positive`.
     """
-    scores: dict[str, Any] = {}
-    redrawn = 0
-    for split, one in _labelled(predictions).items():
-        drawn = _drawn(one, seed, resamples)
-        domains, drawn_again = _domains(one, seed, resamples, level)
-        scores[split] = {
-            "overall": _overall(one, drawn, level),
-            "classes": _classes(one, drawn, level),
-            "domains": domains,
-            "confusion": _confusion(one),
-            "class_names": list(one.class_names),
-            "count": len(one.labels),
-            "groups": drawn.groups,
-        }
-        redrawn += drawn.redrawn + drawn_again
+    labelled = _labelled(predictions)
+    carried = carried_from(
+        labelled, predictions.class_names,
+        positive=positive, specificity=specificity, sensitivity=sensitivity,
+    )  # fmt: skip
+    drawn = partial(part_of, seed=seed, resamples=resamples, level=level)
+    parts = {split: _parts(one, drawn) for split, one in labelled.items()}
+    scores: dict[str, Any] = {
+        split: _split(whole_and_domains) | hospital_figures(whole_and_domains, carried)
+        for split, whole_and_domains in parts.items()
+    }
     scores["interval"] = {
         "method": "percentile bootstrap; groups are resampled within their domain",
         "level": level,
         "resamples": resamples,
         "seed": seed,
         "unit": "group" if any(predictions.groups) else "picture",
-        "redrawn": redrawn,
+        "redrawn": sum(one.drawn.redrawn for some in parts.values() for one in some.values()),
     }
     return scores
+
+
+def _parts(one: Predictions, drawn: Callable[[Predictions], Part]) -> dict[str | None, Part]:
+    """Return a split as a whole, under None, and each of its domains."""
+    parts: dict[str | None, Part] = {None: drawn(one)}
+    for domain in sorted(set(one.domains) - {""}):
+        rows = [row for row, name in enumerate(one.domains) if name == domain]
+        # A domain that is the whole split is drawn like it: nothing is computed twice.
+        parts[domain] = drawn(one.take(rows)) if len(rows) < len(one.domains) else parts[None]
+    return parts
+
+
+def _split(parts: dict[str | None, Part]) -> dict[str, Any]:
+    whole = parts[None]
+    one = whole.predictions
+    return {
+        **everywhere(parts, _overall),
+        "classes": _classes(whole),
+        "confusion": _confusion(one),
+        "class_names": list(one.class_names),
+        "count": len(one.labels),
+        "groups": whole.drawn.groups,
+    }
 
 
 def _labelled(predictions: Predictions) -> dict[str, Predictions]:
@@ -70,10 +113,6 @@ def _labelled(predictions: Predictions) -> dict[str, Predictions]:
     for row in rows:
         splits.setdefault(predictions.splits[row] or NO_SPLIT, []).append(row)
     return {split: predictions.take(members) for split, members in sorted(splits.items())}
-
-
-def _drawn(one: Predictions, seed: int, resamples: int) -> Resamples:
-    return resample(units_of(one), one.domains, one.labels, seed=seed, resamples=resamples)
 
 
 def _confusion(one: Predictions) -> list[list[int]]:
@@ -102,28 +141,16 @@ def why_undefined(one: Predictions, metric: str) -> str:
     return f"no picture of {', '.join(absent[:5])}" if absent else "no pictures"
 
 
-def why_no_interval(groups: int, of_class: str = "") -> str:
-    """Return why so few groups get no interval; empty where they get one."""
-    if groups >= FEWEST_GROUPS:
-        return ""
-    return f"{groups} groups{of_class} are fewer than {FEWEST_GROUPS}: no interval is given"
+def _overall(part: Part) -> dict[str, Any]:
+    one = part.predictions
+    return {
+        name: part.tell(figure, why_undefined(one, name))
+        for name, figure in figures_of(one).items()
+    }
 
 
-def _overall(one: Predictions, drawn: Resamples, level: float) -> dict[str, Any]:
-    told = {}
-    no_interval = why_no_interval(drawn.groups)
-    for name, figure in figures_of(one).items():
-        value = float(drawn.value(figure))
-        if np.isnan(value):
-            told[name] = _nothing(why_undefined(one, name))
-        elif no_interval:
-            told[name] = _value_only(value, no_interval)
-        else:
-            told[name] = _measured(value, drawn.values(figure), level)
-    return told
-
-
-def _classes(one: Predictions, drawn: Resamples, level: float) -> dict[str, Any]:
+def _classes(part: Part) -> dict[str, Any]:
+    one, drawn, level = part.predictions, part.drawn, part.level
     told: dict[str, Any] = {name: {} for name in one.class_names}
     supports = np.bincount(one.labels, minlength=len(one.class_names)).tolist()
     for metric_name, metric in BY_CLASS.items():
@@ -134,43 +161,15 @@ def _classes(one: Predictions, drawn: Resamples, level: float) -> dict[str, Any]
             no_interval = why_no_interval(groups, " of this class")
             value = float(values[place])
             if supports[place] == 0:
-                told[name][metric_name] = _nothing("no picture of this class")
+                told[name][metric_name] = nothing("no picture of this class")
             elif np.isnan(value):
                 other = metric_name == "auc"
                 reason = "no picture of another class" if other else "the class is never predicted"
-                told[name][metric_name] = _nothing(reason)
+                told[name][metric_name] = nothing(reason)
             elif no_interval:
-                told[name][metric_name] = _value_only(value, no_interval)
+                told[name][metric_name] = value_only(value, no_interval)
             else:
-                told[name][metric_name] = _measured(value, resampled[:, place], level)
+                told[name][metric_name] = measured(value, resampled[:, place], level)
     for name, support in zip(one.class_names, supports, strict=True):
-        told[name]["support"] = _value_only(support, "counted, not estimated")
+        told[name]["support"] = value_only(support, "counted, not estimated")
     return told
-
-
-def _domains(
-    one: Predictions, seed: int, resamples: int, level: float
-) -> tuple[dict[str, Any], int]:
-    """Return the figures of each domain, and how many resamples were drawn again for them."""
-    told, redrawn = {}, 0
-    for domain in sorted(set(one.domains) - {""}):
-        part = one.take([row for row, name in enumerate(one.domains) if name == domain])
-        drawn = _drawn(part, seed, resamples)
-        told[domain] = _overall(part, drawn, level)
-        redrawn += drawn.redrawn
-    return told, redrawn
-
-
-def _nothing(reason: str) -> dict[str, Any]:
-    return {"value": None, "low": None, "high": None, "reason": reason}
-
-
-def _value_only(value: float, reason: str) -> dict[str, Any]:
-    return {"value": value, "low": None, "high": None, "reason": reason}
-
-
-def _measured(value: float, resampled: Array, level: float) -> dict[str, Any]:
-    found = interval(resampled, level=level)
-    if found is None:
-        return _value_only(value, "it is undefined in most resamples")
-    return {"value": value, "low": found[0], "high": found[1]}

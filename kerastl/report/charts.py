@@ -42,18 +42,25 @@ def _chart(history: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
     # The salt makes the ids in the SVG a function of its content, not of chance.
     with matplotlib.rc_context({"svg.hashsalt": "kerastl", "svg.fonttype": "none"}):
         figure = Figure(figsize=(6.0, 3.4), layout="constrained")
-        axes = figure.add_subplot()
+        axes: Any = figure.add_subplot()
         for colour, name in zip(_colours(names), names, strict=True):
             values = [_number(row.get(name)) for row in history]
             # A lone point between gaps has no line to be seen by.
             line = "-" if name.startswith("val_") else "--"
             axes.plot(epochs, values, line, marker=".", color=colour, linewidth=1.6, label=name)
         _mark_phases(axes, history)
-        _style(axes)
-        picture = io.BytesIO()
-        figure.savefig(
-            picture, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-        )
+        style(axes)
+        axes.set_xlabel("epoch", color=INK)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        return svg_url(figure)
+
+
+def svg_url(figure: Any) -> str:
+    """Return a matplotlib figure as SVG in a data: URL."""
+    picture = io.BytesIO()
+    figure.savefig(
+        picture, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+    )
     return "data:image/svg+xml;base64," + base64.b64encode(picture.getvalue()).decode()
 
 
@@ -83,9 +90,8 @@ def _mark_phases(axes: Any, history: Sequence[dict[str, Any]]) -> None:
     axes.set_xlim(0.5, max(first - 0.5, 1.5))
 
 
-def _style(axes: Any) -> None:
-    axes.set_xlabel("epoch", color=INK)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+def style(axes: Any) -> None:
+    """Draw axes, grid and legend in colours that can be read on white and on black."""
     axes.tick_params(colors=INK, labelsize=9)
     axes.grid(axis="y", color=INK, alpha=0.25, linewidth=0.7)
     for side, spine in axes.spines.items():

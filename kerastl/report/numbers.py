@@ -12,6 +12,8 @@ WORDS = {
     "accuracy": "accuracy",
     "auc": "AUC",
     "balanced_accuracy": "balanced accuracy",
+    "brier": "Brier score",
+    "ece": "ECE",
     "f1": "F1",
     "group_auc": "AUC by group",
     "log_loss": "log loss",
@@ -20,7 +22,7 @@ WORDS = {
     "recall": "recall",
     "support": "pictures",
 }
-UNBOUNDED = {"log_loss", "support"}
+UNBOUNDED = {"log_loss", "support", "sensitivity_difference", "specificity_difference"}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 from kerastl.evaluation.run_pictures import PredictedRow, picture_under
 from kerastl.report.charts import curve_charts
 from kerastl.report.frozen import cached_lines, frozen_table
+from kerastl.report.hospital_page import hospital_of
 from kerastl.report.numbers import (
     confusion_rows,
     figure_of,
@@ -109,6 +110,7 @@ def _split(files: RunFiles, name: str) -> dict[str, Any]:
         "confusion": confusion if len(confusion) <= MOST_CONFUSED else [],
         "classes": table_of(scored.get("classes") or {}),
         "domains": table_of(scored.get("domains") or {}),
+        "hospital": hospital_of(scored),
     }
 
 

@@ -46,7 +46,11 @@ def _judge_one(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run)
 
 
 def _scores(recipe: Recipe, predictions: Predictions) -> dict[str, Any]:
-    return score(predictions, seed=recipe.seed, resamples=recipe.evaluation.resamples)
+    asked = recipe.evaluation
+    return score(
+        predictions, seed=recipe.seed, resamples=asked.resamples, positive=asked.positive,
+        specificity=asked.specificity, sensitivity=asked.sensitivity,
+    )  # fmt: skip
 
 
 def _adaptation(recipe: Recipe, before: Predictions, after: Predictions) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import checked_size
 from kerastl.data import Checked, Collection, EpochSource, Record
 from kerastl.errors import RequestError
+from kerastl.evaluation import positive_class
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
@@ -96,6 +97,7 @@ def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
         test_fraction=recipe.data.split.test_fraction, seed=recipe.seed,
         allow_rare=recipe.data.split.allow_rare,
     )  # fmt: skip
+    positive_class(source.class_names, recipe.evaluation.positive)
     records, notes = list(source.records), list(source.notes)
     bad, deep = found.quarantined, found.has_16_bit
     # Before anything is divided: the same data have the same fingerprint whatever the seed and the split.

@@ -251,3 +251,23 @@ def test_an_epoch_without_a_value_leaves_a_gap_and_dollars_are_no_formula() -> N
     [(title, url)] = curve_charts(rows)
     assert title == "Loss by epoch"
     assert "$x^$" in base64.b64decode(url.split(",")[1]).decode()
+
+
+def test_thresholds_and_curves_stand_on_the_page(run_folder: Path) -> None:
+    from kerastl.evaluation import Predictions, score
+
+    generator = np.random.default_rng(0)
+    labels = np.arange(80, dtype=np.int32) % 2
+    logits = generator.normal(size=(80, 2)).astype(np.float32)
+    logits[np.arange(80), labels] += 1
+    names = tuple(f"{row}.png" for row in range(80))
+    splits, blank = ("val",) * 40 + ("test",) * 40, ("",) * 80
+    one = Predictions(names, labels, logits, CLASSES, splits, blank, (HOSTILE, "b") * 40)
+    (run_folder / "scores.json").write_text(json.dumps(score(one, resamples=20)))
+    page = write_report(run_folder).read_text()
+    assert HOSTILE not in page
+    assert "Thresholds and calibration, test" in page
+    assert "specificity of at least 0.9" in page
+    for title in ("Reliability curve", "Decision curve"):
+        assert f'alt="{title}; the numbers stand in scores.json"' in page
+    assert write_report(run_folder).read_text() == page

@@ -41,6 +41,13 @@ def test_a_run_leaves_every_file_and_a_model_that_plain_keras_opens(kerastl, rec
     assert len(rows(out / "predictions.csv")) == 16
 
 
+def test_a_positive_class_that_is_none_is_refused_before_training(kerastl, recipe, tmp_path):
+    answer = kerastl("run", recipe, "--out", tmp_path / "run", "--set", "evaluation.positive=ill")
+    assert answer.code == 1
+    assert "evaluation.positive: there is no class 'ill'. Known:" in answer.err
+    assert not (tmp_path / "run").exists()
+
+
 def arrays(run):
     """Return the bytes of every array in `model.keras`; its zip holds a date."""
     import keras
