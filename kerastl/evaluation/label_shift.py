@@ -1,0 +1,232 @@
+"""How common each class is at a target without labels, where only that differs from the source.
+
+The assumption, label shift, is that the pictures of a class look alike at both sites: p(picture | class) is the same,
+p(class) is not. Another scanner breaks it; then the answer is that of a model that is deceived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from kerastl.errors import RequestError
+from kerastl.evaluation.bootstrap import Resamples, interval, resample
+from kerastl.evaluation.calibrator import Calibrator, fit_calibrator
+from kerastl.evaluation.measured import UNDEFINED, why_no_interval
+
+Array = np.ndarray[Any, Any]
+Method = Literal["em", "bbse"]
+
+MOST_ROUNDS = 10_000
+SETTLED = 1e-7
+SMALLEST_SINGULAR = 0.05
+"""Of the confusion matrix with columns that sum to 1: below it the answers hardly depend on the class."""
+
+
+@dataclass(frozen=True)
+class Prevalence:
+    """How common each class is at the target.
+
+    Args:
+        method: `em` or `bbse`.
+        source: `[classes]` float64, the shares among the source's labels.
+        value: `[classes]` float64, the shares at the target; NaN where there is no answer.
+        low, high: `[classes]` float64, its interval; NaN where there is none.
+        gap_low, gap_high: the same of target minus source, both resampled.
+        reason: why a value or an interval is missing; empty where nothing is.
+    """
+
+    method: Method
+    source: Array
+    value: Array
+    low: Array
+    high: Array
+    gap_low: Array
+    gap_high: Array
+    reason: str
+
+    @property
+    def differs(self) -> bool | None:
+        """Whether some class is rarer or commoner than at the source, beyond its interval; None: cannot tell."""
+        if np.isnan(self.gap_low).any():
+            return None
+        return bool(((self.gap_low > 0) | (self.gap_high < 0)).any())
+
+
+def estimate_prevalence(
+    source_labels: Array,
+    source_logits: Array,
+    target_logits: Array,
+    *,
+    method: Method = "em",
+    source_units: Sequence[str] | None = None,
+    target_units: Sequence[str] | None = None,
+    seed: int = 0,
+    resamples: int = 200,
+    level: float = 0.95,
+) -> Prevalence:
+    """Return the prevalence at a target whose labels nobody knows.
+
+    Args:
+        source_labels: `[n]` int, places of classes; validation pictures, on which the model did not learn.
+        source_logits: `[n, classes]` float.
+        target_logits: `[m, classes]` float.
+        method: `em` (Saerens et al. 2002) on probabilities calibrated by `fit_calibrator`, the sharper one;
+            or `bbse` (Lipton et al. 2018), from the confusion matrix, which needs no calibration.
+        source_units, target_units: what is resampled together, as a patient, of each picture; None: pictures.
+        seed, resamples: of the bootstrap; source and target are drawn, and everything is fitted anew.
+        level: of the intervals; of more than two classes each gets a wider one (Bonferroni), so that
+            `differs` errs as rarely as `level` says.
+
+    Raises:
+        RequestError: a class has no picture in the source, or there is no target picture, or shapes differ.
+
+    Reference:
+        Saerens, Latinne & Decaestecker 2002, doi:10.1162/089976602753284446, equation 2.9; Alexandari,
+        Kundaje & Shrikumar 2020, arXiv:1901.06852; Lipton, Wang & Smola 2018, arXiv:1802.03916.
+    """
+    _check(source_labels, source_logits, target_logits)
+    classes = source_logits.shape[1]
+    estimate = partial(
+        _em_of if method == "em" else _bbse_of, source_labels, source_logits, target_logits
+    )
+    source = _shares(source_labels, np.ones(len(source_labels)), classes)
+    value, reason = estimate(np.ones(len(source_labels)), np.ones(len(target_logits)))
+    unknown = np.full(classes, np.nan)
+    draws = _drawn(source_labels, source_units, seed, resamples)
+    target = _drawn(np.zeros(len(target_logits), int), target_units, seed + 1, resamples)
+    reason = reason or why_no_interval(min(draws.groups, target.groups))
+    if reason:
+        return Prevalence(method, source, value, unknown, unknown, unknown, unknown, reason)
+    values, sources = _resampled(estimate, source_labels, draws, target, classes)
+    wider = 1 - (1 - level) / (classes if classes > 2 else 1)
+    low, high = _intervals(values, wider)
+    gap_low, gap_high = _intervals(values - sources, wider)
+    reason = UNDEFINED if np.isnan(low).any() else ""
+    return Prevalence(method, source, value, low, high, gap_low, gap_high, reason)
+
+
+def corrected(probabilities: Array, source: Array, target: Array) -> Array:
+    """Return `[n, classes]` float64: probabilities for another prevalence (Saerens et al. 2002, equation 2.4).
+
+    Args:
+        probabilities: `[n, classes]`, calibrated at the source.
+        source, target: `[classes]`, the prevalence there and here; each class has some at the source.
+    """
+    weighed = probabilities * (target / source)
+    shares: Array = weighed / weighed.sum(axis=1, keepdims=True)
+    return shares
+
+
+def em_prevalence(probabilities: Array, source: Array, weights: Array) -> Array:
+    """Return the most likely prevalence `[classes]` of pictures, given calibrated probabilities.
+
+    Args:
+        probabilities: `[m, classes]`, calibrated at the source.
+        source: `[classes]`, the prevalence there, none 0.
+        weights: `[m]`, how often each picture counts.
+    """
+    shares = source
+    for _ in range(MOST_ROUNDS):
+        posterior = corrected(probabilities, source, shares)
+        found = (weights[:, None] * posterior).sum(axis=0) / weights.sum()
+        if np.abs(found - shares).max() < SETTLED:
+            return found
+        shares = found
+    return shares
+
+
+def bbse_prevalence(confusion: Array, answered: Array) -> tuple[Array, str]:
+    """Return the prevalence `[classes]` that explains the answers, and why there is none.
+
+    Args:
+        confusion: `[classes, classes]`, at the source: of a class (column) the share of each answer (row).
+        answered: `[classes]`, the share of each answer at the target.
+
+    Returns:
+        Shares that sum to 1, those below 0 set to 0; NaN with the reason where the matrix is near singular.
+    """
+    smallest = float(np.linalg.svd(confusion, compute_uv=False).min())
+    if smallest < SMALLEST_SINGULAR:
+        reason = (
+            "the model's answers hardly depend on the class: the confusion matrix is nearly singular "
+            f"(smallest singular value {smallest:.3f}, at least {SMALLEST_SINGULAR} is wanted)"
+        )
+        return np.full(len(answered), np.nan), reason
+    shares = np.clip(np.linalg.solve(confusion, answered), 0.0, None)
+    return shares / shares.sum(), ""
+
+
+def _em_of(
+    labels: Array, logits: Array, target: Array, weights: Array, target_weights: Array
+) -> tuple[Array, str]:
+    calibrator: Calibrator = fit_calibrator(labels, logits, weights=weights)
+    source = _shares(labels, weights, logits.shape[1])
+    return em_prevalence(calibrator.probabilities(target), source, target_weights), ""
+
+
+def _bbse_of(
+    labels: Array, logits: Array, target: Array, weights: Array, target_weights: Array
+) -> tuple[Array, str]:
+    classes = logits.shape[1]
+    confusion = np.zeros((classes, classes))
+    np.add.at(confusion, (logits.argmax(axis=1), labels), weights)
+    answered = _shares(target.argmax(axis=1), target_weights, classes)
+    return bbse_prevalence(confusion / confusion.sum(axis=0), answered)
+
+
+def _shares(places: Array, weights: Array, classes: int) -> Array:
+    counts = np.bincount(places, weights=weights, minlength=classes)
+    return counts / counts.sum()
+
+
+def _drawn(labels: Array, units: Sequence[str] | None, seed: int, resamples: int) -> Resamples:
+    names = [str(row) for row in range(len(labels))] if units is None else list(units)
+    return resample(names, [""] * len(labels), labels, seed=seed, resamples=resamples)
+
+
+def _resampled(
+    estimate: Callable[[Array, Array], tuple[Array, str]],
+    labels: Array,
+    draws: Resamples,
+    target: Resamples,
+    classes: int,
+) -> tuple[Array, Array]:
+    """Return `[resamples, classes]` prevalence at the target and at the source; NaN where a class is lacking."""
+    values = np.full((len(draws.counts), classes), np.nan)
+    sources = np.full_like(values, np.nan)
+    for row, (drawn, drawn_target) in enumerate(zip(draws.counts, target.counts, strict=True)):
+        weights = drawn[draws.group_of].astype(np.float64)
+        shares = _shares(labels, weights, classes)
+        if (shares > 0).all():
+            sources[row] = shares
+            values[row], _ = estimate(weights, drawn_target[target.group_of].astype(np.float64))
+    return values, sources
+
+
+def _intervals(values: Array, level: float) -> tuple[Array, Array]:
+    found = [interval(column, level=level) or (np.nan, np.nan) for column in values.T]
+    low, high = np.array(found).T
+    return low, high
+
+
+def _check(labels: Array, logits: Array, target: Array) -> None:
+    if logits.ndim != 2 or target.ndim != 2 or logits.shape[1] != target.shape[1]:
+        raise RequestError(
+            f"Logits of source and target must be [pictures, classes] of the same classes, got "
+            f"{logits.shape} and {target.shape}."
+        )
+    if len(labels) != len(logits):
+        raise RequestError(f"{len(labels)} labels do not fit {len(logits)} rows of logits.")
+    if not len(target):
+        raise RequestError("There is no target picture: nothing can be said of its prevalence.")
+    absent = sorted(set(range(logits.shape[1])) - set(labels.tolist()))
+    if absent:
+        raise RequestError(
+            f"Class {absent[0]} has no picture among the source's validation pictures: how common it is at "
+            "the target cannot be told. Give validation some (data.split.val_fraction)."
+        )
