@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from filelock import FileLock
 
-from kerastl.backbones import fold
+from kerastl.backbones import TrunkPrecision, fold
 from kerastl.data import EpochSource
 from kerastl.errors import RunFailed
 from kerastl.progress import track
@@ -72,7 +72,12 @@ def size_on_disk(
 
 
 def keep_activations(
-    trunk: keras.Model, source: EpochSource, *, precision: Precision, folder: Path
+    trunk: keras.Model,
+    source: EpochSource,
+    *,
+    precision: Precision,
+    folder: Path,
+    trunk_precision: TrunkPrecision = "float32",
 ) -> Activations:
     """Return the activations of every picture and view of a source; computed only where they are not kept yet.
 
@@ -80,18 +85,19 @@ def keep_activations(
         trunk: from the picture on; what it holds is frozen, and runs as in inference.
         source: pictures; each of its views is augmented as in the epoch of that number.
         precision: how they are kept.
+        trunk_precision: what the trunk computes in.
         folder: of all entries; one that is being written by another process is waited for.
 
     Raises:
         RunFailed: a picture can no longer be read, or the disk is full; no half entry is left.
     """
-    key = _key(trunk, source, precision)
+    key = _key(trunk, source, precision, trunk_precision)
     entry = folder / key
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{key}.lock"):
             if not _is_whole(entry):
-                _compute(trunk, source, precision, entry)
+                _compute(trunk, source, precision, trunk_precision, entry)
             return _open(entry, shapes_of(trunk.outputs), precision)
     except OSError as error:
         raise RunFailed(
@@ -100,7 +106,9 @@ def keep_activations(
         ) from error
 
 
-def _key(trunk: keras.Model, source: EpochSource, precision: Precision) -> str:
+def _key(
+    trunk: keras.Model, source: EpochSource, precision: Precision, trunk_precision: TrunkPrecision
+) -> str:
     weights = hashlib.sha256()
     for variable in trunk.variables:
         weights.update(keras.ops.convert_to_numpy(variable).tobytes())
@@ -109,6 +117,7 @@ def _key(trunk: keras.Model, source: EpochSource, precision: Precision) -> str:
         "weights": weights.hexdigest(),
         "pictures": source.fingerprint(),
         "precision": precision,
+        "trunk_precision": trunk_precision,
         "code": _code(),
         "packages": package_versions(),
         "machine": machine(),
@@ -141,14 +150,21 @@ def _file_name(tensor: int, column: int) -> str:
     return f"tensor{tensor}-{column}.npy"
 
 
-def _compute(trunk: keras.Model, source: EpochSource, precision: Precision, entry: Path) -> None:
+def _compute(
+    trunk: keras.Model,
+    source: EpochSource,
+    precision: Precision,
+    trunk_precision: TrunkPrecision,
+    entry: Path,
+) -> None:
     """Write an entry whole or not at all. The caller holds its lock, so what lies there is nobody's."""
     part = entry.with_name(f".{entry.name}.part")
     for left_over in (part, entry):
         shutil.rmtree(left_over, ignore_errors=True)
     part.mkdir()
     try:
-        sums = _write_columns(trunk, source, precision, part)
+        outputs = _forward(fold(trunk, trunk_precision), source)
+        sums = _write_columns(outputs, shapes_of(trunk.outputs), source, precision, part)
         write_atomic(part / ABOUT, json.dumps({"sha256": sums}, sort_keys=True))
         part.replace(entry)
     finally:
@@ -156,10 +172,14 @@ def _compute(trunk: keras.Model, source: EpochSource, precision: Precision, entr
 
 
 def _write_columns(
-    trunk: keras.Model, source: EpochSource, precision: Precision, folder: Path
+    batches: Iterable[Sequence[Array]],
+    shapes: Sequence[tuple[int, ...]],
+    source: EpochSource,
+    precision: Precision,
+    folder: Path,
 ) -> dict[str, str]:
     """Write one `.npy` a column; return the sha256 of each."""
-    shapes, encoding = shapes_of(trunk.outputs), ENCODINGS[precision]
+    encoding = ENCODINGS[precision]
     places = [
         (tensor, column, dtype, shape)
         for tensor, one in enumerate(shapes)
@@ -171,7 +191,7 @@ def _write_columns(
             file = stack.enter_context((folder / _file_name(tensor, column)).open("wb"))
             whole = (source.views, source.num_examples, *shape)
             writers[tensor, column] = _Column(file, np.dtype(dtype), whole)
-        for outputs in _forward(trunk, source):
+        for outputs in batches:
             for tensor, values in enumerate(outputs):
                 for column, rows in enumerate(encoding.encode(values)):
                     writers[tensor, column].append(rows)
@@ -209,7 +229,7 @@ class _Column:
 
 def _forward(trunk: keras.Model, source: EpochSource) -> Iterator[list[Array]]:
     """Yield the trunk's outputs of all pictures in the order of their indices, view after view."""
-    run = inference(fold(trunk))
+    run = inference(trunk)
     steps = -(-source.num_examples // BATCH)
     for view in range(source.views):
         what = "keeping the features of every picture"
