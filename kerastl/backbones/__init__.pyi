@@ -11,8 +11,11 @@ from .build import build_backbone as build_backbone
 from .build import load_backbone as load_backbone
 from .download import fetch_weights as fetch_weights
 from .download import verify_weights as verify_weights
+from .folding import TrunkPrecision as TrunkPrecision
 from .folding import fold as fold
 from .folding import foldable as foldable
+from .folding import for_inference as for_inference
+from .folding import scale_and_offset as scale_and_offset
 from .imagenet_head import ImageNetHead as ImageNetHead
 from .imagenet_head import read_imagenet_head as read_imagenet_head
 from .source import build_source as build_source

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerastl.backbones import for_inference
 from kerastl.data import EpochSource
 from kerastl.errors import RequestError, RunFailed
 from kerastl.evaluation.predictions import Array, Predictions
@@ -48,8 +49,9 @@ def predict(model: keras.Model, source: EpochSource) -> Predictions:
 
 def _logits(model: keras.Model, source: EpochSource) -> Array:
     """Return `[n, classes]` float32 by index, NaN where the source gave no picture."""
+    folded = for_inference(model)
     forward = tf.function(
-        lambda images: model(images, training=False),
+        lambda images: folded(images, training=False),
         input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)],
     )
     logits = np.full((source.num_examples, len(source.class_names)), np.nan, np.float32)

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl import __version__
+from kerastl.backbones import for_inference
 from kerastl.data.decode import MAX_PIXELS
 from kerastl.errors import RequestError
 from kerastl.export.endpoints import bytes_endpoint, pixels_endpoint
@@ -56,7 +57,8 @@ def export_saved_model(
     staged = Path(tempfile.mkdtemp(dir=out, prefix=".kerastl."))
     try:
         staged.chmod(0o755)
-        _write_graph(model, staged, class_names, image_size_px, window, max_pixels)
+        # In the graph the BatchNorms are folded; what it was made of is told by the plain model's fingerprint.
+        _write_graph(for_inference(model), staged, class_names, image_size_px, window, max_pixels)
         write_manifest(
             staged,
             class_names=class_names,

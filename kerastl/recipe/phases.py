@@ -120,6 +120,8 @@ class Phase:
             `boundary`: likewise for a network whose last blocks learn; `none`; `auto`: features where that is the
             same training.
         cache_precision: how a cache is kept on disk: `float32`, `bfloat16` (half the room) or `uint8` (a quarter).
+        trunk_precision: what the frozen layers in front of those that learn compute in: `float32`, or `bfloat16`, which
+            keeps three digits; the run tells what that changes. All weights stay float32.
     """
 
     name: Label
@@ -149,3 +151,4 @@ class Phase:
     stretch: Stretch | None = None
     cache: Literal["auto", "none", "features", "boundary"] = "auto"
     cache_precision: Literal["float32", "bfloat16", "uint8"] = "float32"
+    trunk_precision: Literal["float32", "bfloat16"] = "float32"

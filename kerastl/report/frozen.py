@@ -77,6 +77,29 @@ def cached_lines(freeze: dict[str, Any]) -> list[str]:
     ]
 
 
+def rounded_lines(freeze: dict[str, Any]) -> list[str]:
+    """Return one line for each phase whose frozen layers did not compute in float32: what that changed."""
+    return [
+        f"{phase['phase']}: the layers up to {trunk['behind']} computed in {trunk['precision']}; "
+        + _changed(trunk)
+        for phase in freeze.get("phases", [])
+        if isinstance(phase, dict) and (trunk := phase.get("trunk"))
+    ]
+
+
+def _changed(trunk: dict[str, Any]) -> str:
+    exact, rounded = trunk["float32"], trunk["rounded"]
+    if not exact:
+        return "there were no validation pictures to tell what that changed"
+    words = {"val_balanced_accuracy": "balanced accuracy", "val_auc": "AUC", "val_loss": "loss"}
+    told = [
+        f"{word} {rounded[name]:.4f}, in float32 {exact[name]:.4f}"
+        for name, word in words.items()
+        if exact.get(name) is not None and rounded.get(name) is not None
+    ]
+    return f"on the validation pictures, with the weights that were kept: {'; '.join(told)}"
+
+
 def _word(layer: dict[str, Any] | None) -> str:
     if layer is None:
         return ABSENT

@@ -9,7 +9,7 @@ from typing import Any
 
 from kerastl.evaluation.run_pictures import PredictedRow, picture_under
 from kerastl.report.charts import curve_charts
-from kerastl.report.frozen import cached_lines, frozen_table
+from kerastl.report.frozen import cached_lines, frozen_table, rounded_lines
 from kerastl.report.hospital_page import hospital_of
 from kerastl.report.numbers import (
     confusion_rows,
@@ -65,7 +65,7 @@ def render(files: RunFiles) -> str:
             errors=_surest_errors(files),
             phases=phases,
             layers=layers,
-            cached=cached_lines(files.freeze),
+            cached=[*cached_lines(files.freeze), *rounded_lines(files.freeze)],
             proofs=proof_rows(files.freeze),
             parameters=parameter_table(files.freeze),
             data=_data_table(files),

@@ -13,6 +13,7 @@ from kerastl.data import EpochSource
 from kerastl.errors import WouldFailAgain
 from kerastl.progress import duration, say
 from kerastl.recipe import Recipe
+from kerastl.report.frozen import rounded_lines
 from kerastl.runs import Run, append_line, write_atomic
 from kerastl.stages.budget import within_budget
 from kerastl.stages.memory import within_memory
@@ -100,6 +101,8 @@ def learn(
 
     def on_proof(proofs: Sequence[dict[str, Any]]) -> None:
         run.write_json("freeze.json", {"phases": list(proofs)})
+        for line in rounded_lines({"phases": proofs[-1:]}):
+            say(line)
         for warning in proofs[-1]["warnings"]:
             say(f"Warning: {warning}")
 

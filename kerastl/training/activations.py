@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.backbones import fold
+from kerastl.backbones import TrunkPrecision, fold
 from kerastl.data import EpochSource, hold, lock_of
 from kerastl.errors import RunFailed
 from kerastl.progress import track
@@ -86,6 +86,7 @@ def keep_activations(
     *,
     precision: Precision,
     folder: Path,
+    trunk_precision: TrunkPrecision = "float32",
     about: Mapping[str, Any] | None = None,
 ) -> list[Activations]:
     """Return the activations of every picture and view of some sources; computed only where they are not kept yet.
@@ -96,13 +97,15 @@ def keep_activations(
         precision: how they are kept.
         folder: of all entries; one that is being written by another process is waited for. While what is returned
             lives, nobody removes its entry.
+        trunk_precision: what the trunk computes in.
         about: what `kerastl cache ls` tells of the entry: `network`, and the block `behind` which it was made.
 
     Raises:
         RunFailed: a picture can no longer be read, or the disk is full; no half entry is left.
     """
-    layers, shapes = _layers(trunk), shapes_of(trunk.outputs)
-    forward = cache(lambda: inference(fold(trunk)))  # built for the first that is not kept yet
+    layers, shapes = _layers(trunk, trunk_precision), shapes_of(trunk.outputs)
+    # Built for the first that is not kept yet.
+    forward = cache(lambda: inference(fold(trunk, trunk_precision)))
     found = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,12 +125,14 @@ def keep_activations(
         ) from error
 
 
-def _layers(trunk: keras.Model) -> dict[str, str]:
-    """Return what a trunk computes, as text: its layers, and the hash of its weights."""
+def _layers(trunk: keras.Model, trunk_precision: TrunkPrecision) -> dict[str, str]:
+    """Return what a trunk computes, as text: its layers, the hash of its weights, and in what it computes."""
     weights = hashlib.sha256()
     for variable in trunk.variables:
         weights.update(keras.ops.convert_to_numpy(variable).tobytes())
-    return {"layers": trunk.to_json(), "weights": weights.hexdigest()}
+    return {
+        "layers": trunk.to_json(), "weights": weights.hexdigest(), "trunk_precision": trunk_precision
+    }  # fmt: skip
 
 
 def _key(layers: dict[str, str], source: EpochSource, precision: Precision) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,11 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastl.backbones import blocks_of
 from kerastl.data import EpochSource
 from kerastl.errors import Problem, Problems, RequestError, WouldFailAgain
 from kerastl.training.cache_checks import check_cache, check_room
 from kerastl.training.freezing import resolve_trainable
-from kerastl.training.learner import choose_cache
+from kerastl.training.learner import choose_cache, frozen_front
 from kerastl.training.phase import Phase
 
 Sources = Mapping[str, EpochSource]
@@ -48,7 +50,7 @@ def check_phases(
         cache_dir: where a phase with a cache keeps its activations.
 
     Raises:
-        Problems: a cache that would change what is learnt or has no room, a domain without pictures, a block or layer that does not exist, or a figure to watch
+        Problems: a cache that would change what is learnt or has no room, a precision for frozen layers where none are, a domain without pictures, a block or layer that does not exist, or a figure to watch
             that the validation pictures cannot give; all of them together.
     """
     problems = [
@@ -57,6 +59,7 @@ def check_phases(
         for what in (
             *_wrong(model, phase, trains, vals),
             *_wrong_cache(model, phase, trains, vals),
+            *_wrong_precision(model, phase),
         )
     ]
     if not problems:
@@ -109,6 +112,26 @@ def _no_room(
     except RequestError as error:
         names = ", ".join(phase.name for phase in phases if phase.cache != "none")
         yield Problem(f"phase {names}", str(error))
+
+
+def _wrong_precision(model: keras.Model, phase: Phase) -> Iterator[str]:
+    if phase.trunk_precision == "float32":
+        return
+    with contextlib.suppress(RequestError):  # layers that are not there are told elsewhere
+        if frozen_front(model, phase) is not None:
+            return
+        asks = f"trunk_precision: {phase.trunk_precision} needs frozen layers in front of those that learn"
+        if phase.batch_norm != "frozen":
+            yield (
+                f"{asks}, and with batch_norm: {phase.batch_norm} the statistics of all follow the pictures. "
+                "Write batch_norm: frozen, or trunk_precision: float32."
+            )
+            return
+        later = ", ".join(block.name for block in blocks_of(model)[1:])
+        yield (
+            f"{asks}, and all learn. Write trainable: none, or {{from_block: NAME}}, of: {later}; "
+            "or trunk_precision: float32."
+        )
 
 
 def check_losses(values: Mapping[str, float], where: str) -> None:

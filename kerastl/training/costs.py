@@ -14,10 +14,11 @@ import tensorflow as tf
 from kerastl.backbones import fold
 from kerastl.data import EpochSource
 from kerastl.training.activations import BATCH, Activations, shapes_of
+from kerastl.training.backward import with_cheap_backward
 from kerastl.training.cached_source import CachedSource
 from kerastl.training.clock import Cost
 from kerastl.training.feed import batches_of
-from kerastl.training.learner import Learner, cached_front, part, with_folded_front
+from kerastl.training.learner import Learner, cached_front, part, shortened
 from kerastl.training.phase import Phase
 from kerastl.training.tracing import inference
 from kerastl.training.trial import on_trial, trial_update
@@ -40,15 +41,16 @@ def cost_of(
     started = time.perf_counter()
     with on_trial(model, phase):
         if phase.cache == "none":
-            learner = Learner(with_folded_front(model, phase), train, val)
+            learner = Learner(shortened(model, phase), train, val)
             once, epoch = 0.0, _epoch(model, learner, train, phase)
         else:
             parts = part(model, cached_front(model, phase))
             trains = CachedSource(train, _zeros(parts.trunk, train))
             vals = CachedSource(val, _zeros(parts.trunk, val)) if val else None
-            epoch = _epoch(model, Learner(parts.tail, trains, vals), train, phase)
+            learner = Learner(with_cheap_backward(parts.tail), trains, vals)
+            epoch = _epoch(model, learner, train, phase)
             seen = train.num_examples * train.views + (val.num_examples if val else 0)
-            once = seen * _seconds_a_picture(fold(parts.trunk), train)
+            once = seen * _seconds_a_picture(fold(parts.trunk, phase.trunk_precision), train)
     return Cost(once + time.perf_counter() - started, epoch)
 
 

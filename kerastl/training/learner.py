@@ -13,6 +13,7 @@ from kerastl.backbones import blocks_of, cut, fold, foldable, network_name
 from kerastl.data import EpochSource, cache_folder
 from kerastl.errors import RequestError
 from kerastl.training.activations import keep_activations
+from kerastl.training.backward import with_cheap_backward
 from kerastl.training.cached_source import CachedSource
 from kerastl.training.freezing import resolve_trainable
 from kerastl.training.phase import Phase
@@ -60,13 +61,14 @@ def learner_of(
         RunFailed: a picture can no longer be read, or the disk is full.
     """
     if phase.cache == "none":
-        return Learner(with_folded_front(model, phase), train, val)
+        return Learner(shortened(model, phase), train, val)
     parts = part(model, cached_front(model, phase))
     about = {"network": network_name(model), "behind": parts.behind}
     sources = [one for one in (train, val) if one is not None]
     kept = keep_activations(
-        parts.trunk, sources, precision=phase.cache_precision, folder=folder, about=about
-    )
+        parts.trunk, sources, precision=phase.cache_precision, folder=folder,
+        trunk_precision=phase.trunk_precision, about=about,
+    )  # fmt: skip
     told = {
         "kind": phase.cache,
         "behind": parts.behind,
@@ -75,7 +77,7 @@ def learner_of(
         "bytes": sum(one.num_bytes for one in kept),
     }
     cached_val = None if val is None else CachedSource(val, kept[1])
-    return Learner(parts.tail, CachedSource(train, kept[0]), cached_val, told)
+    return Learner(with_cheap_backward(parts.tail), CachedSource(train, kept[0]), cached_val, told)
 
 
 @dataclass(frozen=True)
@@ -158,16 +160,20 @@ def part(model: keras.Model, front: Front) -> Parts:
     return Parts("pooled", trunk, keras.Model(pooled, model.outputs[0], name="tail"))
 
 
-def with_folded_front(model: keras.Model, phase: Phase) -> keras.Model:
-    """Return a classifier that learns what `model` does, its frozen front without BatchNorm where that can be."""
+def shortened(model: keras.Model, phase: Phase) -> keras.Model:
+    """Return a classifier that learns what `model` does in less time, from the same variables.
+
+    Its frozen front has no BatchNorm where that can be, and what learns has a cheap backward pass.
+    """
     front = frozen_front(model, phase)
     if front is None:
-        return model
+        return with_cheap_backward(model)
     parts = part(model, front)
-    if not foldable(parts.trunk):
-        return model
+    trunk = parts.trunk
+    if foldable(trunk) or phase.trunk_precision != "float32":
+        trunk = fold(trunk, phase.trunk_precision)
     image = keras.Input(model.input_shape[1:], name="image")
-    return keras.Model(image, parts.tail(fold(parts.trunk)(image)), name=model.name)
+    return keras.Model(image, with_cheap_backward(parts.tail)(trunk(image)), name=model.name)
 
 
 def choose_cache(phase: Phase, train: EpochSource) -> Phase:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kerastl.backbones import TrunkPrecision
 from kerastl.training.precision import Precision
 
 BatchNorm = Literal["frozen", "statistics", "trainable"]
@@ -66,6 +67,7 @@ class Phase:
             the last blocks learn; `none`: pictures run through the whole in each epoch; `auto`: `features` where that
             is the same training, as `choose_cache` says.
         cache_precision: how the cache is kept: `float32`, `bfloat16` or `uint8`.
+        trunk_precision: what the frozen front computes in, `float32` or `bfloat16`; what learns is float32.
         keep: `best` goes on from the best epoch so far, `last` from the last.
     """
 
@@ -96,6 +98,7 @@ class Phase:
     stretch: tuple[int, int] | None = None
     cache: Cache = "none"
     cache_precision: Precision = "float32"
+    trunk_precision: TrunkPrecision = "float32"
 
     def is_better(self, value: float, best: float | None) -> bool:
         """Tell whether a value of `monitor` beats the best so far."""

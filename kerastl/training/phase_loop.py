@@ -28,6 +28,7 @@ from kerastl.training.moved_statistics import read_statistics
 from kerastl.training.optimizer import build_optimizer, carry_over, rate_factors
 from kerastl.training.phase import Phase
 from kerastl.training.proof import check_proof, checksums, phase_proof
+from kerastl.training.rounding import rounding_of
 from kerastl.training.schedule import learning_rate_at
 from kerastl.training.state import Best, History, TrainingState
 from kerastl.training.step import Step
@@ -90,10 +91,14 @@ class PhaseLoop:
         for phase in phases[self.state.phase :]:
             proof = self.run_phase(phase, saved)
             saved = None
-            if on_proof:
+            if on_proof and proof["faults"]:
                 on_proof(self.state.proofs)
             check_proof(proof)
             self.end_phase(phase)
+            if rounded := rounding_of(self.model, phase, self.vals.get(phase.domain)):
+                proof["trunk"] = rounded
+            if on_proof:
+                on_proof(self.state.proofs)
             if on_phase_end:
                 on_phase_end(phase, self.state.history())
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from kerastl.backbones import build_backbone, fold, foldable
+from kerastl.backbones import build_backbone, fold, foldable, for_inference
 
 QUICK = [("mobilenet_v2", 32), ("small_cnn", 32)]
 SLOW = [
@@ -120,3 +120,43 @@ def test_changing_the_plain_network_later_leaves_the_folded_one_alone():
     for weight in model.weights:
         weight.assign(weight * 0.5)
     np.testing.assert_array_equal(before, keras.ops.convert_to_numpy(folded(images)))
+
+
+class Own(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs * 2.0
+
+
+def read_by_two_norms():
+    """One convolution that is called twice, with a BatchNorm behind its first answer."""
+    image = keras.Input((8, 8, 3))
+    convolution = keras.layers.Conv2D(3, 3, padding="same")
+    first = keras.layers.BatchNormalization()(convolution(image))
+    return keras.Model(image, convolution(first))
+
+
+def nested():
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, build_backbone("small_cnn", weights="none", image_size_px=8)(image))
+
+
+def with_own_layer():
+    image = keras.Input((8, 8, 3))
+    norm = keras.layers.BatchNormalization()(keras.layers.Conv2D(3, 3)(image))
+    return keras.Model(image, Own()(norm))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [read_by_two_norms, nested, with_own_layer, lambda: keras.Sequential([keras.Input((4,))])],
+)
+def test_what_could_change_by_folding_runs_as_it_stands(build):
+    model = build()
+    assert for_inference(model) is model
+
+
+def test_what_can_be_folded_is_for_inference():
+    model, images, norms = calibrated("mobilenet_v2", 32)
+    folded = for_inference(model)
+    assert len(folded.layers) == len(model.layers) - len(norms)
+    np.testing.assert_array_equal(folded(images), fold(model)(images))

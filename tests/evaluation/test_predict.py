@@ -1,11 +1,18 @@
+from importlib import import_module
+
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from kerastl.backbones import build_backbone, for_inference
 from kerastl.data import EpochSource, Record
 from kerastl.errors import RequestError, RunFailed
 from kerastl.evaluation import predict
+from kerastl.evaluation.forward import Forward
+from kerastl.training import build_model
+
+predicting = import_module("kerastl.evaluation.predict")
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +85,39 @@ def test_a_file_that_broke_is_named(records, tmp_path):
     broken.write_bytes(b"no picture")
     with pytest.raises(RunFailed, match=r"broken\.png"):
         predict(redness(), source_of([*records, Record("broken.png", broken, "dark")]))
+
+
+def test_a_folded_network_is_what_answers_and_its_answers_are_the_plain_ones(records, monkeypatch):
+    built = []
+
+    def folding(model):
+        built.append(for_inference(model))
+        return built[-1]
+
+    monkeypatch.setattr(predicting, "for_inference", folding)
+    keras.utils.set_random_seed(1)
+    model = build_model(
+        build_backbone("small_cnn", weights="none", image_size_px=8), class_names=("dark", "light")
+    )
+    source = source_of(records)
+    images = np.concatenate([np.asarray(images) for images, _, _ in source.batches(0)])
+    for norm in (one for one in model.layers if isinstance(one, keras.layers.BatchNormalization)):
+        norm.momentum = 0.0
+    model(images, training=True)
+    weights = model.get_weights()
+    expected = keras.ops.convert_to_numpy(model(images, training=False))
+    answers = predict(model, source)
+    assert len(built[0].layers) < len(model.layers)
+    np.testing.assert_allclose(answers.logits, expected, atol=1e-5 * np.abs(expected).max())
+    for one, other in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_first_batch_is_answered_as_the_model_stands_and_the_next_alike():
+    keras.utils.set_random_seed(1)
+    model = build_backbone("small_cnn", weights="none", image_size_px=16)
+    forward, images = Forward(model), np.random.default_rng(0).uniform(0, 255, (3, 16, 16, 3))
+    first, *more = (forward(images.astype("float32")[:count]) for count in (3, 3, 2))
+    assert np.abs(first).max() > 0
+    for one in more:
+        np.testing.assert_allclose(one, first[: len(one)], atol=1e-5 * np.abs(first).max())

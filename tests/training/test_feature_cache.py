@@ -132,7 +132,7 @@ def test_a_second_run_finds_what_the_first_kept(records, tmp_path, monkeypatch):
 def key(records, *, seed=1, **more):
     model = model_of(seed)
     trunk = keras.Model(model.inputs[0], model.get_layer("pooled").output)
-    return activations._key(activations._layers(trunk), source_of(records, **more), "float32")
+    return activations._key(activations._layers(trunk, "float32"), source_of(records, **more), "float32")
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ def test_the_seed_counts_only_where_pictures_are_changed(records):
         source = EpochSource(
             records, class_names=CLASSES, image_size_px=32, batch_size=7, seed=seed, **more
         )
-        return activations._key(activations._layers(trunk), source, "float32")
+        return activations._key(activations._layers(trunk, "float32"), source, "float32")
 
     assert of(1) == of(2)
     policy = build_policy(TURN, image_size_px=32)

@@ -1,0 +1,119 @@
+"""The cheap backward pass gives the answers and the gradients of the plain one, for the same variables."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerastl.backbones import build_backbone
+from kerastl.training import Phase, Trainable, batch_norm_layers, build_model, unfreeze
+from kerastl.training.backward import with_cheap_backward
+from kerastl.training.learner import shortened
+
+LAYERS = {
+    "pointwise": lambda: keras.layers.Conv2D(6, 1, use_bias=False),
+    "with a bias": lambda: keras.layers.Conv2D(6, 1),
+    "with a stride": lambda: keras.layers.Conv2D(6, 1, strides=2, padding="same"),
+    "active": lambda: keras.layers.Conv2D(6, 1, activation="swish"),
+    "square": lambda: keras.layers.Conv2D(6, 3, padding="same"),
+    "oblong": lambda: keras.layers.Conv2D(6, (1, 5), padding="same", use_bias=False),
+    "square with a stride": lambda: keras.layers.Conv2D(6, 3, strides=2, padding="same"),
+    "dilated": lambda: keras.layers.Conv2D(6, 3, dilation_rate=2, padding="same"),
+    "in groups": lambda: keras.layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same"),
+    "separable": lambda: keras.layers.SeparableConv2D(6, 3, padding="same", strides=2),
+}
+
+
+def drawn(shape, seed=0, low=-1.0, high=1.0):
+    return np.random.default_rng(seed).uniform(low, high, shape).astype("float32")
+
+
+def answers_and_gradients(model, variables, images):
+    with tf.GradientTape() as tape:
+        answers = model(images, training=True)
+        loss = tf.reduce_sum(answers * drawn(answers.shape, 5))
+    return [answers, *tape.gradient(loss, [one.value for one in variables])]
+
+
+def assert_same(model, images):
+    cheap = with_cheap_backward(model)
+    assert cheap is not model
+    variables = model.trainable_variables
+    assert {id(one) for one in cheap.trainable_variables} == {id(one) for one in variables}
+    for one, other in zip(
+        answers_and_gradients(model, variables, images),
+        answers_and_gradients(cheap, variables, images),
+        strict=True,
+    ):
+        assert np.abs(one).max() > 0
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(one).max())
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen BatchNorm", "BatchNorm learns"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_each_kind_of_convolution_keeps_its_answers_and_gradients(kind, frozen):
+    if kind in ("square with a stride", "dilated", "in groups") and not frozen:
+        pytest.skip("stands as it is, unless there is a BatchNorm to compute into it")
+    keras.utils.set_random_seed(2)
+    image = keras.Input((9, 8, 4))
+    first = keras.layers.Conv2D(4, 3, name="first", strides=2)(image)
+    norm = keras.layers.BatchNormalization(name="norm")
+    last = keras.layers.Dense(2)
+    model = keras.Model(image, last(keras.layers.ReLU()(norm(LAYERS[kind]()(first)))))
+    for at, weight in enumerate(norm.weights):
+        weight.assign(drawn(weight.shape, at, 0.5, 1.5))
+    norm.trainable = not frozen
+    assert_same(model, drawn((3, 9, 8, 4)))
+
+
+def test_what_a_frozen_norm_adds_stays_where_somebody_else_reads_the_convolution():
+    image = keras.Input((6, 6, 3))
+    read_twice = keras.layers.Conv2D(4, 1)(image)
+    norm = keras.layers.BatchNormalization()
+    model = keras.Model(image, keras.layers.Add()([norm(read_twice), read_twice]))
+    norm.moving_mean.assign([1.0, 2.0, 3.0, 4.0])
+    norm.trainable = False
+    assert_same(model, drawn((2, 6, 6, 3)))
+
+
+def test_a_network_without_convolutions_is_returned_as_it_is():
+    image = keras.Input((4,))
+    model = keras.Model(image, keras.layers.Dense(2)(image))
+    assert with_cheap_backward(model) is model
+
+
+@pytest.mark.parametrize("rule", ["frozen", "trainable"])
+def test_some_steps_on_a_real_network_end_where_the_plain_steps_end(rule):
+    def trained(way):
+        keras.utils.clear_session()
+        backbone = build_backbone(
+            "mobilenet_v2", weights="none", image_size_px=32, seed=1, alpha=0.35
+        )
+        model = build_model(backbone, class_names=("a", "b"), dropout=0.3, seed=1)
+        # The norms get the statistics of the pictures: activations vanish in random weights without.
+        for norm in batch_norm_layers(model):
+            norm.momentum = 0.0
+        images = drawn((8, 32, 32, 3), 1, 0.0, 255.0)
+        model(images, training=True)
+        phase = Phase("last", 1, trainable=Trainable("top_fraction", 0.3), batch_norm=rule)
+        unfreeze(model, phase.trainable, batch_norm=rule)
+        before, written = model.get_weights(), model.to_json()
+        learner, optimizer = way(model, phase), keras.optimizers.SGD(1e-3)
+        variables = model.trainable_variables
+
+        @tf.function
+        def step():
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(learner(images, training=True)[:, 0])
+            gradients = tape.gradient(loss, [one.value for one in variables])
+            optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+        for _ in range(4):
+            step()
+        assert model.to_json() == written
+        return [one - first for one, first in zip(model.get_weights(), before, strict=True)]
+
+    plain, cheap = trained(lambda model, _: model), trained(shortened)
+    for one, other in zip(plain, cheap, strict=True):
+        assert np.linalg.norm(other - one) <= 0.01 * np.linalg.norm(one)
+    assert sum(np.abs(one).max() > 0 for one in plain) > 10
