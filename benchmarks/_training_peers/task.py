@@ -18,10 +18,14 @@ class Task:
         epochs: of the phase.
         part: `head`, or `last`: the last 30 % of the network, too.
         augment: whether training pictures are mirrored and turned.
-        cache: of kerastl: `none`, `features` or `boundary`.
+        cache: of kerastl: `none`, `auto`, `features` or `boundary`.
+        precision: of that cache.
         half: of torch: bfloat16 autocast.
+        xla: of Keras: `auto` as `compile` has it, or `off`.
+        defaults: of fastai: its own head, learning BatchNorm and `fine_tune`.
+        in_memory: whether decoded pictures are kept in memory, by those that can.
         backbone: `mobilenet_v2` or `resnet50`.
-        weights: `imagenet` or `none`.
+        weights: `none`, or the file of ImageNet weights that Keras publishes.
         options: of the backbone.
         classes: how many.
         rate: of Adam.
@@ -35,7 +39,11 @@ class Task:
     part: str
     augment: bool
     cache: str
+    precision: str
     half: bool
+    xla: str
+    defaults: bool
+    in_memory: bool
     backbone: str
     weights: str
     options: dict[str, Any]
@@ -56,6 +64,7 @@ class Task:
         return cls(**told | {"folder": Path(told["folder"]), "scratch": Path(told["scratch"])})
 
 
-def tell(start_up: float, training: float, accuracy: float) -> None:
-    """Print the answer: seconds before the first step and from there to the end, and the accuracy reached."""
-    print(json.dumps({"start_up_s": start_up, "training_s": training, "accuracy": accuracy}))
+def tell(start_up: float, training: float, accuracy: float, weights: str) -> None:
+    """Print the answer: seconds before the first step and from there to the end, the accuracy reached, with which weights."""
+    told = {"start_up_s": start_up, "training_s": training, "accuracy": accuracy}
+    print(json.dumps({**told, "weights": weights}))

@@ -1,4 +1,8 @@
-"""Keras alone, as its guide to transfer learning does it: pictures cached in memory, the base with training=False."""
+"""Keras alone, as its guide to transfer learning does it: pictures cached in memory, the base with training=False.
+
+Its own choice, `jit_compile="auto"`, compiles the step with XLA, also on a CPU, where convolutions are slow that way: the
+task says which.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +27,11 @@ def main() -> None:
     def pictures(split: str) -> tf.data.Dataset:
         found = keras.utils.image_dataset_from_directory(
             task.folder / split, image_size=(task.size, task.size), batch_size=None,
-            shuffle=False, label_mode="int", verbose=False,
-        ).cache()  # fmt: skip
-        if split == "train":
+            shuffle=split == "train" and not task.in_memory, seed=task.seed, label_mode="int", verbose=False,
+        )  # fmt: skip
+        if task.in_memory:
+            found = found.cache()
+        if split == "train" and task.in_memory:
             found = found.shuffle(10_000, seed=task.seed)
         found = found.batch(32)
         if split == "train" and task.augment:
@@ -40,7 +46,7 @@ def main() -> None:
 
     train, val = pictures("train"), pictures("val")
     base = getattr(keras.applications, builders[task.backbone])(
-        include_top=False, weights=task.weights if task.weights != "none" else None,
+        include_top=False, weights=None if task.weights == "none" else task.weights,
         input_shape=(task.size, task.size, 3), **task.options,
     )  # fmt: skip
     base.trainable = task.part == "last"
@@ -59,11 +65,13 @@ def main() -> None:
         keras.optimizers.Adam(task.rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
+        jit_compile="auto" if task.xla == "auto" else False,
     )
     begun = time.perf_counter()
     history = model.fit(train, epochs=task.epochs, validation_data=val, verbose=0)
     ended = time.perf_counter()
-    tell(begun - STARTED, ended - begun, history.history["val_accuracy"][-1])
+    weights = "random" if task.weights == "none" else "imagenet"
+    tell(begun - STARTED, ended - begun, history.history["val_accuracy"][-1], weights)
 
 
 main()

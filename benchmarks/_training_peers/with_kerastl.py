@@ -22,7 +22,7 @@ def main() -> None:
         fresh = split == "train" and task.augment
         return EpochSource(
             found.records, class_names=found.class_names, image_size_px=task.size, batch_size=32,
-            shuffle=split == "train", seed=task.seed, cache="memory",
+            shuffle=split == "train", seed=task.seed, cache="memory" if task.in_memory else "none",
             augment=build_policy(task.operations, image_size_px=task.size) if fresh else None,
             views=1 if fresh and task.cache == "boundary" else None,
         )  # fmt: skip
@@ -35,12 +35,13 @@ def main() -> None:
     trainable = Trainable("top_fraction", fraction=0.3) if task.part == "last" else Trainable()
     phase = Phase(
         "phase", epochs=task.epochs, learning_rate=task.rate, trainable=trainable, keep="last",
-        cache=task.cache,
+        cache=task.cache, cache_precision=task.precision,
     )  # fmt: skip
     begun = time.perf_counter()
     history = fit(model, train, val=val, phases=[phase], cache_dir=task.scratch)
     ended = time.perf_counter()
-    tell(begun - STARTED, ended - begun, history.rows[-1]["val_accuracy"])
+    weights = "random" if task.weights == "none" else "imagenet"
+    tell(begun - STARTED, ended - begun, history.rows[-1]["val_accuracy"], weights)
 
 
 main()

@@ -1,0 +1,75 @@
+"""fastai: a `vision_learner`, `freeze`, `fit_one_cycle`, two DataLoader workers.
+
+With the task's `defaults` as its documentation does it: BatchNorm learns, also below the head, and the second task is `fine_tune`,
+one epoch of the head and then all layers. Without, the work of the other peers: BatchNorm frozen, by `train_bn=False` and
+`BnFreeze`, and of the network the last 30 % learn. The head is fastai's own either way. No weights are loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+STARTED = time.perf_counter()
+
+from _training_peers.task import Task, tell  # noqa: E402 - importing is part of the start-up that is timed
+from torchvision_import import passing_over_detection  # noqa: E402
+
+with passing_over_detection():
+    from fastai.callback.training import BnFreeze
+    from fastai.vision import all as vision
+
+CUT = {"mobilenet_v2": -1}
+"""Where the head begins, which fastai finds by itself only where the network pools by a layer."""
+
+
+def parts_of(model):
+    """Return the parameters of the first 70 % of the body's layers, of the others, and of the head."""
+    body, head = model
+    layers = [one for one in body.modules() if not list(one.children())]
+    border = int(0.7 * len(layers))
+    return [
+        [parameter for layer in some for parameter in layer.parameters()]
+        for some in (layers[:border], layers[border:], [head])
+    ]
+
+
+def learner_of(task: Task) -> vision.Learner:
+    """Return the learner, whose trunk is frozen as the task says."""
+    turns = [vision.Flip(), vision.Rotate(max_deg=36, p=1.0)] if task.augment else []
+    pictures = vision.ImageDataLoaders.from_folder(
+        task.folder, train="train", valid="val", bs=32, num_workers=2, seed=task.seed,
+        item_tfms=vision.Resize(task.size, method=vision.ResizeMethod.Squish), batch_tfms=turns,
+    )  # fmt: skip
+    pictures.add_tfms([vision.Normalize.from_stats(*vision.imagenet_stats)], "after_batch")
+    options = {} if task.defaults else {"train_bn": False, "cbs": BnFreeze(), "splitter": parts_of}
+    learner = vision.vision_learner(
+        pictures, getattr(vision.models, task.backbone), pretrained=False, normalize=False,
+        metrics=vision.accuracy, cut=CUT.get(task.backbone), **options,
+    )  # fmt: skip
+    if task.defaults or task.part == "head":
+        learner.freeze()
+        return learner
+    learner.freeze_to(1)
+    for layer in learner.model[0].modules():
+        if isinstance(layer, vision.nn.BatchNorm2d):
+            layer.requires_grad_(False)
+    return learner
+
+
+def main() -> None:
+    """Train."""
+    task = Task.parsed(sys.argv[1:])
+    vision.set_seed(task.seed)
+    learner = learner_of(task)
+    with learner.no_bar(), learner.no_logging():
+        begun = time.perf_counter()
+        if task.defaults and task.part == "last":
+            learner.fine_tune(task.epochs)
+        else:
+            learner.fit_one_cycle(task.epochs, task.rate)
+        ended = time.perf_counter()
+    tell(begun - STARTED, ended - begun, float(learner.recorder.values[-1][-1]), "random")
+
+
+main()

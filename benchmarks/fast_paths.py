@@ -1,0 +1,292 @@
+"""Do the fast paths cost accuracy?
+
+    python benchmarks/fast_paths.py [--quick] [--seeds 5] [--table labels.csv] [--pictures fashion,xrays] [--parts head,last]
+
+Each path trains what the plain path (`cache: none`) trains: the same pictures, first weights, order and dropout; only the way
+differs. Pictures: 300 of Fashion-MNIST to learn from and 400 to test on (Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747, Debian's
+package dataset-fashion-mnist, or KERASTL_FASHION_MNIST), enlarged to
+96 px; and those of a table with the columns file, projection
+and patient_id: the Hannover chest X-rays (doi 10.25835/0090041), half of the patients for the test. The network is MobileNetV2,
+alpha 0.35, with ImageNet weights, which must lie in KERAS_HOME. A seed draws the pictures, the head, the order and the dropout.
+
+Told for each path: accuracy on the test pictures, mean and standard deviation over the seeds; its difference from the
+plain path's, seed by seed, as a mean with its 95 % interval (Student's t); and the share of test pictures that it puts
+into another class. Verdict, with s the plain path's standard deviation over the seeds: `within seed spread` where the mean difference
+is at most s in size, and its interval holds 0 or lies between -s and s; else `better` or `worse`. The last line is one
+JSON object.
+
+A new path is one more line in `PATHS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+Array = np.ndarray[Any, Any]
+FASHION = Path(os.environ.get("KERASTL_FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
+SIZE_PX = 96
+PLAIN = "cache: none"
+
+PATHS: dict[str, dict[str, dict[str, Any]]] = {
+    # part: {path: what it sets in the phase}; the first of each part is the plain path
+    "head": {
+        PLAIN: {},
+        "features, float32": {"cache": "features"},
+        "features, bfloat16": {"cache": "features", "cache_precision": "bfloat16"},
+        "features, uint8": {"cache": "features", "cache_precision": "uint8"},
+    },
+    "last": {
+        PLAIN: {},
+        "boundary, float32": {"cache": "boundary"},
+        "boundary, bfloat16": {"cache": "boundary", "cache_precision": "bfloat16"},
+        "boundary, uint8": {"cache": "boundary", "cache_precision": "uint8"},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The pictures of one seed; a `Collection` each."""
+
+    train: Any
+    test: Any
+
+
+def write_fashion(folder: Path, *, of_each: int) -> None:
+    """Write the first pictures of each class, `{folder}/{class}/{index}.png`.
+
+    Raises:
+        SystemExit: there are none on this machine.
+    """
+    if not FASHION.is_dir():
+        raise SystemExit(
+            f"No Fashion-MNIST at {FASHION}. Install Debian's dataset-fashion-mnist, or set KERASTL_FASHION_MNIST."
+        )
+
+    def content(name: str, offset: int) -> Array:
+        return np.frombuffer(gzip.open(FASHION / name).read(), np.uint8, offset=offset)
+
+    images = content("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
+    labels = content("t10k-labels-idx1-ubyte.gz", 8)
+    for label in range(10):
+        (folder / str(label)).mkdir(parents=True)
+        for index in np.flatnonzero(labels == label)[:of_each]:
+            Image.fromarray(images[index]).save(folder / str(label) / f"{index:05d}.png")
+
+
+def drawn(collection: Any, *, test_fraction: float, seed: int) -> Sources:
+    """Divide pictures for one seed."""
+    from dataclasses import replace
+
+    from kerastl.data import split
+
+    whole = split(collection, val_fraction=0.0, test_fraction=test_fraction, seed=seed)
+    parts = [
+        replace(whole, records=tuple(one for one in whole.records if one.split == name))
+        for name in ("train", "test")
+    ]
+    return Sources(*parts)
+
+
+class Trials:
+    """One network, trained along every path from the same beginning.
+
+    Args:
+        weights: as in `build_backbone`.
+    """
+
+    def __init__(self, weights: str = "imagenet") -> None:
+        import keras
+
+        from kerastl.backbones import build_backbone
+
+        self.backbone = build_backbone(
+            "mobilenet_v2", weights=weights, image_size_px=SIZE_PX, alpha=0.35
+        )
+        self.borrowed = [keras.ops.convert_to_numpy(one).copy() for one in self.backbone.weights]
+
+    def logits(
+        self, sources: Sources, part: str, epochs: int, seed: int
+    ) -> tuple[dict[str, Array], Array]:
+        """Train along each path of a part; return `{path: [n, classes]}` of the test pictures, and their labels."""
+        import keras
+
+        from kerastl.training import build_model, fit
+
+        train, test = source_of(sources.train, seed, shuffle=True), source_of(sources.test, seed)
+        for variable, value in zip(self.backbone.weights, self.borrowed, strict=True):
+            variable.assign(value)
+        model = build_model(self.backbone, class_names=train.class_names, seed=seed)
+        first = [(one, keras.ops.convert_to_numpy(one).copy()) for one in model.variables]
+        forward = forward_of(model)
+        found: dict[str, Array] = {}
+        with tempfile.TemporaryDirectory() as scratch:
+            for name, sets in PATHS[part].items():
+                for variable, value in first:
+                    variable.assign(value)
+                fit(model, train, phases=[phase_of(part, epochs, sets)], cache_dir=Path(scratch))
+                batches = [forward(batch[0]).numpy() for batch in test.batches(0)]
+                found[name] = np.concatenate(batches)
+        return found, np.asarray(test.labels)
+
+
+def source_of(collection: Any, seed: int, *, shuffle: bool = False) -> Any:
+    """Return an `EpochSource` of pictures, decoded once; in order unless they are shuffled."""
+    from kerastl.data import EpochSource
+
+    return EpochSource(
+        collection.records, class_names=collection.class_names, image_size_px=SIZE_PX, batch_size=32,
+        shuffle=shuffle, seed=seed, cache="memory",
+    )  # fmt: skip
+
+
+def phase_of(part: str, epochs: int, sets: dict[str, Any]) -> Any:
+    """Return the phase of a part along one path."""
+    from kerastl.training import Phase, Trainable
+
+    last = part == "last"
+    return Phase(
+        part, epochs=epochs, learning_rate=3e-4 if last else 3e-3, keep="last",
+        trainable=Trainable("top_fraction", fraction=0.3) if last else Trainable(), **sets,
+    )  # fmt: skip
+
+
+def forward_of(model: Any) -> Callable[[Any], Any]:
+    """Return the model in inference mode, traced once for all paths."""
+    import tensorflow as tf
+
+    shape = [None, *model.input_shape[1:]]
+    return tf.function(
+        lambda images: model(images, training=False),
+        input_signature=[tf.TensorSpec(shape, tf.float32)],
+    )
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % interval of a mean, by Student's t over the seeds."""
+    from scipy import stats
+
+    if len(differences) < 2:
+        return float("-inf"), float("inf")
+    error = statistics.stdev(differences) / len(differences) ** 0.5
+    reach = float(stats.t.ppf(0.975, len(differences) - 1)) * error
+    mean = statistics.mean(differences)
+    return mean - reach, mean + reach
+
+
+def verdict(differences: Sequence[float], spread: float) -> str:
+    """Judge a path by the rule at the top of this file.
+
+    Args:
+        differences: from the plain path, one a seed.
+        spread: standard deviation of the plain path over the seeds.
+    """
+    mean = statistics.mean(differences)
+    low, high = interval(differences)
+    inside = low <= 0 <= high or (-spread <= low and high <= spread)
+    if abs(mean) <= spread and inside:
+        return "within seed spread"
+    return "better" if mean > 0 else "worse"
+
+
+def judged(runs: Sequence[tuple[dict[str, Array], Array]]) -> dict[str, dict[str, Any]]:
+    """Return what is told of each path, from `logits_of_paths` of every seed."""
+    correct = {
+        name: [float(np.mean(logits[name].argmax(1) == labels)) for logits, labels in runs]
+        for name in runs[0][0]
+    }
+    plain = correct[PLAIN]
+    spread = statistics.stdev(plain) if len(plain) > 1 else 0.0
+    told = {}
+    for name, values in correct.items():
+        gaps = [value - without for value, without in zip(values, plain, strict=True)]
+        low, high = interval(gaps)
+        other = [float(np.mean(one[name].argmax(1) != one[PLAIN].argmax(1))) for one, _ in runs]
+        told[name] = {
+            "accuracy": statistics.mean(values),
+            "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
+            "difference": statistics.mean(gaps), "low": low, "high": high,
+            "other_answers": statistics.mean(other),
+            "verdict": "the plain path" if name == PLAIN else verdict(gaps, spread),
+        }  # fmt: skip
+    return told
+
+
+def print_rows(title: str, rows: dict[str, dict[str, Any]]) -> None:
+    """Print one table, in Markdown, all figures in points of a hundred."""
+    print(f"\n| {title} | accuracy | SD | difference, 95 % | other answers | |")
+    print("|---|---|---|---|---|---|")
+    for name, row in rows.items():
+        gap = (
+            f"{100 * row['difference']:+.2f} ({100 * row['low']:+.2f} to {100 * row['high']:+.2f})"
+        )
+        print(
+            f"| {name} | {100 * row['accuracy']:.1f} | {100 * row['sd']:.1f} | {'' if name == PLAIN else gap} "
+            f"| {100 * row['other_answers']:.1f} | {row['verdict']} |",
+            flush=True,
+        )
+
+
+def collections(wanted: Sequence[str], table: str | None, folder: Path) -> dict[str, Any]:
+    """Return `{name: (pictures, test fraction)}`."""
+    from kerastl.data import read_folder, read_table
+    from kerastl.data.readers.table import Columns
+
+    found: dict[str, Any] = {}
+    if "fashion" in wanted:
+        write_fashion(folder, of_each=70)
+        found["Fashion-MNIST"] = (read_folder(folder), 4 / 7)
+    if "xrays" in wanted and table:
+        columns = Columns(path="file", label="projection", group="patient_id")
+        found["chest X-rays"] = (read_table(table, columns=columns), 0.5)
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--table", help="of chest X-rays; without it they are left out")
+    parser.add_argument("--pictures", default="fashion,xrays")
+    parser.add_argument(
+        "--parts", default=",".join(PATHS), help="head: it alone learns; last: 30 %%"
+    )
+    parser.add_argument("--quick", action="store_true", help="two seeds of one epoch")
+    arguments = parser.parse_args()
+    epochs = {"head": 1, "last": 1} if arguments.quick else {"head": 10, "last": 4}
+    seeds = range(1, (2 if arguments.quick else arguments.seeds) + 1)
+    told: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = arguments.pictures.split(",")
+        found = collections(wanted, arguments.table, Path(folder) / "fashion")
+        trials = Trials()
+        for kind, (collection, fraction) in found.items():
+            for part in arguments.parts.split(","):
+                runs = []
+                for seed in seeds:
+                    started = time.perf_counter()
+                    sources = drawn(collection, test_fraction=fraction, seed=seed)
+                    runs.append(trials.logits(sources, part, epochs[part], seed))
+                    seconds = time.perf_counter() - started
+                    print(f"{kind}, {part}, seed {seed}: {seconds:.0f} s", file=sys.stderr)
+                told[f"{kind}, {part}"] = rows = judged(runs)
+                print_rows(f"{kind}, {part}", rows)
+    print(json.dumps({"seeds": len(seeds), "paths": told}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
