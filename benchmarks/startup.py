@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-COMMANDS = (["--help"], ["ls"], ["check", "quickstart"], ["weights", "ls"])
+COMMANDS = (["--help"], ["ls"], ["check", "quickstart"], ["weights", "ls"], ["cache", "ls"])
 
 
 def seconds_of(words: list[str], runs: int) -> float:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from kerastl.recipe import Phase
+    from kerastl.stages import Rates
 
 
 @click.command()
@@ -20,18 +26,32 @@ import click
     "--steps", type=click.IntRange(10, 10_000), default=100, show_default=True, help="Of each."
 )
 @click.option(
+    "--lowest",
+    type=click.FloatRange(0, min_open=True),
+    default=1e-6,
+    show_default=True,
+    help="First rate.",
+)
+@click.option(
+    "--highest",
+    type=click.FloatRange(0, min_open=True),
+    default=3.0,
+    show_default=True,
+    help="Last rate.",
+)
+@click.option(
     "--out", type=click.Path(path_type=Path), help="A new .png.  [default: lr-RECIPE-PHASE.png]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     recipe: str, sets: tuple[str, ...], phase: str | None, seeds: int, steps: int,
-    out: Path | None, as_json: bool,
+    lowest: float, highest: float, out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Find the learning rate of one phase of RECIPE: train for some steps while the rate climbs, watch the loss.
 
     Each test begins with the weights that the recipe starts from, and lets move what the phase lets move; where it
     learns from kept features, a test takes seconds. Three rules read a rate off the curve; the bracket is their least
-    and greatest over the seeds. Nothing is kept but the picture.
+    and greatest over the seeds; a loss that does not fall beyond its noise tells none. Nothing is kept but the picture.
 
     \b
     Examples:
@@ -46,22 +66,54 @@ def command(
     from kerastl.cli._quiet import load_tensorflow
 
     load_tensorflow()
-    from kerastl import report, stages
+    from kerastl import stages
+
+    rates = stages.find_rates(
+        good, name=found.name, phase=phase, seeds=seeds, steps=steps, lowest=lowest, highest=highest, out=out,
+    )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(rates) | {"picture": str(rates.picture)}))
+        return
+    _print_rules(rates)
+    valley = rates.bracket("valley")
+    count, told = len(rates.tests), rates.told
+    if valley is None:
+        click.echo(
+            f"The loss fell beyond its noise in {told} of {count} tests. Try more steps or larger batches: "
+            f"--steps {4 * steps}, --set data.batch_size={2 * good.data.batch_size}"
+        )
+        return
+    if told < count:
+        click.echo(
+            f"{count - told} of {count} tests tell nothing: their loss did not fall beyond its noise."
+        )
+    is_written_out = "stretch" in f"{found.text} {sets}"
+    place = _place_in_recipe(good.phases, rates.phase, is_written_out=is_written_out)
+    click.echo(f"To take the valley: --set phases[{place}].learning_rate={valley[0]:.2g}")
+
+
+def _print_rules(rates: Rates) -> None:
+    """Print one curve, and what each rule reads off all of them."""
+    from kerastl import report
     from kerastl.cli._tables import near
 
-    rates = stages.find_rates(good, name=found.name, phase=phase, seeds=seeds, steps=steps, out=out)
-    if as_json:
-        told = dataclasses.asdict(rates) | {"picture": str(rates.picture)}
-        click.echo(json.dumps(told))
-        return
     for line in report.curve_in_characters(rates.tests[0]):
         click.echo(line)
     click.echo(f"\n{'':16} {'rate':>9}   over {len(rates.tests)} seed{'s'[: len(rates.tests) > 1]}")
     for rule, words in report.RULES.items():
-        middle, low, high = rates.bracket(rule)
-        click.echo(f"{rule:16} {middle:9.2g}   {low:.2g} to {high:.2g}   {words}")
+        bracket = rates.bracket(rule)
+        told = (
+            f"{bracket[0]:9.2g}   {bracket[1]:.2g} to {bracket[2]:.2g}"
+            if bracket
+            else "cannot tell"
+        )
+        click.echo(f"{rule:16} {told}   {words}")
     click.echo(f"{'the recipe':16} {rates.rate:9.2g}")
     click.echo(f"The curves: {near(rates.picture)}")
-    place = next(at for at, one in enumerate(good.phases) if one.name == rates.phase)
-    middle = rates.bracket("valley")[0]
-    click.echo(f"To take the valley: --set phases[{place}].learning_rate={middle:.2g}")
+
+
+def _place_in_recipe(phases: Sequence[Phase], name: str, *, is_written_out: bool) -> int:
+    """Return the place of a phase in the recipe: one that unfreezes block by block is several here, and one there."""
+    upto = phases[: 1 + [one.name for one in phases].index(name)]
+    parts = [one for one in upto if one.stretch and one.stretch.before and not is_written_out]
+    return len(upto) - len(parts) - 1

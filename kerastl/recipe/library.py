@@ -77,7 +77,9 @@ def find(word: str) -> Found:
 def _text_of(path: Path) -> str:
     shown = quoted(str(path), "")
     if path.is_dir():
-        raise RequestError(f"{shown} is a folder; a recipe is a file or a shipped name.")
+        own = path / "recipe.resolved.yaml"
+        hint = f" The recipe of this run: {quoted(str(own), '')}" if own.is_file() else ""
+        raise RequestError(f"{shown} is a folder; a recipe is a file or a shipped name.{hint}")
     try:
         with path.open("rb") as file:
             content = file.read(4 * MAX_CHARACTERS + 1)

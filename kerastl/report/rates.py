@@ -48,10 +48,11 @@ def write_rates(path: Path, tests: Sequence[Test], *, title: str, rate: float) -
     for test in tests:
         axes.plot(test.rates, test.smoothed, color="#7a828e", linewidth=1.4)
     for colour, (rule, words) in zip(COLOURS, RULES.items(), strict=True):
-        found = [test.suggestions[rule] for test in tests]
+        telling = [test for test in tests if test.suggestions]
+        found = [test.suggestions[rule] for test in telling]
         heights = [
             np.interp(one, test.rates, test.smoothed)
-            for one, test in zip(found, tests, strict=True)
+            for one, test in zip(found, telling, strict=True)
         ]
         axes.plot(
             found, heights, "o", color=colour, label=f"{rule.replace('_', ' ')}: {words}", zorder=3
@@ -63,7 +64,7 @@ def write_rates(path: Path, tests: Sequence[Test], *, title: str, rate: float) -
     axes.set_ylabel("training loss, smoothed")
     axes.set_title(title, parse_math=False)
     axes.grid(color="#7a828e", alpha=0.25, linewidth=0.7)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(fontsize=9, edgecolor="none", framealpha=0.85)
     with whole_file(path) as part:
         figure.savefig(part, format="png", metadata={"Software": None})
 

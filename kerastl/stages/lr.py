@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import keras
 
 from kerastl import report
 from kerastl.errors import RequestError
@@ -15,7 +17,7 @@ from kerastl.recipe.words import listed, nearest
 from kerastl.runs import Run
 from kerastl.stages.learn import training_phases
 from kerastl.stages.model import find_weights, start_model
-from kerastl.stages.pictures import gather_pictures
+from kerastl.stages.pictures import Pictures, gather_pictures
 from kerastl.stages.record import make_repeatable
 from kerastl.training import RangeTest, range_test
 
@@ -36,9 +38,19 @@ class Rates:
     tests: tuple[RangeTest, ...]
     picture: Path
 
-    def bracket(self, rule: str) -> tuple[float, float, float]:
-        """Return the suggestion of a rule: its median over the seeds (of an even number the lower), least and greatest."""
-        found = sorted(test.suggestions[rule] for test in self.tests)
+    @property
+    def told(self) -> int:
+        """How many tests tell anything: in the others the loss did not fall beyond its noise."""
+        return sum(bool(test.suggestions) for test in self.tests)
+
+    def bracket(self, rule: str) -> tuple[float, float, float] | None:
+        """Return the suggestion of a rule: its median over the seeds (of an even number the lower), least and greatest.
+
+        None: cannot tell, as no more than half of the tests tell anything.
+        """
+        found = sorted(test.suggestions[rule] for test in self.tests if test.suggestions)
+        if 2 * len(found) <= len(self.tests):
+            return None
         return found[(len(found) - 1) // 2], found[0], found[-1]
 
 
@@ -49,6 +61,8 @@ def find_rates(
     phase: str | None = None,
     seeds: int = 3,
     steps: int = 100,
+    lowest: float = 1e-6,
+    highest: float = 3.0,
     out: Path | None = None,
 ) -> Rates:
     """Run range tests for one phase, from the weights that the recipe starts from. Nothing is kept but the picture.
@@ -59,6 +73,7 @@ def find_rates(
         phase: by name; None: the first.
         seeds: how many tests, each with another order of the pictures and another new head.
         steps: of each test.
+        lowest, highest: rates of the first and the last step.
         out: the picture, a new `.png`; None: `lr-<name>-<phase>.png`, or the first free with a number from 2 on.
 
     Raises:
@@ -66,11 +81,9 @@ def find_rates(
         RunFailed: the loss was no number from the start.
     """
     names = [one.name for one in recipe.phases]
-    if phase is not None and phase not in names:
-        near = nearest(phase, names)
-        hint = f"Did you mean '{near}'? " if near else ""
-        raise RequestError(f"There is no phase '{phase}'. {hint}Phases: {listed(names)}.")
-    place = names.index(phase) if phase is not None else 0
+    place = _place_of(phase, names)
+    if not lowest < highest:
+        raise RequestError(f"The rates must rise: lowest is {lowest:g}, highest {highest:g}.")
     file = _free_file(out, f"lr-{name}-{names[place]}")
     if place:
         say(
@@ -78,18 +91,51 @@ def find_rates(
         )
     make_repeatable(recipe.seed)
     find_weights(recipe)
-    tests = []
     with tempfile.TemporaryDirectory() as scratch:
         pictures = gather_pictures(recipe, Run(Path(scratch)))
         tested = training_phases(recipe)[place]
         split = "train" if tested.domain == "source" else "target_train"
-        for seed in track(range(recipe.seed, recipe.seed + seeds), "range tests"):
-            seeded = replace(recipe, seed=seed)
-            model = start_model(seeded, pictures).model
-            source = pictures.source(seeded, split, training=True)
-            tests.append(range_test(model, source, phase=tested, steps=steps))
+        if not pictures.of(split):
+            raise RequestError(
+                f"phase {tested.name}: there are no labelled pictures of its domain, {tested.domain}."
+            )
+        source = pictures.source(recipe, split, training=True)
+        models = _models(recipe, pictures, seeds)
+        tests = [
+            range_test(
+                model, source, phase=tested, lowest=lowest, highest=highest, steps=steps,
+                first_epoch=number * steps,
+            )
+            for number, model in enumerate(track(models, "range tests", seeds))
+        ]  # fmt: skip
     report.write_rates(file, tests, title=f"{name}: {tested.name}", rate=tested.learning_rate)
     return Rates(tested.name, tested.learning_rate, tuple(tests), file)
+
+
+def _place_of(phase: str | None, names: Sequence[str]) -> int:
+    """Return the place of a phase by its name, the first where none is given."""
+    if phase is None:
+        return 0
+    if phase not in names:
+        near = nearest(phase, names)
+        hint = f"Did you mean '{near}'? " if near else ""
+        raise RequestError(f"There is no phase '{phase}'. {hint}Phases: {listed(names)}.")
+    return names.index(phase)
+
+
+def _models(recipe: Recipe, pictures: Pictures, seeds: int) -> Iterator[keras.Model]:
+    """Yield one model a seed: the backbone that the recipe starts from, and another new head.
+
+    One backbone for all: what a frozen part of it makes of the pictures is then kept once for all seeds.
+    """
+    first = start_model(recipe, pictures).model
+    yield first
+    for seed in range(recipe.seed + 1, recipe.seed + seeds):
+        model = start_model(replace(recipe, seed=seed), pictures).model
+        for layer in model.layers:
+            if layer.name != "head" and layer.weights:
+                layer.set_weights(first.get_layer(layer.name).get_weights())
+        yield model
 
 
 def _free_file(out: Path | None, stem: str) -> Path:

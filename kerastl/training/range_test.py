@@ -18,10 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.data import EpochSource
-from kerastl.errors import RunFailed
+from kerastl.errors import RequestError, RunFailed
 from kerastl.training.checks import check_phases, decide_phases
 from kerastl.training.feed import batches_of
-from kerastl.training.learner import Source, activations_folder, learner_of
+from kerastl.training.learner import Learner, Source, activations_folder, learner_of
 from kerastl.training.phase import Phase
 from kerastl.training.trial import on_trial, trial_update
 
@@ -30,6 +30,12 @@ SMOOTHING = 0.9
 DIVERGED = 4.0
 """The test ends where the loss stands at so many times its lowest."""
 FEWEST_STEPS = 10
+CLEAR_FALL = 1.5
+"""Times its spread from batch to batch that the loss must fall by; mere noise does so in about 2 of 100 tests."""
+ON_THE_WAY = 0.75
+"""Share of its way down that the loss still has before it where it counts as falling."""
+LEAST_FALL = 0.01
+"""Share of the loss that it must fall by, where batches are all alike."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class RangeTest:
         rates: `[steps]`, rising by one factor from step to step.
         losses: `[steps]`, of each step's batch.
         smoothed: `[steps]`, a moving average of the losses, free of bias towards its start.
-        suggestions: a rate by rule: `valley`, `steepest`, `minimum_tenth`; see `suggest`.
+        suggestions: a rate by rule: `valley`, `steepest`, `minimum_tenth`; see `suggest`. Empty where the loss did not
+            fall beyond its noise: nothing can be read off such a curve.
     """
 
     rates: tuple[float, ...]
@@ -57,30 +64,49 @@ def range_test(
     lowest: float = 1e-6,
     highest: float = 3.0,
     steps: int = 100,
+    first_epoch: int = 0,
     cache_dir: Path | None = None,
 ) -> RangeTest:
     """Train for some steps at a climbing rate; give the model back as it was.
 
     Args:
         model: a flat classifier; its weights, flags and optimizer are the same afterwards.
-        train: labelled pictures, shuffled.
+        train: labelled pictures, shuffled; at least one batch.
         phase: what may move, and how; its rate and schedule are not looked at.
         lowest, highest: rates of the first and the last step.
         steps: at least 10; fewer are run where the loss diverges.
+        first_epoch: epochs are counted from here: another one gives the pictures in another order.
         cache_dir: as in `fit`.
 
     Raises:
-        RequestError: the phase cannot be run.
+        RequestError: the phase cannot be run, there is no batch, or the rates do not rise.
         RunFailed: a picture can no longer be read, or the loss was no number within the first 10 steps.
     """
+    _check_request(train, lowest, highest, steps)
     (phase,) = decide_phases([replace(phase, accumulate=1)], {phase.domain: train})
     cache_dir = cache_dir or activations_folder()
     alone = replace(phase, early_stopping=None)
     check_phases(model, [alone], trains={phase.domain: train}, vals={}, cache_dir=cache_dir)
     with on_trial(model, phase):
-        rates, losses = _climb(model, train, phase, _rates(lowest, highest, steps), cache_dir)
+        learner = learner_of(model, phase, train, None, cache_dir)
+        rates = _rates(lowest, highest, steps)
+        rates, losses = _climb(model, train, phase, rates, learner, first_epoch)
     smoothed = smooth(losses)
-    return RangeTest(tuple(rates), tuple(losses), tuple(smoothed), suggest(rates, smoothed))
+    found = suggest(rates, smoothed) if falls(losses) else {}
+    return RangeTest(tuple(rates), tuple(losses), tuple(smoothed), found)
+
+
+def _check_request(train: EpochSource, lowest: float, highest: float, steps: int) -> None:
+    if train.steps_per_epoch < 1:
+        raise RequestError(
+            f"There are {train.num_examples} pictures, not one batch of them: nothing can be learnt."
+        )
+    if not 0 < lowest < highest < math.inf:
+        raise RequestError(
+            f"The rates must rise from above 0: lowest is {lowest:g}, highest {highest:g}."
+        )
+    if steps < FEWEST_STEPS:
+        raise RequestError(f"steps: must be at least {FEWEST_STEPS}, got {steps}.")
 
 
 def _rates(lowest: float, highest: float, steps: int) -> list[float]:
@@ -88,13 +114,19 @@ def _rates(lowest: float, highest: float, steps: int) -> list[float]:
 
 
 def _climb(
-    model: keras.Model, train: EpochSource, phase: Phase, rates: Sequence[float], cache_dir: Path
+    model: keras.Model,
+    train: EpochSource,
+    phase: Phase,
+    rates: Sequence[float],
+    learner: Learner,
+    first_epoch: int,
 ) -> tuple[list[float], list[float]]:
-    learner = learner_of(model, phase, train, None, cache_dir)
     optimizer, update = trial_update(model, learner.model, learner.train, train, phase)
     losses: list[float] = []
     lowest = math.inf
-    for rate, (batch, share, epoch) in zip(rates, _endless(learner.train), strict=False):
+    for rate, (batch, share, epoch) in zip(
+        rates, _endless(learner.train, first_epoch), strict=False
+    ):
         optimizer.learning_rate = rate
         told = update({"train": batch}, share, tf.constant(0.0), tf.constant(epoch, tf.int64))
         loss = float(told["loss"])
@@ -113,8 +145,8 @@ def _climb(
     return list(rates[: len(losses)]), losses
 
 
-def _endless(source: Source) -> Iterator[tuple[Any, Any, int]]:
-    for epoch in count():
+def _endless(source: Source, first_epoch: int) -> Iterator[tuple[Any, Any, int]]:
+    for epoch in count(first_epoch):
         for batch, share, _ in batches_of(source, epoch, tf.distribute.get_strategy()):
             yield batch, share, epoch
 
@@ -128,6 +160,22 @@ def smooth(losses: Sequence[float]) -> list[float]:
     return found
 
 
+def falls(losses: Sequence[float]) -> bool:
+    """Tell whether the loss falls from its first ten steps to its lowest by more than noise would.
+
+    Args:
+        losses: of each step's batch, from a rate too small to learn anything.
+    """
+    values = np.asarray(losses, np.float64)
+    settled = np.asarray(smooth(losses)[FEWEST_STEPS - 1 :])
+    lowest = int(np.argmin(settled)) + FEWEST_STEPS
+    # The differences of neighbours do not see the fall itself; their median not the few large ones.
+    between = np.abs(np.diff(values[: max(lowest, 2 * FEWEST_STEPS)]))
+    spread = float(np.median(between)) / (0.6745 * math.sqrt(2)) if len(between) else 0.0
+    start = float(values[:FEWEST_STEPS].mean())
+    return start - float(settled.min()) > max(CLEAR_FALL * spread, LEAST_FALL * abs(start))
+
+
 def suggest(rates: Sequence[float], smoothed: Sequence[float]) -> dict[str, float]:
     """Return a rate by each of three rules.
 
@@ -137,17 +185,20 @@ def suggest(rates: Sequence[float], smoothed: Sequence[float]) -> dict[str, floa
 
     Returns:
         `valley`: two thirds down the longest fall of the loss (the longest run of steps, not all neighbours, each
-        lower than the one before); `steepest`: where it falls fastest by the logarithm of the rate; `minimum_tenth`: a
-        tenth of the rate at its lowest.
+        lower than the one before); `steepest`: where it falls fastest by the logarithm of the rate, once it has gone down
+        a quarter of its way for good, as before that only chance makes it fall; `minimum_tenth`: a tenth of the rate at
+        its lowest.
     """
     # Until so many batches are in it, the average is one of few pictures.
     rates, settled = rates[FEWEST_STEPS - 1 :], np.asarray(smoothed[FEWEST_STEPS - 1 :])
     lowest = int(np.argmin(settled))
     fall = _longest_fall(list(settled))
     slopes = np.gradient(settled, np.log(rates)) if len(rates) > 1 else settled
+    way = settled[: lowest + 1]
+    begun = int(np.flatnonzero(way >= way.min() + ON_THE_WAY * np.ptp(way))[-1])
     return {
         "valley": rates[fall[len(fall) * 2 // 3]],
-        "steepest": rates[int(np.argmin(slopes[: max(lowest, 1)]))],
+        "steepest": rates[begun + int(np.argmin(slopes[begun : max(lowest, begun + 1)]))],
         "minimum_tenth": rates[lowest] / 10,
     }
 

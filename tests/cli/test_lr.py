@@ -47,10 +47,77 @@ def test_the_rules_their_bracket_and_the_curves(lr, tmp_path):
     assert picture.read_bytes() == first == (tmp_path / told["picture"]).read_bytes()
 
 
+CACHED = [
+    "folder-classifier", "--set", "data.image_size_px=32", "--set",
+    "data.reader={name: phantom, patients: 12, slices_per_patient: 2, image_size_px: 32}",
+    "--set", "backbone={name: small_cnn, weights: none}", "--set", "data.batch_size=8", "--set", "augment=",
+    "--seeds", "3", "--steps", "20", "--json",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("phase", "augment"),
+    [
+        pytest.param("trainable: none, cache: features", "none", marks=pytest.mark.slow),
+        pytest.param(
+            "trainable: {from_block: block_3}, cache: boundary", "none", marks=pytest.mark.slow
+        ),
+        (
+            "trainable: none, cache: features",
+            "{operations: [{name: random_contrast, max_fraction: 0.2}], views: 2}",
+        ),
+    ],
+    ids=["features", "boundary", "augmented"],
+)
+def test_a_frozen_front_sees_each_picture_once_for_all_seeds_and_all_calls(
+    lr, monkeypatch, tmp_path, phase, augment
+):
+    from kerastl.training import activations
+
+    monkeypatch.setenv("KERASTL_CACHE", str(tmp_path / "cache"))
+    phases = (
+        "phases=[{name: whole, epochs: 1, learning_rate: 1e-3, trainable: all},"
+        f"{{name: last, epochs: 1, learning_rate: 1e-3, batch_norm: frozen, {phase}}}]"
+    )
+    words = [word if word != "augment=" else f"augment={augment}" for word in CACHED]
+    fills, compute = [], activations._compute
+    monkeypatch.setattr(
+        activations, "_compute", lambda *given: fills.append(given) or compute(*given)
+    )
+    told = []
+    for _ in range(2):
+        code, out, err = lr(*words, "--phase", "last", "--set", phases)
+        assert code == 0, err
+        told.append(json.loads(out)["tests"])
+    assert len(fills) == 1
+    assert told[0] == told[1]
+    assert len({tuple(test["losses"]) for test in told[0]}) == 3
+
+
+def test_a_loss_that_does_not_fall_cannot_tell(lr):
+    code, out, err = lr(*SMALL, "--highest", "1e-5")
+    assert code == 0, err
+    assert out.count("cannot tell") == 3
+    assert "in 0 of 2 tests. Try more steps" in out
+    assert "To take the valley" not in out
+
+
+def test_the_place_to_set_is_that_of_the_recipe_where_a_phase_is_unfrozen_in_parts(lr):
+    phases = (
+        "phases=[{name: whole, epochs: 1, learning_rate: 1e-3, trainable: all},"
+        "{name: a, epochs: 3, learning_rate: 1e-3, trainable: {unfreeze: one_block_per_epoch}},"
+        "{name: b, epochs: 1, learning_rate: 1e-3, trainable: all}]"
+    )
+    code, out, err = lr(*SMALL, "--set", phases, "--phase", "b", "--seeds", "1", "--steps", "60")
+    assert code == 0, err
+    assert "--set phases[2].learning_rate=" in out
+
+
 def test_wrong_requests_are_told_before_anything_is_read(lr, tmp_path):
     (tmp_path / "old.png").write_bytes(b"old")
     for words, said in [
         (("--phase", "heads"), "There is no phase 'heads'. "),
+        (("--lowest", "1", "--highest", "1e-3"), "The rates must rise: lowest is 1, highest 0.001"),
         (("--out", "rate.pdf"), "must be a file that ends in .png"),
         (("--out", "old.png"), "exists already"),
         (("--out", "nowhere/rate.png"), "There is no folder nowhere"),
