@@ -161,7 +161,8 @@ def _must_be_good(process: stops.Process) -> None:
 def soak(disk: Path, keep: Path | None, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the soak on a disk; return what to tell. Runs that are unequal are copied to `keep`."""
     names = arguments.recipes.split(",")
-    ways = WAYS if arguments.inside else tuple(way for way in WAYS if "disk" not in way)
+    asked = tuple(arguments.ways.split(";"))
+    ways = asked if arguments.inside else tuple(way for way in asked if "disk" not in way)
     here = Soak(disk, {}, {}, np.random.default_rng(arguments.seed), ways)
     for name in names:
         here.seconds[name], here.expected[name] = here.whole(name)
@@ -189,7 +190,10 @@ def soak(disk: Path, keep: Path | None, arguments: argparse.Namespace) -> dict[s
             if keep:
                 shutil.copytree(out, keep / f"run-{total}-{name}")
         said = f"unequal: {wrong}" if wrong else "equal"
-        print(f"run {total}, {name}: {said}; stops so far: {dict(here.stops)}", flush=True)
+        print(
+            f"run {total}, {name}: {said}; stops so far: {dict(here.stops)}, pieces left: {dict(here.pieces)}",
+            flush=True,
+        )
         shutil.rmtree(out)
         shutil.rmtree(cache)
     return {
@@ -219,6 +223,7 @@ def main() -> int:
     parser.add_argument("--stops", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipes", default=",".join(RECIPES))
+    parser.add_argument("--ways", default=";".join(WAYS), help="to stop, between semicolons")
     parser.add_argument("--out", type=Path, help="runs that are unequal are copied there")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -133,7 +133,10 @@ def what_had_no_room(said: str) -> str:
     """Return what a run could not write, from what it said: a checkpoint, the history, a cache or another file."""
     if "cannot be kept" in said or "takes" in said:
         return "cache"
-    for name, what in ((r"epoch-\d+", "checkpoint"), ("history", "history"), ("model", "model")):
-        if re.search(rf"\.?{name}\S*$", said.strip(), re.MULTILINE):
-            return what
-    return "another file"
+    found = re.search(r"left on device: (\S+)", said)
+    name = Path(found[1]).name if found else ""
+    kinds = {"epoch": "checkpoint", "history": "history", "timings": "timings", "model": "model"}
+    return next(
+        (what for start, what in kinds.items() if name.lstrip(".").startswith(start)),
+        "another file",
+    )

@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from kerastl.recipe import Phase
-    from kerastl.stages import Rates
+    from kerastl.stages.lr import Rates
 
 
 @click.command()

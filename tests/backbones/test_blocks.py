@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl.backbones import block_names, blocks_of, build_backbone, cut, table
+from kerastl.backbones import block_names, blocks_of, build_backbone, cut, network_name, table
 from kerastl.backbones.flatten import stable_names
 from kerastl.errors import RequestError
 
@@ -35,6 +35,14 @@ def test_a_classifier_has_the_blocks_of_its_backbone_and_a_head_in_none(backbone
     held = {layer for block in blocks_of(classifier) for layer in block.layers}
     left = {layer.name for layer in classifier.layers} - held
     assert left == {"pooled", "head_dropout", "head"}
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "resnet50", "vgg16"])
+def test_a_network_is_known_by_its_layers_and_its_size(classifier, name):
+    assert network_name(classifier) == "mobilenet_v2"
+    assert network_name(build_backbone(name, weights="none", image_size_px=64)) == name
+    pixels = keras.Input((3,))
+    assert network_name(keras.Model(pixels, keras.layers.Dense(2)(pixels))) is None
 
 
 @pytest.mark.parametrize("name", ["Conv1", "block_5", "block_6", "Conv_1"])

@@ -7,6 +7,7 @@ import pytest
 
 from kerastl import registry
 from kerastl.cli import main
+from kerastl.errors import RequestError
 from kerastl.recipe import library, load, write
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
@@ -135,3 +136,11 @@ def test_the_light_commands_load_nothing_heavy(command):
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stderr.strip() == "[]"
+
+
+def test_a_run_folder_in_place_of_a_recipe_is_told_where_its_recipe_lies(tmp_path):
+    with pytest.raises(RequestError, match=r"is a folder; a recipe is a file or a shipped name\.$"):
+        library.find(str(tmp_path))
+    (tmp_path / "recipe.resolved.yaml").write_text("format: 1")
+    with pytest.raises(RequestError, match=r"The recipe of this run: .*recipe\.resolved\.yaml"):
+        library.find(str(tmp_path))

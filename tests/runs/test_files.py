@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -136,3 +137,26 @@ def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert file.read_bytes() == b"12345"
     write_atomic(tmp_path / "b.txt", "ü")
     assert seen[1:] == [(2, True)]
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from kerastl.runs import append_line, write_atomic
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+folder = Path(sys.argv[1])
+for write in (lambda: write_atomic(folder / "state.npz", b"x" * 5000), lambda: append_line(folder / "log", "x" * 5000)):
+    try:
+        write()
+    except OSError as error:
+        print(error.errno, Path(error.filename).name)
+"""
+
+
+def test_a_disk_that_is_full_is_told_with_the_file_that_found_no_room(tmp_path):
+    words = [sys.executable, "-c", FULL, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{errno.EFBIG} state.npz\n{errno.EFBIG} log\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
