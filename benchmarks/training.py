@@ -1,6 +1,7 @@
-"""How long does a phase take: kerastl beside Keras alone and torchvision with PyTorch.
+"""How long does a phase take: kerastl beside Keras alone, PyTorch with torchvision, and fastai.
 
-    python benchmarks/training.py [--quick] [--peers a,b,c] [--sizes 96] [--tasks head,last] [--images 2000]
+    python benchmarks/training.py [--quick] [--peers a,b,c] [--sizes 96] [--tasks head,last] [--images 2000] [--rounds 3]
+                                  [--weights imagenet] [--curve images|epochs [--points 1000,10000] [--figure curve.png]]
 
 Pictures are phantom slices of hospital A, written as 8-bit PNG, a sub-folder a class, 80 % for training and the rest for
 validation; every peer reads the same files. `head` trains a new head for ten epochs on a frozen MobileNetV2
@@ -8,13 +9,18 @@ validation; every peer reads the same files. `head` trains a new head for ten ep
 Each peer runs as its own documentation recommends, in a process of its own, in turn, round by round. Told are the seconds from
 the first step to the last, validation and decoding included; start-up, imports and building, stands by itself.
 
-- `keras` caches the decoded pictures in memory, and calls the base with training=False, as Keras's guide does.
-- `torch` and `torch-bf16` have two DataLoader workers and channels_last, and decode anew each epoch; no weights are loaded,
-  so their accuracy says nothing.
+- `keras` caches the decoded pictures in memory, and calls the base with training=False, as Keras's guide does. Its step is not
+  compiled with XLA, which is what `compile` chooses by itself on a CPU, too: `keras-xla`, run only where it is named.
+- `torch` and `torch-bf16` have two DataLoader workers and channels_last, and decode anew each epoch. `torch-bf16` is passed
+  over on a CPU without instructions for bfloat16, unless it is named.
+- `fastai` freezes BatchNorm, too; `fastai-defaults` does what its documentation does, and so other work: BatchNorm learns, and
+  `last` is `fine_tune`, an epoch of the head and then all layers.
 - `kerastl` has `cache: auto` (head: features), `kerastl-none` no cache, `kerastl-boundary` the activations at the border, and the
   `-fresh` ones an augmentation that is new in each epoch: a mirror and turns up to 36 degrees, on both sides.
 
-`--weights none` runs without ImageNet weights; times are the same. The last line is one JSON object.
+Without `--weights imagenet` the weights are random, times are the same, and accuracy says nothing; with it, that holds of the rows
+that say `random`, as PyTorch's weights are used where they lie in its cache and are not fetched. `--curve` tells how the seconds grow, for
+Keras and for kerastl with and without a cache. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -32,66 +38,66 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from peer_environments import Unavailable, last_line, python_of
-from PIL import Image
+from training_curve import chosen_points, draw_curve, print_curve
+from training_pictures import write_pictures
 
 HERE = Path(__file__).parent
 WORKERS = HERE / "_training_peers"
 PLACES = (str(HERE), str(HERE / "_augmentation_peers"))
 """Where the scripts of the peers find what they share."""
 EPOCHS = {"head": 10, "last": 3}
+IN_MEMORY_BYTES = 4e9
+"""Decoded pictures of more than this, as float32, are decoded anew in each epoch instead of kept."""
+BFLOAT16 = ("avx512_bf16", "amx_bf16")
+"""What Linux calls the instructions."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """How one peer is run: its script, its environment, and what is set for it."""
+    """How one peer is run.
+
+    Args:
+        script: of `_training_peers`.
+        sets: fields of its task.
+        environment: file of `peers`, without `.txt`; empty: this one.
+        tasks: that it takes part in.
+        named_only: runs only where `--peers` names it.
+    """
 
     script: str
     sets: dict[str, Any]
     environment: str = ""
     tasks: tuple[str, ...] = ("head", "last")
+    named_only: bool = False
+
+
+def has_bfloat16() -> bool:
+    """Tell whether this CPU computes in bfloat16, as far as Linux says."""
+    words = Path("/proc/cpuinfo")
+    return words.is_file() and any(one in words.read_text().split() for one in BFLOAT16)
 
 
 PEERS = {
     "keras": Peer("with_keras.py", {}),
+    "keras-xla": Peer("with_keras.py", {"xla": "auto"}, named_only=True),
     "keras-fresh": Peer("with_keras.py", {"augment": True}),
     "torch": Peer("with_torch.py", {}, "torchvision"),
-    "torch-bf16": Peer("with_torch.py", {"half": True}, "torchvision"),
+    "torch-bf16": Peer(
+        "with_torch.py", {"half": True}, "torchvision", named_only=not has_bfloat16()
+    ),
     "torch-fresh": Peer("with_torch.py", {"augment": True}, "torchvision"),
+    "fastai": Peer("with_fastai.py", {}, "fastai"),
+    "fastai-defaults": Peer("with_fastai.py", {"defaults": True}, "fastai"),
     "kerastl": Peer("with_kerastl.py", {"cache": "auto"}, tasks=("head",)),
     "kerastl-none": Peer("with_kerastl.py", {}),
     "kerastl-boundary": Peer("with_kerastl.py", {"cache": "boundary"}, tasks=("last",)),
     "kerastl-fresh": Peer("with_kerastl.py", {"augment": True}),
 }
+ON_CURVES = ("keras", "kerastl-none", "kerastl")
 
 
-def write_pictures(folder: Path, count: int) -> None:
-    """Write phantom slices as PNG in `train/CLASS` and `val/CLASS`, every fifth patient to `val`."""
-    drawn = folder / "phantom"
-    subprocess.run(
-        [sys.executable, "-m", "kerastl", "data", "phantom", drawn, "--hospital", "a",
-         "--patients", str(-(-count // 4)), "--seed", "1"],
-        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    (table,) = drawn.glob("*.csv")
-    import csv
-
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))[:count]
-    patients = sorted({row["patient_id"] for row in rows})
-    held_out = set(patients[::5])
-    for number, row in enumerate(rows):
-        split = "val" if row["patient_id"] in held_out else "train"
-        out = folder / split / row["label"] / f"{number:05d}.png"
-        out.parent.mkdir(parents=True, exist_ok=True)
-        values = np.asarray(Image.open(drawn / row["path"]), np.float32)
-        # A window from -1000 to 400 HU, as lungs are looked at.
-        grey = np.clip((values - 24.0) / 1400.0, 0, 1) * 255
-        Image.fromarray(grey.astype(np.uint8)).convert("RGB").save(out)
-
-
-def run_once(name: str, task: dict[str, Any]) -> dict[str, float]:
+def run_once(name: str, task: dict[str, Any]) -> dict[str, Any]:
     """Run one peer on one task; return what it tells.
 
     Raises:
@@ -106,13 +112,13 @@ def run_once(name: str, task: dict[str, Any]) -> dict[str, float]:
         )  # fmt: skip
     if done.returncode:
         raise Unavailable(f"{name} ended with {done.returncode}: {last_line(done.stderr)}")
-    answer: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer
 
 
 def measured(names: Sequence[str], task: dict[str, Any], rounds: int) -> dict[str, Any]:
     """Run all peers in turn, round by round; return medians, and ratios to `keras` taken within rounds."""
-    told: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    told: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     missing: dict[str, str] = {}
     for _ in range(rounds):
         for name in names:
@@ -132,6 +138,7 @@ def measured(names: Sequence[str], task: dict[str, Any], rounds: int) -> dict[st
             "training_s": statistics.median(seconds), "min": min(seconds), "max": max(seconds),
             "start_up_s": statistics.median(one["start_up_s"] for one in told[name]),
             "accuracy": statistics.median(one["accuracy"] for one in told[name]),
+            "weights": told[name][0]["weights"],
         }  # fmt: skip
         base = "keras-fresh" if name.endswith("-fresh") else "keras"
         if base in told and base not in missing:
@@ -142,47 +149,121 @@ def measured(names: Sequence[str], task: dict[str, Any], rounds: int) -> dict[st
     return found
 
 
+def task_of(
+    arguments: argparse.Namespace, folder: Path, part: str, size: int, images: int, epochs: int
+) -> dict[str, Any]:
+    """Return what every peer is asked; each sets some fields of it."""
+    return {
+        "folder": str(folder), "size": size, "epochs": epochs, "part": part,
+        "augment": False, "cache": "none", "precision": "float32", "half": False, "xla": "off",
+        "defaults": False, "in_memory": images * size * size * 12 <= IN_MEMORY_BYTES,
+        "options": {}, "classes": 2, "backbone": arguments.backbone,
+        "weights": weights_file(arguments, size), "rate": 1e-3 if part == "head" else 1e-4, "seed": 1,
+    }  # fmt: skip
+
+
+def weights_file(arguments: argparse.Namespace, size: int) -> str:
+    """Return the file of weights that Keras and kerastl both load, or `none`.
+
+    Raises:
+        SystemExit: it is not on this machine.
+    """
+    if arguments.weights == "none":
+        return "none"
+    from kerastl.backbones import find_cached_weights
+
+    path = find_cached_weights(arguments.backbone, image_size_px=size)
+    if path is None:
+        raise SystemExit(f"No weights here: kerastl weights fetch {arguments.backbone}")
+    return str(path)
+
+
+def print_table(title: str, rows: dict[str, Any]) -> None:
+    """Print what `measured` found, in Markdown."""
+    print(f"\n| {title} | seconds | min to max | start-up | times keras | accuracy | weights |")
+    print("|---|---|---|---|---|---|---|")
+    for name, row in rows.items():
+        if name == "missing":
+            continue
+        ratio = f"{row['x_keras']:.2f}" if "x_keras" in row else ""
+        print(
+            f"| {name} | {row['training_s']:.1f} | {row['min']:.1f} to {row['max']:.1f} | {row['start_up_s']:.1f} "
+            f"| {ratio} | {row['accuracy']:.3f} | {row['weights']} |",
+            flush=True,
+        )
+    for name, reason in rows["missing"].items():
+        print(f"| {name} | not run: {reason} | | | | | |")
+
+
+def compared(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure every task at every size; print and return the tables."""
+    told: dict[str, Any] = {}
+    chosen = arguments.peers.split(",") if arguments.peers else ()
+    images, rounds = (60, 1) if arguments.quick else (arguments.images, arguments.rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        write_pictures(Path(folder), images)
+        for size in map(int, arguments.sizes.split(",")):
+            for part in arguments.tasks.split(","):
+                epochs = 2 if arguments.quick else EPOCHS[part]
+                names = [
+                    name
+                    for name, peer in PEERS.items()
+                    if part in peer.tasks and (name in chosen if chosen else not peer.named_only)
+                ]
+                task = task_of(arguments, Path(folder), part, size, images, epochs)
+                rows = measured(names, task, rounds)
+                told[f"{part} {size}"] = rows
+                what = (
+                    f"{arguments.backbone}, {part}, {epochs} epochs, {images:,} pictures, {size} px"
+                )
+                print_table(what, rows)
+    return told
+
+
+def curve(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure the growth along one axis, one round; print, draw and return it."""
+    axis, size = arguments.curve, int(arguments.sizes.split(",")[0])
+    part = arguments.tasks.split(",")[0]
+    names = arguments.peers.split(",") if arguments.peers else ON_CURVES
+    rows: dict[str, dict[int, float]] = {name: {} for name in names if part in PEERS[name].tasks}
+    fixed = 60 if arguments.quick else arguments.images
+    for point in chosen_points(axis, arguments.points, quick=arguments.quick):
+        images, epochs = (point, 2 if arguments.quick else EPOCHS[part])
+        if axis == "epochs":
+            images, epochs = fixed, point
+        with tempfile.TemporaryDirectory() as folder:
+            write_pictures(Path(folder), images)
+            task = task_of(arguments, Path(folder), part, size, images, epochs)
+            for name, row in measured(tuple(rows), task, 1).items():
+                if name in rows:
+                    rows[name][point] = row["training_s"]
+                    print(f"{name}, {point} {axis}: {row['training_s']:.1f} s", file=sys.stderr)
+    rest = f"{fixed:,} pictures" if axis == "epochs" else f"{epochs} epochs"
+    title = f"{arguments.backbone}, {part}, {rest}, {size} px"
+    print(f"\n{title}\n")
+    print_curve(axis, rows)
+    if arguments.figure:
+        draw_curve(axis, rows, Path(arguments.figure), title=title)
+    return {axis: rows}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one round of few pictures")
-    parser.add_argument("--peers", default=",".join(PEERS), help="names, with commas between them")
+    parser.add_argument("--quick", action="store_true", help="one round, few pictures, two epochs")
+    parser.add_argument("--peers", help=f"of {', '.join(PEERS)}; all that this machine suits")
     parser.add_argument("--sizes", default="96", help="sides in pixels")
     parser.add_argument("--tasks", default="head,last")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--backbone", choices=["mobilenet_v2", "resnet50"], default="mobilenet_v2")
     parser.add_argument("--weights", choices=["imagenet", "none"], default="none")
+    parser.add_argument("--curve", choices=["images", "epochs"], help="instead: how seconds grow")
+    parser.add_argument("--points", help="along the curve, as 1000,10000")
+    parser.add_argument("--figure", help="PNG of the curve")
     arguments = parser.parse_args()
-    images, rounds = (200, 1) if arguments.quick else (arguments.images, arguments.rounds)
-    told: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_pictures(folder, images)
-        for size in map(int, arguments.sizes.split(",")):
-            for part in arguments.tasks.split(","):
-                task = {
-                    "folder": str(folder), "size": size, "epochs": EPOCHS[part], "part": part,
-                    "augment": False, "cache": "none", "half": False, "options": {}, "classes": 2,
-                    "backbone": arguments.backbone, "weights": arguments.weights,
-                    "rate": 1e-3 if part == "head" else 1e-4, "seed": 1,
-                }  # fmt: skip
-                names = [one for one in arguments.peers.split(",") if part in PEERS[one].tasks]
-                rows = measured(names, task, rounds)
-                told[f"{part} {size}"] = rows
-                print(f"\n{part}, {EPOCHS[part]} epochs, {images} pictures, {size} px")
-                print(
-                    f"{'':18} {'seconds':>8} {'min':>7} {'max':>7} {'start-up':>9} {'x keras':>8} {'accuracy':>9}"
-                )
-                for one in names:
-                    if one in rows:
-                        row = rows[one]
-                        print(
-                            f"{one:18} {row['training_s']:8.1f} {row['min']:7.1f} {row['max']:7.1f} {row['start_up_s']:9.1f} "
-                            f"{row.get('x_keras', float('nan')):8.2f} {row['accuracy']:9.3f}",
-                            flush=True,
-                        )
-    print(json.dumps({"tasks": told, "cores": os.cpu_count(), "python": platform.python_version()}))
+    told = {"curve": curve(arguments)} if arguments.curve else {"tasks": compared(arguments)}
+    print(json.dumps({**told, "cores": os.cpu_count(), "python": platform.python_version()}))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ from torchvision_import import passing_over_detection  # noqa: E402
 with passing_over_detection():
     from fastai.callback.training import BnFreeze
     from fastai.vision import all as vision
+    from fastai.vision import learner as learners
 
-CUT = {"mobilenet_v2": -1}
-"""Where the head begins, which fastai finds by itself only where the network pools by a layer."""
+# Where the head begins, which fastai finds by itself only where the network pools by a layer.
+learners.model_meta[vision.models.mobilenet_v2] = {"cut": -1, "split": learners.default_split}
 
 
 def parts_of(model):
@@ -45,7 +46,7 @@ def learner_of(task: Task) -> vision.Learner:
     options = {} if task.defaults else {"train_bn": False, "cbs": BnFreeze(), "splitter": parts_of}
     learner = vision.vision_learner(
         pictures, getattr(vision.models, task.backbone), pretrained=False, normalize=False,
-        metrics=vision.accuracy, cut=CUT.get(task.backbone), **options,
+        metrics=vision.accuracy, **options,
     )  # fmt: skip
     if task.defaults or task.part == "head":
         learner.freeze()

@@ -73,6 +73,7 @@ class Network(torch.nn.Module):
         return self
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits; nothing of the front is kept for a backward pass."""
         with torch.no_grad():
             features = self.front(images)
         return self.head(self.rest(features))
