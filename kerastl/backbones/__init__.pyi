@@ -15,6 +15,7 @@ from .folding import TrunkPrecision as TrunkPrecision
 from .folding import fold as fold
 from .folding import foldable as foldable
 from .folding import for_inference as for_inference
+from .folding import rebuilt as rebuilt
 from .folding import scale_and_offset as scale_and_offset
 from .imagenet_head import ImageNetHead as ImageNetHead
 from .imagenet_head import read_imagenet_head as read_imagenet_head

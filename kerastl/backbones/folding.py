@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Literal
 
 import keras
@@ -51,9 +52,7 @@ def fold(model: keras.Model, precision: TrunkPrecision = "float32") -> keras.Mod
             config["use_bias"] = True
         return type(operation).from_config(config)(*args, **kwargs)
 
-    folded = keras.models.clone_model(
-        model, clone_function=lambda operation: operation, call_function=call
-    )
+    folded = rebuilt(model, call)
     for layer in model.layers:
         if layer.weights and layer.name not in pairs and layer.name not in convolutions:
             folded.get_layer(layer.name).set_weights(layer.get_weights())
@@ -67,6 +66,15 @@ def fold(model: keras.Model, precision: TrunkPrecision = "float32") -> keras.Mod
         folded = keras.Model(folded.input, outputs, name=folded.name)
     folded.trainable = False
     return folded
+
+
+def rebuilt(model: keras.Model, call: Callable[..., Any]) -> keras.Model:
+    """Return a functional model whose operations `call(operation, *args, **kwargs)` calls one after the other."""
+    # Without the optimizer that it was compiled with: Keras would try to copy that, too.
+    bare = keras.Model(model.input, model.output, name=model.name)
+    return keras.models.clone_model(
+        bare, clone_function=lambda operation: operation, call_function=call
+    )
 
 
 def for_inference(model: keras.Model) -> keras.Model:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.backbones import foldable, scale_and_offset
+from kerastl.backbones import foldable, rebuilt, scale_and_offset
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 
@@ -49,9 +49,7 @@ def with_cheap_backward(model: keras.Model) -> keras.Model:
             operation = _Convolution(operation, norm and model.get_layer(norm))
         return operation(*args, **kwargs)
 
-    return keras.models.clone_model(
-        model, clone_function=lambda operation: operation, call_function=call
-    )
+    return rebuilt(model, call)
 
 
 def _is_faster(layer: Any) -> bool:

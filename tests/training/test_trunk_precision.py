@@ -1,0 +1,114 @@
+"""A frozen front in bfloat16: what learns and what is saved stays float32, and the change is told."""
+
+import keras
+import numpy as np
+import pytest
+from sources_drawn import stored
+
+from kerastl.backbones import build_backbone, fold
+from kerastl.data import EpochSource
+from kerastl.errors import Problems
+from kerastl.report.frozen import rounded_lines
+from kerastl.training import Phase, Trainable, batch_norm_layers, build_model, fit
+
+CLASSES = ("dark", "light")
+LAST = Trainable("from_block", text="block_3")
+
+
+@pytest.fixture
+def steady(model, train):
+    """The model, its norms with the statistics of the pictures: wild ones drown every digit."""
+    images = np.concatenate([images for images, _, _ in train.batches(0)])
+    for norm in batch_norm_layers(model):
+        norm.momentum = 0.0
+    model(images, training=True)
+    return model
+
+
+def test_a_rounded_trunk_keeps_three_digits_and_hands_on_float32():
+    backbone = build_backbone("mobilenet_v2", weights="none", image_size_px=32, seed=1, alpha=0.35)
+    images = np.random.default_rng(0).uniform(0, 255, (8, 32, 32, 3)).astype("float32")
+    for norm in batch_norm_layers(backbone):
+        norm.momentum = 0.0
+    backbone(images, training=True)
+    rounded = fold(backbone, "bfloat16")
+    exact = keras.ops.convert_to_numpy(backbone(images, training=False))
+    answer = rounded(images)
+    assert answer.dtype == "float32"
+    away = np.linalg.norm(answer - exact) / np.linalg.norm(exact)
+    assert 1e-4 < away < 0.2
+    last = rounded.get_layer("out_relu")
+    assert last.compute_dtype == "bfloat16"
+    assert (
+        {one.dtype for one in backbone.weights}
+        == {one.dtype for one in rounded.weights}
+        == {"float32"}
+    )
+
+
+@pytest.mark.parametrize("trainable", [Trainable("none"), LAST], ids=["head", "last"])
+def test_what_it_changes_is_told_with_the_weights_that_were_kept(steady, train, val, trainable):
+    phase = Phase("late", 2, trainable=trainable, trunk_precision="bfloat16")
+    history = fit(steady, train, val=val, phases=[phase])
+    told = history.proofs[0]["trunk"]
+    assert (told["precision"], told["behind"] == "pooled") == ("bfloat16", trainable is not LAST)
+    best = history.best["source"][0]
+    (row,) = [row for row in history.rows if row["epoch"] == best]
+    assert told["rounded"]["val_loss"] == pytest.approx(row["val_loss"], rel=1e-4)
+    assert told["float32"]["val_loss"] != told["rounded"]["val_loss"]
+    assert told["float32"]["val_loss"] == pytest.approx(row["val_loss"], rel=0.1)
+    assert {one.dtype for one in steady.weights} == {"float32"}
+    (line,) = rounded_lines({"phases": history.proofs})
+    assert (
+        f"loss {told['rounded']['val_loss']:.4f}, in float32 {told['float32']['val_loss']:.4f}"
+        in line
+    )
+
+
+def test_without_validation_that_is_said(steady, train):
+    history = fit(steady, train, phases=[Phase("head", 1, trunk_precision="bfloat16")])
+    assert history.proofs[0]["trunk"]["rounded"] is None
+    assert "no validation pictures" in rounded_lines({"phases": history.proofs})[0]
+
+
+def test_a_phase_in_float32_tells_nothing_of_it(model, train, val):
+    history = fit(model, train, val=val, phases=[Phase("head", 1)])
+    assert "trunk" not in history.proofs[0]
+
+
+def test_a_cache_of_the_one_is_not_taken_for_the_other(tmp_path):
+    records = stored(tmp_path / "pictures", 12, CLASSES)
+
+    def kept(precision):
+        keras.utils.clear_session()
+        backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=1)
+        model = build_model(backbone, class_names=CLASSES, seed=1)
+        source = EpochSource(
+            records, class_names=CLASSES, image_size_px=32, batch_size=4, shuffle=True
+        )
+        phase = Phase("head", 1, cache="features", trunk_precision=precision)
+        fit(model, source, phases=[phase], cache_dir=tmp_path / "kept")
+        return {file.parent.name: np.load(file) for file in (tmp_path / "kept").glob("*/*.npy")}
+
+    ((name, exact),) = kept("float32").items()
+    both = kept("bfloat16")
+    assert len(both) == 2
+    (rounded,) = (one for other, one in both.items() if other != name)
+    assert rounded.dtype == exact.dtype == np.float32
+    assert 0 < np.abs(rounded - exact).max() < 0.1 * np.abs(exact).max()
+
+
+def test_nothing_frozen_is_refused_with_all_that_is_wrong_together(model, train):
+    phases = [
+        Phase("all", 1, trainable=Trainable("all"), trunk_precision="bfloat16"),
+        Phase("free", 1, batch_norm="statistics", trunk_precision="bfloat16"),
+        Phase(
+            "lost", 1, trainable=Trainable("from_block", text="block_9"), trunk_precision="bfloat16"
+        ),
+    ]
+    with pytest.raises(Problems) as caught:
+        fit(model, train, phases=phases)
+    told = str(caught.value)
+    assert "all learn. Write trainable: none, or {from_block: NAME}, of: block_2, block_3" in told
+    assert "Write batch_norm: frozen, or trunk_precision: float32" in told
+    assert told.count("block_9") == 1
