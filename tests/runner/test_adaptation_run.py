@@ -33,6 +33,7 @@ SAME = [
     "split.csv", "predictions.csv", "scores.json", "freeze.json", "history.jsonl",
     "adaptation.json", "summary.json", "runs/source_only/predictions.csv",
     "runs/source_only/scores.json", "runs/source_only/history.jsonl",
+    "runs/source_only/freeze.json",
 ]  # fmt: skip
 
 
@@ -80,6 +81,9 @@ def test_the_model_before_adaptation_is_a_run_of_its_own_and_is_compared(
     summary = json.loads((out / "summary.json").read_text())["runs"]
     assert summary["source_only"]["target_test"] == before
     assert summary["."]["target_test"] == after
+    proven = json.loads((inner / "freeze.json").read_text())["two_passes"]
+    assert (proven["pictures"] > 0, proven["differ"]) == (True, 0)
+    assert (inner / "finished.json").is_file()
     assert kerastl("report", inner).code == 0
 
 
