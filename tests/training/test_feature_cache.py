@@ -132,7 +132,9 @@ def test_a_second_run_finds_what_the_first_kept(records, tmp_path, monkeypatch):
 def key(records, *, seed=1, **more):
     model = model_of(seed)
     trunk = keras.Model(model.inputs[0], model.get_layer("pooled").output)
-    return activations._key(activations._layers(trunk, "float32"), source_of(records, **more), "float32")
+    return activations._key(
+        activations._layers(trunk, "float32"), source_of(records, **more), "float32"
+    )
 
 
 @pytest.mark.slow
