@@ -121,7 +121,7 @@ class Phase:
             same training.
         cache_precision: how a cache is kept on disk: `float32`, `bfloat16` (half the room) or `uint8` (a quarter).
         trunk_precision: what the frozen layers in front of those that learn compute in: `float32`, or `bfloat16`, which
-            keeps three digits; the run tells what that changes. All weights stay float32.
+            rounds every number to 8 bits; the run tells what that changes. All weights stay float32.
     """
 
     name: Label

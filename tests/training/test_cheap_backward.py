@@ -114,6 +114,6 @@ def test_some_steps_on_a_real_network_end_where_the_plain_steps_end(rule):
         return [one - first for one, first in zip(model.get_weights(), before, strict=True)]
 
     plain, cheap = trained(lambda model, _: model), trained(shortened)
-    for one, other in zip(plain, cheap, strict=True):
-        assert np.linalg.norm(other - one) <= 0.01 * np.linalg.norm(one)
+    way, other = (np.concatenate([one.ravel() for one in found]) for found in (plain, cheap))
+    assert np.linalg.norm(other - way) < 0.01 * np.linalg.norm(way)
     assert sum(np.abs(one).max() > 0 for one in plain) > 10
