@@ -1,0 +1,64 @@
+"""The rule by which a fast path is judged, and what is told of it."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+PATH = Path(__file__).parents[2] / "benchmarks" / "fast_paths.py"
+
+
+@pytest.fixture(scope="module")
+def fast_paths():
+    spec = importlib.util.spec_from_file_location("fast_paths", PATH)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fast_paths"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_interval_of_a_mean_is_the_one_of_a_t_test(fast_paths):
+    differences = [0.01, -0.02, 0.015, 0.0, 0.005]
+    expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert fast_paths.interval(differences) == pytest.approx(tuple(expected))
+
+
+@pytest.mark.parametrize(
+    ("differences", "spread", "expected"),
+    [
+        ([0.0, 0.0, 0.0], 0.0, "within seed spread"),
+        ([0.01, -0.01, 0.0], 0.01, "within seed spread"),
+        # Always a little lower, and that is less than what a seed does.
+        ([-0.003, -0.002, -0.003, -0.002], 0.02, "within seed spread"),
+        ([-0.05, -0.051, -0.049], 0.01, "worse"),
+        ([0.05, 0.051, 0.049], 0.01, "better"),
+        # The mean is small enough, but the interval leaves the spread and holds no 0.
+        ([-0.009, -0.009, -0.0095, -0.0085], 0.0091, "worse"),
+    ],
+)
+def test_the_verdict_follows_the_rule(fast_paths, differences, spread, expected):
+    assert fast_paths.verdict(differences, spread) == expected
+
+
+def test_a_path_is_compared_with_the_plain_one_seed_by_seed(fast_paths):
+    right, wrong = [[5.0, 0.0]], [[0.0, 5.0]]
+    plain = [np.array(right * 8 + wrong * 2), np.array(right * 6 + wrong * 4)]
+    fast = [np.array(right * 7 + wrong * 3), np.array(right * 5 + wrong * 5)]
+    labels = np.zeros(10, int)
+    runs = [
+        ({fast_paths.PLAIN: one, "fast": other}, labels)
+        for one, other in zip(plain, fast, strict=True)
+    ]
+    told = fast_paths.judged(runs)
+    assert told[fast_paths.PLAIN]["accuracy"] == pytest.approx(0.7)
+    assert told[fast_paths.PLAIN]["sd"] == pytest.approx(np.std([0.8, 0.6], ddof=1))
+    assert told["fast"]["difference"] == pytest.approx(-0.1)
+    assert told["fast"]["other_answers"] == pytest.approx(0.1)
+    assert told["fast"]["verdict"] == "within seed spread"
+
+
+def test_every_part_begins_with_the_plain_path(fast_paths):
+    assert all(next(iter(paths)) == fast_paths.PLAIN for paths in fast_paths.PATHS.values())
