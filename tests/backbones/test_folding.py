@@ -140,8 +140,8 @@ def read_by_two_norms():
 
 
 def nested():
-    image = keras.Input((8, 8, 3))
-    return keras.Model(image, build_backbone("small_cnn", weights="none", image_size_px=8)(image))
+    image = keras.Input((16, 16, 3))
+    return keras.Model(image, build_backbone("small_cnn", weights="none", image_size_px=16)(image))
 
 
 def with_own_layer():
