@@ -1,7 +1,7 @@
 """How long does a phase take: kerastl beside Keras alone, PyTorch with torchvision, and fastai.
 
-    python benchmarks/training.py [--quick] [--peers a,b,c] [--sizes 96] [--tasks head,last] [--images 2000] [--rounds 3]
-                                  [--weights imagenet] [--curve images|epochs [--points 1000,10000] [--figure curve.png]]
+    python benchmarks/training.py [--quick] [--peers a,b,c] [--sizes 96] [--tasks head,last] [--images 2000] [--epochs 10]
+                                  [--rounds 3] [--weights imagenet] [--curve images|epochs [--points 1000,10000] [--figure curve.png]]
 
 Pictures are phantom slices of hospital A, written as 8-bit PNG, a sub-folder a class, 80 % for training and the rest for
 validation; every peer reads the same files. `head` trains a new head for ten epochs on a frozen MobileNetV2
@@ -14,7 +14,7 @@ the first step to the last, validation and decoding included; start-up, imports 
 - `torch` and `torch-bf16` have two DataLoader workers and channels_last, and decode anew each epoch. `torch-bf16` is passed
   over on a CPU without instructions for bfloat16, unless it is named.
 - `fastai` freezes BatchNorm, too; `fastai-defaults` does what its documentation does, and so other work: BatchNorm learns, and
-  `last` is `fine_tune`, an epoch of the head and then all layers.
+  `last` is `fine_tune`, an epoch of the head and then all layers; it runs only where it is named.
 - `kerastl` has `cache: auto` (head: features), `kerastl-none` no cache, `kerastl-boundary` the activations at the border, and the
   `-fresh` ones an augmentation that is new in each epoch: a mirror and turns up to 36 degrees, on both sides.
 
@@ -88,7 +88,7 @@ PEERS = {
     ),
     "torch-fresh": Peer("with_torch.py", {"augment": True}, "torchvision"),
     "fastai": Peer("with_fastai.py", {}, "fastai"),
-    "fastai-defaults": Peer("with_fastai.py", {"defaults": True}, "fastai"),
+    "fastai-defaults": Peer("with_fastai.py", {"defaults": True}, "fastai", named_only=True),
     "kerastl": Peer("with_kerastl.py", {"cache": "auto"}, tasks=("head",)),
     "kerastl-none": Peer("with_kerastl.py", {}),
     "kerastl-boundary": Peer("with_kerastl.py", {"cache": "boundary"}, tasks=("last",)),
@@ -149,6 +149,11 @@ def measured(names: Sequence[str], task: dict[str, Any], rounds: int) -> dict[st
     return found
 
 
+def epochs_of(arguments: argparse.Namespace, part: str) -> int:
+    """Return the epochs of a task: those that were asked for, or the usual ones."""
+    return int(arguments.epochs or (2 if arguments.quick else EPOCHS[part]))
+
+
 def task_of(
     arguments: argparse.Namespace, folder: Path, part: str, size: int, images: int, epochs: int
 ) -> dict[str, Any]:
@@ -204,7 +209,7 @@ def compared(arguments: argparse.Namespace) -> dict[str, Any]:
         write_pictures(Path(folder), images)
         for size in map(int, arguments.sizes.split(",")):
             for part in arguments.tasks.split(","):
-                epochs = 2 if arguments.quick else EPOCHS[part]
+                epochs = epochs_of(arguments, part)
                 names = [
                     name
                     for name, peer in PEERS.items()
@@ -228,7 +233,7 @@ def curve(arguments: argparse.Namespace) -> dict[str, Any]:
     rows: dict[str, dict[int, float]] = {name: {} for name in names if part in PEERS[name].tasks}
     fixed = 60 if arguments.quick else arguments.images
     for point in chosen_points(axis, arguments.points, quick=arguments.quick):
-        images, epochs = (point, 2 if arguments.quick else EPOCHS[part])
+        images, epochs = point, epochs_of(arguments, part)
         if axis == "epochs":
             images, epochs = fixed, point
         with tempfile.TemporaryDirectory() as folder:
@@ -255,6 +260,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="96", help="sides in pixels")
     parser.add_argument("--tasks", default="head,last")
     parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--epochs", type=int, help="of every task; 10 and 3")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--backbone", choices=["mobilenet_v2", "resnet50"], default="mobilenet_v2")
     parser.add_argument("--weights", choices=["imagenet", "none"], default="none")
