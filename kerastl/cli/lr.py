@@ -80,7 +80,7 @@ def command(
     if valley is None:
         click.echo(
             f"The loss fell beyond its noise in {told} of {count} tests. Try more steps or larger batches: "
-            f"--steps {4 * steps}, --set data.batch_size={2 * good.data.batch_size}"
+            f"--steps {4 * steps}, --set data.batch_size={2 * good.data.known_batch_size}"
         )
         return
     if told < count:

@@ -99,6 +99,12 @@ def test_a_loss_that_does_not_fall_cannot_tell(lr):
     assert code == 0, err
     assert out.count("cannot tell") == 3
     assert "in 0 of 2 tests. Try more steps" in out
+
+
+def test_a_batch_size_that_is_not_decided_yet_is_doubled_as_a_number(lr):
+    code, out, err = lr(*SMALL, "--highest", "1e-5", "--set", "data.batch_size=auto")
+    assert code == 0, err
+    assert out.rstrip().endswith("--set data.batch_size=64")
     assert "To take the valley" not in out
 
 
