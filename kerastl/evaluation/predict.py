@@ -53,6 +53,7 @@ def _logits(model: keras.Model, source: EpochSource) -> Array:
     forward = tf.function(
         lambda images: folded(images, training=False),
         input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)],
+        autograph=False,
     )
     logits = np.full((source.num_examples, len(source.class_names)), np.nan, np.float32)
     try:

@@ -26,6 +26,16 @@ PIECE = re.compile(r"\..+\.[a-z0-9_]{8}\.part(\.\w+)?|\.kerastl\.[a-z0-9_]{8}")
 
 
 @contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an error say which file it is about: Python tells of a full disk without naming one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to; afterwards flush it to disk and rename it.
 
@@ -41,16 +51,13 @@ def whole_file(path: Path) -> Iterator[Path]:
     os.close(descriptor)
     part = Path(name)
     try:
-        yield part
-        with part.open("rb+") as file:
-            # A rename may reach the disk before the bytes do: a power cut would leave an empty file.
-            os.fsync(file.fileno())
-        part.chmod(0o644)
-        part.replace(path)
-    except OSError as error:
-        # Python tells of a full disk without naming the file.
-        error.filename = error.filename or str(path)
-        raise
+        with _naming(path):
+            yield part
+            with part.open("rb+") as file:
+                # A rename may reach the disk before the bytes do: a power cut would leave an empty file.
+                os.fsync(file.fileno())
+            part.chmod(0o644)
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -149,17 +156,13 @@ def append_line(path: Path, line: str) -> None:
 
     Where a killed process left half a line, the new one begins below it.
     """
-    try:
-        with path.open("ab+") as file:
-            if file.seek(0, os.SEEK_END):
-                file.seek(-1, os.SEEK_END)
-                line = line if file.read(1) == b"\n" else "\n" + line
-            file.write(line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
+    with _naming(path), path.open("ab+") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else "\n" + line
+        file.write(line.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sha256_of(path: Path) -> str:

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-import yaml
-
-from kerastl.data import EpochSource
 from kerastl.errors import RequestError
 from kerastl.progress import say, track
 from kerastl.recipe import Phase, Recipe
-from kerastl.runs import BEGUN, Run
-from kerastl.stages.model import Start
+from kerastl.stages.plan import Plan
 from kerastl.training import Cost, cost_of
-from kerastl.training import Phase as TrainingPhase
 
 
-def within_budget(
-    recipe: Recipe,
-    phases: Sequence[TrainingPhase],
-    start: Start,
-    trains: Mapping[str, EpochSource],
-    vals: Mapping[str, EpochSource],
-    run: Run,
-    *,
-    resume: bool,
-) -> tuple[Recipe, tuple[Cost, ...]]:
+def within_budget(recipe: Recipe, plan: Plan) -> tuple[Recipe, tuple[Cost, ...]]:
     """Return the recipe with phases that fit its budget, and no budget: what was decided holds from here on.
 
     Return also what the phases cost, where they were timed for it; nothing otherwise.
 
     Args:
         recipe: a phase that is a part of a longer one is not cut.
-        phases: the same phases in the words of training, their caches decided.
-        start: the model.
-        trains, vals: pictures by domain.
-        run: a run that goes on keeps what it decided when it began.
-        resume: whether it goes on.
+        plan: the same phases in the words of training, the model and the pictures.
 
     Raises:
         RequestError: one epoch a phase is more than the budget.
@@ -45,13 +27,12 @@ def within_budget(
     costs: tuple[Cost, ...] = ()
     if recipe.budget is None:
         return recipe, costs
-    if resume and run.file(BEGUN).is_file():
-        began = yaml.safe_load(run.file(BEGUN).read_text(encoding="utf-8"))
-        epochs = [one["epochs"] for one in began["phases"]]
+    if plan.began is not None:
+        epochs = [one["epochs"] for one in plan.began["phases"]]
     else:
         costs = tuple(
-            cost_of(start.model, trains[one.domain], vals.get(one.domain), phase=one)
-            for one in track(phases, "timing the phases")
+            cost_of(plan.start.model, plan.trains[one.domain], plan.vals.get(one.domain), phase=one)
+            for one in track(plan.phases, "timing the phases")
         )
         epochs = cut_to(recipe.phases, costs, 60 * recipe.budget.minutes)
     if len(epochs) != len(recipe.phases):

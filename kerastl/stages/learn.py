@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from kerastl import recipe as recipes
 from kerastl import training
 from kerastl.data import EpochSource
 from kerastl.errors import WouldFailAgain
-from kerastl.progress import duration, say
+from kerastl.progress import say
 from kerastl.recipe import Recipe
-from kerastl.report.frozen import rounded_lines
-from kerastl.runs import Run, append_line, write_atomic
+from kerastl.runs import Run
 from kerastl.stages.budget import within_budget
+from kerastl.stages.diary import Diary, write_history, write_proofs
 from kerastl.stages.memory import within_memory
 from kerastl.stages.model import Start
 from kerastl.stages.pictures import Pictures
+from kerastl.stages.plan import Plan, began_with
 from kerastl.stages.record import write_beginning, write_model, write_network
 from kerastl.training import Cost, History, Phase, Trainable, fit
 
@@ -62,11 +62,13 @@ def decide_phases(
         for one, phase in zip(recipe.phases, phases, strict=True)
     )
     recipe = dataclasses.replace(recipe, phases=decided)
-    sized = within_memory(recipe, phases, start, trains, vals, run, resume=resume)
+    plan = Plan(phases, start, trains, vals, began_with(run, resume=resume))
+    sized = within_memory(recipe, plan)
     if sized.data.batch_size != recipe.data.batch_size:
         recipe = sized
         trains, vals = _trains_and_vals(recipe, pictures, phases)
-    return within_budget(recipe, phases, start, trains, vals, run, resume=resume)
+        plan = dataclasses.replace(plan, trains=trains, vals=vals)
+    return within_budget(recipe, plan)
 
 
 def learn(
@@ -92,19 +94,7 @@ def learn(
         WouldFailAgain: training broke down; the last good weights lie in `last_good.keras`.
     """
     phases = training_phases(recipe)
-    total = sum(phase.epochs for phase in phases)
-
-    def on_epoch(rows: Sequence[dict[str, Any]], timing: dict[str, Any]) -> None:
-        append_line(run.file("timings.jsonl"), json.dumps({"epoch": rows[-1]["epoch"], **timing}))
-        _write_history(run, rows)
-        say(_line(rows[-1], timing, total))
-
-    def on_proof(proofs: Sequence[dict[str, Any]]) -> None:
-        run.write_json("freeze.json", {"phases": list(proofs)})
-        for line in rounded_lines({"phases": proofs[-1:]}):
-            say(line)
-        for warning in proofs[-1]["warnings"]:
-            say(f"Warning: {warning}")
+    diary = Diary(run, sum(phase.epochs for phase in phases))
 
     def on_phase_end(phase: Phase, history: History) -> None:
         later = {other.domain for other in phases[len(history.proofs) :]}
@@ -117,8 +107,8 @@ def learn(
             _sources(recipe, pictures, phases, "train"),
             val=_sources(recipe, pictures, phases, "val"),
             phases=phases,
-            on_epoch=on_epoch,
-            on_proof=on_proof,
+            on_epoch=diary.on_epoch,
+            on_proof=diary.on_proof,
             on_phase_end=on_phase_end,
             checkpoints=run.file("checkpoints"),
             resume=resume,
@@ -131,11 +121,6 @@ def learn(
         raise WouldFailAgain(
             f"{error}\nThe last good weights: --set backbone.weights={run.file(LAST_GOOD)}"
         ) from error
-
-
-def _write_history(run: Run, rows: Sequence[dict[str, Any]]) -> None:
-    lines = (json.dumps(row, sort_keys=True, allow_nan=False) + "\n" for row in rows)
-    write_atomic(run.file("history.jsonl"), "".join(lines))
 
 
 def training_phases(recipe: Recipe) -> list[Phase]:
@@ -181,29 +166,6 @@ def _trains_and_vals(
     return _sources(recipe, pictures, phases, "train"), _sources(recipe, pictures, phases, "val")
 
 
-def _line(row: dict[str, Any], timing: dict[str, Any], total: int) -> str:
-    """Return one line for people: where training stands."""
-    shown = [
-        f"{name} {row[name]:.3f}"
-        for name in ("loss", "val_loss", "val_balanced_accuracy", "val_auc")
-        if row.get(name) is not None
-    ]
-    times = [f"{timing['seconds']:.1f} s", f"{timing['images_per_s']:.0f} images/s", *_left(timing)]
-    return (
-        f"  epoch {row['epoch']}/{total}  {row['phase']}: {', '.join(shown)}  ({', '.join(times)})"
-    )
-
-
-def _left(timing: dict[str, Any]) -> Iterator[str]:
-    """Yield what is left, in words."""
-    if timing["seconds_left"] > 0:
-        most = "at most " if timing["at_most"] else ""
-        yield f"{most}{duration(timing['seconds_left'])} left"
-    if timing["untimed"]:
-        first, *others = timing["untimed"]
-        yield f"then {first}" + (f" and {len(others)} more phases" if others else "")
-
-
 def _keep_source_only(
     recipe: Recipe, start: Start, pictures: Pictures, run: Run, history: History
 ) -> None:
@@ -216,6 +178,6 @@ def _keep_source_only(
         export=dataclasses.replace(recipe.export, formats=()),
     )
     write_beginning(so_far, start, pictures, inner, resume=False)
-    _write_history(inner, history.rows)
-    inner.write_json("freeze.json", {"phases": list(history.proofs)})
+    write_history(inner, history.rows)
+    write_proofs(inner, history.proofs)
     write_model(so_far, start.model, pictures, inner)

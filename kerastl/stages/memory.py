@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import yaml
+from typing import Any
 
 from kerastl import training
-from kerastl.data import EpochSource
 from kerastl.errors import Problem, Problems
 from kerastl.progress import say
 from kerastl.recipe import Recipe
-from kerastl.runs import BEGUN, Run, size_in_words
-from kerastl.stages.model import Start
+from kerastl.runs import size_in_words
+from kerastl.stages.plan import Plan
 from kerastl.training import Need
 from kerastl.training import Phase as TrainingPhase
 
@@ -34,25 +32,12 @@ class Free:
         return all(free is None or wanted <= share * free for wanted, free in pairs)
 
 
-def within_memory(
-    recipe: Recipe,
-    phases: Sequence[TrainingPhase],
-    start: Start,
-    trains: Mapping[str, EpochSource],
-    vals: Mapping[str, EpochSource],
-    run: Run,
-    *,
-    resume: bool,
-) -> Recipe:
+def within_memory(recipe: Recipe, plan: Plan) -> Recipe:
     """Return the recipe with its batch size decided; say what each phase takes.
 
     Args:
         recipe: its `data.batch_size` may be `auto`.
-        phases: as training knows them, checked, their caches decided.
-        start: the model.
-        trains, vals: pictures by domain.
-        run: a run that goes on keeps what it decided when it began.
-        resume: whether it goes on.
+        plan: phases, model and pictures.
 
     Raises:
         Problems: phases that take more than is free; nothing was trained.
@@ -63,29 +48,32 @@ def within_memory(
     def needs(batch: int) -> list[Need]:
         return [
             training.memory_of(
-                start.model, one, trains[one.domain], vals.get(one.domain), batch_size=batch, on_gpu=on_gpu
+                plan.start.model, one, plan.trains[one.domain], plan.vals.get(one.domain),
+                batch_size=batch, on_gpu=on_gpu,
             )
-            for one in phases
+            for one in plan.phases
         ]  # fmt: skip
 
-    batch = _decided(recipe, needs, free, run, resume=resume)
+    batch = _decided(recipe, needs, free, plan.began)
     found = needs(batch)
-    for phase, need in zip(phases, found, strict=True):
+    for phase, need in zip(plan.phases, found, strict=True):
         say(_line(phase, need, batch, free))
-    if not resume and not all(free.holds(need) for need in found):
-        raise _too_much(phases, needs, batch, free)
+    if plan.began is None and not all(free.holds(need) for need in found):
+        raise _too_much(plan.phases, needs, batch, free)
     return replace(recipe, data=replace(recipe.data, batch_size=batch))
 
 
 def _decided(
-    recipe: Recipe, needs: Callable[[int], list[Need]], free: Free, run: Run, *, resume: bool
+    recipe: Recipe,
+    needs: Callable[[int], list[Need]],
+    free: Free,
+    began: Mapping[str, Any] | None,
 ) -> int:
     """Return the recipe's batch size, or the one that fits."""
     wanted = recipe.data.batch_size
     if wanted != "auto":
         return wanted
-    if resume and run.file(BEGUN).is_file():
-        began = yaml.safe_load(run.file(BEGUN).read_text(encoding="utf-8"))
+    if began is not None:
         return int(began["data"]["batch_size"])
     batch, least = recipe.data.known_batch_size, 2 if recipe.augment.mixing else 1
     while batch > least and not all(free.holds(one, AUTO_SHARE) for one in needs(batch)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,11 @@ import tensorflow as tf
 
 from kerastl.data import EpochSource
 from kerastl.errors import WouldFailAgain
-from kerastl.progress import track
 from kerastl.training.averages import Averages
 from kerastl.training.callback_state import restore_callbacks, state_of
 from kerastl.training.checkpoint import Checkpoint, write_checkpoint
-from kerastl.training.checks import Sources, check_epoch, check_losses
+from kerastl.training.checks import Sources, check_epoch
 from kerastl.training.clock import Clock
-from kerastl.training.feed import batches_of
 from kerastl.training.freezing import silent_dropout, unfreeze
 from kerastl.training.good_weights import GoodWeights
 from kerastl.training.l2_sp import build_pull
@@ -29,9 +26,9 @@ from kerastl.training.optimizer import build_optimizer, carry_over, rate_factors
 from kerastl.training.phase import Phase
 from kerastl.training.proof import check_proof, checksums, phase_proof
 from kerastl.training.rounding import rounding_of
-from kerastl.training.schedule import learning_rate_at
 from kerastl.training.state import Best, History, TrainingState
 from kerastl.training.step import Step
+from kerastl.training.steps import run_steps
 from kerastl.training.tracing import inference
 from kerastl.training.update import build_update
 from kerastl.training.validation import validate
@@ -179,7 +176,10 @@ class PhaseLoop:
         while state.phase_epochs < phase.epochs and not state.stopped:
             started = time.perf_counter()
             callbacks.on_epoch_begin(state.epochs)
-            logs = self._run_steps(phase, learner.train, optimizer, averages, update, callbacks)
+            logs = run_steps(
+                phase, learner.train, state, update, optimizer, averages, callbacks, self.strategy,
+                bar=self.clock.bar_is_worth_it,
+            )  # fmt: skip
             averages.on_epoch(state.phase_epochs + 1)
             with averages.shown():
                 step.on_epoch(self.model, {"train": pictures})
@@ -188,11 +188,10 @@ class PhaseLoop:
                     logs |= validate(forward, learner.val)
                     callbacks.on_test_end(logs)
                 rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-                weights = self.good.now()
                 where = f"phase {phase.name}, epoch {state.epochs + 1}"
-                check_epoch(self.model, weights, logs, where)
-                self.good.values = weights
+                check_epoch(self.model, self.good.now(), logs, where)
                 callbacks.on_epoch_end(state.epochs, logs)
+                self.good.values = self.good.now()  # again: a callback may have changed them
                 self._note(phase, {"learning_rate": rate, **logs}, pictures, started)
             self._checkpoint(optimizer, step, averages)
         callbacks.on_train_end(logs)
@@ -205,45 +204,6 @@ class PhaseLoop:
             self.state.epochs += epochs
             self.state.phase_epochs += epochs
             self.good.take_all()
-
-    def _run_steps(
-        self,
-        phase: Phase,
-        source: Source,
-        optimizer: Any,
-        averages: Averages,
-        update: Any,
-        callbacks: Any,
-    ) -> dict[str, Any]:
-        """Run the steps of one epoch; return the means over its pictures."""
-        sums: dict[str, float] = {}
-        seen, steps = 0, source.steps_per_epoch
-        before, epochs = phase.stretch or (0, phase.epochs)
-        epoch = tf.constant(self.state.epochs, tf.int64)
-        fed = batches_of(source, self.state.epochs, self.strategy)
-        if self.clock.bar_is_worth_it:
-            fed = track(fed, f"epoch {self.state.epochs + 1}, {phase.name}", steps)
-        with closing(fed):
-            for index, (batch, share, count) in enumerate(fed):
-                done = (before + self.state.phase_epochs) * steps + index
-                if phase.schedule != "constant" or phase.warmup_epochs > 0:
-                    # Set only where it changes: callbacks that steer the rate keep their say otherwise.
-                    optimizer.learning_rate = learning_rate_at(
-                        done, highest=phase.learning_rate, steps_per_epoch=steps, epochs=epochs,
-                        schedule=phase.schedule, warmup_epochs=phase.warmup_epochs,
-                    )  # fmt: skip
-                callbacks.on_train_batch_begin(index)
-                progress = tf.constant(done / max(1, steps * epochs), tf.float32)
-                told = update({"train": batch}, share, progress, epoch)
-                averages.on_step()
-                values = {name: float(value) for name, value in told.items()}
-                where = f"phase {phase.name}, epoch {self.state.epochs + 1}, step {index + 1}"
-                check_losses(values, where)
-                for name, value in values.items():
-                    sums[name] = sums.get(name, 0.0) + value * count
-                seen += count
-                callbacks.on_train_batch_end(index, {name: sums[name] / seen for name in sums})
-        return {name: value / seen for name, value in sums.items()}
 
     def _note(self, phase: Phase, logs: dict[str, Any], source: Source, started: float) -> None:
         """Take one epoch into the history and see whether it is the best."""

@@ -13,6 +13,7 @@ from kerastl.recipe import FromBlock, Phase, Stretch
 from kerastl.runs import Run
 from kerastl.stages import budget
 from kerastl.stages.budget import cut_to, within_budget
+from kerastl.stages.plan import Plan, began_with
 from kerastl.training import Cost
 
 SETS = [
@@ -95,7 +96,8 @@ def test_a_phase_that_nothing_is_known_of_is_named(tmp_path, capsys):
 def test_a_run_that_goes_on_keeps_what_it_decided(tmp_path):
     (tmp_path / "recipe.resolved.yaml").write_text("phases: [{epochs: 5}, {epochs: 7}]\n")
     recipe = loaded("budget={minutes: 1}")
-    found, costs = within_budget(recipe, [], None, {}, {}, Run(tmp_path), resume=True)
+    began = began_with(Run(tmp_path), resume=True)
+    found, costs = within_budget(recipe, Plan([], None, {}, {}, began))
     assert [one.epochs for one in found.phases] == [5, 7]
     assert found.budget is None
     assert costs == ()

@@ -90,10 +90,10 @@ def test_auto_is_the_largest_power_of_two_within_half_of_what_is_free(free, batc
 
     data = Some(batch_size="auto", known_batch_size=32)
     recipe = Some(data=data, augment=Some(mixing=()))
-    found = _decided(recipe, needs_of(10), Free(free, None), None, resume=False)
+    found = _decided(recipe, needs_of(10), Free(free, None), None)
     assert found == batch
     recipe.augment.mixing = ("mix_up",)
-    assert _decided(recipe, needs_of(10), Free(free, None), None, resume=False) == max(2, batch)
+    assert _decided(recipe, needs_of(10), Free(free, None), None) == max(2, batch)
 
 
 def test_a_gpu_that_is_too_small_is_named():

@@ -42,6 +42,15 @@ def test_a_checkpoint_is_a_model_that_opens(model, train, tmp_path):
         assert (value == keras.ops.convert_to_numpy(weight)).all()
 
 
+def test_what_a_callback_makes_of_the_weights_at_an_epochs_end_is_what_is_kept(model, train, val):
+    class Marks(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.get_layer("head").bias.assign([epoch + 1.0, -1.0])
+
+    best, _ = told(model, train, val, Marks()).best["source"]
+    assert keras.ops.convert_to_numpy(model.get_layer("head").bias).tolist() == [best, -1.0]
+
+
 def test_the_rate_falls_on_a_plateau(model, train, val):
     callback = keras.callbacks.ReduceLROnPlateau(
         monitor="loss", factor=0.1, patience=1, min_delta=1e9

@@ -122,7 +122,7 @@ def test_a_fault_in_the_midst_of_a_bar_takes_it_away(model, train, monkeypatch):
         finally:
             ended.append(True)
 
-    monkeypatch.setattr("kerastl.training.phase_loop.track", watched)
+    monkeypatch.setattr("kerastl.training.steps.track", watched)
 
     class Fault(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

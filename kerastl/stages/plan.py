@@ -1,0 +1,40 @@
+"""What is looked at before the first step to decide what the recipe leaves open: batch size and epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from kerastl.data import EpochSource
+from kerastl.runs import BEGUN, Run
+from kerastl.stages.model import Start
+from kerastl.training import Phase
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be run.
+
+    Args:
+        phases: as training knows them, checked, their caches decided.
+        start: the model.
+        trains, vals: pictures by domain.
+        began: the recipe that a run that goes on began with: what was decided then holds; None: it begins now.
+    """
+
+    phases: Sequence[Phase]
+    start: Start
+    trains: Mapping[str, EpochSource]
+    vals: Mapping[str, EpochSource]
+    began: Mapping[str, Any] | None = None
+
+
+def began_with(run: Run, *, resume: bool) -> dict[str, Any] | None:
+    """Return the recipe that a run that goes on began with, as plain values; None: it begins now."""
+    if not resume or not run.file(BEGUN).is_file():
+        return None
+    told: dict[str, Any] = yaml.safe_load(run.file(BEGUN).read_text(encoding="utf-8"))
+    return told
