@@ -11,9 +11,12 @@ from .phases import Stretch as Stretch
 from .phases import TopFraction as TopFraction
 from .phases import Unfreeze as Unfreeze
 from .plugins import Backbone as Backbone
+from .plugins import Method as Method
 from .plugins import Mixing as Mixing
 from .plugins import Operation as Operation
 from .plugins import Reader as Reader
+from .plugins import Validator as Validator
+from .schema import Adaptation as Adaptation
 from .schema import Augment as Augment
 from .schema import Budget as Budget
 from .schema import Data as Data

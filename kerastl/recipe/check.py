@@ -72,6 +72,7 @@ def check(
         raise Problems(name, found.problems, footer)
     assert isinstance(recipe, Recipe)
     recipe = replace(recipe, augment=_without_a_name(recipe.augment, policy_of))
+    recipe = _with_validators(recipe, options_of)
     return _filled(recipe if tables is None else unfrozen_by_epoch(recipe, tables))
 
 
@@ -80,6 +81,18 @@ def _refused_by_plug_ins(walker: Walker, tables: Tables | None) -> list[tuple[st
     if tables is not None:
         findings += backbone_findings(walker.values, walker.options_of, tables)
     return findings
+
+
+def _with_validators(recipe: Recipe, options_of: OptionsOf) -> Recipe:
+    """Return the same with the options of the validators that nobody named written out."""
+    if recipe.adaptation is None:
+        return recipe
+    filled = tuple(
+        replace(one, options=options()) if one.options is None and options else one
+        for one in recipe.adaptation.select_by
+        for options in [options_of("validator", one.name)]
+    )
+    return replace(recipe, adaptation=replace(recipe.adaptation, select_by=filled))
 
 
 def _without_a_name(augment: Augment, policy_of: PolicyOf | None) -> Augment:

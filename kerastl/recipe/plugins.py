@@ -68,6 +68,36 @@ class Mixing:
 
 
 @dataclass(frozen=True)
+class Method:
+    """One way to adapt a model to the target.
+
+    Args:
+        name: the method; its options stand beside it.
+        options: the method's own options.
+    """
+
+    KIND: ClassVar[str] = "adaptation"
+    SHORT_WORD: ClassVar[str] = "name"
+    name: Annotated[str, NameOf("adaptation")]
+    options: Any = None
+
+
+@dataclass(frozen=True)
+class Validator:
+    """One way to tell a good candidate without the target's labels.
+
+    Args:
+        name: the validator; its options stand beside it.
+        options: the validator's own options.
+    """
+
+    KIND: ClassVar[str] = "validator"
+    SHORT_WORD: ClassVar[str] = "name"
+    name: Annotated[str, NameOf("validator")]
+    options: Any = None
+
+
+@dataclass(frozen=True)
 class Backbone:
     """The network that sees.
 

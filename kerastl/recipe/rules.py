@@ -12,7 +12,17 @@ from typing import Any
 
 from kerastl.recipe.phases import LayerNames, Phase, Stretch, Unfreeze
 from kerastl.recipe.plugins import Backbone, Reader
-from kerastl.recipe.schema import SOURCES_READER, Augment, Data, Export, Few, Recipe, Split, Target
+from kerastl.recipe.schema import (
+    SOURCES_READER,
+    Adaptation,
+    Augment,
+    Data,
+    Export,
+    Few,
+    Recipe,
+    Split,
+    Target,
+)
 from kerastl.recipe.tree import quoted
 
 Finding = tuple[str, str]
@@ -137,7 +147,7 @@ def random_weights_learn(backbone: Backbone, phases: Sequence[Phase | None]) -> 
 
 
 def target_phases_have_labels(
-    phases: Sequence[Phase | None], target: Target | None
+    phases: Sequence[Phase | None], target: Target | None, adaptation: Adaptation | None
 ) -> Iterator[Finding]:
     """A phase at the target has pictures and labels to learn from."""
     for index, phase in enumerate(phases):
@@ -149,8 +159,43 @@ def target_phases_have_labels(
                 where,
                 "is target, but the recipe has no target: add one, or write domain: source.",
             )
-        elif target.labels == "none":
-            yield where, "is target, but target.labels is none: write labels: few or labels: all."
+        elif target.labels == "none" and adaptation is None:
+            yield (
+                where,
+                "is target, but target.labels is none: write labels: few or labels: all, "
+                "or ways to adapt without labels: adaptation: {methods: [adabn, coral]}.",
+            )
+
+
+def adaptation_has_its_phases(
+    phases: Sequence[Phase | None], target: Target | None, adaptation: Adaptation | None
+) -> Iterator[Finding]:
+    """Candidates go on from a model of the source, to a target."""
+    if adaptation is None or any(phase is None for phase in phases):
+        return
+    domains = [phase.domain for phase in phases if phase is not None]
+    if target is None:
+        yield "adaptation", "adapts to a target, but the recipe has none: add one."
+    elif "target" not in domains:
+        yield (
+            "phases",
+            "none says how the methods of `adaptation` learn: add one with domain: target behind those of the source.",
+        )
+    elif "source" in domains[domains.index("target") :]:
+        at = len(domains) - 1 - domains[::-1].index("source")
+        yield (
+            f"phases[{at}].domain",
+            "is source behind a phase of the target: methods of `adaptation` begin where the source's phases end.",
+        )
+
+
+def plug_ins_differ(methods: Sequence[Any], select_by: Sequence[Any]) -> Iterator[Finding]:
+    """A candidate is told from another by its method's name."""
+    for field, listed in (("methods", methods), ("select_by", select_by)):
+        names = [one and one.name for one in listed]
+        for index, name in enumerate(names):
+            if name is not None and name in names[:index]:
+                yield f"{field}[{index}]", f"'{name}' stands in the list already."
 
 
 def mixing_needs_two(data: Data, augment: Augment) -> Iterator[Finding]:
@@ -181,10 +226,12 @@ RULES: Mapping[type[Any], Sequence[Any]] = {
     LayerNames: (regex_compiles,),
     Export: (formats_differ,),
     Target: (few_has_labels, target_has_its_pictures),
+    Adaptation: (plug_ins_differ,),
     Recipe: (
         phase_names_differ,
         random_weights_learn,
         target_phases_have_labels,
+        adaptation_has_its_phases,
         mixing_needs_two,
     ),
 }

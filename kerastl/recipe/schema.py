@@ -11,7 +11,15 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from kerastl.recipe.phases import Phase
-from kerastl.recipe.plugins import Backbone, Mixing, NameOf, Operation, Reader
+from kerastl.recipe.plugins import (
+    Backbone,
+    Method,
+    Mixing,
+    NameOf,
+    Operation,
+    Reader,
+    Validator,
+)
 
 LARGEST_SEED = 2**31 - 1
 AUTO_BATCH_SIZE = 32
@@ -154,6 +162,24 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Adaptation:
+    """Ways to carry the model over to the target, and what chooses among them without the target's labels.
+
+    Args:
+        methods: the candidates; each goes on from what the phases at the source learnt, through the phases of domain
+            target. `source_only`, which stays as it is, is a candidate always.
+        select_by: what ranks them; none reads a label of the target.
+    """
+
+    methods: Annotated[tuple[Method, ...], MinLen(1)]
+    select_by: Annotated[tuple[Validator, ...], MinLen(1)] = (
+        Validator("information_maximization"),
+        Validator("snd"),
+        Validator("class_ami"),
+    )
+
+
+@dataclass(frozen=True)
 class Export:
     """What is written for others to serve.
 
@@ -206,6 +232,7 @@ class Recipe:
         augment: how training pictures are changed.
         head: the layer that names the class.
         target: the other hospital; null where there is none.
+        adaptation: ways to carry the model over to it, to choose from; null: the phases at the target learn from its labels.
         export: what is written for others to serve.
         evaluation: how the scores are made.
         budget: how long training may take; null: as long as the phases say.
@@ -220,6 +247,7 @@ class Recipe:
     augment: Augment = Augment()
     head: Head = Head()
     target: Target | None = None
+    adaptation: Adaptation | None = None
     export: Export = Export()
     evaluation: Evaluation = Evaluation()
     budget: Budget | None = None

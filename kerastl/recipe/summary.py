@@ -20,6 +20,10 @@ def summary(recipe: Recipe) -> str:
             f"the target is {_pictures(recipe.target.reader)}, {labels[recipe.target.labels]}"
         )
     parts.append(f"phases: {listed([_phase(phase) for phase in recipe.phases], 'then')}")
+    if recipe.adaptation is not None:
+        methods = listed([one.name for one in recipe.adaptation.methods], "and")
+        judges = listed([one.name for one in recipe.adaptation.select_by], "and")
+        parts.append(f"adapts by {methods}, chosen by {judges}")
     formats = recipe.export.formats
     parts.append(f"exports {listed(formats, 'and')}" if formats else "exports nothing")
     return "; ".join(parts) + f". Seed {recipe.seed}."
