@@ -8,6 +8,7 @@ from kerastl import export, report
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages import (
+    adapt,
     decide_phases,
     find_weights,
     gather_pictures,
@@ -23,7 +24,14 @@ from kerastl.stages import (
 )
 
 
-def run(recipe: Recipe, *, name: str, out: Path | None = None, resume: bool = False) -> Run:
+def run(
+    recipe: Recipe,
+    *,
+    name: str,
+    out: Path | None = None,
+    resume: bool = False,
+    oracle: bool = False,
+) -> Run:
     """Run a recipe whole.
 
     Args:
@@ -31,6 +39,7 @@ def run(recipe: Recipe, *, name: str, out: Path | None = None, resume: bool = Fa
         name: of the recipe; the run folder is `runs/<name>-<n>` where `out` is None.
         out: the run folder, new or empty.
         resume: go on with a run that was stopped.
+        oracle: tell how every way to adapt does on the target's test pictures, too, after the choice.
 
     Returns:
         The run folder, with every file in it.
@@ -47,8 +56,9 @@ def run(recipe: Recipe, *, name: str, out: Path | None = None, resume: bool = Fa
         recipe, costs = decide_phases(recipe, start, pictures, folder, resume=resume)
         write_beginning(recipe, start, pictures, folder, resume=resume)
         learn(recipe, start, pictures, folder, resume=resume, costs=costs)
+        adapt(recipe, start, pictures, folder, resume=resume)
         write_model(recipe, start.model, pictures, folder)
-        judge(recipe, start.model, pictures, folder)
+        judge(recipe, start.model, pictures, folder, oracle=oracle)
         for name_of_format in recipe.export.formats:
             export.export_once(folder.path, name_of_format)
         prove(recipe, start.model, pictures, folder)

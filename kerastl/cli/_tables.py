@@ -85,7 +85,12 @@ def _print_difference(run: Run) -> None:
     """Print what adaptation changed at the target, where the run adapted and its test pictures are labelled."""
     if not run.file("adaptation.json").is_file():
         return
-    judged = run.read_json("adaptation.json")["target_test"]
+    told = run.read_json("adaptation.json")
+    if len(told["candidates"]) > 1 and "ranking" in told:
+        click.echo(
+            f"  chosen       {told['chosen']}, {told['verdict'].replace('_', ' ')}: {told['reason']}"
+        )
+    judged = told["target_test"]
     if judged:
         change = judged["difference"]
         outcome = change["outcome"].replace("_", " ")

@@ -12,9 +12,19 @@ import click
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one value.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder, new or empty.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
+@click.option(
+    "--oracle",
+    is_flag=True,
+    help="Judge every way to adapt on the target's test pictures, after the choice.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write the scores as JSON to stdout.")
 def command(
-    recipe: str, sets: tuple[str, ...], out: Path | None, resume: bool, as_json: bool
+    recipe: str,
+    sets: tuple[str, ...],
+    out: Path | None,
+    resume: bool,
+    oracle: bool,
+    as_json: bool,
 ) -> None:
     """Train, judge and export what RECIPE says: a shipped name or a file.
 
@@ -35,5 +45,5 @@ def command(
     from kerastl import runner
     from kerastl.cli._tables import print_scores
 
-    run = runner.run(good, name=found.name, out=out, resume=resume)
+    run = runner.run(good, name=found.name, out=out, resume=resume, oracle=oracle)
     print_scores(run, as_json=as_json)

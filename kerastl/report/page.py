@@ -123,7 +123,22 @@ def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
         "before adaptation": judged.get("source_only"),
         "after adaptation": judged.get("chosen"),
     }
+    candidates = content.get("candidates") or {}
+    validators = list(next(iter(candidates.values()), {}).get("validators") or {})
     return {
+        "verdict": str(content.get("verdict") or "").replace("_", " ") if validators else "",
+        "validators": [one.replace("_", " ") for one in validators],
+        "candidates": [
+            (
+                name.replace("_", " "),
+                name == content.get("chosen"),
+                [_short(told["validators"].get(one)) for one in validators],
+            )
+            for name, told in candidates.items()
+        ],
+        "oracle": table_of(
+            {name.replace("_", " "): told for name, told in (content.get("oracle") or {}).items()}
+        ),
         "chosen": str(content.get("chosen") or "none").replace("_", " "),
         "reason": str(content.get("reason") or ""),
         "outcome": str(difference.get("outcome") or "").replace("_", " "),
@@ -131,6 +146,10 @@ def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
         "difference": figure_of({"difference": difference}, "difference") if difference else None,
         "table": table_of(models),
     }
+
+
+def _short(value: float | None) -> str:
+    return "cannot be told" if value is None else f"{value:.3f}"
 
 
 @dataclass(frozen=True)

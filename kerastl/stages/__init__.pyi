@@ -1,6 +1,7 @@
+from .adapt import adapt as adapt
+from .decide import decide_phases as decide_phases
 from .judge import judge as judge
 from .judge import write_summary as write_summary
-from .learn import decide_phases as decide_phases
 from .learn import learn as learn
 from .lr import find_rates as find_rates
 from .model import Start as Start

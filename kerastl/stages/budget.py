@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from kerastl.data import EpochSource
 from kerastl.errors import RequestError
 from kerastl.progress import say, track
 from kerastl.recipe import Phase, Recipe
+from kerastl.stages.methods import candidates, step_of
 from kerastl.stages.plan import Plan
 from kerastl.training import Cost, cost_of
+from kerastl.training import Phase as TrainingPhase
 
 
 def within_budget(recipe: Recipe, plan: Plan) -> tuple[Recipe, tuple[Cost, ...]]:
@@ -30,9 +33,10 @@ def within_budget(recipe: Recipe, plan: Plan) -> tuple[Recipe, tuple[Cost, ...]]
     if plan.began is not None:
         epochs = [one["epochs"] for one in plan.began["phases"]]
     else:
+        pairs = list(zip(plan.phases, plan.beside, strict=True))
         costs = tuple(
-            cost_of(plan.start.model, plan.trains[one.domain], plan.vals.get(one.domain), phase=one)
-            for one in track(plan.phases, "timing the phases")
+            _cost(recipe, plan, phase, target)
+            for phase, target in track(pairs, "timing the phases")
         )
         epochs = cut_to(recipe.phases, costs, 60 * recipe.budget.minutes)
     if len(epochs) != len(recipe.phases):
@@ -41,6 +45,18 @@ def within_budget(recipe: Recipe, plan: Plan) -> tuple[Recipe, tuple[Cost, ...]]
         replace(phase, epochs=count) for phase, count in zip(recipe.phases, epochs, strict=True)
     )
     return replace(recipe, phases=cut, budget=None), costs
+
+
+def _cost(recipe: Recipe, plan: Plan, phase: TrainingPhase, target: EpochSource | None) -> Cost:
+    """Time a phase; one that methods of adaptation learn in counts for each of them."""
+    model, train, val = plan.start.model, plan.trains[phase.domain], plan.vals.get(phase.domain)
+    if target is None:
+        return cost_of(model, train, val, phase=phase)
+    # One stands for all: what takes the time, the pictures of both domains, is the same for most.
+    methods = candidates(recipe)[1:]
+    step_for = step_of(recipe, methods[0], model)
+    one = cost_of(model, train, val, phase=phase, target=target, step_for=step_for)
+    return Cost(len(methods) * one.once, len(methods) * one.epoch)
 
 
 def cut_to(phases: Sequence[Phase], costs: Sequence[Cost], seconds: float) -> list[int]:

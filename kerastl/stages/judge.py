@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -17,32 +18,59 @@ from kerastl.evaluation import (
 )
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
-from kerastl.stages.learn import SOURCE_ONLY
+from kerastl.stages.methods import SOURCE_ONLY
 from kerastl.stages.pictures import Pictures
 
+VALIDATION = ("val", "target_val")
 JUDGED = ("val", "test", "target_val", "target_test")
 
 
-def judge(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run) -> None:
+def judge(
+    recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run, *, oracle: bool = False
+) -> None:
     """Predict validation and test pictures once, score them, and write both down.
 
-    Where the model learnt from a target domain, the model before that is judged on the same pictures,
-    and `adaptation.json` says what the target's labels changed.
+    Where the model learnt from a target domain, the model before that is judged on the same pictures, and
+    `adaptation.json` says what adapting changed. Candidates that were not chosen are judged on validation pictures alone.
+
+    Args:
+        recipe: how the scores are made.
+        model: with its final weights.
+        pictures: the splits.
+        run: where the files go; so do those of the runs inside it.
+        oracle: judge every candidate on the test pictures, too, to see what would have been chosen by their labels.
     """
-    predictions = _judge_one(recipe, model, pictures, run)
-    inner = Run(run.file("runs") / SOURCE_ONLY)
-    if inner.path.is_dir():
-        before = _judge_one(recipe, load_trained(inner.path).model, pictures, inner)
-        run.write_json("adaptation.json", _adaptation(recipe, before, predictions))
-        write_summary(run)
+    predictions = _predicted(recipe, model, pictures, JUDGED)
+    _write(recipe, predictions, run)
+    if not (run.file("runs") / SOURCE_ONLY).is_dir():
+        return
+    told = _begun(recipe, run)
+    judged = {}
+    for name in told["candidates"]:
+        inner = Run(run.file("runs") / name)
+        if not inner.path.is_dir():
+            continue  # fine-tuning without a choice: the run itself is that candidate
+        if name == told["chosen"]:
+            judged[name] = predictions
+        else:
+            splits = JUDGED if oracle or name == SOURCE_ONLY else VALIDATION
+            network = load_trained(inner.path).model
+            judged[name] = _predicted(recipe, network, pictures, splits)
+        _write(recipe, judged[name], inner)
+    run.write_json("adaptation.json", told | _opened(recipe, judged, predictions, oracle=oracle))
+    write_summary(run)
 
 
-def _judge_one(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run) -> Predictions:
-    records = [record for split in JUDGED for record in pictures.of(split)]
-    predictions = predict(model, pictures.source_of(recipe, records))
+def _predicted(
+    recipe: Recipe, model: keras.Model, pictures: Pictures, splits: Sequence[str]
+) -> Predictions:
+    records = [record for split in splits for record in pictures.of(split)]
+    return predict(model, pictures.source_of(recipe, records))
+
+
+def _write(recipe: Recipe, predictions: Predictions, run: Run) -> None:
     write_predictions(run.file("predictions.csv"), predictions)
     run.write_json("scores.json", _scores(recipe, predictions))
-    return predictions
 
 
 def _scores(recipe: Recipe, predictions: Predictions) -> dict[str, Any]:
@@ -53,10 +81,13 @@ def _scores(recipe: Recipe, predictions: Predictions) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _adaptation(recipe: Recipe, before: Predictions, after: Predictions) -> dict[str, Any]:
-    """Return the content of `adaptation.json` for a recipe that names one way to adapt."""
-    told: dict[str, Any] = {
-        "candidates": {"source_only": {"validators": {}}, "fine_tune": {"validators": {}}},
+def _begun(recipe: Recipe, run: Run) -> dict[str, Any]:
+    """Return `adaptation.json` as the choice left it, or for a recipe that names one way to adapt."""
+    if recipe.adaptation is not None:
+        told: dict[str, Any] = run.read_json("adaptation.json")
+        return told
+    return {
+        "candidates": {SOURCE_ONLY: {"validators": {}}, "fine_tune": {"validators": {}}},
         "chosen": "fine_tune",
         "verdict": "cannot_tell",
         "reason": "The recipe names one method, fine-tuning on the target's labels; no other was compared "
@@ -64,19 +95,33 @@ def _adaptation(recipe: Recipe, before: Predictions, after: Predictions) -> dict
         "target_test": None,
         "oracle": None,
     }
-    first, second = (predictions.of("target_test") for predictions in (before, after))
-    if first.paths:
-        patients = any(first.groups) and not groups_disagree(first)
-        metric = "group_auc" if patients else "auc"
-        difference = paired_difference(
-            first, second, metric=metric, seed=recipe.seed, resamples=recipe.evaluation.resamples
-        )
-        told["target_test"] = {
-            "source_only": _scores(recipe, first)["target_test"]["overall"],
+
+
+def _opened(
+    recipe: Recipe, judged: Mapping[str, Predictions], chosen: Predictions, *, oracle: bool
+) -> dict[str, Any]:
+    """Return what the labels of the target's test pictures say of the choice; nothing where there are none."""
+    first, second = (one.of("target_test") for one in (judged[SOURCE_ONLY], chosen))
+    if not first.paths:
+        return {}
+    patients = any(first.groups) and not groups_disagree(first)
+    metric = "group_auc" if patients else "auc"
+    difference = paired_difference(
+        first, second, metric=metric, seed=recipe.seed, resamples=recipe.evaluation.resamples
+    )
+    scores = {
+        name: _scores(recipe, one.of("target_test"))["target_test"]["overall"]
+        for name, one in judged.items()
+        if oracle or name == SOURCE_ONLY
+    }
+    opened: dict[str, Any] = {
+        "target_test": {
+            "source_only": scores[SOURCE_ONLY],
             "chosen": _scores(recipe, second)["target_test"]["overall"],
             "difference": {"metric": metric, **difference},
         }
-    return told
+    }
+    return opened | ({"oracle": scores} if oracle else {})
 
 
 def write_summary(run: Run) -> None:

@@ -15,8 +15,8 @@ from kerastl.progress import say, track
 from kerastl.recipe import Recipe
 from kerastl.recipe.words import listed, nearest
 from kerastl.runs import Run
-from kerastl.stages.learn import training_phases
 from kerastl.stages.model import find_weights, start_model
+from kerastl.stages.phases import training_phases
 from kerastl.stages.pictures import Pictures, gather_pictures
 from kerastl.stages.record import make_repeatable
 from kerastl.training import RangeTest, range_test

@@ -49,9 +49,9 @@ def within_memory(recipe: Recipe, plan: Plan) -> Recipe:
         return [
             training.memory_of(
                 plan.start.model, one, plan.trains[one.domain], plan.vals.get(one.domain),
-                batch_size=batch, on_gpu=on_gpu,
+                target=target, batch_size=batch, on_gpu=on_gpu,
             )
-            for one in plan.phases
+            for one, target in zip(plan.phases, plan.beside, strict=True)
         ]  # fmt: skip
 
     batch = _decided(recipe, needs, free, plan.began)

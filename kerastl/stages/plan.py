@@ -22,6 +22,7 @@ class Plan:
         phases: as training knows them, checked, their caches decided.
         start: the model.
         trains, vals: pictures by domain.
+        beside: the target's pictures that each phase reads beside its own; None: it reads none.
         began: the recipe that a run that goes on began with: what was decided then holds; None: it begins now.
     """
 
@@ -29,7 +30,16 @@ class Plan:
     start: Start
     trains: Mapping[str, EpochSource]
     vals: Mapping[str, EpochSource]
+    beside: Sequence[EpochSource | None]
     began: Mapping[str, Any] | None = None
+
+    @property
+    def reads(self) -> list[list[EpochSource]]:
+        """Training pictures that each phase learns from; none where there are none of its domain."""
+        return [
+            [one for one in (self.trains.get(phase.domain), beside) if one is not None]
+            for phase, beside in zip(self.phases, self.beside, strict=True)
+        ]
 
 
 def began_with(run: Run, *, resume: bool) -> dict[str, Any] | None:

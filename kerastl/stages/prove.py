@@ -16,7 +16,7 @@ from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.report import write_report
 from kerastl.runs import Run
-from kerastl.stages.learn import SOURCE_ONLY
+from kerastl.stages.methods import SOURCE_ONLY, candidates
 from kerastl.stages.pictures import Pictures
 
 SHEET = "freeze.json"
@@ -40,13 +40,15 @@ def prove(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run) -> N
     Raises:
         WouldFailAgain: a proof does not hold. All that was finished is kept, the sheet with the fault, too.
     """
-    inner = Run(run.file("runs") / SOURCE_ONLY)
     faults = []
-    if inner.path.is_dir():
-        faults = _prove_one(recipe, load_trained(inner.path).model, pictures, inner, ())
-        write_report(inner.path)
-        if not faults:
-            inner.finish()
+    for name in (SOURCE_ONLY, *(one.name for one in candidates(recipe)[1:])):
+        inner = Run(run.file("runs") / name)
+        if inner.path.is_dir():
+            found = _prove_one(recipe, load_trained(inner.path).model, pictures, inner, ())
+            write_report(inner.path)
+            if not found:
+                inner.finish()
+            faults += found
     faults += _prove_one(recipe, model, pictures, run, recipe.export.formats)
     if faults:
         write_report(run.path)

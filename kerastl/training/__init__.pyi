@@ -1,3 +1,4 @@
+from .batch_norm import statistics_estimator as statistics_estimator
 from .cache_checks import cache_line as cache_line
 from .checkpoint import newest_checkpoint as newest_checkpoint
 from .checks import check_phases as check_phases
@@ -5,6 +6,7 @@ from .checks import decide_phases as decide_phases
 from .classification import Classification as Classification
 from .clock import Cost as Cost
 from .costs import cost_of as cost_of
+from .feed import read_batches as read_batches
 from .free_memory import free_gpu_memory as free_gpu_memory
 from .free_memory import free_memory as free_memory
 from .freezing import batch_norm_layers as batch_norm_layers
@@ -25,3 +27,4 @@ from .range_test import RangeTest as RangeTest
 from .range_test import range_test as range_test
 from .state import History as History
 from .step import Step as Step
+from .tracing import inference as inference

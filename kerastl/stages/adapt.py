@@ -1,0 +1,102 @@
+"""Train the ways to adapt, each from one and the same model of the source, and choose without a label of the target."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+from kerastl import adaptation
+from kerastl import recipe as recipes
+from kerastl.adaptation import choosing
+from kerastl.evaluation import load_trained
+from kerastl.progress import say
+from kerastl.recipe import Recipe
+from kerastl.runs import BEGUN, Run
+from kerastl.stages.diary import Diary
+from kerastl.stages.methods import SOURCE_ONLY, candidates, step_of
+from kerastl.stages.model import Start
+from kerastl.stages.observe import observe
+from kerastl.stages.phases import phases_of_methods, sources_of, target_stream
+from kerastl.stages.pictures import Pictures
+from kerastl.stages.record import write_beginning, write_model
+from kerastl.training import fit, unfreeze
+
+
+def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool) -> None:
+    """Train every candidate, choose one, and give its weights to the model; nothing where the recipe names no methods.
+
+    Each candidate is a run of its own under `runs/`. One that is finished is not trained again when a run goes on.
+
+    Args:
+        recipe: the methods, what chooses, and the phases of domain target, in which every method learns.
+        start: the model as it was trained at the source; it ends with the weights of the chosen candidate.
+        pictures: the splits; no test picture is opened, no label of the target but by a method that learns from them.
+        run: its `adaptation.json` tells the choice; what it was worth is added when the test pictures are opened.
+        resume: go on with what is there.
+
+    Raises:
+        WouldFailAgain: training broke down.
+    """
+    if recipe.adaptation is None:
+        return
+    at_source, last = start.model.get_weights(), phases_of_methods(recipe)[-1]
+    methods, seen = candidates(recipe), {}
+    for number, method in enumerate(methods, 1):
+        say(f"Candidate {number} of {len(methods)}: {method.name}")
+        start.model.set_weights(at_source)
+        inner = Run(run.file("runs") / method.name)
+        if inner.file("model.json").is_file():
+            start.model.set_weights(load_trained(inner.path).model.get_weights())
+        else:
+            _train(recipe, method, start, pictures, inner, resume=resume)
+        # The layers whose statistics followed the target, also where a candidate was finished before.
+        unfreeze(start.model, last.trainable, batch_norm=last.batch_norm)
+        moved = method.name != SOURCE_ONLY and last.batch_norm != "frozen"
+        seen[method.name] = observe(recipe, start.model, pictures, own_statistics=moved)
+    decision = choosing.decide(
+        seen,
+        select_by=[(one.name, one.options) for one in recipe.adaptation.select_by],
+        assumes_equal_prevalence={
+            one.name
+            for one in methods
+            if adaptation.method_named(one.name).assumes_equal_prevalence
+        },
+        seed=recipe.seed,
+    )
+    say(f"{decision.verdict.replace('_', ' ')}: {decision.reason}")
+    run.write_json("adaptation.json", decision.to_json())
+    start.model.set_weights(load_trained(run.file("runs") / decision.chosen).model.get_weights())
+
+
+def _train(
+    recipe: Recipe,
+    method: recipes.Method,
+    start: Start,
+    pictures: Pictures,
+    inner: Run,
+    *,
+    resume: bool,
+) -> None:
+    """Train one candidate, a run of its own."""
+    assert recipe.adaptation is not None
+    alone = dataclasses.replace(
+        recipe,
+        adaptation=dataclasses.replace(recipe.adaptation, methods=(method,)),
+        export=dataclasses.replace(recipe.export, formats=()),
+    )
+    phases = phases_of_methods(recipe)
+    found, val = sources_of(recipe, pictures, phases), pictures.of("target_val")
+    began = resume and inner.file(BEGUN).is_file()
+    inner.path.mkdir(parents=True, exist_ok=True)
+    write_beginning(alone, start, pictures, inner, resume=began)
+    diary = Diary(inner, sum(phase.epochs for phase in phases))
+    fit(
+        start.model, found.train,
+        val={"source": pictures.source_of(recipe, val)} if val else found.val,
+        phases=phases, target=target_stream(recipe, pictures),
+        step_for=step_of(recipe, method, start.model),
+        on_epoch=diary.on_epoch, on_proof=diary.on_proof,
+        checkpoints=inner.file("checkpoints"), resume=began,
+    )  # fmt: skip
+    write_model(alone, start.model, pictures, inner)
+    shutil.rmtree(inner.file("checkpoints"), ignore_errors=True)

@@ -1,0 +1,69 @@
+"""Everything about the phases of a recipe that must be decided, and must hold, before the first step."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from kerastl import training
+from kerastl.progress import say
+from kerastl.recipe import Recipe
+from kerastl.runs import Run
+from kerastl.stages.budget import within_budget
+from kerastl.stages.memory import within_memory
+from kerastl.stages.methods import check_methods
+from kerastl.stages.model import Start
+from kerastl.stages.phases import own_phases, phases_of_methods, sources_of, target_stream
+from kerastl.stages.pictures import Pictures
+from kerastl.stages.plan import Plan, began_with
+from kerastl.training import Cost
+
+
+def decide_phases(
+    recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool
+) -> tuple[Recipe, tuple[Cost, ...]]:
+    """Return the recipe with all decided that its phases leave open; see that each of them can be run.
+
+    Return also what each phase costs, where that was timed for a budget; nothing otherwise.
+
+    Args:
+        recipe: checked.
+        start: the model.
+        pictures: the splits.
+        run: what was decided when it began holds when it goes on.
+        resume: whether it goes on.
+
+    Raises:
+        Problems: blocks, layers, pictures or figures that are not there, methods that have nothing to learn, a cache that
+            would change what is learnt or has no room; all together. Nothing was written.
+        RequestError: the budget or the memory is too small.
+    """
+    check_methods(recipe, pictures)
+    plan = _plan(recipe, start, pictures, run, resume=resume)
+    training.check_phases(
+        start.model, plan.phases, trains=plan.trains, vals=plan.vals,
+        cache_dir=training.activations_folder(), reads=plan.reads,
+    )  # fmt: skip
+    for phase, read in zip(plan.phases, plan.reads, strict=True):
+        if phase.cache != "none":
+            val = [plan.vals[phase.domain]] if phase.domain in plan.vals else []
+            say(training.cache_line(start.model, phase, [*read, *val]))
+    decided = tuple(
+        dataclasses.replace(one, cache=phase.cache)
+        for one, phase in zip(recipe.phases, plan.phases, strict=True)
+    )
+    recipe = dataclasses.replace(recipe, phases=decided)
+    sized = within_memory(recipe, plan)
+    if sized.data.batch_size != recipe.data.batch_size:
+        recipe = sized
+        plan = _plan(recipe, start, pictures, run, resume=resume)
+    return within_budget(recipe, plan)
+
+
+def _plan(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool) -> Plan:
+    own, of_methods = own_phases(recipe), phases_of_methods(recipe)
+    phases, target = [*own, *of_methods], target_stream(recipe, pictures)
+    found = sources_of(recipe, pictures, phases)
+    beside = [None] * len(own) + [target] * len(of_methods)
+    plan = Plan(phases, start, found.train, found.val, beside, began_with(run, resume=resume))
+    decided = training.decide_phases(phases, found.train, reads=plan.reads)
+    return dataclasses.replace(plan, phases=decided)

@@ -1,0 +1,100 @@
+"""Which ways to adapt are candidates, and whether each has something to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from kerastl import adaptation
+from kerastl import recipe as recipes
+from kerastl.errors import Problem, Problems
+from kerastl.progress import say
+from kerastl.recipe import Recipe
+from kerastl.stages.phases import phases_of_methods, target_pool
+from kerastl.stages.pictures import Pictures
+
+SOURCE_ONLY = "source_only"
+"""The candidate that stays as the source made it, and the run inside a run that holds it."""
+
+
+def candidates(recipe: Recipe) -> list[recipes.Method]:
+    """Return the methods that there is something to learn from: source only first, then as the recipe names them."""
+    if recipe.adaptation is None:
+        return []
+    asked = {one.name: one for one in recipe.adaptation.methods}
+    first = asked.pop(SOURCE_ONLY, recipes.Method(SOURCE_ONLY))
+    return [first, *(one for one in asked.values() if not _lacks_labels(recipe, one))]
+
+
+def step_of(recipe: Recipe, method: recipes.Method, model: keras.Model) -> Any:
+    """Return what `fit` takes as `step_for`, for one method."""
+    return adaptation.step_for(method.name, model, method.options, seed=recipe.seed)
+
+
+def check_methods(recipe: Recipe, pictures: Pictures) -> None:
+    """See that every method has something to learn in the phases at the target.
+
+    Raises:
+        Problems: all that is wrong. Nothing was trained.
+    """
+    if recipe.adaptation is None:
+        return
+    problems = list(_faults(recipe, pictures))
+    if problems:
+        raise Problems("The adaptation", problems, "Nothing was trained.")
+    for method in recipe.adaptation.methods:
+        if _lacks_labels(recipe, method):
+            say(
+                f"{method.name} learns from labels of the target, and there are none (target.labels: none): left out"
+            )
+
+
+def _faults(recipe: Recipe, pictures: Pictures) -> Iterator[Problem]:
+    if not target_pool(pictures):
+        yield Problem(
+            "target",
+            "no picture is left to adapt to: all are in its validation or test. Lower target.split.test_fraction.",
+        )
+    methods = candidates(recipe)
+    if len(methods) == 1:
+        yield Problem(
+            "adaptation.methods",
+            "there is nothing to choose from: source_only alone is left. Add coral or adabn"
+            + (", or write target.labels: few." if _without_labels(recipe) else "."),
+        )
+    for phase in phases_of_methods(recipe):
+        steered = phase.keep == "best" or phase.early_stopping is not None
+        if steered and not pictures.of("target_val"):
+            yield Problem(
+                f"phase {phase.name}",
+                "the target has no labelled validation pictures, so the source's would name the best epoch. "
+                "Write keep: last, and no early_stopping.",
+            )
+        for method in methods[1:]:
+            fault = _fault(method.name, phase)
+            if fault:
+                yield Problem(f"phase {phase.name}, {method.name}", fault)
+
+
+def _fault(method: str, phase: Any) -> str | None:
+    """Return why a method cannot learn in a phase, None where it can."""
+    known = adaptation.method_named(method)
+    if phase.batch_norm != "frozen":
+        return None
+    if known.moves_statistics:
+        return (
+            "works by the statistics of BatchNorm, which are frozen. Write batch_norm: statistics."
+        )
+    if known.learns == "any" and phase.trainable.which == "none":
+        return "works by layers before the head, and none learns. Write trainable: {top_fraction: 0.5}."
+    return None
+
+
+def _without_labels(recipe: Recipe) -> bool:
+    return recipe.target is None or recipe.target.labels == "none"
+
+
+def _lacks_labels(recipe: Recipe, method: recipes.Method) -> bool:
+    return _without_labels(recipe) and adaptation.method_named(method.name).target_labels == "some"

@@ -1,0 +1,106 @@
+"""The phases of a recipe in the words of the training room, and the pictures that they learn from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kerastl import recipe as recipes
+from kerastl.data import EpochSource, Record
+from kerastl.recipe import Recipe
+from kerastl.stages.pictures import Pictures
+from kerastl.training import Phase, Trainable
+
+
+def training_phases(recipe: Recipe) -> list[Phase]:
+    """Return the phases of a recipe in the words of the training room."""
+    found = []
+    for phase in recipe.phases:
+        values = {field.name: getattr(phase, field.name) for field in dataclasses.fields(phase)}
+        stretch = phase.stretch and (phase.stretch.before, phase.stretch.epochs)
+        told = {
+            "trainable": _trainable(phase.trainable),
+            "rates": {one.block: one.factor for one in phase.rates},
+            "stretch": stretch,
+        }
+        found.append(Phase(**values | told))
+    return found
+
+
+def _trainable(choice: Any) -> Trainable:
+    if isinstance(choice, recipes.TopFraction):
+        return Trainable("top_fraction", fraction=choice.top_fraction)
+    if isinstance(choice, recipes.FromBlock):
+        return Trainable("from_block", text=choice.from_block)
+    if isinstance(choice, recipes.LayerNames):
+        return Trainable("names", text=choice.names)
+    return Trainable(choice)
+
+
+def own_phases(recipe: Recipe) -> list[Phase]:
+    """Return the phases that the run itself goes through: all, or, where methods adapt, those at the source."""
+    phases = training_phases(recipe)
+    if recipe.adaptation is None:
+        return phases
+    return [one for one in phases if one.domain == "source"]
+
+
+def phases_of_methods(recipe: Recipe) -> list[Phase]:
+    """Return the phases in which every method of adaptation learns; none where there are no methods.
+
+    Their own pictures are the source's, with their labels; the target's are another stream.
+    """
+    if recipe.adaptation is None:
+        return []
+    return [
+        dataclasses.replace(one, domain="source")
+        for one in training_phases(recipe)
+        if one.domain == "target"
+    ]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What is learnt from, by domain.
+
+    Args:
+        train: shuffled and augmented; only domains that a phase learns from and that have such pictures.
+        val: likewise, as they are.
+    """
+
+    train: dict[str, EpochSource]
+    val: dict[str, EpochSource]
+
+
+def sources_of(recipe: Recipe, pictures: Pictures, phases: Sequence[Phase]) -> Sources:
+    """Return what some phases learn from."""
+    return Sources(*(_by_domain(recipe, pictures, phases, split) for split in ("train", "val")))
+
+
+def _by_domain(
+    recipe: Recipe, pictures: Pictures, phases: Sequence[Phase], split: str
+) -> dict[str, EpochSource]:
+    found: dict[str, EpochSource] = {}
+    for domain in dict.fromkeys(phase.domain for phase in phases):
+        name = split if domain == "source" else f"target_{split}"
+        if pictures.of(name):
+            found[domain] = pictures.source(recipe, name, training=split == "train")
+    return found
+
+
+def target_pool(pictures: Pictures) -> list[Record]:
+    """Return the target's pictures that training may see: all but validation and test."""
+    return [*pictures.of("target_train"), *pictures.of("target_unlabelled")]
+
+
+def target_stream(recipe: Recipe, pictures: Pictures) -> EpochSource | None:
+    """Return the target's pictures as methods of adaptation learn from them; None where there are no methods.
+
+    They are augmented as the source's are, and not mixed: most have no label to mix.
+    """
+    if recipe.adaptation is None:
+        return None
+    unmixed = dataclasses.replace(recipe, augment=dataclasses.replace(recipe.augment, mixing=()))
+    return pictures.source_of(unmixed, target_pool(pictures), training=True)
