@@ -123,6 +123,7 @@ def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
         "before adaptation": judged.get("source_only"),
         "after adaptation": judged.get("chosen"),
     }
+    oracle = {name.replace("_", " "): told for name, told in (content.get("oracle") or {}).items()}
     candidates = content.get("candidates") or {}
     validators = list(next(iter(candidates.values()), {}).get("validators") or {})
     return {
@@ -136,9 +137,7 @@ def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
             )
             for name, told in candidates.items()
         ],
-        "oracle": table_of(
-            {name.replace("_", " "): told for name, told in (content.get("oracle") or {}).items()}
-        ),
+        "oracle": table_of(oracle) if oracle else None,
         "chosen": str(content.get("chosen") or "none").replace("_", " "),
         "reason": str(content.get("reason") or ""),
         "outcome": str(difference.get("outcome") or "").replace("_", " "),
