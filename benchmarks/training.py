@@ -5,7 +5,7 @@
 
 Pictures are phantom slices of hospital A, written as 8-bit PNG, a sub-folder a class, 80 % for training and the rest for
 validation; every peer reads the same files. `head` trains a new head for ten epochs on a frozen MobileNetV2
-(`--backbone resnet50`: ResNet50); `last` trains the last 30 % of the network, too, for three. BatchNorm is frozen everywhere.
+(`--backbone resnet50`: ResNet50); `last` trains the last 30 % of the network, too. BatchNorm is frozen everywhere.
 Each peer runs as its own documentation recommends, in a process of its own, in turn, round by round. Told are the seconds from
 the first step to the last, validation and decoding included; start-up, imports and building, stands by itself.
 
@@ -46,7 +46,7 @@ HERE = Path(__file__).parent
 WORKERS = HERE / "_training_peers"
 PLACES = (str(HERE), str(HERE / "_augmentation_peers"))
 """Where the scripts of the peers find what they share."""
-EPOCHS = {"head": 10, "last": 3}
+EPOCHS = 10
 IN_MEMORY_BYTES = 4e9
 """Decoded pictures of more than this, as float32, are decoded anew in each epoch instead of kept."""
 BFLOAT16 = ("avx512_bf16", "amx_bf16")
@@ -149,9 +149,9 @@ def measured(names: Sequence[str], task: dict[str, Any], rounds: int) -> dict[st
     return found
 
 
-def epochs_of(arguments: argparse.Namespace, part: str) -> int:
+def epochs_of(arguments: argparse.Namespace) -> int:
     """Return the epochs of a task: those that were asked for, or the usual ones."""
-    return int(arguments.epochs or (2 if arguments.quick else EPOCHS[part]))
+    return int(arguments.epochs or (2 if arguments.quick else EPOCHS))
 
 
 def task_of(
@@ -209,7 +209,7 @@ def compared(arguments: argparse.Namespace) -> dict[str, Any]:
         write_pictures(Path(folder), images)
         for size in map(int, arguments.sizes.split(",")):
             for part in arguments.tasks.split(","):
-                epochs = epochs_of(arguments, part)
+                epochs = epochs_of(arguments)
                 names = [
                     name
                     for name, peer in PEERS.items()
@@ -233,7 +233,7 @@ def curve(arguments: argparse.Namespace) -> dict[str, Any]:
     rows: dict[str, dict[int, float]] = {name: {} for name in names if part in PEERS[name].tasks}
     fixed = 60 if arguments.quick else arguments.images
     for point in chosen_points(axis, arguments.points, quick=arguments.quick):
-        images, epochs = point, epochs_of(arguments, part)
+        images, epochs = point, epochs_of(arguments)
         if axis == "epochs":
             images, epochs = fixed, point
         with tempfile.TemporaryDirectory() as folder:
@@ -260,7 +260,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="96", help="sides in pixels")
     parser.add_argument("--tasks", default="head,last")
     parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, help="of every task; 10 and 3")
+    parser.add_argument("--epochs", type=int, help="of every task; 10")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--backbone", choices=["mobilenet_v2", "resnet50"], default="mobilenet_v2")
     parser.add_argument("--weights", choices=["imagenet", "none"], default="none")

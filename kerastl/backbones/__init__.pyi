@@ -11,6 +11,7 @@ from .build import build_backbone as build_backbone
 from .build import load_backbone as load_backbone
 from .download import fetch_weights as fetch_weights
 from .download import verify_weights as verify_weights
+from .folding import LINEAR as LINEAR
 from .folding import TrunkPrecision as TrunkPrecision
 from .folding import fold as fold
 from .folding import foldable as foldable

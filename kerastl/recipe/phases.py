@@ -122,6 +122,8 @@ class Phase:
         cache_precision: how a cache is kept on disk: `float32`, `bfloat16` (half the room) or `uint8` (a quarter).
         trunk_precision: what the frozen layers in front of those that learn compute in: `float32`, or `bfloat16`, which
             rounds every number to 8 bits; the run tells what that changes. All weights stay float32.
+        precision: what the layers that learn compute in at each step: `float32`, or `mixed_bfloat16`, faster where a GPU
+            or CPU has instructions for it. Weights, logits, losses and validation stay float32.
     """
 
     name: Label
@@ -152,3 +154,4 @@ class Phase:
     cache: Literal["auto", "none", "features", "boundary"] = "auto"
     cache_precision: Literal["float32", "bfloat16", "uint8"] = "float32"
     trunk_precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"

@@ -115,6 +115,12 @@ def _no_room(
 
 
 def _wrong_precision(model: keras.Model, phase: Phase) -> Iterator[str]:
+    head_alone = phase.trainable.which == "none" and phase.batch_norm == "frozen"
+    if phase.precision != "float32" and head_alone:
+        yield (
+            f"precision: {phase.precision} changes nothing where the head learns alone: that computes in float32. "
+            "Write precision: float32, or trunk_precision: bfloat16 for what is frozen."
+        )
     if phase.trunk_precision == "float32":
         return
     with contextlib.suppress(RequestError):  # layers that are not there are told elsewhere

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kerastl.backbones import TrunkPrecision
+from kerastl.training.mixed_precision import StepPrecision
 from kerastl.training.precision import Precision
 
 BatchNorm = Literal["frozen", "statistics", "trainable"]
@@ -68,6 +69,7 @@ class Phase:
             is the same training, as `choose_cache` says.
         cache_precision: how the cache is kept: `float32`, `bfloat16` or `uint8`.
         trunk_precision: what the frozen front computes in, `float32` or `bfloat16`; what learns is float32.
+        precision: what the layers that learn compute in at each step: `float32`, or `mixed_bfloat16`; see `computing_in`.
         keep: `best` goes on from the best epoch so far, `last` from the last.
     """
 
@@ -99,6 +101,7 @@ class Phase:
     cache: Cache = "none"
     cache_precision: Precision = "float32"
     trunk_precision: TrunkPrecision = "float32"
+    precision: StepPrecision = "float32"
 
     def is_better(self, value: float, best: float | None) -> bool:
         """Tell whether a value of `monitor` beats the best so far."""

@@ -170,7 +170,7 @@ class PhaseLoop:
         forward = inference(learner.model)
         update = build_update(
             learner.model, optimizer, step, variables, self.strategy, {"train": learner.train},
-            build_pull(phase.l2_sp, variables, self.start),
+            build_pull(phase.l2_sp, variables, self.start), phase.precision,
         )  # fmt: skip
         logs: dict[str, Any] = {}
         while state.phase_epochs < phase.epochs and not state.stopped:

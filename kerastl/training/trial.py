@@ -59,6 +59,6 @@ def trial_update(
     optimizer = build_optimizer(phase, variables, rate_factors(model, phase))
     update: Update = build_update(
         learner, optimizer, step, variables, tf.distribute.get_strategy(), {"train": source},
-        build_pull(phase.l2_sp, variables, start),
+        build_pull(phase.l2_sp, variables, start), phase.precision,
     )  # fmt: skip
     return optimizer, update

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kerastl.training.l2_sp import Pull
 from kerastl.training.learner import Source
+from kerastl.training.mixed_precision import StepPrecision, computing_in
 from kerastl.training.step import Batch, Step
 from kerastl.training.tracing import signature_of
 
@@ -24,13 +25,14 @@ def build_update(
     strategy: tf.distribute.Strategy,
     sources: Mapping[str, Source],
     pull: Pull | None = None,
+    precision: StepPrecision = "float32",
 ) -> Update:
     """Return one traced function `(batches, share, progress, epoch) -> {name: scalar}`.
 
     `batches` maps a stream's name to a `Batch`, or to one a replica; `share` is the part of the whole batch that a replica holds
     (float32, 1 for a single device), so that means over parts add up to the mean over the whole.
     A stream whose source places its augmentation on the device comes plain, and is finished here, as part of the
-    step; `epoch` is a scalar int64. `pull` is one more loss, told as `l2_sp`.
+    step; `epoch` is a scalar int64. `pull` is one more loss, told as `l2_sp`; `precision` is that of what learns.
     """
     on_device = {name: one for name, one in sources.items() if one.placement == "device"}
 
@@ -40,7 +42,8 @@ def build_update(
         finished = {name: one.finish(*batches[name], epoch) for name, one in on_device.items()}
         batches = {**batches, **finished}
         with tf.GradientTape() as tape:
-            losses = step.losses(model, batches, progress)
+            with computing_in(precision, model):
+                losses = step.losses(model, batches, progress)
             if pull is not None:
                 losses = {**losses, "l2_sp": pull()}
             minimised = [value for name, value in losses.items() if name not in step.shown]

@@ -1,0 +1,127 @@
+"""Mixed precision: what computes in which type, what stays as it was, and that it learns."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from sources_drawn import stored
+
+from kerastl.backbones import build_backbone
+from kerastl.data import EpochSource
+from kerastl.errors import RequestError
+from kerastl.evaluation import predict
+from kerastl.training import Phase, Trainable, build_model, fit, unfreeze
+from kerastl.training.classification import Classification
+from kerastl.training.learner import shortened
+from kerastl.training.mixed_precision import computing_in
+
+CLASSES = ("dark", "light")
+ALL = {"trainable": Trainable("all"), "batch_norm": "trainable"}
+LAST = {"trainable": Trainable("from_block", text="block_3")}
+
+
+@pytest.fixture
+def train(tmp_path):
+    records = stored(tmp_path, 24, CLASSES)
+    return EpochSource(records, class_names=CLASSES, image_size_px=32, batch_size=8)
+
+
+def network():
+    backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=1)
+    return build_model(backbone, class_names=CLASSES, seed=1)
+
+
+def types_of_step(model, precision):
+    """The result types of the operations that a training step computes, by kind of operation."""
+    step = Classification(2)
+
+    @tf.function(autograph=False)
+    def losses(images, labels):
+        with computing_in(precision, model), tf.GradientTape() as tape:
+            loss = step.losses(model, {"train": (images, labels, None)}, tf.constant(0.0))["loss"]
+        return loss, tape.gradient(loss, [one.value for one in model.trainable_variables])
+
+    traced = losses.get_concrete_function(
+        tf.TensorSpec([None, 32, 32, 3], tf.float32), tf.TensorSpec([None], tf.int32)
+    )
+    kinds: dict[str, set] = {}
+    for one in traced.graph.get_operations():
+        if one.outputs:
+            kinds.setdefault(one.type, set()).add(one.outputs[0].dtype.name)
+    return kinds, traced
+
+
+def test_convolutions_compute_in_bfloat16_and_logits_and_gradients_in_float32():
+    model = network()
+    kinds, traced = types_of_step(model, "mixed_bfloat16")
+    assert kinds["Conv2D"] == {"bfloat16"}
+    loss, gradients = traced.structured_outputs
+    assert loss.dtype == tf.float32
+    assert len(gradients) == len(model.trainable_variables)
+    assert {one.dtype for one in gradients} == {tf.float32}
+    assert "bfloat16" not in kinds["SoftmaxCrossEntropyWithLogits"]
+    plain, _ = types_of_step(model, "float32")
+    assert plain["Conv2D"] == {"float32"}
+
+
+def test_a_frozen_front_keeps_its_own_precision():
+    model, phase = network(), Phase("late", 1, **LAST)
+    kinds, _ = types_of_step(shortened(model, phase), "mixed_bfloat16")
+    assert kinds["Conv2D"] == {"bfloat16", "float32"}
+
+
+def test_afterwards_every_layer_is_as_it_was_also_after_an_error():
+    model = network()
+    before = [one.dtype_policy.name for one in model._flatten_layers()]
+    with computing_in("mixed_bfloat16", model):
+        assert any(one.compute_dtype == "bfloat16" for one in model._flatten_layers())
+    assert [one.dtype_policy.name for one in model._flatten_layers()] == before
+    with pytest.raises(ZeroDivisionError), computing_in("mixed_bfloat16", model):
+        1 / 0  # noqa: B018
+    assert [one.dtype_policy.name for one in model._flatten_layers()] == before
+
+
+def gradients(model, batch, precision):
+    unfreeze(model, ALL["trainable"], batch_norm=ALL["batch_norm"])
+    with computing_in(precision, model), tf.GradientTape() as tape:
+        loss = Classification(2).losses(model, {"train": batch}, tf.constant(0.0))["loss"]
+    found = tape.gradient(loss, [one.value for one in model.trainable_variables])
+    return np.concatenate([np.asarray(one).ravel() for one in found])
+
+
+def test_gradients_are_as_near_as_those_of_keras_own_policy(train):
+    batch = next(iter(train.batches(0)))
+    model = network()
+    exact, rounded = (gradients(model, batch, one) for one in ("float32", "mixed_bfloat16"))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        kerases = network()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    kerases.set_weights(model.get_weights())
+    error, its = (
+        np.linalg.norm(one - exact) for one in (rounded, gradients(kerases, batch, "float32"))
+    )
+    assert 0 < error < 1.5 * its
+
+
+@pytest.mark.parametrize(
+    "options", [ALL, LAST, {**LAST, "cache": "boundary"}], ids=["all", "last", "boundary"]
+)
+def test_what_is_judged_and_kept_is_float32(train, options, tmp_path):
+    model = network()
+    before = model.get_weights()
+    phase = Phase("p", 2, optimizer="sgd", precision="mixed_bfloat16", keep="last", **options)
+    history = fit(model, train, val=train, phases=[phase], cache_dir=tmp_path)
+    assert any((one != two).any() for one, two in zip(before, model.get_weights(), strict=True))
+    assert {one.dtype for one in model.weights} == {"float32"}
+    assert {one.compute_dtype for one in model._flatten_layers()} == {"float32"}
+    told = predict(model, train)
+    right = told.probabilities[np.arange(len(told.labels)), told.labels]
+    assert history.rows[-1]["val_loss"] == pytest.approx(-np.log(right).mean(), rel=1e-4)
+
+
+def test_where_only_the_head_learns_it_is_refused(train):
+    phase = Phase("head", 1, precision="mixed_bfloat16")
+    with pytest.raises(RequestError, match="changes nothing where the head learns alone"):
+        fit(network(), train, phases=[phase])
