@@ -14,6 +14,7 @@ from kerastl import registry
 from kerastl.recipe.schema import Recipe
 from kerastl.recipe.words import allowed, hints, members, unwrap
 
+KINDS = ("reader", "operation", "mixing", "adaptation", "validator")
 DOCS = Path(__file__).parent.parent / "docs" / "recipes.md"
 BEGIN, END = "<!-- {}: begin -->\n", "<!-- {}: end -->\n"
 ARGUMENT = re.compile(r"^        (\w+): (.+?)(?=^        \w|\Z)", re.MULTILINE | re.DOTALL)
@@ -43,7 +44,7 @@ def _default(field: Any, structured: bool) -> str:
         return ""
     words = {None: "null", (): "[]", True: "true", False: "false"}
     if isinstance(field.default, tuple) and field.default:
-        return f"[{', '.join(field.default)}]"
+        return f"[{', '.join(getattr(one, 'name', one) for one in field.default)}]"
     if isinstance(field.default, bool) or field.default in (None, ()):
         return words[field.default]
     return str(field.default)
@@ -91,7 +92,7 @@ def plug_ins(kind: str) -> str:
 def written(text: str) -> str:
     """Return the page with its tables made anew."""
     parts = {"schema": table(rows(Recipe))}
-    parts |= {kind: plug_ins(kind) for kind in ("reader", "operation", "mixing")}
+    parts |= {kind: plug_ins(kind) for kind in KINDS}
     for name, new in parts.items():
         begin, end = BEGIN.format(name), END.format(name)
         before, _, rest = text.partition(begin)

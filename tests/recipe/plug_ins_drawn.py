@@ -47,6 +47,8 @@ OPTIONS: dict[str, dict[str, type[Any] | None]] = {
     "reader": {"folder": Folder, "table": Table, "phantom": None},
     "operation": {"cutout": Cutout, "random_flip": None},
     "mixing": {"mix_up": Alpha, "cut_mix": None},
+    "adaptation": {"source_only": None, "adabn": None, "coral": Alpha},
+    "validator": {"information_maximization": None, "snd": Alpha, "class_ami": None},
     "backbone": {"mobilenet_v2": Alpha, "small_cnn": None},
     "format": {"saved_model": None, "onnx": None},
 }

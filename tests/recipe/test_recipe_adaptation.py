@@ -1,0 +1,68 @@
+"""The key `adaptation`: candidates, what chooses, and the phases in which they learn."""
+
+import pytest
+from plug_ins_drawn import GOOD, Alpha, checked, names_of, options_of
+
+from kerastl.errors import Problems
+from kerastl.recipe import Method, Validator, check, write
+from kerastl.recipe.summary import summary
+
+PHASES = (
+    "phases=[{name: a, epochs: 1, learning_rate: 1e-3, trainable: none},"
+    "{name: b, domain: target, epochs: 2, learning_rate: 1e-3, trainable: none, keep: last}]"
+)
+TARGET = "target={reader: {name: phantom}, labels: none}"
+METHODS = "adaptation={methods: [adabn, {name: coral, alpha: 0.5}]}"
+
+
+def problems(*sets):
+    with pytest.raises(Problems) as caught:
+        checked(GOOD, *sets)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_methods_have_options_and_what_chooses_has_a_default_that_is_written_out():
+    recipe = checked(GOOD, PHASES, TARGET, METHODS)
+    assert recipe.adaptation.methods == (Method("adabn"), Method("coral", Alpha(0.5)))
+    assert recipe.adaptation.select_by == (
+        Validator("information_maximization"), Validator("snd", Alpha()), Validator("class_ami"),
+    )  # fmt: skip
+    again = check(write(recipe), name="again.yaml", options_of=options_of, names_of=names_of)
+    assert again == recipe
+    assert "adapts by adabn and coral, chosen by information_maximization, snd and class_ami" in (
+        summary(recipe)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("adaptation.methods=[corla]", "there is no adaptation 'corla'. Did you mean 'coral'?"),
+        ("adaptation.methods=[]", "must have at least 1."),
+        ("adaptation.methods=[coral, coral]", "adaptation.methods[1]: 'coral' stands in the list already."),
+        ("adaptation.select_by=[snd, snd]", "adaptation.select_by[1]: 'snd' stands in the list already."),
+        ("adaptation.select_by=[coral]", "there is no validator 'coral'"),
+        ("adaptation.methods=[{name: coral, alpha: 3}]", "must be a number from 0.1 to 2, got 3."),
+    ],
+)  # fmt: skip
+def test_a_wrong_list_is_one_problem_that_says_what_is_allowed(change, said):
+    (found,) = problems(PHASES, TARGET, METHODS, change)
+    assert said in found
+
+
+def test_methods_need_a_target_and_phases_there_behind_those_of_the_source():
+    (found,) = problems(METHODS)
+    assert "adapts to a target, but the recipe has none" in found
+    (found,) = problems(TARGET, METHODS)
+    assert "add one with domain: target behind those of the source" in found
+    mixed = PHASES.replace("name: a, epochs", "name: a, domain: target, epochs").replace(
+        "name: b, domain: target", "name: b"
+    )
+    (found,) = problems(mixed, TARGET, METHODS)
+    assert "phases[1].domain: is source behind a phase of the target" in found
+
+
+def test_without_methods_a_phase_at_the_target_needs_labels():
+    (found,) = problems(PHASES, TARGET)
+    assert "target.labels is none" in found
+    assert "adaptation: {methods: [adabn, coral]}" in found
