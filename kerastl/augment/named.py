@@ -76,11 +76,11 @@ def _all(
             known: Any = registry.options_of(kind, name)
             for field in set(_holding(known)) & set(values):
                 values[field] = _held(values[field], f"{where}.{field}", problems)
-            options = _built(name, known, values)
+            options = build_options(name, known, values)
         except (TypeError, ValueError) as error:
             problems.append(Problem(where, str(error)))
             continue
-        problems += [Problem(f"{where}, {name}", wrong) for wrong in _wrong(options)]
+        problems += [Problem(f"{where}, {name}", wrong) for wrong in faults_of(options)]
         found.append((name, options))
     return found
 
@@ -118,8 +118,17 @@ def _holding(kind: Any) -> list[str]:
     return [name for name, hint in hints.items() if Held in typing.get_args(hint)]
 
 
-def _built(name: str, kind: Any, values: dict[str, Any]) -> Any:
-    """Return the options of an operation."""
+def build_options(name: str, kind: Any, values: dict[str, Any]) -> Any:
+    """Return the options of a plug-in, their values not yet checked.
+
+    Args:
+        name: of the plug-in.
+        kind: the dataclass of its options.
+        values: by option.
+
+    Raises:
+        TypeError: an option is unknown, or one that has no default is missing.
+    """
     known = [field.name for field in dataclasses.fields(kind)]
     unknown = sorted(set(values) - set(known))
     if unknown:
@@ -134,7 +143,7 @@ def _built(name: str, kind: Any, values: dict[str, Any]) -> Any:
     return kind(**values)
 
 
-def _wrong(options: Any) -> Iterator[str]:
+def faults_of(options: Any) -> Iterator[str]:
     """Yield what is wrong with the values of a dataclass of options."""
     hints = typing.get_type_hints(type(options), include_extras=True)
     for field in dataclasses.fields(options):
@@ -148,9 +157,13 @@ def _wrong(options: Any) -> Iterator[str]:
             if choices and one not in choices:
                 yield f"{field.name}: must be one of {', '.join(map(str, choices))}, got {one!r}."
         limits = [limit for limit in getattr(hint, "__metadata__", ()) if type(limit) in LIMITS]
-        if limits and not _within(value, limits):
+        whole = getattr(hint, "__origin__", hint) is int
+        if limits and not (_within(value, limits) and (isinstance(value, int) or not whole)):
             bounds = " and ".join(_told(limit) for limit in limits)
-            yield f"{field.name}: must be a number {bounds}, got {value!r}."
+            kind = "whole number" if whole else "number"
+            yield f"{field.name}: must be a {kind} {bounds}, got {value!r}."
+        if hint is bool and not isinstance(value, bool):
+            yield f"{field.name}: must be True or False, got {value!r}."
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

@@ -1,0 +1,1 @@
+"""Losses as plain functions of tensors: no model, no step, no loop."""

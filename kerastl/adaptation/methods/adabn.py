@@ -1,0 +1,36 @@
+"""AdaBN: the statistics of BatchNorm are the target's, everything else is learnt from the source.
+
+Training normalises each source batch by itself; before an evaluation the running mean and variance of each layer are set to those of the
+target's training pictures, by the exact two-pass estimate. No loss sees the target. The paper averages the statistics of batches online; this
+estimate is what that converges to.
+
+Reference: Li et al. 2017, arXiv:1603.04779, algorithm 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kerastl.adaptation.method import Method
+
+if TYPE_CHECKING:
+    from kerastl.adaptation.step import AdaptationStep
+
+METHOD = Method(
+    reference="Li et al. 2017, arXiv:1603.04779",
+    moves_statistics=True,
+    assumes_equal_prevalence=True,
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """`adabn` has no options."""
+
+
+def build(options: Options, **given: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
+    """Return the step; `given` as in `AdaptationStep`."""
+    from kerastl.adaptation.steps.adabn import AdaBN
+
+    return AdaBN(**given)

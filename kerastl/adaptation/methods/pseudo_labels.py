@@ -1,0 +1,47 @@
+"""Pseudo-labels: the network learns from its own sure answers on the target.
+
+`classification + weight * mean(1[max q >= threshold] * -log p(argmax q))`, q without gradient. In FixMatch q is of a weakly and p of a strongly changed
+view of the same picture; a stream gives one view of each, so q is p, and the loss makes sure predictions surer (Lee 2013), from the first
+step on, as in FixMatch. `confident` tells the share of the target batch that is sure enough.
+
+Reference: Sohn et al. 2020, arXiv:2001.07685, equation 4, with one view; Lee 2013, ICML workshop on challenges in representation learning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge, Le
+
+from kerastl.adaptation.method import Method
+
+if TYPE_CHECKING:
+    from kerastl.adaptation.step import AdaptationStep
+
+METHOD = Method(reference="Sohn et al. 2020, arXiv:2001.07685", learns="head")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `pseudo_labels`.
+
+    Args:
+        weight: of the target beside classification; 1 in the paper.
+        threshold: probability from which an answer is sure; 0.95 in the paper.
+    """
+
+    weight: Annotated[float, Ge(0), Le(1e6)] = 1.0
+    threshold: Annotated[float, Ge(0), Le(1)] = 0.95
+
+
+def build(options: Options, **given: Any) -> AdaptationStep:
+    """Return the step; `given` as in `AdaptationStep`."""
+    from kerastl.adaptation.losses.pseudo_labels import pseudo_label_loss
+    from kerastl.adaptation.two_domains import Seen, TwoDomains
+
+    def watch(source: Seen, target: Seen, progress: Any) -> dict[str, Any]:  # noqa: ARG001
+        loss, share = pseudo_label_loss(target.logits, threshold=options.threshold)
+        return {"pseudo_label_loss": options.weight * loss, "confident": share}
+
+    return TwoDomains(watch, shown=("confident",), **given)

@@ -1,0 +1,117 @@
+"""From a method's name and options to the step that the loop drives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kerastl import registry
+from kerastl.adaptation.method import Method
+from kerastl.adaptation.phases import check_phase
+from kerastl.augment.named import build_options, faults_of
+from kerastl.errors import Problem, Problems, RequestError
+
+if TYPE_CHECKING:
+    import keras
+
+    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.data import EpochSource
+    from kerastl.training import Classification, Phase, Step
+
+KIND = "adaptation"
+
+
+def method_named(name: str) -> Method:
+    """Return the facts of a method; loads no TensorFlow.
+
+    Raises:
+        RequestError: no such method.
+    """
+    found: Any = registry.module(KIND, name)
+    method: Method = found.METHOD
+    return method
+
+
+def named_options(name: str, options: Any = None) -> Any:
+    """Return the checked options of a method; loads no TensorFlow.
+
+    Args:
+        name: of the method.
+        options: its `Options`, or `{option: value, ...}`; None: the defaults.
+
+    Raises:
+        RequestError: no such method or option, or a value that is not allowed; all that is wrong is told.
+    """
+    kind: Any = registry.options_of(KIND, name)
+    if options is None or isinstance(options, Mapping):
+        try:
+            options = build_options(name, kind, dict(options or {}))
+        except TypeError as error:
+            raise RequestError(str(error)) from error
+    elif not isinstance(options, kind):
+        raise RequestError(
+            f"{name}: options must be its own Options, or a mapping, got {options!r}."
+        )
+    if wrong := list(faults_of(options)):
+        raise Problems(f"The method {name}", [Problem("", one) for one in wrong])
+    return options
+
+
+def build_step(
+    name: str,
+    options: Any = None,
+    *,
+    num_classes: int,
+    num_features: int,
+    seed: int = 0,
+    classification: Classification | None = None,
+    follow_statistics: bool = False,
+) -> AdaptationStep:
+    """Return the step of a method.
+
+    Args:
+        name: of the method.
+        options: as in `named_options`.
+        num_classes, num_features, seed, classification, follow_statistics: as in `AdaptationStep`.
+
+    Raises:
+        RequestError: no such method or option, or a value that is not allowed.
+    """
+    checked = named_options(name, options)
+    module: Any = registry.module(KIND, name)
+    return module.build(
+        checked, num_classes=num_classes, num_features=num_features, seed=seed,
+        classification=classification, follow_statistics=follow_statistics,
+    )  # fmt: skip
+
+
+def step_for(
+    name: str, model: keras.Model, options: Any = None, *, seed: int = 0
+) -> Callable[[Phase, EpochSource], Step]:
+    """Return what `kerastl.training.fit` takes as `step_for`, for one method and the model that it will train.
+
+    Labels are learnt from as the phase says (`label_smoothing`, `class_weights`, `focal_gamma`).
+
+    Args:
+        name: of the method.
+        model: a flat classifier from `build_model`.
+        options: as in `named_options`.
+        seed: of what the method draws.
+
+    Raises:
+        RequestError: no such method or option, or a value that is not allowed; a phase that will not do, see `check_phase`.
+    """
+    checked, method = named_options(name, options), method_named(name)
+
+    def build(phase: Phase, source: EpochSource) -> Step:
+        from kerastl.training.loop import classification_step
+
+        check_phase(name, method, model, phase)
+        num_features, num_classes = model.get_layer("head").kernel.shape
+        classification: Any = classification_step(phase, source)
+        return build_step(
+            name, checked, num_classes=int(num_classes), num_features=int(num_features), seed=seed,
+            classification=classification, follow_statistics=phase.batch_norm != "frozen",
+        )  # fmt: skip
+
+    return build

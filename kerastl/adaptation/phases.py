@@ -1,0 +1,84 @@
+"""Which phases of training a method can work in."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from kerastl.adaptation.method import Method
+from kerastl.errors import RequestError
+
+if TYPE_CHECKING:
+    import keras
+
+    from kerastl.training import Phase, Trainable
+
+
+def check_phase(name: str, method: Method, model: keras.Model, phase: Phase) -> None:
+    """See that a phase lets a method do its work, and nothing else.
+
+    Args:
+        name, method: of the method.
+        model: a flat classifier.
+        phase: that it shall work in.
+
+    Raises:
+        RequestError: the phase freezes what the method works by, or moves what it must leave alone.
+    """
+    from kerastl.training import batch_norm_layers, resolve_trainable
+
+    where = f"phase {phase.name}: {name}"
+    norms = {layer.name for layer in batch_norm_layers(model)}
+    learning = resolve_trainable(model, phase.trainable)
+    if method.moves_statistics and not norms:
+        raise RequestError(
+            f"{where} works by BatchNorm, and this network has none. Take another method."
+        )
+    if method.moves_statistics and phase.batch_norm == "frozen":
+        wanted = "trainable" if method.only_batch_norm else "statistics"
+        raise RequestError(
+            f"{where} works by the statistics of BatchNorm, and all are frozen. "
+            f"Write batch_norm: {wanted}."
+        )
+    if method.only_batch_norm:
+        _check_only_batch_norm(where, model, phase, learning, norms)
+    elif method.learns == "any" and not method.moves_statistics and not learning:
+        raise RequestError(
+            f"{where} works by layers before the head, and all are frozen. "
+            "Write trainable: all, or trainable: {from_block: NAME}."
+        )
+    if method.freezes_head:
+        _check_head_stays(where, phase)
+
+
+def _check_only_batch_norm(
+    where: str, model: keras.Model, phase: Phase, learning: list[str], norms: set[str]
+) -> None:
+    others = [one for one in learning if one not in norms and model.get_layer(one).weights]
+    if others or phase.batch_norm != "trainable" or not set(learning) & norms:
+        also = f", and this phase lets {others[0]} move, too" if others else ""
+        raise RequestError(
+            f"{where} learns the scale and offset of BatchNorm alone{also}. Write batch_norm: trainable and "
+            f"trainable: {{names: PATTERN}}, the pattern matching BatchNorm layers only, as {min(norms)}."
+        )
+
+
+def _check_head_stays(where: str, phase: Phase) -> None:
+    """Its gradient is 0; what an optimizer does without a gradient would move it all the same."""
+    if phase.optimizer == "adamw" and phase.weight_decay:
+        raise RequestError(
+            f"{where} keeps the head as it is, and weight_decay shrinks it. Write weight_decay: 0."
+        )
+    if phase.momenta == "keep":
+        raise RequestError(
+            f"{where} keeps the head as it is, and the momenta of the phase before would move it on. "
+            "Write momenta: renew."
+        )
+
+
+def batch_norm_alone(model: keras.Model) -> Trainable:
+    """Return the choice of all BatchNorm layers of a flat classifier and of no other, for a phase of `tent`."""
+    from kerastl.training import Trainable, batch_norm_layers
+
+    names: list[Any] = [re.escape(layer.name) for layer in batch_norm_layers(model)]
+    return Trainable("names", text="|".join(names))

@@ -1,0 +1,1 @@
+"""The steps of methods that are more than classification and a loss of both domains."""

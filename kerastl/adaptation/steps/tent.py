@@ -1,0 +1,38 @@
+"""The step of `tent`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kerastl.adaptation.features import logits_of_frozen_head
+from kerastl.adaptation.losses.entropy import entropy
+from kerastl.adaptation.step import AdaptationStep
+from kerastl.training.step import Batch
+
+
+class Tent(AdaptationStep):
+    """Entropy of the target's predictions, by BatchNorm's scale and offset.
+
+    Args:
+        given: as in `AdaptationStep`; statistics follow the target whatever they say.
+    """
+
+    reads: Sequence[str] = ("target",)
+    shown: Sequence[str] = ()
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**(given | {"follow_statistics": True}))
+
+    def losses(
+        self,
+        model: keras.Model,
+        batches: Mapping[str, Batch],
+        progress: tf.Tensor,  # noqa: ARG002 - part of the contract
+    ) -> dict[str, tf.Tensor]:
+        """Return `loss`, the mean entropy of the target batch in nats."""
+        logits = logits_of_frozen_head(model, batches["target"][0], training=True)
+        return {"loss": tf.reduce_mean(entropy(logits))}

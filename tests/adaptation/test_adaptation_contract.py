@@ -1,0 +1,48 @@
+"""Every method keeps the contract; a loop over methods knows how many there are."""
+
+import pytest
+
+from kerastl import registry
+from kerastl.adaptation import method_named, named_options
+from kerastl.errors import RequestError
+from kerastl.testing.adaptation import check_adaptation
+
+NAMES = registry.names("adaptation")
+KNOWN = {
+    "adabn", "cdan", "coral", "dann", "fine_tune", "jan", "mcc", "mdd", "mmd", "pseudo_labels",
+    "shot", "source_only", "tent",
+}  # fmt: skip
+
+
+def test_the_methods_are_these():
+    assert set(NAMES) == KNOWN
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_keeps_its_promises(name):
+    check_adaptation(name)
+
+
+def test_the_source_free_methods_and_those_that_read_labels_are_these():
+    facts = {name: method_named(name) for name in NAMES}
+    assert {name for name in NAMES if facts[name].source_free} == {"shot", "tent"}
+    assert {name for name in NAMES if facts[name].target_labels == "some"} == {"fine_tune"}
+    assert {name for name in NAMES if facts[name].moves_statistics} == {"adabn", "tent"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("coral", {"weight": -1}, "weight: must be a number at least 0"),
+        ("coral", {"wieght": 1}, "has no option 'wieght'. Known: weight"),
+        ("mmd", {"estimate": "robust"}, "must be one of biased, unbiased"),
+        ("dann", {"hidden": 2.5}, "hidden: must be a whole number"),
+        ("cdan", {"entropy_conditioning": "yes"}, "must be True or False"),
+        ("dan", {}, "Did you mean 'dann'?"),
+        ("coral", 3, "Options, or a mapping, got 3"),
+    ],
+)
+def test_what_is_wrong_is_told_with_what_is_allowed(name, options, told):
+    with pytest.raises(RequestError) as caught:
+        named_options(name, options)
+    assert told in str(caught.value)
