@@ -13,10 +13,10 @@ from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import BEGUN, Run
 from kerastl.stages.diary import Diary
-from kerastl.stages.methods import SOURCE_ONLY, candidates, step_of
+from kerastl.stages.methods import SOURCE_ONLY, candidates, phases_of, step_of
 from kerastl.stages.model import Start
 from kerastl.stages.observe import observe
-from kerastl.stages.phases import phases_of_methods, sources_of, target_stream
+from kerastl.stages.phases import sources_of, target_stream
 from kerastl.stages.pictures import Pictures
 from kerastl.stages.record import write_beginning, write_model
 from kerastl.training import fit, unfreeze
@@ -39,7 +39,7 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
     """
     if recipe.adaptation is None:
         return
-    at_source, last = start.model.get_weights(), phases_of_methods(recipe)[-1]
+    at_source = start.model.get_weights()
     methods, seen = candidates(recipe), {}
     for number, method in enumerate(methods, 1):
         say(f"Candidate {number} of {len(methods)}: {method.name}")
@@ -49,6 +49,7 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
             start.model.set_weights(load_trained(inner.path).model.get_weights())
         else:
             _train(recipe, method, start, pictures, inner, resume=resume)
+        last = phases_of(recipe, method, start.model)[-1]
         # The layers whose statistics followed the target, also where a candidate was finished before.
         unfreeze(start.model, last.trainable, batch_norm=last.batch_norm)
         moved = method.name != SOURCE_ONLY and last.batch_norm != "frozen"
@@ -84,7 +85,7 @@ def _train(
         adaptation=dataclasses.replace(recipe.adaptation, methods=(method,)),
         export=dataclasses.replace(recipe.export, formats=()),
     )
-    phases = phases_of_methods(recipe)
+    phases = phases_of(recipe, method, start.model)
     found, val = sources_of(recipe, pictures, phases), pictures.of("target_val")
     began = resume and inner.file(BEGUN).is_file()
     inner.path.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ def decide_phases(
             would change what is learnt or has no room; all together. Nothing was written.
         RequestError: the budget or the memory is too small.
     """
-    check_methods(recipe, pictures)
+    check_methods(recipe, pictures, start.model)
     plan = _plan(recipe, start, pictures, run, resume=resume)
     training.check_phases(
         start.model, plan.phases, trains=plan.trains, vals=plan.vals,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import keras
 
 from kerastl import adaptation
 from kerastl import recipe as recipes
-from kerastl.errors import Problem, Problems
+from kerastl.errors import Problem, Problems, RequestError
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.stages.phases import phases_of_methods, target_pool
 from kerastl.stages.pictures import Pictures
+from kerastl.training import Phase
 
 SOURCE_ONLY = "source_only"
 """The candidate that stays as the source made it, and the run inside a run that holds it."""
@@ -33,15 +35,20 @@ def step_of(recipe: Recipe, method: recipes.Method, model: keras.Model) -> Any:
     return adaptation.step_for(method.name, model, method.options, seed=recipe.seed)
 
 
-def check_methods(recipe: Recipe, pictures: Pictures) -> None:
+def check_methods(recipe: Recipe, pictures: Pictures, model: keras.Model) -> None:
     """See that every method has something to learn in the phases at the target.
+
+    Args:
+        recipe: names them.
+        pictures: the splits.
+        model: that will be adapted.
 
     Raises:
         Problems: all that is wrong. Nothing was trained.
     """
     if recipe.adaptation is None:
         return
-    problems = list(_faults(recipe, pictures))
+    problems = list(_faults(recipe, pictures, model))
     if problems:
         raise Problems("The adaptation", problems, "Nothing was trained.")
     for method in recipe.adaptation.methods:
@@ -51,7 +58,7 @@ def check_methods(recipe: Recipe, pictures: Pictures) -> None:
             )
 
 
-def _faults(recipe: Recipe, pictures: Pictures) -> Iterator[Problem]:
+def _faults(recipe: Recipe, pictures: Pictures, model: keras.Model) -> Iterator[Problem]:
     if not target_pool(pictures):
         yield Problem(
             "target",
@@ -72,24 +79,26 @@ def _faults(recipe: Recipe, pictures: Pictures) -> Iterator[Problem]:
                 "the target has no labelled validation pictures, so the source's would name the best epoch. "
                 "Write keep: last, and no early_stopping.",
             )
-        for method in methods[1:]:
-            fault = _fault(method.name, phase)
-            if fault:
-                yield Problem(f"phase {phase.name}, {method.name}", fault)
+    for method in methods[1:]:
+        for phase in phases_of(recipe, method, model):
+            try:
+                adaptation.check_phase(
+                    method.name, adaptation.method_named(method.name), model, phase
+                )
+            except RequestError as error:
+                yield Problem("adaptation.methods", str(error))
 
 
-def _fault(method: str, phase: Any) -> str | None:
-    """Return why a method cannot learn in a phase, None where it can."""
-    known = adaptation.method_named(method)
-    if phase.batch_norm != "frozen":
-        return None
-    if known.moves_statistics:
-        return (
-            "works by the statistics of BatchNorm, which are frozen. Write batch_norm: statistics."
-        )
-    if known.learns == "any" and phase.trainable.which == "none":
-        return "works by layers before the head, and none learns. Write trainable: {top_fraction: 0.5}."
-    return None
+def phases_of(recipe: Recipe, method: recipes.Method, model: keras.Model) -> list[Phase]:
+    """Return the phases of one candidate, as training knows them.
+
+    A method that may move nothing but BatchNorm gets phases in which nothing else learns, whatever the recipe says of them.
+    """
+    phases = phases_of_methods(recipe)
+    if not adaptation.method_named(method.name).only_batch_norm:
+        return phases
+    alone = adaptation.batch_norm_alone(model)
+    return [replace(one, trainable=alone, batch_norm="trainable", cache="none") for one in phases]
 
 
 def _without_labels(recipe: Recipe) -> bool:
