@@ -124,8 +124,8 @@ def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
         "after adaptation": judged.get("chosen"),
     }
     oracle = {name.replace("_", " "): told for name, told in (content.get("oracle") or {}).items()}
-    candidates = content.get("candidates") or {}
-    validators = list(next(iter(candidates.values()), {}).get("validators") or {})
+    candidates: dict[str, Any] = content.get("candidates") or {}
+    validators = list(next(iter(candidates.values()))["validators"]) if candidates else []
     return {
         "verdict": str(content.get("verdict") or "").replace("_", " ") if validators else "",
         "validators": [one.replace("_", " ") for one in validators],

@@ -56,7 +56,8 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
         seen[method.name] = observe(recipe, start.model, pictures, own_statistics=moved)
     decision = choosing.decide(
         seen,
-        select_by=[(one.name, one.options) for one in recipe.adaptation.select_by],
+        select_by=[one.name for one in recipe.adaptation.select_by],
+        options={one.name: one.options for one in recipe.adaptation.select_by if one.options},
         assumes_equal_prevalence={
             one.name
             for one in methods
