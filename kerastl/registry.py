@@ -20,6 +20,7 @@ FOLDERS = {
     "mixing": "kerastl.augment.mixing",
     "backbone": "kerastl.backbones.families",
     "format": "kerastl.export.formats",
+    "validator": "kerastl.adaptation.validators",
 }
 
 
@@ -43,7 +44,7 @@ def _places(kind: str) -> dict[str, str]:
 
 
 def names(kind: str) -> list[str]:
-    """Return every name of a kind: reader, operation, mixing, backbone or format."""
+    """Return every name of a kind: reader, operation, mixing, backbone, format or validator."""
     return sorted(_places(kind))
 
 
