@@ -21,6 +21,7 @@ FOLDERS = {
     "backbone": "kerastl.backbones.families",
     "format": "kerastl.export.formats",
     "adaptation": "kerastl.adaptation.methods",
+    "validator": "kerastl.adaptation.validators",
 }
 
 
@@ -44,7 +45,7 @@ def _places(kind: str) -> dict[str, str]:
 
 
 def names(kind: str) -> list[str]:
-    """Return every name of a kind: reader, operation, mixing, backbone, format or adaptation."""
+    """Return every name of a kind: reader, operation, mixing, backbone, format, adaptation or validator."""
     return sorted(_places(kind))
 
 

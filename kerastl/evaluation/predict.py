@@ -50,11 +50,10 @@ def predict(model: keras.Model, source: EpochSource) -> Predictions:
 def _logits(model: keras.Model, source: EpochSource) -> Array:
     """Return `[n, classes]` float32 by index, NaN where the source gave no picture."""
     folded = for_inference(model)
+    # The one graph that there is: TensorFlow takes a function a call for one that is traced at each call, and warns.
     forward = tf.function(
-        lambda images: folded(images, training=False),
-        input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)],
-        autograph=False,
-    )
+        lambda images: folded(images, training=False), autograph=False
+    ).get_concrete_function(tf.TensorSpec([None, *model.input_shape[1:]], tf.float32))
     logits = np.full((source.num_examples, len(source.class_names)), np.nan, np.float32)
     try:
         for images, _, indices in track(source.batches(0), "predicting", source.steps_per_epoch):

@@ -94,7 +94,8 @@ def _train(
     diary = Diary(inner, sum(phase.epochs for phase in phases))
     fit(
         start.model, found.train,
-        val={"source": pictures.source_of(recipe, val)} if val else found.val,
+        # The source's validation pictures would be judged with the statistics of the target.
+        val={"source": pictures.source_of(recipe, val)} if val else None,
         phases=phases, target=target_stream(recipe, pictures),
         step_for=step_of(recipe, method, start.model),
         on_epoch=diary.on_epoch, on_proof=diary.on_proof,

@@ -1,0 +1,151 @@
+"""Adapt, do not adapt, or cannot tell: decided without a label of the target, with the reason in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from kerastl.adaptation.choosing.evidence import SOURCE_ONLY, Evidence, check_candidates
+from kerastl.adaptation.choosing.guards import Guard, guards_of
+from kerastl.adaptation.choosing.ranking import Ranking, rank
+
+Verdict = Literal["adapt", "do_not_adapt", "cannot_tell"]
+
+DIGITS = 9
+"""Significant digits that are told: sums of more depend on how many threads a matrix product uses."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided, as plain data throughout.
+
+    Args:
+        verdict: `adapt`, `do_not_adapt` or `cannot_tell`.
+        chosen: the candidate to use; `source_only` unless the verdict is `adapt`.
+        reason: one or two sentences.
+        candidates: method to `{validators: {name: score}}`.
+        ranking: `order`, `mean_rank`, `ranks`, `refused` (method to reason), `source` (the floor and who stands where).
+        disagreement: `kendall_tau`, `mean_kendall_tau`, `rank_spread`.
+        guards: name to `{fired, reason, measured}`.
+    """
+
+    verdict: Verdict
+    chosen: str
+    reason: str
+    candidates: dict[str, Any]
+    ranking: dict[str, Any]
+    disagreement: dict[str, Any]
+    guards: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `adaptation.json` holds; `target_test` and `oracle` need labels and are None."""
+        return asdict(self) | {"target_test": None, "oracle": None}
+
+    @classmethod
+    def from_json(cls, read: Mapping[str, Any]) -> Decision:
+        """Return the decision that `to_json` wrote; what labels added to the file is left out."""
+        return cls(**{name: read[name] for name in cls.__dataclass_fields__})
+
+
+def decide(
+    candidates: Mapping[str, Evidence],
+    *,
+    select_by: Sequence[str],
+    assumes_equal_prevalence: Collection[str] = (),
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Decision:
+    """Choose a candidate, or tell why none should be.
+
+    In this order: pictures that cannot be told apart leave nothing to adapt; a cluster far from every class, or too few patients,
+    cannot be judged; where prevalence differs, methods that assume it equal are not eligible; among the others the mean rank
+    over the validators chooses.
+
+    Args:
+        candidates: name to evidence, all on the same pictures; `source_only` is among them.
+        select_by: names of validators.
+        assumes_equal_prevalence: names of candidates whose method makes source and target alike as a whole, which moves classes
+            onto each other where they are not alike common.
+        options: validator to its options.
+        seed: the same seed, the same bytes.
+
+    Raises:
+        RequestError: as `rank` does.
+    """
+    check_candidates(candidates)
+    guards = guards_of(candidates[SOURCE_ONLY], seed=seed)
+    other = guards["other_prevalence"].fired
+    reason = (
+        "it assumes that classes are as common at the target as at the source, and they are not"
+    )
+    not_eligible = dict.fromkeys(assumes_equal_prevalence, reason) if other else {}
+    ranking = rank(candidates, select_by, options=options, not_eligible=not_eligible, seed=seed)
+    verdict, words = _verdict(guards, ranking)
+    data = {
+        "candidates": {name: {"validators": one} for name, one in ranking.scores.items()},
+        "ranking": {
+            "order": list(ranking.order),
+            "mean_rank": ranking.mean_rank,
+            "ranks": ranking.ranks,
+            "refused": ranking.refused,
+            "source": ranking.source,
+        },
+        "disagreement": ranking.disagreement,
+        "guards": {name: guard.to_json() for name, guard in guards.items()},
+    }
+    chosen = ranking.chosen if verdict == "adapt" else SOURCE_ONLY
+    return Decision(verdict, chosen, words, **_plain(data))
+
+
+def _verdict(guards: Mapping[str, Guard], ranking: Ranking) -> tuple[Verdict, str]:
+    nothing, unknown = guards["nothing_to_adapt"], guards["unknown_class"]
+    if nothing.fired and guards["other_prevalence"].fired:
+        return "do_not_adapt", (
+            "The target's pictures look like the source's, but classes are not as common there. Use the model as it is, "
+            "and correct its probabilities for the prevalence."
+        )
+    if nothing.fired:
+        return "do_not_adapt", f"Nothing to adapt to: {nothing.reason}. Use the model as it is."
+    if unknown.fired:
+        return "cannot_tell", (
+            f"There may be a class that the model does not know: {unknown.reason}. Have a few of these pictures "
+            "looked at before anything is adapted."
+        )
+    for guard in (nothing, unknown):
+        if guard.fired is None:
+            return "cannot_tell", f"It cannot be decided: {guard.reason}. Collect more patients."
+    if ranking.chosen == SOURCE_ONLY:
+        left_out = f" ({len(ranking.refused)} not eligible)" if ranking.refused else ""
+        return "do_not_adapt", (
+            f"The pictures differ, but no adapted model{left_out} ranks above the one that was not adapted. Use the "
+            "model as it is."
+        )
+    return "adapt", _why_adapt(guards, ranking)
+
+
+def _why_adapt(guards: Mapping[str, Guard], ranking: Ranking) -> str:
+    judges = len(next(iter(ranking.ranks.values())))
+    first, found = ranking.mean_rank[ranking.chosen], guards["nothing_to_adapt"].reason
+    text = (
+        f"{found[0].upper()}{found[1:]}, and '{ranking.chosen}' has the best mean rank, {first:.1f} of "
+        f"{len(ranking.order)} over {judges} validator{'s' if judges > 1 else ''} (not adapted: "
+        f"{ranking.mean_rank[SOURCE_ONLY]:.1f})."
+    )
+    tau = ranking.disagreement["mean_kendall_tau"]
+    if tau is not None and tau < 0:
+        text += f" The validators disagree (mean Kendall tau {tau:.1f}), so check it on labelled pictures."
+    elif ranking.refused:
+        text += f" Not eligible: {', '.join(sorted(ranking.refused))}."
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """Return plain data: dictionaries, lists, texts and rounded numbers."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    return value

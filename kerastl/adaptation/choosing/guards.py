@@ -1,0 +1,81 @@
+"""Three reasons to be careful, each computed without a label of the target: nothing to adapt, other prevalence, an unknown class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kerastl.adaptation.choosing.class_space import ClassSpace, class_space
+from kerastl.adaptation.choosing.evidence import Evidence
+from kerastl.adaptation.choosing.prevalence import prevalence_at_target
+from kerastl.adaptation.choosing.told_apart import tell_apart
+from kerastl.adaptation.choosing.unknown_class import unknown_class
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One reason to be careful.
+
+    Args:
+        fired: whether it holds; None: cannot tell.
+        reason: what was found, in plain words.
+        measured: the numbers behind it.
+    """
+
+    fired: bool | None
+    reason: str
+    measured: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the guard as plain data."""
+        return {"fired": self.fired, "reason": self.reason, "measured": self.measured}
+
+
+def guards_of(source_only: Evidence, *, seed: int) -> dict[str, Guard]:
+    """Return `nothing_to_adapt`, `unknown_class` and `other_prevalence`, from the model that was not adapted.
+
+    The source is seen through its validation pictures: of those it learnt from a model knows too much.
+    """
+    val, target = source_only.source_val, source_only.target
+    space = class_space(val.features, val.known_labels, target.features)
+    return {
+        "nothing_to_adapt": _nothing_to_adapt(source_only, seed),
+        "unknown_class": _unknown_class(source_only, space, seed),
+        "other_prevalence": _other_prevalence(source_only, space, seed),
+    }
+
+
+def _nothing_to_adapt(source_only: Evidence, seed: int) -> Guard:
+    val, target = source_only.source_val, source_only.target
+    told = tell_apart(val.features, target.features, val.units, target.units, seed=seed)
+    if told["low"] is None:
+        return Guard(None, f"whether the sites differ cannot be told ({told['reason']})", told)
+    found = f"AUC {told['value']:.2f}, interval {told['low']:.2f} to {told['high']:.2f}"
+    if told["low"] <= 0.5:
+        return Guard(
+            True, f"the target's pictures cannot be told from the source's ({found})", told
+        )
+    return Guard(False, f"the target's pictures differ from the source's ({found})", told)
+
+
+def _unknown_class(source_only: Evidence, space: ClassSpace, seed: int) -> Guard:
+    val, target = source_only.source_val, source_only.target
+    told = unknown_class(space, val.units, target.units, seed=seed)
+    if told["found"] is None:
+        return Guard(None, "too few target patients to look for an unknown class", told)
+    if told["found"]:
+        reason = (
+            f"{told['share']:.0%} of the target's pictures lie together, {told['distance']:.1f} times the spread of a "
+            "class away from every class of the source"
+        )
+        return Guard(True, reason, told)
+    return Guard(False, "no part of the target is far from every class of the source", told)
+
+
+def _other_prevalence(source_only: Evidence, space: ClassSpace, seed: int) -> Guard:
+    told = prevalence_at_target(source_only, space, seed=seed)
+    if told["differs"] is None:
+        return Guard(None, "how common the classes are at the target cannot be told", told)
+    if told["differs"]:
+        return Guard(True, "classes are not as common at the target as at the source", told)
+    return Guard(False, "classes are about as common at the target as at the source", told)

@@ -1,0 +1,157 @@
+"""What several validators say of several candidates, and whom they choose together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from kerastl import registry
+from kerastl.adaptation.choosing.evidence import SOURCE_ONLY, Evidence, check_candidates
+from kerastl.adaptation.choosing.floor import source_floor, source_value
+from kerastl.errors import RequestError
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The candidates in the order of their mean rank.
+
+    Args:
+        scores: candidate to validator to score, of all candidates.
+        ranks: candidate to validator to rank, 1 is best, ties share the mean of theirs; of those who may be chosen.
+        mean_rank: candidate to the mean over validators; of those who may be chosen.
+        refused: candidate to the reason why it may not be chosen.
+        order: who may be chosen, best first.
+        kendall_tau: `first / second` to how much two validators agree on those who may be chosen, -1 to 1; None: one of
+            them ranks all alike.
+        source: `value` (balanced accuracy of each candidate at the source) and `floor`, which none may lie below.
+    """
+
+    scores: Mapping[str, Mapping[str, float]]
+    ranks: Mapping[str, Mapping[str, float]]
+    mean_rank: Mapping[str, float]
+    refused: Mapping[str, str]
+    order: tuple[str, ...]
+    kendall_tau: Mapping[str, float | None]
+    source: Mapping[str, Any]
+
+    @property
+    def chosen(self) -> str:
+        """The candidate with the best mean rank."""
+        return self.order[0]
+
+    @property
+    def disagreement(self) -> dict[str, Any]:
+        """How far validators disagree: Kendall's tau of each pair, its mean, and each candidate's best and worst rank."""
+        known = [tau for tau in self.kendall_tau.values() if tau is not None]
+        spread = {name: max(one.values()) - min(one.values()) for name, one in self.ranks.items()}
+        return {
+            "kendall_tau": dict(self.kendall_tau),
+            "mean_kendall_tau": sum(known) / len(known) if known else None,
+            "rank_spread": spread,
+        }
+
+
+def rank(
+    candidates: Mapping[str, Evidence],
+    select_by: Sequence[str],
+    *,
+    options: Mapping[str, Any] | None = None,
+    not_eligible: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Ranking:
+    """Rank candidates by each validator; the best mean rank is chosen, of equal ones source only, then the first name.
+
+    A candidate is refused when its balanced accuracy at the source's validation pictures lies below what chance explains of source only's
+    (`floor.source_floor`): whatever it gained, it lost what it had learnt. Refused ones get scores, but no ranks, so that
+    they do not come between others.
+
+    Args:
+        candidates: name to evidence; `source_only` is among them.
+        select_by: names of validators, at least one.
+        options: validator to its options; others use their own.
+        not_eligible: candidate to a reason, to refuse besides; source only is never refused.
+        seed: of the resamples of the floor.
+
+    Raises:
+        RequestError: source only is missing, no or an unknown validator is named, or one lacks what it needs.
+    """
+    check_candidates(candidates)
+    judges = _validators(select_by, options or {})
+    scores = {
+        name: {label: _finite(label, name, one.score(evidence)) for label, one in judges.items()}
+        for name, evidence in candidates.items()
+    }
+    floor = source_floor(candidates[SOURCE_ONLY], seed=seed)
+    values = {name: source_value(evidence) for name, evidence in candidates.items()}
+    refused = {name: text for name, text in (not_eligible or {}).items() if name in candidates}
+    for name, value in values.items():
+        if value < floor["floor"] and name not in refused:
+            refused[name] = (
+                f"its balanced accuracy at the source, {value:.3f}, is below {floor['floor']:.3f}, "
+                f"{floor['rule']}"
+            )
+    refused.pop(SOURCE_ONLY, None)
+    eligible = sorted(set(candidates) - set(refused))
+    ranks = _ranks(scores, eligible, list(judges))
+    means = {name: sum(ranks[name].values()) / len(judges) for name in eligible}
+    order = sorted(eligible, key=lambda name: (means[name], name != SOURCE_ONLY, name))
+    return Ranking(
+        scores, ranks, means, refused, tuple(order), _taus(ranks, list(judges)), {"value": values} | floor
+    )  # fmt: skip
+
+
+def _validators(select_by: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    if not select_by or len(set(select_by)) < len(select_by):
+        raise RequestError(
+            f"select_by names each validator once, one at least, got {list(select_by)}. "
+            f"Known: {', '.join(registry.names('validator'))}."
+        )
+    if unknown := sorted(set(options) - set(select_by)):
+        raise RequestError(f"There are options for '{unknown[0]}', which select_by does not name.")
+    found = {name: registry.module("validator", name).VALIDATOR for name in select_by}
+    return {
+        name: one.using(options[name]) if name in options else one for name, one in found.items()
+    }
+
+
+def _finite(validator: str, candidate: str, score: float) -> float:
+    if not np.isfinite(score):
+        raise RequestError(
+            f"{validator} has no score for '{candidate}' ({score}). Leave {validator} out of select_by."
+        )
+    return score
+
+
+def _ranks(
+    scores: Mapping[str, Mapping[str, float]], names: Sequence[str], validators: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    from scipy.stats import rankdata
+
+    columns = {
+        validator: rankdata([-scores[name][validator] for name in names])
+        for validator in validators
+    }
+    return {
+        name: {validator: float(columns[validator][place]) for validator in validators}
+        for place, name in enumerate(names)
+    }
+
+
+def _taus(
+    ranks: Mapping[str, Mapping[str, float]], validators: Collection[str]
+) -> dict[str, float | None]:
+    from scipy.stats import kendalltau
+
+    found: dict[str, float | None] = {}
+    for first, second in combinations(validators, 2):
+        columns = [[one[validator] for one in ranks.values()] for validator in (first, second)]
+        constant = any(len(set(column)) == 1 for column in columns)
+        tau = None if constant else float(kendalltau(*columns).statistic)
+        found[f"{first} / {second}"] = tau
+    return found

@@ -1,0 +1,103 @@
+"""Whether part of the target is far from every class that the source has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from kerastl.adaptation.choosing.class_space import ClassSpace
+from kerastl.adaptation.choosing.moved_classes import MovedClasses, fit_moved_classes, starts_of
+from kerastl.evaluation.bootstrap import FEWEST_GROUPS, interval, resample
+
+Array = np.ndarray[Any, Any]
+
+FARTHEST = 4.0
+"""Spreads within a class: two round classes so far apart share 2 % of their pictures (Phi(-2))."""
+SMALLEST_SHARE = 0.05
+FEWEST_PATIENTS = 3
+"""One patient's pictures make a cluster of themselves."""
+
+
+def unknown_class(
+    space: ClassSpace,
+    source_units: Sequence[str],
+    target_units: Sequence[str],
+    *,
+    seed: int,
+    resamples: int = 500,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """Look for a cluster of target pictures that is far from every class, wherever a shift moved all of them to.
+
+    There is one where a component beside the moved classes explains the pictures better, beyond the interval of the gain over
+    resampled patients and the price of its parameters; where it is 4 spreads from the nearest class, and farther than
+    any such cluster among the source's own pictures, whose classes may have parts; and where it holds 5 % of the pictures and
+    3 patients.
+
+    Returns:
+        `found` (None: too few patients to tell), `distance` from the nearest class and `farthest_at_source` in spreads within a class,
+        `share` of the target's pictures, `patients` in it, and `gain`: {value, low, high} in nats a picture.
+    """
+    at_target = _extra_component(space, space.target, target_units, seed, resamples, level)
+    at_source = _extra_component(space, space.source, source_units, seed, resamples, level)
+    usual = at_source["distance"] if _is_there(at_source) else 0.0
+    found: bool | None = _is_there(at_target) and at_target["distance"] > max(FARTHEST, usual)
+    if len(set(target_units)) < FEWEST_GROUPS:
+        found = None
+    return {"found": found, **at_target, "farthest_at_source": usual}
+
+
+def _is_there(one: dict[str, Any]) -> bool:
+    low = one["gain"]["low"]
+    enough = one["share"] >= SMALLEST_SHARE and one["patients"] >= FEWEST_PATIENTS
+    return bool(low is not None and low > 0 and enough)
+
+
+def _extra_component(
+    space: ClassSpace,
+    pictures: Array,
+    units: Sequence[str],
+    seed: int,
+    resamples: int,
+    level: float,
+) -> dict[str, Any]:
+    once = np.ones(len(pictures))
+    classes = np.bincount(space.labels) / len(space.labels)
+    means = space.class_means(np.ones(len(space.source)))
+    starts = starts_of(means, classes, pictures)
+    without = fit_moved_classes(pictures, starts, once)
+    begun = [*starts, without]
+    several = [
+        _with_extra(one, place) for one in begun for place in _places(pictures, len(means), seed)
+    ]
+    extra = fit_moved_classes(pictures, several, once)
+    gains = extra.log_likelihood(pictures) - without.log_likelihood(pictures)
+    # A nat for each number of its mean and its share (Akaike 1974), over patients: pictures of one repeat each other.
+    price = (pictures.shape[1] + 1) / len(set(units))
+    drawn = resample(list(units), [""] * len(units), once, seed=seed, resamples=resamples)
+    weights = drawn.counts[:, drawn.group_of]
+    told = interval((weights * gains).sum(axis=1) / weights.sum(axis=1) - price, level=level)
+    low, high = told if told else (None, None)
+    inside = extra.joint(pictures).argmax(axis=1) == len(means)
+    return {
+        "distance": extra.distance_of_extra(),
+        "share": float(extra.shares[-1]),
+        "patients": len({unit for unit, is_in in zip(units, inside, strict=True) if is_in}),
+        "gain": {"value": float(gains.mean() - price), "low": low, "high": high},
+    }
+
+
+def _with_extra(model: MovedClasses, place: Array) -> MovedClasses:
+    return replace(model, extra=place, shares=np.append(0.8 * model.shares, 0.2))
+
+
+def _places(pictures: Array, classes: int, seed: int) -> Array:
+    """Return `[classes + 1, d]`: centres of one cluster more than there are classes, one of which is the extra's start."""
+    from sklearn.cluster import KMeans
+
+    clusters = min(classes + 1, len(np.unique(pictures, axis=0)))
+    centres: Array = KMeans(clusters, n_init=5, random_state=seed).fit(pictures).cluster_centers_
+    return centres

@@ -1,0 +1,37 @@
+"""What every validator's file hands out: a function of evidence with its options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kerastl.adaptation.choosing.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class Validator:
+    """A guess at how good a model is at the target.
+
+    Args:
+        function: takes evidence, and the options where there are any; returns the score.
+        options: a frozen dataclass; None where there is nothing to choose.
+    """
+
+    function: Callable[..., float]
+    options: Any = None
+
+    def score(self, evidence: Evidence) -> float:
+        """Return the score, higher is better. Comparable between models on the same pictures only.
+
+        Raises:
+            RequestError: the evidence lacks what this validator needs.
+        """
+        if self.options is None:
+            return float(self.function(evidence))
+        return float(self.function(evidence, self.options))
+
+    def using(self, options: Any) -> Validator:
+        """Return the same validator with other options."""
+        return replace(self, options=options)

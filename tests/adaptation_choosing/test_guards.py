@@ -1,0 +1,93 @@
+import pytest
+from hospitals_drawn import source_only
+
+from kerastl.adaptation.choosing.guards import guards_of
+
+CASES = {
+    "equal": {},
+    "shifted": {"shift": 0.4},
+    "shifted_and_squeezed": {"shift": 0.4, "stretch": 0.8},
+    "prevalence": {"shares": (0.85, 0.15)},
+    "prevalence_and_shift": {"shares": (0.85, 0.15), "shift": 0.3},
+    "unknown": {"unknown": 0.3},
+    "unknown_and_shift": {"unknown": 0.3, "shift": 0.3},
+}
+FIRED = {
+    "equal": "nothing_to_adapt",
+    "prevalence": "other_prevalence",
+    "prevalence_and_shift": "other_prevalence",
+    "unknown": "unknown_class",
+    "unknown_and_shift": "unknown_class",
+}
+
+
+def fired(case, seed, **how):
+    evidence, _ = source_only(seed, **(CASES[case] | how))
+    return {name for name, guard in guards_of(evidence, seed=seed).items() if guard.fired}
+
+
+@pytest.mark.parametrize("case", FIRED)
+def test_a_planted_reason_is_found(case):
+    assert FIRED[case] in fired(case, 0)
+
+
+def test_a_plain_shift_gives_no_reason():
+    assert fired("shifted", 0) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", FIRED)
+def test_planted_reasons_are_found_in_eight_of_ten(case):
+    hits = sum(FIRED[case] in fired(case, seed) for seed in range(10))
+    assert hits >= 8, hits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["shifted", "shifted_and_squeezed"])
+def test_a_plain_shift_is_refused_in_two_of_ten_at_most(case):
+    """Any of the three guards counts as a refusal."""
+    refusals = [fired(case, seed) for seed in range(10)]
+    assert sum(map(bool, refusals)) <= 2, refusals
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "name"), FIRED.items())
+def test_four_classes_give_the_same(case, name):
+    """Also of four classes; half of the prevalence is taken from three of them."""
+    four = {"source": (0.25,) * 4, "patients": 100}
+    if case.startswith("prevalence"):
+        four |= {"shares": (0.7, 0.1, 0.1, 0.1)}
+    hits = sum(name in fired(case, seed, **four) for seed in range(10))
+    assert hits >= 8, hits
+
+
+def test_one_patient_far_from_all_is_no_class():
+    """A fifth of the pictures, but all of one patient."""
+    import numpy as np
+    from hospitals_drawn import axes_of, with_target
+
+    evidence, _ = source_only(0, shift=0.3)
+    features = evidence.target.features.copy()
+    features[:60] = features[0] + 8 * axes_of(0)[9] + np.random.default_rng(0).normal(size=(60, 24))
+    changed = with_target(evidence, features=features.astype(np.float32))
+    one = tuple("p0" if row < 60 else name for row, name in enumerate(changed.target.groups))
+    object.__setattr__(changed.target, "groups", one)
+    assert not guards_of(changed, seed=0)["unknown_class"].fired
+
+
+def test_few_patients_cannot_tell():
+    evidence, _ = source_only(0, patients=9)
+    guards = guards_of(evidence, seed=0)
+    assert {guard.fired for guard in guards.values()} == {None}
+    assert "fewer than 10" in guards["nothing_to_adapt"].reason
+
+
+def test_what_is_measured_is_told():
+    guards = guards_of(source_only(0, unknown=0.3)[0], seed=0)
+    measured = guards["unknown_class"].measured
+    assert measured["share"] == pytest.approx(0.3, abs=0.12)
+    assert measured["patients"] >= 10
+    assert "spread of a class away" in guards["unknown_class"].reason
+    prevalence = guards["other_prevalence"].measured
+    assert sum(prevalence["em"]["value"]) == pytest.approx(1)
+    assert sum(prevalence["moved_classes"]["value"]) == pytest.approx(1)
