@@ -15,7 +15,7 @@ from kerastl.runs import BEGUN, Run
 from kerastl.stages.diary import Diary
 from kerastl.stages.methods import SOURCE_ONLY, candidates, phases_of, step_of
 from kerastl.stages.model import Start
-from kerastl.stages.observe import observe
+from kerastl.stages.observe import observe, observe_renormalised
 from kerastl.stages.phases import sources_of, target_stream
 from kerastl.stages.pictures import Pictures
 from kerastl.stages.record import write_beginning, write_model
@@ -40,6 +40,7 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
     if recipe.adaptation is None:
         return
     at_source = start.model.get_weights()
+    renormalised = observe_renormalised(recipe, start.model, pictures)
     methods, seen = candidates(recipe), {}
     for number, method in enumerate(methods, 1):
         say(f"Candidate {number} of {len(methods)}: {method.name}")
@@ -63,6 +64,7 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
             for one in methods
             if adaptation.method_named(one.name).assumes_equal_prevalence
         },
+        renormalised=renormalised,
         seed=recipe.seed,
     )
     say(f"{decision.verdict.replace('_', ' ')}: {decision.reason}")

@@ -12,7 +12,14 @@ from kerastl.data import Record
 from kerastl.recipe import Recipe
 from kerastl.stages.phases import target_pool
 from kerastl.stages.pictures import Pictures
-from kerastl.training import batch_norm_layers, inference, read_batches, statistics_estimator
+from kerastl.training import (
+    Trainable,
+    batch_norm_layers,
+    inference,
+    read_batches,
+    statistics_estimator,
+    unfreeze,
+)
 
 
 def observe(
@@ -38,6 +45,23 @@ def observe(
     for layer, weights in before:
         layer.set_weights(weights)
     return Evidence(train, val, target, pictures.class_names)
+
+
+def observe_renormalised(recipe: Recipe, model: keras.Model, pictures: Pictures) -> Evidence | None:
+    """Return what a model makes of each domain with BatchNorm's statistics of that domain; None: it has no BatchNorm.
+
+    Args:
+        recipe, pictures: as in `observe`.
+        model: as it was trained at the source; its flags are changed, its weights are given back as they were.
+    """
+    if not batch_norm_layers(model):
+        return None
+    before = model.get_weights()
+    unfreeze(model, Trainable("all"), batch_norm="statistics")
+    statistics_estimator(model)(pictures.source_of(recipe, target_pool(pictures)))
+    evidence = observe(recipe, model, pictures, own_statistics=True)
+    model.set_weights(before)
+    return evidence
 
 
 def _outputs(

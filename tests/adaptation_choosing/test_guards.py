@@ -91,3 +91,13 @@ def test_what_is_measured_is_told():
     prevalence = guards["other_prevalence"].measured
     assert sum(prevalence["em"]["value"]) == pytest.approx(1)
     assert sum(prevalence["moved_classes"]["value"]) == pytest.approx(1)
+
+
+def test_what_lies_far_by_the_scanner_alone_is_no_unknown_class():
+    strange, (plain, _) = source_only(0, unknown=0.3)[0], source_only(0, shift=0.3)
+    assert guards_of(strange, seed=0)["unknown_class"].fired
+    guards = guards_of(strange, renormalised=plain, seed=0)
+    assert not guards["unknown_class"].fired
+    assert guards["unknown_class"].measured["as_it_was"]["found"]
+    assert guards_of(plain, renormalised=strange, seed=0)["unknown_class"].fired is False
+    assert guards_of(strange, renormalised=strange, seed=0)["unknown_class"].fired

@@ -54,6 +54,7 @@ def decide(
     select_by: Sequence[str],
     assumes_equal_prevalence: Collection[str] = (),
     options: Mapping[str, Any] | None = None,
+    renormalised: Evidence | None = None,
     seed: int = 0,
 ) -> Decision:
     """Choose a candidate, or tell why none should be.
@@ -68,13 +69,14 @@ def decide(
         assumes_equal_prevalence: names of candidates whose method makes source and target alike as a whole, which moves classes
             onto each other where they are not alike common.
         options: validator to its options.
+        renormalised: as in `guards_of`.
         seed: the same seed, the same bytes.
 
     Raises:
         RequestError: as `rank` does.
     """
     check_candidates(candidates)
-    guards = guards_of(candidates[SOURCE_ONLY], seed=seed)
+    guards = guards_of(candidates[SOURCE_ONLY], renormalised=renormalised, seed=seed)
     other = guards["other_prevalence"].fired
     reason = (
         "it assumes that classes are as common at the target as at the source, and they are not"

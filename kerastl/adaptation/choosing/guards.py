@@ -31,18 +31,34 @@ class Guard:
         return {"fired": self.fired, "reason": self.reason, "measured": self.measured}
 
 
-def guards_of(source_only: Evidence, *, seed: int) -> dict[str, Guard]:
+def guards_of(
+    source_only: Evidence, *, renormalised: Evidence | None = None, seed: int
+) -> dict[str, Guard]:
     """Return `nothing_to_adapt`, `unknown_class` and `other_prevalence`, from the model that was not adapted.
 
     The source is seen through its validation pictures: of those it learnt from a model knows too much.
+
+    Args:
+        source_only: of the model that was not adapted.
+        renormalised: of the same weights, BatchNorm's statistics at each domain being its own. What a scanner moves as a
+            whole is back in its place then; pictures of another class are not. None: there is no such network.
+        seed: of resampling.
     """
-    val, target = source_only.source_val, source_only.target
-    space = class_space(val.features, val.known_labels, target.features)
+    space = _space_of(source_only)
+    unknown = _unknown_class(source_only, space, seed)
+    if unknown.fired and renormalised is not None:
+        again = _unknown_class(renormalised, _space_of(renormalised), seed)
+        unknown = Guard(again.fired, again.reason, again.measured | {"as_it_was": unknown.measured})
     return {
         "nothing_to_adapt": _nothing_to_adapt(source_only, seed),
-        "unknown_class": _unknown_class(source_only, space, seed),
+        "unknown_class": unknown,
         "other_prevalence": _other_prevalence(source_only, space, seed),
     }
+
+
+def _space_of(evidence: Evidence) -> ClassSpace:
+    val = evidence.source_val
+    return class_space(val.features, val.known_labels, evidence.target.features)
 
 
 def _nothing_to_adapt(source_only: Evidence, seed: int) -> Guard:
