@@ -40,13 +40,13 @@ def assert_same(model, images):
     assert cheap is not model
     variables = model.trainable_variables
     assert {id(one) for one in cheap.trainable_variables} == {id(one) for one in variables}
-    for one, other in zip(
-        answers_and_gradients(model, variables, images),
-        answers_and_gradients(cheap, variables, images),
-        strict=True,
-    ):
-        assert np.abs(one).max() > 0
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(one).max())
+    plain = answers_and_gradients(model, variables, images)
+    # The gradient of a bias before a BatchNorm that learns is 0, and what is left of it rounding.
+    rounding = 1e-6 * max(np.abs(one).max() for one in plain)
+    for one, other in zip(plain, answers_and_gradients(cheap, variables, images), strict=True):
+        largest = np.abs(one).max()
+        assert largest > 0
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=max(1e-5 * largest, rounding))
 
 
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen BatchNorm", "BatchNorm learns"])
@@ -91,8 +91,10 @@ def test_some_steps_on_a_real_network_end_where_the_plain_steps_end(rule):
         )
         model = build_model(backbone, class_names=("a", "b"), dropout=0.3, seed=1)
         # The norms get the statistics of the pictures: activations vanish in random weights without.
-        for norm in batch_norm_layers(model):
+        # Offsets away from 0: at the kink of a ReLU rounding decides which way a gradient goes.
+        for at, norm in enumerate(batch_norm_layers(model)):
             norm.momentum = 0.0
+            norm.beta.assign(drawn(norm.beta.shape, at, 0.5, 1.5))
         images = drawn((8, 32, 32, 3), 1, 0.0, 255.0)
         model(images, training=True)
         phase = Phase("last", 1, trainable=Trainable("top_fraction", 0.3), batch_norm=rule)
