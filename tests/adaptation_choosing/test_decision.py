@@ -44,6 +44,14 @@ def test_an_equal_target_is_left_alone():
     assert found.reason.startswith("Nothing to adapt")
 
 
+def test_another_prevalence_alone_needs_no_adaptation_but_a_correction():
+    found = decided(9, shares=(0.85, 0.15))
+    assert found.guards["other_prevalence"]["fired"]
+    assert found.guards["nothing_to_adapt"]["fired"]
+    assert (found.verdict, found.chosen) == ("do_not_adapt", "source_only")
+    assert "correct its probabilities" in found.reason
+
+
 def test_an_unknown_class_cannot_be_decided():
     found = decided(0, unknown=0.3, shift=0.3)
     assert (found.verdict, found.chosen) == ("cannot_tell", "source_only")

@@ -51,9 +51,9 @@ def class_space(source: Array, labels: Array, target: Array) -> ClassSpace:
     """
     from sklearn.covariance import ledoit_wolf
 
-    middle, spread = source.mean(axis=0, dtype=np.float64), source.std(axis=0, dtype=np.float64)
-    spread = np.where(spread > 1e-6 * max(float(spread.max()), 1e-12), spread, np.inf)
-    near, far = (source - middle) / spread, (target - middle) / spread
+    # Not standardized: a feature that the source hardly ever shows would blow up whatever the target does with it.
+    middle = source.mean(axis=0, dtype=np.float64)
+    near, far = source - middle, target - middle
     room = max(2, (len(source) - labels.max() - 1) // PICTURES_A_COMPONENT)
     axes = _axes(np.concatenate([near, far - far.mean(axis=0)]), min(WIDEST, room))
     near, far = near @ axes, far @ axes

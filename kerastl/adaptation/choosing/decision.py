@@ -59,9 +59,9 @@ def decide(
 ) -> Decision:
     """Choose a candidate, or tell why none should be.
 
-    In this order: pictures that cannot be told apart leave nothing to adapt; a cluster far from every class, or too few patients,
-    cannot be judged; where prevalence differs, methods that assume it equal are not eligible; among the others the mean rank
-    over the validators chooses.
+    In this order: a cluster far from every class cannot be judged; pictures that cannot be told apart leave nothing to adapt; too
+    few patients cannot be judged; where prevalence differs, methods that assume it equal are not eligible; among the others
+    the mean rank over the validators chooses.
 
     Args:
         candidates: name to evidence, all on the same pictures; `source_only` is among them.
@@ -102,6 +102,11 @@ def decide(
 
 def _verdict(guards: Mapping[str, Guard], ranking: Ranking) -> tuple[Verdict, str]:
     nothing, unknown = guards["nothing_to_adapt"], guards["unknown_class"]
+    if unknown.fired:
+        return "cannot_tell", (
+            f"There may be a class that the model does not know: {unknown.reason}. Have a few of these pictures "
+            "looked at before anything is adapted."
+        )
     if nothing.fired and guards["other_prevalence"].fired:
         return "do_not_adapt", (
             "The target's pictures look like the source's, but classes are not as common there. Use the model as it is, "
@@ -109,11 +114,6 @@ def _verdict(guards: Mapping[str, Guard], ranking: Ranking) -> tuple[Verdict, st
         )
     if nothing.fired:
         return "do_not_adapt", f"Nothing to adapt to: {nothing.reason}. Use the model as it is."
-    if unknown.fired:
-        return "cannot_tell", (
-            f"There may be a class that the model does not know: {unknown.reason}. Have a few of these pictures "
-            "looked at before anything is adapted."
-        )
     for guard in (nothing, unknown):
         if guard.fired is None:
             return "cannot_tell", f"It cannot be decided: {guard.reason}. Collect more patients."

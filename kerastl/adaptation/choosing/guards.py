@@ -76,7 +76,7 @@ def _nothing_to_adapt(source_only: Evidence, seed: int) -> Guard:
 
 def _unknown_class(source_only: Evidence, space: ClassSpace, seed: int) -> Guard:
     val, target = source_only.source_val, source_only.target
-    told = unknown_class(space, val.units, target.units, seed=seed)
+    told = unknown_class(val, target, space, seed=seed)
     if told["found"] is None:
         return Guard(None, "too few target patients to look for an unknown class", told)
     if told["found"]:

@@ -10,7 +10,7 @@ model and a bad one alike. The control variate eta lessens the variance of the w
 
 Reference:
     You et al. 2019, Towards Accurate Model Selection in Deep Unsupervised Domain Adaptation, PMLR 97,
-    algorithms 1 and 2. The paper's domain classifier is a small network; a logistic regression is used here.
+    algorithms 1 and 2. The paper's domain classifier is a small network; this one is a logistic regression.
 """
 
 from __future__ import annotations

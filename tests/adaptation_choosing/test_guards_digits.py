@@ -1,0 +1,72 @@
+"""The three guards on real pictures: scikit-learn's handwritten digits 0 to 4, seen through random rectified features."""
+
+import numpy as np
+import pytest
+from hospitals_drawn import linear_model
+from sklearn.datasets import load_digits
+
+from kerastl.adaptation.choosing import Evidence, Outputs
+from kerastl.adaptation.choosing.guards import guards_of
+
+KNOWN, UNKNOWN = 5, 6
+PIXELS, DIGITS = load_digits(return_X_y=True)
+AXES = np.random.default_rng(0).normal(size=(64, 300)) / 32
+BIAS = 0.3 * np.random.default_rng(1).normal(size=300)
+
+
+def features(pixels):
+    return np.maximum(pixels @ AXES + BIAS, 0).astype(np.float32)
+
+
+def rarer(target):
+    """All zeros and ones, and a fifth of the other digits."""
+    few = [target[DIGITS[target] == digit] for digit in (0, 1)]
+    return np.concatenate([*few, target[DIGITS[target] > 1][::5]])
+
+
+def with_another_digit(target, generator):
+    others = generator.permutation(np.flatnonzero(DIGITS == UNKNOWN))[:75]
+    return np.concatenate([others, target[75:]])
+
+
+def fired(case, seed):
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(np.flatnonzero(DIGITS < KNOWN))
+    train, val, target = order[:300], order[300:550], order[550:850]
+    if case == "prevalence":
+        target = rarer(target)
+    if case == "unknown":
+        target = with_another_digit(target, generator)
+    pixels = PIXELS[target]
+    if case == "noise":
+        pixels = np.clip(pixels + 3 * generator.normal(size=pixels.shape), 0, 16)
+    if case == "contrast":
+        pixels = 0.6 * pixels + 2
+    model = linear_model(features(PIXELS[train]), DIGITS[train])
+    parts = [
+        Outputs(features(PIXELS[rows]), model(features(PIXELS[rows])), DIGITS[rows])
+        for rows in (train, val)
+    ]
+    there = Outputs(features(pixels), model(features(pixels)))
+    evidence = Evidence(*parts, there, tuple("01234"))
+    return {name for name, guard in guards_of(evidence, seed=seed).items() if guard.fired}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        ("equal", "nothing_to_adapt"),
+        ("prevalence", "other_prevalence"),
+        ("unknown", "unknown_class"),
+    ],
+)
+def test_planted_reasons_are_found_in_eight_of_ten(case, name):
+    assert sum(name in fired(case, seed) for seed in range(10)) >= 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["noise", "contrast"])
+def test_another_scanner_is_refused_in_two_of_ten_at_most(case):
+    refusals = [fired(case, seed) for seed in range(10)]
+    assert sum(map(bool, refusals)) <= 2, refusals
