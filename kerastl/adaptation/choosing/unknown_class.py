@@ -20,6 +20,8 @@ FARTHEST = 4.0
 SMALLEST_SHARE = 0.1
 """Of the target's pictures. Classes of real pictures have odd corners: with 0.05, digits in another contrast, but no new
 digit among them, had an unknown class in 4 of 10 draws; with 0.1 in none."""
+LARGEST_SHARE = 0.5
+"""Most of the target is the target itself, moved, and no class within it."""
 FEWEST_PATIENTS = 3
 """One patient's pictures make a cluster of themselves."""
 
@@ -37,8 +39,8 @@ def unknown_class(
 
     There is one where a component beside the moved classes explains the pictures better, beyond the interval of the gain over
     resampled patients and the price of its parameters; where it is 4 spreads from the nearest class, and farther than
-    any such cluster among the source's own pictures, whose classes may have parts; and where it holds a tenth of the pictures and
-    3 patients.
+    any such cluster among the source's own pictures, whose classes may have parts; and where it holds a tenth to a half of the
+    pictures and 3 patients.
 
     Args:
         source: labelled pictures that the model did not learn from.
@@ -63,7 +65,7 @@ def unknown_class(
 
 def _is_there(one: dict[str, Any]) -> bool:
     low = one["gain"]["low"]
-    enough = one["share"] >= SMALLEST_SHARE and one["patients"] >= FEWEST_PATIENTS
+    enough = SMALLEST_SHARE <= one["share"] <= LARGEST_SHARE and one["patients"] >= FEWEST_PATIENTS
     return bool(low is not None and low > 0 and enough)
 
 
