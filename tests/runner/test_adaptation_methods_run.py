@@ -1,0 +1,138 @@
+"""A recipe that names ways to adapt: candidates, the choice without labels, and what is told afterwards."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import draw
+
+RECIPE = """
+format: 1
+seed: 5
+data:
+  reader: {{name: folder, path: {source}, group_pattern: '([a-z]+/\\d+)'}}
+  split: {{val_fraction: 0.3, test_fraction: 0.2}}
+  image_size_px: 32
+  batch_size: 8
+backbone: {{name: small_cnn, weights: none}}
+phases:
+  - {{name: source, epochs: 2, learning_rate: 1e-3, trainable: all}}
+  - {{name: adapt, domain: target, epochs: {epochs}, learning_rate: 1e-4, trainable: all, batch_norm: statistics, keep: last}}
+target:
+  reader: {{name: folder, path: {target}, group_pattern: '([a-z]+/\\d+)'}}
+  labels: none
+  split: {{val_fraction: 0.0, test_fraction: 0.4}}
+adaptation: {{methods: [adabn, coral, fine_tune]}}
+export: {{formats: []}}
+evaluation: {{resamples: 100}}
+"""
+RUN_FILES = {
+    "recipe.resolved.yaml", "versions.json", "split.csv", "quarantine.csv", "history.jsonl",
+    "freeze.json", "predictions.csv", "scores.json", "model.keras", "model.json", "report.html",
+    "finished.json",
+}  # fmt: skip
+SAME = ["predictions.csv", "scores.json", "freeze.json", "history.jsonl"]
+
+
+@pytest.fixture
+def two_hospitals(tmp_path):
+    for name, seed in (("a", 1), ("b", 7)):
+        draw(tmp_path / name / "dark", 24, seed, light=False)
+        draw(tmp_path / name / "light", 24, seed + 1, light=True)
+
+    def write(epochs=1):
+        file = tmp_path / "two.yaml"
+        text = RECIPE.format(source=tmp_path / "a", target=tmp_path / "b", epochs=epochs)
+        file.write_text(text)
+        return file
+
+    return write
+
+
+def test_candidates_are_runs_and_one_is_chosen_without_labels(kerastl, two_hospitals, tmp_path):
+    out = tmp_path / "run"
+    answer = kerastl("run", two_hospitals(), "--out", out, "--oracle")
+    assert answer.code == 0, answer.err
+    assert "fine_tune learns from labels of the target, and there are none" in answer.err
+    told = json.loads((out / "adaptation.json").read_text())
+    names = {"source_only", "adabn", "coral"}
+    assert set(told["candidates"]) == set(told["oracle"]) == names
+    assert told["verdict"] in ("adapt", "do_not_adapt", "cannot_tell")
+    assert f"{told['chosen']}, {told['verdict'].replace('_', ' ')}: {told['reason']}" in answer.out
+    for name in names:
+        inner = out / "runs" / name
+        assert {path.name for path in inner.iterdir()} >= RUN_FILES, name
+        scores = json.loads((inner / "scores.json").read_text())
+        assert scores["target_test"]["overall"] == told["oracle"][name]
+    chosen = out / "runs" / told["chosen"]
+    assert (chosen / "scores.json").read_bytes() == (out / "scores.json").read_bytes()
+    page = (out / "report.html").read_text()
+    assert told["reason"].replace("'", "&#39;") in page
+    assert "chosen without the target&#39;s labels" in page or "chosen without the target's" in page
+
+
+@pytest.mark.slow
+def test_pictures_that_candidates_learn_from_carry_no_label(kerastl, two_hospitals, tmp_path):
+    answer = kerastl("run", two_hospitals(), "--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    with (tmp_path / "run" / "split.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["domain"] == "target"]
+    assert {row["split"] for row in rows} == {"target_unlabelled", "target_test"}
+    assert all((row["label"] == "") == (row["split"] == "target_unlabelled") for row in rows)
+    told = json.loads((tmp_path / "run" / "adaptation.json").read_text())
+    assert told["oracle"] is None
+    # A candidate that was not chosen has not seen a test picture.
+    (other,) = (
+        {"adabn", "coral"} - {told["chosen"]} if told["chosen"] != "source_only" else {"coral"}
+    )
+    judged = json.loads((tmp_path / "run" / "runs" / other / "scores.json").read_text())
+    assert "target_test" not in judged
+    assert "test" not in judged
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("phases[1].batch_norm=frozen", "works by the statistics of BatchNorm, and all are frozen"),
+        ("phases[1].keep=best", "the target has no labelled validation pictures"),
+        ("adaptation.methods=[fine_tune]", "source_only alone is left"),
+        ("target.split.test_fraction=1.0", "test_fraction"),
+    ],
+)  # fmt: skip
+def test_what_cannot_adapt_is_refused_before_anything_is_written(
+    kerastl, two_hospitals, tmp_path, change, said
+):
+    answer = kerastl("run", two_hospitals(), "--out", tmp_path / "run", "--set", change)
+    assert answer.code == 1
+    assert said in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["adabn", "coral"])
+def test_a_run_killed_in_a_candidate_goes_on_to_the_same_bytes(
+    kerastl, two_hospitals, tmp_path, at
+):
+    recipe = two_hospitals(epochs=12)
+    assert kerastl("run", recipe, "--out", tmp_path / "whole").code == 0
+    out = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kerastl", "run", str(recipe), "--out", str(out)],
+        stderr=subprocess.DEVNULL,
+    )
+    begun = out / "runs" / at / "checkpoints" / "epoch-00002.npz"
+    while not begun.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "report.html").exists(), "it ended before it could be killed"
+    answer = kerastl("run", recipe, "--out", out, "--resume")
+    assert answer.code == 0, answer.err
+    files = [*SAME, "adaptation.json", "summary.json"]
+    files += [f"runs/{one}/{name}" for one in ("source_only", "adabn", "coral") for name in SAME]
+    for name in files:
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
