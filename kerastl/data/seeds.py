@@ -33,7 +33,9 @@ def seeds_for(seed: int, epoch: Any, indices: Any) -> Any:
     return tf.bitcast(mixed(state, tf.cast(indices, tf.int64)), tf.int32)
 
 
-def order_of(seed: int, epoch: int, num_examples: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the order of an epoch: `[num_examples]` int64, each index once, from (seed, epoch) alone."""
-    key = np.array([seed, epoch], np.uint64)
+def order_of(
+    seed: int, epoch: int, num_examples: int, stream: int = 0
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the order of an epoch: `[num_examples]` int64, each index once, from (seed, stream, epoch) alone."""
+    key = np.array([seed, epoch + (stream << 32)], np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).permutation(num_examples).astype(np.int64)

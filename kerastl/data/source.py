@@ -6,19 +6,21 @@ permutation. The functions that the pipeline maps are traced once, whatever the 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
-from kerastl.errors import KerastlError, RequestError, RunFailed
+from kerastl.errors import KerastlError, RequestError
 from kerastl.progress import track
 
 from .decode import MAX_PIXELS, Window, load_image
 from .fingerprints import has_words, hash_of, words_of
 from .labels import UNLABELLED, labels_of
-from .reasons import reason_of
+from .pipeline import as_it_is, explained, nothing, ready
 from .records import Record
 from .seeds import order_of, seeds_for
 
@@ -27,8 +29,6 @@ Mixer = Callable[[Any, Any, Any], tuple[Any, Any]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 NOBODY = np.zeros(0, np.int64)
 FILL_BATCH = 64
-as_it_is = tf.autograph.experimental.do_not_convert
-"""For functions of TensorFlow's operations alone: rewriting their source takes longer than tracing them."""
 
 
 class EpochSource:
@@ -98,7 +98,7 @@ class EpochSource:
         self.steps_per_epoch = whole + (1 if rest and not drop_remainder else 0)
         self.window, self.max_pixels = window, max_pixels
         self.seed, self.shuffle, self.cache = seed, shuffle, cache
-        self.labels = labels_of(self.records, self.class_names)
+        self._take_labels()
         self.mixes, self.placement = mix is not None, placement
         self.augmented, self._augment = augment is not None, augment
         self.can_be_told = augment is None or has_words(augment)
@@ -110,18 +110,37 @@ class EpochSource:
                 f"{unlabelled:,} of {self.num_examples:,} pictures have no class: there is no label to mix."
             )
         self._parallel_calls = parallel_calls or tf.data.AUTOTUNE
-        self._pictures: tf.Tensor | None = None
+        self._stream, self._pictures = 0, list[tf.Tensor]()
         with tf.device("CPU:0"):
             self._files = tf.constant([str(record.file) for record in self.records], tf.string)
-            self._labels = tf.constant(self.labels)
         self._load = tf.function(self._load_one, autograph=False)
         self.finish = tf.function(self._finish_batch(mix), autograph=False)
 
     def order(self, epoch: int) -> Indices:
         """Return the indices of an epoch in their order: `[num_examples]` int64."""
         if self.shuffle:
-            return order_of(self.seed, epoch, self.num_examples)
+            return order_of(self.seed, epoch, self.num_examples, self._stream)
         return np.arange(self.num_examples, dtype=np.int64)
+
+    def beside(self, *, labelled: bool) -> EpochSource:
+        """Return the same pictures in an order of their own, to be read side by side with another source.
+
+        Two sources of one seed and one size have one order: their batches would pair pictures by their places.
+
+        Args:
+            labelled: false: every label is -1, in batches, in `labels` and in `records`.
+        """
+        other = copy.copy(self)
+        other._stream = self._stream + 1
+        if not labelled:
+            other.records = tuple(replace(record, label=None) for record in self.records)
+            other._take_labels()
+        return other
+
+    def _take_labels(self) -> None:
+        self.labels = labels_of(self.records, self.class_names)
+        with tf.device("CPU:0"):
+            self._labels = tf.constant(self.labels)
 
     def steps(
         self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
@@ -156,13 +175,13 @@ class EpochSource:
             num_parallel_calls=self._parallel_calls,
             deterministic=True,
         )
-        return _ready(finished)
+        return ready(finished)
 
     def plain_batches(
         self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
     ) -> tf.data.Dataset:
         """Return what `batches` returns before it is augmented and mixed; labels are `[b]` int32."""
-        return _ready(self._labelled(epoch, first_step, shard))
+        return ready(self._labelled(epoch, first_step, shard))
 
     def _labelled(self, epoch: int, first_step: int, shard: tuple[int, int]) -> tf.data.Dataset:
         index, count = shard
@@ -171,7 +190,7 @@ class EpochSource:
         steps = self.steps_per_epoch - first_step
         dataset = self._images(mine, rows)
         if steps * rows - len(mine) >= rows and steps > 0:
-            dataset = dataset.concatenate(self._empty_batch())
+            dataset = dataset.concatenate(nothing(self.image_size_px))
         return dataset.map(
             as_it_is(lambda images, indices: (images, tf.gather(self._labels, indices), indices))
         )
@@ -187,7 +206,7 @@ class EpochSource:
             Elements as `plain_batches` gives them.
         """
         number = tf.constant(view, tf.int64)
-        return _ready(
+        return ready(
             self._images(np.arange(self.num_examples, dtype=np.int64), rows).map(
                 as_it_is(lambda images, indices: (
                     self._change(images, indices, number), tf.gather(self._labels, indices), indices
@@ -217,14 +236,7 @@ class EpochSource:
             error: what iterating raised. When every file can be read, the error was another one's
                 and the text says so.
         """
-        for record in self.records:
-            reason = reason_of(record.file, window=self.window, max_pixels=self.max_pixels)
-            if reason:
-                return RunFailed(
-                    f"{record.path} can no longer be read: {reason}. It could when the run began. "
-                    f"Its file: {record.file}"
-                )
-        return RunFailed(f"The pictures can be read, but the pipeline failed: {error}")
+        return explained(error, self.records, window=self.window, max_pixels=self.max_pixels)
 
     def _load_one(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         content = tf.io.read_file(tf.gather(self._files, index))
@@ -272,7 +284,7 @@ class EpochSource:
         )
 
     def _kept(self) -> tf.Tensor:
-        if self._pictures is None:
+        if not self._pictures:
             size = self.image_size_px
             kept = np.empty((self.num_examples, size, size, 3), np.float32)
             batches = self._decoded(np.arange(self.num_examples, dtype=np.int64), FILL_BATCH)
@@ -283,18 +295,5 @@ class EpochSource:
             except tf.errors.OpError as error:
                 raise self.explain(error) from error
             with tf.device("CPU:0"):
-                self._pictures = tf.convert_to_tensor(kept)
-        return self._pictures
-
-    def _empty_batch(self) -> tf.data.Dataset:
-        size = self.image_size_px
-        images = np.zeros((0, size, size, 3), np.float32)
-        return tf.data.Dataset.from_tensors((images, np.zeros(0, np.int64)))
-
-
-def _ready(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    options = tf.data.Options()
-    options.deterministic = True
-    # The loop deals batches to its workers itself; a second division would lose pictures.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+                self._pictures.append(tf.convert_to_tensor(kept))
+        return self._pictures[0]

@@ -24,4 +24,6 @@ from .proof import phase_proof as phase_proof
 from .range_test import RangeTest as RangeTest
 from .range_test import range_test as range_test
 from .state import History as History
+from .step import BeginsWithPhase as BeginsWithPhase
 from .step import Step as Step
+from .streams import StepFor as StepFor

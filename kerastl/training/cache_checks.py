@@ -23,7 +23,6 @@ from kerastl.training.precision import ENCODINGS
 
 ROOM_LEFT_BYTES = 2**28
 """What caches leave free on the disk, for the run's own files."""
-Sources = Mapping[str, EpochSource]
 
 
 def check_cache(model: keras.Model, phase: Phase, sources: Sequence[EpochSource]) -> None:
@@ -70,20 +69,24 @@ def _check_source(phase: Phase, source: EpochSource) -> None:
 
 
 def check_room(
-    model: keras.Model, phases: Sequence[Phase], *, trains: Sources, vals: Sources, folder: Path
+    model: keras.Model,
+    phases: Sequence[Phase],
+    *,
+    pictures: Sequence[Sequence[EpochSource]],
+    folder: Path,
 ) -> None:
     """See that the caches of some phases, all together, can be written and have room.
 
     Args:
         model: a flat classifier.
         phases: all that are run, those without a cache too; each has passed `check_cache`.
-        trains, vals: pictures by domain.
+        pictures: all that each phase reads, for training and validation.
         folder: where the caches lie.
 
     Raises:
         RequestError: the folder cannot be written to, or the disk is too small; the text says what to do.
     """
-    entries = list(_entries(model, phases, trains, vals))
+    entries = list(_entries(model, phases, pictures))
     if not entries:
         return
     place = _check_writable(folder)
@@ -121,21 +124,21 @@ def _check_writable(folder: Path) -> Path:
 
 
 def _entries(
-    model: keras.Model, phases: Sequence[Phase], trains: Sources, vals: Sources
+    model: keras.Model, phases: Sequence[Phase], pictures: Sequence[Sequence[EpochSource]]
 ) -> Iterator[tuple[str, int]]:
     """Yield (what is told of it, bytes) of each entry that the phases keep; two phases may share one."""
     network, known = network_name(model), set()
-    for place, phase in enumerate(phases):
+    for place, (phase, sources) in enumerate(zip(phases, pictures, strict=True)):
         if phase.cache == "none":
             continue
         front = cached_front(model, phase)
         moved = [at for at in range(place) if _moves(model, phases[at], front)]
-        shared = (front.behind, phase.domain, phase.cache_precision, max(moved, default=-1))
-        if shared in known:
-            continue
-        known.add(shared)
         about = {"network": network, "behind": front.behind}
-        for source in (one[phase.domain] for one in (trains, vals) if phase.domain in one):
+        for source in sources:
+            shared = (front.behind, id(source), phase.cache_precision, max(moved, default=-1))
+            if shared in known:
+                continue
+            known.add(shared)
             yield _words(told_of(source, phase.cache_precision, about)), _size(front, phase, source)
 
 

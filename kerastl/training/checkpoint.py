@@ -48,12 +48,12 @@ def write_checkpoint(
         state: where training stands.
         model: with its weights and the seeds of its dropout.
         optimizer: with its momenta and its step count.
-        step: with what it says it needs.
+        step: with its variables beside the model's, and what it says it needs.
         averages: of the weights.
     """
     folder.mkdir(exist_ok=True)
     arrays: dict[str, Any] = {}
-    groups = {"model": model, "optimizer": optimizer, "average": averages}
+    groups = {"model": model, "optimizer": optimizer, "average": averages, "beside": step}
     for group, variables in ((name, holder.variables) for name, holder in groups.items()):
         arrays |= {
             f"{group}/{_name(i)}": keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)
@@ -127,6 +127,7 @@ class Checkpoint:
         assign(model.variables, self._group("model/"))
         assign(optimizer.variables, self._group("optimizer/"))
         assign(averages.variables, self._group("average/"))
+        assign(step.variables, self._group("beside/"))
         step.restore(_named(self._arrays, "step/"))
 
 

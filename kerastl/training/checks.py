@@ -19,18 +19,32 @@ from kerastl.training.cache_checks import check_cache, check_room
 from kerastl.training.freezing import resolve_trainable
 from kerastl.training.learner import choose_cache, frozen_front
 from kerastl.training.phase import Phase
+from kerastl.training.streams import no_pictures
 
 Sources = Mapping[str, EpochSource]
+Read = Sequence[Sequence[EpochSource]]
+"""Training pictures that each phase learns from."""
 
 
-def decide_phases(phases: Sequence[Phase], trains: Sources) -> list[Phase]:
-    """Return the phases with every `cache: auto` decided; one whose domain has no pictures has no cache."""
+def decide_phases(
+    phases: Sequence[Phase], trains: Sources, *, reads: Read | None = None
+) -> list[Phase]:
+    """Return the phases with every `cache: auto` decided; one whose domain has no pictures has no cache.
+
+    Args:
+        phases: all that will be run.
+        trains: pictures by domain.
+        reads: training pictures that each learns from; None: those of its domain.
+    """
+    reads = reads or _of_domains(phases, trains)
     return [
-        choose_cache(phase, trains[phase.domain])
-        if phase.domain in trains
-        else replace(phase, cache="none")
-        for phase in phases
+        choose_cache(phase, pictures) if phase.domain in trains else replace(phase, cache="none")
+        for phase, pictures in zip(phases, reads, strict=True)
     ]
+
+
+def _of_domains(phases: Sequence[Phase], trains: Sources) -> Read:
+    return [[trains[phase.domain]] if phase.domain in trains else [] for phase in phases]
 
 
 def check_phases(
@@ -40,6 +54,7 @@ def check_phases(
     trains: Sources,
     vals: Sources,
     cache_dir: Path,
+    reads: Read | None = None,
 ) -> None:
     """See that every phase can be run, before any of them is.
 
@@ -48,29 +63,34 @@ def check_phases(
         phases: all that will be run, as `decide_phases` returns them.
         trains, vals: pictures by domain.
         cache_dir: where a phase with a cache keeps its activations.
+        reads: as in `decide_phases`.
 
     Raises:
         Problems: a cache that would change what is learnt or has no room, a precision for frozen layers where none are, a domain without pictures, a block or layer that does not exist, or a figure to watch
             that the validation pictures cannot give; all of them together.
     """
+    pictures = [
+        [*ones, *([vals[phase.domain]] if phase.domain in vals else [])]
+        for phase, ones in zip(phases, reads or _of_domains(phases, trains), strict=True)
+    ]
     problems = [
         Problem(f"phase {phase.name}", what)
-        for phase in phases
+        for phase, ones in zip(phases, pictures, strict=True)
         for what in (
             *_wrong(model, phase, trains, vals),
-            *_wrong_cache(model, phase, trains, vals),
+            *_wrong_cache(model, phase, ones),
             *_wrong_precision(model, phase),
         )
     ]
     if not problems:
-        problems = list(_no_room(model, phases, trains, vals, cache_dir))
+        problems = list(_no_room(model, phases, pictures, cache_dir))
     if problems:
         raise Problems("The training", problems, "Nothing was trained.")
 
 
 def _wrong(model: keras.Model, phase: Phase, trains: Sources, vals: Sources) -> Iterator[str]:
     if phase.domain not in trains:
-        yield f"there are no labelled pictures of its domain, {phase.domain}."
+        yield no_pictures(phase)
     try:
         resolve_trainable(model, phase.trainable)
     except RequestError as error:
@@ -93,22 +113,23 @@ def _wrong(model: keras.Model, phase: Phase, trains: Sources, vals: Sources) -> 
             )
 
 
-def _wrong_cache(model: keras.Model, phase: Phase, trains: Sources, vals: Sources) -> Iterator[str]:
-    sources = [one[phase.domain] for one in (trains, vals) if phase.domain in one]
-    if phase.cache == "none" or phase.domain not in trains:
+def _wrong_cache(
+    model: keras.Model, phase: Phase, pictures: Sequence[EpochSource]
+) -> Iterator[str]:
+    if phase.cache == "none" or not pictures:
         return
     try:
-        check_cache(model, phase, sources)
+        check_cache(model, phase, pictures)
     except RequestError as error:
         yield str(error)
 
 
 def _no_room(
-    model: keras.Model, phases: Sequence[Phase], trains: Sources, vals: Sources, cache_dir: Path
+    model: keras.Model, phases: Sequence[Phase], pictures: Read, cache_dir: Path
 ) -> Iterator[Problem]:
     """Yield what the caches want of the disk; asked only of phases that are right in themselves."""
     try:
-        check_room(model, phases, trains=trains, vals=vals, folder=cache_dir)
+        check_room(model, phases, pictures=pictures, folder=cache_dir)
     except RequestError as error:
         names = ", ".join(phase.name for phase in phases if phase.cache != "none")
         yield Problem(f"phase {names}", str(error))

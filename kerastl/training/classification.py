@@ -92,6 +92,8 @@ class Classification:
 
     variables: Sequence[keras.Variable] = ()
     shown: Sequence[str] = ("accuracy",)
+    reads: Sequence[str] = ("train",)
+    reads_target_labels = False
 
     def __init__(
         self,

@@ -18,8 +18,10 @@ from kerastl.training.backward import with_cheap_backward
 from kerastl.training.cached_source import CachedSource
 from kerastl.training.clock import Cost
 from kerastl.training.feed import batches_of
-from kerastl.training.learner import Learner, cached_front, part, shortened
+from kerastl.training.learner import Learner, Parts, cached_front, on_pictures, part
+from kerastl.training.loop import classification_step
 from kerastl.training.phase import Phase
+from kerastl.training.streams import Lesson, StepFor, lessons_of
 from kerastl.training.tracing import inference
 from kerastl.training.trial import on_trial, trial_update
 
@@ -28,7 +30,13 @@ STEPS = 4
 
 
 def cost_of(
-    model: keras.Model, train: EpochSource, val: EpochSource | None, *, phase: Phase
+    model: keras.Model,
+    train: EpochSource,
+    val: EpochSource | None,
+    *,
+    phase: Phase,
+    target: EpochSource | None = None,
+    step_for: StepFor = classification_step,
 ) -> Cost:
     """Time some steps of a phase; the model is given back as it was, and no cache is filled.
 
@@ -37,21 +45,39 @@ def cost_of(
         train: labelled pictures.
         val: likewise; None: there is no validation.
         phase: its `cache` is decided.
+        target, step_for: as in `fit`.
+
+    Raises:
+        Problems: the step reads a stream that is missing or unlike the others.
     """
     started = time.perf_counter()
+    vals = {} if val is None else {str(phase.domain): val}
+    (lesson,) = lessons_of(
+        model, [phase], trains={phase.domain: train}, vals=vals, target=target, step_for=step_for
+    )
     with on_trial(model, phase):
         if phase.cache == "none":
-            learner = Learner(shortened(model, phase), train, val)
-            once, epoch = 0.0, _epoch(model, learner, train, phase)
+            once, epoch = 0.0, _epoch(model, on_pictures(model, lesson), lesson)
         else:
             parts = part(model, cached_front(model, phase))
-            trains = CachedSource(train, _zeros(parts.trunk, train))
-            vals = CachedSource(val, _zeros(parts.trunk, val)) if val else None
-            learner = Learner(with_cheap_backward(parts.tail), trains, vals)
-            epoch = _epoch(model, learner, train, phase)
-            seen = train.num_examples * train.views + (val.num_examples if val else 0)
-            once = seen * _seconds_a_picture(fold(parts.trunk, phase.trunk_precision), train)
+            learner = _on_zeros(parts, lesson)
+            epoch = _epoch(model, learner, lesson)
+            seen = sum(one.num_examples * one.views for one in lesson.streams.values())
+            seen += val.num_examples if val else 0
+            trunk = fold(parts.trunk, phase.trunk_precision)
+            once = seen * _seconds_a_picture(trunk, lesson.first)
     return Cost(once + time.perf_counter() - started, epoch)
+
+
+def _on_zeros(parts: Parts, lesson: Lesson) -> Learner:
+    """Return what runs behind a cache, and activations as it would find there."""
+
+    def cached(source: EpochSource) -> CachedSource:
+        return CachedSource(source, _zeros(parts.trunk, source))
+
+    streams = {name: cached(one) for name, one in lesson.streams.items()}
+    val = None if lesson.val is None else cached(lesson.val)
+    return Learner(with_cheap_backward(parts.tail), streams, val)
 
 
 def _zeros(trunk: keras.Model, source: EpochSource) -> Activations:
@@ -61,13 +87,12 @@ def _zeros(trunk: keras.Model, source: EpochSource) -> Activations:
     return Activations(columns, "float32", 0)
 
 
-def _epoch(model: keras.Model, learner: Learner, pictures: EpochSource, phase: Phase) -> float:
-    _, update = trial_update(model, learner.model, learner.train, pictures, phase)
-    start, first = tf.constant(0.0), tf.constant(0, tf.int64)
-    fed = batches_of(learner.train, 0, tf.distribute.get_strategy())
-    steps = ((batch, share) for batch, share, _ in fed)
-    seconds = learner.train.steps_per_epoch * _seconds(
-        lambda one: update({"train": one[0]}, one[1], start, first), steps
+def _epoch(model: keras.Model, learner: Learner, lesson: Lesson) -> float:
+    _, update = trial_update(model, learner, lesson)
+    start = tf.constant(0.0)
+    seconds = lesson.first.steps_per_epoch * _seconds(
+        lambda one: update(one.batches, one.share, start, one.epochs),
+        batches_of(learner.streams, 0, tf.distribute.get_strategy()),
     )
     if learner.val is not None:
         forward = inference(learner.model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from kerastl.training.backward import with_cheap_backward
 from kerastl.training.cached_source import CachedSource
 from kerastl.training.freezing import resolve_trainable
 from kerastl.training.phase import Phase
+from kerastl.training.streams import Lesson
 
 Source = EpochSource | CachedSource
 
@@ -32,39 +33,33 @@ class Learner:
 
     Args:
         model: the whole classifier, or its last part, which shares its layers.
-        train, val: what it reads: pictures, or activations.
+        streams, val: what it reads: pictures, or activations; of streams one at least.
         told: what is kept on disk, for the proof: `{"kind", "behind", "precision", "views", "bytes"}`; None: nothing.
     """
 
     model: keras.Model
-    train: Source
+    streams: Mapping[str, Source]
     val: Source | None
     told: dict[str, Any] | None = None
 
 
-def learner_of(
-    model: keras.Model,
-    phase: Phase,
-    train: EpochSource,
-    val: EpochSource | None,
-    folder: Path,
-) -> Learner:
+def learner_of(model: keras.Model, lesson: Lesson, folder: Path) -> Learner:
     """Return what a phase runs; where it asks for a cache, that is filled first.
 
     Args:
         model: a flat classifier; its flags are set for the phase.
-        phase: names the cache, or none.
-        train, val: pictures.
+        lesson: its phase names the cache, or none.
         folder: of the cache.
 
     Raises:
         RunFailed: a picture can no longer be read, or the disk is full.
     """
+    phase, val = lesson.phase, lesson.val
     if phase.cache == "none":
-        return Learner(shortened(model, phase), train, val)
+        return on_pictures(model, lesson)
     parts = part(model, cached_front(model, phase))
     about = {"network": network_name(model), "behind": parts.behind}
-    sources = [one for one in (train, val) if one is not None]
+    sources = [*lesson.streams.values(), *([] if val is None else [val])]
     kept = keep_activations(
         parts.trunk, sources, precision=phase.cache_precision, folder=folder,
         trunk_precision=phase.trunk_precision, about=about,
@@ -73,11 +68,20 @@ def learner_of(
         "kind": phase.cache,
         "behind": parts.behind,
         "precision": phase.cache_precision,
-        "views": train.views,
+        "views": lesson.first.views,
         "bytes": sum(one.num_bytes for one in kept),
     }
-    cached_val = None if val is None else CachedSource(val, kept[1])
-    return Learner(with_cheap_backward(parts.tail), CachedSource(train, kept[0]), cached_val, told)
+    cached = [CachedSource(one, its) for one, its in zip(sources, kept, strict=True)]
+    streams = dict(zip(lesson.streams, cached, strict=False))
+    cached_val = None if val is None else cached[-1]
+    return Learner(with_cheap_backward(parts.tail), streams, cached_val, told)
+
+
+def on_pictures(model: keras.Model, lesson: Lesson) -> Learner:
+    """Return what a phase without a cache runs."""
+    # Where the step moves what is frozen, nothing of it may be folded.
+    moves = lesson.moves_what_is_frozen(model)
+    return Learner(model if moves else shortened(model, lesson.phase), lesson.streams, lesson.val)
 
 
 @dataclass(frozen=True)
@@ -176,15 +180,15 @@ def shortened(model: keras.Model, phase: Phase) -> keras.Model:
     return keras.Model(image, with_cheap_backward(parts.tail)(trunk(image)), name=model.name)
 
 
-def choose_cache(phase: Phase, train: EpochSource) -> Phase:
+def choose_cache(phase: Phase, trains: Sequence[EpochSource]) -> Phase:
     """Return a phase whose `cache: auto` is decided: features where the head alone learns and nothing is lost by it.
 
     Args:
         phase: of the recipe.
-        train: its pictures.
+        trains: all pictures that it learns from.
     """
     if phase.cache != "auto":
         return phase
     alone = phase.trainable.which == "none" and phase.batch_norm == "frozen"
-    fresh = train.mixes or (train.augmented and not train.repeats)
+    fresh = any(one.mixes or (one.augmented and not one.repeats) for one in trains)
     return replace(phase, cache="features" if alone and not fresh else "none")

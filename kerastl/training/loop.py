@@ -7,6 +7,7 @@ strategy; and it knows nothing of what a `Step` learns.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -21,9 +22,10 @@ from kerastl.training.classification import Classification, balanced_weights
 from kerastl.training.clock import Clock, Cost
 from kerastl.training.learner import activations_folder
 from kerastl.training.phase import Phase
-from kerastl.training.phase_loop import OnEpoch, OnPhaseEnd, OnProof, PhaseLoop, StepFor
+from kerastl.training.phase_loop import OnEpoch, OnPhaseEnd, OnProof, PhaseLoop
 from kerastl.training.state import History, TrainingState
 from kerastl.training.step import Step
+from kerastl.training.streams import Lesson, StepFor, lessons_of
 
 
 def classification_step(phase: Phase, source: EpochSource) -> Step:
@@ -46,6 +48,7 @@ def fit(
     train: EpochSource | Sources,
     *,
     phases: Sequence[Phase],
+    target: EpochSource | None = None,
     val: EpochSource | Sources | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     on_epoch: OnEpoch | None = None,
@@ -66,6 +69,7 @@ def fit(
         model: a flat classifier from `build_model`, built inside `strategy.scope()` if there is one.
         train: labelled pictures, shuffled; or one source a domain, `{"source": ..., "target": ...}`.
         phases: what may move, how fast, for how long.
+        target: the target's training pictures, for steps that read them; labels are handed only to those that ask.
         val: likewise; without it the last weights are kept.
         callbacks: Keras's; each phase is one `fit` to them, with epochs counted over the whole run.
         on_epoch: told all rows of the history so far, and of the last `seconds`, `images_per_s`, and what is left: see
@@ -74,7 +78,8 @@ def fit(
         resume: go on from the newest checkpoint there.
         cache_dir: where phases with a cache keep their activations; None: in the user's cache folder.
         strategy: of `tf.distribute`; None: the current one.
-        step_for: what a phase learns; ordinary classification unless told otherwise.
+        step_for: what a phase learns; ordinary classification unless told otherwise. Called for each phase before the
+            first begins; see `BeginsWithPhase` for what needs the weights that a phase starts from.
         on_phase_end: told the history so far when the model has the weights that the next phase starts from.
         on_proof: told the proofs so far, the new one last, also when it does not hold.
         costs: of each phase, as `cost_of` returns them: they tell the time that phases not yet begun will take.
@@ -83,7 +88,7 @@ def fit(
         The history and one proof a phase.
 
     Raises:
-        RequestError: a phase asks for a domain, block, layer or figure that does not exist; nothing was
+        RequestError: a phase asks for a domain, block, layer, stream or figure that does not exist; nothing was
             trained.
         RunFailed: a picture can no longer be read, or there is no room for a cache.
         WouldFailAgain: the loss is not a number, or frozen weights moved.
@@ -91,16 +96,31 @@ def fit(
     trains = train if isinstance(train, Mapping) else {"source": train}
     vals = val if isinstance(val, Mapping) else {} if val is None else {"source": val}
     cache_dir = cache_dir or activations_folder()
-    phases = decide_phases(phases, trains)
-    check_phases(model, phases, trains=trains, vals=vals, cache_dir=cache_dir)
+    strategy = strategy or tf.distribute.get_strategy()
+    with strategy.scope():
+        lessons = lessons_of(
+            model, phases, trains=trains, vals=vals, target=target, step_for=step_for,
+            replicas=strategy.num_replicas_in_sync,
+        )  # fmt: skip
+    lessons = _decided(model, lessons, trains, vals, cache_dir)
     saved = _saved(checkpoints, resume=resume)
     state = saved.state if saved else TrainingState()
     loop = PhaseLoop(
-        model, trains, vals, callbacks, on_epoch, checkpoints, cache_dir, strategy, step_for, state,
-        Clock(phases, costs),
+        model, lessons, callbacks, on_epoch, checkpoints, cache_dir, strategy, state,
+        Clock([lesson.phase for lesson in lessons], costs),
     )  # fmt: skip
-    loop.run(phases, saved, on_proof=on_proof, on_phase_end=on_phase_end)
+    loop.run(saved, on_proof=on_proof, on_phase_end=on_phase_end)
     return state.history()
+
+
+def _decided(
+    model: keras.Model, lessons: Sequence[Lesson], trains: Sources, vals: Sources, cache_dir: Path
+) -> list[Lesson]:
+    """Return the lessons with every cache decided; see that all of them can be run, see `check_phases`."""
+    reads = [list(lesson.streams.values()) for lesson in lessons]
+    phases = decide_phases([lesson.phase for lesson in lessons], trains, reads=reads)
+    check_phases(model, phases, trains=trains, vals=vals, cache_dir=cache_dir, reads=reads)
+    return [replace(one, phase=phase) for one, phase in zip(lessons, phases, strict=True)]
 
 
 def _saved(folder: Path | None, *, resume: bool) -> Checkpoint | None:

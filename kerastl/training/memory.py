@@ -59,6 +59,7 @@ def memory_of(
     train: EpochSource,
     val: EpochSource | None = None,
     *,
+    target: EpochSource | None = None,
     batch_size: int | None = None,
     on_gpu: bool = False,
 ) -> Need:
@@ -72,12 +73,15 @@ def memory_of(
         model: a flat classifier.
         phase: its cache is decided.
         train, val: its pictures.
-        batch_size: pictures a step; None: as `train` has it.
+        target: pictures of another stream that its step reads beside `train`; None: it reads none.
+        batch_size: pictures a step of each stream; None: as each has it.
         on_gpu: whether the network runs on a GPU.
     """
-    batch = min(batch_size or train.batch_size, train.num_examples)
+    streams = [train, *([] if target is None else [target])]
+    batches = [min(batch_size or one.batch_size, one.num_examples) for one in streams]
     trained, front_weights = _weights_of(model, phase)
-    step = _step_bytes(model, phase, batch)
+    # A step holds what it made of every stream until its way back.
+    step = _step_bytes(model, phase, sum(batches))
     whole = weight_bytes(model.weights)
     averaged = trained * (phase.ema is not None or phase.average_last > 0)
     slots = trained * (SLOTS[phase.optimizer] + (phase.accumulate > 1)) + averaged
@@ -87,8 +91,10 @@ def memory_of(
         "step": step + trained,
         # What lies in TensorFlow is gathered; that and the best weights are zipped in memory.
         "checkpoint": 2 * (whole + slots) + whole,
-        "pictures on their way": _pictures_bytes(phase, train, batch),
-        "pictures kept": sum(_kept_pictures(one) for one in (train, val) if one is not None),
+        "pictures on their way": sum(
+            _pictures_bytes(phase, one, batch) for one, batch in zip(streams, batches, strict=True)
+        ),
+        "pictures kept": sum(_kept_pictures(one) for one in (*streams, val) if one is not None),
         "tracing": TRACING_BYTES,
     }
     on_device = parts["optimizer"] + parts["step"] if on_gpu else 0

@@ -10,25 +10,25 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerastl.data import EpochSource
 from kerastl.errors import WouldFailAgain
 from kerastl.training.averages import Averages
 from kerastl.training.callback_state import restore_callbacks, state_of
 from kerastl.training.checkpoint import Checkpoint, write_checkpoint
-from kerastl.training.checks import Sources, check_epoch
+from kerastl.training.checks import check_epoch
 from kerastl.training.clock import Clock
 from kerastl.training.freezing import silent_dropout, unfreeze
 from kerastl.training.good_weights import GoodWeights
 from kerastl.training.l2_sp import build_pull
-from kerastl.training.learner import Source, learner_of
+from kerastl.training.learner import learner_of
 from kerastl.training.moved_statistics import read_statistics
 from kerastl.training.optimizer import build_optimizer, carry_over, rate_factors
 from kerastl.training.phase import Phase
 from kerastl.training.proof import check_proof, checksums, phase_proof
 from kerastl.training.rounding import rounding_of
 from kerastl.training.state import Best, History, TrainingState
-from kerastl.training.step import Step
+from kerastl.training.step import BeginsWithPhase, Step
 from kerastl.training.steps import run_steps
+from kerastl.training.streams import Lesson
 from kerastl.training.tracing import inference
 from kerastl.training.update import build_update
 from kerastl.training.validation import validate
@@ -36,14 +36,14 @@ from kerastl.training.validation import validate
 OnEpoch = Callable[[Sequence[dict[str, Any]], dict[str, Any]], None]
 OnPhaseEnd = Callable[[Phase, History], None]
 OnProof = Callable[[Sequence[dict[str, Any]]], None]
-StepFor = Callable[[Phase, EpochSource], Step]
 
 
 class PhaseLoop:
     """The phases of one call of `fit`, one after the other.
 
     Args:
-        model, trains, vals, callbacks, on_epoch, checkpoints, cache, strategy, step_for: as in `fit`.
+        model, callbacks, on_epoch, checkpoints, cache, strategy: as in `fit`.
+        lessons: all of them, one a phase.
         state: where training stands; kept up to date.
         clock: tells the time that is left.
     """
@@ -51,21 +51,18 @@ class PhaseLoop:
     def __init__(
         self,
         model: keras.Model,
-        trains: Sources,
-        vals: Sources,
+        lessons: Sequence[Lesson],
         callbacks: Sequence[keras.callbacks.Callback],
         on_epoch: OnEpoch | None,
         checkpoints: Path | None,
         cache: Path,
-        strategy: tf.distribute.Strategy | None,
-        step_for: StepFor,
+        strategy: tf.distribute.Strategy,
         state: TrainingState,
         clock: Clock,
     ) -> None:
-        self.model, self.trains, self.vals = model, trains, vals
+        self.model, self.lessons, self.strategy = model, lessons, strategy
         self.callbacks, self.on_epoch, self.checkpoints = callbacks, on_epoch, checkpoints
-        self.step_for, self.state, self.cache, self.clock = step_for, state, cache, clock
-        self.strategy = strategy or tf.distribute.get_strategy()
+        self.state, self.cache, self.clock = state, cache, clock
         self.good = GoodWeights(model)
         head = {one.path for one in model.get_layer("head").weights}
         self.start = {
@@ -78,32 +75,31 @@ class PhaseLoop:
 
     def run(
         self,
-        phases: Sequence[Phase],
         saved: Checkpoint | None,
         *,
         on_proof: OnProof | None,
         on_phase_end: OnPhaseEnd | None,
     ) -> None:
         """Run what is left of the phases; parameters as in `fit`, `saved` a checkpoint to go on from."""
-        for phase in phases[self.state.phase :]:
-            proof = self.run_phase(phase, saved)
+        for lesson in self.lessons[self.state.phase :]:
+            phase = lesson.phase
+            proof = self.run_phase(lesson, saved)
             saved = None
             if on_proof and proof["faults"]:
                 on_proof(self.state.proofs)
             check_proof(proof)
             self.end_phase(phase)
-            if rounded := rounding_of(self.model, phase, self.vals.get(phase.domain)):
+            if rounded := rounding_of(self.model, phase, lesson.val):
                 proof["trunk"] = rounded
             if on_proof:
                 on_proof(self.state.proofs)
             if on_phase_end:
                 on_phase_end(phase, self.state.history())
 
-    def run_phase(self, phase: Phase, saved: Checkpoint | None) -> dict[str, Any]:
+    def run_phase(self, lesson: Lesson, saved: Checkpoint | None) -> dict[str, Any]:
         """Run one phase from its beginning, or from a checkpoint inside it; return what moved."""
+        phase, step = lesson.phase, lesson.step
         unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
-        pictures = self.trains[phase.domain]
-        step = self.step_for(phase, pictures)
         variables = [*self.model.trainable_variables, *step.variables]
         with self.strategy.scope():
             optimizer = self._optimizer(phase, variables, resumed=saved is not None)
@@ -119,7 +115,9 @@ class PhaseLoop:
             self.state.statistics = read_statistics(self.model)
         try:
             with silent_dropout(self.model):
-                told = self._run_epochs(phase, step, optimizer, averages, variables)
+                if isinstance(step, BeginsWithPhase) and not saved:
+                    step.on_phase(self.model, lesson.streams)
+                told = self._run_epochs(lesson, optimizer, averages, variables)
         except WouldFailAgain as error:
             raise self._put_back(phase, error) from error
         proof = phase_proof(
@@ -145,18 +143,17 @@ class PhaseLoop:
 
     def _run_epochs(
         self,
-        phase: Phase,
-        step: Step,
+        lesson: Lesson,
         optimizer: Any,
         averages: Averages,
         variables: Sequence[keras.Variable],
     ) -> dict[str, Any] | None:
         """Run the epochs of a phase that are left; return what was kept of the frozen front."""
-        pictures, state = self.trains[phase.domain], self.state
+        phase, step, state = lesson.phase, lesson.step, self.state
         first = state.epochs - state.phase_epochs
         callbacks = keras.callbacks.CallbackList(
             list(self.callbacks), model=self.model, epochs=first + phase.epochs,
-            steps=pictures.steps_per_epoch, verbose=0,
+            steps=lesson.first.steps_per_epoch, verbose=0,
         )  # fmt: skip
         self.model.stop_training = False
         callbacks.on_train_begin()
@@ -164,12 +161,10 @@ class PhaseLoop:
         self._skip(int(self.model._initial_epoch or 0) - state.epochs)
         # Only now: what is folded or kept of the frozen front must be made of the weights that were restored.
         with self.strategy.scope():
-            learner = learner_of(
-                self.model, phase, pictures, self.vals.get(phase.domain), self.cache
-            )
+            learner = learner_of(self.model, lesson, self.cache)
         forward = inference(learner.model)
         update = build_update(
-            learner.model, optimizer, step, variables, self.strategy, {"train": learner.train},
+            learner.model, optimizer, step, variables, self.strategy, learner.streams,
             build_pull(phase.l2_sp, variables, self.start),
         )  # fmt: skip
         logs: dict[str, Any] = {}
@@ -177,12 +172,12 @@ class PhaseLoop:
             started = time.perf_counter()
             callbacks.on_epoch_begin(state.epochs)
             logs = run_steps(
-                phase, learner.train, state, update, optimizer, averages, callbacks, self.strategy,
+                phase, learner.streams, state, update, optimizer, averages, callbacks, self.strategy,
                 bar=self.clock.bar_is_worth_it,
             )  # fmt: skip
             averages.on_epoch(state.phase_epochs + 1)
             with averages.shown():
-                step.on_epoch(self.model, {"train": pictures})
+                step.on_epoch(self.model, lesson.streams)
                 if learner.val is not None:
                     callbacks.on_test_begin()
                     logs |= validate(forward, learner.val)
@@ -192,7 +187,7 @@ class PhaseLoop:
                 check_epoch(self.model, self.good.now(), logs, where)
                 callbacks.on_epoch_end(state.epochs, logs)
                 self.good.values = self.good.now()  # again: a callback may have changed them
-                self._note(phase, {"learning_rate": rate, **logs}, pictures, started)
+                self._note(lesson, {"learning_rate": rate, **logs}, started)
             self._checkpoint(optimizer, step, averages)
         callbacks.on_train_end(logs)
         state.callbacks = []
@@ -205,9 +200,9 @@ class PhaseLoop:
             self.state.phase_epochs += epochs
             self.good.take_all()
 
-    def _note(self, phase: Phase, logs: dict[str, Any], source: Source, started: float) -> None:
+    def _note(self, lesson: Lesson, logs: dict[str, Any], started: float) -> None:
         """Take one epoch into the history and see whether it is the best."""
-        state = self.state
+        phase, state = lesson.phase, self.state
         state.epochs += 1
         state.phase_epochs += 1
         row = {"phase": phase.name, "epoch": state.epochs, **logs}
@@ -226,7 +221,7 @@ class PhaseLoop:
         worn_out = patience is not None and state.waited >= patience
         state.stopped = worn_out or bool(self.model.stop_training)
         seconds = time.perf_counter() - started
-        speed = source.num_examples / max(seconds, 1e-9)
+        speed = lesson.first.num_examples / max(seconds, 1e-9)
         if self.on_epoch:
             told = {"seconds": seconds, "images_per_s": speed} | self.clock.took(seconds, state)
             self.on_epoch(state.rows, told)

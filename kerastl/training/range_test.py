@@ -7,11 +7,10 @@ Reference:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -20,9 +19,11 @@ import tensorflow as tf
 from kerastl.data import EpochSource
 from kerastl.errors import RequestError, RunFailed
 from kerastl.training.checks import check_phases, decide_phases
-from kerastl.training.feed import batches_of
+from kerastl.training.feed import Fed, batches_of
 from kerastl.training.learner import Learner, Source, activations_folder, learner_of
+from kerastl.training.loop import classification_step
 from kerastl.training.phase import Phase
+from kerastl.training.streams import Lesson
 from kerastl.training.trial import on_trial, trial_update
 
 SMOOTHING = 0.9
@@ -87,10 +88,11 @@ def range_test(
     cache_dir = cache_dir or activations_folder()
     alone = replace(phase, early_stopping=None)
     check_phases(model, [alone], trains={phase.domain: train}, vals={}, cache_dir=cache_dir)
+    lesson = Lesson(phase, classification_step(phase, train), {"train": train})
     with on_trial(model, phase):
-        learner = learner_of(model, phase, train, None, cache_dir)
+        learner = learner_of(model, lesson, cache_dir)
         rates = _rates(lowest, highest, steps)
-        rates, losses = _climb(model, train, phase, rates, learner, first_epoch)
+        rates, losses = _climb(model, lesson, rates, learner, first_epoch)
     smoothed = smooth(losses)
     found = suggest(rates, smoothed) if falls(losses) else {}
     return RangeTest(tuple(rates), tuple(losses), tuple(smoothed), found)
@@ -115,20 +117,17 @@ def _rates(lowest: float, highest: float, steps: int) -> list[float]:
 
 def _climb(
     model: keras.Model,
-    train: EpochSource,
-    phase: Phase,
+    lesson: Lesson,
     rates: Sequence[float],
     learner: Learner,
     first_epoch: int,
 ) -> tuple[list[float], list[float]]:
-    optimizer, update = trial_update(model, learner.model, learner.train, train, phase)
+    optimizer, update = trial_update(model, learner, lesson)
     losses: list[float] = []
     lowest = math.inf
-    for rate, (batch, share, epoch) in zip(
-        rates, _endless(learner.train, first_epoch), strict=False
-    ):
+    for rate, fed in zip(rates, _endless(learner.streams, first_epoch), strict=False):
         optimizer.learning_rate = rate
-        told = update({"train": batch}, share, tf.constant(0.0), tf.constant(epoch, tf.int64))
+        told = update(fed.batches, fed.share, tf.constant(0.0), fed.epochs)
         loss = float(told["loss"])
         if not math.isfinite(loss):
             break
@@ -145,10 +144,9 @@ def _climb(
     return list(rates[: len(losses)]), losses
 
 
-def _endless(source: Source, first_epoch: int) -> Iterator[tuple[Any, Any, int]]:
+def _endless(streams: Mapping[str, Source], first_epoch: int) -> Iterator[Fed]:
     for epoch in count(first_epoch):
-        for batch, share, _ in batches_of(source, epoch, tf.distribute.get_strategy()):
-            yield batch, share, epoch
+        yield from batches_of(streams, epoch, tf.distribute.get_strategy())
 
 
 def smooth(losses: Sequence[float]) -> list[float]:

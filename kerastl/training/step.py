@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 import numpy as np
@@ -18,14 +18,20 @@ class Step(Protocol):
     """One way of learning, which the loop drives and never looks into.
 
     `batches` maps a stream's name to `(images [b, h, w, 3] float32 in [0, 255], labels [b] int32, or
-    [b, classes] float32 where the source mixes its pictures, indices [b] int64)`. `progress` is a float32
-    scalar from 0 at the first step of the phase to 1 at its end.
+    [b, classes] float32 where the source mixes its pictures, indices [b] int64)`; batches of two streams may
+    differ in size. Where the phase has a cache, `model` is the part behind it, and images are what that reads.
+    `progress` is a float32 scalar from 0 at the first step of the phase to 1 at its end.
     """
 
     variables: Sequence[keras.Variable]
-    """Trainable variables beside the model's, e.g. a domain classifier's."""
+    """Trainable variables beside the model's, e.g. a domain classifier's; a checkpoint holds them."""
     shown: Sequence[str]
     """Names in `losses` that are reported and not minimised, e.g. `accuracy`."""
+    reads: Sequence[str]
+    """Streams that `batches` holds: `train` or `source`, which both name the phase's own pictures, and `target`. An
+    epoch goes once through the first; the others go round, in another order each time."""
+    reads_target_labels: bool
+    """Whether the labels of `target` are handed over; where not, each is -1."""
 
     def losses(
         self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
@@ -33,7 +39,7 @@ class Step(Protocol):
         """Return named scalars, each a mean over the batch; all but `shown` are added up and minimised."""
 
     def on_epoch(self, model: keras.Model, sources: Mapping[str, EpochSource]) -> None:
-        """Called before each evaluation, e.g. to re-estimate statistics."""
+        """Called before each evaluation with the pictures of each stream, e.g. to re-estimate statistics."""
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return what a resumed run needs beyond the variables."""
@@ -43,3 +49,14 @@ class Step(Protocol):
 
     def may_move(self, variable: keras.Variable) -> bool:
         """Tell whether a variable that is not trained may change all the same (statistics)."""
+
+
+@runtime_checkable
+class BeginsWithPhase(Protocol):
+    """A step that looks at the weights its phase starts from, e.g. to copy a teacher from them.
+
+    Steps of all phases are built before the first begins, so none can do so when it is built.
+    """
+
+    def on_phase(self, model: keras.Model, sources: Mapping[str, EpochSource]) -> None:
+        """Called before the first step of the phase, not where it goes on from a checkpoint inside it."""

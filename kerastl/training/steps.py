@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
@@ -21,7 +22,7 @@ from kerastl.training.update import Update
 
 def run_steps(
     phase: Phase,
-    source: Source,
+    streams: Mapping[str, Source],
     state: TrainingState,
     update: Update,
     optimizer: keras.Optimizer,
@@ -31,11 +32,11 @@ def run_steps(
     *,
     bar: bool,
 ) -> dict[str, Any]:
-    """Run the steps of the epoch that training has come to; return the means over its pictures.
+    """Run the steps of the epoch that training has come to; return the means over its first stream's pictures.
 
     Args:
         phase: its rate, schedule and length.
-        source: what is learnt from.
+        streams: what is learnt from, by name; the epoch is one of the first.
         state: where training stands.
         update: of the weights.
         optimizer: its rate is set where the phase has a schedule.
@@ -48,15 +49,15 @@ def run_steps(
         WouldFailAgain: a loss is not a number.
     """
     sums: dict[str, float] = {}
-    seen, steps = 0, source.steps_per_epoch
+    seen, steps = 0, next(iter(streams.values())).steps_per_epoch
     before, epochs = phase.stretch or (0, phase.epochs)
-    epoch = tf.constant(state.epochs, tf.int64)
-    fed = batches_of(source, state.epochs, strategy)
+    start = (before + state.phase_epochs) * steps
+    fed: Any = batches_of(streams, state.epochs, strategy, start)
     if bar:
         fed = track(fed, f"epoch {state.epochs + 1}, {phase.name}", steps)
     with closing(fed):
-        for index, (batch, share, count) in enumerate(fed):
-            done = (before + state.phase_epochs) * steps + index
+        for index, (batches, share, numbers, count) in enumerate(fed):
+            done = start + index
             if phase.schedule != "constant" or phase.warmup_epochs > 0:
                 # Set only where it changes: callbacks that steer the rate keep their say otherwise.
                 optimizer.learning_rate = learning_rate_at(
@@ -65,7 +66,7 @@ def run_steps(
                 )  # fmt: skip
             callbacks.on_train_batch_begin(index)
             progress = tf.constant(done / max(1, steps * epochs), tf.float32)
-            told = update({"train": batch}, share, progress, epoch)
+            told = update(batches, share, progress, numbers)
             averages.on_step()
             values = {name: float(value) for name, value in told.items()}
             where = f"phase {phase.name}, epoch {state.epochs + 1}, step {index + 1}"

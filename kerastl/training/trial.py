@@ -10,14 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.data import EpochSource
 from kerastl.training.checkpoint import assign
 from kerastl.training.freezing import silent_dropout, unfreeze
 from kerastl.training.l2_sp import build_pull
-from kerastl.training.learner import Source
-from kerastl.training.loop import classification_step
+from kerastl.training.learner import Learner
 from kerastl.training.optimizer import build_optimizer, rate_factors
 from kerastl.training.phase import Phase
+from kerastl.training.streams import Lesson
 from kerastl.training.update import Update, build_update
 
 
@@ -42,23 +41,21 @@ def on_trial(model: keras.Model, phase: Phase) -> Iterator[None]:
 
 
 def trial_update(
-    model: keras.Model, learner: keras.Model, source: Source, pictures: EpochSource, phase: Phase
+    model: keras.Model, learner: Learner, lesson: Lesson
 ) -> tuple[Any, Callable[..., Any]]:
     """Return an optimizer and the update of a phase that uses it, on one device.
 
     Args:
         model: the whole classifier, its flags set.
-        learner: what runs at each step.
-        source: what it reads.
-        pictures: that this was made of.
-        phase: what is learnt, and how.
+        learner: what runs at each step, and what that reads.
+        lesson: what is learnt, and how.
     """
-    step = classification_step(phase, pictures)
+    phase, step = lesson.phase, lesson.step
     variables = [*model.trainable_variables, *step.variables]
     start = {one.path: keras.ops.convert_to_numpy(one) for one in model.weights}
     optimizer = build_optimizer(phase, variables, rate_factors(model, phase))
     update: Update = build_update(
-        learner, optimizer, step, variables, tf.distribute.get_strategy(), {"train": source},
+        learner.model, optimizer, step, variables, tf.distribute.get_strategy(), learner.streams,
         build_pull(phase.l2_sp, variables, start),
     )  # fmt: skip
     return optimizer, update

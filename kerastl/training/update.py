@@ -13,7 +13,8 @@ from kerastl.training.learner import Source
 from kerastl.training.step import Batch, Step
 from kerastl.training.tracing import signature_of
 
-Update = Callable[[Mapping[str, Batch], tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+Epochs = Mapping[str, tf.Tensor]
+Update = Callable[[Mapping[str, Batch], tf.Tensor, tf.Tensor, Epochs], dict[str, tf.Tensor]]
 
 
 def build_update(
@@ -25,19 +26,22 @@ def build_update(
     sources: Mapping[str, Source],
     pull: Pull | None = None,
 ) -> Update:
-    """Return one traced function `(batches, share, progress, epoch) -> {name: scalar}`.
+    """Return one traced function `(batches, share, progress, epochs) -> {name: scalar}`.
 
     `batches` maps a stream's name to a `Batch`, or to one a replica; `share` is the part of the whole batch that a replica holds
-    (float32, 1 for a single device), so that means over parts add up to the mean over the whole.
+    (float32, 1 for a single device), so that means over parts add up to the mean over the whole. It is that of the first
+    stream: a mean over another one's batch is the whole's where replicas hold equal parts of it, and near it elsewhere.
     A stream whose source places its augmentation on the device comes plain, and is finished here, as part of the
-    step; `epoch` is a scalar int64. `pull` is one more loss, told as `l2_sp`.
+    step; `epochs` holds a scalar int64 a stream. `pull` is one more loss, told as `l2_sp`.
     """
     on_device = {name: one for name, one in sources.items() if one.placement == "device"}
 
     def on_replica(
-        batches: Mapping[str, Batch], share: tf.Tensor, progress: tf.Tensor, epoch: tf.Tensor
+        batches: Mapping[str, Batch], share: tf.Tensor, progress: tf.Tensor, epochs: Epochs
     ) -> dict[str, tf.Tensor]:
-        finished = {name: one.finish(*batches[name], epoch) for name, one in on_device.items()}
+        finished = {
+            name: one.finish(*batches[name], epochs[name]) for name, one in on_device.items()
+        }
         batches = {**batches, **finished}
         with tf.GradientTape() as tape:
             losses = step.losses(model, batches, progress)
@@ -55,15 +59,15 @@ def build_update(
             {name: _signature(model, one) for name, one in sources.items()},
             tf.TensorSpec([], tf.float32),
             tf.TensorSpec([], tf.float32),
-            tf.TensorSpec([], tf.int64),
+            {name: tf.TensorSpec([], tf.int64) for name in sources},
         )
         return tf.function(on_replica, input_signature=signature, autograph=False)
 
     @tf.function(reduce_retracing=True, autograph=False)
     def on_all(
-        batches: Any, share: Any, progress: tf.Tensor, epoch: tf.Tensor
+        batches: Any, share: Any, progress: tf.Tensor, epochs: Epochs
     ) -> dict[str, tf.Tensor]:
-        values = strategy.run(on_replica, args=(batches, share, progress, epoch))
+        values = strategy.run(on_replica, args=(batches, share, progress, epochs))
         return {
             name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
             for name, value in values.items()

@@ -52,6 +52,25 @@ def test_an_epoch_holds_every_picture_once_with_its_own_label(records):
     np.testing.assert_array_equal(images, plain[indices])
 
 
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_beside_another_source_pictures_come_in_an_order_of_their_own(records, cache):
+    source = source_of(records, augment=shifted, cache=cache)
+    images, labels, indices = everything(source, 3)
+    for labelled in (True, False):
+        other = source.beside(labelled=labelled)
+        images_beside, labels_beside, indices_beside = everything(other, 3)
+        assert sorted(indices_beside) == sorted(indices)
+        assert (indices_beside != indices).any()
+        np.testing.assert_array_equal(
+            images_beside[np.argsort(indices_beside)], images[np.argsort(indices)]
+        )
+        expected = indices_beside % 2 if labelled else np.full(COUNT, -1)
+        np.testing.assert_array_equal(labels_beside, expected)
+        np.testing.assert_array_equal(other.labels[indices_beside], expected)
+        assert all((record.label is None) != labelled for record in other.records)
+    np.testing.assert_array_equal(everything(source, 3)[1], labels)
+
+
 def test_the_last_batch_is_smaller_or_left_out(records):
     sizes = [len(batch[2]) for batch in source_of(records).batches(0)]
     assert sizes == [4, 4, 4, 4, 4, 1]

@@ -1,6 +1,6 @@
 """A source of drawn pictures that keeps the contract of an epoch source, and a small model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,14 @@ class ArraySource:
     @property
     def steps_per_epoch(self):
         return -(-len(self.labels) // self.batch_size)
+
+    @property
+    def image_size_px(self):
+        return self.images.shape[1]
+
+    def beside(self, *, labelled):
+        labels = self.labels if labelled else np.full_like(self.labels, -1)
+        return replace(self, labels=labels, seed=self.seed + 1000)
 
     def batches(self, epoch, first_step=0, shard=(0, 1)):
         import tensorflow as tf
