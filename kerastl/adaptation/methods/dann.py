@@ -27,8 +27,8 @@ class Options:
     """Options of `dann`.
 
     Args:
-        strength: of the reversed gradient at the end of the phase; 1 in the paper, whose rate falls meanwhile. At a constant rate, and with
-            Adam, features then run away from the domain classifier.
+        strength: of the reversed gradient at the end of the phase; 1 in the paper. Where BatchNorm is frozen nothing bounds
+            the features, and they may run away from the domain classifier; `batch_norm: statistics` bounds them.
         steepness: how soon it gets there; 10 in the paper.
         hidden: units of the domain classifier's hidden layer.
     """
