@@ -237,11 +237,11 @@ def _check_cached_features(case: _Case) -> None:
 
 def _check_what_moves(case: _Case) -> None:
     known = {one.path: one for one in case.model.weights}
-    before = {path: np.array(one) for path, one in known.items()}
+    before = {path: np.array(one.numpy()) for path, one in known.items()}
     sources: Any = {"source": _Pictures(seed=3), "target": _Pictures(seed=4)}
     case.told(case.batches())
     case.step.on_epoch(case.model, sources)
-    moved = [one for path, one in known.items() if not np.array_equal(before[path], np.array(one))]
+    moved = [one for path, one in known.items() if not np.array_equal(before[path], one.numpy())]
     stray = [one.path for one in moved if not case.step.may_move(one)]
     assert not stray, f"{case.name}: moves {', '.join(stray)}, and may_move says no"
     assert bool(moved) == case.method.moves_statistics, f"{case.name}: facts about statistics"

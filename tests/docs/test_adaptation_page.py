@@ -28,7 +28,7 @@ def test_the_table_tells_the_facts_of_every_method():
 
 
 def test_the_losses_that_the_page_names_are_there():
-    line = PAGE.split("```")[2].split("The batches of")[0]
+    line = PAGE.split("```")[4].split("The batches of")[0]
     names = line.split("`")[1::2]
     assert len(names) > 10
     for name in names:

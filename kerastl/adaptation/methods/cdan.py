@@ -36,7 +36,7 @@ class Options:
     """
 
     entropy_conditioning: bool = True
-    strength: Annotated[float, Ge(0), Le(100)] = 1.0
+    strength: Annotated[float, Ge(0), Le(100)] = 0.1
     steepness: Annotated[float, Gt(0), Le(1000)] = 10.0
     hidden: Annotated[int, Ge(1), Le(8192)] = 256
     widest: Annotated[int, Ge(1), Le(65536)] = 4096

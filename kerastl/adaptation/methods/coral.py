@@ -33,7 +33,7 @@ class Options:
         weight: of the distance beside classification; the distance is small, being divided by the square of the number of features.
     """
 
-    weight: Annotated[float, Ge(0), Le(1e6)] = 1000.0
+    weight: Annotated[float, Ge(0), Le(1e6)] = 100.0
 
 
 def build(options: Options, **given: Any) -> AdaptationStep:

@@ -27,12 +27,13 @@ class Options:
     """Options of `dann`.
 
     Args:
-        strength: of the reversed gradient at the end of the phase; 1 in the paper.
+        strength: of the reversed gradient at the end of the phase; 1 in the paper. Where BatchNorm is frozen nothing bounds
+            the features, and they may run away from the domain classifier; `batch_norm: statistics` bounds them.
         steepness: how soon it gets there; 10 in the paper.
         hidden: units of the domain classifier's hidden layer.
     """
 
-    strength: Annotated[float, Ge(0), Le(100)] = 1.0
+    strength: Annotated[float, Ge(0), Le(100)] = 0.1
     steepness: Annotated[float, Gt(0), Le(1000)] = 10.0
     hidden: Annotated[int, Ge(1), Le(8192)] = 256
 

@@ -15,6 +15,7 @@ from kerastl.adaptation.losses.entropy import diversity_loss, entropy
 from kerastl.adaptation.step import AdaptationStep
 from kerastl.data import EpochSource
 from kerastl.training.step import Batch
+from kerastl.training.tracing import signature_of
 
 UNKNOWN = -1
 
@@ -78,7 +79,7 @@ class Shot(AdaptationStep):
         if self._forward is None:
             self._forward = tf.function(
                 lambda images: features_and_logits(model, images, training=False),
-                reduce_retracing=True,
+                input_signature=[signature_of(model)],
                 autograph=False,
             )
         features, logits, places = [], [], []

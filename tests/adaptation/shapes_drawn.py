@@ -1,0 +1,57 @@
+"""Squares and discs as one camera sees them, and as another does: less contrast, and brighter."""
+
+import numpy as np
+
+SIZE_PX = 32
+NAMES = ("square", "disc")
+
+
+def pictures(count, seed, *, target, contrast=0.75, brighter=60.0):
+    drawn = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:SIZE_PX, :SIZE_PX]
+    for label in np.arange(count) % 2:
+        row, column = drawn.uniform(10, 22, 2)
+        radius = drawn.uniform(5, 8)
+        if label:
+            inside = (rows - row) ** 2 + (columns - column) ** 2 < radius**2
+        else:  # a square of the same area
+            half = radius * np.sqrt(np.pi) / 2
+            inside = (abs(rows - row) < half) & (abs(columns - column) < half)
+        picture = 60.0 + 80.0 * inside[..., None] + drawn.normal(0, 15, (SIZE_PX, SIZE_PX, 3))
+        if target:
+            picture = 77.0 + contrast * (picture - 77.0) + brighter
+        yield np.clip(picture, 0, 255).astype(np.uint8), label
+
+
+def stored(folder, count, seed, *, target, batch_size=32):
+    """Write drawn pictures and return their source; all are labelled, so that a test can measure."""
+    from PIL import Image
+
+    from kerastl.data import EpochSource, Record
+
+    folder.mkdir(exist_ok=True)
+    records = []
+    for number, (picture, label) in enumerate(pictures(count, seed, target=target)):
+        file = folder / f"{seed}_{number}.png"
+        Image.fromarray(picture).save(file)
+        records.append(Record(file.name, file, NAMES[label]))
+    return EpochSource(
+        records, class_names=NAMES, image_size_px=SIZE_PX, batch_size=batch_size, cache="memory",
+        seed=seed,
+    )  # fmt: skip
+
+
+def model_of_shapes(seed=1):
+    from kerastl.backbones import build_backbone
+    from kerastl.training import build_model
+
+    backbone = build_backbone("small_cnn", weights="none", image_size_px=SIZE_PX, seed=seed)
+    return build_model(backbone, class_names=NAMES, dropout=0.2, seed=seed)
+
+
+def accuracy(model, source):
+    right = [
+        (np.asarray(model(images, training=False)).argmax(axis=1) == labels.numpy()).sum()
+        for images, labels, _ in source.batches(0)
+    ]
+    return sum(right) / source.num_examples
