@@ -44,15 +44,28 @@ def guards_of(
             whole is back in its place then; pictures of another class are not. None: there is no such network.
         seed: of resampling.
     """
-    space = _space_of(source_only)
-    unknown = _unknown_class(source_only, space, seed)
-    if unknown.fired and renormalised is not None:
-        again = _unknown_class(renormalised, _space_of(renormalised), seed)
-        unknown = Guard(again.fired, again.reason, again.measured | {"as_it_was": unknown.measured})
+    found = _of_classes(source_only, seed)
+    if renormalised is not None and any(one.fired for one in found.values()):
+        again = _of_classes(renormalised, seed)
+        found = {
+            name: Guard(
+                again[name].fired,
+                again[name].reason,
+                {**again[name].measured, "as_it_was": one.measured},
+            )
+            if one.fired
+            else one
+            for name, one in found.items()
+        }
+    return {"nothing_to_adapt": _nothing_to_adapt(source_only, seed), **found}
+
+
+def _of_classes(evidence: Evidence, seed: int) -> dict[str, Guard]:
+    """Return the guards that ask where the target's classes lie."""
+    space = _space_of(evidence)
     return {
-        "nothing_to_adapt": _nothing_to_adapt(source_only, seed),
-        "unknown_class": unknown,
-        "other_prevalence": _other_prevalence(source_only, space, seed),
+        "unknown_class": _unknown_class(evidence, space, seed),
+        "other_prevalence": _other_prevalence(evidence, space, seed),
     }
 
 
