@@ -104,8 +104,7 @@ def test_what_lies_far_by_the_scanner_alone_is_no_unknown_class():
 
 
 def test_prevalence_is_asked_again_where_each_domain_has_its_own_statistics():
-    rare = source_only(1, shift=0.3, shares=(0.85, 0.15))[0]
-    plain = source_only(1, shift=0.3)[0]
+    rare, (plain, _) = source_only(0, shares=(0.85, 0.15))[0], source_only(0, shift=0.3)
     assert guards_of(rare, seed=0)["other_prevalence"].fired
     assert not guards_of(rare, renormalised=plain, seed=0)["other_prevalence"].fired
     assert guards_of(rare, renormalised=rare, seed=0)["other_prevalence"].fired
