@@ -18,6 +18,7 @@ NEEDED = {
     "folder-classifier": ["data.reader.path=photos"],
     "feature-extraction": ["data.reader.path=photos"],
     "hospital-adaptation": ["data.reader.path=a.csv", "target.reader.path=b.csv"],
+    "hospital-unlabelled": ["data.reader.path=a.csv", "target.reader.path=b.csv"],
     "tfds-classifier": ["data.reader.dataset=tf_flowers"],
 }
 
