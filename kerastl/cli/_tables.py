@@ -91,7 +91,7 @@ def _print_difference(run: Run) -> None:
             f"  chosen       {told['chosen']}, {told['verdict'].replace('_', ' ')}: {told['reason']}"
         )
     judged = told["target_test"]
-    if judged:
+    if judged and told["chosen"] != "source_only":
         change = judged["difference"]
         outcome = change["outcome"].replace("_", " ")
         what = f"{change['metric']}, adapted minus unchanged"

@@ -118,7 +118,9 @@ def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
     if not content:
         return None
     judged = content.get("target_test") or {}
-    difference = judged.get("difference") or {}
+    # A model that was not adapted differs from itself by nothing.
+    adapted = content.get("chosen") != "source_only"
+    difference = (judged.get("difference") or {}) if adapted else {}
     models = {
         "before adaptation": judged.get("source_only"),
         "after adaptation": judged.get("chosen"),
