@@ -127,7 +127,8 @@ def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
     }
     oracle = {name.replace("_", " "): told for name, told in (content.get("oracle") or {}).items()}
     candidates: dict[str, Any] = content.get("candidates") or {}
-    validators = list(next(iter(candidates.values()))["validators"]) if candidates else []
+    first: dict[str, Any] = next(iter(candidates.values()), {})
+    validators = list(first.get("validators") or {})
     return {
         "verdict": str(content.get("verdict") or "").replace("_", " ") if validators else "",
         "validators": [one.replace("_", " ") for one in validators],
@@ -135,7 +136,7 @@ def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
             (
                 name.replace("_", " "),
                 name == content.get("chosen"),
-                [_short(told["validators"].get(one)) for one in validators],
+                [_short((told.get("validators") or {}).get(one)) for one in validators],
             )
             for name, told in candidates.items()
         ],
