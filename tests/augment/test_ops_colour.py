@@ -130,7 +130,11 @@ def test_what_is_drawn_depends_on_the_shape_alone(name):
 @pytest.mark.parametrize(
     ("name", "options", "told"),
     [
-        ("posterization", {"min_bits": 0}, "min_bits: must be a number at least 1 and at most 8"),
+        (
+            "posterization",
+            {"min_bits": 0},
+            "min_bits: must be a whole number at least 1 and at most 8",
+        ),
         ("solarization", {"min_threshold": 256}, "at least 0 and at most 255, got 256"),
         ("random_gaussian_blur", {"max_sigma_px": 21}, "at least 0 and at most 20"),
         ("random_sharpness", {"max_fraction": 0.1, "direction": "up"}, "one of both, sharper"),

@@ -97,7 +97,7 @@ def test_a_run_that_goes_on_keeps_what_it_decided(tmp_path):
     (tmp_path / "recipe.resolved.yaml").write_text("phases: [{epochs: 5}, {epochs: 7}]\n")
     recipe = loaded("budget={minutes: 1}")
     began = began_with(Run(tmp_path), resume=True)
-    found, costs = within_budget(recipe, Plan([], None, {}, {}, began))
+    found, costs = within_budget(recipe, Plan([], None, {}, {}, [], began))
     assert [one.epochs for one in found.phases] == [5, 7]
     assert found.budget is None
     assert costs == ()
