@@ -54,6 +54,7 @@ def rename(node: Any) -> bool:
     return found
 
 
+@pytest.mark.slow
 def test_pixels_are_equal_to_the_bit_and_tampering_is_told(
     run_folder: Path, asked: dict[str, Any], tmp_path: Path
 ) -> None:

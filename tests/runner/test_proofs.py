@@ -40,6 +40,7 @@ def noisy(build):
     return built
 
 
+@pytest.mark.slow
 def test_a_model_that_answers_otherwise_the_second_time_fails_and_all_else_is_kept(
     kerastl, recipe, tmp_path, monkeypatch
 ):
