@@ -39,12 +39,14 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
     """
     if recipe.adaptation is None:
         return
-    at_source = start.model.get_weights()
+    # All variables: the state of dropout's generator, too, or a candidate would depend on those before it.
+    at_source = [(one, one.numpy()) for one in start.model.variables]
     renormalised = observe_renormalised(recipe, start.model, pictures)
     methods, seen = candidates(recipe), {}
     for number, method in enumerate(methods, 1):
         say(f"Candidate {number} of {len(methods)}: {method.name}")
-        start.model.set_weights(at_source)
+        for variable, value in at_source:
+            variable.assign(value)
         inner = Run(run.file("runs") / method.name)
         if inner.file("model.json").is_file():
             start.model.set_weights(load_trained(inner.path).model.get_weights())
