@@ -96,15 +96,15 @@ def test_what_is_measured_is_told():
 def test_what_lies_far_by_the_scanner_alone_is_no_unknown_class():
     strange, (plain, _) = source_only(0, unknown=0.3)[0], source_only(0, shift=0.3)
     assert guards_of(strange, seed=0)["unknown_class"].fired
-    guards = guards_of(strange, renormalised=plain, seed=0)
+    guards = guards_of(strange, again=[plain], seed=0)
     assert not guards["unknown_class"].fired
-    assert guards["unknown_class"].measured["as_it_was"]["found"]
-    assert guards_of(plain, renormalised=strange, seed=0)["unknown_class"].fired is False
-    assert guards_of(strange, renormalised=strange, seed=0)["unknown_class"].fired
+    assert guards["unknown_class"].measured["before"]["found"]
+    assert guards_of(plain, again=[strange], seed=0)["unknown_class"].fired is False
+    assert guards_of(strange, again=[strange], seed=0)["unknown_class"].fired
 
 
 def test_prevalence_is_asked_again_where_each_domain_has_its_own_statistics():
     rare, (plain, _) = source_only(0, shares=(0.85, 0.15))[0], source_only(0, shift=0.3)
     assert guards_of(rare, seed=0)["other_prevalence"].fired
-    assert not guards_of(rare, renormalised=plain, seed=0)["other_prevalence"].fired
-    assert guards_of(rare, renormalised=rare, seed=0)["other_prevalence"].fired
+    assert not guards_of(rare, again=[plain], seed=0)["other_prevalence"].fired
+    assert guards_of(rare, again=[rare], seed=0)["other_prevalence"].fired

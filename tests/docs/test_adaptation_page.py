@@ -7,16 +7,16 @@ from kerastl import adaptation, registry
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "adaptation.md").read_text()
 
 
+def rows_of(part):
+    lines = (line.strip("|").split("|") for line in part.splitlines() if line.startswith("| `"))
+    return {first.strip(" `"): [cell.strip() for cell in cells] for first, *cells in lines}
+
+
 def test_the_table_tells_the_facts_of_every_method():
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in PAGE.splitlines()
-        if line.startswith("| `")
-    ]
-    told = {row[0].strip("`"): row[2:] for row in rows}
+    told = rows_of(PAGE.split("## In a recipe")[0])
     assert set(told) == set(registry.names("adaptation"))
     words = {True: "yes", False: "no"}
-    for name, cells in told.items():
+    for name, (_, *cells) in told.items():
         method = adaptation.method_named(name)
         assert cells == [
             method.target_labels,
@@ -27,8 +27,13 @@ def test_the_table_tells_the_facts_of_every_method():
         ], name
 
 
+def test_every_validator_is_told():
+    told = rows_of(PAGE.split("## Choosing without labels")[1])
+    assert set(told) == set(registry.names("validator"))
+
+
 def test_the_losses_that_the_page_names_are_there():
-    line = PAGE.split("```")[4].split("The batches of")[0]
+    line = PAGE.split("## The losses by themselves")[1].split("```")[2].split("The batches of")[0]
     names = line.split("`")[1::2]
     assert len(names) > 10
     for name in names:

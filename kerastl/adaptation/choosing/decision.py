@@ -69,14 +69,18 @@ def decide(
         assumes_equal_prevalence: names of candidates whose method makes source and target alike as a whole, which moves classes
             onto each other where they are not alike common.
         options: validator to its options.
-        renormalised: as in `guards_of`.
+        renormalised: of the weights of `source_only`, BatchNorm's statistics at each domain being its own; None: there is no
+            such network. Guards are asked again with it, and with candidates that assume no equal prevalence: see `guards_of`.
         seed: the same seed, the same bytes.
 
     Raises:
         RequestError: as `rank` does.
     """
     check_candidates(candidates)
-    guards = guards_of(candidates[SOURCE_ONLY], renormalised=renormalised, seed=seed)
+    free = set(candidates) - {SOURCE_ONLY, *assumes_equal_prevalence}
+    again = [] if renormalised is None else [renormalised]
+    again += [candidates[name] for name in sorted(free)]
+    guards = guards_of(candidates[SOURCE_ONLY], again=again, seed=seed)
     other = guards["other_prevalence"].fired
     reason = (
         "it assumes that classes are as common at the target as at the source, and they are not"
