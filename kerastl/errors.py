@@ -28,6 +28,19 @@ class WouldFailAgain(RunFailed):
     """A run failed in a way that resuming it would repeat: the loss became NaN, frozen weights moved."""
 
 
+class Diverged(WouldFailAgain):
+    """A loss or a weight became NaN or infinite.
+
+    Args:
+        what: became so, and where.
+        remedy: what became of the model, and what to type next.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        self.what = what
+        super().__init__(f"{what} {remedy}".strip())
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong.

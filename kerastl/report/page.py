@@ -140,6 +140,10 @@ def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
             )
             for name, told in candidates.items()
         ],
+        "left_out": [
+            (name.replace("_", " "), str(why))
+            for name, why in (content.get("left_out") or {}).items()
+        ],
         "oracle": table_of(oracle) if oracle else None,
         "chosen": str(content.get("chosen") or "none").replace("_", " "),
         "reason": str(content.get("reason") or ""),

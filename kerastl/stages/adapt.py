@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from kerastl import adaptation
 from kerastl import recipe as recipes
 from kerastl.adaptation import choosing
+from kerastl.adaptation.choosing import Evidence
+from kerastl.data import EpochSource
+from kerastl.errors import Diverged
 from kerastl.evaluation import load_trained
 from kerastl.progress import say
 from kerastl.recipe import Recipe
@@ -15,11 +20,37 @@ from kerastl.runs import BEGUN, Run
 from kerastl.stages.diary import Diary
 from kerastl.stages.methods import SOURCE_ONLY, candidates, phases_of, step_of
 from kerastl.stages.model import Start
-from kerastl.stages.observe import observe, observe_renormalised
-from kerastl.stages.phases import sources_of, target_stream
+from kerastl.stages.observe import Shown, observe, observe_renormalised
+from kerastl.stages.phases import target_stream
 from kerastl.stages.pictures import Pictures
 from kerastl.stages.record import write_beginning, write_model
 from kerastl.training import fit, unfreeze
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What every method learns from; each picture is decoded once for all methods where they fit.
+
+    Args:
+        train: of the source.
+        target: of the target.
+        val: labelled pictures of the target that tell how it goes; None: there are none. The source's would be judged with
+            the statistics of the target.
+    """
+
+    train: EpochSource
+    target: EpochSource | None
+    val: EpochSource | None
+
+    @classmethod
+    def of(cls, recipe: Recipe, pictures: Pictures) -> Lesson:
+        """Return the pictures of a run."""
+        val = pictures.of("target_val")
+        return cls(
+            pictures.source(recipe, "train", training=True),
+            target_stream(recipe, pictures),
+            pictures.source_of(recipe, val) if val else None,
+        )
 
 
 def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool) -> None:
@@ -34,15 +65,18 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
         run: its `adaptation.json` tells the choice; what it was worth is added when the test pictures are opened.
         resume: go on with what is there.
 
+    A method whose training breaks down is left out, and said so.
+
     Raises:
-        WouldFailAgain: training broke down.
+        WouldFailAgain: what is frozen moved.
     """
     if recipe.adaptation is None:
         return
     # All variables: the state of dropout's generator, too, or a candidate would depend on those before it.
     at_source = [(one, one.numpy()) for one in start.model.variables]
-    renormalised = observe_renormalised(recipe, start.model, pictures)
-    methods, seen = candidates(recipe), {}
+    lesson, shown = Lesson.of(recipe, pictures), Shown.of(recipe, pictures)
+    renormalised = observe_renormalised(start.model, shown)
+    methods, seen, left_out = candidates(recipe), {}, dict[str, str]()
     for number, method in enumerate(methods, 1):
         say(f"Candidate {number} of {len(methods)}: {method.name}")
         for variable, value in at_source:
@@ -51,27 +85,38 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
         if inner.file("model.json").is_file():
             start.model.set_weights(load_trained(inner.path).model.get_weights())
         else:
-            _train(recipe, method, start, pictures, inner, resume=resume)
+            try:
+                _train(recipe, method, start, pictures, lesson, inner, resume=resume)
+            except Diverged as error:
+                left_out[method.name] = error.what
+                say(f"Warning: {method.name} is no candidate: {error.what}")
+                continue
         last = phases_of(recipe, method, start.model)[-1]
         # The layers whose statistics followed the target, also where a candidate was finished before.
         unfreeze(start.model, last.trainable, batch_norm=last.batch_norm)
         moved = method.name != SOURCE_ONLY and last.batch_norm != "frozen"
-        seen[method.name] = observe(recipe, start.model, pictures, own_statistics=moved)
-    decision = choosing.decide(
+        seen[method.name] = observe(start.model, shown, own_statistics=moved)
+    decision = _decision(recipe, seen, renormalised)
+    say(f"{decision.verdict.replace('_', ' ')}: {decision.reason}")
+    run.write_json("adaptation.json", decision.to_json() | {"left_out": left_out})
+    start.model.set_weights(load_trained(run.file("runs") / decision.chosen).model.get_weights())
+
+
+def _decision(
+    recipe: Recipe, seen: Mapping[str, Evidence], renormalised: Evidence | None
+) -> choosing.Decision:
+    assert recipe.adaptation is not None
+    judges = recipe.adaptation.select_by
+    return choosing.decide(
         seen,
-        select_by=[one.name for one in recipe.adaptation.select_by],
-        options={one.name: one.options for one in recipe.adaptation.select_by if one.options},
+        select_by=[one.name for one in judges],
+        options={one.name: one.options for one in judges if one.options},
         assumes_equal_prevalence={
-            one.name
-            for one in methods
-            if adaptation.method_named(one.name).assumes_equal_prevalence
+            name for name in seen if adaptation.method_named(name).assumes_equal_prevalence
         },
         renormalised=renormalised,
         seed=recipe.seed,
     )
-    say(f"{decision.verdict.replace('_', ' ')}: {decision.reason}")
-    run.write_json("adaptation.json", decision.to_json())
-    start.model.set_weights(load_trained(run.file("runs") / decision.chosen).model.get_weights())
 
 
 def _train(
@@ -79,6 +124,7 @@ def _train(
     method: recipes.Method,
     start: Start,
     pictures: Pictures,
+    lesson: Lesson,
     inner: Run,
     *,
     resume: bool,
@@ -91,16 +137,12 @@ def _train(
         export=dataclasses.replace(recipe.export, formats=()),
     )
     phases = phases_of(recipe, method, start.model)
-    found, val = sources_of(recipe, pictures, phases), pictures.of("target_val")
     began = resume and inner.file(BEGUN).is_file()
     inner.path.mkdir(parents=True, exist_ok=True)
     write_beginning(alone, start, pictures, inner, resume=began)
     diary = Diary(inner, sum(phase.epochs for phase in phases))
     fit(
-        start.model, found.train,
-        # The source's validation pictures would be judged with the statistics of the target.
-        val={"source": pictures.source_of(recipe, val)} if val else None,
-        phases=phases, target=target_stream(recipe, pictures),
+        start.model, lesson.train, val=lesson.val, target=lesson.target, phases=phases,
         step_for=step_of(recipe, method, start.model),
         on_epoch=diary.on_epoch, on_proof=diary.on_proof,
         checkpoints=inner.file("checkpoints"), resume=began,

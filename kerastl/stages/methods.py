@@ -64,6 +64,13 @@ def _faults(recipe: Recipe, pictures: Pictures, model: keras.Model) -> Iterator[
             "target",
             "no picture is left to adapt to: all are in its validation or test. Lower target.split.test_fraction.",
         )
+    seen = {record.label for record in pictures.of("val")}
+    if absent := [name for name in pictures.class_names if name not in seen]:
+        yield Problem(
+            "data.split",
+            f"class '{absent[0]}' has no validation picture at the source, and the choice needs some of each class. "
+            "Raise val_fraction.",
+        )
     methods = candidates(recipe)
     if len(methods) == 1:
         yield Problem(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 
 from kerastl.adaptation.choosing import Evidence, Outputs
-from kerastl.data import Record
+from kerastl.data import EpochSource
 from kerastl.recipe import Recipe
 from kerastl.stages.phases import target_pool
 from kerastl.stages.pictures import Pictures
@@ -22,64 +24,69 @@ from kerastl.training import (
 )
 
 
-def observe(
-    recipe: Recipe, model: keras.Model, pictures: Pictures, *, own_statistics: bool
-) -> Evidence:
-    """Return what a candidate makes of the source's training and validation pictures and of the target's for training.
+@dataclass(frozen=True)
+class Shown:
+    """The pictures that every candidate is shown, as they are; each is decoded once for all candidates where they fit.
 
     Args:
-        recipe: how pictures are read.
+        train, val: of the source.
+        target: those that training may see.
+    """
+
+    train: EpochSource
+    val: EpochSource
+    target: EpochSource
+
+    @classmethod
+    def of(cls, recipe: Recipe, pictures: Pictures) -> Shown:
+        """Return the pictures of a run; test pictures are not among them."""
+        records = pictures.of("train"), pictures.of("val"), target_pool(pictures)
+        return cls(*(pictures.source_of(recipe, one) for one in records))
+
+
+def observe(model: keras.Model, shown: Shown, *, own_statistics: bool) -> Evidence:
+    """Return what a candidate makes of the pictures.
+
+    Args:
         model: the candidate; it is given back as it was.
-        pictures: the splits; test pictures are not opened.
+        shown: the pictures.
         own_statistics: BatchNorm's statistics are the target's by now. At the source they would say how the candidate does
             where it will not be used, so there the source's own are taken.
     """
-    target = _outputs(recipe, model, pictures, target_pool(pictures))
+    both = keras.Model(model.inputs[0], [model.get_layer("pooled").output, model.outputs[0]])
+    forward: Callable[[Any], Any] = inference(both)
+    target = _outputs(forward, shown.target, labelled=False)
     before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
     if own_statistics:
-        statistics_estimator(model)(pictures.source_of(recipe, pictures.of("train")))
-    train, val = (
-        _outputs(recipe, model, pictures, pictures.of(split), labelled=True)
-        for split in ("train", "val")
-    )
+        statistics_estimator(model)(shown.train)
+    train, val = (_outputs(forward, one, labelled=True) for one in (shown.train, shown.val))
     for layer, weights in before:
         layer.set_weights(weights)
-    return Evidence(train, val, target, pictures.class_names)
+    return Evidence(train, val, target, tuple(shown.train.class_names))
 
 
-def observe_renormalised(recipe: Recipe, model: keras.Model, pictures: Pictures) -> Evidence | None:
+def observe_renormalised(model: keras.Model, shown: Shown) -> Evidence | None:
     """Return what a model makes of each domain with BatchNorm's statistics of that domain; None: it has no BatchNorm.
 
     Args:
-        recipe, pictures: as in `observe`.
         model: as it was trained at the source; its flags are changed, its weights are given back as they were.
+        shown: the pictures.
     """
     if not batch_norm_layers(model):
         return None
     before = model.get_weights()
     unfreeze(model, Trainable("all"), batch_norm="statistics")
-    statistics_estimator(model)(pictures.source_of(recipe, target_pool(pictures)))
-    evidence = observe(recipe, model, pictures, own_statistics=True)
+    statistics_estimator(model)(shown.target)
+    evidence = observe(model, shown, own_statistics=True)
     model.set_weights(before)
     return evidence
 
 
-def _outputs(
-    recipe: Recipe,
-    model: keras.Model,
-    pictures: Pictures,
-    records: Sequence[Record],
-    *,
-    labelled: bool = False,
-) -> Outputs:
-    both = keras.Model(model.inputs[0], [model.get_layer("pooled").output, model.outputs[0]])
-    forward = inference(both)
-    source = pictures.source_of(recipe, records)
+def _outputs(forward: Callable[[Any], Any], source: EpochSource, *, labelled: bool) -> Outputs:
     told = [forward(images) for images, _, _ in read_batches(source, 0)]
     features, logits = (
         np.concatenate([np.asarray(one) for one in rows]) for rows in zip(*told, strict=True)
     )
-    groups = tuple(f"{record.domain}/{record.group}" if record.group else "" for record in records)
-    return Outputs(
-        features, logits, source.labels if labelled else None, groups if any(groups) else None
-    )
+    groups = tuple(f"{one.domain}/{one.group}" if one.group else "" for one in source.records)
+    labels = source.labels if labelled else None
+    return Outputs(features, logits, labels, groups if any(groups) else None)

@@ -43,7 +43,7 @@ def prove(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run) -> N
     faults = []
     for name in (SOURCE_ONLY, *(one.name for one in candidates(recipe)[1:])):
         inner = Run(run.file("runs") / name)
-        if inner.path.is_dir():
+        if inner.file("model.json").is_file():  # not where training broke down
             found = _prove_one(recipe, load_trained(inner.path).model, pictures, inner, ())
             write_report(inner.path)
             if not found:

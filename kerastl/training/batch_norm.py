@@ -7,6 +7,7 @@ a net trained from random weights predicts a constant for many epochs. Two passe
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from kerastl.data import EpochSource
 from kerastl.training.feed import read_batches
+from kerastl.training.tracing import signature_of
 
 
 def is_statistic(variable: keras.Variable) -> bool:
@@ -44,9 +46,12 @@ def statistics_estimator(model: keras.Model) -> Callable[[EpochSource], None]:
     ]
     features = keras.Model(model.inputs[0], model.get_layer("pooled").output)
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def forward(images: tf.Tensor) -> None:
-        features(images, training=True)
+    @cache
+    def traced() -> Callable[[tf.Tensor], Any]:
+        """Return the one graph that there is; made when momenta are 0, as that becomes a constant of it."""
+        run = tf.function(lambda images: features(images, training=True), autograph=False)
+        graph: Callable[[tf.Tensor], Any] = run.get_concrete_function(signature_of(features))
+        return graph
 
     def estimate(source: EpochSource) -> None:
         momenta = [layer.momentum for layer in layers]
@@ -55,7 +60,7 @@ def statistics_estimator(model: keras.Model) -> Callable[[EpochSource], None]:
                 layer.momentum = (
                     0.0  # the running statistics then are the last batch's, to be read off
                 )
-            gathered = _batch_statistics(layers, forward, source)
+            gathered = _batch_statistics(layers, traced(), source)
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum

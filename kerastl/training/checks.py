@@ -14,7 +14,7 @@ import numpy as np
 
 from kerastl.backbones import blocks_of
 from kerastl.data import EpochSource
-from kerastl.errors import Problem, Problems, RequestError, WouldFailAgain
+from kerastl.errors import Diverged, Problem, Problems, RequestError
 from kerastl.training.cache_checks import check_cache, check_room
 from kerastl.training.freezing import resolve_trainable
 from kerastl.training.learner import choose_cache, frozen_front
@@ -165,11 +165,11 @@ def check_losses(values: Mapping[str, float], where: str) -> None:
     """See that every loss of a step is a number.
 
     Raises:
-        WouldFailAgain: one is not.
+        Diverged: one is not.
     """
     for name, value in values.items():
         if not math.isfinite(value):
-            raise WouldFailAgain(f"{name} became {value} in {where}.")
+            raise Diverged(f"{name} became {value} in {where}.")
 
 
 def check_epoch(
@@ -184,9 +184,9 @@ def check_epoch(
         where: the epoch, for people.
 
     Raises:
-        WouldFailAgain: a figure or a weight is not a number.
+        Diverged: a figure or a weight is not a number.
     """
     check_losses({name: value for name, value in logs.items() if value is not None}, where)
     for weight, value in zip(model.weights, weights, strict=True):
         if not np.isfinite(value).all():
-            raise WouldFailAgain(f"{weight.path} holds no numbers any more after {where}.")
+            raise Diverged(f"{weight.path} holds no numbers any more after {where}.")

@@ -91,7 +91,8 @@ def fit(
         RequestError: a phase asks for a domain, block, layer, stream or figure that does not exist; nothing was
             trained.
         RunFailed: a picture can no longer be read, or there is no room for a cache.
-        WouldFailAgain: the loss is not a number, or frozen weights moved.
+        Diverged: a loss or a weight is not a number.
+        WouldFailAgain: frozen weights moved.
     """
     trains = train if isinstance(train, Mapping) else {"source": train}
     vals = val if isinstance(val, Mapping) else {} if val is None else {"source": val}

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerastl.errors import WouldFailAgain
+from kerastl.errors import Diverged
 from kerastl.training.averages import Averages
 from kerastl.training.callback_state import restore_callbacks, state_of
 from kerastl.training.checkpoint import Checkpoint, write_checkpoint
@@ -118,7 +118,7 @@ class PhaseLoop:
                 if isinstance(step, BeginsWithPhase) and not saved:
                     step.on_phase(self.model, lesson.streams)
                 told = self._run_epochs(lesson, optimizer, averages, variables)
-        except WouldFailAgain as error:
+        except Diverged as error:
             raise self._put_back(phase, error) from error
         proof = phase_proof(
             self.model, phase=phase.name, batch_norm=phase.batch_norm,
@@ -130,15 +130,16 @@ class PhaseLoop:
         self.state.proofs.append(proof)
         return proof
 
-    def _put_back(self, phase: Phase, error: WouldFailAgain) -> WouldFailAgain:
+    def _put_back(self, phase: Phase, error: Diverged) -> Diverged:
         """Give the model its last good weights; return the error with what to do about it."""
         self.good.put_back()
         ended = self.state.epochs
         where = f"the end of epoch {ended}" if ended else "its starting weights: no epoch had ended"
-        return WouldFailAgain(
-            f"{error} The model is put back to {where}. "
+        return Diverged(
+            error.what,
+            f"The model is put back to {where}. "
             f"Try a smaller rate: --set phases[{self.state.phase}].learning_rate="
-            f"{phase.learning_rate / 10:g}"
+            f"{phase.learning_rate / 10:g}",
         )
 
     def _run_epochs(

@@ -46,7 +46,7 @@ def run_steps(
         bar: whether a terminal shows one.
 
     Raises:
-        WouldFailAgain: a loss is not a number.
+        Diverged: a loss is not a number.
     """
     sums: dict[str, float] = {}
     seen, steps = 0, next(iter(streams.values())).steps_per_epoch

@@ -2,13 +2,17 @@
 
 import csv
 import json
+import math
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+import tensorflow as tf
 from conftest import draw
+
+from kerastl.adaptation.losses import coral
 
 RECIPE = """
 format: 1
@@ -94,12 +98,29 @@ def test_pictures_that_candidates_learn_from_carry_no_label(kerastl, two_hospita
     assert "test" not in judged
 
 
+def test_a_method_whose_training_breaks_down_is_left_out(
+    kerastl, two_hospitals, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(coral, "coral_loss", lambda source, _: tf.reduce_sum(source) * math.nan)
+    out = tmp_path / "run"
+    answer = kerastl("run", two_hospitals(), "--out", out, "--set", "adaptation.methods=[coral]")
+    assert answer.code == 0, answer.err
+    assert "Warning: coral is no candidate: " in answer.err
+    told = json.loads((out / "adaptation.json").read_text())
+    assert set(told["candidates"]) == {"source_only"}
+    assert "in phase adapt, epoch 1" in told["left_out"]["coral"]
+    assert told["chosen"] == "source_only"
+    assert "coral is no candidate" in (out / "report.html").read_text()
+    assert not (out / "runs" / "coral" / "finished.json").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ("phases[1].batch_norm=frozen", "works by the statistics of BatchNorm, and all are frozen"),
         ("phases[1].keep=best", "the target has no labelled validation pictures"),
         ("adaptation.methods=[fine_tune]", "source_only alone is left"),
+        ("data.split.val_fraction=0", "has no validation picture at the source"),
         ("target.split.test_fraction=1.0", "test_fraction"),
     ],
 )  # fmt: skip
