@@ -469,4 +469,5 @@ def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
     way = np.linalg.norm(weights_of(plain) - weights_of(start))
     assert way > 1e-2
     for other in (folded, cached):
-        assert np.linalg.norm(weights_of(other) - weights_of(plain)) < 0.01 * way
+        # Rounding decides at ReLUs' kinks, and how it falls hangs on the CPU: 0.1 to 1.3 % so far.
+        assert np.linalg.norm(weights_of(other) - weights_of(plain)) < 0.05 * way
