@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from runs_drawn import draw as draw
 
 RECIPE = """
 format: 1
@@ -27,16 +26,6 @@ phases:
 export: {{formats: []}}
 evaluation: {{resamples: 100}}
 """
-
-
-def draw(folder: Path, count: int, seed: int, *, light: bool) -> None:
-    """Write noisy PNGs; the light ones are brighter in their upper half."""
-    folder.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(seed)
-    for number in range(count):
-        pixels = generator.uniform(0, 150, (40, 36, 3))
-        pixels[:20] += 90 * light
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
 
 
 @pytest.fixture

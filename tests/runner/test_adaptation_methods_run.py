@@ -3,14 +3,10 @@
 import csv
 import json
 import math
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import tensorflow as tf
-from conftest import draw
+from runs_drawn import draw_hospitals, kill_run_when
 
 from kerastl.adaptation.losses import coral
 
@@ -44,9 +40,7 @@ SAME = ["predictions.csv", "scores.json", "freeze.json", "history.jsonl"]
 
 @pytest.fixture
 def two_hospitals(tmp_path):
-    for name, seed in (("a", 1), ("b", 7)):
-        draw(tmp_path / name / "dark", 24, seed, light=False)
-        draw(tmp_path / name / "light", 24, seed + 1, light=True)
+    draw_hospitals(tmp_path, 24)
 
     def write(epochs=1):
         file = tmp_path / "two.yaml"
@@ -141,16 +135,7 @@ def test_a_run_killed_in_a_candidate_goes_on_to_the_same_bytes(
     recipe = two_hospitals(epochs=12)
     assert kerastl("run", recipe, "--out", tmp_path / "whole").code == 0
     out = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kerastl", "run", str(recipe), "--out", str(out)],
-        stderr=subprocess.DEVNULL,
-    )
-    begun = out / "runs" / at / "checkpoints" / "epoch-00002.npz"
-    while not begun.exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (out / "report.html").exists(), "it ended before it could be killed"
+    kill_run_when(out / "runs" / at / "checkpoints" / "epoch-00002.npz", recipe, out)
     answer = kerastl("run", recipe, "--out", out, "--resume")
     assert answer.code == 0, answer.err
     files = [*SAME, "adaptation.json", "summary.json"]

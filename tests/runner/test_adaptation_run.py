@@ -1,13 +1,9 @@
 """A recipe with two hospitals: what the target's labels changed is told, and can be taken up again."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
-from conftest import draw
+from runs_drawn import draw_hospitals, kill_run_when
 
 RECIPE = """
 format: 1
@@ -39,9 +35,7 @@ SAME = [
 
 @pytest.fixture
 def two_hospitals(tmp_path):
-    for name, seed in (("a", 1), ("b", 7)):
-        draw(tmp_path / name / "dark", 20, seed, light=False)
-        draw(tmp_path / name / "light", 20, seed + 1, light=True)
+    draw_hospitals(tmp_path, 20)
 
     def write(epochs=3):
         file = tmp_path / "two.yaml"
@@ -103,15 +97,7 @@ def test_a_run_killed_between_the_hospitals_goes_on_to_the_same_bytes(
     recipe = two_hospitals(epochs=30)
     assert kerastl("run", recipe, "--out", tmp_path / "whole").code == 0
     out = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kerastl", "run", str(recipe), "--out", str(out)],
-        stderr=subprocess.DEVNULL,
-    )
-    while not (out / "checkpoints" / "epoch-00003.npz").exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (out / "report.html").exists(), "it ended before it could be killed"
+    kill_run_when(out / "checkpoints" / "epoch-00003.npz", recipe, out)
     assert kerastl("run", recipe, "--out", out, "--resume").code == 0
     for name in SAME:
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from stopping import Stop
 
 from kerastl.errors import RequestError, RunFailed, WouldFailAgain
 from kerastl.training import Phase, Trainable, build_model, fit
@@ -249,15 +250,6 @@ def test_two_equal_runs_end_with_equal_bytes(train, val):
 
 def test_a_stopped_run_goes_on_to_the_same_bytes(train, val, tmp_path):
     """Stopped after each epoch in turn; the resumed run ends where the whole one does."""
-
-    class Stop(keras.callbacks.Callback):
-        def __init__(self, epoch):
-            self.epoch = epoch
-
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == self.epoch:
-                raise KeyboardInterrupt
-
     phases = [HEAD, Phase("all", epochs=2, trainable=Trainable("all"), batch_norm="trainable")]
     whole = _fresh()
     expected = fit(whole, train, val=val, phases=phases)

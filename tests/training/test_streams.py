@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from sources_drawn import ArraySource, drawn, stored
+from stopping import Stop
 
 from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import build_backbone
@@ -204,15 +205,6 @@ def test_an_epoch_is_as_long_as_the_stream_that_is_read_first(train):
     )  # fmt: skip
     assert steps == [0, 1, 2] * 2
     assert [row["place"] for row in history.rows] == [pytest.approx(5.0)] * 2
-
-
-class Stop(keras.callbacks.Callback):
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == self.epoch:
-            raise KeyboardInterrupt
 
 
 class Scaled(Aligned):
