@@ -7,16 +7,14 @@ a net trained from random weights predicts a constant for many epochs. Two passe
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kerastl.data import EpochSource
 from kerastl.training.feed import read_batches
-from kerastl.training.tracing import signature_of
+from kerastl.training.tracing import traced
 
 
 def is_statistic(variable: keras.Variable) -> bool:
@@ -46,12 +44,8 @@ def statistics_estimator(model: keras.Model) -> Callable[[EpochSource], None]:
     ]
     features = keras.Model(model.inputs[0], model.get_layer("pooled").output)
 
-    @cache
-    def traced() -> Callable[[tf.Tensor], Any]:
-        """Return the one graph that there is; made when momenta are 0, as that becomes a constant of it."""
-        run = tf.function(lambda images: features(images, training=True), autograph=False)
-        graph: Callable[[tf.Tensor], Any] = run.get_concrete_function(signature_of(features))
-        return graph
+    # First called when momenta are 0, which becomes a constant of the graph.
+    forward = traced(lambda images: features(images, training=True), features)
 
     def estimate(source: EpochSource) -> None:
         momenta = [layer.momentum for layer in layers]
@@ -60,7 +54,7 @@ def statistics_estimator(model: keras.Model) -> Callable[[EpochSource], None]:
                 layer.momentum = (
                     0.0  # the running statistics then are the last batch's, to be read off
                 )
-            gathered = _batch_statistics(layers, traced(), source)
+            gathered = _batch_statistics(layers, forward, source)
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum

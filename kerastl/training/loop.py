@@ -70,16 +70,14 @@ def fit(
         train: labelled pictures, shuffled; or one source a domain, `{"source": ..., "target": ...}`.
         phases: what may move, how fast, for how long.
         target: the target's training pictures, for steps that read them; labels are handed only to those that ask.
-        val: likewise; without it the last weights are kept.
+        val: labelled pictures that tell how it goes, or one source a domain; without it the last weights are kept.
         callbacks: Keras's; each phase is one `fit` to them, with epochs counted over the whole run.
-        on_epoch: told all rows of the history so far, and of the last `seconds`, `images_per_s`, and what is left: see
-            `Clock.took`.
+        on_epoch: told all rows so far, and of the last `seconds`, `images_per_s`, and what is left: see `Clock.took`.
         checkpoints: folder for the resumable state after each epoch; empty unless `resume`.
         resume: go on from the newest checkpoint there.
         cache_dir: where phases with a cache keep their activations; None: in the user's cache folder.
         strategy: of `tf.distribute`; None: the current one.
-        step_for: what a phase learns; ordinary classification unless told otherwise. Called for each phase before the
-            first begins; see `BeginsWithPhase` for what needs the weights that a phase starts from.
+        step_for: what a phase learns; called for each before the first begins, see `BeginsWithPhase`.
         on_phase_end: told the history so far when the model has the weights that the next phase starts from.
         on_proof: told the proofs so far, the new one last, also when it does not hold.
         costs: of each phase, as `cost_of` returns them: they tell the time that phases not yet begun will take.
@@ -88,22 +86,14 @@ def fit(
         The history and one proof a phase.
 
     Raises:
-        RequestError: a phase asks for a domain, block, layer, stream or figure that does not exist; nothing was
-            trained.
+        RequestError: a phase asks for a domain, block, layer, stream or figure that is not there; nothing was trained.
         RunFailed: a picture can no longer be read, or there is no room for a cache.
-        Diverged: a loss or a weight is not a number.
-        WouldFailAgain: frozen weights moved.
+        WouldFailAgain: frozen weights moved, or, `Diverged`, a loss or a weight is not a number.
     """
-    trains = train if isinstance(train, Mapping) else {"source": train}
-    vals = val if isinstance(val, Mapping) else {} if val is None else {"source": val}
+    trains, vals = _by_domain(train), _by_domain(val)
     cache_dir = cache_dir or activations_folder()
     strategy = strategy or tf.distribute.get_strategy()
-    with strategy.scope():
-        lessons = lessons_of(
-            model, phases, trains=trains, vals=vals, target=target, step_for=step_for,
-            replicas=strategy.num_replicas_in_sync,
-        )  # fmt: skip
-    lessons = _decided(model, lessons, trains, vals, cache_dir)
+    lessons = _lessons(model, phases, trains, vals, target, step_for, strategy, cache_dir)
     saved = _saved(checkpoints, resume=resume)
     state = saved.state if saved else TrainingState()
     loop = PhaseLoop(
@@ -114,14 +104,31 @@ def fit(
     return state.history()
 
 
-def _decided(
-    model: keras.Model, lessons: Sequence[Lesson], trains: Sources, vals: Sources, cache_dir: Path
+def _by_domain(pictures: EpochSource | Sources | None) -> Sources:
+    if pictures is None:
+        return {}
+    return pictures if isinstance(pictures, Mapping) else {"source": pictures}
+
+
+def _lessons(
+    model: keras.Model,
+    phases: Sequence[Phase],
+    trains: Sources,
+    vals: Sources,
+    target: EpochSource | None,
+    step_for: StepFor,
+    strategy: tf.distribute.Strategy,
+    cache_dir: Path,
 ) -> list[Lesson]:
-    """Return the lessons with every cache decided; see that all of them can be run, see `check_phases`."""
+    """Return the lessons, every cache decided; see that all of them can be run, see `check_phases`."""
+    with strategy.scope():
+        lessons = lessons_of(
+            model, phases, trains=trains, vals=vals, target=target, step_for=step_for
+        )
     reads = [list(lesson.streams.values()) for lesson in lessons]
-    phases = decide_phases([lesson.phase for lesson in lessons], trains, reads=reads)
-    check_phases(model, phases, trains=trains, vals=vals, cache_dir=cache_dir, reads=reads)
-    return [replace(one, phase=phase) for one, phase in zip(lessons, phases, strict=True)]
+    decided = decide_phases([lesson.phase for lesson in lessons], trains, reads=reads)
+    check_phases(model, decided, trains=trains, vals=vals, cache_dir=cache_dir, reads=reads)
+    return [replace(one, phase=phase) for one, phase in zip(lessons, decided, strict=True)]
 
 
 def _saved(folder: Path | None, *, resume: bool) -> Checkpoint | None:

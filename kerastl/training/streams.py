@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import keras
+import tensorflow as tf
 
 from kerastl.data import EpochSource
 from kerastl.errors import Problem, Problems
@@ -59,9 +60,8 @@ def lessons_of(
     vals: Mapping[str, EpochSource],
     target: EpochSource | None,
     step_for: StepFor,
-    replicas: int = 1,
 ) -> list[Lesson]:
-    """Return the lesson of each phase; see that the streams which its step reads can be read.
+    """Return the lesson of each phase; see that the streams which its step reads can be read, and dealt to all replicas.
 
     The stream of the target has an order of its own, see `EpochSource.beside`, and labels of -1 unless the step asks
     for them.
@@ -72,12 +72,12 @@ def lessons_of(
         trains, vals: pictures by domain.
         target: the target's training pictures; None: there are none.
         step_for: builds the step of a phase.
-        replicas: that each batch is dealt to.
 
     Raises:
         Problems: a domain without pictures; a stream that is missing, empty or unlike the phase's own pictures; a
             variable named like one of the model's; a cache of what the step moves. All together; nothing was trained.
     """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
     beside = cache(lambda labelled: None if target is None else target.beside(labelled=labelled))
     lessons, problems = [], []
     for phase in phases:
