@@ -192,10 +192,7 @@ def adaptation_has_its_phases(
 def plug_ins_differ(methods: Sequence[Any], select_by: Sequence[Any]) -> Iterator[Finding]:
     """A candidate is told from another by its method's name."""
     for field, listed in (("methods", methods), ("select_by", select_by)):
-        names = [one and one.name for one in listed]
-        for index, name in enumerate(names):
-            if name is not None and name in names[:index]:
-                yield f"{field}[{index}]", f"'{name}' stands in the list already."
+        yield from _repeated(field, [one and one.name for one in listed])
 
 
 def mixing_needs_two(data: Data, augment: Augment) -> Iterator[Finding]:
@@ -209,9 +206,13 @@ def mixing_needs_two(data: Data, augment: Augment) -> Iterator[Finding]:
 
 def formats_differ(formats: Sequence[str | None]) -> Iterator[Finding]:
     """A format is written once."""
-    for index, name in enumerate(formats):
-        if name is not None and name in formats[:index]:
-            yield f"formats[{index}]", f"'{name}' stands in the list already."
+    yield from _repeated("formats", formats)
+
+
+def _repeated(field: str, names: Sequence[str | None]) -> Iterator[Finding]:
+    for index, name in enumerate(names):
+        if name is not None and name in names[:index]:
+            yield f"{field}[{index}]", f"'{name}' stands in the list already."
 
 
 RULES: Mapping[type[Any], Sequence[Any]] = {

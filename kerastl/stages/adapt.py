@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kerastl import adaptation
 from kerastl import recipe as recipes
 from kerastl.adaptation import choosing
-from kerastl.adaptation.choosing import Evidence
+from kerastl.adaptation.choosing import SOURCE_ONLY, Evidence
 from kerastl.data import EpochSource
 from kerastl.errors import Diverged
 from kerastl.evaluation import load_trained
@@ -18,7 +18,7 @@ from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import BEGUN, Run
 from kerastl.stages.diary import Diary
-from kerastl.stages.methods import SOURCE_ONLY, candidates, phases_of, step_of
+from kerastl.stages.methods import candidates, phases_of, step_of
 from kerastl.stages.model import Start
 from kerastl.stages.observe import Shown, observe, observe_renormalised
 from kerastl.stages.phases import target_stream
@@ -28,7 +28,7 @@ from kerastl.training import fit, unfreeze
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Streams:
     """What every method learns from; each picture is decoded once for all methods where they fit.
 
     Args:
@@ -43,7 +43,7 @@ class Lesson:
     val: EpochSource | None
 
     @classmethod
-    def of(cls, recipe: Recipe, pictures: Pictures) -> Lesson:
+    def of(cls, recipe: Recipe, pictures: Pictures) -> Streams:
         """Return the pictures of a run."""
         val = pictures.of("target_val")
         return cls(
@@ -74,7 +74,7 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
         return
     # All variables: the state of dropout's generator, too, or a candidate would depend on those before it.
     at_source = [(one, one.numpy()) for one in start.model.variables]
-    lesson, shown = Lesson.of(recipe, pictures), Shown.of(recipe, pictures)
+    streams, shown = Streams.of(recipe, pictures), Shown.of(recipe, pictures)
     renormalised = observe_renormalised(start.model, shown)
     methods, seen, left_out = candidates(recipe), {}, dict[str, str]()
     for number, method in enumerate(methods, 1):
@@ -86,7 +86,7 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
             start.model.set_weights(load_trained(inner.path).model.get_weights())
         else:
             try:
-                _train(recipe, method, start, pictures, lesson, inner, resume=resume)
+                _train(recipe, method, start, pictures, streams, inner, resume=resume)
             except Diverged as error:
                 left_out[method.name] = error.what
                 say(f"Warning: {method.name} is no candidate: {error.what}")
@@ -124,7 +124,7 @@ def _train(
     method: recipes.Method,
     start: Start,
     pictures: Pictures,
-    lesson: Lesson,
+    streams: Streams,
     inner: Run,
     *,
     resume: bool,
@@ -142,7 +142,7 @@ def _train(
     write_beginning(alone, start, pictures, inner, resume=began)
     diary = Diary(inner, sum(phase.epochs for phase in phases))
     fit(
-        start.model, lesson.train, val=lesson.val, target=lesson.target, phases=phases,
+        start.model, streams.train, val=streams.val, target=streams.target, phases=phases,
         step_for=step_of(recipe, method, start.model),
         on_epoch=diary.on_epoch, on_proof=diary.on_proof,
         checkpoints=inner.file("checkpoints"), resume=began,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 
+from kerastl.adaptation.choosing import SOURCE_ONLY
 from kerastl.evaluation import (
     Predictions,
     groups_disagree,
@@ -18,7 +20,6 @@ from kerastl.evaluation import (
 )
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
-from kerastl.stages.methods import SOURCE_ONLY
 from kerastl.stages.pictures import Pictures
 
 VALIDATION = ("val", "target_val")
@@ -40,45 +41,60 @@ def judge(
         run: where the files go; so do those of the runs inside it.
         oracle: judge every candidate on the test pictures, too, to see what would have been chosen by their labels.
     """
-    predictions = _predicted(recipe, model, pictures, JUDGED)
-    _write(recipe, predictions, run)
+    final = _judged(recipe, model, pictures, JUDGED)
+    final.write(run)
     if not (run.file("runs") / SOURCE_ONLY).is_dir():
         return
     told = _begun(recipe, run)
-    judged = {}
+    judged: dict[str, Judged] = {}
     for name in told["candidates"]:
         inner = Run(run.file("runs") / name)
         if not inner.path.is_dir():
             continue  # fine-tuning without a choice: the run itself is that candidate
         if name == told["chosen"]:
-            judged[name] = predictions
+            judged[name] = final
         else:
             splits = JUDGED if oracle or name == SOURCE_ONLY else VALIDATION
             network = load_trained(inner.path).model
-            judged[name] = _predicted(recipe, network, pictures, splits)
-        _write(recipe, judged[name], inner)
-    run.write_json("adaptation.json", told | _opened(recipe, judged, predictions, oracle=oracle))
+            judged[name] = _judged(recipe, network, pictures, splits)
+        judged[name].write(inner)
+    run.write_json("adaptation.json", told | _opened(recipe, judged, final, oracle=oracle))
     write_summary(run)
 
 
-def _predicted(
+@dataclass(frozen=True)
+class Judged:
+    """What a model answered, and how good that is.
+
+    Args:
+        predictions: of all pictures that it is judged on.
+        scores: of these.
+    """
+
+    predictions: Predictions
+    scores: dict[str, Any]
+
+    @property
+    def target_test(self) -> Any:
+        """The overall scores of the target's test pictures."""
+        return self.scores["target_test"]["overall"]
+
+    def write(self, run: Run) -> None:
+        """Write both down in a run folder."""
+        write_predictions(run.file("predictions.csv"), self.predictions)
+        run.write_json("scores.json", self.scores)
+
+
+def _judged(
     recipe: Recipe, model: keras.Model, pictures: Pictures, splits: Sequence[str]
-) -> Predictions:
+) -> Judged:
     records = [record for split in splits for record in pictures.of(split)]
-    return predict(model, pictures.source_of(recipe, records))
-
-
-def _write(recipe: Recipe, predictions: Predictions, run: Run) -> None:
-    write_predictions(run.file("predictions.csv"), predictions)
-    run.write_json("scores.json", _scores(recipe, predictions))
-
-
-def _scores(recipe: Recipe, predictions: Predictions) -> dict[str, Any]:
-    asked = recipe.evaluation
-    return score(
+    predictions, asked = predict(model, pictures.source_of(recipe, records)), recipe.evaluation
+    scores = score(
         predictions, seed=recipe.seed, resamples=asked.resamples, positive=asked.positive,
         specificity=asked.specificity, sensitivity=asked.sensitivity,
     )  # fmt: skip
+    return Judged(predictions, scores)
 
 
 def _begun(recipe: Recipe, run: Run) -> dict[str, Any]:
@@ -98,10 +114,11 @@ def _begun(recipe: Recipe, run: Run) -> dict[str, Any]:
 
 
 def _opened(
-    recipe: Recipe, judged: Mapping[str, Predictions], chosen: Predictions, *, oracle: bool
+    recipe: Recipe, judged: Mapping[str, Judged], final: Judged, *, oracle: bool
 ) -> dict[str, Any]:
     """Return what the labels of the target's test pictures say of the choice; nothing where there are none."""
-    first, second = (one.of("target_test") for one in (judged[SOURCE_ONLY], chosen))
+    before = judged[SOURCE_ONLY]
+    first, second = (one.predictions.of("target_test") for one in (before, final))
     if not first.paths:
         return {}
     patients = any(first.groups) and not groups_disagree(first)
@@ -109,19 +126,16 @@ def _opened(
     difference = paired_difference(
         first, second, metric=metric, seed=recipe.seed, resamples=recipe.evaluation.resamples
     )
-    scores = {
-        name: _scores(recipe, one.of("target_test"))["target_test"]["overall"]
-        for name, one in judged.items()
-        if oracle or name == SOURCE_ONLY
-    }
     opened: dict[str, Any] = {
         "target_test": {
-            "source_only": scores[SOURCE_ONLY],
-            "chosen": _scores(recipe, second)["target_test"]["overall"],
+            "source_only": before.target_test,
+            "chosen": final.target_test,
             "difference": {"metric": metric, **difference},
         }
     }
-    return opened | ({"oracle": scores} if oracle else {})
+    if oracle:
+        opened["oracle"] = {name: one.target_test for name, one in judged.items()}
+    return opened
 
 
 def write_summary(run: Run) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from kerastl.adaptation.choosing import SOURCE_ONLY
 from kerastl.errors import WouldFailAgain
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages.diary import Diary, write_history, write_proofs
-from kerastl.stages.methods import SOURCE_ONLY
 from kerastl.stages.model import Start
 from kerastl.stages.phases import own_phases, sources_of, training_phases
 from kerastl.stages.pictures import Pictures

@@ -10,15 +10,13 @@ import keras
 
 from kerastl import adaptation
 from kerastl import recipe as recipes
+from kerastl.adaptation.choosing import SOURCE_ONLY
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.stages.phases import phases_of_methods, target_pool
 from kerastl.stages.pictures import Pictures
 from kerastl.training import Phase
-
-SOURCE_ONLY = "source_only"
-"""The candidate that stays as the source made it, and the run inside a run that holds it."""
 
 
 def candidates(recipe: Recipe) -> list[recipes.Method]:

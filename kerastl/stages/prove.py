@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from kerastl import export
+from kerastl.adaptation.choosing import SOURCE_ONLY
 from kerastl.data import Record
 from kerastl.errors import RunFailed, WouldFailAgain
 from kerastl.evaluation import load_trained, predict, two_passes
@@ -16,7 +17,7 @@ from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.report import write_report
 from kerastl.runs import Run
-from kerastl.stages.methods import SOURCE_ONLY, candidates
+from kerastl.stages.methods import candidates
 from kerastl.stages.pictures import Pictures
 
 SHEET = "freeze.json"
