@@ -188,7 +188,7 @@ class EpochSource:
         mine = np.concatenate([NOBODY, *self.steps(epoch, first_step, shard)])
         rows = len(range(index, self.batch_size, count))
         steps = self.steps_per_epoch - first_step
-        dataset = self._images(mine, rows)
+        dataset = self.at(mine, rows)
         if steps * rows - len(mine) >= rows and steps > 0:
             dataset = dataset.concatenate(nothing(self.image_size_px))
         return dataset.map(
@@ -196,18 +196,10 @@ class EpochSource:
         )
 
     def every_picture(self, view: int, rows: int) -> tf.data.Dataset:
-        """Return all pictures in the order of their indices, augmented as in the epoch `view`, not mixed.
-
-        Args:
-            view: from 0.
-            rows: pictures a batch.
-
-        Returns:
-            Elements as `plain_batches` gives them.
-        """
+        """Return all pictures in the order of their indices, augmented as in the epoch `view`; elements as of `plain_batches`."""
         number = tf.constant(view, tf.int64)
         return ready(
-            self._images(np.arange(self.num_examples, dtype=np.int64), rows).map(
+            self.at(np.arange(self.num_examples), rows).map(
                 as_it_is(lambda images, indices: (
                     self._change(images, indices, number), tf.gather(self._labels, indices), indices
                 )),
@@ -272,8 +264,16 @@ class EpochSource:
         )
         return loaded.batch(rows)
 
-    def _images(self, indices: Indices, rows: int) -> tf.data.Dataset:
-        """Return (images, indices) batches of `rows` before augmentation."""
+    def at(self, indices: Indices, rows: int) -> tf.data.Dataset:
+        """Return the pictures of some indices in this order, each as often as it is named, not augmented, not mixed.
+
+        Args:
+            indices: `[n]` int64.
+            rows: pictures a batch.
+
+        Returns:
+            Elements (images `[b, size, size, 3]` float32 in [0, 255], indices `[b]` int64).
+        """
         if self.cache == "none":
             return self._decoded(indices, rows)
         pictures = self._kept()

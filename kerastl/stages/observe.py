@@ -10,8 +10,10 @@ import keras
 import numpy as np
 
 from kerastl.adaptation.choosing import Evidence, Outputs
+from kerastl.adaptation.validators.mixval import Options as Mixing
 from kerastl.data import EpochSource
 from kerastl.recipe import Recipe
+from kerastl.stages.mixed import mixed_target, mixing_of
 from kerastl.stages.phases import target_pool
 from kerastl.stages.pictures import Pictures
 from kerastl.training import (
@@ -31,17 +33,20 @@ class Shown:
     Args:
         train, val: of the source.
         target: those that training may see.
+        mixing: how pairs of the target's are mixed; None: no validator asks for it.
     """
 
     train: EpochSource
     val: EpochSource
     target: EpochSource
+    mixing: Mixing | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, pictures: Pictures) -> Shown:
         """Return the pictures of a run; test pictures are not among them."""
         records = pictures.of("train"), pictures.of("val"), target_pool(pictures)
-        return cls(*(pictures.source_of(recipe, one) for one in records))
+        train, val, target = (pictures.source_of(recipe, one) for one in records)
+        return cls(train, val, target, mixing_of(recipe))
 
 
 def observe(model: keras.Model, shown: Shown, *, own_statistics: bool) -> Evidence:
@@ -62,7 +67,10 @@ def observe(model: keras.Model, shown: Shown, *, own_statistics: bool) -> Eviden
     train, val = (_outputs(forward, one, labelled=True) for one in (shown.train, shown.val))
     for layer, weights in before:
         layer.set_weights(weights)
-    return Evidence(train, val, target, tuple(shown.train.class_names))
+    mixed = None
+    if shown.mixing is not None:
+        mixed = mixed_target(forward, shown.target, target.logits, shown.mixing)
+    return Evidence(train, val, target, tuple(shown.train.class_names), mixed)
 
 
 def observe_renormalised(model: keras.Model, shown: Shown) -> Evidence | None:

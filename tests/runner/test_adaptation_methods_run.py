@@ -53,13 +53,18 @@ def two_hospitals(tmp_path):
 
 def test_candidates_are_runs_and_one_is_chosen_without_labels(kerastl, two_hospitals, tmp_path):
     out = tmp_path / "run"
-    answer = kerastl("run", two_hospitals(), "--out", out, "--oracle")
+    judges = ["information_maximization", "mixval"]
+    judged_by = f"adaptation.select_by=[{', '.join(judges)}]"
+    answer = kerastl("run", two_hospitals(), "--out", out, "--oracle", "--set", judged_by)
     assert answer.code == 0, answer.err
     assert "fine_tune learns from labels of the target, and there are none" in answer.err
     told = json.loads((out / "adaptation.json").read_text())
     names = {"source_only", "adabn", "coral"}
     assert set(told["candidates"]) == set(told["oracle"]) == names
     assert told["verdict"] in ("adapt", "do_not_adapt", "cannot_tell")
+    for one in told["candidates"].values():
+        assert list(one["validators"]) == judges
+        assert 0 <= one["validators"]["mixval"] <= 1
     assert f"{told['chosen']}, {told['verdict'].replace('_', ' ')}: {told['reason']}" in answer.out
     for name in names:
         inner = out / "runs" / name
