@@ -176,6 +176,7 @@ class Adaptation:
         Validator("information_maximization"),
         Validator("snd"),
         Validator("class_ami"),
+        Validator("proven_information"),
     )
 
 

@@ -1,5 +1,6 @@
+import numpy as np
 import pytest
-from hospitals_drawn import source_only
+from hospitals_drawn import axes_of, source_only, with_target
 
 from kerastl.adaptation.choosing.guards import guards_of
 
@@ -63,9 +64,6 @@ def test_four_classes_give_the_same(case, name):
 
 def test_one_patient_far_from_all_is_no_class():
     """A fifth of the pictures, but all of one patient."""
-    import numpy as np
-    from hospitals_drawn import axes_of, with_target
-
     evidence, _ = source_only(0, shift=0.3)
     features = evidence.target.features.copy()
     features[:60] = features[0] + 8 * axes_of(0)[9] + np.random.default_rng(0).normal(size=(60, 24))
@@ -108,3 +106,19 @@ def test_prevalence_is_asked_again_where_each_domain_has_its_own_statistics():
     assert guards_of(rare, seed=0)["other_prevalence"].fired
     assert not guards_of(rare, again=[plain], seed=0)["other_prevalence"].fired
     assert guards_of(rare, again=[rare], seed=0)["other_prevalence"].fired
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pictures_of_all_classes_in_another_view_are_no_unknown_class(seed):
+    """A third of the patients lies far away, as those of the planted class do, but benign and malignant alike."""
+    evidence, _ = source_only(seed, shift=0.3)
+    target = evidence.target
+    patients = {name: place for place, name in enumerate(dict.fromkeys(target.units))}
+    elsewhere = np.array([patients[unit] % 3 == 0 for unit in target.units])
+    away = 6.0 * axes_of(seed)[7]
+    features = (target.features + elsewhere[:, None] * away).astype(np.float32)
+    guard = guards_of(with_target(evidence, features=features), seed=0)["unknown_class"]
+    assert guard.measured["gain"]["low"] > 0
+    assert guard.measured["distance"] > 4
+    assert guard.measured["spread"] > 0.6
+    assert not guard.fired

@@ -25,7 +25,8 @@ class Decision:
         chosen: the candidate to use; `source_only` unless the verdict is `adapt`.
         reason: one or two sentences.
         candidates: method to `{validators: {name: score}}`.
-        ranking: `order`, `mean_rank`, `ranks`, `refused` (method to reason), `source` (the floor and who stands where).
+        ranking: `order`, `mean_rank`, `ranks`, `refused` (method to reason), `source` (the floor and who stands where),
+            `proven` (what each claims to tell of the target, and what is proven at the source).
         disagreement: `kendall_tau`, `mean_kendall_tau`, `rank_spread`.
         guards: name to `{fired, reason, measured}`.
     """
@@ -96,6 +97,7 @@ def decide(
             "ranks": ranking.ranks,
             "refused": ranking.refused,
             "source": ranking.source,
+            "proven": ranking.proven,
         },
         "disagreement": ranking.disagreement,
         "guards": {name: guard.to_json() for name, guard in guards.items()},

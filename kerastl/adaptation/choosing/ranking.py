@@ -12,6 +12,7 @@ import numpy as np
 from kerastl import registry
 from kerastl.adaptation.choosing.evidence import SOURCE_ONLY, Evidence, check_candidates
 from kerastl.adaptation.choosing.floor import source_floor, source_value
+from kerastl.adaptation.choosing.proven import surer_than_proven
 from kerastl.errors import RequestError
 
 Array = np.ndarray[Any, Any]
@@ -30,6 +31,7 @@ class Ranking:
         kendall_tau: `first / second` to how much two validators agree on those who may be chosen, -1 to 1; None: one of
             them ranks all alike.
         source: `value` (balanced accuracy of each candidate at the source) and `floor`, which none may lie below.
+        proven: candidate to what its answers claim to tell of the target, and what is proven of them at the source.
     """
 
     scores: Mapping[str, Mapping[str, float]]
@@ -39,6 +41,7 @@ class Ranking:
     order: tuple[str, ...]
     kendall_tau: Mapping[str, float | None]
     source: Mapping[str, Any]
+    proven: Mapping[str, Mapping[str, Any]]
 
     @property
     def chosen(self) -> str:
@@ -68,15 +71,16 @@ def rank(
     """Rank candidates by each validator; the best mean rank is chosen, of equal ones source only, then the first name.
 
     A candidate is refused when its balanced accuracy at the source's validation pictures lies below what chance explains of source only's
-    (`floor.source_floor`): whatever it gained, it lost what it had learnt. Refused ones get scores, but no ranks, so that
-    they do not come between others.
+    (`floor.source_floor`): whatever it gained, it lost what it had learnt; and when it is surer of the target than its answers at the
+    source were proven right (`proven.surer_than_proven`): it learnt to trust itself. Refused ones get scores, but no ranks, so
+    that they do not come between others.
 
     Args:
         candidates: name to evidence; `source_only` is among them.
         select_by: names of validators, at least one.
         options: validator to its options; others use their own.
         not_eligible: candidate to a reason, to refuse besides; source only is never refused.
-        seed: of the resamples of the floor.
+        seed: of resamples.
 
     Raises:
         RequestError: source only is missing, no or an unknown validator is named, or one lacks what it needs.
@@ -89,21 +93,40 @@ def rank(
     }
     floor = source_floor(candidates[SOURCE_ONLY], seed=seed)
     values = {name: source_value(evidence) for name, evidence in candidates.items()}
-    refused = {name: text for name, text in (not_eligible or {}).items() if name in candidates}
-    for name, value in values.items():
-        if value < floor["floor"] and name not in refused:
-            refused[name] = (
-                f"its balanced accuracy at the source, {value:.3f}, is below {floor['floor']:.3f}, "
-                f"{floor['rule']}"
-            )
+    first = candidates[SOURCE_ONLY]
+    proven = {name: surer_than_proven(one, first, seed=seed) for name, one in candidates.items()}
+    found = {
+        name: why
+        for name in candidates
+        if (why := _why_refused(values[name], floor, proven[name])) is not None
+    }
+    refused = found | {
+        name: why for name, why in (not_eligible or {}).items() if name in candidates
+    }
     refused.pop(SOURCE_ONLY, None)
     eligible = sorted(set(candidates) - set(refused))
     ranks = _ranks(scores, eligible, list(judges))
     means = {name: sum(ranks[name].values()) / len(judges) for name in eligible}
     order = sorted(eligible, key=lambda name: (means[name], name != SOURCE_ONLY, name))
     return Ranking(
-        scores, ranks, means, refused, tuple(order), _taus(ranks, list(judges)), {"value": values} | floor
+        scores, ranks, means, refused, tuple(order), _taus(ranks, list(judges)), {"value": values} | floor,
+        proven,
     )  # fmt: skip
+
+
+def _why_refused(value: float, floor: Mapping[str, Any], proven: Mapping[str, Any]) -> str | None:
+    """Return why a candidate may not be chosen, whatever its scores; None: it may."""
+    if value < floor["floor"]:
+        return (
+            f"its balanced accuracy at the source, {value:.3f}, is below {floor['floor']:.3f}, "
+            f"{floor['rule']}"
+        )
+    if proven["surer"]:
+        return (
+            f"it is surer of the target than it has proved right at the source: its answers claim to tell "
+            f"{proven['claimed']:.2f} nats a picture, and {proven['proven']:.2f} are proven"
+        )
+    return None
 
 
 def _validators(select_by: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+"""Whether a candidate is surer of the target than its answers at the source were proven right.
+
+Training on its own answers makes a model sure of them, right or wrong; a score that rewards sure answers then prefers the one
+that went farthest astray. How much its answers may tell is known at the source, whose labels it did not learn from:
+
+    proven  = H(y) - mean(-log p_T(y | x))      over the source's validation pictures
+    claimed = H(mean p_T) - mean H(p_T)         over the target's pictures
+
+both in nats a picture, with the temperature T that fits the source's validation pictures best. A model that carried over what it knows
+claims about what is proven; one that carries over less claims less. One that claims more, beyond what resampled patients
+explain, has no ground for it.
+
+Reference:
+    Both are the mutual information of picture and label, proven as in Kolchinsky & Tracey's cross-entropy bound; that a change
+    in confidence tells a change in accuracy once it is calibrated: Guillory et al. 2021, arXiv:2107.03315 (difference of
+    confidences). Temperature: Guo et al. 2017, arXiv:1706.04599.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import entr, softmax
+
+from kerastl.adaptation.choosing.evidence import Evidence
+from kerastl.evaluation.bootstrap import resample
+from kerastl.evaluation.measured import measured, value_only, why_no_interval
+from kerastl.evaluation.temperature import fit_temperature, with_temperature
+
+Array = np.ndarray[Any, Any]
+
+LEVEL = 0.9
+"""One-sided 95 %: only too sure is asked for."""
+
+
+def claimed_and_proven(evidence: Evidence) -> tuple[float, float]:
+    """Return what the answers claim to tell of the target, and what they are proven to tell at the source, in nats a picture."""
+    claims, proofs = _parts(evidence)
+    target, val = evidence.target, evidence.source_val
+    return (
+        float(claims(np.ones((1, len(target.logits))))[0]),
+        float(proofs(np.ones((1, len(val.logits))))[0]),
+    )
+
+
+def surer_than_proven(
+    evidence: Evidence, source_only: Evidence, *, seed: int, resamples: int = 500
+) -> dict[str, Any]:
+    """Return whether a candidate claims more than is proven, of it or of the model that it goes on from.
+
+    Args:
+        evidence: of the candidate.
+        source_only: of the model that was not adapted: a method that reads no source picture may forget the source and be no
+            worse for that at the target.
+        seed: of resampled patients, drawn in each domain by itself.
+        resamples: of the interval.
+
+    Returns:
+        `claimed`, `proven` (the greater of the two), `difference`: {value, low, high}, the interval of 90 %, and `surer`: whether
+        it lies above 0. Fewer than 10 patients in a domain give no interval, and `surer` is False: nothing says that it is.
+    """
+    claimed, own = claimed_and_proven(evidence)
+    proven = max(own, claimed_and_proven(source_only)[1])
+    told: dict[str, Any] = {"claimed": claimed, "proven": proven}
+    target, val = evidence.target, evidence.source_val
+    fewest = min(len(set(target.units)), len(set(val.units)))
+    if reason := why_no_interval(fewest):
+        return told | {"difference": value_only(claimed - proven, reason), "surer": False}
+    claims, proofs = _parts(evidence)
+    firsts = _parts(source_only)[1]
+    once = np.ones(len(target.logits))
+    there = resample(
+        target.units, [""] * len(target.units), once, seed=seed, resamples=resamples
+    )  # fmt: skip
+    home = resample(
+        val.units, [""] * len(val.units), val.known_labels, seed=seed + 1, resamples=resamples
+    )
+    known = np.maximum(home.values(proofs), home.values(firsts))
+    apart = there.values(claims) - known
+    difference = measured(claimed - proven, apart, LEVEL)
+    low = difference["low"]
+    return told | {"difference": difference, "surer": low is not None and low > 0}
+
+
+def _parts(evidence: Evidence) -> tuple[Any, Any]:
+    """Return two figures of weights `[resamples, pictures]`: what is claimed, and what is proven."""
+    val, labels = evidence.source_val, evidence.source_val.known_labels
+    at_home = softmax(val.logits.astype(np.float64), axis=1)
+    # Where no temperature is best the answers are all right, or say nothing: as they are, they tell that.
+    temperature = fit_temperature(labels, at_home) or 1.0
+    at_home = with_temperature(at_home, temperature)
+    there = with_temperature(
+        softmax(evidence.target.logits.astype(np.float64), axis=1), temperature
+    )
+    hits = np.eye(at_home.shape[1])[labels]
+    losses = -np.log(np.maximum(at_home[np.arange(len(labels)), labels], np.finfo(float).tiny))
+    doubts = entr(there).sum(axis=1)
+
+    def claims(weights: Array) -> Array:
+        weights = weights / weights.sum(axis=1, keepdims=True)
+        found: Array = entr(weights @ there).sum(axis=1) - weights @ doubts
+        return found
+
+    def proofs(weights: Array) -> Array:
+        weights = weights / weights.sum(axis=1, keepdims=True)
+        found: Array = entr(weights @ hits).sum(axis=1) - weights @ losses
+        return found
+
+    return claims, proofs
