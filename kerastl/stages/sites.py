@@ -1,0 +1,124 @@
+"""How well a model's features tell the sites apart, and whether the site alone tells the label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kerastl.adaptation.choosing import Outputs, site_tells_label, tell_apart
+from kerastl.evaluation.measured import nothing
+from kerastl.recipe import Recipe
+from kerastl.stages.held_out import HeldOut, Look, several_domains
+from kerastl.stages.pictures import Pictures
+
+LAYER = "pooled"
+MOST_DOMAINS = 30
+DIGITS = 9
+"""Significant digits that are told: sums of more depend on how many threads a matrix product uses."""
+
+
+def sites_of(
+    recipe: Recipe, pictures: Pictures, held_out: HeldOut, before: Look, after: Look | None
+) -> dict[str, Any]:
+    """Return what `scores.json` says of the sites.
+
+    Args:
+        recipe: its seed and resamples.
+        pictures: training pictures of the source tell whether the site tells the label.
+        held_out: what the models were shown.
+        before: by the model that was not adapted.
+        after: by the adapted one; None: none was.
+
+    Returns:
+        `{"layer", "target": {"source_splits", "target_splits", "before": M, "after": M}, "domains": {name: M}, "label":
+        M, "warnings": [...]}`, M an AUC with its interval; without a target, or with one domain at the source, the parts
+        about them are None.
+    """
+    several = several_domains(pictures)
+    how = {"seed": recipe.seed, "resamples": recipe.evaluation.resamples}
+    label = _label(pictures, several, how)
+    domains = _domains(before.val, held_out, several, how)
+    told = {
+        "layer": LAYER,
+        "target": _target(held_out, before, after, how),
+        "domains": domains,
+        "label": label,
+        "warnings": _warnings(label, domains),
+    }
+    rounded: dict[str, Any] = _rounded(told)
+    return rounded
+
+
+def _target(
+    held_out: HeldOut, before: Look, after: Look | None, how: dict[str, Any]
+) -> dict[str, Any] | None:
+    if before.target is None:
+        return None
+    told = {"source_splits": ["val"], "target_splits": list(held_out.target_splits)}
+    return told | {
+        name: None if seen is None or seen.target is None else _apart(seen.val, seen.target, how)
+        for name, seen in (("before", before), ("after", after))
+    }
+
+
+def _apart(a: Outputs, b: Outputs, how: dict[str, Any]) -> dict[str, Any]:
+    return tell_apart(a.features, b.features, a.units, b.units, **how)
+
+
+def _domains(
+    val: Outputs, held_out: HeldOut, several: list[str], how: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Return how well each domain of the source is told from its others, by validation pictures."""
+    if not several:
+        return None
+    if len(several) > MOST_DOMAINS:
+        reason = f"{len(several)} domains are more than {MOST_DOMAINS}"
+        return {name: nothing(reason) for name in several}
+    place = np.array([record.domain or "" for record in held_out.val.records])
+    units = np.array(val.units)
+    found: dict[str, Any] = {}
+    for name in several:
+        mine = place == name
+        if len(several) == 2 and found:
+            found[name] = found[several[0]]  # to tell the first from the second is the same
+        elif mine.all() or not mine.any():
+            found[name] = nothing("no validation picture of this domain, or of another")
+        else:
+            rows = val.features[mine], val.features[~mine]
+            found[name] = tell_apart(*rows, list(units[mine]), list(units[~mine]), **how)
+    return found
+
+
+def _label(pictures: Pictures, several: list[str], how: dict[str, Any]) -> dict[str, Any] | None:
+    records = [record for record in pictures.of("train") if record.domain and record.label]
+    if not several or len({record.label for record in records}) < 2:
+        return None
+    labels = np.array([pictures.class_names.index(record.label or "") for record in records])
+    sites = [record.domain or "" for record in records]
+    groups = [f"{one.domain}/{one.group}" if one.group else "" for one in records]
+    return {"from": "train", "sites": several} | site_tells_label(sites, labels, groups, **how)
+
+
+def _warnings(label: dict[str, Any] | None, domains: dict[str, Any] | None) -> list[str]:
+    if label is None or not label["shortcut"]:
+        return []
+    seen = [one for one in (domains or {}).values() if one["low"] is not None and one["low"] > 0.5]
+    text = (
+        "Among the training pictures the site alone predicts the label "
+        f"(AUC {label['value']:.2f}, {label['low']:.2f} to {label['high']:.2f})"
+    )
+    if seen:
+        text += ", and the model's features tell the sites apart"
+    return [
+        f"{text}. It may have learnt to know hospitals where it should know diseases: its scores at these sites say "
+        "little of another one. Judge it where it never learnt, or even out the classes at each site."
+    ]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
