@@ -24,7 +24,7 @@ from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages.held_out import HeldOut, Look, followed_in, look
 from kerastl.stages.pictures import Pictures
-from kerastl.stages.sites import sites_of
+from kerastl.stages.sites import rest_of, sites_of
 
 VALIDATION = ("val", "target_val")
 JUDGED = ("val", "test", "target_val", "target_test")
@@ -127,6 +127,9 @@ def _judged(
         specificity=asked.specificity, sensitivity=asked.sensitivity,
         source_val=source_val, learnt_from=learnt_from,
     )  # fmt: skip
+    if seen is not None and "label_shift" in scores:
+        how = {"seed": recipe.seed, "resamples": asked.resamples}
+        scores["label_shift"] |= rest_of(seen, scores["label_shift"], how)
     return Judged(predictions, scores, seen)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,28 @@ def _target(
         name: None if seen is None or seen.target is None else _apart(seen.val, seen.target, how)
         for name, seen in (("before", before), ("after", after))
     }
+
+
+def rest_of(seen: Look, shift: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the estimated prevalence leaves unexplained: it holds where nothing but prevalence differs.
+
+    Args:
+        seen: by the model that the prevalence was estimated with.
+        shift: `label_shift` of its scores.
+        how: `seed` and `resamples`.
+
+    Returns:
+        `{"explained", "rest"}`: the AUC by which the target's pictures are told from the source's, these weighed to the
+        prevalence that EM found, and whether its interval reaches down to 0.5; None: that cannot be told.
+    """
+    if seen.target is None or "classes" not in shift:
+        return {"explained": None, "rest": None}
+    weight = [one["em"]["value"] / one["source"]["value"] for one in shift["classes"].values()]
+    # Pictures of a class that is taken for absent keep a trace of weight, or there might be none to compare with.
+    weights = np.maximum(weight, 1e-3)[seen.val.known_labels]
+    rest = _apart(seen.val, seen.target, {**how, "weights_a": weights})
+    told: dict[str, Any] = _rounded({"rest": rest})
+    return {"explained": None if rest["low"] is None else rest["low"] <= 0.5, **told}
 
 
 def _apart(a: Outputs, b: Outputs, how: dict[str, Any]) -> dict[str, Any]:
