@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -94,10 +94,17 @@ def _told(
     return {name: value_only(count, COUNTED) for name, count in counts.items()} | tell(part)
 
 
-def _rows_by(values: Sequence[str]) -> list[tuple[str, list[int]]]:
+def in_order(values: Iterable[str]) -> list[str]:
+    """Return the values of a column as a table shows them: 2 before 10, those that are not given last."""
     present = set(values)
-    order = [*in_natural_order(present - {NOT_GIVEN}), *({NOT_GIVEN} & present)]
-    return [(name, [row for row, value in enumerate(values) if value == name]) for name in order]
+    return [*in_natural_order(present - {NOT_GIVEN}), *({NOT_GIVEN} & present)]
+
+
+def _rows_by(values: Sequence[str]) -> list[tuple[str, list[int]]]:
+    return [
+        (name, [row for row, value in enumerate(values) if value == name])
+        for name in in_order(values)
+    ]
 
 
 def _cut(texts: Sequence[str], learnt_from: Sequence[bool]) -> tuple[str, ...]:
