@@ -28,7 +28,7 @@ def _prevalence(scores: dict[str, Any]) -> Iterator[str]:
     if "classes" not in told:
         yield f"prevalence   at the target: not known, {told['reason']}"
         return
-    classes = list(told["classes"].items())
+    classes = [(name, told["classes"][name]) for name in told["class_names"]]
     for name, one in classes[1:] if len(classes) == 2 else classes[:MOST_CLASSES]:
         parts = [f"{with_interval(one['source'])} at the source"]
         parts += [

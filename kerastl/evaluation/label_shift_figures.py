@@ -62,7 +62,7 @@ def label_shift_of(
         learnt_from: how many training pictures of the source each class has; None: not known.
 
     Returns:
-        `{"assumes", "source", "target", "classes": {name: {"train", "source", "em", "bbse", "true"}}, "differs":
+        `{"assumes", "class_names", "source", "target", "classes": {name: {"train", "source", "em", "bbse", "true"}}, "differs":
         {"em", "bbse"}, "correction"}`, each share `{"value", "low", "high"}`; or why there is none under `reason`.
         `true` is read from the labels of the split `target_test`; nothing else reads one of the target.
     """
@@ -71,6 +71,7 @@ def label_shift_of(
         return None
     told: dict[str, Any] = {
         "assumes": ASSUMES,
+        "class_names": list(predictions.class_names),
         "source": _described(found.source),
         "target": _described(found.target),
     }

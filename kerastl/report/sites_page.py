@@ -31,7 +31,8 @@ def prevalence_of(scores: Mapping[str, Any]) -> dict[str, Any] | None:
     if not told:
         return None
     classes = told.get("classes") or {}
-    rows = [(str(name), [figure_of(one, key) for key in SHARES]) for name, one in classes.items()]
+    order = [name for name in told.get("class_names", classes) if name in classes]
+    rows = [(str(name), [figure_of(classes[name], key) for key in SHARES]) for name in order]
     rest = figure_of(told, "rest")
     return {
         "reason": told.get("reason", ""),

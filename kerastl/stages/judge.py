@@ -24,7 +24,7 @@ from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages.held_out import HeldOut, Look, followed_in, look
 from kerastl.stages.pictures import Pictures
-from kerastl.stages.sites import rest_of, sites_of
+from kerastl.stages.sites import rest_of, sites_of, with_after
 
 VALIDATION = ("val", "target_val")
 JUDGED = ("val", "test", "target_val", "target_test")
@@ -63,7 +63,8 @@ def judge(
             network = load_trained(inner.path).model
             shown = held_out if splits == JUDGED else None
             judged[name] = _judged(recipe, network, pictures, splits, shown, name)
-    _tell_sites(recipe, pictures, held_out, judged.get(SOURCE_ONLY, final), final)
+    others = [one for one in judged.values() if one is not final]
+    _tell_sites(recipe, pictures, held_out, judged.get(SOURCE_ONLY, final), [final, *others])
     for name, one in judged.items():
         one.write(Run(run.file("runs") / name))
     final.write(run)
@@ -143,13 +144,23 @@ def _without_labels(pictures: Pictures) -> list[str]:
 
 
 def _tell_sites(
-    recipe: Recipe, pictures: Pictures, held_out: HeldOut | None, before: Judged, final: Judged
+    recipe: Recipe,
+    pictures: Pictures,
+    held_out: HeldOut | None,
+    before: Judged,
+    judged: Sequence[Judged],
 ) -> None:
-    """Add to the scores what is known of the sites, where there are several."""
+    """Add to the scores of each model what is known of the sites, where there are several.
+
+    Those of the model that was not adapted tell what they would as a run of its own: nothing of another model.
+    """
     if held_out is None or before.seen is None:
         return
-    after = final.seen if final is not before else None
-    final.scores["sites"] = sites_of(recipe, pictures, held_out, before.seen, after)
+    told = sites_of(recipe, pictures, held_out, before.seen)
+    for one in judged:
+        if one.seen is not None:
+            after = one.seen if one is not before else None
+            one.scores["sites"] = with_after(recipe, told, after)
 
 
 def _begun(recipe: Recipe, run: Run) -> dict[str, Any]:

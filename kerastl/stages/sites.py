@@ -19,30 +19,30 @@ DIGITS = 9
 """Significant digits that are told: sums of more depend on how many threads a matrix product uses."""
 
 
-def sites_of(
-    recipe: Recipe, pictures: Pictures, held_out: HeldOut, before: Look, after: Look | None
-) -> dict[str, Any]:
-    """Return what `scores.json` says of the sites.
+def sites_of(recipe: Recipe, pictures: Pictures, held_out: HeldOut, before: Look) -> dict[str, Any]:
+    """Return what `scores.json` says of the sites, by the model that was not adapted.
 
     Args:
         recipe: its seed and resamples.
         pictures: training pictures of the source tell whether the site tells the label.
-        held_out: what the models were shown.
-        before: by the model that was not adapted.
-        after: by the adapted one; None: none was.
+        held_out: what the model was shown.
+        before: what it made of that.
 
     Returns:
-        `{"layer", "target": {"source_splits", "target_splits", "before": M, "after": M}, "domains": {name: M}, "label":
+        `{"layer", "target": {"source_splits", "target_splits", "before": M, "after": None}, "domains": {name: M}, "label":
         M, "warnings": [...]}`, M an AUC with its interval; without a target, or with one domain at the source, the parts
         about them are None.
     """
-    several = several_domains(pictures)
-    how = {"seed": recipe.seed, "resamples": recipe.evaluation.resamples}
+    several, how = several_domains(pictures), _how(recipe)
     label = _label(pictures, several, how)
     domains = _domains(before.val, held_out, several, how)
+    target: dict[str, Any] | None = None
+    if before.target is not None:
+        target = {"source_splits": ["val"], "target_splits": list(held_out.target_splits)}
+        target |= {"before": _apart(before.val, before.target, how), "after": None}
     told = {
         "layer": LAYER,
-        "target": _target(held_out, before, after, how),
+        "target": target,
         "domains": domains,
         "label": label,
         "warnings": _warnings(label, domains),
@@ -51,16 +51,16 @@ def sites_of(
     return rounded
 
 
-def _target(
-    held_out: HeldOut, before: Look, after: Look | None, how: dict[str, Any]
-) -> dict[str, Any] | None:
-    if before.target is None:
-        return None
-    told = {"source_splits": ["val"], "target_splits": list(held_out.target_splits)}
-    return told | {
-        name: None if seen is None or seen.target is None else _apart(seen.val, seen.target, how)
-        for name, seen in (("before", before), ("after", after))
-    }
+def with_after(recipe: Recipe, told: dict[str, Any], after: Look | None) -> dict[str, Any]:
+    """Return what `sites_of` told, with how well an adapted model still tells the target; None: none was adapted."""
+    if after is None or after.target is None or told["target"] is None:
+        return told
+    apart = _apart(after.val, after.target, _how(recipe))
+    return told | {"target": told["target"] | {"after": _rounded(apart)}}
+
+
+def _how(recipe: Recipe) -> dict[str, Any]:
+    return {"seed": recipe.seed, "resamples": recipe.evaluation.resamples}
 
 
 def rest_of(seen: Look, shift: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
