@@ -25,11 +25,15 @@ def absent_columns(recipe: Recipe, columns_of: ColumnsOf) -> Iterator[str]:
     readers = {"data.reader": recipe.data.reader}
     if recipe.target is not None and recipe.target.reader != recipe.data.reader:
         readers["target.reader"] = recipe.target.reader
+    told: list[Sequence[str]] = []
     for path, reader in readers.items() if wanted else ():
         try:
             known = columns_of(reader.name, reader.options)
         except RequestError:
             continue
+        if known in told:
+            continue  # the same table, or one like it: the same is wrong with both
+        told.append(known)
         for name in wanted:
             if name not in known:
                 near = nearest(name, known)
