@@ -44,12 +44,9 @@ def score(
 
     Args:
         predictions: of any splits; unlabelled rows are not scored.
-        seed: of the bootstrap.
-        resamples: how many.
-        level: of the intervals, 0 to 1.
+        seed, resamples, level: of the bootstrap and its intervals; the level is 0 to 1.
         positive: the class that a test looks for; None: the last of two, and none of more.
-        specificity: the least that is held where sensitivity is told, 0 to 1.
-        sensitivity: the least that is held where specificity is told, 0 to 1.
+        specificity, sensitivity: the least of one that is held where the other is told, 0 to 1.
         subgroups: columns to score by, as `{"sex": ["f", "m", ...]}`: a text or a number for each row of `predictions`,
             beside those that the predictions hold; see `in_subgroups`.
         source_val, learnt_from: as in `label_shift_of`.
@@ -67,35 +64,35 @@ def score(
     Raises:
         RequestError: no class is called `positive`, or a column makes no subgroups.
     """
-    learnt = [split == "train" for split in predictions.splits]
-    columns = {**predictions.subgroups, **(subgroups or {})}
-    predictions = predictions.with_subgroups(in_subgroups(columns, learnt))
+    predictions = _with_subgroups(predictions, subgroups or {})
     labelled = _labelled(predictions)
     carried = carried_from(
         labelled, predictions.class_names,
         positive=positive, specificity=specificity, sensitivity=sensitivity,
     )  # fmt: skip
-    drawn = partial(part_of, seed=seed, resamples=resamples, level=level)
+    how: dict[str, Any] = {"seed": seed, "resamples": resamples, "level": level}
+    drawn = partial(part_of, **how)
     parts = {split: _parts(one, drawn) for split, one in labelled.items()}
     scores: dict[str, Any] = {
         split: _split(whole_and_domains, drawn) | hospital_figures(whole_and_domains, carried)
         for split, whole_and_domains in parts.items()
     }
-    shift = label_shift_of(
-        predictions, seed=seed, resamples=resamples, level=level,
-        source_val=source_val, learnt_from=learnt_from,
-    )  # fmt: skip
+    shift = label_shift_of(predictions, source_val=source_val, learnt_from=learnt_from, **how)
     if shift is not None:
         scores["label_shift"] = shift
     scores["interval"] = {
         "method": "percentile bootstrap; groups are resampled within their domain",
-        "level": level,
-        "resamples": resamples,
-        "seed": seed,
+        **how,
         "unit": "group" if any(predictions.groups) else "picture",
         "redrawn": sum(one.drawn.redrawn for some in parts.values() for one in some.values()),
     }
     return scores
+
+
+def _with_subgroups(predictions: Predictions, more: Mapping[str, Sequence[Any]]) -> Predictions:
+    """Return the predictions with a subgroup of each row by every column."""
+    learnt = [split == "train" for split in predictions.splits]
+    return predictions.with_subgroups(in_subgroups({**predictions.subgroups, **more}, learnt))
 
 
 def _parts(one: Predictions, drawn: Callable[[Predictions], Part]) -> dict[str | None, Part]:
