@@ -138,10 +138,8 @@ def test_a_run_without_labels_repeats_to_the_byte_and_answers_the_unlabelled(
     assert len(unlabelled) == 24
     assert {row["label"] for row in unlabelled} == {""}
     assert "target_unlabelled" not in scores
-    for name in ("scores.json", "predictions.csv", "runs/adabn/scores.json", "report.html"):
-        assert (tmp_path / "two" / name).read_bytes() == (out / name).read_bytes() or (
-            name == "report.html"
-        )
+    for name in ("scores.json", "predictions.csv", "runs/adabn/scores.json"):
+        assert (tmp_path / "two" / name).read_bytes() == (out / name).read_bytes(), name
 
 
 @pytest.mark.slow
