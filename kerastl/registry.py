@@ -75,6 +75,15 @@ def domains_of(reader: str, options: Any) -> list[str]:
     return sorted(set(found))
 
 
+def columns_of(reader: str, options: Any) -> list[str]:
+    """Return the names of the columns of a reader's table. Reads its first line.
+
+    Raises:
+        RequestError: the table cannot be read.
+    """
+    return list(module("reader", reader).columns_of(options))
+
+
 def options_of(kind: str, name: str) -> type[Any] | None:
     """Return the frozen dataclass of a plug-in's options, None when it has none."""
     return getattr(module(kind, name), "Options", None)

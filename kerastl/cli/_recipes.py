@@ -21,6 +21,7 @@ def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
         names_of=registry.names,
         tables=backbones,
         domains_of=registry.domains_of,
+        columns_of=registry.columns_of,
         policy_of=augment.named_policy,
         sets=sets,
     )

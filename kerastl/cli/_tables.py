@@ -10,20 +10,13 @@ from typing import Any
 
 import click
 
+from kerastl.cli._sites import print_sites
+from kerastl.cli._words import with_interval as with_interval
 from kerastl.runs import Run
 
 JUDGED = ("val", "test", "target_val", "target_test")
 TESTS = ("test", "target_test")
 SHOWN = ("accuracy", "balanced_accuracy", "auc", "group_auc")
-
-
-def with_interval(metric: dict[str, Any] | None) -> str:
-    """Return `0.912 (0.871 to 0.948)`; a dash where there is no value."""
-    if not metric or metric.get("value") is None:
-        return "-"
-    if metric.get("low") is None:
-        return f"{metric['value']:.3f}"
-    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
 
 
 def near(path: Path) -> str:
@@ -52,6 +45,7 @@ def print_scores(run: Run, *, as_json: bool) -> None:
             click.echo(f"  {split:<12} " + ", ".join(shown))
     _print_points(scores)
     _print_difference(run)
+    print_sites(scores)
     if "interval" in scores and any(split in scores for split in JUDGED):
         drawn = "group" if scores["interval"]["unit"] == "group" else "picture"
         click.echo(

@@ -39,6 +39,7 @@ class Record:
         split: `train`, `val` or `test` where the data came divided; later also the target's splits.
         group: what must stay together, e.g. a patient; None: the picture stands for itself.
         domain: where it comes from, e.g. a hospital.
+        subgroups: `(column, value)` of what else is known of it and is to be told apart by the scores.
     """
 
     path: str
@@ -47,6 +48,7 @@ class Record:
     split: str | None = None
     group: str | None = None
     domain: str | None = None
+    subgroups: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,11 @@ class Collection:
         """
         contents = contents_of([record.file for record in self.records])
         lines = [
-            json.dumps([one.path, one.label, one.split, one.group, one.domain, content])
+            json.dumps(
+                [one.path, one.label, one.split, one.group, one.domain, content]
+                # Added where there are some: data of which nothing more is asked keep their fingerprint.
+                + [list(pair) for pair in one.subgroups]
+            )
             for one, content in zip(self.records, contents, strict=True)
         ]
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

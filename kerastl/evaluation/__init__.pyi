@@ -6,6 +6,8 @@ from .predictions import Predictions as Predictions
 from .predictions import read_predictions as read_predictions
 from .predictions import write_predictions as write_predictions
 from .score import score as score
+from .subgroups import in_subgroups as in_subgroups
+from .subgroups import is_cut as is_cut
 from .trained import Trained as Trained
 from .trained import load_trained as load_trained
 from .trained import read_description as read_description

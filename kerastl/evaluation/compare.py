@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import interval, resample
+from kerastl.evaluation.bootstrap import Figure, interval
+from kerastl.evaluation.figures import figures_of, why_undefined
 from kerastl.evaluation.groups import units_of
-from kerastl.evaluation.measured import why_no_interval
+from kerastl.evaluation.measured import UNDEFINED, Part, part_of
 from kerastl.evaluation.predictions import Predictions
-from kerastl.evaluation.score import figures_of, why_undefined
 
 LOWER_IS_BETTER = ("log_loss", "ece", "brier")
 
@@ -46,17 +46,31 @@ def paired_difference(
     before, after = figures_of(first), figures_of(second)
     if metric not in before:
         raise RequestError(f"There is no metric '{metric}' here. Known: {', '.join(before)}.")
-    units = units_of(first)
-    drawn = resample(units, first.domains, first.labels, seed=seed, resamples=resamples)
-    value = float(drawn.value(after[metric]) - drawn.value(before[metric]))
+    part = part_of(first, seed=seed, resamples=resamples, level=level)
+    undefined = why_undefined(first, metric)
+    return difference_of(part, before[metric], after[metric], metric, undefined=undefined)
+
+
+def difference_of(
+    part: Part, before: Figure, after: Figure, metric: str, *, undefined: str = "no pictures"
+) -> dict[str, Any]:
+    """Return one figure minus another of the same pictures, both resampled alike, as `paired_difference` does.
+
+    Args:
+        part: the pictures.
+        before, after: the figure of each of two answers to them.
+        metric: its name, which says whether less is better.
+        undefined: the reason where it has no value.
+    """
+    drawn = part.drawn
+    value = float(drawn.value(after) - drawn.value(before))
     if np.isnan(value):
-        return _untold(None, why_undefined(first, metric))
-    too_few = why_no_interval(drawn.groups)
-    if too_few:
-        return _untold(value, too_few)
-    found = interval(drawn.values(after[metric]) - drawn.values(before[metric]), level=level)
+        return _untold(None, undefined)
+    if part.no_interval:
+        return _untold(value, part.no_interval)
+    found = interval(drawn.values(after) - drawn.values(before), level=part.level)
     if found is None:
-        return _untold(value, "it is undefined in most resamples")
+        return _untold(value, UNDEFINED)
     low, high = found
     outcome = _outcome(low, high, metric)
     return {"value": value, "low": low, "high": high, "outcome": outcome, "redrawn": drawn.redrawn}

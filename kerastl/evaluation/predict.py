@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kerastl.backbones import for_inference
-from kerastl.data import EpochSource
+from kerastl.data import EpochSource, Record
 from kerastl.errors import RequestError, RunFailed
 from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.progress import track
@@ -44,7 +46,15 @@ def predict(model: keras.Model, source: EpochSource) -> Predictions:
         tuple(record.split or "" for record in records),
         tuple(record.group or "" for record in records),
         tuple(record.domain or "" for record in records),
+        _subgroups(records),
     )
+
+
+def _subgroups(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
+    """Return the text of each picture by column, in the order in which the records name the columns."""
+    told = [dict(record.subgroups) for record in records]
+    names = dict.fromkeys(name for one in told for name in one)
+    return {name: tuple(one.get(name, "") for one in told) for name in names}
 
 
 def _logits(model: keras.Model, source: EpochSource) -> Array:

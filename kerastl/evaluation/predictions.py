@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from kerastl.runs import read_csv, write_csv
 
 HEADER = ("path", "label", "predicted", "split", "group", "domain")
 PREFIX = "prob_"
+SUBGROUP = "subgroup_"
+"""Begins the columns of subgroups: none of them can be taken for another column."""
 UNLABELLED = -1
 Array = np.ndarray[Any, Any]
 
@@ -29,6 +31,7 @@ class Predictions:
         logits: `[n, classes]` float32.
         class_names: in the order of the logits.
         splits, groups, domains: one text a picture, empty where there is none.
+        subgroups: name of a column, as `sex`, to one text a picture, empty where it is not given.
     """
 
     paths: tuple[str, ...]
@@ -38,6 +41,7 @@ class Predictions:
     splits: tuple[str, ...]
     groups: tuple[str, ...]
     domains: tuple[str, ...]
+    subgroups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def probabilities(self) -> Array:
@@ -54,14 +58,19 @@ class Predictions:
         self.__dict__["probabilities"] = probabilities
         return self
 
+    def with_subgroups(self, subgroups: Mapping[str, tuple[str, ...]]) -> Predictions:
+        """Return the same answers with other subgroups."""
+        return replace(self, subgroups=subgroups)._with(self.probabilities)
+
     def take(self, rows: Sequence[int]) -> Predictions:
         """Return some of the rows, in the order given."""
         texts = (self.paths, self.splits, self.groups, self.domains)
         paths, splits, groups, domains = (tuple(text[row] for row in rows) for text in texts)
         index = np.asarray(rows, np.int64)
         taken = Predictions(
-            paths, self.labels[index], self.logits[index], self.class_names, splits, groups, domains
-        )
+            paths, self.labels[index], self.logits[index], self.class_names, splits, groups, domains,
+            {name: tuple(text[row] for row in rows) for name, text in self.subgroups.items()},
+        )  # fmt: skip
         return taken._with(self.probabilities[index])
 
     def of(self, split: str) -> Predictions:
@@ -70,7 +79,7 @@ class Predictions:
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write `predictions.csv`: path, label, predicted, split, group, domain, and a probability a class.
+    """Write `predictions.csv`: path, label, predicted, split, group, domain, a probability a class, and subgroups.
 
     Labels are class names, empty where unlabelled. Probabilities are written with the fewest digits that
     give the same float64 back.
@@ -86,10 +95,15 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
             predictions.groups[row],
             predictions.domains[row],
             *(repr(value) for value in predictions.probabilities[row].tolist()),
+            *(texts[row] for texts in predictions.subgroups.values()),
         )
         for row, label in enumerate(predictions.labels.tolist())
     ]
-    write_csv(path, (*HEADER, *(PREFIX + name for name in names)), rows)
+    columns = (
+        *(PREFIX + name for name in names),
+        *(SUBGROUP + name for name in predictions.subgroups),
+    )
+    write_csv(path, (*HEADER, *columns), rows)
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -119,7 +133,13 @@ def read_predictions(path: Path) -> Predictions:
     texts = (tuple(row[name] for row in rows) for name in ("path", "split", "group", "domain"))
     paths, splits, groups, domains = texts
     logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float32)
-    return Predictions(paths, labels, logits, names, splits, groups, domains)._with(probabilities)
+    subgroups = {
+        name.removeprefix(SUBGROUP): tuple(row[name] for row in rows)
+        for name in columns
+        if name.startswith(SUBGROUP)
+    }
+    found = Predictions(paths, labels, logits, names, splits, groups, domains, subgroups)
+    return found._with(probabilities)
 
 
 def _fraction(cell: str) -> float:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from kerastl.evaluation.bootstrap import Figure
-from kerastl.evaluation.groups import group_auc_of, groups_disagree, units_of
+from kerastl.evaluation.figures import figures_of, why_undefined
+from kerastl.evaluation.groups import units_of
 from kerastl.evaluation.hospital import carried_from, everywhere, hospital_figures
+from kerastl.evaluation.label_shift_figures import label_shift_of
 from kerastl.evaluation.measured import (
     Part,
     measured,
@@ -19,10 +20,10 @@ from kerastl.evaluation.measured import (
     value_only,
     why_no_interval,
 )
-from kerastl.evaluation.metrics import BY_CLASS, OVERALL
+from kerastl.evaluation.metrics import BY_CLASS
 from kerastl.evaluation.predictions import Predictions
+from kerastl.evaluation.subgroups import in_subgroups, subgroup_scores
 
-GROUP_AUC = "group_auc"
 NO_SPLIT = "all"
 
 
@@ -35,17 +36,20 @@ def score(
     positive: str | None = None,
     specificity: float = 0.9,
     sensitivity: float = 0.9,
+    subgroups: Mapping[str, Sequence[Any]] | None = None,
+    source_val: Predictions | None = None,
+    learnt_from: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Return the content of `scores.json`; the order of rows is irrelevant.
 
     Args:
         predictions: of any splits; unlabelled rows are not scored.
-        seed: of the bootstrap.
-        resamples: how many.
-        level: of the intervals, 0 to 1.
+        seed, resamples, level: of the bootstrap and its intervals; the level is 0 to 1.
         positive: the class that a test looks for; None: the last of two, and none of more.
-        specificity: the least that is held where sensitivity is told, 0 to 1.
-        sensitivity: the least that is held where specificity is told, 0 to 1.
+        specificity, sensitivity: the least of one that is held where the other is told, 0 to 1.
+        subgroups: columns to score by, as `{"sex": ["f", "m", ...]}`: a text or a number for each row of `predictions`,
+            beside those that the predictions hold; see `in_subgroups`.
+        source_val, learnt_from: as in `label_shift_of`.
 
     Returns:
         `{split: {"overall": M, "classes": {name: M}, "domains": {name: M}, "confusion": [[int]],
@@ -54,31 +58,41 @@ def score(
         confusion are true classes, columns predicted ones. `group_auc` is the AUC of groups (patients),
         each with the mean probability of its pictures; it is there where groups are. Rows without a split
         are scored under `all`. What `hospital_figures` adds to each split takes thresholds and temperature
-        from the split `val`.
+        from the split `val`. `{column: {value: M}}` stands under `subgroups` of a split where there are columns.
+        What `label_shift_of` returns stands under `label_shift` where there are pictures of a target.
 
     Raises:
-        RequestError: no class is called `positive`.
+        RequestError: no class is called `positive`, or a column makes no subgroups.
     """
+    predictions = _with_subgroups(predictions, subgroups or {})
     labelled = _labelled(predictions)
     carried = carried_from(
         labelled, predictions.class_names,
         positive=positive, specificity=specificity, sensitivity=sensitivity,
     )  # fmt: skip
-    drawn = partial(part_of, seed=seed, resamples=resamples, level=level)
+    how: dict[str, Any] = {"seed": seed, "resamples": resamples, "level": level}
+    drawn = partial(part_of, **how)
     parts = {split: _parts(one, drawn) for split, one in labelled.items()}
     scores: dict[str, Any] = {
-        split: _split(whole_and_domains) | hospital_figures(whole_and_domains, carried)
+        split: _split(whole_and_domains, drawn) | hospital_figures(whole_and_domains, carried)
         for split, whole_and_domains in parts.items()
     }
+    shift = label_shift_of(predictions, source_val=source_val, learnt_from=learnt_from, **how)
+    if shift is not None:
+        scores["label_shift"] = shift
     scores["interval"] = {
         "method": "percentile bootstrap; groups are resampled within their domain",
-        "level": level,
-        "resamples": resamples,
-        "seed": seed,
+        **how,
         "unit": "group" if any(predictions.groups) else "picture",
         "redrawn": sum(one.drawn.redrawn for some in parts.values() for one in some.values()),
     }
     return scores
+
+
+def _with_subgroups(predictions: Predictions, more: Mapping[str, Sequence[Any]]) -> Predictions:
+    """Return the predictions with a subgroup of each row by every column."""
+    learnt = [split == "train" for split in predictions.splits]
+    return predictions.with_subgroups(in_subgroups({**predictions.subgroups, **more}, learnt))
 
 
 def _parts(one: Predictions, drawn: Callable[[Predictions], Part]) -> dict[str | None, Part]:
@@ -91,9 +105,10 @@ def _parts(one: Predictions, drawn: Callable[[Predictions], Part]) -> dict[str |
     return parts
 
 
-def _split(parts: dict[str | None, Part]) -> dict[str, Any]:
+def _split(parts: dict[str | None, Part], drawn: Callable[[Predictions], Part]) -> dict[str, Any]:
     whole = parts[None]
     one = whole.predictions
+    by_column = subgroup_scores(one, one.subgroups, drawn, _overall)
     return {
         **everywhere(parts, _overall),
         "classes": _classes(whole),
@@ -101,6 +116,7 @@ def _split(parts: dict[str | None, Part]) -> dict[str, Any]:
         "class_names": list(one.class_names),
         "count": len(one.labels),
         "groups": whole.drawn.groups,
+        **({"subgroups": by_column} if by_column else {}),
     }
 
 
@@ -120,25 +136,6 @@ def _confusion(one: Predictions) -> list[list[int]]:
     np.add.at(confusion, (one.labels, one.probabilities.argmax(axis=1)), 1)
     counted: list[list[int]] = confusion.tolist()
     return counted
-
-
-def figures_of(one: Predictions) -> dict[str, Figure]:
-    """Return every overall figure by its name, each a function of the pictures' weights."""
-    figures: dict[str, Figure] = {
-        name: partial(metric, one.labels, one.probabilities) for name, metric in OVERALL.items()
-    }
-    if any(one.groups):
-        figures[GROUP_AUC] = group_auc_of(one)
-    return figures
-
-
-def why_undefined(one: Predictions, metric: str) -> str:
-    """Return why an overall figure has no value."""
-    if metric == GROUP_AUC and groups_disagree(one):
-        return "a group has pictures of more than one class"
-    present = set(one.labels.tolist())
-    absent = [name for place, name in enumerate(one.class_names) if place not in present]
-    return f"no picture of {', '.join(absent[:5])}" if absent else "no pictures"
 
 
 def _overall(part: Part) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def fit_temperature(labels: Array, probabilities: Array) -> float | None:
     """
     from scipy.optimize import brentq
 
-    logits = _logits(probabilities)
+    logits = log_of(probabilities)
     gaps = logits - logits[np.arange(len(labels)), labels][:, None]
 
     def slope(log_inverse: float) -> float:
@@ -45,12 +45,13 @@ def fit_temperature(labels: Array, probabilities: Array) -> float | None:
 
 def with_temperature(probabilities: Array, temperature: float) -> Array:
     """Return `[n, classes]` float64: the softmax of the logits divided by a temperature above 0."""
-    logits = _logits(probabilities) / temperature
+    logits = log_of(probabilities) / temperature
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     scaled: Array = shifted / shifted.sum(axis=1, keepdims=True)
     return scaled
 
 
-def _logits(probabilities: Array) -> Array:
+def log_of(probabilities: Array) -> Array:
+    """Return `[n, classes]` float64 logits of probabilities: the same bytes for a table that was read back."""
     logits: Array = np.log(np.maximum(probabilities, SMALLEST))
     return logits

@@ -15,6 +15,7 @@ from kerastl.recipe.read import read
 from kerastl.recipe.rules import RULES
 from kerastl.recipe.schema import Augment, Few, Recipe
 from kerastl.recipe.sharing import DomainsOf, with_shared_table
+from kerastl.recipe.subgroups import ColumnsOf, absent_columns
 from kerastl.recipe.tables import Tables, backbone_findings, reader_findings
 from kerastl.recipe.unfreezing import unfrozen_by_epoch
 from kerastl.recipe.values import WrongValueError
@@ -31,6 +32,7 @@ def check(
     names_of: NamesOf,
     tables: Tables | None = None,
     domains_of: DomainsOf | None = None,
+    columns_of: ColumnsOf | None = None,
     policy_of: PolicyOf | None = None,
     sets: Sequence[str] = (),
 ) -> Recipe:
@@ -44,6 +46,8 @@ def check(
         tables: look-ups in the tables of the backbones; `kerastl.backbones`. None: they are not asked.
         domains_of: the domains of a reader's pictures; `registry.domains_of`. It is asked, and so the table read,
             only where `target.domains` shares the source's table and the source does not name its own domains.
+        columns_of: the columns of a reader's table; `registry.columns_of`. It is asked only where `evaluation.subgroups`
+            names some; a table that cannot be read is left to the run. None: whether they are there is left to it, too.
         policy_of: a policy's name to (name, options) of its operations; `kerastl.augment.named_policy`. None:
             only the policy `none` is known.
         sets: changes before the check, as `data.batch_size=8`.
@@ -68,6 +72,9 @@ def check(
             recipe = with_shared_table(recipe, domains_of)
         except WrongValueError as error:
             walker.note("target.domains", str(error), tree)
+    if not found.problems and isinstance(recipe, Recipe) and columns_of is not None:
+        for message in absent_columns(recipe, columns_of):
+            walker.note("evaluation.subgroups", message, tree)
     if found.problems or isinstance(recipe, Broken):
         raise Problems(name, found.problems, footer)
     assert isinstance(recipe, Recipe)

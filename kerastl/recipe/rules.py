@@ -17,6 +17,7 @@ from kerastl.recipe.schema import (
     Adaptation,
     Augment,
     Data,
+    Evaluation,
     Export,
     Few,
     Recipe,
@@ -209,6 +210,11 @@ def formats_differ(formats: Sequence[str | None]) -> Iterator[Finding]:
     yield from _repeated("formats", formats)
 
 
+def columns_differ(subgroups: Sequence[str | None]) -> Iterator[Finding]:
+    """A column is told by once."""
+    yield from _repeated("subgroups", subgroups)
+
+
 def _repeated(field: str, names: Sequence[str | None]) -> Iterator[Finding]:
     for index, name in enumerate(names):
         if name is not None and name in names[:index]:
@@ -226,6 +232,7 @@ RULES: Mapping[type[Any], Sequence[Any]] = {
     ),
     LayerNames: (regex_compiles,),
     Export: (formats_differ,),
+    Evaluation: (columns_differ,),
     Target: (few_has_labels, target_has_its_pictures),
     Adaptation: (plug_ins_differ,),
     Recipe: (

@@ -211,12 +211,14 @@ class Evaluation:
         positive: the class that a test looks for, as `malignant`; null takes the last of two classes, and none of more.
         specificity: sensitivity is told at the threshold that gives at least this specificity on validation.
         sensitivity: specificity is told at the threshold that gives at least this sensitivity on validation.
+        subgroups: columns of the reader's table, as `sex` or `scanner`, by whose values the scores are told, too.
     """
 
     resamples: Annotated[int, Ge(100), Le(100_000)] = 1000
     positive: Annotated[str, MinLen(1)] | None = None
     specificity: Annotated[float, Gt(0), Lt(1)] = 0.9
     sensitivity: Annotated[float, Gt(0), Lt(1)] = 0.9
+    subgroups: tuple[Annotated[str, MinLen(1)], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ def reader_findings(
 ) -> Iterator[Finding]:
     """Yield what the readers' options refuse, at the source and at the target."""
     shared = "target" in values and "target.reader" not in values
+    told = set[str]()
     for part in ("data", "target"):
         owner = "data" if shared else part
         name = values.get(f"{owner}.reader.name")
@@ -103,6 +104,9 @@ def reader_findings(
         for path, option in _uses(part, shared=shared):
             value = values.get(path)
             if value and not isinstance(value, Broken) and not _has(options, option):
+                if path in told:
+                    continue  # both readers lack it
+                told.add(path)
                 able = [
                     one for one in names_of("reader") if _has(options_of("reader", one), option)
                 ]
@@ -117,7 +121,7 @@ def reader_findings(
 
 def _uses(part: str, *, shared: bool) -> list[tuple[str, str]]:
     """Return the keys beside a reader that need an option of it, each with that option."""
-    needed = [(f"{part}.split.group_by", "columns")]
+    needed = [(f"{part}.split.group_by", "columns"), ("evaluation.subgroups", "columns")]
     return [*needed, ("target.domains", "domains")] if shared and part == "target" else needed
 
 

@@ -15,6 +15,7 @@ WORDS = {
     "brier": "Brier score",
     "ece": "ECE",
     "f1": "F1",
+    "groups": "groups",
     "group_auc": "AUC by group",
     "log_loss": "log loss",
     "macro_f1": "macro F1",
@@ -22,7 +23,7 @@ WORDS = {
     "recall": "recall",
     "support": "pictures",
 }
-UNBOUNDED = {"log_loss", "support", "sensitivity_difference", "specificity_difference"}
+UNBOUNDED = {"log_loss", "support", "pictures", "groups"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,11 @@ def figure_of(metrics: Mapping[str, Any], name: str) -> Figure:
     found = metrics.get(name)
     entry = found if isinstance(found, Mapping) else {}
     value, low, high = (_float(entry.get(key)) for key in ("value", "low", "high"))
-    return Figure(value, low, high, str(entry.get("reason") or ""), name not in UNBOUNDED)
+    return Figure(value, low, high, str(entry.get("reason") or ""), _has_bar(name))
+
+
+def _has_bar(name: str) -> bool:
+    return name not in UNBOUNDED and not name.endswith("_difference")
 
 
 def _float(value: Any) -> float | None:

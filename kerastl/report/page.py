@@ -21,6 +21,7 @@ from kerastl.report.numbers import (
 )
 from kerastl.report.proof_sheet import parameter_table, proof_rows
 from kerastl.report.run_files import RunFiles, read_run_files
+from kerastl.report.sites_page import prevalence_of, sites_of, subgroups_of
 from kerastl.report.thumbnails import thumbnail
 from kerastl.runs import write_atomic
 
@@ -61,6 +62,8 @@ def render(files: RunFiles) -> str:
             overall=table_of(_overall(files)),
             interval=files.scores.get("interval") or {},
             adaptation=_adaptation(files.adaptation),
+            sites=sites_of(files.scores),
+            prevalence=prevalence_of(files.scores),
             charts=curve_charts(files.history),
             errors=_surest_errors(files),
             phases=phases,
@@ -111,6 +114,7 @@ def _split(files: RunFiles, name: str) -> dict[str, Any]:
         "classes": table_of(scored.get("classes") or {}),
         "domains": table_of(scored.get("domains") or {}),
         "hospital": hospital_of(scored),
+        "subgroups": subgroups_of(scored),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +22,9 @@ from kerastl.evaluation import (
 )
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
+from kerastl.stages.held_out import HeldOut, Look, followed_in, look
 from kerastl.stages.pictures import Pictures
+from kerastl.stages.sites import rest_of, sites_of, with_after
 
 VALIDATION = ("val", "target_val")
 JUDGED = ("val", "test", "target_val", "target_test")
@@ -41,11 +45,12 @@ def judge(
         run: where the files go; so do those of the runs inside it.
         oracle: judge every candidate on the test pictures, too, to see what would have been chosen by their labels.
     """
-    final = _judged(recipe, model, pictures, JUDGED)
-    final.write(run)
-    if not (run.file("runs") / SOURCE_ONLY).is_dir():
-        return
-    told = _begun(recipe, run)
+    held_out = HeldOut.of(recipe, pictures)
+    adapts = (run.file("runs") / SOURCE_ONLY).is_dir()
+    told: dict[str, Any] = {"chosen": SOURCE_ONLY, "candidates": {}}
+    if adapts:
+        told = _begun(recipe, run)
+    final = _judged(recipe, model, pictures, JUDGED, held_out, told["chosen"])
     judged: dict[str, Judged] = {}
     for name in told["candidates"]:
         inner = Run(run.file("runs") / name)
@@ -56,8 +61,15 @@ def judge(
         else:
             splits = JUDGED if oracle or name == SOURCE_ONLY else VALIDATION
             network = load_trained(inner.path).model
-            judged[name] = _judged(recipe, network, pictures, splits)
-        judged[name].write(inner)
+            shown = held_out if splits == JUDGED else None
+            judged[name] = _judged(recipe, network, pictures, splits, shown, name)
+    others = [one for one in judged.values() if one is not final]
+    _tell_sites(recipe, pictures, held_out, judged.get(SOURCE_ONLY, final), [final, *others])
+    for name, one in judged.items():
+        one.write(Run(run.file("runs") / name))
+    final.write(run)
+    if not adapts:
+        return
     run.write_json("adaptation.json", told | _opened(recipe, judged, final, oracle=oracle))
     write_summary(run)
 
@@ -69,10 +81,12 @@ class Judged:
     Args:
         predictions: of all pictures that it is judged on.
         scores: of these.
+        seen: what the model makes of pictures that no model learnt from; None: that was not asked.
     """
 
     predictions: Predictions
     scores: dict[str, Any]
+    seen: Look | None
 
     @property
     def target_test(self) -> Any:
@@ -86,15 +100,67 @@ class Judged:
 
 
 def _judged(
-    recipe: Recipe, model: keras.Model, pictures: Pictures, splits: Sequence[str]
+    recipe: Recipe,
+    model: keras.Model,
+    pictures: Pictures,
+    splits: Sequence[str],
+    held_out: HeldOut | None,
+    name: str,
 ) -> Judged:
+    """Judge one model, a candidate of that name, on pictures of some splits.
+
+    Pictures of the target without labels are answered, too, where the model is shown `held_out`: its prevalence is estimated.
+    """
+    asked = recipe.evaluation
+    if held_out is not None:
+        splits = (*splits, *_without_labels(pictures))
     records = [record for split in splits for record in pictures.of(split)]
-    predictions, asked = predict(model, pictures.source_of(recipe, records)), recipe.evaluation
+    predictions = predict(model, pictures.source_of(recipe, records))
+    seen, source_val = None, None
+    if held_out is not None:
+        followed = followed_in(recipe, name, model)
+        seen = look(model, held_out, followed)
+        if followed is not None:
+            source_val = dataclasses.replace(predictions.of("val"), logits=seen.val.logits)
+    learnt_from = Counter(record.label or "" for record in pictures.of("train"))
     scores = score(
         predictions, seed=recipe.seed, resamples=asked.resamples, positive=asked.positive,
         specificity=asked.specificity, sensitivity=asked.sensitivity,
+        source_val=source_val, learnt_from=learnt_from,
     )  # fmt: skip
-    return Judged(predictions, scores)
+    if seen is not None and "label_shift" in scores:
+        how = {"seed": recipe.seed, "resamples": asked.resamples}
+        scores["label_shift"] |= rest_of(seen, scores["label_shift"], how)
+    return Judged(predictions, scores, seen)
+
+
+def _without_labels(pictures: Pictures) -> list[str]:
+    """Return the split of the target's unlabelled pictures where they are like its patients as a whole.
+
+    Where some of each class were picked to be labelled, the others are not: a class may be left out of them.
+    """
+    test, picked = pictures.of("target_test"), pictures.of("target_train")
+    return [] if test and picked else ["target_unlabelled"]
+
+
+def _tell_sites(
+    recipe: Recipe,
+    pictures: Pictures,
+    held_out: HeldOut | None,
+    before: Judged,
+    judged: Sequence[Judged],
+) -> None:
+    """Add to the scores of each model what is known of the sites, where there are several.
+
+    Those of the model that was not adapted tell what they would as a run of its own: nothing of another model.
+    """
+    if held_out is None or before.seen is None:
+        return
+    told = sites_of(recipe, pictures, held_out, before.seen)
+    for one in judged:
+        if one.seen is not None:
+            after = one.seen if one is not before else None
+            one.scores["sites"] = with_after(recipe, told, after)
 
 
 def _begun(recipe: Recipe, run: Run) -> dict[str, Any]:
@@ -145,7 +211,7 @@ def write_summary(run: Run) -> None:
         name: {
             split: figures["overall"]
             for split, figures in Run(path.parent).read_json(path.name).items()
-            if split != "interval"
+            if "overall" in figures
         }
         for name, path in {".": run.file("scores.json"), **inner}.items()
     }

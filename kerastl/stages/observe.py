@@ -58,13 +58,12 @@ def observe(model: keras.Model, shown: Shown, *, own_statistics: bool) -> Eviden
         own_statistics: BatchNorm's statistics are the target's by now. At the source they would say how the candidate does
             where it will not be used, so there the source's own are taken.
     """
-    both = keras.Model(model.inputs[0], [model.get_layer("pooled").output, model.outputs[0]])
-    forward: Callable[[Any], Any] = inference(both)
-    target = _outputs(forward, shown.target, labelled=False)
+    forward = forward_of(model)
+    target = outputs_of(forward, shown.target, labelled=False)
     before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
     if own_statistics:
         statistics_estimator(model)(shown.train)
-    train, val = (_outputs(forward, one, labelled=True) for one in (shown.train, shown.val))
+    train, val = (outputs_of(forward, one, labelled=True) for one in (shown.train, shown.val))
     for layer, weights in before:
         layer.set_weights(weights)
     mixed = None
@@ -90,7 +89,15 @@ def observe_renormalised(model: keras.Model, shown: Shown) -> Evidence | None:
     return evidence
 
 
-def _outputs(forward: Callable[[Any], Any], source: EpochSource, *, labelled: bool) -> Outputs:
+def forward_of(model: keras.Model) -> Callable[[Any], Any]:
+    """Return what gives the features `pooled` and the logits of images, with the weights that the model has by then."""
+    both = keras.Model(model.inputs[0], [model.get_layer("pooled").output, model.outputs[0]])
+    forward: Callable[[Any], Any] = inference(both)
+    return forward
+
+
+def outputs_of(forward: Callable[[Any], Any], source: EpochSource, *, labelled: bool) -> Outputs:
+    """Return what `forward_of` a model makes of every picture of a source, in the order of its records."""
     told = [forward(images) for images, _, _ in read_batches(source, 0)]
     features, logits = (
         np.concatenate([np.asarray(one) for one in rows]) for rows in zip(*told, strict=True)

@@ -17,6 +17,7 @@ from kerastl.evaluation import positive_class
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
+from kerastl.stages.subgroups import with_subgroups
 
 MEMORY_FOR_PICTURES_BYTES = 2**30
 SPLITS = ("train", "val", "test", "target_train", "target_val", "target_test", "target_unlabelled")
@@ -110,6 +111,8 @@ def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
         records = [*_named(records, "source"), *_named(target.records, "target")]
         notes += target.notes
         bad, deep = (*bad, *found.quarantined), deep or found.has_16_bit
+    records, cut = with_subgroups(records)
+    notes += cut
     notes = list(dict.fromkeys(notes))
     for line in notes:
         say(line)
@@ -138,13 +141,7 @@ def check_outside(out: Path, root: Path | None, what: str) -> None:
 
 def _checked(recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: Run) -> Checked:
     """Return what can be read, what cannot, and whether any picture is 16-bit grey."""
-    options = reader.options
-    if split.group_by is not None:
-        if not hasattr(options, "columns"):
-            raise RequestError(
-                f"data.split.group_by: the reader {reader.name} has no columns; only a table has"
-            )
-        options = replace(options, columns=replace(options.columns, group=split.group_by))
+    options = _with_columns(recipe, reader, split)
     cache = data.cache_folder()
     module = registry.module("reader", reader.name)
     collection = module.read(options, seed=recipe.seed, cache_dir=cache)
@@ -160,6 +157,25 @@ def _checked(recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: 
             f"Warning: {len(checked.quarantined)} pictures cannot be read and are left out: {names}{more}"
         )
     return checked
+
+
+def _with_columns(recipe: Recipe, reader: recipes.Reader, split: recipes.Split) -> Any:
+    """Return a reader's options with the columns that the recipe names outside of them."""
+    options = reader.options
+    named = {
+        "data.split.group_by": split.group_by,
+        "evaluation.subgroups": recipe.evaluation.subgroups,
+    }
+    for key, value in named.items():
+        if value and not hasattr(options, "columns"):
+            raise RequestError(f"{key}: the reader {reader.name} has no columns; only a table has")
+    if not any(named.values()):
+        return options
+    columns = options.columns
+    if split.group_by is not None:
+        columns = replace(columns, group=split.group_by)
+    come_along = dict.fromkeys((*columns.subgroups, *recipe.evaluation.subgroups))
+    return replace(options, columns=replace(columns, subgroups=tuple(come_along)))
 
 
 def _divided_target(

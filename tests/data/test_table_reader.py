@@ -50,6 +50,36 @@ def test_columns_are_mapped_by_name(place):
     assert (second.label, second.group, second.domain, second.split) == ("dog", "p2", "B", "test")
 
 
+def test_columns_of_subgroups_come_along_as_they_are_written(place):
+    text = rows("pictures/0.png,a,f,'=1+1", "pictures/1.png,b,,<b>", header="path,label,sex,../x")
+    columns = Columns(subgroups=("sex", "../x"))
+    first, second = read_table(table(place, text), columns=columns).records
+    assert first.subgroups == (("sex", "f"), ("../x", "=1+1"))
+    assert second.subgroups == (("sex", ""), ("../x", "<b>"))
+
+
+def test_subgroups_change_the_fingerprint_and_none_leave_it(place):
+    text = rows("pictures/0.png,a,f", "pictures/1.png,b,m", header="path,label,sex")
+    plain, other = (
+        read_table(table(place, some)).fingerprint() for some in (text, text.replace(",m", ",f"))
+    )
+    assert plain == other
+    first, second = (
+        read_table(table(place, some), columns=Columns(subgroups=("sex",))).fingerprint()
+        for some in (text, text.replace(",m", ",f"))
+    )
+    assert len({plain, first, second}) == 3
+
+
+def test_a_column_of_subgroups_that_is_not_there_names_those_that_are(place):
+    text = rows("pictures/0.png,a,f", "pictures/1.png,b,m", header="path,label,sex")
+    with pytest.raises(Problems) as caught:
+        read_table(table(place, text), columns=Columns(subgroups=("sx", "age")))
+    first, second = map(str, caught.value.problems)
+    assert "no column 'sx'. Did you mean 'sex'? Columns: path, label, sex." in first
+    assert "no column 'age'." in second
+
+
 def test_columns_of_the_usual_names_are_taken_and_said(place):
     text = rows(
         "pictures/0.png,a,p1,A", "pictures/1.png,b,p2,B", header="path,label,patient_id,site"

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from sklearn.linear_model import LogisticRegression
 
 from kerastl.errors import RequestError
@@ -65,6 +65,19 @@ def test_em_has_the_greatest_likelihood():
     assert em_prevalence(told, source, np.ones(200))[1] == pytest.approx(best, abs=1e-4)
 
 
+def test_em_does_not_creep_where_the_answers_hardly_depend_on_the_class():
+    """Plain rounds of EM, a hundred thousand of them, come to the same place."""
+    generator = np.random.default_rng(3)
+    told = 0.5 + 0.01 * generator.normal(size=60)
+    told = np.column_stack([told, 1 - told])
+    source, shares = np.array([0.5, 0.5]), np.array([0.5, 0.5])
+    for _ in range(100_000):
+        shares = (told * shares / source / (told * shares / source).sum(axis=1)[:, None]).mean(
+            axis=0
+        )
+    np.testing.assert_allclose(em_prevalence(told, source, np.ones(60)), shares, atol=1e-3)
+
+
 def test_em_counts_a_picture_as_often_as_its_weight():
     told = np.random.default_rng(0).dirichlet([1, 1, 1], size=50)
     weights = np.random.default_rng(1).integers(0, 3, 50)
@@ -85,6 +98,32 @@ def test_the_calibrator_of_two_classes_is_a_logistic_regression_on_the_logit():
         fitted.probabilities(logits), reference.predict_proba(logits[:, 1:]), atol=1e-3
     )
     assert fitted.probabilities(logits).mean(axis=0)[1] == pytest.approx(labels.mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("classes", "signal", "spread"),
+    [(2, 1.5, 1), (3, 1.5, 3), (5, 0.5, 10), (2, -1, 1), (2, 50, 1), (4, 8, 1)],
+)
+def test_the_calibrator_has_the_least_log_loss(classes, signal, spread):
+    """No other point does better that scipy's Nelder-Mead finds from there; bounds are kept where the answers mislead."""
+    generator = np.random.default_rng(classes)
+    labels = np.arange(240) % classes
+    logits = spread * generator.normal(size=(240, classes))
+    logits[np.arange(240), labels] += signal
+    weights = generator.integers(1, 4, 240).astype(float)
+    fitted = fit_calibrator(labels, logits, weights=weights)
+    assert 1e-3 <= fitted.inverse_temperature <= 50
+    assert fitted.bias[0] == 0
+
+    def loss(at):
+        bent = np.clip(at[0], 1e-3, 50) * logits + np.append(0.0, at[1:])
+        bent -= bent.max(axis=1, keepdims=True)
+        told = bent[np.arange(240), labels] - np.log(np.exp(bent).sum(axis=1))
+        return -np.average(told, weights=weights)
+
+    at = np.append(fitted.inverse_temperature, fitted.bias[1:])
+    better = minimize(loss, at, method="Nelder-Mead", options={"maxiter": 400})
+    assert loss(at) <= better.fun + 1e-4
 
 
 def test_bbse_undoes_the_confusion_matrix():

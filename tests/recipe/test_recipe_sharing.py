@@ -42,6 +42,30 @@ def checked(text: str, *sets: str, domains_of=registry.domains_of) -> Recipe:
     )  # fmt: skip
 
 
+def test_columns_of_subgroups_are_looked_up_in_the_table(table):
+    def problems(*sets):
+        with pytest.raises(Problems) as caught:
+            check(
+                TEXT, name="x.yaml", options_of=registry.options_of, names_of=registry.names,
+                domains_of=registry.domains_of, columns_of=registry.columns_of, sets=sets,
+            )  # fmt: skip
+        return [str(problem) for problem in caught.value.problems]
+
+    (absent,) = problems("evaluation.subgroups=[whom, site]")
+    assert "the table of data.reader has no column 'whom'. Did you mean 'who'?" in absent
+    assert "Columns: path, label, who, site." in absent
+    (twice,) = problems("evaluation.subgroups=[who, who]")
+    assert "evaluation.subgroups[1]: 'who' stands in the list already." in twice
+    good = checked(TEXT, "evaluation.subgroups=[who, site]")
+    assert good.evaluation.subgroups == ("who", "site")
+    # One that is not there is left to the run, which says what is wrong with it.
+    gone = ["data.reader.path=gone.csv", "evaluation.subgroups=[x]", "data.reader.domains=[a, b]"]
+    assert check(
+        TEXT, name="x.yaml", options_of=registry.options_of, names_of=registry.names,
+        columns_of=registry.columns_of, sets=gone,
+    )  # fmt: skip
+
+
 def problem_of(*sets: str, domains_of=registry.domains_of) -> str:
     with pytest.raises(Problems) as caught:
         checked(TEXT, *sets, domains_of=domains_of)

@@ -38,6 +38,7 @@ REFUSED = {
     "data.reader.group_pattern=(": "no regular expression: missing )",
     "data.reader.group_pattern=p[0-9]+": "needs exactly one group (...), has 0",
     "data.split.group_by=patient": "the reader folder has no columns. Readers that have: table.",
+    "evaluation.subgroups=[sex]": "the reader folder has no columns. Readers that have: table.",
     "data.reader={name: tfds, dataset: 'bad name!!'}": "'bad name!!' is no name",
     "phases[0].trainable={names: '('}": "is not a regular expression",
     "target={reader: {name: phantom}, labels: all, split: {group_by: p}}": "phantom has no columns",

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import difflib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import MinLen
 
@@ -20,12 +17,10 @@ from kerastl.data.records import (
     count_of,
     in_natural_order,
 )
-from kerastl.errors import Problem, Problems, RequestError
+from kerastl.data.table_rows import SHOWN, Row, absent, header_of, parsed, refuse
+from kerastl.errors import Problem, Problems
 
 Name = Annotated[str, MinLen(1)]
-DELIMITERS = ",;\t"
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-SHOWN = 20
 # What a column is called where the options do not say; the note names the one that was taken.
 USUAL = {
     "label": ("label",),
@@ -45,6 +40,8 @@ class Columns:
         split: train, val (validation, valid, dev) or test.
         group: what must stay together in one split, e.g. the patient.
         domain: where it comes from, e.g. the hospital.
+        subgroups: columns whose values come along, for the scores to tell them apart; a recipe names them under
+            evaluation.subgroups.
     """
 
     path: Name = "path"
@@ -52,6 +49,7 @@ class Columns:
     split: Name | None = None
     group: Name | None = None
     domain: Name | None = None
+    subgroups: tuple[Name, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,12 +80,13 @@ class Options:
         return found
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One row: the line it begins on, and its cells by column name."""
+def columns_of(options: Options) -> list[str]:
+    """Return the names of the table's columns, whatever else is wrong with it.
 
-    line: int
-    cells: dict[str, str]
+    Raises:
+        RequestError: the file cannot be read.
+    """
+    return header_of(options.path)
 
 
 def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
@@ -100,17 +99,17 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     problems = [Problem("", text) for text in options.problems()]
     if problems:
         raise Problems(f"The table {options.path}", problems)
-    header, rows = _parsed(options.path)
+    header, rows = parsed(options.path)
     columns, notes = _columns(header, options, problems)
-    _refuse(options, problems)
+    refuse(options.path, problems)
     root = (options.root or options.path.parent).resolve()
     rows = _of_domains(rows, columns.get("domain"), options.domains, problems)
-    records = _records(rows, columns, root, problems)
+    records = _records(rows, columns, options.columns.subgroups, root, problems)
     names = in_natural_order(record.label for record in records if record.label is not None)
     problems += check_class_names(names)
     if len(names) == 1 and not problems:
         problems.append(Problem("", f"only the class {names[0]!r}: at least two are needed"))
-    _refuse(options, problems)
+    refuse(options.path, problems)
     outside = [record.path for record in records if Path(record.path).is_absolute()]
     if outside:
         number = count_of(len(outside), "picture")
@@ -121,69 +120,12 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     return Collection(root, names, tuple(records), tuple(notes))
 
 
-def _refuse(options: Options, problems: list[Problem]) -> None:
-    if problems:
-        rest = f"... and {len(problems) - SHOWN:,} more. " if len(problems) > SHOWN else ""
-        raise Problems(f"The table {options.path}", problems[:SHOWN], f"{rest}Nothing was run.")
-
-
-def _parsed(path: Path) -> tuple[list[str], list[_Row]]:
-    """Return the header and the rows.
-
-    Raises:
-        Problems: rows of another length than the header.
-    """
-    problems: list[Problem] = []
-    rows: list[_Row] = []
-    try:
-        # The BOM that spreadsheets write is no part of the first column's name.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            delimiter = max(DELIMITERS, key=first.count)
-            lines = _numbered(csv.reader(file, delimiter=delimiter, strict=True))
-            header = [name.strip() for name in next(lines, (0, []))[1]]
-            for line, cells in lines:
-                if len(cells) == len(header):
-                    rows.append(_Row(line, dict(zip(header, map(_plain, cells), strict=True))))
-                else:
-                    text = f"has {count_of(len(cells), 'cell')}, the header has {len(header)}"
-                    problems.append(Problem(f"line {line}", text))
-    except UnicodeDecodeError as error:
-        raise RequestError(f"The table {path} is not UTF-8: save it as CSV UTF-8.") from error
-    except (OSError, csv.Error) as error:
-        raise RequestError(f"The table {path} cannot be read: {error}.") from error
-    twice = sorted({name for name in header if header.count(name) > 1})
-    problems += [Problem("line 1", f"two columns are called {name!r}") for name in twice]
-    _refuse(Options(path), problems)
-    if not rows:
-        raise RequestError(
-            f"The table {path} holds no rows; a header and a row a picture are wanted."
-        )
-    return header, rows
-
-
-def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not blank with the line each begins on; a quoted cell may hold breaks."""
-    begins = 1
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            yield begins, cells
-        begins = reader.line_num + 1
-
-
-def _plain(cell: str) -> str:
-    """Return a cell without spaces around it and without the quote that keeps formulas from running."""
-    text = cell.strip()
-    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text
-
-
 def _columns(
     header: list[str], options: Options, problems: list[Problem]
 ) -> tuple[dict[str, str], list[str]]:
     """Return the column of each of our names that the table has, and what was taken unasked."""
     columns, notes = {}, []
-    for ours in (one.name for one in fields(Columns)):
+    for ours in ("path", *USUAL):
         wanted: str | None = getattr(options.columns, ours)
         if wanted is None:
             usual = [name for name in USUAL[ours] if name in header]
@@ -193,14 +135,13 @@ def _columns(
         elif wanted in header:
             columns[ours] = wanted
         else:
-            near = difflib.get_close_matches(wanted, header, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            known = f"{', '.join(header)}. Say which one holds it with columns.{ours}"
-            problems.append(
-                Problem(
-                    f"columns.{ours}", f"there is no column {wanted!r}.{hint} Columns: {known}."
-                )
-            )
+            text = f"{absent(wanted, header)} Say which one holds it with columns.{ours}."
+            problems.append(Problem(f"columns.{ours}", text))
+    problems += [
+        Problem("evaluation.subgroups", absent(name, header))
+        for name in options.columns.subgroups
+        if name not in header
+    ]
     if options.domains and "domain" not in columns and options.columns.domain is None:
         problems.append(
             Problem("domains", "the table has no column for the domain: columns.domain")
@@ -209,8 +150,8 @@ def _columns(
 
 
 def _of_domains(
-    rows: list[_Row], column: str | None, domains: tuple[str, ...], problems: list[Problem]
-) -> list[_Row]:
+    rows: list[Row], column: str | None, domains: tuple[str, ...], problems: list[Problem]
+) -> list[Row]:
     if not domains or column is None:
         return rows
     there = in_natural_order(row.cells[column] for row in rows)
@@ -222,7 +163,11 @@ def _of_domains(
 
 
 def _records(
-    rows: list[_Row], columns: dict[str, str], root: Path, problems: list[Problem]
+    rows: list[Row],
+    columns: dict[str, str],
+    subgroups: tuple[str, ...],
+    root: Path,
+    problems: list[Problem],
 ) -> list[Record]:
     records: list[Record] = []
     lines: dict[str, int] = {}
@@ -246,6 +191,7 @@ def _records(
             Record(
                 path, file, ours.get("label") or None, split,
                 ours.get("group") or None, ours.get("domain") or None,
+                tuple((name, row.cells[name]) for name in subgroups),
             )
         )  # fmt: skip
     return records

@@ -1,0 +1,118 @@
+"""What the page and the screen make of `scores.json`: prevalence, sites that are told apart, subgroups."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from kerastl.cli._sites import print_sites
+from kerastl.evaluation import Predictions, score
+from kerastl.report import write_report
+
+HOSTILE = '<script>alert("1")</script>'
+NASTY = {"../../x": ["=1+1", HOSTILE, "\x1b[31mred", ""], "age": ["31", "57", "62", "80"]}
+
+
+@pytest.fixture(scope="module")
+def scores():
+    generator = np.random.default_rng(0)
+    labels = np.arange(400) // 2 % 2
+    splits = ("val",) * 200 + ("target_test",) * 200
+    labels[200:] = np.arange(200) // 2 % 10 == 0
+    logits = np.column_stack([np.zeros(400), 3 * generator.normal(size=400) + 4 * labels - 2])
+    one = Predictions(
+        tuple(f"{row}.png" for row in range(400)), labels.astype(np.int32), logits.astype(np.float32),
+        ("benign", HOSTILE), splits, tuple(f"p{row // 2}" for row in range(400)),
+        ("a",) * 200 + ("b",) * 200,
+        {name: tuple(values[row // 2 % 4] for row in range(400)) for name, values in NASTY.items()},
+    )  # fmt: skip
+    told = score(one, resamples=100, learnt_from={"benign": 60, HOSTILE: 40})
+    auc = {"value": 0.9, "low": 0.81, "high": 0.97}
+    told["label_shift"] |= {"explained": False, "rest": auc}
+    told["sites"] = {
+        "layer": "pooled",
+        "target": {
+            "source_splits": ["val"], "target_splits": ["target_test"], "before": auc,
+            "after": {"value": 0.62, "low": 0.52, "high": 0.71},
+        },
+        "domains": {HOSTILE: auc, "north": auc},
+        "label": {"from": "train", "sites": [HOSTILE, "north"], "shortcut": True, **auc},
+        "warnings": ["Among the training pictures the site alone predicts the label."],
+    }  # fmt: skip
+    return json.loads(json.dumps(told, sort_keys=True))
+
+
+@pytest.fixture(scope="module")
+def page(scores, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "scores.json").write_text(json.dumps(scores))
+    return write_report(folder).read_text()
+
+
+def words_of(page):
+    return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split())
+
+
+def test_the_page_shows_prevalence_and_what_correcting_changes(page, scores):
+    words = words_of(page)
+    told = scores["label_shift"]
+    for key in ("source", "em", "bbse", "true"):
+        assert f"{told['classes']['benign'][key]['value']:.3f}" in words
+    assert "0.600" in words  # of 100 training pictures
+    assert f"{told['correction']['difference']['brier']['value']:.3f}" in words
+    outcome = told["correction"]["difference"]["brier"]["outcome"].replace("_", " ")
+    assert f"Brier score {outcome}" in words
+    assert "Do not rely on the estimates" in words
+
+
+def test_the_page_shows_the_sites_and_warns(page):
+    words = words_of(page)
+    assert "target from source, before adaptation 0.900 0.810 to 0.970" in words
+    assert "target from source, after adaptation 0.620 0.520 to 0.710" in words
+    assert "Warning: Among the training pictures the site alone predicts the label." in words
+
+
+def test_the_page_shows_subgroups_in_order_and_nothing_of_them_is_more_than_text(page):
+    assert HOSTILE not in page
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 4
+    words = words_of(page)
+    column = words[words.index("../../x value") :]
+    column = column[: column.index("age value")]
+    places = [column.index(value) for value in ("=1+1", "&lt;script", "red", "not given")]
+    assert places[-1] == max(places)
+    assert "50" in column
+
+
+def test_a_page_of_one_site_has_none_of_it(tmp_path):
+    generator = np.random.default_rng(0)
+    one = Predictions(
+        tuple("abcd"), np.arange(4, dtype=np.int32) % 2, generator.normal(size=(4, 2)), ("x", "y"),
+        ("test",) * 4, ("",) * 4, ("",) * 4,
+    )  # fmt: skip
+    (tmp_path / "scores.json").write_text(json.dumps(score(one, resamples=100)))
+    words = words_of(write_report(tmp_path).read_text())
+    assert not [one for one in ("Sites", "Subgroups", "How common") if one in words]
+
+
+def test_the_screen_says_the_same_without_moving_the_cursor(scores, capsys):
+    print_sites(scores)
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    assert "\x1b" not in text
+    (prevalence,) = [line for line in lines if "prevalence" in line and "at the source" in line]
+    found = scores["label_shift"]["classes"][HOSTILE]
+    assert f"{found['em']['value']:.3f} (" in prevalence
+    assert f"{found['true']['value']:.3f} (" in prevalence
+    assert "AUC 0.900 (0.810 to 0.970) before adaptation, 0.620 (0.520 to 0.710) after" in text
+    assert "Warning: Among the training pictures" in text
+    assert "Do not rely on the estimates" in text
+    (subgroups,) = [line for line in lines if "by ../../x" in line]
+    assert subgroups.index("[31mred") < subgroups.index("not given")
+    assert "50 pictures" in subgroups
+
+
+def test_the_screen_of_a_run_of_one_site_stays_as_it_is(capsys):
+    print_sites({"val": {}})
+    assert capsys.readouterr().out == ""
