@@ -48,10 +48,12 @@ OPTIONS: dict[str, dict[str, type[Any] | None]] = {
     "operation": {"cutout": Cutout, "random_flip": None},
     "mixing": {"mix_up": Alpha, "cut_mix": None},
     "adaptation": {"source_only": None, "adabn": None, "coral": Alpha},
-    "validator": {"information_maximization": None, "snd": Alpha, "class_ami": None},
+    "validator": {
+        "information_maximization": None, "snd": Alpha, "class_ami": None, "proven_information": None,
+    },
     "backbone": {"mobilenet_v2": Alpha, "small_cnn": None},
     "format": {"saved_model": None, "onnx": None},
-}
+}  # fmt: skip
 
 GOOD = """\
 format: 1

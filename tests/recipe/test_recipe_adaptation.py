@@ -26,11 +26,13 @@ def test_methods_have_options_and_what_chooses_has_a_default_that_is_written_out
     assert recipe.adaptation.methods == (Method("adabn"), Method("coral", Alpha(0.5)))
     assert recipe.adaptation.select_by == (
         Validator("information_maximization"), Validator("snd", Alpha()), Validator("class_ami"),
+        Validator("proven_information"),
     )  # fmt: skip
     again = check(write(recipe), name="again.yaml", options_of=options_of, names_of=names_of)
     assert again == recipe
-    assert "adapts by adabn and coral, chosen by information_maximization, snd and class_ami" in (
-        summary(recipe)
+    assert (
+        "adapts by adabn and coral, chosen by information_maximization, snd, class_ami and proven_information"
+        in (summary(recipe))
     )
 
 
