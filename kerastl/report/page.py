@@ -21,6 +21,7 @@ from kerastl.report.numbers import (
 )
 from kerastl.report.proof_sheet import parameter_table, proof_rows
 from kerastl.report.run_files import RunFiles, read_run_files
+from kerastl.report.style_sheet import style_sheet_url
 from kerastl.report.thumbnails import thumbnail
 from kerastl.runs import write_atomic
 
@@ -61,6 +62,7 @@ def render(files: RunFiles) -> str:
             overall=table_of(_overall(files)),
             interval=files.scores.get("interval") or {},
             adaptation=_adaptation(files.adaptation),
+            style_sheet=style_sheet_url(files.folder),
             charts=curve_charts(files.history),
             errors=_surest_errors(files),
             phases=phases,

@@ -8,6 +8,7 @@ from runs_drawn import draw_hospitals, kill_run_when
 
 from kerastl import recipe as recipes
 from kerastl import registry
+from kerastl.report.style_sheet import SHEET, style_sheet_url
 from kerastl.stages import budget
 from kerastl.stages.phases import phases_of_methods
 
@@ -91,6 +92,8 @@ def test_a_killed_run_of_all_four_goes_on_to_the_same_bytes(kerastl, written, tm
     assert set(told["oracle"]) == {"source_only", "mcc", *NAMES}
     resolved = yaml.safe_load((tmp_path / "whole" / "recipe.resolved.yaml").read_text())
     assert resolved["phases"][1]["cache"] == "none"
+    assert (tmp_path / "whole" / SHEET).is_file()
+    assert style_sheet_url(tmp_path / "whole") in (tmp_path / "whole" / "report.html").read_text()
     out = tmp_path / "killed"
     kill_run_when(
         out / "runs" / "strong_augmentation" / "checkpoints" / "epoch-00002.npz", recipe, out

@@ -40,13 +40,17 @@ class Restyled(AdaptationStep):
     ) -> dict[str, tf.Tensor]:
         """Return `loss` and `accuracy` of the restyled pictures; with `beside`, the mean with those of the plain ones."""
         images, labels, indices = batches["source"]
-        styles = paired(batches["target"][0], tf.shape(images)[0])
-        restyled = self._by_chance(self._style(images, styles), batches["source"], progress)
-        told = []
+        restyled, told = self.changed(batches, progress), []
         for pictures in (restyled, images) if self._beside else (restyled,):
             _, logits = features_and_logits(model, pictures, training=True)
             told.append(self.classified((pictures, labels, indices), logits, progress))
         return {name: tf.add_n([one[name] for one in told]) / len(told) for name in told[0]}
+
+    def changed(self, batches: Mapping[str, Batch], progress: tf.Tensor) -> tf.Tensor:
+        """Return the source's pictures as they are learnt: `[batch, h, w, 3]` float32 in [0, 255]."""
+        images, _, _ = batches["source"]
+        styles = paired(batches["target"][0], tf.shape(images)[0])
+        return self._by_chance(self._style(images, styles), batches["source"], progress)
 
     def _by_chance(self, restyled: tf.Tensor, source: Batch, progress: tf.Tensor) -> tf.Tensor:
         if self._share >= 1:

@@ -34,10 +34,15 @@ class StrongAugmentation(AdaptationStep):
         self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """Return `loss` and `accuracy` of the changed source batch."""
-        images, labels, indices = batches["source"]
-        changed = self._policy_for(images)(images, step_seeds(self.seed, progress, indices))
+        _, labels, indices = batches["source"]
+        changed = self.changed(batches, progress)
         _, logits = features_and_logits(model, changed, training=True)
         return self.classified((changed, labels, indices), logits, progress)
+
+    def changed(self, batches: Mapping[str, Batch], progress: tf.Tensor) -> tf.Tensor:
+        """Return the source's pictures as they are learnt: `[batch, h, w, 3]` float32 in [0, 255]."""
+        images, _, indices = batches["source"]
+        return self._policy_for(images)(images, step_seeds(self.seed, progress, indices))
 
     def _policy_for(self, images: tf.Tensor) -> Policy:
         """Return the policy, built when the size of the pictures is known: at the first step."""
