@@ -39,9 +39,9 @@ def histogram_style(images: Any, styles: Any) -> tf.Tensor:
 
 def _levels(images: tf.Tensor) -> tf.Tensor:
     """Return the quarter levels of each channel: `[batch * 3, pixels]` int32."""
-    levels = tf.clip_by_value(tf.cast(tf.round(images * STEPS), tf.int32), 0, NUM_LEVELS - 1)
     pixels = tf.shape(images)[1] * tf.shape(images)[2]
-    return tf.reshape(tf.transpose(levels, [0, 3, 1, 2]), [-1, pixels])
+    rows = tf.reshape(tf.transpose(images, [0, 3, 1, 2]), [-1, pixels])
+    return tf.clip_by_value(tf.cast(tf.round(rows * STEPS), tf.int32), 0, NUM_LEVELS - 1)
 
 
 def _cumulative(levels: tf.Tensor) -> tf.Tensor:
