@@ -48,7 +48,7 @@ def test_the_source_free_methods_and_those_that_read_labels_are_these():
         ("mmd", {"estimate": "robust"}, "must be one of biased, unbiased"),
         ("dann", {"hidden": 2.5}, "hidden: must be a whole number"),
         ("cdan", {"entropy_conditioning": "yes"}, "must be True or False"),
-        ("fda", {"beta": 0.6}, "beta: must be a number from 0 to 0.5"),
+        ("fda", {"beta": 0.6}, "beta: must be a number at least 0 and at most 0.5"),
         ("reinhard", {"share": 0}, "share: must be a number above 0"),
         ("strong_augmentation", {"policy": "none"}, "must be one of light, medium, strong"),
         ("dan", {}, "Did you mean 'dann'?"),
