@@ -22,5 +22,8 @@ from .named import step_for as step_for
 from .phases import batch_norm_alone as batch_norm_alone
 from .phases import check_phase as check_phase
 from .step import AdaptationStep as AdaptationStep
+from .styles.fourier import fourier_style as fourier_style
+from .styles.histograms import histogram_style as histogram_style
+from .styles.moments import reinhard_style as reinhard_style
 from .two_domains import Seen as Seen
 from .two_domains import TwoDomains as TwoDomains

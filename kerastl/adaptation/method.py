@@ -17,8 +17,9 @@ class Method:
         moves_statistics: whether it works by BatchNorm statistics, so that the phase must not freeze BatchNorm.
         assumes_equal_prevalence: whether it makes the two domains' pictures alike as a whole, or the classes of the target
             equally frequent: where the shares of the classes differ, it makes pictures of different classes alike.
-        learns: `head`: the head alone has something to learn from it, so features may be cached; `any`: it works by layers
-            before the head, whichever of them learn.
+        learns: `head`: the head alone has something to learn from it, so features may be cached, unless it
+            `changes_pixels`; `any`: it works by layers before the head, whichever of them learn.
+        changes_pixels: whether it changes the source's pictures in its step, so that nothing can be cached of them.
         only_batch_norm: whether nothing but the scale and offset of BatchNorm may learn.
         freezes_head: whether the head stays as it is: it gets a gradient of 0.
         aligns: names of its losses that measure a distance between the domains, 0 where they are the same pictures.
@@ -30,6 +31,7 @@ class Method:
     moves_statistics: bool = False
     assumes_equal_prevalence: bool = False
     learns: Literal["head", "any"] = "any"
+    changes_pixels: bool = False
     only_batch_norm: bool = False
     freezes_head: bool = False
     aligns: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ def check_phase(name: str, method: Method, model: keras.Model, phase: Phase) -> 
         phase: that it shall work in.
 
     Raises:
-        RequestError: the phase freezes what the method works by, or moves what it must leave alone.
+        RequestError: the phase freezes what the method works by, moves what it must leave alone, or keeps what it changes.
     """
     from kerastl.training import batch_norm_layers, resolve_trainable
 
@@ -39,6 +39,11 @@ def check_phase(name: str, method: Method, model: keras.Model, phase: Phase) -> 
         raise RequestError(
             f"{where} works by the statistics of BatchNorm, and all are frozen. "
             f"Write batch_norm: {wanted}."
+        )
+    if method.changes_pixels and phase.cache != "none":
+        raise RequestError(
+            f"{where} changes the source's pictures at each step, and cache: {phase.cache} keeps what the frozen layers "
+            "made of them before. Write cache: none."
         )
     if method.only_batch_norm:
         _check_only_batch_norm(where, model, phase, learning, norms)

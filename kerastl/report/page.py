@@ -22,6 +22,7 @@ from kerastl.report.numbers import (
 from kerastl.report.proof_sheet import parameter_table, proof_rows
 from kerastl.report.run_files import RunFiles, read_run_files
 from kerastl.report.sites_page import prevalence_of, sites_of, subgroups_of
+from kerastl.report.style_sheet import style_sheet_url
 from kerastl.report.thumbnails import thumbnail
 from kerastl.runs import write_atomic
 
@@ -64,6 +65,7 @@ def render(files: RunFiles) -> str:
             adaptation=_adaptation(files.adaptation),
             sites=sites_of(files.scores),
             prevalence=prevalence_of(files.scores),
+            style_sheet=style_sheet_url(files.folder),
             charts=curve_charts(files.history),
             errors=_surest_errors(files),
             phases=phases,

@@ -46,7 +46,12 @@ def png_url(picture: Picture) -> str:
     """Return a picture as PNG in a data: URL."""
     png = io.BytesIO()
     picture.save(png, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+    return png_url_of(png.getvalue())
+
+
+def png_url_of(content: bytes) -> str:
+    """Return the bytes of a PNG in a data: URL."""
+    return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def _eight_bit(picture: Picture, window: tuple[float, float] | None) -> Picture:

@@ -24,6 +24,7 @@ from kerastl.stages.observe import Shown, observe, observe_renormalised
 from kerastl.stages.phases import target_stream
 from kerastl.stages.pictures import Pictures
 from kerastl.stages.record import write_beginning, write_model
+from kerastl.stages.styles import show_styles
 from kerastl.training import fit, unfreeze
 
 
@@ -77,6 +78,7 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
     streams, shown = Streams.of(recipe, pictures), Shown.of(recipe, pictures)
     renormalised = observe_renormalised(start.model, shown)
     methods, seen, left_out = candidates(recipe), {}, dict[str, str]()
+    show_styles(recipe, methods, pictures, run)
     for number, method in enumerate(methods, 1):
         say(f"Candidate {number} of {len(methods)}: {method.name}")
         for variable, value in at_source:

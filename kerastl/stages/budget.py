@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from kerastl import adaptation
 from kerastl.data import EpochSource
 from kerastl.errors import RequestError
 from kerastl.progress import say, track
-from kerastl.recipe import Phase, Recipe
+from kerastl.recipe import Method, Phase, Recipe
 from kerastl.stages.methods import candidates, step_of
 from kerastl.stages.plan import Plan
 from kerastl.training import Cost, cost_of
@@ -52,11 +53,22 @@ def _cost(recipe: Recipe, plan: Plan, phase: TrainingPhase, target: EpochSource 
     model, train, val = plan.start.model, plan.trains[phase.domain], plan.vals.get(phase.domain)
     if target is None:
         return cost_of(model, train, val, phase=phase)
-    # One stands for all: what takes the time, the pictures of both domains, is the same for most.
-    methods = candidates(recipe)[1:]
-    step_for = step_of(recipe, methods[0], model)
-    one = cost_of(model, train, val, phase=phase, target=target, step_for=step_for)
-    return Cost(len(methods) * one.once, len(methods) * one.epoch)
+    once = epoch = 0.0
+    for alike in _alike(candidates(recipe)[1:]):
+        step_for = step_of(recipe, alike[0], model)
+        one = cost_of(model, train, val, phase=phase, target=target, step_for=step_for)
+        once, epoch = once + len(alike) * one.once, epoch + len(alike) * one.epoch
+    return Cost(once, epoch)
+
+
+def _alike(methods: Sequence[Method]) -> list[list[Method]]:
+    """Return methods whose steps take about the same time, together; the first is timed for all of them.
+
+    What takes the time, a pass for each domain, is the same for most. One that changes pictures stands for itself.
+    """
+    changing = [one for one in methods if adaptation.method_named(one.name).changes_pixels]
+    others = [one for one in methods if one not in changing]
+    return [*([others] if others else []), *([one] for one in changing)]
 
 
 def cut_to(phases: Sequence[Phase], costs: Sequence[Cost], seconds: float) -> list[int]:

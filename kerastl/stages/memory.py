@@ -11,6 +11,7 @@ from kerastl.errors import Problem, Problems
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import size_in_words
+from kerastl.stages.phases import changes_pixels
 from kerastl.stages.plan import Plan
 from kerastl.training import Need
 from kerastl.training import Phase as TrainingPhase
@@ -50,6 +51,7 @@ def within_memory(recipe: Recipe, plan: Plan) -> Recipe:
             training.memory_of(
                 plan.start.model, one, plan.trains[one.domain], plan.vals.get(one.domain),
                 target=target, batch_size=batch, on_gpu=on_gpu,
+                changes_pixels=target is not None and changes_pixels(recipe),
             )
             for one, target in zip(plan.phases, plan.beside, strict=True)
         ]  # fmt: skip

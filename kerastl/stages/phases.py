@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kerastl import adaptation
 from kerastl import recipe as recipes
 from kerastl.data import EpochSource, Record
 from kerastl.recipe import Recipe
@@ -50,15 +51,27 @@ def own_phases(recipe: Recipe) -> list[Phase]:
 def phases_of_methods(recipe: Recipe) -> list[Phase]:
     """Return the phases in which every method of adaptation learns; none where there are no methods.
 
-    Their own pictures are the source's, with their labels; the target's are another stream.
+    Their own pictures are the source's, with their labels; the target's are another stream. Where one of the methods changes
+    pictures in its step, nothing can be kept of them, so `cache: auto` is none.
     """
     if recipe.adaptation is None:
         return []
-    return [
+    phases = [
         dataclasses.replace(one, domain="source")
         for one in training_phases(recipe)
         if one.domain == "target"
     ]
+    if not changes_pixels(recipe):
+        return phases
+    return [
+        dataclasses.replace(one, cache="none") if one.cache == "auto" else one for one in phases
+    ]
+
+
+def changes_pixels(recipe: Recipe) -> bool:
+    """Tell whether one of a recipe's methods changes pictures in its step."""
+    methods = recipe.adaptation.methods if recipe.adaptation else ()
+    return any(adaptation.method_named(one.name).changes_pixels for one in methods)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def check_adaptation(name: str) -> None:
     - target labels change no byte of them, unless its facts say that it reads them;
     - a distance between the domains is 0 where they are the same, and above 0 where the pictures are shifted;
     - gradients are finite, and reach what learns before the head, and the step's own variables, and not a head that is frozen; where the head alone is enough, the
-      losses work on cached features, too;
+      losses work on cached features, too; where it changes the pictures, a cache is refused;
     - nothing moves that neither learns nor `may_move`;
     - variables and `state` are all there is: a step that takes them back has the same losses.
 
@@ -59,7 +59,9 @@ def check_adaptation(name: str) -> None:
     _check_labels(case)
     _check_distances(case)
     _check_gradients(case)
-    if method.learns == "head":
+    if method.changes_pixels:
+        _check_caches_are_refused(case)
+    elif method.learns == "head":
         _check_cached_features(case)
     _check_what_moves(case)
     _check_state(case)
@@ -233,6 +235,16 @@ def _check_cached_features(case: _Case) -> None:
     }
     (found,) = _gradients(case, tail, batches, [case.model.get_layer("head").kernel])
     assert np.any(found), f"{case.name}: nothing to learn from cached features"
+
+
+def _check_caches_are_refused(case: _Case) -> None:
+    for cache in ("features", "boundary", "auto"):
+        phase: Any = Phase("only", 1, cache=cache)
+        try:
+            check_phase(case.name, case.method, case.model, phase)
+        except RequestError:
+            continue
+        raise AssertionError(f"{case.name}: changes pixels, and takes cache: {cache}")
 
 
 def _check_what_moves(case: _Case) -> None:

@@ -32,6 +32,8 @@ TRACING_BYTES = 300_000_000
 """Measured: what TensorFlow takes to trace a phase and to run it at all, whatever the batch."""
 DECODED_BYTES = 3 * (1 + FLOAT32)
 """A pixel of a picture while that is decoded and resized."""
+COPIES_CHANGED = 12
+"""Pictures, of both streams together, that a step holds for each one that it changes: transforms, levels, what comes out."""
 LOOKED_AT = 16
 """Pictures whose size is looked up, to know how large those are that are decoded at the same time."""
 SLOTS = {"adam": 2, "adamw": 2, "sgd": 1}
@@ -62,6 +64,7 @@ def memory_of(
     target: EpochSource | None = None,
     batch_size: int | None = None,
     on_gpu: bool = False,
+    changes_pixels: bool = False,
 ) -> Need:
     """Reckon how much memory a phase takes at its peak.
 
@@ -76,6 +79,7 @@ def memory_of(
         target: pictures of another stream that its step reads beside `train`; None: it reads none.
         batch_size: pictures a step of each stream; None: as each has it.
         on_gpu: whether the network runs on a GPU.
+        changes_pixels: whether its step changes the pictures itself, which takes copies of them.
     """
     streams = [train, *([] if target is None else [target])]
     batches = [min(batch_size or one.batch_size, one.num_examples) for one in streams]
@@ -85,10 +89,11 @@ def memory_of(
     whole = weight_bytes(model.weights)
     averaged = trained * (phase.ema is not None or phase.average_last > 0)
     slots = trained * (SLOTS[phase.optimizer] + (phase.accumulate > 1)) + averaged
+    copies = COPIES_CHANGED * changes_pixels * batches[0]
     parts = {
         "copies of weights": 4 * whole,
         "optimizer": slots + trained * (phase.l2_sp > 0) + front_weights,
-        "step": step + trained,
+        "step": step + trained + copies * train.image_size_px**2 * 3 * FLOAT32,
         # What lies in TensorFlow is gathered; that and the best weights are zipped in memory.
         "checkpoint": 2 * (whole + slots) + whole,
         "pictures on their way": sum(

@@ -9,8 +9,8 @@ from kerastl.testing.adaptation import check_adaptation
 
 NAMES = registry.names("adaptation")
 KNOWN = {
-    "adabn", "cdan", "coral", "dann", "fine_tune", "jan", "mcc", "mdd", "mmd", "pseudo_labels",
-    "shot", "source_only", "tent",
+    "adabn", "cdan", "coral", "dann", "fda", "fine_tune", "histogram_matching", "jan", "mcc", "mdd",
+    "mmd", "pseudo_labels", "reinhard", "shot", "source_only", "strong_augmentation", "tent",
 }  # fmt: skip
 
 
@@ -18,7 +18,14 @@ def test_the_methods_are_these():
     assert set(NAMES) == KNOWN
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Its policy is compiled anew for each size of batch.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "strong_augmentation" else name
+        for name in NAMES
+    ],
+)
 def test_every_method_keeps_its_promises(name):
     check_adaptation(name)
 
@@ -28,6 +35,9 @@ def test_the_source_free_methods_and_those_that_read_labels_are_these():
     assert {name for name in NAMES if facts[name].source_free} == {"shot", "tent"}
     assert {name for name in NAMES if facts[name].target_labels == "some"} == {"fine_tune"}
     assert {name for name in NAMES if facts[name].moves_statistics} == {"adabn", "tent"}
+    assert {name for name in NAMES if facts[name].changes_pixels} == {
+        "fda", "histogram_matching", "reinhard", "strong_augmentation",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -38,6 +48,9 @@ def test_the_source_free_methods_and_those_that_read_labels_are_these():
         ("mmd", {"estimate": "robust"}, "must be one of biased, unbiased"),
         ("dann", {"hidden": 2.5}, "hidden: must be a whole number"),
         ("cdan", {"entropy_conditioning": "yes"}, "must be True or False"),
+        ("fda", {"beta": 0.6}, "beta: must be a number at least 0 and at most 0.5"),
+        ("reinhard", {"share": 0}, "share: must be a number above 0"),
+        ("strong_augmentation", {"policy": "none"}, "must be one of light, medium, strong"),
         ("dan", {}, "Did you mean 'dann'?"),
         ("coral", 3, "Options, or a mapping, got 3"),
     ],

@@ -44,6 +44,9 @@ def test_methods_gain_on_a_planted_shift_over_the_source_alone(tmp_path):
         ("mmd", "frozen", {}),
         # With frozen BatchNorm nothing bounds what it learns against, and it gains on some starts only.
         ("dann", "statistics", {"strength": 1.0}),
+        ("histogram_matching", "frozen", {}),
+        ("reinhard", "frozen", {}),
+        ("fda", "frozen", {"beta": 0.05}),
     ]
     reached = {}
     for name, rule, options in ways:

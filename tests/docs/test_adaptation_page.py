@@ -13,7 +13,7 @@ def rows_of(part):
 
 
 def test_the_table_tells_the_facts_of_every_method():
-    told = rows_of(PAGE.split("## In a recipe")[0])
+    told = rows_of(PAGE.split("## Pixels")[0])
     assert set(told) == set(registry.names("adaptation"))
     words = {True: "yes", False: "no"}
     for name, (_, *cells) in told.items():
@@ -24,7 +24,16 @@ def test_the_table_tells_the_facts_of_every_method():
             "must follow" if method.moves_statistics else "as the phase says",
             words[method.assumes_equal_prevalence],
             words[method.learns == "head"],
+            words[method.changes_pixels],
         ], name
+
+
+def test_every_style_is_told_with_its_method():
+    told = rows_of(PAGE.split("## Pixels")[1].split("## In a recipe")[0])
+    assert set(told) == {"histogram_matching", "reinhard", "fda"}
+    assert all(adaptation.method_named(name).changes_pixels for name in told)
+    for function, *_ in told.values():
+        assert callable(getattr(adaptation, function.strip("`")))
 
 
 def test_every_validator_is_told():

@@ -1,0 +1,47 @@
+"""Histogram matching: source pictures are learnt with the grey levels of the target's.
+
+`mean(-log p(y))` over source pictures whose every channel has become `C_target^-1(C_source(x))`, C the cumulative histogram of one picture; and, with
+`beside`, over the pictures as they are, both counting the same. How levels and ties are taken: see `histogram_style`.
+
+Reference: Gonzalez & Woods 2008, Digital Image Processing, section 3.3.2; for scanners Nyul & Udupa 1999,
+doi 10.1002/(SICI)1522-2594(199912)42:6<1072::AID-MRM11>3.0.CO;2-M.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Gt, Le
+
+from kerastl.adaptation.method import Method
+
+if TYPE_CHECKING:
+    from kerastl.adaptation.step import AdaptationStep
+
+METHOD = Method(
+    reference="Gonzalez & Woods 2008, Digital Image Processing, section 3.3.2",
+    learns="head",
+    changes_pixels=True,
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `histogram_matching`.
+
+    Args:
+        share: probability that a source picture is restyled; the others stay as they are.
+        beside: the source pictures as they are are learnt, too.
+    """
+
+    share: Annotated[float, Gt(0), Le(1)] = 1.0
+    beside: bool = True
+
+
+def build(options: Options, **given: Any) -> AdaptationStep:
+    """Return the step; `given` as in `AdaptationStep`."""
+    from kerastl.adaptation.steps.restyled import Restyled
+    from kerastl.adaptation.styles.histograms import histogram_style
+
+    return Restyled(histogram_style, share=options.share, beside=options.beside, **given)

@@ -1,0 +1,1 @@
+"""Pictures given the style of other pictures, each as a plain function of tensors."""

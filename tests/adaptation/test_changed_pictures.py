@@ -1,0 +1,129 @@
+"""The steps that change the source's pictures: who is restyled, what is learnt from it, and what may not be cached."""
+
+import typing
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from domains_drawn import batch, small_model
+
+from kerastl import registry
+from kerastl.adaptation import build_step, check_phase, method_named, reinhard_style
+from kerastl.adaptation.chance import step_seeds
+from kerastl.adaptation.steps import strong_augmentation
+from kerastl.adaptation.steps.restyled import Restyled
+from kerastl.augment import build_policy
+from kerastl.augment.policies import POLICIES
+from kerastl.errors import RequestError
+from kerastl.training import Classification, Phase, Trainable, unfreeze
+
+ALL = Trainable("all")
+
+
+@pytest.fixture
+def model():
+    model = small_model()
+    unfreeze(model, ALL)
+    return model
+
+
+def built(name, **options):
+    return build_step(name, options, num_classes=3, num_features=128, seed=4)
+
+
+def two_batches(source=5, target=3):
+    images, _, indices = batch(target, seed=2, shifted=True)
+    return {"source": batch(source, seed=1), "target": (images, tf.fill([target], -1), indices)}
+
+
+def loss_of(model, images, batch):
+    plain = Classification(3).losses(model, {"train": (images, *batch[1:])}, tf.constant(0.5))
+    return float(plain["loss"])
+
+
+@pytest.mark.parametrize(("source", "target"), [(5, 3), (3, 5), (4, 4)])
+def test_each_source_picture_meets_one_target_picture_counted_round(model, source, target):
+    batches = two_batches(source, target)
+    images, styles = (batches[name][0].numpy() for name in ("source", "target"))
+    met = np.stack([styles[place % target] for place in range(source)])
+    restyled = loss_of(model, reinhard_style(images, met), batches["source"])
+    plain = loss_of(model, images, batches["source"])
+    told = {
+        beside: built("reinhard", beside=beside).losses(model, batches, tf.constant(0.5))
+        for beside in (False, True)
+    }
+    assert float(told[False]["loss"]) == pytest.approx(restyled, rel=1e-5)
+    assert float(told[True]["loss"]) == pytest.approx((restyled + plain) / 2, rel=1e-5)
+    assert abs(restyled - plain) > 1e-3
+
+
+def test_the_share_that_is_restyled_is_drawn_by_step_and_picture(model):
+    seen = []
+
+    def style(images, styles):
+        return tf.zeros_like(images)
+
+    class Watching(Restyled):
+        def classified(self, batch, logits, progress):
+            seen.append(tf.reduce_max(batch[0], [1, 2, 3]).numpy() == 0)
+            return super().classified(batch, logits, progress)
+
+    given = {"num_classes": 3, "num_features": 128, "seed": 4}
+    step = Watching(style, share=0.25, beside=False, **given)
+    for at in (0.0, 0.0, 0.5):
+        step.losses(model, two_batches(400), tf.constant(at))
+    first, again, later = seen
+    assert (first == again).all()
+    assert (first != later).any()
+    assert 0.17 < first.mean() < 0.33
+    # The same pictures in another order of the batch: chance belongs to the picture.
+    images, labels, indices = two_batches(400)["source"]
+    turned = two_batches(400) | {"source": (images[::-1], labels[::-1], indices[::-1])}
+    step.losses(model, turned, tf.constant(0.0))
+    assert (seen[-1][::-1] == first).all()
+
+
+def test_the_seeds_of_a_step_are_not_those_of_the_pictures_own_augmentation():
+    from kerastl.data.seeds import seeds_for
+
+    indices = tf.range(50, dtype=tf.int64)
+    steps = [step_seeds(4, tf.constant(at), indices).numpy() for at in (0.0, 1 / 3, 0.5)]
+    epochs = [seeds_for(4, tf.constant(epoch, tf.int64), indices).numpy() for epoch in range(3)]
+    rows = {tuple(row) for seeds in (*steps, *epochs) for row in seeds.tolist()}
+    assert len(rows) == 6 * 50
+
+
+def test_strong_augmentation_learns_what_its_policy_makes(model, monkeypatch):
+    monkeypatch.setattr(  # nothing to compile
+        strong_augmentation, "build_policy", lambda *given, **how: build_policy(*given, exact=True, **how)
+    )  # fmt: skip
+    images, labels, indices = two_batches(6)["source"]
+    step = built("strong_augmentation", policy="light")
+    seeds = step_seeds(4, tf.constant(0.5), indices)
+    changed = build_policy(POLICIES["light"], image_size_px=16, exact=True)(images, seeds)
+    told = step.losses(model, {"source": (images, labels, indices)}, tf.constant(0.5))
+    own = (images, labels, indices)
+    assert float(told["loss"]) == pytest.approx(loss_of(model, changed, own), rel=1e-5)
+    assert abs(float(told["loss"]) - loss_of(model, images, own)) > 1e-3
+
+
+def test_strong_augmentation_asks_for_the_target_only_where_statistics_follow_it():
+    assert built("strong_augmentation").reads == ("source",)
+    given = {"num_classes": 3, "num_features": 128, "follow_statistics": True}
+    assert build_step("strong_augmentation", **given).reads == ("source", "target")
+
+
+def test_strong_augmentation_takes_every_policy_that_changes_something():
+    kind = registry.options_of("adaptation", "strong_augmentation")
+    known = typing.get_args(typing.get_type_hints(kind)["policy"])
+    assert set(known) == set(POLICIES) - {"none"}
+
+
+@pytest.mark.parametrize("name", ["fda", "histogram_matching", "reinhard", "strong_augmentation"])
+def test_a_head_alone_may_learn_but_nothing_may_be_cached(model, name):
+    method = method_named(name)
+    check_phase(name, method, model, Phase("one", 1))
+    with pytest.raises(RequestError, match=f"phase one: {name} changes the source's") as caught:
+        check_phase(name, method, model, Phase("one", 1, cache="features"))
+    assert "cache: features keeps" in str(caught.value)
+    assert "Write cache: none." in str(caught.value)

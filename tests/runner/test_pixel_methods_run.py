@@ -1,0 +1,122 @@
+"""A recipe whose methods change pixels: no cache stands in for the pictures, and a run goes on to the same bytes."""
+
+import json
+
+import pytest
+import yaml
+from runs_drawn import draw_hospitals, kill_run_when
+
+from kerastl import recipe as recipes
+from kerastl import registry
+from kerastl.report.style_sheet import SHEET, style_sheet_url
+from kerastl.stages import budget
+from kerastl.stages.phases import phases_of_methods
+
+NAMES = ["histogram_matching", "reinhard", "fda", "strong_augmentation"]
+RECIPE = """
+format: 1
+seed: 5
+data:
+  reader: {{name: folder, path: {source}, group_pattern: '([a-z]+/\\d+)'}}
+  split: {{val_fraction: 0.3, test_fraction: 0.2}}
+  image_size_px: 32
+  batch_size: 8
+backbone: {{name: small_cnn, weights: none}}
+phases:
+  - {{name: source, epochs: 1, learning_rate: 1e-3, trainable: all}}
+  - {{name: adapt, domain: target, epochs: {epochs}, learning_rate: 1e-3, trainable: none, batch_norm: frozen, keep: last}}
+target:
+  reader: {{name: folder, path: {target}, group_pattern: '([a-z]+/\\d+)'}}
+  labels: none
+  split: {{val_fraction: 0.0, test_fraction: 0.4}}
+adaptation: {{methods: {methods}}}
+export: {{formats: []}}
+evaluation: {{resamples: 100}}
+"""
+
+
+ALL_FOUR = "[mcc, {name: fda, beta: 0.1}, histogram_matching, reinhard, {name: strong_augmentation, policy: light}]"
+DRAWING = "[{name: fda, beta: 0.1, share: 0.5}, {name: strong_augmentation, policy: light}]"
+
+
+@pytest.fixture
+def written(tmp_path):
+    draw_hospitals(tmp_path, 16)
+
+    def write(epochs=1, methods=ALL_FOUR):
+        file = tmp_path / "style.yaml"
+        text = RECIPE.format(
+            source=tmp_path / "a", target=tmp_path / "b", epochs=epochs, methods=methods
+        )
+        file.write_text(text)
+        return file
+
+    return write
+
+
+def loaded(file, *sets):
+    return recipes.load(
+        str(file), options_of=registry.options_of, names_of=registry.names, sets=list(sets)
+    )
+
+
+def test_a_cache_is_left_to_methods_that_change_no_pixel(written):
+    file = written()
+    (phase,) = phases_of_methods(loaded(file))
+    assert phase.cache == "none"
+    (phase,) = phases_of_methods(loaded(file, "adaptation.methods=[mcc, jan]"))
+    assert phase.cache == "auto"
+    (phase,) = phases_of_methods(loaded(file, "phases[1].cache=features"))
+    assert phase.cache == "features"  # asked for: refused, and not overruled
+
+
+def test_a_cache_that_is_asked_for_is_refused_before_anything_is_written(
+    kerastl, written, tmp_path
+):
+    answer = kerastl(
+        "run", written(), "--out", tmp_path / "run", "--set", "phases[1].cache=features"
+    )
+    assert answer.code == 1
+    for name in NAMES:
+        assert f"phase adapt: {name} changes the source's pictures at each step" in answer.err
+    assert "mcc" not in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_each_method_that_changes_pixels_is_timed_for_a_budget(written):
+    methods = loaded(written(), "adaptation.methods=[mcc, fda, jan, reinhard]").adaptation.methods
+    told = [[one.name for one in alike] for alike in budget._alike(methods)]
+    assert told == [["mcc", "jan"], ["fda"], ["reinhard"]]
+
+
+@pytest.mark.slow
+def test_a_killed_run_of_methods_that_draw_goes_on_to_the_same_bytes(kerastl, written, tmp_path):
+    names = ["fda", "strong_augmentation"]
+    recipe = written(epochs=4, methods=DRAWING)
+    answer = kerastl("run", recipe, "--out", tmp_path / "whole", "--oracle")
+    assert answer.code == 0, answer.err
+    told = json.loads((tmp_path / "whole" / "adaptation.json").read_text())
+    assert set(told["oracle"]) == {"source_only", *names}
+    resolved = yaml.safe_load((tmp_path / "whole" / "recipe.resolved.yaml").read_text())
+    assert resolved["phases"][1]["cache"] == "none"
+    assert (tmp_path / "whole" / SHEET).is_file()
+    assert style_sheet_url(tmp_path / "whole") in (tmp_path / "whole" / "report.html").read_text()
+    out = tmp_path / "killed"
+    kill_run_when(
+        out / "runs" / "strong_augmentation" / "checkpoints" / "epoch-00002.npz", recipe, out
+    )
+    assert kerastl("run", recipe, "--out", out, "--resume", "--oracle").code == 0
+    for name in ["adaptation.json", "predictions.csv"] + [
+        f"runs/{one}/{file}" for one in names for file in ("history.jsonl", "predictions.csv")
+    ]:
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_a_budget_times_methods_that_change_pixels(kerastl, written, tmp_path):
+    answer = kerastl(
+        "run", written(), "--out", tmp_path / "run", "--set", "budget.minutes=30",
+        "--set", "adaptation.methods=[reinhard, {name: strong_augmentation, policy: light}]",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert "The phases take about" in answer.err
