@@ -10,7 +10,7 @@ from kerastl.recipe import Recipe
 from kerastl.recipe.schema import LARGEST_SEED
 
 MOST_LABELS = 1_000_000
-MOST_EPOCHS = 100_000
+MOST_SEEDS, MOST_EPOCHS = 100, 100_000
 EXAMPLE = "Write whole numbers from small to large, as --labels 0,1,2,5,10."
 
 
@@ -45,8 +45,8 @@ def label_problems(labels: Sequence[int]) -> Iterator[Problem]:
 
 def count_problems(recipe: Recipe, *, seeds: int, scratch_epochs: int) -> Iterator[Problem]:
     """Yield what is wrong with the numbers of seeds and epochs."""
-    if seeds < 1:
-        yield Problem("--seeds", f"must be 1 or more, got {seeds}.")
+    if not 1 <= seeds <= MOST_SEEDS:
+        yield Problem("--seeds", f"is from 1 to {MOST_SEEDS}, got {seeds}.")
     elif recipe.seed + seeds - 1 > LARGEST_SEED:
         yield Problem(
             "seed", f"{recipe.seed} and the {seeds - 1} behind it go beyond {LARGEST_SEED}."

@@ -93,7 +93,7 @@ def _style(figure: Any, axes: Any, curve: Curve, ink: str) -> None:
     from matplotlib.ticker import FixedLocator, NullLocator
 
     # Few patients matter most: the axis gives each doubling the same room, and begins at 0 all the same.
-    axes.set_xscale("symlog", linthresh=1.0, linscale=0.7)
+    axes.set_xscale("symlog", linthresh=1.0, linscale=0.4)
     axes.set_xlim(-0.12, curve.labels[-1] * 1.12)
     axes.xaxis.set_major_locator(FixedLocator(list(curve.labels)))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -116,8 +116,8 @@ def _scratch(curve: Curve) -> Iterator[str]:
         yield f"{words}: {level.text}{doubt}."
     elif untold:
         yield (
-            f"From scratch, no number up to {_labelled(curve, last_number)} reached {goal_words} in the median "
-            f"({last.text}), but the seeds overlap: cannot tell."
+            f"From scratch, no number up to {_labelled(curve, last_number)} reached {goal_words} in the median, "
+            f"but the seeds overlap: cannot tell. The last came to {last.text}."
         )
     else:
         yield (
