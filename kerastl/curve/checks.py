@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -102,22 +103,22 @@ def _wrong_with_seed(
     plan: Plan, seed: int, scrap: Run, found: dict[int, Pictures]
 ) -> Iterator[str]:
     """Yield what is wrong with the pictures of one seed; they are kept in `found`."""
-    for number in (plan.labels[-1], 1):
-        recipe = plan.recipe_of(Job(FINE_TUNE, seed, number), scrap.path)
-        try:
-            found[seed] = gather_pictures(recipe, scrap)
-        except Problems as error:
-            yield from (
-                f"{error.subject} {one}".replace("(groups_per_class)", MOST)
-                for one in error.problems
-            )
-        except RequestError as error:
-            yield str(error)
-        else:
-            yield from _wrong_with_labelled(found[seed], number)
-            yield from _wrong_with_test(found[seed].of("target_test"))
-            return
-        # Once more with one labelled patient a class, to see beside it what the test lacks.
+    most = plan.labels[-1]
+    recipe = plan.recipe_of(Job(FINE_TUNE, seed, most), scrap.path)
+    try:
+        found[seed] = gather_pictures(recipe, scrap)
+        yield from _wrong_with_labelled(found[seed], most)
+    except Problems as error:
+        for one in error.problems:
+            yield f"{error.subject} {one}".replace("(groups_per_class)", MOST)
+    except RequestError as error:
+        yield str(error)
+    if seed not in found:
+        # Without asking for labels, to tell beside it what the test lacks.
+        with suppress(RequestError):
+            found[seed] = gather_pictures(plan.recipe_of(Job(SOURCE, seed), scrap.path), scrap)
+    if seed in found:
+        yield from _wrong_with_test(found[seed].of("target_test"))
 
 
 def _wrong_with_labelled(pictures: Pictures, number: int) -> Iterator[str]:

@@ -103,7 +103,10 @@ def test_without_a_label_at_b_there_is_no_curve(call, tmp_path):
     reader = "target.reader={name: table, path: data/b/none.csv}"
     code, _, err = call(*words_of(reader), "--labels", "1", "--out", "curve")
     assert code == 1
-    assert "label" in err
+    told = problems(err)
+    assert len(told) == 2
+    assert "No picture has a label" in told[0]
+    assert "target: its test has no labelled picture" in told[1]
     assert not (tmp_path / "curve").exists()
 
 
