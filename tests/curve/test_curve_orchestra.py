@@ -56,11 +56,12 @@ class Played:
 def played(monkeypatch):
     runner = Played()
     monkeypatch.setattr("kerastl.runner.run", runner)
+    monkeypatch.setattr("keras.backend.clear_session", lambda: None)  # nothing is trained
     return runner
 
 
-FREE = "phases[1].trainable=all"
-RECIPE = hospitals("hospital-unlabelled", FREE)
+FREE = ("phases[1].trainable=all", "augment=none")
+RECIPE = hospitals("hospital-unlabelled", *FREE)
 ASKED = {"name": "two", "labels": (0, 1, 2), "seeds": 2}
 
 
@@ -126,9 +127,9 @@ def test_without_a_model_of_a_there_is_no_curve_and_the_rest_is_not_begun(played
         ({"labels": (0, 1)}, "--labels"),
         ({"seeds": 1}, "--seeds"),
         ({"scratch_epochs": 9}, "--scratch-epochs"),
-        ({"recipe": hospitals("hospital-unlabelled", FREE, "head.dropout=0.5")}, "dropout"),
+        ({"recipe": hospitals("hospital-unlabelled", *FREE, "head.dropout=0.5")}, "dropout"),
         (
-            {"recipe": hospitals("hospital-unlabelled", FREE, "data.reader.patients=13")},
+            {"recipe": hospitals("hospital-unlabelled", *FREE, "data.reader.patients=13")},
             "the pictures",
         ),
     ],
