@@ -109,7 +109,7 @@ def _scratch(curve: Curve) -> Iterator[str]:
         doubt = (
             f"; with {sooner[0]} the seeds overlap already, so fewer may do: cannot tell"
             if sooner
-            else "; whether it is more than equal cannot be told"
+            else "; the seeds overlap, so which of the two is more cannot be told"
             if enough in untold
             else ""
         )

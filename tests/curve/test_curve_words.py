@@ -36,7 +36,7 @@ def test_a_plain_curve_is_told_in_its_own_figures():
         "With 2 labelled patients a class, fine-tuning reached 0.810 (0.800 to 0.820): above A's model unchanged in every "
         "seed and so with more.",
         "From scratch, 5 labelled patients a class equal what fine-tuning reached with 2 labelled patients a class: 0.830 "
-        "(0.820 to 0.840); whether it is more than equal cannot be told.",
+        "(0.820 to 0.840); the seeds overlap, so which of the two is more cannot be told.",
         "Adapted without a label of B, the model reached 0.720 (0.700 to 0.740): above A's model unchanged in every seed.",
         "Adapting first, then fine-tuning, is above fine-tuning alone with 1, and is below fine-tuning alone with 5, and "
         "cannot be told from fine-tuning alone with 2 labelled patients a class.",
