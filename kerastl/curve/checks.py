@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -74,7 +74,7 @@ def look(plan: Plan, problems: list[Problem], out: Path | None = None) -> Seen:
             told = _told(partial(check_outside, out, root, "curve"))
             problems += [Problem("--out", line) for line in told]
     raise_all(problems)
-    metric, unit = _metric(list(found.values()))
+    metric, unit = metric_of(list(found.values()))
     return Seen(
         metric,
         unit,
@@ -170,7 +170,7 @@ def _wrong_with_phases(plan: Plan, pictures: Pictures, scrap: Run) -> Iterator[P
         yield from (Problem(job.way, line) for line in _told(decide))
 
 
-def _metric(every: list[Pictures]) -> tuple[str, str]:
+def metric_of(every: Sequence[Pictures]) -> tuple[str, str]:
     """Return the metric that all seeds can be told by, and what is counted."""
     tests = [one.of("target_test") for one in every]
     grouped = all(any(record.group is not None for record in test) for test in tests)
