@@ -100,19 +100,21 @@ def adapt_curve(
         _opened(name, out, plan, seen, resume=resume) as run,
         without_retracing_warnings(),
     ):
-        failed = _train(plan, seen, run)
-        # One that goes on is started with the recipe that lies in its folder, whose name says nothing.
-        called = run.read_json(REQUEST)["recipe"]
-        curve = collect(
-            plan, run, name=called, metric=seen.metric, unit=seen.unit, failed=failed
-        )  # fmt: skip
-        reading = tuple(report.reading_of(curve))
-        run.write_json("curve.json", curve.to_json(reading))
-        write_points(run.file("curve.csv"), curve)
-        report.write_curve_picture(run.file(PICTURE), curve)
-        write_summary(run)
-        report.write_curve_page(run.path, curve, reading)
-        run.finish()
+        return _told(plan, seen, run, _train(plan, seen, run))
+
+
+def _told(plan: Plan, seen: Seen, run: Run, failed: dict[Job, str]) -> Outcome:
+    """Write down what all runs came to, and mark the curve as finished."""
+    # One that goes on is started with the recipe that lies in its folder, whose name says nothing.
+    name = run.read_json(REQUEST)["recipe"]
+    curve = collect(plan, run, name=name, metric=seen.metric, unit=seen.unit, failed=failed)
+    reading = tuple(report.reading_of(curve))
+    run.write_json("curve.json", curve.to_json(reading))
+    write_points(run.file("curve.csv"), curve)
+    report.write_curve_picture(run.file(PICTURE), curve)
+    write_summary(run)
+    report.write_curve_page(run.path, curve, reading)
+    run.finish()
     return Outcome(run, curve, reading)
 
 
