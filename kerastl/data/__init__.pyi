@@ -6,6 +6,7 @@ from .cache_prune import is_in_use as is_in_use
 from .cache_prune import prune_cache as prune_cache
 from .cache_use import hold as hold
 from .cache_use import lock_of as lock_of
+from .carve import key_of as key_of
 from .decode import decode_image as decode_image
 from .decode import load_image as load_image
 from .doors import read_folder as read_folder

@@ -128,6 +128,8 @@ def pick_few(
 ) -> Collection:
     """Keep the labels of a few groups of target_train; the rest becomes target_unlabelled.
 
+    The groups of one number are among those of every larger one.
+
     Args:
         collection: a target with the split target_train.
         groups_per_class: how many groups that hold the class are labelled, for each class.
@@ -150,10 +152,12 @@ def pick_few(
     if problems:
         raise Problems("The target, by groups outside its test set,", problems)
     picked = np.zeros(len(groups.keys), bool)
-    for column in np.argsort(holds.sum(0), kind="stable"):
-        missing = groups_per_class - int((picked & holds[:, column]).sum())
-        fresh = np.flatnonzero(holds[:, column] & ~picked)
-        picked[fresh[: max(missing, 0)]] = True
+    # One more group a class in each round: who is picked for a number is picked for every larger one, too.
+    for number in range(1, min(groups_per_class, len(groups.keys)) + 1):
+        for column in np.argsort(holds.sum(0), kind="stable"):
+            fresh = np.flatnonzero(holds[:, column] & ~picked)
+            if (picked & holds[:, column]).sum() < number:
+                picked[fresh[:1]] = True
     return _keep_labels(
         collection, frozenset(key for key, is_in in zip(groups.keys, picked, strict=True) if is_in)
     )

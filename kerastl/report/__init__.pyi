@@ -1,3 +1,9 @@
+from .curve_chart import write_curve_picture as write_curve_picture
+from .curve_page import write_curve_page as write_curve_page
+from .curve_points import Curve as Curve
+from .curve_points import Point as Point
+from .curve_points import Tested as Tested
+from .curve_words import reading_of as reading_of
 from .page import write_report as write_report
 from .preview_page import Shown as Shown
 from .preview_page import write_preview as write_preview

@@ -131,19 +131,24 @@ def _runs_of(name: str) -> list[tuple[int, Run]]:
     return sorted(runs, key=lambda one: one[0])
 
 
-def unfinished_run(name: str, out: Path | None) -> Run:
+def unfinished_run(name: str, out: Path | None, *, begun: str = BEGUN) -> Run:
     """Return the run to resume: `out`, or the only unfinished run of a recipe.
+
+    Args:
+        name: of the recipe.
+        out: the run folder; None: found by the name.
+        begun: a file that every run of this kind holds from its beginning on.
 
     Raises:
         RequestError: there is none, or more than one.
     """
     if out is not None:
         run = Run(out)
-        if not run.file(BEGUN).is_file():
+        if not run.file(begun).is_file():
             raise RequestError(f"{out} is not a run that can be resumed: it holds no recipe.")
         return run
     runs = (run for _, run in _runs_of(name))
-    found = [run for run in runs if run.file(BEGUN).is_file() and not run.finished]
+    found = [run for run in runs if run.file(begun).is_file() and not run.finished]
     if not found:
         raise RequestError(f"There is no unfinished run of {name} under {PARENT.absolute()}.")
     if len(found) > 1:

@@ -205,7 +205,10 @@ def _opened(
 
 
 def write_summary(run: Run) -> None:
-    """Write `summary.json`: the overall scores of the run and of each run inside it, split by split."""
+    """Write `summary.json`: the overall scores of the run and of each run inside it, split by split.
+
+    A run that only contains others has no scores of its own, and none of them is its model.
+    """
     inner = {path.parent.name: path for path in sorted(run.file("runs").glob("*/scores.json"))}
     told = {
         name: {
@@ -214,5 +217,6 @@ def write_summary(run: Run) -> None:
             if "overall" in figures
         }
         for name, path in {".": run.file("scores.json"), **inner}.items()
+        if path.is_file()
     }
-    run.write_json("summary.json", {"runs": told, "chosen": "."})
+    run.write_json("summary.json", {"runs": told, "chosen": "." if "." in told else None})

@@ -66,7 +66,8 @@ def _prove_one(
 ) -> list[str]:
     """Write the sheet of one run; return its faults, each with where it was found."""
     records = [record for split in VALIDATION for record in pictures.of(split)]
-    sheet = run.read_json(SHEET)
+    # A run that adapts a model which was trained elsewhere has no phase of its own to write a sheet of.
+    sheet = run.read_json(SHEET) if run.file(SHEET).is_file() else {"phases": []}
     sheet["two_passes"] = _passes(recipe, model, pictures, run, records)
     sheet["exports"] = _exports(recipe, model, pictures, run, formats, records)
     run.write_json(SHEET, sheet)

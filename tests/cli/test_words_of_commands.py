@@ -35,7 +35,9 @@ COMMANDS = list(every_command())
 
 def test_every_file_of_the_folder_is_a_command_that_is_listed():
     folder = Path(_tables.__file__).parent
-    files = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    files = {
+        path.stem.replace("_", "-") for path in folder.glob("*.py") if not path.stem.startswith("_")
+    }
     assert len(files) > 10
     assert {words[0] for words in COMMANDS} == files
     assert ("weights", "fetch") in COMMANDS

@@ -277,3 +277,25 @@ def test_groups_of_two_kinds_never_meet_by_name():
     rows = [("a", "0.png"), *[("a", None)] * 10, *[("b", None)] * 10]
     found = split(collection_of(rows), val_fraction=0.2, test_fraction=0.2, seed=0)
     assert np.isin(["train", "val", "test"], [record.split for record in found.records]).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**16), st.integers(0, 2**16))
+def test_who_is_labelled_for_one_number_is_labelled_for_every_larger_one(drawn, seed):
+    """Also where a patient has pictures of several classes, so that picking for one class serves another."""
+    generator = np.random.default_rng(drawn)
+    holds = generator.random((14, 3)) < 0.5
+    rows = [("abc"[column], f"g{group}") for group, column in np.argwhere(holds).tolist()]
+    found = collection_of(rows)
+    pool = replace(found, records=tuple(replace(r, split="target_train") for r in found.records))
+    fewest = int(holds.sum(0).min())
+    before: set[str | None] = set()
+    for number in range(1, fewest + 1):
+        picked = pick_few(pool, groups_per_class=number, seed=seed)
+        groups = {r.group for r in picked.records if r.split == "target_train"}
+        labelled = Counter(
+            label for label, _ in {(r.label, r.group) for r in picked.records if r.group in groups}
+        )
+        assert min(labelled.values()) >= number
+        assert before <= groups
+        before = groups

@@ -1,0 +1,5 @@
+from .adapt_curve import Outcome as Outcome
+from .adapt_curve import adapt_curve as adapt_curve
+from .plan import Job as Job
+from .plan import Plan as Plan
+from .request import read_labels as read_labels

@@ -1,0 +1,84 @@
+"""What can be seen to be wrong with the request for a curve before any picture is opened. No TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from kerastl.errors import Problem
+from kerastl.recipe import Recipe
+from kerastl.recipe.schema import LARGEST_SEED
+
+MOST_LABELS = 1_000_000
+MOST_SEEDS, MOST_EPOCHS = 100, 100_000
+EXAMPLE = "Write whole numbers from small to large, as --labels 0,1,2,5,10."
+
+
+def read_labels(text: str) -> tuple[tuple[int, ...], list[Problem]]:
+    """Return the numbers of `0,1,2,5,10`, and what is wrong with them.
+
+    Args:
+        text: whole numbers, ascending, with commas between. 0 is added where it is left out: it is A's own model.
+    """
+    words = [word.strip() for word in text.split(",")]
+    # Not str.isdigit: it takes superscripts, too.
+    wrong = [word for word in words if not (word.isascii() and word.isdecimal() and len(word) < 9)]
+    if wrong:
+        shown = wrong[0][:40]
+        return (), [Problem("--labels", f"{shown!r} is no number of patients. {EXAMPLE}")]
+    return tuple(int(word) for word in words), []
+
+
+def label_problems(labels: Sequence[int]) -> Iterator[Problem]:
+    """Yield what is wrong with the numbers of labelled groups."""
+    for before, after in pairwise(labels):
+        if after <= before:
+            yield Problem("--labels", f"{after} stands behind {before}. {EXAMPLE}")
+            break
+    if any(one < 0 or one > MOST_LABELS for one in labels):
+        yield Problem("--labels", f"each is from 0 to {MOST_LABELS:,}. {EXAMPLE}")
+    if not any(one > 0 for one in labels):
+        yield Problem(
+            "--labels", f"none is above 0, so nothing would be learnt from labels. {EXAMPLE}"
+        )
+
+
+def count_problems(recipe: Recipe, *, seeds: int, scratch_epochs: int) -> Iterator[Problem]:
+    """Yield what is wrong with the numbers of seeds and epochs."""
+    if not 1 <= seeds <= MOST_SEEDS:
+        yield Problem("--seeds", f"is from 1 to {MOST_SEEDS}, got {seeds}.")
+    elif recipe.seed + seeds - 1 > LARGEST_SEED:
+        yield Problem(
+            "seed", f"{recipe.seed} and the {seeds - 1} behind it go beyond {LARGEST_SEED}."
+        )
+    if not 1 <= scratch_epochs <= MOST_EPOCHS:
+        yield Problem("--scratch-epochs", f"is from 1 to {MOST_EPOCHS:,}, got {scratch_epochs}.")
+
+
+def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Yield what keeps a recipe from being one of a curve."""
+    if recipe.target is None:
+        yield Problem(
+            "target",
+            "the recipe has none, so there is no hospital B to label patients of. "
+            "Take hospital-adaptation, or write target: {reader: {name: table, path: B.csv}, labels: few}.",
+        )
+    domains = [one.domain for one in recipe.phases]
+    if "source" not in domains:
+        yield Problem(
+            "phases", "none is of domain source: the curve trains A's model itself. Add one."
+        )
+    if "target" not in domains:
+        yield Problem(
+            "phases",
+            "none is of domain target: nothing says how to fine-tune at B. Add one, as "
+            "{name: adapt, domain: target, epochs: 10, learning_rate: 1e-4, trainable: none, batch_norm: statistics}.",
+        )
+    elif "source" in domains[domains.index("target") :]:
+        yield Problem("phases", "one of domain source stands behind one of domain target.")
+    if recipe.budget is not None:
+        yield Problem(
+            "budget",
+            "is for one run, and a curve is many: each would be cut to another length. "
+            "Write --set budget=null.",
+        )

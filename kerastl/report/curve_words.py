@@ -1,0 +1,203 @@
+"""What a curve means, in sentences; each is computed, and says so where the seeds do not tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from kerastl.report.curve_points import (
+    FEWEST_SEEDS,
+    UNCHANGED,
+    WITHOUT_LABELS,
+    Curve,
+    Level,
+    compared,
+)
+
+FINE_TUNE, ADAPT_FIRST, SCRATCH = "fine_tune", "adapt_then_fine_tune", "scratch"
+Levels = list[tuple[int, Level]]
+
+
+def reading_of(curve: Curve) -> list[str]:
+    """Return what the curve says, the most useful first."""
+    told = [_unchanged(curve)]
+    if len(curve.seeds) < FEWEST_SEEDS:
+        told.append(
+            "One seed shows no spread, so nothing can be told apart: repeat with --seeds 3 or more."
+        )
+    told += [*_fine_tuned(curve), *_scratch(curve), *_adapted(curve), *_enough(curve)]
+    return told
+
+
+def _unchanged(curve: Curve) -> str:
+    level = curve.level(UNCHANGED, 0)
+    text = level.text if level else "no value"
+    return f"A's model unchanged reached {text} at B ({curve.metric_words})."
+
+
+def _labelled(curve: Curve, number: int) -> str:
+    return f"{number} labelled {curve.unit}{'s' if number != 1 else ''} a class"
+
+
+def turning_point(curve: Curve, way: str) -> int | None:
+    """Return the fewest labels from which on a way is above A's model unchanged; None: there are none such."""
+    base = curve.level(UNCHANGED, 0)
+    if base is None:
+        return None
+    first = None
+    for number, level in reversed(_with_labels(curve, way)):
+        if compared(level, base) != "above":
+            break
+        first = number
+    return first
+
+
+def _with_labels(curve: Curve, way: str) -> Levels:
+    return [(number, level) for number, level in curve.levels(way) if number]
+
+
+def _base_number(curve: Curve) -> int | None:
+    """Return the number of labels that other ways are compared at: where fine-tuning begins to help, or the fewest."""
+    turn = turning_point(curve, FINE_TUNE)
+    if turn is not None:
+        return turn
+    return next((number for number, _ in _with_labels(curve, FINE_TUNE)), None)
+
+
+def _fine_tuned(curve: Curve) -> Iterator[str]:
+    base, number = curve.level(UNCHANGED, 0), _base_number(curve)
+    if base is None or number is None:
+        return
+    level = curve.level(FINE_TUNE, number)
+    assert level is not None
+    told = f"With {_labelled(curve, number)}, fine-tuning reached {level.text}: "
+    if turning_point(curve, FINE_TUNE) is not None:
+        more = " and so with more" if number < curve.labels[-1] else ""
+        yield f"{told}above A's model unchanged in every seed{more}."
+        return
+    outcome = compared(level, base)
+    yield told + (
+        "below A's model unchanged in every seed."
+        if outcome == "below"
+        else "cannot tell whether it helps."
+    )
+    last = curve.level(FINE_TUNE, curve.labels[-1])
+    if last is not None and curve.labels[-1] != number:
+        outcome = compared(last, base)
+        words = {
+            "above": "above A's model unchanged, but not at every number of labels between",
+            "below": "below A's model unchanged in every seed",
+            "cannot tell": "cannot tell whether it helps",
+        }
+        yield f"With {_labelled(curve, curve.labels[-1])} it reached {last.text}: {words[outcome]}."
+
+
+def _scratch(curve: Curve) -> Iterator[str]:
+    """Tell how many labels training from random weights needs for what fine-tuning reached."""
+    number, levels = _base_number(curve), _with_labels(curve, SCRATCH)
+    goal = curve.level(FINE_TUNE, number) if number is not None else None
+    if number is None or goal is None or not levels:
+        return
+    goal_words = f"what fine-tuning reached with {_labelled(curve, number)}"
+    enough = _from_where(levels, goal)
+    untold = [one for one, level in levels if compared(level, goal) == "cannot tell"]
+    last_number, last = levels[-1]
+    if enough is not None:
+        words = f"From scratch, {_labelled(curve, enough)} equal {goal_words}"
+        level = dict(levels)[enough]
+        sooner = [one for one in untold if one < enough]
+        doubt = (
+            f"; with {sooner[0]} the seeds overlap already, so fewer may do: cannot tell"
+            if sooner
+            else "; the seeds overlap, so which of the two is more cannot be told"
+            if enough in untold
+            else ""
+        )
+        yield f"{words}: {level.text}{doubt}."
+    elif untold:
+        yield (
+            f"From scratch, no number up to {_labelled(curve, last_number)} reached {goal_words} in the median, "
+            f"but the seeds overlap: cannot tell. The last came to {last.text}."
+        )
+    else:
+        yield (
+            f"From scratch, even {_labelled(curve, last_number)} stayed below {goal_words}: {last.text}."
+        )
+
+
+def _from_where(levels: Levels, goal: Level) -> int | None:
+    """Return the fewest labels from which on the median is not below that of the goal."""
+    first = None
+    for number, level in reversed(levels):
+        if level.median < goal.median:
+            break
+        first = number
+    return first
+
+
+def _adapted(curve: Curve) -> Iterator[str]:
+    base, free = curve.level(UNCHANGED, 0), curve.level(WITHOUT_LABELS, 0)
+    if base is not None and free is not None:
+        outcome = compared(free, base)
+        words = {
+            "above": "above A's model unchanged in every seed",
+            "below": "below A's model unchanged in every seed",
+            "cannot tell": "cannot tell whether that is better than A's model unchanged",
+        }
+        yield f"Adapted without a label of B, the model reached {free.text}: {words[outcome]}."
+    found: dict[str, list[str]] = {"above": [], "below": [], "cannot tell": []}
+    for number, level in _with_labels(curve, ADAPT_FIRST):
+        other = curve.level(FINE_TUNE, number)
+        if other is not None:
+            found[compared(level, other)].append(str(number))
+    words = {
+        "above": "is above fine-tuning alone",
+        "below": "is below fine-tuning alone",
+        "cannot tell": "cannot be told from fine-tuning alone",
+    }
+    parts = [
+        f"{words[outcome]} with {_listed(numbers)}" for outcome, numbers in found.items() if numbers
+    ]
+    if parts:
+        yield f"Adapting first, then fine-tuning, {', and '.join(parts)} labelled {curve.unit}s a class."
+
+
+def _listed(numbers: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(numbers[:-1]), numbers[-1]]))
+
+
+def enough_labels(levels: Levels) -> int | None:
+    """Return the fewest labels beyond which no median moved by more than the spread over the seeds.
+
+    The spread is the larger one of the two that are compared. None: the last step still moved it by more.
+    """
+    for place, (number, level) in enumerate(levels[:-1]):
+        beyond = [other for _, other in levels[place + 1 :]]
+        if all(
+            abs(other.median - level.median) <= max(other.spread, level.spread) for other in beyond
+        ):
+            return number
+    return None
+
+
+def _enough(curve: Curve) -> Iterator[str]:
+    levels = curve.levels(FINE_TUNE)
+    if len(levels) < FEWEST_SEEDS or len(curve.seeds) < FEWEST_SEEDS:
+        return
+    enough = enough_labels(levels)
+    if enough is None:
+        (before, _), (last, _) = list(pairwise(levels))[-1]
+        yield (
+            f"From {before} to {_labelled(curve, last)}, fine-tuning still changed by more than the spread over "
+            "the seeds: more labels may change it further."
+        )
+    elif enough == 0:
+        yield (
+            f"Labelling up to {curve.count(levels[-1][0])} a class changed fine-tuning by less than the spread over the "
+            "seeds: cannot tell whether labels help."
+        )
+    else:
+        yield (
+            f"Labelling more than {curve.count(enough)} a class changed fine-tuning by less than the spread over "
+            "the seeds."
+        )

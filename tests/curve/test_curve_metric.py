@@ -1,0 +1,36 @@
+"""Which score a curve tells, by what is known of B's test pictures."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from kerastl.curve.checks import metric_of
+from kerastl.data import Record
+
+
+def seen(rows, class_names=("a", "b")):
+    """Pictures of which only the test matters, from (label, group)."""
+    test = [
+        Record(f"{place}.png", Path("/x"), label, "target_test", group, "site")
+        for place, (label, group) in enumerate(rows)
+    ]
+    return SimpleNamespace(class_names=class_names, of=lambda split: test)
+
+
+PATIENTS = [("a", "p1"), ("a", "p1"), ("b", "p2")]
+
+
+@pytest.mark.parametrize(
+    ("every", "metric", "unit"),
+    [
+        ([seen(PATIENTS)], "group_auc", "patient"),
+        ([seen([("a", None), ("b", None)])], "balanced_accuracy", "picture"),
+        ([seen([*PATIENTS, ("c", "p3")], ("a", "b", "c"))], "balanced_accuracy", "patient"),
+        ([seen(PATIENTS), seen([("a", "p1"), ("b", "p1")])], "balanced_accuracy", "patient"),
+    ],
+)
+def test_patients_of_two_classes_have_an_auc_in_every_seed_or_balanced_accuracy_is_told(
+    every, metric, unit
+):
+    assert metric_of(every) == (metric, unit)

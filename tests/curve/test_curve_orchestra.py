@@ -1,0 +1,150 @@
+"""What a curve does with its runs: each once, failures told, stops survived. The runs themselves are played."""
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from curves_drawn import hospitals
+
+from kerastl import curve as curves
+from kerastl.curve import adapt_curve
+from kerastl.errors import RequestError, WouldFailAgain
+from kerastl.runs import BEGUN, Run, write_csv
+
+HEADER = ("path", "label", "split", "group", "domain")
+
+
+def score_of(recipe):
+    number = recipe.target.few.groups_per_class if recipe.target.few else 0
+    return {"value": 0.5 + 0.01 * recipe.seed + 0.1 * number, "low": 0.4, "high": 0.9}
+
+
+@dataclass
+class Played:
+    """Stands for `runner.run`: writes what a run writes, and remembers who was asked."""
+
+    asked: list = field(default_factory=list)
+    diverges: str = ""
+    stops: str = ""
+
+    def __call__(self, recipe, *, name, out, resume=False, oracle=False):
+        self.asked.append((name, resume))
+        run = Run(out)
+        assert resume == run.path.exists()
+        run.path.mkdir(exist_ok=True)
+        few = recipe.target.few.groups_per_class if recipe.target.few else 0
+        rows = [
+            (f"{label}{group}.png", label, "target_train", f"{label}{group}", "b")
+            for label in ("benign", "malignant")
+            for group in range(few)
+        ]
+        write_csv(run.file("split.csv"), HEADER, rows)
+        (run.file(BEGUN)).write_text("")
+        if name == self.stops:
+            raise KeyboardInterrupt
+        if name == self.diverges:
+            raise WouldFailAgain("loss became nan in phase adapt.\nTry a smaller rate.")
+        run.file("history.jsonl").write_text('{"loss": 0.5}\n' * 10)
+        overall = {"overall": {"group_auc": score_of(recipe)}, "groups": 6, "count": 12}
+        run.write_json("scores.json", {"target_test": overall})
+        run.write_json("adaptation.json", {"chosen": "coral", "verdict": "adapt"})
+        run.finish()
+        return run
+
+
+@pytest.fixture
+def played(monkeypatch):
+    runner = Played()
+    monkeypatch.setattr("kerastl.runner.run", runner)
+    monkeypatch.setattr("keras.backend.clear_session", lambda: None)  # nothing is trained
+    return runner
+
+
+FREE = ("phases[1].trainable=all", "augment=none")
+RECIPE = hospitals("hospital-unlabelled", *FREE)
+ASKED = {"name": "two", "labels": (0, 1, 2), "seeds": 2}
+
+
+def test_every_run_is_asked_for_once_and_its_score_is_a_point(played, tmp_path, capsys):
+    outcome = adapt_curve(RECIPE, **ASKED, out=tmp_path / "curve")
+    assert len(played.asked) == len(dict(played.asked)) == 16
+    told = json.loads((tmp_path / "curve" / "curve.json").read_text())
+    for point in told["points"]:
+        # The adapted model of a seed answers like A's in this play.
+        expected = 0.5 + 0.01 * point["seed"] + 0.1 * point["groups_per_class"]
+        assert point["value"] == pytest.approx(expected)
+        assert point["groups"] == point["pictures"] == 2 * point["groups_per_class"]
+    assert {one["adapted_by"] for one in told["tested"]} == {"coral"}
+    assert outcome.run.finished
+    assert told["reading"] == list(outcome.reading)
+    err = capsys.readouterr().err
+    assert "Run 1 of 16: seed 7, A's model\n" in err
+    assert "Run 4 of 16: seed 7, fine_tune, 2 patients a class (about " in err
+    summary = json.loads((tmp_path / "curve" / "summary.json").read_text())
+    assert summary["chosen"] is None
+    assert len(summary["runs"]) == 16
+
+
+def test_a_stopped_curve_asks_for_what_is_missing_alone(played, tmp_path, capsys):
+    played.stops = "seed_7_scratch_1"
+    with pytest.raises(KeyboardInterrupt):
+        adapt_curve(RECIPE, **ASKED, out=tmp_path / "curve")
+    assert f"--out {tmp_path / 'curve'} --resume" in capsys.readouterr().err
+    first = [name for name, _ in played.asked]
+    assert len(first) == 7
+    played.stops, played.asked = "", []
+    adapt_curve(RECIPE, **ASKED, out=tmp_path / "curve", resume=True)
+    assert played.asked[0] == ("seed_7_scratch_1", True)
+    assert len(played.asked) == 10
+    assert not set(first[:-1]) & {name for name, _ in played.asked}
+    adapt_curve(RECIPE, **ASKED, out=tmp_path / "whole")
+    for file in ("curve.json", "curve.csv", "curve.png", "report.html", "summary.json"):
+        one, two = (tmp_path / name / file for name in ("curve", "whole"))
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_run_that_breaks_down_is_a_point_without_a_value_and_the_others_go_on(played, tmp_path):
+    played.diverges = "seed_8_fine_tune_2"
+    outcome = adapt_curve(RECIPE, **ASKED, out=tmp_path / "curve")
+    (lost,) = [one for one in outcome.curve.points if one.value is None]
+    assert (lost.way, lost.seed, lost.groups_per_class) == ("fine_tune", 8, 2)
+    assert lost.reason == "loss became nan in phase adapt."
+    assert outcome.curve.level("fine_tune", 2).values == pytest.approx((0.77,))
+    assert any("seed_8_fine_tune_2 has no model" in note for note in outcome.curve.notes)
+    assert len(played.asked) == 16
+
+
+def test_without_a_model_of_a_there_is_no_curve_and_the_rest_is_not_begun(played, tmp_path):
+    played.diverges = "seed_7_source"
+    with pytest.raises(WouldFailAgain):
+        adapt_curve(RECIPE, **ASKED, out=tmp_path / "curve")
+    assert len(played.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"labels": (0, 1)}, "--labels"),
+        ({"seeds": 1}, "--seeds"),
+        ({"scratch_epochs": 9}, "--scratch-epochs"),
+        ({"recipe": hospitals("hospital-unlabelled", *FREE, "head.dropout=0.5")}, "dropout"),
+        (
+            {"recipe": hospitals("hospital-unlabelled", *FREE, "data.reader.patients=13")},
+            "the pictures",
+        ),
+    ],
+)
+def test_a_curve_goes_on_as_it_began_or_not_at_all(played, tmp_path, changed, said):
+    out = tmp_path / "curve"
+    played.stops = "seed_7_adapted"
+    with pytest.raises(KeyboardInterrupt):
+        adapt_curve(RECIPE, **ASKED, out=out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    asked = {"recipe": RECIPE, **ASKED, **changed}
+    with pytest.raises(RequestError, match=f"(?s)cannot be resumed.*{said}"):
+        adapt_curve(asked.pop("recipe"), **asked, out=out, resume=True)
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_the_door_for_python_is_the_one_that_the_page_names():
+    assert curves.adapt_curve is adapt_curve

@@ -1,0 +1,52 @@
+"""The picture and the page: the same bytes for the same points, everything escaped, nothing loaded."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from curves_drawn import WAYS, planted
+from PIL import Image
+
+from kerastl.report import reading_of, write_curve_page, write_curve_picture
+
+SCORES = {
+    (way, number): [0.5 + 0.03 * number, 0.52 + 0.03 * number, None]
+    for way in WAYS
+    for number in (0, 1, 10)
+    if number or way != "scratch"
+}
+
+
+def test_the_page_holds_every_point_escaped_and_loads_nothing(tmp_path):
+    curve = planted(SCORES, recipe="<script>a & b</script>", notes=("<b>note</b>",))
+    text = write_curve_page(tmp_path, curve, reading_of(curve)).read_text()
+    assert "<script>" not in text
+    assert "&lt;script&gt;a &amp; b&lt;/script&gt;" in text
+    assert "&lt;b&gt;note&lt;/b&gt;" in text
+    assert re.findall(r'(?:src|href)="(?!data:)', text) == []
+    rows = re.findall(r"<tr><td class=\"text\">(runs/[^<]+)</td>", text)
+    assert rows == [one.run for one in curve.points]
+    assert "the loss became nan" in text
+
+
+def test_picture_and_page_are_the_same_bytes_again(tmp_path):
+    curve = planted(SCORES)
+    written = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_curve_picture(folder / "curve.png", curve)
+        write_curve_page(folder, curve, reading_of(curve))
+        written.append([path.read_bytes() for path in sorted(folder.iterdir())])
+    assert written[0] == written[1]
+    with Image.open(tmp_path / "one" / "curve.png") as image:
+        assert image.size == (960, 600)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_curves_of_one_seed_and_of_more_than_two_classes_are_drawn(tmp_path, seeds):
+    scores = {key: [0.4] * seeds for key in SCORES}
+    curve = replace(planted(scores, seeds=seeds), metric="balanced_accuracy", unit="picture")
+    text = write_curve_page(tmp_path, curve, reading_of(curve)).read_text()
+    assert "balanced accuracy at B by labelled pictures" in text
+    write_curve_picture(tmp_path / "curve.png", curve)

@@ -1,0 +1,81 @@
+"""The runs of a curve: which there are, what each begins with and learns from, and that each can be run by itself."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from curves_drawn import hospitals
+
+from kerastl import augment, backbones, registry
+from kerastl import recipe as recipes
+from kerastl.curve import Job, Plan
+
+RUNS = Path("/curve/runs")
+
+
+def plan_of(recipe, labels=(0, 1, 3), seeds=(7, 8)) -> Plan:
+    return Plan(recipe, labels, seeds, 40)
+
+
+def test_every_run_is_there_once_and_behind_those_that_it_begins_with():
+    plan = plan_of(hospitals())
+    jobs = plan.jobs()
+    assert len({job.name for job in jobs}) == len(jobs) == 2 * (2 + 3 * 2)
+    begun: set[Path] = set()
+    for job in jobs:
+        weights = plan.recipe_of(job, RUNS).backbone.weights
+        assert weights == "none" or weights in begun or weights.parents[1] in begun
+        begun.add(RUNS / job.name)
+    assert sum(job.way == "source" for job in jobs) == 2
+
+
+@pytest.mark.parametrize("name", ["hospital-adaptation", "hospital-unlabelled", "quickstart"])
+def test_the_recipe_of_every_run_is_one_that_check_takes(name):
+    plan = plan_of(hospitals(name))
+    for job in plan.jobs():
+        derived = plan.recipe_of(job, RUNS)
+        again = recipes.check(
+            recipes.write(derived), name="again", options_of=registry.options_of, names_of=registry.names,
+            tables=backbones, domains_of=registry.domains_of, policy_of=augment.named_policy,
+        )  # fmt: skip
+        assert replace(again, adaptation=None) == replace(derived, adaptation=None)
+        assert (again.adaptation is None) == (job.way != "adapted")
+        assert derived.export.formats == ()
+        assert derived.seed == job.seed
+
+
+def test_only_the_labels_differ_between_two_numbers_and_the_start_between_two_ways():
+    plan = plan_of(hospitals("hospital-unlabelled"))
+    one, three = (plan.recipe_of(Job("fine_tune", 7, n), RUNS) for n in (1, 3))
+    assert one.target.labels == "few"
+    assert replace(one, target=None) == replace(three, target=None)
+    assert (one.target.few.groups_per_class, three.target.few.groups_per_class) == (1, 3)
+    first = plan.recipe_of(Job("adapt_then_fine_tune", 7, 3), RUNS)
+    assert replace(first, backbone=None) == replace(three, backbone=None)
+    assert three.backbone.weights == RUNS / "seed_7_source"
+    assert first.backbone.weights == RUNS / "seed_7_adapted"
+    (phase,) = three.phases
+    # B has no labelled patient left to steer by, and no optimizer to go on with.
+    assert (phase.keep, phase.early_stopping, phase.momenta) == ("last", None, "renew")
+
+
+def test_without_ways_to_adapt_in_the_recipe_adabn_is_taken_and_its_statistics_may_follow():
+    frozen = "phases[1].batch_norm=frozen"
+    plan = plan_of(hospitals("hospital-adaptation", frozen, "adaptation=null"))
+    adapted = plan.recipe_of(Job("adapted", 7), RUNS)
+    assert [one.name for one in adapted.adaptation.methods] == ["adabn"]
+    assert [one.batch_norm for one in adapted.phases] == ["statistics"]
+    assert adapted.target.labels == "none"
+    assert plan.recipe_of(Job("fine_tune", 7, 1), RUNS).phases[0].batch_norm == "frozen"
+    first = plan.recipe_of(Job("adapt_then_fine_tune", 7, 1), RUNS)
+    assert first.backbone.weights == RUNS / "seed_7_adapted" / "runs" / "adabn"
+
+
+def test_from_scratch_is_the_same_network_with_everything_free_and_a_length_of_its_own():
+    plan = plan_of(hospitals())
+    scratch = plan.recipe_of(Job("scratch", 8, 3), RUNS)
+    (phase,) = scratch.phases
+    assert scratch.backbone == replace(plan.recipe.backbone, weights="none")
+    assert (phase.domain, phase.trainable, phase.batch_norm) == ("target", "all", "trainable")
+    assert (phase.epochs, phase.learning_rate) == (40, 1e-3)
+    assert scratch.target == plan.recipe_of(Job("fine_tune", 8, 3), RUNS).target
