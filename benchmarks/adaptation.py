@@ -77,8 +77,11 @@ def compared(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
         every += cases
         tools = by_tool(cases)
         print("\n" + "\n".join(methods_table(f"{name}, {len(cases)} seeds", tools)))
-        print("\n" + "\n".join(choices_table(name, tools)), flush=True)
-        told["tasks"][name] = {tool: summary(answers) for tool, answers in tools.items()}
+        print("\n" + "\n".join(choices_table(name, tools)))
+        found = {tool: summary(answers) for tool, answers in tools.items()}
+        ours = found["kerastl"]
+        print(f"\nkerastl: verdicts {ours['verdicts']}; guards {ours['guards']}", flush=True)
+        told["tasks"][name] = found
     for case in every:
         told["missing"] |= {tool: one["missing"] for tool, one in case.items() if "missing" in one}
     tools = by_tool(every)
