@@ -110,7 +110,8 @@ def kept_back(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
         answers = [one["kerastl"] for one in cases_of(name, arguments, plan)]
         kept = [one["verdict"] != "adapt" or one["chosen"] == PLAIN for one in answers]
         columns = {
-            key: [str(one[key]) for one in answers] for key in ("verdict", "chosen", "outcome")
+            key: [one[key] or "no labels" for one in answers]
+            for key in ("verdict", "chosen", "outcome")
         }
         guards = [" + ".join(one["guards"]) or "none" for one in answers]
         told[name] = {"kept": sum(kept), "cases": len(kept), **columns, "guards": guards}

@@ -1,9 +1,13 @@
 """skada: each method learns source and target together from random weights, as its examples do.
 
-Weights of the losses are 1, skada's default, and one more of the grid that SKADA-Bench searches for the method: as many
-candidates as ours has. Batches hold as many pictures of the target as of the source, and BatchNorm sees both as one. skada's own scorers judge on
-the source's validation pictures and the target's unlabelled ones; the choice is that of `MixValScorer` (between classes), which SKADA-Bench's published
-table of deep methods used for the method of the best mean rank, MCC, and for DANN. The others are told beside it.
+The weight of each loss is 1, skada's default; CORAL, whose loss is divided by the square of the features, has 10 beside it, of the grid that
+SKADA-Bench searches. Batches hold as many pictures of the target as of the source, and BatchNorm sees both as one. The networks that play against
+the features are skada's, but for their last layer: that of 0.6.0 is a softmax over one output, which is 1 whatever the
+features are, so that DANN and CDAN would learn nothing. It is a sigmoid for them, and nothing for MDD, whose loss takes logits.
+
+skada's own scorers judge on the source's validation pictures and the target's unlabelled ones; the choice is that of
+`MixValScorer` (between classes), which SKADA-Bench's published table of deep methods used for the method of the best mean rank, MCC, and for DANN.
+The others are told beside it.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import numpy as np
 import torch
 from shared import Head, Task, Trunk, as_keras_begins, tell
 from skada import deep
+from skada.deep.modules import DomainClassifier
 from skada.metrics import (
     DeepEmbeddedValidation,
     ImportanceWeightedScorer,
@@ -25,15 +30,13 @@ from skada.metrics import (
 )
 
 CHOOSES = "mix_val_inter"
-WEIGHTS = {
-    "coral": (1, 10), "mmd": (1, 0.1), "dann": (1, 0.1), "cdan": (1, 0.1), "mcc": (1, 0.1), "mdd": (1, 0.1),
-}  # fmt: skip
+FEATURES = 128
+WEIGHTS = {"coral": (1, 10)}
+"""Of the loss beside classification; 1 where a method is not named."""
 MAKERS = {
     "source_only": deep.SourceOnly, "coral": deep.DeepCoral, "mmd": deep.DAN, "dann": deep.DANN,
     "cdan": deep.CDAN, "mcc": deep.MCC, "mdd": deep.MDD,
 }  # fmt: skip
-SIZED = {"dann": ("num_features",), "cdan": ("num_features", "n_classes")}
-"""What a method must be told for the network that plays against it."""
 
 
 class Network(torch.nn.Module):
@@ -49,18 +52,22 @@ class Network(torch.nn.Module):
         return self.head(self.trunk(images))
 
 
+def opponent(features: int, answers: int, last: torch.nn.Module) -> torch.nn.Module:
+    """Return skada's network behind a reversed gradient, with another last layer."""
+    found = DomainClassifier(num_features=features, n_classes=answers)
+    found.classifier[-1] = last
+    return found
+
+
 def learnt(method: str, weight: float, task: Task):
     """Return a fitted net."""
     torch.manual_seed(task.seed)
-    options = {"num_features": 128, "n_classes": task.classes}
-    options = {name: options[name] for name in SIZED.get(method, ())}
+    options = {} if method == "source_only" else {"reg": weight}
+    if method in ("dann", "cdan"):
+        width = FEATURES if method == "dann" else FEATURES * task.classes
+        options["domain_classifier"] = opponent(width, 1, torch.nn.Sigmoid())
     if method == "mdd":
-        # A discriminator like the head, as its documentation asks: skada's own for more classes ends in a sigmoid.
-        options["disc_classifier"] = torch.nn.Sequential(
-            torch.nn.Linear(128, 128), torch.nn.ReLU(), torch.nn.Linear(128, task.classes)
-        )
-    if method != "source_only":
-        options["reg"] = weight
+        options["disc_classifier"] = opponent(FEATURES, task.classes, torch.nn.Identity())
     net = MAKERS[method](
         Network(task.classes), layer_name="trunk", optimizer=torch.optim.Adam, lr=1e-3, train_split=None,
         batch_size=task.batch_size, max_epochs=task.epochs, verbose=0, **options,
@@ -100,8 +107,7 @@ def judged(net, task: Task) -> dict[str, float]:
 def main() -> None:
     """Learn with every method, judge, choose."""
     task = Task.parsed()
-    candidates = [("source_only", 1.0)]
-    candidates += [(name, weight) for name, weights in WEIGHTS.items() for weight in weights]
+    candidates = [(name, weight) for name in MAKERS for weight in WEIGHTS.get(name, (1,))]
     values: dict[str, float] = {}
     scores: dict[str, dict[str, float]] = {}
     for method, weight in candidates:
