@@ -68,6 +68,11 @@ def by_tool(cases: Sequence[Case]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def counted(cases: Sequence[Case]) -> str:
+    """Return how many seeds there are, in words."""
+    return f"{len(cases)} seed" + ("" if len(cases) == 1 else "s")
+
+
 def compared(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     """Run all tasks; print and return what they came to."""
     told: dict[str, Any] = {"tasks": {}, "missing": {}}
@@ -76,7 +81,7 @@ def compared(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
         cases = cases_of(name, arguments, plan)
         every += cases
         tools = by_tool(cases)
-        print("\n" + "\n".join(methods_table(f"{name}, {len(cases)} seeds", tools)))
+        print("\n" + "\n".join(methods_table(f"{name}, {counted(cases)}", tools)))
         print("\n" + "\n".join(choices_table(name, tools)))
         found = {tool: summary(answers) for tool, answers in tools.items()}
         ours = found["kerastl"]
