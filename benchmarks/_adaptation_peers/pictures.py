@@ -1,0 +1,45 @@
+"""Write the pictures of a finished run as its own network sees them, for the peers: `pictures.py RUN OUT.npz`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+SPLITS = ("train", "val", "target_unlabelled", "target_test")
+
+
+def main() -> None:
+    """Write, by split, `[n, size, size, 3]` float32 in [0, 255], labels `[n]` (-1: none) and groups.
+
+    Raises:
+        SystemExit: the pictures no longer divide as `split.csv` says.
+    """
+    from kerastl import recipe as recipes
+    from kerastl.cli._recipes import checked
+    from kerastl.runs import Run, read_csv
+    from kerastl.stages import gather_pictures
+
+    run, out = Path(sys.argv[1]), Path(sys.argv[2])
+    recipe = checked(recipes.find(str(run / "recipe.resolved.yaml")), ())
+    with tempfile.TemporaryDirectory() as scratch:
+        pictures = gather_pictures(recipe, Run(Path(scratch)))
+        written = [
+            (row["path"], row["split"], row["domain"]) for row in read_csv(run / "split.csv")
+        ]
+        if written != [(one.path, one.split, one.domain) for one in pictures.records]:
+            raise SystemExit(f"{run}: its pictures no longer divide as split.csv says")
+        arrays = {}
+        for split in SPLITS:
+            records = pictures.of(split)
+            batches = list(pictures.source_of(recipe, records).batches(0))
+            arrays[f"{split}_images"] = np.concatenate([images.numpy() for images, *_ in batches])
+            arrays[f"{split}_labels"] = np.concatenate([labels.numpy() for _, labels, _ in batches])
+            names = [one.group or one.path for one in records]
+            arrays[f"{split}_groups"] = np.unique(names, return_inverse=True)[1]
+    np.savez_compressed(out, classes=len(pictures.class_names), **arrays)
+
+
+main()

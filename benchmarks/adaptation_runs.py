@@ -1,0 +1,152 @@
+"""One case of the benchmark of adaptation: a task, a seed, `kerastl run --oracle`, and the peers on its pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptation_tasks import Sizes, Task, task_of
+from peer_environments import Unavailable, last_line, python_of
+
+HERE = Path(__file__).parent
+SCRIPTS = HERE / "_adaptation_peers"
+PEERS = ("skada", "pytorch_adapt")
+PLACES = (str(SCRIPTS), str(HERE / "_augmentation_peers"))
+"""Where the scripts of the peers find what they share."""
+RECIPE = """\
+format: 1
+seed: {seed}
+data:
+  reader: {source}
+  split: {{val_fraction: 0.2, test_fraction: 0.1}}
+  image_size_px: {size}
+  batch_size: {batch}
+backbone: {{name: small_cnn, weights: none}}
+phases:
+  - {{name: source, epochs: {epochs}, learning_rate: 1e-3, trainable: all}}
+  - {{name: adapt, domain: target, epochs: {adapt_epochs}, learning_rate: 3e-4, trainable: all, batch_norm: statistics, keep: last}}
+target:
+  reader: {target}
+  labels: none
+  split: {{val_fraction: 0.0, test_fraction: 0.5}}
+adaptation: {{methods: [{methods}]}}
+export: {{formats: []}}
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is the same in every case.
+
+    Args:
+        methods: ours, separated by commas.
+        epochs, adapt_epochs: of the source, and of each method after it; peers get their sum.
+        batch_size: pictures of a domain a step.
+        sizes: of the tasks.
+        peers: of `PEERS`.
+    """
+
+    methods: str
+    epochs: int
+    adapt_epochs: int
+    batch_size: int
+    sizes: Sizes
+    peers: tuple[str, ...]
+
+
+def recipe_of(task: Task, seed: int, plan: Plan) -> str:
+    """Return the recipe of a case."""
+    return RECIPE.format(
+        seed=seed, source=task.source, target=task.target, size=task.size_px, methods=plan.methods,
+        epochs=plan.epochs, adapt_epochs=plan.adapt_epochs, batch=plan.batch_size,
+    )  # fmt: skip
+
+
+def run_case(name: str, seed: int, folder: Path, plan: Plan) -> dict[str, dict[str, Any]]:
+    """Run one task with one seed; what is finished in `folder` is not run again.
+
+    Returns:
+        By tool: `values` at the target by method, `chosen` without labels; of ours `verdict`, `guards` and `outcome`, too.
+        A peer that could not be run has `missing` alone.
+
+    Raises:
+        SystemExit: kerastl failed, or the folder holds a run of another recipe.
+    """
+    task = task_of(name, folder / "pictures", plan.sizes, seed)
+    recipe, out = folder / "recipe.yaml", folder / "run"
+    text = recipe_of(task, seed, plan)
+    if recipe.is_file() and recipe.read_text() != text:
+        raise SystemExit(f"{folder} holds a run of another recipe: --keep another folder")
+    recipe.write_text(text)
+    if not (out / "finished.json").is_file():
+        run_ours(recipe, out)
+    told = {"kerastl": our_answer(out, task.metric)}
+    for peer in plan.peers if told["kerastl"]["values"] else ():
+        told[peer] = run_peer(peer, folder, task, seed, plan)
+    return told
+
+
+def run_ours(recipe: Path, out: Path) -> None:
+    """Run a recipe, or go on with it where it was stopped."""
+    begun = (out / "recipe.resolved.yaml").is_file()
+    if not begun:
+        shutil.rmtree(out, ignore_errors=True)
+    words = [sys.executable, "-m", "kerastl", "run", recipe, "--out", out, "--oracle"]
+    done = subprocess.run([*words, "--resume"] if begun else words, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{recipe}:\n{done.stderr[-2000:]}")
+
+
+def our_answer(out: Path, metric: str) -> dict[str, Any]:
+    """Return what a finished run came to; `values` are empty where the target has no labels."""
+    told = json.loads((out / "adaptation.json").read_text())
+    opened = told["target_test"]
+    return {
+        "values": {name: one[metric]["value"] for name, one in (told["oracle"] or {}).items()},
+        "chosen": told["chosen"],
+        "verdict": told["verdict"],
+        "guards": [name for name, guard in told["guards"].items() if guard["fired"]],
+        "outcome": opened["difference"]["outcome"] if opened else None,
+    }
+
+
+def run_peer(peer: str, folder: Path, task: Task, seed: int, plan: Plan) -> dict[str, Any]:
+    """Run a peer on the pictures of our finished run, in an environment and a process of its own."""
+    kept, pictures = folder / f"{peer}.json", folder / "pictures.npz"
+    if kept.is_file():
+        found: dict[str, Any] = json.loads(kept.read_text())
+        return found
+    asked = {
+        "pictures": str(pictures), "seed": seed, "epochs": plan.epochs + plan.adapt_epochs,
+        "source_epochs": plan.epochs, "batch_size": plan.batch_size, "metric": task.metric,
+    }  # fmt: skip
+    try:
+        if not pictures.is_file():
+            answer_of(sys.executable, "pictures.py", str(folder / "run"), str(pictures))
+        found = json.loads(answer_of(python_of(peer), f"with_{peer}.py", json.dumps(asked)))
+    except (Unavailable, OSError) as error:
+        print(f"{peer}: {error}", file=sys.stderr, flush=True)
+        return {"missing": str(error)}
+    kept.write_text(json.dumps(found))
+    return found
+
+
+def answer_of(python: str, script: str, *words: str) -> str:
+    """Return the last line that a script of the peers prints.
+
+    Raises:
+        Unavailable: it failed.
+    """
+    done = subprocess.run(
+        [python, SCRIPTS / script, *words], capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((*PLACES, os.environ.get("PYTHONPATH", "")))},
+    )  # fmt: skip
+    if done.returncode:
+        raise Unavailable(f"{script} ended with {done.returncode}: {last_line(done.stderr)}")
+    return last_line(done.stdout)

@@ -1,0 +1,172 @@
+"""Tasks for the benchmark of adaptation: two domains, written down as tables of pictures or named as phantom hospitals."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HOSPITALS = ("a", "b", "c")
+DIGITS = ("mnist", "digits")
+MARGIN_PX = 4
+"""What stands free around each of MNIST's digits."""
+SIZE_PX = 32
+SKEWED = (1.0, 0.5, 0.25, 0.16, 0.1)
+"""How often each class of the target is shown, beside the first; the source shows all alike."""
+UNSEEN = 9
+UNSEEN_SHARE = 0.2
+HURTS = ("other prevalence", "same population", "unseen class")
+
+Pictures = tuple[Any, Any]
+"""`[n, h, w]` uint8 in [0, 255], and `[n]` whole numbers."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A source and a target.
+
+    Args:
+        source, target: readers, as a recipe has them.
+        size_px: side of the pictures.
+        metric: of `scores.json`, by which methods are told.
+    """
+
+    source: str
+    target: str
+    size_px: int
+    metric: str
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large tasks are.
+
+    Args:
+        pictures: of each domain of digits, at most.
+        patients: of the source among phantoms; the target has half of them.
+        mnist: MNIST's file.
+    """
+
+    pictures: int
+    patients: int
+    mnist: Path | None
+
+
+def task_of(name: str, folder: Path, sizes: Sizes, seed: int) -> Task:
+    """Return a task by its name, its pictures written under `folder` where they are digits.
+
+    Args:
+        name: `a to b`, with two hospitals or two kinds of digits, or one of `HURTS`.
+        folder: new; recipes name it.
+        sizes: how many.
+        seed: which digits are drawn.
+
+    Raises:
+        SystemExit: there is no such task, or MNIST is asked for and its file is not named.
+    """
+    if name in HURTS:
+        source, target = planted(name, np.random.default_rng(seed))
+        labelled = name != HURTS[2]
+    else:
+        first, _, second = name.partition(" to ")
+        if first in HOSPITALS and second in HOSPITALS:
+            return phantoms(first, second, sizes.patients)
+        if first not in DIGITS or second not in DIGITS or first == second:
+            raise SystemExit(f"No such task: '{name}'. Two of a, b, c; two of mnist, digits.")
+        rng, labelled = np.random.default_rng(seed), True
+        source, target = (
+            drawn(digits_of(one, sizes.mnist), sizes.pictures, rng) for one in (first, second)
+        )
+    readers = (
+        write_table(folder / "source", *source, labelled=True),
+        write_table(folder / "target", *target, labelled=labelled),
+    )
+    return Task(*readers, size_px=SIZE_PX, metric="balanced_accuracy")
+
+
+def phantoms(first: str, second: str, patients: int) -> Task:
+    """Return a task of two phantom hospitals, told by the AUC of patients."""
+    source, target = (
+        f"{{name: phantom, hospital: {hospital}, patients: {count}}}"
+        for hospital, count in ((first, patients), (second, patients // 2))
+    )
+    return Task(source, target, size_px=64, metric="group_auc")
+
+
+def digits_of(name: str, mnist: Path | None) -> Pictures:
+    """Return all digits of one kind; MNIST's without their margin.
+
+    Raises:
+        SystemExit: MNIST is asked for, and its file is not named.
+    """
+    if name == "digits":
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        return (found.images * (255 / 16)).astype(np.uint8), found.target
+    if mnist is None:
+        raise SystemExit("MNIST lies in no package: --mnist FILE.npz, as Keras keeps it.")
+    with np.load(mnist) as file:
+        keys = ("x_train", "y_train") if "x_train" in file else ("mnist_x", "mnist_y")
+        images, labels = (file[key] for key in keys)
+    inner = slice(MARGIN_PX, -MARGIN_PX)
+    return images[:, inner, inner], labels
+
+
+def drawn(pictures: Pictures, count: int, rng: np.random.Generator) -> Pictures:
+    """Return `count` of the pictures, or all where there are fewer."""
+    chosen = rng.permutation(len(pictures[1]))[:count]
+    return pictures[0][chosen], pictures[1][chosen]
+
+
+def planted(name: str, rng: np.random.Generator) -> tuple[Pictures, Pictures]:
+    """Return source and target of a task in which adapting has nothing to win: scikit-learn's digits, halved class by class.
+
+    Args:
+        name: of `HURTS`. Other prevalence: five classes, as frequent as each other at the source and as `SKEWED` says at the
+            target. Same population: the other half. Unseen class: the source lacks `UNSEEN`, which is `UNSEEN_SHARE` of
+            the target.
+        rng: which pictures.
+    """
+    images, labels = digits_of("digits", None)
+    halves = [
+        np.array_split(rng.permutation(np.flatnonzero(labels == one)), 2) for one in range(10)
+    ]
+    source, target = ([half[side] for half in halves] for side in (0, 1))
+    if name == HURTS[0]:
+        source = source[: len(SKEWED)]
+        target = [one[: round(len(one) * part)] for one, part in zip(target, SKEWED, strict=False)]
+    elif name == HURTS[2]:
+        strange = target.pop(UNSEEN)
+        source.pop(UNSEEN)
+        known = round(len(strange) * (1 / UNSEEN_SHARE - 1) / len(target))
+        target = [*(one[:known] for one in target), strange]
+    first, second = (rng.permutation(np.concatenate(one)) for one in (source, target))
+    return (images[first], labels[first]), (images[second], labels[second])
+
+
+def write_table(folder: Path, images: Any, labels: Sequence[int], *, labelled: bool) -> str:
+    """Write digits as PNG with a table beside them; return its reader.
+
+    Args:
+        folder: new, or as an earlier call with the same pictures left it.
+        images: `[n, h, w]` uint8.
+        labels: `[n]`.
+        labelled: false: the column `label` is empty.
+    """
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+        path = folder / f"{number:05d}.png"
+        Image.fromarray(pixels).resize((SIZE_PX, SIZE_PX), Image.Resampling.BILINEAR).save(path)
+        rows.append((path.name, str(int(label)) if labelled else ""))
+    table = folder / "labels.csv"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "label"), *rows])
+    return f"{{name: table, path: {table}}}"

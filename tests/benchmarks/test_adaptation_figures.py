@@ -1,0 +1,112 @@
+"""What is told of cases of adaptation: gaps, regret, counts and tables."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).parents[2] / "benchmarks" / "adaptation_figures.py"
+
+
+@pytest.fixture(scope="module")
+def figures():
+    spec = importlib.util.spec_from_file_location("adaptation_figures", PATH)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["adaptation_figures"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def answer(chosen, outcome=None, **values):
+    told = {"values": values, "chosen": chosen}
+    return (
+        told if outcome is None else {**told, "outcome": outcome, "verdict": "adapt", "guards": []}
+    )
+
+
+def test_the_choice_closes_the_part_of_the_gap_that_it_gains(figures):
+    assert figures.gap_closed(
+        answer("coral", source_only=0.5, coral=0.7, shot=0.9)
+    ) == pytest.approx(0.5)
+    assert figures.gap_closed(
+        answer("shot", source_only=0.5, coral=0.7, shot=0.9)
+    ) == pytest.approx(1)
+
+
+def test_a_choice_below_source_only_closes_less_than_nothing(figures):
+    assert figures.gap_closed(answer("dann", source_only=0.5, dann=0.4, shot=0.9)) == pytest.approx(
+        -0.25
+    )
+
+
+def test_there_is_no_gap_of_less_than_a_point(figures):
+    assert figures.gap_closed(answer("coral", source_only=0.5, coral=0.509)) is None
+
+
+def test_regret_is_measured_from_the_best_which_may_be_source_only(figures):
+    assert figures.regret(answer("dann", source_only=0.8, dann=0.6)) == pytest.approx(0.2)
+    assert figures.regret(answer("source_only", source_only=0.8, dann=0.6)) == 0
+
+
+def test_worse_is_what_the_interval_says_and_lower_what_the_figure_says(figures):
+    cases = [
+        answer("dann", "worse", source_only=0.8, dann=0.6),
+        answer("dann", "cannot_tell", source_only=0.8, dann=0.79),
+        answer("source_only", "cannot_tell", source_only=0.8, dann=0.79),
+    ]
+    told = figures.summary(cases)
+    assert (told["lower"], told["worse"], told["cases"]) == (2, 1, 3)
+    assert told["chosen"] == {"dann": 2, "source_only": 1}
+
+
+def test_a_tool_without_intervals_has_no_count_of_worse(figures):
+    told = figures.summary([answer("mcc", source_only=0.5, mcc=0.7)])
+    assert told["worse"] is None
+    assert "verdicts" not in told
+    assert told["closed"] == pytest.approx(1)
+
+
+def test_medians_are_over_cases_and_gaps_over_those_that_have_one(figures):
+    cases = [
+        answer("mcc", source_only=0.5, mcc=0.6, shot=0.7),
+        answer("mcc", source_only=0.5, mcc=0.7, shot=0.7),
+        answer("mcc", source_only=0.7, mcc=0.7, shot=0.7),
+    ]
+    told = figures.summary(cases)
+    assert told["choice"] == pytest.approx(0.7)
+    assert told["closed"] == pytest.approx(0.75)
+    assert told["regret"] == pytest.approx(0)
+
+
+def test_the_best_single_method_is_the_one_of_the_greatest_median_gap_closed(figures):
+    cases = [
+        answer("a", source_only=0.5, a=0.9, b=0.8),
+        answer("a", source_only=0.5, a=0.4, b=0.8),
+        answer("a", source_only=0.5, a=0.4, b=0.9),
+    ]
+    assert figures.best_single(cases) == ("b", pytest.approx(1))
+
+
+def test_without_any_gap_no_single_method_is_better(figures):
+    assert figures.best_single([answer("b", source_only=0.5, b=0.5)]) == ("b", None)
+
+
+def test_a_table_has_a_row_for_every_method_and_a_blank_where_a_tool_has_it_not(figures):
+    ours = [
+        answer("shot", "better", source_only=0.5, shot=0.9),
+        answer("shot", "better", source_only=0.4, shot=0.8),
+    ]
+    theirs = [answer("dann", source_only=0.6, dann=0.7)] * 2
+    lines = figures.methods_table("x to y", {"kerastl": ours, "skada": theirs})
+    assert lines[0] == "| x to y | kerastl | skada |"
+    assert lines[2] == "| source_only | 0.450 (0.400 to 0.500) | 0.600 (0.600 to 0.600) |"
+    assert lines[3] == "| dann |  | 0.700 (0.700 to 0.700) |"
+    assert lines[4] == "| shot | 0.850 (0.800 to 0.900) |  |"
+    assert lines[5].startswith("| **chosen without labels** | 0.850")
+    assert all(line.count("|") == 4 for line in lines)
+
+
+def test_the_table_of_choices_says_where_there_is_no_interval(figures):
+    lines = figures.choices_table("all", {"skada": [answer("dann", source_only=0.6, dann=0.7)]})
+    assert lines[-1] == "| skada | 1 | 1.00 | 0.000 | 0 | no interval | dann 1 |"

@@ -1,0 +1,64 @@
+"""The recipe that the benchmark of adaptation runs, and what it reads from a finished run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kerastl import augment, backbones, registry
+from kerastl import recipe as recipes
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import adaptation_runs
+
+    return adaptation_runs
+
+
+@pytest.fixture
+def plan(runs):
+    sizes = runs.Sizes(pictures=10, patients=12, mnist=None)
+    return runs.Plan("adabn,shot", epochs=3, adapt_epochs=2, batch_size=8, sizes=sizes, peers=())
+
+
+def test_the_recipe_is_right_and_asks_what_the_plan_says(runs, plan, tmp_path):
+    task = runs.task_of("a to b", tmp_path, plan.sizes, seed=4)
+    found = recipes.check(
+        runs.recipe_of(task, 4, plan), name="case", options_of=registry.options_of,
+        names_of=registry.names, tables=backbones, domains_of=registry.domains_of,
+        policy_of=augment.named_policy,
+    )  # fmt: skip
+    assert (found.seed, found.target.labels) == (4, "none")
+    assert [phase.epochs for phase in found.phases] == [3, 2]
+    assert (found.data.reader.options.patients, found.target.reader.options.patients) == (12, 6)
+
+
+def write_run(folder, **told):
+    guards = {"nothing_to_adapt": {"fired": False}, "other_prevalence": {"fired": True}}
+    begun = {"chosen": "shot", "verdict": "adapt", "guards": guards}
+    (folder / "adaptation.json").write_text(json.dumps({**begun, **told}))
+
+
+def test_what_a_run_came_to_is_read_from_its_folder(runs, tmp_path):
+    oracle = {"source_only": {"group_auc": {"value": 0.6}}, "shot": {"group_auc": {"value": 0.8}}}
+    write_run(tmp_path, oracle=oracle, target_test={"difference": {"outcome": "better"}})
+    assert runs.our_answer(tmp_path, "group_auc") == {
+        "values": {"source_only": 0.6, "shot": 0.8}, "chosen": "shot", "verdict": "adapt",
+        "guards": ["other_prevalence"], "outcome": "better",
+    }  # fmt: skip
+
+
+def test_a_target_without_labels_has_no_values_and_no_outcome(runs, tmp_path):
+    write_run(tmp_path, oracle=None, target_test=None)
+    told = runs.our_answer(tmp_path, "balanced_accuracy")
+    assert (told["values"], told["outcome"]) == ({}, None)
+
+
+def test_a_folder_with_a_run_of_another_recipe_is_refused(runs, plan, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("format: 1\n")
+    with pytest.raises(SystemExit, match="another recipe"):
+        runs.run_case("a to b", 1, tmp_path, plan)

@@ -1,0 +1,97 @@
+"""The tasks of the benchmark of adaptation are what they say."""
+
+import csv
+import importlib.util
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PATH = Path(__file__).parents[2] / "benchmarks" / "adaptation_tasks.py"
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    spec = importlib.util.spec_from_file_location("adaptation_tasks", PATH)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["adaptation_tasks"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def rows_of(folder):
+    with (folder / "labels.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    """Thirty pictures as MNIST's: a margin of 4 pixels around a square that tells its number."""
+    images = np.zeros((30, 28, 28), np.uint8)
+    images[:, 4:24, 4:24] = np.arange(100, 130)[:, None, None]
+    np.savez(tmp_path / "mnist.npz", x_train=images, y_train=np.arange(30) % 10)
+    return tmp_path / "mnist.npz"
+
+
+def test_mnist_loses_its_margin(tasks, mnist):
+    images, labels = tasks.digits_of("mnist", mnist)
+    assert images.shape == (30, 20, 20)
+    assert images.min() == 100
+    assert list(labels[:3]) == [0, 1, 2]
+
+
+def test_both_domains_are_written_at_one_size_with_their_labels(tasks, mnist, tmp_path):
+    sizes = tasks.Sizes(pictures=20, patients=4, mnist=mnist)
+    task = tasks.task_of("mnist to digits", tmp_path / "new", sizes, seed=3)
+    assert (task.size_px, task.metric) == (32, "balanced_accuracy")
+    for domain in ("source", "target"):
+        rows = rows_of(tmp_path / "new" / domain)
+        assert len(rows) == 20
+        assert all(row["label"].isdigit() for row in rows)
+        with Image.open(tmp_path / "new" / domain / rows[0]["path"]) as picture:
+            assert picture.size == (32, 32)
+
+
+def test_a_seed_draws_its_own_pictures_and_always_the_same(tasks):
+    pictures = tasks.digits_of("digits", None)
+    drawn = [tasks.drawn(pictures, 50, np.random.default_rng(seed))[1] for seed in (1, 1, 2)]
+    assert (drawn[0] == drawn[1]).all()
+    assert (drawn[0] != drawn[2]).any()
+
+
+def test_another_prevalence_is_even_at_the_source_and_skewed_at_the_target(tasks):
+    (_, source), (_, target) = tasks.planted("other prevalence", np.random.default_rng(1))
+    even, skewed = Counter(source.tolist()), Counter(target.tolist())
+    assert set(even) == set(skewed) == {0, 1, 2, 3, 4}
+    assert max(even.values()) < 1.1 * min(even.values())
+    assert max(skewed.values()) > 8 * min(skewed.values())
+
+
+def test_the_same_population_shares_no_picture(tasks):
+    (first, source), (second, target) = tasks.planted("same population", np.random.default_rng(1))
+    assert set(source.tolist()) == set(target.tolist()) == set(range(10))
+    assert len(first) + len(second) == 1797
+
+
+def test_the_unseen_class_is_a_fifth_of_the_target_and_not_labelled(tasks, tmp_path):
+    (_, source), (_, target) = tasks.planted("unseen class", np.random.default_rng(1))
+    assert set(source.tolist()) == set(range(9))
+    assert np.mean(target == tasks.UNSEEN) == pytest.approx(0.2, abs=0.01)
+    sizes = tasks.Sizes(pictures=10, patients=4, mnist=None)
+    tasks.task_of("unseen class", tmp_path, sizes, seed=1)
+    assert {row["label"] for row in rows_of(tmp_path / "target")} == {""}
+    assert len({row["label"] for row in rows_of(tmp_path / "source")}) == 9
+
+
+@pytest.mark.parametrize("name", ["mnist to mnist", "a to digits", "nothing"])
+def test_an_unknown_task_is_refused(tasks, tmp_path, name):
+    with pytest.raises(SystemExit, match="No such task"):
+        tasks.task_of(name, tmp_path, tasks.Sizes(10, 4, None), seed=1)
+
+
+def test_mnist_without_its_file_is_refused(tasks, tmp_path):
+    with pytest.raises(SystemExit, match="--mnist"):
+        tasks.task_of("mnist to digits", tmp_path, tasks.Sizes(10, 4, None), seed=1)
