@@ -150,7 +150,7 @@ class Target:
         reader: what reads them; left out where `domains` is given.
         domains: which domains of the source's own table are the target; the source takes the others.
         labels: which labels may be used for training: `none`, `few` or `all`.
-        few: how many, when labels are few.
+        few: how many, when labels are few; otherwise it says nothing.
         split: who is in training, validation and test there.
     """
 
@@ -169,6 +169,8 @@ class Adaptation:
         methods: the candidates; each goes on from what the phases at the source learnt, through the phases of domain
             target. `source_only`, which stays as it is, is a candidate always.
         select_by: what ranks them; none reads a label of the target.
+        when: `always`, or with `no_labels` only where target.labels is none: where labels may be used, the phases of
+            domain target learn from these, as if the block were not there.
     """
 
     methods: Annotated[tuple[Method, ...], MinLen(1)]
@@ -177,6 +179,7 @@ class Adaptation:
         Validator("snd"),
         Validator("class_ami"),
     )
+    when: Literal["always", "no_labels"] = "always"
 
 
 @dataclass(frozen=True)
@@ -251,3 +254,10 @@ class Recipe:
     export: Export = Export()
     evaluation: Evaluation = Evaluation()
     budget: Budget | None = None
+
+    @property
+    def adapts_by(self) -> Adaptation | None:
+        """`adaptation` where it counts: None where there is none, or where it leaves the target to its labels."""
+        block = self.adaptation
+        labelled = self.target is not None and self.target.labels != "none"
+        return None if block is None or (block.when == "no_labels" and labelled) else block

@@ -20,9 +20,9 @@ def summary(recipe: Recipe) -> str:
             f"the target is {_pictures(recipe.target.reader)}, {labels[recipe.target.labels]}"
         )
     parts.append(f"phases: {listed([_phase(phase) for phase in recipe.phases], 'then')}")
-    if recipe.adaptation is not None:
-        methods = listed([one.name for one in recipe.adaptation.methods], "and")
-        judges = listed([one.name for one in recipe.adaptation.select_by], "and")
+    if recipe.adapts_by is not None:
+        methods = listed([one.name for one in recipe.adapts_by.methods], "and")
+        judges = listed([one.name for one in recipe.adapts_by.select_by], "and")
         parts.append(f"adapts by {methods}, chosen by {judges}")
     formats = recipe.export.formats
     parts.append(f"exports {listed(formats, 'and')}" if formats else "exports nothing")

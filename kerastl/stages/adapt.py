@@ -70,7 +70,7 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
     Raises:
         WouldFailAgain: what is frozen moved.
     """
-    if recipe.adaptation is None:
+    if recipe.adapts_by is None:
         return
     # All variables: the state of dropout's generator, too, or a candidate would depend on those before it.
     at_source = [(one, one.numpy()) for one in start.model.variables]
@@ -105,8 +105,8 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
 def _decision(
     recipe: Recipe, seen: Mapping[str, Evidence], renormalised: Evidence | None
 ) -> choosing.Decision:
-    assert recipe.adaptation is not None
-    judges = recipe.adaptation.select_by
+    assert recipe.adapts_by is not None
+    judges = recipe.adapts_by.select_by
     return choosing.decide(
         seen,
         select_by=[one.name for one in judges],
@@ -130,10 +130,10 @@ def _train(
     resume: bool,
 ) -> None:
     """Train one candidate, a run of its own."""
-    assert recipe.adaptation is not None
+    assert recipe.adapts_by is not None
     alone = dataclasses.replace(
         recipe,
-        adaptation=dataclasses.replace(recipe.adaptation, methods=(method,)),
+        adaptation=dataclasses.replace(recipe.adapts_by, methods=(method,)),
         export=dataclasses.replace(recipe.export, formats=()),
     )
     phases = phases_of(recipe, method, start.model)

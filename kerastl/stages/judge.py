@@ -99,18 +99,25 @@ def _judged(
 
 def _begun(recipe: Recipe, run: Run) -> dict[str, Any]:
     """Return `adaptation.json` as the choice left it, or for a recipe that names one way to adapt."""
-    if recipe.adaptation is not None:
+    if recipe.adapts_by is not None:
         told: dict[str, Any] = run.read_json("adaptation.json")
         return told
     return {
         "candidates": {SOURCE_ONLY: {"validators": {}}, "fine_tune": {"validators": {}}},
         "chosen": "fine_tune",
         "verdict": "cannot_tell",
-        "reason": "The recipe names one method, fine-tuning on the target's labels; no other was compared "
-        "without labels. Whether it helped is under target_test.",
+        "reason": f"{_why_one(recipe)}; no other was compared without labels. Whether it helped is under "
+        "target_test.",
         "target_test": None,
         "oracle": None,
     }
+
+
+def _why_one(recipe: Recipe) -> str:
+    """Return why the target's labels were learnt from, and nothing else was tried."""
+    if recipe.adaptation is None:
+        return "The recipe names one method, fine-tuning on the target's labels"
+    return "Labels of the target may be used, so the model was fine-tuned on these"
 
 
 def _opened(

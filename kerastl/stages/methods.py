@@ -21,9 +21,9 @@ from kerastl.training import Phase
 
 def candidates(recipe: Recipe) -> list[recipes.Method]:
     """Return the methods that there is something to learn from: source only first, then as the recipe names them."""
-    if recipe.adaptation is None:
+    if recipe.adapts_by is None:
         return []
-    asked = {one.name: one for one in recipe.adaptation.methods}
+    asked = {one.name: one for one in recipe.adapts_by.methods}
     first = asked.pop(SOURCE_ONLY, recipes.Method(SOURCE_ONLY))
     return [first, *(one for one in asked.values() if not _lacks_labels(recipe, one))]
 
@@ -44,12 +44,12 @@ def check_methods(recipe: Recipe, pictures: Pictures, model: keras.Model) -> Non
     Raises:
         Problems: all that is wrong. Nothing was trained.
     """
-    if recipe.adaptation is None:
+    if recipe.adapts_by is None:
         return
     problems = list(_faults(recipe, pictures, model))
     if problems:
         raise Problems("The adaptation", problems, "Nothing was trained.")
-    for method in recipe.adaptation.methods:
+    for method in recipe.adapts_by.methods:
         if _lacks_labels(recipe, method):
             say(
                 f"{method.name} learns from labels of the target, and there are none (target.labels: none): left out"
