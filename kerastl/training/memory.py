@@ -56,7 +56,7 @@ class Need:
 def memory_of(
     model: keras.Model,
     phase: Phase,
-    train: EpochSource,
+    train: EpochSource | None,
     val: EpochSource | None = None,
     *,
     target: EpochSource | None = None,
@@ -72,12 +72,12 @@ def memory_of(
     Args:
         model: a flat classifier.
         phase: its cache is decided.
-        train, val: its pictures.
+        train, val: its pictures; None: there are none.
         target: pictures of another stream that its step reads beside `train`; None: it reads none.
         batch_size: pictures a step of each stream; None: as each has it.
         on_gpu: whether the network runs on a GPU.
     """
-    streams = [train, *([] if target is None else [target])]
+    streams = [one for one in (train, target) if one is not None]
     batches = [min(batch_size or one.batch_size, one.num_examples) for one in streams]
     trained, front_weights = _weights_of(model, phase)
     # A step holds what it made of every stream until its way back.
