@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kerastl import augment, backbones, registry
 from kerastl import recipe as recipes
+from kerastl.adaptation import source_free
 
 
 def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
@@ -22,5 +23,6 @@ def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
         tables=backbones,
         domains_of=registry.domains_of,
         policy_of=augment.named_policy,
+        models=source_free,
         sets=sets,
     )

@@ -19,6 +19,7 @@ from kerastl.recipe.tables import Tables, backbone_findings, reader_findings
 from kerastl.recipe.unfreezing import unfrozen_by_epoch
 from kerastl.recipe.values import WrongValueError
 from kerastl.recipe.walk import Broken, NamesOf, OptionsOf, Walker
+from kerastl.recipe.without_source import Models, put_in, source_findings
 
 PolicyOf = Callable[[str], Sequence[tuple[str, Any]]]
 
@@ -32,6 +33,7 @@ def check(
     tables: Tables | None = None,
     domains_of: DomainsOf | None = None,
     policy_of: PolicyOf | None = None,
+    models: Models | None = None,
     sets: Sequence[str] = (),
 ) -> Recipe:
     """Check a recipe and return it with every default filled in.
@@ -46,6 +48,8 @@ def check(
             only where `target.domains` shares the source's table and the source does not name its own domains.
         policy_of: a policy's name to (name, options) of its operations; `kerastl.augment.named_policy`. None:
             only the policy `none` is known.
+        models: look-ups in trained models; `kerastl.adaptation.source_free`. None: they are not asked. A model is read only
+            where the recipe has a `source`.
         sets: changes before the check, as `data.batch_size=8`.
 
     Returns:
@@ -59,9 +63,13 @@ def check(
     footer = f"Nothing was run. Check again: kerastl check {shlex.quote(name)}"
     tree, found = read(text, subject=name, footer=footer)
     apply(tree, sets, found)
+    handed = put_in(tree, models, names_of("backbone"))
     walker = Walker(found, options_of=options_of, names_of=names_of, rules=RULES)
     recipe = walker.value(Recipe, tree, "")
-    for path, message in _refused_by_plug_ins(walker, tables):
+    for path, message in (
+        *_refused_by_plug_ins(walker, tables if handed.known else None),
+        *source_findings(tree, walker, handed, models),
+    ):
         walker.note(path, message, tree)
     if not found.problems and isinstance(recipe, Recipe):
         try:

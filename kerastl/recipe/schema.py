@@ -6,6 +6,7 @@ Types and bounds are the annotations; what needs two fields is in `rules`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -64,7 +65,7 @@ class Data:
     """The pictures.
 
     Args:
-        reader: what reads them.
+        reader: what reads them; null only where `source` stands in their place.
         split: who is in training, validation and test.
         image_size_px: side of the square the network sees; null takes the backbone's own.
         batch_size: pictures a step; `auto`: 32, or the largest power of two below it that takes no more than half of
@@ -75,7 +76,7 @@ class Data:
         max_unreadable_fraction: a run stops before training when more of the files than this cannot be read.
     """
 
-    reader: Reader
+    reader: Reader | None = None
     split: Split = Split()
     image_size_px: Annotated[int, Ge(16), Le(4096)] | None = None
     batch_size: Literal["auto"] | Annotated[int, Ge(1), Le(65_536)] = 32
@@ -140,6 +141,18 @@ class Few:
 
 SOURCES_READER = Reader(name="")
 """Stands for the source's own reader until the check has filled it in."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The model of the other hospital, where its pictures may not travel.
+
+    Args:
+        model: a run folder, or what `kerastl export RUN --format keras` wrote. Class names, size and window of the
+            pictures, backbone and head come with it; it is adapted to the pictures of `target`.
+    """
+
+    model: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +247,7 @@ class Recipe:
         task: each picture has one label.
         augment: how training pictures are changed.
         head: the layer that names the class.
+        source: a trained model in place of pictures to learn from; null: `data.reader` reads pictures.
         target: the other hospital; null where there is none.
         adaptation: ways to carry the model over to it, to choose from; null: the phases at the target learn from its labels.
         export: what is written for others to serve.
@@ -249,6 +263,7 @@ class Recipe:
     task: Literal["single_label"] = "single_label"
     augment: Augment = Augment()
     head: Head = Head()
+    source: Source | None = None
     target: Target | None = None
     adaptation: Adaptation | None = None
     export: Export = Export()

@@ -13,7 +13,7 @@ from kerastl.recipe.words import listed
 
 def summary(recipe: Recipe) -> str:
     """Return one line: which network, from which weights, learns what from which pictures, for how long."""
-    parts = [f"{_network(recipe.backbone)} learns from {_pictures(recipe.data.reader)}"]
+    parts = [_beginning(recipe)]
     if recipe.target is not None:
         labels = {"none": "without labels", "few": "with few labels", "all": "with all labels"}
         parts.append(
@@ -27,6 +27,12 @@ def summary(recipe: Recipe) -> str:
     formats = recipe.export.formats
     parts.append(f"exports {listed(formats, 'and')}" if formats else "exports nothing")
     return "; ".join(parts) + f". Seed {recipe.seed}."
+
+
+def _beginning(recipe: Recipe) -> str:
+    if recipe.data.reader is not None:
+        return f"{_network(recipe.backbone)} learns from {_pictures(recipe.data.reader)}"
+    return f"{_network(recipe.backbone)} is adapted without the pictures that it learnt from"
 
 
 def _network(backbone: Backbone) -> str:

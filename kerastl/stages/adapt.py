@@ -32,13 +32,13 @@ class Streams:
     """What every method learns from; each picture is decoded once for all methods where they fit.
 
     Args:
-        train: of the source.
+        train: of the source; None: its pictures are not at hand.
         target: of the target.
         val: labelled pictures of the target that tell how it goes; None: there are none. The source's would be judged with
             the statistics of the target.
     """
 
-    train: EpochSource
+    train: EpochSource | None
     target: EpochSource | None
     val: EpochSource | None
 
@@ -47,7 +47,7 @@ class Streams:
         """Return the pictures of a run."""
         val = pictures.of("target_val")
         return cls(
-            pictures.source(recipe, "train", training=True),
+            None if recipe.source else pictures.source(recipe, "train", training=True),
             target_stream(recipe, pictures),
             pictures.source_of(recipe, val) if val else None,
         )
@@ -142,7 +142,7 @@ def _train(
     write_beginning(alone, start, pictures, inner, resume=began)
     diary = Diary(inner, sum(phase.epochs for phase in phases))
     fit(
-        start.model, streams.train, val=streams.val, target=streams.target, phases=phases,
+        start.model, streams.train or {}, val=streams.val, target=streams.target, phases=phases,
         step_for=step_of(recipe, method, start.model),
         on_epoch=diary.on_epoch, on_proof=diary.on_proof,
         checkpoints=inner.file("checkpoints"), resume=began,

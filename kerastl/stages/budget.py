@@ -9,7 +9,7 @@ from kerastl.data import EpochSource
 from kerastl.errors import RequestError
 from kerastl.progress import say, track
 from kerastl.recipe import Phase, Recipe
-from kerastl.stages.methods import candidates, step_of
+from kerastl.stages.methods import candidates, phases_of, step_of
 from kerastl.stages.plan import Plan
 from kerastl.training import Cost, cost_of
 from kerastl.training import Phase as TrainingPhase
@@ -49,14 +49,22 @@ def within_budget(recipe: Recipe, plan: Plan) -> tuple[Recipe, tuple[Cost, ...]]
 
 def _cost(recipe: Recipe, plan: Plan, phase: TrainingPhase, target: EpochSource | None) -> Cost:
     """Time a phase; one that methods of adaptation learn in counts for each of them."""
-    model, train, val = plan.start.model, plan.trains[phase.domain], plan.vals.get(phase.domain)
+    model, train, val = plan.start.model, plan.trains.get(phase.domain), plan.vals.get(phase.domain)
     if target is None:
         return cost_of(model, train, val, phase=phase)
     # One stands for all: what takes the time, the pictures of both domains, is the same for most.
-    methods = candidates(recipe)[1:]
-    step_for = step_of(recipe, methods[0], model)
-    one = cost_of(model, train, val, phase=phase, target=target, step_for=step_for)
-    return Cost(len(methods) * one.once, len(methods) * one.epoch)
+    found = [
+        (method, own)
+        for method in candidates(recipe)[1:]
+        for own in phases_of(recipe, method, model)
+        if own.name == phase.name
+    ]
+    if not found:
+        return Cost(0.0, 0.0)
+    method, own = found[0]
+    step_for = step_of(recipe, method, model)
+    one = cost_of(model, train, val, phase=own, target=target, step_for=step_for)
+    return Cost(len(found) * one.once, len(found) * one.epoch)
 
 
 def cut_to(phases: Sequence[Phase], costs: Sequence[Cost], seconds: float) -> list[int]:

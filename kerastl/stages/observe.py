@@ -29,19 +29,22 @@ class Shown:
     """The pictures that every candidate is shown, as they are; each is decoded once for all candidates where they fit.
 
     Args:
-        train, val: of the source.
+        train, val: of the source; None: its pictures are not at hand.
         target: those that training may see.
     """
 
-    train: EpochSource
-    val: EpochSource
+    train: EpochSource | None
+    val: EpochSource | None
     target: EpochSource
 
     @classmethod
     def of(cls, recipe: Recipe, pictures: Pictures) -> Shown:
         """Return the pictures of a run; test pictures are not among them."""
-        records = pictures.of("train"), pictures.of("val"), target_pool(pictures)
-        return cls(*(pictures.source_of(recipe, one) for one in records))
+        target = pictures.source_of(recipe, target_pool(pictures))
+        if recipe.source is not None:
+            return cls(None, None, target)
+        train, val = (pictures.source_of(recipe, pictures.of(one)) for one in ("train", "val"))
+        return cls(train, val, target)
 
 
 def observe(model: keras.Model, shown: Shown, *, own_statistics: bool) -> Evidence:
@@ -56,6 +59,8 @@ def observe(model: keras.Model, shown: Shown, *, own_statistics: bool) -> Eviden
     both = keras.Model(model.inputs[0], [model.get_layer("pooled").output, model.outputs[0]])
     forward: Callable[[Any], Any] = inference(both)
     target = _outputs(forward, shown.target, labelled=False)
+    if shown.train is None or shown.val is None:
+        return Evidence(None, None, target, tuple(shown.target.class_names))
     before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
     if own_statistics:
         statistics_estimator(model)(shown.train)
@@ -66,13 +71,15 @@ def observe(model: keras.Model, shown: Shown, *, own_statistics: bool) -> Eviden
 
 
 def observe_renormalised(model: keras.Model, shown: Shown) -> Evidence | None:
-    """Return what a model makes of each domain with BatchNorm's statistics of that domain; None: it has no BatchNorm.
+    """Return what a model makes of each domain with BatchNorm's statistics of that domain.
+
+    None: it has no BatchNorm, or the source's pictures are not at hand.
 
     Args:
         model: as it was trained at the source; its flags are changed, its weights are given back as they were.
         shown: the pictures.
     """
-    if not batch_norm_layers(model):
+    if not batch_norm_layers(model) or shown.train is None:
         return None
     before = model.get_weights()
     unfreeze(model, Trainable("all"), batch_norm="statistics")

@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 
 from kerastl import registry
-from kerastl.adaptation.choosing.evidence import SOURCE_ONLY, Evidence, check_candidates
+from kerastl.adaptation.choosing.evidence import (
+    NOT_AT_HAND,
+    SOURCE_ONLY,
+    Evidence,
+    check_candidates,
+)
 from kerastl.adaptation.choosing.floor import source_floor, source_value
 from kerastl.errors import RequestError
 
@@ -29,7 +34,8 @@ class Ranking:
         order: who may be chosen, best first.
         kendall_tau: `first / second` to how much two validators agree on those who may be chosen, -1 to 1; None: one of
             them ranks all alike.
-        source: `value` (balanced accuracy of each candidate at the source) and `floor`, which none may lie below.
+        source: `value` (balanced accuracy of each candidate at the source) and `floor`, which none may lie below; nothing and
+            None where the source's pictures are not at hand.
     """
 
     scores: Mapping[str, Mapping[str, float]]
@@ -68,7 +74,7 @@ def rank(
     """Rank candidates by each validator; the best mean rank is chosen, of equal ones source only, then the first name.
 
     A candidate is refused when its balanced accuracy at the source's validation pictures lies below what chance explains of source only's
-    (`floor.source_floor`): whatever it gained, it lost what it had learnt. Refused ones get scores, but no ranks, so that
+    (`floor.source_floor`): whatever it gained, it lost what it had learnt. Nobody is where the source's pictures are not at hand. Refused ones get scores, but no ranks, so that
     they do not come between others.
 
     Args:
@@ -87,8 +93,7 @@ def rank(
         name: {label: _finite(label, name, one.score(evidence)) for label, one in judges.items()}
         for name, evidence in candidates.items()
     }
-    floor = source_floor(candidates[SOURCE_ONLY], seed=seed)
-    values = {name: source_value(evidence) for name, evidence in candidates.items()}
+    values, floor = _at_source(candidates, seed)
     refused = {name: text for name, text in (not_eligible or {}).items() if name in candidates}
     for name, value in values.items():
         if value < floor["floor"] and name not in refused:
@@ -104,6 +109,16 @@ def rank(
     return Ranking(
         scores, ranks, means, refused, tuple(order), _taus(ranks, list(judges)), {"value": values} | floor
     )  # fmt: skip
+
+
+def _at_source(
+    candidates: Mapping[str, Evidence], seed: int
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return what each candidate comes to at the source, and the floor below which it is refused."""
+    if candidates[SOURCE_ONLY].source_val is None:
+        return {}, {"floor": None, "rule": NOT_AT_HAND, "interval": None}
+    values = {name: source_value(evidence) for name, evidence in candidates.items()}
+    return values, source_floor(candidates[SOURCE_ONLY], seed=seed)
 
 
 def _validators(select_by: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:

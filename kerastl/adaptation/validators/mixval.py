@@ -92,4 +92,4 @@ def keeps_answers(evidence: Evidence, options: Options) -> float:
     return sum(shares) / 2
 
 
-VALIDATOR = Validator(keeps_answers, Options())
+VALIDATOR = Validator(keeps_answers, Options(), needs="mixed")
