@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,7 @@ def score(
     positive: str | None = None,
     specificity: float = 0.9,
     sensitivity: float = 0.9,
+    elsewhere: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the content of `scores.json`; the order of rows is irrelevant.
 
@@ -46,6 +47,7 @@ def score(
         positive: the class that a test looks for; None: the last of two, and none of more.
         specificity: the least that is held where sensitivity is told, 0 to 1.
         sensitivity: the least that is held where specificity is told, 0 to 1.
+        elsewhere: what validation fixed where its pictures are not at hand, see `carried_from`.
 
     Returns:
         `{split: {"overall": M, "classes": {name: M}, "domains": {name: M}, "confusion": [[int]],
@@ -62,7 +64,7 @@ def score(
     labelled = _labelled(predictions)
     carried = carried_from(
         labelled, predictions.class_names,
-        positive=positive, specificity=specificity, sensitivity=sensitivity,
+        positive=positive, specificity=specificity, sensitivity=sensitivity, elsewhere=elsewhere,
     )  # fmt: skip
     drawn = partial(part_of, seed=seed, resamples=resamples, level=level)
     parts = {split: _parts(one, drawn) for split, one in labelled.items()}

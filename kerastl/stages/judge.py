@@ -18,6 +18,7 @@ from kerastl.evaluation import (
     score,
     write_predictions,
 )
+from kerastl.evaluation.source_model import read_source_model
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages.pictures import Pictures
@@ -93,6 +94,7 @@ def _judged(
     scores = score(
         predictions, seed=recipe.seed, resamples=asked.resamples, positive=asked.positive,
         specificity=asked.specificity, sensitivity=asked.sensitivity,
+        elsewhere=read_source_model(recipe.source.model).validation if recipe.source else None,
     )  # fmt: skip
     return Judged(predictions, scores)
 

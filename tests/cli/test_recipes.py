@@ -19,6 +19,7 @@ NEEDED = {
     "feature-extraction": ["data.reader.path=photos"],
     "hospital-adaptation": ["data.reader.path=a.csv", "target.reader.path=b.csv"],
     "hospital-unlabelled": ["data.reader.path=a.csv", "target.reader.path=b.csv"],
+    "hospital-source-free": ["source.model=a-model", "target.reader.path=b.csv"],
     "tfds-classifier": ["data.reader.dataset=tf_flowers"],
 }
 
