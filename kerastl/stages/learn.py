@@ -47,11 +47,7 @@ def learn(
     phases, every = own_phases(recipe), training_phases(recipe)
     found = sources_of(recipe, pictures, phases)
     if recipe.source is not None:
-        nothing = History((), (), {})
-        write_history(run, nothing.rows)
-        write_proofs(run, nothing.proofs)
-        _keep_source_only(recipe, start, pictures, run, nothing)
-        return nothing
+        return _as_it_came(recipe, start, pictures, run)
     diary = Diary(run, sum(phase.epochs for phase in phases))
 
     def on_phase_end(phase: Phase, history: History) -> None:
@@ -79,6 +75,15 @@ def learn(
         raise WouldFailAgain(
             f"{error}\nThe last good weights: --set backbone.weights={run.file(LAST_GOOD)}"
         ) from error
+
+
+def _as_it_came(recipe: Recipe, start: Start, pictures: Pictures, run: Run) -> History:
+    """Keep the model that came in place of the source's pictures: it learns in no phase of the run itself."""
+    nothing = History((), (), {})
+    write_history(run, nothing.rows)
+    write_proofs(run, nothing.proofs)
+    _keep_source_only(recipe, start, pictures, run, nothing)
+    return nothing
 
 
 def _keep_source_only(

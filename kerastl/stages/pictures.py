@@ -119,6 +119,10 @@ def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
 def _source(recipe: Recipe, run: Run) -> Checked:
     """Return the source's pictures; of a model that came without, the classes that it knows."""
     if recipe.source is not None:
+        if recipe.target is None:
+            raise RequestError(
+                "There are no labelled training pictures: source.model stands in their place, and no label is learnt from."
+            )
         known = read_description(recipe.source.model)
         return Checked(Collection(None, known.class_names, ()), (), has_16_bit=False)
     if recipe.data.reader is None:
