@@ -68,21 +68,11 @@ def put_in(tree: Node, models: Models | None, backbones: Sequence[str]) -> Hande
     if not isinstance(tree, Mapping) or source is None or means_null(source):
         return Handed()
     model = source.items.get("model") if isinstance(source, Mapping) else None
-    plain: Map[str, Any] = {
-        "backbone": {"name": backbones[0], "weights": "./model"},
-        "head": {},
-        "data": {},
-    }
-    problem, known = "", False
-    if models is not None and model is not None:
-        try:
-            plain, known = models.plain_of(read_path(Path, model)), True
-        except WrongValueError:
-            pass  # told where it stands
-        except RequestError as error:
-            problem = str(error)
-    if known and isinstance(source, Mapping) and model is not None:
-        source.items["model"] = _node(plain["source"]["model"], model.place)
+    told, problem = _told_by(model, models)
+    if told is not None and isinstance(source, Mapping) and model is not None:
+        source.items["model"] = _node(told["source"]["model"], model.place)
+    stand_in = {"name": backbones[0], "weights": "./model"}
+    plain: Map[str, Any] = told or {"backbone": stand_in, "head": {}, "data": {}}
     nodes = {}
     for path in COMES_WITH_IT:
         *above, key = path.split(".")
@@ -93,7 +83,19 @@ def put_in(tree: Node, models: Models | None, backbones: Sequence[str]) -> Hande
             nodes[path] = _node(inner[key], source.place)
             if key not in parent.items or means_null(parent.items[key]):
                 parent.items[key] = nodes[path]
-    return Handed(problem, known, nodes if known else {})
+    return Handed(problem, told is not None, nodes if told else {})
+
+
+def _told_by(model: Node | None, models: Models | None) -> tuple[Map[str, Any] | None, str]:
+    """Return what a model says of itself, None where it says nothing, and then why, where that is not told elsewhere."""
+    if model is None or models is None:
+        return None, ""
+    try:
+        return models.plain_of(read_path(Path, model)), ""
+    except WrongValueError:
+        return None, ""  # no path: told where it stands
+    except RequestError as error:
+        return None, str(error)
 
 
 def _mapping_at(parent: Mapping, name: str, place: Place) -> Any:

@@ -28,6 +28,7 @@ def adapted(name, model, target):
     return fit(model, {}, target=target, phases=[PHASES[name](model)], step_for=step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PHASES)
 def test_they_learn_and_the_proof_holds_the_head_for_frozen(name, target):
     model = model_of_shapes()
