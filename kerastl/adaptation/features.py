@@ -48,6 +48,11 @@ def logits_of_frozen_head(model: keras.Model, images: Any, *, training: bool) ->
     return tf.matmul(features, kernel) + bias + nothing
 
 
+def head_paths(model: keras.Model) -> set[str]:
+    """Return the paths of the weights of a flat classifier's head."""
+    return {one.path for one in model.get_layer("head").weights}
+
+
 def _parts(model: keras.Model) -> tuple[Any, keras.Model]:
     """Return the head of a classifier, and the model that gives what it reads beside what it answers."""
     if model not in _known:

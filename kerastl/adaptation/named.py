@@ -66,6 +66,7 @@ def build_step(
     seed: int = 0,
     classification: Classification | None = None,
     follow_statistics: bool = False,
+    without_source: bool = False,
 ) -> AdaptationStep:
     """Return the step of a method.
 
@@ -73,20 +74,36 @@ def build_step(
         name: of the method.
         options: as in `named_options`.
         num_classes, num_features, seed, classification, follow_statistics: as in `AdaptationStep`.
+        without_source: no source picture is at hand: the step reads the target alone.
 
     Raises:
-        RequestError: no such method or option, or a value that is not allowed.
+        RequestError: no such method or option, a value that is not allowed, or a method that needs the source.
     """
-    checked = named_options(name, options)
+    checked, facts = named_options(name, options), method_named(name)
     module: Any = registry.module(KIND, name)
-    return module.build(
+    if without_source and not facts.works_without_source:
+        able = [one for one in registry.names(KIND) if method_named(one).works_without_source]
+        raise RequestError(
+            f"{name} learns from pictures of the source, and there are none. Without them work: "
+            f"{', '.join(able)}."
+        )
+    build = (
+        module.build_without_source if without_source and facts.source_optional else module.build
+    )
+    step: AdaptationStep = build(
         checked, num_classes=num_classes, num_features=num_features, seed=seed,
         classification=classification, follow_statistics=follow_statistics,
     )  # fmt: skip
+    return step
 
 
 def step_for(
-    name: str, model: keras.Model, options: Any = None, *, seed: int = 0
+    name: str,
+    model: keras.Model,
+    options: Any = None,
+    *,
+    seed: int = 0,
+    without_source: bool = False,
 ) -> Callable[[Phase, EpochSource], Step]:
     """Return what `kerastl.training.fit` takes as `step_for`, for one method and the model that it will train.
 
@@ -97,9 +114,10 @@ def step_for(
         model: a flat classifier from `build_model`.
         options: as in `named_options`.
         seed: of what the method draws.
+        without_source: as in `build_step`; `fit` then needs no source pictures: `fit(model, {}, target=target, ...)`.
 
     Raises:
-        RequestError: no such method or option, or a value that is not allowed; a phase that will not do, see `check_phase`.
+        RequestError: no such method or option, or a value that is not allowed; a method that needs the source; a phase that will not do, see `check_phase`.
     """
     checked, method = named_options(name, options), method_named(name)
 
@@ -112,6 +130,7 @@ def step_for(
         return build_step(
             name, checked, num_classes=int(num_classes), num_features=int(num_features), seed=seed,
             classification=classification, follow_statistics=phase.batch_norm != "frozen",
+            without_source=without_source,
         )  # fmt: skip
 
     return build

@@ -52,8 +52,6 @@ def check_phase(name: str, method: Method, model: keras.Model, phase: Phase) -> 
             f"{where} works by layers before the head, and all are frozen. "
             "Write trainable: all, or trainable: {from_block: NAME}."
         )
-    if method.freezes_head:
-        _check_head_stays(where, phase)
 
 
 def _check_only_batch_norm(
@@ -65,19 +63,6 @@ def _check_only_batch_norm(
         raise RequestError(
             f"{where} learns the scale and offset of BatchNorm alone{also}. Write batch_norm: trainable and "
             f"trainable: {{names: PATTERN}}, the pattern matching BatchNorm layers only, as {min(norms)}."
-        )
-
-
-def _check_head_stays(where: str, phase: Phase) -> None:
-    """Its gradient is 0; what an optimizer does without a gradient would move it all the same."""
-    if phase.optimizer == "adamw" and phase.weight_decay:
-        raise RequestError(
-            f"{where} keeps the head as it is, and weight_decay shrinks it. Write weight_decay: 0."
-        )
-    if phase.momenta == "keep":
-        raise RequestError(
-            f"{where} keeps the head as it is, and the momenta of the phase before would move it on. "
-            "Write momenta: renew."
         )
 
 

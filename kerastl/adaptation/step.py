@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -71,6 +71,10 @@ class AdaptationStep(ABC):
             if self._estimate is None:
                 self._estimate = statistics_estimator(model)
             self._estimate(sources[self.reads[-1]])
+
+    def kept(self, model: keras.Model) -> Collection[str]:  # noqa: ARG002 - part of the contract
+        """Nothing: what the phase lets learn may learn, see `kerastl.training.KeepsWeights`."""
+        return ()
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
         """Nothing: the variables are all there is."""

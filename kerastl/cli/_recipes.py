@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kerastl import augment, backbones, registry
 from kerastl import recipe as recipes
+from kerastl.adaptation import source_free
 
 
 def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
@@ -23,5 +24,6 @@ def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
         domains_of=registry.domains_of,
         columns_of=registry.columns_of,
         policy_of=augment.named_policy,
+        models=source_free,
         sets=sets,
     )

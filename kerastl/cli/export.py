@@ -8,6 +8,9 @@ from pathlib import Path
 import click
 
 from kerastl import registry
+from kerastl.errors import RequestError
+
+PORTABLE = "keras"
 
 
 @click.command()
@@ -28,7 +31,8 @@ from kerastl import registry
 def command(run: Path, format_name: str, out: Path | None, with_samples: bool) -> None:
     """Write the model of the finished run RUN into the next numbered folder, 1, 2, ...
 
-    The export holds no path, group or picture of the data, unless --with-samples puts pictures in.
+    The export holds no path, group or picture of the data, unless --with-samples puts pictures in. The format keras is
+    for another hospital, which adapts the model to its own pictures.
 
     \b
     Example:
@@ -39,6 +43,10 @@ def command(run: Path, format_name: str, out: Path | None, with_samples: bool) -
     from kerastl.evaluation.trained import read_description
 
     read_description(run)
+    if with_samples and format_name == PORTABLE:
+        raise RequestError(
+            f"--format {PORTABLE} is to travel without pictures. Leave out --with-samples."
+        )
     load_tensorflow()
     from kerastl.export import export_run
 
@@ -50,6 +58,12 @@ def command(run: Path, format_name: str, out: Path | None, with_samples: bool) -
     if not folder.resolve().is_relative_to(run.resolve()):
         words += ["--run", str(run)]
     click.echo(f"Check it: {shlex.join(words)}")
+    if format_name == PORTABLE:
+        source = shlex.quote(f"source.model={folder}")
+        click.echo(
+            "Adapt it without a picture that it learnt from: kerastl run hospital-source-free "
+            f"--set {source} --set target.reader.path=B.csv"
+        )
 
 
 def _add_samples(run: Path, folder: Path) -> str:

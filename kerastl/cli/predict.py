@@ -82,12 +82,13 @@ class _Counts:
 
 
 def _open(model: Path) -> Predictor:
+    from kerastl.evaluation.source_model import find_model
     from kerastl.evaluation.trained import DESCRIPTION, load_trained
     from kerastl.export import find_export, read_export
 
     if not (model / DESCRIPTION).is_file() and find_export(model) is not None:
         return read_export(model)
-    return load_trained(model)
+    return load_trained(find_model(model))
 
 
 def _write(

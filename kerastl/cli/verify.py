@@ -36,7 +36,8 @@ def command(
     """Load EXPORT in a fresh process without kerastl and check its answers on real pictures.
 
     PICTURES are files or folders. Without them: the test pictures of --run, or of the run folder that
-    EXPORT lies in, or else the export's own samples. Exit code 1 when a check finds a fault.
+    EXPORT lies in, or else the export's own samples. Of the format keras, which no server runs, files and weights are
+    checked, and no picture is asked for. Exit code 1 when a check finds a fault.
 
     \b
     Example:
@@ -45,13 +46,19 @@ def command(
     from kerastl.cli._quiet import load_tensorflow
 
     load_tensorflow()
-    from kerastl.export import find_export, verify
+    from kerastl.export import find_export, find_portable, verify, verify_portable
 
-    folder = find_export(export)
-    if folder is None:
+    folder, portable = find_export(export), find_portable(export)
+    encoded: tuple[bytes, ...] = ()
+    if folder is not None:
+        encoded, expected = _question(folder, pictures, run or _run_around(folder))
+        findings = verify(folder, pictures=encoded, expected=expected)
+    elif portable is not None:
+        # No server runs it: the files and the weights are what there is to check.
+        folder = portable
+        findings = verify_portable(folder, run or _run_around(folder))
+    else:
         raise RequestError(f"{export} is not an export: it holds no saved_model.pb.")
-    encoded, expected = _question(folder, pictures, run or _run_around(folder))
-    findings = verify(folder, pictures=encoded, expected=expected)
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:

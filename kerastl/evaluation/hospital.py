@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from kerastl.evaluation.temperature import fit_temperature, with_temperature
 
 VALIDATION = "val"
 """The split that thresholds and temperature come from: the source's, whose labels every hospital A has."""
+ELSEWHERE = "the validation pictures of the model as it came"
 SCALED = {"ece": ece, "brier": brier, "log_loss": log_loss}
 
 
@@ -28,12 +29,14 @@ class Carried:
         why: the reason for that; empty where there is one.
         positive: place of the positive class; None where no class of several was named.
         points: the operating points; none without a positive class.
+        origin: whose validation that was, in words.
     """
 
     temperature: float | None
     why: str
     positive: int | None
     points: tuple[Point, ...]
+    origin: str = VALIDATION
 
 
 def carried_from(
@@ -43,14 +46,24 @@ def carried_from(
     positive: str | None,
     specificity: float,
     sensitivity: float,
+    elsewhere: Mapping[str, Any] | None = None,
 ) -> Carried:
-    """Return what the split `val` fixes.
+    """Return what the split `val` fixes; where there is none, what validation fixed `elsewhere`.
+
+    Args:
+        labelled: by split.
+        class_names: in the order of the logits.
+        positive, specificity, sensitivity: as in `score`.
+        elsewhere: `{"temperature", "positive", "points": [{"fixed", "at", "threshold"}]}` of the model before it was adapted,
+            by pictures that are not at hand.
 
     Raises:
         RequestError: no class is called `positive`.
     """
     place = positive_class(class_names, positive)
     validation = labelled.get(VALIDATION)
+    if validation is None and elsewhere is not None:
+        return _from_elsewhere(elsewhere, class_names, place, specificity, sensitivity)
     points: list[Point] = []
     if place is not None:
         points = points_from(validation, place, specificity=specificity, sensitivity=sensitivity)
@@ -59,6 +72,25 @@ def carried_from(
     temperature = fit_temperature(validation.labels, validation.probabilities)
     why = "" if temperature else "no temperature from 0.02 to 50 is best on validation"
     return Carried(temperature, why, place, tuple(points))
+
+
+def _from_elsewhere(
+    told: Mapping[str, Any],
+    class_names: tuple[str, ...],
+    place: int | None,
+    specificity: float,
+    sensitivity: float,
+) -> Carried:
+    """Return what was fixed by validation pictures that are not at hand: thresholds only for what is asked for again."""
+    known = {}
+    if place is not None and told["positive"] == class_names[place]:
+        known = {(one["fixed"], one["at"]): one["threshold"] for one in told["points"]}
+    asked = points_from(None, 0, specificity=specificity, sensitivity=sensitivity)
+    points = [replace(one, threshold=known.get((one.fixed, one.at))) for one in asked]
+    why = "" if told["temperature"] else "the validation of the model as it came gave none"
+    return Carried(
+        told["temperature"], why, place, tuple(points) if place is not None else (), ELSEWHERE
+    )
 
 
 def hospital_figures(parts: Mapping[str | None, Part], carried: Carried) -> dict[str, Any]:
@@ -116,11 +148,11 @@ def _operating_points(
         }
         for point in carried.points
     ]
-    return {"positive": names[place], "threshold_from": VALIDATION, "points": points}
+    return {"positive": names[place], "threshold_from": carried.origin, "points": points}
 
 
 def _calibration(parts: Mapping[str | None, Part], carried: Carried) -> dict[str, Any]:
-    temperature: dict[str, Any] = {"value": carried.temperature, "from": VALIDATION}
+    temperature: dict[str, Any] = {"value": carried.temperature, "from": carried.origin}
     if carried.why:
         temperature["reason"] = carried.why
     return {

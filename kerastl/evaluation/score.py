@@ -39,6 +39,7 @@ def score(
     subgroups: Mapping[str, Sequence[Any]] | None = None,
     source_val: Predictions | None = None,
     learnt_from: Mapping[str, int] | None = None,
+    elsewhere: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the content of `scores.json`; the order of rows is irrelevant.
 
@@ -50,6 +51,7 @@ def score(
         subgroups: columns to score by, as `{"sex": ["f", "m", ...]}`: a text or a number for each row of `predictions`,
             beside those that the predictions hold; see `in_subgroups`.
         source_val, learnt_from: as in `label_shift_of`.
+        elsewhere: what validation fixed where its pictures are not at hand, see `carried_from`.
 
     Returns:
         `{split: {"overall": M, "classes": {name: M}, "domains": {name: M}, "confusion": [[int]],
@@ -68,7 +70,7 @@ def score(
     labelled = _labelled(predictions)
     carried = carried_from(
         labelled, predictions.class_names,
-        positive=positive, specificity=specificity, sensitivity=sensitivity,
+        positive=positive, specificity=specificity, sensitivity=sensitivity, elsewhere=elsewhere,
     )  # fmt: skip
     how: dict[str, Any] = {"seed": seed, "resamples": resamples, "level": level}
     drawn = partial(part_of, **how)

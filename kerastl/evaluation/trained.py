@@ -48,9 +48,13 @@ class Description:
 
 @dataclass(frozen=True)
 class Trained(Description):
-    """A description and its model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`."""
+    """A description and its model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`.
+
+    `folder` is where both were read; None: they were not.
+    """
 
     model: Any
+    folder: Path | None = None
 
     def probabilities(self, encoded: Sequence[bytes]) -> npt.NDArray[np.float32]:
         """Return the answers for whole picture files.
@@ -116,7 +120,7 @@ def load_trained(run_folder: Path) -> Trained:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise RequestError(f"{file} cannot be opened as a Keras model: {reason}") from error
     _check_agreement(file, model, description)
-    return Trained(**vars(description), model=model)
+    return Trained(**vars(description), model=model, folder=run_folder)
 
 
 def _description(content: dict[str, Any]) -> Description:

@@ -36,7 +36,7 @@ def two_passes(model: keras.Model, new_source: Callable[[], EpochSource]) -> dic
     faults = []
     if differ:
         faults.append(
-            f"of {len(told)} validation pictures predicted twice, {len(differ)} got other logits the second "
+            f"of {len(told)} pictures predicted twice, {len(differ)} got other logits the second "
             f"time, by up to {largest:.2g}; the first is {first.paths[differ[0]]}. Some layer draws at random, "
             "or keeps a state, when it should not."
         )

@@ -2,6 +2,8 @@ from .files import find_pictures as find_pictures
 from .findings import Expected as Expected
 from .findings import Finding as Finding
 from .parity import compare_with_run as compare_with_run
+from .portable import export_portable as export_portable
+from .portable import verify_portable as verify_portable
 from .predict_files import Answer as Answer
 from .predict_files import predict_files as predict_files
 from .probe_pictures import expected_from as expected_from
@@ -11,6 +13,7 @@ from .probe_pictures import run_pictures as run_pictures
 from .probe_pictures import write_samples as write_samples
 from .read_export import Export as Export
 from .read_export import find_export as find_export
+from .read_export import find_portable as find_portable
 from .read_export import read_export as read_export
 from .run import EXPORTS as EXPORTS
 from .run import export_once as export_once

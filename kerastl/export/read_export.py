@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kerastl.errors import RequestError
-from kerastl.export.manifest import Manifest, read_manifest
+from kerastl.evaluation.source_model import find_model
+from kerastl.evaluation.trained import DESCRIPTION
+from kerastl.export.manifest import MANIFEST, Manifest, read_manifest
 from kerastl.export.outside import outside_ops
 
 GRAPH = "saved_model.pb"
@@ -74,6 +76,13 @@ def find_export(path: Path) -> Path | None:
         return None
     found = [one for one in path.iterdir() if one.name.isdecimal() and (one / GRAPH).is_file()]
     return max(found, key=lambda one: int(one.name), default=None)
+
+
+def find_portable(path: Path) -> Path | None:
+    """Return the portable folder that is meant: `path`, or the highest number in it; None: there is none."""
+    folder = find_model(path)
+    whole = (folder / MANIFEST).is_file() and (folder / DESCRIPTION).is_file()
+    return folder if whole else None
 
 
 def read_export(path: Path) -> Export:

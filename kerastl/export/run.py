@@ -15,7 +15,7 @@ from kerastl.export.probe_pictures import (
     read_probe_pictures,
     run_pictures,
 )
-from kerastl.export.read_export import find_export
+from kerastl.export.read_export import find_export, find_portable
 from kerastl.export.verify import verify
 
 EXPORTS = "export"
@@ -53,7 +53,8 @@ def export_once(run_folder: Path, format_name: str = "saved_model") -> Path:
     Returns:
         The numbered folder, found or written.
     """
-    found = find_export(run_folder / EXPORTS / format_name)
+    written = run_folder / EXPORTS / format_name
+    found = find_export(written) or find_portable(written)
     if found is not None and _is_whole(found, load_trained(run_folder)):
         return found
     return export_run(run_folder, format_name)

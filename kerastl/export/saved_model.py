@@ -72,7 +72,7 @@ def export_saved_model(
                 "tensorflow": tf.version.VERSION,
             },
         )
-        return _rename_to_next_number(staged, out)
+        return rename_to_next_number(staged, out)
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise
@@ -135,7 +135,8 @@ def _write_graph(
     archive.write_out(str(folder), verbose=False)
 
 
-def _rename_to_next_number(staged: Path, out: Path) -> Path:
+def rename_to_next_number(staged: Path, out: Path) -> Path:
+    """Give a finished folder the next free number of `out`; return it."""
     taken = [int(path.name) for path in out.iterdir() if path.name.isdecimal()]
     number = max(taken, default=0) + 1
     while True:

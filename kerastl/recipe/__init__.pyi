@@ -25,6 +25,7 @@ from .schema import Export as Export
 from .schema import Few as Few
 from .schema import Head as Head
 from .schema import Recipe as Recipe
+from .schema import Source as Source
 from .schema import Split as Split
 from .schema import Target as Target
 from .schema import Window as Window

@@ -13,13 +13,14 @@ from kerastl.recipe.phases import BatchNorm
 from kerastl.recipe.plugins import Operation
 from kerastl.recipe.read import read
 from kerastl.recipe.rules import RULES
-from kerastl.recipe.schema import Augment, Few, Recipe
+from kerastl.recipe.schema import DEFAULT_JUDGES, Augment, Few, Recipe
 from kerastl.recipe.sharing import DomainsOf, with_shared_table
 from kerastl.recipe.subgroups import ColumnsOf, absent_columns
 from kerastl.recipe.tables import Tables, backbone_findings, reader_findings
 from kerastl.recipe.unfreezing import unfrozen_by_epoch
 from kerastl.recipe.values import WrongValueError
 from kerastl.recipe.walk import Broken, NamesOf, OptionsOf, Walker
+from kerastl.recipe.without_source import Models, put_in, source_findings
 
 PolicyOf = Callable[[str], Sequence[tuple[str, Any]]]
 
@@ -34,6 +35,7 @@ def check(
     domains_of: DomainsOf | None = None,
     columns_of: ColumnsOf | None = None,
     policy_of: PolicyOf | None = None,
+    models: Models | None = None,
     sets: Sequence[str] = (),
 ) -> Recipe:
     """Check a recipe and return it with every default filled in.
@@ -50,6 +52,8 @@ def check(
             names some; a table that cannot be read is left to the run. None: whether they are there is left to it, too.
         policy_of: a policy's name to (name, options) of its operations; `kerastl.augment.named_policy`. None:
             only the policy `none` is known.
+        models: look-ups in trained models; `kerastl.adaptation.source_free`. None: they are not asked. A model is read only
+            where the recipe has a `source`.
         sets: changes before the check, as `data.batch_size=8`.
 
     Returns:
@@ -63,9 +67,13 @@ def check(
     footer = f"Nothing was run. Check again: kerastl check {shlex.quote(name)}"
     tree, found = read(text, subject=name, footer=footer)
     apply(tree, sets, found)
+    handed = put_in(tree, models, names_of("backbone"))
     walker = Walker(found, options_of=options_of, names_of=names_of, rules=RULES)
     recipe = walker.value(Recipe, tree, "")
-    for path, message in _refused_by_plug_ins(walker, tables):
+    for path, message in (
+        *_refused_by_plug_ins(walker, tables if handed.known else None),
+        *source_findings(tree, walker, handed, models),
+    ):
         walker.note(path, message, tree)
     if not found.problems and isinstance(recipe, Recipe):
         try:
@@ -79,7 +87,7 @@ def check(
         raise Problems(name, found.problems, footer)
     assert isinstance(recipe, Recipe)
     recipe = replace(recipe, augment=_without_a_name(recipe.augment, policy_of))
-    recipe = _with_validators(recipe, options_of)
+    recipe = _with_validators(recipe, options_of, models)
     return _filled(recipe if tables is None else unfrozen_by_epoch(recipe, tables))
 
 
@@ -90,13 +98,16 @@ def _refused_by_plug_ins(walker: Walker, tables: Tables | None) -> list[tuple[st
     return findings
 
 
-def _with_validators(recipe: Recipe, options_of: OptionsOf) -> Recipe:
-    """Return the same with the options of the validators that nobody named written out."""
+def _with_validators(recipe: Recipe, options_of: OptionsOf, models: Models | None) -> Recipe:
+    """Return the same with validators that nobody named written out: those that can be asked, and their options."""
     if recipe.adaptation is None:
         return recipe
+    judges = recipe.adaptation.select_by
+    if judges is DEFAULT_JUDGES and recipe.source is not None and models is not None:
+        judges = tuple(one for one in judges if models.works_without_source("validator", one.name))
     filled = tuple(
         replace(one, options=options()) if one.options is None and options else one
-        for one in recipe.adaptation.select_by
+        for one in judges
         for options in [options_of("validator", one.name)]
     )
     return replace(recipe, adaptation=replace(recipe.adaptation, select_by=filled))

@@ -14,6 +14,7 @@ from kerastl.recipe.sharing import DomainsOf
 from kerastl.recipe.tables import Tables
 from kerastl.recipe.tree import quoted
 from kerastl.recipe.walk import NamesOf, OptionsOf
+from kerastl.recipe.without_source import Models
 from kerastl.recipe.words import nearest
 
 PACKAGE = Path(__file__).parent.parent
@@ -98,6 +99,7 @@ def load(
     tables: Tables | None = None,
     domains_of: DomainsOf | None = None,
     policy_of: PolicyOf | None = None,
+    models: Models | None = None,
     sets: Sequence[str] = (),
 ) -> Recipe:
     """Find and check a recipe: `find`, then `check`.
@@ -115,5 +117,6 @@ def load(
         tables=tables,
         domains_of=domains_of,
         policy_of=policy_of,
+        models=models,
         sets=sets,
     )

@@ -19,7 +19,6 @@ from kerastl.recipe.schema import (
     Data,
     Evaluation,
     Export,
-    Few,
     Recipe,
     Split,
     Target,
@@ -85,12 +84,6 @@ def regex_compiles(names: str) -> Iterator[Finding]:
         re.compile(names)
     except (re.error, RecursionError, OverflowError) as error:
         yield "names", f"is not a regular expression: {quoted(str(error), '')}."
-
-
-def few_has_labels(labels: str, few: Few | None) -> Iterator[Finding]:
-    """How many labels are few is said only where labels are few."""
-    if few is not None and labels != "few":
-        yield "few", f"is used with labels: few only, got labels: {labels}."
 
 
 def target_has_its_pictures(reader: Reader, domains: Sequence[str]) -> Iterator[Finding]:
@@ -233,7 +226,7 @@ RULES: Mapping[type[Any], Sequence[Any]] = {
     LayerNames: (regex_compiles,),
     Export: (formats_differ,),
     Evaluation: (columns_differ,),
-    Target: (few_has_labels, target_has_its_pictures),
+    Target: (target_has_its_pictures,),
     Adaptation: (plug_ins_differ,),
     Recipe: (
         phase_names_differ,

@@ -6,6 +6,7 @@ Types and bounds are the annotations; what needs two fields is in `rules`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -64,7 +65,7 @@ class Data:
     """The pictures.
 
     Args:
-        reader: what reads them.
+        reader: what reads them; null only where `source` stands in their place.
         split: who is in training, validation and test.
         image_size_px: side of the square the network sees; null takes the backbone's own.
         batch_size: pictures a step; `auto`: 32, or the largest power of two below it that takes no more than half of
@@ -75,7 +76,7 @@ class Data:
         max_unreadable_fraction: a run stops before training when more of the files than this cannot be read.
     """
 
-    reader: Reader
+    reader: Reader | None = None
     split: Split = Split()
     image_size_px: Annotated[int, Ge(16), Le(4096)] | None = None
     batch_size: Literal["auto"] | Annotated[int, Ge(1), Le(65_536)] = 32
@@ -142,6 +143,18 @@ SOURCES_READER = Reader(name="")
 """Stands for the source's own reader until the check has filled it in."""
 
 
+@dataclass(frozen=True)
+class Source:
+    """The model of the other hospital, where its pictures may not travel.
+
+    Args:
+        model: a run folder, or what `kerastl export RUN --format keras` wrote. Class names, size and window of the
+            pictures, backbone and head come with it; it is adapted to the pictures of `target`.
+    """
+
+    model: Path
+
+
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """The other hospital: pictures of the same classes from another domain.
@@ -150,7 +163,7 @@ class Target:
         reader: what reads them; left out where `domains` is given.
         domains: which domains of the source's own table are the target; the source takes the others.
         labels: which labels may be used for training: `none`, `few` or `all`.
-        few: how many, when labels are few.
+        few: how many, when labels are few; otherwise it says nothing.
         split: who is in training, validation and test there.
     """
 
@@ -161,6 +174,15 @@ class Target:
     split: Split = Split()
 
 
+DEFAULT_JUDGES = (
+    Validator("information_maximization"),
+    Validator("snd"),
+    Validator("class_ami"),
+    Validator("proven_information"),
+)
+"""Of those, the check takes the ones that can be asked, where nobody named others."""
+
+
 @dataclass(frozen=True)
 class Adaptation:
     """Ways to carry the model over to the target, and what chooses among them without the target's labels.
@@ -169,15 +191,13 @@ class Adaptation:
         methods: the candidates; each goes on from what the phases at the source learnt, through the phases of domain
             target. `source_only`, which stays as it is, is a candidate always.
         select_by: what ranks them; none reads a label of the target.
+        when: `always`, or with `no_labels` only where target.labels is none: where labels may be used, the phases of
+            domain target learn from these, as if the block were not there.
     """
 
     methods: Annotated[tuple[Method, ...], MinLen(1)]
-    select_by: Annotated[tuple[Validator, ...], MinLen(1)] = (
-        Validator("information_maximization"),
-        Validator("snd"),
-        Validator("class_ami"),
-        Validator("proven_information"),
-    )
+    select_by: Annotated[tuple[Validator, ...], MinLen(1)] = DEFAULT_JUDGES
+    when: Literal["always", "no_labels"] = "always"
 
 
 @dataclass(frozen=True)
@@ -234,6 +254,7 @@ class Recipe:
         task: each picture has one label.
         augment: how training pictures are changed.
         head: the layer that names the class.
+        source: a trained model in place of pictures to learn from; null: `data.reader` reads pictures.
         target: the other hospital; null where there is none.
         adaptation: ways to carry the model over to it, to choose from; null: the phases at the target learn from its labels.
         export: what is written for others to serve.
@@ -249,8 +270,16 @@ class Recipe:
     task: Literal["single_label"] = "single_label"
     augment: Augment = Augment()
     head: Head = Head()
+    source: Source | None = None
     target: Target | None = None
     adaptation: Adaptation | None = None
     export: Export = Export()
     evaluation: Evaluation = Evaluation()
     budget: Budget | None = None
+
+    @property
+    def adapts_by(self) -> Adaptation | None:
+        """`adaptation` where it counts: None where there is none, or where it leaves the target to its labels."""
+        block = self.adaptation
+        labelled = self.target is not None and self.target.labels != "none"
+        return None if block is None or (block.when == "no_labels" and labelled) else block

@@ -28,7 +28,7 @@ def with_shared_table(recipe: Recipe, domains_of: DomainsOf | None) -> Recipe:
         WrongValueError: nothing is left for the source, or it cannot be known.
     """
     target, reader = recipe.target, recipe.data.reader
-    if target is None or not target.domains:
+    if target is None or reader is None or not target.domains:
         return recipe
     rest = tuple(
         name for name in _domains(reader, target.domains, domains_of) if name not in target.domains

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kerastl.errors import RequestError
+from kerastl.recipe.plugins import Reader
 from kerastl.recipe.schema import Recipe
 from kerastl.recipe.tree import quoted
 from kerastl.recipe.words import nearest
@@ -22,7 +23,9 @@ def absent_columns(recipe: Recipe, columns_of: ColumnsOf) -> Iterator[str]:
             run, which says what is wrong with it.
     """
     wanted = recipe.evaluation.subgroups
-    readers = {"data.reader": recipe.data.reader}
+    readers: dict[str, Reader] = {}
+    if recipe.data.reader is not None:
+        readers["data.reader"] = recipe.data.reader
     if recipe.target is not None and recipe.target.reader != recipe.data.reader:
         readers["target.reader"] = recipe.target.reader
     told: list[Sequence[str]] = []

@@ -13,20 +13,26 @@ from kerastl.recipe.words import listed
 
 def summary(recipe: Recipe) -> str:
     """Return one line: which network, from which weights, learns what from which pictures, for how long."""
-    parts = [f"{_network(recipe.backbone)} learns from {_pictures(recipe.data.reader)}"]
+    parts = [_beginning(recipe)]
     if recipe.target is not None:
         labels = {"none": "without labels", "few": "with few labels", "all": "with all labels"}
         parts.append(
             f"the target is {_pictures(recipe.target.reader)}, {labels[recipe.target.labels]}"
         )
     parts.append(f"phases: {listed([_phase(phase) for phase in recipe.phases], 'then')}")
-    if recipe.adaptation is not None:
-        methods = listed([one.name for one in recipe.adaptation.methods], "and")
-        judges = listed([one.name for one in recipe.adaptation.select_by], "and")
+    if recipe.adapts_by is not None:
+        methods = listed([one.name for one in recipe.adapts_by.methods], "and")
+        judges = listed([one.name for one in recipe.adapts_by.select_by], "and")
         parts.append(f"adapts by {methods}, chosen by {judges}")
     formats = recipe.export.formats
     parts.append(f"exports {listed(formats, 'and')}" if formats else "exports nothing")
     return "; ".join(parts) + f". Seed {recipe.seed}."
+
+
+def _beginning(recipe: Recipe) -> str:
+    if recipe.data.reader is not None:
+        return f"{_network(recipe.backbone)} learns from {_pictures(recipe.data.reader)}"
+    return f"{_network(recipe.backbone)} is adapted without the pictures that it learnt from"
 
 
 def _network(backbone: Backbone) -> str:

@@ -33,13 +33,13 @@ class Streams:
     """What every method learns from; each picture is decoded once for all methods where they fit.
 
     Args:
-        train: of the source.
+        train: of the source; None: its pictures are not at hand.
         target: of the target.
         val: labelled pictures of the target that tell how it goes; None: there are none. The source's would be judged with
             the statistics of the target.
     """
 
-    train: EpochSource
+    train: EpochSource | None
     target: EpochSource | None
     val: EpochSource | None
 
@@ -48,7 +48,7 @@ class Streams:
         """Return the pictures of a run."""
         val = pictures.of("target_val")
         return cls(
-            pictures.source(recipe, "train", training=True),
+            None if recipe.source else pictures.source(recipe, "train", training=True),
             target_stream(recipe, pictures),
             pictures.source_of(recipe, val) if val else None,
         )
@@ -71,7 +71,7 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
     Raises:
         WouldFailAgain: what is frozen moved.
     """
-    if recipe.adaptation is None:
+    if recipe.adapts_by is None:
         return
     # All variables: the state of dropout's generator, too, or a candidate would depend on those before it.
     at_source = [(one, one.numpy()) for one in start.model.variables]
@@ -107,8 +107,8 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
 def _decision(
     recipe: Recipe, seen: Mapping[str, Evidence], renormalised: Evidence | None
 ) -> choosing.Decision:
-    assert recipe.adaptation is not None
-    judges = recipe.adaptation.select_by
+    assert recipe.adapts_by is not None
+    judges = recipe.adapts_by.select_by
     return choosing.decide(
         seen,
         select_by=[one.name for one in judges],
@@ -132,10 +132,10 @@ def _train(
     resume: bool,
 ) -> None:
     """Train one candidate, a run of its own."""
-    assert recipe.adaptation is not None
+    assert recipe.adapts_by is not None
     alone = dataclasses.replace(
         recipe,
-        adaptation=dataclasses.replace(recipe.adaptation, methods=(method,)),
+        adaptation=dataclasses.replace(recipe.adapts_by, methods=(method,)),
         export=dataclasses.replace(recipe.export, formats=()),
     )
     phases = phases_of(recipe, method, start.model)
@@ -144,7 +144,7 @@ def _train(
     write_beginning(alone, start, pictures, inner, resume=began)
     diary = Diary(inner, sum(phase.epochs for phase in phases))
     fit(
-        start.model, streams.train, val=streams.val, target=streams.target, phases=phases,
+        start.model, streams.train or {}, val=streams.val, target=streams.target, phases=phases,
         step_for=step_of(recipe, method, start.model),
         on_epoch=diary.on_epoch, on_proof=diary.on_proof,
         checkpoints=inner.file("checkpoints"), resume=began,

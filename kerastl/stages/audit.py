@@ -27,6 +27,7 @@ from kerastl.audit import (
 from kerastl.augment import build_policy
 from kerastl.backbones import load_backbone
 from kerastl.data import Record, seeds_for
+from kerastl.errors import RequestError
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, read_csv
@@ -112,6 +113,10 @@ def audit_recipe(
         if out is not None:
             check_outside(out, pictures.root, "audit")
         records = [one for split in SEEN for one in pictures.of(split)]
+        if not records:
+            raise RequestError(
+                "There are no labelled training pictures to audit with: a recipe with source.model learns from none."
+            )
         records = _not_tested(records, run) if run else records
         chosen = sample(
             [str(one.label) for one in records], [_unit(one) for one in records],

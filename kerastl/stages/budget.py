@@ -10,7 +10,7 @@ from kerastl.data import EpochSource
 from kerastl.errors import RequestError
 from kerastl.progress import say, track
 from kerastl.recipe import Method, Phase, Recipe
-from kerastl.stages.methods import candidates, step_of
+from kerastl.stages.methods import candidates, phases_of, step_of
 from kerastl.stages.plan import Plan
 from kerastl.training import Cost, cost_of
 from kerastl.training import Phase as TrainingPhase
@@ -50,24 +50,33 @@ def within_budget(recipe: Recipe, plan: Plan) -> tuple[Recipe, tuple[Cost, ...]]
 
 def _cost(recipe: Recipe, plan: Plan, phase: TrainingPhase, target: EpochSource | None) -> Cost:
     """Time a phase; one that methods of adaptation learn in counts for each of them."""
-    model, train, val = plan.start.model, plan.trains[phase.domain], plan.vals.get(phase.domain)
+    model, train, val = plan.start.model, plan.trains.get(phase.domain), plan.vals.get(phase.domain)
     if target is None:
         return cost_of(model, train, val, phase=phase)
+    found = [
+        (method, own)
+        for method in candidates(recipe)[1:]
+        for own in phases_of(recipe, method, model)
+        if own.name == phase.name
+    ]
     once = epoch = 0.0
-    for alike in _alike(candidates(recipe)[1:]):
-        step_for = step_of(recipe, alike[0], model)
-        one = cost_of(model, train, val, phase=phase, target=target, step_for=step_for)
+    for alike in _alike(found):
+        method, own = alike[0]
+        step_for = step_of(recipe, method, model)
+        one = cost_of(model, train, val, phase=own, target=target, step_for=step_for)
         once, epoch = once + len(alike) * one.once, epoch + len(alike) * one.epoch
     return Cost(once, epoch)
 
 
-def _alike(methods: Sequence[Method]) -> list[list[Method]]:
+def _alike(
+    found: Sequence[tuple[Method, TrainingPhase]],
+) -> list[list[tuple[Method, TrainingPhase]]]:
     """Return methods whose steps take about the same time, together; the first is timed for all of them.
 
     What takes the time, a pass for each domain, is the same for most. One that changes pictures stands for itself.
     """
-    changing = [one for one in methods if adaptation.method_named(one.name).changes_pixels]
-    others = [one for one in methods if one not in changing]
+    changing = [one for one in found if adaptation.method_named(one[0].name).changes_pixels]
+    others = [one for one in found if one not in changing]
     return [*([others] if others else []), *([one] for one in changing)]
 
 

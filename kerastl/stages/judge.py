@@ -20,6 +20,7 @@ from kerastl.evaluation import (
     score,
     write_predictions,
 )
+from kerastl.evaluation.source_model import read_source_model
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages.held_out import HeldOut, Look, followed_in, look
@@ -127,6 +128,7 @@ def _judged(
         predictions, seed=recipe.seed, resamples=asked.resamples, positive=asked.positive,
         specificity=asked.specificity, sensitivity=asked.sensitivity,
         source_val=source_val, learnt_from=learnt_from,
+        elsewhere=read_source_model(recipe.source.model).validation if recipe.source else None,
     )  # fmt: skip
     if seen is not None and "label_shift" in scores:
         how = {"seed": recipe.seed, "resamples": asked.resamples}
@@ -165,18 +167,25 @@ def _tell_sites(
 
 def _begun(recipe: Recipe, run: Run) -> dict[str, Any]:
     """Return `adaptation.json` as the choice left it, or for a recipe that names one way to adapt."""
-    if recipe.adaptation is not None:
+    if recipe.adapts_by is not None:
         told: dict[str, Any] = run.read_json("adaptation.json")
         return told
     return {
         "candidates": {SOURCE_ONLY: {"validators": {}}, "fine_tune": {"validators": {}}},
         "chosen": "fine_tune",
         "verdict": "cannot_tell",
-        "reason": "The recipe names one method, fine-tuning on the target's labels; no other was compared "
-        "without labels. Whether it helped is under target_test.",
+        "reason": f"{_why_one(recipe)}; no other was compared without labels. Whether it helped is under "
+        "target_test.",
         "target_test": None,
         "oracle": None,
     }
+
+
+def _why_one(recipe: Recipe) -> str:
+    """Return why the target's labels were learnt from, and nothing else was tried."""
+    if recipe.adaptation is None:
+        return "The recipe names one method, fine-tuning on the target's labels"
+    return "Labels of the target may be used, so the model was fine-tuned on these"
 
 
 def _opened(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from kerastl.adaptation.choosing import SOURCE_ONLY
 from kerastl.errors import WouldFailAgain
-from kerastl.recipe import Recipe
+from kerastl.recipe import Method, Recipe
 from kerastl.runs import Run
 from kerastl.stages.diary import Diary, write_history, write_proofs
 from kerastl.stages.model import Start
@@ -31,6 +31,8 @@ def learn(
 ) -> History:
     """Train through the run's own phases; write history, timings, proofs and checkpoints as they come.
 
+    A model that came in place of the source's pictures has learnt already: it is kept as it came.
+
     Args:
         recipe: the phases, augmentation and seed.
         start: the model; it ends with its best weights.
@@ -44,6 +46,8 @@ def learn(
     """
     phases, every = own_phases(recipe), training_phases(recipe)
     found = sources_of(recipe, pictures, phases)
+    if recipe.source is not None:
+        return _as_it_came(recipe, start, pictures, run)
     diary = Diary(run, sum(phase.epochs for phase in phases))
 
     def on_phase_end(phase: Phase, history: History) -> None:
@@ -73,18 +77,31 @@ def learn(
         ) from error
 
 
+def _as_it_came(recipe: Recipe, start: Start, pictures: Pictures, run: Run) -> History:
+    """Keep the model that came in place of the source's pictures: it learns in no phase of the run itself."""
+    nothing = History((), (), {})
+    write_history(run, nothing.rows)
+    write_proofs(run, nothing.proofs)
+    _keep_source_only(recipe, start, pictures, run, nothing)
+    return nothing
+
+
 def _keep_source_only(
     recipe: Recipe, start: Start, pictures: Pictures, run: Run, history: History
 ) -> None:
     """Write the run as it would have ended at the source, a run folder of its own."""
-    inner = Run(run.file("runs") / SOURCE_ONLY)
-    inner.path.mkdir(parents=True, exist_ok=True)
     so_far = dataclasses.replace(
         recipe,
         adaptation=None,
         phases=recipe.phases[: len(history.proofs)],
         export=dataclasses.replace(recipe.export, formats=()),
     )
+    if recipe.source is not None and recipe.adaptation is not None:
+        # It learnt in no phase of this recipe; its own recipe says what it was asked all the same.
+        alone = dataclasses.replace(recipe.adaptation, methods=(Method(SOURCE_ONLY),))
+        so_far = dataclasses.replace(so_far, adaptation=alone, phases=recipe.phases)
+    inner = Run(run.file("runs") / SOURCE_ONLY)
+    inner.path.mkdir(parents=True, exist_ok=True)
     write_beginning(so_far, start, pictures, inner, resume=False)
     write_history(inner, history.rows)
     write_proofs(inner, history.proofs)

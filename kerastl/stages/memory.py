@@ -49,7 +49,7 @@ def within_memory(recipe: Recipe, plan: Plan) -> Recipe:
     def needs(batch: int) -> list[Need]:
         return [
             training.memory_of(
-                plan.start.model, one, plan.trains[one.domain], plan.vals.get(one.domain),
+                plan.start.model, one, plan.trains.get(one.domain), plan.vals.get(one.domain),
                 target=target, batch_size=batch, on_gpu=on_gpu,
                 changes_pixels=target is not None and changes_pixels(recipe),
             )

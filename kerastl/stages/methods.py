@@ -16,21 +16,24 @@ from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.stages.phases import phases_of_methods, target_pool
 from kerastl.stages.pictures import Pictures
-from kerastl.training import Phase
+from kerastl.training import Phase, Trainable
 
 
 def candidates(recipe: Recipe) -> list[recipes.Method]:
     """Return the methods that there is something to learn from: source only first, then as the recipe names them."""
-    if recipe.adaptation is None:
+    if recipe.adapts_by is None:
         return []
-    asked = {one.name: one for one in recipe.adaptation.methods}
+    asked = {one.name: one for one in recipe.adapts_by.methods}
     first = asked.pop(SOURCE_ONLY, recipes.Method(SOURCE_ONLY))
     return [first, *(one for one in asked.values() if not _lacks_labels(recipe, one))]
 
 
 def step_of(recipe: Recipe, method: recipes.Method, model: keras.Model) -> Any:
     """Return what `fit` takes as `step_for`, for one method."""
-    return adaptation.step_for(method.name, model, method.options, seed=recipe.seed)
+    return adaptation.step_for(
+        method.name, model, method.options, seed=recipe.seed,
+        without_source=recipe.source is not None,
+    )  # fmt: skip
 
 
 def check_methods(recipe: Recipe, pictures: Pictures, model: keras.Model) -> None:
@@ -44,12 +47,12 @@ def check_methods(recipe: Recipe, pictures: Pictures, model: keras.Model) -> Non
     Raises:
         Problems: all that is wrong. Nothing was trained.
     """
-    if recipe.adaptation is None:
+    if recipe.adapts_by is None:
         return
     problems = list(_faults(recipe, pictures, model))
     if problems:
         raise Problems("The adaptation", problems, "Nothing was trained.")
-    for method in recipe.adaptation.methods:
+    for method in recipe.adapts_by.methods:
         if _lacks_labels(recipe, method):
             say(
                 f"{method.name} learns from labels of the target, and there are none (target.labels: none): left out"
@@ -63,7 +66,8 @@ def _faults(recipe: Recipe, pictures: Pictures, model: keras.Model) -> Iterator[
             "no picture is left to adapt to: all are in its validation or test. Lower target.split.test_fraction.",
         )
     seen = {record.label for record in pictures.of("val")}
-    if absent := [name for name in pictures.class_names if name not in seen]:
+    absent = [name for name in pictures.class_names if name not in seen]
+    if absent and recipe.source is None:
         yield Problem(
             "data.split",
             f"class '{absent[0]}' has no validation picture at the source, and the choice needs some of each class. "
@@ -73,7 +77,7 @@ def _faults(recipe: Recipe, pictures: Pictures, model: keras.Model) -> Iterator[
     if len(methods) == 1:
         yield Problem(
             "adaptation.methods",
-            "there is nothing to choose from: source_only alone is left. Add coral or adabn"
+            f"there is nothing to choose from: source_only alone is left. Add {'shot' if recipe.source else 'coral'} or adabn"
             + (", or write target.labels: few." if _without_labels(recipe) else "."),
         )
     for phase in phases_of_methods(recipe):
@@ -98,8 +102,16 @@ def phases_of(recipe: Recipe, method: recipes.Method, model: keras.Model) -> lis
     """Return the phases of one candidate, as training knows them.
 
     A method that may move nothing but BatchNorm gets phases in which nothing else learns, whatever the recipe says of them.
+    One that can do without the source by moving no weight has done its work after one epoch.
     """
     phases = phases_of_methods(recipe)
+    if recipe.source is not None and adaptation.method_named(method.name).source_optional:
+        rule = "statistics" if phases[-1].batch_norm == "trainable" else phases[-1].batch_norm
+        return [
+            replace(
+                phases[-1], epochs=1, trainable=Trainable("none"), batch_norm=rule, cache="none"
+            )
+        ]
     if not adaptation.method_named(method.name).only_batch_norm:
         return phases
     alone = adaptation.batch_norm_alone(model)

@@ -31,22 +31,24 @@ class Shown:
     """The pictures that every candidate is shown, as they are; each is decoded once for all candidates where they fit.
 
     Args:
-        train, val: of the source.
+        train, val: of the source; None: its pictures are not at hand.
         target: those that training may see.
         mixing: how pairs of the target's are mixed; None: no validator asks for it.
     """
 
-    train: EpochSource
-    val: EpochSource
+    train: EpochSource | None
+    val: EpochSource | None
     target: EpochSource
     mixing: Mixing | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, pictures: Pictures) -> Shown:
         """Return the pictures of a run; test pictures are not among them."""
-        records = pictures.of("train"), pictures.of("val"), target_pool(pictures)
-        train, val, target = (pictures.source_of(recipe, one) for one in records)
-        return cls(train, val, target, mixing_of(recipe))
+        target, mixing = pictures.source_of(recipe, target_pool(pictures)), mixing_of(recipe)
+        if recipe.source is not None:
+            return cls(None, None, target, mixing)
+        train, val = (pictures.source_of(recipe, pictures.of(one)) for one in ("train", "val"))
+        return cls(train, val, target, mixing)
 
 
 def observe(model: keras.Model, shown: Shown, *, own_statistics: bool) -> Evidence:
@@ -60,26 +62,31 @@ def observe(model: keras.Model, shown: Shown, *, own_statistics: bool) -> Eviden
     """
     forward = forward_of(model)
     target = outputs_of(forward, shown.target, labelled=False)
+    mixed = None
+    if shown.mixing is not None:
+        mixed = mixed_target(forward, shown.target, target.logits, shown.mixing)
+    names = tuple(shown.target.class_names)
+    if shown.train is None or shown.val is None:
+        return Evidence(None, None, target, names, mixed)
     before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
     if own_statistics:
         statistics_estimator(model)(shown.train)
     train, val = (outputs_of(forward, one, labelled=True) for one in (shown.train, shown.val))
     for layer, weights in before:
         layer.set_weights(weights)
-    mixed = None
-    if shown.mixing is not None:
-        mixed = mixed_target(forward, shown.target, target.logits, shown.mixing)
-    return Evidence(train, val, target, tuple(shown.train.class_names), mixed)
+    return Evidence(train, val, target, names, mixed)
 
 
 def observe_renormalised(model: keras.Model, shown: Shown) -> Evidence | None:
-    """Return what a model makes of each domain with BatchNorm's statistics of that domain; None: it has no BatchNorm.
+    """Return what a model makes of each domain with BatchNorm's statistics of that domain.
+
+    None: it has no BatchNorm, or the source's pictures are not at hand.
 
     Args:
         model: as it was trained at the source; its flags are changed, its weights are given back as they were.
         shown: the pictures.
     """
-    if not batch_norm_layers(model):
+    if not batch_norm_layers(model) or shown.train is None:
         return None
     before = model.get_weights()
     unfreeze(model, Trainable("all"), batch_norm="statistics")

@@ -43,7 +43,7 @@ def _trainable(choice: Any) -> Trainable:
 def own_phases(recipe: Recipe) -> list[Phase]:
     """Return the phases that the run itself goes through: all, or, where methods adapt, those at the source."""
     phases = training_phases(recipe)
-    if recipe.adaptation is None:
+    if recipe.adapts_by is None:
         return phases
     return [one for one in phases if one.domain == "source"]
 
@@ -54,7 +54,7 @@ def phases_of_methods(recipe: Recipe) -> list[Phase]:
     Their own pictures are the source's, with their labels; the target's are another stream. Where one of the methods changes
     pictures in its step, nothing can be kept of them, so `cache: auto` is none.
     """
-    if recipe.adaptation is None:
+    if recipe.adapts_by is None:
         return []
     phases = [
         dataclasses.replace(one, domain="source")
@@ -113,7 +113,7 @@ def target_stream(recipe: Recipe, pictures: Pictures) -> EpochSource | None:
 
     They are augmented as the source's are, and not mixed: most have no label to mix.
     """
-    if recipe.adaptation is None:
+    if recipe.adapts_by is None:
         return None
     unmixed = dataclasses.replace(recipe, augment=dataclasses.replace(recipe.augment, mixing=()))
     return pictures.source_of(unmixed, target_pool(pictures), training=True)

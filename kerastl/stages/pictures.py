@@ -13,7 +13,7 @@ from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import checked_size
 from kerastl.data import Checked, Collection, EpochSource, Record
 from kerastl.errors import RequestError
-from kerastl.evaluation import positive_class
+from kerastl.evaluation import positive_class, read_description
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
@@ -92,17 +92,14 @@ def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
         RequestError: the data will not do; all that is wrong is told together.
     """
     size = checked_size(recipe.backbone.name, recipe.data.image_size_px)
-    found = _checked(recipe, recipe.data.reader, recipe.data.split, run)
-    source = data.split(
-        found.collection, val_fraction=recipe.data.split.val_fraction,
-        test_fraction=recipe.data.split.test_fraction, seed=recipe.seed,
-        allow_rare=recipe.data.split.allow_rare,
-    )  # fmt: skip
+    found = _source(recipe, run)
+    # Before anything is divided: the same data have the same fingerprint whatever the seed and the split.
+    prints = {} if recipe.source else {"source": found.collection.fingerprint()}
+    source = found.collection if recipe.source else _divided(recipe, found.collection)
     positive_class(source.class_names, recipe.evaluation.positive)
     records, notes = list(source.records), list(source.notes)
-    bad, deep = found.quarantined, found.has_16_bit
-    # Before anything is divided: the same data have the same fingerprint whatever the seed and the split.
-    prints = {"source": found.collection.fingerprint()}
+    # A model that comes with a window needs it, whatever the target's pictures are.
+    bad, deep = found.quarantined, found.has_16_bit or recipe.source is not None
     target_root = None
     if recipe.target:
         found = _checked(recipe, recipe.target.reader, recipe.target.split, run)
@@ -119,6 +116,29 @@ def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
     return Pictures(
         tuple(records), source.class_names, size, _window(recipe, records) if deep else None,
         _cache(recipe, len(records), size), source.root, target_root, bad, prints, tuple(notes),
+    )  # fmt: skip
+
+
+def _source(recipe: Recipe, run: Run) -> Checked:
+    """Return the source's pictures; of a model that came without, the classes that it knows."""
+    if recipe.source is not None:
+        if recipe.target is None:
+            raise RequestError(
+                "There are no labelled training pictures: source.model stands in their place, and no label is learnt from."
+            )
+        known = read_description(recipe.source.model)
+        return Checked(Collection(None, known.class_names, ()), (), has_16_bit=False)
+    if recipe.data.reader is None:
+        raise RequestError("data.reader: is needed: there are no pictures.")
+    return _checked(recipe, recipe.data.reader, recipe.data.split, run)
+
+
+def _divided(recipe: Recipe, found: Collection) -> Collection:
+    """Return the source's pictures in their splits."""
+    asked = recipe.data.split
+    return data.split(
+        found, val_fraction=asked.val_fraction, test_fraction=asked.test_fraction,
+        seed=recipe.seed, allow_rare=asked.allow_rare,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from kerastl.recipe import Recipe
 from kerastl.report import write_report
 from kerastl.runs import Run
 from kerastl.stages.methods import candidates
+from kerastl.stages.phases import target_pool
 from kerastl.stages.pictures import Pictures
 
 SHEET = "freeze.json"
@@ -68,8 +69,10 @@ def _prove_one(
     records = [record for split in VALIDATION for record in pictures.of(split)]
     # A run that adapts a model which was trained elsewhere has no phase of its own to write a sheet of.
     sheet = run.read_json(SHEET) if run.file(SHEET).is_file() else {"phases": []}
-    sheet["two_passes"] = _passes(recipe, model, pictures, run, records)
-    sheet["exports"] = _exports(recipe, model, pictures, run, formats, records)
+    # A model that came without pictures may have none for validation; those that it was adapted to serve as well.
+    instead = target_pool(pictures) if recipe.source is not None else []
+    sheet["two_passes"] = _passes(recipe, model, pictures, run, records or instead)
+    sheet["exports"] = _exports(recipe, model, pictures, run, formats, records, instead)
     run.write_json(SHEET, sheet)
     where = {"two passes": sheet["two_passes"]}
     where |= {f"export {name}": told for name, told in sheet["exports"].items()}
@@ -83,7 +86,7 @@ def _passes(
 ) -> dict[str, Any]:
     if not records:
         return {"pictures": 0, "reason": "there are no validation pictures", "faults": []}
-    say(f"Proof of {run.path.name}: {len(records):,} validation pictures are predicted twice")
+    say(f"Proof of {run.path.name}: {len(records):,} pictures are predicted twice")
     return two_passes(model, lambda: pictures.source_of(recipe, records))
 
 
@@ -94,11 +97,13 @@ def _exports(
     run: Run,
     formats: Sequence[str],
     validation: Sequence[Record],
+    instead: Sequence[Record],
 ) -> dict[str, Any]:
     """Return what became of the files of some pictures in each export, by format."""
     if not formats:
         return {}
     records = validation or [record for split in TRAINING for record in pictures.of(split)]
+    records = records or instead
     chosen = _spread([record for record in records if record.file.is_file()])
     told: dict[str, Any] = {
         "split": "validation" if validation else "training",

@@ -212,6 +212,7 @@ def _check_gradients(case: _Case) -> None:
     (of_head,) = _gradients(case, case.model, case.batches(), [case.model.get_layer("head").kernel])
     still = not np.any(of_head)
     assert still == case.method.freezes_head, f"{case.name}: facts about the head"
+    assert (head <= set(case.step.kept(case.model))) == still, f"{case.name}: keeps another head"
 
 
 def _gradients(case: _Case, model: keras.Model, batches: Mapping[str, Any], variables: Any) -> Any:

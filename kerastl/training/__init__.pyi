@@ -27,6 +27,7 @@ from .range_test import RangeTest as RangeTest
 from .range_test import range_test as range_test
 from .state import History as History
 from .step import BeginsWithPhase as BeginsWithPhase
+from .step import KeepsWeights as KeepsWeights
 from .step import Step as Step
 from .streams import StepFor as StepFor
 from .tracing import inference as inference

@@ -38,7 +38,7 @@ def decide_phases(
     """
     reads = reads or _of_domains(phases, trains)
     return [
-        choose_cache(phase, pictures) if phase.domain in trains else replace(phase, cache="none")
+        choose_cache(phase, pictures) if pictures else replace(phase, cache="none")
         for phase, pictures in zip(phases, reads, strict=True)
     ]
 
@@ -69,15 +69,17 @@ def check_phases(
         Problems: a cache that would change what is learnt or has no room, a precision for frozen layers where none are, a domain without pictures, a block or layer that does not exist, or a figure to watch
             that the validation pictures cannot give; all of them together.
     """
+    reads = reads or _of_domains(phases, trains)
     pictures = [
         [*ones, *([vals[phase.domain]] if phase.domain in vals else [])]
-        for phase, ones in zip(phases, reads or _of_domains(phases, trains), strict=True)
+        for phase, ones in zip(phases, reads, strict=True)
     ]
     problems = [
         Problem(f"phase {phase.name}", what)
-        for phase, ones in zip(phases, pictures, strict=True)
+        for phase, read, ones in zip(phases, reads, pictures, strict=True)
         for what in (
-            *_wrong(model, phase, trains, vals),
+            *([] if read else [no_pictures(phase)]),
+            *_wrong(model, phase, vals),
             *_wrong_cache(model, phase, ones),
             *_wrong_precision(model, phase),
         )
@@ -88,9 +90,7 @@ def check_phases(
         raise Problems("The training", problems, "Nothing was trained.")
 
 
-def _wrong(model: keras.Model, phase: Phase, trains: Sources, vals: Sources) -> Iterator[str]:
-    if phase.domain not in trains:
-        yield no_pictures(phase)
+def _wrong(model: keras.Model, phase: Phase, vals: Sources) -> Iterator[str]:
     try:
         resolve_trainable(model, phase.trainable)
     except RequestError as error:

@@ -31,7 +31,7 @@ STEPS = 4
 
 def cost_of(
     model: keras.Model,
-    train: EpochSource,
+    train: EpochSource | None,
     val: EpochSource | None,
     *,
     phase: Phase,
@@ -42,7 +42,7 @@ def cost_of(
 
     Args:
         model: a flat classifier.
-        train: labelled pictures.
+        train: labelled pictures; None: the step reads the target alone.
         val: likewise; None: there is no validation.
         phase: its `cache` is decided.
         target, step_for: as in `fit`.
@@ -52,8 +52,9 @@ def cost_of(
     """
     started = time.perf_counter()
     vals = {} if val is None else {str(phase.domain): val}
+    trains = {} if train is None else {str(phase.domain): train}
     (lesson,) = lessons_of(
-        model, [phase], trains={phase.domain: train}, vals=vals, target=target, step_for=step_for
+        model, [phase], trains=trains, vals=vals, target=target, step_for=step_for
     )
     with on_trial(model, phase):
         if phase.cache == "none":

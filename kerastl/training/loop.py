@@ -67,7 +67,8 @@ def fit(
 
     Args:
         model: a flat classifier from `build_model`, built inside `strategy.scope()` if there is one.
-        train: labelled pictures, shuffled; or one source a domain, `{"source": ..., "target": ...}`.
+        train: labelled pictures, shuffled; or one source a domain, `{"source": ..., "target": ...}`; `{}` where the steps
+            of all phases read the target alone.
         phases: what may move, how fast, for how long.
         target: the target's training pictures, for steps that read them; labels are handed only to those that ask.
         val: labelled pictures that tell how it goes, or one source a domain; without it the last weights are kept.

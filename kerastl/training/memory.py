@@ -58,7 +58,7 @@ class Need:
 def memory_of(
     model: keras.Model,
     phase: Phase,
-    train: EpochSource,
+    train: EpochSource | None,
     val: EpochSource | None = None,
     *,
     target: EpochSource | None = None,
@@ -75,13 +75,13 @@ def memory_of(
     Args:
         model: a flat classifier.
         phase: its cache is decided.
-        train, val: its pictures.
+        train, val: its pictures; None: there are none.
         target: pictures of another stream that its step reads beside `train`; None: it reads none.
         batch_size: pictures a step of each stream; None: as each has it.
         on_gpu: whether the network runs on a GPU.
         changes_pixels: whether its step changes the pictures itself, which takes copies of them.
     """
-    streams = [train, *([] if target is None else [target])]
+    streams = [one for one in (train, target) if one is not None]
     batches = [min(batch_size or one.batch_size, one.num_examples) for one in streams]
     trained, front_weights = _weights_of(model, phase)
     # A step holds what it made of every stream until its way back.
@@ -89,11 +89,12 @@ def memory_of(
     whole = weight_bytes(model.weights)
     averaged = trained * (phase.ema is not None or phase.average_last > 0)
     slots = trained * (SLOTS[phase.optimizer] + (phase.accumulate > 1)) + averaged
-    copies = COPIES_CHANGED * changes_pixels * batches[0]
+    size = streams[0].image_size_px
+    copies = COPIES_CHANGED * changes_pixels * batches[0] * size**2 * 3 * FLOAT32
     parts = {
         "copies of weights": 4 * whole,
         "optimizer": slots + trained * (phase.l2_sp > 0) + front_weights,
-        "step": step + trained + copies * train.image_size_px**2 * 3 * FLOAT32,
+        "step": step + trained + copies,
         # What lies in TensorFlow is gathered; that and the best weights are zipped in memory.
         "checkpoint": 2 * (whole + slots) + whole,
         "pictures on their way": sum(

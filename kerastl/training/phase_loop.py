@@ -26,7 +26,7 @@ from kerastl.training.phase import Phase
 from kerastl.training.proof import check_proof, checksums, phase_proof
 from kerastl.training.rounding import rounding_of
 from kerastl.training.state import Best, History, TrainingState
-from kerastl.training.step import BeginsWithPhase, Step
+from kerastl.training.step import BeginsWithPhase, Step, trained_by
 from kerastl.training.steps import run_steps
 from kerastl.training.streams import Lesson
 from kerastl.training.tracing import inference
@@ -100,7 +100,7 @@ class PhaseLoop:
         """Run one phase from its beginning, or from a checkpoint inside it; return what moved."""
         phase, step = lesson.phase, lesson.step
         unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
-        variables = [*self.model.trainable_variables, *step.variables]
+        variables = trained_by(step, self.model)
         with self.strategy.scope():
             optimizer = self._optimizer(phase, variables, resumed=saved is not None)
             averages = Averages(phase, variables)

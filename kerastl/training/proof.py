@@ -44,7 +44,7 @@ def phase_proof(
     Args:
         model: straight after the last step, before best weights are restored.
         phase, batch_norm: its name and its rule.
-        trained: paths of the variables that the optimizer was given.
+        trained: paths of the variables that the optimizer was given; none where a step lets statistics alone move.
         before: `checksums` when the phase began.
         statistics: `read_statistics` when the phase began.
         may_move: tells which other variables may change (statistics of BatchNorm).
@@ -66,7 +66,9 @@ def phase_proof(
             f"{len(stray)} frozen variables moved, the first is {stray[0]}."
             + _of_batch_norm([path for path in stray if is_statistic(variables[path])], batch_norm)
         )
-    if not moved & set(trained):
+    if not trained and not moved:
+        faults.append("nothing moved, and the statistics of BatchNorm should have.")
+    if trained and not moved & set(trained):
         faults.append(
             "no trainable variable moved. Is the learning rate zero, or too small for float32?"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import keras
@@ -49,6 +49,23 @@ class Step(Protocol):
 
     def may_move(self, variable: keras.Variable) -> bool:
         """Tell whether a variable that is not trained may change all the same (statistics)."""
+
+
+@runtime_checkable
+class KeepsWeights(Protocol):
+    """A step that leaves weights alone which its phase lets move, as the head of a model that must fit it.
+
+    The optimizer is not given them, and the proof of the phase holds them for frozen.
+    """
+
+    def kept(self, model: keras.Model) -> Collection[str]:
+        """Return the paths of these weights."""
+
+
+def trained_by(step: Step, model: keras.Model) -> list[keras.Variable]:
+    """Return what an optimizer is given: what the model's flags let learn, but what the step keeps; the step's own behind."""
+    kept = step.kept(model) if isinstance(step, KeepsWeights) else ()
+    return [*(one for one in model.trainable_variables if one.path not in kept), *step.variables]
 
 
 @runtime_checkable

@@ -64,7 +64,7 @@ def lessons_of(
     """Return the lesson of each phase; see that the streams which its step reads can be read, and dealt to all replicas.
 
     The stream of the target has an order of its own, see `EpochSource.beside`, and labels of -1 unless the step asks
-    for them.
+    for them. A phase whose step reads the target alone needs no pictures of its own domain.
 
     Args:
         model: a flat classifier.
@@ -82,11 +82,13 @@ def lessons_of(
     lessons, problems = [], []
     for phase in phases:
         where = f"phase {phase.name}"
-        train = trains.get(phase.domain)
-        if train is None:
+        own = trains.get(phase.domain)
+        # What has no pictures of its own is built for those that it reads, without their labels.
+        train = beside(False) if own is None else own
+        step = step_for(phase, train) if train is not None else None
+        if train is None or step is None or (own is None and set(step.reads) & set(OWN)):
             problems.append(Problem(where, no_pictures(phase)))
             continue
-        step = step_for(phase, train)
         wrong = [*_wrong_variables(model, step), *_wrong_streams(step, train, target, replicas)]
         found = {
             name: train if name in OWN else beside(step.reads_target_labels) for name in step.reads

@@ -16,6 +16,7 @@ from kerastl.training.l2_sp import build_pull
 from kerastl.training.learner import Learner
 from kerastl.training.optimizer import build_optimizer, rate_factors
 from kerastl.training.phase import Phase
+from kerastl.training.step import trained_by
 from kerastl.training.streams import Lesson
 from kerastl.training.update import Update, build_update
 
@@ -51,7 +52,7 @@ def trial_update(
         lesson: what is learnt, and how.
     """
     phase, step = lesson.phase, lesson.step
-    variables = [*model.trainable_variables, *step.variables]
+    variables = trained_by(step, model)
     start = {one.path: keras.ops.convert_to_numpy(one) for one in model.weights}
     optimizer = build_optimizer(phase, variables, rate_factors(model, phase))
     update: Update = build_update(

@@ -53,7 +53,8 @@ def build_update(
             minimised = [value for name, value in losses.items() if name not in step.shown]
             total = share * tf.add_n([*minimised, *model.losses])
         gradients = tape.gradient(total, [variable.value for variable in variables])
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        if variables:  # none where a step lets statistics alone move
+            optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return {name: share * value for name, value in losses.items()}
 
     if strategy.num_replicas_in_sync == 1:

@@ -204,12 +204,6 @@ def test_fine_tuning_on_both_domains_counts_them_the_same_whatever_their_sizes(m
         ("tent", Phase("one", 1, batch_norm="trainable"), "Write batch_norm: trainable and"),
         ("coral", Phase("one", 1), "Write trainable: all"),
         ("shot", Phase("one", 1), "Write trainable: all"),
-        (
-            "shot",
-            Phase("one", 1, trainable=ALL, optimizer="adamw", weight_decay=0.1),
-            "Write weight_decay: 0",
-        ),
-        ("shot", Phase("one", 1, trainable=ALL, momenta="keep"), "Write momenta: renew"),
     ],
 )
 def test_a_phase_that_will_not_do_is_refused_with_what_to_write(model, name, phase, told):

@@ -1,5 +1,7 @@
 """Two hospitals drawn from normal classes, and models of them that are right, collapsed, or torn."""
 
+import dataclasses
+
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
@@ -78,3 +80,12 @@ def logits_for(labels, *, classes=2, certainty=3.0, seed=0):
     """Logits of a model that answers `labels`, not always equally surely."""
     noise = 0.3 * np.random.default_rng(seed).normal(size=(len(labels), classes))
     return (certainty * np.eye(classes)[labels] + noise).astype(np.float32)
+
+
+def able(evidence, *, certainty=6.0):
+    """The same of a model that is right about the source's validation pictures, and so may be as sure of the target."""
+    val = evidence.source_val
+    logits = logits_for(val.labels, classes=len(evidence.class_names), certainty=certainty)
+    return dataclasses.replace(
+        evidence, source_val=Outputs(val.features, logits, val.labels, val.groups)
+    )

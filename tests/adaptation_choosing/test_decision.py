@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from hospitals_drawn import logits_for, source_only, with_target
+from hospitals_drawn import able, logits_for, source_only, with_target
 
 from kerastl.adaptation.choosing import Decision, decide
 from kerastl.errors import RequestError
@@ -13,7 +13,7 @@ SELECT_BY = ["information_maximization", "class_ami", "source_validation"]
 
 def candidates(seed, **target):
     evidence, truth = source_only(seed, **target)
-    good = with_target(evidence, logits=logits_for(truth, certainty=2.0))
+    good = with_target(able(evidence), logits=logits_for(truth, certainty=6.0))
     return {"source_only": evidence, "good": good, "marginal": good}
 
 

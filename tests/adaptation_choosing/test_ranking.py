@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hospitals_drawn import logits_for, source_only, with_target
+from hospitals_drawn import able, logits_for, source_only, with_target
 
 from kerastl import registry
 from kerastl.adaptation.choosing import Evidence, Outputs, rank
@@ -16,7 +16,7 @@ SOURCE_ONLY, TRUTH = source_only(1, shift=0.4)
 
 
 def answering(labels, **how):
-    return with_target(SOURCE_ONLY, logits=logits_for(labels, **how))
+    return with_target(able(SOURCE_ONLY), logits=logits_for(labels, **how))
 
 
 def erring(share, seed=0):

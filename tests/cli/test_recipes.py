@@ -20,6 +20,7 @@ NEEDED = {
     "hospital-adaptation": ["data.reader.path=a.csv", "target.reader.path=b.csv"],
     "hospital-unlabelled": ["data.reader.path=a.csv", "target.reader.path=b.csv"],
     "scanner-style": ["data.reader.path=a.csv", "target.reader.path=b.csv"],
+    "hospital-source-free": ["source.model=a-model", "target.reader.path=b.csv"],
     "tfds-classifier": ["data.reader.dataset=tf_flowers"],
 }
 
@@ -46,6 +47,15 @@ def test_a_shipped_recipe_is_good_once_it_has_its_data(name):
     file = library.find(name)
     assert file.why.endswith((".", ":"))
     assert text.startswith("format: 1\n")
+
+
+@pytest.mark.parametrize(("labels", "adapts"), [("none", True), ("few", False), ("all", False)])
+def test_hospital_adaptation_takes_any_labels_by_one_word(labels, adapts, capsys):
+    sets = [*NEEDED["hospital-adaptation"], f"target.labels={labels}"]
+    words = [word for one in sets for word in ("--set", one)]
+    code, out, err = call(capsys, "check", "hospital-adaptation", *words)
+    assert (code, err) == (0, "")
+    assert ("adapts by adabn, coral, mcc and dann" in out) == adapts
 
 
 @pytest.mark.parametrize("name", [name for name, sets in NEEDED.items() if sets])

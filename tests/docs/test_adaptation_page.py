@@ -20,7 +20,7 @@ def test_the_table_tells_the_facts_of_every_method():
         method = adaptation.method_named(name)
         assert cells == [
             method.target_labels,
-            words[not method.source_free],
+            "if at hand" if method.source_optional else words[not method.source_free],
             "must follow" if method.moves_statistics else "as the phase says",
             words[method.assumes_equal_prevalence],
             words[method.learns == "head"],

@@ -1,5 +1,6 @@
 """What the README prints must work as printed."""
 
+import json
 import os
 import re
 import runpy
@@ -15,6 +16,10 @@ from kerastl import recipe as recipes
 from kerastl.cli._recipes import checked
 
 ROOT = Path(__file__).parent.parent.parent
+SENT = {
+    "class_names": ["benign", "malignant"], "image_size_px": 64, "window": None, "max_pixels": 10**6,
+    "backbone": {"name": "small_cnn"}, "head": {"dropout": 0.2}, "class_shares": None, "validation": None,
+}  # fmt: skip
 README = (ROOT / "README.md").read_text()
 
 
@@ -68,14 +73,21 @@ def test_problems_that_the_docs_show_stand_in_the_order_of_the_file():
     assert lines == sorted(lines)
 
 
-def test_the_commands_on_tables_pass_the_check_as_printed():
+def test_the_commands_on_tables_pass_the_check_as_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "a-model"  # what the other hospital sent
+    model.mkdir()
+    (model / "model.keras").write_bytes(b"never opened by the check")
+    (model / "model.json").write_text(json.dumps(SENT))
     pages = README + (ROOT / "docs" / "hospital.md").read_text()
     commands = re.findall(r"^kerastl (?:run|check) (.*labels\.csv.*)$", pages, re.MULTILINE)
     assert len(commands) > 3
     for command in commands:
         recipe, *words = shlex.split(command)
         sets = [word for option, word in pairwise(words) if option == "--set"]
-        assert checked(recipes.find(recipe), sets).data.reader.name == "table"
+        found = checked(recipes.find(recipe), sets)
+        reader = found.target.reader if found.source else found.data.reader
+        assert reader.name == "table"
 
 
 def test_the_article_is_not_spoken_of_to_readers_who_do_not_have_it():

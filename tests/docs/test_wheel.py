@@ -25,7 +25,7 @@ def test_nothing_but_kerastl_lands_in_site_packages(names):
 
 def test_every_recipe_and_template_is_shipped(names):
     recipes = {f"kerastl/_recipes/{path.name}" for path in (ROOT / "recipes").glob("*.yaml")}
-    assert len(recipes) == 7
+    assert len(recipes) == 8
     assert recipes <= set(names)
     assert any(name.startswith("kerastl/report/templates/") for name in names)
     assert "kerastl/py.typed" in names

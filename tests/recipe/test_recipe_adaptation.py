@@ -68,3 +68,19 @@ def test_without_methods_a_phase_at_the_target_needs_labels():
     (found,) = problems(PHASES, TARGET)
     assert "target.labels is none" in found
     assert "adaptation: {methods: [adabn, coral]}" in found
+
+
+@pytest.mark.parametrize(
+    ("labels", "when", "counts"),
+    [
+        ("none", "no_labels", True), ("few", "no_labels", False), ("all", "no_labels", False),
+        ("none", "always", True), ("few", "always", True), ("all", "always", True),
+    ],
+)  # fmt: skip
+def test_methods_can_wait_until_there_are_no_labels(labels, when, counts):
+    given = f"target={{reader: {{name: phantom}}, labels: {labels}, few: {{groups_per_class: 2}}}}"
+    recipe = checked(GOOD, PHASES, given, METHODS, f"adaptation.when={when}")
+    assert (recipe.adapts_by is not None) == counts
+    assert ("adapts by adabn" in summary(recipe)) == counts
+    assert recipe.adaptation.when == when
+    assert check(write(recipe), name="a.yaml", options_of=options_of, names_of=names_of) == recipe

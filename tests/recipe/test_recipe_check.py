@@ -174,7 +174,6 @@ def test_a_wrong_value_is_one_problem_that_says_what_is_allowed(change, message)
 REFUSED = {
     "data.split={val_fraction: 0.5, test_fraction: 0.5}": "nothing is left for training",
     "backbone.weights=none": "random features that never train",
-    "target={reader: {name: phantom}, labels: all, few: {}}": "labels: few only",
     "phases[0].domain=target": "has no target",
     "phases[0].weight_decay=0.1": "only adamw",
     "phases[0].warmup_epochs=2": "must be below epochs (2)",

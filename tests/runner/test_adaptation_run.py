@@ -81,6 +81,32 @@ def test_the_model_before_adaptation_is_a_run_of_its_own_and_is_compared(
     assert kerastl("report", inner).code == 0
 
 
+@pytest.mark.slow
+def test_methods_that_wait_for_no_labels_change_nothing_where_there_are_some(
+    kerastl, two_hospitals, tmp_path
+):
+    waiting = "adaptation={methods: [adabn, coral], when: no_labels}"
+    plain, out = tmp_path / "plain", tmp_path / "waiting"
+    assert kerastl("run", two_hospitals(epochs=1), "--out", plain).code == 0
+    answer = kerastl("run", two_hospitals(epochs=1), "--out", out, "--set", waiting)
+    assert answer.code == 0, answer.err
+    for name in (one for one in SAME if one != "adaptation.json"):
+        assert (out / name).read_bytes() == (plain / name).read_bytes(), name
+    told, before = (json.loads((one / "adaptation.json").read_text()) for one in (out, plain))
+    assert told.pop("reason").startswith("Labels of the target may be used")
+    before.pop("reason")
+    assert told == before
+    assert "when: no_labels" in (out / "recipe.resolved.yaml").read_text()
+    unlabelled = kerastl(
+        "run", two_hospitals(epochs=1), "--out", tmp_path / "none", "--set", waiting,
+        "--set", "target.labels=none", "--set", "phases[1].keep=last",
+        "--set", "phases[1].trainable=all",
+    )  # fmt: skip
+    assert unlabelled.code == 0, unlabelled.err
+    told = json.loads((tmp_path / "none" / "adaptation.json").read_text())
+    assert set(told["candidates"]) == {"source_only", "adabn", "coral"}
+
+
 def test_the_inner_recipe_gives_the_inner_run_again(kerastl, two_hospitals, tmp_path):
     assert kerastl("run", two_hospitals(), "--out", tmp_path / "run").code == 0
     inner = tmp_path / "run" / "runs" / "source_only"

@@ -6,9 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from kerastl.adaptation.choosing.evidence import SOURCE_ONLY, Evidence, check_candidates
+from kerastl.adaptation.choosing.evidence import (
+    NOT_AT_HAND,
+    SOURCE_ONLY,
+    Evidence,
+    check_candidates,
+)
 from kerastl.adaptation.choosing.guards import Guard, guards_of
 from kerastl.adaptation.choosing.ranking import Ranking, rank
+from kerastl.evaluation.bootstrap import FEWEST_GROUPS
 
 Verdict = Literal["adapt", "do_not_adapt", "cannot_tell"]
 
@@ -62,7 +68,8 @@ def decide(
 
     In this order: a cluster far from every class cannot be judged; pictures that cannot be told apart leave nothing to adapt; too
     few patients cannot be judged; where prevalence differs, methods that assume it equal are not eligible; among the others
-    the mean rank over the validators chooses.
+    the mean rank over the validators chooses. Where the source's pictures are not at hand, no guard can be asked, and the mean
+    rank alone decides, if there are patients enough.
 
     Args:
         candidates: name to evidence, all on the same pictures; `source_only` is among them.
@@ -88,7 +95,11 @@ def decide(
     )
     not_eligible = dict.fromkeys(assumes_equal_prevalence, reason) if other else {}
     ranking = rank(candidates, select_by, options=options, not_eligible=not_eligible, seed=seed)
-    verdict, words = _verdict(guards, ranking)
+    if candidates[SOURCE_ONLY].source_val is None:
+        patients = len(set(candidates[SOURCE_ONLY].target.units))
+        verdict, words = _verdict_without_source(patients, ranking)
+    else:
+        verdict, words = _verdict(guards, ranking)
     data = {
         "candidates": {name: {"validators": one} for name, one in ranking.scores.items()},
         "ranking": {
@@ -132,20 +143,50 @@ def _verdict(guards: Mapping[str, Guard], ranking: Ranking) -> tuple[Verdict, st
     return "adapt", _why_adapt(guards, ranking)
 
 
-def _why_adapt(guards: Mapping[str, Guard], ranking: Ranking) -> str:
+def _verdict_without_source(patients: int, ranking: Ranking) -> tuple[Verdict, str]:
+    if patients < FEWEST_GROUPS:
+        return "cannot_tell", (
+            f"It cannot be decided: {patients} patients of the target are fewer than {FEWEST_GROUPS}. Collect more "
+            "patients."
+        )
+    if ranking.chosen == SOURCE_ONLY:
+        return "do_not_adapt", (
+            "No adapted model ranks above the one that was not adapted. Use the model as it is. No guard could be "
+            f"asked, as {NOT_AT_HAND}."
+        )
+    return "adapt", (
+        f"{_best_rank(ranking)}{_disagree(ranking)} But {NOT_AT_HAND}, so that no guard could be asked whether there "
+        "is anything to adapt to, whether classes are as common at the target, and whether it has one that the model "
+        "does not know: look at a few labelled patients of the target before you use it."
+    )
+
+
+def _best_rank(ranking: Ranking) -> str:
     judges = len(next(iter(ranking.ranks.values())))
-    first, found = ranking.mean_rank[ranking.chosen], guards["nothing_to_adapt"].reason
-    text = (
-        f"{found[0].upper()}{found[1:]}, and '{ranking.chosen}' has the best mean rank, {first:.1f} of "
+    return (
+        f"'{ranking.chosen}' has the best mean rank, {ranking.mean_rank[ranking.chosen]:.1f} of "
         f"{len(ranking.order)} over {judges} validator{'s' if judges > 1 else ''} (not adapted: "
         f"{ranking.mean_rank[SOURCE_ONLY]:.1f})."
     )
-    tau = ranking.disagreement["mean_kendall_tau"]
-    if tau is not None and tau < 0:
-        text += f" The validators disagree (mean Kendall tau {tau:.1f}), so check it on labelled pictures."
+
+
+def _why_adapt(guards: Mapping[str, Guard], ranking: Ranking) -> str:
+    found = guards["nothing_to_adapt"].reason
+    text = f"{found[0].upper()}{found[1:]}, and {_best_rank(ranking)}"
+    if doubt := _disagree(ranking):
+        text += doubt
     elif ranking.refused:
         text += f" Not eligible: {', '.join(sorted(ranking.refused))}."
     return text
+
+
+def _disagree(ranking: Ranking) -> str:
+    tau = ranking.disagreement["mean_kendall_tau"]
+    if tau is None or tau >= 0:
+        return ""
+    return (
+        f" The validators disagree (mean Kendall tau {tau:.1f}), so check it on labelled pictures."
+    )
 
 
 def _plain(value: Any) -> Any:

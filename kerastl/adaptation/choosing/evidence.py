@@ -15,6 +15,9 @@ Array = np.ndarray[Any, Any]
 SOURCE_ONLY = "source_only"
 """The name of the model that was trained at the source and not adapted; always among the candidates."""
 
+NOT_AT_HAND = "the source's pictures are not at hand"
+"""Why what is asked of them has no answer."""
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -110,8 +113,8 @@ class Evidence:
     """All that one candidate is judged by.
 
     Args:
-        source_train: labelled pictures of the source that it learnt from.
-        source_val: labelled pictures of the source that it did not learn from; each class at least once.
+        source_train: labelled pictures of the source that it learnt from; None: they are not at hand.
+        source_val: labelled pictures of the source that it did not learn from; each class at least once; None: likewise.
         target: unlabelled pictures of the target; labels, where some are there, are refused.
         class_names: at least two.
         mixed: for `mixval` alone; None: not computed.
@@ -120,18 +123,23 @@ class Evidence:
         RequestError: parts do not fit together.
     """
 
-    source_train: Outputs
-    source_val: Outputs
+    source_train: Outputs | None
+    source_val: Outputs | None
     target: Outputs
     class_names: tuple[str, ...]
     mixed: Mixed | None = None
 
     def __post_init__(self) -> None:
-        parts = {
+        given = {
             "source_train": self.source_train,
             "source_val": self.source_val,
             "target": self.target,
         }
+        parts = {name: part for name, part in given.items() if part is not None}
+        if len(parts) == 2:
+            raise RequestError(
+                "Pictures of the source are at hand, or they are not: hand both source_train and source_val, or neither."
+            )
         if len(set(self.class_names)) < max(2, len(self.class_names)):
             raise RequestError(
                 f"Class names must be two or more that differ, got {self.class_names}."
@@ -147,6 +155,16 @@ class Evidence:
             )
         if self.mixed is not None:
             self._check_mixed(self.mixed)
+
+    @property
+    def known_train(self) -> Outputs:
+        """`source_train`, where the source's pictures are at hand."""
+        return _at_hand(self.source_train)
+
+    @property
+    def known_val(self) -> Outputs:
+        """`source_val`, where the source's pictures are at hand."""
+        return _at_hand(self.source_val)
 
     def _check_part(self, name: str, part: Outputs) -> None:
         classes = len(self.class_names)
@@ -198,15 +216,29 @@ def check_candidates(candidates: Mapping[str, Evidence]) -> None:
             raise RequestError(
                 f"'{name}' has classes {evidence.class_names}, '{SOURCE_ONLY}' has {first.class_names}."
             )
+        if (evidence.source_val is None) != (first.source_val is None):
+            raise RequestError(
+                f"'{name}' and '{SOURCE_ONLY}' must both have pictures of the source, or neither."
+            )
         for part in ("source_val", "target"):
             mine, other = getattr(evidence, part), getattr(first, part)
+            if mine is None:
+                continue
             if len(mine.logits) != len(other.logits) or mine.units != other.units:
                 raise RequestError(
                     f"'{name}' was asked about other pictures than '{SOURCE_ONLY}' ({part}): "
                     f"{len(mine.logits)} and {len(other.logits)}. Use the same, in the same order."
                 )
-        if (evidence.source_val.known_labels != first.source_val.known_labels).any():
+        if evidence.source_val is None:
+            continue
+        if (evidence.known_val.known_labels != first.known_val.known_labels).any():
             raise RequestError(f"'{name}' has other labels in source_val than '{SOURCE_ONLY}'.")
+
+
+def _at_hand(part: Outputs | None) -> Outputs:
+    if part is None:
+        raise RequestError("The source's pictures are not at hand, and this is asked of them.")
+    return part
 
 
 def _checked(name: str, values: Any) -> Array:

@@ -17,7 +17,7 @@ NONE_IN = 3.0
 
 def source_value(evidence: Evidence) -> float:
     """Return the balanced accuracy at the source's validation pictures."""
-    return float(_figure(evidence)(np.ones((1, len(evidence.source_val.logits))))[0])
+    return float(_figure(evidence)(np.ones((1, len(evidence.known_val.logits))))[0])
 
 
 def source_floor(source_only: Evidence, *, seed: int, resamples: int = 1000) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def source_floor(source_only: Evidence, *, seed: int, resamples: int = 1000) -> 
     Returns:
         `floor`, `rule` (what it is, in words) and `interval`: {value, low, high}.
     """
-    val = source_only.source_val
+    val = source_only.known_val
     figure = _figure(source_only)
     value, patients = source_value(source_only), len(set(val.units))
     if reason := why_no_interval(patients):
@@ -52,6 +52,6 @@ def source_floor(source_only: Evidence, *, seed: int, resamples: int = 1000) -> 
 
 
 def _figure(evidence: Evidence) -> Figure:
-    val = evidence.source_val
+    val = evidence.known_val
     # Answers alone count; logits stand for probabilities.
     return lambda weights: balanced_accuracy(val.known_labels, val.logits, weights)

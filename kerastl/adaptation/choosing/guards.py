@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerastl.adaptation.choosing.class_space import ClassSpace, class_space
-from kerastl.adaptation.choosing.evidence import Evidence
+from kerastl.adaptation.choosing.evidence import NOT_AT_HAND, Evidence
 from kerastl.adaptation.choosing.prevalence import prevalence_at_target
 from kerastl.adaptation.choosing.told_apart import tell_apart
 from kerastl.adaptation.choosing.unknown_class import unknown_class
+
+GUARDS = ("nothing_to_adapt", "unknown_class", "other_prevalence")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def guards_of(
 ) -> dict[str, Guard]:
     """Return `nothing_to_adapt`, `unknown_class` and `other_prevalence`, from the model that was not adapted.
 
-    The source is seen through its validation pictures: of those it learnt from a model knows too much.
+    Where the source's pictures are not at hand, none can be asked: `fired` is None. The source is seen through its validation pictures: of those it learnt from a model knows too much.
 
     Args:
         source_only: of the model that was not adapted.
@@ -50,6 +52,9 @@ def guards_of(
             or of other shares of the classes, show there as well.
         seed: of resampling.
     """
+    if source_only.source_val is None:
+        # Not one of them: each compares the target with the source.
+        return {name: Guard(None, NOT_AT_HAND, {}) for name in GUARDS}
     found = _of_classes(source_only, seed)
     for other in again:
         if not any(one.fired for one in found.values()):
@@ -69,12 +74,12 @@ def _of_classes(evidence: Evidence, seed: int) -> dict[str, Guard]:
 
 
 def _space_of(evidence: Evidence) -> ClassSpace:
-    val = evidence.source_val
+    val = evidence.known_val
     return class_space(val.features, val.known_labels, evidence.target.features)
 
 
 def _nothing_to_adapt(source_only: Evidence, seed: int) -> Guard:
-    val, target = source_only.source_val, source_only.target
+    val, target = source_only.known_val, source_only.target
     told = tell_apart(val.features, target.features, val.units, target.units, seed=seed)
     if told["low"] is None:
         return Guard(None, f"whether the sites differ cannot be told ({told['reason']})", told)
@@ -87,7 +92,7 @@ def _nothing_to_adapt(source_only: Evidence, seed: int) -> Guard:
 
 
 def _unknown_class(source_only: Evidence, space: ClassSpace, seed: int) -> Guard:
-    val, target = source_only.source_val, source_only.target
+    val, target = source_only.known_val, source_only.target
     told = unknown_class(val, target, space, seed=seed)
     if told["found"] is None:
         return Guard(None, "too few target patients to look for an unknown class", told)

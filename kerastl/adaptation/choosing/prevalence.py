@@ -38,7 +38,7 @@ def prevalence_at_target(evidence: Evidence, space: ClassSpace, *, seed: int) ->
         `differs` (None: cannot tell), `source`, `em` and `bbse` (`value`, `low`, `high`: lists, a number a class; None where there is
         none), `moved_classes` (the same) and `rest`: how well the weighed source is told from the target.
     """
-    val, target = evidence.source_val, evidence.target
+    val, target = evidence.known_val, evidence.target
     both = {
         name: estimate_prevalence(
             val.known_labels, val.logits, target.logits, method=name,
@@ -67,7 +67,7 @@ def prevalence_at_target(evidence: Evidence, space: ClassSpace, *, seed: int) ->
 
 def _moved_classes(evidence: Evidence, space: ClassSpace, seed: int) -> tuple[dict[str, Any], bool]:
     """Return the prevalence by the location-scale model, and whether it differs beyond its interval."""
-    val, target = evidence.source_val, evidence.target
+    val, target = evidence.known_val, evidence.target
     once = np.ones(len(space.target))
     source = np.bincount(space.labels) / len(space.labels)
     means = space.class_means(np.ones(len(space.source)))

@@ -37,7 +37,7 @@ LEVEL = 0.9
 def claimed_and_proven(evidence: Evidence) -> tuple[float, float]:
     """Return what the answers claim to tell of the target, and what they are proven to tell at the source, in nats a picture."""
     claims, proofs = _parts(evidence)
-    target, val = evidence.target, evidence.source_val
+    target, val = evidence.target, evidence.known_val
     return (
         float(claims(np.ones((1, len(target.logits))))[0]),
         float(proofs(np.ones((1, len(val.logits))))[0]),
@@ -63,7 +63,7 @@ def surer_than_proven(
     claimed, own = claimed_and_proven(evidence)
     proven = max(own, claimed_and_proven(source_only)[1])
     told: dict[str, Any] = {"claimed": claimed, "proven": proven}
-    target, val = evidence.target, evidence.source_val
+    target, val = evidence.target, evidence.known_val
     fewest = min(len(set(target.units)), len(set(val.units)))
     if reason := why_no_interval(fewest):
         return told | {"difference": value_only(claimed - proven, reason), "surer": False}
@@ -85,7 +85,7 @@ def surer_than_proven(
 
 def _parts(evidence: Evidence) -> tuple[Any, Any]:
     """Return two figures of weights `[resamples, pictures]`: what is claimed, and what is proven."""
-    val, labels = evidence.source_val, evidence.source_val.known_labels
+    val, labels = evidence.known_val, evidence.known_val.known_labels
     at_home = softmax(val.logits.astype(np.float64), axis=1)
     # Where no temperature is best the answers are all right, or say nothing: as they are, they tell that.
     temperature = fit_temperature(labels, at_home) or 1.0

@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 
 from kerastl import registry
-from kerastl.adaptation.choosing.evidence import SOURCE_ONLY, Evidence, check_candidates
+from kerastl.adaptation.choosing.evidence import (
+    NOT_AT_HAND,
+    SOURCE_ONLY,
+    Evidence,
+    check_candidates,
+)
 from kerastl.adaptation.choosing.floor import source_floor, source_value
 from kerastl.adaptation.choosing.proven import surer_than_proven
 from kerastl.errors import RequestError
@@ -30,8 +35,9 @@ class Ranking:
         order: who may be chosen, best first.
         kendall_tau: `first / second` to how much two validators agree on those who may be chosen, -1 to 1; None: one of
             them ranks all alike.
-        source: `value` (balanced accuracy of each candidate at the source) and `floor`, which none may lie below.
-        proven: candidate to what its answers claim to tell of the target, and what is proven of them at the source.
+        source: `value` (balanced accuracy of each candidate at the source) and `floor`, which none may lie below; nothing and
+            None where the source's pictures are not at hand.
+        proven: candidate to what its answers claim to tell of the target, and what is proven of them at the source; likewise.
     """
 
     scores: Mapping[str, Mapping[str, float]]
@@ -72,8 +78,8 @@ def rank(
 
     A candidate is refused when its balanced accuracy at the source's validation pictures lies below what chance explains of source only's
     (`floor.source_floor`): whatever it gained, it lost what it had learnt; and when it is surer of the target than its answers at the
-    source were proven right (`proven.surer_than_proven`): it learnt to trust itself. Refused ones get scores, but no ranks, so
-    that they do not come between others.
+    source were proven right (`proven.surer_than_proven`): it learnt to trust itself. Nobody is where the source's pictures are not
+    at hand. Refused ones get scores, but no ranks, so that they do not come between others.
 
     Args:
         candidates: name to evidence; `source_only` is among them.
@@ -91,16 +97,8 @@ def rank(
         name: {label: _finite(label, name, one.score(evidence)) for label, one in judges.items()}
         for name, evidence in candidates.items()
     }
-    floor = source_floor(candidates[SOURCE_ONLY], seed=seed)
-    values = {name: source_value(evidence) for name, evidence in candidates.items()}
-    first = candidates[SOURCE_ONLY]
-    proven = {name: surer_than_proven(one, first, seed=seed) for name, one in candidates.items()}
-    found = {
-        name: why
-        for name in candidates
-        if (why := _why_refused(values[name], floor, proven[name])) is not None
-    }
-    refused = found | {
+    at_source = _at_source(candidates, seed)
+    refused = at_source.refused | {
         name: why for name, why in (not_eligible or {}).items() if name in candidates
     }
     refused.pop(SOURCE_ONLY, None)
@@ -109,9 +107,41 @@ def rank(
     means = {name: sum(ranks[name].values()) / len(judges) for name in eligible}
     order = sorted(eligible, key=lambda name: (means[name], name != SOURCE_ONLY, name))
     return Ranking(
-        scores, ranks, means, refused, tuple(order), _taus(ranks, list(judges)), {"value": values} | floor,
-        proven,
+        scores, ranks, means, refused, tuple(order), _taus(ranks, list(judges)), at_source.told,
+        at_source.proven,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _AtSource:
+    """What the source's pictures say of the candidates; nothing where they are not at hand.
+
+    Args:
+        told: `value`, `floor`, `rule` and `interval`.
+        proven: of each candidate.
+        refused: candidate to the reason.
+    """
+
+    told: dict[str, Any]
+    proven: dict[str, dict[str, Any]]
+    refused: dict[str, str]
+
+
+def _at_source(candidates: Mapping[str, Evidence], seed: int) -> _AtSource:
+    first = candidates[SOURCE_ONLY]
+    if first.source_val is None:
+        return _AtSource(
+            {"value": {}, "floor": None, "rule": NOT_AT_HAND, "interval": None}, {}, {}
+        )
+    values = {name: source_value(evidence) for name, evidence in candidates.items()}
+    floor = source_floor(first, seed=seed)
+    proven = {name: surer_than_proven(one, first, seed=seed) for name, one in candidates.items()}
+    refused = {
+        name: why
+        for name in candidates
+        if (why := _why_refused(values[name], floor, proven[name])) is not None
+    }
+    return _AtSource({"value": values} | floor, proven, refused)
 
 
 def _why_refused(value: float, floor: Mapping[str, Any], proven: Mapping[str, Any]) -> str | None:

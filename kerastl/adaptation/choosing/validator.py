@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from kerastl.adaptation.choosing.evidence import Evidence
@@ -17,10 +17,12 @@ class Validator:
     Args:
         function: takes evidence, and the options where there are any; returns the score.
         options: a frozen dataclass; None where there is nothing to choose.
+        needs: evidence beside the target's pictures that it cannot do without: the `source`'s.
     """
 
     function: Callable[..., float]
     options: Any = None
+    needs: Literal["source"] | None = None
 
     def score(self, evidence: Evidence) -> float:
         """Return the score, higher is better. Comparable between models on the same pictures only.

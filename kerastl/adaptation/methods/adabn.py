@@ -4,6 +4,8 @@ Training normalises each source batch by itself; before an evaluation the runnin
 target's training pictures, by the exact two-pass estimate. No loss sees the target. The paper averages the statistics of batches online; this
 estimate is what that converges to.
 
+Where no source picture is at hand, these statistics are all that moves: the weights stay as the source left them, as in the paper.
+
 Means and variances of single channels are brought together, nothing else: where classes are more frequent in one domain, that moves
 them by a part of what another scanner does. So it stays eligible where methods that make whole distributions alike are not.
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 METHOD = Method(
     reference="Li et al. 2017, arXiv:1603.04779",
+    source_optional=True,
     moves_statistics=True,
 )
 
@@ -36,3 +39,10 @@ def build(options: Options, **given: Any) -> AdaptationStep:  # noqa: ARG001 - p
     from kerastl.adaptation.steps.adabn import AdaBN
 
     return AdaBN(**given)
+
+
+def build_without_source(options: Options, **given: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
+    """Return the step that reads the target alone; `given` as in `AdaptationStep`."""
+    from kerastl.adaptation.steps.adabn import AdaBNAlone
+
+    return AdaBNAlone(**given)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.adaptation.features import features_and_logits, logits_of_frozen_head
+from kerastl.adaptation.features import features_and_logits, head_paths, logits_of_frozen_head
 from kerastl.adaptation.losses.centroids import centroid_labels
 from kerastl.adaptation.losses.entropy import diversity_loss, entropy
 from kerastl.adaptation.step import AdaptationStep
@@ -58,6 +58,10 @@ class Shot(AdaptationStep):
             "diversity_loss": self._diversity_weight * diversity_loss(logits),
             "pseudo_label_loss": self._pseudo_label_weight * tf.reduce_mean(known * against),
         }
+
+    def kept(self, model: keras.Model) -> Collection[str]:
+        """The head: features must fit it as it is."""
+        return head_paths(model)
 
     def _labels_of(self, indices: tf.Tensor) -> tf.Tensor:
         """Return the pseudo-label of each picture, `[batch]` int64; -1 where there is none."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from kerastl.adaptation.features import logits_of_frozen_head
+from kerastl.adaptation.features import head_paths, logits_of_frozen_head
 from kerastl.adaptation.losses.entropy import entropy
 from kerastl.adaptation.step import AdaptationStep
 from kerastl.training.step import Batch
@@ -36,3 +36,7 @@ class Tent(AdaptationStep):
         """Return `loss`, the mean entropy of the target batch in nats."""
         logits = logits_of_frozen_head(model, batches["target"][0], training=True)
         return {"loss": tf.reduce_mean(entropy(logits))}
+
+    def kept(self, model: keras.Model) -> Collection[str]:
+        """The head: features must fit it as it is."""
+        return head_paths(model)

@@ -67,12 +67,12 @@ def density_ratio(evidence: Evidence, inverse_penalty: float) -> Array:
 
     from kerastl.adaptation.choosing.domain_classifier import fit_domain_classifier
 
-    source, target = evidence.source_train.features, evidence.target.features
+    source, target = evidence.known_train.features, evidence.target.features
     is_target = np.repeat([0, 1], [len(source), len(target)])
     classifier = fit_domain_classifier(
         np.concatenate([source, target]), is_target, inverse_penalty=inverse_penalty
     )
-    odds = np.exp(classifier.log_odds(evidence.source_val.features))
+    odds = np.exp(classifier.log_odds(evidence.known_val.features))
     ratio: Array = odds * (len(source) / len(target))
     return ratio
 
@@ -81,7 +81,7 @@ def _losses(evidence: Evidence, options: Options) -> Array:
     import numpy as np
     from scipy.special import log_softmax
 
-    val = evidence.source_val
+    val = evidence.known_val
     labels = val.known_labels
     losses: Array
     if options.loss == "error":
@@ -91,4 +91,4 @@ def _losses(evidence: Evidence, options: Options) -> Array:
     return losses
 
 
-VALIDATOR = Validator(weighted_risk, Options())
+VALIDATOR = Validator(weighted_risk, Options(), needs="source")

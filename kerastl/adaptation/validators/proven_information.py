@@ -29,4 +29,4 @@ def as_much_as_proven(evidence: Evidence) -> float:
     return -abs(claimed - proven)
 
 
-VALIDATOR = Validator(as_much_as_proven)
+VALIDATOR = Validator(as_much_as_proven, needs="source")

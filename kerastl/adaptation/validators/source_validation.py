@@ -38,10 +38,10 @@ def source_score(evidence: Evidence, options: Options) -> float:
 
     from kerastl.evaluation.metrics import OVERALL
 
-    val = evidence.source_val
+    val = evidence.known_val
     probabilities = softmax(val.logits.astype(np.float64), axis=1)
     weights = np.ones((1, len(probabilities)))
     return float(OVERALL[options.metric](val.known_labels, probabilities, weights)[0])
 
 
-VALIDATOR = Validator(source_score, Options())
+VALIDATOR = Validator(source_score, Options(), needs="source")

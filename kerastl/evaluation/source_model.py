@@ -1,0 +1,166 @@
+"""A trained model that goes on without its pictures: where it lies, and what it says of itself. No TensorFlow."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kerastl.errors import RequestError
+from kerastl.evaluation.trained import DESCRIPTION, MODEL, Description, read_description
+from kerastl.runs import BEGUN, read_csv
+
+VALIDATION = "val"
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """A trained model, and what those need to know who have none of its pictures.
+
+    Args:
+        folder: that holds `model.keras` and `model.json`.
+        description: classes, size and window of the pictures.
+        backbone: its name and options, as in a recipe, without weights.
+        dropout: before the head, 0 to 1.
+        class_shares: of each class among the training pictures, 0 to 1; None: not told.
+        validation: what its validation pictures fixed: `{"temperature", "positive", "points": [{"fixed", "at",
+            "threshold"}]}`; None: not told.
+    """
+
+    folder: Path
+    description: Description
+    backbone: dict[str, Any]
+    dropout: float
+    class_shares: dict[str, float] | None
+    validation: dict[str, Any] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `model.json` of a portable folder holds: no path, group or picture of the data."""
+        one = self.description
+        return {
+            "class_names": list(one.class_names),
+            "image_size_px": one.image_size_px,
+            "window": list(one.window) if one.window else None,
+            "max_pixels": one.max_pixels,
+            "backbone": self.backbone,
+            "head": {"dropout": self.dropout},
+            "class_shares": self.class_shares,
+            "validation": self.validation,
+        }
+
+
+def find_model(path: Path) -> Path:
+    """Return the folder of a model: `path` itself, or the highest number in it where an export wrote several."""
+    if (path / DESCRIPTION).is_file() or not path.is_dir():
+        return path
+    numbered = [
+        one for one in path.iterdir() if one.name.isdecimal() and (one / DESCRIPTION).is_file()
+    ]
+    return max(numbered, key=lambda one: int(one.name), default=path)
+
+
+def read_source_model(path: Path) -> SourceModel:
+    """Read what a run folder, or a portable folder of one, says of its model.
+
+    Args:
+        path: the folder, or one with numbered folders, of which the highest counts.
+
+    Raises:
+        RequestError: there is no model, its run is not finished, or a file is damaged.
+    """
+    folder = find_model(path)
+    description = read_description(folder)
+    if not (folder / MODEL).is_file():
+        raise RequestError(f"{folder} holds no {MODEL}. Export the run again.")
+    try:
+        told = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        facts = told if "backbone" in told else _facts_of_run(folder, description)
+        return SourceModel(
+            folder=folder,
+            description=description,
+            backbone=_backbone(facts["backbone"]),
+            dropout=float(facts["head"]["dropout"]),
+            class_shares=_shares(facts["class_shares"], description.class_names),
+            validation=_validation(facts["validation"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError, OSError) as error:
+        raise RequestError(
+            f"{folder} does not say what its model is ({type(error).__name__}: {error}). Take a run folder, or what "
+            "kerastl export RUN --format keras wrote."
+        ) from error
+
+
+def _facts_of_run(folder: Path, description: Description) -> dict[str, Any]:
+    """Return from the other files of a run folder what a portable folder says in its `model.json`."""
+    recipe = yaml.safe_load((folder / BEGUN).read_text(encoding="utf-8"))
+    known = {key: value for key, value in recipe["backbone"].items() if key != "weights"}
+    return {
+        "backbone": known,
+        "head": recipe["head"],
+        "class_shares": _counted(folder, description.class_names),
+        "validation": _fixed(folder),
+    }
+
+
+def _counted(folder: Path, class_names: tuple[str, ...]) -> dict[str, float] | None:
+    """Return the share of each class among the training pictures."""
+    file = folder / "split.csv"
+    rows = read_csv(file) if file.is_file() else []
+    counts = Counter(row["label"] for row in rows if row["split"] == "train")
+    total = sum(counts.values())
+    return {name: counts[name] / total for name in class_names} if total else None
+
+
+def _fixed(folder: Path) -> dict[str, Any] | None:
+    """Return what the validation pictures of a run fixed: temperature and thresholds."""
+    file = folder / "scores.json"
+    scores = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if VALIDATION not in scores:
+        return None
+    of_val = scores[VALIDATION]
+    points = of_val["operating_points"]
+    return {
+        "temperature": of_val["calibration"]["temperature"]["value"],
+        "positive": points["positive"],
+        "points": [
+            {key: one[key] for key in ("fixed", "at", "threshold")} for one in points["points"]
+        ],
+    }
+
+
+def _backbone(told: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(told["name"], str):
+        raise ValueError("the backbone's name is no text")
+    return {str(key): value for key, value in told.items() if key != "weights"}
+
+
+def _shares(told: Any, class_names: tuple[str, ...]) -> dict[str, float] | None:
+    if told is None:
+        return None
+    shares = {name: float(told[name]) for name in class_names}
+    if not all(0 <= share <= 1 for share in shares.values()):
+        raise ValueError("class_shares must be fractions from 0 to 1")
+    return shares
+
+
+def _validation(told: Any) -> dict[str, Any] | None:
+    if told is None:
+        return None
+    temperature = told["temperature"]
+    return {
+        "temperature": None if temperature is None else float(temperature),
+        "positive": None if told["positive"] is None else str(told["positive"]),
+        "points": [
+            {
+                "fixed": str(one["fixed"]),
+                "at": float(one["at"]),
+                "threshold": None if one["threshold"] is None else float(one["threshold"]),
+            }
+            for one in told["points"]
+        ],
+    }

@@ -1,0 +1,16 @@
+"""Keras's own file and what one must know to go on with it: for another hospital that adapts the model without the pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kerastl.evaluation.trained import Trained
+
+
+def write(trained: Trained, out: Path) -> Path:
+    """Export a trained model into the next number under `out` and return the folder written."""
+    from kerastl.export.portable import export_portable
+
+    return export_portable(trained, out)

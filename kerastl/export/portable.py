@@ -1,0 +1,99 @@
+"""Write a trained model for those who will adapt it without a picture that it learnt from, and check what was written."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from kerastl import __version__
+from kerastl.errors import RequestError
+from kerastl.evaluation.source_model import read_source_model
+from kerastl.evaluation.trained import DESCRIPTION, MODEL, Trained, load_trained
+from kerastl.export.findings import Finding
+from kerastl.export.manifest import hashes_of, read_manifest, write_manifest
+from kerastl.export.saved_model import rename_to_next_number, weights_fingerprint
+from kerastl.runs import write_json
+
+
+def export_portable(trained: Trained, out: Path) -> Path:
+    """Write `model.keras`, `model.json` and `manifest.json` under the next free number of a folder.
+
+    They hold weights, class names, size and window of the pictures, backbone and dropout, the share of each class in training,
+    temperature and thresholds of validation: no path, group or picture of the data.
+
+    Args:
+        trained: of a run folder, whose other files tell what `model.json` there does not.
+        out: the folder; nothing in it is overwritten.
+
+    Returns:
+        The folder written, e.g. `out/1`.
+
+    Raises:
+        RequestError: the run folder does not say what its model is, or `out` is not a folder.
+        OSError: the disk is full; no half export is left.
+    """
+    if trained.folder is None:
+        raise RequestError("Only the model of a run folder can be exported so: load_trained(RUN).")
+    told = read_source_model(trained.folder).to_json()
+    if out.exists() and not out.is_dir():
+        raise RequestError(f"{out} is a file, but an export is a folder. Name another: --out DIR")
+    out.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=out, prefix=".kerastl."))
+    try:
+        staged.chmod(0o755)
+        # Saved anew, not copied: whatever else lies in the file stays behind.
+        trained.model.save(staged / MODEL)
+        write_json(staged / DESCRIPTION, told)
+        write_manifest(
+            staged,
+            class_names=trained.class_names,
+            image_size_px=trained.image_size_px,
+            window=trained.window,
+            max_pixels=trained.max_pixels,
+            model_sha256=weights_fingerprint(trained.model),
+            versions={
+                "kerastl": __version__,
+                "keras": keras.version(),
+                "tensorflow": tf.version.VERSION,
+            },
+        )
+        return rename_to_next_number(staged, out)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+
+
+def verify_portable(folder: Path, run: Path | None) -> list[Finding]:
+    """Check a portable folder: its files are those it was written with, and the model opens and is the run's.
+
+    Args:
+        folder: with `manifest.json`.
+        run: the run that was exported; None: not at hand.
+
+    Raises:
+        RequestError: `manifest.json` is damaged, or `run` is no finished run.
+    """
+    manifest = read_manifest(folder)
+    found = hashes_of(folder)
+    other = sorted(
+        name for name in found.keys() | manifest.files.keys()
+        if found.get(name) != manifest.files.get(name)
+    )  # fmt: skip
+    files = Finding("files", not other, ", ".join(other) or f"{len(found)} as they were written")
+    try:
+        weights = weights_fingerprint(load_trained(folder).model)
+        read_source_model(folder)
+    except RequestError as error:
+        return [files, Finding("model", False, str(error))]
+    same = weights == manifest.model_sha256
+    told = "opens, and has the weights of the manifest" if same else "has other weights"
+    findings = [files, Finding("model", same, told)]
+    if run is not None:
+        same = weights == weights_fingerprint(load_trained(run).model)
+        told = f"{'the same' if same else 'other'} weights as {run}"
+        findings.append(Finding("run", same, told))
+    return findings

@@ -1,0 +1,138 @@
+"""The key `source`: a trained model in place of pictures, what comes with it, and what may not stand beside it."""
+
+from pathlib import Path
+
+import pytest
+from plug_ins_drawn import GOOD, Alpha, names_of, options_of
+
+from kerastl.errors import Problems, RequestError
+from kerastl.recipe import Backbone, Head, Recipe, Window, check, write
+from kerastl.recipe.summary import summary
+
+FREE = """\
+format: 1
+source: {model: from_a}
+phases:
+  - {name: b, domain: target, epochs: 2, learning_rate: 1e-3, trainable: all, batch_norm: statistics, keep: last}
+target: {reader: {name: phantom}, labels: none}
+adaptation: {methods: [adabn]}
+"""
+
+
+class Models:
+    """One model, in the folder that the recipe names and the number 2 in it."""
+
+    def plain_of(self, path):
+        if path.name not in ("from_a", "2"):
+            raise RequestError(f"There is no run folder {path}.")
+        folder = path if path.name == "2" else path / "2"
+        return {
+            "source": {"model": str(folder)},
+            "backbone": {"name": "mobilenet_v2", "alpha": 0.35, "weights": str(folder)},
+            "head": {"dropout": 0.1},
+            "data": {"image_size_px": 96, "window": {"center": 1000.1, "width": 333.3}},
+        }
+
+    def works_without_source(self, kind: str, name: str) -> bool:
+        return (kind, name) in {
+            ("adaptation", "adabn"), ("adaptation", "source_only"),
+            ("validator", "information_maximization"), ("validator", "class_ami"),
+        }  # fmt: skip
+
+
+def checked(text: str, *sets: str) -> Recipe:
+    return check(
+        text, name="free.yaml", options_of=options_of, names_of=names_of, models=Models(), sets=sets
+    )
+
+
+def problems_of(*sets: str, text: str = FREE) -> list[str]:
+    with pytest.raises(Problems) as caught:
+        checked(text, "adaptation.select_by=[class_ami]", *sets)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_what_the_model_decides_is_written_out_and_the_recipe_repeats_the_run():
+    recipe = checked(FREE, "adaptation.select_by=[class_ami]")
+    folder = Path("from_a/2").absolute()
+    assert recipe.source.model == folder
+    assert recipe.backbone == Backbone("mobilenet_v2", folder, Alpha(0.35))
+    assert recipe.head == Head(0.1)
+    assert recipe.data.image_size_px == 96
+    assert recipe.data.window == Window(1000.1, 333.3)
+    assert recipe.data.reader is None
+    assert checked(write(recipe)) == recipe
+    assert "is adapted without the pictures that it learnt from" in summary(recipe)
+
+
+def test_a_window_that_was_rounded_on_the_way_is_the_same():
+    low, high = 1000.1 - 333.3 / 2, 1000.1 + 333.3 / 2
+    again = f"data.window={{center: {(low + high) / 2!r}, width: {high - low!r}}}"
+    assert checked(
+        FREE, again, "adaptation.select_by=[class_ami]"
+    ).data.window.center == pytest.approx(1000.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "said"),
+    [
+        ("data.reader=phantom", "data.reader", "source.model stands in their place"),
+        ("data.split.val_fraction=0.2", "data.split", "target.split divides the target's"),
+        ("data.image_size_px=64", "data.image_size_px", "comes with source.model"),
+        ("data.window=full", "data.window", "comes with source.model"),
+        ("data.window=auto", "data.window", "comes with source.model"),
+        ("head.dropout=0.5", "head", "comes with source.model"),
+        ("backbone=small_cnn", "backbone", "comes with source.model"),
+        ("backbone={name: mobilenet_v2, alpha: 0.35}", "backbone", "comes with source.model"),
+        ("augment.mixing=[cut_mix]", "augment.mixing", "none is learnt from"),
+        ("phases[0].class_weights=balanced", "phases[0].class_weights", "none is read"),
+        ("adaptation.methods=[coral, adabn]", "adaptation.methods[0]", "Take of: adabn or source_only"),
+        ("adaptation.select_by=[snd]", "adaptation.select_by[0]", "Take of: class_ami or information_maximization"),
+        ("adaptation=null", "adaptation", "is needed beside source"),
+        ("source.model=elsewhere", "source.model", "There is no run folder"),
+        ("source.model=null", "source.model", "must be a path"),
+    ],
+)  # fmt: skip
+def test_what_may_not_stand_beside_a_model_is_one_problem(change, where, said):
+    found = problems_of(change)
+    assert any(f"{where}: " in one and said in one for one in found), found
+    # Without ways to adapt, a phase at the target has no labels to learn from, either.
+    assert len(found) == 1 + (change == "adaptation=null"), found
+
+
+def test_a_phase_of_the_source_has_no_pictures():
+    found = problems_of("phases[0].domain=source")
+    assert any("whose pictures are not at hand" in one for one in found)
+
+
+def test_methods_that_wait_for_no_labels_would_leave_nothing_to_do():
+    (found,) = problems_of("target.labels=all", "adaptation.when=no_labels")
+    assert "adaptation.when: leaves a target of labels: all to its labels" in found
+
+
+def test_without_a_model_a_recipe_needs_pictures():
+    with pytest.raises(Problems) as caught:
+        checked(GOOD, "data.reader=null")
+    (found,) = (str(one) for one in caught.value.problems)
+    assert "data.reader: is needed: {name: the name of a reader}." in found
+
+
+def test_a_model_that_names_what_there_is_not_is_refused_by_name():
+    class Hostile(Models):
+        def plain_of(self, path):
+            told = super().plain_of(path)
+            return told | {
+                "backbone": {"name": "os.system", "weights": "./x"},
+                "head": {"dropout": 7},
+            }
+
+    with pytest.raises(Problems) as caught:
+        check(FREE, name="f.yaml", options_of=options_of, names_of=names_of, models=Hostile())
+    found = " ".join(map(str, caught.value.problems))
+    assert "there is no backbone 'os.system'" in found
+    assert "head.dropout: must be a fraction" in found
+
+
+def test_where_nobody_named_who_chooses_those_are_taken_that_can_be_asked():
+    named = [one.name for one in checked(FREE).adaptation.select_by]
+    assert named == ["information_maximization", "class_ami"]
