@@ -174,12 +174,7 @@ class Target:
     split: Split = Split()
 
 
-DEFAULT_JUDGES = (
-    Validator("information_maximization"),
-    Validator("snd"),
-    Validator("class_ami"),
-    Validator("proven_information"),
-)
+DEFAULT_JUDGES = (Validator("class_ami"), Validator("proven_information"))
 """Of those, the check takes the ones that can be asked, where nobody named others."""
 
 

@@ -115,7 +115,7 @@ def test_pictures_of_all_classes_in_another_view_are_no_unknown_class(seed):
     target = evidence.target
     patients = {name: place for place, name in enumerate(dict.fromkeys(target.units))}
     elsewhere = np.array([patients[unit] % 3 == 0 for unit in target.units])
-    away = 6.0 * axes_of(seed)[7]
+    away = 10.0 * axes_of(seed)[7]
     features = (target.features + elsewhere[:, None] * away).astype(np.float32)
     guard = guards_of(with_target(evidence, features=features), seed=0)["unknown_class"]
     assert guard.measured["gain"]["low"] > 0

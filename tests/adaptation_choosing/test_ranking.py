@@ -175,7 +175,7 @@ def test_options_reach_their_validator():
     options = {"source_validation": source_validation.Options("auc")}
     plain = rank(planted(), ["source_validation"])
     by_auc = rank(planted(), ["source_validation"], options=options)
-    assert plain.scores["good"] != by_auc.scores["good"]
+    assert plain.scores["source_only"] != by_auc.scores["source_only"]
 
 
 def test_what_cannot_be_ranked_is_refused_in_words():

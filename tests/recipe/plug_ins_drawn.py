@@ -49,7 +49,7 @@ OPTIONS: dict[str, dict[str, type[Any] | None]] = {
     "mixing": {"mix_up": Alpha, "cut_mix": None},
     "adaptation": {"source_only": None, "adabn": None, "coral": Alpha},
     "validator": {
-        "information_maximization": None, "snd": Alpha, "class_ami": None, "proven_information": None,
+        "information_maximization": None, "snd": Alpha, "class_ami": Alpha, "proven_information": None,
     },
     "backbone": {"mobilenet_v2": Alpha, "small_cnn": None},
     "format": {"saved_model": None, "onnx": None},

@@ -135,4 +135,4 @@ def test_a_model_that_names_what_there_is_not_is_refused_by_name():
 
 def test_where_nobody_named_who_chooses_those_are_taken_that_can_be_asked():
     named = [one.name for one in checked(FREE).adaptation.select_by]
-    assert named == ["information_maximization", "class_ami"]
+    assert named == ["class_ami"]
