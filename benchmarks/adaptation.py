@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--mnist", type=Path, help="MNIST, as Keras keeps it (.npz)")
     parser.add_argument("--pictures", type=int, default=1000, help="of each domain of digits")
-    parser.add_argument("--patients", type=int, default=160, help="of the source; the target: half")
+    parser.add_argument("--patients", default="120,100", help="of the source and of the target")
     parser.add_argument("--epochs", type=int, default=20, help="at the source")
     parser.add_argument("--adapt-epochs", type=int, default=5, help="of each method after it")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep all runs, go on with them")
@@ -148,6 +148,11 @@ def main() -> None:
     peers = tuple(filter(None, arguments.peers.split(",")))
     if unknown := set(peers) - set(PEERS):
         parser.error(f"no such peer: {', '.join(sorted(unknown))}; of {', '.join(PEERS)}")
+    try:
+        first, second = (int(one) for one in arguments.patients.split(","))
+    except ValueError:
+        parser.error(f"--patients: two whole numbers, as 120,100; got {arguments.patients}")
+    patients = first, second
     quick = arguments.quick
     plan = Plan(
         methods=arguments.methods or (HURTS_METHODS if arguments.hurts else METHODS),
@@ -156,7 +161,7 @@ def main() -> None:
         batch_size=32,
         sizes=Sizes(
             300 if quick else arguments.pictures,
-            40 if quick else arguments.patients,
+            (40, 20) if quick else patients,
             arguments.mnist,
         ),
         peers=peers,

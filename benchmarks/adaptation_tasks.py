@@ -47,12 +47,12 @@ class Sizes:
 
     Args:
         pictures: of each domain of digits, at most.
-        patients: of the source among phantoms; the target has half of them.
+        patients: of the source and of the target among phantoms.
         mnist: MNIST's file.
     """
 
     pictures: int
-    patients: int
+    patients: tuple[int, int]
     mnist: Path | None
 
 
@@ -88,11 +88,11 @@ def task_of(name: str, folder: Path, sizes: Sizes, seed: int) -> Task:
     return Task(*readers, size_px=SIZE_PX, metric="balanced_accuracy")
 
 
-def phantoms(first: str, second: str, patients: int) -> Task:
+def phantoms(first: str, second: str, patients: tuple[int, int]) -> Task:
     """Return a task of two phantom hospitals, told by the AUC of patients."""
     source, target = (
         f"{{name: phantom, hospital: {hospital}, patients: {count}}}"
-        for hospital, count in ((first, patients), (second, patients // 2))
+        for hospital, count in zip((first, second), patients, strict=True)
     )
     return Task(source, target, size_px=64, metric="group_auc")
 

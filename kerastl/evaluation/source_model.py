@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class SourceModel:
         dropout: before the head, 0 to 1.
         class_shares: of each class among the training pictures, 0 to 1; None: not told.
         validation: what its validation pictures fixed: `{"temperature", "positive", "points": [{"fixed", "at",
-            "threshold"}]}`; None: not told.
+            "threshold"}], "proven_information"}`, the last in nats a picture or None; None: not told.
     """
 
     folder: Path
@@ -130,7 +131,18 @@ def _fixed(folder: Path) -> dict[str, Any] | None:
         "points": [
             {key: one[key] for key in ("fixed", "at", "threshold")} for one in points["points"]
         ],
+        "proven_information": _proven(of_val),
     }
+
+
+def _proven(of_val: Mapping[str, Any]) -> float | None:
+    """Return what answers were proven to tell of validation pictures, in nats: the entropy of the labels less the log loss."""
+    loss = of_val["calibration"].get("overall", {}).get("log_loss", {}).get("value")
+    counts = [sum(row) for row in of_val.get("confusion", [])]
+    if loss is None or not sum(counts):
+        return None
+    shares = [count / sum(counts) for count in counts if count]
+    return -sum(share * math.log(share) for share in shares) - float(loss)
 
 
 def _backbone(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,4 +175,7 @@ def _validation(told: Any) -> dict[str, Any] | None:
             }
             for one in told["points"]
         ],
+        "proven_information": None
+        if (proven := told.get("proven_information")) is None
+        else float(proven),
     }

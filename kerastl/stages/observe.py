@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from kerastl.adaptation.choosing import Evidence, Outputs
+from kerastl.adaptation.choosing import Evidence, Outputs, Proven
 from kerastl.adaptation.validators.mixval import Options as Mixing
 from kerastl.data import EpochSource
+from kerastl.evaluation.source_model import read_source_model
 from kerastl.recipe import Recipe
 from kerastl.stages.mixed import mixed_target, mixing_of
 from kerastl.stages.phases import target_pool
@@ -34,19 +36,21 @@ class Shown:
         train, val: of the source; None: its pictures are not at hand.
         target: those that training may see.
         mixing: how pairs of the target's are mixed; None: no validator asks for it.
+        proven: what the source's pictures proved where they are not at hand; None: they are, or it was not told.
     """
 
     train: EpochSource | None
     val: EpochSource | None
     target: EpochSource
     mixing: Mixing | None = None
+    proven: Proven | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, pictures: Pictures) -> Shown:
         """Return the pictures of a run; test pictures are not among them."""
         target, mixing = pictures.source_of(recipe, target_pool(pictures)), mixing_of(recipe)
         if recipe.source is not None:
-            return cls(None, None, target, mixing)
+            return cls(None, None, target, mixing, _proven_of(recipe.source.model))
         train, val = (pictures.source_of(recipe, pictures.of(one)) for one in ("train", "val"))
         return cls(train, val, target, mixing)
 
@@ -67,7 +71,7 @@ def observe(model: keras.Model, shown: Shown, *, own_statistics: bool) -> Eviden
         mixed = mixed_target(forward, shown.target, target.logits, shown.mixing)
     names = tuple(shown.target.class_names)
     if shown.train is None or shown.val is None:
-        return Evidence(None, None, target, names, mixed)
+        return Evidence(None, None, target, names, mixed, shown.proven)
     before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
     if own_statistics:
         statistics_estimator(model)(shown.train)
@@ -94,6 +98,14 @@ def observe_renormalised(model: keras.Model, shown: Shown) -> Evidence | None:
     evidence = observe(model, shown, own_statistics=True)
     model.set_weights(before)
     return evidence
+
+
+def _proven_of(model: Path) -> Proven | None:
+    """Return what a model that came without pictures proved where they are."""
+    told = read_source_model(model).validation
+    if told is None or told["proven_information"] is None or told["temperature"] is None:
+        return None
+    return Proven(told["proven_information"], told["temperature"])
 
 
 def forward_of(model: keras.Model) -> Callable[[Any], Any]:

@@ -1,13 +1,20 @@
 """A candidate may not claim to know more of the target than it is proven to know at the source."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hospitals_drawn import logits_for, source_only, with_target
 from scipy.optimize import minimize_scalar
 
 from kerastl import registry
-from kerastl.adaptation.choosing import Evidence, Outputs, rank
-from kerastl.adaptation.choosing.proven import claimed_and_proven, surer_than_proven
+from kerastl.adaptation.choosing import Evidence, Outputs, Proven, rank
+from kerastl.adaptation.choosing.proven import (
+    claimed_and_proven,
+    surer_than_proven,
+    surer_than_told,
+)
+from kerastl.evaluation.temperature import fit_temperature
 
 PICTURES = 4
 
@@ -116,3 +123,35 @@ def test_the_validator_prefers_who_claims_what_is_proven():
     assert honest > bold
     evidence, _ = source_only(0)
     assert score(evidence) == pytest.approx(0, abs=0.1)
+
+
+def without_source(evidence, told=None):
+    return Evidence(None, None, evidence.target, evidence.class_names, proven=told)
+
+
+@pytest.mark.parametrize("sure", [1.0, 9.0])
+def test_without_the_sources_pictures_what_was_told_of_them_stands_in_their_place(sure):
+    evidence = drawn(5, sure=sure)
+    claimed, proven = claimed_and_proven(evidence)
+    val = evidence.source_val
+    shares = np.exp(val.logits) / np.exp(val.logits).sum(axis=1, keepdims=True)
+    told = Proven(proven, fit_temperature(val.labels, shares))
+    found = surer_than_told(without_source(evidence), told, seed=0)
+    assert (found["claimed"], found["proven"]) == pytest.approx((claimed, proven))
+    assert found["surer"] == (sure > 1)
+
+
+def test_without_them_a_candidate_that_is_surer_than_told_is_refused_and_source_only_stays():
+    first = without_source(drawn(2), Proven(0.3, 1.0))
+    sure = logits_for(first.target.logits.argmax(axis=1), certainty=20.0)
+    candidates = {
+        "source_only": first,
+        "self_made": dataclasses.replace(
+            first, target=Outputs(first.target.features, sure, None, first.target.groups)
+        ),
+    }
+    ranking = rank(candidates, ["information_maximization"], seed=2)
+    assert "surer of the target" in ranking.refused["self_made"]
+    assert ranking.chosen == "source_only"
+    blind = {name: dataclasses.replace(one, proven=None) for name, one in candidates.items()}
+    assert rank(blind, ["information_maximization"]).chosen == "self_made"

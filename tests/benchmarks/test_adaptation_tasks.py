@@ -44,7 +44,7 @@ def test_mnist_loses_its_margin(tasks, mnist):
 
 
 def test_both_domains_are_written_at_one_size_with_their_labels(tasks, mnist, tmp_path):
-    sizes = tasks.Sizes(pictures=20, patients=4, mnist=mnist)
+    sizes = tasks.Sizes(pictures=20, patients=(4, 2), mnist=mnist)
     task = tasks.task_of("mnist to digits", tmp_path / "new", sizes, seed=3)
     assert (task.size_px, task.metric) == (32, "balanced_accuracy")
     for domain in ("source", "target"):
@@ -80,7 +80,7 @@ def test_the_unseen_class_is_a_fifth_of_the_target_and_not_labelled(tasks, tmp_p
     (_, source), (_, target) = tasks.planted("unseen class", np.random.default_rng(1))
     assert set(source.tolist()) == set(range(9))
     assert np.mean(target == tasks.UNSEEN) == pytest.approx(0.2, abs=0.01)
-    sizes = tasks.Sizes(pictures=10, patients=4, mnist=None)
+    sizes = tasks.Sizes(pictures=10, patients=(4, 2), mnist=None)
     tasks.task_of("unseen class", tmp_path, sizes, seed=1)
     assert {row["label"] for row in rows_of(tmp_path / "target")} == {""}
     assert len({row["label"] for row in rows_of(tmp_path / "source")}) == 9

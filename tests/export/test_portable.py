@@ -1,6 +1,7 @@
 """What travels to another hospital: a model and what one must know to go on with it, nothing of the pictures."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -19,7 +20,11 @@ SPLIT = "path,label,split,group,domain\n" + "".join(
 )
 SCORES = {
     "val": {
-        "calibration": {"temperature": {"value": 1.5, "from": "val"}},
+        "calibration": {
+            "temperature": {"value": 1.5, "from": "val"},
+            "overall": {"log_loss": {"value": 0.25}},
+        },
+        "confusion": [[5, 1], [2, 1]],
         "operating_points": {
             "positive": "10",
             "points": [{"fixed": "specificity", "at": 0.9, "threshold": 0.75, "overall": {}}],
@@ -55,6 +60,8 @@ def test_it_tells_what_the_run_knows_and_nothing_of_its_pictures(run, portable):
     assert told["class_shares"]["10"] == pytest.approx(1 / 3)
     assert told["validation"]["temperature"] == 1.5
     assert told["validation"]["points"] == [{"fixed": "specificity", "at": 0.9, "threshold": 0.75}]
+    labels = -(6 * math.log(6 / 9) + 3 * math.log(3 / 9)) / 9
+    assert told["validation"]["proven_information"] == pytest.approx(labels - 0.25)
     root = json.loads((run / "model.json").read_text())["data_root"]
     for file in portable.iterdir():
         for word in (b"secret", b".png", root.encode(), str(run).encode()):

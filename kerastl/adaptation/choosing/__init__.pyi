@@ -4,6 +4,7 @@ from .evidence import SOURCE_ONLY as SOURCE_ONLY
 from .evidence import Evidence as Evidence
 from .evidence import Mixed as Mixed
 from .evidence import Outputs as Outputs
+from .evidence import Proven as Proven
 from .guards import Guard as Guard
 from .ranking import Ranking as Ranking
 from .ranking import rank as rank

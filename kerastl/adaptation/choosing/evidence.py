@@ -109,6 +109,19 @@ class Mixed:
 
 
 @dataclass(frozen=True)
+class Proven:
+    """What was proven of the model that was not adapted where its pictures are, as those who have none were told.
+
+    Args:
+        information: what its answers told of pictures that it did not learn from, in nats a picture.
+        temperature: that fits its answers to them best, above 0.
+    """
+
+    information: float
+    temperature: float
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that one candidate is judged by.
 
@@ -118,6 +131,7 @@ class Evidence:
         target: unlabelled pictures of the target; labels, where some are there, are refused.
         class_names: at least two.
         mixed: for `mixval` alone; None: not computed.
+        proven: where the source's pictures are not at hand; None: not told either.
 
     Raises:
         RequestError: parts do not fit together.
@@ -128,6 +142,7 @@ class Evidence:
     target: Outputs
     class_names: tuple[str, ...]
     mixed: Mixed | None = None
+    proven: Proven | None = None
 
     def __post_init__(self) -> None:
         given = {

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from scipy.special import entr, softmax
 
-from kerastl.adaptation.choosing.evidence import Evidence
-from kerastl.evaluation.bootstrap import resample
+from kerastl.adaptation.choosing.evidence import Evidence, Proven
+from kerastl.evaluation.bootstrap import Figure, resample
 from kerastl.evaluation.measured import measured, value_only, why_no_interval
 from kerastl.evaluation.temperature import fit_temperature, with_temperature
 
@@ -83,18 +83,38 @@ def surer_than_proven(
     return told | {"difference": difference, "surer": low is not None and low > 0}
 
 
-def _parts(evidence: Evidence) -> tuple[Any, Any]:
-    """Return two figures of weights `[resamples, pictures]`: what is claimed, and what is proven."""
-    val, labels = evidence.known_val, evidence.known_val.known_labels
-    at_home = softmax(val.logits.astype(np.float64), axis=1)
-    # Where no temperature is best the answers are all right, or say nothing: as they are, they tell that.
-    temperature = fit_temperature(labels, at_home) or 1.0
-    at_home = with_temperature(at_home, temperature)
-    there = with_temperature(
-        softmax(evidence.target.logits.astype(np.float64), axis=1), temperature
-    )
-    hits = np.eye(at_home.shape[1])[labels]
-    losses = -np.log(np.maximum(at_home[np.arange(len(labels)), labels], np.finfo(float).tiny))
+def surer_than_told(
+    evidence: Evidence, proven: Proven, *, seed: int, resamples: int = 500
+) -> dict[str, Any]:
+    """Return the same as `surer_than_proven` where the source's pictures are not at hand.
+
+    What was proven there is taken as it was told, without an interval, for every candidate.
+
+    Args:
+        evidence: of the candidate.
+        proven: of the model that was not adapted.
+        seed, resamples: of patients of the target.
+    """
+    claims, target = _claims(evidence, proven.temperature), evidence.target
+    once = np.ones(len(target.logits))
+    claimed = float(claims(once[None])[0])
+    told: dict[str, Any] = {"claimed": claimed, "proven": proven.information}
+    if reason := why_no_interval(len(set(target.units))):
+        return told | {
+            "difference": value_only(claimed - proven.information, reason),
+            "surer": False,
+        }
+    drawn = resample(target.units, [""] * len(once), once, seed=seed, resamples=resamples)
+    apart = drawn.values(claims) - proven.information
+    difference = measured(claimed - proven.information, apart, LEVEL)
+    low = difference["low"]
+    return told | {"difference": difference, "surer": low is not None and low > 0}
+
+
+def _claims(evidence: Evidence, temperature: float) -> Figure:
+    """Return what is claimed of the target, a figure of weights `[resamples, pictures]`."""
+    logits = evidence.target.logits.astype(np.float64)
+    there = with_temperature(softmax(logits, axis=1), temperature)
     doubts = entr(there).sum(axis=1)
 
     def claims(weights: Array) -> Array:
@@ -102,9 +122,22 @@ def _parts(evidence: Evidence) -> tuple[Any, Any]:
         found: Array = entr(weights @ there).sum(axis=1) - weights @ doubts
         return found
 
+    return claims
+
+
+def _parts(evidence: Evidence) -> tuple[Figure, Figure]:
+    """Return two figures of weights `[resamples, pictures]`: what is claimed, and what is proven."""
+    val, labels = evidence.known_val, evidence.known_val.known_labels
+    at_home = softmax(val.logits.astype(np.float64), axis=1)
+    # Where no temperature is best the answers are all right, or say nothing: as they are, they tell that.
+    temperature = fit_temperature(labels, at_home) or 1.0
+    at_home = with_temperature(at_home, temperature)
+    hits = np.eye(at_home.shape[1])[labels]
+    losses = -np.log(np.maximum(at_home[np.arange(len(labels)), labels], np.finfo(float).tiny))
+
     def proofs(weights: Array) -> Array:
         weights = weights / weights.sum(axis=1, keepdims=True)
         found: Array = entr(weights @ hits).sum(axis=1) - weights @ losses
         return found
 
-    return claims, proofs
+    return _claims(evidence, temperature), proofs

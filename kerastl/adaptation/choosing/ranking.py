@@ -17,7 +17,7 @@ from kerastl.adaptation.choosing.evidence import (
     check_candidates,
 )
 from kerastl.adaptation.choosing.floor import source_floor, source_value
-from kerastl.adaptation.choosing.proven import surer_than_proven
+from kerastl.adaptation.choosing.proven import surer_than_proven, surer_than_told
 from kerastl.errors import RequestError
 
 Array = np.ndarray[Any, Any]
@@ -37,7 +37,8 @@ class Ranking:
             them ranks all alike.
         source: `value` (balanced accuracy of each candidate at the source) and `floor`, which none may lie below; nothing and
             None where the source's pictures are not at hand.
-        proven: candidate to what its answers claim to tell of the target, and what is proven of them at the source; likewise.
+        proven: candidate to what its answers claim to tell of the target, and what is proven of them at the source;
+            nothing where that is not known.
     """
 
     scores: Mapping[str, Mapping[str, float]]
@@ -78,8 +79,8 @@ def rank(
 
     A candidate is refused when its balanced accuracy at the source's validation pictures lies below what chance explains of source only's
     (`floor.source_floor`): whatever it gained, it lost what it had learnt; and when it is surer of the target than its answers at the
-    source were proven right (`proven.surer_than_proven`): it learnt to trust itself. Nobody is where the source's pictures are not
-    at hand. Refused ones get scores, but no ranks, so that they do not come between others.
+    source were proven right (`proven.surer_than_proven`): it learnt to trust itself. Where the source's pictures are not at
+    hand, only the second is asked, if what was proven there is told. Refused ones get scores, but no ranks, so that they do not come between others.
 
     Args:
         candidates: name to evidence; `source_only` is among them.
@@ -130,8 +131,18 @@ class _AtSource:
 def _at_source(candidates: Mapping[str, Evidence], seed: int) -> _AtSource:
     first = candidates[SOURCE_ONLY]
     if first.source_val is None:
+        nothing: dict[str, Any] = {
+            "value": {},
+            "floor": None,
+            "rule": NOT_AT_HAND,
+            "interval": None,
+        }
+        told = first.proven
+        if told is None:
+            return _AtSource(nothing, {}, {})
+        proven = {name: surer_than_told(one, told, seed=seed) for name, one in candidates.items()}
         return _AtSource(
-            {"value": {}, "floor": None, "rule": NOT_AT_HAND, "interval": None}, {}, {}
+            nothing, proven, {n: _surer(one) for n, one in proven.items() if one["surer"]}
         )
     values = {name: source_value(evidence) for name, evidence in candidates.items()}
     floor = source_floor(first, seed=seed)
@@ -151,12 +162,14 @@ def _why_refused(value: float, floor: Mapping[str, Any], proven: Mapping[str, An
             f"its balanced accuracy at the source, {value:.3f}, is below {floor['floor']:.3f}, "
             f"{floor['rule']}"
         )
-    if proven["surer"]:
-        return (
-            f"it is surer of the target than it has proved right at the source: its answers claim to tell "
-            f"{proven['claimed']:.2f} nats a picture, and {proven['proven']:.2f} are proven"
-        )
-    return None
+    return _surer(proven) if proven["surer"] else None
+
+
+def _surer(proven: Mapping[str, Any]) -> str:
+    return (
+        f"it is surer of the target than it has proved right at the source: its answers claim to tell "
+        f"{proven['claimed']:.2f} nats a picture, and {proven['proven']:.2f} are proven"
+    )
 
 
 def _validators(select_by: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
