@@ -30,7 +30,7 @@ class SourceModel:
         dropout: before the head, 0 to 1.
         class_shares: of each class among the training pictures, 0 to 1; None: not told.
         validation: what its validation pictures fixed: `{"temperature", "positive", "points": [{"fixed", "at",
-            "threshold"}], "proven_information"}`, the last in nats a picture or None; None: not told.
+            "threshold"}], "proven_information": {"value", "low", "high"}}`, the last in nats a picture; None: not told.
     """
 
     folder: Path
@@ -135,14 +135,16 @@ def _fixed(folder: Path) -> dict[str, Any] | None:
     }
 
 
-def _proven(of_val: Mapping[str, Any]) -> float | None:
+def _proven(of_val: Mapping[str, Any]) -> dict[str, float | None] | None:
     """Return what answers were proven to tell of validation pictures, in nats: the entropy of the labels less the log loss."""
-    loss = of_val["calibration"].get("overall", {}).get("log_loss", {}).get("value")
+    loss = of_val["calibration"].get("overall", {}).get("log_loss", {})
     counts = [sum(row) for row in of_val.get("confusion", [])]
-    if loss is None or not sum(counts):
+    if loss.get("value") is None or not sum(counts):
         return None
     shares = [count / sum(counts) for count in counts if count]
-    return -sum(share * math.log(share) for share in shares) - float(loss)
+    labels = -sum(share * math.log(share) for share in shares)
+    ends = {"value": loss["value"], "low": loss.get("high"), "high": loss.get("low")}
+    return {name: None if one is None else labels - float(one) for name, one in ends.items()}
 
 
 def _backbone(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,7 +177,18 @@ def _validation(told: Any) -> dict[str, Any] | None:
             }
             for one in told["points"]
         ],
-        "proven_information": None
-        if (proven := told.get("proven_information")) is None
-        else float(proven),
+        "proven_information": _read_proven(told.get("proven_information")),
     }
+
+
+def _read_proven(told: Any) -> dict[str, float | None] | None:
+    if told is None:
+        return None
+    value, low, high = (
+        None if told[name] is None else float(told[name]) for name in ("value", "low", "high")
+    )
+    if value is None or not all(
+        math.isfinite(one) for one in (value, low, high) if one is not None
+    ):
+        raise ValueError("proven_information must be {value, low, high}, numbers of nats")
+    return {"value": value, "low": low, "high": high}

@@ -105,7 +105,8 @@ def _proven_of(model: Path) -> Proven | None:
     told = read_source_model(model).validation
     if told is None or told["proven_information"] is None or told["temperature"] is None:
         return None
-    return Proven(told["proven_information"], told["temperature"])
+    known = told["proven_information"]
+    return Proven(known["value"], told["temperature"], known["low"], known["high"])
 
 
 def forward_of(model: keras.Model) -> Callable[[Any], Any]:

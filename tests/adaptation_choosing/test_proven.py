@@ -139,6 +139,15 @@ def test_without_the_sources_pictures_what_was_told_of_them_stands_in_their_plac
     found = surer_than_told(without_source(evidence), told, seed=0)
     assert (found["claimed"], found["proven"]) == pytest.approx((claimed, proven))
     assert found["surer"] == (sure > 1)
+    vague = dataclasses.replace(told, low=proven - 1, high=proven + 1)
+    wider = surer_than_told(without_source(evidence), vague, seed=0)["difference"]
+    narrow = found["difference"]
+    assert wider["value"] - wider["low"] == pytest.approx(
+        np.hypot(narrow["value"] - narrow["low"], 1)
+    )
+    assert wider["high"] - wider["value"] == pytest.approx(
+        np.hypot(narrow["high"] - narrow["value"], 1)
+    )
 
 
 def test_without_them_a_candidate_that_is_surer_than_told_is_refused_and_source_only_stays():

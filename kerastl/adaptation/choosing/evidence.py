@@ -115,10 +115,13 @@ class Proven:
     Args:
         information: what its answers told of pictures that it did not learn from, in nats a picture.
         temperature: that fits its answers to them best, above 0.
+        low, high: of the interval of `information` over patients; None: not told.
     """
 
     information: float
     temperature: float
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ Reference:
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,8 @@ def surer_than_told(
 ) -> dict[str, Any]:
     """Return the same as `surer_than_proven` where the source's pictures are not at hand.
 
-    What was proven there is taken as it was told, without an interval, for every candidate.
+    What was proven there is taken as it was told, for every candidate. The interval of the difference is made of both intervals
+    as of independent numbers (Zou & Donner 2008, doi:10.1002/sim.3095: each end adds the squares of the distances).
 
     Args:
         evidence: of the candidate.
@@ -105,8 +107,14 @@ def surer_than_told(
             "surer": False,
         }
     drawn = resample(target.units, [""] * len(once), once, seed=seed, resamples=resamples)
-    apart = drawn.values(claims) - proven.information
-    difference = measured(claimed - proven.information, apart, LEVEL)
+    found = measured(claimed, drawn.values(claims), LEVEL)
+    apart = claimed - proven.information
+    difference = found | {"value": apart}
+    if found["low"] is not None:
+        over = proven.information if proven.high is None else proven.high
+        under = proven.information if proven.low is None else proven.low
+        difference["low"] = apart - math.hypot(claimed - found["low"], over - proven.information)
+        difference["high"] = apart + math.hypot(found["high"] - claimed, proven.information - under)
     low = difference["low"]
     return told | {"difference": difference, "surer": low is not None and low > 0}
 
