@@ -21,6 +21,7 @@ PHASES = (
     "epochs: 3, learning_rate: 1e-3, trainable: none, batch_norm: statistics, keep: last}]"
 )
 SETS = (
+    "adaptation=null",
     f"data.reader={{name: phantom, hospital: a, {SIZE}}}", f"target.reader={{name: phantom, hospital: b, {SIZE}}}",
     "data.image_size_px=32", "data.batch_size=8", "backbone={name: small_cnn, weights: none}", "augment=none",
     "evaluation.resamples=100", PHASES,

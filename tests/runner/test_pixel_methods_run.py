@@ -85,7 +85,8 @@ def test_a_cache_that_is_asked_for_is_refused_before_anything_is_written(
 
 def test_each_method_that_changes_pixels_is_timed_for_a_budget(written):
     methods = loaded(written(), "adaptation.methods=[mcc, fda, jan, reinhard]").adaptation.methods
-    told = [[one.name for one in alike] for alike in budget._alike(methods)]
+    found = [(one, None) for one in methods]
+    told = [[one.name for one, _ in alike] for alike in budget._alike(found)]
     assert told == [["mcc", "jan"], ["fda"], ["reinhard"]]
 
 
