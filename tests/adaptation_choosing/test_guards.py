@@ -108,6 +108,17 @@ def test_prevalence_is_asked_again_where_each_domain_has_its_own_statistics():
     assert guards_of(rare, again=[rare], seed=0)["other_prevalence"].fired
 
 
+def test_prevalence_holds_where_the_same_class_is_rarer_each_time():
+    rare, _ = source_only(0, shares=(0.85, 0.15))
+    other, _ = source_only(0, shares=(0.15, 0.85))
+    first = guards_of(rare, seed=0)["other_prevalence"]
+    assert (first.measured["rarer"], first.measured["commoner"]) == (["class 1"], ["class 0"])
+    turned = guards_of(rare, again=[other], seed=0)["other_prevalence"]
+    assert not turned.fired
+    assert "however the pictures are seen" in turned.reason
+    assert guards_of(rare, again=[rare, rare], seed=0)["other_prevalence"].fired
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_pictures_of_all_classes_in_another_view_are_no_unknown_class(seed):
     """A third of the patients lies far away, as those of the planted class do, but benign and malignant alike."""

@@ -30,8 +30,23 @@ class Guard:
     measured: dict[str, Any]
 
     def after(self, other: Guard) -> Guard:
-        """Return this guard, which was asked again, with what was measured before."""
-        return Guard(self.fired, self.reason, {**self.measured, "before": other.measured})
+        """Return this guard, which was asked again, with what was measured before.
+
+        Where it names classes that are rarer or commoner, it holds for those alone that were so before: an answer that names
+        others each time is the model's confusion.
+        """
+        told = {**self.measured, "before": other.measured}
+        if not self.fired or "rarer" not in told:
+            return Guard(self.fired, self.reason, told)
+        alike = {
+            side: [name for name in told[side] if name in other.measured[side]]
+            for side in ("rarer", "commoner")
+        }
+        if any(alike.values()):
+            return Guard(True, self.reason, told | alike)
+        return Guard(
+            False, "no class is rarer, or commoner, however the pictures are seen", told | alike
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the guard as plain data."""

@@ -35,7 +35,7 @@ def prevalence_at_target(evidence: Evidence, space: ClassSpace, *, seed: int) ->
         seed: of resamples and folds.
 
     Returns:
-        `differs` (None: cannot tell), `source`, `em` and `bbse` (`value`, `low`, `high`: lists, a number a class; None where there is
+        `differs` (None: cannot tell), `rarer` and `commoner` (names of the classes that do), `source`, `em` and `bbse` (`value`, `low`, `high`: lists, a number a class; None where there is
         none), `moved_classes` (the same) and `rest`: how well the weighed source is told from the target.
     """
     val, target = evidence.known_val, evidence.target
@@ -49,24 +49,36 @@ def prevalence_at_target(evidence: Evidence, space: ClassSpace, *, seed: int) ->
     em = both["em"]
     told: dict[str, Any] = {"differs": em.differs, "source": em.source.tolist()}
     told |= {name: _plain(one) for name, one in both.items()}
-    told |= {"rest": None, "moved_classes": None}
-    moved, moved_differs = _moved_classes(evidence, space, seed)
-    told |= {"moved_classes": moved}
+    moved, apart = _moved_classes(evidence, space, seed)
+    told |= {"rest": None, "moved_classes": moved, "rarer": [], "commoner": []}
     if em.differs is None:
         return told
     if not em.differs:
-        return told | {"differs": moved_differs}
+        return told | _differing(evidence.class_names, apart)
     weights = (em.value / em.source)[val.known_labels]
     rest = tell_apart(
         _bent(space.source), _bent(space.target), val.units, target.units,
         weights_a=weights, seed=seed,
     )  # fmt: skip
     explained = rest["low"] is not None and rest["low"] <= 0.5
-    return told | {"differs": explained or moved_differs, "rest": rest}
+    if explained:
+        apart = np.where(apart != 0, apart, (em.gap_low > 0).astype(int) - (em.gap_high < 0))
+    return told | {"rest": rest} | _differing(evidence.class_names, apart)
 
 
-def _moved_classes(evidence: Evidence, space: ClassSpace, seed: int) -> tuple[dict[str, Any], bool]:
-    """Return the prevalence by the location-scale model, and whether it differs beyond its interval."""
+def _differing(class_names: tuple[str, ...], apart: Array) -> dict[str, Any]:
+    """Return which classes are rarer or commoner, from `[classes]` of -1, 0 and 1."""
+    rarer, commoner = (
+        [name for name, sign in zip(class_names, apart, strict=True) if sign == wanted]
+        for wanted in (-1, 1)
+    )
+    return {"differs": bool(rarer or commoner), "rarer": rarer, "commoner": commoner}
+
+
+def _moved_classes(
+    evidence: Evidence, space: ClassSpace, seed: int
+) -> tuple[dict[str, Any], Array]:
+    """Return the prevalence by the location-scale model, and where it differs beyond its interval: -1, 0 or 1 a class."""
     val, target = evidence.known_val, evidence.target
     once = np.ones(len(space.target))
     source = np.bincount(space.labels) / len(space.labels)
@@ -96,7 +108,8 @@ def _moved_classes(evidence: Evidence, space: ClassSpace, seed: int) -> tuple[di
     apart = [interval(column, level=wider) for column in gaps.T]
     low, high = zip(*told, strict=True)
     plain = {"value": fitted.shares.tolist(), "low": list(low), "high": list(high)}
-    return plain, any(one is not None and (one[0] > 0 or one[1] < 0) for one in apart)
+    signs = [0 if one is None else int(one[0] > 0) - int(one[1] < 0) for one in apart]
+    return plain, np.array(signs)
 
 
 def _bent(places: Array) -> Array:
