@@ -20,6 +20,7 @@ from kerastl.evaluation import (
     score,
     write_predictions,
 )
+from kerastl.evaluation.one_thread import one_thread
 from kerastl.evaluation.source_model import read_source_model
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
@@ -31,6 +32,7 @@ VALIDATION = ("val", "target_val")
 JUDGED = ("val", "test", "target_val", "target_test")
 
 
+@one_thread()
 def judge(
     recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run, *, oracle: bool = False
 ) -> None:

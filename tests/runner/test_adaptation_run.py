@@ -107,6 +107,7 @@ def test_methods_that_wait_for_no_labels_change_nothing_where_there_are_some(
     assert set(told["candidates"]) == {"source_only", "adabn", "coral"}
 
 
+@pytest.mark.slow
 def test_the_inner_recipe_gives_the_inner_run_again(kerastl, two_hospitals, tmp_path):
     assert kerastl("run", two_hospitals(), "--out", tmp_path / "run").code == 0
     inner = tmp_path / "run" / "runs" / "source_only"

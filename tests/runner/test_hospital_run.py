@@ -93,6 +93,7 @@ def check_shift(out, scores, splits):
     assert {"explained", "rest"} <= set(shift)
 
 
+@pytest.mark.slow
 def test_a_run_with_few_labels_tells_prevalence_sites_and_subgroups(kerastl, hospitals, tmp_path):
     out = tmp_path / "run"
     answer = kerastl("run", hospitals(), "--out", out)

@@ -15,6 +15,7 @@ from kerastl.adaptation.choosing.evidence import (
 from kerastl.adaptation.choosing.guards import Guard, guards_of
 from kerastl.adaptation.choosing.ranking import Ranking, rank
 from kerastl.evaluation.bootstrap import FEWEST_GROUPS
+from kerastl.evaluation.one_thread import one_thread
 
 Verdict = Literal["adapt", "do_not_adapt", "cannot_tell"]
 
@@ -55,6 +56,7 @@ class Decision:
         return cls(**{name: read[name] for name in cls.__dataclass_fields__})
 
 
+@one_thread()
 def decide(
     candidates: Mapping[str, Evidence],
     *,

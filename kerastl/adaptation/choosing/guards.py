@@ -11,6 +11,7 @@ from kerastl.adaptation.choosing.evidence import NOT_AT_HAND, Evidence
 from kerastl.adaptation.choosing.prevalence import prevalence_at_target
 from kerastl.adaptation.choosing.told_apart import tell_apart
 from kerastl.adaptation.choosing.unknown_class import unknown_class
+from kerastl.evaluation.one_thread import one_thread
 
 GUARDS = ("nothing_to_adapt", "unknown_class", "other_prevalence")
 
@@ -53,6 +54,7 @@ class Guard:
         return {"fired": self.fired, "reason": self.reason, "measured": self.measured}
 
 
+@one_thread()
 def guards_of(
     source_only: Evidence, *, again: Sequence[Evidence] = (), seed: int
 ) -> dict[str, Guard]:

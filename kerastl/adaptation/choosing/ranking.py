@@ -19,6 +19,7 @@ from kerastl.adaptation.choosing.evidence import (
 from kerastl.adaptation.choosing.floor import source_floor, source_value
 from kerastl.adaptation.choosing.proven import surer_than_proven, surer_than_told
 from kerastl.errors import RequestError
+from kerastl.evaluation.one_thread import one_thread
 
 Array = np.ndarray[Any, Any]
 
@@ -67,6 +68,7 @@ class Ranking:
         }
 
 
+@one_thread()
 def rank(
     candidates: Mapping[str, Evidence],
     select_by: Sequence[str],
