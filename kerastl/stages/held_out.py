@@ -102,7 +102,7 @@ def followed_in(recipe: Recipe, name: str, model: keras.Model) -> Phase | None:
     """
     if name == SOURCE_ONLY:
         return None
-    if recipe.adaptation is None:
+    if recipe.adapts_by is None:
         last = training_phases(recipe)[-1]
         followed = last.domain == "target" and last.batch_norm != "frozen"
         return last if followed else None

@@ -70,7 +70,7 @@ def phases_of_methods(recipe: Recipe) -> list[Phase]:
 
 def changes_pixels(recipe: Recipe) -> bool:
     """Tell whether one of a recipe's methods changes pictures in its step."""
-    methods = recipe.adaptation.methods if recipe.adaptation else ()
+    methods = recipe.adapts_by.methods if recipe.adapts_by else ()
     return any(adaptation.method_named(one.name).changes_pixels for one in methods)
 
 
