@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 
-import keras
-import tensorflow as tf
-
-from kerastl import __version__
 from kerastl.errors import RequestError
 from kerastl.evaluation.source_model import read_source_model
 from kerastl.evaluation.trained import DESCRIPTION, MODEL, Trained, load_trained
 from kerastl.export.findings import Finding
-from kerastl.export.manifest import hashes_of, read_manifest, write_manifest
-from kerastl.export.saved_model import rename_to_next_number, weights_fingerprint
+from kerastl.export.manifest import hashes_of, read_manifest
+from kerastl.export.numbered import write_numbered
+from kerastl.export.saved_model import weights_fingerprint
 from kerastl.runs import write_json
 
 
@@ -39,32 +34,17 @@ def export_portable(trained: Trained, out: Path) -> Path:
     if trained.folder is None:
         raise RequestError("Only the model of a run folder can be exported so: load_trained(RUN).")
     told = read_source_model(trained.folder).to_json()
-    if out.exists() and not out.is_dir():
-        raise RequestError(f"{out} is a file, but an export is a folder. Name another: --out DIR")
-    out.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(dir=out, prefix=".kerastl."))
-    try:
-        staged.chmod(0o755)
+
+    def fill(folder: Path) -> None:
         # Saved anew, not copied: whatever else lies in the file stays behind.
-        trained.model.save(staged / MODEL)
-        write_json(staged / DESCRIPTION, told)
-        write_manifest(
-            staged,
-            class_names=trained.class_names,
-            image_size_px=trained.image_size_px,
-            window=trained.window,
-            max_pixels=trained.max_pixels,
-            model_sha256=weights_fingerprint(trained.model),
-            versions={
-                "kerastl": __version__,
-                "keras": keras.version(),
-                "tensorflow": tf.version.VERSION,
-            },
-        )
-        return rename_to_next_number(staged, out)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
+        trained.model.save(folder / MODEL)
+        write_json(folder / DESCRIPTION, told)
+
+    return write_numbered(
+        out, fill, class_names=trained.class_names, image_size_px=trained.image_size_px,
+        window=trained.window, max_pixels=trained.max_pixels,
+        model_sha256=weights_fingerprint(trained.model),
+    )  # fmt: skip
 
 
 def verify_portable(folder: Path, run: Path | None) -> list[Finding]:

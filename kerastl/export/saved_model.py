@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,12 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl import __version__
 from kerastl.backbones import for_inference
 from kerastl.data.decode import MAX_PIXELS
 from kerastl.errors import RequestError
 from kerastl.export.endpoints import bytes_endpoint, pixels_endpoint
-from kerastl.export.manifest import write_manifest
+from kerastl.export.numbered import write_numbered
 
 
 def export_saved_model(
@@ -49,33 +46,15 @@ def export_saved_model(
         OSError: the disk is full; no half export is left.
     """
     _check_model(model, class_names, image_size_px)
-    out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise RequestError(f"{out} is a file, but an export is a folder. Name another: --out DIR")
-    out.mkdir(parents=True, exist_ok=True)
-    # Hidden and without a number as its name: a server that watches `out` does not see it.
-    staged = Path(tempfile.mkdtemp(dir=out, prefix=".kerastl."))
-    try:
-        staged.chmod(0o755)
+
+    def fill(folder: Path) -> None:
         # In the graph the BatchNorms are folded; what it was made of is told by the plain model's fingerprint.
-        _write_graph(for_inference(model), staged, class_names, image_size_px, window, max_pixels)
-        write_manifest(
-            staged,
-            class_names=class_names,
-            image_size_px=image_size_px,
-            window=window,
-            max_pixels=max_pixels,
-            model_sha256=weights_fingerprint(model),
-            versions={
-                "kerastl": __version__,
-                "keras": keras.version(),
-                "tensorflow": tf.version.VERSION,
-            },
-        )
-        return rename_to_next_number(staged, out)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
+        _write_graph(for_inference(model), folder, class_names, image_size_px, window, max_pixels)
+
+    return write_numbered(
+        Path(out), fill, class_names=class_names, image_size_px=image_size_px, window=window,
+        max_pixels=max_pixels, model_sha256=weights_fingerprint(model),
+    )  # fmt: skip
 
 
 def weights_fingerprint(model: keras.Model) -> str:
@@ -133,18 +112,3 @@ def _write_graph(
         input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")],
     )
     archive.write_out(str(folder), verbose=False)
-
-
-def rename_to_next_number(staged: Path, out: Path) -> Path:
-    """Give a finished folder the next free number of `out`; return it."""
-    taken = [int(path.name) for path in out.iterdir() if path.name.isdecimal()]
-    number = max(taken, default=0) + 1
-    while True:
-        target = out / str(number)
-        try:
-            # Renaming onto a folder that holds files fails: another export that took the number stays.
-            return staged.rename(target)
-        except OSError:
-            if not target.exists():
-                raise
-            number += 1
