@@ -38,10 +38,9 @@ LEVEL = 0.9
 def claimed_and_proven(evidence: Evidence) -> tuple[float, float]:
     """Return what the answers claim to tell of the target, and what they are proven to tell at the source, in nats a picture."""
     claims, proofs = _parts(evidence)
-    target, val = evidence.target, evidence.known_val
     return (
-        float(claims(np.ones((1, len(target.logits))))[0]),
-        float(proofs(np.ones((1, len(val.logits))))[0]),
+        _whole(claims, len(evidence.target.logits)),
+        _whole(proofs, len(evidence.known_val.logits)),
     )
 
 
@@ -61,27 +60,19 @@ def surer_than_proven(
         `claimed`, `proven` (the greater of the two), `difference`: {value, low, high}, the interval of 90 %, and `surer`: whether
         it lies above 0. Fewer than 10 patients in a domain give no interval, and `surer` is False: nothing says that it is.
     """
-    claimed, own = claimed_and_proven(evidence)
-    proven = max(own, claimed_and_proven(source_only)[1])
-    told: dict[str, Any] = {"claimed": claimed, "proven": proven}
+    (claims, proofs), (_, firsts) = _parts(evidence), _parts(source_only)
     target, val = evidence.target, evidence.known_val
+    claimed = _whole(claims, len(target.logits))
+    proven = max(_whole(one, len(val.logits)) for one in (proofs, firsts))
     fewest = min(len(set(target.units)), len(set(val.units)))
     if reason := why_no_interval(fewest):
-        return told | {"difference": value_only(claimed - proven, reason), "surer": False}
-    claims, proofs = _parts(evidence)
-    firsts = _parts(source_only)[1]
-    once = np.ones(len(target.logits))
-    there = resample(
-        target.units, [""] * len(target.units), once, seed=seed, resamples=resamples
-    )  # fmt: skip
+        return _told(claimed, proven, value_only(claimed - proven, reason))
     home = resample(
         val.units, [""] * len(val.units), val.known_labels, seed=seed + 1, resamples=resamples
     )
     known = np.maximum(home.values(proofs), home.values(firsts))
-    apart = there.values(claims) - known
-    difference = measured(claimed - proven, apart, LEVEL)
-    low = difference["low"]
-    return told | {"difference": difference, "surer": low is not None and low > 0}
+    apart = _claims_drawn(evidence, claims, seed, resamples) - known
+    return _told(claimed, proven, measured(claimed - proven, apart, LEVEL))
 
 
 def surer_than_told(
@@ -98,25 +89,37 @@ def surer_than_told(
         seed, resamples: of patients of the target.
     """
     claims, target = _claims(evidence, proven.temperature), evidence.target
-    once = np.ones(len(target.logits))
-    claimed = float(claims(once[None])[0])
-    told: dict[str, Any] = {"claimed": claimed, "proven": proven.information}
-    if reason := why_no_interval(len(set(target.units))):
-        return told | {
-            "difference": value_only(claimed - proven.information, reason),
-            "surer": False,
-        }
-    drawn = resample(target.units, [""] * len(once), once, seed=seed, resamples=resamples)
-    found = measured(claimed, drawn.values(claims), LEVEL)
+    claimed = _whole(claims, len(target.logits))
     apart = claimed - proven.information
+    if reason := why_no_interval(len(set(target.units))):
+        return _told(claimed, proven.information, value_only(apart, reason))
+    found = measured(claimed, _claims_drawn(evidence, claims, seed, resamples), LEVEL)
     difference = found | {"value": apart}
     if found["low"] is not None:
         over = proven.information if proven.high is None else proven.high
         under = proven.information if proven.low is None else proven.low
         difference["low"] = apart - math.hypot(claimed - found["low"], over - proven.information)
         difference["high"] = apart + math.hypot(found["high"] - claimed, proven.information - under)
+    return _told(claimed, proven.information, difference)
+
+
+def _told(claimed: float, proven: float, difference: dict[str, Any]) -> dict[str, Any]:
     low = difference["low"]
-    return told | {"difference": difference, "surer": low is not None and low > 0}
+    surer = low is not None and low > 0
+    return {"claimed": claimed, "proven": proven, "difference": difference, "surer": surer}
+
+
+def _whole(figure: Figure, pictures: int) -> float:
+    """Return a figure of all pictures, each counted once."""
+    return float(figure(np.ones((1, pictures)))[0])
+
+
+def _claims_drawn(evidence: Evidence, claims: Figure, seed: int, resamples: int) -> Array:
+    """Return what is claimed of resampled patients of the target, `[resamples]`."""
+    target = evidence.target
+    once = np.ones(len(target.logits))
+    drawn = resample(target.units, [""] * len(once), once, seed=seed, resamples=resamples)
+    return drawn.values(claims)
 
 
 def _claims(evidence: Evidence, temperature: float) -> Figure:
