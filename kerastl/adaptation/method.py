@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+SOURCE_ONLY = "source_only"
+"""The name of the model that was trained at the source and not adapted; always among the candidates."""
+
 
 @dataclass(frozen=True)
 class Method:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kerastl import registry
+from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.adaptation.named import KIND, method_named
-
-SOURCE_ONLY = "source_only"
 
 
 def works_without_source(kind: str, name: str) -> bool:

@@ -10,12 +10,11 @@ from typing import Any
 
 import click
 
-from kerastl.cli._sites import print_sites
+from kerastl.cli._sites import TESTS, print_sites
 from kerastl.cli._words import with_interval as with_interval
 from kerastl.runs import Run
 
 JUDGED = ("val", "test", "target_val", "target_test")
-TESTS = ("test", "target_test")
 SHOWN = ("accuracy", "balanced_accuracy", "auc", "group_auc")
 
 

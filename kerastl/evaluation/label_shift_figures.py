@@ -13,7 +13,7 @@ from kerastl.evaluation.calibrator import fit_calibrator
 from kerastl.evaluation.compare import difference_of
 from kerastl.evaluation.groups import units_of
 from kerastl.evaluation.label_shift import Method, Prevalence, corrected, estimate_prevalence
-from kerastl.evaluation.measured import Part, nothing, part_of, value_only
+from kerastl.evaluation.measured import COUNTED, Part, nothing, part_of, value_only
 from kerastl.evaluation.metrics import balanced_accuracy, brier, ece, log_loss
 from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.evaluation.temperature import log_of
@@ -31,7 +31,6 @@ ASSUMES = (
     "the pictures of a class look alike at both sites; another scanner breaks that, and the estimates are then "
     "those of a model that is deceived"
 )
-COUNTED = "counted, not estimated"
 
 
 @dataclass(frozen=True)

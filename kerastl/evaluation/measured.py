@@ -12,6 +12,7 @@ from kerastl.evaluation.groups import units_of
 from kerastl.evaluation.predictions import Array, Predictions
 
 UNDEFINED = "it is undefined in most resamples"
+COUNTED = "counted, not estimated"
 
 
 @dataclass(frozen=True)

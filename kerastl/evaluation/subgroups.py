@@ -11,14 +11,13 @@ import numpy as np
 
 from kerastl.data.records import in_natural_order
 from kerastl.errors import RequestError
-from kerastl.evaluation.measured import Part, value_only
+from kerastl.evaluation.measured import COUNTED, Part, value_only
 from kerastl.evaluation.predictions import Array, Predictions
 
 MOST_TEXTS = 30
 MOST_NUMBERS = 12
 """Different numbers of a column above which it is cut at its quartiles."""
 QUARTILES = (25.0, 50.0, 75.0)
-COUNTED = "counted, not estimated"
 NOT_GIVEN = ""
 """What pictures whose cell is empty are called, last in the table."""
 

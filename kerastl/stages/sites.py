@@ -9,14 +9,13 @@ import numpy as np
 
 from kerastl.adaptation.choosing import Outputs, site_tells_label, tell_apart
 from kerastl.evaluation.measured import nothing
+from kerastl.evaluation.plain import plain
 from kerastl.recipe import Recipe
 from kerastl.stages.held_out import HeldOut, Look, several_domains
 from kerastl.stages.pictures import Pictures
 
 LAYER = "pooled"
 MOST_DOMAINS = 30
-DIGITS = 9
-"""Significant digits that are told: sums of more depend on how many threads a matrix product uses."""
 
 
 def sites_of(recipe: Recipe, pictures: Pictures, held_out: HeldOut, before: Look) -> dict[str, Any]:
@@ -47,8 +46,8 @@ def sites_of(recipe: Recipe, pictures: Pictures, held_out: HeldOut, before: Look
         "label": label,
         "warnings": _warnings(label, domains),
     }
-    rounded: dict[str, Any] = _rounded(told)
-    return rounded
+    found: dict[str, Any] = plain(told)
+    return found
 
 
 def with_after(recipe: Recipe, told: dict[str, Any], after: Look | None) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def with_after(recipe: Recipe, told: dict[str, Any], after: Look | None) -> dict
     if after is None or after.target is None or told["target"] is None:
         return told
     apart = _apart(after.val, after.target, _how(recipe))
-    return told | {"target": told["target"] | {"after": _rounded(apart)}}
+    return told | {"target": told["target"] | {"after": plain(apart)}}
 
 
 def _how(recipe: Recipe) -> dict[str, Any]:
@@ -81,7 +80,7 @@ def rest_of(seen: Look, shift: Mapping[str, Any], how: Mapping[str, Any]) -> dic
     # Pictures of a class that is taken for absent keep a trace of weight, or there might be none to compare with.
     weights = np.maximum(weight, 1e-3)[seen.val.known_labels]
     rest = _apart(seen.val, seen.target, {**how, "weights_a": weights})
-    told: dict[str, Any] = _rounded({"rest": rest})
+    told: dict[str, Any] = plain({"rest": rest})
     return {"explained": None if rest["low"] is None else rest["low"] <= 0.5, **told}
 
 
@@ -137,11 +136,3 @@ def _warnings(label: dict[str, Any] | None, domains: dict[str, Any] | None) -> l
         f"{text}. It may have learnt to know hospitals where it should know diseases: its scores at these sites say "
         "little of another one. Judge it where it never learnt, or even out the classes at each site."
     ]
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _rounded(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_rounded(one) for one in value]
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

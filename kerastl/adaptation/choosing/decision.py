@@ -15,11 +15,10 @@ from kerastl.adaptation.choosing.evidence import (
 from kerastl.adaptation.choosing.guards import Guard, guards_of
 from kerastl.adaptation.choosing.ranking import Ranking, rank
 from kerastl.evaluation.bootstrap import FEWEST_GROUPS
-from kerastl.evaluation.one_thread import one_thread
+from kerastl.evaluation.plain import plain
 
 Verdict = Literal["adapt", "do_not_adapt", "cannot_tell"]
 
-DIGITS = 9
 """Significant digits that are told: sums of more depend on how many threads a matrix product uses."""
 
 
@@ -56,7 +55,6 @@ class Decision:
         return cls(**{name: read[name] for name in cls.__dataclass_fields__})
 
 
-@one_thread()
 def decide(
     candidates: Mapping[str, Evidence],
     *,
@@ -116,7 +114,7 @@ def decide(
         "guards": {name: guard.to_json() for name, guard in guards.items()},
     }
     chosen = ranking.chosen if verdict == "adapt" else SOURCE_ONLY
-    return Decision(verdict, chosen, words, **_plain(data))
+    return Decision(verdict, chosen, words, **plain(data))
 
 
 def _verdict(guards: Mapping[str, Guard], ranking: Ranking) -> tuple[Verdict, str]:
@@ -189,14 +187,3 @@ def _disagree(ranking: Ranking) -> str:
     return (
         f" The validators disagree (mean Kendall tau {tau:.1f}), so check it on labelled pictures."
     )
-
-
-def _plain(value: Any) -> Any:
-    """Return plain data: dictionaries, lists, texts and rounded numbers."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}")
-    return value

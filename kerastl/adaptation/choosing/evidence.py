@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from kerastl.adaptation.method import SOURCE_ONLY as SOURCE_ONLY
 from kerastl.errors import RequestError
 
 Array = np.ndarray[Any, Any]
-
-SOURCE_ONLY = "source_only"
-"""The name of the model that was trained at the source and not adapted; always among the candidates."""
 
 NOT_AT_HAND = "the source's pictures are not at hand"
 """Why what is asked of them has no answer."""
