@@ -10,10 +10,10 @@ from kerastl.adaptation.choosing import SOURCE_ONLY, Outputs
 from kerastl.data import EpochSource
 from kerastl.recipe import Recipe
 from kerastl.stages.methods import candidates, phases_of
-from kerastl.stages.observe import forward_of, outputs_of
+from kerastl.stages.observe import forward_of, outputs_of, statistics_of
 from kerastl.stages.phases import training_phases
 from kerastl.stages.pictures import Pictures
-from kerastl.training import Phase, batch_norm_layers, statistics_estimator, unfreeze
+from kerastl.training import Phase, unfreeze
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,8 @@ def look(model: keras.Model, held_out: HeldOut, followed: Phase | None) -> Look:
     if followed is None:
         return Look(outputs_of(forward, held_out.val, labelled=True), target)
     unfreeze(model, followed.trainable, batch_norm=followed.batch_norm)
-    before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
-    statistics_estimator(model)(held_out.train)
-    val = outputs_of(forward, held_out.val, labelled=True)
-    for layer, weights in before:
-        layer.set_weights(weights)
-    return Look(val, target)
+    with statistics_of(model, held_out.train):
+        return Look(outputs_of(forward, held_out.val, labelled=True), target)
 
 
 def followed_in(recipe: Recipe, name: str, model: keras.Model) -> Phase | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,12 +73,8 @@ def observe(model: keras.Model, shown: Shown, *, own_statistics: bool) -> Eviden
     names = tuple(shown.target.class_names)
     if shown.train is None or shown.val is None:
         return Evidence(None, None, target, names, mixed, shown.proven)
-    before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
-    if own_statistics:
-        statistics_estimator(model)(shown.train)
-    train, val = (outputs_of(forward, one, labelled=True) for one in (shown.train, shown.val))
-    for layer, weights in before:
-        layer.set_weights(weights)
+    with statistics_of(model, shown.train) if own_statistics else nullcontext():
+        train, val = (outputs_of(forward, one, labelled=True) for one in (shown.train, shown.val))
     return Evidence(train, val, target, names, mixed)
 
 
@@ -107,6 +104,16 @@ def _proven_of(model: Path) -> Proven | None:
         return None
     known = told["proven_information"]
     return Proven(known["value"], told["temperature"], known["low"], known["high"])
+
+
+@contextmanager
+def statistics_of(model: keras.Model, source: EpochSource) -> Iterator[None]:
+    """Give BatchNorm that may follow pictures the statistics of a source inside; the model ends as it was."""
+    before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
+    statistics_estimator(model)(source)
+    yield
+    for layer, weights in before:
+        layer.set_weights(weights)
 
 
 def forward_of(model: keras.Model) -> Callable[[Any], Any]:

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping
 
 import keras
 import tensorflow as tf
 
 from kerastl.adaptation.features import head_paths, logits_of_frozen_head
 from kerastl.adaptation.losses.entropy import entropy
-from kerastl.adaptation.step import AdaptationStep
+from kerastl.adaptation.steps.adabn import AdaBNAlone
 from kerastl.training.step import Batch
 
 
-class Tent(AdaptationStep):
-    """Entropy of the target's predictions, by BatchNorm's scale and offset.
+class Tent(AdaBNAlone):
+    """The statistics of the target, and entropy of its predictions, by BatchNorm's scale and offset.
 
     Args:
         given: as in `AdaptationStep`; statistics follow the target whatever they say.
     """
-
-    reads: Sequence[str] = ("target",)
-    shown: Sequence[str] = ()
-
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**(given | {"follow_statistics": True}))
 
     def losses(
         self,
