@@ -82,13 +82,18 @@ def score(
     shift = label_shift_of(predictions, source_val=source_val, learnt_from=learnt_from, **how)
     if shift is not None:
         scores["label_shift"] = shift
-    scores["interval"] = {
+    redrawn = sum(one.drawn.redrawn for some in parts.values() for one in some.values())
+    return scores | {"interval": _interval(predictions, redrawn, how)}
+
+
+def _interval(predictions: Predictions, redrawn: int, how: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the intervals were made."""
+    return {
         "method": "percentile bootstrap; groups are resampled within their domain",
         **how,
         "unit": "group" if any(predictions.groups) else "picture",
-        "redrawn": sum(one.drawn.redrawn for some in parts.values() for one in some.values()),
+        "redrawn": redrawn,
     }
-    return scores
 
 
 def _with_subgroups(predictions: Predictions, more: Mapping[str, Sequence[Any]]) -> Predictions:

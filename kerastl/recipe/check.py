@@ -17,6 +17,7 @@ from kerastl.recipe.schema import DEFAULT_JUDGES, Augment, Few, Recipe
 from kerastl.recipe.sharing import DomainsOf, with_shared_table
 from kerastl.recipe.subgroups import ColumnsOf, absent_columns
 from kerastl.recipe.tables import Tables, backbone_findings, reader_findings
+from kerastl.recipe.tree import Node
 from kerastl.recipe.unfreezing import unfrozen_by_epoch
 from kerastl.recipe.values import WrongValueError
 from kerastl.recipe.walk import Broken, NamesOf, OptionsOf, Walker
@@ -76,19 +77,31 @@ def check(
     ):
         walker.note(path, message, tree)
     if not found.problems and isinstance(recipe, Recipe):
-        try:
-            recipe = with_shared_table(recipe, domains_of)
-        except WrongValueError as error:
-            walker.note("target.domains", str(error), tree)
-    if not found.problems and isinstance(recipe, Recipe) and columns_of is not None:
-        for message in absent_columns(recipe, columns_of):
-            walker.note("evaluation.subgroups", message, tree)
+        recipe = _by_tables(recipe, walker, tree, domains_of, columns_of)
     if found.problems or isinstance(recipe, Broken):
         raise Problems(name, found.problems, footer)
     assert isinstance(recipe, Recipe)
     recipe = replace(recipe, augment=_without_a_name(recipe.augment, policy_of))
     recipe = _with_validators(recipe, options_of, models)
     return _filled(recipe if tables is None else unfrozen_by_epoch(recipe, tables))
+
+
+def _by_tables(
+    recipe: Recipe,
+    walker: Walker,
+    tree: Node,
+    domains_of: DomainsOf | None,
+    columns_of: ColumnsOf | None,
+) -> Recipe:
+    """Return a recipe without a fault with what its tables decide; note what they lack."""
+    try:
+        recipe = with_shared_table(recipe, domains_of)
+    except WrongValueError as error:
+        walker.note("target.domains", str(error), tree)
+        return recipe
+    for message in absent_columns(recipe, columns_of) if columns_of is not None else ():
+        walker.note("evaluation.subgroups", message, tree)
+    return recipe
 
 
 def _refused_by_plug_ins(walker: Walker, tables: Tables | None) -> list[tuple[str, str]]:
