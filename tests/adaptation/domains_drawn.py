@@ -85,3 +85,18 @@ class Pictures:
             yield tf.constant(self.images[rows]), tf.constant(labels), tf.constant(rows)
 
     plain_batches = batches
+
+
+def built(name, **options):
+    """The step of a method, for `small_model`."""
+    from kerastl.adaptation import build_step
+
+    return build_step(name, options, num_classes=3, num_features=128, seed=4)
+
+
+def two_batches(source=5, target=3):
+    """A batch of each domain; the target's has no labels."""
+    import tensorflow as tf
+
+    images, _, indices = batch(target, seed=2, shifted=True)
+    return {"source": batch(source, seed=1), "target": (images, tf.fill([target], -1), indices)}

@@ -4,11 +4,18 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from domains_drawn import Pictures, batch, centroids_by_hand, drawn_entropy, small_model, softmax
+from domains_drawn import (
+    Pictures,
+    batch,
+    built,
+    centroids_by_hand,
+    drawn_entropy,
+    softmax,
+    two_batches,
+)
 
 from kerastl.adaptation import (
     batch_norm_alone,
-    build_step,
     check_phase,
     domain_loss,
     features_and_logits,
@@ -19,22 +26,6 @@ from kerastl.errors import RequestError
 from kerastl.training import Classification, Phase, Trainable, unfreeze
 
 ALL = Trainable("all")
-
-
-@pytest.fixture
-def model():
-    model = small_model()
-    unfreeze(model, ALL)
-    return model
-
-
-def built(name, **options):
-    return build_step(name, options, num_classes=3, num_features=128, seed=4)
-
-
-def two_batches(source=5, target=3):
-    images, _, indices = batch(target, seed=2, shifted=True)
-    return {"source": batch(source, seed=1), "target": (images, tf.fill([target], -1), indices)}
 
 
 def gradients(loss_of, variables):

@@ -5,7 +5,7 @@ import typing
 import numpy as np
 import pytest
 import tensorflow as tf
-from domains_drawn import batch, small_model
+from domains_drawn import built, two_batches
 
 from kerastl import registry
 from kerastl.adaptation import build_step, check_phase, method_named, reinhard_style
@@ -15,25 +15,9 @@ from kerastl.adaptation.steps.restyled import Restyled
 from kerastl.augment import build_policy
 from kerastl.augment.policies import POLICIES
 from kerastl.errors import RequestError
-from kerastl.training import Classification, Phase, Trainable, unfreeze
+from kerastl.training import Classification, Phase, Trainable
 
 ALL = Trainable("all")
-
-
-@pytest.fixture
-def model():
-    model = small_model()
-    unfreeze(model, ALL)
-    return model
-
-
-def built(name, **options):
-    return build_step(name, options, num_classes=3, num_features=128, seed=4)
-
-
-def two_batches(source=5, target=3):
-    images, _, indices = batch(target, seed=2, shifted=True)
-    return {"source": batch(source, seed=1), "target": (images, tf.fill([target], -1), indices)}
 
 
 def loss_of(model, images, batch):

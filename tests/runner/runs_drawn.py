@@ -27,6 +27,38 @@ def draw_hospitals(folder: Path, count: int) -> None:
         draw(folder / name / "light", count, seed + 1, light=True)
 
 
+TWO_HOSPITALS = """
+format: 1
+seed: 5
+data:
+  reader: {{name: folder, path: {source}, group_pattern: '([a-z]+/\\d+)'}}
+  split: {{val_fraction: 0.3, test_fraction: 0.2}}
+  image_size_px: 32
+  batch_size: 8
+backbone: {{name: small_cnn, weights: none}}
+phases:
+  - {{name: source, epochs: {source_epochs}, learning_rate: 1e-3, trainable: all}}
+  - {{name: adapt, domain: target, epochs: {epochs}, {adapt}, keep: last}}
+target:
+  reader: {{name: folder, path: {target}, group_pattern: '([a-z]+/\\d+)'}}
+  labels: none
+  split: {{val_fraction: 0.0, test_fraction: 0.4}}
+adaptation: {{methods: {methods}}}
+export: {{formats: []}}
+evaluation: {{resamples: 100}}
+"""
+
+
+def two_hospitals_recipe(folder: Path, **values: object) -> str:
+    """Return a recipe for the hospitals that `draw_hospitals` draws, without a label of `b`.
+
+    Args:
+        folder: of the pictures.
+        values: `source_epochs`, `epochs`, `adapt` (how the phase at the target learns) and `methods`.
+    """
+    return TWO_HOSPITALS.format(source=folder / "a", target=folder / "b", **values)
+
+
 def kill_run_when(file: Path, recipe: Path, out: Path) -> None:
     """Run a recipe in a process of its own, and kill that when a file is there."""
     process = subprocess.Popen(

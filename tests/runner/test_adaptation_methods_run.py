@@ -6,30 +6,10 @@ import math
 
 import pytest
 import tensorflow as tf
-from runs_drawn import draw_hospitals, kill_run_when
+from runs_drawn import draw_hospitals, kill_run_when, two_hospitals_recipe
 
 from kerastl.adaptation.losses import coral
 
-RECIPE = """
-format: 1
-seed: 5
-data:
-  reader: {{name: folder, path: {source}, group_pattern: '([a-z]+/\\d+)'}}
-  split: {{val_fraction: 0.3, test_fraction: 0.2}}
-  image_size_px: 32
-  batch_size: 8
-backbone: {{name: small_cnn, weights: none}}
-phases:
-  - {{name: source, epochs: 2, learning_rate: 1e-3, trainable: all}}
-  - {{name: adapt, domain: target, epochs: {epochs}, learning_rate: 1e-4, trainable: all, batch_norm: statistics, keep: last}}
-target:
-  reader: {{name: folder, path: {target}, group_pattern: '([a-z]+/\\d+)'}}
-  labels: none
-  split: {{val_fraction: 0.0, test_fraction: 0.4}}
-adaptation: {{methods: [adabn, coral, fine_tune]}}
-export: {{formats: []}}
-evaluation: {{resamples: 100}}
-"""
 RUN_FILES = {
     "recipe.resolved.yaml", "versions.json", "split.csv", "quarantine.csv", "history.jsonl",
     "freeze.json", "predictions.csv", "scores.json", "model.keras", "model.json", "report.html",
@@ -44,7 +24,14 @@ def two_hospitals(tmp_path):
 
     def write(epochs=1):
         file = tmp_path / "two.yaml"
-        text = RECIPE.format(source=tmp_path / "a", target=tmp_path / "b", epochs=epochs)
+        adapt = "learning_rate: 1e-4, trainable: all, batch_norm: statistics"
+        text = two_hospitals_recipe(
+            tmp_path,
+            source_epochs=2,
+            epochs=epochs,
+            adapt=adapt,
+            methods="[adabn, coral, fine_tune]",
+        )
         file.write_text(text)
         return file
 

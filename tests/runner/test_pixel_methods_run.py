@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from runs_drawn import draw_hospitals, kill_run_when
+from runs_drawn import draw_hospitals, kill_run_when, two_hospitals_recipe
 
 from kerastl import recipe as recipes
 from kerastl import registry
@@ -13,26 +13,6 @@ from kerastl.stages import budget
 from kerastl.stages.phases import phases_of_methods
 
 NAMES = ["histogram_matching", "reinhard", "fda", "strong_augmentation"]
-RECIPE = """
-format: 1
-seed: 5
-data:
-  reader: {{name: folder, path: {source}, group_pattern: '([a-z]+/\\d+)'}}
-  split: {{val_fraction: 0.3, test_fraction: 0.2}}
-  image_size_px: 32
-  batch_size: 8
-backbone: {{name: small_cnn, weights: none}}
-phases:
-  - {{name: source, epochs: 1, learning_rate: 1e-3, trainable: all}}
-  - {{name: adapt, domain: target, epochs: {epochs}, learning_rate: 1e-3, trainable: none, batch_norm: frozen, keep: last}}
-target:
-  reader: {{name: folder, path: {target}, group_pattern: '([a-z]+/\\d+)'}}
-  labels: none
-  split: {{val_fraction: 0.0, test_fraction: 0.4}}
-adaptation: {{methods: {methods}}}
-export: {{formats: []}}
-evaluation: {{resamples: 100}}
-"""
 
 
 ALL_FOUR = "[mcc, {name: fda, beta: 0.1}, histogram_matching, reinhard, {name: strong_augmentation, policy: light}]"
@@ -45,8 +25,9 @@ def written(tmp_path):
 
     def write(epochs=1, methods=ALL_FOUR):
         file = tmp_path / "style.yaml"
-        text = RECIPE.format(
-            source=tmp_path / "a", target=tmp_path / "b", epochs=epochs, methods=methods
+        adapt = "learning_rate: 1e-3, trainable: none, batch_norm: frozen"
+        text = two_hospitals_recipe(
+            tmp_path, source_epochs=1, epochs=epochs, adapt=adapt, methods=methods
         )
         file.write_text(text)
         return file

@@ -1,0 +1,13 @@
+"""A small classifier, all of which learns."""
+
+import pytest
+from domains_drawn import small_model
+
+from kerastl.training import Trainable, unfreeze
+
+
+@pytest.fixture
+def model():
+    model = small_model()
+    unfreeze(model, Trainable("all"))
+    return model
