@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kerastl import registry
 from kerastl.errors import RequestError
+
+if TYPE_CHECKING:
+    from kerastl.export import Pruned
 
 PORTABLE = "keras"
 
@@ -28,8 +32,27 @@ PORTABLE = "keras"
 @click.option(
     "--with-samples", is_flag=True, help="Put a few of the run's test pictures in, unchanged."
 )
-def command(run: Path, format_name: str, out: Path | None, with_samples: bool) -> None:
-    """Write the model of the finished run RUN into the next numbered folder, 1, 2, ...
+@click.option(
+    "--version",
+    type=click.IntRange(min=1),
+    help="The number to write. Default: the next, 1, 2, ...",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    help="Remove the oldest versions, so that this many remain. Default: all stay.",
+)
+def command(
+    run: Path,
+    format_name: str,
+    out: Path | None,
+    with_samples: bool,
+    version: int | None,
+    keep: int | None,
+) -> None:
+    """Write the model of the finished run RUN into a numbered folder, and beside it what TensorFlow Serving needs.
+
+    No version is ever overwritten. A file beside the versions that you changed stays as it is.
 
     The export holds no path, group or picture of the data, unless --with-samples puts pictures in. The format keras is
     for another hospital, which adapts the model to its own pictures.
@@ -48,12 +71,16 @@ def command(run: Path, format_name: str, out: Path | None, with_samples: bool) -
             f"--format {PORTABLE} is to travel without pictures. Leave out --with-samples."
         )
     load_tensorflow()
-    from kerastl.export import export_run
+    from kerastl.export import changed_beside, export_run, prune
 
-    folder = export_run(run, format_name, out)
+    folder = export_run(run, format_name, out, version=version)
     click.echo(f"Wrote {folder}")
     if with_samples:
         click.echo(_add_samples(run, folder))
+    if keep is not None:
+        _tell_pruned(prune(folder, keep))
+    if changed := changed_beside(folder.parent):
+        click.echo(f"Left as you changed it, in {folder.parent}: {', '.join(changed)}")
     words = ["kerastl", "verify", str(folder)]
     if not folder.resolve().is_relative_to(run.resolve()):
         words += ["--run", str(run)]
@@ -64,6 +91,13 @@ def command(run: Path, format_name: str, out: Path | None, with_samples: bool) -
             "Adapt it without a picture that it learnt from: kerastl run hospital-source-free "
             f"--set {source} --set target.reader.path=B.csv"
         )
+
+
+def _tell_pruned(pruned: Pruned) -> None:
+    for path in pruned.removed:
+        click.echo(f"Removed {path}")
+    for path in pruned.left:
+        click.echo(f"Left {path}: it is no version of this export")
 
 
 def _add_samples(run: Path, folder: Path) -> str:

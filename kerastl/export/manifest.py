@@ -27,6 +27,9 @@ class Manifest:
         model_sha256: fingerprint of the model's weights, see `weights_fingerprint`.
         versions: of kerastl, keras and tensorflow.
         files: sha256 of every other file of the export, by its path within it.
+        scores: `{split: {metric: {value, low, high}}}` of the run's test splits; None: not known.
+        training: what identifies the run: `recipe_sha256` (its paths left out), `seed`, `data_sha256`, `weights_sha256`;
+            None: not known.
     """
 
     class_names: tuple[str, ...]
@@ -36,6 +39,8 @@ class Manifest:
     model_sha256: str
     versions: dict[str, str]
     files: dict[str, str]
+    scores: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
@@ -59,6 +64,8 @@ def write_manifest(
     max_pixels: int,
     model_sha256: str,
     versions: dict[str, str],
+    scores: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
 ) -> None:
     """Write the manifest of an export whose other files are all there."""
     manifest = Manifest(
@@ -69,6 +76,8 @@ def write_manifest(
         model_sha256=model_sha256,
         versions=versions,
         files=hashes_of(folder),
+        scores=scores,
+        training=training,
     )
     write_json(folder / MANIFEST, asdict(manifest))
 
@@ -101,4 +110,12 @@ def _manifest(content: dict[str, Any]) -> Manifest:
         model_sha256=str(content["model_sha256"]),
         versions={str(name): str(version) for name, version in content["versions"].items()},
         files={str(name): str(digest) for name, digest in content["files"].items()},
+        scores=_told(content.get("scores")),
+        training=_told(content.get("training")),
     )
+
+
+def _told(value: Any) -> dict[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise ValueError("scores and training must be objects, or null")
+    return value

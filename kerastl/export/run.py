@@ -15,29 +15,48 @@ from kerastl.export.probe_pictures import (
     read_probe_pictures,
     run_pictures,
 )
+from kerastl.export.pruning import check_keep, prune
 from kerastl.export.read_export import find_export, find_portable
+from kerastl.export.serving.beside import write_beside
 from kerastl.export.verify import verify
+from kerastl.export.version_numbers import check_free
 
 EXPORTS = "export"
 
 
-def export_run(run_folder: Path, format_name: str = "saved_model", out: Path | None = None) -> Path:
+def export_run(
+    run_folder: Path,
+    format_name: str = "saved_model",
+    out: Path | None = None,
+    *,
+    version: int | None = None,
+    keep: int | None = None,
+) -> Path:
     """Write the model of a run in one format.
 
     Args:
         run_folder: it must hold `model.keras` and `model.json`.
         format_name: one of `kerastl.registry.names("format")`.
         out: None: `export/<format_name>` in the run folder.
+        version: the number to write; None: the one after the highest there.
+        keep: how many versions remain, the new one among them, see `prune`; None: all.
 
     Returns:
         The new numbered folder.
 
     Raises:
-        RequestError: not a run folder, an unfinished one, or no such format.
+        RequestError: not a run folder, an unfinished one, no such format, a version that is there already, or a `keep`
+            below 1; nothing is written.
     """
     module = registry.module("format", format_name)
     target = out if out is not None else run_folder / EXPORTS / format_name
-    written: Path = module.write(load_trained(run_folder), target)
+    if version is not None:
+        check_free(target, version)
+    if keep is not None:
+        check_keep(keep)
+    written: Path = module.write(load_trained(run_folder), target, version=version)
+    if keep is not None:
+        prune(written, keep)
     return written
 
 
@@ -55,7 +74,12 @@ def export_once(run_folder: Path, format_name: str = "saved_model") -> Path:
     """
     written = run_folder / EXPORTS / format_name
     found = find_export(written) or find_portable(written)
-    if found is not None and _is_whole(found, load_trained(run_folder)):
+    if found is not None and _is_whole(found, trained := load_trained(run_folder)):
+        if found == find_export(written):
+            # A run that was killed may have left the version without what stands beside it.
+            write_beside(
+                written, class_names=trained.class_names, image_size_px=trained.image_size_px
+            )
         return found
     return export_run(run_folder, format_name)
 

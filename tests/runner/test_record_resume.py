@@ -147,4 +147,5 @@ def test_a_whole_export_is_kept_and_a_torn_one_or_another_models_is_not_taken_fo
     assert third.name == "3"
     (third / "manifest.json").unlink()
     assert export_once(tmp_path).name == "4"
-    assert sorted(path.name for path in first.parent.iterdir()) == ["1", "2", "3", "4"]
+    folders = sorted(path.name for path in first.parent.iterdir() if path.is_dir())
+    assert folders == ["1", "2", "3", "4"]
