@@ -151,6 +151,27 @@ def test_names_of_sites_that_say_nothing_stay_and_others_become_numbers():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("junk", [3, "x", [1], [None], {"a": 1}, None])
+def test_a_file_of_another_shape_breaks_nothing(run, junk):
+    whole = scores()
+    for key in ("test", "val", "label_shift", "interval"):
+        told = {
+            "test": {"overall": junk, "domains": junk},
+            "val": {"operating_points": {"points": junk}},
+        }
+        told |= {"label_shift": {"classes": {"cat": junk}}, "interval": {"level": junk}}
+        for content in (whole | {key: junk}, whole | {key: told[key]}):
+            (run / "scores.json").write_text(json.dumps(content))
+            (run / "versions.json").write_text(json.dumps({"weights": junk}))
+            assert rendered(read_facts(run), **ABOUT).startswith("# Model card")
+
+
+def test_a_figure_that_is_no_number_is_refused(run):
+    (run / "scores.json").write_text('{"test": {"overall": {"auc": {"value": NaN}}}}')
+    with pytest.raises(RequestError, match=r"scores.json is damaged: NaN"):
+        read_facts(run)
+
+
 @pytest.mark.parametrize("name", ["scores.json", "versions.json", "adaptation.json"])
 def test_a_damaged_file_of_the_run_is_named(run, name):
     (run / name).write_text("{")

@@ -99,19 +99,24 @@ def _score_table(facts: Facts, split: str) -> dict[str, Any]:
         "split": split,
         "columns": list(columns),
         "rows": [
-            (METRICS[name], [_figure(one.get(name)) for one in columns.values()])
+            (
+                METRICS[name],
+                [_figure(one.get(name)) for one in columns.values() if isinstance(one, Mapping)],
+            )
             for name in metrics
         ],
     }
 
 
 def _shift_table(facts: Facts, class_names: Sequence[str]) -> dict[str, Any] | None:
-    known = facts.shift or {}
-    ways = [way for way in WAYS if any(way in (known.get(name) or {}) for name in class_names)]
+    told = [(facts.shift or {}).get(name) for name in class_names]
+    known = [one if isinstance(one, Mapping) else {} for one in told]
+    ways = [way for way in WAYS if any(way in one for one in known)]
     if not ways:
         return None
     rows = [
-        (name, [_figure((known.get(name) or {}).get(way)) for way in ways]) for name in class_names
+        (name, [_figure(one.get(way)) for way in ways])
+        for name, one in zip(class_names, known, strict=True)
     ]
     return {"ways": [WAYS[way] for way in ways], "rows": rows}
 

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -66,18 +67,18 @@ def read_facts(run: Path | None) -> Facts:
     recipe, versions = _yaml(run / BEGUN), _json(run / "versions.json")
     scores = _json(run / "scores.json")
     counts, groups = _counts(run / "split.csv")
-    tests = {name: scores[name] for name in TESTS if _at(scores, name, "overall") is not None}
+    tests = {name: scores[name] for name in TESTS if _mapping(_at(scores, name, "overall"))}
     return Facts(
         backbone=_backbone(recipe),
         weights=_weights(versions),
         counts=counts,
         groups=groups,
         scores={name: one["overall"] for name, one in tests.items()} or None,
-        sites={name: _sites(one.get("domains") or {}) for name, one in tests.items()},
+        sites={name: _sites(_mapping(one.get("domains"))) for name, one in tests.items()},
         fixed=_fixed(scores),
         adaptation=_adaptation(_json(run / "adaptation.json")),
-        shift=_at(scores, "label_shift", "classes"),
-        interval=_at(scores, "interval"),
+        shift=_mapping(_at(scores, "label_shift", "classes")) or None,
+        interval=_mapping(scores.get("interval")) or None,
         training=_training(recipe, versions),
     )
 
@@ -136,11 +137,15 @@ def _weights(versions: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _counts(file: Path) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
     rows = read_csv(file) if file.is_file() else []
-    splits = dict.fromkeys(row["split"] for row in rows)
+    splits = dict.fromkeys(row.get("split", "") for row in rows)
     counts = {
-        name: dict(Counter(row["label"] for row in rows if row["split"] == name)) for name in splits
+        name: dict(Counter(row.get("label", "") for row in rows if row.get("split") == name))
+        for name in splits
     }
-    groups = {name: len({row["group"] for row in rows if row["split"] == name}) for name in splits}
+    groups = {
+        name: len({row.get("group", "") for row in rows if row.get("split") == name})
+        for name in splits
+    }
     return counts, groups
 
 
@@ -151,14 +156,15 @@ def _sites(domains: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fixed(scores: Mapping[str, Any]) -> dict[str, Any] | None:
     temperature = _at(scores, "val", "calibration", "temperature", "value")
-    points = _at(scores, "val", "operating_points", "points") or []
+    points = _at(scores, "val", "operating_points", "points")
+    points = points if isinstance(points, list) else []
     if temperature is None and not points:
         return None
     return {
         "temperature": temperature,
         "positive": _at(scores, "val", "operating_points", "positive"),
         "points": [
-            {key: one.get(key) for key in ("fixed", "at", "threshold")} for one in points
+            {key: _at(one, key) for key in ("fixed", "at", "threshold")} for one in points
         ],
     }  # fmt: skip
 
@@ -180,8 +186,16 @@ def _at(value: Any, *keys: str) -> Any:
     return value
 
 
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
 def _json(file: Path) -> dict[str, Any]:
-    return _read(file, json.loads)
+    return _read(file, partial(json.loads, parse_constant=_refuse))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number that a manifest can hold")
 
 
 def _yaml(file: Path) -> dict[str, Any]:
