@@ -130,17 +130,20 @@ def test_without_a_run_it_is_shorter_and_says_so(tmp_path):
     assert rendered(read_facts(tmp_path), **ABOUT) == card
 
 
-def test_what_is_done_to_the_answers_is_told():
+def test_what_is_done_to_the_answers_is_told(run):
     assert "nothing corrects them" in rendered(NOTHING, **ABOUT)
     answering = {
         "temperature": 1.5,
         "prevalence": {"learnt": {"cat": 0.5, "dog": 0.5}, "served": {"cat": 0.9, "dog": 0.1}},
         "threshold": {"positive": "dog", "at": 0.3, "answered_at": 0.04},
     }
-    card = rendered(NOTHING, **(ABOUT | {"answering": answering}))
+    told = ABOUT | {"answering": answering}
+    card = rendered(NOTHING, **told)
     for words in ("temperature 1.500", "cat 0.900, dog 0.100", "dog from a probability of 0.300"):
         assert words in card
     assert "nothing corrects them" not in card
+    assert "before what is done to them" in rendered(read_facts(run), **told)
+    assert "before what is done to them" not in rendered(read_facts(run), **ABOUT)
 
 
 def test_names_of_sites_that_say_nothing_stay_and_others_become_numbers():
