@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from kerastl import registry
 from kerastl.errors import RequestError
-
-if TYPE_CHECKING:
-    from kerastl.export import Pruned
 
 PORTABLE = "keras"
 
@@ -71,16 +67,13 @@ def command(
             f"--format {PORTABLE} is to travel without pictures. Leave out --with-samples."
         )
     load_tensorflow()
-    from kerastl.export import changed_beside, export_run, prune
+    from kerastl.export import export_run
 
     folder = export_run(run, format_name, out, version=version)
     click.echo(f"Wrote {folder}")
     if with_samples:
         click.echo(_add_samples(run, folder))
-    if keep is not None:
-        _tell_pruned(prune(folder, keep))
-    if changed := changed_beside(folder.parent):
-        click.echo(f"Left as you changed it, in {folder.parent}: {', '.join(changed)}")
+    _tend(folder, keep)
     words = ["kerastl", "verify", str(folder)]
     if not folder.resolve().is_relative_to(run.resolve()):
         words += ["--run", str(run)]
@@ -93,11 +86,21 @@ def command(
         )
 
 
-def _tell_pruned(pruned: Pruned) -> None:
-    for path in pruned.removed:
+def _tend(folder: Path, keep: int | None) -> None:
+    """Remove old versions where asked to, and tell what else a server finds beside the one that was written."""
+    from kerastl.export import changed_beside, prune
+    from kerastl.export.version_numbers import next_number
+
+    pruned = prune(folder, keep) if keep is not None else None
+    for path in pruned.removed if pruned else ():
         click.echo(f"Removed {path}")
-    for path in pruned.left:
+    for path in pruned.left if pruned else ():
         click.echo(f"Left {path}: it is no version of this export")
+    highest = next_number(folder.parent) - 1
+    if highest > int(folder.name):
+        click.echo(f"A server answers with the highest version there: {highest}")
+    if changed := changed_beside(folder.parent):
+        click.echo(f"Left as you changed it, in {folder.parent}: {', '.join(changed)}")
 
 
 def _add_samples(run: Path, folder: Path) -> str:

@@ -36,6 +36,9 @@ def test_a_version_is_written_as_asked_pruned_and_never_overwritten(run_folder: 
     assert f"Left as you changed it, in {out}: docker-compose.yml\n" in done.output
     assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["2", "7"]
 
+    lower = kerastl("export", run_folder, "--version", 6)
+    assert "A server answers with the highest version there: 7\n" in lower.output
+
     before = files_of(out)
     refused = kerastl("export", run_folder, "--version", 7)
     assert refused.exit_code == 1

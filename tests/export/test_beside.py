@@ -162,9 +162,13 @@ def test_kubernetes_gives_the_server_nothing_that_it_does_not_need(out):
 
 def test_kubernetes_asks_for_the_model_on_the_rest_port(out):
     (container,) = read_all(out)[0]["spec"]["template"]["spec"]["containers"]
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+    for probe in ("startupProbe", "readinessProbe"):
         assert container[probe]["httpGet"] == {"path": "/v1/models/kerastl", "port": "rest"}
-    assert {"name": "rest", "containerPort": 8501} in container["ports"]
+    assert container["livenessProbe"]["tcpSocket"] == {"port": "grpc"}
+    assert container["ports"] == [
+        {"name": "rest", "containerPort": 8501},
+        {"name": "grpc", "containerPort": 8500},
+    ]
 
 
 @pytest.fixture
@@ -246,6 +250,11 @@ def test_an_untouched_file_is_renewed_and_a_changed_one_stays(tmp_path):
     (tmp_path / "models.config").unlink()
     write(tmp_path, size=600)
     assert (tmp_path / "models.config").is_file()
+
+
+def test_a_folder_that_nothing_was_written_into_has_nothing_changed(tmp_path):
+    (tmp_path / "models.config").write_text("of another program")
+    assert changed_beside(tmp_path) == []
 
 
 @pytest.mark.parametrize("record", [None, "no JSON", "[1]"])

@@ -40,12 +40,17 @@ def write_beside(out: Path, *, class_names: Sequence[str], image_size_px: int) -
         if not _lies_as(out / name, wanted):
             write_atomic(out / name, content)
         told[name] = wanted
-    if told != written:
+    if told != written or not (out / RECORD).is_file():
         write_json(out / RECORD, told)
 
 
 def changed_beside(out: Path) -> list[str]:
-    """Return the names of the files beside the versions that a person changed: they are no longer renewed."""
+    """Return the names of the files beside the versions that a person changed: they are no longer renewed.
+
+    Where nothing was ever written beside the versions, there are none.
+    """
+    if not (out / RECORD).is_file():
+        return []
     written = _read_record(out)
     return [
         name

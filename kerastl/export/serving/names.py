@@ -5,5 +5,5 @@ from __future__ import annotations
 MODEL_NAME = "kerastl"
 """Of every model in TF Serving: the last part of its address, `/v1/models/kerastl`."""
 
-SERVER_IMAGE = "tensorflow/serving:2.19.1"
-"""The official image: TensorFlow Serving's release 2.19.1 of 2025."""
+SERVER_IMAGE = "tensorflow/serving:2.21.0"
+"""The official image, with the TensorFlow that models are exported by; it is built for x86-64 only."""
