@@ -7,6 +7,7 @@ from pathlib import Path
 from kerastl import registry
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained import Trained, load_trained
+from kerastl.export.asked import Asked, answering_of
 from kerastl.export.findings import Finding
 from kerastl.export.manifest import hashes_of, read_manifest
 from kerastl.export.probe_pictures import (
@@ -24,11 +25,15 @@ from kerastl.export.version_numbers import check_free
 EXPORTS = "export"
 
 
+AS_USUAL = Asked()
+
+
 def export_run(
     run_folder: Path,
     format_name: str = "saved_model",
     out: Path | None = None,
     *,
+    asked: Asked = AS_USUAL,
     version: int | None = None,
     keep: int | None = None,
 ) -> Path:
@@ -38,6 +43,7 @@ def export_run(
         run_folder: it must hold `model.keras` and `model.json`.
         format_name: one of `kerastl.registry.names("format")`.
         out: None: `export/<format_name>` in the run folder.
+        asked: how it shall answer; what the run cannot give is left out.
         version: the number to write; None: the one after the highest there.
         keep: how many versions remain, the new one among them, see `prune`; None: all.
 
@@ -54,20 +60,24 @@ def export_run(
         check_free(target, version)
     if keep is not None:
         check_keep(keep)
-    written: Path = module.write(load_trained(run_folder), target, version=version)
+    trained = load_trained(run_folder)
+    answering, _ = answering_of(run_folder, trained.class_names, asked)
+    written: Path = module.write(trained, target, answering=answering, version=version)
     if keep is not None:
         prune(written, keep)
     return written
 
 
-def export_once(run_folder: Path, format_name: str = "saved_model") -> Path:
+def export_once(
+    run_folder: Path, format_name: str = "saved_model", *, asked: Asked = AS_USUAL
+) -> Path:
     """Write the model of a run in one format, unless an export of this very model is whole already.
 
     A run that was killed after its export and is gone on with must not put a second, equal version before
     a server. An export that is not whole, or of another model, stays, and the next number is written.
 
     Args:
-        run_folder, format_name: as in `export_run`.
+        run_folder, format_name, asked: as in `export_run`.
 
     Returns:
         The numbered folder, found or written.
@@ -81,7 +91,7 @@ def export_once(run_folder: Path, format_name: str = "saved_model") -> Path:
                 written, class_names=trained.class_names, image_size_px=trained.image_size_px
             )
         return found
-    return export_run(run_folder, format_name)
+    return export_run(run_folder, format_name, asked=asked)
 
 
 def _is_whole(export: Path, trained: Trained) -> bool:
@@ -120,5 +130,5 @@ def verify_run(
             f"No test picture of {run_folder} can be opened. Name some: "
             f"kerastl verify {export} --run {run_folder} PICTURES..."
         )
-    expected = expected_from(trained, found.encoded)
+    expected = expected_from(trained, found.encoded, read_manifest(export).how)
     return verify(export, pictures=found.encoded, expected=expected)

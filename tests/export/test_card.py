@@ -8,6 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from kerastl.errors import RequestError
+from kerastl.evaluation.answering import AS_LEARNT, Answering, Prevalence, Threshold
 from kerastl.export.serving.card import rendered
 from kerastl.export.serving.facts import NOTHING, read_facts, site_names
 
@@ -18,7 +19,7 @@ ABOUT = {
     "max_pixels": 1000,
     "model_sha256": "ab" * 32,
     "versions": {"kerastl": "1", "keras": "3", "tensorflow": "2"},
-    "answering": None,
+    "answering": AS_LEARNT,
 }
 ODD = ["<script>alert(1)</script>", "**bold**", "[go](http://x.example)", "a|b", "`c`", "www.x.example",
        "http://x.example", "two\nlines", "&amp;", "_it_", "a\\", "\u202egpj", "- x", "# y", "<b>"]  # fmt: skip
@@ -131,17 +132,13 @@ def test_without_a_run_it_is_shorter_and_says_so(tmp_path):
 
 
 def test_what_is_done_to_the_answers_is_told(run):
-    assert "nothing corrects them" in rendered(NOTHING, **ABOUT)
-    answering = {
-        "temperature": 1.5,
-        "prevalence": {"learnt": {"cat": 0.5, "dog": 0.5}, "served": {"cat": 0.9, "dog": 0.1}},
-        "threshold": {"positive": "dog", "at": 0.3, "answered_at": 0.04},
-    }
+    assert "Nothing corrects" in rendered(NOTHING, **ABOUT)
+    answering = Answering(1.5, Prevalence((0.5, 0.5), (0.9, 0.1)), Threshold("dog", 0.3))
     told = ABOUT | {"answering": answering}
     card = rendered(NOTHING, **told)
-    for words in ("temperature 1.500", "cat 0.900, dog 0.100", "dog from a probability of 0.300"):
+    for words in ("temperature 1.5", "cat 0.9, dog 0.1", "dog is predicted from probability"):
         assert words in card
-    assert "nothing corrects them" not in card
+    assert "Nothing corrects" not in card
     assert "before what is done to them" in rendered(read_facts(run), **told)
     assert "before what is done to them" not in rendered(read_facts(run), **ABOUT)
 

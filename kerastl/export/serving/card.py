@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kerastl.evaluation.answering import AS_LEARNT, Answering
 from kerastl.export.serving.facts import Facts
 from kerastl.export.serving.fill import environment, in_markdown
 from kerastl.export.serving.names import MODEL_NAME
@@ -21,7 +22,6 @@ WAYS = {
     "em": "at the target, told from unlabelled pictures (EM)",
     "true": "at the target, by its labels",
 }
-AS_LEARNT: dict[str, Any] = {"temperature": None, "prevalence": None, "threshold": None}
 METRICS = {
     "group_auc": "AUC by group",
     "auc": "AUC",
@@ -40,8 +40,8 @@ def write_card(folder: Path, facts: Facts, **told: Any) -> None:
     Args:
         folder: of the version.
         facts: what is known of the run; what is not is left out.
-        told: `class_names`, `image_size_px`, `window`, `max_pixels`, `model_sha256`, `versions`, as in the manifest, and
-            `answering`, as there; None: the softmax of the logits.
+        told: `class_names`, `image_size_px`, `window`, `max_pixels`, `model_sha256` and `versions`, as in the manifest, and
+            the `Answering` that its answers are told at.
 
     Raises:
         OSError: the disk is full.
@@ -49,7 +49,7 @@ def write_card(folder: Path, facts: Facts, **told: Any) -> None:
     write_atomic(folder / CARD, rendered(facts, **told).encode("utf-8", "replace"))
 
 
-def rendered(facts: Facts, *, answering: Mapping[str, Any] | None, **told: Any) -> str:
+def rendered(facts: Facts, *, answering: Answering, **told: Any) -> str:
     """Return the card as Markdown. Whatever is filled in is escaped: a class may be named by anybody."""
     card: str = (
         environment(finalize=in_markdown)
@@ -65,8 +65,8 @@ def rendered(facts: Facts, *, answering: Mapping[str, Any] | None, **told: Any) 
             shift=_shift_table(facts, told["class_names"]),
             points=[_point(one) for one in (facts.fixed or {}).get("points", [])],
             temperature=_number((facts.fixed or {}).get("temperature")),
-            answering=AS_LEARNT | dict(answering or {}),
-            number=_number,
+            answers=answering.told(told["class_names"]),
+            as_learnt=answering == AS_LEARNT,
         )
     )
     return card
