@@ -15,6 +15,7 @@ import numpy as np
 
 from kerastl.errors import RequestError
 from kerastl.export.findings import Expected, Finding, judge_answers, judge_graph
+from kerastl.export.live.server import Server
 from kerastl.export.manifest import Manifest, hashes_of, read_manifest
 from kerastl.export.outside import outside_ops
 
@@ -22,13 +23,20 @@ PROBE = Path(__file__).with_name("_probe.py")
 TIME_LIMIT_S = 1200
 
 
-def verify(export: Path, *, pictures: Sequence[bytes], expected: Expected | None) -> list[Finding]:
+def verify(
+    export: Path,
+    *,
+    pictures: Sequence[bytes],
+    expected: Expected | None,
+    server: Server | None = None,
+) -> list[Finding]:
     """Check a SavedModel on real pictures.
 
     Args:
         export: the numbered folder that holds `saved_model.pb`.
         pictures: whole files that can be decoded; two or more that the model tells apart.
         expected: what kerastl itself answers for them; None: that comparison is not made.
+        server: a running TF Serving that is asked the same; None: none is. The pictures are sent to it.
 
     Returns:
         One finding for each check, in a fixed order; `passed` is None where it was not made.
@@ -52,6 +60,12 @@ def verify(export: Path, *, pictures: Sequence[bytes], expected: Expected | None
     findings.append(_check_answered(answer))
     if answer["answers"] is not None:
         findings += judge_answers(answer["answers"], manifest, expected)
+    if server is not None:
+        from kerastl.export.live.check import check_live
+        from kerastl.export.live.judge import Reference
+
+        reference = Reference.of(answer["answers"], expected)
+        findings += check_live(server, export, pictures=pictures, reference=reference)
     return findings
 
 
