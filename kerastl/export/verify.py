@@ -65,7 +65,13 @@ def verify(
         from kerastl.export.live.judge import Reference
 
         reference = Reference.of(answer["answers"], expected)
-        findings += check_live(server, export, pictures=pictures, reference=reference)
+        findings += check_live(
+            server,
+            export,
+            pictures=pictures,
+            image_size_px=manifest.image_size_px,
+            reference=reference,
+        )
     return findings
 
 

@@ -21,7 +21,11 @@ from kerastl.export.live.server import Server
 from kerastl.export.live.signatures import differences, plain, signatures_of
 
 MOST_PICTURES = 4
-"""Pictures in one request: few enough for any `max_batch_size`."""
+"""Pictures in one request."""
+LARGE_PICTURE_PX = 600
+"""Side above which each picture is asked for alone: a server's `max_batch_size` may be 1 for such a model."""
+FEW = 2
+"""Requests that are enough for what repeats, in another form, what was asked already."""
 MOST_BYTES = 8 * 2**20
 """Bytes in one request, unless one picture alone has more."""
 NO_PICTURE = b"these bytes are no picture"
@@ -42,7 +46,12 @@ class Client(Protocol):
 
 
 def check_live(
-    server: Server, export: Path, *, pictures: Sequence[bytes], reference: Reference | None
+    server: Server,
+    export: Path,
+    *,
+    pictures: Sequence[bytes],
+    image_size_px: int,
+    reference: Reference | None,
 ) -> list[Finding]:
     """Check that a running TF Serving answers as an export does.
 
@@ -50,12 +59,14 @@ def check_live(
         server: where it is.
         export: the numbered folder.
         pictures: whole files that can be decoded, at least one; they are sent to the server.
+        image_size_px: side of the square picture that the model sees, in pixels.
         reference: the answers that are due for them; None: answers are not compared.
 
     Returns:
         One finding for each check and each way of asking; `passed` is None where it was not made.
     """
     findings: list[Finding] = []
+    requests = list(_requests(pictures, MOST_PICTURES if image_size_px <= LARGE_PICTURE_PX else 1))
     clients: list[Client] = []
     if server.grpc is not None:
         clients.append(GrpcClient(server.grpc, server.model_name, server.time_limit_s))
@@ -63,7 +74,7 @@ def check_live(
         clients.append(RestClient(server.rest, server.model_name, server.time_limit_s))
     for client in clients:
         try:
-            findings += _findings(client, _steps(client, export, pictures, reference))
+            findings += _findings(client, _steps(client, export, requests, reference))
         finally:
             client.close()
     return findings
@@ -96,7 +107,7 @@ def _findings(client: Client, steps: Sequence[Step]) -> Iterator[Finding]:
 
 
 def _steps(
-    client: Client, export: Path, pictures: Sequence[bytes], reference: Reference | None
+    client: Client, export: Path, requests: Sequence[list[bytes]], reference: Reference | None
 ) -> list[Step]:
     version = int(export.name) if export.name.isdecimal() else None
     own = signatures_of(export)
@@ -110,7 +121,7 @@ def _steps(
     def classify() -> str:
         if CLASSIFY not in own:
             raise NotMade(f"the export has no endpoint {CLASSIFY}")
-        return _compared(client.classify, pictures[:MOST_PICTURES], reference)
+        return _compared(client.classify, requests[:FEW], reference)
 
     steps: list[Step] = [
         ("available", lambda: judge_status(client.status(), version)),
@@ -121,34 +132,34 @@ def _steps(
             "no picture refused",
             lambda: judge_refusal(*client.refusal(NO_PICTURE), client.refusal_of_no_picture),
         ),
-        ("answers", lambda: _compared(client.predict, pictures, reference)),
+        ("answers", lambda: _compared(client.predict, requests, reference)),
         ("classify", classify),
     ]
     if isinstance(client, RestClient):
-        few = pictures[:MOST_PICTURES]
-        steps.append(("columns", lambda: _compared(client.predict_columns, few, reference)))
+        columns = client.predict_columns
+        steps.append(("columns", lambda: _compared(columns, requests[:FEW], reference)))
     return steps
 
 
 def _compared(
     ask: Callable[[Sequence[bytes]], Answers],
-    pictures: Sequence[bytes],
+    requests: Sequence[list[bytes]],
     reference: Reference | None,
 ) -> str:
     if reference is None:
         raise NotMade("not compared: the export itself gave no answer to compare with")
-    answers = [ask(few) for few in _requests(pictures)]
-    return judge_answers(answers, reference.first(len(pictures)))
+    answers = [ask(pictures) for pictures in requests]
+    return judge_answers(answers, reference.first(sum(map(len, requests))))
 
 
-def _requests(pictures: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Yield pictures a request: the first alone, then as many as fit."""
-    few: list[bytes] = []
+def _requests(pictures: Sequence[bytes], most: int) -> Iterator[list[bytes]]:
+    """Yield the pictures of each request: the first alone, then as many as fit."""
+    request: list[bytes] = []
     for number, picture in enumerate(pictures):
-        full = len(few) == MOST_PICTURES or sum(map(len, few)) + len(picture) > MOST_BYTES
-        if few and (full or number == 1):
-            yield few
-            few = []
-        few.append(picture)
-    if few:
-        yield few
+        full = len(request) == most or sum(map(len, request)) + len(picture) > MOST_BYTES
+        if request and (full or number == 1):
+            yield request
+            request = []
+        request.append(picture)
+    if request:
+        yield request

@@ -118,6 +118,7 @@ class RestClient:
         connection = http.client.HTTPConnection(
             self.address.host, self.address.port, timeout=self.time_limit_s
         )
+        begun = None
         try:
             connection.connect()
             begun = time.monotonic()
@@ -128,12 +129,14 @@ class RestClient:
                 connection.request(method, path, body, {"Content-Type": "application/json"})
                 response = connection.getresponse()
                 content = response.read(MOST_BYTES + 1)
+                if response.length and len(content) <= MOST_BYTES:
+                    raise http.client.IncompleteRead(content, response.length)
             finally:
                 watch.cancel()
-            if time.monotonic() - begun >= self.time_limit_s:
-                raise TimeoutError
         except (OSError, http.client.HTTPException) as error:
-            raise LiveFault(_why(error, self.address, self.time_limit_s), gone=True) from error
+            late = begun is not None and time.monotonic() - begun >= self.time_limit_s
+            reason = TimeoutError() if late else error
+            raise LiveFault(_why(reason, self.address, self.time_limit_s), gone=True) from error
         finally:
             connection.close()
         if len(content) > MOST_BYTES:
@@ -160,6 +163,8 @@ def _why(error: Exception, address: Address, time_limit_s: float) -> str:
         return (
             f"no whole answer from {address} within {time_limit_s:g} seconds. See the server's log"
         )
+    if isinstance(error, http.client.IncompleteRead | ConnectionError):
+        return f"{address} broke off in the middle of an answer. See the server's log"
     return (
         f"{address} does not speak HTTP ({clean(f'{type(error).__name__}: {error}')}). gRPC's port is "
         "another one: --url HOST:8500 --rest-url HOST:8501"
