@@ -109,7 +109,8 @@ def _findings(client: Client, steps: Sequence[Step]) -> Iterator[Finding]:
 def _steps(
     client: Client, export: Path, requests: Sequence[list[bytes]], reference: Reference | None
 ) -> list[Step]:
-    version = int(export.name) if export.name.isdecimal() else None
+    number = export.resolve().name
+    version = int(number) if number.isdecimal() else None
     own = signatures_of(export)
 
     def signatures() -> str:
