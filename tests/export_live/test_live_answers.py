@@ -16,7 +16,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from kerastl.export import Expected
-from kerastl.export.live.answers import MOST_BYTES, Answers, LiveFault, as_floats, clean
+from kerastl.export.live.answers import MOST_BYTES, Answers, LiveFault, as_floats, clean, reason_in
 from kerastl.export.live.judge import Reference, judge_answers, judge_refusal
 from kerastl.export.live.server import Server
 from tests.export.conftest import CLASS_NAMES
@@ -230,12 +230,12 @@ def test_a_server_that_never_ends_its_answer_is_given_up(how: str, drawn_export:
 
     with canned(slow) as port, socket.create_server((LOOPBACK, 0)) as silent:
         grpc_address = address(silent.getsockname()[1])
-        server = Server(grpc_address, address(port), time_limit_s=0.5)
+        server = Server(grpc_address, address(port), time_limit_s=0.3)
         found = ask(server, drawn_export)
         gone.set()
     assert set(faults(found)) == {"gRPC: available", "REST: available"}
     assert "no whole answer" in found["REST: available"].detail
-    assert "within 0.5 seconds" in found["gRPC: available"].detail
+    assert "within 0.3 seconds" in found["gRPC: available"].detail
 
 
 class Lying(Predictions):
@@ -338,4 +338,7 @@ def test_what_is_no_table_of_numbers_is_refused(rows: Any) -> None:
 def test_a_servers_words_come_in_one_short_line() -> None:
     assert clean("a\n\tb\x1b[31m\u202e ") == "a b[31m"
     assert len(clean("x" * 10_000)) == 200
+    long = f"Detected at node {'x' * 500} assertion failed: [this is\nno picture] [[node]]"
+    assert reason_in(long) == "[this is no picture] [[node]]"
+    assert reason_in("another reason") == "another reason"
     assert CLASS_NAMES[1] in clean(CLASS_NAMES[1])

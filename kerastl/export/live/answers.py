@@ -53,6 +53,11 @@ def clean(text: str) -> str:
     return words if len(words) <= LONGEST_TEXT else f"{words[: LONGEST_TEXT - 3]}..."
 
 
+def reason_in(text: str) -> str:
+    """Return why TensorFlow refused an input, without where in the graph that was noticed."""
+    return clean(text.rpartition("assertion failed: ")[2])
+
+
 def as_floats(rows: Any, num_pictures: int) -> Floats:
     """Return probabilities as an array.
 

@@ -25,6 +25,7 @@ from kerastl.export.live.answers import (
     as_floats,
     as_names,
     clean,
+    reason_in,
 )
 from kerastl.export.live.server import Address
 
@@ -98,7 +99,7 @@ class RestClient:
     def refusal(self, picture: bytes) -> tuple[str, str]:
         """Return the status and the words of the answer to a picture that cannot be decoded."""
         status, content = self._exchange("POST", ":predict", {"instances": _encoded([picture])})
-        return str(status), "" if status == http.client.OK else clean(_error_in(content))
+        return str(status), "" if status == http.client.OK else reason_in(_error_in(content))
 
     def _predicted(self, question: dict[str, Any]) -> dict[str, Any]:
         return self._asked("POST", ":predict", question)
@@ -165,9 +166,12 @@ def _why(error: Exception, address: Address, time_limit_s: float) -> str:
         )
     if isinstance(error, http.client.IncompleteRead | ConnectionError):
         return f"{address} broke off in the middle of an answer. See the server's log"
+    words = clean(f"{type(error).__name__}: {error}")
+    if isinstance(error, OSError):
+        return f"{address} cannot be reached ({words}): --rest-url HOST:PORT"
     return (
-        f"{address} does not speak HTTP ({clean(f'{type(error).__name__}: {error}')}). gRPC's port is "
-        "another one: --url HOST:8500 --rest-url HOST:8501"
+        f"{address} does not speak HTTP ({words}). gRPC's port is another one: "
+        "--url HOST:8500 --rest-url HOST:8501"
     )
 
 

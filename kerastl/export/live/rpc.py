@@ -17,6 +17,7 @@ from kerastl.export.live.answers import (
     as_floats,
     as_names,
     clean,
+    reason_in,
 )
 from kerastl.export.live.server import Address
 
@@ -46,7 +47,8 @@ class GrpcClient:
             # Pictures go to the server that was named and to no one between.
             ("grpc.enable_http_proxy", 0),
         ]
-        self._channel = grpc.insecure_channel(str(address), options=options)
+        # With the scheme, as a host may be called `unix`.
+        self._channel = grpc.insecure_channel(f"dns:///{address}", options=options)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
@@ -107,7 +109,7 @@ class GrpcClient:
             self._call(self._predictions.Predict, _question([picture]))
         except grpc.RpcError as error:
             self._give_up_if_gone(error)
-            return error.code().name, clean(error.details() or "")
+            return error.code().name, reason_in(error.details() or "")
         return "OK", ""
 
     def _call(self, method: Any, request: Any) -> Any:
