@@ -83,10 +83,7 @@ def command(
         findings = verify_portable(folder, run or _run_around(folder))
     else:
         raise RequestError(f"{export} is not an export: it holds no saved_model.pb.")
-    if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
-    else:
-        _print(findings, folder, len(encoded))
+    _print(findings, folder, len(encoded), as_json)
     if any(not finding.good for finding in findings):
         context.exit(FAULT)
 
@@ -122,8 +119,11 @@ def _question(
         files = run_pictures(run, trained)
     if not files and not pictures and (samples := read_samples(folder)) is not None:
         encoded, expected = samples
-        return encoded, expected_from(trained, encoded) if trained else expected
-    max_pixels = trained.max_pixels if trained else read_manifest(folder).max_pixels
+        if trained is not None:
+            expected = expected_from(trained, encoded, read_manifest(folder).how)
+        return encoded, expected
+    manifest = read_manifest(folder)
+    max_pixels = trained.max_pixels if trained else manifest.max_pixels
     found = read_probe_pictures(files, max_pixels=max_pixels)
     for problem in found.problems:
         click.echo(f"Left out: {problem}", err=True)
@@ -132,10 +132,13 @@ def _question(
             f"There are no pictures to check {folder} on. Name some, and the run that was exported: "
             f"kerastl verify {shlex.quote(str(folder))} --run RUN PICTURES..."
         )
-    return found.encoded, expected_from(trained, found.encoded) if trained else None
+    return found.encoded, expected_from(trained, found.encoded, manifest.how) if trained else None
 
 
-def _print(findings: Sequence[Finding], folder: Path, num_pictures: int) -> None:
+def _print(findings: Sequence[Finding], folder: Path, num_pictures: int, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+        return
     width = max(len(finding.check) for finding in findings)
     for finding in findings:
         word = WORDS[finding.passed]

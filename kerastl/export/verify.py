@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from kerastl.errors import RequestError
+from kerastl.export.contract import ENDPOINTS, check_contract
 from kerastl.export.findings import Expected, Finding, judge_answers, judge_graph
 from kerastl.export.live.server import Server
 from kerastl.export.manifest import Manifest, hashes_of, read_manifest
+from kerastl.export.other_findings import judge_others
 from kerastl.export.outside import outside_ops
 
 PROBE = Path(__file__).with_name("_probe.py")
@@ -50,6 +52,8 @@ def verify(
     findings = [_check_files(export, manifest)]
     if expected is not None and expected.settings:
         findings.append(_check_settings(manifest, expected.settings))
+    contract = check_contract(export)
+    findings += contract
     outside = outside_ops(export)
     findings.append(_check_outside(outside))
     if outside:
@@ -58,19 +62,21 @@ def verify(
         answer = _ask_in_fresh_process(export, pictures, manifest)
     findings += judge_graph(answer["graph"])
     findings.append(_check_answered(answer))
-    if answer["answers"] is not None:
-        findings += judge_answers(answer["answers"], manifest, expected)
+    sound = all(one.good for one in contract if one.check == ENDPOINTS)
+    answers = answer["answers"] if sound else None
+    if answers is not None:
+        findings += judge_answers(answers, manifest, expected)
+        findings += judge_others(answers)
     if server is not None:
         from kerastl.export.live.check import check_live
         from kerastl.export.live.judge import Reference
 
-        reference = Reference.of(answer["answers"], expected)
         findings += check_live(
             server,
             export,
             pictures=pictures,
             image_size_px=manifest.image_size_px,
-            reference=reference,
+            reference=Reference.of(answers, expected),
         )
     return findings
 

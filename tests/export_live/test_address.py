@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from kerastl.cli import app
 from kerastl.errors import Problems
 from kerastl.export.live.server import Address, Server, read_server
+from kerastl.export.serving.names import MODEL_NAME
 
 
 @pytest.mark.parametrize(
@@ -50,4 +51,4 @@ def test_the_command_refuses_it_before_anything_is_loaded(monkeypatch: pytest.Mo
 
 def test_the_help_tells_both_ports() -> None:
     text = CliRunner().invoke(app, ["verify", "--help"]).output
-    assert all(word in text for word in ("--url", "8500", "--rest-url", "8501", "--model-name"))
+    assert all(word in text for word in ("--url", "8500", "--rest-url", "8501", MODEL_NAME))

@@ -7,16 +7,17 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import numpy as np
 import pytest
 
 from kerastl.export import export_run
-from kerastl.export.live import server as addresses
+from kerastl.export.live.server import REST_PORT
+from kerastl.export.serving.beside import write_beside
+from kerastl.export.serving.names import MODEL_NAME
 from tests.export.conftest import (
     CLASS_NAMES,
     SIZE,
@@ -31,26 +32,14 @@ from tests.export_live.conftest import Drawn, formula
 __all__ = ["encoded", "model", "pictures", "run_folder"]
 
 ROOT = Path(__file__).parents[2]
-TEMPLATES = ROOT / "kerastl" / "export" / "serving" / "templates"
 STAND_IN = ROOT / "tests" / "export" / "stand_in_server.py"
 HOSTILE = ("~~~\n~~~\n# big", "<b>\x1b[2J", "a`b|c", "\"'\\", "{{ 7 * 7 }}", "\u202eL\u00e4sion")
 
 
 def rendered(name: str, class_names: Sequence[str] = CLASS_NAMES) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    told: dict[str, Any] = {
-        "model_name": addresses.MODEL_NAME,
-        "image_size_px": SIZE,
-        "class_names": list(class_names),
-        "num_classes": len(class_names),
-    }
-    return environment.get_template(f"{name}.jinja").render(told)
+    with tempfile.TemporaryDirectory() as folder:
+        write_beside(Path(folder), class_names=class_names, image_size_px=SIZE)
+        return (Path(folder) / name).read_text(encoding="utf-8")
 
 
 def commands(readme: str) -> list[str]:
@@ -134,19 +123,18 @@ def test_a_thousand_classes_do_not_fill_the_page() -> None:
     assert page.count("- class") == 50
 
 
-def test_what_the_page_names_is_what_the_folder_holds() -> None:
-    page = rendered("README.md")
-    for name in ("docker-compose.yml", "kubernetes.yaml", "models.config", "batching.config", "monitoring.config", "client.py"):  # fmt: skip
-        assert f"`{name}`" in page
-    assert f"localhost:{addresses.REST_PORT}/v1/models/{addresses.MODEL_NAME}" in page
+def test_what_the_page_names_is_what_the_folder_holds(tmp_path: Path) -> None:
+    write_beside(tmp_path, class_names=CLASS_NAMES, image_size_px=SIZE)
+    page = (tmp_path / "README.md").read_text(encoding="utf-8")
+    found = {file.name for file in tmp_path.iterdir() if not file.name.startswith(".")}
+    assert len(found) >= 7
+    assert found - {"README.md"} == {one for one in found if f"`{one}`" in page}
+    assert f"localhost:{REST_PORT}/v1/models/{MODEL_NAME}" in page
 
 
 def exported(run_folder: Path, pictures: list[Path]) -> Path:
-    """Export a run; put beside it what it may lack, and the pictures that the page asks for."""
+    """Export a run; put beside it the pictures that the page asks for."""
     folder = export_run(run_folder).parent
-    for name in ("README.md", "client.py"):
-        if not (folder / name).is_file():
-            (folder / name).write_text(rendered(name), encoding="utf-8")
     shutil.copy(pictures[-1], folder / "picture.jpg")
     shutil.copytree(pictures[0].parent, folder / "pictures")
     return folder
@@ -221,7 +209,6 @@ def test_the_page_is_walked_through_against_the_official_image(
         ):
             pytest.skip(f"there is no Docker engine: `{shlex.join(words)}` fails")
     folder = exported(run_folder, pictures)
-    assert (folder / "docker-compose.yml").is_file()
     before = (
         f"export KERASTL_USER={os.getuid()}:{os.getgid()}; trap 'docker compose down' EXIT; "
         "docker compose up -d --wait || { docker compose logs; exit 1; }"

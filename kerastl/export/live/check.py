@@ -19,11 +19,10 @@ from kerastl.export.live.rest import RestClient
 from kerastl.export.live.rpc import GrpcClient
 from kerastl.export.live.server import Server
 from kerastl.export.live.signatures import differences, plain, signatures_of
+from kerastl.export.serving.batches import batch_sizes
 
 MOST_PICTURES = 4
-"""Pictures in one request."""
-LARGE_PICTURE_PX = 600
-"""Side above which each picture is asked for alone: a server's `max_batch_size` may be 1 for such a model."""
+"""Pictures in one request, unless a server is told to take fewer."""
 FEW = 2
 """Requests that are enough for what repeats, in another form, what was asked already."""
 MOST_BYTES = 8 * 2**20
@@ -66,7 +65,7 @@ def check_live(
         One finding for each check and each way of asking; `passed` is None where it was not made.
     """
     findings: list[Finding] = []
-    requests = list(_requests(pictures, MOST_PICTURES if image_size_px <= LARGE_PICTURE_PX else 1))
+    requests = list(_requests(pictures, min(MOST_PICTURES, batch_sizes(image_size_px)[-1])))
     clients: list[Client] = []
     if server.grpc is not None:
         clients.append(GrpcClient(server.grpc, server.model_name, server.time_limit_s))

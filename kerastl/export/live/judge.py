@@ -39,7 +39,7 @@ class Reference:
             rows = np.asarray(first["probabilities"], np.float32)
             return cls(tuple(first["class_names"][0]), rows, tuple(first["predicted"]))
         if expected is not None:
-            return cls(expected.class_names, expected.probabilities)
+            return cls(expected.class_names, expected.probabilities, expected.predicted)
         return None
 
     def first(self, count: int) -> Reference:

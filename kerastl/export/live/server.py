@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from kerastl.errors import Problem, Problems
+from kerastl.export.serving.names import MODEL_NAME
 
 GRPC_PORT = 8500
 REST_PORT = 8501
-MODEL_NAME = "kerastl"
 TIME_LIMIT_S = 60.0
 MODEL_NAMES = re.compile(r"[^/:\s]+")
 
