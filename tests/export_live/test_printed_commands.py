@@ -27,7 +27,7 @@ from tests.export.conftest import (
     run_folder,
 )
 from tests.export.stand_in_server import LOOPBACK, StandIn
-from tests.export_live.conftest import Drawn, formula
+from tests.export_live.conftest import Drawn, canned, formula, sending
 
 __all__ = ["encoded", "model", "pictures", "run_folder"]
 
@@ -76,12 +76,19 @@ def test_the_client_says_why_there_is_no_answer(beside: Path, stand_in: StandIn)
     (beside / "picture.jpg").write_bytes(b"these bytes are no picture")
     refused = client(beside, "--host", f"{LOOPBACK}:{stand_in.rest_port}")
     nobody = client(beside, "--host", f"{LOOPBACK}:1")
-    assert (refused.returncode, nobody.returncode) == (1, 1)
+    with canned(sending(b"<html>")) as port:
+        stranger = client(beside, "--host", f"{LOOPBACK}:{port}")
+    (beside / "picture.jpg").unlink()
+    missing = client(beside)
+    results = (refused, nobody, stranger, missing)
+    assert [(one.returncode, one.stdout) for one in results] == [(1, "")] * 4
+    assert not any("Traceback" in one.stderr for one in results)
+    assert "picture.jpg" in missing.stderr
+    assert "Is the server up?" in stranger.stderr
     assert "400" in refused.stderr
     assert "this is not a picture" in refused.stderr
     assert "Connection refused" in nobody.stderr
     assert "docker compose up" in nobody.stderr
-    assert "Traceback" not in refused.stderr + nobody.stderr
 
 
 def test_the_client_is_short() -> None:
@@ -168,7 +175,13 @@ def check_outputs(outputs: Sequence[str]) -> None:
     share = dict(zip(row["class_names"], row["probabilities"], strict=True))[row["predicted"]]
     assert by_rest == by_grpc == f"{row['predicted']}  {share:.4f}\n"
     assert "no fault" in verified
-    for check in ("gRPC: answers", "REST: answers", "REST: columns", "gRPC: version"):
+    for check in (
+        "gRPC: answers",
+        "gRPC: classify",
+        "REST: answers",
+        "REST: classify",
+        "REST: columns",
+    ):
         assert re.search(rf"^{check} +ok ", verified, re.M), verified
 
 
