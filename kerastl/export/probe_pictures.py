@@ -16,9 +16,9 @@ from kerastl.data.unreadable import UnreadableError
 from kerastl.errors import RequestError
 from kerastl.evaluation.run_pictures import picture_under, read_rows
 from kerastl.evaluation.trained import Description, Trained
-from kerastl.export.files import shown
 from kerastl.export.findings import Expected
 from kerastl.export.manifest import SAMPLES
+from kerastl.export.predicting.finding import shown
 from kerastl.runs import write_atomic, write_json
 
 TEST_SPLITS = ("test", "target_test")

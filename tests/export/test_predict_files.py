@@ -21,7 +21,7 @@ from kerastl.export import (
     run_pictures,
     write_samples,
 )
-from kerastl.export.files import shown
+from kerastl.export.predicting.finding import shown
 from tests.export.conftest import CLASS_NAMES
 
 
