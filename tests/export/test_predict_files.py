@@ -75,9 +75,9 @@ def test_memory_holds_one_batch(pictures: list[Path]) -> None:
         max_pixels = 40_000
         largest = 0
 
-        def probabilities(self, encoded: Sequence[bytes]) -> Any:
+        def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], Any]:
             self.largest = max(self.largest, len(encoded))
-            return np.full((len(encoded), 3), 1 / 3)
+            return ["benign"] * len(encoded), np.full((len(encoded), 3), 1 / 3)
 
     asked = 0
 
