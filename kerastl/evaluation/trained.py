@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,16 +74,7 @@ class Trained(Description):
         """
         import tensorflow as tf
 
-        from kerastl.data.decode import load_image
-
-        def load(picture: bytes) -> Any:
-            return load_image(
-                tf.constant(picture),
-                image_size_px=self.image_size_px,
-                window=self.window,
-                max_pixels=self.max_pixels,
-            )
-
+        load = _loader(self.image_size_px, self.window, self.max_pixels)
         with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1, len(encoded))) as pool:
             images = list(pool.map(load, encoded))
         # Not folded: an answer must not depend, to its last bit, on how many batches were asked for.
@@ -93,6 +85,22 @@ class Trained(Description):
         """Return for whole picture files the class with the largest probability, and `probabilities`."""
         probabilities = self.probabilities(encoded)
         return [self.class_names[best] for best in probabilities.argmax(axis=-1)], probabilities
+
+
+@lru_cache(maxsize=8)
+def _loader(image_size_px: int, window: Window | None, max_pixels: int) -> Any:
+    """Return `load_image` as one compiled function of a file's bytes: called by itself, each of its operations costs."""
+    import tensorflow as tf
+
+    from kerastl.data.decode import load_image
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    def load(encoded: tf.Tensor) -> tf.Tensor:
+        return load_image(
+            encoded, image_size_px=image_size_px, window=window, max_pixels=max_pixels
+        )
+
+    return load
 
 
 def read_description(run_folder: Path) -> Description:
