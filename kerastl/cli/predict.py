@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
@@ -22,9 +22,9 @@ LARGEST_BATCH = 4096
 
 @click.command()
 @click.argument("model", metavar="RUN|EXPORT", type=click.Path(path_type=Path))
-@click.argument("paths", metavar="PATH...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "--list", "list_file", type=click.File("rb"), metavar="FILE",
+    "--list", "list_file", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE",
     help="Files to predict, one path a line; - reads them from stdin.",
 )  # fmt: skip
 @click.option(
@@ -46,7 +46,7 @@ def command(
     context: click.Context,
     model: Path,
     paths: tuple[Path, ...],
-    list_file: BinaryIO | None,
+    list_file: Path | None,
     out: Path | None,
     resume: bool,
     processes: int,
@@ -63,8 +63,8 @@ def command(
     stopped, the same command with --resume goes on and writes the same bytes as one that was never stopped.
 
     Answers and their order are the same with any number of --processes; with another --batch-size the last of
-    six digits may differ. TensorFlow uses all cores for one process already: more help where small pictures or a
-    small model leave cores idle, and each needs the memory of a model.
+    six digits may differ. One process reads and decodes ahead and uses all cores already: more help where a small
+    model leaves cores idle, on a machine with many. Each loads TensorFlow and the model: seconds, and most of its memory.
 
     \b
     Examples:
@@ -105,16 +105,20 @@ def _tell(bad: int, count: int) -> None:
 
 @contextmanager
 def _listed(
-    paths: tuple[Path, ...], list_file: BinaryIO | None, out: Path | None
+    paths: tuple[Path, ...], list_file: Path | None, out: Path | None
 ) -> Iterator[FileList]:
     from kerastl.export import find_pictures
     from kerastl.export.predicting.file_list import listed
     from kerastl.export.predicting.finding import named_in
     from kerastl.progress import track
 
-    found = find_pictures(paths) if list_file is None else named_in(list_file)
     folder = None if out is None else out.absolute().parent
-    with listed(track(found, "finding pictures"), folder) as files:
+    with ExitStack() as stack:
+        if list_file is None:
+            found = find_pictures(paths)
+        else:
+            found = named_in(stack.enter_context(_opened(list_file)))
+        files = stack.enter_context(listed(track(found, "finding pictures"), folder))
         if not files.count and list_file is not None:
             raise RequestError("The list names no file.")
         if not files.count:
@@ -122,3 +126,10 @@ def _listed(
                 "No picture was found: the folders hold no file with a picture's suffix."
             )
         yield files
+
+
+def _opened(list_file: Path) -> BinaryIO:
+    try:
+        return cast(BinaryIO, click.open_file(str(list_file), "rb"))
+    except OSError as error:
+        raise RequestError(f"The list {list_file} cannot be read: {error.strerror}.") from error

@@ -54,11 +54,21 @@ def listed(paths: Iterable[Path], folder: Path | None = None) -> Iterator[FileLi
     Raises:
         OSError: that disk is full.
     """
-    digest, count = hashlib.sha256(), 0
     with tempfile.TemporaryFile(dir=folder) as file:
-        for path in paths:
-            name = os.fsencode(path) + b"\0"
-            file.write(name)
-            digest.update(name)
-            count += 1
-        yield FileList(file, count, digest.hexdigest())
+        try:
+            count, sha256 = _write(paths, file)
+        except OSError as error:
+            error.filename = error.filename or "the list of files"
+            raise
+        yield FileList(file, count, sha256)
+
+
+def _write(paths: Iterable[Path], file: BinaryIO) -> tuple[int, str]:
+    digest, count = hashlib.sha256(), 0
+    for path in paths:
+        name = os.fsencode(path) + b"\0"
+        file.write(name)
+        digest.update(name)
+        count += 1
+    file.flush()
+    return count, digest.hexdigest()
