@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -26,10 +28,53 @@ PORTABLE = "keras"
     "--out", type=click.Path(path_type=Path), help="Default: export/<format> in the run folder."
 )
 @click.option(
+    "--temperature",
+    type=click.Choice(["validation", "none"]),
+    default="validation",
+    show_default=True,
+    help="Answer probabilities at the temperature that fits validation best, or as learnt.",
+)
+@click.option(
+    "--threshold",
+    type=click.Choice(["none", "specificity", "sensitivity"]),
+    default="none",
+    show_default=True,
+    help="Predict by this operating point of validation; none: the most probable class.",
+)
+@click.option(
+    "--prevalence",
+    "prevalence",
+    multiple=True,
+    metavar="target|CLASS=SHARE",
+    help="Correct for the prevalence estimated at the target, or for one share a class.",
+)
+@click.option(
     "--with-samples", is_flag=True, help="Put a few of the run's test pictures in, unchanged."
 )
-def command(run: Path, format_name: str, out: Path | None, with_samples: bool) -> None:
-    """Write the model of the finished run RUN into the next numbered folder, 1, 2, ...
+@click.option(
+    "--version",
+    type=click.IntRange(min=1),
+    help="The number to write. Default: the next, 1, 2, ...",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    help="Remove the oldest versions, so that this many remain. Default: all stay.",
+)
+def command(
+    run: Path,
+    format_name: str,
+    out: Path | None,
+    temperature: Literal["validation", "none"],
+    threshold: Literal["none", "specificity", "sensitivity"],
+    prevalence: tuple[str, ...],
+    with_samples: bool,
+    version: int | None,
+    keep: int | None,
+) -> None:
+    """Write the model of the finished run RUN into a numbered folder, and beside it what TensorFlow Serving needs.
+
+    No version is ever overwritten. A file beside the versions that you changed stays as it is.
 
     The export holds no path, group or picture of the data, unless --with-samples puts pictures in. The format keras is
     for another hospital, which adapts the model to its own pictures.
@@ -38,11 +83,17 @@ def command(run: Path, format_name: str, out: Path | None, with_samples: bool) -
     Example:
       kerastl export runs/folder-classifier-1
       kerastl verify runs/folder-classifier-1/export/saved_model
+      kerastl export runs/x-rays-1 --threshold sensitivity --prevalence ill=0.02 --prevalence well=0.98
     """
     from kerastl.cli._quiet import load_tensorflow
     from kerastl.evaluation.trained import read_description
+    from kerastl.export.asked import Asked, answering_of
 
-    read_description(run)
+    described = read_description(run)
+    asked = Asked(temperature, _shares(prevalence), threshold)
+    how, lacks = answering_of(run, described.class_names, asked)
+    if lacks:
+        raise RequestError(f"{run} cannot be exported so.\n  " + "\n  ".join(lacks))
     if with_samples and format_name == PORTABLE:
         raise RequestError(
             f"--format {PORTABLE} is to travel without pictures. Leave out --with-samples."
@@ -50,10 +101,13 @@ def command(run: Path, format_name: str, out: Path | None, with_samples: bool) -
     load_tensorflow()
     from kerastl.export import export_run
 
-    folder = export_run(run, format_name, out)
+    folder = export_run(run, format_name, out, asked=asked, version=version)
     click.echo(f"Wrote {folder}")
+    if format_name != PORTABLE:
+        click.echo(how.told(described.class_names))
     if with_samples:
         click.echo(_add_samples(run, folder))
+    _tend(folder, keep)
     words = ["kerastl", "verify", str(folder)]
     if not folder.resolve().is_relative_to(run.resolve()):
         words += ["--run", str(run)]
@@ -66,10 +120,48 @@ def command(run: Path, format_name: str, out: Path | None, with_samples: bool) -
         )
 
 
+def _shares(told: Sequence[str]) -> Literal["none", "target"] | dict[str, float]:
+    """Read what --prevalence was given."""
+    if not told:
+        return "none"
+    if tuple(told) == ("target",):
+        return "target"
+    shares = {}
+    for one in told:
+        name, separator, share = one.rpartition("=")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            separator = ""
+        if not separator or not 0 <= shares[name] <= 1:
+            raise RequestError(
+                f"--prevalence {one}: target alone, or CLASS=SHARE once for each class, as ill=0.02"
+            )
+    return shares
+
+
+def _tend(folder: Path, keep: int | None) -> None:
+    """Remove old versions where asked to, and tell what else a server finds beside the one that was written."""
+    from kerastl.export import changed_beside, prune
+    from kerastl.export.version_numbers import next_number
+
+    pruned = prune(folder, keep) if keep is not None else None
+    for path in pruned.removed if pruned else ():
+        click.echo(f"Removed {path}")
+    for path in pruned.left if pruned else ():
+        click.echo(f"Left {path}: it is no version of this export")
+    highest = next_number(folder.parent) - 1
+    if highest > int(folder.name):
+        click.echo(f"A server answers with the highest version there: {highest}")
+    if changed := changed_beside(folder.parent):
+        click.echo(f"Left as you changed it, in {folder.parent}: {', '.join(changed)}")
+
+
 def _add_samples(run: Path, folder: Path) -> str:
     """Put test pictures and the model's answers for them into an export; return what to tell."""
     from kerastl.evaluation.trained import load_trained
     from kerastl.export import expected_from, read_probe_pictures, run_pictures, write_samples
+    from kerastl.export.manifest import read_manifest
     from kerastl.export.probe_pictures import MOST_SAMPLES
 
     trained = load_trained(run)
@@ -77,5 +169,6 @@ def _add_samples(run: Path, folder: Path) -> str:
     pictures = read_probe_pictures(files, max_pixels=trained.max_pixels)
     if not pictures.encoded:
         return "No test picture of this run can be opened: the export holds no samples."
-    write_samples(folder, pictures.encoded, expected_from(trained, pictures.encoded))
+    how = read_manifest(folder).how
+    write_samples(folder, pictures.encoded, expected_from(trained, pictures.encoded, how))
     return f"Put {len(pictures.encoded)} test pictures into {folder / 'samples'}"

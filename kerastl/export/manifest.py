@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
+from kerastl.evaluation.answering import AS_LEARNT, Answering, read_answering
 from kerastl.runs import sha256_of, write_json
 
 MANIFEST = "manifest.json"
@@ -27,6 +28,10 @@ class Manifest:
         model_sha256: fingerprint of the model's weights, see `weights_fingerprint`.
         versions: of kerastl, keras and tensorflow.
         files: sha256 of every other file of the export, by its path within it.
+        answering: what is done to the softmax of the logits, see `Answering.to_json`.
+        scores: `{split: {metric: {value, low, high}}}` of the run's test splits; None: not known.
+        training: what identifies the run: `recipe_sha256` (its paths left out), `seed`, `data_sha256`, `weights_sha256`;
+            None: not known.
     """
 
     class_names: tuple[str, ...]
@@ -36,6 +41,14 @@ class Manifest:
     model_sha256: str
     versions: dict[str, str]
     files: dict[str, str]
+    answering: dict[str, Any] = field(default_factory=lambda: AS_LEARNT.to_json(()))
+    scores: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+
+    @property
+    def how(self) -> Answering:
+        """What is done to the softmax of the logits."""
+        return read_answering(self.answering, self.class_names)
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
@@ -59,6 +72,9 @@ def write_manifest(
     max_pixels: int,
     model_sha256: str,
     versions: dict[str, str],
+    answering: dict[str, Any] | None = None,
+    scores: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
 ) -> None:
     """Write the manifest of an export whose other files are all there."""
     manifest = Manifest(
@@ -69,6 +85,9 @@ def write_manifest(
         model_sha256=model_sha256,
         versions=versions,
         files=hashes_of(folder),
+        scores=scores,
+        training=training,
+        answering=answering or AS_LEARNT.to_json(()),
     )
     write_json(folder / MANIFEST, asdict(manifest))
 
@@ -93,12 +112,24 @@ def _manifest(content: dict[str, Any]) -> Manifest:
     if window is not None:
         low, high = (float(edge) for edge in window)
         window = (low, high)
+    names = tuple(str(name) for name in content["class_names"])
+    # Exports before there was a choice answered as learnt.
+    how = read_answering(content.get("answering"), names)
     return Manifest(
-        class_names=tuple(str(name) for name in content["class_names"]),
+        class_names=names,
         image_size_px=int(content["image_size_px"]),
         window=window,
         max_pixels=int(content["max_pixels"]),
         model_sha256=str(content["model_sha256"]),
         versions={str(name): str(version) for name, version in content["versions"].items()},
         files={str(name): str(digest) for name, digest in content["files"].items()},
+        scores=_told(content.get("scores")),
+        training=_told(content.get("training")),
+        answering=how.to_json(names),
     )
+
+
+def _told(value: Any) -> dict[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise ValueError("scores and training must be objects, or null")
+    return value

@@ -7,6 +7,7 @@ from pathlib import Path
 from kerastl import registry
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained import Trained, load_trained
+from kerastl.export.asked import Asked, answering_of
 from kerastl.export.findings import Finding
 from kerastl.export.manifest import hashes_of, read_manifest
 from kerastl.export.probe_pictures import (
@@ -15,49 +16,82 @@ from kerastl.export.probe_pictures import (
     read_probe_pictures,
     run_pictures,
 )
+from kerastl.export.pruning import check_keep, prune
 from kerastl.export.read_export import find_export, find_portable
+from kerastl.export.serving.beside import write_beside
 from kerastl.export.verify import verify
+from kerastl.export.version_numbers import check_free
 
 EXPORTS = "export"
 
 
-def export_run(run_folder: Path, format_name: str = "saved_model", out: Path | None = None) -> Path:
+AS_USUAL = Asked()
+
+
+def export_run(
+    run_folder: Path,
+    format_name: str = "saved_model",
+    out: Path | None = None,
+    *,
+    asked: Asked = AS_USUAL,
+    version: int | None = None,
+    keep: int | None = None,
+) -> Path:
     """Write the model of a run in one format.
 
     Args:
         run_folder: it must hold `model.keras` and `model.json`.
         format_name: one of `kerastl.registry.names("format")`.
         out: None: `export/<format_name>` in the run folder.
+        asked: how it shall answer; what the run cannot give is left out.
+        version: the number to write; None: the one after the highest there.
+        keep: how many versions remain, the new one among them, see `prune`; None: all.
 
     Returns:
         The new numbered folder.
 
     Raises:
-        RequestError: not a run folder, an unfinished one, or no such format.
+        RequestError: not a run folder, an unfinished one, no such format, a version that is there already, or a `keep`
+            below 1; nothing is written.
     """
     module = registry.module("format", format_name)
     target = out if out is not None else run_folder / EXPORTS / format_name
-    written: Path = module.write(load_trained(run_folder), target)
+    if version is not None:
+        check_free(target, version)
+    if keep is not None:
+        check_keep(keep)
+    trained = load_trained(run_folder)
+    answering, _ = answering_of(run_folder, trained.class_names, asked)
+    written: Path = module.write(trained, target, answering=answering, version=version)
+    if keep is not None:
+        prune(written, keep)
     return written
 
 
-def export_once(run_folder: Path, format_name: str = "saved_model") -> Path:
+def export_once(
+    run_folder: Path, format_name: str = "saved_model", *, asked: Asked = AS_USUAL
+) -> Path:
     """Write the model of a run in one format, unless an export of this very model is whole already.
 
     A run that was killed after its export and is gone on with must not put a second, equal version before
     a server. An export that is not whole, or of another model, stays, and the next number is written.
 
     Args:
-        run_folder, format_name: as in `export_run`.
+        run_folder, format_name, asked: as in `export_run`.
 
     Returns:
         The numbered folder, found or written.
     """
     written = run_folder / EXPORTS / format_name
     found = find_export(written) or find_portable(written)
-    if found is not None and _is_whole(found, load_trained(run_folder)):
+    if found is not None and _is_whole(found, trained := load_trained(run_folder)):
+        if found == find_export(written):
+            # A run that was killed may have left the version without what stands beside it.
+            write_beside(
+                written, class_names=trained.class_names, image_size_px=trained.image_size_px
+            )
         return found
-    return export_run(run_folder, format_name)
+    return export_run(run_folder, format_name, asked=asked)
 
 
 def _is_whole(export: Path, trained: Trained) -> bool:
@@ -96,5 +130,5 @@ def verify_run(
             f"No test picture of {run_folder} can be opened. Name some: "
             f"kerastl verify {export} --run {run_folder} PICTURES..."
         )
-    expected = expected_from(trained, found.encoded)
+    expected = expected_from(trained, found.encoded, read_manifest(export).how)
     return verify(export, pictures=found.encoded, expected=expected)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kerastl.backbones import for_inference
 from kerastl.data.decode import MAX_PIXELS
 from kerastl.errors import RequestError
-from kerastl.export.endpoints import bytes_endpoint, pixels_endpoint
-from kerastl.export.numbered import write_numbered
+from kerastl.evaluation.answering import AS_LEARNT, Answering
+from kerastl.export.endpoints import Served, endpoints_of
+from kerastl.export.method_names import name_classify
+from kerastl.export.numbered import made_with, write_numbered
+from kerastl.export.serving.beside import write_beside
+from kerastl.export.serving.facts import NOTHING, Facts
+from kerastl.export.serving.inside import write_inside
 
 
 def export_saved_model(
@@ -25,8 +30,11 @@ def export_saved_model(
     image_size_px: int,
     window: tuple[float, float] | None = None,
     max_pixels: int = MAX_PIXELS,
+    answering: Answering = AS_LEARNT,
+    version: int | None = None,
+    facts: Facts = NOTHING,
 ) -> Path:
-    """Write a model under the next free number of a folder; nothing is ever overwritten.
+    """Write a model under a free number of a folder, and beside it what a server needs; no version is ever overwritten.
 
     Args:
         model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`; without augmentation.
@@ -36,25 +44,39 @@ def export_saved_model(
         image_size_px: side of the square picture that the model takes, in pixels.
         window: (low, high) in stored values for 16-bit grey PNG; None: the full range.
         max_pixels: height times width above which a picture is refused unread.
+        answering: temperature, prevalence and threshold that the answers are told at.
+        version: the number to write; None: the one after the highest there.
+        facts: what the model card and the manifest tell of the run.
 
     Returns:
-        The folder written, e.g. `out/1`: the SavedModel with the endpoints `serving_default` and
-        `pixels` (see `kerastl.export.endpoints`), and `manifest.json`.
+        The folder written, e.g. `out/1`: the SavedModel with the endpoints `serving_default`, `pixels`, `classify`,
+        and where the model pools one feature map `features` and `explain` (see `kerastl.export.endpoints`), warm-up
+        requests, `MODEL_CARD.md` and `manifest.json`. What stands in `out` beside it: `kerastl.export.serving.beside`.
 
     Raises:
-        RequestError: the class names do not fit the model, or `out` is not a folder.
+        RequestError: the class names do not fit the model, `out` is not a folder, or holds that version.
         OSError: the disk is full; no half export is left.
     """
     _check_model(model, class_names, image_size_px)
 
     def fill(folder: Path) -> None:
         # In the graph the BatchNorms are folded; what it was made of is told by the plain model's fingerprint.
-        _write_graph(for_inference(model), folder, class_names, image_size_px, window, max_pixels)
+        served = Served(
+            for_inference(model), tuple(class_names), image_size_px, window, max_pixels, answering
+        )
+        _write_graph(served, folder)
+        write_inside(folder, facts, versions=made_with(), answering=answering, **told)
 
-    return write_numbered(
-        Path(out), fill, class_names=class_names, image_size_px=image_size_px, window=window,
-        max_pixels=max_pixels, model_sha256=weights_fingerprint(model),
+    told: dict[str, Any] = {
+        "class_names": class_names, "image_size_px": image_size_px, "window": window,
+        "max_pixels": max_pixels, "model_sha256": weights_fingerprint(model),
+    }  # fmt: skip
+    written = write_numbered(
+        Path(out), fill, version=version, answering=answering.to_json(class_names),
+        scores=facts.scores, training=facts.training, **told,
     )  # fmt: skip
+    write_beside(written.parent, class_names=class_names, image_size_px=image_size_px)
+    return written
 
 
 def weights_fingerprint(model: keras.Model) -> str:
@@ -82,33 +104,10 @@ def _check_model(model: keras.Model, class_names: Sequence[str], image_size_px: 
         )
 
 
-def _write_graph(
-    model: keras.Model,
-    folder: Path,
-    class_names: Sequence[str],
-    image_size_px: int,
-    window: tuple[float, float] | None,
-    max_pixels: int,
-) -> None:
-    from_bytes = bytes_endpoint(
-        model,
-        class_names=class_names,
-        image_size_px=image_size_px,
-        window=window,
-        max_pixels=max_pixels,
-    )
-    from_pixels = pixels_endpoint(model, class_names=class_names, image_size_px=image_size_px)
+def _write_graph(served: Served, folder: Path) -> None:
     archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        "serving_default",
-        from_bytes,
-        input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")],
-    )
-    # The sides stay open in the signature: with fixed ones the size check would be folded away.
-    archive.add_endpoint(
-        "pixels",
-        from_pixels,
-        input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")],
-    )
+    archive.track(served.model)
+    for name, (endpoint, takes) in endpoints_of(served).items():
+        archive.add_endpoint(name, endpoint, input_signature=[takes])
     archive.write_out(str(folder), verbose=False)
+    name_classify(folder)

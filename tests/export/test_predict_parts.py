@@ -14,11 +14,11 @@ import pytest
 from kerastl.errors import Problems, RequestError, RunFailed
 from kerastl.export.predicting import parquet
 from kerastl.export.predicting.answering import Answer, in_order
-from kerastl.export.predicting.part import Asked, Part, finish, open_part
+from kerastl.export.predicting.part import Part, Question, finish, open_part
 from kerastl.export.predicting.rows import header, rows
 from kerastl.export.predicting.work import Answered
 
-ASKED = Asked("model", "files", 6, 2, "csv", {"keras": "3"})
+ASKED = Question("model", "files", 6, 2, "csv", {"keras": "3"})
 BATCHES = [
     Answered("a,1\nb,2\n", 2),
     Answered('"c\nd",3\ne,\n', 2, (("e", "it is empty"),)),
@@ -46,7 +46,7 @@ def stop_after(out: Path, batches: int, *, resume: bool = False) -> Path:
     return out.with_name("t.csv.part")
 
 
-def go_on(out: Path, asked: Asked = ASKED) -> Part:
+def go_on(out: Path, asked: Question = ASKED) -> Part:
     with open_part(out, asked, "path,x\n", resume=True) as part:
         for batch in BATCHES[part.done.num_files // 2 :]:
             part.append(batch)
@@ -97,7 +97,7 @@ def test_something_else_is_not_mixed_in_and_all_differences_are_told(tmp_path: P
     out = tmp_path / "t.csv"
     folder = stop_after(out, 1)
     before = (folder / "rows").read_bytes()
-    other = Asked("another", "others", 7, 3, "json", {"keras": "4"})
+    other = Question("another", "others", 7, 3, "json", {"keras": "4"})
     with pytest.raises(Problems) as refused:
         go_on(out, other)
     told = str(refused.value)
@@ -110,7 +110,7 @@ def test_something_else_is_not_mixed_in_and_all_differences_are_told(tmp_path: P
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("rows", b"path"), ("progress", b""), ("asked.json", b"{"), ("asked.json", b"{}")],
+    [("rows", b"path"), ("progress", b""), ("question.json", b"{"), ("question.json", b"{}")],
 )
 def test_a_damaged_part_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     folder = stop_after(tmp_path / "t.csv", 1)

@@ -36,7 +36,7 @@ class Predictor(Protocol):
         """Height times width above which a picture is refused."""
 
     def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], Any]:
-        """Return the predicted class of each whole file, and `[n, classes]` float32 probabilities."""
+        """Return the predicted class of each whole file, and `[n, classes]` float32; two threads may ask at a time."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A table that grows in a folder beside the file it becomes, so that a killed command can go on. No TensorFlow.
 
-`answers.csv` grows in `answers.csv.part/`: `asked.json` says what was asked, `rows` is the table, `progress` has a
+`answers.csv` grows in `answers.csv.part/`: `question.json` says what was asked, `rows` is the table, `progress` has a
 line a batch, `files bytes bad`: what is whole. A batch counts once its rows are on the disk and its line is written.
 """
 
@@ -23,12 +23,12 @@ from kerastl.export.predicting.work import Answered
 from kerastl.progress import say
 from kerastl.runs import write_json
 
-ASKED, ROWS, PROGRESS, LOCK = "asked.json", "rows", "progress", "lock"
+QUESTION, ROWS, PROGRESS, LOCK = "question.json", "rows", "progress", "lock"
 LINE = re.compile(rb"(\d+) (\d+) (\d+)\n")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """What must be the same for a table to be gone on with.
 
     Args:
@@ -126,14 +126,14 @@ def check_free(out: Path, resume: bool) -> None:
 
 
 @contextmanager
-def open_part(out: Path, asked: Asked, header: str, *, resume: bool) -> Iterator[Part]:
+def open_part(out: Path, question: Question, header: str, *, resume: bool) -> Iterator[Part]:
     """Begin a table, or go on with one; only this process writes to it meanwhile.
 
     When what is inside fails, what was answered stays, and that is said; a folder without an answer is removed.
 
     Args:
         out: the file that it becomes.
-        asked: what is asked.
+        question: what is asked.
         header: what stands above the rows.
         resume: go on with the one that is there.
 
@@ -147,13 +147,13 @@ def open_part(out: Path, asked: Asked, header: str, *, resume: bool) -> Iterator
         with naming_a_full_disk(folder):
             folder.mkdir()
     with _alone(folder):
-        part = _opened(folder, asked, header, resume)
+        part = _opened(folder, question, header, resume)
         try:
             yield part
         except BaseException:
             if part.done.num_files:
                 say(
-                    f"The answers for {part.done.num_files:,} of {asked.num_files:,} files are kept in {folder}: "
+                    f"The answers for {part.done.num_files:,} of {question.num_files:,} files are kept in {folder}: "
                     "the same command with --resume goes on."
                 )
             raise
@@ -191,29 +191,29 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _opened(folder: Path, asked: Asked, header: str, resume: bool) -> Part:
+def _opened(folder: Path, question: Question, header: str, resume: bool) -> Part:
     try:
         with naming_a_full_disk(folder):
             if not resume:
-                _begin(folder, asked, header)
-            return _read(folder, asked)
+                _begin(folder, question, header)
+            return _read(folder, question)
     except BaseException:
         if not resume:
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _begin(folder: Path, asked: Asked, header: str) -> None:
+def _begin(folder: Path, question: Question, header: str) -> None:
     content = header.encode()
     (folder / ROWS).write_bytes(content)
     (folder / PROGRESS).write_text(f"0 {len(content)} 0\n")
-    write_json(folder / ASKED, asdict(asked))
+    write_json(folder / QUESTION, asdict(question))
 
 
-def _read(folder: Path, asked: Asked) -> Part:
+def _read(folder: Path, question: Question) -> Part:
     """Open a part at the end of what is whole; what was written behind it is cut off."""
     try:
-        before = Asked(**json.loads((folder / ASKED).read_text(encoding="utf-8")))
+        before = Question(**json.loads((folder / QUESTION).read_text(encoding="utf-8")))
         content = (folder / PROGRESS).read_bytes()
         lines = list(LINE.finditer(content))
         done = Done(*(int(number) for number in lines[-1].groups()))
@@ -221,7 +221,7 @@ def _read(folder: Path, asked: Asked) -> Part:
             raise ValueError("rows are missing")
     except (ValueError, TypeError, IndexError, FileNotFoundError) as error:
         raise RequestError(f"{folder} is damaged ({error}): remove it and begin anew.") from error
-    _check_same(folder, before, asked)
+    _check_same(folder, before, question)
     rows, progress = (folder / ROWS).open("rb+"), (folder / PROGRESS).open("rb+")
     for file, length in ((rows, done.num_bytes), (progress, lines[-1].end())):
         file.truncate(length)
@@ -229,7 +229,7 @@ def _read(folder: Path, asked: Asked) -> Part:
     return Part(folder, done, rows, progress)
 
 
-def _check_same(folder: Path, before: Asked, now: Asked) -> None:
+def _check_same(folder: Path, before: Question, now: Question) -> None:
     problems = []
     if now.model != before.model:
         problems.append(Problem("", "it was begun with another model"))

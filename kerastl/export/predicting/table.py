@@ -14,7 +14,7 @@ from kerastl.export.predicting.file_list import FileList
 from kerastl.export.predicting.models import AskedModel, asked_model
 from kerastl.export.predicting.parquet import check_parquet, write_parquet
 from kerastl.export.predicting.part import (
-    Asked,
+    Question,
     check_free,
     finish,
     naming_a_full_disk,
@@ -114,12 +114,12 @@ def write_table(model: AskedModel, files: FileList, request: TableRequest, strea
 
 
 def _to_file(model: AskedModel, files: FileList, request: TableRequest, out: Path) -> int:
-    asked = Asked(
+    question = Question(
         model=model.fingerprint(), files=files.sha256, num_files=files.count,
         batch_size=request.batch_size, kind=request.kind, versions=package_versions(),
     )  # fmt: skip
     above = header(_grown(request.kind), model.class_names)
-    with open_part(out, asked, above, resume=request.resume) as part:
+    with open_part(out, question, above, resume=request.resume) as part:
         # Closed before anything else: no process goes on where this one failed.
         with closing(_answers(model, files, request, part.done.num_files)) as answers:
             for one in answers:
