@@ -80,7 +80,7 @@ def _threshold(fixed: Mapping[str, Any], name: str, lacks: list[str]) -> Thresho
         if point["fixed"] == name and point["threshold"] is not None:
             return Threshold(fixed["positive"], float(point["threshold"]))
     why = "validation gave none" if fixed["positive"] else "no class is named as the positive one"
-    lacks.append(f"threshold {name}: {why}; the most probable class is predicted")
+    lacks.append(f"threshold {name}: {why}")
     return None
 
 
@@ -95,7 +95,7 @@ def _prevalence(
     if asked == "target":
         estimated = _estimated(run_folder, class_names)
         if estimated is None:
-            lacks.append("prevalence target: the run estimated none; probabilities are as learnt")
+            lacks.append("prevalence target: the run estimated none")
             return None
         return Prevalence(*estimated)
     assert not isinstance(asked, str)

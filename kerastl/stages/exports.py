@@ -22,6 +22,6 @@ def write_exports(recipe: Recipe, run: Run) -> None:
         return
     _, lacks = export.answering_of(run.path, read_description(run.path).class_names, asked)
     for lack in lacks:
-        say(f"Export: {lack}")
+        say(f"Export without: {lack}")
     for name in wanted.formats:
         export.export_once(run.path, name, asked=asked)
