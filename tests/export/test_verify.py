@@ -245,6 +245,8 @@ def test_a_python_function_in_the_graph_is_found_and_fails_where_python_is_anoth
     found = faults(verify(export, pictures=encoded, expected=expected))
     assert "EagerPyFunc" in found["no Python in the graph"]
     assert "fresh process" in found
+    if shutil.which("cc"):
+        assert "No OpKernel was registered to support Op 'EagerPyFunc'" in found["without Python"]
 
 
 @pytest.mark.slow

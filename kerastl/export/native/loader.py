@@ -121,9 +121,7 @@ def _asked(signatures: dict[str, Any], question: Question) -> Asked:
         known = ", ".join(sorted(signatures))
         raise RequestError(f"There is no signature {question.signature}; there are {known}.")
     signature = signatures[question.signature]
-    inputs = [
-        (_place(signature.inputs, name), values) for name, values in question.inputs.items()
-    ]
+    inputs = [(_place(signature.inputs, name), values) for name, values in question.inputs.items()]
     outputs = [_place(signature.outputs, name) for name in _output_names(signature, question)]
     return Asked(inputs, outputs, question.warm_up, question.repeats)
 
