@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kerastl import export, report
+from kerastl import report
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages import (
@@ -20,6 +20,7 @@ from kerastl.stages import (
     start_model,
     write_beginning,
     write_end,
+    write_exports,
     write_model,
 )
 
@@ -59,8 +60,7 @@ def run(
         adapt(recipe, start, pictures, folder, resume=resume)
         write_model(recipe, start.model, pictures, folder)
         judge(recipe, start.model, pictures, folder, oracle=oracle)
-        for name_of_format in recipe.export.formats:
-            export.export_once(folder.path, name_of_format)
+        write_exports(recipe, folder)
         prove(recipe, start.model, pictures, folder)
         report.write_report(folder.path)
         write_end(folder)

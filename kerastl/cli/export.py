@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -26,9 +28,38 @@ PORTABLE = "keras"
     "--out", type=click.Path(path_type=Path), help="Default: export/<format> in the run folder."
 )
 @click.option(
+    "--temperature",
+    type=click.Choice(["validation", "none"]),
+    default="validation",
+    show_default=True,
+    help="Answer probabilities at the temperature that fits validation best, or as learnt.",
+)
+@click.option(
+    "--threshold",
+    type=click.Choice(["none", "specificity", "sensitivity"]),
+    default="none",
+    show_default=True,
+    help="Predict by this operating point of validation; none: the most probable class.",
+)
+@click.option(
+    "--prevalence",
+    "prevalence",
+    multiple=True,
+    metavar="target|CLASS=SHARE",
+    help="Correct for the prevalence estimated at the target, or for one share a class.",
+)
+@click.option(
     "--with-samples", is_flag=True, help="Put a few of the run's test pictures in, unchanged."
 )
-def command(run: Path, format_name: str, out: Path | None, with_samples: bool) -> None:
+def command(
+    run: Path,
+    format_name: str,
+    out: Path | None,
+    temperature: Literal["validation", "none"],
+    threshold: Literal["none", "specificity", "sensitivity"],
+    prevalence: tuple[str, ...],
+    with_samples: bool,
+) -> None:
     """Write the model of the finished run RUN into the next numbered folder, 1, 2, ...
 
     The export holds no path, group or picture of the data, unless --with-samples puts pictures in. The format keras is
@@ -38,11 +69,17 @@ def command(run: Path, format_name: str, out: Path | None, with_samples: bool) -
     Example:
       kerastl export runs/folder-classifier-1
       kerastl verify runs/folder-classifier-1/export/saved_model
+      kerastl export runs/x-rays-1 --threshold sensitivity --prevalence ill=0.02 --prevalence well=0.98
     """
     from kerastl.cli._quiet import load_tensorflow
     from kerastl.evaluation.trained import read_description
+    from kerastl.export.asked import Asked, answering_of
 
-    read_description(run)
+    described = read_description(run)
+    asked = Asked(temperature, _shares(prevalence), threshold)
+    how, lacks = answering_of(run, described.class_names, asked)
+    if lacks:
+        raise RequestError(f"{run} cannot be exported so.\n  " + "\n  ".join(lacks))
     if with_samples and format_name == PORTABLE:
         raise RequestError(
             f"--format {PORTABLE} is to travel without pictures. Leave out --with-samples."
@@ -50,8 +87,10 @@ def command(run: Path, format_name: str, out: Path | None, with_samples: bool) -
     load_tensorflow()
     from kerastl.export import export_run
 
-    folder = export_run(run, format_name, out)
+    folder = export_run(run, format_name, out, asked=asked)
     click.echo(f"Wrote {folder}")
+    if format_name != PORTABLE:
+        click.echo(how.told(described.class_names))
     if with_samples:
         click.echo(_add_samples(run, folder))
     words = ["kerastl", "verify", str(folder)]
@@ -66,10 +105,31 @@ def command(run: Path, format_name: str, out: Path | None, with_samples: bool) -
         )
 
 
+def _shares(told: Sequence[str]) -> Literal["none", "target"] | dict[str, float]:
+    """Read what --prevalence was given."""
+    if not told:
+        return "none"
+    if tuple(told) == ("target",):
+        return "target"
+    shares = {}
+    for one in told:
+        name, separator, share = one.rpartition("=")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            separator = ""
+        if not separator or not 0 <= shares[name] <= 1:
+            raise RequestError(
+                f"--prevalence {one}: target alone, or CLASS=SHARE once for each class, as ill=0.02"
+            )
+    return shares
+
+
 def _add_samples(run: Path, folder: Path) -> str:
     """Put test pictures and the model's answers for them into an export; return what to tell."""
     from kerastl.evaluation.trained import load_trained
     from kerastl.export import expected_from, read_probe_pictures, run_pictures, write_samples
+    from kerastl.export.manifest import read_manifest
     from kerastl.export.probe_pictures import MOST_SAMPLES
 
     trained = load_trained(run)
@@ -77,5 +137,6 @@ def _add_samples(run: Path, folder: Path) -> str:
     pictures = read_probe_pictures(files, max_pixels=trained.max_pixels)
     if not pictures.encoded:
         return "No test picture of this run can be opened: the export holds no samples."
-    write_samples(folder, pictures.encoded, expected_from(trained, pictures.encoded))
+    how = read_manifest(folder).how
+    write_samples(folder, pictures.encoded, expected_from(trained, pictures.encoded, how))
     return f"Put {len(pictures.encoded)} test pictures into {folder / 'samples'}"

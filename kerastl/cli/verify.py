@@ -98,8 +98,11 @@ def _question(
         files = run_pictures(run, trained)
     if not files and not pictures and (samples := read_samples(folder)) is not None:
         encoded, expected = samples
-        return encoded, expected_from(trained, encoded) if trained else expected
-    max_pixels = trained.max_pixels if trained else read_manifest(folder).max_pixels
+        if trained is not None:
+            expected = expected_from(trained, encoded, read_manifest(folder).how)
+        return encoded, expected
+    manifest = read_manifest(folder)
+    max_pixels = trained.max_pixels if trained else manifest.max_pixels
     found = read_probe_pictures(files, max_pixels=max_pixels)
     for problem in found.problems:
         click.echo(f"Left out: {problem}", err=True)
@@ -108,7 +111,7 @@ def _question(
             f"There are no pictures to check {folder} on. Name some, and the run that was exported: "
             f"kerastl verify {shlex.quote(str(folder))} --run RUN PICTURES..."
         )
-    return found.encoded, expected_from(trained, found.encoded) if trained else None
+    return found.encoded, expected_from(trained, found.encoded, manifest.how) if trained else None
 
 
 def _print(findings: Sequence[Finding], folder: Path, num_pictures: int) -> None:

@@ -103,12 +103,12 @@ def _facts_of_run(folder: Path, description: Description) -> dict[str, Any]:
     return {
         "backbone": known,
         "head": recipe["head"],
-        "class_shares": _counted(folder, description.class_names),
-        "validation": _fixed(folder),
+        "class_shares": class_shares_of(folder, description.class_names),
+        "validation": fixed_by_validation(folder),
     }
 
 
-def _counted(folder: Path, class_names: tuple[str, ...]) -> dict[str, float] | None:
+def class_shares_of(folder: Path, class_names: tuple[str, ...]) -> dict[str, float] | None:
     """Return the share of each class among the training pictures."""
     file = folder / "split.csv"
     rows = read_csv(file) if file.is_file() else []
@@ -117,7 +117,7 @@ def _counted(folder: Path, class_names: tuple[str, ...]) -> dict[str, float] | N
     return {name: counts[name] / total for name in class_names} if total else None
 
 
-def _fixed(folder: Path) -> dict[str, Any] | None:
+def fixed_by_validation(folder: Path) -> dict[str, Any] | None:
     """Return what the validation pictures of a run fixed: temperature and thresholds."""
     file = folder / "scores.json"
     scores = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

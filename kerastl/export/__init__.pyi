@@ -1,3 +1,5 @@
+from .asked import Asked as Asked
+from .asked import answering_of as answering_of
 from .files import find_pictures as find_pictures
 from .findings import Expected as Expected
 from .findings import Finding as Finding

@@ -111,19 +111,36 @@ def _called(node: Any) -> Iterator[str]:
 
 
 def ask(export: Path, pictures: list[bytes], images: Any) -> dict[str, Any]:
-    """Return what both endpoints answer: three times in a batch, alone, and for a wrong size."""
+    """Return what the endpoints answer: three times in a batch, alone, and for a wrong size."""
     # The name keeps the model alive: its functions hold it weakly.
     loaded = tf.saved_model.load(str(export))
     from_bytes, from_pixels = (loaded.signatures[name] for name in ("serving_default", "pixels"))
     batch = [_plain(from_bytes(tf.constant(pictures))) for _ in range(REPEATS)]
     alone = [_plain(from_bytes(tf.constant([picture]))) for picture in pictures]
     pixels = _plain(from_pixels(tf.constant(images)))
+    asked = {
+        "classify": [_example(one) for one in pictures],
+        "features": pictures,
+        "explain": pictures,
+    }
     return {
         "batch": batch,
         "alone": alone,
         "pixels": pixels,
         "wrong_size": _refusal(from_pixels, images),
+        "others": {
+            name: _plain(loaded.signatures[name](tf.constant(files)))
+            for name, files in asked.items()
+            if name in loaded.signatures
+        },
     }
+
+
+def _example(picture: bytes) -> bytes:
+    """Return a tf.Example as TF Serving's Classify takes it."""
+    encoded = tf.train.Feature(bytes_list=tf.train.BytesList(value=[picture]))
+    features = tf.train.Features(feature={"image/encoded": encoded})
+    return tf.train.Example(features=features).SerializeToString()
 
 
 def _refusal(from_pixels: Any, images: Any) -> str | None:
@@ -137,10 +154,16 @@ def _refusal(from_pixels: Any, images: Any) -> str | None:
 def _plain(answers: dict[str, Any]) -> dict[str, Any]:
     """Return tensors as lists; float32 survives JSON's float64 to the bit, also NaN."""
     return {
-        "probabilities": answers["probabilities"].numpy().tolist(),
-        "predicted": [name.decode() for name in answers["predicted"].numpy()],
-        "class_names": [[name.decode() for name in row] for row in answers["class_names"].numpy()],
+        name: _texts((tf.cast(one, tf.float32) if one.dtype.is_floating else one).numpy().tolist())
+        for name, one in answers.items()
     }
+
+
+def _texts(value: Any) -> Any:
+    """Return nested lists with bytes as text."""
+    if isinstance(value, list):
+        return [_texts(one) for one in value]
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def main() -> None:

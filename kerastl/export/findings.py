@@ -47,11 +47,13 @@ class Expected:
     Args:
         class_names: in the order of the probabilities.
         probabilities: `[n, classes]` float32, a row for each picture.
+        predicted: the class that is answered for each; None: the one with the largest probability.
         settings: fields of the manifest with the values that they must have; empty: not known.
     """
 
     class_names: tuple[str, ...]
     probabilities: Floats
+    predicted: tuple[str, ...] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -83,7 +85,7 @@ def judge_answers(
     return [
         _judge_names(answers, manifest, expected),
         _judge_numbers(first),
-        _judge_predicted(answers["batch"][0]),
+        _judge_predicted(answers["batch"][0], manifest),
         _judge_equal(first, pixels, answers["batch"][0]["predicted"], expected),
         _judge_repeats(repeats),
         _judge_alone(first, alone),
@@ -110,12 +112,22 @@ def _judge_numbers(first: Floats) -> Finding:
     return Finding("probabilities", passed, detail)
 
 
-def _judge_predicted(batch: dict[str, Any]) -> Finding:
-    best = _floats(batch["probabilities"]).argmax(axis=1)
-    named = [names[index] for names, index in zip(batch["class_names"], best, strict=True)]
-    passed = named == batch["predicted"]
-    detail = "is" if passed else "is not"
-    return Finding("predicted", passed, f"{detail} the class with the largest probability")
+def _judge_predicted(batch: dict[str, Any], manifest: Manifest) -> Finding:
+    rows, threshold = _floats(batch["probabilities"]), manifest.how.threshold
+    if threshold is None:
+        named = [
+            names[best] for names, best in zip(batch["class_names"], rows.argmax(1), strict=True)
+        ]
+        passed, rule = named == batch["predicted"], "the class with the largest probability"
+    else:
+        of = list(manifest.class_names)
+        others = np.where([name == threshold.positive for name in of], -1.0, rows).argmax(1)
+        passed = all(
+            name in (threshold.positive, of[other])
+            for name, other in zip(batch["predicted"], others, strict=True)
+        )
+        rule = f"{threshold.positive!r} by its threshold, or the most probable other class"
+    return Finding("predicted", passed, f"is {rule}" if passed else f"is not {rule}")
 
 
 def _judge_equal(
@@ -128,10 +140,11 @@ def _judge_equal(
         shapes = f"{first.shape} against {expected.probabilities.shape}"
         return Finding(check, False, f"probabilities of another shape: {shapes}")
     gap = _gap(first, expected.probabilities)
-    best = expected.probabilities.argmax(axis=1)
-    others = sum(
-        name != expected.class_names[index] for name, index in zip(predicted, best, strict=True)
-    )
+    wanted = expected.predicted
+    if wanted is None:
+        best = expected.probabilities.argmax(axis=1)
+        wanted = tuple(expected.class_names[place] for place in best)
+    others = sum(name != right for name, right in zip(predicted, wanted, strict=True))
     if gap <= SAME_ANSWER and not others:
         return Finding(check, True, f"{len(first)} pictures, largest difference {gap:.1e}")
     detail = f"probabilities differ by up to {gap:.2g}, {others} of {len(first)} labels differ"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
+from kerastl.evaluation.answering import AS_LEARNT, Answering, read_answering
 from kerastl.runs import sha256_of, write_json
 
 MANIFEST = "manifest.json"
@@ -27,6 +28,7 @@ class Manifest:
         model_sha256: fingerprint of the model's weights, see `weights_fingerprint`.
         versions: of kerastl, keras and tensorflow.
         files: sha256 of every other file of the export, by its path within it.
+        answering: what is done to the softmax of the logits, see `Answering.to_json`.
     """
 
     class_names: tuple[str, ...]
@@ -36,6 +38,12 @@ class Manifest:
     model_sha256: str
     versions: dict[str, str]
     files: dict[str, str]
+    answering: dict[str, Any] = field(default_factory=lambda: AS_LEARNT.to_json(()))
+
+    @property
+    def how(self) -> Answering:
+        """What is done to the softmax of the logits."""
+        return read_answering(self.answering, self.class_names)
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
@@ -59,6 +67,7 @@ def write_manifest(
     max_pixels: int,
     model_sha256: str,
     versions: dict[str, str],
+    answering: dict[str, Any] | None = None,
 ) -> None:
     """Write the manifest of an export whose other files are all there."""
     manifest = Manifest(
@@ -69,6 +78,7 @@ def write_manifest(
         model_sha256=model_sha256,
         versions=versions,
         files=hashes_of(folder),
+        answering=answering or AS_LEARNT.to_json(()),
     )
     write_json(folder / MANIFEST, asdict(manifest))
 
@@ -93,12 +103,16 @@ def _manifest(content: dict[str, Any]) -> Manifest:
     if window is not None:
         low, high = (float(edge) for edge in window)
         window = (low, high)
+    names = tuple(str(name) for name in content["class_names"])
+    # Exports before there was a choice answered as learnt.
+    how = read_answering(content.get("answering"), names)
     return Manifest(
-        class_names=tuple(str(name) for name in content["class_names"]),
+        class_names=names,
         image_size_px=int(content["image_size_px"]),
         window=window,
         max_pixels=int(content["max_pixels"]),
         model_sha256=str(content["model_sha256"]),
         versions={str(name): str(version) for name, version in content["versions"].items()},
         files={str(name): str(digest) for name, digest in content["files"].items()},
+        answering=how.to_json(names),
     )

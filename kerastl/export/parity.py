@@ -26,7 +26,8 @@ def compare_with_run(
         export: the numbered folder.
         encoded: at least one whole picture file.
         pixels: `[n, size, size, 3]` float32, as the run's pipeline hands them to its model.
-        probabilities: `[n, classes]`, the run's own answers.
+        probabilities: `[n, classes]`, the run's own answers; the export may tell them at a temperature and for another
+            prevalence, as its manifest says.
 
     Returns:
         `{"pixels": {"compared", "differ", "largest_difference"}, "answers": {"differ", "largest_difference",
@@ -38,13 +39,15 @@ def compare_with_run(
 
     told: dict[str, Any] = {"pixels": None, "answers": None, "faults": []}
     try:
-        answers = read_export(export).probabilities(encoded)
+        opened = read_export(export)
+        answers = opened.probabilities(encoded)
         served = served_pixels(export, encoded)
     except (RequestError, tf.errors.OpError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         told["faults"].append(f"it gives no answer for pictures of the run: {reason}")
         return told
-    told["answers"] = _answers(answers, probabilities, told["faults"])
+    expected = opened.manifest.how.applied(probabilities)
+    told["answers"] = _answers(answers, expected, told["faults"])
     told["pixels"] = _pixels(served, pixels, told["faults"])
     return told
 

@@ -14,8 +14,10 @@ from kerastl.data.kinds import extension_of
 from kerastl.data.reading import read_picture
 from kerastl.data.unreadable import UnreadableError
 from kerastl.errors import RequestError
+from kerastl.evaluation.answering import AS_LEARNT, Answering
 from kerastl.evaluation.run_pictures import picture_under, read_rows
 from kerastl.evaluation.trained import Description, Trained
+from kerastl.export.asked import answering_again
 from kerastl.export.files import shown
 from kerastl.export.findings import Expected
 from kerastl.export.manifest import SAMPLES
@@ -75,19 +77,27 @@ def read_probe_pictures(files: Sequence[Path], *, max_pixels: int) -> ProbePictu
     return ProbePictures(tuple(encoded), tuple(problems))
 
 
-def expected_from(trained: Trained, encoded: Sequence[bytes]) -> Expected:
-    """Return what a run's model answers, as `kerastl predict` would."""
+def expected_from(
+    trained: Trained, encoded: Sequence[bytes], answering: Answering = AS_LEARNT
+) -> Expected:
+    """Return what an export of a run's model is to answer, that tells it as `answering` has it."""
     from kerastl.export.saved_model import weights_fingerprint
 
+    own, names = trained.probabilities(encoded), trained.class_names
+    right = answering
+    if trained.folder is not None:
+        right = answering_again(trained.folder, names, answering)
     return Expected(
-        class_names=trained.class_names,
-        probabilities=trained.probabilities(encoded),
+        class_names=names,
+        probabilities=right.applied(own).astype(np.float32),
+        predicted=tuple(right.predicted(own, names)),
         settings={
             "class_names": trained.class_names,
             "image_size_px": trained.image_size_px,
             "window": trained.window,
             "max_pixels": trained.max_pixels,
             "model_sha256": weights_fingerprint(trained.model),
+            "answering": right.to_json(names),
         },
     )
 
@@ -107,8 +117,10 @@ def write_samples(export: Path, encoded: Sequence[bytes], expected: Expected) ->
             write_atomic(folder / names[-1], content)
         rows = expected.probabilities.tolist()
         answers = dict(zip(names, rows, strict=True))
-        content_names = list(expected.class_names)
-        write_json(folder / EXPECTED, {"class_names": content_names, "probabilities": answers})
+        told = {"class_names": list(expected.class_names), "probabilities": answers}
+        if expected.predicted is not None:
+            told["predicted"] = dict(zip(names, expected.predicted, strict=True))
+        write_json(folder / EXPECTED, told)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -132,6 +144,8 @@ def read_samples(export: Path) -> tuple[tuple[bytes, ...], Expected] | None:
         encoded = tuple((folder / name).read_bytes() for name in answers)
         probabilities = np.asarray(list(answers.values()), np.float32)
         probabilities = probabilities.reshape(len(encoded), len(names))
+        told = content.get("predicted")
+        predicted = None if told is None else tuple(str(told[name]) for name in answers)
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise RequestError(f"{folder} is damaged: {error}. Export the run again.") from error
-    return encoded, Expected(names, probabilities)
+    return encoded, Expected(names, probabilities, predicted)

@@ -7,6 +7,7 @@ from pathlib import Path
 from kerastl import registry
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained import Trained, load_trained
+from kerastl.export.asked import Asked, answering_of
 from kerastl.export.findings import Finding
 from kerastl.export.manifest import hashes_of, read_manifest
 from kerastl.export.probe_pictures import (
@@ -21,13 +22,23 @@ from kerastl.export.verify import verify
 EXPORTS = "export"
 
 
-def export_run(run_folder: Path, format_name: str = "saved_model", out: Path | None = None) -> Path:
+AS_USUAL = Asked()
+
+
+def export_run(
+    run_folder: Path,
+    format_name: str = "saved_model",
+    out: Path | None = None,
+    *,
+    asked: Asked = AS_USUAL,
+) -> Path:
     """Write the model of a run in one format.
 
     Args:
         run_folder: it must hold `model.keras` and `model.json`.
         format_name: one of `kerastl.registry.names("format")`.
         out: None: `export/<format_name>` in the run folder.
+        asked: how it shall answer; what the run cannot give is left out.
 
     Returns:
         The new numbered folder.
@@ -37,18 +48,22 @@ def export_run(run_folder: Path, format_name: str = "saved_model", out: Path | N
     """
     module = registry.module("format", format_name)
     target = out if out is not None else run_folder / EXPORTS / format_name
-    written: Path = module.write(load_trained(run_folder), target)
+    trained = load_trained(run_folder)
+    answering, _ = answering_of(run_folder, trained.class_names, asked)
+    written: Path = module.write(trained, target, answering=answering)
     return written
 
 
-def export_once(run_folder: Path, format_name: str = "saved_model") -> Path:
+def export_once(
+    run_folder: Path, format_name: str = "saved_model", *, asked: Asked = AS_USUAL
+) -> Path:
     """Write the model of a run in one format, unless an export of this very model is whole already.
 
     A run that was killed after its export and is gone on with must not put a second, equal version before
     a server. An export that is not whole, or of another model, stays, and the next number is written.
 
     Args:
-        run_folder, format_name: as in `export_run`.
+        run_folder, format_name, asked: as in `export_run`.
 
     Returns:
         The numbered folder, found or written.
@@ -57,7 +72,7 @@ def export_once(run_folder: Path, format_name: str = "saved_model") -> Path:
     found = find_export(written) or find_portable(written)
     if found is not None and _is_whole(found, load_trained(run_folder)):
         return found
-    return export_run(run_folder, format_name)
+    return export_run(run_folder, format_name, asked=asked)
 
 
 def _is_whole(export: Path, trained: Trained) -> bool:
@@ -96,5 +111,5 @@ def verify_run(
             f"No test picture of {run_folder} can be opened. Name some: "
             f"kerastl verify {export} --run {run_folder} PICTURES..."
         )
-    expected = expected_from(trained, found.encoded)
+    expected = expected_from(trained, found.encoded, read_manifest(export).how)
     return verify(export, pictures=found.encoded, expected=expected)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kerastl.backbones import for_inference
 from kerastl.data.decode import MAX_PIXELS
 from kerastl.errors import RequestError
-from kerastl.export.endpoints import bytes_endpoint, pixels_endpoint
+from kerastl.evaluation.answering import AS_LEARNT, Answering
+from kerastl.export.endpoints import Served, endpoints_of
+from kerastl.export.method_names import name_classify
 from kerastl.export.numbered import write_numbered
 
 
@@ -25,6 +26,7 @@ def export_saved_model(
     image_size_px: int,
     window: tuple[float, float] | None = None,
     max_pixels: int = MAX_PIXELS,
+    answering: Answering = AS_LEARNT,
 ) -> Path:
     """Write a model under the next free number of a folder; nothing is ever overwritten.
 
@@ -36,10 +38,12 @@ def export_saved_model(
         image_size_px: side of the square picture that the model takes, in pixels.
         window: (low, high) in stored values for 16-bit grey PNG; None: the full range.
         max_pixels: height times width above which a picture is refused unread.
+        answering: temperature, prevalence and threshold that the answers are told at.
 
     Returns:
-        The folder written, e.g. `out/1`: the SavedModel with the endpoints `serving_default` and
-        `pixels` (see `kerastl.export.endpoints`), and `manifest.json`.
+        The folder written, e.g. `out/1`: the SavedModel with the endpoints `serving_default`, `pixels`, `classify`,
+        and where the model pools one feature map `features` and `explain` (see `kerastl.export.endpoints`), and
+        `manifest.json`.
 
     Raises:
         RequestError: the class names do not fit the model, or `out` is not a folder.
@@ -49,11 +53,15 @@ def export_saved_model(
 
     def fill(folder: Path) -> None:
         # In the graph the BatchNorms are folded; what it was made of is told by the plain model's fingerprint.
-        _write_graph(for_inference(model), folder, class_names, image_size_px, window, max_pixels)
+        served = Served(
+            for_inference(model), tuple(class_names), image_size_px, window, max_pixels, answering
+        )
+        _write_graph(served, folder)
 
     return write_numbered(
         Path(out), fill, class_names=class_names, image_size_px=image_size_px, window=window,
         max_pixels=max_pixels, model_sha256=weights_fingerprint(model),
+        answering=answering.to_json(class_names),
     )  # fmt: skip
 
 
@@ -82,33 +90,10 @@ def _check_model(model: keras.Model, class_names: Sequence[str], image_size_px: 
         )
 
 
-def _write_graph(
-    model: keras.Model,
-    folder: Path,
-    class_names: Sequence[str],
-    image_size_px: int,
-    window: tuple[float, float] | None,
-    max_pixels: int,
-) -> None:
-    from_bytes = bytes_endpoint(
-        model,
-        class_names=class_names,
-        image_size_px=image_size_px,
-        window=window,
-        max_pixels=max_pixels,
-    )
-    from_pixels = pixels_endpoint(model, class_names=class_names, image_size_px=image_size_px)
+def _write_graph(served: Served, folder: Path) -> None:
     archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        "serving_default",
-        from_bytes,
-        input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")],
-    )
-    # The sides stay open in the signature: with fixed ones the size check would be folded away.
-    archive.add_endpoint(
-        "pixels",
-        from_pixels,
-        input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")],
-    )
+    archive.track(served.model)
+    for name, (endpoint, takes) in endpoints_of(served).items():
+        archive.add_endpoint(name, endpoint, input_signature=[takes])
     archive.write_out(str(folder), verbose=False)
+    name_classify(folder)

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from kerastl.errors import RequestError
+from kerastl.export.contract import ENDPOINTS, check_contract
 from kerastl.export.findings import Expected, Finding, judge_answers, judge_graph
 from kerastl.export.manifest import Manifest, hashes_of, read_manifest
 from kerastl.export.native.judge import NOT_LOADED, without_python
+from kerastl.export.other_findings import judge_others
 from kerastl.export.outside import outside_ops
 
 PROBE = Path(__file__).with_name("_probe.py")
@@ -43,6 +45,8 @@ def verify(export: Path, *, pictures: Sequence[bytes], expected: Expected | None
     findings = [_check_files(export, manifest)]
     if expected is not None and expected.settings:
         findings.append(_check_settings(manifest, expected.settings))
+    contract = check_contract(export)
+    findings += contract
     outside = outside_ops(export)
     findings.append(_check_outside(outside))
     if outside:
@@ -55,8 +59,11 @@ def verify(export: Path, *, pictures: Sequence[bytes], expected: Expected | None
         )
     findings += judge_graph(answer["graph"])
     findings.append(_check_answered(answer))
-    if answer["answers"] is not None:
+    if answer["answers"] is not None and all(
+        one.good for one in contract if one.check == ENDPOINTS
+    ):
         findings += judge_answers(answer["answers"], manifest, expected)
+        findings += judge_others(answer["answers"])
     return [*findings, native]
 
 

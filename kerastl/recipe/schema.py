@@ -201,9 +201,15 @@ class Export:
 
     Args:
         formats: one folder each; an empty list exports nothing.
+        temperature: `validation` answers probabilities at the temperature that fits validation best, where there is one; `none` as learnt.
+        prevalence: `target` corrects probabilities for the prevalence that was estimated at the target.
+        threshold: which operating point decides what is predicted; `none` answers the most probable class.
     """
 
     formats: tuple[Annotated[str, NameOf("format")], ...] = ("saved_model",)
+    temperature: Literal["validation", "none"] = "validation"
+    prevalence: Literal["none", "target"] = "none"
+    threshold: Literal["none", "specificity", "sensitivity"] = "none"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def test_every_output_has_the_batch_dimension_that_the_row_format_of_rest_asks_f
 ) -> None:
     answers = loaded.signatures["serving_default"](tf.constant(encoded))
     assert {name: one.shape[0] for name, one in answers.items()} == {
-        "probabilities": 8, "predicted": 8, "class_names": 8,
+        "probabilities": 8, "predicted": 8, "class_names": 8, "top_classes": 8, "top_scores": 8,
     }  # fmt: skip
     assert answers["probabilities"].dtype == tf.float32
     names = [name.decode() for name in answers["class_names"].numpy()[3]]

@@ -21,7 +21,8 @@ from kerastl.export import (
     verify,
     verify_run,
 )
-from kerastl.export.endpoints import answers_from_logits, bytes_endpoint, pixels_endpoint
+from kerastl.export.answers import answers_from_logits
+from kerastl.export.endpoints import Served, bytes_endpoint, pixels_endpoint
 from kerastl.export.manifest import write_manifest
 from kerastl.export.saved_model import weights_fingerprint
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, png
@@ -53,8 +54,8 @@ def planted(
     module.kept = [variable.value for variable in model.variables]
     spec = tf.TensorSpec([None], tf.string, name="image_bytes")
     images = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
-    from_bytes = from_bytes or bytes_endpoint(model, **SETTINGS)
-    from_pixels = from_pixels or pixels_endpoint(model, class_names=CLASS_NAMES, image_size_px=SIZE)
+    from_bytes = from_bytes or bytes_endpoint(Served(model, **SETTINGS))
+    from_pixels = from_pixels or pixels_endpoint(Served(model, **SETTINGS))
     module.one = tf.function(from_bytes, input_signature=[spec], autograph=False)
     module.two = tf.function(from_pixels, input_signature=[images], autograph=False)
     signatures = {"serving_default": module.one, "pixels": module.two}
@@ -66,7 +67,7 @@ def planted(
 
 def answering(model: keras.Model, change: Any) -> Any:
     """Return the endpoint for files with its answers changed."""
-    honest = bytes_endpoint(model, **SETTINGS)
+    honest = bytes_endpoint(Served(model, **SETTINGS))
     return lambda image_bytes: change(honest(image_bytes))
 
 
@@ -121,7 +122,7 @@ def test_a_dropped_window_is_a_fault_that_is_traced_to_decoding(
     if honest:
         export = export_saved_model(model, tmp_path / "served", **without)
     else:
-        export = planted(model, tmp_path / "served", bytes_endpoint(model, **without))
+        export = planted(model, tmp_path / "served", bytes_endpoint(Served(model, **without)))
     found = faults(verify(export, pictures=encoded, expected=expected))
     assert ("window" in found.get("settings", "")) == honest
     assert "probabilities differ" in found["equal to kerastl predict"]
@@ -235,7 +236,7 @@ def test_a_tampered_weight_file_is_named(
 def test_a_python_function_in_the_graph_is_found_and_fails_where_python_is_another(
     model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
 ) -> None:
-    honest = bytes_endpoint(model, **SETTINGS)
+    honest = bytes_endpoint(Served(model, **SETTINGS))
 
     def leaning(image_bytes: tf.Tensor) -> Any:
         same = tf.py_function(lambda one: one, [image_bytes], tf.string)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kerastl.evaluation.answering import Answering
     from kerastl.evaluation.trained import Trained
 
 
-def write(trained: Trained, out: Path) -> Path:
-    """Export a trained model into the next number under `out` and return the folder written."""
+def write(trained: Trained, out: Path, *, answering: Answering) -> Path:
+    """Export a trained model into the next number under `out` and return the folder written; it answers as learnt."""
+    del answering
     from kerastl.export.portable import export_portable
 
     return export_portable(trained, out)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kerastl.evaluation.answering import Answering
     from kerastl.evaluation.trained import Trained
 
 
-def write(trained: Trained, out: Path) -> Path:
+def write(trained: Trained, out: Path, *, answering: Answering) -> Path:
     """Export a trained model into the next number under `out` and return the folder written."""
     from kerastl.export.saved_model import export_saved_model
 
@@ -20,4 +21,5 @@ def write(trained: Trained, out: Path) -> Path:
         image_size_px=trained.image_size_px,
         window=trained.window,
         max_pixels=trained.max_pixels,
+        answering=answering,
     )

@@ -1,0 +1,195 @@
+"""What the endpoints beside the first two answer, checked by NumPy on the layers of the model."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerastl.evaluation.answering import Answering, Prevalence, Threshold, read_answering
+from kerastl.export import export_saved_model
+from kerastl.export.contract import check_contract
+from kerastl.export.manifest import read_manifest
+from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
+
+SETTINGS: dict[str, Any] = {
+    "class_names": CLASS_NAMES,
+    "image_size_px": SIZE,
+    "window": WINDOW,
+    "max_pixels": MAX_PIXELS,
+}
+HOW = Answering(
+    temperature=1.7,
+    prevalence=Prevalence((0.2, 0.3, 0.5), (0.7, 0.2, 0.1)),
+    threshold=Threshold(CLASS_NAMES[1], 0.2),
+)
+
+
+@pytest.fixture(scope="module")
+def export(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_saved_model(model, tmp_path_factory.mktemp("plain"), **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def loaded(export: Path) -> Any:
+    return tf.saved_model.load(str(export))
+
+
+@pytest.fixture(scope="module")
+def logits(loaded: Any, encoded: list[bytes]) -> np.ndarray:
+    """Logits up to a constant a row: all that a softmax can tell of them."""
+    rows = loaded.signatures["serving_default"](tf.constant(encoded))["probabilities"]
+    return np.log(rows.numpy().astype(np.float64))
+
+
+def example(picture: bytes) -> bytes:
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[picture]))
+    one = tf.train.Features(feature={"image/encoded": feature})
+    return tf.train.Example(features=one).SerializeToString()
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def test_classify_tells_all_classes_best_first(
+    loaded: Any, encoded: list[bytes], logits: np.ndarray
+) -> None:
+    answers = loaded.signatures["classify"](tf.constant([example(one) for one in encoded]))
+    order = np.argsort(-logits, axis=1)
+    assert [[one.decode() for one in row] for row in answers["classes"].numpy()] == [
+        [CLASS_NAMES[place] for place in row] for row in order
+    ]
+    rows = np.take_along_axis(softmax(logits), order, axis=1)
+    assert answers["scores"].numpy() == pytest.approx(rows, abs=1e-6)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image/encoded"):
+        loaded.signatures["classify"](tf.constant([b""]))
+
+
+def test_explain_is_the_map_of_the_class_that_is_answered_weighed_by_the_head(
+    loaded: Any, model: Any, encoded: list[bytes]
+) -> None:
+    """Behind an average and one Dense layer, Grad-CAM weighs each channel by the head's weight for the class."""
+    import keras
+
+    from kerastl.data import load_image
+
+    answers = loaded.signatures["explain"](tf.constant(encoded))
+    images = np.stack([
+        load_image(tf.constant(one), image_size_px=SIZE, window=WINDOW, max_pixels=MAX_PIXELS)
+        for one in encoded
+    ])  # fmt: skip
+    maps = keras.Model(model.input, model.get_layer("pooled").input)(images, training=False).numpy()
+    predicted = [CLASS_NAMES.index(one.decode()) for one in answers["predicted"].numpy()]
+    kernel = model.get_layer("head").get_weights()[0]
+    heat = np.maximum(np.einsum("nhwc,cn->nhw", maps, kernel[:, predicted]), 0)
+    most = heat.max(axis=(1, 2), keepdims=True)
+    wanted = np.divide(heat, most, out=np.zeros_like(heat), where=most > 0)
+    assert wanted.max() == 1
+    assert answers["heatmap"].numpy() == pytest.approx(wanted, abs=1e-4)
+    features = loaded.signatures["features"](tf.constant(encoded))["features"].numpy()
+    assert features == pytest.approx(maps.mean(axis=(1, 2)), abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def adjusted(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_saved_model(model, tmp_path_factory.mktemp("how"), **SETTINGS, answering=HOW)
+
+
+def test_temperature_prevalence_and_threshold_are_in_the_graph(
+    adjusted: Path, encoded: list[bytes], logits: np.ndarray
+) -> None:
+    told = tf.saved_model.load(str(adjusted))
+    answers = told.signatures["serving_default"](tf.constant(encoded))
+    rows = softmax(logits / 1.7) * np.array([0.7 / 0.2, 0.2 / 0.3, 0.1 / 0.5])
+    rows /= rows.sum(axis=1, keepdims=True)
+    assert answers["probabilities"].numpy() == pytest.approx(rows, abs=1e-6)
+    called = softmax(logits)[:, 1] >= 0.2
+    assert 0 < called.sum() < len(called)
+    others = np.where([True, False, True], rows, -1).argmax(axis=1)
+    wanted = [CLASS_NAMES[1 if yes else other] for yes, other in zip(called, others, strict=True)]
+    assert [one.decode() for one in answers["predicted"].numpy()] == wanted
+    assert HOW.applied(softmax(logits)) == pytest.approx(rows, abs=1e-9)
+    assert HOW.predicted(softmax(logits), CLASS_NAMES) == wanted
+    assert read_manifest(adjusted).how == HOW
+
+
+def test_a_threshold_of_two_classes_is_told_as_a_probability_that_is_answered() -> None:
+    names = ("well", "ill")
+    how = Answering(2.0, Prevalence((0.5, 0.5), (0.9, 0.1)), Threshold("ill", 0.8))
+    at = how.answered_at(names)
+    odds = np.sqrt(0.8 / 0.2) / 9
+    assert at == pytest.approx(odds / (1 + odds))
+    rows = np.array([[1 - p, p] for p in np.linspace(0.01, 0.99, 99)])
+    by_answer = how.applied(rows)[:, 1] >= at - 1e-9
+    assert [one == "ill" for one in how.predicted(rows, names)] == by_answer.tolist()
+    assert read_answering(how.to_json(names), names) == how
+    assert "ill is predicted" in how.told(names)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {"temperature": -1.0}, {"temperature": "hot"}, {"threshold": {"positive": "x", "at": 0.5}},
+        {"threshold": {"positive": "ill", "at": 2}}, {"prevalence": {"learnt": {"ill": 1}, "served": {}}},
+    ],
+)  # fmt: skip
+def test_a_damaged_way_to_answer_is_refused(damaged: dict[str, Any]) -> None:
+    whole = {"temperature": None, "prevalence": None, "threshold": None}
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        read_answering(whole | damaged, ("well", "ill"))
+
+
+def written(folder: Path, outputs: Any, method: str | None = None) -> Path:
+    """A SavedModel whose endpoints answer what the test says."""
+    module = tf.Module()
+    files = tf.TensorSpec([None], tf.string, name="image_bytes")
+    images = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
+    examples = tf.TensorSpec([None], tf.string, name="inputs")
+    module.one = tf.function(lambda image_bytes: outputs(), input_signature=[files])
+    module.two = tf.function(lambda images: outputs(), input_signature=[images])
+    module.three = tf.function(
+        lambda inputs: {"classes": tf.constant(["a"]), "scores": tf.constant([1.0])},
+        input_signature=[examples],
+    )
+    signatures = {"serving_default": module.one, "pixels": module.two}
+    if method is not None:
+        signatures["classify"] = module.three
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+    return folder
+
+
+def faults(export: Path) -> dict[str, str]:
+    return {one.check: one.detail for one in check_contract(export) if not one.good}
+
+
+def whole() -> dict[str, tf.Tensor]:
+    names = tf.constant(["a"])
+    return {"probabilities": tf.constant([1.0]), "predicted": names, "class_names": names}
+
+
+def test_the_contract_of_an_honest_export_holds(export: Path) -> None:
+    findings = check_contract(export)
+    assert [one.check for one in findings if one.passed] == [
+        "version folder", "endpoints", "types for REST",
+    ]  # fmt: skip
+    assert "explain" in findings[1].detail
+
+
+def test_what_tf_serving_cannot_serve_is_named(tmp_path: Path) -> None:
+    half = written(
+        tmp_path / "half", lambda: whole() | {"probabilities": tf.constant([1], tf.bfloat16)}
+    )
+    found = faults(half)
+    assert "probabilities of serving_default is bfloat16" in found["types for REST"]
+    assert "'half' is no number" in found["version folder"]
+    base64 = written(tmp_path / "1", lambda: whole() | {"label_bytes": tf.constant(["a"])})
+    assert "label_bytes of pixels" in faults(base64)["endpoints"]
+    unnamed = written(tmp_path / "2", lambda: {"output_0": tf.constant([1.0])})
+    assert "does not answer probabilities" in faults(unnamed)["endpoints"]
+    as_predict = written(tmp_path / "3", whole, method="predict")
+    assert "classify is of the kind tensorflow/serving/predict" in faults(as_predict)["endpoints"]
+    (tmp_path / "3" / "saved_model.pb").write_bytes(b"\xff\xff rubbish")
+    assert "damaged" in faults(tmp_path / "3")["endpoints"]
