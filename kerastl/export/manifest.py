@@ -29,6 +29,9 @@ class Manifest:
         versions: of kerastl, keras and tensorflow.
         files: sha256 of every other file of the export, by its path within it.
         answering: what is done to the softmax of the logits, see `Answering.to_json`.
+        scores: `{split: {metric: {value, low, high}}}` of the run's test splits; None: not known.
+        training: what identifies the run: `recipe_sha256` (its paths left out), `seed`, `data_sha256`, `weights_sha256`;
+            None: not known.
     """
 
     class_names: tuple[str, ...]
@@ -39,6 +42,8 @@ class Manifest:
     versions: dict[str, str]
     files: dict[str, str]
     answering: dict[str, Any] = field(default_factory=lambda: AS_LEARNT.to_json(()))
+    scores: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
 
     @property
     def how(self) -> Answering:
@@ -68,6 +73,8 @@ def write_manifest(
     model_sha256: str,
     versions: dict[str, str],
     answering: dict[str, Any] | None = None,
+    scores: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
 ) -> None:
     """Write the manifest of an export whose other files are all there."""
     manifest = Manifest(
@@ -78,6 +85,8 @@ def write_manifest(
         model_sha256=model_sha256,
         versions=versions,
         files=hashes_of(folder),
+        scores=scores,
+        training=training,
         answering=answering or AS_LEARNT.to_json(()),
     )
     write_json(folder / MANIFEST, asdict(manifest))
@@ -114,5 +123,13 @@ def _manifest(content: dict[str, Any]) -> Manifest:
         model_sha256=str(content["model_sha256"]),
         versions={str(name): str(version) for name, version in content["versions"].items()},
         files={str(name): str(digest) for name, digest in content["files"].items()},
+        scores=_told(content.get("scores")),
+        training=_told(content.get("training")),
         answering=how.to_json(names),
     )
+
+
+def _told(value: Any) -> dict[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise ValueError("scores and training must be objects, or null")
+    return value

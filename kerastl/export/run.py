@@ -16,8 +16,11 @@ from kerastl.export.probe_pictures import (
     read_probe_pictures,
     run_pictures,
 )
+from kerastl.export.pruning import check_keep, prune
 from kerastl.export.read_export import find_export, find_portable
+from kerastl.export.serving.beside import write_beside
 from kerastl.export.verify import verify
+from kerastl.export.version_numbers import check_free
 
 EXPORTS = "export"
 
@@ -31,6 +34,8 @@ def export_run(
     out: Path | None = None,
     *,
     asked: Asked = AS_USUAL,
+    version: int | None = None,
+    keep: int | None = None,
 ) -> Path:
     """Write the model of a run in one format.
 
@@ -39,18 +44,27 @@ def export_run(
         format_name: one of `kerastl.registry.names("format")`.
         out: None: `export/<format_name>` in the run folder.
         asked: how it shall answer; what the run cannot give is left out.
+        version: the number to write; None: the one after the highest there.
+        keep: how many versions remain, the new one among them, see `prune`; None: all.
 
     Returns:
         The new numbered folder.
 
     Raises:
-        RequestError: not a run folder, an unfinished one, or no such format.
+        RequestError: not a run folder, an unfinished one, no such format, a version that is there already, or a `keep`
+            below 1; nothing is written.
     """
     module = registry.module("format", format_name)
     target = out if out is not None else run_folder / EXPORTS / format_name
+    if version is not None:
+        check_free(target, version)
+    if keep is not None:
+        check_keep(keep)
     trained = load_trained(run_folder)
     answering, _ = answering_of(run_folder, trained.class_names, asked)
-    written: Path = module.write(trained, target, answering=answering)
+    written: Path = module.write(trained, target, answering=answering, version=version)
+    if keep is not None:
+        prune(written, keep)
     return written
 
 
@@ -70,7 +84,12 @@ def export_once(
     """
     written = run_folder / EXPORTS / format_name
     found = find_export(written) or find_portable(written)
-    if found is not None and _is_whole(found, load_trained(run_folder)):
+    if found is not None and _is_whole(found, trained := load_trained(run_folder)):
+        if found == find_export(written):
+            # A run that was killed may have left the version without what stands beside it.
+            write_beside(
+                written, class_names=trained.class_names, image_size_px=trained.image_size_px
+            )
         return found
     return export_run(run_folder, format_name, asked=asked)
 
