@@ -138,6 +138,7 @@ def test_a_difference_from_the_fresh_process_or_the_run_is_a_fault(
     told: Told, word: str | None, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(judge, "ask_without_python", lambda *_: told)
+    monkeypatch.setattr(judge, "signatures_of", lambda _: {})
     rows = [[0.7, 0.3, 0.0]]
     plain = {
         "probabilities": rows,

@@ -11,12 +11,22 @@ import numpy as np
 from kerastl.errors import RequestError
 from kerastl.export.findings import SAME_ANSWER, Expected, Finding
 from kerastl.export.native.build import Unavailable
-from kerastl.export.native.loader import Answer, Question, Told, ask_without_python
+from kerastl.export.native.loader import (
+    Answer,
+    Question,
+    Told,
+    ask_without_python,
+    signatures_of,
+)
 from kerastl.export.native.wire import Array
 
 CHECK = "without Python"
-OUTPUTS = ("probabilities", "predicted", "class_names")
 NOT_LOADED = Finding(CHECK, None, "not checked: it was not loaded, as it reaches outside")
+NAMES = ("predicted", "class_names")
+"""Texts that must be equal; where classes are ranked, rounding may swap two that are as probable."""
+
+Wanted = dict[str, dict[str, Any]]
+"""What others answered, by whose answer it is and the output's name."""
 
 
 def without_python(
@@ -27,7 +37,7 @@ def without_python(
     answers: dict[str, Any] | None,
     expected: Expected | None,
 ) -> Finding:
-    """Ask both endpoints through TensorFlow's C++ loader, and compare.
+    """Ask every endpoint through TensorFlow's C++ loader, and compare.
 
     Args:
         export: the numbered folder. Its graph must stay inside the process, see `outside_ops`.
@@ -39,11 +49,8 @@ def without_python(
     Returns:
         `passed` is None where this machine cannot build the loader.
     """
-    questions = [
-        Question("serving_default", {"image_bytes": pictures}, OUTPUTS),
-        Question("pixels", {"images": images}, OUTPUTS),
-    ]
     try:
+        questions = _questions(export, pictures, images)
         told = ask_without_python(export, questions)
     except Unavailable as error:
         return Finding(CHECK, None, f"not checked: {error}")
@@ -52,17 +59,40 @@ def without_python(
     faults = _refusals(told, questions)
     if faults:
         return Finding(CHECK, False, "; ".join(faults))
-    wanted = _wanted(answers, expected)
-    gap = 0.0
-    for question, answer, python in zip(questions, told.answers, wanted, strict=True):
-        faults += _differences(question.signature, answer, python)
-        gap = max([gap, *(_gap(answer, one["probabilities"]) for one in python.values())])
+    largest, compared = 0.0, 0
+    for question, answer in zip(questions, told.answers, strict=True):
+        for whose, wanted in _wanted(question.signature, answers, expected).items():
+            gap, differing = _differences(answer, wanted)
+            faults += [f"{question.signature}: {one} those of {whose}" for one in differing]
+            largest, compared = max(largest, gap), compared + len(wanted)
     if faults:
         return Finding(CHECK, False, "; ".join(faults))
-    if not any(wanted):
-        return Finding(CHECK, True, "TensorFlow's C++ loader answers; there was nothing to compare")
-    detail = f"TensorFlow's C++ loader answers bytes and pixels alike, largest difference {gap:.1e}"
-    return Finding(CHECK, True, detail)
+    names = ", ".join(question.signature for question in questions)
+    outcome = f"largest difference {largest:.1e}" if compared else "there was nothing to compare"
+    return Finding(CHECK, True, f"TensorFlow's C++ loader answers {names}: {outcome}")
+
+
+def _questions(export: Path, pictures: Sequence[bytes], images: Array) -> list[Question]:
+    """Return a question to both endpoints that every export has, and to the others that this one has."""
+    found = [
+        Question("serving_default", {"image_bytes": pictures}),
+        Question("pixels", {"images": images}),
+    ]
+    others: dict[str, dict[str, Sequence[bytes]]] = {
+        "classify": {"inputs": [_example(one) for one in pictures]},
+        "features": {"image_bytes": pictures},
+        "explain": {"image_bytes": pictures},
+    }
+    there = signatures_of(export)
+    return [*found, *(Question(name, one) for name, one in others.items() if name in there)]
+
+
+def _example(picture: bytes) -> bytes:
+    from tensorflow.core.example import example_pb2
+
+    example = example_pb2.Example()
+    example.features.feature["image/encoded"].bytes_list.value.append(picture)
+    return bytes(example.SerializeToString())
 
 
 def _refusals(told: Told, questions: Sequence[Question]) -> list[str]:
@@ -80,41 +110,46 @@ def _line(text: str) -> str:
     return " ".join(text.split())[:400]
 
 
-def _wanted(
-    answers: dict[str, Any] | None, expected: Expected | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return for `serving_default` and `pixels` what others answered, by their names."""
-    from_bytes, from_pixels = {}, {}
+def _wanted(signature: str, answers: dict[str, Any] | None, expected: Expected | None) -> Wanted:
+    found: Wanted = {}
     if answers is not None:
-        from_bytes["the fresh process"] = answers["batch"][0]
-        from_pixels["the fresh process"] = answers["pixels"]
-    if expected is not None:
-        from_bytes["kerastl predict"] = from_pixels["kerastl predict"] = {
+        both = {"serving_default": answers["batch"][0], "pixels": answers["pixels"]}
+        found["the fresh process"] = {**both, **answers.get("others", {})}.get(signature, {})
+    if expected is not None and signature in ("serving_default", "pixels"):
+        found["kerastl predict"] = {
             "probabilities": expected.probabilities,
             "class_names": [list(expected.class_names)] * len(expected.probabilities),
         }
-    return from_bytes, from_pixels
+        if expected.predicted is not None:
+            found["kerastl predict"]["predicted"] = list(expected.predicted)
+    return found
 
 
-def _differences(signature: str, answer: Answer, wanted: dict[str, Any]) -> list[str]:
-    faults = []
-    for whose, one in wanted.items():
-        gap = _gap(answer, one["probabilities"])
-        if not gap <= SAME_ANSWER:
-            faults.append(f"{signature}: probabilities differ from those of {whose} by {gap:.2g}")
-        for name in ("predicted", "class_names"):
-            if name in one and _texts(answer.outputs[name]) != one[name]:
-                faults.append(f"{signature}: {name} differ from those of {whose}")
-    return faults
+def _differences(answer: Answer, wanted: dict[str, Any]) -> tuple[float, list[str]]:
+    """Return the largest difference of a number, and what differs by more than is allowed."""
+    largest, faults = 0.0, []
+    for name, value in wanted.items():
+        if name not in answer.outputs:
+            faults.append(f"there is no {name} to compare with")
+        elif answer.outputs[name].dtype == object:
+            if name in NAMES and _texts(answer.outputs[name]) != value:
+                faults.append(f"{name} differ from")
+        else:
+            gap = _gap(answer.outputs[name], value)
+            largest = max(largest, gap)
+            if not gap <= SAME_ANSWER:
+                faults.append(f"{name} differ by {gap:.2g} from")
+    return largest, faults
 
 
-def _gap(answer: Answer, wanted: Any) -> float:
-    first = np.asarray(answer.outputs["probabilities"], np.float64)
-    second = np.asarray(wanted, np.float64)
+def _gap(found: Array, wanted: Any) -> float:
+    """Return the largest difference; of features, which may be large, as a part of the largest."""
+    first, second = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
     if first.shape != second.shape:
         return float("inf")
     # A NaN in the same place is the same answer: other checks tell that it is wrong.
-    gap = float(np.where(np.isnan(first) & np.isnan(second), 0.0, np.abs(first - second)).max())
+    gaps = np.where(np.isnan(first) & np.isnan(second), 0.0, np.abs(first - second))
+    gap = float(gaps.max(initial=0.0)) / max(1.0, float(np.abs(second).max(initial=0.0)))
     return gap if np.isfinite(gap) else float("inf")
 
 

@@ -87,7 +87,7 @@ def ask_without_python(
     from tensorflow.core.protobuf import config_pb2
 
     program = loader_program()
-    signatures = _signatures(export)
+    signatures = signatures_of(export)
     asked = [_asked(signatures, question) for question in questions]
     config = config_pb2.ConfigProto(
         intra_op_parallelism_threads=intra_threads, inter_op_parallelism_threads=inter_threads
@@ -101,7 +101,12 @@ def ask_without_python(
     return _read(answers, questions, signatures, ended)
 
 
-def _signatures(export: Path) -> dict[str, Any]:
+def signatures_of(export: Path) -> dict[str, Any]:
+    """Return the signatures of a SavedModel, TensorFlow's SignatureDef by name.
+
+    Raises:
+        RequestError: the graph cannot be read, or none is for serving.
+    """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
