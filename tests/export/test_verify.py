@@ -48,8 +48,9 @@ def expected(run_folder: Path, encoded: list[bytes]) -> Expected:
 def planted(
     model: keras.Model, folder: Path, from_bytes: Any = None, from_pixels: Any = None
 ) -> Path:
-    """Write an export with endpoints of the test's own and an honest manifest."""
-    folder.mkdir()
+    """Write an export with endpoints of the test's own and an honest manifest, as version 1."""
+    folder = folder / "1"
+    folder.mkdir(parents=True)
     module = tf.Module()
     module.kept = [variable.value for variable in model.variables]
     spec = tf.TensorSpec([None], tf.string, name="image_bytes")
