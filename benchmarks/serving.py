@@ -105,6 +105,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="of TensorFlow's session")
     arguments = parser.parse_args()
+    names = arguments.rows.split(",")
+    if unknown := set(names) - set(ROWS):
+        parser.error(f"there is no row {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     batches = [int(one) for one in arguments.batches.split(",")]
     most, rounds = (8, 1) if arguments.quick else (40, arguments.rounds)
     requests = {batch: max(3, most // batch) for batch in batches}
@@ -113,7 +116,7 @@ def main() -> None:
         models, weights = write_models(folder)
         pictures = write_pictures(folder)
         setting = Setting(models, pictures, batches, requests, arguments.threads, folder)
-        told, missing = measured(setting, arguments.rows.split(","), rounds)
+        told, missing = measured(setting, names, rounds)
     found: dict[str, Any] = {
         name: {f"batch {batch}": row_of(told, name, batch) for batch in batches}
         | {"answers": answers_of(told, name)}
