@@ -17,6 +17,7 @@ from kerastl.export.native.wire import Answered, Array, Asked, CutShort, Place, 
 
 SERVE = "serve"
 TIME_LIMIT_S = 1200
+GREETINGS = ("I0000", "WARNING: All log messages")
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,9 @@ def _run(command: list[str]) -> str:
         return f"gave up after {TIME_LIMIT_S} seconds"
     if done.returncode == 0:
         return ""
-    said = done.stderr.decode(errors="replace").strip()[-300:]
+    lines = done.stderr.decode(errors="replace").splitlines()
+    # TensorFlow greets on stderr whatever its log level is.
+    said = " ".join(one for one in lines if not one.startswith(GREETINGS))[-300:]
     if done.returncode < 0:
         # A crash leaves no message of its own.
         return f"crashed ({signal.Signals(-done.returncode).name}) {said}".rstrip()
