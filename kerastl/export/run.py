@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kerastl import registry
 from kerastl.errors import RequestError
+from kerastl.evaluation.answering import AS_LEARNT
 from kerastl.evaluation.trained import Trained, load_trained
 from kerastl.export.asked import Asked, answering_of
 from kerastl.export.findings import Finding
@@ -84,7 +85,7 @@ def export_once(
     """
     written = run_folder / EXPORTS / format_name
     found = find_export(written) or find_portable(written)
-    if found is not None and _is_whole(found, trained := load_trained(run_folder)):
+    if found is not None and _is_whole(found, trained := load_trained(run_folder), asked):
         if found == find_export(written):
             # A run that was killed may have left the version without what stands beside it.
             write_beside(
@@ -94,8 +95,8 @@ def export_once(
     return export_run(run_folder, format_name, asked=asked)
 
 
-def _is_whole(export: Path, trained: Trained) -> bool:
-    """Tell whether an export holds every file its manifest names, to the byte, and answers for this model."""
+def _is_whole(export: Path, trained: Trained, asked: Asked) -> bool:
+    """Tell whether an export holds every file its manifest names, to the byte, and answers for this model as it is asked to."""
     from kerastl.export.saved_model import weights_fingerprint
 
     try:
@@ -104,8 +105,12 @@ def _is_whole(export: Path, trained: Trained) -> bool:
         return False
     described = (manifest.class_names, manifest.image_size_px, manifest.window, manifest.max_pixels)
     wanted = (trained.class_names, trained.image_size_px, trained.window, trained.max_pixels)
+    how = AS_LEARNT
+    if find_export(export) is not None and trained.folder is not None:
+        how, _ = answering_of(trained.folder, trained.class_names, asked)
     return (
         described == wanted
+        and manifest.how == how
         and manifest.model_sha256 == weights_fingerprint(trained.model)
         and manifest.files == hashes_of(export)
     )
