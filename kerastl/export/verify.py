@@ -18,6 +18,7 @@ from kerastl.export.contract import ENDPOINTS, check_contract
 from kerastl.export.findings import Expected, Finding, judge_answers, judge_graph
 from kerastl.export.live.server import Server
 from kerastl.export.manifest import Manifest, hashes_of, read_manifest
+from kerastl.export.native.judge import NOT_LOADED, without_python
 from kerastl.export.other_findings import judge_others
 from kerastl.export.outside import outside_ops
 
@@ -57,9 +58,13 @@ def verify(
     outside = outside_ops(export)
     findings.append(_check_outside(outside))
     if outside:
-        answer = _no_answer("it was not loaded, as it reaches outside")
+        answer, native = _no_answer("it was not loaded, as it reaches outside"), NOT_LOADED
     else:
-        answer = _ask_in_fresh_process(export, pictures, manifest)
+        images = _decoded(pictures, manifest)
+        answer = _ask_in_fresh_process(export, pictures, images)
+        native = without_python(
+            export, pictures=pictures, images=images, answers=answer["answers"], expected=expected
+        )
     findings += judge_graph(answer["graph"])
     findings.append(_check_answered(answer))
     sound = all(one.good for one in contract if one.check == ENDPOINTS)
@@ -67,6 +72,7 @@ def verify(
     if answers is not None:
         findings += judge_answers(answers, manifest, expected)
         findings += judge_others(answers)
+    findings.append(native)
     if server is not None:
         from kerastl.export.live.check import check_live
         from kerastl.export.live.judge import Reference
@@ -117,15 +123,13 @@ def _check_answered(answer: dict[str, Any]) -> Finding:
     return Finding("fresh process", True, "loads and answers without kerastl and Keras")
 
 
-def _ask_in_fresh_process(
-    export: Path, pictures: Sequence[bytes], manifest: Manifest
-) -> dict[str, Any]:
+def _ask_in_fresh_process(export: Path, pictures: Sequence[bytes], images: Any) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="kerastl.") as name:
         folder = Path(name)
         files = [folder / f"{index}.picture" for index in range(len(pictures))]
         for file, picture in zip(files, pictures, strict=True):
             file.write_bytes(picture)
-        np.save(folder / "images.npy", _decoded(pictures, manifest))
+        np.save(folder / "images.npy", images)
         request = {
             "export": str(export.resolve()),
             "pictures": [str(file) for file in files],

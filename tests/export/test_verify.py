@@ -48,8 +48,9 @@ def expected(run_folder: Path, encoded: list[bytes]) -> Expected:
 def planted(
     model: keras.Model, folder: Path, from_bytes: Any = None, from_pixels: Any = None
 ) -> Path:
-    """Write an export with endpoints of the test's own and an honest manifest."""
-    folder.mkdir()
+    """Write an export with endpoints of the test's own and an honest manifest, as version 1."""
+    folder = folder / "1"
+    folder.mkdir(parents=True)
     module = tf.Module()
     module.kept = [variable.value for variable in model.variables]
     spec = tf.TensorSpec([None], tf.string, name="image_bytes")
@@ -246,6 +247,8 @@ def test_a_python_function_in_the_graph_is_found_and_fails_where_python_is_anoth
     found = faults(verify(export, pictures=encoded, expected=expected))
     assert "EagerPyFunc" in found["no Python in the graph"]
     assert "fresh process" in found
+    if shutil.which("cc"):
+        assert "No OpKernel was registered to support Op 'EagerPyFunc'" in found["without Python"]
 
 
 @pytest.mark.slow

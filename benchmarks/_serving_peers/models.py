@@ -1,0 +1,74 @@
+"""The models that are asked: one network, exported by kerastl in three ways and by Keras itself."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+NAME, SIZE_PX, NUM_CLASSES = "mobilenet_v2", 224, 10
+CLASS_NAMES = tuple(f"class {number}" for number in range(NUM_CLASSES))
+NUM_PICTURES = 32
+
+
+def network() -> tuple[Any, str]:
+    """Return MobileNetV2 with a head of ten classes, and which weights it has: those of ImageNet where they are cached."""
+    from kerastl.backbones import build_backbone, find_cached_weights
+    from kerastl.training import build_model
+
+    found = find_cached_weights(NAME, image_size_px=SIZE_PX)
+    backbone = build_backbone(NAME, weights=str(found) if found else "none", image_size_px=SIZE_PX)
+    return build_model(backbone, class_names=CLASS_NAMES), "imagenet" if found else "random"
+
+
+def write_models(folder: Path) -> tuple[dict[str, Path], str]:
+    """Export the network; return the folders by name, and which weights it has.
+
+    `folded` is what `kerastl export` writes, `unfolded` the same without folding BatchNorm, `bfloat16` folded and computed
+    in that, and `keras` what `model.export()` writes.
+    """
+    import keras
+
+    from kerastl.backbones import fold
+    from kerastl.export import export_saved_model
+    from kerastl.export.endpoints import Served, endpoints_of
+
+    model, weights = network()
+
+    def written(name: str, changed: keras.Model) -> Path:
+        archive = keras.export.ExportArchive()
+        archive.track(changed)
+        served = Served(changed, CLASS_NAMES, SIZE_PX)
+        endpoint, takes = endpoints_of(served)["serving_default"]
+        archive.add_endpoint("serving_default", endpoint, input_signature=[takes])
+        archive.write_out(str(folder / name), verbose=False)
+        return folder / name
+
+    settings = {"class_names": CLASS_NAMES, "image_size_px": SIZE_PX}
+    found = {"folded": export_saved_model(model, folder / "folded", **settings)}
+    found["unfolded"] = written("unfolded", model)
+    found["bfloat16"] = written("bfloat16", fold(model, "bfloat16"))
+    model.export(str(folder / "keras"), verbose=False)
+    return found | {"keras": folder / "keras"}, weights
+
+
+def write_pictures(folder: Path) -> list[Path]:
+    """Write pieces of scikit-learn's two photographs as JPEG of 500 x 375 pixels, a usual size in ImageNet."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    photos, random = load_sample_images().images, np.random.default_rng(0)
+    found = []
+    for number in range(NUM_PICTURES):
+        photo = Image.fromarray(photos[number % 2])
+        width = int(random.integers(160, 600))
+        height = width * 3 // 4 if width * 3 // 4 < photo.height else photo.height
+        left = int(random.integers(0, photo.width - width + 1))
+        top = int(random.integers(0, photo.height - height + 1))
+        piece = photo.crop((left, top, left + width, top + height)).resize((500, 375))
+        file = io.BytesIO()
+        piece.save(file, "JPEG", quality=90)
+        found.append(folder / f"{number:02d}.jpg")
+        found[-1].write_bytes(file.getvalue())
+    return found

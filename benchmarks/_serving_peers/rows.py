@@ -1,0 +1,187 @@
+"""One row of the benchmark, one round: how each way of answering is asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _serving_peers.models import SIZE_PX
+from _serving_peers.task import batch_of, decoded
+from peer_environments import Unavailable, last_line, python_of
+
+Array = np.ndarray[Any, Any]
+HERE = Path(__file__).parent
+OURS = {"kerastl": "folded", "kerastl-unfolded": "unfolded", "kerastl-bfloat16": "bfloat16"}
+PEERS = {"openvino": "with_openvino.py", "onnxruntime": "with_onnxruntime.py"}
+PLAIN = "keras"
+ROWS = (PLAIN, "keras-tf", *OURS, *PEERS)
+WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row, one round.
+
+    Args:
+        nanoseconds: of each request, by batch.
+        probabilities: `[pictures, classes]`.
+    """
+
+    nanoseconds: dict[int, list[int]]
+    probabilities: Array
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all rows share.
+
+    Args:
+        models: folders of exports, by name.
+        pictures: JPEG files.
+        batches: how many pictures in a request.
+        requests: timed ones in a round, by batch.
+        threads: of TensorFlow's session, within and between operations; 0: its own choice.
+        scratch: for converted models.
+    """
+
+    models: dict[str, Path]
+    pictures: list[Path]
+    batches: list[int]
+    requests: dict[int, int]
+    threads: int
+    scratch: Path
+
+    @property
+    def contents(self) -> list[bytes]:
+        """The files."""
+        return [path.read_bytes() for path in self.pictures]
+
+
+def ask_ours(setting: Setting, name: str) -> Measured:
+    from kerastl.export.native.loader import Question
+
+    contents = setting.contents
+    outputs = ("probabilities",)
+    questions = [
+        Question(
+            "serving_default", {"image_bytes": batch_of(contents, count)}, outputs,
+            warm_up=WARM_UP, repeats=setting.requests[count],
+        )
+        for count in setting.batches
+    ]  # fmt: skip
+    questions.append(Question("serving_default", {"image_bytes": contents}, outputs))
+    *taken, all_of_them = asked(setting, setting.models[OURS[name]], questions)
+    nanoseconds = {
+        count: list(one.nanoseconds) for count, one in zip(setting.batches, taken, strict=True)
+    }
+    return Measured(nanoseconds, all_of_them.outputs["probabilities"])
+
+
+def ask_keras(setting: Setting, decode: Callable[[bytes, int], Array]) -> Measured:
+    from kerastl.export.native.loader import Question
+
+    contents = setting.contents
+    questions, before = [], {}
+    for count in setting.batches:
+        images, before[count] = timed(decode, batch_of(contents, count), setting.requests[count])
+        questions.append(
+            Question(
+                "serving_default", {"image": images}, None,
+                warm_up=WARM_UP, repeats=setting.requests[count],
+            )
+        )  # fmt: skip
+    images = np.stack([decode(content, SIZE_PX) for content in contents])
+    questions.append(Question("serving_default", {"image": images}))
+    *taken, all_of_them = asked(setting, setting.models["keras"], questions)
+    nanoseconds = {
+        count: [one + other for one, other in zip(before[count], answer.nanoseconds, strict=True)]
+        for count, answer in zip(setting.batches, taken, strict=True)
+    }
+    (logits,) = all_of_them.outputs.values()
+    return Measured(nanoseconds, softmax(logits))
+
+
+def timed(
+    decode: Callable[[bytes, int], Array], request: Sequence[bytes], repeats: int
+) -> tuple[Array, list[int]]:
+    """Decode a request again and again; return the pictures, and nanoseconds."""
+    taken = []
+    for number in range(WARM_UP + repeats):
+        begun = time.perf_counter_ns()
+        images = np.stack([decode(content, SIZE_PX) for content in request])
+        if number >= WARM_UP:
+            taken.append(time.perf_counter_ns() - begun)
+    return images, taken
+
+
+def asked(setting: Setting, export: Path, questions: Sequence[Any]) -> tuple[Any, ...]:
+    """Ask through the C++ loader.
+
+    Raises:
+        Unavailable: it cannot be built, or does not answer.
+    """
+    from kerastl.export.native.build import Unavailable as NotBuilt
+    from kerastl.export.native.loader import ask_without_python
+
+    try:
+        told = ask_without_python(
+            export, questions, intra_threads=setting.threads, inter_threads=setting.threads
+        )
+    except NotBuilt as error:
+        raise Unavailable(str(error)) from error
+    fault = told.fault or next((one.refusal for one in told.answers if one.refusal), "")
+    if fault:
+        raise Unavailable(fault)
+    return told.answers
+
+
+def by_tensorflow(content: bytes, size: int) -> Array:
+    """Return `[size, size, 3]` float32 in [0, 255], as `image_dataset_from_directory` does it."""
+    import tensorflow as tf
+
+    picture = tf.io.decode_image(content, channels=3, expand_animations=False)
+    return np.asarray(tf.image.resize(picture, [size, size], "bilinear"))
+
+
+def ask_peer(setting: Setting, name: str) -> Measured:
+    """Run a peer in an environment and a process of its own.
+
+    Raises:
+        Unavailable: it cannot be run.
+    """
+    task = {
+        "saved_model": str(setting.models["keras"]), "pictures": list(map(str, setting.pictures)),
+        "size": SIZE_PX, "batches": setting.batches, "warm_up": WARM_UP,
+        "requests": {str(count): number for count, number in setting.requests.items()},
+        "scratch": str(setting.scratch),
+    }  # fmt: skip
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [python_of(name), HERE / PEERS[name], json.dumps(task)],
+        capture_output=True, text=True, env=environment | {"TF_CPP_MIN_LOG_LEVEL": "2"},
+    )  # fmt: skip
+    if done.returncode:
+        raise Unavailable(f"{name} ended with {done.returncode}: {last_line(done.stderr)}")
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    nanoseconds = {int(count): taken for count, taken in told["nanoseconds"].items()}
+    return Measured(nanoseconds, softmax(np.asarray(told["logits"])))
+
+
+def ask_row(setting: Setting, name: str) -> Measured:
+    if name in OURS:
+        return ask_ours(setting, name)
+    if name in PEERS:
+        return ask_peer(setting, name)
+    return ask_keras(setting, decoded if name == PLAIN else by_tensorflow)
+
+
+def softmax(logits: Array) -> Array:
+    powers = np.exp(np.asarray(logits, np.float64) - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)

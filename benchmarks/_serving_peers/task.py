@@ -1,0 +1,82 @@
+"""What every peer is asked, and how it answers. Standard library and Pillow alone: peers have environments of their own."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Task:
+    """Requests to one model.
+
+    Args:
+        saved_model: what Keras's own `model.export()` wrote: pictures to logits.
+        pictures: JPEG files.
+        size: side of the square picture that the model takes.
+        batches: how many pictures in a request, one measurement each.
+        warm_up: requests before time is taken.
+        requests: timed ones by batch.
+        scratch: for converted models.
+    """
+
+    saved_model: str
+    pictures: list[str]
+    size: int
+    batches: list[int]
+    warm_up: int
+    requests: dict[str, int]
+    scratch: Path
+
+    @classmethod
+    def parsed(cls, words: list[str]) -> Task:
+        """Read the task from the one word that a peer is handed."""
+        told = json.loads(words[0])
+        return cls(**told | {"scratch": Path(told["scratch"])})
+
+
+def decoded(content: bytes, size: int) -> Any:
+    """Return `[size, size, 3]` float32 in [0, 255] by Pillow, as `keras.utils.load_img` does it when told bilinear."""
+    import numpy as np
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR), np.float32)
+
+
+def batch_of(contents: Sequence[bytes], count: int) -> list[bytes]:
+    """Return so many pictures, over and over where there are fewer."""
+    return [contents[index % len(contents)] for index in range(count)]
+
+
+def measure(task: Task, infer: Callable[[Any], Any]) -> None:
+    """Time bytes to answer, and print it as JSON: `{"nanoseconds": {batch: [...]}, "logits": [[...]]}`.
+
+    Args:
+        task: what to ask.
+        infer: `[n, size, size, 3]` float32 to logits `[n, classes]`.
+    """
+    import numpy as np
+
+    contents = [Path(name).read_bytes() for name in task.pictures]
+
+    def answer(request: Sequence[bytes]) -> Any:
+        return infer(np.stack([decoded(content, task.size) for content in request]))
+
+    taken: dict[int, list[int]] = {}
+    for count in task.batches:
+        request = batch_of(contents, count)
+        for _ in range(task.warm_up):
+            answer(request)
+        taken[count] = []
+        for _ in range(task.requests[str(count)]):
+            begun = time.perf_counter_ns()
+            answer(request)
+            taken[count].append(time.perf_counter_ns() - begun)
+    logits = np.asarray(answer(contents)).tolist()
+    print(json.dumps({"nanoseconds": taken, "logits": logits}))

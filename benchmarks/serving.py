@@ -1,0 +1,132 @@
+"""How fast are exports served: from the bytes of files to answers, kerastl beside Keras's own export, OpenVINO and ONNX Runtime.
+
+    python benchmarks/serving.py [--quick] [--rows a,b] [--batches 1,8,32] [--rounds 5] [--threads 0]
+
+One MobileNetV2 at 224 px, with the ImageNet weights that lie in Keras's cache, else random ones, and JPEG files of 500 x 375
+pixels. One request after the other; the rows are measured in turn, round by round. Told are the median and 95th percentile of a
+request's milliseconds over all rounds, pictures a second, and how many times as fast as `keras` a row is: the median over rounds of the
+ratio of medians within one.
+
+- `kerastl` is what `kerastl export` writes, through TensorFlow's C++ loader: files in, answers out, no Python.
+  `kerastl-unfolded` keeps its BatchNorms, `kerastl-bfloat16` computes in bfloat16 (slow on a CPU without instructions for it).
+- `keras` is what `model.export()` writes of the same network, through the same loader, with the pictures decoded and
+  resized in Python by Pillow, as `keras.utils.load_img` does it; `keras-tf` with `tf.io.decode_image` and `tf.image.resize`.
+  What it costs to send 600 kB of floats a picture to a server instead of the file is not counted.
+- `openvino` and `onnxruntime` run that same export, converted, in an environment and a process of their own, with Pillow.
+
+`answers` tells the largest difference of a probability from `kerastl-unfolded`, and of how many pictures the class is another. Pillow and
+TensorFlow shrink a picture a little differently. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _serving_peers.models import SIZE_PX, write_models, write_pictures
+from _serving_peers.rows import PLAIN, ROWS, Measured, Setting, ask_row
+from peer_environments import Unavailable
+
+REFERENCE = "kerastl-unfolded"
+
+
+def measured(
+    setting: Setting, names: Sequence[str], rounds: int
+) -> tuple[dict[str, list[Measured]], dict[str, str]]:
+    """Ask all rows in turn, round by round; return what was measured, and why others could not be."""
+    told: dict[str, list[Measured]] = {name: [] for name in names}
+    missing: dict[str, str] = {}
+    for number in range(rounds):
+        for name in [one for one in names if one not in missing]:
+            print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
+            try:
+                told[name].append(ask_row(setting, name))
+            except (Unavailable, OSError) as error:
+                missing[name] = str(error)
+    return {name: rows for name, rows in told.items() if name not in missing}, missing
+
+
+def row_of(told: dict[str, list[Measured]], name: str, batch: int) -> dict[str, float]:
+    """Return the figures of one row at one batch."""
+    taken = [one / 1e6 for round_ in told[name] for one in round_.nanoseconds[batch]]
+    row = {
+        "median_ms": statistics.median(taken), "p95_ms": float(np.percentile(taken, 95)),
+        "pictures_per_s": 1e3 * batch / statistics.mean(taken),
+    }  # fmt: skip
+    if PLAIN in told:
+        row["x_keras"] = statistics.median(
+            statistics.median(one.nanoseconds[batch]) / statistics.median(other.nanoseconds[batch])
+            for one, other in zip(told[PLAIN], told[name], strict=True)
+        )
+    return row
+
+
+def answers_of(told: dict[str, list[Measured]], name: str) -> dict[str, Any]:
+    """Return how far the answers of one row are from those of the network as it was trained."""
+    if REFERENCE not in told:
+        return {}
+    rows, wanted = told[name][0].probabilities, told[REFERENCE][0].probabilities
+    others = int((rows.argmax(axis=1) != wanted.argmax(axis=1)).sum())
+    return {"largest_difference": float(np.abs(rows - wanted).max()), "other_class": others}
+
+
+def print_table(found: dict[str, Any], batches: Sequence[int], missing: dict[str, str]) -> None:
+    """Print the figures in Markdown."""
+    for batch in batches:
+        print(f"\n| batch {batch} | median ms | p95 ms | pictures/s | times keras | answers |")
+        print("|---|---|---|---|---|---|")
+        for name, row in found.items():
+            of, how = row[f"batch {batch}"], row["answers"]
+            ratio = f"{of['x_keras']:.2f}" if "x_keras" in of else ""
+            told = f"{how['largest_difference']:.1e}, {how['other_class']} other" if how else ""
+            print(
+                f"| {name} | {of['median_ms']:.1f} | {of['p95_ms']:.1f} | {of['pictures_per_s']:.0f} "
+                f"| {ratio} | {told} |"
+            )
+    for name, reason in missing.items():
+        print(f"{name} not run: {reason}")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one round, few requests")
+    parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("--batches", default="1,8,32")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="of TensorFlow's session")
+    arguments = parser.parse_args()
+    names = arguments.rows.split(",")
+    if unknown := set(names) - set(ROWS):
+        parser.error(f"there is no row {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    batches = [int(one) for one in arguments.batches.split(",")]
+    most, rounds = (8, 1) if arguments.quick else (40, arguments.rounds)
+    requests = {batch: max(3, most // batch) for batch in batches}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        models, weights = write_models(folder)
+        pictures = write_pictures(folder)
+        setting = Setting(models, pictures, batches, requests, arguments.threads, folder)
+        told, missing = measured(setting, names, rounds)
+    found: dict[str, Any] = {
+        name: {f"batch {batch}": row_of(told, name, batch) for batch in batches}
+        | {"answers": answers_of(told, name)}
+        for name in told
+    }
+    print(f"\nMobileNetV2 at {SIZE_PX} px, {weights} weights, {rounds} rounds")
+    print_table(found, batches, missing)
+    machine = {"cores": os.cpu_count(), "python": platform.python_version()}
+    print(json.dumps({"rows": found, "missing": missing, "weights": weights, **machine}))
+
+
+if __name__ == "__main__":
+    main()
