@@ -29,6 +29,7 @@ class Manifest:
         versions: of kerastl, keras and tensorflow.
         files: sha256 of every other file of the export, by its path within it.
         answering: what is done to the softmax of the logits, see `Answering.to_json`.
+        conversion: what a format that was converted tells of itself, see `write_converted`; None: it was not.
     """
 
     class_names: tuple[str, ...]
@@ -39,6 +40,7 @@ class Manifest:
     versions: dict[str, str]
     files: dict[str, str]
     answering: dict[str, Any] = field(default_factory=lambda: AS_LEARNT.to_json(()))
+    conversion: dict[str, Any] | None = None
 
     @property
     def how(self) -> Answering:
@@ -68,6 +70,7 @@ def write_manifest(
     model_sha256: str,
     versions: dict[str, str],
     answering: dict[str, Any] | None = None,
+    conversion: dict[str, Any] | None = None,
 ) -> None:
     """Write the manifest of an export whose other files are all there."""
     manifest = Manifest(
@@ -79,6 +82,7 @@ def write_manifest(
         versions=versions,
         files=hashes_of(folder),
         answering=answering or AS_LEARNT.to_json(()),
+        conversion=conversion,
     )
     write_json(folder / MANIFEST, asdict(manifest))
 
@@ -115,4 +119,9 @@ def _manifest(content: dict[str, Any]) -> Manifest:
         versions={str(name): str(version) for name, version in content["versions"].items()},
         files={str(name): str(digest) for name, digest in content["files"].items()},
         answering=how.to_json(names),
+        conversion=_conversion(content.get("conversion")),
     )
+
+
+def _conversion(told: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if told is None else {**told, "format": str(told["format"])}

@@ -1,0 +1,98 @@
+"""Write a trained model as the file of another runtime, with its manifest."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kerastl.errors import RequestError
+from kerastl.evaluation.trained import Trained
+from kerastl.export.converted.graph import INPUT, OUTPUT, Network, network_of
+from kerastl.export.converted.packages import check_formats
+from kerastl.export.numbered import write_numbered
+from kerastl.export.saved_model import weights_fingerprint
+
+LOUD = ("tensorflow", "tf2onnx", "absl")
+
+
+def network_of_trained(trained: Trained) -> Network:
+    """Return the graph that a trained model is exported as."""
+    return network_of(
+        trained.model, class_names=trained.class_names, image_size_px=trained.image_size_px
+    )
+
+
+def write_converted(
+    trained: Trained,
+    out: Path,
+    name: str,
+    convert: Callable[[Network, Path], dict[str, Any] | None],
+) -> Path:
+    """Write one format under the next free number of a folder.
+
+    Args:
+        trained: the model and what it takes.
+        out: the folder of all numbers; nothing in it is overwritten.
+        name: of the format.
+        convert: writes the file into a folder; returns what the manifest tells beside.
+
+    Returns:
+        The folder written, e.g. `out/1`.
+
+    Raises:
+        RequestError: packages are missing, or the model cannot be converted; the reason is told, nothing was written.
+        OSError: the disk is full; no half export is left.
+    """
+    check_formats([name])
+    size = trained.image_size_px
+    told: dict[str, Any] = {
+        "format": name,
+        "input": {"name": INPUT, "shape": [None, size, size, 3], "dtype": "float32", "range": [0, 255], "colours": "RGB"},
+        "output": {"name": OUTPUT, "shape": [None, len(trained.class_names)], "dtype": "float32"},
+    }  # fmt: skip
+
+    def fill(folder: Path) -> None:
+        with _quiet():
+            try:
+                more = convert(network_of_trained(trained), folder)
+            except (RequestError, OSError):
+                raise
+            except Exception as error:  # whatever a converter raises is its refusal of this model
+                raise RequestError(refusal(name, error)) from error
+        told.update(more or {})
+        told["bytes"] = sum(one.stat().st_size for one in folder.iterdir())
+
+    return write_numbered(
+        out, fill, class_names=trained.class_names, image_size_px=size, window=trained.window,
+        max_pixels=trained.max_pixels, model_sha256=weights_fingerprint(trained.model), conversion=told,
+    )  # fmt: skip
+
+
+def refusal(name: str, error: BaseException) -> str:
+    """Return the letter that says why a model cannot be had in a format."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = "; ".join(lines[:3])[:400] or type(error).__name__
+    return (
+        f"This model cannot be written as {name}: {reason}. Nothing was written. "
+        "What always can: --format saved_model"
+    )
+
+
+@contextmanager
+def _quiet() -> Generator[None, None, None]:
+    """Hold back what converters say of themselves: deprecations of their own calls, and progress."""
+    loggers = [logging.getLogger(name) for name in LOUD]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

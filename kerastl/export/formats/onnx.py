@@ -1,0 +1,61 @@
+"""ONNX, for ONNX Runtime and all that reads it; in its metadata: the class names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kerastl.evaluation.trained import Trained
+    from kerastl.export.converted.graph import Network
+
+FILE = "model.onnx"
+NEEDS = ("tf2onnx", "onnx", "onnxruntime")
+OPSET = 17
+"""Runs in ONNX Runtime from 1.12 (2022) on, and no operation of a network here needs a newer one."""
+NAMES = "class_names"
+
+
+def write(trained: Trained, out: Path) -> Path:
+    """Export a trained model into the next number under `out` and return the folder written."""
+    from kerastl.export.converted.write import write_converted
+
+    return write_converted(trained, out, "onnx", _convert)
+
+
+def _convert(network: Network, folder: Path) -> dict[str, Any]:
+    import onnx
+    import tf2onnx
+
+    from kerastl.export.converted.graph import INPUT, OUTPUT
+
+    proto, _ = tf2onnx.convert.from_graph_def(
+        network.graph_def, name="kerastl", input_names=[f"{INPUT}:0"], output_names=[f"{OUTPUT}:0"],
+        opset=OPSET, tensors_to_rename={f"{INPUT}:0": INPUT, f"{OUTPUT}:0": OUTPUT},
+    )  # fmt: skip
+    takes = [one.name for one in proto.graph.input]
+    if takes != [INPUT]:
+        raise ValueError(f"the graph takes {', '.join(takes)}, not {INPUT} alone")
+    for tensor in (*proto.graph.input, *proto.graph.output):
+        # tf2onnx numbers the batch's dimension as it goes along.
+        tensor.type.tensor_type.shape.dim[0].dim_param = "n"
+    onnx.helper.set_model_props(proto, {NAMES: json.dumps(network.class_names, ensure_ascii=False)})
+    onnx.checker.check_model(proto, full_check=True)
+    (folder / FILE).write_bytes(proto.SerializeToString(deterministic=True))
+    return {"opset": OPSET}
+
+
+def opened(folder: Path) -> tuple[list[str], Callable[[Any], Any]]:
+    """Return the class names in the file, and what answers for pictures, in ONNX Runtime on the CPU.
+
+    Weights are in the file, so it is handed over as bytes: none is looked for in another file.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        (folder / FILE).read_bytes(), providers=["CPUExecutionProvider"]
+    )
+    names = json.loads(session.get_modelmeta().custom_metadata_map[NAMES])
+    return names, lambda images: session.run(["probabilities"], {"images": images})[0]
