@@ -84,10 +84,12 @@ class _Counts:
 def _open(model: Path) -> Predictor:
     from kerastl.evaluation.source_model import find_model
     from kerastl.evaluation.trained import DESCRIPTION, load_trained
-    from kerastl.export import find_export, read_export
+    from kerastl.export import find_converted, find_export, read_converted, read_export
 
     if not (model / DESCRIPTION).is_file() and find_export(model) is not None:
         return read_export(model)
+    if not (model / DESCRIPTION).is_file() and (converted := find_converted(model)) is not None:
+        return read_converted(converted)
     return load_trained(find_model(model))
 
 

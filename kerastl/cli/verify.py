@@ -37,7 +37,7 @@ def command(
 
     PICTURES are files or folders. Without them: the test pictures of --run, or of the run folder that
     EXPORT lies in, or else the export's own samples. Of the format keras, which no server runs, files and weights are
-    checked, and no picture is asked for. Exit code 1 when a check finds a fault.
+    checked, and no picture is asked for. Those of onnx, litert and openvino are opened by their own runtimes. Exit code 1 when a check finds a fault.
 
     \b
     Example:
@@ -46,19 +46,32 @@ def command(
     from kerastl.cli._quiet import load_tensorflow
 
     load_tensorflow()
-    from kerastl.export import find_export, find_portable, verify, verify_portable
+    from kerastl.export import (
+        find_converted,
+        find_export,
+        find_portable,
+        verify,
+        verify_converted,
+        verify_portable,
+    )
 
     folder, portable = find_export(export), find_portable(export)
     encoded: tuple[bytes, ...] = ()
     if folder is not None:
         encoded, expected = _question(folder, pictures, run or _run_around(folder))
         findings = verify(folder, pictures=encoded, expected=expected)
+    elif (converted := find_converted(export)) is not None:
+        folder = converted.folder
+        encoded, expected = _question(folder, pictures, run or _run_around(folder))
+        findings = verify_converted(converted, pictures=encoded, expected=expected)
     elif portable is not None:
         # No server runs it: the files and the weights are what there is to check.
         folder = portable
         findings = verify_portable(folder, run or _run_around(folder))
     else:
-        raise RequestError(f"{export} is not an export: it holds no saved_model.pb.")
+        raise RequestError(
+            f"{export} is not an export: it holds no saved_model.pb, and no file of another format."
+        )
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:

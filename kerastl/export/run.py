@@ -8,6 +8,8 @@ from kerastl import registry
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained import Trained, load_trained
 from kerastl.export.asked import Asked, answering_of
+from kerastl.export.converted.find import find_converted
+from kerastl.export.converted.packages import check_formats
 from kerastl.export.findings import Finding
 from kerastl.export.manifest import hashes_of, read_manifest
 from kerastl.export.probe_pictures import (
@@ -31,6 +33,7 @@ def export_run(
     out: Path | None = None,
     *,
     asked: Asked = AS_USUAL,
+    quantize: str | None = None,
 ) -> Path:
     """Write the model of a run in one format.
 
@@ -39,23 +42,30 @@ def export_run(
         format_name: one of `kerastl.registry.names("format")`.
         out: None: `export/<format_name>` in the run folder.
         asked: how it shall answer; what the run cannot give is left out.
+        quantize: `float16` or `int8`, of a format that offers it; None: float32.
 
     Returns:
         The new numbered folder.
 
     Raises:
-        RequestError: not a run folder, an unfinished one, or no such format.
+        RequestError: not a run folder, an unfinished one, no such format, or its packages are missing.
     """
     module = registry.module("format", format_name)
+    check_formats([format_name], quantize)
     target = out if out is not None else run_folder / EXPORTS / format_name
     trained = load_trained(run_folder)
     answering, _ = answering_of(run_folder, trained.class_names, asked)
-    written: Path = module.write(trained, target, answering=answering)
+    more = {} if quantize is None else {"quantize": quantize}
+    written: Path = module.write(trained, target, answering=answering, **more)
     return written
 
 
 def export_once(
-    run_folder: Path, format_name: str = "saved_model", *, asked: Asked = AS_USUAL
+    run_folder: Path,
+    format_name: str = "saved_model",
+    *,
+    asked: Asked = AS_USUAL,
+    quantize: str | None = None,
 ) -> Path:
     """Write the model of a run in one format, unless an export of this very model is whole already.
 
@@ -63,19 +73,20 @@ def export_once(
     a server. An export that is not whole, or of another model, stays, and the next number is written.
 
     Args:
-        run_folder, format_name, asked: as in `export_run`.
+        run_folder, format_name, asked, quantize: as in `export_run`.
 
     Returns:
         The numbered folder, found or written.
     """
     written = run_folder / EXPORTS / format_name
-    found = find_export(written) or find_portable(written)
-    if found is not None and _is_whole(found, load_trained(run_folder)):
+    converted = find_converted(written)
+    found = converted.folder if converted else find_export(written) or find_portable(written)
+    if found is not None and _is_whole(found, load_trained(run_folder), quantize):
         return found
-    return export_run(run_folder, format_name, asked=asked)
+    return export_run(run_folder, format_name, asked=asked, quantize=quantize)
 
 
-def _is_whole(export: Path, trained: Trained) -> bool:
+def _is_whole(export: Path, trained: Trained, quantize: str | None) -> bool:
     """Tell whether an export holds every file its manifest names, to the byte, and answers for this model."""
     from kerastl.export.saved_model import weights_fingerprint
 
@@ -89,6 +100,7 @@ def _is_whole(export: Path, trained: Trained) -> bool:
         described == wanted
         and manifest.model_sha256 == weights_fingerprint(trained.model)
         and manifest.files == hashes_of(export)
+        and (manifest.conversion or {}).get("quantize") == quantize
     )
 
 

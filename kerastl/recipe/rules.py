@@ -203,6 +203,14 @@ def formats_differ(formats: Sequence[str | None]) -> Iterator[Finding]:
     yield from _repeated("formats", formats)
 
 
+def one_format_is_quantized(
+    formats: Sequence[str | None], quantize: str | None
+) -> Iterator[Finding]:
+    """What is quantized is written."""
+    if quantize is not None and "litert" not in formats:
+        yield "quantize", f"{quantize} is for the format litert, which formats does not name."
+
+
 def columns_differ(subgroups: Sequence[str | None]) -> Iterator[Finding]:
     """A column is told by once."""
     yield from _repeated("subgroups", subgroups)
@@ -224,7 +232,7 @@ RULES: Mapping[type[Any], Sequence[Any]] = {
         unfreezing_takes_its_time,
     ),
     LayerNames: (regex_compiles,),
-    Export: (formats_differ,),
+    Export: (formats_differ, one_format_is_quantized),
     Evaluation: (columns_differ,),
     Target: (target_has_its_pictures,),
     Adaptation: (plug_ins_differ,),

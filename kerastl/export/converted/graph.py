@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from kerastl.backbones import for_inference
+from kerastl.evaluation.answering import AS_LEARNT, Answering
 
 INPUT = "images"
 OUTPUT = "probabilities"
@@ -49,8 +50,7 @@ def network_of(
     *,
     class_names: Sequence[str],
     image_size_px: int,
-    temperature: float | None = None,
-    ratios: Sequence[float] | None = None,
+    answering: Answering = AS_LEARNT,
 ) -> Network:
     """Return a model in inference as one graph, its BatchNorms folded where that is the same computation.
 
@@ -58,20 +58,14 @@ def network_of(
         model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`; without augmentation.
         class_names: in the order of the logits.
         image_size_px: side of the square picture that the model takes, in pixels.
-        temperature: what logits are divided by before the softmax; None: 1.
-        ratios: for each class its prevalence where the model is asked over that where it learnt; None: 1.
+        answering: temperature and prevalence that probabilities are told at. A threshold has no place in the graph, which
+            answers no label.
     """
     folded = for_inference(model)
 
     def answer(images: tf.Tensor) -> tf.Tensor:
         logits = tf.cast(folded(images, training=False), tf.float32)
-        if temperature is not None:
-            logits = logits * (1.0 / temperature)
-        found = tf.nn.softmax(logits)
-        if ratios is not None:
-            found = found * tf.constant(list(ratios), tf.float32)
-            found = found / tf.reduce_sum(found, axis=-1, keepdims=True)
-        return tf.identity(found, name=OUTPUT)
+        return tf.identity(_answered(logits, answering), name=OUTPUT)
 
     spec = tf.TensorSpec([None, image_size_px, image_size_px, 3], tf.float32, name=INPUT)
     traced = tf.function(answer, input_signature=[spec], autograph=False).get_concrete_function()
@@ -84,6 +78,18 @@ def network_of(
         if node.name in captured:
             _make_constant(node, captured[node.name].numpy())
     return Network(graph_def, image_size_px, tuple(class_names))
+
+
+def _answered(logits: tf.Tensor, answering: Answering) -> tf.Tensor:
+    """Return probabilities in float32: the runtimes of phones know no float64."""
+    if answering.temperature is not None:
+        logits = logits * (1.0 / answering.temperature)
+    found = tf.nn.softmax(logits)
+    if answering.prevalence is None:
+        return found
+    pairs = zip(answering.prevalence.learnt, answering.prevalence.served, strict=True)
+    weighed = found * tf.constant([served / learnt for learnt, served in pairs], tf.float32)
+    return weighed / tf.reduce_sum(weighed, axis=-1, keepdims=True)
 
 
 def _make_constant(node: Any, value: Any) -> None:

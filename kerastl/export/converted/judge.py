@@ -34,10 +34,11 @@ def judge_converted(
     """
     repeats = [np.asarray(one, np.float32) for one in answers["batch"]]
     first, alone = repeats[0], np.asarray(answers["alone"], np.float32)
+    quantize = (manifest.conversion or {}).get("quantize")
     return [
         _judge_names(answers["class_names"], manifest, expected),
         _judge_numbers(first, len(manifest.class_names)),
-        _judge_equal(first, (manifest.conversion or {}).get("quantize"), expected),
+        judge_equal(first, quantize, expected.probabilities if expected else None),
         _judge_repeats(repeats),
         _judge_alone(_gap(first, alone)),
         _judge_size(answers["wrong_size"]),
@@ -64,11 +65,17 @@ def _judge_numbers(first: Floats, num_classes: int) -> Finding:
     return Finding(check, passed, detail)
 
 
-def _judge_equal(first: Floats, quantize: str | None, expected: Expected | None) -> Finding:
+def judge_equal(first: Floats, quantize: str | None, wanted: Any) -> Finding:
+    """Compare with kerastl's own answers: in float32 within `SAME_ANSWER`, quantized by the labels.
+
+    Args:
+        first: `[n, classes]`, of the export.
+        quantize: what it was quantized to; None: not.
+        wanted: `[n, classes]`, what it should answer; None: not at hand.
+    """
     check = "equal to kerastl predict" if quantize is None else "near kerastl predict"
-    if expected is None:
+    if wanted is None:
         return Finding(check, None, "not compared: the model is not at hand. Give --run RUN")
-    wanted = expected.probabilities
     if first.shape != wanted.shape:
         return Finding(check, False, f"{first.shape} probabilities against {wanted.shape}")
     gap = _gap(first, wanted)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
+from kerastl.evaluation.answering import Answering
 from kerastl.evaluation.trained import Trained
 from kerastl.export.converted.graph import INPUT, OUTPUT, Network, network_of
 from kerastl.export.converted.packages import check_formats
@@ -19,18 +22,12 @@ from kerastl.export.saved_model import weights_fingerprint
 LOUD = ("tensorflow", "tf2onnx", "absl")
 
 
-def network_of_trained(trained: Trained) -> Network:
-    """Return the graph that a trained model is exported as."""
-    return network_of(
-        trained.model, class_names=trained.class_names, image_size_px=trained.image_size_px
-    )
-
-
 def write_converted(
     trained: Trained,
     out: Path,
     name: str,
     convert: Callable[[Network, Path], dict[str, Any] | None],
+    answering: Answering,
 ) -> Path:
     """Write one format under the next free number of a folder.
 
@@ -39,6 +36,7 @@ def write_converted(
         out: the folder of all numbers; nothing in it is overwritten.
         name: of the format.
         convert: writes the file into a folder; returns what the manifest tells beside.
+        answering: temperature and prevalence that probabilities are told at; its threshold is told by the manifest alone.
 
     Returns:
         The folder written, e.g. `out/1`.
@@ -55,10 +53,15 @@ def write_converted(
         "output": {"name": OUTPUT, "shape": [None, len(trained.class_names)], "dtype": "float32"},
     }  # fmt: skip
 
+    def network() -> Network:
+        return network_of(
+            trained.model, class_names=trained.class_names, image_size_px=size, answering=answering
+        )
+
     def fill(folder: Path) -> None:
         with _quiet():
             try:
-                more = convert(network_of_trained(trained), folder)
+                more = convert(network(), folder)
             except (RequestError, OSError):
                 raise
             except Exception as error:  # whatever a converter raises is its refusal of this model
@@ -68,7 +71,7 @@ def write_converted(
 
     return write_numbered(
         out, fill, class_names=trained.class_names, image_size_px=size, window=trained.window,
-        max_pixels=trained.max_pixels, model_sha256=weights_fingerprint(trained.model), conversion=told,
+        max_pixels=trained.max_pixels, model_sha256=weights_fingerprint(trained.model), answering=answering.to_json(trained.class_names), conversion=told,
     )  # fmt: skip
 
 
@@ -84,15 +87,23 @@ def refusal(name: str, error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Generator[None, None, None]:
-    """Hold back what converters say of themselves: deprecations of their own calls, and progress."""
+    """Hold back what converters say of themselves: deprecations of their own calls, and lines past Python to the terminal."""
     loggers = [logging.getLogger(name) for name in LOUD]
     levels = [logger.level for logger in loggers]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(number) for number in (1, 2)]
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
+        with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
+            for number in (1, 2):
+                os.dup2(nowhere.fileno(), number)
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
             warnings.simplefilter("ignore")
             yield
     finally:
+        for number, file in zip((1, 2), kept, strict=True):
+            os.dup2(file, number)
+            os.close(file)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

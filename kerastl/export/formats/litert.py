@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kerastl.evaluation.answering import Answering
     from kerastl.evaluation.trained import Trained
     from kerastl.export.converted.graph import Network
 
@@ -20,13 +21,16 @@ QUANTIZES = ("float16", "int8")
 LABELS = "labels.txt"
 
 
-def write(trained: Trained, out: Path, quantize: str | None = None) -> Path:
+def write(
+    trained: Trained, out: Path, *, answering: Answering, quantize: str | None = None
+) -> Path:
     """Export a trained model into the next number under `out` and return the folder written.
 
     Args:
         trained: the model and the run folder: `int8` is calibrated on its training pictures, and what quantizing costs
             is measured on its test pictures.
         out: the folder of all numbers.
+        answering: temperature and prevalence that probabilities are told at.
         quantize: `float16`: weights of half the size; `int8`: weights and computation in 8 bits, the softmax in float32.
             Pictures and probabilities stay float32, so that every file is called alike. None: float32.
     """
@@ -34,29 +38,35 @@ def write(trained: Trained, out: Path, quantize: str | None = None) -> Path:
     from kerastl.export.converted.cost import cost_of
     from kerastl.export.converted.tflite import converted
     from kerastl.export.converted.write import write_converted
+    from kerastl.progress import say
 
+    if quantize is not None:
+        say(f"Quantizing to {quantize}; what it costs is measured on the run's test pictures")
     calibration = calibration_of(trained) if quantize == "int8" else None
 
     def convert(network: Network, folder: Path) -> dict[str, Any]:
         plain = converted(network)
+        _write(folder, plain, network.class_names)
         if quantize is None:
-            _write(folder, plain, network.class_names)
             return {"quantize": None}
+        size = (folder / FILE).stat().st_size
         pictures = None if calibration is None else calibration.pictures
         _write(folder, converted(network, quantize, pictures), network.class_names)
         return {
             "quantize": quantize,
             "calibration": None if calibration is None else calibration.told,
-            "float32_bytes": len(plain),
+            "float32_bytes": size,
             "cost": cost_of(trained, before=_asker(plain), after=opened(folder)[1]),
         }
 
-    return write_converted(trained, out, "litert", convert)
+    return write_converted(trained, out, "litert", convert, answering)
 
 
 def _write(folder: Path, content: bytes, names: tuple[str, ...]) -> None:
     if any(len(name.splitlines()) != 1 for name in names):
-        raise ValueError(f"a class name is empty or has a line break, and {LABELS} holds one a line")
+        raise ValueError(
+            f"a class name is empty or has a line break, and {LABELS} holds one a line"
+        )
     file = folder / FILE
     file.write_bytes(content)
     # Behind the model, as LiteRT's own tools put associated files; with one date, so that equal models are equal files.

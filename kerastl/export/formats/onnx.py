@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kerastl.evaluation.answering import Answering
     from kerastl.evaluation.trained import Trained
     from kerastl.export.converted.graph import Network
 
@@ -18,11 +19,11 @@ OPSET = 17
 NAMES = "class_names"
 
 
-def write(trained: Trained, out: Path) -> Path:
+def write(trained: Trained, out: Path, *, answering: Answering) -> Path:
     """Export a trained model into the next number under `out` and return the folder written."""
     from kerastl.export.converted.write import write_converted
 
-    return write_converted(trained, out, "onnx", _convert)
+    return write_converted(trained, out, "onnx", _convert, answering)
 
 
 def _convert(network: Network, folder: Path) -> dict[str, Any]:

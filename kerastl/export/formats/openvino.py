@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kerastl.evaluation.answering import Answering
     from kerastl.evaluation.trained import Trained
     from kerastl.export.converted.graph import Network
 
@@ -17,11 +18,11 @@ NEEDS = ("openvino",)
 NAMES = ["kerastl", "class_names"]
 
 
-def write(trained: Trained, out: Path) -> Path:
+def write(trained: Trained, out: Path, *, answering: Answering) -> Path:
     """Export a trained model into the next number under `out` and return the folder written."""
     from kerastl.export.converted.write import write_converted
 
-    return write_converted(trained, out, "openvino", _convert)
+    return write_converted(trained, out, "openvino", _convert, answering)
 
 
 def _convert(network: Network, folder: Path) -> None:
@@ -39,7 +40,7 @@ def _convert(network: Network, folder: Path) -> None:
         raise ValueError(f"the graph takes {takes}, not {INPUT} alone")
     model.inputs[0].tensor.set_names({INPUT})
     model.outputs[0].tensor.set_names({OUTPUT})
-    model.get_rt_info()[NAMES[0]] = {NAMES[1]: json.dumps(network.class_names, ensure_ascii=False)}
+    model.set_rt_info(json.dumps(network.class_names, ensure_ascii=False), NAMES)
     openvino.save_model(model, folder / FILE, compress_to_fp16=False)
 
 

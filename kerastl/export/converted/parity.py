@@ -1,0 +1,45 @@
+"""Does a converted model answer for a run's pictures as the run did?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kerastl.export.converted.find import Converted
+from kerastl.export.converted.judge import judge_equal
+from kerastl.export.converted.read import read_converted
+
+Array = np.ndarray[Any, Any]
+
+
+def compare_converted(found: Converted, *, pixels: Array, probabilities: Array) -> dict[str, Any]:
+    """Give a converted model the pixels of a run, and compare with what the run made of them.
+
+    Args:
+        found: its folder and format.
+        pixels: `[n, size, size, 3]` float32, as the run's pipeline hands them to its model.
+        probabilities: `[n, classes]`, the run's own answers; the export may tell them at a temperature and for another
+            prevalence, as its manifest says.
+
+    Returns:
+        `{"pixels": {"compared": False, "reason"}, "answers": TEXT | None, "faults"}`.
+    """
+    told: dict[str, Any] = {
+        "pixels": {"compared": False, "reason": "it takes decoded pictures"},
+        "answers": None,
+        "faults": [],
+    }
+    try:
+        opened = read_converted(found)
+        answers = opened.ask(np.asarray(pixels, np.float32))
+    except Exception as error:  # each runtime has errors of its own
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        told["faults"].append(f"it gives no answer for pictures of the run: {reason}")
+        return told
+    quantize = (opened.manifest.conversion or {}).get("quantize")
+    finding = judge_equal(answers, quantize, opened.manifest.how.applied(probabilities))
+    told["answers"] = finding.detail
+    if not finding.good:
+        told["faults"].append(f"it is not {finding.check}: {finding.detail}")
+    return told
