@@ -211,6 +211,17 @@ def one_format_is_quantized(
         yield "quantize", f"{quantize} is for the format litert, which formats does not name."
 
 
+def calibrating_needs_files(data: Data, target: Target | None, export: Export) -> Iterator[Finding]:
+    """Eight bits are calibrated on training pictures, which are looked up again as files when all is learnt."""
+    readers = [one.reader for one in (data, target) if one is not None and one.reader is not None]
+    if export.quantize == "int8" and readers and all(one.name == "tfds" for one in readers):
+        yield (
+            "export.quantize",
+            "int8 is calibrated on training pictures that lie as files, and the reader tfds has none. "
+            "Write float16, or read a folder.",
+        )
+
+
 def columns_differ(subgroups: Sequence[str | None]) -> Iterator[Finding]:
     """A column is told by once."""
     yield from _repeated("subgroups", subgroups)
@@ -242,5 +253,6 @@ RULES: Mapping[type[Any], Sequence[Any]] = {
         target_phases_have_labels,
         adaptation_has_its_phases,
         mixing_needs_two,
+        calibrating_needs_files,
     ),
 }

@@ -229,6 +229,16 @@ def test_a_format_twice_is_one_too_many():
     assert "formats[1]: 'saved_model' stands in the list already" in problem
 
 
+def test_what_is_quantized_is_written_and_can_be_calibrated():
+    recipe = checked(GOOD, "export={formats: [litert, onnx], quantize: int8}")
+    assert recipe.export.quantize == "int8"
+    (problem,) = problems_of(GOOD, "export={formats: [onnx], quantize: int8}")
+    assert "int8 is for the format litert, which formats does not name" in problem
+    tfds = "data.reader={name: tfds, dataset: mnist}"
+    (problem,) = problems_of(GOOD, tfds, "export={formats: [litert], quantize: int8}")
+    assert "the reader tfds has none. Write float16" in problem
+
+
 def test_text_of_a_stranger_cannot_write_to_the_terminal():
     (problem,) = problems_of(GOOD, 'data.cache="\\e[31mred"')
     assert "\x1b" not in problem

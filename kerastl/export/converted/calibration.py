@@ -24,6 +24,8 @@ SPLIT_TABLE = "split.csv"
 MOST_PICTURES = 100
 """The converter's own documentation asks for a hundred or so; more move the ranges little and cost seconds."""
 
+GOLDEN = (5**0.5 - 1) / 2
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -45,7 +47,7 @@ def calibration_of(trained: Trained, most: int = MOST_PICTURES) -> Calibration:
         RequestError: no training picture of the run can be opened.
     """
     labels, pictures = [], []
-    for label, image in islice(_readable(trained, most), most):
+    for label, image in islice(_readable(trained), most):
         labels.append(label)
         pictures.append(image)
     if not pictures:
@@ -58,8 +60,8 @@ def calibration_of(trained: Trained, most: int = MOST_PICTURES) -> Calibration:
     return Calibration(np.stack(pictures), told)
 
 
-def _readable(trained: Trained, most: int) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    for label, file in _in_turn(_files(trained), most):
+def _readable(trained: Trained) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    for label, file in _in_turn(_files(trained)):
         for image in pixels_of([file], trained):
             yield label, image
 
@@ -77,19 +79,17 @@ def _files(trained: Trained) -> dict[tuple[str, str], list[Path]]:
     return found
 
 
-def _in_turn(files: dict[tuple[str, str], list[Path]], most: int) -> Iterator[tuple[str, Path]]:
-    """Yield one file of each kind in turn; those of a kind from all over its natural order, others after them."""
+def _in_turn(files: dict[tuple[str, str], list[Path]]) -> Iterator[tuple[str, Path]]:
+    """Yield one file of each kind in turn; the first ones of a kind are from all over its natural order."""
     kinds = [
-        [(label, file) for file in _spread(natsorted(files[split, label]), most)]
+        [(label, file) for file in _spread(natsorted(files[split, label]))]
         for split, label in sorted(files)
     ]
     turns: Iterable[tuple[tuple[str, Path] | None, ...]] = zip_longest(*kinds)
     return (one for turn in turns for one in turn if one is not None)
 
 
-def _spread(files: list[Path], most: int) -> list[Path]:
-    places = dict.fromkeys(
-        round(place) for place in np.linspace(0, len(files) - 1, min(most, len(files)))
-    )
-    first = [files[place] for place in places]
-    return [*first, *(file for place, file in enumerate(files) if place not in places)]
+def _spread(files: list[Path]) -> list[Path]:
+    """Return files in another order, of which any beginning is spread evenly over theirs."""
+    places = sorted(range(len(files)), key=lambda place: place * GOLDEN % 1)
+    return [files[place] for place in places]

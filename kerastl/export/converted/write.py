@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Generator
@@ -19,6 +20,8 @@ from kerastl.export.converted.packages import check_formats
 from kerastl.export.numbered import write_numbered
 from kerastl.export.saved_model import weights_fingerprint
 
+EVERYWHERE = {"Const", "Identity", "NoOp", "Placeholder"}
+"""Operations of every graph: none is why a converter fails."""
 LOUD = ("tensorflow", "tf2onnx", "absl")
 
 
@@ -53,19 +56,20 @@ def write_converted(
         "output": {"name": OUTPUT, "shape": [None, len(trained.class_names)], "dtype": "float32"},
     }  # fmt: skip
 
-    def network() -> Network:
-        return network_of(
-            trained.model, class_names=trained.class_names, image_size_px=size, answering=answering
-        )
-
     def fill(folder: Path) -> None:
         with _quiet():
+            network = network_of(
+                trained.model,
+                class_names=trained.class_names,
+                image_size_px=size,
+                answering=answering,
+            )
             try:
-                more = convert(network(), folder)
-            except (RequestError, OSError):
+                more = convert(network, folder)
+            except OSError:
                 raise
             except Exception as error:  # whatever a converter raises is its refusal of this model
-                raise RequestError(refusal(name, error)) from error
+                raise RequestError(_refusal(name, str(error), network)) from error
         told.update(more or {})
         told["bytes"] = sum(one.stat().st_size for one in folder.iterdir())
 
@@ -75,10 +79,14 @@ def write_converted(
     )  # fmt: skip
 
 
-def refusal(name: str, error: BaseException) -> str:
+def _refusal(name: str, said: str, network: Network) -> str:
     """Return the letter that says why a model cannot be had in a format."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = "; ".join(lines[:3])[:400] or type(error).__name__
+    kinds = {node.op for node in network.graph_def.node} - EVERYWHERE
+    named = sorted(kind for kind in kinds if re.search(rf"\b{re.escape(kind)}\b", said))
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    reason = "; ".join(lines[:3])[:300] or "its converter gives no reason"
+    if named:
+        reason = f"it has no counterpart of TensorFlow's {', '.join(named[:3])}"
     return (
         f"This model cannot be written as {name}: {reason}. Nothing was written. "
         "What always can: --format saved_model"
@@ -94,7 +102,7 @@ def _quiet() -> Generator[None, None, None]:
     sys.stderr.flush()
     kept = [os.dup(number) for number in (1, 2)]
     try:
-        with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
+        with Path(os.devnull).open("wb") as nowhere, warnings.catch_warnings():
             for number in (1, 2):
                 os.dup2(nowhere.fileno(), number)
             for logger in loggers:

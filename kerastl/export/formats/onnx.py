@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ def _convert(network: Network, folder: Path) -> dict[str, Any]:
 
     from kerastl.export.converted.graph import INPUT, OUTPUT
 
+    # It numbers what it names by a counter of the process, and orders by those names: equal lengths keep the order.
+    tf2onnx.utils.INTERNAL_NAME = 100_000
     proto, _ = tf2onnx.convert.from_graph_def(
         network.graph_def, name="kerastl", input_names=[f"{INPUT}:0"], output_names=[f"{OUTPUT}:0"],
         opset=OPSET, tensors_to_rename={f"{INPUT}:0": INPUT, f"{OUTPUT}:0": OUTPUT},
@@ -42,10 +45,30 @@ def _convert(network: Network, folder: Path) -> dict[str, Any]:
     for tensor in (*proto.graph.input, *proto.graph.output):
         # tf2onnx numbers the batch's dimension as it goes along.
         tensor.type.tensor_type.shape.dim[0].dim_param = "n"
+    _renumber(proto.graph, {})
     onnx.helper.set_model_props(proto, {NAMES: json.dumps(network.class_names, ensure_ascii=False)})
     onnx.checker.check_model(proto, full_check=True)
     (folder / FILE).write_bytes(proto.SerializeToString(deterministic=True))
     return {"opset": OPSET}
+
+
+def _renumber(graph: Any, numbers: dict[str, int]) -> None:
+    """Number names from 1 on in the order of the graph: the same model is to be the same file, whatever was converted before."""
+
+    def named(name: str) -> str:
+        return re.sub(
+            r"__(\d+)", lambda found: f"__{numbers.setdefault(found[1], len(numbers) + 1)}", name
+        )
+
+    for node in graph.node:
+        node.name = named(node.name)
+        for names in (node.input, node.output):
+            names[:] = [named(name) for name in names]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _renumber(attribute.g, numbers)
+    for one in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        one.name = named(one.name)
 
 
 def opened(folder: Path) -> tuple[list[str], Callable[[Any], Any]]:

@@ -40,6 +40,10 @@ def _convert(network: Network, folder: Path) -> None:
         raise ValueError(f"the graph takes {takes}, not {INPUT} alone")
     model.inputs[0].tensor.set_names({INPUT})
     model.outputs[0].tensor.set_names({OUTPUT})
+    # Its names carry a counter of the process: the same model is to be the same file, whatever came before.
+    for place, operation in enumerate(model.get_ordered_ops()):
+        operation.set_friendly_name(f"{operation.get_type_name()}_{place}")
+    model.inputs[0].get_node().set_friendly_name(INPUT)
     model.set_rt_info(json.dumps(network.class_names, ensure_ascii=False), NAMES)
     openvino.save_model(model, folder / FILE, compress_to_fp16=False)
 
