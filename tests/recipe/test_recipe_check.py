@@ -1,5 +1,6 @@
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated
 
 import pytest
@@ -9,6 +10,7 @@ from plug_ins_drawn import GOOD, checked, names_of, options_of
 from kerastl.errors import Problems
 from kerastl.recipe import FromBlock, LayerNames, Reader, TopFraction, Window
 from kerastl.recipe.read import read
+from kerastl.recipe.rules import calibrating_needs_files
 from kerastl.recipe.schema import Count
 from kerastl.recipe.walk import Walker
 
@@ -234,9 +236,11 @@ def test_what_is_quantized_is_written_and_can_be_calibrated():
     assert recipe.export.quantize == "int8"
     (problem,) = problems_of(GOOD, "export={formats: [onnx], quantize: int8}")
     assert "int8 is for the format litert, which formats does not name" in problem
-    tfds = "data.reader={name: tfds, dataset: mnist}"
-    (problem,) = problems_of(GOOD, tfds, "export={formats: [litert], quantize: int8}")
+    without_files = SimpleNamespace(reader=SimpleNamespace(name="tfds"))
+    ((where, problem),) = calibrating_needs_files(without_files, None, recipe.export)
+    assert where == "export.quantize"
     assert "the reader tfds has none. Write float16" in problem
+    assert not [*calibrating_needs_files(without_files, recipe.data, recipe.export)]
 
 
 def test_text_of_a_stranger_cannot_write_to_the_terminal():
