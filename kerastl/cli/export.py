@@ -60,6 +60,16 @@ PORTABLE = "keras"
 @click.option(
     "--with-samples", is_flag=True, help="Put a few of the run's test pictures in, unchanged."
 )
+@click.option(
+    "--version",
+    type=click.IntRange(min=1),
+    help="The number to write. Default: the next, 1, 2, ...",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    help="Remove the oldest versions, so that this many remain. Default: all stay.",
+)
 def command(
     run: Path,
     format_name: str,
@@ -69,8 +79,12 @@ def command(
     prevalence: tuple[str, ...],
     quantize: str | None,
     with_samples: bool,
+    version: int | None,
+    keep: int | None,
 ) -> None:
-    """Write the model of the finished run RUN into the next numbered folder, 1, 2, ...
+    """Write the model of the finished run RUN into a numbered folder, and beside it what TensorFlow Serving needs.
+
+    No version is ever overwritten. A file beside the versions that you changed stays as it is.
 
     The export holds no path, group or picture of the data, unless --with-samples puts pictures in. The format keras is
     for another hospital, which adapts the model to its own pictures. The formats onnx, litert and openvino take decoded
@@ -100,7 +114,7 @@ def command(
     load_tensorflow()
     from kerastl.export import export_run
 
-    folder = export_run(run, format_name, out, asked=asked, quantize=quantize)
+    folder = export_run(run, format_name, out, asked=asked, quantize=quantize, version=version)
     click.echo(f"Wrote {folder}")
     if format_name != PORTABLE:
         click.echo(how.told(described.class_names))
@@ -108,6 +122,7 @@ def command(
         click.echo(line)
     if with_samples:
         click.echo(_add_samples(run, folder))
+    _tend(folder, keep)
     words = ["kerastl", "verify", str(folder)]
     if not folder.resolve().is_relative_to(run.resolve()):
         words += ["--run", str(run)]
@@ -138,6 +153,23 @@ def _shares(told: Sequence[str]) -> Literal["none", "target"] | dict[str, float]
                 f"--prevalence {one}: target alone, or CLASS=SHARE once for each class, as ill=0.02"
             )
     return shares
+
+
+def _tend(folder: Path, keep: int | None) -> None:
+    """Remove old versions where asked to, and tell what else a server finds beside the one that was written."""
+    from kerastl.export import changed_beside, prune
+    from kerastl.export.version_numbers import next_number
+
+    pruned = prune(folder, keep) if keep is not None else None
+    for path in pruned.removed if pruned else ():
+        click.echo(f"Removed {path}")
+    for path in pruned.left if pruned else ():
+        click.echo(f"Left {path}: it is no version of this export")
+    highest = next_number(folder.parent) - 1
+    if highest > int(folder.name):
+        click.echo(f"A server answers with the highest version there: {highest}")
+    if changed := changed_beside(folder.parent):
+        click.echo(f"Left as you changed it, in {folder.parent}: {', '.join(changed)}")
 
 
 def _add_samples(run: Path, folder: Path) -> str:

@@ -20,6 +20,8 @@ from .probe_pictures import read_probe_pictures as read_probe_pictures
 from .probe_pictures import read_samples as read_samples
 from .probe_pictures import run_pictures as run_pictures
 from .probe_pictures import write_samples as write_samples
+from .pruning import Pruned as Pruned
+from .pruning import prune as prune
 from .read_export import Export as Export
 from .read_export import find_export as find_export
 from .read_export import find_portable as find_portable
@@ -29,4 +31,5 @@ from .run import export_once as export_once
 from .run import export_run as export_run
 from .run import verify_run as verify_run
 from .saved_model import export_saved_model as export_saved_model
+from .serving.beside import changed_beside as changed_beside
 from .verify import verify as verify

@@ -30,6 +30,9 @@ class Manifest:
         files: sha256 of every other file of the export, by its path within it.
         answering: what is done to the softmax of the logits, see `Answering.to_json`.
         conversion: what a format that was converted tells of itself, see `write_converted`; None: it was not.
+        scores: `{split: {metric: {value, low, high}}}` of the run's test splits; None: not known.
+        training: what identifies the run: `recipe_sha256` (its paths left out), `seed`, `data_sha256`, `weights_sha256`;
+            None: not known.
     """
 
     class_names: tuple[str, ...]
@@ -41,6 +44,8 @@ class Manifest:
     files: dict[str, str]
     answering: dict[str, Any] = field(default_factory=lambda: AS_LEARNT.to_json(()))
     conversion: dict[str, Any] | None = None
+    scores: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
 
     @property
     def how(self) -> Answering:
@@ -71,6 +76,8 @@ def write_manifest(
     versions: dict[str, str],
     answering: dict[str, Any] | None = None,
     conversion: dict[str, Any] | None = None,
+    scores: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
 ) -> None:
     """Write the manifest of an export whose other files are all there."""
     manifest = Manifest(
@@ -81,6 +88,8 @@ def write_manifest(
         model_sha256=model_sha256,
         versions=versions,
         files=hashes_of(folder),
+        scores=scores,
+        training=training,
         answering=answering or AS_LEARNT.to_json(()),
         conversion=conversion,
     )
@@ -118,10 +127,14 @@ def _manifest(content: dict[str, Any]) -> Manifest:
         model_sha256=str(content["model_sha256"]),
         versions={str(name): str(version) for name, version in content["versions"].items()},
         files={str(name): str(digest) for name, digest in content["files"].items()},
+        scores=_told(content.get("scores")),
+        training=_told(content.get("training")),
         answering=how.to_json(names),
-        conversion=_conversion(content.get("conversion")),
+        conversion=_told(content.get("conversion")),
     )
 
 
-def _conversion(told: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if told is None else {**told, "format": str(told["format"])}
+def _told(value: Any) -> dict[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise ValueError("conversion, scores and training must be objects, or null")
+    return value

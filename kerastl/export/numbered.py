@@ -1,4 +1,4 @@
-"""Write an export whole, under the next free number of its folder, or not at all."""
+"""Write an export whole, under a free number of its folder, or not at all."""
 
 from __future__ import annotations
 
@@ -14,53 +14,60 @@ import tensorflow as tf
 from kerastl import __version__
 from kerastl.errors import RequestError
 from kerastl.export.manifest import write_manifest
+from kerastl.export.version_numbers import check_free, next_number, refusal
 
 
-def write_numbered(out: Path, fill: Callable[[Path], None], **told: Any) -> Path:
+def write_numbered(
+    out: Path, fill: Callable[[Path], None], *, version: int | None = None, **told: Any
+) -> Path:
     """Write an export and its manifest; nothing is ever overwritten.
 
     Args:
         out: the folder of all numbers; it is made where it is not there.
         fill: writes everything but the manifest into a folder.
+        version: the number to write; None: the one after the highest there.
         told: by the manifest, as in `write_manifest`, but for versions.
 
     Returns:
         The folder written, e.g. `out/1`.
 
     Raises:
-        RequestError: `out` is not a folder.
+        RequestError: `out` is not a folder, or holds that number already.
         OSError: the disk is full; no half export is left.
     """
     if out.exists() and not out.is_dir():
         raise RequestError(f"{out} is a file, but an export is a folder. Name another: --out DIR")
+    if version is not None:
+        check_free(out, version)
     out.mkdir(parents=True, exist_ok=True)
     # Hidden and without a number as its name: a server that watches `out` does not see it.
     staged = Path(tempfile.mkdtemp(dir=out, prefix=".kerastl."))
     try:
         staged.chmod(0o755)
         fill(staged)
-        versions = {
-            "kerastl": __version__,
-            "keras": keras.version(),
-            "tensorflow": tf.version.VERSION,
-        }
-        write_manifest(staged, versions=versions, **told)
-        return _rename_to_next_number(staged, out)
+        write_manifest(staged, versions=made_with(), **told)
+        return _rename(staged, out, version)
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise
 
 
-def _rename_to_next_number(staged: Path, out: Path) -> Path:
-    """Give a finished folder the next free number of `out`; return it."""
-    taken = [int(path.name) for path in out.iterdir() if path.name.isdecimal()]
-    number = max(taken, default=0) + 1
+def made_with() -> dict[str, str]:
+    """Return the versions of what makes an export."""
+    return {"kerastl": __version__, "keras": keras.version(), "tensorflow": tf.version.VERSION}
+
+
+def _rename(staged: Path, out: Path, version: int | None) -> Path:
+    """Give a finished folder its number; return it."""
+    number = version if version is not None else next_number(out)
     while True:
         target = out / str(number)
         try:
             # Renaming onto a folder that holds files fails: another export that took the number stays.
             return staged.rename(target)
-        except OSError:
+        except OSError as error:
             if not target.exists():
                 raise
+            if version is not None:
+                raise refusal(out, version) from error
             number += 1

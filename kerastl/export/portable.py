@@ -14,8 +14,8 @@ from kerastl.export.saved_model import weights_fingerprint
 from kerastl.runs import write_json
 
 
-def export_portable(trained: Trained, out: Path) -> Path:
-    """Write `model.keras`, `model.json` and `manifest.json` under the next free number of a folder.
+def export_portable(trained: Trained, out: Path, version: int | None = None) -> Path:
+    """Write `model.keras`, `model.json` and `manifest.json` under a free number of a folder.
 
     They hold weights, class names, size and window of the pictures, backbone and dropout, the share of each class in training,
     temperature and thresholds of validation: no path, group or picture of the data.
@@ -23,12 +23,13 @@ def export_portable(trained: Trained, out: Path) -> Path:
     Args:
         trained: of a run folder, whose other files tell what `model.json` there does not.
         out: the folder; nothing in it is overwritten.
+        version: the number to write; None: the one after the highest there.
 
     Returns:
         The folder written, e.g. `out/1`.
 
     Raises:
-        RequestError: the run folder does not say what its model is, or `out` is not a folder.
+        RequestError: the run folder does not say what its model is, `out` is not a folder, or holds that version.
         OSError: the disk is full; no half export is left.
     """
     if trained.folder is None:
@@ -41,7 +42,7 @@ def export_portable(trained: Trained, out: Path) -> Path:
         write_json(folder / DESCRIPTION, told)
 
     return write_numbered(
-        out, fill, class_names=trained.class_names, image_size_px=trained.image_size_px,
+        out, fill, version=version, class_names=trained.class_names, image_size_px=trained.image_size_px,
         window=trained.window, max_pixels=trained.max_pixels,
         model_sha256=weights_fingerprint(trained.model),
     )  # fmt: skip

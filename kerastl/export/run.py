@@ -18,8 +18,11 @@ from kerastl.export.probe_pictures import (
     read_probe_pictures,
     run_pictures,
 )
+from kerastl.export.pruning import check_keep, prune
 from kerastl.export.read_export import find_export, find_portable
+from kerastl.export.serving.beside import write_beside
 from kerastl.export.verify import verify
+from kerastl.export.version_numbers import check_free
 
 EXPORTS = "export"
 
@@ -34,6 +37,8 @@ def export_run(
     *,
     asked: Asked = AS_USUAL,
     quantize: str | None = None,
+    version: int | None = None,
+    keep: int | None = None,
 ) -> Path:
     """Write the model of a run in one format.
 
@@ -43,20 +48,29 @@ def export_run(
         out: None: `export/<format_name>` in the run folder.
         asked: how it shall answer; what the run cannot give is left out.
         quantize: `float16` or `int8`, of a format that offers it; None: float32.
+        version: the number to write; None: the one after the highest there.
+        keep: how many versions remain, the new one among them, see `prune`; None: all.
 
     Returns:
         The new numbered folder.
 
     Raises:
-        RequestError: not a run folder, an unfinished one, no such format, or its packages are missing.
+        RequestError: not a run folder, an unfinished one, no such format, its packages are missing, a version that is there already, or a `keep`
+            below 1; nothing is written.
     """
     module = registry.module("format", format_name)
     check_formats([format_name], quantize)
     target = out if out is not None else run_folder / EXPORTS / format_name
+    if version is not None:
+        check_free(target, version)
+    if keep is not None:
+        check_keep(keep)
     trained = load_trained(run_folder)
     answering, _ = answering_of(run_folder, trained.class_names, asked)
     more = {} if quantize is None else {"quantize": quantize}
-    written: Path = module.write(trained, target, answering=answering, **more)
+    written: Path = module.write(trained, target, answering=answering, version=version, **more)
+    if keep is not None:
+        prune(written, keep)
     return written
 
 
@@ -81,7 +95,12 @@ def export_once(
     written = run_folder / EXPORTS / format_name
     converted = find_converted(written)
     found = converted.folder if converted else find_export(written) or find_portable(written)
-    if found is not None and _is_whole(found, load_trained(run_folder), quantize):
+    if found is not None and _is_whole(found, trained := load_trained(run_folder), quantize):
+        if found == find_export(written):
+            # A run that was killed may have left the version without what stands beside it.
+            write_beside(
+                written, class_names=trained.class_names, image_size_px=trained.image_size_px
+            )
         return found
     return export_run(run_folder, format_name, asked=asked, quantize=quantize)
 

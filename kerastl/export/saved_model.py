@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +16,10 @@ from kerastl.errors import RequestError
 from kerastl.evaluation.answering import AS_LEARNT, Answering
 from kerastl.export.endpoints import Served, endpoints_of
 from kerastl.export.method_names import name_classify
-from kerastl.export.numbered import write_numbered
+from kerastl.export.numbered import made_with, write_numbered
+from kerastl.export.serving.beside import write_beside
+from kerastl.export.serving.facts import NOTHING, Facts
+from kerastl.export.serving.inside import write_inside
 
 
 def export_saved_model(
@@ -27,8 +31,10 @@ def export_saved_model(
     window: tuple[float, float] | None = None,
     max_pixels: int = MAX_PIXELS,
     answering: Answering = AS_LEARNT,
+    version: int | None = None,
+    facts: Facts = NOTHING,
 ) -> Path:
-    """Write a model under the next free number of a folder; nothing is ever overwritten.
+    """Write a model under a free number of a folder, and beside it what a server needs; no version is ever overwritten.
 
     Args:
         model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`; without augmentation.
@@ -39,14 +45,16 @@ def export_saved_model(
         window: (low, high) in stored values for 16-bit grey PNG; None: the full range.
         max_pixels: height times width above which a picture is refused unread.
         answering: temperature, prevalence and threshold that the answers are told at.
+        version: the number to write; None: the one after the highest there.
+        facts: what the model card and the manifest tell of the run.
 
     Returns:
         The folder written, e.g. `out/1`: the SavedModel with the endpoints `serving_default`, `pixels`, `classify`,
-        and where the model pools one feature map `features` and `explain` (see `kerastl.export.endpoints`), and
-        `manifest.json`.
+        and where the model pools one feature map `features` and `explain` (see `kerastl.export.endpoints`), warm-up
+        requests, `MODEL_CARD.md` and `manifest.json`. What stands in `out` beside it: `kerastl.export.serving.beside`.
 
     Raises:
-        RequestError: the class names do not fit the model, or `out` is not a folder.
+        RequestError: the class names do not fit the model, `out` is not a folder, or holds that version.
         OSError: the disk is full; no half export is left.
     """
     _check_model(model, class_names, image_size_px)
@@ -57,12 +65,18 @@ def export_saved_model(
             for_inference(model), tuple(class_names), image_size_px, window, max_pixels, answering
         )
         _write_graph(served, folder)
+        write_inside(folder, facts, versions=made_with(), answering=answering, **told)
 
-    return write_numbered(
-        Path(out), fill, class_names=class_names, image_size_px=image_size_px, window=window,
-        max_pixels=max_pixels, model_sha256=weights_fingerprint(model),
-        answering=answering.to_json(class_names),
+    told: dict[str, Any] = {
+        "class_names": class_names, "image_size_px": image_size_px, "window": window,
+        "max_pixels": max_pixels, "model_sha256": weights_fingerprint(model),
+    }  # fmt: skip
+    written = write_numbered(
+        Path(out), fill, version=version, answering=answering.to_json(class_names),
+        scores=facts.scores, training=facts.training, **told,
     )  # fmt: skip
+    write_beside(written.parent, class_names=class_names, image_size_px=image_size_px)
+    return written
 
 
 def weights_fingerprint(model: keras.Model) -> str:

@@ -19,6 +19,7 @@ from kerastl.export.converted.graph import INPUT, OUTPUT, Network, network_of
 from kerastl.export.converted.packages import check_formats
 from kerastl.export.numbered import write_numbered
 from kerastl.export.saved_model import weights_fingerprint
+from kerastl.export.serving.facts import read_facts
 
 EVERYWHERE = {"Const", "Identity", "NoOp", "Placeholder"}
 """Operations of every graph: none is why a converter fails."""
@@ -31,6 +32,7 @@ def write_converted(
     name: str,
     convert: Callable[[Network, Path], dict[str, Any] | None],
     answering: Answering,
+    version: int | None = None,
 ) -> Path:
     """Write one format under the next free number of a folder.
 
@@ -40,6 +42,7 @@ def write_converted(
         name: of the format.
         convert: writes the file into a folder; returns what the manifest tells beside.
         answering: temperature and prevalence that probabilities are told at; its threshold is told by the manifest alone.
+        version: the number to write; None: the one after the highest there.
 
     Returns:
         The folder written, e.g. `out/1`.
@@ -49,7 +52,7 @@ def write_converted(
         OSError: the disk is full; no half export is left.
     """
     check_formats([name])
-    size = trained.image_size_px
+    facts, size = read_facts(trained.folder), trained.image_size_px
     told: dict[str, Any] = {
         "format": name,
         "input": {"name": INPUT, "shape": [None, size, size, 3], "dtype": "float32", "range": [0, 255], "colours": "RGB"},
@@ -74,8 +77,9 @@ def write_converted(
         told["bytes"] = sum(one.stat().st_size for one in folder.iterdir())
 
     return write_numbered(
-        out, fill, class_names=trained.class_names, image_size_px=size, window=trained.window,
+        out, fill, version=version, class_names=trained.class_names, image_size_px=size, window=trained.window,
         max_pixels=trained.max_pixels, model_sha256=weights_fingerprint(trained.model), answering=answering.to_json(trained.class_names), conversion=told,
+        scores=facts.scores, training=facts.training,
     )  # fmt: skip
 
 

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from kerastl.evaluation.trained import Trained
 
 
-def write(trained: Trained, out: Path, *, answering: Answering) -> Path:
-    """Export a trained model into the next number under `out` and return the folder written; it answers as learnt."""
+def write(trained: Trained, out: Path, *, answering: Answering, version: int | None = None) -> Path:
+    """Export a trained model under `out`, as `version` or the next number, and return the folder written; it answers as learnt."""
     del answering
     from kerastl.export.portable import export_portable
 
-    return export_portable(trained, out)
+    return export_portable(trained, out, version)

@@ -22,15 +22,21 @@ LABELS = "labels.txt"
 
 
 def write(
-    trained: Trained, out: Path, *, answering: Answering, quantize: str | None = None
+    trained: Trained,
+    out: Path,
+    *,
+    answering: Answering,
+    version: int | None = None,
+    quantize: str | None = None,
 ) -> Path:
-    """Export a trained model into the next number under `out` and return the folder written.
+    """Export a trained model under `out`, as `version` or the next number, and return the folder written.
 
     Args:
         trained: the model and the run folder: `int8` is calibrated on its training pictures, and what quantizing costs
             is measured on its test pictures.
         out: the folder of all numbers.
         answering: temperature and prevalence that probabilities are told at.
+        version: the number to write; None: the one after the highest there.
         quantize: `float16`: weights of half the size; `int8`: weights and computation in 8 bits, the softmax in float32.
             Pictures and probabilities stay float32, so that every file is called alike. None: float32.
     """
@@ -59,7 +65,7 @@ def write(
             "cost": cost_of(trained, before=_asker(plain), after=opened(folder)[1]),
         }
 
-    return write_converted(trained, out, "litert", convert, answering)
+    return write_converted(trained, out, "litert", convert, answering, version)
 
 
 def _write(folder: Path, content: bytes, names: tuple[str, ...]) -> None:

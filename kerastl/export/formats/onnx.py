@@ -20,11 +20,11 @@ OPSET = 17
 NAMES = "class_names"
 
 
-def write(trained: Trained, out: Path, *, answering: Answering) -> Path:
-    """Export a trained model into the next number under `out` and return the folder written."""
+def write(trained: Trained, out: Path, *, answering: Answering, version: int | None = None) -> Path:
+    """Export a trained model under `out`, as `version` or the next number, and return the folder written."""
     from kerastl.export.converted.write import write_converted
 
-    return write_converted(trained, out, "onnx", _convert, answering)
+    return write_converted(trained, out, "onnx", _convert, answering, version)
 
 
 def _convert(network: Network, folder: Path) -> dict[str, Any]:

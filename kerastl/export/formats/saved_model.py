@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from kerastl.evaluation.trained import Trained
 
 
-def write(trained: Trained, out: Path, *, answering: Answering) -> Path:
-    """Export a trained model into the next number under `out` and return the folder written."""
+def write(trained: Trained, out: Path, *, answering: Answering, version: int | None = None) -> Path:
+    """Export a trained model under `out`, as `version` or the next number, and return the folder written."""
     from kerastl.export.saved_model import export_saved_model
+    from kerastl.export.serving.facts import read_facts
 
     return export_saved_model(
         trained.model,
@@ -22,4 +23,6 @@ def write(trained: Trained, out: Path, *, answering: Answering) -> Path:
         window=trained.window,
         max_pixels=trained.max_pixels,
         answering=answering,
+        version=version,
+        facts=read_facts(trained.folder),
     )

@@ -1,0 +1,84 @@
+"""Remove old versions of an export, and nothing that is not one. No TensorFlow."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from kerastl.errors import RequestError
+from kerastl.export.manifest import read_manifest
+from kerastl.export.version_numbers import numbered_in
+
+NOT_MODELS = {".md", ".json", ".txt"}
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What became of the versions below the one that was written.
+
+    Args:
+        removed: versions that are gone, the oldest first.
+        left: numbered entries that stay because they are no version of this export.
+    """
+
+    removed: tuple[Path, ...]
+    left: tuple[Path, ...]
+
+
+def check_keep(keep: int) -> None:
+    """Raise RequestError where fewer than one version would be kept."""
+    if keep < 1:
+        raise RequestError(f"--keep takes a number from 1 on, got {keep}: one version must stay.")
+
+
+def prune(written: Path, keep: int) -> Pruned:
+    """Remove the oldest versions so that `keep` remain, the written one among them; higher numbers are left alone.
+
+    Removed is only a folder with a manifest of kerastl and a model file of the same kind as the written one. It is renamed to a
+    hidden name first: a server sees it whole or not at all.
+
+    Args:
+        written: the numbered folder that was just written.
+        keep: at least 1.
+
+    Raises:
+        RequestError: `keep` is below 1, or `written` is no export.
+        OSError: a folder cannot be removed.
+    """
+    check_keep(keep)
+    kind = _kind(written)
+    numbers = numbered_in(written.parent)
+    older = sorted(
+        (path for path, number in numbers.items() if number < int(written.name)),
+        key=numbers.__getitem__,
+    )
+    ours = [path for path in older if _is_ours(path, kind)]
+    removed = ours[: max(0, len(ours) - (keep - 1))]
+    for path in removed:
+        _remove(path)
+    return Pruned(tuple(removed), tuple(path for path in older if path not in ours))
+
+
+def _is_ours(path: Path, kind: frozenset[str]) -> bool:
+    # A link leads to a folder that others may use.
+    if path.is_symlink() or not path.is_dir():
+        return False
+    try:
+        return bool(_kind(path) & kind)
+    except (RequestError, OSError):
+        return False
+
+
+def _kind(export: Path) -> frozenset[str]:
+    """Return the endings of the model files of an export, by its manifest: {".pb"}, {".keras"}."""
+    files = (PurePosixPath(name) for name in read_manifest(export).files)
+    return frozenset(one.suffix for one in files if len(one.parts) == 1) - NOT_MODELS
+
+
+def _remove(path: Path) -> None:
+    # Such a name is swept up where a killed process leaves it, as that of an export that was being built.
+    hidden = Path(tempfile.mkdtemp(dir=path.parent, prefix=".kerastl."))
+    shutil.rmtree(path.rename(hidden / path.name))
+    hidden.rmdir()

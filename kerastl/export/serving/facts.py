@@ -1,0 +1,213 @@
+"""What a run's folder says of its model that may leave it: figures, no path, group, site or picture. No TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import yaml
+
+from kerastl.errors import RequestError
+from kerastl.runs import BEGUN, read_csv
+
+TESTS = ("target_test", "test")
+"""Splits whose scores are told: nothing was chosen on them."""
+KNOWN_WEIGHTS = ("imagenet", "none")
+KNOWN_SITES = ("source", "target")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is told of how a model came about; what is not known is None or empty.
+
+    Args:
+        backbone: its name and options, as in a recipe, without weights.
+        weights: `{"from", "sha256"}` of what training started from; `from` is imagenet, none, or file.
+        counts: pictures by split and class; unlabelled ones are under "".
+        groups: number of groups (patients) by split.
+        scores: `{split: {metric: {value, low, high}}}` of the test splits.
+        sites: the same of each site, `{split: {site: {metric: ...}}}`; a site's name is told only where it says nothing.
+        fixed: `{"temperature", "positive", "points"}` that the validation pictures fixed.
+        adaptation: `{"verdict", "chosen", "outcome"}`.
+        shift: `{class: {way: {value, low, high}}}`, how common each class is at the target.
+        interval: how intervals were made.
+        training: what identifies the run: `recipe_sha256`, `seed`, `data_sha256`, `weights_sha256`.
+    """
+
+    backbone: dict[str, Any] | None = None
+    weights: dict[str, Any] | None = None
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    groups: dict[str, int] = field(default_factory=dict)
+    scores: dict[str, Any] | None = None
+    sites: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fixed: dict[str, Any] | None = None
+    adaptation: dict[str, Any] | None = None
+    shift: dict[str, Any] | None = None
+    interval: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+
+
+NOTHING = Facts()
+
+
+def read_facts(run: Path | None) -> Facts:
+    """Read what may be told of a run; None, or a file that is missing: that is not known.
+
+    Raises:
+        RequestError: a file is damaged.
+    """
+    if run is None:
+        return NOTHING
+    recipe, versions = _yaml(run / BEGUN), _json(run / "versions.json")
+    scores = _json(run / "scores.json")
+    counts, groups = _counts(run / "split.csv")
+    tests = {name: scores[name] for name in TESTS if _mapping(_at(scores, name, "overall"))}
+    return Facts(
+        backbone=_backbone(recipe),
+        weights=_weights(versions),
+        counts=counts,
+        groups=groups,
+        scores={name: one["overall"] for name, one in tests.items()} or None,
+        sites={name: _sites(_mapping(one.get("domains"))) for name, one in tests.items()},
+        fixed=_fixed(scores),
+        adaptation=_adaptation(_json(run / "adaptation.json")),
+        shift=_mapping(_at(scores, "label_shift", "classes")) or None,
+        interval=_mapping(scores.get("interval")) or None,
+        training=_training(recipe, versions),
+    )
+
+
+def without_paths(value: Any) -> Any:
+    """Return a value of a recipe with every absolute path in it left out."""
+    if isinstance(value, Mapping):
+        return {str(key): without_paths(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_paths(one) for one in value]
+    return None if isinstance(value, str) and _is_path(value) else value
+
+
+def site_names(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return how each site is called outside: a letter, source and target as they are, others by number.
+
+    A site's name may be that of a hospital.
+    """
+    known = [name for name in found if name in KNOWN_SITES or (len(name) == 1 and name.isalpha())]
+    others = sorted(name for name in found if name not in known)
+    numbered = {name: f"site {number}" for number, name in enumerate(others, 1)}
+    return {name: numbered.get(name, name) for name in found}
+
+
+def _is_path(text: str) -> bool:
+    return PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
+
+
+def _training(recipe: Mapping[str, Any], versions: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not recipe and not versions:
+        return None
+    plain = json.dumps(without_paths(recipe), sort_keys=True, default=str)
+    return {
+        "recipe_sha256": hashlib.sha256(plain.encode()).hexdigest() if recipe else None,
+        "seed": versions.get("seed"),
+        "data_sha256": versions.get("data_sha256"),
+        "weights_sha256": _at(versions, "weights", "sha256"),
+    }
+
+
+def _backbone(recipe: Mapping[str, Any]) -> dict[str, Any] | None:
+    told = recipe.get("backbone")
+    if not isinstance(told, Mapping):
+        return None
+    return {str(key): one for key, one in without_paths(told).items() if key != "weights"}
+
+
+def _weights(versions: Mapping[str, Any]) -> dict[str, Any] | None:
+    told = versions.get("weights")
+    if not isinstance(told, Mapping):
+        return None
+    came_from = told.get("from")
+    known = came_from if came_from in KNOWN_WEIGHTS else "file"
+    return {"from": known, "sha256": told.get("sha256")}
+
+
+def _counts(file: Path) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
+    rows = read_csv(file) if file.is_file() else []
+    splits = dict.fromkeys(row.get("split", "") for row in rows)
+    counts = {
+        name: dict(Counter(row.get("label", "") for row in rows if row.get("split") == name))
+        for name in splits
+    }
+    groups = {
+        name: len({row.get("group", "") for row in rows if row.get("split") == name})
+        for name in splits
+    }
+    return counts, groups
+
+
+def _sites(domains: Mapping[str, Any]) -> dict[str, Any]:
+    names = site_names(domains)
+    return {names[name]: domains[name] for name in sorted(domains, key=names.__getitem__)}
+
+
+def _fixed(scores: Mapping[str, Any]) -> dict[str, Any] | None:
+    temperature = _at(scores, "val", "calibration", "temperature", "value")
+    points = _at(scores, "val", "operating_points", "points")
+    points = points if isinstance(points, list) else []
+    if temperature is None and not points:
+        return None
+    return {
+        "temperature": temperature,
+        "positive": _at(scores, "val", "operating_points", "positive"),
+        "points": [
+            {key: _at(one, key) for key in ("fixed", "at", "threshold")} for one in points
+        ],
+    }  # fmt: skip
+
+
+def _adaptation(told: Mapping[str, Any]) -> dict[str, Any] | None:
+    if "verdict" not in told:
+        return None
+    return {
+        "verdict": told["verdict"],
+        "chosen": told.get("chosen"),
+        "outcome": _at(told, "target_test", "difference", "outcome"),
+    }
+
+
+def _at(value: Any, *keys: str) -> Any:
+    """Return what lies under keys within keys; None where a step is missing."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return _read(file, partial(json.loads, parse_constant=_refuse))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number that a manifest can hold")
+
+
+def _yaml(file: Path) -> dict[str, Any]:
+    return _read(file, yaml.safe_load)
+
+
+def _read(file: Path, parse: Any) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content = parse(file.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise RequestError(f"{file} is damaged: {reason}. Run the recipe again.") from error
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,296 @@
+"""What stands beside the versions: valid for the server that reads it, and never taken from a person who changed it."""
+
+import http.server
+import json
+import re
+import subprocess
+import threading
+
+import pytest
+import yaml
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+from kerastl.export.serving.batches import batch_sizes
+from kerastl.export.serving.beside import changed_beside, write_beside
+
+FIELD = descriptor_pb2.FieldDescriptorProto
+NAMES = ["batching.config", "docker-compose.yml", "kubernetes.yaml", "models.config", "monitoring.config"]  # fmt: skip
+SERVED = "/models/kerastl"
+
+
+def write(out, size=224, classes=("a", "b")):
+    write_beside(out, class_names=classes, image_size_px=size)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("beside")
+    write(folder)
+    return folder
+
+
+def message(name, *fields):
+    """Return an empty message of a proto that `tensorflow-serving-api` does not ship, described as upstream does.
+
+    `fields`: (name, number, type or name of a message, repeated).
+    """
+    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="kerastl_test")
+    value = file.message_type.add(name="Value")
+    value.field.add(name="value", number=1, type=FIELD.TYPE_INT64, label=FIELD.LABEL_OPTIONAL)
+    prometheus = file.message_type.add(name="Prometheus")
+    for number, (field, kind) in enumerate([("enable", FIELD.TYPE_BOOL), ("path", FIELD.TYPE_STRING)], 1):  # fmt: skip
+        prometheus.field.add(name=field, number=number, type=kind, label=FIELD.LABEL_OPTIONAL)
+    told = file.message_type.add(name=name)
+    for field, number, kind, repeated in fields:
+        label = FIELD.LABEL_REPEATED if repeated else FIELD.LABEL_OPTIONAL
+        added = told.field.add(name=field, number=number, label=label)
+        if isinstance(kind, str):
+            added.type, added.type_name = FIELD.TYPE_MESSAGE, f".kerastl_test.{kind}"
+        else:
+            added.type = kind
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"kerastl_test.{name}"))()
+
+
+def test_models_config_is_the_servers_own_message_and_names_the_folder_that_is_mounted(out):
+    from tensorflow_serving.config import model_server_config_pb2
+
+    text = (out / "models.config").read_text()
+    told = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    (model,) = told.model_config_list.config
+    assert (model.name, model.base_path, model.model_platform) == ("kerastl", SERVED, "tensorflow")
+
+
+def test_batching_config_keeps_the_rules_that_the_server_checks(out):
+    # session_bundle_config.proto of TensorFlow Serving 2.x, message BatchingParameters.
+    empty = message(
+        "BatchingParameters",
+        ("max_batch_size", 1, "Value", False),
+        ("batch_timeout_micros", 2, "Value", False),
+        ("max_enqueued_batches", 3, "Value", False),
+        ("num_batch_threads", 4, "Value", False),
+        ("allowed_batch_sizes", 6, FIELD.TYPE_INT64, True),
+    )
+    told = text_format.Parse((out / "batching.config").read_text(), empty)
+    sizes = list(told.allowed_batch_sizes)
+    assert sizes == sorted(set(sizes)) == [1, 2, 4, 8, 16, 32]
+    assert sizes[-1] == told.max_batch_size.value
+    assert told.num_batch_threads.value >= 1
+
+
+def test_monitoring_config_switches_prometheus_on_where_kubernetes_looks(out):
+    # monitoring_config.proto of TensorFlow Serving 2.x.
+    empty = message("MonitoringConfig", ("prometheus_config", 1, "Prometheus", False))
+    told = text_format.Parse((out / "monitoring.config").read_text(), empty)
+    assert told.prometheus_config.enable
+    pod = read_all(out)[0]["spec"]["template"]
+    assert pod["metadata"]["annotations"]["prometheus.io/path"] == told.prometheus_config.path
+
+
+@pytest.mark.parametrize(("size", "most"), [(24, 32), (224, 32), (320, 32), (331, 16), (600, 8)])
+def test_large_pictures_come_in_smaller_batches(size, most):
+    assert batch_sizes(size)[0] == 1
+    assert batch_sizes(size)[-1] == most
+
+
+def read_all(out):
+    return list(yaml.safe_load_all((out / "kubernetes.yaml").read_text()))
+
+
+def read_service(out):
+    return yaml.safe_load((out / "docker-compose.yml").read_text())["services"]["kerastl"]
+
+
+def plain(text):
+    """Return text with Compose's `${NAME:-default}` at its default."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
+@pytest.mark.parametrize(("name", "read"), [("docker-compose.yml", read_service), ("kubernetes.yaml", read_all)])  # fmt: skip
+def test_batching_is_switched_on_by_taking_away_two_marks(out, tmp_path, name, read):
+    text = (out / name).read_text()
+    switched = re.sub(r"# (- --(?:enable_)?batching)", r"\1", text)
+    (tmp_path / name).write_text(switched)
+    assert switched != text
+    told = str(read(tmp_path))
+    assert "--enable_batching=true" in told
+    file = re.search(r"--batching_parameters_file=([^' ]*)", told)[1]
+    assert (out / file.removeprefix(SERVED + "/")).is_file()
+
+
+def check_flags(flags, out):
+    told = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
+    assert (told["port"], told["rest_api_port"]) == ("8500", "8501")
+    assert int(told["rest_api_timeout_in_ms"]) > 0
+    # One client's damaged picture would fail the requests of others: merging requests is for whoever asks for it.
+    assert "enable_batching" not in told
+    assert "batching_parameters_file" not in told
+    files = [told[f"{name}_file"] for name in ("model_config", "monitoring_config")]
+    assert all((out / name.removeprefix(SERVED + "/")).is_file() for name in files)
+    return told
+
+
+def test_compose_gives_the_server_nothing_that_it_does_not_need(out):
+    service = read_service(out)
+    assert re.fullmatch(r"tensorflow/serving:2\.\d+\.\d+", service["image"])
+    user, group = plain(service["user"]).split(":")
+    assert int(user) > 0
+    assert int(group) > 0
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["ports"] == ["127.0.0.1:8501:8501", "127.0.0.1:8500:8500"]
+    (volume,) = service["volumes"]
+    assert volume == {"type": "bind", "source": ".", "target": SERVED, "read_only": True}
+    limits = service["deploy"]["resources"]["limits"]
+    assert set(limits) == {"cpus", "memory", "pids"}
+    assert "privileged" not in service
+    told = check_flags([plain(flag) for flag in service["command"]], out)
+    assert told["tensorflow_intra_op_parallelism"] == plain(limits["cpus"])
+
+
+def test_kubernetes_gives_the_server_nothing_that_it_does_not_need(out):
+    deployment, service = read_all(out)
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["image"] == read_service(out)["image"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert set(container["resources"]["limits"]) == {"cpu", "memory"}
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    assert mounts["export"] == {"name": "export", "mountPath": SERVED, "readOnly": True}
+    assert {volume["name"] for volume in pod["volumes"]} == set(mounts)
+    check_flags(container["args"], out)
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"] == labels == deployment["spec"]["selector"]["matchLabels"]
+    assert [port["port"] for port in service["spec"]["ports"]] == [8501, 8500]
+
+
+def test_kubernetes_asks_for_the_model_on_the_rest_port(out):
+    (container,) = read_all(out)[0]["spec"]["template"]["spec"]["containers"]
+    for probe in ("startupProbe", "readinessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/v1/models/kerastl", "port": "rest"}
+    assert container["livenessProbe"]["tcpSocket"] == {"port": "grpc"}
+    assert container["ports"] == [
+        {"name": "rest", "containerPort": 8501},
+        {"name": "grpc", "containerPort": 8500},
+    ]
+
+
+@pytest.fixture
+def stand_in():
+    """A server of TensorFlow Serving's documented model status; what it answers is set by the test."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            known = self.path == "/v1/models/kerastl"
+            self.send_response(self.server.status if known else 404)
+            self.end_headers()
+            self.wfile.write(self.server.content)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def status(state, error="OK"):
+    one = {"version": "1", "state": state, "status": {"error_code": error, "error_message": ""}}
+    return json.dumps({"model_version_status": [one]}, indent=1).encode()
+
+
+def healthy(out, port):
+    """Run the check of the compose file as Docker does, its port put in the place of 8501."""
+    first, *command = read_service(out)["healthcheck"]["test"]
+    assert first == "CMD"
+    assert not any("$" in word for word in command), "Compose would fill it in"
+    command = [word.replace("/8501", f"/{port}") for word in command]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_the_health_check_needs_bash_alone_and_believes_an_available_model_only(out, stand_in):
+    port = stand_in.server_address[1]
+    for code, content, wanted in [
+        (200, status("AVAILABLE"), True),
+        (200, status("LOADING"), False),
+        (200, status("END", "UNAVAILABLE"), False),
+        (404, b'{"error": "Could not find any versions of model kerastl"}', False),
+    ]:
+        stand_in.status, stand_in.content = code, content
+        assert healthy(out, port) is wanted, content
+
+
+def test_the_health_check_fails_where_nobody_listens(out, stand_in):
+    stand_in.shutdown()
+    stand_in.server_close()
+    assert not healthy(out, stand_in.server_address[1])
+
+
+def test_the_files_are_written_once_and_again_to_the_same_bytes(out, tmp_path):
+    write(tmp_path)
+    assert set(NAMES) <= {path.name for path in tmp_path.iterdir()}
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (out / path.name).read_bytes()
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    write(tmp_path)
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    assert changed_beside(tmp_path) == []
+
+
+def test_an_untouched_file_is_renewed_and_a_changed_one_stays(tmp_path):
+    write(tmp_path)
+    compose = tmp_path / "docker-compose.yml"
+    compose.write_text(compose.read_text() + "# ours\n")
+    mine = compose.read_bytes()
+    old = (tmp_path / "batching.config").read_text()
+    write(tmp_path, size=600)
+    assert compose.read_bytes() == mine
+    assert changed_beside(tmp_path) == ["docker-compose.yml"]
+    assert (tmp_path / "batching.config").read_text() != old
+    (tmp_path / "models.config").unlink()
+    write(tmp_path, size=600)
+    assert (tmp_path / "models.config").is_file()
+
+
+def test_a_folder_that_nothing_was_written_into_has_nothing_changed(tmp_path):
+    (tmp_path / "models.config").write_text("of another program")
+    assert changed_beside(tmp_path) == []
+
+
+@pytest.mark.parametrize("record", [None, "no JSON", "[1]"])
+def test_without_a_record_whatever_differs_is_taken_for_a_persons(tmp_path, record):
+    (tmp_path / "models.config").write_text("mine")
+    if record is not None:
+        (tmp_path / ".written.json").write_text(record)
+    write(tmp_path)
+    assert (tmp_path / "models.config").read_text() == "mine"
+    assert changed_beside(tmp_path) == ["models.config"]
+    assert (tmp_path / "kubernetes.yaml").is_file()
+
+
+def test_a_link_or_a_folder_of_that_name_is_left_alone(tmp_path):
+    elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
+    out.mkdir()
+    elsewhere.write_text("theirs")
+    (out / "models.config").symlink_to(elsewhere)
+    (out / "batching.config").mkdir()
+    (out / "monitoring.config").symlink_to(tmp_path / "nowhere")
+    write(out)
+    assert elsewhere.read_text() == "theirs"
+    assert (out / "models.config").is_symlink()
+    assert not (tmp_path / "nowhere").exists()
+    assert changed_beside(out) == ["batching.config", "models.config", "monitoring.config"]

@@ -1,0 +1,179 @@
+"""The model card: what a run may tell, and nothing of the people in its pictures."""
+
+import hashlib
+import json
+import re
+
+import pytest
+from markdown_it import MarkdownIt
+
+from kerastl.errors import RequestError
+from kerastl.evaluation.answering import AS_LEARNT, Answering, Prevalence, Threshold
+from kerastl.export.serving.card import rendered
+from kerastl.export.serving.facts import NOTHING, read_facts, site_names
+
+ABOUT = {
+    "class_names": ("cat", "dog"),
+    "image_size_px": 64,
+    "window": (20.0, 1452.0),
+    "max_pixels": 1000,
+    "model_sha256": "ab" * 32,
+    "versions": {"kerastl": "1", "keras": "3", "tensorflow": "2"},
+    "answering": AS_LEARNT,
+}
+ODD = ["<script>alert(1)</script>", "**bold**", "[go](http://x.example)", "a|b", "`c`", "www.x.example",
+       "http://x.example", "two\nlines", "&amp;", "_it_", "a\\", "\u202egpj", "- x", "# y", "<b>"]  # fmt: skip
+
+
+def figure(value, low=None, high=None):
+    return {"value": value, "low": low, "high": high}
+
+
+def scores():
+    overall = {"auc": figure(0.9123, 0.85, 0.96), "accuracy": figure(0.75)}
+    domains = {"St. Mary": {"auc": figure(0.8)}, "a": {"auc": figure(0.7, 0.6, 0.8)}}
+    return {
+        "interval": {"level": 0.95},
+        "val": {
+            "overall": overall,
+            "calibration": {"temperature": {"value": 1.25, "from": "val"}},
+            "operating_points": {
+                "positive": "dog",
+                "points": [{"fixed": "specificity", "at": 0.9, "threshold": 0.6, "overall": {}}],
+            },
+        },
+        "test": {"overall": overall, "domains": domains},
+        "label_shift": {"classes": {"cat": {"train": figure(0.5), "em": figure(0.25, 0.2, 0.3)}}},
+    }
+
+
+def run_in(folder):
+    folder.mkdir()
+    recipe = f"seed: 7\ndata: {{reader: {{path: {folder}/secret_in}}}}\nbackbone: {{name: small_cnn, weights: {folder}/secret.keras}}\n"
+    (folder / "recipe.resolved.yaml").write_text(recipe)
+    versions = {
+        "seed": 7,
+        "data_sha256": {"source": "cd" * 32},
+        "weights": {"from": f"{folder}/secret.keras", "file": "secret.keras", "sha256": "ef" * 32},
+        "machine": {"system": "secret_host"},
+    }
+    (folder / "versions.json").write_text(json.dumps(versions))
+    rows = [("cat", "train"), ("cat", "train"), ("dog", "train"), ("dog", "test"), ("", "target_unlabelled")]  # fmt: skip
+    lines = [f"secret_{n}.png,{label},{split},secret_group{n // 2},St. Mary" for n, (label, split) in enumerate(rows)]  # fmt: skip
+    (folder / "split.csv").write_text("\n".join(["path,label,split,group,domain", *lines]) + "\n")
+    (folder / "scores.json").write_text(json.dumps(scores()))
+    told = {"verdict": "do_not_adapt", "chosen": "source_only", "reason": "secret_reason"}
+    (folder / "adaptation.json").write_text(json.dumps(told))
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    return run_in(tmp_path / "run")
+
+
+def cells(card):
+    return re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", as_html(card))
+
+
+def as_html(card):
+    return MarkdownIt("commonmark").enable("table").render(card)
+
+
+def test_it_tells_counts_scores_and_how_it_was_made(run):
+    card = rendered(read_facts(run), **ABOUT)
+    told = cells(card)
+    assert told[told.index("cat") : told.index("cat") + 4] == ["cat", "2", "0", "0"]
+    assert told[told.index("dog") : told.index("dog") + 4] == ["dog", "1", "1", "0"]
+    assert told[told.index("AUC") : told.index("AUC") + 4] == ["AUC", "0.912 (0.850 to 0.960)", "0.700 (0.600 to 0.800)", "0.800"]  # fmt: skip
+    assert {"specificity", "0.900", "0.600", "0.250 (0.200 to 0.300)"} <= set(told)
+    for words in ("do not adapt", "1.250", "ef" * 32, "ab" * 32, "64 x 64", "not a medical device"):
+        assert words in card
+
+
+def test_nothing_of_the_data_and_the_machine_leaves_the_run(run):
+    facts = read_facts(run)
+    text = rendered(facts, **ABOUT) + json.dumps([facts.scores, facts.training])
+    for word in ("secret", "Mary", str(run), run.name + "/"):
+        assert word not in text
+
+
+def test_the_fingerprint_is_that_of_the_recipe_wherever_it_lies(run, tmp_path):
+    other = run_in(tmp_path / "elsewhere")
+    assert read_facts(other) == read_facts(run)
+    plain = {
+        "seed": 7,
+        "data": {"reader": {"path": None}},
+        "backbone": {"name": "small_cnn", "weights": None},
+    }
+    wanted = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    assert read_facts(run).training == {
+        "recipe_sha256": wanted, "seed": 7, "data_sha256": {"source": "cd" * 32}, "weights_sha256": "ef" * 32,
+    }  # fmt: skip
+    recipe = other / "recipe.resolved.yaml"
+    recipe.write_text(recipe.read_text().replace("seed: 7", "seed: 8"))
+    assert read_facts(other).training["recipe_sha256"] != wanted
+
+
+def test_a_class_may_be_called_anything(run):
+    card = rendered(NOTHING, **(ABOUT | {"class_names": ODD}))
+    page = as_html(card)
+    assert not re.findall(r"<(script|strong|em|a|b|code)[ >]", page.split("<h2>")[0])
+    shown = [one.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") for one in cells(card)]  # fmt: skip
+    # Markdown trims a cell; what no reader can see is a space.
+    assert shown[1:] == [name.replace("\n", " ").replace("\u202e", "").strip() for name in ODD]
+
+
+def test_without_a_run_it_is_shorter_and_says_so(tmp_path):
+    card = rendered(read_facts(None), **ABOUT)
+    assert "Not known: no scores" in card
+    assert "Backbone" not in card
+    assert rendered(read_facts(tmp_path), **ABOUT) == card
+
+
+def test_what_is_done_to_the_answers_is_told(run):
+    assert "Nothing corrects" in rendered(NOTHING, **ABOUT)
+    answering = Answering(1.5, Prevalence((0.5, 0.5), (0.9, 0.1)), Threshold("dog", 0.3))
+    told = ABOUT | {"answering": answering}
+    card = rendered(NOTHING, **told)
+    for words in ("temperature 1.5", "cat 0.9, dog 0.1", "dog is predicted from probability"):
+        assert words in card
+    assert "Nothing corrects" not in card
+    assert "before what is done to them" in rendered(read_facts(run), **told)
+    assert "before what is done to them" not in rendered(read_facts(run), **ABOUT)
+
+
+def test_names_of_sites_that_say_nothing_stay_and_others_become_numbers():
+    found = dict.fromkeys(["b", "target", "Mercy", "Charité", "12", "hospital_a"])
+    assert site_names(found) == {
+        "b": "b", "target": "target", "12": "site 1", "Charité": "site 2", "Mercy": "site 3",
+        "hospital_a": "site 4",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("junk", [3, "x", [1], [None], {"a": 1}, None])
+def test_a_file_of_another_shape_breaks_nothing(run, junk):
+    whole = scores()
+    for key in ("test", "val", "label_shift", "interval"):
+        told = {
+            "test": {"overall": junk, "domains": junk},
+            "val": {"operating_points": {"points": junk}},
+        }
+        told |= {"label_shift": {"classes": {"cat": junk}}, "interval": {"level": junk}}
+        for content in (whole | {key: junk}, whole | {key: told[key]}):
+            (run / "scores.json").write_text(json.dumps(content))
+            (run / "versions.json").write_text(json.dumps({"weights": junk}))
+            assert rendered(read_facts(run), **ABOUT).startswith("# Model card")
+
+
+def test_a_figure_that_is_no_number_is_refused(run):
+    (run / "scores.json").write_text('{"test": {"overall": {"auc": {"value": NaN}}}}')
+    with pytest.raises(RequestError, match=r"scores.json is damaged: NaN"):
+        read_facts(run)
+
+
+@pytest.mark.parametrize("name", ["scores.json", "versions.json", "adaptation.json"])
+def test_a_damaged_file_of_the_run_is_named(run, name):
+    (run / name).write_text("{")
+    with pytest.raises(RequestError, match=rf"{name} is damaged"):
+        read_facts(run)

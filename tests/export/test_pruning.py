@@ -1,0 +1,100 @@
+"""Numbers: written where asked, refused where taken, and old ones removed without touching what is not ours."""
+
+import json
+
+import pytest
+
+from kerastl.errors import RequestError
+from kerastl.export.manifest import write_manifest
+from kerastl.export.pruning import prune
+from kerastl.export.version_numbers import check_free, next_number
+
+
+def version(out, number, model="saved_model.pb"):
+    folder = out / str(number)
+    (folder / "variables").mkdir(parents=True)
+    (folder / model).write_text("model")
+    (folder / "MODEL_CARD.md").write_text("card")
+    write_manifest(
+        folder, class_names=("a", "b"), image_size_px=8, window=None, max_pixels=100,
+        model_sha256="0" * 64, versions={},
+    )  # fmt: skip
+    return folder
+
+
+def names(out):
+    return sorted(path.name for path in out.iterdir())
+
+
+def test_the_newest_remain(tmp_path):
+    for number in (1, 2, 9, 10):
+        version(tmp_path, number)
+    pruned = prune(tmp_path / "10", 2)
+    assert [path.name for path in pruned.removed] == ["1", "2"]
+    assert pruned.left == ()
+    assert names(tmp_path) == ["10", "9"]
+    assert prune(tmp_path / "10", 2).removed == ()
+    prune(tmp_path / "10", 1)
+    assert names(tmp_path) == ["10"]
+
+
+def test_a_number_above_the_written_one_stays(tmp_path):
+    for number in (1, 2, 3, 7):
+        version(tmp_path, number)
+    assert [path.name for path in prune(tmp_path / "3", 1).removed] == ["1", "2"]
+    assert names(tmp_path) == ["3", "7"]
+
+
+def test_what_is_not_ours_stays_and_is_told(tmp_path):
+    version(tmp_path, 1, model="model.keras")
+    (tmp_path / "2").mkdir()
+    (tmp_path / "3").mkdir()
+    (tmp_path / "3" / "manifest.json").write_text(json.dumps({"name": "of another program"}))
+    (tmp_path / "4").write_text("a file")
+    elsewhere = version(tmp_path / "elsewhere", 5)
+    (tmp_path / "5").symlink_to(elsewhere)
+    version(tmp_path, 6)
+    version(tmp_path, 7)
+    (tmp_path / "notes").mkdir()
+    pruned = prune(tmp_path / "7", 1)
+    assert [path.name for path in pruned.removed] == ["6"]
+    assert sorted(path.name for path in pruned.left) == ["1", "2", "3", "4", "5"]
+    assert (elsewhere / "saved_model.pb").is_file()
+    assert names(tmp_path) == ["1", "2", "3", "4", "5", "7", "elsewhere", "notes"]
+
+
+def test_a_version_is_out_of_sight_before_its_first_file_is_gone(tmp_path, monkeypatch):
+    version(tmp_path, 1)
+    version(tmp_path, 2)
+
+    def stopped(path):
+        assert (path / "saved_model.pb").is_file(), "whole"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.rmtree", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        prune(tmp_path / "2", 1)
+    seen = [name for name in names(tmp_path) if not name.startswith(".")]
+    assert seen == ["2"]
+
+
+def test_one_version_must_stay(tmp_path):
+    with pytest.raises(RequestError, match="from 1 on, got 0"):
+        prune(version(tmp_path, 1), 0)
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**63])
+def test_a_number_that_no_server_reads_is_refused(tmp_path, number):
+    with pytest.raises(RequestError, match="whole number from 1"):
+        check_free(tmp_path, number)
+
+
+def test_a_taken_number_is_refused_with_the_next_one(tmp_path):
+    check_free(tmp_path / "new", 4)
+    assert next_number(tmp_path / "new") == 1
+    for name in ("007", "3"):
+        (tmp_path / name).mkdir()
+    check_free(tmp_path, 8)
+    for number in (3, 7):
+        with pytest.raises(RequestError, match=rf"version {number} already.*for 8,"):
+            check_free(tmp_path, number)

@@ -1,0 +1,102 @@
+"""Warm-up requests: what TF Serving will replay, replayed."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from kerastl.export import export_saved_model
+from kerastl.export.serving.warm_up import drawn_picture, write_warm_up
+from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
+
+FILE = "assets.extra/tf_serving_warmup_requests"
+
+
+@pytest.fixture(scope="module")
+def export(model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("warm")
+    return export_saved_model(
+        model, out, class_names=CLASS_NAMES, image_size_px=SIZE, window=WINDOW, max_pixels=MAX_PIXELS
+    )  # fmt: skip
+
+
+def read(folder):
+    records = tf.data.TFRecordDataset(str(folder / FILE))
+    return [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in records]
+
+
+def test_the_loaded_model_answers_every_request_as_it_stands(export):
+    logs = read(export)
+    loaded = tf.saved_model.load(str(export))
+    asked = {}
+    assert 0 < len(logs) <= 1000
+    for log in logs:
+        kind = log.WhichOneof("log_type")
+        request = getattr(log, kind).request
+        name = request.model_spec.signature_name
+        assert request.model_spec.name == "kerastl"
+        if kind == "classify_log":
+            examples = [one.SerializeToString() for one in request.input.example_list.examples]
+            tensors = {"inputs": tf.constant(examples)}
+        else:
+            tensors = {
+                key: tf.constant(tf.make_ndarray(one)) for key, one in request.inputs.items()
+            }
+        answers = loaded.signatures[name](**tensors)
+        (taken,) = tensors.values()
+        assert {one.shape[0] for one in answers.values()} == {taken.shape[0]}
+        for one in answers.values():
+            assert one.dtype == tf.string or np.isfinite(one.numpy()).all()
+        asked.setdefault(name, []).append(int(taken.shape[0]))
+    assert set(asked) == set(loaded.signatures)
+    assert asked["serving_default"] == [1, 2, 4, 8, 16, 32]
+    assert set(asked) >= {"classify", "explain", "features", "pixels"}
+    assert all(sizes == [1] for name, sizes in asked.items() if name != "serving_default")
+
+
+def test_classify_is_asked_with_an_example_that_holds_the_picture(tmp_path):
+    served = tf.Module()
+    spec = {"image/encoded": tf.io.FixedLenFeature([], tf.string)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def classify(inputs):
+        encoded = tf.io.parse_example(inputs, spec)["image/encoded"]
+        return {"scores": tf.strings.length(encoded)}
+
+    served.classify = classify
+    tf.saved_model.save(served, str(tmp_path), signatures={"classify": classify})
+    write_warm_up(tmp_path, image_size_px=SIZE, max_pixels=MAX_PIXELS)
+    (log,) = read(tmp_path)
+    (example,) = log.classify_log.request.input.example_list.examples
+    answered = tf.saved_model.load(str(tmp_path)).signatures["classify"](
+        tf.constant([example.SerializeToString()])
+    )
+    assert answered["scores"].numpy().tolist() == [len(drawn_picture(SIZE))]
+
+
+def test_the_picture_is_drawn_at_the_size_of_the_model_and_small():
+    image = tf.io.decode_png(drawn_picture(224))
+    assert image.shape == (224, 224, 3)
+    assert len(drawn_picture(224)) < 20_000
+    assert drawn_picture(224) == drawn_picture(224)
+    assert tf.io.decode_png(drawn_picture(1)).shape == (1, 1, 3)
+
+
+def test_a_model_that_refuses_pictures_of_its_own_size_is_asked_with_smaller_ones(tmp_path):
+    class Served(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+        def answer(self, image_bytes):
+            return {"length": tf.strings.length(image_bytes)}
+
+    served = Served()
+    tf.saved_model.save(served, str(tmp_path), signatures={"serving_default": served.answer})
+    write_warm_up(tmp_path, image_size_px=30, max_pixels=100)
+    picture = read(tmp_path)[0].predict_log.request.inputs["image_bytes"].string_val[0]
+    assert tf.io.decode_png(picture).shape == (10, 10, 3)
+    before = (tmp_path / FILE).read_bytes()
+    write_warm_up(tmp_path, image_size_px=30, max_pixels=100)
+    assert (tmp_path / FILE).read_bytes() == before
+
+
+def test_the_file_stays_small_however_large_the_pictures(export):
+    assert (export / FILE).stat().st_size < 100_000
