@@ -48,8 +48,8 @@ def _cost(told: dict[str, Any]) -> Iterator[str]:
             for name, word in SCORES.items()
         )
         yield (
-            f"{told['quantize']} on {cost['pictures']:,} pictures of {split}: {scores}; {cost['labels_differ']} labels "
-            f"differ, largest difference of a probability {cost['largest_difference']:.2g}"
+            f"{told['quantize']} on {cost['pictures']:,} pictures of {split}: {scores}; labels that differ: "
+            f"{cost['labels_differ']}; largest difference of a probability: {cost['largest_difference']:.2g}"
         )
 
 

@@ -10,6 +10,7 @@ from kerastl.evaluation.trained import Trained, load_trained
 from kerastl.export.asked import Asked, answering_of
 from kerastl.export.converted.find import find_converted
 from kerastl.export.converted.packages import check_formats
+from kerastl.export.converted.verify import verify_converted
 from kerastl.export.findings import Finding
 from kerastl.export.manifest import hashes_of, read_manifest
 from kerastl.export.probe_pictures import (
@@ -131,7 +132,9 @@ def verify_run(
     Raises:
         RequestError: there is no export, or no test picture can be opened.
     """
-    export = find_export(run_folder / EXPORTS / format_name)
+    written = run_folder / EXPORTS / format_name
+    converted = find_converted(written)
+    export = converted.folder if converted else find_export(written)
     if export is None:
         raise RequestError(f"{run_folder} holds no export: kerastl export {run_folder}")
     trained = load_trained(run_folder)
@@ -143,4 +146,6 @@ def verify_run(
             f"kerastl verify {export} --run {run_folder} PICTURES..."
         )
     expected = expected_from(trained, found.encoded, read_manifest(export).how)
+    if converted is not None:
+        return verify_converted(converted, pictures=found.encoded, expected=expected)
     return verify(export, pictures=found.encoded, expected=expected)

@@ -37,6 +37,7 @@ from kerastl.export.converted.judge import judge_equal
 from tests.export.conftest import CLASS_NAMES, SIZE
 
 FORMATS = ("litert", "onnx", "openvino")
+ONE_QUICK = ["onnx", *(pytest.param(one, marks=pytest.mark.slow) for one in ("litert", "openvino"))]
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +104,7 @@ def names_in(folder: Path, name: str) -> list[str]:
     return json.loads(told.get("value"))
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ONE_QUICK)
 def test_names_stand_inside_and_writing_again_gives_the_same_bytes(
     name: str, trained: Trained, tmp_path: Path
 ) -> None:
@@ -117,7 +118,7 @@ def test_names_stand_inside_and_writing_again_gives_the_same_bytes(
         assert (first / file).read_bytes() == (second / file).read_bytes(), file
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ONE_QUICK)
 def test_temperature_and_prevalence_are_in_the_graph(
     name: str, trained: Trained, encoded: list[bytes], tmp_path: Path
 ) -> None:
@@ -141,9 +142,7 @@ def other_weights(trained: Trained) -> Trained:
     return dataclasses.replace(trained, model=model)
 
 
-@pytest.mark.parametrize(
-    "name", ["onnx", *(pytest.param(one, marks=pytest.mark.slow) for one in ("litert", "openvino"))]
-)
+@pytest.mark.parametrize("name", ONE_QUICK)
 def test_planted_faults_are_named(
     name: str, run_folder: Path, trained: Trained, encoded: list[bytes], tmp_path: Path
 ) -> None:
@@ -170,9 +169,7 @@ def test_planted_faults_are_named(
         read_converted(find_converted(honest))
 
 
-@pytest.mark.parametrize(
-    "name", ["onnx", *(pytest.param(one, marks=pytest.mark.slow) for one in ("litert", "openvino"))]
-)
+@pytest.mark.parametrize("name", ONE_QUICK)
 def test_a_broken_file_gives_findings_not_a_crash(
     name: str, run_folder: Path, encoded: list[bytes]
 ) -> None:
@@ -211,7 +208,7 @@ class Odd(keras.layers.Layer):
         return tf.math.bessel_i0(x)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ONE_QUICK)
 def test_a_model_that_cannot_be_converted_is_refused_with_the_reason(
     name: str, trained: Trained, tmp_path: Path
 ) -> None:

@@ -80,12 +80,12 @@ def judge_equal(first: Floats, quantize: str | None, wanted: Any) -> Finding:
         return Finding(check, False, f"{first.shape} probabilities against {wanted.shape}")
     gap = _gap(first, wanted)
     others = int((first.argmax(axis=1) != wanted.argmax(axis=1)).sum())
-    detail = f"{len(first)} pictures, largest difference {gap:.1e}, {others} labels differ"
+    detail = f"{len(first)} pictures, largest difference {gap:.1e}, labels that differ: {others}"
     if quantize is None:
         return Finding(check, gap <= SAME_ANSWER, detail)
     allowed = max(1, int(OTHER_LABELS * len(first)))
     passed = bool(np.isfinite(gap)) and others <= allowed
-    return Finding(check, passed, f"{detail}, {allowed} may by {quantize}")
+    return Finding(check, passed, f"{detail} (by {quantize} up to {allowed} may)")
 
 
 def _judge_repeats(repeats: list[Floats]) -> Finding:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from kerastl import registry
 from kerastl.errors import RequestError
+from kerastl.recipe.words import listed
 
 
 def check_formats(names: Iterable[str], quantize: str | None = None) -> None:
@@ -39,7 +40,7 @@ def _lacking(name: str) -> str:
         return ""
     verb = "are" if len(missing) > 1 else "is"
     return (
-        f"The format {name} needs {' and '.join(missing)}, which {verb} not installed: "
+        f"The format {name} needs {listed(missing, 'and')}, which {verb} not installed: "
         f"pip install 'kerastl[{name}]'"
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 from kerastl.export.converted.find import Converted
 from kerastl.export.converted.judge import judge_equal
 from kerastl.export.converted.read import read_converted
+from kerastl.export.findings import SAME_ANSWER
 
 Array = np.ndarray[Any, Any]
 
@@ -23,7 +24,8 @@ def compare_converted(found: Converted, *, pixels: Array, probabilities: Array) 
             prevalence, as its manifest says.
 
     Returns:
-        `{"pixels": {"compared": False, "reason"}, "answers": TEXT | None, "faults"}`.
+        As `compare_with_run`, with pixels that were not compared. Of a quantized model `differ` counts labels, and no
+        difference of a probability is a fault: `allowed` is None.
     """
     told: dict[str, Any] = {
         "pixels": {"compared": False, "reason": "it takes decoded pictures"},
@@ -38,8 +40,20 @@ def compare_converted(found: Converted, *, pixels: Array, probabilities: Array) 
         told["faults"].append(f"it gives no answer for pictures of the run: {reason}")
         return told
     quantize = (opened.manifest.conversion or {}).get("quantize")
-    finding = judge_equal(answers, quantize, opened.manifest.how.applied(probabilities))
-    told["answers"] = finding.detail
+    expected = opened.manifest.how.applied(probabilities)
+    finding = judge_equal(answers, quantize, expected)
+    if answers.shape == expected.shape:
+        told["answers"] = _counted(answers, expected, quantize)
     if not finding.good:
         told["faults"].append(f"it is not {finding.check}: {finding.detail}")
     return told
+
+
+def _counted(answers: Array, expected: Array, quantize: str | None) -> dict[str, Any]:
+    gaps = np.abs(answers - expected).max(axis=1)
+    labels = answers.argmax(axis=1) != expected.argmax(axis=1)
+    return {
+        "differ": int((~(gaps <= SAME_ANSWER) if quantize is None else labels).sum()),
+        "largest_difference": float(gaps.max()) if np.isfinite(gaps).all() else None,
+        "allowed": SAME_ANSWER if quantize is None else None,
+    }
