@@ -15,6 +15,7 @@ from kerastl.errors import RequestError
 
 if TYPE_CHECKING:
     from kerastl.export import Expected, Finding
+    from kerastl.export.live.server import Server
 
 FAULT = 1
 WORDS = {True: "ok", False: "FAULT", None: "not checked"}
@@ -24,6 +25,19 @@ WORDS = {True: "ok", False: "FAULT", None: "not checked"}
 @click.argument("export", type=click.Path(path_type=Path))
 @click.argument("pictures", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--run", type=click.Path(path_type=Path), help="The run that was exported.")
+@click.option(
+    "--url",
+    metavar="HOST[:PORT]",
+    help="Ask a running TF Serving too: its gRPC port (8500). REST is asked for at port 8501 of that host.",
+)
+@click.option(
+    "--rest-url",
+    metavar="HOST[:PORT]",
+    help="Its REST port, where that is another one; without --url the server is asked by REST alone.",
+)
+@click.option(
+    "--model-name", default="kerastl", show_default=True, help="What the server calls the model."
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout.")
 @click.pass_context
 def command(
@@ -31,20 +45,30 @@ def command(
     export: Path,
     pictures: tuple[Path, ...],
     run: Path | None,
+    url: str | None,
+    rest_url: str | None,
+    model_name: str,
     as_json: bool,
 ) -> None:
     """Load EXPORT in a fresh process without kerastl and check its answers on real pictures.
 
     PICTURES are files or folders. Without them: the test pictures of --run, or of the run folder that
     EXPORT lies in, or else the export's own samples. Of the format keras, which no server runs, files and weights are
-    checked, and no picture is asked for. Those of onnx, litert and openvino are opened by their own runtimes. Exit code 1 when a check finds a fault.
+    checked, and no picture is asked for. Those of onnx, litert and openvino are opened by their
+    own runtimes. With --url a running TF Serving is asked as well, by gRPC and by REST: is
+    this version the one that answers, and does it answer as the export does? The pictures are sent to it, not
+    encrypted. Exit code 1 when a check finds a fault.
 
     \b
-    Example:
+    Examples:
       kerastl verify runs/folder-classifier-1/export/saved_model
+      kerastl verify EXPORT --url localhost PICTURES...
+      kerastl verify EXPORT --url 10.0.0.7:8500 --rest-url 10.0.0.7:80 PICTURES...
     """
     from kerastl.cli._quiet import load_tensorflow
+    from kerastl.export.live.server import read_server
 
+    server = read_server(url, rest_url, model_name)
     load_tensorflow()
     from kerastl.export import (
         find_converted,
@@ -59,25 +83,31 @@ def command(
     encoded: tuple[bytes, ...] = ()
     if folder is not None:
         encoded, expected = _question(folder, pictures, run or _run_around(folder))
-        findings = verify(folder, pictures=encoded, expected=expected)
+        findings = verify(folder, pictures=encoded, expected=expected, server=server)
     elif (converted := find_converted(export)) is not None:
         folder = converted.folder
+        _refuse_server(server, folder)
         encoded, expected = _question(folder, pictures, run or _run_around(folder))
         findings = verify_converted(converted, pictures=encoded, expected=expected)
     elif portable is not None:
         # No server runs it: the files and the weights are what there is to check.
+        _refuse_server(server, portable)
         folder = portable
         findings = verify_portable(folder, run or _run_around(folder))
     else:
         raise RequestError(
             f"{export} is not an export: it holds no saved_model.pb, and no file of another format."
         )
-    if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
-    else:
-        _print(findings, folder, len(encoded))
+    _print(findings, folder, len(encoded), as_json)
     if any(not finding.good for finding in findings):
         context.exit(FAULT)
+
+
+def _refuse_server(server: Server | None, folder: Path) -> None:
+    if server is not None:
+        raise RequestError(
+            f"TensorFlow Serving does not run {folder}: leave out --url and --rest-url."
+        )
 
 
 def _run_around(folder: Path) -> Path | None:
@@ -127,7 +157,10 @@ def _question(
     return found.encoded, expected_from(trained, found.encoded, manifest.how) if trained else None
 
 
-def _print(findings: Sequence[Finding], folder: Path, num_pictures: int) -> None:
+def _print(findings: Sequence[Finding], folder: Path, num_pictures: int, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+        return
     width = max(len(finding.check) for finding in findings)
     for finding in findings:
         word = WORDS[finding.passed]

@@ -16,6 +16,7 @@ import numpy as np
 from kerastl.errors import RequestError
 from kerastl.export.contract import ENDPOINTS, check_contract
 from kerastl.export.findings import Expected, Finding, judge_answers, judge_graph
+from kerastl.export.live.server import Server
 from kerastl.export.manifest import Manifest, hashes_of, read_manifest
 from kerastl.export.other_findings import judge_others
 from kerastl.export.outside import outside_ops
@@ -24,13 +25,20 @@ PROBE = Path(__file__).with_name("_probe.py")
 TIME_LIMIT_S = 1200
 
 
-def verify(export: Path, *, pictures: Sequence[bytes], expected: Expected | None) -> list[Finding]:
+def verify(
+    export: Path,
+    *,
+    pictures: Sequence[bytes],
+    expected: Expected | None,
+    server: Server | None = None,
+) -> list[Finding]:
     """Check a SavedModel on real pictures.
 
     Args:
         export: the numbered folder that holds `saved_model.pb`.
         pictures: whole files that can be decoded; two or more that the model tells apart.
         expected: what kerastl itself answers for them; None: that comparison is not made.
+        server: a running TF Serving that is asked the same; None: none is. The pictures are sent to it.
 
     Returns:
         One finding for each check, in a fixed order; `passed` is None where it was not made.
@@ -54,11 +62,22 @@ def verify(export: Path, *, pictures: Sequence[bytes], expected: Expected | None
         answer = _ask_in_fresh_process(export, pictures, manifest)
     findings += judge_graph(answer["graph"])
     findings.append(_check_answered(answer))
-    if answer["answers"] is not None and all(
-        one.good for one in contract if one.check == ENDPOINTS
-    ):
-        findings += judge_answers(answer["answers"], manifest, expected)
-        findings += judge_others(answer["answers"])
+    sound = all(one.good for one in contract if one.check == ENDPOINTS)
+    answers = answer["answers"] if sound else None
+    if answers is not None:
+        findings += judge_answers(answers, manifest, expected)
+        findings += judge_others(answers)
+    if server is not None:
+        from kerastl.export.live.check import check_live
+        from kerastl.export.live.judge import Reference
+
+        findings += check_live(
+            server,
+            export,
+            pictures=pictures,
+            image_size_px=manifest.image_size_px,
+            reference=Reference.of(answers, expected),
+        )
     return findings
 
 

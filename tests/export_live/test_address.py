@@ -1,0 +1,54 @@
+"""What a person may type as the address of a server."""
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from kerastl.cli import app
+from kerastl.errors import Problems
+from kerastl.export.live.server import Address, Server, read_server
+from kerastl.export.serving.names import MODEL_NAME
+
+
+@pytest.mark.parametrize(
+    ("url", "rest_url", "grpc", "rest"),
+    [
+        ("localhost", None, ("localhost", 8500), ("localhost", 8501)),
+        ("10.0.0.7:9000", None, ("10.0.0.7", 9000), ("10.0.0.7", 8501)),
+        ("a:1", "b:65535", ("a", 1), ("b", 65535)),
+        (None, "b", None, ("b", 8501)),
+        ("[::1]:9", "[::1]", ("::1", 9), ("::1", 8501)),
+    ],
+)
+def test_a_host_alone_has_the_usual_ports(url: Any, rest_url: Any, grpc: Any, rest: Any) -> None:
+    wanted = Server(Address(*grpc) if grpc else None, Address(*rest), "lung")
+    assert read_server(url, rest_url, "lung") == wanted
+
+
+def test_no_address_is_no_server_and_an_address_is_shown_as_it_is_typed() -> None:
+    assert read_server(None, None, "kerastl") is None
+    assert [str(Address("::1", 9)), str(Address("a", 8500))] == ["[::1]:9", "a:8500"]
+
+
+WRONG = ["http://a:8501", "a:0", "a:65536", "a:b", "a:", ":8500", "", "a/b", "u:p@a:1", "a b", "::1", "[::1", "a?b", "a#b"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_no_address_is_refused_for_both_options_together(text: str) -> None:
+    with pytest.raises(Problems) as caught:
+        read_server(text, text, "a/b")
+    assert [one.where for one in caught.value.problems] == ["--url", "--rest-url", "--model-name"]
+    assert "HOST:PORT" in str(caught.value)
+
+
+def test_the_command_refuses_it_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kerastl.cli._quiet.load_tensorflow", lambda: pytest.fail("loaded"))
+    result = CliRunner().invoke(app, ["verify", "nowhere", "--url", "http://a:8501"])
+    assert isinstance(result.exception, Problems)
+    assert "localhost:8500" in str(result.exception)
+
+
+def test_the_help_tells_both_ports() -> None:
+    text = CliRunner().invoke(app, ["verify", "--help"]).output
+    assert all(word in text for word in ("--url", "8500", "--rest-url", "8501", MODEL_NAME))

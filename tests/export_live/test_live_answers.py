@@ -1,0 +1,204 @@
+"""`check_live` against the stand-in: what agrees passes, each planted fault is named by the check that is for it."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorflow.core.protobuf import saved_model_pb2
+
+from kerastl.export import Expected
+from kerastl.export.endpoints import ENCODED
+from kerastl.export.live.answers import (
+    LABELLED_FEATURE,
+    Answers,
+    LiveFault,
+    as_floats,
+    clean,
+    reason_in,
+)
+from kerastl.export.live.judge import Reference, judge_answers, judge_refusal
+from tests.export.conftest import CLASS_NAMES
+from tests.export.stand_in_server import StandIn
+from tests.export_live.conftest import (
+    Drawn,
+    Row,
+    ask,
+    faults,
+    server_of,
+)
+
+
+def test_a_server_that_serves_this_export_has_no_fault(
+    stand_in: StandIn, drawn_export: Path
+) -> None:
+    found = ask(server_of(stand_in), drawn_export)
+    assert [one.check for one in found.values() if one.passed is not True] == []
+    every = {"available", "version", "signatures", "no picture refused", "answers", "classify"}
+    assert set(found) == {f"{way}: {one}" for way in ("gRPC", "REST") for one in every} | {
+        "REST: columns"
+    }
+    assert "7 pictures" in found["REST: answers"].detail
+    assert "not a picture" in found["gRPC: no picture refused"].detail
+
+
+def reversed_names(row: Row) -> Row:
+    return row[0][::-1], row[1], row[2]
+
+
+def other_classes(row: Row) -> Row:
+    return [*row[0][:2], b"11\x1b[2J"], row[1], row[0][0]
+
+
+def twice(row: Row) -> Row:
+    return [*row[0][:2], row[0][0]], row[1], row[2]
+
+
+def hotter(row: Row) -> Row:
+    powers = np.array(row[1]) ** (1 / 2.5)
+    return row[0], list(powers / powers.sum()), row[2]
+
+
+def other_model(row: Row) -> Row:
+    powers = np.exp(np.sin(40 * np.array(row[1])))
+    return row[0], list(powers / powers.sum()), row[2]
+
+
+def not_a_number(row: Row) -> Row:
+    return row[0], [float("nan")] * 3, row[2]
+
+
+def one_label(row: Row) -> Row:
+    return row[0], row[1], row[0][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (hotter, r"up to 0\.\d+.*log odds are 0\.4 times the export's, as by another temperature"),
+        (reversed_names, "classes in another order"),
+        (other_classes, "other classes: .*11"),
+        (twice, "other classes"),
+        (other_model, "another model"),
+        (not_a_number, "differ by up to nan"),
+        (one_label, "labels differ"),
+    ],
+)
+def test_another_export_behind_the_same_name_and_version_is_told_by_its_answers(
+    change: Any, words: str, drawn_export: Path
+) -> None:
+    with StandIn(Drawn(change)) as server:
+        found = faults(ask(server_of(server), drawn_export))
+    assert {"gRPC: answers", "REST: answers", "REST: columns"} <= set(found)
+    # That interface has no place for the predicted name.
+    assert ("gRPC: classify" in found) == ("REST: classify" in found) == (change is not one_label)
+    for detail in (found["gRPC: answers"], found["REST: answers"]):
+        assert re.search(words, detail), detail
+        assert detail.isprintable()
+
+
+def test_another_version_is_named_by_number(drawn_export: Path) -> None:
+    with StandIn(Drawn(version=2)) as server:
+        found = faults(ask(server_of(server), drawn_export))
+    assert set(found) == {
+        f"{way}: {one}" for way in ("gRPC", "REST") for one in ("available", "version")
+    }
+    assert "version 1 is not there (version 2 AVAILABLE)" in found["gRPC: available"]
+    assert "version 2 answers, and this is version 1" in found["REST: version"]
+
+
+def test_a_model_of_another_name_says_which_option_to_use(
+    stand_in: StandIn, drawn_export: Path
+) -> None:
+    server = dataclasses.replace(server_of(stand_in), model_name="lungs of Ü")
+    found = faults(ask(server, drawn_export))
+    assert "NOT_FOUND" in found["gRPC: available"]
+    assert "HTTP 404" in found["REST: answers"]
+    assert all("--model-name NAME" in found[f"{way}: available"] for way in ("gRPC", "REST"))
+
+
+def test_other_signatures_are_named_output_by_output(drawn_export: Path) -> None:
+    model = Drawn()
+    del model.signatures["classify"]
+    model.signatures["pixels"] = model.signatures["serving_default"]
+    wider = model.signatures["serving_default"].outputs["probabilities"]
+    wider.tensor_shape.dim[1].size = 5
+    with StandIn(model) as server:
+        found = ask(server_of(server), drawn_export, reference=None)
+    for way in ("gRPC", "REST"):
+        told = found[f"{way}: signatures"].detail
+        assert "classify is missing on the server" in told
+        assert "pixels is not in the export" in told
+        assert (
+            "output probabilities is DT_FLOAT [n, 5] on the server, DT_FLOAT [n, 3] in the export"
+            in told
+        )
+        assert found[f"{way}: answers"].passed is None
+        assert "not compared" in found[f"{way}: answers"].detail
+
+
+def test_an_export_without_the_classify_interface_is_asked_all_the_rest(
+    stand_in: StandIn, drawn_export: Path, tmp_path: Path
+) -> None:
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((drawn_export / "saved_model.pb").read_bytes())
+    del saved.meta_graphs[0].signature_def["classify"]
+    (tmp_path / "saved_model.pb").write_bytes(saved.SerializeToString())
+    found = ask(server_of(stand_in), tmp_path)
+    assert set(faults(found)) == {"gRPC: signatures", "REST: signatures"}
+    assert found["gRPC: classify"].passed is None
+    assert "no number to compare" in found["gRPC: version"].detail
+
+
+def test_a_picture_that_is_answered_or_refused_as_the_servers_own_fault_is_a_fault() -> None:
+    assert "400: not a picture" in judge_refusal("400", "not a picture", "400")
+    for code, words in (("200", ""), ("500", "crashed"), ("400", "")):
+        with pytest.raises(LiveFault):
+            judge_refusal(code, words, "400")
+
+
+def test_what_is_compared_with_is_the_exports_own_answer_or_else_the_runs() -> None:
+    rows = np.array([[0.2, 0.8]], np.float32)
+    expected = Expected(("a", "b"), rows)
+    answer = {"probabilities": [[0.7, 0.3]], "predicted": ["b"], "class_names": [["a", "b"]]}
+    own = Reference.of({"batch": [answer]}, expected)
+    assert own is not None
+    assert own.names_predicted() == ("b",)
+    assert own.probabilities[0, 0] == np.float32(0.7)
+    other = Reference.of(None, expected)
+    assert other is not None
+    assert other.names_predicted() == ("b",)
+    assert Reference.of(None, None) is None
+
+
+def test_a_threshold_may_predict_what_is_not_the_largest_and_must_then_do_so_on_the_server() -> (
+    None
+):
+    rows = np.array([[0.7, 0.3]], np.float32)
+    reference = Reference(("a", "b"), rows, ("b",))
+    assert "1 pictures" in judge_answers([Answers((("a", "b"),), rows, ("b",))], reference)
+    with pytest.raises(LiveFault, match="1 of 1 labels differ"):
+        judge_answers([Answers((("a", "b"),), rows, ("a",))], reference)
+
+
+@pytest.mark.parametrize(
+    "rows", [[[1], [1, 2]], [["1"]], [[True]], [], None, [[10**400]], [[None]]]
+)
+def test_what_is_no_table_of_numbers_is_refused(rows: Any) -> None:
+    with pytest.raises(LiveFault):
+        as_floats(rows, 1)
+
+
+def test_a_servers_words_come_in_one_short_line() -> None:
+    assert clean("a\n\tb\x1b[31m\u202e ") == "a b[31m"
+    assert len(clean("x" * 10_000)) == 200
+    long = f"Detected at node {'x' * 500} assertion failed: [this is\nno picture] [[node]]"
+    assert reason_in(long) == "[this is no picture] [[node]]"
+    assert reason_in("another reason") == "another reason"
+    assert CLASS_NAMES[1] in clean(CLASS_NAMES[1])
+
+
+def test_classify_names_the_picture_as_the_endpoint_does() -> None:
+    assert LABELLED_FEATURE == ENCODED

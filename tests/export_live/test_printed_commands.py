@@ -1,0 +1,251 @@
+"""What lies beside an export and is printed in its README.md works as printed: the client, curl, verify."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kerastl.export import export_run
+from kerastl.export.live.server import REST_PORT
+from kerastl.export.serving.beside import write_beside
+from kerastl.export.serving.names import MODEL_NAME
+from tests.export.conftest import (
+    CLASS_NAMES,
+    SIZE,
+    encoded,
+    model,
+    pictures,
+    run_folder,
+)
+from tests.export.stand_in_server import LOOPBACK, StandIn
+from tests.export_live.conftest import Drawn, canned, formula, sending
+
+__all__ = ["encoded", "model", "pictures", "run_folder"]
+
+ROOT = Path(__file__).parents[2]
+STAND_IN = ROOT / "tests" / "export" / "stand_in_server.py"
+HOSTILE = ("~~~\n~~~\n# big", "<b>\x1b[2J", "a`b|c", "\"'\\", "{{ 7 * 7 }}", "\u202eL\u00e4sion")
+
+
+def rendered(name: str, class_names: Sequence[str] = CLASS_NAMES) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        write_beside(Path(folder), class_names=class_names, image_size_px=SIZE)
+        return (Path(folder) / name).read_text(encoding="utf-8")
+
+
+def commands(readme: str) -> list[str]:
+    found = re.findall(r"^```sh\n(.+?)\n```$", readme, re.M | re.S)
+    assert len(found) >= 6
+    return found
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Path:
+    """A folder with the client and a file that the drawn model takes for a picture, larger than one word may be."""
+    (tmp_path / "client.py").write_text(rendered("client.py"), encoding="utf-8")
+    (tmp_path / "picture.jpg").write_bytes(b"one" * 100_000)
+    return tmp_path
+
+
+def client(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    # -I -S: nothing that is installed can be imported, Python's own library alone.
+    command = [sys.executable, "-I", "-S", "client.py", "picture.jpg", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_client_prints_class_and_probability_with_python_alone(
+    beside: Path, stand_in: StandIn
+) -> None:
+    done = client(beside, "--host", f"{LOOPBACK}:{stand_in.rest_port}")
+    row = formula((beside / "picture.jpg").read_bytes())
+    best = int(np.argmax(row))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{CLASS_NAMES[best]}  {row[best]:.4f}\n"
+
+
+def test_the_client_says_why_there_is_no_answer(beside: Path, stand_in: StandIn) -> None:
+    (beside / "picture.jpg").write_bytes(b"these bytes are no picture")
+    refused = client(beside, "--host", f"{LOOPBACK}:{stand_in.rest_port}")
+    nobody = client(beside, "--host", f"{LOOPBACK}:1")
+    with canned(sending(b"<html>")) as port:
+        stranger = client(beside, "--host", f"{LOOPBACK}:{port}")
+    (beside / "picture.jpg").unlink()
+    missing = client(beside)
+    results = (refused, nobody, stranger, missing)
+    assert [(one.returncode, one.stdout) for one in results] == [(1, "")] * 4
+    assert not any("Traceback" in one.stderr for one in results)
+    assert "picture.jpg" in missing.stderr
+    assert "Is the server up?" in stranger.stderr
+    assert "400" in refused.stderr
+    assert "this is not a picture" in refused.stderr
+    assert "Connection refused" in nobody.stderr
+    assert "docker compose up" in nobody.stderr
+
+
+def test_the_client_is_short() -> None:
+    lines = [one for one in rendered("client.py").splitlines() if one.strip()]
+    assert len(lines) < 50
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_the_curl_line_works_as_printed_but_for_the_port(beside: Path, stand_in: StandIn) -> None:
+    lines = [one for one in commands(rendered("README.md")) if "curl" in one]
+    assert [("-d @-" in one) for one in lines] == [False, True]
+    answers = []
+    for line in lines:
+        there = line.replace("localhost:8501", f"{LOOPBACK}:{stand_in.rest_port}")
+        assert there != line
+        done = subprocess.run(["sh", "-c", there], cwd=beside, capture_output=True, check=True)
+        answers.append(json.loads(done.stdout))
+    assert answers[0]["model_version_status"][0]["state"] == "AVAILABLE"
+    row = formula((beside / "picture.jpg").read_bytes())
+    assert answers[1]["predictions"][0]["probabilities"] == pytest.approx(row, abs=1e-6)
+
+
+def test_no_name_of_a_class_breaks_the_page_or_the_client() -> None:
+    page = rendered("README.md", HOSTILE)
+    compile(rendered("client.py", HOSTILE), "client.py", "exec")
+    assert page.count("\n~~~") == 2
+    fenced = page.split("~~~text\n")[1].split("\n~~~\n")[0]
+    assert [line[:2] for line in fenced.splitlines()] == ["- "] * len(HOSTILE)
+    assert all(one.isprintable() for one in page.replace("\n", ""))
+    assert "{{ 7 * 7 }}" in page
+    assert "L\u00e4sion" in page
+    same = rendered("README.md").replace(fenced, "")
+    assert commands(page) == commands(same)
+
+
+def test_a_thousand_classes_do_not_fill_the_page() -> None:
+    page = rendered("README.md", [f"class {number}" for number in range(1000)])
+    assert "one of 1000 classes" in page
+    assert page.count("- class") == 50
+
+
+def test_what_the_page_names_is_what_the_folder_holds(tmp_path: Path) -> None:
+    write_beside(tmp_path, class_names=CLASS_NAMES, image_size_px=SIZE)
+    page = (tmp_path / "README.md").read_text(encoding="utf-8")
+    found = {file.name for file in tmp_path.iterdir() if not file.name.startswith(".")}
+    assert len(found) >= 7
+    assert found - {"README.md"} == {one for one in found if f"`{one}`" in page}
+    assert f"localhost:{REST_PORT}/v1/models/{MODEL_NAME}" in page
+
+
+def exported(run_folder: Path, pictures: list[Path]) -> Path:
+    """Export a run; put beside it the pictures that the page asks for."""
+    folder = export_run(run_folder).parent
+    shutil.copy(pictures[-1], folder / "picture.jpg")
+    shutil.copytree(pictures[0].parent, folder / "pictures")
+    return folder
+
+
+def run_printed(folder: Path, before: str = "", wrap: Sequence[str] = ()) -> list[str]:
+    """Run every command of the page but those that need a cluster or change versions; return their outputs."""
+    printed = commands((folder / "README.md").read_text(encoding="utf-8"))
+    chosen = [one for one in printed if not one.startswith(("docker", "kubectl", "mv"))]
+    assert len(chosen) == 5
+    mark = "<<<next>>>"
+    lines = [f"echo '{mark}'; bash -euo pipefail -c {shlex.quote(one)}" for one in chosen]
+    script = "\n".join(["set -eu", before, *lines])
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [*wrap, "bash", "-c", script],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.split(f"{mark}\n")[1:]
+
+
+def check_outputs(outputs: Sequence[str]) -> None:
+    status, by_curl, by_rest, by_grpc, verified = outputs
+    assert json.loads(status)["model_version_status"][0]["state"] == "AVAILABLE"
+    row = json.loads(by_curl)["predictions"][0]
+    share = dict(zip(row["class_names"], row["probabilities"], strict=True))[row["predicted"]]
+    assert by_rest == by_grpc == f"{row['predicted']}  {share:.4f}\n"
+    assert "no fault" in verified
+    for check in (
+        "gRPC: answers",
+        "gRPC: classify",
+        "REST: answers",
+        "REST: classify",
+        "REST: columns",
+    ):
+        assert re.search(rf"^{check} +ok ", verified, re.M), verified
+
+
+def has_namespaces() -> bool:
+    words = ["unshare", "-rn", "ip", "link", "set", "lo", "up"]
+    try:
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_the_page_is_walked_through_at_its_own_ports(
+    run_folder: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    """In a network of its own, where the usual ports are free; the stand-in takes the place of the image."""
+    if shutil.which("curl") is None or not has_namespaces():
+        pytest.skip("needs curl and a network namespace (unshare -rn)")
+    folder, log = exported(run_folder, pictures), tmp_path / "log"
+    command = [sys.executable, str(STAND_IN), str(folder)]
+    before = (
+        f"ip link set lo up; {shlex.join(command)} > {shlex.quote(str(log))} 2>&1 & server=$!; "
+        "trap 'kill $server' EXIT; "
+        f"until grep -q 'REST 8501' {shlex.quote(str(log))}; do kill -0 $server; sleep 0.1; done"
+    )
+    check_outputs(run_printed(folder, before, wrap=("unshare", "-rn")))
+
+
+@pytest.mark.docker
+def test_the_page_is_walked_through_against_the_official_image(
+    run_folder: Path, pictures: list[Path]
+) -> None:
+    """The one test that asks TensorFlow Serving itself."""
+    for words in (["docker", "info"], ["docker", "compose", "version"]):
+        if (
+            shutil.which("docker") is None
+            or subprocess.run(words, capture_output=True, check=False).returncode
+        ):
+            pytest.skip(f"there is no Docker engine: `{shlex.join(words)}` fails")
+    folder = exported(run_folder, pictures)
+    before = (
+        f"export KERASTL_USER={os.getuid()}:{os.getgid()}; trap 'docker compose down' EXIT; "
+        "docker compose up -d --wait || { docker compose logs; exit 1; }"
+    )
+    check_outputs(run_printed(folder, before))
+
+
+@pytest.mark.slow
+def test_verify_exits_with_1_where_another_export_answers(
+    run_folder: Path, pictures: list[Path]
+) -> None:
+    export = export_run(run_folder)
+
+    def ask(server: StandIn) -> subprocess.CompletedProcess[str]:
+        words = ["verify", str(export), "--json", "--url", f"{LOOPBACK}:{server.port}"]
+        words += ["--rest-url", f"{LOOPBACK}:{server.rest_port}", *map(str, pictures[:3])]
+        command = [sys.executable, "-m", "kerastl", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    with StandIn(Drawn()) as server:
+        done = ask(server)
+    assert done.returncode == 1, done.stderr
+    findings = {one["check"]: one for one in json.loads(done.stdout)}
+    assert findings["equal to kerastl predict"]["passed"]
+    assert findings["gRPC: version"]["passed"]
+    assert "another model" in findings["gRPC: answers"]["detail"]
+    assert findings["REST: signatures"]["passed"] is False

@@ -1,0 +1,218 @@
+"""The stand-in keeps the documented rules of TensorFlow Serving's RESTful API: rows, columns, b64, outputs, errors."""
+
+import base64
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from tests.export.conftest import CLASS_NAMES
+from tests.export.stand_in_rest import Refused, predict_json
+from tests.export.stand_in_server import LOOPBACK, StandIn
+from tests.export_live.conftest import Drawn, formula
+
+PREDICT = "/v1/models/kerastl:predict"
+
+
+def b64(content: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(content).decode()}
+
+
+def asked(server: StandIn, path: str, body: Any = None) -> tuple[int, Any]:
+    """Return the status and the JSON of an answer; a body goes as JSON, or as it is where it is bytes."""
+    data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://{LOOPBACK}:{server.rest_port}{path}", data)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def test_rows_and_columns_give_the_same_answers_each_in_its_own_form(stand_in: StandIn) -> None:
+    pictures = [b"one", b"\xff\x00two"]
+    encoded = [b64(one) for one in pictures]
+    status, rows = asked(stand_in, PREDICT, {"instances": encoded})
+    named = asked(stand_in, PREDICT, {"instances": [{"image_bytes": one} for one in encoded]})
+    columns = asked(stand_in, PREDICT, {"inputs": encoded})
+    named_columns = asked(stand_in, PREDICT, {"inputs": {"image_bytes": encoded}})
+    assert status == 200
+    names = ["class_names", "predicted", "probabilities"]
+    assert [sorted(one) for one in rows["predictions"]] == [names] * 2
+    assert named == (200, rows)
+    assert named_columns == columns
+    outputs = columns[1]["outputs"]
+    wanted = np.array([formula(one) for one in pictures])
+    assert np.abs(np.array(outputs["probabilities"]) - wanted).max() < 1e-6
+    assert outputs["class_names"] == [list(CLASS_NAMES)] * 2
+    for name, values in outputs.items():
+        assert [row[name] for row in rows["predictions"]] == values
+
+
+def test_text_is_a_string_too_and_a_number_has_no_more_digits_than_float32_needs(
+    stand_in: StandIn,
+) -> None:
+    as_text = asked(stand_in, PREDICT, {"instances": ["one"]})
+    assert as_text == asked(stand_in, PREDICT, {"instances": [b64(b"one")]})
+    numbers = as_text[1]["predictions"][0]["probabilities"]
+    assert all(len(str(one)) <= 12 for one in numbers)
+    assert np.float32(numbers[0]) == np.float32(formula(b"one")[0])
+
+
+def test_a_signature_a_version_and_a_label_may_be_named(stand_in: StandIn) -> None:
+    body = {"signature_name": "serving_default", "instances": [b64(b"one")]}
+    assert asked(stand_in, "/v1/models/kerastl/versions/1:predict", body)[0] == 200
+    assert asked(stand_in, "/V1/models/kerastl:Predict", body)[0] == 200
+    status, content = asked(stand_in, "/v1/models/kerastl/versions/7:predict", body)
+    assert (status, content) == (
+        404,
+        {"error": "Servable not found for request: Specific(kerastl, 7)"},
+    )
+    assert asked(stand_in, "/v1/models/kerastl/labels/stable:predict", body)[0] == 400
+    status, content = asked(stand_in, "/v1/models/half:predict", body)
+    assert (status, content) == (404, {"error": "Servable not found for request: Latest(half)"})
+
+
+def test_classify_answers_pairs_and_wants_examples(stand_in: StandIn) -> None:
+    path = "/v1/models/kerastl:classify"
+    examples = [{"image/encoded": b64(b"one")}, {"image/encoded": [b64(b"two")]}]
+    status, content = asked(stand_in, path, {"signature_name": "classify", "examples": examples})
+    assert status == 200
+    assert [[name for name, _ in row] for row in content["results"]] == [list(CLASS_NAMES)] * 2
+    scores = [[score for _, score in row] for row in content["results"]]
+    assert np.abs(np.array(scores) - [formula(b"one"), formula(b"two")]).max() < 1e-6
+    shared = {"signature_name": "classify", "context": examples[0], "examples": [{}]}
+    assert asked(stand_in, path, shared)[1] == {"results": content["results"][:1]}
+    for wrong in ({"signature_name": "classify"}, {"signature_name": "classify", "examples": []},
+                  {"examples": examples}, {"signature_name": "classify", "examples": [{"image/encoded": [["deep"]]}]}):  # fmt: skip
+        assert asked(stand_in, path, wrong)[0] == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        [1],
+        {},
+        {"instances": []},
+        {"instances": "one"},
+        {"instances": [b64(b"one")], "inputs": [b64(b"one")]},
+        {"instances": [b64(b"one"), {"image_bytes": b64(b"one")}]},
+        {"instances": [{"image": b64(b"one")}]},
+        {"instances": [["one"], ["one", "two"]]},
+        {"instances": [["one", ["two"]]]},
+        {"instances": [1.5]},
+        {"instances": [{"b64": "no base64!"}]},
+        {"instances": [{"image_bytes": {"b64": "b25l", "more": 1}}]},
+        {"inputs": {"image": ["one"]}},
+        {"inputs": 3},
+        {"signature_name": 3, "instances": ["one"]},
+        {"signature_name": "none", "instances": ["one"]},
+        {"instances": [b64(b"one"), b64(b"these bytes are no picture")]},
+    ],
+    ids=str,
+)
+def test_what_breaks_the_rules_is_answered_with_400_and_a_reason(
+    body: Any, stand_in: StandIn
+) -> None:
+    status, content = asked(stand_in, PREDICT, body)
+    assert status == 400
+    assert list(content) == ["error"]
+    assert content["error"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models/", "/v1/models", "/v1/models/kerastl:explain"])
+def test_an_address_of_another_form_is_malformed(path: str, stand_in: StandIn) -> None:
+    status, content = asked(stand_in, path)
+    assert (status, list(content)) == (400, ["error"])
+
+
+def test_status_and_metadata_come_as_documented(stand_in: StandIn) -> None:
+    status, content = asked(stand_in, "/v1/models/kerastl")
+    one = {
+        "version": "1",
+        "state": "AVAILABLE",
+        "status": {"error_code": "OK", "error_message": ""},
+    }
+    assert (status, content) == (200, {"model_version_status": [one]})
+    assert asked(stand_in, "/v1/models/kerastl/versions/1") == (status, content)
+    assert asked(stand_in, "/v1/models/kerastl/versions/9")[0] == 404
+    status, content = asked(stand_in, "/v1/models/kerastl/metadata")
+    assert status == 200
+    assert content["model_spec"]["version"] == "1"
+    told = content["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    assert told["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
+    assert [one["size"] for one in told["outputs"]["probabilities"]["tensor_shape"]["dim"]] == [
+        "-1",
+        "3",
+    ]
+
+
+def test_outputs_are_written_by_their_type_and_name() -> None:
+    def written(key: str, **outputs: Any) -> Any:
+        return predict_json({name: tf.make_tensor_proto(one) for name, one in outputs.items()}, key)
+
+    strings, numbers = np.array([b"a", b"b"], object), np.array([1.0, np.nan], np.float32)
+    one = {"predictions": ["a", "b"]}
+    assert written("instances", label=strings) == one
+    assert written("inputs", label=strings) == {"outputs": ["a", "b"]}
+    as_bytes = written("instances", label_bytes=strings)
+    assert as_bytes == {"predictions": [b64(b"a"), b64(b"b")]}
+    assert json.dumps(written("inputs", x=numbers)) == '{"outputs": [1.0, NaN]}'
+    for bad in ({"x": numbers, "y": strings[:1]}, {"x": np.float32(1)}):
+        with pytest.raises(Refused):
+            written("instances", **bad)
+    with pytest.raises(Refused, match="bfloat16"):
+        predict_json({"x": tf.make_tensor_proto(numbers, tf.bfloat16)}, "inputs")
+
+
+@pytest.fixture
+def stub(stand_in: StandIn) -> Iterator[Any]:
+    with grpc.insecure_channel(f"{LOOPBACK}:{stand_in.port}") as channel:
+        yield prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+
+def test_the_official_stubs_are_answered_and_refused_by_code(stub: Any) -> None:
+    request = predict_pb2.PredictRequest(output_filter=["predicted"])
+    request.model_spec.name = "kerastl"
+    request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([b"one"]))
+    response = stub.Predict(request)
+    assert list(response.outputs) == ["predicted"]
+    assert response.model_spec.version.value == 1
+    best = CLASS_NAMES[int(np.argmax(formula(b"one")))]
+    assert response.outputs["predicted"].string_val[0].decode() == best
+
+    def code_of(change: Any, call: str = "Predict", message: Any = request) -> str:
+        other = type(message)()
+        other.CopyFrom(message)
+        change(other)
+        with pytest.raises(grpc.RpcError) as caught:
+            getattr(stub, call)(other)
+        return str(caught.value.code().name)
+
+    assert code_of(lambda one: one.inputs.clear()) == "INVALID_ARGUMENT"
+    assert code_of(lambda one: one.output_filter.append("none")) == "INVALID_ARGUMENT"
+    number = tf.make_tensor_proto([1.0])
+    assert code_of(lambda one: one.inputs["image_bytes"].CopyFrom(number)) == "INVALID_ARGUMENT"
+    assert code_of(lambda one: setattr(one.model_spec, "name", "half")) == "NOT_FOUND"
+    metadata = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=request.model_spec)
+    assert code_of(lambda one: None, "GetModelMetadata", metadata) == "INVALID_ARGUMENT"
+
+
+def test_drawn_answers_depend_on_the_picture() -> None:
+    answers = [Drawn().row(one)[1] for one in (b"one", b"two")]
+    assert np.abs(np.subtract(*answers)).max() > 0.01
