@@ -200,6 +200,22 @@ def test_arrays_that_a_layer_holds_beside_its_weights_are_constants_in_the_file(
     assert ask(images) == pytest.approx(tf.nn.softmax(model(images)).numpy(), abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ONE_QUICK)
+def test_convolutions_in_groups_and_gelu_are_had_everywhere(name: str, tmp_path: Path) -> None:
+    """As ConvNeXt has them: Keras computes the first in a function for XLA alone, the second by Erfc, which ONNX lacks."""
+    keras.utils.set_random_seed(4)
+    image = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(8, 3, strides=2)(keras.layers.Rescaling(1 / 40, -3.0)(image))
+    x = keras.layers.Activation("gelu")(keras.layers.Conv2D(8, 3, groups=8)(x))
+    x = keras.layers.LayerNormalization()(x)
+    pooled = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(3)(pooled))
+    trained = Trained(CLASS_NAMES, SIZE, None, 10**6, None, None, model)
+    images = np.random.default_rng(1).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
+    _, ask = registry.module("format", name).opened(written(trained, tmp_path, name))
+    assert ask(images) == pytest.approx(tf.nn.softmax(model(images)).numpy(), abs=1e-6)
+
+
 @keras.saving.register_keras_serializable("tests")
 class Odd(keras.layers.Layer):
     """An operation that no other runtime has."""
@@ -298,3 +314,25 @@ def test_another_process_writes_the_same_bytes(run_folder: Path, tmp_path: Path)
     for file in files:
         other = tmp_path / "2" / file.relative_to(tmp_path / "1")
         assert file.read_bytes() == other.read_bytes(), file.name
+
+
+def test_an_onnx_file_cannot_have_another_file_read_as_its_weights(tmp_path: Path) -> None:
+    """Weights may stand in a second file by the format; its name is the writer's choice, here a secret's."""
+    import onnx
+
+    (tmp_path / "secret").write_bytes(np.arange(3, dtype=np.float32).tobytes())
+    for where in (str(tmp_path / "secret"), "../secret", "secret"):
+        weights = onnx.TensorProto(name="w", data_type=1, dims=[3], data_location=1)
+        for key, value in (("location", where), ("offset", "0"), ("length", "12")):
+            weights.external_data.add(key=key, value=value)
+        inputs, outputs = (
+            onnx.helper.make_tensor_value_info(name, 1, [3]) for name in ("images", "probabilities")
+        )
+        add = onnx.helper.make_node("Add", ["images", "w"], ["probabilities"])
+        graph = onnx.helper.make_graph([add], "g", [inputs], [outputs], [weights])
+        proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+        proto.ir_version = 8
+        onnx.helper.set_model_props(proto, {"class_names": '["a"]'})
+        (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+        with pytest.raises(Exception, match=r"[Ee]xternal|model_path"):
+            registry.module("format", "onnx").opened(tmp_path)

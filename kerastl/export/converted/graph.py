@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ from kerastl.evaluation.answering import AS_LEARNT, Answering
 
 INPUT = "images"
 OUTPUT = "probabilities"
+WHOLE = ("_XlaMustCompile", "_noinline")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,15 @@ def network_of(
 
     spec = tf.TensorSpec([None, image_size_px, image_size_px, 3], tf.float32, name=INPUT)
     traced = tf.function(answer, input_signature=[spec], autograph=False).get_concrete_function()
-    frozen = convert_variables_to_constants_v2(traced)
+    network = Network(_frozen(traced), image_size_px, tuple(class_names))
+    if not _free_functions(network.graph_def):
+        return network
+    return replace(network, graph_def=_frozen(network.function()))
+
+
+def _frozen(function: Any) -> Any:
+    """Return a concrete function as a graph of constants, with the functions that it calls put in their places."""
+    frozen = convert_variables_to_constants_v2(function)
     graph_def = frozen.graph.as_graph_def()
     # Arrays that a layer holds beside its weights, as Normalization its mean, come as inputs: tf2onnx leaves them so.
     places = (tensor.name.split(":")[0] for tensor in frozen.inputs[1:])
@@ -77,7 +86,21 @@ def network_of(
     for node in graph_def.node:
         if node.name in captured:
             _make_constant(node, captured[node.name].numpy())
-    return Network(graph_def, image_size_px, tuple(class_names))
+    return graph_def
+
+
+def _free_functions(graph_def: Any) -> bool:
+    """Let functions be put in place that were to stay whole, and tell whether there are any.
+
+    Keras computes a convolution in groups, as in ConvNeXt, in a function for XLA alone; no other runtime knows such.
+    """
+    for function in graph_def.library.function:
+        for name in WHOLE:
+            function.attr.pop(name, None)
+    for node in graph_def.node:
+        for name in WHOLE:
+            node.attr.pop(name, None)
+    return bool(graph_def.library.function)
 
 
 def _answered(logits: tf.Tensor, answering: Answering) -> tf.Tensor:

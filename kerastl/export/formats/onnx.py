@@ -36,7 +36,7 @@ def _convert(network: Network, folder: Path) -> dict[str, Any]:
     # It numbers what it names by a counter of the process, and orders by those names: equal lengths keep the order.
     tf2onnx.utils.INTERNAL_NAME = 100_000
     proto, _ = tf2onnx.convert.from_graph_def(
-        network.graph_def, name="kerastl", input_names=[f"{INPUT}:0"], output_names=[f"{OUTPUT}:0"],
+        _without_erfc(network.graph_def), name="kerastl", input_names=[f"{INPUT}:0"], output_names=[f"{OUTPUT}:0"],
         opset=OPSET, tensors_to_rename={f"{INPUT}:0": INPUT, f"{OUTPUT}:0": OUTPUT},
     )  # fmt: skip
     takes = [one.name for one in proto.graph.input]
@@ -50,6 +50,30 @@ def _convert(network: Network, folder: Path) -> dict[str, Any]:
     onnx.checker.check_model(proto, full_check=True)
     (folder / FILE).write_bytes(proto.SerializeToString(deterministic=True))
     return {"opset": OPSET}
+
+
+def _without_erfc(graph_def: Any) -> Any:
+    """Return a graph with `1 - erf(x)` for `erfc(x)`: ONNX has the one and not the other, and Keras computes GELU by it.
+
+    In float32 both agree to 1e-7, absolutely; the digits that erfc keeps far out do not reach an answer.
+    """
+    rewritten = type(graph_def)()
+    rewritten.CopyFrom(graph_def)
+    del rewritten.node[:]
+    for node in graph_def.node:
+        if node.op != "Erfc":
+            rewritten.node.append(node)
+            continue
+        erf = rewritten.node.add(name=f"{node.name}/erf", op="Erf", input=list(node.input))
+        one = rewritten.node.add(name=f"{node.name}/one", op="Const")
+        one.attr["dtype"].CopyFrom(node.attr["T"])
+        one.attr["value"].tensor.dtype = node.attr["T"].type
+        one.attr["value"].tensor.float_val.append(1.0)
+        one.attr["value"].tensor.tensor_shape.SetInParent()
+        less = rewritten.node.add(name=node.name, op="Sub", input=[one.name, erf.name])
+        for each in (erf, less):
+            each.attr["T"].CopyFrom(node.attr["T"])
+    return rewritten
 
 
 def _renumber(graph: Any, numbers: dict[str, int]) -> None:
