@@ -1,6 +1,5 @@
 """Networks that are built unlike each other, through ONNX and LiteRT: what their runtimes answer is what Keras answers."""
 
-import os
 from pathlib import Path
 
 import keras
@@ -10,11 +9,10 @@ import tensorflow as tf
 
 from kerastl import registry
 from kerastl.backbones import build_backbone
-from kerastl.errors import RequestError
 from kerastl.evaluation import Trained
 from kerastl.evaluation.answering import AS_LEARNT
-from kerastl.export import check_formats
 from kerastl.training import build_model
+from tests.export.converted_files import need
 
 NAMES = ("a", "b", "c")
 SIZE = 64
@@ -49,12 +47,7 @@ def test_a_family_answers_alike_in_another_runtime(
     name: str, format_name: str, photos: Path, tmp_path: Path
 ) -> None:
     """Constants beside weights; groups, GELU and layer scale; hard swish; BatchNorms that cannot be folded."""
-    try:
-        check_formats([format_name])
-    except RequestError as error:
-        if os.environ.get("KERASTL_REQUIRE_ASSETS") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    need(format_name)
     files = sorted(photos.rglob("*.jpg"))[:8]
     assert len(files) == 8
     decoded = [tf.image.decode_jpeg(file.read_bytes(), channels=3) for file in files]

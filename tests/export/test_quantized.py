@@ -13,7 +13,6 @@ from kerastl.cli import app
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.export import (
-    check_formats,
     expected_from,
     export_once,
     export_run,
@@ -24,14 +23,12 @@ from kerastl.export import (
 from kerastl.export.converted.calibration import calibration_of
 from kerastl.export.converted.cost import cost_of
 from tests.export.conftest import CLASS_NAMES, write_rows
+from tests.export.converted_files import need
 
 
 @pytest.fixture
 def _litert() -> None:
-    try:
-        check_formats(["litert"])
-    except RequestError as error:
-        pytest.skip(str(error))
+    need("litert")
 
 
 def write_split(folder: Path, rows: list[tuple[str, str, str]]) -> None:
