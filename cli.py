@@ -2,4 +2,5 @@
 
 from kerastl.cli import main
 
-main()
+if __name__ == "__main__":  # processes that `kerastl predict` starts import this file
+    main()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterable, Sized
+import time
+from collections.abc import Callable, Generator, Iterable, Sized
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -35,6 +37,43 @@ def track(
     yield from rich_track(
         chain(first, rest), description=description, total=total, console=console, transient=True
     )
+
+
+@contextmanager
+def speed_bar(
+    description: str, unit: str, total: int, done: int = 0
+) -> Generator[Callable[[int], object], None, None]:
+    """Give what is to be called with each number just done; a terminal shows a bar, the speed and the time left.
+
+    Args:
+        description: what is being done, e.g. `predicting`.
+        unit: what is counted, e.g. `files`.
+        total: how many there are.
+        done: how many of them were done before.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    told = "{task.completed:,}/{task.total:,} {task.fields[unit]}, {task.fields[speed]:,.1f}/s"
+    columns = ("{task.description}", BarColumn(), TextColumn(told), TimeRemainingColumn())
+    begun = time.monotonic()
+    # What a command writes to stdout is its result, and never passes through the bar.
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False
+    ) as bar:
+        task = bar.add_task(description, total=total, completed=done, unit=unit, speed=0.0)
+        here = 0
+
+        def advance(count: int) -> None:
+            nonlocal here
+            here += count
+            speed = here / max(time.monotonic() - begun, 1e-3)
+            bar.update(task, advance=count, speed=speed)
+
+        yield advance
 
 
 def say(line: str) -> None:

@@ -2,131 +2,134 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
 from kerastl.errors import RequestError
 
 if TYPE_CHECKING:
-    from kerastl.export.predict_files import Answer, Predictor
+    from kerastl.export.predicting.file_list import FileList
 
 NOTHING_READ = 1
+MOST_PROCESSES = 256
+LARGEST_BATCH = 4096
 
 
 @click.command()
 @click.argument("model", metavar="RUN|EXPORT", type=click.Path(path_type=Path))
-@click.argument(
-    "paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
-@click.option("--out", type=click.Path(path_type=Path), help="Write the table here, not to stdout.")
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--list", "list_file", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE",
+    help="Files to predict, one path a line; - reads them from stdin.",
+)  # fmt: skip
+@click.option(
+    "--out", type=click.Path(path_type=Path),
+    help="Write the table here, not to stdout: Parquet where the name ends in .parquet, else CSV.",
+)  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on with a table that was not finished.")
+@click.option(
+    "--processes", type=click.IntRange(1, MOST_PROCESSES), default=1, show_default=True,
+    help="Processes that answer, each with a model of its own in memory.",
+)  # fmt: skip
+@click.option(
+    "--batch-size", type=click.IntRange(1, LARGEST_BATCH), default=32, show_default=True,
+    help="Files that are answered together.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
 @click.pass_context
 def command(
-    context: click.Context, model: Path, paths: tuple[Path, ...], out: Path | None, as_json: bool
+    context: click.Context,
+    model: Path,
+    paths: tuple[Path, ...],
+    list_file: Path | None,
+    out: Path | None,
+    resume: bool,
+    processes: int,
+    batch_size: int,
+    as_json: bool,
 ) -> None:
     """Predict the class of picture files, and of the pictures in folders and below.
 
-    Writes a CSV with path, predicted, problem and a column prob_<class> for each class. A file that gives
-    no picture has a row with its problem, and a line on stderr; exit code 1 when no file gave one.
+    Writes a table with path, predicted, problem and a column prob_<class> for each class. A file that gives
+    no picture has a row with its problem; the first 20 are told on stderr too. Exit code 1 when no file gave one.
+    Memory does not grow with the number of files.
+
+    With --out the table grows in a folder FILE.part, and stands at FILE once it is whole. Where the command was
+    stopped, the same command with --resume goes on and writes the same bytes as one that was never stopped.
+
+    Answers and their order are the same with any number of --processes; with another --batch-size the last of
+    six digits may differ. One process reads and decodes ahead and uses all cores already: more help where a small
+    model leaves cores idle, on a machine with many. Each loads TensorFlow and the model: seconds, and most of its memory.
 
     \b
-    Example:
+    Examples:
       kerastl predict runs/folder-classifier-1 photos --out answers.csv
+      kerastl predict runs/folder-classifier-1 photos --out answers.csv --resume
+      kerastl predict runs/folder-classifier-1/export/saved_model archive --out answers.parquet --processes 4
+      kerastl predict runs/folder-classifier-1 --list files.txt --json
     """
-    if out is not None and not out.absolute().parent.is_dir():
-        raise RequestError(f"There is no folder {out.absolute().parent} to write {out.name} into.")
-    if out is not None and out.exists():
-        raise RequestError(f"{out} exists already and is left as it is. Name another: --out FILE")
+    if bool(paths) == (list_file is not None):
+        raise click.UsageError("Name files or folders to predict, or give --list FILE.")
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out FILE: the table to go on with.")
     from kerastl.cli._quiet import load_tensorflow
-    from kerastl.export import find_pictures, predict_files
-    from kerastl.progress import say, track
+    from kerastl.export.predicting.table import TableRequest, check_request, kind_of, write_table
 
-    files = list(find_pictures(paths))
-    if not files:
-        raise RequestError(
-            "No picture was found: the folders hold no file with a picture's suffix."
-        )
-    load_tensorflow()
-    predictor = _open(model)
-    answers = track(predict_files(predictor, files), "predicting", total=len(files))
-    counts = _Counts()
-    _write(counts.watched(answers), predictor.class_names, out, as_json)
-    if counts.bad:
-        say(f"{counts.bad} of {len(files)} files could not be read.")
-    if counts.good == 0:
+    kind = kind_of(out, as_json)
+    if as_json and kind != "json":
+        raise click.UsageError("--json writes lines of JSON, and --out names a Parquet file.")
+    request = TableRequest(kind, out, resume, processes, batch_size, load_tensorflow)
+    asked = check_request(model, request)
+    with _listed(paths, list_file, out) as files:
+        bad = write_table(asked, files, request, sys.stdout)
+    _tell(bad, files.count)
+    if bad == files.count:
         context.exit(NOTHING_READ)
 
 
-class _Counts:
-    """How many files gave a picture, counted while answers pass by; problems go to stderr."""
+def _tell(bad: int, count: int) -> None:
+    from kerastl.export.predicting.table import MOST_SHOWN
+    from kerastl.progress import say
 
-    good = 0
-    bad = 0
-
-    def watched(self, answers: Iterable[Answer]) -> Iterator[Answer]:
-        from kerastl.progress import say
-
-        for answer in answers:
-            if answer.problem:
-                self.bad += 1
-                say(f"Cannot read {answer.path}: {answer.problem}")
-            else:
-                self.good += 1
-            yield answer
+    if bad:
+        rest = (
+            f" The table names all, above are the first {MOST_SHOWN}." if bad > MOST_SHOWN else ""
+        )
+        say(f"{bad} of {count} files could not be read.{rest}")
 
 
-def _open(model: Path) -> Predictor:
-    from kerastl.evaluation.source_model import find_model
-    from kerastl.evaluation.trained import DESCRIPTION, load_trained
-    from kerastl.export import find_converted, find_export, read_converted, read_export
+@contextmanager
+def _listed(
+    paths: tuple[Path, ...], list_file: Path | None, out: Path | None
+) -> Iterator[FileList]:
+    from kerastl.export import find_pictures
+    from kerastl.export.predicting.file_list import listed
+    from kerastl.export.predicting.finding import named_in
+    from kerastl.progress import track
 
-    if not (model / DESCRIPTION).is_file() and find_export(model) is not None:
-        return read_export(model)
-    if not (model / DESCRIPTION).is_file() and (converted := find_converted(model)) is not None:
-        return read_converted(converted)
-    return load_trained(find_model(model))
+    folder = None if out is None else out.absolute().parent
+    with ExitStack() as stack:
+        if list_file is None:
+            found = find_pictures(paths)
+        else:
+            found = named_in(stack.enter_context(_opened(list_file)))
+        files = stack.enter_context(listed(track(found, "finding pictures"), folder))
+        if not files.count and list_file is not None:
+            raise RequestError("The list names no file.")
+        if not files.count:
+            raise RequestError(
+                "No picture was found: the folders hold no file with a picture's suffix."
+            )
+        yield files
 
 
-def _write(
-    answers: Iterator[Answer], class_names: Sequence[str], out: Path | None, as_json: bool
-) -> None:
-    """Write answers as they come to stdout, or whole or not at all to a file."""
-    if out is None:
-        _write_to(sys.stdout, answers, class_names, as_json)
-        return
-    staged = out.with_name(f".{out.name}.{os.getpid()}")
+def _opened(list_file: Path) -> BinaryIO:
     try:
-        with staged.open("w", encoding="utf-8", newline="") as file:
-            _write_to(file, answers, class_names, as_json)
-        staged.replace(out)
-    except BaseException:
-        staged.unlink(missing_ok=True)
-        raise
-
-
-def _write_to(
-    file: Any, answers: Iterator[Answer], class_names: Sequence[str], as_json: bool
-) -> None:
-    from kerastl.runs import csv_line
-
-    if as_json:
-        for answer in answers:
-            file.write(json.dumps(_as_object(answer, class_names), ensure_ascii=False) + "\n")
-        return
-    file.write(csv_line(["path", "predicted", "problem", *(f"prob_{one}" for one in class_names)]))
-    for answer in answers:
-        numbers = [f"{one:.6g}" for one in answer.probabilities] or [""] * len(class_names)
-        file.write(csv_line([answer.path, answer.predicted, answer.problem, *numbers]))
-
-
-def _as_object(answer: Answer, class_names: Sequence[str]) -> dict[str, Any]:
-    if answer.problem:
-        return {"path": answer.path, "problem": answer.problem}
-    probabilities = dict(zip(class_names, answer.probabilities, strict=True))
-    return {"path": answer.path, "predicted": answer.predicted, "probabilities": probabilities}
+        return cast(BinaryIO, click.open_file(str(list_file), "rb"))
+    except OSError as error:
+        raise RequestError(f"The list {list_file} cannot be read: {error.strerror}.") from error

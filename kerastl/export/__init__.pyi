@@ -7,14 +7,14 @@ from .converted.packages import choices_of as choices_of
 from .converted.parity import compare_converted as compare_converted
 from .converted.read import read_converted as read_converted
 from .converted.verify import verify_converted as verify_converted
-from .files import find_pictures as find_pictures
 from .findings import Expected as Expected
 from .findings import Finding as Finding
 from .parity import compare_with_run as compare_with_run
 from .portable import export_portable as export_portable
 from .portable import verify_portable as verify_portable
-from .predict_files import Answer as Answer
-from .predict_files import predict_files as predict_files
+from .predicting.answering import Answer as Answer
+from .predicting.answering import predict_files as predict_files
+from .predicting.finding import find_pictures as find_pictures
 from .probe_pictures import expected_from as expected_from
 from .probe_pictures import read_probe_pictures as read_probe_pictures
 from .probe_pictures import read_samples as read_samples

@@ -18,9 +18,9 @@ from kerastl.evaluation.answering import AS_LEARNT, Answering
 from kerastl.evaluation.run_pictures import picture_under, read_rows
 from kerastl.evaluation.trained import Description, Trained
 from kerastl.export.asked import answering_again
-from kerastl.export.files import shown
 from kerastl.export.findings import Expected
 from kerastl.export.manifest import SAMPLES
+from kerastl.export.predicting.finding import shown
 from kerastl.runs import write_atomic, write_json
 
 TEST_SPLITS = ("test", "target_test")

@@ -56,6 +56,14 @@ class Export:
             tf.errors.InvalidArgumentError: a picture cannot be decoded.
             RequestError: the export names other classes than its manifest.
         """
+        return self.answers(encoded)[1]
+
+    def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], npt.NDArray[np.float32]]:
+        """Return for whole picture files the class that the export names, and `probabilities`.
+
+        Raises:
+            tf.errors.InvalidArgumentError, RequestError: as `probabilities`.
+        """
         import tensorflow as tf
 
         answers = self.loaded.signatures["serving_default"](tf.constant(list(encoded)))
@@ -65,7 +73,8 @@ class Export:
                 f"{self.folder} is damaged: it answers for {list(names)}, its manifest says "
                 f"{list(self.class_names)}. Export the run again."
             )
-        return cast(npt.NDArray[np.float32], answers["probabilities"].numpy())
+        predicted = [name.decode() for name in answers["predicted"].numpy()]
+        return predicted, cast(npt.NDArray[np.float32], answers["probabilities"].numpy())
 
 
 def find_export(path: Path) -> Path | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kerastl import registry
 from kerastl.errors import RequestError
+from kerastl.evaluation.answering import AS_LEARNT
 from kerastl.evaluation.trained import Trained, load_trained
 from kerastl.export.asked import Asked, answering_of
 from kerastl.export.converted.find import find_converted
@@ -96,7 +97,7 @@ def export_once(
     written = run_folder / EXPORTS / format_name
     converted = find_converted(written)
     found = converted.folder if converted else find_export(written) or find_portable(written)
-    if found is not None and _is_whole(found, trained := load_trained(run_folder), quantize):
+    if found is not None and _is_whole(found, trained := load_trained(run_folder), asked, quantize):
         if found == find_export(written):
             # A run that was killed may have left the version without what stands beside it.
             write_beside(
@@ -106,8 +107,8 @@ def export_once(
     return export_run(run_folder, format_name, asked=asked, quantize=quantize)
 
 
-def _is_whole(export: Path, trained: Trained, quantize: str | None) -> bool:
-    """Tell whether an export holds every file its manifest names, to the byte, and answers for this model."""
+def _is_whole(export: Path, trained: Trained, asked: Asked, quantize: str | None) -> bool:
+    """Tell whether an export holds every file its manifest names, to the byte, and answers for this model as it is asked to."""
     from kerastl.export.saved_model import weights_fingerprint
 
     try:
@@ -116,8 +117,13 @@ def _is_whole(export: Path, trained: Trained, quantize: str | None) -> bool:
         return False
     described = (manifest.class_names, manifest.image_size_px, manifest.window, manifest.max_pixels)
     wanted = (trained.class_names, trained.image_size_px, trained.window, trained.max_pixels)
+    how = AS_LEARNT
+    serves = find_export(export) is not None or find_converted(export) is not None
+    if serves and trained.folder is not None:
+        how, _ = answering_of(trained.folder, trained.class_names, asked)
     return (
         described == wanted
+        and manifest.how == how
         and manifest.model_sha256 == weights_fingerprint(trained.model)
         and manifest.files == hashes_of(export)
         and (manifest.conversion or {}).get("quantize") == quantize

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -26,7 +27,7 @@ from kerastl.export import (
     verify_converted,
 )
 from kerastl.export.converted.judge import judge_equal
-from tests.export.conftest import CLASS_NAMES
+from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.converted_files import FORMATS, ONE_QUICK, names_in, need, written
 
 
@@ -88,15 +89,21 @@ def test_temperature_and_prevalence_are_in_the_graph(
     name: str, trained: Trained, encoded: list[bytes], tmp_path: Path
 ) -> None:
     learnt, served = (0.5, 0.3, 0.2), (0.1, 0.1, 0.8)
-    how = Answering(2.0, Prevalence(learnt, served), Threshold("10", 0.4))
+    how = Answering(2.0, Prevalence(learnt, served), Threshold("10", 0.7))
     folder = written(trained, tmp_path / "out", name, how)
     found = find_converted(folder)
-    answers = read_converted(found).probabilities(encoded)
+    predicted, answers = read_converted(found).answers(encoded)
     own = trained.probabilities(encoded).astype(np.float64)
     flat = own**0.5 / (own**0.5).sum(axis=1, keepdims=True)
     shifted = flat * np.divide(served, learnt)
     assert answers == pytest.approx(shifted / shifted.sum(axis=1, keepdims=True), abs=1e-6)
-    assert json.loads((folder / "manifest.json").read_text())["answering"]["threshold"]["at"] == 0.4
+    # By the threshold on the model's own probability of "10", not on the one that is told.
+    others = own.copy()
+    others[:, 2] = -1
+    best = np.where(own[:, 2] >= 0.7, 2, others.argmax(axis=1))
+    assert predicted == [CLASS_NAMES[place] for place in best]
+    assert len(set(predicted)) > 1
+    assert json.loads((folder / "manifest.json").read_text())["answering"]["threshold"]["at"] == 0.7
 
 
 def other_weights(trained: Trained) -> Trained:
@@ -176,3 +183,17 @@ def test_predict_of_an_export_equals_predict_of_the_run(
     for path, one in first.items():
         assert second[path]["predicted"] == one["predicted"]
         assert second[path]["probabilities"] == pytest.approx(one["probabilities"], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_two_threads_may_ask_at_a_time(name: str, trained: Trained, tmp_path: Path) -> None:
+    """As `kerastl predict` does; the runtimes of two of them cannot be asked so."""
+    model = read_converted(find_converted(written(trained, tmp_path / "out", name)))
+    random = np.random.default_rng(1)
+    batches = [
+        random.uniform(0, 255, (1 + at % 3, SIZE, SIZE, 3)).astype(np.float32) for at in range(40)
+    ]
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(model.ask, batches))
+    for batch, answers in zip(batches, together, strict=True):
+        assert answers == pytest.approx(model.ask(batch), abs=1e-6)

@@ -8,10 +8,12 @@ from PIL import Image
 
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
+from kerastl.evaluation.answering import Answering, Threshold
 from kerastl.evaluation.run_pictures import picture_under
 from kerastl.export import (
     expected_from,
     export_run,
+    export_saved_model,
     find_export,
     find_pictures,
     predict_files,
@@ -21,8 +23,8 @@ from kerastl.export import (
     run_pictures,
     write_samples,
 )
-from kerastl.export.files import shown
-from tests.export.conftest import CLASS_NAMES
+from kerastl.export.predicting.finding import shown
+from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
 
 def test_a_run_and_its_export_give_the_same_answers(run_folder: Path, pictures: list[Path]) -> None:
@@ -33,6 +35,21 @@ def test_a_run_and_its_export_give_the_same_answers(run_folder: Path, pictures: 
     numbers = [np.array([one.probabilities for one in rows]) for rows in (by_run, by_export)]
     assert numbers[0] == pytest.approx(numbers[1], abs=1e-5)
     assert np.ptp(numbers[0], axis=0).max() > 0.01
+
+
+@pytest.mark.slow
+def test_an_export_itself_names_what_it_predicts(
+    model: Any, pictures: list[Path], tmp_path: Path
+) -> None:
+    """An operating point so low that the largest probability decides nothing."""
+    low = Answering(threshold=Threshold("benign", 0.01))
+    folder = export_saved_model(
+        model, tmp_path / "served", class_names=CLASS_NAMES, image_size_px=SIZE, window=WINDOW,
+        max_pixels=MAX_PIXELS, answering=low,
+    )  # fmt: skip
+    answers = list(predict_files(read_export(folder), pictures))
+    assert {one.predicted for one in answers} == {"benign"}
+    assert {int(np.argmax(one.probabilities)) for one in answers} != {0}
 
 
 def test_files_without_a_picture_get_a_problem_and_the_others_their_answers(
@@ -75,9 +92,9 @@ def test_memory_holds_one_batch(pictures: list[Path]) -> None:
         max_pixels = 40_000
         largest = 0
 
-        def probabilities(self, encoded: Sequence[bytes]) -> Any:
+        def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], Any]:
             self.largest = max(self.largest, len(encoded))
-            return np.full((len(encoded), 3), 1 / 3)
+            return ["benign"] * len(encoded), np.full((len(encoded), 3), 1 / 3)
 
     asked = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, cast
 
 import numpy as np
@@ -48,6 +49,23 @@ class ConvertedExport:
         """
         return self.ask(decoded(encoded, self.manifest))
 
+    def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], Floats]:
+        """Return for whole picture files the class that is answered, by the threshold of the manifest too, and `probabilities`.
+
+        Raises:
+            tf.errors.InvalidArgumentError: as `probabilities`.
+        """
+        answered, how = self.probabilities(encoded), self.manifest.how
+        # A threshold is one of the model's own probabilities: prevalence and temperature are taken back.
+        own = answered.astype(np.float64)
+        if how.prevalence is not None:
+            own = own * np.asarray(how.prevalence.learnt) / np.asarray(how.prevalence.served)
+        own = own / own.sum(axis=1, keepdims=True)
+        if how.temperature is not None:
+            own = own**how.temperature
+            own = own / own.sum(axis=1, keepdims=True)
+        return how.predicted(own, self.class_names), answered
+
 
 def read_converted(found: Converted) -> ConvertedExport:
     """Open a converted model.
@@ -69,4 +87,11 @@ def read_converted(found: Converted) -> ConvertedExport:
             f"{found.folder} is damaged: it answers for {names}, its manifest says "
             f"{list(manifest.class_names)}. Export the run again."
         )
-    return ConvertedExport(manifest, cast(Callable[[Floats], Floats], ask))
+    turn = Lock()
+
+    def in_turn(images: Floats) -> Floats:
+        # Neither LiteRT's interpreter nor one request of OpenVINO can be asked by two threads at a time.
+        with turn:
+            return cast(Floats, ask(images))
+
+    return ConvertedExport(manifest, in_turn)

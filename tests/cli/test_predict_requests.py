@@ -1,0 +1,71 @@
+"""What `kerastl predict` refuses before anything is loaded or written, and what it shows on a terminal."""
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from kerastl.cli import app
+from kerastl.errors import Problems
+from kerastl.progress import speed_bar
+from tests.export.conftest import model, pictures, run_folder
+
+__all__ = ["model", "pictures", "run_folder"]
+
+
+def predict(*words: Any, **options: Any) -> Result:
+    return CliRunner().invoke(app, ["predict", *map(str, words)], **options)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "--list FILE"),
+        (("a.png", "--list", "-"), "--list FILE"),
+        (("a.png", "--resume"), "--resume needs --out"),
+        (("a.png", "--json", "--out", "a.parquet"), "Parquet"),
+        (("a.png", "--processes", "0"), "range"),
+    ],
+)
+def test_usage_is_told_with_exit_code_2(words: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    result = predict(tmp_path, *words)
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+def test_all_that_is_wrong_is_told_together(tmp_path: Path) -> None:
+    refused = predict(tmp_path, "a.png", "--out", tmp_path / "gone" / "a.csv").exception
+    assert isinstance(refused, Problems)
+    assert "There is no folder" in str(refused)
+    assert "not a run folder" in str(refused)
+
+
+def test_a_list_may_come_from_stdin_and_must_name_files(run_folder: Path, tmp_path: Path) -> None:
+    result = predict(run_folder, "--list", "-", "--out", tmp_path / "a.csv", input="\n\n")
+    assert "The list names no file" in str(result.exception)
+    assert not list(tmp_path.glob("a.csv*"))
+    nothing = predict(
+        run_folder, run_folder / "model.json", "--out", tmp_path / "a.csv", "--resume"
+    )
+    assert "Leave out --resume" in str(nothing.exception)
+    missing = predict(run_folder, "--list", tmp_path / "no-such-list").exception
+    assert "no-such-list cannot be read: No such file" in str(missing)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_sees_count_and_speed_and_a_file_sees_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for screen, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", screen)
+        with speed_bar("predicting", "files", 1200, 200) as advance:
+            advance(400)
+        assert ("600/1,200 files" in screen.getvalue()) is shown
+        assert ("/s" in screen.getvalue()) is shown

@@ -1,0 +1,116 @@
+"""What a run measured decides how its export answers, and `verify` holds the export to it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from kerastl.cli import app
+from kerastl.evaluation import load_trained
+from kerastl.evaluation.answering import Prevalence, Threshold
+from kerastl.export import Asked, answering_of, export_run, verify_run
+from kerastl.export.manifest import read_manifest
+from kerastl.export.run import export_once
+from tests.export.conftest import CLASS_NAMES
+
+BENIGN, SCRIPT, TEN = CLASS_NAMES
+
+
+def measured(folder: Path, **label_shift: Any) -> Path:
+    """Give a run folder what judging writes, as far as an export reads it."""
+    points = [
+        {"fixed": "specificity", "at": 0.9, "threshold": 0.45},
+        {"fixed": "sensitivity", "at": 0.9, "threshold": 0.15},
+    ]
+    of_val = {
+        "operating_points": {"positive": SCRIPT, "points": points},
+        "calibration": {"temperature": {"value": 1.6}},
+    }
+    (folder / "scores.json").write_text(json.dumps({"val": of_val} | label_shift))
+    rows = [f"{name}.png,{name},train,," for name in (BENIGN, BENIGN, SCRIPT, TEN)]
+    (folder / "split.csv").write_text("\n".join(["path,label,split,group,domain", *rows]) + "\n")
+    (folder / "recipe.resolved.yaml").write_text("phases: [{class_weights: none}]\n")
+    return folder
+
+
+def shift() -> dict[str, Any]:
+    shares = {BENIGN: (0.5, 0.0), SCRIPT: (0.25, 0.5), TEN: (0.25, 0.5)}
+    return {
+        name: {"source": {"value": source}, "em": {"value": em}}
+        for name, (source, em) in shares.items()
+    }
+
+
+def test_the_temperature_of_validation_is_applied_and_nothing_else_unasked(
+    run_folder: Path,
+) -> None:
+    how, lacks = answering_of(measured(run_folder), CLASS_NAMES, Asked())
+    assert (how.temperature, how.prevalence, how.threshold, lacks) == (1.6, None, None, [])
+    how, lacks = answering_of(run_folder, CLASS_NAMES, Asked(temperature="none"))
+    assert (how.temperature, lacks) == (None, [])
+
+
+def test_thresholds_and_prevalence_are_those_of_the_run(run_folder: Path) -> None:
+    measured(run_folder, label_shift={"classes": shift()})
+    how, lacks = answering_of(run_folder, CLASS_NAMES, Asked("none", "target", "sensitivity"))
+    assert lacks == []
+    assert how.threshold == Threshold(SCRIPT, 0.15)
+    assert how.prevalence is not None
+    assert how.prevalence.learnt == (0.5, 0.25, 0.25)
+    assert how.prevalence.served == pytest.approx((1e-6, 0.5, 0.5), rel=1e-5)
+    own = {BENIGN: 0.1, SCRIPT: 0.2, TEN: 0.7}
+    how, _ = answering_of(run_folder, CLASS_NAMES, Asked("none", own, "specificity"))
+    assert how.prevalence == Prevalence((0.5, 0.25, 0.25), pytest.approx((0.1, 0.2, 0.7)))
+    (run_folder / "recipe.resolved.yaml").write_text("phases: [{class_weights: balanced}]\n")
+    how, _ = answering_of(run_folder, CLASS_NAMES, Asked("none", own))
+    assert how.prevalence is not None
+    assert how.prevalence.learnt == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+
+
+def test_all_that_a_run_cannot_give_is_told_together(run_folder: Path) -> None:
+    how, lacks = answering_of(run_folder, CLASS_NAMES, Asked("validation", "target", "sensitivity"))
+    assert how.to_json(CLASS_NAMES) == {"temperature": None, "prevalence": None, "threshold": None}
+    assert [lack.split(":")[0] for lack in lacks] == ["prevalence target", "threshold sensitivity"]
+    wrong = {"benign": 0.5, "malignant": 0.7}
+    _, lacks = answering_of(measured(run_folder), CLASS_NAMES, Asked(prevalence=wrong))
+    told = "\n".join(lacks)
+    assert "no class 'malignant'" in told
+    assert "'10' has no share" in told
+    assert "the sum is 1.2" in told
+
+
+def test_the_command_refuses_what_cannot_be_had_and_writes_nothing(run_folder: Path) -> None:
+    for words, told in (
+        (["--prevalence", "target", "--threshold", "specificity"], "the run estimated none"),
+        (["--prevalence", "benign"], "CLASS=SHARE"),
+        (["--prevalence", "benign=2"], "CLASS=SHARE"),
+    ):
+        answer = CliRunner().invoke(app, ["export", str(run_folder), *words])
+        assert answer.exit_code != 0
+        assert told in str(answer.exception)
+    assert not (run_folder / "export").exists()
+
+
+@pytest.mark.slow
+def test_an_export_that_answers_at_another_temperature_than_the_run_says_is_a_fault(
+    run_folder: Path,
+) -> None:
+    measured(run_folder, label_shift={"classes": shift()})
+    asked = Asked("validation", "target", "sensitivity")
+    export = export_run(run_folder, asked=asked)
+    assert [one.check for one in verify_run(run_folder) if one.passed is False] == []
+    how = read_manifest(export).how
+    assert how == answering_of(run_folder, CLASS_NAMES, asked)[0]
+    assert load_trained(run_folder).class_names == CLASS_NAMES
+    assert export_once(run_folder, asked=asked) == export
+    assert export_once(run_folder, asked=Asked()) != export, (
+        "another way to answer is another version"
+    )
+    scores = json.loads((run_folder / "scores.json").read_text())
+    scores["val"]["calibration"]["temperature"]["value"] = 2.5
+    (run_folder / "scores.json").write_text(json.dumps(scores))
+    found = {one.check: one.detail for one in verify_run(run_folder) if one.passed is False}
+    assert "temperature" in found["settings"]
+    assert "equal to kerastl predict" in found
