@@ -97,8 +97,8 @@ def test_temperature_and_prevalence_are_in_the_graph(
     flat = own**0.5 / (own**0.5).sum(axis=1, keepdims=True)
     shifted = flat * np.divide(served, learnt)
     assert answers == pytest.approx(shifted / shifted.sum(axis=1, keepdims=True), abs=1e-6)
-    # By the threshold on the model's own probability of "10", not on the one that is told.
-    others = own.copy()
+    # "10" by the threshold on the model's own probability of it, the others by what is told.
+    others = answers.copy()
     others[:, 2] = -1
     best = np.where(own[:, 2] >= 0.7, 2, others.argmax(axis=1))
     assert predicted == [CLASS_NAMES[place] for place in best]
