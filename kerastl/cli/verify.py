@@ -15,6 +15,7 @@ from kerastl.errors import RequestError
 
 if TYPE_CHECKING:
     from kerastl.export import Expected, Finding
+    from kerastl.export.live.server import Server
 
 FAULT = 1
 WORDS = {True: "ok", False: "FAULT", None: "not checked"}
@@ -53,7 +54,8 @@ def command(
 
     PICTURES are files or folders. Without them: the test pictures of --run, or of the run folder that
     EXPORT lies in, or else the export's own samples. Of the format keras, which no server runs, files and weights are
-    checked, and no picture is asked for. With --url a running TF Serving is asked as well, by gRPC and by REST: is
+    checked, and no picture is asked for. Those of onnx, litert and openvino are opened by their
+    own runtimes. With --url a running TF Serving is asked as well, by gRPC and by REST: is
     this version the one that answers, and does it answer as the export does? The pictures are sent to it, not
     encrypted. Exit code 1 when a check finds a fault.
 
@@ -68,24 +70,44 @@ def command(
 
     server = read_server(url, rest_url, model_name)
     load_tensorflow()
-    from kerastl.export import find_export, find_portable, verify, verify_portable
+    from kerastl.export import (
+        find_converted,
+        find_export,
+        find_portable,
+        verify,
+        verify_converted,
+        verify_portable,
+    )
 
     folder, portable = find_export(export), find_portable(export)
     encoded: tuple[bytes, ...] = ()
     if folder is not None:
         encoded, expected = _question(folder, pictures, run or _run_around(folder))
         findings = verify(folder, pictures=encoded, expected=expected, server=server)
+    elif (converted := find_converted(export)) is not None:
+        folder = converted.folder
+        _refuse_server(server, folder)
+        encoded, expected = _question(folder, pictures, run or _run_around(folder))
+        findings = verify_converted(converted, pictures=encoded, expected=expected)
     elif portable is not None:
         # No server runs it: the files and the weights are what there is to check.
-        if server is not None:
-            raise RequestError(f"No server runs {portable}: leave out --url and --rest-url.")
+        _refuse_server(server, portable)
         folder = portable
         findings = verify_portable(folder, run or _run_around(folder))
     else:
-        raise RequestError(f"{export} is not an export: it holds no saved_model.pb.")
+        raise RequestError(
+            f"{export} is not an export: it holds no saved_model.pb, and no file of another format."
+        )
     _print(findings, folder, len(encoded), as_json)
     if any(not finding.good for finding in findings):
         context.exit(FAULT)
+
+
+def _refuse_server(server: Server | None, folder: Path) -> None:
+    if server is not None:
+        raise RequestError(
+            f"TensorFlow Serving does not run {folder}: leave out --url and --rest-url."
+        )
 
 
 def _run_around(folder: Path) -> Path | None:

@@ -50,9 +50,9 @@ def verify(
     manifest = read_manifest(export)
     if not pictures:
         raise RequestError("An export is verified on pictures, and there is none.")
-    findings = [_check_files(export, manifest)]
+    findings = [check_files(export, manifest)]
     if expected is not None and expected.settings:
-        findings.append(_check_settings(manifest, expected.settings))
+        findings.append(check_settings(manifest, expected.settings))
     contract = check_contract(export)
     findings += contract
     outside = outside_ops(export)
@@ -87,7 +87,8 @@ def verify(
     return findings
 
 
-def _check_files(export: Path, manifest: Manifest) -> Finding:
+def check_files(export: Path, manifest: Manifest) -> Finding:
+    """Compare the files of an export with the hashes of its manifest."""
     found = hashes_of(export)
     faults = [f"{name} is missing" for name in sorted(manifest.files.keys() - found.keys())]
     faults += [f"{name} was added" for name in sorted(found.keys() - manifest.files.keys())]
@@ -100,7 +101,8 @@ def _check_files(export: Path, manifest: Manifest) -> Finding:
     return Finding("files", not faults, "; ".join(faults) or passed)
 
 
-def _check_settings(manifest: Manifest, settings: dict[str, Any]) -> Finding:
+def check_settings(manifest: Manifest, settings: dict[str, Any]) -> Finding:
+    """Compare what a manifest tells with the fields that it must have."""
     faults = [
         f"{name} is {getattr(manifest, name)} in the export and {value} in the run"
         for name, value in settings.items()
