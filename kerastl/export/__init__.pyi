@@ -1,5 +1,7 @@
 from .asked import Asked as Asked
 from .asked import answering_of as answering_of
+from .check import Checked as Checked
+from .check import check_export as check_export
 from .converted.find import Converted as Converted
 from .converted.find import find_converted as find_converted
 from .converted.packages import check_formats as check_formats

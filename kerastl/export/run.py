@@ -9,26 +9,18 @@ from kerastl.errors import RequestError
 from kerastl.evaluation.answering import AS_LEARNT
 from kerastl.evaluation.trained import Trained, load_trained
 from kerastl.export.asked import Asked, answering_of
+from kerastl.export.check import check_export
 from kerastl.export.converted.find import find_converted
 from kerastl.export.converted.packages import check_formats
-from kerastl.export.converted.verify import verify_converted
 from kerastl.export.findings import Finding
 from kerastl.export.manifest import hashes_of, read_manifest
-from kerastl.export.probe_pictures import (
-    MOST_PICTURES,
-    expected_from,
-    read_probe_pictures,
-    run_pictures,
-)
+from kerastl.export.probe_pictures import MOST_PICTURES
 from kerastl.export.pruning import check_keep, prune
 from kerastl.export.read_export import find_export, find_portable
 from kerastl.export.serving.beside import write_beside
-from kerastl.export.verify import verify
 from kerastl.export.version_numbers import check_free
 
 EXPORTS = "export"
-
-
 AS_USUAL = Asked()
 
 
@@ -139,19 +131,6 @@ def verify_run(
         RequestError: there is no export, or no test picture can be opened.
     """
     written = run_folder / EXPORTS / format_name
-    converted = find_converted(written)
-    export = converted.folder if converted else find_export(written)
-    if export is None:
+    if not written.is_dir():
         raise RequestError(f"{run_folder} holds no export: kerastl export {run_folder}")
-    trained = load_trained(run_folder)
-    files = run_pictures(run_folder, trained, limit)
-    found = read_probe_pictures(files, max_pixels=trained.max_pixels)
-    if not found.encoded:
-        raise RequestError(
-            f"No test picture of {run_folder} can be opened. Name some: "
-            f"kerastl verify {export} --run {run_folder} PICTURES..."
-        )
-    expected = expected_from(trained, found.encoded, read_manifest(export).how)
-    if converted is not None:
-        return verify_converted(converted, pictures=found.encoded, expected=expected)
-    return verify(export, pictures=found.encoded, expected=expected)
+    return list(check_export(written, run=run_folder, limit=limit).findings)

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from kerastl.errors import RequestError
 from kerastl.export.converted.find import Converted
 from kerastl.export.converted.packages import check_formats
-from kerastl.export.converted.pixels import decoded
 from kerastl.export.manifest import Manifest, read_manifest
+from kerastl.export.pixels import decoded
 
 Floats = npt.NDArray[np.float32]
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from kerastl.errors import RequestError
 from kerastl.export.converted.find import Converted
 from kerastl.export.converted.judge import judge_converted
 from kerastl.export.converted.packages import check_formats
-from kerastl.export.converted.pixels import decoded
 from kerastl.export.findings import Expected, Finding
+from kerastl.export.fresh_process import ask_in_fresh_process
 from kerastl.export.manifest import read_manifest
-from kerastl.export.verify import TIME_LIMIT_S, check_files, check_settings
+from kerastl.export.pixels import decoded
+from kerastl.export.verify import check_files, check_settings
 
 SCRIPT = Path(__file__).with_name("_ask.py")
 
@@ -47,38 +41,11 @@ def verify_converted(
     findings = [check_files(found.folder, manifest)]
     if expected is not None and expected.settings:
         findings.append(check_settings(manifest, expected.settings))
-    answer = _ask_in_fresh_process(found, decoded(pictures, manifest))
+    request = {"plugin": str(found.module.__file__), "export": str(found.folder.resolve())}
+    answer = ask_in_fresh_process(SCRIPT, request, images=decoded(pictures, manifest))
     if answer["error"] is not None:
         return [*findings, Finding("fresh process", False, f"no answer: {answer['error'][:600]}")]
     findings.append(
         Finding("fresh process", True, "opens and answers without TensorFlow, Keras and kerastl")
     )
     return [*findings, *judge_converted(answer["answers"], manifest, expected)]
-
-
-def _ask_in_fresh_process(found: Converted, images: Any) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="kerastl.") as name:
-        folder = Path(name)
-        np.save(folder / "images.npy", images)
-        request = {
-            "plugin": str(found.module.__file__),
-            "export": str(found.folder.resolve()),
-            "images": str(folder / "images.npy"),
-        }
-        (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
-        return _run(folder / "request.json", folder / "answer.json")
-
-
-def _run(request: Path, answer: Path) -> dict[str, Any]:
-    # -I: neither the working directory nor PYTHONPATH can slip code into the fresh process.
-    command = [sys.executable, "-I", str(SCRIPT), str(request), str(answer)]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=TIME_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        return {"answers": None, "error": f"gave up after {TIME_LIMIT_S} seconds"}
-    if not answer.is_file():
-        # A crash in a runtime's own code leaves no exception, only a signal and what it wrote.
-        tail = done.stderr.decode(errors="replace").strip()[-500:]
-        return {"answers": None, "error": f"the process ended with {done.returncode}: {tail}"}
-    content: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-    return content
