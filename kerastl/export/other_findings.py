@@ -29,7 +29,7 @@ def judge_others(answers: dict[str, Any]) -> list[Finding]:
         one = others["classify"]
         findings.append(_judge_ranked("classify", rows, first, one["classes"], one["scores"]))
     if "features" in others:
-        findings.append(_judge_features(_floats(others["features"]["features"])))
+        findings.append(_judge_features(_floats(others["features"]["features"]), rows))
     if "explain" in others:
         findings.append(_judge_explain(others["explain"], first["predicted"]))
     return findings
@@ -54,12 +54,12 @@ def _judge_ranked(
     )
 
 
-def _judge_features(features: Floats) -> Finding:
+def _judge_features(features: Floats, rows: Floats) -> Finding:
     check = "features"
     if not np.isfinite(features).all():
         return Finding(check, False, "not finite")
-    if len(features) > 1 and not np.ptp(features, axis=0).max() > 0:
-        return Finding(check, False, "all pictures have the same")
+    if np.ptp(rows, axis=0).max() > SAME_ANSWER and not np.ptp(features, axis=0).max() > 0:
+        return Finding(check, False, "pictures with other answers have the same")
     return Finding(check, True, f"{features.shape[1]} numbers a picture")
 
 

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -123,6 +124,8 @@ def _in_order(children: list[Child], batches: Iterable[list[Path]]) -> Iterator[
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
     """Start processes that Ctrl-C does not reach: a terminal sends it to all, and only the parent is to answer."""
+    # Python starts this one with the first process, and lets Ctrl-C through again as it does.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
