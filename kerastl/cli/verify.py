@@ -142,7 +142,9 @@ def _print(findings: Sequence[Finding], folder: Path, num_pictures: int, as_json
     width = max(len(finding.check) for finding in findings)
     for finding in findings:
         word = WORDS[finding.passed]
-        click.echo(f"{finding.check:<{width}}  {word:<11}  {finding.detail}")
+        # File and class names of an export are anybody's: none may move the cursor.
+        detail = "".join(one if one.isprintable() or one == "\n" else "?" for one in finding.detail)
+        click.echo(f"{finding.check:<{width}}  {word:<11}  {detail}")
     faults = sum(not finding.good for finding in findings)
     outcome = f"{faults} faults" if faults > 1 else "1 fault" if faults else "no fault"
     click.echo(f"{folder}: {outcome} in {len(findings)} checks on {num_pictures} pictures.")

@@ -141,6 +141,8 @@ def read_samples(export: Path) -> tuple[tuple[bytes, ...], Expected] | None:
         answers = content["probabilities"]
         if any("/" in name or "\\" in name or name.startswith(".") for name in answers):
             raise ValueError("a sample's name leads out of the folder")
+        if any(not _lies_in(folder, name) for name in (EXPECTED, *answers)):
+            raise ValueError("a sample is a link, or no file")
         encoded = tuple((folder / name).read_bytes() for name in answers)
         probabilities = np.asarray(list(answers.values()), np.float32)
         probabilities = probabilities.reshape(len(encoded), len(names))
@@ -149,3 +151,9 @@ def read_samples(export: Path) -> tuple[tuple[bytes, ...], Expected] | None:
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise RequestError(f"{folder} is damaged: {error}. Export the run again.") from error
     return encoded, Expected(names, probabilities, predicted)
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    """Tell whether a name is a file of this very folder: a link may lead to what is not to be shown to a server."""
+    file = folder / name
+    return file.is_file() and file.resolve() == folder.resolve() / name
