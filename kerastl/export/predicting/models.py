@@ -11,8 +11,8 @@ from kerastl.evaluation.source_model import find_model
 from kerastl.evaluation.trained import DESCRIPTION, MODEL, load_trained, read_description
 from kerastl.export.manifest import MANIFEST, hashes_of, read_manifest
 from kerastl.export.predicting.answering import Predictor
-from kerastl.export.read_export import find_export, read_export
-from kerastl.runs import sha256_of
+from kerastl.export.read_export import GRAPH, find_export, read_export
+from kerastl.runs import BEGUN, sha256_of
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ def asked_model(path: Path) -> AskedModel:
     if export is not None:
         return AskedModel(export, True, read_manifest(export).class_names)
     folder = find_model(path)
+    if folder.is_dir() and not (folder / DESCRIPTION).is_file() and not (folder / BEGUN).is_file():
+        raise RequestError(
+            f"{path} is neither a run folder nor an export: it has no {DESCRIPTION} and no version with {GRAPH}."
+        )
     described = read_description(folder)
     if not (folder / MODEL).is_file():
         raise RequestError(
