@@ -9,6 +9,7 @@ from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages import (
     adapt,
+    check_exports,
     decide_phases,
     find_weights,
     gather_pictures,
@@ -51,6 +52,7 @@ def run(
     """
     make_repeatable(recipe.seed)
     find_weights(recipe)
+    check_exports(recipe)
     with open_run(name, out, resume=resume) as folder:
         pictures = gather_pictures(recipe, folder)
         start = start_model(recipe, pictures)

@@ -10,7 +10,9 @@ from typing import Literal
 import click
 
 from kerastl import registry
+from kerastl.cli._converted import converted_lines
 from kerastl.errors import RequestError
+from kerastl.export.converted.packages import check_formats, choices_of
 
 PORTABLE = "keras"
 
@@ -49,6 +51,13 @@ PORTABLE = "keras"
     help="Correct for the prevalence estimated at the target, or for one share a class.",
 )
 @click.option(
+    "--quantize",
+    type=click.Choice(
+        sorted({one for name in registry.names("format") for one in choices_of(name)})
+    ),
+    help="Of the format litert: smaller weights (float16), or 8-bit weights and computation.",
+)
+@click.option(
     "--with-samples", is_flag=True, help="Put a few of the run's test pictures in, unchanged."
 )
 @click.option(
@@ -68,6 +77,7 @@ def command(
     temperature: Literal["validation", "none"],
     threshold: Literal["none", "specificity", "sensitivity"],
     prevalence: tuple[str, ...],
+    quantize: str | None,
     with_samples: bool,
     version: int | None,
     keep: int | None,
@@ -77,12 +87,14 @@ def command(
     No version is ever overwritten. A file beside the versions that you changed stays as it is.
 
     The export holds no path, group or picture of the data, unless --with-samples puts pictures in. The format keras is
-    for another hospital, which adapts the model to its own pictures.
+    for another hospital, which adapts the model to its own pictures. The formats onnx, litert and openvino take decoded
+    pictures, not files, and need their extras, as in pip install 'kerastl[onnx]'.
 
     \b
     Example:
       kerastl export runs/folder-classifier-1
       kerastl verify runs/folder-classifier-1/export/saved_model
+      kerastl export runs/folder-classifier-1 --format litert --quantize int8
       kerastl export runs/x-rays-1 --threshold sensitivity --prevalence ill=0.02 --prevalence well=0.98
     """
     from kerastl.cli._quiet import load_tensorflow
@@ -90,6 +102,7 @@ def command(
     from kerastl.export.asked import Asked, answering_of
 
     described = read_description(run)
+    check_formats([format_name], quantize)
     asked = Asked(temperature, _shares(prevalence), threshold)
     how, lacks = answering_of(run, described.class_names, asked)
     if lacks:
@@ -101,10 +114,12 @@ def command(
     load_tensorflow()
     from kerastl.export import export_run
 
-    folder = export_run(run, format_name, out, asked=asked, version=version)
+    folder = export_run(run, format_name, out, asked=asked, quantize=quantize, version=version)
     click.echo(f"Wrote {folder}")
     if format_name != PORTABLE:
         click.echo(how.told(described.class_names))
+    for line in converted_lines(folder):
+        click.echo(line)
     if with_samples:
         click.echo(_add_samples(run, folder))
     _tend(folder, keep)

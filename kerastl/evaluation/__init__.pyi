@@ -1,3 +1,6 @@
+from .answering import Answering as Answering
+from .answering import Prevalence as Prevalence
+from .answering import Threshold as Threshold
 from .compare import paired_difference as paired_difference
 from .groups import groups_disagree as groups_disagree
 from .operating import positive_class as positive_class

@@ -1,5 +1,14 @@
 from .asked import Asked as Asked
 from .asked import answering_of as answering_of
+from .check import Checked as Checked
+from .check import check_export as check_export
+from .converted.find import Converted as Converted
+from .converted.find import find_converted as find_converted
+from .converted.packages import check_formats as check_formats
+from .converted.packages import choices_of as choices_of
+from .converted.parity import compare_converted as compare_converted
+from .converted.read import read_converted as read_converted
+from .converted.verify import verify_converted as verify_converted
 from .findings import Expected as Expected
 from .findings import Finding as Finding
 from .parity import compare_with_run as compare_with_run

@@ -30,6 +30,7 @@ class Manifest:
         versions: of kerastl, keras and tensorflow.
         files: sha256 of every other file of the export, by its path within it.
         answering: what is done to the softmax of the logits, see `Answering.to_json`.
+        conversion: what a format that was converted tells of itself, see `write_converted`; None: it was not.
         scores: `{split: {metric: {value, low, high}}}` of the run's test splits; None: not known.
         training: what identifies the run: `recipe_sha256` (its paths left out), `seed`, `data_sha256`, `weights_sha256`;
             None: not known.
@@ -43,6 +44,7 @@ class Manifest:
     versions: dict[str, str]
     files: dict[str, str]
     answering: dict[str, Any] = field(default_factory=lambda: AS_LEARNT.to_json(()))
+    conversion: dict[str, Any] | None = None
     scores: dict[str, Any] | None = None
     training: dict[str, Any] | None = None
 
@@ -74,6 +76,7 @@ def write_manifest(
     model_sha256: str,
     versions: dict[str, str],
     answering: dict[str, Any] | None = None,
+    conversion: dict[str, Any] | None = None,
     scores: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
 ) -> None:
@@ -89,6 +92,7 @@ def write_manifest(
         scores=scores,
         training=training,
         answering=answering or AS_LEARNT.to_json(()),
+        conversion=conversion,
     )
     write_json(folder / MANIFEST, asdict(manifest))
 
@@ -123,10 +127,11 @@ def _manifest(content: dict[str, Any]) -> Manifest:
         scores=_told(content.get("scores")),
         training=_told(content.get("training")),
         answering=how.to_json(names),
+        conversion=_told(content.get("conversion")),
     )
 
 
 def _told(value: Any) -> dict[str, Any] | None:
     if value is not None and not isinstance(value, dict):
-        raise ValueError("scores and training must be objects, or null")
+        raise ValueError("conversion, scores and training must be objects, or null")
     return value

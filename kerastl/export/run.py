@@ -9,23 +9,18 @@ from kerastl.errors import RequestError
 from kerastl.evaluation.answering import AS_LEARNT
 from kerastl.evaluation.trained import Trained, load_trained
 from kerastl.export.asked import Asked, answering_of
+from kerastl.export.check import check_export
+from kerastl.export.converted.find import find_converted
+from kerastl.export.converted.packages import check_formats
 from kerastl.export.findings import Finding
 from kerastl.export.manifest import hashes_of, read_manifest
-from kerastl.export.probe_pictures import (
-    MOST_PICTURES,
-    expected_from,
-    read_probe_pictures,
-    run_pictures,
-)
+from kerastl.export.probe_pictures import MOST_PICTURES
 from kerastl.export.pruning import check_keep, prune
 from kerastl.export.read_export import find_export, find_portable
 from kerastl.export.serving.beside import write_beside
-from kerastl.export.verify import verify
 from kerastl.export.version_numbers import check_free
 
 EXPORTS = "export"
-
-
 AS_USUAL = Asked()
 
 
@@ -35,6 +30,7 @@ def export_run(
     out: Path | None = None,
     *,
     asked: Asked = AS_USUAL,
+    quantize: str | None = None,
     version: int | None = None,
     keep: int | None = None,
 ) -> Path:
@@ -45,6 +41,7 @@ def export_run(
         format_name: one of `kerastl.registry.names("format")`.
         out: None: `export/<format_name>` in the run folder.
         asked: how it shall answer; what the run cannot give is left out.
+        quantize: `float16` or `int8`, of a format that offers it; None: float32.
         version: the number to write; None: the one after the highest there.
         keep: how many versions remain, the new one among them, see `prune`; None: all.
 
@@ -52,10 +49,11 @@ def export_run(
         The new numbered folder.
 
     Raises:
-        RequestError: not a run folder, an unfinished one, no such format, a version that is there already, or a `keep`
+        RequestError: not a run folder, an unfinished one, no such format, its packages are missing, a version that is there already, or a `keep`
             below 1; nothing is written.
     """
     module = registry.module("format", format_name)
+    check_formats([format_name], quantize)
     target = out if out is not None else run_folder / EXPORTS / format_name
     if version is not None:
         check_free(target, version)
@@ -63,14 +61,19 @@ def export_run(
         check_keep(keep)
     trained = load_trained(run_folder)
     answering, _ = answering_of(run_folder, trained.class_names, asked)
-    written: Path = module.write(trained, target, answering=answering, version=version)
+    more = {} if quantize is None else {"quantize": quantize}
+    written: Path = module.write(trained, target, answering=answering, version=version, **more)
     if keep is not None:
         prune(written, keep)
     return written
 
 
 def export_once(
-    run_folder: Path, format_name: str = "saved_model", *, asked: Asked = AS_USUAL
+    run_folder: Path,
+    format_name: str = "saved_model",
+    *,
+    asked: Asked = AS_USUAL,
+    quantize: str | None = None,
 ) -> Path:
     """Write the model of a run in one format, unless an export of this very model is whole already.
 
@@ -78,24 +81,25 @@ def export_once(
     a server. An export that is not whole, or of another model, stays, and the next number is written.
 
     Args:
-        run_folder, format_name, asked: as in `export_run`.
+        run_folder, format_name, asked, quantize: as in `export_run`.
 
     Returns:
         The numbered folder, found or written.
     """
     written = run_folder / EXPORTS / format_name
-    found = find_export(written) or find_portable(written)
-    if found is not None and _is_whole(found, trained := load_trained(run_folder), asked):
+    converted = find_converted(written)
+    found = converted.folder if converted else find_export(written) or find_portable(written)
+    if found is not None and _is_whole(found, trained := load_trained(run_folder), asked, quantize):
         if found == find_export(written):
             # A run that was killed may have left the version without what stands beside it.
             write_beside(
                 written, class_names=trained.class_names, image_size_px=trained.image_size_px
             )
         return found
-    return export_run(run_folder, format_name, asked=asked)
+    return export_run(run_folder, format_name, asked=asked, quantize=quantize)
 
 
-def _is_whole(export: Path, trained: Trained, asked: Asked) -> bool:
+def _is_whole(export: Path, trained: Trained, asked: Asked, quantize: str | None) -> bool:
     """Tell whether an export holds every file its manifest names, to the byte, and answers for this model as it is asked to."""
     from kerastl.export.saved_model import weights_fingerprint
 
@@ -106,13 +110,15 @@ def _is_whole(export: Path, trained: Trained, asked: Asked) -> bool:
     described = (manifest.class_names, manifest.image_size_px, manifest.window, manifest.max_pixels)
     wanted = (trained.class_names, trained.image_size_px, trained.window, trained.max_pixels)
     how = AS_LEARNT
-    if find_export(export) is not None and trained.folder is not None:
+    serves = find_export(export) is not None or find_converted(export) is not None
+    if serves and trained.folder is not None:
         how, _ = answering_of(trained.folder, trained.class_names, asked)
     return (
         described == wanted
         and manifest.how == how
         and manifest.model_sha256 == weights_fingerprint(trained.model)
         and manifest.files == hashes_of(export)
+        and (manifest.conversion or {}).get("quantize") == quantize
     )
 
 
@@ -124,16 +130,7 @@ def verify_run(
     Raises:
         RequestError: there is no export, or no test picture can be opened.
     """
-    export = find_export(run_folder / EXPORTS / format_name)
-    if export is None:
+    written = run_folder / EXPORTS / format_name
+    if not written.is_dir():
         raise RequestError(f"{run_folder} holds no export: kerastl export {run_folder}")
-    trained = load_trained(run_folder)
-    files = run_pictures(run_folder, trained, limit)
-    found = read_probe_pictures(files, max_pixels=trained.max_pixels)
-    if not found.encoded:
-        raise RequestError(
-            f"No test picture of {run_folder} can be opened. Name some: "
-            f"kerastl verify {export} --run {run_folder} PICTURES..."
-        )
-    expected = expected_from(trained, found.encoded, read_manifest(export).how)
-    return verify(export, pictures=found.encoded, expected=expected)
+    return list(check_export(written, run=run_folder, limit=limit).findings)

@@ -203,6 +203,25 @@ def formats_differ(formats: Sequence[str | None]) -> Iterator[Finding]:
     yield from _repeated("formats", formats)
 
 
+def one_format_is_quantized(
+    formats: Sequence[str | None], quantize: str | None
+) -> Iterator[Finding]:
+    """What is quantized is written."""
+    if quantize is not None and "litert" not in formats:
+        yield "quantize", f"{quantize} is for the format litert, which formats does not name."
+
+
+def calibrating_needs_files(data: Data, target: Target | None, export: Export) -> Iterator[Finding]:
+    """Eight bits are calibrated on training pictures, which are looked up again as files when all is learnt."""
+    readers = [one.reader for one in (data, target) if one is not None and one.reader is not None]
+    if export.quantize == "int8" and readers and all(one.name == "tfds" for one in readers):
+        yield (
+            "export.quantize",
+            "int8 is calibrated on training pictures that lie as files, and the reader tfds has none. "
+            "Write float16, or read a folder.",
+        )
+
+
 def columns_differ(subgroups: Sequence[str | None]) -> Iterator[Finding]:
     """A column is told by once."""
     yield from _repeated("subgroups", subgroups)
@@ -224,7 +243,7 @@ RULES: Mapping[type[Any], Sequence[Any]] = {
         unfreezing_takes_its_time,
     ),
     LayerNames: (regex_compiles,),
-    Export: (formats_differ,),
+    Export: (formats_differ, one_format_is_quantized),
     Evaluation: (columns_differ,),
     Target: (target_has_its_pictures,),
     Adaptation: (plug_ins_differ,),
@@ -234,5 +253,6 @@ RULES: Mapping[type[Any], Sequence[Any]] = {
         target_phases_have_labels,
         adaptation_has_its_phases,
         mixing_needs_two,
+        calibrating_needs_files,
     ),
 }

@@ -204,12 +204,14 @@ class Export:
         temperature: `validation` answers probabilities at the temperature that fits validation best, where there is one; `none` as learnt.
         prevalence: `target` corrects probabilities for the prevalence that was estimated at the target.
         threshold: which operating point decides what is predicted; `none` answers the most probable class.
+        quantize: what the format `litert` is written in, `int8` calibrated on training pictures; null: float32.
     """
 
     formats: tuple[Annotated[str, NameOf("format")], ...] = ("saved_model",)
     temperature: Literal["validation", "none"] = "validation"
     prevalence: Literal["none", "target"] = "none"
     threshold: Literal["none", "specificity", "sensitivity"] = "none"
+    quantize: Literal["float16", "int8"] | None = None
 
 
 @dataclass(frozen=True)

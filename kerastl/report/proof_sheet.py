@@ -117,8 +117,9 @@ def _export_rows(name: str, told: dict[str, Any]) -> list[ProofRow]:
         first = ProofRow(f"{what}: pixels", NOT_MADE, seen)
     else:
         first = ProofRow(f"{what}: pixels", HOLDS, f"{files}: {looked}")
-    gap = (
-        f"probabilities differ from the run's by {answers['largest_difference']:.1e} at most, "
-        f"{answers['allowed']:g} is allowed"
+    allowed = answers["allowed"]
+    bound = (
+        f"labels that differ: {answers['differ']}" if allowed is None else f"{allowed:g} is allowed"
     )
+    gap = f"probabilities differ from the run's by {answers['largest_difference']:.1e} at most, {bound}"
     return [first, ProofRow(f"{what}: answers", HOLDS, f"{files}: {gap}")]

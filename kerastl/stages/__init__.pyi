@@ -1,5 +1,6 @@
 from .adapt import adapt as adapt
 from .decide import decide_phases as decide_phases
+from .exports import check_exports as check_exports
 from .exports import write_exports as write_exports
 from .judge import judge as judge
 from .judge import write_summary as write_summary

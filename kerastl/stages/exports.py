@@ -9,6 +9,15 @@ from kerastl.recipe import Recipe
 from kerastl.runs import Run
 
 
+def check_exports(recipe: Recipe) -> None:
+    """Check that what a recipe exports can be written on this machine.
+
+    Raises:
+        RequestError: a format's packages are missing; the text names the extra.
+    """
+    export.check_formats(recipe.export.formats)
+
+
 def write_exports(recipe: Recipe, run: Run) -> None:
     """Export the model of a run that was judged; an export of this very model that is whole already is left alone.
 
@@ -24,4 +33,6 @@ def write_exports(recipe: Recipe, run: Run) -> None:
     for lack in lacks:
         say(f"Export without: {lack}")
     for name in wanted.formats:
-        export.export_once(run.path, name, asked=asked)
+        offered = wanted.quantize in export.choices_of(name)
+        quantize = wanted.quantize if offered else None
+        export.export_once(run.path, name, asked=asked, quantize=quantize)

@@ -124,9 +124,18 @@ def _exports(
 
 
 def _compared(run: Run, format_name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    folder = export.find_export(run.file(export.EXPORTS) / format_name)
+    written = run.file(export.EXPORTS) / format_name
+    converted = export.find_converted(written)
+    if converted is not None:
+        return {
+            "folder": converted.folder.relative_to(run.path).as_posix(),
+            **export.compare_converted(
+                converted, pixels=asked["pixels"], probabilities=asked["probabilities"]
+            ),
+        }
+    folder = export.find_export(written)
     if folder is None:
-        return {"reason": "no SavedModel: other formats take no picture files", "faults": []}
+        return {"reason": "no export that answers for pictures", "faults": []}
     return {
         "folder": folder.relative_to(run.path).as_posix(),
         **export.compare_with_run(folder, **asked),

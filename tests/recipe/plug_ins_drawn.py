@@ -52,7 +52,7 @@ OPTIONS: dict[str, dict[str, type[Any] | None]] = {
         "information_maximization": None, "snd": Alpha, "class_ami": Alpha, "proven_information": None,
     },
     "backbone": {"mobilenet_v2": Alpha, "small_cnn": None},
-    "format": {"saved_model": None, "onnx": None},
+    "format": {"saved_model": None, "onnx": None, "litert": None},
 }  # fmt: skip
 
 GOOD = """\

@@ -1,5 +1,6 @@
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated
 
 import pytest
@@ -9,6 +10,7 @@ from plug_ins_drawn import GOOD, checked, names_of, options_of
 from kerastl.errors import Problems
 from kerastl.recipe import FromBlock, LayerNames, Reader, TopFraction, Window
 from kerastl.recipe.read import read
+from kerastl.recipe.rules import calibrating_needs_files
 from kerastl.recipe.schema import Count
 from kerastl.recipe.walk import Walker
 
@@ -227,6 +229,18 @@ def test_problems_come_in_the_order_of_the_file_and_sets_last():
 def test_a_format_twice_is_one_too_many():
     (problem,) = problems_of(GOOD, "export.formats=[saved_model, saved_model]")
     assert "formats[1]: 'saved_model' stands in the list already" in problem
+
+
+def test_what_is_quantized_is_written_and_can_be_calibrated():
+    recipe = checked(GOOD, "export={formats: [litert, onnx], quantize: int8}")
+    assert recipe.export.quantize == "int8"
+    (problem,) = problems_of(GOOD, "export={formats: [onnx], quantize: int8}")
+    assert "int8 is for the format litert, which formats does not name" in problem
+    without_files = SimpleNamespace(reader=SimpleNamespace(name="tfds"))
+    ((where, problem),) = calibrating_needs_files(without_files, None, recipe.export)
+    assert where == "export.quantize"
+    assert "the reader tfds has none. Write float16" in problem
+    assert not [*calibrating_needs_files(without_files, recipe.data, recipe.export)]
 
 
 def test_text_of_a_stranger_cannot_write_to_the_terminal():

@@ -148,4 +148,4 @@ def test_without_validation_pictures_or_files_the_sheet_says_so(recipe, tmp_path
     told = sheet_of(tmp_path)
     assert (told["two_passes"]["pictures"], told["two_passes"]["differ"]) == (2, 0)
     assert told["exports"]["saved_model"]["files"] == 2
-    assert "SavedModel" in told["exports"]["saved_model"]["reason"]
+    assert "no export" in told["exports"]["saved_model"]["reason"]

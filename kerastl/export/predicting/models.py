@@ -9,6 +9,8 @@ from pathlib import Path
 from kerastl.errors import RequestError
 from kerastl.evaluation.source_model import find_model
 from kerastl.evaluation.trained import DESCRIPTION, MODEL, load_trained, read_description
+from kerastl.export.converted.find import find_converted
+from kerastl.export.converted.read import read_converted
 from kerastl.export.manifest import MANIFEST, hashes_of, read_manifest
 from kerastl.export.predicting.answering import Predictor
 from kerastl.export.read_export import GRAPH, find_export, read_export
@@ -35,7 +37,10 @@ class AskedModel:
         Raises:
             RequestError: it is damaged or unsafe.
         """
-        return read_export(self.folder) if self.is_export else load_trained(self.folder)
+        if not self.is_export:
+            return load_trained(self.folder)
+        converted = find_converted(self.folder)
+        return read_converted(converted) if converted is not None else read_export(self.folder)
 
     def fingerprint(self) -> str:
         """Return the sha256 over the files that its answers come from."""
@@ -54,6 +59,9 @@ def asked_model(path: Path) -> AskedModel:
         RequestError: none of these, a run that is not finished, or a damaged description.
     """
     export = None if (path / DESCRIPTION).is_file() else find_export(path)
+    if export is None and not (path / DESCRIPTION).is_file():
+        converted = find_converted(path)
+        export = None if converted is None else converted.folder
     if export is not None:
         return AskedModel(export, True, read_manifest(export).class_names)
     folder = find_model(path)

@@ -1,0 +1,49 @@
+"""What the tests of converted models share: which formats, how one is written, and how others read its names."""
+
+import json
+import os
+import xml.etree.ElementTree as ET
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from kerastl import registry
+from kerastl.errors import RequestError
+from kerastl.evaluation import Trained
+from kerastl.evaluation.answering import AS_LEARNT, Answering
+from kerastl.export import (
+    check_formats,
+)
+
+FORMATS = ("litert", "onnx", "openvino")
+ONE_QUICK = ["onnx", *(pytest.param(one, marks=pytest.mark.slow) for one in ("litert", "openvino"))]
+
+
+def need(*names: str) -> None:
+    """Skip where the packages of formats are not installed: they are extras. CI must not skip."""
+    try:
+        check_formats(names)
+    except RequestError as error:
+        if os.environ.get("KERASTL_REQUIRE_ASSETS") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+def written(trained: Trained, out: Path, name: str, answering: Answering = AS_LEARNT) -> Path:
+    return registry.module("format", name).write(trained, out, answering=answering)
+
+
+def names_in(folder: Path, name: str) -> list[str]:
+    """The class names as others read them: by the format's own tools."""
+    if name == "onnx":
+        import onnx
+
+        proto = onnx.load(folder / "model.onnx")
+        assert [one.name for one in proto.graph.input] == ["images"]
+        return json.loads({one.key: one.value for one in proto.metadata_props}["class_names"])
+    if name == "litert":
+        with zipfile.ZipFile(folder / "model.tflite") as packed:
+            return packed.read("labels.txt").decode().splitlines()
+    (told,) = ET.parse(folder / "model.xml").getroot().findall("rt_info/kerastl/class_names")
+    return json.loads(told.get("value"))

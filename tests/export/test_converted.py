@@ -1,0 +1,199 @@
+"""ONNX, LiteRT and OpenVINO: what is written answers in its own runtime as the run does, and verify sees what does not."""
+
+import dataclasses
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from kerastl import registry
+from kerastl.cli import app
+from kerastl.errors import RequestError
+from kerastl.evaluation import Trained, load_trained
+from kerastl.evaluation.answering import Answering, Prevalence, Threshold
+from kerastl.export import (
+    Expected,
+    Finding,
+    expected_from,
+    export_once,
+    export_run,
+    find_converted,
+    read_converted,
+    verify_converted,
+)
+from kerastl.export.converted.judge import judge_equal
+from tests.export.conftest import CLASS_NAMES, SIZE
+from tests.export.converted_files import FORMATS, ONE_QUICK, names_in, need, written
+
+
+@pytest.fixture(autouse=True)
+def _installed() -> None:
+    need(*FORMATS)
+
+
+def checked(folder: Path, encoded: list[bytes], expected: Expected | None) -> list[Finding]:
+    found = find_converted(folder)
+    assert found is not None
+    findings = verify_converted(found, pictures=encoded, expected=expected)
+    assert len(findings) >= 2
+    return findings
+
+
+def faults(folder: Path, encoded: list[bytes], expected: Expected | None) -> dict[str, str]:
+    return {one.check: one.detail for one in checked(folder, encoded, expected) if not one.good}
+
+
+@pytest.fixture
+def trained(run_folder: Path) -> Trained:
+    return load_trained(run_folder)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_good_export_has_no_fault_in_its_own_runtime(
+    name: str, run_folder: Path, trained: Trained, encoded: list[bytes]
+) -> None:
+    folder = export_run(run_folder, name)
+    findings = checked(folder, encoded, expected_from(trained, encoded))
+    assert [one for one in findings if one.passed is not True] == []
+    assert {"equal to kerastl predict", "asked 3 times", "another size refused", "files"} <= {
+        one.check for one in findings
+    }
+    assert export_once(run_folder, name) == folder
+    root = json.loads((run_folder / "model.json").read_text())["data_root"]
+    for file in folder.iterdir():
+        for word in (root, str(run_folder), "deep_", ".png"):
+            assert word.encode() not in file.read_bytes(), file.name
+
+
+@pytest.mark.parametrize("name", ONE_QUICK)
+def test_names_stand_inside_and_writing_again_gives_the_same_bytes(
+    name: str, trained: Trained, tmp_path: Path
+) -> None:
+    first, second = (written(trained, tmp_path / "out", name) for _ in range(2))
+    assert (first.name, second.name) == ("1", "2")
+    assert find_converted(tmp_path / "out").folder == second
+    assert names_in(first, name) == list(CLASS_NAMES)
+    files = sorted(one.name for one in first.iterdir())
+    assert len(files) >= 2
+    for file in files:
+        assert (first / file).read_bytes() == (second / file).read_bytes(), file
+
+
+@pytest.mark.parametrize("name", ONE_QUICK)
+def test_temperature_and_prevalence_are_in_the_graph(
+    name: str, trained: Trained, encoded: list[bytes], tmp_path: Path
+) -> None:
+    learnt, served = (0.5, 0.3, 0.2), (0.1, 0.1, 0.8)
+    how = Answering(2.0, Prevalence(learnt, served), Threshold("10", 0.7))
+    folder = written(trained, tmp_path / "out", name, how)
+    found = find_converted(folder)
+    predicted, answers = read_converted(found).answers(encoded)
+    own = trained.probabilities(encoded).astype(np.float64)
+    flat = own**0.5 / (own**0.5).sum(axis=1, keepdims=True)
+    shifted = flat * np.divide(served, learnt)
+    assert answers == pytest.approx(shifted / shifted.sum(axis=1, keepdims=True), abs=1e-6)
+    # "10" by the threshold on the model's own probability of it, the others by what is told.
+    others = answers.copy()
+    others[:, 2] = -1
+    best = np.where(own[:, 2] >= 0.7, 2, others.argmax(axis=1))
+    assert predicted == [CLASS_NAMES[place] for place in best]
+    assert len(set(predicted)) > 1
+    assert json.loads((folder / "manifest.json").read_text())["answering"]["threshold"]["at"] == 0.7
+
+
+def other_weights(trained: Trained) -> Trained:
+    model = keras.models.clone_model(trained.model)
+    model.set_weights(trained.model.get_weights())
+    norm = model.get_layer("norm")
+    norm.moving_mean.assign(norm.moving_mean + 0.5)
+    return dataclasses.replace(trained, model=model)
+
+
+@pytest.mark.parametrize("name", ONE_QUICK)
+def test_planted_faults_are_named(
+    name: str, run_folder: Path, trained: Trained, encoded: list[bytes], tmp_path: Path
+) -> None:
+    expected = expected_from(trained, encoded)
+    honest = export_run(run_folder, name)
+    swapped = dataclasses.replace(trained, class_names=CLASS_NAMES[::-1])
+    found = faults(written(swapped, tmp_path / "swapped", name), encoded, expected)
+    assert set(found) == {"settings", "class names"}
+    assert str(list(CLASS_NAMES[::-1])) in found["class names"]
+
+    other = written(other_weights(trained), tmp_path / "other", name)
+    found = faults(other, encoded, expected)
+    assert {"settings", "equal to kerastl predict"} <= set(found)
+    # Its manifest made honest again, the answers alone tell.
+    shutil.copy(honest / "manifest.json", other)
+    found = faults(other, encoded, expected)
+    assert set(found) == {"files", "equal to kerastl predict"}
+
+    manifest = json.loads((honest / "manifest.json").read_text())
+    manifest["class_names"] = CLASS_NAMES[::-1]
+    (honest / "manifest.json").write_text(json.dumps(manifest))
+    assert "class names" in faults(honest, encoded, expected)
+    with pytest.raises(RequestError, match="damaged: it answers for"):
+        read_converted(find_converted(honest))
+
+
+@pytest.mark.parametrize("name", ONE_QUICK)
+def test_a_broken_file_gives_findings_not_a_crash(
+    name: str, run_folder: Path, encoded: list[bytes]
+) -> None:
+    folder = export_run(run_folder, name)
+    file = folder / registry.module("format", name).FILE
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
+    found = faults(folder, encoded, None)
+    assert found["files"] == f"{file.name} was changed"
+    assert "no answer" in found["fresh process"]
+    with pytest.raises(RequestError, match="cannot be opened"):
+        read_converted(find_converted(folder))
+
+
+def test_a_quantized_model_is_judged_by_its_labels() -> None:
+    """Two of a hundred may differ, and of a few pictures one."""
+    sure = np.tile([[0.6, 0.4]], (100, 1)).astype(np.float32)
+    for differ, good in ((0, True), (2, True), (3, False)):
+        other = sure.copy()
+        other[:differ] = [0.4, 0.6]
+        assert judge_equal(other, "int8", sure).good == good
+        assert judge_equal(other, None, sure).good == (differ == 0)
+    assert judge_equal(sure[:8] * 0 + [0.4, 0.6], "int8", sure[:8]).good is False
+    assert judge_equal(np.full((8, 2), np.nan, np.float32), "int8", sure[:8]).good is False
+
+
+def test_predict_of_an_export_equals_predict_of_the_run(
+    run_folder: Path, pictures: list[Path]
+) -> None:
+    folder = export_run(run_folder, "onnx")
+    (pictures[0].parent / "broken.png").write_bytes(b"no picture")
+    tables = []
+    for model in (run_folder, folder):
+        done = CliRunner().invoke(app, ["predict", str(model), *map(str, pictures), "--json"])
+        assert done.exit_code == 0, done.output
+        lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        tables.append({one["path"]: one for one in lines})
+    first, second = tables
+    assert len(first) == 8
+    for path, one in first.items():
+        assert second[path]["predicted"] == one["predicted"]
+        assert second[path]["probabilities"] == pytest.approx(one["probabilities"], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_two_threads_may_ask_at_a_time(name: str, trained: Trained, tmp_path: Path) -> None:
+    """As `kerastl predict` does; the runtimes of two of them cannot be asked so."""
+    model = read_converted(find_converted(written(trained, tmp_path / "out", name)))
+    random = np.random.default_rng(1)
+    batches = [
+        random.uniform(0, 255, (1 + at % 3, SIZE, SIZE, 3)).astype(np.float32) for at in range(40)
+    ]
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(model.ask, batches))
+    for batch, answers in zip(batches, together, strict=True):
+        assert answers == pytest.approx(model.ask(batch), abs=1e-6)

@@ -1,0 +1,158 @@
+"""From a network to another format: what stands in the way of converters is mended or refused, with the reason."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerastl import registry
+from kerastl.cli import app
+from kerastl.errors import RequestError
+from kerastl.evaluation import Trained, load_trained
+from kerastl.export import (
+    export_run,
+)
+from tests.export.conftest import CLASS_NAMES, SIZE
+from tests.export.converted_files import FORMATS, ONE_QUICK, names_in, need, written
+
+
+@pytest.fixture(autouse=True)
+def _installed() -> None:
+    need(*FORMATS)
+
+
+@pytest.fixture
+def trained(run_folder: Path) -> Trained:
+    return load_trained(run_folder)
+
+
+def test_arrays_that_a_layer_holds_beside_its_weights_are_constants_in_the_file(
+    tmp_path: Path,
+) -> None:
+    """Normalization holds such: left alone, they come out as further inputs of the ONNX file."""
+    keras.utils.set_random_seed(2)
+    image = keras.Input((SIZE, SIZE, 3))
+    normal = keras.layers.Normalization(mean=[120.0, 110.0, 90.0], variance=[400.0, 900.0, 100.0])
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(normal(image)))
+    model = keras.Model(image, keras.layers.Dense(3)(pooled))
+    trained = Trained(CLASS_NAMES, SIZE, None, 10**6, None, None, model)
+    images = np.random.default_rng(1).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
+    folder = written(trained, tmp_path, "onnx")
+    assert names_in(folder, "onnx") == list(CLASS_NAMES)
+    _, ask = registry.module("format", "onnx").opened(folder)
+    assert ask(images) == pytest.approx(tf.nn.softmax(model(images)).numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ONE_QUICK)
+def test_convolutions_in_groups_and_gelu_are_had_everywhere(name: str, tmp_path: Path) -> None:
+    """As ConvNeXt has them: Keras computes the first in a function for XLA alone, the second by Erfc, which ONNX lacks."""
+    keras.utils.set_random_seed(4)
+    image = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(8, 3, strides=2)(keras.layers.Rescaling(1 / 40, -3.0)(image))
+    x = keras.layers.Activation("gelu")(keras.layers.Conv2D(8, 3, groups=8)(x))
+    x = keras.layers.LayerNormalization()(x)
+    pooled = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(3)(pooled))
+    trained = Trained(CLASS_NAMES, SIZE, None, 10**6, None, None, model)
+    images = np.random.default_rng(1).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
+    _, ask = registry.module("format", name).opened(written(trained, tmp_path, name))
+    assert ask(images) == pytest.approx(tf.nn.softmax(model(images)).numpy(), abs=1e-6)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Odd(keras.layers.Layer):
+    """An operation that no other runtime has."""
+
+    def call(self, x: Any) -> Any:
+        return tf.math.bessel_i0(x)
+
+
+@pytest.mark.parametrize("name", ONE_QUICK)
+def test_a_model_that_cannot_be_converted_is_refused_with_the_reason(
+    name: str, trained: Trained, tmp_path: Path
+) -> None:
+    model = keras.Model(trained.model.input, Odd()(trained.model.output))
+    with pytest.raises(
+        RequestError, match=r"cannot be written as .* no counterpart of TensorFlow's BesselI0\."
+    ) as refused:
+        written(dataclasses.replace(trained, model=model), tmp_path / "out", name)
+    assert "--format saved_model" in str(refused.value)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_missing_package_is_told_with_its_extra_before_anything_is_read(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.module("format", "onnx"), "NEEDS", ("onnx", "no_such_package"))
+    with pytest.raises(RequestError, match=r"pip install 'kerastl\[onnx\]'") as refused:
+        export_run(run_folder, "onnx")
+    assert "no_such_package, which is not installed" in str(refused.value)
+    assert not (run_folder / "export").exists()
+
+
+@pytest.mark.parametrize("name", ["onnx", "saved_model"])
+def test_only_what_can_be_quantized_is(name: str, run_folder: Path) -> None:
+    words = ["export", str(run_folder), "--format", name, "--quantize", "int8"]
+    with pytest.raises(RequestError, match=f"{name} cannot be quantized to int8.* litert: float16"):
+        app.main(words, standalone_mode=False)
+    assert not (run_folder / "export").exists()
+
+
+def test_labels_that_do_not_fit_a_line_are_refused(trained: Trained, tmp_path: Path) -> None:
+    broken = dataclasses.replace(trained, class_names=("a\nb", "c", "d"))
+    with pytest.raises(RequestError, match="line break"):
+        written(broken, tmp_path, "litert")
+
+
+AGAIN = """
+import sys
+from pathlib import Path
+from kerastl.evaluation import load_trained
+from kerastl.evaluation.answering import AS_LEARNT
+from kerastl import registry
+trained = load_trained(Path(sys.argv[1]))
+for name in sys.argv[3:]:
+    registry.module("format", name).write(trained, Path(sys.argv[2]) / name, answering=AS_LEARNT)
+"""
+
+
+@pytest.mark.slow
+def test_another_process_writes_the_same_bytes(run_folder: Path, tmp_path: Path) -> None:
+    for number in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": number}
+        words = [sys.executable, "-c", AGAIN, str(run_folder), str(tmp_path / number), *FORMATS]
+        subprocess.run(words, check=True, env=environment, capture_output=True)
+    files = sorted(one for one in (tmp_path / "1").rglob("*") if one.is_file())
+    assert len(files) == 7
+    for file in files:
+        other = tmp_path / "2" / file.relative_to(tmp_path / "1")
+        assert file.read_bytes() == other.read_bytes(), file.name
+
+
+def test_an_onnx_file_cannot_have_another_file_read_as_its_weights(tmp_path: Path) -> None:
+    """Weights may stand in a second file by the format; its name is the writer's choice, here a secret's."""
+    import onnx
+
+    (tmp_path / "secret").write_bytes(np.arange(3, dtype=np.float32).tobytes())
+    for where in (str(tmp_path / "secret"), "../secret", "secret"):
+        weights = onnx.TensorProto(name="w", data_type=1, dims=[3], data_location=1)
+        for key, value in (("location", where), ("offset", "0"), ("length", "12")):
+            weights.external_data.add(key=key, value=value)
+        inputs, outputs = (
+            onnx.helper.make_tensor_value_info(name, 1, [3]) for name in ("images", "probabilities")
+        )
+        add = onnx.helper.make_node("Add", ["images", "w"], ["probabilities"])
+        graph = onnx.helper.make_graph([add], "g", [inputs], [outputs], [weights])
+        proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+        proto.ir_version = 8
+        onnx.helper.set_model_props(proto, {"class_names": '["a"]'})
+        (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+        with pytest.raises(Exception, match=r"[Ee]xternal|model_path"):
+            registry.module("format", "onnx").opened(tmp_path)

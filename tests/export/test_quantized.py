@@ -1,0 +1,191 @@
+"""LiteRT in 16 and 8 bits: what it is calibrated on, what it costs, and that this is told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from kerastl.cli import app
+from kerastl.errors import RequestError
+from kerastl.evaluation import load_trained
+from kerastl.export import (
+    expected_from,
+    export_once,
+    export_run,
+    find_converted,
+    read_converted,
+    verify_converted,
+)
+from kerastl.export.converted.calibration import calibration_of
+from kerastl.export.converted.cost import cost_of
+from tests.export.conftest import CLASS_NAMES, write_rows
+from tests.export.converted_files import need
+
+
+@pytest.fixture
+def _litert() -> None:
+    need("litert")
+
+
+def write_split(folder: Path, rows: list[tuple[str, str, str]]) -> None:
+    lines = ["path,label,split,group,domain"]
+    lines += [f"{path},{label},{split},patient7,a" for path, label, split in rows]
+    (folder / "split.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def run(run_folder: Path, pictures: list[Path]) -> Path:
+    """The run with rows of training pictures: the drawn ones, which are its test pictures, too."""
+    root = pictures[0].parent.parent
+    names = [file.relative_to(root).as_posix() for file in pictures]
+    write_split(run_folder, [(name, CLASS_NAMES[at % 3], "train") for at, name in enumerate(names)])
+    return run_folder
+
+
+def test_calibration_is_spread_over_classes_and_domains_and_tells_only_counts(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = []
+    for split, label, count in (
+        ("train", "benign", 30), ("train", "10", 3), ("target_train", "", 30), ("test", "10", 9),
+    ):  # fmt: skip
+        for number in range(count):
+            name = f"{split}-{label}-{number}.png"
+            Image.new("L", (9, 9), 8 * number).save(data / name)
+            rows.append((name, label, split))
+    (data / "train-benign-0.png").write_bytes(b"broken")
+    (data / "train-10-1.png").unlink()
+    write_split(run_folder, [*rows, ("../run/secret.png", "benign", "train")])
+    described = json.loads((run_folder / "model.json").read_text())
+    described |= {"data_root": str(data), "target_root": str(data), "window": None}
+    (run_folder / "model.json").write_text(json.dumps(described))
+    found = calibration_of(load_trained(run_folder), most=20)
+    assert found.told == {"pictures": 20, "classes": {"10": 2, "benign": 8, "not labelled": 10}}
+    assert found.pictures.shape[0] == 20
+    # From all over a class, not its first pictures only.
+    levels = sorted(set(found.pictures[:, 0, 0, 0].tolist()))
+    assert levels[-1] >= 8 * 25
+    again = calibration_of(load_trained(run_folder), most=20)
+    assert again.pictures.tobytes() == found.pictures.tobytes()
+
+
+def test_eight_bits_without_a_training_picture_are_refused(run_folder: Path) -> None:
+    write_split(run_folder, [("gone.png", "benign", "train")])
+    with pytest.raises(
+        RequestError, match=r"none that split.csv names can be opened.*--quantize float16"
+    ):
+        calibration_of(load_trained(run_folder))
+
+
+def test_the_cost_is_counted_as_by_hand(run_folder: Path, pictures: list[Path]) -> None:
+    """Labels a b c a b c a b. Before: all right. After: always class a, right for 3 of 3, 0 of 3, 0 of 2."""
+    root = pictures[0].parent.parent
+    names = [file.relative_to(root).as_posix() for file in pictures]
+    write_rows(run_folder, [*names, "in ü/gone.png"])
+    table = run_folder / "predictions.csv"
+    header, *rows = table.read_text().splitlines()
+    rows = [row.replace(",benign,", f",{CLASS_NAMES[at % 3]},", 1) for at, row in enumerate(rows)]
+    table.write_text("\n".join([header, *rows]) + "\n")
+    asked = []
+
+    def right(images: Any) -> Any:
+        asked.append(len(images))
+        return np.eye(3, dtype=np.float32)[np.arange(len(images)) % 3]
+
+    def first(images: Any) -> Any:
+        return np.tile(np.float32([0.75, 0.25, 0.0]), (len(images), 1))
+
+    (cost,) = cost_of(load_trained(run_folder), before=right, after=first).values()
+    assert asked == [8]
+    assert cost == {
+        "pictures": 8,
+        "labels_differ": 5,
+        "largest_difference": 1.0,
+        "balanced_accuracy": {"before": 1.0, "after": pytest.approx(1 / 3)},
+        "auc": {"before": 1.0, "after": 0.5},
+    }
+
+
+@pytest.mark.usefixtures("_litert")
+def test_eight_bits_answer_nearly_as_the_run_and_tell_what_they_cost(
+    run: Path, encoded: list[bytes]
+) -> None:
+    trained = load_trained(run)
+    done = CliRunner().invoke(app, ["export", str(run), "--format", "litert", "--quantize", "int8"])
+    assert done.exit_code == 0, done.output
+    folder = run / "export" / "litert" / "1"
+    told = json.loads((folder / "manifest.json").read_text())["conversion"]
+    assert told["calibration"] == {
+        "pictures": 8,
+        "classes": {"10": 2, "<script>alert(1)</script>": 3, "benign": 3},
+    }
+    assert told["bytes"] == (folder / "model.tflite").stat().st_size
+    assert f"{told['bytes']:,} bytes, {told['float32_bytes']:,} in float32" in done.stdout
+    assert "Calibrated on 8 training pictures: 10 2," in done.stdout
+    assert "int8 on 8 pictures of test: balanced accuracy" in done.stdout
+    assert "patient7" not in done.output
+    assert b"patient7" not in (folder / "model.tflite").read_bytes()
+
+    expected = expected_from(trained, encoded)
+    findings = verify_converted(find_converted(folder), pictures=encoded, expected=expected)
+    assert [one for one in findings if one.passed is not True] == []
+    answers = read_converted(find_converted(folder)).probabilities(encoded)
+    gap = np.abs(answers - expected.probabilities).max()
+    assert 1e-4 < gap < 0.05, "8 bits are seen, and no more"
+    # The softmax is float32: by its 8-bit kernel all answers were multiples of 1/256.
+    assert np.abs(answers * 256 - np.round(answers * 256)).max() > 0.01
+
+    assert export_once(run, "litert", quantize="int8") == folder
+    assert export_once(run, "litert", quantize=None) == folder.parent / "2"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_litert")
+def test_sixteen_bits_halve_the_weights_of_a_real_network(
+    cxr_folder: Path, keras_home: Path, run_folder: Path
+) -> None:
+    """MobileNetV2 with ImageNet weights on X-rays: size, and answers that stay."""
+    from kerastl.backbones import build_backbone
+    from kerastl.training import build_model
+
+    backbone = build_backbone("mobilenet_v2", weights="imagenet", image_size_px=224, alpha=0.35)
+    model = build_model(backbone, class_names=("ap", "pa"))
+    files = (
+        sorted((cxr_folder / "ap").glob("*.jpg"))[:12]
+        + sorted((cxr_folder / "pa").glob("*.jpg"))[:12]
+    )
+    assert len(files) == 24
+    names = [file.relative_to(cxr_folder).as_posix() for file in files]
+    (run_folder / "model.json").write_text(
+        json.dumps(
+            {
+                "class_names": ["ap", "pa"],
+                "image_size_px": 224,
+                "window": None,
+                "max_pixels": 10**7,
+                "data_root": str(cxr_folder),
+            }
+        )
+    )
+    model.save(run_folder / "model.keras")
+    header = "path,label,predicted,split,group,domain,prob_ap,prob_pa"
+    rows = [f"{name},{name[:2]},ap,test,,,0.5,0.5" for name in names]
+    (run_folder / "predictions.csv").write_text("\n".join([header, *rows]) + "\n")
+    write_split(run_folder, [(name, name[:2], "train") for name in names])
+    sizes = {}
+    encoded = [file.read_bytes() for file in files]
+    expected = expected_from(load_trained(run_folder), encoded)
+    for quantize in (None, "float16", "int8"):
+        folder = export_run(run_folder, "litert", quantize=quantize)
+        sizes[quantize] = (folder / "model.tflite").stat().st_size
+        answers = read_converted(find_converted(folder)).probabilities(encoded)
+        gap = float(np.abs(answers - expected.probabilities).max())
+        assert gap < {None: 1e-4, "float16": 0.1, "int8": 0.3}[quantize], quantize
+    assert sizes["float16"] < 0.55 * sizes[None]
+    assert sizes["int8"] < 0.42 * sizes[None]
