@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class KerastlError(Exception):
@@ -77,3 +79,21 @@ class Problems(RequestError):
         lines = [f"{self.subject} has {count} problem{'s' if count != 1 else ''}."]
         lines += [f"  {problem}" for problem in self.problems]
         return "\n".join(lines + ([self.footer] if self.footer else []))
+
+
+@contextmanager
+def naming_damage(file: Path, remedy: str) -> Iterator[None]:
+    """Turn whatever a damaged or hostile file raises while it is read into one error that names it.
+
+    Args:
+        file: that is read inside.
+        remedy: what to do next, a sentence.
+    """
+    try:
+        yield
+    except (KerastlError, OSError):
+        raise
+    except Exception as error:  # JSON alone raises five kinds
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        why = f"it does not hold {reason}" if isinstance(error, KeyError) else reason
+        raise RequestError(f"{file} is damaged: {why}. {remedy}") from error

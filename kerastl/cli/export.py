@@ -144,11 +144,12 @@ def _shares(told: Sequence[str]) -> Literal["none", "target"] | dict[str, float]
     shares = {}
     for one in told:
         name, separator, share = one.rpartition("=")
+        twice = name in shares
         try:
             shares[name] = float(share)
         except ValueError:
             separator = ""
-        if not separator or not 0 <= shares[name] <= 1:
+        if not separator or twice or not 0 <= shares[name] <= 1:
             raise RequestError(
                 f"--prevalence {one}: target alone, or CLASS=SHARE once for each class, as ill=0.02"
             )
@@ -158,18 +159,20 @@ def _shares(told: Sequence[str]) -> Literal["none", "target"] | dict[str, float]
 def _tend(folder: Path, keep: int | None) -> None:
     """Remove old versions where asked to, and tell what else a server finds beside the one that was written."""
     from kerastl.export import changed_beside, prune
-    from kerastl.export.version_numbers import next_number
+    from kerastl.export.version_numbers import highest_in
 
     pruned = prune(folder, keep) if keep is not None else None
     for path in pruned.removed if pruned else ():
         click.echo(f"Removed {path}")
     for path in pruned.left if pruned else ():
         click.echo(f"Left {path}: it is no version of this export")
-    highest = next_number(folder.parent) - 1
+    highest = highest_in(folder.parent)
     if highest > int(folder.name):
         click.echo(f"A server answers with the highest version there: {highest}")
     if changed := changed_beside(folder.parent):
-        click.echo(f"Left as you changed it, in {folder.parent}: {', '.join(changed)}")
+        click.echo(
+            f"Left as it is, as kerastl did not write it so, in {folder.parent}: {', '.join(changed)}"
+        )
 
 
 def _add_samples(run: Path, folder: Path) -> str:

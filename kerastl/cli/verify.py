@@ -82,7 +82,9 @@ def _print(checked: Checked, as_json: bool) -> None:
     width = max(len(finding.check) for finding in checked.findings)
     for finding in checked.findings:
         word = WORDS[finding.passed]
-        click.echo(f"{finding.check:<{width}}  {word:<11}  {finding.detail}")
+        # File and class names of an export are anybody's: none may move the cursor.
+        detail = "".join(one if one.isprintable() or one == "\n" else "?" for one in finding.detail)
+        click.echo(f"{finding.check:<{width}}  {word:<11}  {detail}")
     faults = sum(not finding.good for finding in checked.findings)
     outcome = f"{faults} faults" if faults > 1 else "1 fault" if faults else "no fault"
     checks = f"{len(checked.findings)} checks on {checked.num_pictures} pictures"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,8 @@ from kerastl.evaluation.label_shift import corrected
 from kerastl.evaluation.predictions import Array
 from kerastl.evaluation.temperature import with_temperature
 
+COLDEST, HOTTEST = 1e-3, 1e3
+"""Beyond what `fit_temperature` looks for; a probability survives both."""
 SLACK = 1e-6
 """A threshold is the probability of a picture of validation, which is to be called positive itself: rounding may not part them."""
 
@@ -135,18 +136,24 @@ def read_answering(told: Mapping[str, Any] | None, class_names: Sequence[str]) -
         told[key] for key in ("temperature", "prevalence", "threshold")
     )
     return Answering(
-        None if temperature is None else _above_zero(temperature),
+        None if temperature is None else read_temperature(temperature),
         None if shares is None else Prevalence(
-            _shares(shares["learnt"], class_names), _shares(shares["served"], class_names)
+            _above_zero(_shares(shares["learnt"], class_names)),
+            _shares(shares["served"], class_names),
         ),
         None if threshold is None else _threshold(threshold, class_names),
     )  # fmt: skip
 
 
-def _above_zero(value: Any) -> float:
+def read_temperature(value: Any) -> float:
+    """Return a temperature that a file tells.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is none that could have been fitted.
+    """
     number = float(value)
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"a temperature must be above 0, got {value}")
+    if not COLDEST <= number <= HOTTEST:
+        raise ValueError(f"a temperature must be {COLDEST} to {HOTTEST}, got {value}")
     return number
 
 
@@ -154,6 +161,12 @@ def _shares(told: Mapping[str, Any], class_names: Sequence[str]) -> tuple[float,
     shares = tuple(float(told[name]) for name in class_names)
     if len(told) != len(class_names) or not abs(sum(shares) - 1) < 1e-3 or min(shares) < 0:
         raise ValueError("a prevalence must name each class, with shares of sum 1")
+    return shares
+
+
+def _above_zero(shares: tuple[float, ...]) -> tuple[float, ...]:
+    if min(shares) <= 0:
+        raise ValueError("no class may have a learnt share of 0: nothing can be corrected")
     return shares
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from kerastl.errors import naming_damage
 from kerastl.runs import read_csv
 
 PREDICTIONS = "predictions.csv"
@@ -36,7 +37,8 @@ def read_rows(run_folder: Path) -> list[PredictedRow]:
     file = run_folder / PREDICTIONS
     if not file.is_file():
         return []
-    return [_row(row) for row in read_csv(file)]
+    with naming_damage(file, "Run the recipe again."):
+        return [_row(row) for row in read_csv(file)]
 
 
 def _row(row: dict[str, str]) -> PredictedRow:

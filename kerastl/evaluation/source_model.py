@@ -12,11 +12,13 @@ from typing import Any
 
 import yaml
 
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, naming_damage
+from kerastl.evaluation.answering import read_temperature
 from kerastl.evaluation.trained import DESCRIPTION, MODEL, Description, read_description
 from kerastl.runs import BEGUN, read_csv
 
 VALIDATION = "val"
+AGAIN = "Run the recipe again."
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,9 @@ def _facts_of_run(folder: Path, description: Description) -> dict[str, Any]:
 def class_shares_of(folder: Path, class_names: tuple[str, ...]) -> dict[str, float] | None:
     """Return the share of each class among the training pictures."""
     file = folder / "split.csv"
-    rows = read_csv(file) if file.is_file() else []
-    counts = Counter(row["label"] for row in rows if row["split"] == "train")
+    with naming_damage(file, AGAIN):
+        rows = read_csv(file) if file.is_file() else []
+        counts = Counter(row["label"] for row in rows if row["split"] == "train")
     total = sum(counts.values())
     return {name: counts[name] / total for name in class_names} if total else None
 
@@ -120,19 +123,20 @@ def class_shares_of(folder: Path, class_names: tuple[str, ...]) -> dict[str, flo
 def fixed_by_validation(folder: Path) -> dict[str, Any] | None:
     """Return what the validation pictures of a run fixed: temperature and thresholds."""
     file = folder / "scores.json"
-    scores = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if VALIDATION not in scores:
-        return None
-    of_val = scores[VALIDATION]
-    points = of_val["operating_points"]
-    return {
-        "temperature": of_val["calibration"]["temperature"]["value"],
-        "positive": points["positive"],
-        "points": [
-            {key: one[key] for key in ("fixed", "at", "threshold")} for one in points["points"]
-        ],
-        "proven_information": _proven(of_val),
-    }
+    with naming_damage(file, AGAIN):
+        scores = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if VALIDATION not in scores:
+            return None
+        of_val = scores[VALIDATION]
+        points = of_val["operating_points"]
+        return _validation(
+            {
+                "temperature": of_val["calibration"]["temperature"]["value"],
+                "positive": points["positive"],
+                "points": points["points"],
+                "proven_information": _proven(of_val),
+            }
+        )
 
 
 def _proven(of_val: Mapping[str, Any]) -> dict[str, float | None] | None:
@@ -167,18 +171,24 @@ def _validation(told: Any) -> dict[str, Any] | None:
         return None
     temperature = told["temperature"]
     return {
-        "temperature": None if temperature is None else float(temperature),
+        "temperature": None if temperature is None else read_temperature(temperature),
         "positive": None if told["positive"] is None else str(told["positive"]),
         "points": [
             {
                 "fixed": str(one["fixed"]),
                 "at": float(one["at"]),
-                "threshold": None if one["threshold"] is None else float(one["threshold"]),
+                "threshold": _threshold(one["threshold"]),
             }
             for one in told["points"]
         ],
         "proven_information": _read_proven(told.get("proven_information")),
     }
+
+
+def _threshold(told: Any) -> float | None:
+    if told is not None and not 0 <= float(told) <= 1:
+        raise ValueError(f"a threshold must be a probability from 0 to 1, got {told}")
+    return None if told is None else float(told)
 
 
 def _read_proven(told: Any) -> dict[str, float | None] | None:

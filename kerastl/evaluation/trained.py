@@ -16,13 +16,15 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, naming_damage
 
 Window = tuple[float, float]
 
 MODEL = "model.keras"
 DESCRIPTION = "model.json"
 MAX_THREADS = 8
+LARGEST_SIZE_PX, MOST_PIXELS = 4096, 2**31 - 1
+"""As a recipe may ask for."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,8 @@ def read_description(run_folder: Path) -> Description:
     file = run_folder / DESCRIPTION
     if not file.is_file():
         raise RequestError(_why_missing(run_folder, DESCRIPTION))
-    try:
-        return _description(json.loads(file.read_text(encoding="utf-8")))
-    except (KeyError, TypeError, ValueError) as error:
-        raise RequestError(f"{file} is damaged: {error}. Run the recipe again.") from error
+    with naming_damage(file, "Run the recipe again."):
+        return description_of(json.loads(file.read_text(encoding="utf-8")))
 
 
 def load_trained(run_folder: Path) -> Trained:
@@ -140,15 +140,29 @@ def load_trained(run_folder: Path) -> Trained:
     return Trained(**vars(description), model=model, folder=run_folder)
 
 
-def _description(content: dict[str, Any]) -> Description:
+def description_of(content: Any) -> Description:
+    """Return what `model.json` of a run, or `manifest.json` of an export, says of a model.
+
+    Raises:
+        KeyError, TypeError, ValueError, OverflowError: it is damaged.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("it must be an object")
     names = tuple(content["class_names"])
-    if not names or not all(isinstance(name, str) for name in names):
+    if (
+        not isinstance(content["class_names"], list)
+        or not names
+        or not all(isinstance(name, str) for name in names)
+    ):
         raise ValueError("class_names must be a list of names")
     if len(set(names)) != len(names):
         raise ValueError("class_names holds a name twice")
+    "".join(names).encode()  # raises ValueError where a name is half a character
     size, max_pixels = int(content["image_size_px"]), int(content["max_pixels"])
-    if size < 1 or max_pixels < 1:
-        raise ValueError("image_size_px and max_pixels must be at least 1")
+    if not (1 <= size <= LARGEST_SIZE_PX and 1 <= max_pixels <= MOST_PIXELS):
+        raise ValueError(
+            f"image_size_px must be 1 to {LARGEST_SIZE_PX}, and max_pixels 1 to {MOST_PIXELS}, got {size} and {max_pixels}"
+        )
     return Description(
         class_names=names,
         image_size_px=size,

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import yaml
 
+from kerastl.errors import naming_damage
 from kerastl.evaluation.answering import Answering, Prevalence, Threshold
-from kerastl.evaluation.source_model import class_shares_of, fixed_by_validation
+from kerastl.evaluation.source_model import AGAIN, class_shares_of, fixed_by_validation
 from kerastl.runs import BEGUN
 
 SCORES = "scores.json"
@@ -55,7 +56,7 @@ def answering_of(
     prevalence = _prevalence(run_folder, class_names, asked.prevalence, lacks)
     threshold = None
     if asked.threshold != "none":
-        threshold = _threshold(fixed, asked.threshold, lacks)
+        threshold = _threshold(fixed, asked.threshold, class_names, lacks)
     return Answering(temperature, prevalence, threshold), lacks
 
 
@@ -75,11 +76,15 @@ def answering_again(run_folder: Path, class_names: Sequence[str], told: Answerin
     return Answering(temperature, prevalence, threshold)
 
 
-def _threshold(fixed: Mapping[str, Any], name: str, lacks: list[str]) -> Threshold | None:
+def _threshold(
+    fixed: Mapping[str, Any], name: str, class_names: Sequence[str], lacks: list[str]
+) -> Threshold | None:
     for point in fixed["points"]:
-        if point["fixed"] == name and point["threshold"] is not None:
+        usable = point["threshold"] is not None and fixed["positive"] in class_names
+        if point["fixed"] == name and usable:
             return Threshold(fixed["positive"], float(point["threshold"]))
-    why = "validation gave none" if fixed["positive"] else "no class is named as the positive one"
+    known = fixed["positive"] in class_names
+    why = "validation gave none" if known else "no class is named as the positive one"
     lacks.append(f"threshold {name}: {why}")
     return None
 
@@ -126,15 +131,18 @@ def _estimated(
 ) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Return the shares at the source and at the target that `scores.json` tells."""
     file = run_folder / SCORES
-    scores = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    classes = scores.get("label_shift", {}).get("classes")
-    if classes is None:
-        return None
-    source = [classes[name]["source"]["value"] for name in class_names]
-    target = [classes[name]["em"]["value"] for name in class_names]
-    if None in source or None in target or min(source) <= 0:
-        return None
-    return tuple(float(one) for one in source), _kept(target)
+    with naming_damage(file, AGAIN):
+        scores = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        classes = scores.get("label_shift", {}).get("classes")
+        if classes is None:
+            return None
+        source = [classes[name]["source"]["value"] for name in class_names]
+        target = [classes[name]["em"]["value"] for name in class_names]
+        if None in source or None in target or min(source) <= 0:
+            return None
+        if not all(0 <= share <= 1 for share in (*source, *target)):
+            raise ValueError("a share of label_shift is not from 0 to 1")
+        return tuple(float(one) for one in source), _kept(target)
 
 
 def _learnt(run_folder: Path, class_names: Sequence[str]) -> tuple[float, ...] | None:
@@ -142,9 +150,10 @@ def _learnt(run_folder: Path, class_names: Sequence[str]) -> tuple[float, ...] |
     shares = class_shares_of(run_folder, tuple(class_names))
     if shares is None:
         return None
-    recipe = yaml.safe_load((run_folder / BEGUN).read_text(encoding="utf-8"))
-    if any(phase.get("class_weights") == "balanced" for phase in recipe["phases"]):
-        return tuple(1 / len(class_names) for _ in class_names)
+    with naming_damage(run_folder / BEGUN, AGAIN):
+        recipe = yaml.safe_load((run_folder / BEGUN).read_text(encoding="utf-8"))
+        if any(phase.get("class_weights") == "balanced" for phase in recipe["phases"]):
+            return tuple(1 / len(class_names) for _ in class_names)
     return tuple(shares[name] for name in class_names)
 
 

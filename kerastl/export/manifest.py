@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, naming_damage
 from kerastl.evaluation.answering import AS_LEARNT, Answering, read_answering
+from kerastl.evaluation.trained import description_of
 from kerastl.runs import sha256_of, write_json
 
 MANIFEST = "manifest.json"
@@ -105,25 +106,21 @@ def read_manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
     if not file.is_file():
         raise RequestError(f"{folder} is not an export of kerastl: it has no {MANIFEST}.")
-    try:
+    with naming_damage(file, "Export the run again."):
         return _manifest(json.loads(file.read_text(encoding="utf-8")))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RequestError(f"{file} is damaged: {error}. Export the run again.") from error
 
 
 def _manifest(content: dict[str, Any]) -> Manifest:
-    window = content["window"]
-    if window is not None:
-        low, high = (float(edge) for edge in window)
-        window = (low, high)
-    names = tuple(str(name) for name in content["class_names"])
+    # The very keys and rules of a run's own description.
+    described = description_of(content)
+    names = described.class_names
     # Exports before there was a choice answered as learnt.
     how = read_answering(content.get("answering"), names)
     return Manifest(
         class_names=names,
-        image_size_px=int(content["image_size_px"]),
-        window=window,
-        max_pixels=int(content["max_pixels"]),
+        image_size_px=described.image_size_px,
+        window=described.window,
+        max_pixels=described.max_pixels,
         model_sha256=str(content["model_sha256"]),
         versions={str(name): str(version) for name, version in content["versions"].items()},
         files={str(name): str(digest) for name, digest in content["files"].items()},

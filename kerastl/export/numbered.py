@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from kerastl import __version__
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, RunFailed
 from kerastl.export.manifest import write_manifest
 from kerastl.export.version_numbers import check_free, next_number, refusal
 
@@ -33,13 +33,17 @@ def write_numbered(
 
     Raises:
         RequestError: `out` is not a folder, or holds that number already.
-        OSError: the disk is full; no half export is left.
+        OSError, RunFailed: the disk is full; no half export is left.
     """
     if out.exists() and not out.is_dir():
         raise RequestError(f"{out} is a file, but an export is a folder. Name another: --out DIR")
-    if version is not None:
-        check_free(out, version)
-    out.mkdir(parents=True, exist_ok=True)
+    check_free(out, next_number(out) if version is None else version)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RequestError(
+            f"{out} cannot be made a folder: a file or a link that leads nowhere is in its way. Name another: --out DIR"
+        ) from error
     # Hidden and without a number as its name: a server that watches `out` does not see it.
     staged = Path(tempfile.mkdtemp(dir=out, prefix=".kerastl."))
     try:
@@ -47,6 +51,9 @@ def write_numbered(
         fill(staged)
         write_manifest(staged, versions=made_with(), **told)
         return _rename(staged, out, version)
+    except tf.errors.ResourceExhaustedError as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise RunFailed(f"{out} cannot be written: the disk is full, or memory.") from error
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise

@@ -13,13 +13,13 @@ import numpy as np
 from kerastl.data.kinds import extension_of
 from kerastl.data.reading import read_picture
 from kerastl.data.unreadable import UnreadableError
-from kerastl.errors import RequestError
+from kerastl.errors import naming_damage
 from kerastl.evaluation.answering import AS_LEARNT, Answering
 from kerastl.evaluation.run_pictures import picture_under, read_rows
 from kerastl.evaluation.trained import Description, Trained
 from kerastl.export.asked import answering_again
 from kerastl.export.findings import Expected
-from kerastl.export.manifest import SAMPLES
+from kerastl.export.manifest import SAMPLES, read_manifest
 from kerastl.export.predicting.finding import shown
 from kerastl.runs import write_atomic, write_json
 
@@ -135,17 +135,36 @@ def read_samples(export: Path) -> tuple[tuple[bytes, ...], Expected] | None:
     folder = export / SAMPLES
     if not (folder / EXPECTED).is_file():
         return None
-    try:
+    max_pixels = read_manifest(export).max_pixels
+    with naming_damage(folder, "Export the run again."):
+        if not _lies_in(folder, EXPECTED):
+            raise ValueError(f"{EXPECTED} is a link")
         content = json.loads((folder / EXPECTED).read_text(encoding="utf-8"))
         names = tuple(str(name) for name in content["class_names"])
         answers = content["probabilities"]
-        if any("/" in name or "\\" in name or name.startswith(".") for name in answers):
-            raise ValueError("a sample's name leads out of the folder")
-        encoded = tuple((folder / name).read_bytes() for name in answers)
+        encoded = tuple(_sample(folder, name, max_pixels) for name in answers)
         probabilities = np.asarray(list(answers.values()), np.float32)
         probabilities = probabilities.reshape(len(encoded), len(names))
         told = content.get("predicted")
         predicted = None if told is None else tuple(str(told[name]) for name in answers)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RequestError(f"{folder} is damaged: {error}. Export the run again.") from error
     return encoded, Expected(names, probabilities, predicted)
+
+
+def _sample(folder: Path, name: str, max_pixels: int) -> bytes:
+    from kerastl.data.reasons import reason_of_content
+
+    if "/" in name or "\\" in name or name.startswith("."):
+        raise ValueError("a sample's name leads out of the folder")
+    if not _lies_in(folder, name):
+        raise ValueError(f"{shown(Path(name))} is a link, or no file")
+    content = (folder / name).read_bytes()
+    reason = reason_of_content(content, window=None, max_pixels=max_pixels)
+    if reason is not None:
+        raise ValueError(f"{shown(Path(name))}: {reason}")
+    return content
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    """Tell whether a name is a file of this very folder: a link may lead to what is not to be shown to a server."""
+    file = folder / name
+    return file.is_file() and file.resolve() == folder.resolve() / name

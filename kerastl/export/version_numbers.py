@@ -15,12 +15,28 @@ def numbered_in(out: Path) -> dict[Path, int]:
     """Return everything in a folder that a server would take for a version, with its number."""
     if not out.is_dir():
         return {}
-    return {path: int(path.name) for path in out.iterdir() if path.name.isdecimal()}
+    found = {path: int(path.name) for path in out.iterdir() if path.name.isdecimal()}
+    return {path: number for path, number in found.items() if number <= HIGHEST}
+
+
+def highest_in(out: Path) -> int:
+    """Return the highest number in a folder, with which a server answers; 0 in an empty one."""
+    return max(numbered_in(out).values(), default=0)
 
 
 def next_number(out: Path) -> int:
-    """Return the number after the highest in a folder; 1 in an empty one."""
-    return max(numbered_in(out).values(), default=0) + 1
+    """Return the number after the highest in a folder; 1 in an empty one.
+
+    Raises:
+        RequestError: a server reads no higher number.
+    """
+    highest = highest_in(out)
+    if highest == HIGHEST:
+        raise RequestError(
+            f"{out} holds version {HIGHEST}, the highest that a server reads. Write elsewhere with --out, or give a "
+            "free number: --version N"
+        )
+    return highest + 1
 
 
 def check_free(out: Path, version: int) -> None:
@@ -37,8 +53,10 @@ def check_free(out: Path, version: int) -> None:
 
 def refusal(out: Path, version: int) -> RequestError:
     """Return the error that tells of a version that is there already."""
+    other = min(highest_in(out), HIGHEST - 1) + 1
+    free = f"Leave out --version for {other}, or write" if other != version else "Write"
     return RequestError(
-        f"{out} holds version {version} already, and nothing is overwritten. Leave out --version for "
-        f"{next_number(out)}, or write elsewhere with --out. What is there is checked by: "
+        f"{out} holds version {version} already, and nothing is overwritten. {free} elsewhere with --out. "
+        "What is there is checked by: "
         f"kerastl verify {shlex.quote(str(out / str(version)))}"
     )

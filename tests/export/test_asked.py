@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from kerastl.cli import app
+from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.evaluation.answering import Prevalence, Threshold
 from kerastl.export import Asked, answering_of, export_run, verify_run
@@ -114,3 +115,34 @@ def test_an_export_that_answers_at_another_temperature_than_the_run_says_is_a_fa
     found = {one.check: one.detail for one in verify_run(run_folder) if one.passed is False}
     assert "temperature" in found["settings"]
     assert "equal to kerastl predict" in found
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("scores.json", "["),
+        ("scores.json", "[" * 100_000),
+        ("scores.json", '{"val": 3}'),
+        ("scores.json", "temperature 0"),
+        ("scores.json", "temperature NaN"),
+        ("scores.json", '"temperature" "hot"'),
+        ("split.csv", "a,b\n1,2\n"),
+        ("recipe.resolved.yaml", "phases: 3"),
+        ("model.json", '{"class_names": [], "image_size_px": Infinity}'),
+    ],
+)
+def test_a_damaged_run_is_named_file_by_file_and_nothing_is_exported(
+    file: str, content: str, run_folder: Path, tmp_path: Path
+) -> None:
+    measured(run_folder)
+    if "temperature" in content:
+        content = (run_folder / file).read_text().replace("1.6", content.split()[-1])
+    (run_folder / file).write_text(content)
+    shares = [f"--prevalence={name}={share}" for name, share in zip(CLASS_NAMES, (0.5, 0.3, 0.2), strict=True)]  # fmt: skip
+    with pytest.raises(RequestError, match=f"{file} is damaged"):
+        CliRunner().invoke(
+            app,
+            ["export", str(run_folder), "--out", str(tmp_path / "served"), *shares],
+            catch_exceptions=False,
+        )
+    assert not (tmp_path / "served").exists()

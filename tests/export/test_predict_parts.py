@@ -14,7 +14,7 @@ import pytest
 from kerastl.errors import Problems, RequestError, RunFailed
 from kerastl.export.predicting import parquet
 from kerastl.export.predicting.answering import Answer, in_order
-from kerastl.export.predicting.part import Part, Question, finish, open_part
+from kerastl.export.predicting.part import Part, Question, check_free, finish, open_part
 from kerastl.export.predicting.rows import header, rows
 from kerastl.export.predicting.work import Answered
 
@@ -216,3 +216,41 @@ def test_batches_are_answered_in_order_and_taken_as_they_are_needed() -> None:
     assert [next(answers) for _ in range(5)] == [1, 4, 9, 16, 25]
     assert taken <= 5 + 2
     answers.close()
+
+
+@pytest.mark.parametrize("name", ["rows", "lock", "progress", "question.json"])
+def test_a_link_in_a_part_is_not_followed(tmp_path: Path, name: str) -> None:
+    """Whoever may write beside a table could else have any file of its owner cut off."""
+    folder = stop_after(tmp_path / "t.csv", 2)
+    victim = tmp_path / "victim"
+    victim.write_text("mine\n" * 99)
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(victim)
+    with pytest.raises(RequestError, match="is a link"):
+        stop_after(tmp_path / "t.csv", 1, resume=True)
+    assert victim.read_text() == "mine\n" * 99
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("progress", "8 23 0\n"),
+        ("progress", "1 11 0\n"),
+        ("progress", "2 14 0\n"),
+        ("question.json", "[" * 100_000),
+        ("question.json", "[]"),
+    ],
+    ids=["more than asked", "half a batch", "half a row", "deep", "a list"],
+)
+def test_a_part_that_was_edited_becomes_no_table(tmp_path: Path, name: str, content: str) -> None:
+    folder = stop_after(tmp_path / "t.csv", 2)
+    (folder / name).write_text(content)
+    with pytest.raises(RequestError, match="is damaged"):
+        go_on(tmp_path / "t.csv")
+    assert not (tmp_path / "t.csv").exists()
+
+
+@pytest.mark.parametrize("out", ["/", "", "."])
+def test_a_table_needs_a_name(out: str) -> None:
+    with pytest.raises(RequestError, match="not a file"):
+        check_free(Path(out), resume=False)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from kerastl.data import load_image
 from kerastl.errors import RequestError
@@ -24,6 +25,7 @@ from kerastl.export import (
 from kerastl.export.answers import answers_from_logits
 from kerastl.export.endpoints import Served, bytes_endpoint, pixels_endpoint
 from kerastl.export.manifest import write_manifest
+from kerastl.export.outside import outside_ops
 from kerastl.export.saved_model import weights_fingerprint
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, png
 
@@ -101,6 +103,35 @@ def test_a_graph_that_reaches_files_is_told_and_never_run(
     with pytest.raises(RequestError, match="reach files"):
         read_export(export)
     assert not (tmp_path / "written").exists()
+
+
+@pytest.mark.parametrize("where", ["restoring", "saving", "read without a state"])
+def test_what_a_server_runs_as_it_loads_is_looked_through_too(
+    where: str, model: Any, tmp_path: Path
+) -> None:
+    """A server restores variables before the first question: what hides there would write before anybody looked."""
+    export = export_saved_model(model, tmp_path / "served", **SETTINGS)
+    assert outside_ops(export) == []
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((export / "saved_model.pb").read_bytes())
+    graph, saver = saved.meta_graphs[0].graph_def, saved.meta_graphs[0].saver_def
+    nodes = {node.name: node for node in graph.node}
+    functions = {function.signature.name: function for function in graph.library.function}
+    restoring = nodes[saver.restore_op_name]
+    if where == "saving":
+        restoring.input.append("^" + saver.save_tensor_name.split(":")[0])
+    else:
+        op = {"restoring": "WriteFile", "read without a state": "ImmutableConst"}[where]
+        functions[restoring.attr["f"].func.name].node_def.add(name="hidden", op=op)
+    (export / "saved_model.pb").write_bytes(saved.SerializeToString())
+    wanted = {
+        "restoring": "WriteFile",
+        "saving": "SaveV2",
+        "read without a state": "ImmutableConst",
+    }
+    assert any(one.startswith(wanted[where]) for one in outside_ops(export))
+    with pytest.raises(RequestError, match="reach files"):
+        read_export(export)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 PIECE_BYTES = 2**20
 
@@ -54,13 +54,22 @@ def listed(paths: Iterable[Path], folder: Path | None = None) -> Iterator[FileLi
     Raises:
         OSError: that disk is full.
     """
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with _nameless(folder) as file:
         try:
             count, sha256 = _write(paths, file)
         except OSError as error:
             error.filename = error.filename or "the list of files"
             raise
         yield FileList(file, count, sha256)
+
+
+def _nameless(folder: Path | None) -> BinaryIO:
+    try:
+        return cast(BinaryIO, tempfile.TemporaryFile(dir=folder))
+    except OSError as error:
+        # Python names a file that nobody asked for.
+        error.filename = str(folder or tempfile.gettempdir())
+        raise
 
 
 def _write(paths: Iterable[Path], file: BinaryIO) -> tuple[int, str]:

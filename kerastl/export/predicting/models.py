@@ -13,8 +13,8 @@ from kerastl.export.converted.find import find_converted
 from kerastl.export.converted.read import read_converted
 from kerastl.export.manifest import MANIFEST, hashes_of, read_manifest
 from kerastl.export.predicting.answering import Predictor
-from kerastl.export.read_export import find_export, read_export
-from kerastl.runs import sha256_of
+from kerastl.export.read_export import GRAPH, find_export, read_export
+from kerastl.runs import BEGUN, sha256_of
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ def asked_model(path: Path) -> AskedModel:
     if export is not None:
         return AskedModel(export, True, read_manifest(export).class_names)
     folder = find_model(path)
+    if folder.is_dir() and not (folder / DESCRIPTION).is_file() and not (folder / BEGUN).is_file():
+        raise RequestError(
+            f"{path} is neither a run folder nor an export: it has no {DESCRIPTION} and no version with {GRAPH}."
+        )
     described = read_description(folder)
     if not (folder / MODEL).is_file():
         raise RequestError(

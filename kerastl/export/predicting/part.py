@@ -18,12 +18,13 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from kerastl.errors import Problem, Problems, RequestError, RunFailed
+from kerastl.errors import Problem, Problems, RequestError, RunFailed, naming_damage
 from kerastl.export.predicting.work import Answered
 from kerastl.progress import say
 from kerastl.runs import write_json
 
 QUESTION, ROWS, PROGRESS, LOCK = "question.json", "rows", "progress", "lock"
+FILES = (QUESTION, ROWS, PROGRESS, LOCK)
 LINE = re.compile(rb"(\d+) (\d+) (\d+)\n")
 
 
@@ -111,6 +112,8 @@ def check_free(out: Path, resume: bool) -> None:
     Raises:
         RequestError: which of these.
     """
+    if not out.name:
+        raise RequestError(f"--out {out} names a folder, not a file: --out FILE")
     parent, folder = out.absolute().parent, part_folder(out)
     if not parent.is_dir():
         raise RequestError(f"There is no folder {parent} to write {out.name} into.")
@@ -118,6 +121,11 @@ def check_free(out: Path, resume: bool) -> None:
         raise RequestError(f"{out} exists already and is left as it is. Name another: --out FILE")
     if resume and not folder.is_dir():
         raise RequestError(f"There is no {folder} to go on with. Leave out --resume.")
+    links = [one for one in (folder, *(folder / name for name in FILES)) if one.is_symlink()]
+    if resume and links:
+        raise RequestError(
+            f"{links[0]} is a link, and what it leads to is left as it is. Remove it and begin anew."
+        )
     if not resume and folder.exists():
         raise RequestError(
             f"{folder} holds answers of a command that did not end, and is left as it is. Go on with it: "
@@ -212,16 +220,17 @@ def _begin(folder: Path, question: Question, header: str) -> None:
 
 def _read(folder: Path, question: Question) -> Part:
     """Open a part at the end of what is whole; what was written behind it is cut off."""
-    try:
-        before = Question(**json.loads((folder / QUESTION).read_text(encoding="utf-8")))
-        content = (folder / PROGRESS).read_bytes()
-        lines = list(LINE.finditer(content))
+    with naming_damage(folder, "Remove it and begin anew."):
+        try:
+            before = Question(**json.loads((folder / QUESTION).read_text(encoding="utf-8")))
+            lines = list(LINE.finditer((folder / PROGRESS).read_bytes()))
+        except FileNotFoundError as error:
+            raise ValueError(f"{Path(error.filename).name} is missing") from error
+        _check_same(folder, before, question)
+        if not lines:
+            raise ValueError(f"{PROGRESS} tells of no row")
         done = Done(*(int(number) for number in lines[-1].groups()))
-        if (folder / ROWS).stat().st_size < done.num_bytes:
-            raise ValueError("rows are missing")
-    except (ValueError, TypeError, IndexError, FileNotFoundError) as error:
-        raise RequestError(f"{folder} is damaged ({error}): remove it and begin anew.") from error
-    _check_same(folder, before, question)
+        _check_whole(folder / ROWS, done, question)
     rows, progress = (folder / ROWS).open("rb+"), (folder / PROGRESS).open("rb+")
     for file, length in ((rows, done.num_bytes), (progress, lines[-1].end())):
         file.truncate(length)
@@ -229,12 +238,23 @@ def _read(folder: Path, question: Question) -> Part:
     return Part(folder, done, rows, progress)
 
 
+def _check_whole(rows: Path, done: Done, question: Question) -> None:
+    """Raise ValueError where the rows cannot be those of whole batches."""
+    ends = done.num_files == question.num_files or done.num_files % question.batch_size == 0
+    if done.num_files > question.num_files or not ends:
+        raise ValueError(f"{done.num_files} files are said to be answered, which is no whole batch")
+    with rows.open("rb") as file:
+        file.seek(max(0, done.num_bytes - 1))
+        if done.num_bytes and file.read(1) != b"\n":
+            raise ValueError("rows are missing")
+
+
 def _check_same(folder: Path, before: Question, now: Question) -> None:
     problems = []
     if now.model != before.model:
         problems.append(Problem("", "it was begun with another model"))
     if now.files != before.files:
-        counts = f"{now.num_files:,} files now, {before.num_files:,} then"
+        counts = f"{now.num_files:,} files now, {int(before.num_files):,} then"
         same = "as many files, with other names or in another order"
         other = same if now.num_files == before.num_files else counts
         problems.append(Problem("", f"it was begun with another list of files: {other}"))

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from kerastl.errors import RequestError
+from kerastl.errors import naming_damage
 from kerastl.runs import BEGUN, read_csv
 
 TESTS = ("target_test", "test")
@@ -191,7 +191,13 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    return _read(file, partial(json.loads, parse_constant=_refuse))
+    return _read(file, partial(json.loads, parse_constant=_refuse, parse_int=_whole))
+
+
+def _whole(digits: str) -> int:
+    number = int(digits)
+    float(number)  # raises OverflowError where nothing could round it
+    return number
 
 
 def _refuse(constant: str) -> None:
@@ -205,9 +211,6 @@ def _yaml(file: Path) -> dict[str, Any]:
 def _read(file: Path, parse: Any) -> dict[str, Any]:
     if not file.is_file():
         return {}
-    try:
+    with naming_damage(file, "Run the recipe again."):
         content = parse(file.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise RequestError(f"{file} is damaged: {reason}. Run the recipe again.") from error
     return content if isinstance(content, dict) else {}
