@@ -78,7 +78,7 @@ def _kind(export: Path) -> frozenset[str]:
 
 
 def _remove(path: Path) -> None:
-    # Such a name is swept up where a killed process leaves it, as that of an export that was being built.
+    # Hidden, and no number: no server takes what a killed process leaves there for a version.
     hidden = Path(tempfile.mkdtemp(dir=path.parent, prefix=".kerastl."))
     shutil.rmtree(path.rename(hidden / path.name))
     hidden.rmdir()

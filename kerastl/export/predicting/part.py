@@ -128,8 +128,8 @@ def check_free(out: Path, resume: bool) -> None:
         )
     if not resume and folder.exists():
         raise RequestError(
-            f"{folder} holds answers of a command that did not end, and is left as it is. Go on with it: "
-            "the same command with --resume. Or remove it."
+            f"{folder} holds answers of a command that did not end, or that still runs, and is left as it is. Go on with it: "
+            "the same command with --resume, which is refused while another writes it. If none does, you may remove it."
         )
 
 
