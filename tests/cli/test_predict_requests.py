@@ -40,7 +40,7 @@ def test_all_that_is_wrong_is_told_together(tmp_path: Path) -> None:
     refused = predict(tmp_path, "a.png", "--out", tmp_path / "gone" / "a.csv").exception
     assert isinstance(refused, Problems)
     assert "There is no folder" in str(refused)
-    assert "not a run folder" in str(refused)
+    assert "neither a run folder nor an export" in str(refused)
 
 
 def test_a_list_may_come_from_stdin_and_must_name_files(run_folder: Path, tmp_path: Path) -> None:
