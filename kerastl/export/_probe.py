@@ -55,6 +55,8 @@ RANDOM_OPS = {
     "StatefulUniformInt",
     "TruncatedNormal",
 }
+STATELESS = ("StatelessRandom", "StatelessMultinomial", "StatelessTruncated", "StatelessSample")
+"""Augmentation that draws from a seed of its own: the same noise each time is noise all the same."""
 
 
 def graph_faults(export: Path) -> dict[str, list[str]]:
@@ -66,7 +68,7 @@ def graph_faults(export: Path) -> dict[str, list[str]]:
         for where, node in _all_nodes(meta.graph_def):
             if node.op in PYTHON_OPS:
                 found["python"].add(f"{node.op} in {where}")
-            if node.op in RANDOM_OPS:
+            if node.op in RANDOM_OPS or node.op.startswith(STATELESS):
                 found["random"].add(f"{node.op} in {where}")
         # The functions that save and restore assign variables rightly: look at the endpoints' own only.
         for where, node in _served_nodes(meta):
