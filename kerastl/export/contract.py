@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.export.findings import Finding
+from kerastl.export.graph_file import served_signatures
 from kerastl.export.method_names import CLASSIFY
 
 ENDPOINTS = "endpoints"
@@ -35,16 +36,10 @@ def check_contract(export: Path) -> list[Finding]:
 
 
 def _signatures(export: Path) -> dict[str, Any] | None:
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    saved = saved_model_pb2.SavedModel()
     try:
-        saved.ParseFromString((export / "saved_model.pb").read_bytes())
-    except (DecodeError, OSError):
+        return served_signatures(export) or {}
+    except (OSError, ValueError):
         return None
-    served = [meta for meta in saved.meta_graphs if "serve" in meta.meta_info_def.tags]
-    return dict(served[0].signature_def) if served else {}
 
 
 def _check_number(export: Path) -> Finding:

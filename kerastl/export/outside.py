@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kerastl.export.graph_file import read_graph
+
 NEEDED = frozenset({
     "Assert", "AssignVariableOp", "Case", "If", "PartitionedCall", "ReadVariableOp",
     "StatefulPartitionedCall", "VarHandleOp", "VarIsInitializedOp", "While",
@@ -34,13 +36,9 @@ def outside_ops(export: Path) -> list[str]:
     Args:
         export: the numbered folder.
     """
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    saved = saved_model_pb2.SavedModel()
     try:
-        saved.ParseFromString((export / "saved_model.pb").read_bytes())
-    except DecodeError:
+        saved = read_graph(export)
+    except ValueError:
         return []
     found = {
         f"{node.op} in {where}"

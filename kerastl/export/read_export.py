@@ -13,10 +13,9 @@ import numpy.typing as npt
 from kerastl.errors import RequestError
 from kerastl.evaluation.source_model import find_model
 from kerastl.evaluation.trained import DESCRIPTION
+from kerastl.export.graph_file import GRAPH
 from kerastl.export.manifest import MANIFEST, Manifest, read_manifest
 from kerastl.export.outside import outside_ops
-
-GRAPH = "saved_model.pb"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerastl.export.endpoints import DECODED
+from kerastl.export.graph_file import read_graph
 from kerastl.export.outside import called, run_nodes
 
 FUNCTION = "kerastl_served_pixels"
@@ -31,11 +32,8 @@ def served_pixels(export: Path, encoded: Sequence[bytes]) -> npt.NDArray[np.floa
         tf.errors.OpError: a picture cannot be decoded, or the graph is damaged.
     """
     import tensorflow as tf
-    from tensorflow.core.protobuf import saved_model_pb2
 
-    saved = saved_model_pb2.SavedModel()
-    saved.ParseFromString((export / "saved_model.pb").read_bytes())
-    for meta in saved.meta_graphs:
+    for meta in read_graph(export).meta_graphs:
         names = {where for where, node in run_nodes(meta) if node.name == DECODED}
         library = {
             function.signature.name: function for function in meta.graph_def.library.function

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kerastl.export.graph_file import served_signatures
+
 Signature = dict[str, str]
 """From `input image_bytes` or `output probabilities` to its type and shape, and `method` to its name."""
 
@@ -16,18 +18,10 @@ def signatures_of(export: Path) -> dict[str, Signature]:
     Args:
         export: the numbered folder.
     """
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    saved = saved_model_pb2.SavedModel()
     try:
-        saved.ParseFromString((export / "saved_model.pb").read_bytes())
-    except (OSError, DecodeError):
+        return plain(served_signatures(export) or {})
+    except (OSError, ValueError):
         return {}
-    for meta in saved.meta_graphs:
-        if "serve" in meta.meta_info_def.tags:
-            return plain(meta.signature_def)
-    return {}
 
 
 def plain(signatures: Mapping[str, Any]) -> dict[str, Signature]:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
+from kerastl.export.graph_file import SERVE, served_signatures
 from kerastl.export.native.build import loader_program
 from kerastl.export.native.wire import Answered, Array, Asked, CutShort, Place, Reader, questions_of
 
-SERVE = "serve"
 TIME_LIMIT_S = 1200
 GREETINGS = ("I0000", "WARNING: All log messages")
 
@@ -108,18 +108,13 @@ def signatures_of(export: Path) -> dict[str, Any]:
     Raises:
         RequestError: the graph cannot be read, or none is for serving.
     """
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    saved = saved_model_pb2.SavedModel()
     try:
-        saved.ParseFromString((export / "saved_model.pb").read_bytes())
-    except (OSError, DecodeError) as error:
+        signatures = served_signatures(export)
+    except (OSError, ValueError) as error:
         raise RequestError(f"The graph of {export} cannot be read: {error}") from error
-    metas = [meta for meta in saved.meta_graphs if SERVE in meta.meta_info_def.tags]
-    if not metas:
+    if signatures is None:
         raise RequestError(f"{export} holds no graph with the tag {SERVE}.")
-    return dict(metas[0].signature_def)
+    return signatures
 
 
 def _asked(signatures: dict[str, Any], question: Question) -> Asked:

@@ -11,9 +11,10 @@ from kerastl.evaluation.source_model import find_model
 from kerastl.evaluation.trained import DESCRIPTION, MODEL, load_trained, read_description
 from kerastl.export.converted.find import find_converted
 from kerastl.export.converted.read import read_converted
+from kerastl.export.graph_file import GRAPH
 from kerastl.export.manifest import MANIFEST, hashes_of, read_manifest
 from kerastl.export.predicting.answering import Predictor
-from kerastl.export.read_export import GRAPH, find_export, read_export
+from kerastl.export.read_export import find_export, read_export
 from kerastl.runs import BEGUN, sha256_of
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
-from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from kerastl.export.graph_file import served_signatures
 from kerastl.export.serving.batches import batch_sizes
 from kerastl.export.serving.names import MODEL_NAME
 
@@ -44,7 +44,7 @@ def write_warm_up(folder: Path, *, image_size_px: int, max_pixels: int) -> None:
     file = folder / WARM_UP
     file.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
-        for log in _logs(_signatures(folder), drawn_picture(side), image_size_px):
+        for log in _logs(served_signatures(folder) or {}, drawn_picture(side), image_size_px):
             writer.write(log.SerializeToString(deterministic=True))
 
 
@@ -62,13 +62,6 @@ def drawn_picture(side_px: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(colours).save(file, "PNG")
     return file.getvalue()
-
-
-def _signatures(folder: Path) -> Mapping[str, Any]:
-    saved = saved_model_pb2.SavedModel()
-    saved.ParseFromString((folder / "saved_model.pb").read_bytes())
-    found: Mapping[str, Any] = saved.meta_graphs[0].signature_def
-    return found
 
 
 def _logs(signatures: Mapping[str, Any], picture: bytes, image_size_px: int) -> Iterator[Any]:
