@@ -18,11 +18,10 @@ from kerastl.data.decode import MAX_PIXELS, load_image
 from kerastl.evaluation.answering import AS_LEARNT, Answering
 from kerastl.export.answers import Answers, answers_from_logits
 from kerastl.export.layers import Cut, cut_at_pooling
+from kerastl.export.tf_example import ENCODED
 
 DECODED = "decoded_pixels"
 """Name of the node in the served graph that holds the pictures as the network gets them."""
-ENCODED = "image/encoded"
-"""The feature of a tf.Example that holds a whole picture file."""
 EXAMPLES = "inputs"
 """TF Serving's Classify asks for one input of this name."""
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kerastl.export import Expected
-from kerastl.export.endpoints import ENCODED
 from kerastl.export.live.answers import (
-    LABELLED_FEATURE,
     Answers,
     LiveFault,
     as_floats,
@@ -20,6 +19,7 @@ from kerastl.export.live.answers import (
     reason_in,
 )
 from kerastl.export.live.judge import Reference, judge_answers, judge_refusal
+from kerastl.export.tf_example import ENCODED, example_of
 from tests.export.conftest import CLASS_NAMES
 from tests.export.stand_in_server import StandIn
 from tests.export_live.conftest import (
@@ -201,4 +201,7 @@ def test_a_servers_words_come_in_one_short_line() -> None:
 
 
 def test_classify_names_the_picture_as_the_endpoint_does() -> None:
-    assert LABELLED_FEATURE == ENCODED
+    """Clients of others know this name: it is a contract, and what is written holds to it."""
+    example = tf.train.Example.FromString(example_of(b"file"))
+    assert ENCODED == "image/encoded"
+    assert example.features.feature["image/encoded"].bytes_list.value[:] == [b"file"]

@@ -14,8 +14,6 @@ Floats = npt.NDArray[np.float32]
 MOST_BYTES = 16 * 2**20
 """Largest answer that is read; thirty times what four pictures and a thousand classes need."""
 LONGEST_TEXT = 200
-LABELLED_FEATURE = "image/encoded"
-"""Name of the feature of a `tf.Example` that holds a picture file, as TensorFlow's own tools name it."""
 CLASSIFY = "classify"
 
 

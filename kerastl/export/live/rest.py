@@ -18,7 +18,6 @@ from urllib.parse import quote
 
 from kerastl.export.live.answers import (
     CLASSIFY,
-    LABELLED_FEATURE,
     MOST_BYTES,
     Answers,
     LiveFault,
@@ -28,6 +27,7 @@ from kerastl.export.live.answers import (
     reason_in,
 )
 from kerastl.export.live.server import Address
+from kerastl.export.tf_example import ENCODED
 
 NO_PICTURE = "400"
 """The status of an answer to a picture that cannot be decoded."""
@@ -82,7 +82,7 @@ class RestClient:
 
     def classify(self, pictures: Sequence[bytes]) -> Answers:
         """Return what the Classify interface answers for whole picture files."""
-        examples = [{LABELLED_FEATURE: one} for one in _encoded(pictures)]
+        examples = [{ENCODED: one} for one in _encoded(pictures)]
         question = {"signature_name": CLASSIFY, "examples": examples}
         content = self._asked("POST", ":classify", question)
         # The documentation calls the key `result`, the server's code `results`.

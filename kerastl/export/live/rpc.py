@@ -10,7 +10,6 @@ from typing import Any
 
 from kerastl.export.live.answers import (
     CLASSIFY,
-    LABELLED_FEATURE,
     MOST_BYTES,
     Answers,
     LiveFault,
@@ -20,6 +19,7 @@ from kerastl.export.live.answers import (
     reason_in,
 )
 from kerastl.export.live.server import Address
+from kerastl.export.tf_example import put_picture
 
 NO_PICTURE = "INVALID_ARGUMENT"
 """The code of an answer to a picture that cannot be decoded."""
@@ -94,8 +94,7 @@ class GrpcClient:
         request = classification_pb2.ClassificationRequest()
         request.model_spec.signature_name = CLASSIFY
         for picture in pictures:
-            example = request.input.example_list.examples.add()
-            example.features.feature[LABELLED_FEATURE].bytes_list.value.append(picture)
+            put_picture(request.input.example_list.examples.add(), picture)
         rows = self._asked(self._predictions.Classify, request).result.classifications
         scores = as_floats([[one.score for one in row.classes] for row in rows], len(pictures))
         names = tuple(tuple(one.label for one in row.classes) for row in rows)

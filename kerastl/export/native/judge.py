@@ -19,6 +19,7 @@ from kerastl.export.native.loader import (
     signatures_of,
 )
 from kerastl.export.native.wire import Array
+from kerastl.export.tf_example import example_of
 
 CHECK = "without Python"
 NOT_LOADED = Finding(CHECK, None, "not checked: it was not loaded, as it reaches outside")
@@ -79,20 +80,12 @@ def _questions(export: Path, pictures: Sequence[bytes], images: Array) -> list[Q
         Question("pixels", {"images": images}),
     ]
     others: dict[str, dict[str, Sequence[bytes]]] = {
-        "classify": {"inputs": [_example(one) for one in pictures]},
+        "classify": {"inputs": [example_of(one) for one in pictures]},
         "features": {"image_bytes": pictures},
         "explain": {"image_bytes": pictures},
     }
     there = signatures_of(export)
     return [*found, *(Question(name, one) for name, one in others.items() if name in there)]
-
-
-def _example(picture: bytes) -> bytes:
-    from tensorflow.core.example import example_pb2
-
-    example = example_pb2.Example()
-    example.features.feature["image/encoded"].bytes_list.value.append(picture)
-    return bytes(example.SerializeToString())
 
 
 def _refusals(told: Told, questions: Sequence[Question]) -> list[str]:

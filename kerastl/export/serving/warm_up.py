@@ -19,10 +19,10 @@ from tensorflow_serving.apis import prediction_log_pb2
 from kerastl.export.graph_file import served_signatures
 from kerastl.export.serving.batches import batch_sizes
 from kerastl.export.serving.names import MODEL_NAME
+from kerastl.export.tf_example import put_picture
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 BY_DEFAULT = "serving_default"
-EXAMPLE_FEATURE = "image/encoded"
 GREY_LEVEL = 128.0
 
 
@@ -88,8 +88,7 @@ def _classify(signature: str, picture: bytes) -> Any:
     log = prediction_log_pb2.PredictionLog()
     request = log.classify_log.request
     request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
-    example = request.input.example_list.examples.add()
-    example.features.feature[EXAMPLE_FEATURE].bytes_list.value.append(picture)
+    put_picture(request.input.example_list.examples.add(), picture)
     return log
 
 
