@@ -69,6 +69,17 @@ class Answering:
             found = corrected(found, *shares)
         return found
 
+    def taken_back(self, answered: Array) -> Array:
+        """Return the model's own probabilities `[n, classes]` float64 for those that are answered: what undoes `applied`."""
+        own = np.asarray(answered, np.float64)
+        if self.prevalence is not None:
+            own = own * np.asarray(self.prevalence.learnt) / np.asarray(self.prevalence.served)
+        own = own / own.sum(axis=1, keepdims=True)
+        if self.temperature is not None:
+            own = own**self.temperature
+            own = own / own.sum(axis=1, keepdims=True)
+        return own
+
     def predicted(self, probabilities: Array, class_names: Sequence[str]) -> list[str]:
         """Return the class that is answered for each row of the model's own probabilities."""
         answered = self.applied(probabilities)

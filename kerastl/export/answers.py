@@ -28,7 +28,7 @@ def answers_from_logits(
     """
     # Half floats would lose digits here, and TF Serving's REST interface cannot send them.
     wide = tf.ensure_shape(tf.cast(logits, tf.float64), [None, len(class_names)])
-    answered = _answered(wide, answering)
+    answered = answered_probabilities(wide, answering)
     probabilities = tf.cast(answered, tf.float32)
     names = tf.constant(list(class_names), tf.string)
     top = tf.math.top_k(probabilities, k=min(MOST_TOP, len(class_names)))
@@ -41,15 +41,15 @@ def answers_from_logits(
     }
 
 
-def _answered(logits: tf.Tensor, answering: Answering) -> tf.Tensor:
-    """Return `[n, classes]` float64 probabilities at the temperature and for the prevalence."""
+def answered_probabilities(logits: tf.Tensor, answering: Answering) -> tf.Tensor:
+    """Return `[n, classes]` probabilities at the temperature and for the prevalence, in the float type of the logits."""
     if answering.temperature is not None:
         logits = logits * (1.0 / answering.temperature)
     found = tf.nn.softmax(logits)
     if answering.prevalence is not None:
         learnt, served = answering.prevalence.learnt, answering.prevalence.served
         ratios = [after / before for before, after in zip(learnt, served, strict=True)]
-        weighed = found * tf.constant(ratios, tf.float64)
+        weighed = found * tf.constant(ratios, found.dtype)
         found = weighed / tf.reduce_sum(weighed, axis=-1, keepdims=True)
     return found
 

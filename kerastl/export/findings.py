@@ -84,14 +84,14 @@ def judge_answers(
     first = repeats[0]
     return [
         _judge_names(answers, manifest, expected),
-        _judge_numbers(first),
+        judge_numbers(first),
         _judge_predicted(answers["batch"][0], manifest),
         _judge_equal(first, pixels, answers["batch"][0]["predicted"], expected),
-        _judge_repeats(repeats),
-        _judge_alone(first, alone),
+        judge_repeats(repeats),
+        judge_alone(first, alone),
         _judge_pixels(first, pixels),
         _judge_size(answers["wrong_size"], manifest.image_size_px),
-        _judge_told_apart(first),
+        judge_told_apart(first),
     ]
 
 
@@ -105,7 +105,8 @@ def _judge_names(answers: dict[str, Any], manifest: Manifest, expected: Expected
     return Finding("class names", True, f"{len(wanted)} names in {whose} order")
 
 
-def _judge_numbers(first: Floats) -> Finding:
+def judge_numbers(first: Floats) -> Finding:
+    """Judge whether rows are probabilities at all."""
     gap = float(np.abs(first.sum(axis=1) - 1).max())
     passed = bool(np.isfinite(first).all() and first.min() >= 0 and gap < SAME_ANSWER)
     detail = "finite, and each row sums to 1" if passed else "not finite, or rows do not sum to 1"
@@ -139,7 +140,7 @@ def _judge_equal(
     if first.shape != expected.probabilities.shape:
         shapes = f"{first.shape} against {expected.probabilities.shape}"
         return Finding(check, False, f"probabilities of another shape: {shapes}")
-    gap = _gap(first, expected.probabilities)
+    gap = largest_gap(first, expected.probabilities)
     wanted = expected.predicted
     if wanted is None:
         best = expected.probabilities.argmax(axis=1)
@@ -148,19 +149,21 @@ def _judge_equal(
     if gap <= SAME_ANSWER and not others:
         return Finding(check, True, f"{len(first)} pictures, largest difference {gap:.1e}")
     detail = f"probabilities differ by up to {gap:.2g}, {others} of {len(first)} labels differ"
-    if _gap(pixels, expected.probabilities) <= SAME_ANSWER:
+    if largest_gap(pixels, expected.probabilities) <= SAME_ANSWER:
         detail += "; decoded pictures get the right answer, so decoding differs: window or resizing"
     return Finding(check, False, detail)
 
 
-def _judge_repeats(repeats: list[Floats]) -> Finding:
+def judge_repeats(repeats: list[Floats]) -> Finding:
+    """Judge whether the same question has the same answer, to the bit."""
     passed = all(one.tobytes() == repeats[0].tobytes() for one in repeats)
     detail = "equal to the bit" if passed else "the answers change from call to call"
     return Finding(f"asked {len(repeats)} times", passed, detail)
 
 
-def _judge_alone(first: Floats, alone: Floats) -> Finding:
-    gap = _gap(first, alone)
+def judge_alone(first: Floats, alone: Floats) -> Finding:
+    """Judge whether an answer depends on the pictures that it was asked together with."""
+    gap = largest_gap(first, alone)
     passed = gap <= SAME_IN_BATCH
     detail = f"largest difference {gap:.1e}"
     if not passed:
@@ -169,7 +172,7 @@ def _judge_alone(first: Floats, alone: Floats) -> Finding:
 
 
 def _judge_pixels(first: Floats, pixels: Floats) -> Finding:
-    gap = _gap(first, pixels)
+    gap = largest_gap(first, pixels)
     passed = gap <= SAME_ANSWER
     detail = f"largest difference {gap:.1e}"
     if not passed:
@@ -185,7 +188,8 @@ def _judge_size(refusal: str | None, image_size_px: int) -> Finding:
     return Finding(check, named, "by a message that names " + ("it" if named else "no size"))
 
 
-def _judge_told_apart(first: Floats) -> Finding:
+def judge_told_apart(first: Floats) -> Finding:
+    """Judge whether the pictures have answers that differ: else nothing is proven."""
     spread = float((first.max(axis=0) - first.min(axis=0)).max()) if len(first) else 0.0
     if spread >= TOLD_APART:
         return Finding("pictures told apart", True, f"answers differ by up to {spread:.2g}")
@@ -196,7 +200,8 @@ def _judge_told_apart(first: Floats) -> Finding:
     )
 
 
-def _gap(first: Floats, second: Floats) -> float:
+def largest_gap(first: Floats, second: Floats) -> float:
+    """Return the largest difference, or infinity where shapes differ or a number is none."""
     if first.shape != second.shape:
         return float("inf")
     gap = float(np.abs(first - second).max())

@@ -12,6 +12,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from kerastl.backbones import for_inference
 from kerastl.evaluation.answering import AS_LEARNT, Answering
+from kerastl.export.answers import answered_probabilities
 
 INPUT = "images"
 OUTPUT = "probabilities"
@@ -65,8 +66,9 @@ def network_of(
     folded = for_inference(model)
 
     def answer(images: tf.Tensor) -> tf.Tensor:
+        # In float32: the runtimes of phones know no float64.
         logits = tf.cast(folded(images, training=False), tf.float32)
-        return tf.identity(_answered(logits, answering), name=OUTPUT)
+        return tf.identity(answered_probabilities(logits, answering), name=OUTPUT)
 
     spec = tf.TensorSpec([None, image_size_px, image_size_px, 3], tf.float32, name=INPUT)
     traced = tf.function(answer, input_signature=[spec], autograph=False).get_concrete_function()
@@ -101,18 +103,6 @@ def _free_functions(graph_def: Any) -> bool:
         for name in WHOLE:
             node.attr.pop(name, None)
     return bool(graph_def.library.function)
-
-
-def _answered(logits: tf.Tensor, answering: Answering) -> tf.Tensor:
-    """Return probabilities in float32: the runtimes of phones know no float64."""
-    if answering.temperature is not None:
-        logits = logits * (1.0 / answering.temperature)
-    found = tf.nn.softmax(logits)
-    if answering.prevalence is None:
-        return found
-    pairs = zip(answering.prevalence.learnt, answering.prevalence.served, strict=True)
-    weighed = found * tf.constant([served / learnt for learnt, served in pairs], tf.float32)
-    return weighed / tf.reduce_sum(weighed, axis=-1, keepdims=True)
 
 
 def _make_constant(node: Any, value: Any) -> None:

@@ -9,10 +9,13 @@ import numpy.typing as npt
 
 from kerastl.export.findings import (
     SAME_ANSWER,
-    SAME_IN_BATCH,
-    TOLD_APART,
     Expected,
     Finding,
+    judge_alone,
+    judge_numbers,
+    judge_repeats,
+    judge_told_apart,
+    largest_gap,
 )
 from kerastl.export.manifest import Manifest
 
@@ -39,10 +42,10 @@ def judge_converted(
         _judge_names(answers["class_names"], manifest, expected),
         _judge_numbers(first, len(manifest.class_names)),
         judge_equal(first, quantize, expected.probabilities if expected else None),
-        _judge_repeats(repeats),
-        _judge_alone(_gap(first, alone)),
+        judge_repeats(repeats),
+        judge_alone(first, alone),
         _judge_size(answers["wrong_size"]),
-        _judge_told_apart(first),
+        judge_told_apart(first),
     ]
 
 
@@ -56,13 +59,10 @@ def _judge_names(names: list[str], manifest: Manifest, expected: Expected | None
 
 
 def _judge_numbers(first: Floats, num_classes: int) -> Finding:
-    check = "probabilities"
     if first.ndim != 2 or first.shape[1] != num_classes:
-        return Finding(check, False, f"{list(first.shape)}, and there are {num_classes} classes")
-    gap = float(np.abs(first.sum(axis=1) - 1).max())
-    passed = bool(np.isfinite(first).all() and first.min() >= 0 and gap < SAME_ANSWER)
-    detail = "finite, and each row sums to 1" if passed else "not finite, or rows do not sum to 1"
-    return Finding(check, passed, detail)
+        told = f"{list(first.shape)}, and there are {num_classes} classes"
+        return Finding("probabilities", False, told)
+    return judge_numbers(first)
 
 
 def judge_equal(first: Floats, quantize: str | None, wanted: Any) -> Finding:
@@ -78,7 +78,7 @@ def judge_equal(first: Floats, quantize: str | None, wanted: Any) -> Finding:
         return Finding(check, None, "not compared: the model is not at hand. Give --run RUN")
     if first.shape != wanted.shape:
         return Finding(check, False, f"{first.shape} probabilities against {wanted.shape}")
-    gap = _gap(first, wanted)
+    gap = largest_gap(first, wanted)
     others = int((first.argmax(axis=1) != wanted.argmax(axis=1)).sum())
     detail = f"{len(first)} pictures, largest difference {gap:.1e}, labels that differ: {others}"
     if quantize is None:
@@ -88,35 +88,7 @@ def judge_equal(first: Floats, quantize: str | None, wanted: Any) -> Finding:
     return Finding(check, passed, f"{detail} (by {quantize} up to {allowed} may)")
 
 
-def _judge_repeats(repeats: list[Floats]) -> Finding:
-    passed = all(one.tobytes() == repeats[0].tobytes() for one in repeats)
-    detail = "equal to the bit" if passed else "the answers change from call to call"
-    return Finding(f"asked {len(repeats)} times", passed, detail)
-
-
-def _judge_alone(gap: float) -> Finding:
-    detail = f"largest difference {gap:.1e}"
-    if gap > SAME_IN_BATCH:
-        detail += ": an answer depends on the other pictures, as with BatchNorm in training mode"
-    return Finding("alone as in a batch", gap <= SAME_IN_BATCH, detail)
-
-
 def _judge_size(refusal: str | None) -> Finding:
     if refusal is None:
         return Finding("another size refused", False, "it answers for pictures of a wrong size")
     return Finding("another size refused", True, "by its runtime")
-
-
-def _judge_told_apart(first: Floats) -> Finding:
-    spread = float((first.max(axis=0) - first.min(axis=0)).max())
-    detail = f"answers differ by up to {spread:.2g}"
-    if not spread >= TOLD_APART:
-        detail += " only: these pictures prove nothing. Give others"
-    return Finding("pictures told apart", spread >= TOLD_APART, detail)
-
-
-def _gap(first: Floats, second: Floats) -> float:
-    if first.shape != second.shape:
-        return float("inf")
-    gap = float(np.abs(first - second).max())
-    return gap if np.isfinite(gap) else float("inf")

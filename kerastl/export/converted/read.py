@@ -56,15 +56,7 @@ class ConvertedExport:
             tf.errors.InvalidArgumentError: as `probabilities`.
         """
         answered, how = self.probabilities(encoded), self.manifest.how
-        # A threshold is one of the model's own probabilities: prevalence and temperature are taken back.
-        own = answered.astype(np.float64)
-        if how.prevalence is not None:
-            own = own * np.asarray(how.prevalence.learnt) / np.asarray(how.prevalence.served)
-        own = own / own.sum(axis=1, keepdims=True)
-        if how.temperature is not None:
-            own = own**how.temperature
-            own = own / own.sum(axis=1, keepdims=True)
-        return how.predicted(own, self.class_names), answered
+        return how.predicted(how.taken_back(answered), self.class_names), answered
 
 
 def read_converted(found: Converted) -> ConvertedExport:
