@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zipfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from kerastl.data.decoded import decoded
 from kerastl.errors import RequestError, naming_damage
 
 Window = tuple[float, float]
 
 MODEL = "model.keras"
 DESCRIPTION = "model.json"
-MAX_THREADS = 8
 LARGEST_SIZE_PX, MOST_PIXELS = 4096, 2**31 - 1
 """As a recipe may ask for."""
 
@@ -76,33 +73,14 @@ class Trained(Description):
         """
         import tensorflow as tf
 
-        load = _loader(self.image_size_px, self.window, self.max_pixels)
-        with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1, len(encoded))) as pool:
-            images = list(pool.map(load, encoded))
         # Not folded: an answer must not depend, to its last bit, on how many batches were asked for.
-        logits = tf.cast(self.model(tf.stack(images), training=False), tf.float64)
+        logits = tf.cast(self.model(decoded(encoded, self), training=False), tf.float64)
         return cast(npt.NDArray[np.float32], tf.cast(tf.nn.softmax(logits), tf.float32).numpy())
 
     def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], npt.NDArray[np.float32]]:
         """Return for whole picture files the class with the largest probability, and `probabilities`."""
         probabilities = self.probabilities(encoded)
         return [self.class_names[best] for best in probabilities.argmax(axis=-1)], probabilities
-
-
-@lru_cache(maxsize=8)
-def _loader(image_size_px: int, window: Window | None, max_pixels: int) -> Any:
-    """Return `load_image` as one compiled function of a file's bytes: called by itself, each of its operations costs."""
-    import tensorflow as tf
-
-    from kerastl.data.decode import load_image
-
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-    def load(encoded: tf.Tensor) -> tf.Tensor:
-        return load_image(
-            encoded, image_size_px=image_size_px, window=window, max_pixels=max_pixels
-        )
-
-    return load
 
 
 def read_description(run_folder: Path) -> Description:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kerastl.data.decoded import decoded
 from kerastl.errors import RequestError
 from kerastl.export.contract import ENDPOINTS, check_contract
 from kerastl.export.findings import Expected, Finding, judge_answers, judge_graph
@@ -17,7 +18,6 @@ from kerastl.export.manifest import Manifest, hashes_of, read_manifest
 from kerastl.export.native.judge import NOT_LOADED, without_python
 from kerastl.export.other_findings import judge_others
 from kerastl.export.outside import outside_ops
-from kerastl.export.pixels import decoded
 
 PROBE = Path(__file__).with_name("_probe.py")
 

@@ -16,7 +16,7 @@ from natsort import natsorted
 from kerastl.errors import RequestError
 from kerastl.evaluation.run_pictures import picture_under
 from kerastl.evaluation.trained import Trained
-from kerastl.export.pixels import pixels_of
+from kerastl.export.converted.pixels import pixels_of
 from kerastl.runs import read_csv
 
 SPLITS = ("train", "target_train")

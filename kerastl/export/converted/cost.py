@@ -12,7 +12,7 @@ from kerastl.evaluation.metrics import OVERALL
 from kerastl.evaluation.predictions import Predictions, read_predictions
 from kerastl.evaluation.run_pictures import PREDICTIONS, picture_under
 from kerastl.evaluation.trained import Trained
-from kerastl.export.pixels import pixels_of
+from kerastl.export.converted.pixels import pixels_of
 from kerastl.export.probe_pictures import TEST_SPLITS
 from kerastl.progress import track
 

@@ -10,11 +10,11 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from kerastl.data.decoded import decoded
 from kerastl.errors import RequestError
 from kerastl.export.converted.find import Converted
 from kerastl.export.converted.packages import check_formats
 from kerastl.export.manifest import Manifest, read_manifest
-from kerastl.export.pixels import decoded
 
 Floats = npt.NDArray[np.float32]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from kerastl.data.decoded import decoded
 from kerastl.errors import RequestError
 from kerastl.export.converted.find import Converted
 from kerastl.export.converted.judge import judge_converted
@@ -12,7 +13,6 @@ from kerastl.export.converted.packages import check_formats
 from kerastl.export.findings import Expected, Finding
 from kerastl.export.fresh_process import ask_in_fresh_process
 from kerastl.export.manifest import read_manifest
-from kerastl.export.pixels import decoded
 from kerastl.export.verify import check_files, check_settings
 
 SCRIPT = Path(__file__).with_name("_ask.py")
