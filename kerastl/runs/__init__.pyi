@@ -13,5 +13,6 @@ from .folder import BEGUN as BEGUN
 from .folder import Run as Run
 from .folder import new_run as new_run
 from .folder import unfinished_run as unfinished_run
+from .lock import locked as locked
 from .versions import machine as machine
 from .versions import package_versions as package_versions

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from kerastl.errors import RequestError
 from kerastl.runs.files import is_free, write_json
+from kerastl.runs.lock import locked
 
 BEGUN = "recipe.resolved.yaml"
 """Written once everything is known to be right: a folder that holds it can be resumed."""
@@ -65,15 +64,8 @@ class Run:
         Raises:
             RequestError: another process is running it.
         """
-        lock = FileLock(self.file(".lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise RequestError(f"{self.path} is being written by another process.") from None
-        try:
+        with locked(self.path, ".lock"):
             yield
-        finally:
-            lock.release()
 
 
 def new_run(name: str, out: Path | None) -> Run:

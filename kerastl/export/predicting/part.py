@@ -16,12 +16,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
-
 from kerastl.errors import Problem, Problems, RequestError, RunFailed, naming_damage
 from kerastl.export.predicting.work import Answered
 from kerastl.progress import say
-from kerastl.runs import write_json
+from kerastl.runs import locked, write_json
 
 QUESTION, ROWS, PROGRESS, LOCK = "question.json", "rows", "progress", "lock"
 FILES = (QUESTION, ROWS, PROGRESS, LOCK)
@@ -154,7 +152,7 @@ def open_part(out: Path, question: Question, header: str, *, resume: bool) -> It
     if not resume:
         with naming_a_full_disk(folder):
             folder.mkdir()
-    with _alone(folder):
+    with locked(folder, LOCK):
         part = _opened(folder, question, header, resume)
         try:
             yield part
@@ -184,19 +182,6 @@ def finish(part: Part, table: Path, out: Path) -> None:
         raise RequestError(f"{out} was written meanwhile and is left as it is: move it away.")
     table.replace(out)
     shutil.rmtree(part.folder)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RequestError(f"{folder} is being written by another process.") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _opened(folder: Path, question: Question, header: str, resume: bool) -> Part:
