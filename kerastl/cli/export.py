@@ -123,16 +123,7 @@ def command(
     if with_samples:
         click.echo(_add_samples(run, folder))
     _tend(folder, keep)
-    words = ["kerastl", "verify", str(folder)]
-    if not folder.resolve().is_relative_to(run.resolve()):
-        words += ["--run", str(run)]
-    click.echo(f"Check it: {shlex.join(words)}")
-    if format_name == PORTABLE:
-        source = shlex.quote(f"source.model={folder}")
-        click.echo(
-            "Adapt it without a picture that it learnt from: kerastl run hospital-source-free "
-            f"--set {source} --set target.reader.path=B.csv"
-        )
+    _say_what_next(run, folder, format_name)
 
 
 def _shares(told: Sequence[str]) -> Literal["none", "target"] | dict[str, float]:
@@ -154,6 +145,19 @@ def _shares(told: Sequence[str]) -> Literal["none", "target"] | dict[str, float]
                 f"--prevalence {one}: target alone, or CLASS=SHARE once for each class, as ill=0.02"
             )
     return shares
+
+
+def _say_what_next(run: Path, folder: Path, format_name: str) -> None:
+    words = ["kerastl", "verify", str(folder)]
+    if not folder.resolve().is_relative_to(run.resolve()):
+        words += ["--run", str(run)]
+    click.echo(f"Check it: {shlex.join(words)}")
+    if format_name == PORTABLE:
+        source = shlex.quote(f"source.model={folder}")
+        click.echo(
+            "Adapt it without a picture that it learnt from: kerastl run hospital-source-free "
+            f"--set {source} --set target.reader.path=B.csv"
+        )
 
 
 def _tend(folder: Path, keep: int | None) -> None:
