@@ -81,6 +81,11 @@ class Problems(RequestError):
         return "\n".join(lines + ([self.footer] if self.footer else []))
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 @contextmanager
 def naming_damage(file: Path, remedy: str) -> Iterator[None]:
     """Turn whatever a damaged or hostile file raises while it is read into one error that names it.
@@ -94,6 +99,6 @@ def naming_damage(file: Path, remedy: str) -> Iterator[None]:
     except (KerastlError, OSError):
         raise
     except Exception as error:  # JSON alone raises five kinds
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         why = f"it does not hold {reason}" if isinstance(error, KeyError) else reason
         raise RequestError(f"{file} is damaged: {why}. {remedy}") from error

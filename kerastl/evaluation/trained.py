@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerastl.data.decoded import decoded
-from kerastl.errors import RequestError, naming_damage
+from kerastl.errors import RequestError, first_line, naming_damage
 
 Window = tuple[float, float]
 
@@ -112,8 +112,9 @@ def load_trained(run_folder: Path) -> Trained:
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise RequestError(f"{file} cannot be opened as a Keras model: {reason}") from error
+        raise RequestError(
+            f"{file} cannot be opened as a Keras model: {first_line(error)}"
+        ) from error
     _check_agreement(file, model, description)
     return Trained(**vars(description), model=model, folder=run_folder)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, first_line
 from kerastl.export.findings import SAME_ANSWER
 from kerastl.export.read_export import read_export
 from kerastl.export.served_pixels import served_pixels
@@ -43,8 +43,7 @@ def compare_with_run(
         answers = opened.probabilities(encoded)
         served = served_pixels(export, encoded)
     except (RequestError, tf.errors.OpError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        told["faults"].append(f"it gives no answer for pictures of the run: {reason}")
+        told["faults"].append(f"it gives no answer for pictures of the run: {first_line(error)}")
         return told
     expected = opened.manifest.how.applied(probabilities)
     told["answers"] = _answers(answers, expected, told["faults"])

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, first_line
 from kerastl.evaluation.source_model import find_model
 from kerastl.evaluation.trained import DESCRIPTION
 from kerastl.export.graph_file import GRAPH
@@ -19,18 +19,14 @@ from kerastl.export.outside import outside_ops
 
 
 @dataclass(frozen=True)
-class Export:
-    """An export in memory.
+class Opened:
+    """A model in memory that came with a manifest.
 
     Args:
-        folder: the numbered folder.
         manifest: what it says of itself.
-        loaded: TensorFlow's object; the endpoints live as long as it is held.
     """
 
-    folder: Path
     manifest: Manifest
-    loaded: Any
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -41,6 +37,19 @@ class Export:
     def max_pixels(self) -> int:
         """Height times width above which a picture is refused."""
         return self.manifest.max_pixels
+
+
+@dataclass(frozen=True)
+class Export(Opened):
+    """An export in memory.
+
+    Args:
+        folder: the numbered folder.
+        loaded: TensorFlow's object; the endpoints live as long as it is held.
+    """
+
+    folder: Path
+    loaded: Any
 
     def probabilities(self, encoded: Sequence[bytes]) -> npt.NDArray[np.float32]:
         """Return the answers for whole picture files.
@@ -114,8 +123,7 @@ def read_export(path: Path) -> Export:
     try:
         loaded = tf.saved_model.load(str(folder))
     except Exception as error:  # a cut or turned byte may raise anything, such as IndexError
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise RequestError(f"{folder} cannot be loaded: {reason}") from error
+        raise RequestError(f"{folder} cannot be loaded: {first_line(error)}") from error
     if "serving_default" not in loaded.signatures:
         raise RequestError(f"{folder} has no endpoint serving_default.")
-    return Export(folder, manifest, loaded)
+    return Export(manifest, folder, loaded)

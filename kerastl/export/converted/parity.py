@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kerastl.errors import first_line
 from kerastl.export.converted.find import Converted
 from kerastl.export.converted.judge import judge_equal
 from kerastl.export.converted.read import read_converted
@@ -36,8 +37,7 @@ def compare_converted(found: Converted, *, pixels: Array, probabilities: Array) 
         opened = read_converted(found)
         answers = opened.ask(np.asarray(pixels, np.float32))
     except Exception as error:  # each runtime has errors of its own
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        told["faults"].append(f"it gives no answer for pictures of the run: {reason}")
+        told["faults"].append(f"it gives no answer for pictures of the run: {first_line(error)}")
         return told
     quantize = (opened.manifest.conversion or {}).get("quantize")
     expected = opened.manifest.how.applied(probabilities)

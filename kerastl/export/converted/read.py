@@ -11,35 +11,24 @@ import numpy as np
 import numpy.typing as npt
 
 from kerastl.data.decoded import decoded
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, first_line
 from kerastl.export.converted.find import Converted
 from kerastl.export.converted.packages import check_formats
-from kerastl.export.manifest import Manifest, read_manifest
+from kerastl.export.manifest import read_manifest
+from kerastl.export.read_export import Opened
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class ConvertedExport:
+class ConvertedExport(Opened):
     """A converted model in its runtime.
 
     Args:
-        manifest: what it says of itself.
         ask: from pictures `[n, size, size, 3]` float32 in [0, 255] to probabilities `[n, classes]` float32.
     """
 
-    manifest: Manifest
     ask: Callable[[Floats], Floats]
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The classes in the order of the probabilities."""
-        return self.manifest.class_names
-
-    @property
-    def max_pixels(self) -> int:
-        """Height times width above which a picture is refused."""
-        return self.manifest.max_pixels
 
     def probabilities(self, encoded: Sequence[bytes]) -> Floats:
         """Return `[n, classes]` float32 for at least one whole picture file.
@@ -71,8 +60,7 @@ def read_converted(found: Converted) -> ConvertedExport:
     try:
         opened = found.module.opened(found.folder)
     except Exception as error:  # each runtime has errors of its own
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise RequestError(f"{found.folder} cannot be opened: {reason}") from error
+        raise RequestError(f"{found.folder} cannot be opened: {first_line(error)}") from error
     names, ask = opened
     if tuple(names) != manifest.class_names:
         raise RequestError(
