@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from shared import Head, Task, Trunk, as_keras_begins, tell
+from shared import DEVICE, Head, Task, Trunk, as_keras_begins, tell
 from torchvision_import import passing_over_detection
 
 warnings.simplefilter("ignore")
@@ -36,6 +36,8 @@ def hook_of(method: str, models: Models, task: Task):
     if method == "cdan":
         models["D"] = Discriminator(1024, h=256)
         models["feature_combiner"] = layers.RandomizedDotProduct([FEATURES, task.classes], 1024)
+    for one in models.values():
+        one.to(DEVICE)
     optimizers = {
         name: torch.optim.Adam(one.parameters(), ADAPT_RATE)
         for name, one in models.items()
@@ -83,7 +85,7 @@ def trained(hook, models: Models, task: Task, epochs: int) -> None:
     for one in models.values():
         one.train()
     for batch in batches(task, epochs, np.random.default_rng(task.seed)):
-        hook({**models, **batch}, {})
+        hook({**models, **{name: one.to(DEVICE) for name, one in batch.items()}}, {})
 
 
 def answers(models: Models, pictures: np.ndarray) -> dict[str, torch.Tensor]:
@@ -93,10 +95,10 @@ def answers(models: Models, pictures: np.ndarray) -> dict[str, torch.Tensor]:
         one.eval()
     with torch.no_grad():
         for part in torch.from_numpy(pictures).split(256):
-            features = models["G"](part)
+            features = models["G"](part.to(DEVICE))
             logits = models["C"](features)
             for name, values in (("features", features), ("logits", logits), ("preds", logits.softmax(1))):  # fmt: skip
-                found[name].append(values)
+                found[name].append(values.cpu())
     return {name: torch.cat(values) for name, values in found.items()}
 
 
@@ -120,7 +122,7 @@ def main() -> None:
     torch.manual_seed(task.seed)
     first: Models = {"G": Trunk(), "C": Head(task.classes)}
     for one in first.values():
-        as_keras_begins(one)
+        as_keras_begins(one.to(DEVICE))
     optimizers = [torch.optim.Adam(one.parameters(), RATE) for one in first.values()]
     trained(hooks.ClassifierHook(opts=optimizers), first, task, task.source_epochs)
     candidates = {"source_only": first}

@@ -18,7 +18,7 @@ import warnings
 
 import numpy as np
 import torch
-from shared import Head, Task, Trunk, as_keras_begins, tell
+from shared import DEVICE, Head, Task, Trunk, as_keras_begins, tell
 from skada import deep
 from skada.deep.modules import DomainClassifier
 from skada.metrics import (
@@ -70,12 +70,16 @@ def learnt(method: str, weight: float, task: Task):
         options["disc_classifier"] = opponent(FEATURES, task.classes, torch.nn.Identity())
     net = MAKERS[method](
         Network(task.classes), layer_name="trunk", optimizer=torch.optim.Adam, lr=1e-3, train_split=None,
-        batch_size=task.batch_size, max_epochs=task.epochs, verbose=0, **options,
+        batch_size=task.batch_size, max_epochs=task.epochs, verbose=0, device=DEVICE, **options,
     )  # fmt: skip
     source, target = task.pictures["train"], task.pictures["target_unlabelled"]
     domains = np.concatenate([np.full(len(source), 1), np.full(len(target), -2)])
     labels = np.concatenate([task.labels["train"], np.full(len(target), -1)])
-    return net.fit(np.concatenate([source, target]), labels, sample_domain=domains)
+    net.fit(np.concatenate([source, target]), labels, sample_domain=domains)
+    # 0.6.0 leaves what it asks of a network on the GPU beside indices on the CPU: it is asked on the CPU.
+    net.device = "cpu"
+    net.module_.to("cpu")
+    return net
 
 
 def judged(net, task: Task) -> dict[str, float]:

@@ -133,3 +133,25 @@ def test_pictures_of_all_classes_in_another_view_are_no_unknown_class(seed):
     assert guard.measured["distance"] > 4
     assert guard.measured["spread"] > 0.6
     assert not guard.fired
+
+
+def test_a_model_that_does_not_know_the_targets_pictures_cannot_tell_how_common_classes_are():
+    rare, _ = source_only(0, shares=(0.85, 0.15))
+    unsure = with_target(rare, logits=rare.target.logits / 20)
+    guard = guards_of(unsure, renormalised=unsure, again=[rare], seed=0)["other_prevalence"]
+    assert guard.fired is not True
+    knowing = guards_of(unsure, renormalised=rare, again=[rare], seed=0)["other_prevalence"]
+    assert (guard.fired, knowing.fired) == (None, True), (guard.reason, knowing.reason)
+    assert "left open" in guard.reason
+
+
+def test_nothing_is_to_adapt_where_other_shares_of_the_classes_explain_all():
+    rare, _ = source_only(0, shares=(0.85, 0.15))
+    nothing = guards_of(rare, seed=0)["nothing_to_adapt"]
+    assert nothing.fired
+    assert nothing.measured["low"] > 0.5 >= nothing.measured["weighed"]["low"]
+    assert "but for how common" in nothing.reason
+    moved, _ = source_only(0, shares=(0.85, 0.15), shift=0.3)
+    found = guards_of(moved, seed=0)
+    assert found["other_prevalence"].fired
+    assert not found["nothing_to_adapt"].fired

@@ -86,9 +86,8 @@ def decide(
     """
     check_candidates(candidates)
     free = set(candidates) - {SOURCE_ONLY, *assumes_equal_prevalence}
-    again = [] if renormalised is None else [renormalised]
-    again += [candidates[name] for name in sorted(free)]
-    guards = guards_of(candidates[SOURCE_ONLY], again=again, seed=seed)
+    again = [candidates[name] for name in sorted(free)]
+    guards = guards_of(candidates[SOURCE_ONLY], renormalised=renormalised, again=again, seed=seed)
     other = guards["other_prevalence"].fired
     reason = (
         "it assumes that classes are as common at the target as at the source, and they are not"
@@ -126,8 +125,8 @@ def _verdict(guards: Mapping[str, Guard], ranking: Ranking) -> tuple[Verdict, st
         )
     if nothing.fired and guards["other_prevalence"].fired:
         return "do_not_adapt", (
-            "The target's pictures look like the source's, but classes are not as common there. Use the model as it is, "
-            "and correct its probabilities for the prevalence."
+            "The target's pictures look like the source's, but classes are not as common there, and nothing else is found "
+            "to adapt to. Use the model as it is, and correct its probabilities for the prevalence."
         )
     if nothing.fired:
         return "do_not_adapt", f"Nothing to adapt to: {nothing.reason}. Use the model as it is."

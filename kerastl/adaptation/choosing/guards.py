@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from kerastl.adaptation.choosing.class_space import ClassSpace, class_space
 from kerastl.adaptation.choosing.evidence import NOT_AT_HAND, Evidence
+from kerastl.adaptation.choosing.left_open import left_open
 from kerastl.adaptation.choosing.prevalence import prevalence_at_target
 from kerastl.adaptation.choosing.told_apart import tell_apart
 from kerastl.adaptation.choosing.unknown_class import unknown_class
 from kerastl.evaluation.one_thread import one_thread
 
 GUARDS = ("nothing_to_adapt", "unknown_class", "other_prevalence")
+MORE_LEFT_OPEN = 0.1
+"""By how much of what there is to tell of the classes a model may leave more open at the target and still tell how common they are."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,11 @@ class Guard:
 
 @one_thread()
 def guards_of(
-    source_only: Evidence, *, again: Sequence[Evidence] = (), seed: int
+    source_only: Evidence,
+    *,
+    renormalised: Evidence | None = None,
+    again: Sequence[Evidence] = (),
+    seed: int,
 ) -> dict[str, Guard]:
     """Return `nothing_to_adapt`, `unknown_class` and `other_prevalence`, from the model that was not adapted.
 
@@ -64,21 +73,43 @@ def guards_of(
 
     Args:
         source_only: of the model that was not adapted.
-        again: of models in whose features what a scanner moves as a whole is back in its place, and nothing was made alike
-            beyond that; the last two guards hold only where they hold in each of these, too. Pictures of another class,
-            or of other shares of the classes, show there as well.
+        renormalised: of its weights, BatchNorm's statistics at each domain being its own; None: there is no such network.
+        again: of models in whose features what a scanner moves as a whole is back in its place, as in `renormalised`, and
+            nothing was made alike beyond that; the last two guards hold only where they hold in each of these, too.
+            Pictures of another class, or of other shares of the classes, show there as well.
         seed: of resampling.
     """
     if source_only.source_val is None:
         # Not one of them: each compares the target with the source.
         return {name: Guard(None, NOT_AT_HAND, {}) for name in GUARDS}
-    found = _of_classes(source_only, seed)
-    for other in again:
+    unadapted = [source_only] if renormalised is None else [source_only, renormalised]
+    first = found = _of_classes(source_only, seed)
+    for other in (*unadapted[1:], *again):
         if not any(one.fired for one in found.values()):
             break
         anew = _of_classes(other, seed)
         found = {name: anew[name].after(one) if one.fired else one for name, one in found.items()}
-    return {"nothing_to_adapt": _nothing_to_adapt(source_only, seed), **found}
+    found["other_prevalence"] = _if_told(found["other_prevalence"], unadapted)
+    shares = first["other_prevalence"].measured
+    return {"nothing_to_adapt": _nothing_to_adapt(source_only, shares, seed), **found}
+
+
+def _if_told(prevalence: Guard, unadapted: Sequence[Evidence]) -> Guard:
+    """Return the guard, or that it cannot be told where no model that learnt nothing from the target knows its classes.
+
+    One that learnt from its own answers is sure of them, right or wrong: how sure it is says nothing.
+    """
+    if not prevalence.fired:
+        return prevalence
+    least = min(map(left_open, unadapted), key=lambda one: one["target"] - one["source"])
+    told = prevalence.measured | {"left_open": least}
+    if least["target"] - least["source"] <= MORE_LEFT_OPEN:
+        return Guard(True, prevalence.reason, told)
+    reason = (
+        "how common the classes are at the target cannot be told: of what there is to tell of its pictures' classes "
+        f"{least['target']:.0%} is left open, and {least['source']:.0%} at the source"
+    )
+    return Guard(None, reason, told)
 
 
 def _of_classes(evidence: Evidence, seed: int) -> dict[str, Guard]:
@@ -95,17 +126,34 @@ def _space_of(evidence: Evidence) -> ClassSpace:
     return class_space(val.features, val.known_labels, evidence.target.features)
 
 
-def _nothing_to_adapt(source_only: Evidence, seed: int) -> Guard:
+def _nothing_to_adapt(source_only: Evidence, shares: Mapping[str, Any], seed: int) -> Guard:
     val, target = source_only.known_val, source_only.target
     told = tell_apart(val.features, target.features, val.units, target.units, seed=seed)
     if told["low"] is None:
         return Guard(None, f"whether the sites differ cannot be told ({told['reason']})", told)
-    found = f"AUC {told['value']:.2f}, interval {told['low']:.2f} to {told['high']:.2f}"
+    found = _in_words(told)
     if told["low"] <= 0.5:
         return Guard(
             True, f"the target's pictures cannot be told from the source's ({found})", told
         )
+    if shares["differs"]:
+        weights = np.array(shares["em"]["value"]) / np.array(shares["source"])
+        weighed = tell_apart(
+            val.features, target.features, val.units, target.units,
+            weights_a=weights[val.known_labels], seed=seed,
+        )  # fmt: skip
+        told = told | {"weighed": weighed}
+        if weighed["low"] is not None and weighed["low"] <= 0.5:
+            reason = (
+                "but for how common the classes are, the target's pictures cannot be told from the source's "
+                f"({_in_words(weighed)}; as they are: {found})"
+            )
+            return Guard(True, reason, told)
     return Guard(False, f"the target's pictures differ from the source's ({found})", told)
+
+
+def _in_words(told: Mapping[str, Any]) -> str:
+    return f"AUC {told['value']:.2f}, interval {told['low']:.2f} to {told['high']:.2f}"
 
 
 def _unknown_class(source_only: Evidence, space: ClassSpace, seed: int) -> Guard:

@@ -26,8 +26,9 @@ def prevalence_at_target(evidence: Evidence, space: ClassSpace, *, seed: int) ->
     Estimates from answers (EM, BBSE) hold where nothing but prevalence changed. Another scanner pushes answers towards a class,
     and they take that for prevalence. So EM counts where source pictures, weighed to the new prevalence, cannot be told from the
     target's any more; otherwise the classes of the source are moved as one to fit the target, and must differ in prevalence
-    beyond the interval. Where classes overlap much and a shift lies along what tells them apart, few patients cannot say
-    which of the two it was.
+    beyond the interval, and BBSE, which asks answers and no places, must say the same of the class: two classes that a shift
+    lays onto each other look like one that is gone and one that is commoner. Where classes overlap much and a shift lies along
+    what tells them apart, few patients cannot say which of the two it was.
 
     Args:
         evidence: of source only.
@@ -50,6 +51,8 @@ def prevalence_at_target(evidence: Evidence, space: ClassSpace, *, seed: int) ->
     told: dict[str, Any] = {"differs": em.differs, "source": em.source.tolist()}
     told |= {name: _plain(one) for name, one in both.items()}
     moved, apart = _moved_classes(evidence, space, seed)
+    if not np.isnan(both["bbse"].gap_low).any():
+        apart = np.where(apart == _beyond(both["bbse"]), apart, 0)
     told |= {"rest": None, "moved_classes": moved, "rarer": [], "commoner": []}
     if em.differs is None:
         return told
@@ -62,8 +65,14 @@ def prevalence_at_target(evidence: Evidence, space: ClassSpace, *, seed: int) ->
     )  # fmt: skip
     explained = rest["low"] is not None and rest["low"] <= 0.5
     if explained:
-        apart = np.where(apart != 0, apart, (em.gap_low > 0).astype(int) - (em.gap_high < 0))
+        apart = np.where(apart != 0, apart, _beyond(em))
     return told | {"rest": rest} | _differing(evidence.class_names, apart)
+
+
+def _beyond(estimate: Prevalence) -> Array:
+    """Return of each class whether it is rarer (-1) or commoner (1) at the target beyond its interval, or neither (0)."""
+    signs: Array = (estimate.gap_low > 0).astype(int) - (estimate.gap_high < 0)
+    return signs
 
 
 def _differing(class_names: tuple[str, ...], apart: Array) -> dict[str, Any]:
