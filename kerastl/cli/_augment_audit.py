@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kerastl.cli._paths import NamedPath
 from kerastl.errors import RequestError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     help="New folder for audit.json, policy.yaml and audit.html, which shows pictures.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write everything as JSON to stdout.")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from kerastl.cli._paths import NamedPath
+
 MOST = 32
 """Pictures, or samples of each, above which nobody looks."""
 
@@ -15,7 +17,7 @@ MOST = 32
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one value.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     help="Folder, new or empty.  [default: preview-RECIPE, numbered]",
 )
 @click.option(

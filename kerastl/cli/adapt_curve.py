@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kerastl.cli._paths import NamedPath
 from kerastl.errors import Problem, Problems
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of each run from random weights: enough for a plateau.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the curve, new or empty.")
+@click.option("--out", type=NamedPath(), help="Folder of the curve, new or empty.")
 @click.option("--resume", is_flag=True, help="Go on with a curve that was stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Write the curve as JSON to stdout.")
 def command(

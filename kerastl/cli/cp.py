@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
+from kerastl.cli._paths import NamedPath
 from kerastl.errors import RequestError
 from kerastl.recipe import library
 
 
 @click.command()
 @click.argument("recipe")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=NamedPath())
 def command(recipe: str, file: Path) -> None:
     """Copy a recipe to FILE, to edit it.
 

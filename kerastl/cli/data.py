@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from kerastl.cli._paths import NamedPath
+
 PLAIN = re.compile(r"[\w./-]+")
 """Text that YAML reads as it stands."""
 
@@ -24,7 +26,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=NamedPath())
 @click.option(
     "--hospital",
     type=click.Choice(["a", "b", "c"]),

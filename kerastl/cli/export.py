@@ -11,6 +11,7 @@ import click
 
 from kerastl import registry
 from kerastl.cli._converted import converted_lines
+from kerastl.cli._paths import NamedPath
 from kerastl.errors import RequestError
 from kerastl.export.converted.packages import check_formats, choices_of
 
@@ -18,7 +19,7 @@ PORTABLE = "keras"
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=NamedPath())
 @click.option(
     "--format",
     "format_name",
@@ -26,9 +27,7 @@ PORTABLE = "keras"
     default="saved_model",
     show_default=True,
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Default: export/<format> in the run folder."
-)
+@click.option("--out", type=NamedPath(), help="Default: export/<format> in the run folder.")
 @click.option(
     "--temperature",
     type=click.Choice(["validation", "none"]),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kerastl.cli._paths import NamedPath
+
 if TYPE_CHECKING:
     from kerastl.recipe import Phase
     from kerastl.stages.lr import Rates
@@ -39,9 +41,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Last rate.",
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="A new .png.  [default: lr-RECIPE-PHASE.png]"
-)
+@click.option("--out", type=NamedPath(), help="A new .png.  [default: lr-RECIPE-PHASE.png]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     recipe: str, sets: tuple[str, ...], phase: str | None, seeds: int, steps: int,

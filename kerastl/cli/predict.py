@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
+from kerastl.cli._paths import NamedPath
 from kerastl.errors import RequestError
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ LARGEST_BATCH = 4096
 
 
 @click.command()
-@click.argument("model", metavar="RUN|EXPORT", type=click.Path(path_type=Path))
-@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("model", metavar="RUN|EXPORT", type=NamedPath())
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=NamedPath())
 @click.option(
-    "--list", "list_file", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE",
+    "--list", "list_file", type=NamedPath(allow_dash=True), metavar="FILE",
     help="Files to predict, one path a line; - reads them from stdin.",
 )  # fmt: skip
 @click.option(
-    "--out", type=click.Path(path_type=Path),
+    "--out", type=NamedPath(),
     help="Write the table here, not to stdout: Parquet where the name ends in .parquet, else CSV.",
 )  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with a table that was not finished.")

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kerastl.cli._paths import NamedPath
+
 if TYPE_CHECKING:
     from kerastl.quickstart import Outcome
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder, new or empty.")
+@click.option("--out", type=NamedPath(), help="Run folder, new or empty.")
 @click.option("--seed", type=click.IntRange(min=0), help="Another seed than the recipe's.")
 @click.option(
     "--backbone",

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from kerastl.cli._paths import NamedPath
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=NamedPath())
 def command(run: Path) -> None:
     """Write RUN/report.html again: scores, curves, errors, what was frozen, in one file.
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from kerastl.cli._paths import NamedPath
+
 
 @click.command()
 @click.argument("recipe")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one value.")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder, new or empty.")
+@click.option("--out", type=NamedPath(), help="Run folder, new or empty.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
 @click.option(
     "--oracle",

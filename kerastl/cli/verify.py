@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kerastl.cli._paths import NamedPath
+
 if TYPE_CHECKING:
     from kerastl.export import Checked
 
@@ -17,9 +19,9 @@ WORDS = {True: "ok", False: "FAULT", None: "not checked"}
 
 
 @click.command()
-@click.argument("export", type=click.Path(path_type=Path))
-@click.argument("pictures", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--run", type=click.Path(path_type=Path), help="The run that was exported.")
+@click.argument("export", type=NamedPath())
+@click.argument("pictures", nargs=-1, type=NamedPath())
+@click.option("--run", type=NamedPath(), help="The run that was exported.")
 @click.option(
     "--url",
     metavar="HOST[:PORT]",

@@ -69,3 +69,14 @@ def test_a_terminal_sees_count_and_speed_and_a_file_sees_nothing(
             advance(400)
         assert ("600/1,200 files" in screen.getvalue()) is shown
         assert ("/s" in screen.getvalue()) is shown
+
+
+def test_a_model_that_fails_leaves_no_header_on_stdout(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise Problems("The model", [], "It is broken.")
+
+    monkeypatch.setattr("kerastl.export.predicting.table.answer", broken)
+    result = predict(run_folder, run_folder / "model.json")
+    assert result.exit_code and not result.stdout

@@ -132,3 +132,19 @@ def test_verify_comes_next_only_where_it_finds_pictures(run_folder, capsys):
     told = next_commands(run_folder, capsys)
     assert "kerastl verify" not in told
     assert "kerastl predict" in told
+
+
+def paths_of(words: tuple[str, ...]) -> list[click.Parameter]:
+    command: click.Command = app
+    for word in words:
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(command), word) or command
+    return [one for one in command.params if isinstance(one.type, click.Path)]
+
+
+@pytest.mark.parametrize("words", [one for one in COMMANDS if paths_of(one)], ids=" ".join)
+def test_an_empty_path_is_refused_and_is_not_the_current_folder(words: tuple[str, ...]) -> None:
+    for one in paths_of(words):
+        with pytest.raises(click.BadParameter, match="empty"):
+            one.type.convert("", one, None)
+        assert one.type.convert(".", one, None) == Path()

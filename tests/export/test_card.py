@@ -91,6 +91,12 @@ def test_it_tells_counts_scores_and_how_it_was_made(run):
         assert words in card
 
 
+def test_scores_that_are_a_list_are_damaged_and_not_unknown(run):
+    (run / "scores.json").write_text("[]")
+    with pytest.raises(RequestError, match=r"scores\.json is damaged.*a list"):
+        read_facts(run)
+
+
 def test_nothing_of_the_data_and_the_machine_leaves_the_run(run):
     facts = read_facts(run)
     text = rendered(facts, **ABOUT) + json.dumps([facts.scores, facts.training])

@@ -162,11 +162,11 @@ def _ordered(answers: Answers, class_names: tuple[str, ...]) -> Floats:
 
 
 def _cause(rows: Floats, wanted: Floats) -> str:
-    """Say what the difference looks like: a temperature, or another model."""
+    """Say what the difference looks like: a temperature, or another model or prevalence."""
     factor = _common_factor(_log_odds(rows), _log_odds(wanted))
     if factor is not None:
         return f"all log odds are {factor:.3g} times the export's, as by another temperature"
-    return "another model, window or size answers there"
+    return "another model, window, size or prevalence answers there"
 
 
 def _common_factor(there: Floats, mine: Floats) -> float | None:

@@ -104,12 +104,12 @@ def write_table(model: AskedModel, files: FileList, request: TableRequest, strea
     """
     if request.out is not None:
         return _to_file(model, files, request, request.out)
-    stream.write(header(request.kind, model.class_names))
-    bad = 0
+    # Above the first answer: a model that fails leaves nothing that looks like a table.
+    above, bad = header(request.kind, model.class_names), 0
     with closing(_answers(model, files, request)) as answers:
         for one in answers:
-            stream.write(one.text)
-            bad += len(one.problems)
+            stream.write(above + one.text)
+            above, bad = "", bad + len(one.problems)
     return bad
 
 

@@ -213,4 +213,6 @@ def _read(file: Path, parse: Any) -> dict[str, Any]:
         return {}
     with naming_damage(file, "Run the recipe again."):
         content = parse(file.read_text(encoding="utf-8"))
-    return content if isinstance(content, dict) else {}
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}, not keys and values")
+    return content
