@@ -79,4 +79,5 @@ def test_a_model_that_fails_leaves_no_header_on_stdout(
 
     monkeypatch.setattr("kerastl.export.predicting.table.answer", broken)
     result = predict(run_folder, run_folder / "model.json")
-    assert result.exit_code and not result.stdout
+    assert result.exit_code
+    assert not result.stdout
