@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from kerastl import registry
 from kerastl.adaptation.method import Method
 from kerastl.adaptation.phases import check_phase
-from kerastl.augment.named import build_options, faults_of
 from kerastl.errors import Problem, Problems, RequestError
+from kerastl.plugin_options import build_options, faults_of
 
 if TYPE_CHECKING:
     import keras
