@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kerastl.curve.plan import ADAPTED, FINE_TUNE, SCRATCH, SOURCE, Job, Plan
+from kerastl.curve.plan import ADAPTED, SOURCE, Job, Plan
 from kerastl.data import Record, key_of
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.progress import say
+from kerastl.report.curve_points import FINE_TUNE, SCRATCH
 from kerastl.runs import Run
 from kerastl.stages import (
     Pictures,

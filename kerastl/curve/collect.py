@@ -9,19 +9,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from kerastl.curve.plan import (  # fmt: skip
-    ADAPT_THEN_FINE_TUNE,
-    ADAPTED,
-    FALLBACK,
-    FINE_TUNE,
-    SCRATCH,
-    SOURCE,
-    WAYS,
-    Job,
-    Plan,
-)
+from kerastl.curve.plan import ADAPTED, FALLBACK, SOURCE, Job, Plan
 from kerastl.recipe import Recipe
 from kerastl.report import Curve, Point, Tested
+from kerastl.report.curve_points import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SCRATCH, WAYS
 from kerastl.runs import Run, read_csv, write_csv
 
 TESTED, LABELLED = "target_test", "target_train"

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from kerastl import recipe as recipes
 from kerastl.recipe import Recipe
+from kerastl.report.curve_points import ADAPT_THEN_FINE_TUNE, SCRATCH, WAYS
 
 SOURCE, ADAPTED = "source", "adapted"
-FINE_TUNE, ADAPT_THEN_FINE_TUNE, SCRATCH = "fine_tune", "adapt_then_fine_tune", "scratch"
-WAYS = (FINE_TUNE, ADAPT_THEN_FINE_TUNE, SCRATCH)
 FALLBACK = "adabn"
 """How the model is adapted without labels where the recipe does not say."""
 

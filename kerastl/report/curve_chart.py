@@ -6,21 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.report.charts import INK, svg_url
-from kerastl.report.curve_points import UNCHANGED, Curve, Level
+from kerastl.report.curve_points import (
+    ADAPT_THEN_FINE_TUNE,
+    FINE_TUNE,
+    SCRATCH,
+    UNCHANGED,
+    Curve,
+    Level,
+)
 from kerastl.runs import whole_file
 
 DARK_INK = "#3a4250"
 """Of the PNG, which is always on white."""
 # Of the palette by Okabe and Ito, told apart with every colour vision; marker and line differ as well.
 LOOKS = {
-    "fine_tune": ("#0072b2", "o", "-"),
-    "adapt_then_fine_tune": ("#d55e00", "s", "--"),
-    "scratch": ("#009e73", "^", "-."),
+    FINE_TUNE: ("#0072b2", "o", "-"),
+    ADAPT_THEN_FINE_TUNE: ("#d55e00", "s", "--"),
+    SCRATCH: ("#009e73", "^", "-."),
 }
 WORDS = {
-    "fine_tune": "fine-tuned from A's model",
-    "adapt_then_fine_tune": "adapted without labels, then fine-tuned",
-    "scratch": "from scratch",
+    FINE_TUNE: "fine-tuned from A's model",
+    ADAPT_THEN_FINE_TUNE: "adapted without labels, then fine-tuned",
+    SCRATCH: "from scratch",
 }
 ROOM = 0.03
 """Above and below the curves, in scores."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.report.curve_chart import WORDS, curve_as_url
-from kerastl.report.curve_points import UNCHANGED, WITHOUT_LABELS, Curve, Level, Point
+from kerastl.report.curve_points import SCRATCH, UNCHANGED, WITHOUT_LABELS, Curve, Level, Point
 from kerastl.report.page import PAGE, environment
 from kerastl.runs import write_atomic
 
@@ -57,7 +57,7 @@ def _cards(curve: Curve) -> list[tuple[str, Level | None]]:
         ("A's model unchanged", curve.level(UNCHANGED, 0)),
         ("adapted without labels", curve.level(WITHOUT_LABELS, 0)),
         (f"fine-tuned on {number}", curve.level(UNCHANGED, last)),
-        (f"from scratch on {number}", curve.level("scratch", last)),
+        (f"from scratch on {number}", curve.level(SCRATCH, last)),
     ]
 
 

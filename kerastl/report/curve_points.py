@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Literal
 
-UNCHANGED, WITHOUT_LABELS = "fine_tune", "adapt_then_fine_tune"
+FINE_TUNE, ADAPT_THEN_FINE_TUNE, SCRATCH = WAYS = ("fine_tune", "adapt_then_fine_tune", "scratch")
+"""The ways of getting a model for B."""
+UNCHANGED, WITHOUT_LABELS = FINE_TUNE, ADAPT_THEN_FINE_TUNE
 """The ways whose points without any label are A's own model, and the model adapted without labels."""
 FEWEST_SEEDS = 2
 Outcome = Literal["above", "below", "cannot tell"]

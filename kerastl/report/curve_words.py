@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from kerastl.report.curve_points import (
+    ADAPT_THEN_FINE_TUNE,
     FEWEST_SEEDS,
+    FINE_TUNE,
+    SCRATCH,
     UNCHANGED,
     WITHOUT_LABELS,
     Curve,
@@ -14,7 +17,6 @@ from kerastl.report.curve_points import (
     compared,
 )
 
-FINE_TUNE, ADAPT_FIRST, SCRATCH = "fine_tune", "adapt_then_fine_tune", "scratch"
 Levels = list[tuple[int, Level]]
 
 
@@ -146,7 +148,7 @@ def _adapted(curve: Curve) -> Iterator[str]:
         }
         yield f"Adapted without a label of B, the model reached {free.text}: {words[outcome]}."
     found: dict[str, list[str]] = {"above": [], "below": [], "cannot tell": []}
-    for number, level in _with_labels(curve, ADAPT_FIRST):
+    for number, level in _with_labels(curve, ADAPT_THEN_FINE_TUNE):
         other = curve.level(FINE_TUNE, number)
         if other is not None:
             found[compared(level, other)].append(str(number))
