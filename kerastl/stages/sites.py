@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kerastl.adaptation.choosing import Outputs, site_tells_label, tell_apart
+from kerastl.adaptation.choosing.told_apart import weighed
 from kerastl.evaluation.measured import nothing
 from kerastl.evaluation.plain import plain
 from kerastl.recipe import Recipe
@@ -76,9 +77,10 @@ def rest_of(seen: Look, shift: Mapping[str, Any], how: Mapping[str, Any]) -> dic
     """
     if seen.target is None or "classes" not in shift:
         return {"explained": None, "rest": None}
-    weight = [one["em"]["value"] / one["source"]["value"] for one in shift["classes"].values()]
-    # Pictures of a class that is taken for absent keep a trace of weight, or there might be none to compare with.
-    weights = np.maximum(weight, 1e-3)[seen.val.known_labels]
+    found, wanted = (
+        [one[name]["value"] for one in shift["classes"].values()] for name in ("source", "em")
+    )
+    weights = weighed(seen.val.known_labels, found, wanted)
     rest = _apart(seen.val, seen.target, {**how, "weights_a": weights})
     told: dict[str, Any] = plain({"rest": rest})
     return {"explained": None if rest["low"] is None else rest["low"] <= 0.5, **told}

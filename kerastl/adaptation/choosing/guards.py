@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from kerastl.adaptation.choosing.class_space import ClassSpace, class_space
 from kerastl.adaptation.choosing.evidence import NOT_AT_HAND, Evidence
 from kerastl.adaptation.choosing.left_open import left_open
 from kerastl.adaptation.choosing.prevalence import prevalence_at_target
-from kerastl.adaptation.choosing.told_apart import tell_apart
+from kerastl.adaptation.choosing.told_apart import tell_apart, weighed
 from kerastl.adaptation.choosing.unknown_class import unknown_class
 from kerastl.evaluation.one_thread import one_thread
 
@@ -137,16 +135,15 @@ def _nothing_to_adapt(source_only: Evidence, shares: Mapping[str, Any], seed: in
             True, f"the target's pictures cannot be told from the source's ({found})", told
         )
     if shares["differs"]:
-        weights = np.array(shares["em"]["value"]) / np.array(shares["source"])
-        weighed = tell_apart(
-            val.features, target.features, val.units, target.units,
-            weights_a=weights[val.known_labels], seed=seed,
-        )  # fmt: skip
-        told = told | {"weighed": weighed}
-        if weighed["low"] is not None and weighed["low"] <= 0.5:
+        weights = weighed(val.known_labels, shares["source"], shares["em"]["value"])
+        rest = tell_apart(
+            val.features, target.features, val.units, target.units, weights_a=weights, seed=seed
+        )
+        told = told | {"weighed": rest}
+        if rest["low"] is not None and rest["low"] <= 0.5:
             reason = (
                 "but for how common the classes are, the target's pictures cannot be told from the source's "
-                f"({_in_words(weighed)}; as they are: {found})"
+                f"({_in_words(rest)}; as they are: {found})"
             )
             return Guard(True, reason, told)
     return Guard(False, f"the target's pictures differ from the source's ({found})", told)

@@ -10,7 +10,7 @@ import numpy as np
 from kerastl.adaptation.choosing.class_space import ClassSpace
 from kerastl.adaptation.choosing.evidence import Evidence
 from kerastl.adaptation.choosing.moved_classes import fit_moved_classes, starts_of
-from kerastl.adaptation.choosing.told_apart import tell_apart
+from kerastl.adaptation.choosing.told_apart import tell_apart, weighed
 from kerastl.evaluation.bootstrap import interval, resample
 from kerastl.evaluation.label_shift import Prevalence, estimate_prevalence
 
@@ -58,7 +58,7 @@ def prevalence_at_target(evidence: Evidence, space: ClassSpace, *, seed: int) ->
         return told
     if not em.differs:
         return told | _differing(evidence.class_names, apart)
-    weights = (em.value / em.source)[val.known_labels]
+    weights = weighed(val.known_labels, em.source, em.value)
     rest = tell_apart(
         _bent(space.source), _bent(space.target), val.units, target.units,
         weights_a=weights, seed=seed,

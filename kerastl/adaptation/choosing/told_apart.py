@@ -18,6 +18,23 @@ Array = np.ndarray[Any, Any]
 INVERSE_PENALTY = 30.0
 """scikit-learn's C, on features with variance 1 in total."""
 
+TRACE = 1e-3
+"""The least weight of a picture: where a class is taken for absent there might be none left to compare with."""
+
+
+def weighed(
+    labels: Array, shares: Sequence[float] | Array, wanted: Sequence[float] | Array
+) -> Array:
+    """Return `[n]` weights with which pictures of these labels have other shares of the classes.
+
+    Args:
+        labels: `[n]` int, places of classes.
+        shares: `[classes]`, how common each class is among them, none 0.
+        wanted: `[classes]`, how common it is to be.
+    """
+    weights: Array = np.maximum(np.asarray(wanted) / np.asarray(shares), TRACE)[labels]
+    return weights
+
 
 def tell_apart(
     features_a: Array,
