@@ -45,6 +45,16 @@ def split(
         Problems: a class with too few groups; a ready-made split that divides a group.
     """
     collection = _labelled_only(collection)
+    if len({record.label for record in collection.records}) == 1:
+        only = collection.records[0].label
+        raise RequestError(f"Only the class {only!r} has pictures: at least two are needed.")
+    return _divided(collection, val_fraction, test_fraction, seed, allow_rare)
+
+
+def _divided(
+    collection: Collection, val_fraction: float, test_fraction: float, seed: int, allow_rare: bool
+) -> Collection:
+    """Return labelled pictures, each in its split."""
     _check_whole_groups(collection.records)
     ready = {record.split for record in collection.records}
     if ready - {None} and None in ready:
@@ -101,13 +111,13 @@ def split_target(
         # Without the unlabelled, which are trained on too: `split` would note that they are left out.
         labelled = [record for record in collection.records if record.label is not None]
         collection = _val_to_train(replace(collection, records=tuple(labelled)))
-    divided = split(
-        collection,
-        val_fraction=share,
-        test_fraction=test_fraction,
-        seed=seed,
-        allow_rare=allow_rare,
-    )
+    if labels == "none":
+        # Nothing is learnt from labels: pictures of one class can be tested, too.
+        divided = _divided(collection, share, test_fraction, seed, allow_rare)
+    else:
+        divided = split(
+            collection, val_fraction=share, test_fraction=test_fraction, seed=seed, allow_rare=allow_rare
+        )  # fmt: skip
     named = replace(
         divided,
         records=tuple(

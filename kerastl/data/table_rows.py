@@ -81,10 +81,15 @@ def header_of(path: Path) -> list[str]:
         raise RequestError(f"The table {path} cannot be read: {error}.") from error
 
 
+def nearest(name: str, header: Sequence[str]) -> str | None:
+    """Return the column whose name is most like another; None where none is like it."""
+    return next(iter(difflib.get_close_matches(name, header, n=1, cutoff=0.5)), None)
+
+
 def absent(name: str, header: Sequence[str]) -> str:
     """Return the words for a column that a table lacks: the nearest that it has, and all that it has."""
-    near = difflib.get_close_matches(name, header, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, header)
+    hint = f" Did you mean {near!r}?" if near else ""
     return f"there is no column {name!r}.{hint} Columns: {', '.join(header)}."
 
 

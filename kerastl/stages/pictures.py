@@ -17,6 +17,8 @@ from kerastl.evaluation import positive_class, read_description
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
+from kerastl.stages.both_domains import kept_apart
+from kerastl.stages.known_labels import check_classes, check_labels, without_strange_labels
 from kerastl.stages.subgroups import with_subgroups
 
 MEMORY_FOR_PICTURES_BYTES = 2**30
@@ -105,6 +107,7 @@ def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
         found = _checked(recipe, recipe.target.reader, recipe.target.split, run)
         prints["target"], target_root = found.collection.fingerprint(), found.collection.root
         target = _divided_target(recipe, recipe.target, found.collection, source.class_names)
+        target = kept_apart(source, target, one_table=_one_table(recipe))
         records = [*_named(records, "source"), *_named(target.records, "target")]
         notes += target.notes
         bad, deep = (*bad, *found.quarantined), deep or found.has_16_bit
@@ -136,6 +139,8 @@ def _source(recipe: Recipe, run: Run) -> Checked:
 def _divided(recipe: Recipe, found: Collection) -> Collection:
     """Return the source's pictures in their splits."""
     asked = recipe.data.split
+    if recipe.data.reader is not None:
+        check_labels("data.reader", recipe.data.reader, found)
     return data.split(
         found, val_fraction=asked.val_fraction, test_fraction=asked.test_fraction,
         seed=recipe.seed, allow_rare=asked.allow_rare,
@@ -201,18 +206,26 @@ def _with_columns(recipe: Recipe, reader: recipes.Reader, split: recipes.Split) 
 def _divided_target(
     recipe: Recipe, target: recipes.Target, found: Collection, class_names: Sequence[str]
 ) -> Collection:
-    """Return the target's pictures in their splits; its classes must be among the source's."""
-    strange = sorted(set(found.class_names) - set(class_names))
-    if strange:
-        raise RequestError(
-            f"target: class '{strange[0]}' is not among the source's: {', '.join(class_names)}"
-        )
+    """Return the target's pictures in their splits; its classes must be among the source's where labels are learnt from."""
+    if target.labels == "none":
+        found = without_strange_labels(found, class_names)
+    else:
+        check_labels("target.reader", target.reader, found)
+        check_classes(found, class_names)
     groups_per_class = target.few.groups_per_class if target.few else 0
     return data.split_target(
         found, labels=target.labels, groups_per_class=groups_per_class,
         val_fraction=target.split.val_fraction, test_fraction=target.split.test_fraction,
         seed=recipe.seed, allow_rare=target.split.allow_rare,
     )  # fmt: skip
+
+
+def _one_table(recipe: Recipe) -> bool:
+    """Return whether both domains stand in one table, so that a patient of one name is one person."""
+    readers = (recipe.data.reader, recipe.target.reader if recipe.target else None)
+    paths = [getattr(one.options, "path", None) if one else None for one in readers]
+    tables = [path.resolve() for path in paths if path is not None and path.is_file()]
+    return len(tables) == len(paths) and tables[0] == tables[1]
 
 
 def _named(records: Sequence[Record], domain: str) -> list[Record]:

@@ -175,7 +175,6 @@ def test_a_formula_guard_is_taken_off_again(place):
         (b"path,label\n", "holds no rows"),
         (b"", "holds no rows"),
         (b"path,path\npictures/0.png,a\n", "two columns"),
-        (b"path,label\npictures/0.png,a\n", "only the class 'a'"),
         (b"path,label\npictures/0.png,a|b\npictures/1.png,c\n", "several labels"),
         (b"path,label\n,a\npictures/1.png,c\n", "path is empty"),
     ],

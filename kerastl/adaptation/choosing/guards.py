@@ -128,7 +128,10 @@ def _nothing_to_adapt(source_only: Evidence, shares: Mapping[str, Any], seed: in
     val, target = source_only.known_val, source_only.target
     told = tell_apart(val.features, target.features, val.units, target.units, seed=seed)
     if told["low"] is None:
-        return Guard(None, f"whether the sites differ cannot be told ({told['reason']})", told)
+        counts = {"the source's validation": val.units, "the target": target.units}
+        fewest, place = min((len(set(units)), place) for place, units in counts.items())
+        reason = f"whether the sites differ cannot be told: {place} has {fewest} patients ({told['reason']})"
+        return Guard(None, reason, told)
     found = _in_words(told)
     if told["low"] <= 0.5:
         return Guard(

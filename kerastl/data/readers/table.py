@@ -17,7 +17,7 @@ from kerastl.data.records import (
     count_of,
     in_natural_order,
 )
-from kerastl.data.table_rows import SHOWN, Row, absent, header_of, parsed, refuse
+from kerastl.data.table_rows import SHOWN, Row, absent, header_of, nearest, parsed, refuse
 from kerastl.errors import Problem, Problems
 
 Name = Annotated[str, MinLen(1)]
@@ -107,8 +107,6 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     records = _records(rows, columns, options.columns.subgroups, root, problems)
     names = in_natural_order(record.label for record in records if record.label is not None)
     problems += check_class_names(names)
-    if len(names) == 1 and not problems:
-        problems.append(Problem("", f"only the class {names[0]!r}: at least two are needed"))
     refuse(options.path, problems)
     outside = [record.path for record in records if Path(record.path).is_absolute()]
     if outside:
@@ -132,6 +130,8 @@ def _columns(
             if usual:
                 columns[ours] = usual[0]
                 notes.append(f"{options.path.name}: column {usual[0]!r} is taken as {ours}.")
+            elif ours == "label" and nearest(ours, header):
+                notes.append(f"{options.path.name}: {absent(ours, header)}")
         elif wanted in header:
             columns[ours] = wanted
         else:
