@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,14 @@ import yaml
 
 from kerastl.errors import RequestError, naming_damage
 from kerastl.evaluation.answering import read_temperature
-from kerastl.evaluation.trained import DESCRIPTION, MODEL, Description, read_description
+from kerastl.evaluation.as_exported import READ, check_as_exported
+from kerastl.evaluation.trained import (
+    DESCRIPTION,
+    MODEL,
+    Description,
+    read_description,
+    remedy_for,
+)
 from kerastl.runs import BEGUN, read_csv
 
 VALIDATION = "val"
@@ -62,8 +70,10 @@ def find_model(path: Path) -> Path:
     if (path / DESCRIPTION).is_file() or not path.is_dir():
         return path
     numbered = [
-        one for one in path.iterdir() if one.name.isdecimal() and (one / DESCRIPTION).is_file()
-    ]
+        one for one in path.iterdir()
+        # One of the two may be lost: the version before it is not the one that is meant.
+        if one.name.isdecimal() and any((one / name).is_file() for name in READ)
+    ]  # fmt: skip
     return max(numbered, key=lambda one: int(one.name), default=path)
 
 
@@ -74,12 +84,25 @@ def read_source_model(path: Path) -> SourceModel:
         path: the folder, or one with numbered folders, of which the highest counts.
 
     Raises:
-        RequestError: there is no model, its run is not finished, or a file is damaged.
+        RequestError: there is no model, its run is not finished, a file is damaged, or an export is not what was written.
     """
     folder = find_model(path)
+    check_as_exported(folder)
+    return told_by(folder)
+
+
+def told_by(folder: Path) -> SourceModel:
+    """Return what a folder says of its model; files of an export are not compared with its manifest.
+
+    Raises:
+        RequestError: as `read_source_model`.
+    """
     description = read_description(folder)
-    if not (folder / MODEL).is_file():
-        raise RequestError(f"{folder} holds no {MODEL}. Export the run again.")
+    file = folder / MODEL
+    if not file.is_file():
+        raise RequestError(f"{folder} holds no {MODEL}. {remedy_for(folder)}")
+    if not zipfile.is_zipfile(file):
+        raise RequestError(f"{file} is damaged: it is empty or cut. {remedy_for(folder)}")
     try:
         told = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         facts = told if "backbone" in told else _facts_of_run(folder, description)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from kerastl.data.decoded import decoded
 from kerastl.errors import RequestError, first_line, naming_damage
+from kerastl.runs import ANEW, BEGUN
 
 Window = tuple[float, float]
 
@@ -92,8 +93,13 @@ def read_description(run_folder: Path) -> Description:
     file = run_folder / DESCRIPTION
     if not file.is_file():
         raise RequestError(_why_missing(run_folder, DESCRIPTION))
-    with naming_damage(file, "Run the recipe again."):
+    with naming_damage(file, remedy_for(run_folder)):
         return description_of(json.loads(file.read_text(encoding="utf-8")))
+
+
+def remedy_for(folder: Path) -> str:
+    """Return what to do where a file of a run folder, or of an export, is damaged: at most one of them has a recipe."""
+    return "Run the recipe again." if (folder / BEGUN).is_file() else ANEW
 
 
 def load_trained(run_folder: Path) -> Trained:
@@ -177,9 +183,11 @@ def _check_agreement(file: Path, model: Any, description: Description) -> None:
 
 
 def _why_missing(run_folder: Path, name: str) -> str:
+    if run_folder.exists() and not run_folder.is_dir():
+        return f"{run_folder} is a file. Name a folder: a run folder, or what kerastl export RUN --format keras wrote."
     if not run_folder.is_dir():
         return f"There is no run folder {run_folder}."
-    if (run_folder / "recipe.resolved.yaml").is_file():
+    if (run_folder / BEGUN).is_file():
         return (
             f"The run {run_folder} is not finished: it has no {name}. "
             "Finish it with: kerastl run RECIPE --resume --out " + str(run_folder)

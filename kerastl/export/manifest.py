@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,7 @@ from typing import Any
 from kerastl.errors import RequestError, naming_damage
 from kerastl.evaluation.answering import AS_LEARNT, Answering, read_answering
 from kerastl.evaluation.trained import description_of
-from kerastl.runs import sha256_of, write_json
-
-MANIFEST = "manifest.json"
-SAMPLES = "samples"
+from kerastl.runs import ANEW, MANIFEST, hashes_of, write_json
 
 
 @dataclass(frozen=True)
@@ -52,18 +49,6 @@ class Manifest:
     def how(self) -> Answering:
         """What is done to the softmax of the logits."""
         return read_answering(self.answering, self.class_names)
-
-
-def hashes_of(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file of an export but its manifest and its samples."""
-    return {name: sha256_of(folder / name) for name in sorted(_names(folder))}
-
-
-def _names(folder: Path) -> Iterator[str]:
-    for path in folder.rglob("*"):
-        inside = path.relative_to(folder)
-        if path.is_file() and inside.as_posix() != MANIFEST and inside.parts[0] != SAMPLES:
-            yield inside.as_posix()
 
 
 def write_manifest(
@@ -106,7 +91,7 @@ def read_manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
     if not file.is_file():
         raise RequestError(f"{folder} is not an export of kerastl: it has no {MANIFEST}.")
-    with naming_damage(file, "Export the run again."):
+    with naming_damage(file, ANEW):
         return _manifest(json.loads(file.read_text(encoding="utf-8")))
 
 

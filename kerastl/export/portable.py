@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.source_model import read_source_model
+from kerastl.evaluation.source_model import read_source_model, told_by
 from kerastl.evaluation.trained import DESCRIPTION, MODEL, Trained, load_trained
 from kerastl.export.findings import Finding
-from kerastl.export.manifest import hashes_of, read_manifest
+from kerastl.export.manifest import read_manifest
 from kerastl.export.numbered import write_numbered
 from kerastl.export.saved_model import weights_fingerprint
-from kerastl.runs import write_json
+from kerastl.runs import differences, write_json
 
 
 def export_portable(trained: Trained, out: Path, version: int | None = None) -> Path:
@@ -59,15 +59,11 @@ def verify_portable(folder: Path, run: Path | None) -> list[Finding]:
         RequestError: `manifest.json` is damaged, or `run` is no finished run.
     """
     manifest = read_manifest(folder)
-    found = hashes_of(folder)
-    other = sorted(
-        name for name in found.keys() | manifest.files.keys()
-        if found.get(name) != manifest.files.get(name)
-    )  # fmt: skip
-    files = Finding("files", not other, ", ".join(other) or f"{len(found)} as they were written")
+    other = str(differences(folder, manifest.files))
+    files = Finding("files", not other, other or f"{len(manifest.files)} as they were written")
     try:
         weights = weights_fingerprint(load_trained(folder).model)
-        read_source_model(folder)
+        told_by(folder)
     except RequestError as error:
         return [files, Finding("model", False, str(error))]
     same = weights == manifest.model_sha256

@@ -19,9 +19,9 @@ from kerastl.evaluation.run_pictures import picture_under, read_rows
 from kerastl.evaluation.trained import Description, Trained
 from kerastl.export.asked import answering_again
 from kerastl.export.findings import Expected
-from kerastl.export.manifest import SAMPLES, read_manifest
+from kerastl.export.manifest import read_manifest
 from kerastl.export.predicting.finding import shown
-from kerastl.runs import write_atomic, write_json
+from kerastl.runs import ANEW, SAMPLES, write_atomic, write_json
 
 TEST_SPLITS = ("test", "target_test")
 MOST_PICTURES = 32
@@ -136,7 +136,7 @@ def read_samples(export: Path) -> tuple[tuple[bytes, ...], Expected] | None:
     if not (folder / EXPECTED).is_file():
         return None
     max_pixels = read_manifest(export).max_pixels
-    with naming_damage(folder, "Export the run again."):
+    with naming_damage(folder, ANEW):
         if not _lies_in(folder, EXPECTED):
             raise ValueError(f"{EXPECTED} is a link")
         content = json.loads((folder / EXPECTED).read_text(encoding="utf-8"))

@@ -14,8 +14,9 @@ from kerastl.errors import RequestError, first_line
 from kerastl.evaluation.source_model import find_model
 from kerastl.evaluation.trained import DESCRIPTION
 from kerastl.export.graph_file import GRAPH
-from kerastl.export.manifest import MANIFEST, Manifest, read_manifest
+from kerastl.export.manifest import Manifest, read_manifest
 from kerastl.export.outside import outside_ops
+from kerastl.runs import MANIFEST
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from kerastl.export.check import check_export
 from kerastl.export.converted.find import find_converted
 from kerastl.export.converted.packages import check_formats
 from kerastl.export.findings import Finding
-from kerastl.export.manifest import hashes_of, read_manifest
+from kerastl.export.manifest import read_manifest
 from kerastl.export.probe_pictures import MOST_PICTURES
 from kerastl.export.pruning import check_keep, prune
 from kerastl.export.read_export import find_export, find_portable
 from kerastl.export.serving.beside import write_beside
 from kerastl.export.version_numbers import check_free
+from kerastl.runs import hashes_of
 
 EXPORTS = "export"
 AS_USUAL = Asked()

@@ -14,10 +14,11 @@ from kerastl.export.fresh_process import ask_in_fresh_process, no_answer
 from kerastl.export.live.check import check_live
 from kerastl.export.live.judge import Reference
 from kerastl.export.live.server import Server
-from kerastl.export.manifest import Manifest, hashes_of, read_manifest
+from kerastl.export.manifest import Manifest, read_manifest
 from kerastl.export.native.judge import NOT_LOADED, without_python
 from kerastl.export.other_findings import judge_others
 from kerastl.export.outside import outside_ops
+from kerastl.runs import differences
 
 PROBE = Path(__file__).with_name("_probe.py")
 
@@ -91,16 +92,9 @@ def _judge(
 
 def check_files(export: Path, manifest: Manifest) -> Finding:
     """Compare the files of an export with the hashes of its manifest."""
-    found = hashes_of(export)
-    faults = [f"{name} is missing" for name in sorted(manifest.files.keys() - found.keys())]
-    faults += [f"{name} was added" for name in sorted(found.keys() - manifest.files.keys())]
-    faults += [
-        f"{name} was changed"
-        for name in sorted(found.keys() & manifest.files.keys())
-        if found[name] != manifest.files[name]
-    ]
-    passed = f"{len(found)} files have the sha256 of the manifest"
-    return Finding("files", not faults, "; ".join(faults) or passed)
+    faults = str(differences(export, manifest.files))
+    passed = f"{len(manifest.files)} files have the sha256 of the manifest"
+    return Finding("files", not faults, faults or passed)
 
 
 def check_settings(manifest: Manifest, settings: dict[str, Any]) -> Finding:

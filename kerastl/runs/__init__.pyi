@@ -13,6 +13,12 @@ from .folder import BEGUN as BEGUN
 from .folder import Run as Run
 from .folder import new_run as new_run
 from .folder import unfinished_run as unfinished_run
+from .hashes import ANEW as ANEW
+from .hashes import MANIFEST as MANIFEST
+from .hashes import SAMPLES as SAMPLES
+from .hashes import Differences as Differences
+from .hashes import differences as differences
+from .hashes import hashes_of as hashes_of
 from .lock import locked as locked
 from .versions import machine as machine
 from .versions import package_versions as package_versions

@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -21,7 +22,7 @@ from kerastl.evaluation import (
     write_predictions,
 )
 from kerastl.evaluation.one_thread import one_thread
-from kerastl.evaluation.source_model import read_source_model
+from kerastl.evaluation.source_model import told_by
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages.held_out import HeldOut, Look, followed_in, look
@@ -53,7 +54,9 @@ def judge(
     told: dict[str, Any] = {"chosen": SOURCE_ONLY, "candidates": {}}
     if adapts:
         told = _begun(recipe, run)
-    final = _judged(recipe, model, pictures, JUDGED, held_out, told["chosen"])
+    elsewhere = told_by(recipe.source.model).validation if recipe.source else None
+    judging = partial(_judged, recipe, pictures=pictures, elsewhere=elsewhere)
+    final = judging(model, splits=JUDGED, held_out=held_out, name=told["chosen"])
     judged: dict[str, Judged] = {}
     for name in told["candidates"]:
         inner = Run(run.file("runs") / name)
@@ -65,7 +68,7 @@ def judge(
             splits = JUDGED if oracle or name == SOURCE_ONLY else VALIDATION
             network = load_trained(inner.path).model
             shown = held_out if splits == JUDGED else None
-            judged[name] = _judged(recipe, network, pictures, splits, shown, name)
+            judged[name] = judging(network, splits=splits, held_out=shown, name=name)
     others = [one for one in judged.values() if one is not final]
     _tell_sites(recipe, pictures, held_out, judged.get(SOURCE_ONLY, final), [final, *others])
     for name, one in judged.items():
@@ -105,14 +108,17 @@ class Judged:
 def _judged(
     recipe: Recipe,
     model: keras.Model,
+    *,
     pictures: Pictures,
     splits: Sequence[str],
     held_out: HeldOut | None,
     name: str,
+    elsewhere: dict[str, Any] | None,
 ) -> Judged:
     """Judge one model, a candidate of that name, on pictures of some splits.
 
     Pictures of the target without labels are answered, too, where the model is shown `held_out`: its prevalence is estimated.
+    `elsewhere` is what validation pictures that are not at hand fixed of a model that came without.
     """
     asked = recipe.evaluation
     if held_out is not None:
@@ -130,7 +136,7 @@ def _judged(
         predictions, seed=recipe.seed, resamples=asked.resamples, positive=asked.positive,
         specificity=asked.specificity, sensitivity=asked.sensitivity,
         source_val=source_val, learnt_from=learnt_from,
-        elsewhere=read_source_model(recipe.source.model).validation if recipe.source else None,
+        elsewhere=elsewhere,
     )  # fmt: skip
     if seen is not None and "label_shift" in scores:
         how = {"seed": recipe.seed, "resamples": asked.resamples}

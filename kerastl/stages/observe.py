@@ -14,7 +14,7 @@ import numpy as np
 from kerastl.adaptation.choosing import Evidence, Outputs, Proven
 from kerastl.adaptation.validators.mixval import Options as Mixing
 from kerastl.data import EpochSource
-from kerastl.evaluation.source_model import read_source_model
+from kerastl.evaluation.source_model import told_by
 from kerastl.recipe import Recipe
 from kerastl.stages.mixed import mixed_target, mixing_of
 from kerastl.stages.phases import target_pool
@@ -99,7 +99,7 @@ def observe_renormalised(model: keras.Model, shown: Shown) -> Evidence | None:
 
 def _proven_of(model: Path) -> Proven | None:
     """Return what a model that came without pictures proved where they are."""
-    told = read_source_model(model).validation
+    told = told_by(model).validation
     if told is None or told["proven_information"] is None or told["temperature"] is None:
         return None
     known = told["proven_information"]

@@ -8,7 +8,7 @@ import pytest
 
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
-from kerastl.evaluation.source_model import find_model, read_source_model
+from kerastl.evaluation.source_model import find_model, read_source_model, told_by
 from kerastl.export import export_once, export_run, find_portable, verify_portable
 
 RESOLVED = "backbone: {name: small_cnn, weights: none}\nhead: {dropout: 0.4}\n"
@@ -96,7 +96,7 @@ def test_verify_sees_a_changed_file_and_another_run(run, portable, tmp_path):
     assert [one.check for one in bad] == ["run"]
     (portable / "model.json").write_text((portable / "model.json").read_text() + " ")
     (bad,) = (one for one in verify_portable(portable, None) if not one.good)
-    assert (bad.check, bad.detail) == ("files", "model.json")
+    assert (bad.check, bad.detail) == ("files", "model.json was changed")
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,8 @@ def test_a_damaged_description_is_refused(portable, change):
     told = json.loads((portable / "model.json").read_text())
     (portable / "model.json").write_text(json.dumps(told | change))
     with pytest.raises(RequestError, match=r"damaged|does not say what its model is"):
+        told_by(portable)
+    with pytest.raises(RequestError, match=r"model\.json was changed"):
         read_source_model(portable)
 
 

@@ -12,10 +12,10 @@ from kerastl.evaluation.trained import DESCRIPTION, MODEL, load_trained, read_de
 from kerastl.export.converted.find import find_converted
 from kerastl.export.converted.read import read_converted
 from kerastl.export.graph_file import GRAPH
-from kerastl.export.manifest import MANIFEST, hashes_of, read_manifest
+from kerastl.export.manifest import read_manifest
 from kerastl.export.predicting.answering import Predictor
 from kerastl.export.read_export import find_export, read_export
-from kerastl.runs import BEGUN, sha256_of
+from kerastl.runs import BEGUN, MANIFEST, hashes_of, sha256_of
 
 
 @dataclass(frozen=True)
