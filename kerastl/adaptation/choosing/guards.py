@@ -170,7 +170,9 @@ def _unknown_class(source_only: Evidence, space: ClassSpace, seed: int) -> Guard
 def _other_prevalence(source_only: Evidence, space: ClassSpace, seed: int) -> Guard:
     told = prevalence_at_target(source_only, space, seed=seed)
     if told["differs"] is None:
-        return Guard(None, "how common the classes are at the target cannot be told", told)
+        reason = "how common the classes are at the target cannot be told"
+        why = told["em"].get("reason")
+        return Guard(None, f"{reason} ({why})" if why else reason, told)
     if told["differs"]:
         return Guard(True, "classes are not as common at the target as at the source", told)
     return Guard(False, "classes are about as common at the target as at the source", told)
