@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from kerastl.cli._words import printable, with_interval
+from kerastl.report.prevalence_untold import why_untold
 
 TESTS = ("test", "target_test")
 HEADLINES = ("group_auc", "auc", "balanced_accuracy", "accuracy")
@@ -15,13 +16,18 @@ MOST_CLASSES = 5
 MOST_VALUES = 6
 
 
-def print_sites(scores: dict[str, Any]) -> None:
-    """Print nothing for a run of one site and without subgroups."""
-    for line in (*_prevalence(scores), *_told_apart(scores), *_subgroups(scores)):
+def print_sites(scores: dict[str, Any], adaptation: dict[str, Any]) -> None:
+    """Print nothing for a run of one site and without subgroups.
+
+    Args:
+        scores: `scores.json`.
+        adaptation: `adaptation.json`; empty for a run without one.
+    """
+    for line in (*_prevalence(scores, adaptation), *_told_apart(scores), *_subgroups(scores)):
         click.echo(f"  {line}")
 
 
-def _prevalence(scores: dict[str, Any]) -> Iterator[str]:
+def _prevalence(scores: dict[str, Any], adaptation: dict[str, Any]) -> Iterator[str]:
     told = scores.get("label_shift")
     if not told:
         return
@@ -46,6 +52,8 @@ def _prevalence(scores: dict[str, Any]) -> Iterator[str]:
             "             Do not rely on the estimates: the sites differ by more than prevalence "
             f"(AUC {with_interval(told['rest'])} with it evened out)."
         )
+    elif untold := why_untold(told, adaptation):
+        yield f"             Do not rely on the estimates: {untold}."
 
 
 def _told_apart(scores: dict[str, Any]) -> Iterator[str]:

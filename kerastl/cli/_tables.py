@@ -14,6 +14,7 @@ from kerastl.cli._sites import TESTS, print_sites
 from kerastl.cli._words import with_interval as with_interval
 from kerastl.runs import Run
 
+ADAPTATION = "adaptation.json"
 JUDGED = ("val", "test", "target_val", "target_test")
 SHOWN = ("accuracy", "balanced_accuracy", "auc", "group_auc")
 
@@ -43,8 +44,9 @@ def print_scores(run: Run, *, as_json: bool) -> None:
             ]
             click.echo(f"  {split:<12} " + ", ".join(shown))
     _print_points(scores)
-    _print_difference(run)
-    print_sites(scores)
+    adaptation = run.read_json(ADAPTATION) if run.file(ADAPTATION).is_file() else {}
+    _print_difference(adaptation)
+    print_sites(scores, adaptation)
     if "interval" in scores and any(split in scores for split in JUDGED):
         drawn = "group" if scores["interval"]["unit"] == "group" else "picture"
         click.echo(
@@ -74,11 +76,10 @@ def _print_points(scores: dict[str, Any]) -> None:
             click.echo(f"  {split:<12} {told['positive']}, {where}: {rates}")
 
 
-def _print_difference(run: Run) -> None:
+def _print_difference(told: dict[str, Any]) -> None:
     """Print what adaptation changed at the target, where the run adapted and its test pictures are labelled."""
-    if not run.file("adaptation.json").is_file():
+    if not told:
         return
-    told = run.read_json("adaptation.json")
     if len(told["candidates"]) > 1 and "ranking" in told:
         click.echo(
             f"  chosen       {told['chosen']}, {told['verdict'].replace('_', ' ')}: {told['reason']}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kerastl.cli._paths import NamedPath
-from kerastl.errors import Problem, Problems
+from kerastl.errors import Problem, Problems, RequestError
 
 if TYPE_CHECKING:
     from kerastl.curve import Outcome
@@ -53,12 +53,11 @@ def command(
       kerastl adapt-curve mine.yaml --labels 0,1,4 --seeds 1 --out runs/curve
       kerastl adapt-curve mine.yaml --labels 0,1,4 --seeds 1 --out runs/curve --resume
     """
-    from kerastl import recipe as recipes
-    from kerastl.curve import read_labels
+    from kerastl.curve import count_problems, out_problems, read_labels
 
     numbers, problems = read_labels(labels)
-    found = recipes.find(recipe)
-    good = _checked(found, sets, problems)
+    problems += [*count_problems(seeds, scratch_epochs), *out_problems(None if resume else out)]
+    found, good = _checked(recipe, sets, problems)
     from kerastl.cli._quiet import load_tensorflow
 
     load_tensorflow()
@@ -75,18 +74,25 @@ def command(
     _print(outcome)
 
 
-def _checked(found: Found, sets: tuple[str, ...], problems: list[Problem]) -> Recipe:
-    """Return the recipe; what is wrong with it is told beside what is wrong with the command.
+def _checked(recipe: str, sets: tuple[str, ...], problems: list[Problem]) -> tuple[Found, Recipe]:
+    """Return the recipe as found and as checked; what is wrong with it is told beside what is wrong with the command.
 
     Raises:
-        Problems: all that is wrong.
+        RequestError: all that is wrong.
     """
+    from kerastl import recipe as recipes
     from kerastl.cli._recipes import checked
 
     try:
-        return checked(found, sets)
+        found = recipes.find(recipe)
+        return found, checked(found, sets)
     except Problems as error:
         raise Problems(error.subject, [*problems, *error.problems], error.footer) from error
+    except RequestError as error:
+        if not problems:
+            raise
+        line = " ".join(str(error).split())
+        raise Problems("The curve", [*problems, Problem("RECIPE", line)]) from error
 
 
 def _print(outcome: Outcome) -> None:

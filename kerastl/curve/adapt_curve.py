@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import keras
 
 from kerastl import recipe as recipes
 from kerastl import report, runner
+from kerastl.curve.begun import (
+    RECIPE,
+    REQUEST,
+    check_same,
+    out_problems,
+    request_of,
+    resume_command,
+    to_resume,
+)
 from kerastl.curve.checks import Seen, look, raise_all
 from kerastl.curve.collect import collect, write_points
 from kerastl.curve.plan import ADAPTED, SOURCE, Job, Plan
 from kerastl.curve.quiet import without_retracing_warnings
-from kerastl.curve.request import count_problems, label_problems, recipe_problems
-from kerastl.errors import Problem, RequestError, WouldFailAgain
+from kerastl.curve.request import (
+    LABELS_OPTION,
+    count_problems,
+    label_problems,
+    recipe_problems,
+    seed_problems,
+)
+from kerastl.errors import Problem, WouldFailAgain
 from kerastl.progress import duration, say
 from kerastl.recipe import Recipe
-from kerastl.runs import BEGUN, Run, is_free, new_run, sweep, unfinished_run, write_atomic
+from kerastl.runs import BEGUN, Run, new_run, sweep, write_atomic
 from kerastl.stages import write_summary
 
 LABELS = (0, 1, 2, 5, 10)
-RECIPE, REQUEST = "recipe.yaml", "request.json"
-"""Written when a curve begins, `RECIPE` last: a folder that holds it can be resumed."""
 PICTURE = "curve.png"
 CONFIDENTIAL = (
     "The folders under runs/ hold paths, groups and pictures of the data: they are as confidential as these are. "
@@ -91,7 +101,7 @@ def adapt_curve(
         RunFailed: a model of A broke down. A run on labels that breaks down is a point without a value.
     """
     if resume:
-        _to_resume(name, out)  # before any picture is opened
+        to_resume(name, out)  # before any picture is opened
     plan, seen = _checked(
         recipe, labels, seeds=seeds, scratch_epochs=scratch_epochs,
         out=None if resume else out, problems=list(problems),
@@ -131,17 +141,15 @@ def _checked(
 
     Where the numbers are wrong, the pictures are looked at for the least there is, to tell what is wrong with them, too.
     """
-    if not problems:
+    if not any(one.where == LABELS_OPTION for one in problems):
         problems += label_problems(labels)
-    numbers = (0, 1) if problems else tuple(dict.fromkeys((0, *labels)))
-    counts = list(count_problems(recipe, seeds=seeds, scratch_epochs=scratch_epochs))
+    refused = any(one.where == LABELS_OPTION for one in problems)
+    numbers = (0, 1) if refused else tuple(dict.fromkeys((0, *labels)))
+    counts = [*count_problems(seeds, scratch_epochs), *seed_problems(recipe, seeds)]
     if counts:
         problems += counts
         seeds, scratch_epochs = 1, 1
-    if out is not None and not is_free(out):
-        problems.append(
-            Problem("--out", f"{out} exists already and is left as it is. Name another.")
-        )
+    problems += out_problems(out)
     if wrong := list(recipe_problems(recipe)):
         raise_all([*problems, *wrong])
     first = recipe.seed
@@ -156,11 +164,11 @@ def _opened(name: str, out: Path | None, plan: Plan, seen: Seen, *, resume: bool
     Raises:
         RequestError: the folder is taken, or there is nothing to resume, or it began otherwise.
     """
-    run = _to_resume(name, out) if resume else new_run(f"{name}-curve", out)
+    run = to_resume(name, out) if resume else new_run(f"{name}-curve", out)
     with run.locked():
-        asked = _request(plan, seen)
+        asked = request_of(plan, seen)
         if resume:
-            _check_same(plan, asked, run)
+            check_same(plan, asked, run)
             sweep(run.path, but_below=BEGUN)
         else:
             write_atomic(run.file("CONFIDENTIAL.txt"), CONFIDENTIAL)
@@ -170,60 +178,8 @@ def _opened(name: str, out: Path | None, plan: Plan, seen: Seen, *, resume: bool
         try:
             yield run
         except BaseException:
-            say(f"The curve goes on with: {_resume_command(plan, run)}")
+            say(f"The curve goes on with: {resume_command(asked, run)}")
             raise
-
-
-def _to_resume(name: str, out: Path | None) -> Run:
-    run = unfinished_run(f"{name}-curve", out, begun=RECIPE)
-    if run.finished:
-        raise RequestError(f"{run.path} is finished: there is nothing to resume.")
-    return run
-
-
-def _request(plan: Plan, seen: Seen) -> dict[str, Any]:
-    return {
-        "labels": list(plan.labels),
-        "seeds": list(plan.seeds),
-        "scratch_epochs": plan.scratch_epochs,
-        "data_sha256": seen.fingerprints,
-    }
-
-
-def _check_same(plan: Plan, asked: dict[str, Any], run: Run) -> None:
-    """See that a curve goes on as it began.
-
-    Raises:
-        RequestError: it does not; all that differs is told.
-    """
-    began = run.read_json(REQUEST)
-    words = {"data_sha256": "the pictures", "scratch_epochs": "--scratch-epochs"}
-    wrong = [
-        f"  {words.get(key, f'--{key}')}: not those it began with"
-        + (f" ({began.get(key)}, now {value})" if key != "data_sha256" else "")
-        for key, value in asked.items()
-        if began.get(key) != value
-    ]
-    before = run.file(RECIPE).read_text(encoding="utf-8").splitlines()
-    now = recipes.write(plan.recipe).splitlines()
-    wrong += [
-        f"  it began with '{old.strip()}', now it is '{new.strip()}'"
-        for old, new in zip_longest(before, now, fillvalue="")
-        if old != new
-    ][:10]
-    if wrong:
-        raise RequestError(
-            "\n".join([f"{run.path} cannot be resumed:", *wrong])
-            + "\nStart a curve of its own instead."
-        )
-
-
-def _resume_command(plan: Plan, run: Run) -> str:
-    words = (
-        "kerastl", "adapt-curve", run.file(RECIPE), "--labels", ",".join(map(str, plan.labels)),
-        "--seeds", len(plan.seeds), "--scratch-epochs", plan.scratch_epochs, "--out", run.path, "--resume",
-    )  # fmt: skip
-    return shlex.join(map(str, words))
 
 
 def _train(plan: Plan, seen: Seen, run: Run) -> dict[Job, str]:

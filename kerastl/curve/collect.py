@@ -113,8 +113,8 @@ def _notes(plan: Plan, run: Run, failed: Mapping[Job, str]) -> Iterator[str]:
     falling = [job for job in ended if is_still_falling(_losses(run.file("runs") / job.name))]
     if falling:
         yield (
-            f"The training loss of {len(falling)} of {len(ended)} runs from scratch had not come to a plateau after "
-            f"{plan.scratch_epochs} epochs ({', '.join(job.name for job in falling)}): from scratch may be "
+            f"The training loss of {len(falling)} of {len(ended)} run{'s'[: len(ended) != 1]} from scratch had not come to a plateau after "
+            f"{plan.scratch_epochs} epoch{'s'[: plan.scratch_epochs != 1]} ({', '.join(job.name for job in falling)}): from scratch may be "
             f"better than it looks. Raise --scratch-epochs in a curve of its own."
         )
     steered = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -11,6 +12,10 @@ from kerastl.recipe.schema import LARGEST_SEED
 
 MOST_LABELS = 1_000_000
 MOST_SEEDS, MOST_EPOCHS = 100, 100_000
+LABELS_OPTION = "--labels"
+NUMBER = re.compile(r"-?[0-9]{1,8}")
+"""Not str.isdigit: it takes superscripts, too."""
+MOST_SHOWN = 5
 EXAMPLE = "Write whole numbers from small to large, as --labels 0,1,2,5,10."
 
 
@@ -21,38 +26,56 @@ def read_labels(text: str) -> tuple[tuple[int, ...], list[Problem]]:
         text: whole numbers, ascending, with commas between. 0 is added where it is left out: it is A's own model.
     """
     words = [word.strip() for word in text.split(",")]
-    # Not str.isdigit: it takes superscripts, too.
-    wrong = [word for word in words if not (word.isascii() and word.isdecimal() and len(word) < 9)]
-    if wrong:
-        shown = wrong[0][:40]
-        return (), [Problem("--labels", f"{shown!r} is no number of patients. {EXAMPLE}")]
-    return tuple(int(word) for word in words), []
+    wrong = [word for word in words if not NUMBER.fullmatch(word)]
+    numbers = tuple(int(word) for word in words if NUMBER.fullmatch(word))
+    problems = [*_order_problems(numbers), *_range_problems(numbers)]
+    if not wrong:
+        return numbers, [*problems, *_learning_problems(numbers)]
+    shown = ", ".join(repr(word[:40]) for word in wrong[:MOST_SHOWN])
+    said = "is no number" if len(wrong) == 1 else "are no numbers"
+    return (), [Problem(LABELS_OPTION, f"{shown} {said} of patients. {EXAMPLE}"), *problems]
 
 
 def label_problems(labels: Sequence[int]) -> Iterator[Problem]:
     """Yield what is wrong with the numbers of labelled groups."""
+    yield from _order_problems(labels)
+    yield from _range_problems(labels)
+    yield from _learning_problems(labels)
+
+
+def _order_problems(labels: Sequence[int]) -> Iterator[Problem]:
     for before, after in pairwise(labels):
         if after <= before:
-            yield Problem("--labels", f"{after} stands behind {before}. {EXAMPLE}")
+            yield Problem(LABELS_OPTION, f"{after} stands behind {before}. {EXAMPLE}")
             break
+
+
+def _range_problems(labels: Sequence[int]) -> Iterator[Problem]:
     if any(one < 0 or one > MOST_LABELS for one in labels):
-        yield Problem("--labels", f"each is from 0 to {MOST_LABELS:,}. {EXAMPLE}")
+        yield Problem(LABELS_OPTION, f"each is from 0 to {MOST_LABELS:,}. {EXAMPLE}")
+
+
+def _learning_problems(labels: Sequence[int]) -> Iterator[Problem]:
     if not any(one > 0 for one in labels):
         yield Problem(
-            "--labels", f"none is above 0, so nothing would be learnt from labels. {EXAMPLE}"
+            LABELS_OPTION, f"none is above 0, so nothing would be learnt from labels. {EXAMPLE}"
         )
 
 
-def count_problems(recipe: Recipe, *, seeds: int, scratch_epochs: int) -> Iterator[Problem]:
-    """Yield what is wrong with the numbers of seeds and epochs."""
+def count_problems(seeds: int, scratch_epochs: int) -> Iterator[Problem]:
+    """Yield what is wrong with the numbers of seeds and epochs, whatever the recipe is."""
     if not 1 <= seeds <= MOST_SEEDS:
         yield Problem("--seeds", f"is from 1 to {MOST_SEEDS}, got {seeds}.")
-    elif recipe.seed + seeds - 1 > LARGEST_SEED:
+    if not 1 <= scratch_epochs <= MOST_EPOCHS:
+        yield Problem("--scratch-epochs", f"is from 1 to {MOST_EPOCHS:,}, got {scratch_epochs}.")
+
+
+def seed_problems(recipe: Recipe, seeds: int) -> Iterator[Problem]:
+    """Yield that a recipe's seed leaves no room for those behind it."""
+    if 1 <= seeds <= MOST_SEEDS and recipe.seed + seeds - 1 > LARGEST_SEED:
         yield Problem(
             "seed", f"{recipe.seed} and the {seeds - 1} behind it go beyond {LARGEST_SEED}."
         )
-    if not 1 <= scratch_epochs <= MOST_EPOCHS:
-        yield Problem("--scratch-epochs", f"is from 1 to {MOST_EPOCHS:,}, got {scratch_epochs}.")
 
 
 def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -64,7 +87,14 @@ def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
             "Take hospital-adaptation, or write target: {reader: {name: table, path: B.csv}, labels: few}.",
         )
     domains = [one.domain for one in recipe.phases]
-    if "source" not in domains:
+    if recipe.source is not None:
+        yield Problem(
+            "source",
+            "a curve trains A's model itself, so it needs A's pictures (data.reader), and this recipe has A's model alone. "
+            "Take hospital-adaptation, where A's pictures are at hand: "
+            "kerastl adapt-curve hospital-adaptation --set data.reader.path=A.csv --set target.reader.path=B.csv",
+        )
+    elif "source" not in domains:
         yield Problem(
             "phases", "none is of domain source: the curve trains A's model itself. Add one."
         )

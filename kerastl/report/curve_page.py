@@ -8,6 +8,7 @@ from typing import Any
 
 from kerastl.report.curve_chart import WORDS, curve_as_url
 from kerastl.report.curve_points import SCRATCH, UNCHANGED, WITHOUT_LABELS, Curve, Level, Point
+from kerastl.report.curve_words import how_adapted
 from kerastl.report.page import PAGE, environment
 from kerastl.runs import write_atomic
 
@@ -43,7 +44,6 @@ def render_curve(curve: Curve, reading: Sequence[str]) -> str:
                 for number in curve.labels
             ],
             points=[(point, _figure(point)) for point in curve.points],
-            adapted=[one.adapted_by.replace("_", " ") for one in curve.tested],
         )
     )
     return page
@@ -55,7 +55,7 @@ def _cards(curve: Curve) -> list[tuple[str, Level | None]]:
     number = f"{curve.count(last)} a class"
     return [
         ("A's model unchanged", curve.level(UNCHANGED, 0)),
-        ("adapted without labels", curve.level(WITHOUT_LABELS, 0)),
+        (f"without labels ({how_adapted(curve)})", curve.level(WITHOUT_LABELS, 0)),
         (f"fine-tuned on {number}", curve.level(UNCHANGED, last)),
         (f"from scratch on {number}", curve.level(SCRATCH, last)),
     ]

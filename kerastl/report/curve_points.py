@@ -11,6 +11,8 @@ FINE_TUNE, ADAPT_THEN_FINE_TUNE, SCRATCH = WAYS = ("fine_tune", "adapt_then_fine
 """The ways of getting a model for B."""
 UNCHANGED, WITHOUT_LABELS = FINE_TUNE, ADAPT_THEN_FINE_TUNE
 """The ways whose points without any label are A's own model, and the model adapted without labels."""
+KEPT = "source_only"
+"""What is chosen where nothing is to be learnt from B."""
 FEWEST_SEEDS = 2
 Outcome = Literal["above", "below", "cannot tell"]
 
@@ -104,6 +106,18 @@ class Tested:
     pictures: int
     adapted_by: str
     verdict: str
+
+    @property
+    def kept(self) -> bool:
+        """Whether A's model was kept as it is: nothing was learnt from B."""
+        return self.adapted_by == KEPT
+
+    @property
+    def adaptation(self) -> str:
+        """What it was adapted by, for people."""
+        if self.kept:
+            return f"A's model was kept ({KEPT})"
+        return f"{self.adapted_by} {'chosen' if self.verdict else 'taken, not chosen'}"
 
 
 @dataclass(frozen=True)

@@ -100,31 +100,33 @@ def _scratch(curve: Curve) -> Iterator[str]:
     goal = curve.level(FINE_TUNE, number) if number is not None else None
     if number is None or goal is None or not levels:
         return
-    goal_words = f"what fine-tuning reached with {_labelled(curve, number)}"
+    goal_words = f"the {goal.text} that fine-tuning reached with {_labelled(curve, number)}"
     enough = _from_where(levels, goal)
     untold = [one for one, level in levels if compared(level, goal) == "cannot tell"]
-    last_number, last = levels[-1]
     if enough is not None:
-        words = f"From scratch, {_labelled(curve, enough)} equal {goal_words}"
         level = dict(levels)[enough]
-        sooner = [one for one in untold if one < enough]
-        doubt = (
-            f"; with {sooner[0]} the seeds overlap already, so fewer may do: cannot tell"
-            if sooner
-            else "; the seeds overlap, so which of the two is more cannot be told"
-            if enough in untold
-            else ""
-        )
-        yield f"{words}: {level.text}{doubt}."
-    elif untold:
-        yield (
-            f"From scratch, no number up to {_labelled(curve, last_number)} reached {goal_words} in the median, "
-            f"but the seeds overlap: cannot tell. The last came to {last.text}."
-        )
+        told = f"From scratch, {_labelled(curve, enough)} reached {level.text}"
+        if enough not in untold:
+            sooner = [one for one in untold if one < enough]
+            doubt = (
+                f"; {_overlap(curve)} with {sooner[0]} already, so fewer may do" if sooner else ""
+            )
+            yield f"{told}: above {goal_words}, in every seed{doubt}."
+        else:
+            side = "above" if level.median > goal.median else "as much as"
+            yield f"{told}, {side} {goal_words}; {_overlap(curve)}, so which of the two is more cannot be told."
+        return
+    last_number, last = levels[-1]
+    told = f"From scratch, {_labelled(curve, last_number)} reached {last.text}"
+    if untold:
+        where = "" if last_number in untold else f" with {untold[-1]}"
+        yield f"{told}, by the median below {goal_words}; but {_overlap(curve)}{where}: cannot tell."
     else:
-        yield (
-            f"From scratch, even {_labelled(curve, last_number)} stayed below {goal_words}: {last.text}."
-        )
+        yield f"{told}: still below {goal_words}, in every seed."
+
+
+def _overlap(curve: Curve) -> str:
+    return "the seeds overlap" if len(curve.seeds) >= FEWEST_SEEDS else "one seed shows no spread"
 
 
 def _from_where(levels: Levels, goal: Level) -> int | None:
@@ -137,8 +139,25 @@ def _from_where(levels: Levels, goal: Level) -> int | None:
     return first
 
 
+def how_adapted(curve: Curve) -> str:
+    """Return what A's model was adapted by without labels: `by coral`, or by what in which seed."""
+    seeds: dict[str, list[str]] = {}
+    for one in curve.tested:
+        seeds.setdefault(one.adaptation, []).append(str(one.seed))
+    if len(seeds) == 1:
+        return next(iter(seeds))
+    return "; ".join(f"seed {_listed(some)}: {words}" for words, some in seeds.items())
+
+
 def _adapted(curve: Curve) -> Iterator[str]:
     base, free = curve.level(UNCHANGED, 0), curve.level(WITHOUT_LABELS, 0)
+    kept = bool(curve.tested) and all(one.kept for one in curve.tested)
+    if kept and free is not None:
+        yield (
+            f"Without a label of B, {how_adapted(curve)}: {free.text}. "
+            "So adapt_then_fine_tune says nothing here of what adapting is worth."
+        )
+        return
     if base is not None and free is not None:
         outcome = compared(free, base)
         words = {
@@ -146,7 +165,12 @@ def _adapted(curve: Curve) -> Iterator[str]:
             "below": "below A's model unchanged in every seed",
             "cannot tell": "cannot tell whether that is better than A's model unchanged",
         }
-        yield f"Adapted without a label of B, the model reached {free.text}: {words[outcome]}."
+        how = how_adapted(curve)
+        yield f"Adapted without a label of B ({how}), the model reached {free.text}: {words[outcome]}."
+    yield from _adapted_first(curve)
+
+
+def _adapted_first(curve: Curve) -> Iterator[str]:
     found: dict[str, list[str]] = {"above": [], "below": [], "cannot tell": []}
     for number, level in _with_labels(curve, ADAPT_THEN_FINE_TUNE):
         other = curve.level(FINE_TUNE, number)

@@ -64,7 +64,7 @@ def render(files: RunFiles) -> str:
             interval=files.scores.get("interval") or {},
             adaptation=_adaptation(files.adaptation),
             sites=sites_of(files.scores),
-            prevalence=prevalence_of(files.scores),
+            prevalence=prevalence_of(files.scores, files.adaptation),
             style_sheet=style_sheet_url(files.folder),
             charts=curve_charts(files.history),
             errors=_surest_errors(files),

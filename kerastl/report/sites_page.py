@@ -7,6 +7,7 @@ from typing import Any
 
 from kerastl.evaluation.subgroups import in_order
 from kerastl.report.numbers import HEADLINES, Table, figure_of, words_of
+from kerastl.report.prevalence_untold import why_untold
 
 SHARES = {
     "train": "source, training",
@@ -25,8 +26,15 @@ COUNTS = ("pictures", "groups")
 BY_SUBGROUP = (*COUNTS, *HEADLINES, "ece", "brier")
 
 
-def prevalence_of(scores: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what the page shows of prevalence; None for a run without a target."""
+def prevalence_of(
+    scores: Mapping[str, Any], adaptation: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return what the page shows of prevalence; None for a run without a target.
+
+    Args:
+        scores: `scores.json`.
+        adaptation: `adaptation.json`; empty for a run without one.
+    """
     told = scores.get("label_shift")
     if not told:
         return None
@@ -43,6 +51,7 @@ def prevalence_of(scores: Mapping[str, Any]) -> dict[str, Any] | None:
         "differs": (told.get("differs") or {}).get("em"),
         "explained": told.get("explained"),
         "rest": rest,
+        "untold": why_untold(told, adaptation),
         "correction": _correction(told.get("correction")),
     }
 

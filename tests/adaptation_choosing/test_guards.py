@@ -78,6 +78,7 @@ def test_few_patients_cannot_tell():
     guards = guards_of(evidence, seed=0)
     assert {guard.fired for guard in guards.values()} == {None}
     assert "fewer than 10" in guards["nothing_to_adapt"].reason
+    assert "fewer than 10" in guards["other_prevalence"].reason
 
 
 def test_what_is_measured_is_told():

@@ -29,6 +29,16 @@ def test_the_page_holds_every_point_escaped_and_loads_nothing(tmp_path):
     assert "the loss became nan" in text
 
 
+def test_the_page_says_where_no_model_was_adapted(tmp_path):
+    curve = planted(SCORES)
+    kept = [replace(one, adapted_by="source_only", verdict="cannot_tell") for one in curve.tested]
+    curve = replace(curve, tested=tuple(kept))
+    text = write_curve_page(tmp_path, curve, reading_of(curve)).read_text()
+    # On its card, in the reading, and for each of three seeds.
+    assert text.count("A&#39;s model was kept (source_only)") == 5
+    assert "adabn" not in text
+
+
 def test_picture_and_page_are_the_same_bytes_again(tmp_path):
     curve = planted(SCORES)
     written = []

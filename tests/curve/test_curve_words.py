@@ -1,5 +1,7 @@
 """What a curve is said to mean, on planted scores."""
 
+from dataclasses import replace
+
 import pytest
 from curves_drawn import planted
 
@@ -35,9 +37,10 @@ def test_a_plain_curve_is_told_in_its_own_figures():
         "A's model unchanged reached 0.620 (0.600 to 0.640) at B (AUC of patients).",
         "With 2 labelled patients a class, fine-tuning reached 0.810 (0.800 to 0.820): above A's model unchanged in every "
         "seed and so with more.",
-        "From scratch, 5 labelled patients a class equal what fine-tuning reached with 2 labelled patients a class: 0.830 "
-        "(0.820 to 0.840); the seeds overlap, so which of the two is more cannot be told.",
-        "Adapted without a label of B, the model reached 0.720 (0.700 to 0.740): above A's model unchanged in every seed.",
+        "From scratch, 5 labelled patients a class reached 0.830 (0.820 to 0.840), above the 0.810 (0.800 to 0.820) that "
+        "fine-tuning reached with 2 labelled patients a class; the seeds overlap, so which of the two is more cannot be told.",
+        "Adapted without a label of B (adabn taken, not chosen), the model reached 0.720 (0.700 to 0.740): above A's model "
+        "unchanged in every seed.",
         "Adapting first, then fine-tuning, is above fine-tuning alone with 1, and is below fine-tuning alone with 5, and "
         "cannot be told from fine-tuning alone with 2 labelled patients a class.",
         "Labelling more than 2 patients a class changed fine-tuning by less than the spread over the seeds.",
@@ -68,9 +71,23 @@ def test_what_is_worse_is_said_to_be_worse():
 @pytest.mark.parametrize(
     ("last", "said"),
     [
-        ([0.70, 0.71, 0.72], "even 5 labelled patients a class stayed below"),
+        (
+            [0.70, 0.71, 0.72],
+            "5 labelled patients a class reached 0.710 (0.700 to 0.720): still below the 0.810 (0.8",
+        ),
+        (
+            [0.70, 0.79, 0.805],
+            "0.790 (0.700 to 0.805), by the median below the 0.810 (0.800 to 0.820) that fine-tun",
+        ),
         ([0.70, 0.79, 0.805], "the seeds overlap: cannot tell"),
-        ([0.90, 0.91, 0.92], "5 labelled patients a class equal"),
+        (
+            [0.90, 0.91, 0.92],
+            "0.910 (0.900 to 0.920): above the 0.810 (0.800 to 0.820) that fine-tuning reached wit",
+        ),
+        (
+            [0.79, 0.81, 0.83],
+            "0.810 (0.790 to 0.830), as much as the 0.810 (0.800 to 0.820) that fine-tuning reached",
+        ),
     ],
 )
 def test_training_from_scratch_is_measured_by_what_fine_tuning_reached(last, said):
@@ -79,7 +96,7 @@ def test_training_from_scratch_is_measured_by_what_fine_tuning_reached(last, sai
 
 def test_a_number_that_may_do_already_is_named():
     found = told(reading(scratch_2=[0.5, 0.6, 0.81], scratch_5=[0.9, 0.91, 0.92]), "From scratch")
-    assert "with 2 the seeds overlap already, so fewer may do: cannot tell" in found
+    assert "in every seed; the seeds overlap with 2 already, so fewer may do" in found
 
 
 def test_a_step_beyond_the_spread_asks_for_more_labels():
@@ -97,13 +114,47 @@ def test_one_seed_tells_nothing_apart():
     found = reading(**one)
     assert "--seeds 3" in told(found, "One seed")
     assert not any("in every seed" in one for one in found)
-    assert not any("spread over the seeds" in one for one in found)
+    assert not any("spread over the seeds" in one or "the seeds overlap" in one for one in found)
+
+
+def test_with_one_seed_each_way_is_told_by_its_own_figure():
+    one = {("fine_tune", 0): [0.870], ("fine_tune", 2): [0.833], ("scratch", 2): [0.852]}
+    assert told(reading_of(planted(one, seeds=1)), "From scratch") == (
+        "From scratch, 2 labelled patients a class reached 0.852, above the 0.833 that fine-tuning reached with 2 labelled "
+        "patients a class; one seed shows no spread, so which of the two is more cannot be told."
+    )
+
+
+def adapted(*methods):
+    scores = {
+        (way, number): [0.6, 0.7]
+        for way in ("fine_tune", "adapt_then_fine_tune")
+        for number in (0, 1)
+    }
+    drawn = planted(scores, seeds=2)
+    chosen = tuple(
+        replace(one, adapted_by=method, verdict="adapt")
+        for one, method in zip(drawn.tested, methods, strict=True)
+    )
+    return reading_of(replace(drawn, tested=chosen))
+
+
+def test_what_was_chosen_without_labels_is_named():
+    assert "(coral chosen), the model" in told(adapted("coral", "coral"), "Adapted without")
+    found = told(adapted("source_only", "coral"), "Adapted without")
+    assert "(seed 7: A's model was kept (source_only); seed 8: coral chosen)" in found
+
+
+def test_a_model_that_was_kept_is_not_said_to_be_adapted():
+    found = adapted("source_only", "source_only")
+    assert not any("the model reached" in one or "Adapting first" in one for one in found)
+    assert "A's model was kept (source_only): 0.650 (0.600 to 0.700)." in told(found, "Without a")
 
 
 def test_runs_that_broke_down_are_left_out_of_their_level():
     found = reading(fine_tune_2=[None, 0.81, 0.83], scratch_5=[None, None, None])
     assert "0.820 (0.810 to 0.830)" in told(found, "With 2 labelled patients a class, fine")
-    assert "even 2 labelled patients a class stayed below" in told(found, "From scratch")
+    assert "0.600 (0.550 to 0.650): still below the 0.820" in told(found, "From scratch")
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_a_page_of_one_site_has_none_of_it(tmp_path):
 
 
 def test_the_screen_says_the_same_without_moving_the_cursor(scores, capsys):
-    print_sites(scores)
+    print_sites(scores, {})
     text = capsys.readouterr().out
     lines = text.splitlines()
     assert "\x1b" not in text
@@ -114,5 +114,50 @@ def test_the_screen_says_the_same_without_moving_the_cursor(scores, capsys):
 
 
 def test_the_screen_of_a_run_of_one_site_stays_as_it_is(capsys):
-    print_sites({"val": {}})
+    print_sites({"val": {}}, {})
     assert capsys.readouterr().out == ""
+
+
+NO_INTERVAL = "6 groups at one site are fewer than 10: no interval is given"
+UNKNOWN = "how common the classes are at the target cannot be told"
+
+
+def told_of(scores, explained, fired):
+    """Return scores and a choice, as of a run whose estimates were, or were not, found to hold."""
+    rest = {"value": 0.6, "low": None, "high": None, "reason": NO_INTERVAL}
+    shift = scores["label_shift"] | {"explained": explained, "rest": rest}
+    guard = {"fired": fired, "reason": f"{UNKNOWN} (<few> patients)", "measured": {}}
+    return scores | {"label_shift": shift}, {
+        "candidates": {},
+        "guards": {"other_prevalence": guard},
+    }
+
+
+@pytest.mark.parametrize(
+    ("explained", "fired", "said"),
+    [
+        (None, True, f"differ by more than prevalence cannot be told ({NO_INTERVAL})"),
+        (None, None, f"{UNKNOWN} (<few> patients)"),
+        (True, None, f"{UNKNOWN} (<few> patients)"),
+        (True, False, ""),
+        (True, True, ""),
+    ],
+)
+def test_estimates_that_nothing_speaks_for_are_said_to_be_untold(
+    scores, tmp_path, capsys, explained, fired, said
+):
+    changed, choice = told_of(scores, explained, fired)
+    print_sites(changed, choice)
+    screen = capsys.readouterr().out
+    (tmp_path / "scores.json").write_text(json.dumps(changed))
+    (tmp_path / "adaptation.json").write_text(json.dumps(choice))
+    words = words_of(write_report(tmp_path).read_text())
+    assert said in screen
+    assert said.replace("<", "&lt;").replace(">", "&gt;") in words
+    for text in (screen, words):
+        assert ("Do not rely on the estimates" in text) == bool(said)
+
+
+def test_a_run_that_chose_nothing_is_judged_by_what_was_measured_alone(scores, capsys):
+    print_sites(told_of(scores, None, None)[0], {})
+    assert NO_INTERVAL in capsys.readouterr().out

@@ -11,7 +11,7 @@ from kerastl.adaptation.choosing.evidence import NOT_AT_HAND, Evidence
 from kerastl.adaptation.choosing.left_open import left_open
 from kerastl.adaptation.choosing.prevalence import prevalence_at_target
 from kerastl.adaptation.choosing.told_apart import tell_apart, weighed
-from kerastl.adaptation.choosing.unknown_class import unknown_class
+from kerastl.adaptation.choosing.unknown_class import unknown_class, why_not_found
 from kerastl.evaluation.one_thread import one_thread
 
 GUARDS = ("nothing_to_adapt", "unknown_class", "other_prevalence")
@@ -167,13 +167,15 @@ def _unknown_class(source_only: Evidence, space: ClassSpace, seed: int) -> Guard
             "class away from every class of the source"
         )
         return Guard(True, reason, told)
-    return Guard(False, "no part of the target is far from every class of the source", told)
+    return Guard(False, why_not_found(told), told)
 
 
 def _other_prevalence(source_only: Evidence, space: ClassSpace, seed: int) -> Guard:
     told = prevalence_at_target(source_only, space, seed=seed)
     if told["differs"] is None:
-        return Guard(None, "how common the classes are at the target cannot be told", told)
+        reason = "how common the classes are at the target cannot be told"
+        why = told["em"].get("reason")
+        return Guard(None, f"{reason} ({why})" if why else reason, told)
     if told["differs"]:
         return Guard(True, "classes are not as common at the target as at the source", told)
     return Guard(False, "classes are about as common at the target as at the source", told)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -70,9 +70,52 @@ def unknown_class(
 
 
 def _is_there(one: dict[str, Any]) -> bool:
-    low = one["gain"]["low"]
-    enough = SMALLEST_SHARE <= one["share"] <= LARGEST_SHARE and one["patients"] >= FEWEST_PATIENTS
-    return bool(low is not None and low > 0 and enough and one["spread"] <= ONE_CLASS)
+    return not _why_no_class(one)
+
+
+def why_not_found(told: Mapping[str, Any]) -> str:
+    """Return why what `unknown_class` measured is no unknown class, in plain words.
+
+    Args:
+        told: what it returned, `found` being false.
+    """
+    if told["distance"] <= FARTHEST:
+        return "no part of the target is far from every class of the source"
+    why = _why_no_class(told)
+    if told["distance"] <= told["farthest_at_source"]:
+        usual = f"{told['farthest_at_source']:.1f}"
+        why.append(f"a part of the source's own pictures is as far from its classes ({usual})")
+    return (
+        f"part of the target ({told['share']:.0%} of its pictures) is {told['distance']:.1f} times the spread of a class away from "
+        f"every class of the source, but it is no unknown class: {'; '.join(why)}"
+    )
+
+
+def _why_no_class(one: Mapping[str, Any]) -> list[str]:
+    """Return what keeps a component from being one class of its own, however far it is; empty where nothing does.
+
+    What is not a number keeps it, too.
+    """
+    low, share, patients, spread = one["gain"]["low"], one["share"], one["patients"], one["spread"]
+    why = []
+    if low is None or not low > 0:
+        why.append("that these pictures lie together may be chance")
+    if not share >= SMALLEST_SHARE:
+        why.append(
+            f"fewer than {SMALLEST_SHARE:.0%} of the pictures may be an odd corner of a class"
+        )
+    if share > LARGEST_SHARE:
+        why.append(f"more than {LARGEST_SHARE:.0%} of the pictures are the target itself, moved")
+    if patients < FEWEST_PATIENTS:
+        why.append(
+            f"they are of {patients} patient{'s'[: patients != 1]}, {FEWEST_PATIENTS} are wanted"
+        )
+    if not spread <= ONE_CLASS:
+        why.append(
+            f"they spread {spread:.2f} times as far between the classes as the others, as pictures of several classes do "
+            f"(one class: up to {ONE_CLASS:g})"
+        )
+    return why
 
 
 def _extra_component(
