@@ -45,10 +45,9 @@ def _of(key: str, old: Any, new: Any) -> Iterator[str]:
 
 def _of_lists(key: str, old: list[Any], new: list[Any]) -> Iterator[str]:
     """Tell which items were put in, taken out or changed: those behind them are the same, at other places."""
-    texts = [[json.dumps(one, default=str) for one in items] for items in (old, new)]
-    for _, first, last, new_first, new_last in SequenceMatcher(
-        None, *texts, autojunk=False
-    ).get_opcodes():
+    was, is_now = ([json.dumps(one, default=str) for one in items] for items in (old, new))
+    parts = SequenceMatcher(None, was, is_now, autojunk=False).get_opcodes()
+    for _, first, last, new_first, new_last in parts:
         before, after = old[first:last], new[new_first:new_last]
         if len(before) == len(after):
             for place, pair in enumerate(zip(before, after, strict=True), first):
