@@ -63,7 +63,7 @@ def _patients(recipe: Recipe, pictures: Pictures) -> Iterator[str]:
     key = "columns.group" if keys == ["columns"] else "".join(keys)
     remedy = f" Say whose they are with target.reader.{key}." if key else ""
     yield (
-        "The source's pictures have groups (patients), the target's have none: each of these counts by itself, and "
+        "The source's pictures have groups (patients), the target's have none: each picture of it counts by itself, and "
         f"pictures of one patient may be torn apart between training and test.{remedy}"
     )
 

@@ -3,7 +3,11 @@
 import csv
 
 import pytest
+from PIL import Image
 from runs_drawn import draw
+
+from kerastl import runner
+from kerastl.errors import RequestError
 
 RECIPE = """
 format: 1
@@ -77,3 +81,21 @@ def test_notes_say_whose_table_they_are_about(hospitals, tmp_path):
     sets = [f"target.reader.path={other}"]
     notes = gather_pictures(checked(found, sets), Run(tmp_path / "run")).notes
     assert "b.csv: column 'label' is taken as label." in notes
+
+
+def test_what_is_remarkable_about_the_target_is_said_before_training(
+    kerastl, hospitals, tmp_path, monkeypatch
+):
+    recipe, places = hospitals
+    for file in places["b"].parent.rglob("*.png"):
+        Image.new("RGB", (30, 30), (9, 9, 9)).save(file)
+
+    def stop(*args):
+        raise RequestError("Far enough.")
+
+    monkeypatch.setattr(runner, "start_model", stop)
+    sets = ["--set", "target.split.test_fraction=0.0"]
+    answer = kerastl("run", recipe, "--oracle", *sets, "--out", tmp_path / "run")
+    assert "Far enough." in answer.err
+    assert "20 of 20, are one grey value throughout" in answer.err
+    assert "no labelled test picture of the target" in answer.err
