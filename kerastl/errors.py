@@ -66,18 +66,28 @@ class Problems(RequestError):
         subject: what has the problems, e.g. `flowers.yaml`.
         problems: at least one, in the order of the file.
         footer: what to type next.
+        shown: how many of them the text lists, of the others it tells the number; None: all.
     """
 
-    def __init__(self, subject: str, problems: Sequence[Problem], footer: str = "") -> None:
+    def __init__(
+        self,
+        subject: str,
+        problems: Sequence[Problem],
+        footer: str = "",
+        shown: int | None = None,
+    ) -> None:
         self.subject = subject
         self.problems = tuple(problems)
         self.footer = footer
-        super().__init__(subject, self.problems, footer)
+        self.shown = len(self.problems) if shown is None else shown
+        super().__init__(subject, self.problems, footer, shown)
 
     def __str__(self) -> str:
         count = len(self.problems)
-        lines = [f"{self.subject} has {count} problem{'s' if count != 1 else ''}."]
-        lines += [f"  {problem}" for problem in self.problems]
+        lines = [f"{self.subject} has {count:,} problem{'s' if count != 1 else ''}."]
+        lines += [f"  {problem}" for problem in self.problems[: self.shown]]
+        if count > self.shown:
+            lines.append(f"  ... and {count - self.shown:,} more.")
         return "\n".join(lines + ([self.footer] if self.footer else []))
 
 

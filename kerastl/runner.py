@@ -16,6 +16,7 @@ from kerastl.stages import (
     judge,
     learn,
     make_repeatable,
+    note_target,
     open_run,
     prove,
     start_model,
@@ -54,7 +55,7 @@ def run(
     find_weights(recipe)
     check_exports(recipe)
     with open_run(name, out, resume=resume) as folder:
-        pictures = gather_pictures(recipe, folder)
+        pictures = note_target(recipe, gather_pictures(recipe, folder), oracle=oracle)
         start = start_model(recipe, pictures)
         recipe, costs = decide_phases(recipe, start, pictures, folder, resume=resume)
         write_beginning(recipe, start, pictures, folder, resume=resume)

@@ -31,6 +31,8 @@ Window = tuple[float, float]
 MAX_PIXELS = 50_000_000
 FULL_WINDOW: Window = (0.0, 65535.0)
 GREY, GREY_ALPHA, RGB_ALPHA = 0, 4, 6  # colour types of PNG
+NO_PICTURE = "this is not a picture: PNG, JPEG, GIF, BMP or WebP is wanted"
+NO_SIZE = "it is damaged: its header tells no size of the picture"
 
 
 def decode_image(
@@ -114,7 +116,7 @@ def _checked_bytes(encoded: tf.Tensor, header: headers.Header, max_pixels: int) 
     height, width = header.height, header.width
     # Both sides are compared first: the product of two header fields could overflow.
     fits = (height <= max_pixels) & (width <= max_pixels) & (height * width <= max_pixels)
-    fits &= (height > 0) & (width > 0)
+    has_size = (height > 0) & (width > 0)
     size = tf.strings.as_string(tf.stack([width, height]))
     too_large = tf.strings.join(
         [
@@ -128,11 +130,9 @@ def _checked_bytes(encoded: tf.Tensor, header: headers.Header, max_pixels: int) 
     is_plain &= tf.reduce_any(bits == tf.constant([8, 24, 32], tf.int64))
     is_animated = (header.kind == headers.WEBP) & headers.webp_is_animated(header)
     refusals = [
-        (
-            header.kind == headers.UNKNOWN,
-            "this is not a picture: PNG, JPEG, GIF, BMP or WebP is wanted",
-        ),
+        (header.kind == headers.UNKNOWN, NO_PICTURE),
         (header.kind == headers.TIFF, "TIFF cannot be decoded from bytes; convert it to PNG"),
+        (~has_size, NO_SIZE),
         (~fits, too_large),
         # tf.io.decode_webp writes beyond its buffer when given an animation and no number of
         # channels (TensorFlow 2.21): this keeps the process alive, not just the picture out.

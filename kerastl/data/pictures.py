@@ -21,6 +21,7 @@ from .unreadable import UnreadableError
 from .verdicts import Verdict, key_of, read_verdicts, write_verdicts
 
 MAX_THREADS = 8
+SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -39,26 +40,37 @@ class Checked:
 
 
 class TooManyUnreadableError(RequestError):
-    """More files than allowed cannot be read. The text names all: it stands nowhere else, as no run began.
+    """More files than allowed cannot be read.
 
     Args:
         quarantined: `(path, reason)` of every one.
         total: number of pictures.
         allowed: the fraction that is allowed, 0 to 1.
+        whose: the data they belong to, in words; empty where there is only one.
     """
 
-    def __init__(self, quarantined: Sequence[tuple[str, str]], total: int, allowed: float) -> None:
+    def __init__(
+        self,
+        quarantined: Sequence[tuple[str, str]],
+        total: int,
+        allowed: float,
+        whose: str = "",
+    ) -> None:
         self.quarantined = tuple(quarantined)
-        self.total, self.allowed = total, allowed
-        super().__init__(self.quarantined, total, allowed)
+        self.total, self.allowed, self.whose = total, allowed, whose
+        super().__init__(self.quarantined, total, allowed, whose)
 
     def __str__(self) -> str:
         count = len(self.quarantined)
         lines = [
-            f"{count:,} of {count_of(self.total, 'picture')} cannot be read "
+            f"{count:,} of {count_of(self.total, 'picture')}{_of(self.whose)} cannot be read "
             f"({count / self.total:.1%}, {self.allowed:.1%} is allowed)."
         ]
-        lines += [f"  {path}: {reason}" for path, reason in self.quarantined]
+        lines += [f"  {path}: {reason}" for path, reason in self.quarantined[:SHOWN]]
+        if count > SHOWN:
+            lines.append(
+                f"  ... and {count - SHOWN:,} more: a run that allows them lists all in quarantine.csv."
+            )
         lines.append("Mend or remove them, or raise data.max_unreadable_fraction. Nothing was run.")
         return "\n".join(lines)
 
@@ -70,6 +82,7 @@ def check_pictures(
     cache_dir: Path | None,
     converted_dir: Path,
     max_unreadable_fraction: float = 0.05,
+    whose: str = "",
 ) -> Checked:
     """Decode every picture once, in parallel, with the decoder that training uses.
 
@@ -79,14 +92,15 @@ def check_pictures(
         cache_dir: what is found is kept there by path, size and time of change; None: nowhere.
         converted_dir: TIFF, animated WebP and rare BMP are written there as PNG.
         max_unreadable_fraction: 0 to 1; more unreadable pictures than that stop the run.
+        whose: names the data in what is refused, `the target (b/labels.csv)`; empty where there is only one.
 
     Raises:
-        TooManyUnreadableError: with the whole list.
+        TooManyUnreadableError: it holds the whole list.
         Problems: a class has no picture left.
         RequestError: no pictures; a converted picture cannot be written.
     """
     if not collection.records:
-        raise RequestError("There are no pictures.")
+        raise RequestError(f"There are no pictures{_of(whose)}.")
     found = _verdicts(collection.records, max_pixels, cache_dir, converted_dir)
     quarantined, kept = [], []
     for record, verdict in zip(collection.records, found, strict=True):
@@ -97,8 +111,8 @@ def check_pictures(
         else:
             kept.append(record)
     if len(quarantined) > max_unreadable_fraction * len(found):
-        raise TooManyUnreadableError(quarantined, len(found), max_unreadable_fraction)
-    _check_no_class_is_empty(collection, kept)
+        raise TooManyUnreadableError(quarantined, len(found), max_unreadable_fraction, whose)
+    _check_no_class_is_empty(collection, kept, whose)
     has_16_bit = any(one.has_16_bit for one in found if one.reason is None)
     return Checked(replace(collection, records=tuple(kept)), tuple(quarantined), has_16_bit)
 
@@ -168,9 +182,15 @@ def _place(file: Path, converted_dir: Path) -> Path:
     return converted_dir.absolute() / f"{hashlib.sha256(state).hexdigest()[:24]}.png"
 
 
-def _check_no_class_is_empty(collection: Collection, kept: Sequence[Record]) -> None:
+def _of(whose: str) -> str:
+    return f" of {whose}" if whose else ""
+
+
+def _check_no_class_is_empty(collection: Collection, kept: Sequence[Record], whose: str) -> None:
     left = {record.label for record in kept}
     gone = [name for name in collection.class_names if name not in left]
     if gone:
         problems = [Problem(f"class {name!r}", "none of its pictures can be read") for name in gone]
-        raise Problems("The data set", problems, "Mend or remove them. Nothing was run.")
+        raise Problems(
+            f"The data set{_of(whose)}", problems, "Mend or remove them. Nothing was run."
+        )

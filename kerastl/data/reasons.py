@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from .decode import Window, decode_image
+from .decode import NO_PICTURE, Window, decode_image
 from .reading import read_content
 from .unreadable import NO_MEMORY, UnreadableError
 
@@ -62,7 +62,9 @@ def check_content(content: bytes, *, window: Window | None, max_pixels: int) -> 
 def _in_words(message: str, content: bytes) -> str:
     refusal = re.search(r"assertion failed: \[(.*?)\]", message, re.DOTALL)
     if refusal:
-        return refusal.group(1).strip()
+        text = refusal.group(1).strip()
+        # From a file TIFF is read, too: it is converted before the decoder sees it.
+        return text.replace(NO_PICTURE, NO_PICTURE.replace(" or WebP", ", WebP or TIFF"))
     for start, end in ENDINGS.items():
         if content.startswith(start) and end not in content[-TAIL:]:
             return "it is cut short: the end of the picture is missing"

@@ -29,8 +29,7 @@ class Row:
 def refuse(path: Path, problems: Sequence[Problem]) -> None:
     """Raise what is wrong with a table, if anything is."""
     if problems:
-        rest = f"... and {len(problems) - SHOWN:,} more. " if len(problems) > SHOWN else ""
-        raise Problems(f"The table {path}", problems[:SHOWN], f"{rest}Nothing was run.")
+        raise Problems(f"The table {path}", problems, "Nothing was run.", shown=SHOWN)
 
 
 def parsed(path: Path) -> tuple[list[str], list[Row]]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FILE_NAME = "pictures-1.sqlite"
-# Part of every key: raise it when the decoder decides otherwise about a file than before.
-DECODER = 2
+# Part of every key: raise it when the decoder decides otherwise about a file than before, or says it in other words.
+DECODER = 3
 WAIT_S = 20.0
 KEYS_A_QUERY = 500
 

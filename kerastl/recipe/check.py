@@ -65,7 +65,8 @@ def check(
     Raises:
         Problems: every problem, in the order of the file.
     """
-    footer = f"Nothing was run. Check again: kerastl check {shlex.quote(name)}"
+    changes = "".join(f" --set {shlex.quote(change)}" for change in sets)
+    footer = f"Nothing was run. Check again: kerastl check {shlex.quote(name)}{changes}"
     tree, found = read(text, subject=name, footer=footer)
     apply(tree, sets, found)
     handed = put_in(tree, models, names_of("backbone"))

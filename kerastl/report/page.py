@@ -24,6 +24,7 @@ from kerastl.report.run_files import RunFiles, read_run_files
 from kerastl.report.sites_page import prevalence_of, sites_of, subgroups_of
 from kerastl.report.style_sheet import style_sheet_url
 from kerastl.report.thumbnails import thumbnail
+from kerastl.report.visible import visible
 from kerastl.runs import write_atomic
 
 PAGE = "report.html"
@@ -85,12 +86,13 @@ def render(files: RunFiles) -> str:
 
 
 def environment() -> Any:
-    """Return what fills the templates of this room: everything that is filled in is escaped."""
+    """Return what fills the templates of this room: everything that is filled in is visible and escaped."""
     import jinja2
 
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
+        finalize=visible,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

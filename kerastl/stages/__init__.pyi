@@ -18,3 +18,4 @@ from .record import open_run as open_run
 from .record import write_beginning as write_beginning
 from .record import write_end as write_end
 from .record import write_model as write_model
+from .target_notes import note_target as note_target

@@ -20,6 +20,7 @@ from kerastl.runs import Run
 from kerastl.stages.both_domains import kept_apart
 from kerastl.stages.known_labels import check_classes, check_labels, without_strange_labels
 from kerastl.stages.subgroups import with_subgroups
+from kerastl.stages.whose import both_told, tagged, whose
 
 MEMORY_FOR_PICTURES_BYTES = 2**30
 SPLITS = ("train", "val", "test", "target_train", "target_val", "target_test", "target_unlabelled")
@@ -133,7 +134,10 @@ def _source(recipe: Recipe, run: Run) -> Checked:
         return Checked(Collection(None, known.class_names, ()), (), has_16_bit=False)
     if recipe.data.reader is None:
         raise RequestError("data.reader: is needed: there are no pictures.")
-    return _checked(recipe, recipe.data.reader, recipe.data.split, run)
+    target = recipe.target
+    look = (lambda: _checked(recipe, target.reader, target.split, run)) if target else None
+    with both_told(look):
+        return _checked(recipe, recipe.data.reader, recipe.data.split, run)
 
 
 def _divided(recipe: Recipe, found: Collection) -> Collection:
@@ -170,17 +174,19 @@ def _checked(recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: 
     cache = data.cache_folder()
     module = registry.module("reader", reader.name)
     collection = module.read(options, seed=recipe.seed, cache_dir=cache)
+    collection = replace(collection, notes=tagged(recipe, reader, collection.notes))
+    named = whose(recipe, reader)
     checked = data.check_pictures(
         collection, max_pixels=recipe.data.max_pixels, cache_dir=cache,
         converted_dir=run.file("converted"),
-        max_unreadable_fraction=recipe.data.max_unreadable_fraction,
+        max_unreadable_fraction=recipe.data.max_unreadable_fraction, whose=named,
     )  # fmt: skip
     if checked.quarantined:
         names = ", ".join(path for path, _ in checked.quarantined[:5])
-        more = f" and {len(checked.quarantined) - 5} more" if checked.quarantined[5:] else ""
-        say(
-            f"Warning: {len(checked.quarantined)} pictures cannot be read and are left out: {names}{more}"
-        )
+        count = len(checked.quarantined)
+        more = f" and {count - 5} more, all are in quarantine.csv" if count > 5 else ""
+        of = f" of {named}" if named else ""
+        say(f"Warning: {count} pictures{of} cannot be read and are left out: {names}{more}")
     return checked
 
 

@@ -28,6 +28,7 @@ from kerastl.runs import (
     write_atomic,
     write_csv,
 )
+from kerastl.stages.differences import differences
 from kerastl.stages.model import Start
 from kerastl.stages.pictures import Pictures
 
@@ -125,6 +126,7 @@ def write_beginning(
     write_atomic(run.file(BEGUN), text)
 
 
+SHOWN = 10
 SPLIT_HEADER = ("path", "label", "split", "group", "domain")
 
 
@@ -143,21 +145,18 @@ def _versions(recipe: Recipe, start: Start, pictures: Pictures) -> dict[str, Any
 
 def _check_same(text: str, versions: dict[str, Any], run: Run) -> None:
     began = run.file(BEGUN).read_text(encoding="utf-8")
-    wrong = [
-        f"  it began with '{old.strip()}', now it is '{new.strip()}'"
-        for old, new in zip(began.splitlines(), text.splitlines(), strict=False)
-        if old != new
-    ]
+    wrong = [f"  {line}" for line in differences(began, text)] if began != text else []
     if not wrong and began != text:
-        wrong = ["  the recipe is longer or shorter than the one it began with"]
+        wrong = [f"  {run.file(BEGUN)} was edited by hand"]
     before = run.read_json("versions.json")
     for name, what in (("data_sha256", "the pictures"), ("weights", "the starting weights")):
         if before[name] != versions[name]:
             wrong.append(f"  {what} are not those it began with")
     if wrong:
+        more = [f"  ... and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else []
         raise RequestError(
             f"{run.path} cannot be resumed:\n"
-            + "\n".join(wrong[:10])
+            + "\n".join([*wrong[:SHOWN], *more])
             + "\nStart a run of its own instead."
         )
     _warn_of_other_packages(before["packages"], versions["packages"])

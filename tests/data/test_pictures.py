@@ -27,7 +27,9 @@ GOOD = {"good.png": encoded(noise())}
     ("content", "reason"),
     [
         (b"", "zero bytes"),
-        (b"not a picture at all", "not a picture"),
+        (b"not a picture at all", "PNG, JPEG, GIF, BMP, WebP or TIFF is wanted"),
+        (encoded(noise())[:16], "header tells no size"),
+        (encoded(noise())[:20], "header tells no size"),
         (encoded(noise())[:-30], "cut short"),
         (encoded(smooth(), "JPEG")[:-400], "cut short"),
         (encoded(noise())[:60] + bytes(90) + encoded(noise())[150:], "damaged"),
@@ -112,15 +114,17 @@ def test_the_content_decides_not_the_extension(checking):
     assert found.quarantined == ()
 
 
-def test_more_unreadable_files_than_allowed_stop_and_every_one_is_named(checking):
+def test_more_unreadable_files_than_allowed_stop_and_the_first_are_named(checking):
     contents = {f"good{i}.png": encoded(noise()) for i in range(60)}
     contents |= {f"bad{i:02d}.png": b"x" for i in range(30)}
     with pytest.raises(TooManyUnreadableError) as error:
         checking(contents, max_unreadable_fraction=0.05)
     assert len(error.value.quarantined) == 30
-    first, *listed, last = str(error.value).split("\n")
+    first, *listed, more, last = str(error.value).split("\n")
     assert "30 of 90 pictures" in first
-    assert [line.split(":")[0].strip() for line in listed] == [f"bad{i:02d}.png" for i in range(30)]
+    assert [line.split(":")[0].strip() for line in listed] == [f"bad{i:02d}.png" for i in range(20)]
+    assert "and 10 more" in more
+    assert "quarantine.csv" in more
     assert "data.max_unreadable_fraction" in last
 
 

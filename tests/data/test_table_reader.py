@@ -1,5 +1,7 @@
 """CSV tables of pictures: what is read, and every way they can be wrong."""
 
+import pickle
+
 import pytest
 from pictures_drawn import colour, write
 
@@ -201,3 +203,16 @@ def test_a_file_outside_is_read_under_its_whole_path_and_this_is_said(place, tmp
 def test_a_quote_that_never_closes_is_refused_and_swallows_no_rows(place):
     with pytest.raises(RequestError, match="cannot be read"):
         read_table(table(place, 'path,label\n"pictures/0.png,a\npictures/1.png,b\n'))
+
+
+def test_more_faults_than_are_listed_are_all_counted(place):
+    bad = table(place, rows(*(f"gone{number}.png,a" for number in range(60))))
+    with pytest.raises(Problems) as error:
+        read_table(bad)
+    assert len(error.value.problems) == 60
+    first, *listed, more, last = str(error.value).split("\n")
+    assert first.endswith("has 60 problems.")
+    assert len(listed) == 20
+    assert more.strip() == "... and 40 more."
+    assert last == "Nothing was run."
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)

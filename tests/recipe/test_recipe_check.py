@@ -1,3 +1,4 @@
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +45,15 @@ augment:
         "  line 12, augment[1].area: must be a fraction from 0 to 1, got 30. For 30 % write 0.3.\n"
         "Nothing was run. Check again: kerastl check flowers.yaml"
     )
+
+
+def test_the_command_that_checks_again_has_every_change_in_it():
+    sets = ("seed=7", "phases=[{name: it's, epoch: 5}]")
+    with pytest.raises(Problems) as caught:
+        checked(GOOD, *sets)
+    command = str(caught.value).partition("Check again: ")[2]
+    words = ["kerastl", "check", "flowers.yaml", "--set", sets[0], "--set", sets[1]]
+    assert shlex.split(command) == words
 
 
 def test_the_letter_of_the_house_style_comes_out_word_for_word():

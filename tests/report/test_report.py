@@ -3,6 +3,7 @@ import csv
 import json
 import re
 import shutil
+import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,20 @@ def test_hostile_names_are_text_and_the_page_loads_nothing(run_folder: Path) -> 
     text = (run_folder / "report.html").read_text()
     assert "default-src 'none'" in text
     assert re.findall(r"https?://", text) == []
+
+
+def test_letters_that_turn_or_hide_text_are_shown_by_their_number(run_folder: Path) -> None:
+    turning = "\u202egnp.x\u2066\u200f\u061c\x1b"
+    write_table(run_folder / "quarantine.csv", [["path", "reason"], [f"<{turning}", "cut"]])
+    notes = ["\u202d", "x\u200cy", "a\u00a0b"]
+    (run_folder / "notes.json").write_text(json.dumps(notes))
+    page = seen(run_folder)
+    assert r"<\u202egnp.x\u2066\u200f\u061c\x1b" in page.words
+    assert r"\u202d" in page.words
+    assert all(note in page.words for note in notes[1:])
+    hidden = [one for one in page.words if unicodedata.category(one) in ("Cf", "Cc")]
+    assert set(hidden) <= {"\n", "\r", "\t", "\u200c"}
+    assert "<h" in write_report(run_folder).read_text(encoding="utf-8")
 
 
 def test_the_headline_is_the_balanced_accuracy_on_test_with_its_interval(run_folder: Path) -> None:

@@ -1,0 +1,101 @@
+"""Two hospitals whose tables are called alike: what is said of each names it."""
+
+import csv
+
+import pytest
+from PIL import Image
+from runs_drawn import draw
+
+from kerastl import runner
+from kerastl.errors import RequestError
+
+RECIPE = """
+format: 1
+seed: 5
+data: {{reader: {{name: table, path: {a}}}, image_size_px: 32, batch_size: 8}}
+backbone: {{name: small_cnn, weights: none}}
+phases:
+  - {{name: source, epochs: 1, learning_rate: 1e-3, trainable: all}}
+  - {{name: adapt, domain: target, epochs: 1, learning_rate: 1e-4, trainable: all}}
+target: {{reader: {{name: table, path: {b}}}, labels: all}}
+export: {{formats: []}}
+"""
+
+
+@pytest.fixture
+def hospitals(tmp_path):
+    """A recipe on a/labels.csv and b/labels.csv, of 10 pictures a class each."""
+    for name, seed in (("a", 1), ("b", 7)):
+        rows = [["path", "label"]]
+        for label in ("dark", "light"):
+            draw(tmp_path / name / label, 10, seed, light=label == "light")
+            rows += [[f"{label}/{number}.png", label] for number in range(10)]
+        with (tmp_path / name / "labels.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+    recipe = tmp_path / "two.yaml"
+    places = {name: tmp_path / name / "labels.csv" for name in "ab"}
+    recipe.write_text(RECIPE.format(**places))
+    return recipe, places
+
+
+def test_faults_of_both_tables_are_told_together(kerastl, hospitals, tmp_path):
+    recipe, places = hospitals
+    for name, place in places.items():
+        place.write_text(place.read_text() + f"gone_{name}.png,dark\n")
+    answer = kerastl("run", recipe, "--out", tmp_path / "run")
+    assert answer.code == 1
+    for name, place in places.items():
+        assert f"The table {place} has 1 problem." in answer.err
+        assert f"gone_{name}.png" in answer.err
+    assert answer.err.count("Nothing was run.") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_unreadable_pictures_are_those_of_a_named_table(kerastl, hospitals, tmp_path):
+    recipe, places = hospitals
+    for number in range(5):
+        (places["b"].parent / "dark" / f"{number}.png").write_bytes(b"x")
+    answer = kerastl("run", recipe, "--out", tmp_path / "run")
+    assert answer.code == 1
+    assert "5 of 20 pictures of the target (b/labels.csv) cannot be read" in answer.err
+    assert "source" not in answer.err
+    (places["a"].parent / "dark" / "0.png").write_bytes(b"x")
+    answer = kerastl("run", recipe, "--out", tmp_path / "run", "--set", "data.max_pixels=10")
+    assert answer.code == 1
+    assert "20 of 20 pictures of the source (a/labels.csv)" in answer.err
+    assert "20 of 20 pictures of the target (b/labels.csv)" in answer.err
+
+
+def test_notes_say_whose_table_they_are_about(hospitals, tmp_path):
+    from kerastl import recipe as recipes
+    from kerastl.cli._recipes import checked
+    from kerastl.runs import Run
+    from kerastl.stages import gather_pictures
+
+    recipe, places = hospitals
+    found = recipes.find(str(recipe))
+    notes = gather_pictures(checked(found, ()), Run(tmp_path / "run")).notes
+    for domain in ("source", "target"):
+        assert f"{domain}: labels.csv: column 'label' is taken as label." in notes
+    other = places["b"].rename(places["b"].with_name("b.csv"))
+    sets = [f"target.reader.path={other}"]
+    notes = gather_pictures(checked(found, sets), Run(tmp_path / "run")).notes
+    assert "b.csv: column 'label' is taken as label." in notes
+
+
+def test_what_is_remarkable_about_the_target_is_said_before_training(
+    kerastl, hospitals, tmp_path, monkeypatch
+):
+    recipe, places = hospitals
+    for file in places["b"].parent.rglob("*.png"):
+        Image.new("RGB", (30, 30), (9, 9, 9)).save(file)
+
+    def stop(*args):
+        raise RequestError("Far enough.")
+
+    monkeypatch.setattr(runner, "start_model", stop)
+    sets = ["--set", "target.split.test_fraction=0.0"]
+    answer = kerastl("run", recipe, "--oracle", *sets, "--out", tmp_path / "run")
+    assert "Far enough." in answer.err
+    assert "20 of 20, are one grey value throughout" in answer.err
+    assert "no labelled test picture of the target" in answer.err
