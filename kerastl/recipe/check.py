@@ -66,6 +66,8 @@ def check(
         Problems: every problem, in the order of the file.
     """
     changes = "".join(f" --set {shlex.quote(change)}" for change in sets)
+    # What no terminal could print, as a byte that is not UTF-8, is told by its number.
+    changes = changes.encode(errors="backslashreplace").decode()
     footer = f"Nothing was run. Check again: kerastl check {shlex.quote(name)}{changes}"
     tree, found = read(text, subject=name, footer=footer)
     apply(tree, sets, found)
