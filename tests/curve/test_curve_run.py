@@ -106,7 +106,7 @@ def test_without_a_label_at_b_there_is_no_curve(call, tmp_path):
     assert code == 1
     told = problems(err)
     assert len(told) == 2
-    assert "No picture has a label" in told[0]
+    assert "no picture has a label" in told[0]
     assert "target: its test has no labelled picture" in told[1]
     assert not (tmp_path / "curve").exists()
 

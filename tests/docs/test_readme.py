@@ -1,10 +1,12 @@
 """What the README prints must work as printed."""
 
+import hashlib
 import json
 import os
 import re
 import runpy
 import shlex
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -77,8 +79,11 @@ def test_the_commands_on_tables_pass_the_check_as_printed(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     model = tmp_path / "a-model"  # what the other hospital sent
     model.mkdir()
-    (model / "model.keras").write_bytes(b"never opened by the check")
+    with zipfile.ZipFile(model / "model.keras", "w") as file:
+        file.writestr("config.json", "never read by the check")
     (model / "model.json").write_text(json.dumps(SENT))
+    hashes = {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in model.iterdir()}
+    (model / "manifest.json").write_text(json.dumps({"files": hashes}))
     pages = README + (ROOT / "docs" / "hospital.md").read_text()
     commands = re.findall(r"^kerastl (?:run|check) (.*labels\.csv.*)$", pages, re.MULTILINE)
     assert len(commands) > 3

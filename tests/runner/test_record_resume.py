@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+import shutil
 
 import pytest
 from PIL import Image
@@ -92,8 +93,10 @@ def test_an_edited_patient_column_is_refused_on_resume(
 def test_data_has_one_fingerprint_whatever_the_seed_and_the_labels_asked_for(
     recipe, pictures, tmp_path
 ):
+    there = shutil.copytree(pictures, tmp_path / "there")
+
     def prints(seed, target):
-        wanted = f"target={{reader: {{name: folder, path: {pictures}}}, {target}}}"
+        wanted = f"target={{reader: {{name: folder, path: {there}}}, {target}}}"
         checked = recipes.check(
             recipe.read_text(), name="small", options_of=registry.options_of,
             names_of=registry.names, sets=[f"seed={seed}", wanted],
