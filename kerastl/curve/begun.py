@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,14 @@ from kerastl import recipe as recipes
 from kerastl.curve.plan import Plan
 from kerastl.errors import Problem, RequestError
 from kerastl.runs import Run, is_free, unfinished_run
+from kerastl.stages.differences import differences
 
 if TYPE_CHECKING:
     from kerastl.curve.checks import Seen
 
 RECIPE, REQUEST = "recipe.yaml", "request.json"
 """Written when a curve begins, `RECIPE` last: a folder that holds it can be resumed."""
+MOST_SHOWN = 10
 
 
 def to_resume(name: str, out: Path | None) -> Run:
@@ -57,13 +58,8 @@ def check_same(plan: Plan, asked: dict[str, Any], run: Run) -> None:
         for key, value in asked.items()
         if began.get(key) != value
     ]
-    before = run.file(RECIPE).read_text(encoding="utf-8").splitlines()
-    now = recipes.write(plan.recipe).splitlines()
-    wrong += [
-        f"  it began with '{old.strip()}', now it is '{new.strip()}'"
-        for old, new in zip_longest(before, now, fillvalue="")
-        if old != new
-    ][:10]
+    before = run.file(RECIPE).read_text(encoding="utf-8")
+    wrong += [f"  {line}" for line in differences(before, recipes.write(plan.recipe))[:MOST_SHOWN]]
     if wrong:
         raise RequestError(
             "\n".join([f"{run.path} cannot be resumed:", *wrong])
