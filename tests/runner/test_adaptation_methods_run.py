@@ -84,6 +84,7 @@ def test_pictures_that_candidates_learn_from_carry_no_label(kerastl, two_hospita
     assert "test" not in judged
 
 
+@pytest.mark.slow
 def test_a_method_whose_training_breaks_down_is_left_out(
     kerastl, two_hospitals, tmp_path, monkeypatch
 ):

@@ -62,6 +62,7 @@ def test_a_part_of_a_longer_phase_is_not_cut():
     assert cut_to([*phases(10), part], [Cost(0, 1), Cost(0, 1)], 6.0) == [5, 1]
 
 
+@pytest.mark.slow
 def test_a_run_fits_its_budget_and_its_resolved_recipe_has_none(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(budget, "cost_of", lambda *_, **__: Cost(0.0, 1.0))
     folder = runner.run(loaded("budget={minutes: 0.25}"), name="tiny", out=tmp_path / "run")

@@ -179,6 +179,7 @@ def test_a_weights_file_that_is_not_one_is_refused(kerastl, recipe, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_another_run_and_keeps_its_head(kerastl, recipe, tmp_path):
     assert kerastl("run", recipe, "--out", tmp_path / "first").code == 0
     answer = kerastl(

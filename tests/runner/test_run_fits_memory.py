@@ -37,6 +37,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_auto_is_decided_once_and_a_run_that_goes_on_keeps_it(
     kerastl, recipe, tmp_path, monkeypatch
 ):

@@ -82,7 +82,7 @@ def test_a_network_without_convolutions_is_returned_as_it_is():
     assert with_cheap_backward(model) is model
 
 
-@pytest.mark.parametrize("rule", ["frozen", "trainable"])
+@pytest.mark.parametrize("rule", ["frozen", pytest.param("trainable", marks=pytest.mark.slow)])
 def test_some_steps_on_a_real_network_end_where_the_plain_steps_end(rule):
     def trained(way):
         keras.utils.clear_session()

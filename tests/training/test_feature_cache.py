@@ -393,9 +393,14 @@ class Stop(Exception):
 
 @pytest.mark.parametrize(
     "phase",
-    [HEAD, Phase("last", epochs=3, trainable=LAST, keep="last", cache="boundary")],
-    ids=lambda phase: phase.name,
-)
+    [
+        pytest.param(HEAD, id="head"),
+        pytest.param(
+            Phase("last", epochs=3, trainable=LAST, keep="last", cache="boundary"),
+            id="last", marks=pytest.mark.slow,
+        ),
+    ],
+)  # fmt: skip
 def test_a_cached_phase_that_goes_on_keeps_what_the_weights_before_it_made(
     records, tmp_path, phase
 ):
