@@ -27,6 +27,25 @@ def draw_hospitals(folder: Path, count: int) -> None:
         draw(folder / name / "light", count, seed + 1, light=True)
 
 
+RECIPE = """
+format: 1
+seed: 5
+data:
+  reader: {{name: folder, path: {path}}}
+  split: {{val_fraction: 0.2, test_fraction: 0.2}}
+  image_size_px: 32
+  batch_size: 8
+# Exact: nothing to compile, so that a run takes seconds; test_augmented_run.py has compiled ones.
+augment:
+  exact: true
+  operations: [{{name: random_flip}}, {{name: random_brightness, max_fraction: 0.1}}]
+backbone: {{name: small_cnn, weights: none}}
+phases:
+  - {{name: all, epochs: 2, learning_rate: 1e-3, trainable: all}}
+  - {{name: head, epochs: 1, learning_rate: 1e-3, trainable: none}}
+export: {{formats: []}}
+evaluation: {{resamples: 100}}
+"""
 TWO_HOSPITALS = """
 format: 1
 seed: 5

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import RECIPE
+from runs_drawn import RECIPE
 
 from kerastl import recipe as recipes
 from kerastl import registry
