@@ -17,6 +17,7 @@ from kerastl.backbones import (
 )
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
+from kerastl.evaluation.as_exported import check_as_exported
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import sha256_of
@@ -131,8 +132,9 @@ def _head_of_run(run_folder: Path, model: keras.Model, class_names: Sequence[str
     """Carry over the head of a finished run.
 
     Raises:
-        RequestError: it is no finished run, or its head reads other features.
+        RequestError: it is no finished run, an export that was changed, or its head reads other features.
     """
+    check_as_exported(run_folder)
     trained = load_trained(run_folder)
     kernel, bias = trained.model.get_layer("head").get_weights()
     try:

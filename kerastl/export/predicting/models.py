@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kerastl.errors import RequestError
+from kerastl.evaluation.as_exported import check_as_exported
 from kerastl.evaluation.source_model import find_model
 from kerastl.evaluation.trained import DESCRIPTION, MODEL, load_trained, read_description
 from kerastl.export.converted.find import find_converted
@@ -57,7 +58,7 @@ def asked_model(path: Path) -> AskedModel:
     """Find the model that a path means: a run, a portable folder or an export, of which the highest number counts.
 
     Raises:
-        RequestError: none of these, a run that is not finished, or a damaged description.
+        RequestError: none of these, a run that is not finished, a damaged description, or a portable folder that was changed.
     """
     export = None if (path / DESCRIPTION).is_file() else find_export(path)
     if export is None and not (path / DESCRIPTION).is_file():
@@ -70,6 +71,7 @@ def asked_model(path: Path) -> AskedModel:
         raise RequestError(
             f"{path} is neither a run folder nor an export: it has no {DESCRIPTION} and no version with {GRAPH}."
         )
+    check_as_exported(folder)
     described = read_description(folder)
     if not (folder / MODEL).is_file():
         raise RequestError(
