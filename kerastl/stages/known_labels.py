@@ -11,6 +11,7 @@ from kerastl import recipe as recipes
 from kerastl import registry
 from kerastl.data import Collection
 from kerastl.errors import Problem, Problems, RequestError
+from kerastl.stages.whose import place_of
 
 REMEDY = (
     "Mend them, or run without them: --set target.labels=none takes such pictures as unlabelled."
@@ -28,7 +29,7 @@ def check_labels(key: str, reader: recipes.Reader, found: Collection) -> None:
     Raises:
         RequestError: no label, or one class; where the pictures come from, and what to set.
     """
-    place = getattr(reader.options, "path", None)
+    place = place_of(reader)
     where = f"{key}: {place if place is not None else reader.name}"
     labels = {record.label for record in found.records} - {None}
     if not labels:

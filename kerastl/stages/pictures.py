@@ -20,7 +20,7 @@ from kerastl.runs import Run
 from kerastl.stages.both_domains import kept_apart
 from kerastl.stages.known_labels import check_classes, check_labels, without_strange_labels
 from kerastl.stages.subgroups import with_subgroups
-from kerastl.stages.whose import both_told, tagged, whose
+from kerastl.stages.whose import both_told, one_table, tagged, whose
 
 MEMORY_FOR_PICTURES_BYTES = 2**30
 SPLITS = ("train", "val", "test", "target_train", "target_val", "target_test", "target_unlabelled")
@@ -108,7 +108,7 @@ def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
         found = _checked(recipe, recipe.target.reader, recipe.target.split, run)
         prints["target"], target_root = found.collection.fingerprint(), found.collection.root
         target = _divided_target(recipe, recipe.target, found.collection, source.class_names)
-        target = kept_apart(source, target, one_table=_one_table(recipe))
+        target = kept_apart(source, target, one_table=one_table(recipe))
         records = [*_named(records, "source"), *_named(target.records, "target")]
         notes += target.notes
         bad, deep = (*bad, *found.quarantined), deep or found.has_16_bit
@@ -224,14 +224,6 @@ def _divided_target(
         val_fraction=target.split.val_fraction, test_fraction=target.split.test_fraction,
         seed=recipe.seed, allow_rare=target.split.allow_rare,
     )  # fmt: skip
-
-
-def _one_table(recipe: Recipe) -> bool:
-    """Return whether both domains stand in one table, so that a patient of one name is one person."""
-    readers = (recipe.data.reader, recipe.target.reader if recipe.target else None)
-    paths = [getattr(one.options, "path", None) if one else None for one in readers]
-    tables = [path.resolve() for path in paths if path is not None and path.is_file()]
-    return len(tables) == len(paths) and tables[0] == tables[1]
 
 
 def _named(records: Sequence[Record], domain: str) -> list[Record]:

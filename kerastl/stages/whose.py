@@ -12,11 +12,27 @@ from kerastl.recipe import Reader, Recipe
 NOTHING_RUN = "Nothing was run."
 
 
+def place_of(reader: Reader) -> Path | None:
+    """Return the file or folder that a reader reads; None where it has none."""
+    place = getattr(reader.options, "path", None)
+    return place if isinstance(place, Path) else None
+
+
+def one_table(recipe: Recipe) -> bool:
+    """Return whether both domains stand in one table, so that a patient of one name is one person."""
+    if recipe.target is None or recipe.data.reader is None:
+        return False
+    source, target = place_of(recipe.data.reader), place_of(recipe.target.reader)
+    if source is None or target is None or not source.is_file():
+        return False
+    return source.resolve() == target.resolve()
+
+
 def whose(recipe: Recipe, reader: Reader) -> str:
     """Return `the target (b/labels.csv)` for a reader of a recipe; empty where there is one data set."""
     if recipe.target is None or recipe.data.reader is None:
         return ""
-    place = _place(reader)
+    place = place_of(reader)
     shown = f" ({'/'.join(place.parts[-2:])})" if place else ""
     return f"the {_domain(recipe, reader)}{shown}"
 
@@ -25,7 +41,7 @@ def tagged(recipe: Recipe, reader: Reader, notes: tuple[str, ...]) -> tuple[str,
     """Return notes that begin with the domain where the names of the two files would not tell it."""
     if recipe.target is None or recipe.data.reader is None:
         return notes
-    source, target = _place(recipe.data.reader), _place(recipe.target.reader)
+    source, target = place_of(recipe.data.reader), place_of(recipe.target.reader)
     if source is None or target is None or source == target or source.name != target.name:
         return notes
     return tuple(f"{_domain(recipe, reader)}: {line}" for line in notes)
@@ -59,9 +75,3 @@ def both_told(look_at_target: Callable[[], object] | None) -> Iterator[None]:
 
 def _domain(recipe: Recipe, reader: Reader) -> str:
     return "target" if recipe.target and reader is recipe.target.reader else "source"
-
-
-def _place(reader: Reader) -> Path | None:
-    """Return the file or folder that a reader reads; None where it has none."""
-    place = getattr(reader.options, "path", None)
-    return place if isinstance(place, Path) else None

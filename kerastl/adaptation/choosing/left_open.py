@@ -16,25 +16,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.special import entr, softmax
+from scipy.special import entr
 
 from kerastl.adaptation.choosing.evidence import Evidence
-from kerastl.evaluation.temperature import fit_temperature, with_temperature
+from kerastl.adaptation.choosing.proven import at_target, calibrated_at_source
 
 Array = np.ndarray[Any, Any]
 
 
 def left_open(evidence: Evidence) -> dict[str, float]:
     """Return the share that is left open, 0 to 1, by domain: `source` (validation pictures) and `target`."""
-    val = evidence.known_val
-    at_source, at_target = (
-        softmax(part.logits.astype(np.float64), axis=1) for part in (val, evidence.target)
-    )
-    temperature = fit_temperature(val.known_labels, at_source) or 1.0
-    return {
-        "source": _open(with_temperature(at_source, temperature)),
-        "target": _open(with_temperature(at_target, temperature)),
-    }
+    at_source, temperature = calibrated_at_source(evidence)
+    return {"source": _open(at_source), "target": _open(at_target(evidence, temperature))}
 
 
 def _open(probabilities: Array) -> float:

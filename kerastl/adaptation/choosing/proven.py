@@ -124,8 +124,7 @@ def _claims_drawn(evidence: Evidence, claims: Figure, seed: int, resamples: int)
 
 def _claims(evidence: Evidence, temperature: float) -> Figure:
     """Return what is claimed of the target, a figure of weights `[resamples, pictures]`."""
-    logits = evidence.target.logits.astype(np.float64)
-    there = with_temperature(softmax(logits, axis=1), temperature)
+    there = at_target(evidence, temperature)
     doubts = entr(there).sum(axis=1)
 
     def claims(weights: Array) -> Array:
@@ -136,13 +135,25 @@ def _claims(evidence: Evidence, temperature: float) -> Figure:
     return claims
 
 
+def calibrated_at_source(evidence: Evidence) -> tuple[Array, float]:
+    """Return the probabilities `[n, classes]` of the source's validation pictures at the temperature that fits them best, and it."""
+    val = evidence.known_val
+    as_learnt = softmax(val.logits.astype(np.float64), axis=1)
+    # Where no temperature is best the answers are all right, or say nothing: as they are, they tell that.
+    temperature = fit_temperature(val.known_labels, as_learnt) or 1.0
+    return with_temperature(as_learnt, temperature), temperature
+
+
+def at_target(evidence: Evidence, temperature: float) -> Array:
+    """Return the probabilities `[m, classes]` of the target's pictures at a temperature."""
+    logits = evidence.target.logits.astype(np.float64)
+    return with_temperature(softmax(logits, axis=1), temperature)
+
+
 def _parts(evidence: Evidence) -> tuple[Figure, Figure]:
     """Return two figures of weights `[resamples, pictures]`: what is claimed, and what is proven."""
-    val, labels = evidence.known_val, evidence.known_val.known_labels
-    at_home = softmax(val.logits.astype(np.float64), axis=1)
-    # Where no temperature is best the answers are all right, or say nothing: as they are, they tell that.
-    temperature = fit_temperature(labels, at_home) or 1.0
-    at_home = with_temperature(at_home, temperature)
+    labels = evidence.known_val.known_labels
+    at_home, temperature = calibrated_at_source(evidence)
     hits = np.eye(at_home.shape[1])[labels]
     losses = -np.log(np.maximum(at_home[np.arange(len(labels)), labels], np.finfo(float).tiny))
 
