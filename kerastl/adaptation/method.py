@@ -24,7 +24,7 @@ class Method:
             equally frequent: where the shares of the classes differ, it makes pictures of different classes alike.
         learns: `head`: the head alone has something to learn from it, so features may be cached, unless it
             `changes_pixels`; `any`: it works by layers before the head, whichever of them learn.
-        changes_pixels: whether it changes the source's pictures in its step, so that nothing can be cached of them.
+        changes_pixels: whether it changes pictures, of either domain, in its step, so that nothing can be cached of them.
         only_batch_norm: whether nothing but the scale and offset of BatchNorm may learn.
         freezes_head: whether the head stays as it is: it gets a gradient of 0, and its step keeps it.
         aligns: names of its losses that measure a distance between the domains, 0 where they are the same pictures.

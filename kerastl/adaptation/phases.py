@@ -42,7 +42,7 @@ def check_phase(name: str, method: Method, model: keras.Model, phase: Phase) -> 
         )
     if method.changes_pixels and phase.cache != "none":
         raise RequestError(
-            f"{where} changes the source's pictures at each step, and cache: {phase.cache} keeps what the frozen layers "
+            f"{where} changes pictures at each step, and cache: {phase.cache} keeps what the frozen layers "
             "made of them before. Write cache: none."
         )
     if method.only_batch_norm:

@@ -1,4 +1,4 @@
-"""Source pictures in the style of the target's, beside both: `style_preview.png` of a run."""
+"""What methods that change pictures make of them, beside pictures of both domains: `style_preview.png` of a run."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def write_style_sheet(
     Args:
         run_folder: where it goes.
         source, target: `[rows, size, size, 3]` in [0, 255], row by row the pairs that are shown.
-        changed: by method, what it makes of `source`; likewise.
+        changed: by head of the column, what a method makes of `source` or `target`; likewise.
     """
     columns = {"source": source, "target": target, **changed}
     shown = [np.round(np.clip(np.asarray(one), 0, 255)) for one in columns.values()]
     pictures: Pixels = np.stack(shown, axis=1).astype(np.uint8)
-    heads = tuple(name.replace("_", " ") for name in columns)
+    heads = tuple(columns)
     block = Block("What the methods learn from", "", "", heads, pictures)
     sheet = draw_sheet(
         [block], [f"pair {row + 1}" for row in range(len(pictures))],
-        title="Source pictures in the style of target pictures",
+        title="Training pictures of both domains, and what the methods make of them",
         foot="Training pairs each source picture with another target picture in each epoch.",
     )  # fmt: skip
     write_atomic(run_folder / SHEET, sheet)

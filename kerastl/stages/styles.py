@@ -22,7 +22,7 @@ ROWS = 4
 def show_styles(
     recipe: Recipe, methods: Sequence[recipes.Method], pictures: Pictures, run: Run
 ) -> None:
-    """Write `style_preview.png`: training pictures of both domains, and what each method makes of the source's.
+    """Write `style_preview.png`: training pictures of both domains, and what each method makes of them.
 
     Args:
         recipe: how pictures are read.
@@ -39,7 +39,7 @@ def show_styles(
         "source": _batch(recipe, pictures, _spread(own, rows)),
         "target": _batch(recipe, pictures, _spread(others, rows)),
     }
-    changed = {one.name: _changed(recipe, one, pictures, batches) for one in changing}
+    changed = dict(_changed(recipe, one, pictures, batches) for one in changing)
     source, target = batches["source"][0], batches["target"][0]
     report.write_style_sheet(run.path, source, target, changed)
 
@@ -53,7 +53,10 @@ def _batch(recipe: Recipe, pictures: Pictures, records: Sequence[Record]) -> Any
     return next(iter(pictures.source_of(recipe, records).batches(0)))
 
 
-def _changed(recipe: Recipe, method: recipes.Method, pictures: Pictures, batches: Any) -> Any:
+def _changed(
+    recipe: Recipe, method: recipes.Method, pictures: Pictures, batches: Any
+) -> tuple[str, Any]:
+    """Return a method's name, with the domain whose pictures it changes unless that is the source, and what it makes of them."""
     options = adaptation.named_options(method.name, method.options)
     if hasattr(options, "share"):
         options = dataclasses.replace(options, share=1.0)
@@ -61,4 +64,6 @@ def _changed(recipe: Recipe, method: recipes.Method, pictures: Pictures, batches
         method.name, options, num_classes=len(pictures.class_names), num_features=1,
         seed=recipe.seed,
     )  # fmt: skip
-    return step.changed(batches, tf.constant(0.0)).numpy()
+    name = method.name.replace("_", " ")
+    head = name if step.changes == "source" else f"{name}, of the {step.changes}"
+    return head, step.changed(batches, tf.constant(0.0)).numpy()

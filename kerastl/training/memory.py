@@ -90,7 +90,7 @@ def memory_of(
     averaged = trained * (phase.ema is not None or phase.average_last > 0)
     slots = trained * (SLOTS[phase.optimizer] + (phase.accumulate > 1)) + averaged
     size = streams[0].image_size_px
-    copies = COPIES_CHANGED * changes_pixels * batches[0] * size**2 * 3 * FLOAT32
+    copies = COPIES_CHANGED * changes_pixels * max(batches) * size**2 * 3 * FLOAT32
     parts = {
         "copies of weights": 4 * whole,
         "optimizer": slots + trained * (phase.l2_sp > 0) + front_weights,

@@ -9,7 +9,7 @@ from kerastl.testing.adaptation import check_adaptation
 
 NAMES = registry.names("adaptation")
 KNOWN = {
-    "adabn", "cdan", "coral", "dann", "fda", "fine_tune", "histogram_matching", "jan", "mcc", "mdd",
+    "adabn", "cdan", "coral", "dann", "fda", "fine_tune", "fixmatch", "histogram_matching", "jan", "mcc", "mdd",
     "mmd", "pseudo_labels", "reinhard", "shot", "source_only", "strong_augmentation", "tent",
 }  # fmt: skip
 
@@ -18,11 +18,13 @@ def test_the_methods_are_these():
     assert set(NAMES) == KNOWN
 
 
-# Its policy is compiled anew for each size of batch.
+# Their policies are compiled anew for each size of batch.
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if name == "strong_augmentation" else name
+        pytest.param(name, marks=pytest.mark.slow)
+        if name in {"fixmatch", "strong_augmentation"}
+        else name
         for name in NAMES
     ],
 )
@@ -36,7 +38,7 @@ def test_the_source_free_methods_and_those_that_read_labels_are_these():
     assert {name for name in NAMES if facts[name].target_labels == "some"} == {"fine_tune"}
     assert {name for name in NAMES if facts[name].moves_statistics} == {"adabn", "tent"}
     assert {name for name in NAMES if facts[name].changes_pixels} == {
-        "fda", "histogram_matching", "reinhard", "strong_augmentation",
+        "fda", "fixmatch", "histogram_matching", "reinhard", "strong_augmentation",
     }  # fmt: skip
 
 
@@ -50,6 +52,7 @@ def test_the_source_free_methods_and_those_that_read_labels_are_these():
         ("cdan", {"entropy_conditioning": "yes"}, "must be True or False"),
         ("fda", {"beta": 0.6}, "beta: must be a number at least 0 and at most 0.5"),
         ("reinhard", {"share": 0}, "share: must be a number above 0"),
+        ("fixmatch", {"threshold": 1.5}, "threshold: must be a number at least 0 and at most 1"),
         ("strong_augmentation", {"policy": "none"}, "must be one of light, medium, strong"),
         ("dan", {}, "Did you mean 'dann'?"),
         ("coral", 3, "Options, or a mapping, got 3"),

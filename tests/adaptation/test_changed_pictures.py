@@ -1,16 +1,16 @@
-"""The steps that change the source's pictures: who is restyled, what is learnt from it, and what may not be cached."""
+"""The steps that change pictures: which, what is learnt from it, and what may not be cached."""
 
 import typing
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from domains_drawn import built, two_batches
+from domains_drawn import built, softmax, two_batches
 
 from kerastl import registry
 from kerastl.adaptation import build_step, check_phase, method_named, reinhard_style
 from kerastl.adaptation.chance import step_seeds
-from kerastl.adaptation.steps import strong_augmentation
+from kerastl.adaptation.steps import policy as step_policy
 from kerastl.adaptation.steps.restyled import Restyled
 from kerastl.augment import build_policy
 from kerastl.augment.policies import POLICIES
@@ -77,14 +77,25 @@ def test_the_seeds_of_a_step_are_not_those_of_the_pictures_own_augmentation():
     assert len(rows) == 6 * 50
 
 
-def test_strong_augmentation_learns_what_its_policy_makes(model, monkeypatch):
-    monkeypatch.setattr(  # nothing to compile
-        strong_augmentation, "build_policy", lambda *given, **how: build_policy(*given, exact=True, **how)
-    )  # fmt: skip
+@pytest.fixture
+def nothing_compiled(monkeypatch):
+    monkeypatch.setattr(
+        step_policy, "build_policy", lambda *given, **how: build_policy(*given, exact=True, **how)
+    )
+
+
+def lightly(batch):
+    """What the step of seed 4 makes half way of a batch, by the policy light."""
+    images, _, indices = batch
+    seeds = step_seeds(4, tf.constant(0.5), indices)
+    return build_policy(POLICIES["light"], image_size_px=16, exact=True)(images, seeds)
+
+
+@pytest.mark.usefixtures("nothing_compiled")
+def test_strong_augmentation_learns_what_its_policy_makes(model):
     images, labels, indices = two_batches(6)["source"]
     step = built("strong_augmentation", policy="light")
-    seeds = step_seeds(4, tf.constant(0.5), indices)
-    changed = build_policy(POLICIES["light"], image_size_px=16, exact=True)(images, seeds)
+    changed = lightly((images, labels, indices))
     told = step.losses(model, {"source": (images, labels, indices)}, tf.constant(0.5))
     own = (images, labels, indices)
     assert float(told["loss"]) == pytest.approx(loss_of(model, changed, own), rel=1e-5)
@@ -97,17 +108,48 @@ def test_strong_augmentation_asks_for_the_target_only_where_statistics_follow_it
     assert build_step("strong_augmentation", **given).reads == ("source", "target")
 
 
-def test_strong_augmentation_takes_every_policy_that_changes_something():
-    kind = registry.options_of("adaptation", "strong_augmentation")
+def answers(model, images):
+    read = np.asarray(model(images, training=True))
+    return softmax(read)
+
+
+@pytest.mark.usefixtures("nothing_compiled")
+def test_fixmatch_learns_the_strong_view_under_the_sure_answer_to_the_weak_one(model):
+    batches = two_batches(5, 12)
+    weak, strong = (
+        answers(model, images) for images in (batches["target"][0], lightly(batches["target"]))
+    )
+    assert not np.allclose(weak, strong, atol=1e-3)
+    threshold = float(np.median(weak.max(axis=1)))
+    sure = weak.max(axis=1) >= threshold
+    by_hand = np.where(sure, -np.log(strong[np.arange(12), weak.argmax(axis=1)]), 0).mean()
+    told = built("fixmatch", policy="light", threshold=threshold, weight=3.0).losses(
+        model, batches, tf.constant(0.5)
+    )
+    assert float(told["pseudo_label_loss"]) == pytest.approx(3 * by_hand, rel=1e-4)
+    assert float(told["confident"]) == pytest.approx(sure.mean())
+    plain = loss_of(model, batches["source"][0], batches["source"])
+    assert float(told["loss"]) == pytest.approx(plain, rel=1e-5)
+    nobody = built("fixmatch", policy="light", threshold=1.0).losses(
+        model, batches, tf.constant(0.5)
+    )
+    assert float(nobody["pseudo_label_loss"]) == 0
+
+
+@pytest.mark.parametrize("name", ["strong_augmentation", "fixmatch"])
+def test_every_policy_that_changes_something_may_be_named(name):
+    kind = registry.options_of("adaptation", name)
     known = typing.get_args(typing.get_type_hints(kind)["policy"])
     assert set(known) == set(POLICIES) - {"none"}
 
 
-@pytest.mark.parametrize("name", ["fda", "histogram_matching", "reinhard", "strong_augmentation"])
+@pytest.mark.parametrize(
+    "name", ["fda", "fixmatch", "histogram_matching", "reinhard", "strong_augmentation"]
+)
 def test_a_head_alone_may_learn_but_nothing_may_be_cached(model, name):
     method = method_named(name)
     check_phase(name, method, model, Phase("one", 1))
-    with pytest.raises(RequestError, match=f"phase one: {name} changes the source's") as caught:
+    with pytest.raises(RequestError, match=f"phase one: {name} changes pictures") as caught:
         check_phase(name, method, model, Phase("one", 1, cache="features"))
     assert "cache: features keeps" in str(caught.value)
     assert "Write cache: none." in str(caught.value)

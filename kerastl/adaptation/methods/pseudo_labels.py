@@ -1,10 +1,10 @@
 """Pseudo-labels: the network learns from its own sure answers on the target.
 
-`classification + weight * mean(1[max q >= threshold] * -log p(argmax q))`, q without gradient. In FixMatch q is of a weakly and p of a strongly changed
-view of the same picture; a stream gives one view of each, so q is p, and the loss makes sure predictions surer (Lee 2013), from the first
-step on, as in FixMatch. `confident` tells the share of the target batch that is sure enough.
+`classification + weight * mean(1[max q >= threshold] * -log p(argmax q))`, p and q the same answers, q without gradient: the loss makes
+sure predictions surer, from the first step on, and needs no second view of a picture, so that it works on cached features, too (with a second view:
+`fixmatch`). `confident` tells the share of the target batch that is sure enough.
 
-Reference: Sohn et al. 2020, arXiv:2001.07685, equation 4, with one view; Lee 2013, ICML workshop on challenges in representation learning.
+Reference: Lee 2013, ICML workshop on challenges in representation learning; the threshold is that of Sohn et al. 2020, arXiv:2001.07685, equation 4.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kerastl.adaptation.method import Method
 if TYPE_CHECKING:
     from kerastl.adaptation.step import AdaptationStep
 
-METHOD = Method(reference="Sohn et al. 2020, arXiv:2001.07685", learns="head")
+METHOD = Method(reference="Lee 2013, ICML workshop", learns="head")
 
 
 @dataclass(frozen=True)

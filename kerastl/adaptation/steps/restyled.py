@@ -31,6 +31,8 @@ class Restyled(AdaptationStep):
         given: as in `AdaptationStep`.
     """
 
+    changes = "source"
+
     def __init__(self, style: Style, *, share: float, beside: bool, **given: Any) -> None:
         super().__init__(**given)
         self._style, self._share, self._beside = style, share, beside

@@ -8,10 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerastl.adaptation.chance import step_seeds
 from kerastl.adaptation.features import features_and_logits
 from kerastl.adaptation.step import AdaptationStep
-from kerastl.augment import Policy, build_policy, named_policy
+from kerastl.adaptation.steps.policy import StepPolicy
 from kerastl.training.step import Batch
 
 
@@ -23,12 +22,13 @@ class StrongAugmentation(AdaptationStep):
         given: as in `AdaptationStep`; where statistics follow the pictures, they follow the target's.
     """
 
+    changes = "source"
+
     def __init__(self, policy: str, **given: Any) -> None:
         super().__init__(**given)
         # No loss sees the target: it is named for `on_epoch`, which is handed the streams that are read.
         self.reads = ("source", "target") if self.follow_statistics else ("source",)
-        self._operations = named_policy(policy)
-        self._policy: Policy | None = None
+        self._policy = StepPolicy(policy, seed=self.seed)
 
     def losses(
         self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
@@ -41,12 +41,4 @@ class StrongAugmentation(AdaptationStep):
 
     def changed(self, batches: Mapping[str, Batch], progress: tf.Tensor) -> tf.Tensor:
         """Return the source's pictures as they are learnt: `[batch, h, w, 3]` float32 in [0, 255]."""
-        images, _, indices = batches["source"]
-        return self._policy_for(images)(images, step_seeds(self.seed, progress, indices))
-
-    def _policy_for(self, images: tf.Tensor) -> Policy:
-        """Return the policy, built when the size of the pictures is known: at the first step."""
-        if self._policy is None:
-            with tf.init_scope():  # which stands inside a function that is being traced
-                self._policy = build_policy(self._operations, image_size_px=images.shape[1])
-        return self._policy
+        return self._policy(batches["source"], progress)
