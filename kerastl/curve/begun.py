@@ -59,7 +59,10 @@ def check_same(plan: Plan, asked: dict[str, Any], run: Run) -> None:
         if began.get(key) != value
     ]
     before = run.file(RECIPE).read_text(encoding="utf-8")
-    wrong += [f"  {line}" for line in differences(before, recipes.write(plan.recipe))[:MOST_SHOWN]]
+    others = differences(before, recipes.write(plan.recipe))
+    wrong += [f"  {line}" for line in others[:MOST_SHOWN]]
+    if len(others) > MOST_SHOWN:
+        wrong.append(f"  ... and {len(others) - MOST_SHOWN} more keys of the recipe.")
     if wrong:
         raise RequestError(
             "\n".join([f"{run.path} cannot be resumed:", *wrong])

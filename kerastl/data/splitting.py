@@ -233,11 +233,11 @@ def _check_whole_groups(records: Sequence[Record]) -> None:
             Problem(
                 f"group {group!r}", "is in " + " and ".join(sorted(places[group], key=SPLITS.index))
             )
-            for group in torn[:SHOWN]
+            for group in torn
         ]
-        more = f"{len(torn) - SHOWN} more. " if len(torn) > SHOWN else ""
         raise Problems(
             "The ready-made split",
             problems,
-            f"{more}What one group is trained on must not be tested on it: mend the split, or drop it.",
+            "What one group is trained on must not be tested on it: mend the split, or drop it.",
+            shown=SHOWN,
         )

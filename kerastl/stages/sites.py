@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kerastl.adaptation.choosing import Outputs, site_tells_label, tell_apart
+from kerastl.adaptation.choosing.folds import above_chance
 from kerastl.adaptation.choosing.told_apart import weighed
 from kerastl.evaluation.measured import nothing
 from kerastl.evaluation.plain import plain
@@ -83,7 +84,8 @@ def rest_of(seen: Look, shift: Mapping[str, Any], how: Mapping[str, Any]) -> dic
     weights = weighed(seen.val.known_labels, found, wanted)
     rest = _apart(seen.val, seen.target, {**how, "weights_a": weights})
     told: dict[str, Any] = plain({"rest": rest})
-    return {"explained": None if rest["low"] is None else rest["low"] <= 0.5, **told}
+    apart = above_chance(rest)
+    return {"explained": None if apart is None else not apart, **told}
 
 
 def _apart(a: Outputs, b: Outputs, how: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +129,7 @@ def _label(pictures: Pictures, several: list[str], how: dict[str, Any]) -> dict[
 def _warnings(label: dict[str, Any] | None, domains: dict[str, Any] | None) -> list[str]:
     if label is None or not label["shortcut"]:
         return []
-    seen = [one for one in (domains or {}).values() if one["low"] is not None and one["low"] > 0.5]
+    seen = any(above_chance(one) for one in (domains or {}).values())
     text = (
         "Among the training pictures the site alone predicts the label "
         f"(AUC {label['value']:.2f}, {label['low']:.2f} to {label['high']:.2f})"

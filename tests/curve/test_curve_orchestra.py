@@ -121,6 +121,15 @@ def test_without_a_model_of_a_there_is_no_curve_and_the_rest_is_not_begun(played
     assert len(played.asked) == 1
 
 
+MANY = [
+    f"phases[{place}].{changed}"
+    for place in range(2)
+    for changed in (
+        "learning_rate=3e-5", "l2_sp=0.1", "ema=0.9", "clip_norm=2", "focal_gamma=1", "accumulate=2",
+    )
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -131,6 +140,10 @@ def test_without_a_model_of_a_there_is_no_curve_and_the_rest_is_not_begun(played
         (
             {"recipe": hospitals("hospital-unlabelled", *FREE, "data.reader.patients=13")},
             "the pictures",
+        ),
+        (
+            {"recipe": hospitals("hospital-unlabelled", *FREE, *MANY)},
+            r"more keys of the recipe\.",
         ),
     ],
 )

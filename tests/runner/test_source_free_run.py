@@ -6,24 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
-from runs_drawn import draw, kill_run_when
+from runs_drawn import RECIPE, draw, kill_run_when
 
 from kerastl.cli import main
 from kerastl.evaluation import load_trained
 
-AT_A = """
-format: 1
-seed: 5
-data:
-  reader: {{name: folder, path: {path}}}
-  split: {{val_fraction: 0.2, test_fraction: 0.2}}
-  image_size_px: 32
-  batch_size: 8
-backbone: {{name: small_cnn, weights: none}}
-phases: [{{name: all, epochs: 2, learning_rate: 1e-3, trainable: all}}]
-export: {{formats: []}}
-evaluation: {{resamples: 100}}
-"""
 FREE = """
 format: 1
 seed: 3
@@ -58,7 +45,7 @@ def at_a(tmp_path_factory):
     draw(folder / "a" / "dark", 20, 1, light=False)
     draw(folder / "a" / "light", 20, 2, light=True)
     recipe = folder / "a.yaml"
-    recipe.write_text(AT_A.format(path=folder / "a"))
+    recipe.write_text(RECIPE.format(path=folder / "a"))
     assert called("run", recipe, "--out", folder / "run") == 0
     assert called("export", folder / "run", "--format", "keras", "--out", folder / "out") == 0
     shutil.rmtree(folder / "a")  # the pictures of A stay at A

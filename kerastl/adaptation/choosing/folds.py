@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,3 +90,12 @@ def widened(found: dict[str, Any]) -> dict[str, Any]:
     low = value - WIDER * (value - found["low"])
     high = value + WIDER * (found["high"] - value)
     return found | {"low": max(0.0, low), "high": min(1.0, high)}
+
+
+def above_chance(area: Mapping[str, Any]) -> bool | None:
+    """Return whether an AUC is above 0.5 by its interval; None: it has none, so that it cannot be told.
+
+    Args:
+        area: `{value, low, high}`, `low` None where there is no interval.
+    """
+    return None if area["low"] is None else bool(area["low"] > 0.5)

@@ -8,6 +8,7 @@ from typing import Any
 
 from kerastl.adaptation.choosing.class_space import ClassSpace, class_space
 from kerastl.adaptation.choosing.evidence import NOT_AT_HAND, Evidence
+from kerastl.adaptation.choosing.folds import above_chance
 from kerastl.adaptation.choosing.left_open import left_open
 from kerastl.adaptation.choosing.prevalence import prevalence_at_target
 from kerastl.adaptation.choosing.told_apart import tell_apart, weighed
@@ -133,7 +134,7 @@ def _nothing_to_adapt(source_only: Evidence, shares: Mapping[str, Any], seed: in
         reason = f"whether the sites differ cannot be told: {place} has {fewest} patients ({told['reason']})"
         return Guard(None, reason, told)
     found = _in_words(told)
-    if told["low"] <= 0.5:
+    if not above_chance(told):
         return Guard(
             True, f"the target's pictures cannot be told from the source's ({found})", told
         )
@@ -143,7 +144,7 @@ def _nothing_to_adapt(source_only: Evidence, shares: Mapping[str, Any], seed: in
             val.features, target.features, val.units, target.units, weights_a=weights, seed=seed
         )
         told = told | {"weighed": rest}
-        if rest["low"] is not None and rest["low"] <= 0.5:
+        if above_chance(rest) is False:
             reason = (
                 "but for how common the classes are, the target's pictures cannot be told from the source's "
                 f"({_in_words(rest)}; as they are: {found})"

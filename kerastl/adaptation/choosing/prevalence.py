@@ -9,6 +9,7 @@ import numpy as np
 
 from kerastl.adaptation.choosing.class_space import ClassSpace
 from kerastl.adaptation.choosing.evidence import Evidence
+from kerastl.adaptation.choosing.folds import above_chance
 from kerastl.adaptation.choosing.moved_classes import fit_moved_classes, starts_of
 from kerastl.adaptation.choosing.told_apart import tell_apart, weighed
 from kerastl.evaluation.bootstrap import interval, resample
@@ -63,8 +64,7 @@ def prevalence_at_target(evidence: Evidence, space: ClassSpace, *, seed: int) ->
         _bent(space.source), _bent(space.target), val.units, target.units,
         weights_a=weights, seed=seed,
     )  # fmt: skip
-    explained = rest["low"] is not None and rest["low"] <= 0.5
-    if explained:
+    if above_chance(rest) is False:
         apart = np.where(apart != 0, apart, _beyond(em))
     return told | {"rest": rest} | _differing(evidence.class_names, apart)
 

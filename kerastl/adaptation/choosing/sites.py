@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.adaptation.choosing.folds import auc_within, group_folds, widened
+from kerastl.adaptation.choosing.folds import above_chance, auc_within, group_folds, widened
 from kerastl.errors import RequestError
 from kerastl.evaluation.bootstrap import resample
 from kerastl.evaluation.measured import measured, nothing, value_only, why_no_interval
@@ -72,7 +72,7 @@ def site_tells_label(
     if reason := why_no_interval(len(set(units))):
         return value_only(value, reason) | {"shortcut": None}
     found = widened(measured(value, drawn.values(mean), level))
-    return found | {"shortcut": None if found["low"] is None else found["low"] > 0.5}
+    return found | {"shortcut": above_chance(found)}
 
 
 def _figure(folds: list[tuple[Array, Array]], place: Array, positive: Array) -> Any:
