@@ -28,9 +28,8 @@ data:
   image_size_px: {size}
   batch_size: {batch}
 backbone: {{name: small_cnn, weights: none}}
-phases:
-  - {{name: source, epochs: {epochs}, learning_rate: 1e-3, trainable: all}}
-  - {{name: adapt, domain: target, epochs: {adapt_epochs}, learning_rate: 3e-4, trainable: all, batch_norm: statistics, keep: last}}
+phases:{first}
+  - {{name: adapt, domain: target, epochs: {adapt_epochs}, learning_rate: {rate}, trainable: all, batch_norm: statistics, keep: last}}
 target:
   reader: {target}
   labels: none
@@ -38,6 +37,9 @@ target:
 adaptation: {{methods: [{methods}]}}
 export: {{formats: []}}
 """
+FIRST = "\n  - {{name: source, epochs: {epochs}, learning_rate: 1e-3, trainable: all}}"
+RATES = {True: "3e-4", False: "1e-3"}
+"""Of the target's phase, after one at the source or without one."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Plan:
 
     Args:
         methods: ours, separated by commas.
-        epochs, adapt_epochs: of the source, and of each method after it; peers get their sum.
+        epochs, adapt_epochs: of the source, 0 for none, so that methods begin with random weights; and of each method after it;
+            peers get their sum.
         batch_size: pictures of a domain a step.
         sizes: of the tasks.
         peers: of `PEERS`.
@@ -64,7 +67,8 @@ def recipe_of(task: Task, seed: int, plan: Plan) -> str:
     """Return the recipe of a case."""
     return RECIPE.format(
         seed=seed, source=task.source, target=task.target, size=task.size_px, methods=plan.methods,
-        epochs=plan.epochs, adapt_epochs=plan.adapt_epochs, batch=plan.batch_size,
+        first=FIRST.format(epochs=plan.epochs) if plan.epochs else "", rate=RATES[plan.epochs > 0],
+        adapt_epochs=plan.adapt_epochs, batch=plan.batch_size,
     )  # fmt: skip
 
 

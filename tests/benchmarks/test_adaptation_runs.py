@@ -1,5 +1,6 @@
 """The recipe that the benchmark of adaptation runs, and what it reads from a finished run."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -25,16 +26,25 @@ def plan(runs):
     return runs.Plan("adabn,shot", epochs=3, adapt_epochs=2, batch_size=8, sizes=sizes, peers=())
 
 
+def checked(text):
+    return recipes.check(
+        text, name="case", options_of=registry.options_of, names_of=registry.names, tables=backbones,
+        domains_of=registry.domains_of, policy_of=augment.named_policy,
+    )  # fmt: skip
+
+
 def test_the_recipe_is_right_and_asks_what_the_plan_says(runs, plan, tmp_path):
     task = runs.task_of("a to b", tmp_path, plan.sizes, seed=4)
-    found = recipes.check(
-        runs.recipe_of(task, 4, plan), name="case", options_of=registry.options_of,
-        names_of=registry.names, tables=backbones, domains_of=registry.domains_of,
-        policy_of=augment.named_policy,
-    )  # fmt: skip
+    found = checked(runs.recipe_of(task, 4, plan))
     assert (found.seed, found.target.labels) == (4, "none")
     assert [phase.epochs for phase in found.phases] == [3, 2]
     assert (found.data.reader.options.patients, found.target.reader.options.patients) == (12, 6)
+
+
+def test_without_epochs_at_the_source_methods_begin_with_random_weights(runs, plan, tmp_path):
+    task = runs.task_of("a to b", tmp_path, plan.sizes, seed=4)
+    (only,) = checked(runs.recipe_of(task, 4, dataclasses.replace(plan, epochs=0))).phases
+    assert (only.domain, only.epochs, only.learning_rate) == ("target", 2, 1e-3)
 
 
 def write_run(folder, **told):
