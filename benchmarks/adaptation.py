@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--mnist", type=Path, help="MNIST, as Keras keeps it (.npz)")
     parser.add_argument("--pictures", type=int, default=1000, help="of each domain of digits")
     parser.add_argument("--patients", default="120,100", help="of the source and of the target")
-    parser.add_argument("--epochs", type=int, default=20, help="at the source; 0: each method begins with random weights")
+    parser.add_argument("--epochs", type=int, default=20, help="at the source; 0: random weights")
     parser.add_argument("--adapt-epochs", type=int, default=5, help="of each method after it")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep all runs, go on with them")
     parser.add_argument("--hurts", action="store_true", help="instead: where adapting cannot help")

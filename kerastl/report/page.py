@@ -135,6 +135,7 @@ def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
     }
     oracle = {name.replace("_", " "): told for name, told in (content.get("oracle") or {}).items()}
     candidates: dict[str, Any] = content.get("candidates") or {}
+    ranking: dict[str, Any] = content.get("ranking") or {}
     first: dict[str, Any] = next(iter(candidates.values()), {})
     validators = list(first.get("validators") or {})
     return {
@@ -150,7 +151,8 @@ def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
         ],
         "left_out": [
             (name.replace("_", " "), str(why))
-            for name, why in (content.get("left_out") or {}).items()
+            for reasons in (content.get("left_out"), ranking.get("refused"))
+            for name, why in (reasons or {}).items()
         ],
         "oracle": table_of(oracle) if oracle else None,
         "chosen": str(content.get("chosen") or "none").replace("_", " "),

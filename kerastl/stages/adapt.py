@@ -76,8 +76,11 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
     # All variables: the state of dropout's generator, too, or a candidate would depend on those before it.
     at_source = [(one, one.numpy()) for one in start.model.variables]
     streams, shown = Streams.of(recipe, pictures), Shown.of(recipe, pictures)
-    renormalised = observe_renormalised(start.model, shown)
-    methods, seen, left_out = candidates(recipe), {}, dict[str, str]()
+    # Without the source it tells what candidates began with: statistics of pictures as training sees them.
+    estimated_on = streams.target if recipe.source is not None else None
+    renormalised = observe_renormalised(start.model, shown, estimated_on or shown.target)
+    methods, left_out = candidates(recipe), dict[str, str]()
+    seen: dict[str, Evidence] = {}
     show_styles(recipe, methods, pictures, run)
     for number, method in enumerate(methods, 1):
         say(f"Candidate {number} of {len(methods)}: {method.name}")
@@ -97,7 +100,8 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
         # The layers whose statistics followed the target, also where a candidate was finished before.
         unfreeze(start.model, last.trainable, batch_norm=last.batch_norm)
         moved = method.name != SOURCE_ONLY and last.batch_norm != "frozen"
-        seen[method.name] = observe(start.model, shown, own_statistics=moved)
+        began = renormalised if moved else seen.get(SOURCE_ONLY)
+        seen[method.name] = observe(start.model, shown, own_statistics=moved, began=began)
     decision = _decision(recipe, seen, renormalised)
     say(f"{decision.verdict.replace('_', ' ')}: {decision.reason}")
     run.write_json("adaptation.json", decision.to_json() | {"left_out": left_out})

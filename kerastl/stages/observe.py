@@ -56,12 +56,15 @@ class Shown:
         return cls(train, val, target, mixing)
 
 
-def observe(model: keras.Model, shown: Shown, *, own_statistics: bool) -> Evidence:
+def observe(
+    model: keras.Model, shown: Shown, *, own_statistics: bool, began: Evidence | None = None
+) -> Evidence:
     """Return what a candidate makes of the pictures.
 
     Args:
         model: the candidate; it is given back as it was.
         shown: the pictures.
+        began: of the model that it began from; told on only where the source's pictures are not at hand.
         own_statistics: BatchNorm's statistics are the target's by now. At the source they would say how the candidate does
             where it will not be used, so there the source's own are taken.
     """
@@ -72,26 +75,26 @@ def observe(model: keras.Model, shown: Shown, *, own_statistics: bool) -> Eviden
         mixed = mixed_target(forward, shown.target, target.logits, shown.mixing)
     names = tuple(shown.target.class_names)
     if shown.train is None or shown.val is None:
-        return Evidence(None, None, target, names, mixed, shown.proven)
+        first = None if began is None else began.target.logits
+        return Evidence(None, None, target, names, mixed, shown.proven, first)
     with statistics_of(model, shown.train) if own_statistics else nullcontext():
         train, val = (outputs_of(forward, one, labelled=True) for one in (shown.train, shown.val))
     return Evidence(train, val, target, names, mixed)
 
 
-def observe_renormalised(model: keras.Model, shown: Shown) -> Evidence | None:
-    """Return what a model makes of each domain with BatchNorm's statistics of that domain.
-
-    None: it has no BatchNorm, or the source's pictures are not at hand.
+def observe_renormalised(model: keras.Model, shown: Shown, target: EpochSource) -> Evidence | None:
+    """Return what a model makes of each domain with BatchNorm's statistics of that domain; None: it has no BatchNorm.
 
     Args:
         model: as it was trained at the source; its flags are changed, its weights are given back as they were.
         shown: the pictures.
+        target: those of the target that its statistics are estimated on, as they are or as training sees them.
     """
-    if not batch_norm_layers(model) or shown.train is None:
+    if not batch_norm_layers(model):
         return None
     before = model.get_weights()
     unfreeze(model, Trainable("all"), batch_norm="statistics")
-    statistics_estimator(model)(shown.target)
+    statistics_estimator(model)(target)
     evidence = observe(model, shown, own_statistics=True)
     model.set_weights(before)
     return evidence

@@ -3,10 +3,13 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hospitals_drawn import logits_for, source_only, with_target
+from sklearn.metrics import cohen_kappa_score
 
 from kerastl.adaptation.choosing import Evidence, Outputs, decide
+from kerastl.adaptation.choosing.strayed import answers_kept
 from kerastl.errors import RequestError
 
 SELECT_BY = ["information_maximization", "class_ami"]
@@ -37,6 +40,57 @@ def test_an_adapted_model_that_ranks_first_is_taken_and_the_open_guards_are_told
 def test_a_collapsed_model_is_not_taken():
     found = decided(adapted_is="collapsed")
     assert (found.verdict, found.chosen) == ("do_not_adapt", "source_only")
+
+
+def answers_of(labels, *, changed, seed=0):
+    """Logits of the labels, a share of them another class."""
+    drawn = np.random.default_rng(seed)
+    turned = np.where(drawn.random(len(labels)) < changed, 1 - labels, labels)
+    return logits_for(turned, certainty=6.0)
+
+
+@pytest.mark.parametrize(("changed", "stays"), [(0.1, True), (0.45, False)])
+def test_a_candidate_that_strayed_from_its_first_answers_is_refused(changed, stays):
+    evidence, truth = source_only(0, shift=0.4)
+    evidence = replace(evidence, source_train=None, source_val=None)
+    good = with_target(evidence, logits=logits_for(truth, certainty=6.0))
+    began = answers_of(truth, changed=changed)
+    adapted = replace(good, began=began)
+    found = decide({"source_only": evidence, "shot": adapted}, select_by=SELECT_BY)
+    kappa = cohen_kappa_score(began.argmax(axis=1), truth)
+    assert found.ranking["kept"] == {"shot": pytest.approx(kappa)}
+    assert (kappa >= 0.5) == stays
+    assert found.chosen == ("shot" if stays else "source_only")
+    refused = found.ranking["refused"]
+    assert stays or "strayed from the answers that it began with" in refused["shot"]
+    assert stays or f"{kappa:.2f} (Cohen's kappa), below 0.5" in refused["shot"]
+    json.dumps(found.to_json())
+
+
+def test_answers_that_did_not_change_are_kept_also_where_all_are_one_class():
+    evidence, truth = source_only(0, shift=0.4)
+    same = logits_for(0 * truth, certainty=6.0)
+    one = replace(with_target(evidence, logits=same), source_train=None, source_val=None)
+    assert answers_kept(one) is None
+    assert answers_kept(replace(one, began=2.0 * same)) == 1.0
+    # From one answer for all, nothing that comes after it is carried over.
+    other = with_target(replace(one, began=None), logits=logits_for(truth, certainty=6.0))
+    assert answers_kept(replace(other, began=same)) == 0.0
+
+
+def test_where_the_source_is_at_hand_first_answers_are_not_compared():
+    evidence, truth = source_only(0, shift=0.4)
+    good = with_target(evidence, logits=logits_for(truth, certainty=6.0))
+    strayed = replace(good, began=logits_for(1 - truth, certainty=6.0))
+    found = decide({"source_only": evidence, "shot": strayed}, select_by=SELECT_BY)
+    assert found.ranking["kept"] == {}
+    assert "strayed" not in str(found.ranking["refused"])
+
+
+def test_first_answers_are_those_to_the_same_pictures():
+    evidence, _ = source_only(0)
+    with pytest.raises(RequestError, match=r"began: logits must be those of the target's pictures"):
+        replace(evidence, began=evidence.target.logits[1:])
 
 
 def test_too_few_patients_cannot_be_judged():

@@ -127,6 +127,10 @@ def test_the_choice_says_that_no_guard_could_be_asked(free):
     assert {guard["fired"] for guard in told["guards"].values()} == {None}
     assert told["verdict"] in ("adapt", "do_not_adapt")
     assert "the source's pictures are not at hand" in told["reason"]
+    kept = told["ranking"]["kept"]
+    assert set(kept) == {"adabn", "tent", "shot"}
+    # It moves nothing but statistics: what it ends with is what it began with.
+    assert kept["adabn"] == 1.0
 
 
 def test_no_picture_of_a_is_told_and_figures_are_of_b_with_the_thresholds_of_a(free, at_a):

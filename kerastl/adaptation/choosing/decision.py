@@ -108,6 +108,7 @@ def decide(
             "refused": ranking.refused,
             "source": ranking.source,
             "proven": ranking.proven,
+            "kept": ranking.kept,
         },
         "disagreement": ranking.disagreement,
         "guards": {name: guard.to_json() for name, guard in guards.items()},
@@ -154,7 +155,7 @@ def _verdict_without_source(patients: int, ranking: Ranking) -> tuple[Verdict, s
             f"asked, as {NOT_AT_HAND}."
         )
     return "adapt", (
-        f"{_best_rank(ranking)}{_disagree(ranking)} But {NOT_AT_HAND}, so that no guard could be asked whether there "
+        f"{_best_rank(ranking)}{_disagree(ranking)}{_not_eligible(ranking)} But {NOT_AT_HAND}, so that no guard could be asked whether there "
         "is anything to adapt to, whether classes are as common at the target, and whether it has one that the model "
         "does not know: look at a few labelled patients of the target before you use it."
     )
@@ -174,9 +175,13 @@ def _why_adapt(guards: Mapping[str, Guard], ranking: Ranking) -> str:
     text = f"{found[0].upper()}{found[1:]}, and {_best_rank(ranking)}"
     if doubt := _disagree(ranking):
         text += doubt
-    elif ranking.refused:
-        text += f" Not eligible: {', '.join(sorted(ranking.refused))}."
+    else:
+        text += _not_eligible(ranking)
     return text
+
+
+def _not_eligible(ranking: Ranking) -> str:
+    return f" Not eligible: {', '.join(sorted(ranking.refused))}." if ranking.refused else ""
 
 
 def _disagree(ranking: Ranking) -> str:

@@ -133,6 +133,7 @@ class Evidence:
         class_names: at least two.
         mixed: for `mixval` alone; None: not computed.
         proven: where the source's pictures are not at hand; None: not told either.
+        began: likewise: `[n, classes]` float32, logits of the target's pictures before a weight of the candidate moved; None: not told.
 
     Raises:
         RequestError: parts do not fit together.
@@ -144,6 +145,7 @@ class Evidence:
     class_names: tuple[str, ...]
     mixed: Mixed | None = None
     proven: Proven | None = None
+    began: Array | None = None
 
     def __post_init__(self) -> None:
         given = {
@@ -171,6 +173,10 @@ class Evidence:
             )
         if self.mixed is not None:
             self._check_mixed(self.mixed)
+        if self.began is not None and np.shape(self.began) != self.target.logits.shape:
+            raise RequestError(
+                f"began: logits must be those of the target's pictures, {self.target.logits.shape}, got {np.shape(self.began)}."
+            )
 
     @property
     def known_train(self) -> Outputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -18,6 +18,7 @@ from kerastl.adaptation.choosing.evidence import (
 )
 from kerastl.adaptation.choosing.floor import source_floor, source_value
 from kerastl.adaptation.choosing.proven import surer_than_proven, surer_than_told
+from kerastl.adaptation.choosing.strayed import answers_kept, why_strayed
 from kerastl.errors import RequestError
 from kerastl.evaluation.one_thread import one_thread
 
@@ -40,6 +41,7 @@ class Ranking:
             None where the source's pictures are not at hand.
         proven: candidate to what its answers claim to tell of the target, and what is proven of them at the source;
             nothing where that is not known.
+        kept: candidate to how much of the answers that it began with it kept; nothing where the source's pictures are at hand.
     """
 
     scores: Mapping[str, Mapping[str, float]]
@@ -50,6 +52,7 @@ class Ranking:
     kendall_tau: Mapping[str, float | None]
     source: Mapping[str, Any]
     proven: Mapping[str, Mapping[str, Any]]
+    kept: Mapping[str, float]
 
     @property
     def chosen(self) -> str:
@@ -82,7 +85,8 @@ def rank(
     A candidate is refused when its balanced accuracy at the source's validation pictures lies below what chance explains of source only's
     (`floor.source_floor`): whatever it gained, it lost what it had learnt; and when it is surer of the target than its answers at the
     source were proven right (`proven.surer_than_proven`): it learnt to trust itself. Where the source's pictures are not at
-    hand, only the second is asked, if what was proven there is told. Refused ones get scores, but no ranks, so that they do not come between others.
+    hand, the second is asked if what was proven there is told, and one that strayed from the answers that it began with is refused
+    (`strayed.answers_kept`), if these are told. Refused ones get scores, but no ranks, so that they do not come between others.
 
     Args:
         candidates: name to evidence; `source_only` is among them.
@@ -111,7 +115,7 @@ def rank(
     order = sorted(eligible, key=lambda name: (means[name], name != SOURCE_ONLY, name))
     return Ranking(
         scores, ranks, means, refused, tuple(order), _taus(ranks, list(judges)), at_source.told,
-        at_source.proven,
+        at_source.proven, at_source.kept,
     )  # fmt: skip
 
 
@@ -123,29 +127,19 @@ class _AtSource:
         told: `value`, `floor`, `rule` and `interval`.
         proven: of each candidate.
         refused: candidate to the reason.
+        kept: of each candidate, where the pictures are not at hand.
     """
 
     told: dict[str, Any]
     proven: dict[str, dict[str, Any]]
     refused: dict[str, str]
+    kept: dict[str, float] = field(default_factory=dict)
 
 
 def _at_source(candidates: Mapping[str, Evidence], seed: int) -> _AtSource:
     first = candidates[SOURCE_ONLY]
     if first.source_val is None:
-        nothing: dict[str, Any] = {
-            "value": {},
-            "floor": None,
-            "rule": NOT_AT_HAND,
-            "interval": None,
-        }
-        told = first.proven
-        if told is None:
-            return _AtSource(nothing, {}, {})
-        proven = {name: surer_than_told(one, told, seed=seed) for name, one in candidates.items()}
-        return _AtSource(
-            nothing, proven, {n: _surer(one) for n, one in proven.items() if one["surer"]}
-        )
+        return _without_source(candidates, seed)
     values = {name: source_value(evidence) for name, evidence in candidates.items()}
     floor = source_floor(first, seed=seed)
     proven = {name: surer_than_proven(one, first, seed=seed) for name, one in candidates.items()}
@@ -155,6 +149,19 @@ def _at_source(candidates: Mapping[str, Evidence], seed: int) -> _AtSource:
         if (why := _why_refused(values[name], floor, proven[name])) is not None
     }
     return _AtSource({"value": values} | floor, proven, refused)
+
+
+def _without_source(candidates: Mapping[str, Evidence], seed: int) -> _AtSource:
+    told = candidates[SOURCE_ONLY].proven
+    proven = {
+        name: surer_than_told(one, told, seed=seed) for name, one in candidates.items() if told
+    }
+    known = {name: answers_kept(one) for name, one in candidates.items()}
+    kept = {name: one for name, one in known.items() if one is not None}
+    refused = {name: _surer(one) for name, one in proven.items() if one["surer"]}
+    refused |= {name: why for name, one in kept.items() if (why := why_strayed(one)) is not None}
+    nothing: dict[str, Any] = {"value": {}, "floor": None, "rule": NOT_AT_HAND, "interval": None}
+    return _AtSource(nothing, proven, refused, kept)
 
 
 def _why_refused(value: float, floor: Mapping[str, Any], proven: Mapping[str, Any]) -> str | None:

@@ -1,0 +1,24 @@
+"""The page names every candidate, and says why one was refused or left out."""
+
+import json
+
+from kerastl.report import write_report
+
+CHOICE = {
+    "verdict": "adapt", "chosen": "adabn", "reason": "it ranks first",
+    "candidates": {
+        name: {"validators": {"class_ami": score}}
+        for name, score in (("source_only", 0.1), ("adabn", 0.2), ("shot", 0.9))
+    },
+    "ranking": {"refused": {"shot": "it strayed from the answers that it began with"}},
+    "left_out": {"tent": "loss became nan"},
+}  # fmt: skip
+
+
+def test_the_page_says_why_a_candidate_was_refused_or_left_out(tmp_path):
+    (tmp_path / "adaptation.json").write_text(json.dumps(CHOICE))
+    page = write_report(tmp_path).read_text()
+    assert "shot is no candidate: it strayed from the answers that it began with" in page
+    assert "tent is no candidate: loss became nan" in page
+    assert "adabn (chosen)" in page
+    assert "adabn is no candidate" not in page
