@@ -16,6 +16,7 @@ CHOICE = {
 
 
 def test_the_page_says_why_a_candidate_was_refused_or_left_out(tmp_path):
+    (tmp_path / "scores.json").write_text("{}")
     (tmp_path / "adaptation.json").write_text(json.dumps(CHOICE))
     page = write_report(tmp_path).read_text()
     assert "shot is no candidate: it strayed from the answers that it began with" in page
