@@ -90,6 +90,8 @@ def _take_away(run: Run, made: list[Path]) -> None:
 def make_repeatable(seed: int) -> None:
     """Make every operation deterministic, and seed the generators that first weights are drawn from."""
     keras.utils.set_random_seed(seed)
+    # Some layers of keras-cv ask for the global generator, which TensorFlow does not make by itself once operations are deterministic.
+    tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
     tf.config.experimental.enable_op_determinism()
 
 

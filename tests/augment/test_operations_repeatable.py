@@ -1,0 +1,24 @@
+"""Every operation can be had where a run has made all operations deterministic."""
+
+import subprocess
+import sys
+
+SCRIPT = """
+from kerastl import registry
+from kerastl.augment.operation import BuiltOperation
+from kerastl.stages.record import make_repeatable
+
+make_repeatable(7)
+for name in registry.names("operation"):
+    options = registry.module("operation", name).at_strength(1.0)
+    BuiltOperation(0, name, options, 32)
+    print(name)
+"""
+
+
+def test_every_operation_is_built_after_a_run_made_operations_deterministic():
+    from kerastl import registry
+
+    # In a process of its own: another test may have left what TensorFlow asks for.
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
+    assert done.stdout.split() == list(registry.names("operation")), done.stderr[-2000:]
