@@ -31,7 +31,8 @@ def learn(
 ) -> History:
     """Train through the run's own phases; write history, timings, proofs and checkpoints as they come.
 
-    A model that came in place of the source's pictures has learnt already: it is kept as it came.
+    A model that came in place of the source's pictures, or that knows the classes already where no phase is at the source, is kept as it
+    came: it is the one that was not adapted.
 
     Args:
         recipe: the phases, augmentation and seed.
@@ -46,7 +47,7 @@ def learn(
     """
     phases, every = own_phases(recipe), training_phases(recipe)
     found = sources_of(recipe, pictures, phases)
-    if recipe.source is not None:
+    if recipe.source is not None or (not phases and start.head.outcome == "kept"):
         return _as_it_came(recipe, start, pictures, run)
     diary = Diary(run, sum(phase.epochs for phase in phases))
 
@@ -78,7 +79,7 @@ def learn(
 
 
 def _as_it_came(recipe: Recipe, start: Start, pictures: Pictures, run: Run) -> History:
-    """Keep the model that came in place of the source's pictures: it learns in no phase of the run itself."""
+    """Keep a model that had learnt before: it learns in no phase of the run itself."""
     nothing = History((), (), {})
     write_history(run, nothing.rows)
     write_proofs(run, nothing.proofs)
@@ -96,7 +97,7 @@ def _keep_source_only(
         phases=recipe.phases[: len(history.proofs)],
         export=dataclasses.replace(recipe.export, formats=()),
     )
-    if recipe.source is not None and recipe.adaptation is not None:
+    if not history.proofs and recipe.adaptation is not None:
         # It learnt in no phase of this recipe; its own recipe says what it was asked all the same.
         alone = dataclasses.replace(recipe.adaptation, methods=(Method(SOURCE_ONLY),))
         so_far = dataclasses.replace(so_far, adaptation=alone, phases=recipe.phases)
