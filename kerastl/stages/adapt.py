@@ -77,8 +77,8 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
     at_source = [(one, one.numpy()) for one in start.model.variables]
     streams, shown = Streams.of(recipe, pictures), Shown.of(recipe, pictures)
     # Without the source it tells what candidates began with: statistics of pictures as training sees them.
-    estimated_on = streams.target if recipe.source is not None else None
-    renormalised = observe_renormalised(start.model, shown, estimated_on or shown.target)
+    estimated_on = (streams.target if recipe.source else None) or shown.target
+    renormalised = observe_renormalised(start.model, shown, estimated_on)
     methods, left_out = candidates(recipe), dict[str, str]()
     seen: dict[str, Evidence] = {}
     show_styles(recipe, methods, pictures, run)
@@ -100,7 +100,8 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
         # The layers whose statistics followed the target, also where a candidate was finished before.
         unfreeze(start.model, last.trainable, batch_norm=last.batch_norm)
         moved = method.name != SOURCE_ONLY and last.batch_norm != "frozen"
-        began = renormalised if moved else seen.get(SOURCE_ONLY)
+        # A network without BatchNorm begins as it came, whatever the phase says of statistics.
+        began = (renormalised if moved else None) or seen.get(SOURCE_ONLY)
         seen[method.name] = observe(start.model, shown, own_statistics=moved, began=began)
     decision = _decision(recipe, seen, renormalised)
     say(f"{decision.verdict.replace('_', ' ')}: {decision.reason}")

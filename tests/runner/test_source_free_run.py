@@ -1,6 +1,7 @@
 """A model of hospital A goes on at hospital B without a picture of A."""
 
 import csv
+import importlib
 import json
 import shutil
 
@@ -131,6 +132,17 @@ def test_the_choice_says_that_no_guard_could_be_asked(free):
     assert set(kept) == {"adabn", "tent", "shot"}
     # It moves nothing but statistics: what it ends with is what it began with.
     assert kept["adabn"] == 1.0
+
+
+def test_without_batch_norm_answers_are_compared_with_those_of_the_model_as_it_came(
+    run_b, monkeypatch
+):
+    # What a network without BatchNorm gives; the phases say batch_norm: statistics all the same.
+    adapting = importlib.import_module("kerastl.stages.adapt")
+    monkeypatch.setattr(adapting, "observe_renormalised", lambda *_: None)
+    recipe, out = run_b("plain", epochs=1)
+    assert called("run", recipe, "--out", out) == 0
+    assert set(read(out / "adaptation.json")["ranking"]["kept"]) == {"adabn", "tent", "shot"}
 
 
 def test_no_picture_of_a_is_told_and_figures_are_of_b_with_the_thresholds_of_a(free, at_a):
