@@ -38,8 +38,6 @@ adaptation: {{methods: [{methods}]}}
 export: {{formats: []}}
 """
 FIRST = "\n  - {{name: source, epochs: {epochs}, learning_rate: 1e-3, trainable: all}}"
-RATES = {True: "3e-4", False: "1e-3"}
-"""Of the target's phase, after one at the source or without one."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def recipe_of(task: Task, seed: int, plan: Plan) -> str:
     """Return the recipe of a case."""
     return RECIPE.format(
         seed=seed, source=task.source, target=task.target, size=task.size_px, methods=plan.methods,
-        first=FIRST.format(epochs=plan.epochs) if plan.epochs else "", rate=RATES[plan.epochs > 0],
+        first=FIRST.format(epochs=plan.epochs) if plan.epochs else "", rate="3e-4" if plan.epochs else "1e-3",
         adapt_epochs=plan.adapt_epochs, batch=plan.batch_size,
     )  # fmt: skip
 

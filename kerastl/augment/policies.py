@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from kerastl.augment.named import Operation, named
 from kerastl.errors import RequestError
 
+PolicyName = Literal["light", "medium", "strong", "radiograph", "photograph"]
+"""Those of `POLICIES` that change something."""
 POLICIES: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "none": (),
     # No mirror, no colour: what changes neither a letter nor an organ; grey pictures, too.

@@ -12,13 +12,9 @@ Reference:
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from kerastl.adaptation.choosing.evidence import Evidence
-
-Array = np.ndarray[Any, Any]
 
 LEAST_KEPT = 0.5
 

@@ -12,11 +12,12 @@ Reference: Sohn et al. 2020, arXiv:2001.07685, equations 3 and 4.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
 from kerastl.adaptation.method import Method
+from kerastl.augment.policies import PolicyName
 
 if TYPE_CHECKING:
     from kerastl.adaptation.step import AdaptationStep
@@ -36,7 +37,7 @@ class Options:
 
     weight: Annotated[float, Ge(0), Le(1e6)] = 1.0
     threshold: Annotated[float, Ge(0), Le(1)] = 0.95
-    policy: Literal["light", "medium", "strong", "radiograph", "photograph"] = "strong"
+    policy: PolicyName = "strong"
 
 
 def build(options: Options, **given: Any) -> AdaptationStep:

@@ -10,9 +10,10 @@ Reference: Sagawa et al. 2022, arXiv:2112.05090, section 5 (augmentation against
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from kerastl.adaptation.method import Method
+from kerastl.augment.policies import PolicyName
 
 if TYPE_CHECKING:
     from kerastl.adaptation.step import AdaptationStep
@@ -30,7 +31,7 @@ class Options:
         policy: by name; `strong` mirrors pictures and hides parts of them: `radiograph` where left and right mean something.
     """
 
-    policy: Literal["light", "medium", "strong", "radiograph", "photograph"] = "strong"
+    policy: PolicyName = "strong"
 
 
 def build(options: Options, **given: Any) -> AdaptationStep:
