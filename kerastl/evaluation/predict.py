@@ -66,7 +66,9 @@ def _logits(model: keras.Model, source: EpochSource) -> Array:
     ).get_concrete_function(tf.TensorSpec([None, *model.input_shape[1:]], tf.float32))
     logits = np.full((source.num_examples, len(source.class_names)), np.nan, np.float32)
     try:
-        for images, _, indices in track(source.batches(0), "predicting", source.steps_per_epoch):
+        for images, _, indices in track(
+            source.indexed_batches(0), "predicting", source.steps_per_epoch
+        ):
             logits[indices.numpy()] = tf.cast(forward(images), tf.float32).numpy()
     except tf.errors.OpError as error:
         raise source.explain(error) from error

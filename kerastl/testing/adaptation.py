@@ -130,11 +130,11 @@ class _Pictures:
     def __init__(self, seed: int) -> None:
         self._batch = _batch(self.num_examples, seed=seed, shift=True)
 
-    def batches(self, *_: Any, **__: Any) -> list[Any]:
+    def indexed_batches(self, *_: Any, **__: Any) -> list[Any]:
         """Return the batch, whichever is asked for."""
         return [self._batch]
 
-    plain_batches = batches
+    plain_batches = indexed_batches
 
 
 def _check_options(name: str) -> None:

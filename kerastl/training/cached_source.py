@@ -31,10 +31,10 @@ class CachedSource:
         self.num_examples, self.steps_per_epoch = source.num_examples, source.steps_per_epoch
         self.class_names, self.labels = source.class_names, source.labels
 
-    def batches(
+    def indexed_batches(
         self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
     ) -> Iterator[tuple[Any, tf.Tensor, tf.Tensor]]:
-        """Yield one epoch, as `EpochSource.batches` does.
+        """Yield one epoch, as `EpochSource.indexed_batches` does.
 
         Returns:
             Elements (activations, labels `[b]` int32, indices `[b]` int64); activations are a `[b, ...]` float32

@@ -98,7 +98,7 @@ def _epoch(model: keras.Model, learner: Learner, lesson: Lesson) -> float:
     if learner.val is not None:
         forward = inference(learner.model)
         seconds += learner.val.steps_per_epoch * _seconds(
-            lambda batch: forward(batch[0]), learner.val.batches(0)
+            lambda batch: forward(batch[0]), learner.val.indexed_batches(0)
         )
     return seconds
 

@@ -74,7 +74,7 @@ class Pictures:
     def num_examples(self):
         return len(self.images)
 
-    def batches(self, epoch, first_step=0, shard=(0, 1)):
+    def indexed_batches(self, epoch, first_step=0, shard=(0, 1)):
         import tensorflow as tf
 
         # Not in the order of the indices, as in an epoch that is shuffled.
@@ -84,7 +84,7 @@ class Pictures:
             labels = np.full(len(rows), -1, np.int32)
             yield tf.constant(self.images[rows]), tf.constant(labels), tf.constant(rows)
 
-    plain_batches = batches
+    plain_batches = indexed_batches
 
 
 def built(name, **options):

@@ -104,10 +104,10 @@ def test_a_source_gives_one_picture_for_one_seed_epoch_and_index_in_any_batch(tm
         }
 
     by_eight = source(8)
-    first = pictures(by_eight.batches(0))
+    first = pictures(by_eight.indexed_batches(0))
     assert len(set(first.values())) == 11
-    assert pictures(source(3).batches(0)) == first
-    assert not set(first.values()) & set(pictures(by_eight.batches(1)).values())
+    assert pictures(source(3).indexed_batches(0)) == first
+    assert not set(first.values()) & set(pictures(by_eight.indexed_batches(1)).values())
 
 
 def test_another_process_draws_the_same_pictures_also_where_operations_must_be_deterministic(

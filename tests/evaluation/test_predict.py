@@ -100,7 +100,7 @@ def test_a_folded_network_is_what_answers_and_its_answers_are_the_plain_ones(rec
         class_names=("dark", "light"),
     )
     source = source_of(records, size=32)
-    images = np.concatenate([np.asarray(images) for images, _, _ in source.batches(0)])
+    images = np.concatenate([np.asarray(images) for images, _ in source.batches(0)])
     for norm in (one for one in model.layers if isinstance(one, keras.layers.BatchNormalization)):
         norm.momentum = 0.0
     model(images, training=True)

@@ -22,7 +22,7 @@ def asked(run_folder: Path, pictures: list[Path], encoded: list[bytes]) -> dict[
     """What the pipeline of training makes of the files, and the run's answers."""
     records = [Record(file.name, file, CLASS_NAMES[0]) for file in pictures]
     source = EpochSource(records, batch_size=3, window=WINDOW, shuffle=False, **SETTINGS)
-    pixels = np.concatenate([images.numpy() for images, _, _ in source.batches(0)])
+    pixels = np.concatenate([images.numpy() for images, _ in source.batches(0)])
     probabilities = load_trained(run_folder).probabilities(encoded)
     return {"encoded": encoded, "pixels": pixels, "probabilities": probabilities}
 

@@ -34,7 +34,7 @@ class ArraySource:
         labels = self.labels if labelled else np.full_like(self.labels, -1)
         return replace(self, labels=labels, seed=self.seed + 1000)
 
-    def batches(self, epoch, first_step=0, shard=(0, 1)):
+    def indexed_batches(self, epoch, first_step=0, shard=(0, 1)):
         import tensorflow as tf
 
         order = np.arange(len(self.labels))

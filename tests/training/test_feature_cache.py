@@ -97,12 +97,14 @@ def test_a_cached_phase_teaches_what_the_pictures_would(records, tmp_path, cache
 def test_the_views_of_a_picture_differ_and_come_again(records):
     source = source_of(records, operations=TURN, views=2)
     shown = {
-        epoch: np.concatenate([images for images, _, _ in sorted_by_index(source.batches(epoch))])
+        epoch: np.concatenate(
+            [images for images, _, _ in sorted_by_index(source.indexed_batches(epoch))]
+        )
         for epoch in range(3)
     }
     assert shown[0].tobytes() == shown[2].tobytes() != shown[1].tobytes()
     fresh = source_of(records, operations=TURN)
-    first = np.concatenate([images for images, _, _ in sorted_by_index(fresh.batches(0))])
+    first = np.concatenate([images for images, _, _ in sorted_by_index(fresh.indexed_batches(0))])
     assert first.tobytes() == shown[0].tobytes()
 
 

@@ -100,7 +100,7 @@ def test_every_mixing_of_the_pipeline_with_all_the_rest(tmp_path, mixing):
         mix=build_mixing([{"name": mixing}], image_size_px=32, num_classes=2),
     )  # fmt: skip
     phase = Phase("p", 1, class_weights="balanced", label_smoothing=0.1, focal_gamma=2.0)
-    (batch,) = source.batches(0)
+    (batch,) = source.indexed_batches(0)
     logits = np.random.default_rng(0).normal(0, 2, (13, 2)).astype(np.float32)
     step = classification_step(phase, source)
     loss = step.losses(lambda images, training: logits, {"train": batch}, tf.constant(0.0))["loss"]

@@ -48,7 +48,7 @@ def weights_of(model):
 
 
 def everything(source, epoch, **options):
-    return [[part.numpy() for part in batch] for batch in source.batches(epoch, **options)]
+    return [[part.numpy() for part in batch] for batch in source.indexed_batches(epoch, **options)]
 
 
 def log_softmax(logits):

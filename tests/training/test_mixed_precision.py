@@ -93,7 +93,7 @@ def gradients(model, batch, precision):
 
 
 def test_gradients_are_as_near_as_those_of_keras_own_policy(train):
-    batch = next(iter(train.batches(0)))
+    batch = next(iter(train.indexed_batches(0)))
     model = network()
     exact, rounded = (gradients(model, batch, one) for one in ("float32", "mixed_bfloat16"))
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -47,7 +47,7 @@ def test_the_step_finishes_the_pictures_that_the_pipeline_would(records, mixes):
         return device.finish(*batch, epoch)
 
     for first_step in (0, 2):
-        ready = list(host.batches(1, first_step=first_step))
+        ready = list(host.indexed_batches(1, first_step=first_step))
         plain = list(device.plain_batches(1, first_step=first_step))
         assert len(ready) == len(plain) == 5 - first_step
         for expected, batch in zip(ready, plain, strict=True):

@@ -171,7 +171,7 @@ def test_history_weighs_each_step_by_the_pictures_of_its_first_stream():
     source, target = ArraySource(*drawn(20)), target_of(12, batch_size=8)
     history = fit(model_of(), source, target=target, phases=[HEAD], step_for=lambda *_: Aligned())
     steps = [(8, 8), (8, 4), (4, 8)], [(8, 4), (8, 8), (4, 4)]  # pictures of both, in each epoch
-    orders = [target.beside(labelled=False).batches(epoch) for epoch in range(3)]
+    orders = [target.beside(labelled=False).indexed_batches(epoch) for epoch in range(3)]
     places = [float(np.mean(indices)) for order in orders for _, _, indices in order]
     for row, epoch in zip(history.rows, steps, strict=True):
         assert row["place"] == pytest.approx(19 / 2)
@@ -291,7 +291,7 @@ class Follows(Aligned):
 
     def on_epoch(self, model, sources):
         norm = next(x for x in model.layers if isinstance(x, keras.layers.BatchNormalization))
-        means = [np.mean(images) for images, _, _ in sources["target"].batches(0)]
+        means = [np.mean(images) for images, _, _ in sources["target"].indexed_batches(0)]
         norm.moving_mean.assign(np.full(norm.moving_mean.shape, np.mean(means) / 100, np.float32))
 
     def may_move(self, variable):
