@@ -145,10 +145,10 @@ class Trials:
 
 
 def source_of(collection: Any, seed: int, *, shuffle: bool = False) -> Any:
-    """Return an `EpochSource` of pictures, decoded once; in order unless they are shuffled."""
-    from kerastl.data import EpochSource
+    """Return an `ImageDataset` of pictures, decoded once; in order unless they are shuffled."""
+    from kerastl.data import ImageDataset
 
-    return EpochSource(
+    return ImageDataset(
         collection.records, class_names=collection.class_names, image_size_px=SIZE_PX, batch_size=32,
         shuffle=shuffle, seed=seed, cache="memory",
     )  # fmt: skip

@@ -14,13 +14,13 @@ def main() -> None:
     task = Task.parsed(sys.argv[1:])
     from kerastl.augment import build_policy
     from kerastl.backbones import build_backbone
-    from kerastl.data import EpochSource, read_folder
+    from kerastl.data import ImageDataset, read_folder
     from kerastl.training import Phase, Trainable, build_model, fit
 
-    def pictures(split: str) -> EpochSource:
+    def pictures(split: str) -> ImageDataset:
         found = read_folder(task.folder / split)
         fresh = split == "train" and task.augment
-        return EpochSource(
+        return ImageDataset(
             found.records, class_names=found.class_names, image_size_px=task.size, batch_size=32,
             shuffle=split == "train", seed=task.seed, cache="memory" if task.in_memory else "none",
             augment=build_policy(task.operations, image_size_px=task.size) if fresh else None,

@@ -41,7 +41,7 @@ def _without_indices(
     return images, labels
 
 
-class EpochSource:
+class ImageDataset:
     """Batches of labelled pictures, epoch by epoch.
 
     Args:
@@ -132,7 +132,7 @@ class EpochSource:
             return order_of(self.seed, epoch, self.num_examples, self._stream)
         return np.arange(self.num_examples, dtype=np.int64)
 
-    def beside(self, *, labelled: bool) -> EpochSource:
+    def beside(self, *, labelled: bool) -> ImageDataset:
         """Return the same pictures in an order of their own, to be read side by side with another source.
 
         Two sources of one seed and one size have one order: their batches would pair pictures by their places.

@@ -13,7 +13,7 @@ import numpy as np
 
 from kerastl.adaptation.choosing import Evidence, Outputs, Proven
 from kerastl.adaptation.validators.mixval import Options as Mixing
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.evaluation.source_model import told_by
 from kerastl.recipe import Recipe
 from kerastl.stages.mixed import mixed_target, mixing_of
@@ -40,9 +40,9 @@ class Shown:
         proven: what the source's pictures proved where they are not at hand; None: they are, or it was not told.
     """
 
-    train: EpochSource | None
-    val: EpochSource | None
-    target: EpochSource
+    train: ImageDataset | None
+    val: ImageDataset | None
+    target: ImageDataset
     mixing: Mixing | None = None
     proven: Proven | None = None
 
@@ -82,7 +82,7 @@ def observe(
     return Evidence(train, val, target, names, mixed)
 
 
-def observe_renormalised(model: keras.Model, shown: Shown, target: EpochSource) -> Evidence | None:
+def observe_renormalised(model: keras.Model, shown: Shown, target: ImageDataset) -> Evidence | None:
     """Return what a model makes of each domain with BatchNorm's statistics of that domain; None: it has no BatchNorm.
 
     Args:
@@ -110,7 +110,7 @@ def _proven_of(model: Path) -> Proven | None:
 
 
 @contextmanager
-def statistics_of(model: keras.Model, source: EpochSource) -> Iterator[None]:
+def statistics_of(model: keras.Model, source: ImageDataset) -> Iterator[None]:
     """Give BatchNorm that may follow pictures the statistics of a source inside; the model ends as it was."""
     before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
     statistics_estimator(model)(source)
@@ -126,7 +126,7 @@ def forward_of(model: keras.Model) -> Callable[[Any], Any]:
     return forward
 
 
-def outputs_of(forward: Callable[[Any], Any], source: EpochSource, *, labelled: bool) -> Outputs:
+def outputs_of(forward: Callable[[Any], Any], source: ImageDataset, *, labelled: bool) -> Outputs:
     """Return what `forward_of` a model makes of every picture of a source, in the order of its records."""
     told = [forward(images) for images, _, _ in read_batches(source, 0)]
     features, logits = (

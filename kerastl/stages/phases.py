@@ -9,7 +9,7 @@ from typing import Any
 
 from kerastl import adaptation
 from kerastl import recipe as recipes
-from kerastl.data import EpochSource, Record
+from kerastl.data import ImageDataset, Record
 from kerastl.recipe import Recipe
 from kerastl.stages.pictures import Pictures
 from kerastl.training import Phase, Trainable
@@ -83,8 +83,8 @@ class Sources:
         val: likewise, as they are.
     """
 
-    train: dict[str, EpochSource]
-    val: dict[str, EpochSource]
+    train: dict[str, ImageDataset]
+    val: dict[str, ImageDataset]
 
 
 def sources_of(recipe: Recipe, pictures: Pictures, phases: Sequence[Phase]) -> Sources:
@@ -94,8 +94,8 @@ def sources_of(recipe: Recipe, pictures: Pictures, phases: Sequence[Phase]) -> S
 
 def _by_domain(
     recipe: Recipe, pictures: Pictures, phases: Sequence[Phase], split: str
-) -> dict[str, EpochSource]:
-    found: dict[str, EpochSource] = {}
+) -> dict[str, ImageDataset]:
+    found: dict[str, ImageDataset] = {}
     for domain in dict.fromkeys(phase.domain for phase in phases):
         name = split if domain == "source" else f"target_{split}"
         if pictures.of(name):
@@ -108,7 +108,7 @@ def target_pool(pictures: Pictures) -> list[Record]:
     return [*pictures.of("target_train"), *pictures.of("target_unlabelled")]
 
 
-def target_stream(recipe: Recipe, pictures: Pictures) -> EpochSource | None:
+def target_stream(recipe: Recipe, pictures: Pictures) -> ImageDataset | None:
     """Return the target's pictures as methods of adaptation learn from them; None where there are no methods.
 
     They are augmented as the source's are, and not mixed: most have no label to mix.

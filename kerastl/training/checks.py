@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from kerastl.backbones import blocks_of
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import Diverged, Problem, Problems, RequestError
 from kerastl.training.cache_checks import check_cache, check_room
 from kerastl.training.freezing import resolve_trainable
@@ -21,8 +21,8 @@ from kerastl.training.learner import choose_cache, frozen_front
 from kerastl.training.phase import Phase
 from kerastl.training.streams import no_pictures
 
-Sources = Mapping[str, EpochSource]
-Read = Sequence[Sequence[EpochSource]]
+Sources = Mapping[str, ImageDataset]
+Read = Sequence[Sequence[ImageDataset]]
 """Training pictures that each phase learns from."""
 
 
@@ -114,7 +114,7 @@ def _wrong(model: keras.Model, phase: Phase, vals: Sources) -> Iterator[str]:
 
 
 def _wrong_cache(
-    model: keras.Model, phase: Phase, pictures: Sequence[EpochSource]
+    model: keras.Model, phase: Phase, pictures: Sequence[ImageDataset]
 ) -> Iterator[str]:
     if phase.cache == "none" or not pictures:
         return

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.backbones import fold
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.training.activations import BATCH, Activations, shapes_of
 from kerastl.training.backward import with_cheap_backward
 from kerastl.training.cached_source import CachedSource
@@ -31,11 +31,11 @@ STEPS = 4
 
 def cost_of(
     model: keras.Model,
-    train: EpochSource | None,
-    val: EpochSource | None,
+    train: ImageDataset | None,
+    val: ImageDataset | None,
     *,
     phase: Phase,
-    target: EpochSource | None = None,
+    target: ImageDataset | None = None,
     step_for: StepFor = classification_step,
 ) -> Cost:
     """Time some steps of a phase; the model is given back as it was, and no cache is filled.
@@ -73,7 +73,7 @@ def cost_of(
 def _on_zeros(parts: Parts, lesson: Lesson) -> Learner:
     """Return what runs behind a cache, and activations as it would find there."""
 
-    def cached(source: EpochSource) -> CachedSource:
+    def cached(source: ImageDataset) -> CachedSource:
         return CachedSource(source, _zeros(parts.trunk, source))
 
     streams = {name: cached(one) for name, one in lesson.streams.items()}
@@ -81,7 +81,7 @@ def _on_zeros(parts: Parts, lesson: Lesson) -> Learner:
     return Learner(with_cheap_backward(parts.tail), streams, val)
 
 
-def _zeros(trunk: keras.Model, source: EpochSource) -> Activations:
+def _zeros(trunk: keras.Model, source: ImageDataset) -> Activations:
     """Return activations of the right shape that take no room."""
     zero, sizes = np.float32(0), (source.views, source.num_examples)
     columns = [[np.broadcast_to(zero, (*sizes, *shape))] for shape in shapes_of(trunk.outputs)]
@@ -103,7 +103,7 @@ def _epoch(model: keras.Model, learner: Learner, lesson: Lesson) -> float:
     return seconds
 
 
-def _seconds_a_picture(trunk: keras.Model, source: EpochSource) -> float:
+def _seconds_a_picture(trunk: keras.Model, source: ImageDataset) -> float:
     forward = inference(trunk)
     batches = source.every_picture(0, BATCH)
     return _seconds(lambda batch: forward(batch[0]), batches) / min(BATCH, source.num_examples)

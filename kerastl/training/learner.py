@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from kerastl.backbones import blocks_of, cut, fold, foldable, network_name
-from kerastl.data import EpochSource, cache_folder
+from kerastl.data import ImageDataset, cache_folder
 from kerastl.errors import RequestError
 from kerastl.training.activations import keep_activations
 from kerastl.training.backward import with_cheap_backward
@@ -19,7 +19,7 @@ from kerastl.training.freezing import resolve_trainable
 from kerastl.training.phase import Phase
 from kerastl.training.streams import Lesson
 
-Source = EpochSource | CachedSource
+Source = ImageDataset | CachedSource
 
 
 def activations_folder() -> Path:
@@ -180,7 +180,7 @@ def shortened(model: keras.Model, phase: Phase) -> keras.Model:
     return keras.Model(image, with_cheap_backward(parts.tail)(trunk(image)), name=model.name)
 
 
-def choose_cache(phase: Phase, trains: Sequence[EpochSource]) -> Phase:
+def choose_cache(phase: Phase, trains: Sequence[ImageDataset]) -> Phase:
     """Return a phase whose `cache: auto` is decided: features where the head alone learns and nothing is lost by it.
 
     Args:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
 from kerastl.training.checkpoint import Checkpoint, newest_checkpoint
 from kerastl.training.checks import Sources, check_phases, decide_phases
@@ -28,7 +28,7 @@ from kerastl.training.step import Step
 from kerastl.training.streams import Lesson, StepFor, lessons_of
 
 
-def classification_step(phase: Phase, source: EpochSource) -> Step:
+def classification_step(phase: Phase, source: ImageDataset) -> Step:
     """Return the step of an ordinary classifier for a phase."""
     num_classes = len(source.class_names)
     weights = None
@@ -45,11 +45,11 @@ def classification_step(phase: Phase, source: EpochSource) -> Step:
 
 def fit(
     model: keras.Model,
-    train: EpochSource | Sources,
+    train: ImageDataset | Sources,
     *,
     phases: Sequence[Phase],
-    target: EpochSource | None = None,
-    val: EpochSource | Sources | None = None,
+    target: ImageDataset | None = None,
+    val: ImageDataset | Sources | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     on_epoch: OnEpoch | None = None,
     checkpoints: Path | None = None,
@@ -105,7 +105,7 @@ def fit(
     return state.history()
 
 
-def _by_domain(pictures: EpochSource | Sources | None) -> Sources:
+def _by_domain(pictures: ImageDataset | Sources | None) -> Sources:
     if pictures is None:
         return {}
     return pictures if isinstance(pictures, Mapping) else {"source": pictures}
@@ -116,7 +116,7 @@ def _lessons(
     phases: Sequence[Phase],
     trains: Sources,
     vals: Sources,
-    target: EpochSource | None,
+    target: ImageDataset | None,
     step_for: StepFor,
     strategy: tf.distribute.Strategy,
     cache_dir: Path,

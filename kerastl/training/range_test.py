@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import RequestError, RunFailed
 from kerastl.training.checks import check_phases, decide_phases
 from kerastl.training.feed import Fed, batches_of
@@ -59,7 +59,7 @@ class RangeTest:
 
 def range_test(
     model: keras.Model,
-    train: EpochSource,
+    train: ImageDataset,
     *,
     phase: Phase,
     lowest: float = 1e-6,
@@ -98,7 +98,7 @@ def range_test(
     return RangeTest(tuple(rates), tuple(losses), tuple(smoothed), found)
 
 
-def _check_request(train: EpochSource, lowest: float, highest: float, steps: int) -> None:
+def _check_request(train: ImageDataset, lowest: float, highest: float, steps: int) -> None:
     if train.steps_per_epoch < 1:
         raise RequestError(
             f"There are {train.num_examples} pictures, not one batch of them: nothing can be learnt."

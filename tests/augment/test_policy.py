@@ -5,7 +5,7 @@ from PIL import Image
 
 from kerastl import registry
 from kerastl.augment import build_policy
-from kerastl.data import EpochSource, Record
+from kerastl.data import ImageDataset, Record
 from kerastl.data.seeds import seeds_for
 from kerastl.errors import RequestError
 from kerastl.testing.augmentation import SIZE_PX, check_augmentation, stateful_random_operations
@@ -91,7 +91,7 @@ def test_a_source_gives_one_picture_for_one_seed_epoch_and_index_in_any_batch(tm
         records.append(Record(file.name, file, "a"))
 
     def source(batch_size):
-        return EpochSource(
+        return ImageDataset(
             records, class_names=("a",), image_size_px=32, batch_size=batch_size, seed=3,
             augment=policy,
         )  # fmt: skip

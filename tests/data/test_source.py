@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from pictures_drawn import colour, noise, write
 
-from kerastl.data import EpochSource, Record, seeds_for
+from kerastl.data import ImageDataset, Record, seeds_for
 from kerastl.data.seeds import order_of
 from kerastl.errors import RunFailed
 
@@ -24,9 +24,9 @@ def records(tmp_path_factory):
     ]
 
 
-def source_of(records, **options) -> EpochSource:
+def source_of(records, **options) -> ImageDataset:
     given = {"class_names": ("a", "b"), "image_size_px": SIZE, "batch_size": BATCH, "seed": 7}
-    return EpochSource(records, **(given | options))
+    return ImageDataset(records, **(given | options))
 
 
 def everything(source, epoch=0, **options):

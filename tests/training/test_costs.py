@@ -5,7 +5,7 @@ import pytest
 from sources_drawn import stored
 
 from kerastl.backbones import build_backbone
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.training import Phase, Trainable, build_model, cost_of
 
 CLASSES = ("dark", "light")
@@ -26,7 +26,7 @@ def test_a_cost_is_told_and_nothing_changed(tmp_path, monkeypatch, phase):
     monkeypatch.setenv("KERASTL_CACHE", str(tmp_path / "cache"))
     records = stored(tmp_path, 20, CLASSES)
     train, val = (
-        EpochSource(part, class_names=CLASSES, image_size_px=32, batch_size=4)
+        ImageDataset(part, class_names=CLASSES, image_size_px=32, batch_size=4)
         for part in (records[:14], records[14:])
     )
     backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=1)

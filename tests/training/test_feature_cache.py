@@ -12,7 +12,7 @@ from sources_drawn import stored
 
 from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import build_backbone
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import Problems
 from kerastl.training import (
     Phase,
@@ -42,7 +42,7 @@ def records(tmp_path_factory):
 def source_of(records, *, operations=(), shuffle=True, **more):
     policy = build_policy(operations, image_size_px=32) if operations else None
     values = {"class_names": CLASSES, "image_size_px": 32, "batch_size": 7, "seed": 3, **more}
-    return EpochSource(records, augment=policy, shuffle=shuffle, **values)
+    return ImageDataset(records, augment=policy, shuffle=shuffle, **values)
 
 
 def model_of(seed=1):
@@ -166,7 +166,7 @@ def test_the_seed_counts_only_where_pictures_are_changed(records):
     def of(seed, **more):
         model = model_of()
         trunk = keras.Model(model.inputs[0], model.get_layer("pooled").output)
-        source = EpochSource(
+        source = ImageDataset(
             records, class_names=CLASSES, image_size_px=32, batch_size=7, seed=seed, **more
         )
         return activations._key(activations._layers(trunk, "float32"), source, "float32")
@@ -238,7 +238,7 @@ def test_an_augmentation_that_does_not_say_what_it_does_is_refused_before_anythi
     records, tmp_path, cache, views
 ):
     flip = keras.layers.RandomFlip(seed=1)
-    source = EpochSource(
+    source = ImageDataset(
         records, class_names=CLASSES, image_size_px=32, batch_size=7, views=views,
         augment=lambda images, seeds: flip(images, training=True),
     )  # fmt: skip
@@ -356,13 +356,13 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 from kerastl.backbones import build_backbone
-from kerastl.data import EpochSource, Record
+from kerastl.data import ImageDataset, Record
 from kerastl.errors import RunFailed
 from kerastl.training.activations import keep_activations
 
 pictures, folder, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 records = [Record(file.name, file, "dark") for file in sorted(pictures.glob("*.png"))]
-source = EpochSource(records, class_names=["dark"], image_size_px=32, batch_size=7)
+source = ImageDataset(records, class_names=["dark"], image_size_px=32, batch_size=7)
 trunk = build_backbone("small_cnn", weights="none", image_size_px=32)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))

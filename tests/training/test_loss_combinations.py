@@ -8,7 +8,7 @@ import tensorflow as tf
 from sources_drawn import stored
 
 from kerastl.augment import build_mixing
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.training import Phase
 from kerastl.training.classification import Classification, balanced_weights
 from kerastl.training.loop import classification_step
@@ -95,7 +95,7 @@ def test_every_mixing_of_the_pipeline_with_all_the_rest(tmp_path, mixing):
     """Balanced weights are of the pictures as they are, before they are mixed."""
     names = ("dark", "light")
     records = stored(tmp_path, 13, names)
-    source = EpochSource(
+    source = ImageDataset(
         records, class_names=names, image_size_px=32, batch_size=13, seed=3,
         mix=build_mixing([{"name": mixing}], image_size_px=32, num_classes=2),
     )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from sources_drawn import stored
 
 from kerastl.backbones import build_backbone
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
 from kerastl.training import (
     Phase,
@@ -65,7 +65,7 @@ def test_what_stands_before_a_tensor():
 @pytest.fixture
 def train(tmp_path):
     records = stored(tmp_path, 40, CLASSES)
-    return EpochSource(records, class_names=CLASSES, image_size_px=32, batch_size=8)
+    return ImageDataset(records, class_names=CLASSES, image_size_px=32, batch_size=8)
 
 
 def network():
@@ -121,7 +121,7 @@ def test_a_cache_leaves_the_step_only_what_learns(train):
 
 def test_pictures_kept_decoded_count_and_a_gpu_takes_its_part(train, tmp_path):
     phase, model = Phase("p", 1, trainable=ALL, batch_norm="trainable"), network()
-    kept = EpochSource(
+    kept = ImageDataset(
         train.records, class_names=CLASSES, image_size_px=32, batch_size=8, cache="memory"
     )
     assert memory_of(model, phase, kept, kept).parts["pictures kept"] == 2 * 40 * 32 * 32 * 3 * 4

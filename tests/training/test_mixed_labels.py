@@ -7,7 +7,7 @@ import tensorflow as tf
 from sources_drawn import stored
 
 from kerastl.augment import build_mixing, build_policy
-from kerastl.data import EpochSource, Record
+from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError
 from kerastl.training import Phase, Trainable, fit
 from kerastl.training.classification import Classification, cross_entropy
@@ -29,7 +29,7 @@ def source_of(records, *mixings, **options):
     if mixings:
         chosen = [{"name": name} for name in mixings]
         mix = build_mixing(chosen, image_size_px=32, num_classes=2)
-    return EpochSource(
+    return ImageDataset(
         records, class_names=CLASSES, image_size_px=32, batch_size=7, seed=3, mix=mix,
         augment=build_policy([{"name": "random_flip"}], image_size_px=32), **options,
     )  # fmt: skip
@@ -159,7 +159,7 @@ def test_a_training_with_cut_mix_learns_repeats_and_resumes_to_the_byte(records,
             if epoch == 2:
                 raise KeyboardInterrupt
 
-    val = EpochSource(records, class_names=CLASSES, image_size_px=32, batch_size=8, shuffle=False)
+    val = ImageDataset(records, class_names=CLASSES, image_size_px=32, batch_size=8, shuffle=False)
     ends = []
     for _ in range(2):
         whole = network()

@@ -7,7 +7,7 @@ import tensorflow as tf
 from sources_drawn import stored
 
 from kerastl.backbones import build_backbone
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
 from kerastl.evaluation import predict
 from kerastl.training import Phase, Trainable, build_model, fit, unfreeze
@@ -23,7 +23,7 @@ LAST = {"trainable": Trainable("from_block", text="block_3")}
 @pytest.fixture
 def train(tmp_path):
     records = stored(tmp_path, 24, CLASSES)
-    return EpochSource(records, class_names=CLASSES, image_size_px=32, batch_size=8)
+    return ImageDataset(records, class_names=CLASSES, image_size_px=32, batch_size=8)
 
 
 def network():

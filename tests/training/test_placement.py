@@ -8,7 +8,7 @@ from sources_drawn import stored
 
 from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import build_backbone
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.training import Phase, Trainable, build_model, fit
 
 CLASSES = ("dark", "light")
@@ -32,7 +32,7 @@ def records(tmp_path_factory):
 
 def source_of(records, placement, *, mixes=False):
     mix = build_mixing([{"name": "cut_mix"}], image_size_px=32, num_classes=2) if mixes else None
-    return EpochSource(
+    return ImageDataset(
         records, class_names=CLASSES, image_size_px=32, batch_size=7, seed=3, mix=mix,
         augment=build_policy(OPERATIONS, image_size_px=32), placement=placement,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from stopping import Stop
 
 from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import build_backbone
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import RequestError, RunFailed
 from kerastl.training import Phase, Trainable, build_model, fit, memory_of
 from kerastl.training.batch_norm import is_statistic
@@ -160,7 +160,7 @@ def test_other_labels_of_the_target_give_the_same_bytes(train):
 def test_two_sources_of_one_seed_and_one_size_are_not_paired(tmp_path):
     """Place for place they would be: sorted by class, each batch would hold the classes of the other."""
     records = stored(tmp_path, 12, CLASSES)
-    pictures = EpochSource(records, class_names=CLASSES, image_size_px=32, batch_size=4)
+    pictures = ImageDataset(records, class_names=CLASSES, image_size_px=32, batch_size=4)
     step = Aligned(spy=True)
     fit(model_of(), pictures, target=pictures, phases=[HEAD], step_for=lambda *_: step)
     assert step.places("source") != step.places("target")
@@ -322,7 +322,7 @@ def test_statistics_that_a_step_did_not_speak_of_stop_the_run(train):
 def pictures_of(records, *, operations=(), **more):
     policy = build_policy(operations, image_size_px=32) if operations else None
     values = {"class_names": CLASSES, "image_size_px": 32, "batch_size": 7, "seed": 3, **more}
-    return EpochSource(records, augment=policy, **values)
+    return ImageDataset(records, augment=policy, **values)
 
 
 @pytest.fixture(scope="module")

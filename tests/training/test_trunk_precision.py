@@ -7,7 +7,7 @@ from sklearn.datasets import load_sample_images
 from sources_drawn import stored
 
 from kerastl.backbones import build_backbone, fold
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import Problems
 from kerastl.report.frozen import rounded_lines
 from kerastl.training import Phase, Trainable, batch_norm_layers, build_model, fit
@@ -83,7 +83,7 @@ def test_a_cache_of_the_one_is_not_taken_for_the_other(tmp_path):
         keras.utils.clear_session()
         backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=1)
         model = build_model(backbone, class_names=CLASSES, seed=1)
-        source = EpochSource(
+        source = ImageDataset(
             records, class_names=CLASSES, image_size_px=32, batch_size=4, shuffle=True
         )
         phase = Phase("head", 1, cache="features", trunk_precision=precision)
