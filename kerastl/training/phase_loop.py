@@ -104,7 +104,7 @@ class PhaseLoop:
         with self.strategy.scope():
             optimizer = self._optimizer(phase, variables, resumed=saved is not None)
             averages = Averages(phase, variables)
-        self.model.compile(optimizer, loss=None)
+        self.model.compile(optimizer.plain, loss=None)
         if saved:
             saved.restore(self.model, optimizer, step, averages)
             with averages.shown():
@@ -229,7 +229,7 @@ class PhaseLoop:
 
     def _optimizer(
         self, phase: Phase, variables: Sequence[keras.Variable], *, resumed: bool
-    ) -> keras.Optimizer:
+    ) -> Any:
         """Return the optimizer of a phase, with what it takes over from that of the phase before."""
         old = self.optimizer if phase.momenta == "keep" else None
         if not resumed:
