@@ -65,7 +65,7 @@ def measure(case: str, folder: Path) -> dict:
     from kerastl.augment import build_policy
     from kerastl.backbones import build_backbone
     from kerastl.data import ImageDataset
-    from kerastl.training import Phase, Trainable, build_model, fit, memory_of
+    from kerastl.training import Phase, TopFraction, build_model, fit, memory_of
 
     name, side, what, batch = case.split(":")
     size, rows = int(side), int(batch)
@@ -78,10 +78,10 @@ def measure(case: str, folder: Path) -> dict:
     backbone = build_backbone(name, weights="none", image_size_px=size, seed=0)
     model = build_model(backbone, class_names=CLASSES)
     choice = {
-        "head": Trainable("none"), "top": Trainable("top_fraction", fraction=0.3), "all": Trainable("all")
+        "head": "none", "top": TopFraction(top_fraction=0.3), "all": "all"
     }[what]  # fmt: skip
     norms = "trainable" if what == "all" else "frozen"
-    phase = Phase("p", epochs=2, trainable=choice, batch_norm=norms)
+    phase = Phase("p", epochs=2, trainable=choice, batch_norm=norms, cache="none")
     need, before = memory_of(model, phase, train, val), held()
     fit(model, train, val=val, phases=[phase], checkpoints=folder / "checkpoints")
     peak = peak_held()

@@ -15,7 +15,7 @@ def main() -> None:
     from kerastl.augment import build_policy
     from kerastl.backbones import build_backbone
     from kerastl.data import ImageDataset, read_folder
-    from kerastl.training import Phase, Trainable, build_model, fit
+    from kerastl.training import Phase, TopFraction, build_model, fit
 
     def pictures(split: str) -> ImageDataset:
         found = read_folder(task.folder / split)
@@ -32,10 +32,10 @@ def main() -> None:
         task.backbone, weights=task.weights, image_size_px=task.size, **task.options
     )
     model = build_model(backbone, class_names=train.class_names, seed=task.seed)
-    trainable = Trainable("top_fraction", fraction=0.3) if task.part == "last" else Trainable()
+    trainable = TopFraction(top_fraction=0.3) if task.part == "last" else "none"
     phase = Phase(
         "phase", epochs=task.epochs, learning_rate=task.rate, trainable=trainable, keep="last",
-        cache=task.cache, cache_precision=task.precision,
+        batch_norm="frozen", cache=task.cache, cache_precision=task.precision,
     )  # fmt: skip
     begun = time.perf_counter()
     history = fit(model, train, val=val, phases=[phase], cache_dir=task.scratch)

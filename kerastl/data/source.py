@@ -126,6 +126,18 @@ class ImageDataset:
         self._load = tf.function(self._load_one, autograph=False)
         self.finish = tf.function(self._finish_batch(mix), autograph=False)
 
+    def __repr__(self) -> str:
+        is_set = {
+            "shuffle": self.shuffle, "augment": self.augmented, "mix": self.mixes,
+            "cache": self.cache == "memory",
+        }  # fmt: skip
+        options = [name for name, value in is_set.items() if value]
+        size = f"{self.image_size_px} x {self.image_size_px} px"
+        return (
+            f"<ImageDataset: {self.num_examples:,} images of {size}, {len(self.class_names)} classes, "
+            f"batch size {self.batch_size}{''.join(f', {name}' for name in options)}>"
+        )
+
     def order(self, epoch: int) -> Indices:
         """Return the indices of an epoch in their order: `[num_examples]` int64."""
         if self.shuffle:

@@ -20,7 +20,6 @@ from kerastl.stages.mixed import mixed_target, mixing_of
 from kerastl.stages.phases import target_pool
 from kerastl.stages.pictures import Pictures
 from kerastl.training import (
-    Trainable,
     batch_norm_layers,
     inference,
     read_batches,
@@ -93,7 +92,7 @@ def observe_renormalised(model: keras.Model, shown: Shown, target: ImageDataset)
     if not batch_norm_layers(model):
         return None
     before = model.get_weights()
-    unfreeze(model, Trainable("all"), batch_norm="statistics")
+    unfreeze(model, "all", batch_norm="statistics")
     statistics_estimator(model)(target)
     evidence = observe(model, shown, own_statistics=True)
     model.set_weights(before)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerastl import adaptation
-from kerastl import recipe as recipes
 from kerastl.data import ImageDataset, Record
 from kerastl.recipe import Recipe
 from kerastl.stages.pictures import Pictures
-from kerastl.training import Phase, Trainable
+from kerastl.training import Phase
 
 
 def training_phases(recipe: Recipe) -> list[Phase]:
@@ -30,14 +29,8 @@ def training_phases(recipe: Recipe) -> list[Phase]:
     return found
 
 
-def _trainable(choice: Any) -> Trainable:
-    if isinstance(choice, recipes.TopFraction):
-        return Trainable("top_fraction", fraction=choice.top_fraction)
-    if isinstance(choice, recipes.FromBlock):
-        return Trainable("from_block", text=choice.from_block)
-    if isinstance(choice, recipes.LayerNames):
-        return Trainable("names", text=choice.names)
-    return Trainable(choice)
+def _trainable(choice: Any) -> Any:
+    return choice if isinstance(choice, str) else dataclasses.asdict(choice)
 
 
 def own_phases(recipe: Recipe) -> list[Phase]:
@@ -57,14 +50,14 @@ def phases_of_methods(recipe: Recipe) -> list[Phase]:
     if recipe.adapts_by is None:
         return []
     phases = [
-        dataclasses.replace(one, domain="source")
+        one.model_copy(update={"domain": "source"})
         for one in training_phases(recipe)
         if one.domain == "target"
     ]
     if not changes_pixels(recipe):
         return phases
     return [
-        dataclasses.replace(one, cache="none") if one.cache == "auto" else one for one in phases
+        one.model_copy(update={"cache": "none"}) if one.cache == "auto" else one for one in phases
     ]
 
 

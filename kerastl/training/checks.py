@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def decide_phases(
     """
     reads = reads or _of_domains(phases, trains)
     return [
-        choose_cache(phase, pictures) if pictures else replace(phase, cache="none")
+        choose_cache(phase, pictures) if pictures else phase.model_copy(update={"cache": "none"})
         for phase, pictures in zip(phases, reads, strict=True)
     ]
 
@@ -136,7 +135,7 @@ def _no_room(
 
 
 def _wrong_precision(model: keras.Model, phase: Phase) -> Iterator[str]:
-    head_alone = phase.trainable.which == "none" and phase.batch_norm == "frozen"
+    head_alone = phase.trainable == "none" and phase.batch_norm == "frozen"
     if phase.precision != "float32" and head_alone:
         yield (
             f"precision: {phase.precision} changes nothing where the head learns alone: that computes in float32. "

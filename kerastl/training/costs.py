@@ -18,6 +18,7 @@ from kerastl.training.backward import with_cheap_backward
 from kerastl.training.cached_source import CachedSource
 from kerastl.training.clock import Cost
 from kerastl.training.feed import batches_of
+from kerastl.training.freezing import resolve_batch_norm
 from kerastl.training.learner import Learner, Parts, cached_front, on_pictures, part
 from kerastl.training.loop import classification_step
 from kerastl.training.phase import Phase
@@ -50,7 +51,7 @@ def cost_of(
     Raises:
         Problems: the step reads a stream that is missing or unlike the others.
     """
-    started = time.perf_counter()
+    started, phase = time.perf_counter(), resolve_batch_norm(model, phase)
     vals = {} if val is None else {str(phase.domain): val}
     trains = {} if train is None else {str(phase.domain): train}
     (lesson,) = lessons_of(

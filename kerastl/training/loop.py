@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,6 +21,7 @@ from kerastl.training.checkpoint import Checkpoint, newest_checkpoint
 from kerastl.training.checks import Sources, check_phases, decide_phases
 from kerastl.training.classification import Classification, balanced_weights
 from kerastl.training.clock import Clock, Cost
+from kerastl.training.freezing import resolve_batch_norm
 from kerastl.training.learner import activations_folder
 from kerastl.training.phase import Phase
 from kerastl.training.phase_loop import OnEpoch, OnPhaseEnd, OnProof, PhaseLoop
@@ -34,6 +36,8 @@ def classification_step(phase: Phase, source: ImageDataset) -> Step:
     weights = None
     if phase.class_weights == "balanced":
         weights = balanced_weights(np.asarray(source.labels), num_classes)
+    elif isinstance(phase.class_weights, Mapping):
+        weights = _named_weights(phase.class_weights, source.class_names)
     return Classification(
         num_classes,
         label_smoothing=phase.label_smoothing,
@@ -41,6 +45,18 @@ def classification_step(phase: Phase, source: ImageDataset) -> Step:
         focal_gamma=phase.focal_gamma,
         follow_statistics=phase.batch_norm != "frozen",
     )
+
+
+def _named_weights(
+    weights: Mapping[str, float], class_names: Sequence[str]
+) -> np.ndarray[Any, Any]:
+    """Return `[classes]` float32 weights from weights by class name, 1 for a class without a weight."""
+    unknown = [name for name in weights if name not in class_names]
+    if unknown:
+        raise RequestError(
+            f"class_weights: there is no class {unknown[0]!r}. Classes: {', '.join(class_names)}."
+        )
+    return np.array([weights.get(name, 1.0) for name in class_names], np.float32)
 
 
 def fit(
@@ -92,6 +108,7 @@ def fit(
         WouldFailAgain: frozen weights moved, or, `Diverged`, a loss or a weight is not a number.
     """
     trains, vals = _by_domain(train), _by_domain(val)
+    phases = [resolve_batch_norm(model, phase) for phase in phases]
     cache_dir = cache_dir or activations_folder()
     strategy = strategy or tf.distribute.get_strategy()
     lessons = _lessons(model, phases, trains, vals, target, step_for, strategy, cache_dir)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from kerastl.data import ImageDataset
 from kerastl.training.activations import BATCH, shapes_of
-from kerastl.training.freezing import HEAD_LAYERS, resolve_trainable
+from kerastl.training.freezing import HEAD_LAYERS, resolve_batch_norm, resolve_trainable
 from kerastl.training.layer_memory import (
     FLOAT32,
     front_of,
@@ -81,6 +81,7 @@ def memory_of(
         on_gpu: whether the network runs on a GPU.
         changes_pixels: whether its step changes the pictures itself, which takes copies of them.
     """
+    phase = resolve_batch_norm(model, phase)
     streams = [one for one in (train, target) if one is not None]
     batches = [min(batch_size or one.batch_size, one.num_examples) for one in streams]
     trained, front_weights = _weights_of(model, phase)

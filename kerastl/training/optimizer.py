@@ -104,7 +104,7 @@ def build_optimizer(
     # Biases, and the scales and offsets of norms, are vectors: decay would pull them away from what they measure.
     plain.exclude_from_weight_decay(var_list=[one for one in variables if len(one.shape) < 2])
     plain.build(variables)
-    optimizer = kind.__new__(kind)
+    optimizer: Any = kind.__new__(kind)
     keys = {plain._var_key(one): one.path for one in variables}
     vars(optimizer).update(
         vars(plain),

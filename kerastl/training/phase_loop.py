@@ -121,7 +121,7 @@ class PhaseLoop:
         except Diverged as error:
             raise self._put_back(phase, error) from error
         proof = phase_proof(
-            self.model, phase=phase.name, batch_norm=phase.batch_norm,
+            self.model, phase=phase.name, batch_norm=str(phase.batch_norm),
             trained={variable.path for variable in variables}, before=self.state.before,
             statistics=self.state.statistics, may_move=step.may_move,
         )  # fmt: skip

@@ -97,7 +97,7 @@ def lessons_of(
         lesson = Lesson(phase, step, pictures, vals.get(phase.domain))
         if lesson.moves_what_is_frozen(model):
             wrong += _wrong_front(phase)
-            lesson = replace(lesson, phase=replace(phase, cache="none"))
+            lesson = replace(lesson, phase=phase.model_copy(update={"cache": "none"}))
         problems += [Problem(where, what) for what in wrong]
         lessons.append(lesson)
     if problems:

@@ -100,3 +100,10 @@ def two_batches(source=5, target=3):
 
     images, _, indices = batch(target, seed=2, shifted=True)
     return {"source": batch(source, seed=1), "target": (images, tf.fill([target], -1), indices)}
+
+
+def plain_phase(*args, **options):
+    """A `Phase` that freezes BatchNorm, as for pretrained weights, and has no cache, unless the options say otherwise."""
+    from kerastl.training import Phase
+
+    return Phase(*args, **({"batch_norm": "frozen", "cache": "none"} | options))

@@ -337,3 +337,9 @@ def test_keras_fit_sees_epoch_after_epoch(records):
         expected.fit(source.batches(epoch), shuffle=False, verbose=0)
     for one, other in zip(model.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_repr_is_short(records):
+    assert repr(source_of(records, augment=shifted)) == (
+        "<ImageDataset: 21 images of 12 x 12 px, 2 classes, batch size 4, shuffle, augment>"
+    )

@@ -8,15 +8,16 @@ from collections import namedtuple
 import keras
 import numpy as np
 import pytest
-from sources_drawn import stored
+from sources_drawn import plain_phase, stored
 
 from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import build_backbone
 from kerastl.data import ImageDataset
 from kerastl.errors import Problems
 from kerastl.training import (
+    FromBlock,
+    LayerNames,
     Phase,
-    Trainable,
     activations,
     build_model,
     cache_checks,
@@ -30,8 +31,8 @@ TURN = [
     {"name": "random_rotation", "max_deg": 20.0},
     {"name": "random_contrast", "max_fraction": 0.3},
 ]
-HEAD = Phase("head", epochs=4, learning_rate=1e-2, keep="last")
-LAST = Trainable("from_block", text="block_3")
+HEAD = plain_phase("head", epochs=4, learning_rate=1e-2, keep="last")
+LAST = FromBlock(from_block="block_3")
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +75,9 @@ def with_cache(phase, cache, **more):
         pytest.param("features", HEAD, {}, marks=pytest.mark.slow),
         ("features", HEAD, {"operations": TURN, "views": 2}),
         pytest.param(
-            "boundary", Phase("last", epochs=4, trainable=LAST, keep="last"), {}, marks=pytest.mark.slow
+            "boundary", plain_phase("last", epochs=4, trainable=LAST, keep="last"), {}, marks=pytest.mark.slow
         ),
-        ("boundary", Phase("last", epochs=4, trainable=LAST, keep="last"), {"operations": TURN, "views": 3}),
+        ("boundary", plain_phase("last", epochs=4, trainable=LAST, keep="last"), {"operations": TURN, "views": 3}),
     ],
 )  # fmt: skip
 def test_a_cached_phase_teaches_what_the_pictures_would(records, tmp_path, cache, phase, more):
@@ -194,7 +195,7 @@ def test_a_damaged_entry_is_made_anew(records, tmp_path):
 @pytest.mark.parametrize(("precision", "within"), [("bfloat16", 2**-7), ("uint8", 1 / 255)])
 def test_a_smaller_cache_rounds_and_says_what_it_takes(records, tmp_path, precision, within):
     whole, small = tmp_path / "whole", tmp_path / "small"
-    phase = Phase("last", epochs=3, trainable=LAST, keep="last", cache="boundary")
+    phase = plain_phase("last", epochs=3, trainable=LAST, keep="last", cache="boundary")
     _, exact = learnt(records, [phase], whole)
     _, rounded = learnt(records, [with_cache(phase, "boundary", cache_precision=precision)], small)
     assert rounded.proofs[0]["cache"]["precision"] == precision
@@ -216,8 +217,8 @@ def test_a_smaller_cache_rounds_and_says_what_it_takes(records, tmp_path, precis
 REFUSED = [
     ({"cache": "features", "trainable": LAST}, {}, "nothing else may learn"),
     ({"cache": "boundary"}, {}, "behind them blocks that learn"),
-    ({"cache": "boundary", "trainable": Trainable("all")}, {}, "needs frozen blocks"),
-    ({"cache": "boundary", "trainable": Trainable("names", text=".*conv.*")}, {}, "from_block: NAME"),
+    ({"cache": "boundary", "trainable": "all"}, {}, "needs frozen blocks"),
+    ({"cache": "boundary", "trainable": LayerNames(names=".*conv.*")}, {}, "from_block: NAME"),
     ({"cache": "features"}, {"operations": TURN}, "augment.views: 4"),
     ({"cache": "features", "batch_norm": "statistics"}, {}, "Write batch_norm: frozen"),
     ({"cache": "feature"}, {}, "cache: must be one of auto, none, features, boundary, got 'feature'"),
@@ -245,9 +246,9 @@ def test_an_augmentation_that_does_not_say_what_it_does_is_refused_before_anythi
     model, seen = model_of(), []
     before = weights_of(model).tobytes()
     phases = [
-        Phase("first", epochs=1, trainable=Trainable("all"), batch_norm="trainable"),
-        Phase(
-            "second", epochs=1, trainable=LAST if cache == "boundary" else Trainable(), cache=cache
+        plain_phase("first", epochs=1, trainable="all", batch_norm="trainable"),
+        plain_phase(
+            "second", epochs=1, trainable=LAST if cache == "boundary" else "none", cache=cache
         ),
     ]
     with pytest.raises(Problems, match=r"phase second: .*augment=kerastl\.augment\.build_policy"):
@@ -325,10 +326,10 @@ def needed(records, tmp_path, monkeypatch, phases):
 def test_the_room_is_that_of_all_phases_and_what_two_share_counts_once(
     records, tmp_path, monkeypatch
 ):
-    whole = Phase("whole", epochs=1, trainable=Trainable("all"), batch_norm="trainable")
+    whole = plain_phase("whole", epochs=1, trainable="all", batch_norm="trainable")
     head, last = (
         with_cache(HEAD, "features"),
-        Phase("last", epochs=1, trainable=LAST, cache="boundary"),
+        plain_phase("last", epochs=1, trainable=LAST, cache="boundary"),
     )
 
     def room(*phases):
@@ -398,7 +399,7 @@ class Stop(Exception):
     [
         pytest.param(HEAD, id="head"),
         pytest.param(
-            Phase("last", epochs=3, trainable=LAST, keep="last", cache="boundary"),
+            plain_phase("last", epochs=3, trainable=LAST, keep="last", cache="boundary"),
             id="last", marks=pytest.mark.slow,
         ),
     ],
@@ -407,7 +408,7 @@ def test_a_cached_phase_that_goes_on_keeps_what_the_weights_before_it_made(
     records, tmp_path, phase
 ):
     """A phase before it moved the front: a resumed run must not take the front that the model was built with."""
-    first = Phase("all", epochs=1, trainable=Trainable("all"), batch_norm="trainable", keep="last")
+    first = plain_phase("all", epochs=1, trainable="all", batch_norm="trainable", keep="last")
     phases = [first, with_cache(phase, "features" if phase is HEAD else "boundary")]
     whole, expected = learnt(records, phases, tmp_path / "kept", checkpoints=tmp_path / "whole")
 
@@ -456,8 +457,8 @@ def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
         backbone(np.concatenate([batch[0] for batch in source.batches(0)]), training=True)
     start = build_model(backbone, class_names=CLASSES, dropout=0.0, seed=1)
     # Adam moves a weight whose gradient is nothing but rounding as far as any other.
-    phase = Phase(
-        "last", epochs=2, trainable=Trainable("from_block", text=block), keep="last",
+    phase = plain_phase(
+        "last", epochs=2, trainable=FromBlock(from_block=block), keep="last",
         optimizer="sgd", learning_rate=1e-3,
     )  # fmt: skip
 

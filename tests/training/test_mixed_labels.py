@@ -4,18 +4,20 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from sources_drawn import stored
+from sources_drawn import plain_phase, stored
 
 from kerastl.augment import build_mixing, build_policy
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError
-from kerastl.training import Phase, Trainable, fit
+from kerastl.training import fit
 from kerastl.training.classification import Classification, cross_entropy
 
 CLASSES = ("dark", "light")
 PHASES = [
-    Phase("all", epochs=4, trainable=Trainable("all"), batch_norm="trainable", keep="last"),
-    Phase("head", epochs=1, learning_rate=1e-3, class_weights="balanced", label_smoothing=0.1),
+    plain_phase("all", epochs=4, trainable="all", batch_norm="trainable", keep="last"),
+    plain_phase(
+        "head", epochs=1, learning_rate=1e-3, class_weights="balanced", label_smoothing=0.1
+    ),
 ]
 
 

@@ -4,12 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from sources_drawn import stored
+from sources_drawn import plain_phase, stored
 
 from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import build_backbone
 from kerastl.data import ImageDataset
-from kerastl.training import Phase, Trainable, build_model, fit
+from kerastl.training import build_model, fit
 
 CLASSES = ("dark", "light")
 OPERATIONS = [
@@ -20,8 +20,8 @@ OPERATIONS = [
     {"name": "random_cutout", "max_fraction": 0.4, "apply_probability": 0.5},
 ]
 PHASES = [
-    Phase("all", epochs=2, trainable=Trainable("all"), batch_norm="trainable", keep="last"),
-    Phase("head", epochs=1, learning_rate=1e-3, keep="last"),
+    plain_phase("all", epochs=2, trainable="all", batch_norm="trainable", keep="last"),
+    plain_phase("head", epochs=1, learning_rate=1e-3, keep="last"),
 ]
 
 

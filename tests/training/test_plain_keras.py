@@ -6,10 +6,10 @@ import sys
 import keras
 import numpy as np
 import pytest
-from sources_drawn import ArraySource, drawn
+from sources_drawn import ArraySource, drawn, plain_phase
 
 from kerastl.backbones import build_backbone
-from kerastl.training import Phase, Trainable, build_model, fit
+from kerastl.training import TopFraction, build_model, fit
 
 LOAD = """
 import sys
@@ -33,8 +33,8 @@ def trained(name, options, callbacks=(), **of_backbone):
     backbone = build_backbone(name, weights="none", image_size_px=32, seed=1, **of_backbone)
     model = build_model(backbone, class_names=("dark", "light"), seed=1)
     phases = [
-        Phase("head", epochs=1),
-        Phase("last", epochs=2, trainable=Trainable("top_fraction", fraction=0.3), **options),
+        plain_phase("head", epochs=1),
+        plain_phase("last", epochs=2, trainable=TopFraction(top_fraction=0.3), **options),
     ]
     fit(model, ArraySource(*drawn(16)), phases=phases, callbacks=callbacks)
     return model
@@ -94,7 +94,7 @@ def test_a_callback_sets_the_learning_rate_of_the_training():
     backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=1)
     model = build_model(backbone, class_names=("dark", "light"), seed=1)
     start = np.asarray(model(during.images, training=False))
-    phase = Phase("head", epochs=2, keep="last", optimizer="sgd")
+    phase = plain_phase("head", epochs=2, keep="last", optimizer="sgd")
     fit(model, ArraySource(*drawn(16)), phases=[phase], callbacks=[stop, during])
     first, second = during.predictions
     assert (first != start).any()
