@@ -122,7 +122,7 @@ def _decoded(recipe: Recipe, found: Pictures, records: Sequence[Record]) -> npt.
     """Return `[batch, size, size, 3]` float32 in [0, 255], as training sees them before they are changed."""
     plain = replace(recipe, augment=Augment(), data=replace(recipe.data, batch_size=len(records)))
     source = found.source_of(plain, records)
-    ((images, _, _),) = source.batches(0)
+    ((images, _),) = source.batches(0)
     decoded: npt.NDArray[np.float32] = images.numpy()
     return decoded
 
