@@ -7,8 +7,6 @@ from .classification import Classification as Classification
 from .clock import Cost as Cost
 from .costs import cost_of as cost_of
 from .feed import read_batches as read_batches
-from .free_memory import free_gpu_memory as free_gpu_memory
-from .free_memory import free_memory as free_memory
 from .freezing import batch_norm_layers as batch_norm_layers
 from .freezing import resolve_trainable as resolve_trainable
 from .freezing import unfreeze as unfreeze
@@ -16,9 +14,10 @@ from .head import HeadReport as HeadReport
 from .head import carry_over_head as carry_over_head
 from .learner import activations_folder as activations_folder
 from .loop import fit as fit
-from .memory import Need as Need
-from .memory import largest_batch as largest_batch
-from .memory import memory_of as memory_of
+from .memory import MemoryEstimate as MemoryEstimate
+from .memory import available_gpu_memory as available_gpu_memory
+from .memory import available_memory as available_memory
+from .memory import estimate_memory as estimate_memory
 from .model import build_model as build_model
 from .phase import Phase as Phase
 from .phase import Trainable as Trainable

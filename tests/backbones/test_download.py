@@ -122,7 +122,9 @@ def test_without_a_connection_the_error_names_the_file_and_the_url(server, publi
     with pytest.raises(RequestError) as error:
         fetch_weights("vgg16")
     assert str(folder_of() / FILE) in str(error.value)
-    assert f"http://127.0.0.1:9/{FILE} could not be downloaded: the connection failed" in str(error.value)
+    assert f"http://127.0.0.1:9/{FILE} could not be downloaded: the connection failed" in str(
+        error.value
+    )
     assert "weights: none" in str(error.value)
 
 
