@@ -4,8 +4,6 @@ from .checkpoint import newest_checkpoint as newest_checkpoint
 from .checks import check_phases as check_phases
 from .checks import decide_phases as decide_phases
 from .classification import Classification as Classification
-from .clock import Cost as Cost
-from .costs import cost_of as cost_of
 from .feed import read_batches as read_batches
 from .freezing import batch_norm_layers as batch_norm_layers
 from .freezing import resolve_trainable as resolve_trainable
@@ -29,4 +27,5 @@ from .step import BeginsWithPhase as BeginsWithPhase
 from .step import KeepsWeights as KeepsWeights
 from .step import Step as Step
 from .streams import StepFor as StepFor
+from .time_budget import TimeBudget as TimeBudget
 from .tracing import inference as inference
