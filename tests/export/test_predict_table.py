@@ -149,14 +149,14 @@ def test_a_disk_error_names_the_folder_and_keeps_the_rows(tmp_path: Path, monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     out = tmp_path / "t.csv"
-    text = format_rows("csv", PREDICTIONS[:2], CLASSES)
+    first, second = (format_rows("csv", PREDICTIONS[i : i + 2], CLASSES) for i in (0, 2))
     with ExitStack() as stack:
         opened = open_partial_table(out, REQUEST, HEADERS["csv"], resume=False)
         table = stack.enter_context(opened)
-        table.append(text, 2, 0)
+        table.append(first, 2, 0)
         monkeypatch.setattr("os.fsync", full)
         with pytest.raises(RunFailed, match=r"t\.csv\.part cannot be written: No space left"):
-            table.append(text, 2, 0)
+            table.append(first, 2, 0)
         monkeypatch.undo()
     write_batches(out, REQUEST, None, resume=True)
     whole = HEADERS["csv"] + format_rows("csv", PREDICTIONS, CLASSES)
