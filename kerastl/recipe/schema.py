@@ -216,7 +216,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long training may take; the phases are cut to fit before the first step.
+    """How long training may take; phases end early to fit.
 
     Args:
         minutes: of training on this machine, from the first step to the last.

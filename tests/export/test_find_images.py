@@ -1,4 +1,4 @@
-"""From what is named to the list of files, whatever lies there. No TensorFlow."""
+"""Finding image files and storing the list of paths. No TensorFlow."""
 
 import io
 import os
@@ -9,55 +9,54 @@ from pathlib import Path
 import pytest
 
 from kerastl.errors import RequestError
-from kerastl.export import find_pictures
-from kerastl.export.predicting.file_list import listed
-from kerastl.export.predicting.finding import named_in
+from kerastl.export import find_images
+from kerastl.export.predict import read_file_list, store_file_list
 
 
-def test_names_of_any_bytes_are_found_and_listed_as_they_are(tmp_path: Path) -> None:
+def test_file_names_of_any_bytes_are_found_and_stored_unchanged(tmp_path: Path) -> None:
     names = [b"a\nb.png", b"a\xff.png", b"\xc3\xbc.png", b"a'\"\\.png"]
     for name in names:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
-    found = list(find_pictures([tmp_path]))
+    found = list(find_images([tmp_path]))
     assert {os.fsencode(path.name) for path in found} == set(names)
-    with listed(found) as files:
+    with store_file_list(found) as files:
         assert [path for batch in files.batches(3) for path in batch] == found
 
 
-def test_links_in_circles_end_and_pipes_are_not_opened(tmp_path: Path) -> None:
+def test_circular_links_end_and_pipes_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "round.png").symlink_to("round.png")
     (tmp_path / "up").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
-    found = [path.name for path in find_pictures([tmp_path, tmp_path / "pipe.png"])]
+    found = [path.name for path in find_images([tmp_path, tmp_path / "pipe.png"])]
     assert found == ["pipe.png", "round.png", "pipe.png"]
     with pytest.raises(RequestError, match=r"round\.png"):
-        list(find_pictures([tmp_path / "round.png"]))
+        list(find_images([tmp_path / "round.png"]))
 
 
-def test_a_folder_that_vanishes_on_the_way_is_named(tmp_path: Path) -> None:
+def test_a_folder_deleted_during_the_search_is_yielded(tmp_path: Path) -> None:
     for name in ("a/1.png", "b/2.png", "c/3.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    found = find_pictures([tmp_path])
+    found = find_images([tmp_path])
     assert next(found) == tmp_path / "a" / "1.png"
     shutil.rmtree(tmp_path / "b")
     assert list(found) == [tmp_path / "b", tmp_path / "c" / "3.png"]
 
 
-def test_folders_may_be_as_deep_as_paths_go(tmp_path: Path) -> None:
+def test_deeply_nested_folders_are_searched(tmp_path: Path) -> None:
     deep = tmp_path
     for _ in range(1100):
         deep = deep / "d"
         deep.mkdir()
     (deep / "1.png").touch()
     try:
-        assert list(find_pictures([tmp_path])) == [deep / "1.png"]
+        assert list(find_images([tmp_path])) == [deep / "1.png"]
     finally:
-        # Python's own way of removing a folder goes no deeper than its stack.
+        # shutil.rmtree is recursive and fails at this depth.
         subprocess.run(["rm", "-r", str(tmp_path / "d")], check=True)
 
 
-def test_equal_numbers_have_one_order_however_the_disk_lists_them(
+def test_the_order_does_not_depend_on_the_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["a1.png", "a01.png", "a001.png", "a2.png", "a10.png"]
@@ -66,7 +65,7 @@ def test_equal_numbers_have_one_order_however_the_disk_lists_them(
     orders = set()
     scandir = os.scandir
 
-    class Turned:
+    class Reversed:
         def __init__(self, folder: Path) -> None:
             with scandir(folder) as entries:
                 self.entries = sorted(entries, key=lambda entry: entry.name, reverse=True)
@@ -76,26 +75,26 @@ def test_equal_numbers_have_one_order_however_the_disk_lists_them(
 
         def __exit__(self, *_: object) -> None: ...
 
-    for listing in (scandir, Turned):
+    for listing in (scandir, Reversed):
         monkeypatch.setattr(os, "scandir", listing)
-        orders.add(tuple(path.name for path in find_pictures([tmp_path])))
+        orders.add(tuple(path.name for path in find_images([tmp_path])))
     assert len(orders) == 1
     assert next(iter(orders))[-2:] == ("a2.png", "a10.png")
 
 
-def test_a_list_has_a_path_a_line_and_nothing_else(tmp_path: Path) -> None:
+def test_a_file_list_has_one_path_per_line(tmp_path: Path) -> None:
     given = io.BytesIO(b"a b.png\r\n\n/x/\xff.png\nlast")
-    names = [os.fsencode(path) for path in named_in(given)]
+    names = [os.fsencode(path) for path in read_file_list(given)]
     assert names == [b"a b.png", b"/x/\xff.png", b"last"]
     with pytest.raises(RequestError, match="Line 2"):
-        list(named_in(io.BytesIO(b"a.png\nb.png\0c.png\0")))
-    with pytest.raises(RequestError, match="has no end"), Path("/dev/zero").open("rb") as endless:
-        list(named_in(endless))
+        list(read_file_list(io.BytesIO(b"a.png\nb.png\0c.png\0")))
+    with pytest.raises(RequestError, match="too long"), Path("/dev/zero").open("rb") as endless:
+        list(read_file_list(endless))
 
 
-def test_batches_begin_where_they_are_told_to(tmp_path: Path) -> None:
+def test_batches_start_at_the_given_index(tmp_path: Path) -> None:
     paths = [Path(f"/data/{'long' * 20}/{number}.png") for number in range(20_000)]
-    with listed(paths, tmp_path) as files:
+    with store_file_list(paths, tmp_path) as files:
         assert files.count == 20_000
         assert list(tmp_path.iterdir()) == []
         assert next(files.batches(7)) == paths[:7]
@@ -103,5 +102,5 @@ def test_batches_begin_where_they_are_told_to(tmp_path: Path) -> None:
         assert [len(batch) for batch in left] == [64, 32]
         assert [path for batch in left for path in batch] == paths[19_904:]
         same = files.sha256
-    with listed(paths[::-1]) as files:
+    with store_file_list(paths[::-1]) as files:
         assert files.sha256 != same
