@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from kerastl.export.endpoints import DECODED
 from kerastl.export.graph_file import read_graph
-from kerastl.export.outside import called, run_nodes
+from kerastl.export.outside import called
 
 FUNCTION = "kerastl_served_pixels"
 INPUT = "image_bytes"
@@ -21,8 +21,7 @@ def served_pixels(export: Path, encoded: Sequence[bytes]) -> npt.NDArray[np.floa
     """Run the part of an exported graph that lies before its network, as it was written, on the CPU.
 
     Args:
-        export: the numbered folder. Its graph must stay inside the process, see `outside_ops`: of an
-            export that `read_export` opened, it does.
+        export: the numbered folder, which `read_export` has checked and opened.
         encoded: at least one whole picture file.
 
     Returns:
@@ -34,13 +33,17 @@ def served_pixels(export: Path, encoded: Sequence[bytes]) -> npt.NDArray[np.floa
     import tensorflow as tf
 
     for meta in read_graph(export).meta_graphs:
-        names = {where for where, node in run_nodes(meta) if node.name == DECODED}
         library = {
             function.signature.name: function for function in meta.graph_def.library.function
         }
-        if len(names) != 1 or not names <= library.keys():
+        holders = [
+            function
+            for function in library.values()
+            if any(node.name == DECODED for node in function.node_def)
+        ]
+        if len(holders) != 1:
             continue
-        graph_def = _graph_of(library[names.pop()], library)
+        graph_def = _graph_of(holders[0], library)
         with tf.Graph().as_default() as graph:
             tf.graph_util.import_graph_def(graph_def, name="")
         config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
