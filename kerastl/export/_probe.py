@@ -34,9 +34,10 @@ class ServingSession:
     Args:
         export: the numbered folder.
         threads: within and between operations; 0 lets TensorFlow choose.
+        meta: a `MetaGraphDef` to run with the export's variables instead of its own graph; None for its own.
     """
 
-    def __init__(self, export: Path, threads: int = 0) -> None:
+    def __init__(self, export: Path, threads: int = 0, meta: Any = None) -> None:
         config = tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=threads,
             inter_op_parallelism_threads=threads,
@@ -45,7 +46,11 @@ class ServingSession:
         graph = tf.Graph()
         self._session = tf.compat.v1.Session(graph=graph, config=config)
         with graph.as_default():
-            meta = tf.compat.v1.saved_model.load(self._session, TAGS, str(export))
+            if meta is None:
+                meta = tf.compat.v1.saved_model.load(self._session, TAGS, str(export))
+            else:
+                saver = tf.compat.v1.train.import_meta_graph(meta)
+                saver.restore(self._session, str(export / "variables" / "variables"))
         self.signatures = dict(meta.signature_def)
 
     def __enter__(self) -> "ServingSession":

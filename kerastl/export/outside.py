@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kerastl.errors import RequestError, first_line
 from kerastl.export.graph_file import read_graph
 
 VARIABLE_WRITES = frozenset({
@@ -63,6 +64,23 @@ def graph_faults(export: Path) -> dict[str, list[str]]:
 def reasons_not_to_load(faults: Mapping[str, list[str]]) -> list[str]:
     """Return the faults for which an export is not loaded."""
     return [fault for kind in BLOCKING for fault in faults[kind]]
+
+
+def check_graph(export: Path) -> None:
+    """Check that an export may be loaded.
+
+    Raises:
+        RequestError: its graph cannot be read, or has an operation for which it is refused.
+    """
+    try:
+        reasons = reasons_not_to_load(graph_faults(export))
+    except ValueError as error:
+        raise RequestError(f"{export} cannot be loaded: {first_line(error)}") from error
+    if reasons:
+        raise RequestError(
+            f"{export} is not loaded: its graph contains operations that kerastl never exports: "
+            f"{', '.join(reasons[:5])}."
+        )
 
 
 def _faults_of(meta: Any) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from kerastl.evaluation.source_model import find_model
 from kerastl.evaluation.trained import DESCRIPTION
 from kerastl.export.graph_file import GRAPH
 from kerastl.export.manifest import Manifest, read_manifest
-from kerastl.export.outside import graph_faults, reasons_not_to_load
+from kerastl.export.outside import check_graph
 from kerastl.runs import MANIFEST
 
 
@@ -113,15 +113,7 @@ def read_export(path: Path) -> Export:
     if folder is None:
         raise RequestError(f"{path} is not an export: it holds no {GRAPH}.")
     manifest = read_manifest(folder)
-    try:
-        reasons = reasons_not_to_load(graph_faults(folder))
-    except ValueError as error:
-        raise RequestError(f"{folder} cannot be loaded: {first_line(error)}") from error
-    if reasons:
-        raise RequestError(
-            f"{folder} is not loaded: its graph contains operations that kerastl never exports: "
-            f"{', '.join(reasons[:5])}."
-        )
+    check_graph(folder)
     import tensorflow as tf
 
     try:
