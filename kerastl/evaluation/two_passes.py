@@ -19,7 +19,7 @@ def decode_twice(source: EpochSource) -> tuple[Array, Array]:
     """Decode the images of a source twice, from the files.
 
     Args:
-        source: not shuffled, not augmented, and without a cache.
+        source: without a cache; its order and augmentation do not matter.
 
     Returns:
         Two arrays `[n, size, size, 3]` float32 in [0, 255].
@@ -27,13 +27,14 @@ def decode_twice(source: EpochSource) -> tuple[Array, Array]:
     Raises:
         RunFailed: an image can no longer be read.
     """
+    count = source.num_examples
     try:
-        # One iterator for both passes: TensorFlow compiles the decoder for each iterator anew.
-        batches = [images.numpy() for images, _, _ in source.batches(0).repeat(2)]
+        # In one pipeline: TensorFlow compiles the decoder anew for each iterator.
+        dataset = source.at(np.tile(np.arange(count), 2), source.batch_size)
+        images = np.concatenate([batch.numpy() for batch, _ in dataset])
     except tf.errors.OpError as error:
         raise source.explain(error) from error
-    images = np.concatenate(batches)
-    return images[: source.num_examples], images[source.num_examples :]
+    return images[:count], images[count:]
 
 
 def two_passes(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,7 @@ def _faults_of_node(node: Any, where: str, *, is_exempt: bool = False) -> Iterat
         yield "compiled", f"{node.op} in {where}"
 
 
+@cache
 def _fault_of_operation(name: str) -> str | None:
     """Return the kind of fault of an operation; None if it is allowed."""
     from tensorflow.python.framework import op_def_registry
@@ -142,16 +144,24 @@ def _flat(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield attributes by name, with those of the functions that they name."""
     for name, value in attributes.items():
         yield name, value
-        for function in (value.func, *value.list.func):
+        for function in _functions_in(value):
             yield from _flat(function.attr)
+
+
+def _functions_in(value: Any) -> Iterator[Any]:
+    """Yield the functions that the value of an attribute names."""
+    kind = value.WhichOneof("value")
+    if kind == "func":
+        yield value.func
+    elif kind == "list":
+        yield from value.list.func
 
 
 def called(node: Any) -> Iterator[str]:
     """Yield the names of the functions that a node calls."""
     for _, value in _flat(node.attr):
-        for function in (value.func, *value.list.func):
-            if function.name:
-                yield function.name
+        for function in _functions_in(value):
+            yield function.name
 
 
 def _reachable(meta: Any, names: Iterable[str]) -> set[str]:
