@@ -1,4 +1,4 @@
-"""Every family of keras.applications: the export through the C++ loader answers as kerastl does, bytes and pixels alike."""
+"""Every family of keras.applications: the export in a TensorFlow session predicts as kerastl does, files and pixels alike."""
 
 import io
 from pathlib import Path
@@ -12,7 +12,7 @@ from PIL import Image
 from kerastl.backbones import build_backbone
 from kerastl.evaluation.trained import Trained
 from kerastl.export import export_saved_model
-from kerastl.export.native.loader import Question, ask_without_python
+from kerastl.export._probe import ServingSession
 from kerastl.training import build_model
 from tests.backbones.test_families import SMALLEST
 from tests.backbones.test_folding import calibrated, crops
@@ -60,18 +60,16 @@ def check_parity(model: keras.Model, size: int, folder: Path) -> None:
     assert np.ptp(wanted, axis=0).max() > 0.1
     assert np.ptp(wanted[4:], axis=0).max() > 0.02
     export = export_saved_model(model, folder, **settings)
-    questions = [
-        Question("serving_default", {"image_bytes": files}),
-        Question("pixels", {"images": images}),
-    ]
-    told = ask_without_python(export, questions)
-    assert told.fault == ""
-    for answer in told.answers:
-        assert answer.refusal == ""
-        gap = float(np.abs(answer.outputs["probabilities"] - wanted).max())
+    with ServingSession(export) as session:
+        answers = [
+            session.run("serving_default", {"image_bytes": files}),
+            session.run("pixels", {"images": images}),
+        ]
+    for answer in answers:
+        gap = float(np.abs(answer["probabilities"] - wanted).max())
         print(f"largest difference {gap:.1e}")
         assert gap < ALLOWED
-        named = [name.decode() for name in answer.outputs["predicted"]]
+        named = [name.decode() for name in answer["predicted"]]
         assert named == [CLASS_NAMES[index] for index in wanted.argmax(axis=1)]
 
 
