@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import yaml
@@ -37,10 +36,10 @@ def policy_yaml(verdicts: Sequence[Verdict], class_names: Sequence[str]) -> str:
 
 def _flow(trial: Trial) -> str:
     values: dict[str, object] = {"name": trial.name}
-    for field in dataclasses.fields(trial.pasted):
-        value = getattr(trial.pasted, field.name)
-        if field.default is dataclasses.MISSING or value != field.default:
-            values[field.name] = _plain(value)
+    for name, field in type(trial.pasted).model_fields.items():
+        value = getattr(trial.pasted, name)
+        if field.is_required() or value != field.default:
+            values[name] = _plain(value)
     text: str = yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=LINE_WIDTH)
     return text.strip()
 

@@ -18,8 +18,6 @@ def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
     return recipes.check(
         found.text,
         name=found.word,
-        options_of=registry.options_of,
-        names_of=registry.names,
         tables=backbones,
         domains_of=registry.domains_of,
         columns_of=registry.columns_of,

@@ -40,7 +40,7 @@ class SourceModel:
         dropout: before the head, 0 to 1.
         class_shares: of each class among the training pictures, 0 to 1; None: not told.
         validation: what its validation pictures fixed: `{"temperature", "positive", "points": [{"fixed", "at",
-            "threshold"}], "proven_information": {"value", "low", "high"}}`, the last in nats a picture; None: not told.
+            "threshold"}], "bounded_information": {"value", "low", "high"}}`, the last in nats a picture; None: not told.
     """
 
     folder: Path
@@ -157,7 +157,7 @@ def fixed_by_validation(folder: Path) -> dict[str, Any] | None:
                 "temperature": of_val["calibration"]["temperature"]["value"],
                 "positive": points["positive"],
                 "points": points["points"],
-                "proven_information": _proven(of_val),
+                "bounded_information": _proven(of_val),
             }
         )
 
@@ -204,7 +204,7 @@ def _validation(told: Any) -> dict[str, Any] | None:
             }
             for one in told["points"]
         ],
-        "proven_information": _read_proven(told.get("proven_information")),
+        "bounded_information": _read_proven(told.get("bounded_information")),
     }
 
 
@@ -223,5 +223,5 @@ def _read_proven(told: Any) -> dict[str, float | None] | None:
     if value is None or not all(
         math.isfinite(one) for one in (value, low, high) if one is not None
     ):
-        raise ValueError("proven_information must be {value, low, high}, numbers of nats")
+        raise ValueError("bounded_information must be {value, low, high}, numbers of nats")
     return {"value": value, "low": low, "high": high}

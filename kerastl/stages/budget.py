@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from kerastl import adaptation
 from kerastl.data import EpochSource
@@ -11,6 +10,7 @@ from kerastl.errors import RequestError
 from kerastl.progress import say, track
 from kerastl.recipe import Method, Phase, Recipe
 from kerastl.stages.methods import candidates, phases_of, step_of
+from kerastl.stages.phases import expanded_phases
 from kerastl.stages.plan import Plan
 from kerastl.training import Cost, cost_of
 from kerastl.training import Phase as TrainingPhase
@@ -39,13 +39,19 @@ def within_budget(recipe: Recipe, plan: Plan) -> tuple[Recipe, tuple[Cost, ...]]
             _cost(recipe, plan, phase, target)
             for phase, target in track(pairs, "timing the phases")
         )
-        epochs = cut_to(recipe.phases, costs, 60 * recipe.budget.minutes)
+        parts = expanded_phases(recipe)
+        counts = cut_to([part for _, part in parts], costs, 60 * recipe.budget.minutes)
+        epochs = [phase.epochs for phase in recipe.phases]
+        for (owner, part), count in zip(parts, counts, strict=True):
+            if not part.is_part:
+                epochs[owner] = count
     if len(epochs) != len(recipe.phases):
         return recipe, costs
     cut = tuple(
-        replace(phase, epochs=count) for phase, count in zip(recipe.phases, epochs, strict=True)
+        phase.model_copy(update={"epochs": count})
+        for phase, count in zip(recipe.phases, epochs, strict=True)
     )
-    return replace(recipe, phases=cut, budget=None), costs
+    return recipe.model_copy(update={"phases": cut, "budget": None}), costs
 
 
 def _cost(recipe: Recipe, plan: Plan, phase: TrainingPhase, target: EpochSource | None) -> Cost:
@@ -89,7 +95,7 @@ def cut_to(phases: Sequence[Phase], costs: Sequence[Cost], seconds: float) -> li
 
     def cut(factor: float) -> list[int]:
         return [
-            phase.epochs if phase.stretch else max(1, int(phase.epochs * factor))
+            phase.epochs if phase.is_part else max(1, int(phase.epochs * factor))
             for phase in phases
         ]
 

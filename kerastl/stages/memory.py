@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from kerastl import training
@@ -62,7 +62,8 @@ def within_memory(recipe: Recipe, plan: Plan) -> Recipe:
         say(_line(phase, need, batch, free))
     if plan.began is None and not all(free.holds(need) for need in found):
         raise _too_much(plan.phases, needs, batch, free)
-    return replace(recipe, data=replace(recipe.data, batch_size=batch))
+    data = recipe.data.model_copy(update={"batch_size": batch})
+    return recipe.model_copy(update={"data": data})
 
 
 def _decided(

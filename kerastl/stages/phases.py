@@ -9,22 +9,35 @@ from typing import Any
 
 from kerastl import adaptation
 from kerastl import recipe as recipes
+from kerastl.backbones import block_names
 from kerastl.data import EpochSource, Record
 from kerastl.recipe import Recipe
 from kerastl.stages.pictures import Pictures
 from kerastl.training import Phase, Trainable
 
 
+def expanded_phases(recipe: Recipe) -> list[tuple[int, recipes.Phase]]:
+    """Return each phase with its index in the recipe; a phase of gradual unfreezing is one phase per block."""
+    blocks: Sequence[str] = ()
+    if any(isinstance(phase.trainable, recipes.Unfreeze) for phase in recipe.phases):
+        blocks = block_names(recipe.backbone.name)
+    return [
+        (index, part)
+        for index, phase in enumerate(recipe.phases)
+        for part in phase.unfrozen_by_epoch(blocks)
+    ]
+
+
 def training_phases(recipe: Recipe) -> list[Phase]:
     """Return the phases of a recipe in the words of the training room."""
     found = []
-    for phase in recipe.phases:
-        values = {field.name: getattr(phase, field.name) for field in dataclasses.fields(phase)}
-        stretch = phase.stretch and (phase.stretch.before, phase.stretch.epochs)
+    for _, phase in expanded_phases(recipe):
+        values = dict(phase)
         told = {
             "trainable": _trainable(phase.trainable),
             "rates": {one.block: one.factor for one in phase.rates},
-            "stretch": stretch,
+            "momenta": "keep" if values.pop("optimizer_state") == "keep" else "renew",
+            "stretch": phase.schedule_span if phase.is_part else None,
         }
         found.append(Phase(**values | told))
     return found
@@ -115,5 +128,6 @@ def target_stream(recipe: Recipe, pictures: Pictures) -> EpochSource | None:
     """
     if recipe.adapts_by is None:
         return None
-    unmixed = dataclasses.replace(recipe, augment=dataclasses.replace(recipe.augment, mixing=()))
+    augment = recipe.augment.model_copy(update={"mixing": ()})
+    unmixed = recipe.model_copy(update={"augment": augment})
     return pictures.source_of(unmixed, target_pool(pictures), training=True)

@@ -35,7 +35,7 @@ def test_the_recipe_of_every_run_is_one_that_check_takes(name):
     for job in plan.jobs():
         derived = plan.recipe_of(job, RUNS)
         again = recipes.check(
-            recipes.write(derived), name="again", options_of=registry.options_of, names_of=registry.names,
+            recipes.write(derived), name="again",
             tables=backbones, domains_of=registry.domains_of, policy_of=augment.named_policy,
         )  # fmt: skip
         assert replace(again, adaptation=None) == replace(derived, adaptation=None)

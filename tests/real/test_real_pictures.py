@@ -29,9 +29,7 @@ NAMES = [
 
 
 def run(name, out, *sets):
-    recipe = recipes.load(
-        name, options_of=registry.options_of, names_of=registry.names, sets=list(sets)
-    )
+    recipe = recipes.load(name, sets=list(sets))
     return runner.run(recipe, name=name, out=out)
 
 

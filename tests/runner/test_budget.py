@@ -27,9 +27,7 @@ SETS = [
 
 
 def loaded(*sets):
-    return recipes.load(
-        "quickstart", options_of=registry.options_of, names_of=registry.names, sets=[*SETS, *sets]
-    )
+    return recipes.load("quickstart", sets=[*SETS, *sets])
 
 
 def phases(*epochs, stretch=None):

@@ -37,9 +37,7 @@ def written(tmp_path):
 
 
 def loaded(file, *sets):
-    return recipes.load(
-        str(file), options_of=registry.options_of, names_of=registry.names, sets=list(sets)
-    )
+    return recipes.load(str(file), sets=list(sets))
 
 
 def test_a_cache_is_left_to_methods_that_change_no_pixel(written):

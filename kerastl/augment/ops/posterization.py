@@ -5,18 +5,18 @@ Never: make a pixel brighter, or turn two equal levels of a picture into differe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
+
+from kerastl.options import StrictModel
 
 COMPILES = True
 MOST_BITS = 8
 FEWEST_BITS_ON_PHOTOGRAPHS = 2
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `posterization`.
 
     Args:
