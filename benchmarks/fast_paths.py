@@ -145,10 +145,10 @@ class Trials:
 
 
 def source_of(collection: Any, seed: int, *, shuffle: bool = False) -> Any:
-    """Return an `EpochSource` of pictures, decoded once; in order unless they are shuffled."""
-    from kerastl.data import EpochSource
+    """Return an `ImageDataset` of pictures, decoded once; in order unless they are shuffled."""
+    from kerastl.data import ImageDataset
 
-    return EpochSource(
+    return ImageDataset(
         collection.records, class_names=collection.class_names, image_size_px=SIZE_PX, batch_size=32,
         shuffle=shuffle, seed=seed, cache="memory",
     )  # fmt: skip
@@ -156,12 +156,13 @@ def source_of(collection: Any, seed: int, *, shuffle: bool = False) -> Any:
 
 def phase_of(part: str, epochs: int, sets: dict[str, Any]) -> Any:
     """Return the phase of a part along one path."""
-    from kerastl.training import Phase, Trainable
+    from kerastl.training import Phase, TopFraction
 
     last = part == "last"
     return Phase(
         part, epochs=epochs, learning_rate=3e-4 if last else 3e-3, keep="last",
-        trainable=Trainable("top_fraction", fraction=0.3) if last else Trainable(), **sets,
+        trainable=TopFraction(top_fraction=0.3) if last else "none",
+        **({"batch_norm": "frozen", "cache": "none"} | sets),
     )  # fmt: skip
 
 

@@ -64,8 +64,8 @@ def measure(case: str, folder: Path) -> dict:
 
     from kerastl.augment import build_policy
     from kerastl.backbones import build_backbone
-    from kerastl.data import EpochSource
-    from kerastl.training import Phase, Trainable, build_model, fit, memory_of
+    from kerastl.data import ImageDataset
+    from kerastl.training import Phase, TopFraction, build_model, fit, memory_of
 
     name, side, what, batch = case.split(":")
     size, rows = int(side), int(batch)
@@ -73,15 +73,15 @@ def measure(case: str, folder: Path) -> dict:
     records = pictures(folder, max(2 * rows, 64))
     options = {"class_names": CLASSES, "image_size_px": size, "batch_size": rows}
     flip = build_policy([{"name": "random_flip"}], image_size_px=size)
-    train = EpochSource(records, augment=flip, **options)
-    val = EpochSource(records[:rows], shuffle=False, **options)
+    train = ImageDataset(records, augment=flip, **options)
+    val = ImageDataset(records[:rows], shuffle=False, **options)
     backbone = build_backbone(name, weights="none", image_size_px=size, seed=0)
     model = build_model(backbone, class_names=CLASSES)
     choice = {
-        "head": Trainable("none"), "top": Trainable("top_fraction", fraction=0.3), "all": Trainable("all")
+        "head": "none", "top": TopFraction(top_fraction=0.3), "all": "all"
     }[what]  # fmt: skip
     norms = "trainable" if what == "all" else "frozen"
-    phase = Phase("p", epochs=2, trainable=choice, batch_norm=norms)
+    phase = Phase("p", epochs=2, trainable=choice, batch_norm=norms, cache="none")
     need, before = memory_of(model, phase, train, val), held()
     fit(model, train, val=val, phases=[phase], checkpoints=folder / "checkpoints")
     peak = peak_held()

@@ -44,7 +44,7 @@ class Scalar:
         plain: whether it was typed without quotes.
     """
 
-    value: None | bool | int | float | str
+    value: bool | int | float | str | None
     text: str
     plain: bool
 
@@ -79,10 +79,13 @@ class _Constructor(type(BaseModel)):  # type: ignore[misc]
         names = list(cls.model_fields)
         if len(args) > len(names) or values.keys() & set(names[: len(args)]):
             raise TypeError(f"{cls.__name__} takes {', '.join(names)}, each once.")
+        values = dict(zip(names, args, strict=False)) | values
         try:
-            return super().__call__(**dict(zip(names, args, strict=False)), **values)
+            return super().__call__(**values)
         except ValidationError as error:
-            raise Problems(cls.__name__, problems_of(error)) from None
+            name = values.get("name")
+            subject = f"{cls.__name__} {name!r}" if isinstance(name, str) else cls.__name__
+            raise Problems(subject, problems_of(error)) from None
 
 
 class StrictModel(BaseModel, metaclass=_Constructor):
@@ -102,6 +105,13 @@ class StrictModel(BaseModel, metaclass=_Constructor):
     RENAMED: ClassVar[Mapping[str, str]] = {}
     SHORT_WORD: ClassVar[str | None] = None
     SHORT_LIST: ClassVar[str | None] = None
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Return the fields without a default, and those with another value than it."""
+        for name, value in super().__repr_args__():
+            field = type(self).model_fields[str(name)]
+            if value != field.get_default(call_default_factory=True):
+                yield name, value
 
     @model_validator(mode="wrap")
     @classmethod
@@ -129,6 +139,8 @@ class StrictModel(BaseModel, metaclass=_Constructor):
             for key in [key for key, item in partial.items() if item is None]:
                 model.__dict__.pop(str(key), None)
         errors += _broken_rules(cls.RULES, model, is_partial=bool(errors))
+        order: list[Any] = list(cls.model_fields)
+        errors.sort(key=lambda one: order.index(one[0][0]) if one[0] and one[0][0] in order else 0)
         if is_list:  # where the list was written, its key was not
             errors = [
                 (loc[1:] if loc[:1] == (cls.SHORT_LIST,) else loc, message)
@@ -334,11 +346,15 @@ def _read(annotation: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]]) 
     if isinstance(given, Scalar | str):
         scalar = given if isinstance(given, Scalar) else Scalar(given, given, plain=False)
         short = [model for model in models if model.SHORT_WORD]
-        if short and not (scalar.value is None or means_null(scalar) and type(None) in parts):
+        if short and not (scalar.value is None or (means_null(scalar) and type(None) in parts)):
             return _read_model(short[0], given, loc, errors)
         return _read_scalar(parts, scalar)
     if isinstance(given, Mapping) and models:
         return _read_mapping(models, given, loc, errors)
+    if isinstance(given, Mapping):
+        return {
+            key: item.value if isinstance(item, Scalar) else item for key, item in given.items()
+        }
     if isinstance(given, list | tuple) and lists:
         return _read_items(lists[0], limits, given, loc, errors)
     if isinstance(given, list | tuple) and models and models[0].SHORT_LIST:
@@ -454,7 +470,7 @@ def _missing(key: str, annotation: Any) -> str:
 
 def _wrong(annotation: Any, given: Any) -> str:
     """Return the message for a value of the wrong type or out of bounds."""
-    kind, limits = unwrap(annotation)
+    kind = unwrap(annotation)[0]
     if typing.get_origin(kind) is tuple:
         text = given.text if isinstance(given, Scalar) and given.value is not None else given
         hint = f" Write [{quoted(text, '')}]." if isinstance(text, str) else ""
@@ -577,10 +593,8 @@ def steps(path: str) -> Loc | None:
 def join(path: str, loc: Loc) -> str:
     """Return the path of a location below another path: `a.b[0]`."""
     for step in loc:
-        if isinstance(step, int):
-            path = f"{path}[{step}]"
-        else:
-            path = f"{path}.{step}" if path else step
+        name = f".{step}" if path else str(step)
+        path += f"[{step}]" if isinstance(step, int) else name
     return path
 
 
@@ -636,6 +650,8 @@ def _structure(kind: Any) -> str:
         ]
         return f"{{{', '.join(names)}}}" if len(names) <= 2 else "a mapping"
     inner = [item for item in typing.get_args(kind) if item is not Ellipsis]
+    if typing.get_origin(kind) is dict:
+        return f"a mapping from names to {allowed(inner[1])}"
     if Ellipsis in typing.get_args(kind):
         return f"a list, each {allowed(inner[0])}"
     return f"a list of {len(inner)}: {', '.join(map(allowed, inner))}"

@@ -35,8 +35,8 @@ def main() -> None:
         for split in SPLITS:
             records = pictures.of(split)
             batches = list(pictures.source_of(recipe, records).batches(0))
-            arrays[f"{split}_images"] = np.concatenate([images.numpy() for images, *_ in batches])
-            arrays[f"{split}_labels"] = np.concatenate([labels.numpy() for _, labels, _ in batches])
+            arrays[f"{split}_images"] = np.concatenate([images.numpy() for images, _ in batches])
+            arrays[f"{split}_labels"] = np.concatenate([labels.numpy() for _, labels in batches])
             names = [one.group or one.path for one in records]
             arrays[f"{split}_groups"] = np.unique(names, return_inverse=True)[1]
     np.savez_compressed(out, classes=len(pictures.class_names), **arrays)

@@ -14,13 +14,13 @@ def main() -> None:
     task = Task.parsed(sys.argv[1:])
     from kerastl.augment import build_policy
     from kerastl.backbones import build_backbone
-    from kerastl.data import EpochSource, read_folder
-    from kerastl.training import Phase, Trainable, build_model, fit
+    from kerastl.data import ImageDataset, read_folder
+    from kerastl.training import Phase, TopFraction, build_model, fit
 
-    def pictures(split: str) -> EpochSource:
+    def pictures(split: str) -> ImageDataset:
         found = read_folder(task.folder / split)
         fresh = split == "train" and task.augment
-        return EpochSource(
+        return ImageDataset(
             found.records, class_names=found.class_names, image_size_px=task.size, batch_size=32,
             shuffle=split == "train", seed=task.seed, cache="memory" if task.in_memory else "none",
             augment=build_policy(task.operations, image_size_px=task.size) if fresh else None,
@@ -32,10 +32,10 @@ def main() -> None:
         task.backbone, weights=task.weights, image_size_px=task.size, **task.options
     )
     model = build_model(backbone, class_names=train.class_names, seed=task.seed)
-    trainable = Trainable("top_fraction", fraction=0.3) if task.part == "last" else Trainable()
+    trainable = TopFraction(top_fraction=0.3) if task.part == "last" else "none"
     phase = Phase(
         "phase", epochs=task.epochs, learning_rate=task.rate, trainable=trainable, keep="last",
-        cache=task.cache, cache_precision=task.precision,
+        batch_norm="frozen", cache=task.cache, cache_precision=task.precision,
     )  # fmt: skip
     begun = time.perf_counter()
     history = fit(model, train, val=val, phases=[phase], cache_dir=task.scratch)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import keras
 
     from kerastl.adaptation.step import AdaptationStep
-    from kerastl.data import EpochSource
+    from kerastl.data import ImageDataset
     from kerastl.training import Classification, Phase, Step
 
 KIND = "adaptation"
@@ -99,7 +99,7 @@ def step_for(
     *,
     seed: int = 0,
     without_source: bool = False,
-) -> Callable[[Phase, EpochSource], Step]:
+) -> Callable[[Phase, ImageDataset], Step]:
     """Return what `kerastl.training.fit` takes as `step_for`, for one method and the model that it will train.
 
     Labels are learnt from as the phase says (`label_smoothing`, `class_weights`, `focal_gamma`).
@@ -116,7 +116,7 @@ def step_for(
     """
     checked, method = named_options(name, options), method_named(name)
 
-    def build(phase: Phase, source: EpochSource) -> Step:
+    def build(phase: Phase, source: ImageDataset) -> Step:
         from kerastl.training.loop import classification_step
 
         check_phase(name, method, model, phase)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.training import Classification
 from kerastl.training.batch_norm import is_statistic, statistics_estimator
 from kerastl.training.step import Batch
@@ -47,7 +47,7 @@ class AdaptationStep(ABC):
         self.num_classes, self.num_features, self.seed = num_classes, num_features, seed
         self.follow_statistics = follow_statistics
         self._classification = classification or Classification(num_classes)
-        self._estimate: Callable[[EpochSource], None] | None = None
+        self._estimate: Callable[[ImageDataset], None] | None = None
 
     @abstractmethod
     def losses(
@@ -65,7 +65,7 @@ class AdaptationStep(ABC):
             progress,
         )
 
-    def on_epoch(self, model: keras.Model, sources: Mapping[str, EpochSource]) -> None:
+    def on_epoch(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
         """Re-estimate BatchNorm statistics where they follow the pictures."""
         if self.follow_statistics:
             if self._estimate is None:

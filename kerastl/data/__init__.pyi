@@ -20,7 +20,7 @@ from .pictures import check_pictures as check_pictures
 from .records import Collection as Collection
 from .records import Record as Record
 from .seeds import seeds_for as seeds_for
-from .source import EpochSource as EpochSource
+from .source import ImageDataset as ImageDataset
 from .splitting import pick_few as pick_few
 from .splitting import split as split
 from .splitting import split_target as split_target

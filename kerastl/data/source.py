@@ -7,7 +7,8 @@ permutation. The functions that the pipeline maps are traced once, whatever the 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -31,7 +32,16 @@ NOBODY = np.zeros(0, np.int64)
 FILL_BATCH = 64
 
 
-class EpochSource:
+@as_it_is
+def _without_indices(
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    indices: tf.Tensor,  # noqa: ARG001 - an element's third part
+) -> tuple[tf.Tensor, tf.Tensor]:
+    return images, labels
+
+
+class ImageDataset:
     """Batches of labelled pictures, epoch by epoch.
 
     Args:
@@ -48,7 +58,7 @@ class EpochSource:
         mix: takes what `augment` returns, labels `[batch]` int32 and the seeds; returns images, and labels
             `[batch, classes]` float32. It sees the rows of one batch, or of one shard's part of it: the
             order of an epoch gives the same rows in every run, another number of shards gives others.
-        placement: where `augment` and `mix` run: `host`, in the pipeline that `batches` returns, or `device`, in the
+        placement: where `augment` and `mix` run: `host`, in the pipeline that `indexed_batches` returns, or `device`, in the
             training step, which takes `plain_batches` and calls `finish`. The same pictures either way.
         cache: `memory` keeps the decoded, resized pictures in host memory, filled on first use.
         views: augmented pictures that each picture has in all: epoch `e` shows view `e` modulo their number. None: every
@@ -65,7 +75,7 @@ class EpochSource:
         views: distinct pictures made of each; 1 where none is changed, or none repeats.
         can_be_told: whether `fingerprint` works: `augment` is a policy of `build_policy`, or there is none.
         finish: `(images, labels, indices, epoch)` as `plain_batches` gives them, and a scalar int64, to a batch as
-            `batches` gives it.
+            `indexed_batches` gives it.
 
     Raises:
         RequestError: pictures without a class cannot be mixed.
@@ -116,13 +126,25 @@ class EpochSource:
         self._load = tf.function(self._load_one, autograph=False)
         self.finish = tf.function(self._finish_batch(mix), autograph=False)
 
+    def __repr__(self) -> str:
+        is_set = {
+            "shuffle": self.shuffle, "augment": self.augmented, "mix": self.mixes,
+            "cache": self.cache == "memory",
+        }  # fmt: skip
+        options = [name for name, value in is_set.items() if value]
+        size = f"{self.image_size_px} x {self.image_size_px} px"
+        return (
+            f"<ImageDataset: {self.num_examples:,} images of {size}, {len(self.class_names)} classes, "
+            f"batch size {self.batch_size}{''.join(f', {name}' for name in options)}>"
+        )
+
     def order(self, epoch: int) -> Indices:
         """Return the indices of an epoch in their order: `[num_examples]` int64."""
         if self.shuffle:
             return order_of(self.seed, epoch, self.num_examples, self._stream)
         return np.arange(self.num_examples, dtype=np.int64)
 
-    def beside(self, *, labelled: bool) -> EpochSource:
+    def beside(self, *, labelled: bool) -> ImageDataset:
         """Return the same pictures in an order of their own, to be read side by side with another source.
 
         Two sources of one seed and one size have one order: their batches would pair pictures by their places.
@@ -156,31 +178,79 @@ class EpochSource:
     def batches(
         self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
     ) -> tf.data.Dataset:
-        """Return one epoch, from `first_step` on; what lies before it is not read.
+        """Return one epoch as `(images, labels)`, which `keras.Model.fit` and `evaluate` take.
 
         Args:
-            epoch: from 0.
-            first_step: number of batches that were seen already.
-            shard: (index, count): the rows index, index + count, ... of every batch. All shards
-                have the same number of batches, so a shard's last one may be empty.
+            epoch: counted from 0.
+            first_step: number of batches to leave out at the beginning. Their files are not read.
+            shard: `(index, count)`: the rows index, index + count, ... of every batch. All shards have the same number
+                of batches, so the last one of a shard may be empty.
 
         Returns:
-            Elements (images `[b, size, size, 3]` float32 in [0, 255], labels `[b]` int32, or `[b,
-            classes]` float32 where they are mixed, indices `[b]` int64). When a file breaks, iterating
-            raises a `tf.errors.OpError`: hand it to `explain`.
+            Elements `(images, labels)`: images `[b, size, size, 3]` float32 in [0, 255], labels `[b]` int32, or
+            `[b, classes]` float32 with `mix`. When a file cannot be read, iterating raises a `tf.errors.OpError`;
+            pass it to `explain`.
         """
-        number = tf.constant(epoch, tf.int64)
-        finished = self._labelled(epoch, first_step, shard).map(
-            as_it_is(lambda images, labels, indices: self.finish(images, labels, indices, number)),
-            num_parallel_calls=self._parallel_calls,
-            deterministic=True,
+        return self.indexed_batches(epoch, first_step, shard).map(_without_indices)
+
+    def indexed_batches(
+        self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
+    ) -> tf.data.Dataset:
+        """Return one epoch as `(images, labels, indices)`, for training loops that identify each image.
+
+        This is not for Keras: `keras.Model.fit` reads a third element as sample weights. Use `batches` or
+        `as_tf_dataset` there.
+
+        Args:
+            epoch, first_step, shard: as in `batches`.
+
+        Returns:
+            Elements `(images, labels, indices)`: images and labels as in `batches`, indices `[b]` int64.
+        """
+        return ready(
+            self._finished(self._labelled(epoch, first_step, shard), tf.constant(epoch, tf.int64))
         )
-        return ready(finished)
+
+    def as_tf_dataset(self, epoch: int | None = None) -> tf.data.Dataset:
+        """Return a dataset of `(images, labels)` for `keras.Model.fit`.
+
+        Args:
+            epoch: the epoch that every pass shows. None: each pass over the dataset starts the next epoch, with its own
+                order and augmentation. The first pass shows epoch 0. A pass that is stopped early counts, too.
+
+        Returns:
+            Elements as of `batches`. The cardinality is `steps_per_epoch`.
+
+        Example:
+        ```python
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(dataset.as_tf_dataset(), epochs=3)
+        ```
+        """
+        if epoch is not None:
+            return self.batches(epoch)
+        if self.cache == "memory":
+            self._kept()  # outside the graph of `one_pass`
+        passes = itertools.count()
+
+        def next_epoch() -> Iterator[tuple[Indices, int]]:
+            number = next(passes)
+            yield np.concatenate([NOBODY, *self.steps(number)]), number
+
+        def one_pass(indices: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
+            batches = self._with_labels(self.at(indices, self.batch_size))
+            return self._finished(batches, number).map(_without_indices)
+
+        dataset = tf.data.Dataset.from_generator(
+            next_epoch,
+            output_signature=(tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64)),
+        ).flat_map(as_it_is(one_pass))
+        return ready(dataset.apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch)))
 
     def plain_batches(
         self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
     ) -> tf.data.Dataset:
-        """Return what `batches` returns before it is augmented and mixed; labels are `[b]` int32."""
+        """Return what `indexed_batches` returns before augmentation and mixing; labels are `[b]` int32."""
         return ready(self._labelled(epoch, first_step, shard))
 
     def _labelled(self, epoch: int, first_step: int, shard: tuple[int, int]) -> tf.data.Dataset:
@@ -191,8 +261,20 @@ class EpochSource:
         dataset = self.at(mine, rows)
         if steps * rows - len(mine) >= rows and steps > 0:
             dataset = dataset.concatenate(nothing(self.image_size_px))
+        return self._with_labels(dataset)
+
+    def _with_labels(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        """Add the labels to what `at` returns."""
         return dataset.map(
             as_it_is(lambda images, indices: (images, tf.gather(self._labels, indices), indices))
+        )
+
+    def _finished(self, dataset: tf.data.Dataset, epoch: tf.Tensor) -> tf.data.Dataset:
+        """Augment and mix labeled batches."""
+        return dataset.map(
+            as_it_is(lambda images, labels, indices: self.finish(images, labels, indices, epoch)),
+            num_parallel_calls=self._parallel_calls,
+            deterministic=True,
         )
 
     def every_picture(self, view: int, rows: int) -> tf.data.Dataset:
@@ -258,13 +340,13 @@ class EpochSource:
 
         return finish
 
-    def _decoded(self, indices: Indices, rows: int) -> tf.data.Dataset:
+    def _decoded(self, indices: Indices | tf.Tensor, rows: int) -> tf.data.Dataset:
         loaded = tf.data.Dataset.from_tensor_slices(indices).map(
             as_it_is(self._load), num_parallel_calls=self._parallel_calls, deterministic=True
         )
         return loaded.batch(rows)
 
-    def at(self, indices: Indices, rows: int) -> tf.data.Dataset:
+    def at(self, indices: Indices | tf.Tensor, rows: int) -> tf.data.Dataset:
         """Return the pictures of some indices in this order, each as often as it is named, not augmented, not mixed.
 
         Args:

@@ -9,13 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.backbones import for_inference
-from kerastl.data import EpochSource, Record
+from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError, RunFailed
 from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.progress import track
 
 
-def predict(model: keras.Model, source: EpochSource) -> Predictions:
+def predict(model: keras.Model, source: ImageDataset) -> Predictions:
     """Return the model's answers for every picture of a source.
 
     Args:
@@ -57,7 +57,7 @@ def _subgroups(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(one.get(name, "") for one in told) for name in names}
 
 
-def _logits(model: keras.Model, source: EpochSource) -> Array:
+def _logits(model: keras.Model, source: ImageDataset) -> Array:
     """Return `[n, classes]` float32 by index, NaN where the source gave no picture."""
     folded = for_inference(model)
     # The one graph that there is: TensorFlow takes a function a call for one that is traced at each call, and warns.
@@ -66,7 +66,9 @@ def _logits(model: keras.Model, source: EpochSource) -> Array:
     ).get_concrete_function(tf.TensorSpec([None, *model.input_shape[1:]], tf.float32))
     logits = np.full((source.num_examples, len(source.class_names)), np.nan, np.float32)
     try:
-        for images, _, indices in track(source.batches(0), "predicting", source.steps_per_epoch):
+        for images, _, indices in track(
+            source.indexed_batches(0), "predicting", source.steps_per_epoch
+        ):
             logits[indices.numpy()] = tf.cast(forward(images), tf.float32).numpy()
     except tf.errors.OpError as error:
         raise source.explain(error) from error

@@ -9,12 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.evaluation.predict import predict
 from kerastl.evaluation.predictions import Array
 
 
-def two_passes(model: keras.Model, new_source: Callable[[], EpochSource]) -> dict[str, Any]:
+def two_passes(model: keras.Model, new_source: Callable[[], ImageDataset]) -> dict[str, Any]:
     """Predict the pictures of a source twice, from the files on, and compare the logits to the byte.
 
     Args:

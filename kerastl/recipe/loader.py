@@ -221,7 +221,7 @@ def _refuse_surrogates(text: str, line: int) -> None:
         raise _RefusedError(line, "has half a character (a lone surrogate).")
 
 
-def _value(text: str) -> None | bool | int | float | str:
+def _value(text: str) -> bool | int | float | str | None:
     """Return the value of plain text; a number that Python refuses to read stays text."""
     if NULL.fullmatch(text):
         return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import Field, PrivateAttr
@@ -21,6 +21,9 @@ Label = Annotated[
         description="text of up to 40 letters, digits, '_' and '-' without spaces",
     ),
 ]
+ClassWeights = (
+    Literal["none", "balanced"] | Annotated[dict[str, Annotated[float, Gt(0)]], MinLen(1)]
+)
 MINIMIZED = ("val_loss",)
 
 
@@ -135,7 +138,8 @@ class Phase(StrictModel):
             and scale and offset of the trainable layers are trained); null is `trainable` with random weights and
             `frozen` otherwise.
         label_smoothing: probability that is spread over the other classes.
-        class_weights: `balanced` weights each class by its inverse frequency.
+        class_weights: `balanced` weights each class by its inverse frequency; or weights by class name, such as
+            `{cat: 2.0}`, in which a class without a weight has 1.
         early_stopping: stop after this number of epochs without a better `monitor`; null never stops early.
         monitor: validation metric that decides which epoch is the best.
         weight_decay: weight decay of `adamw`.
@@ -179,7 +183,7 @@ class Phase(StrictModel):
     warmup_epochs: Annotated[float, Ge(0), Le(100_000)] = 0.0
     batch_norm: BatchNorm | None = None
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weights: ClassWeights = "none"
     early_stopping: Annotated[int, Ge(1), Le(100_000)] | None = None
     monitor: Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_auc"] = "val_loss"
     weight_decay: Annotated[float, Ge(0), Le(10)] = 0.0
@@ -200,6 +204,18 @@ class Phase(StrictModel):
 
     _span: tuple[int, int] | None = PrivateAttr(default=None)
 
+    if TYPE_CHECKING:
+
+        def __init__(self, name: str, epochs: int = ..., **options: Any) -> None: ...
+
+    @classmethod
+    def _long_form(cls, given: Any) -> Mapping[str, Any]:
+        given = super()._long_form(given)
+        if isinstance(given.get("rates"), Mapping):
+            rates = [{"block": block, "factor": factor} for block, factor in given["rates"].items()]
+            return {**given, "rates": rates}
+        return given
+
     def is_better(self, value: float, best: float | None) -> bool:
         """Return whether a value of `monitor` is better than the best so far."""
         if best is None:
@@ -215,6 +231,17 @@ class Phase(StrictModel):
     def is_part(self) -> bool:
         """Whether this phase is one part of a phase that was divided."""
         return self._span is not None
+
+    def with_schedule_span(self, before: int, epochs: int) -> Phase:
+        """Return this phase as a part of a longer learning rate schedule.
+
+        Args:
+            before: epochs of the schedule before this phase.
+            epochs: epochs of the whole schedule.
+        """
+        part = self.model_copy()
+        part._span = (before, epochs)
+        return part
 
     def unfrozen_by_epoch(self, blocks: Sequence[str]) -> tuple[Phase, ...]:
         """Return a phase of gradual unfreezing as one phase per block that is unfrozen, and any other phase as it is.
@@ -243,6 +270,5 @@ class Phase(StrictModel):
                     "keep": self.keep if is_last else "last",
                 }
             )
-            part._span = (index, self.epochs)
-            parts.append(part)
+            parts.append(part.with_schedule_span(index, self.epochs))
         return tuple(parts)

@@ -10,7 +10,7 @@ from kerastl import adaptation
 from kerastl import recipe as recipes
 from kerastl.adaptation import choosing
 from kerastl.adaptation.choosing import SOURCE_ONLY, Evidence
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import Diverged
 from kerastl.evaluation import load_trained
 from kerastl.progress import say
@@ -38,9 +38,9 @@ class Streams:
             the statistics of the target.
     """
 
-    train: EpochSource | None
-    target: EpochSource | None
-    val: EpochSource | None
+    train: ImageDataset | None
+    target: ImageDataset | None
+    val: ImageDataset | None
 
     @classmethod
     def of(cls, recipe: Recipe, pictures: Pictures) -> Streams:

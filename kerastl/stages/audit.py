@@ -155,7 +155,7 @@ def read_images(recipe: Recipe, pictures: Pictures, records: Sequence[Record]) -
     size = pictures.image_size_px
     images = np.empty((len(records), size, size, 3), np.uint8)
     try:
-        for batch, _, indices in source.batches(0):
+        for batch, _, indices in source.indexed_batches(0):
             images[indices.numpy()] = np.round(batch.numpy())
     except tf.errors.OpError as error:
         raise source.explain(error) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kerastl import adaptation
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
 from kerastl.progress import say, track
 from kerastl.recipe import Method, Phase, Recipe
@@ -54,7 +54,7 @@ def within_budget(recipe: Recipe, plan: Plan) -> tuple[Recipe, tuple[Cost, ...]]
     return recipe.model_copy(update={"phases": cut, "budget": None}), costs
 
 
-def _cost(recipe: Recipe, plan: Plan, phase: TrainingPhase, target: EpochSource | None) -> Cost:
+def _cost(recipe: Recipe, plan: Plan, phase: TrainingPhase, target: ImageDataset | None) -> Cost:
     """Time a phase; one that methods of adaptation learn in counts for each of them."""
     model, train, val = plan.start.model, plan.trains.get(phase.domain), plan.vals.get(phase.domain)
     if target is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import keras
 
 from kerastl.adaptation.choosing import SOURCE_ONLY, Outputs
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.recipe import Recipe
 from kerastl.stages.methods import candidates, phases_of
 from kerastl.stages.observe import forward_of, outputs_of, statistics_of
@@ -27,9 +27,9 @@ class HeldOut:
         target_splits: the splits that they are of; none without a target.
     """
 
-    train: EpochSource
-    val: EpochSource
-    target: EpochSource | None
+    train: ImageDataset
+    val: ImageDataset
+    target: ImageDataset | None
     target_splits: tuple[str, ...]
 
     @classmethod

@@ -129,7 +129,7 @@ def _smaller(phases: Sequence[TrainingPhase], batch: int, fits: int) -> str:
     """Return what to type for a batch that fits and as many pictures an update as before."""
     times = -(-batch // fits)
     words = [f"--set data.batch_size={-(-batch // times)}"]
-    if any(phase.stretch for phase in phases):
+    if any(phase.is_part for phase in phases):
         # Their places are not those of the recipe that was written.
         return f"{words[0]}, and accumulate: {times} in each phase for {batch} pictures an update."
     words += [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -16,7 +15,7 @@ from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.stages.phases import phases_of_methods, target_pool
 from kerastl.stages.pictures import Pictures
-from kerastl.training import Phase, Trainable
+from kerastl.training import Phase
 
 
 def candidates(recipe: Recipe) -> list[recipes.Method]:
@@ -108,14 +107,15 @@ def phases_of(recipe: Recipe, method: recipes.Method, model: keras.Model) -> lis
     if recipe.source is not None and adaptation.method_named(method.name).source_optional:
         rule = "statistics" if phases[-1].batch_norm == "trainable" else phases[-1].batch_norm
         return [
-            replace(
-                phases[-1], epochs=1, trainable=Trainable("none"), batch_norm=rule, cache="none"
+            phases[-1].model_copy(
+                update={"epochs": 1, "trainable": "none", "batch_norm": rule, "cache": "none"}
             )
         ]
     if not adaptation.method_named(method.name).only_batch_norm:
         return phases
     alone = adaptation.batch_norm_alone(model)
-    return [replace(one, trainable=alone, batch_norm="trainable", cache="none") for one in phases]
+    only_norms = {"trainable": alone, "batch_norm": "trainable", "cache": "none"}
+    return [phase.model_copy(update=only_norms) for phase in phases]
 
 
 def _without_labels(recipe: Recipe) -> bool:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kerastl.adaptation.choosing import Mixed
 from kerastl.adaptation.validators.mixval import Options, draw_pairs
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.recipe import Recipe
 
 NAME = "mixval"
@@ -27,7 +27,7 @@ def mixing_of(recipe: Recipe) -> Options | None:
 
 def mixed_target(
     forward: Callable[[Any], Any],
-    target: EpochSource,
+    target: ImageDataset,
     logits: np.ndarray[Any, Any],
     options: Options,
 ) -> Mixed:

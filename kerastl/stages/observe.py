@@ -13,14 +13,13 @@ import numpy as np
 
 from kerastl.adaptation.choosing import Evidence, Outputs, Proven
 from kerastl.adaptation.validators.mixval import Options as Mixing
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.evaluation.source_model import told_by
 from kerastl.recipe import Recipe
 from kerastl.stages.mixed import mixed_target, mixing_of
 from kerastl.stages.phases import target_pool
 from kerastl.stages.pictures import Pictures
 from kerastl.training import (
-    Trainable,
     batch_norm_layers,
     inference,
     read_batches,
@@ -40,9 +39,9 @@ class Shown:
         proven: what the source's pictures proved where they are not at hand; None: they are, or it was not told.
     """
 
-    train: EpochSource | None
-    val: EpochSource | None
-    target: EpochSource
+    train: ImageDataset | None
+    val: ImageDataset | None
+    target: ImageDataset
     mixing: Mixing | None = None
     proven: Proven | None = None
 
@@ -82,7 +81,7 @@ def observe(
     return Evidence(train, val, target, names, mixed)
 
 
-def observe_renormalised(model: keras.Model, shown: Shown, target: EpochSource) -> Evidence | None:
+def observe_renormalised(model: keras.Model, shown: Shown, target: ImageDataset) -> Evidence | None:
     """Return what a model makes of each domain with BatchNorm's statistics of that domain; None: it has no BatchNorm.
 
     Args:
@@ -93,7 +92,7 @@ def observe_renormalised(model: keras.Model, shown: Shown, target: EpochSource) 
     if not batch_norm_layers(model):
         return None
     before = model.get_weights()
-    unfreeze(model, Trainable("all"), batch_norm="statistics")
+    unfreeze(model, "all", batch_norm="statistics")
     statistics_estimator(model)(target)
     evidence = observe(model, shown, own_statistics=True)
     model.set_weights(before)
@@ -110,7 +109,7 @@ def _proven_of(model: Path) -> Proven | None:
 
 
 @contextmanager
-def statistics_of(model: keras.Model, source: EpochSource) -> Iterator[None]:
+def statistics_of(model: keras.Model, source: ImageDataset) -> Iterator[None]:
     """Give BatchNorm that may follow pictures the statistics of a source inside; the model ends as it was."""
     before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
     statistics_estimator(model)(source)
@@ -126,7 +125,7 @@ def forward_of(model: keras.Model) -> Callable[[Any], Any]:
     return forward
 
 
-def outputs_of(forward: Callable[[Any], Any], source: EpochSource, *, labelled: bool) -> Outputs:
+def outputs_of(forward: Callable[[Any], Any], source: ImageDataset, *, labelled: bool) -> Outputs:
     """Return what `forward_of` a model makes of every picture of a source, in the order of its records."""
     told = [forward(images) for images, _, _ in read_batches(source, 0)]
     features, logits = (

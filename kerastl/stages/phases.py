@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from kerastl import adaptation
 from kerastl import recipe as recipes
 from kerastl.backbones import block_names
-from kerastl.data import EpochSource, Record
+from kerastl.data import ImageDataset, Record
 from kerastl.recipe import Recipe
 from kerastl.stages.pictures import Pictures
-from kerastl.training import Phase, Trainable
+from kerastl.training import Phase
 
 
 def expanded_phases(recipe: Recipe) -> list[tuple[int, recipes.Phase]]:
@@ -29,28 +27,8 @@ def expanded_phases(recipe: Recipe) -> list[tuple[int, recipes.Phase]]:
 
 
 def training_phases(recipe: Recipe) -> list[Phase]:
-    """Return the phases of a recipe in the words of the training room."""
-    found = []
-    for _, phase in expanded_phases(recipe):
-        values = dict(phase)
-        told = {
-            "trainable": _trainable(phase.trainable),
-            "rates": {one.block: one.factor for one in phase.rates},
-            "momenta": "keep" if values.pop("optimizer_state") == "keep" else "renew",
-            "stretch": phase.schedule_span if phase.is_part else None,
-        }
-        found.append(Phase(**values | told))
-    return found
-
-
-def _trainable(choice: Any) -> Trainable:
-    if isinstance(choice, recipes.TopFraction):
-        return Trainable("top_fraction", fraction=choice.top_fraction)
-    if isinstance(choice, recipes.FromBlock):
-        return Trainable("from_block", text=choice.from_block)
-    if isinstance(choice, recipes.LayerNames):
-        return Trainable("names", text=choice.names)
-    return Trainable(choice)
+    """Return the phases that are trained; a phase of gradual unfreezing is one phase per block."""
+    return [phase for _, phase in expanded_phases(recipe)]
 
 
 def own_phases(recipe: Recipe) -> list[Phase]:
@@ -70,14 +48,14 @@ def phases_of_methods(recipe: Recipe) -> list[Phase]:
     if recipe.adapts_by is None:
         return []
     phases = [
-        dataclasses.replace(one, domain="source")
+        one.model_copy(update={"domain": "source"})
         for one in training_phases(recipe)
         if one.domain == "target"
     ]
     if not changes_pixels(recipe):
         return phases
     return [
-        dataclasses.replace(one, cache="none") if one.cache == "auto" else one for one in phases
+        one.model_copy(update={"cache": "none"}) if one.cache == "auto" else one for one in phases
     ]
 
 
@@ -96,8 +74,8 @@ class Sources:
         val: likewise, as they are.
     """
 
-    train: dict[str, EpochSource]
-    val: dict[str, EpochSource]
+    train: dict[str, ImageDataset]
+    val: dict[str, ImageDataset]
 
 
 def sources_of(recipe: Recipe, pictures: Pictures, phases: Sequence[Phase]) -> Sources:
@@ -107,8 +85,8 @@ def sources_of(recipe: Recipe, pictures: Pictures, phases: Sequence[Phase]) -> S
 
 def _by_domain(
     recipe: Recipe, pictures: Pictures, phases: Sequence[Phase], split: str
-) -> dict[str, EpochSource]:
-    found: dict[str, EpochSource] = {}
+) -> dict[str, ImageDataset]:
+    found: dict[str, ImageDataset] = {}
     for domain in dict.fromkeys(phase.domain for phase in phases):
         name = split if domain == "source" else f"target_{split}"
         if pictures.of(name):
@@ -121,7 +99,7 @@ def target_pool(pictures: Pictures) -> list[Record]:
     return [*pictures.of("target_train"), *pictures.of("target_unlabelled")]
 
 
-def target_stream(recipe: Recipe, pictures: Pictures) -> EpochSource | None:
+def target_stream(recipe: Recipe, pictures: Pictures) -> ImageDataset | None:
     """Return the target's pictures as methods of adaptation learn from them; None where there are no methods.
 
     They are augmented as the source's are, and not mixed: most have no label to mix.

@@ -11,7 +11,7 @@ from kerastl import data, registry
 from kerastl import recipe as recipes
 from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import checked_size
-from kerastl.data import Checked, Collection, EpochSource, Record
+from kerastl.data import Checked, Collection, ImageDataset, Record
 from kerastl.errors import RequestError
 from kerastl.evaluation import positive_class, read_description
 from kerastl.progress import say
@@ -57,13 +57,13 @@ class Pictures:
         """Return the records of one split."""
         return [record for record in self.records if record.split == split]
 
-    def source(self, recipe: Recipe, split: str, *, training: bool) -> EpochSource:
+    def source(self, recipe: Recipe, split: str, *, training: bool) -> ImageDataset:
         """Return the pictures of one split for training (shuffled, augmented) or for judging."""
         return self.source_of(recipe, self.of(split), training=training)
 
     def source_of(
         self, recipe: Recipe, records: Sequence[Record], *, training: bool = False
-    ) -> EpochSource:
+    ) -> ImageDataset:
         """Return chosen pictures for training (shuffled, augmented, mixed) or for judging."""
         # Judging changes no picture: to build a policy for it would load keras-cv for nothing.
         augment = recipe.augment if training else recipes.Augment()
@@ -72,7 +72,7 @@ class Pictures:
         size, classes = self.image_size_px, len(self.class_names)
         policy = build_policy(operations, image_size_px=size, exact=augment.exact)
         mixer = build_mixing(mixing, image_size_px=size, num_classes=classes) if mixing else None
-        return EpochSource(
+        return ImageDataset(
             records, class_names=self.class_names, image_size_px=size,
             batch_size=recipe.data.known_batch_size, window=self.window, max_pixels=recipe.data.max_pixels,
             seed=recipe.seed, shuffle=training, augment=policy if operations else None, mix=mixer,

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.runs import BEGUN, Run
 from kerastl.stages.model import Start
 from kerastl.training import Phase
@@ -28,13 +28,13 @@ class Plan:
 
     phases: Sequence[Phase]
     start: Start
-    trains: Mapping[str, EpochSource]
-    vals: Mapping[str, EpochSource]
-    beside: Sequence[EpochSource | None]
+    trains: Mapping[str, ImageDataset]
+    vals: Mapping[str, ImageDataset]
+    beside: Sequence[ImageDataset | None]
     began: Mapping[str, Any] | None = None
 
     @property
-    def reads(self) -> list[list[EpochSource]]:
+    def reads(self) -> list[list[ImageDataset]]:
         """Training pictures that each phase learns from; none where there are none of its domain."""
         return [
             [one for one in (self.trains.get(phase.domain), beside) if one is not None]

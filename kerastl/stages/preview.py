@@ -122,7 +122,7 @@ def _decoded(recipe: Recipe, found: Pictures, records: Sequence[Record]) -> npt.
     data = recipe.data.model_copy(update={"batch_size": len(records)})
     plain = recipe.model_copy(update={"augment": Augment(), "data": data})
     source = found.source_of(plain, records)
-    ((images, _, _),) = source.batches(0)
+    ((images, _),) = source.batches(0)
     decoded: npt.NDArray[np.float32] = images.numpy()
     return decoded
 

@@ -116,7 +116,7 @@ def _exports(
     source = pictures.source_of(recipe, chosen)
     asked = {
         "encoded": _encoded(chosen, recipe.data.max_pixels),
-        "pixels": np.concatenate([images.numpy() for images, _, _ in source.batches(0)]),
+        "pixels": np.concatenate([images.numpy() for images, _ in source.batches(0)]),
         "probabilities": predict(model, source).probabilities,
     }
     say(f"Proof of {run.path.name}: {len(chosen)} files are given to {', '.join(formats)}")

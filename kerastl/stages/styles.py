@@ -49,7 +49,7 @@ def _spread(records: Sequence[Record], count: int) -> list[Record]:
 
 
 def _batch(recipe: Recipe, pictures: Pictures, records: Sequence[Record]) -> Any:
-    return next(iter(pictures.source_of(recipe, records).batches(0)))
+    return next(iter(pictures.source_of(recipe, records).indexed_batches(0)))
 
 
 def _changed(

@@ -22,7 +22,7 @@ from kerastl.adaptation import (
 from kerastl.backbones import build_backbone
 from kerastl.errors import RequestError
 from kerastl.options import StrictModel
-from kerastl.training import Phase, Trainable, build_model, unfreeze
+from kerastl.training import Phase, build_model, unfreeze
 
 SIZE_PX = 16
 NUM_CLASSES = 3
@@ -76,9 +76,9 @@ class _Case:
         names = [f"class {number}" for number in range(NUM_CLASSES)]
         self.model = build_model(backbone, class_names=names, dropout=0.0, seed=1)
         self.step = self.built(seed=1)
-        chosen = batch_norm_alone(self.model) if method.only_batch_norm else Trainable("all")
+        chosen = batch_norm_alone(self.model) if method.only_batch_norm else "all"
         rule: Any = "trainable" if method.moves_statistics else "frozen"
-        phase = Phase("only", 1, trainable=chosen, batch_norm=rule)
+        phase = Phase("only", 1, trainable=chosen, batch_norm=rule, cache="none")
         check_phase(name, method, self.model, phase)
         unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
         self._tell = _traced(self.model, self.step)
@@ -130,11 +130,11 @@ class _Pictures:
     def __init__(self, seed: int) -> None:
         self._batch = _batch(self.num_examples, seed=seed, shift=True)
 
-    def batches(self, *_: Any, **__: Any) -> list[Any]:
+    def indexed_batches(self, *_: Any, **__: Any) -> list[Any]:
         """Return the batch, whichever is asked for."""
         return [self._batch]
 
-    plain_batches = batches
+    plain_batches = indexed_batches
 
 
 def _check_options(name: str) -> None:
@@ -239,7 +239,7 @@ def _check_cached_features(case: _Case) -> None:
 
 def _check_caches_are_refused(case: _Case) -> None:
     for cache in ("features", "boundary", "auto"):
-        phase: Any = Phase("only", 1, cache=cache)
+        phase: Any = Phase("only", 1, cache=cache, batch_norm="frozen")
         try:
             check_phase(case.name, case.method, case.model, phase)
         except RequestError:

@@ -10,6 +10,8 @@ from .feed import read_batches as read_batches
 from .free_memory import free_gpu_memory as free_gpu_memory
 from .free_memory import free_memory as free_memory
 from .freezing import batch_norm_layers as batch_norm_layers
+from .freezing import default_batch_norm as default_batch_norm
+from .freezing import resolve_batch_norm as resolve_batch_norm
 from .freezing import resolve_trainable as resolve_trainable
 from .freezing import unfreeze as unfreeze
 from .head import HeadReport as HeadReport
@@ -20,8 +22,12 @@ from .memory import Need as Need
 from .memory import largest_batch as largest_batch
 from .memory import memory_of as memory_of
 from .model import build_model as build_model
+from .phase import BlockRate as BlockRate
+from .phase import FromBlock as FromBlock
+from .phase import LayerNames as LayerNames
 from .phase import Phase as Phase
-from .phase import Trainable as Trainable
+from .phase import TopFraction as TopFraction
+from .phase import Unfreeze as Unfreeze
 from .proof import phase_proof as phase_proof
 from .range_test import RangeTest as RangeTest
 from .range_test import range_test as range_test

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.backbones import TrunkPrecision, fold
-from kerastl.data import EpochSource, hold, lock_of
+from kerastl.data import ImageDataset, hold, lock_of
 from kerastl.errors import RunFailed
 from kerastl.progress import track
 from kerastl.runs import machine, package_versions, sha256_of, write_atomic
@@ -66,14 +66,14 @@ def shapes_of(tensors: Sequence[keras.KerasTensor]) -> list[tuple[int, ...]]:
 
 
 def size_on_disk(
-    shapes: Sequence[tuple[int, ...]], source: EpochSource, precision: Precision
+    shapes: Sequence[tuple[int, ...]], source: ImageDataset, precision: Precision
 ) -> int:
     """Return the bytes that the activations of a source take, headers aside; of `shapes_of`."""
     each = bytes_per_picture(shapes, precision)
     return each * source.num_examples * source.views
 
 
-def told_of(source: EpochSource, precision: Precision, about: Mapping[str, Any]) -> dict[str, Any]:
+def told_of(source: ImageDataset, precision: Precision, about: Mapping[str, Any]) -> dict[str, Any]:
     """Return what stands in an entry for people; no name of a picture is in it."""
     return {
         **about, "pictures": source.num_examples, "views": source.views, "precision": precision
@@ -82,7 +82,7 @@ def told_of(source: EpochSource, precision: Precision, about: Mapping[str, Any])
 
 def keep_activations(
     trunk: keras.Model,
-    sources: Sequence[EpochSource],
+    sources: Sequence[ImageDataset],
     *,
     precision: Precision,
     folder: Path,
@@ -135,7 +135,7 @@ def _layers(trunk: keras.Model, trunk_precision: TrunkPrecision) -> dict[str, st
     }  # fmt: skip
 
 
-def _key(layers: dict[str, str], source: EpochSource, precision: Precision) -> str:
+def _key(layers: dict[str, str], source: ImageDataset, precision: Precision) -> str:
     told = {
         **layers,
         "pictures": source.fingerprint(),
@@ -175,7 +175,7 @@ def _file_name(tensor: int, column: int) -> str:
 def _compute(
     forward: Trunk,
     shapes: Shapes,
-    source: EpochSource,
+    source: ImageDataset,
     precision: Precision,
     entry: Path,
     told: Mapping[str, Any],
@@ -194,7 +194,7 @@ def _compute(
 
 
 def _write_columns(
-    forward: Trunk, shapes: Shapes, source: EpochSource, precision: Precision, folder: Path
+    forward: Trunk, shapes: Shapes, source: ImageDataset, precision: Precision, folder: Path
 ) -> dict[str, str]:
     """Write one `.npy` a column; return the sha256 of each."""
     encoding = ENCODINGS[precision]
@@ -245,7 +245,7 @@ class _Column:
         return self._hash.hexdigest()
 
 
-def _forward(forward: Trunk, source: EpochSource) -> Iterator[list[Array]]:
+def _forward(forward: Trunk, source: ImageDataset) -> Iterator[list[Array]]:
     """Yield the trunk's outputs of all pictures in the order of their indices, view after view."""
     run = forward()
     steps = -(-source.num_examples // BATCH)

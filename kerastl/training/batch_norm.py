@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.training.feed import read_batches
 from kerastl.training.tracing import traced
 
@@ -22,7 +22,7 @@ def is_statistic(variable: keras.Variable) -> bool:
     return variable.path.rsplit("/", 1)[-1] in ("moving_mean", "moving_variance")
 
 
-def statistics_estimator(model: keras.Model) -> Callable[[EpochSource], None]:
+def statistics_estimator(model: keras.Model) -> Callable[[ImageDataset], None]:
     """Return a function that sets the running statistics of a model to those of a source's pictures.
 
     Each layer sees pictures normalised by their own batch, as in training. Means are averaged over batches;
@@ -47,7 +47,7 @@ def statistics_estimator(model: keras.Model) -> Callable[[EpochSource], None]:
     # First called when momenta are 0, which becomes a constant of the graph.
     forward = traced(lambda images: features(images, training=True), features)
 
-    def estimate(source: EpochSource) -> None:
+    def estimate(source: ImageDataset) -> None:
         momenta = [layer.momentum for layer in layers]
         try:
             for layer in layers:
@@ -69,7 +69,7 @@ def statistics_estimator(model: keras.Model) -> Callable[[EpochSource], None]:
 
 
 def _batch_statistics(
-    layers: list[Any], forward: Any, source: EpochSource
+    layers: list[Any], forward: Any, source: ImageDataset
 ) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
     """Return for each layer `[batches, channels]` means and variances and `[batches]` counts, float64."""
     means: list[list[Any]] = [[] for _ in layers]

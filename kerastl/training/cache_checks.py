@@ -13,7 +13,7 @@ from typing import Any, get_args
 import keras
 
 from kerastl.backbones import blocks_of, network_name
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
 from kerastl.runs import size_in_words
 from kerastl.training.activations import ABOUT, shapes_of, size_on_disk, told_of
@@ -25,7 +25,7 @@ ROOM_LEFT_BYTES = 2**28
 """What caches leave free on the disk, for the run's own files."""
 
 
-def check_cache(model: keras.Model, phase: Phase, sources: Sequence[EpochSource]) -> None:
+def check_cache(model: keras.Model, phase: Phase, sources: Sequence[ImageDataset]) -> None:
     """See that a cache makes no difference to what is learnt.
 
     Raises:
@@ -48,7 +48,7 @@ def check_cache(model: keras.Model, phase: Phase, sources: Sequence[EpochSource]
     cached_front(model, phase)
 
 
-def _check_source(phase: Phase, source: EpochSource) -> None:
+def _check_source(phase: Phase, source: ImageDataset) -> None:
     if source.mixes:
         raise RequestError(
             f"cache: {phase.cache} keeps one picture's activations, and mixing makes each of two. "
@@ -72,7 +72,7 @@ def check_room(
     model: keras.Model,
     phases: Sequence[Phase],
     *,
-    pictures: Sequence[Sequence[EpochSource]],
+    pictures: Sequence[Sequence[ImageDataset]],
     folder: Path,
 ) -> None:
     """See that the caches of some phases, all together, can be written and have room.
@@ -124,7 +124,7 @@ def _check_writable(folder: Path) -> Path:
 
 
 def _entries(
-    model: keras.Model, phases: Sequence[Phase], pictures: Sequence[Sequence[EpochSource]]
+    model: keras.Model, phases: Sequence[Phase], pictures: Sequence[Sequence[ImageDataset]]
 ) -> Iterator[tuple[str, int]]:
     """Yield (what is told of it, bytes) of each entry that the phases keep; two phases may share one."""
     network, known = network_name(model), set()
@@ -166,11 +166,11 @@ def _described(folder: Path) -> Iterator[str]:
             continue
 
 
-def _size(front: Front, phase: Phase, source: EpochSource) -> int:
+def _size(front: Front, phase: Phase, source: ImageDataset) -> int:
     return size_on_disk(shapes_of(front.tensors), source, phase.cache_precision)
 
 
-def cache_line(model: keras.Model, phase: Phase, sources: Sequence[EpochSource]) -> str:
+def cache_line(model: keras.Model, phase: Phase, sources: Sequence[ImageDataset]) -> str:
     """Return one line for people: what a phase with a cache keeps, and how large it is."""
     front = cached_front(model, phase)
     size = sum(_size(front, phase, source) for source in sources)

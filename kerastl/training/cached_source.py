@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.training.activations import Activations
 
 
@@ -26,15 +26,15 @@ class CachedSource:
     mixes = False
     placement: Literal["host"] = "host"
 
-    def __init__(self, source: EpochSource, activations: Activations) -> None:
+    def __init__(self, source: ImageDataset, activations: Activations) -> None:
         self._source, self._activations = source, activations
         self.num_examples, self.steps_per_epoch = source.num_examples, source.steps_per_epoch
         self.class_names, self.labels = source.class_names, source.labels
 
-    def batches(
+    def indexed_batches(
         self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
     ) -> Iterator[tuple[Any, tf.Tensor, tf.Tensor]]:
-        """Yield one epoch, as `EpochSource.batches` does.
+        """Yield one epoch, as `ImageDataset.indexed_batches` does.
 
         Returns:
             Elements (activations, labels `[b]` int32, indices `[b]` int64); activations are a `[b, ...]` float32

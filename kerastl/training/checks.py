@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import keras
 import numpy as np
 
 from kerastl.backbones import blocks_of
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import Diverged, Problem, Problems, RequestError
 from kerastl.training.cache_checks import check_cache, check_room
 from kerastl.training.freezing import resolve_trainable
@@ -21,8 +20,8 @@ from kerastl.training.learner import choose_cache, frozen_front
 from kerastl.training.phase import Phase
 from kerastl.training.streams import no_pictures
 
-Sources = Mapping[str, EpochSource]
-Read = Sequence[Sequence[EpochSource]]
+Sources = Mapping[str, ImageDataset]
+Read = Sequence[Sequence[ImageDataset]]
 """Training pictures that each phase learns from."""
 
 
@@ -38,7 +37,7 @@ def decide_phases(
     """
     reads = reads or _of_domains(phases, trains)
     return [
-        choose_cache(phase, pictures) if pictures else replace(phase, cache="none")
+        choose_cache(phase, pictures) if pictures else phase.model_copy(update={"cache": "none"})
         for phase, pictures in zip(phases, reads, strict=True)
     ]
 
@@ -114,7 +113,7 @@ def _wrong(model: keras.Model, phase: Phase, vals: Sources) -> Iterator[str]:
 
 
 def _wrong_cache(
-    model: keras.Model, phase: Phase, pictures: Sequence[EpochSource]
+    model: keras.Model, phase: Phase, pictures: Sequence[ImageDataset]
 ) -> Iterator[str]:
     if phase.cache == "none" or not pictures:
         return
@@ -136,7 +135,7 @@ def _no_room(
 
 
 def _wrong_precision(model: keras.Model, phase: Phase) -> Iterator[str]:
-    head_alone = phase.trainable.which == "none" and phase.batch_norm == "frozen"
+    head_alone = phase.trainable == "none" and phase.batch_norm == "frozen"
     if phase.precision != "float32" and head_alone:
         yield (
             f"precision: {phase.precision} changes nothing where the head learns alone: that computes in float32. "

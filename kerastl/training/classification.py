@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.training.batch_norm import is_statistic, statistics_estimator
 from kerastl.training.step import Batch
 
@@ -108,7 +108,7 @@ class Classification:
         self._class_weights = tf.constant(weights, tf.float32)
         self._label_smoothing, self._focal_gamma = label_smoothing, focal_gamma
         self._follow_statistics = follow_statistics
-        self._estimate: Callable[[EpochSource], None] | None = None
+        self._estimate: Callable[[ImageDataset], None] | None = None
 
     def losses(
         self,
@@ -135,7 +135,7 @@ class Classification:
             "accuracy": tf.math.divide_no_nan(tf.reduce_sum(right), count),
         }
 
-    def on_epoch(self, model: keras.Model, sources: Mapping[str, EpochSource]) -> None:
+    def on_epoch(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
         """Re-estimate BatchNorm statistics where they follow the pictures."""
         if not self._follow_statistics:
             return

@@ -12,12 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.backbones import fold
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.training.activations import BATCH, Activations, shapes_of
 from kerastl.training.backward import with_cheap_backward
 from kerastl.training.cached_source import CachedSource
 from kerastl.training.clock import Cost
 from kerastl.training.feed import batches_of
+from kerastl.training.freezing import resolve_batch_norm
 from kerastl.training.learner import Learner, Parts, cached_front, on_pictures, part
 from kerastl.training.loop import classification_step
 from kerastl.training.phase import Phase
@@ -31,11 +32,11 @@ STEPS = 4
 
 def cost_of(
     model: keras.Model,
-    train: EpochSource | None,
-    val: EpochSource | None,
+    train: ImageDataset | None,
+    val: ImageDataset | None,
     *,
     phase: Phase,
-    target: EpochSource | None = None,
+    target: ImageDataset | None = None,
     step_for: StepFor = classification_step,
 ) -> Cost:
     """Time some steps of a phase; the model is given back as it was, and no cache is filled.
@@ -50,7 +51,7 @@ def cost_of(
     Raises:
         Problems: the step reads a stream that is missing or unlike the others.
     """
-    started = time.perf_counter()
+    started, phase = time.perf_counter(), resolve_batch_norm(model, phase)
     vals = {} if val is None else {str(phase.domain): val}
     trains = {} if train is None else {str(phase.domain): train}
     (lesson,) = lessons_of(
@@ -73,7 +74,7 @@ def cost_of(
 def _on_zeros(parts: Parts, lesson: Lesson) -> Learner:
     """Return what runs behind a cache, and activations as it would find there."""
 
-    def cached(source: EpochSource) -> CachedSource:
+    def cached(source: ImageDataset) -> CachedSource:
         return CachedSource(source, _zeros(parts.trunk, source))
 
     streams = {name: cached(one) for name, one in lesson.streams.items()}
@@ -81,7 +82,7 @@ def _on_zeros(parts: Parts, lesson: Lesson) -> Learner:
     return Learner(with_cheap_backward(parts.tail), streams, val)
 
 
-def _zeros(trunk: keras.Model, source: EpochSource) -> Activations:
+def _zeros(trunk: keras.Model, source: ImageDataset) -> Activations:
     """Return activations of the right shape that take no room."""
     zero, sizes = np.float32(0), (source.views, source.num_examples)
     columns = [[np.broadcast_to(zero, (*sizes, *shape))] for shape in shapes_of(trunk.outputs)]
@@ -98,12 +99,12 @@ def _epoch(model: keras.Model, learner: Learner, lesson: Lesson) -> float:
     if learner.val is not None:
         forward = inference(learner.model)
         seconds += learner.val.steps_per_epoch * _seconds(
-            lambda batch: forward(batch[0]), learner.val.batches(0)
+            lambda batch: forward(batch[0]), learner.val.indexed_batches(0)
         )
     return seconds
 
 
-def _seconds_a_picture(trunk: keras.Model, source: EpochSource) -> float:
+def _seconds_a_picture(trunk: keras.Model, source: ImageDataset) -> float:
     forward = inference(trunk)
     batches = source.every_picture(0, BATCH)
     return _seconds(lambda batch: forward(batch[0]), batches) / min(BATCH, source.num_examples)

@@ -35,7 +35,7 @@ def read_batches(
     Raises:
         RunFailed: a file that could be read when the run began can no longer be; the text names it.
     """
-    yield from _named_faults(source, source.batches(epoch, first_step, shard))
+    yield from _named_faults(source, source.indexed_batches(epoch, first_step, shard))
 
 
 def _named_faults(source: Source, batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -15,7 +15,14 @@ import keras
 
 from kerastl.backbones import blocks_of
 from kerastl.errors import RequestError
-from kerastl.training.phase import BatchNorm, Trainable
+from kerastl.training.phase import (
+    BatchNorm,
+    FromBlock,
+    LayerNames,
+    Phase,
+    TopFraction,
+    Trainable,
+)
 
 HEAD_LAYERS = ("pooled", "head_dropout", "head")
 
@@ -38,59 +45,84 @@ def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
     """
     blocks = blocks_of(model)
     names = [name for block in blocks for name in block.layers]
-    if trainable.which == "all":
+    if trainable == "all":
         return names
-    if trainable.which == "none":
+    if trainable == "none":
         return []
-    if trainable.which == "names":
-        chosen = [name for name in names if re.fullmatch(trainable.text, name)]
+    if isinstance(trainable, LayerNames):
+        chosen = [name for name in names if re.fullmatch(trainable.names, name)]
         if not chosen:
             raise RequestError(
-                f"trainable.names: '{trainable.text}' is no layer's whole name. "
+                f"trainable.names: '{trainable.names}' is no layer's whole name. "
                 f"Layers are named like {', '.join(names[:3])}, {names[-1]}."
             )
         return chosen
     starts = [sum(len(block.layers) for block in blocks[:index]) for index in range(len(blocks))]
-    if trainable.which == "from_block":
+    if isinstance(trainable, FromBlock):
         known = [block.name for block in blocks]
-        if trainable.text not in known:
-            near = difflib.get_close_matches(trainable.text, known, n=1)
+        if trainable.from_block not in known:
+            near = difflib.get_close_matches(trainable.from_block, known, n=1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             raise RequestError(
-                f"trainable.from_block: no block '{trainable.text}'.{hint} Blocks: {', '.join(known)}."
+                f"trainable.from_block: no block '{trainable.from_block}'.{hint} Blocks: {', '.join(known)}."
             )
-        return names[starts[known.index(trainable.text)] :]
-    wanted = len(names) * (1.0 - trainable.fraction)
+        return names[starts[known.index(trainable.from_block)] :]
+    wanted = len(names) * (1.0 - trainable.top_fraction)
     return names[min(starts, key=lambda start: abs(start - wanted)) :]
+
+
+def default_batch_norm(model: keras.Model) -> BatchNorm:
+    """Return the rule for BatchNorm where none is given: `trainable` for random weights, `frozen` for pretrained ones.
+
+    Random weights do not train behind frozen statistics of mean 0 and variance 1.
+
+    Args:
+        model: a flat classifier. Its weights are random if all BatchNorm statistics have their initial values.
+    """
+    norms = batch_norm_layers(model)
+    is_random = bool(norms) and all(
+        (keras.ops.convert_to_numpy(norm.moving_mean) == 0).all()
+        and (keras.ops.convert_to_numpy(norm.moving_variance) == 1).all()
+        for norm in norms
+    )
+    return "trainable" if is_random else "frozen"
+
+
+def resolve_batch_norm(model: keras.Model, phase: Phase) -> Phase:
+    """Return the phase with `default_batch_norm` of the model if its own is None."""
+    if phase.batch_norm is not None:
+        return phase
+    return phase.model_copy(update={"batch_norm": default_batch_norm(model)})
 
 
 def unfreeze(
     model: keras.Model,
-    trainable: Trainable | None = None,
+    trainable: Trainable = "none",
     *,
     top_fraction: float | None = None,
-    batch_norm: BatchNorm = "frozen",
+    batch_norm: BatchNorm | None = "frozen",
 ) -> list[str]:
     """Set every layer's flag: the chosen layers and the head may move, all others may not.
 
     Args:
         model: a flat classifier from `build_model`.
-        trainable: which layers of the backbone; None: what `top_fraction` says, or none.
-        top_fraction: short for `Trainable("top_fraction", fraction)`.
-        batch_norm: the rule of every BatchNorm layer, see `Phase`.
+        trainable: which layers of the backbone, as in `Phase`.
+        top_fraction: short for `trainable=TopFraction(top_fraction=...)`.
+        batch_norm: the rule of every BatchNorm layer, see `Phase`; None: see `default_batch_norm`.
 
     Returns:
         The names of the layers that may move, from input to output. Compile the model again before
         Keras's own `fit`: it reads the flags only then.
     """
-    if trainable is None:
-        trainable = Trainable("top_fraction", top_fraction) if top_fraction else Trainable("none")
+    if top_fraction is not None:
+        trainable = TopFraction(top_fraction=top_fraction)
+    rule = batch_norm or default_batch_norm(model)
     chosen = {*resolve_trainable(model, trainable), *HEAD_LAYERS}
     model.trainable = True  # or the flags of single layers have no effect
     for layer in model.layers:
         layer.trainable = layer.name in chosen
         if isinstance(layer, keras.layers.BatchNormalization):
-            _set_batch_norm(layer, batch_norm, chosen)
+            _set_batch_norm(layer, rule, chosen)
     return [layer.name for layer in model.layers if layer.name in chosen and layer.trainable]
 
 

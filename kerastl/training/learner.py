@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from kerastl.backbones import blocks_of, cut, fold, foldable, network_name
-from kerastl.data import EpochSource, cache_folder
+from kerastl.data import ImageDataset, cache_folder
 from kerastl.errors import RequestError
 from kerastl.training.activations import keep_activations
 from kerastl.training.backward import with_cheap_backward
 from kerastl.training.cached_source import CachedSource
 from kerastl.training.freezing import resolve_trainable
-from kerastl.training.phase import Phase
+from kerastl.training.phase import LayerNames, Phase
 from kerastl.training.streams import Lesson
 
-Source = EpochSource | CachedSource
+Source = ImageDataset | CachedSource
 
 
 def activations_folder() -> Path:
@@ -146,7 +146,7 @@ def cached_front(model: keras.Model, phase: Phase) -> Front:
             "Write trainable: none, or cache: boundary."
         )
     # A pattern may leave layers frozen behind the first that learns: nobody could tell what was kept.
-    holes = phase.trainable.which == "names"
+    holes = isinstance(phase.trainable, LayerNames)
     if front is None or holes or (phase.cache == "boundary" and front.behind == "pooled"):
         raise RequestError(
             "cache: boundary needs frozen blocks, and behind them blocks that learn. "
@@ -180,7 +180,7 @@ def shortened(model: keras.Model, phase: Phase) -> keras.Model:
     return keras.Model(image, with_cheap_backward(parts.tail)(trunk(image)), name=model.name)
 
 
-def choose_cache(phase: Phase, trains: Sequence[EpochSource]) -> Phase:
+def choose_cache(phase: Phase, trains: Sequence[ImageDataset]) -> Phase:
     """Return a phase whose `cache: auto` is decided: features where the head alone learns and nothing is lost by it.
 
     Args:
@@ -189,6 +189,6 @@ def choose_cache(phase: Phase, trains: Sequence[EpochSource]) -> Phase:
     """
     if phase.cache != "auto":
         return phase
-    alone = phase.trainable.which == "none" and phase.batch_norm == "frozen"
+    alone = phase.trainable == "none" and phase.batch_norm == "frozen"
     fresh = any(one.mixes or (one.augmented and not one.repeats) for one in trains)
-    return replace(phase, cache="features" if alone and not fresh else "none")
+    return phase.model_copy(update={"cache": "features" if alone and not fresh else "none"})

@@ -9,31 +9,36 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.data import EpochSource
+from kerastl.backbones import blocks_of
+from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
 from kerastl.training.checkpoint import Checkpoint, newest_checkpoint
 from kerastl.training.checks import Sources, check_phases, decide_phases
 from kerastl.training.classification import Classification, balanced_weights
 from kerastl.training.clock import Clock, Cost
+from kerastl.training.freezing import resolve_batch_norm
 from kerastl.training.learner import activations_folder
-from kerastl.training.phase import Phase
+from kerastl.training.phase import Phase, Unfreeze
 from kerastl.training.phase_loop import OnEpoch, OnPhaseEnd, OnProof, PhaseLoop
 from kerastl.training.state import History, TrainingState
 from kerastl.training.step import Step
 from kerastl.training.streams import Lesson, StepFor, lessons_of
 
 
-def classification_step(phase: Phase, source: EpochSource) -> Step:
+def classification_step(phase: Phase, source: ImageDataset) -> Step:
     """Return the step of an ordinary classifier for a phase."""
     num_classes = len(source.class_names)
     weights = None
     if phase.class_weights == "balanced":
         weights = balanced_weights(np.asarray(source.labels), num_classes)
+    elif isinstance(phase.class_weights, Mapping):
+        weights = _named_weights(phase.class_weights, source.class_names)
     return Classification(
         num_classes,
         label_smoothing=phase.label_smoothing,
@@ -43,13 +48,25 @@ def classification_step(phase: Phase, source: EpochSource) -> Step:
     )
 
 
+def _named_weights(
+    weights: Mapping[str, float], class_names: Sequence[str]
+) -> np.ndarray[Any, Any]:
+    """Return `[classes]` float32 weights from weights by class name, 1 for a class without a weight."""
+    unknown = [name for name in weights if name not in class_names]
+    if unknown:
+        raise RequestError(
+            f"class_weights: there is no class {unknown[0]!r}. Classes: {', '.join(class_names)}."
+        )
+    return np.array([weights.get(name, 1.0) for name in class_names], np.float32)
+
+
 def fit(
     model: keras.Model,
-    train: EpochSource | Sources,
+    train: ImageDataset | Sources,
     *,
     phases: Sequence[Phase],
-    target: EpochSource | None = None,
-    val: EpochSource | Sources | None = None,
+    target: ImageDataset | None = None,
+    val: ImageDataset | Sources | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     on_epoch: OnEpoch | None = None,
     checkpoints: Path | None = None,
@@ -92,6 +109,7 @@ def fit(
         WouldFailAgain: frozen weights moved, or, `Diverged`, a loss or a weight is not a number.
     """
     trains, vals = _by_domain(train), _by_domain(val)
+    phases = [resolve_batch_norm(model, phase) for phase in _unfrozen_by_epoch(model, phases)]
     cache_dir = cache_dir or activations_folder()
     strategy = strategy or tf.distribute.get_strategy()
     lessons = _lessons(model, phases, trains, vals, target, step_for, strategy, cache_dir)
@@ -105,7 +123,15 @@ def fit(
     return state.history()
 
 
-def _by_domain(pictures: EpochSource | Sources | None) -> Sources:
+def _unfrozen_by_epoch(model: keras.Model, phases: Sequence[Phase]) -> list[Phase]:
+    """Return the phases, those of gradual unfreezing as one phase per block."""
+    names: list[str] = []
+    if any(isinstance(phase.trainable, Unfreeze) for phase in phases):
+        names = [block.name for block in blocks_of(model)]
+    return [part for phase in phases for part in phase.unfrozen_by_epoch(names)]
+
+
+def _by_domain(pictures: ImageDataset | Sources | None) -> Sources:
     if pictures is None:
         return {}
     return pictures if isinstance(pictures, Mapping) else {"source": pictures}
@@ -116,7 +142,7 @@ def _lessons(
     phases: Sequence[Phase],
     trains: Sources,
     vals: Sources,
-    target: EpochSource | None,
+    target: ImageDataset | None,
     step_for: StepFor,
     strategy: tf.distribute.Strategy,
     cache_dir: Path,

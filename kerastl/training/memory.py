@@ -15,9 +15,9 @@ from pathlib import Path
 import keras
 from PIL import Image
 
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.training.activations import BATCH, shapes_of
-from kerastl.training.freezing import HEAD_LAYERS, resolve_trainable
+from kerastl.training.freezing import HEAD_LAYERS, resolve_batch_norm, resolve_trainable
 from kerastl.training.layer_memory import (
     FLOAT32,
     front_of,
@@ -58,10 +58,10 @@ class Need:
 def memory_of(
     model: keras.Model,
     phase: Phase,
-    train: EpochSource | None,
-    val: EpochSource | None = None,
+    train: ImageDataset | None,
+    val: ImageDataset | None = None,
     *,
-    target: EpochSource | None = None,
+    target: ImageDataset | None = None,
     batch_size: int | None = None,
     on_gpu: bool = False,
     changes_pixels: bool = False,
@@ -81,6 +81,7 @@ def memory_of(
         on_gpu: whether the network runs on a GPU.
         changes_pixels: whether its step changes the pictures itself, which takes copies of them.
     """
+    phase = resolve_batch_norm(model, phase)
     streams = [one for one in (train, target) if one is not None]
     batches = [min(batch_size or one.batch_size, one.num_examples) for one in streams]
     trained, front_weights = _weights_of(model, phase)
@@ -159,7 +160,7 @@ def _crossing_bytes(tensors: Sequence[keras.KerasTensor]) -> int:
     return sum(FLOAT32 * math.prod(shape) for shape in shapes_of(tensors))
 
 
-def _pictures_bytes(phase: Phase, source: EpochSource, batch: int) -> int:
+def _pictures_bytes(phase: Phase, source: ImageDataset, batch: int) -> int:
     """Return what the pipeline holds: a batch in each thread, some that wait, and pictures being decoded."""
     cores = os.cpu_count() or 1
     rows = batch if phase.cache == "none" else BATCH
@@ -169,7 +170,7 @@ def _pictures_bytes(phase: Phase, source: EpochSource, batch: int) -> int:
     return batches + _decoding_bytes(source, cores)
 
 
-def _decoding_bytes(source: EpochSource, cores: int) -> int:
+def _decoding_bytes(source: ImageDataset, cores: int) -> int:
     """Return what a picture in each thread takes, by the largest of some of them."""
     records = source.records[:: max(1, len(source.records) // LOOKED_AT)]
     return cores * DECODED_BYTES * max((_pixels_of(one.file) for one in records), default=0)
@@ -183,7 +184,7 @@ def _pixels_of(file: Path) -> int:
         return 0
 
 
-def _kept_pictures(source: EpochSource) -> int:
+def _kept_pictures(source: ImageDataset) -> int:
     """Return what pictures that are decoded once take."""
     if source.cache != "memory":
         return 0

@@ -1,8 +1,9 @@
-"""The optimizer of a phase: Keras's own, with a rate of its own for every block.
+"""The optimizer of a phase: a Keras optimizer with a learning rate for each block.
 
-Keras's optimizers know one rate. Here the rate of each variable is that one times a factor, wherever the rate is
-used: in the step, and in the decay of weights. Clipping sees all gradients together, schedules keep the ratios, and
-what was frozen before starts its own count of steps when it joins, so that Adam's correction of its first moments holds.
+Keras optimizers have one learning rate. Here the rate of each variable is that rate times a factor, in the step and in
+weight decay. Clipping sees all gradients together, schedules keep the ratios, and a variable that joins later counts
+its own steps, so that Adam's bias correction holds. The model itself is compiled with the plain Keras optimizer, which
+shares all variables, so that `keras.saving.load_model` needs no class of this package.
 """
 
 from __future__ import annotations
@@ -19,28 +20,13 @@ from kerastl.training.phase import Phase
 
 
 class _ByVariable:
-    """What is put before an optimizer of Keras; see `build_optimizer`."""
+    """Update rules with a rate for each variable, on the state of a plain Keras optimizer; see `build_optimizer`.
 
-    def prepare(
-        self: Any,
-        variables: Sequence[keras.Variable],
-        factors: Mapping[str, float],
-        born: Mapping[str, int],
-    ) -> None:
-        """Build for some variables.
+    Attributes:
+        plain: the Keras optimizer. The learning rate, the step count and the momenta are the same variables in both.
+    """
 
-        Args:
-            variables: all that will be trained.
-            factors: of the rate, by path; 1 where there is none.
-            born: number of the step with which a variable joins, by path; 0 where there is none.
-        """
-        by_key = {self._var_key(one): one.path for one in variables}
-        self._factors = {key: factors.get(path, 1.0) for key, path in by_key.items()}
-        self._born = {key: born.get(path, 0) for key, path in by_key.items()}
-        self._joined = 0
-        # Biases, and the scales and offsets of norms, are vectors: decay would pull them away from what they measure.
-        self.exclude_from_weight_decay(var_list=[one for one in variables if len(one.shape) < 2])
-        self.build(variables)
+    plain: keras.Optimizer
 
     @property
     def iterations(self: Any) -> Any:
@@ -73,15 +59,15 @@ class _ByVariable:
             self.weight_decay = whole
 
 
-class Adam(_ByVariable, keras.optimizers.Adam):
+class _Adam(_ByVariable, keras.optimizers.Adam):
     """Kingma & Ba 2015, arXiv:1412.6980, with a rate for each variable."""
 
 
-class AdamW(_ByVariable, keras.optimizers.AdamW):
+class _AdamW(_ByVariable, keras.optimizers.AdamW):
     """Loshchilov & Hutter 2019, arXiv:1711.05101, with a rate for each variable; vectors are not decayed."""
 
 
-class SGD(_ByVariable, keras.optimizers.SGD):
+class _SGD(_ByVariable, keras.optimizers.SGD):
     """Stochastic gradient descent with momentum, with a rate for each variable."""
 
 
@@ -90,27 +76,43 @@ def build_optimizer(
     variables: Sequence[keras.Variable],
     factors: Mapping[str, float] | None = None,
     born: Mapping[str, int] | None = None,
-) -> keras.Optimizer:
-    """Return the optimizer of a phase, built for its variables, its rate set to the highest.
+) -> Any:
+    """Return the optimizer of a phase, built for its variables, with the phase's learning rate.
 
     Args:
-        phase: names the optimizer, its rate, decay, clipping and accumulation.
+        phase: its optimizer, learning rate, weight decay, clipping and accumulation.
         variables: all that will be trained.
         factors: of each variable's rate, by path, as `rate_factors` returns them; None: all 1.
         born: step with which each variable joined, by path; None: all with the first.
+
+    Returns:
+        A `keras.Optimizer` of a private class. Compile the model with its attribute `plain`.
     """
-    more = {
+    factors, born = factors or {}, born or {}
+    options: dict[str, Any] = {
+        "learning_rate": phase.learning_rate,
         "global_clipnorm": phase.clip_norm,
         "gradient_accumulation_steps": phase.accumulate if phase.accumulate > 1 else None,
     }
-    optimizer: Any
+    plain: Any
     if phase.optimizer == "adam":
-        optimizer = Adam(phase.learning_rate, **more)
+        kind, plain = _Adam, keras.optimizers.Adam(**options)
     elif phase.optimizer == "adamw":
-        optimizer = AdamW(phase.learning_rate, weight_decay=phase.weight_decay, **more)
+        kind, plain = _AdamW, keras.optimizers.AdamW(weight_decay=phase.weight_decay, **options)
     else:
-        optimizer = SGD(phase.learning_rate, momentum=0.9, **more)
-    optimizer.prepare(variables, factors or {}, born or {})
+        kind, plain = _SGD, keras.optimizers.SGD(momentum=0.9, **options)
+    # Biases, and the scales and offsets of norms, are vectors: decay would pull them away from what they measure.
+    plain.exclude_from_weight_decay(var_list=[one for one in variables if len(one.shape) < 2])
+    plain.build(variables)
+    optimizer: Any = kind.__new__(kind)
+    keys = {plain._var_key(one): one.path for one in variables}
+    vars(optimizer).update(
+        vars(plain),
+        plain=plain,
+        _factors={key: factors.get(path, 1.0) for key, path in keys.items()},
+        _born={key: born.get(path, 0) for key, path in keys.items()},
+        _joined=0,
+    )
     return optimizer
 
 
@@ -127,12 +129,13 @@ def rate_factors(model: keras.Model, phase: Phase) -> dict[str, float]:
     Reference:
         Howard & Ruder 2018, arXiv:1801.06146, section 3.2 (discriminative fine-tuning).
     """
-    if phase.layer_decay == 1.0 and not phase.rates:
+    rates = {rate.block: rate.factor for rate in phase.rates}
+    if phase.layer_decay == 1.0 and not rates:
         return {}
     blocks = blocks_of(model)
     factors = {}
     for place, block in enumerate(reversed(blocks)):
-        factor = phase.rates.get(block.name, phase.layer_decay ** (place + 1))
+        factor = rates.get(block.name, phase.layer_decay ** (place + 1))
         for name in block.layers:
             factors.update({one.path: factor for one in model.get_layer(name).weights})
     return factors

@@ -104,7 +104,7 @@ class PhaseLoop:
         with self.strategy.scope():
             optimizer = self._optimizer(phase, variables, resumed=saved is not None)
             averages = Averages(phase, variables)
-        self.model.compile(optimizer, loss=None)
+        self.model.compile(optimizer.plain, loss=None)
         if saved:
             saved.restore(self.model, optimizer, step, averages)
             with averages.shown():
@@ -121,7 +121,7 @@ class PhaseLoop:
         except Diverged as error:
             raise self._put_back(phase, error) from error
         proof = phase_proof(
-            self.model, phase=phase.name, batch_norm=phase.batch_norm,
+            self.model, phase=phase.name, batch_norm=str(phase.batch_norm),
             trained={variable.path for variable in variables}, before=self.state.before,
             statistics=self.state.statistics, may_move=step.may_move,
         )  # fmt: skip
@@ -229,9 +229,9 @@ class PhaseLoop:
 
     def _optimizer(
         self, phase: Phase, variables: Sequence[keras.Variable], *, resumed: bool
-    ) -> keras.Optimizer:
+    ) -> Any:
         """Return the optimizer of a phase, with what it takes over from that of the phase before."""
-        old = self.optimizer if phase.momenta == "keep" else None
+        old = self.optimizer if phase.optimizer_state == "keep" else None
         if not resumed:
             known = (
                 {} if old is None else {path: self.state.born.get(path, 0) for path in self.known}

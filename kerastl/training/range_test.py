@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -16,10 +16,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import RequestError, RunFailed
 from kerastl.training.checks import check_phases, decide_phases
 from kerastl.training.feed import Fed, batches_of
+from kerastl.training.freezing import resolve_batch_norm
 from kerastl.training.learner import Learner, Source, activations_folder, learner_of
 from kerastl.training.loop import classification_step
 from kerastl.training.phase import Phase
@@ -59,7 +60,7 @@ class RangeTest:
 
 def range_test(
     model: keras.Model,
-    train: EpochSource,
+    train: ImageDataset,
     *,
     phase: Phase,
     lowest: float = 1e-6,
@@ -84,9 +85,12 @@ def range_test(
         RunFailed: a picture can no longer be read, or the loss was no number within the first 10 steps.
     """
     _check_request(train, lowest, highest, steps)
-    (phase,) = decide_phases([replace(phase, accumulate=1)], {phase.domain: train})
+    (phase,) = decide_phases(
+        [resolve_batch_norm(model, phase).model_copy(update={"accumulate": 1})],
+        {phase.domain: train},
+    )
     cache_dir = cache_dir or activations_folder()
-    alone = replace(phase, early_stopping=None)
+    alone = phase.model_copy(update={"early_stopping": None})
     check_phases(model, [alone], trains={phase.domain: train}, vals={}, cache_dir=cache_dir)
     lesson = Lesson(phase, classification_step(phase, train), {"train": train})
     with on_trial(model, phase):
@@ -98,7 +102,7 @@ def range_test(
     return RangeTest(tuple(rates), tuple(losses), tuple(smoothed), found)
 
 
-def _check_request(train: EpochSource, lowest: float, highest: float, steps: int) -> None:
+def _check_request(train: ImageDataset, lowest: float, highest: float, steps: int) -> None:
     if train.steps_per_epoch < 1:
         raise RequestError(
             f"There are {train.num_examples} pictures, not one batch of them: nothing can be learnt."

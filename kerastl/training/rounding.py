@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from kerastl.backbones import fold
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.training.feed import read_batches
 from kerastl.training.learner import frozen_front, part
 from kerastl.training.phase import Phase
@@ -16,7 +16,9 @@ from kerastl.training.tracing import inference
 from kerastl.training.validation import figures
 
 
-def rounding_of(model: keras.Model, phase: Phase, val: EpochSource | None) -> dict[str, Any] | None:
+def rounding_of(
+    model: keras.Model, phase: Phase, val: ImageDataset | None
+) -> dict[str, Any] | None:
     """Return the figures of validation pictures with the front in float32 and as the phase computed it.
 
     Args:

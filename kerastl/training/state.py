@@ -42,6 +42,10 @@ class History:
     proofs: tuple[dict[str, Any], ...]
     best: dict[str, tuple[int, float]]
 
+    def __repr__(self) -> str:
+        phases = list(dict.fromkeys(row["phase"] for row in self.rows))
+        return f"History(phases={phases}, epochs={len(self.rows)}, best={self.best})"
+
 
 @dataclass
 class TrainingState:

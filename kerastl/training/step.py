@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
@@ -38,7 +38,7 @@ class Step(Protocol):
     ) -> dict[str, tf.Tensor]:
         """Return named scalars, each a mean over the batch; all but `shown` are added up and minimised."""
 
-    def on_epoch(self, model: keras.Model, sources: Mapping[str, EpochSource]) -> None:
+    def on_epoch(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
         """Called before each evaluation with the pictures of each stream, e.g. to re-estimate statistics."""
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -75,5 +75,5 @@ class BeginsWithPhase(Protocol):
     Steps of all phases are built before the first begins, so none can do so when it is built.
     """
 
-    def on_phase(self, model: keras.Model, sources: Mapping[str, EpochSource]) -> None:
+    def on_phase(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
         """Called before the first step of the phase, not where it goes on from a checkpoint inside it."""

@@ -9,13 +9,13 @@ from functools import cache
 import keras
 import tensorflow as tf
 
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import Problem, Problems
 from kerastl.training.freezing import HEAD_LAYERS
 from kerastl.training.phase import Phase
 from kerastl.training.step import Step
 
-StepFor = Callable[[Phase, EpochSource], Step]
+StepFor = Callable[[Phase, ImageDataset], Step]
 OWN = ("train", "source")
 """Both name the pictures of the phase's own domain."""
 TARGET = "target"
@@ -34,11 +34,11 @@ class Lesson:
 
     phase: Phase
     step: Step
-    streams: Mapping[str, EpochSource]
-    val: EpochSource | None = None
+    streams: Mapping[str, ImageDataset]
+    val: ImageDataset | None = None
 
     @property
-    def first(self) -> EpochSource:
+    def first(self) -> ImageDataset:
         """The pictures that an epoch goes through once."""
         return next(iter(self.streams.values()))
 
@@ -56,14 +56,14 @@ def lessons_of(
     model: keras.Model,
     phases: Sequence[Phase],
     *,
-    trains: Mapping[str, EpochSource],
-    vals: Mapping[str, EpochSource],
-    target: EpochSource | None,
+    trains: Mapping[str, ImageDataset],
+    vals: Mapping[str, ImageDataset],
+    target: ImageDataset | None,
     step_for: StepFor,
 ) -> list[Lesson]:
     """Return the lesson of each phase; see that the streams which its step reads can be read, and dealt to all replicas.
 
-    The stream of the target has an order of its own, see `EpochSource.beside`, and labels of -1 unless the step asks
+    The stream of the target has an order of its own, see `ImageDataset.beside`, and labels of -1 unless the step asks
     for them. A phase whose step reads the target alone needs no pictures of its own domain.
 
     Args:
@@ -97,7 +97,7 @@ def lessons_of(
         lesson = Lesson(phase, step, pictures, vals.get(phase.domain))
         if lesson.moves_what_is_frozen(model):
             wrong += _wrong_front(phase)
-            lesson = replace(lesson, phase=replace(phase, cache="none"))
+            lesson = replace(lesson, phase=phase.model_copy(update={"cache": "none"}))
         problems += [Problem(where, what) for what in wrong]
         lessons.append(lesson)
     if problems:
@@ -118,7 +118,7 @@ def _wrong_variables(model: keras.Model, step: Step) -> Iterator[str]:
 
 
 def _wrong_streams(
-    step: Step, train: EpochSource, target: EpochSource | None, replicas: int
+    step: Step, train: ImageDataset, target: ImageDataset | None, replicas: int
 ) -> Iterator[str]:
     """Yield what hinders a step from reading its streams."""
     if not step.reads or set(step.reads) - {*OWN, TARGET}:
@@ -127,7 +127,7 @@ def _wrong_streams(
     if TARGET not in step.reads:
         return
     if target is None:
-        yield "its step reads the target's pictures, and there are none: fit(..., target=EpochSource(...))."
+        yield "its step reads the target's pictures, and there are none: fit(..., target=ImageDataset(...))."
         return
     fewest = min(target.batch_size, target.num_examples)
     if target.steps_per_epoch < 1 or fewest < replicas:

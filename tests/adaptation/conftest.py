@@ -3,11 +3,11 @@
 import pytest
 from domains_drawn import small_model
 
-from kerastl.training import Trainable, unfreeze
+from kerastl.training import unfreeze
 
 
 @pytest.fixture
 def model():
     model = small_model()
-    unfreeze(model, Trainable("all"))
+    unfreeze(model, "all")
     return model

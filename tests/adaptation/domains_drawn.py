@@ -74,7 +74,7 @@ class Pictures:
     def num_examples(self):
         return len(self.images)
 
-    def batches(self, epoch, first_step=0, shard=(0, 1)):
+    def indexed_batches(self, epoch, first_step=0, shard=(0, 1)):
         import tensorflow as tf
 
         # Not in the order of the indices, as in an epoch that is shuffled.
@@ -84,7 +84,7 @@ class Pictures:
             labels = np.full(len(rows), -1, np.int32)
             yield tf.constant(self.images[rows]), tf.constant(labels), tf.constant(rows)
 
-    plain_batches = batches
+    plain_batches = indexed_batches
 
 
 def built(name, **options):
@@ -100,3 +100,10 @@ def two_batches(source=5, target=3):
 
     images, _, indices = batch(target, seed=2, shifted=True)
     return {"source": batch(source, seed=1), "target": (images, tf.fill([target], -1), indices)}
+
+
+def plain_phase(*args, **options):
+    """A `Phase` that freezes BatchNorm, as for pretrained weights, and has no cache, unless the options say otherwise."""
+    from kerastl.training import Phase
+
+    return Phase(*args, **({"batch_norm": "frozen", "cache": "none"} | options))

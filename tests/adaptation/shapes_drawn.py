@@ -27,7 +27,7 @@ def stored(folder, count, seed, *, target, batch_size=32):
     """Write drawn pictures and return their source; all are labelled, so that a test can measure."""
     from PIL import Image
 
-    from kerastl.data import EpochSource, Record
+    from kerastl.data import ImageDataset, Record
 
     folder.mkdir(exist_ok=True)
     records = []
@@ -35,7 +35,7 @@ def stored(folder, count, seed, *, target, batch_size=32):
         file = folder / f"{seed}_{number}.png"
         Image.fromarray(picture).save(file)
         records.append(Record(file.name, file, NAMES[label]))
-    return EpochSource(
+    return ImageDataset(
         records, class_names=NAMES, image_size_px=SIZE_PX, batch_size=batch_size, cache="memory",
         seed=seed,
     )  # fmt: skip
@@ -52,6 +52,6 @@ def model_of_shapes(seed=1):
 def accuracy(model, source):
     right = [
         (np.asarray(model(images, training=False)).argmax(axis=1) == labels.numpy()).sum()
-        for images, labels, _ in source.batches(0)
+        for images, labels in source.batches(0)
     ]
     return sum(right) / source.num_examples

@@ -4,16 +4,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from domains_drawn import batch, small_model
+from domains_drawn import batch, plain_phase, small_model
 
 from kerastl.adaptation import features_and_logits, logits_of_frozen_head
-from kerastl.training import Phase, Trainable, unfreeze
+from kerastl.training import FromBlock, unfreeze
 from kerastl.training.backward import with_cheap_backward
 from kerastl.training.learner import shortened
 
-FROM_BLOCK_3 = Phase("last", 1, trainable=Trainable("from_block", text="block_3"))
-HEAD_ALONE = Phase("head", 1)
-ALL = Phase("all", 1, trainable=Trainable("all"))
+FROM_BLOCK_3 = plain_phase("last", 1, trainable=FromBlock(from_block="block_3"))
+HEAD_ALONE = plain_phase("head", 1)
+ALL = plain_phase("all", 1, trainable="all")
 IMAGES = batch(4)[0]
 
 
@@ -58,7 +58,7 @@ def test_the_tail_behind_a_cache_of_a_boundary_gives_the_same(model):
 
 
 def test_in_training_the_features_are_those_that_dropout_left(model):
-    unfreeze(model, Trainable("none"))
+    unfreeze(model, "none")
     features, logits = features_and_logits(model, IMAGES, training=True)
     head = model.get_layer("head")
     assert (features.numpy() == 0).mean() > 0.3
@@ -66,7 +66,7 @@ def test_in_training_the_features_are_those_that_dropout_left(model):
 
 
 def test_it_is_traced_without_new_variables_and_learns_by_the_models_own(model):
-    unfreeze(model, Trainable("all"))
+    unfreeze(model, "all")
     short = shortened(model, FROM_BLOCK_3)
     variable = model.get_layer("block_3_conv").kernel
 
@@ -81,7 +81,7 @@ def test_it_is_traced_without_new_variables_and_learns_by_the_models_own(model):
 
 
 def test_a_frozen_head_answers_alike_and_gets_a_gradient_of_zero(model):
-    unfreeze(model, Trainable("all"))
+    unfreeze(model, "all")
     weights = [one.value for one in model.get_layer("head").weights]
     before = model.get_layer("block_1_conv").kernel.value
     with tf.GradientTape(persistent=True) as tape:

@@ -10,6 +10,7 @@ from domains_drawn import (
     built,
     centroids_by_hand,
     drawn_entropy,
+    plain_phase,
     softmax,
     two_batches,
 )
@@ -23,9 +24,9 @@ from kerastl.adaptation import (
     step_for,
 )
 from kerastl.errors import RequestError
-from kerastl.training import Classification, Phase, Trainable, unfreeze
+from kerastl.training import Classification, unfreeze
 
-ALL = Trainable("all")
+ALL = "all"
 
 
 def gradients(loss_of, variables):
@@ -189,12 +190,16 @@ def test_fine_tuning_on_both_domains_counts_them_the_same_whatever_their_sizes(m
 @pytest.mark.parametrize(
     ("name", "phase", "told"),
     [
-        ("adabn", Phase("one", 1, trainable=ALL), "Write batch_norm: statistics"),
-        ("tent", Phase("one", 1, trainable=ALL), "Write batch_norm: trainable"),
-        ("tent", Phase("one", 1, trainable=ALL, batch_norm="trainable"), "lets block_1_conv move"),
-        ("tent", Phase("one", 1, batch_norm="trainable"), "Write batch_norm: trainable and"),
-        ("coral", Phase("one", 1), "Write trainable: all"),
-        ("shot", Phase("one", 1), "Write trainable: all"),
+        ("adabn", plain_phase("one", 1, trainable=ALL), "Write batch_norm: statistics"),
+        ("tent", plain_phase("one", 1, trainable=ALL), "Write batch_norm: trainable"),
+        (
+            "tent",
+            plain_phase("one", 1, trainable=ALL, batch_norm="trainable"),
+            "lets block_1_conv move",
+        ),
+        ("tent", plain_phase("one", 1, batch_norm="trainable"), "Write batch_norm: trainable and"),
+        ("coral", plain_phase("one", 1), "Write trainable: all"),
+        ("shot", plain_phase("one", 1), "Write trainable: all"),
     ],
 )
 def test_a_phase_that_will_not_do_is_refused_with_what_to_write(model, name, phase, told):
@@ -207,7 +212,7 @@ def test_a_phase_that_will_not_do_is_refused_with_what_to_write(model, name, pha
     "name", ["mcc", "source_only", "fine_tune", "jan", "cdan", "pseudo_labels"]
 )
 def test_methods_that_learn_by_the_head_alone_take_a_phase_that_freezes_the_rest(model, name):
-    check_phase(name, method_named(name), model, Phase("one", 1))
+    check_phase(name, method_named(name), model, plain_phase("one", 1))
 
 
 def test_a_step_for_a_phase_learns_labels_as_the_phase_says(model):
@@ -215,7 +220,7 @@ def test_a_step_for_a_phase_learns_labels_as_the_phase_says(model):
         class_names = ("a", "b", "c")
         labels = (0, 1, 2)
 
-    phase = Phase("one", 1, trainable=ALL, label_smoothing=0.2)
+    phase = plain_phase("one", 1, trainable=ALL, label_smoothing=0.2)
     step = step_for("coral", model, {"weight": 2.0}, seed=3)(phase, Source())
     batches = two_batches()
     expected = Classification(3, label_smoothing=0.2).losses(

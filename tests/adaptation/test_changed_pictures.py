@@ -5,7 +5,7 @@ import typing
 import numpy as np
 import pytest
 import tensorflow as tf
-from domains_drawn import built, softmax, two_batches
+from domains_drawn import built, plain_phase, softmax, two_batches
 
 from kerastl import registry
 from kerastl.adaptation import build_step, check_phase, method_named, reinhard_style
@@ -15,9 +15,9 @@ from kerastl.adaptation.steps.restyled import Restyled
 from kerastl.augment import build_policy
 from kerastl.augment.policies import POLICIES
 from kerastl.errors import RequestError
-from kerastl.training import Classification, Phase, Trainable
+from kerastl.training import Classification
 
-ALL = Trainable("all")
+ALL = "all"
 
 
 def loss_of(model, images, batch):
@@ -148,8 +148,8 @@ def test_every_policy_that_changes_something_may_be_named(name):
 )
 def test_a_head_alone_may_learn_but_nothing_may_be_cached(model, name):
     method = method_named(name)
-    check_phase(name, method, model, Phase("one", 1))
+    check_phase(name, method, model, plain_phase("one", 1))
     with pytest.raises(RequestError, match=f"phase one: {name} changes pictures") as caught:
-        check_phase(name, method, model, Phase("one", 1, cache="features"))
+        check_phase(name, method, model, plain_phase("one", 1, cache="features"))
     assert "cache: features keeps" in str(caught.value)
     assert "Write cache: none." in str(caught.value)

@@ -3,13 +3,14 @@
 import keras
 import numpy as np
 import pytest
+from domains_drawn import plain_phase
 from shapes_drawn import accuracy, model_of_shapes, stored
 
 from kerastl import registry
 from kerastl.adaptation import batch_norm_alone, method_named, step_for
-from kerastl.training import Phase, Trainable, fit
+from kerastl.training import fit
 
-ALL = Trainable("all")
+ALL = "all"
 
 
 def phase_of(name, model, epochs, rule="frozen"):
@@ -18,7 +19,7 @@ def phase_of(name, model, epochs, rule="frozen"):
     chosen = batch_norm_alone(model) if method.only_batch_norm else ALL
     if method.moves_statistics:
         rule = "trainable" if method.only_batch_norm else "statistics"
-    return Phase(name, epochs, trainable=chosen, batch_norm=rule, keep="last")
+    return plain_phase(name, epochs, trainable=chosen, batch_norm=rule, keep="last")
 
 
 def adapted(name, model, source, target, epochs=1, rule="frozen", options=None, **how):
@@ -34,7 +35,7 @@ def test_methods_gain_on_a_planted_shift_over_the_source_alone(tmp_path):
     target = stored(tmp_path / "target", 320, 2, target=True)
     test = stored(tmp_path / "test", 200, 3, target=True)
     model = model_of_shapes()
-    fit(model, source, phases=[Phase("source", 8, trainable=ALL, batch_norm="trainable")])
+    fit(model, source, phases=[plain_phase("source", 8, trainable=ALL, batch_norm="trainable")])
     start = model.get_weights()
     ways = [
         ("source_only", "frozen", {}),

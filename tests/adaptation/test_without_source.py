@@ -3,18 +3,19 @@
 import keras
 import numpy as np
 import pytest
+from domains_drawn import plain_phase
 from shapes_drawn import model_of_shapes, stored
 
 from kerastl.adaptation import batch_norm_alone, build_step, method_named, step_for
 from kerastl.errors import Problems, RequestError
-from kerastl.training import Phase, Trainable, fit
+from kerastl.training import fit
 
 PHASES = {
-    "adabn": lambda model: Phase("adabn", 1, batch_norm="statistics", keep="last"),
-    "tent": lambda model: Phase(
+    "adabn": lambda model: plain_phase("adabn", 1, batch_norm="statistics", keep="last"),
+    "tent": lambda model: plain_phase(
         "tent", 1, trainable=batch_norm_alone(model), batch_norm="trainable", keep="last"
     ),
-    "shot": lambda model: Phase("shot", 1, trainable=Trainable("all"), keep="last"),
+    "shot": lambda model: plain_phase("shot", 1, trainable="all", keep="last"),
 }
 
 

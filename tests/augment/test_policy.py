@@ -5,7 +5,7 @@ from PIL import Image
 
 from kerastl import registry
 from kerastl.augment import build_policy
-from kerastl.data import EpochSource, Record
+from kerastl.data import ImageDataset, Record
 from kerastl.data.seeds import seeds_for
 from kerastl.errors import RequestError
 from kerastl.testing.augmentation import SIZE_PX, check_augmentation, stateful_random_operations
@@ -91,7 +91,7 @@ def test_a_source_gives_one_picture_for_one_seed_epoch_and_index_in_any_batch(tm
         records.append(Record(file.name, file, "a"))
 
     def source(batch_size):
-        return EpochSource(
+        return ImageDataset(
             records, class_names=("a",), image_size_px=32, batch_size=batch_size, seed=3,
             augment=policy,
         )  # fmt: skip
@@ -104,10 +104,10 @@ def test_a_source_gives_one_picture_for_one_seed_epoch_and_index_in_any_batch(tm
         }
 
     by_eight = source(8)
-    first = pictures(by_eight.batches(0))
+    first = pictures(by_eight.indexed_batches(0))
     assert len(set(first.values())) == 11
-    assert pictures(source(3).batches(0)) == first
-    assert not set(first.values()) & set(pictures(by_eight.batches(1)).values())
+    assert pictures(source(3).indexed_batches(0)) == first
+    assert not set(first.values()) & set(pictures(by_eight.indexed_batches(1)).values())
 
 
 def test_another_process_draws_the_same_pictures_also_where_operations_must_be_deterministic(

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from kerastl import registry
 from kerastl.cli import main
 from kerastl.errors import RequestError
 from kerastl.recipe import library, load, write

@@ -2,12 +2,13 @@
 
 import builtins
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from pictures_drawn import colour, noise, write
 
-from kerastl.data import EpochSource, Record, seeds_for
+from kerastl.data import ImageDataset, Record, seeds_for
 from kerastl.data.seeds import order_of
 from kerastl.errors import RunFailed
 
@@ -23,14 +24,16 @@ def records(tmp_path_factory):
     ]
 
 
-def source_of(records, **options) -> EpochSource:
+def source_of(records, **options) -> ImageDataset:
     given = {"class_names": ("a", "b"), "image_size_px": SIZE, "batch_size": BATCH, "seed": 7}
-    return EpochSource(records, **(given | options))
+    return ImageDataset(records, **(given | options))
 
 
 def everything(source, epoch=0, **options):
     """Images, labels and indices of the rest of an epoch, each as one array."""
-    parts = [tuple(part.numpy() for part in batch) for batch in source.batches(epoch, **options)]
+    parts = [
+        tuple(part.numpy() for part in batch) for batch in source.indexed_batches(epoch, **options)
+    ]
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
@@ -72,11 +75,11 @@ def test_beside_another_source_pictures_come_in_an_order_of_their_own(records, c
 
 
 def test_the_last_batch_is_smaller_or_left_out(records):
-    sizes = [len(batch[2]) for batch in source_of(records).batches(0)]
+    sizes = [len(batch[2]) for batch in source_of(records).indexed_batches(0)]
     assert sizes == [4, 4, 4, 4, 4, 1]
     assert source_of(records).steps_per_epoch == 6
     whole = source_of(records, drop_remainder=True)
-    assert [len(batch[2]) for batch in whole.batches(0)] == [4] * 5
+    assert [len(batch[2]) for batch in whole.indexed_batches(0)] == [4] * 5
     assert whole.steps_per_epoch == 5
 
 
@@ -117,8 +120,8 @@ def test_resuming_reads_no_file_of_the_steps_before(records, tmp_path):
 @pytest.mark.parametrize("cache", ["none", "memory"])
 def test_shards_share_every_batch_between_them(records, count, cache):
     source = source_of(records, cache=cache, augment=shifted)
-    whole = [tuple(part.numpy() for part in batch) for batch in source.batches(1)]
-    shards = [list(source.batches(1, shard=(index, count))) for index in range(count)]
+    whole = [tuple(part.numpy() for part in batch) for batch in source.indexed_batches(1)]
+    shards = [list(source.indexed_batches(1, shard=(index, count))) for index in range(count)]
     assert {len(shard) for shard in shards} == {len(whole)}
     for step, batch in enumerate(whole):
         for index, shard in enumerate(shards):
@@ -128,7 +131,7 @@ def test_shards_share_every_batch_between_them(records, count, cache):
 
 def test_shards_resume_in_the_middle_too(records):
     source = source_of(records)
-    later = [list(source.batches(0, first_step=4, shard=(index, 2))) for index in range(2)]
+    later = [list(source.indexed_batches(0, first_step=4, shard=(index, 2))) for index in range(2)]
     assert [[len(batch[2]) for batch in shard] for shard in later] == [[2, 1], [2, 0]]
 
 
@@ -257,3 +260,86 @@ def test_python_opens_no_picture_during_an_epoch(records, monkeypatch):
     source = source_of(records)
     monkeypatch.setattr(builtins, "open", None)
     assert len(everything(source)[2]) == COUNT
+
+
+def test_batches_are_pairs_of_the_indexed_batches(records):
+    """Keras reads a third element as sample weights, so there is none."""
+    source = source_of(records, augment=shifted)
+    for options in ({}, {"first_step": 2}, {"shard": (1, 2)}):
+        indexed = list(source.indexed_batches(1, **options))
+        for pair, (images, labels, _) in zip(source.batches(1, **options), indexed, strict=True):
+            assert len(pair) == 2
+            np.testing.assert_array_equal(pair[0], images)
+            np.testing.assert_array_equal(pair[1], labels)
+
+
+@pytest.mark.parametrize("options", [{}, {"cache": "memory"}, {"drop_remainder": True}])
+def test_each_pass_over_the_keras_dataset_is_the_next_epoch(records, options):
+    source = source_of(records, augment=shifted, **options)
+    dataset = source.as_tf_dataset()
+    assert int(dataset.cardinality()) == source.steps_per_epoch == len(list(source.batches(0)))
+    for epoch in range(3):
+        for pair, (images, labels) in zip(dataset, source.batches(epoch), strict=True):
+            np.testing.assert_array_equal(pair[0], images)
+            np.testing.assert_array_equal(pair[1], labels)
+
+
+def test_a_new_keras_dataset_starts_at_epoch_0_and_a_fixed_one_repeats_its_epoch(records):
+    source = source_of(records, augment=shifted)
+    list(source.as_tf_dataset())
+    for dataset, epoch in [(source.as_tf_dataset(), 0), *[(source.as_tf_dataset(4), 4)] * 2]:
+        assert int(dataset.cardinality()) == source.steps_per_epoch
+        for pair, (images, labels) in zip(dataset, source.batches(epoch), strict=True):
+            np.testing.assert_array_equal(pair[0], images)
+            np.testing.assert_array_equal(pair[1], labels)
+
+
+def linear_model():
+    model = keras.Sequential(
+        [keras.Input((SIZE, SIZE, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "relu")]
+    )
+    model.layers[-1].set_weights(
+        [np.random.default_rng(0).normal(0, 1e-3, (SIZE * SIZE * 3, 2)), np.zeros(2)]
+    )
+    return model
+
+
+def test_keras_evaluates_every_image_with_weight_1(records):
+    source, model = source_of(records), linear_model()
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images, labels, _ = everything(source)
+    logits = np.asarray(model(images), np.float64)
+    log_shares = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    expected = -log_shares[np.arange(COUNT), labels].mean()
+    for dataset in (source.batches(0), source.as_tf_dataset(), source.as_tf_dataset(0)):
+        assert model.evaluate(dataset, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
+def test_keras_fit_sees_epoch_after_epoch(records):
+    """The weights are those of one `fit` call for each epoch on that epoch's batches."""
+    source = source_of(records, augment=shifted)
+
+    def compiled():
+        model = linear_model()
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(1e-5), loss=loss)
+        return model
+
+    model, expected = compiled(), compiled()
+    model.fit(
+        source.as_tf_dataset(),
+        validation_data=source.batches(0),
+        epochs=3,
+        shuffle=False,
+        verbose=0,
+    )
+    for epoch in range(3):
+        expected.fit(source.batches(epoch), shuffle=False, verbose=0)
+    for one, other in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_repr_is_short(records):
+    assert repr(source_of(records, augment=shifted)) == (
+        "<ImageDataset: 21 images of 12 x 12 px, 2 classes, batch size 4, shuffle, augment>"
+    )

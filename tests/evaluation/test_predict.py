@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from kerastl.backbones import build_backbone, for_inference
-from kerastl.data import EpochSource, Record
+from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError, RunFailed
 from kerastl.evaluation import predict
 from kerastl.training import build_model
@@ -28,7 +28,7 @@ def records(tmp_path_factory):
 
 
 def source_of(records, batch_size=4, *, shuffle=False, class_names=("dark", "light"), size=8):
-    return EpochSource(
+    return ImageDataset(
         records, class_names=class_names, image_size_px=size, batch_size=batch_size, shuffle=shuffle
     )
 
@@ -67,7 +67,7 @@ def test_a_model_that_says_nan_is_refused_with_the_picture(records):
 
 
 def test_pictures_that_were_never_handed_over_are_noticed(records):
-    short = EpochSource(
+    short = ImageDataset(
         records,
         class_names=("dark", "light"),
         image_size_px=8,
@@ -100,7 +100,7 @@ def test_a_folded_network_is_what_answers_and_its_answers_are_the_plain_ones(rec
         class_names=("dark", "light"),
     )
     source = source_of(records, size=32)
-    images = np.concatenate([np.asarray(images) for images, _, _ in source.batches(0)])
+    images = np.concatenate([np.asarray(images) for images, _ in source.batches(0)])
     for norm in (one for one in model.layers if isinstance(one, keras.layers.BatchNormalization)):
         norm.momentum = 0.0
     model(images, training=True)

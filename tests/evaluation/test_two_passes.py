@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerastl.data import EpochSource, Record
+from kerastl.data import ImageDataset, Record
 from kerastl.evaluation import predict, two_passes
 
 
@@ -16,7 +16,7 @@ def new_source(tmp_path):
         file = tmp_path / f"{row}.png"
         Image.new("RGB", (8, 8), (30 * row, 0, 0)).save(file)
         records.append(Record(file.name, file, "dark" if row < 3 else "light", split="val"))
-    return lambda: EpochSource(
+    return lambda: ImageDataset(
         records, class_names=("dark", "light"), image_size_px=8, batch_size=3, shuffle=False
     )
 

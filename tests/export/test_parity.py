@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kerastl.data import EpochSource, Record
+from kerastl.data import ImageDataset, Record
 from kerastl.evaluation import load_trained
 from kerastl.export import compare_with_run, export_run, export_saved_model
 from kerastl.export.served_pixels import served_pixels
@@ -21,8 +21,8 @@ SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "max_pixels": MAX
 def asked(run_folder: Path, pictures: list[Path], encoded: list[bytes]) -> dict[str, Any]:
     """What the pipeline of training makes of the files, and the run's answers."""
     records = [Record(file.name, file, CLASS_NAMES[0]) for file in pictures]
-    source = EpochSource(records, batch_size=3, window=WINDOW, shuffle=False, **SETTINGS)
-    pixels = np.concatenate([images.numpy() for images, _, _ in source.batches(0)])
+    source = ImageDataset(records, batch_size=3, window=WINDOW, shuffle=False, **SETTINGS)
+    pixels = np.concatenate([images.numpy() for images, _ in source.batches(0)])
     probabilities = load_trained(run_folder).probabilities(encoded)
     return {"encoded": encoded, "pixels": pixels, "probabilities": probabilities}
 

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from kerastl import recipe as recipes
-from kerastl import registry, runner
+from kerastl import runner
 from kerastl.errors import RequestError
-from kerastl.recipe import FromBlock, Phase, Stretch
+from kerastl.recipe import Phase
 from kerastl.runs import Run
 from kerastl.stages import budget
 from kerastl.stages.budget import cut_to, within_budget
@@ -30,11 +30,8 @@ def loaded(*sets):
     return recipes.load("quickstart", sets=[*SETS, *sets])
 
 
-def phases(*epochs, stretch=None):
-    return [
-        Phase(name=str(at), epochs=count, learning_rate=1e-3, trainable="none", stretch=stretch)
-        for at, count in enumerate(epochs)
-    ]
+def phases(*epochs):
+    return [Phase(str(at), count) for at, count in enumerate(epochs)]
 
 
 def test_epochs_are_cut_by_one_factor_and_no_further_than_needed():
@@ -54,9 +51,7 @@ def test_epochs_are_cut_by_one_factor_and_no_further_than_needed():
 
 
 def test_a_part_of_a_longer_phase_is_not_cut():
-    part = Phase(
-        name="part", epochs=1, learning_rate=1e-3, trainable=FromBlock("x"), stretch=Stretch(0, 3)
-    )
+    part = Phase("part", 1, trainable={"from_block": "x"}).with_schedule_span(0, 3)
     assert cut_to([*phases(10), part], [Cost(0, 1), Cost(0, 1)], 6.0) == [5, 1]
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from kerastl.adaptation.validators.mixval import Options, draw_pairs
-from kerastl.data import EpochSource, Record
+from kerastl.data import ImageDataset, Record
 from kerastl.stages.mixed import mixed_target
 
 COUNT = 7
@@ -19,7 +19,7 @@ def test_the_model_is_run_on_both_pictures_of_each_pair_mixed(tmp_path, cache):
     for file, one in zip(files, pixels, strict=True):
         Image.fromarray(one).save(file)
     records = [Record(path=file.name, file=file, label=None) for file in files]
-    target = EpochSource(
+    target = ImageDataset(
         records, class_names=["a", "b"], image_size_px=16, batch_size=3, shuffle=False, cache=cache
     )
     corner = generator.normal(size=(16 * 16 * 3, 2)).astype(np.float32)

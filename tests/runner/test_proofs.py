@@ -9,7 +9,6 @@ import pytest
 from runs_drawn import RECIPE
 
 from kerastl import recipe as recipes
-from kerastl import registry
 from kerastl.data import Record
 from kerastl.runs import Run
 from kerastl.stages import Pictures, prove

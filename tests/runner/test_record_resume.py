@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kerastl import recipe as recipes
-from kerastl import registry, runner
+from kerastl import runner
 from kerastl.export.run import export_once
 from kerastl.runs import Run
 from kerastl.stages import gather_pictures

@@ -6,7 +6,6 @@ import pytest
 import yaml
 
 from kerastl.errors import Problems
-from kerastl.recipe import Stretch
 from kerastl.stages.memory import Free, _decided, _smaller, _too_much
 from kerastl.training import Need, Phase
 
@@ -78,9 +77,8 @@ def test_the_refusal_says_what_fits_and_what_to_type():
 
 
 def test_parts_of_a_phase_have_other_places_than_in_the_file():
-    part = [Phase("part", 1, stretch=(0, 3))]
+    part = [Phase("part", 1).with_schedule_span(0, 3)]
     assert _smaller(part, 64, 20).startswith("--set data.batch_size=16, and accumulate: 4 in each")
-    assert Stretch(0, 3).epochs == 3
 
 
 @pytest.mark.parametrize(

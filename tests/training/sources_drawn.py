@@ -16,6 +16,8 @@ class ArraySource:
     shuffle: bool = True
     class_names: tuple[str, ...] = ("dark", "light")
     mixes: bool = False
+    augmented: bool = False
+    repeats: bool = True
     placement: str = "host"
 
     @property
@@ -34,7 +36,7 @@ class ArraySource:
         labels = self.labels if labelled else np.full_like(self.labels, -1)
         return replace(self, labels=labels, seed=self.seed + 1000)
 
-    def batches(self, epoch, first_step=0, shard=(0, 1)):
+    def indexed_batches(self, epoch, first_step=0, shard=(0, 1)):
         import tensorflow as tf
 
         order = np.arange(len(self.labels))
@@ -77,3 +79,10 @@ def drawn(count: int, seed: int = 0, size: int = 32) -> tuple[np.ndarray, np.nda
     images = generator.uniform(0, 120, (count, size, size, 3)).astype(np.float32)
     images[labels == 1, : size // 2] += 60
     return images, labels
+
+
+def plain_phase(*args, **options):
+    """A `Phase` that freezes BatchNorm, as for pretrained weights, and has no cache, unless the options say otherwise."""
+    from kerastl.training import Phase
+
+    return Phase(*args, **({"batch_norm": "frozen", "cache": "none"} | options))

@@ -4,10 +4,11 @@ import csv
 
 import keras
 import pytest
+from sources_drawn import plain_phase
 
-from kerastl.training import Phase, fit
+from kerastl.training import fit
 
-THREE = Phase("head", epochs=3, learning_rate=1e-2)
+THREE = plain_phase("head", epochs=3, learning_rate=1e-2)
 
 
 def told(model, train, val, callback, phase=THREE):
@@ -84,7 +85,7 @@ def test_every_call_comes_in_its_order(model, train, val):
     callback = keras.callbacks.LambdaCallback(
         **{name: lambda *_, name=name, **__: calls.append(name) for name in names}
     )
-    told(model, train, val, callback, Phase("head", epochs=1, learning_rate=1e-2))
+    told(model, train, val, callback, plain_phase("head", epochs=1, learning_rate=1e-2))
     steps = ["on_train_batch_begin", "on_train_batch_end"] * train.steps_per_epoch
     assert calls == ["on_train_begin", "on_epoch_begin", *steps, "on_epoch_end", "on_train_end"]
 
@@ -126,7 +127,7 @@ def test_a_patience_goes_on_where_it_was(model, train, tmp_path):
             monitor="loss", factor=0.1, patience=2, min_delta=1e9
         )
 
-    phase = Phase("head", epochs=4, learning_rate=1e-2)
+    phase = plain_phase("head", epochs=4, learning_rate=1e-2)
     whole = fit(model, train, phases=[phase], callbacks=[plateau(), StopAt(99)])
     model.get_layer("head").bias.assign([0.0, 0.0])
     with pytest.raises(KeyboardInterrupt):

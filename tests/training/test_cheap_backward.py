@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from sources_drawn import plain_phase
 
 from kerastl.backbones import build_backbone
-from kerastl.training import Phase, Trainable, batch_norm_layers, build_model, unfreeze
+from kerastl.training import TopFraction, batch_norm_layers, build_model, unfreeze
 from kerastl.training.backward import with_cheap_backward
 from kerastl.training.learner import shortened
 
@@ -97,7 +98,7 @@ def test_some_steps_on_a_real_network_end_where_the_plain_steps_end(rule):
             norm.beta.assign(drawn(norm.beta.shape, at, 0.5, 1.5))
         images = drawn((8, 32, 32, 3), 1, 0.0, 255.0)
         model(images, training=True)
-        phase = Phase("last", 1, trainable=Trainable("top_fraction", 0.3), batch_norm=rule)
+        phase = plain_phase("last", 1, trainable=TopFraction(top_fraction=0.3), batch_norm=rule)
         unfreeze(model, phase.trainable, batch_norm=rule)
         before, written = model.get_weights(), model.to_json()
         learner, optimizer = way(model, phase), keras.optimizers.SGD(1e-3)

@@ -7,13 +7,14 @@ import sys
 
 import keras
 import pytest
+from sources_drawn import plain_phase
 
 from kerastl.progress import duration
-from kerastl.training import Cost, Phase, Trainable, fit
+from kerastl.training import Cost, fit
 from kerastl.training.clock import Clock
 from kerastl.training.state import TrainingState
 
-HEAD, TUNE = Phase("head", epochs=4), Phase("tune", epochs=10, early_stopping=3)
+HEAD, TUNE = plain_phase("head", epochs=4), plain_phase("tune", epochs=10, early_stopping=3)
 
 
 def standing(phase, epochs, *, stopped=False):
@@ -68,7 +69,7 @@ def test_a_time_in_words(seconds, words):
 
 def test_fit_tells_what_is_left_after_each_epoch(model, train, val):
     told = []
-    phases = [Phase("a", epochs=2), Phase("b", epochs=1, trainable=Trainable("all"))]
+    phases = [plain_phase("a", epochs=2), plain_phase("b", epochs=1, trainable="all")]
     costs = [Cost(0, 0), Cost(100, 1000)]
     fit(
         model,

@@ -2,11 +2,11 @@
 
 import keras
 import pytest
-from sources_drawn import stored
+from sources_drawn import plain_phase, stored
 
 from kerastl.backbones import build_backbone
-from kerastl.data import EpochSource
-from kerastl.training import Phase, Trainable, build_model, cost_of
+from kerastl.data import ImageDataset
+from kerastl.training import FromBlock, build_model, cost_of
 
 CLASSES = ("dark", "light")
 
@@ -14,11 +14,9 @@ CLASSES = ("dark", "light")
 @pytest.mark.parametrize(
     "phase",
     [
-        Phase("all", epochs=3, trainable=Trainable("all"), batch_norm="trainable"),
-        Phase(
-            "last", epochs=3, trainable=Trainable("from_block", text="block_3"), cache="boundary"
-        ),
-        Phase("head", epochs=3, cache="features"),
+        plain_phase("all", epochs=3, trainable="all", batch_norm="trainable"),
+        plain_phase("last", epochs=3, trainable=FromBlock(from_block="block_3"), cache="boundary"),
+        plain_phase("head", epochs=3, cache="features"),
     ],
     ids=lambda phase: phase.name,
 )
@@ -26,7 +24,7 @@ def test_a_cost_is_told_and_nothing_changed(tmp_path, monkeypatch, phase):
     monkeypatch.setenv("KERASTL_CACHE", str(tmp_path / "cache"))
     records = stored(tmp_path, 20, CLASSES)
     train, val = (
-        EpochSource(part, class_names=CLASSES, image_size_px=32, batch_size=4)
+        ImageDataset(part, class_names=CLASSES, image_size_px=32, batch_size=4)
         for part in (records[:14], records[14:])
     )
     backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=1)

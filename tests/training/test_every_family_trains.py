@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from sources_drawn import ArraySource, drawn
+from sources_drawn import ArraySource, drawn, plain_phase
 
 from kerastl.backbones import build_backbone
-from kerastl.training import Phase, Trainable, batch_norm_layers, build_model, fit
+from kerastl.training import TopFraction, batch_norm_layers, build_model, fit
 
 LIGHT = {"mobilenet": 32, "mobilenet_v2": 32, "mobilenet_v3_small": 32, "vgg16": 32}
 HEAVY = {
@@ -33,7 +33,9 @@ def test_a_family_trains_two_steps_and_only_its_top_moves(name, size):
     model = build_model(backbone, class_names=("dark", "light"), seed=1)
     source = ArraySource(*drawn(8, size=size), batch_size=4)
     before = {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
-    phase = Phase("top", epochs=1, learning_rate=1e-2, trainable=Trainable("top_fraction", 0.3))
+    phase = plain_phase(
+        "top", epochs=1, learning_rate=1e-2, trainable=TopFraction(top_fraction=0.3)
+    )
     (proof,) = fit(model, source, phases=[phase]).proofs
     moved = {
         w.path

@@ -8,15 +8,16 @@ from collections import namedtuple
 import keras
 import numpy as np
 import pytest
-from sources_drawn import stored
+from sources_drawn import plain_phase, stored
 
 from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import build_backbone
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import Problems
 from kerastl.training import (
+    FromBlock,
+    LayerNames,
     Phase,
-    Trainable,
     activations,
     build_model,
     cache_checks,
@@ -30,8 +31,8 @@ TURN = [
     {"name": "random_rotation", "max_deg": 20.0},
     {"name": "random_contrast", "max_fraction": 0.3},
 ]
-HEAD = Phase("head", epochs=4, learning_rate=1e-2, keep="last")
-LAST = Trainable("from_block", text="block_3")
+HEAD = plain_phase("head", epochs=4, learning_rate=1e-2, keep="last")
+LAST = FromBlock(from_block="block_3")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def records(tmp_path_factory):
 def source_of(records, *, operations=(), shuffle=True, **more):
     policy = build_policy(operations, image_size_px=32) if operations else None
     values = {"class_names": CLASSES, "image_size_px": 32, "batch_size": 7, "seed": 3, **more}
-    return EpochSource(records, augment=policy, shuffle=shuffle, **values)
+    return ImageDataset(records, augment=policy, shuffle=shuffle, **values)
 
 
 def model_of(seed=1):
@@ -74,9 +75,9 @@ def with_cache(phase, cache, **more):
         pytest.param("features", HEAD, {}, marks=pytest.mark.slow),
         ("features", HEAD, {"operations": TURN, "views": 2}),
         pytest.param(
-            "boundary", Phase("last", epochs=4, trainable=LAST, keep="last"), {}, marks=pytest.mark.slow
+            "boundary", plain_phase("last", epochs=4, trainable=LAST, keep="last"), {}, marks=pytest.mark.slow
         ),
-        ("boundary", Phase("last", epochs=4, trainable=LAST, keep="last"), {"operations": TURN, "views": 3}),
+        ("boundary", plain_phase("last", epochs=4, trainable=LAST, keep="last"), {"operations": TURN, "views": 3}),
     ],
 )  # fmt: skip
 def test_a_cached_phase_teaches_what_the_pictures_would(records, tmp_path, cache, phase, more):
@@ -97,12 +98,14 @@ def test_a_cached_phase_teaches_what_the_pictures_would(records, tmp_path, cache
 def test_the_views_of_a_picture_differ_and_come_again(records):
     source = source_of(records, operations=TURN, views=2)
     shown = {
-        epoch: np.concatenate([images for images, _, _ in sorted_by_index(source.batches(epoch))])
+        epoch: np.concatenate(
+            [images for images, _, _ in sorted_by_index(source.indexed_batches(epoch))]
+        )
         for epoch in range(3)
     }
     assert shown[0].tobytes() == shown[2].tobytes() != shown[1].tobytes()
     fresh = source_of(records, operations=TURN)
-    first = np.concatenate([images for images, _, _ in sorted_by_index(fresh.batches(0))])
+    first = np.concatenate([images for images, _, _ in sorted_by_index(fresh.indexed_batches(0))])
     assert first.tobytes() == shown[0].tobytes()
 
 
@@ -164,7 +167,7 @@ def test_the_seed_counts_only_where_pictures_are_changed(records):
     def of(seed, **more):
         model = model_of()
         trunk = keras.Model(model.inputs[0], model.get_layer("pooled").output)
-        source = EpochSource(
+        source = ImageDataset(
             records, class_names=CLASSES, image_size_px=32, batch_size=7, seed=seed, **more
         )
         return activations._key(activations._layers(trunk, "float32"), source, "float32")
@@ -192,7 +195,7 @@ def test_a_damaged_entry_is_made_anew(records, tmp_path):
 @pytest.mark.parametrize(("precision", "within"), [("bfloat16", 2**-7), ("uint8", 1 / 255)])
 def test_a_smaller_cache_rounds_and_says_what_it_takes(records, tmp_path, precision, within):
     whole, small = tmp_path / "whole", tmp_path / "small"
-    phase = Phase("last", epochs=3, trainable=LAST, keep="last", cache="boundary")
+    phase = plain_phase("last", epochs=3, trainable=LAST, keep="last", cache="boundary")
     _, exact = learnt(records, [phase], whole)
     _, rounded = learnt(records, [with_cache(phase, "boundary", cache_precision=precision)], small)
     assert rounded.proofs[0]["cache"]["precision"] == precision
@@ -214,8 +217,8 @@ def test_a_smaller_cache_rounds_and_says_what_it_takes(records, tmp_path, precis
 REFUSED = [
     ({"cache": "features", "trainable": LAST}, {}, "nothing else may learn"),
     ({"cache": "boundary"}, {}, "behind them blocks that learn"),
-    ({"cache": "boundary", "trainable": Trainable("all")}, {}, "needs frozen blocks"),
-    ({"cache": "boundary", "trainable": Trainable("names", text=".*conv.*")}, {}, "from_block: NAME"),
+    ({"cache": "boundary", "trainable": "all"}, {}, "needs frozen blocks"),
+    ({"cache": "boundary", "trainable": LayerNames(names=".*conv.*")}, {}, "from_block: NAME"),
     ({"cache": "features"}, {"operations": TURN}, "augment.views: 4"),
     ({"cache": "features", "batch_norm": "statistics"}, {}, "Write batch_norm: frozen"),
     ({"cache": "feature"}, {}, "cache: must be one of auto, none, features, boundary, got 'feature'"),
@@ -236,16 +239,16 @@ def test_an_augmentation_that_does_not_say_what_it_does_is_refused_before_anythi
     records, tmp_path, cache, views
 ):
     flip = keras.layers.RandomFlip(seed=1)
-    source = EpochSource(
+    source = ImageDataset(
         records, class_names=CLASSES, image_size_px=32, batch_size=7, views=views,
         augment=lambda images, seeds: flip(images, training=True),
     )  # fmt: skip
     model, seen = model_of(), []
     before = weights_of(model).tobytes()
     phases = [
-        Phase("first", epochs=1, trainable=Trainable("all"), batch_norm="trainable"),
-        Phase(
-            "second", epochs=1, trainable=LAST if cache == "boundary" else Trainable(), cache=cache
+        plain_phase("first", epochs=1, trainable="all", batch_norm="trainable"),
+        plain_phase(
+            "second", epochs=1, trainable=LAST if cache == "boundary" else "none", cache=cache
         ),
     ]
     with pytest.raises(Problems, match=r"phase second: .*augment=kerastl\.augment\.build_policy"):
@@ -323,10 +326,10 @@ def needed(records, tmp_path, monkeypatch, phases):
 def test_the_room_is_that_of_all_phases_and_what_two_share_counts_once(
     records, tmp_path, monkeypatch
 ):
-    whole = Phase("whole", epochs=1, trainable=Trainable("all"), batch_norm="trainable")
+    whole = plain_phase("whole", epochs=1, trainable="all", batch_norm="trainable")
     head, last = (
         with_cache(HEAD, "features"),
-        Phase("last", epochs=1, trainable=LAST, cache="boundary"),
+        plain_phase("last", epochs=1, trainable=LAST, cache="boundary"),
     )
 
     def room(*phases):
@@ -354,13 +357,13 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 from kerastl.backbones import build_backbone
-from kerastl.data import EpochSource, Record
+from kerastl.data import ImageDataset, Record
 from kerastl.errors import RunFailed
 from kerastl.training.activations import keep_activations
 
 pictures, folder, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 records = [Record(file.name, file, "dark") for file in sorted(pictures.glob("*.png"))]
-source = EpochSource(records, class_names=["dark"], image_size_px=32, batch_size=7)
+source = ImageDataset(records, class_names=["dark"], image_size_px=32, batch_size=7)
 trunk = build_backbone("small_cnn", weights="none", image_size_px=32)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -396,7 +399,7 @@ class Stop(Exception):
     [
         pytest.param(HEAD, id="head"),
         pytest.param(
-            Phase("last", epochs=3, trainable=LAST, keep="last", cache="boundary"),
+            plain_phase("last", epochs=3, trainable=LAST, keep="last", cache="boundary"),
             id="last", marks=pytest.mark.slow,
         ),
     ],
@@ -405,7 +408,7 @@ def test_a_cached_phase_that_goes_on_keeps_what_the_weights_before_it_made(
     records, tmp_path, phase
 ):
     """A phase before it moved the front: a resumed run must not take the front that the model was built with."""
-    first = Phase("all", epochs=1, trainable=Trainable("all"), batch_norm="trainable", keep="last")
+    first = plain_phase("all", epochs=1, trainable="all", batch_norm="trainable", keep="last")
     phases = [first, with_cache(phase, "features" if phase is HEAD else "boundary")]
     whole, expected = learnt(records, phases, tmp_path / "kept", checkpoints=tmp_path / "whole")
 
@@ -454,8 +457,8 @@ def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
         backbone(np.concatenate([batch[0] for batch in source.batches(0)]), training=True)
     start = build_model(backbone, class_names=CLASSES, dropout=0.0, seed=1)
     # Adam moves a weight whose gradient is nothing but rounding as far as any other.
-    phase = Phase(
-        "last", epochs=2, trainable=Trainable("from_block", text=block), keep="last",
+    phase = plain_phase(
+        "last", epochs=2, trainable=FromBlock(from_block=block), keep="last",
         optimizer="sgd", learning_rate=1e-3,
     )  # fmt: skip
 

@@ -1,13 +1,14 @@
 import keras
 import numpy as np
 import pytest
+from sources_drawn import plain_phase
 from stopping import Stop
 
 from kerastl.errors import RequestError, RunFailed, WouldFailAgain
-from kerastl.training import Phase, Trainable, build_model, fit
+from kerastl.training import FromBlock, LayerNames, TopFraction, build_model, fit
 
-ALL = Phase("all", epochs=2, trainable=Trainable("all"), batch_norm="trainable", keep="last")
-HEAD = Phase("head", epochs=1, learning_rate=1e-2)
+ALL = plain_phase("all", epochs=2, trainable="all", batch_norm="trainable", keep="last")
+HEAD = plain_phase("head", epochs=1, learning_rate=1e-2)
 
 
 def _fresh(seed=3):
@@ -18,7 +19,7 @@ def _fresh(seed=3):
 
 
 def test_it_learns_what_can_be_learnt(model, train, val):
-    phase = Phase("all", epochs=6, trainable=Trainable("all"), batch_norm="trainable")
+    phase = plain_phase("all", epochs=6, trainable="all", batch_norm="trainable")
     history = fit(model, train, val=val, phases=[phase])
     assert max(row["val_accuracy"] for row in history.rows) == 1.0
 
@@ -56,12 +57,16 @@ def test_a_frozen_variable_that_moves_stops_the_run(model, train):
 
 def test_a_rate_of_zero_is_not_training(model, train):
     with pytest.raises(RunFailed, match="no trainable variable moved"):
-        fit(model, train, phases=[Phase("head", epochs=1, learning_rate=0.0)])
+        fit(
+            model,
+            train,
+            phases=[plain_phase("head", epochs=1).model_copy(update={"learning_rate": 0.0})],
+        )
 
 
 def test_statistics_may_follow_the_pictures_while_scale_and_offset_stay(model, train):
     before = {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
-    phase = Phase("adapt", epochs=1, batch_norm="statistics")
+    phase = plain_phase("adapt", epochs=1, batch_norm="statistics")
     (proof,) = fit(model, train, phases=[phase]).proofs
     moved = {
         w.path.rsplit("/", 1)[-1]
@@ -79,7 +84,7 @@ def test_statistics_of_one_batch_are_those_of_its_pixels(model, train):
     from kerastl.training.batch_norm import statistics_estimator
 
     train.batch_size = 16  # the last batch is smaller: it must weigh less
-    unfreeze(model, Trainable("all"), batch_norm="trainable")
+    unfreeze(model, "all", batch_norm="trainable")
     statistics_estimator(model)(train)
     norm = next(x for x in model.layers if isinstance(x, keras.layers.BatchNormalization))
     seen = keras.Model(model.inputs[0], norm.input)(train.images).numpy()
@@ -90,7 +95,7 @@ def test_statistics_of_one_batch_are_those_of_its_pixels(model, train):
 def test_the_best_epoch_is_gone_back_to(model, train, val):
     from kerastl.training.validation import validate
 
-    phase = Phase("head", epochs=3, monitor="val_loss")
+    phase = plain_phase("head", epochs=3, monitor="val_loss")
     worse_at_last = keras.callbacks.LearningRateScheduler(
         lambda epoch, _: (1e-2, 1e-2, 50.0)[epoch]
     )
@@ -102,7 +107,9 @@ def test_the_best_epoch_is_gone_back_to(model, train, val):
 
 
 def test_early_stopping_counts_epochs_without_a_better_value(model, train, val):
-    phase = Phase("head", epochs=20, learning_rate=50.0, early_stopping=2, monitor="val_loss")
+    phase = plain_phase("head", epochs=20, early_stopping=2, monitor="val_loss").model_copy(
+        update={"learning_rate": 50.0}
+    )
     history = fit(model, train, val=val, phases=[phase])
     losses = [row["val_loss"] for row in history.rows]
     assert len(losses) == int(np.argmin(losses)) + 3 < 20
@@ -110,8 +117,12 @@ def test_early_stopping_counts_epochs_without_a_better_value(model, train, val):
 
 def test_figures_of_two_kinds_are_not_compared(model, train, val):
     """An accuracy of at most 1 beats no loss of 18: the second phase has a best of its own."""
-    first = Phase("bad", epochs=1, learning_rate=50.0, monitor="val_loss")
-    second = Phase("good", epochs=4, learning_rate=1e-2, monitor="val_accuracy", early_stopping=4)
+    first = plain_phase("bad", epochs=1, monitor="val_loss").model_copy(
+        update={"learning_rate": 50.0}
+    )
+    second = plain_phase(
+        "good", epochs=4, learning_rate=1e-2, monitor="val_accuracy", early_stopping=4
+    )
     history = fit(model, train, val=val, phases=[first, second])
     assert history.rows[0]["val_loss"] > 1
     accuracies = [row["val_accuracy"] for row in history.rows if row["phase"] == "good"]
@@ -121,10 +132,10 @@ def test_figures_of_two_kinds_are_not_compared(model, train, val):
 @pytest.mark.parametrize(
     ("phase", "words"),
     [
-        (Phase("adapt", epochs=1, domain="target"), "no labelled pictures of its domain"),
-        (Phase("top", epochs=1, trainable=Trainable("from_block", text="blok_2")), "block_2"),
-        (Phase("top", epochs=1, trainable=Trainable("names", text="block")), "whole name"),
-        (Phase("head", epochs=5, early_stopping=2), "no validation"),
+        (plain_phase("adapt", epochs=1, domain="target"), "no labelled pictures of its domain"),
+        (plain_phase("top", epochs=1, trainable=FromBlock(from_block="blok_2")), "block_2"),
+        (plain_phase("top", epochs=1, trainable=LayerNames(names="block")), "whole name"),
+        (plain_phase("head", epochs=5, early_stopping=2), "no validation"),
     ],
     ids=["no pictures", "no block", "no layer", "nothing to watch"],
 )
@@ -139,7 +150,7 @@ def test_a_phase_that_cannot_be_run_is_refused_before_the_first_one_is(model, tr
 def test_an_auc_of_validation_pictures_of_one_class_cannot_be_watched(model, train, val):
     val.images, val.labels = val.images[val.labels == 0], val.labels[val.labels == 0]
     with pytest.raises(RequestError, match="'light' has no picture"):
-        fit(model, train, val=val, phases=[Phase("head", epochs=1, monitor="val_auc")])
+        fit(model, train, val=val, phases=[plain_phase("head", epochs=1, monitor="val_auc")])
 
 
 def test_a_breakdown_puts_the_model_back_to_its_last_good_epoch(model, train, tmp_path):
@@ -157,7 +168,7 @@ def test_a_breakdown_puts_the_model_back_to_its_last_good_epoch(model, train, tm
             self.good = keras.ops.convert_to_numpy(self.model.get_layer("head").bias)
 
     blow = Blow()
-    phase = Phase("head", epochs=4, learning_rate=1e-2)
+    phase = plain_phase("head", epochs=4, learning_rate=1e-2)
     with pytest.raises(WouldFailAgain, match="put back to the end of epoch 1"):
         fit(model, train, phases=[phase], callbacks=[blow], checkpoints=tmp_path)
     np.testing.assert_array_equal(
@@ -177,7 +188,7 @@ def test_checkpoints_of_another_training_are_not_mixed_with_new_ones(model, trai
 def test_a_small_fraction_takes_in_a_block_all_the_same(model):
     from kerastl.training import resolve_trainable
 
-    assert {name[:7] for name in resolve_trainable(model, Trainable("top_fraction", 0.01))} == {
+    assert {name[:7] for name in resolve_trainable(model, TopFraction(top_fraction=0.01))} == {
         "block_3"
     }
 
@@ -185,14 +196,14 @@ def test_a_small_fraction_takes_in_a_block_all_the_same(model):
 @pytest.mark.parametrize(
     ("trainable", "blocks"),
     [
-        (Trainable("from_block", text="block_2"), {"block_2", "block_3"}),
-        (Trainable("names", text="block_1.*"), {"block_1"}),
-        (Trainable("names", text="block_1_conv"), {"block_1"}),
+        (FromBlock(from_block="block_2"), {"block_2", "block_3"}),
+        (LayerNames(names="block_1.*"), {"block_1"}),
+        (LayerNames(names="block_1_conv"), {"block_1"}),
     ],
     ids=["from a block", "by pattern", "by name"],
 )
 def test_what_is_named_moves_and_nothing_else_of_the_backbone(model, train, trainable, blocks):
-    phase = Phase("some", epochs=1, learning_rate=1e-2, trainable=trainable)
+    phase = plain_phase("some", epochs=1, learning_rate=1e-2, trainable=trainable)
     (proof,) = fit(model, train, phases=[phase]).proofs
     moved = {row["layer"] for row in proof["layers"] if row["moved"]}
     assert {name[:7] for name in moved - {"head"}} == blocks
@@ -206,7 +217,7 @@ def test_a_cosine_falls_from_the_top_after_a_linear_climb(model, train):
         def on_train_batch_end(self, batch, logs=None):
             rates.append(float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))
 
-    phase = Phase("head", epochs=4, learning_rate=1e-2, schedule="cosine", warmup_epochs=1.0)
+    phase = plain_phase("head", epochs=4, learning_rate=1e-2, schedule="cosine", warmup_epochs=1.0)
     fit(model, train, phases=[phase], callbacks=[Watch()])
     steps = train.steps_per_epoch
     climb = np.arange(1, steps + 1) / (steps + 1) * 1e-2
@@ -234,7 +245,7 @@ def test_label_smoothing_and_class_weights_are_those_of_keras_and_scikit_learn()
 
 
 def test_a_loss_that_is_not_a_number_is_told_with_its_place(model, train):
-    wild = Phase("head", epochs=3, learning_rate=1e38, optimizer="sgd")
+    wild = plain_phase("head", epochs=3, optimizer="sgd").model_copy(update={"learning_rate": 1e38})
     with pytest.raises(RunFailed, match=r"phase head, epoch 1, step \d.*learning_rate=1e\+37"):
         fit(model, train, phases=[wild])
 
@@ -250,7 +261,7 @@ def test_two_equal_runs_end_with_equal_bytes(train, val):
 
 def test_a_stopped_run_goes_on_to_the_same_bytes(train, val, tmp_path):
     """Stopped after each epoch in turn; the resumed run ends where the whole one does."""
-    phases = [HEAD, Phase("all", epochs=2, trainable=Trainable("all"), batch_norm="trainable")]
+    phases = [HEAD, plain_phase("all", epochs=2, trainable="all", batch_norm="trainable")]
     whole = _fresh()
     expected = fit(whole, train, val=val, phases=phases)
     for epoch in (1, 2):
@@ -299,18 +310,19 @@ from sources_drawn import ArraySource, drawn
 from kerastl.backbones import build_backbone
 from kerastl.training import Phase, build_model, fit
 ends = []
+phase = Phase("head", epochs=2, learning_rate=1e-2, batch_norm="frozen", cache="none")
 for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
     with strategy.scope():
         backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=3)
         model = build_model(backbone, class_names=("dark", "light"), dropout=0.0, seed=3)
     source = ArraySource(*drawn(20))
-    history = fit(model, source, phases=[Phase("head", epochs=2, learning_rate=1e-2)], strategy=strategy)
+    history = fit(model, source, phases=[phase], strategy=strategy)
     ends.append((model.get_layer("head").get_weights()[0], [row["loss"] for row in history.rows]))
 np.testing.assert_allclose(ends[0][0], ends[1][0], rtol=1e-4, atol=1e-5)
 np.testing.assert_allclose(ends[0][1], ends[1][1], rtol=1e-4)
 # One picture is left for two replicas: none of them may make statistics of nothing.
 source = ArraySource(*drawn(17))
-fit(model, source, phases=[Phase("all", epochs=2, batch_norm="trainable")], strategy=strategy)
+fit(model, source, phases=[Phase("all", epochs=2, batch_norm="trainable", cache="none")], strategy=strategy)
 assert all(np.isfinite(w.numpy()).all() for w in model.weights)
 print("equal")
 """

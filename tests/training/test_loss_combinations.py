@@ -5,11 +5,10 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from sources_drawn import stored
+from sources_drawn import plain_phase, stored
 
 from kerastl.augment import build_mixing
-from kerastl.data import EpochSource
-from kerastl.training import Phase
+from kerastl.data import ImageDataset
 from kerastl.training.classification import Classification, balanced_weights
 from kerastl.training.loop import classification_step
 
@@ -95,12 +94,12 @@ def test_every_mixing_of_the_pipeline_with_all_the_rest(tmp_path, mixing):
     """Balanced weights are of the pictures as they are, before they are mixed."""
     names = ("dark", "light")
     records = stored(tmp_path, 13, names)
-    source = EpochSource(
+    source = ImageDataset(
         records, class_names=names, image_size_px=32, batch_size=13, seed=3,
         mix=build_mixing([{"name": mixing}], image_size_px=32, num_classes=2),
     )  # fmt: skip
-    phase = Phase("p", 1, class_weights="balanced", label_smoothing=0.1, focal_gamma=2.0)
-    (batch,) = source.batches(0)
+    phase = plain_phase("p", 1, class_weights="balanced", label_smoothing=0.1, focal_gamma=2.0)
+    (batch,) = source.indexed_batches(0)
     logits = np.random.default_rng(0).normal(0, 2, (13, 2)).astype(np.float32)
     step = classification_step(phase, source)
     loss = step.losses(lambda images, training: logits, {"train": batch}, tf.constant(0.0))["loss"]

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import keras
 import pytest
-from sources_drawn import stored
+from sources_drawn import plain_phase, stored
 
 from kerastl.backbones import build_backbone
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
 from kerastl.training import (
-    Phase,
-    Trainable,
+    FromBlock,
     build_model,
     free_memory,
     largest_batch,
@@ -23,7 +22,7 @@ from kerastl.training import (
 from kerastl.training.layer_memory import front_of, inference_bytes, kept_bytes
 
 CLASSES = ("dark", "light")
-ALL = Trainable("all")
+ALL = "all"
 
 
 def chain():
@@ -65,7 +64,7 @@ def test_what_stands_before_a_tensor():
 @pytest.fixture
 def train(tmp_path):
     records = stored(tmp_path, 40, CLASSES)
-    return EpochSource(records, class_names=CLASSES, image_size_px=32, batch_size=8)
+    return ImageDataset(records, class_names=CLASSES, image_size_px=32, batch_size=8)
 
 
 def network():
@@ -79,12 +78,12 @@ def test_optimizer_averages_and_accumulation_count_by_what_learns(train):
     plain = {"trainable": ALL, "batch_norm": "trainable"}
 
     def optimizer(**more):
-        return memory_of(model, Phase("p", 1, **plain, **more), train).parts["optimizer"]
+        return memory_of(model, plain_phase("p", 1, **plain, **more), train).parts["optimizer"]
 
     assert optimizer() == 2 * learns
     assert optimizer(optimizer="sgd") == learns
     assert optimizer(accumulate=4) == optimizer(ema=0.9) == optimizer(l2_sp=0.1) == 3 * learns
-    head = memory_of(model, Phase("p", 1), train).parts
+    head = memory_of(model, plain_phase("p", 1), train).parts
     dense = sum(4 * keras.ops.size(one) for one in model.get_layer("head").weights)
     frozen = sum(4 * keras.ops.size(one) for one in model.weights) - dense
     assert head["optimizer"] == 2 * dense + frozen  # the front runs as a folded copy
@@ -94,15 +93,15 @@ def test_more_that_learns_and_larger_batches_take_more(train):
     model = network()
     norms = {"batch_norm": "trainable"}
     head, last, whole = (
-        memory_of(model, Phase("p", 1, trainable=one, **more), train).host
+        memory_of(model, plain_phase("p", 1, trainable=one, **more), train).host
         for one, more in (
-            (Trainable(), {}),
-            (Trainable("from_block", text="block_3"), {}),
+            ("none", {}),
+            (FromBlock(from_block="block_3"), {}),
             (ALL, norms),
         )
     )
     assert head < last < whole
-    phase = Phase("p", 1, trainable=ALL, **norms)
+    phase = plain_phase("p", 1, trainable=ALL, **norms)
     sizes = [memory_of(model, phase, train, batch_size=size).parts["step"] for size in (1, 2, 4)]
     assert sizes[2] - sizes[1] == 2 * (sizes[1] - sizes[0]) > 0
     # There are 40 pictures: no batch is larger.
@@ -112,16 +111,16 @@ def test_more_that_learns_and_larger_batches_take_more(train):
 
 
 def test_a_cache_leaves_the_step_only_what_learns(train):
-    phase = Phase("p", 1, trainable=Trainable("from_block", text="block_3"))
-    cached = Phase("p", 1, trainable=phase.trainable, cache="boundary")
+    phase = plain_phase("p", 1, trainable=FromBlock(from_block="block_3"))
+    cached = plain_phase("p", 1, trainable=phase.trainable, cache="boundary")
     train.batch_size = 32
     fresh, kept = (memory_of(network(), one, train).parts["step"] for one in (phase, cached))
     assert 0 < kept <= fresh
 
 
 def test_pictures_kept_decoded_count_and_a_gpu_takes_its_part(train, tmp_path):
-    phase, model = Phase("p", 1, trainable=ALL, batch_norm="trainable"), network()
-    kept = EpochSource(
+    phase, model = plain_phase("p", 1, trainable=ALL, batch_norm="trainable"), network()
+    kept = ImageDataset(
         train.records, class_names=CLASSES, image_size_px=32, batch_size=8, cache="memory"
     )
     assert memory_of(model, phase, kept, kept).parts["pictures kept"] == 2 * 40 * 32 * 32 * 3 * 4

@@ -4,18 +4,20 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from sources_drawn import stored
+from sources_drawn import plain_phase, stored
 
 from kerastl.augment import build_mixing, build_policy
-from kerastl.data import EpochSource, Record
+from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError
-from kerastl.training import Phase, Trainable, fit
+from kerastl.training import fit
 from kerastl.training.classification import Classification, cross_entropy
 
 CLASSES = ("dark", "light")
 PHASES = [
-    Phase("all", epochs=4, trainable=Trainable("all"), batch_norm="trainable", keep="last"),
-    Phase("head", epochs=1, learning_rate=1e-3, class_weights="balanced", label_smoothing=0.1),
+    plain_phase("all", epochs=4, trainable="all", batch_norm="trainable", keep="last"),
+    plain_phase(
+        "head", epochs=1, learning_rate=1e-3, class_weights="balanced", label_smoothing=0.1
+    ),
 ]
 
 
@@ -29,7 +31,7 @@ def source_of(records, *mixings, **options):
     if mixings:
         chosen = [{"name": name} for name in mixings]
         mix = build_mixing(chosen, image_size_px=32, num_classes=2)
-    return EpochSource(
+    return ImageDataset(
         records, class_names=CLASSES, image_size_px=32, batch_size=7, seed=3, mix=mix,
         augment=build_policy([{"name": "random_flip"}], image_size_px=32), **options,
     )  # fmt: skip
@@ -48,7 +50,7 @@ def weights_of(model):
 
 
 def everything(source, epoch, **options):
-    return [[part.numpy() for part in batch] for batch in source.batches(epoch, **options)]
+    return [[part.numpy() for part in batch] for batch in source.indexed_batches(epoch, **options)]
 
 
 def log_softmax(logits):
@@ -159,7 +161,7 @@ def test_a_training_with_cut_mix_learns_repeats_and_resumes_to_the_byte(records,
             if epoch == 2:
                 raise KeyboardInterrupt
 
-    val = EpochSource(records, class_names=CLASSES, image_size_px=32, batch_size=8, shuffle=False)
+    val = ImageDataset(records, class_names=CLASSES, image_size_px=32, batch_size=8, shuffle=False)
     ends = []
     for _ in range(2):
         whole = network()

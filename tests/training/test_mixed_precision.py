@@ -4,26 +4,26 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from sources_drawn import stored
+from sources_drawn import plain_phase, stored
 
 from kerastl.backbones import build_backbone
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
 from kerastl.evaluation import predict
-from kerastl.training import Phase, Trainable, build_model, fit, unfreeze
+from kerastl.training import FromBlock, build_model, fit, unfreeze
 from kerastl.training.classification import Classification
 from kerastl.training.learner import shortened
 from kerastl.training.mixed_precision import computing_in
 
 CLASSES = ("dark", "light")
-ALL = {"trainable": Trainable("all"), "batch_norm": "trainable"}
-LAST = {"trainable": Trainable("from_block", text="block_3")}
+ALL = {"trainable": "all", "batch_norm": "trainable"}
+LAST = {"trainable": FromBlock(from_block="block_3")}
 
 
 @pytest.fixture
 def train(tmp_path):
     records = stored(tmp_path, 24, CLASSES)
-    return EpochSource(records, class_names=CLASSES, image_size_px=32, batch_size=8)
+    return ImageDataset(records, class_names=CLASSES, image_size_px=32, batch_size=8)
 
 
 def network():
@@ -68,7 +68,7 @@ def test_convolutions_compute_in_bfloat16_and_logits_and_gradients_in_float32():
 
 
 def test_a_frozen_front_keeps_its_own_precision():
-    model, phase = network(), Phase("late", 1, **LAST)
+    model, phase = network(), plain_phase("late", 1, **LAST)
     kinds, _ = types_of_step(shortened(model, phase), "mixed_bfloat16")
     assert kinds["Conv2D"] == {"bfloat16", "float32"}
 
@@ -93,7 +93,7 @@ def gradients(model, batch, precision):
 
 
 def test_gradients_are_as_near_as_those_of_keras_own_policy(train):
-    batch = next(iter(train.batches(0)))
+    batch = next(iter(train.indexed_batches(0)))
     model = network()
     exact, rounded = (gradients(model, batch, one) for one in ("float32", "mixed_bfloat16"))
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -114,7 +114,7 @@ def test_gradients_are_as_near_as_those_of_keras_own_policy(train):
 def test_what_is_judged_and_kept_is_float32(train, options, tmp_path):
     model = network()
     before = model.get_weights()
-    phase = Phase("p", 2, optimizer="sgd", precision="mixed_bfloat16", keep="last", **options)
+    phase = plain_phase("p", 2, optimizer="sgd", precision="mixed_bfloat16", keep="last", **options)
     history = fit(model, train, val=train, phases=[phase], cache_dir=tmp_path)
     assert any((one != two).any() for one, two in zip(before, model.get_weights(), strict=True))
     assert {one.dtype for one in model.weights} == {"float32"}
@@ -125,6 +125,6 @@ def test_what_is_judged_and_kept_is_float32(train, options, tmp_path):
 
 
 def test_where_only_the_head_learns_it_is_refused(train):
-    phase = Phase("head", 1, precision="mixed_bfloat16")
+    phase = plain_phase("head", 1, precision="mixed_bfloat16")
     with pytest.raises(RequestError, match="changes nothing where the head learns alone"):
         fit(network(), train, phases=[phase])

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from sources_drawn import plain_phase
 
 from kerastl.backbones import blocks_of, build_backbone
 from kerastl.training import Phase, build_model
@@ -39,9 +40,9 @@ def keras_one(phase, factor):
 
 
 PHASES = [
-    Phase("sgd", epochs=1, optimizer="sgd", learning_rate=0.05),
-    Phase("adam", epochs=1, optimizer="adam", learning_rate=0.05),
-    Phase("adamw", epochs=1, optimizer="adamw", learning_rate=0.05, weight_decay=0.1),
+    plain_phase("sgd", epochs=1, optimizer="sgd", learning_rate=0.05),
+    plain_phase("adam", epochs=1, optimizer="adam", learning_rate=0.05),
+    plain_phase("adamw", epochs=1, optimizer="adamw", learning_rate=0.05, weight_decay=0.1),
 ]
 
 
@@ -116,7 +117,7 @@ def test_an_optimizer_of_another_kind_hands_nothing_on():
 
 
 def test_accumulated_gradients_move_as_their_mean_would():
-    phase = Phase("adam", epochs=1, learning_rate=0.05)
+    phase = plain_phase("adam", epochs=1, learning_rate=0.05)
     ours, theirs = variables(), variables()
     optimizer = build_optimizer(Phase(**{**vars(phase), "accumulate": 3}), ours, FACTORS)
     plain = build_optimizer(phase, theirs, FACTORS)
@@ -135,7 +136,7 @@ def test_layer_decay_falls_from_the_head_to_the_input_and_a_named_rate_takes_its
     backbone = build_backbone("small_cnn", weights="none", image_size_px=32)
     model = build_model(backbone, class_names=("a", "b"))
     blocks = [block.name for block in blocks_of(model)]
-    phase = Phase("x", epochs=1, layer_decay=0.5, rates={blocks[0]: 0.01})
+    phase = plain_phase("x", epochs=1, layer_decay=0.5, rates={blocks[0]: 0.01})
     factors = rate_factors(model, phase)
     by_block = {}
     for block in blocks_of(model):
@@ -147,4 +148,4 @@ def test_layer_decay_falls_from_the_head_to_the_input_and_a_named_rate_takes_its
         name: found for name, found in expected.items() if by_block[name]
     }
     assert not any(path.startswith("head") for path in factors)
-    assert rate_factors(model, Phase("x", epochs=1)) == {}
+    assert rate_factors(model, plain_phase("x", epochs=1)) == {}

@@ -4,12 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from sources_drawn import stored
+from sources_drawn import plain_phase, stored
 
 from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import build_backbone
-from kerastl.data import EpochSource
-from kerastl.training import Phase, Trainable, build_model, fit
+from kerastl.data import ImageDataset
+from kerastl.training import build_model, fit
 
 CLASSES = ("dark", "light")
 OPERATIONS = [
@@ -20,8 +20,8 @@ OPERATIONS = [
     {"name": "random_cutout", "max_fraction": 0.4, "apply_probability": 0.5},
 ]
 PHASES = [
-    Phase("all", epochs=2, trainable=Trainable("all"), batch_norm="trainable", keep="last"),
-    Phase("head", epochs=1, learning_rate=1e-3, keep="last"),
+    plain_phase("all", epochs=2, trainable="all", batch_norm="trainable", keep="last"),
+    plain_phase("head", epochs=1, learning_rate=1e-3, keep="last"),
 ]
 
 
@@ -32,7 +32,7 @@ def records(tmp_path_factory):
 
 def source_of(records, placement, *, mixes=False):
     mix = build_mixing([{"name": "cut_mix"}], image_size_px=32, num_classes=2) if mixes else None
-    return EpochSource(
+    return ImageDataset(
         records, class_names=CLASSES, image_size_px=32, batch_size=7, seed=3, mix=mix,
         augment=build_policy(OPERATIONS, image_size_px=32), placement=placement,
     )  # fmt: skip
@@ -47,7 +47,7 @@ def test_the_step_finishes_the_pictures_that_the_pipeline_would(records, mixes):
         return device.finish(*batch, epoch)
 
     for first_step in (0, 2):
-        ready = list(host.batches(1, first_step=first_step))
+        ready = list(host.indexed_batches(1, first_step=first_step))
         plain = list(device.plain_batches(1, first_step=first_step))
         assert len(ready) == len(plain) == 5 - first_step
         for expected, batch in zip(ready, plain, strict=True):

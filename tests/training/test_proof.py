@@ -3,15 +3,16 @@
 import keras
 import numpy as np
 import pytest
+from sources_drawn import plain_phase
 
 from kerastl.backbones import blocks_of
 from kerastl.errors import WouldFailAgain
-from kerastl.training import Phase, Trainable, batch_norm_layers, fit
+from kerastl.training import FromBlock, batch_norm_layers, fit
 
-HEAD = Phase("head", epochs=1, learning_rate=1e-2)
-STATISTICS = Phase(
+HEAD = plain_phase("head", epochs=1, learning_rate=1e-2)
+STATISTICS = plain_phase(
     "adapt", epochs=2, learning_rate=1e-2, batch_norm="statistics", keep="last",
-    trainable=Trainable("from_block", text="block_3"),
+    trainable=FromBlock(from_block="block_3"),
 )  # fmt: skip
 
 

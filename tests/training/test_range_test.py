@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from sources_drawn import ArraySource, drawn
+from sources_drawn import ArraySource, drawn, plain_phase
 
 from kerastl.backbones import build_backbone
 from kerastl.errors import Problems, RequestError, RunFailed
-from kerastl.training import Phase, Trainable, build_model, range_test
+from kerastl.training import FromBlock, build_model, range_test
 from kerastl.training.range_test import falls, smooth, suggest
 
 RATES = list(np.geomspace(1e-6, 1.0, 61))
@@ -78,7 +78,7 @@ def test_a_flat_curve_tells_nothing_and_a_slight_fall_does():
 
 def test_where_nothing_is_learnt_no_rate_is_suggested(tmp_path):
     images, labels = drawn(32)
-    phase = Phase("x", epochs=1, batch_norm="frozen")
+    phase = plain_phase("x", epochs=1, batch_norm="frozen")
     test = range_test(
         model_of(), ArraySource(np.zeros_like(images), labels), phase=phase, steps=40, highest=1e-3,
         cache_dir=tmp_path,
@@ -101,12 +101,14 @@ def test_where_nothing_is_learnt_no_rate_is_suggested(tmp_path):
 )
 def test_a_request_that_makes_no_sense_is_refused(tmp_path, wrong, said):
     with pytest.raises(RequestError, match=said):
-        range_test(model_of(), source(), phase=Phase("x", epochs=1), cache_dir=tmp_path, **wrong)
+        range_test(
+            model_of(), source(), phase=plain_phase("x", epochs=1), cache_dir=tmp_path, **wrong
+        )
 
 
 def test_no_picture_is_refused_and_two_are_enough(tmp_path):
     images, labels = drawn(32)
-    phase = Phase("x", epochs=1, trainable=Trainable("all"), batch_norm="trainable")
+    phase = plain_phase("x", epochs=1, trainable="all", batch_norm="trainable")
     with pytest.raises(RequestError, match="There are 0 pictures"):
         range_test(model_of(), ArraySource(images[:0], labels[:0]), phase=phase, cache_dir=tmp_path)
     test = range_test(
@@ -124,7 +126,7 @@ def model_of():
     return build_model(backbone, class_names=("dark", "light"), seed=1)
 
 
-@pytest.mark.parametrize("trainable", [Trainable("all"), Trainable("from_block", text="block_3")])
+@pytest.mark.parametrize("trainable", ["all", FromBlock(from_block="block_3")])
 def test_the_model_is_given_back_as_it_was(trainable, tmp_path):
     model = model_of()
     model.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -134,7 +136,7 @@ def test_the_model_is_given_back_as_it_was(trainable, tmp_path):
     assert len(momenta) > 10
     before = [keras.ops.convert_to_numpy(one).tobytes() for one in model.variables]
     flags = [layer.trainable for layer in model.layers]
-    phase = Phase("x", epochs=1, trainable=trainable, batch_norm="trainable")
+    phase = plain_phase("x", epochs=1, trainable=trainable, batch_norm="trainable")
     test = range_test(model, source(), phase=phase, steps=30, cache_dir=tmp_path)
     assert [keras.ops.convert_to_numpy(one).tobytes() for one in model.variables] == before
     assert [layer.trainable for layer in model.layers] == flags
@@ -147,9 +149,7 @@ def test_the_model_is_given_back_as_it_was(trainable, tmp_path):
 
 
 def test_it_ends_where_the_loss_diverges_and_again_gives_the_same(tmp_path):
-    phase = Phase(
-        "x", epochs=1, trainable=Trainable("all"), optimizer="sgd", batch_norm="trainable"
-    )
+    phase = plain_phase("x", epochs=1, trainable="all", optimizer="sgd", batch_norm="trainable")
     images, labels = drawn(32)
     # Nothing is to be learnt from labels by chance: a high rate only raises the loss.
     chance = ArraySource(images, np.random.default_rng(0).permutation(labels))
@@ -164,12 +164,10 @@ def test_it_ends_where_the_loss_diverges_and_again_gives_the_same(tmp_path):
 def test_a_phase_that_cannot_run_is_refused_and_a_rate_too_high_is_told(tmp_path):
     with pytest.raises(Problems, match="no block"):
         range_test(
-            model_of(), source(), phase=Phase("x", epochs=1, trainable=Trainable("from_block", text="b")),
+            model_of(), source(), phase=plain_phase("x", epochs=1, trainable=FromBlock(from_block="b")),
             cache_dir=tmp_path,
         )  # fmt: skip
-    phase = Phase(
-        "x", epochs=1, trainable=Trainable("all"), optimizer="sgd", batch_norm="trainable"
-    )
+    phase = plain_phase("x", epochs=1, trainable="all", optimizer="sgd", batch_norm="trainable")
     model = model_of()
     before = [keras.ops.convert_to_numpy(one).tobytes() for one in model.variables]
     with pytest.raises(RunFailed, match="Begin with a smaller rate"):

@@ -8,26 +8,26 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from sources_drawn import ArraySource, drawn, stored
+from sources_drawn import ArraySource, drawn, plain_phase, stored
 from stopping import Stop
 
 from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import build_backbone
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import RequestError, RunFailed
-from kerastl.training import Phase, Trainable, build_model, fit, memory_of
+from kerastl.training import FromBlock, Phase, build_model, fit, memory_of
 from kerastl.training.batch_norm import is_statistic
 from kerastl.training.classification import cross_entropy
 from kerastl.training.loop import classification_step
 from kerastl.training.validation import validate
 
 CLASSES = ("dark", "light")
-HEAD = Phase("head", epochs=2, learning_rate=1e-2, keep="last")
+HEAD = plain_phase("head", epochs=2, learning_rate=1e-2, keep="last")
 TURN = [
     {"name": "random_rotation", "max_deg": 20.0},
     {"name": "random_contrast", "max_fraction": 0.3},
 ]
-LAST = Phase("last", epochs=3, trainable=Trainable("from_block", text="block_3"), keep="last")
+LAST = plain_phase("last", epochs=3, trainable=FromBlock(from_block="block_3"), keep="last")
 
 
 class Aligned:
@@ -124,7 +124,7 @@ def test_a_stretch_of_a_longer_phase_goes_on_where_the_one_before_it_ended(train
     whole, first, second = Aligned(spy=True), Aligned(spy=True), Aligned(spy=True)
     fit(model_of(), train, target=target_of(), phases=[HEAD], step_for=lambda *_: whole)
     parts = [
-        Phase(name, epochs=1, learning_rate=1e-2, keep="last", stretch=(before, 2))
+        plain_phase(name, epochs=1, learning_rate=1e-2, keep="last").with_schedule_span(before, 2)
         for before, name in enumerate(("a", "b"))
     ]
     steps = {"a": first, "b": second}
@@ -160,7 +160,7 @@ def test_other_labels_of_the_target_give_the_same_bytes(train):
 def test_two_sources_of_one_seed_and_one_size_are_not_paired(tmp_path):
     """Place for place they would be: sorted by class, each batch would hold the classes of the other."""
     records = stored(tmp_path, 12, CLASSES)
-    pictures = EpochSource(records, class_names=CLASSES, image_size_px=32, batch_size=4)
+    pictures = ImageDataset(records, class_names=CLASSES, image_size_px=32, batch_size=4)
     step = Aligned(spy=True)
     fit(model_of(), pictures, target=pictures, phases=[HEAD], step_for=lambda *_: step)
     assert step.places("source") != step.places("target")
@@ -171,7 +171,7 @@ def test_history_weighs_each_step_by_the_pictures_of_its_first_stream():
     source, target = ArraySource(*drawn(20)), target_of(12, batch_size=8)
     history = fit(model_of(), source, target=target, phases=[HEAD], step_for=lambda *_: Aligned())
     steps = [(8, 8), (8, 4), (4, 8)], [(8, 4), (8, 8), (4, 4)]  # pictures of both, in each epoch
-    orders = [target.beside(labelled=False).batches(epoch) for epoch in range(3)]
+    orders = [target.beside(labelled=False).indexed_batches(epoch) for epoch in range(3)]
     places = [float(np.mean(indices)) for order in orders for _, _, indices in order]
     for row, epoch in zip(history.rows, steps, strict=True):
         assert row["place"] == pytest.approx(19 / 2)
@@ -232,7 +232,7 @@ class Scaled(Aligned):
 
 def test_a_stopped_run_of_two_streams_goes_on_to_the_same_bytes(train, val, tmp_path):
     """Stopped after five steps: the target's three batches then stand in the middle of a round."""
-    phase = Phase("last", epochs=2, trainable=LAST.trainable, learning_rate=1e-3)
+    phase = plain_phase("last", epochs=2, trainable=LAST.trainable, learning_rate=1e-3)
     whole, step = model_of(), Scaled(1.0)
     told = {"val": val, "target": target_of(), "phases": [phase]}
     expected = fit(whole, train, step_for=lambda *_: step, **told)
@@ -267,7 +267,7 @@ class Copies(Aligned):
 def test_a_step_is_shown_the_weights_that_its_phase_starts_from(train, tmp_path):
     model, first, second = model_of(), Copies(), Copies()
     ends, steps = [], {"one": first, "two": second}
-    phases = [Phase(name, epochs=2, learning_rate=1e-2, keep="last") for name in steps]
+    phases = [plain_phase(name, epochs=2, learning_rate=1e-2, keep="last") for name in steps]
     begun = bytes_of(model)
     told = {"target": target_of(), "phases": phases, "checkpoints": tmp_path}
     with pytest.raises(KeyboardInterrupt):
@@ -291,7 +291,7 @@ class Follows(Aligned):
 
     def on_epoch(self, model, sources):
         norm = next(x for x in model.layers if isinstance(x, keras.layers.BatchNormalization))
-        means = [np.mean(images) for images, _, _ in sources["target"].batches(0)]
+        means = [np.mean(images) for images, _, _ in sources["target"].indexed_batches(0)]
         norm.moving_mean.assign(np.full(norm.moving_mean.shape, np.mean(means) / 100, np.float32))
 
     def may_move(self, variable):
@@ -322,7 +322,7 @@ def test_statistics_that_a_step_did_not_speak_of_stop_the_run(train):
 def pictures_of(records, *, operations=(), **more):
     policy = build_policy(operations, image_size_px=32) if operations else None
     values = {"class_names": CLASSES, "image_size_px": 32, "batch_size": 7, "seed": 3, **more}
-    return EpochSource(records, augment=policy, **values)
+    return ImageDataset(records, augment=policy, **values)
 
 
 @pytest.fixture(scope="module")
@@ -427,7 +427,7 @@ def test_streams_that_cannot_be_read_are_refused_before_the_first_phase(
 ):
     model, train = model_of(), pictures_of(records[:29])
     before = bytes_of(model)
-    first = Phase("first", epochs=1, learning_rate=1e-2)
+    first = plain_phase("first", epochs=1, learning_rate=1e-2)
     with pytest.raises(RequestError, match=f"phase head: .*{words}"):
         fit(
             model, train, target=target(records[29:]), phases=[first, HEAD],
@@ -437,7 +437,7 @@ def test_streams_that_cannot_be_read_are_refused_before_the_first_phase(
 
 
 def test_what_a_step_moves_is_not_kept_and_names_are_not_shared(train):
-    cached = Phase("head", epochs=1, cache="features", trunk_precision="bfloat16")
+    cached = plain_phase("head", epochs=1, cache="features", trunk_precision="bfloat16")
     with pytest.raises(
         RequestError, match="cache: features and trunk_precision: bfloat16: its step"
     ):
@@ -449,7 +449,7 @@ def test_what_a_step_moves_is_not_kept_and_names_are_not_shared(train):
 
 
 def test_fresh_augmentation_of_the_target_alone_leaves_an_automatic_cache_out(records, tmp_path):
-    phase = Phase("head", epochs=1, learning_rate=1e-2, cache="auto")
+    phase = plain_phase("head", epochs=1, learning_rate=1e-2, cache="auto")
     for operations, kept in ((TURN, 0), ((), 2)):
         fit(
             model_of(), pictures_of(records[:29]),
@@ -461,7 +461,7 @@ def test_fresh_augmentation_of_the_target_alone_leaves_an_automatic_cache_out(re
 
 def test_a_step_holds_what_it_made_of_both_streams(records):
     """Of the target as many more as its batches are large; sources of one batch size, twice as much."""
-    model, phase = model_of(), Phase("all", 1, trainable=Trainable("all"))
+    model, phase = model_of(), plain_phase("all", 1, trainable="all")
     train = pictures_of(records[:29])
     one, both, more = (
         memory_of(model, phase, train, target=target).parts
@@ -480,7 +480,7 @@ from sources_drawn import ArraySource, drawn
 from test_streams import Scaled, network, target_of
 from kerastl.errors import RequestError
 from kerastl.training import Phase, fit
-ends, phase = [], Phase("head", epochs=2, learning_rate=1e-2)
+ends, phase = [], Phase("head", epochs=2, learning_rate=1e-2, batch_norm="frozen", cache="none")
 class Small(Scaled):
     # A mean over pictures: that of two parts is the mean of theirs, as no gap between means is.
     def losses(self, model, batches, progress):

@@ -4,16 +4,16 @@ import keras
 import numpy as np
 import pytest
 from sklearn.datasets import load_sample_images
-from sources_drawn import stored
+from sources_drawn import plain_phase, stored
 
 from kerastl.backbones import build_backbone, fold
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.errors import Problems
 from kerastl.report.frozen import rounded_lines
-from kerastl.training import Phase, Trainable, batch_norm_layers, build_model, fit
+from kerastl.training import FromBlock, batch_norm_layers, build_model, fit
 
 CLASSES = ("dark", "light")
-LAST = Trainable("from_block", text="block_3")
+LAST = FromBlock(from_block="block_3")
 
 
 @pytest.fixture
@@ -46,9 +46,9 @@ def test_a_rounded_trunk_loses_what_mixed_precision_of_keras_loses_and_hands_on_
     assert dtypes == {"float32"}
 
 
-@pytest.mark.parametrize("trainable", [Trainable("none"), LAST], ids=["head", "last"])
+@pytest.mark.parametrize("trainable", ["none", LAST], ids=["head", "last"])
 def test_what_it_changes_is_told_with_the_weights_that_were_kept(steady, train, val, trainable):
-    phase = Phase("late", 2, trainable=trainable, trunk_precision="bfloat16")
+    phase = plain_phase("late", 2, trainable=trainable, trunk_precision="bfloat16")
     history = fit(steady, train, val=val, phases=[phase])
     told = history.proofs[0]["trunk"]
     assert (told["precision"], told["behind"] == "pooled") == ("bfloat16", trainable is not LAST)
@@ -66,13 +66,13 @@ def test_what_it_changes_is_told_with_the_weights_that_were_kept(steady, train, 
 
 
 def test_without_validation_that_is_said(steady, train):
-    history = fit(steady, train, phases=[Phase("head", 1, trunk_precision="bfloat16")])
+    history = fit(steady, train, phases=[plain_phase("head", 1, trunk_precision="bfloat16")])
     assert history.proofs[0]["trunk"]["rounded"] is None
     assert "no validation pictures" in rounded_lines({"phases": history.proofs})[0]
 
 
 def test_a_phase_in_float32_tells_nothing_of_it(model, train, val):
-    history = fit(model, train, val=val, phases=[Phase("head", 1)])
+    history = fit(model, train, val=val, phases=[plain_phase("head", 1)])
     assert "trunk" not in history.proofs[0]
 
 
@@ -83,10 +83,10 @@ def test_a_cache_of_the_one_is_not_taken_for_the_other(tmp_path):
         keras.utils.clear_session()
         backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=1)
         model = build_model(backbone, class_names=CLASSES, seed=1)
-        source = EpochSource(
+        source = ImageDataset(
             records, class_names=CLASSES, image_size_px=32, batch_size=4, shuffle=True
         )
-        phase = Phase("head", 1, cache="features", trunk_precision=precision)
+        phase = plain_phase("head", 1, cache="features", trunk_precision=precision)
         fit(model, source, phases=[phase], cache_dir=tmp_path / "kept")
         return {file.parent.name: np.load(file) for file in (tmp_path / "kept").glob("*/*.npy")}
 
@@ -100,10 +100,10 @@ def test_a_cache_of_the_one_is_not_taken_for_the_other(tmp_path):
 
 def test_nothing_frozen_is_refused_with_all_that_is_wrong_together(model, train):
     phases = [
-        Phase("all", 1, trainable=Trainable("all"), trunk_precision="bfloat16"),
-        Phase("free", 1, batch_norm="statistics", trunk_precision="bfloat16"),
-        Phase(
-            "lost", 1, trainable=Trainable("from_block", text="block_9"), trunk_precision="bfloat16"
+        plain_phase("all", 1, trainable="all", trunk_precision="bfloat16"),
+        plain_phase("free", 1, batch_norm="statistics", trunk_precision="bfloat16"),
+        plain_phase(
+            "lost", 1, trainable=FromBlock(from_block="block_9"), trunk_precision="bfloat16"
         ),
     ]
     with pytest.raises(Problems) as caught:

@@ -4,15 +4,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from sources_drawn import ArraySource, drawn
+from sources_drawn import ArraySource, drawn, plain_phase
 
 from kerastl.backbones import build_backbone
-from kerastl.training import Phase, Trainable, build_model, fit
+from kerastl.training import FromBlock, Phase, build_model, fit
 from kerastl.training.averages import Averages
 from kerastl.training.classification import cross_entropy
 from kerastl.training.l2_sp import build_pull
 
-LAST = Trainable("from_block", text="block_3")
+LAST = FromBlock(from_block="block_3")
 
 
 def model_of(seed=1):
@@ -39,7 +39,7 @@ def weights_of(model):
 
 def test_the_moving_average_follows_the_formula_and_soon_forgets_its_start():
     weight = keras.Variable(np.array([1.0, -2.0], "float32"))
-    averages = Averages(Phase("x", epochs=1, ema=0.9), [weight])
+    averages = Averages(plain_phase("x", epochs=1, ema=0.9), [weight])
     expected, generator = weight.numpy().astype(float), np.random.default_rng(0)
     for step in range(120):
         weight.assign(generator.normal(size=2).astype("float32"))
@@ -54,7 +54,7 @@ def test_the_moving_average_follows_the_formula_and_soon_forgets_its_start():
 
 def test_the_mean_of_the_last_epochs_is_their_mean():
     weight = keras.Variable(np.zeros(3, "float32"))
-    averages = Averages(Phase("x", epochs=5, average_last=3), [weight])
+    averages = Averages(plain_phase("x", epochs=5, average_last=3), [weight])
     values = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
     for epoch, value in enumerate(values, start=1):
         weight.assign(value)
@@ -68,7 +68,7 @@ def test_the_mean_of_the_last_epochs_is_their_mean():
 
 @pytest.mark.parametrize("more", [{"ema": 0.9}, {"average_last": 2}], ids=str)
 def test_averaged_weights_are_those_that_are_judged_and_kept(more):
-    phase = Phase("x", epochs=3, learning_rate=3e-3, trainable=LAST, keep="last")
+    phase = plain_phase("x", epochs=3, learning_rate=3e-3, trainable=LAST, keep="last")
     plain, _ = learnt(phase)
     averaged, history = learnt(Phase(**{**vars(phase), **more}))
     differ = [
@@ -84,8 +84,8 @@ def test_averaged_weights_are_those_that_are_judged_and_kept(more):
 
 @pytest.mark.parametrize("more", [{"ema": 0.9}, {"average_last": 3}, {"accumulate": 3}], ids=str)
 def test_averages_and_accumulated_gradients_survive_a_stop(more, tmp_path):
-    phase = Phase("x", epochs=4, learning_rate=3e-3, trainable=LAST, keep="last", **more)
-    after = Phase("y", epochs=1, learning_rate=1e-3, keep="last")
+    phase = plain_phase("x", epochs=4, learning_rate=3e-3, trainable=LAST, keep="last", **more)
+    after = plain_phase("y", epochs=1, learning_rate=1e-3, keep="last")
     whole, expected = learnt(phase, after, checkpoints=tmp_path / "whole")
 
     class Stop(Exception):
@@ -108,8 +108,8 @@ def test_averages_and_accumulated_gradients_survive_a_stop(more, tmp_path):
 
 def test_unfreezing_with_kept_momenta_survives_a_stop(tmp_path):
     phases = [
-        Phase("head", epochs=1, keep="last", stretch=(0, 3), schedule="cosine"),
-        Phase("last", epochs=2, keep="last", trainable=LAST, momenta="keep", stretch=(1, 3), schedule="cosine"),
+        plain_phase("head", epochs=1, keep="last", schedule="cosine").with_schedule_span(0, 3),
+        plain_phase("last", epochs=2, keep="last", trainable=LAST, optimizer_state="keep", schedule="cosine").with_schedule_span(1, 3),
     ]  # fmt: skip
     whole, expected = learnt(*phases, checkpoints=tmp_path / "whole")
     rates = [row["learning_rate"] for row in expected.rows]
@@ -130,7 +130,7 @@ def test_unfreezing_with_kept_momenta_survives_a_stop(tmp_path):
         assert history.rows == expected.rows
         for one, other in zip(weights_of(whole), weights_of(again), strict=True):
             assert one.tobytes() == other.tobytes()
-    renewed, _ = learnt(phases[0], Phase(**{**vars(phases[1]), "momenta": "renew"}))
+    renewed, _ = learnt(phases[0], Phase(**{**vars(phases[1]), "optimizer_state": "reset"}))
     assert any(
         not np.array_equal(one, other)
         for one, other in zip(weights_of(whole), weights_of(renewed), strict=True)
@@ -149,7 +149,7 @@ def test_the_pull_is_half_the_strength_times_the_squared_way_and_leaves_the_head
 
 def test_a_pull_keeps_the_weights_nearer_to_their_start():
     def way(strength):
-        phase = Phase(
+        phase = plain_phase(
             "x", epochs=3, learning_rate=3e-3, trainable=LAST, keep="last", l2_sp=strength
         )
         start = model_of()

@@ -13,7 +13,7 @@ from kerastl.adaptation.features import features_and_logits, head_paths, logits_
 from kerastl.adaptation.losses.centroids import centroid_labels
 from kerastl.adaptation.losses.entropy import diversity_loss, entropy
 from kerastl.adaptation.step import AdaptationStep
-from kerastl.data import EpochSource
+from kerastl.data import ImageDataset
 from kerastl.training.step import Batch
 from kerastl.training.tracing import signature_of
 
@@ -69,16 +69,16 @@ class Shot(AdaptationStep):
         last = tf.size(padded, tf.int64) - 1
         return tf.gather(padded, tf.minimum(tf.cast(indices, tf.int64), last))
 
-    def on_phase(self, model: keras.Model, sources: Mapping[str, EpochSource]) -> None:
+    def on_phase(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
         """Make the first pseudo-labels, of the weights that the phase starts from."""
         self._label(model, sources["target"])
 
-    def on_epoch(self, model: keras.Model, sources: Mapping[str, EpochSource]) -> None:
+    def on_epoch(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
         """Make the pseudo-labels anew, after the statistics where these follow the target."""
         super().on_epoch(model, sources)
         self._label(model, sources["target"])
 
-    def _label(self, model: keras.Model, target: EpochSource) -> None:
+    def _label(self, model: keras.Model, target: ImageDataset) -> None:
         """Give each picture of the target a label, unchanged as it is seen in inference."""
         if self._forward is None:
             self._forward = tf.function(

@@ -1,0 +1,101 @@
+"""A trained model is a plain Keras model: `keras.saving.load_model` needs neither kerastl nor custom objects."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from sources_drawn import ArraySource, drawn, plain_phase
+
+from kerastl.backbones import build_backbone
+from kerastl.training import TopFraction, build_model, fit
+
+LOAD = """
+import sys
+import numpy as np
+
+sys.modules["kerastl"] = None  # importing it fails
+import keras
+
+images = np.load(sys.argv[1])
+for path in sys.argv[2:]:
+    model = keras.saving.load_model(path)
+    np.save(path + ".npy", model(images, training=False))
+    print(type(model.optimizer) in (keras.optimizers.Adam, keras.optimizers.AdamW, keras.optimizers.SGD))
+"""
+ADAM = {"l2_sp": 0.1, "layer_decay": 0.5, "class_weights": "balanced"}
+ADAMW = {"optimizer": "adamw", "weight_decay": 0.1, "clip_norm": 1.0, "accumulate": 2}
+SGD = {"optimizer": "sgd", "precision": "mixed_bfloat16", "ema": 0.9, "schedule": "cosine"}
+
+
+def trained(name, options, callbacks=(), **of_backbone):
+    backbone = build_backbone(name, weights="none", image_size_px=32, seed=1, **of_backbone)
+    model = build_model(backbone, class_names=("dark", "light"), seed=1)
+    phases = [
+        plain_phase("head", epochs=1),
+        plain_phase("last", epochs=2, trainable=TopFraction(top_fraction=0.3), **options),
+    ]
+    fit(model, ArraySource(*drawn(16)), phases=phases, callbacks=callbacks)
+    return model
+
+
+class PredictionsOfEachEpoch(keras.callbacks.Callback):
+    def __init__(self, images):
+        super().__init__()
+        self.images, self.predictions = images, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.predictions.append(np.asarray(self.model(self.images, training=False)))
+
+
+@pytest.fixture(scope="module")
+def predictions(tmp_path_factory):
+    """For each saved model its predictions before saving, and those of a new process that loads the file."""
+    folder = tmp_path_factory.mktemp("plain")
+    images = drawn(6)[0]
+    during = PredictionsOfEachEpoch(images)
+    checkpoint = keras.callbacks.ModelCheckpoint(folder / "epoch_{epoch}.keras")
+    models = {
+        "adam": trained("small_cnn", ADAM, [checkpoint, during]),
+        "adamw": trained("small_cnn", ADAMW),
+        "sgd": trained("small_cnn", SGD),
+        "mobilenet_v2": trained("mobilenet_v2", ADAM, alpha=0.35),
+    }
+    expected = {f"epoch_{epoch}": found for epoch, found in enumerate(during.predictions, 1)}
+    for name, model in models.items():
+        model.save(folder / f"{name}.keras")
+        expected[name] = np.asarray(model(images, training=False))
+    np.save(folder / "images.npy", images)
+    paths = [str(folder / f"{name}.keras") for name in expected]
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(folder / "images.npy"), *paths],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True"] * len(paths)
+    loaded = [np.load(f"{path}.npy") for path in paths]
+    return dict(zip(expected, zip(expected.values(), loaded, strict=True), strict=True))
+
+
+@pytest.mark.parametrize(
+    "name", ["adam", "adamw", "sgd", "mobilenet_v2", "epoch_1", "epoch_2", "epoch_3"]
+)
+def test_a_new_process_without_kerastl_loads_the_model_with_the_same_predictions(predictions, name):
+    before, after = predictions[name]
+    assert np.ptp(before) > 0
+    np.testing.assert_array_equal(before, after)
+
+
+def test_a_callback_sets_the_learning_rate_of_the_training():
+    """The optimizer that callbacks see shares its learning rate with the one that moves the weights."""
+    stop = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.0 if epoch else rate)
+    during = PredictionsOfEachEpoch(drawn(6)[0])
+    backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=1)
+    model = build_model(backbone, class_names=("dark", "light"), seed=1)
+    start = np.asarray(model(during.images, training=False))
+    phase = plain_phase("head", epochs=2, keep="last", optimizer="sgd")
+    fit(model, ArraySource(*drawn(16)), phases=[phase], callbacks=[stop, during])
+    first, second = during.predictions
+    assert (first != start).any()
+    np.testing.assert_array_equal(first, second)
