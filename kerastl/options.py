@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, Union
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic._internal._model_construction import ModelMetaclass
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
@@ -72,7 +73,7 @@ class NameOf:
         raise _custom_error(message)
 
 
-class _Constructor(type(BaseModel)):  # type: ignore[misc]
+class _Constructor(ModelMetaclass):
     """Lets Python callers give the first fields by position, and raises one error that lists every problem."""
 
     def __call__(cls, *args: Any, **values: Any) -> Any:
@@ -131,7 +132,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
             for loc, message in cls._worded(error, given):
                 if loc[0] not in partial:
                     errors.append((loc, message))
-            invalid = {one["loc"][0] for one in error.errors() if one["loc"]}
+            invalid = {str(one["loc"][0]) for one in error.errors() if one["loc"]}
             partial |= dict.fromkeys(invalid - partial.keys(), None)
         if errors or model is None:
             values |= partial
@@ -193,7 +194,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
             key = str(one["loc"][0])
             annotation: Any = hints(cls)[key]
             loc: Loc = (key,)
-            raw = given.get(key)
+            raw: Any = given.get(key)
             inner = unwrap(annotation)[0]
             if typing.get_origin(inner) is tuple and len(one["loc"]) > 1:
                 index = int(one["loc"][1])
@@ -555,9 +556,13 @@ def is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, StrictModel)
 
 
+def hints(model: Any) -> dict[str, Any]:
+    """Return the annotation of each field of a StrictModel, constraints included."""
+    return _hints(model)
+
+
 @cache
-def hints(model: type[StrictModel]) -> dict[str, Any]:
-    """Return the annotation of each field, constraints included."""
+def _hints(model: Any) -> dict[str, Any]:
     found = typing.get_type_hints(model, include_extras=True)
     return {name: found[name] for name in model.model_fields}
 

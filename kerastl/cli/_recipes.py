@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from kerastl import augment, backbones, registry
 from kerastl import recipe as recipes
-from kerastl.adaptation import source_free
 
 
 def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
@@ -15,6 +14,8 @@ def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
     Raises:
         Problems: every problem at once.
     """
+    from kerastl.adaptation import source_free  # imports pydantic, which --help does without
+
     return recipes.check(
         found.text,
         name=found.word,

@@ -87,8 +87,8 @@ class Plan:
             return bare.model_copy(update={"phases": self._phases("source")})
         if job.way == SCRATCH:
             weights = bare.backbone.model_copy(update={"weights": "none"})
-            phases = (scratch_phase(self.scratch_epochs),)
-            return bare.model_copy(update={"backbone": weights, "phases": phases})
+            scratch = (scratch_phase(self.scratch_epochs),)
+            return bare.model_copy(update={"backbone": weights, "phases": scratch})
         start = bare.backbone.model_copy(update={"weights": self.start_of(job, runs)})
         phases = tuple(_steered_by_nothing(one) for one in self._phases("target"))
         phases = (phases[0].model_copy(update={"optimizer_state": "reset"}), *phases[1:])

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerastl.errors import RequestError, listed, nearest, quoted
-from kerastl.recipe.check import check
-from kerastl.recipe.loader import MAX_CHARACTERS
-from kerastl.recipe.phase import FromBlock, LayerNames, Phase, TopFraction
-from kerastl.recipe.schema import Backbone, Reader, Recipe
+
+if TYPE_CHECKING:
+    from kerastl.recipe.phase import Phase
+    from kerastl.recipe.schema import Backbone, Reader, Recipe
 
 PACKAGE = Path(__file__).parent.parent
+MAX_CHARACTERS = 200_000
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def load(word: str, **checks: Any) -> Recipe:
         RequestError: there is no such recipe.
         Problems: it has problems.
     """
+    from kerastl.recipe.check import check  # imports pydantic, which `find` does without
+
     return check(find(word).text, name=word, **checks)
 
 
@@ -132,6 +135,8 @@ def _images(reader: Reader) -> str:
 
 
 def _phase(phase: Phase) -> str:
+    from kerastl.recipe.phase import FromBlock, LayerNames, TopFraction
+
     what = {"all": "all layers", "none": "the head"}.get(
         str(phase.trainable), "the last block first"
     )

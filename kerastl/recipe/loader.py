@@ -20,9 +20,9 @@ from ruamel.yaml.reader import ReaderError
 
 from kerastl.errors import Problem, Problems, quoted
 from kerastl.options import Loc, Scalar, join, shown, steps
+from kerastl.recipe.catalog import MAX_CHARACTERS
 from kerastl.recipe.schema import Augment
 
-MAX_CHARACTERS = 200_000
 MAX_DEPTH = 20
 MAX_VALUES = 10_000
 
@@ -267,11 +267,12 @@ def apply_sets(document: Document, sets: Sequence[str]) -> None:
 
 
 def _put(document: Document, loc: Loc, parsed: Document) -> None:
-    value, above = document.data, ()
+    value: Any = document.data
+    above: Loc = ()
     for step, following in pairwise(loc):
         if not _fits(document, value, step, above):
             return
-        child = value[step] if isinstance(value, list) else value.get(step)
+        child: Any = value.get(step) if isinstance(value, dict) else value[step]
         above = (*above, step)
         if isinstance(following, str):
             child = _as_mapping(document, child, above)

@@ -210,11 +210,12 @@ class Phase(StrictModel):
 
     @classmethod
     def _long_form(cls, given: Any) -> Mapping[str, Any]:
-        given = super()._long_form(given)
-        if isinstance(given.get("rates"), Mapping):
-            rates = [{"block": block, "factor": factor} for block, factor in given["rates"].items()]
-            return {**given, "rates": rates}
-        return given
+        mapping = super()._long_form(given)
+        rates = mapping.get("rates")
+        if not isinstance(rates, Mapping):
+            return mapping
+        listed = [{"block": block, "factor": factor} for block, factor in rates.items()]
+        return {**mapping, "rates": listed}
 
     def is_better(self, value: float, best: float | None) -> bool:
         """Return whether a value of `monitor` is better than the best so far."""

@@ -252,7 +252,7 @@ def _named_blocks(recipe: Any) -> Iterator[tuple[str, str]]:
 
 
 def _weights_are_published(backbone: Any, size: int | None, tables: Tables) -> Iterator[Finding]:
-    options = getattr(backbone, "options", None)
+    options: Any = getattr(backbone, "options", None)
     names = type(options).model_fields if options is not None else {}
     if getattr(backbone, "weights", None) != "imagenet":
         return
@@ -297,7 +297,7 @@ def reader_findings(recipe: Any) -> Iterator[Finding]:
 
 
 def _has(reader: str, option: str) -> bool:
-    options = registry.options_of("reader", reader)
+    options: Any = registry.options_of("reader", reader)
     return options is not None and option in hints(options)
 
 

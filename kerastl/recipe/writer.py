@@ -25,7 +25,7 @@ class _Representer(SafeRepresenter):
         return True
 
     def represent_text(self, text: str) -> ScalarNode:
-        style = None
+        style: str | None = None
         if any(mark in text for mark in UNICODE_LINE_BREAKS):
             style = '"'
         elif any(kind.fullmatch(text) for kind in (NULL, BOOL, INT, FLOAT)):

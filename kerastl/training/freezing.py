@@ -22,6 +22,7 @@ from kerastl.training.phase import (
     Phase,
     TopFraction,
     Trainable,
+    Unfreeze,
 )
 
 HEAD_LAYERS = ("pooled", "head_dropout", "head")
@@ -67,6 +68,8 @@ def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
                 f"trainable.from_block: no block '{trainable.from_block}'.{hint} Blocks: {', '.join(known)}."
             )
         return names[starts[known.index(trainable.from_block)] :]
+    if isinstance(trainable, Unfreeze):
+        raise RequestError("trainable: gradual unfreezing is divided into phases by `fit`.")
     wanted = len(names) * (1.0 - trainable.top_fraction)
     return names[min(starts, key=lambda start: abs(start - wanted)) :]
 

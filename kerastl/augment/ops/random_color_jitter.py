@@ -49,7 +49,12 @@ def at_strength(strength: float) -> Options:
     1 is the colour distortion of SimCLR at half its strength (Chen et al. 2020, arXiv:2002.05709, appendix A).
     """
     fraction = 0.4 * strength
-    return Options(fraction, fraction, fraction, max_hue_deg=36.0 * strength)
+    return Options(
+        max_brightness_fraction=fraction,
+        max_contrast_fraction=fraction,
+        max_saturation_fraction=fraction,
+        max_hue_deg=36.0 * strength,
+    )
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
