@@ -76,7 +76,7 @@ class NameOf:
 class _Constructor(ModelMetaclass):
     """Lets Python callers give the first fields by position, and raises one error that lists every problem."""
 
-    def __call__(cls, *args: Any, **values: Any) -> Any:
+    def __call__(cls, *args: Any, **values: Any) -> Any:  # noqa: N805 - the instances are classes
         names = list(cls.model_fields)
         if len(args) > len(names) or values.keys() & set(names[: len(args)]):
             raise TypeError(f"{cls.__name__} takes {', '.join(names)}, each once.")
@@ -341,8 +341,10 @@ def _read(annotation: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]]) 
     models = [part for part in parts if is_model(part)]
     lists = [part for part in parts if typing.get_origin(part) is tuple]
     value = given.value if isinstance(given, Scalar) else given
-    if any(map(literals, parts)) and isinstance(value, bool) and bool not in parts:
-        errors.append((loc, _wrong(annotation, given)))  # pydantic takes true for 1
+    choices = [choice for part in parts for choice in literals(part)]
+    is_number = isinstance(value, int | float) and type(value) not in map(type, choices)
+    if choices and is_number and not {bool, int, float}.intersection(parts):
+        errors.append((loc, _wrong(annotation, given)))  # pydantic takes true and 1.0 for 1
         return _Invalid()
     if isinstance(given, Scalar | str):
         scalar = given if isinstance(given, Scalar) else Scalar(given, given, plain=False)
@@ -472,7 +474,8 @@ def _missing(key: str, annotation: Any) -> str:
 def _wrong(annotation: Any, given: Any) -> str:
     """Return the message for a value of the wrong type or out of bounds."""
     kind = unwrap(annotation)[0]
-    if typing.get_origin(kind) is tuple:
+    is_list = any(typing.get_origin(part) is tuple for part in members(kind))
+    if is_list and not isinstance(given, list | tuple):
         text = given.text if isinstance(given, Scalar) and given.value is not None else given
         hint = f" Write [{quoted(text, '')}]." if isinstance(text, str) else ""
         return f"must be a list, got {shown(given)}.{hint}"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import yaml
-
 from kerastl.audit.ladder import Trial
 from kerastl.audit.table import reason, short
 from kerastl.audit.verdicts import Verdict
+from kerastl.recipe import to_yaml
 
 LINE_WIDTH = 10_000
 
@@ -40,8 +39,7 @@ def _flow(trial: Trial) -> str:
         value = getattr(trial.pasted, name)
         if field.is_required() or value != field.default:
             values[name] = _plain(value)
-    text: str = yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=LINE_WIDTH)
-    return text.strip()
+    return to_yaml(values, in_one_line=True)
 
 
 def _plain(value: object) -> object:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kerastl.errors import RequestError, naming_damage
 from kerastl.evaluation.answering import read_temperature
 from kerastl.evaluation.as_exported import READ, check_as_exported
@@ -23,6 +21,7 @@ from kerastl.evaluation.trained import (
     read_description,
     remedy_for,
 )
+from kerastl.recipe import read_plain
 from kerastl.runs import BEGUN, read_csv
 
 VALIDATION = "val"
@@ -114,7 +113,7 @@ def told_by(folder: Path) -> SourceModel:
             class_shares=_shares(facts["class_shares"], description.class_names),
             validation=_validation(facts["validation"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError, OSError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise RequestError(
             f"{folder} does not say what its model is ({type(error).__name__}: {error}). Take a run folder, or what "
             "kerastl export RUN --format keras wrote."
@@ -123,7 +122,7 @@ def told_by(folder: Path) -> SourceModel:
 
 def _facts_of_run(folder: Path, description: Description) -> dict[str, Any]:
     """Return from the other files of a run folder what a portable folder says in its `model.json`."""
-    recipe = yaml.safe_load((folder / BEGUN).read_text(encoding="utf-8"))
+    recipe = read_plain((folder / BEGUN).read_text(encoding="utf-8"))
     known = {key: value for key, value in recipe["backbone"].items() if key != "weights"}
     return {
         "backbone": known,

@@ -5,6 +5,7 @@ from .catalog import load as load
 from .catalog import names as names
 from .catalog import summary as summary
 from .check import check as check
+from .loader import read_plain as read_plain
 from .phase import BlockRate as BlockRate
 from .phase import FromBlock as FromBlock
 from .phase import LayerNames as LayerNames
@@ -32,4 +33,5 @@ from .schema import Target as Target
 from .schema import Validator as Validator
 from .schema import Window as Window
 from .writer import as_plain as as_plain
+from .writer import to_yaml as to_yaml
 from .writer import write as write

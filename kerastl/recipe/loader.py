@@ -106,6 +106,26 @@ def read(text: str, *, subject: str, footer: str = "") -> Document:
     return document
 
 
+def read_plain(text: str) -> Any:
+    """Return the dicts, lists and values of a YAML text, such as `recipe.resolved.yaml`.
+
+    Raises:
+        ValueError: the text is not YAML, or YAML that a recipe may not use.
+    """
+    try:
+        return _unwrapped(_Converter(Document(lines={(): 1})).value(_compose(text), ()))
+    except _RefusedError as error:
+        raise ValueError(f"line {error.line}: {error.message}") from None
+
+
+def _unwrapped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _unwrapped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unwrapped(item) for item in value]
+    return value.value
+
+
 class _LimitedComposer(Composer):
     """Composes nodes only, and refuses tags and depth while it does."""
 

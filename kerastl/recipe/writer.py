@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from kerastl.recipe.loader import BOOL, FLOAT, INT, NULL
 from kerastl.recipe.schema import Recipe
 
 LINE_WIDTH = 100
+# Text that YAML 1.1 would read as something else: other programs may read the file with it.
+YAML_1_1 = re.compile(r"y|n|yes|no|on|off|[-+]?[0-9.][0-9_:.]*", re.IGNORECASE)
 UNICODE_LINE_BREAKS = "\x85\u2028\u2029"
 
 
@@ -28,9 +31,16 @@ class _Representer(SafeRepresenter):
         style: str | None = None
         if any(mark in text for mark in UNICODE_LINE_BREAKS):
             style = '"'
-        elif any(kind.fullmatch(text) for kind in (NULL, BOOL, INT, FLOAT)):
+        elif any(kind.fullmatch(text) for kind in (NULL, BOOL, INT, FLOAT, YAML_1_1)):
             style = "'"
         return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    def represent_number(self, number: float) -> ScalarNode:
+        """Write a number with a point, without which YAML 1.1 reads `1e-05` as text."""
+        text = repr(number)
+        if "e" in text and "." not in text:
+            text = text.replace("e", ".0e")
+        return self.represent_scalar("tag:yaml.org,2002:float", text)
 
     def represent_quoted(self, text: _Quoted) -> ScalarNode:
         return self.represent_scalar("tag:yaml.org,2002:str", str(text), style="'")
@@ -41,20 +51,26 @@ class _Quoted(str):
 
 
 _Representer.add_representer(str, _Representer.represent_text)
+_Representer.add_representer(float, _Representer.represent_number)
 _Representer.add_representer(_Quoted, _Representer.represent_quoted)
 
 
 def write(recipe: Recipe) -> str:
     """Return a recipe as YAML text, which reads back to an equal recipe."""
+    return to_yaml(as_plain(recipe))
+
+
+def to_yaml(plain: Any, *, in_one_line: bool = False) -> str:
+    """Return dicts, lists and scalars as YAML text."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
-    yaml.default_flow_style = False
+    yaml.default_flow_style = in_one_line
     yaml.sort_base_mapping_type_on_output = False
     yaml.allow_unicode = True
-    yaml.width = LINE_WIDTH
+    yaml.width = 10**6 if in_one_line else LINE_WIDTH
     stream = io.StringIO()
-    yaml.dump(as_plain(recipe), stream)
-    return stream.getvalue()
+    yaml.dump(plain, stream)
+    return stream.getvalue().removesuffix("\n...\n").strip() if in_one_line else stream.getvalue()
 
 
 def as_plain(model: StrictModel) -> dict[str, Any]:
