@@ -77,7 +77,7 @@ class _Constructor(ModelMetaclass):
     """Lets Python callers give the first fields by position, and raises one error that lists every problem."""
 
     def __call__(cls, *args: Any, **values: Any) -> Any:  # noqa: N805 - the instances are classes
-        names = list(cls.model_fields)
+        names = list(vars(cls)["__pydantic_fields__"])
         if len(args) > len(names) or values.keys() & set(names[: len(args)]):
             raise TypeError(f"{cls.__name__} takes {', '.join(names)}, each once.")
         values = dict(zip(names, args, strict=False)) | values

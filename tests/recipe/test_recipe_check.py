@@ -152,7 +152,46 @@ CHANGES = (
 def test_each_wrong_value_is_one_problem_that_states_what_is_allowed():
     found = {change: problems_of(GOOD, change) for change in CHANGES}
     assert all(len(problems) == 1 for problems in found.values())
-    assert {change: problem for change, (problem,) in found.items()} == snapshot()
+    assert {change: problem for change, (problem,) in found.items()} == snapshot(
+        {
+            "data.batch_size=true": "--set data.batch_size: must be auto or a whole number from 1 to 65536, got true.",
+            "data.batch_size=0": "--set data.batch_size: must be auto or a whole number from 1 to 65536, got 0.",
+            "data.batch_size=32.0": "--set data.batch_size: must be auto or a whole number from 1 to 65536, got 32.0. Write 32.",
+            "data.batch_size=1_0": "--set data.batch_size: must be auto or a whole number from 1 to 65536, got '1_0'. Write 10.",
+            "data.max_unreadable_fraction=5%": "--set data.max_unreadable_fraction: must be a fraction from 0 to 1, got '5%'. For 5 % write 0.05.",
+            'phases[0].learning_rate="1e-3"': "--set phases[0].learning_rate: must be a number above 0 and up to 10, got '1e-3'. Take the quotes off: 1e-3",
+            "phases[0].learning_rate=.nan": "--set phases[0].learning_rate: must be a number above 0 and up to 10, got .nan.",
+            "phases[0].learning_rate=.inf": "--set phases[0].learning_rate: must be a number above 0 and up to 10, got .inf.",
+            "phases[0].name=a b": "--set phases[0].name: must be text of up to 40 letters, digits, '_' and '-' without spaces, got 'a b'.",
+            "phases[0].name=../../etc": "--set phases[0].name: must be text of up to 40 letters, digits, '_' and '-' without spaces, got '../../etc'.",
+            "phases[0].optimizer=adamm": "--set phases[0].optimizer: must be adam, adamw or sgd, got 'adamm'. Did you mean 'adam'?",
+            "phases[0].trainable=null": "--set phases[0].trainable: must be all, none, {top_fraction: a fraction above 0 and up to 1}, {from_block: text}, {names: text} or {unfreeze: one_block_per_epoch}, got null. Write none.",
+            "phases[0].trainable={top_fraction: 0.3, names: x}": "--set phases[0].trainable: takes one of top_fraction or names, not several.",
+            "phases=[]": "--set phases: must have at least 1.",
+            "backbone.name=mobilenet": "--set backbone.name: there is no backbone 'mobilenet'. Did you mean 'mobilenet_v2'?",
+            "backbone.weights=imagnet": "--set backbone.weights: must be imagenet, none or a path, got 'imagnet'. Did you mean 'imagenet'?",
+            "backbone.alpha=9": "--set backbone.alpha: must be a number from 0.1 to 2, got 9.",
+            "backbone.aplha=1": "--set backbone.aplha: unknown key. Did you mean 'alpha'?",
+            "data.reader.path=": "--set data.reader.path: must be a path, got nothing.",
+            "data.reader.labelled=maybe": "--set data.reader.labelled: must be true or false, got 'maybe'.",
+            "data.reader={name: table, path: a, domains: b}": "--set data.reader.domains: must be a list, got 'b'. Write [b].",
+            "data.reader={name: table, path: a, columns: {lable: x}}": "--set data.reader.columns.lable: unknown key. Did you mean 'label'?",
+            "augment=[{name: cutout, range_deg: [1]}]": "--set augment[0].range_deg: must be a list of 2: a number, a number, got 1.",
+            "lr=1": "--set lr: unknown key. Known: format, data, backbone, phases, seed, task, augment, head, source, target, adaptation, export, evaluation, budget.",
+            "model=x": "--set model: unknown key. Did you mean 'backbone'?",
+            "format=2": "--set format: must be 1, got 2.",
+            "format=true": "--set format: must be 1, got true.",
+            "format=1.0": "--set format: must be 1, got 1.0.",
+            "seed=-1": "--set seed: must be a whole number from 0 to 2147483647, got -1.",
+            "export.formats=[onx]": "--set export.formats[0]: there is no format 'onx'. Did you mean 'onnx'?",
+            "data.split={val_fraction: 0.5, test_fraction: 0.5}": "--set data.split.test_fraction: val_fraction and test_fraction together must be below 1, got 1: no images are left for training.",
+            "backbone.weights=none": "line 7, phases[0].trainable: must be all, because backbone.weights is none: random features would be frozen. Write trainable: all, or use weights: imagenet.",
+            "phases[0].domain=target": "--set phases[0].domain: is target, but the recipe has no target: add one, or write domain: source.",
+            "phases[0].weight_decay=0.1": "--set phases[0].weight_decay: must be 0 with optimizer adam. Set optimizer: adamw to use weight decay.",
+            "phases[0].warmup_epochs=2": "--set phases[0].warmup_epochs: must be below epochs (2), got 2.",
+            "phases[0].trainable={names: '('}": "--set phases[0].trainable.names: is not a regular expression: missing ), unterminated subpattern at position 0.",
+        }
+    )
 
 
 def test_random_weights_may_freeze_after_a_phase_that_trained_everything():

@@ -70,7 +70,16 @@ def test_each_problem_inside_is_told_with_its_line_and_the_nearest_name():
     )
     with pytest.raises(Problems) as caught:
         checked(text)
-    assert [str(problem) for problem in caught.value.problems] == snapshot()
+    assert [str(problem) for problem in caught.value.problems] == snapshot(
+        [
+            "line 11, augment[0].operations[0].name: there is no operation 'random_flap'. Did you mean 'random_flip'?",
+            "line 13, augment[0].operations[1].aria: unknown key. Did you mean 'area'?",
+            "line 14, augment[0].operations[2].area: must be a fraction from 0 to 1, got 30. For 30 % write 0.3.",
+            "line 15, augment[1].operations: must have at least 1.",
+            "line 16, augment[2]: Missing required key 'operations'. Add: operations: [{name: ...}]",
+            "line 17, augment[3].operations: must be a list, got 'cutout'. Write [cutout].",
+        ]
+    )
 
 
 REAL = """\
@@ -120,4 +129,19 @@ def test_problems_of_the_real_operations():
         with pytest.raises(Problems) as caught:
             real(change)
         found[change] = [str(problem) for problem in caught.value.problems]
-    assert found == snapshot()
+    assert found == snapshot(
+        {
+            "augment[0].operations[1].operations[0]={name: random_choice, operations: [random_flip]}": [
+                "line 9, augment[0].operations[1]: random_choice is nested too deep: an operation that contains others may be inside one such operation, not inside two. Write its operations in its place."
+            ],
+            "augment[1].operations=[solarisation]": [
+                "--set augment[1].operations[0]: must be identity, auto_contrast, equalization, random_rotation, solarization, random_saturation, posterization, random_contrast, random_brightness, random_sharpness, random_shear or random_translation, got 'solarisation'. Did you mean 'solarization'?"
+            ],
+            "augment[1].magnitude=9": [
+                "--set augment[1].magnitude: must be a fraction from 0 to 1, got 9. For 9 % write 0.09."
+            ],
+            "augment[2].num_chains=0": [
+                "--set augment[2].num_chains: must be a whole number from 1 to 16, got 0."
+            ],
+        }
+    )

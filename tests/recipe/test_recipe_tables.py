@@ -49,7 +49,21 @@ CHANGES = (
 def test_values_that_no_run_accepts_are_one_problem_each():
     found = {change: problems_of(TEXT, change) for change in CHANGES}
     assert all(len(problems) == 1 for problems in found.values())
-    assert {change: problem for change, (problem,) in found.items()} == snapshot()
+    assert {change: problem for change, (problem,) in found.items()} == snapshot(
+        {
+            "phases[0].trainable={from_block: blok_12}": "--set phases[0].trainable.from_block: mobilenet_v2 has no block 'blok_12'. Did you mean 'block_12'? Blocks: Conv1, expanded_conv, block_1, block_2, block_3, block_4, block_5, block_6, block_7, block_8, block_9, block_10, block_11, block_12, block_13, block_14, block_15, block_16, Conv_1.",
+            "data.image_size_px=16": "--set data.image_size_px: mobilenet_v2 needs pictures of at least 32 pixels a side, got 16.",
+            "backbone=small_cnn": "--set backbone.weights: No weights are published for small_cnn. Write `weights: none`, or name a file or a run.",
+            "backbone.alpha=0.4": "--set backbone.alpha: No ImageNet weights are published for mobilenet_v2 (alpha=0.4). Published: alpha=0.35; alpha=0.5; alpha=0.75; alpha=1.0; alpha=1.3; alpha=1.4. Or write `weights: none`, or name a file or a run.",
+            "data.reader.group_pattern=(": "--set data.reader.group_pattern: is not a regular expression: missing ), unterminated subpattern at position 0.",
+            "data.reader.group_pattern=p[0-9]+": "--set data.reader.group_pattern: must have exactly one group (...), has 0.",
+            "data.split.group_by=patient": "--set data.split.group_by: the reader folder has no columns. Readers with columns: table. Use one of these, or remove this key.",
+            "evaluation.subgroups=[sex]": "--set evaluation.subgroups: the reader folder has no columns. Readers with columns: table. Use one of these, or remove this key.",
+            "data.reader={name: tfds, dataset: 'bad name!!'}": "--set data.reader.dataset: must be name, name/config or name/config:1.0.0, got 'bad name!!'.",
+            "phases[0].trainable={names: '('}": "--set phases[0].trainable.names: is not a regular expression: missing ), unterminated subpattern at position 0.",
+            "target={reader: {name: phantom}, labels: all, split: {group_by: p}}": "--set target.split.group_by: the reader phantom has no columns. Readers with columns: table. Use one of these, or remove this key.",
+        }
+    )
 
 
 def test_everything_wrong_comes_together_in_the_order_of_the_file():

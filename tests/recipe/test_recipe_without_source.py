@@ -95,7 +95,58 @@ CHANGES = (
 
 def test_what_contradicts_a_model_is_reported(monkeypatch):
     monkeypatch.setattr(Path, "absolute", lambda path: Path("/here") / path)
-    assert {change: problems_of(change) for change in CHANGES} == snapshot()
+    assert {change: problems_of(change) for change in CHANGES} == snapshot(
+        {
+            "data.reader=phantom": [
+                "--set data.reader: reads source images and cannot be combined with source.model. Remove one of the two."
+            ],
+            "data.split.val_fraction=0.2": [
+                "--set data.split: divides the images of data.reader, and there are none. Remove it: target.split divides the target."
+            ],
+            "data.image_size_px=64": [
+                "--set data.image_size_px: is defined by source.model, which has another value. Remove it."
+            ],
+            "data.window=full": [
+                "--set data.window: is defined by source.model, which has another value. Remove it."
+            ],
+            "data.window=auto": [
+                "--set data.window: is defined by source.model, which has another value. Remove it."
+            ],
+            "head.dropout=0.5": [
+                "--set head: is defined by source.model, which has another value. Remove it."
+            ],
+            "backbone=small_cnn": [
+                "--set backbone: is defined by source.model, which has another value. Remove it."
+            ],
+            "backbone={name: mobilenet_v2, alpha: 0.35}": [
+                "--set backbone: is defined by source.model, which has another value. Remove it."
+            ],
+            "augment.mixing=[cut_mix]": [
+                "--set augment.mixing: mixes labeled images, and none is used for training. Remove it."
+            ],
+            "phases[0].class_weights=balanced": [
+                "--set phases[0].class_weights: weights classes by their labels, and none is read. Remove it."
+            ],
+            "phases[0].domain=source": [
+                "line 3, phases: has no phase for the methods of adaptation: add one with domain: target after those of the source.",
+                "--set phases[0].domain: 'source' is not allowed with source.model, because no source images are loaded. Write domain: target, or remove the phase.",
+            ],
+            "adaptation.methods=[coral, adabn]": [
+                "--set adaptation.methods[0]: coral needs source images, which are not available with source.model. Use adabn or source_only."
+            ],
+            "adaptation.select_by=[snd]": [
+                "--set adaptation.select_by[0]: snd needs source images, which are not available with source.model. Use class_ami or information_maximization."
+            ],
+            "adaptation=null": [
+                "line 1: Missing required key 'adaptation'. Add: adaptation: {methods: [tent, shot, adabn]}",
+                "line 4, phases[0].domain: is target, but target.labels is none: write labels: few or labels: all, or methods that adapt without labels: adaptation: {methods: [adabn, coral]}.",
+            ],
+            "source.model=elsewhere": [
+                "--set source.model: There is no run folder /here/elsewhere."
+            ],
+            "source.model=null": ["--set source.model: must be a path, got null."],
+        }
+    )
 
 
 def test_methods_that_wait_for_no_labels_would_leave_nothing_to_do():
@@ -107,7 +158,9 @@ def test_without_a_model_a_recipe_needs_pictures():
     with pytest.raises(Problems) as caught:
         checked(GOOD, "data.reader=null")
     (found,) = (str(one) for one in caught.value.problems)
-    assert found == snapshot()
+    assert found == snapshot(
+        "line 3, data: Missing required key 'reader'. Add: reader: {name: folder, phantom or table}"
+    )
 
 
 def test_a_model_that_names_what_there_is_not_is_refused_by_name():
