@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+LONGEST_QUOTE = 60
+# Keys of other tools, and what they are called here.
+SYNONYMS = {
+    "lr": "learning_rate",
+    "model": "backbone",
+    "network": "backbone",
+    "training": "phases",
+    "stages": "phases",
+    "dataset": "data",
+    "augmentation": "augment",
+    "batch": "batch_size",
+    "image_size": "image_size_px",
+    "patience": "early_stopping",
+}
 
 
 class KerastlError(Exception):
@@ -112,3 +128,35 @@ def naming_damage(file: Path, remedy: str) -> Iterator[None]:
         reason = first_line(error)
         why = f"it does not hold {reason}" if isinstance(error, KeyError) else reason
         raise RequestError(f"{file} is damaged: {why}. {remedy}") from error
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that was probably meant."""
+    known = list(known)
+    if SYNONYMS.get(word) in known:
+        return SYNONYMS[word]
+    near = difflib.get_close_matches(word.lower()[:100], known, n=1)
+    return near[0] if near else None
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return the nearest known word as a question, or all known words."""
+    near = nearest(word, known)
+    return f"Did you mean '{near}'?" if near else f"Known: {', '.join(known)}."
+
+
+def listed(words: Sequence[str], last: str = "or") -> str:
+    """Return `a, b or c`."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def quoted(text: str, marks: str = "'") -> str:
+    """Return text fit for a terminal: unprintable characters escaped, long text cut."""
+    safe = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text[: LONGEST_QUOTE * 4]
+    )
+    cut = safe if len(safe) <= LONGEST_QUOTE * 2 else safe[:LONGEST_QUOTE] + "…"
+    return f"{marks}{cut}{marks}"

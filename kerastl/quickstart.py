@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl import recipe as recipes
-from kerastl import registry, runner
+from kerastl import runner
 from kerastl.augment import named_policy
 from kerastl.backbones import find_cached_weights
 from kerastl.evaluation import Predictions, paired_difference, read_predictions
@@ -67,8 +67,7 @@ def load(seed: int | None, backbone: str, *, extra: tuple[str, ...] = ()) -> Rec
             )
     found = recipes.find(RECIPE)
     return recipes.check(
-        found.text, name=RECIPE, options_of=registry.options_of, names_of=registry.names,
-        policy_of=named_policy, sets=[*sets, *extra],
+        found.text, name=RECIPE, policy_of=named_policy, sets=[*sets, *extra],
     )  # fmt: skip
 
 

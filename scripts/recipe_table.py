@@ -1,4 +1,4 @@
-"""Write the tables of docs/recipes.md from the schema and the plug-ins, so that they cannot drift.
+"""Write the tables of docs/recipes.md from the schema and the plug-ins.
 
 `python scripts/recipe_table.py` writes them; a test compares.
 """
@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
 from kerastl import registry
-from kerastl.recipe.schema import Recipe
-from kerastl.recipe.words import allowed, hints, members, unwrap
+from kerastl.options import Plugin, StrictModel, allowed, hints, is_model, members, unwrap
+from kerastl.recipe import Recipe
 
 KINDS = ("reader", "operation", "mixing", "adaptation", "validator")
 DOCS = Path(__file__).parent.parent / "docs" / "recipes.md"
@@ -20,46 +21,44 @@ BEGIN, END = "<!-- {}: begin -->\n", "<!-- {}: end -->\n"
 ARGUMENT = re.compile(r"^        (\w+): (.+?)(?=^        \w|\Z)", re.MULTILINE | re.DOTALL)
 
 
-def meanings(schema: type[Any]) -> dict[str, str]:
+def meanings(schema: type[StrictModel]) -> dict[str, str]:
     """Return the text of each field from the class docstring's `Args`."""
     _, _, text = (schema.__doc__ or "").partition("Args:\n")
     return {name: " ".join(words.split()) for name, words in ARGUMENT.findall(text + "\n")}
 
 
-def _parts(annotation: Any) -> list[tuple[str, type[Any]]]:
-    """Return the dataclasses inside an annotation, each with what the path gains: `[]` in a list."""
-    kind, _ = unwrap(annotation)
+def _parts(annotation: Any) -> list[tuple[str, type[StrictModel]]]:
+    """Return the models inside an annotation, each with what the path gains: `[]` in a list."""
     found = []
-    for one in members(kind):
-        inner = [item for item in getattr(one, "__args__", ()) if is_dataclass(item)]
-        found += [("[]", item) for item in inner]
-        found += [("", one)] if is_dataclass(one) else []
+    for part in members(unwrap(annotation)[0]):
+        found += [("[]", item) for item in getattr(part, "__args__", ()) if is_model(item)]
+        found += [("", part)] if is_model(part) else []
     return found
 
 
-def _default(field: Any, structured: bool) -> str:
-    if field.default is MISSING:
-        return "needed"
-    if structured and field.default is not None and not isinstance(field.default, str | tuple):
+def _default(field: FieldInfo, structured: bool) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if structured and value is not None and not isinstance(value, str | tuple):
         return ""
-    words = {None: "null", (): "[]", True: "true", False: "false"}
-    if isinstance(field.default, tuple) and field.default:
-        return f"[{', '.join(getattr(one, 'name', one) for one in field.default)}]"
-    if isinstance(field.default, bool) or field.default in (None, ()):
-        return words[field.default]
-    return str(field.default)
+    if isinstance(value, tuple):
+        return f"[{', '.join(getattr(item, 'name', item) for item in value)}]"
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
-def rows(schema: type[Any], path: str = "") -> list[tuple[str, str, str, str]]:
-    """Return `(key, what it may be, default, meaning)` for every field, depth first."""
+def rows(model: type[StrictModel], path: str = "") -> list[tuple[str, str, str, str]]:
+    """Return `(key, allowed values, default, meaning)` for every field, depth first."""
     found = []
-    for field in fields(schema):
-        if field.name == "options" and hasattr(schema, "KIND"):
+    for name, field in model.model_fields.items():
+        if name == "options" and issubclass(model, Plugin):
             continue
-        annotation = hints(schema)[field.name]
-        where = f"{path}.{field.name}" if path else field.name
+        annotation = hints(model)[name]
+        where = f"{path}.{name}" if path else name
         parts = _parts(annotation)
-        meaning = meanings(schema).get(field.name, "")
+        meaning = meanings(model).get(name, "")
         found.append((where, allowed(annotation), _default(field, bool(parts)), meaning))
         for suffix, part in parts:
             found += rows(part, where + suffix)
@@ -72,9 +71,9 @@ def _cell(text: str) -> str:
 
 def table(found: list[tuple[str, str, str, str]]) -> str:
     """Return rows as a Markdown table."""
-    head = "| key | may be | default | meaning |\n|---|---|---|---|\n"
+    head = "| key | value | default | meaning |\n|---|---|---|---|\n"
     return head + "".join(
-        f"| `{key}` | {_cell(kinds)} | {f'`{default}`' if default not in ('', 'needed') else default} "
+        f"| `{key}` | {_cell(kinds)} | {f'`{default}`' if default not in ('', 'required') else default} "
         f"| {_cell(meaning)} |\n"
         for key, kinds, default, meaning in found
     )
@@ -90,7 +89,7 @@ def plug_ins(kind: str) -> str:
 
 
 def written(text: str) -> str:
-    """Return the page with its tables made anew."""
+    """Return the page with new tables."""
     parts = {"schema": table(rows(Recipe))}
     parts |= {kind: plug_ins(kind) for kind in KINDS}
     for name, new in parts.items():

@@ -34,7 +34,7 @@ RECIPES = {
         "phases=["
         "{name: whole, epochs: 3, learning_rate: 1e-3, trainable: all, optimizer: adamw, weight_decay: 0.01, accumulate: 2},"
         "{name: top, epochs: 4, learning_rate: 1e-3, trainable: {unfreeze: one_block_per_epoch}, batch_norm: frozen,"
-        " momenta: keep, layer_decay: 0.7, clip_norm: 1.0, l2_sp: 0.01},"
+        " optimizer_state: keep, layer_decay: 0.7, clip_norm: 1.0, l2_sp: 0.01},"
         "{name: head, epochs: 4, learning_rate: 1e-3, trainable: none, batch_norm: frozen, cache: features,"
         " cache_precision: bfloat16, accumulate: 3, early_stopping: 2, keep: last}]",
     ],
@@ -45,7 +45,7 @@ RECIPES = {
         "phases=["
         "{name: whole, epochs: 4, learning_rate: 1e-3, trainable: all, average_last: 2, focal_gamma: 1.0},"
         "{name: last, epochs: 4, learning_rate: 1e-3, trainable: {from_block: block_3}, batch_norm: trainable, ema: 0.9,"
-        " optimizer: sgd, warmup_epochs: 1, momenta: renew},"
+        " optimizer: sgd, warmup_epochs: 1, optimizer_state: reset},"
         "{name: head, epochs: 3, learning_rate: 3e-3, trainable: none, batch_norm: statistics, early_stopping: 2}]",
     ],
     # Two hospitals: a run inside the run, and phases of either domain, each with a cache.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from kerastl import registry
 from kerastl.adaptation.method import Method
 from kerastl.adaptation.phases import check_phase
-from kerastl.errors import Problem, Problems, RequestError
-from kerastl.plugin_options import build_options, faults_of
+from kerastl.errors import Problems, RequestError
+from kerastl.options import problems_of
+from kerastl.recipe import Method as MethodOptions
 
 if TYPE_CHECKING:
     import keras
@@ -42,19 +45,11 @@ def named_options(name: str, options: Any = None) -> Any:
     Raises:
         RequestError: no such method or option, or a value that is not allowed; all that is wrong is told.
     """
-    kind: Any = registry.options_of(KIND, name)
-    if options is None or isinstance(options, Mapping):
-        try:
-            options = build_options(name, kind, dict(options or {}))
-        except TypeError as error:
-            raise RequestError(str(error)) from error
-    elif not isinstance(options, kind):
-        raise RequestError(
-            f"{name}: options must be its own Options, or a mapping, got {options!r}."
-        )
-    if wrong := list(faults_of(options)):
-        raise Problems(f"The method {name}", [Problem("", one) for one in wrong])
-    return options
+    given = {} if options is None else {"options": options}
+    try:
+        return MethodOptions.model_validate({"name": name, **given}).options
+    except ValidationError as error:
+        raise Problems(f"The method {name}", problems_of(error)) from error
 
 
 def build_step(

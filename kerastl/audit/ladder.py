@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,19 +52,19 @@ def own_ladder(name: str, options: Any, strengths: Sequence[float] = STRENGTHS) 
     module = registry.module("operation", name)
     nothing, full = module.at_strength(0.0), module.at_strength(1.0)
     growing = [
-        field.name
-        for field in dataclasses.fields(options)
-        if field.name != PROBABILITY
-        and _is_number(getattr(options, field.name))
-        and _is_number(getattr(nothing, field.name))
-        and getattr(nothing, field.name) != getattr(full, field.name)
+        name
+        for name in type(options).model_fields
+        if name != PROBABILITY
+        and _is_number(getattr(options, name))
+        and _is_number(getattr(nothing, name))
+        and getattr(nothing, name) != getattr(full, name)
     ]
     rungs = []
     for strength in strengths:
         values = {
             one: _between(getattr(nothing, one), getattr(options, one), strength) for one in growing
         }
-        rungs.append((strength, dataclasses.replace(options, **values)))
+        rungs.append((strength, options.model_copy(update=values)))
     return _distinct(name, rungs)
 
 
@@ -83,7 +82,7 @@ def _distinct(name: str, rungs: Sequence[tuple[float, Any]]) -> list[Trial]:
     is_identity = registry.module("operation", name).is_identity
     trials: dict[Any, Trial] = {}
     for strength, pasted in rungs:
-        options = dataclasses.replace(pasted, apply_probability=1.0)
+        options = pasted.model_copy(update={"apply_probability": 1.0})
         if not is_identity(options):
             trials[options] = Trial(name, strength, options, pasted)
     return sorted(trials.values(), key=lambda trial: trial.strength)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-
-import yaml
 
 from kerastl.audit.ladder import Trial
 from kerastl.audit.table import reason, short
 from kerastl.audit.verdicts import Verdict
+from kerastl.recipe import to_yaml
 
 LINE_WIDTH = 10_000
 
@@ -37,12 +35,11 @@ def policy_yaml(verdicts: Sequence[Verdict], class_names: Sequence[str]) -> str:
 
 def _flow(trial: Trial) -> str:
     values: dict[str, object] = {"name": trial.name}
-    for field in dataclasses.fields(trial.pasted):
-        value = getattr(trial.pasted, field.name)
-        if field.default is dataclasses.MISSING or value != field.default:
-            values[field.name] = _plain(value)
-    text: str = yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=LINE_WIDTH)
-    return text.strip()
+    for name, field in type(trial.pasted).model_fields.items():
+        value = getattr(trial.pasted, name)
+        if field.is_required() or value != field.default:
+            values[name] = _plain(value)
+    return to_yaml(values, in_one_line=True)
 
 
 def _plain(value: object) -> object:

@@ -46,9 +46,9 @@ def lines(audit: Audit) -> list[str]:
 def options_in_words(trial: Trial) -> str:
     """Return the options of a trial as a recipe would have them: `max_deg 15, fill_mode reflect`."""
     return ", ".join(
-        f"{field.name} {_number(getattr(trial.pasted, field.name))}"
-        for field in dataclasses.fields(trial.pasted)
-        if field.name != "apply_probability"
+        f"{name} {_number(getattr(trial.pasted, name))}"
+        for name in type(trial.pasted).model_fields
+        if name != "apply_probability"
     )
 
 
@@ -162,7 +162,7 @@ def _trial(trial: Trial, one: Measurement, audit: Audit) -> dict[str, Any]:
     names = audit.class_names
     return {
         "strength": trial.strength,
-        "options": dataclasses.asdict(trial.pasted),
+        "options": trial.pasted.model_dump(),
         "unchanged": one.unchanged,
         "classes": {
             name: {

@@ -7,7 +7,6 @@ and at the upper end of their range.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,8 +43,8 @@ def ends_of(name: str, options: Any) -> list[End]:
 
 def options_in_words(options: Any) -> str:
     """Return `max_deg 15, model linear`: what was chosen, without what is left at its default."""
-    fields = dataclasses.fields(options) if options is not None else ()
-    chosen = [(one.name, getattr(options, one.name), one.default) for one in fields]
+    fields = type(options).model_fields if options is not None else {}
+    chosen = [(name, getattr(options, name), field.default) for name, field in fields.items()]
     told = [(name, _in_words(value)) for name, value, default in chosen if value != default]
     return ", ".join(f"{name} {words}" for name, words in told)
 

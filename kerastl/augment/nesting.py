@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from annotated_types import MinLen
 
 from kerastl import registry
-from kerastl.recipe.plugins import Operation
+from kerastl.recipe import Operation
 
 Operations = Annotated[tuple[Operation, ...], MinLen(1)]
-DEEPEST = 2
-"""Levels of operations that hold others: one may hold another, which holds none that holds any."""
 
 
-def check_depth(operations: Sequence[Operation], level: int = 1) -> None:
-    """Refuse operations that hold others too deep down.
-
-    Args:
-        operations: what is held.
-        level: of the operation that holds them; 1 is the uppermost.
-
-    Raises:
-        ValueError: one lies below `DEEPEST` others.
-    """
-    for one in operations:
-        held = _held(one)
-        if held and level >= DEEPEST:
-            raise ValueError(
-                f"{one.name} lies too deep: an operation that holds others may stand inside one such "
-                "operation, not inside two. Write its operations in its place."
-            )
-        check_depth(held, level + 1)
+def operations_are_not_nested_too_deep(options: Any) -> Iterator[tuple[str, str]]:
+    """Rule of the options of an operation that contains others: these contain others at most once more."""
+    for index, outer in enumerate(options.operations):
+        for inner in _contained(outer):
+            if _contained(inner):
+                yield (
+                    f"operations[{index}]",
+                    f"{inner.name} is nested too deep: an operation that contains others may be inside one such "
+                    "operation, not inside two. Write its operations in its place.",
+                )
 
 
-def _held(operation: Any) -> Sequence[Operation]:
-    # A pair (name, options) from Python becomes an Operation where the policy is built, and is looked at then.
-    options = operation.options if isinstance(operation, Operation) else None
-    found = getattr(options, "operations", ())
+def _contained(operation: Any) -> Sequence[Operation]:
+    found = getattr(getattr(operation, "options", None), "operations", ())
     return [one for one in found if isinstance(one, Operation)]
 
 
@@ -64,5 +52,6 @@ def at_strength(names: Sequence[str], strength: float) -> tuple[Operation, ...]:
         strength: 0, the identity, to 1.
     """
     return tuple(
-        Operation(name, registry.module("operation", name).at_strength(strength)) for name in names
+        Operation(name=name, options=registry.module("operation", name).at_strength(strength))
+        for name in names
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -164,7 +163,7 @@ def _at(
     """Return the pictures at one end of an operation, whatever its probability."""
     name, options = operation
     if getattr(options, "apply_probability", 0.0):
-        options = dataclasses.replace(options, apply_probability=1.0)
+        options = options.model_copy(update={"apply_probability": 1.0})
     one = BuiltOperation(0, name, options, images.shape[1])
     first = seeds[0] if len(seeds) else np.zeros((len(images), 2), np.int32)
     pictures = tf.constant(images)

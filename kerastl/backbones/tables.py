@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from kerastl import registry
@@ -48,12 +47,12 @@ def checked_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
         RequestError: the family has no such option.
     """
     kind = registry.options_of("backbone", name)
-    known = list(kind.__dataclass_fields__) if kind else []
+    known = list(kind.model_fields) if kind else []
     unknown = sorted(set(options) - set(known))
     if unknown:
         allowed = f"It has: {', '.join(known)}." if known else "It has none."
         raise RequestError(f"{name} has no option '{unknown[0]}'. {allowed}")
-    return asdict(kind(**options)) if kind else {}
+    return kind(**options).model_dump() if kind else {}
 
 
 def described(name: str, size_px: int | None, options: dict[str, Any]) -> str:

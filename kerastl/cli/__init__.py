@@ -12,8 +12,7 @@ from typing import NoReturn
 import click
 
 from kerastl import __version__
-from kerastl.errors import KerastlError
-from kerastl.recipe.tree import quoted
+from kerastl.errors import KerastlError, quoted
 
 INTERRUPTED = 130
 BROKEN = 3

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from kerastl import augment, backbones, registry
 from kerastl import recipe as recipes
-from kerastl.adaptation import source_free
 
 
 def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
@@ -15,11 +14,11 @@ def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
     Raises:
         Problems: every problem at once.
     """
+    from kerastl.adaptation import source_free  # imports pydantic, which --help does without
+
     return recipes.check(
         found.text,
         name=found.word,
-        options_of=registry.options_of,
-        names_of=registry.names,
         tables=backbones,
         domains_of=registry.domains_of,
         columns_of=registry.columns_of,

@@ -10,8 +10,6 @@ import click
 from kerastl import recipe as recipes
 from kerastl.cli._recipes import checked
 from kerastl.errors import Problem, Problems, RequestError
-from kerastl.recipe.summary import summary
-from kerastl.recipe.write import as_plain
 
 
 @click.command()
@@ -36,9 +34,9 @@ def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps({"good": False, "problems": _listed(error)}))
         click.get_current_context().exit(1)
     if as_json:
-        click.echo(json.dumps({"good": True, "problems": [], "recipe": as_plain(good)}))
+        click.echo(json.dumps({"good": True, "problems": [], "recipe": recipes.as_plain(good)}))
         return
-    click.echo(f"{recipe} is good: {summary(good)}")
+    click.echo(f"{recipe} is good: {recipes.summary(good)}")
     changes = "".join(f" --set {shlex.quote(text)}" for text in sets)
     click.echo(f"Run it: kerastl run {shlex.quote(recipe)}{changes}")
 

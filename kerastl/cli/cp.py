@@ -9,7 +9,7 @@ import click
 
 from kerastl.cli._paths import NamedPath
 from kerastl.errors import RequestError
-from kerastl.recipe import library
+from kerastl.recipe import catalog
 
 
 @click.command()
@@ -24,7 +24,7 @@ def command(recipe: str, file: Path) -> None:
     Example:
       kerastl cp folder-classifier mine.yaml
     """
-    found = library.find(recipe)
+    found = catalog.find(recipe)
     goal = file / f"{found.name}.yaml" if file.is_dir() else file
     if not goal.parent.is_dir():
         raise RequestError(

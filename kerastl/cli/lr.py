@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ import click
 from kerastl.cli._paths import NamedPath
 
 if TYPE_CHECKING:
-    from kerastl.recipe import Phase
     from kerastl.stages.lr import Rates
 
 
@@ -87,8 +85,7 @@ def command(
         click.echo(
             f"{count - told} of {count} tests tell nothing: their loss did not fall beyond its noise."
         )
-    is_written_out = "stretch" in f"{found.text} {sets}"
-    place = _place_in_recipe(good.phases, rates.phase, is_written_out=is_written_out)
+    place = [one.name for one in good.phases].index(rates.phase)
     click.echo(f"To take the valley: --set phases[{place}].learning_rate={valley[0]:.2g}")
 
 
@@ -110,10 +107,3 @@ def _print_rules(rates: Rates) -> None:
         click.echo(f"{rule:16} {told}   {words}")
     click.echo(f"{'the recipe':16} {rates.rate:9.2g}")
     click.echo(f"The curves: {near(rates.picture)}")
-
-
-def _place_in_recipe(phases: Sequence[Phase], name: str, *, is_written_out: bool) -> int:
-    """Return the place of a phase in the recipe: one that unfreezes block by block is several here, and one there."""
-    upto = phases[: 1 + [one.name for one in phases].index(name)]
-    parts = [one for one in upto if one.stretch and one.stretch.before and not is_written_out]
-    return len(upto) - len(parts) - 1

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from kerastl.recipe import library
+from kerastl.recipe import catalog
 
 
 @click.command()
@@ -18,11 +18,11 @@ def command(as_json: bool) -> None:
     Example:
       kerastl ls
     """
-    recipes = [library.find(name) for name in library.names()]
+    recipes = [catalog.find(name) for name in catalog.names()]
     if as_json:
-        click.echo(json.dumps([{"name": recipe.name, "why": recipe.why} for recipe in recipes]))
+        click.echo(json.dumps([{"name": recipe.name, "why": recipe.purpose} for recipe in recipes]))
         return
     width = max((len(recipe.name) for recipe in recipes), default=0)
     for recipe in recipes:
-        click.echo(f"{recipe.name:<{width}}  {recipe.why}")
+        click.echo(f"{recipe.name:<{width}}  {recipe.purpose}")
     click.echo("\nPrint one: kerastl show NAME      Copy one to edit: kerastl cp NAME FILE")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kerastl.recipe import library
+from kerastl.recipe import catalog
 
 
 @click.command()
@@ -18,4 +18,4 @@ def command(recipe: str) -> None:
     Example:
       kerastl show folder-classifier
     """
-    click.echo(library.find(recipe).text, nl=False)
+    click.echo(catalog.find(recipe).text, nl=False)

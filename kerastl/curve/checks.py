@@ -6,7 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,7 @@ def _wrong_with_phases(plan: Plan, pictures: Pictures, scrap: Run) -> Iterator[P
     most = plan.labels[-1]
     for job in (Job(SOURCE, seed), Job(ADAPTED, seed), Job(FINE_TUNE, seed, most), Job(SCRATCH, seed, most)):  # fmt: skip
         # A's model is not there yet: what can be run depends on the layers, not on their weights.
-        recipe = replace(plan.recipe_of(job, scrap.path), backbone=first.backbone)
+        recipe = plan.recipe_of(job, scrap.path).model_copy(update={"backbone": first.backbone})
         decide = partial(decide_phases, recipe, start, pictures, scrap, resume=False)
         yield from (Problem(job.way, line) for line in _told(decide))
 

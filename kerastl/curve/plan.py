@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from kerastl import recipe as recipes
@@ -75,28 +75,32 @@ class Plan:
             job: which.
             runs: folder of all runs; the model that a run begins with lies there.
         """
-        bare = replace(
-            self.recipe,
-            seed=job.seed,
-            adaptation=None,
-            export=replace(self.recipe.export, formats=()),
-            target=self._target(job.groups_per_class),
+        bare = self.recipe.model_copy(
+            update={
+                "seed": job.seed,
+                "adaptation": None,
+                "export": self.recipe.export.model_copy(update={"formats": ()}),
+                "target": self._target(job.groups_per_class),
+            }
         )
         if job.way == SOURCE:
-            return replace(bare, phases=self._phases("source"))
+            return bare.model_copy(update={"phases": self._phases("source")})
         if job.way == SCRATCH:
-            weights = replace(bare.backbone, weights="none")
-            return replace(bare, backbone=weights, phases=(scratch_phase(self.scratch_epochs),))
-        start = replace(bare.backbone, weights=self.start_of(job, runs))
+            weights = bare.backbone.model_copy(update={"weights": "none"})
+            scratch = (scratch_phase(self.scratch_epochs),)
+            return bare.model_copy(update={"backbone": weights, "phases": scratch})
+        start = bare.backbone.model_copy(update={"weights": self.start_of(job, runs)})
         phases = tuple(_steered_by_nothing(one) for one in self._phases("target"))
-        phases = (replace(phases[0], momenta="renew"), *phases[1:])
+        phases = (phases[0].model_copy(update={"optimizer_state": "reset"}), *phases[1:])
         if job.way != ADAPTED:
-            return replace(bare, backbone=start, phases=phases)
+            return bare.model_copy(update={"backbone": start, "phases": phases})
         adaptation = self.recipe.adaptation
         if adaptation is None:
-            adaptation = recipes.Adaptation(methods=(recipes.Method(FALLBACK),))
+            adaptation = recipes.Adaptation(methods=(recipes.Method(name=FALLBACK),))
             phases = tuple(_with_statistics(one) for one in phases)
-        return replace(bare, backbone=start, phases=phases, adaptation=adaptation)
+        return bare.model_copy(
+            update={"backbone": start, "phases": phases, "adaptation": adaptation}
+        )
 
     def start_of(self, job: Job, runs: Path) -> Path:
         """Return the run that another begins with."""
@@ -119,8 +123,9 @@ class Plan:
         target = self.recipe.target
         assert target is not None
         if not groups_per_class:
-            return replace(target, labels="none", few=None)
-        return replace(target, labels="few", few=recipes.Few(groups_per_class))
+            return target.model_copy(update={"labels": "none", "few": None})
+        few = recipes.Few(groups_per_class=groups_per_class)
+        return target.model_copy(update={"labels": "few", "few": few})
 
 
 def scratch_phase(epochs: int) -> recipes.Phase:
@@ -133,8 +138,10 @@ def scratch_phase(epochs: int) -> recipes.Phase:
 
 def _steered_by_nothing(phase: recipes.Phase) -> recipes.Phase:
     """Return a phase that ends with its last epoch: a few labelled patients leave none to validate with."""
-    return replace(phase, keep="last", early_stopping=None)
+    return phase.model_copy(update={"keep": "last", "early_stopping": None})
 
 
 def _with_statistics(phase: recipes.Phase) -> recipes.Phase:
-    return replace(phase, batch_norm="statistics") if phase.batch_norm == "frozen" else phase
+    if phase.batch_norm != "frozen":
+        return phase
+    return phase.model_copy(update={"batch_norm": "statistics"})

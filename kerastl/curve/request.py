@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from kerastl.errors import Problem
-from kerastl.recipe import Recipe
-from kerastl.recipe.schema import LARGEST_SEED
+from kerastl.recipe import LARGEST_SEED, Recipe
 
 MOST_LABELS = 1_000_000
 MOST_SEEDS, MOST_EPOCHS = 100, 100_000

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kerastl.errors import RequestError, naming_damage
 from kerastl.evaluation.answering import read_temperature
 from kerastl.evaluation.as_exported import READ, check_as_exported
@@ -23,6 +21,7 @@ from kerastl.evaluation.trained import (
     read_description,
     remedy_for,
 )
+from kerastl.recipe import read_plain
 from kerastl.runs import BEGUN, read_csv
 
 VALIDATION = "val"
@@ -40,7 +39,7 @@ class SourceModel:
         dropout: before the head, 0 to 1.
         class_shares: of each class among the training pictures, 0 to 1; None: not told.
         validation: what its validation pictures fixed: `{"temperature", "positive", "points": [{"fixed", "at",
-            "threshold"}], "proven_information": {"value", "low", "high"}}`, the last in nats a picture; None: not told.
+            "threshold"}], "bounded_information": {"value", "low", "high"}}`, the last in nats a picture; None: not told.
     """
 
     folder: Path
@@ -114,7 +113,7 @@ def told_by(folder: Path) -> SourceModel:
             class_shares=_shares(facts["class_shares"], description.class_names),
             validation=_validation(facts["validation"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError, OSError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise RequestError(
             f"{folder} does not say what its model is ({type(error).__name__}: {error}). Take a run folder, or what "
             "kerastl export RUN --format keras wrote."
@@ -123,7 +122,7 @@ def told_by(folder: Path) -> SourceModel:
 
 def _facts_of_run(folder: Path, description: Description) -> dict[str, Any]:
     """Return from the other files of a run folder what a portable folder says in its `model.json`."""
-    recipe = yaml.safe_load((folder / BEGUN).read_text(encoding="utf-8"))
+    recipe = read_plain((folder / BEGUN).read_text(encoding="utf-8"))
     known = {key: value for key, value in recipe["backbone"].items() if key != "weights"}
     return {
         "backbone": known,
@@ -157,7 +156,7 @@ def fixed_by_validation(folder: Path) -> dict[str, Any] | None:
                 "temperature": of_val["calibration"]["temperature"]["value"],
                 "positive": points["positive"],
                 "points": points["points"],
-                "proven_information": _proven(of_val),
+                "bounded_information": _proven(of_val),
             }
         )
 
@@ -204,7 +203,7 @@ def _validation(told: Any) -> dict[str, Any] | None:
             }
             for one in told["points"]
         ],
-        "proven_information": _read_proven(told.get("proven_information")),
+        "bounded_information": _read_proven(told.get("bounded_information")),
     }
 
 
@@ -223,5 +222,5 @@ def _read_proven(told: Any) -> dict[str, float | None] | None:
     if value is None or not all(
         math.isfinite(one) for one in (value, low, high) if one is not None
     ):
-        raise ValueError("proven_information must be {value, low, high}, numbers of nats")
+        raise ValueError("bounded_information must be {value, low, high}, numbers of nats")
     return {"value": value, "low": low, "high": high}

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from kerastl.errors import naming_damage
 from kerastl.evaluation.answering import Answering, Prevalence, Threshold
 from kerastl.evaluation.source_model import AGAIN, class_shares_of, fixed_by_validation
+from kerastl.recipe import read_plain
 from kerastl.runs import BEGUN
 
 SCORES = "scores.json"
@@ -151,7 +150,7 @@ def _learnt(run_folder: Path, class_names: Sequence[str]) -> tuple[float, ...] |
     if shares is None:
         return None
     with naming_damage(run_folder / BEGUN, AGAIN):
-        recipe = yaml.safe_load((run_folder / BEGUN).read_text(encoding="utf-8"))
+        recipe = read_plain((run_folder / BEGUN).read_text(encoding="utf-8"))
         if any(phase.get("class_weights") == "balanced" for phase in recipe["phases"]):
             return tuple(1 / len(class_names) for _ in class_names)
     return tuple(shares[name] for name in class_names)

@@ -1,4 +1,4 @@
-"""YAML in, a frozen Recipe or a pointed error out. No TensorFlow."""
+"""Recipes: from YAML to a validated, immutable Recipe or an error that lists every problem. No TensorFlow."""
 
 import lazy_loader
 

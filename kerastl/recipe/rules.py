@@ -1,258 +1,390 @@
-"""What two or more fields of a recipe must agree on, and needs no data to be seen.
+"""Rules between the values of a recipe, and rules that need the tables of the plug-ins. None needs data or TensorFlow.
 
-A rule is a function whose parameters are fields of one dataclass; it yields `(sub-path, message)`. A field whose value
-was wrong is not handed to any rule; in a list, an item that was wrong is None.
+A rule takes a model of the schema and yields `(path, message)`. The model may be partly valid: a rule stops at the first
+attribute that is missing.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-from kerastl.recipe.phases import LayerNames, Phase, Stretch, Unfreeze
-from kerastl.recipe.plugins import Backbone, Reader
-from kerastl.recipe.schema import (
-    SOURCES_READER,
-    Adaptation,
-    Augment,
-    Data,
-    Evaluation,
-    Export,
-    Recipe,
-    Split,
-    Target,
-)
-from kerastl.recipe.tree import quoted
+from kerastl import registry
+from kerastl.errors import Problems, RequestError, did_you_mean, nearest, quoted
+from kerastl.options import hints
+from kerastl.recipe.phase import FromBlock
+
+if TYPE_CHECKING:
+    from kerastl.recipe.schema import (
+        Adaptation,
+        Evaluation,
+        Export,
+        Reader,
+        Recipe,
+        Split,
+        Target,
+    )
 
 Finding = tuple[str, str]
+DomainsOf = Callable[[str, Any], Sequence[str]]
+ColumnsOf = Callable[[str, Any], Sequence[str]]
 
 
-def training_gets_a_share(val_fraction: float, test_fraction: float) -> Iterator[Finding]:
-    """Validation and test together leave something to learn from."""
-    together = val_fraction + test_fraction
+def training_split_is_not_empty(split: Split) -> Iterator[Finding]:
+    """Validation and test together leave images for training."""
+    together = split.val_fraction + split.test_fraction
     if together >= 1:
         yield (
             "test_fraction",
-            f"val_fraction and test_fraction together must stay below 1, got {together:g}: "
-            "nothing is left for training.",
+            f"val_fraction and test_fraction together must be below 1, got {together:g}: "
+            "no images are left for training.",
         )
 
 
-def warmup_ends(epochs: int, warmup_epochs: float, stretch: Stretch | None) -> Iterator[Finding]:
-    """The warm-up ends before the phase does, or the longer one that it is a part of."""
-    epochs = stretch.epochs if stretch else epochs
-    if warmup_epochs >= epochs:
-        yield "warmup_epochs", f"must be below epochs ({epochs}), got {warmup_epochs:g}."
-
-
-def decay_needs_adamw(optimizer: str, weight_decay: float) -> Iterator[Finding]:
-    """Only AdamW decays weights."""
-    if weight_decay and optimizer != "adamw":
-        yield "weight_decay", f"only adamw decays weights, got optimizer {optimizer}."
-
-
-def one_average(ema: float | None, average_last: int, epochs: int) -> Iterator[Finding]:
-    """Weights are averaged in one way, over epochs that there are."""
-    if ema is not None and average_last:
-        yield "average_last", "stands beside ema: weights are averaged in one way. Take one out."
-    if average_last > epochs:
-        yield "average_last", f"must be at most epochs ({epochs}), got {average_last}."
-
-
-def stretch_holds(epochs: int, stretch: Stretch | None) -> Iterator[Finding]:
-    """A part is no longer than the whole."""
-    if stretch and stretch.before + epochs > stretch.epochs:
-        yield (
-            "stretch",
-            f"{stretch.before} epochs before and {epochs} of this phase are more than the {stretch.epochs} in all.",
-        )
-
-
-def unfreezing_takes_its_time(trainable: Any, early_stopping: int | None) -> Iterator[Finding]:
-    """Gradual unfreezing takes all its epochs."""
-    if isinstance(trainable, Unfreeze) and early_stopping is not None:
-        yield (
-            "early_stopping",
-            "would end the unfreezing half way. Take it out, or give it to a phase of its own behind this one.",
-        )
-
-
-def regex_compiles(names: str) -> Iterator[Finding]:
-    """The regular expression is one."""
-    try:
-        re.compile(names)
-    except (re.error, RecursionError, OverflowError) as error:
-        yield "names", f"is not a regular expression: {quoted(str(error), '')}."
-
-
-def target_has_its_pictures(reader: Reader, domains: Sequence[str]) -> Iterator[Finding]:
-    """A target's pictures come from its own reader or from the source's table, not from both."""
-    if reader == SOURCES_READER and not domains:
+def target_has_one_source_of_images(target: Target) -> Iterator[Finding]:
+    """The target's images come from its own reader or from the source's table, not from both."""
+    has_reader = target.reader.name != ""
+    if not has_reader and not target.domains:
         yield (
             "reader",
-            "is needed. Where both sites stand in the source's table, write target.domains instead.",
+            "Missing required key 'reader'. If both sites are in the source's table, add: domains: [NAME]",
         )
-    if reader != SOURCES_READER and domains:
+    if has_reader and target.domains:
         yield (
             "domains",
-            "picks rows of the source's own table, so no reader stands beside it. "
-            "For another table write target.reader.domains.",
+            "selects rows of the source's table and cannot be combined with reader. "
+            "For another table, write target.reader.domains.",
         )
 
 
-def phase_names_differ(phases: Sequence[Phase | None]) -> Iterator[Finding]:
-    """A phase is told from another by its name."""
-    seen: dict[str, int] = {}
-    for index, phase in enumerate(phases):
-        if phase is None:
-            continue
-        if phase.name in seen:
-            first = seen[phase.name]
-            yield f"phases[{index}].name", f"'{phase.name}' is the name of phases[{first}] already."
-        seen.setdefault(phase.name, index)
+def methods_and_validators_differ(adaptation: Adaptation) -> Iterator[Finding]:
+    """Each method and each validator is listed once."""
+    for key in ("methods", "select_by"):
+        yield from _repeated(key, [one and one.name for one in getattr(adaptation, key)])
 
 
-def random_weights_learn(backbone: Backbone, phases: Sequence[Phase | None]) -> Iterator[Finding]:
-    """Random weights are not frozen before a phase has trained them all.
+def formats_differ(export: Export) -> Iterator[Finding]:
+    """Each format is listed once."""
+    yield from _repeated("formats", export.formats)
 
-    A frozen random network hands random features to the head for ever, and random weights behind a frozen BatchNorm,
-    whose statistics are still mean 0 and variance 1, hardly learn.
+
+def quantized_format_is_exported(export: Export) -> Iterator[Finding]:
+    """The format that is quantized is exported."""
+    if export.quantize is not None and "litert" not in export.formats:
+        yield (
+            "quantize",
+            f"{export.quantize} applies to the format litert, which is not in formats.",
+        )
+
+
+def subgroups_differ(evaluation: Evaluation) -> Iterator[Finding]:
+    """Each column is listed once."""
+    yield from _repeated("subgroups", evaluation.subgroups)
+
+
+def _repeated(key: str, names: Sequence[str | None]) -> Iterator[Finding]:
+    for index, name in enumerate(names):
+        if name is not None and name in names[:index]:
+            yield f"{key}[{index}]", f"'{name}' is already in the list."
+
+
+def _phase_names_differ(recipe: Recipe) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for index, phase in enumerate(recipe.phases):
+        name = getattr(phase, "name", None)
+        if name in first:
+            yield (
+                f"phases[{index}].name",
+                f"'{name}' is already the name of phases[{first[name]}].",
+            )
+        elif name is not None:
+            first[name] = index
+
+
+def _random_weights_are_trained(recipe: Recipe) -> Iterator[Finding]:
+    """Random weights are not frozen before a phase has trained all of them.
+
+    A frozen random network gives random features to the head, and random weights behind frozen BatchNorm statistics (mean 0,
+    variance 1) hardly train.
     """
-    if backbone.weights != "none":
+    if recipe.backbone.weights != "none":
         return
-    for index, phase in enumerate(phases):
+    for index, phase in enumerate(recipe.phases):
         if phase is None:
             return
         if phase.trainable != "all":
             yield (
                 f"phases[{index}].trainable",
-                "backbone.weights is none, so this would freeze random features that never train. "
-                "Write trainable: all, or begin from weights: imagenet.",
+                "must be all, because backbone.weights is none: random features would be frozen. "
+                "Write trainable: all, or use weights: imagenet.",
             )
-            continue
-        if phase.batch_norm == "frozen":
+        elif phase.batch_norm == "frozen":
             yield (
                 f"phases[{index}].batch_norm",
-                "random weights do not learn behind a frozen BatchNorm. Write batch_norm: trainable.",
+                "cannot be frozen with random weights. Write batch_norm: trainable.",
             )
-            continue
-        return
+        else:
+            return
 
 
-def target_phases_have_labels(
-    phases: Sequence[Phase | None], target: Target | None, adaptation: Adaptation | None
-) -> Iterator[Finding]:
-    """A phase at the target has pictures and labels to learn from."""
-    for index, phase in enumerate(phases):
+def _target_phases_have_labels(recipe: Recipe) -> Iterator[Finding]:
+    for index, phase in enumerate(recipe.phases):
         if phase is None or phase.domain != "target":
             continue
-        where = f"phases[{index}].domain"
-        if target is None:
+        if recipe.target is None:
             yield (
-                where,
+                f"phases[{index}].domain",
                 "is target, but the recipe has no target: add one, or write domain: source.",
             )
-        elif target.labels == "none" and adaptation is None:
+        elif recipe.target.labels == "none" and recipe.adaptation is None:
             yield (
-                where,
+                f"phases[{index}].domain",
                 "is target, but target.labels is none: write labels: few or labels: all, "
-                "or ways to adapt without labels: adaptation: {methods: [adabn, coral]}.",
+                "or methods that adapt without labels: adaptation: {methods: [adabn, coral]}.",
             )
 
 
-def adaptation_has_its_phases(
-    phases: Sequence[Phase | None], target: Target | None, adaptation: Adaptation | None
-) -> Iterator[Finding]:
-    """Candidates go on from a model of the source, to a target."""
-    if adaptation is None or any(phase is None for phase in phases):
+def _adaptation_has_its_phases(recipe: Recipe) -> Iterator[Finding]:
+    if recipe.adaptation is None or None in recipe.phases:
         return
-    domains = [phase.domain for phase in phases if phase is not None]
-    if target is None:
-        yield "adaptation", "adapts to a target, but the recipe has none: add one."
+    domains = [phase.domain for phase in recipe.phases]
+    if recipe.target is None:
+        yield "adaptation", "adapts to a target, but the recipe has no target: add one."
     elif "target" not in domains:
         yield (
             "phases",
-            "none says how the methods of `adaptation` learn: add one with domain: target behind those of the source.",
+            "has no phase for the methods of adaptation: add one with domain: target after those of the source.",
         )
     elif "source" in domains[domains.index("target") :]:
-        at = len(domains) - 1 - domains[::-1].index("source")
+        index = len(domains) - 1 - domains[::-1].index("source")
         yield (
-            f"phases[{at}].domain",
-            "is source behind a phase of the target: methods of `adaptation` begin where the source's phases end.",
+            f"phases[{index}].domain",
+            "is source after a phase of the target: methods of adaptation start where the phases of the source end.",
         )
 
 
-def plug_ins_differ(methods: Sequence[Any], select_by: Sequence[Any]) -> Iterator[Finding]:
-    """A candidate is told from another by its method's name."""
-    for field, listed in (("methods", methods), ("select_by", select_by)):
-        yield from _repeated(field, [one and one.name for one in listed])
+def _mixing_needs_two_images(recipe: Recipe) -> Iterator[Finding]:
+    if recipe.augment.mixing and recipe.data.batch_size == 1:
+        yield "augment.mixing", "needs batches of at least two images, got data.batch_size 1."
 
 
-def mixing_needs_two(data: Data, augment: Augment) -> Iterator[Finding]:
-    """A picture is mixed with another one of its batch."""
-    if augment.mixing and data.batch_size == 1:
-        yield (
-            "augment.mixing",
-            "needs batches of two pictures or more, got data.batch_size 1: nobody is there to mix with.",
-        )
-
-
-def formats_differ(formats: Sequence[str | None]) -> Iterator[Finding]:
-    """A format is written once."""
-    yield from _repeated("formats", formats)
-
-
-def one_format_is_quantized(
-    formats: Sequence[str | None], quantize: str | None
-) -> Iterator[Finding]:
-    """What is quantized is written."""
-    if quantize is not None and "litert" not in formats:
-        yield "quantize", f"{quantize} is for the format litert, which formats does not name."
-
-
-def calibrating_needs_files(data: Data, target: Target | None, export: Export) -> Iterator[Finding]:
-    """Eight bits are calibrated on training pictures, which are looked up again as files when all is learnt."""
-    readers = [one.reader for one in (data, target) if one is not None and one.reader is not None]
-    if export.quantize == "int8" and readers and all(one.name == "tfds" for one in readers):
+def _calibration_needs_files(recipe: Recipe) -> Iterator[Finding]:
+    """Quantization to 8 bits is calibrated on training images, which are read again as files."""
+    sections = [one for one in (recipe.data, recipe.target) if one is not None]
+    readers = [one.reader for one in sections if one.reader is not None]
+    if recipe.export.quantize == "int8" and readers and all(one.name == "tfds" for one in readers):
         yield (
             "export.quantize",
-            "int8 is calibrated on training pictures that lie as files, and the reader tfds has none. "
+            "int8 is calibrated on image files, which the reader tfds does not have. "
             "Write float16, or read a folder.",
         )
 
 
-def columns_differ(subgroups: Sequence[str | None]) -> Iterator[Finding]:
-    """A column is told by once."""
-    yield from _repeated("subgroups", subgroups)
+RECIPE_RULES = (
+    _phase_names_differ,
+    _random_weights_are_trained,
+    _target_phases_have_labels,
+    _adaptation_has_its_phases,
+    _mixing_needs_two_images,
+    _calibration_needs_files,
+)
 
 
-def _repeated(field: str, names: Sequence[str | None]) -> Iterator[Finding]:
-    for index, name in enumerate(names):
-        if name is not None and name in names[:index]:
-            yield f"{field}[{index}]", f"'{name}' stands in the list already."
+class Tables(Protocol):
+    """Look-ups in the tables of the backbones; the package `kerastl.backbones` is one."""
+
+    def block_names(self, name: str) -> Sequence[str]:
+        """Return the names of a backbone's blocks from the input to the output."""
+
+    def checked_size(self, name: str, image_size_px: int | None) -> int:
+        """Return the image size; RequestError where the backbone cannot be built for it."""
+
+    def published_weights(
+        self, name: str, *, image_size_px: int | None = None, **options: Any
+    ) -> Sequence[Any]:
+        """Return the published weights; RequestError where there are none for these options."""
 
 
-RULES: Mapping[type[Any], Sequence[Any]] = {
-    Split: (training_gets_a_share,),
-    Phase: (
-        warmup_ends,
-        decay_needs_adamw,
-        one_average,
-        stretch_holds,
-        unfreezing_takes_its_time,
-    ),
-    LayerNames: (regex_compiles,),
-    Export: (formats_differ, one_format_is_quantized),
-    Evaluation: (columns_differ,),
-    Target: (target_has_its_pictures,),
-    Adaptation: (plug_ins_differ,),
-    Recipe: (
-        phase_names_differ,
-        random_weights_learn,
-        target_phases_have_labels,
-        adaptation_has_its_phases,
-        mixing_needs_two,
-        calibrating_needs_files,
-    ),
-}
+def value_at(recipe: Any, path: str) -> Any:
+    """Return a value of a partly valid recipe by its path, None where it is missing."""
+    for key in path.split("."):
+        recipe = getattr(recipe, key, None)
+    return recipe
+
+
+def backbone_findings(recipe: Any, tables: Tables) -> Iterator[Finding]:
+    """Yield what the tables of the backbones refuse.
+
+    Args:
+        recipe: may be partly valid.
+        tables: the look-ups.
+    """
+    name = value_at(recipe, "backbone.name")
+    if name is None:
+        return
+    size = value_at(recipe, "data.image_size_px")
+    try:
+        tables.checked_size(name, size)
+    except RequestError as error:
+        yield "data.image_size_px", str(error)
+        size = None
+    yield from _weights_are_published(recipe.backbone, size, tables)
+    known = tables.block_names(name)
+    for path, block in _named_blocks(recipe):
+        if block not in known:
+            near = nearest(block, known)
+            hint = f"Did you mean '{near}'? " if near else ""
+            yield (
+                path,
+                f"{name} has no block {quoted(block)}. {hint}Blocks: {', '.join(known)}.",
+            )
+
+
+def _named_blocks(recipe: Any) -> Iterator[tuple[str, str]]:
+    """Yield each block that a phase names, with its path."""
+    for index, phase in enumerate(value_at(recipe, "phases") or ()):
+        choice = getattr(phase, "trainable", None)
+        if isinstance(choice, FromBlock) and hasattr(choice, "from_block"):
+            yield f"phases[{index}].trainable.from_block", choice.from_block
+        for place, rate in enumerate(getattr(phase, "rates", ())):
+            if hasattr(rate, "block"):
+                yield f"phases[{index}].rates[{place}].block", rate.block
+
+
+def _weights_are_published(backbone: Any, size: int | None, tables: Tables) -> Iterator[Finding]:
+    options: Any = getattr(backbone, "options", None)
+    names = type(options).model_fields if options is not None else {}
+    if getattr(backbone, "weights", None) != "imagenet":
+        return
+    if not all(hasattr(options, name) for name in names):
+        return
+    given = {name: getattr(options, name) for name in names if name in options.model_fields_set}
+    try:
+        tables.published_weights(backbone.name, image_size_px=size, **given)
+    except RequestError as error:
+        yield f"backbone.{next(iter(given), 'weights')}", str(error)
+
+
+def reader_findings(recipe: Any) -> Iterator[Finding]:
+    """Yield keys that need an option that their reader does not have.
+
+    Args:
+        recipe: may be partly valid.
+    """
+    reader = value_at(recipe, "data.reader")
+    target = value_at(recipe, "target")
+    other = value_at(target, "reader")
+    is_shared = target is not None and getattr(other, "name", "") == ""
+    uses = [
+        (reader, "data.split.group_by", "columns"),
+        (reader, "evaluation.subgroups", "columns"),
+        (reader if is_shared else other, "target.split.group_by", "columns"),
+        (reader if is_shared else other, "evaluation.subgroups", "columns"),
+        (reader if is_shared else None, "target.domains", "domains"),
+    ]
+    reported = set[str]()
+    for used, path, option in uses:
+        name = getattr(used, "name", None)
+        if not name or path in reported or not value_at(recipe, path) or _has(name, option):
+            continue
+        reported.add(path)
+        able = [one for one in registry.names("reader") if _has(one, option)]
+        yield (
+            path,
+            f"the reader {name} has no {option}. Readers with {option}: {', '.join(able)}. "
+            "Use one of these, or remove this key.",
+        )
+
+
+def _has(reader: str, option: str) -> bool:
+    options: Any = registry.options_of("reader", reader)
+    return options is not None and option in hints(options)
+
+
+def with_shared_table(recipe: Recipe, domains_of: DomainsOf | None) -> Recipe:
+    """Return a recipe in which source and target name their own domains of one table.
+
+    Args:
+        recipe: valid; where its target has domains, the source's reader has an option `domains`.
+        domains_of: a reader's name and options to the domains of its images; called only where the source does not
+            name its own.
+
+    Raises:
+        ValueError: no domain is left for the source, or its domains are unknown.
+    """
+    target, reader = recipe.target, recipe.data.reader
+    if target is None or reader is None or not target.domains:
+        return recipe
+    known = _domains(reader, target.domains, domains_of)
+    rest = tuple(name for name in known if name not in target.domains)
+    if not rest:
+        raise ValueError("selects all domains of the table: none is left for the source.")
+    # The same table has the same column of patients, who are not divided at the target either.
+    group_by = target.split.group_by or recipe.data.split.group_by
+    target = target.model_copy(
+        update={
+            "reader": _with_domains(reader, target.domains),
+            "domains": (),
+            "split": target.split.model_copy(update={"group_by": group_by}),
+        }
+    )
+    data = recipe.data.model_copy(update={"reader": _with_domains(reader, rest)})
+    return recipe.model_copy(update={"data": data, "target": target})
+
+
+def _with_domains(reader: Reader, domains: tuple[str, ...]) -> Reader:
+    options = reader.options.model_copy(update={"domains": domains})
+    return reader.model_copy(update={"options": options})
+
+
+def _domains(reader: Reader, wanted: Sequence[str], domains_of: DomainsOf | None) -> Sequence[str]:
+    if reader.options.domains:
+        return tuple(reader.options.domains)
+    remedy = "Name the domains of the source: data.reader.domains=[NAME]"
+    if domains_of is None:
+        raise ValueError(f"does not define the domains of the source. {remedy}")
+    try:
+        known = domains_of(reader.name, reader.options)
+    except RequestError as error:
+        raise ValueError(
+            f"the other domains of the table cannot be read: {_in_one_line(error)}. {remedy}"
+        ) from None
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f"no row has the domain {quoted(name)}. {did_you_mean(name, known)}")
+    return known
+
+
+def _in_one_line(error: RequestError) -> str:
+    """Return the message, fit for a terminal; of several problems the first."""
+    text = str(error.problems[0] if isinstance(error, Problems) else error)
+    return "".join(letter for letter in text if letter.isprintable()).rstrip(".")
+
+
+def missing_columns(recipe: Recipe, columns_of: ColumnsOf) -> Iterator[str]:
+    """Yield a message for each column of `evaluation.subgroups` that a table lacks.
+
+    Args:
+        recipe: valid; where it names columns, its readers have some.
+        columns_of: a reader's name and options to its columns; a table that cannot be read is reported by the run.
+    """
+    readers: dict[str, Reader] = {}
+    if recipe.data.reader is not None:
+        readers["data.reader"] = recipe.data.reader
+    if recipe.target is not None and recipe.target.reader != recipe.data.reader:
+        readers["target.reader"] = recipe.target.reader
+    reported: list[Sequence[str]] = []
+    for path, reader in readers.items() if recipe.evaluation.subgroups else ():
+        try:
+            known = columns_of(reader.name, reader.options)
+        except RequestError:
+            continue
+        if known in reported:
+            continue  # the same table, or one with the same columns
+        reported.append(known)
+        for name in recipe.evaluation.subgroups:
+            if name not in known:
+                near = nearest(name, known)
+                hint = f" Did you mean {quoted(near)}?" if near else ""
+                columns = ", ".join(quoted(one, "") for one in known)
+                yield f"the table of {path} has no column {quoted(name)}.{hint} Columns: {columns}."

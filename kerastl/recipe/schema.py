@@ -1,79 +1,146 @@
-"""What a recipe can say: frozen dataclasses, which the walker reads, the writer writes and the docs list.
-
-Types and bounds are the annotations; what needs two fields is in `rules`.
-"""
+"""All keys of a recipe with their types, bounds and defaults."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import Field
 
-from kerastl.recipe.phases import Phase
-from kerastl.recipe.plugins import (
-    Backbone,
-    Method,
-    Mixing,
-    NameOf,
-    Operation,
-    Reader,
-    Validator,
-)
+from kerastl.options import NameOf, Plugin, StrictModel
+from kerastl.recipe import rules
+from kerastl.recipe.phase import Phase
 
 LARGEST_SEED = 2**31 - 1
 AUTO_BATCH_SIZE = 32
 
 Fraction = Annotated[float, Ge(0), Le(1)]
-Count = Annotated[int, Ge(1), Le(1_000_000)]
+Name = Annotated[str, MinLen(1)]
 
 
-@dataclass(frozen=True)
-class Split:
-    """Who is in training, validation and test; splits that the data brings along are kept.
+class Reader(Plugin):
+    """Reader of images.
 
     Args:
-        val_fraction: share of the pictures for validation.
-        test_fraction: share of the pictures for the test, which the model sees once, after training.
-        group_by: the column of groups (patients) that must not be torn apart; null takes the groups
-            the reader finds.
-        allow_rare: put a class with fewer than three groups wholly into training, instead of refusing it.
+        name: name of the reader; its options stand next to it.
+        options: options of the reader.
     """
 
+    KIND: ClassVar[str] = "reader"
+    name: Annotated[str, NameOf("reader")]
+    options: Any = None
+
+
+class Operation(Plugin):
+    """One augmentation.
+
+    Args:
+        name: name of the operation; its options stand next to it.
+        options: options of the operation.
+    """
+
+    KIND: ClassVar[str] = "operation"
+    name: Annotated[str, NameOf("operation")]
+    options: Any = None
+
+
+class Mixing(Plugin):
+    """One augmentation that mixes the images of a batch.
+
+    Args:
+        name: name of the mixing; its options stand next to it.
+        options: options of the mixing.
+    """
+
+    KIND: ClassVar[str] = "mixing"
+    name: Annotated[str, NameOf("mixing")]
+    options: Any = None
+
+
+class Method(Plugin):
+    """One domain adaptation method.
+
+    Args:
+        name: name of the method; its options stand next to it.
+        options: options of the method.
+    """
+
+    KIND: ClassVar[str] = "adaptation"
+    name: Annotated[str, NameOf("adaptation")]
+    options: Any = None
+
+
+class Validator(Plugin):
+    """One criterion that ranks candidates without target labels.
+
+    Args:
+        name: name of the validator; its options stand next to it.
+        options: options of the validator.
+    """
+
+    KIND: ClassVar[str] = "validator"
+    name: Annotated[str, NameOf("validator")]
+    options: Any = None
+
+
+class Backbone(Plugin):
+    """The network without its classification head.
+
+    Args:
+        name: name of the network; options of its family, such as `alpha`, stand next to it.
+        weights: initial weights: `imagenet`, `none` (random), a weights file or a run folder.
+        options: options of the family.
+    """
+
+    KIND: ClassVar[str] = "backbone"
+    name: Annotated[str, NameOf("backbone")]
+    weights: Literal["imagenet", "none"] | Path = "imagenet"
+    options: Any = None
+
+
+class Split(StrictModel):
+    """How the images are divided into training, validation and test; splits that the data defines are kept.
+
+    Args:
+        val_fraction: fraction of the images for validation.
+        test_fraction: fraction of the images for the test, which is evaluated once, after training.
+        group_by: column of the groups (patients) that are never divided between splits; null uses the groups of the reader.
+        allow_rare: put a class with fewer than three groups into training instead of refusing it.
+    """
+
+    RULES: ClassVar = (rules.training_split_is_not_empty,)
     val_fraction: Annotated[float, Ge(0), Lt(1)] = 0.15
     test_fraction: Annotated[float, Ge(0), Lt(1)] = 0.15
-    group_by: Annotated[str, MinLen(1)] | None = None
+    group_by: Name | None = None
     allow_rare: bool = False
 
 
-@dataclass(frozen=True)
-class Window:
-    """Which stored values of a 16-bit picture are shown, from black to white.
+class Window(StrictModel):
+    """Range of stored values of a 16-bit image that is shown from black to white.
 
     Args:
-        center: the stored value that becomes middle grey.
-        width: the distance from black to white, in stored values.
+        center: stored value that is shown as middle gray.
+        width: distance from black to white, in stored values.
     """
 
     center: float
     width: Annotated[float, Gt(0)]
 
 
-@dataclass(frozen=True)
-class Data:
-    """The pictures.
+class Data(StrictModel):
+    """The images.
 
     Args:
-        reader: what reads them; null only where `source` stands in their place.
-        split: who is in training, validation and test.
-        image_size_px: side of the square the network sees; null takes the backbone's own.
-        batch_size: pictures a step; `auto`: 32, or the largest power of two below it that takes no more than half of
-            the memory that is free when the run begins.
-        window: for 16-bit pictures: `auto` (0.5 and 99.5 percentile of the training split), `full`, or a window.
-        max_pixels: a picture of more pixels than this (width times height) is set aside unread.
-        cache: where decoded pictures wait: `memory`, `none`, or `auto` (memory where they fit).
-        max_unreadable_fraction: a run stops before training when more of the files than this cannot be read.
+        reader: reader of the images; null only with `source`.
+        split: how the images are divided into training, validation and test.
+        image_size_px: side of the square input of the network; null uses the backbone's own.
+        batch_size: images per step; `auto` is 32, or the largest power of two below it that needs at most half of the memory
+            that is free when the run starts.
+        window: for 16-bit images: `auto` (0.5 and 99.5 percentile of the training split), `full`, or a window.
+        max_pixels: images with more pixels (width times height) are not read.
+        cache: where decoded images are cached: `memory`, `none`, or `auto` (memory if they fit).
+        max_unreadable_fraction: a run stops before training if a larger fraction of the files cannot be read.
     """
 
     reader: Reader | None = None
@@ -87,28 +154,27 @@ class Data:
 
     @property
     def known_batch_size(self) -> int:
-        """The batch size; as long as `auto` is not decided, the one that it begins with."""
+        """The batch size; while `auto` is not resolved, its initial value."""
         return AUTO_BATCH_SIZE if self.batch_size == "auto" else self.batch_size
 
 
-@dataclass(frozen=True)
-class Augment:
-    """How training pictures are changed, each epoch anew; a bare list is short for `operations`.
+class Augment(StrictModel):
+    """Augmentation of the training images, different in each epoch; a bare list is short for `operations`.
 
     Args:
-        policy: a named policy; its operations come first, and the checked recipe holds them in `operations`.
-        operations: what is done to each picture, in this order.
-        exact: run keras-cv's layers one after the other, nothing folded, nothing compiled: slower, the reference.
-        mixing: ways of mixing each picture, and its label, with another of its batch, after the operations;
-            of several, each picture gets one, by chance.
-        views: augmented pictures that each picture has in all, shown in turn epoch by epoch; null: another one in each
+        policy: named policy; its operations come first, and the resolved recipe lists them in `operations`.
+        operations: operations that are applied to each image, in this order.
+        exact: run the keras-cv layers one by one, without fusing or compiling them: slower, the reference.
+        mixing: operations that mix each image and its label with another of its batch, after `operations`; of several, one
+            is drawn per image.
+        views: number of augmented versions per image, which alternate from epoch to epoch; null draws a new one in each
             epoch. A cache needs it.
-        placement: where that is done: `host`, in the tf.data graph on the CPU, or `device`, as part of the training
-            step, on a GPU or TPU. The same pictures either way.
+        placement: where images are augmented: `host`, in the tf.data graph on the CPU, or `device`, as part of the training
+            step, on a GPU or TPU. The images are the same.
     """
 
-    SHORT_WORD: ClassVar[str] = "policy"
-    SHORT_LIST: ClassVar[str] = "operations"
+    SHORT_WORD: ClassVar[str | None] = "policy"
+    SHORT_LIST: ClassVar[str | None] = "operations"
     policy: Literal["none", "light", "medium", "strong", "radiograph", "photograph"] = "none"
     operations: tuple[Operation, ...] = ()
     exact: bool = False
@@ -117,96 +183,99 @@ class Augment:
     placement: Literal["host", "device"] = "host"
 
 
-@dataclass(frozen=True)
-class Head:
-    """The layer that names the class.
+class Head(StrictModel):
+    """The classification head.
 
     Args:
-        dropout: share of the features that are dropped in each training step.
+        dropout: fraction of the features that are dropped in each training step.
     """
 
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
 
 
-@dataclass(frozen=True)
-class Few:
-    """How many labels of the target may be used.
+class Few(StrictModel):
+    """How many target labels may be used.
 
     Args:
-        groups_per_class: groups (patients) of each class whose labels may be used.
+        groups_per_class: groups (patients) per class whose labels may be used.
     """
 
-    groups_per_class: Count = 4
+    groups_per_class: Annotated[int, Ge(1), Le(1_000_000)] = 4
 
 
-SOURCES_READER = Reader(name="")
-"""Stands for the source's own reader until the check has filled it in."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """The model of the other hospital, where its pictures may not travel.
+class Source(StrictModel):
+    """The model of the other hospital, where its images are not available.
 
     Args:
-        model: a run folder, or what `kerastl export RUN --format keras` wrote. Class names, size and window of the
-            pictures, backbone and head come with it; it is adapted to the pictures of `target`.
+        model: run folder, or the output of `kerastl export RUN --format keras`. Class names, image size, window, backbone
+            and head come from it. It is adapted to the images of `target`.
     """
 
     model: Path
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """The other hospital: pictures of the same classes from another domain.
+SOURCES_READER = Reader.model_construct(name="", options=None)
+"""Placeholder for the reader of the source, until `check` has filled it in."""
+
+
+class Target(StrictModel):
+    """The other hospital: images of the same classes from another domain.
 
     Args:
-        reader: what reads them; left out where `domains` is given.
-        domains: which domains of the source's own table are the target; the source takes the others.
-        labels: which labels may be used for training: `none`, `few` or `all`.
-        few: how many, when labels are few; otherwise it says nothing.
-        split: who is in training, validation and test there.
+        reader: reader of the images; omitted with `domains`.
+        domains: domains of the source's own table that are the target; the others are the source.
+        labels: labels that may be used for training: `none`, `few` or `all`.
+        few: how many labels, with `labels: few`; ignored otherwise.
+        split: how the images are divided into training, validation and test.
     """
 
+    RULES: ClassVar = (rules.target_has_one_source_of_images,)
     reader: Reader = SOURCES_READER
-    domains: tuple[Annotated[str, MinLen(1)], ...] = ()
+    domains: tuple[Name, ...] = ()
     labels: Literal["none", "few", "all"]
     few: Few | None = None
     split: Split = Split()
 
 
-DEFAULT_JUDGES = (Validator("class_ami"), Validator("proven_information"))
-"""Of those, the check takes the ones that can be asked, where nobody named others."""
+DEFAULT_VALIDATORS = ("class_ami", "bounded_information")
 
 
-@dataclass(frozen=True)
-class Adaptation:
-    """Ways to carry the model over to the target, and what chooses among them without the target's labels.
+def _default_validators() -> tuple[Validator, ...]:
+    return tuple(Validator(name=name) for name in DEFAULT_VALIDATORS)
+
+
+class Adaptation(StrictModel):
+    """Candidate methods that adapt the model to the target, and how one is chosen without target labels.
 
     Args:
-        methods: the candidates; each goes on from what the phases at the source learnt, through the phases of domain
-            target. `source_only`, which stays as it is, is a candidate always.
-        select_by: what ranks them; none reads a label of the target.
-        when: `always`, or with `no_labels` only where target.labels is none: where labels may be used, the phases of
-            domain target learn from these, as if the block were not there.
+        methods: the candidates; each continues from the model that was trained at the source, with the phases of domain
+            `target`. `source_only`, the model without adaptation, is always a candidate.
+        select_by: validators that rank the candidates; none uses target labels.
+        when: `always`, or `no_labels` to adapt only if target.labels is none: otherwise the phases of domain `target` train on
+            the labels, as if this section were absent.
     """
 
+    RULES: ClassVar = (rules.methods_and_validators_differ,)
     methods: Annotated[tuple[Method, ...], MinLen(1)]
-    select_by: Annotated[tuple[Validator, ...], MinLen(1)] = DEFAULT_JUDGES
+    select_by: Annotated[tuple[Validator, ...], MinLen(1)] = Field(
+        default_factory=_default_validators
+    )
     when: Literal["always", "no_labels"] = "always"
 
 
-@dataclass(frozen=True)
-class Export:
-    """What is written for others to serve.
+class Export(StrictModel):
+    """Models that are exported for serving.
 
     Args:
-        formats: one folder each; an empty list exports nothing.
-        temperature: `validation` answers probabilities at the temperature that fits validation best, where there is one; `none` as learnt.
+        formats: one folder per format; an empty list exports nothing.
+        temperature: `validation` calibrates probabilities by the temperature with the lowest validation loss, if there is
+            one; `none` does not.
         prevalence: `target` corrects probabilities for the prevalence that was estimated at the target.
-        threshold: which operating point decides what is predicted; `none` answers the most probable class.
-        quantize: what the format `litert` is written in, `int8` calibrated on training pictures; null: float32.
+        threshold: operating point that decides the predicted class; `none` predicts the most probable class.
+        quantize: quantization of the format `litert`; `int8` is calibrated on training images; null is float32.
     """
 
+    RULES: ClassVar = (rules.formats_differ, rules.quantized_format_is_exported)
     formats: tuple[Annotated[str, NameOf("format")], ...] = ("saved_model",)
     temperature: Literal["validation", "none"] = "validation"
     prevalence: Literal["none", "target"] = "none"
@@ -214,57 +283,57 @@ class Export:
     quantize: Literal["float16", "int8"] | None = None
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How long training may take; phases end early to fit.
+class Budget(StrictModel):
+    """Time limit of training; a phase ends early when its share of the time is used up.
 
     Args:
-        minutes: of training on this machine, from the first step to the last.
+        minutes: training time on this machine, from the first step to the last.
     """
 
     minutes: Annotated[float, Gt(0), Le(100_000)]
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """How the scores are made.
+class Evaluation(StrictModel):
+    """How the scores are computed.
 
     Args:
-        resamples: bootstrap resamples behind each 95 % interval.
-        positive: the class that a test looks for, as `malignant`; null takes the last of two classes, and none of more.
-        specificity: sensitivity is told at the threshold that gives at least this specificity on validation.
-        sensitivity: specificity is told at the threshold that gives at least this sensitivity on validation.
-        subgroups: columns of the reader's table, as `sex` or `scanner`, by whose values the scores are told, too.
+        resamples: bootstrap resamples per 95 % interval.
+        positive: class that a test detects, such as `malignant`; null is the last of two classes, and none of more.
+        specificity: sensitivity is reported at the threshold with at least this specificity on validation.
+        sensitivity: specificity is reported at the threshold with at least this sensitivity on validation.
+        subgroups: columns of the reader's table, such as `sex` or `scanner`, by whose values scores are reported, too.
     """
 
+    RULES: ClassVar = (rules.subgroups_differ,)
     resamples: Annotated[int, Ge(100), Le(100_000)] = 1000
-    positive: Annotated[str, MinLen(1)] | None = None
+    positive: Name | None = None
     specificity: Annotated[float, Gt(0), Lt(1)] = 0.9
     sensitivity: Annotated[float, Gt(0), Lt(1)] = 0.9
-    subgroups: tuple[Annotated[str, MinLen(1)], ...] = ()
+    subgroups: tuple[Name, ...] = ()
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Everything one run needs, every default filled in.
+class Recipe(StrictModel):
+    """Everything that one run needs.
 
     Args:
-        format: of the recipe file.
-        data: the pictures.
-        backbone: the network that sees.
-        phases: the stretches of training, in order.
-        seed: of everything that is random: split, weights, order, augmentation.
-        task: each picture has one label.
-        augment: how training pictures are changed.
-        head: the layer that names the class.
-        source: a trained model in place of pictures to learn from; null: `data.reader` reads pictures.
-        target: the other hospital; null where there is none.
-        adaptation: ways to carry the model over to it, to choose from; null: the phases at the target learn from its labels.
-        export: what is written for others to serve.
-        evaluation: how the scores are made.
-        budget: how long training may take; null: as long as the phases say.
+        format: version of the recipe format.
+        data: the images.
+        backbone: the network without its classification head.
+        phases: the phases of training, in order.
+        seed: seed of everything that is random: split, weights, order, augmentation.
+        task: each image has one label.
+        augment: augmentation of the training images.
+        head: the classification head.
+        source: a trained model instead of source images; null trains on the images of `data.reader`.
+        target: the other hospital; null if there is none.
+        adaptation: methods that adapt the model to the target, to choose from; null trains the phases at the target on its
+            labels.
+        export: models that are exported for serving.
+        evaluation: how the scores are computed.
+        budget: time limit of training; null trains all epochs.
     """
 
+    RULES: ClassVar = rules.RECIPE_RULES
     format: Literal[1]
     data: Data
     backbone: Backbone
@@ -282,7 +351,7 @@ class Recipe:
 
     @property
     def adapts_by(self) -> Adaptation | None:
-        """`adaptation` where it counts: None where there is none, or where it leaves the target to its labels."""
+        """`adaptation` if it applies: None without it, or where the target is trained on its labels instead."""
         block = self.adaptation
-        labelled = self.target is not None and self.target.labels != "none"
-        return None if block is None or (block.when == "no_labels" and labelled) else block
+        has_labels = self.target is not None and self.target.labels != "none"
+        return None if block is None or (block.when == "no_labels" and has_labels) else block

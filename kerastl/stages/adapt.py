@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -139,10 +138,11 @@ def _train(
 ) -> None:
     """Train one candidate, a run of its own."""
     assert recipe.adapts_by is not None
-    alone = dataclasses.replace(
-        recipe,
-        adaptation=dataclasses.replace(recipe.adapts_by, methods=(method,)),
-        export=dataclasses.replace(recipe.export, formats=()),
+    alone = recipe.model_copy(
+        update={
+            "adaptation": recipe.adapts_by.model_copy(update={"methods": (method,)}),
+            "export": recipe.export.model_copy(update={"formats": ()}),
+        }
     )
     phases = phases_of(recipe, method, start.model)
     began = resume and inner.file(BEGUN).is_file()

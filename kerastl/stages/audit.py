@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +172,7 @@ def frozen_features(recipe: Recipe, image_size_px: int) -> tuple[Features, tuple
     if chosen.weights == "none":
         note = "Features: 8 x 8 cells of colour and of edges, as the recipe starts from random weights."
         return fixed_features_of, FIXED_WIDTHS, note
-    family = fields(chosen.options) if chosen.options is not None else ()
-    options = {one.name: getattr(chosen.options, one.name) for one in family}
+    options = chosen.options.model_dump() if chosen.options is not None else {}
     backbone = load_backbone(
         chosen.name,
         weights=chosen.weights,

@@ -11,7 +11,13 @@ from kerastl.runs import Run
 from kerastl.stages.memory import within_memory
 from kerastl.stages.methods import check_methods
 from kerastl.stages.model import Start
-from kerastl.stages.phases import own_phases, phases_of_methods, sources_of, target_stream
+from kerastl.stages.phases import (
+    expanded_phases,
+    own_phases,
+    phases_of_methods,
+    sources_of,
+    target_stream,
+)
 from kerastl.stages.pictures import Pictures
 from kerastl.stages.plan import Plan, began_with
 
@@ -43,12 +49,14 @@ def decide_phases(
         if phase.cache != "none":
             val = [plan.vals[phase.domain]] if phase.domain in plan.vals else []
             say(training.cache_line(start.model, phase, [*read, *val]))
+    caches: dict[int, str] = {}
+    for (owner, _), phase in zip(expanded_phases(recipe), plan.phases, strict=True):
+        caches.setdefault(owner, phase.cache)
     decided = tuple(
-        dataclasses.replace(one, cache=phase.cache)
-        for one, phase in zip(recipe.phases, plan.phases, strict=True)
+        phase.model_copy(update={"cache": caches[index]})
+        for index, phase in enumerate(recipe.phases)
     )
-    recipe = dataclasses.replace(recipe, phases=decided)
-    return within_memory(recipe, plan)
+    return within_memory(recipe.model_copy(update={"phases": decided}), plan)
 
 
 def _plan(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool) -> Plan:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from difflib import SequenceMatcher
 from typing import Any
 
-import yaml
+from kerastl.recipe import read_plain, to_yaml
 
 LONGEST = 80
 
@@ -19,10 +19,10 @@ def differences(began: str, now: str) -> list[str]:
         began, now: resolved recipes, as they are written down.
     """
     try:
-        old = yaml.safe_load(began)
-    except yaml.YAMLError:
+        old = read_plain(began)
+    except ValueError:
         return []
-    return list(_of("", old, yaml.safe_load(now)))
+    return list(_of("", old, read_plain(now)))
 
 
 def _of(key: str, old: Any, new: Any) -> Iterator[str]:
@@ -60,8 +60,5 @@ def _of_lists(key: str, old: list[Any], new: list[Any]) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    text = yaml.safe_dump(
-        value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6
-    )
-    text = text.removesuffix("\n...\n").strip()
+    text = to_yaml(value, in_one_line=True)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from kerastl.adaptation.choosing import SOURCE_ONLY
 from kerastl.errors import WouldFailAgain
 from kerastl.recipe import Method, Recipe
@@ -89,16 +87,18 @@ def _keep_source_only(
     recipe: Recipe, start: Start, pictures: Pictures, run: Run, history: History
 ) -> None:
     """Write the run as it would have ended at the source, a run folder of its own."""
-    so_far = dataclasses.replace(
-        recipe,
-        adaptation=None,
-        phases=recipe.phases[: len(history.proofs)],
-        export=dataclasses.replace(recipe.export, formats=()),
+    own = tuple(phase for phase in recipe.phases if phase.domain == "source")
+    so_far = recipe.model_copy(
+        update={
+            "adaptation": None,
+            "phases": own if history.proofs else (),
+            "export": recipe.export.model_copy(update={"formats": ()}),
+        }
     )
     if not history.proofs and recipe.adaptation is not None:
         # It learnt in no phase of this recipe; its own recipe says what it was asked all the same.
-        alone = dataclasses.replace(recipe.adaptation, methods=(Method(SOURCE_ONLY),))
-        so_far = dataclasses.replace(so_far, adaptation=alone, phases=recipe.phases)
+        alone = recipe.adaptation.model_copy(update={"methods": (Method(name=SOURCE_ONLY),)})
+        so_far = so_far.model_copy(update={"adaptation": alone, "phases": recipe.phases})
     inner = Run(run.file("runs") / SOURCE_ONLY)
     inner.path.mkdir(parents=True, exist_ok=True)
     write_beginning(so_far, start, pictures, inner, resume=False)

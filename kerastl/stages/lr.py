@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 
 from kerastl import report
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, listed, nearest
 from kerastl.progress import say, track
 from kerastl.recipe import Recipe
-from kerastl.recipe.words import listed, nearest
 from kerastl.runs import Run
 from kerastl.stages.model import find_weights, start_model
-from kerastl.stages.phases import training_phases
+from kerastl.stages.phases import expanded_phases, training_phases
 from kerastl.stages.pictures import Pictures, gather_pictures
 from kerastl.stages.record import make_repeatable
 from kerastl.training import RangeTest, range_test
@@ -93,7 +92,8 @@ def find_rates(
     find_weights(recipe)
     with tempfile.TemporaryDirectory() as scratch:
         pictures = gather_pictures(recipe, Run(Path(scratch)))
-        tested = training_phases(recipe)[place]
+        owners = [owner for owner, _ in expanded_phases(recipe)]
+        tested = training_phases(recipe)[owners.index(place)]
         split = "train" if tested.domain == "source" else "target_train"
         if not pictures.of(split):
             raise RequestError(
@@ -108,8 +108,8 @@ def find_rates(
             )
             for number, model in enumerate(track(models, "range tests", seeds))
         ]  # fmt: skip
-    report.write_rates(file, tests, title=f"{name}: {tested.name}", rate=tested.learning_rate)
-    return Rates(tested.name, tested.learning_rate, tuple(tests), file)
+    report.write_rates(file, tests, title=f"{name}: {names[place]}", rate=tested.learning_rate)
+    return Rates(names[place], tested.learning_rate, tuple(tests), file)
 
 
 def _place_of(phase: str | None, names: Sequence[str]) -> int:
@@ -131,7 +131,7 @@ def _models(recipe: Recipe, pictures: Pictures, seeds: int) -> Iterator[keras.Mo
     first = start_model(recipe, pictures).model
     yield first
     for seed in range(recipe.seed + 1, recipe.seed + seeds):
-        model = start_model(replace(recipe, seed=seed), pictures).model
+        model = start_model(recipe.model_copy(update={"seed": seed}), pictures).model
         for layer in model.layers:
             if layer.name != "head" and layer.weights:
                 layer.set_weights(first.get_layer(layer.name).get_weights())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from kerastl import training
 from kerastl.errors import Problem, Problems
@@ -82,7 +82,8 @@ def within_memory(recipe: Recipe, plan: Plan) -> Recipe:
     if plan.began is None:
         is_cached = any(source.cache == "memory" for source in plan.trains.values())
         check_fits(plan.phases, estimates, batch_size, available, is_cached)
-    return replace(recipe, data=replace(recipe.data, batch_size=batch_size))
+    data = recipe.data.model_copy(update={"batch_size": batch_size})
+    return recipe.model_copy(update={"data": data})
 
 
 def auto_batch_size(
@@ -132,7 +133,7 @@ def _smaller_batch(phases: Sequence[TrainingPhase], batch_size: int, largest: in
     """Return the options for a batch that fits, and as many images per update as before."""
     times = -(-batch_size // largest)
     option = f"--set data.batch_size={-(-batch_size // times)}"
-    if any(phase.stretch for phase in phases):
+    if any(phase.is_part for phase in phases):
         # These phases have other indices than in the recipe file.
         return f"{option}, and accumulate: {times} in each phase"
     accumulate = (

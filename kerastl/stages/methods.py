@@ -23,7 +23,7 @@ def candidates(recipe: Recipe) -> list[recipes.Method]:
     if recipe.adapts_by is None:
         return []
     asked = {one.name: one for one in recipe.adapts_by.methods}
-    first = asked.pop(SOURCE_ONLY, recipes.Method(SOURCE_ONLY))
+    first = asked.pop(SOURCE_ONLY, recipes.Method(name=SOURCE_ONLY))
     return [first, *(one for one in asked.values() if not _lacks_labels(recipe, one))]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +99,7 @@ def start_model(recipe: Recipe, pictures: Pictures) -> Start:
 
 def _options(options: Any) -> dict[str, Any]:
     """Return a family's options by name; a family without any has none."""
-    return (
-        {} if options is None else {one.name: getattr(options, one.name) for one in fields(options)}
-    )
+    return {} if options is None else options.model_dump()
 
 
 def _start_head(

@@ -102,9 +102,9 @@ def observe_renormalised(model: keras.Model, shown: Shown, target: ImageDataset)
 def _proven_of(model: Path) -> Proven | None:
     """Return what a model that came without pictures proved where they are."""
     told = told_by(model).validation
-    if told is None or told["proven_information"] is None or told["temperature"] is None:
+    if told is None or told["bounded_information"] is None or told["temperature"] is None:
         return None
-    known = told["proven_information"]
+    known = told["bounded_information"]
     return Proven(known["value"], told["temperature"], known["low"], known["high"])
 
 

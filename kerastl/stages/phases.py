@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from kerastl import adaptation
+from kerastl import recipe as recipes
+from kerastl.backbones import block_names
 from kerastl.data import ImageDataset, Record
 from kerastl.recipe import Recipe
 from kerastl.stages.pictures import Pictures
 from kerastl.training import Phase
 
 
+def expanded_phases(recipe: Recipe) -> list[tuple[int, recipes.Phase]]:
+    """Return each phase with its index in the recipe; a phase of gradual unfreezing is one phase per block."""
+    blocks: Sequence[str] = ()
+    if any(isinstance(phase.trainable, recipes.Unfreeze) for phase in recipe.phases):
+        blocks = block_names(recipe.backbone.name)
+    return [
+        (index, part)
+        for index, phase in enumerate(recipe.phases)
+        for part in phase.unfrozen_by_epoch(blocks)
+    ]
+
+
 def training_phases(recipe: Recipe) -> list[Phase]:
-    """Return the phases of a recipe in the words of the training room."""
-    found = []
-    for phase in recipe.phases:
-        values = {field.name: getattr(phase, field.name) for field in dataclasses.fields(phase)}
-        stretch = phase.stretch and (phase.stretch.before, phase.stretch.epochs)
-        told = {
-            "trainable": _trainable(phase.trainable),
-            "rates": {one.block: one.factor for one in phase.rates},
-            "stretch": stretch,
-        }
-        found.append(Phase(**values | told))
-    return found
-
-
-def _trainable(choice: Any) -> Any:
-    return choice if isinstance(choice, str) else dataclasses.asdict(choice)
+    """Return the phases that are trained; a phase of gradual unfreezing is one phase per block."""
+    return [phase for _, phase in expanded_phases(recipe)]
 
 
 def own_phases(recipe: Recipe) -> list[Phase]:
@@ -108,5 +106,6 @@ def target_stream(recipe: Recipe, pictures: Pictures) -> ImageDataset | None:
     """
     if recipe.adapts_by is None:
         return None
-    unmixed = dataclasses.replace(recipe, augment=dataclasses.replace(recipe.augment, mixing=()))
+    augment = recipe.augment.model_copy(update={"mixing": ()})
+    unmixed = recipe.model_copy(update={"augment": augment})
     return pictures.source_of(unmixed, target_pool(pictures), training=True)

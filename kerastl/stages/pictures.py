@@ -204,9 +204,10 @@ def _with_columns(recipe: Recipe, reader: recipes.Reader, split: recipes.Split) 
         return options
     columns = options.columns
     if split.group_by is not None:
-        columns = replace(columns, group=split.group_by)
+        columns = columns.model_copy(update={"group": split.group_by})
     come_along = dict.fromkeys((*columns.subgroups, *recipe.evaluation.subgroups))
-    return replace(options, columns=replace(columns, subgroups=tuple(come_along)))
+    columns = columns.model_copy(update={"subgroups": tuple(come_along)})
+    return options.model_copy(update={"columns": columns})
 
 
 def _divided_target(

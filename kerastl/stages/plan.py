@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from kerastl.data import ImageDataset
+from kerastl.recipe import read_plain
 from kerastl.runs import BEGUN, Run
 from kerastl.stages.model import Start
 from kerastl.training import Phase
@@ -46,5 +45,5 @@ def began_with(run: Run, *, resume: bool) -> dict[str, Any] | None:
     """Return the recipe that a run that goes on began with, as plain values; None: it begins now."""
     if not resume or not run.file(BEGUN).is_file():
         return None
-    told: dict[str, Any] = yaml.safe_load(run.file(BEGUN).read_text(encoding="utf-8"))
+    told: dict[str, Any] = read_plain(run.file(BEGUN).read_text(encoding="utf-8"))
     return told

@@ -15,11 +15,9 @@ import numpy.typing as npt
 from kerastl import report
 from kerastl.augment.preview import TOGETHER, Block, mixing_block, operation_block, policy_block
 from kerastl.data import Record, labels_of, seeds_for
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, listed, nearest, quoted
 from kerastl.progress import track
 from kerastl.recipe import Augment, Recipe
-from kerastl.recipe.tree import quoted
-from kerastl.recipe.words import listed, nearest
 from kerastl.runs import Run, is_free
 from kerastl.stages.pictures import Pictures, check_outside, gather_pictures
 
@@ -56,7 +54,7 @@ def preview(
     seed = recipe.seed if seed is None else seed
     with tempfile.TemporaryDirectory() as scratch:
         # The target has pictures of its own; the source's are divided without it.
-        found = gather_pictures(replace(recipe, target=None), Run(Path(scratch)))
+        found = gather_pictures(recipe.model_copy(update={"target": None}), Run(Path(scratch)))
         check_outside(out if out is not None else Path(), found.root, "preview")
         training = found.of("train")
         # Mixing needs a second picture, even where one is shown.
@@ -111,16 +109,18 @@ def _chosen(augment: Augment, operation: str | None) -> Augment:
         near = nearest(operation, names)
         hint = f"Did you mean '{near}'?" if near else f"It has {listed(names, 'and')}."
         raise RequestError(f"The recipe has no operation {quoted(operation)}. {hint}")
-    return replace(
-        augment,
-        operations=tuple(one for one in augment.operations if one.name == operation),
-        mixing=tuple(one for one in augment.mixing if one.name == operation),
+    return augment.model_copy(
+        update={
+            "operations": tuple(one for one in augment.operations if one.name == operation),
+            "mixing": tuple(one for one in augment.mixing if one.name == operation),
+        }
     )
 
 
 def _decoded(recipe: Recipe, found: Pictures, records: Sequence[Record]) -> npt.NDArray[np.float32]:
     """Return `[batch, size, size, 3]` float32 in [0, 255], as training sees them before they are changed."""
-    plain = replace(recipe, augment=Augment(), data=replace(recipe.data, batch_size=len(records)))
+    data = recipe.data.model_copy(update={"batch_size": len(records)})
+    plain = recipe.model_copy(update={"augment": Augment(), "data": data})
     source = found.source_of(plain, records)
     ((images, _),) = source.batches(0)
     decoded: npt.NDArray[np.float32] = images.numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -100,11 +99,15 @@ def resolved(recipe: Recipe, pictures: Pictures) -> Recipe:
     window: recipes.Window | Literal["full"] = "full"
     if pictures.window:
         low, high = pictures.window
-        window = recipes.Window((low + high) / 2, high - low)
-    data = dataclasses.replace(
-        recipe.data, window=window, image_size_px=pictures.image_size_px, cache=pictures.cache
+        window = recipes.Window(center=(low + high) / 2, width=high - low)
+    data = recipe.data.model_copy(
+        update={
+            "window": window,
+            "image_size_px": pictures.image_size_px,
+            "cache": pictures.cache,
+        }
     )
-    return dataclasses.replace(recipe, data=data)
+    return recipe.model_copy(update={"data": data})
 
 
 def write_beginning(

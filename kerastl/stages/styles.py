@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,7 +58,7 @@ def _changed(
     """Return a method's name, with the domain whose pictures it changes unless that is the source, and what it makes of them."""
     options = adaptation.named_options(method.name, method.options)
     if hasattr(options, "share"):
-        options = dataclasses.replace(options, share=1.0)
+        options = options.model_copy(update={"share": 1.0})
     step: Any = adaptation.build_step(
         method.name, options, num_classes=len(pictures.class_names), num_features=1,
         seed=recipe.seed,

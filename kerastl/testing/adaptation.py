@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ from kerastl.adaptation import (
 )
 from kerastl.backbones import build_backbone
 from kerastl.errors import RequestError
+from kerastl.options import StrictModel
 from kerastl.training import Phase, build_model, unfreeze
 
 SIZE_PX = 16
@@ -139,10 +139,9 @@ class _Pictures:
 
 def _check_options(name: str) -> None:
     kind: Any = registry.options_of("adaptation", name)
-    frozen = getattr(vars(kind).get("__dataclass_params__"), "frozen", False)
-    assert frozen, f"{name}: Options is no frozen dataclass"
+    assert issubclass(kind, StrictModel), f"{name}: Options is not a StrictModel"
     kind()  # every option has a default
-    wrong = [{one.name: "wrong"} for one in dataclasses.fields(kind)]
+    wrong = [{field: "wrong"} for field in kind.model_fields]
     for values in [*wrong, {"no_such_option": 1}]:
         try:
             named_options(name, values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Any
 
@@ -12,6 +11,7 @@ import tensorflow as tf
 from kerastl import registry
 from kerastl.augment import build_policy
 from kerastl.errors import RequestError
+from kerastl.options import StrictModel
 
 SIZE_PX = 19
 """Not a multiple of any vector's length: what is left at the end of a row must be computed alike."""
@@ -24,9 +24,8 @@ RANDOM = re.compile(r"Random|Rng|Multinomial|Stateful(Uniform|Standard|Truncated
 
 def strong(name: str) -> Any:
     """Return options of an operation at nearly full strength, done to every picture."""
-    return dataclasses.replace(
-        registry.module("operation", name).at_strength(0.9), apply_probability=1.0
-    )
+    options = registry.module("operation", name).at_strength(0.9)
+    return options.model_copy(update={"apply_probability": 1.0})
 
 
 def check_augmentation(name: str) -> None:
@@ -41,7 +40,7 @@ def check_augmentation(name: str) -> None:
     - probability 0 changes nothing, probability one half about half of the pictures;
     - grey pictures of one channel pass, or are refused by an operation that needs colour;
     - no stateful random operation is in the graph;
-    - its options are a frozen dataclass, so that they can be checked without TensorFlow.
+    - its options are a StrictModel, so that they can be checked without TensorFlow.
 
     Args:
         name: of the operation.
@@ -65,15 +64,14 @@ def check_augmentation(name: str) -> None:
     assert together.min() >= 0, f"{name}: below 0"
     assert together.max() <= 255, f"{name}: above 255"
     now_and_then = build_policy(
-        [(name, dataclasses.replace(options, apply_probability=0.5))],
+        [(name, options.model_copy(update={"apply_probability": 0.5}))],
         image_size_px=SIZE_PX,
         exact=True,
     )
     same = np.array_equal(now_and_then(images, seeds), now_and_then(images, seeds + 1))
     assert not same, f"{name}: another seed, the same pictures"
     assert not stateful_random_operations(policy), f"{name}: a stateful random operation"
-    frozen = getattr(vars(type(options)).get("__dataclass_params__"), "frozen", False)
-    assert frozen, f"{name}: Options is no frozen dataclass"
+    assert isinstance(options, StrictModel), f"{name}: Options is not a StrictModel"
     _check_nothing(name, images, seeds)
     _check_exact(name, options, images, seeds, together)
     _check_probability(name, options)
@@ -100,7 +98,7 @@ def _check_probability(name: str, options: Any) -> None:
 
     def changed(probability: float) -> float:
         """Return the share of the pictures that differ."""
-        now_and_then = dataclasses.replace(options, apply_probability=probability)
+        now_and_then = options.model_copy(update={"apply_probability": probability})
         policy = build_policy([(name, now_and_then)], image_size_px=SIZE_PX, exact=True)
         return float((policy(images, seeds).numpy() != images).any(axis=(1, 2, 3)).mean())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from kerastl import registry
 from kerastl.augment import build_mixing
+from kerastl.options import StrictModel
 from kerastl.testing.augmentation import SIZE_PX, stateful_random_operations
 
 COUNT = 12
@@ -25,7 +25,7 @@ def check_mixing(name: str) -> None:
     - a picture alone, `alpha` 0 and probability 0 change nothing, to the byte;
     - pictures of one channel pass, and an empty batch;
     - no stateful random operation is in the graph;
-    - its options are a frozen dataclass with defaults, so that they can be checked without TensorFlow.
+    - its options are a StrictModel with defaults, so that they can be checked without TensorFlow.
 
     Args:
         name: of the mixing.
@@ -34,9 +34,8 @@ def check_mixing(name: str) -> None:
         AssertionError: one of these does not hold.
     """
     kind: Any = registry.options_of("mixing", name)
-    frozen = getattr(vars(kind).get("__dataclass_params__"), "frozen", False)
-    assert frozen, f"{name}: Options is no frozen dataclass"
-    options = dataclasses.replace(kind(), alpha=1.0)
+    assert issubclass(kind, StrictModel), f"{name}: Options is not a StrictModel"
+    options = kind(alpha=1.0)
     mixing = _built(name, options)
     images, labels, seeds = _batch()
     mixed, rows = (part.numpy() for part in mixing(images, labels, seeds))
@@ -87,8 +86,8 @@ def _check_identity(name: str, options: Any) -> None:
     images, labels, seeds = _batch()
     truth = np.eye(COUNT, dtype=np.float32)
     never = (
-        dataclasses.replace(options, alpha=0.0),
-        dataclasses.replace(options, apply_probability=0.0),
+        options.model_copy(update={"alpha": 0.0}),
+        options.model_copy(update={"apply_probability": 0.0}),
     )
     for nothing in never:
         mixed, rows = _built(name, nothing)(images, labels, seeds)

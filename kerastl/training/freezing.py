@@ -21,7 +21,8 @@ from kerastl.training.phase import (
     LayerNames,
     Phase,
     TopFraction,
-    TrainableLayers,
+    Trainable,
+    Unfreeze,
 )
 
 HEAD_LAYERS = ("pooled", "head_dropout", "head")
@@ -32,7 +33,7 @@ def batch_norm_layers(model: keras.Model) -> list[keras.layers.BatchNormalizatio
     return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
-def resolve_trainable(model: keras.Model, trainable: TrainableLayers) -> list[str]:
+def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
     """Return the names of the backbone's layers that a phase lets move, from input to output.
 
     Args:
@@ -67,6 +68,8 @@ def resolve_trainable(model: keras.Model, trainable: TrainableLayers) -> list[st
                 f"trainable.from_block: no block '{trainable.from_block}'.{hint} Blocks: {', '.join(known)}."
             )
         return names[starts[known.index(trainable.from_block)] :]
+    if isinstance(trainable, Unfreeze):
+        raise RequestError("trainable: gradual unfreezing is divided into phases by `fit`.")
     wanted = len(names) * (1.0 - trainable.top_fraction)
     return names[min(starts, key=lambda start: abs(start - wanted)) :]
 
@@ -97,7 +100,7 @@ def resolve_batch_norm(model: keras.Model, phase: Phase) -> Phase:
 
 def unfreeze(
     model: keras.Model,
-    trainable: TrainableLayers = "none",
+    trainable: Trainable = "none",
     *,
     top_fraction: float | None = None,
     batch_norm: BatchNorm | None = "frozen",

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerastl.backbones import blocks_of
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
 from kerastl.training.checkpoint import Checkpoint, newest_checkpoint
@@ -23,7 +24,7 @@ from kerastl.training.classification import Classification, balanced_weights
 from kerastl.training.clock import Clock
 from kerastl.training.freezing import resolve_batch_norm
 from kerastl.training.learner import activations_folder
-from kerastl.training.phase import Phase
+from kerastl.training.phase import Phase, Unfreeze
 from kerastl.training.phase_loop import OnEpoch, OnPhaseEnd, OnProof, PhaseLoop
 from kerastl.training.state import History, TrainingState
 from kerastl.training.step import Step
@@ -106,7 +107,7 @@ def fit(
         WouldFailAgain: frozen weights moved, or, `Diverged`, a loss or a weight is not a number.
     """
     trains, vals = _by_domain(train), _by_domain(val)
-    phases = [resolve_batch_norm(model, phase) for phase in phases]
+    phases = [resolve_batch_norm(model, phase) for phase in _unfrozen_by_epoch(model, phases)]
     cache_dir = cache_dir or activations_folder()
     strategy = strategy or tf.distribute.get_strategy()
     lessons = _lessons(model, phases, trains, vals, target, step_for, strategy, cache_dir)
@@ -118,6 +119,14 @@ def fit(
     )  # fmt: skip
     loop.run(saved, on_proof=on_proof, on_phase_end=on_phase_end)
     return state.history()
+
+
+def _unfrozen_by_epoch(model: keras.Model, phases: Sequence[Phase]) -> list[Phase]:
+    """Return the phases, those of gradual unfreezing as one phase per block."""
+    names: list[str] = []
+    if any(isinstance(phase.trainable, Unfreeze) for phase in phases):
+        names = [block.name for block in blocks_of(model)]
+    return [part for phase in phases for part in phase.unfrozen_by_epoch(names)]
 
 
 def _by_domain(pictures: ImageDataset | Sources | None) -> Sources:

@@ -129,12 +129,13 @@ def rate_factors(model: keras.Model, phase: Phase) -> dict[str, float]:
     Reference:
         Howard & Ruder 2018, arXiv:1801.06146, section 3.2 (discriminative fine-tuning).
     """
-    if phase.layer_decay == 1.0 and not phase.rates:
+    rates = {rate.block: rate.factor for rate in phase.rates}
+    if phase.layer_decay == 1.0 and not rates:
         return {}
     blocks = blocks_of(model)
     factors = {}
     for place, block in enumerate(reversed(blocks)):
-        factor = phase.rates.get(block.name, phase.layer_decay ** (place + 1))
+        factor = rates.get(block.name, phase.layer_decay ** (place + 1))
         for name in block.layers:
             factors.update({one.path: factor for one in model.get_layer(name).weights})
     return factors

@@ -231,7 +231,7 @@ class PhaseLoop:
         self, phase: Phase, variables: Sequence[keras.Variable], *, resumed: bool
     ) -> Any:
         """Return the optimizer of a phase, with what it takes over from that of the phase before."""
-        old = self.optimizer if phase.momenta == "keep" else None
+        old = self.optimizer if phase.optimizer_state == "keep" else None
         if not resumed:
             known = (
                 {} if old is None else {path: self.state.born.get(path, 0) for path in self.known}

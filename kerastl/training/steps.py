@@ -50,7 +50,7 @@ def run_steps(
     """
     sums: dict[str, float] = {}
     seen, steps = 0, next(iter(streams.values())).steps_per_epoch
-    before, epochs = phase.stretch or (0, phase.epochs)
+    before, epochs = phase.schedule_span
     start = (before + state.phase_epochs) * steps
     fed: Any = batches_of(streams, state.epochs, strategy, start)
     if bar:

@@ -117,7 +117,7 @@ def test_source_only_stays_a_candidate():
 
 
 def test_the_validator_prefers_who_claims_what_is_proven():
-    score = registry.module("validator", "proven_information").VALIDATOR.score
+    score = registry.module("validator", "bounded_information").VALIDATOR.score
     honest, shy, bold = (score(drawn(4, sure=sure)) for sure in (1.0, 0.1, 9.0))
     assert honest > shy
     assert honest > bold

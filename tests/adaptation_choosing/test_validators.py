@@ -29,7 +29,7 @@ RIGHT = sure(TRUTH)
 
 def test_all_nine_are_found():
     assert NAMES == [
-        "bnm", "class_ami", "dev", "entropy", "information_maximization", "mixval", "proven_information", "snd",
+        "bnm", "class_ami", "dev", "entropy", "information_maximization", "mixval", "bounded_information", "snd",
         "source_validation",
     ]  # fmt: skip
 

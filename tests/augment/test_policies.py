@@ -4,6 +4,7 @@ import typing
 
 import numpy as np
 import pytest
+from kerastl.recipe.words import hints
 
 from kerastl.augment import build_policy, named_policy
 from kerastl.augment.policies import POLICIES
@@ -11,7 +12,6 @@ from kerastl.cli._recipes import checked
 from kerastl.data import Record
 from kerastl.errors import RequestError
 from kerastl.recipe import Augment, find
-from kerastl.recipe.words import hints
 
 MIRRORS = {"random_flip"}
 COLOURS = {"random_hue", "random_saturation", "random_color_jitter", "random_color_degeneration"}

@@ -28,7 +28,7 @@ def plan(runs):
 
 def checked(text):
     return recipes.check(
-        text, name="case", options_of=registry.options_of, names_of=registry.names, tables=backbones,
+        text, name="case",tables=backbones,
         domains_of=registry.domains_of, policy_of=augment.named_policy,
     )  # fmt: skip
 

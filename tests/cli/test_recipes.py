@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from kerastl import registry
 from kerastl.cli import main
 from kerastl.errors import RequestError
 from kerastl.recipe import library, load, write
@@ -39,7 +38,7 @@ def test_every_recipe_in_the_repository_is_shipped():
 
 @pytest.mark.parametrize("name", NEEDED)
 def test_a_shipped_recipe_is_good_once_it_has_its_data(name):
-    recipe = load(name, options_of=registry.options_of, names_of=registry.names, sets=NEEDED[name])
+    recipe = load(name, sets=NEEDED[name])
     text = write(recipe)
     assert recipe.seed == 7
     assert "seed: 7" in library.find(name).text

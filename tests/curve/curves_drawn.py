@@ -48,6 +48,6 @@ def hospitals(name="hospital-adaptation", *sets) -> recipes.Recipe:
         "backbone={name: small_cnn, weights: none}",
         "phases=[{name: source, epochs: 2, learning_rate: 1e-3, trainable: all},"
         " {name: adapt, domain: target, epochs: 2, learning_rate: 1e-3, trainable: none, batch_norm: statistics,"
-        " early_stopping: 3, momenta: keep}]",
+        " early_stopping: 3, optimizer_state: keep}]",
     )
     return checked(recipes.find(name), [*small, *sets])

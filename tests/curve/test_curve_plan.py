@@ -35,7 +35,7 @@ def test_the_recipe_of_every_run_is_one_that_check_takes(name):
     for job in plan.jobs():
         derived = plan.recipe_of(job, RUNS)
         again = recipes.check(
-            recipes.write(derived), name="again", options_of=registry.options_of, names_of=registry.names,
+            recipes.write(derived), name="again",
             tables=backbones, domains_of=registry.domains_of, policy_of=augment.named_policy,
         )  # fmt: skip
         assert replace(again, adaptation=None) == replace(derived, adaptation=None)
@@ -56,7 +56,7 @@ def test_only_the_labels_differ_between_two_numbers_and_the_start_between_two_wa
     assert first.backbone.weights == RUNS / "seed_7_adapted"
     (phase,) = three.phases
     # B has no labelled patient left to steer by, and no optimizer to go on with.
-    assert (phase.keep, phase.early_stopping, phase.momenta) == ("last", None, "renew")
+    assert (phase.keep, phase.early_stopping, phase.optimizer_state) == ("last", None, "reset")
 
 
 def test_without_ways_to_adapt_in_the_recipe_adabn_is_taken_and_its_statistics_may_follow():

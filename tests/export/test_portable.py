@@ -61,7 +61,7 @@ def test_it_tells_what_the_run_knows_and_nothing_of_its_pictures(run, portable):
     assert told["validation"]["temperature"] == 1.5
     assert told["validation"]["points"] == [{"fixed": "specificity", "at": 0.9, "threshold": 0.75}]
     labels = -(6 * math.log(6 / 9) + 3 * math.log(3 / 9)) / 9
-    assert told["validation"]["proven_information"] == pytest.approx(
+    assert told["validation"]["bounded_information"] == pytest.approx(
         {"value": labels - 0.25, "low": labels - 0.5, "high": labels - 0.125}
     )
     root = json.loads((run / "model.json").read_text())["data_root"]

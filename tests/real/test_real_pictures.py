@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from kerastl import recipe as recipes
-from kerastl import registry, runner
+from kerastl import runner
 
 FASHION = Path(os.environ.get("KERASTL_FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 BACKBONE = "backbone={name: mobilenet_v2, weights: imagenet, alpha: 0.35}"
@@ -29,9 +29,7 @@ NAMES = [
 
 
 def run(name, out, *sets):
-    recipe = recipes.load(
-        name, options_of=registry.options_of, names_of=registry.names, sets=list(sets)
-    )
+    recipe = recipes.load(name, sets=list(sets))
     return runner.run(recipe, name=name, out=out)
 
 

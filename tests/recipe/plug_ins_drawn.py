@@ -1,55 +1,55 @@
-"""Plug-ins made up for tests of the recipe room, which knows none itself."""
+"""Plug-ins for tests of recipes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MinLen
 
-from kerastl.recipe import Recipe, check
+from kerastl.options import StrictModel
+from kerastl.recipe import Operation, Recipe, check
 
 
-@dataclass(frozen=True)
-class Columns:
+class Columns(StrictModel):
     label: str = "label"
     group: str | None = None
 
 
-@dataclass(frozen=True)
-class Folder:
+class Folder(StrictModel):
     path: Path
     labelled: bool = True
     pattern: Annotated[str, MinLen(1)] | None = None
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(StrictModel):
     path: Path
     columns: Columns = Columns()
     domains: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Cutout:
+class Cutout(StrictModel):
     area: Annotated[float, Ge(0), Le(1)] = 0.25
     range_deg: tuple[float, float] = (0.0, 90.0)
     direction: Literal["horizontal", "vertical", "both"] = "both"
 
 
-@dataclass(frozen=True)
-class Alpha:
+class Alpha(StrictModel):
     alpha: Annotated[float, Ge(0.1), Le(2)] = 1.0
+
+
+class Holder(StrictModel):
+    operations: Annotated[tuple[Operation, ...], MinLen(1)]
+    share: float = 0.5
 
 
 OPTIONS: dict[str, dict[str, type[Any] | None]] = {
     "reader": {"folder": Folder, "table": Table, "phantom": None},
-    "operation": {"cutout": Cutout, "random_flip": None},
+    "operation": {"cutout": Cutout, "holder": Holder, "random_flip": None},
     "mixing": {"mix_up": Alpha, "cut_mix": None},
     "adaptation": {"source_only": None, "adabn": None, "coral": Alpha},
     "validator": {
-        "information_maximization": None, "snd": Alpha, "class_ami": Alpha, "proven_information": None,
+        "information_maximization": None, "snd": Alpha, "class_ami": Alpha, "bounded_information": None,
     },
     "backbone": {"mobilenet_v2": Alpha, "small_cnn": None},
     "format": {"saved_model": None, "onnx": None, "litert": None},
@@ -75,4 +75,4 @@ def names_of(kind: str) -> list[str]:
 
 
 def checked(text: str, *sets: str, name: str = "flowers.yaml") -> Recipe:
-    return check(text, name=name, options_of=options_of, names_of=names_of, sets=sets)
+    return check(text, name=name, sets=sets)

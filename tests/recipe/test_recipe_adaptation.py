@@ -1,16 +1,17 @@
 """The key `adaptation`: candidates, what chooses, and the phases in which they learn."""
 
 import pytest
-from plug_ins_drawn import GOOD, Alpha, checked, names_of, options_of
+from plug_ins_drawn import GOOD, Alpha, checked
 
 from kerastl.errors import Problems
-from kerastl.recipe import Method, Validator, check, write
-from kerastl.recipe.summary import summary
+from kerastl.recipe import Method, Validator, check, summary, write
 
 PHASES = (
     "phases=[{name: a, epochs: 1, learning_rate: 1e-3, trainable: none},"
     "{name: b, domain: target, epochs: 2, learning_rate: 1e-3, trainable: none, keep: last}]"
 )
+
+pytestmark = pytest.mark.usefixtures("made_up_plug_ins")
 TARGET = "target={reader: {name: phantom}, labels: none}"
 METHODS = "adaptation={methods: [adabn, {name: coral, alpha: 0.5}]}"
 
@@ -24,11 +25,11 @@ def problems(*sets):
 def test_methods_have_options_and_what_chooses_has_a_default_that_is_written_out():
     recipe = checked(GOOD, PHASES, TARGET, METHODS)
     assert recipe.adaptation.methods == (Method("adabn"), Method("coral", Alpha(0.5)))
-    judges = (Validator("class_ami", Alpha()), Validator("proven_information"))
+    judges = (Validator("class_ami", Alpha()), Validator("bounded_information"))
     assert recipe.adaptation.select_by == judges
-    again = check(write(recipe), name="again.yaml", options_of=options_of, names_of=names_of)
+    again = check(write(recipe), name="again.yaml")
     assert again == recipe
-    told = "adapts by adabn and coral, chosen by class_ami and proven_information"
+    told = "adapts by adabn and coral, selected by class_ami and bounded_information"
     assert told in summary(recipe)
 
 
@@ -37,8 +38,8 @@ def test_methods_have_options_and_what_chooses_has_a_default_that_is_written_out
     [
         ("adaptation.methods=[corla]", "there is no adaptation 'corla'. Did you mean 'coral'?"),
         ("adaptation.methods=[]", "must have at least 1."),
-        ("adaptation.methods=[coral, coral]", "adaptation.methods[1]: 'coral' stands in the list already."),
-        ("adaptation.select_by=[snd, snd]", "adaptation.select_by[1]: 'snd' stands in the list already."),
+        ("adaptation.methods=[coral, coral]", "adaptation.methods[1]: 'coral' is already in the list."),
+        ("adaptation.select_by=[snd, snd]", "adaptation.select_by[1]: 'snd' is already in the list."),
         ("adaptation.select_by=[coral]", "there is no validator 'coral'"),
         ("adaptation.methods=[{name: coral, alpha: 3}]", "must be a number from 0.1 to 2, got 3."),
     ],
@@ -50,14 +51,14 @@ def test_a_wrong_list_is_one_problem_that_says_what_is_allowed(change, said):
 
 def test_methods_need_a_target_and_phases_there_behind_those_of_the_source():
     (found,) = problems(METHODS)
-    assert "adapts to a target, but the recipe has none" in found
+    assert "adapts to a target, but the recipe has no target" in found
     (found,) = problems(TARGET, METHODS)
-    assert "add one with domain: target behind those of the source" in found
+    assert "add one with domain: target after those of the source" in found
     mixed = PHASES.replace("name: a, epochs", "name: a, domain: target, epochs").replace(
         "name: b, domain: target", "name: b"
     )
     (found,) = problems(mixed, TARGET, METHODS)
-    assert "phases[1].domain: is source behind a phase of the target" in found
+    assert "phases[1].domain: is source after a phase of the target" in found
 
 
 def test_without_methods_a_phase_at_the_target_needs_labels():
@@ -79,4 +80,4 @@ def test_methods_can_wait_until_there_are_no_labels(labels, when, counts):
     assert (recipe.adapts_by is not None) == counts
     assert ("adapts by adabn" in summary(recipe)) == counts
     assert recipe.adaptation.when == when
-    assert check(write(recipe), name="a.yaml", options_of=options_of, names_of=names_of) == recipe
+    assert check(write(recipe), name="a.yaml") == recipe

@@ -1,11 +1,12 @@
 """The key `augment.mixing`, with made-up plug-ins and with the real ones."""
 
 import pytest
-from plug_ins_drawn import GOOD, Alpha, checked, names_of, options_of
+from plug_ins_drawn import GOOD, Alpha, checked
 
-from kerastl import registry
 from kerastl.errors import Problems
 from kerastl.recipe import Mixing, check, write
+
+MADE_UP = pytest.mark.usefixtures("made_up_plug_ins")
 
 
 def problems(*sets):
@@ -14,20 +15,23 @@ def problems(*sets):
     return [str(problem) for problem in caught.value.problems]
 
 
+@MADE_UP
 def test_nothing_is_mixed_unless_asked_for():
     assert checked(GOOD).augment.mixing == ()
     assert checked(GOOD, "augment=[random_flip]").augment.mixing == ()
 
 
+@MADE_UP
 def test_a_word_stands_for_a_mixing_and_options_lie_beside_its_name():
     recipe = checked(GOOD, "augment={mixing: [cut_mix, {name: mix_up, alpha: 0.2}]}")
     assert recipe.augment.mixing == (Mixing("cut_mix"), Mixing("mix_up", Alpha(0.2)))
     longer = ["augment={mixing: [cut_mix, mix_up]}", "augment.mixing[1].alpha=0.2"]
     assert checked(GOOD, *longer) == recipe
-    again = check(write(recipe), name="again.yaml", options_of=options_of, names_of=names_of)
+    again = check(write(recipe), name="again.yaml")
     assert again == recipe
 
 
+@MADE_UP
 @pytest.mark.parametrize(
     ("mixing", "said"),
     [
@@ -35,7 +39,7 @@ def test_a_word_stands_for_a_mixing_and_options_lie_beside_its_name():
         ("[mixup]", "augment.mixing[0].name: there is no mixing 'mixup'. Did you mean 'mix_up'?"),
         ("[{name: mix_up, alpha: 3}]", "augment.mixing[0].alpha: must be a number from 0.1 to 2, got 3."),
         ("[{name: mix_up, alfa: 1}]", "augment.mixing[0].alfa: unknown key. Did you mean 'alpha'?"),
-        ("[{alpha: 1}]", "augment.mixing[0].name: is needed: cut_mix or mix_up."),
+        ("[{alpha: 1}]", "augment.mixing[0]: Missing required key 'name'. Add: name: cut_mix or mix_up"),
         ("[random_flip]", "augment.mixing[0].name: 'random_flip' is no mixing; it is allowed in augment.operations."),
     ],
 )  # fmt: skip
@@ -45,18 +49,21 @@ def test_a_wrong_mixing_is_one_problem_that_says_what_is_allowed(mixing, said):
     assert said in found[0]
 
 
+@MADE_UP
 def test_a_mixing_among_the_operations_is_told_its_place():
     (found,) = problems("augment=[mix_up]")
     assert "augment[0].name: 'mix_up' is no operation; it is allowed in augment.mixing." in found
 
 
+@MADE_UP
 def test_batches_of_one_picture_cannot_be_mixed():
     found = problems("augment={mixing: [cut_mix]}", "data.batch_size=1")
     assert len(found) == 1
-    assert "augment.mixing: needs batches of two pictures or more" in found[0]
+    assert "augment.mixing: needs batches of at least two images" in found[0]
     assert checked(GOOD, "data.batch_size=1").augment.mixing == ()
 
 
+@MADE_UP
 def test_a_wrong_short_list_of_operations_says_only_what_is_wrong_in_it():
     assert len(problems("augment=[{name: cutout, area: 30}]", "data.batch_size=1")) == 1
 
@@ -66,9 +73,7 @@ def test_the_real_mixings_keep_their_bounds():
     sets += ["data.reader={name: folder, path: x}", "backbone={name: small_cnn, weights: none}"]
     sets += ["phases[0].trainable=all"]
     with pytest.raises(Problems) as caught:
-        check(
-            GOOD, name="x.yaml", options_of=registry.options_of, names_of=registry.names, sets=sets
-        )
+        check(GOOD, name="x.yaml", sets=sets)
     found = "\n".join(str(problem) for problem in caught.value.problems)
     assert "augment.mixing[0].alpha: must be a number from 0 to 100, got -1" in found
     assert "augment.mixing[0].decay_power: must be a number from 0 to 10, got 11" in found

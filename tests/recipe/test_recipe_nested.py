@@ -1,35 +1,13 @@
 """Operations that hold operations, as a recipe writes them: with made-up plug-ins and with the real ones."""
 
-from dataclasses import dataclass
-from typing import Annotated
-
 import pytest
-from annotated_types import MinLen
-from plug_ins_drawn import GOOD, Cutout, names_of, options_of
+from inline_snapshot import snapshot
+from plug_ins_drawn import GOOD, Cutout, Holder, checked
 
-from kerastl import registry
 from kerastl.errors import Problems
 from kerastl.recipe import Operation, check, write
 
-
-@dataclass(frozen=True)
-class Holder:
-    operations: Annotated[tuple[Operation, ...], MinLen(1)]
-    share: float = 0.5
-
-
-def held_options(kind, name):
-    return Holder if name == "holder" else options_of(kind, name)
-
-
-def held_names(kind):
-    return sorted([*names_of(kind), *(["holder"] if kind == "operation" else [])])
-
-
-def checked(text, *sets):
-    return check(text, name="f.yaml", options_of=held_options, names_of=held_names, sets=sets)
-
-
+MADE_UP = pytest.mark.usefixtures("made_up_plug_ins")
 NESTED = """\
 augment:
   operations:
@@ -41,6 +19,7 @@ augment:
 """
 
 
+@MADE_UP
 def test_operations_are_read_inside_of_one_another():
     found = checked(GOOD + NESTED).augment.operations
     inner = Operation("holder", Holder((Operation("random_flip"),), 0.1))
@@ -50,6 +29,7 @@ def test_operations_are_read_inside_of_one_another():
     )
 
 
+@MADE_UP
 def test_a_written_recipe_holds_every_default_of_what_is_inside_and_reads_back_equal():
     recipe = checked(GOOD + NESTED)
     text = write(recipe)
@@ -59,6 +39,7 @@ def test_a_written_recipe_holds_every_default_of_what_is_inside_and_reads_back_e
     assert write(checked(text)) == text
 
 
+@MADE_UP
 def test_a_set_reaches_an_option_inside_also_beside_a_bare_name():
     recipe = checked(
         GOOD + NESTED,
@@ -73,6 +54,7 @@ def test_a_set_reaches_an_option_inside_also_beside_a_bare_name():
     assert recipe.augment.operations[0].options.operations[0].options.area == 0.5
 
 
+@MADE_UP
 def test_each_problem_inside_is_told_with_its_line_and_the_nearest_name():
     text = GOOD + (
         "augment:\n"
@@ -86,20 +68,18 @@ def test_each_problem_inside_is_told_with_its_line_and_the_nearest_name():
         "  - holder\n"
         "  - {name: holder, operations: cutout}\n"
     )
-    first = GOOD.count("\n") + 4
     with pytest.raises(Problems) as caught:
         checked(text)
-    assert [str(problem) for problem in caught.value.problems] == [
-        f"line {first}, augment[0].operations[0].name: there is no operation 'random_flap'. "
-        "Did you mean 'random_flip'?",
-        f"line {first + 2}, augment[0].operations[1].aria: unknown key. Did you mean 'area'?",
-        f"line {first + 3}, augment[0].operations[2].area: must be a fraction from 0 to 1, got 30. "
-        "For 30 % write 0.3.",
-        f"line {first + 4}, augment[1].operations: must have at least 1.",
-        f"line {first + 5}, augment[2].operations: is needed: a list, each "
-        "{name: the name of an operation}, at least one.",
-        f"line {first + 6}, augment[3].operations: must be a list, got 'cutout'. Write [cutout].",
-    ]
+    assert [str(problem) for problem in caught.value.problems] == snapshot(
+        [
+            "line 11, augment[0].operations[0].name: there is no operation 'random_flap'. Did you mean 'random_flip'?",
+            "line 13, augment[0].operations[1].aria: unknown key. Did you mean 'area'?",
+            "line 14, augment[0].operations[2].area: must be a fraction from 0 to 1, got 30. For 30 % write 0.3.",
+            "line 15, augment[1].operations: must have at least 1.",
+            "line 16, augment[2]: Missing required key 'operations'. Add: operations: [{name: ...}]",
+            "line 17, augment[3].operations: must be a list, got 'cutout'. Write [cutout].",
+        ]
+    )
 
 
 REAL = """\
@@ -119,9 +99,7 @@ augment:
 
 
 def real(*sets):
-    return check(
-        REAL, name="f.yaml", options_of=registry.options_of, names_of=registry.names, sets=sets
-    )
+    return check(REAL, name="f.yaml", sets=sets)
 
 
 def test_the_real_ones_are_read_written_and_set():
@@ -133,24 +111,37 @@ def test_the_real_ones_are_read_written_and_set():
     assert rand.options.operations == ("identity", "solarization")
     assert mix.options.num_chains == 3
     text = write(recipe)
-    again = check(text, name="x", options_of=registry.options_of, names_of=registry.names)
+    again = check(text, name="x")
     assert again == recipe
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (
-            "augment[0].operations[1].operations[0]={name: random_choice, operations: [random_flip]}",
-            "augment[0]: random_choice lies too deep: an operation that holds others may stand inside one such "
-            "operation, not inside two.",
-        ),
-        ("augment[1].operations=[solarisation]", "Did you mean 'solarization'?"),
-        ("augment[1].magnitude=9", "augment[1].magnitude: must be a fraction from 0 to 1, got 9."),
-        ("augment[2].num_chains=0", "must be a whole number from 1 to 16, got 0."),
-    ],
+CHANGES = (
+    "augment[0].operations[1].operations[0]={name: random_choice, operations: [random_flip]}",
+    "augment[1].operations=[solarisation]",
+    "augment[1].magnitude=9",
+    "augment[2].num_chains=0",
 )
-def test_what_is_wrong_with_the_real_ones_is_told(change, said):
-    with pytest.raises(Problems) as caught:
-        real(change)
-    assert said in str(caught.value)
+
+
+def test_problems_of_the_real_operations():
+    found = {}
+    for change in CHANGES:
+        with pytest.raises(Problems) as caught:
+            real(change)
+        found[change] = [str(problem) for problem in caught.value.problems]
+    assert found == snapshot(
+        {
+            "augment[0].operations[1].operations[0]={name: random_choice, operations: [random_flip]}": [
+                "line 9, augment[0].operations[1]: random_choice is nested too deep: an operation that contains others may be inside one such operation, not inside two. Write its operations in its place."
+            ],
+            "augment[1].operations=[solarisation]": [
+                "--set augment[1].operations[0]: must be identity, auto_contrast, equalization, random_rotation, solarization, random_saturation, posterization, random_contrast, random_brightness, random_sharpness, random_shear or random_translation, got 'solarisation'. Did you mean 'solarization'?"
+            ],
+            "augment[1].magnitude=9": [
+                "--set augment[1].magnitude: must be a fraction from 0 to 1, got 9. For 9 % write 0.09."
+            ],
+            "augment[2].num_chains=0": [
+                "--set augment[2].num_chains: must be a whole number from 1 to 16, got 0."
+            ],
+        }
+    )

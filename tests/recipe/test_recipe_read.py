@@ -6,16 +6,16 @@ from hypothesis import strategies as st
 from plug_ins_drawn import GOOD, checked
 
 from kerastl.errors import Problems
-from kerastl.recipe.read import read
-from kerastl.recipe.tree import Mapping, Scalar
+from kerastl.options import Scalar
+from kerastl.recipe.loader import read
+
+pytestmark = pytest.mark.usefixtures("made_up_plug_ins")
 
 
 def value_of(text: str) -> object:
-    tree, _ = read(f"key: {text}", subject="x.yaml")
-    assert isinstance(tree, Mapping)
-    node = tree.items["key"]
-    assert isinstance(node, Scalar)
-    return node.value
+    scalar = read(f"key: {text}", subject="x.yaml").data["key"]
+    assert isinstance(scalar, Scalar)
+    return scalar.value
 
 
 def refusal(text: str) -> str:
@@ -47,7 +47,7 @@ def test_scalars_mean_what_yaml_1_2_says(text, value):
 
 
 def test_equal_keys_are_refused_with_both_lines():
-    assert "line 3, seed: stands here twice (first in line 2). Keep one." in refusal(
+    assert "line 3, seed: duplicate key (first in line 2). Keep one." in refusal(
         GOOD.replace("seed: 7\n", "seed: 7\nseed: 8\n")
     )
 

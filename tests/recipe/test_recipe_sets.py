@@ -3,6 +3,8 @@ from plug_ins_drawn import GOOD, checked
 
 from kerastl.errors import Problems
 
+pytestmark = pytest.mark.usefixtures("made_up_plug_ins")
+
 
 def refusal(*sets: str) -> str:
     with pytest.raises(Problems) as caught:
@@ -67,7 +69,7 @@ def test_set_reads_numbers_as_the_file_does():
         ("phases[x].epochs=3", "must be PATH=VALUE"),
         ("phases[7].epochs=3", "--set phases[7]: phases has 1 entries, counted from 0."),
         ("phases.epochs=3", "phases is a list: write phases[0]."),
-        ("seed[0]=3", "seed is no list."),
+        ("seed[0]=3", "seed is not a list."),
         ("seed=[1", "--set seed: is not YAML"),
         ("seed=!!int 3", "--set seed: tags are not allowed"),
     ],

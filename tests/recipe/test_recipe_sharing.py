@@ -37,7 +37,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def checked(text: str, *sets: str, domains_of=registry.domains_of) -> Recipe:
     return check(
-        text, name="x.yaml", options_of=registry.options_of, names_of=registry.names,
+        text, name="x.yaml",
         domains_of=domains_of, sets=sets,
     )  # fmt: skip
 
@@ -46,7 +46,7 @@ def test_columns_of_subgroups_are_looked_up_in_the_table(table):
     def problems(*sets):
         with pytest.raises(Problems) as caught:
             check(
-                TEXT, name="x.yaml", options_of=registry.options_of, names_of=registry.names,
+                TEXT, name="x.yaml",
                 domains_of=registry.domains_of, columns_of=registry.columns_of, sets=sets,
             )  # fmt: skip
         return [str(problem) for problem in caught.value.problems]
@@ -55,13 +55,13 @@ def test_columns_of_subgroups_are_looked_up_in_the_table(table):
     assert "the table of data.reader has no column 'whom'. Did you mean 'who'?" in absent
     assert "Columns: path, label, who, site." in absent
     (twice,) = problems("evaluation.subgroups=[who, who]")
-    assert "evaluation.subgroups[1]: 'who' stands in the list already." in twice
+    assert "evaluation.subgroups[1]: 'who' is already in the list." in twice
     good = checked(TEXT, "evaluation.subgroups=[who, site]")
     assert good.evaluation.subgroups == ("who", "site")
     # One that is not there is left to the run, which says what is wrong with it.
     gone = ["data.reader.path=gone.csv", "evaluation.subgroups=[x]", "data.reader.domains=[a, b]"]
     assert check(
-        TEXT, name="x.yaml", options_of=registry.options_of, names_of=registry.names,
+        TEXT, name="x.yaml",
         columns_of=registry.columns_of, sets=gone,
     )  # fmt: skip
 
@@ -108,7 +108,7 @@ def test_where_the_source_names_its_domains_the_table_is_not_read(table):
 
 def test_what_cannot_be_parted_is_refused_with_a_remedy(table):
     assert problem_of("target.domains=[bb]").endswith("'bb'. Did you mean 'b'?")
-    assert "nothing is left for the source" in problem_of("target.domains=[a, b, c]")
+    assert "none is left for the source" in problem_of("target.domains=[a, b, c]")
     assert "data.reader.domains=[NAME]" in problem_of(domains_of=None)
     assert "no columns" not in problem_of("data.reader.columns.domain=sight")
     assert "data.reader.domains=[NAME]" in problem_of("data.reader.columns.domain=sight")

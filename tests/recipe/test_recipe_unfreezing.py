@@ -2,9 +2,9 @@
 
 import pytest
 
-from kerastl import backbones, registry
+from kerastl import backbones
 from kerastl.errors import Problems
-from kerastl.recipe import BlockRate, FromBlock, Stretch, check, write
+from kerastl.recipe import BlockRate, FromBlock, check, write
 
 TEXT = """\
 format: 1
@@ -20,27 +20,27 @@ BLOCKS = backbones.block_names("small_cnn")
 
 def checked(text, *sets):
     return check(
-        text, name="f.yaml", options_of=registry.options_of, names_of=registry.names,
+        text, name="f.yaml",
         tables=backbones, sets=sets,
     )  # fmt: skip
 
 
 def test_each_epoch_adds_a_block_and_the_last_part_takes_what_is_left():
     epochs = len(BLOCKS) + 2
-    recipe = checked(TEXT.replace("EPOCHS", str(epochs)))
-    head, *parts = recipe.phases
-    assert head.name == "head"
+    head, slow = checked(TEXT.replace("EPOCHS", str(epochs))).phases
+    assert head.unfrozen_by_epoch(BLOCKS) == (head,)
+    parts = slow.unfrozen_by_epoch(BLOCKS)
     assert [part.trainable for part in parts] == [FromBlock(block) for block in reversed(BLOCKS)]
     assert [part.name for part in parts] == [f"slow_{one + 1}" for one in range(len(BLOCKS))]
     assert [part.epochs for part in parts] == [1] * (len(BLOCKS) - 1) + [3]
-    assert [part.stretch for part in parts] == [Stretch(at, epochs) for at in range(len(BLOCKS))]
-    assert [part.momenta for part in parts] == ["renew"] + ["keep"] * (len(BLOCKS) - 1)
+    assert [part.schedule_span for part in parts] == [(at, epochs) for at in range(len(BLOCKS))]
+    assert [part.optimizer_state for part in parts] == ["reset"] + ["keep"] * (len(BLOCKS) - 1)
     assert [part.keep for part in parts] == ["last"] * (len(BLOCKS) - 1) + ["best"]
 
 
 def test_fewer_epochs_than_blocks_leave_the_first_blocks_frozen():
     recipe = checked(TEXT.replace("EPOCHS", "2"))
-    assert [part.trainable for part in recipe.phases[1:]] == [
+    assert [part.trainable for part in recipe.phases[1].unfrozen_by_epoch(BLOCKS)] == [
         FromBlock(BLOCKS[-1]), FromBlock(BLOCKS[-2]),
     ]  # fmt: skip
 
@@ -61,10 +61,10 @@ def test_a_rate_names_a_block_that_there_is():
 @pytest.mark.parametrize(
     ("sets", "said"),
     [
-        ("phases[1].early_stopping=2", "would end the unfreezing half way"),
+        ("phases[1].early_stopping=2", "cannot be combined with gradual unfreezing"),
         ("phases[0].average_last=3", "must be at most epochs"),
-        ("phases[0]={name: a, epochs: 2, learning_rate: 1e-3, trainable: none, ema: 0.9, average_last: 1}", "averaged in one way"),
-        ("phases[0].stretch={before: 2, epochs: 3}", "more than the 3 in all"),
+        ("phases[0]={name: a, epochs: 2, learning_rate: 1e-3, trainable: none, ema: 0.9, average_last: 1}", "cannot be combined with ema"),
+        ("phases[0].stretch={before: 2, epochs: 3}", "was removed"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_told(sets, said):

@@ -11,6 +11,8 @@ from kerastl.recipe import write
 NAMES = st.text(min_size=1, max_size=30).filter(
     lambda text: not any("\ud800" <= letter <= "\udfff" for letter in text)
 )
+
+pytestmark = pytest.mark.usefixtures("made_up_plug_ins")
 PATHS = NAMES.filter(lambda text: text.strip() and "\0" not in text)
 
 
@@ -47,14 +49,13 @@ def test_writing_twice_gives_the_same_text():
 @settings(max_examples=100, deadline=None)
 @given(path=PATHS, group=NAMES, rate=st.floats(1e-12, 10), seed=st.integers(0, 2**31 - 1))
 def test_any_text_and_number_survives(path, group, rate, seed):
-    from dataclasses import replace
-
     recipe = checked(GOOD, "data.reader.name=table")
-    options = replace(recipe.data.reader.options, path=Path("/") / path, domains=(group,))
-    reader = replace(recipe.data.reader, options=options)
-    split = replace(recipe.data.split, group_by=group)
-    phases = (replace(recipe.phases[0], learning_rate=rate),)
-    recipe = replace(
-        recipe, data=replace(recipe.data, reader=reader, split=split), phases=phases, seed=seed
+    options = recipe.data.reader.options.model_copy(
+        update={"path": Path("/") / path, "domains": (group,)}
     )
+    reader = recipe.data.reader.model_copy(update={"options": options})
+    split = recipe.data.split.model_copy(update={"group_by": group})
+    data = recipe.data.model_copy(update={"reader": reader, "split": split})
+    phases = (recipe.phases[0].model_copy(update={"learning_rate": rate}),)
+    recipe = recipe.model_copy(update={"data": data, "phases": phases, "seed": seed})
     assert checked(write(recipe)) == recipe

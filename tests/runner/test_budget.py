@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from kerastl import recipe as recipes
-from kerastl import registry, runner
+from kerastl import runner
 from kerastl.stages.budget import time_budget
 from kerastl.stages.phases import own_phases, phases_of_methods
 
@@ -21,9 +21,7 @@ SETS = [
 
 
 def loaded(*sets):
-    return recipes.load(
-        "quickstart", options_of=registry.options_of, names_of=registry.names, sets=[*SETS, *sets]
-    )
+    return recipes.load("quickstart", sets=[*SETS, *sets])
 
 
 def test_a_run_ends_its_phases_within_the_budget(tmp_path, capsys):
@@ -41,7 +39,7 @@ def test_a_run_ends_its_phases_within_the_budget(tmp_path, capsys):
 def test_the_trainings_of_all_methods_share_the_budget():
     assert time_budget(loaded(), own_phases(loaded())) == []
     recipe = recipes.load(
-        "hospital-unlabelled", options_of=registry.options_of, names_of=registry.names,
+        "hospital-unlabelled",
         sets=["data.reader.path=a.csv", "target.reader.path=b.csv", "budget.minutes=10"],
     )  # fmt: skip
     (own,) = time_budget(recipe, own_phases(recipe))

@@ -7,7 +7,6 @@ import yaml
 from runs_drawn import draw_hospitals, kill_run_when, two_hospitals_recipe
 
 from kerastl import recipe as recipes
-from kerastl import registry
 from kerastl.report.style_sheet import SHEET, style_sheet_url
 from kerastl.stages.phases import phases_of_methods
 
@@ -36,9 +35,7 @@ def written(tmp_path):
 
 
 def loaded(file, *sets):
-    return recipes.load(
-        str(file), options_of=registry.options_of, names_of=registry.names, sets=list(sets)
-    )
+    return recipes.load(str(file), sets=list(sets))
 
 
 def test_a_cache_is_left_to_methods_that_change_no_pixel(written):

@@ -9,7 +9,6 @@ import pytest
 from runs_drawn import RECIPE
 
 from kerastl import recipe as recipes
-from kerastl import registry
 from kerastl.data import Record
 from kerastl.runs import Run
 from kerastl.stages import Pictures, prove
@@ -130,8 +129,7 @@ def test_without_validation_pictures_or_files_the_sheet_says_so(recipe, tmp_path
     pooled = keras.layers.GlobalAveragePooling2D()(image)
     model = keras.Model(image, keras.layers.Dense(2)(pooled))
     checked = recipes.check(
-        RECIPE.format(path=tmp_path), name="small", options_of=registry.options_of,
-        names_of=registry.names, sets=["export.formats=[saved_model]"],
+        RECIPE.format(path=tmp_path), name="small",sets=["export.formats=[saved_model]"],
     )  # fmt: skip
     run = Run(tmp_path)
     run.write_json("freeze.json", {"phases": []})

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kerastl import recipe as recipes
-from kerastl import registry, runner
+from kerastl import runner
 from kerastl.export.run import export_once
 from kerastl.runs import Run
 from kerastl.stages import gather_pictures
@@ -98,8 +98,7 @@ def test_data_has_one_fingerprint_whatever_the_seed_and_the_labels_asked_for(
     def prints(seed, target):
         wanted = f"target={{reader: {{name: folder, path: {there}}}, {target}}}"
         checked = recipes.check(
-            recipe.read_text(), name="small", options_of=registry.options_of,
-            names_of=registry.names, sets=[f"seed={seed}", wanted],
+            recipe.read_text(), name="small",sets=[f"seed={seed}", wanted],
         )  # fmt: skip
         return gather_pictures(checked, Run(tmp_path)).fingerprints
 

@@ -39,10 +39,10 @@ def test_all_problems_are_reported_at_once():
     }  # fmt: skip
     found = dict(problems_of(**wrong))
     assert set(found) == set(wrong)
-    assert found["optimizer"] == "must be 'adam', 'adamw' or 'sgd', got 'rmsprop'."
+    assert found["optimizer"] == "must be adam, adamw or sgd, got 'rmsprop'."
     assert found["monitor"].endswith("got 'val_acc'. Did you mean 'val_auc'?")
-    assert found["learning_rat"] == "unknown option. Did you mean 'learning_rate'?"
-    assert found["class_weights"].endswith("such as {'cat': 2.0}, got {0: 1, 3: 50}.")
+    assert found["learning_rat"] == "unknown key. Did you mean 'learning_rate'?"
+    assert found["class_weights"].startswith("must be none, balanced or a mapping from names")
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_all_problems_are_reported_at_once():
         ("class_weights", {"cat": -1.0}), ("class_weights", {"cat": math.inf}), ("class_weights", {}),
         ("early_stopping", 0), ("clip_norm", 0.0), ("accumulate", 0), ("layer_decay", 1.5),
         ("rates", 3), ("ema", 1.0), ("average_last", -1), ("focal_gamma", 11), ("cache", "off"),
-        ("precision", "float16"), ("domain", "hospital"), ("stretch", (0, 0, 0)),
+        ("precision", "float16"), ("domain", "hospital"), ("optimizer_state", "renew"),
     ],
 )  # fmt: skip
 def test_wrong_types_and_ranges_are_refused(option, value):
     (problem,) = problems_of(**{option: value})
     assert problem[0].partition(".")[0] == option
-    assert ", got " in problem[1]
+    assert ", got " in problem[1] or "at least 1" in problem[1]
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,9 @@ def test_wrong_types_and_ranges_are_refused(option, value):
         ({"weight_decay": 0.1}, "weight_decay"),
         ({"ema": 0.9, "average_last": 2}, "average_last"),
         ({"average_last": 6}, "average_last"),
-        ({"stretch": (3, 6)}, "stretch"),
         ({"trainable": {"names": "("}}, "trainable.names"),
         ({"trainable": {"top_fraction": 1.5}}, "trainable.top_fraction"),
-        ({"rates": {"block_1": -1.0}}, "rates.block_1"),
+        ({"rates": {"block_1": -1.0}}, "rates[0].factor"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options, problem):
@@ -89,8 +88,8 @@ def test_contradictions_of_valid_options_are_reported_next_to_invalid_ones():
 def test_missing_options_are_named():
     with pytest.raises(RequestError) as error:
         Phase()
-    assert "name: is missing." in str(error.value)
-    assert "epochs: is missing." in str(error.value)
+    assert "Missing required key 'name'." in str(error.value)
+    assert "Missing required key 'epochs'." in str(error.value)
 
 
 def test_the_forms_of_the_recipe_are_accepted():

@@ -124,7 +124,7 @@ def test_a_stretch_of_a_longer_phase_goes_on_where_the_one_before_it_ended(train
     whole, first, second = Aligned(spy=True), Aligned(spy=True), Aligned(spy=True)
     fit(model_of(), train, target=target_of(), phases=[HEAD], step_for=lambda *_: whole)
     parts = [
-        plain_phase(name, epochs=1, learning_rate=1e-2, keep="last", stretch=(before, 2))
+        plain_phase(name, epochs=1, learning_rate=1e-2, keep="last").with_schedule_span(before, 2)
         for before, name in enumerate(("a", "b"))
     ]
     steps = {"a": first, "b": second}

@@ -108,8 +108,8 @@ def test_averages_and_accumulated_gradients_survive_a_stop(more, tmp_path):
 
 def test_unfreezing_with_kept_momenta_survives_a_stop(tmp_path):
     phases = [
-        plain_phase("head", epochs=1, keep="last", stretch=(0, 3), schedule="cosine"),
-        plain_phase("last", epochs=2, keep="last", trainable=LAST, momenta="keep", stretch=(1, 3), schedule="cosine"),
+        plain_phase("head", epochs=1, keep="last", schedule="cosine").with_schedule_span(0, 3),
+        plain_phase("last", epochs=2, keep="last", trainable=LAST, optimizer_state="keep", schedule="cosine").with_schedule_span(1, 3),
     ]  # fmt: skip
     whole, expected = learnt(*phases, checkpoints=tmp_path / "whole")
     rates = [row["learning_rate"] for row in expected.rows]
@@ -130,7 +130,7 @@ def test_unfreezing_with_kept_momenta_survives_a_stop(tmp_path):
         assert history.rows == expected.rows
         for one, other in zip(weights_of(whole), weights_of(again), strict=True):
             assert one.tobytes() == other.tobytes()
-    renewed, _ = learnt(phases[0], Phase(**{**vars(phases[1]), "momenta": "renew"}))
+    renewed, _ = learnt(phases[0], Phase(**{**vars(phases[1]), "optimizer_state": "reset"}))
     assert any(
         not np.array_equal(one, other)
         for one, other in zip(weights_of(whole), weights_of(renewed), strict=True)

@@ -9,12 +9,12 @@ Reference: Long et al. 2018, arXiv:1705.10667, section 3.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
 from kerastl.adaptation.method import Method
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.step import AdaptationStep
@@ -24,8 +24,7 @@ METHOD = Method(
 )
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `cdan`.
 
     Args:

@@ -8,12 +8,12 @@ Reference: Sun & Saenko 2016, arXiv:1607.01719, equations 1 and 6.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
 from kerastl.adaptation.method import Method
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.step import AdaptationStep
@@ -25,8 +25,7 @@ METHOD = Method(
 )
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `coral`.
 
     Args:

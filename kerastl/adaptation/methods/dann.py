@@ -9,12 +9,12 @@ Reference: Ganin et al. 2016, arXiv:1505.07818, equation 9 and section 5.2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
 from kerastl.adaptation.method import Method
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.step import AdaptationStep
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 METHOD = Method(reference="Ganin et al. 2016, arXiv:1505.07818", assumes_equal_prevalence=True)
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `dann`.
 
     Args:

@@ -8,10 +8,10 @@ Reference: Yosinski et al. 2014, arXiv:1411.1792 (fine-tuning); Daume 2007, arXi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kerastl.adaptation.method import Method
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.step import AdaptationStep
@@ -21,8 +21,7 @@ METHOD = Method(
 )
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `fine_tune`.
 
     Args:

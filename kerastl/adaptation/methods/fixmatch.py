@@ -11,13 +11,13 @@ Reference: Sohn et al. 2020, arXiv:2001.07685, equations 3 and 4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
 from kerastl.adaptation.method import Method
 from kerastl.augment.policies import PolicyName
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.step import AdaptationStep
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 METHOD = Method(reference="Sohn et al. 2020, arXiv:2001.07685", learns="head", changes_pixels=True)
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `fixmatch`.
 
     Args:

@@ -9,12 +9,12 @@ doi 10.1002/(SICI)1522-2594(199912)42:6<1072::AID-MRM11>3.0.CO;2-M.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Gt, Le
 
 from kerastl.adaptation.method import Method
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.step import AdaptationStep
@@ -26,8 +26,7 @@ METHOD = Method(
 )
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `histogram_matching`.
 
     Args:

@@ -8,12 +8,12 @@ Reference: Jin et al. 2020, arXiv:1912.03699, section 3.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
 from kerastl.adaptation.method import Method
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.step import AdaptationStep
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 METHOD = Method(reference="Jin et al. 2020, arXiv:1912.03699", learns="head")
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `mcc`.
 
     Args:

@@ -9,12 +9,12 @@ Reference: Long et al. 2015, arXiv:1502.02791, section 3.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
 from kerastl.adaptation.method import Method
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.step import AdaptationStep
@@ -26,8 +26,7 @@ METHOD = Method(
 )
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `mmd`.
 
     Args:

@@ -9,12 +9,12 @@ Reference: Lee 2013, ICML workshop on challenges in representation learning; the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
 from kerastl.adaptation.method import Method
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.step import AdaptationStep
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 METHOD = Method(reference="Lee 2013, ICML workshop", learns="head")
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `pseudo_labels`.
 
     Args:

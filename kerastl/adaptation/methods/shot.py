@@ -11,12 +11,12 @@ Reference: Liang et al. 2020, arXiv:2002.08546, equations 3 to 7.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
 from kerastl.adaptation.method import Method
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.step import AdaptationStep
@@ -29,8 +29,7 @@ METHOD = Method(
 )
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `shot`.
 
     Args:

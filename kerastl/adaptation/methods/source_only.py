@@ -7,10 +7,10 @@ Reference: none; the baseline of Ben-David et al. 2010, doi 10.1007/s10994-009-5
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kerastl.adaptation.method import Method
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.step import AdaptationStep
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 METHOD = Method(reference="Ben-David et al. 2010, doi 10.1007/s10994-009-5152-4", learns="head")
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """`source_only` has no options."""
 
 

@@ -9,11 +9,11 @@ Reference: Sagawa et al. 2022, arXiv:2112.05090, section 5 (augmentation against
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kerastl.adaptation.method import Method
 from kerastl.augment.policies import PolicyName
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.step import AdaptationStep
@@ -23,8 +23,7 @@ METHOD = Method(
 )
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `strong_augmentation`.
 
     Args:

@@ -14,19 +14,18 @@ Reference:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
 from kerastl.adaptation.choosing.validator import Validator
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.choosing.evidence import Evidence
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `class_ami`.
 
     Args:

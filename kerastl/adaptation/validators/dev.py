@@ -15,19 +15,18 @@ Reference:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Gt, Le
 
 from kerastl.adaptation.choosing.validator import Validator
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.choosing.evidence import Array, Evidence
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `dev`.
 
     Args:

@@ -18,20 +18,19 @@ Reference:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Lt
 
 from kerastl.adaptation.choosing.validator import Validator
 from kerastl.errors import RequestError
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.choosing.evidence import Array, Evidence
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `mixval`.
 
     Args:

@@ -13,12 +13,12 @@ Reference:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt, Le
 
 from kerastl.adaptation.choosing.validator import Validator
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.choosing.evidence import Evidence
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 NUMBERS_AT_ONCE = 4_000_000
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `snd`.
 
     Args:

@@ -11,17 +11,16 @@ Reference:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from kerastl.adaptation.choosing.validator import Validator
+from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     from kerastl.adaptation.choosing.evidence import Evidence
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `source_validation`.
 
     Args:

@@ -20,7 +20,7 @@ from kerastl.augment.corrected.container import (
 )
 from kerastl.augment.draws import Draws
 from kerastl.augment.operation import LARGEST_PIXEL
-from kerastl.recipe.plugins import Operation
+from kerastl.recipe import Operation
 
 
 def flat_dirichlet(draws: Draws, batch_size: Any, count: int) -> tf.Tensor:

@@ -18,7 +18,7 @@ from kerastl.augment.colours import Pass
 from kerastl.augment.compiler import Compiled, compiled
 from kerastl.augment.draws import Draws
 from kerastl.augment.operation import BuiltOperation, Drawn
-from kerastl.recipe.plugins import Operation
+from kerastl.recipe import Operation
 
 TOGETHER = 8
 """Pictures that XLA takes in one launch: a launch takes as long as changing a small picture."""

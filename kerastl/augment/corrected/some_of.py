@@ -15,7 +15,7 @@ from kerastl.augment.corrected.container import (
     picture_by_picture,
 )
 from kerastl.augment.operation import Drawn
-from kerastl.recipe.plugins import Operation
+from kerastl.recipe import Operation
 
 
 class SomeOf(Container):

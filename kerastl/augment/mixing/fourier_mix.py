@@ -19,18 +19,18 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
+
+from kerastl.options import StrictModel
 
 HALVINGS = 24
 """Of the range of the grey values, down to the digits of a float32. Pixels that are equal to all of these digits, at the
 threshold, go the same way: one picture in a few hundred has a pixel more or less than was drawn, and its label, too."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `fourier_mix`.
 
     Args:

@@ -13,14 +13,14 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.options import StrictModel
 
-@dataclass(frozen=True)
-class Options:
+
+class Options(StrictModel):
     """Options of `mix_up`.
 
     Args:

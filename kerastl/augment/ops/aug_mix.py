@@ -11,12 +11,12 @@ Never: leave [0, 255]; move a pixel further than one of its chains does; change 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
 from kerastl.augment import nesting
+from kerastl.options import StrictModel
 
 LINKS = (
     "auto_contrast",
@@ -29,8 +29,7 @@ LINKS = (
 )
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `aug_mix`.
 
     Args:

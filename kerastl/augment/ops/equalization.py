@@ -9,17 +9,17 @@ colour a grey picture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
+
+from kerastl.options import StrictModel
 
 COMPILES = True
 READS_NEIGHBOURS = True
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `equalization`.
 
     Args:

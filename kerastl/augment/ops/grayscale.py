@@ -5,17 +5,17 @@ Never: change a grey pixel, or how bright a pixel is; change the number of chann
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
+
+from kerastl.options import StrictModel
 
 NEEDS_COLOUR = True
 COMPILES = True
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `grayscale`.
 
     Args:

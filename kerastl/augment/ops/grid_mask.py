@@ -9,10 +9,11 @@ Never: change a pixel between the squares.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
+
+from kerastl.options import StrictModel
 
 COMPILES = True
 MIDDLE_GREY = 127.5
@@ -20,8 +21,7 @@ STRONGEST_FRACTION = 0.7
 """Masks 16 % of the area on average and about half at most."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `grid_mask`.
 
     Args:

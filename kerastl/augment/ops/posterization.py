@@ -5,18 +5,18 @@ Never: make a pixel brighter, or turn two equal levels of a picture into differe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
+
+from kerastl.options import StrictModel
 
 COMPILES = True
 MOST_BITS = 8
 FEWEST_BITS_ON_PHOTOGRAPHS = 2
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `posterization`.
 
     Args:
@@ -39,7 +39,8 @@ def at_strength(strength: float) -> Options:
 
     2 bits are the fewest of TrivialAugment's wide search space (Müller & Hutter 2021, arXiv:2103.10158, table 1).
     """
-    return Options(MOST_BITS - round(strength * (MOST_BITS - FEWEST_BITS_ON_PHOTOGRAPHS)))
+    min_bits = MOST_BITS - round(strength * (MOST_BITS - FEWEST_BITS_ON_PHOTOGRAPHS))
+    return Options(min_bits=min_bits)
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:

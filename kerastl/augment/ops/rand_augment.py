@@ -11,13 +11,13 @@ Never: do an operation that is not in the list, change a picture's size, or leav
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Le
 
 from kerastl.augment import nesting
-from kerastl.recipe.plugins import Operation
+from kerastl.options import StrictModel
+from kerastl.recipe import Operation
 
 Name = Literal[
     "identity",
@@ -35,8 +35,7 @@ Name = Literal[
 ]
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `rand_augment`.
 
     Args:

@@ -5,20 +5,19 @@ Never: do some of them and not the others, or touch a picture that `apply_probab
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le
 
 from kerastl.augment import nesting
 from kerastl.augment.nesting import Operations
+from kerastl.options import StrictModel
 
 AT_STRENGTH = ("random_rotation", "random_brightness", "random_contrast")
 """One that moves pixels and two that change levels; all work on grey pictures."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `random_apply`.
 
     Args:
@@ -27,12 +26,9 @@ class Options:
         apply_probability: share of the pictures that they are done to, 0 to 1.
     """
 
+    RULES: ClassVar = (nesting.operations_are_not_nested_too_deep,)
     operations: Operations
     apply_probability: Annotated[float, Ge(0), Le(1)] = 0.5
-
-    def __post_init__(self) -> None:
-        """Refuse operations that hold others too deep down."""
-        nesting.check_depth(self.operations)
 
 
 def is_identity(options: Options) -> bool:
@@ -47,7 +43,7 @@ def needs_colour(options: Options) -> bool:
 
 def at_strength(strength: float) -> Options:
     """Return options from 0, the identity, to 1: `AT_STRENGTH`, each at this strength, on half of the pictures."""
-    return Options(nesting.at_strength(AT_STRENGTH, strength))
+    return Options(operations=nesting.at_strength(AT_STRENGTH, strength))
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:

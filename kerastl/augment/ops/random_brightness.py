@@ -5,16 +5,16 @@ Never: leave [0, 255], or change a hue before a channel reaches an end of the ra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.options import StrictModel
+
 COMPILES = True
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `random_brightness`.
 
     Args:

@@ -7,20 +7,19 @@ Never: do two of them to one picture, or any to a picture that `apply_probabilit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le
 
 from kerastl.augment import nesting
 from kerastl.augment.nesting import Operations
+from kerastl.options import StrictModel
 
 AT_STRENGTH = ("random_rotation", "random_translation", "random_brightness", "random_contrast")
 """Two that move pixels and two that change levels; all work on grey pictures."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `random_choice`.
 
     Args:
@@ -29,12 +28,9 @@ class Options:
         apply_probability: share of the pictures that are changed, 0 to 1.
     """
 
+    RULES: ClassVar = (nesting.operations_are_not_nested_too_deep,)
     operations: Operations
     apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuse operations that hold others too deep down."""
-        nesting.check_depth(self.operations)
 
 
 def is_identity(options: Options) -> bool:
@@ -49,7 +45,7 @@ def needs_colour(options: Options) -> bool:
 
 def at_strength(strength: float) -> Options:
     """Return options from 0, the identity, to 1: one of `AT_STRENGTH` at this strength."""
-    return Options(nesting.at_strength(AT_STRENGTH, strength))
+    return Options(operations=nesting.at_strength(AT_STRENGTH, strength))
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:

@@ -5,17 +5,17 @@ Never: leave [0, 255], colour a grey pixel, or move the hues of one picture by d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
+
+from kerastl.options import StrictModel
 
 NEEDS_COLOUR = True
 COMPILES = True
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `random_color_jitter`. What is not named is not changed.
 
     Args:
@@ -49,7 +49,12 @@ def at_strength(strength: float) -> Options:
     1 is the colour distortion of SimCLR at half its strength (Chen et al. 2020, arXiv:2002.05709, appendix A).
     """
     fraction = 0.4 * strength
-    return Options(fraction, fraction, fraction, max_hue_deg=36.0 * strength)
+    return Options(
+        max_brightness_fraction=fraction,
+        max_contrast_fraction=fraction,
+        max_saturation_fraction=fraction,
+        max_hue_deg=36.0 * strength,
+    )
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:

@@ -7,14 +7,14 @@ Never: change the size or the aspect ratio of the picture, skip a row, or show a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le, Lt
 
+from kerastl.options import StrictModel
 
-@dataclass(frozen=True)
-class Options:
+
+class Options(StrictModel):
     """Options of `random_crop`.
 
     Args:

@@ -8,10 +8,11 @@ the window.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
+
+from kerastl.options import StrictModel
 
 ASPECT_RATIO = 4 / 3
 """The largest of Szegedy et al."""
@@ -19,8 +20,7 @@ SMALLEST_AREA = 0.25
 """Half of the side. Szegedy et al. go down to 0.08, for a thousand classes learnt from a million pictures."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `random_crop_and_resize`.
 
     Args:

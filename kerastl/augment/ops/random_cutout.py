@@ -9,10 +9,11 @@ Never: lose part of the rectangle at the border; change a pixel outside of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
+
+from kerastl.options import StrictModel
 
 COMPILES = True
 MIDDLE_GREY = 127.5
@@ -20,8 +21,7 @@ STRONGEST_FRACTION = 0.7
 """Masks 12 % of the area on average, and never the half: what a picture shows can still be told."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `random_cutout`.
 
     Args:

@@ -5,18 +5,18 @@ Never: blur or move anything: a mirrored picture holds the same bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
+
+from kerastl.options import StrictModel
 
 COMPILES = True
 RATE = 0.5
 MODES = {"horizontal": "horizontal", "vertical": "vertical", "both": "horizontal_and_vertical"}
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `random_flip`.
 
     Args:

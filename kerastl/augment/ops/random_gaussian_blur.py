@@ -5,17 +5,17 @@ Never: leave [0, 255], change a constant picture, or move what the picture shows
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
+
+from kerastl.options import StrictModel
 
 COMPILES = True
 READS_NEIGHBOURS = True
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `random_gaussian_blur`.
 
     Args:

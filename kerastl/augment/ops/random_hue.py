@@ -5,16 +5,16 @@ Never: change a grey pixel, or leave [0, 255].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
+from kerastl.options import StrictModel
+
 NEEDS_COLOUR = True
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `random_hue`.
 
     Args:

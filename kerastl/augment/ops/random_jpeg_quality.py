@@ -8,18 +8,18 @@ Never: touch a picture whose quality is 100; colour a grey picture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
+
+from kerastl.options import StrictModel
 
 UNTOUCHED = 100
 STRONGEST_MIN_QUALITY = 10
 """Blocks show plainly, and what a photograph shows can still be told."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `random_jpeg_quality`.
 
     Args:

@@ -5,17 +5,17 @@ Never: change a hue, the brightest channel of a pixel, or a grey pixel (the line
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
+
+from kerastl.options import StrictModel
 
 NEEDS_COLOUR = True
 SATURATES = True
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `random_saturation`.
 
     Args:

@@ -8,17 +8,17 @@ Never: leave [0, 255], change a constant picture, or change the outermost pixels
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
+
+from kerastl.options import StrictModel
 
 COMPILES = True
 READS_NEIGHBOURS = True
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `random_sharpness`.
 
     Args:

@@ -5,16 +5,15 @@ Never: change a picture's scale; show black borders, unless `fill_mode` asks for
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
 from kerastl.augment.fill_modes import FillMode
+from kerastl.options import StrictModel
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `random_translation`.
 
     Args:

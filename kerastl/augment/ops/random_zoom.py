@@ -5,16 +5,15 @@ Never: stretch one side more than the other; show black borders, unless `fill_mo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le, Lt
 
 from kerastl.augment.fill_modes import FillMode
+from kerastl.options import StrictModel
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `random_zoom`.
 
     Args:

@@ -5,17 +5,17 @@ Never: leave [0, 255], or change a level below the lowest threshold.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
+
+from kerastl.options import StrictModel
 
 COMPILES = True
 HIGHEST_THRESHOLD = 255
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of `solarization`.
 
     Args:

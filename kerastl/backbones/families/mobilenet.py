@@ -1,18 +1,17 @@
 """MobileNet: depthwise separable convolutions; the smallest of the published networks."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Ge, Le
 
 from kerastl.backbones.backbone import Backbone, Series, Weights
+from kerastl.options import StrictModel
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/"
 FILE = "mobilenet_{}_{}_tf"
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of MobileNet.
 
     Args:

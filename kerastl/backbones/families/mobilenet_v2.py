@@ -1,18 +1,17 @@
 """MobileNetV2: inverted residuals and linear bottlenecks; small, quick, a good first choice."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Ge, Le
 
 from kerastl.backbones.backbone import Backbone, Series, Weights
+from kerastl.options import StrictModel
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
 FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{}_{}"
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of MobileNetV2.
 
     Args:

@@ -1,18 +1,17 @@
 """MobileNetV3: MobileNetV2's blocks with attention over channels, found by search for phones."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Ge, Le
 
 from kerastl.backbones.backbone import Backbone, Series, Weights
+from kerastl.options import StrictModel
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v3/"
 FILE = "weights_mobilenet_v3_{}{}_224_{}_float"
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of MobileNetV3.
 
     Args:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import MinLen
 
@@ -20,12 +20,24 @@ from kerastl.data.records import (
     in_natural_order,
 )
 from kerastl.errors import Problem, Problems, RequestError
+from kerastl.options import StrictModel
 
 FOOTER = "Wanted: a folder with one sub-folder a class, each with pictures. Nothing was run."
 
 
-@dataclass(frozen=True)
-class Options:
+def _group_pattern_has_one_group(options: Options) -> Iterator[tuple[str, str]]:
+    if options.group_pattern is None:
+        return
+    try:
+        groups = re.compile(options.group_pattern).groups
+    except re.error as error:
+        yield "group_pattern", f"is not a regular expression: {error}."
+    else:
+        if groups != 1:
+            yield "group_pattern", f"must have exactly one group (...), has {groups}."
+
+
+class Options(StrictModel):
     r"""Options of the reader `folder`.
 
     Args:
@@ -36,25 +48,18 @@ class Options:
         labelled: false: sub-folders are no classes; every picture below the folder is unlabelled.
     """
 
+    RULES: ClassVar = (_group_pattern_has_one_group,)
     path: Path
     group_pattern: Annotated[str, MinLen(1)] | None = None
     labelled: bool = True
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the folder or the pattern, without reading pictures."""
+        """Return what is wrong with the folder, without reading images."""
         found = []
         if not self.path.exists():
             found.append(f"path: there is no folder {self.path.absolute()}")
         elif not self.path.is_dir():
             found.append(f"path: {self.path.absolute()} is a file, a folder is wanted")
-        if self.group_pattern is not None:
-            try:
-                number = re.compile(self.group_pattern).groups
-            except re.error as error:
-                found.append(f"group_pattern: no regular expression: {error}")
-            else:
-                if number != 1:
-                    found.append(f"group_pattern: needs exactly one group (...), has {number}")
         return found
 
 

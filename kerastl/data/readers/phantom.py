@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +12,7 @@ from annotated_types import Ge, Le
 from kerastl.data.cache import no_place_in
 from kerastl.data.cache_use import hold, lock_of
 from kerastl.data.records import Collection, Record
+from kerastl.options import StrictModel
 from kerastl.runs import read_csv
 
 NOTE = (
@@ -20,8 +20,7 @@ NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Which phantom hospital.
 
     Args:
@@ -57,7 +56,7 @@ def read(options: Options, *, seed: int, cache_dir: Path) -> Collection:
     from kerastl.data.phantom import write_phantoms
     from kerastl.data.phantom.patients import VERSION
 
-    wanted = asdict(options) | {"seed": seed if options.seed is None else options.seed}
+    wanted = options.model_dump() | {"seed": seed if options.seed is None else options.seed}
     text = json.dumps(wanted | {"version": VERSION}, sort_keys=True)
     folder = cache_dir / "phantom" / hashlib.sha256(text.encode()).hexdigest()[:24]
     try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from annotated_types import MinLen
+from pydantic import Field
 
 from kerastl.data.records import (
     SPLIT_WORDS,
@@ -19,6 +19,7 @@ from kerastl.data.records import (
 )
 from kerastl.data.table_rows import SHOWN, Row, absent, header_of, nearest, parsed, refuse
 from kerastl.errors import Problem, Problems
+from kerastl.options import StrictModel
 
 Name = Annotated[str, MinLen(1)]
 # What a column is called where the options do not say; the note names the one that was taken.
@@ -30,8 +31,7 @@ USUAL = {
 }
 
 
-@dataclass(frozen=True)
-class Columns:
+class Columns(StrictModel):
     """What the columns of the table are called.
 
     Args:
@@ -52,8 +52,7 @@ class Columns:
     subgroups: tuple[Name, ...] = ()
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     """Options of the reader `table`.
 
     Args:
@@ -64,7 +63,7 @@ class Options:
         root: folder that the paths in the table are relative to; the table's own where not given.
     """
 
-    path: Path = field(metadata={"metavar": "TABLE.csv"})
+    path: Annotated[Path, Field(examples=["TABLE.csv"])]
     columns: Columns = Columns()
     domains: tuple[str, ...] = ()
     root: Path | None = None

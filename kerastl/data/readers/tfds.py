@@ -8,9 +8,8 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import MinLen
 
@@ -25,6 +24,7 @@ from kerastl.data.records import (
     in_natural_order,
 )
 from kerastl.errors import Problem, Problems, RequestError
+from kerastl.options import StrictModel
 from kerastl.progress import track
 from kerastl.runs import read_csv, write_csv
 
@@ -33,8 +33,15 @@ NAME = re.compile(r"[a-z][a-z0-9_]*(/[\w.+-]+)?(:\d+\.\d+\.\d+)?")
 INDEX = "index.csv"
 
 
-@dataclass(frozen=True)
-class Options:
+def _dataset_is_a_name(options: Options) -> Iterator[tuple[str, str]]:
+    if not NAME.fullmatch(options.dataset):
+        yield (
+            "dataset",
+            f"must be name, name/config or name/config:1.0.0, got {options.dataset!r}.",
+        )
+
+
+class Options(StrictModel):
     """Options of the reader `tfds`.
 
     Args:
@@ -46,20 +53,13 @@ class Options:
         download: fetch and prepare the data set when it is not there.
     """
 
+    RULES: ClassVar = (_dataset_is_a_name,)
     dataset: Annotated[str, MinLen(1)]
     splits: tuple[str, ...] = ()
     image_key: str = "image"
     label_key: str = "label"
     data_dir: Path | None = None
     download: bool = False
-
-    def problems(self) -> list[str]:
-        """Return what is wrong with the name."""
-        if NAME.fullmatch(self.dataset):
-            return []
-        return [
-            f"dataset: {self.dataset!r} is no name; wanted: name, name/config or name/config:1.0.0"
-        ]
 
 
 def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
@@ -72,9 +72,6 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
         RequestError: the data set is not prepared, has no such split, or holds no pictures or classes; or
             the cache cannot be written.
     """
-    problems = [Problem("", text) for text in options.problems()]
-    if problems:
-        raise Problems("The data set", problems)
     builder = _prepared(options)
     splits = _splits(builder, options)
     names = _class_names(builder, options)

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 
 from kerastl import registry
-from kerastl.errors import RequestError
-from kerastl.recipe.words import listed
+from kerastl.errors import RequestError, listed
 
 
 def check_formats(names: Iterable[str], quantize: str | None = None) -> None:

@@ -11,9 +11,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import yaml
-
 from kerastl.errors import naming_damage
+from kerastl.recipe import read_plain
 from kerastl.runs import BEGUN, read_csv
 
 TESTS = ("target_test", "test")
@@ -205,7 +204,7 @@ def _refuse(constant: str) -> None:
 
 
 def _yaml(file: Path) -> dict[str, Any]:
-    return _read(file, yaml.safe_load)
+    return _read(file, read_plain)
 
 
 def _read(file: Path, parse: Any) -> dict[str, Any]:

@@ -1,0 +1,693 @@
+"""Strict models for everything that a recipe or a Python caller configures.
+
+All problems of a value are reported together. Each names the key, what is allowed, what was given, and the nearest valid
+word.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Union
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic._internal._model_construction import ModelMetaclass
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+
+from kerastl import registry
+from kerastl.errors import Problem, Problems, did_you_mean, listed, nearest, quoted
+
+Loc = tuple[str | int, ...]
+Rule = Callable[[Any], Iterable[tuple[str, str]]]
+NO = ("no", "off", "false")
+YES = ("yes", "on", "true")
+STEP = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_-]*)|\[([0-9]{1,6})\]")
+# Kinds of plug-ins that are easily confused, and the key where each belongs.
+AUGMENTING = {"operation": "augment.operations", "mixing": "augment.mixing"}
+RENAMED_PLUGINS = {("validator", "proven_information"): "bounded_information"}
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One value of a YAML text.
+
+    Args:
+        value: the value by YAML 1.2.
+        text: the text as typed.
+        plain: whether it was typed without quotes.
+    """
+
+    value: bool | int | float | str | None
+    text: str
+    plain: bool
+
+
+@dataclass(frozen=True)
+class NameOf:
+    """Annotates text that must be the name of a plug-in of one kind."""
+
+    kind: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Check the name after pydantic has checked that it is text."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, name: str) -> str:
+        known = registry.names(self.kind)
+        if name in known:
+            return name
+        message = f"there is no {self.kind} {quoted(name)}. {did_you_mean(name, known)}"
+        if (self.kind, name) in RENAMED_PLUGINS:
+            message = f"{quoted(name)} was renamed to '{RENAMED_PLUGINS[self.kind, name]}'."
+        for other, key in AUGMENTING.items():
+            if self.kind in AUGMENTING and other != self.kind and name in registry.names(other):
+                message = f"{quoted(name)} is no {self.kind}; it is allowed in {key}."
+        raise _custom_error(message)
+
+
+class _Constructor(ModelMetaclass):
+    """Lets Python callers give the first fields by position, and raises one error that lists every problem."""
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:  # noqa: N805 - the instances are classes
+        names = list(vars(cls)["__pydantic_fields__"])
+        if len(args) > len(names) or values.keys() & set(names[: len(args)]):
+            raise TypeError(f"{cls.__name__} takes {', '.join(names)}, each once.")
+        values = dict(zip(names, args, strict=False)) | values
+        try:
+            return super().__call__(**values)
+        except ValidationError as error:
+            name = values.get("name")
+            subject = f"{cls.__name__} {name!r}" if isinstance(name, str) else cls.__name__
+            raise Problems(subject, problems_of(error)) from None
+
+
+class StrictModel(BaseModel, metaclass=_Constructor):
+    """Base class of all options: frozen, no unknown keys, no conversion between types, no NaN or infinity.
+
+    Calling a subclass raises `kerastl.errors.Problems` with every problem.
+
+    A subclass may set class attributes:
+        RULES: functions of the model that yield `(path, message)` for values that contradict each other. They run on a
+            partly valid model, too, and stop at the first attribute that it lacks.
+        RENAMED: messages for keys that existed under another name.
+        SHORT_WORD, SHORT_LIST: the key that a bare word or a bare list stands for.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+    RULES: ClassVar[tuple[Rule, ...]] = ()
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    SHORT_WORD: ClassVar[str | None] = None
+    SHORT_LIST: ClassVar[str | None] = None
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Return the fields without a default, and those with another value than it."""
+        for name, value in super().__repr_args__():
+            field = type(self).model_fields[str(name)]
+            if value != field.get_default(call_default_factory=True):
+                yield name, value
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _report_all_problems(cls, given: Any, handler: Callable[[Any], Any]) -> Any:
+        if isinstance(given, cls):
+            return handler(given)
+        errors: list[tuple[Loc, str]] = []
+        is_list = isinstance(given, list | tuple) and cls.SHORT_LIST
+        given = cls._long_form(given)
+        values = cls._values(given, errors)
+        partial = {key: item.partial for key, item in values.items() if isinstance(item, _Invalid)}
+        values = {key: item for key, item in values.items() if key not in partial}
+        model = None
+        try:
+            model = handler(values)
+        except ValidationError as error:
+            for loc, message in cls._worded(error, given):
+                if loc[0] not in partial:
+                    errors.append((loc, message))
+            invalid = {str(one["loc"][0]) for one in error.errors() if one["loc"]}
+            partial |= dict.fromkeys(invalid - partial.keys(), None)
+        if errors or model is None:
+            values |= partial
+            model = cls.model_construct(**values)
+            for key in [key for key, item in partial.items() if item is None]:
+                model.__dict__.pop(str(key), None)
+        errors += _broken_rules(cls.RULES, model, is_partial=bool(errors))
+        order: list[Any] = list(cls.model_fields)
+        errors.sort(key=lambda one: order.index(one[0][0]) if one[0] and one[0][0] in order else 0)
+        if is_list:  # where the list was written, its key was not
+            errors = [
+                (loc[1:] if loc[:1] == (cls.SHORT_LIST,) else loc, message)
+                for loc, message in errors
+            ]
+        if errors:
+            raise _validation_error(cls.__name__, errors, model)
+        return model
+
+    @classmethod
+    def _long_form(cls, given: Any) -> Mapping[str, Any]:
+        """Return a bare word or a bare list as the mapping that it stands for."""
+        if isinstance(given, list | tuple) and cls.SHORT_LIST:
+            return {cls.SHORT_LIST: given}
+        is_word = isinstance(given, str) or (isinstance(given, Scalar) and given.value is not None)
+        if is_word and cls.SHORT_WORD:
+            return {cls.SHORT_WORD: given}
+        if isinstance(given, Mapping):
+            return given
+        keys = listed(list(hints(cls)), "and")
+        message = f"must be a mapping with the keys {keys}, got {shown(given)}."
+        raise _validation_error(cls.__name__, [((), message)], None)
+
+    @classmethod
+    def _values(cls, given: Mapping[str, Any], errors: list[tuple[Loc, str]]) -> dict[str, Any]:
+        """Return the value of each known key as its type means it, and note what is wrong."""
+        annotations = hints(cls)
+        values: dict[str, Any] = {}
+        for key, item in given.items():
+            if key in annotations:
+                values[key] = _read(annotations[key], item, (key,), errors)
+                continue
+            near = nearest(key, annotations)
+            if near and near not in given:
+                values.setdefault(near, _Invalid())  # misspelled, and so not missing
+            errors.append(((key,), cls._unknown(key, list(annotations))))
+        return values
+
+    @classmethod
+    def _unknown(cls, key: str, known: Sequence[str]) -> str:
+        if key in cls.RENAMED:
+            return cls.RENAMED[key]
+        return f"unknown key. {did_you_mean(key, known)}"
+
+    @classmethod
+    def _worded(cls, error: ValidationError, given: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
+        """Yield one `(location, message)` for each value that pydantic refused."""
+        done: set[Loc] = set()
+        for one in error.errors():
+            key = str(one["loc"][0])
+            annotation: Any = hints(cls)[key]
+            loc: Loc = (key,)
+            raw: Any = given.get(key)
+            inner = unwrap(annotation)[0]
+            if typing.get_origin(inner) is tuple and len(one["loc"]) > 1:
+                index = int(one["loc"][1])
+                loc, raw = (key, index), raw[index]
+                arguments = typing.get_args(inner)
+                annotation = arguments[0] if Ellipsis in arguments else arguments[index]
+            if loc in done:
+                continue  # another member of the same union
+            done.add(loc)
+            if one["type"] == "missing":
+                yield loc, _missing(key, annotation)
+            elif one["type"] == CUSTOM:
+                yield loc, one["msg"]
+            else:
+                yield loc, _wrong(annotation, raw)
+
+
+class Plugin(StrictModel):
+    """Part of a recipe that names a plug-in; the options of the plug-in stand next to its name."""
+
+    KIND: ClassVar[str]
+    SHORT_WORD: ClassVar[str | None] = "name"
+    name: str
+
+    @classmethod
+    def _long_form(cls, given: Any) -> Mapping[str, Any]:
+        if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
+            given = {"name": given[0], "options": given[1]}
+        return super()._long_form(given)
+
+    @classmethod
+    def _values(cls, given: Mapping[str, Any], errors: list[tuple[Loc, str]]) -> dict[str, Any]:
+        own = hints(cls).keys() - {"options"}
+        name = given.get("name")
+        name = name.text if isinstance(name, Scalar) else name
+        mine = {key: item for key, item in given.items() if key in own}
+        if not isinstance(name, str) or name not in registry.names(cls.KIND):
+            if "name" not in given:  # a key that was meant as one of these may be the name
+                mine |= {key: item for key, item in given.items() if nearest(key, own)}
+            return super()._values(mine, errors)
+        options: Any = given.get("options")
+        model: Any = registry.options_of(cls.KIND, name)
+        known = list(hints(model)) if model else []
+        if own & set(known):
+            raise TypeError(f"{cls.KIND} {name}: an option may not be called {own & set(known)}")
+        values = super()._values(mine, errors)
+        if model is not None and isinstance(options, model):
+            return values | {"options": options}
+        rest = {key: item for key, item in given.items() if key not in {*own, "options"}}
+        rest |= dict(options) if isinstance(options, Mapping) else {}
+        if options is not None and not isinstance(options, Mapping):
+            errors.append(((), f"the options of {name} must be a mapping, got {options!r}."))
+        for key in [key for key in rest if key not in known]:
+            message = (model or cls)._unknown(key, [*known, *sorted(own)])
+            errors.append(((key,), message))
+            near = nearest(key, known)
+            if near and near not in rest:
+                rest[near] = _Invalid()
+            del rest[key]
+        if model is not None:
+            values["options"] = _read_model(model, rest, (), errors)
+        return values
+
+
+@dataclass
+class _Invalid:
+    """Stands for a value with problems; `partial` is what could be read of it."""
+
+    partial: Any = None
+
+
+CUSTOM = "invalid"
+MISSING = "Missing required key"
+
+
+def _custom_error(message: str, model: Any = None) -> PydanticCustomError:
+    return PydanticCustomError(CUSTOM, "{message}", {"message": message, "model": model})
+
+
+def _validation_error(title: str, errors: Sequence[tuple[Loc, str]], model: Any) -> ValidationError:
+    """Return one error for all problems; it carries what could be read of the model."""
+    details: list[InitErrorDetails] = [
+        {"type": _custom_error(message, model), "loc": loc, "input": None}
+        for loc, message in errors
+    ]
+    return ValidationError.from_exception_data(title, details, hide_input=True)
+
+
+def errors_of(error: ValidationError) -> list[tuple[Loc, str]]:
+    """Return `(location, message)` of each problem of a StrictModel."""
+    return [(one["loc"], one["msg"]) for one in error.errors(include_url=False)]
+
+
+def partial_of(error: ValidationError) -> Any:
+    """Return what could be read of a model that has problems: attributes that could not be read are missing."""
+    return error.errors(include_url=False)[0].get("ctx", {}).get("model")
+
+
+def owner(loc: Loc, message: str) -> Loc:
+    """Return the location that a message is about: for a missing key the section that lacks it."""
+    return loc[:-1] if message.startswith(MISSING) else loc
+
+
+def problems_of(error: ValidationError, prefix: str = "") -> list[Problem]:
+    """Return the problems of a StrictModel for `kerastl.errors.Problems`."""
+    return [
+        Problem(join(prefix, owner(loc, message)), message) for loc, message in errors_of(error)
+    ]
+
+
+def read_list(model: type[StrictModel], given: Any, where: str) -> tuple[list[Any], list[Problem]]:
+    """Return each item of a list as a model, and all problems.
+
+    Args:
+        model: of each item.
+        given: what a Python caller gave.
+        where: what the list is called in messages.
+    """
+    errors: list[tuple[Loc, str]] = []
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        return [], [Problem(where, f"must be a list, got {given!r}.")]
+    values = [_read(model, item, (index,), errors) for index, item in enumerate(given)]
+    problems = [Problem(join(where, owner(loc, message)), message) for loc, message in errors]
+    return [one for one in values if not isinstance(one, _Invalid)], problems
+
+
+def _broken_rules(
+    rules: Iterable[Rule], model: Any, *, is_partial: bool
+) -> Iterator[tuple[Loc, str]]:
+    for rule in rules:
+        try:
+            yield from ((steps(path) or (), message) for path, message in rule(model))
+        except AttributeError:
+            if not is_partial:
+                raise
+
+
+def _read(annotation: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]]) -> Any:
+    """Return what was given as its type means it; pydantic checks single values afterwards."""
+    if isinstance(given, _Invalid):
+        return given
+    kind, limits = unwrap(annotation)
+    parts = members(kind)
+    models = [part for part in parts if is_model(part)]
+    lists = [part for part in parts if typing.get_origin(part) is tuple]
+    value = given.value if isinstance(given, Scalar) else given
+    choices = [choice for part in parts for choice in literals(part)]
+    is_number = isinstance(value, int | float) and type(value) not in map(type, choices)
+    if choices and is_number and not {bool, int, float}.intersection(parts):
+        errors.append((loc, _wrong(annotation, given)))  # pydantic takes true and 1.0 for 1
+        return _Invalid()
+    if isinstance(given, Scalar | str):
+        scalar = given if isinstance(given, Scalar) else Scalar(given, given, plain=False)
+        short = [model for model in models if model.SHORT_WORD]
+        if short and not (scalar.value is None or (means_null(scalar) and type(None) in parts)):
+            return _read_model(short[0], given, loc, errors)
+        return _read_scalar(parts, scalar)
+    if isinstance(given, Mapping) and models:
+        return _read_mapping(models, given, loc, errors)
+    if isinstance(given, Mapping):
+        return {
+            key: item.value if isinstance(item, Scalar) else item for key, item in given.items()
+        }
+    if isinstance(given, list | tuple) and lists:
+        return _read_items(lists[0], limits, given, loc, errors)
+    if isinstance(given, list | tuple) and models and models[0].SHORT_LIST:
+        return _read_model(models[0], given, loc, errors)
+    if isinstance(given, tuple) and models and issubclass(models[0], Plugin):
+        return _read_model(models[0], given, loc, errors)
+    return given
+
+
+def _read_items(
+    kind: Any, limits: Any, given: Sequence[Any], loc: Loc, errors: list[tuple[Loc, str]]
+) -> Any:
+    inner = typing.get_args(kind)
+    least = [limit.min_length for limit in limits if isinstance(limit, MinLen)]
+    message = ""
+    if Ellipsis not in inner and len(inner) != len(given):
+        message = f"must be {allowed(kind)}, got {len(given)}."
+    elif least and len(given) < least[0]:
+        message = f"must have at least {least[0]}."
+    if message:
+        errors.append((loc, message))
+        return _Invalid()
+    each = [inner[0]] * len(given) if Ellipsis in inner else inner
+    items = [
+        _read(one, item, (*loc, index), errors)
+        for index, (one, item) in enumerate(zip(each, given, strict=True))
+    ]
+    if any(isinstance(item, _Invalid) for item in items):
+        return _Invalid(tuple(one.partial if isinstance(one, _Invalid) else one for one in items))
+    return tuple(items)
+
+
+def _read_mapping(
+    models: Sequence[Any], given: Mapping[str, Any], loc: Loc, errors: list[tuple[Loc, str]]
+) -> Any:
+    """Read a mapping as the one model with these keys."""
+    chosen = [model for model in models if len(models) == 1 or set(given) & set(hints(model))]
+    known = [name for model in models for name in hints(model)]
+    if len(chosen) > 1:
+        keys = listed([quoted(key, "") for key in given])
+        errors.append((loc, f"takes one of {keys}, not several."))
+        return _Invalid()
+    if not chosen:
+        near = {nearest(key, known) for key in given}
+        chosen = [model for model in models if near & set(hints(model))]
+        if not chosen:
+            keys = ", ".join(quoted(key) for key in list(given)[:5]) or "none"
+            errors.append((loc, f"takes one of the keys {listed(known)}, got {keys}."))
+            return _Invalid()
+    return _read_model(chosen[0], given, loc, errors)
+
+
+def _read_model(model: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]]) -> Any:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        errors += [((*loc, *below), message) for below, message in errors_of(error)]
+        return _Invalid(partial_of(error))
+
+
+def _read_scalar(parts: Sequence[Any], scalar: Scalar) -> Any:
+    """Return a scalar as the types of its key mean it, or its plain value for pydantic to refuse."""
+    choices = [choice for part in parts for choice in literals(part)]
+    if scalar.text in [choice for choice in choices if isinstance(choice, str)]:
+        return scalar.text
+    if type(None) in parts and means_null(scalar):
+        return None
+    if bool in parts and scalar.plain and scalar.text.lower() in NO + YES:
+        return scalar.text.lower() in YES
+    if scalar.value is None:
+        return None
+    if str in parts:
+        return scalar.text
+    if Path in parts and (not choices or any(mark in scalar.text for mark in "/\\.~")):
+        return _path(scalar.text)
+    return scalar.value
+
+
+def _path(text: str) -> Path | str:
+    """Return an absolute path; `~` is the home folder, other paths are below the working directory."""
+    if not text.strip() or "\0" in text:
+        return text
+    path = Path(text)
+    try:
+        path = path.expanduser()
+    except RuntimeError:  # ~user, where there is no such account
+        path = Path(text)
+    return path.absolute()
+
+
+def means_null(scalar: Scalar) -> bool:
+    """Return whether a scalar means null: null, ~, an empty value, or the bare word none."""
+    return scalar.value is None or (scalar.plain and scalar.text.lower() == "none")
+
+
+def _missing(key: str, annotation: Any) -> str:
+    """Return what to add where a key is missing."""
+    kind, limits = unwrap(annotation)
+    example = "DIR" if kind is Path else allowed(annotation)
+    for limit in limits:
+        if isinstance(limit, NameOf):
+            return f"{MISSING} '{key}'. Add: {key}: {listed(registry.names(limit.kind))}"
+        if isinstance(limit, FieldInfo) and limit.examples:
+            example = limit.examples[0]
+    if typing.get_origin(kind) is tuple and is_model(typing.get_args(kind)[0]):
+        names = [
+            name for name, field in typing.get_args(kind)[0].model_fields.items()
+            if field.is_required()
+        ]  # fmt: skip
+        example = f"[{{{', '.join(f'{name}: ...' for name in names)}}}]"
+    return f"{MISSING} '{key}'. Add: {key}: {example}"
+
+
+def _wrong(annotation: Any, given: Any) -> str:
+    """Return the message for a value of the wrong type or out of bounds."""
+    kind = unwrap(annotation)[0]
+    is_list = any(typing.get_origin(part) is tuple for part in members(kind))
+    if is_list and not isinstance(given, list | tuple):
+        text = given.text if isinstance(given, Scalar) and given.value is not None else given
+        hint = f" Write [{quoted(text, '')}]." if isinstance(text, str) else ""
+        return f"must be a list, got {shown(given)}.{hint}"
+    if str in members(kind) and _text_of(given) == "":
+        return "must not be empty."
+    return f"must be {allowed(annotation)}, got {shown(given)}. {_hint(annotation, given)}".rstrip()
+
+
+def _text_of(given: Any) -> str | None:
+    return given.text if isinstance(given, Scalar) else given if isinstance(given, str) else None
+
+
+def _hint(annotation: Any, given: Any) -> str:
+    """Return what to write instead, where it can be guessed."""
+    parts = members(unwrap(annotation)[0])
+    choices = [str(choice) for part in parts for choice in literals(part)]
+    value = given.value if isinstance(given, Scalar) else given
+    if value is None:
+        return "Write none." if "none" in choices else ""
+    if isinstance(value, str):
+        near = nearest(value, choices)
+        if near:
+            return f"Did you mean '{near}'?"
+        if Path in parts and choices:
+            return f"A file or folder in the working directory is written ./{quoted(value, '')}"
+        return _number_hint(annotation, value, is_plain=isinstance(given, Scalar) and given.plain)
+    if isinstance(value, float) and int in parts and value.is_integer():
+        return f"Write {int(value)}."
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _percent(annotation, value)
+    if isinstance(value, list | dict) and str in parts:
+        return "Put it in quotes if it is text."
+    return ""
+
+
+def _percent(annotation: Any, number: float) -> str:
+    if is_fraction(*unwrap(annotation)) and 1 < number <= 100:
+        return f"For {number:g} % write {number / 100:g}."
+    return ""
+
+
+def _number_hint(annotation: Any, text: str, *, is_plain: bool) -> str:
+    parts = {unwrap(part)[0] for part in members(unwrap(annotation)[0])}
+    if not parts & {int, float}:
+        return ""
+    try:
+        if text.strip().endswith("%"):
+            return _percent(annotation, float(text.strip()[:-1]))
+        if math.isfinite(float(text)):
+            wanted = text.strip().replace("_", "")
+            return f"Write {wanted}." if is_plain else f"Take the quotes off: {wanted}"
+    except ValueError:
+        pass
+    return ""
+
+
+# What is allowed, in words.
+
+
+def unwrap(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the bare type and the constraints of `Annotated[type, ...]`."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return annotation.__origin__, annotation.__metadata__
+    return annotation, ()
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """Return the bare types of the members of a union, or of the annotation alone."""
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return tuple(unwrap(part)[0] for part in typing.get_args(annotation))
+    return (unwrap(annotation)[0],)
+
+
+def literals(annotation: Any) -> tuple[Any, ...]:
+    """Return the choices of a `Literal`, none for another type."""
+    return typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
+
+
+def is_model(kind: Any) -> bool:
+    """Return whether a type is a StrictModel."""
+    return isinstance(kind, type) and issubclass(kind, StrictModel)
+
+
+def hints(model: Any) -> dict[str, Any]:
+    """Return the annotation of each field of a StrictModel, constraints included."""
+    return _hints(model)
+
+
+@cache
+def _hints(model: Any) -> dict[str, Any]:
+    found = typing.get_type_hints(model, include_extras=True)
+    return {name: found[name] for name in model.model_fields}
+
+
+def shown(given: Any) -> str:
+    """Return what was given, for `got ...`."""
+    if isinstance(given, Scalar):
+        if isinstance(given.value, str):
+            return quoted(given.text)
+        return quoted(given.text, marks="") or "nothing"
+    if isinstance(given, Mapping):
+        return "a mapping"
+    if isinstance(given, list | tuple):
+        return "a list"
+    return quoted(repr(given), marks="")
+
+
+def steps(path: str) -> Loc | None:
+    """Return the location `("a", "b", 0)` of the path `a.b[0]`, None where it is not a path."""
+    found: list[str | int] = []
+    position = 0
+    while position < len(path):
+        match = STEP.match(path, position)
+        if match is None or (position == 0 and path[0] in ".["):
+            return None
+        if match[1] and position and path[position] != ".":
+            return None
+        found.append(match[1] if match[1] else int(match[2]))
+        position = match.end()
+    return tuple(found)
+
+
+def join(path: str, loc: Loc) -> str:
+    """Return the path of a location below another path: `a.b[0]`."""
+    for step in loc:
+        name = f".{step}" if path else str(step)
+        path += f"[{step}]" if isinstance(step, int) else name
+    return path
+
+
+def is_fraction(kind: Any, limits: tuple[Any, ...]) -> bool:
+    """Return whether a number must be between 0 and 1."""
+    low, high = bounds(limits)
+    return kind is float and low is not None and high is not None and (low, high) == (0, 1)
+
+
+def bounds(limits: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Return the lower and the upper bound, None where there is none."""
+    low: Any = None
+    high: Any = None
+    for limit in limits:
+        if isinstance(limit, Ge | Gt):
+            low = limit.ge if isinstance(limit, Ge) else limit.gt
+        elif isinstance(limit, Le | Lt):
+            high = limit.le if isinstance(limit, Le) else limit.lt
+    return low, high
+
+
+def _number(kind: type[Any], limits: tuple[Any, ...]) -> str:
+    low, high = bounds(limits)
+    open_low = any(isinstance(limit, Gt) for limit in limits)
+    open_high = any(isinstance(limit, Lt) for limit in limits)
+    noun = "a whole number" if kind is int else "a number"
+    noun = "a fraction" if is_fraction(kind, limits) else noun
+    if low is None and high is None:
+        return noun
+    if high is None:
+        return f"{noun} above {low}" if open_low else f"{noun} of at least {low}"
+    end = f"below {high}" if open_high else f"{high}"
+    if low is None:
+        return f"{noun} {end}" if open_high else f"{noun} of at most {high}"
+    if open_low:
+        return f"{noun} above {low} and {end if open_high else f'up to {end}'}"
+    return f"{noun} from {low} to {end}"
+
+
+def _text(limits: tuple[Any, ...]) -> str:
+    for limit in limits:
+        if isinstance(limit, FieldInfo) and limit.description:
+            return limit.description
+        if isinstance(limit, NameOf):
+            return f"the name of {'an' if limit.kind[0] in 'aeiou' else 'a'} {limit.kind}"
+    return "text"
+
+
+def _structure(kind: Any) -> str:
+    if is_model(kind):
+        names = [
+            f"{name}: {allowed(hint)}" for name, hint in hints(kind).items() if name != "options"
+        ]
+        return f"{{{', '.join(names)}}}" if len(names) <= 2 else "a mapping"
+    inner = [item for item in typing.get_args(kind) if item is not Ellipsis]
+    if typing.get_origin(kind) is dict:
+        return f"a mapping from names to {allowed(inner[1])}"
+    if Ellipsis in typing.get_args(kind):
+        return f"a list, each {allowed(inner[0])}"
+    return f"a list of {len(inner)}: {', '.join(map(allowed, inner))}"
+
+
+def allowed(annotation: Any) -> str:
+    """Return what a value of this type may be, e.g. `a whole number from 1 to 32`."""
+    kind, limits = unwrap(annotation)
+    if typing.get_origin(kind) in (Union, types.UnionType):
+        parts = [word for part in typing.get_args(kind) for word in _parts(part)]
+        return listed(list(dict.fromkeys(parts)))
+    return listed(_parts(annotation)) if not limits else _one(kind, limits)
+
+
+def _parts(annotation: Any) -> list[str]:
+    kind, limits = unwrap(annotation)
+    if typing.get_origin(kind) is Literal:
+        return [str(choice) for choice in typing.get_args(kind)]
+    return [_one(kind, limits)]
+
+
+def _one(kind: Any, limits: tuple[Any, ...]) -> str:
+    if kind is int or kind is float:
+        return _number(kind, limits)
+    if kind is str:
+        return _text(limits)
+    simple = {bool: "true or false", Path: "a path", type(None): "null"}
+    if kind in simple:
+        return simple[kind]
+    words = _structure(kind)
+    return f"{words}, at least one" if any(isinstance(x, MinLen) for x in limits) else words

@@ -1,0 +1,347 @@
+"""Read YAML text into plain values with a table of where each one was written; apply `--set` changes.
+
+The meaning is that of YAML 1.2: `no`, `yes`, `on` and `1:30` are text, `1e-3` and `0o17` are numbers. Duplicate keys, tags,
+several documents, and input that is made to exhaust memory are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+
+from kerastl.errors import Problem, Problems, quoted
+from kerastl.options import Loc, Scalar, join, shown, steps
+from kerastl.recipe.catalog import MAX_CHARACTERS
+from kerastl.recipe.schema import Augment
+
+MAX_DEPTH = 20
+MAX_VALUES = 10_000
+
+# YAML 1.2.2, section 10.3.2, the core schema.
+NULL = re.compile(r"~|null|Null|NULL|")
+BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
+INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+FLOAT = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+# Keys at which a bare word stands for `{name: word}`, so that a longer path reaches an option next to the name.
+PLUGINS = re.compile(r"(.+\.)?(reader|backbone)|(.+\.)?(augment|operations|mixing)\[\d+\]")
+# Sections that may be written as one word or as a list, and the keys that these stand for.
+SHORT_FORMS = {"augment": (Augment.SHORT_WORD or "", Augment.SHORT_LIST or "")}
+SET = 0
+"""The line number of values from `--set`."""
+
+
+@dataclass
+class Document:
+    """A recipe as it was written.
+
+    Args:
+        data: dicts, lists and Scalars.
+        lines: line of each value by its location, of a mapping's value the line of its key; 0 for `--set`.
+        problems: found so far, each with its line.
+    """
+
+    data: Any = None
+    lines: dict[Loc, int] = field(default_factory=dict)
+    problems: list[tuple[int, Problem]] = field(default_factory=list)
+
+    def add(self, loc: Loc, message: str, line: int | None = None) -> None:
+        """Add a problem at a location, or at the nearest part of the recipe around it."""
+        at = loc
+        while line is None and at not in self.lines:
+            at = at[:-1]
+        line = self.lines[at] if line is None else line
+        self.problems.append((line, Problem(_origin(line, join("", loc)), message)))
+
+    def sorted_problems(self) -> list[Problem]:
+        """Return the problems in the order of the file, those of `--set` last."""
+        found = sorted(self.problems, key=lambda pair: pair[0] or float("inf"))
+        return [problem for _, problem in found]
+
+
+def _origin(line: int, path: str) -> str:
+    """Return `line 7, data.split`, or `--set data.split`."""
+    path = quoted(path, marks="")
+    if line == SET:
+        return f"--set {path}".rstrip()
+    return f"line {line}, {path}" if path else f"line {line}"
+
+
+class _RefusedError(Exception):
+    """A construct that a recipe may not use."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+        self.message = message
+
+
+def read(text: str, *, subject: str, footer: str = "") -> Document:
+    """Parse the text of a recipe.
+
+    Args:
+        text: YAML.
+        subject: what is read, for the first line of the error.
+        footer: last line of the error.
+
+    Raises:
+        Problems: the text is not YAML, or YAML that a recipe may not use.
+    """
+    document = Document(lines={(): 1})
+    try:
+        document.data = _Converter(document).value(_compose(text), ())
+    except _RefusedError as error:
+        where = _origin(error.line, "") if error.line else ""
+        raise Problems(subject, [Problem(where, error.message)], footer) from None
+    return document
+
+
+def read_plain(text: str) -> Any:
+    """Return the dicts, lists and values of a YAML text, such as `recipe.resolved.yaml`.
+
+    Raises:
+        ValueError: the text is not YAML, or YAML that a recipe may not use.
+    """
+    try:
+        return _unwrapped(_Converter(Document(lines={(): 1})).value(_compose(text), ()))
+    except _RefusedError as error:
+        raise ValueError(f"line {error.line}: {error.message}") from None
+
+
+def _unwrapped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _unwrapped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unwrapped(item) for item in value]
+    return value.value
+
+
+class _LimitedComposer(Composer):
+    """Composes nodes only, and refuses tags and depth while it does."""
+
+    levels = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.parser.peek_event()
+        line = event.start_mark.line + 1
+        if getattr(event, "ctag", None) is not None:
+            tag = quoted(str(event.ctag))
+            raise _RefusedError(line, f"tags are not allowed, got {tag}. A recipe is plain data.")
+        if self.levels >= MAX_DEPTH:
+            raise _RefusedError(line, f"is nested deeper than {MAX_DEPTH} levels.")
+        self.levels += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.levels -= 1
+
+
+def _compose(text: str) -> Any:
+    if len(text) > MAX_CHARACTERS:
+        raise _RefusedError(
+            0, f"has {len(text)} characters; a recipe has at most {MAX_CHARACTERS}."
+        )
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _LimitedComposer
+    try:
+        node = yaml.compose(text)
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _RefusedError(
+            line, f"has a character that YAML does not allow (U+{ord(text[error.position]):04X})."
+        ) from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise _RefusedError(mark.line + 1 if mark else 1, _words(error)) from None
+    except _RefusedError:
+        raise
+    except Exception as error:  # ruamel.yaml raises many kinds on damaged input
+        raise _RefusedError(1, f"is not YAML: {quoted(str(error), marks='')}.") from None
+    if node is None:
+        raise _RefusedError(1, "is empty. A recipe to start from: kerastl show folder-classifier")
+    return node
+
+
+def _words(error: MarkedYAMLError) -> str:
+    problem = error.problem or "is not YAML"
+    if "'\\t'" in problem:
+        return "a tab cannot indent: use spaces."
+    if "single document" in str(error.context):
+        return "a recipe is one document: remove the line '---'."
+    if "mapping values are not allowed" in problem:
+        return "': ' is not allowed here: check the indentation, or put the text in quotes."
+    context = f"{error.context}, " if error.context else ""
+    return f"is not YAML: {quoted(context + problem, marks='')}."
+
+
+class _Converter:
+    """Converts the nodes of ruamel.yaml to plain values; aliases are expanded, within bounds."""
+
+    def __init__(self, document: Document, line: int | None = None) -> None:
+        self.document = document
+        self.line = line
+        self.count = 0
+
+    def value(self, node: Any, loc: Loc, depth: int = 0) -> Any:
+        line = self._line(node)
+        self.document.lines.setdefault(loc, line)
+        self.count += 1
+        if self.count > MAX_VALUES:
+            raise _RefusedError(line, f"has more than {MAX_VALUES} values, aliases expanded.")
+        if depth > MAX_DEPTH:
+            raise _RefusedError(line, f"is nested deeper than {MAX_DEPTH} levels.")
+        if isinstance(node, ScalarNode):
+            _refuse_surrogates(node.value, line)
+            is_plain = node.style is None
+            value = _value(node.value) if is_plain else node.value
+            return Scalar(value, node.value, is_plain)
+        if isinstance(node, SequenceNode):
+            return [
+                self.value(item, (*loc, index), depth + 1) for index, item in enumerate(node.value)
+            ]
+        return self._mapping(node, loc, depth)
+
+    def _line(self, node: Any) -> int:
+        return node.start_mark.line + 1 if self.line is None else self.line
+
+    def _mapping(self, node: MappingNode, loc: Loc, depth: int) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = self._line(key_node)
+            if not isinstance(key_node, ScalarNode):
+                self.document.add(loc, "a key must be a word, got a list or a mapping.", line)
+                continue
+            key = key_node.value
+            _refuse_surrogates(key, line)
+            below = (*loc, key)
+            if key in mapping:
+                first = self.document.lines[below]
+                also = f" (first in line {first})" if first else ""
+                self.document.add(below, f"duplicate key{also}. Keep one.", line)
+                self.value(value_node, (*below, "duplicate"), depth + 1)
+                continue
+            self.document.lines[below] = line
+            mapping[key] = self.value(value_node, below, depth + 1)
+        return mapping
+
+
+def _refuse_surrogates(text: str, line: int) -> None:
+    """Refuse text that no file can hold: half of a surrogate pair, written as an escape."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise _RefusedError(line, "has half a character (a lone surrogate).")
+
+
+def _value(text: str) -> bool | int | float | str | None:
+    """Return the value of plain text; a number that Python refuses to read stays text."""
+    if NULL.fullmatch(text):
+        return None
+    if BOOL.fullmatch(text):
+        return text.lower() == "true"
+    try:
+        if INT.fullmatch(text):
+            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        if FLOAT.fullmatch(text):
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    except ValueError:
+        return text
+    return text
+
+
+def apply_sets(document: Document, sets: Sequence[str]) -> None:
+    """Apply each `path=value` to a document in place; the last value of a path wins.
+
+    Args:
+        document: mappings that a path needs are added to it; problems, too.
+        sets: as typed, e.g. `phases[0].epochs=2`; values are YAML.
+    """
+    for text in sets:
+        path, equals, value = text.partition("=")
+        loc = steps(path.strip())
+        if not equals or not loc:
+            message = "must be PATH=VALUE, such as data.batch_size=8 or phases[0].epochs=2."
+            document.problems.append((SET, Problem(_origin(SET, text), message)))
+            continue
+        parsed = Document()
+        try:
+            is_empty = not value.strip()
+            parsed.data = (
+                Scalar(None, "", plain=True)
+                if is_empty
+                else _Converter(parsed, line=SET).value(_compose(value), loc)
+            )
+        except _RefusedError as error:
+            document.add(loc, error.message, SET)
+            continue
+        document.problems += parsed.problems
+        _put(document, loc, parsed)
+
+
+def _put(document: Document, loc: Loc, parsed: Document) -> None:
+    value: Any = document.data
+    above: Loc = ()
+    for step, following in pairwise(loc):
+        if not _fits(document, value, step, above):
+            return
+        child: Any = value.get(step) if isinstance(value, dict) else value[step]
+        above = (*above, step)
+        if isinstance(following, str):
+            child = _as_mapping(document, child, above)
+        if child is None:
+            document.add(above, f"is not in the recipe, so it has no [{following}].", SET)
+            return
+        value[step] = child
+        document.lines.setdefault(above, SET)
+        value = child
+    if not _fits(document, value, loc[-1], above):
+        return
+    value[loc[-1]] = parsed.data
+    for below in [one for one in document.lines if one[: len(loc)] == loc]:
+        del document.lines[below]
+    document.lines |= {**parsed.lines, loc: SET}
+
+
+def _as_mapping(document: Document, child: Any, loc: Loc) -> Any:
+    """Return the long form of a short form, to which a longer path adds a key."""
+    path = join("", loc)
+    if isinstance(child, list) and path in SHORT_FORMS:
+        key = SHORT_FORMS[path][1]
+        moved = {one for one in document.lines if one[: len(loc)] == loc and len(one) > len(loc)}
+        document.lines |= {(*loc, key, *one[len(loc) :]): document.lines[one] for one in moved}
+        document.lines[(*loc, key)] = document.lines[loc]
+        return {key: child}
+    if child is not None and not isinstance(child, Scalar):
+        return child
+    is_short = path in SHORT_FORMS or PLUGINS.fullmatch(path)
+    if child is None or child.value is None or not is_short:
+        document.lines[loc] = SET
+        return {}
+    key = SHORT_FORMS[path][0] if path in SHORT_FORMS else "name"
+    document.lines[(*loc, key)] = document.lines[loc]
+    return {key: child}
+
+
+def _fits(document: Document, value: Any, step: str | int, above: Loc) -> bool:
+    """Return whether a value has this key or index, and add a problem where it cannot."""
+    name = quoted(join("", above), "") or "the recipe"
+    message = ""
+    if isinstance(step, int) and not isinstance(value, list):
+        message = f"{name} is not a list."
+    elif isinstance(step, int) and step >= len(value):
+        message = f"{name} has {len(value)} entries, counted from 0."
+    elif isinstance(step, str) and isinstance(value, list):
+        message = f"{name} is a list: write {name}[0]."
+    elif isinstance(step, str) and not isinstance(value, dict):
+        message = f"{name} is {shown(value)}, which has no keys."
+    if message:
+        document.add((*above, step), message, SET)
+    return not message

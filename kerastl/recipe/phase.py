@@ -1,0 +1,275 @@
+"""One phase of training: which layers are trained, how fast and for how long. Recipes and Python share this class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import Field, PrivateAttr
+
+from kerastl.errors import quoted
+from kerastl.options import StrictModel
+
+BatchNorm = Literal["frozen", "statistics", "trainable"]
+Cache = Literal["auto", "none", "features", "boundary"]
+Label = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9_-]{1,40}$",
+        description="text of up to 40 letters, digits, '_' and '-' without spaces",
+    ),
+]
+ClassWeights = (
+    Literal["none", "balanced"] | Annotated[dict[str, Annotated[float, Gt(0)]], MinLen(1)]
+)
+MINIMIZED = ("val_loss",)
+
+
+class TopFraction(StrictModel):
+    """Train the last part of the backbone.
+
+    Args:
+        top_fraction: fraction of the backbone's layers, rounded to the edge of a block.
+    """
+
+    top_fraction: Annotated[float, Gt(0), Le(1)]
+
+
+class FromBlock(StrictModel):
+    """Train all blocks from one block on.
+
+    Args:
+        from_block: name of the first block that is trained.
+    """
+
+    from_block: Annotated[str, MinLen(1)]
+
+
+def _names_is_a_regular_expression(layers: LayerNames) -> Iterator[tuple[str, str]]:
+    try:
+        re.compile(layers.names)
+    except (re.error, RecursionError, OverflowError) as error:
+        yield "names", f"is not a regular expression: {quoted(str(error), '')}."
+
+
+class LayerNames(StrictModel):
+    """Train the layers whose names match.
+
+    Args:
+        names: regular expression that must match the whole name of a layer.
+    """
+
+    RULES: ClassVar = (_names_is_a_regular_expression,)
+    names: Annotated[str, MinLen(1)]
+
+
+class Unfreeze(StrictModel):
+    """Train the last block first, and one more block in each epoch (gradual unfreezing).
+
+    Args:
+        unfreeze: `one_block_per_epoch`.
+    """
+
+    unfreeze: Literal["one_block_per_epoch"]
+
+
+class BlockRate(StrictModel):
+    """Learning rate of one block.
+
+    Args:
+        block: name of the block.
+        factor: factor of the phase's learning rate.
+    """
+
+    block: Annotated[str, MinLen(1)]
+    factor: Annotated[float, Ge(0), Le(100)]
+
+
+Trainable = Literal["all", "none"] | TopFraction | FromBlock | LayerNames | Unfreeze
+
+
+def _warmup_is_shorter_than_the_phase(phase: Phase) -> Iterator[tuple[str, str]]:
+    if phase.warmup_epochs >= phase.epochs:
+        yield (
+            "warmup_epochs",
+            f"must be below epochs ({phase.epochs}), got {phase.warmup_epochs:g}.",
+        )
+
+
+def _weight_decay_needs_adamw(phase: Phase) -> Iterator[tuple[str, str]]:
+    if phase.weight_decay and phase.optimizer != "adamw":
+        yield (
+            "weight_decay",
+            f"must be 0 with optimizer {phase.optimizer}. Set optimizer: adamw to use weight decay.",
+        )
+
+
+def _weights_are_averaged_in_one_way(phase: Phase) -> Iterator[tuple[str, str]]:
+    if phase.average_last and phase.ema is not None:
+        yield "average_last", "cannot be combined with ema. Remove one of the two."
+    if phase.average_last > phase.epochs:
+        yield "average_last", f"must be at most epochs ({phase.epochs}), got {phase.average_last}."
+
+
+def _unfreezing_takes_all_epochs(phase: Phase) -> Iterator[tuple[str, str]]:
+    if isinstance(phase.trainable, Unfreeze) and phase.early_stopping is not None:
+        yield (
+            "early_stopping",
+            "cannot be combined with gradual unfreezing, which takes all its epochs. Remove it, or set it in a later phase.",
+        )
+
+
+class Phase(StrictModel):
+    """A number of epochs with one optimizer and one set of trainable layers.
+
+    Args:
+        name: name of the phase in the files of the run.
+        epochs: number of passes over the training images, at most.
+        learning_rate: learning rate after the warm-up.
+        trainable: layers of the backbone that are trained: `all`, `none` (only the head), or a part. The head is always trained.
+        domain: domain of the training images: `source` (data) or `target`.
+        optimizer: `adam`, `adamw` or `sgd` (momentum 0.9).
+        schedule: learning rate after the warm-up: `constant`, or `cosine` down to zero at the end of the phase.
+        warmup_epochs: epochs in which the learning rate rises from zero; may be a fraction of one.
+        batch_norm: `frozen` (running statistics are used and kept), `statistics` (images are normalized by their batch, the
+            statistics are re-estimated before each evaluation, scale and offset are kept) or `trainable` (as `statistics`,
+            and scale and offset of the trainable layers are trained); null is `trainable` with random weights and
+            `frozen` otherwise.
+        label_smoothing: probability that is spread over the other classes.
+        class_weights: `balanced` weights each class by its inverse frequency; or weights by class name, such as
+            `{cat: 2.0}`, in which a class without a weight has 1.
+        early_stopping: stop after this number of epochs without a better `monitor`; null never stops early.
+        monitor: validation metric that decides which epoch is the best.
+        weight_decay: weight decay of `adamw`.
+        keep: weights that are kept at the end: of the `best` epoch or the `last`.
+        clip_norm: maximum norm of all gradients together; null does not clip.
+        accumulate: number of batches over which gradients are averaged for one update.
+        layer_decay: factor of the learning rate from each block to the one before it; the head keeps the phase's rate.
+        rates: factors of the learning rate for single blocks, instead of those from `layer_decay`.
+        optimizer_state: `reset` starts with a new optimizer, `keep` continues with the optimizer state of the phase before.
+        l2_sp: strength of the L2-SP penalty, which pulls the backbone to its initial weights.
+        ema: momentum of an exponential moving average of the weights, which is evaluated and kept; null does not average.
+        average_last: number of epochs at the end whose weights are averaged, evaluated and kept.
+        focal_gamma: gamma of the focal loss; 0 is the cross-entropy.
+        cache: `features` computes the output of a frozen backbone once per image and trains the head on it; `boundary` does the
+            same at the first trainable block; `none` computes it in each epoch; `auto` uses `features` where training is the same.
+        cache_precision: number format of the cache on disk: `float32`, `bfloat16` (half the size) or `uint8` (a quarter).
+        trunk_precision: number format of the computation in the frozen layers before the trainable ones: `float32` or
+            `bfloat16`; the run reports the effect. All weights are float32.
+        precision: number format of the computation in the trainable layers: `float32` or `mixed_bfloat16`, which is faster on
+            GPUs and CPUs with bfloat16 instructions. Weights, logits, losses and validation are float32.
+    """
+
+    RULES: ClassVar = (
+        _warmup_is_shorter_than_the_phase,
+        _weight_decay_needs_adamw,
+        _weights_are_averaged_in_one_way,
+        _unfreezing_takes_all_epochs,
+    )
+    RENAMED: ClassVar = {
+        "momenta": "was renamed to 'optimizer_state' (renew is now reset).",
+        "stretch": "was removed: write trainable: {unfreeze: one_block_per_epoch} in one phase.",
+    }
+
+    name: Label
+    epochs: Annotated[int, Ge(1), Le(100_000)]
+    learning_rate: Annotated[float, Gt(0), Le(10)] = 1e-3
+    trainable: Trainable = "none"
+    domain: Literal["source", "target"] = "source"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: Annotated[float, Ge(0), Le(100_000)] = 0.0
+    batch_norm: BatchNorm | None = None
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    class_weights: ClassWeights = "none"
+    early_stopping: Annotated[int, Ge(1), Le(100_000)] | None = None
+    monitor: Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_auc"] = "val_loss"
+    weight_decay: Annotated[float, Ge(0), Le(10)] = 0.0
+    keep: Literal["best", "last"] = "best"
+    clip_norm: Annotated[float, Gt(0), Le(1e6)] | None = None
+    accumulate: Annotated[int, Ge(1), Le(10_000)] = 1
+    layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0
+    rates: tuple[BlockRate, ...] = ()
+    optimizer_state: Literal["reset", "keep"] = "reset"
+    l2_sp: Annotated[float, Ge(0), Le(1e6)] = 0.0
+    ema: Annotated[float, Gt(0), Lt(1)] | None = None
+    average_last: Annotated[int, Ge(0), Le(100_000)] = 0
+    focal_gamma: Annotated[float, Ge(0), Le(10)] = 0.0
+    cache: Cache = "auto"
+    cache_precision: Literal["float32", "bfloat16", "uint8"] = "float32"
+    trunk_precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+
+    _span: tuple[int, int] | None = PrivateAttr(default=None)
+
+    if TYPE_CHECKING:
+
+        def __init__(self, name: str, epochs: int = ..., **options: Any) -> None: ...
+
+    @classmethod
+    def _long_form(cls, given: Any) -> Mapping[str, Any]:
+        mapping = super()._long_form(given)
+        rates = mapping.get("rates")
+        if not isinstance(rates, Mapping):
+            return mapping
+        listed = [{"block": block, "factor": factor} for block, factor in rates.items()]
+        return {**mapping, "rates": listed}
+
+    def is_better(self, value: float, best: float | None) -> bool:
+        """Return whether a value of `monitor` is better than the best so far."""
+        if best is None:
+            return True
+        return value < best if self.monitor in MINIMIZED else value > best
+
+    @property
+    def schedule_span(self) -> tuple[int, int]:
+        """Epochs of the learning rate schedule before this phase, and in all; a part of a divided phase continues its schedule."""
+        return self._span or (0, self.epochs)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether this phase is one part of a phase that was divided."""
+        return self._span is not None
+
+    def with_schedule_span(self, before: int, epochs: int) -> Phase:
+        """Return this phase as a part of a longer learning rate schedule.
+
+        Args:
+            before: epochs of the schedule before this phase.
+            epochs: epochs of the whole schedule.
+        """
+        part = self.model_copy()
+        part._span = (before, epochs)
+        return part
+
+    def unfrozen_by_epoch(self, blocks: Sequence[str]) -> tuple[Phase, ...]:
+        """Return a phase of gradual unfreezing as one phase per block that is unfrozen, and any other phase as it is.
+
+        The last block is trained in the first epoch, and in each further epoch the block before it, too. The optimizer
+        state is kept, and one schedule spans all parts.
+
+        Args:
+            blocks: names of the backbone's blocks from the input to the output.
+
+        Reference:
+            Howard & Ruder 2018, arXiv:1801.06146, section 3.3.
+        """
+        if not isinstance(self.trainable, Unfreeze):
+            return (self,)
+        count = min(self.epochs, len(blocks))
+        parts = []
+        for index in range(count):
+            is_last = index == count - 1
+            part = self.model_copy(
+                update={
+                    "name": f"{self.name}_{index + 1}",
+                    "epochs": self.epochs - index if is_last else 1,
+                    "trainable": FromBlock(from_block=blocks[-1 - index]),
+                    "optimizer_state": "keep" if index else self.optimizer_state,
+                    "keep": self.keep if is_last else "last",
+                }
+            )
+            parts.append(part.with_schedule_span(index, self.epochs))
+        return tuple(parts)
