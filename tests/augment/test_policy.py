@@ -207,7 +207,7 @@ def test_names_alone_are_operations():
 
 @pytest.mark.parametrize("operation", [3, ("random_flip",), ("random_flip", 3)])
 def test_what_is_no_operation_is_told_how_one_is_written(operation):
-    with pytest.raises(RequestError, match="must be a (name|mapping)"):
+    with pytest.raises(RequestError, match=r"must be a (name|mapping)"):
         build_policy([operation], image_size_px=32)
 
 
