@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import keras
 
@@ -18,8 +18,7 @@ from kerastl.errors import RequestError
 from kerastl.runs import size_in_words
 from kerastl.training.activations import ABOUT, shapes_of, size_on_disk, told_of
 from kerastl.training.learner import Front, cached_front, frozen_front
-from kerastl.training.phase import Cache, Phase
-from kerastl.training.precision import ENCODINGS
+from kerastl.training.phase import Phase
 
 ROOM_LEFT_BYTES = 2**28
 """What caches leave free on the disk, for the run's own files."""
@@ -32,12 +31,6 @@ def check_cache(model: keras.Model, phase: Phase, sources: Sequence[ImageDataset
         RequestError: it would, or what it keeps could not be told from something else; the text says what to
             write instead.
     """
-    for name, value, known in (
-        ("cache", phase.cache, get_args(Cache)),
-        ("cache_precision", phase.cache_precision, tuple(ENCODINGS)),
-    ):
-        if value not in known:
-            raise RequestError(f"{name}: must be one of {', '.join(known)}, got {value!r}.")
     if phase.batch_norm != "frozen":
         raise RequestError(
             f"cache: {phase.cache} needs a frozen part that stays as it is, and with batch_norm: "

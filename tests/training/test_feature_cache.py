@@ -221,8 +221,6 @@ REFUSED = [
     ({"cache": "boundary", "trainable": LayerNames(names=".*conv.*")}, {}, "from_block: NAME"),
     ({"cache": "features"}, {"operations": TURN}, "augment.views: 4"),
     ({"cache": "features", "batch_norm": "statistics"}, {}, "Write batch_norm: frozen"),
-    ({"cache": "feature"}, {}, "cache: must be auto, none, features or boundary, got 'feature'"),
-    ({"cache": "features", "cache_precision": "float16"}, {}, "cache_precision: must be float32"),
 ]  # fmt: skip
 
 
