@@ -2,5 +2,5 @@
 
 from kerastl.cli import main
 
-if __name__ == "__main__":  # processes that `kerastl predict` starts import this file
+if __name__ == "__main__":
     main()

@@ -1,11 +1,11 @@
-"""What training takes of memory, measured in a process of its own for each case, beside what was reckoned before it.
+"""The memory that training needs, measured in one process per case, next to the estimate.
 
     python benchmarks/memory.py            the cases below
     python benchmarks/memory.py --one mobilenet_v2:224:top:32
 
-A case is backbone:side:what learns:batch size; `top` is the last 30 % behind a frozen front, `all` has BatchNorm in training
+A case is backbone:side:trainable layers:batch size; `top` is the last 30 % behind a frozen front, `all` has BatchNorm in training
 mode. Random weights, drawn JPEGs of 500 x 375, two epochs, validation and checkpoints included. Measured is the peak of
-the resident set (`VmHWM`: `ru_maxrss` begins at what the parent process held) less what the process held before `fit`.
+the resident set (`VmHWM`: `ru_maxrss` starts at the value of the parent process) minus its size before `fit`.
 The last column is their ratio.
 """
 
@@ -65,7 +65,7 @@ def measure(case: str, folder: Path) -> dict:
     from kerastl.augment import build_policy
     from kerastl.backbones import build_backbone
     from kerastl.data import ImageDataset
-    from kerastl.training import Phase, TopFraction, build_model, fit, memory_of
+    from kerastl.training import Phase, TopFraction, build_model, estimate_memory, fit
 
     name, side, what, batch = case.split(":")
     size, rows = int(side), int(batch)
@@ -82,16 +82,16 @@ def measure(case: str, folder: Path) -> dict:
     }[what]  # fmt: skip
     norms = "trainable" if what == "all" else "frozen"
     phase = Phase("p", epochs=2, trainable=choice, batch_norm=norms, cache="none")
-    need, before = memory_of(model, phase, train, val), held()
+    estimated = estimate_memory(model, phase, train, val).host(rows)
+    before = held()
     fit(model, train, val=val, phases=[phase], checkpoints=folder / "checkpoints")
     peak = peak_held()
     return {
         "case": case,
         "held_before_mb": round(before / 1e6),
-        "taken_mb": round((peak - before) / 1e6),
-        "reckoned_mb": round(need.host / 1e6),
-        "ratio": round(need.host / (peak - before), 2),
-        "parts_mb": {part: round(size / 1e6) for part, size in need.parts.items()},
+        "measured_mb": round((peak - before) / 1e6),
+        "estimated_mb": round(estimated / 1e6),
+        "ratio": round(estimated / (peak - before), 2),
     }
 
 
@@ -105,14 +105,15 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             print(json.dumps(measure(given.one, Path(folder))))
         return
-    print(f"{'case':30} {'taken MB':>9} {'reckoned':>9} {'ratio':>6}")
+    print(f"{'case':30} {'measured MB':>11} {'estimated':>9} {'ratio':>6}")
     for case in given.cases:
         told = subprocess.run(
             [sys.executable, __file__, "--one", case], stdout=subprocess.PIPE, text=True, check=True
         )
         row = json.loads(told.stdout.splitlines()[-1])
         print(
-            f"{case:30} {row['taken_mb']:9} {row['reckoned_mb']:9} {row['ratio']:6.2f}", flush=True
+            f"{case:30} {row['measured_mb']:11} {row['estimated_mb']:9} {row['ratio']:6.2f}",
+            flush=True,
         )
 
 

@@ -1,13 +1,12 @@
-"""How many pictures `kerastl predict` answers in a second, by one process and by several.
+"""Images per second of `kerastl predict`, for a run and for its export.
 
-    python benchmarks/predicting.py [--quick] [--pictures FOLDER] [--count 640] [--processes 1,2,4] [--models small_cnn:64,...]
+    python benchmarks/predicting.py [--quick] [--images FOLDER] [--count 640] [--models small_cnn:64,...]
 
-Each command runs by itself and writes a CSV; its time is taken from the first batch to the last, without the start. Told is the
-median of the rounds, in which the numbers of processes are alternated, the ratio to the first number, and the CPU seconds of all
-processes, with what each takes to start: on a machine that others use too they move less than the time does. The
-pictures of FOLDER are named over and over until there are `count` of them; without a folder they are drawn: JPEGs of 2,000 x 1,500
-pixels, whose decoding weighs more than a small model. Random weights: they cost the same. Every table must be equal to the byte.
-The last line is one JSON object: pictures a second.
+Each command runs alone and writes a CSV; its time is taken from the first batch to the last, without the start. The table shows
+the median over the rounds and the CPU seconds of the whole command: on a machine shared with other programs they vary less than
+the time does. The images of FOLDER are repeated until there are `count` of them; without a folder, JPEG images of 2,000 x 1,500
+pixels are drawn, whose decoding costs more than a small model. Random weights cost the same as trained ones. All tables of one model must be
+equal to the byte. The last line is one JSON object: images per second.
 """
 
 from __future__ import annotations
@@ -33,124 +32,104 @@ CLASSES = ("a", "b", "c")
 
 
 def draw(folder: Path) -> None:
-    """Write eight large JPEGs."""
+    """Write eight large JPEG images."""
     import numpy as np
     from PIL import Image
 
     folder.mkdir()
     pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
-    picture = Image.fromarray(pixels).resize((2000, 1500))
+    image = Image.fromarray(pixels).resize((2000, 1500))
     for number in range(8):
-        picture.rotate(number).save(folder / f"{number}.jpg")
+        image.rotate(number).save(folder / f"{number}.jpg")
 
 
 def write_model(name: str, size: int, folder: Path) -> None:
-    """Write a run folder as far as `predict` and `export` look."""
+    """Write the files of a run folder that `predict` and `export` read."""
     from kerastl.backbones import build_backbone
     from kerastl.training import build_model
 
     folder.mkdir()
     backbone = build_backbone(name, weights="none", image_size_px=size, seed=0)
     build_model(backbone, class_names=CLASSES).save(folder / "model.keras")
-    told = {"class_names": CLASSES, "image_size_px": size, "window": None, "max_pixels": 50_000_000}
-    (folder / "model.json").write_text(json.dumps(told))
+    description = {
+        "class_names": CLASSES,
+        "image_size_px": size,
+        "window": None,
+        "max_pixels": 50_000_000,
+    }
+    (folder / "model.json").write_text(json.dumps(description))
     (folder / "recipe.resolved.yaml").write_text("format: 1\n")
 
 
 def cpu_seconds() -> float:
-    """Return what processes that ended have cost, and those that they started."""
+    """Return the CPU seconds of all child processes that ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
-def ask(model: Path, names: Path, processes: int, out: Path) -> tuple[float, float]:
-    """Return pictures a second from the first batch to the last, without the start, and CPU seconds in all, with it."""
+def time_predict(model: Path, names: Path, out: Path) -> tuple[float, float]:
+    """Return images per second from the first batch to the last, and the CPU seconds of the command."""
     before = cpu_seconds()
-    progress = out.with_name(f"{out.name}.part") / "progress"
-    words = ["predict", model, "--list", names, "--out", out, "--processes", processes]
-    seen = []
+    rows = out.with_name(f"{out.name}.part") / "rows"
+    seen: list[tuple[float, int]] = []
+    words = ["predict", model, "--list", names, "--out", out]
     with subprocess.Popen([sys.executable, "-m", "kerastl", *map(str, words)]) as process:
         while process.poll() is None:
-            with suppress(OSError, IndexError):
-                whole = progress.read_text().rpartition("\n")[0].splitlines()[-1]
-                files = int(whole.split()[0])
-                if files and (not seen or files > seen[-1][1]):
-                    seen.append((time.perf_counter(), files))
+            with suppress(OSError):
+                count = rows.read_bytes().count(b"\n") - 1
+                if count > 0 and (not seen or count > seen[-1][1]):
+                    seen.append((time.perf_counter(), count))
             time.sleep(0.01)
     assert process.returncode == 0
-    (begun, first), (ended, last) = seen[0], seen[-1]
-    return (last - first) / (ended - begun), cpu_seconds() - before
+    (start, first), (end, last) = seen[0], seen[-1]
+    return (last - first) / (end - start), cpu_seconds() - before
 
 
-def measure(
-    model: Path, names: list[str], processes: list[int], rounds: int, place: Path
-) -> dict[int, tuple[float, float]]:
-    """Return pictures a second and CPU seconds by number of processes."""
-    listed = place / "names.txt"
+def measure(model: Path, names: list[str], rounds: int, folder: Path) -> tuple[float, float]:
+    """Return the medians of images per second and of CPU seconds."""
+    listed = folder / "names.txt"
     listed.write_text("\n".join(names))
-    found: dict[int, list[tuple[float, float]]] = {wanted: [] for wanted in processes}
-    tables = set()
+    results, tables = [], set()
     for number in range(rounds):
-        for wanted in processes:
-            out = place / f"{number}-{wanted}.csv"
-            found[wanted].append(ask(model, listed, wanted, out))
-            tables.add(hashlib.sha256(out.read_bytes()).hexdigest())
-            out.unlink()
-    assert len(tables) == 1, "tables differ"
-    return {
-        wanted: (
-            statistics.median(one[0] for one in told),
-            statistics.median(one[1] for one in told),
-        )
-        for wanted, told in found.items()
-    }
-
-
-def tell(spec: str, form: str, found: dict[int, tuple[float, float]]) -> None:
-    first = next(iter(found.values()))[0]
-    for processes, (rate, cpu) in found.items():
-        print(
-            f"{spec:18} {form:7} {processes:9} {rate:12.1f} {rate / first:6.2f} {cpu:12.1f}",
-            flush=True,
-        )
+        out = folder / f"{number}.csv"
+        results.append(time_predict(model, listed, out))
+        tables.add(hashlib.sha256(out.read_bytes()).hexdigest())
+        out.unlink()
+    assert len(tables) == 1, "the tables differ"
+    rates, cpu = zip(*results, strict=True)
+    return statistics.median(rates), statistics.median(cpu)
 
 
 def main() -> None:
     """Measure each model as a run and as an export."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="256 pictures, one round")
-    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--quick", action="store_true", help="256 images, one round")
+    parser.add_argument("--images", type=Path)
     parser.add_argument("--count", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--processes", default="1,2,4")
     parser.add_argument("--models", default=MODELS)
-    given = parser.parse_args()
-    count, rounds = (256, 1) if given.quick else (given.count, given.rounds)
-    wanted = [int(one) for one in given.processes.split(",")]
+    options = parser.parse_args()
+    count, rounds = (256, 1) if options.quick else (options.count, options.rounds)
     rates = {}
-    print(
-        f"{'model':18} {'as':7} {'processes':>9} {'pictures/s':>12} {'ratio':>6} {'CPU s in all':>12}"
-    )
+    print(f"{'model':18} {'as':7} {'images/s':>9} {'CPU s':>7}")
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        if given.pictures is None:
-            draw(place / "drawn")
-        from kerastl.export import find_pictures
+        folder = Path(name)
+        if options.images is None:
+            draw(folder / "drawn")
+        from kerastl.export import find_images
 
-        files = [
-            str(path.absolute()) for path in find_pictures([given.pictures or place / "drawn"])
-        ]
-        names = list(islice(cycle(files), count))
-        for spec in given.models.split(","):
+        files = find_images([options.images or folder / "drawn"])
+        names = list(islice(cycle([str(path.absolute()) for path in files]), count))
+        for spec in options.models.split(","):
             backbone, size = spec.split(":")
-            run = place / spec.replace(":", "_")
+            run = folder / spec.replace(":", "_")
             write_model(backbone, int(size), run)
             command = [sys.executable, "-m", "kerastl", "export", run, "--out", run / "served"]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             for form, model in (("run", run), ("export", run / "served")):
-                found = measure(model, names, wanted, rounds, place)
-                tell(spec, form, found)
-                rates[f"{spec} {form}"] = {one: round(rate, 1) for one, (rate, _) in found.items()}
+                rate, cpu = measure(model, names, rounds, folder)
+                print(f"{spec:18} {form:7} {rate:9.1f} {cpu:7.1f}", flush=True)
+                rates[f"{spec} {form}"] = round(rate, 1)
     print(json.dumps(rates))
 
 

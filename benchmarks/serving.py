@@ -7,9 +7,9 @@ pixels. One request after the other; the rows are measured in turn, round by rou
 request's milliseconds over all rounds, pictures a second, and how many times as fast as `keras` a row is: the median over rounds of the
 ratio of medians within one.
 
-- `kerastl` is what `kerastl export` writes, through TensorFlow's C++ loader: files in, answers out, no Python.
+- `kerastl` is what `kerastl export` writes, in a TensorFlow session: files in, predictions out.
   `kerastl-unfolded` keeps its BatchNorms, `kerastl-bfloat16` computes in bfloat16 (slow on a CPU without instructions for it).
-- `keras` is what `model.export()` writes of the same network, through the same loader, with the pictures decoded and
+- `keras` is what `model.export()` writes of the same network, in the same kind of session, with the pictures decoded and
   resized in Python by Pillow, as `keras.utils.load_img` does it; `keras-tf` with `tf.io.decode_image` and `tf.image.resize`.
   What it costs to send 600 kB of floats a picture to a server instead of the file is not counted.
 - `openvino` and `onnxruntime` run that same export, converted, in an environment and a process of their own, with Pillow.

@@ -57,9 +57,9 @@ def run(
     with open_run(name, out, resume=resume) as folder:
         pictures = note_target(recipe, gather_pictures(recipe, folder), oracle=oracle)
         start = start_model(recipe, pictures)
-        recipe, costs = decide_phases(recipe, start, pictures, folder, resume=resume)
+        recipe = decide_phases(recipe, start, pictures, folder, resume=resume)
         write_beginning(recipe, start, pictures, folder, resume=resume)
-        learn(recipe, start, pictures, folder, resume=resume, costs=costs)
+        learn(recipe, start, pictures, folder, resume=resume)
         adapt(recipe, start, pictures, folder, resume=resume)
         write_model(recipe, start.model, pictures, folder)
         judge(recipe, start.model, pictures, folder, oracle=oracle)

@@ -65,46 +65,28 @@ class Setting:
 
 
 def ask_ours(setting: Setting, name: str) -> Measured:
-    from kerastl.export.native.loader import Question
-
     contents = setting.contents
     outputs = ("probabilities",)
-    questions = [
-        Question(
-            "serving_default", {"image_bytes": batch_of(contents, count)}, outputs,
-            warm_up=WARM_UP, repeats=setting.requests[count],
-        )
-        for count in setting.batches
-    ]  # fmt: skip
-    questions.append(Question("serving_default", {"image_bytes": contents}, outputs))
-    *taken, all_of_them = asked(setting, setting.models[OURS[name]], questions)
-    nanoseconds = {
-        count: list(one.nanoseconds) for count, one in zip(setting.batches, taken, strict=True)
-    }
-    return Measured(nanoseconds, all_of_them.outputs["probabilities"])
+    with opened(setting, OURS[name]) as session:
+        nanoseconds = {}
+        for count in setting.batches:
+            request = {"image_bytes": batch_of(contents, count)}
+            nanoseconds[count] = timed_calls(session, request, outputs, setting.requests[count])
+        found = session.run("serving_default", {"image_bytes": contents}, outputs)
+    return Measured(nanoseconds, found["probabilities"])
 
 
 def ask_keras(setting: Setting, decode: Callable[[bytes, int], Array]) -> Measured:
-    from kerastl.export.native.loader import Question
-
     contents = setting.contents
-    questions, before = [], {}
-    for count in setting.batches:
-        images, before[count] = timed(decode, batch_of(contents, count), setting.requests[count])
-        questions.append(
-            Question(
-                "serving_default", {"image": images}, None,
-                warm_up=WARM_UP, repeats=setting.requests[count],
-            )
-        )  # fmt: skip
-    images = np.stack([decode(content, SIZE_PX) for content in contents])
-    questions.append(Question("serving_default", {"image": images}))
-    *taken, all_of_them = asked(setting, setting.models["keras"], questions)
-    nanoseconds = {
-        count: [one + other for one, other in zip(before[count], answer.nanoseconds, strict=True)]
-        for count, answer in zip(setting.batches, taken, strict=True)
-    }
-    (logits,) = all_of_them.outputs.values()
+    with opened(setting, "keras") as session:
+        nanoseconds = {}
+        for count in setting.batches:
+            repeats = setting.requests[count]
+            images, before = timed(decode, batch_of(contents, count), repeats)
+            calls = timed_calls(session, {"image": images}, None, repeats)
+            nanoseconds[count] = [one + other for one, other in zip(before, calls, strict=True)]
+        images = np.stack([decode(content, SIZE_PX) for content in contents])
+        (logits,) = session.run("serving_default", {"image": images}).values()
     return Measured(nanoseconds, softmax(logits))
 
 
@@ -121,25 +103,24 @@ def timed(
     return images, taken
 
 
-def asked(setting: Setting, export: Path, questions: Sequence[Any]) -> tuple[Any, ...]:
-    """Ask through the C++ loader.
+def opened(setting: Setting, model: str) -> Any:
+    """Return a TensorFlow session with an export, the runtime that TensorFlow Serving uses."""
+    from kerastl.export._probe import ServingSession
 
-    Raises:
-        Unavailable: it cannot be built, or does not answer.
-    """
-    from kerastl.export.native.build import Unavailable as NotBuilt
-    from kerastl.export.native.loader import ask_without_python
+    return ServingSession(setting.models[model], threads=setting.threads)
 
-    try:
-        told = ask_without_python(
-            export, questions, intra_threads=setting.threads, inter_threads=setting.threads
-        )
-    except NotBuilt as error:
-        raise Unavailable(str(error)) from error
-    fault = told.fault or next((one.refusal for one in told.answers if one.refusal), "")
-    if fault:
-        raise Unavailable(fault)
-    return told.answers
+
+def timed_calls(
+    session: Any, request: dict[str, Any], outputs: Sequence[str] | None, repeats: int
+) -> list[int]:
+    """Send a request again and again; return nanoseconds."""
+    taken = []
+    for number in range(WARM_UP + repeats):
+        begun = time.perf_counter_ns()
+        session.run("serving_default", request, outputs)
+        if number >= WARM_UP:
+            taken.append(time.perf_counter_ns() - begun)
+    return taken
 
 
 def by_tensorflow(content: bytes, size: int) -> Array:

@@ -1,16 +1,11 @@
-"""Fetch published weights, on request only: whole and verified, or not at all."""
+"""Download published weights with pooch: complete and verified, or not at all."""
 
 from __future__ import annotations
 
-import math
 import os
-import queue
 import tempfile
-import threading
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from http.client import HTTPException
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +14,29 @@ from kerastl.backbones.published import weights_problem
 from kerastl.backbones.tables import checked_size
 from kerastl.backbones.weights import cached_files, missing_text, models_folder, published_weights
 from kerastl.errors import RequestError
-from kerastl.progress import say, track
+from kerastl.progress import say, speed_bar
 
-ANSWER_S = 5.0
-"""How long a server may take to answer; offline, a person should not wait longer than that."""
-STALL_S = 20.0
-"""How long a download may stand still."""
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 20.0
 CHUNK_BYTES = 1 << 20
 
 
 def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> Path:
-    """Download the published weights of a backbone, without top, to where Keras looks for them.
+    """Download the published weights of a backbone, without the top, to the folder where Keras looks for them.
 
-    The file is written under a temporary name and renamed when its hash is right; where none is
-    published (MobileNet, MobileNetV2), when its arrays fit the network. `KERASTL_WEIGHTS_URL` names
-    a mirror: a folder on the web that holds the files under the names Keras uses.
+    The file gets its name after its hash is verified. If no hash is published (MobileNet, MobileNetV2), its arrays must
+    fit the network. `KERASTL_WEIGHTS_URL` selects a mirror: the URL of a folder that holds the files under their Keras names.
 
     Args:
-        name: the backbone.
-        image_size_px: side of the pictures; the nearest published file is taken.
-        **options: the family's options.
+        name: Name of the backbone.
+        image_size_px: Side length of the images. The weights of the nearest published size are downloaded.
+        **options: Options of the family.
 
     Returns:
-        The file. One that is there already and whole is not fetched again; a damaged one is replaced.
+        The path of the file. A valid file is not downloaded again; a damaged one is replaced.
 
     Raises:
-        RequestError: no network, no such file, or not the right one; nothing is left behind.
+        RequestError: If there is no connection, no such file, or the file is not the published one. Nothing is kept.
     """
     row = published_weights(name, image_size_px=image_size_px, **options)[0]
     path = models_folder() / row.file
@@ -52,54 +44,46 @@ def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any
         damage = weights_problem(path, name, row)
         if damage is None:
             return path
-        say(f"{path} is damaged and is fetched again: {damage}")
+        say(f"{path} is damaged and is downloaded again: {damage}")
     url = _url(row)
-    temporary = _temporary_beside(path)
-    try:
-        _download(url, temporary, row.file)
-        problem = weights_problem(temporary, name, row)
-        if problem:
-            raise RequestError(f"{url} is not {row.file}: {problem}")
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except (OSError, HTTPException) as error:
-        size = checked_size(name, image_size_px)
-        raise RequestError(
-            f"{url} could not be fetched: {error}\n{missing_text(name, row, size, options)}"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def _temporary_beside(path: Path) -> Path:
-    """Return a new empty file in the folder of `path`, which is made where it is not there.
-
-    Raises:
-        RequestError: the folder cannot be written.
-    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".h5")
+        # In the same folder, so that the rename is atomic.
+        folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise RequestError(
             f"{path.parent} cannot be written: {error.strerror}. Set KERAS_HOME to another folder."
         ) from error
-    os.close(descriptor)
-    return Path(name)
+    with folder:
+        try:
+            downloaded = _download(url, Path(folder.name), row)
+        except ValueError as error:  # pooch's error for a wrong hash
+            raise RequestError(f"{url} is not {row.file}: {error}") from error
+        except OSError as error:
+            size = checked_size(name, image_size_px)
+            raise RequestError(
+                f"{url} could not be downloaded: {_reason(error)}\n"
+                f"{missing_text(name, row, size, options)}"
+            ) from error
+        problem = None if row.hash else weights_problem(downloaded, name, row)
+        if problem:
+            raise RequestError(f"{url} is not {row.file}: {problem}")
+        downloaded.chmod(0o644)
+        downloaded.replace(path)
+    return path
 
 
 def verify_weights(name: str) -> list[tuple[Path, str | None]]:
     """Check each cached file of a backbone.
 
     Returns:
-        The files, each with what is wrong, None where nothing is.
+        The files, each with its problem or None.
     """
     return [(path, weights_problem(path, name, row, top)) for path, row, top in cached_files(name)]
 
 
 def _url(row: Weights) -> str:
-    """Return where a file is fetched from, on the mirror where one is named."""
+    """Return the URL of a file, on the mirror if one is set."""
     mirror = os.environ.get("KERASTL_WEIGHTS_URL")
     if not mirror:
         return row.url
@@ -108,44 +92,56 @@ def _url(row: Weights) -> str:
     return f"{mirror.rstrip('/')}/{row.file}"
 
 
-def _download(url: str, path: Path, title: str) -> None:
-    """Write the body of an answer to a file.
+def _download(url: str, folder: Path, row: Weights) -> Path:
+    """Download a file and verify its hash.
 
     Raises:
-        OSError: no answer in time, an error from the server, or fewer bytes than it promised.
+        ValueError: If the hash is wrong.
+        OSError: If the download fails; the errors of requests are OSErrors, too.
     """
-    response = _answer(url)
-    promised = int(response.headers.get("Content-Length") or 0)
-    with response, path.open("wb") as file:
-        total = math.ceil(promised / CHUNK_BYTES) or None
-        for chunk in track(_chunks(response), f"fetching {title}", total):
-            file.write(chunk)
-    if promised and path.stat().st_size != promised:
-        raise OSError(f"it broke off after {path.stat().st_size} of {promised} bytes")
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    algorithm = "md5" if len(row.hash) == 32 else "sha256"
+    with ExitStack() as stack:
+        downloader = pooch.HTTPDownloader(
+            progressbar=_ProgressBar(f"downloading {row.file}", stack),
+            chunk_size=CHUNK_BYTES,
+            timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+        )
+        known_hash = f"{algorithm}:{row.hash}" if row.hash else None
+        return Path(
+            pooch.retrieve(url, known_hash, fname=row.file, path=folder, downloader=downloader)
+        )
 
 
-def _chunks(response: Any) -> Iterator[bytes]:
-    while chunk := response.read(CHUNK_BYTES):
-        yield chunk
+class _ProgressBar:
+    """The interface that pooch expects of a progress bar; `total` is set before the first update."""
+
+    total = 0
+
+    def __init__(self, title: str, stack: ExitStack) -> None:
+        self._title, self._stack = title, stack
+        self._advance: Callable[[int], object] | None = None
+
+    def update(self, num_bytes: int) -> None:
+        if self._advance is None:
+            self._advance = self._stack.enter_context(speed_bar(self._title, "bytes", self.total))
+        self._advance(num_bytes)
+
+    def reset(self) -> None:
+        self._advance = lambda _: None  # pooch counts everything once more at the end
+
+    def close(self) -> None:
+        """Do nothing: the stack closes the bar."""
 
 
-def _answer(url: str) -> Any:
-    """Open a URL within `ANSWER_S`, looking up its name included, which no timeout of a socket covers."""
-    answers: queue.Queue[Any] = queue.Queue()
+def _reason(error: OSError) -> str:
+    from requests import exceptions
 
-    def ask() -> None:
-        try:
-            answers.put(urllib.request.urlopen(url, timeout=STALL_S))
-        except (OSError, HTTPException) as error:
-            answers.put(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        answer = answers.get(timeout=ANSWER_S)
-    except queue.Empty:
-        raise OSError(f"no answer within {ANSWER_S:g} s") from None
-    if isinstance(answer, urllib.error.HTTPError):
-        answer.close()
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+    # The text of these two is a nested repr of urllib3 objects.
+    if isinstance(error, exceptions.Timeout):
+        return "the server does not respond"
+    if isinstance(error, exceptions.ConnectionError):
+        return "the connection failed"
+    return str(error)

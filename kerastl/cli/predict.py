@@ -1,4 +1,4 @@
-"""`kerastl predict`: answers for files and folders, as a table."""
+"""`kerastl predict`: predictions for files and folders, as a table."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from kerastl.cli._paths import NamedPath
 from kerastl.errors import RequestError
 
 if TYPE_CHECKING:
-    from kerastl.export.predicting.file_list import FileList
+    from kerastl.export.predict import FileList
 
-NOTHING_READ = 1
-MOST_PROCESSES = 256
-LARGEST_BATCH = 4096
+ALL_UNREADABLE = 1
+MAX_BATCH_SIZE = 4096
 
 
 @click.command()
@@ -26,22 +25,18 @@ LARGEST_BATCH = 4096
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=NamedPath())
 @click.option(
     "--list", "list_file", type=NamedPath(allow_dash=True), metavar="FILE",
-    help="Files to predict, one path a line; - reads them from stdin.",
+    help="A list of files to predict, one path per line; - reads it from stdin.",
 )  # fmt: skip
 @click.option(
     "--out", type=NamedPath(),
-    help="Write the table here, not to stdout: Parquet where the name ends in .parquet, else CSV.",
+    help="Write the table to this file instead of stdout: Parquet if the name ends in .parquet, else CSV.",
 )  # fmt: skip
-@click.option("--resume", is_flag=True, help="Go on with a table that was not finished.")
+@click.option("--resume", is_flag=True, help="Continue a table that was interrupted.")
 @click.option(
-    "--processes", type=click.IntRange(1, MOST_PROCESSES), default=1, show_default=True,
-    help="Processes that answer, each with a model of its own in memory.",
+    "--batch-size", type=click.IntRange(1, MAX_BATCH_SIZE), default=32, show_default=True,
+    help="The number of files that are predicted together.",
 )  # fmt: skip
-@click.option(
-    "--batch-size", type=click.IntRange(1, LARGEST_BATCH), default=32, show_default=True,
-    help="Files that are answered together.",
-)  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object per line.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -50,81 +45,80 @@ def command(
     list_file: Path | None,
     out: Path | None,
     resume: bool,
-    processes: int,
     batch_size: int,
     as_json: bool,
 ) -> None:
-    """Predict the class of picture files, and of the pictures in folders and below.
+    """Predict the classes of image files, and of the images in folders and their subfolders.
 
-    Writes a table with path, predicted, problem and a column prob_<class> for each class. A file that gives
-    no picture has a row with its problem; the first 20 are told on stderr too. Exit code 1 when no file gave one.
-    Memory does not grow with the number of files.
+    Writes a table with the columns path, predicted, problem and prob_<class> for each class. A file that cannot be
+    read has a row with the problem; the first 20 are also printed to stderr. The exit code is 1 if no file could be
+    read. Memory use does not grow with the number of files.
 
-    With --out the table grows in a folder FILE.part, and stands at FILE once it is whole. Where the command was
-    stopped, the same command with --resume goes on and writes the same bytes as one that was never stopped.
+    With --out, the table is written to the folder FILE.part and moved to FILE when it is complete. After an
+    interruption, the same command with --resume continues and writes the same bytes as an uninterrupted one.
 
-    Answers and their order are the same with any number of --processes; with another --batch-size the last of
-    six digits may differ. One process reads and decodes ahead and uses all cores already: more help where a small
-    model leaves cores idle, on a machine with many. Each loads TensorFlow and the model: seconds, and most of its memory.
+    With another --batch-size, the last of the six digits can differ.
 
     \b
     Examples:
-      kerastl predict runs/folder-classifier-1 photos --out answers.csv
-      kerastl predict runs/folder-classifier-1 photos --out answers.csv --resume
-      kerastl predict runs/folder-classifier-1/export/saved_model archive --out answers.parquet --processes 4
+      kerastl predict runs/folder-classifier-1 photos --out predictions.csv
+      kerastl predict runs/folder-classifier-1 photos --out predictions.csv --resume
+      kerastl predict runs/folder-classifier-1/export/saved_model archive --out predictions.parquet
       kerastl predict runs/folder-classifier-1 --list files.txt --json
     """
     if bool(paths) == (list_file is not None):
-        raise click.UsageError("Name files or folders to predict, or give --list FILE.")
+        raise click.UsageError("Give the files or folders to predict, or --list FILE.")
     if resume and out is None:
-        raise click.UsageError("--resume needs --out FILE: the table to go on with.")
+        raise click.UsageError("--resume requires --out FILE: the table to continue.")
     from kerastl.cli._quiet import load_tensorflow
-    from kerastl.export.predicting.table import TableRequest, check_request, kind_of, write_table
+    from kerastl.export.predict_table import check_request, table_format_of, write_table
 
-    kind = kind_of(out, as_json)
-    if as_json and kind != "json":
-        raise click.UsageError("--json writes lines of JSON, and --out names a Parquet file.")
-    request = TableRequest(kind, out, resume, processes, batch_size, load_tensorflow)
-    asked = check_request(model, request)
-    with _listed(paths, list_file, out) as files:
-        bad = write_table(asked, files, request, sys.stdout)
-    _tell(bad, files.count)
-    if bad == files.count:
-        context.exit(NOTHING_READ)
+    table_format = table_format_of(out, as_json)
+    if as_json and table_format != "json":
+        raise click.UsageError("--json writes JSON lines, but --out is a Parquet file.")
+    found = check_request(model, table_format, out, resume)
+    with _file_list(paths, list_file, out) as files:
+        load_tensorflow()
+        num_unreadable = write_table(
+            found, files, table_format, sys.stdout, out=out, resume=resume, batch_size=batch_size
+        )
+    _report(num_unreadable, files.count)
+    if num_unreadable == files.count:
+        context.exit(ALL_UNREADABLE)
 
 
-def _tell(bad: int, count: int) -> None:
-    from kerastl.export.predicting.table import MOST_SHOWN
+def _report(num_unreadable: int, count: int) -> None:
+    from kerastl.export.predict_table import MAX_REPORTED
     from kerastl.progress import say
 
-    if bad:
+    if num_unreadable:
         rest = (
-            f" The table names all, above are the first {MOST_SHOWN}." if bad > MOST_SHOWN else ""
+            f" The table lists all of them; the first {MAX_REPORTED} are above."
+            if num_unreadable > MAX_REPORTED
+            else ""
         )
-        say(f"{bad} of {count} files could not be read.{rest}")
+        say(f"{num_unreadable} of {count} files could not be read.{rest}")
 
 
 @contextmanager
-def _listed(
+def _file_list(
     paths: tuple[Path, ...], list_file: Path | None, out: Path | None
 ) -> Iterator[FileList]:
-    from kerastl.export import find_pictures
-    from kerastl.export.predicting.file_list import listed
-    from kerastl.export.predicting.finding import named_in
+    from kerastl.export.predict import find_images, read_file_list, store_file_list
     from kerastl.progress import track
 
     folder = None if out is None else out.absolute().parent
     with ExitStack() as stack:
         if list_file is None:
-            found = find_pictures(paths)
+            found = find_images(paths)
         else:
-            found = named_in(stack.enter_context(_opened(list_file)))
-        files = stack.enter_context(listed(track(found, "finding pictures"), folder))
+            found = read_file_list(stack.enter_context(_opened(list_file)))
+        files = stack.enter_context(store_file_list(track(found, "finding images"), folder))
         if not files.count and list_file is not None:
-            raise RequestError("The list names no file.")
+            raise RequestError("The list is empty: it names no file.")
         if not files.count:
             raise RequestError(
-                "No picture was found: the folders hold no file with a picture's suffix."
+                "No image found: the folders have no file with the suffix of an image."
             )
         yield files
 

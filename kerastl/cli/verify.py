@@ -63,7 +63,7 @@ def command(
       kerastl verify EXPORT --url 10.0.0.7:8500 --rest-url 10.0.0.7:80 PICTURES...
     """
     from kerastl.cli._quiet import load_tensorflow
-    from kerastl.export.live.server import read_server
+    from kerastl.export.live_clients import read_server
 
     server = read_server(url, rest_url, model_name)
     load_tensorflow()

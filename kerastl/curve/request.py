@@ -108,6 +108,6 @@ def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
     if recipe.budget is not None:
         yield Problem(
             "budget",
-            "is for one run, and a curve is many: each would be cut to another length. "
+            "applies to one run, and a curve has many: each would train for another number of epochs. "
             "Write --set budget=null.",
         )

@@ -36,14 +36,17 @@ def decoded(encoded: Sequence[bytes], sized: Sized) -> npt.NDArray[np.float32]:
     Raises:
         tf.errors.InvalidArgumentError: a picture cannot be decoded.
     """
-    load = _loader(sized.image_size_px, sized.window, sized.max_pixels)
+    load = traced_loader(sized.image_size_px, sized.window, sized.max_pixels)
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1, len(encoded))) as pool:
         return np.stack([image.numpy() for image in pool.map(load, encoded)])
 
 
 @lru_cache(maxsize=8)
-def _loader(image_size_px: int, window: tuple[float, float] | None, max_pixels: int) -> Any:
-    """Return `load_image` as one compiled function of a file's bytes: called by itself, each of its operations costs."""
+def traced_loader(image_size_px: int, window: tuple[float, float] | None, max_pixels: int) -> Any:
+    """Return `load_image` as a `tf.function` of the content of a file.
+
+    Tracing the decoder takes seconds, so all datasets and models with the same arguments share one function.
+    """
     import tensorflow as tf
 
     from kerastl.data.decode import load_image

@@ -18,7 +18,8 @@ import tensorflow as tf
 from kerastl.errors import KerastlError, RequestError
 from kerastl.progress import track
 
-from .decode import MAX_PIXELS, Window, load_image
+from .decode import MAX_PIXELS, Window
+from .decoded import traced_loader
 from .fingerprints import has_words, hash_of, words_of
 from .labels import UNLABELLED, labels_of
 from .pipeline import as_it_is, explained, nothing, ready
@@ -314,13 +315,8 @@ class ImageDataset:
 
     def _load_one(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         content = tf.io.read_file(tf.gather(self._files, index))
-        image = load_image(
-            content,
-            image_size_px=self.image_size_px,
-            window=self.window,
-            max_pixels=self.max_pixels,
-        )
-        return image, index
+        load = traced_loader(self.image_size_px, self.window, self.max_pixels)
+        return load(content), index
 
     def _change(self, images: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
         """Augment pictures as an epoch shows them."""

@@ -14,4 +14,5 @@ from .subgroups import is_cut as is_cut
 from .trained import Trained as Trained
 from .trained import load_trained as load_trained
 from .trained import read_description as read_description
+from .two_passes import decode_twice as decode_twice
 from .two_passes import two_passes as two_passes

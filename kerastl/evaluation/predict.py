@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -50,6 +50,17 @@ def predict(model: keras.Model, source: ImageDataset) -> Predictions:
     )
 
 
+def inference_function(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a model in inference mode as one compiled function of `[b, h, w, 3]` float32 images; its weights are copied."""
+    folded = for_inference(model)
+    # The one graph that there is: TensorFlow takes a function a call for one that is traced at each call, and warns.
+    forward = tf.function(lambda images: folded(images, training=False), autograph=False)
+    compiled: Callable[[tf.Tensor], tf.Tensor] = forward.get_concrete_function(
+        tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
+    )
+    return compiled
+
+
 def _subgroups(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
     """Return the text of each picture by column, in the order in which the records name the columns."""
     told = [dict(record.subgroups) for record in records]
@@ -59,11 +70,7 @@ def _subgroups(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
 
 def _logits(model: keras.Model, source: ImageDataset) -> Array:
     """Return `[n, classes]` float32 by index, NaN where the source gave no picture."""
-    folded = for_inference(model)
-    # The one graph that there is: TensorFlow takes a function a call for one that is traced at each call, and warns.
-    forward = tf.function(
-        lambda images: folded(images, training=False), autograph=False
-    ).get_concrete_function(tf.TensorSpec([None, *model.input_shape[1:]], tf.float32))
+    forward = inference_function(model)
     logits = np.full((source.num_examples, len(source.class_names)), np.nan, np.float32)
     try:
         for images, _, indices in track(

@@ -14,9 +14,9 @@ from .findings import Finding as Finding
 from .parity import compare_with_run as compare_with_run
 from .portable import export_portable as export_portable
 from .portable import verify_portable as verify_portable
-from .predicting.answering import Answer as Answer
-from .predicting.answering import predict_files as predict_files
-from .predicting.finding import find_pictures as find_pictures
+from .predict import FilePrediction as FilePrediction
+from .predict import find_images as find_images
+from .predict import predict_files as predict_files
 from .probe_pictures import expected_from as expected_from
 from .probe_pictures import read_probe_pictures as read_probe_pictures
 from .probe_pictures import read_samples as read_samples

@@ -10,7 +10,7 @@ from kerastl.errors import RequestError
 from kerastl.export.converted.find import find_converted
 from kerastl.export.converted.verify import verify_converted
 from kerastl.export.findings import Finding
-from kerastl.export.live.server import Server
+from kerastl.export.live_clients import Server
 from kerastl.export.portable import verify_portable
 from kerastl.export.probe_pictures import MOST_PICTURES
 from kerastl.export.question import Question, question_for, run_around

@@ -57,20 +57,31 @@ class Expected:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def judge_graph(graph: dict[str, list[str]]) -> list[Finding]:
-    """Judge the ops that the probe found; an empty `graph` means that it could not be read."""
-    checks = {
-        "python": ("no Python in the graph", "would need this Python process to answer"),
-        "random": ("no random op in the graph", "would answer differently each time"),
-        "writes": ("no variable is written", "changes the model while it serves"),
-    }
-    if not graph:
-        return [Finding(name, None, "the graph was not read") for name, _ in checks.values()]
+GRAPH_CHECKS = {
+    "python": ("no Python function", "would need this Python process"),
+    "random": ("no random operation", "would predict differently each time, or augment"),
+    "compiled": ("no XLA compilation", "TensorFlow Serving does not run it on a CPU"),
+    "unknown": ("no unknown operation", "TensorFlow does not have it"),
+    "outside": ("no file or network access", "could reach files, the network or another process"),
+    "writes": ("no variable is written", "changes the model while it serves"),
+}
+"""The name of the check for each kind of `graph_faults`, and why such an operation is a fault."""
+
+
+def graph_findings(faults: dict[str, list[str]] | None) -> list[Finding]:
+    """Return one finding for each kind of operation that a served graph must not contain.
+
+    Args:
+        faults: as `graph_faults` returns them; None if the graph cannot be read.
+    """
+    if faults is None:
+        unread = "the graph cannot be read"
+        return [Finding(check, None, unread) for check, _ in GRAPH_CHECKS.values()]
     return [
-        Finding(name, not graph[kind], f"{', '.join(graph[kind][:5])}: {harm}")
-        if graph[kind]
-        else Finding(name, True, "walked all functions")
-        for kind, (name, harm) in checks.items()
+        Finding(check, False, f"{', '.join(faults[kind][:5])}: {reason}")
+        if faults[kind]
+        else Finding(check, True, "every function of the graph was checked")
+        for kind, (check, reason) in GRAPH_CHECKS.items()
     ]
 
 

@@ -1,7 +1,8 @@
-"""Judge the endpoints beside the two that answer probabilities: do they tell the same?"""
+"""Check the outputs other than probabilities: do they agree with `serving_default`?"""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ Floats = npt.NDArray[np.float32]
 
 
 def judge_others(answers: dict[str, Any]) -> list[Finding]:
-    """Judge what `top_classes`, `classify`, `features` and `explain` answered; those that an export lacks have no finding.
+    """Check the outputs `top_classes`, `classify`, `features` and `explain`; those that an export lacks have no finding.
 
     Args:
-        answers: of the probe.
+        answers: from the probe; each endpoint's three answers are under `others`.
     """
-    first, others = answers["batch"][0], answers.get("others", {})
+    first = answers["batch"][0]
+    repeated = answers.get("others", {})
+    others = {name: repeats[0] for name, repeats in repeated.items()}
     rows = np.asarray(first["probabilities"], np.float32)
     findings = []
     if "top_classes" in first:
@@ -32,6 +35,12 @@ def judge_others(answers: dict[str, Any]) -> list[Finding]:
         findings.append(_judge_features(_floats(others["features"]["features"]), rows))
     if "explain" in others:
         findings.append(_judge_explain(others["explain"], first["predicted"]))
+    for name, repeats in repeated.items():
+        # As text: NaN in the same place is the same output.
+        if len({json.dumps(answer) for answer in repeats}) > 1:
+            findings.append(
+                Finding(f"{name} repeated", False, "the outputs change from call to call")
+            )
     return findings
 
 

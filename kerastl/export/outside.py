@@ -1,117 +1,236 @@
-"""What a saved graph could do to the machine that runs it, read from the file, before anything is loaded.
+"""Static check of a SavedModel: what its graph could do, read from the file before any session exists.
 
-A SavedModel is a program. TensorFlow has operations that read and write any file, talk to other processes and
-call Python; a classifier of pictures needs none of them.
+A SavedModel is a program. TensorFlow has operations that call Python, read and write files, open connections and draw
+random numbers; an image classifier needs none of them. A session also runs a foreign Python function if the process has
+registered one under the same token, so a graph is refused before it is loaded, not by what happens when it runs.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kerastl.errors import RequestError, first_line
 from kerastl.export.graph_file import read_graph
 
-NEEDED = frozenset({
-    "Assert", "AssignVariableOp", "Case", "If", "PartitionedCall", "ReadVariableOp",
-    "StatefulPartitionedCall", "VarHandleOp", "VarIsInitializedOp", "While",
+VARIABLE_WRITES = frozenset({
+    "AssignAddVariableOp", "AssignSubVariableOp", "AssignVariableOp", "ResourceScatterAdd", "ResourceScatterUpdate",
 })  # fmt: skip
-"""Operations that TensorFlow marks as stateful and that stay inside the process."""
+NEEDED = VARIABLE_WRITES | {
+    "Assert", "Case", "If", "ReadVariableOp", "StatefulPartitionedCall", "VarHandleOp", "VarIsInitializedOp", "While",
+}  # fmt: skip
+"""The stateful operations that a loaded export may run: they stay inside the process."""
+SAVING = frozenset({"DisableCopyOnRead", "MergeV2Checkpoints", "SaveV2", "ShardedFilename"})
+"""What the function that writes a checkpoint needs as well; a server never calls it."""
 FILES = re.compile(
     r"File|Save|Restore|Checkpoint|Dataset|Print|Debug|Dump|ImmutableConst|codeProto|CustomCall|Abort"
 )
-"""Names of operations that reach files or end the process, also where TensorFlow does not mark them as stateful."""
-JUDGED_ELSEWHERE = re.compile(r"PyFunc|Random|Rng|Multinomial|Normal|Uniform|Assign|Scatter")
-"""Faults of a served graph that harm its answers, not the machine: `verify` tells each by its own name."""
+"""Operations that reach files or end the process, including those that TensorFlow does not mark as stateful."""
+RANDOM = re.compile(
+    r"Random|Rng|Multinomial|NonDeterministic|StandardNormal|TruncatedNormal|StatefulUniform|Shuffle|Sobol|SampleDistorted"
+)
+"""Random operations without a seed argument; those with one are recognized by it."""
+
+BLOCKING = ("python", "random", "compiled", "unknown", "outside")
+"""The kinds of fault for which an export is not loaded."""
 
 
-def outside_ops(export: Path) -> list[str]:
-    """Return the operations that reach outside the process or keep a hidden state, as `op in function`.
+def graph_faults(export: Path) -> dict[str, list[str]]:
+    """Return the operations that a served graph must not contain, by kind, as `operation in function`.
 
-    A damaged graph has none: TensorFlow will not load it either. The node that saves variables is left out where nothing
-    leads to it: only a trainer calls it. That which restores them runs as a server loads, and may read the file it is given.
+    Every node of the graph and of every function in its library is checked, including the bodies of loops and branches
+    and the functions that save and restore variables.
 
     Args:
         export: the numbered folder.
+
+    Returns:
+        The kinds `python`; `random`; `compiled` (XLA, which TensorFlow Serving does not run on a CPU); `unknown` to
+        TensorFlow; `outside` (files, network, hidden state); and `writes` (an endpoint changes a variable).
+
+    Raises:
+        OSError, ValueError: the graph cannot be read.
+    """
+    found: dict[str, set[str]] = {kind: set() for kind in (*BLOCKING, "writes")}
+    for meta in read_graph(export).meta_graphs:
+        for kind, fault in _faults_of(meta):
+            found[kind].add(fault)
+    return {kind: sorted(faults) for kind, faults in found.items()}
+
+
+def reasons_not_to_load(faults: Mapping[str, list[str]]) -> list[str]:
+    """Return the faults for which an export is not loaded."""
+    return [fault for kind in BLOCKING for fault in faults[kind]]
+
+
+def check_graph(export: Path) -> None:
+    """Check that an export may be loaded.
+
+    Raises:
+        RequestError: its graph cannot be read, or has an operation for which it is refused.
     """
     try:
-        saved = read_graph(export)
-    except ValueError:
-        return []
-    found = {
-        f"{node.op} in {where}"
-        for meta in saved.meta_graphs
-        for where, node in run_nodes(meta)
-        if _reaches_out(node.op)
-    }
-    return sorted(found)
+        reasons = reasons_not_to_load(graph_faults(export))
+    except ValueError as error:
+        raise RequestError(f"{export} cannot be loaded: {first_line(error)}") from error
+    if reasons:
+        raise RequestError(
+            f"{export} is not loaded: its graph contains operations that kerastl never exports: "
+            f"{', '.join(reasons[:5])}."
+        )
 
 
-def _reaches_out(name: str) -> bool:
+def _faults_of(meta: Any) -> Iterator[tuple[str, str]]:
+    saving = _saving_functions(meta)
+    restoring = _restoring_function(meta)
+    for node in meta.graph_def.node:
+        yield from _faults_of_node(node, "the graph")
+    for function in meta.graph_def.library.function:
+        name = function.signature.name
+        if _compiles(function.attr):
+            yield "compiled", f"function {name}"
+        arguments = {argument.name for argument in function.signature.input_arg}
+        for node in function.node_def:
+            saves = name in saving and node.op in SAVING
+            reads_argument = bool(arguments.intersection(node.input[:1]))
+            restores = name == restoring and node.op == "RestoreV2" and reads_argument
+            yield from _faults_of_node(node, name, is_exempt=saves or restores)
+    for where, node in _served_nodes(meta):
+        if node.op in VARIABLE_WRITES:
+            yield "writes", f"{node.op} in {where}"
+
+
+def _faults_of_node(node: Any, where: str, *, is_exempt: bool = False) -> Iterator[tuple[str, str]]:
+    kind = None if is_exempt else _fault_of_operation(node.op)
+    if kind is not None:
+        yield kind, f"{node.op} in {where}"
+    if _compiles(node.attr):
+        yield "compiled", f"{node.op} in {where}"
+
+
+@cache
+def _fault_of_operation(name: str) -> str | None:
+    """Return the kind of fault of an operation; None if it is allowed."""
     from tensorflow.python.framework import op_def_registry
 
-    if name in NEEDED or JUDGED_ELSEWHERE.search(name):
-        return False
     known = op_def_registry.get(name)
-    return known is None or known.is_stateful or bool(FILES.search(name))
-
-
-def run_nodes(meta: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every node that loading or asking may run, but for what reads the variables where they lie."""
-    functions = {function.signature.name: function for function in meta.graph_def.library.function}
-    restoring, saving = _restoring(meta), _saving(meta)
-    waiting = list(meta.object_graph_def.concrete_functions)
-    for node in meta.graph_def.node:
-        if node.name != saving:
-            yield "the graph", node
-            waiting += called(node)
-    seen: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name in seen or name not in functions:
-            continue
-        seen.add(name)
-        arguments = {one.name for one in functions[name].signature.input_arg}
-        for node in functions[name].node_def:
-            if not (name == restoring and node.op == "RestoreV2" and node.input[0] in arguments):
-                yield name, node
-            waiting += called(node)
-
-
-def _saving(meta: Any) -> str | None:
-    """Return the node that saves variables; None: there is none, or something that a server runs leads to it."""
-    graph, saver = meta.graph_def, meta.saver_def
-    name = _node(saver.save_tensor_name)
-    entries = (*meta.signature_def.values(), *meta.collection_def.values())
-    told = b"\n".join(one.SerializeToString() for one in entries)
-    leads = name in {_node(one) for node in graph.node for one in node.input}
-    named = re.search(re.escape(name.encode()) + rb"(?!\w)", told)
-    return None if not name or leads or named or name == _node(saver.restore_op_name) else name
-
-
-def _restoring(meta: Any) -> str | None:
-    """Return the function that reads variables from the file that the loader names; None: there is none, or others call it."""
-    graph, saver = meta.graph_def, meta.saver_def
-    bodies = (graph.node, *(function.node_def for function in graph.library.function))
-    calls = Counter(name for nodes in bodies for node in nodes for name in called(node))
-    for node in graph.node:
-        given = [_node(one) for one in node.input[:1]]
-        if node.name == saver.restore_op_name and given == [_node(saver.filename_tensor_name)]:
-            return next((name for name in called(node) if calls[name] == 1), None)
+    if "PyFunc" in name:
+        return "python"
+    if known is None:
+        return "unknown"
+    arguments = (*known.attr, *known.input_arg)
+    if RANDOM.search(name) or any(argument.name.startswith("seed") for argument in arguments):
+        return "random"
+    if "Xla" in name:
+        return "compiled"
+    if FILES.search(name) or (known.is_stateful and name not in NEEDED):
+        return "outside"
     return None
 
 
-def _node(tensor: str) -> str:
-    """Return the name of the node that a tensor, or an input of a node, comes from."""
-    return tensor.removeprefix("^").split(":")[0]
+def _compiles(attributes: Mapping[str, Any]) -> bool:
+    """Return whether attributes of a node or a function ask for compilation by XLA."""
+    return any(
+        (name.startswith("_Xla") or name == "jit_compile") and (value.b or value.s or value.i)
+        for name, value in _flat(attributes)
+    )
+
+
+def _flat(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield attributes by name, with those of the functions that they name."""
+    for name, value in attributes.items():
+        yield name, value
+        for function in _functions_in(value):
+            yield from _flat(function.attr)
+
+
+def _functions_in(value: Any) -> Iterator[Any]:
+    """Yield the functions that the value of an attribute names."""
+    kind = value.WhichOneof("value")
+    if kind == "func":
+        yield value.func
+    elif kind == "list":
+        yield from value.list.func
 
 
 def called(node: Any) -> Iterator[str]:
     """Yield the names of the functions that a node calls."""
-    for value in node.attr.values():
-        if value.func.name:
-            yield value.func.name
-        for function in value.list.func:
+    for _, value in _flat(node.attr):
+        for function in _functions_in(value):
             yield function.name
+
+
+def _reachable(meta: Any, names: Iterable[str]) -> set[str]:
+    """Return the functions with these names and all that they call, directly or not."""
+    functions = {function.signature.name: function for function in meta.graph_def.library.function}
+    waiting, found = list(names), set()
+    while waiting:
+        name = waiting.pop()
+        if name in functions and name not in found:
+            found.add(name)
+            waiting += [inner for node in functions[name].node_def for inner in called(node)]
+    return found
+
+
+def _served_nodes(meta: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every node that the outputs of an endpoint depend on, with the name of its function."""
+    nodes = {node.name: node for node in meta.graph_def.node}
+    functions = {function.signature.name: function for function in meta.graph_def.library.function}
+    waiting = [
+        _node_of(output.name)
+        for signature in meta.signature_def.values()
+        for output in signature.outputs.values()
+    ]
+    seen: set[str] = set()
+    calls: list[str] = []
+    while waiting:
+        name = waiting.pop()
+        if name in nodes and name not in seen:
+            seen.add(name)
+            yield "the graph", nodes[name]
+            waiting += map(_node_of, nodes[name].input)
+            calls += called(nodes[name])
+    for name in _reachable(meta, calls):
+        for node in functions[name].node_def:
+            yield name, node
+
+
+def _saving_functions(meta: Any) -> set[str]:
+    """Return the functions that only the node that saves variables calls, if nothing else leads to that node."""
+    graph, saver = meta.graph_def, meta.saver_def
+    saving = _node_of(saver.save_tensor_name)
+    entries = (*meta.signature_def.values(), *meta.collection_def.values())
+    named = b"\n".join(entry.SerializeToString() for entry in entries)
+    is_input = saving in {_node_of(tensor) for node in graph.node for tensor in node.input}
+    is_named = re.search(re.escape(saving.encode()) + rb"(?!\w)", named)
+    if not saving or is_input or is_named or saving == _node_of(saver.restore_op_name):
+        return set()
+    calls: dict[bool, list[str]] = {
+        True: [],
+        False: list(meta.object_graph_def.concrete_functions),
+    }
+    for node in graph.node:
+        calls[node.name == saving] += called(node)
+    return _reachable(meta, calls[True]) - _reachable(meta, calls[False])
+
+
+def _restoring_function(meta: Any) -> str | None:
+    """Return the function that reads variables from the file that the loader names; None if others call it too."""
+    graph, saver = meta.graph_def, meta.saver_def
+    bodies = (graph.node, *(function.node_def for function in graph.library.function))
+    calls = Counter(name for nodes in bodies for node in nodes for name in called(node))
+    for node in graph.node:
+        first = [_node_of(tensor) for tensor in node.input[:1]]
+        is_restoring = node.name == saver.restore_op_name
+        if is_restoring and first == [_node_of(saver.filename_tensor_name)]:
+            return next((name for name in called(node) if calls[name] == 1), None)
+    return None
+
+
+def _node_of(tensor: str) -> str:
+    """Return the name of the node that a tensor, or an input of a node, comes from."""
+    return tensor.removeprefix("^").split(":")[0]

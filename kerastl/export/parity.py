@@ -10,8 +10,9 @@ import numpy as np
 
 from kerastl.errors import RequestError, first_line
 from kerastl.export.findings import SAME_ANSWER
-from kerastl.export.read_export import read_export
-from kerastl.export.served_pixels import served_pixels
+from kerastl.export.manifest import read_manifest
+from kerastl.export.outside import check_graph
+from kerastl.export.served_pixels import outputs_and_pixels
 
 Array = np.ndarray[Any, Any]
 UNNAMED = "the graph does not say where its pixels are: answers alone were compared"
@@ -37,18 +38,22 @@ def compare_with_run(
     """
     import tensorflow as tf
 
-    told: dict[str, Any] = {"pixels": None, "answers": None, "faults": []}
+    report: dict[str, Any] = {"pixels": None, "answers": None, "faults": []}
+    faults: list[str] = report["faults"]
     try:
-        opened = read_export(export)
-        answers = opened.probabilities(encoded)
-        served = served_pixels(export, encoded)
-    except (RequestError, tf.errors.OpError) as error:
-        told["faults"].append(f"it gives no answer for pictures of the run: {first_line(error)}")
-        return told
-    expected = opened.manifest.how.applied(probabilities)
-    told["answers"] = _answers(answers, expected, told["faults"])
-    told["pixels"] = _pixels(served, pixels, told["faults"])
-    return told
+        manifest = read_manifest(export)
+        check_graph(export)
+        outputs, served = outputs_and_pixels(export, encoded)
+    except (RequestError, OSError, ValueError, tf.errors.OpError) as error:
+        faults.append(f"it gives no predictions for images of the run: {first_line(error)}")
+        return report
+    names = tuple(name.decode(errors="replace") for name in outputs["class_names"][0])
+    if names != manifest.class_names:
+        faults.append(f"its classes are {list(names)}, the run's {list(manifest.class_names)}")
+    expected = manifest.how.applied(probabilities)
+    report["answers"] = _answers(outputs["probabilities"], expected, faults)
+    report["pixels"] = _pixels(served, pixels, faults)
+    return report
 
 
 def _pixels(served: Array | None, pixels: Array, faults: list[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from kerastl.evaluation.trained import Description, Trained
 from kerastl.export.asked import answering_again
 from kerastl.export.findings import Expected
 from kerastl.export.manifest import read_manifest
-from kerastl.export.predicting.finding import shown
+from kerastl.export.predict import printable_path
 from kerastl.runs import ANEW, SAMPLES, write_atomic, write_json
 
 TEST_SPLITS = ("test", "target_test")
@@ -67,13 +67,13 @@ def read_probe_pictures(files: Sequence[Path], *, max_pixels: int) -> ProbePictu
         try:
             content = read_picture(file, max_pixels=max_pixels)
         except UnreadableError as error:
-            problems.append(f"{shown(file)}: {error}")
+            problems.append(f"{printable_path(file)}: {error}")
             continue
         reason = reason_of_content(content, window=None, max_pixels=max_pixels)
         if reason is None:
             encoded.append(content)
         else:
-            problems.append(f"{shown(file)}: {reason}")
+            problems.append(f"{printable_path(file)}: {reason}")
     return ProbePictures(tuple(encoded), tuple(problems))
 
 
@@ -156,11 +156,11 @@ def _sample(folder: Path, name: str, max_pixels: int) -> bytes:
     if "/" in name or "\\" in name or name.startswith("."):
         raise ValueError("a sample's name leads out of the folder")
     if not _lies_in(folder, name):
-        raise ValueError(f"{shown(Path(name))} is a link, or no file")
+        raise ValueError(f"{printable_path(Path(name))} is a link, or no file")
     content = (folder / name).read_bytes()
     reason = reason_of_content(content, window=None, max_pixels=max_pixels)
     if reason is not None:
-        raise ValueError(f"{shown(Path(name))}: {reason}")
+        raise ValueError(f"{printable_path(Path(name))}: {reason}")
     return content
 
 

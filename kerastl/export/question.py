@@ -11,7 +11,7 @@ from kerastl.errors import RequestError
 from kerastl.evaluation.trained import DESCRIPTION, MODEL, load_trained
 from kerastl.export.findings import Expected
 from kerastl.export.manifest import read_manifest
-from kerastl.export.predicting.finding import find_pictures
+from kerastl.export.predict import find_images
 from kerastl.export.probe_pictures import (
     MOST_PICTURES,
     expected_from,
@@ -60,7 +60,7 @@ def question_for(
     """
     manifest = read_manifest(folder)
     trained = load_trained(run) if run is not None else None
-    files = list(find_pictures(pictures))[:limit]
+    files = list(find_images(pictures))[:limit]
     if not pictures and run is not None and trained is not None:
         files = run_pictures(run, trained, limit)
     if not files and not pictures and (samples := read_samples(folder)) is not None:

@@ -15,7 +15,7 @@ from kerastl.evaluation.source_model import find_model
 from kerastl.evaluation.trained import DESCRIPTION
 from kerastl.export.graph_file import GRAPH
 from kerastl.export.manifest import Manifest, read_manifest
-from kerastl.export.outside import outside_ops
+from kerastl.export.outside import check_graph
 from kerastl.runs import MANIFEST
 
 
@@ -104,21 +104,16 @@ def find_portable(path: Path) -> Path | None:
 
 
 def read_export(path: Path) -> Export:
-    """Load an export. It is a program: one whose graph could reach files or the network is not loaded.
+    """Load an export, if the static check of its graph finds no operation for which it is refused.
 
     Raises:
-        RequestError: not an export of kerastl, a damaged one, or one that reaches outside.
+        RequestError: not an export of kerastl, a damaged one, or one that the static check refuses.
     """
     folder = find_export(path)
     if folder is None:
         raise RequestError(f"{path} is not an export: it holds no {GRAPH}.")
     manifest = read_manifest(folder)
-    outside = outside_ops(folder)
-    if outside:
-        raise RequestError(
-            f"{folder} is not loaded: its graph could reach files or the network ({', '.join(outside[:5])}), "
-            "which no export of kerastl does."
-        )
+    check_graph(folder)
     import tensorflow as tf
 
     try:

@@ -1,99 +1,87 @@
-"""The pixels that a served graph hands to its network: read out of the graph itself, not made by code beside it."""
+"""The pixels that a served graph passes to its network, read out of the graph itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kerastl.export._probe import Outputs, ServingSession
 from kerastl.export.endpoints import DECODED
-from kerastl.export.graph_file import read_graph
-from kerastl.export.outside import called, run_nodes
+from kerastl.export.graph_file import SERVE, read_graph
 
-FUNCTION = "kerastl_served_pixels"
-INPUT = "image_bytes"
+PIXELS = "kerastl_pixels"
+SIGNATURE = "serving_default"
 
 
-def served_pixels(export: Path, encoded: Sequence[bytes]) -> npt.NDArray[np.float32] | None:
-    """Run the part of an exported graph that lies before its network, as it was written, on the CPU.
+def outputs_and_pixels(
+    export: Path, encoded: Sequence[bytes]
+) -> tuple[Outputs, npt.NDArray[np.float32] | None]:
+    """Run the endpoint for files once and return its outputs, and the pixels that its network got.
+
+    The node of the decoded pixels becomes one more output of the endpoint; no other node is changed.
 
     Args:
-        export: the numbered folder. Its graph must stay inside the process, see `outside_ops`: of an
-            export that `read_export` opened, it does.
-        encoded: at least one whole picture file.
+        export: the numbered folder, whose graph has been checked.
+        encoded: at least one whole image file.
 
     Returns:
-        `[n, size, size, 3]` float32 in [0, 255]; None where the graph does not name that place.
+        The outputs by name; and `[n, size, size, 3]` float32 in [0, 255], None if the graph does not name them.
 
     Raises:
-        tf.errors.OpError: a picture cannot be decoded, or the graph is damaged.
+        tf.errors.OpError: an image cannot be decoded, or the graph is damaged.
+        ValueError: the graph is damaged.
     """
-    import tensorflow as tf
-
-    for meta in read_graph(export).meta_graphs:
-        names = {where for where, node in run_nodes(meta) if node.name == DECODED}
-        library = {
-            function.signature.name: function for function in meta.graph_def.library.function
-        }
-        if len(names) != 1 or not names <= library.keys():
-            continue
-        graph_def = _graph_of(library[names.pop()], library)
-        with tf.Graph().as_default() as graph:
-            tf.graph_util.import_graph_def(graph_def, name="")
-        config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
-        with tf.compat.v1.Session(graph=graph, config=config) as session:
-            fed = {f"{INPUT}:0": np.array(list(encoded), object)}
-            return cast(npt.NDArray[np.float32], session.run(f"{DECODED}:0", fed))
-    return None
+    metas = [meta for meta in read_graph(export).meta_graphs if SERVE in meta.meta_info_def.tags]
+    if not metas or SIGNATURE not in metas[0].signature_def:
+        raise ValueError(f"it has no endpoint {SIGNATURE}")
+    meta = metas[0] if _expose_pixels(metas[0]) else None
+    with ServingSession(export, meta=meta) as session:
+        outputs = session.run(SIGNATURE, {"image_bytes": encoded})
+    return outputs, outputs.pop(PIXELS, None)
 
 
-def _graph_of(function: Any, library: dict[str, Any]) -> Any:
-    """Return a graph from `INPUT` to `DECODED`: the nodes of a served function that the pixels stand on."""
-    from tensorflow.core.framework import graph_pb2, types_pb2
+def _expose_pixels(meta: Any) -> bool:
+    """Add the decoded pixels to the outputs of the endpoint; return False if there is no such node."""
+    from tensorflow.core.framework import types_pb2
 
-    part, nodes = _pixel_part(function)
-    graph = graph_pb2.GraphDef()
-    graph.library.function.add().CopyFrom(part)
-    waiting, seen = [name for node in nodes for name in called(node)], set()
-    while waiting:
-        name = waiting.pop()
-        if name in library and name not in seen:
-            seen.add(name)
-            graph.library.function.add().CopyFrom(library[name])
-            waiting += [inner for node in library[name].node_def for inner in called(node)]
-    fed = graph.node.add(name=INPUT, op="Placeholder")
-    fed.attr["dtype"].type = types_pb2.DT_STRING
-    call = graph.node.add(name=DECODED, op="StatefulPartitionedCall", input=[INPUT])
-    call.attr["Tin"].list.type.append(types_pb2.DT_STRING)
-    call.attr["Tout"].list.type.append(types_pb2.DT_FLOAT)
-    call.attr["f"].func.name = FUNCTION
-    return graph
+    functions = {function.signature.name: function for function in meta.graph_def.library.function}
+    outputs = meta.signature_def[SIGNATURE].outputs
+    names = {info.name.split(":")[0] for info in outputs.values()}
+    for node in meta.graph_def.node:
+        index = _add_output(node, functions) if node.name in names else None
+        if index is not None:
+            outputs[PIXELS].name = f"{node.name}:{index}"
+            outputs[PIXELS].dtype = types_pb2.DT_FLOAT
+            return True
+    return False
 
 
-def _pixel_part(function: Any) -> tuple[Any, list[Any]]:
-    """Return a function that ends at the pixels, and its nodes; the network and its weights are left out."""
-    from tensorflow.core.framework import function_pb2, types_pb2
+def _add_output(call: Any, functions: dict[str, Any]) -> int | None:
+    """Add the pixels to the outputs of a call and of every function on the way to them; return their index."""
+    from tensorflow.core.framework import types_pb2
 
-    nodes = {node.name: node for node in function.node_def}
-    needed: dict[str, Any] = {}
-    waiting = [DECODED]
-    while waiting:
-        name = waiting.pop()
-        if name in nodes and name not in needed:
-            needed[name] = nodes[name]
-            waiting += [one.removeprefix("^").split(":")[0] for one in nodes[name].input]
-    part = function_pb2.FunctionDef()
-    part.CopyFrom(function)
-    for field in ("node_def", "ret", "control_ret", "arg_attr", "resource_arg_unique_id"):
-        part.ClearField(field)
-    part.signature.Clear()
-    part.signature.name = FUNCTION
-    part.signature.is_stateful = True
-    part.signature.input_arg.add(name=INPUT, type=types_pb2.DT_STRING)
-    part.signature.output_arg.add(name="pixels", type=types_pb2.DT_FLOAT)
-    part.node_def.extend(needed.values())
-    part.ret["pixels"] = f"{DECODED}:output:0"
-    return part, list(needed.values())
+    name = call.attr["f"].func.name if "f" in call.attr else ""
+    if name not in functions:
+        return None
+    function = functions[name]
+    source = None
+    for node in function.node_def:
+        if node.name == DECODED:
+            source = f"{DECODED}:output:0"
+        elif (index := _add_output(node, functions)) is not None:
+            source = f"{node.name}:output:{index}"
+        if source is not None:
+            break
+    else:
+        return None
+    function.signature.output_arg.add(name=PIXELS, type=types_pb2.DT_FLOAT)
+    function.ret[PIXELS] = source
+    # A list of shapes, one for each output, that no longer fits; TensorFlow infers it.
+    call.attr.pop("_output_shapes", None)
+    types = call.attr["Tout"].list.type
+    types.append(types_pb2.DT_FLOAT)
+    return len(types) - 1

@@ -1,4 +1,4 @@
-"""Check an export in a fresh process: does it answer as kerastl does, every time, alone and in a batch?"""
+"""Check an export in a fresh process: does it predict as kerastl does, every time, alone and in a batch?"""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import Any
 from kerastl.data.decoded import decoded
 from kerastl.errors import RequestError
 from kerastl.export.contract import ENDPOINTS, check_contract
-from kerastl.export.findings import Expected, Finding, judge_answers, judge_graph
-from kerastl.export.fresh_process import ask_in_fresh_process, no_answer
-from kerastl.export.live.check import check_live
-from kerastl.export.live.judge import Reference
-from kerastl.export.live.server import Server
+from kerastl.export.findings import Expected, Finding, graph_findings, judge_answers
+from kerastl.export.fresh_process import ask_in_fresh_process
+from kerastl.export.live import check_live, reference_of
+from kerastl.export.live_clients import Server
 from kerastl.export.manifest import Manifest, read_manifest
-from kerastl.export.native.judge import NOT_LOADED, without_python
 from kerastl.export.other_findings import judge_others
-from kerastl.export.outside import outside_ops
+from kerastl.export.outside import graph_faults, reasons_not_to_load
 from kerastl.runs import differences
 
 PROBE = Path(__file__).with_name("_probe.py")
+FRESH_PROCESS = "fresh process"
 
 
 def verify(
@@ -30,63 +29,58 @@ def verify(
     expected: Expected | None,
     server: Server | None = None,
 ) -> list[Finding]:
-    """Check a SavedModel on real pictures.
+    """Check a SavedModel on real images.
+
+    The graph is checked before it is loaded. An export with Python, random, file, network, unknown or XLA-compiled
+    operations is not loaded; its outputs are then not checked.
 
     Args:
         export: the numbered folder that holds `saved_model.pb`.
-        pictures: whole files that can be decoded; two or more that the model tells apart.
-        expected: what kerastl itself answers for them; None: that comparison is not made.
-        server: a running TF Serving that is asked the same; None: none is. The pictures are sent to it.
+        pictures: whole image files that can be decoded; two or more with different predictions.
+        expected: the predictions of the run's own model; None if unavailable.
+        server: a running TensorFlow Serving to check as well; None if there is none. The images are sent to it.
 
     Returns:
-        One finding for each check, in a fixed order; `passed` is None where it was not made.
+        One finding for each check, in a fixed order; `passed` is None if the check was not made.
 
     Raises:
-        RequestError: not an export of kerastl, or no picture.
+        RequestError: not an export of kerastl, or there is no image.
     """
     manifest = read_manifest(export)
     if not pictures:
-        raise RequestError("An export is verified on pictures, and there is none.")
+        raise RequestError("An export is verified on images, and there are none.")
     findings = [check_files(export, manifest)]
     if expected is not None and expected.settings:
         findings.append(check_settings(manifest, expected.settings))
     contract = check_contract(export)
     findings += contract
-    outside = outside_ops(export)
-    findings.append(_check_outside(outside))
-    if outside:
-        answer, native = no_answer("it was not loaded, as it reaches outside"), NOT_LOADED
+    try:
+        faults = graph_faults(export)
+    except (OSError, ValueError):
+        faults = None
+    findings += graph_findings(faults)
+    answers = None
+    if faults is None or reasons_not_to_load(faults):
+        reason = "not started, because the check of the graph found a fault"
+        findings.append(Finding(FRESH_PROCESS, None, reason))
     else:
         images = decoded(pictures, manifest)
-        asked = {"export": str(export.resolve())}
-        answer = ask_in_fresh_process(PROBE, asked, images=images, pictures=pictures)
-        native = without_python(
-            export, pictures=pictures, images=images, answers=answer["answers"], expected=expected
-        )
-    sound = all(one.good for one in contract if one.check == ENDPOINTS)
-    answers = answer["answers"] if sound else None
-    findings += _judge(answer, answers, manifest, expected)
-    findings.append(native)
-    if server is not None:
-        reference = Reference.of(answers, expected)
-        size = manifest.image_size_px
-        findings += check_live(
-            server, export, pictures=pictures, image_size_px=size, reference=reference
-        )
-    return findings
-
-
-def _judge(
-    answer: dict[str, Any],
-    answers: dict[str, Any] | None,
-    manifest: Manifest,
-    expected: Expected | None,
-) -> list[Finding]:
-    """Judge what the fresh process told; `answers` are None where they cannot be judged."""
-    findings = [*judge_graph(answer["graph"]), _check_answered(answer)]
+        request = {"export": str(export.resolve())}
+        answer = ask_in_fresh_process(PROBE, request, images=images, pictures=pictures)
+        findings.append(_check_answered(answer))
+        if all(finding.good for finding in contract if finding.check == ENDPOINTS):
+            answers = answer["answers"]
     if answers is not None:
         findings += judge_answers(answers, manifest, expected)
         findings += judge_others(answers)
+    if server is not None:
+        findings += check_live(
+            server,
+            export,
+            pictures=pictures,
+            image_size_px=manifest.image_size_px,
+            reference=reference_of(answers, expected),
+        )
     return findings
 
 
@@ -108,14 +102,7 @@ def check_settings(manifest: Manifest, settings: dict[str, Any]) -> Finding:
     return Finding("settings", not faults, "; ".join(faults) or passed)
 
 
-def _check_outside(outside: Sequence[str]) -> Finding:
-    name = "stays inside"
-    if outside:
-        return Finding(name, False, f"{', '.join(outside[:5])}: could reach files or the network")
-    return Finding(name, True, "no operation reaches files, the network or another process")
-
-
 def _check_answered(answer: dict[str, Any]) -> Finding:
     if answer["error"] is not None:
-        return Finding("fresh process", False, f"no answer: {answer['error'][:600]}")
-    return Finding("fresh process", True, "loads and answers without kerastl and Keras")
+        return Finding(FRESH_PROCESS, False, f"no answer: {answer['error'][:600]}")
+    return Finding(FRESH_PROCESS, True, "a TensorFlow session runs it without kerastl and Keras")

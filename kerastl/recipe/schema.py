@@ -284,7 +284,7 @@ class Export(StrictModel):
 
 
 class Budget(StrictModel):
-    """Time limit of training; the phases are shortened to fit before the first step.
+    """Time limit of training; a phase ends early when its share of the time is used up.
 
     Args:
         minutes: training time on this machine, from the first step to the last.

@@ -16,6 +16,7 @@ from kerastl.evaluation import load_trained
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import BEGUN, Run
+from kerastl.stages.budget import time_budget
 from kerastl.stages.diary import Diary
 from kerastl.stages.methods import candidates, phases_of, step_of
 from kerastl.stages.model import Start
@@ -150,7 +151,7 @@ def _train(
     diary = Diary(inner, sum(phase.epochs for phase in phases))
     fit(
         start.model, streams.train or {}, val=streams.val, target=streams.target, phases=phases,
-        step_for=step_of(recipe, method, start.model),
+        step_for=step_of(recipe, method, start.model), callbacks=time_budget(recipe, phases),
         on_epoch=diary.on_epoch, on_proof=diary.on_proof,
         checkpoints=inner.file("checkpoints"), resume=began,
     )  # fmt: skip

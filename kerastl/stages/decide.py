@@ -8,7 +8,6 @@ from kerastl import training
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
-from kerastl.stages.budget import within_budget
 from kerastl.stages.memory import within_memory
 from kerastl.stages.methods import check_methods
 from kerastl.stages.model import Start
@@ -21,15 +20,12 @@ from kerastl.stages.phases import (
 )
 from kerastl.stages.pictures import Pictures
 from kerastl.stages.plan import Plan, began_with
-from kerastl.training import Cost
 
 
 def decide_phases(
     recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool
-) -> tuple[Recipe, tuple[Cost, ...]]:
+) -> Recipe:
     """Return the recipe with all decided that its phases leave open; see that each of them can be run.
-
-    Return also what each phase costs, where that was timed for a budget; nothing otherwise.
 
     Args:
         recipe: checked.
@@ -41,7 +37,7 @@ def decide_phases(
     Raises:
         Problems: blocks, layers, pictures or figures that are not there, methods that have nothing to learn, a cache that
             would change what is learnt or has no room; all together. Nothing was written.
-        RequestError: the budget or the memory is too small.
+        RequestError: the memory is too small.
     """
     check_methods(recipe, pictures, start.model)
     plan = _plan(recipe, start, pictures, run, resume=resume)
@@ -60,12 +56,7 @@ def decide_phases(
         phase.model_copy(update={"cache": caches[index]})
         for index, phase in enumerate(recipe.phases)
     )
-    recipe = recipe.model_copy(update={"phases": decided})
-    sized = within_memory(recipe, plan)
-    if sized.data.batch_size != recipe.data.batch_size:
-        recipe = sized
-        plan = _plan(recipe, start, pictures, run, resume=resume)
-    return within_budget(recipe, plan)
+    return within_memory(recipe.model_copy(update={"phases": decided}), plan)
 
 
 def _plan(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool) -> Plan:

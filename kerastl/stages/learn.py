@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from kerastl.adaptation.choosing import SOURCE_ONLY
 from kerastl.errors import WouldFailAgain
 from kerastl.recipe import Method, Recipe
 from kerastl.runs import Run
+from kerastl.stages.budget import time_budget
 from kerastl.stages.diary import Diary, write_history, write_proofs
 from kerastl.stages.model import Start
 from kerastl.stages.phases import own_phases, sources_of, training_phases
 from kerastl.stages.pictures import Pictures
 from kerastl.stages.record import write_beginning, write_model, write_network
-from kerastl.training import Cost, History, Phase, fit
+from kerastl.training import History, Phase, fit
 
 LAST_GOOD = "last_good.keras"
 """The weights before training broke down."""
@@ -26,7 +25,6 @@ def learn(
     run: Run,
     *,
     resume: bool,
-    costs: Sequence[Cost] = (),
 ) -> History:
     """Train through the run's own phases; write history, timings, proofs and checkpoints as they come.
 
@@ -39,7 +37,6 @@ def learn(
         pictures: the splits; only training and validation pictures are opened.
         run: where the files go.
         resume: go on from the newest checkpoint.
-        costs: of each phase, where they are known: for the time that is left.
 
     Raises:
         WouldFailAgain: training broke down; the last good weights lie in `last_good.keras`.
@@ -61,12 +58,12 @@ def learn(
             found.train,
             val=found.val,
             phases=phases,
+            callbacks=time_budget(recipe, phases),
             on_epoch=diary.on_epoch,
             on_proof=diary.on_proof,
             on_phase_end=on_phase_end,
             checkpoints=run.file("checkpoints"),
             resume=resume,
-            costs=costs[: len(phases)],
         )
     except WouldFailAgain as error:
         if not run.file("history.jsonl").is_file():

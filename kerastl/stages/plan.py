@@ -1,4 +1,4 @@
-"""What is looked at before the first step to decide what the recipe leaves open: batch size and epochs."""
+"""What a run will train, as known before the first step."""
 
 from __future__ import annotations
 

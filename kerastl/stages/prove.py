@@ -1,18 +1,22 @@
-"""Prove what a run ends with: two passes give the same bytes, and an export sees the pictures as the run did."""
+"""Check a finished run for consistency: predictions are deterministic, and each export sees and predicts what the run did."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
+from scipy.special import softmax
 
 from kerastl import export
 from kerastl.adaptation.choosing import SOURCE_ONLY
 from kerastl.data import Record
+from kerastl.data.reading import read_picture
+from kerastl.data.unreadable import UnreadableError
 from kerastl.errors import RunFailed, WouldFailAgain
-from kerastl.evaluation import load_trained, predict, two_passes
+from kerastl.evaluation import decode_twice, load_trained, two_passes
 from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.report import write_report
@@ -22,105 +26,148 @@ from kerastl.stages.phases import target_pool
 from kerastl.stages.pictures import Pictures
 
 SHEET = "freeze.json"
-MOST_FILES = 16
-"""Files that each export is given; enough for every kind of picture, few enough to be over in seconds."""
+NUM_IMAGES = 32
+"""Enough for every kind of image file, few enough to take seconds."""
 VALIDATION = ("val", "target_val")
 TRAINING = ("train", "target_train")
 
 
-def prove(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run) -> None:
-    """Make the proofs that need the trained model, and add them to `freeze.json`. No test picture is opened.
-
-    A run inside the run is proven, too, and marked as finished; it has no exports.
+@dataclass(frozen=True)
+class Sample:
+    """The images that a run is checked on.
 
     Args:
-        recipe: names the formats; their exports are written.
-        model: with its final weights.
-        pictures: validation pictures are predicted twice; files of some go through each export.
-        run: its page is written here where a proof fails, as the runner then writes none.
-
-    Raises:
-        WouldFailAgain: a proof does not hold. All that was finished is kept, the sheet with the fault, too.
+        records: spread over the kinds of file and the order of the data.
+        decodings: their pixels, decoded twice, each `[n, size, size, 3]` float32 in [0, 255].
+        split: `validation`, or `training` if there are no others.
+        without_file: number of candidates that are not a file of their own.
+        is_predicted_twice: False for training images: without validation, only exports are checked.
     """
-    faults = []
-    for name in (SOURCE_ONLY, *(one.name for one in candidates(recipe)[1:])):
-        inner = Run(run.file("runs") / name)
-        if inner.file("model.json").is_file():  # not where training broke down
-            found = _prove_one(recipe, load_trained(inner.path).model, pictures, inner, ())
-            write_report(inner.path)
-            if not found:
-                inner.finish()
-            faults += found
-    faults += _prove_one(recipe, model, pictures, run, recipe.export.formats)
-    if faults:
-        write_report(run.path)
-        raise WouldFailAgain(
-            f"{len(faults)} of the proofs of this run did not hold:\n"
-            + "\n".join(f"  {fault}" for fault in faults)
-            + f"\nEverything that was finished is kept, the proofs are in {run.file(SHEET)}. "
-            "Do not serve this model before the cause is found."
-        )
+
+    records: tuple[Record, ...]
+    decodings: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None
+    split: str
+    without_file: int
+    is_predicted_twice: bool
 
 
-def _prove_one(
-    recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run, formats: Sequence[str]
-) -> list[str]:
-    """Write the sheet of one run; return its faults, each with where it was found."""
-    records = [record for split in VALIDATION for record in pictures.of(split)]
-    # A run that adapts a model which was trained elsewhere has no phase of its own to write a sheet of.
-    sheet = run.read_json(SHEET) if run.file(SHEET).is_file() else {"phases": []}
-    # A model that came without pictures may have none for validation; those that it was adapted to serve as well.
-    instead = target_pool(pictures) if recipe.source is not None else []
-    sheet["two_passes"] = _passes(recipe, model, pictures, run, records or instead)
-    sheet["exports"] = _exports(recipe, model, pictures, run, formats, records, instead)
-    run.write_json(SHEET, sheet)
-    where = {"two passes": sheet["two_passes"]}
-    where |= {f"export {name}": told for name, told in sheet["exports"].items()}
-    return [
-        f"{run.path.name}, {name}: {one}" for name, told in where.items() for one in told["faults"]
-    ]
-
-
-def _passes(
-    recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run, records: Sequence[Record]
-) -> dict[str, Any]:
-    if not records:
-        return {"pictures": 0, "reason": "there are no validation pictures", "faults": []}
-    say(f"Proof of {run.path.name}: {len(records):,} pictures are predicted twice")
-    return two_passes(model, lambda: pictures.source_of(recipe, records))
-
-
-def _exports(
+def prove(
     recipe: Recipe,
     model: keras.Model,
     pictures: Pictures,
     run: Run,
+    *,
+    num_images: int = NUM_IMAGES,
+) -> None:
+    """Make the consistency checks of a run and add them to `freeze.json`. No test image is opened.
+
+    A run inside the run is checked too, and marked as finished; it has no exports.
+
+    Args:
+        recipe: names the formats; their exports are written.
+        model: with its final weights.
+        pictures: validation images are decoded and predicted twice; their files go through each export.
+        run: its page is written here if a check fails, because the runner then writes none.
+        num_images: images to check, at most.
+
+    Raises:
+        WouldFailAgain: a check fails. All that was finished is kept, including the report of the fault.
+    """
+    sample = _sample(recipe, pictures, num_images)
+    faults = []
+    for name in (SOURCE_ONLY, *(method.name for method in candidates(recipe)[1:])):
+        inner = Run(run.file("runs") / name)
+        if inner.file("model.json").is_file():  # not where training broke down
+            found = _check_one(recipe, load_trained(inner.path).model, sample, inner, ())
+            write_report(inner.path)
+            if not found:
+                inner.finish()
+            faults += found
+    faults += _check_one(recipe, model, sample, run, recipe.export.formats)
+    if faults:
+        write_report(run.path)
+        raise WouldFailAgain(
+            f"{len(faults)} of the consistency checks of this run failed:\n"
+            + "\n".join(f"  {fault}" for fault in faults)
+            + f"\nEverything that was finished is kept, the checks are in {run.file(SHEET)}. "
+            "Do not serve this model before the cause is found."
+        )
+
+
+def _sample(recipe: Recipe, pictures: Pictures, num_images: int) -> Sample:
+    """Choose and decode the images that the checks share."""
+    validation = [record for split in VALIDATION for record in pictures.of(split)]
+    # A model that came without images may have none for validation; those that it was adapted to serve as well.
+    others = target_pool(pictures) if recipe.source is not None else []
+    training = [record for split in TRAINING for record in pictures.of(split)]
+    records = validation or others or training
+    files = [record for record in records if record.file.is_file()]
+    chosen = _spread(files, num_images)
+    decodings = None
+    if chosen:
+        # From the files, not from a cache, or the second decoding would be a copy of the first.
+        decodings = decode_twice(replace(pictures, cache="none").source_of(recipe, chosen))
+    return Sample(
+        tuple(chosen),
+        decodings,
+        "validation" if validation else "training",
+        len(records) - len(files),
+        bool(validation or others),
+    )
+
+
+def _check_one(
+    recipe: Recipe, model: keras.Model, sample: Sample, run: Run, formats: Sequence[str]
+) -> list[str]:
+    """Write the checks of one run; return its faults, each with where it was found."""
+    # A run that adapts a model which was trained elsewhere has no phase of its own.
+    sheet = run.read_json(SHEET) if run.file(SHEET).is_file() else {"phases": []}
+    skipped: dict[str, Any] = {
+        "pictures": 0, "reason": "there are no validation pictures", "faults": [],
+    }  # fmt: skip
+    passes, logits = skipped, None
+    if sample.decodings is not None and (sample.is_predicted_twice or formats):
+        say(f"Checking {run.path.name} on {len(sample.records)} {sample.split} images")
+        paths = [record.path for record in sample.records]
+        passes, logits = two_passes(
+            model, sample.decodings, paths, batch_size=recipe.data.known_batch_size
+        )
+    sheet["two_passes"] = passes if sample.is_predicted_twice else skipped
+    sheet["exports"] = _exports(recipe, sample, logits, run, formats)
+    run.write_json(SHEET, sheet)
+    where = {"two passes": sheet["two_passes"]}
+    where |= {f"export {name}": report for name, report in sheet["exports"].items()}
+    return [
+        f"{run.path.name}, {name}: {fault}"
+        for name, report in where.items()
+        for fault in report["faults"]
+    ]
+
+
+def _exports(
+    recipe: Recipe,
+    sample: Sample,
+    logits: np.ndarray[Any, Any] | None,
+    run: Run,
     formats: Sequence[str],
-    validation: Sequence[Record],
-    instead: Sequence[Record],
 ) -> dict[str, Any]:
-    """Return what became of the files of some pictures in each export, by format."""
+    """Return how each export agrees with the run on the files of the sample, by format."""
+    report: dict[str, Any] = {
+        "split": sample.split,
+        "files": len(sample.records),
+        "without_file": sample.without_file,
+    }
+    if sample.decodings is None or logits is None:
+        reason = "no picture lies as a file of its own"
+        return {name: {**report, "reason": reason, "faults": []} for name in formats}
     if not formats:
         return {}
-    records = validation or [record for split in TRAINING for record in pictures.of(split)]
-    records = records or instead
-    chosen = _spread([record for record in records if record.file.is_file()])
-    told: dict[str, Any] = {
-        "split": "validation" if validation else "training",
-        "files": len(chosen),
-        "without_file": sum(not record.file.is_file() for record in records),
-    }
-    if not chosen:
-        reason = "no picture lies as a file of its own"
-        return {name: {**told, "reason": reason, "faults": []} for name in formats}
-    source = pictures.source_of(recipe, chosen)
     asked = {
-        "encoded": _encoded(chosen, recipe.data.max_pixels),
-        "pixels": np.concatenate([images.numpy() for images, _ in source.batches(0)]),
-        "probabilities": predict(model, source).probabilities,
+        "encoded": _encoded(sample.records, recipe.data.max_pixels),
+        "pixels": sample.decodings[0],
+        "probabilities": softmax(logits.astype(np.float64), axis=1),
     }
-    say(f"Proof of {run.path.name}: {len(chosen)} files are given to {', '.join(formats)}")
-    return {name: told | _compared(run, name, asked) for name in formats}
+    return {name: report | _compared(run, name, asked) for name in formats}
 
 
 def _compared(run: Run, format_name: str, asked: dict[str, Any]) -> dict[str, Any]:
@@ -142,21 +189,24 @@ def _compared(run: Run, format_name: str, asked: dict[str, Any]) -> dict[str, An
     }
 
 
-def _spread(records: Sequence[Record]) -> list[Record]:
-    """Return up to `MOST_FILES` records, spread evenly over the kinds of file and the order of the data."""
+def _spread(records: Sequence[Record], most: int) -> list[Record]:
+    """Return up to `most` records, spread evenly over the kinds of file and the order of the data."""
     ordered = sorted(records, key=lambda record: record.file.suffix.lower())
-    count = min(MOST_FILES, len(ordered))
+    count = min(most, len(ordered))
     places = dict.fromkeys(round(place) for place in np.linspace(0, len(ordered) - 1, count))
     return [ordered[place] for place in places]
 
 
 def _encoded(records: Sequence[Record], max_pixels: int) -> tuple[bytes, ...]:
-    """Return the files as a server would be sent them.
+    """Return the files as they would be sent to a server.
 
     Raises:
-        RunFailed: a file changed while the run went on.
+        RunFailed: a file changed during the run.
     """
-    found = export.read_probe_pictures([record.file for record in records], max_pixels=max_pixels)
-    if found.problems:
-        raise RunFailed(f"A picture can no longer be read: {found.problems[0]}")
-    return found.encoded
+    encoded = []
+    for record in records:
+        try:
+            encoded.append(read_picture(record.file, max_pixels=max_pixels))
+        except UnreadableError as error:
+            raise RunFailed(f"{record.path} can no longer be read: {error}") from error
+    return tuple(encoded)

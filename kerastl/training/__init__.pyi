@@ -4,11 +4,7 @@ from .checkpoint import newest_checkpoint as newest_checkpoint
 from .checks import check_phases as check_phases
 from .checks import decide_phases as decide_phases
 from .classification import Classification as Classification
-from .clock import Cost as Cost
-from .costs import cost_of as cost_of
 from .feed import read_batches as read_batches
-from .free_memory import free_gpu_memory as free_gpu_memory
-from .free_memory import free_memory as free_memory
 from .freezing import batch_norm_layers as batch_norm_layers
 from .freezing import default_batch_norm as default_batch_norm
 from .freezing import resolve_batch_norm as resolve_batch_norm
@@ -18,9 +14,10 @@ from .head import HeadReport as HeadReport
 from .head import carry_over_head as carry_over_head
 from .learner import activations_folder as activations_folder
 from .loop import fit as fit
-from .memory import Need as Need
-from .memory import largest_batch as largest_batch
-from .memory import memory_of as memory_of
+from .memory import MemoryEstimate as MemoryEstimate
+from .memory import available_gpu_memory as available_gpu_memory
+from .memory import available_memory as available_memory
+from .memory import estimate_memory as estimate_memory
 from .model import build_model as build_model
 from .phase import BlockRate as BlockRate
 from .phase import FromBlock as FromBlock
@@ -36,4 +33,5 @@ from .step import BeginsWithPhase as BeginsWithPhase
 from .step import KeepsWeights as KeepsWeights
 from .step import Step as Step
 from .streams import StepFor as StepFor
+from .time_budget import TimeBudget as TimeBudget
 from .tracing import inference as inference

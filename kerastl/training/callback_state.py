@@ -7,8 +7,10 @@ from typing import Any
 
 import keras
 
-COUNTERS = ("best", "best_epoch", "cooldown_counter", "stopped_epoch", "wait")
-"""What EarlyStopping, ReduceLROnPlateau and ModelCheckpoint count. Their settings stay the caller's, and some are
+COUNTERS = (
+    "best", "best_epoch", "cooldown_counter", "elapsed_s", "phase_epochs", "phase_index", "stopped_epoch", "wait",
+)  # fmt: skip
+"""The counters of EarlyStopping, ReduceLROnPlateau, ModelCheckpoint and TimeBudget. Their settings stay the caller's, and some are
 turned over when training begins (the sign of `min_delta`), so not every attribute can be put back."""
 
 

@@ -21,7 +21,7 @@ from kerastl.errors import RequestError
 from kerastl.training.checkpoint import Checkpoint, newest_checkpoint
 from kerastl.training.checks import Sources, check_phases, decide_phases
 from kerastl.training.classification import Classification, balanced_weights
-from kerastl.training.clock import Clock, Cost
+from kerastl.training.clock import Clock
 from kerastl.training.freezing import resolve_batch_norm
 from kerastl.training.learner import activations_folder
 from kerastl.training.phase import Phase, Unfreeze
@@ -76,7 +76,6 @@ def fit(
     step_for: StepFor = classification_step,
     on_phase_end: OnPhaseEnd | None = None,
     on_proof: OnProof | None = None,
-    costs: Sequence[Cost] = (),
 ) -> History:
     """Train a model phase by phase; it ends with the best weights of its last domain.
 
@@ -98,7 +97,6 @@ def fit(
         step_for: what a phase learns; called for each before the first begins, see `BeginsWithPhase`.
         on_phase_end: told the history so far when the model has the weights that the next phase starts from.
         on_proof: told the proofs so far, the new one last, also when it does not hold.
-        costs: of each phase, as `cost_of` returns them: they tell the time that phases not yet begun will take.
 
     Returns:
         The history and one proof a phase.
@@ -117,7 +115,7 @@ def fit(
     state = saved.state if saved else TrainingState()
     loop = PhaseLoop(
         model, lessons, callbacks, on_epoch, checkpoints, cache_dir, strategy, state,
-        Clock([lesson.phase for lesson in lessons], costs),
+        Clock([lesson.phase for lesson in lessons]),
     )  # fmt: skip
     loop.run(saved, on_proof=on_proof, on_phase_end=on_phase_end)
     return state.history()

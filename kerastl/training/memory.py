@@ -1,191 +1,222 @@
-"""How much memory a phase takes at its peak, reckoned from the network's shapes before the first step.
-
-A reckoning, no measurement: `benchmarks/memory.py` sets it beside what a process takes. What one step took counts beside
-the checkpoint: an allocator does not give all of it back in between.
-"""
+"""The available memory, and a short estimate of what a phase needs at its peak."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
-from PIL import Image
+import psutil
 
 from kerastl.data import ImageDataset
-from kerastl.training.activations import BATCH, shapes_of
+from kerastl.errors import RequestError
+from kerastl.training.activations import BATCH
 from kerastl.training.freezing import HEAD_LAYERS, resolve_batch_norm, resolve_trainable
-from kerastl.training.layer_memory import (
-    FLOAT32,
-    front_of,
-    inference_bytes,
-    kept_bytes,
-    weight_bytes,
-)
-from kerastl.training.learner import cached_front, frozen_front
 from kerastl.training.phase import Phase
 
-TRACING_BYTES = 300_000_000
-"""Measured: what TensorFlow takes to trace a phase and to run it at all, whatever the batch."""
-DECODED_BYTES = 3 * (1 + FLOAT32)
-"""A pixel of a picture while that is decoded and resized."""
-COPIES_CHANGED = 12
-"""Pictures, of both streams together, that a step holds for each one that it changes: transforms, levels, what comes out."""
-LOOKED_AT = 16
-"""Pictures whose size is looked up, to know how large those are that are decoded at the same time."""
-SLOTS = {"adam": 2, "adamw": 2, "sgd": 1}
-"""Numbers that an optimizer remembers of each that it trains."""
+FLOAT32 = 4
+RUNTIME_BYTES = 300_000_000
+"""Measured: what TensorFlow needs to trace and run a phase, whatever its batch size."""
+NO_GRADIENT_INPUT = frozenset(
+    {
+        "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Cropping2D", "Dropout", "Flatten",
+        "GlobalAveragePooling2D", "InputLayer", "Normalization", "Rescaling", "Reshape", "ZeroPadding2D",
+    }
+)  # fmt: skip
+"""Layers whose gradient needs no activation; of BatchNormalization only while it is frozen."""
+IMAGE_COPIES = 12
+"""Copies of an image that an adaptation method holds while it changes the pixels."""
+OPTIMIZER_SLOTS = {"adam": 2, "adamw": 2, "sgd": 1}
+UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+UNLIMITED = 2**60
+"""cgroup v1 writes a larger number if there is no limit."""
 
 
 @dataclass(frozen=True)
-class Need:
-    """Bytes that a phase takes at its peak, on top of what the process holds when it begins.
+class MemoryEstimate:
+    """The peak memory of a phase in bytes, in addition to what the process holds before it.
 
     Args:
-        host: of the machine's memory.
-        device: of the GPU's; 0 where there is none.
-        parts: what makes the two up, by name.
+        host_fixed, host_per_image: Host memory is `host_fixed + host_per_image * batch_size`.
+        gpu_fixed, gpu_per_image: The same for the memory of a GPU; 0 without one.
+        max_batch: The number of images; a larger batch needs no more memory.
     """
 
-    host: int
-    device: int
-    parts: Mapping[str, int] = field(default_factory=dict)
+    host_fixed: int
+    host_per_image: int
+    gpu_fixed: int
+    gpu_per_image: int
+    max_batch: int
+
+    def host(self, batch_size: int) -> int:
+        """Return the host memory at a batch size."""
+        return self.host_fixed + self.host_per_image * min(batch_size, self.max_batch)
+
+    def gpu(self, batch_size: int) -> int:
+        """Return the GPU memory at a batch size."""
+        return self.gpu_fixed + self.gpu_per_image * min(batch_size, self.max_batch)
 
 
-def memory_of(
+def estimate_memory(
     model: keras.Model,
     phase: Phase,
     train: ImageDataset | None,
     val: ImageDataset | None = None,
     *,
     target: ImageDataset | None = None,
-    batch_size: int | None = None,
     on_gpu: bool = False,
     changes_pixels: bool = False,
-) -> Need:
-    """Reckon how much memory a phase takes at its peak.
+) -> MemoryEstimate:
+    """Estimate the peak memory of a phase from the sizes of the weights, activations and images.
 
-    Counted are: copies of the weights (the first, the best, the last, the folded front), what the optimizer and the
-    averages remember, gradients, the activations that the way back needs, the largest activations of the frozen front,
-    pictures on their way and those kept decoded, a checkpoint while it is written, and what tracing takes.
+    `benchmarks/memory.py` compares it with measurements.
 
     Args:
-        model: a flat classifier.
-        phase: its cache is decided.
-        train, val: its pictures; None: there are none.
-        target: pictures of another stream that its step reads beside `train`; None: it reads none.
-        batch_size: pictures a step of each stream; None: as each has it.
-        on_gpu: whether the network runs on a GPU.
-        changes_pixels: whether its step changes the pictures itself, which takes copies of them.
+        model: A flat classifier.
+        phase: A phase whose cache is decided.
+        train: Its training images. None if it reads the target only.
+        val: Its validation images, or None.
+        target: The target images that its step reads in addition to `train`, or None.
+        on_gpu: Whether the network runs on a GPU.
+        changes_pixels: Whether the step changes the pixels of the images itself.
     """
     phase = resolve_batch_norm(model, phase)
-    streams = [one for one in (train, target) if one is not None]
-    batches = [min(batch_size or one.batch_size, one.num_examples) for one in streams]
-    trained, front_weights = _weights_of(model, phase)
-    # A step holds what it made of every stream until its way back.
-    step = _step_bytes(model, phase, sum(batches))
-    whole = weight_bytes(model.weights)
-    averaged = trained * (phase.ema is not None or phase.average_last > 0)
-    slots = trained * (SLOTS[phase.optimizer] + (phase.accumulate > 1)) + averaged
-    size = streams[0].image_size_px
-    copies = COPIES_CHANGED * changes_pixels * max(batches) * size**2 * 3 * FLOAT32
-    parts = {
-        "copies of weights": 4 * whole,
-        "optimizer": slots + trained * (phase.l2_sp > 0) + front_weights,
-        "step": step + trained + copies,
-        # What lies in TensorFlow is gathered; that and the best weights are zipped in memory.
-        "checkpoint": 2 * (whole + slots) + whole,
-        "pictures on their way": sum(
-            _pictures_bytes(phase, one, batch) for one, batch in zip(streams, batches, strict=True)
-        ),
-        "pictures kept": sum(_kept_pictures(one) for one in (*streams, val) if one is not None),
-        "tracing": TRACING_BYTES,
-    }
-    on_device = parts["optimizer"] + parts["step"] if on_gpu else 0
-    return Need(sum(parts.values()) - on_device, on_device, parts)
+    streams = [source for source in (train, target) if source is not None]
+    chosen = {*resolve_trainable(model, phase.trainable), *HEAD_LAYERS}
+    names = [layer.name for layer in model.layers]
+    start = min(names.index(name) for name in chosen)
+    frozen_layers, trained_layers = model.layers[:start], model.layers[start:]
+    all_weights = _weight_bytes(model.weights)
+    trained = _weight_bytes(
+        weight
+        for layer in trained_layers
+        if layer.name in chosen
+        for weight in layer._trainable_variables
+    )
+    averages = (phase.ema is not None or phase.average_last > 0) + (phase.accumulate > 1)
+    slots = trained * (OPTIMIZER_SLOTS[phase.optimizer] + averages)
+    largest = max(_output_bytes(layer) for layer in trained_layers)
+    for_gradients = sum(_gradient_bytes(layer, phase) for layer in trained_layers)
+    forward = 3 * max((_output_bytes(layer) for layer in frozen_layers), default=0)
+    # The frozen layers run as a copy with folded BatchNormalization.
+    folded = _weight_bytes(weight for layer in frozen_layers for weight in layer.weights)
+    step_fixed = slots + trained * (1 + (phase.l2_sp > 0)) + folded
+    step_per_image = len(streams) * (for_gradients + 2 * largest)
+    if phase.cache == "none":
+        step_per_image = max(step_per_image, len(streams) * forward)
+    else:
+        step_fixed += BATCH * forward
+    image = streams[0].image_size_px ** 2 * 3 * FLOAT32
+    prefetched = (os.cpu_count() or 1) * 2 + 2
+    cached = sum(
+        source.num_examples * image
+        for source in (*streams, val)
+        if source is not None and source.cache == "memory"
+    )
+    # Weights: first, best and last, and a checkpoint while it is written and compressed.
+    host_fixed = RUNTIME_BYTES + 7 * all_weights + 2 * slots + cached
+    host_per_image = len(streams) * prefetched * image
+    step_per_image += IMAGE_COPIES * image if changes_pixels else 0
+    max_batch = max(source.num_examples for source in streams)
+    if on_gpu:
+        return MemoryEstimate(host_fixed, host_per_image, step_fixed, step_per_image, max_batch)
+    return MemoryEstimate(host_fixed + step_fixed, host_per_image + step_per_image, 0, 0, max_batch)
 
 
-def largest_batch(fits: Callable[[int], bool], highest: int) -> int:
-    """Return the largest batch size up to `highest` that fits; 0: not even one picture does.
+def _gradient_bytes(layer: Any, phase: Phase) -> int:
+    """Return the bytes of the activations that the gradient of a layer needs, for one image."""
+    kind = type(layer).__name__
+    if kind in NO_GRADIENT_INPUT and not (
+        kind == "BatchNormalization" and phase.batch_norm == "trainable"
+    ):
+        return 0
+    activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
+    # A layer with weights and an activation needs the values before and after the activation.
+    return _output_bytes(layer) * (2 if layer.weights and activation != "linear" else 1)
+
+
+def _output_bytes(layer: Any) -> int:
+    """Return the bytes of a layer's outputs for one image."""
+    outputs = keras.tree.flatten(layer.output)
+    return sum(FLOAT32 * math.prod(side or 1 for side in output.shape[1:]) for output in outputs)
+
+
+def _weight_bytes(weights: Iterable[Any]) -> int:
+    return sum(FLOAT32 * math.prod(weight.shape) for weight in weights)
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Return the bytes that this process can still use.
+
+    This is the memory that the operating system reports as available, or what the limit of a control group (a
+    container or a batch job) leaves, whichever is less. `KERASTL_MEMORY=8GB` overrides it.
 
     Args:
-        fits: whether a batch size does; smaller ones than one that does all do.
-        highest: at least 1.
+        root: The root of the file system with the control groups.
+
+    Raises:
+        RequestError: If KERASTL_MEMORY is not a size.
     """
-    low, high = 0, highest
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low
+    override = os.environ.get("KERASTL_MEMORY")
+    if override:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG][bB])?", override.strip())
+        if not match:
+            raise RequestError(
+                f"KERASTL_MEMORY must be a size such as 8GB or 500MB, got '{override}'."
+            )
+        return int(float(match[1]) * UNITS[(match[2] or "").lower()])
+    return min([psutil.virtual_memory().available, *_left_by_cgroups(root)])
 
 
-def _weights_of(model: keras.Model, phase: Phase) -> tuple[int, int]:
-    """Return the bytes of the weights that are trained, and of a folded copy of the frozen front."""
-    chosen = {*resolve_trainable(model, phase.trainable), *HEAD_LAYERS}
-    norms = {one.name for one in model.layers if isinstance(one, keras.layers.BatchNormalization)}
-    held = norms if phase.batch_norm != "trainable" else set()
-    trained = weight_bytes(
-        [
-            weight
-            for layer in model.layers
-            if layer.name in chosen - held
-            for weight in layer._trainable_variables
-        ]
-    )
-    front = frozen_front(model, phase)
-    before = front_of(front.tensors) if front else set()
-    folded = [one for layer in model.layers if layer.name in before for one in layer.weights]
-    return trained, weight_bytes(folded)
-
-
-def _step_bytes(model: keras.Model, phase: Phase, batch: int) -> int:
-    """Return what one step holds of activations, or one batch of validation, whichever is more."""
-    front = frozen_front(model, phase) if phase.cache == "none" else cached_front(model, phase)
-    before = front_of(front.tensors) if front else set()
-    trunk = [one for one in model.operations if one.name in before]
-    tail = [one for one in model.operations if one.name not in before]
-    frozen = phase.batch_norm == "frozen"
-    kept, largest = kept_bytes(tail, frozen_norms=frozen)
-    crossing = _crossing_bytes(front.tensors) if front else 0
-    backward = batch * (kept + 2 * largest + crossing)
-    if phase.cache != "none":
-        return max(backward, BATCH * inference_bytes(trunk), batch * inference_bytes(tail))
-    return max(backward, batch * inference_bytes(model.operations))
-
-
-def _crossing_bytes(tensors: Sequence[keras.KerasTensor]) -> int:
-    return sum(FLOAT32 * math.prod(shape) for shape in shapes_of(tensors))
-
-
-def _pictures_bytes(phase: Phase, source: ImageDataset, batch: int) -> int:
-    """Return what the pipeline holds: a batch in each thread, some that wait, and pictures being decoded."""
-    cores = os.cpu_count() or 1
-    rows = batch if phase.cache == "none" else BATCH
-    changed = source.augmented or source.mixes
-    waiting = cores * (2 if changed else 1) + 2
-    batches = waiting * rows * source.image_size_px**2 * 3 * FLOAT32
-    return batches + _decoding_bytes(source, cores)
-
-
-def _decoding_bytes(source: ImageDataset, cores: int) -> int:
-    """Return what a picture in each thread takes, by the largest of some of them."""
-    records = source.records[:: max(1, len(source.records) // LOOKED_AT)]
-    return cores * DECODED_BYTES * max((_pixels_of(one.file) for one in records), default=0)
-
-
-def _pixels_of(file: Path) -> int:
+def _left_by_cgroups(root: Path) -> Iterator[int]:
+    """Yield what the limit of each control group of this process leaves; psutil does not read them."""
     try:
-        with Image.open(file) as image:
-            return image.width * image.height
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return 0
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            mount, limit, usage = root / "sys/fs/cgroup", "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            mount = root / "sys/fs/cgroup/memory"
+            limit, usage = "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        folder = mount / path.strip("/")
+        # A limit of a parent holds, too. In a container the path can be missing and only the mount exists.
+        for group in (folder, *folder.parents):
+            if not group.is_relative_to(mount):
+                break
+            try:
+                maximum, used = (
+                    (group / limit).read_text().strip(),
+                    int((group / usage).read_text()),
+                )
+                statistics = (group / "memory.stat").read_text()
+            except (OSError, ValueError):
+                continue
+            reclaimable = re.search(r"^(?:total_)?inactive_file (\d+)", statistics, re.MULTILINE)
+            if maximum != "max" and int(maximum) < UNLIMITED:
+                yield max(0, int(maximum) - used + (int(reclaimable[1]) if reclaimable else 0))
 
 
-def _kept_pictures(source: ImageDataset) -> int:
-    """Return what pictures that are decoded once take."""
-    if source.cache != "memory":
-        return 0
-    return source.num_examples * source.image_size_px**2 * 3 * FLOAT32
+def available_gpu_memory() -> int | None:
+    """Return the bytes that TensorFlow can still allocate on the smallest GPU, or None without a GPU."""
+    import tensorflow as tf
+    from tensorflow.python.client import device_lib
+
+    if not tf.config.list_physical_devices("GPU"):
+        return None
+    available = []
+    for device in device_lib.list_local_devices():
+        if device.device_type == "GPU":
+            name = device.name.removeprefix("/device:")
+            used = tf.config.experimental.get_memory_info(name)["current"]
+            available.append(device.memory_limit - used)
+    return min(available, default=None)

@@ -7,10 +7,12 @@ Reference:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,14 +20,18 @@ import tensorflow as tf
 
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError, RunFailed
+from kerastl.training.checkpoint import assign
 from kerastl.training.checks import check_phases, decide_phases
 from kerastl.training.feed import Fed, batches_of
-from kerastl.training.freezing import resolve_batch_norm
+from kerastl.training.freezing import resolve_batch_norm, silent_dropout, unfreeze
+from kerastl.training.l2_sp import build_pull
 from kerastl.training.learner import Learner, Source, activations_folder, learner_of
 from kerastl.training.loop import classification_step
+from kerastl.training.optimizer import build_optimizer, rate_factors
 from kerastl.training.phase import Phase
+from kerastl.training.step import trained_by
 from kerastl.training.streams import Lesson
-from kerastl.training.trial import on_trial, trial_update
+from kerastl.training.update import Update, build_update
 
 SMOOTHING = 0.9
 """Share of the loss that each step keeps of the steps before."""
@@ -93,7 +99,7 @@ def range_test(
     alone = phase.model_copy(update={"early_stopping": None})
     check_phases(model, [alone], trains={phase.domain: train}, vals={}, cache_dir=cache_dir)
     lesson = Lesson(phase, classification_step(phase, train), {"train": train})
-    with on_trial(model, phase):
+    with _restored(model, phase):
         learner = learner_of(model, lesson, cache_dir)
         rates = _rates(lowest, highest, steps)
         rates, losses = _climb(model, lesson, rates, learner, first_epoch)
@@ -126,7 +132,7 @@ def _climb(
     learner: Learner,
     first_epoch: int,
 ) -> tuple[list[float], list[float]]:
-    optimizer, update = trial_update(model, learner, lesson)
+    optimizer, update = _build_update(model, learner, lesson)
     losses: list[float] = []
     lowest = math.inf
     for rate, fed in zip(rates, _endless(learner.streams, first_epoch), strict=False):
@@ -217,3 +223,38 @@ def _longest_fall(values: Sequence[float]) -> list[int]:
         found.append(place)
         place = before[place]
     return found[::-1]
+
+
+@contextmanager
+def _restored(model: keras.Model, phase: Phase) -> Iterator[None]:
+    """Set the flags of a model for a phase, and restore its weights, random states and flags afterwards."""
+    kept = [np.array(keras.ops.convert_to_numpy(one)) for one in model.variables]
+    flags = [(layer, layer.trainable) for layer in model.layers]
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    scales = [one for norm in norms for one in (norm.gamma, norm.beta) if one is not None]
+    before = [one.trainable for one in scales]
+    try:
+        unfreeze(model, phase.trainable, batch_norm=phase.batch_norm)
+        with silent_dropout(model):
+            yield
+    finally:
+        assign(model.variables, kept)
+        for layer, flag in flags:
+            layer.trainable = flag
+        for variable, flag in zip(scales, before, strict=True):
+            variable.trainable = flag
+
+
+def _build_update(
+    model: keras.Model, learner: Learner, lesson: Lesson
+) -> tuple[Any, Callable[..., Any]]:
+    """Return an optimizer and the update step of a phase that uses it, on one device."""
+    phase, step = lesson.phase, lesson.step
+    variables = trained_by(step, model)
+    start = {one.path: keras.ops.convert_to_numpy(one) for one in model.weights}
+    optimizer = build_optimizer(phase, variables, rate_factors(model, phase))
+    update: Update = build_update(
+        learner.model, optimizer, step, variables, tf.distribute.get_strategy(), learner.streams,
+        build_pull(phase.l2_sp, variables, start), phase.precision,
+    )  # fmt: skip
+    return optimizer, update

@@ -1,4 +1,4 @@
-"""`kerastl predict` in processes of its own: stopped, killed, on a full disk, over many files, by several processes."""
+"""`kerastl predict` as a subprocess: interrupted, killed, on a full disk, and with many files."""
 
 import csv
 import io
@@ -39,17 +39,17 @@ def predict(*words: Any, code: int = 0, **options: Any) -> "subprocess.Completed
 def run_folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     model.save(folder / "model.keras")
-    told = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "window": WINDOW}
-    (folder / "model.json").write_text(json.dumps({**told, "max_pixels": MAX_PIXELS}))
+    description = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "window": WINDOW}
+    (folder / "model.json").write_text(json.dumps({**description, "max_pixels": MAX_PIXELS}))
     return folder
 
 
 @pytest.fixture(scope="module")
 def names(pictures: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A list of 1,200 files, three of which are no pictures."""
+    """A list of 1,200 files, three of which are not images."""
     folder = tmp_path_factory.mktemp("names")
     bad = folder / "=bad.png"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"not an image")
     lines = [str(path) for path in pictures] * ROUNDS
     lines[50::401] = [str(bad)] * len(lines[50::401])
     file = folder / "names.txt"
@@ -59,87 +59,60 @@ def names(pictures: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def whole(run_folder: Path, names: Path) -> Path:
-    """The table of a command that was never stopped."""
+    """The table of a command that was not interrupted."""
     out = names.with_name("whole.csv")
-    told = predict(run_folder, "--list", names, "--out", out, *BATCH)
-    assert "3 of 1200 files could not be read." in told.stderr
+    done = predict(run_folder, "--list", names, "--out", out, *BATCH)
+    assert "3 of 1200 files could not be read." in done.stderr
     return out
 
 
 def started(*words: Any) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        command(*words), stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    return subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True)
 
 
-def wait_for_answers(process: "subprocess.Popen[str]", out: Path) -> None:
-    """Wait until some batches are whole, and the command still has much to do."""
-    progress = out.with_name(f"{out.name}.part") / "progress"
-    while not (progress.exists() and progress.read_bytes().count(b"\n") > 3):
+def wait_for_rows(process: "subprocess.Popen[str]", out: Path) -> None:
+    """Wait until some batches are written."""
+    rows = out.with_name(f"{out.name}.part") / "rows"
+    while not (rows.exists() and rows.read_bytes().count(b"\n") > 12):
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
 
 
-def children_of(pid: int) -> list[int]:
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def until_gone(pids: list[int]) -> None:
-    for pid in pids:
-        while Path(f"/proc/{pid}").exists() and "\nState:\tZ" not in _status(pid):
-            time.sleep(0.01)
-
-
-def _status(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return "\nState:\tZ"
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_killed_command_goes_on_and_writes_the_same_bytes(
-    run_folder: Path, names: Path, whole: Path, tmp_path: Path, processes: int
+def test_a_killed_command_resumes_to_the_same_bytes(
+    run_folder: Path, names: Path, whole: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed.csv"
-    words = (run_folder, "--list", names, "--out", out, *BATCH, "--processes", processes)
+    words = (run_folder, "--list", names, "--out", out, *BATCH)
     process = started(*words)
-    wait_for_answers(process, out)
-    children = children_of(process.pid)
-    assert len(children) >= processes or processes == 1
+    wait_for_rows(process, out)
     process.kill()
     process.communicate()
-    until_gone(children)
     assert not out.exists()
-    assert "holds answers" in predict(*words, code=1).stderr
+    assert "--resume" in predict(*words, code=1).stderr
     more = tmp_path / "more.txt"
     more.write_text(names.read_text() + "one more.png\n")
-    of_more = (run_folder, "--list", more, *words[3:], "--resume")
-    assert "1,201 files now, 1,200 then" in predict(*of_more, code=1).stderr
+    longer = (run_folder, "--list", more, *words[3:], "--resume")
+    assert "1,201 files now, 1,200 before" in predict(*longer, code=1).stderr
     predict(*words, "--resume")
     assert out.read_bytes() == whole.read_bytes()
     assert not out.with_name("killed.csv.part").exists()
 
 
-def test_ctrl_c_stops_all_and_says_how_to_go_on(
+def test_ctrl_c_keeps_finished_rows_and_prints_how_to_resume(
     run_folder: Path, names: Path, whole: Path, tmp_path: Path
 ) -> None:
-    for attempt in range(5):  # on a busy machine it may be through before the signal comes
+    for attempt in range(5):  # on a busy machine the command can finish before the signal arrives
         out = tmp_path / f"stopped-{attempt}.csv"
-        words = (run_folder, "--list", names, "--out", out, *BATCH, "--processes", 2)
+        words = (run_folder, "--list", names, "--out", out, *BATCH)
         process = started(*words)
-        wait_for_answers(process, out)
-        os.killpg(process.pid, signal.SIGSTOP)
-        children = children_of(process.pid)
-        os.killpg(process.pid, signal.SIGINT)
-        os.killpg(process.pid, signal.SIGCONT)
-        _, told = process.communicate()
+        wait_for_rows(process, out)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
         if process.returncode != 0 or out.read_bytes() != whole.read_bytes():
             break
     assert process.returncode == 130
-    assert "Traceback" not in told
-    assert "the same command with --resume goes on" in told
-    until_gone(children)
+    assert "Traceback" not in error
+    assert "Run the same command with --resume" in error
     predict(*words, "--resume")
     assert out.read_bytes() == whole.read_bytes()
 
@@ -154,10 +127,10 @@ main(sys.argv[2:])
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_full_disk_is_told_and_the_table_can_be_gone_on_with(
+def test_a_full_disk_is_reported_and_the_table_can_be_resumed(
     run_folder: Path, pictures: list[Path], tmp_path: Path, suffix: str
 ) -> None:
-    """Files may not grow beyond 20 kB: the list of names fits, the table does not."""
+    """Files are limited to 20 kB: the list of names fits, the table does not."""
     names, out = tmp_path / "names.txt", tmp_path / f"full.{suffix}"
     names.write_text("".join(f"{path.name}\n" for path in pictures * 60))
     asked = [run_folder, "--list", names, "--out", out, *BATCH]
@@ -175,30 +148,28 @@ def test_a_full_disk_is_told_and_the_table_can_be_gone_on_with(
     assert out.read_bytes() == again[4].read_bytes()
 
 
-def test_answers_do_not_depend_on_processes_and_hardly_on_batches(
-    run_folder: Path, names: Path, whole: Path, tmp_path: Path
+def test_stdout_json_and_other_batch_sizes_give_the_same_predictions(
+    run_folder: Path, names: Path, whole: Path
 ) -> None:
     words = (run_folder, "--list", names)
-    assert predict(*words, *BATCH, "--processes", 3).stdout == whole.read_text()
-    by_json = predict(*words, "--batch-size", 7, "--json").stdout
-    told = [json.loads(line) for line in by_json.splitlines()]
+    assert predict(*words, *BATCH).stdout == whole.read_text()
+    json_lines = predict(*words, "--batch-size", 7, "--json").stdout
+    objects = [json.loads(line) for line in json_lines.splitlines()]
     rows = list(csv.DictReader(io.StringIO(whole.read_text())))
-    assert [one.get("predicted", "") for one in told] == [row["predicted"] for row in rows]
+    assert [item.get("predicted", "") for item in objects] == [row["predicted"] for row in rows]
     assert sum(row["problem"] != "" for row in rows) == 3
-    for one, row in zip(told, rows, strict=True):
+    for item, row in zip(objects, rows, strict=True):
         if not row["problem"]:
             numbers = [float(row[f"prob_{name}"]) for name in CLASS_NAMES]
-            assert list(one["probabilities"].values()) == pytest.approx(numbers, abs=2e-6)
+            assert list(item["probabilities"].values()) == pytest.approx(numbers, abs=2e-6)
 
 
-PARENT = """
+PEAK_MEMORY = """
 import sys
 from kerastl.cli import main
 try:
     main(sys.argv[1:])
 finally:
-    if "--processes" in sys.argv:
-        assert "tensorflow" not in sys.modules
     status = open("/proc/self/status").read().splitlines()
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")), file=sys.stderr)
 """
@@ -206,7 +177,7 @@ finally:
 
 def peak_kb(*words: Any) -> int:
     done = subprocess.run(
-        [sys.executable, "-c", PARENT, "predict", *map(str, words)],
+        [sys.executable, "-c", PEAK_MEMORY, "predict", *map(str, words)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -214,34 +185,31 @@ def peak_kb(*words: Any) -> int:
 
 
 def test_memory_does_not_grow_with_the_number_of_files(run_folder: Path, tmp_path: Path) -> None:
-    """Each file has 100 kB, 1,000 of them 100 MB: to hold them, or their pixels, would show."""
+    """Each file has 100 kB and all 1,000 have 100 MB: holding them, or their pixels, would be visible."""
     folder = tmp_path / "many"
     folder.mkdir()
     noise = np.random.default_rng(0)
     for number in range(1000):
-        drawn = noise.integers(0, 256, (180, 190, 3), dtype=np.uint8)
-        Image.fromarray(drawn).save(folder / f"{number}.bmp")
+        pixels = noise.integers(0, 256, (180, 190, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.bmp")
     few = tmp_path / "few.txt"
     few.write_text("".join(f"{folder / str(number)}.bmp\n" for number in range(100)))
-    of_few = peak_kb(run_folder, "--list", few, "--out", tmp_path / "few.csv")
-    of_many = peak_kb(run_folder, folder, "--out", tmp_path / "many.csv")
-    assert of_many - of_few < 40_000
-    of_parent = peak_kb(run_folder, folder, "--out", tmp_path / "two.csv", "--processes", 2)
-    assert of_parent < of_few / 2
-    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "many.csv").read_bytes()
+    peak_few = peak_kb(run_folder, "--list", few, "--out", tmp_path / "few.csv")
+    peak_many = peak_kb(run_folder, folder, "--out", tmp_path / "many.csv")
+    assert peak_many - peak_few < 40_000
 
 
-def test_problems_on_the_screen_are_bounded(
+def test_at_most_20_unreadable_files_are_printed(
     run_folder: Path, pictures: list[Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "bad"
     folder.mkdir()
     for number in range(60):
-        (folder / f"{number}.png").write_bytes(b"no picture")
+        (folder / f"{number}.png").write_bytes(b"not an image")
     os.mkfifo(folder / "pipe.png")
     done = predict(run_folder, folder, pictures[0])
     assert done.stderr.count("Cannot read") == 20
-    assert "61 of 62 files could not be read. The table names all" in done.stderr
+    assert "61 of 62 files could not be read. The table lists all" in done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert sum(row["problem"] != "" for row in rows) == 61
     assert "not a file" in rows[-2]["problem"]

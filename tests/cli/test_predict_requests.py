@@ -1,4 +1,4 @@
-"""What `kerastl predict` refuses before anything is loaded or written, and what it shows on a terminal."""
+"""Requests that `kerastl predict` refuses before anything is loaded or written, and its progress bar."""
 
 import io
 import sys
@@ -21,36 +21,40 @@ def predict(*words: Any, **options: Any) -> Result:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ((), "--list FILE"),
         (("a.png", "--list", "-"), "--list FILE"),
-        (("a.png", "--resume"), "--resume needs --out"),
+        (("a.png", "--resume"), "--resume requires --out"),
         (("a.png", "--json", "--out", "a.parquet"), "Parquet"),
-        (("a.png", "--processes", "0"), "range"),
+        (("a.png", "--batch-size", "0"), "range"),
     ],
 )
-def test_usage_is_told_with_exit_code_2(words: tuple[str, ...], told: str, tmp_path: Path) -> None:
+def test_wrong_usage_exits_with_code_2(
+    words: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
     result = predict(tmp_path, *words)
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert message in result.stderr
 
 
-def test_all_that_is_wrong_is_told_together(tmp_path: Path) -> None:
+def test_all_problems_are_reported_together(tmp_path: Path) -> None:
     refused = predict(tmp_path, "a.png", "--out", tmp_path / "gone" / "a.csv").exception
     assert isinstance(refused, Problems)
-    assert "There is no folder" in str(refused)
+    assert "gone for a.csv does not exist" in str(refused)
     assert "neither a run folder nor an export" in str(refused)
 
 
-def test_a_list_may_come_from_stdin_and_must_name_files(run_folder: Path, tmp_path: Path) -> None:
+def test_a_file_list_can_come_from_stdin_and_must_not_be_empty(
+    run_folder: Path, tmp_path: Path
+) -> None:
     result = predict(run_folder, "--list", "-", "--out", tmp_path / "a.csv", input="\n\n")
-    assert "The list names no file" in str(result.exception)
+    assert "it names no file" in str(result.exception)
     assert not list(tmp_path.glob("a.csv*"))
     nothing = predict(
         run_folder, run_folder / "model.json", "--out", tmp_path / "a.csv", "--resume"
     )
-    assert "Leave out --resume" in str(nothing.exception)
+    assert "Omit --resume" in str(nothing.exception)
     missing = predict(run_folder, "--list", tmp_path / "no-such-list").exception
     assert "no-such-list cannot be read: No such file" in str(missing)
 
@@ -60,7 +64,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_sees_count_and_speed_and_a_file_sees_nothing(
+def test_progress_shows_count_and_speed_on_a_terminal_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for screen, shown in ((Terminal(), True), (io.StringIO(), False)):
@@ -71,13 +75,13 @@ def test_a_terminal_sees_count_and_speed_and_a_file_sees_nothing(
         assert ("/s" in screen.getvalue()) is shown
 
 
-def test_a_model_that_fails_leaves_no_header_on_stdout(
+def test_a_model_that_fails_to_load_prints_no_header(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise Problems("The model", [], "It is broken.")
 
-    monkeypatch.setattr("kerastl.export.predicting.table.answer", broken)
+    monkeypatch.setattr("kerastl.export.predict.ModelOnDisk.load", broken)
     result = predict(run_folder, run_folder / "model.json")
     assert result.exit_code
     assert not result.stdout

@@ -144,6 +144,25 @@ def test_parallel_calls_and_caches_never_change_a_byte(records, calls, cache):
         np.testing.assert_array_equal(one, two)
 
 
+def test_datasets_of_one_size_share_one_trace_of_the_decoder(records, monkeypatch):
+    from kerastl.data import decode
+
+    traces, load_image = [], decode.load_image
+
+    def counted(*args, **options):
+        traces.append(options["image_size_px"])
+        return load_image(*args, **options)
+
+    monkeypatch.setattr(decode, "load_image", counted)
+    sources = [
+        source_of(records, image_size_px=size, seed=seed)
+        for size, seed in ((13, 1), (13, 2), (14, 1))
+    ]
+    images = [everything(source)[0] for source in sources]
+    assert traces == [13, 14]
+    assert [batch.shape[1] for batch in images] == [13, 13, 14]
+
+
 def test_nothing_is_traced_twice_in_three_epochs(records, monkeypatch):
     traces = []
 

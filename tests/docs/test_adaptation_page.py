@@ -13,15 +13,15 @@ def rows_of(part):
 
 
 def test_the_table_tells_the_facts_of_every_method():
-    told = rows_of(PAGE.split("## Pixels")[0])
+    told = rows_of(PAGE.split("## In a recipe")[0])
     assert set(told) == set(registry.names("adaptation"))
     words = {True: "yes", False: "no"}
     for name, (_, *cells) in told.items():
         method = adaptation.method_named(name)
         assert cells == [
             method.target_labels,
-            "if at hand" if method.source_optional else words[not method.source_free],
-            "must follow" if method.moves_statistics else "as the phase says",
+            "optional" if method.source_optional else words[not method.source_free],
+            "re-estimated" if method.moves_statistics else "any",
             words[method.assumes_equal_prevalence],
             words[method.learns == "head"],
             words[method.changes_pixels],
@@ -29,7 +29,7 @@ def test_the_table_tells_the_facts_of_every_method():
 
 
 def test_every_style_is_told_with_its_method():
-    told = rows_of(PAGE.split("## Pixels")[1].split("## In a recipe")[0])
+    told = rows_of(PAGE.split("## Pixels")[1].split("## Training from Python")[0])
     assert set(told) == {"histogram_matching", "reinhard", "fda"}
     assert all(adaptation.method_named(name).changes_pixels for name in told)
     for function, *_ in told.values():
@@ -42,7 +42,7 @@ def test_every_validator_is_told():
 
 
 def test_the_losses_that_the_page_names_are_there():
-    line = PAGE.split("## The losses by themselves")[1].split("```")[2].split("The batches of")[0]
+    line = PAGE.split("## Loss functions")[1].split("```")[2].split("The batches of")[0]
     names = line.split("`")[1::2]
     assert len(names) > 10
     for name in names:

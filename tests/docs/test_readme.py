@@ -106,10 +106,10 @@ def test_the_rooms_from_python_work_as_printed(tmp_path, keras_home):
     (code,) = blocks("python")
     generator = np.random.default_rng(0)
     for label, light in (("dark", 60), ("light", 200)):
-        (tmp_path / "PICTURES" / label).mkdir(parents=True)
+        (tmp_path / "photos" / label).mkdir(parents=True)
         for number in range(20):
             pixels = generator.integers(0, light, (64, 64, 3)).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "PICTURES" / label / f"{number}.png")
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
     before = Path.cwd()
     os.chdir(tmp_path)
     try:

@@ -11,7 +11,7 @@ from kerastl.adaptation.source_free import plain_of
 from kerastl.cli import main
 from kerastl.errors import RequestError
 from kerastl.evaluation.source_model import read_source_model, told_by
-from kerastl.export.predicting.models import asked_model
+from kerastl.export.predict import find_predictor
 
 TOLD = {
     "class_names": ["benign", "malignant"],
@@ -177,7 +177,7 @@ def test_check_tells_it_before_anything_is_run(came, tmp_path, capsys):
 
 
 def test_nobody_predicts_with_one_that_was_changed(came):
-    assert asked_model(came).folder == came
+    assert find_predictor(came).folder == came
     swap_class_names(came)
     with pytest.raises(RequestError, match="is not what was exported"):
-        asked_model(came)
+        find_predictor(came)

@@ -1,4 +1,4 @@
-"""Two passes over the same pictures: equal for a function of the picture, told apart where a layer is none."""
+"""Two passes over the same images: equal for a function of the image, different if a layer keeps a state or is random."""
 
 import keras
 import numpy as np
@@ -6,19 +6,24 @@ import pytest
 from PIL import Image
 
 from kerastl.data import ImageDataset, Record
-from kerastl.evaluation import predict, two_passes
+from kerastl.evaluation import decode_twice, predict, two_passes
 
 
 @pytest.fixture
-def new_source(tmp_path):
+def source(tmp_path):
     records = []
     for row in range(7):
         file = tmp_path / f"{row}.png"
         Image.new("RGB", (8, 8), (30 * row, 0, 0)).save(file)
         records.append(Record(file.name, file, "dark" if row < 3 else "light", split="val"))
-    return lambda: ImageDataset(
+    return ImageDataset(
         records, class_names=("dark", "light"), image_size_px=8, batch_size=3, shuffle=False
     )
+
+
+def passes_of(model, source):
+    paths = [record.path for record in source.records]
+    return two_passes(model, decode_twice(source), paths, batch_size=source.batch_size)
 
 
 class Counted(keras.layers.Layer):
@@ -46,33 +51,45 @@ def through(layer):
     return keras.Model(image, keras.layers.Dense(2)(keras.layers.Dropout(0.5)(kept)))
 
 
-def test_a_function_of_the_picture_gives_the_same_bytes(new_source):
+def test_a_function_of_the_image_gives_the_same_bytes(source):
     model = through(None)
-    told = two_passes(model, new_source)
-    assert (told["pictures"], told["differ"], told["largest_difference"]) == (7, 0, 0.0)
-    assert told["faults"] == []
-    assert len(set(told["sha256"])) == 1
+    report, logits = passes_of(model, source)
+    assert (report["pictures"], report["differ"], report["largest_difference"]) == (7, 0, 0.0)
+    assert report["faults"] == []
+    assert len(set(report["sha256"])) == 1
+    assert logits.tobytes() == predict(model, source).logits.tobytes()
     brighter = [weight * 1.5 for weight in model.get_weights()]
     model.set_weights(brighter)
-    assert two_passes(model, new_source)["sha256"] != told["sha256"]
+    assert passes_of(model, source)[0]["sha256"] != report["sha256"]
 
 
 @pytest.mark.parametrize(
     "layer", [Counted, lambda: AlwaysNoisy(1.0, seed=3)], ids=["state", "noise"]
 )
-def test_a_layer_with_a_state_or_a_draw_is_a_fault_that_names_a_picture(new_source, layer):
-    told = two_passes(through(layer()), new_source)
-    assert told["differ"] == 7
-    assert told["sha256"][0] != told["sha256"][1]
-    (fault,) = told["faults"]
+def test_a_layer_with_a_state_or_a_random_one_is_a_fault_that_names_an_image(source, layer):
+    report, _ = passes_of(through(layer()), source)
+    assert report["differ"] == 7
+    assert report["sha256"][0] != report["sha256"][1]
+    (fault,) = report["faults"]
     assert "0.png" in fault
-    assert "7 got other logits" in fault
+    assert "7 of 7 images got other logits" in fault
 
 
-def test_the_difference_is_that_of_two_calls_of_predict(new_source):
+def test_the_difference_is_that_of_two_calls_of_predict(source):
     model = through(Counted())
     start = model.get_weights()
-    first, second = (predict(model, new_source()).logits for _ in range(2))
+    first, second = (predict(model, source).logits for _ in range(2))
     model.set_weights(start)
-    told = two_passes(model, new_source)
-    assert told["largest_difference"] == pytest.approx(np.abs(first - second).max(), rel=1e-6)
+    report, _ = passes_of(model, source)
+    assert report["largest_difference"] == pytest.approx(np.abs(first - second).max(), rel=1e-6)
+
+
+def test_an_image_that_is_decoded_to_other_pixels_is_a_fault(source):
+    first, second = decode_twice(source)
+    assert first.tobytes() == second.tobytes()
+    changed = second.copy()
+    changed[4, 0, 0] += 1
+    paths = [record.path for record in source.records]
+    report, _ = two_passes(through(None), (first, changed), paths, batch_size=3)
+    assert "1 of 7 images were decoded to other pixels" in report["faults"][0]
+    assert "4.png" in report["faults"][0]

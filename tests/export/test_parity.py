@@ -11,7 +11,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from kerastl.data import ImageDataset, Record
 from kerastl.evaluation import load_trained
 from kerastl.export import compare_with_run, export_run, export_saved_model
-from kerastl.export.served_pixels import served_pixels
+from kerastl.export.served_pixels import outputs_and_pixels
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
 SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "max_pixels": MAX_PIXELS}
@@ -67,7 +67,7 @@ def test_pixels_are_equal_to_the_bit_and_tampering_is_told(
 
     hardened = edited(export, tmp_path / "hardened", harden)
     told = compare_with_run(hardened, **asked)
-    served = served_pixels(hardened, asked["encoded"])
+    _, served = outputs_and_pixels(hardened, asked["encoded"])
     assert served is not None
     gaps = np.abs(served - asked["pixels"]).max(axis=(1, 2, 3))
     assert told["pixels"]["differ"] == np.count_nonzero(gaps) >= 7
@@ -87,7 +87,7 @@ def test_pixels_are_equal_to_the_bit_and_tampering_is_told(
 
     (nameless / "saved_model.pb").write_bytes(b"\x08")
     told = compare_with_run(nameless, **asked)
-    assert "no answer" in told["faults"][0]
+    assert "no predictions" in told["faults"][0]
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from kerastl.export import (
     export_run,
     export_saved_model,
     find_export,
-    find_pictures,
+    find_images,
     predict_files,
     read_export,
     read_probe_pictures,
@@ -23,7 +23,7 @@ from kerastl.export import (
     run_pictures,
     write_samples,
 )
-from kerastl.export.predicting.finding import shown
+from kerastl.export.predict import printable_path
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
 
@@ -115,15 +115,15 @@ def test_folders_are_searched_below_in_natural_order_hidden_files_left_out(tmp_p
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "b" / "loop").symlink_to(tmp_path)
-    found = [path.relative_to(tmp_path).as_posix() for path in find_pictures([tmp_path])]
+    found = [path.relative_to(tmp_path).as_posix() for path in find_images([tmp_path])]
     assert found == ["1.webp", "b/2.jpg", "b/10.PNG"]
-    assert list(find_pictures([tmp_path / "b" / "notes.txt"])) == [tmp_path / "b" / "notes.txt"]
+    assert list(find_images([tmp_path / "b" / "notes.txt"])) == [tmp_path / "b" / "notes.txt"]
     with pytest.raises(RequestError, match=r"no-such\.png"):
-        list(find_pictures([tmp_path / "no-such.png"]))
+        list(find_images([tmp_path / "no-such.png"]))
 
 
-def test_a_path_of_odd_bytes_is_shown_escaped() -> None:
-    assert shown(Path("a\x1b[2Jb\udcff.png")) == "a\\x1b[2Jb\\xff.png"
+def test_undecodable_bytes_and_control_characters_are_escaped() -> None:
+    assert printable_path(Path("a\x1b[2Jb\udcff.png")) == "a\\x1b[2Jb\\xff.png"
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from kerastl.export import Finding
-from kerastl.export.live.check import check_live
-from kerastl.export.live.judge import Reference
-from kerastl.export.live.server import Address, Server
+from kerastl.export import Expected, Finding
+from kerastl.export.live import check_live
+from kerastl.export.live_clients import Address, Server
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.stand_in_model import Model
 from tests.export.stand_in_rest import wrong
@@ -87,7 +86,7 @@ class Drawn(Model):
 
 
 PICTURES = [b"one", b"two", b"three", b"four", b"five", b"six", b"seven"]
-REFERENCE = Reference(CLASS_NAMES, np.array([formula(one) for one in PICTURES], np.float32))
+REFERENCE = Expected(CLASS_NAMES, np.array([formula(one) for one in PICTURES], np.float32))
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +121,7 @@ def ask(
     server: Server,
     export: Path,
     pictures: Sequence[bytes] = PICTURES,
-    reference: Reference | None = REFERENCE,
+    reference: Expected | None = REFERENCE,
 ) -> dict[str, Finding]:
     found = check_live(server, export, pictures=pictures, image_size_px=SIZE, reference=reference)
     assert len({one.check for one in found}) == len(found) >= 6

@@ -11,15 +11,15 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kerastl.export import Expected
-from kerastl.export.live.answers import (
-    Answers,
-    LiveFault,
+from kerastl.export.live import check_predictions, check_refusal, reference_of
+from kerastl.export.live_clients import (
+    Predictions,
+    ServerFault,
     as_floats,
     clean,
     reason_in,
 )
-from kerastl.export.live.judge import Reference, judge_answers, judge_refusal
-from kerastl.export.tf_example import ENCODED, example_of
+from kerastl.export.tf_example import ENCODED, put_picture
 from tests.export.conftest import CLASS_NAMES
 from tests.export.stand_in_server import StandIn
 from tests.export_live.conftest import (
@@ -36,12 +36,19 @@ def test_a_server_that_serves_this_export_has_no_fault(
 ) -> None:
     found = ask(server_of(stand_in), drawn_export)
     assert [one.check for one in found.values() if one.passed is not True] == []
-    every = {"available", "version", "signatures", "no picture refused", "answers", "classify"}
+    every = {
+        "available",
+        "version",
+        "signatures",
+        "invalid image refused",
+        "predictions",
+        "classify",
+    }
     assert set(found) == {f"{way}: {one}" for way in ("gRPC", "REST") for one in every} | {
         "REST: columns"
     }
-    assert "7 pictures" in found["REST: answers"].detail
-    assert "not a picture" in found["gRPC: no picture refused"].detail
+    assert "7 images" in found["REST: predictions"].detail
+    assert "not a picture" in found["gRPC: invalid image refused"].detail
 
 
 def reversed_names(row: Row) -> Row:
@@ -77,7 +84,10 @@ def one_label(row: Row) -> Row:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (hotter, r"up to 0\.\d+.*log odds are 0\.4 times the export's, as by another temperature"),
+        (
+            hotter,
+            r"up to 0\.\d+.*log odds are 0\.4 times the export's, as with another temperature",
+        ),
         (reversed_names, "classes in another order"),
         (other_classes, "other classes: .*11"),
         (twice, "other classes"),
@@ -91,10 +101,10 @@ def test_another_export_behind_the_same_name_and_version_is_told_by_its_answers(
 ) -> None:
     with StandIn(Drawn(change)) as server:
         found = faults(ask(server_of(server), drawn_export))
-    assert {"gRPC: answers", "REST: answers", "REST: columns"} <= set(found)
+    assert {"gRPC: predictions", "REST: predictions", "REST: columns"} <= set(found)
     # That interface has no place for the predicted name.
     assert ("gRPC: classify" in found) == ("REST: classify" in found) == (change is not one_label)
-    for detail in (found["gRPC: answers"], found["REST: answers"]):
+    for detail in (found["gRPC: predictions"], found["REST: predictions"]):
         assert re.search(words, detail), detail
         assert detail.isprintable()
 
@@ -115,7 +125,7 @@ def test_a_model_of_another_name_says_which_option_to_use(
     server = dataclasses.replace(server_of(stand_in), model_name="lungs of Ü")
     found = faults(ask(server, drawn_export))
     assert "NOT_FOUND" in found["gRPC: available"]
-    assert "HTTP 404" in found["REST: answers"]
+    assert "HTTP 404" in found["REST: predictions"]
     assert all("--model-name NAME" in found[f"{way}: available"] for way in ("gRPC", "REST"))
 
 
@@ -135,8 +145,8 @@ def test_other_signatures_are_named_output_by_output(drawn_export: Path) -> None
             "output probabilities is DT_FLOAT [n, 5] on the server, DT_FLOAT [n, 3] in the export"
             in told
         )
-        assert found[f"{way}: answers"].passed is None
-        assert "not compared" in found[f"{way}: answers"].detail
+        assert found[f"{way}: predictions"].passed is None
+        assert "not compared" in found[f"{way}: predictions"].detail
 
 
 def test_an_export_without_the_classify_interface_is_asked_all_the_rest(
@@ -153,41 +163,39 @@ def test_an_export_without_the_classify_interface_is_asked_all_the_rest(
 
 
 def test_a_picture_that_is_answered_or_refused_as_the_servers_own_fault_is_a_fault() -> None:
-    assert "400: not a picture" in judge_refusal("400", "not a picture", "400")
+    assert "400: not a picture" in check_refusal("400", "not a picture", "400")
     for code, words in (("200", ""), ("500", "crashed"), ("400", "")):
-        with pytest.raises(LiveFault):
-            judge_refusal(code, words, "400")
+        with pytest.raises(ServerFault):
+            check_refusal(code, words, "400")
 
 
-def test_what_is_compared_with_is_the_exports_own_answer_or_else_the_runs() -> None:
-    rows = np.array([[0.2, 0.8]], np.float32)
-    expected = Expected(("a", "b"), rows)
+def test_a_server_is_compared_with_the_export_or_else_with_the_run() -> None:
+    expected = Expected(("a", "b"), np.array([[0.2, 0.8]], np.float32))
     answer = {"probabilities": [[0.7, 0.3]], "predicted": ["b"], "class_names": [["a", "b"]]}
-    own = Reference.of({"batch": [answer]}, expected)
+    own = reference_of({"batch": [answer]}, expected)
     assert own is not None
-    assert own.names_predicted() == ("b",)
+    assert own.predicted == ("b",)
     assert own.probabilities[0, 0] == np.float32(0.7)
-    other = Reference.of(None, expected)
-    assert other is not None
-    assert other.names_predicted() == ("b",)
-    assert Reference.of(None, None) is None
+    assert reference_of(None, expected) is expected
+    assert reference_of(None, None) is None
 
 
-def test_a_threshold_may_predict_what_is_not_the_largest_and_must_then_do_so_on_the_server() -> (
-    None
-):
+def test_a_server_must_apply_the_threshold_of_the_export() -> None:
     rows = np.array([[0.7, 0.3]], np.float32)
-    reference = Reference(("a", "b"), rows, ("b",))
-    assert "1 pictures" in judge_answers([Answers((("a", "b"),), rows, ("b",))], reference)
-    with pytest.raises(LiveFault, match="1 of 1 labels differ"):
-        judge_answers([Answers((("a", "b"),), rows, ("a",))], reference)
+    reference = Expected(("a", "b"), rows, ("b",))
+    names = (("a", "b"),)
+    assert "1 images" in check_predictions([Predictions(names, rows, ("b",))], reference)
+    with pytest.raises(ServerFault, match="1 of 1 labels differ"):
+        check_predictions([Predictions(names, rows, ("a",))], reference)
+    most_probable = Expected(("a", "b"), rows)
+    assert "1 images" in check_predictions([Predictions(names, rows, ("a",))], most_probable)
 
 
 @pytest.mark.parametrize(
     "rows", [[[1], [1, 2]], [["1"]], [[True]], [], None, [[10**400]], [[None]]]
 )
 def test_what_is_no_table_of_numbers_is_refused(rows: Any) -> None:
-    with pytest.raises(LiveFault):
+    with pytest.raises(ServerFault):
         as_floats(rows, 1)
 
 
@@ -202,6 +210,7 @@ def test_a_servers_words_come_in_one_short_line() -> None:
 
 def test_classify_names_the_picture_as_the_endpoint_does() -> None:
     """Clients of others know this name: it is a contract, and what is written holds to it."""
-    example = tf.train.Example.FromString(example_of(b"file"))
+    example = tf.train.Example()
+    put_picture(example, b"file")
     assert ENCODED == "image/encoded"
     assert example.features.feature["image/encoded"].bytes_list.value[:] == [b"file"]

@@ -12,8 +12,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from kerastl.export.live.answers import MOST_BYTES
-from kerastl.export.live.server import Server
+from kerastl.export.live_clients import MOST_BYTES, Server
 from tests.export.stand_in_server import LOOPBACK, Models, Predictions, StandIn
 from tests.export_live.conftest import (
     Drawn,
@@ -70,7 +69,7 @@ HOSTILE = {
         sending({"model_version_status": 3, "predictions": [{}]}),
         "is not a GetModelStatus",
     ),
-    "half of it": (sending(b"{", **{"Content-Length": "90"}), "broke off"),
+    "half of it": (sending(b"{", **{"Content-Length": "90"}), "closed the connection"),
     "a terminal's commands": (sending({"error": "\x1b[2J\u202egone"}, 503), "HTTP 503: [2Jgone"),
 }
 
@@ -105,7 +104,7 @@ def test_a_server_that_never_ends_its_answer_is_given_up(how: str, drawn_export:
         found = ask(server, drawn_export)
         gone.set()
     assert set(faults(found)) == {"gRPC: available", "REST: available"}
-    assert "no whole answer" in found["REST: available"].detail
+    assert "no complete response" in found["REST: available"].detail
     assert "within 0.3 seconds" in found["gRPC: available"].detail
 
 
@@ -145,7 +144,7 @@ def half(outputs: Any) -> None:
 @pytest.mark.parametrize(
     ("lie", "words"),
     [
-        (claim_more, "says it has shape [1, 1000000000000] and holds 1 values"),
+        (claim_more, "claims the shape [1, 1000000000000] and holds 1 values"),
         (leave_out, "no 'predicted'"),
         (swell, "RESOURCE_EXHAUSTED"),
         (no_text, "not UTF-8"),
@@ -164,4 +163,4 @@ def test_whatever_a_stranger_answers_by_grpc_is_a_finding(
     server.start()
     found = faults(ask(Server(address(port), None), drawn_export))
     server.stop(0).wait()
-    assert words in found["gRPC: answers"]
+    assert words in found["gRPC: predictions"]

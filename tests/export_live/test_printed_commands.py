@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from kerastl.export import export_run
-from kerastl.export.live.server import REST_PORT
+from kerastl.export.live_clients import REST_PORT
 from kerastl.export.serving.beside import write_beside
 from kerastl.export.serving.names import MODEL_NAME
 from tests.export.conftest import (

@@ -8,7 +8,6 @@ from runs_drawn import draw_hospitals, kill_run_when, two_hospitals_recipe
 
 from kerastl import recipe as recipes
 from kerastl.report.style_sheet import SHEET, style_sheet_url
-from kerastl.stages import budget
 from kerastl.stages.phases import phases_of_methods
 
 NAMES = ["histogram_matching", "reinhard", "fda", "strong_augmentation", "fixmatch"]
@@ -62,13 +61,6 @@ def test_a_cache_that_is_asked_for_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_each_method_that_changes_pixels_is_timed_for_a_budget(written):
-    methods = loaded(written(), "adaptation.methods=[mcc, fda, jan, reinhard]").adaptation.methods
-    found = [(one, None) for one in methods]
-    told = [[one.name for one, _ in alike] for alike in budget._alike(found)]
-    assert told == [["mcc", "jan"], ["fda"], ["reinhard"]]
-
-
 @pytest.mark.slow
 def test_a_killed_run_of_methods_that_draw_goes_on_to_the_same_bytes(kerastl, written, tmp_path):
     names = ["fda", "strong_augmentation", "fixmatch"]
@@ -88,13 +80,3 @@ def test_a_killed_run_of_methods_that_draw_goes_on_to_the_same_bytes(kerastl, wr
         f"runs/{one}/{file}" for one in names for file in ("history.jsonl", "predictions.csv")
     ]:
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-
-
-@pytest.mark.slow
-def test_a_budget_times_methods_that_change_pixels(kerastl, written, tmp_path):
-    answer = kerastl(
-        "run", written(), "--out", tmp_path / "run", "--set", "budget.minutes=30",
-        "--set", "adaptation.methods=[reinhard, {name: strong_augmentation, policy: light}]",
-    )  # fmt: skip
-    assert answer.code == 0, answer.err
-    assert "The phases take about" in answer.err

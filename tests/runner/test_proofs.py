@@ -50,7 +50,7 @@ def test_a_model_that_answers_otherwise_the_second_time_fails_and_all_else_is_ke
     answer = kerastl("run", recipe, *SHORT, "--out", out)
     assert answer.code == 3, answer.err
     assert "two passes" in answer.err
-    assert "8 got other logits" in answer.err
+    assert "8 of 8 images got other logits" in answer.err
     assert "--resume" not in answer.err
     told = sheet_of(out)["two_passes"]
     assert told["differ"] == told["pictures"] == 8

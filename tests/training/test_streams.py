@@ -15,7 +15,7 @@ from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import build_backbone
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError, RunFailed
-from kerastl.training import FromBlock, Phase, build_model, fit, memory_of
+from kerastl.training import FromBlock, Phase, build_model, fit
 from kerastl.training.batch_norm import is_statistic
 from kerastl.training.classification import cross_entropy
 from kerastl.training.loop import classification_step
@@ -457,18 +457,6 @@ def test_fresh_augmentation_of_the_target_alone_leaves_an_automatic_cache_out(re
             phases=[phase], step_for=lambda *_: Aligned(), cache_dir=tmp_path,
         )  # fmt: skip
         assert len(list(tmp_path.glob("*/about.json"))) == kept
-
-
-def test_a_step_holds_what_it_made_of_both_streams(records):
-    """Of the target as many more as its batches are large; sources of one batch size, twice as much."""
-    model, phase = model_of(), plain_phase("all", 1, trainable="all")
-    train = pictures_of(records[:29])
-    one, both, more = (
-        memory_of(model, phase, train, target=target).parts
-        for target in (None, pictures_of(records[29:]), pictures_of(records[29:], batch_size=14))
-    )
-    assert both["step"] - one["step"] == (more["step"] - one["step"]) / 2 > 0
-    assert both["pictures on their way"] == 2 * one["pictures on their way"]
 
 
 TWO_REPLICAS = """

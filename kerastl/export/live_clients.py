@@ -1,0 +1,547 @@
+"""Clients of a running TensorFlow Serving, by gRPC and by REST: the same requests, the same checked results.
+
+What a server returns is not trusted: its size is limited, types and shapes are checked, and its text is reduced to one
+printable line. Images go to the named server only: no proxy is used and no redirect is followed. No TensorFlow at import.
+
+References:
+    https://github.com/tensorflow/serving/tree/master/tensorflow_serving/apis
+    https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+import numpy.typing as npt
+
+from kerastl.errors import Problem, Problems
+from kerastl.export.serving.names import MODEL_NAME
+from kerastl.export.tf_example import ENCODED, put_picture
+
+Floats = npt.NDArray[np.float32]
+
+GRPC_PORT = 8500
+REST_PORT = 8501
+TIME_LIMIT_S = 60.0
+MODEL_NAMES = re.compile(r"[^/:\s]+")
+MOST_BYTES = 16 * 2**20
+"""Largest response that is read: thirty times what four images and a thousand classes need."""
+LONGEST_TEXT = 200
+CLASSIFY = "classify"
+OUTPUTS = ("probabilities", "class_names", "predicted")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A host, by name or number, and a port from 1 to 65535."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running TensorFlow Serving.
+
+    Args:
+        grpc: None to skip gRPC.
+        rest: None to skip REST.
+        model_name: the server's name for the model.
+        time_limit_s: for one request.
+    """
+
+    grpc: Address | None
+    rest: Address | None
+    model_name: str = MODEL_NAME
+    time_limit_s: float = TIME_LIMIT_S
+
+
+def read_server(url: str | None, rest_url: str | None, model_name: str) -> Server | None:
+    """Return the server that the options of the command line name.
+
+    Args:
+        url: `HOST` or `HOST:PORT` of gRPC; REST is on the same host unless `rest_url` names another.
+        rest_url: `HOST` or `HOST:PORT` of REST; without `url` only REST is used.
+        model_name: the server's name for the model.
+
+    Returns:
+        None if neither address is given.
+
+    Raises:
+        Problems: an address or the name is malformed.
+    """
+    if url is None and rest_url is None:
+        return None
+    problems: list[Problem] = []
+    grpc = _address("--url", url, GRPC_PORT, problems)
+    rest = _address("--rest-url", rest_url, REST_PORT, problems)
+    if not MODEL_NAMES.fullmatch(model_name):
+        problems.append(Problem("--model-name", f"{model_name!r} must hold no '/', ':' or space."))
+    if problems:
+        raise Problems("The address of the server", problems)
+    if rest_url is None and grpc is not None:
+        rest = Address(grpc.host, REST_PORT)
+    return Server(grpc, rest, model_name)
+
+
+def _address(
+    option: str, text: str | None, default_port: int, problems: list[Problem]
+) -> Address | None:
+    if text is None:
+        return None
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    is_whole = host is not None and parts.netloc == text and not re.search(r"[\s@]", text)
+    if host is None or not is_whole or port == 0 or text.endswith(":"):
+        problems.append(
+            Problem(option, f"{text!r} must be HOST or HOST:PORT, e.g. localhost:{default_port}.")
+        )
+        return None
+    return Address(host, port if port is not None else default_port)
+
+
+class ServerFault(Exception):
+    """A server is unreachable or its response is wrong. The text says what, and what to type next.
+
+    Args:
+        text: one line.
+        is_unreachable: further requests are useless.
+    """
+
+    def __init__(self, text: str, *, is_unreachable: bool = False) -> None:
+        self.is_unreachable = is_unreachable
+        super().__init__(text)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions for n images.
+
+    Args:
+        class_names: n rows, each in the order of that row's probabilities.
+        probabilities: `[n, classes]` float32, of any value.
+        predicted: n names; None for Classify, which returns none.
+    """
+
+    class_names: tuple[tuple[str, ...], ...]
+    probabilities: Floats
+    predicted: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, outputs: Any, count: int) -> Predictions:
+        """Return the outputs of Predict, nested lists by name, as predictions for `count` images.
+
+        Raises:
+            ServerFault: an output is missing or is not of that form.
+        """
+        rows, names, predicted = (_value(outputs, name) for name in OUTPUTS)
+        probabilities = as_floats(rows, count)
+        if not isinstance(names, list) or len(names) != count:
+            raise ServerFault(f"'class_names' are not {count} rows")
+        classes = probabilities.shape[1]
+        rows_of_names = tuple(as_names(row, classes) for row in names)
+        return cls(rows_of_names, probabilities, as_names(predicted, count))
+
+
+class Client(Protocol):
+    """A way to send requests to TensorFlow Serving; each method raises `ServerFault`."""
+
+    name: str
+    refusal_code: str
+    """The code of the response to an image that cannot be decoded."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+    def status(self) -> Any:
+        """Return the `GetModelStatusResponse`: version, state and error of each version."""
+
+    def metadata(self) -> tuple[int, Any]:
+        """Return the version that answers by default, and the `SignatureDefMap`."""
+
+    def predict(self, images: Sequence[bytes]) -> Predictions:
+        """Return the predictions for whole image files."""
+
+    def classify(self, images: Sequence[bytes]) -> Predictions:
+        """Return the results of the Classify API for whole image files."""
+
+    def refusal(self, image: bytes) -> tuple[str, str]:
+        """Return the code and the message of the response to an image that cannot be decoded."""
+
+
+class GrpcClient:
+    """TensorFlow Serving by gRPC, with the stubs of `tensorflow-serving-api`."""
+
+    name = "gRPC"
+    refusal_code = "INVALID_ARGUMENT"
+
+    def __init__(self, address: Address, server: Server) -> None:
+        import grpc
+        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+        self.address, self.server = address, server
+        options = [("grpc.max_receive_message_length", MOST_BYTES), ("grpc.enable_http_proxy", 0)]
+        # With the scheme, because a host may be named `unix`.
+        self._channel = grpc.insecure_channel(f"dns:///{address}", options=options)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+
+    def close(self) -> None:
+        """See `Client`."""
+        self._channel.close()
+
+    def status(self) -> Any:
+        """See `Client`."""
+        from tensorflow_serving.apis import get_model_status_pb2
+
+        return self._send(self._models.GetModelStatus, get_model_status_pb2.GetModelStatusRequest())
+
+    def metadata(self) -> tuple[int, Any]:
+        """See `Client`."""
+        from google.protobuf.message import DecodeError
+        from tensorflow_serving.apis import get_model_metadata_pb2
+
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        response = self._send(self._predictions.GetModelMetadata, request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        try:
+            is_there = response.metadata["signature_def"].Unpack(signatures)
+        except DecodeError:
+            is_there = False
+        if not is_there:
+            raise ServerFault("the metadata hold no signature_def")
+        return response.model_spec.version.value, signatures
+
+    def predict(self, images: Sequence[bytes]) -> Predictions:
+        """See `Client`."""
+        outputs = self._send(self._predictions.Predict, _predict_request(images)).outputs
+        values = {name: _tensor_values(name, outputs[name]) for name in OUTPUTS if name in outputs}
+        return Predictions.of(values, len(images))
+
+    def classify(self, images: Sequence[bytes]) -> Predictions:
+        """See `Client`."""
+        from tensorflow_serving.apis import classification_pb2
+
+        request = classification_pb2.ClassificationRequest()
+        request.model_spec.signature_name = CLASSIFY
+        for image in images:
+            put_picture(request.input.example_list.examples.add(), image)
+        rows = self._send(self._predictions.Classify, request).result.classifications
+        scores = as_floats([[pair.score for pair in row.classes] for row in rows], len(images))
+        names = tuple(tuple(pair.label for pair in row.classes) for row in rows)
+        return Predictions(names, scores, None)
+
+    def refusal(self, image: bytes) -> tuple[str, str]:
+        """See `Client`."""
+        import grpc
+
+        try:
+            self._call(self._predictions.Predict, _predict_request([image]))
+        except grpc.RpcError as error:
+            self._raise_if_unreachable(error)
+            return error.code().name, reason_in(error.details() or "")
+        return "OK", ""
+
+    def _call(self, method: Any, request: Any) -> Any:
+        request.model_spec.name = self.server.model_name
+        return method(request, timeout=self.server.time_limit_s)
+
+    def _send(self, method: Any, request: Any) -> Any:
+        import grpc
+
+        try:
+            return self._call(method, request)
+        except grpc.RpcError as error:
+            self._raise_if_unreachable(error)
+            text = f"{error.code().name}: {clean(error.details() or '')}"
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                text += _other_name(self.server)
+            raise ServerFault(text) from error
+
+    def _raise_if_unreachable(self, error: Any) -> None:
+        import grpc
+
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise ServerFault(_late(self.address, self.server), is_unreachable=True) from error
+        if error.code() == grpc.StatusCode.UNAVAILABLE:
+            text = (
+                f"no gRPC server at {self.address}. Start the server (docker compose up -d in the export's "
+                f"folder), or give its gRPC port: --url HOST:PORT ({clean(error.details() or '')})"
+            )
+            raise ServerFault(text, is_unreachable=True) from error
+
+
+def _predict_request(images: Sequence[bytes]) -> Any:
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(list(images), tf.string))
+    return request
+
+
+def _tensor_values(name: str, tensor: Any) -> Any:
+    """Return a tensor as nested lists.
+
+    Raises:
+        ServerFault: its shape does not agree with its values, or a text is not UTF-8.
+    """
+    import tensorflow as tf
+
+    shape = [dim.size for dim in tensor.tensor_shape.dim]
+    size = 1
+    for side in shape:
+        size *= side
+    # A shape may claim more values than there are; they would be filled up with copies of the last one.
+    held = len(tensor.float_val) or len(tensor.string_val) or len(tensor.tensor_content) // 4
+    if min(shape, default=0) < 0 or size != held:
+        raise ServerFault(f"{name!r} claims the shape {shape} and holds {held} values")
+    try:
+        return _texts(tf.make_ndarray(tensor).tolist())
+    except UnicodeDecodeError:
+        raise ServerFault(f"{name!r} is not UTF-8 text") from None
+    except (TypeError, ValueError) as error:
+        raise ServerFault(f"{name!r} cannot be read: {clean(str(error))}") from error
+
+
+def _texts(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_texts(item) for item in value]
+    return value.decode() if isinstance(value, bytes) else value
+
+
+class RestClient:
+    """TensorFlow Serving by REST, with the standard library."""
+
+    name = "REST"
+    refusal_code = "400"
+
+    def __init__(self, address: Address, server: Server) -> None:
+        self.address, self.server = address, server
+
+    def close(self) -> None:
+        """Do nothing: each request has its own connection."""
+
+    def status(self) -> Any:
+        """See `Client`."""
+        from tensorflow_serving.apis import get_model_status_pb2
+
+        return _message(self._send("GET", ""), get_model_status_pb2.GetModelStatusResponse())
+
+    def metadata(self) -> tuple[int, Any]:
+        """See `Client`."""
+        from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
+
+        content = self._send("GET", "/metadata")
+        spec = _message(_value(content, "model_spec"), model_pb2.ModelSpec())
+        signatures = _value(_value(content, "metadata"), "signature_def")
+        return spec.version.value, _message(signatures, get_model_metadata_pb2.SignatureDefMap())
+
+    def predict(self, images: Sequence[bytes]) -> Predictions:
+        """Return the predictions for whole image files, in the row format."""
+        content = self._send("POST", ":predict", {"instances": _base64(images)})
+        rows = _value(content, "predictions")
+        if not isinstance(rows, list) or len(rows) != len(images):
+            raise ServerFault(f"'predictions' is not a list of {len(images)} objects")
+        columns = {name: [_value(row, name) for row in rows] for name in OUTPUTS}
+        return Predictions.of(columns, len(images))
+
+    def predict_columns(self, images: Sequence[bytes]) -> Predictions:
+        """Return the predictions for whole image files, in the columnar format."""
+        content = self._send("POST", ":predict", {"inputs": {"image_bytes": _base64(images)}})
+        return Predictions.of(_value(content, "outputs"), len(images))
+
+    def classify(self, images: Sequence[bytes]) -> Predictions:
+        """See `Client`."""
+        examples = [{ENCODED: image} for image in _base64(images)]
+        question = {"signature_name": CLASSIFY, "examples": examples}
+        content = self._send("POST", ":classify", question)
+        # The documentation calls the key `result`, the server's code `results`.
+        rows = _value(content, "results" if "results" in content else "result")
+        try:
+            pairs = [list(zip(*row, strict=True)) for row in rows]
+            names, scores = [list(pair[0]) for pair in pairs], [pair[1] for pair in pairs]
+        except (TypeError, ValueError, IndexError):
+            raise ServerFault("'results' is not a list of pairs of label and score") from None
+        probabilities = as_floats(scores, len(images))
+        classes = probabilities.shape[1]
+        return Predictions(tuple(as_names(row, classes) for row in names), probabilities, None)
+
+    def refusal(self, image: bytes) -> tuple[str, str]:
+        """See `Client`."""
+        status, content = self._exchange("POST", ":predict", {"instances": _base64([image])})
+        return str(status), "" if status == http.client.OK else reason_in(_error_in(content))
+
+    def _send(self, method: str, verb: str, question: Any = None) -> dict[str, Any]:
+        status, content = self._exchange(method, verb, question)
+        if status != http.client.OK:
+            text = f"HTTP {status}: {clean(_error_in(content))}"
+            if status == http.client.NOT_FOUND:
+                text += _other_name(self.server)
+            raise ServerFault(text)
+        try:
+            found = json.loads(content)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            start = clean(content[:60].decode(errors="replace"))
+            raise ServerFault(
+                f"no JSON object from {self.address} but {start!r}: this is not TF Serving's REST API. "
+                "Give its address: --rest-url HOST:PORT"
+            )
+        return found
+
+    def _exchange(self, method: str, verb: str, question: Any) -> tuple[int, bytes]:
+        limit_s = self.server.time_limit_s
+        path = f"/v1/models/{quote(self.server.model_name, safe='')}{verb}"
+        body = None if question is None else json.dumps(question).encode()
+        connection = http.client.HTTPConnection(
+            self.address.host, self.address.port, timeout=limit_s
+        )
+        start = None
+        try:
+            connection.connect()
+            start = time.monotonic()
+            # A socket's timeout is for each read: a server that sends a byte now and then never exceeds it.
+            watchdog = threading.Timer(limit_s, _hang_up, [connection.sock])
+            watchdog.start()
+            try:
+                connection.request(method, path, body, {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                content = response.read(MOST_BYTES + 1)
+                if response.length and len(content) <= MOST_BYTES:
+                    raise http.client.IncompleteRead(content, response.length)
+            finally:
+                watchdog.cancel()
+        except (OSError, http.client.HTTPException) as error:
+            is_late = start is not None and time.monotonic() - start >= limit_s
+            text = self._why_unreachable(TimeoutError() if is_late else error)
+            raise ServerFault(text, is_unreachable=True) from error
+        finally:
+            connection.close()
+        if len(content) > MOST_BYTES:
+            raise ServerFault(f"a response of more than {MOST_BYTES // 2**20} MiB was not read")
+        return response.status, content
+
+    def _why_unreachable(self, error: Exception) -> str:
+        address = self.address
+        if isinstance(error, ConnectionRefusedError):
+            return (
+                f"no server listens at {address}. Start it (docker compose up -d in the export's folder), "
+                "or give its REST port: --rest-url HOST:PORT"
+            )
+        if isinstance(error, socket.gaierror):
+            return f"unknown host {clean(address.host)}: --rest-url HOST:PORT"
+        if isinstance(error, TimeoutError):
+            return _late(address, self.server)
+        if isinstance(error, http.client.IncompleteRead | ConnectionError):
+            return f"{address} closed the connection within a response. See the server's log"
+        text = clean(f"{type(error).__name__}: {error}")
+        if isinstance(error, OSError):
+            return f"{address} cannot be reached ({text}): --rest-url HOST:PORT"
+        return (
+            f"{address} does not speak HTTP ({text}). gRPC has another port: "
+            "--url HOST:8500 --rest-url HOST:8501"
+        )
+
+
+def _hang_up(connected: socket.socket) -> None:
+    with suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
+
+
+def _late(address: Address, server: Server) -> str:
+    limit = f"{server.time_limit_s:g} seconds"
+    return f"no complete response from {address} within {limit}. See the server's log"
+
+
+def _other_name(server: Server) -> str:
+    return f". If the model has another name than {server.model_name!r}: --model-name NAME"
+
+
+def _error_in(content: bytes) -> str:
+    """Return the server's reason: `{"error": ...}`, or else whatever it sent."""
+    try:
+        return str(json.loads(content)["error"])
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return content[:200].decode(errors="replace") or "without a reason"
+
+
+def _value(content: Any, key: str) -> Any:
+    if not isinstance(content, Mapping) or key not in content:
+        raise ServerFault(f"the response has no {key!r}")
+    return content[key]
+
+
+def _message(content: Any, empty: Any) -> Any:
+    """Return JSON as the protocol buffer that it represents."""
+    from google.protobuf import json_format
+
+    try:
+        if isinstance(content, dict):
+            return json_format.ParseDict(content, empty, ignore_unknown_fields=True)
+    except (json_format.Error, TypeError, ValueError, AttributeError):
+        pass
+    raise ServerFault(f"the response is not a {empty.DESCRIPTOR.name}")
+
+
+def _base64(images: Sequence[bytes]) -> list[dict[str, str]]:
+    return [{"b64": base64.b64encode(image).decode()} for image in images]
+
+
+def clean(text: str) -> str:
+    """Return a server's text in one short line, without characters that move a terminal's cursor."""
+    words = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+    return words if len(words) <= LONGEST_TEXT else f"{words[: LONGEST_TEXT - 3]}..."
+
+
+def reason_in(text: str) -> str:
+    """Return why TensorFlow refused an input, without the place in the graph."""
+    return clean(text.rpartition("assertion failed: ")[2])
+
+
+def as_floats(rows: Any, count: int) -> Floats:
+    """Return probabilities as an array.
+
+    Raises:
+        ServerFault: not `count` rows of equally many numbers.
+    """
+    try:
+        array = np.asarray(rows)
+    except ValueError:
+        array = np.asarray(None)
+    if array.ndim != 2 or len(array) != count or array.dtype.kind not in "fi":
+        raise ServerFault(f"probabilities are not {count} rows of equally many numbers")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def as_names(row: Any, count: int) -> tuple[str, ...]:
+    """Return class names.
+
+    Raises:
+        ServerFault: not `count` texts.
+    """
+    is_list = isinstance(row, Sequence) and not isinstance(row, str) and len(row) == count
+    if not is_list or not all(isinstance(name, str) for name in row):
+        raise ServerFault(f"class names are not {count} texts")
+    return tuple(row)

@@ -1,0 +1,377 @@
+"""Predict the classes of image files: find the files, load a run or an export, and predict in batches."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TypeVar, cast
+
+from natsort import natsorted
+
+from kerastl.data.convert import no_pillow_warnings
+from kerastl.data.kinds import has_picture_name
+from kerastl.data.reading import decodable, read_content
+from kerastl.data.unreadable import UnreadableError
+from kerastl.errors import RequestError
+from kerastl.evaluation.as_exported import check_as_exported
+from kerastl.evaluation.source_model import find_model
+from kerastl.evaluation.trained import DESCRIPTION, MODEL, load_trained, read_description
+from kerastl.export.converted.find import find_converted
+from kerastl.export.converted.read import read_converted
+from kerastl.export.graph_file import GRAPH
+from kerastl.export.manifest import read_manifest
+from kerastl.export.read_export import find_export, read_export
+from kerastl.runs import BEGUN, MANIFEST, hashes_of, sha256_of
+
+BATCH_SIZE = 32
+READERS = 8
+BATCHES_AHEAD = 2
+MAX_LINE_BYTES = 2**16
+CHUNK_BYTES = 2**20
+
+Batch = TypeVar("Batch")
+Result = TypeVar("Result")
+Row = tuple[str, tuple[float, ...]]
+"""A predicted class and the probabilities."""
+
+
+class Predictor(Protocol):
+    """A trained model or an export that predicts from the content of image files."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities."""
+
+    @property
+    def max_pixels(self) -> int:
+        """The largest height times width that is decoded."""
+
+    def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], Any]:
+        """Return the predicted class names and `[n, classes]` float32 probabilities. Called from two threads."""
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """The prediction for one file.
+
+    Args:
+        path: The path as given, with control characters and undecodable bytes escaped.
+        predicted: The predicted class name, or "" if the file is not readable.
+        probabilities: One per class, or empty if the file is not readable.
+        problem: Why the file is not readable, or "".
+    """
+
+    path: str
+    predicted: str = ""
+    probabilities: tuple[float, ...] = ()
+    problem: str = ""
+
+
+def predict_files(
+    predictor: Predictor, paths: Iterable[Path], *, batch_size: int = BATCH_SIZE
+) -> Iterator[FilePrediction]:
+    """Predict image files in order, holding one batch in memory.
+
+    Args:
+        predictor: `kerastl.evaluation.load_trained(run)` or `kerastl.export.read_export(path)`.
+        paths: Image files.
+        batch_size: The number of files that are predicted together.
+
+    Yields:
+        One `FilePrediction` per file. A file that cannot be read has a `problem`.
+    """
+    remaining = iter(paths)
+    while batch := list(islice(remaining, batch_size)):
+        with no_pillow_warnings():
+            predictions = predict_batch(predictor, batch)
+        yield from predictions
+
+
+def predict_batch(predictor: Predictor, batch: Sequence[Path]) -> list[FilePrediction]:
+    """Predict the files of one batch together; call it inside `no_pillow_warnings`.
+
+    Probabilities can differ by about 1e-7 if the same file is part of another batch.
+    """
+    with ThreadPoolExecutor(min(READERS, len(batch))) as pool:
+        contents = list(pool.map(lambda path: _read(path, predictor.max_pixels), batch))
+    rows = iter(
+        _predict(predictor, [content for content in contents if isinstance(content, bytes)])
+    )
+    results = [next(rows) if isinstance(content, bytes) else content for content in contents]
+    return [
+        FilePrediction(printable_path(path), problem=result)
+        if isinstance(result, str)
+        else FilePrediction(printable_path(path), *result)
+        for path, result in zip(batch, results, strict=True)
+    ]
+
+
+def map_ahead(
+    function: Callable[[Batch], Result], batches: Iterable[Batch]
+) -> Generator[Result, None, None]:
+    """Yield `function(batch)` in order, working on two batches at a time in threads.
+
+    Files are read and decoded for one batch while the model predicts another.
+    """
+    pending: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(BATCHES_AHEAD)
+    try:
+        for batch in batches:
+            pending.append(pool.submit(function, batch))
+            if len(pending) > BATCHES_AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(path: Path, max_pixels: int) -> bytes | str:
+    """Return the content of a file, or the reason why it cannot be read."""
+    try:
+        if path.is_dir():
+            return "it is a folder that cannot be listed, or a folder in a list of files"
+        return decodable(read_content(path, max_pixels=max_pixels), max_pixels=max_pixels)
+    except UnreadableError as error:
+        return str(error)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror or error}"
+
+
+def _predict(predictor: Predictor, encoded: list[bytes]) -> list[Row | str]:
+    """Return a row per image, or the reason why it cannot be decoded."""
+    import tensorflow as tf
+
+    from kerastl.data.reasons import reason_of_content
+
+    if not encoded:
+        return []
+    try:
+        return _rows(predictor, encoded)
+    except tf.errors.InvalidArgumentError:
+        # One damaged image fails the whole batch: find it, and predict the others.
+        reasons = [
+            reason_of_content(content, window=None, max_pixels=predictor.max_pixels)
+            for content in encoded
+        ]
+        if not any(reasons):
+            raise
+    good = [content for content, reason in zip(encoded, reasons, strict=True) if reason is None]
+    rows = iter(_rows(predictor, good) if good else [])
+    return [reason if reason is not None else next(rows) for reason in reasons]
+
+
+def _rows(predictor: Predictor, encoded: list[bytes]) -> list[Row | str]:
+    names, probabilities = predictor.answers(encoded)
+    return list(zip(names, map(tuple, probabilities.tolist()), strict=True))
+
+
+@dataclass(frozen=True)
+class ModelOnDisk:
+    """A run or an export that is not loaded yet.
+
+    Args:
+        folder: The run folder, or the version folder of an export.
+        is_export: Whether it is an export.
+        class_names: The class names, in the order of the probabilities.
+    """
+
+    folder: Path
+    is_export: bool
+    class_names: tuple[str, ...]
+
+    def load(self) -> Predictor:
+        """Load the model.
+
+        Raises:
+            RequestError: If the model is damaged or unsafe to load.
+        """
+        if not self.is_export:
+            return load_trained(self.folder)
+        converted = find_converted(self.folder)
+        return read_converted(converted) if converted is not None else read_export(self.folder)
+
+    def sha256(self) -> str:
+        """Return a sha256 over the files that determine the predictions."""
+        if self.is_export:
+            hashes = hashes_of(self.folder) | {MANIFEST: sha256_of(self.folder / MANIFEST)}
+        else:
+            hashes = {name: sha256_of(self.folder / name) for name in (DESCRIPTION, MODEL)}
+        lines = "".join(f"{name}\0{digest}\n" for name, digest in sorted(hashes.items()))
+        return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
+
+
+def find_predictor(path: Path) -> ModelOnDisk:
+    """Find the model in a run folder, a portable folder or an export (its highest version).
+
+    Raises:
+        RequestError: If there is no model, the run is not finished, or the files were changed.
+    """
+    is_run = (path / DESCRIPTION).is_file()
+    export = None if is_run else find_export(path)
+    if export is None and not is_run:
+        converted = find_converted(path)
+        export = None if converted is None else converted.folder
+    if export is not None:
+        return ModelOnDisk(export, True, read_manifest(export).class_names)
+    folder = find_model(path)
+    if folder.is_dir() and not (folder / DESCRIPTION).is_file() and not (folder / BEGUN).is_file():
+        raise RequestError(
+            f"{path} is neither a run folder nor an export: it has no {DESCRIPTION} and no version with {GRAPH}."
+        )
+    check_as_exported(folder)
+    description = read_description(folder)
+    if not (folder / MODEL).is_file():
+        raise RequestError(
+            f"{folder} has no {MODEL}: the run is not finished, or the file was removed."
+        )
+    return ModelOnDisk(folder, False, description.class_names)
+
+
+def find_images(paths: Sequence[Path]) -> Iterator[Path]:
+    """Yield the given files, and the images in the given folders and their subfolders.
+
+    Files in folders are selected by suffix and sorted in natural order (2 before 10). Hidden files and links to
+    folders are skipped. A given file is always yielded, and so is a folder that cannot be listed: reading it
+    reports the reason. Only the names of one folder are held in memory.
+
+    Raises:
+        RequestError: If a path does not exist.
+    """
+    # Path.exists raises for a link that leads to itself.
+    missing = [printable_path(path) for path in paths if not os.path.exists(path)]  # noqa: PTH110
+    if missing:
+        raise RequestError(f"No such file or folder: {', '.join(missing)}.")
+    for path in paths:
+        if path.is_dir():
+            yield from _images_below(path)
+        else:
+            yield path
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    stack = [folder]
+    while stack:
+        current = stack.pop()
+        try:
+            folders, files = _list_folder(current)
+        except OSError:
+            yield current
+            continue
+        yield from (current / name for name in files)
+        stack += [current / name for name in reversed(folders)]
+
+
+def _list_folder(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the subfolders and of the images of a folder."""
+    folders, files = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if _is_folder(entry):
+                if not entry.is_symlink():
+                    folders.append(entry.name)
+            elif has_picture_name(entry.name):
+                files.append(entry.name)
+    # Sorted twice: `a1` and `a01` are equal in natural order, and --resume needs one order.
+    return natsorted(sorted(folders)), natsorted(sorted(files))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a circular link, or no permission: reading it reports the reason
+
+
+def read_file_list(file: BinaryIO) -> Iterator[Path]:
+    """Yield the paths in a list, one per line; empty lines are skipped.
+
+    Raises:
+        RequestError: If a line is not a path.
+    """
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES):
+        number += 1
+        if b"\0" in line or len(line) == MAX_LINE_BYTES:
+            raise RequestError(
+                f"Line {number} of the list is not a path: it contains a zero byte or is too long. "
+                "Write one path per line, as `find -print` does."
+            )
+        if name := line.rstrip(b"\r\n"):
+            yield Path(os.fsdecode(name))
+
+
+def printable_path(path: Path) -> str:
+    """Return a path as text that any terminal and any UTF-8 file can hold."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+@dataclass(frozen=True)
+class FileList:
+    """Paths in an unnamed temporary file, so that memory stays flat and the list does not change.
+
+    Args:
+        file: The paths, each followed by a zero byte.
+        count: The number of paths.
+        sha256: Of the content, as hex digits.
+    """
+
+    file: BinaryIO
+    count: int
+    sha256: str
+
+    def batches(self, size: int, *, first: int = 0) -> Iterator[list[Path]]:
+        """Yield batches of paths, starting at the path of index `first`."""
+        remaining = islice(self._paths(), first, None)
+        while batch := list(islice(remaining, size)):
+            yield batch
+
+    def _paths(self) -> Iterator[Path]:
+        self.file.seek(0)
+        rest = b""
+        while chunk := self.file.read(CHUNK_BYTES):
+            *names, rest = (rest + chunk).split(b"\0")
+            yield from (Path(os.fsdecode(name)) for name in names)
+
+
+@contextmanager
+def store_file_list(paths: Iterable[Path], folder: Path | None = None) -> Iterator[FileList]:
+    """Write paths to a temporary file that is deleted with the process.
+
+    Args:
+        paths: In the order of the predictions.
+        folder: On a disk with about 100 bytes of space per file. None: the system's temporary folder.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    digest, count = hashlib.sha256(), 0
+    try:
+        file = cast(BinaryIO, tempfile.TemporaryFile(dir=folder))  # noqa: SIM115 - `with file` below
+    except OSError as error:
+        # Python reports a random file name that the user never gave.
+        error.filename = str(folder or tempfile.gettempdir())
+        raise
+    with file:
+        try:
+            for path in paths:
+                name = os.fsencode(path) + b"\0"
+                file.write(name)
+                digest.update(name)
+                count += 1
+            file.flush()
+        except OSError as error:
+            error.filename = error.filename or "the list of files"
+            raise
+        yield FileList(file, count, digest.hexdigest())

@@ -1,0 +1,438 @@
+"""Write predictions to a table that can be resumed: CSV, JSON lines or Parquet.
+
+`predictions.csv` is written to the folder `predictions.csv.part`: `rows` grows by one batch at a time, and
+`request.json` describes the request, so that only the same request is resumed.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TextIO
+
+from kerastl.data.convert import no_pillow_warnings
+from kerastl.errors import Problem, Problems, RequestError, RunFailed, naming_damage
+from kerastl.export.predict import (
+    FileList,
+    FilePrediction,
+    ModelOnDisk,
+    find_predictor,
+    map_ahead,
+    predict_batch,
+)
+from kerastl.progress import say, speed_bar
+from kerastl.runs import csv_line, locked, package_versions, write_json
+
+TableFormat = Literal["csv", "json", "parquet"]
+REQUEST, ROWS, PARQUET, LOCK = "request.json", "rows", "parquet", "lock"
+MAX_REPORTED = 20
+CELLS_PER_GROUP = 2**19
+"""The number of Parquet cells that are held in memory and written as one row group."""
+
+
+@dataclass(frozen=True)
+class TableRequest:
+    """What determines the bytes of a table.
+
+    Args:
+        model: sha256 of the model.
+        files: sha256 of the list of files.
+        num_files: The number of files.
+        batch_size: The number of files that are predicted together.
+        table_format: `csv`, `json` (one object per line) or `parquet`.
+        versions: Versions of the packages that affect the numbers.
+    """
+
+    model: str
+    files: str
+    num_files: int
+    batch_size: int
+    table_format: str
+    versions: dict[str, str]
+
+
+@dataclass
+class PartialTable:
+    """A table that is being written. Created by `open_partial_table`.
+
+    Args:
+        folder: The `.part` folder.
+        num_rows: The number of files whose row is written.
+        num_unreadable: The number of these files that could not be read.
+    """
+
+    folder: Path
+    num_rows: int
+    num_unreadable: int
+    _file: BinaryIO = field(repr=False)
+
+    def append(self, text: str, num_rows: int, num_unreadable: int) -> None:
+        """Append the rows of one batch and flush them to disk.
+
+        Raises:
+            RunFailed: If the disk is full.
+        """
+        with _disk_errors_of(self.folder):
+            self._file.write(text.encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        self.num_rows += num_rows
+        self.num_unreadable += num_unreadable
+
+
+def table_format_of(out: Path | None, as_json: bool) -> TableFormat:
+    """Return the format for a file name: Parquet by suffix, else JSON lines if requested, else CSV."""
+    if out is not None and out.suffix.lower() == ".parquet":
+        return "parquet"
+    return "json" if as_json else "csv"
+
+
+def check_request(
+    model: Path, table_format: TableFormat, out: Path | None, resume: bool
+) -> ModelOnDisk:
+    """Find the model and check the output, before anything is loaded or written.
+
+    Raises:
+        RequestError: With all problems of the model and of `out`.
+    """
+    checks: list[Callable[[], object]] = []
+    if out is not None:
+        checks.append(partial(check_output, out, resume))
+    if table_format == "parquet":
+        checks.append(check_parquet)
+    problems = []
+    found = None
+    for check in checks:
+        try:
+            check()
+        except RequestError as error:
+            problems.append(str(error))
+    try:
+        found = find_predictor(model)
+    except RequestError as error:
+        problems.append(str(error))
+    if found is None or problems:
+        if len(problems) == 1:
+            raise RequestError(problems[0])
+        raise Problems(
+            "The request", [Problem("", text) for text in problems], "Nothing was written."
+        )
+    return found
+
+
+def check_parquet() -> None:
+    """Raise RequestError if pyarrow is not installed."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise RequestError("Parquet needs pyarrow. Install it: pip install 'kerastl[parquet]'")
+
+
+def check_output(out: Path, resume: bool) -> None:
+    """Refuse to overwrite a file, to resume a table that does not exist, or to follow a link.
+
+    Raises:
+        RequestError: What is wrong, and what to do.
+    """
+    if not out.name:
+        raise RequestError(f"--out {out} is a folder. Give a file: --out FILE")
+    parent, folder = out.absolute().parent, part_folder(out)
+    if not parent.is_dir():
+        raise RequestError(f"The folder {parent} for {out.name} does not exist.")
+    if out.exists():
+        raise RequestError(
+            f"{out} already exists and is not overwritten. Choose another: --out FILE"
+        )
+    if not resume and folder.exists():
+        raise RequestError(
+            f"{folder} holds predictions of a command that was interrupted or is still running. Continue it with the same "
+            "command and --resume, or delete the folder."
+        )
+    if resume and not folder.is_dir():
+        raise RequestError(f"{folder} does not exist: there is nothing to resume. Omit --resume.")
+    for path in (folder, *(folder / name for name in (REQUEST, ROWS, PARQUET, LOCK))):
+        # Opening it could truncate any file of this user.
+        if resume and path.is_symlink():
+            raise RequestError(f"{path} is a link and is not followed. Delete it and start again.")
+
+
+def part_folder(out: Path) -> Path:
+    """Return the folder in which a table is written."""
+    return out.with_name(f"{out.name}.part")
+
+
+def write_table(
+    model: ModelOnDisk,
+    files: FileList,
+    table_format: TableFormat,
+    stream: TextIO,
+    *,
+    out: Path | None,
+    resume: bool,
+    batch_size: int,
+) -> int:
+    """Predict every file and write one row each, in the order of the list.
+
+    Args:
+        model: As `check_request` returned it.
+        files: At least one.
+        table_format: As `table_format_of` returned it.
+        stream: Receives the table if `out` is None.
+        out: The file to write.
+        resume: Whether to continue a table that was interrupted.
+        batch_size: The number of files that are predicted together.
+
+    Returns:
+        The number of files that could not be read.
+
+    Raises:
+        KerastlError: If the model cannot be loaded or the disk is full. Finished rows are kept.
+    """
+    row_format = "csv" if table_format == "csv" else "json"
+    header = csv_line(columns(model.class_names)) if row_format == "csv" else ""
+    num_unreadable = 0
+    if out is None:
+        # Printed with the first row: a model that fails leaves no empty table.
+        with closing(_predictions(model, files, batch_size)) as batches:
+            for batch in batches:
+                stream.write(header + format_rows(row_format, batch, model.class_names))
+                header = ""
+                num_unreadable += sum(bool(row.problem) for row in batch)
+        return num_unreadable
+    request = TableRequest(
+        model.sha256(), files.sha256, files.count, batch_size, table_format, package_versions()
+    )
+    with open_partial_table(out, request, header, resume=resume) as table:
+        with closing(_predictions(model, files, batch_size, table)) as batches:
+            for batch in batches:
+                text = format_rows(row_format, batch, model.class_names)
+                table.append(text, len(batch), sum(bool(row.problem) for row in batch))
+        finished = table.folder / ROWS
+        if table_format == "parquet":
+            finished = table.folder / PARQUET
+            with _disk_errors_of(table.folder):
+                write_parquet(table.folder / ROWS, finished, model.class_names)
+        if out.exists():
+            raise RequestError(f"{out} was created meanwhile and is not overwritten. Move it away.")
+        finished.replace(out)
+        shutil.rmtree(table.folder)
+        return table.num_unreadable
+
+
+def _predictions(
+    model: ModelOnDisk, files: FileList, batch_size: int, table: PartialTable | None = None
+) -> Generator[list[FilePrediction], None, None]:
+    """Yield the predictions of each batch after the rows of `table`, and report progress and the first problems."""
+    first, num_reported = (table.num_rows if table else 0), 0
+    if first == files.count:
+        return
+    predictor = model.load()
+    batches = files.batches(batch_size, first=first)
+    with (
+        no_pillow_warnings(),
+        closing(map_ahead(partial(predict_batch, predictor), batches)) as predictions,
+        speed_bar("predicting", "files", files.count, first) as advance,
+    ):
+        for batch in predictions:
+            for row in batch:
+                if row.problem and num_reported < MAX_REPORTED:
+                    say(f"Cannot read {row.path}: {row.problem}")
+                    num_reported += 1
+            yield batch
+            advance(len(batch))
+
+
+def columns(class_names: Sequence[str]) -> list[str]:
+    """Return the column names of a table."""
+    return ["path", "predicted", "problem", *(f"prob_{name}" for name in class_names)]
+
+
+def format_rows(row_format: str, rows: Sequence[FilePrediction], class_names: Sequence[str]) -> str:
+    """Return rows as CSV (six digits per probability) or as JSON lines (all digits)."""
+    if row_format == "csv":
+        return "".join(
+            csv_line(
+                [row.path, row.predicted, row.problem]
+                + ([f"{value:.6g}" for value in row.probabilities] or [""] * len(class_names))
+            )
+            for row in rows
+        )
+    return "".join(
+        json.dumps(_as_object(row, class_names), ensure_ascii=False) + "\n" for row in rows
+    )
+
+
+def _as_object(row: FilePrediction, class_names: Sequence[str]) -> dict[str, Any]:
+    if row.problem:
+        return {"path": row.path, "problem": row.problem}
+    probabilities = dict(zip(class_names, row.probabilities, strict=True))
+    return {"path": row.path, "predicted": row.predicted, "probabilities": probabilities}
+
+
+@contextmanager
+def open_partial_table(
+    out: Path, request: TableRequest, header: str, *, resume: bool
+) -> Iterator[PartialTable]:
+    """Create or resume the table that becomes `out`, locked against other processes.
+
+    If the body fails, finished rows are kept and the way to resume is printed. Without rows, the folder is deleted.
+
+    Args:
+        out: The file to write.
+        request: Must equal the request of the table that is resumed.
+        header: The text above the first row.
+        resume: Whether to continue a table that was interrupted.
+
+    Raises:
+        RequestError: If there is nothing to resume, or it is of another request.
+        RunFailed: If the disk is full.
+    """
+    folder = part_folder(out)
+    check_output(out, resume)
+    with _disk_errors_of(folder):
+        folder.mkdir(exist_ok=resume)
+    with locked(folder, LOCK):
+        table = None
+        try:
+            with _disk_errors_of(folder):
+                if not resume:
+                    (folder / ROWS).write_text(header, encoding="utf-8", newline="")
+                    write_json(folder / REQUEST, asdict(request))
+                table = _open_rows(folder, request, header)
+            yield table
+        except BaseException:
+            if table is not None and table.num_rows:
+                say(
+                    f"The predictions for {table.num_rows:,} of {request.num_files:,} files are kept in {folder}. "
+                    "Run the same command with --resume to continue."
+                )
+            elif table is not None or not resume:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            if table is not None:
+                with suppress(OSError):  # closing flushes again, which a full disk refuses again
+                    table._file.close()
+
+
+def _open_rows(folder: Path, request: TableRequest, header: str) -> PartialTable:
+    """Open the rows behind the last whole batch; a torn line or batch is cut off."""
+    with naming_damage(folder, "Delete it and start again."):
+        try:
+            before = TableRequest(**json.loads((folder / REQUEST).read_text(encoding="utf-8")))
+            _check_same(folder, before, request)
+            with (folder / ROWS).open("rb") as file:
+                num_rows, num_unreadable, end = _whole_batches(file, request, header.encode())
+        except FileNotFoundError as error:
+            raise ValueError(f"{Path(error.filename).name} is missing") from error
+    rows = (folder / ROWS).open("rb+")
+    rows.truncate(end)
+    rows.seek(end)
+    return PartialTable(folder, num_rows, num_unreadable, rows)
+
+
+def _whole_batches(file: BinaryIO, request: TableRequest, header: bytes) -> tuple[int, int, int]:
+    """Return the number of rows in whole batches, how many are unreadable, and the end position."""
+    if file.read(len(header)) != header:
+        raise ValueError("the header of the rows is missing")
+    whole = (0, 0, file.tell())
+    count = num_unreadable = 0
+    for count, (position, problem) in enumerate(_whole_rows(file, bool(header)), 1):
+        num_unreadable += bool(problem)
+        # Only whole batches: the last digit of a row can depend on the other files of its batch.
+        if count % request.batch_size == 0 or count == request.num_files:
+            whole = (count, num_unreadable, position)
+    if count > request.num_files:
+        raise ValueError(f"it has more than {request.num_files} rows")
+    return whole
+
+
+def _whole_rows(file: BinaryIO, is_csv: bool) -> Iterator[tuple[int, str]]:
+    """Yield the end position and the problem of each complete row."""
+    position = file.tell()
+
+    def lines() -> Iterator[str]:
+        nonlocal position
+        while (line := file.readline()).endswith(b"\n"):
+            position += len(line)
+            yield line.decode()
+
+    if not is_csv:
+        yield from ((position, json.loads(line).get("problem", "")) for line in lines())
+        return
+    # A quoted cell can contain a line break: the reader takes as many lines as a row has. Strict raises at a torn one.
+    with suppress(csv.Error):
+        yield from ((position, row[2]) for row in csv.reader(lines(), strict=True))
+
+
+def _check_same(folder: Path, before: TableRequest, now: TableRequest) -> None:
+    """Refuse to mix the predictions of two requests."""
+    problems = []
+    if now.model != before.model:
+        problems.append(Problem("", "the model is another one"))
+    if now.files != before.files:
+        same = "the same number of files, with other names or in another order"
+        counts = f"{now.num_files:,} files now, {int(before.num_files):,} before"
+        detail = same if now.num_files == before.num_files else counts
+        problems.append(Problem("", f"the list of files is another one: {detail}"))
+    pairs = {
+        "--batch-size": (before.batch_size, now.batch_size),
+        "format": (before.table_format, now.table_format),
+    } | {
+        name: (before.versions.get(name), now.versions.get(name))
+        for name in sorted(now.versions.keys() | before.versions.keys())
+    }
+    problems += [
+        Problem(name, f"was {old}, is {new}") for name, (old, new) in pairs.items() if old != new
+    ]
+    if problems:
+        footer = (
+            "Repeat the first request, or delete the folder and start again. Nothing was written."
+        )
+        raise Problems(f"Resuming {folder}", problems, footer)
+
+
+def write_parquet(rows: Path, out: Path, class_names: Sequence[str]) -> None:
+    """Convert JSON lines to Parquet, one row group at a time.
+
+    Args:
+        rows: JSON lines as `format_rows` returns them.
+        out: Has the columns of the CSV: text, and float32 probabilities. Missing values are null.
+        class_names: In the order of the columns.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = columns(class_names)
+    types = [pa.string()] * 3 + [pa.float32()] * len(class_names)
+    schema = pa.schema(list(zip(names, types, strict=True)))
+    size = max(1, CELLS_PER_GROUP // len(names))
+    with rows.open(encoding="utf-8", newline="\n") as file, pq.ParquetWriter(out, schema) as writer:
+        while group := [json.loads(line) for line in islice(file, size)]:
+            cells = zip(*(_cells(row, class_names) for row in group), strict=True)
+            arrays = [pa.array(list(one), kind) for one, kind in zip(cells, types, strict=True)]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+    with out.open("rb+") as written:
+        os.fsync(written.fileno())
+
+
+def _cells(row: dict[str, Any], class_names: Sequence[str]) -> list[Any]:
+    probabilities = row.get("probabilities", {})
+    values = map(probabilities.get, class_names)
+    return [row["path"], row.get("predicted"), row.get("problem"), *values]
+
+
+@contextmanager
+def _disk_errors_of(folder: Path) -> Iterator[None]:
+    """Raise an error of the disk as RunFailed that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFailed(f"{folder} cannot be written: {error.strerror or error}.") from error

@@ -1,0 +1,106 @@
+"""Finding image files and storing the list of paths. No TensorFlow."""
+
+import io
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kerastl.errors import RequestError
+from kerastl.export import find_images
+from kerastl.export.predict import read_file_list, store_file_list
+
+
+def test_file_names_of_any_bytes_are_found_and_stored_unchanged(tmp_path: Path) -> None:
+    names = [b"a\nb.png", b"a\xff.png", b"\xc3\xbc.png", b"a'\"\\.png"]
+    for name in names:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
+    found = list(find_images([tmp_path]))
+    assert {os.fsencode(path.name) for path in found} == set(names)
+    with store_file_list(found) as files:
+        assert [path for batch in files.batches(3) for path in batch] == found
+
+
+def test_circular_links_end_and_pipes_are_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "round.png").symlink_to("round.png")
+    (tmp_path / "up").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    found = [path.name for path in find_images([tmp_path, tmp_path / "pipe.png"])]
+    assert found == ["pipe.png", "round.png", "pipe.png"]
+    with pytest.raises(RequestError, match=r"round\.png"):
+        list(find_images([tmp_path / "round.png"]))
+
+
+def test_a_folder_deleted_during_the_search_is_yielded(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/2.png", "c/3.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    found = find_images([tmp_path])
+    assert next(found) == tmp_path / "a" / "1.png"
+    shutil.rmtree(tmp_path / "b")
+    assert list(found) == [tmp_path / "b", tmp_path / "c" / "3.png"]
+
+
+def test_deeply_nested_folders_are_searched(tmp_path: Path) -> None:
+    deep = tmp_path
+    for _ in range(1100):
+        deep = deep / "d"
+        deep.mkdir()
+    (deep / "1.png").touch()
+    try:
+        assert list(find_images([tmp_path])) == [deep / "1.png"]
+    finally:
+        # shutil.rmtree is recursive and fails at this depth.
+        subprocess.run(["rm", "-r", str(tmp_path / "d")], check=True)
+
+
+def test_the_order_does_not_depend_on_the_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a1.png", "a01.png", "a001.png", "a2.png", "a10.png"]
+    for name in names:
+        (tmp_path / name).touch()
+    orders = set()
+    scandir = os.scandir
+
+    class Reversed:
+        def __init__(self, folder: Path) -> None:
+            with scandir(folder) as entries:
+                self.entries = sorted(entries, key=lambda entry: entry.name, reverse=True)
+
+        def __enter__(self) -> object:
+            return iter(self.entries)
+
+        def __exit__(self, *_: object) -> None: ...
+
+    for listing in (scandir, Reversed):
+        monkeypatch.setattr(os, "scandir", listing)
+        orders.add(tuple(path.name for path in find_images([tmp_path])))
+    assert len(orders) == 1
+    assert next(iter(orders))[-2:] == ("a2.png", "a10.png")
+
+
+def test_a_file_list_has_one_path_per_line(tmp_path: Path) -> None:
+    given = io.BytesIO(b"a b.png\r\n\n/x/\xff.png\nlast")
+    names = [os.fsencode(path) for path in read_file_list(given)]
+    assert names == [b"a b.png", b"/x/\xff.png", b"last"]
+    with pytest.raises(RequestError, match="Line 2"):
+        list(read_file_list(io.BytesIO(b"a.png\nb.png\0c.png\0")))
+    with pytest.raises(RequestError, match="too long"), Path("/dev/zero").open("rb") as endless:
+        list(read_file_list(endless))
+
+
+def test_batches_start_at_the_given_index(tmp_path: Path) -> None:
+    paths = [Path(f"/data/{'long' * 20}/{number}.png") for number in range(20_000)]
+    with store_file_list(paths, tmp_path) as files:
+        assert files.count == 20_000
+        assert list(tmp_path.iterdir()) == []
+        assert next(files.batches(7)) == paths[:7]
+        left = list(files.batches(64, first=19_904))
+        assert [len(batch) for batch in left] == [64, 32]
+        assert [path for batch in left for path in batch] == paths[19_904:]
+        same = files.sha256
+    with store_file_list(paths[::-1]) as files:
+        assert files.sha256 != same

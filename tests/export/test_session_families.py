@@ -1,0 +1,105 @@
+"""Every family of keras.applications: the export in a TensorFlow session predicts as kerastl does, files and pixels alike."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerastl.backbones import build_backbone
+from kerastl.evaluation.trained import Trained
+from kerastl.export import export_saved_model
+from kerastl.export._probe import ServingSession
+from kerastl.training import build_model
+from tests.backbones.test_families import SMALLEST
+from tests.backbones.test_folding import calibrated, crops
+
+CLASS_NAMES = ("cat", "dog", "bird")
+WINDOW = (1000.0, 3000.0)
+ALLOWED = 1e-4
+REAL = [("mobilenet_v2", 224, {"alpha": 0.35}), ("mobilenet", 128, {"alpha": 0.25})]
+pytestmark = pytest.mark.slow
+
+
+def files_of_photos(size: int) -> list[bytes]:
+    """Crops of real photographs: JPEG, PNG, WebP, and grey PNG of 16 bits with levels within and beyond the window."""
+    kinds = ("JPEG", "PNG", "WEBP", "JPEG")
+    found = []
+    for number, photo in enumerate(crops(size + 13, 8)):
+        file = io.BytesIO()
+        if number < 4:
+            Image.fromarray(photo.astype(np.uint8)).save(file, kinds[number])
+        else:
+            deep = 600 + 12 * photo.mean(axis=-1) + number
+            Image.fromarray(deep.astype(np.uint16)).save(file, "PNG")
+        found.append(file.getvalue())
+    return found
+
+
+def tell_apart(model: keras.Model, images: np.ndarray) -> None:
+    """Set the head so that logits of these pictures have mean 0 and spread 1: alike answers would prove nothing."""
+    features = keras.Model(model.input, model.get_layer("head").input)(images, training=False)
+    kernel = np.random.default_rng(4).normal(size=(features.shape[-1], len(CLASS_NAMES)))
+    logits = keras.ops.convert_to_numpy(features) @ kernel
+    spread = logits.std(axis=0)
+    model.get_layer("head").set_weights([kernel / spread, -logits.mean(axis=0) / spread])
+
+
+def check_parity(model: keras.Model, size: int, folder: Path) -> None:
+    settings: dict[str, Any] = {
+        "class_names": CLASS_NAMES, "image_size_px": size, "window": WINDOW, "max_pixels": 1_000_000,
+    }  # fmt: skip
+    files = files_of_photos(size)
+    trained = Trained(**settings, data_root=None, target_root=None, model=model)
+    images = np.stack([decoded(file, size) for file in files])
+    tell_apart(model, images)
+    wanted = trained.probabilities(files)
+    assert np.ptp(wanted, axis=0).max() > 0.1
+    assert np.ptp(wanted[4:], axis=0).max() > 0.02
+    export = export_saved_model(model, folder, **settings)
+    with ServingSession(export) as session:
+        answers = [
+            session.run("serving_default", {"image_bytes": files}),
+            session.run("pixels", {"images": images}),
+        ]
+    for answer in answers:
+        gap = float(np.abs(answer["probabilities"] - wanted).max())
+        print(f"largest difference {gap:.1e}")
+        assert gap < ALLOWED
+        named = [name.decode() for name in answer["predicted"]]
+        assert named == [CLASS_NAMES[index] for index in wanted.argmax(axis=1)]
+
+
+def decoded(file: bytes, size: int) -> np.ndarray:
+    """Decode with Pillow, window with NumPy; shrink as TensorFlow does."""
+    import tensorflow as tf
+
+    picture = Image.open(io.BytesIO(file))
+    if picture.mode.startswith("I"):
+        low, high = WINDOW
+        grey = (np.asarray(picture, np.float64) - low) * 255 / (high - low)
+        array = np.repeat(np.clip(grey, 0, 255)[..., None], 3, axis=-1)
+    else:
+        array = np.asarray(picture.convert("RGB"))
+    resized = tf.image.resize(array.astype(np.float32), [size, size], "bilinear", antialias=True)
+    return np.clip(resized.numpy(), 0, 255)
+
+
+@pytest.mark.parametrize(("name", "size"), SMALLEST.values())
+def test_a_family_answers_alike(name: str, size: int, tmp_path: Path) -> None:
+    # In smaller pictures a deep network with random weights sees so little that its BatchNorms enlarge rounding.
+    size = max(size, 64)
+    keras.utils.clear_session()
+    backbone, _, _ = calibrated(name, size)
+    check_parity(build_model(backbone, class_names=CLASS_NAMES), size, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "size", "options"), REAL)
+def test_imagenet_weights_answer_alike(
+    name: str, size: int, options: dict[str, Any], keras_home: Path, tmp_path: Path
+) -> None:
+    backbone = build_backbone(name, weights="imagenet", image_size_px=size, **options)
+    check_parity(build_model(backbone, class_names=CLASS_NAMES), size, tmp_path)
