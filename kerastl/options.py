@@ -360,7 +360,8 @@ def _read(annotation: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]]) 
             return _read_model(short[0], given, loc, errors)
         return _read_scalar(parts, scalar)
     if isinstance(given, Mapping) and models:
-        return _read_mapping(models, given, loc, errors)
+        read = _read_mapping(models, given, loc, errors)
+        return _Invalid() if isinstance(read, _Invalid) and choices else read
     if isinstance(given, Mapping):
         return {
             key: item.value if isinstance(item, Scalar) else item for key, item in given.items()
