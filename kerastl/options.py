@@ -161,9 +161,12 @@ class StrictModel(BaseModel, metaclass=_Constructor):
             return {cls.SHORT_WORD: given}
         if isinstance(given, Mapping):
             return given
-        keys = listed(list(hints(cls)), "and")
-        message = f"must be a mapping with the keys {keys}, got {shown(given)}."
+        message = f"must be {cls._form()}, got {shown(given)}."
         raise _validation_error(cls.__name__, [((), message)], None)
+
+    @classmethod
+    def _form(cls) -> str:
+        return f"a mapping with the keys {listed(list(hints(cls)), 'and')}"
 
     @classmethod
     def _values(cls, given: Mapping[str, Any], errors: list[tuple[Loc, str]]) -> dict[str, Any]:
@@ -224,6 +227,10 @@ class Plugin(StrictModel):
         if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
             given = {"name": given[0], "options": given[1]}
         return super()._long_form(given)
+
+    @classmethod
+    def _form(cls) -> str:
+        return "a name, or {name: NAME, OPTION: VALUE, ...}"
 
     @classmethod
     def _values(cls, given: Mapping[str, Any], errors: list[tuple[Loc, str]]) -> dict[str, Any]:
@@ -353,7 +360,8 @@ def _read(annotation: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]]) 
             return _read_model(short[0], given, loc, errors)
         return _read_scalar(parts, scalar)
     if isinstance(given, Mapping) and models:
-        return _read_mapping(models, given, loc, errors)
+        read = _read_mapping(models, given, loc, errors)
+        return _Invalid() if isinstance(read, _Invalid) and choices else read
     if isinstance(given, Mapping):
         return {
             key: item.value if isinstance(item, Scalar) else item for key, item in given.items()

@@ -64,8 +64,8 @@ def to_yaml(plain: Any, *, in_one_line: bool = False) -> str:
     """Return dicts, lists and scalars as YAML text."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
-    yaml.default_flow_style = in_one_line  # type: ignore[assignment]
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.default_flow_style = in_one_line
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.allow_unicode = True
     yaml.width = 10**6 if in_one_line else LINE_WIDTH
     stream = io.StringIO()

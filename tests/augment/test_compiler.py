@@ -1,6 +1,5 @@
 """Compiled policies equal the layers run one after the other, on photographs and on noise."""
 
-import dataclasses
 import itertools
 
 import numpy as np
@@ -34,7 +33,7 @@ WHOLE = [
 def sample(name, strength=0.7, **changes):
     """Return an operation at a middling strength."""
     options = registry.module("operation", name).at_strength(strength)
-    return name, dataclasses.replace(options, **changes)
+    return name, options.model_copy(update=changes)
 
 
 def share_that_differs(operations):

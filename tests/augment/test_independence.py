@@ -4,8 +4,6 @@ The error rate is stated, once for the file: each of its tests of independence o
 would fail wrongly with a probability below one in a million, were the seeds drawn anew (they are fixed).
 """
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -46,9 +44,8 @@ class RecordedDraws(Draws):
 
 
 def built(name, place, **changes):
-    options = dataclasses.replace(
-        registry.module("operation", name).at_strength(0.7), apply_probability=0.5, **changes
-    )
+    options = registry.module("operation", name).at_strength(0.7)
+    options = options.model_copy(update={"apply_probability": 0.5, **changes})
     return BuiltOperation(place, name, options, SIZE_PX)
 
 

@@ -197,11 +197,11 @@ def test_a_label_that_is_no_class_is_refused(label):
     ("operation", "said"),
     [
         ({"name": "mixup"}, "no mixing 'mixup'. Did you mean 'mix_up'?"),
-        ({"alpha": 1.0}, "has no name"),
-        ({"name": "mix_up", "alfa": 1.0}, "no option 'alfa'. Known: alpha, apply_probability"),
-        ({"name": "cut_mix", "alpha": -0.1}, "alpha: must be a number at least 0 and at most 100"),
+        ({"alpha": 1.0}, "Missing required key 'name'"),
+        ({"name": "mix_up", "alfa": 1.0}, "alfa: unknown key. Did you mean 'alpha'?"),
+        ({"name": "cut_mix", "alpha": -0.1}, "alpha: must be a number from 0 to 100, got -0.1"),
         ({"name": "cut_mix", "alpha": float("nan")}, "alpha: must be a number"),
-        ({"name": "fourier_mix", "apply_probability": 30}, "apply_probability: must be a number"),
+        ({"name": "fourier_mix", "apply_probability": 30}, "apply_probability: must be a fraction from 0 to 1"),
     ],
 )  # fmt: skip
 def test_bad_options_are_refused_with_what_is_allowed(operation, said):

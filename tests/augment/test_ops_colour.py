@@ -133,12 +133,12 @@ def test_what_is_drawn_depends_on_the_shape_alone(name):
         (
             "posterization",
             {"min_bits": 0},
-            "min_bits: must be a whole number at least 1 and at most 8",
+            "min_bits: must be a whole number from 1 to 8",
         ),
-        ("solarization", {"min_threshold": 256}, "at least 0 and at most 255, got 256"),
-        ("random_gaussian_blur", {"max_sigma_px": 21}, "at least 0 and at most 20"),
-        ("random_sharpness", {"max_fraction": 0.1, "direction": "up"}, "one of both, sharper"),
-        ("random_color_jitter", {"max_hue_deg": -1}, "max_hue_deg: must be a number at least 0"),
+        ("solarization", {"min_threshold": 256}, "from 0 to 255, got 256"),
+        ("random_gaussian_blur", {"max_sigma_px": 21}, "from 0 to 20"),
+        ("random_sharpness", {"max_fraction": 0.1, "direction": "up"}, "must be both, sharper"),
+        ("random_color_jitter", {"max_hue_deg": -1}, "max_hue_deg: must be a number from 0"),
     ],
 )
 def test_a_wrong_option_is_told_with_what_is_allowed(name, options, told):

@@ -4,13 +4,13 @@ import typing
 
 import numpy as np
 import pytest
-from kerastl.recipe.words import hints
 
 from kerastl.augment import build_policy, named_policy
 from kerastl.augment.policies import POLICIES
 from kerastl.cli._recipes import checked
 from kerastl.data import Record
 from kerastl.errors import RequestError
+from kerastl.options import hints
 from kerastl.recipe import Augment, find
 
 MIRRORS = {"random_flip"}

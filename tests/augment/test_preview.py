@@ -1,8 +1,6 @@
 """The ends of operations and the blocks of a preview, held to what each end must look like."""
 
-import dataclasses
 import re
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from kerastl import registry
 from kerastl.augment.ends import ENDS, ends_of, options_in_words
 from kerastl.augment.named import named
 from kerastl.augment.preview import mixing_block, operation_block, policy_block
+from kerastl.options import StrictModel
 from kerastl.recipe import Operation
 
 SIZE_PX = 24
@@ -143,8 +142,7 @@ def test_an_operation_that_is_not_named_shows_the_ends_of_its_ranges():
     assert [end.words for end in ends_of("somebodys", None)] == ["lower end", "upper end"]
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(StrictModel):
     max_deg: float
     bits: int
     model: str = "hsv"
@@ -178,8 +176,7 @@ def test_operations_inside_of_another_are_told():
     assert ends_of("holder", Holder((inner,))) == []
 
 
-@dataclass(frozen=True)
-class Holder:
+class Holder(StrictModel):
     operations: tuple[Operation, ...]
     names: tuple[str, ...] = ()
 
@@ -187,7 +184,7 @@ class Holder:
 def test_options_are_told_without_their_defaults():
     options = Options(15.0, 3)
     assert options_in_words(options) == "max_deg 15, bits 3"
-    fuller = dataclasses.replace(options, model="linear", apply_probability=0.5)
+    fuller = options.model_copy(update={"model": "linear", "apply_probability": 0.5})
     assert options_in_words(fuller) == "max_deg 15, bits 3, model linear, apply_probability 0.5"
     assert options_in_words(None) == ""
 

@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import sys
-from dataclasses import fields
 
 import pytest
 
@@ -84,8 +83,8 @@ def test_a_table_agrees_with_its_builders_signature(name):
     assert {"include_top", "weights", "input_shape"} <= set(parameters)
     assert {key for key, _ in backbone.arguments} <= set(parameters)
     options = registry.options_of("backbone", name)
-    for field in fields(options) if options else ():
-        assert parameters[field.name].default == field.default
+    for option, field in options.model_fields.items() if options else ():
+        assert parameters[option].default == field.default
     assert 0.5 < backbone.top1 < 1
     assert backbone.min_size_px <= backbone.image_size_px
 

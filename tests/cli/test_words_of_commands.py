@@ -96,7 +96,7 @@ def test_what_breaks_without_our_doing_is_one_line_and_the_way_to_the_traceback(
     def breaks(*_, **__):
         raise ValueError("shapes differ\nand a long story")
 
-    monkeypatch.setattr("kerastl.recipe.library.find", breaks)
+    monkeypatch.setattr("kerastl.recipe.catalog.find", breaks)
     code, out, err = outcome(capsys, "show", "a b")
     assert (code, out) == (3, "")
     assert err == (
@@ -111,7 +111,7 @@ def test_what_the_machine_refuses_is_said_in_its_words(capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device", "model.keras")
 
-    monkeypatch.setattr("kerastl.recipe.library.find", full)
+    monkeypatch.setattr("kerastl.recipe.catalog.find", full)
     assert outcome(capsys, "show", "x") == (
         3,
         "",

@@ -1,6 +1,5 @@
 """The runs of a curve: which there are, what each begins with and learns from, and that each can be run by itself."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,7 +37,9 @@ def test_the_recipe_of_every_run_is_one_that_check_takes(name):
             recipes.write(derived), name="again",
             tables=backbones, domains_of=registry.domains_of, policy_of=augment.named_policy,
         )  # fmt: skip
-        assert replace(again, adaptation=None) == replace(derived, adaptation=None)
+        assert again.model_copy(update={"adaptation": None}) == derived.model_copy(
+            update={"adaptation": None}
+        )
         assert (again.adaptation is None) == (job.way != "adapted")
         assert derived.export.formats == ()
         assert derived.seed == job.seed
@@ -48,10 +49,12 @@ def test_only_the_labels_differ_between_two_numbers_and_the_start_between_two_wa
     plan = plan_of(hospitals("hospital-unlabelled"))
     one, three = (plan.recipe_of(Job("fine_tune", 7, n), RUNS) for n in (1, 3))
     assert one.target.labels == "few"
-    assert replace(one, target=None) == replace(three, target=None)
+    assert one.model_copy(update={"target": None}) == three.model_copy(update={"target": None})
     assert (one.target.few.groups_per_class, three.target.few.groups_per_class) == (1, 3)
     first = plan.recipe_of(Job("adapt_then_fine_tune", 7, 3), RUNS)
-    assert replace(first, backbone=None) == replace(three, backbone=None)
+    assert first.model_copy(update={"backbone": None}) == three.model_copy(
+        update={"backbone": None}
+    )
     assert three.backbone.weights == RUNS / "seed_7_source"
     assert first.backbone.weights == RUNS / "seed_7_adapted"
     (phase,) = three.phases
@@ -75,7 +78,7 @@ def test_from_scratch_is_the_same_network_with_everything_free_and_a_length_of_i
     plan = plan_of(hospitals())
     scratch = plan.recipe_of(Job("scratch", 8, 3), RUNS)
     (phase,) = scratch.phases
-    assert scratch.backbone == replace(plan.recipe.backbone, weights="none")
+    assert scratch.backbone == plan.recipe.backbone.model_copy(update={"weights": "none"})
     assert (phase.domain, phase.trainable, phase.batch_norm) == ("target", "all", "trainable")
     assert (phase.epochs, phase.learning_rate) == (40, 1e-3)
     assert scratch.target == plan.recipe_of(Job("fine_tune", 8, 3), RUNS).target

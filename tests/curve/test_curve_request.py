@@ -1,6 +1,5 @@
 """What is wrong with the request for a curve: told before any picture is opened, all of it together."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from kerastl.curve import out_problems, read_labels
 from kerastl.curve.begun import RECIPE, REQUEST
 from kerastl.curve.request import recipe_problems
 from kerastl.errors import Problems, RequestError
-from kerastl.recipe.schema import Source
+from kerastl.recipe import Source
 from kerastl.runs import Run
 
 WRONG = ("--labels", "0,-1,x", "--seeds", "-1", "--scratch-epochs", "-3", "--out")
@@ -94,8 +93,8 @@ def test_a_free_folder_is_no_problem(tmp_path):
 
 
 def test_a_recipe_of_as_model_alone_is_told_which_one_to_take():
-    recipe = replace(hospitals(), source=Source(model=Path("a")))
-    free = replace(recipe, phases=recipe.phases[1:])
+    recipe = hospitals().model_copy(update={"source": Source(model=Path("a"))})
+    free = recipe.model_copy(update={"phases": recipe.phases[1:]})
     (told,) = map(str, recipe_problems(free))
     assert "needs A's pictures (data.reader)" in told
     assert "kerastl adapt-curve hospital-adaptation" in told
