@@ -156,7 +156,7 @@ def source_of(collection: Any, seed: int, *, shuffle: bool = False) -> Any:
 
 def phase_of(part: str, epochs: int, sets: dict[str, Any]) -> Any:
     """Return the phase of a part along one path."""
-    from kerastl.training import Phase, TopFraction
+    from kerastl.recipe import Phase, TopFraction
 
     last = part == "last"
     return Phase(

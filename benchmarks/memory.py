@@ -65,7 +65,8 @@ def measure(case: str, folder: Path) -> dict:
     from kerastl.augment import build_policy
     from kerastl.backbones import build_backbone
     from kerastl.data import ImageDataset
-    from kerastl.training import Phase, TopFraction, build_model, estimate_memory, fit
+    from kerastl.recipe import Phase, TopFraction
+    from kerastl.training import build_model, estimate_memory, fit
 
     name, side, what, batch = case.split(":")
     size, rows = int(side), int(batch)

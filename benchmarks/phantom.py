@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kerastl.data.phantom import write_phantoms
+from kerastl.data import write_phantoms
 
 AIM_S = 60.0
 SLICES_PER_PATIENT = 5

@@ -238,8 +238,6 @@ def main() -> int:
     import keras_cv  # noqa: F401 - loaded here once, not in each run
     import matplotlib.figure  # noqa: F401
 
-    import kerastl.runner  # noqa: F401
-
     told = soak(disk, arguments.out, arguments)
     if not arguments.inside:
         shutil.rmtree(base)

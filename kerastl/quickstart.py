@@ -13,8 +13,8 @@ from kerastl import recipe as recipes
 from kerastl import runner
 from kerastl.augment import named_policy
 from kerastl.backbones import find_cached_weights
+from kerastl.console import say
 from kerastl.evaluation import Predictions, paired_difference, read_predictions
-from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, read_csv
 from kerastl.stages import write_summary

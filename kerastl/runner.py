@@ -8,23 +8,23 @@ from kerastl import report
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages import (
-    adapt,
     check_exports,
     decide_phases,
     find_weights,
     gather_pictures,
-    judge,
-    learn,
     make_repeatable,
     note_target,
     open_run,
-    prove,
     start_model,
     write_beginning,
     write_end,
     write_exports,
     write_model,
 )
+from kerastl.stages.adapt import adapt
+from kerastl.stages.judge import judge
+from kerastl.stages.learn import learn
+from kerastl.stages.prove import prove
 
 
 def run(

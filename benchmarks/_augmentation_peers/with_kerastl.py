@@ -14,7 +14,7 @@ import tensorflow as tf
 from bursts import BATCH_SIZE, Begin, serve
 
 from kerastl.augment import build_policy
-from kerastl.data.seeds import seeds_for
+from kerastl.data import seeds_for
 
 OPERATIONS = [
     {"name": "random_flip"},

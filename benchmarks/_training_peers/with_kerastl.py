@@ -15,7 +15,8 @@ def main() -> None:
     from kerastl.augment import build_policy
     from kerastl.backbones import build_backbone
     from kerastl.data import ImageDataset, read_folder
-    from kerastl.training import Phase, TopFraction, build_model, fit
+    from kerastl.recipe import Phase, TopFraction
+    from kerastl.training import build_model, fit
 
     def pictures(split: str) -> ImageDataset:
         found = read_folder(task.folder / split)

@@ -14,6 +14,7 @@ from .losses.entropy import entropy as entropy
 from .losses.kernels import joint_mmd_loss as joint_mmd_loss
 from .losses.kernels import mmd_loss as mmd_loss
 from .losses.pseudo_labels import pseudo_label_loss as pseudo_label_loss
+from .method import SOURCE_ONLY as SOURCE_ONLY
 from .method import Method as Method
 from .named import build_step as build_step
 from .named import method_named as method_named

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from kerastl.adaptation.step import AdaptationStep
     from kerastl.data import ImageDataset
-    from kerastl.training import Classification, Phase, Step
+    from kerastl.recipe import Phase
+    from kerastl.training import Classification, Step
 
 KIND = "adaptation"
 

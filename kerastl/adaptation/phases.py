@@ -11,7 +11,7 @@ from kerastl.errors import RequestError
 if TYPE_CHECKING:
     import keras
 
-    from kerastl.training import LayerNames, Phase
+    from kerastl.recipe import LayerNames, Phase
 
 
 def check_phase(name: str, method: Method, model: keras.Model, phase: Phase) -> None:
@@ -68,7 +68,8 @@ def _check_only_batch_norm(
 
 def batch_norm_alone(model: keras.Model) -> LayerNames:
     """Return the choice of all BatchNorm layers of a flat classifier and of no other, for a phase of `tent`."""
-    from kerastl.training import LayerNames, batch_norm_layers
+    from kerastl.recipe import LayerNames
+    from kerastl.training import batch_norm_layers
 
     names: list[Any] = [re.escape(layer.name) for layer in batch_norm_layers(model)]
     return LayerNames(names="|".join(names))

@@ -13,8 +13,8 @@ from kerastl.audit.ladder import Trial
 from kerastl.audit.measure import Court, Measurement, Pair
 from kerastl.audit.second_look import SecondLook
 from kerastl.audit.verdicts import Finding, Verdict, find, judge_operation
+from kerastl.console import track
 from kerastl.evaluation.bootstrap import FEWEST_GROUPS, resample
-from kerastl.progress import track
 
 Array = np.ndarray[Any, Any]
 Changed = Callable[[Trial, int], Array]

@@ -13,8 +13,8 @@ from kerastl.backbones.backbone import Weights
 from kerastl.backbones.published import weights_problem
 from kerastl.backbones.tables import checked_size
 from kerastl.backbones.weights import cached_files, missing_text, models_folder, published_weights
+from kerastl.console import say, speed_bar
 from kerastl.errors import RequestError
-from kerastl.progress import say, speed_bar
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 20.0

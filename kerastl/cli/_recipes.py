@@ -14,7 +14,7 @@ def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
     Raises:
         Problems: every problem at once.
     """
-    from kerastl.adaptation import source_free  # imports pydantic, which --help does without
+    from kerastl.adaptation import source_free
 
     return recipes.check(
         found.text,

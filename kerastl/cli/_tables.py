@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from kerastl.cli._sites import TESTS, print_sites
-from kerastl.cli._words import with_interval as with_interval
+from kerastl.cli._words import with_interval
 from kerastl.runs import Run
 
 ADAPTATION = "adaptation.json"

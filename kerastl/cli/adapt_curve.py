@@ -61,7 +61,7 @@ def command(
     from kerastl.cli._quiet import load_tensorflow
 
     load_tensorflow()
-    from kerastl.curve import adapt_curve
+    from kerastl.curve.adapt_curve import adapt_curve
 
     outcome = adapt_curve(
         good, name=found.name, labels=numbers, seeds=seeds, scratch_epochs=scratch_epochs,

@@ -64,7 +64,7 @@ def phantom(
     Example:
       kerastl data phantom hospital_a --hospital a --patients 80 --seed 7
     """
-    from kerastl.data.phantom import write_phantoms
+    from kerastl.data import write_phantoms
 
     write_phantoms(
         out,

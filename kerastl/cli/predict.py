@@ -88,8 +88,8 @@ def command(
 
 
 def _report(num_unreadable: int, count: int) -> None:
+    from kerastl.console import say
     from kerastl.export.predict_table import MAX_REPORTED
-    from kerastl.progress import say
 
     if num_unreadable:
         rest = (
@@ -104,8 +104,8 @@ def _report(num_unreadable: int, count: int) -> None:
 def _file_list(
     paths: tuple[Path, ...], list_file: Path | None, out: Path | None
 ) -> Iterator[FileList]:
+    from kerastl.console import track
     from kerastl.export.predict import find_images, read_file_list, store_file_list
-    from kerastl.progress import track
 
     folder = None if out is None else out.absolute().parent
     with ExitStack() as stack:

@@ -67,7 +67,8 @@ def _as_json(outcome: Outcome, findings: Any, seconds: float) -> dict[str, Any]:
 
 
 def _print(outcome: Outcome, findings: Any, seconds: float) -> None:
-    from kerastl.cli._tables import near, with_interval
+    from kerastl.cli._tables import near
+    from kerastl.cli._words import with_interval
 
     click.echo("\nArea under the ROC curve by patient (95 % interval, bootstrap over patients)")
     for what, metric in outcome.rows:

@@ -15,6 +15,7 @@ import keras
 
 from kerastl import recipe as recipes
 from kerastl import report, runner
+from kerastl.console import duration, say
 from kerastl.curve.begun import (
     RECIPE,
     REQUEST,
@@ -36,7 +37,6 @@ from kerastl.curve.request import (
     seed_problems,
 )
 from kerastl.errors import Problem, WouldFailAgain
-from kerastl.progress import duration, say
 from kerastl.recipe import Recipe
 from kerastl.runs import BEGUN, Run, new_run, sweep, write_atomic
 from kerastl.stages import write_summary
@@ -110,10 +110,10 @@ def adapt_curve(
         _opened(name, out, plan, seen, resume=resume) as run,
         without_retracing_warnings(),
     ):
-        return _told(plan, seen, run, _train(plan, seen, run))
+        return _progress_text(plan, seen, run, _train(plan, seen, run))
 
 
-def _told(plan: Plan, seen: Seen, run: Run, failed: dict[Job, str]) -> Outcome:
+def _progress_text(plan: Plan, seen: Seen, run: Run, failed: dict[Job, str]) -> Outcome:
     """Write down what all runs came to, and mark the curve as finished."""
     # One that goes on is started with the recipe that lies in its folder, whose name says nothing.
     name = run.read_json(REQUEST)["recipe"]

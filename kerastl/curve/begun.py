@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 RECIPE, REQUEST = "recipe.yaml", "request.json"
 """Written when a curve begins, `RECIPE` last: a folder that holds it can be resumed."""
-MOST_SHOWN = 10
+MAX_KEYS_SHOWN = 10
 
 
 def to_resume(name: str, out: Path | None) -> Run:
@@ -60,9 +60,9 @@ def check_same(plan: Plan, asked: dict[str, Any], run: Run) -> None:
     ]
     before = run.file(RECIPE).read_text(encoding="utf-8")
     others = differences(before, recipes.write(plan.recipe))
-    wrong += [f"  {line}" for line in others[:MOST_SHOWN]]
-    if len(others) > MOST_SHOWN:
-        wrong.append(f"  ... and {len(others) - MOST_SHOWN} more keys of the recipe.")
+    wrong += [f"  {line}" for line in others[:MAX_KEYS_SHOWN]]
+    if len(others) > MAX_KEYS_SHOWN:
+        wrong.append(f"  ... and {len(others) - MAX_KEYS_SHOWN} more keys of the recipe.")
     if wrong:
         raise RequestError(
             "\n".join([f"{run.path} cannot be resumed:", *wrong])

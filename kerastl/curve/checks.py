@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kerastl.console import say
 from kerastl.curve.plan import ADAPTED, SOURCE, Job, Plan
 from kerastl.data import Record, key_of
 from kerastl.errors import Problem, Problems, RequestError
-from kerastl.progress import say
 from kerastl.report.curve_points import FINE_TUNE, SCRATCH
 from kerastl.runs import Run
 from kerastl.stages import (
@@ -62,7 +62,7 @@ def look(plan: Plan, problems: list[Problem], out: Path | None = None) -> Seen:
     wrong: dict[str, list[int]] = {}
     with tempfile.TemporaryDirectory() as scrap:
         # Whatever the pictures are, weights that are missing are told beside what is wrong with them.
-        problems += [Problem("", one) for one in _told(lambda: find_weights(plan.recipe))]
+        problems += [Problem("", one) for one in _checked_text(lambda: find_weights(plan.recipe))]
         for seed in plan.seeds:
             for line in _wrong_with_seed(plan, seed, Run(Path(scrap)), found):
                 wrong.setdefault(line, []).append(seed)
@@ -72,7 +72,7 @@ def look(plan: Plan, problems: list[Problem], out: Path | None = None) -> Seen:
     roots = {root for one in found.values() for root in (one.root, one.target_root) if root}
     if out is not None:
         for root in sorted(roots):
-            told = _told(partial(check_outside, out, root, "curve"))
+            told = _checked_text(partial(check_outside, out, root, "curve"))
             problems += [Problem("--out", line) for line in told]
     raise_all(problems)
     metric, unit = metric_of(list(found.values()))
@@ -90,7 +90,7 @@ def raise_all(problems: list[Problem]) -> None:
         raise Problems("The curve", once, "Nothing was trained and nothing was written.")
 
 
-def _told(call: Callable[[], Any]) -> Iterator[str]:
+def _checked_text(call: Callable[[], Any]) -> Iterator[str]:
     """Make a call and yield what is wrong, one line each."""
     try:
         call()
@@ -168,7 +168,7 @@ def _wrong_with_phases(plan: Plan, pictures: Pictures, scrap: Run) -> Iterator[P
         # A's model is not there yet: what can be run depends on the layers, not on their weights.
         recipe = plan.recipe_of(job, scrap.path).model_copy(update={"backbone": first.backbone})
         decide = partial(decide_phases, recipe, start, pictures, scrap, resume=False)
-        yield from (Problem(job.way, line) for line in _told(decide))
+        yield from (Problem(job.way, line) for line in _checked_text(decide))
 
 
 def metric_of(every: Sequence[Pictures]) -> tuple[str, str]:

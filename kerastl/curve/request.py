@@ -14,7 +14,7 @@ MOST_SEEDS, MOST_EPOCHS = 100, 100_000
 LABELS_OPTION = "--labels"
 NUMBER = re.compile(r"-?[0-9]{1,8}")
 """Not str.isdigit: it takes superscripts, too."""
-MOST_SHOWN = 5
+MAX_WORDS_SHOWN = 5
 EXAMPLE = "Write whole numbers from small to large, as --labels 0,1,2,5,10."
 
 
@@ -30,7 +30,7 @@ def read_labels(text: str) -> tuple[tuple[int, ...], list[Problem]]:
     problems = [*_order_problems(numbers), *_range_problems(numbers)]
     if not wrong:
         return numbers, [*problems, *_learning_problems(numbers)]
-    shown = ", ".join(repr(word[:40]) for word in wrong[:MOST_SHOWN])
+    shown = ", ".join(repr(word[:40]) for word in wrong[:MAX_WORDS_SHOWN])
     said = "is no number" if len(wrong) == 1 else "are no numbers"
     return (), [Problem(LABELS_OPTION, f"{shown} {said} of patients. {EXAMPLE}"), *problems]
 

@@ -13,7 +13,7 @@ from .doors import read_folder as read_folder
 from .doors import read_table as read_table
 from .doors import read_tfds as read_tfds
 from .labels import labels_of as labels_of
-from .phantom import write_phantoms as write_phantoms
+from .phantom.write import write_phantoms as write_phantoms
 from .pictures import Checked as Checked
 from .pictures import TooManyUnreadableError as TooManyUnreadableError
 from .pictures import check_pictures as check_pictures

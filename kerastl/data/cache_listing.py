@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .cache import cache_folder
-from .verdicts import FILE_NAME
+from kerastl.data.cache import cache_folder
+from kerastl.data.verdicts import FILE_NAME
 
 Kind = Literal["activations", "phantom", "tfds", "verdicts"]
 NAMES: dict[Kind, re.Pattern[str]] = {

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from .cache_listing import Entry, cache_entries
-from .cache_use import lock_of, unused
+from kerastl.data.cache_listing import Entry, cache_entries
+from kerastl.data.cache_use import lock_of, unused
 
 DAY_S = 86_400.0
 GB = 1e9

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from kerastl.data.records import Record, count_of
 from kerastl.errors import Problem, Problems, RequestError
-
-from .records import Record, count_of
 
 STREAM = 0x5711  # keeps the shuffle of groups apart from every other use of the seed
 

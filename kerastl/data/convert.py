@@ -11,8 +11,8 @@ import struct
 import warnings
 from typing import Any, Literal
 
-from .kinds import TIFF_STARTS
-from .unreadable import NO_MEMORY, UnreadableError
+from kerastl.data.kinds import TIFF_STARTS
+from kerastl.data.unreadable import NO_MEMORY, UnreadableError
 
 HEADER_BYTES = 64
 WHITE_IS_ZERO, PHOTOMETRIC = 0, 262  # TIFF 6.0, section 8: PhotometricInterpretation

@@ -24,7 +24,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from . import headers
+from kerastl.data import headers
 
 Window = tuple[float, float]
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .records import Collection
+from kerastl.data.records import Collection
 
 
 def read_folder(path: Path | str, **options: Any) -> Collection:
     """Read a folder with a sub-folder a class; options as `kerastl.data.readers.folder.Options`."""
-    from .readers import folder
+    from kerastl.data.readers import folder
 
     return folder.read(folder.Options(path=Path(path), **options))
 
 
 def read_table(path: Path | str, **options: Any) -> Collection:
     """Read a CSV table of pictures; options as `kerastl.data.readers.table.Options`."""
-    from .readers import table
+    from kerastl.data.readers import table
 
     return table.read(table.Options(path=Path(path), **options))
 
@@ -30,6 +30,6 @@ def read_tfds(dataset: str, *, cache_dir: Path | None = None, **options: Any) ->
         cache_dir: where its pictures are written as files; None: the user's cache of kerastl.
         options: of the reader.
     """
-    from .readers import tfds
+    from kerastl.data.readers import tfds
 
     return tfds.read(tfds.Options(dataset=dataset, **options), cache_dir=cache_dir)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from natsort import natsorted
 
-from .kinds import has_picture_name
-from .records import count_of
+from kerastl.data.kinds import has_picture_name
+from kerastl.data.records import count_of
 
 SHOWN_EXTENSIONS = 8
 

@@ -7,9 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kerastl.data.records import Record, contents_of
 from kerastl.errors import RequestError
-
-from .records import Record, contents_of
 
 
 def has_words(augment: Any) -> bool:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .convert import HEADER_BYTES, is_16_bit_grey
-from .decode import decode_image
-from .records import Record
+from kerastl.data.convert import HEADER_BYTES, is_16_bit_grey
+from kerastl.data.decode import decode_image
+from kerastl.data.records import Record
 
 MOST = 64
 

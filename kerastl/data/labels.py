@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .records import Record
+from kerastl.data.records import Record
 
 UNLABELLED = -1
 

@@ -9,16 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kerastl.console import track
+from kerastl.data.convert import HEADER_BYTES, is_16_bit_grey, no_pillow_warnings
+from kerastl.data.reading import decodable, read_content
+from kerastl.data.reasons import check_content
+from kerastl.data.records import Collection, Record, count_of
+from kerastl.data.unreadable import UnreadableError
+from kerastl.data.verdicts import Verdict, key_of, read_verdicts, write_verdicts
 from kerastl.errors import Problem, Problems, RequestError
-from kerastl.progress import track
 from kerastl.runs import write_atomic
-
-from .convert import HEADER_BYTES, is_16_bit_grey, no_pillow_warnings
-from .reading import decodable, read_content
-from .reasons import check_content
-from .records import Collection, Record, count_of
-from .unreadable import UnreadableError
-from .verdicts import Verdict, key_of, read_verdicts, write_verdicts
 
 MAX_THREADS = 8
 SHOWN = 20

@@ -7,11 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
+from kerastl.data.decode import Window
+from kerastl.data.reasons import reason_of
+from kerastl.data.records import Record
 from kerastl.errors import RunFailed
-
-from .decode import Window
-from .reasons import reason_of
-from .records import Record
 
 as_it_is = tf.autograph.experimental.do_not_convert
 """For functions of TensorFlow's operations alone: rewriting their source takes longer than tracing them."""

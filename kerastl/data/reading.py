@@ -5,9 +5,9 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from .convert import HEADER_BYTES, converted, kind_to_convert, no_pillow_warnings
-from .kinds import largest_file_bytes
-from .unreadable import NO_MEMORY, UnreadableError
+from kerastl.data.convert import HEADER_BYTES, converted, kind_to_convert, no_pillow_warnings
+from kerastl.data.kinds import largest_file_bytes
+from kerastl.data.unreadable import NO_MEMORY, UnreadableError
 
 
 def read_picture(file: Path, *, max_pixels: int) -> bytes:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from .decode import NO_PICTURE, Window, decode_image
-from .reading import read_content
-from .unreadable import NO_MEMORY, UnreadableError
+from kerastl.data.decode import NO_PICTURE, Window, decode_image
+from kerastl.data.reading import read_content
+from kerastl.data.unreadable import NO_MEMORY, UnreadableError
 
 ENDINGS = {b"\x89PNG": b"IEND", b"\xff\xd8\xff": b"\xff\xd9", b"GIF8": b"\x3b"}
 TAIL = 64  # bytes: some cameras and programs write a little behind the end of the picture

@@ -15,16 +15,15 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
+from kerastl.console import track
+from kerastl.data.decode import MAX_PIXELS, Window
+from kerastl.data.decoded import traced_loader
+from kerastl.data.fingerprints import has_words, hash_of, words_of
+from kerastl.data.labels import UNLABELLED, labels_of
+from kerastl.data.pipeline import as_it_is, explained, nothing, ready
+from kerastl.data.records import Record
+from kerastl.data.seeds import order_of, seeds_for
 from kerastl.errors import KerastlError, RequestError
-from kerastl.progress import track
-
-from .decode import MAX_PIXELS, Window
-from .decoded import traced_loader
-from .fingerprints import has_words, hash_of, words_of
-from .labels import UNLABELLED, labels_of
-from .pipeline import as_it_is, explained, nothing, ready
-from .records import Record
-from .seeds import order_of, seeds_for
 
 Policy = Callable[[Any, Any], Any]
 Mixer = Callable[[Any, Any, Any], tuple[Any, Any]]

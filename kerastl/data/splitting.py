@@ -12,10 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+from kerastl.data.carve import carve, key_of, shuffled_groups
+from kerastl.data.records import SPLITS, Collection, Record, count_of
 from kerastl.errors import Problem, Problems, RequestError
-
-from .carve import carve, key_of, shuffled_groups
-from .records import SPLITS, Collection, Record, count_of
 
 SHOWN = 5
 

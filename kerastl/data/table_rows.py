@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from kerastl.data.records import count_of
 from kerastl.errors import Problem, Problems, RequestError
-
-from .records import count_of
 
 DELIMITERS = ",;\t"
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.progress import track
-
-from .convert import HEADER_BYTES, is_16_bit_grey
-from .records import Record
+from kerastl.console import track
+from kerastl.data.convert import HEADER_BYTES, is_16_bit_grey
+from kerastl.data.records import Record
 
 LEVELS = 65536
 LOW_FRACTION, HIGH_FRACTION = 0.005, 0.995

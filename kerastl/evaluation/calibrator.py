@@ -9,7 +9,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-SMALLEST, STEEPEST = 1e-3, 50.0
+MIN_SLOPE, MAX_SLOPE = 1e-3, 50.0
 FLAT, ROUNDING = 1e-8, 1e-12
 MOST_FOR_NEWTON = 64
 MOST_STEPS = 50
@@ -102,10 +102,10 @@ def _by_newton(loss: _Loss) -> Array | None:
     if loss.levels.shape[1] > MOST_FOR_NEWTON:
         return None
     found = _without_slope(loss, loss.start, 0)
-    if found is None or SMALLEST <= found[0] <= STEEPEST:
+    if found is None or MIN_SLOPE <= found[0] <= MAX_SLOPE:
         return found
     # The loss is convex: where its least value lies beyond a bound, that within lies at the bound.
-    bounded = np.append(np.clip(found[0], SMALLEST, STEEPEST), loss.start[1:])
+    bounded = np.append(np.clip(found[0], MIN_SLOPE, MAX_SLOPE), loss.start[1:])
     return _without_slope(loss, bounded, 1)
 
 
@@ -131,7 +131,7 @@ def _without_slope(loss: _Loss, at: Array, first: int) -> Array | None:
 def _by_quasi_newton(loss: _Loss) -> Array:
     from scipy.optimize import minimize
 
-    bounds = [(SMALLEST, STEEPEST)] + [(None, None)] * (len(loss.start) - 1)
+    bounds = [(MIN_SLOPE, MAX_SLOPE)] + [(None, None)] * (len(loss.start) - 1)
     options = {"gtol": FLAT, "ftol": 1e-14}
     found = minimize(
         loss.value_and_slope,

@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.backbones import for_inference
+from kerastl.console import track
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError, RunFailed
 from kerastl.evaluation.predictions import Array, Predictions
-from kerastl.progress import track
 
 
 def predict(model: keras.Model, source: ImageDataset) -> Predictions:

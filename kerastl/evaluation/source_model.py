@@ -14,13 +14,7 @@ from typing import Any
 from kerastl.errors import RequestError, naming_damage
 from kerastl.evaluation.answering import read_temperature
 from kerastl.evaluation.as_exported import READ, check_as_exported
-from kerastl.evaluation.trained import (
-    DESCRIPTION,
-    MODEL,
-    Description,
-    read_description,
-    remedy_for,
-)
+from kerastl.evaluation.trained import DESCRIPTION, MODEL, Description, read_description, remedy_for
 from kerastl.recipe import read_plain
 from kerastl.runs import BEGUN, read_csv
 
@@ -110,7 +104,7 @@ def told_by(folder: Path) -> SourceModel:
             description=description,
             backbone=_backbone(facts["backbone"]),
             dropout=float(facts["head"]["dropout"]),
-            class_shares=_shares(facts["class_shares"], description.class_names),
+            class_shares=_read_shares(facts["class_shares"], description.class_names),
             validation=_validation(facts["validation"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
@@ -179,7 +173,7 @@ def _backbone(told: Mapping[str, Any]) -> dict[str, Any]:
     return {str(key): value for key, value in told.items() if key != "weights"}
 
 
-def _shares(told: Any, class_names: tuple[str, ...]) -> dict[str, float] | None:
+def _read_shares(told: Any, class_names: tuple[str, ...]) -> dict[str, float] | None:
     if told is None:
         return None
     shares = {name: float(told[name]) for name in class_names}
@@ -199,7 +193,7 @@ def _validation(told: Any) -> dict[str, Any] | None:
             {
                 "fixed": str(one["fixed"]),
                 "at": float(one["at"]),
-                "threshold": _threshold(one["threshold"]),
+                "threshold": _read_threshold(one["threshold"]),
             }
             for one in told["points"]
         ],
@@ -207,7 +201,7 @@ def _validation(told: Any) -> dict[str, Any] | None:
     }
 
 
-def _threshold(told: Any) -> float | None:
+def _read_threshold(told: Any) -> float | None:
     if told is not None and not 0 <= float(told) <= 1:
         raise ValueError(f"a threshold must be a probability from 0 to 1, got {told}")
     return None if told is None else float(told)

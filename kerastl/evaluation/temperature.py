@@ -7,7 +7,7 @@ import numpy as np
 from kerastl.evaluation.predictions import Array
 
 RANGE = (0.02, 50.0)
-SMALLEST = np.finfo(np.float64).tiny
+MIN_PROBABILITY = np.finfo(np.float64).tiny
 
 
 def fit_temperature(labels: Array, probabilities: Array) -> float | None:
@@ -53,5 +53,5 @@ def with_temperature(probabilities: Array, temperature: float) -> Array:
 
 def log_of(probabilities: Array) -> Array:
     """Return `[n, classes]` float64 logits of probabilities: the same bytes for a table that was read back."""
-    logits: Array = np.log(np.maximum(probabilities, SMALLEST))
+    logits: Array = np.log(np.maximum(probabilities, MIN_PROBABILITY))
     return logits

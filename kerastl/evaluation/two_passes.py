@@ -57,7 +57,7 @@ def two_passes(
         logits of each pass (16 hex digits); `faults` is empty if the passes are equal.
     """
     forward = inference_function(model)
-    first, second = (_logits(forward, images, batch_size) for images in decodings)
+    first, second = (_batched_logits(forward, images, batch_size) for images in decodings)
     differ = _rows_that_differ(first, second)
     faults = []
     decoded = _rows_that_differ(*decodings)
@@ -82,7 +82,9 @@ def two_passes(
     return report, first
 
 
-def _logits(forward: Callable[[tf.Tensor], tf.Tensor], images: Array, batch_size: int) -> Array:
+def _batched_logits(
+    forward: Callable[[tf.Tensor], tf.Tensor], images: Array, batch_size: int
+) -> Array:
     starts = range(0, len(images), batch_size)
     batches = [forward(tf.constant(images[start : start + batch_size])) for start in starts]
     return np.concatenate([tf.cast(batch, tf.float32).numpy() for batch in batches])

@@ -10,7 +10,7 @@ from kerastl.export.graph_file import served_signatures
 from kerastl.export.method_names import CLASSIFY
 
 ENDPOINTS = "endpoints"
-NEEDED = {"serving_default": "image_bytes", "pixels": "images"}
+REQUIRED_INPUTS = {"serving_default": "image_bytes", "pixels": "images"}
 """Signatures that every export has, with the name of their one input."""
 WANTED = ("probabilities", "predicted", "class_names")
 CARRIED = frozenset({
@@ -52,7 +52,7 @@ def _check_number(export: Path) -> Finding:
 
 def _check_names(signatures: dict[str, Any]) -> Finding:
     faults = []
-    for name, takes in NEEDED.items():
+    for name, takes in REQUIRED_INPUTS.items():
         if name not in signatures:
             faults.append(f"no endpoint {name}")
             continue

@@ -20,7 +20,7 @@ from kerastl.export.graph_file import read_graph
 VARIABLE_WRITES = frozenset({
     "AssignAddVariableOp", "AssignSubVariableOp", "AssignVariableOp", "ResourceScatterAdd", "ResourceScatterUpdate",
 })  # fmt: skip
-NEEDED = VARIABLE_WRITES | {
+ALLOWED_OPS = VARIABLE_WRITES | {
     "Assert", "Case", "If", "ReadVariableOp", "StatefulPartitionedCall", "VarHandleOp", "VarIsInitializedOp", "While",
 }  # fmt: skip
 """The stateful operations that a loaded export may run: they stay inside the process."""
@@ -127,7 +127,7 @@ def _fault_of_operation(name: str) -> str | None:
         return "random"
     if "Xla" in name:
         return "compiled"
-    if FILES.search(name) or (known.is_stateful and name not in NEEDED):
+    if FILES.search(name) or (known.is_stateful and name not in ALLOWED_OPS):
         return "outside"
     return None
 

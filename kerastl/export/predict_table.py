@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO
 
+from kerastl.console import say, speed_bar
 from kerastl.data.convert import no_pillow_warnings
 from kerastl.errors import Problem, Problems, RequestError, RunFailed, naming_damage
 from kerastl.export.predict import (
@@ -29,7 +30,6 @@ from kerastl.export.predict import (
     map_ahead,
     predict_batch,
 )
-from kerastl.progress import say, speed_bar
 from kerastl.runs import csv_line, locked, package_versions, write_json
 
 TableFormat = Literal["csv", "json", "parquet"]

@@ -15,15 +15,7 @@ from kerastl.options import hints
 from kerastl.recipe.phase import FromBlock
 
 if TYPE_CHECKING:
-    from kerastl.recipe.schema import (
-        Adaptation,
-        Evaluation,
-        Export,
-        Reader,
-        Recipe,
-        Split,
-        Target,
-    )
+    from kerastl.recipe.schema import Adaptation, Evaluation, Export, Reader, Recipe, Split, Target
 
 Finding = tuple[str, str]
 DomainsOf = Callable[[str, Any], Sequence[str]]

@@ -26,7 +26,7 @@ def curve_charts(history: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     losses = sorted(name for name in numeric if name.endswith("loss"))
     scores = sorted(name for name in numeric if not name.endswith("loss"))
     charts = [("Loss by epoch", losses), ("Scores by epoch", scores)]
-    return [(title, _chart(history, names)) for title, names in charts if names]
+    return [(title, _history_chart(history, names)) for title, names in charts if names]
 
 
 def _is_numeric(history: Sequence[dict[str, Any]], name: str) -> bool:
@@ -34,7 +34,7 @@ def _is_numeric(history: Sequence[dict[str, Any]], name: str) -> bool:
     return all(isinstance(value, int | float) for value in values)
 
 
-def _chart(history: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+def _history_chart(history: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -44,7 +44,7 @@ def _chart(history: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
         figure = Figure(figsize=(6.0, 3.4), layout="constrained")
         axes: Any = figure.add_subplot()
         for colour, name in zip(_colours(names), names, strict=True):
-            values = [_number(row.get(name)) for row in history]
+            values = [_history_value(row.get(name)) for row in history]
             # A lone point between gaps has no line to be seen by.
             line = "-" if name.startswith("val_") else "--"
             axes.plot(epochs, values, line, marker=".", color=colour, linewidth=1.6, label=name)
@@ -68,7 +68,7 @@ def _colours(names: Sequence[str]) -> list[str]:
     return [COLOURS[place % len(COLOURS)] for place in range(len(names))]
 
 
-def _number(value: Any) -> float:
+def _history_value(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
 
 

@@ -43,7 +43,7 @@ def render_curve(curve: Curve, reading: Sequence[str]) -> str:
                 (number, [curve.level(way, number) for way in curve.ways])
                 for number in curve.labels
             ],
-            points=[(point, _figure(point)) for point in curve.points],
+            points=[(point, _point_figure(point)) for point in curve.points],
         )
     )
     return page
@@ -61,7 +61,7 @@ def _cards(curve: Curve) -> list[tuple[str, Level | None]]:
     ]
 
 
-def _figure(point: Point) -> dict[str, Any]:
+def _point_figure(point: Point) -> dict[str, Any]:
     if point.value is None:
         return {"value": "\N{EN DASH}", "interval": point.reason}
     has_interval = point.low is not None and point.high is not None

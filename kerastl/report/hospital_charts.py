@@ -33,7 +33,7 @@ def reliability_chart(content: Mapping[str, Any]) -> str | None:
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
 
-    return _chart(draw, _wrapped(content.get("of", "probability")), "share that came true")
+    return _clinical_chart(draw, _wrapped(content.get("of", "probability")), "share that came true")
 
 
 def _points(
@@ -82,14 +82,16 @@ def decision_chart(content: Mapping[str, Any]) -> str | None:
         # Treating all falls without end: what lies far below treating none needs no room.
         axes.set_ylim(-0.35 * top, 1.12 * top)
 
-    return _chart(draw, _wrapped(f"threshold probability of {positive}"), "net benefit a picture")
+    return _clinical_chart(
+        draw, _wrapped(f"threshold probability of {positive}"), "net benefit a picture"
+    )
 
 
 def _wrapped(text: str) -> str:
     return "\n".join(textwrap.wrap(str(text), 50)[:2])
 
 
-def _chart(draw: Any, across: str, up: str) -> str:
+def _clinical_chart(draw: Any, across: str, up: str) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 

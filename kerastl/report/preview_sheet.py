@@ -24,7 +24,7 @@ WORD_PX = 6.6
 TALLEST_PX = 60_000
 """matplotlib draws up to 65,535 pixels; higher sheets get smaller pictures."""
 SMALLEST_CELL_PX = 24
-INK, SOFT = "#1c2330", "#5d6675"
+SHEET_INK, SOFT = "#1c2330", "#5d6675"
 
 
 def draw_sheet(blocks: Sequence[Block], names: Sequence[str], *, title: str, foot: str) -> bytes:
@@ -69,7 +69,7 @@ class _Pen:
         self._figure, self._width, self._height = figure, width, height
 
     def write(self, left: float, middle: float, words: str, **style: Any) -> None:
-        style = {"size": 8, "color": INK, "va": "center", "ha": "left"} | style
+        style = {"size": 8, "color": SHEET_INK, "va": "center", "ha": "left"} | style
         # A class named `$x$` is no formula.
         self._figure.text(
             left / self._width, 1 - middle / self._height, words, parse_math=False, **style

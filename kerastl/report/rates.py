@@ -15,7 +15,7 @@ RULES = {
     "steepest": "where it falls fastest",
     "minimum_tenth": "a tenth of the rate at the lowest",
 }
-COLOURS = ("#2f6fde", "#e07b1a", "#1f9d6b")
+TERMINAL_COLORS = ("#2f6fde", "#e07b1a", "#1f9d6b")
 WIDTH, HEIGHT = 64, 12
 UNSETTLED = 9
 """Steps at the start whose average few batches made."""
@@ -47,7 +47,7 @@ def write_rates(path: Path, tests: Sequence[Test], *, title: str, rate: float) -
     axes = figure.add_subplot()
     for test in tests:
         axes.plot(test.rates, test.smoothed, color="#7a828e", linewidth=1.4)
-    for colour, (rule, words) in zip(COLOURS, RULES.items(), strict=True):
+    for colour, (rule, words) in zip(TERMINAL_COLORS, RULES.items(), strict=True):
         telling = [test for test in tests if test.suggestions]
         found = [test.suggestions[rule] for test in telling]
         heights = [

@@ -18,7 +18,7 @@ def visible(value: Any) -> Any:
     """
     if not isinstance(value, str) or value.isprintable():
         return value
-    hidden = {ord(one): _number(one) for one in set(value) if _is_hidden(one)}
+    hidden = {ord(one): _code_point(one) for one in set(value) if _is_hidden(one)}
     return value.translate(hidden)  # of Markup it gives Markup
 
 
@@ -26,5 +26,5 @@ def _is_hidden(letter: str) -> bool:
     return letter not in BREAKS + JOINERS and unicodedata.category(letter) in HIDDEN
 
 
-def _number(letter: str) -> str:
+def _code_point(letter: str) -> str:
     return ascii(letter)[1:-1]

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from kerastl import adaptation
 from kerastl import recipe as recipes
-from kerastl.adaptation import choosing
-from kerastl.adaptation.choosing import SOURCE_ONLY, Evidence
+from kerastl.adaptation import SOURCE_ONLY, choosing
+from kerastl.adaptation.choosing.evidence import Evidence
+from kerastl.console import say
 from kerastl.data import ImageDataset
 from kerastl.errors import Diverged
 from kerastl.evaluation import load_trained
-from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import BEGUN, Run
 from kerastl.stages.budget import time_budget

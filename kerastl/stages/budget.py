@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kerastl.recipe import Recipe
+from kerastl.recipe import Phase, Recipe
 from kerastl.stages.methods import candidates
 from kerastl.stages.phases import own_phases, phases_of_methods
-from kerastl.training import Phase, TimeBudget
+from kerastl.training import TimeBudget
 
 
 def time_budget(recipe: Recipe, phases: Sequence[Phase]) -> list[TimeBudget]:

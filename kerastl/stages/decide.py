@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from kerastl import training
-from kerastl.progress import say
+from kerastl.console import say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages.memory import within_memory

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kerastl.progress import duration, say
+from kerastl.console import duration, say
 from kerastl.report.frozen import rounded_lines
 from kerastl.runs import Run, append_line, write_atomic
 

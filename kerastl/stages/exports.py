@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kerastl import export
+from kerastl.console import say
 from kerastl.evaluation import read_description
-from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 

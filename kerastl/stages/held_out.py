@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import keras
 
-from kerastl.adaptation.choosing import SOURCE_ONLY, Outputs
+from kerastl.adaptation import SOURCE_ONLY
+from kerastl.adaptation.choosing.evidence import Outputs
 from kerastl.data import ImageDataset
-from kerastl.recipe import Recipe
+from kerastl.recipe import Phase, Recipe
 from kerastl.stages.methods import candidates, phases_of
 from kerastl.stages.observe import forward_of, outputs_of, statistics_of
 from kerastl.stages.phases import training_phases
 from kerastl.stages.pictures import Pictures
-from kerastl.training import Phase, unfreeze
+from kerastl.training import unfreeze
 
 
 @dataclass(frozen=True)

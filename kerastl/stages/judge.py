@@ -11,17 +11,17 @@ from typing import Any
 
 import keras
 
-from kerastl.adaptation.choosing import SOURCE_ONLY
+from kerastl.adaptation import SOURCE_ONLY
 from kerastl.evaluation import (
     Predictions,
     groups_disagree,
     load_trained,
     paired_difference,
-    predict,
-    score,
     write_predictions,
 )
 from kerastl.evaluation.one_thread import one_thread
+from kerastl.evaluation.predict import predict
+from kerastl.evaluation.score import score
 from kerastl.evaluation.source_model import told_by
 from kerastl.recipe import Recipe
 from kerastl.runs import Run

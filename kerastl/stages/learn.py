@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kerastl.adaptation.choosing import SOURCE_ONLY
+from kerastl.adaptation import SOURCE_ONLY
 from kerastl.errors import WouldFailAgain
-from kerastl.recipe import Method, Recipe
+from kerastl.recipe import Method, Phase, Recipe
 from kerastl.runs import Run
 from kerastl.stages.budget import time_budget
 from kerastl.stages.diary import Diary, write_history, write_proofs
@@ -12,7 +12,7 @@ from kerastl.stages.model import Start
 from kerastl.stages.phases import own_phases, sources_of, training_phases
 from kerastl.stages.pictures import Pictures
 from kerastl.stages.record import write_beginning, write_model, write_network
-from kerastl.training import History, Phase, fit
+from kerastl.training import History, fit
 
 LAST_GOOD = "last_good.keras"
 """The weights before training broke down."""

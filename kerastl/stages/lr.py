@@ -10,15 +10,16 @@ from pathlib import Path
 import keras
 
 from kerastl import report
+from kerastl.console import say, track
 from kerastl.errors import RequestError, listed, nearest
-from kerastl.progress import say, track
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages.model import find_weights, start_model
 from kerastl.stages.phases import expanded_phases, training_phases
 from kerastl.stages.pictures import Pictures, gather_pictures
 from kerastl.stages.record import make_repeatable
-from kerastl.training import RangeTest, range_test
+from kerastl.training import RangeTest
+from kerastl.training.range_test import range_test
 
 
 @dataclass(frozen=True)

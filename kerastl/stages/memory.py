@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kerastl import training
+from kerastl.console import say
 from kerastl.errors import Problem, Problems
-from kerastl.progress import say
+from kerastl.recipe import Phase as TrainingPhase
 from kerastl.recipe import Recipe
 from kerastl.runs import size_in_words
 from kerastl.stages.phases import changes_pixels
 from kerastl.stages.plan import Plan
 from kerastl.training import MemoryEstimate
-from kerastl.training import Phase as TrainingPhase
 
 AUTO_SHARE = 0.5
 """The share of the available memory that `batch_size: auto` uses, because other programs need memory, too."""

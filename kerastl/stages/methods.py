@@ -9,13 +9,12 @@ import keras
 
 from kerastl import adaptation
 from kerastl import recipe as recipes
-from kerastl.adaptation.choosing import SOURCE_ONLY
+from kerastl.adaptation import SOURCE_ONLY
+from kerastl.console import say
 from kerastl.errors import Problem, Problems, RequestError
-from kerastl.progress import say
-from kerastl.recipe import Recipe
+from kerastl.recipe import Phase, Recipe
 from kerastl.stages.phases import phases_of_methods, target_pool
 from kerastl.stages.pictures import Pictures
-from kerastl.training import Phase
 
 
 def candidates(recipe: Recipe) -> list[recipes.Method]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kerastl.adaptation.choosing import Mixed
+from kerastl.adaptation.choosing.evidence import Mixed
 from kerastl.adaptation.validators.mixval import Options, draw_pairs
 from kerastl.data import ImageDataset
 from kerastl.recipe import Recipe

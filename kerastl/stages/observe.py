@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.adaptation.choosing import Evidence, Outputs, Proven
+from kerastl.adaptation.choosing.evidence import Evidence, Outputs, Proven
 from kerastl.adaptation.validators.mixval import Options as Mixing
 from kerastl.data import ImageDataset
 from kerastl.evaluation.source_model import told_by

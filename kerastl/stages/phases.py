@@ -9,9 +9,8 @@ from kerastl import adaptation
 from kerastl import recipe as recipes
 from kerastl.backbones import block_names
 from kerastl.data import ImageDataset, Record
-from kerastl.recipe import Recipe
+from kerastl.recipe import Phase, Recipe
 from kerastl.stages.pictures import Pictures
-from kerastl.training import Phase
 
 
 def expanded_phases(recipe: Recipe) -> list[tuple[int, recipes.Phase]]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerastl.data import ImageDataset
-from kerastl.recipe import read_plain
+from kerastl.recipe import Phase, read_plain
 from kerastl.runs import BEGUN, Run
 from kerastl.stages.model import Start
-from kerastl.training import Phase
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from kerastl import report
 from kerastl.augment.preview import TOGETHER, Block, mixing_block, operation_block, policy_block
+from kerastl.console import track
 from kerastl.data import Record, labels_of, seeds_for
 from kerastl.errors import RequestError, listed, nearest, quoted
-from kerastl.progress import track
 from kerastl.recipe import Augment, Recipe
 from kerastl.runs import Run, is_free
 from kerastl.stages.pictures import Pictures, check_outside, gather_pictures

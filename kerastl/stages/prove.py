@@ -11,13 +11,14 @@ import numpy as np
 from scipy.special import softmax
 
 from kerastl import export
-from kerastl.adaptation.choosing import SOURCE_ONLY
+from kerastl.adaptation import SOURCE_ONLY
+from kerastl.console import say
 from kerastl.data import Record
 from kerastl.data.reading import read_picture
 from kerastl.data.unreadable import UnreadableError
 from kerastl.errors import RunFailed, WouldFailAgain
-from kerastl.evaluation import decode_twice, load_trained, two_passes
-from kerastl.progress import say
+from kerastl.evaluation import decode_twice, load_trained
+from kerastl.evaluation.two_passes import two_passes
 from kerastl.recipe import Recipe
 from kerastl.report import write_report
 from kerastl.runs import Run

@@ -12,8 +12,8 @@ import keras
 import tensorflow as tf
 
 from kerastl import recipe as recipes
+from kerastl.console import say
 from kerastl.errors import RequestError, WouldFailAgain
-from kerastl.progress import say
 from kerastl.recipe import Recipe
 from kerastl.runs import (
     BEGUN,

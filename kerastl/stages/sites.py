@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.adaptation.choosing import Outputs, site_tells_label, tell_apart
+from kerastl.adaptation.choosing.evidence import Outputs
 from kerastl.adaptation.choosing.folds import above_chance
-from kerastl.adaptation.choosing.told_apart import weighed
+from kerastl.adaptation.choosing.sites import site_tells_label
+from kerastl.adaptation.choosing.told_apart import tell_apart, weighed
 from kerastl.evaluation.measured import nothing
 from kerastl.evaluation.plain import plain
 from kerastl.recipe import Recipe

@@ -22,7 +22,8 @@ from kerastl.adaptation import (
 from kerastl.backbones import build_backbone
 from kerastl.errors import RequestError
 from kerastl.options import StrictModel
-from kerastl.training import Phase, build_model, unfreeze
+from kerastl.recipe import Phase
+from kerastl.training import build_model, unfreeze
 
 SIZE_PX = 16
 NUM_CLASSES = 3

@@ -19,12 +19,6 @@ from .memory import available_gpu_memory as available_gpu_memory
 from .memory import available_memory as available_memory
 from .memory import estimate_memory as estimate_memory
 from .model import build_model as build_model
-from .phase import BlockRate as BlockRate
-from .phase import FromBlock as FromBlock
-from .phase import LayerNames as LayerNames
-from .phase import Phase as Phase
-from .phase import TopFraction as TopFraction
-from .phase import Unfreeze as Unfreeze
 from .proof import phase_proof as phase_proof
 from .range_test import RangeTest as RangeTest
 from .range_test import range_test as range_test

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.training.phase import Phase
+from kerastl.recipe.phase import Phase
 
 Array = np.ndarray[Any, Any]
 

@@ -15,10 +15,10 @@ import keras
 from kerastl.backbones import blocks_of, network_name
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
+from kerastl.recipe.phase import Phase
 from kerastl.runs import size_in_words
 from kerastl.training.activations import ABOUT, shapes_of, size_on_disk, told_of
 from kerastl.training.learner import Front, cached_front, frozen_front
-from kerastl.training.phase import Phase
 
 ROOM_LEFT_BYTES = 2**28
 """What caches leave free on the disk, for the run's own files."""

@@ -14,10 +14,10 @@ import numpy as np
 from kerastl.backbones import blocks_of
 from kerastl.data import ImageDataset
 from kerastl.errors import Diverged, Problem, Problems, RequestError
+from kerastl.recipe.phase import Phase
 from kerastl.training.cache_checks import check_cache, check_room
 from kerastl.training.freezing import resolve_trainable
 from kerastl.training.learner import choose_cache, frozen_front
-from kerastl.training.phase import Phase
 from kerastl.training.streams import no_pictures
 
 Sources = Mapping[str, ImageDataset]

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from kerastl.training.phase import Phase
+from kerastl.recipe.phase import Phase
 from kerastl.training.state import TrainingState
 
 WORTH_A_BAR_S = 2.0

@@ -15,7 +15,7 @@ import keras
 
 from kerastl.backbones import blocks_of
 from kerastl.errors import RequestError
-from kerastl.training.phase import (
+from kerastl.recipe.phase import (
     BatchNorm,
     FromBlock,
     LayerNames,

@@ -12,11 +12,11 @@ import keras
 from kerastl.backbones import blocks_of, cut, fold, foldable, network_name
 from kerastl.data import ImageDataset, cache_folder
 from kerastl.errors import RequestError
+from kerastl.recipe.phase import LayerNames, Phase
 from kerastl.training.activations import keep_activations
 from kerastl.training.backward import with_cheap_backward
 from kerastl.training.cached_source import CachedSource
 from kerastl.training.freezing import resolve_trainable
-from kerastl.training.phase import LayerNames, Phase
 from kerastl.training.streams import Lesson
 
 Source = ImageDataset | CachedSource

@@ -18,13 +18,13 @@ import tensorflow as tf
 from kerastl.backbones import blocks_of
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
+from kerastl.recipe.phase import Phase, Unfreeze
 from kerastl.training.checkpoint import Checkpoint, newest_checkpoint
 from kerastl.training.checks import Sources, check_phases, decide_phases
 from kerastl.training.classification import Classification, balanced_weights
 from kerastl.training.clock import Clock
 from kerastl.training.freezing import resolve_batch_norm
 from kerastl.training.learner import activations_folder
-from kerastl.training.phase import Phase, Unfreeze
 from kerastl.training.phase_loop import OnEpoch, OnPhaseEnd, OnProof, PhaseLoop
 from kerastl.training.state import History, TrainingState
 from kerastl.training.step import Step

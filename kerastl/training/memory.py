@@ -15,9 +15,9 @@ import psutil
 
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
+from kerastl.recipe.phase import Phase
 from kerastl.training.activations import BATCH
 from kerastl.training.freezing import HEAD_LAYERS, resolve_batch_norm, resolve_trainable
-from kerastl.training.phase import Phase
 
 FLOAT32 = 4
 RUNTIME_BYTES = 300_000_000

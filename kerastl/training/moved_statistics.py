@@ -53,8 +53,8 @@ def statistics_record(
         "rule": rule,
         "layers": len(batch_norm_layers(model)),
         "moved": moved,
-        "before": _digest(before),
-        "after": _digest(after),
+        "before": _statistics_digest(before),
+        "after": _statistics_digest(after),
         "largest": largest,
     }
 
@@ -93,7 +93,7 @@ def _size(change: Mapping[str, Any]) -> float:
     return math.inf if deviations is None else float(deviations)
 
 
-def _digest(statistics: Mapping[str, Array]) -> str:
+def _statistics_digest(statistics: Mapping[str, Array]) -> str:
     joined = hashlib.sha256()
     for path in sorted(statistics):
         joined.update(statistics[path].tobytes())

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from kerastl.backbones import blocks_of
-from kerastl.training.phase import Phase
+from kerastl.recipe.phase import Phase
 
 
 class _ByVariable:

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from kerastl.errors import Diverged
+from kerastl.recipe.phase import Phase
 from kerastl.training.averages import Averages
 from kerastl.training.callback_state import restore_callbacks, state_of
 from kerastl.training.checkpoint import Checkpoint, write_checkpoint
@@ -22,7 +23,6 @@ from kerastl.training.l2_sp import build_pull
 from kerastl.training.learner import learner_of
 from kerastl.training.moved_statistics import read_statistics
 from kerastl.training.optimizer import build_optimizer, carry_over, rate_factors
-from kerastl.training.phase import Phase
 from kerastl.training.proof import check_proof, checksums, phase_proof
 from kerastl.training.rounding import rounding_of
 from kerastl.training.state import Best, History, TrainingState

@@ -25,7 +25,7 @@ def checksums(model: keras.Model) -> dict[str, str]:
     }
 
 
-def _digest(sums: Mapping[str, str], paths: Collection[str]) -> str:
+def _checksum_digest(sums: Mapping[str, str], paths: Collection[str]) -> str:
     return hashlib.sha256("".join(sums[path] for path in paths).encode()).hexdigest()[:16]
 
 
@@ -110,8 +110,8 @@ def _layer_rows(
                 {
                     "layer": layer.name,
                     "trainable": any(path in trained for path in paths),
-                    "before": _digest(before, paths),
-                    "after": _digest(after, paths),
+                    "before": _checksum_digest(before, paths),
+                    "after": _checksum_digest(after, paths),
                     "moved": any(path not in allowed for path in moved),
                     "statistics_moved": any(path in allowed for path in moved),
                 }

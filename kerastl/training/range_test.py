@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError, RunFailed
+from kerastl.recipe.phase import Phase
 from kerastl.training.checkpoint import assign
 from kerastl.training.checks import check_phases, decide_phases
 from kerastl.training.feed import Fed, batches_of
@@ -28,7 +29,6 @@ from kerastl.training.l2_sp import build_pull
 from kerastl.training.learner import Learner, Source, activations_folder, learner_of
 from kerastl.training.loop import classification_step
 from kerastl.training.optimizer import build_optimizer, rate_factors
-from kerastl.training.phase import Phase
 from kerastl.training.step import trained_by
 from kerastl.training.streams import Lesson
 from kerastl.training.update import Update, build_update

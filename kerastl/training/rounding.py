@@ -9,9 +9,9 @@ import numpy as np
 
 from kerastl.backbones import fold
 from kerastl.data import ImageDataset
+from kerastl.recipe.phase import Phase
 from kerastl.training.feed import read_batches
 from kerastl.training.learner import frozen_front, part
-from kerastl.training.phase import Phase
 from kerastl.training.tracing import inference
 from kerastl.training.validation import figures
 

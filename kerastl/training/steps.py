@@ -9,12 +9,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerastl.progress import track
+from kerastl.console import track
+from kerastl.recipe.phase import Phase
 from kerastl.training.averages import Averages
 from kerastl.training.checks import check_losses
 from kerastl.training.feed import batches_of
 from kerastl.training.learner import Source
-from kerastl.training.phase import Phase
 from kerastl.training.schedule import learning_rate_at
 from kerastl.training.state import TrainingState
 from kerastl.training.update import Update

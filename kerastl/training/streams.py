@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from kerastl.data import ImageDataset
 from kerastl.errors import Problem, Problems
+from kerastl.recipe.phase import Phase
 from kerastl.training.freezing import HEAD_LAYERS
-from kerastl.training.phase import Phase
 from kerastl.training.step import Step
 
 StepFor = Callable[[Phase, ImageDataset], Step]

@@ -9,8 +9,8 @@ from typing import Any
 
 import keras
 
-from kerastl.progress import say
-from kerastl.training.phase import Phase
+from kerastl.console import say
+from kerastl.recipe.phase import Phase
 
 
 class TimeBudget(keras.callbacks.Callback):

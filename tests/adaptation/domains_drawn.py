@@ -104,6 +104,6 @@ def two_batches(source=5, target=3):
 
 def plain_phase(*args, **options):
     """A `Phase` that freezes BatchNorm, as for pretrained weights, and has no cache, unless the options say otherwise."""
-    from kerastl.training import Phase
+    from kerastl.recipe import Phase
 
     return Phase(*args, **({"batch_norm": "frozen", "cache": "none"} | options))

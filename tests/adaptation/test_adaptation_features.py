@@ -7,7 +7,8 @@ import tensorflow as tf
 from domains_drawn import batch, plain_phase, small_model
 
 from kerastl.adaptation import features_and_logits, logits_of_frozen_head
-from kerastl.training import FromBlock, unfreeze
+from kerastl.recipe import FromBlock
+from kerastl.training import unfreeze
 from kerastl.training.backward import with_cheap_backward
 from kerastl.training.learner import shortened
 

@@ -68,7 +68,7 @@ def test_the_share_that_is_restyled_is_drawn_by_step_and_picture(model):
 
 
 def test_the_seeds_of_a_step_are_not_those_of_the_pictures_own_augmentation():
-    from kerastl.data.seeds import seeds_for
+    from kerastl.data import seeds_for
 
     indices = tf.range(50, dtype=tf.int64)
     steps = [step_seeds(4, tf.constant(at), indices).numpy() for at in (0.0, 1 / 3, 0.5)]

@@ -8,7 +8,8 @@ import pytest
 from hospitals_drawn import logits_for, source_only, with_target
 from sklearn.metrics import cohen_kappa_score
 
-from kerastl.adaptation.choosing import Evidence, Outputs, decide
+from kerastl.adaptation.choosing.decision import decide
+from kerastl.adaptation.choosing.evidence import Evidence, Outputs
 from kerastl.adaptation.choosing.strayed import answers_kept
 from kerastl.errors import RequestError
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 from hospitals_drawn import able, logits_for, source_only, with_target
 
-from kerastl.adaptation.choosing import Decision, decide
+from kerastl.adaptation.choosing.decision import Decision, decide
 from kerastl.errors import RequestError
 
 SELECT_BY = ["information_maximization", "class_ami", "source_validation"]

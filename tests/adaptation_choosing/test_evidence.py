@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hospitals_drawn import source_only
 
-from kerastl.adaptation.choosing import Evidence, Mixed, Outputs
+from kerastl.adaptation.choosing.evidence import Evidence, Mixed, Outputs
 from kerastl.errors import RequestError
 
 EVIDENCE, TRUTH = source_only(0)

@@ -5,7 +5,7 @@ import pytest
 from hospitals_drawn import linear_model
 from sklearn.datasets import load_digits
 
-from kerastl.adaptation.choosing import Evidence, Outputs
+from kerastl.adaptation.choosing.evidence import Evidence, Outputs
 from kerastl.adaptation.choosing.guards import guards_of
 
 KNOWN, UNKNOWN = 5, 6

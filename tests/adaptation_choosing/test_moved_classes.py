@@ -4,11 +4,7 @@ from hospitals_drawn import APART, source_only
 from scipy.stats import multivariate_normal
 
 from kerastl.adaptation.choosing.class_space import class_space
-from kerastl.adaptation.choosing.moved_classes import (
-    MovedClasses,
-    fit_moved_classes,
-    starts_of,
-)
+from kerastl.adaptation.choosing.moved_classes import MovedClasses, fit_moved_classes, starts_of
 
 MEANS = np.array([[0.0, 0.0, 0.0], [5.0, 0.0, 0.0], [0.0, 5.0, 0.0]])
 

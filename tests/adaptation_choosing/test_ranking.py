@@ -6,8 +6,9 @@ import pytest
 from hospitals_drawn import able, logits_for, source_only, with_target
 
 from kerastl import registry
-from kerastl.adaptation.choosing import Evidence, Outputs, rank
+from kerastl.adaptation.choosing.evidence import Evidence, Outputs
 from kerastl.adaptation.choosing.floor import source_floor
+from kerastl.adaptation.choosing.ranking import rank
 from kerastl.adaptation.validators import source_validation
 from kerastl.errors import RequestError
 

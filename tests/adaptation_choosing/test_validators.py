@@ -5,7 +5,7 @@ from scipy.stats import norm
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from kerastl import registry
-from kerastl.adaptation.choosing import Evidence, Mixed, Outputs
+from kerastl.adaptation.choosing.evidence import Evidence, Mixed, Outputs
 from kerastl.adaptation.validators import class_ami, dev, mixval, snd, source_validation
 from kerastl.errors import RequestError
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.datasets import load_digits
 
-from kerastl.audit import FIXED_WIDTHS, Trial, audit, fixed_features
+from kerastl.audit import FIXED_WIDTHS, Trial, fixed_features
+from kerastl.audit.audit import audit
 
 
 @dataclass(frozen=True)

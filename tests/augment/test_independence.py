@@ -13,7 +13,7 @@ from kerastl import registry
 from kerastl.augment.corrected.random_shear import CentredShear
 from kerastl.augment.draws import Draws
 from kerastl.augment.operation import BuiltOperation
-from kerastl.data.seeds import seeds_for
+from kerastl.data import seeds_for
 
 SIZE_PX = 512
 """Large, so that whole pixels are nearly continuous. No picture is made."""

@@ -5,10 +5,10 @@ from PIL import Image
 
 from kerastl import registry
 from kerastl.augment import build_policy
-from kerastl.data import ImageDataset, Record
-from kerastl.data.seeds import seeds_for
+from kerastl.data import ImageDataset, Record, seeds_for
 from kerastl.errors import RequestError
-from kerastl.testing.augmentation import SIZE_PX, check_augmentation, stateful_random_operations
+from kerastl.testing import check_augmentation
+from kerastl.testing.augmentation import SIZE_PX, stateful_random_operations
 
 NAMES = registry.names("operation")
 COMPOSED = {"aug_mix", "rand_augment", "random_apply", "random_choice"}

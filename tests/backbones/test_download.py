@@ -6,8 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from kerastl.backbones import download, fetch_weights, verify_weights
-from kerastl.backbones.backbone import Weights
+from kerastl.backbones import Weights, download, fetch_weights, verify_weights
 from kerastl.errors import RequestError
 
 CONTENT = b"weights" * 1000

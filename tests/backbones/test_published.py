@@ -6,8 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from kerastl.backbones import Weights, build_backbone, read_imagenet_head, weights
-from kerastl.backbones.source import build_source
+from kerastl.backbones import Weights, build_backbone, build_source, read_imagenet_head, weights
 from kerastl.errors import RequestError
 
 

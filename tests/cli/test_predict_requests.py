@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kerastl.cli import app
+from kerastl.console import speed_bar
 from kerastl.errors import Problems
-from kerastl.progress import speed_bar
 from tests.export.conftest import model, pictures, run_folder
 
 __all__ = ["model", "pictures", "run_folder"]

@@ -7,7 +7,7 @@ import pytest
 from curves_drawn import hospitals
 
 from kerastl import curve as curves
-from kerastl.curve import adapt_curve
+from kerastl.curve.adapt_curve import adapt_curve
 from kerastl.errors import RequestError, WouldFailAgain
 from kerastl.runs import BEGUN, Run, write_csv
 

@@ -70,6 +70,6 @@ def with_orientation(content: bytes, value: int, order: str = "<", kind: int = 3
 def decoded(content: bytes, **options) -> np.ndarray:
     import tensorflow as tf
 
-    from kerastl.data.decode import decode_image
+    from kerastl.data import decode_image
 
     return decode_image(tf.constant(content), **options).numpy()

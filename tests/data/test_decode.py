@@ -8,7 +8,7 @@ import tensorflow as tf
 from pictures_drawn import KINDS, encoded, noise, png_of_any_size, smooth, with_orientation
 from PIL import Image
 
-from kerastl.data.decode import load_image
+from kerastl.data import load_image
 
 
 def test_resizing_is_pillows_antialiased_bilinear():

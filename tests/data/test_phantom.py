@@ -16,8 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kerastl.cli.data import command
+from kerastl.data import write_phantoms
 from kerastl.data.phantom import scanner as scanners
-from kerastl.data.phantom import write_phantoms
 from kerastl.data.phantom.hospitals import HOSPITALS, SCANNER_A
 from kerastl.data.phantom.patients import classes, draw_patient
 from kerastl.data.phantom.shapes import Grid

@@ -10,13 +10,7 @@ import pytest
 import tensorflow as tf
 from pictures_drawn import LIMIT, colour, encoded, noise, png_of_any_size, smooth, write
 
-from kerastl.data import (
-    Collection,
-    Record,
-    TooManyUnreadableError,
-    check_pictures,
-    reasons,
-)
+from kerastl.data import Collection, Record, TooManyUnreadableError, check_pictures, reasons
 from kerastl.data.verdicts import FILE_NAME
 from kerastl.errors import Problems
 

@@ -3,12 +3,8 @@ import pytest
 from predictions_drawn import made
 
 from kerastl.errors import RequestError
-from kerastl.evaluation import (
-    paired_difference,
-)
-from kerastl.evaluation.metrics import (
-    auc,
-)
+from kerastl.evaluation import paired_difference
+from kerastl.evaluation.metrics import auc
 
 
 def test_a_better_model_is_called_better_and_an_equal_one_is_not():

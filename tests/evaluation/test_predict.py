@@ -8,7 +8,7 @@ from PIL import Image
 from kerastl.backbones import build_backbone, for_inference
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError, RunFailed
-from kerastl.evaluation import predict
+from kerastl.evaluation.predict import predict
 from kerastl.training import build_model
 
 predicting = import_module("kerastl.evaluation.predict")

@@ -10,11 +10,9 @@ import pytest
 
 from kerastl import registry
 from kerastl.errors import RequestError
-from kerastl.evaluation import Trained
-from kerastl.evaluation.answering import AS_LEARNT, Answering
-from kerastl.export import (
-    check_formats,
-)
+from kerastl.evaluation import Answering, Trained
+from kerastl.evaluation.answering import AS_LEARNT
+from kerastl.export import check_formats
 
 FORMATS = ("litert", "onnx", "openvino")
 ONE_QUICK = ["onnx", *(pytest.param(one, marks=pytest.mark.slow) for one in ("litert", "openvino"))]

@@ -9,11 +9,9 @@ from click.testing import CliRunner
 
 from kerastl.cli import app
 from kerastl.errors import RequestError
-from kerastl.evaluation import load_trained
-from kerastl.evaluation.answering import Prevalence, Threshold
-from kerastl.export import Asked, answering_of, export_run, verify_run
+from kerastl.evaluation import Prevalence, Threshold, load_trained
+from kerastl.export import Asked, answering_of, export_once, export_run, verify_run
 from kerastl.export.manifest import read_manifest
-from kerastl.export.run import export_once
 from tests.export.conftest import CLASS_NAMES
 
 BENIGN, SCRIPT, TEN = CLASS_NAMES

@@ -10,8 +10,9 @@ import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
+from kerastl.export import changed_beside
 from kerastl.export.serving.batches import batch_sizes
-from kerastl.export.serving.beside import changed_beside, write_beside
+from kerastl.export.serving.beside import write_beside
 
 FIELD = descriptor_pb2.FieldDescriptorProto
 NAMES = ["batching.config", "docker-compose.yml", "kubernetes.yaml", "models.config", "monitoring.config"]  # fmt: skip

@@ -14,8 +14,7 @@ from click.testing import CliRunner
 from kerastl import registry
 from kerastl.cli import app
 from kerastl.errors import RequestError
-from kerastl.evaluation import Trained, load_trained
-from kerastl.evaluation.answering import Answering, Prevalence, Threshold
+from kerastl.evaluation import Answering, Prevalence, Threshold, Trained, load_trained
 from kerastl.export import (
     Expected,
     Finding,

@@ -16,9 +16,7 @@ from kerastl import registry
 from kerastl.cli import app
 from kerastl.errors import RequestError
 from kerastl.evaluation import Trained, load_trained
-from kerastl.export import (
-    export_run,
-)
+from kerastl.export import export_run
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.converted_files import FORMATS, ONE_QUICK, names_in, need, written
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kerastl.export.findings import Expected, judge_answers
+from kerastl.export import Expected
+from kerastl.export.findings import judge_answers
 from kerastl.export.manifest import Manifest
 
 NAMES = ("a", "b")

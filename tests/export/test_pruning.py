@@ -5,8 +5,8 @@ import json
 import pytest
 
 from kerastl.errors import RequestError
+from kerastl.export import prune
 from kerastl.export.manifest import write_manifest
-from kerastl.export.pruning import prune
 from kerastl.export.version_numbers import check_free, next_number
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from kerastl.backbones import build_backbone
-from kerastl.evaluation.trained import Trained
+from kerastl.evaluation import Trained
 from kerastl.export import export_saved_model
 from kerastl.export._probe import ServingSession
 from kerastl.training import build_model

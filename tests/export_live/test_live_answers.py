@@ -12,13 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from kerastl.export import Expected
 from kerastl.export.live import check_predictions, check_refusal, reference_of
-from kerastl.export.live_clients import (
-    Predictions,
-    ServerFault,
-    as_floats,
-    clean,
-    reason_in,
-)
+from kerastl.export.live_clients import Predictions, ServerFault, as_floats, clean, reason_in
 from kerastl.export.tf_example import ENCODED, put_picture
 from tests.export.conftest import CLASS_NAMES
 from tests.export.stand_in_server import StandIn

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le, MinLen
 
 from kerastl.options import StrictModel
-from kerastl.recipe import Operation, Recipe, check
+from kerastl.recipe import Operation, Recipe
+from kerastl.recipe.check import check
 
 
 class Columns(StrictModel):

@@ -4,7 +4,8 @@ import pytest
 from plug_ins_drawn import GOOD, Alpha, checked
 
 from kerastl.errors import Problems
-from kerastl.recipe import Mixing, check, write
+from kerastl.recipe import Mixing, write
+from kerastl.recipe.check import check
 
 MADE_UP = pytest.mark.usefixtures("made_up_plug_ins")
 

@@ -5,7 +5,8 @@ from inline_snapshot import snapshot
 from plug_ins_drawn import GOOD, Cutout, Holder, checked
 
 from kerastl.errors import Problems
-from kerastl.recipe import Operation, check, write
+from kerastl.recipe import Operation, write
+from kerastl.recipe.check import check
 
 MADE_UP = pytest.mark.usefixtures("made_up_plug_ins")
 NESTED = """\

@@ -6,7 +6,8 @@ import pytest
 
 from kerastl import registry
 from kerastl.errors import Problems
-from kerastl.recipe import Recipe, check, write
+from kerastl.recipe import Recipe, write
+from kerastl.recipe.check import check
 
 TEXT = """\
 format: 1

@@ -4,7 +4,8 @@ import pytest
 
 from kerastl import backbones
 from kerastl.errors import Problems
-from kerastl.recipe import BlockRate, FromBlock, check, write
+from kerastl.recipe import BlockRate, FromBlock, write
+from kerastl.recipe.check import check
 
 TEXT = """\
 format: 1

@@ -7,7 +7,8 @@ from inline_snapshot import snapshot
 from plug_ins_drawn import GOOD, Alpha
 
 from kerastl.errors import Problems, RequestError
-from kerastl.recipe import Backbone, Head, Recipe, Window, check, summary, write
+from kerastl.recipe import Backbone, Head, Recipe, Window, summary, write
+from kerastl.recipe.check import check
 
 pytestmark = pytest.mark.usefixtures("made_up_plug_ins")
 

@@ -11,7 +11,8 @@ from runs_drawn import RECIPE
 from kerastl import recipe as recipes
 from kerastl.data import Record
 from kerastl.runs import Run
-from kerastl.stages import Pictures, prove
+from kerastl.stages import Pictures
+from kerastl.stages.prove import prove
 
 SHORT = ["--set", "phases[0].epochs=1", "--set", "augment={operations: []}"]
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from kerastl import recipe as recipes
 from kerastl import runner
-from kerastl.export.run import export_once
+from kerastl.export import export_once
 from kerastl.runs import Run
 from kerastl.stages import gather_pictures
 

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from kerastl.errors import Problems
-from kerastl.recipe import Stretch
+from kerastl.recipe import Phase, Stretch
 from kerastl.stages.memory import AvailableMemory, _smaller_batch, auto_batch_size, check_fits
-from kerastl.training import MemoryEstimate, Phase
+from kerastl.training import MemoryEstimate
 
 
 def test_a_run_prints_its_estimated_memory(kerastl, recipe, tmp_path, monkeypatch):

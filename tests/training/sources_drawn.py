@@ -83,6 +83,6 @@ def drawn(count: int, seed: int = 0, size: int = 32) -> tuple[np.ndarray, np.nda
 
 def plain_phase(*args, **options):
     """A `Phase` that freezes BatchNorm, as for pretrained weights, and has no cache, unless the options say otherwise."""
-    from kerastl.training import Phase
+    from kerastl.recipe import Phase
 
     return Phase(*args, **({"batch_norm": "frozen", "cache": "none"} | options))

@@ -9,7 +9,7 @@ import keras
 import pytest
 from sources_drawn import plain_phase
 
-from kerastl.progress import duration
+from kerastl.console import duration
 from kerastl.training import fit
 from kerastl.training.clock import Clock
 from kerastl.training.state import TrainingState
@@ -74,7 +74,7 @@ def test_fit_reports_the_time_left_after_each_epoch(model, train, val):
 
 WATCHED = """
 import time
-from kerastl.progress import say, track
+from kerastl.console import say, track
 def batches():
     for number in range(4):
         time.sleep(0.15)

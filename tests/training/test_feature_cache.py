@@ -14,17 +14,8 @@ from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import build_backbone
 from kerastl.data import ImageDataset
 from kerastl.errors import Problems
-from kerastl.training import (
-    FromBlock,
-    LayerNames,
-    Phase,
-    activations,
-    build_model,
-    cache_checks,
-    check_phases,
-    fit,
-    learner,
-)
+from kerastl.recipe import FromBlock, LayerNames, Phase
+from kerastl.training import activations, build_model, cache_checks, check_phases, fit, learner
 
 CLASSES = ("dark", "light")
 TURN = [

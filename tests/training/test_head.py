@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kerastl.backbones import read_imagenet_head
-from kerastl.stages.model import start_model
+from kerastl.stages import start_model
 from kerastl.training import carry_over_head
 
 FEATURES = 4

@@ -5,7 +5,8 @@ from sources_drawn import plain_phase
 from stopping import Stop
 
 from kerastl.errors import RequestError, RunFailed, WouldFailAgain
-from kerastl.training import FromBlock, LayerNames, TopFraction, build_model, fit
+from kerastl.recipe import FromBlock, LayerNames, TopFraction
+from kerastl.training import build_model, fit
 
 ALL = plain_phase("all", epochs=2, trainable="all", batch_norm="trainable", keep="last")
 HEAD = plain_phase("head", epochs=1, learning_rate=1e-2)
@@ -80,8 +81,7 @@ def test_statistics_may_follow_the_pictures_while_scale_and_offset_stay(model, t
 
 def test_statistics_of_one_batch_are_those_of_its_pixels(model, train):
     """The first BatchNorm sees the first convolution's output; NumPy gives its mean over all pictures."""
-    from kerastl.training import unfreeze
-    from kerastl.training.batch_norm import statistics_estimator
+    from kerastl.training import statistics_estimator, unfreeze
 
     train.batch_size = 16  # the last batch is smaller: it must weigh less
     unfreeze(model, "all", batch_norm="trainable")

@@ -9,7 +9,8 @@ from sources_drawn import plain_phase, stored
 
 from kerastl.augment import build_mixing
 from kerastl.data import ImageDataset
-from kerastl.training.classification import Classification, balanced_weights
+from kerastl.training import Classification
+from kerastl.training.classification import balanced_weights
 from kerastl.training.loop import classification_step
 
 CLASSES = 3

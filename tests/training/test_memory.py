@@ -13,7 +13,8 @@ from sources_drawn import plain_phase, stored
 from kerastl.backbones import build_backbone
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
-from kerastl.training import FromBlock, available_memory, build_model, estimate_memory
+from kerastl.recipe import FromBlock
+from kerastl.training import available_memory, build_model, estimate_memory
 
 CLASSES = ("dark", "light")
 ALL = "all"

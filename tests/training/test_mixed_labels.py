@@ -9,8 +9,8 @@ from sources_drawn import plain_phase, stored
 from kerastl.augment import build_mixing, build_policy
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError
-from kerastl.training import fit
-from kerastl.training.classification import Classification, cross_entropy
+from kerastl.training import Classification, fit
+from kerastl.training.classification import cross_entropy
 
 CLASSES = ("dark", "light")
 PHASES = [

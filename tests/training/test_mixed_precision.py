@@ -9,9 +9,9 @@ from sources_drawn import plain_phase, stored
 from kerastl.backbones import build_backbone
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
-from kerastl.evaluation import predict
-from kerastl.training import FromBlock, build_model, fit, unfreeze
-from kerastl.training.classification import Classification
+from kerastl.evaluation.predict import predict
+from kerastl.recipe import FromBlock
+from kerastl.training import Classification, build_model, fit, unfreeze
 from kerastl.training.learner import shortened
 from kerastl.training.mixed_precision import computing_in
 

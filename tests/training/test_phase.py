@@ -9,14 +9,8 @@ import pytest
 
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError
-from kerastl.training import (
-    FromBlock,
-    History,
-    LayerNames,
-    Phase,
-    TopFraction,
-    resolve_batch_norm,
-)
+from kerastl.recipe import FromBlock, LayerNames, Phase, TopFraction
+from kerastl.training import History, resolve_batch_norm
 from kerastl.training.loop import classification_step
 
 

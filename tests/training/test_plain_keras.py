@@ -9,7 +9,8 @@ import pytest
 from sources_drawn import ArraySource, drawn, plain_phase
 
 from kerastl.backbones import build_backbone
-from kerastl.training import TopFraction, build_model, fit
+from kerastl.recipe import TopFraction
+from kerastl.training import build_model, fit
 
 LOAD = """
 import sys

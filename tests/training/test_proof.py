@@ -7,7 +7,8 @@ from sources_drawn import plain_phase
 
 from kerastl.backbones import blocks_of
 from kerastl.errors import WouldFailAgain
-from kerastl.training import FromBlock, batch_norm_layers, fit
+from kerastl.recipe import FromBlock
+from kerastl.training import batch_norm_layers, fit
 
 HEAD = plain_phase("head", epochs=1, learning_rate=1e-2)
 STATISTICS = plain_phase(

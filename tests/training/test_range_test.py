@@ -7,8 +7,9 @@ from sources_drawn import ArraySource, drawn, plain_phase
 
 from kerastl.backbones import build_backbone
 from kerastl.errors import Problems, RequestError, RunFailed
-from kerastl.training import FromBlock, build_model, range_test
-from kerastl.training.range_test import falls, smooth, suggest
+from kerastl.recipe import FromBlock
+from kerastl.training import build_model
+from kerastl.training.range_test import falls, range_test, smooth, suggest
 
 RATES = list(np.geomspace(1e-6, 1.0, 61))
 

@@ -15,7 +15,8 @@ from kerastl.augment import build_mixing, build_policy
 from kerastl.backbones import build_backbone
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError, RunFailed
-from kerastl.training import FromBlock, Phase, build_model, fit
+from kerastl.recipe import FromBlock, Phase
+from kerastl.training import build_model, fit
 from kerastl.training.batch_norm import is_statistic
 from kerastl.training.classification import cross_entropy
 from kerastl.training.loop import classification_step

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import keras
 import pytest
 
-from kerastl.training import Phase, TimeBudget, fit
+from kerastl.recipe import Phase
+from kerastl.training import TimeBudget, fit
 
 EPOCH_S = 1.0
 

@@ -7,7 +7,8 @@ import tensorflow as tf
 from sources_drawn import ArraySource, drawn, plain_phase
 
 from kerastl.backbones import build_backbone
-from kerastl.training import FromBlock, Phase, build_model, fit
+from kerastl.recipe import FromBlock, Phase
+from kerastl.training import build_model, fit
 from kerastl.training.averages import Averages
 from kerastl.training.classification import cross_entropy
 from kerastl.training.l2_sp import build_pull

@@ -1,6 +1,5 @@
 from .decision import Decision as Decision
 from .decision import decide as decide
-from .evidence import SOURCE_ONLY as SOURCE_ONLY
 from .evidence import Evidence as Evidence
 from .evidence import Mixed as Mixed
 from .evidence import Outputs as Outputs

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.adaptation.method import SOURCE_ONLY as SOURCE_ONLY
+from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.errors import RequestError
 
 Array = np.ndarray[Any, Any]

@@ -21,7 +21,7 @@ ROUNDS = 100
 SETTLED = 1e-6
 STRETCH = (0.3, 3.0)
 SMALLEST_VARIANCE = 0.05
-SMALLEST_SHARE = 1e-4
+MIN_MIXTURE_WEIGHT = 1e-4
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _climb(pictures: Array, model: MovedClasses, weights: Array) -> tuple[MovedC
 def _step(pictures: Array, model: MovedClasses, parts: Array) -> MovedClasses:
     """Maximize over shares, then extra, stretch and shift by weighted least squares, then the variance."""
     masses = parts.sum(axis=0)
-    shares = np.maximum(masses / masses.sum(), SMALLEST_SHARE)
+    shares = np.maximum(masses / masses.sum(), MIN_MIXTURE_WEIGHT)
     sums = parts.T @ pictures
     classes = len(model.means)
     mass = masses[:classes]

@@ -10,15 +10,11 @@ from typing import Any
 import numpy as np
 
 from kerastl import registry
-from kerastl.adaptation.choosing.evidence import (
-    NOT_AT_HAND,
-    SOURCE_ONLY,
-    Evidence,
-    check_candidates,
-)
+from kerastl.adaptation.choosing.evidence import NOT_AT_HAND, Evidence, check_candidates
 from kerastl.adaptation.choosing.floor import source_floor, source_value
 from kerastl.adaptation.choosing.proven import surer_than_proven, surer_than_told
 from kerastl.adaptation.choosing.strayed import answers_kept, why_strayed
+from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.errors import RequestError
 from kerastl.evaluation.one_thread import one_thread
 

@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 
 FARTHEST = 4.0
 """Spreads within a class: two round classes so far apart share 2 % of their pictures (Phi(-2))."""
-SMALLEST_SHARE = 0.1
+MIN_UNKNOWN_SHARE = 0.1
 """Of the target's pictures. Classes of real pictures have odd corners: with 0.05, digits in another contrast, but no new
 digit among them, had an unknown class in 4 of 10 draws; with 0.1 in none."""
 LARGEST_SHARE = 0.5
@@ -100,9 +100,9 @@ def _why_no_class(one: Mapping[str, Any]) -> list[str]:
     why = []
     if low is None or not low > 0:
         why.append("that these pictures lie together may be chance")
-    if not share >= SMALLEST_SHARE:
+    if not share >= MIN_UNKNOWN_SHARE:
         why.append(
-            f"fewer than {SMALLEST_SHARE:.0%} of the pictures may be an odd corner of a class"
+            f"fewer than {MIN_UNKNOWN_SHARE:.0%} of the pictures may be an odd corner of a class"
         )
     if share > LARGEST_SHARE:
         why.append(f"more than {LARGEST_SHARE:.0%} of the pictures are the target itself, moved")

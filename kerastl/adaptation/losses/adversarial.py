@@ -61,10 +61,10 @@ def domain_loss(
     # log(1 + exp(-z)) is the cross-entropy of the source's label, log(1 + exp(z)) that of the target's.
     source = tf.math.softplus(-tf.reshape(tf.cast(source_logits, tf.float32), [-1]))
     target = tf.math.softplus(tf.reshape(tf.cast(target_logits, tf.float32), [-1]))
-    return _mean(source, source_weights) + _mean(target, target_weights)
+    return _domain_mean(source, source_weights) + _domain_mean(target, target_weights)
 
 
-def _mean(values: tf.Tensor, weights: Any) -> tf.Tensor:
+def _domain_mean(values: tf.Tensor, weights: Any) -> tf.Tensor:
     if weights is None:
         return tf.reduce_mean(values)
     weights = tf.cast(weights, tf.float32)

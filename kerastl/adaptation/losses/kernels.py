@@ -85,7 +85,9 @@ def _gaussians(rows: tf.Tensor, bandwidths: Sequence[float]) -> tf.Tensor:
 
 def _discrepancy(kernel: tf.Tensor, count: tf.Tensor, estimate: Estimate) -> tf.Tensor:
     """Return the discrepancy between the first `count` rows of a kernel and the others."""
-    within = _mean(kernel[:count, :count], estimate) + _mean(kernel[count:, count:], estimate)
+    within = _kernel_mean(kernel[:count, :count], estimate) + _kernel_mean(
+        kernel[count:, count:], estimate
+    )
     distance = within - 2.0 * tf.reduce_mean(kernel[:count, count:])
     if estimate == "biased":
         return distance
@@ -93,7 +95,7 @@ def _discrepancy(kernel: tf.Tensor, count: tf.Tensor, estimate: Estimate) -> tf.
     return tf.cast(smaller > 1, tf.float32) * distance
 
 
-def _mean(block: tf.Tensor, estimate: Estimate) -> tf.Tensor:
+def _kernel_mean(block: tf.Tensor, estimate: Estimate) -> tf.Tensor:
     if estimate == "biased":
         return tf.reduce_mean(block)
     count = tf.cast(tf.shape(block)[0], tf.float32)

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from kerastl.data.phantom.shapes import Ellipse, Grid, Image, Place, Rod, paint
 
-WIDTH_MM = 340.0
+CHEST_WIDTH_MM = 340.0
 LUNG_MM = 66.0
 """How far from the middle a lung's centre lies: the scanner is aimed at one lung."""
 AIR_HU, FAT_HU, MUSCLE_HU, BLOOD_HU = -1000.0, -100.0, 50.0, 45.0

@@ -7,7 +7,7 @@ import numpy as np
 from kerastl.data.phantom.chest import AIR_HU, smooth_noise
 from kerastl.data.phantom.shapes import Ellipse, Grid, Image, Place, paint
 
-WIDTH_MM = 250.0
+HEAD_WIDTH_MM = 250.0
 
 
 def draw_head(rng: np.random.Generator, grid: Grid) -> tuple[Image, Image]:

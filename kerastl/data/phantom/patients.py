@@ -46,8 +46,8 @@ class Region:
 
 
 REGIONS = {
-    "lung": Region(chest.WIDTH_MM, (11, 17), (20, 70), 69, chest.LUNG_MM),
-    "head": Region(head.WIDTH_MM, (8, 13), (85, 115), 95, 0),
+    "lung": Region(chest.CHEST_WIDTH_MM, (11, 17), (20, 70), 69, chest.LUNG_MM),
+    "head": Region(head.HEAD_WIDTH_MM, (8, 13), (85, 115), 95, 0),
 }
 
 

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from kerastl.console import track
 from kerastl.errors import Problem, Problems, RequestError
-from kerastl.progress import track
 from kerastl.runs import is_free, write_csv
 
 HOSPITAL_NAMES = ("a", "b", "c")

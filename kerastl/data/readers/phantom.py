@@ -53,8 +53,8 @@ def read(options: Options, *, seed: int, cache_dir: Path) -> Collection:
         Problems: numbers that make no sense.
         RequestError: the cache cannot be written.
     """
-    from kerastl.data.phantom import write_phantoms
     from kerastl.data.phantom.patients import VERSION
+    from kerastl.data.phantom.write import write_phantoms
 
     wanted = options.model_dump() | {"seed": seed if options.seed is None else options.seed}
     text = json.dumps(wanted | {"version": VERSION}, sort_keys=True)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import MinLen
 
+from kerastl.console import track
 from kerastl.data.cache import cache_folder, no_place_in
 from kerastl.data.cache_use import hold, lock_of
 from kerastl.data.kinds import extension_of
@@ -25,7 +26,6 @@ from kerastl.data.records import (
 )
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.options import StrictModel
-from kerastl.progress import track
 from kerastl.runs import read_csv, write_csv
 
 # name[/config][:version]; a namespace before the name would be looked up on the network.

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from kerastl.console import track
 from kerastl.evaluation.metrics import OVERALL
 from kerastl.evaluation.predictions import Predictions, read_predictions
 from kerastl.evaluation.run_pictures import PREDICTIONS, picture_under
 from kerastl.evaluation.trained import Trained
 from kerastl.export.converted.pixels import pixels_of
 from kerastl.export.probe_pictures import TEST_SPLITS
-from kerastl.progress import track
 
 Array = np.ndarray[Any, Any]
 Ask = Callable[[Array], Array]

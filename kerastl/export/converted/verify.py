@@ -15,7 +15,7 @@ from kerastl.export.fresh_process import ask_in_fresh_process
 from kerastl.export.manifest import read_manifest
 from kerastl.export.verify import check_files, check_settings
 
-SCRIPT = Path(__file__).with_name("_ask.py")
+SCRIPT = Path(__file__).with_name("_converted_probe.py")
 
 
 def verify_converted(

@@ -40,11 +40,11 @@ def write(
         quantize: `float16`: weights of half the size; `int8`: weights and computation in 8 bits, the softmax in float32.
             Pictures and probabilities stay float32, so that every file is called alike. None: float32.
     """
+    from kerastl.console import say
     from kerastl.export.converted.calibration import calibration_of
     from kerastl.export.converted.cost import cost_of
     from kerastl.export.converted.tflite import converted
     from kerastl.export.converted.write import write_converted
-    from kerastl.progress import say
 
     if quantize is not None:
         say(f"Quantizing to {quantize}; what it costs is measured on the run's test pictures")
