@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
-from kerastl.runs.files import is_free, write_json
-from kerastl.runs.lock import locked
+from kerastl.runs.files import is_free, locked, write_json
 
 BEGUN = "recipe.resolved.yaml"
 """Written once everything is known to be right: a folder that holds it can be resumed."""
@@ -147,3 +149,31 @@ def unfinished_run(name: str, out: Path | None, *, begun: str = BEGUN) -> Run:
         listed = ", ".join(str(run.path) for run in found)
         raise RequestError(f"Several runs of {name} are unfinished: {listed}. Name one: --out DIR")
     return found[0]
+
+
+PACKAGES = (
+    "kerastl", "tensorflow", "keras", "keras-cv", "tensorflow-datasets", "numpy", "scikit-learn",
+    "scikit-image", "scipy", "pillow", "h5py",
+)  # fmt: skip
+
+
+def package_versions() -> dict[str, str]:
+    """Return the version of each package that touches the numbers, those missing left out."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Return what kind of machine this is; no host name and no user name."""
+    return {
+        "system": platform.system(),
+        "release": platform.release(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
