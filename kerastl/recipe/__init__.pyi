@@ -4,7 +4,7 @@ from .catalog import folder as folder
 from .catalog import load as load
 from .catalog import names as names
 from .catalog import summary as summary
-from .check import check as check
+from .checking import check as check
 from .loader import read_plain as read_plain
 from .phase import BlockRate as BlockRate
 from .phase import FromBlock as FromBlock

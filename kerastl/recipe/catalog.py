@@ -94,7 +94,7 @@ def load(word: str, **checks: Any) -> Recipe:
         RequestError: there is no such recipe.
         Problems: it has problems.
     """
-    from kerastl.recipe.check import check
+    from kerastl.recipe.checking import check
 
     return check(find(word).text, name=word, **checks)
 

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le, MinLen
 
 from kerastl.options import StrictModel
-from kerastl.recipe import Operation, Recipe
-from kerastl.recipe.check import check
+from kerastl.recipe import Operation, Recipe, check
 
 
 class Columns(StrictModel):

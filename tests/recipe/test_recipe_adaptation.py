@@ -4,8 +4,7 @@ import pytest
 from plug_ins_drawn import GOOD, Alpha, checked
 
 from kerastl.errors import Problems
-from kerastl.recipe import Method, Validator, summary, write
-from kerastl.recipe.check import check
+from kerastl.recipe import Method, Validator, check, summary, write
 
 PHASES = (
     "phases=[{name: a, epochs: 1, learning_rate: 1e-3, trainable: none},"

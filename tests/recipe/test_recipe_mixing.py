@@ -4,8 +4,7 @@ import pytest
 from plug_ins_drawn import GOOD, Alpha, checked
 
 from kerastl.errors import Problems
-from kerastl.recipe import Mixing, write
-from kerastl.recipe.check import check
+from kerastl.recipe import Mixing, check, write
 
 MADE_UP = pytest.mark.usefixtures("made_up_plug_ins")
 

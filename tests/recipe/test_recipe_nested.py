@@ -5,8 +5,7 @@ from inline_snapshot import snapshot
 from plug_ins_drawn import GOOD, Cutout, Holder, checked
 
 from kerastl.errors import Problems
-from kerastl.recipe import Operation, write
-from kerastl.recipe.check import check
+from kerastl.recipe import Operation, check, write
 
 MADE_UP = pytest.mark.usefixtures("made_up_plug_ins")
 NESTED = """\

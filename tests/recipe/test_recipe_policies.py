@@ -6,8 +6,7 @@ from plug_ins_drawn import GOOD, Cutout, checked
 from kerastl import augment
 from kerastl.augment.policies import POLICIES
 from kerastl.errors import Problems
-from kerastl.recipe import Operation, write
-from kerastl.recipe.check import check
+from kerastl.recipe import Operation, check, write
 
 MADE_UP = pytest.mark.usefixtures("made_up_plug_ins")
 POLICY = [("cutout", Cutout(area=0.1)), ("random_flip", None)]

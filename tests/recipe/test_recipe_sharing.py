@@ -6,8 +6,7 @@ import pytest
 
 from kerastl import registry
 from kerastl.errors import Problems
-from kerastl.recipe import Recipe, write
-from kerastl.recipe.check import check
+from kerastl.recipe import Recipe, check, write
 
 TEXT = """\
 format: 1

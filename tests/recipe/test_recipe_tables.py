@@ -5,8 +5,7 @@ from inline_snapshot import snapshot
 
 from kerastl import backbones, registry
 from kerastl.errors import Problems, RequestError
-from kerastl.recipe import Recipe
-from kerastl.recipe.check import check
+from kerastl.recipe import Recipe, check
 
 TEXT = """\
 format: 1

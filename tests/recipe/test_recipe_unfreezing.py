@@ -4,8 +4,7 @@ import pytest
 
 from kerastl import backbones
 from kerastl.errors import Problems
-from kerastl.recipe import BlockRate, FromBlock, write
-from kerastl.recipe.check import check
+from kerastl.recipe import BlockRate, FromBlock, check, write
 
 TEXT = """\
 format: 1

@@ -7,8 +7,7 @@ from inline_snapshot import snapshot
 from plug_ins_drawn import GOOD, Alpha
 
 from kerastl.errors import Problems, RequestError
-from kerastl.recipe import Backbone, Head, Recipe, Window, summary, write
-from kerastl.recipe.check import check
+from kerastl.recipe import Backbone, Head, Recipe, Window, check, summary, write
 
 pytestmark = pytest.mark.usefixtures("made_up_plug_ins")
 
