@@ -183,7 +183,7 @@ def main() -> int:
     if not assets or not FASHION.is_dir():
         print("Needs KERASTL_TEST_ASSETS and Debian's package dataset-fashion-mnist.")
         return 2
-    from kerastl.backbones import build_backbone
+    from kerastl.models import build_backbone
     from kerastl.stages.audit import network_features
 
     weights = Path(assets) / WEIGHTS

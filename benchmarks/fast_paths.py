@@ -112,7 +112,7 @@ class Trials:
     def __init__(self, weights: str = "imagenet") -> None:
         import keras
 
-        from kerastl.backbones import build_backbone
+        from kerastl.models import build_backbone
 
         self.backbone = build_backbone(
             "mobilenet_v2", weights=weights, image_size_px=SIZE_PX, alpha=0.35
@@ -125,7 +125,8 @@ class Trials:
         """Train along each path of a part; return `{path: [n, classes]}` of the test pictures, and their labels."""
         import keras
 
-        from kerastl.training import build_model, fit
+        from kerastl.models import build_model
+        from kerastl.training import fit
 
         train, test = source_of(sources.train, seed, shuffle=True), source_of(sources.test, seed)
         for variable, value in zip(self.backbone.weights, self.borrowed, strict=True):

@@ -63,10 +63,10 @@ def measure(case: str, folder: Path) -> dict:
     import tensorflow as tf
 
     from kerastl.augment import build_policy
-    from kerastl.backbones import build_backbone
     from kerastl.data import ImageDataset
+    from kerastl.models import build_backbone, build_model
     from kerastl.recipe import Phase, TopFraction
-    from kerastl.training import build_model, estimate_memory, fit
+    from kerastl.training import estimate_memory, fit
 
     name, side, what, batch = case.split(":")
     size, rows = int(side), int(batch)

@@ -45,8 +45,7 @@ def draw(folder: Path) -> None:
 
 def write_model(name: str, size: int, folder: Path) -> None:
     """Write the files of a run folder that `predict` and `export` read."""
-    from kerastl.backbones import build_backbone
-    from kerastl.training import build_model
+    from kerastl.models import build_backbone, build_model
 
     folder.mkdir()
     backbone = build_backbone(name, weights="none", image_size_px=size, seed=0)

@@ -175,7 +175,7 @@ def weights_file(arguments: argparse.Namespace, size: int) -> str:
     """
     if arguments.weights == "none":
         return "none"
-    from kerastl.backbones import find_cached_weights
+    from kerastl.models import find_cached_weights
 
     path = find_cached_weights(arguments.backbone, image_size_px=size)
     if path is None:

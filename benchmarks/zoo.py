@@ -21,7 +21,7 @@ QUICK_PARAMETERS = 50_000_000
 def main() -> int:
     import keras
 
-    from kerastl.backbones import blocks_of, build_backbone, table
+    from kerastl.models import blocks_of, build_backbone, table
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only networks up to 50 M weights")

@@ -12,9 +12,9 @@ from typing import Any
 from kerastl import recipe as recipes
 from kerastl import runner
 from kerastl.augment import named_policy
-from kerastl.backbones import find_cached_weights
 from kerastl.console import say
 from kerastl.evaluation import Predictions, paired_difference, read_predictions
+from kerastl.models import find_cached_weights
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, read_csv
 from kerastl.stages import write_summary

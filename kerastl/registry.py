@@ -18,7 +18,7 @@ FOLDERS = {
     "reader": "kerastl.data.readers",
     "operation": "kerastl.augment.ops",
     "mixing": "kerastl.augment.mixing",
-    "backbone": "kerastl.backbones.families",
+    "backbone": "kerastl.models.families",
     "format": "kerastl.export.formats",
     "adaptation": "kerastl.adaptation.methods",
     "validator": "kerastl.adaptation.validators",

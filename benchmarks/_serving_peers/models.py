@@ -13,8 +13,7 @@ NUM_PICTURES = 32
 
 def network() -> tuple[Any, str]:
     """Return MobileNetV2 with a head of ten classes, and which weights it has: those of ImageNet where they are cached."""
-    from kerastl.backbones import build_backbone, find_cached_weights
-    from kerastl.training import build_model
+    from kerastl.models import build_backbone, build_model, find_cached_weights
 
     found = find_cached_weights(NAME, image_size_px=SIZE_PX)
     backbone = build_backbone(NAME, weights=str(found) if found else "none", image_size_px=SIZE_PX)
@@ -29,9 +28,9 @@ def write_models(folder: Path) -> tuple[dict[str, Path], str]:
     """
     import keras
 
-    from kerastl.backbones import fold
     from kerastl.export import export_saved_model
     from kerastl.export.endpoints import Served, endpoints_of
+    from kerastl.models import fold
 
     model, weights = network()
 

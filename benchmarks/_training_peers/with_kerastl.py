@@ -13,10 +13,10 @@ def main() -> None:
 
     task = Task.parsed(sys.argv[1:])
     from kerastl.augment import build_policy
-    from kerastl.backbones import build_backbone
     from kerastl.data import ImageDataset, read_folder
+    from kerastl.models import build_backbone, build_model
     from kerastl.recipe import Phase, TopFraction
-    from kerastl.training import build_model, fit
+    from kerastl.training import fit
 
     def pictures(split: str) -> ImageDataset:
         found = read_folder(task.folder / split)

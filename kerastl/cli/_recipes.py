@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kerastl import augment, backbones, registry
+from kerastl import augment, models, registry
 from kerastl import recipe as recipes
 
 
@@ -19,7 +19,7 @@ def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
     return recipes.check(
         found.text,
         name=found.word,
-        tables=backbones,
+        tables=models,
         domains_of=registry.domains_of,
         columns_of=registry.columns_of,
         policy_of=augment.named_policy,

@@ -22,8 +22,8 @@ def _devices() -> list[str]:
 
 def _findings() -> dict[str, Any]:
     from kerastl import registry
-    from kerastl.backbones import models_folder
     from kerastl.data import cache_folder
+    from kerastl.models import models_folder
     from kerastl.runs import machine, package_versions
 
     weights = sorted(path.name for path in models_folder().glob("*.h5"))

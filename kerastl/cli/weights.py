@@ -27,7 +27,7 @@ def list_weights(as_json: bool) -> None:
     Example:
       kerastl weights ls
     """
-    from kerastl.backbones import table
+    from kerastl.models import table
 
     rows = [_row(name, backbone) for name, backbone in table().items()]
     if as_json:
@@ -47,7 +47,7 @@ def list_weights(as_json: bool) -> None:
 
 
 def _row(name: str, backbone: Any) -> dict[str, Any]:
-    from kerastl.backbones import cached_files
+    from kerastl.models import cached_files
 
     return {
         "name": name,
@@ -78,7 +78,7 @@ def fetch(name: str, image_size_px: int | None, words: tuple[str, ...]) -> None:
       kerastl weights fetch mobilenet_v2 --image-size-px 160
       kerastl weights fetch mobilenet_v2 --option alpha=0.35
     """
-    from kerastl.backbones import fetch_weights
+    from kerastl.models import fetch_weights
 
     options = dict(_parsed(word) for word in words)
     click.echo(fetch_weights(name, image_size_px=image_size_px, **options))
@@ -109,8 +109,8 @@ def verify(name: str | None) -> None:
       kerastl weights verify
       kerastl weights verify mobilenet_v2
     """
-    from kerastl.backbones import cached_files, models_folder, table, verify_weights
     from kerastl.cli._quiet import load_tensorflow
+    from kerastl.models import cached_files, models_folder, table, verify_weights
 
     load_tensorflow()
     names = [name] if name else [one for one in table() if cached_files(one)]

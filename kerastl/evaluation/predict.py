@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.backbones import for_inference
 from kerastl.console import track
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError, RunFailed
 from kerastl.evaluation.predictions import Array, Predictions
+from kerastl.models import for_inference
 
 
 def predict(model: keras.Model, source: ImageDataset) -> Predictions:

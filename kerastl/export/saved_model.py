@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.backbones import for_inference
 from kerastl.data.decode import MAX_PIXELS
 from kerastl.errors import RequestError
 from kerastl.evaluation.answering import AS_LEARNT, Answering
@@ -20,6 +19,7 @@ from kerastl.export.numbered import made_with, write_numbered
 from kerastl.export.serving.beside import write_beside
 from kerastl.export.serving.facts import NOTHING, Facts
 from kerastl.export.serving.inside import write_inside
+from kerastl.models import for_inference
 
 
 def export_saved_model(

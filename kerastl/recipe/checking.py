@@ -35,7 +35,7 @@ def check(
     Args:
         text: YAML.
         name: the recipe as the user calls it: a shipped name or a file.
-        tables: look-ups in the tables of the backbones; `kerastl.backbones`. None: they are not checked.
+        tables: look-ups in the tables of the backbones; `kerastl.models`. None: they are not checked.
         domains_of: a reader's name and options to the domains of its images; `registry.domains_of`. It is called, which
             reads the table, only if `target.domains` shares the source's table and the source does not name its own.
         columns_of: a reader's name and options to the columns of its table; `registry.columns_of`. It is called only if

@@ -183,7 +183,7 @@ RECIPE_RULES = (
 
 
 class Tables(Protocol):
-    """Look-ups in the tables of the backbones; the package `kerastl.backbones` is one."""
+    """Look-ups in the tables of the backbones; the package `kerastl.models` is one."""
 
     def block_names(self, name: str) -> Sequence[str]:
         """Return the names of a backbone's blocks from the input to the output."""

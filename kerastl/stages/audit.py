@@ -25,10 +25,10 @@ from kerastl.audit import (
 from kerastl.audit.audit import audit
 from kerastl.audit.ladder import ladder
 from kerastl.augment import build_policy
-from kerastl.backbones import load_backbone
 from kerastl.console import say
 from kerastl.data import Record, seeds_for
 from kerastl.errors import RequestError
+from kerastl.models import load_backbone
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, read_csv
 from kerastl.stages.model import find_weights

@@ -9,15 +9,22 @@ from typing import Any
 
 import keras
 
-from kerastl.backbones import fetch_weights, find_cached_weights, load_backbone, read_imagenet_head
 from kerastl.console import say
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.evaluation.as_exported import check_as_exported
+from kerastl.models import (
+    HeadReport,
+    build_model,
+    carry_over_head,
+    fetch_weights,
+    find_cached_weights,
+    load_backbone,
+    read_imagenet_head,
+)
 from kerastl.recipe import Recipe
 from kerastl.runs import sha256_of
 from kerastl.stages.pictures import Pictures
-from kerastl.training import HeadReport, build_model, carry_over_head
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from kerastl import adaptation
 from kerastl import recipe as recipes
-from kerastl.backbones import block_names
 from kerastl.data import ImageDataset, Record
+from kerastl.models import block_names
 from kerastl.recipe import Phase, Recipe
 from kerastl.stages.pictures import Pictures
 

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from kerastl import data, registry
 from kerastl import recipe as recipes
 from kerastl.augment import build_mixing, build_policy
-from kerastl.backbones import checked_size
 from kerastl.console import say
 from kerastl.data import Checked, Collection, ImageDataset, Record
 from kerastl.errors import RequestError
 from kerastl.evaluation import positive_class, read_description
+from kerastl.models import checked_size
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages.both_domains import kept_apart

@@ -19,11 +19,11 @@ from kerastl.adaptation import (
     method_named,
     named_options,
 )
-from kerastl.backbones import build_backbone
 from kerastl.errors import RequestError
+from kerastl.models import build_backbone, build_model
 from kerastl.options import StrictModel
 from kerastl.recipe import Phase
-from kerastl.training import build_model, unfreeze
+from kerastl.training import unfreeze
 
 SIZE_PX = 16
 NUM_CLASSES = 3

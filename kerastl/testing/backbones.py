@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerastl.backbones import backbone_named, blocks_of, build_backbone, cut
+from kerastl.models import backbone_named, blocks_of, build_backbone, cut
 
 if TYPE_CHECKING:
     import keras

@@ -10,15 +10,12 @@ from .freezing import default_batch_norm as default_batch_norm
 from .freezing import resolve_batch_norm as resolve_batch_norm
 from .freezing import resolve_trainable as resolve_trainable
 from .freezing import unfreeze as unfreeze
-from .head import HeadReport as HeadReport
-from .head import carry_over_head as carry_over_head
 from .learner import activations_folder as activations_folder
 from .loop import fit as fit
 from .memory import MemoryEstimate as MemoryEstimate
 from .memory import available_gpu_memory as available_gpu_memory
 from .memory import available_memory as available_memory
 from .memory import estimate_memory as estimate_memory
-from .model import build_model as build_model
 from .proof import phase_proof as phase_proof
 from .range_test import RangeTest as RangeTest
 from .range_test import range_test as range_test

@@ -21,10 +21,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.backbones import TrunkPrecision, fold
 from kerastl.console import track
 from kerastl.data import ImageDataset, hold, lock_of
 from kerastl.errors import RunFailed
+from kerastl.models import TrunkPrecision, fold
 from kerastl.runs import machine, package_versions, sha256_of, write_atomic
 from kerastl.training.precision import ENCODINGS, Array, Precision, bytes_per_picture
 from kerastl.training.tracing import inference

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.backbones import foldable, rebuilt, scale_and_offset
+from kerastl.models import foldable, rebuilt, scale_and_offset
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import keras
 
-from kerastl.backbones import blocks_of, network_name
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
+from kerastl.models import blocks_of, network_name
 from kerastl.recipe.phase import Phase
 from kerastl.runs import size_in_words
 from kerastl.training.activations import ABOUT, shapes_of, size_on_disk, told_of

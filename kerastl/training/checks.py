@@ -11,9 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.backbones import blocks_of
 from kerastl.data import ImageDataset
 from kerastl.errors import Diverged, Problem, Problems, RequestError
+from kerastl.models import blocks_of
 from kerastl.recipe.phase import Phase
 from kerastl.training.cache_checks import check_cache, check_room
 from kerastl.training.freezing import resolve_trainable

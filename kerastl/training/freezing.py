@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import keras
 
-from kerastl.backbones import blocks_of
 from kerastl.errors import RequestError
+from kerastl.models import blocks_of
 from kerastl.recipe.phase import (
     BatchNorm,
     FromBlock,

@@ -9,9 +9,9 @@ from typing import Any
 
 import keras
 
-from kerastl.backbones import blocks_of, cut, fold, foldable, network_name
 from kerastl.data import ImageDataset, cache_folder
 from kerastl.errors import RequestError
+from kerastl.models import blocks_of, cut, fold, foldable, network_name
 from kerastl.recipe.phase import LayerNames, Phase
 from kerastl.training.activations import keep_activations
 from kerastl.training.backward import with_cheap_backward

@@ -15,9 +15,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.backbones import blocks_of
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
+from kerastl.models import blocks_of
 from kerastl.recipe.phase import Phase, Unfreeze
 from kerastl.training.checkpoint import Checkpoint, newest_checkpoint
 from kerastl.training.checks import Sources, check_phases, decide_phases

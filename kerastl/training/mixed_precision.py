@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import keras
 
-from kerastl.backbones import LINEAR
+from kerastl.models import LINEAR
 
 StepPrecision = Literal["float32", "mixed_bfloat16"]
 IN_FULL = (keras.layers.GlobalAveragePooling2D, keras.layers.InputLayer)

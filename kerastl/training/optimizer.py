@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.backbones import blocks_of
+from kerastl.models import blocks_of
 from kerastl.recipe.phase import Phase
 
 

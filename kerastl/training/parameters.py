@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from kerastl.backbones import blocks_of
+from kerastl.models import blocks_of
 
 HEAD = "head"
 

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.backbones import fold
 from kerastl.data import ImageDataset
+from kerastl.models import fold
 from kerastl.recipe.phase import Phase
 from kerastl.training.feed import read_batches
 from kerastl.training.learner import frozen_front, part

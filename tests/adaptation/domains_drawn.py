@@ -44,8 +44,7 @@ def centroids_by_hand(rows, logits):
 
 
 def small_model(num_classes=3, dropout=0.0, seed=1):
-    from kerastl.backbones import build_backbone
-    from kerastl.training import build_model
+    from kerastl.models import build_backbone, build_model
 
     backbone = build_backbone("small_cnn", weights="none", image_size_px=SIZE_PX, seed=seed)
     names = [f"class {number}" for number in range(num_classes)]

@@ -42,8 +42,7 @@ def stored(folder, count, seed, *, target, batch_size=32):
 
 
 def model_of_shapes(seed=1):
-    from kerastl.backbones import build_backbone
-    from kerastl.training import build_model
+    from kerastl.models import build_backbone, build_model
 
     backbone = build_backbone("small_cnn", weights="none", image_size_px=SIZE_PX, seed=seed)
     return build_model(backbone, class_names=NAMES, dropout=0.2, seed=seed)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from kerastl.backbones import build_backbone
-from kerastl.training import build_model
+from kerastl.models import build_backbone, build_model
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import zipfile
 import h5py
 import numpy as np
 
-from kerastl.backbones import build_backbone
+from kerastl.models import build_backbone
 
 KINDS = (".weights.h5", ".h5", ".keras")
 

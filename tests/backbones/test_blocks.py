@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl.backbones import block_names, blocks_of, build_backbone, cut, network_name, table
-from kerastl.backbones.flatten import stable_names
 from kerastl.errors import RequestError
+from kerastl.models import block_names, blocks_of, build_backbone, cut, network_name, table
+from kerastl.models.flatten import stable_names
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from kerastl.backbones import table
 from kerastl.cli.weights import command
+from kerastl.models import table
 
 
 def test_ls_names_every_backbone_and_what_is_cached(keras_home):
@@ -35,11 +35,11 @@ def test_ls_loads_no_tensorflow():
 
 
 def test_fetch_reads_options_as_values(monkeypatch):
-    import kerastl.backbones
+    import kerastl.models
 
     asked = {}
     monkeypatch.setattr(
-        kerastl.backbones, "fetch_weights", lambda name, **options: asked.update(options) or "x"
+        kerastl.models, "fetch_weights", lambda name, **options: asked.update(options) or "x"
     )
     words = ["fetch", "mobilenet_v2", "--option", "alpha=0.35", "--image-size-px", "96"]
     assert CliRunner().invoke(command, words).exit_code == 0

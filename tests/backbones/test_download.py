@@ -6,8 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from kerastl.backbones import Weights, download, fetch_weights, verify_weights
 from kerastl.errors import RequestError
+from kerastl.models import Weights, fetch_weights, verify_weights, weight_files
 
 CONTENT = b"weights" * 1000
 FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -53,12 +53,12 @@ def server(monkeypatch, tmp_path):
 def published(monkeypatch):
     """Make the hash of the content the published hash of VGG16."""
     row = Weights(FILE, "https://example.invalid/x", hashlib.md5(CONTENT).hexdigest(), "t", "t", "")
-    monkeypatch.setattr(download, "published_weights", lambda *_, **__: [row])
-    monkeypatch.setattr(download, "cached_files", lambda _: [(folder_of() / FILE, row, False)])
+    monkeypatch.setattr(weight_files, "published_weights", lambda *_, **__: [row])
+    monkeypatch.setattr(weight_files, "cached_files", lambda _: [(folder_of() / FILE, row, False)])
 
 
 def folder_of():
-    return download.models_folder()
+    return weight_files.models_folder()
 
 
 def nothing_left():
@@ -107,8 +107,8 @@ def test_a_failed_download_leaves_no_file(server, published, kind, message):
 
 @pytest.mark.parametrize("kind", ["silent", "stalled"])
 def test_a_server_that_does_not_respond_is_an_error(server, published, kind, monkeypatch):
-    monkeypatch.setattr(download, "CONNECT_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(download, "READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(weight_files, "CONNECT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(weight_files, "READ_TIMEOUT_S", 0.5)
     server.kind = kind
     with pytest.raises(RequestError, match="could not be downloaded"):
         fetch_weights("vgg16")

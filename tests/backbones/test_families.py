@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from kerastl import registry
-from kerastl.backbones import block_names, table
+from kerastl.models import block_names, table
 from kerastl.testing import check_backbone
 
 SMALLEST = {
@@ -139,7 +139,7 @@ def test_keras_asks_for_the_files_of_the_table(monkeypatch, name, size, top):
     [("mobilenet_v2", 96, 0.35), ("mobilenet_v2", 224, 1.4), ("mobilenet", 128, 0.25)],
 )
 def test_keras_asks_for_the_file_of_a_size_and_an_alpha(monkeypatch, name, size, alpha):
-    from kerastl.backbones import published_weights
+    from kerastl.models import published_weights
 
     row = published_weights(name, image_size_px=size, alpha=alpha)[0]
     asked = asked_of_keras(monkeypatch, name, top=False, size=size, options={"alpha": alpha})

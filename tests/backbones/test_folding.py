@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from kerastl.backbones import build_backbone, fold, foldable, for_inference
+from kerastl.models import build_backbone, fold, foldable, for_inference
 
 QUICK = [("mobilenet_v2", 32), ("small_cnn", 32)]
 SLOW = [

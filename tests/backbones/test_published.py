@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from kerastl.backbones import Weights, build_backbone, build_source, read_imagenet_head, weights
 from kerastl.errors import RequestError
+from kerastl.models import Weights, build_backbone, build_source, read_imagenet_head, weights
 
 
 @pytest.fixture

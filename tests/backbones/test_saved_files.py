@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from handed_in import KINDS, change_hdf5, same_weights, saved, small_cnn_from
 
-from kerastl.backbones import build_backbone
 from kerastl.errors import RequestError
+from kerastl.models import build_backbone
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -80,7 +80,7 @@ def same_weights_but_first(ours, theirs, left_out):
 
 def test_the_config_is_read_as_keras_writes_it(small_classifier, tmp_path):
     """The names in `config.json` are those that Keras 3.15 also writes beside the arrays."""
-    from kerastl.backbones.keras_file import saved_layers
+    from kerastl.models.weight_files import saved_layers
 
     path = saved(small_classifier, tmp_path / "model.keras")
     with saved_layers(path) as layers, zipfile.ZipFile(path) as archive:

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl.backbones import (
+from kerastl.errors import RequestError
+from kerastl.models import (
     build_backbone,
     find_cached_weights,
     load_backbone,
@@ -15,7 +16,6 @@ from kerastl.backbones import (
     published_weights,
     read_imagenet_head,
 )
-from kerastl.errors import RequestError
 
 V2 = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{}_{}_no_top.h5"
 

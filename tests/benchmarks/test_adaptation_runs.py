@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kerastl import augment, backbones, registry
+from kerastl import augment, models, registry
 from kerastl import recipe as recipes
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -28,7 +28,7 @@ def plan(runs):
 
 def checked(text):
     return recipes.check(
-        text, name="case",tables=backbones,
+        text, name="case",tables=models,
         domains_of=registry.domains_of, policy_of=augment.named_policy,
     )  # fmt: skip
 

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerastl.backbones import build_backbone, for_inference
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError, RunFailed
 from kerastl.evaluation.predict import predict
-from kerastl.training import build_model
+from kerastl.models import build_backbone, build_model, for_inference
 
 predicting = import_module("kerastl.evaluation.predict")
 

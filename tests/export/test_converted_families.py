@@ -8,10 +8,9 @@ import pytest
 import tensorflow as tf
 
 from kerastl import registry
-from kerastl.backbones import build_backbone
 from kerastl.evaluation import Trained
 from kerastl.evaluation.answering import AS_LEARNT
-from kerastl.training import build_model
+from kerastl.models import build_backbone, build_model
 from tests.export.converted_files import need
 
 NAMES = ("a", "b", "c")

@@ -151,8 +151,7 @@ def test_sixteen_bits_halve_the_weights_of_a_real_network(
     cxr_folder: Path, keras_home: Path, run_folder: Path
 ) -> None:
     """MobileNetV2 with ImageNet weights on X-rays: size, and answers that stay."""
-    from kerastl.backbones import build_backbone
-    from kerastl.training import build_model
+    from kerastl.models import build_backbone, build_model
 
     backbone = build_backbone("mobilenet_v2", weights="imagenet", image_size_px=224, alpha=0.35)
     model = build_model(backbone, class_names=("ap", "pa"))

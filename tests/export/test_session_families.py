@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerastl.backbones import build_backbone
 from kerastl.evaluation import Trained
 from kerastl.export import export_saved_model
 from kerastl.export._probe import ServingSession
-from kerastl.training import build_model
+from kerastl.models import build_backbone, build_model
 from tests.backbones.test_families import SMALLEST
 from tests.backbones.test_folding import calibrated, crops
 

@@ -3,7 +3,7 @@
 import pytest
 from inline_snapshot import snapshot
 
-from kerastl import backbones, registry
+from kerastl import models, registry
 from kerastl.errors import Problems, RequestError
 from kerastl.recipe import Recipe, check
 
@@ -21,7 +21,7 @@ phases:
 def checked(text: str, *sets: str) -> Recipe:
     return check(
         text, name="x.yaml",
-        tables=backbones, sets=sets,
+        tables=models, sets=sets,
     )  # fmt: skip
 
 
@@ -81,12 +81,12 @@ def test_everything_wrong_comes_together_in_the_order_of_the_file():
 
 @pytest.mark.parametrize("name", registry.names("backbone"))
 def test_every_block_and_the_smallest_size_of_every_backbone_are_good(name):
-    smallest = backbones.backbone_named(name).min_size_px
+    smallest = models.backbone_named(name).min_size_px
     sets = [
         f"backbone={{name: {name}, weights: ./w.h5}}",
         f"data.image_size_px={max(16, smallest)}",
     ]
-    for block in backbones.block_names(name):
+    for block in models.block_names(name):
         assert checked(TEXT, *sets, f"phases[0].trainable={{from_block: {block}}}")
     if smallest > 16:
         assert len(problems_of(TEXT, sets[0], f"data.image_size_px={smallest - 1}")) == 1
@@ -95,7 +95,7 @@ def test_every_block_and_the_smallest_size_of_every_backbone_are_good(name):
 @pytest.mark.parametrize("alpha", [0.35, 0.5, 0.4, 1.0, 1.2])
 def test_the_check_and_the_search_for_weights_agree(alpha):
     try:
-        backbones.find_cached_weights("mobilenet_v2", image_size_px=160, alpha=alpha)
+        models.find_cached_weights("mobilenet_v2", image_size_px=160, alpha=alpha)
     except RequestError:
         assert problems_of(TEXT, f"backbone.alpha={alpha}")
     else:

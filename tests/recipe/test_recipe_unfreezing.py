@@ -2,7 +2,7 @@
 
 import pytest
 
-from kerastl import backbones
+from kerastl import models
 from kerastl.errors import Problems
 from kerastl.recipe import BlockRate, FromBlock, check, write
 
@@ -15,13 +15,13 @@ phases:
   - {name: head, epochs: 2, learning_rate: 1e-3, trainable: none}
   - {name: slow, epochs: EPOCHS, learning_rate: 1e-4, trainable: {unfreeze: one_block_per_epoch}, schedule: cosine, warmup_epochs: 1.5}
 """
-BLOCKS = backbones.block_names("small_cnn")
+BLOCKS = models.block_names("small_cnn")
 
 
 def checked(text, *sets):
     return check(
         text, name="f.yaml",
-        tables=backbones, sets=sets,
+        tables=models, sets=sets,
     )  # fmt: skip
 
 

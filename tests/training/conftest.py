@@ -16,8 +16,7 @@ def val() -> ArraySource:
 
 @pytest.fixture
 def model():
-    from kerastl.backbones import build_backbone
-    from kerastl.training import build_model
+    from kerastl.models import build_backbone, build_model
 
     backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=3)
     return build_model(backbone, class_names=("dark", "light"), dropout=0.2, seed=3)

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from sources_drawn import plain_phase
 
-from kerastl.backbones import build_backbone
+from kerastl.models import build_backbone, build_model
 from kerastl.recipe import TopFraction
-from kerastl.training import batch_norm_layers, build_model, unfreeze
+from kerastl.training import batch_norm_layers, unfreeze
 from kerastl.training.backward import with_cheap_backward
 from kerastl.training.learner import shortened
 

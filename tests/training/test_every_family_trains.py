@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from sources_drawn import ArraySource, drawn, plain_phase
 
-from kerastl.backbones import build_backbone
+from kerastl.models import build_backbone, build_model
 from kerastl.recipe import TopFraction
-from kerastl.training import batch_norm_layers, build_model, fit
+from kerastl.training import batch_norm_layers, fit
 
 LIGHT = {"mobilenet": 32, "mobilenet_v2": 32, "mobilenet_v3_small": 32, "vgg16": 32}
 HEAVY = {

@@ -11,11 +11,11 @@ import pytest
 from sources_drawn import plain_phase, stored
 
 from kerastl.augment import build_mixing, build_policy
-from kerastl.backbones import build_backbone
 from kerastl.data import ImageDataset
 from kerastl.errors import Problems
+from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock, LayerNames, Phase
-from kerastl.training import activations, build_model, cache_checks, check_phases, fit, learner
+from kerastl.training import activations, cache_checks, check_phases, fit, learner
 
 CLASSES = ("dark", "light")
 TURN = [
@@ -345,7 +345,7 @@ def test_what_is_kept_already_needs_no_room(records, tmp_path, monkeypatch):
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from kerastl.backbones import build_backbone
+from kerastl.models import build_backbone
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import RunFailed
 from kerastl.training.activations import keep_activations

@@ -7,9 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl.backbones import read_imagenet_head
+from kerastl.models import carry_over_head, read_imagenet_head
 from kerastl.stages import start_model
-from kerastl.training import carry_over_head
 
 FEATURES = 4
 

@@ -5,15 +5,16 @@ from sources_drawn import plain_phase
 from stopping import Stop
 
 from kerastl.errors import RequestError, RunFailed, WouldFailAgain
+from kerastl.models import build_model
 from kerastl.recipe import FromBlock, LayerNames, TopFraction
-from kerastl.training import build_model, fit
+from kerastl.training import fit
 
 ALL = plain_phase("all", epochs=2, trainable="all", batch_norm="trainable", keep="last")
 HEAD = plain_phase("head", epochs=1, learning_rate=1e-2)
 
 
 def _fresh(seed=3):
-    from kerastl.backbones import build_backbone
+    from kerastl.models import build_backbone
 
     backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=seed)
     return build_model(backbone, class_names=("dark", "light"), seed=seed)
@@ -307,7 +308,7 @@ import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from sources_drawn import ArraySource, drawn
-from kerastl.backbones import build_backbone
+from kerastl.models import build_backbone
 from kerastl.training import Phase, build_model, fit
 ends = []
 phase = Phase("head", epochs=2, learning_rate=1e-2, batch_norm="frozen", cache="none")

@@ -10,11 +10,11 @@ import keras
 import pytest
 from sources_drawn import plain_phase, stored
 
-from kerastl.backbones import build_backbone
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
+from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock
-from kerastl.training import available_memory, build_model, estimate_memory
+from kerastl.training import available_memory, estimate_memory
 
 CLASSES = ("dark", "light")
 ALL = "all"

@@ -6,12 +6,12 @@ import pytest
 import tensorflow as tf
 from sources_drawn import plain_phase, stored
 
-from kerastl.backbones import build_backbone
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
 from kerastl.evaluation.predict import predict
+from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock
-from kerastl.training import Classification, build_model, fit, unfreeze
+from kerastl.training import Classification, fit, unfreeze
 from kerastl.training.learner import shortened
 from kerastl.training.mixed_precision import computing_in
 

@@ -6,9 +6,8 @@ import pytest
 import tensorflow as tf
 from sources_drawn import plain_phase
 
-from kerastl.backbones import blocks_of, build_backbone
+from kerastl.models import blocks_of, build_backbone, build_model
 from kerastl.recipe import Phase
-from kerastl.training import build_model
 from kerastl.training.optimizer import build_optimizer, carry_over, rate_factors
 
 SHAPES = {"a/kernel": (4, 3), "a/bias": (3,), "b/kernel": (3, 2), "b/bias": (2,)}

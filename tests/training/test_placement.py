@@ -7,9 +7,9 @@ import tensorflow as tf
 from sources_drawn import plain_phase, stored
 
 from kerastl.augment import build_mixing, build_policy
-from kerastl.backbones import build_backbone
 from kerastl.data import ImageDataset
-from kerastl.training import build_model, fit
+from kerastl.models import build_backbone, build_model
+from kerastl.training import fit
 
 CLASSES = ("dark", "light")
 OPERATIONS = [

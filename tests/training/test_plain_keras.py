@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sources_drawn import ArraySource, drawn, plain_phase
 
-from kerastl.backbones import build_backbone
+from kerastl.models import build_backbone, build_model
 from kerastl.recipe import TopFraction
-from kerastl.training import build_model, fit
+from kerastl.training import fit
 
 LOAD = """
 import sys

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from sources_drawn import plain_phase
 
-from kerastl.backbones import blocks_of
 from kerastl.errors import WouldFailAgain
+from kerastl.models import blocks_of
 from kerastl.recipe import FromBlock
 from kerastl.training import batch_norm_layers, fit
 

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from sources_drawn import ArraySource, drawn, plain_phase
 
-from kerastl.backbones import build_backbone
 from kerastl.errors import Problems, RequestError, RunFailed
+from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock
-from kerastl.training import build_model
 from kerastl.training.range_test import falls, range_test, smooth, suggest
 
 RATES = list(np.geomspace(1e-6, 1.0, 61))

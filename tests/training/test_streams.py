@@ -12,11 +12,11 @@ from sources_drawn import ArraySource, drawn, plain_phase, stored
 from stopping import Stop
 
 from kerastl.augment import build_mixing, build_policy
-from kerastl.backbones import build_backbone
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError, RunFailed
+from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock, Phase
-from kerastl.training import build_model, fit
+from kerastl.training import fit
 from kerastl.training.batch_norm import is_statistic
 from kerastl.training.classification import cross_entropy
 from kerastl.training.loop import classification_step

@@ -6,12 +6,12 @@ import pytest
 from sklearn.datasets import load_sample_images
 from sources_drawn import plain_phase, stored
 
-from kerastl.backbones import build_backbone, fold
 from kerastl.data import ImageDataset
 from kerastl.errors import Problems
+from kerastl.models import build_backbone, build_model, fold
 from kerastl.recipe import FromBlock
 from kerastl.report.frozen import rounded_lines
-from kerastl.training import batch_norm_layers, build_model, fit
+from kerastl.training import batch_norm_layers, fit
 
 CLASSES = ("dark", "light")
 LAST = FromBlock(from_block="block_3")

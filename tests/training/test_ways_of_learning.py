@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from sources_drawn import ArraySource, drawn, plain_phase
 
-from kerastl.backbones import build_backbone
+from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock, Phase
-from kerastl.training import build_model, fit
+from kerastl.training import fit
 from kerastl.training.averages import Averages
 from kerastl.training.classification import cross_entropy
 from kerastl.training.l2_sp import build_pull

@@ -10,9 +10,9 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from kerastl.backbones import for_inference
 from kerastl.evaluation.answering import AS_LEARNT, Answering
 from kerastl.export.answers import answered_probabilities
+from kerastl.models import for_inference
 
 INPUT = "images"
 OUTPUT = "probabilities"

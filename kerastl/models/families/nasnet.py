@@ -1,6 +1,6 @@
 """NASNet: cells found by search; each cell reads the two cells before it."""
 
-from kerastl.backbones.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, Series, Weights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/nasnet/NASNet-"
 

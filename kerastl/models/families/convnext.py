@@ -1,6 +1,6 @@
 """ConvNeXt: a ResNet brought up to date with what transformers taught; no BatchNorm."""
 
-from kerastl.backbones.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, Series, Weights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/convnext/"
 FILE = "convnext_{}"

@@ -1,11 +1,28 @@
-"""A small plain network of our own, which learns from random weights on few pictures."""
+"""A few convolution blocks of our own: for small pictures, few of them, and random weights."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kerastl.models.backbone import Backbone, Series
+
 if TYPE_CHECKING:
     import keras
+
+BACKBONES = {
+    "small_cnn": Backbone(
+        builder="kerastl.models.families.small_cnn.build_small_cnn",
+        pixels="minus_one_to_one",
+        image_size_px=96,
+        min_size_px=16,
+        parameters=93_920,
+        blocks=(Series("block_{}", "block_{}_relu", range(1, 4)),),
+        linear_top=False,
+        reference="none: three blocks of convolution, max-pooling, BatchNorm and ReLU",
+        top1_source="",
+    ),
+}
+
 
 FILTERS = (32, 64, 128)
 BATCH_NORM_MOMENTUM = 0.9

@@ -1,6 +1,6 @@
 """VGG: plain convolutions in five blocks; large, slow, no BatchNorm."""
 
-from kerastl.backbones.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, Series, Weights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/vgg{0}/"
 FILE = "vgg{}_weights_tf_dim_ordering_tf_kernels"

@@ -6,15 +6,72 @@ checkpoints need the same names every time, so each is renamed as a fresh proces
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from kerastl.backbones.backbone import Pixels
-from kerastl.backbones.pixels import apply_pixels
+from kerastl.models.backbone import Pixels, backbone_named, checked_options, checked_size
 
 if TYPE_CHECKING:
     import keras
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+
+
+def apply_pixels(image: keras.KerasTensor, pixels: Pixels) -> keras.KerasTensor:
+    """Put the pixel layers behind an input.
+
+    Args:
+        image: `[batch, height, width, 3]` float32, RGB in [0, 255].
+        pixels: the rule.
+
+    Returns:
+        The same shape, float32, as the network wants it.
+    """
+    if pixels == "bgr_minus_mean":
+        image = _reversed_channels(image)
+    return _scaling(pixels)(image)
+
+
+def _scaling(pixels: Pixels) -> keras.Layer:
+    """Return the layer `pixels`. It stays float32 under every policy: bfloat16 has 8 bits, pixels more."""
+    import keras
+
+    settings: dict[str, Any] = {"name": "pixels", "dtype": "float32"}
+    match pixels:
+        case "minus_one_to_one":
+            return keras.layers.Rescaling(1 / 127.5, offset=-1.0, **settings)
+        case "minus_one_to_one_128":
+            return keras.layers.Rescaling(1 / 128.0, offset=-1.0, **settings)
+        case "zero_to_one":
+            return keras.layers.Rescaling(1 / 255.0, **settings)
+        case "bgr_minus_mean":
+            return keras.layers.Rescaling(
+                1.0, offset=[-mean for mean in CAFFE_MEAN_BGR], **settings
+            )
+        case "mean_and_std":
+            return keras.layers.Normalization(
+                mean=[255 * mean for mean in IMAGENET_MEAN],
+                variance=[(255 * std) ** 2 for std in IMAGENET_STD],
+                **settings,
+            )
+
+
+def _reversed_channels(image: keras.KerasTensor) -> keras.KerasTensor:
+    """Return red, green, blue as blue, green, red.
+
+    A Keras operation, not a layer: it has no weights that a training could move, and it is saved
+    and loaded like any layer. Its name is chosen by hand, as an automatic one would differ from
+    model to model.
+    """
+    import keras
+
+    flip = keras.Model(image, keras.ops.flip(image, axis=-1)).operations[-1]
+    return type(flip).from_config({**flip.get_config(), "name": "pixels_bgr"})(image)
+
 
 PIXEL_LAYERS = ("Rescaling", "Normalization")
 
@@ -127,3 +184,29 @@ def snake_case(name: str) -> str:
     """`BatchNormalization` becomes `batch_normalization`, `ReLU` `re_lu`, as Keras does it."""
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def build_source(
+    name: str, *, image_size_px: int | None = None, seed: int | None = None, **options: Any
+) -> keras.Model:
+    """Build the network as its own builder makes it, without top and with random weights.
+
+    The builder is never given `name=`: Keras derives names of weights files from it.
+
+    Raises:
+        RequestError: unknown option, or a size below the smallest.
+    """
+    import keras
+
+    backbone = backbone_named(name)
+    size = checked_size(name, image_size_px)
+    if seed is not None:
+        keras.utils.set_random_seed(seed)
+    path, _, function = backbone.builder.rpartition(".")
+    return getattr(importlib.import_module(path), function)(
+        include_top=False,
+        weights=None,
+        input_shape=(size, size, 3),
+        **dict(backbone.arguments),
+        **checked_options(name, options),
+    )

@@ -1,6 +1,6 @@
 """DenseNet: each layer sees the outputs of all layers before it in its block."""
 
-from kerastl.backbones.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, Series, Weights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/densenet/"
 FILE = "densenet{}_weights_tf_dim_ordering_tf_kernels"

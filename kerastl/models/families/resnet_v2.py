@@ -1,6 +1,6 @@
 """ResNet, version 2: BatchNorm and ReLU stand before each convolution; the sum passes untouched."""
 
-from kerastl.backbones.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, Series, Weights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
 FILE = "resnet{}v2_weights_tf_dim_ordering_tf_kernels"

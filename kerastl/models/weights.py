@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerastl.backbones.backbone import Weights
-from kerastl.backbones.tables import backbone_named, checked_options, checked_size, described
 from kerastl.errors import RequestError
+from kerastl.models.backbone import (
+    Weights,
+    backbone_named,
+    checked_options,
+    checked_size,
+    described,
+)
 
 
 @dataclass(frozen=True)

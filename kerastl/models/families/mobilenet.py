@@ -4,7 +4,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from kerastl.backbones.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, Series, Weights
 from kerastl.options import StrictModel
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/"

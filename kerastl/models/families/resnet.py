@@ -1,6 +1,6 @@
 """ResNet, version 1: residual blocks with BatchNorm behind each convolution."""
 
-from kerastl.backbones.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, Series, Weights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
 FILE = "resnet{}_weights_tf_dim_ordering_tf_kernels"

@@ -6,8 +6,8 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from kerastl import registry
-from kerastl.backbones.backbone import Backbone, Block
 from kerastl.errors import RequestError
+from kerastl.models.backbone import Backbone, Block
 
 if TYPE_CHECKING:
     import keras
@@ -33,7 +33,7 @@ def blocks_of(model_or_name: keras.Model | str) -> list[Block]:
         RequestError: the model is not built on a known backbone.
     """
     if isinstance(model_or_name, str):
-        from kerastl.backbones.build import build_backbone
+        from kerastl.models.build import build_backbone
 
         return blocks_of(build_backbone(model_or_name, weights="none"))
     graph = _Graph(model_or_name)
@@ -131,7 +131,7 @@ def _matching_rows(graph: _Graph) -> list[tuple[str, tuple[str, ...]]]:
     if not best:
         raise RequestError(
             f"The model '{graph.name}' is not built on a known backbone: its layers match no table. "
-            "Build it with kerastl.backbones.build_backbone, or open up a nested backbone."
+            "Build it with kerastl.models.build_backbone, or open up a nested backbone."
         )
     return best
 

@@ -1,6 +1,6 @@
 """Inception v3: parallel convolutions of several sizes, joined by channels."""
 
-from kerastl.backbones.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, Series, Weights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/"
 

@@ -2,7 +2,7 @@
 
 import string
 
-from kerastl.backbones.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, Series, Weights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/efficientnet_v2/"
 FILE = "efficientnetv2-{}"

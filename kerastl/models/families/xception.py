@@ -1,6 +1,6 @@
 """Xception: Inception taken to its end, depthwise separable convolutions throughout."""
 
-from kerastl.backbones.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, Series, Weights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/xception/"
 

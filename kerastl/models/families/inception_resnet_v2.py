@@ -1,6 +1,6 @@
 """Inception-ResNet v2: Inception blocks whose outputs are added to their inputs."""
 
-from kerastl.backbones.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, Series, Weights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/inception_resnet_v2/"
 

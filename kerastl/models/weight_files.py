@@ -1,0 +1,674 @@
+"""Put the weights of a file into a backbone, or say which layers do not fit. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from kerastl.console import say, speed_bar
+from kerastl.errors import Problem, RequestError
+from kerastl.models.backbone import Weights, checked_size
+from kerastl.models.flatten import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    build_source,
+    counted_names,
+    layers_inside,
+    snake_case,
+    stable_names,
+)
+from kerastl.models.weights import (
+    Located,
+    cached_files,
+    fetch_command,
+    missing_text,
+    models_folder,
+    published_weights,
+)
+
+if TYPE_CHECKING:
+    import h5py
+    import keras
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file raises while it is read into one error that names it.
+
+    Raises:
+        RequestError: instead of anything that is raised inside.
+    """
+    try:
+        yield
+    except RequestError:
+        raise
+    except Exception as error:  # a hostile or damaged file may raise anything
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise RequestError(
+            f"{path} cannot be read as a weights file: {reason}. "
+            "Save the model again with model.save(FILE), or name another file."
+        ) from error
+
+
+def h5_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
+    """Return the arrays of a `.h5` in order, each with its layer's name; nothing is read yet.
+
+    Raises:
+        OSError: it has no list of layers, or an array that lies in another file.
+    """
+    group = group_inside(file, "model_weights") if has(file, "model_weights") else file
+    if not {"layer_names", "layer_names0"} & set(group.attrs):
+        raise OSError("it has no list of layers")
+    found = []
+    for layer in _names(group, "layer_names"):
+        inside = group_inside(group, layer)
+        found += [(layer, dataset_inside(inside, one)) for one in _names(inside, "weight_names")]
+    return found
+
+
+def numbered_datasets(group: h5py.Group) -> list[h5py.Dataset]:
+    """Return the arrays that Keras 3 keeps for one layer, `vars/0` on, in order; none is read yet.
+
+    Raises:
+        OSError: one of them lies in another file, or is no array.
+        ValueError: one is not named by a number.
+    """
+    if not has(group, "vars"):
+        return []
+    values = group_inside(group, "vars")
+    return [dataset_inside(values, number) for number in sorted(values, key=int)]
+
+
+def has(group: h5py.Group, name: str) -> bool:
+    """Say whether a group has an entry; `in` would open the file that a link names."""
+    return bool(group.id.links.exists(name.encode()))
+
+
+def is_link(group: h5py.Group, name: str) -> bool:
+    """Say whether an entry of a group leads elsewhere: to another path, or to another file."""
+    import h5py
+
+    return bool(group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD)
+
+
+def group_inside(group: h5py.Group, path: str) -> h5py.Group:
+    """Return a group that lies in this very file.
+
+    Raises:
+        OSError: a link stands on the way, or it is no group.
+    """
+    import h5py
+
+    found = _inside(group, path)
+    if not isinstance(found, h5py.Group):
+        raise OSError(f"{found.name} is not a group of this file")
+    return found
+
+
+def dataset_inside(group: h5py.Group, path: str) -> h5py.Dataset:
+    """Return an array of numbers that lies in this very file.
+
+    Raises:
+        OSError: a link stands on the way, its bytes lie in another file, or it holds no numbers.
+    """
+    import h5py
+
+    found = _inside(group, path)
+    if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
+        raise OSError(f"{found.name} is not an array of this file")
+    if found.dtype.kind not in "fiu":
+        raise OSError(f"{found.name} holds {found.dtype}, not numbers of float16 to float64")
+    return found
+
+
+def _inside(group: h5py.Group, path: str) -> Any:
+    """Follow a path, but no link: one could name any other file of the machine.
+
+    Each step is looked at before it is taken: behind a link, `.file` is the other file.
+    """
+    import h5py
+
+    for part in path.strip("/").split("/"):
+        if not isinstance(group, h5py.Group):
+            raise OSError(f"{group.name} is not a group of this file")
+        where = f"{group.name.rstrip('/')}/{part}"
+        if not has(group, part):
+            raise OSError(f"it has no {where}")
+        if is_link(group, part):
+            raise OSError(f"{where} is a link, not an array of this file")
+        group = group[part]
+    return group
+
+
+def _names(group: Any, attribute: str) -> list[str]:
+    """Read a list of names that may have been cut in pieces: `layer_names0`, `layer_names1`."""
+    if attribute in group.attrs:
+        return [_text(name) for name in group.attrs[attribute]]
+    pieces: list[str] = []
+    number = 0
+    while f"{attribute}{number}" in group.attrs:
+        pieces += [_text(name) for name in group.attrs[f"{attribute}{number}"]]
+        number += 1
+    return pieces
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+MAX_UNPACKING = 10
+"""How many times its own size a file may unpack to. Keras packs nothing, and weights pack badly."""
+ALWAYS_UNPACKED_BYTES = 64 * 2**20
+SEED_GENERATOR = "seed_generator"
+
+
+class SavedLayer(NamedTuple):
+    """A layer of a saved model.
+
+    Args:
+        name: as a fresh process would name it.
+        arrays: its own, in the order of `layer.weights`; none is read yet.
+        holds_weights: whether it, or something inside it, has weights.
+    """
+
+    name: str
+    arrays: list[h5py.Dataset]
+    holds_weights: bool
+
+
+@contextmanager
+def saved_layers(path: Path) -> Iterator[list[SavedLayer]]:
+    """Open a `.keras` file and list its layers in the model's order, nested models opened up.
+
+    Building the saved model instead would let its `config.json` ask for any class and any amount of
+    memory, for weights that the file may not even hold.
+
+    Args:
+        path: a file that `model.save` wrote; its arrays can be read while it is open.
+
+    Raises:
+        OSError, ValueError, zipfile.BadZipFile, or what else a damaged file raises.
+    """
+    import h5py
+
+    with zipfile.ZipFile(path) as archive:
+        _check_unpacked_size(path, archive)
+        config = json.loads(archive.read("config.json"))
+        weights = archive.read("model.weights.h5")
+    with h5py.File(io.BytesIO(weights)) as file:
+        found = list(_walk(config["config"], file))
+        fresh = counted_names([(kind, name) for kind, name, _, _ in found])
+        yield [SavedLayer(fresh.get(name, name), arrays, holds) for _, name, arrays, holds in found]
+
+
+def layer_groups(group: h5py.Group) -> h5py.Group:
+    """Return the group of a model's layers; Keras 2.12 gave it another name.
+
+    Raises:
+        OSError: there is none.
+    """
+    older = "_layer_checkpoint_dependencies"
+    return group_inside(group, older if has(group, older) else "layers")
+
+
+def _check_unpacked_size(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse a zip bomb by the sizes it declares: `zipfile` never unpacks more than these."""
+    packed = path.stat().st_size
+    unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > max(ALWAYS_UNPACKED_BYTES, MAX_UNPACKING * packed):
+        raise OSError(f"it would unpack from {packed:,} to {unpacked:,} bytes")
+
+
+def _walk(
+    config: dict[str, Any], group: h5py.Group
+) -> Iterator[tuple[str, str, list[h5py.Dataset], bool]]:
+    """Yield class, name and arrays of each layer, where Keras 3 put them: class and its number."""
+    groups = layer_groups(group)
+    counted: Counter[str] = Counter()
+    for entry in config["layers"]:
+        kind = entry["class_name"]
+        key = numbered_key(kind, counted)
+        if "layers" in entry["config"]:
+            yield from _walk(entry["config"], group_inside(groups, key))
+            continue
+        arrays = layer_arrays(groups, key)
+        holds = bool(arrays) or (has(groups, key) and _holds_weights(groups[key]))
+        yield kind, entry["config"]["name"], arrays, holds
+
+
+def layer_arrays(groups: h5py.Group, key: str) -> list[h5py.Dataset]:
+    """Return the arrays of one layer in the order of `layer.weights`, none where it has no weights."""
+    return numbered_datasets(group_inside(groups, key)) if has(groups, key) else []
+
+
+def numbered_key(kind: str, counted: Counter[str]) -> str:
+    """Return where Keras keeps the next layer of a class: `conv2d`, then `conv2d_1`; count it."""
+    key = snake_case(kind)
+    number = counted[key]
+    counted[key] += 1
+    return f"{key}_{number}" if number else key
+
+
+def _holds_weights(group: h5py.Group) -> bool:
+    """Say whether an array lies anywhere below; the state of a random generator is no weight."""
+    import h5py
+
+    names = [name for name in group if not name.startswith(SEED_GENERATOR)]
+    return any(
+        is_link(group, name) or isinstance(group[name], h5py.Dataset) or _holds_weights(group[name])
+        for name in names
+    )
+
+
+SHOWN_DIFFERENCES = 5
+Slot = tuple[str, tuple[int, ...], Any]
+"""A layer's name, the shape it expects, and the variable to fill (None: nothing to fill)."""
+
+
+def load_file(path: Path, source: keras.Model, model: keras.Model, origins: dict[str, str]) -> None:
+    """Fill a backbone from a weights file, all or nothing.
+
+    Args:
+        path: `.keras`, `.weights.h5`, or `.h5` as older Keras and keras.applications write it.
+        source: the network as its builder makes it; its order of layers is the order of a `.h5`.
+        model: the flat copy that is filled.
+        origins: for each layer of `model` with weights, the layer of `source` it copies.
+
+    Raises:
+        RequestError: the file cannot be read, or belongs to another architecture; the first layers
+            that differ are named.
+    """
+    with reading(path):
+        if path.suffix == ".keras":
+            pairs, problems = _from_keras(path, model, _replaced(source, origins))
+        elif path.name.endswith(".weights.h5"):
+            pairs, problems = _from_weights_h5(path, model)
+        else:
+            pairs, problems = _from_h5(path, source, model, origins)
+    if problems:
+        raise _refusal(path, model.name, problems)
+    for variable, value in pairs:
+        variable.assign(value)
+
+
+def fitting_problems(path: Path, source: keras.Model) -> list[Problem]:
+    """Say what of a keras.applications file does not fit a network; empty when all fits.
+
+    Raises:
+        RequestError: the file cannot be read.
+    """
+    import h5py
+
+    slots = [
+        (layer.name, tuple(variable.shape), None)
+        for layer in source.layers
+        for variable in _in_file_order([layer])
+    ]
+    with reading(path), h5py.File(path) as file:
+        return _differences(slots, h5_datasets(file))
+
+
+def _from_h5(
+    path: Path, source: keras.Model, model: keras.Model, origins: dict[str, str]
+) -> tuple[list[tuple[Any, Any]], list[Problem]]:
+    """Match by order, as Keras does: these files were written under names of other releases."""
+    import h5py
+
+    copies = {old: model.get_layer(new) for new, old in origins.items()}
+    slots: list[Slot] = []
+    for layer in source.layers:
+        inside = layers_inside(layer) if hasattr(layer, "layers") else [layer]
+        targets = [copies.get(one.name) for one in inside]
+        filled = _in_file_order(targets) if all(targets) else [None] * len(layer.weights)
+        originals = _in_file_order(inside)
+        slots += [
+            (layer.name, tuple(original.shape), variable)
+            for original, variable in zip(originals, filled, strict=False)
+        ]
+    with h5py.File(path) as file:
+        datasets = h5_datasets(file)
+        problems = _differences(slots, datasets)
+        if problems:
+            return [], problems
+        arrays = [np.asarray(values) for _, values in datasets[: len(slots)]]
+    found = list(zip(slots, arrays, strict=True))
+    dropped = [value for (_, _, variable), value in found if variable is None]
+    pairs = [(slot[2], value) for slot, value in found if slot[2] is not None]
+    return pairs, _pixel_problems(dropped)
+
+
+def _from_weights_h5(path: Path, model: keras.Model) -> tuple[list[tuple[Any, Any]], list[Problem]]:
+    """Match by the paths Keras 3 writes: class of the layer and its number among its class."""
+    import h5py
+
+    counted: Counter[str] = Counter()
+    pairs, problems = [], []
+    with h5py.File(path) as file:
+        groups = layer_groups(file)
+        for layer in model.layers:
+            key = numbered_key(type(layer).__name__, counted)
+            if layer.weights:
+                more, problem = _matched(layer, layer_arrays(groups, key))
+                pairs += more
+                problems += problem
+    return pairs, problems
+
+
+def _from_keras(
+    path: Path, model: keras.Model, replaced: set[str]
+) -> tuple[list[tuple[Any, Any]], list[Problem]]:
+    """Match by name and shape, wherever in the saved model the layers lie.
+
+    Args:
+        path: the file.
+        model: what is filled.
+        replaced: layers that the network has and `model` has not, as `pixels` takes their place.
+    """
+    wanted = {layer.name: layer for layer in model.layers if layer.weights}
+    pairs, problems = [], []
+    with saved_layers(path) as saved:
+        by_name = {one.name: one for one in saved}
+        for name, layer in wanted.items():
+            more, problem = _matched(layer, by_name[name].arrays if name in by_name else [])
+            pairs += more
+            problems += problem
+        problems += _unmatched(saved, set(wanted), replaced, model.name)
+        for one in saved:
+            if one.name in replaced and one.arrays:
+                problems += _pixel_problems([np.asarray(value) for value in one.arrays])
+    return pairs, problems
+
+
+def _replaced(source: keras.Model, origins: dict[str, str]) -> set[str]:
+    """Return the names of layers with weights that `flatten` did not copy, as a fresh process names them."""
+    layers = layers_inside(source)
+    fresh = stable_names(layers)
+    copied = set(origins.values())
+    return {
+        fresh.get(layer.name, layer.name)
+        for layer in layers
+        if layer.weights and layer.name not in copied
+    }
+
+
+def _unmatched(
+    saved: list[SavedLayer], wanted: set[str], replaced: set[str], name: str
+) -> list[Problem]:
+    """Name saved layers with weights between those that match: a deeper network holds a shallower one's
+    layers too, and more. What follows the last match is a head, which is left out.
+    """
+    last = max((index for index, one in enumerate(saved) if one.name in wanted), default=-1)
+    return [
+        Problem(f"layer {one.name}", f"the file has weights for it, {name} has no such layer")
+        for one in saved[: last + 1]
+        if one.holds_weights and one.name not in wanted | replaced
+    ]
+
+
+def _matched(
+    layer: keras.Layer, arrays: Sequence[Any]
+) -> tuple[list[tuple[Any, Any]], list[Problem]]:
+    """Pair a layer's variables with arrays, or say how they differ; read only what fits."""
+    slots = [(layer.name, tuple(variable.shape), variable) for variable in layer.weights]
+    problems = _differences(slots, [(layer.name, value) for value in arrays])
+    if len(arrays) > len(slots):
+        message = f"expected {len(slots)} arrays of weights, found {len(arrays)}"
+        problems.append(Problem(f"layer {layer.name}", message))
+    if problems:
+        return [], problems
+    read = [np.asarray(value) for value in arrays]
+    return list(zip(layer.weights, read, strict=False)), []
+
+
+def _differences(slots: Sequence[Slot], arrays: Sequence[tuple[str, Any]]) -> list[Problem]:
+    """Name the first wrong array of each layer. Arrays beyond the last layer are a top, left out."""
+    first: dict[str, str] = {}
+    for (layer, shape, _), (name, value) in zip(slots, arrays, strict=False):
+        if shape != value.shape:
+            first.setdefault(layer, f"expected shape {shape}, found {value.shape} ({name})")
+    for layer, shape, _ in slots[len(arrays) :]:
+        first.setdefault(layer, f"expected shape {shape}, found no more weights")
+    return [Problem(f"layer {layer}", message) for layer, message in first.items()]
+
+
+def _pixel_problems(constants: list[np.ndarray]) -> list[Problem]:
+    """Check the constants of a normalization that `pixels` takes the place of.
+
+    EfficientNet's files hold ImageNet's standard deviations where a variance belongs, and Keras
+    divides once more to make up for it (github.com/tensorflow/tensorflow/issues/49930): together
+    they are the rule `mean_and_std`. Other constants mean that other pixels were learnt.
+    """
+    if not constants:
+        return []
+    mean, variance = constants[0], constants[1]
+    if np.allclose(mean, IMAGENET_MEAN, atol=1e-3) and np.allclose(
+        variance, IMAGENET_STD, atol=1e-3
+    ):
+        return []
+    return [
+        Problem(
+            "layer normalization",
+            f"learnt on other pixels: expected mean {IMAGENET_MEAN} and variance {IMAGENET_STD}, "
+            f"found {tuple(mean.round(4).tolist())} and {tuple(variance.round(4).tolist())}",
+        )
+    ]
+
+
+def _refusal(path: Path, name: str, problems: list[Problem]) -> RequestError:
+    count = len(problems)
+    lines = [f"{path} does not fit {name}: {count} layer{'s differ' if count > 1 else ' differs'}."]
+    lines += [f"  {problem}" for problem in problems[:SHOWN_DIFFERENCES]]
+    if count > SHOWN_DIFFERENCES:
+        lines.append(f"  and {count - SHOWN_DIFFERENCES} more.")
+    lines.append("The file belongs to another architecture, or to other options of this one.")
+    return RequestError("\n".join(lines))
+
+
+def _in_file_order(layers: list[Any]) -> list[Any]:
+    """Return variables as a `.h5` lists them: of one layer, trainable ones first."""
+    return [variable for layer in layers for variable in layer.trainable_weights] + [
+        variable for layer in layers for variable in layer.non_trainable_weights
+    ]
+
+
+def weights_problem(
+    path: Path, name: str, row: Weights, top: bool = False, source: keras.Model | None = None
+) -> str | None:
+    """Say what is wrong with a file: its hash, or, where none is published, what does not fit.
+
+    Args:
+        path: the file.
+        name: the backbone.
+        row: the row of its table.
+        top: whether it is the file with the 1,000-class top.
+        source: the network as its builder makes it; built where it is needed and not given.
+    """
+    wanted = row.top_hash if top else row.hash
+    if wanted:
+        return hash_problem(path, wanted)
+    options: dict[str, Any] = dict(row.options)
+    try:
+        problems = fitting_problems(path, source or build_source(name, **options))
+    except RequestError as error:
+        return str(error)
+    return str(problems[0]) if problems else None
+
+
+def hash_problem(path: Path, wanted: str) -> str | None:
+    """Say how a file's hash differs from the published one, None where it does not.
+
+    Args:
+        path: the file.
+        wanted: md5 (32 hex digits) or sha256 (64); empty where none is published: nothing is wrong.
+    """
+    if not wanted:
+        return None
+    algorithm = "md5" if len(wanted) == 32 else "sha256"
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, algorithm).hexdigest()
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    return None if found == wanted else f"its {algorithm} is {found}, published is {wanted}"
+
+
+def check_published(located: Located, name: str, source: keras.Model) -> None:
+    """See that a file that goes by the name of published weights is the published one.
+
+    Args:
+        located: the file.
+        name: the backbone.
+        source: the network as its builder makes it.
+
+    Raises:
+        RequestError: it is not; the text says how to fetch it again.
+    """
+    problem = weights_problem(located.path, name, located.weights, source=source)
+    if problem:
+        raise RequestError(
+            f"{located.path} is not the published weights of {name}: {problem}\n"
+            f"  Replace it: {fetch_command(name, located.weights)}\n"
+            f"  or, if the weights are your own, name the file: weights: {located.path}"
+        )
+
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 20.0
+CHUNK_BYTES = 1 << 20
+
+
+def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> Path:
+    """Download the published weights of a backbone, without the top, to the folder where Keras looks for them.
+
+    The file gets its name after its hash is verified. If no hash is published (MobileNet, MobileNetV2), its arrays must
+    fit the network. `KERASTL_WEIGHTS_URL` selects a mirror: the URL of a folder that holds the files under their Keras names.
+
+    Args:
+        name: Name of the backbone.
+        image_size_px: Side length of the images. The weights of the nearest published size are downloaded.
+        **options: Options of the family.
+
+    Returns:
+        The path of the file. A valid file is not downloaded again; a damaged one is replaced.
+
+    Raises:
+        RequestError: If there is no connection, no such file, or the file is not the published one. Nothing is kept.
+    """
+    row = published_weights(name, image_size_px=image_size_px, **options)[0]
+    path = models_folder() / row.file
+    if path.is_file():
+        damage = weights_problem(path, name, row)
+        if damage is None:
+            return path
+        say(f"{path} is damaged and is downloaded again: {damage}")
+    url = _url(row)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, so that the rename is atomic.
+        folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise RequestError(
+            f"{path.parent} cannot be written: {error.strerror}. Set KERAS_HOME to another folder."
+        ) from error
+    with folder:
+        try:
+            downloaded = _download(url, Path(folder.name), row)
+        except ValueError as error:  # pooch's error for a wrong hash
+            raise RequestError(f"{url} is not {row.file}: {error}") from error
+        except OSError as error:
+            size = checked_size(name, image_size_px)
+            raise RequestError(
+                f"{url} could not be downloaded: {_reason(error)}\n"
+                f"{missing_text(name, row, size, options)}"
+            ) from error
+        problem = None if row.hash else weights_problem(downloaded, name, row)
+        if problem:
+            raise RequestError(f"{url} is not {row.file}: {problem}")
+        downloaded.chmod(0o644)
+        downloaded.replace(path)
+    return path
+
+
+def verify_weights(name: str) -> list[tuple[Path, str | None]]:
+    """Check each cached file of a backbone.
+
+    Returns:
+        The files, each with its problem or None.
+    """
+    return [(path, weights_problem(path, name, row, top)) for path, row, top in cached_files(name)]
+
+
+def _url(row: Weights) -> str:
+    """Return the URL of a file, on the mirror if one is set."""
+    mirror = os.environ.get("KERASTL_WEIGHTS_URL")
+    if not mirror:
+        return row.url
+    if not mirror.startswith(("https://", "http://")):
+        raise RequestError(f"KERASTL_WEIGHTS_URL must begin with https:// or http://, got {mirror}")
+    return f"{mirror.rstrip('/')}/{row.file}"
+
+
+def _download(url: str, folder: Path, row: Weights) -> Path:
+    """Download a file and verify its hash.
+
+    Raises:
+        ValueError: If the hash is wrong.
+        OSError: If the download fails; the errors of requests are OSErrors, too.
+    """
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    algorithm = "md5" if len(row.hash) == 32 else "sha256"
+    with ExitStack() as stack:
+        downloader = pooch.HTTPDownloader(
+            progressbar=_ProgressBar(f"downloading {row.file}", stack),
+            chunk_size=CHUNK_BYTES,
+            timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+        )
+        known_hash = f"{algorithm}:{row.hash}" if row.hash else None
+        return Path(
+            pooch.retrieve(url, known_hash, fname=row.file, path=folder, downloader=downloader)
+        )
+
+
+class _ProgressBar:
+    """The interface that pooch expects of a progress bar; `total` is set before the first update."""
+
+    total = 0
+
+    def __init__(self, title: str, stack: ExitStack) -> None:
+        self._title, self._stack = title, stack
+        self._advance: Callable[[int], object] | None = None
+
+    def update(self, num_bytes: int) -> None:
+        if self._advance is None:
+            self._advance = self._stack.enter_context(speed_bar(self._title, "bytes", self.total))
+        self._advance(num_bytes)
+
+    def reset(self) -> None:
+        self._advance = lambda _: None  # pooch counts everything once more at the end
+
+    def close(self) -> None:
+        """Do nothing: the stack closes the bar."""
+
+
+def _reason(error: OSError) -> str:
+    from requests import exceptions
+
+    # The text of these two is a nested repr of urllib3 objects.
+    if isinstance(error, exceptions.Timeout):
+        return "the server does not respond"
+    if isinstance(error, exceptions.ConnectionError):
+        return "the connection failed"
+    return str(error)
