@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kerastl.augment.policies import POLICIES
+from kerastl.augment.presets import POLICIES
 
 DOCS = Path(__file__).parent.parent / "docs" / "augmentation.md"
 BEGIN, END = "<!-- policies: begin -->\n", "<!-- policies: end -->\n"

@@ -1,5 +1,5 @@
 from .mixer import Mixer as Mixer
 from .mixer import build_mixing as build_mixing
-from .policies import named_policy as named_policy
 from .policy import Policy as Policy
 from .policy import build_policy as build_policy
+from .presets import named_policy as named_policy

@@ -13,9 +13,9 @@ from typing import Any
 import tensorflow as tf
 
 from kerastl import registry
-from kerastl.augment.draws import FLOAT32_STEPS, Draws
-from kerastl.augment.given import checked, checked_pictures
-from kerastl.augment.named import Operation, named_mixings
+from kerastl.augment.parse_operations import Operation, named_mixings
+from kerastl.augment.policy import checked, checked_pictures
+from kerastl.augment.stateless_random import FLOAT32_STEPS, Draws
 from kerastl.errors import RequestError
 
 Mixer = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from kerastl import registry
-from kerastl.augment.affine import only_where
-from kerastl.augment.draws import Draws, SeededFactor
+from kerastl.augment.geometry import only_where
+from kerastl.augment.stateless_random import Draws, SeededFactor
 
 LARGEST_PIXEL = 255.0
 Lowering = Literal["nothing", "folded", "hsv", "linear", "compiled", "layer"]
@@ -31,7 +31,7 @@ class BuiltOperation:
             (the layer's own code, with its neighbours in one XLA function), or `layer` (as it is, in order).
         fill_mode: what a folded operation shows outside of the picture; None where it never looks there.
         compiles: whether XLA compiles the layer's own code.
-        in_halves: whether its layer changes colours by way of `to_planes` and `kerastl.augment.hsv.from_hsv`.
+        in_halves: whether its layer changes colours by way of `to_planes` and `kerastl.augment.color.from_hsv`.
         reads_neighbours: whether a pixel of its result depends on many pixels before, as in a blur or a histogram.
         saturates: whether it changes the saturation, which stops at 1.
     """
@@ -127,7 +127,7 @@ class BuiltOperation:
         return kept_where_not(drawn, changed, images)
 
     def to_planes(self, images: tf.Tensor, drawn: Drawn) -> tuple[tf.Tensor, ...]:
-        """Return value, chroma and hue of the changed pictures, as `kerastl.augment.hsv.from_hsv` takes them."""
+        """Return value, chroma and hue of the changed pictures, as `kerastl.augment.color.from_hsv` takes them."""
         planes: tuple[tf.Tensor, ...] = self._layer.to_planes(images, drawn["transformations"])
         return planes
 

@@ -71,7 +71,7 @@ def warp(images: tf.Tensor, maps: tf.Tensor, *, fill_mode: str) -> tf.Tensor:
 
     Args:
         images: `[batch, height, width, channels]` float32 in [0, 255].
-        maps: `[batch, 6]` float32, see `kerastl.augment.affine`.
+        maps: `[batch, 6]` float32, see `kerastl.augment.geometry`.
         fill_mode: what lies outside: `reflect`, `wrap`, `nearest`, or `constant` (black).
 
     Returns:

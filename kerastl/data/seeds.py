@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.splitmix import mixed
+from kerastl.augment.stateless_random import mixed
 
 
 def seeds_for(seed: int, epoch: Any, indices: Any) -> Any:

@@ -13,7 +13,7 @@ from kerastl.adaptation.chance import step_seeds
 from kerastl.adaptation.steps import policy as step_policy
 from kerastl.adaptation.steps.restyled import Restyled
 from kerastl.augment import build_policy
-from kerastl.augment.policies import POLICIES
+from kerastl.augment.presets import POLICIES
 from kerastl.errors import RequestError
 from kerastl.training import Classification
 

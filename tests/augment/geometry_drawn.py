@@ -7,7 +7,7 @@ from scipy.ndimage import map_coordinates
 from sklearn.datasets import load_sample_image
 
 from kerastl.augment import build_policy
-from kerastl.augment.draws import Draws
+from kerastl.augment.stateless_random import Draws
 
 SIZE_PX = 64
 SCIPY_MODES = {"reflect": "reflect", "nearest": "nearest", "constant": "grid-constant"}

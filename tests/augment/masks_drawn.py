@@ -6,7 +6,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from kerastl import registry
-from kerastl.augment.draws import Draws
+from kerastl.augment.stateless_random import Draws
 
 PHOTO = load_sample_image("flower.jpg")[140:260, 250:370]
 """A part of a photograph, 8-bit: `[120, 120, 3]`."""

@@ -18,8 +18,8 @@ from geometry_drawn import (
 )
 
 from kerastl.augment import build_policy
-from kerastl.augment.affine import product
-from kerastl.augment.draws import Draws
+from kerastl.augment.geometry import product
+from kerastl.augment.stateless_random import Draws
 from kerastl.augment.warp import warp
 
 FOLDS = {

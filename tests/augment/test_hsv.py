@@ -8,7 +8,7 @@ import tensorflow as tf
 from geometry_drawn import both, drawn_by, photos, pictures
 
 from kerastl.augment import build_policy
-from kerastl.augment.corrected import linear_colour
+from kerastl.augment.layers import color_layers
 
 HUE = {"name": "random_hue", "max_deg": 90.0}
 SATURATION = {"name": "random_saturation", "max_fraction": 0.9}
@@ -99,19 +99,19 @@ def test_the_linear_model_keeps_greys(operation):
 
 def test_linear_hue_is_a_rotation_about_the_grey_axis_by_the_angle():
     turns = np.linspace(-0.5, 0.5, 9).astype(np.float32)
-    for turn, matrix in zip(turns, linear_colour.hue(tf.constant(turns)).numpy(), strict=True):
+    for turn, matrix in zip(turns, color_layers.hue(tf.constant(turns)).numpy(), strict=True):
         np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-6)
         assert np.linalg.det(matrix) == pytest.approx(1, abs=1e-6)
         np.testing.assert_allclose(matrix @ np.ones(3), np.ones(3), atol=1e-6)
         assert np.trace(matrix) == pytest.approx(1 + 2 * np.cos(2 * np.pi * turn), abs=1e-5)
-    third = linear_colour.hue(tf.constant([1 / 3])).numpy()[0]
+    third = color_layers.hue(tf.constant([1 / 3])).numpy()[0]
     np.testing.assert_allclose(third @ (1, 0, 0), (0, 1, 0), atol=1e-6)
 
 
 def test_linear_saturation_keeps_luma_and_multiplies_the_distance_from_it():
     luma, pixel = np.array([0.299, 0.587, 0.114]), np.array([90.0, 140.0, 30.0])
     for factor in (0.0, 0.5, 1.0, 1.7):
-        (matrix,) = linear_colour.saturation(tf.constant([factor])).numpy()
+        (matrix,) = color_layers.saturation(tf.constant([factor])).numpy()
         changed = matrix @ pixel
         assert luma @ changed == pytest.approx(luma @ pixel, rel=1e-5)
         np.testing.assert_allclose(

@@ -10,9 +10,9 @@ import tensorflow as tf
 from scipy.stats import kstest, norm
 
 from kerastl import registry
-from kerastl.augment.corrected.random_shear import CentredShear
-from kerastl.augment.draws import Draws
+from kerastl.augment.layers.geometry_layers import CentredShear
 from kerastl.augment.operation import BuiltOperation
+from kerastl.augment.stateless_random import Draws
 from kerastl.data import seeds_for
 
 SIZE_PX = 512

@@ -11,9 +11,8 @@ from scipy import stats
 
 from kerastl import registry
 from kerastl.augment import build_mixing
-from kerastl.augment.beta import CELLS, beta_quantiles, build_beta
-from kerastl.augment.draws import Draws
 from kerastl.augment.mixing.fourier_mix import low_frequencies
+from kerastl.augment.stateless_random import CELLS, Draws, beta_quantiles, build_beta
 from kerastl.errors import RequestError
 from kerastl.testing.mixing import check_mixing
 

@@ -93,7 +93,7 @@ def test_jitter_equals_the_four_layers_of_keras_cv_one_after_another(photos):
 
 def test_jitter_draws_four_unrelated_numbers_within_their_bounds():
     """Five standard errors of a correlation of 400 pairs are 0.25."""
-    from kerastl.augment.draws import Draws
+    from kerastl.augment.stateless_random import Draws
 
     layer = layer_of(
         "random_color_jitter",

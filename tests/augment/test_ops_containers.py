@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from kerastl import registry
 from kerastl.augment import build_policy
-from kerastl.augment.corrected.aug_mix import flat_dirichlet
-from kerastl.augment.draws import Draws
+from kerastl.augment.layers.containers_layers import flat_dirichlet
 from kerastl.augment.operation import BuiltOperation
+from kerastl.augment.stateless_random import Draws
 from kerastl.errors import RequestError
 from kerastl.recipe import Operation
 
@@ -86,7 +86,7 @@ def test_the_choice_does_not_depend_on_what_the_operations_draw():
 
 
 def _held(operations):
-    from kerastl.augment.named import named
+    from kerastl.augment.parse_operations import named
 
     return tuple(Operation(*one) for one in named(operations))
 

@@ -7,7 +7,7 @@ from keras_cv import layers
 from masks_drawn import PHOTO, built, by_pillow, changed, mean_within
 from PIL import ImageOps
 
-from kerastl.augment.corrected.equalization import SteadyEqualization
+from kerastl.augment.layers.color_layers import SteadyEqualization
 
 
 def fully(name, images):

@@ -9,7 +9,7 @@ from masks_drawn import PHOTO, built, by_pillow, changed
 from PIL import Image
 
 from kerastl import registry
-from kerastl.augment.corrected.random_jpeg_quality import SteadyJpegQuality
+from kerastl.augment.layers.color_layers import SteadyJpegQuality
 
 
 def jpeg(images, qualities):

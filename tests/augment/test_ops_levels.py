@@ -71,7 +71,7 @@ def test_sharpness_leaves_the_outermost_pixels():
 
 
 def sigmas_of(sigmas, radius):
-    from kerastl.augment.corrected.random_gaussian_blur import kernel_halves
+    from kerastl.augment.layers.color_layers import kernel_halves
 
     return {"weights": kernel_halves(tf.constant(sigmas, tf.float32), radius)}
 
@@ -118,7 +118,7 @@ def test_blur_spreads_a_dot_by_its_standard_deviation_and_moves_it_nowhere():
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_kernels_do_not_depend_on_the_batch(count):
     """24 weights: TensorFlow's own exponential of these depends on what stands beside them."""
-    from kerastl.augment.corrected.random_gaussian_blur import kernel_halves
+    from kerastl.augment.layers.color_layers import kernel_halves
 
     sigmas = np.linspace(0.1, 8, 21, dtype=np.float32)
     together = kernel_halves(tf.constant(sigmas), 24).numpy()
@@ -128,7 +128,7 @@ def test_kernels_do_not_depend_on_the_batch(count):
 
 @pytest.mark.parametrize("bits", range(1, 8))
 def test_posterization_is_that_of_pillow(bits, photos):
-    from kerastl.augment.corrected.posterization import STEPS
+    from kerastl.augment.layers.color_layers import STEPS
 
     layer = layer_of("posterization", min_bits=bits)
     steps = per_picture([STEPS[bits]])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kerastl.augment import build_policy, named_policy
-from kerastl.augment.policies import POLICIES
+from kerastl.augment.presets import POLICIES
 from kerastl.cli._recipes import checked
 from kerastl.data import Record
 from kerastl.errors import RequestError

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 
 from kerastl import registry
-from kerastl.augment.ends import ENDS, ends_of, options_in_words
-from kerastl.augment.named import named
-from kerastl.augment.preview import mixing_block, operation_block, policy_block
+from kerastl.augment.parse_operations import named
+from kerastl.augment.preview import (
+    ENDS,
+    ends_of,
+    mixing_block,
+    operation_block,
+    options_in_words,
+    policy_block,
+)
 from kerastl.options import StrictModel
 from kerastl.recipe import Operation
 

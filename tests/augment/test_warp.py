@@ -15,7 +15,7 @@ from geometry_drawn import (
 from keras_cv import layers
 
 from kerastl.augment import build_policy
-from kerastl.augment.affine import translation
+from kerastl.augment.geometry import translation
 from kerastl.augment.warp import warp
 
 MODES = ["reflect", "wrap", "nearest", "constant"]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from kerastl import registry
 from kerastl.augment.operation import BuiltOperation
-from kerastl.augment.policies import POLICIES
+from kerastl.augment.presets import POLICIES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "augmentation.md").read_text()

@@ -4,7 +4,7 @@ import pytest
 from plug_ins_drawn import GOOD, Cutout, checked
 
 from kerastl import augment
-from kerastl.augment.policies import POLICIES
+from kerastl.augment.presets import POLICIES
 from kerastl.errors import Problems
 from kerastl.recipe import Operation, check, write
 

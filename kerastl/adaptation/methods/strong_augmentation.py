@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kerastl.adaptation.method import Method
-from kerastl.augment.policies import PolicyName
+from kerastl.augment.presets import PolicyName
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:

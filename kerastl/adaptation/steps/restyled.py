@@ -11,7 +11,7 @@ import tensorflow as tf
 from kerastl.adaptation.chance import step_seeds
 from kerastl.adaptation.features import features_and_logits
 from kerastl.adaptation.step import AdaptationStep
-from kerastl.augment.draws import Draws
+from kerastl.augment.stateless_random import Draws
 from kerastl.training.step import Batch
 
 Style = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]

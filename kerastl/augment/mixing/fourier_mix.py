@@ -54,7 +54,7 @@ def build_share(options: Options, *, image_size_px: int) -> Callable[[Any, Any],
     """Return `share(draws, batch_size) -> [batch, size, size, 1]` float32: 1 in the blots, 0 outside."""
     import tensorflow as tf
 
-    from kerastl.augment.beta import build_beta
+    from kerastl.augment.stateless_random import build_beta
 
     beta = build_beta(options.alpha)
 

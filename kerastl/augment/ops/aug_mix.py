@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from kerastl.augment import nesting
+from kerastl.augment import nested_options
 from kerastl.options import StrictModel
 
 LINKS = (
@@ -57,10 +57,10 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer that stands in for keras-cv's, which turns pictures by up to nine radians."""
-    from kerastl.augment.corrected.aug_mix import SteadyAugMix
+    from kerastl.augment.layers.containers_layers import SteadyAugMix
 
     return SteadyAugMix(
-        nesting.at_strength(LINKS, options.severity),
+        nested_options.at_strength(LINKS, options.severity),
         num_chains=options.num_chains,
         max_depth=options.max_depth,
         **kwargs,

@@ -43,6 +43,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer. keras-cv's own makes noise of a constant picture that float32 has rounded."""
-    from kerastl.augment.corrected.auto_contrast import SteadyAutoContrast
+    from kerastl.augment.layers.color_layers import SteadyAutoContrast
 
     return SteadyAutoContrast(options.max_fraction, **kwargs)

@@ -43,6 +43,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer. keras-cv's own is too dark where the brightest level is not the rarest, and does not compile."""
-    from kerastl.augment.corrected.equalization import SteadyEqualization
+    from kerastl.augment.layers.color_layers import SteadyEqualization
 
     return SteadyEqualization(options.max_fraction, **kwargs)

@@ -37,6 +37,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:  # noqa: ARG001 - there is nothing to choose
     """Return keras-cv's layer with weights that sum to 1."""
-    from kerastl.augment.corrected.grayscale import SteadyGrayscale
+    from kerastl.augment.layers.color_layers import SteadyGrayscale
 
     return SteadyGrayscale(output_channels=3, **kwargs)

@@ -54,7 +54,7 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer. keras-cv's own turns grids picture by picture, blurs them, and fails on noise."""
-    from kerastl.augment.corrected.grid_mask import BatchedGridMask
+    from kerastl.augment.layers.masks_layers import BatchedGridMask
 
     return BatchedGridMask(
         options.max_fraction,

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Le
 
-from kerastl.augment import nesting
+from kerastl.augment import nested_options
 from kerastl.options import StrictModel
 from kerastl.recipe import Operation
 
@@ -54,12 +54,12 @@ class Options(StrictModel):
 
 def is_identity(options: Options) -> bool:
     """Tell whether these options change nothing."""
-    return nesting.change_nothing(_held(options))
+    return nested_options.change_nothing(_held(options))
 
 
 def needs_colour(options: Options) -> bool:
     """Tell whether one of the operations that were asked for makes no sense on grey pictures."""
-    return bool(options.operations) and nesting.need_colour(_held(options))
+    return bool(options.operations) and nested_options.need_colour(_held(options))
 
 
 def at_strength(strength: float) -> Options:
@@ -69,7 +69,7 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer that stands in for keras-cv's, which changes pictures at magnitude 0."""
-    from kerastl.augment.corrected.some_of import SomeOf
+    from kerastl.augment.layers.containers_layers import SomeOf
 
     return SomeOf(
         _held(options),
@@ -85,4 +85,4 @@ def _names(options: Options) -> tuple[str, ...]:
 
 def _held(options: Options) -> tuple[Operation, ...]:
     names = dict.fromkeys(name for name in _names(options) if name != "identity")
-    return nesting.at_strength(tuple(names), options.magnitude)
+    return nested_options.at_strength(tuple(names), options.magnitude)

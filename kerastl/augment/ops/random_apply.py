@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le
 
-from kerastl.augment import nesting
-from kerastl.augment.nesting import Operations
+from kerastl.augment import nested_options
+from kerastl.augment.nested_options import Operations
 from kerastl.options import StrictModel
 
 AT_STRENGTH = ("random_rotation", "random_brightness", "random_contrast")
@@ -26,28 +26,28 @@ class Options(StrictModel):
         apply_probability: share of the pictures that they are done to, 0 to 1.
     """
 
-    RULES: ClassVar = (nesting.operations_are_not_nested_too_deep,)
+    RULES: ClassVar = (nested_options.operations_are_not_nested_too_deep,)
     operations: Operations
     apply_probability: Annotated[float, Ge(0), Le(1)] = 0.5
 
 
 def is_identity(options: Options) -> bool:
     """Tell whether these options change nothing."""
-    return nesting.change_nothing(options.operations)
+    return nested_options.change_nothing(options.operations)
 
 
 def needs_colour(options: Options) -> bool:
     """Tell whether one of the operations makes no sense on grey pictures."""
-    return nesting.need_colour(options.operations)
+    return nested_options.need_colour(options.operations)
 
 
 def at_strength(strength: float) -> Options:
     """Return options from 0, the identity, to 1: `AT_STRENGTH`, each at this strength, on half of the pictures."""
-    return Options(operations=nesting.at_strength(AT_STRENGTH, strength))
+    return Options(operations=nested_options.at_strength(AT_STRENGTH, strength))
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer that stands in for keras-cv's, which holds one layer and takes each picture through it alone."""
-    from kerastl.augment.corrected.in_order import InOrder
+    from kerastl.augment.layers.color_layers import InOrder
 
     return InOrder(options.operations, **kwargs)

@@ -11,8 +11,8 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le
 
-from kerastl.augment import nesting
-from kerastl.augment.nesting import Operations
+from kerastl.augment import nested_options
+from kerastl.augment.nested_options import Operations
 from kerastl.options import StrictModel
 
 AT_STRENGTH = ("random_rotation", "random_translation", "random_brightness", "random_contrast")
@@ -28,28 +28,28 @@ class Options(StrictModel):
         apply_probability: share of the pictures that are changed, 0 to 1.
     """
 
-    RULES: ClassVar = (nesting.operations_are_not_nested_too_deep,)
+    RULES: ClassVar = (nested_options.operations_are_not_nested_too_deep,)
     operations: Operations
     apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
 
 
 def is_identity(options: Options) -> bool:
     """Tell whether these options change nothing."""
-    return nesting.change_nothing(options.operations)
+    return nested_options.change_nothing(options.operations)
 
 
 def needs_colour(options: Options) -> bool:
     """Tell whether one of the operations makes no sense on grey pictures."""
-    return nesting.need_colour(options.operations)
+    return nested_options.need_colour(options.operations)
 
 
 def at_strength(strength: float) -> Options:
     """Return options from 0, the identity, to 1: one of `AT_STRENGTH` at this strength."""
-    return Options(operations=nesting.at_strength(AT_STRENGTH, strength))
+    return Options(operations=nested_options.at_strength(AT_STRENGTH, strength))
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer that stands in for keras-cv's, which takes each picture through a whole layer of its own."""
-    from kerastl.augment.corrected.some_of import SomeOf
+    from kerastl.augment.layers.containers_layers import SomeOf
 
     return SomeOf(options.operations, **kwargs)

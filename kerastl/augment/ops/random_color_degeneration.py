@@ -39,6 +39,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return keras-cv's layer with a grey copy that is not darker than the picture."""
-    from kerastl.augment.corrected.grayscale import SteadyColorDegeneration
+    from kerastl.augment.layers.color_layers import SteadyColorDegeneration
 
     return SteadyColorDegeneration((0.0, options.max_fraction), **kwargs)

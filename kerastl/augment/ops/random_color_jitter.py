@@ -59,7 +59,7 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer that stands in for keras-cv's, whose random numbers cannot be replaced."""
-    from kerastl.augment.corrected.random_color_jitter import Jitter, SteadyColorJitter
+    from kerastl.augment.layers.color_layers import Jitter, SteadyColorJitter
 
     jitter = Jitter(
         options.max_brightness_fraction,

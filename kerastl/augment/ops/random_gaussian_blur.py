@@ -43,6 +43,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer that stands in for keras-cv's, which darkens the borders."""
-    from kerastl.augment.corrected.random_gaussian_blur import ReflectedGaussianBlur
+    from kerastl.augment.layers.color_layers import ReflectedGaussianBlur
 
     return ReflectedGaussianBlur(options.max_sigma_px, **kwargs)

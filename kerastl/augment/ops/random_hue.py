@@ -42,7 +42,7 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the keras-cv layer, or its linear likeness."""
     from keras_cv import layers
 
-    from kerastl.augment.corrected.linear_colour import LinearHue
+    from kerastl.augment.layers.color_layers import LinearHue
 
     if options.model == "linear":
         return LinearHue(options.max_deg / 180.0, value_range=(0, 255), **kwargs)

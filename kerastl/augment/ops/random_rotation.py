@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from kerastl.augment.fill_modes import FillMode
+from kerastl.augment.nested_options import FillMode
 from kerastl.options import StrictModel
 
 
@@ -39,13 +39,13 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the keras-cv layer."""
-    from kerastl.augment.corrected.random_rotation import SteadyRotation
+    from kerastl.augment.layers.geometry_layers import SteadyRotation
 
     return SteadyRotation(options.max_deg / 360.0, fill_mode=options.fill_mode, **kwargs)
 
 
 def maps(drawn: Any, size_px: int) -> Any:
     """Return the affine maps of what was drawn: `[batch, 6]` float32."""
-    from kerastl.augment import affine
+    from kerastl.augment import geometry
 
-    return affine.rotation(drawn["angles"], size_px)
+    return geometry.rotation(drawn["angles"], size_px)

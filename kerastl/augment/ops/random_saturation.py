@@ -43,7 +43,7 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the keras-cv layer, or its linear likeness."""
     from keras_cv import layers
 
-    from kerastl.augment.corrected.linear_colour import LinearSaturation
+    from kerastl.augment.layers.color_layers import LinearSaturation
 
     strength = options.max_fraction
     # keras-cv multiplies the saturation by x / (1 - x); x stays below 2/3, as at 1 grey pixels become NaN.

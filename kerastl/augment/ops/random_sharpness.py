@@ -45,6 +45,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer that stands in for keras-cv's, which only softens."""
-    from kerastl.augment.corrected.random_sharpness import SignedSharpness
+    from kerastl.augment.layers.color_layers import SignedSharpness
 
     return SignedSharpness(options.max_fraction, options.direction, **kwargs)

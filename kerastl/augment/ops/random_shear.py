@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from kerastl.augment.fill_modes import FillMode
+from kerastl.augment.nested_options import FillMode
 from kerastl.options import StrictModel
 
 
@@ -40,13 +40,13 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer. keras-cv's own shears about the top left corner."""
-    from kerastl.augment.corrected.random_shear import CentredShear
+    from kerastl.augment.layers.geometry_layers import CentredShear
 
     return CentredShear(options.max_fraction, maps, fill_mode=options.fill_mode, **kwargs)
 
 
 def maps(drawn: Any, size_px: int) -> Any:
     """Return the affine maps of what was drawn: `[batch, 6]` float32."""
-    from kerastl.augment import affine
+    from kerastl.augment import geometry
 
-    return affine.shear(drawn["slopes_x"], drawn["slopes_y"], size_px)
+    return geometry.shear(drawn["slopes_x"], drawn["slopes_y"], size_px)

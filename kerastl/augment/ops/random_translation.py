@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from kerastl.augment.fill_modes import FillMode
+from kerastl.augment.nested_options import FillMode
 from kerastl.options import StrictModel
 
 
@@ -47,7 +47,7 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
 
 def maps(drawn: Any, size_px: int) -> Any:
     """Return the affine maps of what was drawn: `[batch, 6]` float32."""
-    from kerastl.augment import affine
+    from kerastl.augment import geometry
 
     down, right = drawn["height_translations"][:, 0], drawn["width_translations"][:, 0]
-    return affine.translation(down * size_px, right * size_px)
+    return geometry.translation(down * size_px, right * size_px)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le, Lt
 
-from kerastl.augment.fill_modes import FillMode
+from kerastl.augment.nested_options import FillMode
 from kerastl.options import StrictModel
 
 
@@ -46,6 +46,6 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
 
 def maps(drawn: Any, size_px: int) -> Any:
     """Return the affine maps of what was drawn: `[batch, 6]` float32."""
-    from kerastl.augment import affine
+    from kerastl.augment import geometry
 
-    return affine.zoom(drawn["height_zooms"][:, 0], drawn["width_zooms"][:, 0], size_px)
+    return geometry.zoom(drawn["height_zooms"][:, 0], drawn["width_zooms"][:, 0], size_px)

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from kerastl.augment.named import Operation, named
+from kerastl.augment.parse_operations import Operation, named
 from kerastl.errors import RequestError
 
 PolicyName = Literal["light", "medium", "strong", "radiograph", "photograph"]

@@ -8,12 +8,74 @@ is a hash of the example's seed, the place of the operation in the policy, and t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from scipy.special import betaincinv
 
-from kerastl.splitmix import mixed
+CELLS = 2**14
+"""Cells of the table; a power of two, so that a float32 in [0, 1) names its cell exactly."""
+
+
+def beta_quantiles(alpha: float) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return the quantiles of Beta(alpha, alpha) at 0, 1 / CELLS, ..., 1: `[CELLS + 1]` float32.
+
+    Args:
+        alpha: above 0.
+    """
+    lower = betaincinv(alpha, alpha, np.arange(CELLS // 2 + 1) / CELLS)
+    # The distribution is its own mirror image. Below 1e-2, alpha gives numbers too small for SciPy to keep in order.
+    lower = np.minimum(np.maximum.accumulate(lower), 0.5)
+    lower[-1] = 0.5
+    return np.concatenate([lower, 1.0 - lower[-2::-1]]).astype(np.float32)
+
+
+def build_beta(alpha: float) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a function from uniform numbers to numbers from Beta(alpha, alpha).
+
+    Args:
+        alpha: above 0.
+
+    Returns:
+        `beta(unit) -> numbers`, float32 of one shape; unit in [0, 1), numbers in [0, 1].
+    """
+    quantiles = beta_quantiles(alpha)
+    starts, widths = tf.constant(quantiles[:-1]), tf.constant(np.diff(quantiles))
+
+    def beta(unit: tf.Tensor) -> tf.Tensor:
+        place = unit * CELLS
+        cell = tf.floor(place)
+        number = tf.cast(cell, tf.int32)
+        return tf.gather(starts, number) + (place - cell) * tf.gather(widths, number)
+
+    return beta
+
+
+GOLDEN = 0x9E3779B97F4A7C15
+MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+SHIFTS = (30, 27, 31)
+
+
+def mixed(state: Any, number: Any) -> Any:
+    """Hash a whole number into a state.
+
+    Args:
+        state: uint64 tensor.
+        number: tensor or int that is cast to uint64; its shape and the state's must broadcast.
+
+    Returns:
+        uint64 tensor.
+    """
+    import tensorflow as tf
+
+    value = (state ^ tf.cast(number, tf.uint64)) + tf.constant(GOLDEN, tf.uint64)
+    for shift, factor in zip(SHIFTS[:2], MIX, strict=True):
+        shifted = tf.bitwise.right_shift(value, tf.constant(shift, tf.uint64))
+        value = (value ^ shifted) * tf.constant(factor, tf.uint64)
+    return value ^ tf.bitwise.right_shift(value, tf.constant(SHIFTS[2], tf.uint64))
+
 
 FLOAT32_STEPS = 2**24
 

@@ -1,14 +1,18 @@
-"""Operations that hold others: what their options share. No TensorFlow."""
+"""What a moved picture shows where it has nothing to show. No TensorFlow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
 from kerastl import registry
 from kerastl.recipe import Operation
+
+FillMode = Literal["reflect", "wrap", "nearest", "constant"]
+"""Outside of a row a b c d: `reflect` d c b a, `wrap` a b c d, `nearest` a or d, `constant` black."""
+
 
 Operations = Annotated[tuple[Operation, ...], MinLen(1)]
 
