@@ -13,8 +13,8 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from kerastl.data.phantom.hospitals import HOSPITALS
-from kerastl.data.phantom.patients import STORED_OFFSET_HU, draw_patient
+from kerastl.data.phantom.generate import STORED_OFFSET_HU, draw_patient
+from kerastl.data.phantom.scanner import HOSPITALS
 
 OUT = Path(__file__).parent.parent / "docs" / "images" / "phantom_hospitals.png"
 LUNG_WINDOW_HU = (-1250.0, 250.0)

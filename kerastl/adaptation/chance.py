@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from kerastl.data.seeds import seeds_for
+from kerastl.data.dataset import seeds_for
 
 _APART = 2**40
 """Above every number of an epoch, so that no seed is one that the pictures' own augmentation has."""

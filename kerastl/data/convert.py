@@ -7,12 +7,71 @@ grey stays 16-bit grey.
 from __future__ import annotations
 
 import io
+import os
+import stat
 import struct
 import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from kerastl.data.kinds import TIFF_STARTS
-from kerastl.data.unreadable import NO_MEMORY, UnreadableError
+import numpy as np
+
+from kerastl.console import track
+from kerastl.data.decode import decode_image
+from kerastl.data.records import Record
+
+PICTURE_EXTENSIONS = frozenset(["png", "jpg", "jpeg", "bmp", "gif", "webp", "tif", "tiff"])
+
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+STARTS = {
+    b"\x89PNG": "png",
+    b"\xff\xd8\xff": "jpg",
+    b"GIF8": "gif",
+    b"BM": "bmp",
+    b"RIFF": "webp",
+    **dict.fromkeys(TIFF_STARTS, "tif"),
+}
+
+# A file can hardly be larger than its pixels, uncompressed, with four 16-bit channels.
+BYTES_PER_PIXEL = 8
+# Colour profiles, thumbnails and the like that a small picture may carry.
+METADATA_BYTES = 64 * 2**20
+
+
+def extension_of(content: bytes) -> str | None:
+    """Return the usual extension of a picture, without the dot, from its first bytes; None: no such kind."""
+    return next((name for start, name in STARTS.items() if content.startswith(start)), None)
+
+
+def has_picture_name(name: str) -> bool:
+    """Say whether a file is a picture by the extension of its name."""
+    return PurePath(name).suffix[1:].lower() in PICTURE_EXTENSIONS
+
+
+def largest_file_bytes(max_pixels: int) -> int:
+    """Return how many bytes a picture of `max_pixels` pixels may have; a larger file is not read."""
+    return max_pixels * BYTES_PER_PIXEL + METADATA_BYTES
+
+
+NO_MEMORY = "it needs more memory than there is"
+
+
+class UnreadableError(Exception):
+    """One file gives no picture; the text says why, without the file's name.
+
+    Args:
+        reason: in words a person understands.
+        lasting: the very same bytes will be refused again, so that the answer may be kept. False where the
+            disk, the memory or a permission refused: that may be over by the next run.
+    """
+
+    def __init__(self, reason: str, *, lasting: bool = False) -> None:
+        super().__init__(reason)
+        self.lasting = lasting
+
 
 HEADER_BYTES = 64
 WHITE_IS_ZERO, PHOTOMETRIC = 0, 262  # TIFF 6.0, section 8: PhotometricInterpretation
@@ -126,3 +185,153 @@ def _as_png(image: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "PNG", compress_level=FAST, exif=b"")
     return stream.getvalue()
+
+
+def read_picture(file: Path, *, max_pixels: int) -> bytes:
+    """Read a whole picture file; what TensorFlow cannot decode comes back as PNG.
+
+    Args:
+        file: an encoded picture, of any kind.
+        max_pixels: height times width; a file that must hold more is not read or not unpacked.
+
+    Raises:
+        UnreadableError: no file, empty, too large, or refused by the system or by Pillow.
+    """
+    with no_pillow_warnings():
+        return decodable(read_content(file, max_pixels=max_pixels), max_pixels=max_pixels)
+
+
+def read_content(file: Path, *, max_pixels: int) -> bytes:
+    """Read a file as it lies.
+
+    Raises:
+        UnreadableError: no file, larger than a picture of `max_pixels` can be, or the system refused.
+    """
+    try:
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode):
+            # A named pipe would be waited for without end.
+            raise UnreadableError("it is not a file")
+        if found.st_size > largest_file_bytes(max_pixels):
+            raise UnreadableError(
+                f"its {found.st_size:,} bytes are more than {max_pixels:,} pixels can have"
+            )
+        return file.read_bytes()
+    except PermissionError as error:
+        raise UnreadableError("it may not be read: permission denied") from error
+    except FileNotFoundError as error:
+        raise UnreadableError("it is not there") from error
+    except OSError as error:
+        raise UnreadableError(f"it cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise UnreadableError(NO_MEMORY) from error
+
+
+def decodable(content: bytes, *, max_pixels: int) -> bytes:
+    """Return the same bytes, or a PNG of what TensorFlow cannot decode; inside `no_pillow_warnings`.
+
+    Raises:
+        UnreadableError: empty, larger than `max_pixels` pixels, or refused by Pillow.
+    """
+    if not content:
+        raise UnreadableError("it is empty (zero bytes)", lasting=True)
+    kind = kind_to_convert(content[:HEADER_BYTES])
+    return content if kind is None else converted(content, kind, max_pixels=max_pixels)
+
+
+LEVELS = 65536
+LOW_FRACTION, HIGH_FRACTION = 0.005, 0.995
+
+
+def auto_window(records: Sequence[Record]) -> tuple[float, float] | None:
+    """Return the 0.5 and 99.5 percentiles of the stored values of all 16-bit grey pictures together.
+
+    Args:
+        records: the training split, checked; pictures of 8 bits are passed over.
+
+    Returns:
+        (low, high) in stored values, low < high; None when no picture is 16-bit grey.
+    """
+    threads = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        counted = pool.map(_levels, [record.file for record in records])
+        total = np.zeros(LEVELS, np.int64)
+        for levels in track(counted, "finding the window", len(records)):
+            if levels is not None:
+                total += levels
+    if not total.any():
+        return None
+    reached = np.cumsum(total) / total.sum()
+    low = int(np.searchsorted(reached, LOW_FRACTION))
+    high = int(np.searchsorted(reached, HIGH_FRACTION))
+    # Pictures of one grey level have no width of their own.
+    return float(low), float(max(high, low + 1))
+
+
+def _levels(file: Path) -> Any:
+    """Return how often each stored value occurs, `[65536]` int64; None when not 16-bit grey."""
+    import tensorflow as tf
+
+    content = file.read_bytes()
+    if not is_16_bit_grey(content[:HEADER_BYTES]):
+        return None
+    pixels = tf.io.decode_png(content, channels=3, dtype=tf.uint16).numpy()[..., 0]
+    return np.bincount(pixels.ravel(), minlength=LEVELS)
+
+
+MOST = 64
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What a few pictures showed.
+
+    Args:
+        looked_at: how many.
+        constant: how many hold one and the same value in every pixel.
+        outside: share of the pixels of 16-bit grey pictures that lie outside the window, 0 to 1; None where
+            there is none of these, or no window.
+    """
+
+    looked_at: int
+    constant: int
+    outside: float | None
+
+
+def some_of(records: Sequence[Record]) -> list[Record]:
+    """Return at most 64 records, at equal steps."""
+    places = np.linspace(0, len(records) - 1, min(MOST, len(records))).round().astype(int)
+    return [records[place] for place in places]
+
+
+def is_deep(file: Path) -> bool:
+    """Say from the header whether a picture is 16-bit grey."""
+    with file.open("rb") as stream:
+        return is_16_bit_grey(stream.read(HEADER_BYTES))
+
+
+def glimpse(
+    records: Sequence[Record], *, window: tuple[float, float] | None, max_pixels: int
+) -> Glimpse:
+    """Decode a few checked pictures.
+
+    Args:
+        records: all of these are decoded.
+        window: (low, high) in stored values of 16-bit grey pictures.
+        max_pixels: as in `decode_image`.
+    """
+    constant, outside, pixels = 0, 0, 0
+    for record in records:
+        content = record.file.read_bytes()
+        if not is_16_bit_grey(content[:HEADER_BYTES]):
+            values = decode_image(content, max_pixels=max_pixels).numpy()
+            constant += bool(values.min() == values.max())
+            continue
+        # The full window: 65,535 levels as 0 to 255.
+        levels = decode_image(content, max_pixels=max_pixels).numpy()[..., 0] * 257.0
+        constant += bool(levels.min() == levels.max())
+        if window is not None:
+            pixels += levels.size
+            # Half a level aside: they were divided and multiplied.
+            outside += int(((levels < window[0] - 0.5) | (levels > window[1] + 0.5)).sum())
+    return Glimpse(len(records), constant, outside / pixels if pixels else None)

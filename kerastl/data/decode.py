@@ -18,13 +18,267 @@ product in some contexts only, and the results must be equal to the bit in all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from kerastl.data import headers
+UNKNOWN, PNG, JPEG, GIF, BMP, WEBP, TIFF = range(7)
+HEAD_BYTES = 64
+MAX_EXIF_ENTRIES = 1024
+MAX_JPEG_SEGMENTS = 256
+EXIF_MARK = 0x457869660000  # "Exif", 0, 0
+
+# Kind, its first bytes, and for WebP what follows the length of the file.
+STARTS = [
+    (PNG, b"\x89PNG\r\n\x1a\n", b""),
+    (JPEG, b"\xff\xd8\xff", b""),
+    (GIF, b"GIF87a", b""),
+    (GIF, b"GIF89a", b""),
+    (BMP, b"BM", b""),
+    (WEBP, b"RIFF", b"WEBP"),
+    (TIFF, b"II*\0", b""),
+    (TIFF, b"MM\0*", b""),
+    (TIFF, b"II+\0", b""),
+    (TIFF, b"MM\0+", b""),
+]
+
+# Where each number of a header lies: first byte, number of bytes, order. PNG specification 3, section
+# 11.2.1; Microsoft BITMAPINFOHEADER; RFC 9649, sections 2.5 to 2.7 (lossy, lossless, extended WebP).
+PLACES: dict[str, tuple[int, int, str]] = {
+    "png_width": (16, 4, "big"),
+    "png_height": (20, 4, "big"),
+    "png_bits": (24, 1, "big"),
+    "png_colour_type": (25, 1, "big"),
+    "bmp_header_size": (14, 4, "little"),
+    "bmp_width": (18, 4, "little"),
+    "bmp_height": (22, 4, "little"),
+    "bmp_bits": (28, 2, "little"),
+    "bmp_compression": (30, 4, "little"),
+    "webp_chunk": (15, 1, "little"),
+    "webp_flags": (20, 1, "little"),
+    "webp_lossless_size": (21, 4, "little"),
+    "webp_extended_width": (24, 3, "little"),
+    "webp_extended_height": (27, 3, "little"),
+    "webp_lossy_width": (26, 2, "little"),
+    "webp_lossy_height": (28, 2, "little"),
+}
+
+
+class Header(NamedTuple):
+    """Scalars, int64 but for `kind`.
+
+    Args:
+        kind: int32, one of the constants above.
+        height, width: in pixels, as stored; of a GIF the larger of canvas and first frame.
+        end: number of bytes up to the end of a GIF's first frame; 0 for other kinds.
+        fields: each number of `PLACES`; it means something for its own kind only.
+    """
+
+    kind: tf.Tensor
+    height: tf.Tensor
+    width: tf.Tensor
+    end: tf.Tensor
+    fields: dict[str, tf.Tensor]
+
+
+def read_header(encoded: tf.Tensor) -> Header:
+    """Read kind and size of a picture.
+
+    Args:
+        encoded: scalar string, the bytes of a file.
+
+    Raises:
+        tf.errors.InvalidArgumentError: a JPEG whose header is damaged.
+    """
+    head = tf.cast(tf.io.decode_raw(encoded, tf.uint8, fixed_length=HEAD_BYTES), tf.int64)
+    numbers = tf.reduce_sum(head * _weights(PLACES.values(), HEAD_BYTES), axis=1)
+    fields = dict(zip(PLACES, tf.unstack(numbers, len(PLACES)), strict=True))
+    kind = _kind(head)
+
+    def from_fields() -> tf.Tensor:
+        height, width = _size_from_fields(kind, fields)
+        return tf.stack([height, width, tf.zeros([], tf.int64)])
+
+    def from_jpeg() -> tf.Tensor:
+        shape = tf.io.extract_jpeg_shape(encoded, output_type=tf.int64)
+        return tf.concat([shape[:2], tf.zeros([1], tf.int64)], 0)
+
+    def from_gif() -> tf.Tensor:
+        return _gif_first_frame(padded_bytes(encoded))
+
+    way = tf.gather(tf.constant([0, 0, 1, 2, 0, 0, 0]), kind)
+    height, width, end = tf.unstack(tf.switch_case(way, [from_fields, from_jpeg, from_gif]), 3)
+    return Header(kind, height, width, end, fields)
+
+
+def padded_bytes(encoded: tf.Tensor) -> tf.Tensor:
+    """Return the bytes of a file as `[bytes + 1]` int64, a 0 behind the last."""
+    raw = tf.io.decode_raw(tf.strings.join([encoded, b"\0"]), tf.uint8)
+    return tf.cast(raw, tf.int64)
+
+
+def contains(encoded: tf.Tensor, text: bytes) -> tf.Tensor:
+    """Say whether the bytes hold `text` anywhere: scalar bool."""
+    raw = tf.io.decode_raw(tf.strings.join([encoded, bytes(len(text))]), tf.uint8)
+    size = tf.size(raw) - len(text)
+    same = [tf.equal(raw[offset : offset + size], code) for offset, code in enumerate(text)]
+    return tf.reduce_any(tf.reduce_all(tf.stack(same), axis=0))
+
+
+def webp_is_animated(header: Header) -> tf.Tensor:
+    """Say whether an extended WebP announces an animation: scalar bool (RFC 9649, section 2.7)."""
+    is_extended = tf.equal(header.fields["webp_chunk"], ord("X"))
+    return is_extended & tf.equal(header.fields["webp_flags"] // 2 % 2, 1)
+
+
+def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
+    """Return the EXIF orientation of a JPEG, 1 to 8: scalar int64; 1 where EXIF is absent or broken.
+
+    Reference:
+        CIPA DC-008 (Exif 2.32), section 4.5: APP1 segment, TIFF header, IFD 0, tag 0x0112.
+    """
+    raw = padded_bytes(encoded)
+    # Of each segment: marker, length, and what an EXIF segment begins with.
+    places = [(0, 2, "big"), (2, 2, "big"), (4, 6, "big")]
+    weights = _weights(places, 10)
+
+    def step(position: tf.Tensor, _: tf.Tensor, __: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        ten = _bytes_at(raw, position + tf.range(10, dtype=tf.int64))
+        marker, length, mark = tf.unstack(tf.reduce_sum(ten * weights, axis=1), 3)
+        found = tf.equal(marker, 0xFFE1) & tf.equal(mark, EXIF_MARK)
+        start_of_scan, end_of_image = 0xFFDA, 0xFFD9
+        is_segment = (marker >= 0xFFC0) & (marker != start_of_scan) & (marker != end_of_image)
+        jump = tf.where(found, tf.constant(10, tf.int64), 2 + length)
+        return position + jump, is_segment & ~found, found
+
+    start = (tf.constant(2, tf.int64), tf.constant(True), tf.constant(False))
+    position, _, found = tf.while_loop(
+        lambda _, goes_on, __: goes_on, step, start, maximum_iterations=MAX_JPEG_SEGMENTS
+    )
+    upright = tf.ones([], tf.int64)
+    return tf.cond(found, lambda: _orientation_in_tiff(raw, position), lambda: upright)
+
+
+def _weights(
+    places: Iterable[tuple[int, int, str]], length: int
+) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """Return `[numbers, length]`: what each byte counts in each number."""
+    rows = list(places)
+    weights = np.zeros((len(rows), length), np.int64)
+    for row, (start, num_bytes, order) in enumerate(rows):
+        powers = 256 ** np.arange(num_bytes, dtype=np.int64)
+        weights[row, start : start + num_bytes] = powers[::-1] if order == "big" else powers
+    return weights
+
+
+def _kind(head: tf.Tensor) -> tf.Tensor:
+    any_byte = -1
+    wanted = np.full((len(STARTS), 12), any_byte, np.int64)
+    for row, (_, start, after_length) in enumerate(STARTS):
+        wanted[row, : len(start)] = list(start)
+        wanted[row, 8 : 8 + len(after_length)] = list(after_length)
+    same = tf.reduce_all((head[:12] == wanted) | (wanted == any_byte), axis=1)
+    kinds = np.array([kind for kind, _, _ in STARTS], np.int32)
+    return tf.reduce_max(tf.where(same, kinds, UNKNOWN))
+
+
+def _size_from_fields(kind: tf.Tensor, fields: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return height and width of a PNG, BMP or WebP; 0 for other kinds and unknown chunks."""
+    zero = tf.zeros([], tf.int64)
+    chunk, packed = fields["webp_chunk"], fields["webp_lossless_size"]
+    chunks = tf.constant([ord(" "), ord("L"), ord("X")], tf.int64)
+    heights = [
+        fields["webp_lossy_height"] % 2**14,
+        packed // 2**14 % 2**14 + 1,
+        fields["webp_extended_height"] + 1,
+    ]
+    widths = [
+        fields["webp_lossy_width"] % 2**14,
+        packed % 2**14 + 1,
+        fields["webp_extended_width"] + 1,
+    ]
+    webp_height, webp_width = (
+        tf.reduce_sum(tf.where(chunk == chunks, tf.stack(sizes), zero))
+        for sizes in (heights, widths)
+    )
+    # A negative height means that the rows come from top to bottom.
+    bmp_height = tf.minimum(fields["bmp_height"], 2**32 - fields["bmp_height"])
+    by_kind = [
+        [zero, fields["png_height"], zero, zero, bmp_height, webp_height, zero],
+        [zero, fields["png_width"], zero, zero, fields["bmp_width"], webp_width, zero],
+    ]
+    height, width = tf.unstack(tf.gather(tf.stack(by_kind), kind, axis=1), 2)
+    return height, width
+
+
+def _bytes_at(raw: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Return the bytes at int64 `places` that are not negative; beyond the end they are 0."""
+    return tf.gather(raw, tf.minimum(places, tf.size(raw, out_type=tf.int64) - 1))
+
+
+def _gif_first_frame(raw: tf.Tensor) -> tf.Tensor:
+    """Find the first frame of a GIF without unpacking any.
+
+    Returns:
+        `[3]` int64: the height and width in pixels that frame and canvas need, and the number of
+        bytes up to the end of the frame.
+
+    Reference:
+        GIF89a specification, sections 18 to 25: blocks are chains of sub-blocks of up to 255 bytes.
+    """
+    size = tf.size(raw, out_type=tf.int64) - 1
+    at_block, in_extension, in_frame, done = (tf.constant(mode, tf.int64) for mode in range(4))
+    zero, two = tf.zeros([], tf.int64), tf.constant(2, tf.int64)
+
+    def table_bytes(flags: tf.Tensor) -> tf.Tensor:
+        return tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), zero)
+
+    def step(position: tf.Tensor, mode: tf.Tensor, frame: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        code, flags = tf.unstack(_bytes_at(raw, position + tf.constant([0, 9], tf.int64)), 2)
+        is_block = tf.equal(mode, at_block)
+        is_frame, is_extension = is_block & (code == 0x2C), is_block & (code == 0x21)
+        # A frame: 10 bytes, its colour table, 1 byte of code size. An extension: 2 bytes.
+        jump = tf.where(is_frame, 11 + table_bytes(flags), tf.where(is_extension, two, code + 1))
+        chain_ends = tf.where(mode == in_frame, done, at_block)
+        in_chain = tf.where(code == 0, chain_ends, mode)
+        begins = tf.where(is_frame, in_frame, tf.where(is_extension, in_extension, done))
+        after = tf.where(is_block, begins, in_chain)
+        return position + jump, after, tf.where(is_frame, position, frame)
+
+    start = 13 + table_bytes(raw[tf.minimum(tf.constant(10, tf.int64), size)])
+    end, _, frame = tf.while_loop(
+        lambda position, mode, _: (mode != done) & (position < size), step, (start, at_block, zero)
+    )
+    low = [[8, 6], [0, 0]]  # height and width of the canvas; of the frame, from where it begins
+    places = tf.constant(low, tf.int64) + tf.stack([[zero, zero], [frame + 7, frame + 5]])
+    sizes = _bytes_at(raw, places) + 256 * _bytes_at(raw, places + 1)
+    return tf.concat([tf.reduce_max(sizes, axis=0), [tf.minimum(end, size)]], 0)
+
+
+def _orientation_in_tiff(raw: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+    order = _bytes_at(raw, start)
+    is_big = tf.equal(order, ord("M"))
+
+    def number(position: tf.Tensor, num_bytes: int) -> tf.Tensor:
+        read = _bytes_at(raw, position[..., None] + tf.range(num_bytes, dtype=tf.int64))
+        little = 256 ** np.arange(num_bytes, dtype=np.int64)
+        return tf.reduce_sum(read * tf.where(is_big, little[::-1].copy(), little), axis=-1)
+
+    directory = start + number(start + 4, 4)
+    count = tf.minimum(number(directory, 2), MAX_EXIF_ENTRIES)
+    entries = directory + 2 + 12 * tf.range(count)
+    tag, kind, value = (number(entries + offset, 2) for offset in (0, 2, 8))
+    known, short = is_big | tf.equal(order, ord("I")), 3
+    fits = known & (tag == 0x0112) & (kind == short) & (value >= 1) & (value <= 8)
+    upright = tf.ones([1], tf.int64)
+    return tf.reduce_max(tf.concat([tf.where(fits, value, 1), upright], 0))
+
 
 Window = tuple[float, float]
 
@@ -93,7 +347,7 @@ def _decoder(window: Window, max_pixels: int) -> Any:
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
     def decode(encoded: tf.Tensor) -> tf.Tensor:
-        header = headers.read_header(encoded)
+        header = read_header(encoded)
         checked = _checked_bytes(encoded, header, max_pixels)
         # One assertion before, none inside: a branch with one counts as stateful, and under op
         # determinism tf.data would then decode one picture after the other.
@@ -111,7 +365,7 @@ def _decoder(window: Window, max_pixels: int) -> Any:
     return decode
 
 
-def _checked_bytes(encoded: tf.Tensor, header: headers.Header, max_pixels: int) -> tf.Tensor:
+def _checked_bytes(encoded: tf.Tensor, header: Header, max_pixels: int) -> tf.Tensor:
     """Return the bytes, which nothing may use before the header was found acceptable."""
     height, width = header.height, header.width
     # Both sides are compared first: the product of two header fields could overflow.
@@ -128,17 +382,17 @@ def _checked_bytes(encoded: tf.Tensor, header: headers.Header, max_pixels: int) 
     bits, compression = header.fields["bmp_bits"], header.fields["bmp_compression"]
     is_plain = (compression == 0) & (header.fields["bmp_header_size"] >= 40)
     is_plain &= tf.reduce_any(bits == tf.constant([8, 24, 32], tf.int64))
-    is_animated = (header.kind == headers.WEBP) & headers.webp_is_animated(header)
+    is_animated = (header.kind == WEBP) & webp_is_animated(header)
     refusals = [
-        (header.kind == headers.UNKNOWN, NO_PICTURE),
-        (header.kind == headers.TIFF, "TIFF cannot be decoded from bytes; convert it to PNG"),
+        (header.kind == UNKNOWN, NO_PICTURE),
+        (header.kind == TIFF, "TIFF cannot be decoded from bytes; convert it to PNG"),
         (~has_size, NO_SIZE),
         (~fits, too_large),
         # tf.io.decode_webp writes beyond its buffer when given an animation and no number of
         # channels (TensorFlow 2.21): this keeps the process alive, not just the picture out.
         (is_animated, "animated WebP cannot be decoded; convert it to PNG"),
         (
-            (header.kind == headers.BMP) & ~is_plain,
+            (header.kind == BMP) & ~is_plain,
             "only uncompressed BMP of 8, 24 or 32 bits can be decoded; convert it to PNG",
         ),
     ]
@@ -154,12 +408,12 @@ def _on_white(rgb: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     return 255.0 - (255.0 - rgb) * alpha
 
 
-def _decode_png(encoded: tf.Tensor, header: headers.Header, window: Window) -> tf.Tensor:
+def _decode_png(encoded: tf.Tensor, header: Header, window: Window) -> tf.Tensor:
     colour_type = header.fields["png_colour_type"]
     is_grey = (colour_type == GREY) | (colour_type == GREY_ALPHA)
     has_alpha = (colour_type == GREY_ALPHA) | (colour_type == RGB_ALPHA)
     # Palettes and one-colour transparency keep their alpha in this chunk.
-    has_alpha |= headers.contains(encoded, b"tRNS")
+    has_alpha |= contains(encoded, b"tRNS")
     low, high = window
     offset = tf.where(is_grey, low, 0.0)
     scale = tf.where(is_grey, 255.0 / (high - low), 1.0 / 257.0)
@@ -194,7 +448,7 @@ def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     # The default decoding method may differ between machines; this one is exact by definition.
     stored = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
     image = tf.cast(stored, tf.float32)
-    orientation = headers.jpeg_orientation(encoded)
+    orientation = jpeg_orientation(encoded)
     return tf.cond(orientation == 1, lambda: image, lambda: _upright(image, orientation))
 
 
@@ -209,18 +463,18 @@ def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     return tf.cond(is_one_of(3, 4, 7, 8), lambda: tf.reverse(image, [0]), lambda: image)
 
 
-def _decode_gif(encoded: tf.Tensor, header: headers.Header) -> tf.Tensor:
+def _decode_gif(encoded: tf.Tensor, header: Header) -> tf.Tensor:
     # TensorFlow unpacks every frame before it drops all but the first: hand it one frame only.
     trailer = b"\x3b"
     frame = tf.strings.substr(encoded, tf.zeros([], tf.int64), header.end)
     return tf.cast(tf.io.decode_gif(tf.strings.join([frame, trailer]))[0], tf.float32)
 
 
-def _decode_bmp(encoded: tf.Tensor, header: headers.Header) -> tf.Tensor:
+def _decode_bmp(encoded: tf.Tensor, header: Header) -> tf.Tensor:
     pixels = tf.io.decode_bmp(encoded)
 
     def with_palette() -> tf.Tensor:
-        raw = headers.padded_bytes(encoded)
+        raw = padded_bytes(encoded)
         entries = 14 + header.fields["bmp_header_size"] + 4 * tf.range(256, dtype=tf.int64)
         blue_green_red = entries[:, None] + tf.constant([2, 1, 0], tf.int64)
         palette = tf.gather(raw, tf.minimum(blue_green_red, tf.size(raw, out_type=tf.int64) - 1))
@@ -238,3 +492,50 @@ def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:
         lambda: _on_white(image[..., :3], image[..., 3:] * (1.0 / 255.0)),
         lambda: image[..., :3],
     )
+
+
+MAX_THREADS = 8
+
+
+class Sized(Protocol):
+    """What says how pictures are decoded: a run's description, or an export's manifest."""
+
+    @property
+    def image_size_px(self) -> int:
+        """Side of the square picture, in pixels."""
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """(low, high) in stored values for 16-bit grey pictures; None: the full range."""
+
+    @property
+    def max_pixels(self) -> int:
+        """Height times width above which a picture is refused."""
+
+
+def decoded(encoded: Sequence[bytes], sized: Sized) -> npt.NDArray[np.float32]:
+    """Return `[n, size, size, 3]` float32 in [0, 255] for at least one whole file; a TIFF must have been converted.
+
+    Raises:
+        tf.errors.InvalidArgumentError: a picture cannot be decoded.
+    """
+    load = traced_loader(sized.image_size_px, sized.window, sized.max_pixels)
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1, len(encoded))) as pool:
+        return np.stack([image.numpy() for image in pool.map(load, encoded)])
+
+
+@lru_cache(maxsize=8)
+def traced_loader(image_size_px: int, window: tuple[float, float] | None, max_pixels: int) -> Any:
+    """Return `load_image` as a `tf.function` of the content of a file.
+
+    Tracing the decoder takes seconds, so all datasets and models with the same arguments share one function.
+    """
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    def load(encoded: tf.Tensor) -> tf.Tensor:
+        return load_image(
+            encoded, image_size_px=image_size_px, window=window, max_pixels=max_pixels
+        )
+
+    return load

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from natsort import natsorted, ns
 
-from kerastl.errors import Problem
+from kerastl.errors import Problem, RequestError
 from kerastl.runs import sha256_of
 
 SPLITS = ("train", "val", "test")
@@ -115,3 +118,34 @@ def check_class_names(names: Iterable[str]) -> list[Problem]:
 def count_of(number: int, thing: str) -> str:
     """Return `1 picture`, `3 pictures`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+UNLABELLED = -1
+
+
+def labels_of(records: Sequence[Record], class_names: Sequence[str]) -> npt.NDArray[np.int32]:
+    """Return the place of each record's label among the classes: `[records]` int32, -1 where it has none."""
+    places: dict[str | None, int] = {name: place for place, name in enumerate(class_names)}
+    return np.array([places.get(record.label, UNLABELLED) for record in records], np.int32)
+
+
+def has_words(augment: Any) -> bool:
+    """Tell whether an augmentation says what it does; what `build_policy` returns does."""
+    return getattr(augment, "words", None) is not None
+
+
+def words_of(augment: Any) -> str:
+    """Return what an augmentation does, in full.
+
+    Raises:
+        RequestError: it does not say; only what `build_policy` returns does.
+    """
+    if not has_words(augment):
+        raise RequestError("Only a policy of `build_policy` can be told from another one.")
+    return str(augment.words)
+
+
+def hash_of(records: Sequence[Record], told: Mapping[str, Any]) -> str:
+    """Return the sha256 over the content of pictures in their order, and what else is told of them."""
+    whole = {**told, "files": contents_of([record.file for record in records])}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from kerastl.data.decoded import decoded
+from kerastl.data.decode import decoded
 from kerastl.errors import RequestError, first_line, naming_damage
 from kerastl.runs import ANEW, BEGUN
 

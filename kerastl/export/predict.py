@@ -16,10 +16,13 @@ from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from natsort import natsorted
 
-from kerastl.data.convert import no_pillow_warnings
-from kerastl.data.kinds import has_picture_name
-from kerastl.data.reading import decodable, read_content
-from kerastl.data.unreadable import UnreadableError
+from kerastl.data.convert import (
+    UnreadableError,
+    decodable,
+    has_picture_name,
+    no_pillow_warnings,
+    read_content,
+)
 from kerastl.errors import RequestError
 from kerastl.evaluation.as_exported import check_as_exported
 from kerastl.evaluation.source_model import find_model
@@ -150,7 +153,7 @@ def _predict(predictor: Predictor, encoded: list[bytes]) -> list[Row | str]:
     """Return a row per image, or the reason why it cannot be decoded."""
     import tensorflow as tf
 
-    from kerastl.data.reasons import reason_of_content
+    from kerastl.data.validate import reason_of_content
 
     if not encoded:
         return []

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerastl.data.kinds import extension_of
-from kerastl.data.reading import read_picture
-from kerastl.data.unreadable import UnreadableError
+from kerastl.data.convert import UnreadableError, extension_of, read_picture
 from kerastl.errors import naming_damage
 from kerastl.evaluation.answering import AS_LEARNT, Answering
 from kerastl.evaluation.run_pictures import picture_under, read_rows
@@ -60,7 +58,7 @@ def run_pictures(
 
 def read_probe_pictures(files: Sequence[Path], *, max_pixels: int) -> ProbePictures:
     """Read pictures and leave out, by name, those that cannot be decoded."""
-    from kerastl.data.reasons import reason_of_content
+    from kerastl.data.validate import reason_of_content
 
     encoded, problems = [], []
     for file in files:
@@ -151,7 +149,7 @@ def read_samples(export: Path) -> tuple[tuple[bytes, ...], Expected] | None:
 
 
 def _sample(folder: Path, name: str, max_pixels: int) -> bytes:
-    from kerastl.data.reasons import reason_of_content
+    from kerastl.data.validate import reason_of_content
 
     if "/" in name or "\\" in name or name.startswith("."):
         raise ValueError("a sample's name leads out of the folder")

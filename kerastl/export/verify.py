@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kerastl.data.decoded import decoded
+from kerastl.data.decode import decoded
 from kerastl.errors import RequestError
 from kerastl.export.contract import ENDPOINTS, check_contract
 from kerastl.export.findings import Expected, Finding, graph_findings, judge_answers

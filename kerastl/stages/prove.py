@@ -14,8 +14,7 @@ from kerastl import export
 from kerastl.adaptation import SOURCE_ONLY
 from kerastl.console import say
 from kerastl.data import Record
-from kerastl.data.reading import read_picture
-from kerastl.data.unreadable import UnreadableError
+from kerastl.data.convert import UnreadableError, read_picture
 from kerastl.errors import RunFailed, WouldFailAgain
 from kerastl.evaluation import decode_twice, load_trained
 from kerastl.evaluation.two_passes import two_passes

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from kerastl import adaptation
 from kerastl.console import say
-from kerastl.data.glimpse import Glimpse, glimpse, is_deep, some_of
+from kerastl.data.convert import Glimpse, glimpse, is_deep, some_of
 from kerastl.recipe import Recipe
 from kerastl.stages.pictures import Pictures
 

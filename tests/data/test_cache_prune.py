@@ -11,8 +11,8 @@ import pytest
 
 from kerastl.cli import main
 from kerastl.data import cache_entries, hold, lock_of, prune_cache
+from kerastl.data.cache import FILE_NAME, Verdict, read_verdicts, write_verdicts
 from kerastl.data.readers import phantom
-from kerastl.data.verdicts import FILE_NAME, Verdict, read_verdicts, write_verdicts
 
 DAY_S = 86_400
 TOLD = {
@@ -154,7 +154,7 @@ def test_an_entry_in_use_stays_until_its_process_ends_even_by_a_kill(cache, call
 
 
 def test_an_entry_that_was_used_since_it_was_looked_at_stays(cache, monkeypatch):
-    from kerastl.data import cache_prune
+    from kerastl.data import cache as cache_prune
 
     entry = activations(cache, "a", days=9)
     looked_at = cache_entries()

@@ -9,10 +9,13 @@ from pictures_drawn import LIMIT, by_pillow, encoded, noise
 from PIL import Image
 
 from kerastl.data import decode_image
-from kerastl.data.convert import no_pillow_warnings
-from kerastl.data.kinds import extension_of
-from kerastl.data.reading import decodable, read_picture
-from kerastl.data.unreadable import UnreadableError
+from kerastl.data.convert import (
+    UnreadableError,
+    decodable,
+    extension_of,
+    no_pillow_warnings,
+    read_picture,
+)
 
 
 def png_of(content: bytes, max_pixels: int = LIMIT) -> bytes:

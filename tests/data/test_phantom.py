@@ -18,9 +18,9 @@ from sklearn.preprocessing import StandardScaler
 from kerastl.cli.data import command
 from kerastl.data import write_phantoms
 from kerastl.data.phantom import scanner as scanners
-from kerastl.data.phantom.hospitals import HOSPITALS, SCANNER_A
-from kerastl.data.phantom.patients import classes, draw_patient
-from kerastl.data.phantom.shapes import Grid
+from kerastl.data.phantom.anatomy import Grid
+from kerastl.data.phantom.generate import classes, draw_patient
+from kerastl.data.phantom.scanner import HOSPITALS, SCANNER_A
 from kerastl.data.readers.phantom import Options, read
 from kerastl.errors import KerastlError
 
@@ -249,7 +249,7 @@ def test_an_interrupted_drawing_leaves_nothing_behind(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kerastl.data.phantom.patients.draw_patient", stop)
+    monkeypatch.setattr("kerastl.data.phantom.generate.draw_patient", stop)
     with pytest.raises(KeyboardInterrupt):
         write_phantoms(tmp_path / "out", hospital="a", patients=2, seed=1)
     assert not list(tmp_path.iterdir())

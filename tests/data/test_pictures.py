@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from pictures_drawn import LIMIT, colour, encoded, noise, png_of_any_size, smooth, write
 
-from kerastl.data import Collection, Record, TooManyUnreadableError, check_pictures, reasons
-from kerastl.data.verdicts import FILE_NAME
+from kerastl.data import Collection, Record, TooManyUnreadableError, check_pictures, validate
+from kerastl.data.cache import FILE_NAME
 from kerastl.errors import Problems
 
 GOOD = {"good.png": encoded(noise())}
@@ -87,7 +87,7 @@ def test_pillow_without_memory_or_files_says_nothing_lasting(
 def test_tensorflow_without_memory_says_nothing_lasting(
     checking, checking_again, monkeypatch, error
 ):
-    odd, real = encoded(noise(9, 9)), reasons.decode_image
+    odd, real = encoded(noise(9, 9)), validate.decode_image
 
     def failing(content, **options):
         if content.numpy() == odd:
@@ -95,7 +95,7 @@ def test_tensorflow_without_memory_says_nothing_lasting(
         return real(content, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(reasons, "decode_image", failing)
+        patch.setattr(validate, "decode_image", failing)
         first = checking({**GOOD, "odd.png": odd})
     assert first.quarantined == (("odd.png", "it needs more memory than there is"),)
     assert checking_again(first).quarantined == ()
@@ -146,13 +146,13 @@ def test_a_class_that_loses_every_picture_is_refused(tmp_path):
 def decodings(monkeypatch):
     """The number of files that were decoded by the check."""
     seen = []
-    real = reasons.check_content
+    real = validate.check_content
 
     def counted(content, **options):
         seen.append(content)
         return real(content, **options)
 
-    monkeypatch.setattr("kerastl.data.pictures.check_content", counted)
+    monkeypatch.setattr("kerastl.data.validate.check_content", counted)
     return seen
 
 
@@ -199,7 +199,7 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(checking, tmp_path):
 
 
 def test_many_writers_share_one_cache(tmp_path):
-    from kerastl.data.verdicts import Verdict, read_verdicts, write_verdicts
+    from kerastl.data.cache import Verdict, read_verdicts, write_verdicts
 
     def work(number):
         write_verdicts(tmp_path, {f"{number}-{i}": Verdict(None) for i in range(50)})

@@ -9,7 +9,7 @@ import tensorflow as tf
 from pictures_drawn import colour, noise, write
 
 from kerastl.data import ImageDataset, Record, seeds_for
-from kerastl.data.seeds import order_of
+from kerastl.data.dataset import order_of
 from kerastl.errors import RunFailed
 
 COUNT, BATCH, SIZE = 21, 4, 12

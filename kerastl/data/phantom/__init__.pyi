@@ -1,2 +1,2 @@
-from .write import check_numbers as check_numbers
-from .write import write_phantoms as write_phantoms
+from .generate import check_numbers as check_numbers
+from .generate import write_phantoms as write_phantoms

@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from kerastl.data.cache import no_place_in
-from kerastl.data.cache_use import hold, lock_of
+from kerastl.data.cache import hold, lock_of, no_place_in
 from kerastl.data.records import Collection, Record
 from kerastl.options import StrictModel
 from kerastl.runs import read_csv
@@ -53,8 +52,7 @@ def read(options: Options, *, seed: int, cache_dir: Path) -> Collection:
         Problems: numbers that make no sense.
         RequestError: the cache cannot be written.
     """
-    from kerastl.data.phantom.patients import VERSION
-    from kerastl.data.phantom.write import write_phantoms
+    from kerastl.data.phantom.generate import VERSION, write_phantoms
 
     wanted = options.model_dump() | {"seed": seed if options.seed is None else options.seed}
     text = json.dumps(wanted | {"version": VERSION}, sort_keys=True)

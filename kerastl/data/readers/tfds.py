@@ -14,9 +14,8 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import MinLen
 
 from kerastl.console import track
-from kerastl.data.cache import cache_folder, no_place_in
-from kerastl.data.cache_use import hold, lock_of
-from kerastl.data.kinds import extension_of
+from kerastl.data.cache import cache_folder, hold, lock_of, no_place_in
+from kerastl.data.convert import extension_of
 from kerastl.data.records import (
     SPLIT_WORDS,
     Collection,

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kerastl.data.decoded import Sized, decoded
-from kerastl.data.reading import read_picture
-from kerastl.data.unreadable import UnreadableError
+from kerastl.data.convert import UnreadableError, read_picture
+from kerastl.data.decode import Sized, decoded
 
 
 def pixels_of(files: Iterable[Path], sized: Sized) -> Iterator[npt.NDArray[np.float32]]:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from kerastl.data.decoded import decoded
+from kerastl.data.decode import decoded
 from kerastl.errors import RequestError, first_line
 from kerastl.export.converted.find import Converted
 from kerastl.export.converted.packages import check_formats

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kerastl.data.decoded import decoded
+from kerastl.data.decode import decoded
 from kerastl.errors import RequestError
 from kerastl.export.converted.find import Converted
 from kerastl.export.converted.judge import judge_converted

@@ -8,22 +8,90 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
+from kerastl.augment.stateless_random import mixed
 from kerastl.console import track
-from kerastl.data.decode import MAX_PIXELS, Window
-from kerastl.data.decoded import traced_loader
-from kerastl.data.fingerprints import has_words, hash_of, words_of
-from kerastl.data.labels import UNLABELLED, labels_of
-from kerastl.data.pipeline import as_it_is, explained, nothing, ready
-from kerastl.data.records import Record
-from kerastl.data.seeds import order_of, seeds_for
-from kerastl.errors import KerastlError, RequestError
+from kerastl.data.decode import MAX_PIXELS, Window, traced_loader
+from kerastl.data.records import UNLABELLED, Record, has_words, hash_of, labels_of, words_of
+from kerastl.data.validate import reason_of
+from kerastl.errors import KerastlError, RequestError, RunFailed
+
+as_it_is = tf.autograph.experimental.do_not_convert
+"""For functions of TensorFlow's operations alone: rewriting their source takes longer than tracing them."""
+
+
+def ready(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Return a dataset that keeps its order, works ahead, and is divided by nobody else."""
+    options = tf.data.Options()
+    options.deterministic = True
+    # The loop deals batches to its workers itself; a second division would lose pictures.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def nothing(image_size_px: int) -> tf.data.Dataset:
+    """Return one batch of no picture: images `[0, size, size, 3]` float32 and indices `[0]` int64."""
+    images = np.zeros((0, image_size_px, image_size_px, 3), np.float32)
+    return tf.data.Dataset.from_tensors((images, np.zeros(0, np.int64)))
+
+
+def explained(
+    error: Exception, records: Iterable[Record], *, window: Window | None, max_pixels: int
+) -> RunFailed:
+    """Return the error to raise when reading failed: it names the first file that is broken.
+
+    Args:
+        error: what iterating raised; told where every file can be read.
+        records: of all pictures.
+        window, max_pixels: as they are decoded.
+    """
+    for record in records:
+        reason = reason_of(record.file, window=window, max_pixels=max_pixels)
+        if reason:
+            return RunFailed(
+                f"{record.path} can no longer be read: {reason}. It could when the run began. "
+                f"Its file: {record.file}"
+            )
+    return RunFailed(f"The pictures can be read, but the pipeline failed: {error}")
+
+
+def seeds_for(seed: int, epoch: Any, indices: Any) -> Any:
+    """Return one seed for each example of an epoch, in a TensorFlow graph or eagerly.
+
+    Each number is hashed in turn with the finaliser of SplitMix64, whose every input bit moves
+    about half of the output bits: neighbours get seeds that have nothing to do with each other.
+
+    Args:
+        seed: of the run.
+        epoch: scalar int64, from 0.
+        indices: `[batch]` int64, numbers of the examples.
+
+    Returns:
+        `[batch, 2]` int32, a stateless seed for each example.
+
+    Reference:
+        Steele, Lea & Flood 2014, doi 10.1145/2660193.2660195, figure 16.
+    """
+    import tensorflow as tf
+
+    state = mixed(tf.zeros([], tf.uint64), tf.constant(seed, tf.int64))
+    state = mixed(state, tf.cast(epoch, tf.int64))
+    return tf.bitcast(mixed(state, tf.cast(indices, tf.int64)), tf.int32)
+
+
+def order_of(
+    seed: int, epoch: int, num_examples: int, stream: int = 0
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the order of an epoch: `[num_examples]` int64, each index once, from (seed, stream, epoch) alone."""
+    key = np.array([seed, epoch + (stream << 32)], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).permutation(num_examples).astype(np.int64)
+
 
 Policy = Callable[[Any, Any], Any]
 Mixer = Callable[[Any, Any, Any], tuple[Any, Any]]
