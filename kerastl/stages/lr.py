@@ -19,7 +19,7 @@ from kerastl.stages.phases import expanded_phases, training_phases
 from kerastl.stages.pictures import Pictures, gather_pictures
 from kerastl.stages.record import make_repeatable
 from kerastl.training import RangeTest
-from kerastl.training.range_test import range_test
+from kerastl.training.lr_finder import range_test
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 
 from kerastl.data import ImageDataset
-from kerastl.training.feed import read_batches
-from kerastl.training.tracing import traced
+from kerastl.training.step import traced
+from kerastl.training.train_step import read_batches
 
 
 def is_statistic(variable: keras.Variable) -> bool:

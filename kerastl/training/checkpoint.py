@@ -8,8 +8,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,86 @@ import numpy as np
 
 from kerastl.errors import RequestError
 from kerastl.runs import write_atomic
-from kerastl.training.averages import Averages
-from kerastl.training.state import Best, TrainingState
+from kerastl.training.optimizer import Averages
 from kerastl.training.step import Step
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class Best:
+    """The best epoch so far on the validation pictures of one domain.
+
+    Args:
+        value: of the monitored figure.
+        epoch: counted over the whole run, from 1.
+        weights: of `model.weights`, in order.
+        monitor: the figure's name; values of another figure do not compare.
+    """
+
+    value: float
+    epoch: int
+    weights: list[Array]
+    monitor: str
+
+
+@dataclass(frozen=True)
+class History:
+    """What was learnt.
+
+    Args:
+        rows: one an epoch: `phase`, `epoch` (from 1, over all phases), `learning_rate`, `loss`, `accuracy`
+            on training pictures, `val_loss`, `val_accuracy`, `val_balanced_accuracy`, `val_auc`.
+        proofs: one a phase, see `phase_proof`.
+        best: `{domain: (epoch, value)}` of the epochs whose weights were kept.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    proofs: tuple[dict[str, Any], ...]
+    best: dict[str, tuple[int, float]]
+
+    def __repr__(self) -> str:
+        phases = list(dict.fromkeys(row["phase"] for row in self.rows))
+        return f"History(phases={phases}, epochs={len(self.rows)}, best={self.best})"
+
+
+@dataclass
+class TrainingState:
+    """Where training stands.
+
+    Args:
+        phase: index of the phase under way; equal to their number when all have ended.
+        phase_epochs: epochs of that phase that have ended.
+        epochs: epochs that have ended in all.
+        waited: epochs since the monitored figure last improved.
+        stopped: the phase was ended early.
+        best: by domain.
+        before: checksums of the model when the phase began.
+        statistics: BatchNorm statistics of the model when the phase began, by path.
+        rows: of the history.
+        proofs: of the phases that have ended.
+        born: number of the optimizer's step with which a variable joined it, by path; 0 where there is none.
+        callbacks: what each Keras callback has counted, as a patience that has run so far.
+    """
+
+    phase: int = 0
+    phase_epochs: int = 0
+    epochs: int = 0
+    waited: int = 0
+    stopped: bool = False
+    best: dict[str, Best] = field(default_factory=dict)
+    before: dict[str, str] = field(default_factory=dict)
+    statistics: dict[str, Array] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    proofs: list[dict[str, Any]] = field(default_factory=list)
+    callbacks: list[dict[str, Any]] = field(default_factory=list)
+    born: dict[str, int] = field(default_factory=dict)
+
+    def history(self) -> History:
+        """Return what was learnt so far."""
+        best = {domain: (one.epoch, one.value) for domain, one in self.best.items()}
+        return History(tuple(self.rows), tuple(self.proofs), best)
+
 
 KEPT = 2
 PLAIN = (
@@ -150,3 +227,73 @@ def assign(variables: Sequence[keras.Variable], values: Sequence[Any]) -> None:
         raise RequestError("The checkpoint is of another model or another optimizer.")
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+
+
+COUNTERS = (
+    "best", "best_epoch", "cooldown_counter", "elapsed_s", "phase_epochs", "phase_index", "stopped_epoch", "wait",
+)  # fmt: skip
+"""The counters of EarlyStopping, ReduceLROnPlateau, ModelCheckpoint and TimeBudget. Their settings stay the caller's, and some are
+turned over when training begins (the sign of `min_delta`), so not every attribute can be put back."""
+
+
+def state_of(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict[str, Any]]:
+    """Return what each callback has counted so far, as plain numbers."""
+    return [
+        {name: _plain(vars(callback)[name]) for name in COUNTERS if name in vars(callback)}
+        for callback in callbacks
+    ]
+
+
+def _plain(value: Any) -> float | int | None:
+    if value is None or isinstance(value, int):
+        return value
+    return float(value)
+
+
+def restore_callbacks(
+    callbacks: Sequence[keras.callbacks.Callback], states: Sequence[Mapping[str, Any]]
+) -> None:
+    """Set what `state_of` returned; nothing when another number of callbacks is at work now."""
+    if len(callbacks) != len(states):
+        return
+    for callback, state in zip(callbacks, states, strict=True):
+        vars(callback).update(state)
+
+
+class GoodWeights:
+    """Copies of a model's weights.
+
+    Args:
+        model: whose weights they are.
+
+    Attributes:
+        values: one array a weight, in order; never written to.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._model = model
+        self._moving: Collection[str] = ()
+        self.take_all()
+
+    def take_all(self) -> None:
+        """Copy every weight, wherever it came from."""
+        self.values = [_copy(weight) for weight in self._model.weights]
+
+    def expect(self, moving: Collection[str]) -> None:
+        """Say which weights may move from here on, by path; the others are not copied again."""
+        self._moving = moving
+
+    def now(self) -> list[Any]:
+        """Return the weights as they are now, as copies that stay as they are."""
+        return [
+            _copy(weight) if weight.path in self._moving else value
+            for weight, value in zip(self._model.weights, self.values, strict=True)
+        ]
+
+    def put_back(self) -> None:
+        """Give the model these weights."""
+        assign(self._model.weights, self.values)
+
+
+def _copy(weight: keras.Variable) -> Any:
+    return np.array(keras.ops.convert_to_numpy(weight))

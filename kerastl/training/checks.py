@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
+import shutil
+import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +17,177 @@ import numpy as np
 
 from kerastl.data import ImageDataset
 from kerastl.errors import Diverged, Problem, Problems, RequestError
-from kerastl.models import blocks_of
+from kerastl.models import blocks_of, network_name
 from kerastl.recipe.phase import Phase
-from kerastl.training.cache_checks import check_cache, check_room
-from kerastl.training.freezing import resolve_trainable
-from kerastl.training.learner import choose_cache, frozen_front
-from kerastl.training.streams import no_pictures
+from kerastl.runs import size_in_words
+from kerastl.training.feature_cache import ABOUT, shapes_of, size_on_disk, told_of
+from kerastl.training.freeze import resolve_trainable
+from kerastl.training.step import no_pictures
+from kerastl.training.trunk import Front, cached_front, choose_cache, frozen_front
+
+ROOM_LEFT_BYTES = 2**28
+"""What caches leave free on the disk, for the run's own files."""
+
+
+def check_cache(model: keras.Model, phase: Phase, sources: Sequence[ImageDataset]) -> None:
+    """See that a cache makes no difference to what is learnt.
+
+    Raises:
+        RequestError: it would, or what it keeps could not be told from something else; the text says what to
+            write instead.
+    """
+    if phase.batch_norm != "frozen":
+        raise RequestError(
+            f"cache: {phase.cache} needs a frozen part that stays as it is, and with batch_norm: "
+            f"{phase.batch_norm} its statistics follow the batch. Write batch_norm: frozen, or cache: none."
+        )
+    for source in sources:
+        _check_source(phase, source)
+    cached_front(model, phase)
+
+
+def _check_source(phase: Phase, source: ImageDataset) -> None:
+    if source.mixes:
+        raise RequestError(
+            f"cache: {phase.cache} keeps one picture's activations, and mixing makes each of two. "
+            "Take augment.mixing out, or write cache: none."
+        )
+    if not source.can_be_told:
+        raise RequestError(
+            f"cache: {phase.cache} keeps what an augmentation made, and must know it from every other: `augment` "
+            "is a layer or a function of your own, which does not say what it does. Build it of "
+            'operations, augment=kerastl.augment.build_policy([{"name": ...}], image_size_px=...), or '
+            "write cache: none."
+        )
+    if source.augmented and not source.repeats:
+        raise RequestError(
+            f"cache: {phase.cache} would show the augmentation of one epoch in all. Say how many views of "
+            "each picture are kept, as augment.views: 4, or write cache: none."
+        )
+
+
+def check_room(
+    model: keras.Model,
+    phases: Sequence[Phase],
+    *,
+    pictures: Sequence[Sequence[ImageDataset]],
+    folder: Path,
+) -> None:
+    """See that the caches of some phases, all together, can be written and have room.
+
+    Args:
+        model: a flat classifier.
+        phases: all that are run, those without a cache too; each has passed `check_cache`.
+        pictures: all that each phase reads, for training and validation.
+        folder: where the caches lie.
+
+    Raises:
+        RequestError: the folder cannot be written to, or the disk is too small; the text says what to do.
+    """
+    entries = list(_entries(model, phases, pictures))
+    if not entries:
+        return
+    place = _check_writable(folder)
+    there = Counter(_described(folder))
+    needed, cached = 0, [phase for phase in phases if phase.cache != "none"]
+    for words, size in entries:
+        # Of other weights, perhaps: then the disk may be full in the middle, and says so.
+        if there[words]:
+            there[words] -= 1
+        else:
+            needed += size
+    free = shutil.disk_usage(place).free
+    if needed and needed + ROOM_LEFT_BYTES > free:
+        kinds = " and ".join(dict.fromkeys(phase.cache for phase in cached))
+        together = f" for {len(cached)} phases together" if len(cached) > 1 else ""
+        raise RequestError(
+            f"cache: {kinds} takes {size_in_words(needed)}{together}, and {place} has "
+            f"{size_in_words(free)} free. {_smaller(cached)}Room: kerastl cache prune --older-than 30. "
+            "Another folder: export KERASTL_CACHE=DIR. Without: cache: none."
+        )
+
+
+def _check_writable(folder: Path) -> Path:
+    """Return the nearest folder that is there, on the disk of the caches."""
+    place = next(one for one in (folder, *folder.parents) if one.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise RequestError(
+            f"Nothing can be kept in {folder}: {error.strerror or error}. Name a folder that can be written "
+            "to: export KERASTL_CACHE=DIR. Without: cache: none."
+        ) from error
+    return place
+
+
+def _entries(
+    model: keras.Model, phases: Sequence[Phase], pictures: Sequence[Sequence[ImageDataset]]
+) -> Iterator[tuple[str, int]]:
+    """Yield (what is told of it, bytes) of each entry that the phases keep; two phases may share one."""
+    network, known = network_name(model), set()
+    for place, (phase, sources) in enumerate(zip(phases, pictures, strict=True)):
+        if phase.cache == "none":
+            continue
+        front = cached_front(model, phase)
+        moved = [at for at in range(place) if _moves(model, phases[at], front)]
+        about = {"network": network, "behind": front.behind}
+        for source in sources:
+            shared = (front.behind, id(source), phase.cache_precision, max(moved, default=-1))
+            if shared in known:
+                continue
+            known.add(shared)
+            yield _words(told_of(source, phase.cache_precision, about)), _size(front, phase, source)
+
+
+def _moves(model: keras.Model, phase: Phase, front: Front) -> bool:
+    """Tell whether a phase changes something in the front of another."""
+    own = frozen_front(model, phase)
+    if own is None:
+        return True
+    if own.behind == front.behind:
+        return False
+    order = [*(block.name for block in blocks_of(model)), "pooled"]
+    return order.index(own.behind) < order.index(front.behind)
+
+
+def _words(told: Mapping[str, Any]) -> str:
+    return json.dumps(told, sort_keys=True)
+
+
+def _described(folder: Path) -> Iterator[str]:
+    """Yield what is told of each entry that is kept already."""
+    for file in folder.glob(f"*/{ABOUT}"):
+        try:
+            yield _words(json.loads(file.read_text(encoding="utf-8"))["holds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+
+
+def _size(front: Front, phase: Phase, source: ImageDataset) -> int:
+    return size_on_disk(shapes_of(front.tensors), source, phase.cache_precision)
+
+
+def cache_line(model: keras.Model, phase: Phase, sources: Sequence[ImageDataset]) -> str:
+    """Return one line for people: what a phase with a cache keeps, and how large it is."""
+    front = cached_front(model, phase)
+    size = sum(_size(front, phase, source) for source in sources)
+    what = "features" if phase.cache == "features" else "activations at the freeze boundary"
+    views = max(source.views for source in sources)
+    shown = f", {views} augmented views of each training picture" if views > 1 else ""
+    return (
+        f"phase {phase.name}: the frozen layers see each picture once; their {what} are kept "
+        f"({phase.cache_precision}, {size_in_words(size)}{shown})"
+    )
+
+
+def _smaller(phases: Sequence[Phase]) -> str:
+    """Return what to write for less room."""
+    precisions = {phase.cache_precision for phase in phases}
+    if "float32" in precisions:
+        return "Half of it: cache_precision: bfloat16; a quarter: uint8. "
+    return "Half of it: cache_precision: uint8. " if "bfloat16" in precisions else ""
+
 
 Sources = Mapping[str, ImageDataset]
 Read = Sequence[Sequence[ImageDataset]]

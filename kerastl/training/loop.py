@@ -6,7 +6,10 @@ strategy; and it knows nothing of what a `Step` learns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,21 +17,463 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from sklearn.metrics import roc_auc_score
 
+from kerastl.console import track
 from kerastl.data import ImageDataset
-from kerastl.errors import RequestError
-from kerastl.models import blocks_of
+from kerastl.errors import Diverged, RequestError
+from kerastl.models import blocks_of, fold
 from kerastl.recipe.phase import Phase, Unfreeze
-from kerastl.training.checkpoint import Checkpoint, newest_checkpoint
-from kerastl.training.checks import Sources, check_phases, decide_phases
-from kerastl.training.classification import Classification, balanced_weights
-from kerastl.training.clock import Clock
-from kerastl.training.freezing import resolve_batch_norm
-from kerastl.training.learner import activations_folder
-from kerastl.training.phase_loop import OnEpoch, OnPhaseEnd, OnProof, PhaseLoop
-from kerastl.training.state import History, TrainingState
-from kerastl.training.step import Step
-from kerastl.training.streams import Lesson, StepFor, lessons_of
+from kerastl.training.checkpoint import (
+    Best,
+    Checkpoint,
+    GoodWeights,
+    History,
+    TrainingState,
+    newest_checkpoint,
+    restore_callbacks,
+    state_of,
+    write_checkpoint,
+)
+from kerastl.training.checks import Sources, check_epoch, check_losses, check_phases, decide_phases
+from kerastl.training.freeze import resolve_batch_norm, silent_dropout, unfreeze
+from kerastl.training.freeze_check import check_proof, checksums, phase_proof, read_statistics
+from kerastl.training.losses import Classification, balanced_weights, cross_entropy
+from kerastl.training.optimizer import (
+    Averages,
+    build_optimizer,
+    build_pull,
+    carry_over,
+    learning_rate_at,
+    rate_factors,
+)
+from kerastl.training.step import (
+    BeginsWithPhase,
+    Lesson,
+    Step,
+    StepFor,
+    inference,
+    lessons_of,
+    trained_by,
+)
+from kerastl.training.train_step import Update, batches_of, build_update, read_batches
+from kerastl.training.trunk import Source, activations_folder, frozen_front, learner_of, part
+
+
+def run_steps(
+    phase: Phase,
+    streams: Mapping[str, Source],
+    state: TrainingState,
+    update: Update,
+    optimizer: keras.Optimizer,
+    averages: Averages,
+    callbacks: Any,
+    strategy: tf.distribute.Strategy,
+    *,
+    bar: bool,
+) -> dict[str, Any]:
+    """Run the steps of the epoch that training has come to; return the means over its first stream's pictures.
+
+    Args:
+        phase: its rate, schedule and length.
+        streams: what is learnt from, by name; the epoch is one of the first.
+        state: where training stands.
+        update: of the weights.
+        optimizer: its rate is set where the phase has a schedule.
+        averages: of the weights; they follow.
+        callbacks: Keras's list.
+        strategy: whose replicas are fed.
+        bar: whether a terminal shows one.
+
+    Raises:
+        Diverged: a loss is not a number.
+    """
+    sums: dict[str, float] = {}
+    seen, steps = 0, next(iter(streams.values())).steps_per_epoch
+    before, epochs = phase.schedule_span
+    start = (before + state.phase_epochs) * steps
+    fed: Any = batches_of(streams, state.epochs, strategy, start)
+    if bar:
+        fed = track(fed, f"epoch {state.epochs + 1}, {phase.name}", steps)
+    with closing(fed):
+        for index, (batches, share, numbers, count) in enumerate(fed):
+            done = start + index
+            if phase.schedule != "constant" or phase.warmup_epochs > 0:
+                # Set only where it changes: callbacks that steer the rate keep their say otherwise.
+                optimizer.learning_rate = learning_rate_at(
+                    done, highest=phase.learning_rate, steps_per_epoch=steps, epochs=epochs,
+                    schedule=phase.schedule, warmup_epochs=phase.warmup_epochs,
+                )  # fmt: skip
+            callbacks.on_train_batch_begin(index)
+            progress = tf.constant(done / max(1, steps * epochs), tf.float32)
+            told = update(batches, share, progress, numbers)
+            averages.on_step()
+            values = {name: float(value) for name, value in told.items()}
+            where = f"phase {phase.name}, epoch {state.epochs + 1}, step {index + 1}"
+            check_losses(values, where)
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + value * count
+            seen += count
+            callbacks.on_train_batch_end(index, {name: sums[name] / seen for name in sums})
+    return {name: value / seen for name, value in sums.items()}
+
+
+Forward = Callable[[tf.Tensor], tf.Tensor]
+
+
+def validate(forward: Forward, source: Source) -> dict[str, float | None]:
+    """Run the model once over a source and return its figures.
+
+    Args:
+        forward: images `[b, h, w, 3]` in [0, 255], or activations, to logits `[b, classes]`, in inference mode.
+        source: labelled pictures, not augmented.
+
+    Returns:
+        `val_loss` (cross-entropy in nats), `val_accuracy`, `val_balanced_accuracy` (mean recall of the
+        classes present) and `val_auc` (macro one-vs-rest; None when a class is absent).
+    """
+    logits, labels = [], []
+    for images, batch_labels, _ in read_batches(source, 0):
+        logits.append(np.asarray(forward(images)))
+        labels.append(np.asarray(batch_labels))
+    return figures(np.concatenate(logits), np.concatenate(labels))
+
+
+def figures(logits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> dict[str, float | None]:
+    """Return the figures of `validate` from logits `[n, classes]` and labels `[n]`."""
+    right = logits.argmax(axis=1) == labels
+    recalls = [right[labels == label].mean() for label in np.unique(labels)]
+    return {
+        "val_loss": float(tf.reduce_mean(cross_entropy(labels, logits))),
+        "val_accuracy": float(right.mean()),
+        "val_balanced_accuracy": float(np.mean(recalls)),
+        "val_auc": _auc(logits.astype(np.float64), labels),
+    }
+
+
+def _auc(logits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float | None:
+    num_classes = logits.shape[1]
+    if len(np.unique(labels)) < num_classes or not np.isfinite(logits).all():
+        return None
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scores = shifted / shifted.sum(axis=1, keepdims=True)
+    if num_classes == 2:
+        return float(roc_auc_score(labels, logits[:, 1] - logits[:, 0]))
+    return float(roc_auc_score(labels, scores, multi_class="ovr", average="macro"))
+
+
+def rounding_of(
+    model: keras.Model, phase: Phase, val: ImageDataset | None
+) -> dict[str, Any] | None:
+    """Return the figures of validation pictures with the front in float32 and as the phase computed it.
+
+    Args:
+        model: with the weights that the phase ends with.
+        phase: names the precision; None is returned where it is float32.
+        val: pictures; they are read once for both. None: the figures are None.
+
+    Returns:
+        `{"precision", "behind", "float32": {...}, "rounded": {...}}`, the figures those of `validate`.
+    """
+    front = frozen_front(model, phase)
+    if phase.trunk_precision == "float32" or front is None:
+        return None
+    told: dict[str, Any] = {"precision": phase.trunk_precision, "behind": front.behind}
+    if val is None:
+        return {**told, "float32": None, "rounded": None}
+    parts = part(model, front)
+    tail = inference(parts.tail)
+    trunks = [inference(fold(parts.trunk, one)) for one in ("float32", phase.trunk_precision)]
+    logits: list[list[Any]] = [[], []]
+    labels = []
+    for images, batch_labels, _ in read_batches(val, 0):
+        labels.append(np.asarray(batch_labels))
+        for trunk, rows in zip(trunks, logits, strict=True):
+            rows.append(np.asarray(tail(trunk(images))))
+    exact, rounded = (figures(np.concatenate(rows), np.concatenate(labels)) for rows in logits)
+    return {**told, "float32": exact, "rounded": rounded}
+
+
+WORTH_A_BAR_S = 2.0
+"""An epoch shows a progress bar if the one before took this long; shorter bars only flicker."""
+
+
+class Clock:
+    """The time of each epoch, and the time left.
+
+    Args:
+        phases: All of them, in order.
+    """
+
+    def __init__(self, phases: Sequence[Phase]) -> None:
+        self._phases = tuple(phases)
+        self._phase, self._seconds = 0, list[float]()
+
+    @property
+    def bar_is_worth_it(self) -> bool:
+        """Whether an epoch is long enough for a progress bar; the first one always is."""
+        return not self._seconds or self._seconds[-1] >= WORTH_A_BAR_S
+
+    def took(self, seconds: float, state: TrainingState) -> dict[str, Any]:
+        """Add an epoch and return the time left.
+
+        The estimate is the median of the phase's epochs. The first epoch also traces, and counts only while it is the only one.
+
+        Args:
+            seconds: Of that epoch.
+            state: After it.
+
+        Returns:
+            `seconds_left`: of the current phase. `at_most`: whether early stopping can make it less. `untimed`:
+            the names of later phases, whose time is unknown.
+        """
+        if state.phase != self._phase:
+            self._phase, self._seconds = state.phase, []
+        self._seconds.append(seconds)
+        phase, *later = self._phases[state.phase :]
+        epochs = 0 if state.stopped else phase.epochs - state.phase_epochs
+        to_come = [*([phase] if epochs else []), *later]
+        return {
+            "seconds_left": epochs * statistics.median(self._seconds[1:] or self._seconds),
+            "at_most": any(one.early_stopping is not None for one in to_come),
+            "untimed": [one.name for one in later],
+        }
+
+
+OnEpoch = Callable[[Sequence[dict[str, Any]], dict[str, Any]], None]
+OnPhaseEnd = Callable[[Phase, History], None]
+OnProof = Callable[[Sequence[dict[str, Any]]], None]
+
+
+class PhaseLoop:
+    """The phases of one call of `fit`, one after the other.
+
+    Args:
+        model, callbacks, on_epoch, checkpoints, cache, strategy: as in `fit`.
+        lessons: all of them, one a phase.
+        state: where training stands; kept up to date.
+        clock: tells the time that is left.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        lessons: Sequence[Lesson],
+        callbacks: Sequence[keras.callbacks.Callback],
+        on_epoch: OnEpoch | None,
+        checkpoints: Path | None,
+        cache: Path,
+        strategy: tf.distribute.Strategy,
+        state: TrainingState,
+        clock: Clock,
+    ) -> None:
+        self.model, self.lessons, self.strategy = model, lessons, strategy
+        self.callbacks, self.on_epoch, self.checkpoints = callbacks, on_epoch, checkpoints
+        self.state, self.cache, self.clock = state, cache, clock
+        self.good = GoodWeights(model)
+        head = {one.path for one in model.get_layer("head").weights}
+        self.start = {
+            one.path: value
+            for one, value in zip(model.weights, self.good.values, strict=True)
+            if one.path not in head
+        }
+        self.optimizer: Any = None
+        self.known: set[str] = set()
+
+    def run(
+        self,
+        saved: Checkpoint | None,
+        *,
+        on_proof: OnProof | None,
+        on_phase_end: OnPhaseEnd | None,
+    ) -> None:
+        """Run what is left of the phases; parameters as in `fit`, `saved` a checkpoint to go on from."""
+        for lesson in self.lessons[self.state.phase :]:
+            phase = lesson.phase
+            proof = self.run_phase(lesson, saved)
+            saved = None
+            if on_proof and proof["faults"]:
+                on_proof(self.state.proofs)
+            check_proof(proof)
+            self.end_phase(phase)
+            if rounded := rounding_of(self.model, phase, lesson.val):
+                proof["trunk"] = rounded
+            if on_proof:
+                on_proof(self.state.proofs)
+            if on_phase_end:
+                on_phase_end(phase, self.state.history())
+
+    def run_phase(self, lesson: Lesson, saved: Checkpoint | None) -> dict[str, Any]:
+        """Run one phase from its beginning, or from a checkpoint inside it; return what moved."""
+        phase, step = lesson.phase, lesson.step
+        unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
+        variables = trained_by(step, self.model)
+        with self.strategy.scope():
+            optimizer = self._optimizer(phase, variables, resumed=saved is not None)
+            averages = Averages(phase, variables)
+        self.model.compile(optimizer.plain, loss=None)
+        if saved:
+            saved.restore(self.model, optimizer, step, averages)
+            with averages.shown():
+                self.good.take_all()
+        self.good.expect(_may_move(self.model, step, variables))
+        if not self.state.before:
+            self.state.before = checksums(self.model)
+            self.state.statistics = read_statistics(self.model)
+        try:
+            with silent_dropout(self.model):
+                if isinstance(step, BeginsWithPhase) and not saved:
+                    step.on_phase(self.model, lesson.streams)
+                told = self._run_epochs(lesson, optimizer, averages, variables)
+        except Diverged as error:
+            raise self._put_back(phase, error) from error
+        proof = phase_proof(
+            self.model, phase=phase.name, batch_norm=str(phase.batch_norm),
+            trained={variable.path for variable in variables}, before=self.state.before,
+            statistics=self.state.statistics, may_move=step.may_move,
+        )  # fmt: skip
+        if told:
+            proof["cache"] = told
+        self.state.proofs.append(proof)
+        return proof
+
+    def _put_back(self, phase: Phase, error: Diverged) -> Diverged:
+        """Give the model its last good weights; return the error with what to do about it."""
+        self.good.put_back()
+        ended = self.state.epochs
+        where = f"the end of epoch {ended}" if ended else "its starting weights: no epoch had ended"
+        return Diverged(
+            error.what,
+            f"The model is put back to {where}. "
+            f"Try a smaller rate: --set phases[{self.state.phase}].learning_rate="
+            f"{phase.learning_rate / 10:g}",
+        )
+
+    def _run_epochs(
+        self,
+        lesson: Lesson,
+        optimizer: Any,
+        averages: Averages,
+        variables: Sequence[keras.Variable],
+    ) -> dict[str, Any] | None:
+        """Run the epochs of a phase that are left; return what was kept of the frozen front."""
+        phase, step, state = lesson.phase, lesson.step, self.state
+        first = state.epochs - state.phase_epochs
+        callbacks = keras.callbacks.CallbackList(
+            list(self.callbacks), model=self.model, epochs=first + phase.epochs,
+            steps=lesson.first.steps_per_epoch, verbose=0,
+        )  # fmt: skip
+        self.model.stop_training = False
+        callbacks.on_train_begin()
+        restore_callbacks(self.callbacks, state.callbacks)
+        self._skip(int(self.model._initial_epoch or 0) - state.epochs)
+        # Only now: what is folded or kept of the frozen front must be made of the weights that were restored.
+        with self.strategy.scope():
+            learner = learner_of(self.model, lesson, self.cache)
+        forward = inference(learner.model)
+        update = build_update(
+            learner.model, optimizer, step, variables, self.strategy, learner.streams,
+            build_pull(phase.l2_sp, variables, self.start), phase.precision,
+        )  # fmt: skip
+        logs: dict[str, Any] = {}
+        while state.phase_epochs < phase.epochs and not state.stopped:
+            started = time.perf_counter()
+            callbacks.on_epoch_begin(state.epochs)
+            logs = run_steps(
+                phase, learner.streams, state, update, optimizer, averages, callbacks, self.strategy,
+                bar=self.clock.bar_is_worth_it,
+            )  # fmt: skip
+            averages.on_epoch(state.phase_epochs + 1)
+            with averages.shown():
+                step.on_epoch(self.model, lesson.streams)
+                if learner.val is not None:
+                    callbacks.on_test_begin()
+                    logs |= validate(forward, learner.val)
+                    callbacks.on_test_end(logs)
+                rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+                where = f"phase {phase.name}, epoch {state.epochs + 1}"
+                check_epoch(self.model, self.good.now(), logs, where)
+                callbacks.on_epoch_end(state.epochs, logs)
+                self.good.values = self.good.now()  # again: a callback may have changed them
+                self._note(lesson, {"learning_rate": rate, **logs}, started)
+            self._checkpoint(optimizer, step, averages)
+        callbacks.on_train_end(logs)
+        state.callbacks = []
+        return learner.told
+
+    def _skip(self, epochs: int) -> None:
+        """Count epochs as done that a callback of Keras (BackupAndRestore) brought back from elsewhere."""
+        if epochs > 0:
+            self.state.epochs += epochs
+            self.state.phase_epochs += epochs
+            self.good.take_all()
+
+    def _note(self, lesson: Lesson, logs: dict[str, Any], started: float) -> None:
+        """Take one epoch into the history and see whether it is the best."""
+        phase, state = lesson.phase, self.state
+        state.epochs += 1
+        state.phase_epochs += 1
+        row = {"phase": phase.name, "epoch": state.epochs, **logs}
+        state.rows.append(row)
+        value = logs.get(phase.monitor)
+        if value is not None:
+            best = state.best.get(phase.domain)
+            known = best.value if best and best.monitor == phase.monitor else None
+            state.waited += 1
+            if phase.is_better(value, known):
+                state.best[phase.domain] = Best(
+                    value, state.epochs, self.good.values, phase.monitor
+                )
+                state.waited = 0
+        patience = phase.early_stopping
+        worn_out = patience is not None and state.waited >= patience
+        state.stopped = worn_out or bool(self.model.stop_training)
+        seconds = time.perf_counter() - started
+        speed = lesson.first.num_examples / max(seconds, 1e-9)
+        if self.on_epoch:
+            told = {"seconds": seconds, "images_per_s": speed} | self.clock.took(seconds, state)
+            self.on_epoch(state.rows, told)
+
+    def _optimizer(
+        self, phase: Phase, variables: Sequence[keras.Variable], *, resumed: bool
+    ) -> Any:
+        """Return the optimizer of a phase, with what it takes over from that of the phase before."""
+        old = self.optimizer if phase.optimizer_state == "keep" else None
+        if not resumed:
+            known = (
+                {} if old is None else {path: self.state.born.get(path, 0) for path in self.known}
+            )
+            steps = 0 if old is None else int(old.iterations)
+            self.state.born = {one.path: known.get(one.path, steps) for one in variables}
+        factors = rate_factors(self.model, phase)
+        optimizer = build_optimizer(phase, variables, factors, self.state.born)
+        if old is not None and not resumed:
+            carry_over(old, optimizer)
+        self.optimizer, self.known = optimizer, {one.path for one in variables}
+        return optimizer
+
+    def _checkpoint(self, optimizer: Any, step: Step, averages: Averages) -> None:
+        self.state.callbacks = state_of(self.callbacks)
+        if self.checkpoints:
+            write_checkpoint(self.checkpoints, self.state, self.model, optimizer, step, averages)
+
+    def end_phase(self, phase: Phase) -> None:
+        """Go back to the best weights, and make ready for the next phase."""
+        state = self.state
+        best = state.best.get(phase.domain)
+        kept = bool(best and best.monitor == phase.monitor and phase.keep == "best")
+        # The last good ones: of the last epoch as it was judged, averaged where weights are averaged.
+        if best and kept:
+            self.good.values = best.weights
+        self.good.put_back()
+        state.phase, state.phase_epochs, state.waited = state.phase + 1, 0, 0
+        state.stopped, state.before, state.statistics = False, {}, {}
+
+
+def _may_move(model: keras.Model, step: Step, variables: Sequence[keras.Variable]) -> set[str]:
+    """Return the paths of the weights that a phase may change."""
+    trained = {variable.path for variable in variables}
+    return trained | {weight.path for weight in model.weights if step.may_move(weight)}
 
 
 def classification_step(phase: Phase, source: ImageDataset) -> Step:

@@ -16,8 +16,8 @@ import psutil
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
 from kerastl.recipe.phase import Phase
-from kerastl.training.activations import BATCH
-from kerastl.training.freezing import HEAD_LAYERS, resolve_batch_norm, resolve_trainable
+from kerastl.training.feature_cache import BATCH
+from kerastl.training.freeze import HEAD_LAYERS, resolve_batch_norm, resolve_trainable
 
 FLOAT32 = 4
 RUNTIME_BYTES = 300_000_000

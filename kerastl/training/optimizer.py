@@ -8,12 +8,15 @@ shares all variables, so that `keras.saving.load_model` needs no class of this p
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kerastl.models import blocks_of
 from kerastl.recipe.phase import Phase
@@ -155,3 +158,126 @@ def carry_over(old: Any, new: Any) -> None:
         before = known.get(variable.name)
         if before is not None and variable is not new.iterations and before.shape == variable.shape:
             variable.assign(np.array(keras.ops.convert_to_numpy(before)))
+
+
+def learning_rate_at(
+    step: int,
+    *,
+    highest: float,
+    steps_per_epoch: int,
+    epochs: int,
+    schedule: Literal["constant", "cosine"],
+    warmup_epochs: float,
+) -> float:
+    """Return the rate of one step of a phase.
+
+    Args:
+        step: 0 for the first step of the phase.
+        highest: the rate after warm-up.
+        steps_per_epoch, epochs: the length of the phase.
+        schedule: `cosine` follows Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5, without restarts.
+        warmup_epochs: epochs of linear climb, Goyal et al. 2017, arXiv:1706.02677, section 2.2.
+    """
+    total = steps_per_epoch * epochs
+    warmup = min(round(warmup_epochs * steps_per_epoch), total - 1)
+    if step < warmup:
+        return highest * (step + 1) / (warmup + 1)
+    if schedule == "constant":
+        return highest
+    done = (step - warmup) / max(1, total - warmup)
+    return highest * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+Array = np.ndarray[Any, Any]
+
+
+class Averages:
+    """The average of each trained variable, of one phase.
+
+    Args:
+        phase: `ema` follows every step: `average += (1 - m) * (weight - average)`, `m` the smaller of `ema` and
+            `(1 + t) / (10 + t)` at step t, so that the start is soon forgotten. `average_last: n` is the plain mean of
+            the weights at the ends of the last n epochs. Neither: nothing is averaged.
+        variables: what is trained; created under the strategy.
+
+    Reference:
+        Polyak & Juditsky 1992, doi 10.1137/0330046; Izmailov et al. 2018, arXiv:1803.05407 (the last epochs).
+    """
+
+    def __init__(self, phase: Phase, variables: Sequence[keras.Variable]) -> None:
+        self._momentum, self._last, self._epochs = phase.ema, phase.average_last, phase.epochs
+        averaged = variables if self._momentum is not None or self._last else ()
+        self._pairs = [
+            (one, keras.Variable(np.array(keras.ops.convert_to_numpy(one)), trainable=False, dtype=one.dtype))
+            for one in averaged
+        ]  # fmt: skip
+        self._count = keras.Variable(0.0, trainable=False, dtype="float32")
+        self._follow = tf.function(self._move, autograph=False)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """What a checkpoint must hold."""
+        return [self._count, *(average for _, average in self._pairs)] if self._pairs else []
+
+    def on_step(self) -> None:
+        """Follow the weights after a step."""
+        if self._momentum is None:
+            return
+        count = float(self._count.numpy())
+        self._follow(tf.constant(1.0 - min(self._momentum, (1.0 + count) / (10.0 + count))))
+        self._count.assign(count + 1.0)
+
+    def on_epoch(self, epoch: int) -> None:
+        """Take in the weights at the end of an epoch of the phase, counted from 1."""
+        if self._last and epoch > self._epochs - self._last:
+            count = float(self._count.numpy()) + 1.0
+            self._count.assign(count)
+            self._follow(tf.constant(1.0 / count, tf.float32))
+
+    def _move(self, share: tf.Tensor) -> None:
+        for weight, average in self._pairs:
+            average.assign(average + tf.cast(share, average.dtype) * (weight - average))
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Put the averages in the place of the weights for a while, once there are any."""
+        if not self._pairs or not float(self._count.numpy()):
+            yield
+            return
+        kept = [np.array(keras.ops.convert_to_numpy(weight)) for weight, _ in self._pairs]
+        try:
+            for weight, average in self._pairs:
+                weight.assign(average)
+            yield
+        finally:
+            for (weight, _), value in zip(self._pairs, kept, strict=True):
+                weight.assign(value)
+
+
+Pull = Callable[[], tf.Tensor]
+
+
+def build_pull(
+    strength: float, variables: Sequence[keras.Variable], start: Mapping[str, Any]
+) -> Pull | None:
+    """Return a function that gives `strength / 2 * sum((w - w_start) ** 2)`, a float32 scalar; None where it is 0.
+
+    Args:
+        strength: of the pull, per step.
+        variables: what is trained; those that are not in `start`, as the new head, are not pulled.
+        start: the weights that training began with, by path.
+
+    Reference:
+        Li, Grandvalet & Davoine 2018, arXiv:1802.01483, equation 3 (L2-SP).
+    """
+    pairs = [(one, tf.constant(start[one.path])) for one in variables if one.path in start]
+    if not strength or not pairs:
+        return None
+
+    def pull() -> tf.Tensor:
+        squares = [
+            tf.reduce_sum(tf.square(tf.cast(one.value, tf.float32) - to)) for one, to in pairs
+        ]
+        return 0.5 * strength * tf.add_n(squares)
+
+    return pull

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import keras
@@ -10,6 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.data import ImageDataset
+from kerastl.errors import Problem, Problems
+from kerastl.recipe.phase import Phase
+from kerastl.training.freeze import HEAD_LAYERS
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
@@ -77,3 +82,184 @@ class BeginsWithPhase(Protocol):
 
     def on_phase(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
         """Called before the first step of the phase, not where it goes on from a checkpoint inside it."""
+
+
+StepFor = Callable[[Phase, ImageDataset], Step]
+OWN = ("train", "source")
+"""Both name the pictures of the phase's own domain."""
+TARGET = "target"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A phase, what it learns, and what it learns from.
+
+    Args:
+        phase: how it learns.
+        step: built for it.
+        streams: pictures of each stream, in the order of `step.reads`.
+        val: validation pictures of its domain; None: there are none.
+    """
+
+    phase: Phase
+    step: Step
+    streams: Mapping[str, ImageDataset]
+    val: ImageDataset | None = None
+
+    @property
+    def first(self) -> ImageDataset:
+        """The pictures that an epoch goes through once."""
+        return next(iter(self.streams.values()))
+
+    def moves_what_is_frozen(self, model: keras.Model) -> bool:
+        """Tell whether the step changes something before the head that its phase freezes, as statistics."""
+        return self.phase.batch_norm == "frozen" and any(
+            self.step.may_move(weight)
+            for layer in model.layers
+            if layer.name not in HEAD_LAYERS
+            for weight in layer.weights
+        )
+
+
+def lessons_of(
+    model: keras.Model,
+    phases: Sequence[Phase],
+    *,
+    trains: Mapping[str, ImageDataset],
+    vals: Mapping[str, ImageDataset],
+    target: ImageDataset | None,
+    step_for: StepFor,
+) -> list[Lesson]:
+    """Return the lesson of each phase; see that the streams which its step reads can be read, and dealt to all replicas.
+
+    The stream of the target has an order of its own, see `ImageDataset.beside`, and labels of -1 unless the step asks
+    for them. A phase whose step reads the target alone needs no pictures of its own domain.
+
+    Args:
+        model: a flat classifier.
+        phases: all that will be run.
+        trains, vals: pictures by domain.
+        target: the target's training pictures; None: there are none.
+        step_for: builds the step of a phase.
+
+    Raises:
+        Problems: a domain without pictures; a stream that is missing, empty or unlike the phase's own pictures; a
+            variable named like one of the model's; a cache of what the step moves. All together; nothing was trained.
+    """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    beside = cache(lambda labelled: None if target is None else target.beside(labelled=labelled))
+    lessons, problems = [], []
+    for phase in phases:
+        where = f"phase {phase.name}"
+        own = trains.get(phase.domain)
+        # What has no pictures of its own is built for those that it reads, without their labels.
+        train = beside(False) if own is None else own
+        step = step_for(phase, train) if train is not None else None
+        if train is None or step is None or (own is None and set(step.reads) & set(OWN)):
+            problems.append(Problem(where, no_pictures(phase)))
+            continue
+        wrong = [*_wrong_variables(model, step), *_wrong_streams(step, train, target, replicas)]
+        found = {
+            name: train if name in OWN else beside(step.reads_target_labels) for name in step.reads
+        }
+        pictures = {name: one for name, one in found.items() if one is not None}
+        lesson = Lesson(phase, step, pictures, vals.get(phase.domain))
+        if lesson.moves_what_is_frozen(model):
+            wrong += _wrong_front(phase)
+            lesson = replace(lesson, phase=phase.model_copy(update={"cache": "none"}))
+        problems += [Problem(where, what) for what in wrong]
+        lessons.append(lesson)
+    if problems:
+        raise Problems("The training", problems, "Nothing was trained.")
+    return lessons
+
+
+def no_pictures(phase: Phase) -> str:
+    """Return what is wrong with a phase whose domain has no training pictures."""
+    return f"there are no labelled pictures of its domain, {phase.domain}."
+
+
+def _wrong_variables(model: keras.Model, step: Step) -> Iterator[str]:
+    """Yield what is wrong with the variables of a step: paths tell who may move."""
+    taken = {one.path for one in model.weights}
+    for path in sorted({one.path for one in step.variables} & taken):
+        yield f"its step has a variable {path}, as the model has. Give its layer another name=."
+
+
+def _wrong_streams(
+    step: Step, train: ImageDataset, target: ImageDataset | None, replicas: int
+) -> Iterator[str]:
+    """Yield what hinders a step from reading its streams."""
+    if not step.reads or set(step.reads) - {*OWN, TARGET}:
+        told = ", ".join(step.reads) or "nothing"
+        yield f"its step reads {told}; the streams are {', '.join((*OWN, TARGET))}."
+    if TARGET not in step.reads:
+        return
+    if target is None:
+        yield "its step reads the target's pictures, and there are none: fit(..., target=ImageDataset(...))."
+        return
+    fewest = min(target.batch_size, target.num_examples)
+    if target.steps_per_epoch < 1 or fewest < replicas:
+        dealt = f" for {replicas} devices" if replicas > 1 else ""
+        yield (
+            f"its step reads the target's pictures. There are {target.num_examples}, not one batch of "
+            f"{target.batch_size}{dealt}. Take more pictures, or another batch size."
+        )
+    for what, own, its in (
+        ("image_size_px", train.image_size_px, target.image_size_px),
+        ("placement", train.placement, target.placement),
+    ):
+        if own != its:
+            yield f"target: {what} is {its}, and that of its own pictures {own}. Write {what}={own}."
+    if target.mixes and not step.reads_target_labels:
+        yield "target: its pictures are mixed, labels and all, and its step reads no labels. Take mix= out."
+    if step.reads_target_labels and tuple(target.class_names) != tuple(train.class_names):
+        yield (
+            f"target: its classes are {', '.join(target.class_names)}, and those of its own pictures "
+            f"{', '.join(train.class_names)}. Write the same class_names=."
+        )
+
+
+def _wrong_front(phase: Phase) -> Iterator[str]:
+    """Yield what asks for a front that stays as it is, of a phase whose step moves it."""
+    fixed = [
+        f"{name}: {value}"
+        for name, value, free in (
+            ("cache", phase.cache, ("auto", "none")),
+            ("trunk_precision", phase.trunk_precision, ("float32",)),
+        )
+        if value not in free
+    ]
+    if fixed:
+        yield (
+            f"{' and '.join(fixed)}: its step moves statistics of frozen layers, so nothing that these make can "
+            "be kept. Write cache: none and trunk_precision: float32."
+        )
+
+
+def signature_of(model: keras.Model) -> Any:
+    """Return the shapes of a model's inputs with a free batch: one, or a list of them."""
+    specs = [tf.TensorSpec([None, *one.shape[1:]], tf.float32) for one in model.inputs]
+    return specs[0] if len(specs) == 1 else specs
+
+
+def traced(call: Callable[[Any], Any], model: keras.Model) -> Callable[[Any], Any]:
+    """Return a function of what a model takes as one graph, made when it is first called.
+
+    The graph alone is called: TensorFlow takes functions that are made anew again and again, as one for each candidate, for
+    one that is traced at each call, and warns.
+    """
+
+    @cache
+    def graph() -> Callable[[Any], Any]:
+        made: Callable[[Any], Any] = tf.function(call, autograph=False).get_concrete_function(
+            signature_of(model)
+        )
+        return made
+
+    return lambda inputs: graph()(inputs)
+
+
+def inference(model: keras.Model) -> Callable[[Any], Any]:
+    """Return a traced function from what a model takes to what it gives in inference."""
+    return traced(lambda inputs: model(inputs, training=False), model)

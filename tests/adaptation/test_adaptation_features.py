@@ -9,8 +9,7 @@ from domains_drawn import batch, plain_phase, small_model
 from kerastl.adaptation import features_and_logits, logits_of_frozen_head
 from kerastl.recipe import FromBlock
 from kerastl.training import unfreeze
-from kerastl.training.backward import with_cheap_backward
-from kerastl.training.learner import shortened
+from kerastl.training.trunk import shortened, with_cheap_backward
 
 FROM_BLOCK_3 = plain_phase("last", 1, trainable=FromBlock(from_block="block_3"))
 HEAD_ALONE = plain_phase("head", 1)

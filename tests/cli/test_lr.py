@@ -72,7 +72,7 @@ CACHED = [
 def test_a_frozen_front_sees_each_picture_once_for_all_seeds_and_all_calls(
     lr, monkeypatch, tmp_path, phase, augment
 ):
-    from kerastl.training import activations
+    from kerastl.training import feature_cache
 
     monkeypatch.setenv("KERASTL_CACHE", str(tmp_path / "cache"))
     phases = (
@@ -80,9 +80,9 @@ def test_a_frozen_front_sees_each_picture_once_for_all_seeds_and_all_calls(
         f"{{name: last, epochs: 1, learning_rate: 1e-3, batch_norm: frozen, {phase}}}]"
     )
     words = [word if word != "augment=" else f"augment={augment}" for word in CACHED]
-    fills, compute = [], activations._compute
+    fills, compute = [], feature_cache._compute
     monkeypatch.setattr(
-        activations, "_compute", lambda *given: fills.append(given) or compute(*given)
+        feature_cache, "_compute", lambda *given: fills.append(given) or compute(*given)
     )
     told = []
     for _ in range(2):

@@ -95,14 +95,14 @@ def test_an_export_that_decodes_otherwise_fails_and_an_honest_one_passes(
 def test_batch_norm_that_follows_though_the_phase_says_frozen_fails(
     kerastl, recipe, tmp_path, monkeypatch
 ):
-    from kerastl.training import freezing
+    from kerastl.training import freeze
 
     def forgets(layer, rule, chosen):
         layer.trainable = True
 
     rule = ["--set", "phases[1].batch_norm=frozen", "--set", "phases[1].trainable=all"]
     assert kerastl("run", recipe, *SHORT, *rule, "--out", tmp_path / "good").code == 0
-    monkeypatch.setattr(freezing, "_set_batch_norm", forgets)
+    monkeypatch.setattr(freeze, "_set_batch_norm", forgets)
     answer = kerastl("run", recipe, *SHORT, *rule, "--out", tmp_path / "run")
     assert answer.code == 3, answer.err
     assert "6 of them are BatchNorm statistics, and the phase says batch_norm: frozen" in answer.err

@@ -9,8 +9,7 @@ from sources_drawn import plain_phase
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import TopFraction
 from kerastl.training import batch_norm_layers, unfreeze
-from kerastl.training.backward import with_cheap_backward
-from kerastl.training.learner import shortened
+from kerastl.training.trunk import shortened, with_cheap_backward
 
 LAYERS = {
     "pointwise": lambda: keras.layers.Conv2D(6, 1, use_bias=False),

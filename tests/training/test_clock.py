@@ -11,8 +11,8 @@ from sources_drawn import plain_phase
 
 from kerastl.console import duration
 from kerastl.training import fit
-from kerastl.training.clock import Clock
-from kerastl.training.state import TrainingState
+from kerastl.training.checkpoint import TrainingState
+from kerastl.training.loop import Clock
 
 HEAD, TUNE = plain_phase("head", epochs=4), plain_phase("tune", epochs=10, early_stopping=3)
 
@@ -112,7 +112,7 @@ def test_a_fault_in_the_midst_of_a_bar_takes_it_away(model, train, monkeypatch):
         finally:
             ended.append(True)
 
-    monkeypatch.setattr("kerastl.training.steps.track", watched)
+    monkeypatch.setattr("kerastl.training.loop.track", watched)
 
     class Fault(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

@@ -15,7 +15,8 @@ from kerastl.data import ImageDataset
 from kerastl.errors import Problems
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock, LayerNames, Phase
-from kerastl.training import activations, cache_checks, check_phases, fit, learner
+from kerastl.training import check_phases, checks, feature_cache, fit
+from kerastl.training import trunk as learner
 
 CLASSES = ("dark", "light")
 TURN = [
@@ -118,7 +119,7 @@ def test_a_second_run_finds_what_the_first_kept(records, tmp_path, monkeypatch):
     def refuse(*_):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(activations, "_compute", refuse)
+    monkeypatch.setattr(feature_cache, "_compute", refuse)
     second, _ = learnt(records, [phase], tmp_path, seed=1)
     assert weights_of(first).tobytes() == weights_of(second).tobytes()
 
@@ -126,8 +127,8 @@ def test_a_second_run_finds_what_the_first_kept(records, tmp_path, monkeypatch):
 def key(records, *, seed=1, **more):
     model = model_of(seed)
     trunk = keras.Model(model.inputs[0], model.get_layer("pooled").output)
-    return activations._key(
-        activations._layers(trunk, "float32"), source_of(records, **more), "float32"
+    return feature_cache._key(
+        feature_cache._layers(trunk, "float32"), source_of(records, **more), "float32"
     )
 
 
@@ -161,7 +162,7 @@ def test_the_seed_counts_only_where_pictures_are_changed(records):
         source = ImageDataset(
             records, class_names=CLASSES, image_size_px=32, batch_size=7, seed=seed, **more
         )
-        return activations._key(activations._layers(trunk, "float32"), source, "float32")
+        return feature_cache._key(feature_cache._layers(trunk, "float32"), source, "float32")
 
     assert of(1) == of(2)
     policy = build_policy(TURN, image_size_px=32)
@@ -197,7 +198,7 @@ def test_a_smaller_cache_rounds_and_says_what_it_takes(records, tmp_path, precis
     )
     for one, other in zip(rounded.rows, exact.rows, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=0.05)
-    encoding = activations.ENCODINGS[precision]
+    encoding = feature_cache.ENCODINGS[precision]
     values = np.random.default_rng(0).normal(0, 3, (5, 4, 4, 6)).astype(np.float32)
     values[..., 2] = 7.0
     again = encoding.decode(encoding.encode(values))
@@ -291,7 +292,7 @@ def test_auto_keeps_features_only_where_that_is_the_same_training(records, tmp_p
 
 def test_a_disk_without_room_is_told_before_anything_is_computed(records, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(cache_checks.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 10**6))
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 10**6))
     with pytest.raises(Problems, match=r"takes .* and .* has 1\.0 MB free.*bfloat16"):
         learnt(records, [with_cache(HEAD, "features")], tmp_path)
     assert not list(tmp_path.iterdir())
@@ -301,8 +302,8 @@ def needed(records, tmp_path, monkeypatch, phases):
     """Return the bytes that the check wants for some phases, read from the refusal on a full disk."""
     usage = namedtuple("usage", "total used free")
     told = []
-    monkeypatch.setattr(cache_checks, "size_in_words", lambda size: told.append(size) or str(size))
-    monkeypatch.setattr(cache_checks.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 7))
+    monkeypatch.setattr(checks, "size_in_words", lambda size: told.append(size) or str(size))
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 7))
     try:
         check_phases(
             model_of(), phases, trains={"source": source_of(records)}, vals={}, cache_dir=tmp_path
@@ -348,7 +349,7 @@ from pathlib import Path
 from kerastl.models import build_backbone
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import RunFailed
-from kerastl.training.activations import keep_activations
+from kerastl.training.feature_cache import keep_activations
 
 pictures, folder, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 records = [Record(file.name, file, "dark") for file in sorted(pictures.glob("*.png"))]

@@ -94,7 +94,7 @@ def test_statistics_of_one_batch_are_those_of_its_pixels(model, train):
 
 
 def test_the_best_epoch_is_gone_back_to(model, train, val):
-    from kerastl.training.validation import validate
+    from kerastl.training.loop import validate
 
     phase = plain_phase("head", epochs=3, monitor="val_loss")
     worse_at_last = keras.callbacks.LearningRateScheduler(
@@ -229,7 +229,7 @@ def test_a_cosine_falls_from_the_top_after_a_linear_climb(model, train):
 def test_label_smoothing_and_class_weights_are_those_of_keras_and_scikit_learn():
     from sklearn.utils.class_weight import compute_class_weight
 
-    from kerastl.training.classification import balanced_weights, cross_entropy
+    from kerastl.training.losses import balanced_weights, cross_entropy
 
     labels = np.array([0, 0, 0, 1, 2, 2], np.int32)
     logits = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)

@@ -10,8 +10,8 @@ from sources_drawn import plain_phase, stored
 from kerastl.augment import build_mixing
 from kerastl.data import ImageDataset
 from kerastl.training import Classification
-from kerastl.training.classification import balanced_weights
 from kerastl.training.loop import classification_step
+from kerastl.training.losses import balanced_weights
 
 CLASSES = 3
 WEIGHTS = np.array([0.5, 2.0, 3.0])

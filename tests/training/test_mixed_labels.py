@@ -10,7 +10,7 @@ from kerastl.augment import build_mixing, build_policy
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError
 from kerastl.training import Classification, fit
-from kerastl.training.classification import cross_entropy
+from kerastl.training.losses import cross_entropy
 
 CLASSES = ("dark", "light")
 PHASES = [

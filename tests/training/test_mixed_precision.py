@@ -12,8 +12,8 @@ from kerastl.evaluation.predict import predict
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock
 from kerastl.training import Classification, fit, unfreeze
-from kerastl.training.learner import shortened
-from kerastl.training.mixed_precision import computing_in
+from kerastl.training.phase import computing_in
+from kerastl.training.trunk import shortened
 
 CLASSES = ("dark", "light")
 ALL = {"trainable": "all", "batch_norm": "trainable"}

@@ -8,7 +8,8 @@ from sources_drawn import ArraySource, drawn, plain_phase
 from kerastl.errors import Problems, RequestError, RunFailed
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock
-from kerastl.training.range_test import falls, range_test, smooth, suggest
+from kerastl.training import range_test
+from kerastl.training.lr_finder import falls, smooth, suggest
 
 RATES = list(np.geomspace(1e-6, 1.0, 61))
 

@@ -18,9 +18,8 @@ from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock, Phase
 from kerastl.training import fit
 from kerastl.training.batch_norm import is_statistic
-from kerastl.training.classification import cross_entropy
-from kerastl.training.loop import classification_step
-from kerastl.training.validation import validate
+from kerastl.training.loop import classification_step, validate
+from kerastl.training.losses import cross_entropy
 
 CLASSES = ("dark", "light")
 HEAD = plain_phase("head", epochs=2, learning_rate=1e-2, keep="last")

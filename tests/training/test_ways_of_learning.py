@@ -9,9 +9,8 @@ from sources_drawn import ArraySource, drawn, plain_phase
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock, Phase
 from kerastl.training import fit
-from kerastl.training.averages import Averages
-from kerastl.training.classification import cross_entropy
-from kerastl.training.l2_sp import build_pull
+from kerastl.training.losses import cross_entropy
+from kerastl.training.optimizer import Averages, build_pull
 
 LAST = FromBlock(from_block="block_3")
 

@@ -14,8 +14,7 @@ from kerastl.adaptation.losses.centroids import centroid_labels
 from kerastl.adaptation.losses.entropy import diversity_loss, entropy
 from kerastl.adaptation.step import AdaptationStep
 from kerastl.data import ImageDataset
-from kerastl.training.step import Batch
-from kerastl.training.tracing import signature_of
+from kerastl.training.step import Batch, signature_of
 
 UNKNOWN = -1
 

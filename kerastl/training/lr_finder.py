@@ -23,15 +23,12 @@ from kerastl.errors import RequestError, RunFailed
 from kerastl.recipe.phase import Phase
 from kerastl.training.checkpoint import assign
 from kerastl.training.checks import check_phases, decide_phases
-from kerastl.training.feed import Fed, batches_of
-from kerastl.training.freezing import resolve_batch_norm, silent_dropout, unfreeze
-from kerastl.training.l2_sp import build_pull
-from kerastl.training.learner import Learner, Source, activations_folder, learner_of
+from kerastl.training.freeze import resolve_batch_norm, silent_dropout, unfreeze
 from kerastl.training.loop import classification_step
-from kerastl.training.optimizer import build_optimizer, rate_factors
-from kerastl.training.step import trained_by
-from kerastl.training.streams import Lesson
-from kerastl.training.update import Update, build_update
+from kerastl.training.optimizer import build_optimizer, build_pull, rate_factors
+from kerastl.training.step import Lesson, trained_by
+from kerastl.training.train_step import Fed, Update, batches_of, build_update
+from kerastl.training.trunk import Learner, Source, activations_folder, learner_of
 
 SMOOTHING = 0.9
 """Share of the loss that each step keeps of the steps before."""
