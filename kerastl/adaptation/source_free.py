@@ -38,7 +38,7 @@ def plain_of(path: Path) -> Mapping[str, Any]:
     Raises:
         RequestError: there is no such model, or it is damaged.
     """
-    from kerastl.evaluation.source_model import read_source_model
+    from kerastl.evaluation.trained_model import read_source_model
 
     found = read_source_model(path)
     window: Any = "full"

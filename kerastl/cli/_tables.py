@@ -94,7 +94,7 @@ def _print_difference(told: dict[str, Any]) -> None:
 
 def _verifiable(run: Run) -> list[Path]:
     """Return the exports that `verify` can check: none where no test picture lies in a file to open."""
-    from kerastl.evaluation.trained import read_description
+    from kerastl.evaluation.trained_model import read_description
     from kerastl.export import run_pictures
 
     exports = run.file("export")

@@ -97,7 +97,7 @@ def command(
       kerastl export runs/x-rays-1 --threshold sensitivity --prevalence ill=0.02 --prevalence well=0.98
     """
     from kerastl.cli._quiet import load_tensorflow
-    from kerastl.evaluation.trained import read_description
+    from kerastl.evaluation.trained_model import read_description
     from kerastl.export.asked import Asked, answering_of
 
     described = read_description(run)
@@ -180,7 +180,7 @@ def _tend(folder: Path, keep: int | None) -> None:
 
 def _add_samples(run: Path, folder: Path) -> str:
     """Put test pictures and the model's answers for them into an export; return what to tell."""
-    from kerastl.evaluation.trained import load_trained
+    from kerastl.evaluation.trained_model import load_trained
     from kerastl.export import expected_from, read_probe_pictures, run_pictures, write_samples
     from kerastl.export.manifest import read_manifest
     from kerastl.export.probe_pictures import MOST_SAMPLES

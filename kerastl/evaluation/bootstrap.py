@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from kerastl.evaluation.metrics import auc
+from kerastl.evaluation.predictions import Array, Predictions
+
 Figure = Callable[[Array], Array]
 """Takes weights `[resamples, n]`, how often each picture was drawn; returns a row for each resample."""
 
@@ -114,3 +117,142 @@ def interval(values: Array, *, level: float) -> tuple[float, float] | None:
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(known, [tail, 100.0 - tail])
     return float(low), float(high)
+
+
+def units_of(one: Predictions) -> list[str]:
+    """Return what is drawn together: the group of each picture within its domain, or the picture."""
+    return group_names(one.groups, one.domains, one.paths)
+
+
+def groups_disagree(one: Predictions) -> bool:
+    """Tell whether some group has pictures of more than one class."""
+    _, first, place = np.unique(np.asarray(units_of(one)), return_index=True, return_inverse=True)
+    return bool((one.labels[first][place] != one.labels).any())
+
+
+def group_auc_of(one: Predictions) -> Figure:
+    """Return the AUC of groups as a function of the pictures' weights.
+
+    NaN where a group has pictures of more than one class, as it then has no label.
+    """
+    _, first, place = np.unique(np.asarray(units_of(one)), return_index=True, return_inverse=True)
+    labels = one.labels[first]
+    if (labels[place] != one.labels).any():
+        return lambda weights: np.full(len(weights), np.nan)
+    sums = np.zeros((len(first), len(one.class_names)))
+    np.add.at(sums, place, one.probabilities)
+    means = sums / np.bincount(place)[:, None]
+
+    def figure(weights: Array) -> Array:
+        # All pictures of a group are drawn together: the first one's weight is the group's.
+        return auc(labels, means, weights[:, first])
+
+    return figure
+
+
+UNDEFINED = "it is undefined in most resamples"
+COUNTED = "counted, not estimated"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Labelled predictions that are scored together, with their resamples.
+
+    Args:
+        predictions: of one split, or of one domain of it.
+        drawn: their resamples.
+        level: of the intervals, 0 to 1.
+    """
+
+    predictions: Predictions
+    drawn: Resamples
+    level: float
+
+    @property
+    def no_interval(self) -> str:
+        """Why there is no interval; empty where there is one."""
+        return why_no_interval(self.drawn.groups)
+
+    def tell(self, figure: Figure, undefined: str) -> dict[str, Any]:
+        """Return one figure with its interval; `undefined` is the reason where it has no value."""
+        value = float(self.drawn.value(figure))
+        if np.isnan(value):
+            return nothing(undefined)
+        if self.no_interval:
+            return value_only(value, self.no_interval)
+        return measured(value, self.drawn.values(figure), self.level)
+
+    def tell_columns(self, figure: Figure, undefined: str) -> list[dict[str, Any]]:
+        """Return a list of figures, for a function that returns `[resamples, figures]`."""
+        values = self.drawn.value(figure).tolist()
+        if self.no_interval:
+            return [_plain(value, undefined, self.no_interval) for value in values]
+        resampled = self.drawn.values(figure)
+        return [
+            nothing(undefined) if np.isnan(value) else measured(value, column, self.level)
+            for value, column in zip(values, resampled.T, strict=True)
+        ]
+
+
+def part_of(one: Predictions, *, seed: int, resamples: int, level: float) -> Part:
+    """Return labelled predictions with their resamples, drawn by group within each domain."""
+    drawn = resample(units_of(one), one.domains, one.labels, seed=seed, resamples=resamples)
+    return Part(one, drawn, level)
+
+
+def why_no_interval(groups: int, of_class: str = "") -> str:
+    """Return why so few groups get no interval; empty where they get one."""
+    if groups >= FEWEST_GROUPS:
+        return ""
+    return f"{groups} groups{of_class} are fewer than {FEWEST_GROUPS}: no interval is given"
+
+
+def nothing(reason: str) -> dict[str, Any]:
+    """Return a figure that has no value."""
+    return {"value": None, "low": None, "high": None, "reason": reason}
+
+
+def value_only(value: float, reason: str) -> dict[str, Any]:
+    """Return a figure that has no interval."""
+    return {"value": value, "low": None, "high": None, "reason": reason}
+
+
+def measured(value: float, resampled: Array, level: float) -> dict[str, Any]:
+    """Return a figure with the interval of its resampled values."""
+    found = interval(resampled, level=level)
+    if found is None:
+        return value_only(value, UNDEFINED)
+    return {"value": value, "low": found[0], "high": found[1]}
+
+
+def _plain(value: float, undefined: str, no_interval: str) -> dict[str, Any]:
+    return nothing(undefined) if np.isnan(value) else value_only(value, no_interval)
+
+
+DIGITS = 9
+"""Significant digits that are told: sums of more depend on how many threads a matrix product uses."""
+
+
+def plain(value: Any) -> Any:
+    """Return plain data: dictionaries, lists, texts and rounded numbers."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    return value
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let NumPy, SciPy and scikit-learn multiply in one thread inside; TensorFlow is not touched.
+
+    Beside other work on two cores the guards of a choice take a seventh of the time so (21 s instead of 152), as k-means and its kind
+    wait for each other's threads; and last digits no longer depend on how many cores there are.
+    """
+    import sklearn.cluster  # noqa: F401 - what is not loaded by now would not be limited
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):
+        yield

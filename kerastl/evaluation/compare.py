@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import Figure, interval
-from kerastl.evaluation.figures import figures_of, why_undefined
-from kerastl.evaluation.groups import units_of
-from kerastl.evaluation.measured import UNDEFINED, Part, part_of
+from kerastl.evaluation.bootstrap import (
+    UNDEFINED,
+    Figure,
+    Part,
+    group_auc_of,
+    groups_disagree,
+    interval,
+    part_of,
+    units_of,
+)
+from kerastl.evaluation.metrics import OVERALL
 from kerastl.evaluation.predictions import Predictions
+
+GROUP_AUC = "group_auc"
+
+
+def figures_of(one: Predictions) -> dict[str, Figure]:
+    """Return every overall figure by its name, each a function of the pictures' weights."""
+    figures: dict[str, Figure] = {
+        name: partial(metric, one.labels, one.probabilities) for name, metric in OVERALL.items()
+    }
+    if any(one.groups):
+        figures[GROUP_AUC] = group_auc_of(one)
+    return figures
+
+
+def why_undefined(one: Predictions, metric: str) -> str:
+    """Return why an overall figure has no value."""
+    if metric == GROUP_AUC and groups_disagree(one):
+        return "a group has pictures of more than one class"
+    present = set(one.labels.tolist())
+    absent = [name for place, name in enumerate(one.class_names) if place not in present]
+    return f"no picture of {', '.join(absent[:5])}" if absent else "no pictures"
+
 
 LOWER_IS_BETTER = ("log_loss", "ece", "brier")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from kerastl.data.records import in_natural_order
 from kerastl.errors import RequestError
-from kerastl.evaluation.measured import COUNTED, Part, value_only
+from kerastl.evaluation.bootstrap import COUNTED, Part, value_only
 from kerastl.evaluation.predictions import Array, Predictions
 
 MOST_TEXTS = 30

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from kerastl.evaluation.answering import AS_LEARNT, SLACK, Answering
+from kerastl.evaluation.trained_model import AS_LEARNT, SLACK, Answering
 
 Answers = dict[str, tf.Tensor]
 

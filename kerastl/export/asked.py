@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kerastl.errors import naming_damage
-from kerastl.evaluation.answering import Answering, Prevalence, Threshold
-from kerastl.evaluation.source_model import AGAIN, class_shares_of, fixed_by_validation
+from kerastl.evaluation.trained_model import (
+    AGAIN,
+    Answering,
+    Prevalence,
+    Threshold,
+    class_shares_of,
+    fixed_by_validation,
+)
 from kerastl.recipe import read_plain
 from kerastl.runs import BEGUN
 

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from kerastl.data.decode import MAX_PIXELS, load_image
-from kerastl.evaluation.answering import AS_LEARNT, Answering
+from kerastl.evaluation.trained_model import AS_LEARNT, Answering
 from kerastl.export.answers import Answers, answers_from_logits
 from kerastl.export.layers import Cut, cut_at_pooling
 from kerastl.export.tf_example import ENCODED

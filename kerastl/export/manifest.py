@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError, naming_damage
-from kerastl.evaluation.answering import AS_LEARNT, Answering, read_answering
-from kerastl.evaluation.trained import description_of
+from kerastl.evaluation.trained_model import AS_LEARNT, Answering, description_of, read_answering
 from kerastl.runs import ANEW, MANIFEST, hashes_of, write_json
 
 

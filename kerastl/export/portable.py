@@ -5,8 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.source_model import read_source_model, told_by
-from kerastl.evaluation.trained import DESCRIPTION, MODEL, Trained, load_trained
+from kerastl.evaluation.trained_model import (
+    DESCRIPTION,
+    MODEL,
+    Trained,
+    load_trained,
+    read_source_model,
+    told_by,
+)
 from kerastl.export.findings import Finding
 from kerastl.export.manifest import read_manifest
 from kerastl.export.numbered import write_numbered

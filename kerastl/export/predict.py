@@ -24,9 +24,14 @@ from kerastl.data.convert import (
     read_content,
 )
 from kerastl.errors import RequestError
-from kerastl.evaluation.as_exported import check_as_exported
-from kerastl.evaluation.source_model import find_model
-from kerastl.evaluation.trained import DESCRIPTION, MODEL, load_trained, read_description
+from kerastl.evaluation.trained_model import (
+    DESCRIPTION,
+    MODEL,
+    check_as_exported,
+    find_model,
+    load_trained,
+    read_description,
+)
 from kerastl.export.converted.find import find_converted
 from kerastl.export.converted.read import read_converted
 from kerastl.export.graph_file import GRAPH

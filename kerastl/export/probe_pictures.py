@@ -12,9 +12,8 @@ import numpy as np
 
 from kerastl.data.convert import UnreadableError, extension_of, read_picture
 from kerastl.errors import naming_damage
-from kerastl.evaluation.answering import AS_LEARNT, Answering
-from kerastl.evaluation.run_pictures import picture_under, read_rows
-from kerastl.evaluation.trained import Description, Trained
+from kerastl.evaluation.predictions import picture_under, read_rows
+from kerastl.evaluation.trained_model import AS_LEARNT, Answering, Description, Trained
 from kerastl.export.asked import answering_again
 from kerastl.export.findings import Expected
 from kerastl.export.manifest import read_manifest

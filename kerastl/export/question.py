@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.trained import DESCRIPTION, MODEL, load_trained
+from kerastl.evaluation.trained_model import DESCRIPTION, MODEL, load_trained
 from kerastl.export.findings import Expected
 from kerastl.export.manifest import read_manifest
 from kerastl.export.predict import find_images

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerastl.errors import RequestError, first_line
-from kerastl.evaluation.source_model import find_model
-from kerastl.evaluation.trained import DESCRIPTION
+from kerastl.evaluation.trained_model import DESCRIPTION, find_model
 from kerastl.export.graph_file import GRAPH
 from kerastl.export.manifest import Manifest, read_manifest
 from kerastl.export.outside import check_graph

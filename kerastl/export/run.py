@@ -6,8 +6,7 @@ from pathlib import Path
 
 from kerastl import registry
 from kerastl.errors import RequestError
-from kerastl.evaluation.answering import AS_LEARNT
-from kerastl.evaluation.trained import Trained, load_trained
+from kerastl.evaluation.trained_model import AS_LEARNT, Trained, load_trained
 from kerastl.export.asked import Asked, answering_of
 from kerastl.export.check import check_export
 from kerastl.export.converted.find import find_converted

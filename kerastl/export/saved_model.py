@@ -12,7 +12,7 @@ import numpy as np
 
 from kerastl.data.decode import MAX_PIXELS
 from kerastl.errors import RequestError
-from kerastl.evaluation.answering import AS_LEARNT, Answering
+from kerastl.evaluation.trained_model import AS_LEARNT, Answering
 from kerastl.export.endpoints import Served, endpoints_of
 from kerastl.export.method_names import name_classify
 from kerastl.export.numbered import made_with, write_numbered

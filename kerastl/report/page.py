@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerastl.evaluation.run_pictures import PredictedRow, picture_under
+from kerastl.evaluation.predictions import PredictedRow, picture_under
 from kerastl.report.charts import curve_charts
 from kerastl.report.frozen import cached_lines, frozen_table, rounded_lines
 from kerastl.report.hospital_page import hospital_of

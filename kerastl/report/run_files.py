@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.run_pictures import PredictedRow, read_rows
-from kerastl.evaluation.trained import DESCRIPTION, Description, read_description
+from kerastl.evaluation.predictions import PredictedRow, read_rows
+from kerastl.evaluation.trained_model import DESCRIPTION, Description, read_description
 from kerastl.runs import BEGUN, read_csv
 
 SCORES = "scores.json"

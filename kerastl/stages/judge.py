@@ -19,10 +19,10 @@ from kerastl.evaluation import (
     paired_difference,
     write_predictions,
 )
-from kerastl.evaluation.one_thread import one_thread
-from kerastl.evaluation.predict import predict
-from kerastl.evaluation.score import score
-from kerastl.evaluation.source_model import told_by
+from kerastl.evaluation.bootstrap import one_thread
+from kerastl.evaluation.inference import predict
+from kerastl.evaluation.scores import score
+from kerastl.evaluation.trained_model import told_by
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.stages.held_out import HeldOut, Look, followed_in, look

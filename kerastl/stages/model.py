@@ -12,7 +12,7 @@ import keras
 from kerastl.console import say
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
-from kerastl.evaluation.as_exported import check_as_exported
+from kerastl.evaluation.trained_model import check_as_exported
 from kerastl.models import (
     HeadReport,
     build_model,

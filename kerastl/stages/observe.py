@@ -14,7 +14,7 @@ import numpy as np
 from kerastl.adaptation.choosing.evidence import Evidence, Outputs, Proven
 from kerastl.adaptation.validators.mixval import Options as Mixing
 from kerastl.data import ImageDataset
-from kerastl.evaluation.source_model import told_by
+from kerastl.evaluation.trained_model import told_by
 from kerastl.recipe import Recipe
 from kerastl.stages.mixed import mixed_target, mixing_of
 from kerastl.stages.phases import target_pool

@@ -17,7 +17,7 @@ from kerastl.data import Record
 from kerastl.data.convert import UnreadableError, read_picture
 from kerastl.errors import RunFailed, WouldFailAgain
 from kerastl.evaluation import decode_twice, load_trained
-from kerastl.evaluation.two_passes import two_passes
+from kerastl.evaluation.inference import two_passes
 from kerastl.recipe import Recipe
 from kerastl.report import write_report
 from kerastl.runs import Run

@@ -11,8 +11,7 @@ from kerastl.adaptation.choosing.evidence import Outputs
 from kerastl.adaptation.choosing.folds import above_chance
 from kerastl.adaptation.choosing.sites import site_tells_label
 from kerastl.adaptation.choosing.told_apart import tell_apart, weighed
-from kerastl.evaluation.measured import nothing
-from kerastl.evaluation.plain import plain
+from kerastl.evaluation.bootstrap import nothing, plain
 from kerastl.recipe import Recipe
 from kerastl.stages.held_out import HeldOut, Look, several_domains
 from kerastl.stages.pictures import Pictures

@@ -15,7 +15,7 @@ from kerastl.adaptation.choosing.proven import (
     surer_than_told,
 )
 from kerastl.adaptation.choosing.ranking import rank
-from kerastl.evaluation.temperature import fit_temperature
+from kerastl.evaluation.calibration import fit_temperature
 
 PICTURES = 4
 

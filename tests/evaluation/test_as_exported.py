@@ -10,7 +10,7 @@ import pytest
 from kerastl.adaptation.source_free import plain_of
 from kerastl.cli import main
 from kerastl.errors import RequestError
-from kerastl.evaluation.source_model import read_source_model, told_by
+from kerastl.evaluation.trained_model import read_source_model, told_by
 from kerastl.export.predict import find_predictor
 
 TOLD = {

@@ -11,11 +11,10 @@ from sklearn.calibration import calibration_curve
 
 from kerastl.errors import RequestError
 from kerastl.evaluation import paired_difference, read_predictions, write_predictions
-from kerastl.evaluation.curves import net_benefit
+from kerastl.evaluation import score as score_fully
+from kerastl.evaluation.calibration import fit_temperature, net_benefit, with_temperature
 from kerastl.evaluation.metrics import brier, ece, equal_mass_bins
-from kerastl.evaluation.operating import own_rates, rates
-from kerastl.evaluation.score import score as score_fully
-from kerastl.evaluation.temperature import fit_temperature, with_temperature
+from kerastl.evaluation.operating_points import own_rates, rates
 
 score = partial(score_fully, resamples=100)
 

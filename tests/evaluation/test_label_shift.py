@@ -4,7 +4,7 @@ from scipy.optimize import minimize, minimize_scalar
 from sklearn.linear_model import LogisticRegression
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.calibrator import fit_calibrator
+from kerastl.evaluation.calibration import fit_calibrator
 from kerastl.evaluation.label_shift import (
     bbse_prevalence,
     corrected,

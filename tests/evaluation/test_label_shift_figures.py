@@ -8,8 +8,8 @@ from predictions_drawn import together
 from sklearn import metrics as sk
 
 from kerastl.evaluation import Predictions
-from kerastl.evaluation.label_shift_figures import label_shift_of
-from kerastl.evaluation.score import score as score_fully
+from kerastl.evaluation import score as score_fully
+from kerastl.evaluation.label_shift import label_shift_of
 
 score = partial(score_fully, resamples=100)
 shift = partial(label_shift_of, seed=0, resamples=60, level=0.95)

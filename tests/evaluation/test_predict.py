@@ -7,10 +7,10 @@ from PIL import Image
 
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError, RunFailed
-from kerastl.evaluation.predict import predict
+from kerastl.evaluation import predict
 from kerastl.models import build_backbone, build_model, for_inference
 
-predicting = import_module("kerastl.evaluation.predict")
+predicting = import_module("kerastl.evaluation.inference")
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,7 @@ import pytest
 from predictions_drawn import made
 
 from kerastl.errors import RequestError
-from kerastl.evaluation import Predictions, read_predictions, write_predictions
-from kerastl.evaluation.score import score
+from kerastl.evaluation import Predictions, read_predictions, score, write_predictions
 
 
 def test_the_table_gives_the_probabilities_back_exactly(tmp_path):

@@ -9,10 +9,8 @@ from hypothesis import strategies as st
 from predictions_drawn import made
 from sklearn import metrics as sk
 
-from kerastl.evaluation import Predictions, bootstrap, paired_difference
-from kerastl.evaluation.bootstrap import resample
-from kerastl.evaluation.groups import units_of
-from kerastl.evaluation.score import score
+from kerastl.evaluation import Predictions, bootstrap, paired_difference, score
+from kerastl.evaluation.bootstrap import resample, units_of
 
 
 def test_the_interval_holds_the_value_and_is_the_same_twice():

@@ -11,7 +11,7 @@ from predictions_drawn import made
 
 from kerastl.errors import RequestError
 from kerastl.evaluation import in_subgroups, is_cut, read_predictions, write_predictions
-from kerastl.evaluation.score import score as score_fully
+from kerastl.evaluation import score as score_fully
 
 score = partial(score_fully, resamples=100)
 

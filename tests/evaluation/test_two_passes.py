@@ -6,9 +6,7 @@ import pytest
 from PIL import Image
 
 from kerastl.data import ImageDataset, Record
-from kerastl.evaluation import decode_twice
-from kerastl.evaluation.predict import predict
-from kerastl.evaluation.two_passes import two_passes
+from kerastl.evaluation import decode_twice, predict, two_passes
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from kerastl import registry
 from kerastl.errors import RequestError
 from kerastl.evaluation import Answering, Trained
-from kerastl.evaluation.answering import AS_LEARNT
+from kerastl.evaluation.trained_model import AS_LEARNT
 from kerastl.export import check_formats
 
 FORMATS = ("litert", "onnx", "openvino")

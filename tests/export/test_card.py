@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 
 from kerastl.errors import RequestError
 from kerastl.evaluation import Answering, Prevalence, Threshold
-from kerastl.evaluation.answering import AS_LEARNT
+from kerastl.evaluation.trained_model import AS_LEARNT
 from kerastl.export.serving.card import rendered
 from kerastl.export.serving.facts import NOTHING, read_facts, site_names
 

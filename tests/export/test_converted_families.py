@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kerastl import registry
 from kerastl.evaluation import Trained
-from kerastl.evaluation.answering import AS_LEARNT
+from kerastl.evaluation.trained_model import AS_LEARNT
 from kerastl.models import build_backbone, build_model
 from tests.export.converted_files import need
 

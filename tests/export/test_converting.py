@@ -113,7 +113,7 @@ AGAIN = """
 import sys
 from pathlib import Path
 from kerastl.evaluation import load_trained
-from kerastl.evaluation.answering import AS_LEARNT
+from kerastl.evaluation.trained_model import AS_LEARNT
 from kerastl import registry
 trained = load_trained(Path(sys.argv[1]))
 for name in sys.argv[3:]:

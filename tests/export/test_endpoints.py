@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from kerastl.evaluation import Answering, Prevalence, Threshold
-from kerastl.evaluation.answering import read_answering
+from kerastl.evaluation.trained_model import read_answering
 from kerastl.export import export_saved_model
 from kerastl.export.contract import check_contract
 from kerastl.export.manifest import read_manifest

@@ -8,7 +8,7 @@ import pytest
 
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
-from kerastl.evaluation.source_model import find_model, read_source_model, told_by
+from kerastl.evaluation.trained_model import find_model, read_source_model, told_by
 from kerastl.export import export_once, export_run, find_portable, verify_portable
 
 RESOLVED = "backbone: {name: small_cnn, weights: none}\nhead: {dropout: 0.4}\n"

@@ -8,7 +8,7 @@ from PIL import Image
 
 from kerastl.errors import RequestError
 from kerastl.evaluation import Answering, Threshold, load_trained
-from kerastl.evaluation.run_pictures import picture_under
+from kerastl.evaluation.predictions import picture_under
 from kerastl.export import (
     expected_from,
     export_run,

@@ -269,8 +269,7 @@ def test_an_epoch_without_a_value_leaves_a_gap_and_dollars_are_no_formula() -> N
 
 
 def test_thresholds_and_curves_stand_on_the_page(run_folder: Path) -> None:
-    from kerastl.evaluation import Predictions
-    from kerastl.evaluation.score import score
+    from kerastl.evaluation import Predictions, score
 
     generator = np.random.default_rng(0)
     labels = np.arange(80, dtype=np.int32) % 2

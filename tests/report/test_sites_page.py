@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from kerastl.cli._sites import print_sites
-from kerastl.evaluation import Predictions
-from kerastl.evaluation.score import score
+from kerastl.evaluation import Predictions, score
 from kerastl.report import write_report
 
 HOSTILE = '<script>alert("1")</script>'

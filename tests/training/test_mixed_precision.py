@@ -8,7 +8,7 @@ from sources_drawn import plain_phase, stored
 
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
-from kerastl.evaluation.predict import predict
+from kerastl.evaluation import predict
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock
 from kerastl.training import Classification, fit, unfreeze

@@ -10,8 +10,7 @@ from kerastl.adaptation.choosing.evidence import NOT_AT_HAND, Evidence, check_ca
 from kerastl.adaptation.choosing.guards import Guard, guards_of
 from kerastl.adaptation.choosing.ranking import Ranking, rank
 from kerastl.adaptation.method import SOURCE_ONLY
-from kerastl.evaluation.bootstrap import FEWEST_GROUPS
-from kerastl.evaluation.plain import plain
+from kerastl.evaluation.bootstrap import FEWEST_GROUPS, plain
 
 Verdict = Literal["adapt", "do_not_adapt", "cannot_tell"]
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from kerastl.adaptation.choosing.evidence import Evidence
-from kerastl.evaluation.bootstrap import Figure, resample
-from kerastl.evaluation.measured import measured, value_only, why_no_interval
+from kerastl.evaluation.bootstrap import Figure, measured, resample, value_only, why_no_interval
 from kerastl.evaluation.metrics import balanced_accuracy
 
 NONE_IN = 3.0

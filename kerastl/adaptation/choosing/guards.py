@@ -13,7 +13,7 @@ from kerastl.adaptation.choosing.left_open import left_open
 from kerastl.adaptation.choosing.prevalence import prevalence_at_target
 from kerastl.adaptation.choosing.told_apart import tell_apart, weighed
 from kerastl.adaptation.choosing.unknown_class import unknown_class, why_not_found
-from kerastl.evaluation.one_thread import one_thread
+from kerastl.evaluation.bootstrap import one_thread
 
 GUARDS = ("nothing_to_adapt", "unknown_class", "other_prevalence")
 MORE_LEFT_OPEN = 0.1

@@ -25,9 +25,8 @@ import numpy as np
 from scipy.special import entr, softmax
 
 from kerastl.adaptation.choosing.evidence import Evidence, Proven
-from kerastl.evaluation.bootstrap import Figure, resample
-from kerastl.evaluation.measured import measured, value_only, why_no_interval
-from kerastl.evaluation.temperature import fit_temperature, with_temperature
+from kerastl.evaluation.bootstrap import Figure, measured, resample, value_only, why_no_interval
+from kerastl.evaluation.calibration import fit_temperature, with_temperature
 
 Array = np.ndarray[Any, Any]
 

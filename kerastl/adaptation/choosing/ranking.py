@@ -16,7 +16,7 @@ from kerastl.adaptation.choosing.proven import surer_than_proven, surer_than_tol
 from kerastl.adaptation.choosing.strayed import answers_kept, why_strayed
 from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.errors import RequestError
-from kerastl.evaluation.one_thread import one_thread
+from kerastl.evaluation.bootstrap import one_thread
 
 Array = np.ndarray[Any, Any]
 

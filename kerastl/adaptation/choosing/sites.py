@@ -9,8 +9,7 @@ import numpy as np
 
 from kerastl.adaptation.choosing.folds import above_chance, auc_within, group_folds, widened
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import resample
-from kerastl.evaluation.measured import measured, nothing, value_only, why_no_interval
+from kerastl.evaluation.bootstrap import measured, nothing, resample, value_only, why_no_interval
 
 Array = np.ndarray[Any, Any]
 

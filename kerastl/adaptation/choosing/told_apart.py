@@ -10,8 +10,7 @@ import numpy as np
 from kerastl.adaptation.choosing.domain_classifier import fit_domain_classifier
 from kerastl.adaptation.choosing.folds import auc_within, cross_fitted, group_folds, widened
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import resample
-from kerastl.evaluation.measured import measured, nothing, value_only, why_no_interval
+from kerastl.evaluation.bootstrap import measured, nothing, resample, value_only, why_no_interval
 
 Array = np.ndarray[Any, Any]
 

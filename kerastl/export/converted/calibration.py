@@ -14,8 +14,8 @@ import numpy.typing as npt
 from natsort import natsorted
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.run_pictures import picture_under
-from kerastl.evaluation.trained import Trained
+from kerastl.evaluation.predictions import picture_under
+from kerastl.evaluation.trained_model import Trained
 from kerastl.export.converted.pixels import pixels_of
 from kerastl.runs import read_csv
 

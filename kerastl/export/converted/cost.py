@@ -10,9 +10,8 @@ import numpy as np
 
 from kerastl.console import track
 from kerastl.evaluation.metrics import OVERALL
-from kerastl.evaluation.predictions import Predictions, read_predictions
-from kerastl.evaluation.run_pictures import PREDICTIONS, picture_under
-from kerastl.evaluation.trained import Trained
+from kerastl.evaluation.predictions import PREDICTIONS, Predictions, picture_under, read_predictions
+from kerastl.evaluation.trained_model import Trained
 from kerastl.export.converted.pixels import pixels_of
 from kerastl.export.probe_pictures import TEST_SPLITS
 

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from kerastl.evaluation.answering import AS_LEARNT, Answering
+from kerastl.evaluation.trained_model import AS_LEARNT, Answering
 from kerastl.export.answers import answered_probabilities
 from kerastl.models import for_inference
 

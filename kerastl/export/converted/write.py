@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.answering import Answering
-from kerastl.evaluation.trained import Trained
+from kerastl.evaluation.trained_model import Answering, Trained
 from kerastl.export.converted.graph import INPUT, OUTPUT, Network, network_of
 from kerastl.export.converted.packages import check_formats
 from kerastl.export.numbered import write_numbered

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kerastl.evaluation.answering import Answering
-    from kerastl.evaluation.trained import Trained
+    from kerastl.evaluation.trained_model import Answering, Trained
 
 
 def write(trained: Trained, out: Path, *, answering: Answering, version: int | None = None) -> Path:

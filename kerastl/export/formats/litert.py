@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerastl.evaluation.answering import Answering
-    from kerastl.evaluation.trained import Trained
+    from kerastl.evaluation.trained_model import Answering, Trained
     from kerastl.export.converted.graph import Network
 
 FILE = "model.tflite"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerastl.evaluation.answering import AS_LEARNT, Answering
+from kerastl.evaluation.trained_model import AS_LEARNT, Answering
 from kerastl.export.serving.facts import Facts
 from kerastl.export.serving.fill import environment, in_markdown
 from kerastl.export.serving.names import MODEL_NAME

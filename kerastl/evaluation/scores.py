@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.evaluation.figures import figures_of, why_undefined
-from kerastl.evaluation.groups import units_of
-from kerastl.evaluation.hospital import carried_from, everywhere, hospital_figures
-from kerastl.evaluation.label_shift_figures import label_shift_of
-from kerastl.evaluation.measured import (
+from kerastl.evaluation.bootstrap import (
     Part,
     measured,
     nothing,
     part_of,
+    units_of,
     value_only,
     why_no_interval,
 )
+from kerastl.evaluation.compare import figures_of, why_undefined
+from kerastl.evaluation.label_shift import label_shift_of
 from kerastl.evaluation.metrics import BY_CLASS
+from kerastl.evaluation.operating_points import carried_from, everywhere, hospital_figures
 from kerastl.evaluation.predictions import Predictions
 from kerastl.evaluation.subgroups import in_subgroups, subgroup_scores
 

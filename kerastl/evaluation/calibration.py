@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from kerastl.evaluation.bootstrap import Part
+from kerastl.evaluation.metrics import equal_mass_bins, told_and_true
+from kerastl.evaluation.predictions import Array
 
 MIN_SLOPE, MAX_SLOPE = 1e-3, 50.0
 FLAT, ROUNDING = 1e-8, 1e-12
@@ -149,3 +152,128 @@ def _softmax(logits: Array) -> Array:
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: Array = shifted / shifted.sum(axis=1, keepdims=True)
     return shares
+
+
+RANGE = (0.02, 50.0)
+MIN_PROBABILITY = np.finfo(np.float64).tiny
+
+
+def fit_temperature(labels: Array, probabilities: Array) -> float | None:
+    """Return the temperature whose scaled probabilities have the least log loss.
+
+    Args:
+        labels: `[n]` int.
+        probabilities: `[n, classes]` float64; their logarithms are the logits, up to a number a row that
+            no softmax sees.
+
+    Returns:
+        Above 1 where the model was too sure, below 1 where it was not sure enough. None where nothing
+        between 0.02 and 50 is best: each picture is answered right (0 would be best), or the answers say
+        nothing (infinity would be).
+
+    Reference:
+        Guo et al. 2017, arXiv:1706.04599, section 4.2.
+    """
+    from scipy.optimize import brentq
+
+    logits = log_of(probabilities)
+    gaps = logits - logits[np.arange(len(labels)), labels][:, None]
+
+    def slope(log_inverse: float) -> float:
+        """Return the derivative of the log loss by the inverse temperature, a rising function of it."""
+        scaled = gaps * np.exp(log_inverse)
+        shifted = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return float(((shifted * gaps).sum(axis=1) / shifted.sum(axis=1)).mean())
+
+    low, high = -np.log(RANGE[1]), -np.log(RANGE[0])
+    if not len(labels) or slope(low) >= 0 or slope(high) <= 0:
+        return None
+    return float(np.exp(-brentq(slope, low, high, xtol=1e-10)))
+
+
+def with_temperature(probabilities: Array, temperature: float) -> Array:
+    """Return `[n, classes]` float64: the softmax of the logits divided by a temperature above 0."""
+    logits = log_of(probabilities) / temperature
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scaled: Array = shifted / shifted.sum(axis=1, keepdims=True)
+    return scaled
+
+
+def log_of(probabilities: Array) -> Array:
+    """Return `[n, classes]` float64 logits of probabilities: the same bytes for a table that was read back."""
+    logits: Array = np.log(np.maximum(probabilities, MIN_PROBABILITY))
+    return logits
+
+
+CURVE_BINS = 10
+AT = tuple(round(0.05 * step, 2) for step in range(1, 20))
+"""Threshold probabilities of a decision curve."""
+
+
+def reliability_of(part: Part, probabilities: Array) -> list[dict[str, Any]]:
+    """Return the points of a reliability curve, ten bins of equal mass, those without pictures left out.
+
+    Args:
+        part: the labels and the resamples.
+        probabilities: `[n, classes]` float64, of the part's pictures, as they are or scaled.
+
+    Returns:
+        `{"told": mean probability, "true": share that came true with its interval, "count"}` a bin;
+        of two classes for the probability of the last one, of more for that of the answer.
+    """
+    told, true = told_and_true(part.predictions.labels, probabilities)
+    bins = equal_mass_bins(told, CURVE_BINS)
+    names = np.unique(bins)
+    member = (bins[:, None] == names).astype(np.float64)
+    shares = part.tell_columns(partial(_share_of_bins, member, true), "no picture")
+    return [
+        {
+            "told": float(told[bins == name].mean()),
+            "true": share,
+            "count": int((bins == name).sum()),
+        }
+        for name, share in zip(names, shares, strict=True)
+    ]
+
+
+def _share_of_bins(member: Array, true: Array, weights: Array) -> Array:
+    """Return `[resamples, bins]`: of the pictures of each bin, the share that came true."""
+    count, hits = weights @ member, weights @ (member * true[:, None])
+    share = np.full(count.shape, np.nan)
+    np.divide(hits, count, out=share, where=count > 0)
+    return share
+
+
+def net_benefit(positive: Array, called: Array, weights: Array, *, at: tuple[float, ...]) -> Array:
+    """Return `[resamples, thresholds]`: true positives less false ones, these weighed by the odds, a picture.
+
+    Args:
+        positive: `[n]` bool.
+        called: `[n, thresholds]` bool, who is treated.
+        weights: `[resamples, n]`.
+        at: threshold probabilities, above 0 and below 1: at p, one found is worth (1 - p) / p false alarms.
+
+    Reference:
+        Vickers & Elkin 2006, doi:10.1177/0272989X06295361.
+    """
+    odds = np.array([one / (1 - one) for one in at])
+    found = weights @ (called & positive[:, None]).astype(np.float64)
+    alarms = weights @ (called & ~positive[:, None]).astype(np.float64)
+    benefit: Array = (found - alarms * odds) / weights.sum(axis=1)[:, None]
+    return benefit
+
+
+def decision_of(part: Part, positive: int) -> dict[str, Any]:
+    """Return the decision curve of the model beside treating all; treating none is 0 everywhere.
+
+    Returns:
+        `{"at": [...], "model": [M, ...], "all": [M, ...]}`, M a net benefit with its interval.
+    """
+    is_positive = part.predictions.labels == positive
+    scores = part.predictions.probabilities[:, positive]
+    called = scores[:, None] >= np.array(AT)
+    told: dict[str, Any] = {"at": list(AT)}
+    for name, treated in (("model", called), ("all", np.ones_like(called))):
+        figure = partial(net_benefit, is_positive, treated, at=AT)
+        told[name] = part.tell_columns(figure, "no picture")
+    return told
