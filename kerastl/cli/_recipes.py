@@ -14,7 +14,7 @@ def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
     Raises:
         Problems: every problem at once.
     """
-    from kerastl.adaptation import source_free
+    from kerastl.adaptation import method
 
     return recipes.check(
         found.text,
@@ -23,6 +23,6 @@ def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
         domains_of=registry.domains_of,
         columns_of=registry.columns_of,
         policy_of=augment.named_policy,
-        models=source_free,
+        models=method,
         sets=sets,
     )

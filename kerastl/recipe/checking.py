@@ -42,7 +42,7 @@ def check(
             `evaluation.subgroups` names some; a table that cannot be read is reported by the run. None: not checked.
         policy_of: the name of a policy to `(name, options)` of its operations; `kerastl.augment.named_policy`. None:
             only the policy `none` is known.
-        models: look-ups in trained models; `kerastl.adaptation.source_free`. None: they are not checked. A model is read
+        models: look-ups in trained models; `kerastl.adaptation.method`. None: they are not checked. A model is read
             only if the recipe has a `source`.
         sets: changes before the check, such as `data.batch_size=8`.
 

@@ -21,7 +21,7 @@ DEFINED_BY_MODEL = ("backbone", "head", "data.image_size_px", "data.window")
 
 
 class Models(Protocol):
-    """Look-ups in trained models and in methods; the module `kerastl.adaptation.source_free` is one."""
+    """Look-ups in trained models and in methods; the module `kerastl.adaptation.method` is one."""
 
     def plain_of(self, path: Path) -> Mapping[str, Any]:
         """Return the sections of a recipe that a model defines: `source`, `backbone`, `head`, `data`.

@@ -22,8 +22,7 @@ from kerastl.adaptation import (
     reversal_strength,
     reverse_gradient,
 )
-from kerastl.adaptation.losses.conditional import RandomMultilinearMap
-from kerastl.adaptation.losses.kernels import BANDWIDTHS
+from kerastl.adaptation.alignment_losses import BANDWIDTHS, RandomMultilinearMap
 
 SOURCE, TARGET = features(5, seed=1), features(4, seed=2, shift=0.7)
 

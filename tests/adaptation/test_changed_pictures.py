@@ -8,10 +8,10 @@ import tensorflow as tf
 from domains_drawn import built, plain_phase, softmax, two_batches
 
 from kerastl import registry
+from kerastl.adaptation import adaptation_step as step_policy
 from kerastl.adaptation import build_step, check_phase, method_named, reinhard_style
-from kerastl.adaptation.chance import step_seeds
-from kerastl.adaptation.steps import policy as step_policy
-from kerastl.adaptation.steps.restyled import Restyled
+from kerastl.adaptation.adaptation_step import step_seeds
+from kerastl.adaptation.styles import Restyled
 from kerastl.augment import build_policy
 from kerastl.augment.presets import POLICIES
 from kerastl.errors import RequestError

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from kerastl.adaptation.source_free import plain_of
+from kerastl.adaptation.method import plain_of
 from kerastl.cli import main
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import read_source_model, told_by

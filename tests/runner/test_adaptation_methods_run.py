@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from runs_drawn import draw_hospitals, kill_run_when, two_hospitals_recipe
 
-from kerastl.adaptation.losses import coral
+from kerastl.adaptation import alignment_losses
 
 RUN_FILES = {
     "recipe.resolved.yaml", "versions.json", "split.csv", "quarantine.csv", "history.jsonl",
@@ -88,7 +88,9 @@ def test_pictures_that_candidates_learn_from_carry_no_label(kerastl, two_hospita
 def test_a_method_whose_training_breaks_down_is_left_out(
     kerastl, two_hospitals, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(coral, "coral_loss", lambda source, _: tf.reduce_sum(source) * math.nan)
+    monkeypatch.setattr(
+        alignment_losses, "coral_loss", lambda source, _: tf.reduce_sum(source) * math.nan
+    )
     out = tmp_path / "run"
     answer = kerastl("run", two_hospitals(), "--out", out, "--set", "adaptation.methods=[coral]")
     assert answer.code == 0, answer.err

@@ -20,7 +20,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
     reference="Li et al. 2017, arXiv:1603.04779",
@@ -35,13 +35,13 @@ class Options(StrictModel):
 
 def build(options: Options, **given: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
     """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps.adabn import AdaBN
+    from kerastl.adaptation.steps import AdaBN
 
     return AdaBN(**given)
 
 
 def build_without_source(options: Options, **given: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
     """Return the step that reads the target alone; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps.adabn import AdaBNAlone
+    from kerastl.adaptation.steps import AdaBNAlone
 
     return AdaBNAlone(**given)

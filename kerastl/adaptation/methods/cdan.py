@@ -17,7 +17,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
     reference="Long et al. 2018, arXiv:1705.10667", assumes_equal_prevalence=True, learns="head"
@@ -48,28 +48,32 @@ def build(
     """Return the step; arguments as in `AdaptationStep`."""
     import tensorflow as tf
 
-    from kerastl.adaptation.classifier import build_domain_classifier
-    from kerastl.adaptation.losses import adversarial, conditional
-    from kerastl.adaptation.two_domains import Seen, TwoDomains
+    from kerastl.adaptation import alignment_losses
+    from kerastl.adaptation.adaptation_step import Seen, TwoDomains, build_domain_classifier
 
-    width, mapped = num_features * num_classes, conditional.multilinear_map
+    width, mapped = num_features * num_classes, alignment_losses.multilinear_map
     if width > options.widest:
         width = options.random_width
-        mapped = conditional.RandomMultilinearMap(num_features, num_classes, width=width, seed=seed)
+        mapped = alignment_losses.RandomMultilinearMap(
+            num_features, num_classes, width=width, seed=seed
+        )
     classifier = build_domain_classifier(width, hidden=options.hidden, seed=seed)
 
     def watch(source: Seen, target: Seen, progress: Any) -> dict[str, Any]:
-        strength = options.strength * adversarial.reversal_strength(progress, options.steepness)
+        strength = options.strength * alignment_losses.reversal_strength(
+            progress, options.steepness
+        )
         answers, weights = [], []
         for one in (source, target):
             features, logits = (
-                adversarial.reverse_gradient(part, strength) for part in (one.features, one.logits)
+                alignment_losses.reverse_gradient(part, strength)
+                for part in (one.features, one.logits)
             )
             answers.append(classifier(mapped(features, tf.nn.softmax(logits))))
-            weights.append(conditional.certainty_weights(logits))
+            weights.append(alignment_losses.certainty_weights(logits))
         if not options.entropy_conditioning:
             weights = []
-        return {"domain_loss": adversarial.domain_loss(*answers, *weights)}
+        return {"domain_loss": alignment_losses.domain_loss(*answers, *weights)}
 
     return TwoDomains(
         watch, variables=classifier.trainable_variables, num_classes=num_classes,

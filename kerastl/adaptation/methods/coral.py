@@ -16,7 +16,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
     reference="Sun & Saenko 2016, arXiv:1607.01719",
@@ -37,8 +37,8 @@ class Options(StrictModel):
 
 def build(options: Options, **given: Any) -> AdaptationStep:
     """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.losses.coral import coral_loss
-    from kerastl.adaptation.two_domains import Seen, TwoDomains
+    from kerastl.adaptation.adaptation_step import Seen, TwoDomains
+    from kerastl.adaptation.alignment_losses import coral_loss
 
     def watch(source: Seen, target: Seen, progress: Any) -> dict[str, Any]:  # noqa: ARG001
         return {"coral_loss": options.weight * coral_loss(source.features, target.features)}

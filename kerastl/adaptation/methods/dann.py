@@ -17,7 +17,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(reference="Ganin et al. 2016, arXiv:1505.07818", assumes_equal_prevalence=True)
 
@@ -39,13 +39,8 @@ class Options(StrictModel):
 
 def build(options: Options, *, num_features: int, seed: int, **given: Any) -> AdaptationStep:
     """Return the step; arguments as in `AdaptationStep`."""
-    from kerastl.adaptation.classifier import build_domain_classifier
-    from kerastl.adaptation.losses.adversarial import (
-        domain_loss,
-        reversal_strength,
-        reverse_gradient,
-    )
-    from kerastl.adaptation.two_domains import Seen, TwoDomains
+    from kerastl.adaptation.adaptation_step import Seen, TwoDomains, build_domain_classifier
+    from kerastl.adaptation.alignment_losses import domain_loss, reversal_strength, reverse_gradient
 
     classifier = build_domain_classifier(num_features, hidden=options.hidden, seed=seed)
 

@@ -18,7 +18,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
     reference="Yang & Soatto 2020, arXiv:2004.05498", learns="head", changes_pixels=True
@@ -42,8 +42,7 @@ class Options(StrictModel):
 
 def build(options: Options, **given: Any) -> AdaptationStep:
     """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps.restyled import Restyled
-    from kerastl.adaptation.styles.fourier import fourier_style
+    from kerastl.adaptation.styles import Restyled, fourier_style
 
     def style(images: Any, styles: Any) -> Any:
         return fourier_style(images, styles, beta=options.beta)

@@ -14,7 +14,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
     reference="Yosinski et al. 2014, arXiv:1411.1792", target_labels="some", learns="head"
@@ -33,6 +33,6 @@ class Options(StrictModel):
 
 def build(options: Options, **given: Any) -> AdaptationStep:
     """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps.fine_tune import FineTune
+    from kerastl.adaptation.steps import FineTune
 
     return FineTune(both_domains=options.both_domains, **given)

@@ -20,7 +20,7 @@ from kerastl.augment.presets import PolicyName
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(reference="Sohn et al. 2020, arXiv:2001.07685", learns="head", changes_pixels=True)
 
@@ -41,7 +41,7 @@ class Options(StrictModel):
 
 def build(options: Options, **given: Any) -> AdaptationStep:
     """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps.fixmatch import FixMatch
+    from kerastl.adaptation.steps import FixMatch
 
     return FixMatch(
         weight=options.weight, threshold=options.threshold, policy=options.policy, **given

@@ -17,7 +17,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
     reference="Gonzalez & Woods 2008, Digital Image Processing, section 3.3.2",
@@ -40,7 +40,6 @@ class Options(StrictModel):
 
 def build(options: Options, **given: Any) -> AdaptationStep:
     """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps.restyled import Restyled
-    from kerastl.adaptation.styles.histograms import histogram_style
+    from kerastl.adaptation.styles import Restyled, histogram_style
 
     return Restyled(histogram_style, share=options.share, beside=options.beside, **given)

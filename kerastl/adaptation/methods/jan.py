@@ -17,7 +17,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
     reference="Long et al. 2017, arXiv:1605.06636",
@@ -43,8 +43,8 @@ def build(options: Options, **given: Any) -> AdaptationStep:
     """Return the step; `given` as in `AdaptationStep`."""
     import tensorflow as tf
 
-    from kerastl.adaptation.losses.kernels import joint_mmd_loss
-    from kerastl.adaptation.two_domains import Seen, TwoDomains
+    from kerastl.adaptation.adaptation_step import Seen, TwoDomains
+    from kerastl.adaptation.alignment_losses import joint_mmd_loss
 
     def watch(source: Seen, target: Seen, progress: Any) -> dict[str, Any]:  # noqa: ARG001
         parts = [(one.features, tf.nn.softmax(one.logits)) for one in (source, target)]

@@ -16,7 +16,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(reference="Jin et al. 2020, arXiv:1912.03699", learns="head")
 
@@ -35,8 +35,8 @@ class Options(StrictModel):
 
 def build(options: Options, **given: Any) -> AdaptationStep:
     """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.losses.confusion import class_confusion_loss
-    from kerastl.adaptation.two_domains import Seen, TwoDomains
+    from kerastl.adaptation.adaptation_step import Seen, TwoDomains
+    from kerastl.adaptation.alignment_losses import class_confusion_loss
 
     def watch(source: Seen, target: Seen, progress: Any) -> dict[str, Any]:  # noqa: ARG001
         confusion = class_confusion_loss(target.logits, temperature=options.temperature)

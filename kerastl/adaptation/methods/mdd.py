@@ -17,7 +17,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(reference="Zhang et al. 2019, arXiv:1904.05801", assumes_equal_prevalence=True)
 
@@ -40,10 +40,12 @@ def build(
     options: Options, *, num_classes: int, num_features: int, seed: int, **given: Any
 ) -> AdaptationStep:
     """Return the step; arguments as in `AdaptationStep`."""
-    from kerastl.adaptation.classifier import build_second_head
-    from kerastl.adaptation.losses.adversarial import reversal_strength, reverse_gradient
-    from kerastl.adaptation.losses.disparity import margin_disparity_loss
-    from kerastl.adaptation.two_domains import Seen, TwoDomains
+    from kerastl.adaptation.adaptation_step import Seen, TwoDomains, build_second_head
+    from kerastl.adaptation.alignment_losses import (
+        margin_disparity_loss,
+        reversal_strength,
+        reverse_gradient,
+    )
 
     second = build_second_head(num_features, num_classes, seed=seed)
 

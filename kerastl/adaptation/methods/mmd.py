@@ -17,7 +17,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
     reference="Long et al. 2015, arXiv:1502.02791",
@@ -40,8 +40,8 @@ class Options(StrictModel):
 
 def build(options: Options, **given: Any) -> AdaptationStep:
     """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.losses.kernels import mmd_loss
-    from kerastl.adaptation.two_domains import Seen, TwoDomains
+    from kerastl.adaptation.adaptation_step import Seen, TwoDomains
+    from kerastl.adaptation.alignment_losses import mmd_loss
 
     def watch(source: Seen, target: Seen, progress: Any) -> dict[str, Any]:  # noqa: ARG001
         distance = mmd_loss(source.features, target.features, estimate=options.estimate)

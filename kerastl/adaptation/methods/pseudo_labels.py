@@ -17,7 +17,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(reference="Lee 2013, ICML workshop", learns="head")
 
@@ -36,8 +36,8 @@ class Options(StrictModel):
 
 def build(options: Options, **given: Any) -> AdaptationStep:
     """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.losses.pseudo_labels import pseudo_label_loss
-    from kerastl.adaptation.two_domains import Seen, TwoDomains
+    from kerastl.adaptation.adaptation_step import Seen, TwoDomains
+    from kerastl.adaptation.alignment_losses import pseudo_label_loss
 
     def watch(source: Seen, target: Seen, progress: Any) -> dict[str, Any]:  # noqa: ARG001
         loss, share = pseudo_label_loss(target.logits, threshold=options.threshold)

@@ -17,7 +17,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
     reference="Reinhard et al. 2001, doi 10.1109/38.946629", learns="head", changes_pixels=True
@@ -38,7 +38,6 @@ class Options(StrictModel):
 
 def build(options: Options, **given: Any) -> AdaptationStep:
     """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps.restyled import Restyled
-    from kerastl.adaptation.styles.moments import reinhard_style
+    from kerastl.adaptation.styles import Restyled, reinhard_style
 
     return Restyled(reinhard_style, share=options.share, beside=options.beside, **given)

@@ -19,7 +19,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
     reference="Liang et al. 2020, arXiv:2002.08546",
@@ -43,7 +43,7 @@ class Options(StrictModel):
 
 def build(options: Options, **given: Any) -> AdaptationStep:
     """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps.shot import Shot
+    from kerastl.adaptation.steps import Shot
 
     return Shot(
         diversity_weight=options.diversity_weight,

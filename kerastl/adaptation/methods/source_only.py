@@ -13,7 +13,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(reference="Ben-David et al. 2010, doi 10.1007/s10994-009-5152-4", learns="head")
 
@@ -24,6 +24,6 @@ class Options(StrictModel):
 
 def build(options: Options, **given: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
     """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps.source_only import SourceOnly
+    from kerastl.adaptation.steps import SourceOnly
 
     return SourceOnly(**given)

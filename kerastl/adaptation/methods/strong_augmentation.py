@@ -16,7 +16,7 @@ from kerastl.augment.presets import PolicyName
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
     reference="Sagawa et al. 2022, arXiv:2112.05090", learns="head", changes_pixels=True
@@ -35,6 +35,6 @@ class Options(StrictModel):
 
 def build(options: Options, **given: Any) -> AdaptationStep:
     """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps.strong_augmentation import StrongAugmentation
+    from kerastl.adaptation.steps import StrongAugmentation
 
     return StrongAugmentation(options.policy, **given)

@@ -17,7 +17,7 @@ from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.step import AdaptationStep
+    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
     reference="Wang et al. 2021, arXiv:2006.10726",
@@ -35,6 +35,6 @@ class Options(StrictModel):
 
 def build(options: Options, **given: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
     """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps.tent import Tent
+    from kerastl.adaptation.steps import Tent
 
     return Tent(**given)

@@ -1,1 +1,0 @@
-"""Losses as plain functions of tensors: no model, no step, no loop."""
