@@ -13,7 +13,7 @@ from kerastl import registry
 from kerastl.cli._converted import converted_lines
 from kerastl.cli._paths import NamedPath
 from kerastl.errors import RequestError
-from kerastl.export.converted.packages import check_formats, choices_of
+from kerastl.export.converted import check_formats, choices_of
 
 PORTABLE = "keras"
 
@@ -98,7 +98,7 @@ def command(
     """
     from kerastl.cli._quiet import load_tensorflow
     from kerastl.evaluation.trained_model import read_description
-    from kerastl.export.asked import Asked, answering_of
+    from kerastl.export.postprocess import Asked, answering_of
 
     described = read_description(run)
     check_formats([format_name], quantize)
@@ -162,7 +162,7 @@ def _say_what_next(run: Path, folder: Path, format_name: str) -> None:
 def _tend(folder: Path, keep: int | None) -> None:
     """Remove old versions where asked to, and tell what else a server finds beside the one that was written."""
     from kerastl.export import changed_beside, prune
-    from kerastl.export.version_numbers import highest_in
+    from kerastl.export.versions import highest_in
 
     pruned = prune(folder, keep) if keep is not None else None
     for path in pruned.removed if pruned else ():
@@ -183,7 +183,7 @@ def _add_samples(run: Path, folder: Path) -> str:
     from kerastl.evaluation.trained_model import load_trained
     from kerastl.export import expected_from, read_probe_pictures, run_pictures, write_samples
     from kerastl.export.manifest import read_manifest
-    from kerastl.export.probe_pictures import MOST_SAMPLES
+    from kerastl.export.probe_images import MOST_SAMPLES
 
     trained = load_trained(run)
     files = run_pictures(run, trained, limit=MOST_SAMPLES)

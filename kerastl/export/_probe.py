@@ -1,7 +1,7 @@
 """Run a SavedModel in a TensorFlow session, as TensorFlow Serving does: a script for a fresh process.
 
 Run as `python -I _probe.py REQUEST.json ANSWER.json`. It reports what the endpoints return and checks nothing;
-`kerastl.export.verify` does that, and has checked the graph before this process starts.
+`kerastl.export.verification` does that, and has checked the graph before this process starts.
 """
 
 import json

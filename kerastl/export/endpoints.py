@@ -1,12 +1,12 @@
 """What a served model answers: endpoints written by hand on the model without augmentation.
 
-`serving_default` takes whole picture files, `pixels` decoded pictures, and both answer as `kerastl.export.answers` tells.
+`serving_default` takes whole picture files, `pixels` decoded pictures, and both answer as `kerastl.export.endpoints` tells.
 `classify` is for TF Serving's Classify interface, `features` and `explain` hand out what the network saw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,10 +15,106 @@ import keras
 import tensorflow as tf
 
 from kerastl.data.decode import MAX_PIXELS, load_image
-from kerastl.evaluation.trained_model import AS_LEARNT, Answering
-from kerastl.export.answers import Answers, answers_from_logits
-from kerastl.export.layers import Cut, cut_at_pooling
-from kerastl.export.tf_example import ENCODED
+from kerastl.evaluation.trained_model import AS_LEARNT, SLACK, Answering
+from kerastl.export.graph_check import ENCODED
+
+Answers = dict[str, tf.Tensor]
+
+MOST_TOP = 5
+"""Classes in `top_classes`, at most."""
+
+
+def answers_from_logits(
+    logits: tf.Tensor, class_names: Sequence[str], answering: Answering = AS_LEARNT
+) -> Answers:
+    """Return the outputs for `[n, classes]` logits of any float type.
+
+    - `probabilities`: `[n, classes]` float32, rows that sum to 1;
+    - `predicted`: `[n]` string, the class that is answered;
+    - `class_names`: `[n, classes]` string, the same row n times. One row would do, but the row format of TF
+      Serving's REST interface asks every output for the batch dimension of the others and refuses the
+      whole answer otherwise. No output's name ends in `_bytes`: TF Serving would send it as base64;
+    - `top_classes`, `top_scores`: `[n, up to 5]`, the most probable classes, best first, and their probabilities.
+    """
+    # Half floats would lose digits here, and TF Serving's REST interface cannot send them.
+    wide = tf.ensure_shape(tf.cast(logits, tf.float64), [None, len(class_names)])
+    answered = answered_probabilities(wide, answering)
+    probabilities = tf.cast(answered, tf.float32)
+    names = tf.constant(list(class_names), tf.string)
+    top = tf.math.top_k(probabilities, k=min(MOST_TOP, len(class_names)))
+    return {
+        "probabilities": probabilities,
+        "predicted": tf.gather(names, _predicted(wide, probabilities, class_names, answering)),
+        "class_names": tf.tile(names[None], [tf.shape(probabilities)[0], 1]),
+        "top_classes": tf.gather(names, top.indices),
+        "top_scores": top.values,
+    }
+
+
+def answered_probabilities(logits: tf.Tensor, answering: Answering) -> tf.Tensor:
+    """Return `[n, classes]` probabilities at the temperature and for the prevalence, in the float type of the logits."""
+    if answering.temperature is not None:
+        logits = logits * (1.0 / answering.temperature)
+    found = tf.nn.softmax(logits)
+    if answering.prevalence is not None:
+        learnt, served = answering.prevalence.learnt, answering.prevalence.served
+        ratios = [after / before for before, after in zip(learnt, served, strict=True)]
+        weighed = found * tf.constant(ratios, found.dtype)
+        found = weighed / tf.reduce_sum(weighed, axis=-1, keepdims=True)
+    return found
+
+
+def _predicted(
+    logits: tf.Tensor, probabilities: tf.Tensor, class_names: Sequence[str], answering: Answering
+) -> tf.Tensor:
+    """Return `[n]` int64, the place of the class that is answered."""
+    threshold = answering.threshold
+    if threshold is None:
+        return tf.argmax(probabilities, axis=-1)
+    positive = list(class_names).index(threshold.positive)
+    called = tf.nn.softmax(logits)[:, positive] >= threshold.at - SLACK
+    is_positive = tf.constant([place == positive for place in range(len(class_names))])
+    others = tf.argmax(tf.where(is_positive, -1.0, probabilities), axis=-1)
+    return tf.where(called, tf.constant(positive, tf.int64), others)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network that pools a feature map once.
+
+    Args:
+        trunk: pictures to the last feature map `[n, h, w, channels]`.
+        pooling: the feature map to features `[n, channels]`.
+        head: features to logits.
+    """
+
+    trunk: keras.Model
+    pooling: Any
+    head: keras.Model
+
+
+def cut_at_pooling(model: keras.Model) -> Cut | None:
+    """Return a network in parts; None where it does not pool one feature map to one vector, as all of `build_model` do.
+
+    Args:
+        model: functional; the parts share its layers and weights.
+    """
+    pooled = [layer for layer in getattr(model, "layers", ()) if _pools(layer)]
+    if not pooled:
+        return None
+    pooling = pooled[-1]
+    try:
+        trunk = keras.Model(model.inputs, pooling.input)
+        head = keras.Model(pooling.output, model.outputs[0])
+    except (ValueError, KeyError, AttributeError):
+        return None  # something goes round the pooling, or it is called twice
+    return Cut(trunk, pooling, head)
+
+
+def _pools(layer: Any) -> bool:
+    kinds = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
+    return isinstance(layer, kinds) and not layer.keepdims
+
 
 DECODED = "decoded_pixels"
 """Name of the node in the served graph that holds the pictures as the network gets them."""

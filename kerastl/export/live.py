@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerastl.export.findings import SAME_ANSWER, Expected, Finding
-from kerastl.export.graph_file import served_signatures
+from kerastl.export.graph_check import served_signatures
 from kerastl.export.live_clients import (
     CLASSIFY,
     Client,
@@ -21,7 +21,7 @@ from kerastl.export.live_clients import (
     ServerFault,
     clean,
 )
-from kerastl.export.serving.batches import batch_sizes
+from kerastl.export.serving_files import batch_sizes
 
 MOST_PICTURES = 4
 """Images in one request, unless the server is configured to take fewer."""

@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kerastl.errors import Problem, Problems
-from kerastl.export.serving.names import MODEL_NAME
-from kerastl.export.tf_example import ENCODED, put_picture
+from kerastl.export.graph_check import ENCODED, put_picture
+from kerastl.export.model_card import MODEL_NAME
 
 Floats = npt.NDArray[np.float32]
 

@@ -32,11 +32,10 @@ from kerastl.evaluation.trained_model import (
     load_trained,
     read_description,
 )
-from kerastl.export.converted.find import find_converted
-from kerastl.export.converted.read import read_converted
-from kerastl.export.graph_file import GRAPH
+from kerastl.export.converted import find_converted, read_converted
+from kerastl.export.graph_check import GRAPH
+from kerastl.export.loaded_export import find_export, read_export
 from kerastl.export.manifest import read_manifest
-from kerastl.export.read_export import find_export, read_export
 from kerastl.runs import BEGUN, MANIFEST, hashes_of, sha256_of
 
 BATCH_SIZE = 32
@@ -89,7 +88,7 @@ def predict_files(
     """Predict image files in order, holding one batch in memory.
 
     Args:
-        predictor: `kerastl.evaluation.load_trained(run)` or `kerastl.export.read_export(path)`.
+        predictor: `kerastl.evaluation.load_trained(run)` or `kerastl.export.loaded_export(path)`.
         paths: Image files.
         batch_size: The number of files that are predicted together.
 

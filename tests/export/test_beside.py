@@ -11,8 +11,7 @@ import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from kerastl.export import changed_beside
-from kerastl.export.serving.batches import batch_sizes
-from kerastl.export.serving.beside import write_beside
+from kerastl.export.serving_files import batch_sizes, write_beside
 
 FIELD = descriptor_pb2.FieldDescriptorProto
 NAMES = ["batching.config", "docker-compose.yml", "kubernetes.yaml", "models.config", "monitoring.config"]  # fmt: skip

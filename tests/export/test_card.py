@@ -10,8 +10,7 @@ from markdown_it import MarkdownIt
 from kerastl.errors import RequestError
 from kerastl.evaluation import Answering, Prevalence, Threshold
 from kerastl.evaluation.trained_model import AS_LEARNT
-from kerastl.export.serving.card import rendered
-from kerastl.export.serving.facts import NOTHING, read_facts, site_names
+from kerastl.export.model_card import NOTHING, read_facts, rendered, site_names
 
 ABOUT = {
     "class_names": ("cat", "dog"),

@@ -25,7 +25,7 @@ from kerastl.export import (
     read_converted,
     verify_converted,
 )
-from kerastl.export.converted.judge import judge_equal
+from kerastl.export.converted import judge_equal
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.converted_files import FORMATS, ONE_QUICK, names_in, need, written
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from kerastl.evaluation import Answering, Prevalence, Threshold
 from kerastl.evaluation.trained_model import read_answering
 from kerastl.export import export_saved_model
-from kerastl.export.contract import check_contract
+from kerastl.export.graph_check import check_contract
 from kerastl.export.manifest import read_manifest
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 

@@ -12,12 +12,10 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kerastl.errors import RequestError
-from kerastl.export import export_saved_model
+from kerastl.export import export_saved_model, read_export, verify
 from kerastl.export._probe import ServingSession
 from kerastl.export.endpoints import Served, bytes_endpoint
-from kerastl.export.outside import graph_faults, reasons_not_to_load
-from kerastl.export.read_export import read_export
-from kerastl.export.verify import verify
+from kerastl.export.graph_check import graph_faults, reasons_not_to_load
 from tests.export.conftest import SIZE
 from tests.export.test_verify import SETTINGS, faults, planted
 

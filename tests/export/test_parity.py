@@ -11,7 +11,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from kerastl.data import ImageDataset, Record
 from kerastl.evaluation import load_trained
 from kerastl.export import compare_with_run, export_run, export_saved_model
-from kerastl.export.served_pixels import outputs_and_pixels
+from kerastl.export.parity import outputs_and_pixels
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
 SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "max_pixels": MAX_PIXELS}

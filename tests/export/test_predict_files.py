@@ -16,13 +16,13 @@ from kerastl.export import (
     find_export,
     find_images,
     predict_files,
+    read_export,
     read_probe_pictures,
     read_samples,
     run_pictures,
     write_samples,
 )
 from kerastl.export.predict import printable_path
-from kerastl.export.read_export import read_export
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
 

@@ -7,7 +7,7 @@ import pytest
 from kerastl.errors import RequestError
 from kerastl.export import prune
 from kerastl.export.manifest import write_manifest
-from kerastl.export.version_numbers import check_free, next_number
+from kerastl.export.versions import check_free, next_number
 
 
 def version(out, number, model="saved_model.pb"):

@@ -20,8 +20,7 @@ from kerastl.export import (
     read_converted,
     verify_converted,
 )
-from kerastl.export.converted.calibration import calibration_of
-from kerastl.export.converted.cost import cost_of
+from kerastl.export.litert_conversion import calibration_of, cost_of
 from tests.export.conftest import CLASS_NAMES, write_rows
 from tests.export.converted_files import need
 

@@ -99,7 +99,7 @@ def test_a_failed_export_leaves_nothing_behind(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kerastl.export.numbered.write_manifest", full)
+    monkeypatch.setattr("kerastl.export.saved_model.write_manifest", full)
     with pytest.raises(OSError, match="No space"):
         export_saved_model(model, tmp_path / "served", **SETTINGS)
     assert list((tmp_path / "served").iterdir()) == []

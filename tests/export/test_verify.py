@@ -18,14 +18,13 @@ from kerastl.export import (
     expected_from,
     export_run,
     export_saved_model,
+    read_export,
+    verify,
     verify_run,
 )
-from kerastl.export.answers import answers_from_logits
-from kerastl.export.endpoints import Served, bytes_endpoint, pixels_endpoint
+from kerastl.export.endpoints import Served, answers_from_logits, bytes_endpoint, pixels_endpoint
 from kerastl.export.manifest import write_manifest
-from kerastl.export.read_export import read_export
 from kerastl.export.saved_model import weights_fingerprint
-from kerastl.export.verify import verify
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, png
 
 SETTINGS = {

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from kerastl.export import export_saved_model
-from kerastl.export.serving.warm_up import drawn_picture, write_warm_up
+from kerastl.export.serving_files import drawn_picture, write_warm_up
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
 FILE = "assets.extra/tf_serving_warmup_requests"

@@ -11,9 +11,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kerastl.export import Expected
+from kerastl.export.graph_check import ENCODED, put_picture
 from kerastl.export.live import check_predictions, check_refusal, reference_of
 from kerastl.export.live_clients import Predictions, ServerFault, as_floats, clean, reason_in
-from kerastl.export.tf_example import ENCODED, put_picture
 from tests.export.conftest import CLASS_NAMES
 from tests.export.stand_in_server import StandIn
 from tests.export_live.conftest import (

@@ -16,8 +16,8 @@ import pytest
 
 from kerastl.export import export_run
 from kerastl.export.live_clients import REST_PORT
-from kerastl.export.serving.beside import write_beside
-from kerastl.export.serving.names import MODEL_NAME
+from kerastl.export.model_card import MODEL_NAME
+from kerastl.export.serving_files import write_beside
 from tests.export.conftest import (
     CLASS_NAMES,
     SIZE,

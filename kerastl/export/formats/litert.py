@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kerastl.evaluation.trained_model import Answering, Trained
-    from kerastl.export.converted.graph import Network
+    from kerastl.export.converted import Network
 
 FILE = "model.tflite"
 NEEDS = ("ai_edge_litert",)
@@ -40,10 +40,8 @@ def write(
             Pictures and probabilities stay float32, so that every file is called alike. None: float32.
     """
     from kerastl.console import say
-    from kerastl.export.converted.calibration import calibration_of
-    from kerastl.export.converted.cost import cost_of
-    from kerastl.export.converted.tflite import converted
-    from kerastl.export.converted.write import write_converted
+    from kerastl.export.converted import write_converted
+    from kerastl.export.litert_conversion import calibration_of, converted, cost_of
 
     if quantize is not None:
         say(f"Quantizing to {quantize}; what it costs is measured on the run's test pictures")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kerastl.evaluation.trained_model import Answering, Trained
-    from kerastl.export.converted.graph import Network
+    from kerastl.export.converted import Network
 
 FILE = "model.onnx"
 NEEDS = ("tf2onnx", "onnx", "onnxruntime")
@@ -21,7 +21,7 @@ NAMES = "class_names"
 
 def write(trained: Trained, out: Path, *, answering: Answering, version: int | None = None) -> Path:
     """Export a trained model under `out`, as `version` or the next number, and return the folder written."""
-    from kerastl.export.converted.write import write_converted
+    from kerastl.export.converted import write_converted
 
     return write_converted(trained, out, "onnx", _convert, answering, version)
 
@@ -30,7 +30,7 @@ def _convert(network: Network, folder: Path) -> dict[str, Any]:
     import onnx
     import tf2onnx
 
-    from kerastl.export.converted.graph import INPUT, OUTPUT
+    from kerastl.export.converted import INPUT, OUTPUT
 
     # It numbers what it names by a counter of the process, and orders by those names: equal lengths keep the order.
     tf2onnx.utils.INTERNAL_NAME = 100_000

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kerastl.evaluation.trained_model import Answering, Trained
-    from kerastl.export.converted.graph import Network
+    from kerastl.export.converted import Network
 
 FILE = "model.xml"
 NEEDS = ("openvino",)
@@ -19,7 +19,7 @@ NAMES = ["kerastl", "class_names"]
 
 def write(trained: Trained, out: Path, *, answering: Answering, version: int | None = None) -> Path:
     """Export a trained model under `out`, as `version` or the next number, and return the folder written."""
-    from kerastl.export.converted.write import write_converted
+    from kerastl.export.converted import write_converted
 
     return write_converted(trained, out, "openvino", _convert, answering, version)
 
@@ -27,7 +27,7 @@ def write(trained: Trained, out: Path, *, answering: Answering, version: int | N
 def _convert(network: Network, folder: Path) -> None:
     import openvino
 
-    from kerastl.export.converted.graph import INPUT, OUTPUT
+    from kerastl.export.converted import INPUT, OUTPUT
 
     with tempfile.TemporaryDirectory(prefix="kerastl.") as name:
         # Read by OpenVINO's own C++ code: `openvino.convert_model` would tell its makers of each conversion.

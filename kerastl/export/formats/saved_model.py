@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 def write(trained: Trained, out: Path, *, answering: Answering, version: int | None = None) -> Path:
     """Export a trained model under `out`, as `version` or the next number, and return the folder written."""
+    from kerastl.export.model_card import read_facts
     from kerastl.export.saved_model import export_saved_model
-    from kerastl.export.serving.facts import read_facts
 
     return export_saved_model(
         trained.model,

@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from kerastl.errors import RequestError, first_line
 from kerastl.evaluation.trained_model import DESCRIPTION, find_model
-from kerastl.export.graph_file import GRAPH
+from kerastl.export.graph_check import GRAPH, check_graph
 from kerastl.export.manifest import Manifest, read_manifest
-from kerastl.export.outside import check_graph
 from kerastl.runs import MANIFEST
 
 
