@@ -21,7 +21,7 @@ FOLDERS = {
     "backbone": "kerastl.models.families",
     "format": "kerastl.export.formats",
     "adaptation": "kerastl.adaptation.methods",
-    "validator": "kerastl.adaptation.validators",
+    "validator": "kerastl.selection.validators",
 }
 
 

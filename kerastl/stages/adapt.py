@@ -6,16 +6,16 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kerastl import adaptation
+from kerastl import adaptation, selection
 from kerastl import recipe as recipes
-from kerastl.adaptation import SOURCE_ONLY, choosing
-from kerastl.adaptation.choosing.evidence import Evidence
+from kerastl.adaptation import SOURCE_ONLY
 from kerastl.console import say
 from kerastl.data import ImageDataset
 from kerastl.errors import Diverged
 from kerastl.evaluation import load_trained
 from kerastl.recipe import Recipe
 from kerastl.runs import BEGUN, Run
+from kerastl.selection.evidence import Evidence
 from kerastl.stages.budget import time_budget
 from kerastl.stages.diary import Diary
 from kerastl.stages.methods import candidates, phases_of, step_of
@@ -111,10 +111,10 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
 
 def _decision(
     recipe: Recipe, seen: Mapping[str, Evidence], renormalised: Evidence | None
-) -> choosing.Decision:
+) -> selection.Decision:
     assert recipe.adapts_by is not None
     judges = recipe.adapts_by.select_by
-    return choosing.decide(
+    return selection.decide(
         seen,
         select_by=[one.name for one in judges],
         options={one.name: one.options for one in judges if one.options},

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import keras
 
 from kerastl.adaptation import SOURCE_ONLY
-from kerastl.adaptation.choosing.evidence import Outputs
 from kerastl.data import ImageDataset
 from kerastl.recipe import Phase, Recipe
+from kerastl.selection.evidence import Outputs
 from kerastl.stages.methods import candidates, phases_of
 from kerastl.stages.observe import forward_of, outputs_of, statistics_of
 from kerastl.stages.phases import training_phases

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kerastl.adaptation.choosing.evidence import Mixed
-from kerastl.adaptation.validators.mixval import Options, draw_pairs
 from kerastl.data import ImageDataset
 from kerastl.recipe import Recipe
+from kerastl.selection.evidence import Mixed
+from kerastl.selection.validators.mixval import Options, draw_pairs
 
 NAME = "mixval"
 

@@ -11,11 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.adaptation.choosing.evidence import Evidence, Outputs, Proven
-from kerastl.adaptation.validators.mixval import Options as Mixing
 from kerastl.data import ImageDataset
 from kerastl.evaluation.trained_model import told_by
 from kerastl.recipe import Recipe
+from kerastl.selection.evidence import Evidence, Outputs, Proven
+from kerastl.selection.validators.mixval import Options as Mixing
 from kerastl.stages.mixed import mixed_target, mixing_of
 from kerastl.stages.phases import target_pool
 from kerastl.stages.pictures import Pictures

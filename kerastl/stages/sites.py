@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.adaptation.choosing.evidence import Outputs
-from kerastl.adaptation.choosing.folds import above_chance
-from kerastl.adaptation.choosing.sites import site_tells_label
-from kerastl.adaptation.choosing.told_apart import tell_apart, weighed
 from kerastl.evaluation.bootstrap import nothing, plain
 from kerastl.recipe import Recipe
+from kerastl.selection.domain_classifier import above_chance, site_tells_label, tell_apart, weighed
+from kerastl.selection.evidence import Outputs
 from kerastl.stages.held_out import HeldOut, Look, several_domains
 from kerastl.stages.pictures import Pictures
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from kerastl.adaptation.choosing.evidence import Evidence, Outputs
+from kerastl.selection import Evidence, Outputs
 
 WIDTH = 24
 APART = 4.0

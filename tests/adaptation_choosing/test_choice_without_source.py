@@ -8,10 +8,9 @@ import pytest
 from hospitals_drawn import logits_for, source_only, with_target
 from sklearn.metrics import cohen_kappa_score
 
-from kerastl.adaptation.choosing.decision import decide
-from kerastl.adaptation.choosing.evidence import Evidence, Outputs
-from kerastl.adaptation.choosing.strayed import answers_kept
 from kerastl.errors import RequestError
+from kerastl.selection import Evidence, Outputs, decide
+from kerastl.selection.ranking import answers_kept
 
 SELECT_BY = ["information_maximization", "class_ami"]
 

@@ -5,8 +5,8 @@ import sys
 import pytest
 from hospitals_drawn import able, logits_for, source_only, with_target
 
-from kerastl.adaptation.choosing.decision import Decision, decide
 from kerastl.errors import RequestError
+from kerastl.selection import Decision, decide
 
 SELECT_BY = ["information_maximization", "class_ami", "source_validation"]
 
@@ -123,6 +123,6 @@ def test_neither_plug_ins_nor_this_room_need_tensorflow_and_plug_ins_need_no_num
         "from kerastl import registry\n"
         "found = [registry.options_of('validator', name) for name in registry.names('validator')]\n"
         "assert len(found) == 9 and 'numpy' not in sys.modules, sorted(sys.modules)\n"
-        "from kerastl.adaptation.choosing import decide, rank, tell_apart\n"
+        "from kerastl.selection import decide, rank, tell_apart\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

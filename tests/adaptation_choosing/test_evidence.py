@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from hospitals_drawn import source_only
 
-from kerastl.adaptation.choosing.evidence import Evidence, Mixed, Outputs
 from kerastl.errors import RequestError
+from kerastl.selection import Evidence, Mixed, Outputs
 
 EVIDENCE, TRUTH = source_only(0)
 TRAIN, VAL, TARGET = EVIDENCE.source_train, EVIDENCE.source_val, EVIDENCE.target

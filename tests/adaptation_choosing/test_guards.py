@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hospitals_drawn import axes_of, source_only, with_target
 
-from kerastl.adaptation.choosing.guards import guards_of
+from kerastl.selection.guards import guards_of
 
 CASES = {
     "equal": {},

@@ -5,8 +5,8 @@ import pytest
 from hospitals_drawn import linear_model
 from sklearn.datasets import load_digits
 
-from kerastl.adaptation.choosing.evidence import Evidence, Outputs
-from kerastl.adaptation.choosing.guards import guards_of
+from kerastl.selection import Evidence, Outputs
+from kerastl.selection.guards import guards_of
 
 KNOWN, UNKNOWN = 5, 6
 PIXELS, DIGITS = load_digits(return_X_y=True)

@@ -3,8 +3,8 @@ import pytest
 from hospitals_drawn import APART, source_only
 from scipy.stats import multivariate_normal
 
-from kerastl.adaptation.choosing.class_space import class_space
-from kerastl.adaptation.choosing.moved_classes import MovedClasses, fit_moved_classes, starts_of
+from kerastl.selection.domain_classifier import class_space
+from kerastl.selection.open_set import MovedClasses, fit_moved_classes, starts_of
 
 MEANS = np.array([[0.0, 0.0, 0.0], [5.0, 0.0, 0.0], [0.0, 5.0, 0.0]])
 
@@ -46,12 +46,12 @@ def test_planted_shares_shift_and_stretch_are_found(shift):
 
 
 def test_each_round_raises_the_likelihood(monkeypatch):
-    from kerastl.adaptation.choosing import moved_classes
+    from kerastl.selection import open_set
 
     pictures = planted(1, [0.5, 0.3, 0.2], shift=1.0)
     start, likelihoods = starts_of(MEANS, np.full(3, 1 / 3), pictures)[:1], []
     for rounds in (1, 2, 4, 8, 16):
-        monkeypatch.setattr(moved_classes, "ROUNDS", rounds)
+        monkeypatch.setattr(open_set, "ROUNDS", rounds)
         found = fit_moved_classes(pictures, start, np.ones(len(pictures)))
         likelihoods.append(found.log_likelihood(pictures).mean())
     assert likelihoods == sorted(likelihoods)

@@ -8,14 +8,9 @@ from hospitals_drawn import logits_for, source_only, with_target
 from scipy.optimize import minimize_scalar
 
 from kerastl import registry
-from kerastl.adaptation.choosing.evidence import Evidence, Outputs, Proven
-from kerastl.adaptation.choosing.proven import (
-    claimed_and_proven,
-    surer_than_proven,
-    surer_than_told,
-)
-from kerastl.adaptation.choosing.ranking import rank
 from kerastl.evaluation.calibration import fit_temperature
+from kerastl.selection import Evidence, Outputs, Proven, rank
+from kerastl.selection.ranking import claimed_and_proven, surer_than_proven, surer_than_told
 
 PICTURES = 4
 

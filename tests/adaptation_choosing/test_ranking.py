@@ -6,11 +6,10 @@ import pytest
 from hospitals_drawn import able, logits_for, source_only, with_target
 
 from kerastl import registry
-from kerastl.adaptation.choosing.evidence import Evidence, Outputs
-from kerastl.adaptation.choosing.floor import source_floor
-from kerastl.adaptation.choosing.ranking import rank
-from kerastl.adaptation.validators import source_validation
 from kerastl.errors import RequestError
+from kerastl.selection import Evidence, Outputs, rank
+from kerastl.selection.ranking import source_floor
+from kerastl.selection.validators import source_validation
 
 SELECT_BY = ["information_maximization", "bnm", "class_ami", "source_validation"]
 SOURCE_ONLY, TRUTH = source_only(1, shift=0.4)

@@ -5,11 +5,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kerastl.adaptation.choosing.domain_classifier import fit_domain_classifier
-from kerastl.adaptation.choosing.folds import auc_within, group_folds
-from kerastl.adaptation.choosing.sites import site_tells_label
-from kerastl.adaptation.choosing.told_apart import tell_apart
 from kerastl.errors import RequestError
+from kerastl.selection import site_tells_label, tell_apart
+from kerastl.selection.domain_classifier import auc_within, fit_domain_classifier, group_folds
 
 
 def site(seed, *, patients=40, pictures=4, width=16, shift=0.0):

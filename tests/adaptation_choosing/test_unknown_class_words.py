@@ -2,7 +2,7 @@
 
 import pytest
 
-from kerastl.adaptation.choosing.unknown_class import why_not_found
+from kerastl.selection.open_set import why_not_found
 
 CLASS = {
     "distance": 6.0, "share": 0.3, "patients": 8, "spread": 0.1,

@@ -5,9 +5,9 @@ from scipy.stats import norm
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from kerastl import registry
-from kerastl.adaptation.choosing.evidence import Evidence, Mixed, Outputs
-from kerastl.adaptation.validators import class_ami, dev, mixval, snd, source_validation
 from kerastl.errors import RequestError
+from kerastl.selection import Evidence, Mixed, Outputs
+from kerastl.selection.validators import class_ami, dev, mixval, snd, source_validation
 
 NAMES = registry.names("validator")
 EVIDENCE, TRUTH = source_only(0, shift=0.3)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerastl.adaptation.validators.mixval import Options, draw_pairs
 from kerastl.data import ImageDataset, Record
+from kerastl.selection.validators.mixval import Options, draw_pairs
 from kerastl.stages.mixed import mixed_target
 
 COUNT = 7

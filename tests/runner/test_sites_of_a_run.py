@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kerastl.adaptation.choosing.evidence import Outputs
 from kerastl.data import Record
+from kerastl.selection import Outputs
 from kerastl.stages.held_out import Look
 from kerastl.stages.sites import rest_of, sites_of, with_after
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from kerastl.adaptation.choosing.validator import Validator
 from kerastl.options import StrictModel
+from kerastl.selection.validator import Validator
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.choosing.evidence import Evidence
+    from kerastl.selection.evidence import Evidence
 
 
 class Options(StrictModel):

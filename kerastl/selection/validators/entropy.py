@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kerastl.adaptation.choosing.validator import Validator
+from kerastl.selection.validator import Validator
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.choosing.evidence import Array, Evidence
+    from kerastl.selection.evidence import Array, Evidence
 
 
 def mean_entropy(logits: Array) -> float:

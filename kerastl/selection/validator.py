@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.choosing.evidence import Evidence
+    from kerastl.selection.evidence import Evidence
 
 
 @dataclass(frozen=True)

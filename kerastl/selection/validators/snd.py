@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt, Le
 
-from kerastl.adaptation.choosing.validator import Validator
 from kerastl.options import StrictModel
+from kerastl.selection.validator import Validator
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.choosing.evidence import Evidence
+    from kerastl.selection.evidence import Evidence
 
 NUMBERS_AT_ONCE = 4_000_000
 

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Lt
 
-from kerastl.adaptation.choosing.validator import Validator
 from kerastl.errors import RequestError
 from kerastl.options import StrictModel
+from kerastl.selection.validator import Validator
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.choosing.evidence import Array, Evidence
+    from kerastl.selection.evidence import Array, Evidence
 
 
 class Options(StrictModel):

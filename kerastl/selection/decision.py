@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from kerastl.adaptation.choosing.evidence import NOT_AT_HAND, Evidence, check_candidates
-from kerastl.adaptation.choosing.guards import Guard, guards_of
-from kerastl.adaptation.choosing.ranking import Ranking, rank
 from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.evaluation.bootstrap import FEWEST_GROUPS, plain
+from kerastl.selection.evidence import NOT_AT_HAND, Evidence, check_candidates
+from kerastl.selection.guards import Guard, guards_of
+from kerastl.selection.ranking import Ranking, rank
 
 Verdict = Literal["adapt", "do_not_adapt", "cannot_tell"]
 

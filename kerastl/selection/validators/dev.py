@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Gt, Le
 
-from kerastl.adaptation.choosing.validator import Validator
 from kerastl.options import StrictModel
+from kerastl.selection.validator import Validator
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.choosing.evidence import Array, Evidence
+    from kerastl.selection.evidence import Array, Evidence
 
 
 class Options(StrictModel):
@@ -64,7 +64,7 @@ def density_ratio(evidence: Evidence, inverse_penalty: float) -> Array:
     """Return `[n]` float64: how much likelier each validation picture's features are at the target."""
     import numpy as np
 
-    from kerastl.adaptation.choosing.domain_classifier import fit_domain_classifier
+    from kerastl.selection.domain_classifier import fit_domain_classifier
 
     source, target = evidence.known_train.features, evidence.target.features
     is_target = np.repeat([0, 1], [len(source), len(target)])

@@ -15,15 +15,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kerastl.adaptation.choosing.validator import Validator
+from kerastl.selection.validator import Validator
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.choosing.evidence import Evidence
+    from kerastl.selection.evidence import Evidence
 
 
 def as_much_as_proven(evidence: Evidence) -> float:
     """Return minus the distance of what is claimed from what is proven, in nats a picture."""
-    from kerastl.adaptation.choosing.proven import claimed_and_proven
+    from kerastl.selection.ranking import claimed_and_proven
 
     claimed, proven = claimed_and_proven(evidence)
     return -abs(claimed - proven)

@@ -1,5 +1,7 @@
 from .decision import Decision as Decision
 from .decision import decide as decide
+from .domain_classifier import site_tells_label as site_tells_label
+from .domain_classifier import tell_apart as tell_apart
 from .evidence import Evidence as Evidence
 from .evidence import Mixed as Mixed
 from .evidence import Outputs as Outputs
@@ -7,6 +9,4 @@ from .evidence import Proven as Proven
 from .guards import Guard as Guard
 from .ranking import Ranking as Ranking
 from .ranking import rank as rank
-from .sites import site_tells_label as site_tells_label
-from .told_apart import tell_apart as tell_apart
 from .validator import Validator as Validator

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kerastl.adaptation.choosing.validator import Validator
-from kerastl.adaptation.validators.entropy import mean_entropy
+from kerastl.selection.validator import Validator
+from kerastl.selection.validators.entropy import mean_entropy
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.choosing.evidence import Evidence
+    from kerastl.selection.evidence import Evidence
 
 
 def mutual_information(evidence: Evidence) -> float:
