@@ -153,8 +153,7 @@ def trial_of(name: str, values: dict[str, Any]) -> Any:
 
 
 def audited(task: Any, draw: Draw, features: Any, seed: int, name: str) -> Any:
-    from kerastl.audit import PIXEL_WIDTH
-    from kerastl.audit.audit import audit
+    from kerastl.audit import PIXEL_WIDTH, audit
     from kerastl.stages.audit import changer
 
     make, swaps, harmless = task

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kerastl.audit.inference import holm
-from kerastl.audit.ladder import Trial
-from kerastl.audit.measure import Court, Measurement, Pair
+from kerastl.audit.measure import Court, Measurement, Pair, Trial, holm
 
 ERROR_RATE = 0.05
 """Chance that an audit says of any operation that it moves a label when it moves none: half for each of its two

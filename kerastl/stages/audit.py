@@ -22,8 +22,8 @@ from kerastl.audit import (
     pixel_grid,
     sample,
 )
-from kerastl.audit.audit import audit
-from kerastl.audit.ladder import ladder
+from kerastl.audit.measure import ladder
+from kerastl.audit.search import audit
 from kerastl.augment import build_policy
 from kerastl.console import say
 from kerastl.data import Record, seeds_for

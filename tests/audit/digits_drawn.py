@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.datasets import load_digits
 
-from kerastl.audit import FIXED_WIDTHS, Trial, fixed_features
-from kerastl.audit.audit import audit
+from kerastl.audit import FIXED_WIDTHS, Trial, audit, fixed_features
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kerastl.audit.inference import excess, holm
+from kerastl.audit.measure import excess, holm
 
 
 def test_pictures_that_stand_for_themselves_give_the_ordinary_t_test():

@@ -1,7 +1,6 @@
 import numpy as np
 
-from kerastl.audit.judges import Jury
-from kerastl.audit.neighbours import Neighbourhood
+from kerastl.audit.measure import Jury, Neighbourhood
 
 
 def _two_clouds(distance, count=60, width=20):

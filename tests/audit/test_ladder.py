@@ -1,8 +1,7 @@
 import pytest
 
 from kerastl import registry
-from kerastl.audit import own_ladder
-from kerastl.audit.ladder import ladder
+from kerastl.audit import ladder, own_ladder
 from kerastl.errors import RequestError
 
 
