@@ -105,7 +105,7 @@ def _check_out(out: Path | None) -> None:
 
 
 def _write(out: Path, plain: dict[str, Any], policy: str, done: Any) -> None:
-    from kerastl.report.audit_sheet import write_audit_sheet
+    from kerastl.report.audit_page import write_audit_sheet
     from kerastl.runs import write_atomic, write_json
 
     out.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kerastl.cli._words import printable, with_interval
-from kerastl.report.prevalence_untold import why_untold
+from kerastl.report.tables import why_untold
 
 TESTS = ("test", "target_test")
 HEADLINES = ("group_auc", "auc", "balanced_accuracy", "accuracy")

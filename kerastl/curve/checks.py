@@ -15,7 +15,7 @@ from kerastl.console import say
 from kerastl.curve.plan import ADAPTED, SOURCE, Job, Plan
 from kerastl.data import Record, key_of
 from kerastl.errors import Problem, Problems, RequestError
-from kerastl.report.curve_points import FINE_TUNE, SCRATCH
+from kerastl.report.label_budget_page import FINE_TUNE, SCRATCH
 from kerastl.runs import Run
 from kerastl.stages import (
     Pictures,

@@ -12,7 +12,7 @@ from typing import Any
 from kerastl.curve.plan import ADAPTED, FALLBACK, SOURCE, Job, Plan
 from kerastl.recipe import Recipe
 from kerastl.report import Curve, Point, Tested
-from kerastl.report.curve_points import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SCRATCH, WAYS
+from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SCRATCH, WAYS
 from kerastl.runs import Run, read_csv, write_csv
 
 TESTED, LABELLED = "target_test", "target_train"

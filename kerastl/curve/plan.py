@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kerastl import recipe as recipes
 from kerastl.recipe import Recipe
-from kerastl.report.curve_points import ADAPT_THEN_FINE_TUNE, SCRATCH, WAYS
+from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, SCRATCH, WAYS
 
 SOURCE, ADAPTED = "source", "adapted"
 FALLBACK = "adabn"

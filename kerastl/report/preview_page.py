@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.augment.preview import Block, Pixels
-from kerastl.report.page import environment
-from kerastl.report.preview_sheet import draw_sheet
-from kerastl.report.thumbnails import SIDE_PX, png_url
+from kerastl.report.figures import SIDE_PX, draw_sheet, png_url
+from kerastl.report.run_report import environment
 from kerastl.runs import write_atomic
 
 PAGE, SHEET = "preview.html", "preview.png"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kerastl.console import duration, say
-from kerastl.report.frozen import rounded_lines
+from kerastl.report.tables import rounded_lines
 from kerastl.runs import Run, append_line, write_atomic
 
 

@@ -14,10 +14,8 @@ from PIL import Image
 
 from kerastl.errors import RequestError
 from kerastl.report import write_report
-from kerastl.report.charts import curve_charts
-from kerastl.report.frozen import frozen_table
-from kerastl.report.proof_sheet import parameter_table, proof_rows
-from kerastl.report.thumbnails import thumbnail
+from kerastl.report.figures import curve_charts, thumbnail
+from kerastl.report.tables import frozen_table, parameter_table, proof_rows
 
 HOSTILE = '<script>alert("1")</script>'
 CLASSES = ("benign", HOSTILE)

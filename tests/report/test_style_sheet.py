@@ -7,8 +7,7 @@ import numpy as np
 from PIL import Image
 
 from kerastl.report import write_style_sheet
-from kerastl.report.preview_sheet import CELL_PX
-from kerastl.report.style_sheet import SHEET, style_sheet_url
+from kerastl.report.figures import CELL_PX, SHEET, style_sheet_url
 
 
 def test_the_sheet_shows_each_pair_row_by_row(tmp_path):

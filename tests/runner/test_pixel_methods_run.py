@@ -7,7 +7,7 @@ import yaml
 from runs_drawn import draw_hospitals, kill_run_when, two_hospitals_recipe
 
 from kerastl import recipe as recipes
-from kerastl.report.style_sheet import SHEET, style_sheet_url
+from kerastl.report.figures import SHEET, style_sheet_url
 from kerastl.stages.phases import phases_of_methods
 
 NAMES = ["histogram_matching", "reinhard", "fda", "strong_augmentation", "fixmatch"]

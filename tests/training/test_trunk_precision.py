@@ -10,7 +10,7 @@ from kerastl.data import ImageDataset
 from kerastl.errors import Problems
 from kerastl.models import build_backbone, build_model, fold
 from kerastl.recipe import FromBlock
-from kerastl.report.frozen import rounded_lines
+from kerastl.report.tables import rounded_lines
 from kerastl.training import batch_norm_layers, fit
 
 CLASSES = ("dark", "light")

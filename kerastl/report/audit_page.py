@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from kerastl.audit import Audit, Finding, Trial, lines, options_in_words
-from kerastl.report.page import environment
-from kerastl.report.thumbnails import png_url
+from kerastl.report.figures import png_url
+from kerastl.report.run_report import environment
 from kerastl.runs import write_atomic
 
 Array = np.ndarray[Any, Any]

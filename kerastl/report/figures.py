@@ -1,0 +1,555 @@
+"""Curves by epoch as SVG: the same bytes for the same history, without matplotlib's global state."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import textwrap
+import unicodedata
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from kerastl.augment.preview import Block, Pixels
+from kerastl.runs import whole_file, write_atomic
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+NO_CURVE = {"phase", "epoch", "learning_rate"}
+INK = "#7a828e"
+"""A grey that can be read on white and on black alike: the page may be either."""
+COLOURS = ("#2f6fde", "#e07b1a", "#1f9d6b", "#a65bd4", "#c9405b", "#7a828e")
+
+
+def curve_charts(history: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return `(title, SVG as a data: URL)`: losses, and scores; none for an empty history.
+
+    Args:
+        history: rows of `history.jsonl`; a value that is missing in a row leaves a gap.
+    """
+    names = [name for row in history for name in row if name not in NO_CURVE]
+    numeric = [name for name in dict.fromkeys(names) if _is_numeric(history, name)]
+    losses = sorted(name for name in numeric if name.endswith("loss"))
+    scores = sorted(name for name in numeric if not name.endswith("loss"))
+    charts = [("Loss by epoch", losses), ("Scores by epoch", scores)]
+    return [(title, _history_chart(history, names)) for title, names in charts if names]
+
+
+def _is_numeric(history: Sequence[dict[str, Any]], name: str) -> bool:
+    values = [row[name] for row in history if row.get(name) is not None]
+    return all(isinstance(value, int | float) for value in values)
+
+
+def _history_chart(history: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    epochs = list(range(1, len(history) + 1))
+    # The salt makes the ids in the SVG a function of its content, not of chance.
+    with matplotlib.rc_context({"svg.hashsalt": "kerastl", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(6.0, 3.4), layout="constrained")
+        axes: Any = figure.add_subplot()
+        for colour, name in zip(_colours(names), names, strict=True):
+            values = [_history_value(row.get(name)) for row in history]
+            # A lone point between gaps has no line to be seen by.
+            line = "-" if name.startswith("val_") else "--"
+            axes.plot(epochs, values, line, marker=".", color=colour, linewidth=1.6, label=name)
+        _mark_phases(axes, history)
+        style(axes)
+        axes.set_xlabel("epoch", color=INK)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        return svg_url(figure)
+
+
+def svg_url(figure: Any) -> str:
+    """Return a matplotlib figure as SVG in a data: URL."""
+    picture = io.BytesIO()
+    figure.savefig(
+        picture, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+    )
+    return "data:image/svg+xml;base64," + base64.b64encode(picture.getvalue()).decode()
+
+
+def _colours(names: Sequence[str]) -> list[str]:
+    return [COLOURS[place % len(COLOURS)] for place in range(len(names))]
+
+
+def _history_value(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _mark_phases(axes: Any, history: Sequence[dict[str, Any]]) -> None:
+    """Shade every other phase and write its name at the top."""
+    first = 1
+    phases = [
+        (str(name), len(list(rows)))
+        for name, rows in groupby(history, lambda row: row.get("phase"))
+    ]
+    for place, (name, count) in enumerate(phases):
+        if place % 2:
+            axes.axvspan(first - 0.5, first + count - 0.5, color=INK, alpha=0.12, linewidth=0)
+        axes.text(
+            (first + first + count - 1) / 2, 1.02, name[:24], transform=axes.get_xaxis_transform(),
+            ha="center", va="bottom", fontsize=9, color=INK, parse_math=False,
+        )  # fmt: skip
+        first += count
+    axes.set_xlim(0.5, max(first - 0.5, 1.5))
+
+
+def style(axes: Any) -> None:
+    """Draw axes, grid and legend in colours that can be read on white and on black."""
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(axis="y", color=INK, alpha=0.25, linewidth=0.7)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(INK)
+    legend = axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+AS_TOLD, SCALED = "as told", "with the temperature"
+
+
+def reliability_chart(content: Mapping[str, Any]) -> str | None:
+    """Return how often what was told came true, as a data: URL; None where there is nothing to draw.
+
+    Args:
+        content: `reliability` of one split of `scores.json`.
+    """
+    curves = content.get("overall") or {}
+    told = [
+        (name, curves[key])
+        for name, key in ((AS_TOLD, "as_told"), (SCALED, "scaled"))
+        if curves.get(key)
+    ]
+    if not told:
+        return None
+
+    def draw(axes: Any) -> None:
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle=":")
+        for colour, (name, bins) in zip(COLOURS, told, strict=False):
+            _points(axes, bins, name, colour, with_intervals=name == AS_TOLD)
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+
+    return _clinical_chart(draw, _wrapped(content.get("of", "probability")), "share that came true")
+
+
+def _points(
+    axes: Any, bins: Sequence[Mapping[str, Any]], name: str, colour: str, *, with_intervals: bool
+) -> None:
+    """Draw one point a bin, with the interval of the share where there is one."""
+    told = [one["told"] for one in bins]
+    true = [one["true"]["value"] for one in bins]
+    axes.plot(told, true, marker="o", markersize=4, color=colour, linewidth=1.6, label=name)
+    if with_intervals:
+        known = [one for one in bins if one["true"]["low"] is not None]
+        axes.vlines(
+            [one["told"] for one in known],
+            [one["true"]["low"] for one in known],
+            [one["true"]["high"] for one in known],
+            color=colour, alpha=0.35, linewidth=2.5,
+        )  # fmt: skip
+
+
+def decision_chart(content: Mapping[str, Any]) -> str | None:
+    """Return the net benefit of acting on the answers, as a data: URL; None where there is nothing to draw.
+
+    Args:
+        content: `decision_curve` of one split of `scores.json`.
+    """
+    curve = content.get("overall")
+    if not curve:
+        return None
+    at, positive = curve["at"], content.get("positive")
+
+    def draw(axes: Any) -> None:
+        model = [one["value"] for one in curve["model"]]
+        known = [place for place, one in enumerate(curve["model"]) if one["low"] is not None]
+        axes.fill_between(
+            [at[place] for place in known],
+            [curve["model"][place]["low"] for place in known],
+            [curve["model"][place]["high"] for place in known],
+            color=COLOURS[0], alpha=0.18, linewidth=0,
+        )  # fmt: skip
+        axes.plot(at, model, color=COLOURS[0], linewidth=1.8, label="the model")
+        everybody = [one["value"] for one in curve["all"]]
+        axes.plot(at, everybody, color=COLOURS[1], linewidth=1.4, linestyle="--", label="treat all")
+        axes.axhline(0, color=INK, linewidth=1.2, linestyle=":", label="treat none")
+        top = max([0.05, everybody[0], *(one["high"] or one["value"] for one in curve["model"])])
+        axes.set_xlim(0, 1)
+        # Treating all falls without end: what lies far below treating none needs no room.
+        axes.set_ylim(-0.35 * top, 1.12 * top)
+
+    return _clinical_chart(
+        draw, _wrapped(f"threshold probability of {positive}"), "net benefit a picture"
+    )
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(str(text), 50)[:2])
+
+
+def _clinical_chart(draw: Any, across: str, up: str) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    # The salt makes the ids in the SVG a function of its content, not of chance.
+    with matplotlib.rc_context({"svg.hashsalt": "kerastl", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(5.0, 4.0), layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        style(axes)
+        axes.set_xlabel(across, color=INK, parse_math=False)
+        axes.set_ylabel(up, color=INK)
+        return svg_url(figure)
+
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+SIDE_PX = 160
+HIGHEST = 65535.0
+
+
+def thumbnail(file: Path, *, window: tuple[float, float] | None, max_pixels: int) -> str | None:
+    """Return a PNG of at most 160 px a side, or None when the file gives no picture.
+
+    Args:
+        file: an encoded picture.
+        window: (low, high) in stored values of 16-bit grey; None: 0 to 65535.
+        max_pixels: height times width above which the file is not unpacked.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        # A warning of Pillow, as of a picture large enough to fill the memory, is a refusal here.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with Image.open(file, formats=FORMATS) as opened:
+                if opened.width * opened.height > max_pixels:
+                    return None
+                picture = _eight_bit(ImageOps.exif_transpose(opened), window)
+            picture.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
+    except Exception:  # Pillow's readers raise errors of a dozen kinds on damaged files
+        return None
+    return png_url(picture)
+
+
+def png_url(picture: Picture) -> str:
+    """Return a picture as PNG in a data: URL."""
+    png = io.BytesIO()
+    picture.save(png, "PNG", optimize=True)
+    return png_url_of(png.getvalue())
+
+
+def png_url_of(content: bytes) -> str:
+    """Return the bytes of a PNG in a data: URL."""
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def _eight_bit(picture: Picture, window: tuple[float, float] | None) -> Picture:
+    from PIL import Image
+
+    if picture.mode.startswith("I"):
+        low, high = window or (0.0, HIGHEST)
+        levels = (np.asarray(picture, np.float64) - low) / (high - low)
+        return Image.fromarray(np.round(np.clip(levels, 0, 1) * 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        over = picture.convert("RGBA")
+        under = Image.new("RGBA", over.size, "white")
+        return Image.alpha_composite(under, over).convert("RGB")
+    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+
+
+DPI = 100
+CELL_PX, GAP_PX, MARGIN_PX, LEFT_PX = 112, 4, 16, 116
+LINE_PX = 15
+"""Height of a line of small text."""
+HEAD_PX = 34
+"""Height of a block's title."""
+WORD_PX = 6.6
+"""Width of a letter of small text, rather too much than too little."""
+TALLEST_PX = 60_000
+"""matplotlib draws up to 65,535 pixels; higher sheets get smaller pictures."""
+SMALLEST_CELL_PX = 24
+SHEET_INK, SOFT = "#1c2330", "#5d6675"
+
+
+def draw_sheet(blocks: Sequence[Block], names: Sequence[str], *, title: str, foot: str) -> bytes:
+    """Return all blocks below one another as PNG.
+
+    Args:
+        blocks: what is shown.
+        names: of the rows, the same in every block.
+        title: stands at the top.
+        foot: stands at the bottom.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    placed = _placed(blocks)
+    columns = max(len(block.columns) for block in blocks)
+    width = max(LEFT_PX + columns * (placed[0].cell + GAP_PX) + MARGIN_PX, 480)
+    height = HEAD_PX + MARGIN_PX + sum(one.height for one in placed) + 2 * LINE_PX
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    pen = _Pen(figure, width, height)
+    pen.write(MARGIN_PX, MARGIN_PX + 14, _cut(title, width), size=12, weight="bold")
+    top = HEAD_PX + MARGIN_PX
+    for one in placed:
+        one.draw(canvas, pen, top, names)
+        top += one.height
+    pen.write(MARGIN_PX, height - LINE_PX, foot, size=8, color=SOFT)
+    figure.figimage(canvas, 0, 0, origin="upper")
+    png = io.BytesIO()
+    with warnings.catch_warnings():
+        # A class may be named in a script that matplotlib's own font lacks: boxes stand for its letters.
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*", category=UserWarning)
+        figure.savefig(png, format="png", dpi=DPI)
+    return png.getvalue()
+
+
+class _Pen:
+    """Writes text at pixels counted from the top left."""
+
+    def __init__(self, figure: Any, width: int, height: int) -> None:
+        self._figure, self._width, self._height = figure, width, height
+
+    def write(self, left: float, middle: float, words: str, **style: Any) -> None:
+        style = {"size": 8, "color": SHEET_INK, "va": "center", "ha": "left"} | style
+        # A class named `$x$` is no formula.
+        self._figure.text(
+            left / self._width, 1 - middle / self._height, words, parse_math=False, **style
+        )
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A block and the room it takes, in pixels."""
+
+    block: Block
+    cell: int
+
+    @property
+    def heads(self) -> list[list[str]]:
+        return [self._wrapped(words) for words in self.block.columns]
+
+    @property
+    def head_height(self) -> int:
+        note = LINE_PX if self.block.note else 0
+        return HEAD_PX + note + LINE_PX * max(map(len, self.heads)) + GAP_PX
+
+    @property
+    def row_height(self) -> int:
+        lines = [len(self._wrapped(words)) for row in self.block.captions for words in row]
+        return self.cell + GAP_PX + LINE_PX * max(lines, default=0)
+
+    @property
+    def height(self) -> int:
+        return self.head_height + len(self.block.pictures) * self.row_height + MARGIN_PX
+
+    def _wrapped(self, words: str) -> list[str]:
+        return textwrap.wrap(words, max(6, int(self.cell / WORD_PX)))
+
+    def _left(self, column: int) -> int:
+        return LEFT_PX + column * (self.cell + GAP_PX)
+
+    def draw(self, canvas: Pixels, pen: _Pen, top: int, names: Sequence[str]) -> None:
+        block, width = self.block, canvas.shape[1]
+        title = f"{block.title}: {block.strength}" if block.strength else block.title
+        pen.write(MARGIN_PX, top + HEAD_PX / 2, _cut(title, width), size=10, weight="bold")
+        if block.note:
+            pen.write(MARGIN_PX, top + HEAD_PX, _cut(block.note, width), color=SOFT)
+        below = top + self.head_height
+        for column, lines in enumerate(self.heads):
+            for number, words in enumerate(reversed(lines)):
+                middle = below - GAP_PX - LINE_PX * (number + 0.5)
+                pen.write(self._left(column), middle, words, color=SOFT)
+        for row, pictures in enumerate(block.pictures):
+            self._draw_row(canvas, pen, below + row * self.row_height, names[row], pictures, row)
+
+    def _draw_row(
+        self, canvas: Pixels, pen: _Pen, top: int, name: str, pictures: Pixels, row: int
+    ) -> None:
+        pen.write(MARGIN_PX, top + self.cell / 2, _cut(name, LEFT_PX - MARGIN_PX), size=8)
+        for column, picture in enumerate(pictures):
+            left = self._left(column)
+            canvas[top : top + self.cell, left : left + self.cell] = _resized(picture, self.cell)
+            if self.block.captions:
+                for number, words in enumerate(self._wrapped(self.block.captions[row][column])):
+                    pen.write(left, top + self.cell + LINE_PX * (number + 0.6), words)
+
+
+def _placed(blocks: Sequence[Block]) -> list[_Placed]:
+    """Return the blocks with cells as large as the tallest sheet allows."""
+    cell = CELL_PX
+    while True:
+        placed = [_Placed(block, cell) for block in blocks]
+        if sum(one.height for one in placed) < TALLEST_PX or cell <= SMALLEST_CELL_PX:
+            return placed
+        cell = max(SMALLEST_CELL_PX, int(cell * 0.8))
+
+
+def _cut(words: str, width_px: float) -> str:
+    """Return words that are no wider than so many pixels of small text."""
+    most = max(4, int(width_px / WORD_PX))
+    return words if len(words) <= most else words[: most - 3] + "..."
+
+
+def _resized(picture: Pixels, side: int) -> Pixels:
+    """Return `[side, side, 3]` uint8: smooth when it shrinks, whole pixels when it grows."""
+    from PIL import Image
+
+    image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).convert("RGB")
+    grows = side > image.width
+    method = Image.Resampling.NEAREST if grows else Image.Resampling.LANCZOS
+    return np.asarray(image.resize((side, side), method))
+
+
+SHEET = "style_preview.png"
+
+
+def write_style_sheet(
+    run_folder: Path, source: Any, target: Any, changed: Mapping[str, Any]
+) -> None:
+    """Write the sheet of a run; an earlier one is replaced.
+
+    Args:
+        run_folder: where it goes.
+        source, target: `[rows, size, size, 3]` in [0, 255], row by row the pairs that are shown.
+        changed: by head of the column, what a method makes of `source` or `target`; likewise.
+    """
+    columns = {"source": source, "target": target, **changed}
+    shown = [np.round(np.clip(np.asarray(one), 0, 255)) for one in columns.values()]
+    pictures: Pixels = np.stack(shown, axis=1).astype(np.uint8)
+    heads = tuple(columns)
+    block = Block("What the methods learn from", "", "", heads, pictures)
+    sheet = draw_sheet(
+        [block], [f"pair {row + 1}" for row in range(len(pictures))],
+        title="Training pictures of both domains, and what the methods make of them",
+        foot="Training pairs each source picture with another target picture in each epoch.",
+    )  # fmt: skip
+    write_atomic(run_folder / SHEET, sheet)
+
+
+def style_sheet_url(run_folder: Path) -> str:
+    """Return the sheet of a run as a `data:` address; empty where there is none."""
+    file = run_folder / SHEET
+    return png_url_of(file.read_bytes()) if file.is_file() else ""
+
+
+BREAKS = "\n\r\t"
+JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+"""Persian, Hindi and many signs are written with these."""
+HIDDEN = ("Cc", "Cf", "Cs")
+
+
+def visible(value: Any) -> Any:
+    """Return text with `\\u202e` for U+202E, and so on; anything else as it is.
+
+    It is the `finalize` of the templates: called on whatever is filled in, before that is escaped.
+    """
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    hidden = {ord(one): _code_point(one) for one in set(value) if _is_hidden(one)}
+    return value.translate(hidden)  # of Markup it gives Markup
+
+
+def _is_hidden(letter: str) -> bool:
+    return letter not in BREAKS + JOINERS and unicodedata.category(letter) in HIDDEN
+
+
+def _code_point(letter: str) -> str:
+    return ascii(letter)[1:-1]
+
+
+RULES = {
+    "valley": "two thirds down the longest fall",
+    "steepest": "where it falls fastest",
+    "minimum_tenth": "a tenth of the rate at the lowest",
+}
+TERMINAL_COLORS = ("#2f6fde", "#e07b1a", "#1f9d6b")
+WIDTH, HEIGHT = 64, 12
+UNSETTLED = 9
+"""Steps at the start whose average few batches made."""
+
+
+class Test(Protocol):
+    """One range test; see `kerastl.training.RangeTest`."""
+
+    @property
+    def rates(self) -> Sequence[float]: ...  # noqa: D102
+    @property
+    def smoothed(self) -> Sequence[float]: ...  # noqa: D102
+    @property
+    def suggestions(self) -> dict[str, float]: ...  # noqa: D102
+
+
+def write_rates(path: Path, tests: Sequence[Test], *, title: str, rate: float) -> None:
+    """Draw the loss against the rate, one curve a test, with the suggestions of each rule.
+
+    Args:
+        path: a `.png`, new.
+        tests: one a seed.
+        title: above the picture.
+        rate: the recipe's own, a dotted line.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 4.5), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for test in tests:
+        axes.plot(test.rates, test.smoothed, color="#7a828e", linewidth=1.4)
+    for colour, (rule, words) in zip(TERMINAL_COLORS, RULES.items(), strict=True):
+        telling = [test for test in tests if test.suggestions]
+        found = [test.suggestions[rule] for test in telling]
+        heights = [
+            np.interp(one, test.rates, test.smoothed)
+            for one, test in zip(found, telling, strict=True)
+        ]
+        axes.plot(
+            found, heights, "o", color=colour, label=f"{rule.replace('_', ' ')}: {words}", zorder=3
+        )
+    axes.axvline(rate, color="#c9405b", linestyle=":", linewidth=1.4, label="the recipe's rate")
+    axes.set_xscale("log")
+    axes.set_ylim(*_heights(tests))
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("training loss, smoothed")
+    axes.set_title(title, parse_math=False)
+    axes.grid(color="#7a828e", alpha=0.25, linewidth=0.7)
+    axes.legend(fontsize=9, edgecolor="none", framealpha=0.85)
+    with whole_file(path) as part:
+        figure.savefig(part, format="png", metadata={"Software": None})
+
+
+def _heights(tests: Sequence[Test]) -> tuple[float, float]:
+    """Return the limits of the loss: what comes before it diverges is to be seen."""
+    settled = [test.smoothed[UNSETTLED:] or test.smoothed for test in tests]
+    low = min(min(losses) for losses in settled)
+    high = max(max(losses[: int(np.argmin(losses)) + 1]) for losses in settled)
+    room = max(high - low, 1e-6)
+    return low - 0.1 * room, high + 0.4 * room
+
+
+def curve_in_characters(test: Test) -> list[str]:
+    """Return lines that show the loss of one test against the logarithm of its rate."""
+    rates: Any = np.geomspace(test.rates[0], test.rates[-1], WIDTH)
+    losses = np.interp(np.log(rates), np.log(test.rates), test.smoothed)
+    low, high = _heights([test])
+    rows = np.clip((HEIGHT - 1) * (high - losses) / (high - low), 0, HEIGHT - 1).round().astype(int)
+    lines = [
+        f"{high - (high - low) * row / (HEIGHT - 1):9.3f} │"
+        + "".join("•" if at == row else " " for at in rows)
+        for row in range(HEIGHT)
+    ]
+    axis = f"{'':9} └{'─' * WIDTH}"
+    ends = f"{test.rates[0]:.0e}".ljust(WIDTH - 6) + f"{test.rates[-1]:.0e}"
+    return [line.rstrip() for line in [*lines, axis, f"{'':11}{ends}"]]
