@@ -154,7 +154,7 @@ def trial_of(name: str, values: dict[str, Any]) -> Any:
 
 def audited(task: Any, draw: Draw, features: Any, seed: int, name: str) -> Any:
     from kerastl.audit import PIXEL_WIDTH, audit
-    from kerastl.stages.audit import changer
+    from kerastl.workflows.augment_audit import changer
 
     make, swaps, harmless = task
     rng = np.random.default_rng([seed, *name.encode()])
@@ -183,7 +183,7 @@ def main() -> int:
         print("Needs KERASTL_TEST_ASSETS and Debian's package dataset-fashion-mnist.")
         return 2
     from kerastl.models import build_backbone
-    from kerastl.stages.audit import network_features
+    from kerastl.workflows.augment_audit import network_features
 
     weights = Path(assets) / WEIGHTS
     backbone = build_backbone("mobilenet_v2", weights=weights, image_size_px=SIZE_PX, alpha=0.35)

@@ -20,7 +20,7 @@ def main() -> None:
     from kerastl import recipe as recipes
     from kerastl.cli._recipes import checked
     from kerastl.runs import Run, read_csv
-    from kerastl.stages import gather_pictures
+    from kerastl.workflows import gather_pictures
 
     run, out = Path(sys.argv[1]), Path(sys.argv[2])
     recipe = checked(recipes.find(str(run / "recipe.resolved.yaml")), ())

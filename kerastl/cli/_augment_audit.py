@@ -66,7 +66,7 @@ def audit(
 
     load_tensorflow()
     from kerastl.audit import as_plain, lines, policy_yaml
-    from kerastl.stages.audit import audit_recipe
+    from kerastl.workflows.augment_audit import audit_recipe
 
     done = audit_recipe(good, operations=names, most_per_class=max_pictures, run=run, out=out)
     found = done.audit

@@ -64,10 +64,10 @@ def preview(
     from kerastl.cli._quiet import load_tensorflow
 
     load_tensorflow()
-    from kerastl import stages
+    from kerastl import workflows
     from kerastl.cli._tables import near
 
-    page = stages.preview(
+    page = workflows.preview(
         good, name=found.name, out=out, pictures=pictures, samples=samples, operation=operation,
         seed=seed,
     )  # fmt: skip

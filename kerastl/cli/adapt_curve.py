@@ -12,8 +12,8 @@ from kerastl.cli._paths import NamedPath
 from kerastl.errors import Problem, Problems, RequestError
 
 if TYPE_CHECKING:
-    from kerastl.curve import Outcome
     from kerastl.recipe import Found, Recipe
+    from kerastl.workflows import Outcome
 
 
 @click.command()
@@ -53,7 +53,7 @@ def command(
       kerastl adapt-curve mine.yaml --labels 0,1,4 --seeds 1 --out runs/curve
       kerastl adapt-curve mine.yaml --labels 0,1,4 --seeds 1 --out runs/curve --resume
     """
-    from kerastl.curve import count_problems, out_problems, read_labels
+    from kerastl.workflows import count_problems, out_problems, read_labels
 
     numbers, problems = read_labels(labels)
     problems += [*count_problems(seeds, scratch_epochs), *out_problems(None if resume else out)]
@@ -61,7 +61,7 @@ def command(
     from kerastl.cli._quiet import load_tensorflow
 
     load_tensorflow()
-    from kerastl.curve.adapt_curve import adapt_curve
+    from kerastl.workflows.label_budget import adapt_curve
 
     outcome = adapt_curve(
         good, name=found.name, labels=numbers, seeds=seeds, scratch_epochs=scratch_epochs,

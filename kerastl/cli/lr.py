@@ -12,7 +12,7 @@ import click
 from kerastl.cli._paths import NamedPath
 
 if TYPE_CHECKING:
-    from kerastl.stages.lr import Rates
+    from kerastl.workflows.find_lr import Rates
 
 
 @click.command()
@@ -64,9 +64,9 @@ def command(
     from kerastl.cli._quiet import load_tensorflow
 
     load_tensorflow()
-    from kerastl import stages
+    from kerastl import workflows
 
-    rates = stages.find_rates(
+    rates = workflows.find_rates(
         good, name=found.name, phase=phase, seeds=seeds, steps=steps, lowest=lowest, highest=highest, out=out,
     )  # fmt: skip
     if as_json:

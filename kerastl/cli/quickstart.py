@@ -12,7 +12,7 @@ import click
 from kerastl.cli._paths import NamedPath
 
 if TYPE_CHECKING:
-    from kerastl.quickstart import Outcome
+    from kerastl.workflows.quickstart import Outcome
 
 
 @click.command()
@@ -42,7 +42,7 @@ def command(out: Path | None, seed: int | None, backbone: str, as_json: bool) ->
 
     load_tensorflow()
     from kerastl.export import verify_run
-    from kerastl.quickstart import run_quickstart
+    from kerastl.workflows.quickstart import run_quickstart
 
     outcome = run_quickstart(out=out, seed=seed, backbone=backbone)
     findings = verify_run(outcome.run.path)

@@ -44,8 +44,8 @@ def command(
     from kerastl.cli._quiet import load_tensorflow
 
     load_tensorflow()
-    from kerastl import runner
     from kerastl.cli._tables import print_scores
+    from kerastl.workflows import run as runner
 
     run = runner.run(good, name=found.name, out=out, resume=resume, oracle=oracle)
     print_scores(run, as_json=as_json)

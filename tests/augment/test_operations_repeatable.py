@@ -6,7 +6,7 @@ import sys
 SCRIPT = """
 from kerastl import registry
 from kerastl.augment.operation import BuiltOperation
-from kerastl.stages.record import make_repeatable
+from kerastl.workflows.run_writer import make_repeatable
 
 make_repeatable(7)
 for name in registry.names("operation"):

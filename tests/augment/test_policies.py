@@ -94,7 +94,7 @@ def test_these_policies_say_that_they_need_colour(name):
 
 @pytest.mark.parametrize("exact", ["true", "false"])
 def test_training_runs_the_operations_as_exact_says(exact, tmp_path, monkeypatch):
-    from kerastl.stages import pictures as stage
+    from kerastl.workflows import datasets as stage
 
     built = []
     monkeypatch.setattr(stage, "build_policy", lambda *_, **options: built.append(options))

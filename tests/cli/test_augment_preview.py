@@ -16,7 +16,7 @@ from kerastl.cli import main
 from kerastl.cli._recipes import checked
 from kerastl.data import seeds_for
 from kerastl.recipe import find
-from kerastl.stages.preview import spread
+from kerastl.workflows.augment_preview import spread
 
 HOSTILE = "<script>alert(1)<b> & $x$ 花 'q'"
 SIZE_PX = 32

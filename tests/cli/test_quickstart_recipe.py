@@ -2,7 +2,7 @@
 
 import pytest
 
-from kerastl import quickstart
+from kerastl.workflows import quickstart
 
 
 @pytest.mark.parametrize("backbone", ["small_cnn", "mobilenet_v2"])

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from kerastl.curve.checks import metric_of
 from kerastl.data import Record
+from kerastl.workflows.label_budget import metric_of
 
 
 def seen(rows, class_names=("a", "b")):

@@ -3,9 +3,9 @@
 import pytest
 from curves_drawn import hospitals
 
-from kerastl.curve import Job, Plan
-from kerastl.curve.collect import _notes
 from kerastl.runs import Run
+from kerastl.workflows import Job, Plan
+from kerastl.workflows.label_budget import _notes
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import pytest
 from curves_drawn import hospitals
 
-from kerastl import curve as curves
-from kerastl.curve.adapt_curve import adapt_curve
+from kerastl import workflows as curves
 from kerastl.errors import RequestError, WouldFailAgain
 from kerastl.runs import BEGUN, Run, write_csv
+from kerastl.workflows import adapt_curve
 
 HEADER = ("path", "label", "split", "group", "domain")
 
@@ -55,7 +55,7 @@ class Played:
 @pytest.fixture
 def played(monkeypatch):
     runner = Played()
-    monkeypatch.setattr("kerastl.runner.run", runner)
+    monkeypatch.setattr("kerastl.workflows.run.run", runner)
     monkeypatch.setattr("keras.backend.clear_session", lambda: None)  # nothing is trained
     return runner
 

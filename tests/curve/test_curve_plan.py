@@ -7,7 +7,7 @@ from curves_drawn import hospitals
 
 from kerastl import augment, models, registry
 from kerastl import recipe as recipes
-from kerastl.curve import Job, Plan
+from kerastl.workflows import Job, Plan
 
 RUNS = Path("/curve/runs")
 

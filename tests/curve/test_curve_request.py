@@ -7,12 +7,11 @@ from click.testing import CliRunner
 from curves_drawn import hospitals
 
 from kerastl.cli.adapt_curve import command
-from kerastl.curve import out_problems, read_labels
-from kerastl.curve.begun import RECIPE, REQUEST
-from kerastl.curve.request import recipe_problems
 from kerastl.errors import Problems, RequestError
 from kerastl.recipe import Source
 from kerastl.runs import Run
+from kerastl.workflows import out_problems, read_labels
+from kerastl.workflows.label_budget import RECIPE, REQUEST, recipe_problems
 
 WRONG = ("--labels", "0,-1,x", "--seeds", "-1", "--scratch-epochs", "-3", "--out")
 SAID = [

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from curves_drawn import planted
 
-from kerastl.curve.collect import is_still_falling
 from kerastl.report import reading_of
+from kerastl.workflows.label_budget import is_still_falling
 
 BASE = [0.60, 0.62, 0.64]
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from kerastl import recipe as recipes
-from kerastl import runner
+from kerastl.workflows import run as runner
 
 FASHION = Path(os.environ.get("KERASTL_FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 BACKBONE = "backbone={name: mobilenet_v2, weights: imagenet, alpha: 0.35}"

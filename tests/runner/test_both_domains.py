@@ -6,8 +6,7 @@ import pytest
 
 from kerastl.data import Collection, Record
 from kerastl.errors import Problems, RequestError
-from kerastl.stages.both_domains import kept_apart
-from kerastl.stages.known_labels import check_classes, without_strange_labels
+from kerastl.workflows.datasets import check_classes, kept_apart, without_strange_labels
 
 
 def collection(*rows, root="b"):

@@ -6,9 +6,8 @@ import pytest
 import yaml
 
 from kerastl import recipe as recipes
-from kerastl import runner
-from kerastl.stages.budget import time_budget
-from kerastl.stages.phases import own_phases, phases_of_methods
+from kerastl.workflows import run
+from kerastl.workflows.phase_data import own_phases, phases_of_methods, time_budget
 
 SETS = [
     "target=null",
@@ -26,7 +25,7 @@ def loaded(*sets):
 
 def test_a_run_ends_its_phases_within_the_budget(tmp_path, capsys):
     """The budget is so small that every phase trains for one epoch."""
-    folder = runner.run(loaded("budget={minutes: 1e-5}"), name="tiny", out=tmp_path / "run")
+    folder = run.run(loaded("budget={minutes: 1e-5}"), name="tiny", out=tmp_path / "run")
     assert len((folder.path / "history.jsonl").read_text().splitlines()) == 2
     resolved = yaml.safe_load((folder.path / "recipe.resolved.yaml").read_text())
     assert resolved["budget"] == {"minutes": 1e-5}
@@ -52,7 +51,7 @@ def test_the_trainings_of_all_methods_share_the_budget():
 
 def test_later_phases_are_named_in_the_time_left(tmp_path, capsys):
     sets = ["phases[0].epochs=2", "phases[0].early_stopping=2", "phases[1].epochs=1"]
-    runner.run(loaded(*sets), name="tiny", out=tmp_path / "run")
+    run.run(loaded(*sets), name="tiny", out=tmp_path / "run")
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  epoch ")]
     assert re.search(r", at most .+ left, then head\)$", lines[0])
     assert lines[1].endswith("images/s, then head)")

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from kerastl.stages.differences import differences
+from kerastl.workflows.run_writer import differences
 
 BEGAN = {
     "seed": 0,

@@ -6,7 +6,7 @@ from PIL import Image
 
 from kerastl.data import ImageDataset, Record
 from kerastl.selection.validators.mixval import Options, draw_pairs
-from kerastl.stages.mixed import mixed_target
+from kerastl.workflows.collect_outputs import mixed_target
 
 COUNT = 7
 

@@ -8,7 +8,7 @@ from runs_drawn import draw_hospitals, kill_run_when, two_hospitals_recipe
 
 from kerastl import recipe as recipes
 from kerastl.report.figures import SHEET, style_sheet_url
-from kerastl.stages.phases import phases_of_methods
+from kerastl.workflows.phase_data import phases_of_methods
 
 NAMES = ["histogram_matching", "reinhard", "fda", "strong_augmentation", "fixmatch"]
 LIGHT = (

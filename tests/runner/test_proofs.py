@@ -11,8 +11,7 @@ from runs_drawn import RECIPE
 from kerastl import recipe as recipes
 from kerastl.data import Record
 from kerastl.runs import Run
-from kerastl.stages import Pictures
-from kerastl.stages.prove import prove
+from kerastl.workflows import Pictures, prove
 
 SHORT = ["--set", "phases[0].epochs=1", "--set", "augment={operations: []}"]
 
@@ -44,7 +43,7 @@ def noisy(build):
 def test_a_model_that_answers_otherwise_the_second_time_fails_and_all_else_is_kept(
     kerastl, recipe, tmp_path, monkeypatch
 ):
-    from kerastl.stages import model as building
+    from kerastl.workflows import model as building
 
     monkeypatch.setattr(building, "build_model", noisy(building.build_model))
     out = tmp_path / "run"

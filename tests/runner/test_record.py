@@ -7,7 +7,7 @@ import pytest
 
 from kerastl.errors import RequestError, RunFailed
 from kerastl.runs import BEGUN, Run, write_atomic
-from kerastl.stages import open_run, record, write_end
+from kerastl.workflows import open_run, run_writer, write_end
 
 
 def broken(out, error, *, write):
@@ -55,7 +55,7 @@ def test_who_finds_the_folder_held_takes_nothing_away(tmp_path, monkeypatch):
     """Two processes may both have found it free; the second must not remove the first one's files."""
     held = Run(tmp_path / "run")
     held.path.mkdir()
-    monkeypatch.setattr(record, "new_run", lambda name, out: Run(out))
+    monkeypatch.setattr(run_writer, "new_run", lambda name, out: Run(out))
     with held.locked():
         held.file("converted").mkdir()
         with (

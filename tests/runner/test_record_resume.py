@@ -9,10 +9,9 @@ import pytest
 from PIL import Image
 
 from kerastl import recipe as recipes
-from kerastl import runner
 from kerastl.export import export_once
 from kerastl.runs import Run
-from kerastl.stages import gather_pictures
+from kerastl.workflows import gather_pictures, run
 
 SHORT = ["--set", "phases[0].epochs=1"]
 
@@ -37,7 +36,7 @@ def test_a_run_stopped_before_its_page_goes_on_to_one_export_and_the_same_bytes(
 ):
     sets = [*SHORT, "--set", "export.formats=[saved_model]"]
     out = tmp_path / "stopped"
-    step = (runner.report, "write_report")
+    step = (run.report, "write_report")
     command = stop_at(monkeypatch, kerastl, step, recipe, *sets, "--out", out)
     assert kerastl("report", out).code == 0
     assert (out / "report.html").is_file()
@@ -78,7 +77,7 @@ def test_an_edited_patient_column_is_refused_on_resume(
     write()
     reader = f"data.reader={{name: table, path: {table}, columns: {{group: patient}}}}"
     words = [recipe, *SHORT, "--set", reader, "--out", tmp_path / "run"]
-    command = stop_at(monkeypatch, kerastl, (runner, "learn"), *words)
+    command = stop_at(monkeypatch, kerastl, (run, "learn"), *words)
     rows[0][2] = rows[2][2]
     write()
     answer = kerastl(*command)

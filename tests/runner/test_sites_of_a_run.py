@@ -7,8 +7,8 @@ import pytest
 
 from kerastl.data import Record
 from kerastl.selection import Outputs
-from kerastl.stages.held_out import Look
-from kerastl.stages.sites import rest_of, sites_of, with_after
+from kerastl.workflows.collect_outputs import Look
+from kerastl.workflows.evaluate_run import rest_of, sites_of, with_after
 
 RECIPE = SimpleNamespace(seed=3, evaluation=SimpleNamespace(resamples=100))
 

@@ -138,7 +138,7 @@ def test_without_batch_norm_answers_are_compared_with_those_of_the_model_as_it_c
     run_b, monkeypatch
 ):
     # What a network without BatchNorm gives; the phases say batch_norm: statistics all the same.
-    adapting = importlib.import_module("kerastl.stages.adapt")
+    adapting = importlib.import_module("kerastl.workflows.adapt_step")
     monkeypatch.setattr(adapting, "observe_renormalised", lambda *_: None)
     recipe, out = run_b("plain", epochs=1)
     assert called("run", recipe, "--out", out) == 0

@@ -10,7 +10,7 @@ from runs_drawn import TWO_HOSPITALS
 from kerastl.cli._recipes import checked
 from kerastl.data import Record
 from kerastl.recipe import Found
-from kerastl.stages import Pictures, note_target
+from kerastl.workflows import Pictures, note_target
 
 WINDOW = (100.0, 1000.0)
 

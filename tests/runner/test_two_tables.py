@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from runs_drawn import draw
 
-from kerastl import runner
 from kerastl.errors import RequestError
+from kerastl.workflows import run
 
 RECIPE = """
 format: 1
@@ -70,7 +70,7 @@ def test_notes_say_whose_table_they_are_about(hospitals, tmp_path):
     from kerastl import recipe as recipes
     from kerastl.cli._recipes import checked
     from kerastl.runs import Run
-    from kerastl.stages import gather_pictures
+    from kerastl.workflows import gather_pictures
 
     recipe, places = hospitals
     found = recipes.find(str(recipe))
@@ -93,7 +93,7 @@ def test_what_is_remarkable_about_the_target_is_said_before_training(
     def stop(*args):
         raise RequestError("Far enough.")
 
-    monkeypatch.setattr(runner, "start_model", stop)
+    monkeypatch.setattr(run, "start_model", stop)
     sets = ["--set", "target.split.test_fraction=0.0"]
     answer = kerastl("run", recipe, "--oracle", *sets, "--out", tmp_path / "run")
     assert "Far enough." in answer.err

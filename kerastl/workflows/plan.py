@@ -9,7 +9,7 @@ from typing import Any
 from kerastl.data import ImageDataset
 from kerastl.recipe import Phase, read_plain
 from kerastl.runs import BEGUN, Run
-from kerastl.stages.model import Start
+from kerastl.workflows.model import Start
 
 
 @dataclass(frozen=True)

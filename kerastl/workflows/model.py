@@ -24,7 +24,7 @@ from kerastl.models import (
 )
 from kerastl.recipe import Recipe
 from kerastl.runs import sha256_of
-from kerastl.stages.pictures import Pictures
+from kerastl.workflows.datasets import Pictures
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,18 @@ from kerastl.adaptation import SOURCE_ONLY
 from kerastl.errors import WouldFailAgain
 from kerastl.recipe import Method, Phase, Recipe
 from kerastl.runs import Run
-from kerastl.stages.budget import time_budget
-from kerastl.stages.diary import Diary, write_history, write_proofs
-from kerastl.stages.model import Start
-from kerastl.stages.phases import own_phases, sources_of, training_phases
-from kerastl.stages.pictures import Pictures
-from kerastl.stages.record import write_beginning, write_model, write_network
 from kerastl.training import History, fit
+from kerastl.workflows.datasets import Pictures
+from kerastl.workflows.model import Start
+from kerastl.workflows.phase_data import own_phases, sources_of, time_budget, training_phases
+from kerastl.workflows.run_writer import (
+    Diary,
+    write_beginning,
+    write_history,
+    write_model,
+    write_network,
+    write_proofs,
+)
 
 LAST_GOOD = "last_good.keras"
 """The weights before training broke down."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +14,14 @@ import keras
 import tensorflow as tf
 
 from kerastl import recipe as recipes
-from kerastl.console import say
+from kerastl.console import duration, say
 from kerastl.errors import RequestError, WouldFailAgain
-from kerastl.recipe import Recipe
+from kerastl.recipe import Recipe, read_plain, to_yaml
+from kerastl.report.tables import rounded_lines
 from kerastl.runs import (
     BEGUN,
     Run,
+    append_line,
     machine,
     new_run,
     package_versions,
@@ -27,9 +31,63 @@ from kerastl.runs import (
     write_atomic,
     write_csv,
 )
-from kerastl.stages.differences import differences
-from kerastl.stages.model import Start
-from kerastl.stages.pictures import Pictures
+from kerastl.workflows.datasets import Pictures
+from kerastl.workflows.model import Start
+
+LONGEST = 80
+
+
+def differences(began: str, now: str) -> list[str]:
+    """Return a line for each thing that differs, by its dotted key; none where the first is no YAML.
+
+    Args:
+        began, now: resolved recipes, as they are written down.
+    """
+    try:
+        old = read_plain(began)
+    except ValueError:
+        return []
+    return list(_of("", old, read_plain(now)))
+
+
+def _of(key: str, old: Any, new: Any) -> Iterator[str]:
+    if old == new:
+        return
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys((*old, *new)):
+            below = f"{key}.{name}" if key else str(name)
+            if name not in old:
+                yield f"{below}: it began without, now it is {_short(new[name])}"
+            elif name not in new:
+                yield f"{below}: it began with {_short(old[name])}, now it has none"
+            else:
+                yield from _of(below, old[name], new[name])
+    elif isinstance(old, list) and isinstance(new, list):
+        yield from _of_lists(key, old, new)
+    else:
+        yield f"{key}: it began with {_short(old)}, now it is {_short(new)}"
+
+
+def _of_lists(key: str, old: list[Any], new: list[Any]) -> Iterator[str]:
+    """Tell which items were put in, taken out or changed: those behind them are the same, at other places."""
+    was, is_now = ([json.dumps(one, default=str) for one in items] for items in (old, new))
+    parts = SequenceMatcher(None, was, is_now, autojunk=False).get_opcodes()
+    for _, first, last, new_first, new_last in parts:
+        before, after = old[first:last], new[new_first:new_last]
+        if len(before) == len(after):
+            for place, pair in enumerate(zip(before, after, strict=True), first):
+                yield from _of(f"{key}[{place}]", *pair)
+            continue
+        for place, one in enumerate(before, first):
+            yield f"{key}[{place}]: it began with {_short(one)}, now that is not there"
+        for place, one in enumerate(after, new_first):
+            yield f"{key}[{place}]: it began without {_short(one)}"
+
+
+def _short(value: Any) -> str:
+    text = to_yaml(value, in_one_line=True)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
+
 
 CONFIDENTIAL = (
     "This folder holds paths, groups and pictures of its data: it is as confidential as they are. "
@@ -210,3 +268,64 @@ def write_end(run: Run) -> None:
         if inner.path.is_dir() and not inner.file(BEGUN).is_file():
             inner.finish()
     run.finish()
+
+
+class Diary:
+    """Writes down the epochs and proofs of a training as they come.
+
+    Args:
+        run: where the files go.
+        total: epochs in all.
+    """
+
+    def __init__(self, run: Run, total: int) -> None:
+        self._run, self._total = run, total
+
+    def on_epoch(self, rows: Sequence[dict[str, Any]], timing: dict[str, Any]) -> None:
+        """Take in the history so far, the new epoch last, and how long that took."""
+        told = {"epoch": rows[-1]["epoch"], **timing}
+        append_line(self._run.file("timings.jsonl"), json.dumps(told))
+        write_history(self._run, rows)
+        say(_line(rows[-1], timing, self._total))
+
+    def on_proof(self, proofs: Sequence[dict[str, Any]]) -> None:
+        """Take in the proofs so far, the new one last."""
+        write_proofs(self._run, proofs)
+        for line in rounded_lines({"phases": proofs[-1:]}):
+            say(line)
+        for warning in proofs[-1]["warnings"]:
+            say(f"Warning: {warning}")
+
+
+def write_history(run: Run, rows: Sequence[dict[str, Any]]) -> None:
+    """Write `history.jsonl`, one epoch a line."""
+    lines = (json.dumps(row, sort_keys=True, allow_nan=False) + "\n" for row in rows)
+    write_atomic(run.file("history.jsonl"), "".join(lines))
+
+
+def write_proofs(run: Run, proofs: Sequence[dict[str, Any]]) -> None:
+    """Write `freeze.json`, one entry a phase."""
+    run.write_json("freeze.json", {"phases": list(proofs)})
+
+
+def _line(row: dict[str, Any], timing: dict[str, Any], total: int) -> str:
+    """Return one line for people: where training stands."""
+    shown = [
+        f"{name} {row[name]:.3f}"
+        for name in ("loss", "val_loss", "val_balanced_accuracy", "val_auc")
+        if row.get(name) is not None
+    ]
+    times = [f"{timing['seconds']:.1f} s", f"{timing['images_per_s']:.0f} images/s", *_left(timing)]
+    return (
+        f"  epoch {row['epoch']}/{total}  {row['phase']}: {', '.join(shown)}  ({', '.join(times)})"
+    )
+
+
+def _left(timing: dict[str, Any]) -> Iterator[str]:
+    """Yield what is left, in words."""
+    if timing["seconds_left"] > 0:
+        most = "at most " if timing["at_most"] else ""
+        yield f"{most}{duration(timing['seconds_left'])} left"
+    if timing["untimed"]:
+        first, *others = timing["untimed"]
+        yield f"then {first}" + (f" and {len(others)} more phases" if others else "")

@@ -3,29 +3,87 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from kerastl import adaptation, selection
+import tensorflow as tf
+
+from kerastl import adaptation, report, selection
 from kerastl import recipe as recipes
 from kerastl.adaptation import SOURCE_ONLY
 from kerastl.console import say
-from kerastl.data import ImageDataset
+from kerastl.data import ImageDataset, Record
 from kerastl.errors import Diverged
 from kerastl.evaluation import load_trained
 from kerastl.recipe import Recipe
 from kerastl.runs import BEGUN, Run
 from kerastl.selection.evidence import Evidence
-from kerastl.stages.budget import time_budget
-from kerastl.stages.diary import Diary
-from kerastl.stages.methods import candidates, phases_of, step_of
-from kerastl.stages.model import Start
-from kerastl.stages.observe import Shown, observe, observe_renormalised
-from kerastl.stages.phases import target_stream
-from kerastl.stages.pictures import Pictures
-from kerastl.stages.record import write_beginning, write_model
-from kerastl.stages.styles import show_styles
 from kerastl.training import fit, unfreeze
+from kerastl.workflows.collect_outputs import Shown, observe, observe_renormalised
+from kerastl.workflows.datasets import Pictures
+from kerastl.workflows.model import Start
+from kerastl.workflows.phase_data import (
+    candidates,
+    phases_of,
+    step_of,
+    target_pool,
+    target_stream,
+    time_budget,
+)
+from kerastl.workflows.run_writer import Diary, write_beginning, write_model
+
+ROWS = 4
+
+
+def show_styles(
+    recipe: Recipe, methods: Sequence[recipes.Method], pictures: Pictures, run: Run
+) -> None:
+    """Write `style_preview.png`: training pictures of both domains, and what each method makes of them.
+
+    Args:
+        recipe: how pictures are read.
+        methods: the candidates; where none changes pixels, nothing is written.
+        pictures: the splits; no test picture is opened.
+        run: where the sheet goes.
+    """
+    changing = [one for one in methods if adaptation.method_named(one.name).changes_pixels]
+    if not changing:
+        return
+    own, others = pictures.of("train"), target_pool(pictures)
+    rows = min(ROWS, len(own), len(others), recipe.data.known_batch_size)
+    batches = {
+        "source": _batch(recipe, pictures, _spread(own, rows)),
+        "target": _batch(recipe, pictures, _spread(others, rows)),
+    }
+    changed = dict(_changed(recipe, one, pictures, batches) for one in changing)
+    source, target = batches["source"][0], batches["target"][0]
+    report.write_style_sheet(run.path, source, target, changed)
+
+
+def _spread(records: Sequence[Record], count: int) -> list[Record]:
+    """Return some records from all over a list: those of one class or patient stand together."""
+    return [records[len(records) * place // count] for place in range(count)]
+
+
+def _batch(recipe: Recipe, pictures: Pictures, records: Sequence[Record]) -> Any:
+    return next(iter(pictures.source_of(recipe, records).indexed_batches(0)))
+
+
+def _changed(
+    recipe: Recipe, method: recipes.Method, pictures: Pictures, batches: Any
+) -> tuple[str, Any]:
+    """Return a method's name, with the domain whose pictures it changes unless that is the source, and what it makes of them."""
+    options = adaptation.named_options(method.name, method.options)
+    if hasattr(options, "share"):
+        options = options.model_copy(update={"share": 1.0})
+    step: Any = adaptation.build_step(
+        method.name, options, num_classes=len(pictures.class_names), num_features=1,
+        seed=recipe.seed,
+    )  # fmt: skip
+    name = method.name.replace("_", " ")
+    head = name if step.changes == "source" else f"{name}, of the {step.changes}"
+    return head, step.changed(batches, tf.constant(0.0)).numpy()
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ from kerastl.errors import RequestError
 from kerastl.models import load_backbone
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, read_csv
-from kerastl.stages.model import find_weights
-from kerastl.stages.pictures import Pictures, check_outside, gather_pictures
+from kerastl.workflows.datasets import Pictures, check_outside, gather_pictures
+from kerastl.workflows.model import find_weights
 
 Array = np.ndarray[Any, Any]
 Features = Callable[[Array], Array]

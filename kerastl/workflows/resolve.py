@@ -8,18 +8,18 @@ from kerastl import training
 from kerastl.console import say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
-from kerastl.stages.memory import within_memory
-from kerastl.stages.methods import check_methods
-from kerastl.stages.model import Start
-from kerastl.stages.phases import (
+from kerastl.workflows.batch_memory import within_memory
+from kerastl.workflows.datasets import Pictures
+from kerastl.workflows.model import Start
+from kerastl.workflows.phase_data import (
+    check_methods,
     expanded_phases,
     own_phases,
     phases_of_methods,
     sources_of,
     target_stream,
 )
-from kerastl.stages.pictures import Pictures
-from kerastl.stages.plan import Plan, began_with
+from kerastl.workflows.plan import Plan, began_with
 
 
 def decide_phases(

@@ -19,7 +19,7 @@ from kerastl.data import Record, labels_of, seeds_for
 from kerastl.errors import RequestError, listed, nearest, quoted
 from kerastl.recipe import Augment, Recipe
 from kerastl.runs import Run, is_free
-from kerastl.stages.pictures import Pictures, check_outside, gather_pictures
+from kerastl.workflows.datasets import Pictures, check_outside, gather_pictures
 
 
 def preview(

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from kerastl import recipe as recipes
-from kerastl import runner
 from kerastl.augment import named_policy
 from kerastl.console import say
 from kerastl.evaluation import Predictions, paired_difference, read_predictions
 from kerastl.models import find_cached_weights
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, read_csv
-from kerastl.stages import write_summary
+from kerastl.workflows import run as runner
+from kerastl.workflows.evaluate_run import write_summary
 
 RECIPE = "quickstart"
 METRIC = "group_auc"

@@ -7,24 +7,20 @@ from pathlib import Path
 from kerastl import report
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
-from kerastl.stages import (
-    check_exports,
-    decide_phases,
-    find_weights,
-    gather_pictures,
+from kerastl.workflows.adapt_step import adapt
+from kerastl.workflows.datasets import gather_pictures, note_target
+from kerastl.workflows.evaluate_run import judge
+from kerastl.workflows.exports import check_exports, prove, write_exports
+from kerastl.workflows.model import find_weights, start_model
+from kerastl.workflows.resolve import decide_phases
+from kerastl.workflows.run_writer import (
     make_repeatable,
-    note_target,
     open_run,
-    start_model,
     write_beginning,
     write_end,
-    write_exports,
     write_model,
 )
-from kerastl.stages.adapt import adapt
-from kerastl.stages.judge import judge
-from kerastl.stages.learn import learn
-from kerastl.stages.prove import prove
+from kerastl.workflows.train_phases import learn
 
 
 def run(

@@ -11,9 +11,9 @@ from kerastl.errors import Problem, Problems
 from kerastl.recipe import Phase as TrainingPhase
 from kerastl.recipe import Recipe
 from kerastl.runs import size_in_words
-from kerastl.stages.phases import changes_pixels
-from kerastl.stages.plan import Plan
 from kerastl.training import MemoryEstimate
+from kerastl.workflows.phase_data import changes_pixels
+from kerastl.workflows.plan import Plan
 
 AUTO_SHARE = 0.5
 """The share of the available memory that `batch_size: auto` uses, because other programs need memory, too."""

@@ -14,12 +14,12 @@ from kerastl.console import say, track
 from kerastl.errors import RequestError, listed, nearest
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
-from kerastl.stages.model import find_weights, start_model
-from kerastl.stages.phases import expanded_phases, training_phases
-from kerastl.stages.pictures import Pictures, gather_pictures
-from kerastl.stages.record import make_repeatable
 from kerastl.training import RangeTest
 from kerastl.training.lr_finder import range_test
+from kerastl.workflows.datasets import Pictures, gather_pictures
+from kerastl.workflows.model import find_weights, start_model
+from kerastl.workflows.phase_data import expanded_phases, training_phases
+from kerastl.workflows.run_writer import make_repeatable
 
 
 @dataclass(frozen=True)

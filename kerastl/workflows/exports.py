@@ -1,4 +1,4 @@
-"""Check a finished run for consistency: predictions are deterministic, and each export sees and predicts what the run did."""
+"""Write what others are to serve, in each format that the recipe names."""
 
 from __future__ import annotations
 
@@ -16,14 +16,43 @@ from kerastl.console import say
 from kerastl.data import Record
 from kerastl.data.convert import UnreadableError, read_picture
 from kerastl.errors import RunFailed, WouldFailAgain
-from kerastl.evaluation import decode_twice, load_trained
+from kerastl.evaluation import decode_twice, load_trained, read_description
 from kerastl.evaluation.inference import two_passes
 from kerastl.recipe import Recipe
 from kerastl.report import write_report
 from kerastl.runs import Run
-from kerastl.stages.methods import candidates
-from kerastl.stages.phases import target_pool
-from kerastl.stages.pictures import Pictures
+from kerastl.workflows.datasets import Pictures
+from kerastl.workflows.phase_data import candidates, target_pool
+
+
+def check_exports(recipe: Recipe) -> None:
+    """Check that what a recipe exports can be written on this machine.
+
+    Raises:
+        RequestError: a format's packages are missing; the text names the extra.
+    """
+    export.check_formats(recipe.export.formats)
+
+
+def write_exports(recipe: Recipe, run: Run) -> None:
+    """Export the model of a run that was judged; an export of this very model that is whole already is left alone.
+
+    Args:
+        recipe: names the formats and how they answer; what the run cannot give of it is said and left out.
+        run: holds model and scores.
+    """
+    wanted = recipe.export
+    asked = export.Asked(wanted.temperature, wanted.prevalence, wanted.threshold)
+    if not wanted.formats:
+        return
+    _, lacks = export.answering_of(run.path, read_description(run.path).class_names, asked)
+    for lack in lacks:
+        say(f"Export without: {lack}")
+    for name in wanted.formats:
+        offered = wanted.quantize in export.choices_of(name)
+        quantize = wanted.quantize if offered else None
+        export.export_once(run.path, name, asked=asked, quantize=quantize)
+
 
 SHEET = "freeze.json"
 NUM_IMAGES = 32
