@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kerastl.cli._paths import NamedPath
+from kerastl.cli._output import NamedPath
 from kerastl.errors import Problem, Problems, RequestError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def command(
     numbers, problems = read_labels(labels)
     problems += [*count_problems(seeds, scratch_epochs), *out_problems(None if resume else out)]
     found, good = _checked(recipe, sets, problems)
-    from kerastl.cli._quiet import load_tensorflow
+    from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()
     from kerastl.workflows.label_budget import adapt_curve
@@ -97,7 +97,7 @@ def _checked(recipe: str, sets: tuple[str, ...], problems: list[Problem]) -> tup
 
 def _print(outcome: Outcome) -> None:
     """Print the table, what it means, and where the picture lies."""
-    from kerastl.cli._tables import near
+    from kerastl.cli._output import near
 
     curve = outcome.curve
     seeds = len(curve.seeds)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kerastl.cli._paths import NamedPath
+from kerastl.cli._output import NamedPath
 from kerastl.errors import RequestError
 from kerastl.recipe import catalog
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from kerastl.cli._paths import NamedPath
+from kerastl.cli._output import NamedPath
 
 PLAIN = re.compile(r"[\w./-]+")
 """Text that YAML reads as it stands."""

@@ -63,7 +63,7 @@ def command(as_json: bool) -> None:
     Example:
       kerastl doctor
     """
-    from kerastl.cli._quiet import load_tensorflow
+    from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()
     found = _findings()

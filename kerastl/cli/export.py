@@ -10,8 +10,7 @@ from typing import Literal
 import click
 
 from kerastl import registry
-from kerastl.cli._converted import converted_lines
-from kerastl.cli._paths import NamedPath
+from kerastl.cli._output import NamedPath, converted_lines
 from kerastl.errors import RequestError
 from kerastl.export.converted import check_formats, choices_of
 
@@ -96,7 +95,7 @@ def command(
       kerastl export runs/folder-classifier-1 --format litert --quantize int8
       kerastl export runs/x-rays-1 --threshold sensitivity --prevalence ill=0.02 --prevalence well=0.98
     """
-    from kerastl.cli._quiet import load_tensorflow
+    from kerastl.cli._output import load_tensorflow
     from kerastl.evaluation.trained_model import read_description
     from kerastl.export.postprocess import Asked, answering_of
 

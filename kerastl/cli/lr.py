@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kerastl.cli._paths import NamedPath
+from kerastl.cli._output import NamedPath
 
 if TYPE_CHECKING:
     from kerastl.workflows.find_lr import Rates
@@ -61,7 +61,7 @@ def command(
 
     found = recipes.find(recipe)
     good = checked(found, sets)
-    from kerastl.cli._quiet import load_tensorflow
+    from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()
     from kerastl import workflows
@@ -92,7 +92,7 @@ def command(
 def _print_rules(rates: Rates) -> None:
     """Print one curve, and what each rule reads off all of them."""
     from kerastl import report
-    from kerastl.cli._tables import near
+    from kerastl.cli._output import near
 
     for line in report.curve_in_characters(rates.tests[0]):
         click.echo(line)

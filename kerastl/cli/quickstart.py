@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kerastl.cli._paths import NamedPath
+from kerastl.cli._output import NamedPath
 
 if TYPE_CHECKING:
     from kerastl.workflows.quickstart import Outcome
@@ -38,7 +38,7 @@ def command(out: Path | None, seed: int | None, backbone: str, as_json: bool) ->
       kerastl quickstart
     """
     started = time.perf_counter()
-    from kerastl.cli._quiet import load_tensorflow
+    from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()
     from kerastl.export import verify_run
@@ -67,8 +67,7 @@ def _as_json(outcome: Outcome, findings: Any, seconds: float) -> dict[str, Any]:
 
 
 def _print(outcome: Outcome, findings: Any, seconds: float) -> None:
-    from kerastl.cli._tables import near
-    from kerastl.cli._words import with_interval
+    from kerastl.cli._output import near, with_interval
 
     click.echo("\nArea under the ROC curve by patient (95 % interval, bootstrap over patients)")
     for what, metric in outcome.rows:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kerastl.cli._paths import NamedPath
+from kerastl.cli._output import NamedPath
 
 
 @click.command()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kerastl.cli._paths import NamedPath
+from kerastl.cli._output import NamedPath
 
 
 @click.command()
@@ -41,10 +41,10 @@ def command(
 
     found = recipes.find(recipe)
     good = checked(found, sets)
-    from kerastl.cli._quiet import load_tensorflow
+    from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()
-    from kerastl.cli._tables import print_scores
+    from kerastl.cli._output import print_scores
     from kerastl.workflows import run as runner
 
     run = runner.run(good, name=found.name, out=out, resume=resume, oracle=oracle)

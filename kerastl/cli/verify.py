@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kerastl.cli._paths import NamedPath
+from kerastl.cli._output import NamedPath
 
 if TYPE_CHECKING:
     from kerastl.export import Checked
@@ -62,7 +62,7 @@ def command(
       kerastl verify EXPORT --url localhost PICTURES...
       kerastl verify EXPORT --url 10.0.0.7:8500 --rest-url 10.0.0.7:80 PICTURES...
     """
-    from kerastl.cli._quiet import load_tensorflow
+    from kerastl.cli._output import load_tensorflow
     from kerastl.export.live_clients import read_server
 
     server = read_server(url, rest_url, model_name)

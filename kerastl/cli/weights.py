@@ -109,7 +109,7 @@ def verify(name: str | None) -> None:
       kerastl weights verify
       kerastl weights verify mobilenet_v2
     """
-    from kerastl.cli._quiet import load_tensorflow
+    from kerastl.cli._output import load_tensorflow
     from kerastl.models import cached_files, models_folder, table, verify_weights
 
     load_tensorflow()

@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from kerastl.cli import Rooms, _tables, app, main
+from kerastl.cli import Rooms, _output, app, main
 from kerastl.runs import Run
 from tests.export.conftest import model, pictures, run_folder, write_rows
 
@@ -34,7 +34,7 @@ COMMANDS = list(every_command())
 
 
 def test_every_file_of_the_folder_is_a_command_that_is_listed():
-    folder = Path(_tables.__file__).parent
+    folder = Path(_output.__file__).parent
     files = {
         path.stem.replace("_", "-") for path in folder.glob("*.py") if not path.stem.startswith("_")
     }
@@ -122,7 +122,7 @@ def test_what_the_machine_refuses_is_said_in_its_words(capsys, monkeypatch):
 def next_commands(folder: Path, capsys) -> str:
     (folder / "scores.json").write_text("{}")
     (folder / "export" / "saved model").mkdir(parents=True, exist_ok=True)
-    _tables.print_scores(Run(folder), as_json=False)
+    _output.print_scores(Run(folder), as_json=False)
     return capsys.readouterr().out
 
 

@@ -43,7 +43,7 @@ def test_what_is_no_address_is_refused_for_both_options_together(text: str) -> N
 
 
 def test_the_command_refuses_it_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kerastl.cli._quiet.load_tensorflow", lambda: pytest.fail("loaded"))
+    monkeypatch.setattr("kerastl.cli._output.load_tensorflow", lambda: pytest.fail("loaded"))
     result = CliRunner().invoke(app, ["verify", "nowhere", "--url", "http://a:8501"])
     assert isinstance(result.exception, Problems)
     assert "localhost:8500" in str(result.exception)

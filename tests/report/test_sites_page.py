@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from kerastl.cli._sites import print_sites
+from kerastl.cli._output import print_sites
 from kerastl.evaluation import Predictions, score
 from kerastl.report import write_report
 
