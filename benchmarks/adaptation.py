@@ -4,16 +4,16 @@
                                     [--peers skada,pytorch_adapt] [--keep DIR] [--hurts]
 
 Each task and seed is one `kerastl run --oracle` of a recipe that is printed with `--recipe`: a small network from random weights
-learns at the source, each method goes on from it with unlabelled pictures of the target, one is chosen without labels, and then all are
-judged on the target's test pictures. Phantom hospitals are told by the AUC of patients, digits by balanced accuracy.
+learns at the source, each method goes on from it with unlabelled images of the target, one is chosen without labels, and then all are
+judged on the target's test images. Phantom hospitals are told by the AUC of patients, digits by balanced accuracy.
 
 - `a to b`: another scanner. `a to c`: the same scanner, another prevalence. `a to a`: nothing differs.
-- `mnist to digits`, `digits to mnist`: MNIST and the 1,797 digits of scikit-learn (Alpaydin & Kaynak 1998), other pictures with each
+- `mnist to digits`, `digits to mnist`: MNIST and the 1,797 digits of scikit-learn (Alpaydin & Kaynak 1998), other images with each
   seed; for these name MNIST's file as Keras keeps it, `--mnist ~/.keras/datasets/mnist.npz`. The digits of scikit-learn fill their
   frame and MNIST's have a margin of 4 pixels: MNIST is cropped to its middle 20 x 20 before both are resized to 32 x 32, so that
   size is not what differs, as between MNIST and USPS.
 
-Peers run on the very pictures of each finished run, in its splits, size and range of values, with the same network in PyTorch, as many
+Peers run on the very images of each finished run, in its splits, size and range of values, with the same network in PyTorch, as many
 epochs as ours have at source and target together, and batches of the same size; what each does beside is told in
 `_adaptation_peers/`. A peer that cannot be installed or fails is reported, not replaced.
 
@@ -136,14 +136,14 @@ def main() -> None:
     parser.add_argument("--peers", default="", help=f"of {', '.join(PEERS)}; none")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--mnist", type=Path, help="MNIST, as Keras keeps it (.npz)")
-    parser.add_argument("--pictures", type=int, default=1000, help="of each domain of digits")
+    parser.add_argument("--images", type=int, default=1000, help="of each domain of digits")
     parser.add_argument("--patients", default="120,100", help="of the source and of the target")
     parser.add_argument("--epochs", type=int, default=20, help="at the source; 0: random weights")
     parser.add_argument("--adapt-epochs", type=int, default=5, help="of each method after it")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep all runs, go on with them")
     parser.add_argument("--hurts", action="store_true", help="instead: where adapting cannot help")
     parser.add_argument("--recipe", action="store_true", help="print each recipe")
-    parser.add_argument("--quick", action="store_true", help="one seed, few pictures and epochs")
+    parser.add_argument("--quick", action="store_true", help="one seed, few images and epochs")
     arguments = parser.parse_args()
     peers = tuple(filter(None, arguments.peers.split(",")))
     if unknown := set(peers) - set(PEERS):
@@ -160,7 +160,7 @@ def main() -> None:
         adapt_epochs=1 if quick else arguments.adapt_epochs,
         batch_size=32,
         sizes=Sizes(
-            300 if quick else arguments.pictures,
+            300 if quick else arguments.images,
             (40, 20) if quick else patients,
             arguments.mnist,
         ),

@@ -1,4 +1,4 @@
-"""One case of the benchmark of adaptation: a task, a seed, `kerastl run --oracle`, and the peers on its pictures."""
+"""One case of the benchmark of adaptation: a task, a seed, `kerastl run --oracle`, and the peers on its images."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Plan:
         methods: ours, separated by commas.
         epochs, adapt_epochs: of the source, 0 for none, so that methods begin with random weights; and of each method after it;
             peers get their sum.
-        batch_size: pictures of a domain a step.
+        batch_size: images of a domain a step.
         sizes: of the tasks.
         peers: of `PEERS`.
     """
@@ -80,7 +80,7 @@ def run_case(name: str, seed: int, folder: Path, plan: Plan) -> dict[str, dict[s
     Raises:
         SystemExit: kerastl failed, or the folder holds a run of another recipe.
     """
-    task = task_of(name, folder / "pictures", plan.sizes, seed)
+    task = task_of(name, folder / "images", plan.sizes, seed)
     recipe, out = folder / "recipe.yaml", folder / "run"
     text = recipe_of(task, seed, plan)
     if recipe.is_file() and recipe.read_text() != text:
@@ -119,18 +119,18 @@ def our_answer(out: Path, metric: str) -> dict[str, Any]:
 
 
 def run_peer(peer: str, folder: Path, task: Task, seed: int, plan: Plan) -> dict[str, Any]:
-    """Run a peer on the pictures of our finished run, in an environment and a process of its own."""
-    kept, pictures = folder / f"{peer}.json", folder / "pictures.npz"
+    """Run a peer on the images of our finished run, in an environment and a process of its own."""
+    kept, images = folder / f"{peer}.json", folder / "images.npz"
     if kept.is_file():
         found: dict[str, Any] = json.loads(kept.read_text())
         return found
     asked = {
-        "pictures": str(pictures), "seed": seed, "epochs": plan.epochs + plan.adapt_epochs,
+        "images": str(images), "seed": seed, "epochs": plan.epochs + plan.adapt_epochs,
         "source_epochs": plan.epochs, "batch_size": plan.batch_size, "metric": task.metric,
     }  # fmt: skip
     try:
-        if not pictures.is_file():
-            answer_of(sys.executable, "pictures.py", str(folder / "run"), str(pictures))
+        if not images.is_file():
+            answer_of(sys.executable, "images.py", str(folder / "run"), str(images))
         found = json.loads(answer_of(python_of(peer), f"with_{peer}.py", json.dumps(asked)))
     except (Unavailable, OSError) as error:
         print(f"{peer}: {error}", file=sys.stderr, flush=True)

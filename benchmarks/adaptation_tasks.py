@@ -1,4 +1,4 @@
-"""Tasks for the benchmark of adaptation: two domains, written down as tables of pictures or named as phantom hospitals."""
+"""Tasks for the benchmark of adaptation: two domains, written down as tables of images or named as phantom hospitals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNSEEN = 9
 UNSEEN_SHARE = 0.2
 HURTS = ("other prevalence", "same population", "unseen class")
 
-Pictures = tuple[Any, Any]
+Images = tuple[Any, Any]
 """`[n, h, w]` uint8 in [0, 255], and `[n]` whole numbers."""
 
 
@@ -31,7 +31,7 @@ class Task:
 
     Args:
         source, target: readers, as a recipe has them.
-        size_px: side of the pictures.
+        size_px: side of the images.
         metric: of `scores.json`, by which methods are told.
     """
 
@@ -46,18 +46,18 @@ class Sizes:
     """How large tasks are.
 
     Args:
-        pictures: of each domain of digits, at most.
+        images: of each domain of digits, at most.
         patients: of the source and of the target among phantoms.
         mnist: MNIST's file.
     """
 
-    pictures: int
+    images: int
     patients: tuple[int, int]
     mnist: Path | None
 
 
 def task_of(name: str, folder: Path, sizes: Sizes, seed: int) -> Task:
-    """Return a task by its name, its pictures written under `folder` where they are digits.
+    """Return a task by its name, its images written under `folder` where they are digits.
 
     Args:
         name: `a to b`, with two hospitals or two kinds of digits, or one of `HURTS`.
@@ -79,7 +79,7 @@ def task_of(name: str, folder: Path, sizes: Sizes, seed: int) -> Task:
             raise SystemExit(f"No such task: '{name}'. Two of a, b, c; two of mnist, digits.")
         rng, labelled = np.random.default_rng(seed), True
         source, target = (
-            drawn(digits_of(one, sizes.mnist), sizes.pictures, rng) for one in (first, second)
+            drawn(digits_of(one, sizes.mnist), sizes.images, rng) for one in (first, second)
         )
     readers = (
         write_table(folder / "source", *source, labelled=True),
@@ -97,7 +97,7 @@ def phantoms(first: str, second: str, patients: tuple[int, int]) -> Task:
     return Task(source, target, size_px=64, metric="group_auc")
 
 
-def digits_of(name: str, mnist: Path | None) -> Pictures:
+def digits_of(name: str, mnist: Path | None) -> Images:
     """Return all digits of one kind; MNIST's without their margin.
 
     Raises:
@@ -117,20 +117,20 @@ def digits_of(name: str, mnist: Path | None) -> Pictures:
     return images[:, inner, inner], labels
 
 
-def drawn(pictures: Pictures, count: int, rng: np.random.Generator) -> Pictures:
-    """Return `count` of the pictures, or all where there are fewer."""
-    chosen = rng.permutation(len(pictures[1]))[:count]
-    return pictures[0][chosen], pictures[1][chosen]
+def drawn(images: Images, count: int, rng: np.random.Generator) -> Images:
+    """Return `count` of the images, or all where there are fewer."""
+    chosen = rng.permutation(len(images[1]))[:count]
+    return images[0][chosen], images[1][chosen]
 
 
-def planted(name: str, rng: np.random.Generator) -> tuple[Pictures, Pictures]:
+def planted(name: str, rng: np.random.Generator) -> tuple[Images, Images]:
     """Return source and target of a task in which adapting has nothing to win: scikit-learn's digits, halved class by class.
 
     Args:
         name: of `HURTS`. Other prevalence: five classes, as frequent as each other at the source and as `SKEWED` says at the
             target. Same population: the other half. Unseen class: the source lacks `UNSEEN`, which is `UNSEEN_SHARE` of
             the target.
-        rng: which pictures.
+        rng: which images.
     """
     images, labels = digits_of("digits", None)
     halves = [
@@ -153,7 +153,7 @@ def write_table(folder: Path, images: Any, labels: Sequence[int], *, labelled: b
     """Write digits as PNG with a table beside them; return its reader.
 
     Args:
-        folder: new, or as an earlier call with the same pictures left it.
+        folder: new, or as an earlier call with the same images left it.
         images: `[n, h, w]` uint8.
         labels: `[n]`.
         labelled: false: the column `label` is empty.

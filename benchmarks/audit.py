@@ -2,12 +2,12 @@
 
     KERASTL_TEST_ASSETS=FOLDER python benchmarks/audit.py [--quick] [--seeds 20] [--tasks NAME,...]
 
-Planted truth from real pictures: class B holds pictures of the same kind as class A, of other individuals, each
+Planted truth from real images: class B holds images of the same kind as class A, of other individuals, each
 mirrored, turned by 180 degrees, brighter, or of another hue; and the digits 6 and 9. Operations that have nothing
 to do with that difference, and all operations on tasks of two kinds of things, must not be called harmful. The
 digits 2 and 5 under a mirror are told, not judged.
 
-Pictures: MNIST digits of the folder of test assets, Fashion-MNIST (Debian's package dataset-fashion-mnist), scaled to
+Images: MNIST digits of the folder of test assets, Fashion-MNIST (Debian's package dataset-fashion-mnist), scaled to
 64 px. Features: MobileNetV2, alpha 0.35, from the same folder. The last line is one JSON object; the exit code is 1
 where recall is below 0.95 or more than 0.05 of the harmless operations are condemned.
 """
@@ -38,7 +38,7 @@ WEIGHTS = "keras/models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224
 DIGITS = "data/digits_mnist_optdigits.npz"
 Array = np.ndarray[Any, Any]
 Draw = Callable[[str, int, np.random.Generator], Array]
-"""Takes `digits` or `fashion`, a label, a generator; returns 2 x PER_CLASS pictures."""
+"""Takes `digits` or `fashion`, a label, a generator; returns 2 x PER_CLASS images."""
 
 FLIP = ("random_flip", {})
 ROTATION = ("random_rotation", {"max_deg": 15.0})
@@ -104,7 +104,7 @@ def two(kind: str, one: int, other: int, *, any_hue: bool = False) -> Any:
 
 
 TASKS: dict[str, tuple[Any, list[Any], list[Any]]] = {
-    # name: (pictures of A and B, operations that swap them, operations that do not)
+    # name: (images of A and B, operations that swap them, operations that do not)
     "6 and 9": (two("digits", 6, 9), [TURN], [SHIFT, BRIGHTNESS, ZOOM]),
     "mirrored sneakers": (planted("fashion", 7, mirror), [FLIP], [BRIGHTNESS, ROTATION, ZOOM]),
     "turned shirts": (planted("fashion", 0, turn), [TURN], [CONTRAST, ZOOM, FLIP]),

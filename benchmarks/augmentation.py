@@ -1,9 +1,9 @@
-"""How fast are augmented pictures made: kerastl beside keras-cv, Keras, AlbumentationsX and torchvision.
+"""How fast are augmented images made: kerastl beside keras-cv, Keras, AlbumentationsX and torchvision.
 
     python benchmarks/augmentation.py [--quick] [--peers a,b,c] [--sizes 224,96]
 
 Images/s of one policy of nine operations in batches of 32: mirror; turn up to 15 degrees, zoom 20 %, shift 10 %; brightness
-20 %, contrast 20 %, saturation 30 %, hue 20 degrees; one rectangle up to a quarter of the side. Each peer gets the same pictures
+20 %, contrast 20 %, saturation 30 %, hue 20 degrees; one rectangle up to a quarter of the side. Each peer gets the same images
 (uint8, random crops of scikit-learn's two sample photographs, at size: nothing is decoded), runs as its own documentation
 recommends, and hands over batches. Each has a process of its own, which lives through all rounds and waits for its
 turn: imports, tracing, compiling and the start of workers are not counted. Peers are alternated round by
@@ -19,10 +19,10 @@ What the peers do not do alike:
   into one; keras-cv, Keras and kerastl's `exact` path interpolate three times. All are bilinear.
 - Borders are filled by reflection, in torchvision by one colour: it knows nothing else.
 - Brightness is added to every pixel, by torchvision it multiplies. Contrast is stretched about each channel's mean, by AlbumentationsX
-  about black (the quicker of its two ways: one table for both), by torchvision about the mean of the grey picture.
+  about black (the quicker of its two ways: one table for both), by torchvision about the mean of the grey image.
 - Saturation is multiplied in HSV, by AlbumentationsX shifted in HSV, by torchvision blended with grey. Hue turns in HSV everywhere,
   in AlbumentationsX in steps of 2 degrees.
-- The rectangle lies inside the picture; keras-cv's may cross the border, torchvision's is drawn by area and aspect.
+- The rectangle lies inside the image; keras-cv's may cross the border, torchvision's is drawn by area and aspect.
 - torchvision changes a batch by one draw when it is handed a batch: `torchvision-batched` is another augmentation.
 - AlbumentationsX runs on OpenCV 4.14. It asks for 5.0, whose warp is slower: the policy then takes a tenth longer at 224 px, and as
   long at 96.
@@ -52,7 +52,7 @@ from peer_environments import Unavailable, last_line, python_of
 
 HERE = Path(__file__).parent
 WORKERS = HERE / "_augmentation_peers"
-NUM_PICTURES = 64
+NUM_IMAGES = 64
 BASELINES = ("keras-cv", "albumentationsx-workers")
 BOUND, OURS = "memory-copy", "kerastl-compiled"
 
@@ -92,11 +92,11 @@ PEERS = {
 class Process:
     """One peer's process: started, warm, waiting for its turn."""
 
-    def __init__(self, name: str, pictures: Path) -> None:
+    def __init__(self, name: str, images: Path) -> None:
         peer, self.name = PEERS[name], name
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115, it lives as long as the process
         self._process = subprocess.Popen(
-            [python_of(peer.environment), WORKERS / peer.script, pictures, peer.variant],
+            [python_of(peer.environment), WORKERS / peer.script, images, peer.variant],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
         )  # fmt: skip
         told = self._answer()
@@ -130,7 +130,7 @@ class Process:
         raise Unavailable(f"its process ended: {last_line(self._log.read())}")
 
 
-def write_pictures(folder: Path, sizes: list[int]) -> None:
+def write_images(folder: Path, sizes: list[int]) -> None:
     """Write `SIZE.npy`, `[64, size, size, 3]` uint8: random crops of two photographs."""
     import numpy as np
     from sklearn.datasets import load_sample_images
@@ -139,18 +139,18 @@ def write_pictures(folder: Path, sizes: list[int]) -> None:
     generator = np.random.default_rng(0)
     for size in sizes:
         crops = []
-        for place in range(NUM_PICTURES):
+        for place in range(NUM_IMAGES):
             photograph = photographs[place % len(photographs)]
             top, left = (int(generator.integers(side - size + 1)) for side in photograph.shape[:2])
             crops.append(photograph[top : top + size, left : left + size])
         np.save(folder / f"{size}.npy", np.stack(crops))
 
 
-def started(names: list[str], pictures: Path) -> Iterator[Process | tuple[str, str]]:
+def started(names: list[str], images: Path) -> Iterator[Process | tuple[str, str]]:
     """Yield a waiting process for each peer, or its name and why there is none."""
     for name in names:
         try:
-            yield Process(name, pictures)
+            yield Process(name, images)
         except (Unavailable, OSError) as error:
             print(f"{name}: left out, {error}", file=sys.stderr, flush=True)
             yield name, str(error)
@@ -218,7 +218,7 @@ def main() -> int:
         parser.error(f"no peer '{unknown[0]}'. Known: {', '.join(PEERS)}")
     rounds, seconds = (2, 0.7) if arguments.quick else (5, 2.5)
     with tempfile.TemporaryDirectory() as folder:
-        write_pictures(Path(folder), sizes)
+        write_images(Path(folder), sizes)
         found = list(started(names, Path(folder)))
         processes = [one for one in found if isinstance(one, Process)]
         told = {}

@@ -1,10 +1,10 @@
-"""Does augmentation help where pictures are few?
+"""Does augmentation help where images are few?
 
     python benchmarks/augmentation_gain.py [--quick] [--seeds 5] [--policies none,radiograph,medium] [--table labels.csv]
 
-Random weights, few pictures for training, every policy with the same pictures, the same first weights and the same number of steps; only
-`augment` differs. The pictures are phantom hospital A, or those of a table with the columns file, projection
-and patient_id: the Hannover chest X-rays (doi 10.25835/0090041). Told is the AUC by picture on the test patients (85 % of all)
+Random weights, few images for training, every policy with the same images, the same first weights and the same number of steps; only
+`augment` differs. The images are phantom hospital A, or those of a table with the columns file, projection
+and patient_id: the Hannover chest X-rays (doi 10.25835/0090041). Told is the AUC by image on the test patients (85 % of all)
 and for each policy the difference from the first, seed by seed. The last line is one JSON object.
 """
 

@@ -1,16 +1,16 @@
 """Do the fast paths cost accuracy?
 
-    python benchmarks/fast_paths.py [--quick] [--seeds 5] [--table labels.csv] [--pictures fashion,xrays] [--parts head,last]
+    python benchmarks/fast_paths.py [--quick] [--seeds 5] [--table labels.csv] [--images fashion,xrays] [--parts head,last]
 
-Each path trains what the plain path (`cache: none`) trains: the same pictures, first weights, order and dropout; only the way
-differs. Pictures: 300 of Fashion-MNIST to learn from and 400 to test on (Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747, Debian's
+Each path trains what the plain path (`cache: none`) trains: the same images, first weights, order and dropout; only the way
+differs. Images: 300 of Fashion-MNIST to learn from and 400 to test on (Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747, Debian's
 package dataset-fashion-mnist, or KERASTL_FASHION_MNIST), enlarged to
 96 px; and those of a table with the columns file, projection
 and patient_id: the Hannover chest X-rays (doi 10.25835/0090041), half of the patients for the test. The network is MobileNetV2,
-alpha 0.35, with ImageNet weights, which must lie in KERAS_HOME. A seed draws the pictures, the head, the order and the dropout.
+alpha 0.35, with ImageNet weights, which must lie in KERAS_HOME. A seed draws the images, the head, the order and the dropout.
 
-Told for each path: accuracy on the test pictures, mean and standard deviation over the seeds; its difference from the
-plain path's, seed by seed, as a mean with its 95 % interval (Student's t); and the share of test pictures that it puts
+Told for each path: accuracy on the test images, mean and standard deviation over the seeds; its difference from the
+plain path's, seed by seed, as a mean with its 95 % interval (Student's t); and the share of test images that it puts
 into another class. Verdict, with s the plain path's standard deviation over the seeds: `within seed spread` where the mean difference
 is at most s in size, and its interval holds 0 or lies between -s and s; else `better` or `worse`. The last line is one
 JSON object.
@@ -60,14 +60,14 @@ PATHS: dict[str, dict[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Sources:
-    """The pictures of one seed; a `Collection` each."""
+    """The images of one seed; a `Collection` each."""
 
     train: Any
     test: Any
 
 
 def write_fashion(folder: Path, *, of_each: int) -> None:
-    """Write the first pictures of each class, `{folder}/{class}/{index}.png`.
+    """Write the first images of each class, `{folder}/{class}/{index}.png`.
 
     Raises:
         SystemExit: there are none on this machine.
@@ -89,7 +89,7 @@ def write_fashion(folder: Path, *, of_each: int) -> None:
 
 
 def drawn(collection: Any, *, test_fraction: float, seed: int) -> Sources:
-    """Divide pictures for one seed."""
+    """Divide images for one seed."""
     from dataclasses import replace
 
     from kerastl.data import split
@@ -122,7 +122,7 @@ class Trials:
     def logits(
         self, sources: Sources, part: str, epochs: int, seed: int
     ) -> tuple[dict[str, Array], Array]:
-        """Train along each path of a part; return `{path: [n, classes]}` of the test pictures, and their labels."""
+        """Train along each path of a part; return `{path: [n, classes]}` of the test images, and their labels."""
         import keras
 
         from kerastl.models import build_model
@@ -146,7 +146,7 @@ class Trials:
 
 
 def source_of(collection: Any, seed: int, *, shuffle: bool = False) -> Any:
-    """Return an `ImageDataset` of pictures, decoded once; in order unless they are shuffled."""
+    """Return an `ImageDataset` of images, decoded once; in order unless they are shuffled."""
     from kerastl.data import ImageDataset
 
     return ImageDataset(
@@ -244,7 +244,7 @@ def print_rows(title: str, rows: dict[str, dict[str, Any]]) -> None:
 
 
 def collections(wanted: Sequence[str], table: str | None, folder: Path) -> dict[str, Any]:
-    """Return `{name: (pictures, test fraction)}`."""
+    """Return `{name: (images, test fraction)}`."""
     from kerastl.data import read_folder, read_table
     from kerastl.data.readers.table import Columns
 
@@ -262,7 +262,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--table", help="of chest X-rays; without it they are left out")
-    parser.add_argument("--pictures", default="fashion,xrays")
+    parser.add_argument("--images", default="fashion,xrays")
     parser.add_argument(
         "--parts", default=",".join(PATHS), help="head: it alone learns; last: 30 %%"
     )
@@ -272,7 +272,7 @@ def main() -> int:
     seeds = range(1, (2 if arguments.quick else arguments.seeds) + 1)
     told: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        wanted = arguments.pictures.split(",")
+        wanted = arguments.images.split(",")
         found = collections(wanted, arguments.table, Path(folder) / "fashion")
         trials = Trials()
         for kind, (collection, fraction) in found.items():

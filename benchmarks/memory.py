@@ -30,7 +30,7 @@ CASES = [
 CLASSES = ("a", "b")
 
 
-def pictures(folder: Path, count: int) -> list:
+def images(folder: Path, count: int) -> list:
     """Write drawn JPEGs; return their records."""
     import numpy as np
     from PIL import Image
@@ -38,11 +38,11 @@ def pictures(folder: Path, count: int) -> list:
     from kerastl.data import Record
 
     pixels = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
-    picture = Image.fromarray(pixels).resize((500, 375))
+    image = Image.fromarray(pixels).resize((500, 375))
     records = []
     for number in range(count):
         file = folder / f"{number}.jpg"
-        picture.rotate(number).save(file)
+        image.rotate(number).save(file)
         records.append(Record(file.name, file, CLASSES[number % 2]))
     return records
 
@@ -71,7 +71,7 @@ def measure(case: str, folder: Path) -> dict:
     name, side, what, batch = case.split(":")
     size, rows = int(side), int(batch)
     tf.config.experimental.enable_op_determinism()
-    records = pictures(folder, max(2 * rows, 64))
+    records = images(folder, max(2 * rows, 64))
     options = {"class_names": CLASSES, "image_size_px": size, "batch_size": rows}
     flip = build_policy([{"name": "random_flip"}], image_size_px=size)
     train = ImageDataset(records, augment=flip, **options)

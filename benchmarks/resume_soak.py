@@ -2,7 +2,7 @@
 
     python benchmarks/resume_soak.py [--stops 50] [--seed 0] [--recipes caches,target] [--out DIR]
 
-Recipes of tiny pictures, which together use every kind of state (`_resume_soak/recipes.py`), are run whole once each.
+Recipes of tiny images, which together use every kind of state (`_resume_soak/recipes.py`), are run whole once each.
 Then runs of them are begun, stopped and resumed until they end, with caches of their own, and every array of each model,
 history.jsonl, predictions.csv, scores.json and freeze.json are compared. Ways to stop, by turns:
 

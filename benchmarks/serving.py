@@ -4,18 +4,18 @@
 
 One MobileNetV2 at 224 px, with the ImageNet weights that lie in Keras's cache, else random ones, and JPEG files of 500 x 375
 pixels. One request after the other; the rows are measured in turn, round by round. Told are the median and 95th percentile of a
-request's milliseconds over all rounds, pictures a second, and how many times as fast as `keras` a row is: the median over rounds of the
+request's milliseconds over all rounds, images a second, and how many times as fast as `keras` a row is: the median over rounds of the
 ratio of medians within one.
 
 - `kerastl` is what `kerastl export` writes, in a TensorFlow session: files in, predictions out.
   `kerastl-unfolded` keeps its BatchNorms, `kerastl-bfloat16` computes in bfloat16 (slow on a CPU without instructions for it).
-- `keras` is what `model.export()` writes of the same network, in the same kind of session, with the pictures decoded and
+- `keras` is what `model.export()` writes of the same network, in the same kind of session, with the images decoded and
   resized in Python by Pillow, as `keras.utils.load_img` does it; `keras-tf` with `tf.io.decode_image` and `tf.image.resize`.
-  What it costs to send 600 kB of floats a picture to a server instead of the file is not counted.
+  What it costs to send 600 kB of floats an image to a server instead of the file is not counted.
 - `openvino` and `onnxruntime` run that same export, converted, in an environment and a process of their own, with Pillow.
 
-`answers` tells the largest difference of a probability from `kerastl-unfolded`, and of how many pictures the class is another. Pillow and
-TensorFlow shrink a picture a little differently. The last line is one JSON object.
+`answers` tells the largest difference of a probability from `kerastl-unfolded`, and of how many images the class is another. Pillow and
+TensorFlow shrink an image a little differently. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _serving_peers.models import SIZE_PX, write_models, write_pictures
+from _serving_peers.models import SIZE_PX, write_models, write_images
 from _serving_peers.rows import PLAIN, ROWS, Measured, Setting, ask_row
 from peer_environments import Unavailable
 
@@ -60,7 +60,7 @@ def row_of(told: dict[str, list[Measured]], name: str, batch: int) -> dict[str, 
     taken = [one / 1e6 for round_ in told[name] for one in round_.nanoseconds[batch]]
     row = {
         "median_ms": statistics.median(taken), "p95_ms": float(np.percentile(taken, 95)),
-        "pictures_per_s": 1e3 * batch / statistics.mean(taken),
+        "images_per_s": 1e3 * batch / statistics.mean(taken),
     }  # fmt: skip
     if PLAIN in told:
         row["x_keras"] = statistics.median(
@@ -82,14 +82,14 @@ def answers_of(told: dict[str, list[Measured]], name: str) -> dict[str, Any]:
 def print_table(found: dict[str, Any], batches: Sequence[int], missing: dict[str, str]) -> None:
     """Print the figures in Markdown."""
     for batch in batches:
-        print(f"\n| batch {batch} | median ms | p95 ms | pictures/s | times keras | answers |")
+        print(f"\n| batch {batch} | median ms | p95 ms | images/s | times keras | answers |")
         print("|---|---|---|---|---|---|")
         for name, row in found.items():
             of, how = row[f"batch {batch}"], row["answers"]
             ratio = f"{of['x_keras']:.2f}" if "x_keras" in of else ""
             told = f"{how['largest_difference']:.1e}, {how['other_class']} other" if how else ""
             print(
-                f"| {name} | {of['median_ms']:.1f} | {of['p95_ms']:.1f} | {of['pictures_per_s']:.0f} "
+                f"| {name} | {of['median_ms']:.1f} | {of['p95_ms']:.1f} | {of['images_per_s']:.0f} "
                 f"| {ratio} | {told} |"
             )
     for name, reason in missing.items():
@@ -114,8 +114,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         models, weights = write_models(folder)
-        pictures = write_pictures(folder)
-        setting = Setting(models, pictures, batches, requests, arguments.threads, folder)
+        images = write_images(folder)
+        setting = Setting(models, images, batches, requests, arguments.threads, folder)
         told, missing = measured(setting, names, rounds)
     found: dict[str, Any] = {
         name: {f"batch {batch}": row_of(told, name, batch) for batch in batches}

@@ -6,8 +6,8 @@ Each command runs in its own process; the table shows the median of several runs
 start. Limits: 0.4 CPU seconds for `--help`, 0.6 for `check`.
 
 `--train` tells the seconds from the start of the process to the end of the first step, of `kerastl run` and of a script of Keras's
-guide, on the same 400 pictures at 96 px: MobileNetV2 with ImageNet weights, frozen, without a cache. `kerastl run` has by then decoded
-every file once, divided the pictures and written its recipe; after the first time it knows the files, so that the first
+guide, on the same 400 images at 96 px: MobileNetV2 with ImageNet weights, frozen, without a cache. `kerastl run` has by then decoded
+every file once, divided the images and written its recipe; after the first time it knows the files, so that the first
 is told apart. The last line is one JSON object of seconds.
 """
 
@@ -24,7 +24,7 @@ import tempfile
 from pathlib import Path
 
 from training import PLACES, WORKERS, task_of
-from training_pictures import write_pictures
+from training_images import write_images
 
 COMMANDS = (["--help"], ["ls"], ["check", "quickstart"], ["weights", "ls"], ["cache", "ls"])
 
@@ -48,7 +48,7 @@ def first_steps(runs: int) -> dict[str, float]:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_pictures(folder, 400)
+        write_images(folder, 400)
         asked = argparse.Namespace(backbone="mobilenet_v2", weights="imagenet")
         task = task_of(asked, folder, "head", 96, 400, 1)
         keras = ["keras", json.dumps({**task, "scratch": name})]
@@ -69,7 +69,7 @@ def first_steps(runs: int) -> dict[str, float]:
                 seconds = json.loads(done.stdout.strip().splitlines()[-1])["first_step_s"]
                 taken[which].append(seconds)
     told["first step, keras"] = statistics.median(taken["keras"])
-    told["first step, kerastl run, new pictures"] = taken["kerastl"][0]
+    told["first step, kerastl run, new images"] = taken["kerastl"][0]
     told["first step, kerastl run"] = statistics.median(taken["kerastl"][1:])
     return {name: round(seconds, 2) for name, seconds in told.items()}
 

@@ -3,13 +3,13 @@
     python benchmarks/training.py [--quick] [--peers a,b,c] [--sizes 96] [--tasks head,last] [--images 2000] [--epochs 10]
                                   [--rounds 3] [--weights imagenet] [--curve images|epochs [--points 1000,10000] [--figure curve.png]]
 
-Pictures are phantom slices of hospital A, written as 8-bit PNG, a sub-folder a class, 80 % for training and the rest for
+Images are phantom slices of hospital A, written as 8-bit PNG, a sub-folder a class, 80 % for training and the rest for
 validation; every peer reads the same files. `head` trains a new head for ten epochs on a frozen MobileNetV2
 (`--backbone resnet50`: ResNet50); `last` trains the last 30 % of the network, too. BatchNorm is frozen everywhere.
 Each peer runs as its own documentation recommends, in a process of its own, in turn, round by round. Told are the seconds from
 the first step to the last, validation and decoding included; start-up, imports and building, stands by itself.
 
-- `keras` caches the decoded pictures in memory, and calls the base with training=False, as Keras's guide does. Its step is not
+- `keras` caches the decoded images in memory, and calls the base with training=False, as Keras's guide does. Its step is not
   compiled with XLA, which is what `compile` chooses by itself on a CPU, too: `keras-xla`, run only where it is named.
 - `torch` and `torch-bf16` have two DataLoader workers and channels_last, and decode anew each epoch. `torch-bf16` is passed
   over on a CPU without instructions for bfloat16, unless it is named.
@@ -40,7 +40,7 @@ from typing import Any
 
 from peer_environments import Unavailable, last_line, python_of
 from training_curve import chosen_points, draw_curve, print_curve
-from training_pictures import write_pictures
+from training_images import write_images
 
 HERE = Path(__file__).parent
 WORKERS = HERE / "_training_peers"
@@ -48,7 +48,7 @@ PLACES = (str(HERE), str(HERE / "_augmentation_peers"))
 """Where the scripts of the peers find what they share."""
 EPOCHS = 10
 IN_MEMORY_BYTES = 4e9
-"""Decoded pictures of more than this, as float32, are decoded anew in each epoch instead of kept."""
+"""Decoded images of more than this, as float32, are decoded anew in each epoch instead of kept."""
 BFLOAT16 = ("avx512_bf16", "amx_bf16")
 """What Linux calls the instructions."""
 
@@ -206,7 +206,7 @@ def compared(arguments: argparse.Namespace) -> dict[str, Any]:
     chosen = arguments.peers.split(",") if arguments.peers else ()
     images, rounds = (60, 1) if arguments.quick else (arguments.images, arguments.rounds)
     with tempfile.TemporaryDirectory() as folder:
-        write_pictures(Path(folder), images)
+        write_images(Path(folder), images)
         for size in map(int, arguments.sizes.split(",")):
             for part in arguments.tasks.split(","):
                 epochs = epochs_of(arguments)
@@ -219,7 +219,7 @@ def compared(arguments: argparse.Namespace) -> dict[str, Any]:
                 rows = measured(names, task, rounds)
                 told[f"{part} {size}"] = rows
                 what = (
-                    f"{arguments.backbone}, {part}, {epochs} epochs, {images:,} pictures, {size} px"
+                    f"{arguments.backbone}, {part}, {epochs} epochs, {images:,} images, {size} px"
                 )
                 print_table(what, rows)
     return told
@@ -237,13 +237,13 @@ def curve(arguments: argparse.Namespace) -> dict[str, Any]:
         if axis == "epochs":
             images, epochs = fixed, point
         with tempfile.TemporaryDirectory() as folder:
-            write_pictures(Path(folder), images)
+            write_images(Path(folder), images)
             task = task_of(arguments, Path(folder), part, size, images, epochs)
             for name, row in measured(tuple(rows), task, 1).items():
                 if name in rows:
                     rows[name][point] = row["training_s"]
                     print(f"{name}, {point} {axis}: {row['training_s']:.1f} s", file=sys.stderr)
-    rest = f"{fixed:,} pictures" if axis == "epochs" else f"{epochs} epochs"
+    rest = f"{fixed:,} images" if axis == "epochs" else f"{epochs} epochs"
     title = f"{arguments.backbone}, {part}, {rest}, {size} px"
     print(f"\n{title}\n")
     print_curve(axis, rows)
@@ -255,7 +255,7 @@ def curve(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one round, few pictures, two epochs")
+    parser.add_argument("--quick", action="store_true", help="one round, few images, two epochs")
     parser.add_argument("--peers", help=f"of {', '.join(PEERS)}; all that this machine suits")
     parser.add_argument("--sizes", default="96", help="sides in pixels")
     parser.add_argument("--tasks", default="head,last")

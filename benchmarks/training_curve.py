@@ -1,4 +1,4 @@
-"""How the seconds of a training grow with its pictures or its epochs: a table and a picture of it."""
+"""How the seconds of a training grow with its images or its epochs: a table and an image of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ POINTS = {"images": (1_000, 10_000, 100_000), "epochs": (1, 3, 10, 30)}
 QUICK = {"images": (50, 100), "epochs": (1, 3)}
 
 Rows = Mapping[str, Mapping[int, float]]
-"""`{peer: {pictures or epochs: seconds}}`."""
+"""`{peer: {images or epochs: seconds}}`."""
 
 
 def print_curve(axis: str, rows: Rows) -> None:
@@ -29,7 +29,7 @@ def print_curve(axis: str, rows: Rows) -> None:
 
 
 def _slope(axis: str, row: Mapping[int, float]) -> float:
-    """Return the seconds of 1,000 more pictures, or of one more epoch, between the last two points."""
+    """Return the seconds of 1,000 more images, or of one more epoch, between the last two points."""
     points = sorted(row)
     if len(points) < 2:
         return float("nan")
@@ -38,7 +38,7 @@ def _slope(axis: str, row: Mapping[int, float]) -> float:
 
 
 def draw_curve(axis: str, rows: Rows, path: Path, *, title: str) -> None:
-    """Draw seconds over pictures or epochs, both in powers of ten, and write it as a PNG."""
+    """Draw seconds over images or epochs, both in powers of ten, and write it as a PNG."""
     import matplotlib
 
     matplotlib.use("agg")

@@ -19,7 +19,7 @@ def track(
 
     Args:
         items: what is worked through.
-        description: what is being done, e.g. `checking pictures`.
+        description: what is being done, e.g. `checking images`.
         total: number of items, where `len(items)` does not say it.
     """
     if not sys.stderr.isatty():

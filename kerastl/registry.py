@@ -63,15 +63,15 @@ def module(kind: str, name: str) -> ModuleType:
 
 
 def domains_of(reader: str, options: Any) -> list[str]:
-    """Return the domains that a reader's pictures come from, sorted. Reads the table, opens no picture.
+    """Return the domains that a reader's images come from, sorted. Reads the table, opens no image.
 
     Raises:
-        RequestError: the table will not do, or a picture has no domain.
+        RequestError: the table will not do, or an image has no domain.
     """
     found = [record.domain for record in module("reader", reader).read(options).records]
     missing = found.count(None)
     if missing:
-        raise RequestError(f"{missing:,} of {len(found):,} pictures have no domain.")
+        raise RequestError(f"{missing:,} of {len(found):,} images have no domain.")
     return sorted(set(found))
 
 
@@ -90,7 +90,7 @@ def options_of(kind: str, name: str) -> type[Any] | None:
 
 
 def needs_colour(operation: str, options: Any) -> bool:
-    """Tell whether an operation makes no sense on pictures of one channel.
+    """Tell whether an operation makes no sense on images of one channel.
 
     Args:
         operation: its name.

@@ -22,7 +22,7 @@ PATIENTS = (3, 4)
 SEED = 7
 
 
-def picture(hospital: str, patient: int, *, malignant: bool) -> np.ndarray:
+def image(hospital: str, patient: int, *, malignant: bool) -> np.ndarray:
     """Return `[192, 192]` float64, 0 to 1: the middle slice of one patient in a lung window."""
     slices = draw_patient(
         hospital,
@@ -50,7 +50,7 @@ def main() -> None:
         for row, malignant in enumerate((False, True)):
             axis = axes[row, column]
             number = PATIENTS[shift] + 10 * row
-            axis.imshow(picture(hospital, number, malignant=malignant), cmap="gray", vmin=0, vmax=1)
+            axis.imshow(image(hospital, number, malignant=malignant), cmap="gray", vmin=0, vmax=1)
             axis.set_axis_off()
     figure.subplots_adjust(left=0.03, right=0.998, top=0.88, bottom=0.06, wspace=0.03, hspace=0.03)
     for index, (name, hospital) in enumerate(HOSPITALS.items()):

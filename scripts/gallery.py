@@ -1,6 +1,6 @@
 """Draw docs/images/augmentation_gallery.jpg, every operation, and docs/images/augmentation_figure.jpg, one policy.
 
-The pictures are scikit-learn's, CC BY 2.0: flower.jpg (flickr.com/photos/vultilion/6056698931) and china.jpg
+The images are scikit-learn's, CC BY 2.0: flower.jpg (flickr.com/photos/vultilion/6056698931) and china.jpg
 (flickr.com/photos/danielbuechele/6061409035).
 
 Usage: python scripts/gallery.py [FOLDER]
@@ -25,9 +25,9 @@ from kerastl.augment.preview import Block, mixing_block, operation_block, policy
 
 OUT = Path(__file__).parent.parent / "docs" / "images"
 SIDE_PX = 96
-"""Of a picture, as augmented and as shown."""
+"""Of an image, as augmented and as shown."""
 ACROSS = 4
-"""Operations in a row; each shows two pictures."""
+"""Operations in a row; each shows two images."""
 DPI = 100
 QUALITY = 68
 POLICY, ROWS, COLUMNS = "photograph", 3, 4
@@ -36,7 +36,7 @@ CREDIT_CHINA = "; china.jpg: danielbuechele on Flickr, CC BY 2.0"
 
 
 def square(image: np.ndarray, side: int) -> np.ndarray:
-    """Return the middle of a picture as `[side, side, 3]` float32 in [0, 255]."""
+    """Return the middle of an image as `[side, side, 3]` float32 in [0, 255]."""
     height, width, _ = image.shape
     left = (width - height) // 2
     middle = Image.fromarray(image[:, left : left + height])
@@ -67,15 +67,15 @@ def gallery(flower: np.ndarray, china: np.ndarray) -> list[Block]:
 
 
 def cells(block: Block) -> list[tuple[str, np.ndarray]]:
-    """Return two (words, picture) of a block: its ends, or samples; of a mixing, those that show both classes."""
+    """Return two (words, image) of a block: its ends, or samples; of a mixing, those that show both classes."""
     words = block.captions[0] if block.captions else block.columns
-    shown = list(zip(words, block.pictures[0], strict=True))[1:]
+    shown = list(zip(words, block.images[0], strict=True))[1:]
     return [one for one in shown if not block.captions or "," in one[0]][:2]
 
 
-def show(axis: Any, picture: np.ndarray) -> None:
-    """Show a picture pixel by pixel."""
-    axis.imshow(picture, interpolation="none")
+def show(axis: Any, image: np.ndarray) -> None:
+    """Show an image pixel by pixel."""
+    axis.imshow(image, interpolation="none")
     axis.set_axis_off()
 
 
@@ -89,7 +89,7 @@ def save(figure: Any, out: Path) -> None:
 
 
 def draw_gallery(blocks: list[Block], original: np.ndarray, out: Path) -> None:
-    """Write the gallery: the original first, then two pictures an operation."""
+    """Write the gallery: the original first, then two images an operation."""
     from matplotlib import pyplot as plt
 
     shown = [("original", [("", original)])] + [(one.title, cells(one)) for one in blocks]
@@ -97,16 +97,16 @@ def draw_gallery(blocks: list[Block], original: np.ndarray, out: Path) -> None:
     wide, high = SIDE_PX + 5, SIDE_PX + 58
     width, height = ACROSS * (2 * wide + 16) + 8, rows * high + 24
     figure = plt.figure(figsize=(width / DPI, height / DPI), facecolor="white")
-    for place, (title, pictures) in enumerate(shown):
+    for place, (title, images) in enumerate(shown):
         left = 8 + place % ACROSS * (2 * wide + 16)
         top = place // ACROSS * high
         figure.text(
             left / width, 1 - (top + 11) / height, title, fontsize=8, weight="bold", va="center"
         )
-        for number, (words, picture) in enumerate(pictures):
+        for number, (words, image) in enumerate(images):
             x = left + number * wide
             box = (x / width, 1 - (top + 20 + SIDE_PX) / height, SIDE_PX / width, SIDE_PX / height)
-            show(figure.add_axes(box), picture)
+            show(figure.add_axes(box), image)
             lines = "\n".join(textwrap.wrap(words, 21)[:4])
             y = 1 - (top + 22 + SIDE_PX) / height
             figure.text(x / width, y, lines, fontsize=5.8, va="top", color="0.35", linespacing=1.0)
@@ -130,11 +130,11 @@ def draw_figure(flower: np.ndarray, out: Path) -> None:
     def box(left: int, top: int, length: int) -> tuple[float, float, float, float]:
         return left / width, 1 - (top + length) / height, length / width, length / height
 
-    show(figure.add_axes(box(8, head, large)), block.pictures[0, 0])
-    for number, picture in enumerate(block.pictures[0, 1:]):
+    show(figure.add_axes(box(8, head, large)), block.images[0, 0])
+    for number, image in enumerate(block.images[0, 1:]):
         row, column = divmod(number, COLUMNS)
         left = large + 24 + column * (side + gap)
-        small = Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)
+        small = Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS)
         show(figure.add_axes(box(left, head + row * (side + gap), side)), np.asarray(small))
     style = {"fontsize": 9, "weight": "bold", "va": "center"}
     figure.text(8 / width, 1 - head / 2 / height, "original", **style)
@@ -145,7 +145,7 @@ def draw_figure(flower: np.ndarray, out: Path) -> None:
 
 
 def main() -> None:
-    """Write both pictures."""
+    """Write both images."""
     mpl.use("agg")
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else OUT
     china, flower = load_sample_images().images

@@ -1,4 +1,4 @@
-"""What every test may use: the optional folder of real weights and real pictures, and small drawn pictures."""
+"""What every test may use: the optional folder of real weights and real images, and small drawn images."""
 
 import os
 import zipfile
@@ -20,7 +20,7 @@ def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
-    """The folder of real weights and pictures; a test that wants it skips where it is absent."""
+    """The folder of real weights and images; a test that wants it skips where it is absent."""
     folder = Path(os.environ.get("KERASTL_TEST_ASSETS", ROOT.parent / "shared" / "assets"))
     if not folder.is_dir():
         message = f"no test assets at {folder}; set KERASTL_TEST_ASSETS"

@@ -19,17 +19,17 @@ class Task:
     """What a peer is asked.
 
     Args:
-        pictures: by split, `[n, 3, size, size]` float32 in [-1, 1], as the first layer of ours takes them.
+        images: by split, `[n, 3, size, size]` float32 in [-1, 1], as the first layer of ours takes them.
         labels: by split, `[n]` int64; -1 where there is none.
         groups: by split, `[n]`.
         classes: how many.
         seed: of everything drawn.
         epochs, source_epochs: of all, and of these before adapting, for a tool that learns the source first.
-        batch_size: pictures of a domain a step.
+        batch_size: images of a domain a step.
         metric: `balanced_accuracy` or `group_auc`.
     """
 
-    pictures: dict[str, np.ndarray]
+    images: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
     groups: dict[str, np.ndarray]
     classes: int
@@ -43,7 +43,7 @@ class Task:
     def parsed(cls) -> Task:
         """Read the task from the one word that a peer is handed."""
         told = json.loads(sys.argv[1])
-        with np.load(told.pop("pictures")) as file:
+        with np.load(told.pop("images")) as file:
             held = {key: file[key] for key in file}
         classes = int(held.pop("classes"))
         parts: dict[str, dict[str, np.ndarray]] = {"images": {}, "labels": {}, "groups": {}}
@@ -58,7 +58,7 @@ class Task:
         return cls(pictures, labels, parts["groups"], classes, **told)
 
     def score(self, probabilities: np.ndarray) -> float:
-        """Return the metric of probabilities `[n, classes]` on the target's test pictures, as kerastl makes it."""
+        """Return the metric of probabilities `[n, classes]` on the target's test images, as kerastl makes it."""
         labels = self.labels["target_test"]
         if self.metric == "balanced_accuracy":
             return float(balanced_accuracy_score(labels, probabilities.argmax(1)))

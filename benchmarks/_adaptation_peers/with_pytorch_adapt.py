@@ -1,7 +1,7 @@
 """PyTorch Adapt: a network learns the source, and each method goes on from it with a hook, as its examples do.
 
-The hooks keep their default weights. Batches hold as many pictures of the target as of the source, each domain's go through the network by
-themselves, and the learning rates are those of ours. Its own validators judge on the target's unlabelled pictures; the choice is
+The hooks keep their default weights. Batches hold as many images of the target as of the source, each domain's go through the network by
+themselves, and the learning rates are those of ours. Its own validators judge on the target's unlabelled images; the choice is
 that of `ClassClusterValidator`, ClassAMI, which its authors rank first (Musgrave et al. 2022, arXiv:2208.07360). The others are
 told beside it.
 """
@@ -61,13 +61,13 @@ def hook_of(method: str, models: Models, task: Task):
 
 def batches(task: Task, epochs: int, rng: np.random.Generator) -> Iterator[dict[str, torch.Tensor]]:
     """Yield batches of both domains, as many as whole ones of the longer domain fill an epoch; the shorter one begins anew."""
-    source, target = task.pictures["train"], task.pictures["target_unlabelled"]
+    source, target = task.images["train"], task.images["target_unlabelled"]
     steps = max(len(source), len(target)) // task.batch_size
     for _ in range(epochs):
         orders = []
-        for pictures in (source, target):
-            rounds = -(-steps * task.batch_size // len(pictures))
-            orders.append(np.concatenate([rng.permutation(len(pictures)) for _ in range(rounds)]))
+        for images in (source, target):
+            rounds = -(-steps * task.batch_size // len(images))
+            orders.append(np.concatenate([rng.permutation(len(images)) for _ in range(rounds)]))
         for step in range(steps):
             place = slice(step * task.batch_size, (step + 1) * task.batch_size)
             here, there = (order[place] for order in orders)
@@ -88,13 +88,13 @@ def trained(hook, models: Models, task: Task, epochs: int) -> None:
         hook({**models, **{name: one.to(DEVICE) for name, one in batch.items()}}, {})
 
 
-def answers(models: Models, pictures: np.ndarray) -> dict[str, torch.Tensor]:
-    """Return `features`, `logits` and `preds` of pictures, as validators take them."""
+def answers(models: Models, images: np.ndarray) -> dict[str, torch.Tensor]:
+    """Return `features`, `logits` and `preds` of images, as validators take them."""
     found: dict[str, list[torch.Tensor]] = {"features": [], "logits": [], "preds": []}
     for one in models.values():
         one.eval()
     with torch.no_grad():
-        for part in torch.from_numpy(pictures).split(256):
+        for part in torch.from_numpy(images).split(256):
             features = models["G"](part.to(DEVICE))
             logits = models["C"](features)
             for name, values in (("features", features), ("logits", logits), ("preds", logits.softmax(1))):  # fmt: skip
@@ -105,7 +105,7 @@ def answers(models: Models, pictures: np.ndarray) -> dict[str, torch.Tensor]:
 def judged(models: Models, task: Task) -> dict[str, float]:
     """Return what each validator says; greater is better."""
     np.random.seed(task.seed)  # its k-means draws from the global generator
-    target = answers(models, task.pictures["target_unlabelled"])
+    target = answers(models, task.images["target_unlabelled"])
     asked = {
         CHOOSES: validators.ClassClusterValidator(),
         "information_maximization": validators.IMValidator(),
@@ -134,7 +134,7 @@ def main() -> None:
     values: dict[str, float] = {}
     scores: dict[str, dict[str, float]] = {}
     for method, models in candidates.items():
-        values[method] = task.score(answers(models, task.pictures["target_test"])["preds"].numpy())
+        values[method] = task.score(answers(models, task.images["target_test"])["preds"].numpy())
         for validator, value in judged(models, task).items():
             scores.setdefault(validator, {})[method] = value
     tell(values, scores, CHOOSES)

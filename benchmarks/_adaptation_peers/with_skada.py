@@ -1,11 +1,11 @@
 """skada: each method learns source and target together from random weights, as its examples do.
 
 The weight of each loss is 1, skada's default; CORAL, whose loss is divided by the square of the features, has 10 beside it, of the grid that
-SKADA-Bench searches. Batches hold as many pictures of the target as of the source, and BatchNorm sees both as one. The networks that play against
+SKADA-Bench searches. Batches hold as many images of the target as of the source, and BatchNorm sees both as one. The networks that play against
 the features are skada's, but for their last layer: that of 0.6.0 is a softmax over one output, which is 1 whatever the
 features are, so that DANN and CDAN would learn nothing. It is a sigmoid for them, and nothing for MDD, whose loss takes logits.
 
-skada's own scorers judge on the source's validation pictures and the target's unlabelled ones; the choice is that of
+skada's own scorers judge on the source's validation images and the target's unlabelled ones; the choice is that of
 `MixValScorer` (between classes), which SKADA-Bench's published table of deep methods used for the method of the best mean rank, MCC, and for DANN.
 The others are told beside it.
 """
@@ -72,7 +72,7 @@ def learnt(method: str, weight: float, task: Task):
         Network(task.classes), layer_name="trunk", optimizer=torch.optim.Adam, lr=1e-3, train_split=None,
         batch_size=task.batch_size, max_epochs=task.epochs, verbose=0, device=DEVICE, **options,
     )  # fmt: skip
-    source, target = task.pictures["train"], task.pictures["target_unlabelled"]
+    source, target = task.images["train"], task.images["target_unlabelled"]
     domains = np.concatenate([np.full(len(source), 1), np.full(len(target), -2)])
     labels = np.concatenate([task.labels["train"], np.full(len(target), -1)])
     net.fit(np.concatenate([source, target]), labels, sample_domain=domains)
@@ -84,7 +84,7 @@ def learnt(method: str, weight: float, task: Task):
 
 def judged(net, task: Task) -> dict[str, float]:
     """Return what each scorer says, greater is better; those that say nothing are left out."""
-    source, target = task.pictures["val"], task.pictures["target_unlabelled"]
+    source, target = task.images["val"], task.images["target_unlabelled"]
     images = np.concatenate([source, target])
     labels = np.concatenate([task.labels["val"], np.full(len(target), -1)])
     domains = np.concatenate([np.full(len(source), 1), np.full(len(target), -2)])
@@ -120,7 +120,7 @@ def main() -> None:
             warnings.simplefilter("ignore")
             net = learnt(method, weight, task)
             found = judged(net, task)
-            test = task.pictures["target_test"]
+            test = task.images["target_test"]
             answers = net.predict_proba(test, sample_domain=np.full(len(test), -2))
         values[name] = task.score(np.asarray(answers))
         for scorer, value in found.items():

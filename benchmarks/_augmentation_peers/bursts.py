@@ -1,7 +1,7 @@
 """What every peer of the augmentation benchmark shares: one process that waits, and times a burst when asked.
 
-The process gets a folder of pictures, warms up, and says so in a line of JSON. From then on each line on its
-input, `SIZE SECONDS`, is answered by a line of JSON with the number of pictures, the seconds they took, and the seconds
+The process gets a folder of images, warms up, and says so in a line of JSON. From then on each line on its
+input, `SIZE SECONDS`, is answered by a line of JSON with the number of images, the seconds they took, and the seconds
 of processor time, its worker processes' included. Between
 lines it is blocked and costs nothing. Only the standard library and NumPy: it runs in each peer's environment.
 """
@@ -35,7 +35,7 @@ def serve(
     """Time bursts until the input ends.
 
     Args:
-        begin_for: takes pictures `[count, size, size, 3]` uint8 and returns a function that begins an endless
+        begin_for: takes images `[count, size, size, 3]` uint8 and returns a function that begins an endless
             stream of augmented batches of 32, from a pipeline that was not running before.
         packages: whose versions to tell.
         yields: what a batch is, in words.

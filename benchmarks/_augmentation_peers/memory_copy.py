@@ -14,8 +14,8 @@ from bursts import BATCH_SIZE, Begin, serve
 MEMORY_BYTES = 2**29
 
 
-def begin_for(pictures: np.ndarray) -> Begin:
-    batch = np.resize(pictures, (BATCH_SIZE, *pictures.shape[1:])).astype(np.float32)
+def begin_for(images: np.ndarray) -> Begin:
+    batch = np.resize(images, (BATCH_SIZE, *images.shape[1:])).astype(np.float32)
     count = max(2, MEMORY_BYTES // batch.nbytes // 2)
     read, written = np.stack([batch] * count), np.stack([batch] * count)
     cores = len(os.sched_getaffinity(0))

@@ -1,6 +1,6 @@
-"""AlbumentationsX, as its page on speed recommends: uint8 pictures, one Affine, OpenCV's threads off in workers.
+"""AlbumentationsX, as its page on speed recommends: uint8 images, one Affine, OpenCV's threads off in workers.
 
-`loop` calls it picture by picture in one process, where OpenCV may use its threads; `workers` has a DataLoader of PyTorch
+`loop` calls it image by image in one process, where OpenCV may use its threads; `workers` has a DataLoader of PyTorch
 with two worker processes that stay.
 """
 
@@ -41,13 +41,13 @@ def transform(*extra) -> albumentations.Compose:
     return albumentations.Compose([*chain, *extra], telemetry=False)
 
 
-def loop_for(pictures: np.ndarray) -> Begin:
+def loop_for(images: np.ndarray) -> Begin:
     change = transform()
 
     def batches():
         place = 0
         while True:
-            rows = [pictures[(place + row) % len(pictures)] for row in range(BATCH_SIZE)]
+            rows = [images[(place + row) % len(images)] for row in range(BATCH_SIZE)]
             yield np.stack([change(image=row)["image"] for row in rows])
             place += BATCH_SIZE
 
@@ -55,25 +55,25 @@ def loop_for(pictures: np.ndarray) -> Begin:
 
 
 class Changed(Dataset):
-    """Pictures, again and again, each time changed."""
+    """Images, again and again, each time changed."""
 
-    def __init__(self, pictures: np.ndarray) -> None:
-        self.pictures, self.change = pictures, transform(albumentations.ToTensorV2())
+    def __init__(self, images: np.ndarray) -> None:
+        self.images, self.change = images, transform(albumentations.ToTensorV2())
 
     def __len__(self) -> int:
         return ENDLESS
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self.change(image=self.pictures[index % len(self.pictures)])["image"]
+        return self.change(image=self.images[index % len(self.images)])["image"]
 
 
 def one_thread(_: int) -> None:
     cv2.setNumThreads(0)
 
 
-def workers_for(pictures: np.ndarray) -> Begin:
+def workers_for(images: np.ndarray) -> Begin:
     loader = DataLoader(
-        Changed(pictures), BATCH_SIZE, num_workers=WORKERS, persistent_workers=True,
+        Changed(images), BATCH_SIZE, num_workers=WORKERS, persistent_workers=True,
         worker_init_fn=one_thread,
     )  # fmt: skip
     return loader.__iter__

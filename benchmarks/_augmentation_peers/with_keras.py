@@ -11,7 +11,7 @@ from keras import layers
 from layers_in_a_map import stream_of
 
 
-def begin_for(pictures) -> Begin:
+def begin_for(images) -> Begin:
     chain = [
         layers.RandomFlip("horizontal"),
         layers.RandomRotation(15 / 360),
@@ -27,7 +27,7 @@ def begin_for(pictures) -> Begin:
         # The root of a number in this range, drawn for each side: up to a quarter of it.
         layers.RandomErasing(factor=(1.0, 1.0), scale=(0.0, 0.0625), fill_value=127.5),
     ]
-    return stream_of(pictures, chain)
+    return stream_of(images, chain)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from layers_in_a_map import stream_of
 PIXELS = (0, 255)
 
 
-def begin_for(pictures) -> Begin:
+def begin_for(images) -> Begin:
     chain = [
         layers.RandomFlip("horizontal"),
         layers.RandomRotation(15 / 360, fill_mode="reflect"),
@@ -27,7 +27,7 @@ def begin_for(pictures) -> Begin:
         layers.RandomHue(20 / 180, value_range=PIXELS),
         layers.RandomCutout(0.25, 0.25, fill_value=127.5),
     ]
-    return stream_of(pictures, chain)
+    return stream_of(images, chain)
 
 
 if __name__ == "__main__":

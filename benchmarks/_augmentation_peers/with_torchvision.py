@@ -1,6 +1,6 @@
 """torchvision's transforms v2 on uint8 tensors, as its documentation recommends.
 
-`loop` calls it picture by picture in one process, `workers` in a DataLoader with two worker processes that stay;
+`loop` calls it image by image in one process, `workers` in a DataLoader with two worker processes that stay;
 `batched` hands it whole batches, which it changes by one draw each: another augmentation, told for its speed only.
 """
 
@@ -35,9 +35,9 @@ def transform():
     )  # fmt: skip
 
 
-def tensors(pictures: np.ndarray) -> torch.Tensor:
+def tensors(images: np.ndarray) -> torch.Tensor:
     """Return `[count, 3, size, size]` uint8."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
 def loop_for(pictures: np.ndarray) -> Begin:
@@ -65,10 +65,10 @@ def batched_for(pictures: np.ndarray) -> Begin:
 
 
 class Changed(Dataset):
-    """Pictures, again and again, each time changed."""
+    """Images, again and again, each time changed."""
 
-    def __init__(self, pictures: np.ndarray) -> None:
-        self.images, self.change = tensors(pictures), transform()
+    def __init__(self, images: np.ndarray) -> None:
+        self.images, self.change = tensors(images), transform()
 
     def __len__(self) -> int:
         return ENDLESS
@@ -77,8 +77,8 @@ class Changed(Dataset):
         return self.change(self.images[index % len(self.images)])
 
 
-def workers_for(pictures: np.ndarray) -> Begin:
-    loader = DataLoader(Changed(pictures), BATCH_SIZE, num_workers=WORKERS, persistent_workers=True)
+def workers_for(images: np.ndarray) -> Begin:
+    loader = DataLoader(Changed(images), BATCH_SIZE, num_workers=WORKERS, persistent_workers=True)
     return loader.__iter__
 
 

@@ -38,7 +38,7 @@ RECIPES = {
         "{name: head, epochs: 4, learning_rate: 1e-3, trainable: none, batch_norm: frozen, cache: features,"
         " cache_precision: bfloat16, accumulate: 3, early_stopping: 2, keep: last}]",
     ],
-    # Fresh augmentation and mixed pictures, a mean of the last epochs, a boundary in a quarter of the room.
+    # Fresh augmentation and mixed images, a mean of the last epochs, a boundary in a quarter of the room.
     "averages": [
         *ONE_DOMAIN,
         f"augment={{operations: [{TURN}], mixing: [{{name: mix_up}}]}}",

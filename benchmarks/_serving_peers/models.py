@@ -8,7 +8,7 @@ from typing import Any
 
 NAME, SIZE_PX, NUM_CLASSES = "mobilenet_v2", 224, 10
 CLASS_NAMES = tuple(f"class {number}" for number in range(NUM_CLASSES))
-NUM_PICTURES = 32
+NUM_IMAGES = 32
 
 
 def network() -> tuple[Any, str]:
@@ -51,7 +51,7 @@ def write_models(folder: Path) -> tuple[dict[str, Path], str]:
     return found | {"keras": folder / "keras"}, weights
 
 
-def write_pictures(folder: Path) -> list[Path]:
+def write_images(folder: Path) -> list[Path]:
     """Write pieces of scikit-learn's two photographs as JPEG of 500 x 375 pixels, a usual size in ImageNet."""
     import numpy as np
     from PIL import Image
@@ -59,7 +59,7 @@ def write_pictures(folder: Path) -> list[Path]:
 
     photos, random = load_sample_images().images, np.random.default_rng(0)
     found = []
-    for number in range(NUM_PICTURES):
+    for number in range(NUM_IMAGES):
         photo = Image.fromarray(photos[number % 2])
         width = int(random.integers(160, 600))
         height = width * 3 // 4 if width * 3 // 4 < photo.height else photo.height

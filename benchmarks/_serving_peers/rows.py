@@ -31,7 +31,7 @@ class Measured:
 
     Args:
         nanoseconds: of each request, by batch.
-        probabilities: `[pictures, classes]`.
+        probabilities: `[images, classes]`.
     """
 
     nanoseconds: dict[int, list[int]]
@@ -44,15 +44,15 @@ class Setting:
 
     Args:
         models: folders of exports, by name.
-        pictures: JPEG files.
-        batches: how many pictures in a request.
+        images: JPEG files.
+        batches: how many images in a request.
         requests: timed ones in a round, by batch.
         threads: of TensorFlow's session, within and between operations; 0: its own choice.
         scratch: for converted models.
     """
 
     models: dict[str, Path]
-    pictures: list[Path]
+    images: list[Path]
     batches: list[int]
     requests: dict[int, int]
     threads: int
@@ -61,7 +61,7 @@ class Setting:
     @property
     def contents(self) -> list[bytes]:
         """The files."""
-        return [path.read_bytes() for path in self.pictures]
+        return [path.read_bytes() for path in self.images]
 
 
 def ask_ours(setting: Setting, name: str) -> Measured:
@@ -93,7 +93,7 @@ def ask_keras(setting: Setting, decode: Callable[[bytes, int], Array]) -> Measur
 def timed(
     decode: Callable[[bytes, int], Array], request: Sequence[bytes], repeats: int
 ) -> tuple[Array, list[int]]:
-    """Decode a request again and again; return the pictures, and nanoseconds."""
+    """Decode a request again and again; return the images, and nanoseconds."""
     taken = []
     for number in range(WARM_UP + repeats):
         begun = time.perf_counter_ns()
@@ -127,8 +127,8 @@ def by_tensorflow(content: bytes, size: int) -> Array:
     """Return `[size, size, 3]` float32 in [0, 255], as `image_dataset_from_directory` does it."""
     import tensorflow as tf
 
-    picture = tf.io.decode_image(content, channels=3, expand_animations=False)
-    return np.asarray(tf.image.resize(picture, [size, size], "bilinear"))
+    image = tf.io.decode_image(content, channels=3, expand_animations=False)
+    return np.asarray(tf.image.resize(image, [size, size], "bilinear"))
 
 
 def ask_peer(setting: Setting, name: str) -> Measured:
@@ -138,7 +138,7 @@ def ask_peer(setting: Setting, name: str) -> Measured:
         Unavailable: it cannot be run.
     """
     task = {
-        "saved_model": str(setting.models["keras"]), "pictures": list(map(str, setting.pictures)),
+        "saved_model": str(setting.models["keras"]), "images": list(map(str, setting.images)),
         "size": SIZE_PX, "batches": setting.batches, "warm_up": WARM_UP,
         "requests": {str(count): number for count, number in setting.requests.items()},
         "scratch": str(setting.scratch),

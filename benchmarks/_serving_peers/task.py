@@ -16,17 +16,17 @@ class Task:
     """Requests to one model.
 
     Args:
-        saved_model: what Keras's own `model.export()` wrote: pictures to logits.
-        pictures: JPEG files.
-        size: side of the square picture that the model takes.
-        batches: how many pictures in a request, one measurement each.
+        saved_model: what Keras's own `model.export()` wrote: images to logits.
+        images: JPEG files.
+        size: side of the square image that the model takes.
+        batches: how many images in a request, one measurement each.
         warm_up: requests before time is taken.
         requests: timed ones by batch.
         scratch: for converted models.
     """
 
     saved_model: str
-    pictures: list[str]
+    images: list[str]
     size: int
     batches: list[int]
     warm_up: int
@@ -45,12 +45,12 @@ def decoded(content: bytes, size: int) -> Any:
     import numpy as np
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(content)).convert("RGB")
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR), np.float32)
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR), np.float32)
 
 
 def batch_of(contents: Sequence[bytes], count: int) -> list[bytes]:
-    """Return so many pictures, over and over where there are fewer."""
+    """Return so many images, over and over where there are fewer."""
     return [contents[index % len(contents)] for index in range(count)]
 
 
@@ -63,7 +63,7 @@ def measure(task: Task, infer: Callable[[Any], Any]) -> None:
     """
     import numpy as np
 
-    contents = [Path(name).read_bytes() for name in task.pictures]
+    contents = [Path(name).read_bytes() for name in task.images]
 
     def answer(request: Sequence[bytes]) -> Any:
         return infer(np.stack([decoded(content, task.size) for content in request]))

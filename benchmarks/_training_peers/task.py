@@ -14,16 +14,16 @@ class Task:
 
     Args:
         folder: holds `train` and `val`, each a sub-folder a class.
-        size: side of the pictures.
+        size: side of the images.
         epochs: of the phase.
         part: `head`, or `last`: the last 30 % of the network, too.
-        augment: whether training pictures are mirrored and turned.
+        augment: whether training images are mirrored and turned.
         cache: of kerastl: `none`, `auto`, `features` or `boundary`.
         precision: of that cache.
         half: of torch: bfloat16 autocast.
         xla: of Keras: `auto` as `compile` has it, or `off`.
         defaults: of fastai: its own head, learning BatchNorm and `fine_tune`.
-        in_memory: whether decoded pictures are kept in memory, by those that can.
+        in_memory: whether decoded images are kept in memory, by those that can.
         backbone: `mobilenet_v2` or `resnet50`.
         weights: `none`, or the file of ImageNet weights that Keras publishes.
         options: of the backbone.

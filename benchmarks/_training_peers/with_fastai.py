@@ -38,14 +38,14 @@ def parts_of(model):
 def learner_of(task: Task) -> vision.Learner:
     """Return the learner, whose trunk is frozen as the task says."""
     turns = [vision.Flip(), vision.Rotate(max_deg=36, p=1.0)] if task.augment else []
-    pictures = vision.ImageDataLoaders.from_folder(
+    images = vision.ImageDataLoaders.from_folder(
         task.folder, train="train", valid="val", bs=32, num_workers=2, seed=task.seed,
         item_tfms=vision.Resize(task.size, method=vision.ResizeMethod.Squish), batch_tfms=turns,
     )  # fmt: skip
-    pictures.add_tfms([vision.Normalize.from_stats(*vision.imagenet_stats)], "after_batch")
+    images.add_tfms([vision.Normalize.from_stats(*vision.imagenet_stats)], "after_batch")
     options = {} if task.defaults else {"train_bn": False, "cbs": BnFreeze(), "splitter": parts_of}
     learner = vision.vision_learner(
-        pictures, getattr(vision.models, task.backbone), pretrained=False, normalize=False,
+        images, getattr(vision.models, task.backbone), pretrained=False, normalize=False,
         metrics=vision.accuracy, **options,
     )  # fmt: skip
     if task.defaults or task.part == "head":

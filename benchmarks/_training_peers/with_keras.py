@@ -1,4 +1,4 @@
-"""Keras alone, as its guide to transfer learning does it: pictures cached in memory, the base with training=False.
+"""Keras alone, as its guide to transfer learning does it: images cached in memory, the base with training=False.
 
 Its own choice, `jit_compile="auto"`, compiles the step with XLA, also on a CPU, where convolutions are slow that way: the
 task says which.

@@ -18,7 +18,7 @@ def main() -> None:
     from kerastl.recipe import Phase, TopFraction
     from kerastl.training import fit
 
-    def pictures(split: str) -> ImageDataset:
+    def images(split: str) -> ImageDataset:
         found = read_folder(task.folder / split)
         fresh = split == "train" and task.augment
         return ImageDataset(
@@ -28,7 +28,7 @@ def main() -> None:
             views=1 if fresh and task.cache == "boundary" else None,
         )  # fmt: skip
 
-    train, val = pictures("train"), pictures("val")
+    train, val = images("train"), images("val")
     backbone = build_backbone(
         task.backbone, weights=task.weights, image_size_px=task.size, **task.options
     )

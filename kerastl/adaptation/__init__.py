@@ -1,4 +1,4 @@
-"""Learn when the pictures change: one file a method, losses that work by themselves, and a choice that needs no target labels."""
+"""Learn when the images change: one file a method, losses that work by themselves, and a choice that needs no target labels."""
 
 import lazy_loader
 

@@ -29,7 +29,7 @@ class AdaptationStep(ABC):
         num_classes: classes of the head.
         num_features: numbers that the head reads.
         seed: of what the method draws: first weights of its own layers, random maps.
-        classification: how labelled pictures are learnt from; None: plain cross-entropy.
+        classification: how labelled images are learnt from; None: plain cross-entropy.
         follow_statistics: BatchNorm runs in training mode: each batch is normalised by itself, so each domain by its own
             statistics, and before an evaluation the running ones are re-estimated over the last stream in `reads`.
     """
@@ -62,7 +62,7 @@ class AdaptationStep(ABC):
     def classified(
         self, batch: Batch, logits: tf.Tensor, progress: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Return `loss` and `accuracy` of labelled pictures from the logits that they were given."""
+        """Return `loss` and `accuracy` of labelled images from the logits that they were given."""
         return self._classification.losses(
             lambda images, training: logits,  # noqa: ARG005 - stands for the model, which has run already
             {"train": batch},
@@ -70,7 +70,7 @@ class AdaptationStep(ABC):
         )
 
     def on_epoch(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
-        """Re-estimate BatchNorm statistics where they follow the pictures."""
+        """Re-estimate BatchNorm statistics where they follow the images."""
         if self.follow_statistics:
             if self._estimate is None:
                 self._estimate = statistics_estimator(model)
@@ -88,7 +88,7 @@ class AdaptationStep(ABC):
         """Nothing to take back."""
 
     def may_move(self, variable: keras.Variable) -> bool:
-        """Statistics may, where they follow the pictures."""
+        """Statistics may, where they follow the images."""
         return self.follow_statistics and is_statistic(variable)
 
 
@@ -218,16 +218,16 @@ class TwoDomains(AdaptationStep):
 
 
 _APART = 2**40
-"""Above every number of an epoch, so that no seed is one that the pictures' own augmentation has."""
+"""Above every number of an epoch, so that no seed is one that the images' own augmentation has."""
 
 
 def step_seeds(seed: int, progress: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-    """Return one seed for each picture of a step.
+    """Return one seed for each image of a step.
 
     Args:
         seed: of the method.
         progress: scalar float32, 0 to 1: where in its phase the step stands.
-        indices: `[batch]` int64, numbers of the pictures.
+        indices: `[batch]` int64, numbers of the images.
 
     Returns:
         `[batch, 2]` int32, for stateless draws.
@@ -271,7 +271,7 @@ def _dense(units: int, name: str, seed: int, activation: str | None = None) -> k
 
 
 class StepPolicy:
-    """A policy that is built when the size of the pictures is known, at the first step.
+    """A policy that is built when the size of the images is known, at the first step.
 
     Args:
         name: of the policy.
@@ -283,7 +283,7 @@ class StepPolicy:
         self._policy: Policy | None = None
 
     def __call__(self, batch: Batch, progress: tf.Tensor) -> tf.Tensor:
-        """Return the pictures of a batch, changed: `[batch, h, w, 3]` float32 in [0, 255]."""
+        """Return the images of a batch, changed: `[batch, h, w, 3]` float32 in [0, 255]."""
         images, _, indices = batch
         if self._policy is None:
             with tf.init_scope():  # which stands inside a function that is being traced

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 Estimate = Literal["biased", "unbiased"]
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Of the kernels, in units of the mean squared distance between two of the pictures."""
+"""Of the kernels, in units of the mean squared distance between two of the images."""
 
 
 def mmd_loss(
@@ -23,13 +23,13 @@ def mmd_loss(
     """Return the squared maximum mean discrepancy between two samples.
 
     The kernel is the mean of several Gaussian ones, `exp(-|x - y|^2 / (b s))`: b from `bandwidths`, s the mean squared distance
-    between two different pictures of both samples together, held constant for the gradient.
+    between two different images of both samples together, held constant for the gradient.
 
     Args:
         source, target: `[batch, features]` float32; the batches may differ in size.
         bandwidths: positive.
         estimate: `biased`: the distance of the samples themselves, at least 0, and 0 where they are the same; `unbiased`: of
-            the distributions; below 0 about half of the time where these agree, and 0 where a batch is a single picture.
+            the distributions; below 0 about half of the time where these agree, and 0 where a batch is a single image.
 
     Returns:
         Scalar float32.
@@ -52,7 +52,7 @@ def joint_mmd_loss(
 ) -> tf.Tensor:
     """Return the squared discrepancy between two joint distributions, as those of features and predictions.
 
-    The kernel of two pictures is the product of the kernels of their parts, each as in `mmd_loss`.
+    The kernel of two images is the product of the kernels of their parts, each as in `mmd_loss`.
 
     Args:
         source, target: the parts, each `[batch, numbers]` float32, in the same order; e.g. features and probabilities.
@@ -145,9 +145,9 @@ def domain_loss(
     """Return the cross-entropy of a domain classifier, the mean over the source and that over the target added up.
 
     Args:
-        source_logits, target_logits: `[batch]` or `[batch, 1]` float32, positive where it takes a picture for one of the source;
+        source_logits, target_logits: `[batch]` or `[batch, 1]` float32, positive where it takes an image for one of the source;
             the batches may differ in size.
-        source_weights, target_weights: `[batch]` float32, not negative, of each picture; only their ratios count. None: all 1.
+        source_weights, target_weights: `[batch]` float32, not negative, of each image; only their ratios count. None: all 1.
 
     Returns:
         Scalar float32, in nats: `2 log 2` where nothing is known.
@@ -174,18 +174,18 @@ Array = np.ndarray[Any, Any]
 
 
 def centroid_labels(features: Array, logits: Array, *, rounds: int = 2) -> Array:
-    """Return the class whose centroid is nearest to each picture's features, by the angle between them.
+    """Return the class whose centroid is nearest to each image's features, by the angle between them.
 
     In the first round a centroid is the mean of all features, weighed by the class's probability; then the mean of those that
     were nearest to it. A class that was nearest to nobody keeps the centroid that it had.
 
     Args:
-        features: `[pictures, features]`.
-        logits: `[pictures, classes]`.
-        rounds: how often pictures are given to centroids; 2 in the paper.
+        features: `[images, features]`.
+        logits: `[images, classes]`.
+        rounds: how often images are given to centroids; 2 in the paper.
 
     Returns:
-        `[pictures]` int64.
+        `[images]` int64.
 
     Reference:
         Liang et al. 2020, arXiv:2002.08546, equations 4 to 6.
@@ -218,7 +218,7 @@ def coral_loss(source: Any, target: Any) -> tf.Tensor:
 
     Returns:
         Scalar float32, 0 where both covariances agree: `|C_source - C_target|^2 / (4 d^2)`, the norm being Frobenius's and d
-        the number of features. 0 also where one batch is a single picture, of which there is no covariance.
+        the number of features. 0 also where one batch is a single image, of which there is no covariance.
 
     Reference:
         Sun & Saenko 2016, arXiv:1607.01719, equations 1 to 3.
@@ -291,7 +291,7 @@ def entropy(logits: Any) -> tf.Tensor:
 def diversity_loss(logits: Any) -> tf.Tensor:
     """Return minus the entropy of the mean prediction: scalar float32 in nats, -log(classes) to 0.
 
-    It is lowest where all classes are predicted equally often, whatever their share among the pictures.
+    It is lowest where all classes are predicted equally often, whatever their share among the images.
 
     Args:
         logits: `[batch, classes]` float32.
@@ -346,7 +346,7 @@ class RandomMultilinearMap:
 
 
 def certainty_weights(logits: Any) -> tf.Tensor:
-    """Return `1 + exp(-H)` of each picture, H the entropy of its prediction: `[batch]` float32 from 1 to 2.
+    """Return `1 + exp(-H)` of each image, H the entropy of its prediction: `[batch]` float32 from 1 to 2.
 
     Args:
         logits: `[batch, classes]` float32.
@@ -360,16 +360,16 @@ def certainty_weights(logits: Any) -> tf.Tensor:
 def class_confusion_loss(logits: Any, *, temperature: float = 2.5) -> tf.Tensor:
     """Return the minimum class confusion loss of a batch.
 
-    With probabilities `P = softmax(logits / temperature)`, `[batch, classes]`, and a weight `w = 1 + exp(-H)` of each picture, made
+    With probabilities `P = softmax(logits / temperature)`, `[batch, classes]`, and a weight `w = 1 + exp(-H)` of each image, made
     to sum to the batch's size and held constant for the gradient, the confusion of two classes is `C = P^T diag(w) P`, its rows
     are made to sum to 1, and what lies off its diagonal is averaged over the classes.
 
     Args:
-        logits: `[batch, classes]` float32; a batch should hold more pictures than there are classes.
+        logits: `[batch, classes]` float32; a batch should hold more images than there are classes.
         temperature: above 0.
 
     Returns:
-        Scalar float32, 0 (each picture is one class alone) to below 1.
+        Scalar float32, 0 (each image is one class alone) to below 1.
 
     Reference:
         Jin et al. 2020, arXiv:1912.03699, section 3 (probability rescaling, uncertainty reweighting, category normalization).
@@ -392,11 +392,11 @@ def pseudo_label_loss(
     Args:
         logits: `[batch, classes]` float32, of what learns.
         teacher: `[batch, classes]` float32 logits that the classes are read off, without gradient, e.g. of a weaker view of the
-            same pictures; None: `logits`.
-        threshold: pictures whose most probable class has less are left out, 0 to 1.
+            same images; None: `logits`.
+        threshold: images whose most probable class has less are left out, 0 to 1.
 
     Returns:
-        Scalar float32 in nats: the sum over the pictures that are sure enough, divided by the whole batch; and the share of the pictures
+        Scalar float32 in nats: the sum over the images that are sure enough, divided by the whole batch; and the share of the images
         that are, scalar float32.
 
     Reference:

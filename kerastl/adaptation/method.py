@@ -33,19 +33,19 @@ class Method:
 
     Args:
         reference: paper and arXiv number.
-        target_labels: `some` reads the labels of the target's training pictures where there are any, `none` never.
-        source_free: whether it never reads a source picture, whatever its options.
+        target_labels: `some` reads the labels of the target's training images where there are any, `none` never.
+        source_free: whether it never reads a source image, whatever its options.
         source_optional: whether it reads the source where that is at hand, and works without, too: by
             `build_without_source` of its file.
         moves_statistics: whether it works by BatchNorm statistics, so that the phase must not freeze BatchNorm.
-        assumes_equal_prevalence: whether it makes the two domains' pictures alike as a whole, or the classes of the target
-            equally frequent: where the shares of the classes differ, it makes pictures of different classes alike.
+        assumes_equal_prevalence: whether it makes the two domains' images alike as a whole, or the classes of the target
+            equally frequent: where the shares of the classes differ, it makes images of different classes alike.
         learns: `head`: the head alone has something to learn from it, so features may be cached, unless it
             `changes_pixels`; `any`: it works by layers before the head, whichever of them learn.
-        changes_pixels: whether it changes pictures, of either domain, in its step, so that nothing can be cached of them.
+        changes_pixels: whether it changes images, of either domain, in its step, so that nothing can be cached of them.
         only_batch_norm: whether nothing but the scale and offset of BatchNorm may learn.
         freezes_head: whether the head stays as it is: it gets a gradient of 0, and its step keeps it.
-        aligns: names of its losses that measure a distance between the domains, 0 where they are the same pictures.
+        aligns: names of its losses that measure a distance between the domains, 0 where they are the same images.
     """
 
     reference: str
@@ -62,7 +62,7 @@ class Method:
 
     @property
     def works_without_source(self) -> bool:
-        """Whether a trained model and pictures of the target can be enough."""
+        """Whether a trained model and images of the target can be enough."""
         return self.source_free or self.source_optional
 
 
@@ -94,7 +94,7 @@ def check_phase(name: str, method: Method, model: keras.Model, phase: Phase) -> 
         )
     if method.changes_pixels and phase.cache != "none":
         raise RequestError(
-            f"{where} changes pictures at each step, and cache: {phase.cache} keeps what the frozen layers "
+            f"{where} changes images at each step, and cache: {phase.cache} keeps what the frozen layers "
             "made of them before. Write cache: none."
         )
     if method.only_batch_norm:
@@ -175,7 +175,7 @@ def build_step(
         name: of the method.
         options: as in `named_options`.
         num_classes, num_features, seed, classification, follow_statistics: as in `AdaptationStep`.
-        without_source: no source picture is at hand: the step reads the target alone.
+        without_source: no source image is at hand: the step reads the target alone.
 
     Raises:
         RequestError: no such method or option, a value that is not allowed, or a method that needs the source.
@@ -185,7 +185,7 @@ def build_step(
     if without_source and not facts.works_without_source:
         able = [one for one in registry.names(KIND) if method_named(one).works_without_source]
         raise RequestError(
-            f"{name} learns from pictures of the source, and there are none. Without them work: "
+            f"{name} learns from images of the source, and there are none. Without them work: "
             f"{', '.join(able)}."
         )
     build = (
@@ -215,7 +215,7 @@ def step_for(
         model: a flat classifier from `build_model`.
         options: as in `named_options`.
         seed: of what the method draws.
-        without_source: as in `build_step`; `fit` then needs no source pictures: `fit(model, {}, target=target, ...)`.
+        without_source: as in `build_step`; `fit` then needs no source images: `fit(model, {}, target=target, ...)`.
 
     Raises:
         RequestError: no such method or option, or a value that is not allowed; a method that needs the source; a phase that will not do, see `check_phase`.
@@ -238,7 +238,7 @@ def step_for(
 
 
 def works_without_source(kind: str, name: str) -> bool:
-    """Tell whether a method or a validator can do without pictures of the source.
+    """Tell whether a method or a validator can do without images of the source.
 
     Args:
         kind: `adaptation` or `validator`.

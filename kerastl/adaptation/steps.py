@@ -40,7 +40,7 @@ class SourceOnly(AdaptationStep):
 
 
 class FineTune(AdaptationStep):
-    """Classification of the labelled pictures of the target, by themselves or beside the source.
+    """Classification of the labelled images of the target, by themselves or beside the source.
 
     Args:
         both_domains: the source is learnt from, too; both count the same.
@@ -61,10 +61,10 @@ class FineTune(AdaptationStep):
         return {name: tf.add_n([one[name] for one in told]) / len(told) for name in told[0]}
 
     def _of(self, model: keras.Model, batch: Batch, progress: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return `loss` and `accuracy` of the labelled pictures of a batch; 0 where there are none."""
+        """Return `loss` and `accuracy` of the labelled images of a batch; 0 where there are none."""
         images, labels, indices = batch
         _, logits = features_and_logits(model, images, training=True)
-        # A mixed label is a row of shares, and pictures without a class are never mixed.
+        # A mixed label is a row of shares, and images without a class are never mixed.
         known = labels >= 0 if labels.shape.rank == 1 else tf.reduce_sum(labels, -1) > 0
         logits, labels, indices = (tf.boolean_mask(one, known) for one in (logits, labels, indices))
         return self.classified((images, labels, indices), logits, progress)
@@ -154,7 +154,7 @@ class Shot(AdaptationStep):
         super().__init__(**given)
         self._diversity_weight = diversity_weight
         self._pseudo_label_weight = pseudo_label_weight
-        # One label for each picture, by its index; none until `on_phase` has seen how many there are.
+        # One label for each image, by its index; none until `on_phase` has seen how many there are.
         self._labels = tf.Variable(np.zeros(0, np.int64), shape=[None], trainable=False)
         self._forward: Callable[[tf.Tensor], Any] | None = None
 
@@ -181,7 +181,7 @@ class Shot(AdaptationStep):
         return head_paths(model)
 
     def _labels_of(self, indices: tf.Tensor) -> tf.Tensor:
-        """Return the pseudo-label of each picture, `[batch]` int64; -1 where there is none."""
+        """Return the pseudo-label of each image, `[batch]` int64; -1 where there is none."""
         padded = tf.concat([self._labels, tf.constant([UNKNOWN], tf.int64)], 0)
         last = tf.size(padded, tf.int64) - 1
         return tf.gather(padded, tf.minimum(tf.cast(indices, tf.int64), last))
@@ -196,7 +196,7 @@ class Shot(AdaptationStep):
         self._label(model, sources["target"])
 
     def _label(self, model: keras.Model, target: ImageDataset) -> None:
-        """Give each picture of the target a label, unchanged as it is seen in inference."""
+        """Give each image of the target a label, unchanged as it is seen in inference."""
         if self._forward is None:
             self._forward = tf.function(
                 lambda images: features_and_logits(model, images, training=False),
@@ -228,15 +228,15 @@ class Shot(AdaptationStep):
 
 
 class FixMatch(AdaptationStep):
-    """Classification of the source; strongly changed target pictures are answered as they are without the change.
+    """Classification of the source; strongly changed target images are answered as they are without the change.
 
     Source, target and changed target go through the network one after the other, so that BatchNorm in training mode normalises
-    each by itself: what a picture is taken for is answered with the statistics of unchanged pictures.
+    each by itself: what an image is taken for is answered with the statistics of unchanged images.
 
     Args:
         weight: of the target beside classification.
         threshold: probability from which an answer is sure, 0 to 1.
-        policy: name of what changes the target's pictures, after what the stream did to them.
+        policy: name of what changes the target's images, after what the stream did to them.
         given: as in `AdaptationStep`.
     """
 
@@ -265,16 +265,16 @@ class FixMatch(AdaptationStep):
         return told | {"pseudo_label_loss": self._weight * loss, "confident": share}
 
     def changed(self, batches: Mapping[str, Batch], progress: tf.Tensor) -> tf.Tensor:
-        """Return the target's pictures as they are learnt: `[batch, h, w, 3]` float32 in [0, 255]."""
+        """Return the target's images as they are learnt: `[batch, h, w, 3]` float32 in [0, 255]."""
         return self._policy(batches["target"], progress)
 
 
 class StrongAugmentation(AdaptationStep):
-    """Classification of source pictures that go through one more policy, inside the step.
+    """Classification of source images that go through one more policy, inside the step.
 
     Args:
         policy: its name.
-        given: as in `AdaptationStep`; where statistics follow the pictures, they follow the target's.
+        given: as in `AdaptationStep`; where statistics follow the images, they follow the target's.
     """
 
     changes = "source"
@@ -295,5 +295,5 @@ class StrongAugmentation(AdaptationStep):
         return self.classified((changed, labels, indices), logits, progress)
 
     def changed(self, batches: Mapping[str, Batch], progress: tf.Tensor) -> tf.Tensor:
-        """Return the source's pictures as they are learnt: `[batch, h, w, 3]` float32 in [0, 255]."""
+        """Return the source's images as they are learnt: `[batch, h, w, 3]` float32 in [0, 255]."""
         return self._policy(batches["source"], progress)

@@ -1,4 +1,4 @@
-"""The mean and spread of one picture's colours in another."""
+"""The mean and spread of one image's colours in another."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from kerastl.augment.stateless_random import Draws
 from kerastl.training.step import Batch
 
 NEARLY_GREY = 0.5
-"""Grey levels, of 255, that the channels of a grey picture may differ by: half a level of an 8-bit picture."""
+"""Grey levels, of 255, that the channels of a grey image may differ by: half a level of an 8-bit image."""
 
 
 def greyed(images: Any, styles: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return pictures and styles in float32, both of equal channels where the picture is grey.
+    """Return images and styles in float32, both of equal channels where the image is grey.
 
-    A colour style has no colour to give to a grey picture: the mean of its channels stands for it.
+    A colour style has no colour to give to a grey image: the mean of its channels stands for it.
 
     Args:
         images, styles: `[batch, h, w, 3]` in [0, 255].
 
     Returns:
-        Images, styles, and `[batch, 1, 1, 1]` bool: whether the picture is grey.
+        Images, styles, and `[batch, 1, 1, 1]` bool: whether the image is grey.
     """
     images, styles = (tf.cast(one, tf.float32) for one in (images, styles))
     level = tf.reduce_mean(images, -1, keepdims=True)
@@ -41,7 +41,7 @@ def greyed(images: Any, styles: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 
 
 def in_range(images: tf.Tensor) -> tf.Tensor:
-    """Return pictures clipped to [0, 255]."""
+    """Return images clipped to [0, 255]."""
     return tf.clip_by_value(images, 0.0, 255.0)
 
 
@@ -59,10 +59,10 @@ LEAST_SPREAD = 1e-4
 
 
 def reinhard_style(images: Any, styles: Any) -> tf.Tensor:
-    """Give pictures the mean and standard deviation of others, channel by channel, over all pixels of a picture.
+    """Give images the mean and standard deviation of others, channel by channel, over all pixels of an image.
 
-    `(x - mean(image)) * std(style) / std(image) + mean(style)`, clipped to [0, 255]. Colour pictures in l-alpha-beta:
-    `log10(1 + v)` of the cones' responses v (0 to 255), rotated; the 1 gives black a logarithm. Grey pictures (three equal
+    `(x - mean(image)) * std(style) / std(image) + mean(style)`, clipped to [0, 255]. Colour images in l-alpha-beta:
+    `log10(1 + v)` of the cones' responses v (0 to 255), rotated; the 1 gives black a logarithm. Grey images (three equal
     channels) in their grey levels, without a logarithm: there a scanner that is brighter or of less contrast is a scanner
     whose levels are shifted and stretched, and dark air would weigh most. They stay grey.
 
@@ -70,7 +70,7 @@ def reinhard_style(images: Any, styles: Any) -> tf.Tensor:
         images, styles: `[batch, h, w, 3]` in [0, 255].
 
     Returns:
-        `[batch, h, w, 3]` float32 in [0, 255]. A channel that is flat in the picture gets the style's mean alone.
+        `[batch, h, w, 3]` float32 in [0, 255]. A channel that is flat in the image gets the style's mean alone.
 
     Reference:
         Reinhard et al. 2001, doi 10.1109/38.946629, equations 4 to 8 and 10 to 11.
@@ -91,7 +91,7 @@ def _matched(values: tf.Tensor, styles: tf.Tensor, *, least: float) -> tf.Tensor
 
 
 def _moments(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the mean and standard deviation of each channel of each picture: `[batch, 1, 1, 3]` float32."""
+    """Return the mean and standard deviation of each channel of each image: `[batch, 1, 1, 3]` float32."""
     mean = tf.reduce_mean(values, [1, 2], keepdims=True)
     return mean, tf.sqrt(tf.reduce_mean((values - mean) ** 2, [1, 2], keepdims=True))
 
@@ -103,7 +103,7 @@ def _to_opponents(images: tf.Tensor) -> tf.Tensor:
 
 def _from_opponents(values: tf.Tensor) -> tf.Tensor:
     logarithms = _rotated(values, np.linalg.inv(TO_OPPONENTS)) * np.float32(np.log(10))
-    # Far beyond what a picture holds; the exponential of more would be no number.
+    # Far beyond what an image holds; the exponential of more would be no number.
     cones = tf.math.expm1(tf.minimum(logarithms, 20.0))
     return _rotated(cones, np.linalg.inv(TO_CONES))
 
@@ -113,23 +113,23 @@ def _rotated(values: tf.Tensor, matrix: np.ndarray[Any, Any]) -> tf.Tensor:
 
 
 STEPS = 4
-"""Steps that a grey level is divided into: more levels than a 10-bit picture has."""
+"""Steps that a grey level is divided into: more levels than a 10-bit image has."""
 NUM_LEVELS = 255 * STEPS + 1
 
 
 def histogram_style(images: Any, styles: Any) -> tf.Tensor:
-    """Give pictures the cumulative histogram of others, channel by channel.
+    """Give images the cumulative histogram of others, channel by channel.
 
-    Levels are rounded to quarters of a grey level (8-bit pictures are unchanged by that). A level that is reached by the share q of the
-    picture's pixels, itself included, becomes the level that is reached by the share q of the style's, interpolated between
-    the levels that the style has. Pixels of one level stay pixels of one level: ties are not broken, so a picture with few levels gets
+    Levels are rounded to quarters of a grey level (8-bit images are unchanged by that). A level that is reached by the share q of the
+    image's pixels, itself included, becomes the level that is reached by the share q of the style's, interpolated between
+    the levels that the style has. Pixels of one level stay pixels of one level: ties are not broken, so an image with few levels gets
     near the style's histogram, not all the way.
 
     Args:
         images, styles: `[batch, h, w, 3]` in [0, 255], of one size, of up to 4096 x 4096 pixels.
 
     Returns:
-        `[batch, h, w, 3]` float32 in [0, 255]; a grey picture (three equal channels) stays grey.
+        `[batch, h, w, 3]` float32 in [0, 255]; a grey image (three equal channels) stays grey.
 
     Reference:
         Gonzalez & Woods 2008, Digital Image Processing, section 3.3.2 (histogram specification).
@@ -176,18 +176,18 @@ def _table(reached: tf.Tensor, style: tf.Tensor) -> tf.Tensor:
 
 
 def fourier_style(images: Any, styles: Any, *, beta: float) -> tf.Tensor:
-    """Give pictures the low-frequency amplitudes of others; every phase, and so every edge, stays in its place.
+    """Give images the low-frequency amplitudes of others; every phase, and so every edge, stays in its place.
 
-    With F the discrete Fourier transform of one channel, A its amplitude and P its phase, the picture becomes the inverse transform
+    With F the discrete Fourier transform of one channel, A its amplitude and P its phase, the image becomes the inverse transform
     of `M * A(style) * exp(i P(image)) + (1 - M) * F(image)`, clipped to [0, 255]. M is 1 for the frequencies
-    `|row| <= floor(beta * h)` and `|column| <= floor(beta * w)` cycles a picture: where `beta * h < 1`, for the mean alone.
+    `|row| <= floor(beta * h)` and `|column| <= floor(beta * w)` cycles an image: where `beta * h < 1`, for the mean alone.
 
     Args:
         images, styles: `[batch, h, w, 3]` in [0, 255], of one size.
-        beta: 0 to 0.5, half the side of the window as a share of the picture's.
+        beta: 0 to 0.5, half the side of the window as a share of the image's.
 
     Returns:
-        `[batch, h, w, 3]` float32 in [0, 255]; a grey picture (three equal channels) stays grey.
+        `[batch, h, w, 3]` float32 in [0, 255]; a grey image (three equal channels) stays grey.
 
     Reference:
         Yang & Soatto 2020, arXiv:2004.05498, equations 1 and 2.
@@ -203,7 +203,7 @@ def fourier_style(images: Any, styles: Any, *, beta: float) -> tf.Tensor:
 
 
 def _transformed(images: tf.Tensor) -> tf.Tensor:
-    """Return the half of the transform that a real picture needs: `[batch, 3, h, w // 2 + 1]` complex64."""
+    """Return the half of the transform that a real image needs: `[batch, 3, h, w // 2 + 1]` complex64."""
     return tf.signal.rfft2d(tf.transpose(images, [0, 3, 1, 2]))
 
 
@@ -224,15 +224,15 @@ Style = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Restyled(AdaptationStep):
-    """Classification of source pictures in the style of the target pictures of the same step.
+    """Classification of source images in the style of the target images of the same step.
 
-    Both streams have an order of their own, so that the source picture in place k of its batch meets another target picture in
+    Both streams have an order of their own, so that the source image in place k of its batch meets another target image in
     each epoch: that in place k of the target's batch, counted round where that batch is smaller.
 
     Args:
-        style: gives the first pictures the style of the second.
-        share: probability, 0 to 1, that a source picture is restyled; the others stay as they are.
-        beside: the pictures as they are are learnt, too, in a pass of their own; both count the same.
+        style: gives the first images the style of the second.
+        share: probability, 0 to 1, that a source image is restyled; the others stay as they are.
+        beside: the images as they are are learnt, too, in a pass of their own; both count the same.
         given: as in `AdaptationStep`.
     """
 
@@ -245,7 +245,7 @@ class Restyled(AdaptationStep):
     def losses(
         self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Return `loss` and `accuracy` of the restyled pictures; with `beside`, the mean with those of the plain ones."""
+        """Return `loss` and `accuracy` of the restyled images; with `beside`, the mean with those of the plain ones."""
         images, labels, indices = batches["source"]
         restyled, told = self.changed(batches, progress), []
         for pictures in (restyled, images) if self._beside else (restyled,):
@@ -254,7 +254,7 @@ class Restyled(AdaptationStep):
         return {name: tf.add_n([one[name] for one in told]) / len(told) for name in told[0]}
 
     def changed(self, batches: Mapping[str, Batch], progress: tf.Tensor) -> tf.Tensor:
-        """Return the source's pictures as they are learnt: `[batch, h, w, 3]` float32 in [0, 255]."""
+        """Return the source's images as they are learnt: `[batch, h, w, 3]` float32 in [0, 255]."""
         images, _, _ = batches["source"]
         styles = paired(batches["target"][0], tf.shape(images)[0])
         return self._by_chance(self._style(images, styles), batches["source"], progress)

@@ -1,4 +1,4 @@
-"""What one operation at one strength does to held-out pictures, by judges that know more or less of it."""
+"""What one operation at one strength does to held-out images, by judges that know more or less of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDS = 5
 WEAKNESS = 30.0
 """scikit-learn's C, the inverse of the L2 penalty, on features whose parts each have variance 1 in total."""
 COMPONENTS = 160
-"""Principal components that a judge sees at most; a few hundred pictures fill no more."""
+"""Principal components that a judge sees at most; a few hundred images fill no more."""
 MOST_STEPS = 300
 """Enough to converge. Stopped at 100 steps, judges that learnt a harmless mirror took 15 % of boots for sneakers that
 they tell apart when trained to the end: what looks like a moved label was a judge that had not finished learning."""
@@ -28,7 +28,7 @@ SMALLEST_SPREAD = 1e-6
 
 @dataclass(frozen=True)
 class Jury:
-    """Untouched pictures as features, divided into folds that keep groups whole.
+    """Untouched images as features, divided into folds that keep groups whole.
 
     Args:
         features: `[n, width]` float32.
@@ -56,12 +56,12 @@ class Jury:
         return list(splitter.split(self.features, self.labels, self.groups))
 
     def train(self, seen: Sequence[Array], changed_classes: Collection[int]) -> list[Judge]:
-        """Train a judge a fold on untouched pictures, and on changed ones of some classes.
+        """Train a judge a fold on untouched images, and on changed ones of some classes.
 
         Args:
-            seen: changed versions of all pictures, `[n, width]` each.
-            changed_classes: whose changed pictures are learnt from, under their own label; the other
-                classes are learnt from untouched pictures only.
+            seen: changed versions of all images, `[n, width]` each.
+            changed_classes: whose changed images are learnt from, under their own label; the other
+                classes are learnt from untouched images only.
         """
         judges = []
         for learnt, _ in self.folds:
@@ -75,11 +75,11 @@ class Jury:
         return judges
 
     def ask(self, judges: Sequence[Judge], version: Array) -> Array:
-        """Have every picture judged by the one judge that saw neither it nor its group.
+        """Have every image judged by the one judge that saw neither it nor its group.
 
         Args:
             judges: one a fold, from `train`.
-            version: of all pictures, untouched or changed: `[n, width]`.
+            version: of all images, untouched or changed: `[n, width]`.
 
         Returns:
             `[n, classes]` float64 probabilities; 0 for a class that a fold learnt nothing of.
@@ -91,7 +91,7 @@ class Jury:
 
 
 def scaling(untouched: Array, widths: Sequence[int]) -> tuple[Array, Array]:
-    """Return what to subtract from features and what to multiply them by, from untouched pictures.
+    """Return what to subtract from features and what to multiply them by, from untouched images.
 
     Each feature gets variance 1 over the width of its part, so that parts weigh alike.
     """
@@ -132,18 +132,18 @@ class Judge:
 
 NEIGHBOURS = 5
 USUAL = 0.9
-"""Share of a class's own untouched pictures that count as lying where the class lies."""
+"""Share of a class's own untouched images that count as lying where the class lies."""
 
 
 class Neighbourhood:
-    """Distances to the untouched pictures of other groups.
+    """Distances to the untouched images of other groups.
 
-    A picture lies among class y when most of its 5 nearest untouched pictures are of y, and the fifth
-    nearest of y is no farther than it is for 90 of 100 untouched pictures of y. The second half matters:
-    a picture unlike anything in the data set has nearest neighbours, too.
+    An image lies among class y when most of its 5 nearest untouched images are of y, and the fifth
+    nearest of y is no farther than it is for 90 of 100 untouched images of y. The second half matters:
+    an image unlike anything in the data set has nearest neighbours, too.
 
     Args:
-        jury: the untouched pictures.
+        jury: the untouched images.
     """
 
     def __init__(self, jury: Jury) -> None:
@@ -157,14 +157,14 @@ class Neighbourhood:
             np.quantile(far[self._labels == one, one], USUAL, method="lower")
             for one in self._classes
         ]
-        # A class with too few pictures in other groups has no place of its own.
+        # A class with too few images in other groups has no place of its own.
         self._reach = np.where(np.isfinite(reach), reach, -1.0)
 
     def among(self, features: Array) -> Array:
-        """Tell for each picture among which class it lies.
+        """Tell for each image among which class it lies.
 
         Args:
-            features: `[n, width]`, versions of the jury's pictures in its order: those of a picture's own
+            features: `[n, width]`, versions of the jury's images in its order: those of an image's own
                 group do not count as neighbours.
 
         Returns:
@@ -258,7 +258,7 @@ class Trial:
     Args:
         name: of the operation.
         strength: above 0 to 1: of the strongest that makes sense on photographs, or of the recipe's own.
-        options: as judged: every picture is changed.
+        options: as judged: every image is changed.
         pasted: as a recipe would say it, with its own `apply_probability`.
     """
 
@@ -271,7 +271,7 @@ class Trial:
 def ladder(name: str, strengths: Sequence[float] = STRENGTHS) -> list[Trial]:
     """Return an operation at rising strengths, 1 being the strongest that makes sense on photographs.
 
-    An operation whose strength is how often it is applied has one rung: what it does to a picture is the
+    An operation whose strength is how often it is applied has one rung: what it does to an image is the
     same at every strength.
 
     Raises:
@@ -317,7 +317,7 @@ def _between(start: float, end: float, share: float) -> float:
 
 
 def _distinct(name: str, rungs: Sequence[tuple[float, Any]]) -> list[Trial]:
-    """Judge every picture changed; of rungs that are then alike keep the strongest, drop those that do nothing."""
+    """Judge every image changed; of rungs that are then alike keep the strongest, drop those that do nothing."""
     is_identity = registry.module("operation", name).is_identity
     trials: dict[Any, Trial] = {}
     for strength, pasted in rungs:
@@ -335,10 +335,10 @@ SMALLEST_VARIANCE = 1e-12
 
 @dataclass(frozen=True)
 class Excess:
-    """By how much a share of pictures rose.
+    """By how much a share of images rose.
 
     Args:
-        value: mean over pictures, -1 to 1.
+        value: mean over images, -1 to 1.
         p: of the hypothesis that the true value is at most the margin; 1 where too few groups show it.
         upper: one-sided 95 % bound above the true value.
     """
@@ -349,15 +349,15 @@ class Excess:
 
 
 def excess(changes: Array, groups: Array, *, margin: float, level: float = 0.95) -> Excess:
-    """Test whether a mean of changes lies above a margin, groups drawn, not pictures.
+    """Test whether a mean of changes lies above a margin, groups drawn, not images.
 
     A t statistic with the cluster-robust standard error of a mean (Liang & Zeger 1986, doi
     10.1093/biomet/73.1.13, with the factor G / (G - 1)), G - 1 degrees of freedom for G groups. The standard
-    error is never taken below that of a share equal to the margin: where no picture moved, the observed spread
+    error is never taken below that of a share equal to the margin: where no image moved, the observed spread
     is zero and the true one is not.
 
     Args:
-        changes: `[n]`, one a picture, -1 to 1: its share of draws that moved, less 1 where it was there untouched.
+        changes: `[n]`, one an image, -1 to 1: its share of draws that moved, less 1 where it was there untouched.
         groups: `[n]` ints.
         margin: 0 to 1.
         level: of the upper bound.
@@ -396,7 +396,7 @@ def holm(p_values: Sequence[float], *, level: float) -> list[bool]:
 
 
 TAKEN_MARGIN = 0.05
-"""Share of a class's pictures that must be taken for another class, beyond those that are anyway."""
+"""Share of a class's images that must be taken for another class, beyond those that are anyway."""
 FINER_MARGIN = 0.01
 """The same for the finer questions of a second look."""
 SAME = 1e-6
@@ -406,20 +406,20 @@ SMALLEST_PROBABILITY = 1e-12
 
 @dataclass(frozen=True)
 class Pair:
-    """Pictures of one class that are taken for another.
+    """Images of one class that are taken for another.
 
     Args:
         source, target: classes.
-        untouched: share of the source's untouched pictures taken for the target, 0 to 1.
-        naive: rise of that share for changed pictures, by judges that saw untouched pictures only.
+        untouched: share of the source's untouched images taken for the target, 0 to 1.
+        naive: rise of that share for changed images, by judges that saw untouched images only.
         taught: the same by judges that learnt the operation on every class.
         taught_again: as `taught` on fresh draws; None: not asked.
         taught_some: the same of both classes taken for each other, tested against no rise; None: not asked.
         other_taught: by judges that learnt it on every class but the target; None: not asked.
-        among: rise of the share that lies among untouched pictures of the target; None: not asked.
+        among: rise of the share that lies among untouched images of the target; None: not asked.
         among_many: the same figure, tested against the larger margin; None: not asked.
-        still_told: how well taught judges tell changed pictures of the two classes apart, as a share of how
-            well naive ones tell untouched pictures: 1 as well, 0 not at all.
+        still_told: how well taught judges tell changed images of the two classes apart, as a share of how
+            well naive ones tell untouched images: 1 as well, 0 not at all.
         still_told_upper: one-sided 95 % bound above it.
     """
 
@@ -453,7 +453,7 @@ class Measurement:
     """One trial.
 
     Args:
-        unchanged: the operation leaves these pictures as they are.
+        unchanged: the operation leaves these images as they are.
         classes: for each class, `CLASS_FIGURES` as (value, low, high), a 95 % interval; low and high are None for
             too few groups.
         pairs: all ordered pairs of classes.
@@ -469,8 +469,8 @@ class Court:
     """The judges of one data set.
 
     Args:
-        jury: untouched pictures.
-        weights: `[resamples, n]`, how often each picture is drawn in each bootstrap resample.
+        jury: untouched images.
+        weights: `[resamples, n]`, how often each image is drawn in each bootstrap resample.
         groups_of_class: number of groups by class.
     """
 
@@ -487,7 +487,7 @@ class Court:
 
     @cached_property
     def neighbourhood(self) -> Neighbourhood:
-        """Distances to the untouched pictures."""
+        """Distances to the untouched images."""
         return Neighbourhood(self.jury)
 
     @property
@@ -497,12 +497,12 @@ class Court:
 
     @property
     def untouched(self) -> Array:
-        """Answers of the naive judges for untouched pictures: `[n]` int64."""
+        """Answers of the naive judges for untouched images: `[n]` int64."""
         answers: Array = self._naive.argmax(axis=1)
         return answers
 
     def confused(self, source: int, target: int) -> float:
-        """Return the share of one class's untouched pictures that is taken for another."""
+        """Return the share of one class's untouched images that is taken for another."""
         rows = self.jury.labels == source
         return float((self.untouched[rows] == target).mean())
 
@@ -511,10 +511,10 @@ class Court:
         return max(0.0, 1.0 - self.confused(one, other) - self.confused(other, one))
 
     def measure(self, draws: Sequence[Array]) -> Measurement:
-        """Judge changed pictures.
+        """Judge changed images.
 
         Args:
-            draws: `[n, width]` each, the features of the jury's pictures, changed by other random numbers in each.
+            draws: `[n, width]` each, the features of the jury's images, changed by other random numbers in each.
         """
         jury = self.jury
         size = float(np.abs(jury.features).max()) or 1.0
@@ -589,13 +589,13 @@ class Court:
     def rise(
         self, changed: Array, before: Array, source: int, target: int, margin: float
     ) -> Excess:
-        """Test how much more often a class's pictures are given another class than before."""
+        """Test how much more often a class's images are given another class than before."""
         rows = self.jury.labels == source
         moved = (changed[:, rows] == target).mean(axis=0) - (before[rows] == target)
         return excess(moved, self.jury.groups[rows], margin=margin)
 
     def rise_either_way(self, changed: Array, one: int, other: int) -> Excess:
-        """Test how much more often pictures of two classes are given the other one of the two than untouched.
+        """Test how much more often images of two classes are given the other one of the two than untouched.
 
         What two classes share a taught judge gives to either, so both ways count.
         """

@@ -1,4 +1,4 @@
-"""Audit operations on one data set: features in, verdicts out. No pictures, no TensorFlow."""
+"""Audit operations on one data set: features in, verdicts out. No images, no TensorFlow."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class SecondLook:
-    """Where pictures lie that are taken for another class.
+    """Where images lie that are taken for another class.
 
     Args:
         court: the judges.
@@ -47,7 +47,7 @@ class SecondLook:
 
     @cached_property
     def _among(self) -> tuple[Array, Array]:
-        """Among which class pictures lie: untouched `[n]`, changed `[draws, n]`."""
+        """Among which class images lie: untouched `[n]`, changed `[draws, n]`."""
         where = self.court.neighbourhood
         before = where.among(self.court.jury.features)
         return before, np.stack([where.among(one) for one in self.draws])
@@ -65,11 +65,11 @@ class SecondLook:
         return found
 
     def at(self, pair: Pair) -> Pair:
-        """Ask of pictures that are taken for another class whether they lie where its untouched pictures lie.
+        """Ask of images that are taken for another class whether they lie where its untouched images lie.
 
         Judges that learnt the operation on every class tell whether it can be learnt. Judges that learnt it on every
-        class but the target, each picture under its own label, call a changed picture the target only where untouched
-        pictures of the target are denser. And the share that lies among the target's untouched pictures is counted.
+        class but the target, each image under its own label, call a changed image the target only where untouched
+        images of the target are denser. And the share that lies among the target's untouched images is counted.
 
         Returns:
             The pair with everything that was not asked before.
@@ -89,13 +89,13 @@ class SecondLook:
 
 
 Changed = Callable[[Trial, int], Array]
-"""Takes a trial and the number of a draw; returns the features of all pictures changed: `[n, width]` float32."""
+"""Takes a trial and the number of a draw; returns the features of all images changed: `[n, width]` float32."""
 
 DRAWS = 2
 FRESH_DRAWS = 8
-"""Draws that decide where suspicious pictures lie; they were not used to suspect them."""
-MOST_FRESH_PICTURES = 4000
-"""Changed pictures in a second look; of many pictures fewer draws are as good."""
+"""Draws that decide where suspicious images lie; they were not used to suspect them."""
+MOST_FRESH_IMAGES = 4000
+"""Changed images in a second look; of many images fewer draws are as good."""
 FEWEST_GROUPS_OF_A_CLASS = 3
 RESAMPLES = 1000
 
@@ -106,7 +106,7 @@ class Audit:
 
     Args:
         class_names: those that were judged.
-        counts: (pictures, groups) of each of them.
+        counts: (images, groups) of each of them.
         left_out: one line for each class that could not be judged.
         measured: by trial.
         pairs: by trial, source and target class.
@@ -133,14 +133,14 @@ def audit(
     widths: Sequence[int],
     seed: int,
 ) -> Audit:
-    """Judge which operation at which strength changes the class of which pictures.
+    """Judge which operation at which strength changes the class of which images.
 
     Args:
-        features: `[n, width]` float32 of untouched pictures.
+        features: `[n, width]` float32 of untouched images.
         labels: the class of each.
-        groups: what must stay together, e.g. the patient of each; its own name where a picture stands for itself.
+        groups: what must stay together, e.g. the patient of each; its own name where an image stands for itself.
         trials: operations at strengths.
-        changed: gives the features of the same pictures, changed.
+        changed: gives the features of the same images, changed.
         widths: of the parts that the features are made of; each weighs the same.
         seed: of folds and resamples.
     """
@@ -157,7 +157,7 @@ def audit(
         for trial in track(trials, "auditing", len(trials))
     }
 
-    fresh = min(FRESH_DRAWS, max(DRAWS, MOST_FRESH_PICTURES // len(kept)))
+    fresh = min(FRESH_DRAWS, max(DRAWS, MOST_FRESH_IMAGES // len(kept)))
     looks: dict[tuple[Trial, int], SecondLook] = {}
 
     def where(trial: Trial, pair: Pair, suspected: bool) -> Pair:
@@ -190,7 +190,7 @@ def _judgeable(
     few = {name for name, own in groups_of.items() if len(own) < FEWEST_GROUPS_OF_A_CLASS}
     left_out = tuple(
         f"{name}: {len(groups_of[name])} group{'s' if len(groups_of[name]) > 1 else ''}, at least "
-        f"{FEWEST_GROUPS_OF_A_CLASS} are needed, so that no picture is judged by a model that saw its group"
+        f"{FEWEST_GROUPS_OF_A_CLASS} are needed, so that no image is judged by a model that saw its group"
         for name in groups_of
         if name in few
     )
@@ -223,14 +223,14 @@ def _court(jury: Jury, seed: int) -> Court:
 def sample(
     labels: Sequence[str], groups: Sequence[str], *, most_per_class: int, seed: int
 ) -> list[int]:
-    """Return the places of at most so many pictures a class, as many groups as possible.
+    """Return the places of at most so many images a class, as many groups as possible.
 
-    Every group gives its first picture before any gives its second; which come first is drawn.
+    Every group gives its first image before any gives its second; which come first is drawn.
 
     Args:
-        labels, groups: of each picture.
-        most_per_class: pictures.
-        seed: another seed, other pictures.
+        labels, groups: of each image.
+        most_per_class: images.
+        seed: another seed, other images.
     """
     generator = np.random.default_rng(seed)
     chosen: list[int] = []
@@ -256,7 +256,7 @@ def lines(audit: Audit) -> list[str]:
     if audit.class_names:
         counts = zip(audit.class_names, audit.counts, strict=True)
         judged = ", ".join(
-            f"{name} ({pictures} pictures, {groups} groups)" for name, (pictures, groups) in counts
+            f"{name} ({images} images, {groups} groups)" for name, (images, groups) in counts
         )
         told += [f"Judged: {judged}", ""]
     for verdict in audit.verdicts:
@@ -271,8 +271,8 @@ def lines(audit: Audit) -> list[str]:
             )
     told += [
         "",
-        "right: share of held-out pictures judged right, mean over classes: untouched; changed, by judges that saw",
-        "untouched pictures only; changed, by judges that learnt the operation; untouched, by those.",
+        "right: share of held-out images judged right, mean over classes: untouched; changed, by judges that saw",
+        "untouched images only; changed, by judges that learnt the operation; untouched, by those.",
         f"Chance that any label is said to move that does not: at most {ERROR_RATE:g} an audit (Holm). What is said to\n"
         "be gone rests on a 95 % bound.",
     ]
@@ -314,7 +314,7 @@ def short(verdict: Verdict) -> str:
 
 def _headline(verdict: Verdict, class_names: Sequence[str]) -> str:
     if verdict.unchanged:
-        return "safe: it changes nothing on these pictures"
+        return "safe: it changes nothing on these images"
     if verdict.state == "safe":
         return short(verdict)
     return f"{reason(verdict, class_names)}; {short(verdict)}"
@@ -361,8 +361,8 @@ def as_plain(audit: Audit) -> dict[str, Any]:
     return {
         "error_rate": ERROR_RATE,
         "classes": {
-            name: {"pictures": pictures, "groups": groups}
-            for name, (pictures, groups) in zip(audit.class_names, audit.counts, strict=True)
+            name: {"images": images, "groups": groups}
+            for name, (images, groups) in zip(audit.class_names, audit.counts, strict=True)
         },
         "left_out": list(audit.left_out),
         "operations": [_verdict(verdict, audit) for verdict in audit.verdicts],
@@ -425,12 +425,12 @@ LINE_WIDTH = 10_000
 def policy_yaml(verdicts: Sequence[Verdict], class_names: Sequence[str]) -> str:
     """Return the block as YAML text that a recipe can hold.
 
-    What changes nothing on these pictures is left out, too.
+    What changes nothing on these images is left out, too.
     """
     kept, left = [], []
     for verdict in verdicts:
         if verdict.unchanged:
-            left.append(f"  # {verdict.name}: changes nothing on these pictures")
+            left.append(f"  # {verdict.name}: changes nothing on these images")
             continue
         if verdict.safe is not None:
             why = "" if verdict.state == "safe" else f"   # {short(verdict)}"

@@ -13,7 +13,7 @@ ERROR_RATE = 0.05
 stages. Erasure is decided outside of the second one."""
 NEIGHBOURS_SHARE = 0.1
 """Share of stage two's level that is spent on the way by neighbours, which errs more often than judges do: in a
-sparse space some pictures have the other class nearest to them whatever they show."""
+sparse space some images have the other class nearest to them whatever they show."""
 SAFE_BELOW = 0.10
 """An operation is called safe where at most this share of a class can have moved."""
 CLEARED_BELOW = 0.03
@@ -31,11 +31,11 @@ State = Literal["harmful", "undecided", "safe"]
 
 @dataclass(frozen=True)
 class Finding:
-    """An operation at a strength changes what a class's pictures show.
+    """An operation at a strength changes what a class's images show.
 
     Args:
         trial: which.
-        kind: `moves`: they fall where untouched pictures of the other class lie. `erases`: the two classes cannot be
+        kind: `moves`: they fall where untouched images of the other class lie. `erases`: the two classes cannot be
             told apart any more, not even by a model that learnt the operation.
         pair: the two classes and the figures.
     """
@@ -55,8 +55,8 @@ class Verdict:
         safe: the strongest rung up to which everything is safe; None: not even the lowest.
         findings: from the lowest harmful strength on.
         reasons: why something stays undecided, one line each.
-        unlearnt: (strength, agreement of changed pictures before, after learning): safe, but a model must learn it.
-        unchanged: the operation does nothing to these pictures.
+        unlearnt: (strength, agreement of changed images before, after learning): safe, but a model must learn it.
+        unchanged: the operation does nothing to these images.
     """
 
     name: str
@@ -77,11 +77,11 @@ def find(
 ) -> tuple[dict[tuple[Trial, int, int], Pair], list[Finding]]:
     """Return every pair with all its figures, and what was found.
 
-    Stage one asks of every operation, strength and ordered pair of classes whether more changed pictures than the
+    Stage one asks of every operation, strength and ordered pair of classes whether more changed images than the
     margin are taken for the other class by naive judges. Stage two asks of those, on fresh draws, whether judges that
-    learnt the operation are taken in, too, and whether the pictures lie where the other class lies; where hardly any
+    learnt the operation are taken in, too, and whether the images lie where the other class lies; where hardly any
     taught judge was taken in before, the answer is no without asking. Each stage keeps the chance of any false `moves`
-    under half of `ERROR_RATE` by Holm's rule. Pairs that are not suspected, but of which too few pictures were seen to
+    under half of `ERROR_RATE` by Holm's rule. Pairs that are not suspected, but of which too few images were seen to
     call them safe, are asked the second question, too: not to condemn anything, but to clear it.
 
     Args:
@@ -116,7 +116,7 @@ def _second(pair: Pair) -> float:
     """Return the p-value of stage two: of two ways that share its level unevenly (weighted Bonferroni).
 
     Either more than the margin are taken for the other class by taught judges, and some lie where it lies, by judges
-    or by neighbours (counted twice again); or some are, and more than the margin lie among its untouched pictures.
+    or by neighbours (counted twice again); or some are, and more than the margin lie among its untouched images.
     """
     asked = (pair.taught_again, pair.taught_some, pair.other_taught, pair.among, pair.among_many)
     again, some, other_taught, among, among_many = (one.p if one else 1.0 for one in asked)
@@ -185,14 +185,14 @@ def _doubts(
     if alike:
         told.append(f"judges cannot tell {_listed(alike)} apart untouched")
     if open_:
-        told.append(f"too few pictures to rule out that some are taken: {_listed(open_)}")
+        told.append(f"too few images to rule out that some are taken: {_listed(open_)}")
     return told
 
 
 def _at_most(pair: Pair) -> float:
     """Return the largest share that can have moved: no more than any judge takes for the other class.
 
-    A taught judge gives half of the pictures that two classes share to either, so its share counts twice. Traces
+    A taught judge gives half of the images that two classes share to either, so its share counts twice. Traces
     of the operation (filled borders, resampling) can hide a part of what moved from the finer question: it clears
     a pair only where it finds next to nothing.
     """

@@ -1,4 +1,4 @@
-"""Pictures changed: keras-cv layers in the tf.data graph, repeatable to the byte."""
+"""Images changed: keras-cv layers in the tf.data graph, repeatable to the byte."""
 
 import lazy_loader
 

@@ -22,7 +22,7 @@ OWN_HUES = (0.0, 2.0, 4.0)
 def to_hsv(
     images: tf.Tensor, factors: tf.Tensor, sextants: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return value, chroma and hue of each pixel, its picture's saturation multiplied and its hue turned.
+    """Return value, chroma and hue of each pixel, its image's saturation multiplied and its hue turned.
 
     With `from_hsv`, equal to converting to HSV, changing saturation and hue there, and converting back. Value is the largest channel; the chroma is saturation times value, the distance to the smallest, so that
     neither has to be divided by the value and black needs no exception. Which channel is the largest is asked with
@@ -53,7 +53,7 @@ def to_hsv(
 
 
 def from_hsv(value: tf.Tensor, chroma: tf.Tensor, hue: tf.Tensor) -> tf.Tensor:
-    """Return the pictures, `[batch, height, width, 3]` float32, of what `to_hsv` returned.
+    """Return the images, `[batch, height, width, 3]` float32, of what `to_hsv` returned.
 
     Each pixel's largest channel stays as large, and a grey pixel as it was. A channel holds the value within a sextant of its own hue, and the value less the chroma from two sextants on.
     """
@@ -64,7 +64,7 @@ def from_hsv(value: tf.Tensor, chroma: tf.Tensor, hue: tf.Tensor) -> tf.Tensor:
 
 
 def apply_matrices(images: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:
-    """Mix the channels of each picture by a matrix, and clip to [0, 255].
+    """Mix the channels of each image by a matrix, and clip to [0, 255].
 
     Args:
         images: `[batch, height, width, 3]` float32.
@@ -77,7 +77,7 @@ def apply_matrices(images: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:
 
 
 class Pass(NamedTuple):
-    """One pass over the pictures.
+    """One pass over the images.
 
     Args:
         prepare: from what each operation drew to what `change` asks for; for a whole batch at once, outside of XLA.
@@ -214,7 +214,7 @@ def _hsv_numbers(members: Sequence[BuiltOperation], drawn: Sequence[Drawn]) -> D
 
 
 def _chosen_by_any(drawn: Sequence[Drawn]) -> Drawn:
-    """Return who is changed at all: a picture that nobody chose keeps its bytes, as there and back rounds."""
+    """Return who is changed at all: an image that nobody chose keeps its bytes, as there and back rounds."""
     if not all("chosen" in numbers for numbers in drawn):
         return {}
     return {"chosen": reduce(tf.logical_or, [numbers["chosen"] for numbers in drawn])}

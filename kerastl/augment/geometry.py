@@ -1,6 +1,6 @@
-"""Geometry as numbers: affine maps from a pixel of the result to a place in the picture, and their products.
+"""Geometry as numbers: affine maps from a pixel of the result to a place in the image, and their products.
 
-A map is a row (a, b, c, d, e, f): the pixel (x, y) of the result shows the picture's place (a x + b y + c, d x + e y + f),
+A map is a row (a, b, c, d, e, f): the pixel (x, y) of the result shows the image's place (a x + b y + c, d x + e y + f),
 as in TensorFlow's `ImageProjectiveTransformV3`. Pixel centres are whole numbers, from 0 to size - 1; everything turns,
 grows and shears about the middle, (size - 1) / 2.
 
@@ -40,7 +40,7 @@ def about_middle(a: tf.Tensor, b: tf.Tensor, d: tf.Tensor, e: tf.Tensor, size_px
 
     Args:
         a, b, d, e: `[batch]` float32, the linear part.
-        size_px: side of the picture.
+        size_px: side of the image.
 
     Returns:
         `[batch, 6]` float64.
@@ -53,22 +53,22 @@ def about_middle(a: tf.Tensor, b: tf.Tensor, d: tf.Tensor, e: tf.Tensor, size_px
 
 
 def rotation(angles: tf.Tensor, size_px: int) -> tf.Tensor:
-    """Return maps that turn the picture anticlockwise.
+    """Return maps that turn the image anticlockwise.
 
     Args:
         angles: `[batch]` float32, radians.
-        size_px: side of the picture.
+        size_px: side of the image.
     """
     cosine, sine = (steady(function, _wide(angles)) for function in (tf.cos, tf.sin))
     return about_middle(cosine, -sine, sine, cosine, size_px)
 
 
 def zoom(heights: tf.Tensor, widths: tf.Tensor, size_px: int) -> tf.Tensor:
-    """Return maps that show `heights` times the height and `widths` times the width of the picture.
+    """Return maps that show `heights` times the height and `widths` times the width of the image.
 
     Args:
         heights, widths: `[batch]` float32, above 0; above 1 zooms out.
-        size_px: side of the picture.
+        size_px: side of the image.
     """
     zero = tf.zeros_like(heights)
     return about_middle(widths, zero, zero, heights, size_px)
@@ -80,7 +80,7 @@ def shear(slopes_x: tf.Tensor, slopes_y: tf.Tensor, size_px: int) -> tf.Tensor:
     Args:
         slopes_x: `[batch]` float32, pixels along x for each pixel down.
         slopes_y: `[batch]` float32, pixels along y for each pixel to the right.
-        size_px: side of the picture.
+        size_px: side of the image.
     """
     slopes_x, slopes_y = _wide(slopes_x), _wide(slopes_y)
     one = tf.ones_like(slopes_x)
@@ -89,7 +89,7 @@ def shear(slopes_x: tf.Tensor, slopes_y: tf.Tensor, size_px: int) -> tf.Tensor:
 
 
 def translation(down: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-    """Return maps that move the picture.
+    """Return maps that move the image.
 
     Args:
         down, right: `[batch]` float32, in pixels.
@@ -100,11 +100,11 @@ def translation(down: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
 
 
 def mirror(left_right: tf.Tensor, top_bottom: tf.Tensor, size_px: int) -> tf.Tensor:
-    """Return maps that mirror the picture.
+    """Return maps that mirror the image.
 
     Args:
         left_right, top_bottom: `[batch]` bool.
-        size_px: side of the picture.
+        size_px: side of the image.
     """
     a = tf.where(left_right, -1.0, 1.0)
     e = tf.where(top_bottom, -1.0, 1.0)
@@ -114,19 +114,19 @@ def mirror(left_right: tf.Tensor, top_bottom: tf.Tensor, size_px: int) -> tf.Ten
 def window(
     top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size_px: int
 ) -> tf.Tensor:
-    """Return maps that enlarge a part of the picture to its whole size.
+    """Return maps that enlarge a part of the image to its whole size.
 
-    The centres of the part's outermost pixels become those of the picture's, as in TensorFlow's `CropAndResize`: nothing
+    The centres of the part's outermost pixels become those of the image's, as in TensorFlow's `CropAndResize`: nothing
     outside of the part is seen.
 
     Args:
         top, left: `[batch]` float32, the part's first row and column, in pixels.
         height, width: `[batch]` float32, from its first row or column to its last, in pixels, at most `size_px - 1`.
-        size_px: side of the picture.
+        size_px: side of the image.
     """
     top, left, height, width = (_wide(numbers) for numbers in (top, left, height, width))
     length = size_px - 1.0
-    # A hair less than the length, or else rounding could step out of the picture, and wrap around.
+    # A hair less than the length, or else rounding could step out of the image, and wrap around.
     down, across = (
         tf.where(side < length, side * (INSIDE / length), 1.0) for side in (height, width)
     )
@@ -138,10 +138,10 @@ def product(first: tf.Tensor, then: tf.Tensor) -> tf.Tensor:
     """Return the map of one operation followed by another.
 
     Args:
-        first, then: `[batch, 6]` float64, in the order in which they are done to the picture.
+        first, then: `[batch, 6]` float64, in the order in which they are done to the image.
 
     Returns:
-        `[batch, 6]` float64: the place in the untouched picture that the result of both shows.
+        `[batch, 6]` float64: the place in the untouched image that the result of both shows.
     """
     a, b, c, d, e, f = tf.unstack(first, axis=1)
     g, h, i, j, k, m = tf.unstack(then, axis=1)

@@ -1,6 +1,6 @@
-"""The mixing stage: each picture of a batch, and its label, is mixed with another one of the batch.
+"""The mixing stage: each image of a batch, and its label, is mixed with another one of the batch.
 
-Every other operation changes a picture by its own seed alone. Mixing depends on who stands in the batch, too: the
+Every other operation changes an image by its own seed alone. Mixing depends on who stands in the batch, too: the
 partner of an example, and how much it gives, are functions of the seeds in the batch, not of their order. Who
 stands in a batch is a function of (seed, epoch, step, batch size), so that a run repeats and resumes to the byte.
 """
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kerastl import registry
 from kerastl.augment.parse_operations import Operation, named_mixings
-from kerastl.augment.policy import checked, checked_pictures
+from kerastl.augment.policy import checked, checked_images
 from kerastl.augment.stateless_random import FLOAT32_STEPS, Draws
 from kerastl.errors import RequestError
 
@@ -30,12 +30,12 @@ def build_mixing(
     channels: int = 3,
     num_classes: int,
 ) -> Mixer:
-    """Return a function that mixes the pictures of a batch, and makes their labels one-hot.
+    """Return a function that mixes the images of a batch, and makes their labels one-hot.
 
     Args:
         operations: `(name, options)`, or `{"name": ..., option: value, ...}`. Of several, each example gets
             exactly one, all equally often, chosen by its seed; none at all only makes labels one-hot.
-        image_size_px: side of the square pictures.
+        image_size_px: side of the square images.
         channels: 3 or 1.
         num_classes: of the labels.
 
@@ -58,7 +58,7 @@ def build_mixing(
     def mixing(
         images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        images, seeds = checked_pictures(
+        images, seeds = checked_images(
             images, seeds, [None, image_size_px, image_size_px, channels]
         )
         one_hot = _one_hot(checked("labels", labels, images.shape[:1], whole=True), num_classes)
@@ -78,7 +78,7 @@ def build_mixing(
 def _one_hot(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
     """Return `[batch, classes]` float32; a label that is no class is refused, as its row would be zero."""
     labels = tf.cast(labels, tf.int64)
-    says = f"Mixing needs the class of every picture: 0 to {num_classes - 1}; -1 is unlabelled."
+    says = f"Mixing needs the class of every image: 0 to {num_classes - 1}; -1 is unlabelled."
     with tf.control_dependencies(
         [
             tf.debugging.assert_non_negative(labels, says),

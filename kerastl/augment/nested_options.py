@@ -1,4 +1,4 @@
-"""What a moved picture shows where it has nothing to show. No TensorFlow."""
+"""What a moved image shows where it has nothing to show. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def change_nothing(operations: Sequence[Operation]) -> bool:
 
 
 def need_colour(operations: Sequence[Operation]) -> bool:
-    """Tell whether one of the operations makes no sense on pictures of one channel."""
+    """Tell whether one of the operations makes no sense on images of one channel."""
     return any(registry.needs_colour(one.name, one.options) for one in operations)
 
 

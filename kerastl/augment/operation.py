@@ -1,4 +1,4 @@
-"""One operation, built: what it draws for a batch, and what it then does to the pictures."""
+"""One operation, built: what it draws for a batch, and what it then does to the images."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class BuiltOperation:
         place: in its policy; operations draw independent numbers.
         name: of the operation.
         options: its options, checked.
-        image_size_px: side of the square pictures.
+        image_size_px: side of the square images.
 
     Attributes:
-        needs_colour: whether grey pictures make no sense to it.
+        needs_colour: whether grey images make no sense to it.
         lowering: how the compiler takes it: `nothing` (strength 0), `folded` (an affine map, one warp with
             its neighbours), `hsv` (one conversion with its neighbours), `linear` (a colour matrix), `compiled`
             (the layer's own code, with its neighbours in one XLA function), or `layer` (as it is, in order).
-        fill_mode: what a folded operation shows outside of the picture; None where it never looks there.
+        fill_mode: what a folded operation shows outside of the image; None where it never looks there.
         compiles: whether XLA compiles the layer's own code.
         in_halves: whether its layer changes colours by way of `to_planes` and `kerastl.augment.color.from_hsv`.
         reads_neighbours: whether a pixel of its result depends on many pixels before, as in a blur or a histogram.
@@ -94,7 +94,7 @@ class BuiltOperation:
 
         Returns:
             `transformations`, what keras-cv's layer asks for, and `chosen`, `[batch]` bool, where only some
-            of the pictures are changed.
+            of the images are changed.
         """
         if self.lowering == "nothing":
             return {}
@@ -109,7 +109,7 @@ class BuiltOperation:
         return {"transformations": drawn, "chosen": chosen}
 
     def apply(self, images: tf.Tensor, drawn: Drawn) -> tf.Tensor:
-        """Return the changed pictures, by the layer's own code.
+        """Return the changed images, by the layer's own code.
 
         Args:
             images: `[batch, size, size, channels]` float32 in [0, 255].
@@ -119,7 +119,7 @@ class BuiltOperation:
             return images
         transformations = drawn["transformations"]
         if self._holds_others:
-            # Its operations stay in the range, and are not run on a picture that is not chosen.
+            # Its operations stay in the range, and are not run on an image that is not chosen.
             chosen = drawn.get("chosen")
             return self._layer.augment_images(images, transformations, chosen=chosen)
         changed = self._layer.augment_images(images, transformations=transformations)
@@ -127,7 +127,7 @@ class BuiltOperation:
         return kept_where_not(drawn, changed, images)
 
     def to_planes(self, images: tf.Tensor, drawn: Drawn) -> tuple[tf.Tensor, ...]:
-        """Return value, chroma and hue of the changed pictures, as `kerastl.augment.color.from_hsv` takes them."""
+        """Return value, chroma and hue of the changed images, as `kerastl.augment.color.from_hsv` takes them."""
         planes: tuple[tf.Tensor, ...] = self._layer.to_planes(images, drawn["transformations"])
         return planes
 
@@ -139,7 +139,7 @@ class BuiltOperation:
     def hsv_change(self, drawn: Drawn) -> tuple[Any, Any]:
         """Return (factor of the saturation, turn of the hue in turns), each `[batch]` or None.
 
-        A picture that is not chosen has factor 1 and turn 0.
+        An image that is not chosen has factor 1 and turn 0.
         """
         factor, turn = self._module.hsv_change(drawn["transformations"])
         if "chosen" not in drawn:
@@ -152,7 +152,7 @@ class BuiltOperation:
 
 
 def kept_where_not(drawn: Drawn, changed: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    """Return the changed pictures where they were chosen, elsewhere the untouched ones."""
+    """Return the changed images where they were chosen, elsewhere the untouched ones."""
     if "chosen" not in drawn:
         return changed
     return tf.where(drawn["chosen"][:, None, None, None], changed, images)

@@ -30,7 +30,7 @@ class Compiled:
         self._passes = passes
 
     def __call__(self, images: tf.Tensor, drawn: Sequence[Drawn]) -> tf.Tensor:
-        """Return the changed pictures."""
+        """Return the changed images."""
         return self.change(images, self.prepare(drawn))
 
     def prepare(self, drawn: Sequence[Drawn]) -> list[Any]:
@@ -42,7 +42,7 @@ class Compiled:
         return [one.prepare([drawn[at] for at in places]) for one, places in self._passes]
 
     def change(self, images: tf.Tensor, prepared: Sequence[Any]) -> tf.Tensor:
-        """Return the changed pictures; of each, `prepared` has one row."""
+        """Return the changed images; of each, `prepared` has one row."""
         for (one, _), numbers in zip(self._passes, prepared, strict=True):
             images = tf.ensure_shape(one.change(images, numbers), images.shape)
         return images
@@ -76,7 +76,7 @@ def _passes(operations: Sequence[BuiltOperation]) -> list[tuple[str, list[int]]]
             continue
         kind = {"folded": WARP, "layer": LAYER}.get(one.lowering, COLOUR)
         joins = bool(passes) and passes[-1][0] == kind != LAYER
-        # What never looks outside of the picture, as a mirror, joins a warp that fills the outside in any way.
+        # What never looks outside of the image, as a mirror, joins a warp that fills the outside in any way.
         if joins and kind == WARP and None not in (filled, one.fill_mode):
             joins = filled == one.fill_mode
         if joins:
@@ -126,7 +126,7 @@ MAKERS: dict[str, Callable[[Sequence[BuiltOperation]], Pass]] = {
 Shape = Sequence[int | None]
 
 
-def checked_pictures(images: Any, seeds: Any, shape: Shape) -> tuple[tf.Tensor, tf.Tensor]:
+def checked_images(images: Any, seeds: Any, shape: Shape) -> tuple[tf.Tensor, tf.Tensor]:
     """Return float32 images of a shape, and their int32 seeds `[batch, 2]`.
 
     Args:
@@ -166,23 +166,23 @@ def build_policy(
     channels: int = 3,
     exact: bool = False,
 ) -> Policy:
-    """Return a function that changes pictures, each by its own seed.
+    """Return a function that changes images, each by its own seed.
 
     Args:
         operations: in their order: `(name, options)`, or `{"name": ..., option: value, ...}`; none at all
             is allowed and changes nothing.
-        image_size_px: side of the square pictures.
+        image_size_px: side of the square images.
         channels: 3, or 1 where every operation works on grey.
         exact: run keras-cv's layers one after the other, as reference: nothing folded, nothing compiled.
 
     Returns:
         `policy(images, seeds) -> images`: images `[batch, size, size, channels]` float32 in [0, 255];
-        seeds `[batch, 2]` int32. An example's bytes depend on its picture and its seed alone: not on its
+        seeds `[batch, 2]` int32. An example's bytes depend on its image and its seed alone: not on its
         batch, the process, or the number of parallel calls. Labels never travel through it.
 
     Raises:
         RequestError: no such operation or option, a value out of bounds, or an operation that needs
-            colour for grey pictures.
+            colour for grey images.
     """
     return Policy(named(operations), image_size_px=image_size_px, channels=channels, exact=exact)
 
@@ -193,7 +193,7 @@ class Policy:
     Attributes:
         lowering: (operation, how it is done) in their order; how is `nothing`, `folded`, `hsv`, `linear`, `compiled`
             or `layer`, as in `BuiltOperation`, and always `layer` where `exact`.
-        words: what it does, in full: two policies of the same words change a picture alike.
+        words: what it does, in full: two policies of the same words change an image alike.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class Policy:
                 one.run_exactly()
         coloured = [one.name for one in self._operations if channels == 1 and one.needs_colour]
         if coloured:
-            raise RequestError(f"{coloured[0]} needs colour pictures; these are grey.")
+            raise RequestError(f"{coloured[0]} needs colour images; these are grey.")
         self.lowering: list[tuple[str, Lowering]] = [
             (one.name, "layer" if exact and one.lowering != "nothing" else one.lowering)
             for one in self._operations
@@ -218,8 +218,8 @@ class Policy:
         self._run = self._one_after_the_other if exact else compiled(self._operations)
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        """Return the changed pictures; see `build_policy`."""
-        images, seeds = checked_pictures(images, seeds, self._shape)
+        """Return the changed images; see `build_policy`."""
+        images, seeds = checked_images(images, seeds, self._shape)
         drawn = [one.draw(Draws(seeds, one.place), images) for one in self._operations]
         return self._run(images, drawn)
 

@@ -16,7 +16,7 @@ PolicyName = Literal["light", "medium", "strong", "radiograph", "photograph"]
 """Those of `POLICIES` that change something."""
 POLICIES: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "none": (),
-    # No mirror, no colour: what changes neither a letter nor an organ; grey pictures, too.
+    # No mirror, no colour: what changes neither a letter nor an organ; grey images, too.
     "light": (
         {"name": "random_rotation", "max_deg": 5},
         {"name": "random_translation", "max_fraction": 0.05},
@@ -34,7 +34,7 @@ POLICIES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"name": "random_contrast", "max_fraction": 0.2},
         {"name": "random_saturation", "max_fraction": 0.2},
     ),
-    # All of medium, stronger, and what hides: other hues, blur, a part of the picture.
+    # All of medium, stronger, and what hides: other hues, blur, a part of the image.
     "strong": (
         {"name": "random_flip", "direction": "horizontal"},
         {"name": "random_rotation", "max_deg": 20},

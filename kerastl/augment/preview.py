@@ -1,4 +1,4 @@
-"""Pictures as operations change them, beside what they were: at the ends of each operation, and samples."""
+"""Images as operations change them, beside what they were: at the ends of each operation, and samples."""
 
 from __future__ import annotations
 
@@ -217,29 +217,29 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Block:
-    """Some pictures, one a row, and what becomes of them, one way a column.
+    """Some images, one a row, and what becomes of them, one way a column.
 
     Args:
         title: the operation, or what else is shown.
         strength: its options in words; may be empty.
         note: what else must be known; may be empty.
         columns: heads of the columns; the first is the original.
-        pictures: `[rows, columns, size, size, channels]` uint8, 0 to 255.
-        captions: one for each picture, `[rows][columns]`; empty where there are none.
+        images: `[rows, columns, size, size, channels]` uint8, 0 to 255.
+        captions: one for each image, `[rows][columns]`; empty where there are none.
     """
 
     title: str
     strength: str
     note: str
     columns: tuple[str, ...]
-    pictures: Pixels
+    images: Pixels
     captions: tuple[tuple[str, ...], ...] = ()
 
 
 def operation_block(
     operation: Operation, images: npt.NDArray[np.float32], seeds: npt.NDArray[np.int32]
 ) -> Block:
-    """Return pictures under one operation: at its ends, and samples as training draws them.
+    """Return images under one operation: at its ends, and samples as training draws them.
 
     Args:
         operation: (name, options).
@@ -249,7 +249,7 @@ def operation_block(
     name, options = operation
     ends = ends_of(name, options)
     shown = [images, *(_at(operation, end, images, seeds) for end in ends)]
-    # Layer by layer: to compile each of them would take longer than to draw it, and a picture is the same to 0.01 of 255.
+    # Layer by layer: to compile each of them would take longer than to draw it, and an image is the same to 0.01 of 255.
     policy = build_policy(
         [operation], image_size_px=images.shape[1], channels=images.shape[3], exact=True
     )
@@ -271,7 +271,7 @@ def policy_block(
     *,
     exact: bool = False,
 ) -> Block:
-    """Return pictures under all operations together; arguments as in `operation_block` and `build_policy`."""
+    """Return images under all operations together; arguments as in `operation_block` and `build_policy`."""
     policy = build_policy(
         operations, image_size_px=images.shape[1], channels=images.shape[3], exact=exact
     )
@@ -288,7 +288,7 @@ def mixing_block(
     *,
     class_names: Sequence[str],
 ) -> Block:
-    """Return pictures mixed with one another, with the shares of their labels.
+    """Return images mixed with one another, with the shares of their labels.
 
     Args:
         mixing: (name, options).
@@ -307,7 +307,7 @@ def mixing_block(
     mixed = [mix(images, labels, one) for one in seeds]
     told = [[_shares(row, class_names) for row in shares.numpy()] for _, shares in mixed]
     first = [class_names[label] for label in labels]
-    note = "Each picture is mixed with another one of those shown; in training, of its batch."
+    note = "Each image is mixed with another one of those shown; in training, of its batch."
     return Block(
         name, options_in_words(options), note, ("original", *_sample_heads(seeds)),
         _pixels([images, *(pictures.numpy() for pictures, _ in mixed)]),
@@ -324,7 +324,7 @@ def _note(lowering: str, options: Any) -> str:
         return "With these options it changes nothing."
     share = float(getattr(options, "apply_probability", 1.0))
     return (
-        f"Changes {100 * share:g} % of the pictures; the others stay as they are."
+        f"Changes {100 * share:g} % of the images; the others stay as they are."
         if share < 1
         else ""
     )
@@ -347,7 +347,7 @@ def _at(
     images: npt.NDArray[np.float32],
     seeds: npt.NDArray[np.int32],
 ) -> npt.NDArray[np.float32]:
-    """Return the pictures at one end of an operation, whatever its probability."""
+    """Return the images at one end of an operation, whatever its probability."""
     name, options = operation
     if getattr(options, "apply_probability", 0.0):
         options = options.model_copy(update={"apply_probability": 1.0})

@@ -1,6 +1,6 @@
 """Random numbers that are a function of an example's seed, in place of keras-cv's own generators.
 
-keras-cv's layers draw from stateful generators: in a parallel map they give other pictures on every run, and
+keras-cv's layers draw from stateful generators: in a parallel map they give other images on every run, and
 many layers do not pass their seed on (keras-team/keras-cv, release 0.9.0, which is the last). Here every number
 is a hash of the example's seed, the place of the operation in the policy, and the number of the draw.
 """

@@ -1,4 +1,4 @@
-"""One resampling of a batch by one affine map a picture, in operations that XLA compiles to a tight loop.
+"""One resampling of a batch by one affine map an image, in operations that XLA compiles to a tight loop.
 
 TensorFlow's own `ImageProjectiveTransformV3` has the same meaning and does not compile with XLA.
 """
@@ -17,7 +17,7 @@ def reflected(place: tf.Tensor, size: int) -> tf.Tensor:
 
     Args:
         place: float32, in pixels.
-        size: of the picture along this axis.
+        size: of the image along this axis.
 
     Returns:
         float32 in [0, size - 1].
@@ -32,7 +32,7 @@ def repeated(place: tf.Tensor, size: int) -> tf.Tensor:
 
     Args:
         place: float32, in pixels.
-        size: of the picture along this axis.
+        size: of the image along this axis.
 
     Returns:
         float32 in [0, size - 1].
@@ -49,7 +49,7 @@ def nearest(place: tf.Tensor, size: int) -> tf.Tensor:
 
     Args:
         place: float32, in pixels.
-        size: of the picture along this axis.
+        size: of the image along this axis.
 
     Returns:
         float32 in [0, size - 1].
@@ -58,7 +58,7 @@ def nearest(place: tf.Tensor, size: int) -> tf.Tensor:
 
 
 RIM = 1
-"""Pixels of black around a picture: as far as bilinear interpolation can see into the outside."""
+"""Pixels of black around an image: as far as bilinear interpolation can see into the outside."""
 BORDERS: dict[str, Callable[[tf.Tensor, int], tf.Tensor]] = {
     "reflect": reflected,
     "wrap": repeated,
@@ -67,7 +67,7 @@ BORDERS: dict[str, Callable[[tf.Tensor, int], tf.Tensor]] = {
 
 
 def warp(images: tf.Tensor, maps: tf.Tensor, *, fill_mode: str) -> tf.Tensor:
-    """Show each picture through its map, with bilinear interpolation.
+    """Show each image through its map, with bilinear interpolation.
 
     Args:
         images: `[batch, height, width, channels]` float32 in [0, 255].
@@ -91,11 +91,11 @@ def look_up(
 
     Args:
         maps: `[batch, 6]` float32.
-        height, width: of the pictures.
+        height, width: of the images.
         fill_mode: as in `warp`.
 
     Returns:
-        (x, y) in the picture, or in the picture with its rim: two `[batch, height, width]` float32.
+        (x, y) in the image, or in the image with its rim: two `[batch, height, width]` float32.
     """
     x, y = _places(maps, height, width)
     if fill_mode == "constant":
@@ -121,15 +121,15 @@ def neighbours(
         height, width = height + 2 * RIM, width + 2 * RIM
     # At the far edge all weight is on the right and lower neighbours.
     left, top = tf.minimum(tf.floor(x), width - 2.0), tf.minimum(tf.floor(y), height - 2.0)
-    picture = tf.range(tf.shape(x)[0])[:, None, None] * (height * width)
-    corner = picture + tf.cast(top, tf.int32) * width + tf.cast(left, tf.int32)
+    image = tf.range(tf.shape(x)[0])[:, None, None] * (height * width)
+    corner = image + tf.cast(top, tf.int32) * width + tf.cast(left, tf.int32)
     return corner, x - left, y - top
 
 
 def resample(
     images: tf.Tensor, corner: tf.Tensor, across: tf.Tensor, down: tf.Tensor, *, fill_mode: str
 ) -> tf.Tensor:
-    """Return the pictures as `neighbours` found their pixels; both take the same fill mode."""
+    """Return the images as `neighbours` found their pixels; both take the same fill mode."""
     if fill_mode == "constant":
         images = tf.pad(images, [[0, 0], [RIM, RIM], [RIM, RIM], [0, 0]])
     width, channels = images.shape[2:]
@@ -143,7 +143,7 @@ def resample(
 
 
 def _places(maps: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the (x, y) in the picture of every pixel of the result: two `[batch, height, width]` float32."""
+    """Return the (x, y) in the image of every pixel of the result: two `[batch, height, width]` float32."""
     x = tf.range(width, dtype=tf.float32)[None, None, :]
     y = tf.range(height, dtype=tf.float32)[None, :, None]
     a, b, c, d, e, f = tf.unstack(maps[:, :, None, None], axis=1)

@@ -48,7 +48,7 @@ class Rooms(click.Group):
 @click.version_option(__version__, prog_name="kerastl")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def app(debug: bool) -> None:
-    """Transfer learning for image classification: from a folder of pictures to a served model.
+    """Transfer learning for image classification: from a folder of images to a served model.
 
     \b
     Start here:

@@ -95,7 +95,7 @@ def _told_apart(scores: dict[str, Any]) -> Iterator[str]:
         others = "the others" if len(domains) > 2 else printable(list(domains)[1])
         yield f"sites        {printable(name)} told from {others} by the features: AUC {with_interval(one)}"
     if told["label"]:
-        yield f"sites        label told by the site alone, training pictures: AUC {with_interval(told['label'])}"
+        yield f"sites        label told by the site alone, training images: AUC {with_interval(told['label'])}"
     for warning in told["warnings"]:
         yield f"Warning: {warning}"
 
@@ -108,7 +108,7 @@ def _subgroups(scores: dict[str, Any]) -> Iterator[str]:
             metric = _headline(values)
             shown = [
                 f"{printable(value) or 'not given'} {with_interval(one.get(metric))}, "
-                f"{one['pictures']['value']} pictures"
+                f"{one['images']['value']} images"
                 for value in in_order(values)[:MOST_VALUES]
                 for one in [values[value]]
             ]
@@ -160,21 +160,21 @@ def print_scores(run: Run, *, as_json: bool) -> None:
     _print_difference(adaptation)
     print_sites(scores, adaptation)
     if "interval" in scores and any(split in scores for split in JUDGED):
-        drawn = "group" if scores["interval"]["unit"] == "group" else "picture"
+        drawn = "group" if scores["interval"]["unit"] == "group" else "image"
         click.echo(
             f"In brackets: 95 % intervals, where {FEWEST_GROUPS} {drawn}s or more allow one."
         )
     else:
-        click.echo("Nothing was judged: no picture is held out for validation or test.")
+        click.echo("Nothing was judged: no image is held out for validation or test.")
     click.echo("Next:")
     click.echo(f"  open {near(run.file('report.html'))}")
-    click.echo(f"  kerastl predict {near(run.path)} PICTURES...")
+    click.echo(f"  kerastl predict {near(run.path)} IMAGES...")
     for folder in _verifiable(run):
         click.echo(f"  kerastl verify {near(folder)}")
 
 
 def _print_points(scores: dict[str, Any]) -> None:
-    """Print what validation's thresholds come to on the test pictures, where a class is the positive one."""
+    """Print what validation's thresholds come to on the test images, where a class is the positive one."""
     for split in TESTS:
         told = scores.get(split, {}).get("operating_points", {})
         for point in told.get("points", []):
@@ -189,7 +189,7 @@ def _print_points(scores: dict[str, Any]) -> None:
 
 
 def _print_difference(told: dict[str, Any]) -> None:
-    """Print what adaptation changed at the target, where the run adapted and its test pictures are labelled."""
+    """Print what adaptation changed at the target, where the run adapted and its test images are labelled."""
     if not told:
         return
     if len(told["candidates"]) > 1 and "ranking" in told:
@@ -205,12 +205,12 @@ def _print_difference(told: dict[str, Any]) -> None:
 
 
 def _verifiable(run: Run) -> list[Path]:
-    """Return the exports that `verify` can check: none where no test picture lies in a file to open."""
+    """Return the exports that `verify` can check: none where no test image lies in a file to open."""
     from kerastl.evaluation.trained_model import read_description
-    from kerastl.export import run_pictures
+    from kerastl.export import run_images
 
     exports = run.file("export")
-    if not exports.is_dir() or not run_pictures(run.path, read_description(run.path), limit=1):
+    if not exports.is_dir() or not run_images(run.path, read_description(run.path), limit=1):
         return []
     return sorted(exports.iterdir())
 
@@ -228,7 +228,7 @@ def converted_lines(folder: Path) -> Iterator[str]:
         return
     size = manifest.image_size_px
     yield (
-        f"It takes decoded pictures: {told['input']['name']} [n, {size}, {size}, 3] float32, RGB, 0 to 255. Decoding, "
+        f"It takes decoded images: {told['input']['name']} [n, {size}, {size}, 3] float32, RGB, 0 to 255. Decoding, "
         "window and resizing are the caller's; kerastl predict does them."
     )
     threshold = manifest.how.threshold
@@ -248,16 +248,16 @@ def _cost(told: dict[str, Any]) -> Iterator[str]:
     calibration = told["calibration"]
     if calibration is not None:
         classes = ", ".join(f"{name} {count}" for name, count in calibration["classes"].items())
-        yield f"Calibrated on {calibration['pictures']} training pictures: {classes}"
+        yield f"Calibrated on {calibration['images']} training images: {classes}"
     if not told["cost"]:
-        yield "What quantizing cost was not measured: no test picture of the run can be opened."
+        yield "What quantizing cost was not measured: no test image of the run can be opened."
     for split, cost in told["cost"].items():
         scores = "; ".join(
             f"{word} {_figure(cost[name]['before'])} to {_figure(cost[name]['after'])}"
             for name, word in SCORES.items()
         )
         yield (
-            f"{told['quantize']} on {cost['pictures']:,} pictures of {split}: {scores}; labels that differ: "
+            f"{told['quantize']} on {cost['images']:,} images of {split}: {scores}; labels that differ: "
             f"{cost['labels_differ']}; largest difference of a probability: {cost['largest_difference']:.2g}"
         )
 

@@ -96,7 +96,7 @@ def _checked(recipe: str, sets: tuple[str, ...], problems: list[Problem]) -> tup
 
 
 def _print(outcome: Outcome) -> None:
-    """Print the table, what it means, and where the picture lies."""
+    """Print the table, what it means, and where the image lies."""
     from kerastl.cli._output import near
 
     curve = outcome.curve
@@ -113,6 +113,6 @@ def _print(outcome: Outcome) -> None:
     for line in [*outcome.reading, *(f"Note: {note}" for note in curve.notes)]:
         click.echo(line)
     run = outcome.run
-    click.echo(f"\nThe picture:           {near(run.file('curve.png'))}")
+    click.echo(f"\nThe image:           {near(run.file('curve.png'))}")
     click.echo(f"The page to look at:   {near(run.file('report.html'))}")
     click.echo(f"The points:            {near(run.file('curve.csv'))}")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     help="What is tried. Of a recipe without any: the common ones.",
 )
 @click.option(
-    "--max-pictures",
+    "--max-images",
     type=click.IntRange(10, 100_000),
     default=150,
     show_default=True,
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=NamedPath(),
-    help="New folder for audit.json, policy.yaml and audit.html, which shows pictures.",
+    help="New folder for audit.json, policy.yaml and audit.html, which shows images.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write everything as JSON to stdout.")
 def audit(
     recipe: str,
     sets: tuple[str, ...],
     operations: str,
-    max_pictures: int,
+    max_images: int,
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Find which operation at which strength changes the class on these pictures.
+    """Find which operation at which strength changes the class on these images.
 
-    RECIPE is a shipped name, a file or a run folder. Training and validation pictures are judged by models that saw
-    neither them nor others of their group; test pictures are not opened. Ends with a policy to paste. Exit code 0
+    RECIPE is a shipped name, a file or a run folder. Training and validation images are judged by models that saw
+    neither them nor others of their group; test images are not opened. Ends with a policy to paste. Exit code 0
     also where something is harmful.
 
     \b
@@ -68,7 +68,7 @@ def audit(
     from kerastl.audit import as_plain, lines, policy_yaml
     from kerastl.workflows.augment_audit import audit_recipe
 
-    done = audit_recipe(good, operations=names, most_per_class=max_pictures, run=run, out=out)
+    done = audit_recipe(good, operations=names, most_per_class=max_images, run=run, out=out)
     found = done.audit
     policy = policy_yaml(found.verdicts, found.class_names)
     plain = {**as_plain(found), "notes": list(done.notes), "policy": policy}
@@ -79,8 +79,8 @@ def audit(
         return
     click.echo("\n".join([*done.notes, *lines(found), "", policy.rstrip()]))
     if out is not None:
-        click.echo(f"\nPictures and figures: {out / 'audit.html'}, {out / 'audit.json'}")
-        click.echo("They show pictures and paths of the data: they are as confidential as it is.")
+        click.echo(f"\nImages and figures: {out / 'audit.html'}, {out / 'audit.json'}")
+        click.echo("They show images and paths of the data: they are as confidential as it is.")
 
 
 def _opened(word: str, sets: tuple[str, ...]) -> tuple[Recipe, Path | None]:
@@ -122,7 +122,7 @@ def _write(out: Path, plain: dict[str, Any], policy: str, done: Any) -> None:
 
 
 MOST = 32
-"""Pictures, or samples of each, above which nobody looks."""
+"""Images, or samples of each, above which nobody looks."""
 
 
 @click.command()
@@ -134,16 +134,16 @@ MOST = 32
     help="Folder, new or empty.  [default: preview-RECIPE, numbered]",
 )
 @click.option(
-    "--pictures", type=click.IntRange(1, MOST), default=4, show_default=True, help="How many."
+    "--images", type=click.IntRange(1, MOST), default=4, show_default=True, help="How many."
 )
 @click.option(
-    "--samples", type=click.IntRange(0, MOST), default=3, show_default=True, help="Of each picture."
+    "--samples", type=click.IntRange(0, MOST), default=3, show_default=True, help="Of each image."
 )
 @click.option("--operation", metavar="NAME", help="Show this operation, or mixing, alone.")
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
-    help="Other pictures and samples than by the recipe's seed.",
+    help="Other images and samples than by the recipe's seed.",
 )
 @click.option(
     "--open",
@@ -154,20 +154,20 @@ MOST = 32
     help="Open the page in a browser.",
 )
 def preview(
-    recipe: str, sets: tuple[str, ...], out: Path | None, pictures: int, samples: int,
+    recipe: str, sets: tuple[str, ...], out: Path | None, images: int, samples: int,
     operation: str | None, seed: int | None, opens: str,
 ) -> None:  # fmt: skip
-    """Show training pictures as RECIPE changes them: the original left, what becomes of it right.
+    """Show training images as RECIPE changes them: the original left, what becomes of it right.
 
     Each operation at its lower and its upper end, with its strength in words, and samples; then all together; then
-    mixed pictures with the shares of their labels. Writes preview.html and preview.png. Both hold pictures of the
+    mixed images with the shares of their labels. Writes preview.html and preview.png. Both hold images of the
     training split: they are as confidential as the data. Nothing is trained, and nothing written among the data.
 
     \b
     Examples:
       kerastl augment preview mine.yaml
       kerastl augment preview folder-classifier --set data.reader.path=photos --set augment=strong
-      kerastl augment preview mine.yaml --operation random_rotation --pictures 8 --out turned
+      kerastl augment preview mine.yaml --operation random_rotation --images 8 --out turned
     """
     from kerastl import recipe as recipes
     from kerastl.cli._recipes import checked
@@ -181,12 +181,12 @@ def preview(
     from kerastl.cli._output import near
 
     page = workflows.preview(
-        good, name=found.name, out=out, pictures=pictures, samples=samples, operation=operation,
+        good, name=found.name, out=out, pictures=images, samples=samples, operation=operation,
         seed=seed,
     )  # fmt: skip
     click.echo(f"The page to look at: {near(page)}")
-    click.echo(f"The same as one picture: {near(page.with_suffix('.png'))}")
-    click.echo("Both hold pictures of the data: they are as confidential as it is.")
+    click.echo(f"The same as one image: {near(page.with_suffix('.png'))}")
+    click.echo("Both hold images of the data: they are as confidential as it is.")
     if opens == "yes":
         click.launch(str(page))
 

@@ -70,9 +70,9 @@ def prune(
 ) -> None:
     """Remove what was not used for longest. What a running process uses stays.
 
-    A run that asks for something that is gone makes it anew: activations are computed, phantoms drawn, pictures of
+    A run that asks for something that is gone makes it anew: activations are computed, phantoms drawn, images of
     TensorFlow Datasets written out, files decoded once. `kerastl verify` and `kerastl report` of a finished run on
-    phantoms or TensorFlow Datasets want its pictures.
+    phantoms or TensorFlow Datasets want its images.
 
     \b
     Examples:

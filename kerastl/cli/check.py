@@ -17,7 +17,7 @@ from kerastl.errors import Problem, Problems, RequestError
 @click.option("--set", "sets", metavar="PATH=VALUE", multiple=True, help="Change one value first.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
-    """Check a recipe: every problem at once, with its line. Nothing is run, no picture is opened.
+    """Check a recipe: every problem at once, with its line. Nothing is run, no image is opened.
 
     RECIPE is a shipped name or a file. Exit code 0: it is good, 1: it has problems.
 

@@ -1,4 +1,4 @@
-"""`kerastl data`: make and look at pictures."""
+"""`kerastl data`: make and look at images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLAIN = re.compile(r"[\w./-]+")
 
 @click.group()
 def command() -> None:
-    """Pictures: draw a phantom hospital.
+    """Images: draw a phantom hospital.
 
     \b
     Example:
@@ -43,7 +43,7 @@ def command() -> None:
     type=click.IntRange(32, 256),
     default=128,
     show_default=True,
-    help="Side of a picture.",
+    help="Side of an image.",
 )
 @click.option(
     "--region",

@@ -43,7 +43,7 @@ def _advice(found: dict[str, Any]) -> list[str]:
     lines = []
     if not any("GPU" in device for device in found["devices"]):
         lines.append(
-            "No GPU: frozen backbones and small pictures train well on the CPU all the same."
+            "No GPU: frozen backbones and small images train well on the CPU all the same."
         )
     if not found["weights"]["files"]:
         lines.append(

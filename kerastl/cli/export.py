@@ -56,7 +56,7 @@ PORTABLE = "keras"
     help="Of the format litert: smaller weights (float16), or 8-bit weights and computation.",
 )
 @click.option(
-    "--with-samples", is_flag=True, help="Put a few of the run's test pictures in, unchanged."
+    "--with-samples", is_flag=True, help="Put a few of the run's test images in, unchanged."
 )
 @click.option(
     "--version",
@@ -84,9 +84,9 @@ def command(
 
     No version is ever overwritten. A file beside the versions that you changed stays as it is.
 
-    The export holds no path, group or picture of the data, unless --with-samples puts pictures in. The format keras is
-    for another hospital, which adapts the model to its own pictures. The formats onnx, litert and openvino take decoded
-    pictures, not files, and need their extras, as in pip install 'kerastl[onnx]'.
+    The export holds no path, group or image of the data, unless --with-samples puts images in. The format keras is
+    for another hospital, which adapts the model to its own images. The formats onnx, litert and openvino take decoded
+    images, not files, and need their extras, as in pip install 'kerastl[onnx]'.
 
     \b
     Example:
@@ -107,7 +107,7 @@ def command(
         raise RequestError(f"{run} cannot be exported so.\n  " + "\n  ".join(lacks))
     if with_samples and format_name == PORTABLE:
         raise RequestError(
-            f"--format {PORTABLE} is to travel without pictures. Leave out --with-samples."
+            f"--format {PORTABLE} is to travel without images. Leave out --with-samples."
         )
     load_tensorflow()
     from kerastl.export import export_run
@@ -153,7 +153,7 @@ def _say_what_next(run: Path, folder: Path, format_name: str) -> None:
     if format_name == PORTABLE:
         source = shlex.quote(f"source.model={folder}")
         click.echo(
-            "Adapt it without a picture that it learnt from: kerastl run hospital-source-free "
+            "Adapt it without an image that it learnt from: kerastl run hospital-source-free "
             f"--set {source} --set target.reader.path=B.csv"
         )
 
@@ -178,17 +178,17 @@ def _tend(folder: Path, keep: int | None) -> None:
 
 
 def _add_samples(run: Path, folder: Path) -> str:
-    """Put test pictures and the model's answers for them into an export; return what to tell."""
+    """Put test images and the model's answers for them into an export; return what to tell."""
     from kerastl.evaluation.trained_model import load_trained
-    from kerastl.export import expected_from, read_probe_pictures, run_pictures, write_samples
+    from kerastl.export import expected_from, read_probe_images, run_images, write_samples
     from kerastl.export.manifest import read_manifest
     from kerastl.export.probe_images import MOST_SAMPLES
 
     trained = load_trained(run)
-    files = run_pictures(run, trained, limit=MOST_SAMPLES)
-    pictures = read_probe_pictures(files, max_pixels=trained.max_pixels)
-    if not pictures.encoded:
-        return "No test picture of this run can be opened: the export holds no samples."
+    files = run_images(run, trained, limit=MOST_SAMPLES)
+    images = read_probe_images(files, max_pixels=trained.max_pixels)
+    if not images.encoded:
+        return "No test image of this run can be opened: the export holds no samples."
     how = read_manifest(folder).how
-    write_samples(folder, pictures.encoded, expected_from(trained, pictures.encoded, how))
-    return f"Put {len(pictures.encoded)} test pictures into {folder / 'samples'}"
+    write_samples(folder, images.encoded, expected_from(trained, images.encoded, how))
+    return f"Put {len(images.encoded)} test images into {folder / 'samples'}"

@@ -49,7 +49,7 @@ def command(
 
     Each test begins with the weights that the recipe starts from, and lets move what the phase lets move; where it
     learns from kept features, a test takes seconds. Three rules read a rate off the curve; the bracket is their least
-    and greatest over the seeds; a loss that does not fall beyond its noise tells none. Nothing is kept but the picture.
+    and greatest over the seeds; a loss that does not fall beyond its noise tells none. Nothing is kept but the image.
 
     \b
     Examples:
@@ -70,7 +70,7 @@ def command(
         good, name=found.name, phase=phase, seeds=seeds, steps=steps, lowest=lowest, highest=highest, out=out,
     )  # fmt: skip
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(rates) | {"picture": str(rates.picture)}))
+        click.echo(json.dumps(dataclasses.asdict(rates) | {"image": str(rates.image)}))
         return
     _print_rules(rates)
     valley = rates.bracket("valley")
@@ -106,4 +106,4 @@ def _print_rules(rates: Rates) -> None:
         )
         click.echo(f"{rule:16} {told}   {words}")
     click.echo(f"{'the recipe':16} {rates.rate:9.2g}")
-    click.echo(f"The curves: {near(rates.picture)}")
+    click.echo(f"The curves: {near(rates.image)}")

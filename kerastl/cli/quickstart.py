@@ -84,7 +84,7 @@ def _print(outcome: Outcome, findings: Any, seconds: float) -> None:
         "These hospitals are drawn phantoms: the figures show how the tool works and prove nothing clinical."
     )
     click.echo(f"\nThe page to look at: {near(run.file('report.html'))}")
-    click.echo("The same with your own pictures, one sub-folder a class:")
-    click.echo("  kerastl run folder-classifier --set data.reader.path=PICTURES --out runs/mine")
-    click.echo("  kerastl predict runs/mine NEW_PICTURES --out answers.csv")
+    click.echo("The same with your own images, one sub-folder a class:")
+    click.echo("  kerastl run folder-classifier --set data.reader.path=IMAGES --out runs/mine")
+    click.echo("  kerastl predict runs/mine NEW_IMAGES --out answers.csv")
     click.echo("  kerastl verify runs/mine/export/saved_model")

@@ -14,7 +14,7 @@ from kerastl.cli._output import NamedPath
 def command(run: Path) -> None:
     """Write RUN/report.html again: scores, curves, errors, what was frozen, in one file.
 
-    The page loads nothing from elsewhere. It shows paths and pictures of the data: it is as confidential
+    The page loads nothing from elsewhere. It shows paths and images of the data: it is as confidential
     as they are.
 
     \b

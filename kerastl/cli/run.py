@@ -17,7 +17,7 @@ from kerastl.cli._output import NamedPath
 @click.option(
     "--oracle",
     is_flag=True,
-    help="Judge every way to adapt on the target's test pictures, after the choice.",
+    help="Judge every way to adapt on the target's test images, after the choice.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write the scores as JSON to stdout.")
 def command(

@@ -20,7 +20,7 @@ WORDS = {True: "ok", False: "FAULT", None: "not checked"}
 
 @click.command()
 @click.argument("export", type=NamedPath())
-@click.argument("pictures", nargs=-1, type=NamedPath())
+@click.argument("images", nargs=-1, type=NamedPath())
 @click.option("--run", type=NamedPath(), help="The run that was exported.")
 @click.option(
     "--url",
@@ -40,27 +40,27 @@ WORDS = {True: "ok", False: "FAULT", None: "not checked"}
 def command(
     context: click.Context,
     export: Path,
-    pictures: tuple[Path, ...],
+    images: tuple[Path, ...],
     run: Path | None,
     url: str | None,
     rest_url: str | None,
     model_name: str,
     as_json: bool,
 ) -> None:
-    """Load EXPORT in a fresh process without kerastl and check its answers on real pictures.
+    """Load EXPORT in a fresh process without kerastl and check its answers on real images.
 
-    PICTURES are files or folders. Without them: the test pictures of --run, or of the run folder that
+    IMAGES are files or folders. Without them: the test images of --run, or of the run folder that
     EXPORT lies in, or else the export's own samples. Of the format keras, which no server runs, files and weights are
-    checked, and no picture is asked for. Those of onnx, litert and openvino are opened by their
+    checked, and no image is asked for. Those of onnx, litert and openvino are opened by their
     own runtimes. With --url a running TF Serving is asked as well, by gRPC and by REST: is
-    this version the one that answers, and does it answer as the export does? The pictures are sent to it, not
+    this version the one that answers, and does it answer as the export does? The images are sent to it, not
     encrypted. Exit code 1 when a check finds a fault.
 
     \b
     Examples:
       kerastl verify runs/folder-classifier-1/export/saved_model
-      kerastl verify EXPORT --url localhost PICTURES...
-      kerastl verify EXPORT --url 10.0.0.7:8500 --rest-url 10.0.0.7:80 PICTURES...
+      kerastl verify EXPORT --url localhost IMAGES...
+      kerastl verify EXPORT --url 10.0.0.7:8500 --rest-url 10.0.0.7:80 IMAGES...
     """
     from kerastl.cli._output import load_tensorflow
     from kerastl.export.live_clients import read_server
@@ -69,7 +69,7 @@ def command(
     load_tensorflow()
     from kerastl.export import check_export
 
-    checked = check_export(export, pictures=pictures, run=run, server=server)
+    checked = check_export(export, images=images, run=run, server=server)
     for problem in checked.problems:
         click.echo(f"Left out: {problem}", err=True)
     _print(checked, as_json)
@@ -89,6 +89,6 @@ def _print(checked: Checked, as_json: bool) -> None:
         click.echo(f"{finding.check:<{width}}  {word:<11}  {detail}")
     faults = sum(not finding.good for finding in checked.findings)
     outcome = f"{faults} faults" if faults > 1 else "1 fault" if faults else "no fault"
-    # An export for Keras is compared by its files and weights: it answers no picture.
-    asked = f" on {checked.num_pictures} pictures" if checked.num_pictures else ""
+    # An export for Keras is compared by its files and weights: it answers no image.
+    asked = f" on {checked.num_images} images" if checked.num_images else ""
     click.echo(f"{checked.folder}: {outcome} in {len(checked.findings)} checks{asked}.")

@@ -21,7 +21,7 @@ def command() -> None:
 @command.command("ls")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
 def list_weights(as_json: bool) -> None:
-    """List every backbone: size, parameters, published accuracy, picture size, whether cached.
+    """List every backbone: size, parameters, published accuracy, image size, whether cached.
 
     \b
     Example:
@@ -68,7 +68,7 @@ def _row(name: str, backbone: Any) -> dict[str, Any]:
 
 @command.command("fetch")
 @click.argument("name")
-@click.option("--image-size-px", type=int, help="Side of your pictures; default: as published.")
+@click.option("--image-size-px", type=int, help="Side of your images; default: as published.")
 @click.option("--option", "words", multiple=True, help="An option of the family: alpha=0.35.")
 def fetch(name: str, image_size_px: int | None, words: tuple[str, ...]) -> None:
     """Download the ImageNet weights of one backbone to where Keras looks for them.

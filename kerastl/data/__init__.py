@@ -1,4 +1,4 @@
-"""Pictures in: readers, the check of every file, splits, the one decoder, epochs of batches."""
+"""Images in: readers, the check of every file, splits, the one decoder, epochs of batches."""
 
 import lazy_loader
 

@@ -24,4 +24,4 @@ from .splits import split as split
 from .splits import split_target as split_target
 from .validate import Checked as Checked
 from .validate import TooManyUnreadableError as TooManyUnreadableError
-from .validate import check_pictures as check_pictures
+from .validate import check_images as check_images

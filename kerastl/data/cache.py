@@ -1,4 +1,4 @@
-"""Where this user's pictures and knowledge about them are kept between runs."""
+"""Where this user's images and knowledge about them are kept between runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cache_folder() -> Path:
     """Return the user's cache folder: KERASTL_CACHE, or the system's place for caches.
 
     It is made if need be. Where that cannot be done it is returned all the same: what is known about
-    pictures is then not kept, which costs time only; who must keep pictures there raises `no_place_in`.
+    images is then not kept, which costs time only; who must keep images there raises `no_place_in`.
     """
     folder = Path(os.environ.get("KERASTL_CACHE") or platformdirs.user_cache_dir("kerastl"))
     with contextlib.suppress(OSError):
@@ -37,9 +37,9 @@ def cache_folder() -> Path:
 
 
 def no_place_in(folder: Path, error: OSError) -> RequestError:
-    """Return the error to raise where pictures must be kept in the cache and cannot be."""
+    """Return the error to raise where images must be kept in the cache and cannot be."""
     return RequestError(
-        f"Pictures cannot be kept in the cache folder {folder}: {error.strerror or error}. "
+        f"Images cannot be kept in the cache folder {folder}: {error.strerror or error}. "
         "Name a folder with room that can be written to, and start again: export KERASTL_CACHE=DIR"
     )
 
@@ -109,7 +109,7 @@ def _is_alive(mark: Path) -> bool:
     return False
 
 
-FILE_NAME = "pictures-1.sqlite"
+FILE_NAME = "images-1.sqlite"
 # Part of every key: raise it when the decoder decides otherwise about a file than before, or says it in other words.
 DECODER = 3
 WAIT_S = 20.0
@@ -122,7 +122,7 @@ class Verdict:
 
     Args:
         reason: why it cannot be used; None: it can.
-        has_16_bit: a 16-bit grey picture.
+        has_16_bit: a 16-bit grey image.
         to_convert: TensorFlow cannot decode it, Pillow must convert it first.
         lasting: it holds as long as the file is unchanged. False where the system refused, not the decoder:
             such a verdict is for this run only, and never written.
@@ -227,12 +227,12 @@ class Entry:
     """One entry of the cache, or a piece that a process is writing or left when it was killed.
 
     Args:
-        kind: `activations` of frozen layers, `phantom` hospitals as drawn, `tfds`: pictures of TensorFlow Datasets as
+        kind: `activations` of frozen layers, `phantom` hospitals as drawn, `tfds`: images of TensorFlow Datasets as
             files, `verdicts`: what decoding every file once showed.
         path: its folder; of the verdicts their file.
         num_bytes: on disk.
         last_used: seconds since 1970.
-        holds: as far as it is known `network`, `behind` (the block that it was made behind), `data_set`, `pictures` (of
+        holds: as far as it is known `network`, `behind` (the block that it was made behind), `data_set`, `images` (of
             verdicts: files), `views`, `precision`.
         owner: the entry whose lock guards it; of a piece the one it belongs to.
     """
@@ -250,14 +250,14 @@ class Entry:
         return self.owner is not None
 
     def words(self) -> str:
-        """Return in one line what it holds: `mobilenet_v2 behind block_13, 600 pictures, 2 views, bfloat16`."""
+        """Return in one line what it holds: `mobilenet_v2 behind block_13, 600 images, 2 views, bfloat16`."""
         if self.is_piece:
             return "a piece: being written, or left by a process that was killed"
         told = dict(self.holds)
         behind = f" behind {told['behind']}" if told.get("behind") else ""
         parts = [str(told.get("network") or told.get("data_set") or "") + behind]
         for name, what in (
-            ("pictures", "file" if self.kind == "verdicts" else "picture"),
+            ("images", "file" if self.kind == "verdicts" else "image"),
             ("views", "view"),
         ):
             if told.get(name) is not None and (name, told[name]) != ("views", 1):
@@ -315,9 +315,9 @@ def _holds(kind: Kind, path: Path) -> dict[str, Any]:
         if kind == "activations":
             return dict(json.loads((path / "about.json").read_text(encoding="utf-8"))["holds"])
         if kind == "phantom":
-            return {"pictures": _rows(path / "labels.csv")}
+            return {"images": _rows(path / "labels.csv")}
         splits = sorted(path.glob("*/index.csv"))
-        return {"data_set": path.name.rpartition("-")[0], "pictures": sum(map(_rows, splits))}
+        return {"data_set": path.name.rpartition("-")[0], "images": sum(map(_rows, splits))}
     return {}
 
 
@@ -336,7 +336,7 @@ def _verdicts(file: Path) -> Iterator[Entry]:
             sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
         ) as opened,
     ):
-        holds = {"pictures": opened.execute("SELECT COUNT(*) FROM verdicts").fetchone()[0]}
+        holds = {"images": opened.execute("SELECT COUNT(*) FROM verdicts").fetchone()[0]}
     yield Entry("verdicts", file, found.st_size, found.st_mtime, holds)
 
 

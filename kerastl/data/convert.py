@@ -23,7 +23,7 @@ from kerastl.console import track
 from kerastl.data.decode import decode_image
 from kerastl.data.records import Record
 
-PICTURE_EXTENSIONS = frozenset(["png", "jpg", "jpeg", "bmp", "gif", "webp", "tif", "tiff"])
+IMAGE_EXTENSIONS = frozenset(["png", "jpg", "jpeg", "bmp", "gif", "webp", "tif", "tiff"])
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 STARTS = {
@@ -37,22 +37,22 @@ STARTS = {
 
 # A file can hardly be larger than its pixels, uncompressed, with four 16-bit channels.
 BYTES_PER_PIXEL = 8
-# Colour profiles, thumbnails and the like that a small picture may carry.
+# Colour profiles, thumbnails and the like that a small image may carry.
 METADATA_BYTES = 64 * 2**20
 
 
 def extension_of(content: bytes) -> str | None:
-    """Return the usual extension of a picture, without the dot, from its first bytes; None: no such kind."""
+    """Return the usual extension of an image, without the dot, from its first bytes; None: no such kind."""
     return next((name for start, name in STARTS.items() if content.startswith(start)), None)
 
 
-def has_picture_name(name: str) -> bool:
-    """Say whether a file is a picture by the extension of its name."""
-    return PurePath(name).suffix[1:].lower() in PICTURE_EXTENSIONS
+def has_image_name(name: str) -> bool:
+    """Say whether a file is an image by the extension of its name."""
+    return PurePath(name).suffix[1:].lower() in IMAGE_EXTENSIONS
 
 
 def largest_file_bytes(max_pixels: int) -> int:
-    """Return how many bytes a picture of `max_pixels` pixels may have; a larger file is not read."""
+    """Return how many bytes an image of `max_pixels` pixels may have; a larger file is not read."""
     return max_pixels * BYTES_PER_PIXEL + METADATA_BYTES
 
 
@@ -60,7 +60,7 @@ NO_MEMORY = "it needs more memory than there is"
 
 
 class UnreadableError(Exception):
-    """One file gives no picture; the text says why, without the file's name.
+    """One file gives no image; the text says why, without the file's name.
 
     Args:
         reason: in words a person understands.
@@ -111,7 +111,7 @@ def no_pillow_warnings() -> warnings.catch_warnings[None]:
 
 
 def converted(content: bytes, kind: Kind, *, max_pixels: int) -> bytes:
-    """Return a picture as the bytes of a PNG; to be called inside `no_pillow_warnings`.
+    """Return an image as the bytes of a PNG; to be called inside `no_pillow_warnings`.
 
     Args:
         content: the bytes of a file.
@@ -141,7 +141,7 @@ def converted(content: bytes, kind: Kind, *, max_pixels: int) -> bytes:
 
 
 def _refusal(error: Exception, kind: Kind, max_pixels: int) -> UnreadableError:
-    """Say in words why Pillow gave no picture."""
+    """Say in words why Pillow gave no image."""
     from PIL import Image
 
     if isinstance(error, Image.DecompressionBombError):
@@ -187,11 +187,11 @@ def _as_png(image: Any) -> bytes:
     return stream.getvalue()
 
 
-def read_picture(file: Path, *, max_pixels: int) -> bytes:
-    """Read a whole picture file; what TensorFlow cannot decode comes back as PNG.
+def read_image(file: Path, *, max_pixels: int) -> bytes:
+    """Read a whole image file; what TensorFlow cannot decode comes back as PNG.
 
     Args:
-        file: an encoded picture, of any kind.
+        file: an encoded image, of any kind.
         max_pixels: height times width; a file that must hold more is not read or not unpacked.
 
     Raises:
@@ -205,7 +205,7 @@ def read_content(file: Path, *, max_pixels: int) -> bytes:
     """Read a file as it lies.
 
     Raises:
-        UnreadableError: no file, larger than a picture of `max_pixels` can be, or the system refused.
+        UnreadableError: no file, larger than an image of `max_pixels` can be, or the system refused.
     """
     try:
         found = file.stat()
@@ -244,13 +244,13 @@ LOW_FRACTION, HIGH_FRACTION = 0.005, 0.995
 
 
 def auto_window(records: Sequence[Record]) -> tuple[float, float] | None:
-    """Return the 0.5 and 99.5 percentiles of the stored values of all 16-bit grey pictures together.
+    """Return the 0.5 and 99.5 percentiles of the stored values of all 16-bit grey images together.
 
     Args:
-        records: the training split, checked; pictures of 8 bits are passed over.
+        records: the training split, checked; images of 8 bits are passed over.
 
     Returns:
-        (low, high) in stored values, low < high; None when no picture is 16-bit grey.
+        (low, high) in stored values, low < high; None when no image is 16-bit grey.
     """
     threads = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
@@ -264,7 +264,7 @@ def auto_window(records: Sequence[Record]) -> tuple[float, float] | None:
     reached = np.cumsum(total) / total.sum()
     low = int(np.searchsorted(reached, LOW_FRACTION))
     high = int(np.searchsorted(reached, HIGH_FRACTION))
-    # Pictures of one grey level have no width of their own.
+    # Images of one grey level have no width of their own.
     return float(low), float(max(high, low + 1))
 
 
@@ -284,12 +284,12 @@ MOST = 64
 
 @dataclass(frozen=True)
 class Glimpse:
-    """What a few pictures showed.
+    """What a few images showed.
 
     Args:
         looked_at: how many.
         constant: how many hold one and the same value in every pixel.
-        outside: share of the pixels of 16-bit grey pictures that lie outside the window, 0 to 1; None where
+        outside: share of the pixels of 16-bit grey images that lie outside the window, 0 to 1; None where
             there is none of these, or no window.
     """
 
@@ -305,7 +305,7 @@ def some_of(records: Sequence[Record]) -> list[Record]:
 
 
 def is_deep(file: Path) -> bool:
-    """Say from the header whether a picture is 16-bit grey."""
+    """Say from the header whether an image is 16-bit grey."""
     with file.open("rb") as stream:
         return is_16_bit_grey(stream.read(HEADER_BYTES))
 
@@ -313,11 +313,11 @@ def is_deep(file: Path) -> bool:
 def glimpse(
     records: Sequence[Record], *, window: tuple[float, float] | None, max_pixels: int
 ) -> Glimpse:
-    """Decode a few checked pictures.
+    """Decode a few checked images.
 
     Args:
         records: all of these are decoded.
-        window: (low, high) in stored values of 16-bit grey pictures.
+        window: (low, high) in stored values of 16-bit grey images.
         max_pixels: as in `decode_image`.
     """
     constant, outside, pixels = 0, 0, 0

@@ -30,13 +30,13 @@ def ready(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Return a dataset that keeps its order, works ahead, and is divided by nobody else."""
     options = tf.data.Options()
     options.deterministic = True
-    # The loop deals batches to its workers itself; a second division would lose pictures.
+    # The loop deals batches to its workers itself; a second division would lose images.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def nothing(image_size_px: int) -> tf.data.Dataset:
-    """Return one batch of no picture: images `[0, size, size, 3]` float32 and indices `[0]` int64."""
+    """Return one batch of no image: images `[0, size, size, 3]` float32 and indices `[0]` int64."""
     images = np.zeros((0, image_size_px, image_size_px, 3), np.float32)
     return tf.data.Dataset.from_tensors((images, np.zeros(0, np.int64)))
 
@@ -48,7 +48,7 @@ def explained(
 
     Args:
         error: what iterating raised; told where every file can be read.
-        records: of all pictures.
+        records: of all images.
         window, max_pixels: as they are decoded.
     """
     for record in records:
@@ -58,7 +58,7 @@ def explained(
                 f"{record.path} can no longer be read: {reason}. It could when the run began. "
                 f"Its file: {record.file}"
             )
-    return RunFailed(f"The pictures can be read, but the pipeline failed: {error}")
+    return RunFailed(f"The images can be read, but the pipeline failed: {error}")
 
 
 def seeds_for(seed: int, epoch: Any, indices: Any) -> Any:
@@ -110,15 +110,15 @@ def _without_indices(
 
 
 class ImageDataset:
-    """Batches of labelled pictures, epoch by epoch.
+    """Batches of labelled images, epoch by epoch.
 
     Args:
-        records: the pictures, each known by its place here, its index.
+        records: the images, each known by its place here, its index.
         class_names: a record's label is its place here; -1 where there is none.
-        image_size_px: side of the square pictures.
-        batch_size: pictures a batch, of all shards together; the last batch may be smaller.
-        window: for 16-bit grey pictures, as in `decode_image`.
-        max_pixels: larger pictures are refused.
+        image_size_px: side of the square images.
+        batch_size: images a batch, of all shards together; the last batch may be smaller.
+        window: for 16-bit grey images, as in `decode_image`.
+        max_pixels: larger images are refused.
         seed: with the epoch it gives the order and the augmentation.
         shuffle: false: every epoch goes through the records in order.
         augment: takes images `[batch, size, size, 3]` float32 in [0, 255] and seeds `[batch, 2]`
@@ -127,26 +127,26 @@ class ImageDataset:
             `[batch, classes]` float32. It sees the rows of one batch, or of one shard's part of it: the
             order of an epoch gives the same rows in every run, another number of shards gives others.
         placement: where `augment` and `mix` run: `host`, in the pipeline that `indexed_batches` returns, or `device`, in the
-            training step, which takes `plain_batches` and calls `finish`. The same pictures either way.
-        cache: `memory` keeps the decoded, resized pictures in host memory, filled on first use.
-        views: augmented pictures that each picture has in all: epoch `e` shows view `e` modulo their number. None: every
+            training step, which takes `plain_batches` and calls `finish`. The same images either way.
+        cache: `memory` keeps the decoded, resized images in host memory, filled on first use.
+        views: augmented images that each image has in all: epoch `e` shows view `e` modulo their number. None: every
             epoch shows another one.
         drop_remainder: leave out a last batch that is smaller.
-        parallel_calls: pictures decoded at the same time; None: tf.data chooses. Never changes a byte.
+        parallel_calls: images decoded at the same time; None: tf.data chooses. Never changes a byte.
 
     Attributes:
         num_examples, steps_per_epoch: whole numbers.
         labels: `[num_examples]` int32.
         mixes: whether batches hold mixed labels.
-        augmented: whether pictures are changed.
-        repeats: whether some later epoch shows the pictures of an earlier one.
-        views: distinct pictures made of each; 1 where none is changed, or none repeats.
+        augmented: whether images are changed.
+        repeats: whether some later epoch shows the images of an earlier one.
+        views: distinct images made of each; 1 where none is changed, or none repeats.
         can_be_told: whether `fingerprint` works: `augment` is a policy of `build_policy`, or there is none.
         finish: `(images, labels, indices, epoch)` as `plain_batches` gives them, and a scalar int64, to a batch as
             `indexed_batches` gives it.
 
     Raises:
-        RequestError: pictures without a class cannot be mixed.
+        RequestError: images without a class cannot be mixed.
     """
 
     def __init__(
@@ -185,10 +185,10 @@ class ImageDataset:
         unlabelled = int((self.labels == UNLABELLED).sum())
         if self.mixes and unlabelled:
             raise RequestError(
-                f"{unlabelled:,} of {self.num_examples:,} pictures have no class: there is no label to mix."
+                f"{unlabelled:,} of {self.num_examples:,} images have no class: there is no label to mix."
             )
         self._parallel_calls = parallel_calls or tf.data.AUTOTUNE
-        self._stream, self._pictures = 0, list[tf.Tensor]()
+        self._stream, self._images = 0, list[tf.Tensor]()
         with tf.device("CPU:0"):
             self._files = tf.constant([str(record.file) for record in self.records], tf.string)
         self._load = tf.function(self._load_one, autograph=False)
@@ -213,9 +213,9 @@ class ImageDataset:
         return np.arange(self.num_examples, dtype=np.int64)
 
     def beside(self, *, labelled: bool) -> ImageDataset:
-        """Return the same pictures in an order of their own, to be read side by side with another source.
+        """Return the same images in an order of their own, to be read side by side with another source.
 
-        Two sources of one seed and one size have one order: their batches would pair pictures by their places.
+        Two sources of one seed and one size have one order: their batches would pair images by their places.
 
         Args:
             labelled: false: every label is -1, in batches, in `labels` and in `records`.
@@ -345,8 +345,8 @@ class ImageDataset:
             deterministic=True,
         )
 
-    def every_picture(self, view: int, rows: int) -> tf.data.Dataset:
-        """Return all pictures in the order of their indices, augmented as in the epoch `view`; elements as of `plain_batches`."""
+    def every_image(self, view: int, rows: int) -> tf.data.Dataset:
+        """Return all images in the order of their indices, augmented as in the epoch `view`; elements as of `plain_batches`."""
         number = tf.constant(view, tf.int64)
         return ready(
             self.at(np.arange(self.num_examples), rows).map(
@@ -359,7 +359,7 @@ class ImageDataset:
         )  # fmt: skip
 
     def fingerprint(self) -> str:
-        """Return the sha256 over every picture's content, and all that decides what is made of it but the epoch.
+        """Return the sha256 over every image's content, and all that decides what is made of it but the epoch.
 
         Raises:
             RequestError: `augment` does not say what it does; only what `build_policy` returns does.
@@ -386,7 +386,7 @@ class ImageDataset:
         return load(content), index
 
     def _change(self, images: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
-        """Augment pictures as an epoch shows them."""
+        """Augment images as an epoch shows them."""
         if self._augment is None:
             return images
         view = epoch % self.views if self.repeats else epoch
@@ -410,35 +410,35 @@ class ImageDataset:
         return loaded.batch(rows)
 
     def at(self, indices: Indices | tf.Tensor, rows: int) -> tf.data.Dataset:
-        """Return the pictures of some indices in this order, each as often as it is named, not augmented, not mixed.
+        """Return the images of some indices in this order, each as often as it is named, not augmented, not mixed.
 
         Args:
             indices: `[n]` int64.
-            rows: pictures a batch.
+            rows: images a batch.
 
         Returns:
             Elements (images `[b, size, size, 3]` float32 in [0, 255], indices `[b]` int64).
         """
         if self.cache == "none":
             return self._decoded(indices, rows)
-        pictures = self._kept()
+        images = self._kept()
         return (
             tf.data.Dataset.from_tensor_slices(indices)
             .batch(rows)
-            .map(as_it_is(lambda batch: (tf.gather(pictures, batch), batch)))
+            .map(as_it_is(lambda batch: (tf.gather(images, batch), batch)))
         )
 
     def _kept(self) -> tf.Tensor:
-        if not self._pictures:
+        if not self._images:
             size = self.image_size_px
             kept = np.empty((self.num_examples, size, size, 3), np.float32)
             batches = self._decoded(np.arange(self.num_examples, dtype=np.int64), FILL_BATCH)
             steps = -(-self.num_examples // FILL_BATCH)
             try:
-                for images, indices in track(batches, "decoding pictures once", steps):
+                for images, indices in track(batches, "decoding images once", steps):
                     kept[indices[0] : indices[-1] + 1] = images
             except tf.errors.OpError as error:
                 raise self.explain(error) from error
             with tf.device("CPU:0"):
-                self._pictures.append(tf.convert_to_tensor(kept))
-        return self._pictures[0]
+                self._images.append(tf.convert_to_tensor(kept))
+        return self._images[0]

@@ -1,9 +1,9 @@
 """From the bytes of a file to pixels: one function of TensorFlow operations.
 
-Training, evaluation, `predict` and the exported graph call this very function, so a picture can never
+Training, evaluation, `predict` and the exported graph call this very function, so an image can never
 look different where it is served. Its rules:
 
-- The size is read from the header first; a picture over `max_pixels` is refused before it is unpacked.
+- The size is read from the header first; an image over `max_pixels` is refused before it is unpacked.
 - EXIF orientation of JPEG is applied. Orientation in PNG or WebP metadata is not.
 - 16-bit grey PNG keeps its levels and is windowed; 16-bit colour PNG is divided by 257.
 - Transparency of PNG and WebP is laid on white; that of GIF and BMP is ignored.
@@ -88,7 +88,7 @@ class Header(NamedTuple):
 
 
 def read_header(encoded: tf.Tensor) -> Header:
-    """Read kind and size of a picture.
+    """Read kind and size of an image.
 
     Args:
         encoded: scalar string, the bytes of a file.
@@ -285,8 +285,8 @@ Window = tuple[float, float]
 MAX_PIXELS = 50_000_000
 FULL_WINDOW: Window = (0.0, 65535.0)
 GREY, GREY_ALPHA, RGB_ALPHA = 0, 4, 6  # colour types of PNG
-NO_PICTURE = "this is not a picture: PNG, JPEG, GIF, BMP or WebP is wanted"
-NO_SIZE = "it is damaged: its header tells no size of the picture"
+NO_IMAGE = "this is not an image: PNG, JPEG, GIF, BMP or WebP is wanted"
+NO_SIZE = "it is damaged: its header tells no size of the image"
 
 
 def decode_image(
@@ -297,14 +297,14 @@ def decode_image(
     Args:
         encoded: scalar string, the bytes of the file; the content decides the kind, not a name.
         window: (low, high) in stored values of 16-bit grey PNG: low becomes 0, high 255, values
-            beyond are clipped. None is the full range, 0 to 65535. Pictures of 8 bits ignore it.
+            beyond are clipped. None is the full range, 0 to 65535. Images of 8 bits ignore it.
         max_pixels: height times width that is refused when exceeded.
 
     Returns:
         `[height, width, 3]` float32 in [0, 255], RGB, upright.
 
     Raises:
-        tf.errors.InvalidArgumentError: not a picture, damaged, too large, or of a refused kind.
+        tf.errors.InvalidArgumentError: not an image, damaged, too large, or of a refused kind.
         ValueError: the window is empty.
     """
     return _decoder(_checked(window), max_pixels)(encoded)
@@ -317,7 +317,7 @@ def load_image(
     window: Window | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> tf.Tensor:
-    """Decode a picture and resize it to a square; the aspect ratio is not kept.
+    """Decode an image and resize it to a square; the aspect ratio is not kept.
 
     Args:
         encoded, window, max_pixels: as in `decode_image`.
@@ -350,7 +350,7 @@ def _decoder(window: Window, max_pixels: int) -> Any:
         header = read_header(encoded)
         checked = _checked_bytes(encoded, header, max_pixels)
         # One assertion before, none inside: a branch with one counts as stateful, and under op
-        # determinism tf.data would then decode one picture after the other.
+        # determinism tf.data would then decode one image after the other.
         branches: list[Callable[[], tf.Tensor]] = [
             lambda: tf.zeros([1, 1, 3]),
             lambda: _decode_png(checked, header, window),
@@ -384,12 +384,12 @@ def _checked_bytes(encoded: tf.Tensor, header: Header, max_pixels: int) -> tf.Te
     is_plain &= tf.reduce_any(bits == tf.constant([8, 24, 32], tf.int64))
     is_animated = (header.kind == WEBP) & webp_is_animated(header)
     refusals = [
-        (header.kind == UNKNOWN, NO_PICTURE),
+        (header.kind == UNKNOWN, NO_IMAGE),
         (header.kind == TIFF, "TIFF cannot be decoded from bytes; convert it to PNG"),
         (~has_size, NO_SIZE),
         (~fits, too_large),
         # tf.io.decode_webp writes beyond its buffer when given an animation and no number of
-        # channels (TensorFlow 2.21): this keeps the process alive, not just the picture out.
+        # channels (TensorFlow 2.21): this keeps the process alive, not just the image out.
         (is_animated, "animated WebP cannot be decoded; convert it to PNG"),
         (
             (header.kind == BMP) & ~is_plain,
@@ -404,7 +404,7 @@ def _checked_bytes(encoded: tf.Tensor, header: Header, max_pixels: int) -> tf.Te
 
 
 def _on_white(rgb: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """Lay a picture on white: `rgb` [h, w, 3] float32 in [0, 255], `alpha` [h, w, 1] in [0, 1]."""
+    """Lay an image on white: `rgb` [h, w, 3] float32 in [0, 255], `alpha` [h, w, 1] in [0, 1]."""
     return 255.0 - (255.0 - rgb) * alpha
 
 
@@ -453,7 +453,7 @@ def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turn a stored picture as its EXIF orientation (1 to 8) says: transpose, then mirror."""
+    """Turn a stored image as its EXIF orientation (1 to 8) says: transpose, then mirror."""
 
     def is_one_of(*values: int) -> tf.Tensor:
         return tf.reduce_any(orientation == tf.constant(values, tf.int64))
@@ -498,26 +498,26 @@ MAX_THREADS = 8
 
 
 class Sized(Protocol):
-    """What says how pictures are decoded: a run's description, or an export's manifest."""
+    """What says how images are decoded: a run's description, or an export's manifest."""
 
     @property
     def image_size_px(self) -> int:
-        """Side of the square picture, in pixels."""
+        """Side of the square image, in pixels."""
 
     @property
     def window(self) -> tuple[float, float] | None:
-        """(low, high) in stored values for 16-bit grey pictures; None: the full range."""
+        """(low, high) in stored values for 16-bit grey images; None: the full range."""
 
     @property
     def max_pixels(self) -> int:
-        """Height times width above which a picture is refused."""
+        """Height times width above which an image is refused."""
 
 
 def decoded(encoded: Sequence[bytes], sized: Sized) -> npt.NDArray[np.float32]:
     """Return `[n, size, size, 3]` float32 in [0, 255] for at least one whole file; a TIFF must have been converted.
 
     Raises:
-        tf.errors.InvalidArgumentError: a picture cannot be decoded.
+        tf.errors.InvalidArgumentError: an image cannot be decoded.
     """
     load = traced_loader(sized.image_size_px, sized.window, sized.max_pixels)
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1, len(encoded))) as pool:

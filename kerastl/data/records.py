@@ -1,4 +1,4 @@
-"""What a reader hands on: records that name pictures, gathered into a collection. No TensorFlow."""
+"""What a reader hands on: records that name images, gathered into a collection. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ SPLIT_WORDS = {
 
 @dataclass(frozen=True)
 class Record:
-    """One picture.
+    """One image.
 
     Args:
         path: as written in outputs: relative to the data root with `/`, or `tfds:name/split/index`.
-        file: absolute path of an encoded picture.
+        file: absolute path of an encoded image.
         label: name of its class; None where it is unlabelled.
         split: `train`, `val` or `test` where the data came divided; later also the target's splits.
-        group: what must stay together, e.g. a patient; None: the picture stands for itself.
+        group: what must stay together, e.g. a patient; None: the image stands for itself.
         domain: where it comes from, e.g. a hospital.
         subgroups: `(column, value)` of what else is known of it and is to be told apart by the scores.
     """
@@ -56,12 +56,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Collection:
-    """All pictures of one data set.
+    """All images of one data set.
 
     Args:
         root: folder that the records' paths are relative to; None where there is none.
         class_names: in natural order (2 before 10); empty when nothing is labelled.
-        records: one for each picture.
+        records: one for each image.
         notes: one line each, for the user: what was skipped, what was chosen.
     """
 
@@ -71,9 +71,9 @@ class Collection:
     notes: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
-        """Return the sha256 over all that is said of every picture and its content, whatever their order.
+        """Return the sha256 over all that is said of every image and its content, whatever their order.
 
-        To be asked of what a reader gave: dividing the pictures writes other splits into the records.
+        To be asked of what a reader gave: dividing the images writes other splits into the records.
         The place of the files on this machine does not matter.
         """
         contents = contents_of([record.file for record in self.records])
@@ -105,7 +105,7 @@ def check_class_names(names: Iterable[str]) -> list[Problem]:
     seen: dict[str, str] = {}
     for name in sorted(set(names)):
         if "|" in name:
-            message = "'|' is kept for pictures with several labels; rename the class"
+            message = "'|' is kept for images with several labels; rename the class"
             problems.append(Problem(f"class {name!r}", message))
         same = unicodedata.normalize("NFKC", name).casefold().strip()
         if same in seen:
@@ -116,7 +116,7 @@ def check_class_names(names: Iterable[str]) -> list[Problem]:
 
 
 def count_of(number: int, thing: str) -> str:
-    """Return `1 picture`, `3 pictures`."""
+    """Return `1 image`, `3 images`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
@@ -146,6 +146,6 @@ def words_of(augment: Any) -> str:
 
 
 def hash_of(records: Sequence[Record], told: Mapping[str, Any]) -> str:
-    """Return the sha256 over the content of pictures in their order, and what else is told of them."""
+    """Return the sha256 over the content of images in their order, and what else is told of them."""
     whole = {**told, "files": contents_of([record.file for record in records])}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

@@ -20,7 +20,7 @@ STREAM = 0x5711  # keeps the shuffle of groups apart from every other use of the
 
 @dataclass(frozen=True)
 class Groups:
-    """Groups in a shuffled order, and their pictures by class.
+    """Groups in a shuffled order, and their images by class.
 
     Args:
         keys: one for each group.
@@ -32,20 +32,20 @@ class Groups:
 
 
 def key_of(record: Record) -> str:
-    """Return what stays together: the group, or the picture itself; the two can never be equal."""
+    """Return what stays together: the group, or the image itself; the two can never be equal."""
     return f"group:{record.group}" if record.group is not None else f"path:{record.path}"
 
 
 def shuffled_groups(records: Sequence[Record], class_names: Sequence[str], seed: int) -> Groups:
     """Gather labelled records into groups, sorted and then shuffled, so that their order is no matter."""
     columns = {name: column for column, name in enumerate(class_names)}
-    pictures = Counter((key_of(record), columns[record.label or ""]) for record in records)
-    keys = sorted({key for key, _ in pictures})
+    images = Counter((key_of(record), columns[record.label or ""]) for record in records)
+    keys = sorted({key for key, _ in images})
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, STREAM], np.uint64)))
     shuffled = tuple(keys[place] for place in generator.permutation(len(keys)))
     rows = {key: row for row, key in enumerate(shuffled)}
     counts = np.zeros((len(keys), len(columns)), np.int64)
-    for (key, column), number in pictures.items():
+    for (key, column), number in images.items():
         counts[rows[key], column] = number
     return Groups(shuffled, counts)
 
@@ -61,9 +61,9 @@ def carve(
     """Choose which groups leave train.
 
     Args:
-        records: labelled pictures, all of them in train so far.
+        records: labelled images, all of them in train so far.
         class_names: every class.
-        wanted: the fraction of the pictures, 0 to 1, for each new split.
+        wanted: the fraction of the images, 0 to 1, for each new split.
         seed: another seed, other groups.
         allow_rare: a class with fewer groups than splits stays in train, instead of being refused.
 
@@ -96,12 +96,12 @@ def _refuse_rare(counts: Any, class_names: Sequence[str], rare: Any, needed: int
     problems = [
         Problem(
             f"class {class_names[column]!r}",
-            f"has {count_of(int(holds[column]), 'group')} (patients, or single pictures), "
+            f"has {count_of(int(holds[column]), 'group')} (patients, or single images), "
             f"at least {needed} are needed, one for each split",
         )
         for column in np.flatnonzero(rare).tolist()
     ]
-    footer = "Add pictures, or set allow_rare to keep the whole of such a class in train."
+    footer = "Add images, or set allow_rare to keep the whole of such a class in train."
     raise Problems("The data set", problems, footer)
 
 
@@ -127,18 +127,18 @@ def _choose(counts: Any, target: Any, *, needed: Any, reserve: Any) -> Any:
     """Choose the groups of one split one by one, each time the one that leaves the least error.
 
     First every needed class gets a group, the class with the fewest to choose from first; then groups
-    are added as long as that brings the number of pictures nearer to the target.
+    are added as long as that brings the number of images nearer to the target.
 
     Args:
         counts: `[groups, classes]` of the groups that may be taken, in their shuffled order.
-        target: `[classes]` pictures wanted.
+        target: `[classes]` images wanted.
         needed: `[classes]` bool: must be in the split.
         reserve: `[classes]` how many groups of each needed class must be left over.
 
     Returns:
         `[taken]` rows of `counts`.
     """
-    # Groups with the same numbers are alike: 70,000 single pictures of 10 classes are 10 kinds.
+    # Groups with the same numbers are alike: 70,000 single images of 10 classes are 10 kinds.
     kinds, waiting = _kinds(counts)
     holds, sizes, weights = kinds > 0, kinds.sum(1), 1 / np.maximum(target, 1)
     have = np.zeros(counts.shape[1], np.int64)
@@ -192,15 +192,15 @@ def split(
     seed: int,
     allow_rare: bool = False,
 ) -> Collection:
-    """Give every labelled picture a split: train, val or test.
+    """Give every labelled image a split: train, val or test.
 
-    The pictures of val and of test are as near to their fraction as whole groups allow (within one
+    The images of val and of test are as near to their fraction as whole groups allow (within one
     group), unless one group a class is already more. Splits that came with the data are kept; one
-    that is missing is carved out of train. Unlabelled pictures are left out, with a note.
+    that is missing is carved out of train. Unlabelled images are left out, with a note.
 
     Args:
         collection: what a reader gave.
-        val_fraction, test_fraction: 0 to 1, of the labelled pictures, or of those in train where splits
+        val_fraction, test_fraction: 0 to 1, of the labelled images, or of those in train where splits
             came with the data; 0 for none.
         seed: another seed, other groups.
         allow_rare: a class with too few groups goes wholly to train, instead of being refused.
@@ -211,19 +211,19 @@ def split(
     collection = _labelled_only(collection)
     if len({record.label for record in collection.records}) == 1:
         only = collection.records[0].label
-        raise RequestError(f"Only the class {only!r} has pictures: at least two are needed.")
+        raise RequestError(f"Only the class {only!r} has images: at least two are needed.")
     return _divided(collection, val_fraction, test_fraction, seed, allow_rare)
 
 
 def _divided(
     collection: Collection, val_fraction: float, test_fraction: float, seed: int, allow_rare: bool
 ) -> Collection:
-    """Return labelled pictures, each in its split."""
+    """Return labelled images, each in its split."""
     _check_whole_groups(collection.records)
     ready = {record.split for record in collection.records}
     if ready - {None} and None in ready:
         raise RequestError(
-            "Some pictures have a ready-made split and some have none: give all or none."
+            "Some images have a ready-made split and some have none: give all or none."
         )
     wanted = {"test": test_fraction, "val": val_fraction}
     wanted = {name: share for name, share in wanted.items() if share > 0 and name not in ready}
@@ -255,11 +255,11 @@ def split_target(
     """Divide the target domain into target_train, target_val, target_test and target_unlabelled.
 
     Args:
-        collection: pictures of the target; they may be unlabelled when `labels` is none.
+        collection: images of the target; they may be unlabelled when `labels` is none.
         labels: `all`: as a source is divided. `few`: the labels of `groups_per_class` groups a class
             are kept in target_train, there is no target_val. `none`: everything but the test set is
             target_unlabelled. Records of target_unlabelled carry no label, so none can leak. Unlabelled
-            pictures join it, but for those of groups that are tested.
+            images join it, but for those of groups that are tested.
         groups_per_class: for `few`.
         val_fraction, test_fraction: as in `split`; val only for `all`.
         seed, allow_rare: as in `split`.
@@ -276,7 +276,7 @@ def split_target(
         labelled = [record for record in collection.records if record.label is not None]
         collection = _val_to_train(replace(collection, records=tuple(labelled)))
     if labels == "none":
-        # Nothing is learnt from labels: pictures of one class can be tested, too.
+        # Nothing is learnt from labels: images of one class can be tested, too.
         divided = _divided(collection, share, test_fraction, seed, allow_rare)
     else:
         divided = split(
@@ -347,7 +347,7 @@ def _keep_labels(collection: Collection, kept: frozenset[str]) -> Collection:
 
 
 def _join_unlabelled(divided: Collection, unlabelled: Sequence[Record]) -> Collection:
-    """Add unlabelled pictures to target_unlabelled, but for those of a group that is tested or validates."""
+    """Add unlabelled images to target_unlabelled, but for those of a group that is tested or validates."""
     kept_out = {
         key_of(one) for one in divided.records if one.split in ("target_val", "target_test")
     }
@@ -357,7 +357,7 @@ def _join_unlabelled(divided: Collection, unlabelled: Sequence[Record]) -> Colle
     if not left_out:
         return replace(divided, records=records)
     note = (
-        f"Left out {count_of(left_out, 'picture')} of the target without a label: other pictures of the "
+        f"Left out {count_of(left_out, 'image')} of the target without a label: other images of the "
         "same groups are in its test set, so none may be trained on."
     )
     return replace(divided, records=records, notes=(*divided.notes, note))
@@ -378,11 +378,11 @@ def _val_to_train(collection: Collection) -> Collection:
 def _labelled_only(collection: Collection) -> Collection:
     labelled = tuple(record for record in collection.records if record.label is not None)
     if not labelled:
-        raise RequestError("No picture has a label: there is nothing to divide by class.")
+        raise RequestError("No image has a label: there is nothing to divide by class.")
     left_out = len(collection.records) - len(labelled)
     if not left_out:
         return collection
-    note = f"Left out {count_of(left_out, 'picture')} without a label."
+    note = f"Left out {count_of(left_out, 'image')} without a label."
     return replace(collection, records=labelled, notes=(*collection.notes, note))
 
 

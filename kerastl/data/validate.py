@@ -23,24 +23,24 @@ from kerastl.data.convert import (
     no_pillow_warnings,
     read_content,
 )
-from kerastl.data.decode import NO_PICTURE, Window, decode_image
+from kerastl.data.decode import NO_IMAGE, Window, decode_image
 from kerastl.data.records import Collection, Record, count_of
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.runs import write_atomic
 
 ENDINGS = {b"\x89PNG": b"IEND", b"\xff\xd8\xff": b"\xff\xd9", b"GIF8": b"\x3b"}
-TAIL = 64  # bytes: some cameras and programs write a little behind the end of the picture
+TAIL = 64  # bytes: some cameras and programs write a little behind the end of the image
 
 
 def reason_of(file: Path, *, window: Window | None = None, max_pixels: int) -> str | None:
     """Decode a file and drop the pixels.
 
     Args:
-        file: an encoded picture.
+        file: an encoded image.
         window, max_pixels: as in `decode_image`.
 
     Returns:
-        None when it is a good picture; else why not, without the file's name.
+        None when it is a good image; else why not, without the file's name.
     """
     try:
         content = read_content(file, max_pixels=max_pixels)
@@ -81,11 +81,11 @@ def _in_words(message: str, content: bytes) -> str:
     if refusal:
         text = refusal.group(1).strip()
         # From a file TIFF is read, too: it is converted before the decoder sees it.
-        return text.replace(NO_PICTURE, NO_PICTURE.replace(" or WebP", ", WebP or TIFF"))
+        return text.replace(NO_IMAGE, NO_IMAGE.replace(" or WebP", ", WebP or TIFF"))
     for start, end in ENDINGS.items():
         if content.startswith(start) and end not in content[-TAIL:]:
-            return "it is cut short: the end of the picture is missing"
-    return "it is damaged: it begins like a picture and cannot be decoded"
+            return "it is cut short: the end of the image is missing"
+    return "it is damaged: it begins like an image and cannot be decoded"
 
 
 MAX_THREADS = 8
@@ -94,12 +94,12 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Checked:
-    """Pictures that can be decoded.
+    """Images that can be decoded.
 
     Args:
-        collection: without the unreadable ones; a converted picture's `file` is its PNG.
+        collection: without the unreadable ones; a converted image's `file` is its PNG.
         quarantined: `(path, reason)` of those that are left out.
-        has_16_bit: whether any picture is 16-bit grey, so that a window matters.
+        has_16_bit: whether any image is 16-bit grey, so that a window matters.
     """
 
     collection: Collection
@@ -112,7 +112,7 @@ class TooManyUnreadableError(RequestError):
 
     Args:
         quarantined: `(path, reason)` of every one.
-        total: number of pictures.
+        total: number of images.
         allowed: the fraction that is allowed, 0 to 1.
         whose: the data they belong to, in words; empty where there is only one.
     """
@@ -131,7 +131,7 @@ class TooManyUnreadableError(RequestError):
     def __str__(self) -> str:
         count = len(self.quarantined)
         lines = [
-            f"{count:,} of {count_of(self.total, 'picture')}{_of(self.whose)} cannot be read "
+            f"{count:,} of {count_of(self.total, 'image')}{_of(self.whose)} cannot be read "
             f"({count / self.total:.1%}, {self.allowed:.1%} is allowed)."
         ]
         lines += [f"  {path}: {reason}" for path, reason in self.quarantined[:SHOWN]]
@@ -143,7 +143,7 @@ class TooManyUnreadableError(RequestError):
         return "\n".join(lines)
 
 
-def check_pictures(
+def check_images(
     collection: Collection,
     *,
     max_pixels: int,
@@ -152,23 +152,23 @@ def check_pictures(
     max_unreadable_fraction: float = 0.05,
     whose: str = "",
 ) -> Checked:
-    """Decode every picture once, in parallel, with the decoder that training uses.
+    """Decode every image once, in parallel, with the decoder that training uses.
 
     Args:
         collection: what a reader gave.
-        max_pixels: larger pictures are left out.
+        max_pixels: larger images are left out.
         cache_dir: what is found is kept there by path, size and time of change; None: nowhere.
         converted_dir: TIFF, animated WebP and rare BMP are written there as PNG.
-        max_unreadable_fraction: 0 to 1; more unreadable pictures than that stop the run.
+        max_unreadable_fraction: 0 to 1; more unreadable images than that stop the run.
         whose: names the data in what is refused, `the target (b/labels.csv)`; empty where there is only one.
 
     Raises:
         TooManyUnreadableError: it holds the whole list.
-        Problems: a class has no picture left.
-        RequestError: no pictures; a converted picture cannot be written.
+        Problems: a class has no image left.
+        RequestError: no images; a converted image cannot be written.
     """
     if not collection.records:
-        raise RequestError(f"There are no pictures{_of(whose)}.")
+        raise RequestError(f"There are no images{_of(whose)}.")
     found = _verdicts(collection.records, max_pixels, cache_dir, converted_dir)
     quarantined, kept = [], []
     for record, verdict in zip(collection.records, found, strict=True):
@@ -207,7 +207,7 @@ def _verdicts(
     try:
         with no_pillow_warnings(), ThreadPoolExecutor(threads) as pool:
             judged = pool.map(judge, range(len(records)))
-            return list(track(judged, "checking every picture", len(records)))
+            return list(track(judged, "checking every image", len(records)))
     finally:
         # Also after Ctrl-C: the next run goes on from here.
         write_verdicts(cache_dir, dict(fresh))
@@ -239,12 +239,12 @@ def _write_converted(place: Path, png: bytes) -> None:
         write_atomic(place, png)
     except OSError as error:
         raise RequestError(
-            f"A converted picture cannot be written to {place.parent}: {error.strerror}."
+            f"A converted image cannot be written to {place.parent}: {error.strerror}."
         ) from error
 
 
 def _place(file: Path, converted_dir: Path) -> Path:
-    """Return where a converted picture lies: named by path, size and time, so that it is never stale."""
+    """Return where a converted image lies: named by path, size and time, so that it is never stale."""
     found = file.stat()
     state = f"{file}\0{found.st_size}\0{found.st_mtime_ns}".encode(errors="surrogateescape")
     return converted_dir.absolute() / f"{hashlib.sha256(state).hexdigest()[:24]}.png"
@@ -258,7 +258,7 @@ def _check_no_class_is_empty(collection: Collection, kept: Sequence[Record], who
     left = {record.label for record in kept}
     gone = [name for name in collection.class_names if name not in left]
     if gone:
-        problems = [Problem(f"class {name!r}", "none of its pictures can be read") for name in gone]
+        problems = [Problem(f"class {name!r}", "none of its images can be read") for name in gone]
         raise Problems(
             f"The data set{_of(whose)}", problems, "Mend or remove them. Nothing was run."
         )

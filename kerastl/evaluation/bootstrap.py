@@ -13,7 +13,7 @@ from kerastl.evaluation.metrics import auc
 from kerastl.evaluation.predictions import Array, Predictions
 
 Figure = Callable[[Array], Array]
-"""Takes weights `[resamples, n]`, how often each picture was drawn; returns a row for each resample."""
+"""Takes weights `[resamples, n]`, how often each image was drawn; returns a row for each resample."""
 
 FEWEST_GROUPS = 10
 FEWEST_KNOWN = 0.5
@@ -27,7 +27,7 @@ class Resamples:
 
     Args:
         counts: `[resamples, groups]` int32.
-        group_of: `[n]` int64, the group of each picture.
+        group_of: `[n]` int64, the group of each image.
         redrawn: resamples that held one class only and were drawn again.
     """
 
@@ -41,7 +41,7 @@ class Resamples:
         return self.counts.shape[1]
 
     def value(self, figure: Figure) -> Array:
-        """Return a figure of the pictures as they are, each counted once."""
+        """Return a figure of the images as they are, each counted once."""
         row: Array = figure(np.ones((1, len(self.group_of))))[0]
         return row
 
@@ -56,7 +56,7 @@ class Resamples:
 
 
 def group_names(groups: Sequence[str], domains: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """Return the unit of resampling of each picture: its group within its domain, or itself."""
+    """Return the unit of resampling of each image: its group within its domain, or itself."""
     return [
         f"{domain}\0{'g' if group else 'p'}{group or path}"
         for group, domain, path in zip(groups, domains, paths, strict=True)
@@ -71,8 +71,8 @@ def resample(
     A resample that holds one class only, where the data has more, is drawn again and counted.
 
     Args:
-        units: the group of each picture; sorted before drawing, so the order of rows is irrelevant.
-        domains: of each picture.
+        units: the group of each image; sorted before drawing, so the order of rows is irrelevant.
+        domains: of each image.
         labels: `[n]` int.
         seed: the same seed, the same draws.
         resamples: how many.
@@ -120,20 +120,20 @@ def interval(values: Array, *, level: float) -> tuple[float, float] | None:
 
 
 def units_of(one: Predictions) -> list[str]:
-    """Return what is drawn together: the group of each picture within its domain, or the picture."""
+    """Return what is drawn together: the group of each image within its domain, or the image."""
     return group_names(one.groups, one.domains, one.paths)
 
 
 def groups_disagree(one: Predictions) -> bool:
-    """Tell whether some group has pictures of more than one class."""
+    """Tell whether some group has images of more than one class."""
     _, first, place = np.unique(np.asarray(units_of(one)), return_index=True, return_inverse=True)
     return bool((one.labels[first][place] != one.labels).any())
 
 
 def group_auc_of(one: Predictions) -> Figure:
-    """Return the AUC of groups as a function of the pictures' weights.
+    """Return the AUC of groups as a function of the images' weights.
 
-    NaN where a group has pictures of more than one class, as it then has no label.
+    NaN where a group has images of more than one class, as it then has no label.
     """
     _, first, place = np.unique(np.asarray(units_of(one)), return_index=True, return_inverse=True)
     labels = one.labels[first]
@@ -144,7 +144,7 @@ def group_auc_of(one: Predictions) -> Figure:
     means = sums / np.bincount(place)[:, None]
 
     def figure(weights: Array) -> Array:
-        # All pictures of a group are drawn together: the first one's weight is the group's.
+        # All images of a group are drawn together: the first one's weight is the group's.
         return auc(labels, means, weights[:, first])
 
     return figure

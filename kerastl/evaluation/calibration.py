@@ -18,7 +18,7 @@ MOST_FOR_NEWTON = 64
 MOST_STEPS = 50
 MOST_HALVINGS = 20
 PULL = 1e-6
-"""Weight of a pull to no change at all, a picture: classes that are told apart perfectly have no finite fit."""
+"""Weight of a pull to no change at all, an image: classes that are told apart perfectly have no finite fit."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def fit_temperature(labels: Array, probabilities: Array) -> float | None:
 
     Returns:
         Above 1 where the model was too sure, below 1 where it was not sure enough. None where nothing
-        between 0.02 and 50 is best: each picture is answered right (0 would be best), or the answers say
+        between 0.02 and 50 is best: each image is answered right (0 would be best), or the answers say
         nothing (infinity would be).
 
     Reference:
@@ -211,11 +211,11 @@ AT = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
 def reliability_of(part: Part, probabilities: Array) -> list[dict[str, Any]]:
-    """Return the points of a reliability curve, ten bins of equal mass, those without pictures left out.
+    """Return the points of a reliability curve, ten bins of equal mass, those without images left out.
 
     Args:
         part: the labels and the resamples.
-        probabilities: `[n, classes]` float64, of the part's pictures, as they are or scaled.
+        probabilities: `[n, classes]` float64, of the part's images, as they are or scaled.
 
     Returns:
         `{"told": mean probability, "true": share that came true with its interval, "count"}` a bin;
@@ -225,7 +225,7 @@ def reliability_of(part: Part, probabilities: Array) -> list[dict[str, Any]]:
     bins = equal_mass_bins(told, CURVE_BINS)
     names = np.unique(bins)
     member = (bins[:, None] == names).astype(np.float64)
-    shares = part.tell_columns(partial(_share_of_bins, member, true), "no picture")
+    shares = part.tell_columns(partial(_share_of_bins, member, true), "no image")
     return [
         {
             "told": float(told[bins == name].mean()),
@@ -237,7 +237,7 @@ def reliability_of(part: Part, probabilities: Array) -> list[dict[str, Any]]:
 
 
 def _share_of_bins(member: Array, true: Array, weights: Array) -> Array:
-    """Return `[resamples, bins]`: of the pictures of each bin, the share that came true."""
+    """Return `[resamples, bins]`: of the images of each bin, the share that came true."""
     count, hits = weights @ member, weights @ (member * true[:, None])
     share = np.full(count.shape, np.nan)
     np.divide(hits, count, out=share, where=count > 0)
@@ -245,7 +245,7 @@ def _share_of_bins(member: Array, true: Array, weights: Array) -> Array:
 
 
 def net_benefit(positive: Array, called: Array, weights: Array, *, at: tuple[float, ...]) -> Array:
-    """Return `[resamples, thresholds]`: true positives less false ones, these weighed by the odds, a picture.
+    """Return `[resamples, thresholds]`: true positives less false ones, these weighed by the odds, an image.
 
     Args:
         positive: `[n]` bool.
@@ -275,5 +275,5 @@ def decision_of(part: Part, positive: int) -> dict[str, Any]:
     told: dict[str, Any] = {"at": list(AT)}
     for name, treated in (("model", called), ("all", np.ones_like(called))):
         figure = partial(net_benefit, is_positive, treated, at=AT)
-        told[name] = part.tell_columns(figure, "no picture")
+        told[name] = part.tell_columns(figure, "no image")
     return told

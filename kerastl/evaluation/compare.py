@@ -1,4 +1,4 @@
-"""The difference between two models on the same pictures, with its interval."""
+"""The difference between two models on the same images, with its interval."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GROUP_AUC = "group_auc"
 
 
 def figures_of(one: Predictions) -> dict[str, Figure]:
-    """Return every overall figure by its name, each a function of the pictures' weights."""
+    """Return every overall figure by its name, each a function of the images' weights."""
     figures: dict[str, Figure] = {
         name: partial(metric, one.labels, one.probabilities) for name, metric in OVERALL.items()
     }
@@ -37,10 +37,10 @@ def figures_of(one: Predictions) -> dict[str, Figure]:
 def why_undefined(one: Predictions, metric: str) -> str:
     """Return why an overall figure has no value."""
     if metric == GROUP_AUC and groups_disagree(one):
-        return "a group has pictures of more than one class"
+        return "a group has images of more than one class"
     present = set(one.labels.tolist())
     absent = [name for place, name in enumerate(one.class_names) if place not in present]
-    return f"no picture of {', '.join(absent[:5])}" if absent else "no pictures"
+    return f"no image of {', '.join(absent[:5])}" if absent else "no images"
 
 
 LOWER_IS_BETTER = ("log_loss", "ece", "brier")
@@ -58,7 +58,7 @@ def paired_difference(
     """Return `second` minus `first`, both resampled alike.
 
     Args:
-        first, second: answers of two models for the same pictures, in any order; rows without a
+        first, second: answers of two models for the same images, in any order; rows without a
             label are left out.
         metric: `group_auc` or another overall figure of `score`.
         seed, resamples, level: of the bootstrap.
@@ -69,7 +69,7 @@ def paired_difference(
         of one class only, drawn again) where no interval could be made.
 
     Raises:
-        RequestError: the pictures, their labels or the classes differ, or the metric is unknown.
+        RequestError: the images, their labels or the classes differ, or the metric is unknown.
     """
     first, second = _ordered(first), _ordered(second)
     _check_alike(first, second)
@@ -82,12 +82,12 @@ def paired_difference(
 
 
 def difference_of(
-    part: Part, before: Figure, after: Figure, metric: str, *, undefined: str = "no pictures"
+    part: Part, before: Figure, after: Figure, metric: str, *, undefined: str = "no images"
 ) -> dict[str, Any]:
-    """Return one figure minus another of the same pictures, both resampled alike, as `paired_difference` does.
+    """Return one figure minus another of the same images, both resampled alike, as `paired_difference` does.
 
     Args:
-        part: the pictures.
+        part: the images.
         before, after: the figure of each of two answers to them.
         metric: its name, which says whether less is better.
         undefined: the reason where it has no value.
@@ -115,9 +115,9 @@ def _ordered(one: Predictions) -> Predictions:
 def _check_alike(first: Predictions, second: Predictions) -> None:
     if first.class_names != second.class_names:
         raise RequestError("The two models were not judged on the same classes.")
-    same_pictures = first.paths == second.paths and units_of(first) == units_of(second)
-    if not same_pictures or not np.array_equal(first.labels, second.labels):
-        raise RequestError("The two models were not judged on the same pictures.")
+    same_images = first.paths == second.paths and units_of(first) == units_of(second)
+    if not same_images or not np.array_equal(first.labels, second.labels):
+        raise RequestError("The two models were not judged on the same images.")
 
 
 def _outcome(low: float, high: float, metric: str) -> str:

@@ -1,4 +1,4 @@
-"""Run a model once over pictures."""
+"""Run a model once over images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kerastl.models import for_inference
 
 
 def predict(model: keras.Model, source: ImageDataset) -> Predictions:
-    """Return the model's answers for every picture of a source.
+    """Return the model's answers for every image of a source.
 
     Args:
         model: `[b, h, w, 3]` float32 in [0, 255] to logits `[b, classes]`; run in inference mode.
@@ -29,7 +29,7 @@ def predict(model: keras.Model, source: ImageDataset) -> Predictions:
 
     Raises:
         RequestError: the model has another number of classes than the source.
-        RunFailed: a picture can no longer be read, or the model has no number for it; the text names it.
+        RunFailed: an image can no longer be read, or the model has no number for it; the text names it.
     """
     num_classes = len(source.class_names)
     if model.output_shape[-1] != num_classes:
@@ -64,14 +64,14 @@ def inference_function(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def _subgroups(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
-    """Return the text of each picture by column, in the order in which the records name the columns."""
+    """Return the text of each image by column, in the order in which the records name the columns."""
     told = [dict(record.subgroups) for record in records]
     names = dict.fromkeys(name for one in told for name in one)
     return {name: tuple(one.get(name, "") for one in told) for name in names}
 
 
 def _logits(model: keras.Model, source: ImageDataset) -> Array:
-    """Return `[n, classes]` float32 by index, NaN where the source gave no picture."""
+    """Return `[n, classes]` float32 by index, NaN where the source gave no image."""
     forward = inference_function(model)
     logits = np.full((source.num_examples, len(source.class_names)), np.nan, np.float32)
     try:
@@ -88,8 +88,8 @@ def _check_numbers(logits: Array, paths: list[str]) -> None:
     broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(broken):
         raise RunFailed(
-            f"The model has no number for {len(broken)} of {len(paths)} pictures, the first is "
-            f"{paths[broken[0]]}. Its weights may hold NaN, or the pictures were never handed to it."
+            f"The model has no number for {len(broken)} of {len(paths)} images, the first is "
+            f"{paths[broken[0]]}. Its weights may hold NaN, or the images were never handed to it."
         )
 
 
@@ -130,7 +130,7 @@ def two_passes(
         batch_size: images per call of the model.
 
     Returns:
-        A report `{"pictures", "differ", "largest_difference", "sha256", "faults"}` and the logits of the first pass,
+        A report `{"images", "differ", "largest_difference", "sha256", "faults"}` and the logits of the first pass,
         `[n, classes]` float32. `differ` is the number of images whose logits differ in any bit, `sha256` that of the
         logits of each pass (16 hex digits); `faults` is empty if the passes are equal.
     """
@@ -151,7 +151,7 @@ def two_passes(
             "state in inference mode."
         )
     report = {
-        "pictures": len(paths),
+        "images": len(paths),
         "differ": len(differ),
         "largest_difference": float(np.abs(first - second).max()) if differ else 0.0,
         "sha256": [hashlib.sha256(rows.tobytes()).hexdigest()[:16] for rows in (first, second)],

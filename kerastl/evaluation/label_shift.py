@@ -1,6 +1,6 @@
 """How common each class is at a target without labels, where only that differs from the source.
 
-The assumption, label shift, is that the pictures of a class look alike at both sites: p(picture | class) is the same,
+The assumption, label shift, is that the images of a class look alike at both sites: p(image | class) is the same,
 p(class) is not. Another scanner breaks it; then the answer is that of a model that is deceived.
 """
 
@@ -85,18 +85,18 @@ def estimate_prevalence(
     """Return the prevalence at a target whose labels nobody knows.
 
     Args:
-        source_labels: `[n]` int, places of classes; validation pictures, on which the model did not learn.
+        source_labels: `[n]` int, places of classes; validation images, on which the model did not learn.
         source_logits: `[n, classes]` float.
         target_logits: `[m, classes]` float.
         method: `em` (Saerens et al. 2002) on probabilities calibrated by `fit_calibrator`, the sharper one;
             or `bbse` (Lipton et al. 2018), from the confusion matrix, which needs no calibration.
-        source_units, target_units: what is resampled together, as a patient, of each picture; None: pictures.
+        source_units, target_units: what is resampled together, as a patient, of each image; None: images.
         seed, resamples: of the bootstrap; source and target are drawn, and everything is fitted anew.
         level: of the intervals; of more than two classes each gets a wider one (Bonferroni), so that
             `differs` errs as rarely as `level` says.
 
     Raises:
-        RequestError: a class has no picture in the source, or there is no target picture, or shapes differ.
+        RequestError: a class has no image in the source, or there is no target image, or shapes differ.
 
     Reference:
         Saerens, Latinne & Decaestecker 2002, doi:10.1162/089976602753284446, equation 2.9; Alexandari,
@@ -136,7 +136,7 @@ def corrected(probabilities: Array, source: Array, target: Array) -> Array:
 
 
 def em_prevalence(probabilities: Array, source: Array, weights: Array) -> Array:
-    """Return the most likely prevalence `[classes]` of pictures, given calibrated probabilities.
+    """Return the most likely prevalence `[classes]` of images, given calibrated probabilities.
 
     Rounds of EM creep where the answers hardly depend on the class: each is followed by a leap along the way that two of
     them took, which is taken where the likelihood does not fall.
@@ -144,7 +144,7 @@ def em_prevalence(probabilities: Array, source: Array, weights: Array) -> Array:
     Args:
         probabilities: `[m, classes]`, calibrated at the source.
         source: `[classes]`, the prevalence there, none 0.
-        weights: `[m]`, how often each picture counts.
+        weights: `[m]`, how often each image counts.
 
     Reference:
         Saerens et al. 2002, equation 2.9; the leaps: Varadhan & Roland 2008, doi:10.1111/j.1467-9469.2007.00585.x.
@@ -259,17 +259,17 @@ def _intervals(values: Array, level: float) -> tuple[Array, Array]:
 def _check(labels: Array, logits: Array, target: Array) -> None:
     if logits.ndim != 2 or target.ndim != 2 or logits.shape[1] != target.shape[1]:
         raise RequestError(
-            f"Logits of source and target must be [pictures, classes] of the same classes, got "
+            f"Logits of source and target must be [images, classes] of the same classes, got "
             f"{logits.shape} and {target.shape}."
         )
     if len(labels) != len(logits):
         raise RequestError(f"{len(labels)} labels do not fit {len(logits)} rows of logits.")
     if not len(target):
-        raise RequestError("There is no target picture: nothing can be said of its prevalence.")
+        raise RequestError("There is no target image: nothing can be said of its prevalence.")
     absent = sorted(set(range(logits.shape[1])) - set(labels.tolist()))
     if absent:
         raise RequestError(
-            f"Class {absent[0]} has no picture among the source's validation pictures: how common it is at "
+            f"Class {absent[0]} has no image among the source's validation images: how common it is at "
             "the target cannot be told. Give validation some (data.split.val_fraction)."
         )
 
@@ -284,7 +284,7 @@ FIGURES = {
     "ece": ece, "brier": brier, "log_loss": log_loss, "balanced_accuracy": balanced_accuracy,
 }  # fmt: skip
 ASSUMES = (
-    "the pictures of a class look alike at both sites; another scanner breaks that, and the estimates are then "
+    "the images of a class look alike at both sites; another scanner breaks that, and the estimates are then "
     "those of a model that is deceived"
 )
 
@@ -314,7 +314,7 @@ def label_shift_of(
         seed, resamples, level: of the intervals; at most 200 resamples estimate a prevalence.
         source_val: the split `val` as the model answers with BatchNorm's statistics of the source, where its own are
             the target's; None: that in `predictions`.
-        learnt_from: how many training pictures of the source each class has; None: not known.
+        learnt_from: how many training images of the source each class has; None: not known.
 
     Returns:
         `{"assumes", "class_names", "source", "target", "classes": {name: {"train", "source", "em", "bbse", "true"}}, "differs":
@@ -353,7 +353,7 @@ def label_shift_of(
 
 
 def _sites(predictions: Predictions, source_val: Predictions | None) -> _Sites | None:
-    """Return the pictures of both sites in one order; None for a run without a target, or without a source."""
+    """Return the images of both sites in one order; None for a run without a target, or without a source."""
     source = _ordered(predictions.of(SOURCE) if source_val is None else source_val, labelled=True)
     at_target = [row for row, split in enumerate(predictions.splits) if split in TARGET]
     if not source.paths or not at_target:
@@ -372,7 +372,7 @@ def _ordered(one: Predictions, *, labelled: bool = False) -> Predictions:
 def _described(one: Predictions) -> dict[str, Any]:
     return {
         "splits": sorted(set(one.splits)),
-        "pictures": len(one.paths),
+        "images": len(one.paths),
         "groups": len(set(units_of(one))),
     }
 
@@ -380,7 +380,7 @@ def _described(one: Predictions) -> dict[str, Any]:
 def _lacking(source: Predictions) -> str:
     present = set(source.labels.tolist())
     absent = [name for place, name in enumerate(source.class_names) if place not in present]
-    return f"no validation picture of {', '.join(absent[:5])} at the source" if absent else ""
+    return f"no validation image of {', '.join(absent[:5])} at the source" if absent else ""
 
 
 def _classes(
@@ -415,7 +415,7 @@ def _share(one: Prevalence, place: int) -> dict[str, Any]:
 def _true_shares(test: Part | None, classes: int) -> list[dict[str, Any]]:
     """Return the shares of the test labels: the one place where a label of the target is read."""
     if test is None:
-        return [nothing(f"no labelled picture in the split {TEST}")] * classes
+        return [nothing(f"no labelled image in the split {TEST}")] * classes
     truth = test.predictions.labels[:, None] == np.arange(classes)
 
     def shares(weights: Array) -> Array:
@@ -423,11 +423,11 @@ def _true_shares(test: Part | None, classes: int) -> list[dict[str, Any]]:
         found: Array = (weights @ truth.astype(np.float64)) / weights.sum(axis=1, keepdims=True)
         return found
 
-    return test.tell_columns(shares, "no pictures")
+    return test.tell_columns(shares, "no images")
 
 
 def _correction(source: Predictions, test: Part | None, found: Prevalence) -> dict[str, Any] | None:
-    """Return the figures of the test pictures as told, calibrated on the source, and corrected for the prevalence.
+    """Return the figures of the test images as told, calibrated on the source, and corrected for the prevalence.
 
     Calibrator and prevalence stay as they are in every resample: they are what one would ship.
     """
@@ -436,7 +436,7 @@ def _correction(source: Predictions, test: Part | None, found: Prevalence) -> di
     one = test.predictions
     calibrator = fit_calibrator(source.labels, log_of(source.probabilities))
     calibrated = calibrator.probabilities(log_of(one.probabilities))
-    # A class that EM takes for absent keeps a trace, so that a picture of it costs much, not infinitely much.
+    # A class that EM takes for absent keeps a trace, so that an image of it costs much, not infinitely much.
     target = np.maximum(found.value, 1e-6)
     ways = {
         "as_told": one.probabilities,
@@ -448,7 +448,7 @@ def _correction(source: Predictions, test: Part | None, found: Prevalence) -> di
         for way, told in ways.items()
     }
     told = {
-        way: {name: test.tell(figure, "no pictures") for name, figure in some.items()}
+        way: {name: test.tell(figure, "no images") for name, figure in some.items()}
         for way, some in figures.items()
     }
     difference = {

@@ -1,6 +1,6 @@
-"""Figures of a classifier, computed for many weightings of the same pictures at once.
+"""Figures of a classifier, computed for many weightings of the same images at once.
 
-A bootstrap resample is a weighting: how often each picture was drawn. Every figure here takes weights
+A bootstrap resample is a weighting: how often each image was drawn. Every figure here takes weights
 `[resamples, n]` and returns `[resamples]`, so that a thousand resamples cost one matrix product. With
 weights of one they equal scikit-learn's, which the tests hold them to.
 """
@@ -35,7 +35,7 @@ def accuracy(labels: Array, probabilities: Array, weights: Array) -> Array:
 
 
 def recalls(labels: Array, probabilities: Array, weights: Array) -> Array:
-    """Return `[resamples, classes]`: of the pictures of each class, the share that was found."""
+    """Return `[resamples, classes]`: of the images of each class, the share that was found."""
     predicted = probabilities.argmax(axis=1)
     classes = np.arange(probabilities.shape[1])
     of_class = (labels[:, None] == classes).astype(np.float64)

@@ -22,7 +22,7 @@ from kerastl.evaluation.predictions import Array, Predictions
 
 Fixed = Literal["specificity", "sensitivity"]
 SLACK = 1e-9
-"""Shares that differ by less are equal: 0.9 of 10 pictures is 9 of them."""
+"""Shares that differ by less are equal: 0.9 of 10 images is 9 of them."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Point:
     Args:
         fixed: which of the two rates is held.
         at: the least it may be, 0 to 1.
-        threshold: a picture is called positive where its probability is at least this; None: validation
+        threshold: an image is called positive where its probability is at least this; None: validation
             gave none.
     """
 
@@ -67,7 +67,7 @@ def rates(positive: Array, scores: Array, weights: Array, *, threshold: float) -
         positive: `[n]` bool.
         scores: `[n]`, higher for the positive class.
         weights: `[resamples, n]`.
-        threshold: at it or above it a picture is called positive.
+        threshold: at it or above it an image is called positive.
     """
     called = scores >= threshold
     found, cleared = _counted(weights, positive & called), _counted(weights, ~positive & ~called)
@@ -123,7 +123,7 @@ def _shares(found: Array, cleared: Array, positive: Array, weights: Array) -> Ar
 def points_from(
     validation: Predictions | None, positive: int, *, specificity: float, sensitivity: float
 ) -> list[Point]:
-    """Return the two points, with the thresholds that the labelled validation pictures give."""
+    """Return the two points, with the thresholds that the labelled validation images give."""
     wanted: list[tuple[Fixed, float]] = [("specificity", specificity), ("sensitivity", sensitivity)]
     return [Point(fixed, at, _threshold(validation, positive, fixed, at)) for fixed, at in wanted]
 
@@ -151,11 +151,11 @@ COLUMNS = (
 
 
 def point_of(part: Part, positive: int, point: Point) -> dict[str, Any]:
-    """Return what one threshold of validation comes to on other pictures, and what carrying it over costs.
+    """Return what one threshold of validation comes to on other images, and what carrying it over costs.
 
     Returns:
         `{"sensitivity", "specificity"}` at validation's threshold; `{"own_sensitivity",
-        "own_specificity", "own_threshold"}` at the threshold that the labels of these very pictures would
+        "own_specificity", "own_threshold"}` at the threshold that the labels of these very images would
         have given; `{"sensitivity_difference", "specificity_difference"}`, the first minus the second, drawn
         alike. Intervals hold validation's threshold as it is; the own one is found anew in each resample.
     """
@@ -173,15 +173,15 @@ def point_of(part: Part, positive: int, point: Point) -> dict[str, Any]:
 
 def _why_undefined(is_positive: Array) -> str:
     if not is_positive.any():
-        return "no picture of the positive class"
+        return "no image of the positive class"
     if is_positive.all():
-        return "no picture of another class"
-    return "no threshold: validation has no labelled pictures of both kinds"
+        return "no image of another class"
+    return "no threshold: validation has no labelled images of both kinds"
 
 
 VALIDATION = "val"
 """The split that thresholds and temperature come from: the source's, whose labels every hospital A has."""
-ELSEWHERE = "the validation pictures of the model as it came"
+ELSEWHERE = "the validation images of the model as it came"
 SCALED = {"ece": ece, "brier": brier, "log_loss": log_loss}
 
 
@@ -220,7 +220,7 @@ def carried_from(
         class_names: in the order of the logits.
         positive, specificity, sensitivity: as in `score`.
         elsewhere: `{"temperature", "positive", "points": [{"fixed", "at", "threshold"}]}` of the model before it was adapted,
-            by pictures that are not at hand.
+            by images that are not at hand.
 
     Raises:
         RequestError: no class is called `positive`.
@@ -233,7 +233,7 @@ def carried_from(
     if place is not None:
         points = points_from(validation, place, specificity=specificity, sensitivity=sensitivity)
     if validation is None:
-        return Carried(None, f"no labelled picture in the split {VALIDATION}", place, tuple(points))
+        return Carried(None, f"no labelled image in the split {VALIDATION}", place, tuple(points))
     temperature = fit_temperature(validation.labels, validation.probabilities)
     why = "" if temperature else "no temperature from 0.02 to 50 is best on validation"
     return Carried(temperature, why, place, tuple(points))
@@ -246,7 +246,7 @@ def _from_elsewhere(
     specificity: float,
     sensitivity: float,
 ) -> Carried:
-    """Return what was fixed by validation pictures that are not at hand: thresholds only for what is asked for again."""
+    """Return what was fixed by validation images that are not at hand: thresholds only for what is asked for again."""
     known = {}
     if place is not None and told["positive"] == class_names[place]:
         known = {(one["fixed"], one["at"]): one["threshold"] for one in told["points"]}
@@ -334,7 +334,7 @@ def _scaled(part: Part, carried: Carried) -> dict[str, Any]:
     one = part.predictions
     scaled = with_temperature(one.probabilities, carried.temperature)
     return {
-        name: part.tell(partial(metric, one.labels, scaled), "no pictures")
+        name: part.tell(partial(metric, one.labels, scaled), "no images")
         for name, metric in SCALED.items()
     }
 

@@ -1,4 +1,4 @@
-"""What a model said of each picture, and the table `predictions.csv` that holds it."""
+"""What a model said of each image, and the table `predictions.csv` that holds it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Predictions:
-    """The answers of one model, a row a picture.
+    """The answers of one model, a row an image.
 
     Args:
         paths: as in `split.csv`.
-        labels: `[n]` int32 places in `class_names`; -1 where a picture is unlabelled.
+        labels: `[n]` int32 places in `class_names`; -1 where an image is unlabelled.
         logits: `[n, classes]` float32.
         class_names: in the order of the logits.
-        splits, groups, domains: one text a picture, empty where there is none.
-        subgroups: name of a column, as `sex`, to one text a picture, empty where it is not given.
+        splits, groups, domains: one text an image, empty where there is none.
+        subgroups: name of a column, as `sex`, to one text an image, empty where it is not given.
     """
 
     paths: tuple[str, ...]
@@ -161,7 +161,7 @@ class PredictedRow:
         label: the true class; empty when unlabelled.
         predicted: the class with the largest probability.
         split: train, val or test.
-        domain: where the picture comes from; empty when not given.
+        domain: where the image comes from; empty when not given.
         probabilities: by class name, in the file's order.
     """
 
@@ -198,7 +198,7 @@ def _row(row: dict[str, str]) -> PredictedRow:
     )
 
 
-def picture_under(root: Path | None, path: str) -> Path | None:
+def image_under(root: Path | None, path: str) -> Path | None:
     """Return the file of a path that a table of a run names; None where there is none to open.
 
     A table may come from a stranger: absolute paths, `..` and links out of the folder are not followed.

@@ -51,17 +51,17 @@ def score(
         subgroups: columns to score by, as `{"sex": ["f", "m", ...]}`: a text or a number for each row of `predictions`,
             beside those that the predictions hold; see `in_subgroups`.
         source_val, learnt_from: as in `label_shift_of`.
-        elsewhere: what validation fixed where its pictures are not at hand, see `carried_from`.
+        elsewhere: what validation fixed where its images are not at hand, see `carried_from`.
 
     Returns:
         `{split: {"overall": M, "classes": {name: M}, "domains": {name: M}, "confusion": [[int]],
         "class_names": [...], "count", "groups", ...}, "interval": {...}}`, where M is
         `{metric: {"value", "low", "high"}}`, with a `"reason"` where one of them is null. Rows of the
         confusion are true classes, columns predicted ones. `group_auc` is the AUC of groups (patients),
-        each with the mean probability of its pictures; it is there where groups are. Rows without a split
+        each with the mean probability of its images; it is there where groups are. Rows without a split
         are scored under `all`. What `hospital_figures` adds to each split takes thresholds and temperature
         from the split `val`. `{column: {value: M}}` stands under `subgroups` of a split where there are columns.
-        What `label_shift_of` returns stands under `label_shift` where there are pictures of a target.
+        What `label_shift_of` returns stands under `label_shift` where there are images of a target.
 
     Raises:
         RequestError: no class is called `positive`, or a column makes no subgroups.
@@ -91,7 +91,7 @@ def _interval(predictions: Predictions, redrawn: int, how: Mapping[str, Any]) ->
     return {
         "method": "percentile bootstrap; groups are resampled within their domain",
         **how,
-        "unit": "group" if any(predictions.groups) else "picture",
+        "unit": "group" if any(predictions.groups) else "image",
         "redrawn": redrawn,
     }
 
@@ -165,10 +165,10 @@ def _classes(part: Part) -> dict[str, Any]:
             no_interval = why_no_interval(groups, " of this class")
             value = float(values[place])
             if supports[place] == 0:
-                told[name][metric_name] = nothing("no picture of this class")
+                told[name][metric_name] = nothing("no image of this class")
             elif np.isnan(value):
                 other = metric_name == "auc"
-                reason = "no picture of another class" if other else "the class is never predicted"
+                reason = "no image of another class" if other else "the class is never predicted"
                 told[name][metric_name] = nothing(reason)
             elif no_interval:
                 told[name][metric_name] = value_only(value, no_interval)

@@ -1,4 +1,4 @@
-"""Scores by the values of columns that come along with the pictures, as sex or scanner."""
+"""Scores by the values of columns that come along with the images, as sex or scanner."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_NUMBERS = 12
 """Different numbers of a column above which it is cut at its quartiles."""
 QUARTILES = (25.0, 50.0, 75.0)
 NOT_GIVEN = ""
-"""What pictures whose cell is empty are called, last in the table."""
+"""What images whose cell is empty are called, last in the table."""
 
 
 def is_cut(values: Sequence[Any]) -> bool:
@@ -31,12 +31,12 @@ def is_cut(values: Sequence[Any]) -> bool:
 def in_subgroups(
     columns: Mapping[str, Sequence[Any]], learnt_from: Sequence[bool]
 ) -> dict[str, tuple[str, ...]]:
-    """Return the subgroup of each picture by column: the text of its cell, or the range that its number lies in.
+    """Return the subgroup of each image by column: the text of its cell, or the range that its number lies in.
 
     Args:
-        columns: name to a text or number a picture; None, NaN and empty texts are not given.
-        learnt_from: whether each is a training picture of the source. Their quartiles cut a column of more than 12
-            different numbers; those of all pictures where none is one.
+        columns: name to a text or number an image; None, NaN and empty texts are not given.
+        learnt_from: whether each is a training image of the source. Their quartiles cut a column of more than 12
+            different numbers; those of all images where none is one.
 
     Raises:
         RequestError: a column has another length, or more than 30 different texts.
@@ -47,7 +47,7 @@ def in_subgroups(
         several = len(set(texts) - {NOT_GIVEN})
         if len(texts) != len(learnt_from):
             faults.append(
-                f"the column {name!r} has {len(texts)} values for {len(learnt_from)} pictures"
+                f"the column {name!r} has {len(texts)} values for {len(learnt_from)} images"
             )
         elif is_cut(texts):
             found[name] = _cut(texts, learnt_from)
@@ -69,13 +69,13 @@ def subgroup_scores(
     drawn: Callable[[Predictions], Part],
     tell: Callable[[Part], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return `{column: {value: M}}` for labelled pictures of one split.
+    """Return `{column: {value: M}}` for labelled images of one split.
 
     Args:
-        one: the pictures.
+        one: the images.
         columns: name to the subgroup of each of them; empty: not given.
         drawn: makes resamples.
-        tell: every overall figure of a part. Counts of pictures and groups are added to it.
+        tell: every overall figure of a part. Counts of images and groups are added to it.
     """
     return {
         name: {value: _told(one.take(rows), drawn, tell) for value, rows in _rows_by(values)}
@@ -89,7 +89,7 @@ def _told(
     tell: Callable[[Part], dict[str, Any]],
 ) -> dict[str, Any]:
     part = drawn(some)
-    counts = {"pictures": len(some.paths), "groups": part.drawn.groups}
+    counts = {"images": len(some.paths), "groups": part.drawn.groups}
     return {name: value_only(count, COUNTED) for name, count in counts.items()} | tell(part)
 
 

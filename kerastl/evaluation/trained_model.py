@@ -1,4 +1,4 @@
-"""Open the model of a finished run, with what it needs to see a picture the way it was trained."""
+"""Open the model of a finished run, with what it needs to see an image the way it was trained."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Description:
 
     Args:
         class_names: in the order of the logits.
-        image_size_px: side of the square picture that the model takes, in pixels.
-        window: (low, high) in stored values for 16-bit grey pictures; None: the full range.
-        max_pixels: height times width above which a picture is refused.
+        image_size_px: side of the square image that the model takes, in pixels.
+        window: (low, high) in stored values for 16-bit grey images; None: the full range.
+        max_pixels: height times width above which an image is refused.
         data_root: the folder that the paths in the run's tables are relative to.
         target_root: the same for rows of the target's splits; None: not known, or no target.
     """
@@ -67,7 +67,7 @@ class Trained(Description):
     folder: Path | None = None
 
     def probabilities(self, encoded: Sequence[bytes]) -> npt.NDArray[np.float32]:
-        """Return the answers for whole picture files.
+        """Return the answers for whole image files.
 
         Args:
             encoded: at least one file's bytes; a TIFF must have been converted.
@@ -76,7 +76,7 @@ class Trained(Description):
             `[n, classes]` float32, rows that sum to 1.
 
         Raises:
-            tf.errors.InvalidArgumentError: a picture cannot be decoded.
+            tf.errors.InvalidArgumentError: an image cannot be decoded.
         """
         import tensorflow as tf
 
@@ -85,7 +85,7 @@ class Trained(Description):
         return cast(npt.NDArray[np.float32], tf.cast(tf.nn.softmax(logits), tf.float32).numpy())
 
     def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], npt.NDArray[np.float32]]:
-        """Return for whole picture files the class with the largest probability, and `probabilities`."""
+        """Return for whole image files the class with the largest probability, and `probabilities`."""
         probabilities = self.probabilities(encoded)
         return [self.class_names[best] for best in probabilities.argmax(axis=-1)], probabilities
 
@@ -250,7 +250,7 @@ def _told_hashes(content: object) -> dict[str, str]:
 COLDEST, HOTTEST = 1e-3, 1e3
 """Beyond what `fit_temperature` looks for; a probability survives both."""
 SLACK = 1e-6
-"""A threshold is the probability of a picture of validation, which is to be called positive itself: rounding may not part them."""
+"""A threshold is the probability of an image of validation, which is to be called positive itself: rounding may not part them."""
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,7 @@ class Prevalence:
 
 @dataclass(frozen=True)
 class Threshold:
-    """When a picture is called positive.
+    """When an image is called positive.
 
     Args:
         positive: the class.
@@ -429,16 +429,16 @@ AGAIN = "Run the recipe again."
 
 @dataclass(frozen=True)
 class SourceModel:
-    """A trained model, and what those need to know who have none of its pictures.
+    """A trained model, and what those need to know who have none of its images.
 
     Args:
         folder: that holds `model.keras` and `model.json`.
-        description: classes, size and window of the pictures.
+        description: classes, size and window of the images.
         backbone: its name and options, as in a recipe, without weights.
         dropout: before the head, 0 to 1.
-        class_shares: of each class among the training pictures, 0 to 1; None: not told.
-        validation: what its validation pictures fixed: `{"temperature", "positive", "points": [{"fixed", "at",
-            "threshold"}], "bounded_information": {"value", "low", "high"}}`, the last in nats a picture; None: not told.
+        class_shares: of each class among the training images, 0 to 1; None: not told.
+        validation: what its validation images fixed: `{"temperature", "positive", "points": [{"fixed", "at",
+            "threshold"}], "bounded_information": {"value", "low", "high"}}`, the last in nats an image; None: not told.
     """
 
     folder: Path
@@ -449,7 +449,7 @@ class SourceModel:
     validation: dict[str, Any] | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `model.json` of a portable folder holds: no path, group or picture of the data."""
+        """Return what `model.json` of a portable folder holds: no path, group or image of the data."""
         one = self.description
         return {
             "class_names": list(one.class_names),
@@ -532,7 +532,7 @@ def _facts_of_run(folder: Path, description: Description) -> dict[str, Any]:
 
 
 def class_shares_of(folder: Path, class_names: tuple[str, ...]) -> dict[str, float] | None:
-    """Return the share of each class among the training pictures."""
+    """Return the share of each class among the training images."""
     file = folder / "split.csv"
     with naming_damage(file, AGAIN):
         rows = read_csv(file) if file.is_file() else []
@@ -542,7 +542,7 @@ def class_shares_of(folder: Path, class_names: tuple[str, ...]) -> dict[str, flo
 
 
 def fixed_by_validation(folder: Path) -> dict[str, Any] | None:
-    """Return what the validation pictures of a run fixed: temperature and thresholds."""
+    """Return what the validation images of a run fixed: temperature and thresholds."""
     file = folder / "scores.json"
     with naming_damage(file, AGAIN):
         scores = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -561,7 +561,7 @@ def fixed_by_validation(folder: Path) -> dict[str, Any] | None:
 
 
 def _proven(of_val: Mapping[str, Any]) -> dict[str, float | None] | None:
-    """Return what answers were proven to tell of validation pictures, in nats: the entropy of the labels less the log loss."""
+    """Return what answers were proven to tell of validation images, in nats: the entropy of the labels less the log loss."""
     loss = of_val["calibration"].get("overall", {}).get("log_loss", {})
     counts = [sum(row) for row in of_val.get("confusion", [])]
     if loss.get("value") is None or not sum(counts):

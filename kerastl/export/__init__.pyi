@@ -20,9 +20,9 @@ from .predict import FilePrediction as FilePrediction
 from .predict import find_images as find_images
 from .predict import predict_files as predict_files
 from .probe_images import expected_from as expected_from
-from .probe_images import read_probe_pictures as read_probe_pictures
+from .probe_images import read_probe_images as read_probe_images
 from .probe_images import read_samples as read_samples
-from .probe_images import run_pictures as run_pictures
+from .probe_images import run_images as run_images
 from .probe_images import write_samples as write_samples
 from .run_export import EXPORTS as EXPORTS
 from .run_export import Checked as Checked

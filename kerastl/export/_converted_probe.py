@@ -1,6 +1,6 @@
 """Ask a converted model the way an app would: a script for a fresh process, without TensorFlow, Keras and kerastl.
 
-Run as `python -I _ask.py REQUEST.json ANSWER.json`. The request names the plug-in's file, the export and the pictures.
+Run as `python -I _ask.py REQUEST.json ANSWER.json`. The request names the plug-in's file, the export and the images.
 It judges nothing.
 """
 

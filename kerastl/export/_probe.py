@@ -81,13 +81,13 @@ def _array(values: Any) -> npt.NDArray[Any]:
     return values if isinstance(values, np.ndarray) else np.array(list(values), dtype=object)
 
 
-def ask(export: Path, pictures: list[bytes], images: npt.NDArray[np.float32]) -> dict[str, Any]:
+def ask(export: Path, encoded: list[bytes], images: npt.NDArray[np.float32]) -> dict[str, Any]:
     """Return what the endpoints answer: three times in a batch, each image alone, and for a wrong size."""
-    examples = [_example(picture) for picture in pictures]
+    examples = [_example(image) for image in encoded]
     inputs = {
         "classify": {"inputs": examples},
-        "features": {"image_bytes": pictures},
-        "explain": {"image_bytes": pictures},
+        "features": {"image_bytes": encoded},
+        "explain": {"image_bytes": encoded},
     }
     with ServingSession(export) as session:
 
@@ -95,8 +95,8 @@ def ask(export: Path, pictures: list[bytes], images: npt.NDArray[np.float32]) ->
             return _plain(session.run(name, values))
 
         return {
-            "batch": [answer("serving_default", {"image_bytes": pictures}) for _ in range(REPEATS)],
-            "alone": [answer("serving_default", {"image_bytes": [one]}) for one in pictures],
+            "batch": [answer("serving_default", {"image_bytes": encoded}) for _ in range(REPEATS)],
+            "alone": [answer("serving_default", {"image_bytes": [one]}) for one in encoded],
             "pixels": answer("pixels", {"images": images}),
             "wrong_size": _refusal(session, images),
             "others": {
@@ -107,9 +107,9 @@ def ask(export: Path, pictures: list[bytes], images: npt.NDArray[np.float32]) ->
         }
 
 
-def _example(picture: bytes) -> bytes:
+def _example(image: bytes) -> bytes:
     """Return a serialized tf.Example as TensorFlow Serving's Classify takes it."""
-    encoded = tf.train.Feature(bytes_list=tf.train.BytesList(value=[picture]))
+    encoded = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
     features = tf.train.Features(feature={"image/encoded": encoded})
     serialized: bytes = tf.train.Example(features=features).SerializeToString()
     return serialized
@@ -145,9 +145,9 @@ def main() -> None:
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     answer: dict[str, Any] = {"answers": None, "error": None}
     try:
-        pictures = [Path(path).read_bytes() for path in request["pictures"]]
+        encoded = [Path(path).read_bytes() for path in request["encoded"]]
         images = np.load(request["images"], allow_pickle=False)
-        answer["answers"] = ask(Path(request["export"]), pictures, images)
+        answer["answers"] = ask(Path(request["export"]), encoded, images)
     except Exception as error:  # whatever an export does wrong is a finding, not a crash
         answer["error"] = f"{type(error).__name__}: {error}"
     Path(sys.argv[2]).write_text(json.dumps(answer), encoding="utf-8")

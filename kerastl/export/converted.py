@@ -23,7 +23,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from kerastl import registry
-from kerastl.data.convert import UnreadableError, read_picture
+from kerastl.data.convert import UnreadableError, read_image
 from kerastl.data.decode import Sized, decoded
 from kerastl.errors import RequestError, first_line, listed
 from kerastl.evaluation.trained_model import AS_LEARNT, Answering, Trained
@@ -56,7 +56,7 @@ class Network:
 
     Args:
         graph_def: holds no variable, only constants.
-        image_size_px: side of the pictures, in pixels.
+        image_size_px: side of the images, in pixels.
         class_names: in the order of the probabilities.
     """
 
@@ -90,7 +90,7 @@ def network_of(
     Args:
         model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`; without augmentation.
         class_names: in the order of the logits.
-        image_size_px: side of the square picture that the model takes, in pixels.
+        image_size_px: side of the square image that the model takes, in pixels.
         answering: temperature and prevalence that probabilities are told at. A threshold has no place in the graph, which
             answers no label.
     """
@@ -327,21 +327,21 @@ class ConvertedExport(Opened):
     """A converted model in its runtime.
 
     Args:
-        ask: from pictures `[n, size, size, 3]` float32 in [0, 255] to probabilities `[n, classes]` float32.
+        ask: from images `[n, size, size, 3]` float32 in [0, 255] to probabilities `[n, classes]` float32.
     """
 
     ask: Callable[[Floats], Floats]
 
     def probabilities(self, encoded: Sequence[bytes]) -> Floats:
-        """Return `[n, classes]` float32 for at least one whole picture file.
+        """Return `[n, classes]` float32 for at least one whole image file.
 
         Raises:
-            tf.errors.InvalidArgumentError: a picture cannot be decoded.
+            tf.errors.InvalidArgumentError: an image cannot be decoded.
         """
         return self.ask(decoded(encoded, self.manifest))
 
     def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], Floats]:
-        """Return for whole picture files the class that is answered, by the threshold of the manifest too, and `probabilities`.
+        """Return for whole image files the class that is answered, by the threshold of the manifest too, and `probabilities`.
 
         Raises:
             tf.errors.InvalidArgumentError: as `probabilities`.
@@ -380,18 +380,18 @@ def read_converted(found: Converted) -> ConvertedExport:
 
 
 def pixels_of(files: Iterable[Path], sized: Sized) -> Iterator[npt.NDArray[np.float32]]:
-    """Yield `[size, size, 3]` float32 for each file that gives a picture; others are passed over."""
+    """Yield `[size, size, 3]` float32 for each file that gives an image; others are passed over."""
     import tensorflow as tf
 
     for file in files:
         try:
-            yield decoded([read_picture(file, max_pixels=sized.max_pixels)], sized)[0]
+            yield decoded([read_image(file, max_pixels=sized.max_pixels)], sized)[0]
         except (UnreadableError, tf.errors.InvalidArgumentError):
             continue
 
 
 OTHER_LABELS = 0.02
-"""Share of pictures that a quantized model may call otherwise; one picture it may in any case."""
+"""Share of images that a quantized model may call otherwise; one image it may in any case."""
 
 
 def judge_converted(
@@ -449,7 +449,7 @@ def judge_equal(first: Floats, quantize: str | None, wanted: Any) -> Finding:
         return Finding(check, False, f"{first.shape} probabilities against {wanted.shape}")
     gap = largest_gap(first, wanted)
     others = int((first.argmax(axis=1) != wanted.argmax(axis=1)).sum())
-    detail = f"{len(first)} pictures, largest difference {gap:.1e}, labels that differ: {others}"
+    detail = f"{len(first)} images, largest difference {gap:.1e}, labels that differ: {others}"
     if quantize is None:
         return Finding(check, gap <= SAME_ANSWER, detail)
     allowed = max(1, int(OTHER_LABELS * len(first)))
@@ -459,7 +459,7 @@ def judge_equal(first: Floats, quantize: str | None, wanted: Any) -> Finding:
 
 def _judge_size(refusal: str | None) -> Finding:
     if refusal is None:
-        return Finding("another size refused", False, "it answers for pictures of a wrong size")
+        return Finding("another size refused", False, "it answers for images of a wrong size")
     return Finding("another size refused", True, "by its runtime")
 
 
@@ -467,30 +467,30 @@ SCRIPT = Path(__file__).with_name("_converted_probe.py")
 
 
 def verify_converted(
-    found: Converted, *, pictures: Sequence[bytes], expected: Expected | None
+    found: Converted, *, images: Sequence[bytes], expected: Expected | None
 ) -> list[Finding]:
-    """Check a converted model on real pictures.
+    """Check a converted model on real images.
 
     Args:
         found: its folder and format.
-        pictures: whole files that can be decoded; two or more that the model tells apart.
+        images: whole files that can be decoded; two or more that the model tells apart.
         expected: what kerastl itself answers for them; None: that comparison is not made.
 
     Returns:
         One finding for each check, in a fixed order; `passed` is None where it was not made.
 
     Raises:
-        RequestError: not an export of kerastl, no picture, or the runtime is not installed.
+        RequestError: not an export of kerastl, no image, or the runtime is not installed.
     """
     manifest = read_manifest(found.folder)
     check_formats([found.format_name])
-    if not pictures:
-        raise RequestError("An export is verified on pictures, and there is none.")
+    if not images:
+        raise RequestError("An export is verified on images, and there is none.")
     findings = [check_files(found.folder, manifest)]
     if expected is not None and expected.settings:
         findings.append(check_settings(manifest, expected.settings))
     request = {"plugin": str(found.module.__file__), "export": str(found.folder.resolve())}
-    answer = ask_in_fresh_process(SCRIPT, request, images=decoded(pictures, manifest))
+    answer = ask_in_fresh_process(SCRIPT, request, images=decoded(images, manifest))
     if answer["error"] is not None:
         return [*findings, Finding("fresh process", False, f"no answer: {answer['error'][:600]}")]
     findings.append(
@@ -516,7 +516,7 @@ def compare_converted(found: Converted, *, pixels: Array, probabilities: Array) 
         difference of a probability is a fault: `allowed` is None.
     """
     told: dict[str, Any] = {
-        "pixels": {"compared": False, "reason": "it takes decoded pictures"},
+        "pixels": {"compared": False, "reason": "it takes decoded images"},
         "answers": None,
         "faults": [],
     }
@@ -524,7 +524,7 @@ def compare_converted(found: Converted, *, pixels: Array, probabilities: Array) 
         opened = read_converted(found)
         answers = opened.ask(np.asarray(pixels, np.float32))
     except Exception as error:  # each runtime has errors of its own
-        told["faults"].append(f"it gives no answer for pictures of the run: {first_line(error)}")
+        told["faults"].append(f"it gives no answer for images of the run: {first_line(error)}")
         return told
     quantize = (opened.manifest.conversion or {}).get("quantize")
     expected = opened.manifest.how.applied(probabilities)

@@ -1,6 +1,6 @@
 """What a served model answers: endpoints written by hand on the model without augmentation.
 
-`serving_default` takes whole picture files, `pixels` decoded pictures, and both answer as `kerastl.export.endpoints` tells.
+`serving_default` takes whole image files, `pixels` decoded images, and both answer as `kerastl.export.endpoints` tells.
 `classify` is for TF Serving's Classify interface, `features` and `explain` hand out what the network saw.
 """
 
@@ -83,7 +83,7 @@ class Cut:
     """A network that pools a feature map once.
 
     Args:
-        trunk: pictures to the last feature map `[n, h, w, channels]`.
+        trunk: images to the last feature map `[n, h, w, channels]`.
         pooling: the feature map to features `[n, channels]`.
         head: features to logits.
     """
@@ -117,7 +117,7 @@ def _pools(layer: Any) -> bool:
 
 
 DECODED = "decoded_pixels"
-"""Name of the node in the served graph that holds the pictures as the network gets them."""
+"""Name of the node in the served graph that holds the images as the network gets them."""
 EXAMPLES = "inputs"
 """TF Serving's Classify asks for one input of this name."""
 
@@ -131,9 +131,9 @@ class Served:
     Args:
         model: `[n, size, size, 3]` float32 in [0, 255] to logits, without augmentation.
         class_names: in the order of the logits.
-        image_size_px: side of the square picture that the model takes, in pixels.
+        image_size_px: side of the square image that the model takes, in pixels.
         window: (low, high) in stored values for 16-bit grey PNG; None: the full range.
-        max_pixels: height times width above which a picture is refused unread.
+        max_pixels: height times width above which an image is refused unread.
         answering: what is done to the softmax of the logits.
     """
 
@@ -147,12 +147,12 @@ class Served:
     def decoded(self, image_bytes: tf.Tensor) -> tf.Tensor:
         """Return `[n, size, size, 3]` float32 in [0, 255] for `[n]` whole files.
 
-        Kinds may be mixed in a batch. One picture that cannot be decoded fails its whole batch, with the reason.
+        Kinds may be mixed in a batch. One image that cannot be decoded fails its whole batch, with the reason.
         """
         return self._decode(image_bytes)
 
     def answer(self, images: tf.Tensor) -> Answers:
-        """Return the answers for decoded pictures."""
+        """Return the answers for decoded images."""
         if self.cut is None:
             logits = self._network(images)
         else:
@@ -197,13 +197,13 @@ class Served:
 
 
 def pixels_endpoint(served: Served) -> Endpoint:
-    """Return the endpoint for pictures: `[n, size, size, 3]` float32, RGB, in [0, 255].
+    """Return the endpoint for images: `[n, size, size, 3]` float32, RGB, in [0, 255].
 
     Another size is refused with a message that names the right one. TF Serving does not compare what
     it is sent with the signature, so the check stands in the graph.
     """
     size = served.image_size_px
-    message = f"this model takes RGB pictures of {size} x {size} pixels, [n, {size}, {size}, 3]"
+    message = f"this model takes RGB images of {size} x {size} pixels, [n, {size}, {size}, 3]"
 
     def answer(images: tf.Tensor) -> Answers:
         check = tf.debugging.assert_equal(tf.shape(images)[1:], [size, size, 3], message=message)
@@ -250,7 +250,7 @@ def features_endpoint(served: Served, cut: Cut) -> Endpoint:
 
 
 def explain_endpoint(served: Served, cut: Cut) -> Endpoint:
-    """Return the endpoint that tells where in a picture the answer comes from: Grad-CAM of the class that is answered.
+    """Return the endpoint that tells where in an image the answer comes from: Grad-CAM of the class that is answered.
 
     It answers `heatmap` `[n, h, w]` float32 in [0, 1], on the grid of the last feature map, 1 where it speaks most for
     the class and 0 all over where nothing does; and `predicted`, as `serving_default`.

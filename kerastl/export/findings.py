@@ -15,9 +15,9 @@ Floats = npt.NDArray[np.float32]
 SAME_ANSWER = 1e-4
 """Largest difference of a probability between two programs that compute the same."""
 SAME_IN_BATCH = 1e-5
-"""Largest difference of a probability between a picture alone and in a batch."""
+"""Largest difference of a probability between an image alone and in a batch."""
 TOLD_APART = 1e-2
-"""Smallest difference between two pictures' answers for a check that could fail at all."""
+"""Smallest difference between two images' answers for a check that could fail at all."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Expected:
 
     Args:
         class_names: in the order of the probabilities.
-        probabilities: `[n, classes]` float32, a row for each picture.
+        probabilities: `[n, classes]` float32, a row for each image.
         predicted: the class that is answered for each; None: the one with the largest probability.
         settings: fields of the manifest with the values that they must have; empty: not known.
     """
@@ -158,10 +158,10 @@ def _judge_equal(
         wanted = tuple(expected.class_names[place] for place in best)
     others = sum(name != right for name, right in zip(predicted, wanted, strict=True))
     if gap <= SAME_ANSWER and not others:
-        return Finding(check, True, f"{len(first)} pictures, largest difference {gap:.1e}")
+        return Finding(check, True, f"{len(first)} images, largest difference {gap:.1e}")
     detail = f"probabilities differ by up to {gap:.2g}, {others} of {len(first)} labels differ"
     if largest_gap(pixels, expected.probabilities) <= SAME_ANSWER:
-        detail += "; decoded pictures get the right answer, so decoding differs: window or resizing"
+        detail += "; decoded images get the right answer, so decoding differs: window or resizing"
     return Finding(check, False, detail)
 
 
@@ -173,12 +173,12 @@ def judge_repeats(repeats: list[Floats]) -> Finding:
 
 
 def judge_alone(first: Floats, alone: Floats) -> Finding:
-    """Judge whether an answer depends on the pictures that it was asked together with."""
+    """Judge whether an answer depends on the images that it was asked together with."""
     gap = largest_gap(first, alone)
     passed = gap <= SAME_IN_BATCH
     detail = f"largest difference {gap:.1e}"
     if not passed:
-        detail += ": an answer depends on the other pictures, as with BatchNorm in training mode"
+        detail += ": an answer depends on the other images, as with BatchNorm in training mode"
     return Finding("alone as in a batch", passed, detail)
 
 
@@ -194,20 +194,20 @@ def _judge_pixels(first: Floats, pixels: Floats) -> Finding:
 def _judge_size(refusal: str | None, image_size_px: int) -> Finding:
     check = "another size refused"
     if refusal is None:
-        return Finding(check, False, "the endpoint `pixels` answers for pictures of a wrong size")
+        return Finding(check, False, "the endpoint `pixels` answers for images of a wrong size")
     named = str(image_size_px) in refusal
     return Finding(check, named, "by a message that names " + ("it" if named else "no size"))
 
 
 def judge_told_apart(first: Floats) -> Finding:
-    """Judge whether the pictures have answers that differ: else nothing is proven."""
+    """Judge whether the images have answers that differ: else nothing is proven."""
     spread = float((first.max(axis=0) - first.min(axis=0)).max()) if len(first) else 0.0
     if spread >= TOLD_APART:
-        return Finding("pictures told apart", True, f"answers differ by up to {spread:.2g}")
+        return Finding("images told apart", True, f"answers differ by up to {spread:.2g}")
     return Finding(
-        "pictures told apart",
+        "images told apart",
         False,
-        f"answers differ by {spread:.1e} only: these pictures prove nothing. Give others",
+        f"answers differ by {spread:.1e} only: these images prove nothing. Give others",
     )
 
 

@@ -381,9 +381,9 @@ def _check_types(signatures: dict[str, Any]) -> Finding:
 
 
 ENCODED = "image/encoded"
-"""The feature that holds a whole picture file."""
+"""The feature that holds a whole image file."""
 
 
-def put_picture(example: Any, picture: bytes) -> None:
-    """Put a whole picture file into an empty `tf.Example`."""
-    example.features.feature[ENCODED].bytes_list.value.append(picture)
+def put_image(example: Any, image: bytes) -> None:
+    """Put a whole image file into an empty `tf.Example`."""
+    example.features.feature[ENCODED].bytes_list.value.append(image)

@@ -17,24 +17,22 @@ from natsort import natsorted
 from kerastl.console import track
 from kerastl.errors import RequestError
 from kerastl.evaluation.metrics import OVERALL
-from kerastl.evaluation.predictions import PREDICTIONS, Predictions, picture_under, read_predictions
+from kerastl.evaluation.predictions import PREDICTIONS, Predictions, image_under, read_predictions
 from kerastl.evaluation.trained_model import Trained
 from kerastl.export.converted import INPUT, Network, pixels_of
 from kerastl.export.probe_images import TEST_SPLITS
 from kerastl.runs import read_csv
 
-Pictures = npt.NDArray[np.float32]
+Images = npt.NDArray[np.float32]
 
 
-def converted(
-    network: Network, quantize: str | None = None, pictures: Pictures | None = None
-) -> bytes:
+def converted(network: Network, quantize: str | None = None, images: Images | None = None) -> bytes:
     """Return a LiteRT file of LiteRT's own operations, float32 in and out.
 
     Args:
         network: the graph.
         quantize: None, `float16` or `int8`.
-        pictures: `[n, size, size, 3]` float32 in [0, 255], for `int8`: the ranges of activations are those they cause.
+        images: `[n, size, size, 3]` float32 in [0, 255], for `int8`: the ranges of activations are those they cause.
 
     Raises:
         Exception: of the converter's own kinds, where an operation has no counterpart.
@@ -47,16 +45,16 @@ def converted(
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
         return bytes(converter.convert())
-    assert pictures is not None
-    return _int8(converter, pictures)
+    assert images is not None
+    return _int8(converter, images)
 
 
-def _int8(converter: Any, pictures: Pictures) -> bytes:
-    """Quantize all but the softmax, whose 8-bit kernel answers in steps of 1/256: too coarse to rank pictures by."""
+def _int8(converter: Any, images: Images) -> bytes:
+    """Quantize all but the softmax, whose 8-bit kernel answers in steps of 1/256: too coarse to rank images by."""
 
-    def examples() -> Iterator[dict[str, Pictures]]:
-        for picture in pictures:
-            yield {INPUT: picture[None]}
+    def examples() -> Iterator[dict[str, Images]]:
+        for image in images:
+            yield {INPUT: image[None]}
 
     converter.representative_dataset = examples
     options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=["SOFTMAX"])
@@ -68,7 +66,7 @@ def _int8(converter: Any, pictures: Pictures) -> bytes:
 
 SPLITS = ("train", "target_train")
 SPLIT_TABLE = "split.csv"
-MOST_PICTURES = 100
+MOST_IMAGES = 100
 """The converter's own documentation asks for a hundred or so; more move the ranges little and cost seconds."""
 
 GOLDEN = (5**0.5 - 1) / 2
@@ -76,35 +74,35 @@ GOLDEN = (5**0.5 - 1) / 2
 
 @dataclass(frozen=True)
 class Calibration:
-    """Training pictures of a run.
+    """Training images of a run.
 
     Args:
-        pictures: `[n, size, size, 3]` float32 in [0, 255].
+        images: `[n, size, size, 3]` float32 in [0, 255].
         told: how many, of all and of each class; nothing that leads back to one.
     """
 
-    pictures: npt.NDArray[np.float32]
+    images: npt.NDArray[np.float32]
     told: dict[str, Any]
 
 
-def calibration_of(trained: Trained, most: int = MOST_PICTURES) -> Calibration:
-    """Return training pictures of the run, spread over domains and classes, and evenly within each.
+def calibration_of(trained: Trained, most: int = MOST_IMAGES) -> Calibration:
+    """Return training images of the run, spread over domains and classes, and evenly within each.
 
     Raises:
-        RequestError: no training picture of the run can be opened.
+        RequestError: no training image of the run can be opened.
     """
-    labels, pictures = [], []
+    labels, images = [], []
     for label, image in islice(_readable(trained), most):
         labels.append(label)
-        pictures.append(image)
-    if not pictures:
+        images.append(image)
+    if not images:
         raise RequestError(
-            f"int8 needs training pictures of the run to be calibrated on, and none that {SPLIT_TABLE} names can be "
+            f"int8 needs training images of the run to be calibrated on, and none that {SPLIT_TABLE} names can be "
             "opened. Put them back where they were, or: --quantize float16"
         )
     counts = Counter(label or "not labelled" for label in labels)
-    told = {"pictures": len(pictures), "classes": dict(sorted(counts.items()))}
-    return Calibration(np.stack(pictures), told)
+    told = {"images": len(images), "classes": dict(sorted(counts.items()))}
+    return Calibration(np.stack(images), told)
 
 
 def _readable(trained: Trained) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
@@ -114,13 +112,13 @@ def _readable(trained: Trained) -> Iterator[tuple[str, npt.NDArray[np.float32]]]
 
 
 def _files(trained: Trained) -> dict[tuple[str, str], list[Path]]:
-    """Return the files of training pictures by split and label."""
+    """Return the files of training images by split and label."""
     table = trained.folder / SPLIT_TABLE if trained.folder is not None else None
     found: dict[tuple[str, str], list[Path]] = {}
     for row in read_csv(table) if table is not None and table.is_file() else []:
         if row.get("split") not in SPLITS:
             continue
-        file = picture_under(trained.root_of(row["split"]), row["path"])
+        file = image_under(trained.root_of(row["split"]), row["path"])
         if file is not None:
             found.setdefault((row["split"], row["label"]), []).append(file)
     return found
@@ -150,16 +148,16 @@ TOLD = ("balanced_accuracy", "auc")
 
 
 def cost_of(trained: Trained, *, before: Ask, after: Ask) -> dict[str, dict[str, Any]]:
-    """Return for each test split that has pictures what changed between two files of a model.
+    """Return for each test split that has images what changed between two files of a model.
 
     Args:
-        trained: of a run folder, whose `predictions.csv` names test pictures and labels.
-        before, after: from pictures `[n, size, size, 3]` to probabilities `[n, classes]`.
+        trained: of a run folder, whose `predictions.csv` names test images and labels.
+        before, after: from images `[n, size, size, 3]` to probabilities `[n, classes]`.
 
     Returns:
-        By split: `pictures` (that could be opened), `labels_differ` (how many of them), `largest_difference` of a
+        By split: `images` (that could be opened), `labels_differ` (how many of them), `largest_difference` of a
         probability, and `balanced_accuracy` and `auc`, each `{"before", "after"}`, on those with a label; None where a
-        figure has no value. Empty where no test picture can be opened.
+        figure has no value. Empty where no test image can be opened.
     """
     told = {}
     for split in TEST_SPLITS:
@@ -172,7 +170,7 @@ def cost_of(trained: Trained, *, before: Ask, after: Ask) -> dict[str, dict[str,
 def _answers(
     trained: Trained, split: str, before: Ask, after: Ask
 ) -> tuple[Predictions, Array, Array] | None:
-    """Return the rows of a split whose pictures can be opened, and both files' answers."""
+    """Return the rows of a split whose images can be opened, and both files' answers."""
     table = trained.folder / PREDICTIONS if trained.folder is not None else None
     if table is None or not table.is_file():
         return None
@@ -181,7 +179,7 @@ def _answers(
         return None
     rows: list[int] = []
     answers: list[tuple[Array, Array]] = []
-    pictures = _pictures(trained, split, of_split.paths)
+    pictures = _images(trained, split, of_split.paths)
     while batch := list(islice(pictures, BATCH_SIZE)):
         rows += [row for row, _ in batch]
         images = np.stack([image for _, image in batch])
@@ -192,17 +190,17 @@ def _answers(
     return of_split.take(rows), first, second
 
 
-def _pictures(trained: Trained, split: str, paths: Sequence[str]) -> Iterator[tuple[int, Array]]:
+def _images(trained: Trained, split: str, paths: Sequence[str]) -> Iterator[tuple[int, Array]]:
     root = trained.root_of(split)
     for row, path in enumerate(track(paths, "comparing")):
-        file = picture_under(root, path)
+        file = image_under(root, path)
         for image in pixels_of([file] if file is not None else [], trained):
             yield row, image
 
 
 def _compared(rows: Predictions, before: Array, after: Array) -> dict[str, Any]:
     told: dict[str, Any] = {
-        "pictures": len(before),
+        "images": len(before),
         "labels_differ": int((before.argmax(axis=1) != after.argmax(axis=1)).sum()),
         "largest_difference": float(np.abs(before - after).max()),
     }

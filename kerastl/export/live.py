@@ -23,13 +23,13 @@ from kerastl.export.live_clients import (
 )
 from kerastl.export.serving_files import batch_sizes
 
-MOST_PICTURES = 4
+MOST_IMAGES = 4
 """Images in one request, unless the server is configured to take fewer."""
 FEW = 2
 """Requests that are enough to repeat, in another form, what was compared already."""
 MOST_BYTES = 8 * 2**20
 """Bytes in one request, unless one image alone has more."""
-NO_PICTURE = b"these bytes are no picture"
+NO_IMAGE = b"these bytes are no image"
 AVAILABLE = "AVAILABLE"
 STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: AVAILABLE, 40: "UNLOADING", 50: "END"}
 SAME_TEMPERATURE = 0.02
@@ -56,7 +56,7 @@ def check_live(
     server: Server,
     export: Path,
     *,
-    pictures: Sequence[bytes],
+    images: Sequence[bytes],
     image_size_px: int,
     reference: Expected | None,
 ) -> list[Finding]:
@@ -65,14 +65,14 @@ def check_live(
     Args:
         server: where it is.
         export: the numbered folder.
-        pictures: whole files that can be decoded, at least one; they are sent to the server.
+        images: whole files that can be decoded, at least one; they are sent to the server.
         image_size_px: side of the square image that the model takes, in pixels.
         reference: the expected predictions; None to compare none.
 
     Returns:
         One finding for each check and each API; `passed` is None if the check was not made.
     """
-    requests = list(_requests(pictures, min(MOST_PICTURES, batch_sizes(image_size_px)[-1])))
+    requests = list(_requests(images, min(MOST_IMAGES, batch_sizes(image_size_px)[-1])))
     clients: list[Client] = []
     if server.grpc is not None:
         clients.append(GrpcClient(server.grpc, server))
@@ -124,7 +124,7 @@ def _checks(
         "signatures": lambda: check_signatures(own, client.metadata()[1].signature_def),
         # Before the predictions, which then show that the server still works.
         "invalid image refused": lambda: check_refusal(
-            *client.refusal(NO_PICTURE), client.refusal_code
+            *client.refusal(NO_IMAGE), client.refusal_code
         ),
         "predictions": lambda: _compared(client.predict, requests, reference),
         "classify": classify,
@@ -135,15 +135,15 @@ def _checks(
     return checks
 
 
-def _requests(pictures: Sequence[bytes], most: int) -> Iterator[list[bytes]]:
+def _requests(images: Sequence[bytes], most: int) -> Iterator[list[bytes]]:
     """Yield the images of each request: the first alone, then as many as fit."""
     request: list[bytes] = []
-    for number, picture in enumerate(pictures):
-        is_full = len(request) == most or sum(map(len, request)) + len(picture) > MOST_BYTES
+    for number, image in enumerate(images):
+        is_full = len(request) == most or sum(map(len, request)) + len(image) > MOST_BYTES
         if request and (is_full or number == 1):
             yield request
             request = []
-        request.append(picture)
+        request.append(image)
     if request:
         yield request
 
@@ -270,7 +270,7 @@ def _compared(
 ) -> str:
     if reference is None:
         raise NotChecked("not compared, because the export itself gave no predictions")
-    return check_predictions([ask(pictures) for pictures in requests], reference)
+    return check_predictions([ask(images) for images in requests], reference)
 
 
 def check_predictions(answers: Sequence[Predictions], reference: Expected) -> str:

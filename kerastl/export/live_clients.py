@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerastl.errors import Problem, Problems
-from kerastl.export.graph_check import ENCODED, put_picture
+from kerastl.export.graph_check import ENCODED, put_image
 from kerastl.export.model_card import MODEL_NAME
 
 Floats = npt.NDArray[np.float32]
@@ -244,7 +244,7 @@ class GrpcClient:
         request = classification_pb2.ClassificationRequest()
         request.model_spec.signature_name = CLASSIFY
         for image in images:
-            put_picture(request.input.example_list.examples.add(), image)
+            put_image(request.input.example_list.examples.add(), image)
         rows = self._send(self._predictions.Classify, request).result.classifications
         scores = as_floats([[pair.score for pair in row.classes] for row in rows], len(images))
         names = tuple(tuple(pair.label for pair in row.classes) for row in rows)

@@ -34,7 +34,7 @@ class Opened:
 
     @property
     def max_pixels(self) -> int:
-        """Height times width above which a picture is refused."""
+        """Height times width above which an image is refused."""
         return self.manifest.max_pixels
 
 
@@ -51,7 +51,7 @@ class Export(Opened):
     loaded: Any
 
     def probabilities(self, encoded: Sequence[bytes]) -> npt.NDArray[np.float32]:
-        """Return the answers for whole picture files.
+        """Return the answers for whole image files.
 
         Args:
             encoded: at least one file's bytes.
@@ -60,13 +60,13 @@ class Export(Opened):
             `[n, classes]` float32, rows that sum to 1.
 
         Raises:
-            tf.errors.InvalidArgumentError: a picture cannot be decoded.
+            tf.errors.InvalidArgumentError: an image cannot be decoded.
             RequestError: the export names other classes than its manifest.
         """
         return self.answers(encoded)[1]
 
     def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], npt.NDArray[np.float32]]:
-        """Return for whole picture files the class that the export names, and `probabilities`.
+        """Return for whole image files the class that the export names, and `probabilities`.
 
         Raises:
             tf.errors.InvalidArgumentError, RequestError: as `probabilities`.

@@ -15,13 +15,13 @@ from kerastl.runs import ANEW, MANIFEST, hashes_of, write_json
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an export says of itself. It holds no path, group or picture of the data.
+    """What an export says of itself. It holds no path, group or image of the data.
 
     Args:
         class_names: in the order of the probabilities.
-        image_size_px: side of the square picture that the model sees, in pixels.
-        window: (low, high) in stored values for 16-bit grey pictures; None: the full range.
-        max_pixels: height times width above which a picture is refused.
+        image_size_px: side of the square image that the model sees, in pixels.
+        window: (low, high) in stored values for 16-bit grey images; None: the full range.
+        max_pixels: height times width above which an image is refused.
         model_sha256: fingerprint of the model's weights, see `weights_fingerprint`.
         versions: of kerastl, keras and tensorflow.
         files: sha256 of every other file of the export, by its path within it.

@@ -31,11 +31,11 @@ class Facts:
     Args:
         backbone: its name and options, as in a recipe, without weights.
         weights: `{"from", "sha256"}` of what training started from; `from` is imagenet, none, or file.
-        counts: pictures by split and class; unlabelled ones are under "".
+        counts: images by split and class; unlabelled ones are under "".
         groups: number of groups (patients) by split.
         scores: `{split: {metric: {value, low, high}}}` of the test splits.
         sites: the same of each site, `{split: {site: {metric: ...}}}`; a site's name is told only where it says nothing.
-        fixed: `{"temperature", "positive", "points"}` that the validation pictures fixed.
+        fixed: `{"temperature", "positive", "points"}` that the validation images fixed.
         adaptation: `{"verdict", "chosen", "outcome"}`.
         shift: `{class: {way: {value, low, high}}}`, how common each class is at the target.
         interval: how intervals were made.
@@ -261,7 +261,7 @@ SPLITS = ("train", "val", "test", "target_train", "target_val", "target_test", "
 WAYS = {
     "train": "in training",
     "source": "at the source",
-    "em": "at the target, told from unlabelled pictures (EM)",
+    "em": "at the target, told from unlabelled images (EM)",
     "true": "at the target, by its labels",
 }
 METRICS = {
@@ -315,7 +315,7 @@ def rendered(facts: Facts, *, answering: Answering, **told: Any) -> str:
 
 
 def _count_table(facts: Facts, class_names: Sequence[str]) -> dict[str, Any] | None:
-    """Return pictures by class and split; the split's last row counts groups."""
+    """Return images by class and split; the split's last row counts groups."""
     splits = [name for name in SPLITS if name in facts.counts]
     splits += [name for name in facts.counts if name not in splits]
     if not splits:

@@ -1,4 +1,4 @@
-"""Does an export see the pictures of a run as the run saw them, and answer the same?"""
+"""Does an export see the images of a run as the run saw them, and answer the same?"""
 
 from __future__ import annotations
 
@@ -97,11 +97,11 @@ UNNAMED = "the graph does not say where its pixels are: answers alone were compa
 def compare_with_run(
     export: Path, encoded: Sequence[bytes], *, pixels: Array, probabilities: Array
 ) -> dict[str, Any]:
-    """Give an export the files of pictures, and compare with what the run made of the same files.
+    """Give an export the files of images, and compare with what the run made of the same files.
 
     Args:
         export: the numbered folder.
-        encoded: at least one whole picture file.
+        encoded: at least one whole image file.
         pixels: `[n, size, size, 3]` float32, as the run's pipeline hands them to its model.
         probabilities: `[n, classes]`, the run's own answers; the export may tell them at a temperature and for another
             prevalence, as its manifest says.
@@ -109,7 +109,7 @@ def compare_with_run(
     Returns:
         `{"pixels": {"compared", "differ", "largest_difference"}, "answers": {"differ", "largest_difference",
         "allowed"}, "faults"}`. Pixels are read out of the served graph and must be equal to the bit; a
-        difference of answers may be up to `allowed`. `differ` counts pictures. Either is None where the
+        difference of answers may be up to `allowed`. `differ` counts images. Either is None where the
         export gave none.
     """
     import tensorflow as tf

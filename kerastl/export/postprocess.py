@@ -22,7 +22,7 @@ from kerastl.runs import BEGUN
 
 SCORES = "scores.json"
 RAREST = 1e-6
-"""A class that is taken for absent keeps a trace: a picture of it must not be impossible."""
+"""A class that is taken for absent keeps a trace: an image of it must not be impossible."""
 
 NOTHING_FIXED: dict[str, Any] = {"temperature": None, "positive": None, "points": []}
 
@@ -114,7 +114,7 @@ def _prevalence(
     if learnt is None:
         faults.append("prevalence: the run does not say how common each class was in training")
     elif min(learnt) <= 0:
-        faults.append("prevalence: a class has no training picture, so nothing can be corrected")
+        faults.append("prevalence: a class has no training image, so nothing can be corrected")
     lacks += faults
     if faults or learnt is None:
         return None

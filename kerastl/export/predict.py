@@ -19,7 +19,7 @@ from natsort import natsorted
 from kerastl.data.convert import (
     UnreadableError,
     decodable,
-    has_picture_name,
+    has_image_name,
     no_pillow_warnings,
     read_content,
 )
@@ -287,7 +287,7 @@ def _list_folder(folder: Path) -> tuple[list[str], list[str]]:
             if _is_folder(entry):
                 if not entry.is_symlink():
                     folders.append(entry.name)
-            elif has_picture_name(entry.name):
+            elif has_image_name(entry.name):
                 files.append(entry.name)
     # Sorted twice: `a1` and `a01` are equal in natural order, and --resume needs one order.
     return natsorted(sorted(folders)), natsorted(sorted(files))

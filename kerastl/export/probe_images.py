@@ -1,4 +1,4 @@
-"""Pictures to check an export on, and what kerastl itself answers for them."""
+"""Images to check an export on, and what kerastl itself answers for them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kerastl.data.convert import UnreadableError, extension_of, read_picture
+from kerastl.data.convert import UnreadableError, extension_of, read_image
 from kerastl.errors import RequestError, naming_damage
-from kerastl.evaluation.predictions import picture_under, read_rows
+from kerastl.evaluation.predictions import image_under, read_rows
 from kerastl.evaluation.trained_model import (
     AS_LEARNT,
     DESCRIPTION,
@@ -30,14 +30,14 @@ from kerastl.export.predict import find_images, printable_path
 from kerastl.runs import ANEW, SAMPLES, write_atomic, write_json
 
 TEST_SPLITS = ("test", "target_test")
-MOST_PICTURES = 32
+MOST_IMAGES = 32
 MOST_SAMPLES = 8
 EXPECTED = "expected.json"
 
 
 @dataclass(frozen=True)
-class ProbePictures:
-    """Pictures that can be decoded, and those that were named and cannot.
+class ProbeImages:
+    """Images that can be decoded, and those that were named and cannot.
 
     Args:
         encoded: whole files.
@@ -48,15 +48,13 @@ class ProbePictures:
     problems: tuple[str, ...] = ()
 
 
-def run_pictures(
-    run_folder: Path, described: Description, limit: int = MOST_PICTURES
-) -> list[Path]:
-    """Return test pictures of a run, spread over its answers from one class to the other."""
+def run_images(run_folder: Path, described: Description, limit: int = MOST_IMAGES) -> list[Path]:
+    """Return test images of a run, spread over its answers from one class to the other."""
     rows = [row for row in read_rows(run_folder) if row.split in TEST_SPLITS]
     found = [
         (next(iter(row.probabilities.values()), 0.0), row.path, file)
         for row in rows
-        if (file := picture_under(described.root_of(row.split), row.path)) is not None
+        if (file := image_under(described.root_of(row.split), row.path)) is not None
     ]
     found.sort(key=lambda one: one[:2])
     count = min(limit, len(found))
@@ -64,14 +62,14 @@ def run_pictures(
     return [found[index][2] for index in chosen]
 
 
-def read_probe_pictures(files: Sequence[Path], *, max_pixels: int) -> ProbePictures:
-    """Read pictures and leave out, by name, those that cannot be decoded."""
+def read_probe_images(files: Sequence[Path], *, max_pixels: int) -> ProbeImages:
+    """Read images and leave out, by name, those that cannot be decoded."""
     from kerastl.data.validate import reason_of_content
 
     encoded, problems = [], []
     for file in files:
         try:
-            content = read_picture(file, max_pixels=max_pixels)
+            content = read_image(file, max_pixels=max_pixels)
         except UnreadableError as error:
             problems.append(f"{printable_path(file)}: {error}")
             continue
@@ -80,7 +78,7 @@ def read_probe_pictures(files: Sequence[Path], *, max_pixels: int) -> ProbePictu
             encoded.append(content)
         else:
             problems.append(f"{printable_path(file)}: {reason}")
-    return ProbePictures(tuple(encoded), tuple(problems))
+    return ProbeImages(tuple(encoded), tuple(problems))
 
 
 def expected_from(
@@ -109,7 +107,7 @@ def expected_from(
 
 
 def write_samples(export: Path, encoded: Sequence[bytes], expected: Expected) -> None:
-    """Put pictures into an export under neutral names, with the model's own answers.
+    """Put images into an export under neutral names, with the model's own answers.
 
     The bytes are unchanged: whatever a camera wrote into a file goes along.
     """
@@ -133,7 +131,7 @@ def write_samples(export: Path, encoded: Sequence[bytes], expected: Expected) ->
 
 
 def read_samples(export: Path) -> tuple[tuple[bytes, ...], Expected] | None:
-    """Return the pictures in an export and the answers stored with them; None: it holds none.
+    """Return the images in an export and the answers stored with them; None: it holds none.
 
     Raises:
         RequestError: the samples are damaged.
@@ -178,7 +176,7 @@ def _lies_in(folder: Path, name: str) -> bool:
 
 @dataclass(frozen=True)
 class Question:
-    """Pictures, and the answers to expect.
+    """Images, and the answers to expect.
 
     Args:
         encoded: whole files that can be decoded, at least one.
@@ -200,35 +198,35 @@ def run_around(folder: Path) -> Path | None:
 
 
 def question_for(
-    folder: Path, *, pictures: Sequence[Path], run: Path | None, limit: int = MOST_PICTURES
+    folder: Path, *, images: Sequence[Path], run: Path | None, limit: int = MOST_IMAGES
 ) -> Question:
     """Return what an export is asked.
 
     Args:
         folder: the numbered folder.
-        pictures: files and folders; none: test pictures of `run`, or else the export's own samples.
+        images: files and folders; none: test images of `run`, or else the export's own samples.
         run: that was exported; None: not at hand.
-        limit: pictures, at most.
+        limit: images, at most.
 
     Raises:
-        RequestError: there are no pictures, or `run` is no finished run.
+        RequestError: there are no images, or `run` is no finished run.
     """
     manifest = read_manifest(folder)
     trained = load_trained(run) if run is not None else None
-    files = list(find_images(pictures))[:limit]
-    if not pictures and run is not None and trained is not None:
-        files = run_pictures(run, trained, limit)
-    if not files and not pictures and (samples := read_samples(folder)) is not None:
+    files = list(find_images(images))[:limit]
+    if not images and run is not None and trained is not None:
+        files = run_images(run, trained, limit)
+    if not files and not images and (samples := read_samples(folder)) is not None:
         encoded, stored = samples
         return Question(
             encoded, expected_from(trained, encoded, manifest.how) if trained else stored
         )
-    found = read_probe_pictures(files, max_pixels=(trained or manifest).max_pixels)
+    found = read_probe_images(files, max_pixels=(trained or manifest).max_pixels)
     if not found.encoded:
         why = "".join(f"\n  Left out: {problem}" for problem in found.problems[:5])
         raise RequestError(
-            f"There are no pictures to check {folder} on. Name some, and the run that was exported: "
-            f"kerastl verify {shlex.quote(str(folder))} --run RUN PICTURES...{why}"
+            f"There are no images to check {folder} on. Name some, and the run that was exported: "
+            f"kerastl verify {shlex.quote(str(folder))} --run RUN IMAGES...{why}"
         )
     expected = expected_from(trained, found.encoded, manifest.how) if trained else None
     return Question(found.encoded, expected, found.problems)

@@ -16,7 +16,7 @@ from kerastl.export.live_clients import Server
 from kerastl.export.loaded_export import find_export, find_portable
 from kerastl.export.manifest import read_manifest
 from kerastl.export.postprocess import Asked, answering_of
-from kerastl.export.probe_images import MOST_PICTURES, Question, question_for, run_around
+from kerastl.export.probe_images import MOST_IMAGES, Question, question_for, run_around
 from kerastl.export.serving_files import write_beside
 from kerastl.export.verification import verify
 from kerastl.export.versions import check_free, check_keep, prune
@@ -30,35 +30,35 @@ class Checked:
     Args:
         folder: the numbered folder that was checked.
         findings: one for each check.
-        num_pictures: it was asked about.
-        problems: of pictures that were named and left out, one line each.
+        num_images: it was asked about.
+        problems: of images that were named and left out, one line each.
     """
 
     folder: Path
     findings: tuple[Finding, ...]
-    num_pictures: int = 0
+    num_images: int = 0
     problems: tuple[str, ...] = ()
 
 
 def check_export(
     path: Path,
     *,
-    pictures: Sequence[Path] = (),
+    images: Sequence[Path] = (),
     run: Path | None = None,
     server: Server | None = None,
-    limit: int = MOST_PICTURES,
+    limit: int = MOST_IMAGES,
 ) -> Checked:
     """Check the files and the answers of an export.
 
     Args:
         path: the export, or a folder of numbered ones, of which the highest counts.
-        pictures: files and folders; none: test pictures of the run, or else the export's own samples.
+        images: files and folders; none: test images of the run, or else the export's own samples.
         run: that was exported; None: the run folder that it lies in, if it does.
-        server: a running TF Serving to ask as well; the pictures are sent to it.
-        limit: pictures, at most.
+        server: a running TF Serving to ask as well; the images are sent to it.
+        limit: images, at most.
 
     Raises:
-        RequestError: it is no export, there are no pictures, the runtime is not installed, or a server is to run what it cannot.
+        RequestError: it is no export, there are no images, the runtime is not installed, or a server is to run what it cannot.
     """
     served, converted = find_export(path), find_converted(path)
     found = served or (converted.folder if converted else find_portable(path))
@@ -74,12 +74,12 @@ def check_export(
     if served is None and converted is None:
         # No server runs it: the files and the weights are what there is to check.
         return Checked(found, tuple(verify_portable(found, run)))
-    asked: Question = question_for(found, pictures=pictures, run=run, limit=limit)
+    asked: Question = question_for(found, images=images, run=run, limit=limit)
     if served is not None:
-        findings = verify(served, pictures=asked.encoded, expected=asked.expected, server=server)
+        findings = verify(served, encoded=asked.encoded, expected=asked.expected, server=server)
     else:
         assert converted is not None
-        findings = verify_converted(converted, pictures=asked.encoded, expected=asked.expected)
+        findings = verify_converted(converted, images=asked.encoded, expected=asked.expected)
     return Checked(found, tuple(findings), len(asked.encoded), asked.problems)
 
 
@@ -186,12 +186,12 @@ def _is_whole(export: Path, trained: Trained, asked: Asked, quantize: str | None
 
 
 def verify_run(
-    run_folder: Path, format_name: str = "saved_model", limit: int = MOST_PICTURES
+    run_folder: Path, format_name: str = "saved_model", limit: int = MOST_IMAGES
 ) -> list[Finding]:
-    """Check the newest export in a run folder on the run's own test pictures.
+    """Check the newest export in a run folder on the run's own test images.
 
     Raises:
-        RequestError: there is no export, or no test picture can be opened.
+        RequestError: there is no export, or no test image can be opened.
     """
     written = run_folder / EXPORTS / format_name
     if not written.is_dir():

@@ -108,9 +108,9 @@ def export_saved_model(
         out: the folder that TF Serving is pointed at; the model goes to `out/1`, or to the number
             after the highest there.
         class_names: in the order of the logits.
-        image_size_px: side of the square picture that the model takes, in pixels.
+        image_size_px: side of the square image that the model takes, in pixels.
         window: (low, high) in stored values for 16-bit grey PNG; None: the full range.
-        max_pixels: height times width above which a picture is refused unread.
+        max_pixels: height times width above which an image is refused unread.
         answering: temperature, prevalence and threshold that the answers are told at.
         version: the number to write; None: the one after the highest there.
         facts: what the model card and the manifest tell of the run.
@@ -166,7 +166,7 @@ def _check_model(model: keras.Model, class_names: Sequence[str], image_size_px: 
         )
     if model.input_shape != (None, image_size_px, image_size_px, 3):
         raise RequestError(
-            f"The model takes {model.input_shape}, not pictures of "
+            f"The model takes {model.input_shape}, not images of "
             f"{image_size_px} x {image_size_px} pixels in three colours."
         )
 

@@ -17,12 +17,12 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from kerastl.export.graph_check import put_picture, served_signatures
+from kerastl.export.graph_check import put_image, served_signatures
 from kerastl.export.model_card import MODEL_NAME, SERVER_IMAGE, Facts, environment, write_card
 from kerastl.runs import write_atomic, write_json
 
-MOST_PICTURES = 32
-MOST_PIXELS = MOST_PICTURES * 320 * 320
+MOST_IMAGES = 32
+MOST_PIXELS = MOST_IMAGES * 320 * 320
 """Pixels of a batch. Beyond, the activations of a large network would not fit the memory that the server is given."""
 
 
@@ -30,10 +30,10 @@ def batch_sizes(image_size_px: int) -> tuple[int, ...]:
     """Return the sizes that a server brings its batches to: powers of two from 1 on, 32 at most.
 
     Args:
-        image_size_px: side of the square picture that the model sees, in pixels.
+        image_size_px: side of the square image that the model sees, in pixels.
     """
     sizes = [1]
-    while 2 * sizes[-1] <= MOST_PICTURES and 2 * sizes[-1] * image_size_px**2 <= MOST_PIXELS:
+    while 2 * sizes[-1] <= MOST_IMAGES and 2 * sizes[-1] * image_size_px**2 <= MOST_PIXELS:
         sizes.append(2 * sizes[-1])
     return tuple(sizes)
 
@@ -152,8 +152,8 @@ def write_warm_up(folder: Path, *, image_size_px: int, max_pixels: int) -> None:
 
     Args:
         folder: that holds `saved_model.pb`.
-        image_size_px: side of the square picture that the model sees, in pixels.
-        max_pixels: height times width above which the model refuses a picture.
+        image_size_px: side of the square image that the model sees, in pixels.
+        max_pixels: height times width above which the model refuses an image.
 
     Raises:
         OSError: the disk is full.
@@ -162,11 +162,11 @@ def write_warm_up(folder: Path, *, image_size_px: int, max_pixels: int) -> None:
     file = folder / WARM_UP
     file.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
-        for log in _logs(served_signatures(folder) or {}, drawn_picture(side), image_size_px):
+        for log in _logs(served_signatures(folder) or {}, drawn_image(side), image_size_px):
             writer.write(log.SerializeToString(deterministic=True))
 
 
-def drawn_picture(side_px: int) -> bytes:
+def drawn_image(side_px: int) -> bytes:
     """Return a PNG of `side_px` x `side_px` pixels in three colours: a slope with a disc on it."""
     import numpy as np
     from PIL import Image
@@ -182,16 +182,16 @@ def drawn_picture(side_px: int) -> bytes:
     return file.getvalue()
 
 
-def _logs(signatures: Mapping[str, Any], picture: bytes, image_size_px: int) -> Iterator[Any]:
+def _logs(signatures: Mapping[str, Any], image: bytes, image_size_px: int) -> Iterator[Any]:
     for name in sorted(signatures):
         takes = set(signatures[name].inputs)
         if takes == {"image_bytes"}:
             for size in batch_sizes(image_size_px) if name == BY_DEFAULT else (1,):
-                yield _predict(name, "image_bytes", _strings(picture, size))
+                yield _predict(name, "image_bytes", _strings(image, size))
         elif takes == {"images"}:
-            yield _predict(name, "images", _grey_picture(image_size_px))
+            yield _predict(name, "images", _grey_image(image_size_px))
         elif takes == {"inputs"}:
-            yield _classify(name, picture)
+            yield _classify(name, image)
 
 
 def _predict(signature: str, takes: str, tensor: Any) -> Any:
@@ -202,19 +202,19 @@ def _predict(signature: str, takes: str, tensor: Any) -> Any:
     return log
 
 
-def _classify(signature: str, picture: bytes) -> Any:
+def _classify(signature: str, image: bytes) -> Any:
     log = prediction_log_pb2.PredictionLog()
     request = log.classify_log.request
     request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
-    put_picture(request.input.example_list.examples.add(), picture)
+    put_image(request.input.example_list.examples.add(), image)
     return log
 
 
-def _strings(picture: bytes, count: int) -> Any:
-    return tf.make_tensor_proto([picture] * count, tf.string, shape=[count])
+def _strings(image: bytes, count: int) -> Any:
+    return tf.make_tensor_proto([image] * count, tf.string, shape=[count])
 
 
-def _grey_picture(side_px: int) -> Any:
+def _grey_image(side_px: int) -> Any:
     """Return `[1, side, side, 3]` float32 as a message: one number stands for all, or the file would hold megabytes."""
     message = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[GREY_LEVEL])
     for side in (1, side_px, side_px, 3):

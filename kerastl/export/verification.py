@@ -81,8 +81,8 @@ def _judge_features(features: Floats, rows: Floats) -> Finding:
     if not np.isfinite(features).all():
         return Finding(check, False, "not finite")
     if np.ptp(rows, axis=0).max() > SAME_ANSWER and not np.ptp(features, axis=0).max() > 0:
-        return Finding(check, False, "pictures with other answers have the same")
-    return Finding(check, True, f"{features.shape[1]} numbers a picture")
+        return Finding(check, False, "images with other answers have the same")
+    return Finding(check, True, f"{features.shape[1]} numbers an image")
 
 
 def _judge_explain(told: dict[str, Any], predicted: list[str]) -> Finding:
@@ -102,27 +102,27 @@ TIME_LIMIT_S = 1200
 
 
 def ask_in_fresh_process(
-    script: Path, request: dict[str, Any], *, images: Any, pictures: Sequence[bytes] = ()
+    script: Path, request: dict[str, Any], *, images: Any, encoded: Sequence[bytes] = ()
 ) -> dict[str, Any]:
     """Run `python -I SCRIPT REQUEST.json ANSWER.json` and return the answer.
 
     Args:
         script: it imports nothing of this package.
-        request: what it is asked; `images` and `pictures` are added, the paths of files.
+        request: what it is asked; `encoded` and `images` are added, the paths of files.
         images: an array for `numpy.load`.
-        pictures: whole files.
+        encoded: whole files.
 
     Returns:
         What it wrote, or `{"graph": {}, "answers": None, "error": reason}` where it wrote nothing.
     """
     with tempfile.TemporaryDirectory(prefix="kerastl.") as name:
         folder = Path(name)
-        files = [folder / f"{index}.picture" for index in range(len(pictures))]
-        for file, picture in zip(files, pictures, strict=True):
-            file.write_bytes(picture)
+        files = [folder / f"{index}.image" for index in range(len(encoded))]
+        for file, image in zip(files, encoded, strict=True):
+            file.write_bytes(image)
         np.save(folder / "images.npy", images)
         paths = {
-            "pictures": [str(file) for file in files],
+            "encoded": [str(file) for file in files],
             "images": str(folder / "images.npy"),
         }
         asked, answer = folder / "request.json", folder / "answer.json"
@@ -156,7 +156,7 @@ FRESH_PROCESS = "fresh process"
 def verify(
     export: Path,
     *,
-    pictures: Sequence[bytes],
+    encoded: Sequence[bytes],
     expected: Expected | None,
     server: Server | None = None,
 ) -> list[Finding]:
@@ -167,7 +167,7 @@ def verify(
 
     Args:
         export: the numbered folder that holds `saved_model.pb`.
-        pictures: whole image files that can be decoded; two or more with different predictions.
+        encoded: whole image files that can be decoded; two or more with different predictions.
         expected: the predictions of the run's own model; None if unavailable.
         server: a running TensorFlow Serving to check as well; None if there is none. The images are sent to it.
 
@@ -178,7 +178,7 @@ def verify(
         RequestError: not an export of kerastl, or there is no image.
     """
     manifest = read_manifest(export)
-    if not pictures:
+    if not encoded:
         raise RequestError("An export is verified on images, and there are none.")
     findings = [check_files(export, manifest)]
     if expected is not None and expected.settings:
@@ -195,9 +195,9 @@ def verify(
         reason = "not started, because the check of the graph found a fault"
         findings.append(Finding(FRESH_PROCESS, None, reason))
     else:
-        images = decoded(pictures, manifest)
+        images = decoded(encoded, manifest)
         request = {"export": str(export.resolve())}
-        answer = ask_in_fresh_process(PROBE, request, images=images, pictures=pictures)
+        answer = ask_in_fresh_process(PROBE, request, images=images, encoded=encoded)
         findings.append(_check_answered(answer))
         if all(finding.good for finding in contract if finding.check == ENDPOINTS):
             answers = answer["answers"]
@@ -208,7 +208,7 @@ def verify(
         findings += check_live(
             server,
             export,
-            pictures=pictures,
+            images=encoded,
             image_size_px=manifest.image_size_px,
             reference=reference_of(answers, expected),
         )

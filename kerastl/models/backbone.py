@@ -65,7 +65,7 @@ class Weights:
         url: where it is published.
         hash: md5 (32 hex digits) or sha256 (64) as published; empty where none is.
         top_file, top_url, top_hash: the same for the network with its 1,000-class top.
-        size_px: side of the pictures it was trained on, where files differ by it.
+        size_px: side of the images it was trained on, where files differ by it.
         options: the family's options the file belongs to, as `(("alpha", 0.35),)`.
     """
 
@@ -81,12 +81,12 @@ class Weights:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network that turns pictures into a map of features.
+    """A network that turns images into a map of features.
 
     Args:
         builder: dotted name of the function that makes it.
         pixels: what it wants to see; the model does it, once, inside.
-        image_size_px: side of the pictures it was published for.
+        image_size_px: side of the images it was published for.
         min_size_px: smallest side it can be built for.
         parameters: number of weights without top, at the default options.
         blocks: its blocks from the input on.
@@ -129,7 +129,7 @@ def backbone_named(name: str) -> Backbone:
 
 
 def checked_size(name: str, image_size_px: int | None) -> int:
-    """Return the side of the pictures in pixels, the published one where None.
+    """Return the side of the images in pixels, the published one where None.
 
     Raises:
         RequestError: it is below the smallest that the network can be built for.
@@ -138,7 +138,7 @@ def checked_size(name: str, image_size_px: int | None) -> int:
     size = backbone.image_size_px if image_size_px is None else image_size_px
     if size < backbone.min_size_px:
         raise RequestError(
-            f"{name} needs pictures of at least {backbone.min_size_px} pixels a side, got {size}."
+            f"{name} needs images of at least {backbone.min_size_px} pixels a side, got {size}."
         )
     return size
 

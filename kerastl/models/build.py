@@ -49,7 +49,7 @@ def build_backbone(
     Args:
         name: as `kerastl weights ls` lists it, e.g. `mobilenet_v2`.
         weights: `imagenet`, `none` (random), or a file (.h5, .weights.h5, .keras) or run folder.
-        image_size_px: side of the square pictures; the published size where None.
+        image_size_px: side of the square images; the published size where None.
         seed: seed of random weights; Keras's global generator as it stands where None.
         **options: the family's options, e.g. `alpha=0.35`.
 

@@ -27,7 +27,7 @@ def fold(model: keras.Model, precision: TrunkPrecision = "float32") -> keras.Mod
 
     Args:
         model: functional and flat; its weights are copied, so later changes to them do not reach the result.
-        precision: what is computed in from the first convolution on; with `bfloat16` weights, averages over a picture
+        precision: what is computed in from the first convolution on; with `bfloat16` weights, averages over an image
             and outputs are float32 all the same.
 
     Returns:

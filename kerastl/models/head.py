@@ -140,7 +140,7 @@ def read_imagenet_head(
 
     Args:
         name: the backbone.
-        image_size_px: side of the pictures; the published one where None.
+        image_size_px: side of the images; the published one where None.
         **options: the family's options.
 
     Returns:

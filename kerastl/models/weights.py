@@ -44,11 +44,11 @@ def models_folder() -> Path:
 def published_weights(
     name: str, *, image_size_px: int | None = None, **options: Any
 ) -> list[Weights]:
-    """Return the published weights that fit, those trained on the nearest picture size first.
+    """Return the published weights that fit, those trained on the nearest image size first.
 
     Args:
         name: the backbone.
-        image_size_px: side of the pictures; the published one where None.
+        image_size_px: side of the images; the published one where None.
         **options: the family's options.
 
     Raises:
@@ -75,13 +75,13 @@ def published_weights(
 def locate_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> Located:
     """Find the published weights of a backbone on this machine; nothing is downloaded.
 
-    Where files differ by picture size and the nearest one is absent, the next nearest that is
+    Where files differ by image size and the nearest one is absent, the next nearest that is
     here is taken, with a note: a network runs at any size, and weights of another size are far
     better than none.
 
     Args:
         name: the backbone.
-        image_size_px: side of the pictures; the published one where None.
+        image_size_px: side of the images; the published one where None.
         **options: the family's options.
 
     Raises:
@@ -148,5 +148,5 @@ def _notes(name: str, row: Weights, size: int) -> tuple[str, ...]:
     if row.size_px in (None, size):
         return ()
     return (
-        f"{name}: the weights were trained on pictures of {row.size_px} px, yours are {size} px.",
+        f"{name}: the weights were trained on images of {row.size_px} px, yours are {size} px.",
     )

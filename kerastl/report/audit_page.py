@@ -1,4 +1,4 @@
-"""A page of pictures about an audit: for each harmful finding, changed pictures beside what they were taken for."""
+"""A page of images about an audit: for each harmful finding, changed images beside what they were taken for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kerastl.runs import write_atomic
 Array = np.ndarray[Any, Any]
 
 SHOWN = 6
-"""Pictures of each finding."""
+"""Images of each finding."""
 SIDE_PX = 128
 MOST_FINDINGS = 40
 
@@ -30,14 +30,14 @@ def write_audit_sheet(
     images: Array,
     change: Callable[[Trial, int], Array],
 ) -> Path:
-    """Write the page; it loads nothing and holds pictures and paths of the data.
+    """Write the page; it loads nothing and holds images and paths of the data.
 
     Args:
         file: an HTML file.
         audit: what was found.
-        paths, labels: of each picture.
+        paths, labels: of each image.
         images: `[n, size, size, 3]` uint8.
-        change: gives the pictures changed by a trial for a draw, as `images`.
+        change: gives the images changed by a trial for a draw, as `images`.
     """
     findings = [one for verdict in audit.verdicts for one in verdict.findings]
     changed: dict[Trial, Array] = {}
@@ -68,7 +68,7 @@ def _finding(
     images: Array,
     changed: Array,
 ) -> dict[str, Any]:
-    """Return the rows of one finding: original, changed, and the untouched picture of the other class nearest to it.
+    """Return the rows of one finding: original, changed, and the untouched image of the other class nearest to it.
 
     The worst are those whose changed version is nearest, pixel by pixel of a small copy, to the other class
     compared with their own.
@@ -101,7 +101,7 @@ def _finding(
 
 
 def _distances(some: Array, others: Array) -> Array:
-    """Return squared distances `[some, others]` between small copies of pictures."""
+    """Return squared distances `[some, others]` between small copies of images."""
     first, second = _small(some), _small(others)
     squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)
     found: Array = squares - 2 * first @ second.T

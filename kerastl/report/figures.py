@@ -20,7 +20,7 @@ from kerastl.augment.preview import Block, Pixels
 from kerastl.runs import whole_file, write_atomic
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image as Image
 
 NO_CURVE = {"phase", "epoch", "learning_rate"}
 INK = "#7a828e"
@@ -70,11 +70,9 @@ def _history_chart(history: Sequence[dict[str, Any]], names: Sequence[str]) -> s
 
 def svg_url(figure: Any) -> str:
     """Return a matplotlib figure as SVG in a data: URL."""
-    picture = io.BytesIO()
-    figure.savefig(
-        picture, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-    )
-    return "data:image/svg+xml;base64," + base64.b64encode(picture.getvalue()).decode()
+    image = io.BytesIO()
+    figure.savefig(image, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(image.getvalue()).decode()
 
 
 def _colours(names: Sequence[str]) -> list[str]:
@@ -190,7 +188,7 @@ def decision_chart(content: Mapping[str, Any]) -> str | None:
         axes.set_ylim(-0.35 * top, 1.12 * top)
 
     return _clinical_chart(
-        draw, _wrapped(f"threshold probability of {positive}"), "net benefit a picture"
+        draw, _wrapped(f"threshold probability of {positive}"), "net benefit an image"
     )
 
 
@@ -219,33 +217,33 @@ HIGHEST = 65535.0
 
 
 def thumbnail(file: Path, *, window: tuple[float, float] | None, max_pixels: int) -> str | None:
-    """Return a PNG of at most 160 px a side, or None when the file gives no picture.
+    """Return a PNG of at most 160 px a side, or None when the file gives no image.
 
     Args:
-        file: an encoded picture.
+        file: an encoded image.
         window: (low, high) in stored values of 16-bit grey; None: 0 to 65535.
         max_pixels: height times width above which the file is not unpacked.
     """
     from PIL import Image, ImageOps
 
     try:
-        # A warning of Pillow, as of a picture large enough to fill the memory, is a refusal here.
+        # A warning of Pillow, as of an image large enough to fill the memory, is a refusal here.
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with Image.open(file, formats=FORMATS) as opened:
                 if opened.width * opened.height > max_pixels:
                     return None
-                picture = _eight_bit(ImageOps.exif_transpose(opened), window)
-            picture.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
+                image = _eight_bit(ImageOps.exif_transpose(opened), window)
+            image.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
     except Exception:  # Pillow's readers raise errors of a dozen kinds on damaged files
         return None
-    return png_url(picture)
+    return png_url(image)
 
 
-def png_url(picture: Picture) -> str:
-    """Return a picture as PNG in a data: URL."""
+def png_url(image: Image) -> str:
+    """Return an image as PNG in a data: URL."""
     png = io.BytesIO()
-    picture.save(png, "PNG", optimize=True)
+    image.save(png, "PNG", optimize=True)
     return png_url_of(png.getvalue())
 
 
@@ -254,18 +252,18 @@ def png_url_of(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
-def _eight_bit(picture: Picture, window: tuple[float, float] | None) -> Picture:
+def _eight_bit(image: Image, window: tuple[float, float] | None) -> Image:
     from PIL import Image
 
-    if picture.mode.startswith("I"):
+    if image.mode.startswith("I"):
         low, high = window or (0.0, HIGHEST)
-        levels = (np.asarray(picture, np.float64) - low) / (high - low)
+        levels = (np.asarray(image, np.float64) - low) / (high - low)
         return Image.fromarray(np.round(np.clip(levels, 0, 1) * 255).astype(np.uint8))
-    if picture.has_transparency_data:
-        over = picture.convert("RGBA")
+    if image.has_transparency_data:
+        over = image.convert("RGBA")
         under = Image.new("RGBA", over.size, "white")
         return Image.alpha_composite(under, over).convert("RGB")
-    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
 DPI = 100
@@ -277,7 +275,7 @@ HEAD_PX = 34
 WORD_PX = 6.6
 """Width of a letter of small text, rather too much than too little."""
 TALLEST_PX = 60_000
-"""matplotlib draws up to 65,535 pixels; higher sheets get smaller pictures."""
+"""matplotlib draws up to 65,535 pixels; higher sheets get smaller images."""
 SMALLEST_CELL_PX = 24
 SHEET_INK, SOFT = "#1c2330", "#5d6675"
 
@@ -354,7 +352,7 @@ class _Placed:
 
     @property
     def height(self) -> int:
-        return self.head_height + len(self.block.pictures) * self.row_height + MARGIN_PX
+        return self.head_height + len(self.block.images) * self.row_height + MARGIN_PX
 
     def _wrapped(self, words: str) -> list[str]:
         return textwrap.wrap(words, max(6, int(self.cell / WORD_PX)))
@@ -373,16 +371,16 @@ class _Placed:
             for number, words in enumerate(reversed(lines)):
                 middle = below - GAP_PX - LINE_PX * (number + 0.5)
                 pen.write(self._left(column), middle, words, color=SOFT)
-        for row, pictures in enumerate(block.pictures):
-            self._draw_row(canvas, pen, below + row * self.row_height, names[row], pictures, row)
+        for row, images in enumerate(block.images):
+            self._draw_row(canvas, pen, below + row * self.row_height, names[row], images, row)
 
     def _draw_row(
-        self, canvas: Pixels, pen: _Pen, top: int, name: str, pictures: Pixels, row: int
+        self, canvas: Pixels, pen: _Pen, top: int, name: str, images: Pixels, row: int
     ) -> None:
         pen.write(MARGIN_PX, top + self.cell / 2, _cut(name, LEFT_PX - MARGIN_PX), size=8)
-        for column, picture in enumerate(pictures):
+        for column, image in enumerate(images):
             left = self._left(column)
-            canvas[top : top + self.cell, left : left + self.cell] = _resized(picture, self.cell)
+            canvas[top : top + self.cell, left : left + self.cell] = _resized(image, self.cell)
             if self.block.captions:
                 for number, words in enumerate(self._wrapped(self.block.captions[row][column])):
                     pen.write(left, top + self.cell + LINE_PX * (number + 0.6), words)
@@ -404,11 +402,11 @@ def _cut(words: str, width_px: float) -> str:
     return words if len(words) <= most else words[: most - 3] + "..."
 
 
-def _resized(picture: Pixels, side: int) -> Pixels:
+def _resized(pixels: Pixels, side: int) -> Pixels:
     """Return `[side, side, 3]` uint8: smooth when it shrinks, whole pixels when it grows."""
     from PIL import Image
 
-    image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).convert("RGB")
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
     grows = side > image.width
     method = Image.Resampling.NEAREST if grows else Image.Resampling.LANCZOS
     return np.asarray(image.resize((side, side), method))
@@ -429,13 +427,13 @@ def write_style_sheet(
     """
     columns = {"source": source, "target": target, **changed}
     shown = [np.round(np.clip(np.asarray(one), 0, 255)) for one in columns.values()]
-    pictures: Pixels = np.stack(shown, axis=1).astype(np.uint8)
+    images: Pixels = np.stack(shown, axis=1).astype(np.uint8)
     heads = tuple(columns)
-    block = Block("What the methods learn from", "", "", heads, pictures)
+    block = Block("What the methods learn from", "", "", heads, images)
     sheet = draw_sheet(
-        [block], [f"pair {row + 1}" for row in range(len(pictures))],
-        title="Training pictures of both domains, and what the methods make of them",
-        foot="Training pairs each source picture with another target picture in each epoch.",
+        [block], [f"pair {row + 1}" for row in range(len(images))],
+        title="Training images of both domains, and what the methods make of them",
+        foot="Training pairs each source image with another target image in each epoch.",
     )  # fmt: skip
     write_atomic(run_folder / SHEET, sheet)
 
@@ -499,7 +497,7 @@ def write_rates(path: Path, tests: Sequence[Test], *, title: str, rate: float) -
     Args:
         path: a `.png`, new.
         tests: one a seed.
-        title: above the picture.
+        title: above the image.
         rate: the recipe's own, a dotted line.
     """
     from matplotlib.figure import Figure

@@ -30,7 +30,7 @@ class Point:
     Args:
         way: of getting a model for B.
         groups_per_class: labelled groups of each class; 0: no label of B.
-        groups, pictures: labelled in all.
+        groups, images: labelled in all.
         seed: of the run.
         value, low, high: of the metric, with the interval of patients; None where there is none.
         reason: why one of them is None; empty where none is.
@@ -40,7 +40,7 @@ class Point:
     way: str
     groups_per_class: int
     groups: int
-    pictures: int
+    images: int
     seed: int
     value: float | None
     low: float | None
@@ -102,14 +102,14 @@ class Tested:
 
     Args:
         seed: of the runs.
-        groups, pictures: of B's test.
+        groups, images: of B's test.
         adapted_by: the method that was chosen, or taken.
         verdict: of the choice; empty where the recipe names no ways to choose from.
     """
 
     seed: int
     groups: int
-    pictures: int
+    images: int
     adapted_by: str
     verdict: str
 
@@ -134,7 +134,7 @@ class Curve:
         recipe: its name.
         network: in words.
         metric: `group_auc` or `balanced_accuracy`.
-        unit: what is counted: `patient` or `picture`.
+        unit: what is counted: `patient` or `image`.
         ways: in the order of the legend.
         labels: labelled groups per class, ascending, 0 first.
         seeds: ascending.
@@ -204,8 +204,8 @@ ROOM = 0.03
 """Above and below the curves, in scores."""
 
 
-def write_curve_picture(path: Path, curve: Curve) -> None:
-    """Write the picture as a PNG on white.
+def write_curve_image(path: Path, curve: Curve) -> None:
+    """Write the image as a PNG on white.
 
     Args:
         path: where; its folder exists.
@@ -217,7 +217,7 @@ def write_curve_picture(path: Path, curve: Curve) -> None:
 
 
 def curve_as_url(curve: Curve) -> str:
-    """Return the picture as SVG in a data: URL, to be read on white and on black."""
+    """Return the image as SVG in a data: URL, to be read on white and on black."""
     import matplotlib
 
     with matplotlib.rc_context({"svg.hashsalt": "kerastl", "svg.fonttype": "none"}):
@@ -536,7 +536,7 @@ def render_curve(curve: Curve, reading: Sequence[str]) -> str:
         .render(
             curve=curve,
             reading=reading,
-            picture=curve_as_url(curve),
+            image=curve_as_url(curve),
             cards=_cards(curve),
             ways=[(way, WORDS[way]) for way in curve.ways],
             rows=[

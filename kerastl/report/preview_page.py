@@ -1,4 +1,4 @@
-"""Write a preview of augmentation: `preview.html`, which loads nothing, and `preview.png`, the same as one picture."""
+"""Write a preview of augmentation: `preview.html`, which loads nothing, and `preview.png`, the same as one image."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kerastl.report.run_report import environment
 from kerastl.runs import write_atomic
 
 PAGE, SHEET = "preview.html", "preview.png"
-CONFIDENTIAL = "Holds pictures of the data, and is as confidential as they are."
+CONFIDENTIAL = "Holds images of the data, and is as confidential as they are."
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One picture of the data, as it is told of.
+    """One image of the data, as it is told of.
 
     Args:
         path: relative to the data's folder.
@@ -41,13 +41,13 @@ def write_preview(
 
     Args:
         folder: where.
-        blocks: what is shown, in this order; their rows are the pictures `shown`.
+        blocks: what is shown, in this order; their rows are the images `shown`.
         shown: what the rows are.
         title: heads the page.
         notes: one line each, below the title.
 
     Returns:
-        The page. Both files hold pictures of the data.
+        The page. Both files hold images of the data.
     """
     write_atomic(
         folder / SHEET,
@@ -77,20 +77,20 @@ def render_preview(
 def _told(block: Block, shown: Sequence[Shown]) -> dict[str, Any]:
     captions = block.captions or [("",) * len(block.columns)] * len(shown)
     rows = [
-        (one, list(zip(map(data_url, pictures), words, strict=True)))
-        for one, pictures, words in zip(shown, block.pictures, captions, strict=True)
+        (one, list(zip(map(data_url, images), words, strict=True)))
+        for one, images, words in zip(shown, block.images, captions, strict=True)
     ]
     return {"block": block, "rows": rows}
 
 
-def data_url(picture: Pixels) -> str:
+def data_url(pixels: Pixels) -> str:
     """Return a PNG of at most 160 px a side as a data: URL.
 
     Args:
-        picture: `[height, width, channels]` uint8, 0 to 255; 1 or 3 channels.
+        pixels: `[height, width, channels]` uint8, 0 to 255; 1 or 3 channels.
     """
     from PIL import Image
 
-    image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     image.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
     return png_url(image)

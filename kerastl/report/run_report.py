@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.predictions import PredictedRow, picture_under, read_rows
+from kerastl.evaluation.predictions import PredictedRow, image_under, read_rows
 from kerastl.evaluation.trained_model import DESCRIPTION, Description, read_description
 from kerastl.report.figures import curve_charts, style_sheet_url, thumbnail, visible
 from kerastl.report.tables import (
@@ -43,7 +43,7 @@ class RunFiles:
         scores, freeze, versions, adaptation: the JSON files.
         history: one row an epoch.
         notes: one line each.
-        predictions: one row a picture.
+        predictions: one row an image.
         splits, quarantine: rows of the CSV files.
         recipe: text of the resolved recipe.
         description: what `model.json` says.
@@ -142,7 +142,7 @@ def write_report(run_folder: Path) -> Path:
         run_folder: what is missing in it is missing on the page.
 
     Returns:
-        `report.html` in the run folder. It holds paths and pictures of the data.
+        `report.html` in the run folder. It holds paths and images of the data.
 
     Raises:
         RequestError: not a run folder, or one of its files is damaged.
@@ -206,7 +206,7 @@ def _overall(files: RunFiles) -> dict[str, Any]:
 def _split(files: RunFiles, name: str) -> dict[str, Any]:
     scored = files.scores[name]
     judged = judged_splits(files.scores)
-    # Validation pictures chose the model: their details would only distract where there are test pictures.
+    # Validation images chose the model: their details would only distract where there are test images.
     has_test = any(one in TEST_SPLITS for one in judged)
     confusion = confusion_rows(scored)
     return {
@@ -275,12 +275,12 @@ class SureError:
     Args:
         row: its row of `predictions.csv`.
         percent: probability of the predicted class, 0 to 100.
-        picture: a data: URL; None where the picture cannot be shown.
+        image: a data: URL; None where the image cannot be shown.
     """
 
     row: PredictedRow
     percent: float
-    picture: str | None
+    image: str | None
 
 
 def _surest_errors(files: RunFiles) -> list[SureError]:
@@ -292,23 +292,23 @@ def _surest_errors(files: RunFiles) -> list[SureError]:
     ]
     wrong.sort(key=lambda one: one[:2])
     return [
-        SureError(row, round(-100 * minus, 1), _picture(files, row))
+        SureError(row, round(-100 * minus, 1), _image(files, row))
         for minus, _, row in wrong[:MOST_ERRORS]
     ]
 
 
-def _picture(files: RunFiles, row: PredictedRow) -> str | None:
+def _image(files: RunFiles, row: PredictedRow) -> str | None:
     described = files.description
     if described is None:
         return None
-    file = picture_under(described.root_of(row.split), row.path)
+    file = image_under(described.root_of(row.split), row.path)
     if file is None:
         return None
     return thumbnail(file, window=described.window, max_pixels=described.max_pixels)
 
 
 def _data_table(files: RunFiles) -> dict[str, Any]:
-    """Return how many pictures and groups of each class each split holds."""
+    """Return how many images and groups of each class each split holds."""
     counts = Counter((row["split"], row["label"] or "unlabelled") for row in files.splits)
     groups: dict[str, set[tuple[str, str]]] = {}
     for row in files.splits:

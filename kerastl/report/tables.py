@@ -26,9 +26,9 @@ WORDS = {
     "macro_f1": "macro F1",
     "precision": "precision",
     "recall": "recall",
-    "support": "pictures",
+    "support": "images",
 }
-UNBOUNDED = {"log_loss", "support", "pictures", "groups"}
+UNBOUNDED = {"log_loss", "support", "images", "groups"}
 
 
 @dataclass(frozen=True)
@@ -214,10 +214,10 @@ def frozen_table(freeze: dict[str, Any]) -> tuple[list[str], list[LayerRow]]:
 def cached_lines(freeze: dict[str, Any]) -> list[str]:
     """Return one line for each phase that learnt from what the frozen layers had made once."""
     return [
-        f"{phase['phase']}: the layers up to {kept['behind']} saw each picture once; what they made of it was kept as "
+        f"{phase['phase']}: the layers up to {kept['behind']} saw each image once; what they made of it was kept as "
         f"{kept['precision']}, {kept['bytes'] / 1e6:,.1f} MB"
         + (
-            f", in {kept['views']} augmented views of each training picture"
+            f", in {kept['views']} augmented views of each training image"
             if kept["views"] > 1
             else ""
         )
@@ -239,14 +239,14 @@ def rounded_lines(freeze: dict[str, Any]) -> list[str]:
 def _changed(trunk: dict[str, Any]) -> str:
     exact, rounded = trunk["float32"], trunk["rounded"]
     if not exact:
-        return "there were no validation pictures to tell what that changed"
+        return "there were no validation images to tell what that changed"
     words = {"val_balanced_accuracy": "balanced accuracy", "val_auc": "AUC", "val_loss": "loss"}
     told = [
         f"{word} {rounded[name]:.4f}, in float32 {exact[name]:.4f}"
         for name, word in words.items()
         if exact.get(name) is not None and rounded.get(name) is not None
     ]
-    return f"on the validation pictures, with the weights that were kept: {'; '.join(told)}"
+    return f"on the validation images, with the weights that were kept: {'; '.join(told)}"
 
 
 def _word(layer: dict[str, Any] | None) -> str:
@@ -282,7 +282,7 @@ def proof_rows(freeze: dict[str, Any]) -> list[ProofRow]:
     rows = [row for phase in _phases(freeze) for row in _phase_rows(phase)]
     passes = freeze.get("two_passes")
     if passes:
-        seen = f"{count_of(passes['pictures'], 'picture')}: the logits are equal to the byte"
+        seen = f"{count_of(passes['images'], 'image')}: the logits are equal to the byte"
         rows.append(_row("validation predicted twice", passes, seen))
     for name, told in (freeze.get("exports") or {}).items():
         rows += _export_rows(name, told)
@@ -407,7 +407,7 @@ WAYS = {
     "corrected": "and corrected for the prevalence",
 }
 CORRECTED = ("ece", "brier", "log_loss", "balanced_accuracy")
-COUNTS = ("pictures", "groups")
+COUNTS = ("images", "groups")
 BY_SUBGROUP = (*COUNTS, *HEADLINES, "ece", "brier")
 
 
@@ -430,8 +430,8 @@ def prevalence_of(
     return {
         "reason": told.get("reason", ""),
         "assumes": told.get("assumes", ""),
-        "source": _pictures(told["source"]),
-        "target": _pictures(told["target"]),
+        "source": _images(told["source"]),
+        "target": _images(told["target"]),
         "table": Table(list(SHARES.values()), rows),
         "differs": (told.get("differs") or {}).get("em"),
         "explained": told.get("explained"),
@@ -441,10 +441,8 @@ def prevalence_of(
     }
 
 
-def _pictures(part: Mapping[str, Any]) -> str:
-    return (
-        f"{part['pictures']} pictures, {part['groups']} groups, of {' and '.join(part['splits'])}"
-    )
+def _images(part: Mapping[str, Any]) -> str:
+    return f"{part['images']} images, {part['groups']} groups, of {' and '.join(part['splits'])}"
 
 
 def _correction(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -483,7 +481,7 @@ def sites_of(scores: Mapping[str, Any]) -> dict[str, Any] | None:
         others = domains[1][0] if len(domains) == 2 else "the other sites"
         asked[f"{name} from {others}, source alone"] = one
     if label:
-        asked["label from the site alone, training pictures"] = label
+        asked["label from the site alone, training images"] = label
     rows = [(name, [figure_of({"auc": one}, "auc")]) for name, one in asked.items() if one]
     return {
         "layer": told["layer"],
@@ -572,4 +570,4 @@ def _calibration(split: Mapping[str, Any]) -> Table:
 
 def _places(content: Mapping[str, Any]) -> dict[str, Any]:
     domains = content["domains"] if len(content["domains"]) > 1 else {}
-    return {"all pictures": content["overall"], **domains}
+    return {"all images": content["overall"], **domains}

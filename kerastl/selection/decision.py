@@ -61,13 +61,13 @@ def decide(
 ) -> Decision:
     """Choose a candidate, or tell why none should be.
 
-    In this order: a cluster far from every class cannot be judged; pictures that cannot be told apart leave nothing to adapt; too
+    In this order: a cluster far from every class cannot be judged; images that cannot be told apart leave nothing to adapt; too
     few patients cannot be judged; where prevalence differs, methods that assume it equal are not eligible; among the others
-    the mean rank over the validators chooses. Where the source's pictures are not at hand, no guard can be asked, and the mean
+    the mean rank over the validators chooses. Where the source's images are not at hand, no guard can be asked, and the mean
     rank alone decides, if there are patients enough.
 
     Args:
-        candidates: name to evidence, all on the same pictures; `source_only` is among them.
+        candidates: name to evidence, all on the same images; `source_only` is among them.
         select_by: names of validators.
         assumes_equal_prevalence: names of candidates whose method makes source and target alike as a whole, which moves classes
             onto each other where they are not alike common.
@@ -116,12 +116,12 @@ def _verdict(guards: Mapping[str, Guard], ranking: Ranking) -> tuple[Verdict, st
     nothing, unknown = guards["nothing_to_adapt"], guards["unknown_class"]
     if unknown.fired:
         return "cannot_tell", (
-            f"There may be a class that the model does not know: {unknown.reason}. Have a few of these pictures "
+            f"There may be a class that the model does not know: {unknown.reason}. Have a few of these images "
             "looked at before anything is adapted."
         )
     if nothing.fired and guards["other_prevalence"].fired:
         return "do_not_adapt", (
-            "The target's pictures look like the source's, but classes are not as common there, and nothing else is found "
+            "The target's images look like the source's, but classes are not as common there, and nothing else is found "
             "to adapt to. Use the model as it is, and correct its probabilities for the prevalence."
         )
     if nothing.fired:
@@ -132,7 +132,7 @@ def _verdict(guards: Mapping[str, Guard], ranking: Ranking) -> tuple[Verdict, st
     if ranking.chosen == SOURCE_ONLY:
         left_out = f" ({len(ranking.refused)} not eligible)" if ranking.refused else ""
         return "do_not_adapt", (
-            f"The pictures differ, but no adapted model{left_out} ranks above the one that was not adapted. Use the "
+            f"The images differ, but no adapted model{left_out} ranks above the one that was not adapted. Use the "
             "model as it is."
         )
     return "adapt", _why_adapt(guards, ranking)
@@ -183,6 +183,4 @@ def _disagree(ranking: Ranking) -> str:
     tau = ranking.disagreement["mean_kendall_tau"]
     if tau is None or tau >= 0:
         return ""
-    return (
-        f" The validators disagree (mean Kendall tau {tau:.1f}), so check it on labelled pictures."
-    )
+    return f" The validators disagree (mean Kendall tau {tau:.1f}), so check it on labelled images."

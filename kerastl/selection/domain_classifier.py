@@ -23,7 +23,7 @@ from kerastl.evaluation.metrics import binary_auc
 Array = np.ndarray[Any, Any]
 
 COMPONENTS = 64
-"""Principal components that it sees at most: few pictures fill no more, and a shift of scanner moves the widest ones."""
+"""Principal components that it sees at most: few images fill no more, and a shift of scanner moves the widest ones."""
 MOST_STEPS = 1000
 SMALLEST_SPREAD = 1e-6
 """Features that vary less than this share of the widest one are constant but for rounding."""
@@ -66,8 +66,8 @@ def fit_domain_classifier(
         features: `[n, width]` float.
         is_second: `[n]` int, 0 or 1; both are there.
         inverse_penalty: scikit-learn's C; features have variance 1 in total.
-        weights: `[n]`, how much each picture counts; None: alike.
-        balanced: whether both sites count alike, however many pictures each has.
+        weights: `[n]`, how much each image counts; None: alike.
+        balanced: whether both sites count alike, however many images each has.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -138,7 +138,7 @@ def cross_fitted(
 def auc_within(
     folds: Sequence[tuple[Array, Array]], positive: Array, scores: Array, base: Array
 ) -> Figure:
-    """Return the AUC over pairs of one fold, as a function of the pictures' weights.
+    """Return the AUC over pairs of one fold, as a function of the images' weights.
 
     Scores of different folds come of different classifiers. Compared with each other they lie below 0.5 where there is
     nothing to learn: a fold with more positives than its share was judged by a classifier that saw fewer.
@@ -194,13 +194,13 @@ INVERSE_PENALTY = 30.0
 """scikit-learn's C, on features with variance 1 in total."""
 
 TRACE = 1e-3
-"""The least weight of a picture: where a class is taken for absent there might be none left to compare with."""
+"""The least weight of an image: where a class is taken for absent there might be none left to compare with."""
 
 
 def weighed(
     labels: Array, shares: Sequence[float] | Array, wanted: Sequence[float] | Array
 ) -> Array:
-    """Return `[n]` weights with which pictures of these labels have other shares of the classes.
+    """Return `[n]` weights with which images of these labels have other shares of the classes.
 
     Args:
         labels: `[n]` int, places of classes.
@@ -224,14 +224,14 @@ def tell_apart(
 ) -> dict[str, Any]:
     """Return the AUC of a domain classifier that is cross-validated by group: 0.5 cannot tell, 1 always can.
 
-    Use pictures on which the model did not learn, of both sites: a model knows what it learnt from, and a classifier
-    tells such pictures from new ones of the very same scanner.
+    Use images on which the model did not learn, of both sites: a model knows what it learnt from, and a classifier
+    tells such images from new ones of the very same scanner.
 
     Args:
         features_a: `[n, width]` float.
         features_b: `[m, width]` float.
-        groups_a, groups_b: patients; None: each picture is by itself.
-        weights_a: `[n]`, how much each picture of the first site counts; None: alike.
+        groups_a, groups_b: patients; None: each image is by itself.
+        weights_a: `[n]`, how much each image of the first site counts; None: alike.
         seed: of folds and resamples.
         resamples, level: of the bootstrap, which draws whole groups within each site; classifiers are not fitted anew; see
             `folds.widened` for what that lacks.
@@ -248,7 +248,7 @@ def tell_apart(
     """
     if features_a.ndim != 2 or features_b.ndim != 2 or features_a.shape[1] != features_b.shape[1]:
         raise RequestError(
-            f"Features must be [pictures, width] of one width, got {features_a.shape} and {features_b.shape}."
+            f"Features must be [images, width] of one width, got {features_a.shape} and {features_b.shape}."
         )
     units = _units("a", len(features_a), groups_a) + _units("b", len(features_b), groups_b)
     features = np.concatenate([features_a, features_b])
@@ -287,7 +287,7 @@ def _with_interval(
 
 
 def _units(site: str, count: int, groups: Sequence[str] | None) -> list[str]:
-    """Return the group of each picture; a patient who was at both sites is held out at both."""
+    """Return the group of each image; a patient who was at both sites is held out at both."""
     if groups is None:
         return [f"\0{site}{row}" for row in range(count)]
     if len(groups) != count:
@@ -306,13 +306,13 @@ def site_tells_label(
 ) -> dict[str, Any]:
     """Return the AUC of the label predicted from the site and nothing else, cross-validated by group.
 
-    Where the sites differ in how common a disease is, and pictures tell the site (`tell_apart`), a model of both sites has a
-    shortcut: it scores high on pictures of these sites and fails at a third.
+    Where the sites differ in how common a disease is, and images tell the site (`tell_apart`), a model of both sites has a
+    shortcut: it scores high on images of these sites and fails at a third.
 
     Args:
-        sites: of each picture, at least two.
+        sites: of each image, at least two.
         labels: `[n]` int.
-        groups: patients; None: each picture is by itself.
+        groups: patients; None: each image is by itself.
         seed: of folds and resamples.
         resamples, level: of the bootstrap, which draws whole groups within each site.
 
@@ -329,7 +329,7 @@ def site_tells_label(
     names, place = np.unique(np.asarray(sites), return_inverse=True)
     classes, label = np.unique(labels, return_inverse=True)
     if not len(sites) == len(labels) == len(sites if groups is None else groups):
-        raise RequestError("Sites, labels and groups must have one entry a picture each.")
+        raise RequestError("Sites, labels and groups must have one entry an image each.")
     if len(names) < 2 or len(classes) < 2:
         raise RequestError(
             f"Two sites and two classes are needed, got {len(names)} and {len(classes)}."
@@ -356,26 +356,26 @@ def site_tells_label(
 
 
 def _figure(folds: list[tuple[Array, Array]], place: Array, positive: Array) -> Any:
-    """Score each picture by how common the class is at its site, among patients of the other folds."""
+    """Score each image by how common the class is at its site, among patients of the other folds."""
     scores = np.zeros(len(place))
     for learnt, held_out in folds:
         of_site = np.bincount(place[learnt], minlength=place.max() + 1)
         found = np.bincount(place[learnt][positive[learnt]], minlength=place.max() + 1)
-        # One picture of each kind more, so that a site that a fold does not know counts as even.
+        # One image of each kind more, so that a site that a fold does not know counts as even.
         scores[held_out] = ((found + 1) / (of_site + 2))[place[held_out]]
     return auc_within(folds, positive, scores, np.ones(len(place)))
 
 
 WIDEST = 32
 """Principal components that the covariance within classes is estimated in."""
-PICTURES_A_COMPONENT = 4
+IMAGES_A_COMPONENT = 4
 BEYOND_CLASSES = 8
 """Directions besides those between classes: a class that nobody knows lies in one of them, or between the known ones."""
 
 
 @dataclass(frozen=True)
 class ClassSpace:
-    """Pictures of source and target in one space.
+    """Images of source and target in one space.
 
     Args:
         source: `[n, directions]` float64; covariance 1 within classes, about.
@@ -388,7 +388,7 @@ class ClassSpace:
     labels: Array
 
     def class_means(self, weights: Array) -> Array:
-        """Return `[classes, directions]` of the source; `weights` `[n]` is how often each picture counts."""
+        """Return `[classes, directions]` of the source; `weights` `[n]` is how often each image counts."""
         classes = self.labels.max() + 1
         member = (self.labels[:, None] == np.arange(classes)) * weights[:, None]
         means: Array = (member.T @ self.source) / member.sum(axis=0)[:, None]
@@ -396,10 +396,10 @@ class ClassSpace:
 
 
 def class_space(source: Array, labels: Array, target: Array) -> ClassSpace:
-    """Return pictures in whitened principal components, turned so that the differences of class means come first.
+    """Return images in whitened principal components, turned so that the differences of class means come first.
 
     Args:
-        source: `[n, width]` float32, features of labelled pictures.
+        source: `[n, width]` float32, features of labelled images.
         labels: `[n]` int, each class at least once.
         target: `[m, width]` float32.
 
@@ -411,7 +411,7 @@ def class_space(source: Array, labels: Array, target: Array) -> ClassSpace:
     # Not standardized: a feature that the source hardly ever shows would blow up whatever the target does with it.
     middle = source.mean(axis=0, dtype=np.float64)
     near, far = source - middle, target - middle
-    room = max(2, (len(source) - labels.max() - 1) // PICTURES_A_COMPONENT)
+    room = max(2, (len(source) - labels.max() - 1) // IMAGES_A_COMPONENT)
     axes = _axes(np.concatenate([near, far - far.mean(axis=0)]), min(WIDEST, room))
     near, far = near @ axes, far @ axes
     counts = np.bincount(labels)

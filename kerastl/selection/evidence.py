@@ -1,4 +1,4 @@
-"""What is known of one candidate when one is to be chosen: what it makes of pictures of source and target."""
+"""What is known of one candidate when one is to be chosen: what it makes of images of source and target."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from kerastl.errors import RequestError
 
 Array = np.ndarray[Any, Any]
 
-NOT_AT_HAND = "the source's pictures are not at hand"
+NOT_AT_HAND = "the source's images are not at hand"
 """Why what is asked of them has no answer."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model makes of pictures.
+    """What a model makes of images.
 
     Args:
         features: `[n, width]` float32, what the head's Dense reads.
         logits: `[n, classes]` float32.
         labels: `[n]` int, places of classes; None: unlabelled.
-        groups: the patient of each picture; None: unknown, each picture is by itself. Whatever is resampled or held
+        groups: the patient of each image; None: unknown, each image is by itself. Whatever is resampled or held
             out together is one group.
 
     Raises:
@@ -45,7 +45,7 @@ class Outputs:
             labels = np.asarray(self.labels)
             if labels.ndim != 1 or labels.dtype.kind not in "iu":
                 raise RequestError(
-                    f"Labels must be [pictures] whole numbers, got {labels.dtype} {labels.shape}."
+                    f"Labels must be [images] whole numbers, got {labels.dtype} {labels.shape}."
                 )
             object.__setattr__(self, "labels", labels.astype(np.int64))
             rows["labels"] = len(labels)
@@ -54,35 +54,33 @@ class Outputs:
             rows["groups"] = len(self.groups)
         if len(set(rows.values())) > 1:
             counts = ", ".join(f"{count} {name}" for name, count in rows.items())
-            raise RequestError(f"Every picture has one row of each, got {counts}.")
+            raise RequestError(f"Every image has one row of each, got {counts}.")
         if not len(self.features):
-            raise RequestError("There is no picture: at least one of each part is needed.")
+            raise RequestError("There is no image: at least one of each part is needed.")
 
     @property
     def units(self) -> list[str]:
-        """What is resampled together, of each picture: its group, or itself where none is known."""
+        """What is resampled together, of each image: its group, or itself where none is known."""
         if self.groups is None:
             return [f"\0{row}" for row in range(len(self.features))]
         return [group or f"\0{row}" for row, group in enumerate(self.groups)]
 
     @property
     def known_labels(self) -> Array:
-        """The labels of pictures that have some."""
+        """The labels of images that have some."""
         if self.labels is None:
-            raise RequestError(
-                "These pictures have no labels. Hand some: Outputs(..., labels=...)."
-            )
+            raise RequestError("These images have no labels. Hand some: Outputs(..., labels=...).")
         return self.labels
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """What the model makes of mixed target pictures, share * first + (1 - share) * second, pixel by pixel.
+    """What the model makes of mixed target images, share * first + (1 - share) * second, pixel by pixel.
 
     Args:
         logits: `[pairs, classes]` float32.
         first, second: `[pairs]` int, rows of the target.
-        share: of the first picture, above 0.5 and below 1.
+        share: of the first image, above 0.5 and below 1.
 
     Raises:
         RequestError: lengths differ, or the share is out of its range.
@@ -97,21 +95,21 @@ class Mixed:
         object.__setattr__(self, "logits", _checked("mixed logits", self.logits))
         if not len(self.logits) == len(self.first) == len(self.second) > 0:
             raise RequestError(
-                "Mixed pictures need one row of logits, one first and one second picture each, got "
+                "Mixed images need one row of logits, one first and one second image each, got "
                 f"{len(self.logits)}, {len(self.first)} and {len(self.second)}."
             )
         if not 0.5 < self.share < 1:
             raise RequestError(
-                f"The share of the first picture must be above 0.5 and below 1, got {self.share}."
+                f"The share of the first image must be above 0.5 and below 1, got {self.share}."
             )
 
 
 @dataclass(frozen=True)
 class Proven:
-    """What was proven of the model that was not adapted where its pictures are, as those who have none were told.
+    """What was proven of the model that was not adapted where its images are, as those who have none were told.
 
     Args:
-        information: what its answers told of pictures that it did not learn from, in nats a picture.
+        information: what its answers told of images that it did not learn from, in nats an image.
         temperature: that fits its answers to them best, above 0.
         low, high: of the interval of `information` over patients; None: not told.
     """
@@ -127,13 +125,13 @@ class Evidence:
     """All that one candidate is judged by.
 
     Args:
-        source_train: labelled pictures of the source that it learnt from; None: they are not at hand.
-        source_val: labelled pictures of the source that it did not learn from; each class at least once; None: likewise.
-        target: unlabelled pictures of the target; labels, where some are there, are refused.
+        source_train: labelled images of the source that it learnt from; None: they are not at hand.
+        source_val: labelled images of the source that it did not learn from; each class at least once; None: likewise.
+        target: unlabelled images of the target; labels, where some are there, are refused.
         class_names: at least two.
         mixed: for `mixval` alone; None: not computed.
-        proven: where the source's pictures are not at hand; None: not told either.
-        began: likewise: `[n, classes]` float32, logits of the target's pictures before a weight of the candidate moved; None: not told.
+        proven: where the source's images are not at hand; None: not told either.
+        began: likewise: `[n, classes]` float32, logits of the target's images before a weight of the candidate moved; None: not told.
 
     Raises:
         RequestError: parts do not fit together.
@@ -156,7 +154,7 @@ class Evidence:
         parts = {name: part for name, part in given.items() if part is not None}
         if len(parts) == 2:
             raise RequestError(
-                "Pictures of the source are at hand, or they are not: hand both source_train and source_val, or neither."
+                "Images of the source are at hand, or they are not: hand both source_train and source_val, or neither."
             )
         if len(set(self.class_names)) < max(2, len(self.class_names)):
             raise RequestError(
@@ -175,24 +173,24 @@ class Evidence:
             self._check_mixed(self.mixed)
         if self.began is not None and np.shape(self.began) != self.target.logits.shape:
             raise RequestError(
-                f"began: logits must be those of the target's pictures, {self.target.logits.shape}, got {np.shape(self.began)}."
+                f"began: logits must be those of the target's images, {self.target.logits.shape}, got {np.shape(self.began)}."
             )
 
     @property
     def known_train(self) -> Outputs:
-        """`source_train`, where the source's pictures are at hand."""
+        """`source_train`, where the source's images are at hand."""
         return _at_hand(self.source_train)
 
     @property
     def known_val(self) -> Outputs:
-        """`source_val`, where the source's pictures are at hand."""
+        """`source_val`, where the source's images are at hand."""
         return _at_hand(self.source_val)
 
     def _check_part(self, name: str, part: Outputs) -> None:
         classes = len(self.class_names)
         if part.logits.shape[1] != classes:
             raise RequestError(
-                f"{name}: logits must be [pictures, {classes}] for {classes} class names, got {part.logits.shape}."
+                f"{name}: logits must be [images, {classes}] for {classes} class names, got {part.logits.shape}."
             )
         if name == "target":
             return
@@ -205,14 +203,14 @@ class Evidence:
         absent = sorted(set(range(classes)) - set(part.labels.tolist()))
         if absent:
             raise RequestError(
-                f"{name}: class '{self.class_names[absent[0]]}' has no picture; each class needs one."
+                f"{name}: class '{self.class_names[absent[0]]}' has no image; each class needs one."
             )
 
     def _check_mixed(self, mixed: Mixed) -> None:
         rows = np.concatenate([mixed.first, mixed.second])
         if rows.min() < 0 or rows.max() >= len(self.target.logits):
             raise RequestError(
-                f"Mixed pictures name rows {rows.min()} to {rows.max()} of a target of {len(self.target.logits)}."
+                f"Mixed images name rows {rows.min()} to {rows.max()} of a target of {len(self.target.logits)}."
             )
         if mixed.logits.shape[1] != len(self.class_names):
             raise RequestError(
@@ -221,7 +219,7 @@ class Evidence:
 
 
 def check_candidates(candidates: Mapping[str, Evidence]) -> None:
-    """Check that candidates can be compared: source only is among them, and all saw the same pictures.
+    """Check that candidates can be compared: source only is among them, and all saw the same images.
 
     Raises:
         RequestError: they cannot.
@@ -240,7 +238,7 @@ def check_candidates(candidates: Mapping[str, Evidence]) -> None:
             )
         if (evidence.source_val is None) != (first.source_val is None):
             raise RequestError(
-                f"'{name}' and '{SOURCE_ONLY}' must both have pictures of the source, or neither."
+                f"'{name}' and '{SOURCE_ONLY}' must both have images of the source, or neither."
             )
         for part in ("source_val", "target"):
             mine, other = getattr(evidence, part), getattr(first, part)
@@ -248,7 +246,7 @@ def check_candidates(candidates: Mapping[str, Evidence]) -> None:
                 continue
             if len(mine.logits) != len(other.logits) or mine.units != other.units:
                 raise RequestError(
-                    f"'{name}' was asked about other pictures than '{SOURCE_ONLY}' ({part}): "
+                    f"'{name}' was asked about other images than '{SOURCE_ONLY}' ({part}): "
                     f"{len(mine.logits)} and {len(other.logits)}. Use the same, in the same order."
                 )
         if evidence.source_val is None:
@@ -259,7 +257,7 @@ def check_candidates(candidates: Mapping[str, Evidence]) -> None:
 
 def _at_hand(part: Outputs | None) -> Outputs:
     if part is None:
-        raise RequestError("The source's pictures are not at hand, and this is asked of them.")
+        raise RequestError("The source's images are not at hand, and this is asked of them.")
     return part
 
 
@@ -267,11 +265,11 @@ def _checked(name: str, values: Any) -> Array:
     array = np.asarray(values)
     if array.ndim != 2 or array.dtype.kind != "f":
         raise RequestError(
-            f"{name} must be [pictures, numbers] float32, got {array.dtype} of shape {array.shape}."
+            f"{name} must be [images, numbers] float32, got {array.dtype} of shape {array.shape}."
         )
     if not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
         raise RequestError(
-            f"{name} of picture {row} are NaN or infinite: a model that diverged is no candidate."
+            f"{name} of image {row} are NaN or infinite: a model that diverged is no candidate."
         )
     return array.astype(np.float32)

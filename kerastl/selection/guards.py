@@ -26,7 +26,7 @@ Array = np.ndarray[Any, Any]
 
 
 def left_open(evidence: Evidence) -> dict[str, float]:
-    """Return the share that is left open, 0 to 1, by domain: `source` (validation pictures) and `target`."""
+    """Return the share that is left open, 0 to 1, by domain: `source` (validation images) and `target`."""
     at_source, temperature = calibrated_at_source(evidence)
     return {"source": _open(at_source), "target": _open(at_target(evidence, temperature))}
 
@@ -44,7 +44,7 @@ def prevalence_at_target(evidence: Evidence, space: ClassSpace, *, seed: int) ->
     """Return whether prevalence differs, with what says so.
 
     Estimates from answers (EM, BBSE) hold where nothing but prevalence changed. Another scanner pushes answers towards a class,
-    and they take that for prevalence. So EM counts where source pictures, weighed to the new prevalence, cannot be told from the
+    and they take that for prevalence. So EM counts where source images, weighed to the new prevalence, cannot be told from the
     target's any more; otherwise the classes of the source are moved as one to fit the target, and must differ in prevalence
     beyond the interval, and BBSE, which asks answers and no places, must say the same of the class: two classes that a shift
     lays onto each other look like one that is gone and one that is commoner. Where classes overlap much and a shift lies along
@@ -193,7 +193,7 @@ class Guard:
         if any(alike.values()):
             return Guard(True, self.reason, told | alike)
         return Guard(
-            False, "no class is rarer, or commoner, however the pictures are seen", told | alike
+            False, "no class is rarer, or commoner, however the images are seen", told | alike
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -211,14 +211,14 @@ def guards_of(
 ) -> dict[str, Guard]:
     """Return `nothing_to_adapt`, `unknown_class` and `other_prevalence`, from the model that was not adapted.
 
-    Where the source's pictures are not at hand, none can be asked: `fired` is None. The source is seen through its validation pictures: of those it learnt from a model knows too much.
+    Where the source's images are not at hand, none can be asked: `fired` is None. The source is seen through its validation images: of those it learnt from a model knows too much.
 
     Args:
         source_only: of the model that was not adapted.
         renormalised: of its weights, BatchNorm's statistics at each domain being its own; None: there is no such network.
         again: of models in whose features what a scanner moves as a whole is back in its place, as in `renormalised`, and
             nothing was made alike beyond that; the last two guards hold only where they hold in each of these, too.
-            Pictures of another class, or of other shares of the classes, show there as well.
+            Images of another class, or of other shares of the classes, show there as well.
         seed: of resampling.
     """
     if source_only.source_val is None:
@@ -248,7 +248,7 @@ def _if_told(prevalence: Guard, unadapted: Sequence[Evidence]) -> Guard:
     if least["target"] - least["source"] <= MORE_LEFT_OPEN:
         return Guard(True, prevalence.reason, told)
     reason = (
-        "how common the classes are at the target cannot be told: of what there is to tell of its pictures' classes "
+        "how common the classes are at the target cannot be told: of what there is to tell of its images' classes "
         f"{least['target']:.0%} is left open, and {least['source']:.0%} at the source"
     )
     return Guard(None, reason, told)
@@ -278,9 +278,7 @@ def _nothing_to_adapt(source_only: Evidence, shares: Mapping[str, Any], seed: in
         return Guard(None, reason, told)
     found = _in_words(told)
     if not above_chance(told):
-        return Guard(
-            True, f"the target's pictures cannot be told from the source's ({found})", told
-        )
+        return Guard(True, f"the target's images cannot be told from the source's ({found})", told)
     if shares["differs"]:
         weights = weighed(val.known_labels, shares["source"], shares["em"]["value"])
         rest = tell_apart(
@@ -289,11 +287,11 @@ def _nothing_to_adapt(source_only: Evidence, shares: Mapping[str, Any], seed: in
         told = told | {"weighed": rest}
         if above_chance(rest) is False:
             reason = (
-                "but for how common the classes are, the target's pictures cannot be told from the source's "
+                "but for how common the classes are, the target's images cannot be told from the source's "
                 f"({_in_words(rest)}; as they are: {found})"
             )
             return Guard(True, reason, told)
-    return Guard(False, f"the target's pictures differ from the source's ({found})", told)
+    return Guard(False, f"the target's images differ from the source's ({found})", told)
 
 
 def _in_words(told: Mapping[str, Any]) -> str:
@@ -307,7 +305,7 @@ def _unknown_class(source_only: Evidence, space: ClassSpace, seed: int) -> Guard
         return Guard(None, "too few target patients to look for an unknown class", told)
     if told["found"]:
         reason = (
-            f"{told['share']:.0%} of the target's pictures lie together, {told['distance']:.1f} times the spread of a "
+            f"{told['share']:.0%} of the target's images lie together, {told['distance']:.1f} times the spread of a "
             "class away from every class of the source"
         )
         return Guard(True, reason, told)

@@ -31,7 +31,7 @@ NONE_IN = 3.0
 
 
 def source_value(evidence: Evidence) -> float:
-    """Return the balanced accuracy at the source's validation pictures."""
+    """Return the balanced accuracy at the source's validation images."""
     return float(_figure(evidence)(np.ones((1, len(evidence.known_val.logits))))[0])
 
 
@@ -79,7 +79,7 @@ LEVEL = 0.9
 
 
 def claimed_and_proven(evidence: Evidence) -> tuple[float, float]:
-    """Return what the answers claim to tell of the target, and what they are proven to tell at the source, in nats a picture."""
+    """Return what the answers claim to tell of the target, and what they are proven to tell at the source, in nats an image."""
     claims, proofs = _parts(evidence)
     return (
         _whole(claims, len(evidence.target.logits)),
@@ -94,7 +94,7 @@ def surer_than_proven(
 
     Args:
         evidence: of the candidate.
-        source_only: of the model that was not adapted: a method that reads no source picture may forget the source and be no
+        source_only: of the model that was not adapted: a method that reads no source image may forget the source and be no
             worse for that at the target.
         seed: of resampled patients, drawn in each domain by itself.
         resamples: of the interval.
@@ -121,7 +121,7 @@ def surer_than_proven(
 def surer_than_told(
     evidence: Evidence, proven: Proven, *, seed: int, resamples: int = 500
 ) -> dict[str, Any]:
-    """Return the same as `surer_than_proven` where the source's pictures are not at hand.
+    """Return the same as `surer_than_proven` where the source's images are not at hand.
 
     What was proven there is taken as it was told, for every candidate. The interval of the difference is made of both intervals
     as of independent numbers (Zou & Donner 2008, doi:10.1002/sim.3095: each end adds the squares of the distances).
@@ -152,9 +152,9 @@ def _told(claimed: float, proven: float, difference: dict[str, Any]) -> dict[str
     return {"claimed": claimed, "proven": proven, "difference": difference, "surer": surer}
 
 
-def _whole(figure: Figure, pictures: int) -> float:
-    """Return a figure of all pictures, each counted once."""
-    return float(figure(np.ones((1, pictures)))[0])
+def _whole(figure: Figure, images: int) -> float:
+    """Return a figure of all images, each counted once."""
+    return float(figure(np.ones((1, images)))[0])
 
 
 def _claims_drawn(evidence: Evidence, claims: Figure, seed: int, resamples: int) -> Array:
@@ -166,7 +166,7 @@ def _claims_drawn(evidence: Evidence, claims: Figure, seed: int, resamples: int)
 
 
 def _claims(evidence: Evidence, temperature: float) -> Figure:
-    """Return what is claimed of the target, a figure of weights `[resamples, pictures]`."""
+    """Return what is claimed of the target, a figure of weights `[resamples, images]`."""
     there = at_target(evidence, temperature)
     doubts = entr(there).sum(axis=1)
 
@@ -179,7 +179,7 @@ def _claims(evidence: Evidence, temperature: float) -> Figure:
 
 
 def calibrated_at_source(evidence: Evidence) -> tuple[Array, float]:
-    """Return the probabilities `[n, classes]` of the source's validation pictures at the temperature that fits them best, and it."""
+    """Return the probabilities `[n, classes]` of the source's validation images at the temperature that fits them best, and it."""
     val = evidence.known_val
     as_learnt = softmax(val.logits.astype(np.float64), axis=1)
     # Where no temperature is best the answers are all right, or say nothing: as they are, they tell that.
@@ -188,13 +188,13 @@ def calibrated_at_source(evidence: Evidence) -> tuple[Array, float]:
 
 
 def at_target(evidence: Evidence, temperature: float) -> Array:
-    """Return the probabilities `[m, classes]` of the target's pictures at a temperature."""
+    """Return the probabilities `[m, classes]` of the target's images at a temperature."""
     logits = evidence.target.logits.astype(np.float64)
     return with_temperature(softmax(logits, axis=1), temperature)
 
 
 def _parts(evidence: Evidence) -> tuple[Figure, Figure]:
-    """Return two figures of weights `[resamples, pictures]`: what is claimed, and what is proven."""
+    """Return two figures of weights `[resamples, images]`: what is claimed, and what is proven."""
     labels = evidence.known_val.known_labels
     at_home, temperature = calibrated_at_source(evidence)
     hits = np.eye(at_home.shape[1])[labels]
@@ -249,10 +249,10 @@ class Ranking:
         kendall_tau: `first / second` to how much two validators agree on those who may be chosen, -1 to 1; None: one of
             them ranks all alike.
         source: `value` (balanced accuracy of each candidate at the source) and `floor`, which none may lie below; nothing and
-            None where the source's pictures are not at hand.
+            None where the source's images are not at hand.
         proven: candidate to what its answers claim to tell of the target, and what is proven of them at the source;
             nothing where that is not known.
-        kept: candidate to how much of the answers that it began with it kept; nothing where the source's pictures are at hand.
+        kept: candidate to how much of the answers that it began with it kept; nothing where the source's images are at hand.
     """
 
     scores: Mapping[str, Mapping[str, float]]
@@ -293,9 +293,9 @@ def rank(
 ) -> Ranking:
     """Rank candidates by each validator; the best mean rank is chosen, of equal ones source only, then the first name.
 
-    A candidate is refused when its balanced accuracy at the source's validation pictures lies below what chance explains of source only's
+    A candidate is refused when its balanced accuracy at the source's validation images lies below what chance explains of source only's
     (`floor.source_floor`): whatever it gained, it lost what it had learnt; and when it is surer of the target than its answers at the
-    source were proven right (`proven.surer_than_proven`): it learnt to trust itself. Where the source's pictures are not at
+    source were proven right (`proven.surer_than_proven`): it learnt to trust itself. Where the source's images are not at
     hand, the second is asked if what was proven there is told, and one that strayed from the answers that it began with is refused
     (`strayed.answers_kept`), if these are told. Refused ones get scores, but no ranks, so that they do not come between others.
 
@@ -332,13 +332,13 @@ def rank(
 
 @dataclass(frozen=True)
 class _AtSource:
-    """What the source's pictures say of the candidates; nothing where they are not at hand.
+    """What the source's images say of the candidates; nothing where they are not at hand.
 
     Args:
         told: `value`, `floor`, `rule` and `interval`.
         proven: of each candidate.
         refused: candidate to the reason.
-        kept: of each candidate, where the pictures are not at hand.
+        kept: of each candidate, where the images are not at hand.
     """
 
     told: dict[str, Any]
@@ -388,7 +388,7 @@ def _why_refused(value: float, floor: Mapping[str, Any], proven: Mapping[str, An
 def _surer(proven: Mapping[str, Any]) -> str:
     return (
         f"it is surer of the target than it has proved right at the source: its answers claim to tell "
-        f"{proven['claimed']:.2f} nats a picture, and {proven['proven']:.2f} are proven"
+        f"{proven['claimed']:.2f} nats an image, and {proven['proven']:.2f} are proven"
     )
 
 

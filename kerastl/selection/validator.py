@@ -17,7 +17,7 @@ class Validator:
     Args:
         function: takes evidence, and the options where there are any; returns the score.
         options: a frozen dataclass; None where there is nothing to choose.
-        needs: evidence beside the target's pictures that it cannot do without: the `source`'s.
+        needs: evidence beside the target's images that it cannot do without: the `source`'s.
     """
 
     function: Callable[..., float]
@@ -25,7 +25,7 @@ class Validator:
     needs: Literal["source"] | None = None
 
     def score(self, evidence: Evidence) -> float:
-        """Return the score, higher is better. Comparable between models on the same pictures only.
+        """Return the score, higher is better. Comparable between models on the same images only.
 
         Raises:
             RequestError: the evidence lacks what this validator needs.

@@ -32,16 +32,16 @@ Told = dict[str, np.ndarray[Any, Any]]
 
 
 def check_adaptation(name: str) -> None:
-    """Check one method, on drawn pictures and a small network with random weights.
+    """Check one method, on drawn images and a small network with random weights.
 
     - its facts are a `Method`; its options a frozen dataclass whose wrong values are refused with a `RequestError`;
     - it reads the streams that its facts allow;
     - its losses are finite scalars on batches of 5 and 3, 3 and 5, and 1 and 1, the same bytes each time and for each step that
       is built from the same seed;
     - target labels change no byte of them, unless its facts say that it reads them;
-    - a distance between the domains is 0 where they are the same, and above 0 where the pictures are shifted;
+    - a distance between the domains is 0 where they are the same, and above 0 where the images are shifted;
     - gradients are finite, and reach what learns before the head, and the step's own variables, and not a head that is frozen; where the head alone is enough, the
-      losses work on cached features, too; where it changes the pictures, a cache is refused;
+      losses work on cached features, too; where it changes the images, a cache is refused;
     - nothing moves that neither learns nor `may_move`;
     - variables and `state` are all there is: a step that takes them back has the same losses.
 
@@ -123,8 +123,8 @@ def _batch(count: int, *, seed: int, shift: bool = False) -> tuple[Any, Any, Any
     return tf.constant(images), tf.constant(labels), tf.range(count, dtype=tf.int64)
 
 
-class _Pictures:
-    """What `on_epoch` asks of a source, of one batch of drawn pictures."""
+class _Images:
+    """What `on_epoch` asks of a source, of one batch of drawn images."""
 
     num_examples = 7
 
@@ -251,7 +251,7 @@ def _check_caches_are_refused(case: _Case) -> None:
 def _check_what_moves(case: _Case) -> None:
     known = {one.path: one for one in case.model.weights}
     before = {path: np.array(one.numpy()) for path, one in known.items()}
-    sources: Any = {"source": _Pictures(seed=3), "target": _Pictures(seed=4)}
+    sources: Any = {"source": _Images(seed=3), "target": _Images(seed=4)}
     case.told(case.batches())
     case.step.on_epoch(case.model, sources)
     moved = [one for path, one in known.items() if not np.array_equal(before[path], one.numpy())]

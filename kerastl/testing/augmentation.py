@@ -23,7 +23,7 @@ RANDOM = re.compile(r"Random|Rng|Multinomial|Stateful(Uniform|Standard|Truncated
 
 
 def strong(name: str) -> Any:
-    """Return options of an operation at nearly full strength, done to every picture."""
+    """Return options of an operation at nearly full strength, done to every image."""
     options = registry.module("operation", name).at_strength(0.9)
     return options.model_copy(update={"apply_probability": 1.0})
 
@@ -32,13 +32,13 @@ def check_augmentation(name: str) -> None:
     """Check one operation.
 
     - the same seeds give the same bytes, alone and in batches of any size;
-    - another seed gives another picture;
-    - size, type and range are kept, nothing becomes NaN, also on grey, black and white pictures;
+    - another seed gives another image;
+    - size, type and range are kept, nothing becomes NaN, also on grey, black and white images;
     - strength 0 changes no byte;
     - compiled and by itself, as keras-cv's layer runs, it gives the same within 0.01 of 255 (thresholds: but for 0.1 %
       of the pixels);
-    - probability 0 changes nothing, probability one half about half of the pictures;
-    - grey pictures of one channel pass, or are refused by an operation that needs colour;
+    - probability 0 changes nothing, probability one half about half of the images;
+    - grey images of one channel pass, or are refused by an operation that needs colour;
     - no stateful random operation is in the graph;
     - its options are a StrictModel, so that they can be checked without TensorFlow.
 
@@ -50,7 +50,7 @@ def check_augmentation(name: str) -> None:
     """
     options = strong(name)
     policy = build_policy([(name, options)], image_size_px=SIZE_PX)
-    images = _pictures()
+    images = _images()
     seeds = np.random.default_rng(5).integers(0, 2**31, (len(images), 2)).astype(np.int32)
     together = policy(images, seeds).numpy()
     for size in (1, 9):
@@ -69,7 +69,7 @@ def check_augmentation(name: str) -> None:
         exact=True,
     )
     same = np.array_equal(now_and_then(images, seeds), now_and_then(images, seeds + 1))
-    assert not same, f"{name}: another seed, the same pictures"
+    assert not same, f"{name}: another seed, the same images"
     assert not stateful_random_operations(policy), f"{name}: a stateful random operation"
     assert isinstance(options, StrictModel), f"{name}: Options is not a StrictModel"
     _check_nothing(name, images, seeds)
@@ -81,7 +81,7 @@ def check_augmentation(name: str) -> None:
 def _check_nothing(name: str, images: Any, seeds: Any) -> None:
     nothing = registry.module("operation", name).at_strength(0.0)
     policy = build_policy([(name, nothing)], image_size_px=SIZE_PX)
-    assert np.array_equal(policy(images, seeds), images), f"{name}: strength 0 changes pictures"
+    assert np.array_equal(policy(images, seeds), images), f"{name}: strength 0 changes images"
 
 
 def _check_exact(name: str, options: Any, images: Any, seeds: Any, compiled: Any) -> None:
@@ -97,13 +97,13 @@ def _check_probability(name: str, options: Any) -> None:
     seeds = np.stack([np.arange(200), np.zeros(200)], axis=1).astype(np.int32)
 
     def changed(probability: float) -> float:
-        """Return the share of the pictures that differ."""
+        """Return the share of the images that differ."""
         now_and_then = options.model_copy(update={"apply_probability": probability})
         policy = build_policy([(name, now_and_then)], image_size_px=SIZE_PX, exact=True)
         return float((policy(images, seeds).numpy() != images).any(axis=(1, 2, 3)).mean())
 
-    assert changed(0.0) == 0.0, f"{name}: probability 0 changes pictures"
-    # Five standard errors of 200 tosses are 0.18; a flip leaves half of its pictures as they are.
+    assert changed(0.0) == 0.0, f"{name}: probability 0 changes images"
+    # Five standard errors of 200 tosses are 0.18; a flip leaves half of its images as they are.
     assert abs(changed(0.5) / changed(1.0) - 0.5) < 0.2, f"{name}: probability one half is not"
 
 
@@ -112,15 +112,15 @@ def _check_grey(name: str, options: Any) -> None:
     try:
         policy = build_policy([(name, options)], image_size_px=SIZE_PX, channels=1, exact=True)
     except RequestError:
-        assert needs_colour, f"{name}: refuses grey pictures and does not say NEEDS_COLOUR"
+        assert needs_colour, f"{name}: refuses grey images and does not say NEEDS_COLOUR"
         return
     assert not needs_colour
-    grey = _pictures()[..., :1]
+    grey = _images()[..., :1]
     seeds = np.ones((len(grey), 2), np.int32)
     assert policy(grey, seeds).numpy().shape == grey.shape
 
 
-def _pictures() -> np.ndarray[Any, Any]:
+def _images() -> np.ndarray[Any, Any]:
     generator = np.random.default_rng(0)
     images = generator.uniform(0, 255, (27, SIZE_PX, SIZE_PX, 3)).astype(np.float32)
     images[0], images[1] = 0.0, 255.0
@@ -146,7 +146,7 @@ def stateful_random_operations(policy: Any) -> list[str]:
 
 
 COUNT = 12
-"""Pictures of a batch; each has a class of its own, so that its label tells its partner."""
+"""Images of a batch; each has a class of its own, so that its label tells its partner."""
 
 
 def check_mixing(name: str) -> None:
@@ -154,9 +154,9 @@ def check_mixing(name: str) -> None:
 
     - the same batch gives the same bytes, whatever the order of its rows; other seeds give others;
     - size, type and range are kept, and every row of the labels sums to 1 exactly;
-    - pictures and labels agree: of pictures of one level each, the mean level is that of the label;
-    - a picture alone, `alpha` 0 and probability 0 change nothing, to the byte;
-    - pictures of one channel pass, and an empty batch;
+    - images and labels agree: of images of one level each, the mean level is that of the label;
+    - an image alone, `alpha` 0 and probability 0 change nothing, to the byte;
+    - images of one channel pass, and an empty batch;
     - no stateful random operation is in the graph;
     - its options are a StrictModel with defaults, so that they can be checked without TensorFlow.
 
@@ -212,7 +212,7 @@ def _check_agreement(name: str, options: Any) -> None:
     mixed, rows = _built(name, options, channels=1)(flat, labels, seeds)
     means = mixed.numpy().mean(axis=(1, 2, 3), dtype=np.float64)
     gap = np.abs(means - rows.numpy().astype(np.float64) @ levels).max()
-    assert gap < 1e-3, f"{name}: pictures and labels differ by {gap:.3f} of 255"
+    assert gap < 1e-3, f"{name}: images and labels differ by {gap:.3f} of 255"
 
 
 def _check_identity(name: str, options: Any) -> None:
@@ -224,10 +224,10 @@ def _check_identity(name: str, options: Any) -> None:
     )
     for nothing in never:
         mixed, rows = _built(name, nothing)(images, labels, seeds)
-        assert mixed.numpy().tobytes() == images.tobytes(), f"{name}: {nothing} changes pictures"
+        assert mixed.numpy().tobytes() == images.tobytes(), f"{name}: {nothing} changes images"
         assert rows.numpy().tobytes() == truth.tobytes(), f"{name}: {nothing} changes labels"
     mixed, rows = _built(name, options)(images[3:4], labels[3:4], seeds[3:4])
-    assert mixed.numpy().tobytes() == images[3:4].tobytes(), f"{name}: mixes a picture with itself"
+    assert mixed.numpy().tobytes() == images[3:4].tobytes(), f"{name}: mixes an image with itself"
     assert rows.numpy().tobytes() == truth[3:4].tobytes()
     mixed, rows = _built(name, options)(images[:0], labels[:0], seeds[:0])
     assert (len(mixed), len(rows)) == (0, 0)

@@ -29,32 +29,32 @@ def check_backbone(name: str, *, image_size_px: int) -> None:
 
     Args:
         name: the backbone.
-        image_size_px: side of the drawn pictures; small is quick.
+        image_size_px: side of the drawn images; small is quick.
 
     Raises:
         AssertionError: one of these does not hold.
     """
     size = image_size_px
-    pictures = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
-    model = _check_against_builder(name, pictures)
+    images = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
+    model = _check_against_builder(name, images)
     _check_shape(name, model)
     _check_blocks(model)
-    _check_cuts(model, pictures)
-    _check_round_trip(model, pictures)
+    _check_cuts(model, images)
+    _check_round_trip(model, images)
     _check_freezing(model)
 
 
-def _check_against_builder(name: str, pictures: np.ndarray) -> keras.Model:
+def _check_against_builder(name: str, images: np.ndarray) -> keras.Model:
     """Return the backbone with the weights of its builder's network, once both give one answer."""
-    size = pictures.shape[1]
+    size = images.shape[1]
     reference, preprocess = _reference(name, size)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.h5"
         reference.save(path)
         model = build_backbone(name, weights=path, image_size_px=size)
     _set_deviations(reference)
-    expected = _answer(reference, preprocess(pictures.copy()))
-    gap = np.abs(_answer(model, pictures) - expected).max()
+    expected = _answer(reference, preprocess(images.copy()))
+    gap = np.abs(_answer(model, images) - expected).max()
     assert gap <= PIXEL_TOLERANCE * np.abs(expected).max() + 1e-12, f"{name} differs by {gap}"
     return model
 
@@ -119,26 +119,26 @@ def _check_blocks(model: keras.Model) -> None:
         assert places, f"{block.name} is empty"
 
 
-def _check_cuts(model: keras.Model, pictures: np.ndarray) -> None:
+def _check_cuts(model: keras.Model, images: np.ndarray) -> None:
     import keras
 
-    expected = _answer(model, pictures)
+    expected = _answer(model, images)
     names = [block.name for block in blocks_of(model)][:-1]
     for name in {*names[:: max(1, len(names) // CUTS)], names[-1]}:
         trunk, tail = cut(model, name)
-        found = _answer(tail, trunk(pictures, training=False))
+        found = _answer(tail, trunk(images, training=False))
         assert np.array_equal(found, expected), f"the cut behind {name} changes the answer"
         assert all(isinstance(part, keras.Model) for part in (trunk, tail))
 
 
-def _check_round_trip(model: keras.Model, pictures: np.ndarray) -> None:
+def _check_round_trip(model: keras.Model, images: np.ndarray) -> None:
     import keras
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         model.save(path)
         loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
-    assert np.array_equal(_answer(loaded, pictures), _answer(model, pictures))
+    assert np.array_equal(_answer(loaded, images), _answer(model, images))
     assert blocks_of(loaded) == blocks_of(model)
 
 

@@ -1,4 +1,4 @@
-"""BatchNorm statistics, estimated exactly over a set of pictures instead of by a moving average.
+"""BatchNorm statistics, estimated exactly over a set of images instead of by a moving average.
 
 A moving average with momentum 0.999 has forgotten almost nothing of its start after a short phase, so that
 a net trained from random weights predicts a constant for many epochs. Two passes over the data do not.
@@ -23,11 +23,11 @@ def is_statistic(variable: keras.Variable) -> bool:
 
 
 def statistics_estimator(model: keras.Model) -> Callable[[ImageDataset], None]:
-    """Return a function that sets the running statistics of a model to those of a source's pictures.
+    """Return a function that sets the running statistics of a model to those of a source's images.
 
-    Each layer sees pictures normalised by their own batch, as in training. Means are averaged over batches;
-    the variance of all pictures is the mean of the batches' variances plus the variance of their means.
-    The pictures come in the order, and with the augmentation and mixing, of epoch 0.
+    Each layer sees images normalised by their own batch, as in training. Means are averaged over batches;
+    the variance of all images is the mean of the batches' variances plus the variance of their means.
+    The images come in the order, and with the augmentation and mixing, of epoch 0.
 
     Args:
         model: a flat classifier; a BatchNorm layer with `trainable = False` when the function is first

@@ -26,7 +26,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class Best:
-    """The best epoch so far on the validation pictures of one domain.
+    """The best epoch so far on the validation images of one domain.
 
     Args:
         value: of the monitored figure.
@@ -47,7 +47,7 @@ class History:
 
     Args:
         rows: one an epoch: `phase`, `epoch` (from 1, over all phases), `learning_rate`, `loss`, `accuracy`
-            on training pictures, `val_loss`, `val_accuracy`, `val_balanced_accuracy`, `val_auc`.
+            on training images, `val_loss`, `val_accuracy`, `val_balanced_accuracy`, `val_auc`.
         proofs: one a phase, see `phase_proof`.
         best: `{domain: (epoch, value)}` of the epochs whose weights were kept.
     """

@@ -22,7 +22,7 @@ from kerastl.recipe.phase import Phase
 from kerastl.runs import size_in_words
 from kerastl.training.feature_cache import ABOUT, shapes_of, size_on_disk, told_of
 from kerastl.training.freeze import resolve_trainable
-from kerastl.training.step import no_pictures
+from kerastl.training.step import no_images
 from kerastl.training.trunk import Front, cached_front, choose_cache, frozen_front
 
 ROOM_LEFT_BYTES = 2**28
@@ -49,7 +49,7 @@ def check_cache(model: keras.Model, phase: Phase, sources: Sequence[ImageDataset
 def _check_source(phase: Phase, source: ImageDataset) -> None:
     if source.mixes:
         raise RequestError(
-            f"cache: {phase.cache} keeps one picture's activations, and mixing makes each of two. "
+            f"cache: {phase.cache} keeps one image's activations, and mixing makes each of two. "
             "Take augment.mixing out, or write cache: none."
         )
     if not source.can_be_told:
@@ -62,7 +62,7 @@ def _check_source(phase: Phase, source: ImageDataset) -> None:
     if source.augmented and not source.repeats:
         raise RequestError(
             f"cache: {phase.cache} would show the augmentation of one epoch in all. Say how many views of "
-            "each picture are kept, as augment.views: 4, or write cache: none."
+            "each image are kept, as augment.views: 4, or write cache: none."
         )
 
 
@@ -70,7 +70,7 @@ def check_room(
     model: keras.Model,
     phases: Sequence[Phase],
     *,
-    pictures: Sequence[Sequence[ImageDataset]],
+    images: Sequence[Sequence[ImageDataset]],
     folder: Path,
 ) -> None:
     """See that the caches of some phases, all together, can be written and have room.
@@ -78,13 +78,13 @@ def check_room(
     Args:
         model: a flat classifier.
         phases: all that are run, those without a cache too; each has passed `check_cache`.
-        pictures: all that each phase reads, for training and validation.
+        images: all that each phase reads, for training and validation.
         folder: where the caches lie.
 
     Raises:
         RequestError: the folder cannot be written to, or the disk is too small; the text says what to do.
     """
-    entries = list(_entries(model, phases, pictures))
+    entries = list(_entries(model, phases, images))
     if not entries:
         return
     place = _check_writable(folder)
@@ -122,11 +122,11 @@ def _check_writable(folder: Path) -> Path:
 
 
 def _entries(
-    model: keras.Model, phases: Sequence[Phase], pictures: Sequence[Sequence[ImageDataset]]
+    model: keras.Model, phases: Sequence[Phase], images: Sequence[Sequence[ImageDataset]]
 ) -> Iterator[tuple[str, int]]:
     """Yield (what is told of it, bytes) of each entry that the phases keep; two phases may share one."""
     network, known = network_name(model), set()
-    for place, (phase, sources) in enumerate(zip(phases, pictures, strict=True)):
+    for place, (phase, sources) in enumerate(zip(phases, images, strict=True)):
         if phase.cache == "none":
             continue
         front = cached_front(model, phase)
@@ -174,9 +174,9 @@ def cache_line(model: keras.Model, phase: Phase, sources: Sequence[ImageDataset]
     size = sum(_size(front, phase, source) for source in sources)
     what = "features" if phase.cache == "features" else "activations at the freeze boundary"
     views = max(source.views for source in sources)
-    shown = f", {views} augmented views of each training picture" if views > 1 else ""
+    shown = f", {views} augmented views of each training image" if views > 1 else ""
     return (
-        f"phase {phase.name}: the frozen layers see each picture once; their {what} are kept "
+        f"phase {phase.name}: the frozen layers see each image once; their {what} are kept "
         f"({phase.cache_precision}, {size_in_words(size)}{shown})"
     )
 
@@ -191,23 +191,23 @@ def _smaller(phases: Sequence[Phase]) -> str:
 
 Sources = Mapping[str, ImageDataset]
 Read = Sequence[Sequence[ImageDataset]]
-"""Training pictures that each phase learns from."""
+"""Training images that each phase learns from."""
 
 
 def decide_phases(
     phases: Sequence[Phase], trains: Sources, *, reads: Read | None = None
 ) -> list[Phase]:
-    """Return the phases with every `cache: auto` decided; one whose domain has no pictures has no cache.
+    """Return the phases with every `cache: auto` decided; one whose domain has no images has no cache.
 
     Args:
         phases: all that will be run.
-        trains: pictures by domain.
-        reads: training pictures that each learns from; None: those of its domain.
+        trains: images by domain.
+        reads: training images that each learns from; None: those of its domain.
     """
     reads = reads or _of_domains(phases, trains)
     return [
-        choose_cache(phase, pictures) if pictures else phase.model_copy(update={"cache": "none"})
-        for phase, pictures in zip(phases, reads, strict=True)
+        choose_cache(phase, images) if images else phase.model_copy(update={"cache": "none"})
+        for phase, images in zip(phases, reads, strict=True)
     ]
 
 
@@ -229,31 +229,31 @@ def check_phases(
     Args:
         model: a flat classifier.
         phases: all that will be run, as `decide_phases` returns them.
-        trains, vals: pictures by domain.
+        trains, vals: images by domain.
         cache_dir: where a phase with a cache keeps its activations.
         reads: as in `decide_phases`.
 
     Raises:
-        Problems: a cache that would change what is learnt or has no room, a precision for frozen layers where none are, a domain without pictures, a block or layer that does not exist, or a figure to watch
-            that the validation pictures cannot give; all of them together.
+        Problems: a cache that would change what is learnt or has no room, a precision for frozen layers where none are, a domain without images, a block or layer that does not exist, or a figure to watch
+            that the validation images cannot give; all of them together.
     """
     reads = reads or _of_domains(phases, trains)
-    pictures = [
+    images = [
         [*ones, *([vals[phase.domain]] if phase.domain in vals else [])]
         for phase, ones in zip(phases, reads, strict=True)
     ]
     problems = [
         Problem(f"phase {phase.name}", what)
-        for phase, read, ones in zip(phases, reads, pictures, strict=True)
+        for phase, read, ones in zip(phases, reads, images, strict=True)
         for what in (
-            *([] if read else [no_pictures(phase)]),
+            *([] if read else [no_images(phase)]),
             *_wrong(model, phase, vals),
             *_wrong_cache(model, phase, ones),
             *_wrong_precision(model, phase),
         )
     ]
     if not problems:
-        problems = list(_no_room(model, phases, pictures, cache_dir))
+        problems = list(_no_room(model, phases, images, cache_dir))
     if problems:
         raise Problems("The training", problems, "Nothing was trained.")
 
@@ -267,37 +267,35 @@ def _wrong(model: keras.Model, phase: Phase, vals: Sources) -> Iterator[str]:
     if phase.early_stopping is not None and val is None:
         yield (
             f"early_stopping watches {phase.monitor}, and its domain, {phase.domain}, has no validation "
-            "pictures. Raise split.val_fraction, or take early_stopping out."
+            "images. Raise split.val_fraction, or take early_stopping out."
         )
     if val is not None and val.mixes:
-        yield "its validation pictures are mixed. Only training pictures may be: take `mix` out."
+        yield "its validation images are mixed. Only training images may be: take `mix` out."
     if val is not None and phase.monitor == "val_auc":
         present = {int(label) for label in np.asarray(val.labels)}
         absent = [name for at, name in enumerate(val.class_names) if at not in present]
         if absent:
             yield (
-                f"monitor: val_auc needs every class in validation, and '{absent[0]}' has no picture "
+                f"monitor: val_auc needs every class in validation, and '{absent[0]}' has no image "
                 "there. Take val_loss, or raise split.val_fraction."
             )
 
 
-def _wrong_cache(
-    model: keras.Model, phase: Phase, pictures: Sequence[ImageDataset]
-) -> Iterator[str]:
-    if phase.cache == "none" or not pictures:
+def _wrong_cache(model: keras.Model, phase: Phase, images: Sequence[ImageDataset]) -> Iterator[str]:
+    if phase.cache == "none" or not images:
         return
     try:
-        check_cache(model, phase, pictures)
+        check_cache(model, phase, images)
     except RequestError as error:
         yield str(error)
 
 
 def _no_room(
-    model: keras.Model, phases: Sequence[Phase], pictures: Read, cache_dir: Path
+    model: keras.Model, phases: Sequence[Phase], images: Read, cache_dir: Path
 ) -> Iterator[Problem]:
     """Yield what the caches want of the disk; asked only of phases that are right in themselves."""
     try:
-        check_room(model, phases, pictures=pictures, folder=cache_dir)
+        check_room(model, phases, images=images, folder=cache_dir)
     except RequestError as error:
         names = ", ".join(phase.name for phase in phases if phase.cache != "none")
         yield Problem(f"phase {names}", str(error))
@@ -318,7 +316,7 @@ def _wrong_precision(model: keras.Model, phase: Phase) -> Iterator[str]:
         asks = f"trunk_precision: {phase.trunk_precision} needs frozen layers in front of those that learn"
         if phase.batch_norm != "frozen":
             yield (
-                f"{asks}, and with batch_norm: {phase.batch_norm} the statistics of all follow the pictures. "
+                f"{asks}, and with batch_norm: {phase.batch_norm} the statistics of all follow the images. "
                 "Write batch_norm: frozen, or trunk_precision: float32."
             )
             return

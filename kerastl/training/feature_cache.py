@@ -1,7 +1,7 @@
-"""What a frozen trunk makes of every picture, computed once and kept on disk, shared between runs.
+"""What a frozen trunk makes of every image, computed once and kept on disk, shared between runs.
 
 An entry's name is the hash of all that its numbers depend on: the trunk's layers and weights, the content of the
-pictures, how they are decoded and augmented, the code, the packages, and the kind of machine. So an entry is never
+images, how they are decoded and augmented, the code, the packages, and the kind of machine. So an entry is never
 out of date; it is only not asked for any more.
 """
 
@@ -26,23 +26,23 @@ from kerastl.data import ImageDataset, hold, lock_of
 from kerastl.errors import RunFailed
 from kerastl.models import TrunkPrecision, fold
 from kerastl.runs import machine, package_versions, sha256_of, write_atomic
-from kerastl.training.phase import ENCODINGS, Array, Precision, bytes_per_picture
+from kerastl.training.phase import ENCODINGS, Array, Precision, bytes_per_image
 from kerastl.training.step import inference
 
 BATCH = 32
-"""Pictures a forward pass: fixed, as the last bits of an activation may depend on it."""
+"""Images a forward pass: fixed, as the last bits of an activation may depend on it."""
 ABOUT = "about.json"
 Shapes = Sequence[tuple[int, ...]]
 Trunk = Callable[[], Callable[[Any], Any]]
-"""Builds, at the first call, the traced function from pictures to activations."""
+"""Builds, at the first call, the traced function from images to activations."""
 
 
 @dataclass(frozen=True)
 class Activations:
-    """What a trunk made of the pictures of one source.
+    """What a trunk made of the images of one source.
 
     Args:
-        columns: for each tensor that leaves the trunk the columns of its encoding, `[views, pictures, ...]`.
+        columns: for each tensor that leaves the trunk the columns of its encoding, `[views, images, ...]`.
         precision: their encoding.
         num_bytes: on disk.
     """
@@ -52,7 +52,7 @@ class Activations:
     num_bytes: int
 
     def rows(self, view: int, indices: Array) -> list[Array]:
-        """Return the activations of some pictures: `[rows, ...]` float32, one a tensor."""
+        """Return the activations of some images: `[rows, ...]` float32, one a tensor."""
         encoding = ENCODINGS[self.precision]
         return [
             encoding.decode([column[view, indices] for column in columns])
@@ -61,7 +61,7 @@ class Activations:
 
 
 def shapes_of(tensors: Sequence[keras.KerasTensor]) -> list[tuple[int, ...]]:
-    """Return the shapes of one picture's activations, from the tensors that leave a trunk."""
+    """Return the shapes of one image's activations, from the tensors that leave a trunk."""
     return [tuple(tensor.shape[1:]) for tensor in tensors]
 
 
@@ -69,14 +69,14 @@ def size_on_disk(
     shapes: Sequence[tuple[int, ...]], source: ImageDataset, precision: Precision
 ) -> int:
     """Return the bytes that the activations of a source take, headers aside; of `shapes_of`."""
-    each = bytes_per_picture(shapes, precision)
+    each = bytes_per_image(shapes, precision)
     return each * source.num_examples * source.views
 
 
 def told_of(source: ImageDataset, precision: Precision, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what stands in an entry for people; no name of a picture is in it."""
+    """Return what stands in an entry for people; no name of an image is in it."""
     return {
-        **about, "pictures": source.num_examples, "views": source.views, "precision": precision
+        **about, "images": source.num_examples, "views": source.views, "precision": precision
     }  # fmt: skip
 
 
@@ -89,11 +89,11 @@ def keep_activations(
     trunk_precision: TrunkPrecision = "float32",
     about: Mapping[str, Any] | None = None,
 ) -> list[Activations]:
-    """Return the activations of every picture and view of some sources; computed only where they are not kept yet.
+    """Return the activations of every image and view of some sources; computed only where they are not kept yet.
 
     Args:
-        trunk: from the picture on; what it holds is frozen, and runs as in inference.
-        sources: pictures; each of their views is augmented as in the epoch of that number.
+        trunk: from the image on; what it holds is frozen, and runs as in inference.
+        sources: images; each of their views is augmented as in the epoch of that number.
         precision: how they are kept.
         folder: of all entries; one that is being written by another process is waited for. While what is returned
             lives, nobody removes its entry.
@@ -101,7 +101,7 @@ def keep_activations(
         about: what `kerastl cache ls` tells of the entry: `network`, and the block `behind` which it was made.
 
     Raises:
-        RunFailed: a picture can no longer be read, or the disk is full; no half entry is left.
+        RunFailed: an image can no longer be read, or the disk is full; no half entry is left.
     """
     layers, shapes = _layers(trunk, trunk_precision), shapes_of(trunk.outputs)
     # Built for the first that is not kept yet.
@@ -138,7 +138,7 @@ def _layers(trunk: keras.Model, trunk_precision: TrunkPrecision) -> dict[str, st
 def _key(layers: dict[str, str], source: ImageDataset, precision: Precision) -> str:
     told = {
         **layers,
-        "pictures": source.fingerprint(),
+        "images": source.fingerprint(),
         "precision": precision,
         "code": _code(),
         "packages": package_versions(),
@@ -246,15 +246,15 @@ class _Column:
 
 
 def _forward(forward: Trunk, source: ImageDataset) -> Iterator[list[Array]]:
-    """Yield the trunk's outputs of all pictures in the order of their indices, view after view."""
+    """Yield the trunk's outputs of all images in the order of their indices, view after view."""
     run = forward()
     steps = -(-source.num_examples // BATCH)
     for view in range(source.views):
-        what = "keeping the features of every picture"
+        what = "keeping the features of every image"
         if source.views > 1:
             what += f", view {view + 1} of {source.views}"
         try:
-            for images, _, _ in track(source.every_picture(view, BATCH), what, steps):
+            for images, _, _ in track(source.every_image(view, BATCH), what, steps):
                 yield [np.asarray(values) for values in keras.tree.flatten(run(images))]
         except tf.errors.OpError as error:
             raise source.explain(error) from error
@@ -273,14 +273,14 @@ def _open(entry: Path, shapes: Sequence[Any], precision: Precision) -> Activatio
 
 
 class CachedSource:
-    """Batches of activations, in the order of the pictures' own source.
+    """Batches of activations, in the order of the images' own source.
 
     Args:
-        source: the pictures; they are not opened any more.
-        activations: of those pictures; epoch `e` sees view `e` modulo their number.
+        source: the images; they are not opened any more.
+        activations: of those images; epoch `e` sees view `e` modulo their number.
 
     Attributes:
-        num_examples, steps_per_epoch, class_names, labels: of the pictures.
+        num_examples, steps_per_epoch, class_names, labels: of the images.
         mixes, placement: batches are never mixed, and need nothing on the device.
     """
 
@@ -308,5 +308,5 @@ class CachedSource:
             yield activations, tf.constant(self.labels[indices]), tf.constant(indices)
 
     def explain(self, error: Exception) -> Exception:
-        """Return the error itself: no picture is read that could have broken."""
+        """Return the error itself: no image is read that could have broken."""
         return error

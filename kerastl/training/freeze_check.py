@@ -114,7 +114,7 @@ def parameters_by_block(
     Args:
         model: built on a known backbone.
         trained: paths of the variables that the optimizer was given.
-        followed: paths of statistics that may follow the pictures without being trained.
+        followed: paths of statistics that may follow the images without being trained.
 
     Returns:
         `{"total", "trained", "statistics", "frozen", "blocks": [{"block", "total", "trained"}]}`, all whole
@@ -185,7 +185,7 @@ def phase_proof(
     Returns:
         `{"phase", "layers": [{"layer", "trainable", "before", "after", "moved", "statistics_moved"}],
         "batch_norm", "parameters", "warnings": [...], "faults": [...]}`: one entry for each layer that has
-        variables; statistics that may follow the pictures are told apart from weights; `batch_norm` as in
+        variables; statistics that may follow the images are told apart from weights; `batch_norm` as in
         `statistics_record`, `parameters` as in `parameters_by_block`. `check_proof` raises for the faults.
     """
     after = checksums(model)

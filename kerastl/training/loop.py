@@ -72,7 +72,7 @@ def run_steps(
     *,
     bar: bool,
 ) -> dict[str, Any]:
-    """Run the steps of the epoch that training has come to; return the means over its first stream's pictures.
+    """Run the steps of the epoch that training has come to; return the means over its first stream's images.
 
     Args:
         phase: its rate, schedule and length.
@@ -126,7 +126,7 @@ def validate(forward: Forward, source: Source) -> dict[str, float | None]:
 
     Args:
         forward: images `[b, h, w, 3]` in [0, 255], or activations, to logits `[b, classes]`, in inference mode.
-        source: labelled pictures, not augmented.
+        source: labelled images, not augmented.
 
     Returns:
         `val_loss` (cross-entropy in nats), `val_accuracy`, `val_balanced_accuracy` (mean recall of the
@@ -165,12 +165,12 @@ def _auc(logits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float | 
 def rounding_of(
     model: keras.Model, phase: Phase, val: ImageDataset | None
 ) -> dict[str, Any] | None:
-    """Return the figures of validation pictures with the front in float32 and as the phase computed it.
+    """Return the figures of validation images with the front in float32 and as the phase computed it.
 
     Args:
         model: with the weights that the phase ends with.
         phase: names the precision; None is returned where it is float32.
-        val: pictures; they are read once for both. None: the figures are None.
+        val: images; they are read once for both. None: the figures are None.
 
     Returns:
         `{"precision", "behind", "float32": {...}, "rounded": {...}}`, the figures those of `validate`.
@@ -528,11 +528,11 @@ def fit(
 
     Args:
         model: a flat classifier from `build_model`, built inside `strategy.scope()` if there is one.
-        train: labelled pictures, shuffled; or one source a domain, `{"source": ..., "target": ...}`; `{}` where the steps
+        train: labelled images, shuffled; or one source a domain, `{"source": ..., "target": ...}`; `{}` where the steps
             of all phases read the target alone.
         phases: what may move, how fast, for how long.
-        target: the target's training pictures, for steps that read them; labels are handed only to those that ask.
-        val: labelled pictures that tell how it goes, or one source a domain; without it the last weights are kept.
+        target: the target's training images, for steps that read them; labels are handed only to those that ask.
+        val: labelled images that tell how it goes, or one source a domain; without it the last weights are kept.
         callbacks: Keras's; each phase is one `fit` to them, with epochs counted over the whole run.
         on_epoch: told all rows so far, and of the last `seconds`, `images_per_s`, and what is left: see `Clock.took`.
         checkpoints: folder for the resumable state after each epoch; empty unless `resume`.
@@ -548,7 +548,7 @@ def fit(
 
     Raises:
         RequestError: a phase asks for a domain, block, layer, stream or figure that is not there; nothing was trained.
-        RunFailed: a picture can no longer be read, or there is no room for a cache.
+        RunFailed: an image can no longer be read, or there is no room for a cache.
         WouldFailAgain: frozen weights moved, or, `Diverged`, a loss or a weight is not a number.
     """
     trains, vals = _by_domain(train), _by_domain(val)
@@ -574,10 +574,10 @@ def _unfrozen_by_epoch(model: keras.Model, phases: Sequence[Phase]) -> list[Phas
     return [part for phase in phases for part in phase.unfrozen_by_epoch(names)]
 
 
-def _by_domain(pictures: ImageDataset | Sources | None) -> Sources:
-    if pictures is None:
+def _by_domain(images: ImageDataset | Sources | None) -> Sources:
+    if images is None:
         return {}
-    return pictures if isinstance(pictures, Mapping) else {"source": pictures}
+    return images if isinstance(images, Mapping) else {"source": images}
 
 
 def _lessons(

@@ -1,6 +1,6 @@
-"""Learning to classify: cross-entropy on one stream of labelled pictures.
+"""Learning to classify: cross-entropy on one stream of labelled images.
 
-This is the one place where the task `single_label` becomes a loss: one class a picture, softmax.
+This is the one place where the task `single_label` becomes a loss: one class an image, softmax.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kerastl.training.step import Batch
 
 
 def balanced_weights(labels: np.ndarray[Any, Any], num_classes: int) -> np.ndarray[Any, Any]:
-    """Return `[classes]` float32 weights, the inverse of each class's share, with mean 1 over the pictures."""
+    """Return `[classes]` float32 weights, the inverse of each class's share, with mean 1 over the images."""
     counts = np.bincount(labels[labels >= 0], minlength=num_classes).astype(np.float64)
     present = counts > 0
     weights = np.zeros(num_classes)
@@ -29,10 +29,10 @@ def balanced_weights(labels: np.ndarray[Any, Any], num_classes: int) -> np.ndarr
 def cross_entropy(
     labels: tf.Tensor, logits: tf.Tensor, *, label_smoothing: float = 0.0, focal_gamma: float = 0.0
 ) -> tf.Tensor:
-    """Return the cross-entropy of each picture.
+    """Return the cross-entropy of each image.
 
     Args:
-        labels: `[batch]` int32, or `[batch, classes]` float32 rows that sum to 1 (mixed pictures).
+        labels: `[batch]` int32, or `[batch, classes]` float32 rows that sum to 1 (mixed images).
         logits: `[batch, classes]` float32.
         label_smoothing: 0 to below 1: this share of the target is spread evenly over all classes
             (Szegedy et al. 2016, arXiv:1512.00567, section 7).
@@ -59,9 +59,9 @@ def _are_mixed(labels: tf.Tensor) -> bool:
 
 
 def weighted(labels: tf.Tensor, class_weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the weight of each picture, and its label with the weights of its classes in it.
+    """Return the weight of each image, and its label with the weights of its classes in it.
 
-    The loss of a mixed picture is the mix of the losses that its parts have alone, each weighed by its class:
+    The loss of a mixed image is the mix of the losses that its parts have alone, each weighed by its class:
     `a * w1 * loss1 + b * w2 * loss2` is `w = a * w1 + b * w2` times the loss against `(a * w1 / w, b * w2 / w)`.
 
     Args:
@@ -84,10 +84,10 @@ class Classification:
     Args:
         num_classes: classes of the head.
         label_smoothing: 0 to below 1.
-        class_weights: `[classes]` weights of each picture by its class, None: all 1.
+        class_weights: `[classes]` weights of each image by its class, None: all 1.
         focal_gamma: as in `cross_entropy`.
         follow_statistics: BatchNorm runs in training mode, so its statistics are re-estimated over the
-            training pictures before each evaluation.
+            training images before each evaluation.
     """
 
     variables: Sequence[keras.Variable] = ()
@@ -118,7 +118,7 @@ class Classification:
     ) -> dict[str, tf.Tensor]:
         """Return the weighted cross-entropy and the share of right answers of a batch.
 
-        The right answer for a mixed picture is the class that has most of its label.
+        The right answer for a mixed image is the class that has most of its label.
         """
         images, labels, _ = batches["train"]
         logits = model(images, training=True)
@@ -136,7 +136,7 @@ class Classification:
         }
 
     def on_epoch(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
-        """Re-estimate BatchNorm statistics where they follow the pictures."""
+        """Re-estimate BatchNorm statistics where they follow the images."""
         if not self._follow_statistics:
             return
         if self._estimate is None:
@@ -151,5 +151,5 @@ class Classification:
         """Nothing to take back."""
 
     def may_move(self, variable: keras.Variable) -> bool:
-        """Statistics may, where they follow the pictures."""
+        """Statistics may, where they follow the images."""
         return self._follow_statistics and is_statistic(variable)

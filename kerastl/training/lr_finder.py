@@ -76,16 +76,16 @@ def range_test(
 
     Args:
         model: a flat classifier; its weights, flags and optimizer are the same afterwards.
-        train: labelled pictures, shuffled; at least one batch.
+        train: labelled images, shuffled; at least one batch.
         phase: what may move, and how; its rate and schedule are not looked at.
         lowest, highest: rates of the first and the last step.
         steps: at least 10; fewer are run where the loss diverges.
-        first_epoch: epochs are counted from here: another one gives the pictures in another order.
+        first_epoch: epochs are counted from here: another one gives the images in another order.
         cache_dir: as in `fit`.
 
     Raises:
         RequestError: the phase cannot be run, there is no batch, or the rates do not rise.
-        RunFailed: a picture can no longer be read, or the loss was no number within the first 10 steps.
+        RunFailed: an image can no longer be read, or the loss was no number within the first 10 steps.
     """
     _check_request(train, lowest, highest, steps)
     (phase,) = decide_phases(
@@ -108,7 +108,7 @@ def range_test(
 def _check_request(train: ImageDataset, lowest: float, highest: float, steps: int) -> None:
     if train.steps_per_epoch < 1:
         raise RequestError(
-            f"There are {train.num_examples} pictures, not one batch of them: nothing can be learnt."
+            f"There are {train.num_examples} images, not one batch of them: nothing can be learnt."
         )
     if not 0 < lowest < highest < math.inf:
         raise RequestError(
@@ -194,7 +194,7 @@ def suggest(rates: Sequence[float], smoothed: Sequence[float]) -> dict[str, floa
         a quarter of its way for good, as before that only chance makes it fall; `minimum_tenth`: a tenth of the rate at
         its lowest.
     """
-    # Until so many batches are in it, the average is one of few pictures.
+    # Until so many batches are in it, the average is one of few images.
     rates, settled = rates[FEWEST_STEPS - 1 :], np.asarray(smoothed[FEWEST_STEPS - 1 :])
     lowest = int(np.argmin(settled))
     fall = _longest_fall(list(settled))

@@ -42,10 +42,10 @@ Precision = Literal["float32", "bfloat16", "uint8"]
 
 
 class Encoding(Protocol):
-    """One way of keeping a tensor: some columns of numbers, a row a picture."""
+    """One way of keeping a tensor: some columns of numbers, a row an image."""
 
     def columns(self, shape: tuple[int, ...]) -> list[Column]:
-        """Return the dtype and the shape that each column has for one picture."""
+        """Return the dtype and the shape that each column has for one image."""
 
     def encode(self, values: Array) -> list[Array]:
         """Return the columns of `[batch, *shape]` float32."""
@@ -79,7 +79,7 @@ class _BFloat16:
 
 
 class _UInt8:
-    """256 even steps between the lowest and the highest value of each channel of each picture."""
+    """256 even steps between the lowest and the highest value of each channel of each image."""
 
     def columns(self, shape: tuple[int, ...]) -> list[Column]:
         return [(np.uint8, shape), (np.float32, (2, shape[-1]))]
@@ -108,11 +108,11 @@ ENCODINGS: dict[Precision, Encoding] = {
 }
 
 
-def bytes_per_picture(shapes: Sequence[tuple[int, ...]], precision: Precision) -> int:
-    """Return what one picture takes on disk.
+def bytes_per_image(shapes: Sequence[tuple[int, ...]], precision: Precision) -> int:
+    """Return what one image takes on disk.
 
     Args:
-        shapes: of one picture's activations, one a tensor.
+        shapes: of one image's activations, one a tensor.
         precision: how they are kept.
     """
     columns = [column for shape in shapes for column in ENCODINGS[precision].columns(shape)]

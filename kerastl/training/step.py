@@ -23,7 +23,7 @@ class Step(Protocol):
     """One way of learning, which the loop drives and never looks into.
 
     `batches` maps a stream's name to `(images [b, h, w, 3] float32 in [0, 255], labels [b] int32, or
-    [b, classes] float32 where the source mixes its pictures, indices [b] int64)`; batches of two streams may
+    [b, classes] float32 where the source mixes its images, indices [b] int64)`; batches of two streams may
     differ in size. Where the phase has a cache, `model` is the part behind it, and images are what that reads.
     `progress` is a float32 scalar from 0 at the first step of the phase to 1 at its end.
     """
@@ -33,7 +33,7 @@ class Step(Protocol):
     shown: Sequence[str]
     """Names in `losses` that are reported and not minimised, e.g. `accuracy`."""
     reads: Sequence[str]
-    """Streams that `batches` holds: `train` or `source`, which both name the phase's own pictures, and `target`. An
+    """Streams that `batches` holds: `train` or `source`, which both name the phase's own images, and `target`. An
     epoch goes once through the first; the others go round, in another order each time."""
     reads_target_labels: bool
     """Whether the labels of `target` are handed over; where not, each is -1."""
@@ -44,7 +44,7 @@ class Step(Protocol):
         """Return named scalars, each a mean over the batch; all but `shown` are added up and minimised."""
 
     def on_epoch(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
-        """Called before each evaluation with the pictures of each stream, e.g. to re-estimate statistics."""
+        """Called before each evaluation with the images of each stream, e.g. to re-estimate statistics."""
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return what a resumed run needs beyond the variables."""
@@ -86,7 +86,7 @@ class BeginsWithPhase(Protocol):
 
 StepFor = Callable[[Phase, ImageDataset], Step]
 OWN = ("train", "source")
-"""Both name the pictures of the phase's own domain."""
+"""Both name the images of the phase's own domain."""
 TARGET = "target"
 
 
@@ -97,8 +97,8 @@ class Lesson:
     Args:
         phase: how it learns.
         step: built for it.
-        streams: pictures of each stream, in the order of `step.reads`.
-        val: validation pictures of its domain; None: there are none.
+        streams: images of each stream, in the order of `step.reads`.
+        val: validation images of its domain; None: there are none.
     """
 
     phase: Phase
@@ -108,7 +108,7 @@ class Lesson:
 
     @property
     def first(self) -> ImageDataset:
-        """The pictures that an epoch goes through once."""
+        """The images that an epoch goes through once."""
         return next(iter(self.streams.values()))
 
     def moves_what_is_frozen(self, model: keras.Model) -> bool:
@@ -133,17 +133,17 @@ def lessons_of(
     """Return the lesson of each phase; see that the streams which its step reads can be read, and dealt to all replicas.
 
     The stream of the target has an order of its own, see `ImageDataset.beside`, and labels of -1 unless the step asks
-    for them. A phase whose step reads the target alone needs no pictures of its own domain.
+    for them. A phase whose step reads the target alone needs no images of its own domain.
 
     Args:
         model: a flat classifier.
         phases: all that will be run.
-        trains, vals: pictures by domain.
-        target: the target's training pictures; None: there are none.
+        trains, vals: images by domain.
+        target: the target's training images; None: there are none.
         step_for: builds the step of a phase.
 
     Raises:
-        Problems: a domain without pictures; a stream that is missing, empty or unlike the phase's own pictures; a
+        Problems: a domain without images; a stream that is missing, empty or unlike the phase's own images; a
             variable named like one of the model's; a cache of what the step moves. All together; nothing was trained.
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -152,18 +152,18 @@ def lessons_of(
     for phase in phases:
         where = f"phase {phase.name}"
         own = trains.get(phase.domain)
-        # What has no pictures of its own is built for those that it reads, without their labels.
+        # What has no images of its own is built for those that it reads, without their labels.
         train = beside(False) if own is None else own
         step = step_for(phase, train) if train is not None else None
         if train is None or step is None or (own is None and set(step.reads) & set(OWN)):
-            problems.append(Problem(where, no_pictures(phase)))
+            problems.append(Problem(where, no_images(phase)))
             continue
         wrong = [*_wrong_variables(model, step), *_wrong_streams(step, train, target, replicas)]
         found = {
             name: train if name in OWN else beside(step.reads_target_labels) for name in step.reads
         }
-        pictures = {name: one for name, one in found.items() if one is not None}
-        lesson = Lesson(phase, step, pictures, vals.get(phase.domain))
+        images = {name: one for name, one in found.items() if one is not None}
+        lesson = Lesson(phase, step, images, vals.get(phase.domain))
         if lesson.moves_what_is_frozen(model):
             wrong += _wrong_front(phase)
             lesson = replace(lesson, phase=phase.model_copy(update={"cache": "none"}))
@@ -174,9 +174,9 @@ def lessons_of(
     return lessons
 
 
-def no_pictures(phase: Phase) -> str:
-    """Return what is wrong with a phase whose domain has no training pictures."""
-    return f"there are no labelled pictures of its domain, {phase.domain}."
+def no_images(phase: Phase) -> str:
+    """Return what is wrong with a phase whose domain has no training images."""
+    return f"there are no labelled images of its domain, {phase.domain}."
 
 
 def _wrong_variables(model: keras.Model, step: Step) -> Iterator[str]:
@@ -196,26 +196,26 @@ def _wrong_streams(
     if TARGET not in step.reads:
         return
     if target is None:
-        yield "its step reads the target's pictures, and there are none: fit(..., target=ImageDataset(...))."
+        yield "its step reads the target's images, and there are none: fit(..., target=ImageDataset(...))."
         return
     fewest = min(target.batch_size, target.num_examples)
     if target.steps_per_epoch < 1 or fewest < replicas:
         dealt = f" for {replicas} devices" if replicas > 1 else ""
         yield (
-            f"its step reads the target's pictures. There are {target.num_examples}, not one batch of "
-            f"{target.batch_size}{dealt}. Take more pictures, or another batch size."
+            f"its step reads the target's images. There are {target.num_examples}, not one batch of "
+            f"{target.batch_size}{dealt}. Take more images, or another batch size."
         )
     for what, own, its in (
         ("image_size_px", train.image_size_px, target.image_size_px),
         ("placement", train.placement, target.placement),
     ):
         if own != its:
-            yield f"target: {what} is {its}, and that of its own pictures {own}. Write {what}={own}."
+            yield f"target: {what} is {its}, and that of its own images {own}. Write {what}={own}."
     if target.mixes and not step.reads_target_labels:
-        yield "target: its pictures are mixed, labels and all, and its step reads no labels. Take mix= out."
+        yield "target: its images are mixed, labels and all, and its step reads no labels. Take mix= out."
     if step.reads_target_labels and tuple(target.class_names) != tuple(train.class_names):
         yield (
-            f"target: its classes are {', '.join(target.class_names)}, and those of its own pictures "
+            f"target: its classes are {', '.join(target.class_names)}, and those of its own images "
             f"{', '.join(train.class_names)}. Write the same class_names=."
         )
 

@@ -97,13 +97,13 @@ class Fed(NamedTuple):
         batches: a batch of each stream, or one a replica.
         share: the part of the first stream's whole batch that a replica holds: float32, 1 for a single device.
         epochs: the epoch of each stream's own source that its batch is of: scalars, int64.
-        num_pictures: of the first stream.
+        num_images: of the first stream.
     """
 
     batches: dict[str, Any]
     share: Any
     epochs: dict[str, tf.Tensor]
-    num_pictures: int
+    num_images: int
 
 
 def read_batches(
@@ -141,8 +141,8 @@ def batches_of(
     The first stream goes once through its `epoch`. The others go round: step k of the phase takes batch `k % steps` of
     their epoch `k // steps`, so that what a step sees follows from its number alone.
 
-    A step is left out where a stream has fewer pictures than there are replicas: no statistics can be made of no
-    picture.
+    A step is left out where a stream has fewer images than there are replicas: no statistics can be made of no
+    image.
 
     Args:
         streams: by name; none is empty.

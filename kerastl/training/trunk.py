@@ -1,4 +1,4 @@
-"""What a phase runs at each step: the whole model on pictures, or its last part on what the first part made once."""
+"""What a phase runs at each step: the whole model on images, or its last part on what the first part made once."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class Learner:
 
     Args:
         model: the whole classifier, or its last part, which shares its layers.
-        streams, val: what it reads: pictures, or activations; of streams one at least.
+        streams, val: what it reads: images, or activations; of streams one at least.
         told: what is kept on disk, for the proof: `{"kind", "behind", "precision", "views", "bytes"}`; None: nothing.
     """
 
@@ -194,11 +194,11 @@ def learner_of(model: keras.Model, lesson: Lesson, folder: Path) -> Learner:
         folder: of the cache.
 
     Raises:
-        RunFailed: a picture can no longer be read, or the disk is full.
+        RunFailed: an image can no longer be read, or the disk is full.
     """
     phase, val = lesson.phase, lesson.val
     if phase.cache == "none":
-        return on_pictures(model, lesson)
+        return on_images(model, lesson)
     parts = part(model, cached_front(model, phase))
     about = {"network": network_name(model), "behind": parts.behind}
     sources = [*lesson.streams.values(), *([] if val is None else [val])]
@@ -219,7 +219,7 @@ def learner_of(model: keras.Model, lesson: Lesson, folder: Path) -> Learner:
     return Learner(with_cheap_backward(parts.tail), streams, cached_val, told)
 
 
-def on_pictures(model: keras.Model, lesson: Lesson) -> Learner:
+def on_images(model: keras.Model, lesson: Lesson) -> Learner:
     """Return what a phase without a cache runs."""
     # Where the step moves what is frozen, nothing of it may be folded.
     moves = lesson.moves_what_is_frozen(model)
@@ -259,7 +259,7 @@ def frozen_front(model: keras.Model, phase: Phase) -> Front | None:
 
     Args:
         model: a flat classifier.
-        phase: says which layers learn; where BatchNorm's statistics follow the pictures, nothing is frozen.
+        phase: says which layers learn; where BatchNorm's statistics follow the images, nothing is frozen.
     """
     if phase.batch_norm != "frozen":
         return None
@@ -327,7 +327,7 @@ def choose_cache(phase: Phase, trains: Sequence[ImageDataset]) -> Phase:
 
     Args:
         phase: of the recipe.
-        trains: all pictures that it learns from.
+        trains: all images that it learns from.
     """
     if phase.cache != "auto":
         return phase

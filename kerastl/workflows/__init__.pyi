@@ -1,7 +1,7 @@
 from .adapt_step import adapt as adapt
 from .augment_preview import preview as preview
-from .datasets import Pictures as Pictures
-from .datasets import gather_pictures as gather_pictures
+from .datasets import Images as Images
+from .datasets import gather_images as gather_images
 from .datasets import note_target as note_target
 from .evaluate_run import judge as judge
 from .evaluate_run import write_summary as write_summary

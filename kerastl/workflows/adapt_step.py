@@ -21,7 +21,7 @@ from kerastl.runs import BEGUN, Run
 from kerastl.selection.evidence import Evidence
 from kerastl.training import fit, unfreeze
 from kerastl.workflows.collect_outputs import Shown, observe, observe_renormalised
-from kerastl.workflows.datasets import Pictures
+from kerastl.workflows.datasets import Images
 from kerastl.workflows.model import Start
 from kerastl.workflows.phase_data import (
     candidates,
@@ -37,26 +37,26 @@ ROWS = 4
 
 
 def show_styles(
-    recipe: Recipe, methods: Sequence[recipes.Method], pictures: Pictures, run: Run
+    recipe: Recipe, methods: Sequence[recipes.Method], images: Images, run: Run
 ) -> None:
-    """Write `style_preview.png`: training pictures of both domains, and what each method makes of them.
+    """Write `style_preview.png`: training images of both domains, and what each method makes of them.
 
     Args:
-        recipe: how pictures are read.
+        recipe: how images are read.
         methods: the candidates; where none changes pixels, nothing is written.
-        pictures: the splits; no test picture is opened.
+        images: the splits; no test image is opened.
         run: where the sheet goes.
     """
     changing = [one for one in methods if adaptation.method_named(one.name).changes_pixels]
     if not changing:
         return
-    own, others = pictures.of("train"), target_pool(pictures)
+    own, others = images.of("train"), target_pool(images)
     rows = min(ROWS, len(own), len(others), recipe.data.known_batch_size)
     batches = {
-        "source": _batch(recipe, pictures, _spread(own, rows)),
-        "target": _batch(recipe, pictures, _spread(others, rows)),
+        "source": _batch(recipe, images, _spread(own, rows)),
+        "target": _batch(recipe, images, _spread(others, rows)),
     }
-    changed = dict(_changed(recipe, one, pictures, batches) for one in changing)
+    changed = dict(_changed(recipe, one, images, batches) for one in changing)
     source, target = batches["source"][0], batches["target"][0]
     report.write_style_sheet(run.path, source, target, changed)
 
@@ -66,19 +66,19 @@ def _spread(records: Sequence[Record], count: int) -> list[Record]:
     return [records[len(records) * place // count] for place in range(count)]
 
 
-def _batch(recipe: Recipe, pictures: Pictures, records: Sequence[Record]) -> Any:
-    return next(iter(pictures.source_of(recipe, records).indexed_batches(0)))
+def _batch(recipe: Recipe, images: Images, records: Sequence[Record]) -> Any:
+    return next(iter(images.source_of(recipe, records).indexed_batches(0)))
 
 
 def _changed(
-    recipe: Recipe, method: recipes.Method, pictures: Pictures, batches: Any
+    recipe: Recipe, method: recipes.Method, images: Images, batches: Any
 ) -> tuple[str, Any]:
-    """Return a method's name, with the domain whose pictures it changes unless that is the source, and what it makes of them."""
+    """Return a method's name, with the domain whose images it changes unless that is the source, and what it makes of them."""
     options = adaptation.named_options(method.name, method.options)
     if hasattr(options, "share"):
         options = options.model_copy(update={"share": 1.0})
     step: Any = adaptation.build_step(
-        method.name, options, num_classes=len(pictures.class_names), num_features=1,
+        method.name, options, num_classes=len(images.class_names), num_features=1,
         seed=recipe.seed,
     )  # fmt: skip
     name = method.name.replace("_", " ")
@@ -88,12 +88,12 @@ def _changed(
 
 @dataclass(frozen=True)
 class Streams:
-    """What every method learns from; each picture is decoded once for all methods where they fit.
+    """What every method learns from; each image is decoded once for all methods where they fit.
 
     Args:
-        train: of the source; None: its pictures are not at hand.
+        train: of the source; None: its images are not at hand.
         target: of the target.
-        val: labelled pictures of the target that tell how it goes; None: there are none. The source's would be judged with
+        val: labelled images of the target that tell how it goes; None: there are none. The source's would be judged with
             the statistics of the target.
     """
 
@@ -102,17 +102,17 @@ class Streams:
     val: ImageDataset | None
 
     @classmethod
-    def of(cls, recipe: Recipe, pictures: Pictures) -> Streams:
-        """Return the pictures of a run."""
-        val = pictures.of("target_val")
+    def of(cls, recipe: Recipe, images: Images) -> Streams:
+        """Return the images of a run."""
+        val = images.of("target_val")
         return cls(
-            None if recipe.source else pictures.source(recipe, "train", training=True),
-            target_stream(recipe, pictures),
-            pictures.source_of(recipe, val) if val else None,
+            None if recipe.source else images.source(recipe, "train", training=True),
+            target_stream(recipe, images),
+            images.source_of(recipe, val) if val else None,
         )
 
 
-def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool) -> None:
+def adapt(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: bool) -> None:
     """Train every candidate, choose one, and give its weights to the model; nothing where the recipe names no methods.
 
     Each candidate is a run of its own under `runs/`. One that is finished is not trained again when a run goes on.
@@ -120,8 +120,8 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
     Args:
         recipe: the methods, what chooses, and the phases of domain target, in which every method learns.
         start: the model as it was trained at the source; it ends with the weights of the chosen candidate.
-        pictures: the splits; no test picture is opened, no label of the target but by a method that learns from them.
-        run: its `adaptation.json` tells the choice; what it was worth is added when the test pictures are opened.
+        images: the splits; no test image is opened, no label of the target but by a method that learns from them.
+        run: its `adaptation.json` tells the choice; what it was worth is added when the test images are opened.
         resume: go on with what is there.
 
     A method whose training breaks down is left out, and said so.
@@ -133,13 +133,13 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
         return
     # All variables: the state of dropout's generator, too, or a candidate would depend on those before it.
     at_source = [(one, one.numpy()) for one in start.model.variables]
-    streams, shown = Streams.of(recipe, pictures), Shown.of(recipe, pictures)
-    # Without the source it tells what candidates began with: statistics of pictures as training sees them.
+    streams, shown = Streams.of(recipe, images), Shown.of(recipe, images)
+    # Without the source it tells what candidates began with: statistics of images as training sees them.
     estimated_on = (streams.target if recipe.source else None) or shown.target
     renormalised = observe_renormalised(start.model, shown, estimated_on)
     methods, left_out = candidates(recipe), dict[str, str]()
     seen: dict[str, Evidence] = {}
-    show_styles(recipe, methods, pictures, run)
+    show_styles(recipe, methods, images, run)
     for number, method in enumerate(methods, 1):
         say(f"Candidate {number} of {len(methods)}: {method.name}")
         for variable, value in at_source:
@@ -149,7 +149,7 @@ def adapt(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume:
             start.model.set_weights(load_trained(inner.path).model.get_weights())
         else:
             try:
-                _train(recipe, method, start, pictures, streams, inner, resume=resume)
+                _train(recipe, method, start, images, streams, inner, resume=resume)
             except Diverged as error:
                 left_out[method.name] = error.what
                 say(f"Warning: {method.name} is no candidate: {error.what}")
@@ -188,7 +188,7 @@ def _train(
     recipe: Recipe,
     method: recipes.Method,
     start: Start,
-    pictures: Pictures,
+    images: Images,
     streams: Streams,
     inner: Run,
     *,
@@ -205,7 +205,7 @@ def _train(
     phases = phases_of(recipe, method, start.model)
     began = resume and inner.file(BEGUN).is_file()
     inner.path.mkdir(parents=True, exist_ok=True)
-    write_beginning(alone, start, pictures, inner, resume=began)
+    write_beginning(alone, start, images, inner, resume=began)
     diary = Diary(inner, sum(phase.epochs for phase in phases))
     fit(
         start.model, streams.train or {}, val=streams.val, target=streams.target, phases=phases,
@@ -213,5 +213,5 @@ def _train(
         on_epoch=diary.on_epoch, on_proof=diary.on_proof,
         checkpoints=inner.file("checkpoints"), resume=began,
     )  # fmt: skip
-    write_model(alone, start.model, pictures, inner)
+    write_model(alone, start.model, images, inner)
     shutil.rmtree(inner.file("checkpoints"), ignore_errors=True)

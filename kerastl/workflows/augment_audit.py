@@ -1,4 +1,4 @@
-"""From a recipe or a run to an audit of its augmentation: pictures, frozen features, judges."""
+"""From a recipe or a run to an audit of its augmentation: images, frozen features, judges."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from kerastl.errors import RequestError
 from kerastl.models import load_backbone
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, read_csv
-from kerastl.workflows.datasets import Pictures, check_outside, gather_pictures
+from kerastl.workflows.datasets import Images, check_outside, gather_images
 from kerastl.workflows.model import find_weights
 
 Array = np.ndarray[Any, Any]
@@ -43,20 +43,20 @@ COMMON = (
 )  # fmt: skip
 """What most recipes for photographs choose from: tried where a recipe names no operation."""
 SEEN = ("train", "val")
-"""Test pictures are opened after training only, and by evaluation."""
+"""Test images are opened after training only, and by evaluation."""
 AT_ONCE = 32
 
 
 @dataclass(frozen=True)
 class Audited:
-    """An audit and the pictures it was made on.
+    """An audit and the images it was made on.
 
     Args:
         audit: what it came to.
-        paths: of the pictures, in the order of `images`.
+        paths: of the images, in the order of `images`.
         labels: the class of each.
         images: `[n, size, size, 3]` uint8.
-        change: gives the same pictures changed by a trial, for the number of a draw: `[n, size, size, 3]` uint8.
+        change: gives the same images changed by a trial, for the number of a draw: `[n, size, size, 3]` uint8.
         notes: one line each: how the audit was made.
     """
 
@@ -93,13 +93,13 @@ def audit_recipe(
     recipe: Recipe, *, operations: Sequence[str], most_per_class: int, run: Path | None = None,
     out: Path | None = None,
 ) -> Audited:  # fmt: skip
-    """Audit the operations of a recipe on its own training and validation pictures.
+    """Audit the operations of a recipe on its own training and validation images.
 
     Args:
         recipe: checked.
         operations: as in `trials_of`.
-        most_per_class: pictures of a class that are judged at most.
-        run: a run folder; its `split.csv` says which pictures are tested, and those are left alone.
+        most_per_class: images of a class that are judged at most.
+        run: a run folder; its `split.csv` says which images are tested, and those are left alone.
         out: where the caller will write; it may not lie among the data.
 
     Raises:
@@ -109,13 +109,13 @@ def audit_recipe(
     if recipe.backbone.weights != "none":
         find_weights(recipe)
     with tempfile.TemporaryDirectory() as folder:
-        pictures = gather_pictures(recipe, Run(Path(folder)))
+        pictures = gather_images(recipe, Run(Path(folder)))
         if out is not None:
             check_outside(out, pictures.root, "audit")
         records = [one for split in SEEN for one in pictures.of(split)]
         if not records:
             raise RequestError(
-                "There are no labelled training pictures to audit with: a recipe with source.model learns from none."
+                "There are no labelled training images to audit with: a recipe with source.model learns from none."
             )
         records = _not_tested(records, run) if run else records
         chosen = sample(
@@ -123,7 +123,7 @@ def audit_recipe(
             most_per_class=most_per_class, seed=recipe.seed,
         )  # fmt: skip
         taken = [records[place] for place in chosen]
-        say(f"Auditing with {len(taken)} of {len(records)} training and validation pictures.")
+        say(f"Auditing with {len(taken)} of {len(records)} training and validation images.")
         images = read_images(recipe, pictures, taken)
     features, widths, note = frozen_features(recipe, pictures.image_size_px)
     change = changer(images, seed=recipe.seed)
@@ -136,7 +136,7 @@ def audit_recipe(
 
 
 def _unit(record: Record) -> str:
-    """Return what must stay together: the group, or the picture itself."""
+    """Return what must stay together: the group, or the image itself."""
     name = f"g{record.group}" if record.group is not None else f"p{record.path}"
     return f"{record.domain or ''}\0{name}"
 
@@ -146,8 +146,8 @@ def _not_tested(records: Sequence[Record], run: Path) -> list[Record]:
     return [one for one in records if rows.get((one.path, one.domain or "")) in SEEN]
 
 
-def read_images(recipe: Recipe, pictures: Pictures, records: Sequence[Record]) -> Array:
-    """Return pictures as the network sees them: `[n, size, size, 3]` uint8.
+def read_images(recipe: Recipe, pictures: Images, records: Sequence[Record]) -> Array:
+    """Return images as the network sees them: `[n, size, size, 3]` uint8.
 
     Rounded to whole levels, so that a thousand fit into memory; judges do not see the difference.
     """
@@ -163,10 +163,10 @@ def read_images(recipe: Recipe, pictures: Pictures, records: Sequence[Record]) -
 
 
 def frozen_features(recipe: Recipe, image_size_px: int) -> tuple[Features, tuple[int, ...], str]:
-    """Return the function from pictures to features, the widths of their parts, and a line that says which.
+    """Return the function from images to features, the widths of their parts, and a line that says which.
 
     The backbone's features come from the weights that the recipe starts from, never from what its run learnt: that
-    saw the pictures. Where it starts from random numbers, the features are fixed ones.
+    saw the images. Where it starts from random numbers, the features are fixed ones.
     """
     chosen = recipe.backbone
     if chosen.weights == "none":
@@ -186,7 +186,7 @@ def frozen_features(recipe: Recipe, image_size_px: int) -> tuple[Features, tuple
 
 
 def network_features(backbone: Any) -> Features:
-    """Return the function from pictures `[n, size, size, 3]` uint8 to pooled features and cells of colour."""
+    """Return the function from images `[n, size, size, 3]` uint8 to pooled features and cells of colour."""
     pooled = tf.function(
         lambda batch: tf.reduce_mean(
             tf.cast(backbone(batch, training=False), tf.float32), axis=[1, 2]
@@ -206,7 +206,7 @@ def network_features(backbone: Any) -> Features:
 
 
 def fixed_features_of(images: Array) -> Array:
-    """Return fixed features of pictures `[n, size, size, 3]` uint8."""
+    """Return fixed features of images `[n, size, size, 3]` uint8."""
     parts = [
         fixed_features(images[start : start + AT_ONCE].astype(np.float32))
         for start in range(0, len(images), AT_ONCE)
@@ -215,11 +215,11 @@ def fixed_features_of(images: Array) -> Array:
 
 
 def changer(images: Array, *, seed: int) -> Callable[[Trial, int], Array]:
-    """Return the function that changes all pictures by a trial: a function of (seed, draw, picture) alone.
+    """Return the function that changes all images by a trial: a function of (seed, draw, image) alone.
 
     Args:
         images: `[n, size, size, 3]` uint8.
-        seed: with the draw as epoch and the picture's place it gives the random numbers.
+        seed: with the draw as epoch and the image's place it gives the random numbers.
     """
     policies: dict[Trial, Any] = {}
 

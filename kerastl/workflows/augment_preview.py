@@ -1,4 +1,4 @@
-"""The training pictures of a recipe, beside what its augmentation makes of them."""
+"""The training images of a recipe, beside what its augmentation makes of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kerastl.data import Record, labels_of, seeds_for
 from kerastl.errors import RequestError, listed, nearest, quoted
 from kerastl.recipe import Augment, Recipe
 from kerastl.runs import Run, is_free
-from kerastl.workflows.datasets import Pictures, check_outside, gather_pictures
+from kerastl.workflows.datasets import Images, check_outside, gather_images
 
 
 def preview(
@@ -32,32 +32,32 @@ def preview(
     operation: str | None = None,
     seed: int | None = None,
 ) -> Path:
-    """Draw training pictures as the recipe's augmentation changes them. Nothing is trained.
+    """Draw training images as the recipe's augmentation changes them. Nothing is trained.
 
     Args:
         recipe: checked; its target is left out.
         name: of the recipe, for the folder and the title.
         out: folder, new or empty; None: `preview-<name>`, or the first free `preview-<name>-<n>` from 2 on.
-        pictures: how many, 1 to 32, spread over the classes.
+        images: how many, 1 to 32, spread over the classes.
         samples: how many of each, 0 to 32.
         operation: show only this operation, or mixing, of the recipe.
-        seed: which pictures and which samples; None: the recipe's, and the samples are those of the first epochs.
+        seed: which images and which samples; None: the recipe's, and the samples are those of the first epochs.
 
     Returns:
-        `preview.html`; `preview.png` lies beside it. Both hold pictures of the training split.
+        `preview.html`; `preview.png` lies beside it. Both hold images of the training split.
 
     Raises:
-        RequestError: the recipe changes no pictures, has no such operation, the data will not do, or `out` is taken.
+        RequestError: the recipe changes no images, has no such operation, the data will not do, or `out` is taken.
     """
     augment = _chosen(recipe.augment, operation)
     _check_free(out)
     seed = recipe.seed if seed is None else seed
     with tempfile.TemporaryDirectory() as scratch:
-        # The target has pictures of its own; the source's are divided without it.
-        found = gather_pictures(recipe.model_copy(update={"target": None}), Run(Path(scratch)))
+        # The target has images of its own; the source's are divided without it.
+        found = gather_images(recipe.model_copy(update={"target": None}), Run(Path(scratch)))
         check_outside(out if out is not None else Path(), found.root, "preview")
         training = found.of("train")
-        # Mixing needs a second picture, even where one is shown.
+        # Mixing needs a second image, even where one is shown.
         wanted = max(pictures, 2) if augment.mixing else pictures
         places = spread(training, found.class_names, wanted, seed=seed)
         chosen = [training[place] for place in places]
@@ -98,7 +98,7 @@ def _chosen(augment: Augment, operation: str | None) -> Augment:
     """Return what is shown of the augmentation."""
     if not augment.operations and not augment.mixing:
         raise RequestError(
-            "The recipe changes no pictures: there are no operations under augment.\n"
+            "The recipe changes no images: there are no operations under augment.\n"
             "See a policy by its name: add --set augment=light (medium, strong, radiograph, photograph)"
         )
     if operation is None:
@@ -117,7 +117,7 @@ def _chosen(augment: Augment, operation: str | None) -> Augment:
     )
 
 
-def _decoded(recipe: Recipe, found: Pictures, records: Sequence[Record]) -> npt.NDArray[np.float32]:
+def _decoded(recipe: Recipe, found: Images, records: Sequence[Record]) -> npt.NDArray[np.float32]:
     """Return `[batch, size, size, 3]` float32 in [0, 255], as training sees them before they are changed."""
     data = recipe.data.model_copy(update={"batch_size": len(records)})
     plain = recipe.model_copy(update={"augment": Augment(), "data": data})
@@ -153,13 +153,13 @@ def _blocks(
 
 
 def _first_rows(block: Block, rows: int) -> Block:
-    return replace(block, pictures=block.pictures[:rows], captions=block.captions[:rows])
+    return replace(block, images=block.images[:rows], captions=block.captions[:rows])
 
 
 def _notes(
     recipe: Recipe, seed: int, training: int, shown: int, blocks: Sequence[Block]
 ) -> list[str]:
-    notes = [f"{shown} of {training:,} training pictures, chosen by seed {seed}."]
+    notes = [f"{shown} of {training:,} training images, chosen by seed {seed}."]
     first_sees_source = recipe.phases[0].domain == "source"
     together = any(block.title == TOGETHER for block in blocks)
     if together and seed == recipe.seed and first_sees_source:

@@ -1,4 +1,4 @@
-"""What a candidate makes of the pictures that it is chosen by: features and logits, no label of the target."""
+"""What a candidate makes of the images that it is chosen by: features and logits, no label of the target."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from kerastl.training import (
     statistics_estimator,
     unfreeze,
 )
-from kerastl.workflows.datasets import Pictures
+from kerastl.workflows.datasets import Images
 from kerastl.workflows.phase_data import candidates, phases_of, target_pool, training_phases
 
 NAME = "mixval"
 
 
 def mixing_of(recipe: Recipe) -> Options | None:
-    """Return how pictures are mixed for the choice; None: no validator of the recipe asks for it."""
+    """Return how images are mixed for the choice; None: no validator of the recipe asks for it."""
     asked = recipe.adaptation.select_by if recipe.adaptation else ()
     for one in asked:
         if one.name == NAME:
@@ -47,11 +47,11 @@ def mixed_target(
     logits: np.ndarray[Any, Any],
     options: Options,
 ) -> Mixed:
-    """Return a candidate's answers to mixed pictures of the target.
+    """Return a candidate's answers to mixed images of the target.
 
     Args:
         forward: images `[b, size, size, 3]` float32 in [0, 255] to (features, logits).
-        target: the pictures, as they are.
+        target: the images, as they are.
         logits: `[n, classes]` of the candidate, which decide who is mixed with whom.
         options: share and seed.
 
@@ -59,7 +59,7 @@ def mixed_target(
         RunFailed: a file that could be read when the run began can no longer be; the text names it.
     """
     first, second = draw_pairs(logits, options)
-    # Both of a pair in one go: where pictures are not kept they are decoded in parallel.
+    # Both of a pair in one go: where images are not kept they are decoded in parallel.
     sides = (target.at(rows, target.batch_size) for rows in (first, second))
     told = []
     try:
@@ -73,13 +73,13 @@ def mixed_target(
 
 @dataclass(frozen=True)
 class Shown:
-    """The pictures that every candidate is shown, as they are; each is decoded once for all candidates where they fit.
+    """The images that every candidate is shown, as they are; each is decoded once for all candidates where they fit.
 
     Args:
-        train, val: of the source; None: its pictures are not at hand.
+        train, val: of the source; None: its images are not at hand.
         target: those that training may see.
         mixing: how pairs of the target's are mixed; None: no validator asks for it.
-        proven: what the source's pictures proved where they are not at hand; None: they are, or it was not told.
+        proven: what the source's images proved where they are not at hand; None: they are, or it was not told.
     """
 
     train: ImageDataset | None
@@ -89,24 +89,24 @@ class Shown:
     proven: Proven | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe, pictures: Pictures) -> Shown:
-        """Return the pictures of a run; test pictures are not among them."""
-        target, mixing = pictures.source_of(recipe, target_pool(pictures)), mixing_of(recipe)
+    def of(cls, recipe: Recipe, images: Images) -> Shown:
+        """Return the images of a run; test images are not among them."""
+        target, mixing = images.source_of(recipe, target_pool(images)), mixing_of(recipe)
         if recipe.source is not None:
             return cls(None, None, target, mixing, _proven_of(recipe.source.model))
-        train, val = (pictures.source_of(recipe, pictures.of(one)) for one in ("train", "val"))
+        train, val = (images.source_of(recipe, images.of(one)) for one in ("train", "val"))
         return cls(train, val, target, mixing)
 
 
 def observe(
     model: keras.Model, shown: Shown, *, own_statistics: bool, began: Evidence | None = None
 ) -> Evidence:
-    """Return what a candidate makes of the pictures.
+    """Return what a candidate makes of the images.
 
     Args:
         model: the candidate; it is given back as it was.
-        shown: the pictures.
-        began: of the model that it began from; told on only where the source's pictures are not at hand.
+        shown: the images.
+        began: of the model that it began from; told on only where the source's images are not at hand.
         own_statistics: BatchNorm's statistics are the target's by now. At the source they would say how the candidate does
             where it will not be used, so there the source's own are taken.
     """
@@ -129,7 +129,7 @@ def observe_renormalised(model: keras.Model, shown: Shown, target: ImageDataset)
 
     Args:
         model: as it was trained at the source; its flags are changed, its weights are given back as they were.
-        shown: the pictures.
+        shown: the images.
         target: those of the target that its statistics are estimated on, as they are or as training sees them.
     """
     if not batch_norm_layers(model):
@@ -143,7 +143,7 @@ def observe_renormalised(model: keras.Model, shown: Shown, target: ImageDataset)
 
 
 def _proven_of(model: Path) -> Proven | None:
-    """Return what a model that came without pictures proved where they are."""
+    """Return what a model that came without images proved where they are."""
     told = told_by(model).validation
     if told is None or told["bounded_information"] is None or told["temperature"] is None:
         return None
@@ -153,7 +153,7 @@ def _proven_of(model: Path) -> Proven | None:
 
 @contextmanager
 def statistics_of(model: keras.Model, source: ImageDataset) -> Iterator[None]:
-    """Give BatchNorm that may follow pictures the statistics of a source inside; the model ends as it was."""
+    """Give BatchNorm that may follow images the statistics of a source inside; the model ends as it was."""
     before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
     statistics_estimator(model)(source)
     yield
@@ -169,7 +169,7 @@ def forward_of(model: keras.Model) -> Callable[[Any], Any]:
 
 
 def outputs_of(forward: Callable[[Any], Any], source: ImageDataset, *, labelled: bool) -> Outputs:
-    """Return what `forward_of` a model makes of every picture of a source, in the order of its records."""
+    """Return what `forward_of` a model makes of every image of a source, in the order of its records."""
     told = [forward(images) for images, _, _ in read_batches(source, 0)]
     features, logits = (
         np.concatenate([np.asarray(one) for one in rows]) for rows in zip(*told, strict=True)
@@ -181,11 +181,11 @@ def outputs_of(forward: Callable[[Any], Any], source: ImageDataset, *, labelled:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Pictures that every model is shown; each is decoded once for all models where they fit.
+    """Images that every model is shown; each is decoded once for all models where they fit.
 
     Args:
         train: of the source, from which its statistics are estimated.
-        val: labelled pictures of the source that no model learnt from.
+        val: labelled images of the source that no model learnt from.
         target: the target's, those of its test and validation where there are some, else those without labels.
         target_splits: the splits that they are of; none without a target.
     """
@@ -196,26 +196,26 @@ class HeldOut:
     target_splits: tuple[str, ...]
 
     @classmethod
-    def of(cls, recipe: Recipe, pictures: Pictures) -> HeldOut | None:
-        """Return the pictures of a run; None for one of a single site, or without pictures of the source to compare with."""
-        if not pictures.of("val") or not pictures.of("train"):
+    def of(cls, recipe: Recipe, images: Images) -> HeldOut | None:
+        """Return the images of a run; None for one of a single site, or without images of the source to compare with."""
+        if not images.of("val") or not images.of("train"):
             return None
-        if recipe.target is None and not several_domains(pictures):
+        if recipe.target is None and not several_domains(images):
             return None
-        judged = [name for name in ("target_test", "target_val") if pictures.of(name)]
-        splits = judged or [name for name in ("target_unlabelled",) if pictures.of(name)]
-        records = [record for name in splits for record in pictures.of(name)]
+        judged = [name for name in ("target_test", "target_val") if images.of(name)]
+        splits = judged or [name for name in ("target_unlabelled",) if images.of(name)]
+        records = [record for name in splits for record in images.of(name)]
         return cls(
-            pictures.source_of(recipe, pictures.of("train")),
-            pictures.source_of(recipe, pictures.of("val")),
-            pictures.source_of(recipe, records) if records else None,
+            images.source_of(recipe, images.of("train")),
+            images.source_of(recipe, images.of("val")),
+            images.source_of(recipe, records) if records else None,
             tuple(splits),
         )
 
 
-def several_domains(pictures: Pictures) -> list[str]:
-    """Return the domains of the source's training pictures where there are two or more."""
-    found = sorted({record.domain for record in pictures.of("train") if record.domain})
+def several_domains(images: Images) -> list[str]:
+    """Return the domains of the source's training images where there are two or more."""
+    found = sorted({record.domain for record in images.of("train") if record.domain})
     return found if len(found) > 1 else []
 
 
@@ -232,11 +232,11 @@ class Look:
 
 
 def look(model: keras.Model, held_out: HeldOut, followed: Phase | None) -> Look:
-    """Return what a model makes of the pictures.
+    """Return what a model makes of the images.
 
     Args:
         model: it is given back as it was, but for flags of layers.
-        held_out: the pictures.
+        held_out: the images.
         followed: the last phase, where BatchNorm's statistics followed the target in it: the source is then seen with
             statistics of its own. None: they are the source's.
     """

@@ -1,4 +1,4 @@
-"""From the recipe's readers to pictures that can be decoded and know their split."""
+"""From the recipe's readers to images that can be decoded and know their split."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def kept_apart(source: Collection, target: Collection, *, one_table: bool) -> Co
         one_table: whether the two are rows of one table.
 
     Raises:
-        RequestError: the same picture stands in both.
+        RequestError: the same image stands in both.
     """
-    _refuse_same_pictures(source, target)
+    _refuse_same_images(source, target)
     roles = {one.group: one.split for one in source.records if one.group}
     both = {one.group for one in target.records if one.group in roles}
     if not both:
@@ -58,14 +58,14 @@ def kept_apart(source: Collection, target: Collection, *, one_table: bool) -> Co
     left = sum(one is None for one in kept)
     note = (
         f"{people} are at the source, too: whoever is learnt from or validates there is not tested at the target, and "
-        f"whoever is tested there is not learnt from ({left} pictures of the target are left out)."
+        f"whoever is tested there is not learnt from ({left} images of the target are left out)."
     )
     records = tuple(one for one in kept if one is not None)
     return replace(target, records=records, notes=(*target.notes, note))
 
 
 def _moved(record: Record, role: str | None, labels_learnt: bool) -> Record | None:
-    """Return a picture of the target in the split that its group's role at the source allows; None: in none."""
+    """Return an image of the target in the split that its group's role at the source allows; None: in none."""
     if role is None:
         return record
     if role == "test":
@@ -77,13 +77,13 @@ def _moved(record: Record, role: str | None, labels_learnt: bool) -> Record | No
     return replace(record, label=None, split="target_unlabelled")
 
 
-def _refuse_same_pictures(source: Collection, target: Collection) -> None:
+def _refuse_same_images(source: Collection, target: Collection) -> None:
     known = {one.file for one in source.records}
     same = [one.path for one in target.records if one.file in known]
     if same:
         raise RequestError(
-            f"{len(same)} pictures of the target are pictures of the source, too: {', '.join(same[:SHOWN])}"
-            f"{', ...' if len(same) > SHOWN else ''}. A picture is of one domain: name the target's own, or for one "
+            f"{len(same)} images of the target are images of the source, too: {', '.join(same[:SHOWN])}"
+            f"{', ...' if len(same) > SHOWN else ''}. An image is of one domain: name the target's own, or for one "
             "table of both domains write target.domains."
         )
 
@@ -156,13 +156,11 @@ def _domain(recipe: Recipe, reader: Reader) -> str:
     return "target" if recipe.target and reader is recipe.target.reader else "source"
 
 
-REMEDY = (
-    "Mend them, or run without them: --set target.labels=none takes such pictures as unlabelled."
-)
+REMEDY = "Mend them, or run without them: --set target.labels=none takes such images as unlabelled."
 
 
 def check_labels(key: str, reader: recipes.Reader, found: Collection) -> None:
-    """Check that pictures of two classes have labels.
+    """Check that images of two classes have labels.
 
     Args:
         key: of the reader in the recipe, `data.reader` or `target.reader`.
@@ -170,13 +168,13 @@ def check_labels(key: str, reader: recipes.Reader, found: Collection) -> None:
         found: what it gave.
 
     Raises:
-        RequestError: no label, or one class; where the pictures come from, and what to set.
+        RequestError: no label, or one class; where the images come from, and what to set.
     """
     place = place_of(reader)
     where = f"{key}: {place if place is not None else reader.name}"
     labels = {record.label for record in found.records} - {None}
     if not labels:
-        raise RequestError(f"{where}: no picture has a label. {_how_to_label(key, reader)}")
+        raise RequestError(f"{where}: no image has a label. {_how_to_label(key, reader)}")
     if len(labels) == 1:
         raise RequestError(
             f"{where} holds only the class {labels.pop()!r}: at least two are needed."
@@ -184,7 +182,7 @@ def check_labels(key: str, reader: recipes.Reader, found: Collection) -> None:
 
 
 def _how_to_label(key: str, reader: recipes.Reader) -> str:
-    told = "Give each picture its class."
+    told = "Give each image its class."
     if hasattr(reader.options, "columns"):
         columns = ", ".join(registry.columns_of(reader.name, reader.options))
         told = f"Its columns are {columns}: say which one holds them, --set {key}.columns.label=COLUMN."
@@ -195,7 +193,7 @@ def check_classes(found: Collection, class_names: Sequence[str]) -> None:
     """Check that the target's classes are among the source's.
 
     Raises:
-        Problems: they are not; all that are strange, with the nearest name and the first picture.
+        Problems: they are not; all that are strange, with the nearest name and the first image.
     """
     counts = Counter(record.label for record in found.records)
     problems = []
@@ -206,7 +204,7 @@ def check_classes(found: Collection, class_names: Sequence[str]) -> None:
         near = difflib.get_close_matches(name.lower(), [one.lower() for one in class_names], n=1)
         meant = next((one for one in class_names if near and one.lower() == near[0]), None)
         hint = f" Did you mean {meant!r}?" if meant else ""
-        what = f"is not among the source's: {', '.join(class_names)}.{hint} Pictures: {counts[name]}, the first {first}"
+        what = f"is not among the source's: {', '.join(class_names)}.{hint} Images: {counts[name]}, the first {first}"
         problems.append(Problem(f"class {name!r}", what))
     if problems:
         raise Problems("The target", problems, REMEDY)
@@ -223,7 +221,7 @@ def without_strange_labels(found: Collection, class_names: Sequence[str]) -> Col
     )
     count = sum(record.label in strange for record in found.records)
     note = (
-        f"{count} pictures of the target are of classes that the source does not know ({', '.join(map(repr, strange))}): "
+        f"{count} images of the target are of classes that the source does not know ({', '.join(map(repr, strange))}): "
         "they are taken as unlabelled, and no score tells of them."
     )
     known = tuple(name for name in found.class_names if name in class_names)
@@ -246,7 +244,7 @@ def with_subgroups(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     columns = {name: [one.get(name, "") for one in told] for name in names}
     found = in_subgroups(columns, [record.split == "train" for record in records])
     notes = [
-        f"Subgroups by {name!r}: its numbers are cut at the quartiles of the training pictures."
+        f"Subgroups by {name!r}: its numbers are cut at the quartiles of the training images."
         for name, values in columns.items()
         if is_cut(values)
     ]
@@ -257,19 +255,19 @@ def with_subgroups(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     return grouped, notes
 
 
-MEMORY_FOR_PICTURES_BYTES = 2**30
+MEMORY_FOR_IMAGES_BYTES = 2**30
 SPLITS = ("train", "val", "test", "target_train", "target_val", "target_test", "target_unlabelled")
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """All pictures of a run, each in one split.
+class Images:
+    """All images of a run, each in one split.
 
     Args:
         records: of source and target; `split` is one of `SPLITS`.
         class_names: in the order of the logits.
         image_size_px: side of the square the network sees.
-        window: (low, high) in stored values for 16-bit pictures; None where there are none, or full.
+        window: (low, high) in stored values for 16-bit images; None where there are none, or full.
         cache: `memory` or `none`.
         root, target_root: folders that the paths of the two domains are relative to.
         quarantined: `(path, reason)` of what cannot be read.
@@ -293,14 +291,14 @@ class Pictures:
         return [record for record in self.records if record.split == split]
 
     def source(self, recipe: Recipe, split: str, *, training: bool) -> ImageDataset:
-        """Return the pictures of one split for training (shuffled, augmented) or for judging."""
+        """Return the images of one split for training (shuffled, augmented) or for judging."""
         return self.source_of(recipe, self.of(split), training=training)
 
     def source_of(
         self, recipe: Recipe, records: Sequence[Record], *, training: bool = False
     ) -> ImageDataset:
-        """Return chosen pictures for training (shuffled, augmented, mixed) or for judging."""
-        # Judging changes no picture: to build a policy for it would load keras-cv for nothing.
+        """Return chosen images for training (shuffled, augmented, mixed) or for judging."""
+        # Judging changes no image: to build a policy for it would load keras-cv for nothing.
         augment = recipe.augment if training else recipes.Augment()
         operations = [(one.name, one.options) for one in augment.operations]
         mixing = [(one.name, one.options) for one in augment.mixing]
@@ -319,8 +317,8 @@ class Pictures:
         return [(r.path, r.label, r.split, r.group, r.domain) for r in self.records]
 
 
-def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
-    """Read, decode once, divide: everything about the pictures that must hold before training.
+def gather_images(recipe: Recipe, run: Run) -> Images:
+    """Read, decode once, divide: everything about the images that must hold before training.
 
     Args:
         recipe: the readers, the splits, the limits.
@@ -336,7 +334,7 @@ def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
     source = found.collection if recipe.source else _divided(recipe, found.collection)
     positive_class(source.class_names, recipe.evaluation.positive)
     records, notes = list(source.records), list(source.notes)
-    # A model that comes with a window needs it, whatever the target's pictures are.
+    # A model that comes with a window needs it, whatever the target's images are.
     bad, deep = found.quarantined, found.has_16_bit or recipe.source is not None
     target_root = None
     if recipe.target:
@@ -352,23 +350,23 @@ def gather_pictures(recipe: Recipe, run: Run) -> Pictures:
     notes = list(dict.fromkeys(notes))
     for line in notes:
         say(line)
-    return Pictures(
+    return Images(
         tuple(records), source.class_names, size, _window(recipe, records) if deep else None,
         _cache(recipe, len(records), size), source.root, target_root, bad, prints, tuple(notes),
     )  # fmt: skip
 
 
 def _source(recipe: Recipe, run: Run) -> Checked:
-    """Return the source's pictures; of a model that came without, the classes that it knows."""
+    """Return the source's images; of a model that came without, the classes that it knows."""
     if recipe.source is not None:
         if recipe.target is None:
             raise RequestError(
-                "There are no labelled training pictures: source.model stands in their place, and no label is learnt from."
+                "There are no labelled training images: source.model stands in their place, and no label is learnt from."
             )
         known = read_description(recipe.source.model)
         return Checked(Collection(None, known.class_names, ()), (), has_16_bit=False)
     if recipe.data.reader is None:
-        raise RequestError("data.reader: is needed: there are no pictures.")
+        raise RequestError("data.reader: is needed: there are no images.")
     target = recipe.target
     look = (lambda: _checked(recipe, target.reader, target.split, run)) if target else None
     with both_told(look):
@@ -376,7 +374,7 @@ def _source(recipe: Recipe, run: Run) -> Checked:
 
 
 def _divided(recipe: Recipe, found: Collection) -> Collection:
-    """Return the source's pictures in their splits."""
+    """Return the source's images in their splits."""
     asked = recipe.data.split
     if recipe.data.reader is not None:
         check_labels("data.reader", recipe.data.reader, found)
@@ -387,7 +385,7 @@ def _divided(recipe: Recipe, found: Collection) -> Collection:
 
 
 def check_outside(out: Path, root: Path | None, what: str) -> None:
-    """Refuse to write among the data: a reader of folders would take it for pictures of them.
+    """Refuse to write among the data: a reader of folders would take it for images of them.
 
     Args:
         out: where something is to be written.
@@ -404,14 +402,14 @@ def check_outside(out: Path, root: Path | None, what: str) -> None:
 
 
 def _checked(recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: Run) -> Checked:
-    """Return what can be read, what cannot, and whether any picture is 16-bit grey."""
+    """Return what can be read, what cannot, and whether any image is 16-bit grey."""
     options = _with_columns(recipe, reader, split)
     cache = data.cache_folder()
     module = registry.module("reader", reader.name)
     collection = module.read(options, seed=recipe.seed, cache_dir=cache)
     collection = replace(collection, notes=tagged(recipe, reader, collection.notes))
     named = whose(recipe, reader)
-    checked = data.check_pictures(
+    checked = data.check_images(
         collection, max_pixels=recipe.data.max_pixels, cache_dir=cache,
         converted_dir=run.file("converted"),
         max_unreadable_fraction=recipe.data.max_unreadable_fraction, whose=named,
@@ -421,7 +419,7 @@ def _checked(recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: 
         count = len(checked.quarantined)
         more = f" and {count - 5} more, all are in quarantine.csv" if count > 5 else ""
         of = f" of {named}" if named else ""
-        say(f"Warning: {count} pictures{of} cannot be read and are left out: {names}{more}")
+        say(f"Warning: {count} images{of} cannot be read and are left out: {names}{more}")
     return checked
 
 
@@ -448,7 +446,7 @@ def _with_columns(recipe: Recipe, reader: recipes.Reader, split: recipes.Split) 
 def _divided_target(
     recipe: Recipe, target: recipes.Target, found: Collection, class_names: Sequence[str]
 ) -> Collection:
-    """Return the target's pictures in their splits; its classes must be among the source's where labels are learnt from."""
+    """Return the target's images in their splits; its classes must be among the source's where labels are learnt from."""
     if target.labels == "none":
         found = without_strange_labels(found, class_names)
     else:
@@ -479,30 +477,30 @@ def _window(recipe: Recipe, records: Sequence[Record]) -> tuple[float, float] | 
 def _cache(recipe: Recipe, count: int, size: int) -> Literal["memory", "none"]:
     if recipe.data.cache != "auto":
         return recipe.data.cache
-    return "memory" if count * size * size * 12 <= MEMORY_FOR_PICTURES_BYTES else "none"
+    return "memory" if count * size * size * 12 <= MEMORY_FOR_IMAGES_BYTES else "none"
 
 
 MOST_OF = 0.5
-"""Share of the pictures, or pixels, from which on a note is due."""
+"""Share of the images, or pixels, from which on a note is due."""
 TARGET = ("target_train", "target_val", "target_test", "target_unlabelled")
 
 
-def note_target(recipe: Recipe, pictures: Pictures, *, oracle: bool = False) -> Pictures:
-    """Say what is remarkable about the target, and return the pictures with these notes among theirs.
+def note_target(recipe: Recipe, images: Images, *, oracle: bool = False) -> Images:
+    """Say what is remarkable about the target, and return the images with these notes among theirs.
 
     Args:
         recipe: asks for a target, or not; then nothing is looked at.
-        pictures: of a few of the target the pixels are looked at; no test picture is opened.
-        oracle: every way to adapt is to be judged by the target's test pictures.
+        images: of a few of the target the pixels are looked at; no test image is opened.
+        oracle: every way to adapt is to be judged by the target's test images.
     """
     notes = []
-    if oracle and not pictures.of("target_test"):
-        notes.append("--oracle: no labelled test picture of the target is there to judge by.")
+    if oracle and not images.of("target_test"):
+        notes.append("--oracle: no labelled test image of the target is there to judge by.")
     if recipe.target is not None:
-        notes += [*_labels(recipe), *_patients(recipe, pictures), *_pixels(recipe, pictures)]
+        notes += [*_labels(recipe), *_patients(recipe, images), *_pixels(recipe, images)]
     for line in notes:
         say(line)
-    return dataclasses.replace(pictures, notes=(*pictures.notes, *notes))
+    return dataclasses.replace(images, notes=(*images.notes, *notes))
 
 
 def _labels(recipe: Recipe) -> Iterator[str]:
@@ -521,10 +519,10 @@ def _labels(recipe: Recipe) -> Iterator[str]:
     )
 
 
-def _patients(recipe: Recipe, pictures: Pictures) -> Iterator[str]:
+def _patients(recipe: Recipe, images: Images) -> Iterator[str]:
     """Tell of a target without groups beside a source that has some."""
-    target = [record for split in TARGET for record in pictures.of(split)]
-    source = [record for split in ("train", "val", "test") for record in pictures.of(split)]
+    target = [record for split in TARGET for record in images.of(split)]
+    source = [record for split in ("train", "val", "test") for record in images.of(split)]
     without = target and not any(record.group for record in target)
     if not without or not any(record.group for record in source):
         return
@@ -534,41 +532,41 @@ def _patients(recipe: Recipe, pictures: Pictures) -> Iterator[str]:
     key = "columns.group" if keys == ["columns"] else "".join(keys)
     remedy = f" Say whose they are with target.reader.{key}." if key else ""
     yield (
-        "The source's pictures have groups (patients), the target's have none: each picture of it counts by itself, and "
-        f"pictures of one patient may be torn apart between training and test.{remedy}"
+        "The source's images have groups (patients), the target's have none: each image of it counts by itself, and "
+        f"images of one patient may be torn apart between training and test.{remedy}"
     )
 
 
-def _pixels(recipe: Recipe, pictures: Pictures) -> Iterator[str]:
-    """Tell of pictures that hold nothing, or that are stored in another way than the source's."""
-    target = [record for split in TARGET if split != "target_test" for record in pictures.of(split)]
+def _pixels(recipe: Recipe, images: Images) -> Iterator[str]:
+    """Tell of images that hold nothing, or that are stored in another way than the source's."""
+    target = [record for split in TARGET if split != "target_test" for record in images.of(split)]
     if not target:
         return
     few = some_of(target)
-    seen = glimpse(few, window=pictures.window, max_pixels=recipe.data.max_pixels)
+    seen = glimpse(few, window=images.window, max_pixels=recipe.data.max_pixels)
     some = f"of the {len(few)} that were looked at" if len(few) < len(target) else f"of {len(few)}"
     if seen.constant > MOST_OF * seen.looked_at:
         yield (
-            f"Pictures of the target outside its test, {seen.constant} {some}, are one grey value throughout: "
+            f"Images of the target outside its test, {seen.constant} {some}, are one grey value throughout: "
             "nothing can be learnt from these."
         )
-    source = [is_deep(record.file) for record in some_of(pictures.of("train"))]
+    source = [is_deep(record.file) for record in some_of(images.of("train"))]
     deep = [is_deep(record.file) for record in few]
     if source and (sum(source) > MOST_OF * len(source)) != (sum(deep) > MOST_OF * len(deep)):
         kinds = ("16-bit grey", "8-bit") if sum(source) > sum(deep) else ("8-bit", "16-bit grey")
         yield (
-            f"Most pictures of the source are {kinds[0]}, most of the target are {kinds[1]}: the window of grey values "
-            "holds for 16-bit pictures alone."
+            f"Most images of the source are {kinds[0]}, most of the target are {kinds[1]}: the window of grey values "
+            "holds for 16-bit images alone."
         )
-    yield from _outside(recipe, pictures, seen)
+    yield from _outside(recipe, images, seen)
 
 
-def _outside(recipe: Recipe, pictures: Pictures, seen: Glimpse) -> Iterator[str]:
-    if pictures.window is None or seen.outside is None or seen.outside <= MOST_OF:
+def _outside(recipe: Recipe, images: Images, seen: Glimpse) -> Iterator[str]:
+    if images.window is None or seen.outside is None or seen.outside <= MOST_OF:
         return
-    low, high = pictures.window
+    low, high = images.window
     measured = " that was measured at the source" if recipe.data.window == "auto" else ""
     yield (
-        f"{100 * seen.outside:.0f} % of the pixels of the target's 16-bit pictures lie outside the window "
+        f"{100 * seen.outside:.0f} % of the pixels of the target's 16-bit images lie outside the window "
         f"{low:g} to {high:g}{measured}: they become black or white."
     )

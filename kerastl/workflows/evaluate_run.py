@@ -1,4 +1,4 @@
-"""Open the test pictures, once, after training: predictions, scores, and what adaptation changed."""
+"""Open the test images, once, after training: predictions, scores, and what adaptation changed."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from kerastl.runs import Run
 from kerastl.selection.domain_classifier import above_chance, site_tells_label, tell_apart, weighed
 from kerastl.selection.evidence import Outputs
 from kerastl.workflows.collect_outputs import HeldOut, Look, followed_in, look, several_domains
-from kerastl.workflows.datasets import Pictures
+from kerastl.workflows.datasets import Images
 
 LAYER = "pooled"
 MOST_DOMAINS = 30
 
 
-def sites_of(recipe: Recipe, pictures: Pictures, held_out: HeldOut, before: Look) -> dict[str, Any]:
+def sites_of(recipe: Recipe, images: Images, held_out: HeldOut, before: Look) -> dict[str, Any]:
     """Return what `scores.json` says of the sites, by the model that was not adapted.
 
     Args:
         recipe: its seed and resamples.
-        pictures: training pictures of the source tell whether the site tells the label.
+        images: training images of the source tell whether the site tells the label.
         held_out: what the model was shown.
         before: what it made of that.
 
@@ -49,8 +49,8 @@ def sites_of(recipe: Recipe, pictures: Pictures, held_out: HeldOut, before: Look
         M, "warnings": [...]}`, M an AUC with its interval; without a target, or with one domain at the source, the parts
         about them are None.
     """
-    several, how = several_domains(pictures), _how(recipe)
-    label = _label(pictures, several, how)
+    several, how = several_domains(images), _how(recipe)
+    label = _label(images, several, how)
     domains = _domains(before.val, held_out, several, how)
     target: dict[str, Any] | None = None
     if before.target is not None:
@@ -88,7 +88,7 @@ def rest_of(seen: Look, shift: Mapping[str, Any], how: Mapping[str, Any]) -> dic
         how: `seed` and `resamples`.
 
     Returns:
-        `{"explained", "rest"}`: the AUC by which the target's pictures are told from the source's, these weighed to the
+        `{"explained", "rest"}`: the AUC by which the target's images are told from the source's, these weighed to the
         prevalence that EM found, and whether its interval reaches down to 0.5; None: that cannot be told.
     """
     if seen.target is None or "classes" not in shift:
@@ -110,7 +110,7 @@ def _apart(a: Outputs, b: Outputs, how: dict[str, Any]) -> dict[str, Any]:
 def _domains(
     val: Outputs, held_out: HeldOut, several: list[str], how: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """Return how well each domain of the source is told from its others, by validation pictures."""
+    """Return how well each domain of the source is told from its others, by validation images."""
     if not several:
         return None
     if len(several) > MOST_DOMAINS:
@@ -124,18 +124,18 @@ def _domains(
         if len(several) == 2 and found:
             found[name] = found[several[0]]  # to tell the first from the second is the same
         elif mine.all() or not mine.any():
-            found[name] = nothing("no validation picture of this domain, or of another")
+            found[name] = nothing("no validation image of this domain, or of another")
         else:
             rows = val.features[mine], val.features[~mine]
             found[name] = tell_apart(*rows, list(units[mine]), list(units[~mine]), **how)
     return found
 
 
-def _label(pictures: Pictures, several: list[str], how: dict[str, Any]) -> dict[str, Any] | None:
-    records = [record for record in pictures.of("train") if record.domain and record.label]
+def _label(images: Images, several: list[str], how: dict[str, Any]) -> dict[str, Any] | None:
+    records = [record for record in images.of("train") if record.domain and record.label]
     if not several or len({record.label for record in records}) < 2:
         return None
-    labels = np.array([pictures.class_names.index(record.label or "") for record in records])
+    labels = np.array([images.class_names.index(record.label or "") for record in records])
     sites = [record.domain or "" for record in records]
     groups = [f"{one.domain}/{one.group}" if one.group else "" for one in records]
     return {"from": "train", "sites": several} | site_tells_label(sites, labels, groups, **how)
@@ -146,7 +146,7 @@ def _warnings(label: dict[str, Any] | None, domains: dict[str, Any] | None) -> l
         return []
     seen = any(above_chance(one) for one in (domains or {}).values())
     text = (
-        "Among the training pictures the site alone predicts the label "
+        "Among the training images the site alone predicts the label "
         f"(AUC {label['value']:.2f}, {label['low']:.2f} to {label['high']:.2f})"
     )
     if seen:
@@ -163,27 +163,27 @@ JUDGED = ("val", "test", "target_val", "target_test")
 
 @one_thread()
 def judge(
-    recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run, *, oracle: bool = False
+    recipe: Recipe, model: keras.Model, images: Images, run: Run, *, oracle: bool = False
 ) -> None:
-    """Predict validation and test pictures once, score them, and write both down.
+    """Predict validation and test images once, score them, and write both down.
 
-    Where the model learnt from a target domain, the model before that is judged on the same pictures, and
-    `adaptation.json` says what adapting changed. Candidates that were not chosen are judged on validation pictures alone.
+    Where the model learnt from a target domain, the model before that is judged on the same images, and
+    `adaptation.json` says what adapting changed. Candidates that were not chosen are judged on validation images alone.
 
     Args:
         recipe: how the scores are made.
         model: with its final weights.
-        pictures: the splits.
+        images: the splits.
         run: where the files go; so do those of the runs inside it.
-        oracle: judge every candidate on the test pictures, too, to see what would have been chosen by their labels.
+        oracle: judge every candidate on the test images, too, to see what would have been chosen by their labels.
     """
-    held_out = HeldOut.of(recipe, pictures)
+    held_out = HeldOut.of(recipe, images)
     adapts = (run.file("runs") / SOURCE_ONLY).is_dir()
     told: dict[str, Any] = {"chosen": SOURCE_ONLY, "candidates": {}}
     if adapts:
         told = _begun(recipe, run)
     elsewhere = told_by(recipe.source.model).validation if recipe.source else None
-    judging = partial(_judged, recipe, pictures=pictures, elsewhere=elsewhere)
+    judging = partial(_judged, recipe, images=images, elsewhere=elsewhere)
     final = judging(model, splits=JUDGED, held_out=held_out, name=told["chosen"])
     judged: dict[str, Judged] = {}
     for name in told["candidates"]:
@@ -198,7 +198,7 @@ def judge(
             shown = held_out if splits == JUDGED else None
             judged[name] = judging(network, splits=splits, held_out=shown, name=name)
     others = [one for one in judged.values() if one is not final]
-    _tell_sites(recipe, pictures, held_out, judged.get(SOURCE_ONLY, final), [final, *others])
+    _tell_sites(recipe, images, held_out, judged.get(SOURCE_ONLY, final), [final, *others])
     for name, one in judged.items():
         one.write(Run(run.file("runs") / name))
     final.write(run)
@@ -213,9 +213,9 @@ class Judged:
     """What a model answered, and how good that is.
 
     Args:
-        predictions: of all pictures that it is judged on.
+        predictions: of all images that it is judged on.
         scores: of these.
-        seen: what the model makes of pictures that no model learnt from; None: that was not asked.
+        seen: what the model makes of images that no model learnt from; None: that was not asked.
     """
 
     predictions: Predictions
@@ -224,7 +224,7 @@ class Judged:
 
     @property
     def target_test(self) -> Any:
-        """The overall scores of the target's test pictures."""
+        """The overall scores of the target's test images."""
         return self.scores["target_test"]["overall"]
 
     def write(self, run: Run) -> None:
@@ -237,29 +237,29 @@ def _judged(
     recipe: Recipe,
     model: keras.Model,
     *,
-    pictures: Pictures,
+    images: Images,
     splits: Sequence[str],
     held_out: HeldOut | None,
     name: str,
     elsewhere: dict[str, Any] | None,
 ) -> Judged:
-    """Judge one model, a candidate of that name, on pictures of some splits.
+    """Judge one model, a candidate of that name, on images of some splits.
 
-    Pictures of the target without labels are answered, too, where the model is shown `held_out`: its prevalence is estimated.
-    `elsewhere` is what validation pictures that are not at hand fixed of a model that came without.
+    Images of the target without labels are answered, too, where the model is shown `held_out`: its prevalence is estimated.
+    `elsewhere` is what validation images that are not at hand fixed of a model that came without.
     """
     asked = recipe.evaluation
     if held_out is not None:
-        splits = (*splits, *_without_labels(pictures))
-    records = [record for split in splits for record in pictures.of(split)]
-    predictions = predict(model, pictures.source_of(recipe, records))
+        splits = (*splits, *_without_labels(images))
+    records = [record for split in splits for record in images.of(split)]
+    predictions = predict(model, images.source_of(recipe, records))
     seen, source_val = None, None
     if held_out is not None:
         followed = followed_in(recipe, name, model)
         seen = look(model, held_out, followed)
         if followed is not None:
             source_val = dataclasses.replace(predictions.of("val"), logits=seen.val.logits)
-    learnt_from = Counter(record.label or "" for record in pictures.of("train"))
+    learnt_from = Counter(record.label or "" for record in images.of("train"))
     scores = score(
         predictions, seed=recipe.seed, resamples=asked.resamples, positive=asked.positive,
         specificity=asked.specificity, sensitivity=asked.sensitivity,
@@ -272,18 +272,18 @@ def _judged(
     return Judged(predictions, scores, seen)
 
 
-def _without_labels(pictures: Pictures) -> list[str]:
-    """Return the split of the target's unlabelled pictures where they are like its patients as a whole.
+def _without_labels(images: Images) -> list[str]:
+    """Return the split of the target's unlabelled images where they are like its patients as a whole.
 
     Where some of each class were picked to be labelled, the others are not: a class may be left out of them.
     """
-    test, picked = pictures.of("target_test"), pictures.of("target_train")
+    test, picked = images.of("target_test"), images.of("target_train")
     return [] if test and picked else ["target_unlabelled"]
 
 
 def _tell_sites(
     recipe: Recipe,
-    pictures: Pictures,
+    images: Images,
     held_out: HeldOut | None,
     before: Judged,
     judged: Sequence[Judged],
@@ -294,7 +294,7 @@ def _tell_sites(
     """
     if held_out is None or before.seen is None:
         return
-    told = sites_of(recipe, pictures, held_out, before.seen)
+    told = sites_of(recipe, images, held_out, before.seen)
     for one in judged:
         if one.seen is not None:
             after = one.seen if one is not before else None
@@ -327,7 +327,7 @@ def _why_one(recipe: Recipe) -> str:
 def _opened(
     recipe: Recipe, judged: Mapping[str, Judged], final: Judged, *, oracle: bool
 ) -> dict[str, Any]:
-    """Return what the labels of the target's test pictures say of the choice; nothing where there are none."""
+    """Return what the labels of the target's test images say of the choice; nothing where there are none."""
     before = judged[SOURCE_ONLY]
     first, second = (one.predictions.of("target_test") for one in (before, final))
     if not first.paths:

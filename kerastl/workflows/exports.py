@@ -14,14 +14,14 @@ from kerastl import export
 from kerastl.adaptation import SOURCE_ONLY
 from kerastl.console import say
 from kerastl.data import Record
-from kerastl.data.convert import UnreadableError, read_picture
+from kerastl.data.convert import UnreadableError, read_image
 from kerastl.errors import RunFailed, WouldFailAgain
 from kerastl.evaluation import decode_twice, load_trained, read_description
 from kerastl.evaluation.inference import two_passes
 from kerastl.recipe import Recipe
 from kerastl.report import write_report
 from kerastl.runs import Run
-from kerastl.workflows.datasets import Pictures
+from kerastl.workflows.datasets import Images
 from kerastl.workflows.phase_data import candidates, target_pool
 
 
@@ -83,7 +83,7 @@ class Sample:
 def prove(
     recipe: Recipe,
     model: keras.Model,
-    pictures: Pictures,
+    images: Images,
     run: Run,
     *,
     num_images: int = NUM_IMAGES,
@@ -95,14 +95,14 @@ def prove(
     Args:
         recipe: names the formats; their exports are written.
         model: with its final weights.
-        pictures: validation images are decoded and predicted twice; their files go through each export.
+        images: validation images are decoded and predicted twice; their files go through each export.
         run: its page is written here if a check fails, because the runner then writes none.
         num_images: images to check, at most.
 
     Raises:
         WouldFailAgain: a check fails. All that was finished is kept, including the report of the fault.
     """
-    sample = _sample(recipe, pictures, num_images)
+    sample = _sample(recipe, images, num_images)
     faults = []
     for name in (SOURCE_ONLY, *(method.name for method in candidates(recipe)[1:])):
         inner = Run(run.file("runs") / name)
@@ -123,19 +123,19 @@ def prove(
         )
 
 
-def _sample(recipe: Recipe, pictures: Pictures, num_images: int) -> Sample:
+def _sample(recipe: Recipe, images: Images, num_images: int) -> Sample:
     """Choose and decode the images that the checks share."""
-    validation = [record for split in VALIDATION for record in pictures.of(split)]
+    validation = [record for split in VALIDATION for record in images.of(split)]
     # A model that came without images may have none for validation; those that it was adapted to serve as well.
-    others = target_pool(pictures) if recipe.source is not None else []
-    training = [record for split in TRAINING for record in pictures.of(split)]
+    others = target_pool(images) if recipe.source is not None else []
+    training = [record for split in TRAINING for record in images.of(split)]
     records = validation or others or training
     files = [record for record in records if record.file.is_file()]
     chosen = _spread(files, num_images)
     decodings = None
     if chosen:
         # From the files, not from a cache, or the second decoding would be a copy of the first.
-        decodings = decode_twice(replace(pictures, cache="none").source_of(recipe, chosen))
+        decodings = decode_twice(replace(images, cache="none").source_of(recipe, chosen))
     return Sample(
         tuple(chosen),
         decodings,
@@ -152,7 +152,7 @@ def _check_one(
     # A run that adapts a model which was trained elsewhere has no phase of its own.
     sheet = run.read_json(SHEET) if run.file(SHEET).is_file() else {"phases": []}
     skipped: dict[str, Any] = {
-        "pictures": 0, "reason": "there are no validation pictures", "faults": [],
+        "images": 0, "reason": "there are no validation images", "faults": [],
     }  # fmt: skip
     passes, logits = skipped, None
     if sample.decodings is not None and (sample.is_predicted_twice or formats):
@@ -187,7 +187,7 @@ def _exports(
         "without_file": sample.without_file,
     }
     if sample.decodings is None or logits is None:
-        reason = "no picture lies as a file of its own"
+        reason = "no image lies as a file of its own"
         return {name: {**report, "reason": reason, "faults": []} for name in formats}
     if not formats:
         return {}
@@ -211,7 +211,7 @@ def _compared(run: Run, format_name: str, asked: dict[str, Any]) -> dict[str, An
         }
     folder = export.find_export(written)
     if folder is None:
-        return {"reason": "no export that answers for pictures", "faults": []}
+        return {"reason": "no export that answers for images", "faults": []}
     return {
         "folder": folder.relative_to(run.path).as_posix(),
         **export.compare_with_run(folder, **asked),
@@ -235,7 +235,7 @@ def _encoded(records: Sequence[Record], max_pixels: int) -> tuple[bytes, ...]:
     encoded = []
     for record in records:
         try:
-            encoded.append(read_picture(record.file, max_pixels=max_pixels))
+            encoded.append(read_image(record.file, max_pixels=max_pixels))
         except UnreadableError as error:
             raise RunFailed(f"{record.path} can no longer be read: {error}") from error
     return tuple(encoded)

@@ -16,7 +16,7 @@ from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.training import RangeTest
 from kerastl.training.lr_finder import range_test
-from kerastl.workflows.datasets import Pictures, gather_pictures
+from kerastl.workflows.datasets import Images, gather_images
 from kerastl.workflows.model import find_weights, start_model
 from kerastl.workflows.phase_data import expanded_phases, training_phases
 from kerastl.workflows.run_writer import make_repeatable
@@ -30,13 +30,13 @@ class Rates:
         phase: its name.
         rate: the recipe's own.
         tests: one a seed.
-        picture: the curves.
+        image: the curves.
     """
 
     phase: str
     rate: float
     tests: tuple[RangeTest, ...]
-    picture: Path
+    image: Path
 
     @property
     def told(self) -> int:
@@ -65,16 +65,16 @@ def find_rates(
     highest: float = 3.0,
     out: Path | None = None,
 ) -> Rates:
-    """Run range tests for one phase, from the weights that the recipe starts from. Nothing is kept but the picture.
+    """Run range tests for one phase, from the weights that the recipe starts from. Nothing is kept but the image.
 
     Args:
         recipe: checked.
         name: of the recipe, for the file and the title.
         phase: by name; None: the first.
-        seeds: how many tests, each with another order of the pictures and another new head.
+        seeds: how many tests, each with another order of the images and another new head.
         steps: of each test.
         lowest, highest: rates of the first and the last step.
-        out: the picture, a new `.png`; None: `lr-<name>-<phase>.png`, or the first free with a number from 2 on.
+        out: the image, a new `.png`; None: `lr-<name>-<phase>.png`, or the first free with a number from 2 on.
 
     Raises:
         RequestError: no such phase, the data or the weights will not do, or `out` is taken.
@@ -92,16 +92,16 @@ def find_rates(
     make_repeatable(recipe.seed)
     find_weights(recipe)
     with tempfile.TemporaryDirectory() as scratch:
-        pictures = gather_pictures(recipe, Run(Path(scratch)))
+        images = gather_images(recipe, Run(Path(scratch)))
         owners = [owner for owner, _ in expanded_phases(recipe)]
         tested = training_phases(recipe)[owners.index(place)]
         split = "train" if tested.domain == "source" else "target_train"
-        if not pictures.of(split):
+        if not images.of(split):
             raise RequestError(
-                f"phase {tested.name}: there are no labelled pictures of its domain, {tested.domain}."
+                f"phase {tested.name}: there are no labelled images of its domain, {tested.domain}."
             )
-        source = pictures.source(recipe, split, training=True)
-        models = _models(recipe, pictures, seeds)
+        source = images.source(recipe, split, training=True)
+        models = _models(recipe, images, seeds)
         tests = [
             range_test(
                 model, source, phase=tested, lowest=lowest, highest=highest, steps=steps,
@@ -124,15 +124,15 @@ def _place_of(phase: str | None, names: Sequence[str]) -> int:
     return names.index(phase)
 
 
-def _models(recipe: Recipe, pictures: Pictures, seeds: int) -> Iterator[keras.Model]:
+def _models(recipe: Recipe, images: Images, seeds: int) -> Iterator[keras.Model]:
     """Yield one model a seed: the backbone that the recipe starts from, and another new head.
 
-    One backbone for all: what a frozen part of it makes of the pictures is then kept once for all seeds.
+    One backbone for all: what a frozen part of it makes of the images is then kept once for all seeds.
     """
-    first = start_model(recipe, pictures).model
+    first = start_model(recipe, images).model
     yield first
     for seed in range(recipe.seed + 1, recipe.seed + seeds):
-        model = start_model(recipe.model_copy(update={"seed": seed}), pictures).model
+        model = start_model(recipe.model_copy(update={"seed": seed}), images).model
         for layer in model.layers:
             if layer.name != "head" and layer.weights:
                 layer.set_weights(first.get_layer(layer.name).get_weights())

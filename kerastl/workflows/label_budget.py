@@ -41,7 +41,7 @@ from kerastl.runs import (
     write_csv,
 )
 from kerastl.workflows import run as runner
-from kerastl.workflows.datasets import Pictures, check_outside, gather_pictures
+from kerastl.workflows.datasets import Images, check_outside, gather_images
 from kerastl.workflows.evaluate_run import write_summary
 from kerastl.workflows.model import find_weights, start_model
 from kerastl.workflows.resolve import decide_phases
@@ -219,7 +219,7 @@ def check_same(plan: Plan, asked: dict[str, Any], run: Run) -> None:
         RequestError: it does not; all that differs is told.
     """
     began = run.read_json(REQUEST)
-    words = {"data_sha256": "the pictures", "scratch_epochs": "--scratch-epochs"}
+    words = {"data_sha256": "the images", "scratch_epochs": "--scratch-epochs"}
     wrong = [
         f"  {words.get(key, f'--{key}')}: not those it began with"
         + (f" ({began.get(key)}, now {value})" if key != "data_sha256" else "")
@@ -276,7 +276,7 @@ class Seen:
 
     Args:
         metric: that the curve tells: `group_auc`, or `balanced_accuracy`.
-        unit: what is counted: `patient`, or `picture` where pictures belong to no group.
+        unit: what is counted: `patient`, or `image` where images belong to no group.
         fingerprints: by seed, and then by domain: sha256 of the data.
     """
 
@@ -286,21 +286,21 @@ class Seen:
 
 
 def look(plan: Plan, problems: list[Problem], out: Path | None = None) -> Seen:
-    """Read and divide the pictures of every seed, build the network, and see that every phase can be run.
+    """Read and divide the images of every seed, build the network, and see that every phase can be run.
 
     Args:
         plan: whose recipe can be derived from: it has a target, and phases of both domains.
         problems: what was found wrong before; what is wrong beside it is added.
-        out: where the curve will lie; it may not lie among the pictures.
+        out: where the curve will lie; it may not lie among the images.
 
     Raises:
         Problems: all that is wrong; nothing was trained, nothing was written.
     """
-    say(f"Looking at the pictures of {len(plan.seeds)} seed{'s'[: len(plan.seeds) > 1]}")
-    found: dict[int, Pictures] = {}
+    say(f"Looking at the images of {len(plan.seeds)} seed{'s'[: len(plan.seeds) > 1]}")
+    found: dict[int, Images] = {}
     wrong: dict[str, list[int]] = {}
     with tempfile.TemporaryDirectory() as scrap:
-        # Whatever the pictures are, weights that are missing are told beside what is wrong with them.
+        # Whatever the images are, weights that are missing are told beside what is wrong with them.
         problems += [Problem("", one) for one in _checked_text(lambda: find_weights(plan.recipe))]
         for seed in plan.seeds:
             for line in _wrong_with_seed(plan, seed, Run(Path(scrap)), found):
@@ -339,14 +339,12 @@ def _checked_text(call: Callable[[], Any]) -> Iterator[str]:
         yield str(error)
 
 
-def _wrong_with_seed(
-    plan: Plan, seed: int, scrap: Run, found: dict[int, Pictures]
-) -> Iterator[str]:
-    """Yield what is wrong with the pictures of one seed; they are kept in `found`."""
+def _wrong_with_seed(plan: Plan, seed: int, scrap: Run, found: dict[int, Images]) -> Iterator[str]:
+    """Yield what is wrong with the images of one seed; they are kept in `found`."""
     most = plan.labels[-1]
     recipe = plan.recipe_of(Job(FINE_TUNE, seed, most), scrap.path)
     try:
-        found[seed] = gather_pictures(recipe, scrap)
+        found[seed] = gather_images(recipe, scrap)
         yield from _wrong_with_labelled(found[seed], most)
     except Problems as error:
         for one in error.problems:
@@ -356,17 +354,17 @@ def _wrong_with_seed(
     if seed not in found:
         # Without asking for labels, to tell beside it what the test lacks.
         with suppress(RequestError):
-            found[seed] = gather_pictures(plan.recipe_of(Job(SOURCE, seed), scrap.path), scrap)
+            found[seed] = gather_images(plan.recipe_of(Job(SOURCE, seed), scrap.path), scrap)
     if seed in found:
         yield from _wrong_with_test(found[seed].of("target_test"))
 
 
-def _wrong_with_labelled(pictures: Pictures, number: int) -> Iterator[str]:
+def _wrong_with_labelled(images: Images, number: int) -> Iterator[str]:
     """Yield classes that give fewer groups than asked, as `allow_rare` lets them."""
-    groups = {(one.label, key_of(one)) for one in pictures.of("target_train")}
+    groups = {(one.label, key_of(one)) for one in images.of("target_train")}
     holds = Counter(label for label, _ in groups)
-    at_b = {one.label for split in ("target_train", "target_test") for one in pictures.of(split)}
-    for name in pictures.class_names:
+    at_b = {one.label for split in ("target_train", "target_test") for one in images.of(split)}
+    for name in images.class_names:
         if name in at_b and holds[name] < number:
             yield (
                 f"The target, by groups outside its test set, class '{name}': has {holds[name]}, "
@@ -377,7 +375,7 @@ def _wrong_with_labelled(pictures: Pictures, number: int) -> Iterator[str]:
 def _wrong_with_test(test: list[Record]) -> Iterator[str]:
     present = {record.label for record in test} - {None}
     if len(present) < FEWEST_CLASSES:
-        has = "no labelled picture" if not present else f"pictures of {min(map(str, present))} only"
+        has = "no labelled image" if not present else f"images of {min(map(str, present))} only"
         yield (
             f"target: its test has {has}, and a score needs two classes. "
             "Raise target.split.test_fraction, or label more patients of B."
@@ -392,13 +390,13 @@ def _with_seeds(wrong: dict[str, list[int]], count: int) -> list[Problem]:
     ]
 
 
-def _wrong_with_phases(plan: Plan, pictures: Pictures, scrap: Run) -> Iterator[Problem]:
+def _wrong_with_phases(plan: Plan, images: Images, scrap: Run) -> Iterator[Problem]:
     """Yield what keeps one of the four kinds of run from learning."""
     seed = plan.seeds[0]
     first = plan.recipe_of(Job(SOURCE, seed), scrap.path)
     make_repeatable(seed)
     try:
-        start = start_model(first, pictures)
+        start = start_model(first, images)
     except RequestError as error:
         yield Problem("", str(error))
         return
@@ -406,22 +404,22 @@ def _wrong_with_phases(plan: Plan, pictures: Pictures, scrap: Run) -> Iterator[P
     for job in (Job(SOURCE, seed), Job(ADAPTED, seed), Job(FINE_TUNE, seed, most), Job(SCRATCH, seed, most)):  # fmt: skip
         # A's model is not there yet: what can be run depends on the layers, not on their weights.
         recipe = plan.recipe_of(job, scrap.path).model_copy(update={"backbone": first.backbone})
-        decide = partial(decide_phases, recipe, start, pictures, scrap, resume=False)
+        decide = partial(decide_phases, recipe, start, images, scrap, resume=False)
         yield from (Problem(job.way, line) for line in _checked_text(decide))
 
 
-def metric_of(every: Sequence[Pictures]) -> tuple[str, str]:
+def metric_of(every: Sequence[Images]) -> tuple[str, str]:
     """Return the metric that all seeds can be told by, and what is counted."""
     tests = [one.of("target_test") for one in every]
     grouped = all(any(record.group is not None for record in test) for test in tests)
     two = len(every[0].class_names) == FEWEST_CLASSES
     agree = not any(_disagree(test) for test in tests)
     metric = "group_auc" if grouped and two and agree else "balanced_accuracy"
-    return metric, "patient" if grouped else "picture"
+    return metric, "patient" if grouped else "image"
 
 
 def _disagree(records: list[Record]) -> bool:
-    """Tell whether pictures of one group are of several classes."""
+    """Tell whether images of one group are of several classes."""
     pairs = {(one.domain, one.group, one.label) for one in records if one.group is not None}
     return any(count > 1 for count in Counter(pair[:2] for pair in pairs).values())
 
@@ -483,15 +481,15 @@ def _point(job: Job, folder: Path, run: Run, metric: str, reason: str) -> Point:
     found: dict[str, Any] = {"value": None, "low": None, "high": None, "reason": reason}
     if not reason:
         found |= Run(folder).read_json("scores.json")[TESTED]["overall"][metric]
-    groups, pictures = _labelled(folder) if job.groups_per_class else (0, 0)
+    groups, images = _labelled(folder) if job.groups_per_class else (0, 0)
     return Point(
-        way=job.way, groups_per_class=job.groups_per_class, groups=groups, pictures=pictures, seed=job.seed,
+        way=job.way, groups_per_class=job.groups_per_class, groups=groups, images=images, seed=job.seed,
         run=folder.relative_to(run.path).as_posix(), **found,
     )  # fmt: skip
 
 
 def _labelled(folder: Path) -> tuple[int, int]:
-    """Return how many groups and pictures of the target lent their labels to a run."""
+    """Return how many groups and images of the target lent their labels to a run."""
     rows = [row for row in read_csv(folder / "split.csv") if row["split"] == LABELLED]
     groups = {(row["domain"], row["group"] or f"\0{row['path']}") for row in rows}
     return len(groups), len(rows)
@@ -656,8 +654,8 @@ def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
     if recipe.source is not None:
         yield Problem(
             "source",
-            "a curve trains A's model itself, so it needs A's pictures (data.reader), and this recipe has A's model alone. "
-            "Take hospital-adaptation, where A's pictures are at hand: "
+            "a curve trains A's model itself, so it needs A's images (data.reader), and this recipe has A's model alone. "
+            "Take hospital-adaptation, where A's images are at hand: "
             "kerastl adapt-curve hospital-adaptation --set data.reader.path=A.csv --set target.reader.path=B.csv",
         )
     elif "source" not in domains:
@@ -681,9 +679,9 @@ def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
 
 
 LABELS = (0, 1, 2, 5, 10)
-PICTURE = "curve.png"
+IMAGE = "curve.png"
 CONFIDENTIAL = (
-    "The folders under runs/ hold paths, groups and pictures of the data: they are as confidential as these are. "
+    "The folders under runs/ hold paths, groups and images of the data: they are as confidential as these are. "
     "curve.json, curve.csv, curve.png and report.html hold scores and counts alone.\n"
 )
 
@@ -734,13 +732,13 @@ def adapt_curve(
         The folder and what lies in it.
 
     Raises:
-        Problems: the request, the pictures, the weights or the phases will not do; all that is wrong. Nothing was
+        Problems: the request, the images, the weights or the phases will not do; all that is wrong. Nothing was
             trained or written.
         RequestError: there is nothing to resume, or it began otherwise.
         RunFailed: a model of A broke down. A run on labels that breaks down is a point without a value.
     """
     if resume:
-        to_resume(name, out)  # before any picture is opened
+        to_resume(name, out)  # before any image is opened
     plan, seen = _checked(
         recipe, labels, seeds=seeds, scratch_epochs=scratch_epochs,
         out=None if resume else out, problems=list(problems),
@@ -760,7 +758,7 @@ def _progress_text(plan: Plan, seen: Seen, run: Run, failed: dict[Job, str]) -> 
     reading = tuple(report.reading_of(curve))
     run.write_json("curve.json", curve.to_json(reading))
     write_points(run.file("curve.csv"), curve)
-    report.write_curve_picture(run.file(PICTURE), curve)
+    report.write_curve_image(run.file(IMAGE), curve)
     write_summary(run)
     report.write_curve_page(run.path, curve, reading)
     run.finish()
@@ -776,9 +774,9 @@ def _checked(
     out: Path | None,
     problems: list[Problem],
 ) -> tuple[Plan, Seen]:
-    """Return the plan and what was seen of its pictures, or raise all that is wrong.
+    """Return the plan and what was seen of its images, or raise all that is wrong.
 
-    Where the numbers are wrong, the pictures are looked at for the least there is, to tell what is wrong with them, too.
+    Where the numbers are wrong, the images are looked at for the least there is, to tell what is wrong with them, too.
     """
     if not any(one.where == LABELS_OPTION for one in problems):
         problems += label_problems(labels)

@@ -24,7 +24,7 @@ from kerastl.models import (
 )
 from kerastl.recipe import Recipe
 from kerastl.runs import sha256_of
-from kerastl.workflows.datasets import Pictures
+from kerastl.workflows.datasets import Images
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Start:
 
 
 def find_weights(recipe: Recipe) -> None:
-    """See that the starting weights are there before any picture is opened; download what is published.
+    """See that the starting weights are there before any image is opened; download what is published.
 
     Raises:
         RequestError: they are not, and cannot be had; the text names the file wanted and the ways to get it.
@@ -64,12 +64,12 @@ def find_weights(recipe: Recipe) -> None:
         )
 
 
-def start_model(recipe: Recipe, pictures: Pictures) -> Start:
+def start_model(recipe: Recipe, images: Images) -> Start:
     """Build the model that a recipe starts from, its weights loaded, its head kept or renewed.
 
     Args:
         recipe: names the backbone, its weights and the dropout.
-        pictures: say which classes there are, and the side of the pictures.
+        images: say which classes there are, and the side of the images.
 
     Raises:
         RequestError: the weights are missing, or of another architecture.
@@ -78,17 +78,17 @@ def start_model(recipe: Recipe, pictures: Pictures) -> Start:
     loaded = load_backbone(
         chosen.name,
         weights=chosen.weights,
-        image_size_px=pictures.image_size_px,
+        image_size_px=images.image_size_px,
         seed=recipe.seed,
         **_options(chosen.options),
     )
     model = build_model(
         loaded.model,
-        class_names=pictures.class_names,
+        class_names=images.class_names,
         dropout=recipe.head.dropout,
         seed=recipe.seed,
     )
-    head, head_file = _start_head(recipe, model, pictures.class_names)
+    head, head_file = _start_head(recipe, model, images.class_names)
     weights = {
         "from": str(chosen.weights),
         "file": loaded.weights_path.name if loaded.weights_path else None,

@@ -1,4 +1,4 @@
-"""The phases of a recipe in the words of the training room, and the pictures that they learn from."""
+"""The phases of a recipe in the words of the training room, and the images that they learn from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kerastl.errors import Problem, Problems, RequestError
 from kerastl.models import block_names
 from kerastl.recipe import Phase, Recipe
 from kerastl.training import TimeBudget
-from kerastl.workflows.datasets import Pictures
+from kerastl.workflows.datasets import Images
 
 
 def expanded_phases(recipe: Recipe) -> list[tuple[int, recipes.Phase]]:
@@ -48,8 +48,8 @@ def own_phases(recipe: Recipe) -> list[Phase]:
 def phases_of_methods(recipe: Recipe) -> list[Phase]:
     """Return the phases in which every method of adaptation learns; none where there are no methods.
 
-    Their own pictures are the source's, with their labels; the target's are another stream. Where one of the methods changes
-    pictures in its step, nothing can be kept of them, so `cache: auto` is none.
+    Their own images are the source's, with their labels; the target's are another stream. Where one of the methods changes
+    images in its step, nothing can be kept of them, so `cache: auto` is none.
     """
     if recipe.adapts_by is None:
         return []
@@ -66,7 +66,7 @@ def phases_of_methods(recipe: Recipe) -> list[Phase]:
 
 
 def changes_pixels(recipe: Recipe) -> bool:
-    """Tell whether one of a recipe's methods changes pictures in its step."""
+    """Tell whether one of a recipe's methods changes images in its step."""
     methods = recipe.adapts_by.methods if recipe.adapts_by else ()
     return any(adaptation.method_named(one.name).changes_pixels for one in methods)
 
@@ -76,7 +76,7 @@ class Sources:
     """What is learnt from, by domain.
 
     Args:
-        train: shuffled and augmented; only domains that a phase learns from and that have such pictures.
+        train: shuffled and augmented; only domains that a phase learns from and that have such images.
         val: likewise, as they are.
     """
 
@@ -84,29 +84,29 @@ class Sources:
     val: dict[str, ImageDataset]
 
 
-def sources_of(recipe: Recipe, pictures: Pictures, phases: Sequence[Phase]) -> Sources:
+def sources_of(recipe: Recipe, images: Images, phases: Sequence[Phase]) -> Sources:
     """Return what some phases learn from."""
-    return Sources(*(_by_domain(recipe, pictures, phases, split) for split in ("train", "val")))
+    return Sources(*(_by_domain(recipe, images, phases, split) for split in ("train", "val")))
 
 
 def _by_domain(
-    recipe: Recipe, pictures: Pictures, phases: Sequence[Phase], split: str
+    recipe: Recipe, images: Images, phases: Sequence[Phase], split: str
 ) -> dict[str, ImageDataset]:
     found: dict[str, ImageDataset] = {}
     for domain in dict.fromkeys(phase.domain for phase in phases):
         name = split if domain == "source" else f"target_{split}"
-        if pictures.of(name):
-            found[domain] = pictures.source(recipe, name, training=split == "train")
+        if images.of(name):
+            found[domain] = images.source(recipe, name, training=split == "train")
     return found
 
 
-def target_pool(pictures: Pictures) -> list[Record]:
-    """Return the target's pictures that training may see: all but validation and test."""
-    return [*pictures.of("target_train"), *pictures.of("target_unlabelled")]
+def target_pool(images: Images) -> list[Record]:
+    """Return the target's images that training may see: all but validation and test."""
+    return [*images.of("target_train"), *images.of("target_unlabelled")]
 
 
-def target_stream(recipe: Recipe, pictures: Pictures) -> ImageDataset | None:
-    """Return the target's pictures as methods of adaptation learn from them; None where there are no methods.
+def target_stream(recipe: Recipe, images: Images) -> ImageDataset | None:
+    """Return the target's images as methods of adaptation learn from them; None where there are no methods.
 
     They are augmented as the source's are, and not mixed: most have no label to mix.
     """
@@ -114,7 +114,7 @@ def target_stream(recipe: Recipe, pictures: Pictures) -> ImageDataset | None:
         return None
     augment = recipe.augment.model_copy(update={"mixing": ()})
     unmixed = recipe.model_copy(update={"augment": augment})
-    return pictures.source_of(unmixed, target_pool(pictures), training=True)
+    return images.source_of(unmixed, target_pool(images), training=True)
 
 
 def candidates(recipe: Recipe) -> list[recipes.Method]:
@@ -134,12 +134,12 @@ def step_of(recipe: Recipe, method: recipes.Method, model: keras.Model) -> Any:
     )  # fmt: skip
 
 
-def check_methods(recipe: Recipe, pictures: Pictures, model: keras.Model) -> None:
+def check_methods(recipe: Recipe, images: Images, model: keras.Model) -> None:
     """See that every method has something to learn in the phases at the target.
 
     Args:
         recipe: names them.
-        pictures: the splits.
+        images: the splits.
         model: that will be adapted.
 
     Raises:
@@ -147,7 +147,7 @@ def check_methods(recipe: Recipe, pictures: Pictures, model: keras.Model) -> Non
     """
     if recipe.adapts_by is None:
         return
-    problems = list(_faults(recipe, pictures, model))
+    problems = list(_faults(recipe, images, model))
     if problems:
         raise Problems("The adaptation", problems, "Nothing was trained.")
     for method in recipe.adapts_by.methods:
@@ -157,18 +157,18 @@ def check_methods(recipe: Recipe, pictures: Pictures, model: keras.Model) -> Non
             )
 
 
-def _faults(recipe: Recipe, pictures: Pictures, model: keras.Model) -> Iterator[Problem]:
-    if not target_pool(pictures):
+def _faults(recipe: Recipe, images: Images, model: keras.Model) -> Iterator[Problem]:
+    if not target_pool(images):
         yield Problem(
             "target",
-            "no picture is left to adapt to: all are in its validation or test. Lower target.split.test_fraction.",
+            "no image is left to adapt to: all are in its validation or test. Lower target.split.test_fraction.",
         )
-    seen = {record.label for record in pictures.of("val")}
-    absent = [name for name in pictures.class_names if name not in seen]
+    seen = {record.label for record in images.of("val")}
+    absent = [name for name in images.class_names if name not in seen]
     if absent and recipe.source is None:
         yield Problem(
             "data.split",
-            f"class '{absent[0]}' has no validation picture at the source, and the choice needs some of each class. "
+            f"class '{absent[0]}' has no validation image at the source, and the choice needs some of each class. "
             "Raise val_fraction.",
         )
     methods = candidates(recipe)
@@ -180,10 +180,10 @@ def _faults(recipe: Recipe, pictures: Pictures, model: keras.Model) -> Iterator[
         )
     for phase in phases_of_methods(recipe):
         steered = phase.keep == "best" or phase.early_stopping is not None
-        if steered and not pictures.of("target_val"):
+        if steered and not images.of("target_val"):
             yield Problem(
                 f"phase {phase.name}",
-                "the target has no labelled validation pictures, so the source's would name the best epoch. "
+                "the target has no labelled validation images, so the source's would name the best epoch. "
                 "Write keep: last, and no early_stopping.",
             )
     for method in methods[1:]:

@@ -19,8 +19,8 @@ class Plan:
     Args:
         phases: as training knows them, checked, their caches decided.
         start: the model.
-        trains, vals: pictures by domain.
-        beside: the target's pictures that each phase reads beside its own; None: it reads none.
+        trains, vals: images by domain.
+        beside: the target's images that each phase reads beside its own; None: it reads none.
         began: the recipe that a run that goes on began with: what was decided then holds; None: it begins now.
     """
 
@@ -33,7 +33,7 @@ class Plan:
 
     @property
     def reads(self) -> list[list[ImageDataset]]:
-        """Training pictures that each phase learns from; none where there are none of its domain."""
+        """Training images that each phase learns from; none where there are none of its domain."""
         return [
             [one for one in (self.trains.get(phase.domain), beside) if one is not None]
             for phase, beside in zip(self.phases, self.beside, strict=True)

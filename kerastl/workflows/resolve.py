@@ -9,7 +9,7 @@ from kerastl.console import say
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.workflows.batch_memory import within_memory
-from kerastl.workflows.datasets import Pictures
+from kerastl.workflows.datasets import Images
 from kerastl.workflows.model import Start
 from kerastl.workflows.phase_data import (
     check_methods,
@@ -23,24 +23,24 @@ from kerastl.workflows.plan import Plan, began_with
 
 
 def decide_phases(
-    recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool
+    recipe: Recipe, start: Start, images: Images, run: Run, *, resume: bool
 ) -> Recipe:
     """Return the recipe with all decided that its phases leave open; see that each of them can be run.
 
     Args:
         recipe: checked.
         start: the model.
-        pictures: the splits.
+        images: the splits.
         run: what was decided when it began holds when it goes on.
         resume: whether it goes on.
 
     Raises:
-        Problems: blocks, layers, pictures or figures that are not there, methods that have nothing to learn, a cache that
+        Problems: blocks, layers, images or figures that are not there, methods that have nothing to learn, a cache that
             would change what is learnt or has no room; all together. Nothing was written.
         RequestError: the memory is too small.
     """
-    check_methods(recipe, pictures, start.model)
-    plan = _plan(recipe, start, pictures, run, resume=resume)
+    check_methods(recipe, images, start.model)
+    plan = _plan(recipe, start, images, run, resume=resume)
     training.check_phases(
         start.model, plan.phases, trains=plan.trains, vals=plan.vals,
         cache_dir=training.activations_folder(), reads=plan.reads,
@@ -59,10 +59,10 @@ def decide_phases(
     return within_memory(recipe.model_copy(update={"phases": decided}), plan)
 
 
-def _plan(recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool) -> Plan:
+def _plan(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: bool) -> Plan:
     own, of_methods = own_phases(recipe), phases_of_methods(recipe)
-    phases, target = [*own, *of_methods], target_stream(recipe, pictures)
-    found = sources_of(recipe, pictures, phases)
+    phases, target = [*own, *of_methods], target_stream(recipe, images)
+    found = sources_of(recipe, images, phases)
     beside = [None] * len(own) + [target] * len(of_methods)
     plan = Plan(phases, start, found.train, found.val, beside, began_with(run, resume=resume))
     decided = training.decide_phases(phases, found.train, reads=plan.reads)

@@ -8,7 +8,7 @@ from kerastl import report
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.workflows.adapt_step import adapt
-from kerastl.workflows.datasets import gather_pictures, note_target
+from kerastl.workflows.datasets import gather_images, note_target
 from kerastl.workflows.evaluate_run import judge
 from kerastl.workflows.exports import check_exports, prove, write_exports
 from kerastl.workflows.model import find_weights, start_model
@@ -38,7 +38,7 @@ def run(
         name: of the recipe; the run folder is `runs/<name>-<n>` where `out` is None.
         out: the run folder, new or empty.
         resume: go on with a run that was stopped.
-        oracle: tell how every way to adapt does on the target's test pictures, too, after the choice.
+        oracle: tell how every way to adapt does on the target's test images, too, after the choice.
 
     Returns:
         The run folder, with every file in it.
@@ -51,16 +51,16 @@ def run(
     find_weights(recipe)
     check_exports(recipe)
     with open_run(name, out, resume=resume) as folder:
-        pictures = note_target(recipe, gather_pictures(recipe, folder), oracle=oracle)
-        start = start_model(recipe, pictures)
-        recipe = decide_phases(recipe, start, pictures, folder, resume=resume)
-        write_beginning(recipe, start, pictures, folder, resume=resume)
-        learn(recipe, start, pictures, folder, resume=resume)
-        adapt(recipe, start, pictures, folder, resume=resume)
-        write_model(recipe, start.model, pictures, folder)
-        judge(recipe, start.model, pictures, folder, oracle=oracle)
+        images = note_target(recipe, gather_images(recipe, folder), oracle=oracle)
+        start = start_model(recipe, images)
+        recipe = decide_phases(recipe, start, images, folder, resume=resume)
+        write_beginning(recipe, start, images, folder, resume=resume)
+        learn(recipe, start, images, folder, resume=resume)
+        adapt(recipe, start, images, folder, resume=resume)
+        write_model(recipe, start.model, images, folder)
+        judge(recipe, start.model, images, folder, oracle=oracle)
         write_exports(recipe, folder)
-        prove(recipe, start.model, pictures, folder)
+        prove(recipe, start.model, images, folder)
         report.write_report(folder.path)
         write_end(folder)
     return folder

@@ -31,7 +31,7 @@ from kerastl.runs import (
     write_atomic,
     write_csv,
 )
-from kerastl.workflows.datasets import Pictures
+from kerastl.workflows.datasets import Images
 from kerastl.workflows.model import Start
 
 LONGEST = 80
@@ -90,7 +90,7 @@ def _short(value: Any) -> str:
 
 
 CONFIDENTIAL = (
-    "This folder holds paths, groups and pictures of its data: it is as confidential as they are. "
+    "This folder holds paths, groups and images of its data: it is as confidential as they are. "
     "What lies in export/ holds none of them.\n"
 )
 
@@ -152,40 +152,40 @@ def make_repeatable(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def resolved(recipe: Recipe, pictures: Pictures) -> Recipe:
+def resolved(recipe: Recipe, images: Images) -> Recipe:
     """Return the recipe with everything filled in that the data or the machine decided."""
     window: recipes.Window | Literal["full"] = "full"
-    if pictures.window:
-        low, high = pictures.window
+    if images.window:
+        low, high = images.window
         window = recipes.Window(center=(low + high) / 2, width=high - low)
     data = recipe.data.model_copy(
         update={
             "window": window,
-            "image_size_px": pictures.image_size_px,
-            "cache": pictures.cache,
+            "image_size_px": images.image_size_px,
+            "cache": images.cache,
         }
     )
     return recipe.model_copy(update={"data": data})
 
 
 def write_beginning(
-    recipe: Recipe, start: Start, pictures: Pictures, run: Run, *, resume: bool
+    recipe: Recipe, start: Start, images: Images, run: Run, *, resume: bool
 ) -> None:
     """Write what is known before the first step; a resumed run must agree with what lies there.
 
     Raises:
         RequestError: the recipe, the data or the weights are not those that the run began with.
     """
-    text = recipes.write(resolved(recipe, pictures))
-    versions = _versions(recipe, start, pictures)
+    text = recipes.write(resolved(recipe, images))
+    versions = _versions(recipe, start, images)
     if resume:
         _check_same(text, versions, run)
         return
     write_atomic(run.file("CONFIDENTIAL.txt"), CONFIDENTIAL)
-    write_csv(run.file("split.csv"), SPLIT_HEADER, pictures.split_rows())
-    write_csv(run.file("quarantine.csv"), ("path", "reason"), pictures.quarantined)
+    write_csv(run.file("split.csv"), SPLIT_HEADER, images.split_rows())
+    write_csv(run.file("quarantine.csv"), ("path", "reason"), images.quarantined)
     run.write_json("versions.json", versions)
-    run.write_json("notes.json", [*pictures.notes, *start.notes])
+    run.write_json("notes.json", [*images.notes, *start.notes])
     write_atomic(run.file(BEGUN), text)
 
 
@@ -193,7 +193,7 @@ SHOWN = 10
 SPLIT_HEADER = ("path", "label", "split", "group", "domain")
 
 
-def _versions(recipe: Recipe, start: Start, pictures: Pictures) -> dict[str, Any]:
+def _versions(recipe: Recipe, start: Start, images: Images) -> dict[str, Any]:
     return {
         "packages": package_versions(),
         "machine": machine(),
@@ -202,7 +202,7 @@ def _versions(recipe: Recipe, start: Start, pictures: Pictures) -> dict[str, Any
         "seed": recipe.seed,
         "weights": start.weights,
         "head": {"outcome": start.head.outcome, "carried": list(start.head.carried)},
-        "data_sha256": pictures.fingerprints,
+        "data_sha256": images.fingerprints,
     }
 
 
@@ -212,7 +212,7 @@ def _check_same(text: str, versions: dict[str, Any], run: Run) -> None:
     if not wrong and began != text:
         wrong = [f"  {run.file(BEGUN)} was edited by hand"]
     before = run.read_json("versions.json")
-    for name, what in (("data_sha256", "the pictures"), ("weights", "the starting weights")):
+    for name, what in (("data_sha256", "the images"), ("weights", "the starting weights")):
         if before[name] != versions[name]:
             wrong.append(f"  {what} are not those it began with")
     if wrong:
@@ -238,18 +238,18 @@ def _warn_of_other_packages(before: dict[str, str], now: dict[str, str]) -> None
         )
 
 
-def write_model(recipe: Recipe, model: keras.Model, pictures: Pictures, run: Run) -> None:
+def write_model(recipe: Recipe, model: keras.Model, images: Images, run: Run) -> None:
     """Write `model.keras` and `model.json`, each whole or not at all."""
     write_network(model, run.file("model.keras"))
     run.write_json(
         "model.json",
         {
-            "class_names": list(pictures.class_names),
-            "image_size_px": pictures.image_size_px,
-            "window": list(pictures.window) if pictures.window else None,
+            "class_names": list(images.class_names),
+            "image_size_px": images.image_size_px,
+            "window": list(images.window) if images.window else None,
             "max_pixels": recipe.data.max_pixels,
-            "data_root": str(pictures.root) if pictures.root else None,
-            "target_root": str(pictures.target_root) if pictures.target_root else None,
+            "data_root": str(images.root) if images.root else None,
+            "target_root": str(images.target_root) if images.target_root else None,
         },
     )
 

@@ -7,7 +7,7 @@ from kerastl.errors import WouldFailAgain
 from kerastl.recipe import Method, Phase, Recipe
 from kerastl.runs import Run
 from kerastl.training import History, fit
-from kerastl.workflows.datasets import Pictures
+from kerastl.workflows.datasets import Images
 from kerastl.workflows.model import Start
 from kerastl.workflows.phase_data import own_phases, sources_of, time_budget, training_phases
 from kerastl.workflows.run_writer import (
@@ -26,20 +26,20 @@ LAST_GOOD = "last_good.keras"
 def learn(
     recipe: Recipe,
     start: Start,
-    pictures: Pictures,
+    images: Images,
     run: Run,
     *,
     resume: bool,
 ) -> History:
     """Train through the run's own phases; write history, timings, proofs and checkpoints as they come.
 
-    A model that came in place of the source's pictures, or that knows the classes already where no phase is at the source, is kept as it
+    A model that came in place of the source's images, or that knows the classes already where no phase is at the source, is kept as it
     came: it is the one that was not adapted.
 
     Args:
         recipe: the phases, augmentation and seed.
         start: the model; it ends with its best weights.
-        pictures: the splits; only training and validation pictures are opened.
+        images: the splits; only training and validation images are opened.
         run: where the files go.
         resume: go on from the newest checkpoint.
 
@@ -47,15 +47,15 @@ def learn(
         WouldFailAgain: training broke down; the last good weights lie in `last_good.keras`.
     """
     phases, every = own_phases(recipe), training_phases(recipe)
-    found = sources_of(recipe, pictures, phases)
+    found = sources_of(recipe, images, phases)
     if recipe.source is not None or (not phases and start.head.outcome == "kept"):
-        return _as_it_came(recipe, start, pictures, run)
+        return _as_it_came(recipe, start, images, run)
     diary = Diary(run, sum(phase.epochs for phase in phases))
 
     def on_phase_end(phase: Phase, history: History) -> None:
         later = {other.domain for other in every[len(history.proofs) :]}
         if phase.domain == "source" and later == {"target"}:
-            _keep_source_only(recipe, start, pictures, run, history)
+            _keep_source_only(recipe, start, images, run, history)
 
     try:
         return fit(
@@ -79,17 +79,17 @@ def learn(
         ) from error
 
 
-def _as_it_came(recipe: Recipe, start: Start, pictures: Pictures, run: Run) -> History:
+def _as_it_came(recipe: Recipe, start: Start, images: Images, run: Run) -> History:
     """Keep a model that had learnt before: it learns in no phase of the run itself."""
     nothing = History((), (), {})
     write_history(run, nothing.rows)
     write_proofs(run, nothing.proofs)
-    _keep_source_only(recipe, start, pictures, run, nothing)
+    _keep_source_only(recipe, start, images, run, nothing)
     return nothing
 
 
 def _keep_source_only(
-    recipe: Recipe, start: Start, pictures: Pictures, run: Run, history: History
+    recipe: Recipe, start: Start, images: Images, run: Run, history: History
 ) -> None:
     """Write the run as it would have ended at the source, a run folder of its own."""
     own = tuple(phase for phase in recipe.phases if phase.domain == "source")
@@ -106,7 +106,7 @@ def _keep_source_only(
         so_far = so_far.model_copy(update={"adaptation": alone, "phases": recipe.phases})
     inner = Run(run.file("runs") / SOURCE_ONLY)
     inner.path.mkdir(parents=True, exist_ok=True)
-    write_beginning(so_far, start, pictures, inner, resume=False)
+    write_beginning(so_far, start, images, inner, resume=False)
     write_history(inner, history.rows)
     write_proofs(inner, history.proofs)
-    write_model(so_far, start.model, pictures, inner)
+    write_model(so_far, start.model, images, inner)

@@ -1,4 +1,4 @@
-"""Drawn features, pictures of two domains, and a small classifier."""
+"""Drawn features, images of two domains, and a small classifier."""
 
 from dataclasses import dataclass
 
@@ -63,7 +63,7 @@ def batch(count, seed=0, num_classes=3, shifted=False):
 
 
 @dataclass
-class Pictures:
+class Images:
     """What `on_epoch` asks of a source."""
 
     images: np.ndarray

@@ -6,7 +6,7 @@ SIZE_PX = 32
 NAMES = ("square", "disc")
 
 
-def pictures(count, seed, *, target, contrast=0.75, brighter=60.0):
+def images(count, seed, *, target, contrast=0.75, brighter=60.0):
     drawn = np.random.default_rng(seed)
     rows, columns = np.mgrid[:SIZE_PX, :SIZE_PX]
     for label in np.arange(count) % 2:
@@ -17,23 +17,23 @@ def pictures(count, seed, *, target, contrast=0.75, brighter=60.0):
         else:  # a square of the same area
             half = radius * np.sqrt(np.pi) / 2
             inside = (abs(rows - row) < half) & (abs(columns - column) < half)
-        picture = 60.0 + 80.0 * inside[..., None] + drawn.normal(0, 15, (SIZE_PX, SIZE_PX, 3))
+        image = 60.0 + 80.0 * inside[..., None] + drawn.normal(0, 15, (SIZE_PX, SIZE_PX, 3))
         if target:
-            picture = 77.0 + contrast * (picture - 77.0) + brighter
-        yield np.clip(picture, 0, 255).astype(np.uint8), label
+            image = 77.0 + contrast * (image - 77.0) + brighter
+        yield np.clip(image, 0, 255).astype(np.uint8), label
 
 
 def stored(folder, count, seed, *, target, batch_size=32):
-    """Write drawn pictures and return their source; all are labelled, so that a test can measure."""
+    """Write drawn images and return their source; all are labelled, so that a test can measure."""
     from PIL import Image
 
     from kerastl.data import ImageDataset, Record
 
     folder.mkdir(exist_ok=True)
     records = []
-    for number, (picture, label) in enumerate(pictures(count, seed, target=target)):
+    for number, (image, label) in enumerate(images(count, seed, target=target)):
         file = folder / f"{seed}_{number}.png"
-        Image.fromarray(picture).save(file)
+        Image.fromarray(image).save(file)
         records.append(Record(file.name, file, NAMES[label]))
     return ImageDataset(
         records, class_names=NAMES, image_size_px=SIZE_PX, batch_size=batch_size, cache="memory",

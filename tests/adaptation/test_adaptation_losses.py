@@ -38,7 +38,7 @@ def test_coral_ignores_a_constant_shift():
     )
 
 
-def test_coral_of_a_single_picture_is_nothing():
+def test_coral_of_a_single_image_is_nothing():
     assert float(coral_loss(SOURCE, TARGET[:1])) == 0.0
 
 
@@ -186,7 +186,7 @@ def test_diversity_is_lowest_where_all_classes_are_predicted_equally_often():
     assert float(diversity_loss(one_each[[0, 0, 0]])) == pytest.approx(0, abs=1e-5)
 
 
-def test_class_confusion_equals_its_definition_by_sums_over_pictures():
+def test_class_confusion_equals_its_definition_by_sums_over_images():
     logits = 3 * SOURCE[:, :3]
     shares = softmax(logits / 2.5)
     weights = 1 + np.exp(-drawn_entropy(logits / 2.5))
@@ -213,7 +213,7 @@ def test_margin_disparity_equals_its_definition():
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
-def test_pseudo_labels_count_only_the_sure_pictures_and_pass_no_gradient_by_their_teacher():
+def test_pseudo_labels_count_only_the_sure_images_and_pass_no_gradient_by_their_teacher():
     logits = np.float32([[9, 0, 0], [0, 1, 0], [0, 0, 8]])
     loss, share = pseudo_label_loss(logits, threshold=0.9)
     sure = [-np.log(softmax(logits)[0, 0]), -np.log(softmax(logits)[2, 2])]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from domains_drawn import (
-    Pictures,
+    Images,
     batch,
     built,
     centroids_by_hand,
@@ -75,7 +75,7 @@ def test_danns_features_get_the_reversed_gradient_and_its_classifier_the_plain_o
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_cdan_heeds_sure_pictures_more(model):
+def test_cdan_heeds_sure_images_more(model):
     batches = two_batches()
     plain, conditioned = (
         float(
@@ -121,7 +121,7 @@ def test_tent_lowers_the_entropy_of_a_shifted_batch_and_moves_batch_norm_alone(m
 def test_shots_pseudo_labels_are_those_of_numpys_centroids(model):
     images = np.concatenate([batch(9, seed=6)[0], batch(6, seed=7, shifted=True)[0]])
     step = built("shot")
-    step.on_phase(model, {"target": Pictures(images)})
+    step.on_phase(model, {"target": Images(images)})
     read, logits = features_and_logits(model, tf.constant(images), training=False)
     labels = step.state()["pseudo_labels"]
     assert list(labels) == centroids_by_hand(np.float64(read), np.float64(logits))
@@ -150,7 +150,7 @@ def test_adabns_statistics_are_the_targets_computed_by_numpy(model):
     images = np.concatenate([batch(5, seed=6)[0], batch(6, seed=7, shifted=True)[0]])
     step = built("adabn")
     other = batch(8, seed=9)[0].numpy()
-    step.on_epoch(model, {"source": Pictures(other), "target": Pictures(images)})
+    step.on_epoch(model, {"source": Images(other), "target": Images(images)})
     layer = model.get_layer("block_1_bn")
     seen = keras.Model(model.inputs[0], layer.input)(images).numpy().astype(np.float64)
     np.testing.assert_allclose(layer.moving_mean, seen.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-5)
@@ -159,7 +159,7 @@ def test_adabns_statistics_are_the_targets_computed_by_numpy(model):
     assert not step.may_move(layer.gamma)
 
 
-def test_fine_tuning_leaves_unlabelled_pictures_out(model):
+def test_fine_tuning_leaves_unlabelled_images_out(model):
     images, labels, indices = batch(6, seed=2)
     known = np.array([True, False, True, True, False, False])
     told, alone = (

@@ -1,8 +1,8 @@
-"""Styles by NumPy: what becomes of a picture that is given the style of another."""
+"""Styles by NumPy: what becomes of an image that is given the style of another."""
 
 import numpy as np
 import pytest
-from shapes_drawn import pictures
+from shapes_drawn import images
 
 from kerastl.adaptation import fourier_style, histogram_style, reinhard_style
 
@@ -16,7 +16,7 @@ BY_NAME = pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
 
 
 def drawn(count, seed, *, height=12, width=12, low=30, high=200):
-    """Smooth colour pictures: blobs, so that neighbours are alike."""
+    """Smooth colour images: blobs, so that neighbours are alike."""
     generator = np.random.default_rng(seed)
     coarse = generator.uniform(low, high, (count, 4, 4, 3))
     fine = coarse.repeat(-(-height // 4), axis=1).repeat(-(-width // 4), axis=2)
@@ -65,7 +65,7 @@ def to_opponents(images):
     return np.stack([light, yellow, red], axis=-1)
 
 
-def test_reinhards_style_has_the_moments_of_the_other_picture_in_its_own_colour_space():
+def test_reinhards_style_has_the_moments_of_the_other_image_in_its_own_colour_space():
     images, styles = drawn(3, 1, low=80, high=150), drawn(3, 2, low=100, high=130)
     told = reinhard_style(images, styles).numpy()
     assert told.min() > 0
@@ -78,7 +78,7 @@ def test_reinhards_style_has_the_moments_of_the_other_picture_in_its_own_colour_
     np.testing.assert_allclose(found.std(**axes), other.std(**axes), rtol=1e-3)
 
 
-def test_reinhards_style_of_grey_pictures_is_of_their_levels():
+def test_reinhards_style_of_grey_images_is_of_their_levels():
     images, styles = grey(drawn(3, 1, low=80, high=150)), grey(drawn(3, 2, low=100, high=130))
     told = reinhard_style(images, styles).numpy()
     axes = {"axis": (1, 2, 3), "keepdims": True}
@@ -126,7 +126,7 @@ def test_what_a_scanner_does_to_the_levels_is_taken_over_exactly_from_the_same_s
 
 
 @BY_NAME
-def test_grey_pictures_stay_grey_and_colour_is_not_taken_for_grey(style):
+def test_grey_images_stay_grey_and_colour_is_not_taken_for_grey(style):
     images, colour = drawn(2, 1), drawn(2, 2, low=90, high=140)
     for other in (grey(colour), colour):
         told = style(grey(images), other).numpy()
@@ -137,14 +137,14 @@ def test_grey_pictures_stay_grey_and_colour_is_not_taken_for_grey(style):
 
 
 @BY_NAME
-def test_a_picture_in_its_own_style_is_itself(style):
+def test_a_image_in_its_own_style_is_itself(style):
     images = np.round(drawn(3, 1))
     np.testing.assert_allclose(style(images, images), images, atol=0.01)
 
 
 @BY_NAME
 @pytest.mark.parametrize("kind", ["black", "white", "flat", "one white pixel"])
-def test_flat_and_extreme_pictures_give_finite_pictures_in_range(style, kind):
+def test_flat_and_extreme_images_give_finite_images_in_range(style, kind):
     one = np.full((1, 12, 12, 3), {"white": 255, "flat": 90}.get(kind, 0), np.float32)
     if kind == "one white pixel":
         one[0, 3, 3] = 255
@@ -156,7 +156,7 @@ def test_flat_and_extreme_pictures_give_finite_pictures_in_range(style, kind):
 
 
 @BY_NAME
-def test_each_picture_depends_on_its_own_style_alone(style):
+def test_each_image_depends_on_its_own_style_alone(style):
     images, styles = drawn(4, 1), drawn(4, 2, low=90, high=140)
     together = style(images, styles).numpy()
     alone = style(images[2:3], styles[2:3]).numpy()
@@ -166,12 +166,12 @@ def test_each_picture_depends_on_its_own_style_alone(style):
 @BY_NAME
 def test_another_cameras_contrast_and_brightness_are_taken_over(style):
     source, target = (
-        np.stack([one for one, _ in pictures(12, seed, target=shifted)]).astype(np.float32)
+        np.stack([one for one, _ in images(12, seed, target=shifted)]).astype(np.float32)
         for seed, shifted in ((1, False), (2, True))
     )
     told = style(source, target).numpy()
-    per_picture = told.mean(axis=(1, 2)) - target.mean(axis=(1, 2))
-    assert np.abs(per_picture).max() < 1.0
+    per_image = told.mean(axis=(1, 2)) - target.mean(axis=(1, 2))
+    assert np.abs(per_image).max() < 1.0
     assert abs(source.mean() - target.mean()) > 30
     if style is not fda:  # a spread of all frequencies is not that of the low ones
         apart = np.abs(source.std(axis=(1, 2)) - target.std(axis=(1, 2))).mean()

@@ -1,4 +1,4 @@
-"""Methods that need a trained model and pictures of the target alone: by `fit`, with no source at all."""
+"""Methods that need a trained model and images of the target alone: by `fit`, with no source at all."""
 
 import keras
 import numpy as np
@@ -66,9 +66,9 @@ def test_a_method_that_needs_the_source_is_refused_with_those_that_do_not():
     assert not method_named("adabn").source_free
 
 
-def test_a_phase_that_reads_its_own_pictures_must_have_some(target):
+def test_a_phase_that_reads_its_own_images_must_have_some(target):
     model = model_of_shapes()
-    with pytest.raises(Problems, match="no labelled pictures of its domain, source"):
+    with pytest.raises(Problems, match="no labelled images of its domain, source"):
         fit(
             model, {}, target=target, phases=[PHASES["adabn"](model)],
             step_for=step_for("adabn", model),

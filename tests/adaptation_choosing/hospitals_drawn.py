@@ -9,7 +9,7 @@ from kerastl.selection import Evidence, Outputs
 
 WIDTH = 24
 APART = 4.0
-PICTURES = 5
+IMAGES = 5
 
 
 def axes_of(seed):
@@ -19,7 +19,7 @@ def axes_of(seed):
 def drawn(
     seed, *, patients=60, shares=(0.5, 0.5), shift=0.0, stretch=1.0, unknown=0.0, axes_seed=0
 ):
-    """Features, labels and patients. Classes are `APART` apart, patients differ, pictures of one patient less so.
+    """Features, labels and patients. Classes are `APART` apart, patients differ, images of one patient less so.
 
     shift: how far along what tells the classes apart (as a share of their distance), and as far across it.
     unknown: the share of patients of a class that lies elsewhere.
@@ -30,19 +30,19 @@ def drawn(
     middle = means[labels] + 0.5 * generator.normal(size=(patients, WIDTH))
     strange = generator.random(patients) < unknown
     middle[strange] += axes[7] * 1.5 * APART - means[labels[strange]]
-    features = np.repeat(middle, PICTURES, axis=0)
+    features = np.repeat(middle, IMAGES, axis=0)
     features += generator.normal(size=features.shape)
     features = features * stretch + shift * APART * ((axes[0] - axes[1]) / np.sqrt(2) + axes[5])
-    groups = tuple(f"p{patient}" for patient in np.repeat(np.arange(patients), PICTURES))
-    return features.astype(np.float32), np.repeat(labels, PICTURES), groups
+    groups = tuple(f"p{patient}" for patient in np.repeat(np.arange(patients), IMAGES))
+    return features.astype(np.float32), np.repeat(labels, IMAGES), groups
 
 
 def linear_model(features, labels):
     """Return logits of a fitted logistic regression."""
     model = LogisticRegression(C=0.1, max_iter=500).fit(features, labels)
 
-    def logits(pictures):
-        told = model.decision_function(pictures)
+    def logits(images):
+        told = model.decision_function(images)
         if told.ndim == 1:
             told = np.column_stack([np.zeros(len(told)), told])
         return told.astype(np.float32)
@@ -83,7 +83,7 @@ def logits_for(labels, *, classes=2, certainty=3.0, seed=0):
 
 
 def able(evidence, *, certainty=6.0):
-    """The same of a model that is right about the source's validation pictures, and so may be as sure of the target."""
+    """The same of a model that is right about the source's validation images, and so may be as sure of the target."""
     val = evidence.source_val
     logits = logits_for(val.labels, classes=len(evidence.class_names), certainty=certainty)
     return dataclasses.replace(

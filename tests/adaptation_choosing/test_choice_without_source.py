@@ -1,4 +1,4 @@
-"""The choice where the source's pictures are not at hand: the target alone ranks, and no guard can be asked."""
+"""The choice where the source's images are not at hand: the target alone ranks, and no guard can be asked."""
 
 import json
 from dataclasses import replace
@@ -32,7 +32,7 @@ def test_an_adapted_model_that_ranks_first_is_taken_and_the_open_guards_are_told
     assert set(found.guards) == {"nothing_to_adapt", "unknown_class", "other_prevalence"}
     for guard in found.guards.values():
         assert guard["fired"] is None
-        assert guard["reason"] == "the source's pictures are not at hand"
+        assert guard["reason"] == "the source's images are not at hand"
     assert found.ranking["source"]["floor"] is None
     json.dumps(found.to_json())
 
@@ -87,9 +87,9 @@ def test_where_the_source_is_at_hand_first_answers_are_not_compared():
     assert "strayed" not in str(found.ranking["refused"])
 
 
-def test_first_answers_are_those_to_the_same_pictures():
+def test_first_answers_are_those_to_the_same_images():
     evidence, _ = source_only(0)
-    with pytest.raises(RequestError, match=r"began: logits must be those of the target's pictures"):
+    with pytest.raises(RequestError, match=r"began: logits must be those of the target's images"):
         replace(evidence, began=evidence.target.logits[1:])
 
 
@@ -101,7 +101,7 @@ def test_too_few_patients_cannot_be_judged():
 
 @pytest.mark.parametrize("name", ["source_validation", "dev"])
 def test_a_validator_that_asks_the_source_says_so(name):
-    with pytest.raises(RequestError, match="The source's pictures are not at hand"):
+    with pytest.raises(RequestError, match="The source's images are not at hand"):
         decided(adapted_is="good", select_by=[name])
 
 
@@ -110,7 +110,7 @@ def test_the_source_is_at_hand_or_it_is_not():
     with pytest.raises(RequestError, match="hand both source_train and source_val, or neither"):
         replace(evidence, source_val=None)
     without = replace(evidence, source_train=None, source_val=None)
-    with pytest.raises(RequestError, match="must both have pictures of the source, or neither"):
+    with pytest.raises(RequestError, match="must both have images of the source, or neither"):
         decide({"source_only": evidence, "shot": without}, select_by=SELECT_BY)
     part: Outputs = evidence.target
     assert Evidence(None, None, part, evidence.class_names).target is part

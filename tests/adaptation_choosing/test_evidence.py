@@ -16,18 +16,18 @@ def test_what_cannot_be_is_refused_in_words():
     broken[3, 0] = np.nan
     for words, wrong in {
         "300 features, 299 logits": lambda: Outputs(features, logits[1:]),
-        "picture 3 are NaN": lambda: Outputs(features, broken),
-        r"must be \[pictures, numbers\]": lambda: Outputs(features[0], logits),
+        "image 3 are NaN": lambda: Outputs(features, broken),
+        r"must be \[images, numbers\]": lambda: Outputs(features[0], logits),
         "got int64": lambda: Outputs(features, TRUTH[:, None]),
         "whole numbers": lambda: Outputs(features, logits, TRUTH.astype(float)),
         "2 groups": lambda: Outputs(features, logits, None, ("a", "b")),
-        "There is no picture": lambda: Outputs(features[:0], logits[:0]),
+        "There is no image": lambda: Outputs(features[:0], logits[:0]),
         "must not see": lambda: Evidence(TRAIN, VAL, Outputs(features, logits, TRUTH), NAMES),
         "source_val: labels are known": lambda: Evidence(TRAIN, TARGET, TARGET, NAMES),
         "for 3 class names": lambda: Evidence(TRAIN, VAL, TARGET, ("a", "b", "c")),
         "two or more that differ": lambda: Evidence(TRAIN, VAL, TARGET, ("a", "a")),
         "equally wide": lambda: Evidence(TRAIN, VAL, Outputs(features[:, 1:], logits), NAMES),
-        "class 'class 1' has no picture": lambda: Evidence(
+        "class 'class 1' has no image": lambda: Evidence(
             TRAIN, Outputs(VAL.features, VAL.logits, 0 * VAL.labels), TARGET, NAMES
         ),
         "labels must be 0 to 1": lambda: Evidence(
@@ -42,7 +42,7 @@ def test_what_cannot_be_is_refused_in_words():
             wrong()
 
 
-def test_a_patient_is_one_unit_and_an_unnamed_picture_is_its_own():
+def test_a_patient_is_one_unit_and_an_unnamed_image_is_its_own():
     some = Outputs(TARGET.features[:3], TARGET.logits[:3], None, ("a", "a", ""))
     assert some.units[0] == some.units[1] != some.units[2]
     assert len(set(Outputs(TARGET.features, TARGET.logits).units)) == len(TRUTH)

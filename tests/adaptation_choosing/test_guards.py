@@ -63,7 +63,7 @@ def test_four_classes_give_the_same(case, name):
 
 
 def test_one_patient_far_from_all_is_no_class():
-    """A fifth of the pictures, but all of one patient."""
+    """A fifth of the images, but all of one patient."""
     evidence, _ = source_only(0, shift=0.3)
     features = evidence.target.features.copy()
     features[:60] = features[0] + 8 * axes_of(0)[9] + np.random.default_rng(0).normal(size=(60, 24))
@@ -116,12 +116,12 @@ def test_prevalence_holds_where_the_same_class_is_rarer_each_time():
     assert (first.measured["rarer"], first.measured["commoner"]) == (["class 1"], ["class 0"])
     turned = guards_of(rare, again=[other], seed=0)["other_prevalence"]
     assert not turned.fired
-    assert "however the pictures are seen" in turned.reason
+    assert "however the images are seen" in turned.reason
     assert guards_of(rare, again=[rare, rare], seed=0)["other_prevalence"].fired
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_pictures_of_all_classes_in_another_view_are_no_unknown_class(seed):
+def test_images_of_all_classes_in_another_view_are_no_unknown_class(seed):
     """A third of the patients lies far away, as those of the planted class do, but benign and malignant alike."""
     evidence, _ = source_only(seed, shift=0.3)
     target = evidence.target
@@ -136,7 +136,7 @@ def test_pictures_of_all_classes_in_another_view_are_no_unknown_class(seed):
     assert not guard.fired
 
 
-def test_a_model_that_does_not_know_the_targets_pictures_cannot_tell_how_common_classes_are():
+def test_a_model_that_does_not_know_the_targets_images_cannot_tell_how_common_classes_are():
     rare, _ = source_only(0, shares=(0.85, 0.15))
     unsure = with_target(rare, logits=rare.target.logits / 20)
     guard = guards_of(unsure, renormalised=unsure, again=[rare], seed=0)["other_prevalence"]

@@ -1,4 +1,4 @@
-"""The three guards on real pictures: scikit-learn's handwritten digits 0 to 4, seen through random rectified features."""
+"""The three guards on real images: scikit-learn's handwritten digits 0 to 4, seen through random rectified features."""
 
 import numpy as np
 import pytest

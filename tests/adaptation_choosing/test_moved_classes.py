@@ -15,22 +15,22 @@ def planted(seed, shares, *, shift=0.0, stretch=1.0, count=900):
     return stretch * MEANS[labels] + shift + generator.normal(size=(count, 3))
 
 
-def fit(pictures, weights=None):
-    once = np.ones(len(pictures)) if weights is None else weights
-    return fit_moved_classes(pictures, starts_of(MEANS, np.full(3, 1 / 3), pictures), once)
+def fit(images, weights=None):
+    once = np.ones(len(images)) if weights is None else weights
+    return fit_moved_classes(images, starts_of(MEANS, np.full(3, 1 / 3), images), once)
 
 
 def test_likelihood_equals_scipys():
     model = MovedClasses(
         MEANS, np.array([0.2, 0.3, 0.4, 0.1]), np.ones(3), 0.8, np.array([1.0, 2.0, 0.5]), np.full(3, 9.0)
     )  # fmt: skip
-    pictures = planted(0, [0.3, 0.3, 0.4])[:20]
+    images = planted(0, [0.3, 0.3, 0.4])[:20]
     centres = [*(0.8 * MEANS + 1), np.full(3, 9.0)]
     density = sum(
-        share * multivariate_normal(centre, np.diag([1.0, 2.0, 0.5])).pdf(pictures)
+        share * multivariate_normal(centre, np.diag([1.0, 2.0, 0.5])).pdf(images)
         for share, centre in zip(model.shares, centres, strict=True)
     )
-    np.testing.assert_allclose(model.log_likelihood(pictures), np.log(density), rtol=1e-9)
+    np.testing.assert_allclose(model.log_likelihood(images), np.log(density), rtol=1e-9)
     expected = min(np.sqrt(((centre - 9) ** 2 / [1, 2, 0.5]).sum()) for centre in centres[:3])
     assert model.distance_of_extra() == pytest.approx(expected)
 
@@ -48,21 +48,21 @@ def test_planted_shares_shift_and_stretch_are_found(shift):
 def test_each_round_raises_the_likelihood(monkeypatch):
     from kerastl.selection import open_set
 
-    pictures = planted(1, [0.5, 0.3, 0.2], shift=1.0)
-    start, likelihoods = starts_of(MEANS, np.full(3, 1 / 3), pictures)[:1], []
+    images = planted(1, [0.5, 0.3, 0.2], shift=1.0)
+    start, likelihoods = starts_of(MEANS, np.full(3, 1 / 3), images)[:1], []
     for rounds in (1, 2, 4, 8, 16):
         monkeypatch.setattr(open_set, "ROUNDS", rounds)
-        found = fit_moved_classes(pictures, start, np.ones(len(pictures)))
-        likelihoods.append(found.log_likelihood(pictures).mean())
+        found = fit_moved_classes(images, start, np.ones(len(images)))
+        likelihoods.append(found.log_likelihood(images).mean())
     assert likelihoods == sorted(likelihoods)
 
 
-def test_a_picture_counts_as_often_as_its_weight():
-    pictures = planted(2, [0.5, 0.3, 0.2], count=200)
+def test_a_image_counts_as_often_as_its_weight():
+    images = planted(2, [0.5, 0.3, 0.2], count=200)
     weights = np.random.default_rng(0).integers(1, 3, 200)
-    repeated = np.repeat(pictures, weights, axis=0)
-    starts = starts_of(MEANS, np.full(3, 1 / 3), pictures)
-    weighed = fit_moved_classes(pictures, starts, weights.astype(float))
+    repeated = np.repeat(images, weights, axis=0)
+    starts = starts_of(MEANS, np.full(3, 1 / 3), images)
+    weighed = fit_moved_classes(images, starts, weights.astype(float))
     np.testing.assert_allclose(
         weighed.shares,
         fit_moved_classes(repeated, starts, np.ones(len(repeated))).shares,
@@ -77,7 +77,7 @@ def test_the_space_keeps_classes_apart_and_makes_them_round():
     means = space.class_means(np.ones(len(val.labels)))
     within = np.cov((space.source - means[val.labels]).T)
     np.testing.assert_allclose(within, np.eye(len(within)), atol=0.35)
-    # Patients and pictures: variance 0.25 + 1 along every axis.
+    # Patients and images: variance 0.25 + 1 along every axis.
     assert np.linalg.norm(means[0] - means[1]) == pytest.approx(APART / np.sqrt(1.25), rel=0.15)
 
 
@@ -89,7 +89,7 @@ def test_the_first_directions_hold_all_that_tells_classes_apart():
     np.testing.assert_allclose(means[:, 2:], means[:1, 2:].repeat(3, axis=0), atol=1e-6)
 
 
-def test_more_features_than_pictures_and_constant_ones_do_no_harm():
+def test_more_features_than_images_and_constant_ones_do_no_harm():
     generator = np.random.default_rng(0)
     labels = np.arange(40) % 2
     features = np.concatenate([generator.normal(size=(40, 500)), np.ones((40, 2))], axis=1)

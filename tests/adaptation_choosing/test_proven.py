@@ -12,7 +12,7 @@ from kerastl.evaluation.calibration import fit_temperature
 from kerastl.selection import Evidence, Outputs, Proven, rank
 from kerastl.selection.ranking import claimed_and_proven, surer_than_proven, surer_than_told
 
-PICTURES = 4
+IMAGES = 4
 
 
 def drawn(seed, *, patients=30, sure=1.0, seen=1.2, classes=2):
@@ -23,10 +23,10 @@ def drawn(seed, *, patients=30, sure=1.0, seen=1.2, classes=2):
         labels = generator.integers(classes, size=patients)
         labels[:classes] = np.arange(classes)
         middle = seen * np.eye(classes)[labels] + generator.normal(size=(patients, classes))
-        # What normal classes of spread 1 at `seen` times a unit vector say of a picture, in log-odds.
-        logits = np.repeat(seen * middle * factor, PICTURES, axis=0).astype(np.float32)
-        groups = tuple(f"p{patient}" for patient in np.repeat(np.arange(patients), PICTURES))
-        return Outputs(logits, logits, np.repeat(labels, PICTURES) if labelled else None, groups)
+        # What normal classes of spread 1 at `seen` times a unit vector say of an image, in log-odds.
+        logits = np.repeat(seen * middle * factor, IMAGES, axis=0).astype(np.float32)
+        groups = tuple(f"p{patient}" for patient in np.repeat(np.arange(patients), IMAGES))
+        return Outputs(logits, logits, np.repeat(labels, IMAGES) if labelled else None, groups)
 
     names = tuple(f"class {place}" for place in range(classes))
     return Evidence(part(1, True), part(1, True), part(sure, False), names)
@@ -42,7 +42,7 @@ def softmax(logits):
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_both_equal_a_loop_over_pictures(classes):
+def test_both_equal_a_loop_over_images(classes):
     evidence = drawn(3, sure=2.0, classes=classes)
     val, labels = evidence.source_val.logits.astype(float), evidence.source_val.labels
 
@@ -126,7 +126,7 @@ def without_source(evidence, told=None):
 
 
 @pytest.mark.parametrize("sure", [1.0, 9.0])
-def test_without_the_sources_pictures_what_was_told_of_them_stands_in_their_place(sure):
+def test_without_the_sources_images_what_was_told_of_them_stands_in_their_place(sure):
     evidence = drawn(5, sure=sure)
     claimed, proven = claimed_and_proven(evidence)
     val = evidence.source_val

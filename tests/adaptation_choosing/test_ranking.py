@@ -20,7 +20,7 @@ def answering(labels, **how):
 
 
 def erring(share, seed=0):
-    """The truth but for a share of pictures."""
+    """The truth but for a share of images."""
     wrong = np.random.default_rng(seed).random(len(TRUTH)) < share
     return np.where(wrong, 1 - TRUTH, TRUTH)
 
@@ -191,7 +191,7 @@ def test_what_cannot_be_ranked_is_refused_in_words():
         "each validator once": lambda: rank(candidates, []),
         "Did you mean 'entropy'": lambda: rank(candidates, ["entrpy"]),
         "options for 'bnm'": lambda: rank(candidates, ["entropy"], options={"bnm": 1}),
-        "other pictures": lambda: rank(candidates | {"other": other}, SELECT_BY),
+        "other images": lambda: rank(candidates | {"other": other}, SELECT_BY),
         "mixval needs": lambda: rank(candidates, ["mixval"]),
     }.items():
         with pytest.raises(RequestError, match=words):

@@ -10,11 +10,11 @@ from kerastl.selection import site_tells_label, tell_apart
 from kerastl.selection.domain_classifier import auc_within, fit_domain_classifier, group_folds
 
 
-def site(seed, *, patients=40, pictures=4, width=16, shift=0.0):
+def site(seed, *, patients=40, images=4, width=16, shift=0.0):
     generator = np.random.default_rng(seed)
     middle = 0.5 * generator.normal(size=(patients, 1, width))
-    features = middle + generator.normal(size=(patients, pictures, width)) + shift
-    names = np.repeat([f"{seed}-{patient}" for patient in range(patients)], pictures)
+    features = middle + generator.normal(size=(patients, images, width)) + shift
+    names = np.repeat([f"{seed}-{patient}" for patient in range(patients)], images)
     return features.reshape(-1, width).astype(np.float32), list(names)
 
 
@@ -35,7 +35,7 @@ def test_sites_that_differ_are_told_apart():
 
 
 def test_patients_held_out_whole_are_not_told_by_who_they_are():
-    """Patients differ far more than their pictures. Held out by picture, a classifier knows them; by patient, it does not."""
+    """Patients differ far more than their images. Held out by image, a classifier knows them; by patient, it does not."""
     generator = np.random.default_rng(0)
     middle = 5 * generator.normal(size=(24, 1, 40))
     features = (middle + generator.normal(size=(24, 10, 40))).reshape(-1, 40).astype(np.float32)

@@ -27,7 +27,7 @@ def test_each_reason_is_told_alone(said):
 
 def test_all_reasons_are_told_together():
     told = why_not_found(CLASS | {"share": 0.66, "spread": 0.91, "patients": 2})
-    assert told.startswith("part of the target (66% of its pictures) is 6.0 times")
+    assert told.startswith("part of the target (66% of its images) is 6.0 times")
     for said in ("the target itself, moved", "several classes", "of 2 patients, 3 are wanted"):
         assert said in told
 

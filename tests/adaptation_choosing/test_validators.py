@@ -42,7 +42,7 @@ def test_source_validation_equals_scikit_learns():
     assert auc == pytest.approx(roc_auc_score(val.labels, val.logits[:, 1] - val.logits[:, 0]))
 
 
-def test_entropy_equals_a_sum_over_pictures():
+def test_entropy_equals_a_sum_over_images():
     expected = sum(float(p @ np.log(p)) for p in SHARES) / len(SHARES)
     assert score("entropy", EVIDENCE) == pytest.approx(expected, rel=1e-6)
 
@@ -65,7 +65,7 @@ def test_bnm_is_one_for_sure_and_even_answers():
     assert score("bnm", even) == pytest.approx(1.0, abs=1e-4)
 
 
-def test_snd_equals_a_loop_over_pictures():
+def test_snd_equals_a_loop_over_images():
     few = Outputs(EVIDENCE.target.features[:40], EVIDENCE.target.logits[:40])
     evidence = Evidence(EVIDENCE.source_train, EVIDENCE.source_val, few, EVIDENCE.class_names)
     total = 0.0
@@ -91,7 +91,7 @@ def test_snd_does_not_depend_on_how_many_rows_are_taken_at_once(monkeypatch):
 
 
 def test_snd_of_even_answers_in_two_dense_classes():
-    """Of each picture the neighbours are the other pictures of its class: log of their number."""
+    """Of each image the neighbours are the other images of its class: log of their number."""
     even = np.arange(len(TRUTH)) % 2
     assert score("snd", sure(even)) == pytest.approx(np.log(len(TRUTH) / 2 - 1), abs=0.01)
 
@@ -152,7 +152,7 @@ def test_class_ami_is_one_where_answers_are_the_clusters_and_zero_where_they_are
     assert abs(score("class_ami", sure(chance))) < 0.05
 
 
-def test_class_ami_of_one_picture_many_times_is_no_credit():
+def test_class_ami_of_one_image_many_times_is_no_credit():
     same = np.ones((len(TRUTH), EVIDENCE.target.features.shape[1]), np.float32)
     assert score("class_ami", with_target(COLLAPSED, features=same)) == 0
 
@@ -164,7 +164,7 @@ def test_a_right_model_beats_a_collapsed_one(name):
 
 @pytest.mark.parametrize("name", ["entropy", "snd"])
 def test_a_collapsed_model_deceives(name):
-    """What its file says of it: a collapsed model scores no less than one that is right about every picture."""
+    """What its file says of it: a collapsed model scores no less than one that is right about every image."""
     unsure = with_target(EVIDENCE, logits=logits_for(TRUTH, certainty=2.0))
     assert score(name, COLLAPSED) > score(name, unsure)
 
@@ -177,7 +177,7 @@ def test_a_model_that_follows_the_classes_beats_one_that_tears_them():
 
 
 def mixed_by(answer, options=mixval.VALIDATOR.options):
-    """Pairs, and the logits of a model that answers `answer(place)` on a line, mixed as pictures are."""
+    """Pairs, and the logits of a model that answers `answer(place)` on a line, mixed as images are."""
     features, _, _ = drawn(0)
     places = features @ features[0]
     logits = answer(places)
@@ -215,7 +215,7 @@ def test_mixval_of_a_collapsed_model_is_a_half():
     assert score("mixval", with_target(EVIDENCE, logits=logits, mixed=mixed)) == 0.5
 
 
-def test_mixval_without_mixed_pictures_says_how_to_make_them():
+def test_mixval_without_mixed_images_says_how_to_make_them():
     with pytest.raises(RequestError, match=r"draw_pairs.*leave\s+mixval out"):
         score("mixval", EVIDENCE)
 

@@ -17,7 +17,7 @@ class Change:
 
 
 def digits(label, number=140):
-    """Pictures `[n, 24, 24, 3]` float32 in [0, 255] of one digit."""
+    """Images `[n, 24, 24, 3]` float32 in [0, 255] of one digit."""
     found = load_digits()
     images = found.images[found.target == label][:number]
     return np.repeat(np.kron(images * 255 / 16, np.ones((3, 3)))[..., None], 3, axis=-1).astype(
@@ -49,7 +49,7 @@ CHANGES = {
 
 
 def audited(first, second, what, *, seed=0, groups=None, names=("A", "B")):
-    """Audit two classes of pictures under changes by name; each is a trial at strength 1."""
+    """Audit two classes of images under changes by name; each is a trial at strength 1."""
     images = np.concatenate([first, second])
     labels = [names[0]] * len(first) + [names[1]] * len(second)
     units = groups or [str(row) for row in range(len(images))]

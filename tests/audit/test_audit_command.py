@@ -1,4 +1,4 @@
-"""From pictures on disk to a verdict: the command and its files."""
+"""From images on disk to a verdict: the command and its files."""
 
 import json
 
@@ -23,8 +23,8 @@ def mirrored(tmp_path_factory):
     images = np.round(digits(7)).astype(np.uint8)
     for name, pictures in (("seven", images[::2]), ("mirrored", images[1::2, :, ::-1])):
         (folder / name).mkdir()
-        for number, picture in enumerate(pictures):
-            Image.fromarray(picture).save(folder / name / f"{number:03d}.png")
+        for number, image in enumerate(pictures):
+            Image.fromarray(image).save(folder / name / f"{number:03d}.png")
     return folder
 
 
@@ -49,14 +49,14 @@ def test_the_mirror_is_harmful_and_the_exit_code_is_0(answer):
     assert verdicts == {"random_flip": "harmful", "random_brightness": "safe", "random_hue": "safe"}
 
 
-def test_grey_pictures_are_left_alone_by_hue(answer):
+def test_grey_images_are_left_alone_by_hue(answer):
     plain, _ = answer
     assert plain["operations"][2]["unchanged"]
 
 
-def test_only_training_and_validation_pictures_are_judged(answer, mirrored):
+def test_only_training_and_validation_images_are_judged(answer, mirrored):
     plain, _ = answer
-    judged = sum(one["pictures"] for one in plain["classes"].values())
+    judged = sum(one["images"] for one in plain["classes"].values())
     stored = len(list(mirrored.rglob("*.png")))
     assert judged == pytest.approx(0.85 * stored, abs=2)
 
@@ -73,7 +73,7 @@ def test_the_policy_can_be_pasted_into_a_recipe(answer, mirrored):
     assert [one.name for one in good.augment.operations] == ["random_brightness"]
 
 
-def test_the_page_holds_the_worst_pictures_and_loads_nothing(answer):
+def test_the_page_holds_the_worst_images_and_loads_nothing(answer):
     _, out = answer
     page = (out / "audit.html").read_text()
     assert "seven taken for mirrored" in page

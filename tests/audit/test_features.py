@@ -19,13 +19,13 @@ def test_sizes_that_eight_does_not_divide_lose_no_pixel():
     np.testing.assert_allclose(pixel_grid(image), 7.0, rtol=1e-6)
 
 
-def test_grey_pictures_count_as_three_equal_colours():
+def test_grey_images_count_as_three_equal_colours():
     images = _images(32)[..., :1]
     assert pixel_grid(images).shape == (3, PIXEL_WIDTH)
     np.testing.assert_array_equal(pixel_grid(images), pixel_grid(np.repeat(images, 3, axis=-1)))
 
 
-def test_a_flat_picture_has_no_edges_and_a_step_has_edges_of_one_direction():
+def test_a_flat_image_has_no_edges_and_a_step_has_edges_of_one_direction():
     flat = np.full((1, 32, 32, 3), 90.0, np.float32)
     step = flat.copy()
     step[:, :, 16:] = 200.0
@@ -37,7 +37,7 @@ def test_a_flat_picture_has_no_edges_and_a_step_has_edges_of_one_direction():
     assert second.sum() == pytest.approx(second[:, 3:5, 0].sum())
 
 
-def test_every_group_gives_a_picture_before_any_gives_two():
+def test_every_group_gives_a_image_before_any_gives_two():
     labels = ["a"] * 20
     groups = ["big"] * 15 + ["b", "c", "d", "e", "f"]
     chosen = sample(labels, groups, most_per_class=6, seed=1)
@@ -45,5 +45,5 @@ def test_every_group_gives_a_picture_before_any_gives_two():
     assert sample(labels, groups, most_per_class=6, seed=1) == chosen
 
 
-def test_few_pictures_are_all_taken():
+def test_few_images_are_all_taken():
     assert sample(["a", "b", "a"], ["1", "2", "3"], most_per_class=9, seed=0) == [0, 1, 2]

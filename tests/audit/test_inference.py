@@ -5,7 +5,7 @@ from scipy import stats
 from kerastl.audit.measure import excess, holm
 
 
-def test_pictures_that_stand_for_themselves_give_the_ordinary_t_test():
+def test_images_that_stand_for_themselves_give_the_ordinary_t_test():
     changes = np.random.default_rng(0).normal(0.2, 0.4, 60)
     found = excess(changes, np.arange(60), margin=0.05)
     expected = stats.ttest_1samp(changes, 0.05, alternative="greater")
@@ -13,7 +13,7 @@ def test_pictures_that_stand_for_themselves_give_the_ordinary_t_test():
     assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
 
 
-def test_copies_of_a_patients_picture_add_no_evidence():
+def test_copies_of_a_patients_image_add_no_evidence():
     changes = np.random.default_rng(1).normal(0.2, 0.4, 40)
     once = excess(changes, np.arange(40), margin=0.05)
     often = excess(np.repeat(changes, 7), np.repeat(np.arange(40), 7), margin=0.05)
@@ -33,7 +33,7 @@ def test_a_true_share_at_the_margin_is_rarely_called_above_it():
     assert wrong / 2000 < 0.05 + 4 * (0.05 * 0.95 / 2000) ** 0.5
 
 
-def test_nothing_seen_in_few_pictures_is_not_nothing_there():
+def test_nothing_seen_in_few_images_is_not_nothing_there():
     few, many = (excess(np.zeros(n), np.arange(n), margin=0.05).upper for n in (8, 200))
     assert few > 0.10 > many > 0
 

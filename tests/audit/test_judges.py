@@ -11,9 +11,9 @@ def _two_clouds(distance, count=60, width=20):
     return features, labels
 
 
-def test_no_picture_is_judged_by_a_judge_that_saw_its_patient():
+def test_no_image_is_judged_by_a_judge_that_saw_its_patient():
     generator = np.random.default_rng(3)
-    # Six pictures a patient, all alike; what a patient has is a toss. Who saw the patient knows, nobody else can.
+    # Six images a patient, all alike; what a patient has is a toss. Who saw the patient knows, nobody else can.
     features = np.repeat(generator.normal(size=(60, 40)), 6, axis=0).astype(np.float32)
     labels = np.repeat(generator.permutation(np.arange(60) % 2), 6)
     jury = Jury(features, labels, np.repeat(np.arange(60), 6), (40,), seed=0)
@@ -31,7 +31,7 @@ def test_folds_keep_groups_whole_and_judge_everyone_once():
         assert not set(groups[learnt]) & set(groups[held_out])
 
 
-def test_what_was_learnt_from_changed_pictures_of_one_class_only():
+def test_what_was_learnt_from_changed_images_of_one_class_only():
     features, labels = _two_clouds(8.0)
     far = features.copy()
     far[:, 1] += 30.0
@@ -48,7 +48,7 @@ def test_parts_weigh_the_same_whatever_their_width_and_unit():
     assert (jury.ask(jury.train([], []), both).argmax(axis=1) == labels).mean() > 0.9
 
 
-def test_pictures_unlike_all_others_lie_nowhere():
+def test_images_unlike_all_others_lie_nowhere():
     features, labels = _two_clouds(8.0, width=2)
     where = Neighbourhood(Jury(features, labels, np.arange(60), (2,), seed=0))
     swapped = features.copy()
@@ -58,7 +58,7 @@ def test_pictures_unlike_all_others_lie_nowhere():
     assert (where.among(features + 50.0) == -1).all()
 
 
-def test_a_class_of_few_pictures_has_no_place_of_its_own():
+def test_a_class_of_few_images_has_no_place_of_its_own():
     features = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
     labels = np.zeros(60, np.int64)
     labels[:3] = 1

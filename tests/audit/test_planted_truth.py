@@ -1,4 +1,4 @@
-"""Class B is the change of class A's own kind of picture, of other individuals: then the change swaps labels."""
+"""Class B is the change of class A's own kind of image, of other individuals: then the change swaps labels."""
 
 import numpy as np
 import pytest

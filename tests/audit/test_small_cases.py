@@ -28,7 +28,7 @@ def test_few_groups_are_undecided():
     assert measured.classes[0]["agreement"][1:] == (None, None)
 
 
-def test_few_pictures_are_never_called_safe_where_they_are_taken_for_others():
+def test_few_images_are_never_called_safe_where_they_are_taken_for_others():
     found = audited(digits(6, 14), digits(9, 14), ["turn"])
     assert states(found)["turn"] != "safe"
 
@@ -60,5 +60,5 @@ def test_harmful_operations_are_left_out_of_the_policy_with_the_reason():
     text = policy_yaml(found.verdicts, found.class_names)
     assert "- {name: shift, what: shift}" in text
     assert "# mirror left out, harmful for A and B (at 1)" in text
-    assert "# nothing: changes nothing on these pictures" in text
+    assert "# nothing: changes nothing on these images" in text
     assert not np.any(["name: mirror" in line for line in text.splitlines()])

@@ -1,4 +1,4 @@
-"""Pictures, and ways to ask one operation, for the tests of colour, levels and sharpness."""
+"""Images, and ways to ask one operation, for the tests of colour, levels and sharpness."""
 
 import itertools
 
@@ -41,7 +41,7 @@ def seeds(count):
     return np.random.default_rng(3).integers(-(2**31), 2**31, (count, 2)).astype(np.int32)
 
 
-def per_picture(values):
+def per_image(values):
     return tf.reshape(tf.constant(values, tf.float32), [-1, 1, 1, 1])
 
 
@@ -57,5 +57,5 @@ def cuts_of_a_photo():
     return np.stack([photo[y : y + 48, x : x + 48] for y, x in corners]).astype(np.float32)
 
 
-def as_pillow(picture):
-    return Image.fromarray(picture.astype(np.uint8))
+def as_pillow(image):
+    return Image.fromarray(image.astype(np.uint8))

@@ -21,7 +21,7 @@ def photos(size_px=SIZE_PX):
     return np.stack(small).astype(np.float32)
 
 
-def pictures(count, size_px=SIZE_PX):
+def sample_images(count, size_px=SIZE_PX):
     """Return photographs and noise by turns: `[count, size, size, 3]` float32."""
     noise = np.random.default_rng(0).uniform(0, 255, (1, size_px, size_px, 3)).astype(np.float32)
     kinds = np.concatenate([photos(size_px), noise])
@@ -34,7 +34,7 @@ def seeds(count, first=0):
 
 
 def both(operations, images, first=0):
-    """Return what the compiled and the exact policy make of the pictures."""
+    """Return what the compiled and the exact policy make of the images."""
     return [
         build_policy(operations, image_size_px=images.shape[1], channels=images.shape[-1], exact=exact)(
             images, seeds(len(images), first)
@@ -44,14 +44,14 @@ def both(operations, images, first=0):
 
 
 def drawn_by(policy, images, first=0):
-    """Return what each operation of a policy draws for the pictures, as NumPy arrays."""
+    """Return what each operation of a policy draws for the images, as NumPy arrays."""
     rows = seeds(len(images), first)
     drawn = [one.draw(Draws(rows, one.place), tf.constant(images)) for one in policy._operations]
     return tf.nest.map_structure(lambda tensor: tensor.numpy(), drawn)
 
 
 def matrix(name, drawn, row, size_px):
-    """Return where a result's pixel (x, y, 1) lies in the picture: `[3, 3]` float64, from what was drawn."""
+    """Return where a result's pixel (x, y, 1) lies in the image: `[3, 3]` float64, from what was drawn."""
     if not drawn.get("chosen", np.ones(row + 1, bool))[row]:
         return np.eye(3)
     drawn = {key: float(np.ravel(values[row])[0]) for key, values in drawn["transformations"].items()}  # fmt: skip
@@ -121,13 +121,13 @@ def places(whole, size_px):
 
 
 def tiled(place, size_px):
-    """Return places in a row of equal pictures; between two pictures lies a pixel of the one farther out."""
+    """Return places in a row of equal images; between two images lies a pixel of the one farther out."""
     inside = place % size_px
     return np.where(inside > size_px - 1, np.where(place < 0, size_px - 1, 0), inside)
 
 
 def by_scipy(image, whole, fill_mode, order=1):
-    """Return a picture through a map, by `scipy.ndimage.map_coordinates`: order 1 is bilinear, 3 a cubic spline."""
+    """Return an image through a map, by `scipy.ndimage.map_coordinates`: order 1 is bilinear, 3 a cubic spline."""
     size_px = len(image)
     x, y = places(whole, size_px)
     if fill_mode == "wrap":

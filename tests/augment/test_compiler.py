@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from geometry_drawn import SIZE_PX, both, pictures, seeds
+from geometry_drawn import SIZE_PX, both, sample_images, seeds
 
 from kerastl import registry
 from kerastl.augment import build_policy
@@ -37,7 +37,7 @@ def sample(name, strength=0.7, **changes):
 
 
 def share_that_differs(operations):
-    compiled, exact = both(operations, pictures(6))
+    compiled, exact = both(operations, sample_images(6))
     return (np.abs(compiled - exact) > 0.01).mean()
 
 
@@ -48,7 +48,7 @@ def test_each_operation_compiled_is_its_layer(name):
 
 
 def random_policy(number):
-    """Return three to six different operations, no two geometric ones side by side: folded they mean another picture."""
+    """Return three to six different operations, no two geometric ones side by side: folded they mean another image."""
     generator = np.random.default_rng(number)
     while True:
         names = list(generator.choice(NAMES, generator.integers(3, 7), replace=False))
@@ -111,7 +111,7 @@ def test_an_empty_batch_stays_empty(exact):
 
 
 def test_batches_of_1_5_and_16_give_the_same_bytes():
-    images, rows = pictures(16, size_px=96), seeds(16)
+    images, rows = sample_images(16, size_px=96), seeds(16)
     policy = build_policy(WHOLE, image_size_px=96)
     whole = policy(images, rows).numpy()
     for size in (1, 5):

@@ -12,7 +12,7 @@ from geometry_drawn import (
     drawn_by,
     matrix,
     photos,
-    pictures,
+    sample_images,
     places,
     seeds,
 )
@@ -52,7 +52,7 @@ COUNT = 8
 
 
 class Folded:
-    """One policy, what it and its exact twin made of the pictures, and the maps of each picture."""
+    """One policy, what it and its exact twin made of the images, and the maps of each image."""
 
     def __init__(self, operations, images):
         self.images = images
@@ -72,12 +72,12 @@ class Folded:
         ) else "reflect"  # fmt: skip
 
     def one_pass(self, row, order):
-        """Return the picture through the product of all its maps, by SciPy."""
+        """Return the image through the product of all its maps, by SciPy."""
         whole = reduce(np.matmul, self.steps[row])
         return by_scipy(self.images[row], whole, self.fill_mode, order)
 
     def always_inside(self, row):
-        """Return where the result shows what no step has looked for outside of the picture: `[size, size]` bool."""
+        """Return where the result shows what no step has looked for outside of the image: `[size, size]` bool."""
         inside = np.ones((SIZE_PX, SIZE_PX), bool)
         for first in range(len(self.steps[row])):
             x, y = places(reduce(np.matmul, self.steps[row][first:]), SIZE_PX)
@@ -87,7 +87,7 @@ class Folded:
 
 @pytest.fixture(scope="module", params=FOLDS)
 def folded(request):
-    return Folded(FOLDS[request.param], pictures(COUNT))
+    return Folded(FOLDS[request.param], sample_images(COUNT))
 
 
 def test_all_of_them_fold(folded):
@@ -95,7 +95,7 @@ def test_all_of_them_fold(folded):
 
 
 def test_a_fold_is_one_bilinear_resampling_by_the_product_of_the_maps(folded):
-    """SciPy's, of maps computed by NumPy; wrapped pictures break at once, so that rounding may tell at the seam.
+    """SciPy's, of maps computed by NumPy; wrapped images break at once, so that rounding may tell at the seam.
 
     On noise, where neighbours differ by up to 255 levels, places rounded to float32 tell twice as much.
     """
@@ -109,7 +109,7 @@ def test_a_place_next_to_a_whole_pixel_is_rounded_once():
     """A million places: some lie so near to a pixel that rounded twice, once up and once down, they show another."""
     operations = FOLDS["rotation, zoom"]
     policy = build_policy(operations, image_size_px=SIZE_PX)
-    images = pictures(3)[[2] * 8]
+    images = sample_images(3)[[2] * 8]
     for first in range(0, 320, 8):
         first_map, second_map = (
             one.maps(one.draw(Draws(seeds(8, first), one.place), tf.constant(images)))
@@ -125,7 +125,7 @@ def psnr(image, reference):
 
 
 def test_a_fold_is_nearer_to_a_cubic_spline_than_one_resampling_after_another(folded):
-    """On every photograph, where no step looked outside of the picture: at the border the two mean other pixels."""
+    """On every photograph, where no step looked outside of the image: at the border the two mean other pixels."""
     for row in range(COUNT):
         if row % 3 == 2:
             continue  # Noise: no interpolation of it is right.
@@ -137,13 +137,13 @@ def test_a_fold_is_nearer_to_a_cubic_spline_than_one_resampling_after_another(fo
         assert once > repeated + 0.5
 
 
-def test_pictures_that_no_operation_of_a_fold_chose_keep_their_bytes():
+def test_images_that_no_operation_of_a_fold_chose_keep_their_bytes():
     operations = [
         {"name": "random_rotation", "max_deg": 30.0, "apply_probability": 0.4},
         {"name": "random_crop_and_resize", "min_area_fraction": 0.5, "apply_probability": 0.4},
         {"name": "random_translation", "max_fraction": 0.3, "apply_probability": 0.4},
     ]
-    images = pictures(32)
+    images = sample_images(32)
     policy = build_policy(operations, image_size_px=SIZE_PX)
     changed = policy(images, seeds(32, first=32)).numpy()
     chosen = np.stack([drawn["chosen"] for drawn in drawn_by(policy, images, first=32)]).any(axis=0)
@@ -168,8 +168,8 @@ def test_two_fill_modes_are_two_resamplings():
     assert np.abs(compiled - exact).max() < 0.01
 
 
-def test_grey_pictures_fold_as_the_colour_ones():
-    grey = pictures(6).mean(axis=-1, keepdims=True)
+def test_grey_images_fold_as_the_colour_ones():
+    grey = sample_images(6).mean(axis=-1, keepdims=True)
     operations = FOLDS["flip, rotation, zoom, translation"]
     one, _ = both(operations, grey)
     three, _ = both(operations, np.repeat(grey, 3, axis=-1))

@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 import pytest
 import tensorflow as tf
-from geometry_drawn import both, drawn_by, photos, pictures
+from geometry_drawn import both, drawn_by, photos, sample_images
 
 from kerastl.augment import build_policy
 from kerastl.augment.layers import color_layers
@@ -21,7 +21,7 @@ def factor_of(drawn):
 
 
 def by_colorsys(image, turn, *factors):
-    """Return the picture, saturation by saturation, each stopped at 1."""
+    """Return the image, saturation by saturation, each stopped at 1."""
     changed = []
     for pixel in image.reshape(-1, 3) / 255.0:
         hue, saturation, value = colorsys.rgb_to_hsv(*pixel.tolist())
@@ -33,7 +33,7 @@ def by_colorsys(image, turn, *factors):
 
 def small(count):
     """Return photographs, noise, and strong and grey colours: `[count, 12, 12, 3]`."""
-    images = pictures(count, size_px=12)
+    images = sample_images(count, size_px=12)
     images[:, 0] = np.linspace(0, 255, 12)[:, None]
     images[:, 1] = np.eye(3)[np.arange(12) % 3] * 255
     return images
@@ -92,7 +92,7 @@ LINEAR = [{**HUE, "model": "linear"}, {**SATURATION, "model": "linear"}]
 
 @pytest.mark.parametrize("operation", LINEAR, ids=lambda one: one["name"])
 def test_the_linear_model_keeps_greys(operation):
-    grey = np.repeat(pictures(6, size_px=16).mean(axis=-1, keepdims=True), 3, axis=-1)
+    grey = np.repeat(sample_images(6, size_px=16).mean(axis=-1, keepdims=True), 3, axis=-1)
     for changed in both([operation], grey):
         np.testing.assert_allclose(changed, grey, atol=1e-3)
 

@@ -16,7 +16,7 @@ from kerastl.augment.stateless_random import Draws
 from kerastl.data import seeds_for
 
 SIZE_PX = 512
-"""Large, so that whole pixels are nearly continuous. No picture is made."""
+"""Large, so that whole pixels are nearly continuous. No image is made."""
 COUNT = 8192
 ERROR_RATE = 1e-6
 NUM_TESTS = 200_000

@@ -25,10 +25,10 @@ def seeds_of(count, seed=1):
 
 
 def mixed(names, count, *, size=16, seed=1, **options):
-    """Mix flat pictures, each with a level and a class of its own: all can be read off the result.
+    """Mix flat images, each with a level and a class of its own: all can be read off the result.
 
     Returns:
-        The pictures `[count, size, size]`, and the partner of each and its weight, from the labels.
+        The images `[count, size, size]`, and the partner of each and its weight, from the labels.
     """
     levels = np.arange(count, dtype=np.float32) * (255 / max(count - 1, 1))
     images = np.broadcast_to(levels[:, None, None, None], (count, size, size, 1))
@@ -93,19 +93,19 @@ def test_every_other_example_is_the_partner_equally_often():
     assert stats.chisquare(counts[1:]).pvalue > FALSE_ALARM
 
 
-def test_mix_up_is_the_weighted_mean_of_two_pictures():
-    pictures, partners, weights, levels = mixed(["mix_up"], 32, alpha=1.0)
+def test_mix_up_is_the_weighted_mean_of_two_images():
+    images, partners, weights, levels = mixed(["mix_up"], 32, alpha=1.0)
     expected = (1 - weights) * levels + weights * levels[partners]
-    np.testing.assert_allclose(pictures, np.broadcast_to(expected[:, None, None], pictures.shape), atol=1e-4)  # fmt: skip
+    np.testing.assert_allclose(images, np.broadcast_to(expected[:, None, None], images.shape), atol=1e-4)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["cut_mix", "fourier_mix"])
 @pytest.mark.parametrize("size", [16, 31])
 def test_a_label_has_the_partner_s_exact_share_of_the_pixels(name, size):
-    pictures, partners, weights, levels = mixed([name], 64, size=size)
-    theirs = pictures == levels[partners][:, None, None]
-    ours = pictures == levels[:, None, None]
-    assert (theirs ^ ours).all(), "a pixel is neither the picture's nor the partner's"
+    images, partners, weights, levels = mixed([name], 64, size=size)
+    theirs = images == levels[partners][:, None, None]
+    ours = images == levels[:, None, None]
+    assert (theirs ^ ours).all(), "a pixel is neither the image's nor the partner's"
     count = theirs.sum(axis=(1, 2))
     np.testing.assert_array_equal(np.rint(weights * size**2), count)
     np.testing.assert_allclose(weights, count / size**2, atol=1e-7)
@@ -119,8 +119,8 @@ def test_cut_mix_pastes_one_rectangle_of_the_expected_area():
     """
     shares = []
     for seed in range(20):
-        pictures, _, weights, levels = mixed(["cut_mix"], 32, size=32, seed=seed)
-        theirs = pictures != levels[:, None, None]
+        images, _, weights, levels = mixed(["cut_mix"], 32, size=32, seed=seed)
+        theirs = images != levels[:, None, None]
         rows, columns = theirs.any(axis=2), theirs.any(axis=1)
         np.testing.assert_array_equal(theirs, rows[:, :, None] & columns[:, None, :])
         for line in (*rows, *columns):
@@ -151,23 +151,23 @@ def test_its_forms_fade_with_the_frequency_alike_in_all_directions(size, decay_p
         assert abs(height - np.log(diagonal[0]) - decay_power * np.log(2)) < 0.3
 
 
-def test_of_several_mixings_each_picture_gets_one_and_all_are_used_alike():
-    """Flat pictures: a mixed-up one is still flat, at a level of its own; a cut one has two levels, whole ones."""
+def test_of_several_mixings_each_image_gets_one_and_all_are_used_alike():
+    """Flat images: a mixed-up one is still flat, at a level of its own; a cut one has two levels, whole ones."""
     flat = 0
     for seed in range(10):
         names = ["mix_up", "fourier_mix"]
-        pictures, partners, weights, levels = mixed(names, 40, seed=seed, alpha=20.0)
-        for picture, own, other, weight in zip(pictures, levels, levels[partners], weights, strict=True):  # fmt: skip
-            if np.ptp(picture) < 1e-3:
+        images, partners, weights, levels = mixed(names, 40, seed=seed, alpha=20.0)
+        for image, own, other, weight in zip(images, levels, levels[partners], weights, strict=True):  # fmt: skip
+            if np.ptp(image) < 1e-3:
                 flat += 1
-                assert picture.mean() == pytest.approx((1 - weight) * own + weight * other, abs=1e-3)  # fmt: skip
+                assert image.mean() == pytest.approx((1 - weight) * own + weight * other, abs=1e-3)  # fmt: skip
             else:
-                assert set(np.unique(picture)) == {own, other}
-                assert (picture == other).mean() == pytest.approx(weight)
+                assert set(np.unique(image)) == {own, other}
+                assert (image == other).mean() == pytest.approx(weight)
     assert stats.binomtest(flat, 400).pvalue > FALSE_ALARM
 
 
-def test_a_probability_is_the_share_of_the_pictures_that_are_mixed():
+def test_a_probability_is_the_share_of_the_images_that_are_mixed():
     weights = np.concatenate(
         [mixed(["mix_up"], 40, seed=s, alpha=5.0, apply_probability=0.3)[2] for s in range(10)]
     )
@@ -188,7 +188,7 @@ def test_a_label_that_is_no_class_is_refused(label):
     batches = tf.data.Dataset.from_tensors(
         (np.zeros((2, 8, 8, 3), np.float32), labels, seeds_of(2))
     )
-    with pytest.raises(tf.errors.InvalidArgumentError, match="class of every picture: 0 to 2"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="class of every image: 0 to 2"):
         list(batches.map(mixing))
 
 
@@ -214,7 +214,7 @@ def test_one_class_is_not_mixed():
         build_mixing([{"name": "mix_up"}], image_size_px=8, num_classes=1)
 
 
-def test_a_half_float_policy_and_many_classes_touch_neither_pictures_nor_labels():
+def test_a_half_float_policy_and_many_classes_touch_neither_images_nor_labels():
     images = np.random.default_rng(0).uniform(0, 255, (4, 16, 16, 3)).astype(np.float32)
     labels = np.array([257, 256, 258, 299], np.int32)
     every = [{"name": name} for name in NAMES]

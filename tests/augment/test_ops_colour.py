@@ -14,7 +14,7 @@ from colour_drawn import (
     layer_of,
     noise,
     operation,
-    per_picture,
+    per_image,
     seeds,
 )
 from keras_cv import layers
@@ -34,7 +34,7 @@ NAMES = [
     "solarization",
 ]
 WITHOUT_ADDED_COLOUR = sorted(set(NAMES) - {"random_channel_shift"})
-KEEPS_CONSTANT_PICTURES = ["random_gaussian_blur", "random_sharpness"]
+KEEPS_CONSTANT_IMAGES = ["random_gaussian_blur", "random_sharpness"]
 KEEPS_GREY_BYTES = ["channel_shuffle", "grayscale", "random_color_degeneration"]
 
 
@@ -57,7 +57,7 @@ def test_strength_0_is_the_identity_to_the_byte_and_1_is_not(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_more_strength_changes_more(name, photos):
-    """The mean change of 64 pictures by their own seeds; a strength's own probability counts too."""
+    """The mean change of 64 images by their own seeds; a strength's own probability counts too."""
     module, images = operation(name), np.concatenate([photos[:, ::3, ::3]] * 16)
     sizes = []
     for strength in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -70,7 +70,7 @@ def test_more_strength_changes_more(name, photos):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize("name", NAMES)
-def test_tiny_pictures_pass(name, size):
+def test_tiny_images_pass(name, size):
     layer, transformations = drawn_layer(name, 1.0, noise(size=size))
     images = layer.augment_images(tf.constant(noise(size=size)), transformations=transformations)
     assert images.shape == (8, size, size, 3)
@@ -93,7 +93,7 @@ def test_it_compiles_and_gives_what_it_gives_eagerly(name, photos):
 
 
 @pytest.mark.parametrize("name", WITHOUT_ADDED_COLOUR)
-def test_grey_pictures_stay_grey(name):
+def test_grey_images_stay_grey(name):
     grey = np.repeat(noise(channels=1), 3, axis=-1)
     module = operation(name)
     policy = build_policy([(name, module.at_strength(1.0))], image_size_px=16)
@@ -102,15 +102,15 @@ def test_grey_pictures_stay_grey(name):
 
 
 @pytest.mark.parametrize("name", KEEPS_GREY_BYTES)
-def test_grey_pictures_keep_their_bytes(name):
+def test_grey_images_keep_their_bytes(name):
     grey = np.repeat(noise(channels=1), 3, axis=-1)
     policy = build_policy([(name, operation(name).at_strength(1.0))], image_size_px=16)
     assert policy(grey, seeds(8)).numpy().tobytes() == grey.tobytes()
 
 
-@pytest.mark.parametrize("name", KEEPS_CONSTANT_PICTURES)
+@pytest.mark.parametrize("name", KEEPS_CONSTANT_IMAGES)
 @pytest.mark.parametrize("level", [0.0, 0.1, 100.3, 255.0])
-def test_constant_pictures_keep_their_bytes(name, level):
+def test_constant_images_keep_their_bytes(name, level):
     constant = np.full((8, 16, 16, 3), level, np.float32)
     policy = build_policy([(name, operation(name).at_strength(1.0))], image_size_px=16)
     assert policy(constant, seeds(8)).numpy().tobytes() == constant.tobytes()
@@ -179,15 +179,15 @@ def test_channel_shift_equals_keras_cv(photos):
     layer = layer_of("random_channel_shift", max_fraction=0.5)
     ours = layer.augment_images(tf.constant(photos), transformations={"shifts": shifts})
     theirs = layers.RandomChannelShift(value_range=(0, 255), factor=0.5)
-    for mine, picture, shift in zip(ours.numpy(), photos, shifts, strict=True):
-        other = theirs.augment_image(tf.constant(picture), transformation=list(shift[0, 0] / 255))
+    for mine, image, shift in zip(ours.numpy(), photos, shifts, strict=True):
+        other = theirs.augment_image(tf.constant(image), transformation=list(shift[0, 0] / 255))
         np.testing.assert_allclose(mine, other, atol=NEAR)
 
 
 def test_grayscale_is_that_of_pillow(photos):
-    for picture, grey in zip(photos, changed("grayscale", photos), strict=True):
+    for image, grey in zip(photos, changed("grayscale", photos), strict=True):
         assert np.ptp(grey, axis=-1).max() == 0
-        theirs = np.asarray(as_pillow(picture).convert("L"), np.float32)
+        theirs = np.asarray(as_pillow(image).convert("L"), np.float32)
         # Pillow cuts or rounds to whole levels.
         assert np.abs(grey[..., 0] - theirs).max() <= 1
 
@@ -203,13 +203,13 @@ def test_grayscale_equals_keras_cv_but_for_its_missing_ten_thousandth(photos):
 def test_degeneration_is_the_color_of_pillow_for_the_factor_1_less_the_share(share, photos):
     """And that of keras-cv but for its darker grey."""
     layer = layer_of("random_color_degeneration", max_fraction=1.0)
-    ours = layer.augment_images(tf.constant(photos), per_picture([share])).numpy()
+    ours = layer.augment_images(tf.constant(photos), per_image([share])).numpy()
     theirs = layers.RandomColorDegeneration(1.0).augment_images(
-        tf.constant(photos), per_picture([share])
+        tf.constant(photos), per_image([share])
     )
     assert np.abs(ours - theirs).max() < 1e-4 * 255 + 1e-3
-    for picture, mine in zip(photos, ours, strict=True):
-        pillow = ImageEnhance.Color(as_pillow(picture)).enhance(1 - share)
+    for image, mine in zip(photos, ours, strict=True):
+        pillow = ImageEnhance.Color(as_pillow(image)).enhance(1 - share)
         assert np.abs(np.asarray(pillow) - mine).max() <= 1.51
 
 

@@ -12,7 +12,7 @@ from colour_drawn import (
     cuts_of_a_photo,
     layer_of,
     noise,
-    per_picture,
+    per_image,
     seeds,
 )
 from keras_cv import layers
@@ -24,7 +24,7 @@ def photos():
 
 
 def jittered(images, *, shifts=(0,), contrasts=(1,), saturations=(1,), turns_deg=(0,)):
-    """Change pictures by the numbers that are given, one for all or one for each."""
+    """Change images by the numbers that are given, one for all or one for each."""
     layer = layer_of(
         "random_color_jitter",
         max_brightness_fraction=float(shifts != (0,)),
@@ -33,8 +33,8 @@ def jittered(images, *, shifts=(0,), contrasts=(1,), saturations=(1,), turns_deg
         max_hue_deg=180.0,
     )
     transformations = {
-        "shifts": per_picture(shifts),
-        "contrasts": per_picture(contrasts),
+        "shifts": per_image(shifts),
+        "contrasts": per_image(contrasts),
         "saturations": tf.constant(saturations, tf.float32),
         "sextants": tf.constant(turns_deg, tf.float32) / 60,
     }
@@ -73,8 +73,8 @@ def test_jitter_equals_the_four_layers_of_keras_cv_one_after_another(photos):
     shifts, contrasts = [-40, 10, 30, 60], [0.6, 0.9, 1.2, 1.4]
     saturations, turns_deg = np.array([0.3, 0.8, 1.3, 2.0]), np.array([-36, -10, 20, 170])
     steps = [
-        (layers.RandomBrightness(1.0), per_picture(shifts)),
-        (layers.RandomContrast((0, 255), 0.5), per_picture(contrasts)),
+        (layers.RandomBrightness(1.0), per_image(shifts)),
+        (layers.RandomContrast((0, 255), 0.5), per_image(contrasts)),
         (layers.RandomSaturation(0.5), tf.constant(saturations / (1 + saturations), tf.float32)),
         (layers.RandomHue(0.5, (0, 255)), tf.constant(turns_deg / 360, tf.float32)),
     ]

@@ -1,4 +1,4 @@
-"""Operations that do other operations to each picture: who gets which, by what chance, and what it comes to."""
+"""Operations that do other operations to each image: who gets which, by what chance, and what it comes to."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def many(count):
     return np.stack([np.arange(count), np.full(count, 7)], axis=1).astype(np.int32)
 
 
-def one_picture(count, channels=3):
+def one_image(count, channels=3):
     image = np.random.default_rng(0).uniform(0, 255, (SIZE, SIZE, channels)).astype(np.float32)
     return np.stack([image] * count)
 
@@ -52,8 +52,8 @@ def posterized(images, bits):
 
 
 def test_each_operation_is_chosen_equally_often_and_one_at_a_time():
-    """Told apart by what they do to a ramp: half levels, mirror, or a black and white picture."""
-    images = one_picture(600)
+    """Told apart by what they do to a ramp: half levels, mirror, or a black and white image."""
+    images = one_image(600)
     choice = {
         "name": "random_choice",
         "operations": [
@@ -76,7 +76,7 @@ def test_each_operation_is_chosen_equally_often_and_one_at_a_time():
 
 def test_the_choice_does_not_depend_on_what_the_operations_draw():
     layer = built("random_choice", operations=_held(MOVES))
-    images, seeds = tf.constant(one_picture(4000)), many(4000)
+    images, seeds = tf.constant(one_image(4000)), many(4000)
     drawn = layer.draw(Draws(seeds, 0), images)["transformations"]
     which = drawn["which"].numpy()[:, 0]
     assert evenly(np.bincount(which, minlength=5)[1:])
@@ -92,7 +92,7 @@ def _held(operations):
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_a_picture_is_what_its_operation_alone_makes_of_it(exact):
+def test_a_image_is_what_its_operation_alone_makes_of_it(exact):
     images, seeds = np.random.default_rng(3).uniform(0, 255, (24, SIZE, SIZE, 3)), many(24)
     images = images.astype(np.float32)
     layer = built("random_choice", operations=_held(MOVES))
@@ -111,7 +111,7 @@ def test_a_picture_is_what_its_operation_alone_makes_of_it(exact):
 
 def test_two_operations_of_rand_augment_are_drawn_independently_and_with_repeats():
     layer = built("rand_augment", num_operations=2)
-    drawn = layer.draw(Draws(many(6000), 0), tf.constant(one_picture(6000)))
+    drawn = layer.draw(Draws(many(6000), 0), tf.constant(one_image(6000)))
     first, second = drawn["transformations"]["which"].numpy().T
     table = np.histogram2d(first, second, bins=12)[0].ravel()
     assert table.size == 144
@@ -119,7 +119,7 @@ def test_two_operations_of_rand_augment_are_drawn_independently_and_with_repeats
 
 
 def test_rand_augment_takes_the_paper_s_operations_and_only_those_named():
-    images, seeds = one_picture(200), many(200)
+    images, seeds = one_image(200), many(200)
     named = {"name": "rand_augment", "operations": ["identity", "random_flip"]}
     with pytest.raises(RequestError, match=r"operations\[1\]: must be identity, auto_contrast"):
         build_policy([named], image_size_px=SIZE)
@@ -135,9 +135,9 @@ def test_rand_augment_takes_the_paper_s_operations_and_only_those_named():
     assert evenly([sum(hit[0] for hit in hits), sum(not hit[0] for hit in hits)])
 
 
-def test_grey_pictures_get_only_what_works_on_grey():
+def test_grey_images_get_only_what_works_on_grey():
     layer = built("rand_augment")
-    drawn = layer.draw(Draws(many(2000), 0), tf.constant(one_picture(2000, channels=1)))
+    drawn = layer.draw(Draws(many(2000), 0), tf.constant(one_image(2000, channels=1)))
     which = np.bincount(drawn["transformations"]["which"].numpy().ravel(), minlength=12)
     names = [one.name for one in layer._layer.members]
     left_out = 1 + names.index("random_saturation")
@@ -160,12 +160,12 @@ def test_grey_pictures_get_only_what_works_on_grey():
     ],
     ids=lambda operation: operation["name"],
 )
-def test_what_holds_an_operation_for_colour_refuses_grey_pictures(operation):
+def test_what_holds_an_operation_for_colour_refuses_grey_images(operation):
     operation = {**operation, "operations": [_named(one) for one in operation["operations"]]}
     if operation["name"] == "rand_augment":
         operation["operations"] = ["random_saturation"]
     build_policy([operation], image_size_px=SIZE)
-    with pytest.raises(RequestError, match=f"{operation['name']} needs colour pictures"):
+    with pytest.raises(RequestError, match=f"{operation['name']} needs colour images"):
         build_policy([operation], image_size_px=SIZE, channels=1)
 
 
@@ -184,11 +184,11 @@ def _named(one):
     ids=lambda operation: operation["name"],
 )
 def test_strength_zero_changes_no_byte(operation):
-    images = one_picture(8)
+    images = one_image(8)
     assert changed(operation, images, many(8)).tobytes() == images.tobytes()
 
 
-def test_random_apply_does_all_or_nothing_to_its_share_of_the_pictures():
+def test_random_apply_does_all_or_nothing_to_its_share_of_the_images():
     images = np.full((500, SIZE, SIZE, 3), 100, np.float32)
     images[:, : SIZE // 2] = 140
     apply = {
@@ -209,7 +209,7 @@ def test_random_apply_does_all_or_nothing_to_its_share_of_the_pictures():
 
 def test_random_apply_is_the_policy_of_its_operations():
     """The same draws, and both in their order: brightness up to white, then the mirror of it."""
-    images, seeds = one_picture(12), many(12)
+    images, seeds = one_image(12), many(12)
     layer = built("random_apply", operations=_held(MOVES), apply_probability=1.0)
     drawn = layer.draw(Draws(seeds, 0), images)["transformations"]
     expected = tf.constant(images)
@@ -222,7 +222,7 @@ def test_random_apply_is_the_policy_of_its_operations():
 def test_an_operation_that_holds_one_may_stand_in_another_but_no_deeper():
     inner = {"name": "random_apply", "operations": [{"name": "random_flip"}]}
     choice = {"name": "random_choice", "operations": [inner]}
-    images, seeds = one_picture(40), many(40)
+    images, seeds = one_image(40), many(40)
     results = changed(choice, images, seeds)
     mirrored = (results == images[:, :, ::-1]).all(axis=(1, 2, 3))
     same = (results == images).all(axis=(1, 2, 3))
@@ -236,7 +236,7 @@ def test_python_callers_hand_over_names_and_options_too():
     flip = registry.options_of("operation", "random_flip")
     choice = registry.options_of("operation", "random_choice")
     written = {"name": "random_choice", "operations": [{"name": "random_flip"}]}
-    images, seeds = one_picture(6), many(6)
+    images, seeds = one_image(6), many(6)
     expected = changed(written, images, seeds)
     for held in (("random_flip", flip()), Operation("random_flip", flip())):
         ready = ("random_choice", choice(operations=(held,)))
@@ -260,7 +260,7 @@ def test_what_is_wrong_inside_is_told_with_its_place(operations, said):
 
 def test_chains_are_one_to_three_operations_long_equally_often():
     layer = built("aug_mix", severity=0.5)
-    drawn = layer.draw(Draws(many(3000), 0), tf.constant(one_picture(3000)))
+    drawn = layer.draw(Draws(many(3000), 0), tf.constant(one_image(3000)))
     which = drawn["transformations"]["links"]["which"].numpy().reshape(-1, 3, 3)
     depths = (which > 0).sum(axis=2)
     assert (np.diff((which > 0).astype(int), axis=2) <= 0).all(), "a hole in a chain"
@@ -282,18 +282,18 @@ def test_the_chains_shares_are_a_dirichlet_s():
     assert np.abs(covariance - expected).max() < 5 * 0.1 / np.sqrt(20_000)
 
 
-def test_the_picture_s_own_share_is_uniform():
+def test_the_image_s_own_share_is_uniform():
     from scipy import stats
 
     layer = built("aug_mix", severity=0.5)
-    drawn = layer.draw(Draws(many(5000), 0), tf.constant(one_picture(5000)))
+    drawn = layer.draw(Draws(many(5000), 0), tf.constant(one_image(5000)))
     own = 1 - drawn["transformations"]["weights"].numpy().sum(axis=1)
     assert stats.kstest(own, "uniform").pvalue > 1e-6
 
 
-def test_a_mix_lies_between_the_picture_and_the_ends_of_its_chains():
+def test_a_mix_lies_between_the_image_and_the_ends_of_its_chains():
     """One chain of one operation: the mix moves every pixel by one share of what the operation alone does."""
-    images, seeds = one_picture(16), many(16)
+    images, seeds = one_image(16), many(16)
     layer = built("aug_mix", severity=1.0, num_chains=1, max_depth=1)
     drawn = layer.draw(Draws(seeds, 0), images)["transformations"]
     weights = drawn["weights"].numpy()[:, 0]
@@ -312,7 +312,7 @@ def test_a_mix_lies_between_the_picture_and_the_ends_of_its_chains():
 
 @pytest.mark.parametrize("name", ["random_choice", "random_apply", "rand_augment", "aug_mix"])
 def test_bytes_do_not_depend_on_the_place_in_the_batch(name):
-    """Parts of eight, the last filled up: the same pictures in another order, and in a batch of another size."""
+    """Parts of eight, the last filled up: the same images in another order, and in a batch of another size."""
     options = registry.module("operation", name).at_strength(0.7)
     policy = build_policy([(name, options)], image_size_px=SIZE)
     images = np.random.default_rng(8).uniform(0, 255, (11, SIZE, SIZE, 3)).astype(np.float32)
@@ -323,8 +323,8 @@ def test_bytes_do_not_depend_on_the_place_in_the_batch(name):
     assert np.array_equal(policy(images[:8], seeds[:8]).numpy(), together[:8])
 
 
-def test_the_share_of_changed_pictures_holds_for_what_holds_others():
-    images, seeds = one_picture(300), many(300)
+def test_the_share_of_changed_images_holds_for_what_holds_others():
+    images, seeds = one_image(300), many(300)
     options = registry.module("operation", "rand_augment").at_strength(0.8)
     named = options.model_copy(
         update={"operations": ("random_brightness",), "apply_probability": 0.25}

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from geometry_drawn import SIZE_PX, both, drawn_by, photos, pictures, seeds
+from geometry_drawn import SIZE_PX, both, drawn_by, photos, sample_images, seeds
 from scipy.stats import kstest
 
 from kerastl.augment import build_policy
@@ -13,7 +13,7 @@ AREA = {"name": "random_crop_and_resize", "min_area_fraction": 0.2, "max_aspect_
 
 
 def ramps(count, size_px=SIZE_PX):
-    """Return pictures whose channels tell where a pixel came from: (x, y, 0), `[count, size, size, 3]` float32."""
+    """Return images whose channels tell where a pixel came from: (x, y, 0), `[count, size, size, 3]` float32."""
     y, x = np.mgrid[0:size_px, 0:size_px].astype(np.float32)
     return np.stack([np.stack([x, y, np.zeros_like(x)], axis=-1)] * count)
 
@@ -40,8 +40,8 @@ def test_shear_keeps_the_middle_and_areas_and_slides_rows_and_columns():
 
 
 def test_a_crop_shows_whole_rows_first_and_last_and_nothing_else():
-    """48 of 64 px: the corners are pixels of the picture, in every place that fits, each as often as another."""
-    images = pictures(1)[[0] * 600]
+    """48 of 64 px: the corners are pixels of the image, in every place that fits, each as often as another."""
+    images = sample_images(1)[[0] * 600]
     cut = changed(CROP, images)
     drawn = drawn_by(build_policy([CROP], image_size_px=SIZE_PX), images)[0]["transformations"]
     tops, lefts = drawn["tops"].astype(int), drawn["lefts"].astype(int)
@@ -63,12 +63,12 @@ def test_a_crop_skips_no_row_and_keeps_the_aspect_ratio():
 
 
 def test_a_crop_too_small_for_a_pixel_changes_no_byte():
-    images = pictures(4)
+    images = sample_images(4)
     assert changed({**CROP, "max_fraction": 0.005}, images).tobytes() == images.tobytes()
 
 
 def windows(operation, count):
-    """Return (tops, lefts, heights, widths) that ramps tell, as shares of the picture, `[count]` each."""
+    """Return (tops, lefts, heights, widths) that ramps tell, as shares of the image, `[count]` each."""
     came_from = changed(operation, ramps(count, 32))[..., :2] / 31
     first, last = came_from[:, 0, 0], came_from[:, -1, -1]
     return first[:, 1], first[:, 0], *(last - first).T[::-1]
@@ -97,7 +97,7 @@ def test_crop_and_resize_without_a_range_of_aspect_ratios_cuts_squares():
 def test_crop_and_resize_is_tensorflow_s_crop_and_resize_of_its_windows():
     import tensorflow as tf
 
-    images = pictures(12)
+    images = sample_images(12)
     tops, lefts, heights, widths = windows(AREA, 12)
     boxes = np.stack([tops, lefts, tops + heights, lefts + widths], axis=1)
     theirs = tf.image.crop_and_resize(images, boxes, np.arange(12), [SIZE_PX, SIZE_PX])
@@ -109,7 +109,7 @@ def test_crop_and_resize_is_tensorflow_s_crop_and_resize_of_its_windows():
 
 @pytest.mark.parametrize("operation", [CROP, AREA], ids=lambda one: one["name"])
 def test_windows_show_no_border_beside_an_operation_that_fills_it(operation):
-    """Folded into a warp that fills with black, or wraps, they still end at the picture's edge."""
+    """Folded into a warp that fills with black, or wraps, they still end at the image's edge."""
     white = np.full((32, SIZE_PX, SIZE_PX, 3), 255.0, np.float32)
     nobody = {"name": "random_rotation", "max_deg": 1.0, "apply_probability": 1e-9}
     nothing = {**nobody, "fill_mode": "constant"}
@@ -124,7 +124,7 @@ def test_windows_show_no_border_beside_an_operation_that_fills_it(operation):
 
 
 def test_a_crop_keeps_photographs_photographs():
-    """A window enlarged has no level that the picture had not."""
+    """A window enlarged has no level that the image had not."""
     images = photos()
     for operation in (CROP, AREA):
         cut = changed(operation, images)

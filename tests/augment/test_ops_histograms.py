@@ -15,22 +15,22 @@ def fully(name, images):
     return built(name, len(images)).changed(tf.constant(images, tf.float32)).numpy()
 
 
-def made_pictures():
-    """Return 8-bit pictures whose histograms are hard: `[12, 48, 48, 3]`."""
+def made_images():
+    """Return 8-bit images whose histograms are hard: `[12, 48, 48, 3]`."""
     generator = np.random.default_rng(3)
-    pictures = [
+    images = [
         np.clip(generator.normal(mean, spread, (48, 48, 3)), 0, 255)
         for mean in (10, 128, 230)
         for spread in (2, 40, 200)
     ]
     two = generator.choice([17, 203], (48, 48, 3), p=[0.95, 0.05])
-    lit = np.where(generator.uniform(size=(48, 48, 3)) < 0.7, 255, pictures[1])
+    lit = np.where(generator.uniform(size=(48, 48, 3)) < 0.7, 255, images[1])
     one = np.broadcast_to([0, 77, 255], (48, 48, 3))
-    return np.stack([*pictures, two, lit, one]).astype(np.uint8)
+    return np.stack([*images, two, lit, one]).astype(np.uint8)
 
 
-def test_equalization_is_pillow_s_on_8_bit_pictures():
-    for image in [PHOTO, PHOTO[..., :1], *made_pictures()]:
+def test_equalization_is_pillow_s_on_8_bit_images():
+    for image in [PHOTO, PHOTO[..., :1], *made_images()]:
         ours = fully("equalization", image[None])[0]
         np.testing.assert_array_equal(ours, by_pillow(ImageOps.equalize, image))
 
@@ -51,7 +51,7 @@ def test_equalized_levels_are_spread_evenly():
 
 
 def test_equalization_keeps_the_steps_between_8_bit_levels_and_their_order():
-    """As a 16-bit picture has them."""
+    """As a 16-bit image has them."""
     fine = PHOTO[..., :1] + np.random.default_rng(0).uniform(-0.5, 0.5, (120, 120, 1))
     fine = np.clip(fine, 0, 255).astype(np.float32)
     equalized = fully("equalization", fine[None])[0]
@@ -60,7 +60,7 @@ def test_equalization_keeps_the_steps_between_8_bit_levels_and_their_order():
     assert (np.diff(in_order) >= -1e-3).all()
 
 
-def test_a_picture_of_one_level_or_of_few_pixels_is_not_equalized():
+def test_a_image_of_one_level_or_of_few_pixels_is_not_equalized():
     images = np.full((3, 24, 24, 3), [0.0, 100.9, 255.0], np.float32)
     np.testing.assert_array_equal(changed("equalization", images), images)
     small = np.random.default_rng(0).uniform(0, 255, (3, 15, 17, 3)).astype(np.float32)
@@ -72,7 +72,7 @@ def test_a_picture_of_one_level_or_of_few_pixels_is_not_equalized():
 
 def test_auto_contrast_is_pillow_s_before_it_cuts_decimals_off():
     dull = (60 + PHOTO * 0.4).astype(np.uint8)
-    for image in [dull, dull[..., :1], *made_pictures()]:
+    for image in [dull, dull[..., :1], *made_images()]:
         ours = fully("auto_contrast", image[None])[0].astype(np.float64)
         difference = ours - by_pillow(ImageOps.autocontrast, image)
         # A whole number that is rounded down may lie 0.0001 below Pillow's, or be cut to the next one by Pillow.
@@ -92,7 +92,7 @@ def test_auto_contrast_leaves_a_channel_of_one_level_alone_also_when_it_was_roun
     np.testing.assert_array_equal(changed("auto_contrast", images), images)
 
 
-def test_auto_contrast_reaches_both_ends_from_one_step_of_a_16_bit_picture():
+def test_auto_contrast_reaches_both_ends_from_one_step_of_a_16_bit_image():
     image = np.full((1, 8, 8, 1), 200.0, np.float32)
     image[:, :4] += np.float32(255 / 65535)
     assert set(fully("auto_contrast", image).ravel()) == {0.0, 255.0}
@@ -108,7 +108,7 @@ def test_auto_contrast_never_narrows_a_channel():
 
 
 @pytest.mark.parametrize("name", ["equalization", "auto_contrast"])
-def test_the_share_of_the_changed_copy_is_drawn_for_each_picture(name):
+def test_the_share_of_the_changed_copy_is_drawn_for_each_image(name):
     image = (60 + PHOTO[:32, :32] * 0.4).astype(np.float32)
     images = np.stack([image] * 500)
     whole = fully(name, images[:1])[0].astype(np.float64)
@@ -120,7 +120,7 @@ def test_the_share_of_the_changed_copy_is_drawn_for_each_picture(name):
     assert shares.max() < 0.5 + 1e-4
 
 
-def test_the_table_of_a_picture_does_not_depend_on_the_others():
+def test_the_table_of_a_image_does_not_depend_on_the_others():
     """One long histogram serves the whole batch."""
     images = tf.constant(np.stack([PHOTO, 255 - PHOTO, PHOTO // 3]), tf.float32)
     layer = SteadyEqualization(1.0, seed=1)
@@ -129,7 +129,7 @@ def test_the_table_of_a_picture_does_not_depend_on_the_others():
 
 
 @pytest.mark.parametrize("name", ["equalization", "auto_contrast"])
-def test_a_grey_picture_stays_grey(name):
+def test_a_grey_image_stays_grey(name):
     grey = np.repeat(PHOTO[None, :64, :64, :1], 3, axis=-1).astype(np.float32)
     after = changed(name, np.concatenate([grey] * 8))
     assert np.ptp(after, axis=-1).max() == 0

@@ -34,13 +34,13 @@ def test_jpeg_is_what_pillow_writes_and_reads(quality, channels):
     assert np.abs(image - by_pillow(written, image).astype(float)).mean() > 0.5
 
 
-def test_quality_100_leaves_the_picture_alone():
+def test_quality_100_leaves_the_image_alone():
     image = PHOTO[None] / np.float32(1.7)
     np.testing.assert_array_equal(jpeg(image, [100]), image)
     assert (jpeg(image, [99]) != image).any()
 
 
-def test_the_lower_the_quality_the_farther_from_the_picture():
+def test_the_lower_the_quality_the_farther_from_the_image():
     qualities = [100, 90, 70, 50, 30, 10, 1]
     off = jpeg(np.stack([PHOTO] * 7), qualities) - PHOTO.astype(np.float64)
     assert (np.diff(np.abs(off).mean(axis=(1, 2, 3))) > 0).all()
@@ -67,7 +67,7 @@ def test_jpeg_does_not_say_that_it_compiles():
     assert not hasattr(registry.module("operation", "random_jpeg_quality"), "COMPILES")
 
 
-def test_a_grey_picture_stays_grey():
+def test_a_grey_image_stays_grey():
     grey = np.repeat(PHOTO[None, :64, :64, :1], 3, axis=-1).astype(np.float32)
     after = changed("random_jpeg_quality", np.concatenate([grey] * 8))
     assert np.ptp(after, axis=-1).max() == 0

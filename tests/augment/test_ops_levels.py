@@ -10,7 +10,7 @@ from colour_drawn import (
     cuts_of_a_photo,
     layer_of,
     noise,
-    per_picture,
+    per_image,
 )
 from keras_cv import layers
 from PIL import ImageEnhance, ImageOps
@@ -26,16 +26,16 @@ def photos():
 def test_sharpness_is_that_of_pillow_for_the_factor_1_plus_the_difference(difference, photos):
     """Pillow rounds its smoothed copy to whole levels and cuts the result down to them."""
     layer = layer_of("random_sharpness", max_fraction=1.0)
-    ours = layer.augment_images(photos, transformations={"differences": per_picture([difference])})
-    for picture, mine in zip(photos, ours.numpy(), strict=True):
-        theirs = ImageEnhance.Sharpness(as_pillow(picture)).enhance(1 + difference)
+    ours = layer.augment_images(photos, transformations={"differences": per_image([difference])})
+    for image, mine in zip(photos, ours.numpy(), strict=True):
+        theirs = ImageEnhance.Sharpness(as_pillow(image)).enhance(1 + difference)
         assert np.abs(np.asarray(theirs) - mine).max() <= 1 + 0.5 * abs(difference)
         if difference == 0:
-            assert mine.tobytes() == picture.tobytes()
+            assert mine.tobytes() == image.tobytes()
 
 
 def test_softening_equals_the_sharpness_of_keras_cv(photos):
-    shares = per_picture([0.1, 0.4, 0.7, 1.0])
+    shares = per_image([0.1, 0.4, 0.7, 1.0])
     theirs = layers.RandomSharpness(1.0, value_range=(0, 255), dtype="float32").augment_images(
         tf.constant(photos), transformations=shares
     )
@@ -78,13 +78,13 @@ def sigmas_of(sigmas, radius):
 
 @pytest.mark.parametrize("size", [2, 5, 33])
 def test_blur_is_the_gaussian_filter_of_scipy_with_mirrored_borders(size):
-    """Also where the kernel is wider than the picture."""
+    """Also where the kernel is wider than the image."""
     sigmas, images = [0.0, 0.3, 1.0, 2.9], noise(count=4, size=size)
     layer = layer_of("random_gaussian_blur", max_sigma_px=3.0)
     ours = layer.augment_images(tf.constant(images), transformations=sigmas_of(sigmas, 9)).numpy()
     assert ours[0].tobytes() == images[0].tobytes()
-    for sigma, picture, mine in zip(sigmas[1:], images[1:], ours[1:], strict=True):
-        wide = picture.astype(np.float64)
+    for sigma, image, mine in zip(sigmas[1:], images[1:], ours[1:], strict=True):
+        wide = image.astype(np.float64)
         theirs = ndimage.gaussian_filter(wide, sigma, axes=(0, 1), mode="mirror", radius=9)
         np.testing.assert_allclose(mine, theirs, atol=1e-3)
 
@@ -94,8 +94,8 @@ def test_blur_equals_keras_cv_away_from_the_borders(photos):
     ours = layer.augment_images(tf.constant(photos), transformations=sigmas_of([1.5] * 4, 6))
     theirs = layers.RandomGaussianBlur(13, (1.5, 1.5))
     kernels = theirs.get_random_transformation()
-    for mine, picture in zip(ours.numpy(), photos, strict=True):
-        other = theirs.augment_image(tf.constant(picture), transformation=kernels).numpy()
+    for mine, image in zip(ours.numpy(), photos, strict=True):
+        other = theirs.augment_image(tf.constant(image), transformation=kernels).numpy()
         np.testing.assert_allclose(mine[6:-6, 6:-6], other[6:-6, 6:-6], atol=NEAR)
 
 
@@ -131,9 +131,9 @@ def test_posterization_is_that_of_pillow(bits, photos):
     from kerastl.augment.layers.color_layers import STEPS
 
     layer = layer_of("posterization", min_bits=bits)
-    steps = per_picture([STEPS[bits]])
+    steps = per_image([STEPS[bits]])
     ours = layer.augment_images(tf.constant(photos), transformations={"steps": steps}).numpy()
-    theirs = [np.asarray(ImageOps.posterize(as_pillow(picture), bits)) for picture in photos]
+    theirs = [np.asarray(ImageOps.posterize(as_pillow(image), bits)) for image in photos]
     assert (ours == np.stack(theirs)).all()
     keras_cv = layers.Posterization(value_range=(0, 255), bits=bits)
     assert (ours == keras_cv.augment_image(tf.constant(photos)).numpy()).all()
@@ -143,7 +143,7 @@ def test_posterization_keeps_each_number_of_bits_equally_often():
     """Of 300, from 3 to 7 bits; allowed: five standard errors."""
     ramp = np.arange(256, dtype=np.float32).reshape(1, 16, 16, 1)
     after = changed("posterization", np.repeat(ramp, 300, axis=0), min_bits=3)
-    levels = np.array([len(np.unique(picture)) for picture in after])
+    levels = np.array([len(np.unique(image)) for image in after])
     counts = np.array([(levels == 2**bits).sum() for bits in range(3, 8)])
     assert counts.sum() == 300
     assert np.abs(counts - 60).max() < 5 * np.sqrt(300 / 5 * 4 / 5)
@@ -153,9 +153,9 @@ def test_posterization_keeps_each_number_of_bits_equally_often():
 @pytest.mark.parametrize("threshold", [0, 1, 90, 128, 254])
 def test_solarization_is_that_of_pillow(threshold, photos):
     layer = layer_of("solarization", min_threshold=0)
-    transformations = {"additions": per_picture([0]), "thresholds": per_picture([threshold])}
+    transformations = {"additions": per_image([0]), "thresholds": per_image([threshold])}
     ours = layer.augment_images(tf.constant(photos), transformations=transformations).numpy()
-    theirs = [np.asarray(ImageOps.solarize(as_pillow(picture), threshold)) for picture in photos]
+    theirs = [np.asarray(ImageOps.solarize(as_pillow(image), threshold)) for image in photos]
     assert (ours == np.stack(theirs)).all()
 
 

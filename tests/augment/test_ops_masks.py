@@ -21,15 +21,15 @@ def flat(count, height=24, width=24, channels=1):
 
 @pytest.fixture(scope="module")
 def rectangles():
-    """Return height, width, top and left of 4,000 rectangles in pictures of 20 x 30 pixels."""
+    """Return height, width, top and left of 4,000 rectangles in images of 20 x 30 pixels."""
     images = tf.constant(flat(4000, 20, 30))
     layer = built("random_cutout", 4000, max_fraction=0.5, fill_value=0.0)
     drawn = layer.get_random_transformation_batch(4000, images=images)
     starts, ends = drawn["starts"].numpy(), drawn["ends"].numpy()
     masked = layer.augment_images(images, transformations=drawn).numpy()[..., 0] == 0
-    for picture, (top, left), (bottom, right) in zip(masked, starts, ends, strict=True):
-        assert picture[top:bottom, left:right].all()
-        assert picture.sum() == (bottom - top) * (right - left)
+    for image, (top, left), (bottom, right) in zip(masked, starts, ends, strict=True):
+        assert image[top:bottom, left:right].all()
+        assert image.sum() == (bottom - top) * (right - left)
     return np.concatenate([ends - starts, starts], axis=1)
 
 
@@ -69,7 +69,7 @@ def test_cutout_is_as_likely_at_any_place_where_it_is_whole(rectangles):
         assert mean_within((seen[:, start] == free - 1) - 1 / free, 0.0)
 
 
-def test_cutout_can_mask_all_but_never_leaves_the_picture():
+def test_cutout_can_mask_all_but_never_leaves_the_image():
     masked = changed("random_cutout", flat(500), max_fraction=1.0, fill_value=0.0)[..., 0] == 0
     rows, columns = masked.any(axis=2), masked.any(axis=1)
     np.testing.assert_array_equal(masked, rows[:, :, None] & columns[:, None, :])
@@ -104,7 +104,7 @@ def test_noise_is_normal_about_the_fill_value_and_a_function_of_the_seed(name):
     np.testing.assert_array_equal(dark[masked], noisy[masked])
 
 
-def test_noise_differs_between_pixels_channels_and_pictures():
+def test_noise_differs_between_pixels_channels_and_images():
     layer = built("random_cutout", 400, max_fraction=1.0, fill_mode="gaussian_noise")
     images = tf.constant(flat(400, 4, 4, 3))
     fill = layer.get_random_transformation_batch(400, images=images)["fill"].numpy()
@@ -159,7 +159,7 @@ def test_grid_mask_draws_angle_distance_ratio_and_place_independently():
 
 
 def test_an_unturned_grid_has_squares_of_three_pixels_every_ten():
-    """Where the middle of a picture of 40 pixels is a corner of squares, they begin at columns 0, 10, 20 and 30."""
+    """Where the middle of an image of 40 pixels is a corner of squares, they begin at columns 0, 10, 20 and 30."""
     layer = built("grid_mask", 1, max_fraction=1.0, fill_value=0.0)
     drawn = {
         "steps": in_units([[1 / 20, 0.0]]),
@@ -234,7 +234,7 @@ def test_what_says_it_compiles_does_and_gives_the_same(name, mode):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_bytes_of_a_picture_do_not_depend_on_its_batch(name):
+def test_the_bytes_of_a_image_do_not_depend_on_its_batch(name):
     module = registry.module("operation", name)
     images = np.stack([PHOTO[k : k + 37, k : k + 37] / 1.3 for k in range(19)]).astype(np.float32)
     seeds = np.stack([np.arange(19), np.full(19, 3)], axis=1).astype(np.int32)

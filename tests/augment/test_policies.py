@@ -52,7 +52,7 @@ def test_a_photograph_keeps_top_and_bottom():
     turned = dict(named_policy("photograph"))
     assert turned["random_flip"].direction == "horizontal"
     assert "random_rotation" not in turned
-    # Most of the picture stays: what it shows is still there.
+    # Most of the image stays: what it shows is still there.
     assert turned["random_crop_and_resize"].min_area_fraction >= 0.5
 
 
@@ -80,7 +80,7 @@ def test_a_policy_changes_photographs_as_far_as_its_name_says(name):
 
 
 @pytest.mark.parametrize("name", ["light", "radiograph"])
-def test_these_policies_take_pictures_of_one_channel(name):
+def test_these_policies_take_images_of_one_channel(name):
     grey = np.full((2, SIZE_PX, SIZE_PX, 1), 90, np.float32)
     policy = build_policy(named_policy(name), image_size_px=SIZE_PX, channels=1)
     assert policy(grey, np.ones((2, 2), np.int32)).shape == grey.shape
@@ -88,7 +88,7 @@ def test_these_policies_take_pictures_of_one_channel(name):
 
 @pytest.mark.parametrize("name", ["medium", "strong", "photograph"])
 def test_these_policies_say_that_they_need_colour(name):
-    with pytest.raises(RequestError, match="needs colour pictures"):
+    with pytest.raises(RequestError, match="needs colour images"):
         build_policy(named_policy(name), image_size_px=SIZE_PX, channels=1)
 
 
@@ -101,7 +101,7 @@ def test_training_runs_the_operations_as_exact_says(exact, tmp_path, monkeypatch
     sets = ["data.reader={name: folder, path: x}", f"augment={{policy: light, exact: {exact}}}"]
     recipe = checked(find("folder-classifier"), sets)
     file = tmp_path / "a.png"
-    found = stage.Pictures(
+    found = stage.Images(
         records=(), class_names=("a", "b"), image_size_px=SIZE_PX, window=None, cache="none",
         root=None, target_root=None, quarantined=(), fingerprints={}, notes=(),
     )  # fmt: skip

@@ -70,17 +70,17 @@ def test_one_two_or_many_parallel_calls_give_the_same_bytes(whole, images, seeds
     assert len(set(runs)) == 1
 
 
-def test_every_epoch_and_every_example_gets_another_picture(whole, images):
+def test_every_epoch_and_every_example_gets_another_image(whole, images):
     same = np.stack([images[0]] * 40)
     pictures = [
-        picture.tobytes()
+        image.tobytes()
         for epoch in range(3)
-        for picture in whole(same, seeds_for(7, epoch, np.arange(40))).numpy()
+        for image in whole(same, seeds_for(7, epoch, np.arange(40))).numpy()
     ]
     assert len(set(pictures)) == 120
 
 
-def test_a_source_gives_one_picture_for_one_seed_epoch_and_index_in_any_batch(tmp_path):
+def test_a_source_gives_one_image_for_one_seed_epoch_and_index_in_any_batch(tmp_path):
     """Through the real pipeline: decoded, shuffled, batched by three and by eight."""
     policy = build_policy([ALL[1], ALL[6]], image_size_px=32)
     records = []
@@ -110,7 +110,7 @@ def test_a_source_gives_one_picture_for_one_seed_epoch_and_index_in_any_batch(tm
     assert not set(first.values()) & set(pictures(by_eight.indexed_batches(1)).values())
 
 
-def test_another_process_draws_the_same_pictures_also_where_operations_must_be_deterministic(
+def test_another_process_draws_the_same_images_also_where_operations_must_be_deterministic(
     whole, images, seeds, tmp_path
 ):
     """Determinism is switched on there before anything is drawn, as a run does."""
@@ -130,7 +130,7 @@ def test_another_process_draws_the_same_pictures_also_where_operations_must_be_d
     assert np.load(tmp_path / "out.npy").tobytes() == whole(images, seeds).numpy().tobytes()
 
 
-def test_a_half_float_policy_does_not_touch_the_pictures(whole, images, seeds):
+def test_a_half_float_policy_does_not_touch_the_images(whole, images, seeds):
     import keras
 
     expected = whole(images, seeds).numpy()
@@ -165,7 +165,7 @@ def test_an_unknown_operation_is_refused_with_the_nearest_name():
         build_policy([{"name": "random_flipp"}], image_size_px=32)
 
 
-def test_colour_operations_refuse_grey_pictures():
+def test_colour_operations_refuse_grey_images():
     with pytest.raises(RequestError, match="random_hue needs colour"):
         build_policy([{"name": "random_hue", "max_deg": 5.0}], image_size_px=32, channels=1)
 

@@ -31,19 +31,19 @@ def block_of(name, images=LEVELS, seeds=SEEDS, **options):
 def column(block, words):
     places = [place for place, head in enumerate(block.columns) if words in head]
     assert len(places) == 1, block.columns
-    return block.pictures[:, places[0]].astype(int)
+    return block.images[:, places[0]].astype(int)
 
 
-def near(pictures, wanted, levels=1):
-    return np.abs(pictures - np.asarray(wanted)).max() <= levels
+def near(images, wanted, levels=1):
+    return np.abs(images - np.asarray(wanted)).max() <= levels
 
 
 def test_the_original_stands_left_and_samples_right():
     block = block_of("random_flip")
     assert block.columns[0] == "original"
     assert block.columns[-3:] == ("sample 1", "sample 2", "sample 3")
-    assert block.pictures.shape == (2, len(block.columns), SIZE_PX, SIZE_PX, 3)
-    assert (block.pictures[:, 0] == LEVELS).all()
+    assert block.images.shape == (2, len(block.columns), SIZE_PX, SIZE_PX, 3)
+    assert (block.images[:, 0] == LEVELS).all()
 
 
 def test_a_quarter_turn_at_each_end():
@@ -107,14 +107,14 @@ def test_the_largest_cutout_lies_in_the_middle(fill_mode):
 def test_an_end_is_shown_whatever_the_probability_and_samples_obey_it():
     block = block_of("random_brightness", max_fraction=0.2, apply_probability=1e-6)
     assert (column(block, "+20 %") != LEVELS).any()
-    assert (block.pictures[:, -3:] == LEVELS[:, None]).all()
-    assert block.note == "Changes 0.0001 % of the pictures; the others stay as they are."
+    assert (block.images[:, -3:] == LEVELS[:, None]).all()
+    assert block.note == "Changes 0.0001 % of the images; the others stay as they are."
 
 
 def test_an_identity_says_so():
     block = block_of("random_rotation", max_deg=0)
     assert block.note == "With these options it changes nothing."
-    assert (block.pictures == LEVELS[:, None]).all()
+    assert (block.images == LEVELS[:, None]).all()
 
 
 def strongest(name):
@@ -137,7 +137,7 @@ def test_every_end_differs_from_the_original(name):
     block = operation_block(strongest(name), levels, SEEDS[:0])
     assert all(block.columns)
     assert len(set(block.columns)) == len(block.columns) > 1
-    assert (block.pictures[:, 1:] != levels[:, None]).any(axis=(2, 3, 4)).all()
+    assert (block.images[:, 1:] != levels[:, None]).any(axis=(2, 3, 4)).all()
 
 
 def test_only_operations_that_exist_are_named():
@@ -212,7 +212,7 @@ def test_the_shares_of_the_labels_are_those_of_the_pixels():
     assert block.captions[0][0] == "<a>"
     for row in range(2):
         for place in range(1, 4):
-            share = float(block.pictures[row, place].mean()) / 200
+            share = float(block.images[row, place].mean()) / 200
             told = dict(re.findall(r"(\d+) % (\S+?)(?:, |$)", block.captions[row][place]))
             found = {name: int(number) for number, name in told.items()}
             assert found.get("b", 0) == pytest.approx(100 * share, abs=1)

@@ -11,14 +11,14 @@ def test_keras_cv_itself_does_not_repeat_with_a_seed():
     from keras_cv import layers
 
     image = np.full((1, 8, 8, 3), 100.0, np.float32)
-    pictures = [
+    images = [
         np.asarray(layers.RandomBrightness((-0.5, 0.5), seed=3)(image)).tobytes() for _ in range(4)
     ]
-    assert len(set(pictures)) > 1
+    assert len(set(images)) > 1
 
 
 def test_two_layers_of_keras_cv_with_one_seed_draw_the_same_numbers():
-    """Angle and zoom of every picture would go together."""
+    """Angle and zoom of every image would go together."""
     turn, zoom = layers.RandomRotation(0.5, seed=3), layers.RandomZoom(0.5, seed=3)
     angles = turn.get_random_transformation_batch(50)["angles"].numpy()
     zooms = zoom.get_random_transformation_batch(50)["height_zooms"].numpy()[:, 0]
@@ -32,7 +32,7 @@ def test_a_parallel_map_of_keras_cv_holds_stateful_random_operations():
     assert stateful_random_operations(lambda images, seeds: layer(images))
 
 
-def test_full_saturation_of_keras_cv_gives_nan_on_grey_pictures():
+def test_full_saturation_of_keras_cv_gives_nan_on_grey_images():
     grey = np.full((1, 8, 8, 3), 100.0, np.float32)
     changed = layers.RandomSaturation((1.0, 1.0)).augment_images(grey, tf.constant([1.0]))
     assert np.isnan(changed.numpy()).any()

@@ -27,7 +27,7 @@ def test_the_blur_of_keras_cv_darkens_the_borders():
     assert blurred[0, 0, 0, 0] < 130
 
 
-def test_the_blur_of_keras_cv_with_an_even_kernel_moves_the_picture():
+def test_the_blur_of_keras_cv_with_an_even_kernel_moves_the_image():
     blurred = layers.RandomGaussianBlur(4, (1.0, 1.0))(dot()).numpy()[0, ..., 0]
     middle = np.average(np.arange(9), weights=blurred.sum(axis=0))
     assert abs(middle - 4) > 0.1
@@ -83,7 +83,7 @@ def test_the_posterization_of_keras_cv_rounds_down_with_all_8_bits_and_draws_not
 @pytest.mark.parametrize(
     "layer", [layers.Grayscale(output_channels=3), layers.RandomColorDegeneration((1.0, 1.0))]
 )
-def test_the_grey_of_keras_cv_is_darker_than_the_picture(layer):
+def test_the_grey_of_keras_cv_is_darker_than_the_image(layer):
     assert np.asarray(layer(WHITE)).max() == pytest.approx(255 * 0.9999, abs=1e-3)
 
 
@@ -98,16 +98,16 @@ def test_the_channel_shuffle_of_keras_cv_mixes_groups_whose_order_stays():
     assert shuffled.numpy().ravel().tolist() == [0, 2, 4, 1, 3, 5]
 
 
-def test_the_jitter_of_keras_cv_draws_while_it_changes_pictures_and_not_by_its_seed():
-    """Equal transformations, and even equal seeds, give other pictures."""
+def test_the_jitter_of_keras_cv_draws_while_it_changes_images_and_not_by_its_seed():
+    """Equal transformations, and even equal seeds, give other images."""
     image = tf.constant(np.random.default_rng(0).uniform(0, 255, (1, 8, 8, 3)), tf.float32)
-    pictures = set()
+    images = set()
     for _ in range(3):
         layer = layers.RandomColorJitter((0, 255), (-0.5, 0.5), 0.5, (0.3, 0.7), 0.5, seed=3)
         transformations = layer.get_random_transformation_batch(1)
         assert not transformations.numpy().any()
-        pictures.add(layer.augment_images(image, transformations=transformations).numpy().tobytes())
-    assert len(pictures) > 1
+        images.add(layer.augment_images(image, transformations=transformations).numpy().tobytes())
+    assert len(images) > 1
 
 
 def test_the_jitter_of_keras_cv_computes_in_half_floats_though_told_otherwise():

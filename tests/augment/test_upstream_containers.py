@@ -8,14 +8,14 @@ from keras_cv import layers
 SIZE = 33
 
 
-def picture():
+def image():
     return np.random.default_rng(0).uniform(0, 255, (SIZE, SIZE, 3)).astype(np.float32)
 
 
-def test_keras_cv_s_rand_augment_changes_pictures_at_magnitude_0():
+def test_keras_cv_s_rand_augment_changes_images_at_magnitude_0():
     tf.random.set_seed(1)
     rand = layers.RandAugment((0, 255), augmentations_per_image=1, magnitude=0.0, seed=1)
-    images = np.stack([picture()] * 8)
+    images = np.stack([image()] * 8)
     assert np.abs(rand(images).numpy() - images).max() > 10
 
 
@@ -38,7 +38,7 @@ def test_keras_cv_s_aug_mix_never_draws_its_last_operation(monkeypatch):
     drawn = []
     monkeypatch.setattr(mix, "_apply_op", lambda image, number: drawn.append(int(number)) or image)
     for _ in range(400):
-        mix._loop_on_depth(tf.constant([0]), tf.constant(picture()))
+        mix._loop_on_depth(tf.constant([0]), tf.constant(image()))
     # It has nine, 0 to 8; that one of nine is missed in 400 draws has a chance of 1e-20.
     assert set(drawn) == set(range(8))
 
@@ -53,6 +53,6 @@ def test_keras_cv_s_aug_mix_takes_weights_that_do_not_heed_its_seed():
 
 def test_keras_cv_s_random_choice_fails_on_integer_labels():
     choice = layers.RandomChoice([layers.RandomFlip("horizontal"), layers.AutoContrast((0, 255))])
-    images = np.stack([picture()] * 4)
+    images = np.stack([image()] * 4)
     with pytest.raises(Exception, match=r"(?i)dtype|type"):
         choice({"images": images, "labels": np.arange(4, dtype=np.int64)})

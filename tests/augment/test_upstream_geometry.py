@@ -7,7 +7,7 @@ from keras_cv import layers
 
 
 def ramps(count, height=33, width=33):
-    """Return pictures whose channels tell where a pixel came from: (x, y, 0)."""
+    """Return images whose channels tell where a pixel came from: (x, y, 0)."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     return tf.constant(np.stack([np.stack([x, y, np.zeros_like(x)], axis=-1)] * count))
 
@@ -60,7 +60,7 @@ def test_crop_and_resize_draws_area_and_aspect_ratio_from_one_seed():
 
 
 def test_crop_and_resize_clips_windows_that_do_not_fit():
-    """All of the picture at twice its width: it cuts half of the area."""
+    """All of the image at twice its width: it cuts half of the area."""
     heights, widths = boxes(5, (0.9999, 1.0), (1.9999, 2.0))
     np.testing.assert_allclose(heights * widths, 0.5**0.5, atol=1e-3)
 
@@ -71,7 +71,7 @@ def test_crop_and_resize_draws_wide_windows_more_often_than_tall_ones():
     assert wide == pytest.approx(2 / 3, abs=5 * (2 / 9 / 1000) ** 0.5)
 
 
-def test_crop_and_resize_goes_picture_by_picture():
+def test_crop_and_resize_goes_image_by_image():
     from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
     assert not issubclass(layers.RandomCropAndResize, VectorizedBaseImageAugmentationLayer)

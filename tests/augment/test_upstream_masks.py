@@ -39,7 +39,7 @@ def test_cutout_masks_a_pixel_at_any_strength():
     assert (layer(flat(10)).numpy() == 0).any(axis=(1, 2, 3)).all()
 
 
-def test_the_noise_of_cutout_depends_on_the_other_pictures_and_is_drawn_by_a_stateful_operation():
+def test_the_noise_of_cutout_depends_on_the_other_images_and_is_drawn_by_a_stateful_operation():
     from kerastl.testing.augmentation import stateful_random_operations
 
     layer = layers.RandomCutout((0.5, 0.5), (0.5, 0.5), fill_mode="gaussian_noise", seed=3)
@@ -78,7 +78,7 @@ def test_a_grid_mask_does_not_compile():
 
 
 def test_equalization_is_not_pillow_s_where_the_brightest_level_is_not_the_rarest():
-    """A third of the picture is white, as an overexposed sky."""
+    """A third of the image is white, as an overexposed sky."""
     image = np.random.default_rng(0).integers(20, 200, (64, 64, 3)).astype(np.uint8)
     image[:21] = 255
     theirs = layers.Equalization((0, 255))(image[None].astype(np.float32)).numpy()[0]
@@ -104,7 +104,7 @@ def test_auto_contrast_makes_noise_of_rounding():
     assert set(layers.AutoContrast((0, 255))(image).numpy().ravel()) == {0.0, 255.0}
 
 
-def test_jpeg_takes_levels_for_fractions_and_whitens_the_picture():
+def test_jpeg_takes_levels_for_fractions_and_whitens_the_image():
     changed = layers.RandomJpegQuality((90, 95), seed=3)(flat(1) / 2)
     np.testing.assert_allclose(changed, 1.0)
 

@@ -10,14 +10,14 @@ MIXINGS = [layers.MixUp, layers.CutMix, layers.FourierMix]
 
 
 def flat(count, size=32):
-    """Pictures of one level each, each of a class of its own."""
+    """Images of one level each, each of a class of its own."""
     levels = np.arange(1.0, count + 1, dtype=np.float32)
     images = np.broadcast_to(levels[:, None, None, None], (count, size, size, 3))
     return {"images": tf.constant(images), "labels": tf.eye(count)}
 
 
 def own_shares(layer, count=64):
-    """Return the share of each picture's pixels that are still its own, and the label's weight for them."""
+    """Return the share of each image's pixels that are still its own, and the label's weight for them."""
     mixed = layer(flat(count))
     kept = np.asarray(mixed["images"]) == flat(count)["images"].numpy()
     return kept.mean(axis=(1, 2, 3)), np.diag(np.asarray(mixed["labels"]))
@@ -36,7 +36,7 @@ def test_the_label_of_keras_cv_s_cut_mix_is_not_the_share_that_is_seen():
 
 
 @pytest.mark.parametrize("kind", MIXINGS)
-def test_keras_cv_mixes_pictures_with_themselves(kind):
+def test_keras_cv_mixes_images_with_themselves(kind):
     """A random order leaves one in its place on average; here ten batches of four."""
     alone = 0
     for _ in range(10):
@@ -62,7 +62,7 @@ def test_keras_cv_cannot_mix_under_a_half_float_policy(kind):
         keras.config.set_dtype_policy("float32")
 
 
-def test_a_half_float_policy_rounds_the_pictures_and_the_labels_of_keras_cv_s_mix_up():
+def test_a_half_float_policy_rounds_the_images_and_the_labels_of_keras_cv_s_mix_up():
     images = tf.fill([4, 16, 16, 3], 200.5)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -80,7 +80,7 @@ def test_keras_cv_refuses_class_numbers(kind):
 
 
 def test_the_masks_of_keras_cv_s_fourier_mix_are_bands():
-    """Its real and imaginary parts are two rows of the spectrum: across the picture only frequencies 0 and 1 are left."""
+    """Its real and imaginary parts are two rows of the spectrum: across the image only frequencies 0 and 1 are left."""
     layer = layers.FourierMix()
     size = tf.constant([32, 32])
     masks = [layer._sample_mask_from_transform(1.0, size).numpy()[0] for _ in range(20)]

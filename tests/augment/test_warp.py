@@ -10,7 +10,7 @@ from geometry_drawn import (
     by_scipy,
     drawn_by,
     photos,
-    pictures,
+    sample_images,
 )
 from keras_cv import layers
 
@@ -35,7 +35,7 @@ def rows(matrices):
 
 @pytest.fixture(scope="module")
 def images():
-    return pictures(6)
+    return sample_images(6)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,8 @@ def test_the_warp_of_the_identity_changes_no_byte(images, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("down", [-29, 0, 17])
-def test_whole_pixels_beyond_the_border_are_those_of_a_padded_picture(images, mode, down):
-    """Moved by whole pixels, the result is a part of the picture that NumPy pads."""
+def test_whole_pixels_beyond_the_border_are_those_of_a_padded_image(images, mode, down):
+    """Moved by whole pixels, the result is a part of the image that NumPy pads."""
     right = 23
     moved = warp(tf.constant(images), moved_by(down, right), fill_mode=mode).numpy()
     padded = np.pad(images, [(0, 0), (32, 32), (32, 32), (0, 0)], mode=PADDED[mode])

@@ -21,7 +21,7 @@ def classifier(backbone):
     return keras.Model(backbone.input, keras.layers.Dense(3, name="head")(dropped), name="own")
 
 
-def pictures():
+def images():
     return np.random.default_rng(3).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
 
 
@@ -48,7 +48,7 @@ def test_a_network_is_known_by_its_layers_and_its_size(classifier, name):
 @pytest.mark.parametrize("name", ["Conv1", "block_5", "block_6", "Conv_1"])
 def test_a_classifier_is_cut_without_changing_its_answer(classifier, name):
     trunk, tail = cut(classifier, name)
-    assert np.array_equal(answer(tail, trunk(pictures())), answer(classifier, pictures()))
+    assert np.array_equal(answer(tail, trunk(images())), answer(classifier, images()))
 
 
 def test_a_cut_shares_its_weights_and_spoils_neither_saving_nor_reading_the_model(
@@ -60,7 +60,7 @@ def test_a_cut_shares_its_weights_and_spoils_neither_saving_nor_reading_the_mode
     cut(classifier, "block_9")
     classifier.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
-    assert np.array_equal(answer(again, pictures()), answer(classifier, pictures()))
+    assert np.array_equal(answer(again, images()), answer(classifier, images()))
     assert classifier.get_layer("head").output is classifier.output
 
 
@@ -92,7 +92,7 @@ def test_a_narrow_network_whose_widths_coincide_still_has_whole_blocks():
     edges = {block.name: block.edge for block in blocks_of(model)}
     assert edges["expanded_conv_6"] == ("expanded_conv_6_add",)
     trunk, tail = cut(model, "expanded_conv_6")
-    assert np.array_equal(answer(tail, trunk(pictures())), answer(model, pictures()))
+    assert np.array_equal(answer(tail, trunk(images())), answer(model, images()))
 
 
 @pytest.mark.slow
@@ -101,7 +101,7 @@ def test_the_large_nasnet_hands_on_the_cell_before_last_at_a_reduction():
     edges = {block.name: block.edge for block in blocks_of(model)}
     assert edges["reduce_6"] == ("normal_concat_4", "reduction_concat_reduce_6")
     trunk, tail = cut(model, "reduce_6")
-    assert np.array_equal(answer(tail, trunk(pictures())), answer(model, pictures()))
+    assert np.array_equal(answer(tail, trunk(images())), answer(model, images()))
 
 
 def test_names_do_not_depend_on_what_was_built_before():

@@ -70,7 +70,7 @@ def test_a_folded_network_gives_what_the_plain_one_gives(name, size):
     assert (len(foldable(model)), len(norms)) == (found, of)
     left = [one for one in folded.layers if isinstance(one, keras.layers.BatchNormalization)]
     assert len(left) == of - found
-    # Random weights make pictures nearly alike, and each BatchNorm then enlarges the last digits: how many, hangs on
+    # Random weights make images nearly alike, and each BatchNorm then enlarges the last digits: how many, hangs on
     # the CPU. A BatchNorm without its epsilon would be off by more than a hundredth.
     for training in (False, True):
         assert difference(model, images, training=training) < 5e-4

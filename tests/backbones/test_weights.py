@@ -27,7 +27,7 @@ def empty_home(tmp_path, monkeypatch):
     return tmp_path / "keras" / "models"
 
 
-def pictures(size):
+def sample_image(size):
     return np.random.default_rng(3).uniform(0, 255, (2, size, size, 3)).astype("float32")
 
 
@@ -44,7 +44,7 @@ def test_imagenet_weights_give_what_keras_gives_with_the_same_file(keras_home):
     network = keras.applications.MobileNetV2(
         include_top=False, alpha=0.35, weights=str(path), input_shape=(224, 224, 3)
     )
-    images = pictures(224)
+    images = sample_image(224)
     expected = answer(network, keras.applications.mobilenet_v2.preprocess_input(images.copy()))
     assert np.abs(answer(loaded.model, images) - expected).max() < 1e-5 * np.abs(expected).max()
 
@@ -97,7 +97,7 @@ def test_saved_weights_come_back_and_do_not_fit_another_width(tmp_path, kind):
     path = tmp_path / f"saved{kind}"
     model.save_weights(path) if kind == ".weights.h5" else model.save(path)
     again = build_backbone("mobilenet", alpha=0.25, image_size_px=32, weights=path, seed=2)
-    assert np.array_equal(answer(again, pictures(32)), answer(model, pictures(32)))
+    assert np.array_equal(answer(again, sample_image(32)), answer(model, sample_image(32)))
     with pytest.raises(RequestError, match=r"layer conv1: expected shape \(3, 3, 3, 16\)"):
         build_backbone("mobilenet", alpha=0.5, image_size_px=32, weights=path)
 
@@ -108,13 +108,13 @@ def test_a_run_folder_gives_its_backbone_without_its_head(tmp_path):
     classifier = keras.Model(backbone.input, keras.layers.Dense(3, name="head")(pooled))
     classifier.save(tmp_path / "model.keras")
     again = build_backbone("small_cnn", weights=tmp_path, image_size_px=48)
-    assert np.array_equal(answer(again, pictures(48)), answer_at(backbone, 48))
+    assert np.array_equal(answer(again, sample_image(48)), answer_at(backbone, 48))
 
 
 def answer_at(model, size):
     other = build_backbone("small_cnn", weights="none", image_size_px=size)
     other.set_weights(model.get_weights())
-    return answer(other, pictures(size))
+    return answer(other, sample_image(size))
 
 
 def test_a_backbone_nested_in_somebodys_model_is_found(tmp_path):
@@ -126,8 +126,8 @@ def test_a_backbone_nested_in_somebodys_model_is_found(tmp_path):
     model = build_backbone(
         "mobilenet", alpha=0.25, image_size_px=32, weights=tmp_path / "own.keras"
     )
-    expected = answer(nested, pictures(32) / 127.5 - 1)
-    assert np.allclose(answer(model, pictures(32)), expected, atol=1e-6)
+    expected = answer(nested, sample_image(32) / 127.5 - 1)
+    assert np.allclose(answer(model, sample_image(32)), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [".keras", ".weights.h5", ".h5"])
@@ -150,7 +150,7 @@ def test_a_failed_load_names_a_path_that_is_not_there(tmp_path):
 def test_the_published_head_gives_the_logits_of_the_whole_network(keras_home):
     head = read_imagenet_head("mobilenet", alpha=0.25, image_size_px=128)
     body = build_backbone("mobilenet", alpha=0.25, image_size_px=128)
-    images = pictures(128)
+    images = sample_image(128)
     logits = answer(body, images).mean(axis=(1, 2)) @ head.kernel + head.bias
     whole = keras.applications.MobileNet(
         alpha=0.25, input_shape=(128, 128, 3), classifier_activation=None,
@@ -200,8 +200,8 @@ def test_efficientnet_with_imagenet_weights_is_keras_own_down_to_its_pixels(tmp_
     monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: str(path))
     theirs = keras.applications.EfficientNetB0(include_top=False, input_shape=(64, 64, 3))
     ours = build_backbone("efficientnet_b0", image_size_px=64, weights=path)
-    expected = answer(theirs, pictures(64))
-    assert np.abs(answer(ours, pictures(64)) - expected).max() < 1e-5 * np.abs(expected).max()
+    expected = answer(theirs, sample_image(64))
+    assert np.abs(answer(ours, sample_image(64)) - expected).max() < 1e-5 * np.abs(expected).max()
     normalization.set_weights([np.zeros(3), np.ones(3), np.array(0)])
     network.save(path)
     with pytest.raises(RequestError, match="learnt on other pixels"):

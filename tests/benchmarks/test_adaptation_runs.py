@@ -22,7 +22,7 @@ def runs(monkeypatch):
 
 @pytest.fixture
 def plan(runs):
-    sizes = runs.Sizes(pictures=10, patients=(12, 6), mnist=None)
+    sizes = runs.Sizes(images=10, patients=(12, 6), mnist=None)
     return runs.Plan("adabn,shot", epochs=3, adapt_epochs=2, batch_size=8, sizes=sizes, peers=())
 
 

@@ -29,7 +29,7 @@ def rows_of(folder):
 
 @pytest.fixture
 def mnist(tmp_path):
-    """Thirty pictures as MNIST's: a margin of 4 pixels around a square that tells its number."""
+    """Thirty images as MNIST's: a margin of 4 pixels around a square that tells its number."""
     images = np.zeros((30, 28, 28), np.uint8)
     images[:, 4:24, 4:24] = np.arange(100, 130)[:, None, None]
     np.savez(tmp_path / "mnist.npz", x_train=images, y_train=np.arange(30) % 10)
@@ -44,20 +44,20 @@ def test_mnist_loses_its_margin(tasks, mnist):
 
 
 def test_both_domains_are_written_at_one_size_with_their_labels(tasks, mnist, tmp_path):
-    sizes = tasks.Sizes(pictures=20, patients=(4, 2), mnist=mnist)
+    sizes = tasks.Sizes(images=20, patients=(4, 2), mnist=mnist)
     task = tasks.task_of("mnist to digits", tmp_path / "new", sizes, seed=3)
     assert (task.size_px, task.metric) == (32, "balanced_accuracy")
     for domain in ("source", "target"):
         rows = rows_of(tmp_path / "new" / domain)
         assert len(rows) == 20
         assert all(row["label"].isdigit() for row in rows)
-        with Image.open(tmp_path / "new" / domain / rows[0]["path"]) as picture:
-            assert picture.size == (32, 32)
+        with Image.open(tmp_path / "new" / domain / rows[0]["path"]) as image:
+            assert image.size == (32, 32)
 
 
-def test_a_seed_draws_its_own_pictures_and_always_the_same(tasks):
-    pictures = tasks.digits_of("digits", None)
-    drawn = [tasks.drawn(pictures, 50, np.random.default_rng(seed))[1] for seed in (1, 1, 2)]
+def test_a_seed_draws_its_own_images_and_always_the_same(tasks):
+    images = tasks.digits_of("digits", None)
+    drawn = [tasks.drawn(images, 50, np.random.default_rng(seed))[1] for seed in (1, 1, 2)]
     assert (drawn[0] == drawn[1]).all()
     assert (drawn[0] != drawn[2]).any()
 
@@ -70,7 +70,7 @@ def test_another_prevalence_is_even_at_the_source_and_skewed_at_the_target(tasks
     assert max(skewed.values()) > 8 * min(skewed.values())
 
 
-def test_the_same_population_shares_no_picture(tasks):
+def test_the_same_population_shares_no_image(tasks):
     (first, source), (second, target) = tasks.planted("same population", np.random.default_rng(1))
     assert set(source.tolist()) == set(target.tolist()) == set(range(10))
     assert len(first) + len(second) == 1797
@@ -80,7 +80,7 @@ def test_the_unseen_class_is_a_fifth_of_the_target_and_not_labelled(tasks, tmp_p
     (_, source), (_, target) = tasks.planted("unseen class", np.random.default_rng(1))
     assert set(source.tolist()) == set(range(9))
     assert np.mean(target == tasks.UNSEEN) == pytest.approx(0.2, abs=0.01)
-    sizes = tasks.Sizes(pictures=10, patients=(4, 2), mnist=None)
+    sizes = tasks.Sizes(images=10, patients=(4, 2), mnist=None)
     tasks.task_of("unseen class", tmp_path, sizes, seed=1)
     assert {row["label"] for row in rows_of(tmp_path / "target")} == {""}
     assert len({row["label"] for row in rows_of(tmp_path / "source")}) == 9

@@ -1,4 +1,4 @@
-"""`kerastl augment preview`, on small folders of drawn pictures."""
+"""`kerastl augment preview`, on small folders of drawn images."""
 
 import base64
 import io
@@ -57,7 +57,7 @@ def call(capsys, folder, *words, sets=("augment=light",)):
 
 
 class Page(HTMLParser):
-    """What a browser sees: text, tags, and pictures by block."""
+    """What a browser sees: text, tags, and images by block."""
 
     def __init__(self, text):
         super().__init__()
@@ -68,8 +68,8 @@ class Page(HTMLParser):
         self.tags.append(tag)
         if tag == "img":
             url = dict(attrs)["src"].removeprefix("data:image/png;base64,")
-            picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(url))))
-            self.blocks.setdefault(self.title, []).append(picture)
+            image = np.asarray(Image.open(io.BytesIO(base64.b64decode(url))))
+            self.blocks.setdefault(self.title, []).append(image)
 
     def handle_data(self, data):
         self.text.append(data)
@@ -81,10 +81,10 @@ def state_of(folder):
     return {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
 
 
-def test_a_good_call_writes_a_page_and_a_picture_and_touches_no_data(capsys, photos):
+def test_a_good_call_writes_a_page_and_a_image_and_touches_no_data(capsys, photos):
     before = state_of(photos)
     mixing = "augment={policy: light, mixing: [mix_up]}"
-    code, out, err = call(capsys, photos, "--pictures", "2", "--samples", "2", sets=[mixing])
+    code, out, err = call(capsys, photos, "--images", "2", "--samples", "2", sets=[mixing])
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == "The page to look at: preview-folder-classifier/preview.html"
     folder = Path("preview-folder-classifier")
@@ -112,16 +112,16 @@ def test_a_hostile_class_is_text(capsys, photos):
     assert not re.search(r"(?:src|href)=.(?!data:image/png)", text)
 
 
-def test_the_pictures_under_all_operations_are_those_of_the_first_epochs(capsys, photos):
-    code, _, _ = call(capsys, photos, "--pictures", "3", "--samples", "2")
+def test_the_images_under_all_operations_are_those_of_the_first_epochs(capsys, photos):
+    code, _, _ = call(capsys, photos, "--images", "3", "--samples", "2")
     assert code == 0
     page = Page(Path("preview-folder-classifier/preview.html").read_text())
     assert "sample 1 is what training sees in epoch 1" in " ".join(page.text)
     shown = np.stack(page.blocks["all operations"]).reshape(3, 3, SIZE_PX, SIZE_PX, 3)
     recipe = checked(find("folder-classifier"), sets_of(photos, "augment=light")[1::2])
-    # Every training picture as each epoch sees it, from the recipe's seed alone.
+    # Every training image as each epoch sees it, from the recipe's seed alone.
     paths = [text for text in page.text if text.endswith(".png")][:3]
-    training = training_pictures(recipe, photos)
+    training = training_images(recipe, photos)
     policy = build_policy(named_policy("light"), image_size_px=SIZE_PX)
     for row, path in enumerate(paths):
         index = training.index(path)
@@ -133,7 +133,7 @@ def test_the_pictures_under_all_operations_are_those_of_the_first_epochs(capsys,
             assert np.abs(shown[row, 1 + epoch] - seen.numpy()[0]).max() <= 0.51
 
 
-def training_pictures(recipe, folder):
+def training_images(recipe, folder):
     from kerastl import data
 
     collection = registry.module("reader", "folder").read(recipe.data.reader.options)
@@ -155,7 +155,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(capsys, photo
 
 
 def test_nothing_is_overwritten(capsys, photos):
-    words = ("--samples", "0", "--pictures", "1", "--operation", "random_contrast")
+    words = ("--samples", "0", "--images", "1", "--operation", "random_contrast")
     for name in ("preview-folder-classifier", "preview-folder-classifier-2"):
         assert call(capsys, photos, *words)[0] == 0
         assert Path(name, "preview.html").is_file()
@@ -179,7 +179,7 @@ def test_nothing_is_written_among_the_data(capsys, photos, monkeypatch):
 def test_a_recipe_without_operations_says_what_to_type(capsys, photos):
     code, out, err = call(capsys, photos, sets=["augment=none"])
     assert (code, out) == (1, "")
-    assert "changes no pictures" in err
+    assert "changes no images" in err
     assert "--set augment=light" in err
     assert list(Path().iterdir()) == []
 
@@ -199,11 +199,11 @@ def test_a_wrong_recipe_and_missing_data_are_told_as_elsewhere(capsys, tmp_path)
     assert "Did you mean 'medium'?" in err
 
 
-def test_only_pictures_of_the_training_split_are_shown(capsys, tmp_path):
+def test_only_images_of_the_training_split_are_shown(capsys, tmp_path):
     folder = tmp_path / "divided"
     for split in ("train", "val", "test"):
         draw(folder / split, ["cat", "dog"], each=3)
-    words = ("--samples", "0", "--pictures", "32", "--operation", "random_contrast")
+    words = ("--samples", "0", "--images", "32", "--operation", "random_contrast")
     assert call(capsys, folder, *words)[0] == 0
     page = Page(Path("preview-folder-classifier/preview.html").read_text())
     paths = [text for text in page.text if text.endswith(".png")]
@@ -213,18 +213,18 @@ def test_only_pictures_of_the_training_split_are_shown(capsys, tmp_path):
 
 def test_a_tiff_is_shown_and_no_copy_of_it_stays(capsys, photos):
     for file in sorted(photos.rglob("*.png")):
-        with Image.open(file) as picture:
-            picture.save(file.with_suffix(".tiff"))
+        with Image.open(file) as image:
+            image.save(file.with_suffix(".tiff"))
         file.unlink()
     before = state_of(photos)
-    words = ("--samples", "1", "--pictures", "1", "--operation", "random_contrast")
+    words = ("--samples", "1", "--images", "1", "--operation", "random_contrast")
     assert call(capsys, photos, *words)[0] == 0
     assert state_of(photos) == before
     assert len(list(Path().rglob("*"))) == 3
 
 
-def test_one_picture_has_a_partner_to_be_mixed_with(capsys, photos):
-    words = ("--pictures", "1", "--samples", "2", "--operation", "cut_mix")
+def test_one_image_has_a_partner_to_be_mixed_with(capsys, photos):
+    words = ("--images", "1", "--samples", "2", "--operation", "cut_mix")
     code, _, _ = call(capsys, photos, *words, sets=["augment={policy: light, mixing: [cut_mix]}"])
     assert code == 0
     page = Page(Path("preview-folder-classifier/preview.html").read_text())
@@ -234,13 +234,13 @@ def test_one_picture_has_a_partner_to_be_mixed_with(capsys, photos):
     assert any("% cat" in text for text in page.text)
 
 
-class Picture:
+class LabeledImage:
     def __init__(self, label):
         self.label = label
 
 
-def test_pictures_are_spread_over_the_classes():
-    records = [Picture(label) for label in ["a"] * 20 + ["b"] * 2 + ["c"] * 20]
+def test_images_are_spread_over_the_classes():
+    records = [LabeledImage(label) for label in ["a"] * 20 + ["b"] * 2 + ["c"] * 20]
     for seed in range(5):
         places = spread(records, ["c", "b", "a"], 9, seed=seed)
         labels = [records[place].label for place in places]

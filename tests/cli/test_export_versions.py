@@ -9,9 +9,9 @@ from click.testing import CliRunner, Result
 from kerastl.cli import app
 from kerastl.errors import RequestError
 from kerastl.export import export_once, export_run
-from tests.export.conftest import model, pictures, run_folder
+from tests.export.conftest import model, images, run_folder
 
-__all__ = ["model", "pictures", "run_folder"]
+__all__ = ["model", "images", "run_folder"]
 
 
 def kerastl(*words: object) -> Result:

@@ -1,4 +1,4 @@
-"""`kerastl lr`: a picture, three rules, a bracket; nothing is overwritten and nothing else left behind."""
+"""`kerastl lr`: an image, three rules, a bracket; nothing is overwritten and nothing else left behind."""
 
 import json
 
@@ -43,8 +43,8 @@ def test_the_rules_their_bracket_and_the_curves(lr, tmp_path):
     assert code == 0, err
     told = json.loads(out)
     assert len(told["tests"]) == 2
-    assert told["picture"] == "lr-quickstart-all-2.png"
-    assert picture.read_bytes() == first == (tmp_path / told["picture"]).read_bytes()
+    assert told["image"] == "lr-quickstart-all-2.png"
+    assert picture.read_bytes() == first == (tmp_path / told["image"]).read_bytes()
 
 
 CACHED = [
@@ -69,7 +69,7 @@ CACHED = [
     ],
     ids=["features", "boundary", "augmented"],
 )
-def test_a_frozen_front_sees_each_picture_once_for_all_seeds_and_all_calls(
+def test_a_frozen_front_sees_each_image_once_for_all_seeds_and_all_calls(
     lr, monkeypatch, tmp_path, phase, augment
 ):
     from kerastl.training import feature_cache

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, model, pictures
+from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, model, images
 
-__all__ = ["model", "pictures"]
+__all__ = ["model", "images"]
 
 pytestmark = pytest.mark.slow
 ROUNDS = 150
@@ -45,12 +45,12 @@ def run_folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def names(pictures: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def names(images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A list of 1,200 files, three of which are not images."""
     folder = tmp_path_factory.mktemp("names")
     bad = folder / "=bad.png"
     bad.write_bytes(b"not an image")
-    lines = [str(path) for path in pictures] * ROUNDS
+    lines = [str(path) for path in images] * ROUNDS
     lines[50::401] = [str(bad)] * len(lines[50::401])
     file = folder / "names.txt"
     file.write_text("\n".join(lines) + "\n")
@@ -128,14 +128,14 @@ main(sys.argv[2:])
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_full_disk_is_reported_and_the_table_can_be_resumed(
-    run_folder: Path, pictures: list[Path], tmp_path: Path, suffix: str
+    run_folder: Path, images: list[Path], tmp_path: Path, suffix: str
 ) -> None:
     """Files are limited to 20 kB: the list of names fits, the table does not."""
     names, out = tmp_path / "names.txt", tmp_path / f"full.{suffix}"
-    names.write_text("".join(f"{path.name}\n" for path in pictures * 60))
+    names.write_text("".join(f"{path.name}\n" for path in images * 60))
     asked = [run_folder, "--list", names, "--out", out, *BATCH]
     words = [sys.executable, "-c", FULL, "20000", "predict", *map(str, asked)]
-    place = pictures[0].parent
+    place = images[0].parent
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=place)
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
@@ -200,14 +200,14 @@ def test_memory_does_not_grow_with_the_number_of_files(run_folder: Path, tmp_pat
 
 
 def test_at_most_20_unreadable_files_are_printed(
-    run_folder: Path, pictures: list[Path], tmp_path: Path
+    run_folder: Path, images: list[Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "bad"
     folder.mkdir()
     for number in range(60):
         (folder / f"{number}.png").write_bytes(b"not an image")
     os.mkfifo(folder / "pipe.png")
-    done = predict(run_folder, folder, pictures[0])
+    done = predict(run_folder, folder, images[0])
     assert done.stderr.count("Cannot read") == 20
     assert "61 of 62 files could not be read. The table lists all" in done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))

@@ -11,9 +11,9 @@ from click.testing import CliRunner, Result
 from kerastl.cli import app
 from kerastl.console import speed_bar
 from kerastl.errors import Problems
-from tests.export.conftest import model, pictures, run_folder
+from tests.export.conftest import model, images, run_folder
 
-__all__ = ["model", "pictures", "run_folder"]
+__all__ = ["model", "images", "run_folder"]
 
 
 def predict(*words: Any, **options: Any) -> Result:

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from kerastl.cli import Rooms, _output, app, main
 from kerastl.runs import Run
-from tests.export.conftest import model, pictures, run_folder, write_rows
+from tests.export.conftest import model, images, run_folder, write_rows
 
-__all__ = ["model", "pictures", "run_folder"]
+__all__ = ["model", "images", "run_folder"]
 
 
 def every_command(
@@ -75,7 +75,7 @@ def outcome(capsys, *words: str) -> tuple[int, str, str]:
     return left.value.code, out, err
 
 
-@pytest.mark.parametrize("folder", ["hospital", "my pictures: #1 'new'", "ünï"])
+@pytest.mark.parametrize("folder", ["hospital", "my images: #1 'new'", "ünï"])
 def test_the_command_that_phantom_prints_is_one_that_check_accepts(capsys, tmp_path, folder):
     size = ("--patients", "2", "--slices", "1", "--image-size-px", "32")
     goal = str(tmp_path / folder)
@@ -126,7 +126,7 @@ def next_commands(folder: Path, capsys) -> str:
     return capsys.readouterr().out
 
 
-def test_verify_comes_next_only_where_it_finds_pictures(run_folder, capsys):
+def test_verify_comes_next_only_where_it_finds_images(run_folder, capsys):
     assert re.search(r"kerastl verify '?\S*/export/saved model'", next_commands(run_folder, capsys))
     write_rows(run_folder, ["tfds:flowers/test/0", "tfds:flowers/test/1"])
     told = next_commands(run_folder, capsys)

@@ -1,4 +1,4 @@
-"""Which score a curve tells, by what is known of B's test pictures."""
+"""Which score a curve tells, by what is known of B's test images."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from kerastl.workflows.label_budget import metric_of
 
 
 def seen(rows, class_names=("a", "b")):
-    """Pictures of which only the test matters, from (label, group)."""
+    """Images of which only the test matters, from (label, group)."""
     test = [
         Record(f"{place}.png", Path("/x"), label, "target_test", group, "site")
         for place, (label, group) in enumerate(rows)
@@ -25,7 +25,7 @@ PATIENTS = [("a", "p1"), ("a", "p1"), ("b", "p2")]
     ("every", "metric", "unit"),
     [
         ([seen(PATIENTS)], "group_auc", "patient"),
-        ([seen([("a", None), ("b", None)])], "balanced_accuracy", "picture"),
+        ([seen([("a", None), ("b", None)])], "balanced_accuracy", "image"),
         ([seen([*PATIENTS, ("c", "p3")], ("a", "b", "c"))], "balanced_accuracy", "patient"),
         ([seen(PATIENTS), seen([("a", "p1"), ("b", "p1")])], "balanced_accuracy", "patient"),
     ],

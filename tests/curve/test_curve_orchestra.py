@@ -73,7 +73,7 @@ def test_every_run_is_asked_for_once_and_its_score_is_a_point(played, tmp_path, 
         # The adapted model of a seed answers like A's in this play.
         expected = 0.5 + 0.01 * point["seed"] + 0.1 * point["groups_per_class"]
         assert point["value"] == pytest.approx(expected)
-        assert point["groups"] == point["pictures"] == 2 * point["groups_per_class"]
+        assert point["groups"] == point["images"] == 2 * point["groups_per_class"]
     assert {one["adapted_by"] for one in told["tested"]} == {"coral"}
     assert outcome.run.finished
     assert told["reading"] == list(outcome.reading)
@@ -139,7 +139,7 @@ MANY = [
         ({"recipe": hospitals("hospital-unlabelled", *FREE, "head.dropout=0.5")}, "dropout"),
         (
             {"recipe": hospitals("hospital-unlabelled", *FREE, "data.reader.patients=13")},
-            "the pictures",
+            "the images",
         ),
         (
             {"recipe": hospitals("hospital-unlabelled", *FREE, *MANY)},

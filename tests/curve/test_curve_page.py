@@ -1,4 +1,4 @@
-"""The picture and the page: the same bytes for the same points, everything escaped, nothing loaded."""
+"""The image and the page: the same bytes for the same points, everything escaped, nothing loaded."""
 
 import re
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 from curves_drawn import WAYS, planted
 from PIL import Image
 
-from kerastl.report import reading_of, write_curve_page, write_curve_picture
+from kerastl.report import reading_of, write_curve_page, write_curve_image
 
 SCORES = {
     (way, number): [0.5 + 0.03 * number, 0.52 + 0.03 * number, None]
@@ -39,13 +39,13 @@ def test_the_page_says_where_no_model_was_adapted(tmp_path):
     assert "adabn" not in text
 
 
-def test_picture_and_page_are_the_same_bytes_again(tmp_path):
+def test_image_and_page_are_the_same_bytes_again(tmp_path):
     curve = planted(SCORES)
     written = []
     for name in ("one", "two"):
         folder = tmp_path / name
         folder.mkdir()
-        write_curve_picture(folder / "curve.png", curve)
+        write_curve_image(folder / "curve.png", curve)
         write_curve_page(folder, curve, reading_of(curve))
         written.append([path.read_bytes() for path in sorted(folder.iterdir())])
     assert written[0] == written[1]
@@ -56,7 +56,7 @@ def test_picture_and_page_are_the_same_bytes_again(tmp_path):
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_curves_of_one_seed_and_of_more_than_two_classes_are_drawn(tmp_path, seeds):
     scores = {key: [0.4] * seeds for key in SCORES}
-    curve = replace(planted(scores, seeds=seeds), metric="balanced_accuracy", unit="picture")
+    curve = replace(planted(scores, seeds=seeds), metric="balanced_accuracy", unit="image")
     text = write_curve_page(tmp_path, curve, reading_of(curve)).read_text()
-    assert "balanced accuracy at B by labelled pictures" in text
-    write_curve_picture(tmp_path / "curve.png", curve)
+    assert "balanced accuracy at B by labelled images" in text
+    write_curve_image(tmp_path / "curve.png", curve)

@@ -1,4 +1,4 @@
-"""What is wrong with the request for a curve: told before any picture is opened, all of it together."""
+"""What is wrong with the request for a curve: told before any image is opened, all of it together."""
 
 from pathlib import Path
 
@@ -95,5 +95,5 @@ def test_a_recipe_of_as_model_alone_is_told_which_one_to_take():
     recipe = hospitals().model_copy(update={"source": Source(model=Path("a"))})
     free = recipe.model_copy(update={"phases": recipe.phases[1:]})
     (told,) = map(str, recipe_problems(free))
-    assert "needs A's pictures (data.reader)" in told
+    assert "needs A's images (data.reader)" in told
     assert "kerastl adapt-curve hospital-adaptation" in told

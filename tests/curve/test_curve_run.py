@@ -73,9 +73,9 @@ def test_what_is_no_number_is_told_beside_what_is_wrong_with_the_recipe(call, tm
         (["--labels", "5,2", "--seeds", "0"], ["--labels: 2 stands behind 5", "--seeds: is from 1"]),
         (["--labels", "0", "--scratch-epochs", "0"], ["none is above 0", "--scratch-epochs: is from 1"]),
         (["--labels", "1,50", "--out", "."], ["'benign': has", "'malignant': has", "--out"]),
-        (["--labels", "1", "--set", "target.split.test_fraction=0"], ["no labelled picture"]),
+        (["--labels", "1", "--set", "target.split.test_fraction=0"], ["no labelled image"]),
         (["--labels", "50", "--set", "target.split.test_fraction=0"], ["'benign'", "'malignant'", "no labelled"]),
-        (["--labels", "1", "--set", "data.split.val_fraction=0"], ["adapted: .*no validation picture"]),
+        (["--labels", "1", "--set", "data.split.val_fraction=0"], ["adapted: .*no validation image"]),
         (["--labels", "0,3,3", "--set", "budget={minutes: 1}"], ["--labels: 3 stands behind 3", "budget"]),
         (["--labels", "1", "--set", "target=null", "--set", "phases[1].domain=source"], ["target: ", "phases: "]),
         (["--labels", "1", "--set", "phases[0].domain=target"], ["phases: none is of domain source"]),
@@ -108,12 +108,12 @@ def test_without_a_label_at_b_there_is_no_curve(call, tmp_path):
     assert code == 1
     told = problems(err)
     assert len(told) == 2
-    assert "no picture has a label" in told[0]
-    assert "target: its test has no labelled picture" in told[1]
+    assert "no image has a label" in told[0]
+    assert "target: its test has no labelled image" in told[1]
     assert not (tmp_path / "curve").exists()
 
 
-def test_there_is_something_to_resume_or_it_is_refused_before_any_picture_is_opened(call, tmp_path):
+def test_there_is_something_to_resume_or_it_is_refused_before_any_image_is_opened(call, tmp_path):
     for words in (("--out", "nowhere"), ()):
         code, _, err = call(*words_of(), "--labels", "1", "--resume", *words)
         assert code == 1

@@ -1,14 +1,14 @@
-"""The check of every picture, with a cache and a place for what is converted of the test's own."""
+"""The check of every image, with a cache and a place for what is converted of the test's own."""
 
 import pytest
-from pictures_drawn import LIMIT
+from images_drawn import LIMIT
 
-from kerastl.data import Checked, Collection, Record, check_pictures
+from kerastl.data import Checked, Collection, Record, check_images
 
 
 @pytest.fixture
 def checking(tmp_path):
-    """Write contents as pictures of a class and check them; keyword options go to the check."""
+    """Write contents as images of a class and check them; keyword options go to the check."""
 
     def check(contents: dict[str, bytes], **options) -> Checked:
         root = tmp_path / "data"
@@ -22,7 +22,7 @@ def checking(tmp_path):
             "max_pixels": LIMIT, "cache_dir": tmp_path / "cache",
             "converted_dir": tmp_path / "converted", "max_unreadable_fraction": 1.0,
         }  # fmt: skip
-        return check_pictures(collection, **(given | options))
+        return check_images(collection, **(given | options))
 
     return check
 
@@ -36,7 +36,7 @@ def checking_again(tmp_path):
         names = [record.path for record in first.collection.records]
         names += [path for path, _ in first.quarantined]
         records = tuple(Record(name, root / name, "a") for name in sorted(names))
-        return check_pictures(
+        return check_images(
             Collection(root, ("a",), records), max_pixels=LIMIT, cache_dir=tmp_path / "cache",
             converted_dir=tmp_path / "converted", max_unreadable_fraction=1.0,
         )  # fmt: skip

@@ -1,11 +1,11 @@
-"""A cache that cannot be made: no run stops for want of it, unless pictures must lie there."""
+"""A cache that cannot be made: no run stops for want of it, unless images must lie there."""
 
 import os
 from pathlib import Path
 
 import platformdirs
 import pytest
-from pictures_drawn import encoded, noise
+from images_drawn import encoded, noise
 
 from kerastl.data import cache_folder
 from kerastl.data.readers import phantom
@@ -33,7 +33,7 @@ def test_without_a_name_the_cache_is_where_the_system_keeps_caches(tmp_path, mon
     assert cache_folder() == Path(platformdirs.user_cache_dir("kerastl"))
 
 
-def test_pictures_are_checked_without_a_cache_that_cannot_be_made(impossible, checking):
+def test_images_are_checked_without_a_cache_that_cannot_be_made(impossible, checking):
     assert cache_folder() == impossible
     found = checking({"good.png": encoded(noise()), "bad.png": b"x"}, cache_dir=cache_folder())
     assert [path for path, _ in found.quarantined] == ["bad.png"]

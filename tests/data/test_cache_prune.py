@@ -1,4 +1,4 @@
-"""`kerastl cache`: what lies in the cache is told without a picture's name, goes oldest first, never under its user."""
+"""`kerastl cache`: what lies in the cache is told without an image's name, goes oldest first, never under its user."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from kerastl.data.readers import phantom
 
 DAY_S = 86_400
 TOLD = {
-    "network": "mobilenet_v2", "behind": "block_13", "pictures": 600, "views": 2, "precision": "bfloat16",
+    "network": "mobilenet_v2", "behind": "block_13", "images": 600, "views": 2, "precision": "bfloat16",
 }  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def call(cache, capsys):
     return run
 
 
-def test_the_list_tells_what_is_held_and_names_no_picture_and_no_patient(cache, call):
+def test_the_list_tells_what_is_held_and_names_no_image_and_no_patient(cache, call):
     activations(cache, "a", days=3)
     drawn = phantom.read(
         phantom.Options(patients=2, slices_per_patient=2, image_size_px=32), seed=1, cache_dir=cache
@@ -64,17 +64,17 @@ def test_the_list_tells_what_is_held_and_names_no_picture_and_no_patient(cache, 
     (cache / "activations" / "mine").mkdir()
     code, out, err = call("ls")
     assert (code, err) == (0, "")
-    assert "mobilenet_v2 behind block_13, 600 pictures, 2 views, bfloat16" in out
+    assert "mobilenet_v2 behind block_13, 600 images, 2 views, bfloat16" in out
     assert "3 days ago" in out
-    assert "4 pictures  [in use]" in out  # this process has read the phantoms
-    assert "tiny_shapes, 2 pictures" in out
+    assert "4 images  [in use]" in out  # this process has read the phantoms
+    assert "tiny_shapes, 2 images" in out
     assert "2 files" in out
     assert "secret" not in out
     assert drawn.records[0].group not in out
     assert "mine" not in out
     code, out, _ = call("ls", "--json")
     told = json.loads(out)
-    assert {one["kind"]: one["holds"].get("pictures") for one in told["entries"]} == {
+    assert {one["kind"]: one["holds"].get("images") for one in told["entries"]} == {
         "activations": 600, "phantom": 4, "tfds": 2, "verdicts": 2,
     }  # fmt: skip
     sizes = {one["kind"]: one["bytes"] for one in told["entries"]}

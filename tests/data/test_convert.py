@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
-from pictures_drawn import LIMIT, by_pillow, encoded, noise
+from images_drawn import LIMIT, by_pillow, encoded, noise
 from PIL import Image
 
 from kerastl.data import decode_image
@@ -14,7 +14,7 @@ from kerastl.data.convert import (
     decodable,
     extension_of,
     no_pillow_warnings,
-    read_picture,
+    read_image,
 )
 
 
@@ -112,7 +112,7 @@ def test_training_and_prediction_read_rare_kinds_with_the_same_pixels(checking, 
     found = checking({name: RARE[name]})
     assert found.quarantined == ()
     trained_on = found.collection.records[0].file.read_bytes()
-    asked_for = read_picture(found.collection.root / name, max_pixels=LIMIT)
+    asked_for = read_image(found.collection.root / name, max_pixels=LIMIT)
     assert asked_for == trained_on
     np.testing.assert_array_equal(decode_image(tf.constant(asked_for)), by_pillow(RARE[name]))
 

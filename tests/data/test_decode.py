@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
-from pictures_drawn import KINDS, encoded, noise, png_of_any_size, smooth, with_orientation
+from images_drawn import KINDS, encoded, noise, png_of_any_size, smooth, with_orientation
 from PIL import Image
 
 from kerastl.data import load_image
@@ -58,7 +58,7 @@ def test_eager_tf_data_and_a_saved_model_give_the_same_bytes(tmp_path):
         np.testing.assert_array_equal(here, saved(tf.constant(content)).numpy())
 
 
-def test_tf_data_and_a_saved_model_refuse_a_huge_picture_too(tmp_path):
+def test_tf_data_and_a_saved_model_refuse_a_huge_image_too(tmp_path):
     content = png_of_any_size(12_000, 12_000, whole=False)
     dataset = tf.data.Dataset.from_tensors(content).map(
         lambda content: load_image(content, image_size_px=24)

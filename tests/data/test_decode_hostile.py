@@ -1,4 +1,4 @@
-"""Files that lie about their size, are cut short, broken or no pictures: refused, never a crash."""
+"""Files that lie about their size, are cut short, broken or no images: refused, never a crash."""
 
 import io
 import struct
@@ -6,11 +6,11 @@ import struct
 import numpy as np
 import pytest
 import tensorflow as tf
-from pictures_drawn import KINDS, decoded, encoded, noise, png_of_any_size, smooth
+from images_drawn import KINDS, decoded, encoded, noise, png_of_any_size, smooth
 from PIL import Image
 
 
-def test_a_true_picture_of_144_million_pixels_is_refused_before_it_is_unpacked():
+def test_a_true_image_of_144_million_pixels_is_refused_before_it_is_unpacked():
     content = png_of_any_size(12_000, 12_000, whole=True)
     with pytest.raises(tf.errors.InvalidArgumentError, match="12000 x 12000 pixels"):
         decoded(content)
@@ -69,9 +69,9 @@ def test_a_gif_frame_larger_than_its_canvas_is_refused():
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "not a picture"),
-        (b"P", "not a picture"),
-        (b"hello, world", "not a picture"),
+        (b"", "not an image"),
+        (b"P", "not an image"),
+        (b"hello, world", "not an image"),
         (b"II*\0" + bytes(40), "TIFF"),
         (b"MM\0*" + bytes(40), "TIFF"),
     ],

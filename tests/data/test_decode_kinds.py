@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 import tensorflow as tf
-from pictures_drawn import by_pillow, decoded, encoded, noise, smooth, with_orientation
+from images_drawn import by_pillow, decoded, encoded, noise, smooth, with_orientation
 from PIL import Image, ImageOps
 
 
@@ -86,7 +86,7 @@ def test_without_a_window_the_full_range_of_sixteen_bits_is_shown():
     np.testing.assert_allclose(decoded(encoded(levels))[0, :, 2], [0, 1, 255], atol=1e-4)
 
 
-def test_eight_bit_pictures_ignore_the_window():
+def test_eight_bit_images_ignore_the_window():
     content = encoded(noise())
     np.testing.assert_array_equal(decoded(content, window=(1000, 2000)), decoded(content))
 

@@ -1,11 +1,11 @@
-"""Folders of pictures, tidy and hostile."""
+"""Folders of images, tidy and hostile."""
 
 import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from pictures_drawn import colour, write
+from images_drawn import colour, write
 
 from kerastl.data import Collection, read_folder
 from kerastl.errors import Problems, RequestError
@@ -37,11 +37,11 @@ def test_nested_folders_belong_to_their_class_and_hidden_ones_to_none(tmp_path):
     assert Counter(record.label for record in found.records) == {"a": 3, "b": 1}
 
 
-def test_any_case_of_a_known_extension_is_a_picture_and_others_are_counted_in_a_note(tmp_path):
+def test_any_case_of_a_known_extension_is_a_image_and_others_are_counted_in_a_note(tmp_path):
     folder_of(tmp_path, {"a": 1, "b": 1})
     write(tmp_path / "a" / "x.JPeG", colour(5), kind="JPEG")
     for name in ("a/Thumbs.db", "a/1.txt", "b/2.txt", "b/README"):
-        (tmp_path / name).write_text("no picture")
+        (tmp_path / name).write_text("no image")
     found = read_folder(tmp_path)
     assert len(found.records) == 3
     assert "4 files" in found.notes[0]
@@ -166,12 +166,12 @@ def test_links_that_go_in_circles_end(tmp_path):
     assert len(read_folder(tmp_path).records) == 2
 
 
-def test_pictures_beside_the_class_folders_are_left_out_with_a_note(tmp_path):
+def test_images_beside_the_class_folders_are_left_out_with_a_note(tmp_path):
     folder_of(tmp_path, {"a": 1, "b": 1})
     write(tmp_path / "stray.png", colour(3))
     found = read_folder(tmp_path)
     assert len(found.records) == 2
-    assert any("1 picture" in note and "beside" in note for note in found.notes)
+    assert any("1 image" in note and "beside" in note for note in found.notes)
 
 
 def test_a_name_that_is_not_utf8_is_left_out_with_a_note(tmp_path):
@@ -209,7 +209,7 @@ def test_a_missing_folder_and_a_file_are_refused_by_their_full_path(tmp_path):
     with pytest.raises(Problems, match="is a file"):
         read_folder(tmp_path / "file")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RequestError, match="holds no pictures"):
+    with pytest.raises(RequestError, match="holds no images"):
         read_folder(tmp_path / "empty")
 
 

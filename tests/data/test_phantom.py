@@ -72,17 +72,17 @@ def test_another_seed_draws_other_patients() -> None:
     assert np.mean(first != second) > 0.5
 
 
-def test_the_table_names_every_picture_and_its_box_bounds_the_mask(hospital_a: Path) -> None:
+def test_the_table_names_every_image_and_its_box_bounds_the_mask(hospital_a: Path) -> None:
     with (hospital_a / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["path"] for row in rows} == {
         path.relative_to(hospital_a).as_posix() for path in hospital_a.glob("images/*.png")
     }
     for row in rows:
-        picture = Image.open(hospital_a / row["path"])
-        assert picture.mode == "I;16"
-        assert picture.size == (64, 64)
-        assert np.asarray(picture).max() <= 4095
+        image = Image.open(hospital_a / row["path"])
+        assert image.mode == "I;16"
+        assert image.size == (64, 64)
+        assert np.asarray(image).max() <= 4095
         left, top, right, bottom = Image.open(hospital_a / row["mask"]).getbbox() or (0, 0, 0, 0)
         box = [int(row[f"box_{name}_px"]) for name in ("top", "left", "height", "width")]
         assert box == [top, left, bottom - top, right - left]
@@ -96,8 +96,8 @@ def test_a_patient_has_one_label_and_several_different_slices(hospital_a: Path) 
         rows = list(csv.DictReader(file))
     labels = {(row["patient_id"], row["label"]) for row in rows}
     assert len(labels) == 6
-    pictures = {(hospital_a / row["path"]).read_bytes() for row in rows}
-    assert len(pictures) == 12
+    images = {(hospital_a / row["path"]).read_bytes() for row in rows}
+    assert len(images) == 12
 
 
 @pytest.mark.parametrize("hospital", ["a", "b", "c"])
@@ -154,12 +154,12 @@ def test_projection_of_a_disc_of_water_is_its_chord_at_every_angle() -> None:
 
 def test_a_perfect_scanner_gives_back_what_scikit_image_gives_back() -> None:
     grid = Grid(96, 200.0)
-    picture = disc(grid, 70.0)
-    picture[30:40, 50:62] += 300
+    image = disc(grid, 70.0)
+    image[30:40, 50:62] += 300
     angles = np.linspace(0, 180, scanners.NUM_VIEWS, endpoint=False)
-    theirs = iradon(radon((picture + 1000) / 1000, angles), angles, interpolation="linear")
+    theirs = iradon(radon((image + 1000) / 1000, angles), angles, interpolation="linear")
     ours = scanners.scan(
-        [picture],
+        [image],
         PERFECT,
         width_mm=200.0,
         view=grid,
@@ -175,13 +175,13 @@ def test_a_perfect_scanner_gives_back_what_scikit_image_gives_back() -> None:
 
 def test_a_quarter_of_the_photons_doubles_the_noise() -> None:
     grid = Grid(64, 200.0)
-    picture = disc(grid, 80.0)
+    image = disc(grid, 80.0)
     spreads = []
     for photons in (4e5, 1e5):
         device = scanners.Scanner(1.0, 0.0, photons, 1.0, 0.0, 0.0)
         scans = [
             scanners.scan(
-                [picture],
+                [image],
                 device,
                 width_mm=200.0,
                 view=grid,
@@ -196,10 +196,10 @@ def test_a_quarter_of_the_photons_doubles_the_noise() -> None:
 
 def test_gain_errors_draw_rings_around_the_centre() -> None:
     grid = Grid(64, 200.0)
-    picture = disc(grid, 80.0)
+    image = disc(grid, 80.0)
     scans = [
         scanners.scan(
-            [picture],
+            [image],
             scanners.Scanner(1.0, 0.0, 1e12, 1.0, rings, 0.0),
             width_mm=200.0,
             view=grid,

@@ -34,7 +34,7 @@ def two(tmp_path):
     ],
     ids=str,
 )
-def test_whatever_is_said_of_a_picture_is_in_the_fingerprint(two, edit):
+def test_whatever_is_said_of_a_image_is_in_the_fingerprint(two, edit):
     first, second = two.records
     assert replace(two, records=(replace(first, **edit), second)).fingerprint() != two.fingerprint()
 
@@ -55,7 +55,7 @@ def test_nothing_is_not_the_empty_text_and_words_do_not_run_together(two):
     assert len(prints) == len(edits)
 
 
-def test_order_does_not_matter_even_where_one_picture_stands_twice(two):
+def test_order_does_not_matter_even_where_one_image_stands_twice(two):
     first, second = two.records
     again = replace(first, group="patient 9")
     orders = [(first, again, second), (again, first, second), (second, again, first)]
@@ -74,5 +74,5 @@ def test_place_does_not_matter_and_content_does(two, tmp_path):
     for record in two.records:
         record.file.write_bytes(record.path.encode())
     assert other.fingerprint() == two.fingerprint()
-    (moved / "a").write_bytes(b"another picture")
+    (moved / "a").write_bytes(b"another image")
     assert other.fingerprint() != two.fingerprint()

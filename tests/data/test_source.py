@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from pictures_drawn import colour, noise, write
+from images_drawn import colour, noise, write
 
 from kerastl.data import ImageDataset, Record, seeds_for
 from kerastl.data.dataset import order_of
@@ -17,7 +17,7 @@ COUNT, BATCH, SIZE = 21, 4, 12
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     return [
         Record(f"{i}.png", write(root / f"{i}.png", noise(seed=i)), "ab"[i % 2])
         for i in range(COUNT)
@@ -38,12 +38,12 @@ def everything(source, epoch=0, **options):
 
 
 def shifted(images, seeds):
-    """An augmentation that shows its seed: one number a picture, added."""
+    """An augmentation that shows its seed: one number an image, added."""
     shift = tf.cast(tf.math.floormod(seeds[:, 0], 97), tf.float32)
     return images + shift[:, None, None, None]
 
 
-def test_an_epoch_holds_every_picture_once_with_its_own_label(records):
+def test_an_epoch_holds_every_image_once_with_its_own_label(records):
     source = source_of(records)
     images, labels, indices = everything(source)
     assert images.shape == (COUNT, SIZE, SIZE, 3)
@@ -56,7 +56,7 @@ def test_an_epoch_holds_every_picture_once_with_its_own_label(records):
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])
-def test_beside_another_source_pictures_come_in_an_order_of_their_own(records, cache):
+def test_beside_another_source_images_come_in_an_order_of_their_own(records, cache):
     source = source_of(records, augment=shifted, cache=cache)
     images, labels, indices = everything(source, 3)
     for labelled in (True, False):
@@ -93,7 +93,7 @@ def test_the_order_follows_from_seed_and_epoch_alone(records):
     assert orders[1, 1] == tuple(order_of(1, 1, COUNT))
 
 
-def test_unlabelled_pictures_have_the_label_minus_one(records):
+def test_unlabelled_images_have_the_label_minus_one(records):
     hidden = [Record(record.path, record.file) for record in records]
     assert set(everything(source_of(hidden))[1]) == {-1}
 
@@ -274,7 +274,7 @@ def test_seeds_are_the_same_in_a_graph():
     )
 
 
-def test_python_opens_no_picture_during_an_epoch(records, monkeypatch):
+def test_python_opens_no_image_during_an_epoch(records, monkeypatch):
     """Reading is TensorFlow's: a Python step in the pipeline would hold all others up."""
     source = source_of(records)
     monkeypatch.setattr(builtins, "open", None)

@@ -25,7 +25,7 @@ def collection_of(rows) -> Collection:
 
 @st.composite
 def data_sets(draw) -> Collection:
-    """Two to four classes, each with 3 to 12 patients of 1 to 9 pictures."""
+    """Two to four classes, each with 3 to 12 patients of 1 to 9 images."""
     rows = []
     for label in "abcd"[: draw(st.integers(2, 4))]:
         sizes = draw(st.lists(st.integers(1, 9), min_size=3, max_size=12))
@@ -84,7 +84,7 @@ def test_the_order_of_the_files_does_not_matter(data, seed, random):
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 12)), min_size=40, max_size=90),
     st.integers(0, 99),
 )
-def test_patients_with_pictures_of_both_classes_stay_whole(rows, seed):
+def test_patients_with_images_of_both_classes_stay_whole(rows, seed):
     data = collection_of([(label, f"p{patient}") for label, patient in rows])
     try:
         found = split(data, val_fraction=0.2, test_fraction=0.2, seed=seed)
@@ -96,7 +96,7 @@ def test_patients_with_pictures_of_both_classes_stay_whole(rows, seed):
     assert all(len(splits) == 1 for splits in places.values())
 
 
-def test_single_pictures_meet_the_fractions_exactly_and_in_every_class():
+def test_single_images_meet_the_fractions_exactly_and_in_every_class():
     data = collection_of([(label, None) for label in "abc" for _ in range(100)])
     found = split(data, val_fraction=0.15, test_fraction=0.2, seed=1)
     counts = Counter((record.split, record.label) for record in found.records)
@@ -183,12 +183,12 @@ def test_half_a_ready_made_split_is_refused():
         )
 
 
-def test_unlabelled_pictures_are_left_out_with_a_note():
+def test_unlabelled_images_are_left_out_with_a_note():
     data = collection_of([("a", None)] * 5 + [("b", None)] * 5 + [(None, None)] * 3)
     found = split(data, val_fraction=0.2, test_fraction=0.2, seed=0)
     assert len(found.records) == 10
-    assert any("3 pictures" in note for note in found.notes)
-    with pytest.raises(RequestError, match="No picture has a label"):
+    assert any("3 images" in note for note in found.notes)
+    with pytest.raises(RequestError, match="No image has a label"):
         split(collection_of([(None, None)] * 4), val_fraction=0.2, test_fraction=0.2, seed=0)
 
 
@@ -224,8 +224,8 @@ def test_no_labels_still_allow_a_labelled_test_set():
 
 
 @pytest.mark.parametrize("labels", ["none", "few"])
-def test_no_unlabelled_picture_of_a_tested_group_is_trained_on(labels):
-    """Every patient has labelled pictures and one without a label; two more patients have no labels."""
+def test_no_unlabelled_image_of_a_tested_group_is_trained_on(labels):
+    """Every patient has labelled images and one without a label; two more patients have no labels."""
     rows = [(label, f"{label}{number}") for label in "ab" for number in range(20) for _ in range(3)]
     rows += [(None, f"{label}{number}") for label in "ab" for number in range(20)]
     data = collection_of([*rows, (None, "c0"), (None, "c1"), (None, None)])
@@ -237,10 +237,10 @@ def test_no_unlabelled_picture_of_a_tested_group_is_trained_on(labels):
     assert len(found.records) == len(data.records) - 12
     told = [note for note in found.notes if "without a label" in note]
     assert len(told) == 1
-    assert "Left out 12 pictures" in told[0]
+    assert "Left out 12 images" in told[0]
 
 
-def test_unlabelled_pictures_of_nobody_tested_all_join_the_target_without_a_note():
+def test_unlabelled_images_of_nobody_tested_all_join_the_target_without_a_note():
     rows = [(label, None) for label in "ab" for _ in range(20)] + [(None, None)] * 7
     found = split_target(collection_of(rows), labels="none", test_fraction=0.3, seed=5)
     assert sizes_of(found) == {"target_test": 12, "target_unlabelled": 35}
@@ -250,7 +250,7 @@ def test_unlabelled_pictures_of_nobody_tested_all_join_the_target_without_a_note
 def test_an_unlabelled_target_has_no_test_set():
     found = split_target(collection_of([(None, None)] * 9), labels="none", seed=0)
     assert sizes_of(found) == {"target_unlabelled": 9}
-    with pytest.raises(RequestError, match="No picture has a label"):
+    with pytest.raises(RequestError, match="No image has a label"):
         split_target(collection_of([(None, None)] * 9), labels="few", seed=0)
 
 
@@ -273,7 +273,7 @@ def test_a_group_of_both_classes_counts_for_both():
 
 
 def test_groups_of_two_kinds_never_meet_by_name():
-    """A patient called like a picture's file is not that picture."""
+    """A patient called like an image's file is not that image."""
     rows = [("a", "0.png"), *[("a", None)] * 10, *[("b", None)] * 10]
     found = split(collection_of(rows), val_fraction=0.2, test_fraction=0.2, seed=0)
     assert np.isin(["train", "val", "test"], [record.split for record in found.records]).all()
@@ -282,7 +282,7 @@ def test_groups_of_two_kinds_never_meet_by_name():
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**16), st.integers(0, 2**16))
 def test_who_is_labelled_for_one_number_is_labelled_for_every_larger_one(drawn, seed):
-    """Also where a patient has pictures of several classes, so that picking for one class serves another."""
+    """Also where a patient has images of several classes, so that picking for one class serves another."""
     generator = np.random.default_rng(drawn)
     holds = generator.random((14, 3)) < 0.5
     rows = [("abc"[column], f"g{group}") for group, column in np.argwhere(holds).tolist()]

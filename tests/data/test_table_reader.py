@@ -1,9 +1,9 @@
-"""CSV tables of pictures: what is read, and every way they can be wrong."""
+"""CSV tables of images: what is read, and every way they can be wrong."""
 
 import pickle
 
 import pytest
-from pictures_drawn import colour, write
+from images_drawn import colour, write
 
 from kerastl.data import read_table
 from kerastl.data.readers.table import Columns
@@ -13,7 +13,7 @@ from kerastl.errors import Problems, RequestError
 @pytest.fixture
 def place(tmp_path):
     for index in range(6):
-        write(tmp_path / "pictures" / f"{index}.png", colour(index))
+        write(tmp_path / "images" / f"{index}.png", colour(index))
     return tmp_path
 
 
@@ -26,12 +26,12 @@ def rows(*lines: str, header: str = "path,label") -> str:
     return "\n".join([header, *lines]) + "\n"
 
 
-def test_a_row_is_a_picture(place):
-    found = read_table(table(place, rows("pictures/0.png,10", "pictures/1.png,2")))
+def test_a_row_is_a_image(place):
+    found = read_table(table(place, rows("images/0.png,10", "images/1.png,2")))
     assert found.class_names == ("2", "10")
     assert [(record.path, record.label) for record in found.records] == [
-        ("pictures/0.png", "10"),
-        ("pictures/1.png", "2"),
+        ("images/0.png", "10"),
+        ("images/1.png", "2"),
     ]
     assert found.root == place.resolve()
 
@@ -39,12 +39,12 @@ def test_a_row_is_a_picture(place):
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_delimiters_and_byte_order_marks_are_understood(place, delimiter, encoding):
-    text = rows("pictures/0.png,ä", "pictures/1.png,b").replace(",", delimiter)
+    text = rows("images/0.png,ä", "images/1.png,b").replace(",", delimiter)
     assert set(read_table(table(place, text, encoding=encoding)).class_names) == {"b", "ä"}
 
 
 def test_columns_are_mapped_by_name(place):
-    text = rows("x,pictures/0.png,cat,p1,A,dev", "x,pictures/1.png,dog,p2,B,TEST",
+    text = rows("x,images/0.png,cat,p1,A,dev", "x,images/1.png,dog,p2,B,TEST",
                 header="id,file,kind,who,where,part")  # fmt: skip
     columns = Columns(path="file", label="kind", split="part", group="who", domain="where")
     first, second = read_table(table(place, text), columns=columns).records
@@ -53,7 +53,7 @@ def test_columns_are_mapped_by_name(place):
 
 
 def test_columns_of_subgroups_come_along_as_they_are_written(place):
-    text = rows("pictures/0.png,a,f,'=1+1", "pictures/1.png,b,,<b>", header="path,label,sex,../x")
+    text = rows("images/0.png,a,f,'=1+1", "images/1.png,b,,<b>", header="path,label,sex,../x")
     columns = Columns(subgroups=("sex", "../x"))
     first, second = read_table(table(place, text), columns=columns).records
     assert first.subgroups == (("sex", "f"), ("../x", "=1+1"))
@@ -61,7 +61,7 @@ def test_columns_of_subgroups_come_along_as_they_are_written(place):
 
 
 def test_subgroups_change_the_fingerprint_and_none_leave_it(place):
-    text = rows("pictures/0.png,a,f", "pictures/1.png,b,m", header="path,label,sex")
+    text = rows("images/0.png,a,f", "images/1.png,b,m", header="path,label,sex")
     plain, other = (
         read_table(table(place, some)).fingerprint() for some in (text, text.replace(",m", ",f"))
     )
@@ -74,7 +74,7 @@ def test_subgroups_change_the_fingerprint_and_none_leave_it(place):
 
 
 def test_a_column_of_subgroups_that_is_not_there_names_those_that_are(place):
-    text = rows("pictures/0.png,a,f", "pictures/1.png,b,m", header="path,label,sex")
+    text = rows("images/0.png,a,f", "images/1.png,b,m", header="path,label,sex")
     with pytest.raises(Problems) as caught:
         read_table(table(place, text), columns=Columns(subgroups=("sx", "age")))
     first, second = map(str, caught.value.problems)
@@ -83,9 +83,7 @@ def test_a_column_of_subgroups_that_is_not_there_names_those_that_are(place):
 
 
 def test_columns_of_the_usual_names_are_taken_and_said(place):
-    text = rows(
-        "pictures/0.png,a,p1,A", "pictures/1.png,b,p2,B", header="path,label,patient_id,site"
-    )
+    text = rows("images/0.png,a,p1,A", "images/1.png,b,p2,B", header="path,label,patient_id,site")
     found = read_table(table(place, text))
     assert found.records[0].group == "p1"
     assert found.records[1].domain == "B"
@@ -94,34 +92,32 @@ def test_columns_of_the_usual_names_are_taken_and_said(place):
 
 def test_one_table_of_two_sites_is_read_a_site_at_a_time(place):
     text = rows(
-        "pictures/0.png,a,A", "pictures/1.png,b,B", "pictures/2.png,a,B", header="path,label,site"
+        "images/0.png,a,A", "images/1.png,b,B", "images/2.png,a,B", header="path,label,site"
     )
     found = read_table(table(place, text), domains=("B",))
-    assert [record.path for record in found.records] == ["pictures/1.png", "pictures/2.png"]
+    assert [record.path for record in found.records] == ["images/1.png", "images/2.png"]
     with pytest.raises(Problems, match="'C'; known: 'A', 'B'"):
         read_table(table(place, text), domains=("C",))
 
 
 def test_an_empty_label_is_unlabelled(place):
-    found = read_table(
-        table(place, rows("pictures/0.png,", "pictures/1.png,a", "pictures/2.png,b"))
-    )
+    found = read_table(table(place, rows("images/0.png,", "images/1.png,a", "images/2.png,b")))
     assert found.records[0].label is None
-    assert any("1 picture" in note for note in found.notes)
+    assert any("1 image" in note for note in found.notes)
 
 
 def test_a_table_without_labels_is_unlabelled(place):
-    assert read_table(table(place, rows("pictures/0.png", header="path"))).class_names == ()
+    assert read_table(table(place, rows("images/0.png", header="path"))).class_names == ()
 
 
 def test_everything_wrong_is_told_at_once_with_its_line(place):
     text = rows(
-        "pictures/0.png,a,train",
-        "pictures/none.png,a,train",
+        "images/0.png,a,train",
+        "images/none.png,a,train",
         "",
-        "pictures/0.png,b,train",
-        '"pictures/1.png","b\nc",test',
-        "pictures/2.png,b,tset",
+        "images/0.png,b,train",
+        '"images/1.png","b\nc",test',
+        "images/2.png,b,tset",
         header="path,label,split",
     )
     with pytest.raises(Problems) as error:
@@ -137,48 +133,48 @@ def test_an_unknown_column_gets_the_nearest_name(place):
     with pytest.raises(
         Problems, match=r"columns.label: there is no column 'lable'. Did you mean 'label'"
     ):
-        read_table(table(place, rows("pictures/0.png,a")), columns=Columns(label="lable"))
+        read_table(table(place, rows("images/0.png,a")), columns=Columns(label="lable"))
 
 
 def test_rows_of_another_length_than_the_header_are_refused(place):
     with pytest.raises(Problems, match="line 3: has 3 cells, the header has 2"):
-        read_table(table(place, rows("pictures/0.png,a", "pictures/1.png,b,c")))
+        read_table(table(place, rows("images/0.png,a", "images/1.png,b,c")))
 
 
-@pytest.mark.parametrize("path", ["../outside.png", "pictures/../../outside.png"])
+@pytest.mark.parametrize("path", ["../outside.png", "images/../../outside.png"])
 def test_a_relative_path_may_not_lead_out_of_the_root(place, path):
     write(place.parent / "outside.png", colour(1))
     with pytest.raises(Problems, match="leads out of"):
-        read_table(table(place, rows(f"{path},a", "pictures/0.png,b")))
+        read_table(table(place, rows(f"{path},a", "images/0.png,b")))
 
 
 def test_an_absolute_path_must_be_a_file(place):
-    good = place / "pictures" / "3.png"
-    found = read_table(table(place, rows(f"{good},a", "pictures/0.png,b")))
-    assert found.records[0].path == "pictures/3.png"
+    good = place / "images" / "3.png"
+    found = read_table(table(place, rows(f"{good},a", "images/0.png,b")))
+    assert found.records[0].path == "images/3.png"
     with pytest.raises(Problems, match="there is no file"):
-        read_table(table(place, rows("/etc,a", "pictures/0.png,b")))
+        read_table(table(place, rows("/etc,a", "images/0.png,b")))
 
 
 def test_paths_may_be_relative_to_another_root(place):
-    found = read_table(table(place, rows("0.png,a", "1.png,b")), root=place / "pictures")
+    found = read_table(table(place, rows("0.png,a", "1.png,b")), root=place / "images")
     assert [record.path for record in found.records] == ["0.png", "1.png"]
 
 
 def test_a_formula_guard_is_taken_off_again(place):
-    found = read_table(table(place, rows("pictures/0.png,'=1+1", "pictures/1.png,b")))
+    found = read_table(table(place, rows("images/0.png,'=1+1", "images/1.png,b")))
     assert "=1+1" in found.class_names
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("path,label\npictures/0.png,ä\n".encode("latin-1"), "not UTF-8"),
+        ("path,label\nimages/0.png,ä\n".encode("latin-1"), "not UTF-8"),
         (b"path,label\n", "holds no rows"),
         (b"", "holds no rows"),
-        (b"path,path\npictures/0.png,a\n", "two columns"),
-        (b"path,label\npictures/0.png,a|b\npictures/1.png,c\n", "several labels"),
-        (b"path,label\n,a\npictures/1.png,c\n", "path is empty"),
+        (b"path,path\nimages/0.png,a\n", "two columns"),
+        (b"path,label\nimages/0.png,a|b\nimages/1.png,c\n", "several labels"),
+        (b"path,label\n,a\nimages/1.png,c\n", "path is empty"),
     ],
 )
 def test_tables_that_cannot_be_used_are_refused(place, content, message):
@@ -194,15 +190,15 @@ def test_a_missing_table_is_refused_by_its_full_path(place):
 
 def test_a_file_outside_is_read_under_its_whole_path_and_this_is_said(place, tmp_path_factory):
     outside = write(tmp_path_factory.mktemp("elsewhere") / "e.png", colour(1))
-    found = read_table(table(place, rows(f"{outside},a", "pictures/0.png,b")))
+    found = read_table(table(place, rows(f"{outside},a", "images/0.png,b")))
     assert found.records[0].path == str(outside)
     assert found.records[0].file == outside
-    assert any("1 picture outside" in note for note in found.notes)
+    assert any("1 image outside" in note for note in found.notes)
 
 
 def test_a_quote_that_never_closes_is_refused_and_swallows_no_rows(place):
     with pytest.raises(RequestError, match="cannot be read"):
-        read_table(table(place, 'path,label\n"pictures/0.png,a\npictures/1.png,b\n'))
+        read_table(table(place, 'path,label\n"images/0.png,a\nimages/1.png,b\n'))
 
 
 def test_more_faults_than_are_listed_are_all_counted(place):

@@ -6,7 +6,7 @@ import socket
 import numpy as np
 import pytest
 import tensorflow as tf
-from pictures_drawn import by_pillow, noise
+from images_drawn import by_pillow, noise
 
 from kerastl.data import decode_image, read_tfds
 from kerastl.data.readers import tfds as reader
@@ -62,7 +62,7 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-def test_both_storage_formats_give_every_picture_unchanged_with_its_class(
+def test_both_storage_formats_give_every_image_unchanged_with_its_class(
     prepared, tmp_path, no_network
 ):
     found = read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path)

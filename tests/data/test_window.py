@@ -1,12 +1,12 @@
-"""The window of 16-bit pictures, against NumPy's percentiles."""
+"""The window of 16-bit images, against NumPy's percentiles."""
 
 import numpy as np
-from pictures_drawn import noise, write
+from images_drawn import noise, write
 
 from kerastl.data import Record, auto_window
 
 
-def test_the_window_is_the_percentiles_over_all_pictures_together(tmp_path):
+def test_the_window_is_the_percentiles_over_all_images_together(tmp_path):
     rng = np.random.default_rng(0)
     pixels = [
         rng.normal(1000 + 200 * i, 150, (64, 64)).clip(0, 4095).astype(np.uint16) for i in range(4)
@@ -21,10 +21,10 @@ def test_the_window_is_the_percentiles_over_all_pictures_together(tmp_path):
     assert abs(high - wanted[1]) <= 1
 
 
-def test_without_sixteen_bit_pictures_there_is_no_window(tmp_path):
+def test_without_sixteen_bit_images_there_is_no_window(tmp_path):
     assert auto_window([Record("a.png", write(tmp_path / "a.png", noise()), "a")]) is None
 
 
-def test_pictures_of_one_level_still_have_a_window(tmp_path):
+def test_images_of_one_level_still_have_a_window(tmp_path):
     file = write(tmp_path / "a.png", np.full((5, 5), 900, np.uint16))
     assert auto_window([Record("a.png", file, "a")]) == (900.0, 901.0)

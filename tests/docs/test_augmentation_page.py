@@ -52,8 +52,8 @@ def test_the_python_of_the_page_runs():
 
 
 @pytest.mark.parametrize("name", ["augmentation_gallery.jpg", "augmentation_figure.jpg"])
-def test_the_pictures_of_the_page_are_small_to_load(name):
+def test_the_images_of_the_page_are_small_to_load(name):
     file = ROOT / "docs" / "images" / name
     assert file.stat().st_size < 200_000
-    with Image.open(file) as picture:
-        assert min(picture.size) > 300
+    with Image.open(file) as image:
+        assert min(image.size) > 300

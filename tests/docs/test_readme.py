@@ -38,7 +38,7 @@ def test_it_opens_with_exactly_two_lines_one_to_try_and_one_to_test():
     assert README.index(first[0]) < 200
 
 
-def test_every_link_and_picture_of_the_docs_exists():
+def test_every_link_and_image_of_the_docs_exists():
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     links = [
         (page, link)

@@ -27,9 +27,9 @@ def test_models_are_compared_whatever_the_order_of_their_rows_and_without_unlabe
     )
 
 
-def test_models_judged_on_other_pictures_are_not_compared():
+def test_models_judged_on_other_images_are_not_compared():
     one = made()
-    with pytest.raises(RequestError, match="same pictures"):
+    with pytest.raises(RequestError, match="same images"):
         paired_difference(one, one.take(range(100)))
     with pytest.raises(RequestError, match="no metric 'acuracy'"):
         paired_difference(one, one, metric="acuracy")

@@ -168,9 +168,9 @@ def test_without_validation_nothing_is_carried_and_the_reason_is_told():
     told = score(made())["test"]
     point = told["operating_points"]["points"][0]
     assert point["threshold"] is None
-    assert "validation has no labelled pictures" in point["overall"]["sensitivity"]["reason"]
+    assert "validation has no labelled images" in point["overall"]["sensitivity"]["reason"]
     assert told["calibration"]["temperature"]["value"] is None
-    assert told["calibration"]["overall"]["ece"]["reason"] == "no labelled picture in the split val"
+    assert told["calibration"]["overall"]["ece"]["reason"] == "no labelled image in the split val"
 
 
 def test_one_class_alone_has_its_own_rate_only():
@@ -182,7 +182,7 @@ def test_one_class_alone_has_its_own_rate_only():
     ]
     told = score(one.take(rows))["target_test"]["operating_points"]["points"][0]["overall"]
     assert told["specificity"]["value"] > 0.5
-    assert told["sensitivity"]["reason"] == "no picture of the positive class"
+    assert told["sensitivity"]["reason"] == "no image of the positive class"
     assert told["own_specificity"]["value"] is None
 
 

@@ -78,7 +78,7 @@ def test_em_does_not_creep_where_the_answers_hardly_depend_on_the_class():
     np.testing.assert_allclose(em_prevalence(told, source, np.ones(60)), shares, atol=1e-3)
 
 
-def test_em_counts_a_picture_as_often_as_its_weight():
+def test_em_counts_a_image_as_often_as_its_weight():
     told = np.random.default_rng(0).dirichlet([1, 1, 1], size=50)
     weights = np.random.default_rng(1).integers(0, 3, 50)
     source = np.array([0.2, 0.3, 0.5])
@@ -160,9 +160,9 @@ def test_a_target_of_one_class_only_is_near_one(method):
 
 def test_a_class_that_the_source_lacks_is_refused():
     labels, logits = drawn(100, 0.0, 0)
-    with pytest.raises(RequestError, match="Class 1 has no picture"):
+    with pytest.raises(RequestError, match="Class 1 has no image"):
         estimate_prevalence(labels, logits, logits)
-    with pytest.raises(RequestError, match="no target picture"):
+    with pytest.raises(RequestError, match="no target image"):
         estimate_prevalence(1 - labels * 0 - np.arange(100) % 2, logits, logits[:0])
 
 
@@ -196,7 +196,7 @@ def test_the_same_seed_gives_the_same_interval():
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["em", "bbse"])
 def test_the_interval_covers_the_truth_and_shift_is_told_from_none(method):
-    """Three hundred pictures at each site, forty seeds: coverage at least 0.85."""
+    """Three hundred images at each site, forty seeds: coverage at least 0.85."""
     covered, alarms, hits = 0, 0, 0
     for seed in range(40):
         labels, logits = drawn(300, 0.5, 3 * seed)

@@ -16,13 +16,13 @@ shift = partial(label_shift_of, seed=0, resamples=60, level=0.95)
 DISTANCE = 2.0
 
 
-def drawn(split, share, *, seed, patients=150, pictures=4, labelled=True, bias=0.0, domain="b"):
+def drawn(split, share, *, seed, patients=150, images=4, labelled=True, bias=0.0, domain="b"):
     """Patients of two normal classes two apart; the model knows the odds at a prevalence of a half, but for a bias."""
     generator = np.random.default_rng(seed)
-    sick = np.repeat(generator.random(patients) < share, pictures)
+    sick = np.repeat(generator.random(patients) < share, images)
     place = generator.normal(size=len(sick)) + DISTANCE * sick
     odds = DISTANCE * place - DISTANCE**2 / 2 + bias
-    names = tuple(f"{split}{row // pictures}" for row in range(len(sick)))
+    names = tuple(f"{split}{row // images}" for row in range(len(sick)))
     return Predictions(
         tuple(f"{split}/{row}.png" for row in range(len(sick))),
         sick.astype(np.int32) if labelled else np.full(len(sick), -1, np.int32),
@@ -74,16 +74,16 @@ def test_no_label_of_the_target_moves_an_estimate():
         assert len({one["value"] for one in true}) == 2
 
 
-def test_pictures_without_labels_count_for_the_estimate_and_for_nothing_else():
+def test_images_without_labels_count_for_the_estimate_and_for_nothing_else():
     free = drawn("target_unlabelled", 0.1, seed=7, labelled=False)
     told = score(together(drawn("val", 0.5, seed=0), free))
     assert set(told) == {"val", "label_shift", "interval"}
     shift = told["label_shift"]
-    assert shift["target"] == {"splits": ["target_unlabelled"], "pictures": 600, "groups": 150}
+    assert shift["target"] == {"splits": ["target_unlabelled"], "images": 600, "groups": 150}
     found = shift["classes"]["malignant"]
     assert found["em"]["value"] == pytest.approx(0.1, abs=0.04)
     assert found["true"]["value"] is None
-    assert "no labelled picture" in found["true"]["reason"]
+    assert "no labelled image" in found["true"]["reason"]
     assert shift["correction"] is None
 
 
@@ -135,7 +135,7 @@ def test_the_source_as_its_own_statistics_see_it_is_what_counts():
     assert abs(astray["em"]["value"] - 0.2) > 0.15
 
 
-def test_training_pictures_are_counted_beside_validation():
+def test_training_images_are_counted_beside_validation():
     told = shift(sites(0.2), learnt_from={"benign": 30, "malignant": 10})
     assert told["classes"]["malignant"]["train"]["value"] == 0.25
     assert shift(sites(0.2))["classes"]["malignant"]["train"] is None
@@ -152,7 +152,7 @@ def test_few_patients_and_an_absent_class_are_told_as_reasons():
     assert found["low"] is None
     assert "9 groups are fewer than 10" in found["reason"]
     one = together(drawn("val", 0.0, seed=0), drawn("target_test", 0.5, seed=1))
-    assert shift(one)["reason"] == "no validation picture of malignant at the source"
+    assert shift(one)["reason"] == "no validation image of malignant at the source"
 
 
 def test_bytes_do_not_depend_on_the_order_of_rows():

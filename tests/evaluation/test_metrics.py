@@ -52,7 +52,7 @@ def test_every_figure_equals_scikit_learn(classes):
         st.tuples(st.booleans(), st.integers(0, 4), st.integers(0, 3)), min_size=2, max_size=30
     )
 )
-def test_weighted_auc_equals_scikit_learn_on_the_pictures_repeated(rows):
+def test_weighted_auc_equals_scikit_learn_on_the_images_repeated(rows):
     """Many ties, and weights as a bootstrap gives them."""
     positive, scores, weights = (np.array(column) for column in zip(*rows, strict=True))
     drawn = np.repeat(np.arange(len(rows)), weights)

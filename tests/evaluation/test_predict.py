@@ -15,7 +15,7 @@ predicting = import_module("kerastl.evaluation.inference")
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    """Eleven flat pictures, each darker than the next; the last one is unlabelled."""
+    """Eleven flat images, each darker than the next; the last one is unlabelled."""
     folder = tmp_path_factory.mktemp("flat")
     found = []
     for row in range(11):
@@ -45,7 +45,7 @@ def redness(weight=1.0):
 
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
-def test_each_row_holds_the_answer_for_its_own_picture(records, batch_size, shuffle):
+def test_each_row_holds_the_answer_for_its_own_image(records, batch_size, shuffle):
     """Dropout of one half would double or drop the answers if the model were in training mode."""
     answers = predict(redness(), source_of(records, batch_size, shuffle=shuffle))
     np.testing.assert_allclose(answers.logits[:, 1], [20.0 * row for row in range(11)], rtol=1e-5)
@@ -60,12 +60,12 @@ def test_a_model_of_other_classes_is_refused(records):
         predict(redness(), source_of(records, class_names=("dark", "light", "red")))
 
 
-def test_a_model_that_says_nan_is_refused_with_the_picture(records):
-    with pytest.raises(RunFailed, match=r"11 of 11 pictures, the first is 0\.png"):
+def test_a_model_that_says_nan_is_refused_with_the_image(records):
+    with pytest.raises(RunFailed, match=r"11 of 11 images, the first is 0\.png"):
         predict(redness(float("nan")), source_of(records))
 
 
-def test_pictures_that_were_never_handed_over_are_noticed(records):
+def test_images_that_were_never_handed_over_are_noticed(records):
     short = ImageDataset(
         records,
         class_names=("dark", "light"),
@@ -74,13 +74,13 @@ def test_pictures_that_were_never_handed_over_are_noticed(records):
         shuffle=False,
         drop_remainder=True,
     )
-    with pytest.raises(RunFailed, match=r"3 of 11 pictures, the first is 8\.png"):
+    with pytest.raises(RunFailed, match=r"3 of 11 images, the first is 8\.png"):
         predict(redness(), short)
 
 
 def test_a_file_that_broke_is_named(records, tmp_path):
     broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     with pytest.raises(RunFailed, match=r"broken\.png"):
         predict(redness(), source_of([*records, Record("broken.png", broken, "dark")]))
 

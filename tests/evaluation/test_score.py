@@ -34,7 +34,7 @@ def test_no_order_of_rows_changes_a_byte_of_the_scores(rows, classes):
     assert json.dumps(score(one.take(rows), resamples=20)) == expected
 
 
-def test_pictures_repeated_within_their_group_do_not_make_the_interval_narrower():
+def test_images_repeated_within_their_group_do_not_make_the_interval_narrower():
     one = made(groups=30)
     twice = one.take([*range(120), *range(120)])
     width = {
@@ -61,10 +61,10 @@ def test_an_absent_class_gives_null_with_a_reason_and_no_warning():
         warnings.simplefilter("error")
         measured = score(only)["test"]["overall"]["auc"]
     assert measured["value"] is None
-    assert measured["reason"] == "no picture of class1"
+    assert measured["reason"] == "no image of class1"
     classes = score(only)["test"]["classes"]
-    assert classes["class1"]["recall"]["reason"] == "no picture of this class"
-    assert classes["class0"]["auc"]["reason"] == "no picture of another class"
+    assert classes["class1"]["recall"]["reason"] == "no image of this class"
+    assert classes["class0"]["auc"]["reason"] == "no image of another class"
     assert classes["class0"]["recall"]["value"] is not None
 
 
@@ -97,18 +97,18 @@ def test_group_auc_of_more_classes_is_the_one_vs_rest_auc_of_the_mean_probabilit
 def test_a_group_with_two_labels_has_no_group_auc_and_says_why():
     one = made()
     one.labels[0] = 1 - one.labels[0]
-    reason = "a group has pictures of more than one class"
+    reason = "a group has images of more than one class"
     assert score(one)["test"]["overall"]["group_auc"]["reason"] == reason
     difference = paired_difference(one, one, metric="group_auc")
     assert (difference["outcome"], difference["reason"]) == ("cannot_tell", reason)
 
 
-def test_without_groups_there_is_no_group_auc_and_pictures_are_drawn():
+def test_without_groups_there_is_no_group_auc_and_images_are_drawn():
     one = made()
     alone = dataclasses.replace(one, groups=("",) * 120)
     scores = score(alone)
     assert "group_auc" not in scores["test"]["overall"]
-    assert scores["interval"]["unit"] == "picture"
+    assert scores["interval"]["unit"] == "image"
     assert scores["test"]["groups"] == 120
 
 
@@ -143,7 +143,7 @@ def test_a_class_of_few_groups_gets_no_interval_of_its_own():
 
 
 def test_many_rare_classes_do_not_stop_the_bootstrap():
-    """Hardly a resample holds every one of forty classes of two pictures."""
+    """Hardly a resample holds every one of forty classes of two images."""
     one = dataclasses.replace(made(count=80, classes=40, groups=80), groups=("",) * 80)
     scores = score(one, resamples=200)
     assert scores["interval"]["redrawn"] == 0
@@ -151,7 +151,7 @@ def test_many_rare_classes_do_not_stop_the_bootstrap():
     assert measured["low"] < measured["high"]
 
 
-def test_unlabelled_pictures_are_not_scored():
+def test_unlabelled_images_are_not_scored():
     one = made()
     one.labels[:20] = -1
     assert score(one)["test"]["count"] == 100

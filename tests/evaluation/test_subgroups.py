@@ -25,7 +25,7 @@ def test_each_value_is_scored_as_if_it_were_alone():
         alone = one.take([row for row in range(240) if sex[row] == value])
         expected = score(alone)["test"]
         assert {name: told[value][name] for name in expected["overall"]} == expected["overall"]
-        assert told[value]["pictures"]["value"] == 120
+        assert told[value]["images"]["value"] == 120
         assert told[value]["groups"]["value"] == 30
         assert told[value]["auc"]["low"] < told[value]["auc"]["high"]
 
@@ -38,7 +38,7 @@ def test_fewer_than_ten_patients_get_no_interval_and_one_class_no_auc():
     assert "9 groups are fewer than 10" in told["eye"]["left"]["auc"]["reason"]
     assert told["eye"]["right"]["auc"]["low"] is not None
     assert told["label"]["0"]["auc"] == {
-        "value": None, "low": None, "high": None, "reason": "no picture of class1",
+        "value": None, "low": None, "high": None, "reason": "no image of class1",
     }  # fmt: skip
 
 
@@ -54,10 +54,10 @@ def test_values_stand_as_people_count_and_those_not_given_last():
     values = (["scanner 10", "", "scanner 2", None, float("nan"), " scanner 1 "] * 20)[:120]
     told = score(made(), subgroups={"scanner": values})["test"]["subgroups"]["scanner"]
     assert list(told) == ["scanner 1", "scanner 2", "scanner 10", ""]
-    assert told[""]["pictures"]["value"] == 60
+    assert told[""]["images"]["value"] == 60
 
 
-def test_many_numbers_are_cut_at_the_quartiles_of_the_training_pictures():
+def test_many_numbers_are_cut_at_the_quartiles_of_the_training_images():
     ages = [*range(1, 101), *range(1000, 1020), None]
     learnt = [True] * 100 + [False] * 21
     found = in_subgroups({"age": ages}, learnt)["age"]
@@ -73,7 +73,7 @@ def test_many_numbers_are_cut_at_the_quartiles_of_the_training_pictures():
     assert in_subgroups({"age": found}, learnt)["age"] == found
 
 
-def test_without_training_pictures_all_are_cut_and_few_numbers_are_not():
+def test_without_training_images_all_are_cut_and_few_numbers_are_not():
     assert set(in_subgroups({"x": list(range(20))}, [False] * 20)["x"]) == {
         "Q1: under 4.75", "Q2: 4.75 to under 9.5", "Q3: 9.5 to under 14.25", "Q4: 14.25 and over",
     }  # fmt: skip
@@ -100,7 +100,7 @@ def test_where_many_share_one_number_there_are_fewer_ranges():
     ),
     st.integers(0, 60),
 )  # fmt: skip
-def test_every_picture_has_one_subgroup(values, learnt):
+def test_every_image_has_one_subgroup(values, learnt):
     mask = [row < learnt for row in range(len(values))]
     found = in_subgroups({"x": values}, mask)["x"]
     assert len(found) == len(values)
@@ -114,7 +114,7 @@ def test_too_many_texts_and_wrong_lengths_are_refused_together_without_a_value()
         in_subgroups({"name": names, "short": ["a"], "good": ["a"] * 31}, [True] * 31)
     text = str(caught.value)
     assert "'name' has 31 different texts" in text
-    assert "'short' has 1 values for 31 pictures" in text
+    assert "'short' has 1 values for 31 images" in text
     assert "Mrs" not in text
     assert "good" not in text
     assert in_subgroups({"name": [*names[:30], "Mrs 1"]}, [True] * 31)

@@ -54,7 +54,7 @@ def through(layer):
 def test_a_function_of_the_image_gives_the_same_bytes(source):
     model = through(None)
     report, logits = passes_of(model, source)
-    assert (report["pictures"], report["differ"], report["largest_difference"]) == (7, 0, 0.0)
+    assert (report["images"], report["differ"], report["largest_difference"]) == (7, 0, 0.0)
     assert report["faults"] == []
     assert len(set(report["sha256"])) == 1
     assert logits.tobytes() == predict(model, source).logits.tobytes()

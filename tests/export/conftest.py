@@ -1,4 +1,4 @@
-"""A small run folder as training leaves it, with pictures that its model tells apart."""
+"""A small run folder as training leaves it, with images that its model tells apart."""
 
 import io
 import json
@@ -40,8 +40,8 @@ def png(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def draw_pictures(folder: Path) -> list[Path]:
-    """Eight pictures: 16-bit grey, colour, a JPEG, of several sizes, in a sub-folder with an odd name."""
+def draw_images(folder: Path) -> list[Path]:
+    """Eight images: 16-bit grey, colour, a JPEG, of several sizes, in a sub-folder with an odd name."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(3)
     files = []
@@ -69,22 +69,22 @@ def model() -> Any:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return draw_pictures(tmp_path_factory.mktemp("data") / "in ü")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return draw_images(tmp_path_factory.mktemp("data") / "in ü")
 
 
 @pytest.fixture(scope="session")
-def encoded(pictures: list[Path]) -> list[bytes]:
-    return [file.read_bytes() for file in pictures]
+def encoded(images: list[Path]) -> list[bytes]:
+    return [file.read_bytes() for file in images]
 
 
 @pytest.fixture
-def run_folder(model: Any, pictures: list[Path], tmp_path: Path) -> Path:
+def run_folder(model: Any, images: list[Path], tmp_path: Path) -> Path:
     """A finished run as far as export, verify and predict look."""
     folder = tmp_path / "run"
     folder.mkdir()
     model.save(folder / "model.keras")
-    root = pictures[0].parent.parent
+    root = images[0].parent.parent
     described = {
         "class_names": list(CLASS_NAMES),
         "image_size_px": SIZE,
@@ -94,7 +94,7 @@ def run_folder(model: Any, pictures: list[Path], tmp_path: Path) -> Path:
     }
     (folder / "model.json").write_text(json.dumps(described))
     (folder / "recipe.resolved.yaml").write_text("format: 1\n")
-    write_rows(folder, [file.relative_to(root).as_posix() for file in pictures])
+    write_rows(folder, [file.relative_to(root).as_posix() for file in images])
     return folder
 
 

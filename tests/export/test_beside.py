@@ -89,7 +89,7 @@ def test_monitoring_config_switches_prometheus_on_where_kubernetes_looks(out):
 
 
 @pytest.mark.parametrize(("size", "most"), [(24, 32), (224, 32), (320, 32), (331, 16), (600, 8)])
-def test_large_pictures_come_in_smaller_batches(size, most):
+def test_large_images_come_in_smaller_batches(size, most):
     assert batch_sizes(size)[0] == 1
     assert batch_sizes(size)[-1] == most
 
@@ -123,7 +123,7 @@ def check_flags(flags, out):
     told = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
     assert (told["port"], told["rest_api_port"]) == ("8500", "8501")
     assert int(told["rest_api_timeout_in_ms"]) > 0
-    # One client's damaged picture would fail the requests of others: merging requests is for whoever asks for it.
+    # One client's damaged image would fail the requests of others: merging requests is for whoever asks for it.
     assert "enable_batching" not in told
     assert "batching_parameters_file" not in told
     files = [told[f"{name}_file"] for name in ("model_config", "monitoring_config")]

@@ -1,4 +1,4 @@
-"""The model card: what a run may tell, and nothing of the people in its pictures."""
+"""The model card: what a run may tell, and nothing of the people in its images."""
 
 import hashlib
 import json

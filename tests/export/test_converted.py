@@ -38,7 +38,7 @@ def _installed() -> None:
 def checked(folder: Path, encoded: list[bytes], expected: Expected | None) -> list[Finding]:
     found = find_converted(folder)
     assert found is not None
-    findings = verify_converted(found, pictures=encoded, expected=expected)
+    findings = verify_converted(found, images=encoded, expected=expected)
     assert len(findings) >= 2
     return findings
 
@@ -155,7 +155,7 @@ def test_a_broken_file_gives_findings_not_a_crash(
 
 
 def test_a_quantized_model_is_judged_by_its_labels() -> None:
-    """Two of a hundred may differ, and of a few pictures one."""
+    """Two of a hundred may differ, and of a few images one."""
     sure = np.tile([[0.6, 0.4]], (100, 1)).astype(np.float32)
     for differ, good in ((0, True), (2, True), (3, False)):
         other = sure.copy()
@@ -167,13 +167,13 @@ def test_a_quantized_model_is_judged_by_its_labels() -> None:
 
 
 def test_predict_of_an_export_equals_predict_of_the_run(
-    run_folder: Path, pictures: list[Path]
+    run_folder: Path, images: list[Path]
 ) -> None:
     folder = export_run(run_folder, "onnx")
-    (pictures[0].parent / "broken.png").write_bytes(b"no picture")
+    (images[0].parent / "broken.png").write_bytes(b"no image")
     tables = []
     for model in (run_folder, folder):
-        done = CliRunner().invoke(app, ["predict", str(model), *map(str, pictures), "--json"])
+        done = CliRunner().invoke(app, ["predict", str(model), *map(str, images), "--json"])
         assert done.exit_code == 0, done.output
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         tables.append({one["path"]: one for one in lines})

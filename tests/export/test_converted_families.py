@@ -18,7 +18,7 @@ SIZE = 64
 
 
 def lively(name: str, images: np.ndarray) -> keras.Model:
-    """Random weights, BatchNorm fitted to the pictures, a head that tells them apart."""
+    """Random weights, BatchNorm fitted to the images, a head that tells them apart."""
     backbone = build_backbone(name, weights="none", image_size_px=SIZE, seed=1)
     model = build_model(backbone, class_names=NAMES)
     for layer in model.layers:

@@ -44,8 +44,8 @@ def logits(loaded: Any, encoded: list[bytes]) -> np.ndarray:
     return np.log(rows.numpy().astype(np.float64))
 
 
-def example(picture: bytes) -> bytes:
-    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[picture]))
+def example(image: bytes) -> bytes:
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
     one = tf.train.Features(feature={"image/encoded": feature})
     return tf.train.Example(features=one).SerializeToString()
 

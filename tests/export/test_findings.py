@@ -16,7 +16,7 @@ MANIFEST = Manifest(
     class_names=NAMES, image_size_px=24, window=None, max_pixels=1000, model_sha256="", versions={}, files={},
 )  # fmt: skip
 EXPECTED = Expected(NAMES, np.array(ROWS, np.float32))
-SIZE_REFUSED = "this model takes RGB pictures of 24 x 24 pixels"
+SIZE_REFUSED = "this model takes RGB images of 24 x 24 pixels"
 
 
 def answer(rows: Any) -> dict[str, Any]:
@@ -80,7 +80,7 @@ ALIKE = [[0.6, 0.4], [0.605, 0.395], [0.6, 0.4]]
         (lambda: {"pixels": answer(moved(2e-4))}, "pixels as files"),
         (lambda: {"wrong_size": None}, "another size refused"),
         (lambda: {"wrong_size": "no good"}, "another size refused"),
-        (lambda: all_batches(ALIKE), "pictures told apart"),
+        (lambda: all_batches(ALIKE), "images told apart"),
         (lambda: {"pixels": answer(ROWS) | {"class_names": [["b", "a"]]}}, "class names"),
     ],
 )

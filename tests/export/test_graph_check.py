@@ -242,7 +242,7 @@ def test_verify_and_predict_never_call_a_registered_python_function(
 
     export = planted(model, tmp_path / "served", leaning)
     calls.clear()
-    findings = verify(export, pictures=encoded, expected=None)
+    findings = verify(export, encoded=encoded, expected=None)
     assert "EagerPyFunc" in faults(findings)["no Python function"]
     (process,) = [finding for finding in findings if finding.check == "fresh process"]
     assert process.passed is None
@@ -270,6 +270,6 @@ def test_augmentation_that_was_left_in_is_named(
 
     served: Any = Served(AsTrained(), **SETTINGS)  # type: ignore[arg-type]
     export = planted(augmented, tmp_path / "served", bytes_endpoint(served))
-    found = faults(verify(export, pictures=encoded, expected=None))
+    found = faults(verify(export, encoded=encoded, expected=None))
     assert "StatelessRandom" in found["no random operation"]
     assert "Assign" in found["no variable is written"]

@@ -1,4 +1,4 @@
-"""An export sees the pictures of a run as the run saw them: to the bit, in its own graph; planted faults are told."""
+"""An export sees the images of a run as the run saw them: to the bit, in its own graph; planted faults are told."""
 
 import shutil
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_pixels_are_equal_to_the_bit_and_tampering_is_told(
 def test_an_export_through_another_window_is_told_by_its_pixels(
     model: Any, asked: dict[str, Any], tmp_path: Path
 ) -> None:
-    """The window touches 16-bit pictures alone: four of the eight."""
+    """The window touches 16-bit images alone: four of the eight."""
     export = export_saved_model(model, tmp_path / "served", window=None, **SETTINGS)
     told = compare_with_run(export, **asked)
     assert told["pixels"]["differ"] == 4

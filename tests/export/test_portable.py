@@ -1,4 +1,4 @@
-"""What travels to another hospital: a model and what one must know to go on with it, nothing of the pictures."""
+"""What travels to another hospital: a model and what one must know to go on with it, nothing of the images."""
 
 import json
 import math
@@ -46,7 +46,7 @@ def portable(run):
     return export_run(run, "keras")
 
 
-def test_it_tells_what_the_run_knows_and_nothing_of_its_pictures(run, portable):
+def test_it_tells_what_the_run_knows_and_nothing_of_its_images(run, portable):
     assert portable == run / "export" / "keras" / "1"
     assert {one.name for one in portable.iterdir()} == {
         "model.keras",

@@ -8,7 +8,7 @@ from PIL import Image
 
 from kerastl.errors import RequestError
 from kerastl.evaluation import Answering, Threshold, load_trained
-from kerastl.evaluation.predictions import picture_under
+from kerastl.evaluation.predictions import image_under
 from kerastl.export import (
     expected_from,
     export_run,
@@ -17,19 +17,19 @@ from kerastl.export import (
     find_images,
     predict_files,
     read_export,
-    read_probe_pictures,
+    read_probe_images,
     read_samples,
-    run_pictures,
+    run_images,
     write_samples,
 )
 from kerastl.export.predict import printable_path
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
 
-def test_a_run_and_its_export_give_the_same_answers(run_folder: Path, pictures: list[Path]) -> None:
+def test_a_run_and_its_export_give_the_same_answers(run_folder: Path, images: list[Path]) -> None:
     export = read_export(export_run(run_folder).parent)
-    by_run = list(predict_files(load_trained(run_folder), pictures, batch_size=3))
-    by_export = list(predict_files(export, pictures))
+    by_run = list(predict_files(load_trained(run_folder), images, batch_size=3))
+    by_export = list(predict_files(export, images))
     assert [one.predicted for one in by_run] == [one.predicted for one in by_export]
     numbers = [np.array([one.probabilities for one in rows]) for rows in (by_run, by_export)]
     assert numbers[0] == pytest.approx(numbers[1], abs=1e-5)
@@ -38,7 +38,7 @@ def test_a_run_and_its_export_give_the_same_answers(run_folder: Path, pictures: 
 
 @pytest.mark.slow
 def test_an_export_itself_names_what_it_predicts(
-    model: Any, pictures: list[Path], tmp_path: Path
+    model: Any, images: list[Path], tmp_path: Path
 ) -> None:
     """An operating point so low that the largest probability decides nothing."""
     low = Answering(threshold=Threshold("benign", 0.01))
@@ -46,20 +46,20 @@ def test_an_export_itself_names_what_it_predicts(
         model, tmp_path / "served", class_names=CLASS_NAMES, image_size_px=SIZE, window=WINDOW,
         max_pixels=MAX_PIXELS, answering=low,
     )  # fmt: skip
-    answers = list(predict_files(read_export(folder), pictures))
+    answers = list(predict_files(read_export(folder), images))
     assert {one.predicted for one in answers} == {"benign"}
     assert {int(np.argmax(one.probabilities)) for one in answers} != {0}
 
 
-def test_files_without_a_picture_get_a_problem_and_the_others_their_answers(
-    run_folder: Path, pictures: list[Path], tmp_path: Path
+def test_files_without_a_image_get_a_problem_and_the_others_their_answers(
+    run_folder: Path, images: list[Path], tmp_path: Path
 ) -> None:
-    bad = {"empty.png": b"", "text.jpg": b"hello", "cut.png": pictures[0].read_bytes()[:200]}
+    bad = {"empty.png": b"", "text.jpg": b"hello", "cut.png": images[0].read_bytes()[:200]}
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
     Image.new("L", (400, 300)).save(tmp_path / "large.png")
     Image.fromarray(np.arange(30 * 40, dtype=np.uint8).reshape(30, 40)).save(tmp_path / "page.tif")
-    names = [pictures[0], *(tmp_path / name for name in [*bad, "large.png", "page.tif"]), tmp_path]
+    names = [images[0], *(tmp_path / name for name in [*bad, "large.png", "page.tif"]), tmp_path]
     answers = list(predict_files(load_trained(run_folder), names))
     assert [bool(answer.problem) for answer in answers] == [False, *[True] * 4, False, True]
     assert "40000" in answers[4].problem
@@ -81,11 +81,11 @@ def test_kinds_that_training_converts_are_answered_as_the_same_pixels_in_png(
     assert [answer.problem for answer in answers] == [""] * 4
     assert answers[0].probabilities == pytest.approx(answers[1].probabilities, abs=1e-6)
     assert answers[2].probabilities == pytest.approx(answers[3].probabilities, abs=1e-6)
-    found = read_probe_pictures(names, max_pixels=40_000)
+    found = read_probe_images(names, max_pixels=40_000)
     assert (len(found.encoded), found.problems) == (4, ())
 
 
-def test_memory_holds_one_batch(pictures: list[Path]) -> None:
+def test_memory_holds_one_batch(images: list[Path]) -> None:
     class Watched:
         class_names = CLASS_NAMES
         max_pixels = 40_000
@@ -101,7 +101,7 @@ def test_memory_holds_one_batch(pictures: list[Path]) -> None:
         nonlocal asked
         while True:
             asked += 1
-            yield pictures[asked % 8]
+            yield images[asked % 8]
 
     watched = Watched()
     answers = predict_files(watched, endless(), batch_size=4)
@@ -134,21 +134,21 @@ def test_a_table_cannot_lead_out_of_the_data_folder(path: str, tmp_path: Path) -
     (tmp_path / "secret.png").touch()
     (root / "a" / "fine.png").touch()
     (root / "out.png").symlink_to(tmp_path / "secret.png")
-    assert picture_under(root, path) is None
-    assert picture_under(root, "a/fine.png") == root / "a" / "fine.png"
+    assert image_under(root, path) is None
+    assert image_under(root, "a/fine.png") == root / "a" / "fine.png"
 
 
 def test_samples_keep_the_answers_and_neutral_names(run_folder: Path, tmp_path: Path) -> None:
     trained = load_trained(run_folder)
     export = export_run(run_folder, out=tmp_path / "served")
     assert read_samples(export) is None
-    files = run_pictures(run_folder, trained, limit=4)
-    pictures = read_probe_pictures(files, max_pixels=trained.max_pixels)
-    assert (len(pictures.encoded), pictures.problems) == (4, ())
-    write_samples(export, pictures.encoded, expected_from(trained, pictures.encoded))
+    files = run_images(run_folder, trained, limit=4)
+    images = read_probe_images(files, max_pixels=trained.max_pixels)
+    assert (len(images.encoded), images.problems) == (4, ())
+    write_samples(export, images.encoded, expected_from(trained, images.encoded))
     found = read_samples(export)
     assert found is not None
-    assert found[0] == pictures.encoded
+    assert found[0] == images.encoded
     assert found[1].probabilities == pytest.approx(trained.probabilities(found[0]), abs=0)
     names = {path.stem for path in (export / "samples").iterdir()}
     assert names == {"expected", "sample_1", "sample_2", "sample_3", "sample_4"}

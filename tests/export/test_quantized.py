@@ -37,10 +37,10 @@ def write_split(folder: Path, rows: list[tuple[str, str, str]]) -> None:
 
 
 @pytest.fixture
-def run(run_folder: Path, pictures: list[Path]) -> Path:
-    """The run with rows of training pictures: the drawn ones, which are its test pictures, too."""
-    root = pictures[0].parent.parent
-    names = [file.relative_to(root).as_posix() for file in pictures]
+def run(run_folder: Path, images: list[Path]) -> Path:
+    """The run with rows of training images: the drawn ones, which are its test images, too."""
+    root = images[0].parent.parent
+    names = [file.relative_to(root).as_posix() for file in images]
     write_split(run_folder, [(name, CLASS_NAMES[at % 3], "train") for at, name in enumerate(names)])
     return run_folder
 
@@ -65,16 +65,16 @@ def test_calibration_is_spread_over_classes_and_domains_and_tells_only_counts(
     described |= {"data_root": str(data), "target_root": str(data), "window": None}
     (run_folder / "model.json").write_text(json.dumps(described))
     found = calibration_of(load_trained(run_folder), most=20)
-    assert found.told == {"pictures": 20, "classes": {"10": 2, "benign": 8, "not labelled": 10}}
-    assert found.pictures.shape[0] == 20
-    # From all over a class, not its first pictures only.
-    levels = sorted(set(found.pictures[:, 0, 0, 0].tolist()))
+    assert found.told == {"images": 20, "classes": {"10": 2, "benign": 8, "not labelled": 10}}
+    assert found.images.shape[0] == 20
+    # From all over a class, not its first images only.
+    levels = sorted(set(found.images[:, 0, 0, 0].tolist()))
     assert levels[-1] >= 8 * 25
     again = calibration_of(load_trained(run_folder), most=20)
-    assert again.pictures.tobytes() == found.pictures.tobytes()
+    assert again.images.tobytes() == found.images.tobytes()
 
 
-def test_eight_bits_without_a_training_picture_are_refused(run_folder: Path) -> None:
+def test_eight_bits_without_a_training_image_are_refused(run_folder: Path) -> None:
     write_split(run_folder, [("gone.png", "benign", "train")])
     with pytest.raises(
         RequestError, match=r"none that split.csv names can be opened.*--quantize float16"
@@ -103,7 +103,7 @@ def test_the_cost_is_counted_as_by_hand(run_folder: Path, pictures: list[Path]) 
     (cost,) = cost_of(load_trained(run_folder), before=right, after=first).values()
     assert asked == [8]
     assert cost == {
-        "pictures": 8,
+        "images": 8,
         "labels_differ": 5,
         "largest_difference": 1.0,
         "balanced_accuracy": {"before": 1.0, "after": pytest.approx(1 / 3)},
@@ -121,18 +121,18 @@ def test_eight_bits_answer_nearly_as_the_run_and_tell_what_they_cost(
     folder = run / "export" / "litert" / "1"
     told = json.loads((folder / "manifest.json").read_text())["conversion"]
     assert told["calibration"] == {
-        "pictures": 8,
+        "images": 8,
         "classes": {"10": 2, "<script>alert(1)</script>": 3, "benign": 3},
     }
     assert told["bytes"] == (folder / "model.tflite").stat().st_size
     assert f"{told['bytes']:,} bytes, {told['float32_bytes']:,} in float32" in done.stdout
-    assert "Calibrated on 8 training pictures: 10 2," in done.stdout
-    assert "int8 on 8 pictures of test: balanced accuracy" in done.stdout
+    assert "Calibrated on 8 training images: 10 2," in done.stdout
+    assert "int8 on 8 images of test: balanced accuracy" in done.stdout
     assert "patient7" not in done.output
     assert b"patient7" not in (folder / "model.tflite").read_bytes()
 
     expected = expected_from(trained, encoded)
-    findings = verify_converted(find_converted(folder), pictures=encoded, expected=expected)
+    findings = verify_converted(find_converted(folder), images=encoded, expected=expected)
     assert [one for one in findings if one.passed is not True] == []
     answers = read_converted(find_converted(folder)).probabilities(encoded)
     gap = np.abs(answers - expected.probabilities).max()

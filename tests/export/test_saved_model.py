@@ -44,7 +44,7 @@ def test_every_output_has_the_batch_dimension_that_the_row_format_of_rest_asks_f
     assert names == list(CLASS_NAMES)
 
 
-def test_bytes_and_pixels_agree_with_the_model_on_a_colour_picture_read_by_pillow(
+def test_bytes_and_pixels_agree_with_the_model_on_a_colour_image_read_by_pillow(
     loaded: Any, model: Any, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def test_too_large_and_tiff_and_rubbish_are_refused_in_the_graph_by_name(
         answer(tf.constant([(tmp_path / "large.png").read_bytes()]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="TIFF"):
         answer(tf.constant([(tmp_path / "one.tif").read_bytes()]))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="not a picture"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not an image"):
         answer(tf.constant([b"rubbish"]))
 
 
@@ -112,10 +112,10 @@ def test_names_that_do_not_fit_the_model_are_refused(model: Any, tmp_path: Path)
         export_saved_model(model, tmp_path, **{**SETTINGS, "class_names": ("a", "b", "a")})
 
 
-def test_an_export_names_no_path_of_this_machine(export: Path, pictures: list[Path]) -> None:
+def test_an_export_names_no_path_of_this_machine(export: Path, images: list[Path]) -> None:
     inside = b"".join(path.read_bytes() for path in export.rglob("*") if path.is_file())
     assert len(inside) > 10_000
-    for word in (str(Path.cwd()), str(export.parent), str(pictures[0].parent), pictures[0].name):
+    for word in (str(Path.cwd()), str(export.parent), str(images[0].parent), images[0].name):
         assert word.encode() not in inside
 
 

@@ -52,7 +52,7 @@ def test_files_get_the_predictions_of_tensorflows_own_loader(
     assert set(found) == set(by_loader)
     np.testing.assert_allclose(found["probabilities"], by_loader["probabilities"], atol=1e-6)
     assert [name.decode() for name in found["class_names"][7]] == list(CLASS_NAMES)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="this is not a picture"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="this is not an image"):
         session.run("serving_default", {"image_bytes": [encoded[0], b"no image"]})
 
 

@@ -39,7 +39,7 @@ def files_of_photos(size: int) -> list[bytes]:
 
 
 def tell_apart(model: keras.Model, images: np.ndarray) -> None:
-    """Set the head so that logits of these pictures have mean 0 and spread 1: alike answers would prove nothing."""
+    """Set the head so that logits of these images have mean 0 and spread 1: alike answers would prove nothing."""
     features = keras.Model(model.input, model.get_layer("head").input)(images, training=False)
     kernel = np.random.default_rng(4).normal(size=(features.shape[-1], len(CLASS_NAMES)))
     logits = keras.ops.convert_to_numpy(features) @ kernel
@@ -76,20 +76,20 @@ def decoded(file: bytes, size: int) -> np.ndarray:
     """Decode with Pillow, window with NumPy; shrink as TensorFlow does."""
     import tensorflow as tf
 
-    picture = Image.open(io.BytesIO(file))
-    if picture.mode.startswith("I"):
+    image = Image.open(io.BytesIO(file))
+    if image.mode.startswith("I"):
         low, high = WINDOW
-        grey = (np.asarray(picture, np.float64) - low) * 255 / (high - low)
+        grey = (np.asarray(image, np.float64) - low) * 255 / (high - low)
         array = np.repeat(np.clip(grey, 0, 255)[..., None], 3, axis=-1)
     else:
-        array = np.asarray(picture.convert("RGB"))
+        array = np.asarray(image.convert("RGB"))
     resized = tf.image.resize(array.astype(np.float32), [size, size], "bilinear", antialias=True)
     return np.clip(resized.numpy(), 0, 255)
 
 
 @pytest.mark.parametrize(("name", "size"), SMALLEST.values())
 def test_a_family_answers_alike(name: str, size: int, tmp_path: Path) -> None:
-    # In smaller pictures a deep network with random weights sees so little that its BatchNorms enlarge rounding.
+    # In smaller images a deep network with random weights sees so little that its BatchNorms enlarge rounding.
     size = max(size, 64)
     keras.utils.clear_session()
     backbone, _, _ = calibrated(name, size)

@@ -17,7 +17,7 @@ from kerastl.export._probe import ServingSession
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
 BETWEEN = 40
-"""So many hostile inputs, then the good picture again."""
+"""So many hostile inputs, then the good image again."""
 HUGE = 30_000
 
 
@@ -28,7 +28,7 @@ def written(pixels: np.ndarray, kind: str, **options: Any) -> bytes:
 
 
 def seeds() -> dict[str, bytes]:
-    """One small picture of every kind, and of every way a PNG may be stored."""
+    """One small image of every kind, and of every way a PNG may be stored."""
     random = np.random.default_rng(11)
     colour = random.integers(0, 256, (12, 9, 3), dtype=np.uint8)
     alpha = random.integers(0, 256, (12, 9, 4), dtype=np.uint8)
@@ -56,7 +56,7 @@ def seeds() -> dict[str, bytes]:
 
 
 def hostile(content: bytes, random: np.random.Generator) -> Iterator[bytes]:
-    """Yield one picture cut short, with turned bits, with wrong bytes in front, with pieces twice or missing."""
+    """Yield one image cut short, with turned bits, with wrong bytes in front, with pieces twice or missing."""
     for length in random.integers(1, len(content), 8):
         yield content[:length]
     for number in range(14):
@@ -74,23 +74,23 @@ def hostile(content: bytes, random: np.random.Generator) -> Iterator[bytes]:
     yield content[: cut[0]] + content[cut[1] :]
 
 
-def lying_headers(pictures: dict[str, bytes]) -> list[bytes]:
+def lying_headers(images: dict[str, bytes]) -> list[bytes]:
     """Files whose header says 30,000 x 30,000, 0 x 0 or less than nothing, and holds almost nothing."""
     found = []
     for side in (HUGE, 0, 2**31 - 1, 2**32 - 1):
-        png = bytearray(pictures["png"])
+        png = bytearray(images["png"])
         png[16:24] = struct.pack(">II", side, side)
         png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
-        bmp = bytearray(pictures["bmp"])
+        bmp = bytearray(images["bmp"])
         bmp[18:26] = struct.pack("<II", side, side)
         found += [bytes(png), bytes(bmp)]
         for name in ("jpeg", "progressive jpeg"):
-            jpeg = bytearray(pictures[name])
+            jpeg = bytearray(images[name])
             mark = b"\xff\xc0" if name == "jpeg" else b"\xff\xc2"
             start = jpeg.index(mark) + 5
             jpeg[start : start + 4] = struct.pack(">HH", side % 65536, side % 65536)
             found.append(bytes(jpeg))
-        gif = bytearray(pictures["gif"])
+        gif = bytearray(images["gif"])
         gif[6:10] = struct.pack("<HH", side % 65536, side % 65536)
         webp = b"VP8X" + struct.pack("<I", 10) + bytes(4) + (side % 2**24).to_bytes(3, "little") * 2
         found += [bytes(gif), b"RIFF" + struct.pack("<I", len(webp) + 4) + b"WEBP" + webp]
@@ -107,19 +107,19 @@ def animation() -> bytes:
 
 def inputs() -> list[bytes]:
     random = np.random.default_rng(2)
-    pictures = seeds()
+    images = seeds()
     found = [b"", b"\0", b"P", b"BM", b"GIF89a", b"\xff\xd8\xff", b"RIFF....WEBP", animation()]
     found += [random.bytes(int(size)) for size in random.integers(1, 3000, 20)]
-    starts = [content[:12] for content in pictures.values()]
+    starts = [content[:12] for content in images.values()]
     found += [start + random.bytes(200) for start in starts]
-    found += lying_headers(pictures)
-    for content in pictures.values():
+    found += lying_headers(images)
+    for content in images.values():
         found += hostile(content, random)
     return found
 
 
 @pytest.mark.slow
-def test_hostile_bytes_are_refused_or_answered_and_the_next_picture_gets_its_answer(
+def test_hostile_bytes_are_refused_or_answered_and_the_next_image_gets_its_answer(
     model: Any, tmp_path: Path
 ) -> None:
     export = export_saved_model(
@@ -131,7 +131,7 @@ def test_hostile_bytes_are_refused_or_answered_and_the_next_picture_gets_its_ans
     asked = [[*good]]
     for start in range(0, len(wicked), BETWEEN):
         asked += [[one] for one in wicked[start : start + BETWEEN]]
-        # One bad picture among good ones, then the good ones by themselves.
+        # One bad image among good ones, then the good ones by themselves.
         asked += [[good[0], wicked[start], good[1]], [*good]]
     refused = 0
     with ServingSession(export) as session:

@@ -100,7 +100,7 @@ def test_a_graph_that_reaches_files_is_reported_and_never_run(
         return answers | {"predicted": tf.fill(tf.shape(answers["predicted"]), secret)}
 
     export = planted(model, tmp_path / "served", answering(model, reaching))
-    found = faults(verify(export, pictures=encoded, expected=None))
+    found = faults(verify(export, encoded=encoded, expected=None))
     assert {"writes": "WriteFile", "reads": "ReadFile"}[how] in found["no file or network access"]
     with pytest.raises(RequestError, match="never exports"):
         read_export(export)
@@ -113,7 +113,7 @@ def test_names_in_another_order_are_a_fault(
 ) -> None:
     swapped = {**SETTINGS, "class_names": CLASS_NAMES[::-1]}
     export = export_saved_model(model, tmp_path / "served", **swapped)
-    found = faults(verify(export, pictures=encoded, expected=expected))
+    found = faults(verify(export, encoded=encoded, expected=expected))
     assert {"class names", "settings", "equal to kerastl predict"} <= set(found)
     assert "labels differ" in found["equal to kerastl predict"]
 
@@ -128,7 +128,7 @@ def test_a_dropped_window_is_a_fault_that_is_traced_to_decoding(
         export = export_saved_model(model, tmp_path / "served", **without)
     else:
         export = planted(model, tmp_path / "served", bytes_endpoint(Served(model, **without)))
-    found = faults(verify(export, pictures=encoded, expected=expected))
+    found = faults(verify(export, encoded=encoded, expected=expected))
     assert ("window" in found.get("settings", "")) == honest
     assert "probabilities differ" in found["equal to kerastl predict"]
     if not honest:
@@ -161,7 +161,7 @@ def test_batch_norm_in_training_mode_is_a_fault_named_as_such(
         return answers_from_logits(copy(images, training=True), CLASS_NAMES)
 
     export = planted(copy, tmp_path / "served", training)
-    found = faults(verify(export, pictures=encoded, expected=expected))
+    found = faults(verify(export, encoded=encoded, expected=expected))
     assert "BatchNorm" in found["alone as in a batch"]
     assert "Assign" in found["no variable is written"]
 
@@ -175,7 +175,7 @@ def test_a_random_operation_is_reported_and_not_run(
         return answers | {"probabilities": answers["probabilities"] + noise}
 
     export = planted(model, tmp_path / "served", answering(model, noisy))
-    findings = verify(export, pictures=encoded, expected=expected)
+    findings = verify(export, encoded=encoded, expected=expected)
     assert set(faults(findings)) == {"no random operation"}
     assert "RandomUniform" in faults(findings)["no random operation"]
     (process,) = [finding for finding in findings if finding.check == "fresh process"]
@@ -193,7 +193,7 @@ def test_a_model_that_counts_its_calls_changes_its_predictions(
         return answers | {"probabilities": answers["probabilities"] + drift}
 
     export = planted(model, tmp_path / "served", answering(model, counting), kept=[calls])
-    found = faults(verify(export, pictures=encoded, expected=expected))
+    found = faults(verify(export, encoded=encoded, expected=expected))
     assert "change from call to call" in found["asked 3 times"]
     assert "AssignAddVariableOp" in found["no variable is written"]
 
@@ -231,11 +231,11 @@ def test_a_wrong_answer_is_a_fault_of_the_check_that_promised_it(
     tmp_path: Path,
 ) -> None:
     export = planted(model, tmp_path / "served", answering(model, change))
-    assert checks <= set(faults(verify(export, pictures=encoded, expected=expected)))
+    assert checks <= set(faults(verify(export, encoded=encoded, expected=expected)))
 
 
 @pytest.mark.slow
-def test_pictures_of_another_size_that_are_answered_all_the_same_are_a_fault(
+def test_images_of_another_size_that_are_answered_all_the_same_are_a_fault(
     model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
 ) -> None:
     def resized(images: tf.Tensor) -> Any:
@@ -243,7 +243,7 @@ def test_pictures_of_another_size_that_are_answered_all_the_same_are_a_fault(
         return answers_from_logits(model(fitting, training=False), CLASS_NAMES)
 
     export = planted(model, tmp_path / "served", from_pixels=resized)
-    found = faults(verify(export, pictures=encoded, expected=expected))
+    found = faults(verify(export, encoded=encoded, expected=expected))
     assert set(found) == {"another size refused"}
 
 
@@ -257,20 +257,20 @@ def test_a_tampered_weight_file_is_named(
     content[40] ^= 0xFF
     file.write_bytes(content)
     (export / "extra.txt").write_text("x")
-    found = faults(verify(export, pictures=encoded, expected=expected))
+    found = faults(verify(export, encoded=encoded, expected=expected))
     assert f"variables/{file.name} was changed" in found["files"]
     assert "extra.txt was added" in found["files"]
 
 
 @pytest.mark.slow
-def test_pictures_that_look_alike_prove_nothing(
+def test_images_that_look_alike_prove_nothing(
     model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
 ) -> None:
     export = export_saved_model(model, tmp_path / "served", **SETTINGS)
     grey = png(np.full((30, 30), 90, np.uint8))
-    found = faults(verify(export, pictures=[grey, grey], expected=None))
-    assert set(found) == {"pictures told apart"}, found
-    assert "prove nothing" in found["pictures told apart"]
+    found = faults(verify(export, encoded=[grey, grey], expected=None))
+    assert set(found) == {"images told apart"}, found
+    assert "prove nothing" in found["images told apart"]
 
 
 @pytest.mark.slow
@@ -281,6 +281,6 @@ def test_a_folder_that_lost_its_graph_gives_findings_not_a_crash(
     shutil.rmtree(export / "variables")
     manifest = json.loads((export / "manifest.json").read_text())
     assert len(manifest["files"]) >= 3
-    found = faults(verify(export, pictures=encoded, expected=None))
+    found = faults(verify(export, encoded=encoded, expected=None))
     assert "is missing" in found["files"]
     assert "no answer" in found["fresh process"]

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from kerastl.export import export_saved_model
-from kerastl.export.serving_files import drawn_picture, write_warm_up
+from kerastl.export.serving_files import drawn_image, write_warm_up
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
 FILE = "assets.extra/tf_serving_warmup_requests"
@@ -54,7 +54,7 @@ def test_the_loaded_model_answers_every_request_as_it_stands(export):
     assert all(sizes == [1] for name, sizes in asked.items() if name != "serving_default")
 
 
-def test_classify_is_asked_with_an_example_that_holds_the_picture(tmp_path):
+def test_classify_is_asked_with_an_example_that_holds_the_image(tmp_path):
     served = tf.Module()
     spec = {"image/encoded": tf.io.FixedLenFeature([], tf.string)}
 
@@ -71,18 +71,18 @@ def test_classify_is_asked_with_an_example_that_holds_the_picture(tmp_path):
     answered = tf.saved_model.load(str(tmp_path)).signatures["classify"](
         tf.constant([example.SerializeToString()])
     )
-    assert answered["scores"].numpy().tolist() == [len(drawn_picture(SIZE))]
+    assert answered["scores"].numpy().tolist() == [len(drawn_image(SIZE))]
 
 
-def test_the_picture_is_drawn_at_the_size_of_the_model_and_small():
-    image = tf.io.decode_png(drawn_picture(224))
+def test_the_image_is_drawn_at_the_size_of_the_model_and_small():
+    image = tf.io.decode_png(drawn_image(224))
     assert image.shape == (224, 224, 3)
-    assert len(drawn_picture(224)) < 20_000
-    assert drawn_picture(224) == drawn_picture(224)
-    assert tf.io.decode_png(drawn_picture(1)).shape == (1, 1, 3)
+    assert len(drawn_image(224)) < 20_000
+    assert drawn_image(224) == drawn_image(224)
+    assert tf.io.decode_png(drawn_image(1)).shape == (1, 1, 3)
 
 
-def test_a_model_that_refuses_pictures_of_its_own_size_is_asked_with_smaller_ones(tmp_path):
+def test_a_model_that_refuses_images_of_its_own_size_is_asked_with_smaller_ones(tmp_path):
     class Served(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
         def answer(self, image_bytes):
@@ -91,12 +91,12 @@ def test_a_model_that_refuses_pictures_of_its_own_size_is_asked_with_smaller_one
     served = Served()
     tf.saved_model.save(served, str(tmp_path), signatures={"serving_default": served.answer})
     write_warm_up(tmp_path, image_size_px=30, max_pixels=100)
-    picture = read(tmp_path)[0].predict_log.request.inputs["image_bytes"].string_val[0]
-    assert tf.io.decode_png(picture).shape == (10, 10, 3)
+    image = read(tmp_path)[0].predict_log.request.inputs["image_bytes"].string_val[0]
+    assert tf.io.decode_png(image).shape == (10, 10, 3)
     before = (tmp_path / FILE).read_bytes()
     write_warm_up(tmp_path, image_size_px=30, max_pixels=100)
     assert (tmp_path / FILE).read_bytes() == before
 
 
-def test_the_file_stays_small_however_large_the_pictures(export):
+def test_the_file_stays_small_however_large_the_images(export):
     assert (export / FILE).stat().st_size < 100_000

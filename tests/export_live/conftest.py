@@ -23,12 +23,12 @@ from tests.export.stand_in_rest import wrong
 from tests.export.stand_in_server import LOOPBACK, StandIn
 
 Row = tuple[list[bytes], list[float], bytes]
-"""What is answered for one picture: names, probabilities, the name that is predicted."""
+"""What is answered for one image: names, probabilities, the name that is predicted."""
 
 
-def formula(picture: bytes) -> list[float]:
-    """Return the probabilities of the model that is no network but a sum over the picture's bytes."""
-    powers = np.frombuffer(hashlib.sha256(picture).digest()[:3], np.uint8) + 1.0
+def formula(image: bytes) -> list[float]:
+    """Return the probabilities of the model that is no network but a sum over the image's bytes."""
+    powers = np.frombuffer(hashlib.sha256(image).digest()[:3], np.uint8) + 1.0
     return list(powers / powers.sum())
 
 
@@ -70,9 +70,9 @@ class Drawn(Model):
         if name == "classify":
             features = [tf.train.Example.FromString(one).features.feature for one in given]
             given = [one["image/encoded"].bytes_list.value[0] for one in features]
-        if any(picture.startswith(b"these bytes are no picture") for picture in given):
-            raise wrong("this is not a picture")
-        rows = [self.change(self.row(picture)) for picture in given]
+        if any(image.startswith(b"these bytes are no image") for image in given):
+            raise wrong("this is not an image")
+        rows = [self.change(self.row(image)) for image in given]
         names = np.array([row[0] for row in rows], object)
         floats = np.array([row[1] for row in rows], np.float32)
         if name == "classify":
@@ -80,13 +80,13 @@ class Drawn(Model):
         predicted = np.array([row[2] for row in rows], object)
         return {"probabilities": floats, "class_names": names, "predicted": predicted}
 
-    def row(self, picture: bytes) -> Row:
-        names, row = [name.encode() for name in CLASS_NAMES], formula(picture)
+    def row(self, image: bytes) -> Row:
+        names, row = [name.encode() for name in CLASS_NAMES], formula(image)
         return names, row, names[int(np.argmax(row))]
 
 
-PICTURES = [b"one", b"two", b"three", b"four", b"five", b"six", b"seven"]
-REFERENCE = Expected(CLASS_NAMES, np.array([formula(one) for one in PICTURES], np.float32))
+IMAGES = [b"one", b"two", b"three", b"four", b"five", b"six", b"seven"]
+REFERENCE = Expected(CLASS_NAMES, np.array([formula(one) for one in IMAGES], np.float32))
 
 
 @pytest.fixture(scope="session")
@@ -120,10 +120,10 @@ def server_of(stand_in: StandIn) -> Server:
 def ask(
     server: Server,
     export: Path,
-    pictures: Sequence[bytes] = PICTURES,
+    images: Sequence[bytes] = IMAGES,
     reference: Expected | None = REFERENCE,
 ) -> dict[str, Finding]:
-    found = check_live(server, export, pictures=pictures, image_size_px=SIZE, reference=reference)
+    found = check_live(server, export, images=images, image_size_px=SIZE, reference=reference)
     assert len({one.check for one in found}) == len(found) >= 6
     return {one.check: one for one in found}
 

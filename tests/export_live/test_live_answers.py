@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kerastl.export import Expected
-from kerastl.export.graph_check import ENCODED, put_picture
+from kerastl.export.graph_check import ENCODED, put_image
 from kerastl.export.live import check_predictions, check_refusal, reference_of
 from kerastl.export.live_clients import Predictions, ServerFault, as_floats, clean, reason_in
 from tests.export.conftest import CLASS_NAMES
@@ -42,7 +42,7 @@ def test_a_server_that_serves_this_export_has_no_fault(
         "REST: columns"
     }
     assert "7 images" in found["REST: predictions"].detail
-    assert "not a picture" in found["gRPC: invalid image refused"].detail
+    assert "not an image" in found["gRPC: invalid image refused"].detail
 
 
 def reversed_names(row: Row) -> Row:
@@ -156,8 +156,8 @@ def test_an_export_without_the_classify_interface_is_asked_all_the_rest(
     assert "no number to compare" in found["gRPC: version"].detail
 
 
-def test_a_picture_that_is_answered_or_refused_as_the_servers_own_fault_is_a_fault() -> None:
-    assert "400: not a picture" in check_refusal("400", "not a picture", "400")
+def test_a_image_that_is_answered_or_refused_as_the_servers_own_fault_is_a_fault() -> None:
+    assert "400: not an image" in check_refusal("400", "not an image", "400")
     for code, words in (("200", ""), ("500", "crashed"), ("400", "")):
         with pytest.raises(ServerFault):
             check_refusal(code, words, "400")
@@ -196,15 +196,15 @@ def test_what_is_no_table_of_numbers_is_refused(rows: Any) -> None:
 def test_a_servers_words_come_in_one_short_line() -> None:
     assert clean("a\n\tb\x1b[31m\u202e ") == "a b[31m"
     assert len(clean("x" * 10_000)) == 200
-    long = f"Detected at node {'x' * 500} assertion failed: [this is\nno picture] [[node]]"
-    assert reason_in(long) == "[this is no picture] [[node]]"
+    long = f"Detected at node {'x' * 500} assertion failed: [this is\nno image] [[node]]"
+    assert reason_in(long) == "[this is no image] [[node]]"
     assert reason_in("another reason") == "another reason"
     assert CLASS_NAMES[1] in clean(CLASS_NAMES[1])
 
 
-def test_classify_names_the_picture_as_the_endpoint_does() -> None:
+def test_classify_names_the_image_as_the_endpoint_does() -> None:
     """Clients of others know this name: it is a contract, and what is written holds to it."""
     example = tf.train.Example()
-    put_picture(example, b"file")
+    put_image(example, b"file")
     assert ENCODED == "image/encoded"
     assert example.features.feature["image/encoded"].bytes_list.value[:] == [b"file"]

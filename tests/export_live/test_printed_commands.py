@@ -23,13 +23,13 @@ from tests.export.conftest import (
     SIZE,
     encoded,
     model,
-    pictures,
+    images,
     run_folder,
 )
 from tests.export.stand_in_server import LOOPBACK, StandIn
 from tests.export_live.conftest import Drawn, canned, formula, sending
 
-__all__ = ["encoded", "model", "pictures", "run_folder"]
+__all__ = ["encoded", "model", "images", "run_folder"]
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = ROOT / "tests" / "export" / "stand_in_server.py"
@@ -50,15 +50,15 @@ def commands(readme: str) -> list[str]:
 
 @pytest.fixture
 def beside(tmp_path: Path) -> Path:
-    """A folder with the client and a file that the drawn model takes for a picture, larger than one word may be."""
+    """A folder with the client and a file that the drawn model takes for an image, larger than one word may be."""
     (tmp_path / "client.py").write_text(rendered("client.py"), encoding="utf-8")
-    (tmp_path / "picture.jpg").write_bytes(b"one" * 100_000)
+    (tmp_path / "image.jpg").write_bytes(b"one" * 100_000)
     return tmp_path
 
 
 def client(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     # -I -S: nothing that is installed can be imported, Python's own library alone.
-    command = [sys.executable, "-I", "-S", "client.py", "picture.jpg", *words]
+    command = [sys.executable, "-I", "-S", "client.py", "image.jpg", *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -66,27 +66,27 @@ def test_the_client_prints_class_and_probability_with_python_alone(
     beside: Path, stand_in: StandIn
 ) -> None:
     done = client(beside, "--host", f"{LOOPBACK}:{stand_in.rest_port}")
-    row = formula((beside / "picture.jpg").read_bytes())
+    row = formula((beside / "image.jpg").read_bytes())
     best = int(np.argmax(row))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{CLASS_NAMES[best]}  {row[best]:.4f}\n"
 
 
 def test_the_client_says_why_there_is_no_answer(beside: Path, stand_in: StandIn) -> None:
-    (beside / "picture.jpg").write_bytes(b"these bytes are no picture")
+    (beside / "image.jpg").write_bytes(b"these bytes are no image")
     refused = client(beside, "--host", f"{LOOPBACK}:{stand_in.rest_port}")
     nobody = client(beside, "--host", f"{LOOPBACK}:1")
     with canned(sending(b"<html>")) as port:
         stranger = client(beside, "--host", f"{LOOPBACK}:{port}")
-    (beside / "picture.jpg").unlink()
+    (beside / "image.jpg").unlink()
     missing = client(beside)
     results = (refused, nobody, stranger, missing)
     assert [(one.returncode, one.stdout) for one in results] == [(1, "")] * 4
     assert not any("Traceback" in one.stderr for one in results)
-    assert "picture.jpg" in missing.stderr
+    assert "image.jpg" in missing.stderr
     assert "Is the server up?" in stranger.stderr
     assert "400" in refused.stderr
-    assert "this is not a picture" in refused.stderr
+    assert "this is not an image" in refused.stderr
     assert "Connection refused" in nobody.stderr
     assert "docker compose up" in nobody.stderr
 
@@ -107,7 +107,7 @@ def test_the_curl_line_works_as_printed_but_for_the_port(beside: Path, stand_in:
         done = subprocess.run(["sh", "-c", there], cwd=beside, capture_output=True, check=True)
         answers.append(json.loads(done.stdout))
     assert answers[0]["model_version_status"][0]["state"] == "AVAILABLE"
-    row = formula((beside / "picture.jpg").read_bytes())
+    row = formula((beside / "image.jpg").read_bytes())
     assert answers[1]["predictions"][0]["probabilities"] == pytest.approx(row, abs=1e-6)
 
 
@@ -139,11 +139,11 @@ def test_what_the_page_names_is_what_the_folder_holds(tmp_path: Path) -> None:
     assert f"localhost:{REST_PORT}/v1/models/{MODEL_NAME}" in page
 
 
-def exported(run_folder: Path, pictures: list[Path]) -> Path:
-    """Export a run; put beside it the pictures that the page asks for."""
+def exported(run_folder: Path, images: list[Path]) -> Path:
+    """Export a run; put beside it the images that the page asks for."""
     folder = export_run(run_folder).parent
-    shutil.copy(pictures[-1], folder / "picture.jpg")
-    shutil.copytree(pictures[0].parent, folder / "pictures")
+    shutil.copy(images[-1], folder / "image.jpg")
+    shutil.copytree(images[0].parent, folder / "images")
     return folder
 
 
@@ -195,12 +195,12 @@ def has_namespaces() -> bool:
 
 @pytest.mark.slow
 def test_the_page_is_walked_through_at_its_own_ports(
-    run_folder: Path, pictures: list[Path], tmp_path: Path
+    run_folder: Path, images: list[Path], tmp_path: Path
 ) -> None:
     """In a network of its own, where the usual ports are free; the stand-in takes the place of the image."""
     if shutil.which("curl") is None or not has_namespaces():
         pytest.skip("needs curl and a network namespace (unshare -rn)")
-    folder, log = exported(run_folder, pictures), tmp_path / "log"
+    folder, log = exported(run_folder, images), tmp_path / "log"
     command = [sys.executable, str(STAND_IN), str(folder)]
     before = (
         f"ip link set lo up; {shlex.join(command)} > {shlex.quote(str(log))} 2>&1 & server=$!; "
@@ -212,7 +212,7 @@ def test_the_page_is_walked_through_at_its_own_ports(
 
 @pytest.mark.docker
 def test_the_page_is_walked_through_against_the_official_image(
-    run_folder: Path, pictures: list[Path]
+    run_folder: Path, images: list[Path]
 ) -> None:
     """The one test that asks TensorFlow Serving itself."""
     for words in (["docker", "info"], ["docker", "compose", "version"]):
@@ -221,7 +221,7 @@ def test_the_page_is_walked_through_against_the_official_image(
             or subprocess.run(words, capture_output=True, check=False).returncode
         ):
             pytest.skip(f"there is no Docker engine: `{shlex.join(words)}` fails")
-    folder = exported(run_folder, pictures)
+    folder = exported(run_folder, images)
     before = (
         f"export KERASTL_USER={os.getuid()}:{os.getgid()}; trap 'docker compose down' EXIT; "
         "docker compose up -d --wait || { docker compose logs; exit 1; }"
@@ -231,13 +231,13 @@ def test_the_page_is_walked_through_against_the_official_image(
 
 @pytest.mark.slow
 def test_verify_exits_with_1_where_another_export_answers(
-    run_folder: Path, pictures: list[Path]
+    run_folder: Path, images: list[Path]
 ) -> None:
     export = export_run(run_folder)
 
     def ask(server: StandIn) -> subprocess.CompletedProcess[str]:
         words = ["verify", str(export), "--json", "--url", f"{LOOPBACK}:{server.port}"]
-        words += ["--rest-url", f"{LOOPBACK}:{server.rest_port}", *map(str, pictures[:3])]
+        words += ["--rest-url", f"{LOOPBACK}:{server.rest_port}", *map(str, images[:3])]
         command = [sys.executable, "-m", "kerastl", *words]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 

@@ -43,8 +43,8 @@ def asked(server: StandIn, path: str, body: Any = None) -> tuple[int, Any]:
 
 
 def test_rows_and_columns_give_the_same_answers_each_in_its_own_form(stand_in: StandIn) -> None:
-    pictures = [b"one", b"\xff\x00two"]
-    encoded = [b64(one) for one in pictures]
+    images = [b"one", b"\xff\x00two"]
+    encoded = [b64(one) for one in images]
     status, rows = asked(stand_in, PREDICT, {"instances": encoded})
     named = asked(stand_in, PREDICT, {"instances": [{"image_bytes": one} for one in encoded]})
     columns = asked(stand_in, PREDICT, {"inputs": encoded})
@@ -55,7 +55,7 @@ def test_rows_and_columns_give_the_same_answers_each_in_its_own_form(stand_in: S
     assert named == (200, rows)
     assert named_columns == columns
     outputs = columns[1]["outputs"]
-    wanted = np.array([formula(one) for one in pictures])
+    wanted = np.array([formula(one) for one in images])
     assert np.abs(np.array(outputs["probabilities"]) - wanted).max() < 1e-6
     assert outputs["class_names"] == [list(CLASS_NAMES)] * 2
     for name, values in outputs.items():
@@ -122,7 +122,7 @@ def test_classify_answers_pairs_and_wants_examples(stand_in: StandIn) -> None:
         {"inputs": 3},
         {"signature_name": 3, "instances": ["one"]},
         {"signature_name": "none", "instances": ["one"]},
-        {"instances": [b64(b"one"), b64(b"these bytes are no picture")]},
+        {"instances": [b64(b"one"), b64(b"these bytes are no image")]},
     ],
     ids=str,
 )
@@ -213,6 +213,6 @@ def test_the_official_stubs_are_answered_and_refused_by_code(stub: Any) -> None:
     assert code_of(lambda one: None, "GetModelMetadata", metadata) == "INVALID_ARGUMENT"
 
 
-def test_drawn_answers_depend_on_the_picture() -> None:
+def test_drawn_answers_depend_on_the_image() -> None:
     answers = [Drawn().row(one)[1] for one in (b"one", b"two")]
     assert np.abs(np.subtract(*answers)).max() > 0.01

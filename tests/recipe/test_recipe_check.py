@@ -65,8 +65,8 @@ def test_a_relative_path_is_made_absolute_and_tilde_is_the_home_folder(monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/ada")
     assert checked(GOOD).data.reader.options.path == tmp_path / "flowers"
-    recipe = checked(GOOD, "data.reader.path=~/pictures")
-    assert recipe.data.reader.options.path == Path("/home/ada/pictures")
+    recipe = checked(GOOD, "data.reader.path=~/images")
+    assert recipe.data.reader.options.path == Path("/home/ada/images")
 
 
 @pytest.mark.parametrize("folder", ["2024", "no", "1e-3", "true", "007", "0x1F"])

@@ -56,7 +56,7 @@ def test_a_mixing_among_the_operations_is_told_its_place():
 
 
 @MADE_UP
-def test_batches_of_one_picture_cannot_be_mixed():
+def test_batches_of_one_image_cannot_be_mixed():
     found = problems("augment={mixing: [cut_mix]}", "data.batch_size=1")
     assert len(found) == 1
     assert "augment.mixing: needs batches of at least two images" in found[0]

@@ -22,7 +22,7 @@ target: {domains: [b], labels: few}
 
 @pytest.fixture(autouse=True)
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """all.csv: sites a, b and c with two pictures of each of two classes."""
+    """all.csv: sites a, b and c with two images of each of two classes."""
     monkeypatch.chdir(tmp_path)
     lines = ["path,label,who,site"]
     for site in "abc":
@@ -112,7 +112,7 @@ def test_what_cannot_be_parted_is_refused_with_a_remedy(table):
     assert "data.reader.domains=[NAME]" in problem_of(domains_of=None)
     assert "no columns" not in problem_of("data.reader.columns.domain=sight")
     assert "data.reader.domains=[NAME]" in problem_of("data.reader.columns.domain=sight")
-    assert "1 of 12 pictures have no domain" in _without_one_site(table)
+    assert "1 of 12 images have no domain" in _without_one_site(table)
     table.unlink()
     assert "does not exist" in problem_of()
 

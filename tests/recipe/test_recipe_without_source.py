@@ -1,4 +1,4 @@
-"""The key `source`: a trained model in place of pictures, what comes with it, and what may not stand beside it."""
+"""The key `source`: a trained model in place of images, what comes with it, and what may not stand beside it."""
 
 from pathlib import Path
 
@@ -154,7 +154,7 @@ def test_methods_that_wait_for_no_labels_would_leave_nothing_to_do():
     assert "adaptation.when: must be always with source.model" in found
 
 
-def test_without_a_model_a_recipe_needs_pictures():
+def test_without_a_model_a_recipe_needs_images():
     with pytest.raises(Problems) as caught:
         checked(GOOD, "data.reader=null")
     (found,) = (str(one) for one in caught.value.problems)

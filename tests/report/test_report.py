@@ -48,7 +48,7 @@ def write_table(file: Path, rows: list[list[Any]]) -> None:
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
-    """A finished run with hostile names, one picture that can be shown and several that cannot."""
+    """A finished run with hostile names, one image that can be shown and several that cannot."""
     root, folder = tmp_path / "data", tmp_path / "run <b>7"
     root.mkdir()
     folder.mkdir()
@@ -65,7 +65,7 @@ def run_folder(tmp_path: Path) -> Path:
         },
         "freeze.json": {"phases": [{"phase": HOSTILE, "layers": [
             {"layer": HOSTILE, "trainable": False, "before": "a", "after": "a", "moved": False}]}],
-            "two_passes": {"pictures": 3, "faults": [HOSTILE]}, "exports": {HOSTILE: {"reason": HOSTILE}}},
+            "two_passes": {"images": 3, "faults": [HOSTILE]}, "exports": {HOSTILE: {"reason": HOSTILE}}},
         "model.json": {
             "class_names": CLASSES, "image_size_px": 96, "window": None, "max_pixels": 10**6,
             "data_root": str(root),
@@ -142,17 +142,17 @@ def test_letters_that_turn_or_hide_text_are_shown_by_their_number(run_folder: Pa
 def test_the_headline_is_the_balanced_accuracy_on_test_with_its_interval(run_folder: Path) -> None:
     words = " ".join(seen(run_folder).words.split())
     assert "balanced accuracy on test 0.862 0.812 to 0.902" in words
-    assert "better: on the target's test pictures" in words
+    assert "better: on the target's test images" in words
 
 
-def test_errors_come_surest_first_and_only_pictures_of_the_data_are_shown(run_folder: Path) -> None:
+def test_errors_come_surest_first_and_only_images_of_the_data_are_shown(run_folder: Path) -> None:
     page = seen(run_folder)
     places = [page.words.index(name) for name in ("95.0 %", "90.0 %", "80.0 %")]
     assert places == sorted(places)
     assert page.words.count("not shown") == 2
-    pictures = [one for one in page.addresses if one.startswith("data:image/png")]
-    assert len(pictures) == 1
-    (run_folder / "shown.png").write_bytes(base64.b64decode(pictures[0].split(",")[1]))
+    images = [one for one in page.addresses if one.startswith("data:image/png")]
+    assert len(images) == 1
+    (run_folder / "shown.png").write_bytes(base64.b64decode(images[0].split(",")[1]))
     shown = Image.open(run_folder / "shown.png")
     assert shown.size == (107, 160)
     assert shown.getpixel((50, 50)) == (200, 30, 30)
@@ -218,7 +218,7 @@ def test_each_proof_has_a_row_and_a_fault_is_told_as_such() -> None:
     }  # fmt: skip
     freeze = {
         "phases": [phase],
-        "two_passes": {"pictures": 0, "reason": "there are no validation pictures", "faults": []},
+        "two_passes": {"images": 0, "reason": "there are no validation images", "faults": []},
         "exports": {"saved_model": compared, "wrong": {"faults": ["other pixels"]}},
     }
     rows = proof_rows(freeze)
@@ -252,7 +252,7 @@ def test_sixteen_bit_grey_is_shown_through_the_window(tmp_path: Path) -> None:
     assert shown[12, 12] == 255
 
 
-def test_what_is_no_picture_or_too_large_is_not_shown(tmp_path: Path) -> None:
+def test_what_is_no_image_or_too_large_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
     Image.new("L", (60, 60)).save(tmp_path / "large.png")
     assert thumbnail(tmp_path / "bad.png", window=None, max_pixels=1000) is None

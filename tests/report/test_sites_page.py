@@ -38,7 +38,7 @@ def scores():
         },
         "domains": {HOSTILE: auc, "north": auc},
         "label": {"from": "train", "sites": [HOSTILE, "north"], "shortcut": True, **auc},
-        "warnings": ["Among the training pictures the site alone predicts the label."],
+        "warnings": ["Among the training images the site alone predicts the label."],
     }  # fmt: skip
     return json.loads(json.dumps(told, sort_keys=True))
 
@@ -59,7 +59,7 @@ def test_the_page_shows_prevalence_and_what_correcting_changes(page, scores):
     told = scores["label_shift"]
     for key in ("source", "em", "bbse", "true"):
         assert f"{told['classes']['benign'][key]['value']:.3f}" in words
-    assert "0.600" in words  # of 100 training pictures
+    assert "0.600" in words  # of 100 training images
     assert f"{told['correction']['difference']['brier']['value']:.3f}" in words
     outcome = told["correction"]["difference"]["brier"]["outcome"].replace("_", " ")
     assert f"Brier score {outcome}" in words
@@ -70,7 +70,7 @@ def test_the_page_shows_the_sites_and_warns(page):
     words = words_of(page)
     assert "target from source, before adaptation 0.900 0.810 to 0.970" in words
     assert "target from source, after adaptation 0.620 0.520 to 0.710" in words
-    assert "Warning: Among the training pictures the site alone predicts the label." in words
+    assert "Warning: Among the training images the site alone predicts the label." in words
 
 
 def test_the_page_shows_subgroups_in_order_and_nothing_of_them_is_more_than_text(page):
@@ -106,11 +106,11 @@ def test_the_screen_says_the_same_without_moving_the_cursor(scores, capsys):
     assert f"{found['em']['value']:.3f} (" in prevalence
     assert f"{found['true']['value']:.3f} (" in prevalence
     assert "AUC 0.900 (0.810 to 0.970) before adaptation, 0.620 (0.520 to 0.710) after" in text
-    assert "Warning: Among the training pictures" in text
+    assert "Warning: Among the training images" in text
     assert "Do not rely on the estimates" in text
     (subgroups,) = [line for line in lines if "by ../../x" in line]
     assert subgroups.index("[31mred") < subgroups.index("not given")
-    assert "50 pictures" in subgroups
+    assert "50 images" in subgroups
 
 
 def test_the_screen_of_a_run_of_one_site_stays_as_it_is(capsys):

@@ -1,4 +1,4 @@
-"""The sheet of restyled pictures is what it was given, and stands on the page where there is one."""
+"""The sheet of restyled images is what it was given, and stands on the page where there is one."""
 
 import base64
 import io

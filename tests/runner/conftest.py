@@ -1,4 +1,4 @@
-"""A small folder of drawn pictures, a small recipe on it, and the command line called in this process."""
+"""A small folder of drawn images, a small recipe on it, and the command line called in this process."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from runs_drawn import draw as draw
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
     draw(folder / "dark", 20, 1, light=False)
     draw(folder / "light", 20, 2, light=True)
     return folder
 
 
 @pytest.fixture
-def recipe(pictures: Path, tmp_path: Path) -> Path:
+def recipe(images: Path, tmp_path: Path) -> Path:
     file = tmp_path / "small.yaml"
-    file.write_text(RECIPE.format(path=pictures))
+    file.write_text(RECIPE.format(path=images))
     return file
 
 

@@ -1,4 +1,4 @@
-"""Drawn pictures of one hospital or two, and a run that is killed."""
+"""Drawn images of one hospital or two, and a run that is killed."""
 
 import signal
 import subprocess
@@ -21,7 +21,7 @@ def draw(folder: Path, count: int, seed: int, *, light: bool) -> None:
 
 
 def draw_hospitals(folder: Path, count: int) -> None:
-    """Write pictures of two hospitals, `a` and `b`, `count` of each class."""
+    """Write images of two hospitals, `a` and `b`, `count` of each class."""
     for name, seed in (("a", 1), ("b", 7)):
         draw(folder / name / "dark", count, seed, light=False)
         draw(folder / name / "light", count, seed + 1, light=True)
@@ -72,7 +72,7 @@ def two_hospitals_recipe(folder: Path, **values: object) -> str:
     """Return a recipe for the hospitals that `draw_hospitals` draws, without a label of `b`.
 
     Args:
-        folder: of the pictures.
+        folder: of the images.
         values: `source_epochs`, `epochs`, `adapt` (how the phase at the target learns) and `methods`.
     """
     return TWO_HOSPITALS.format(source=folder / "a", target=folder / "b", **values)

@@ -66,7 +66,7 @@ def test_candidates_are_runs_and_one_is_chosen_without_labels(kerastl, two_hospi
 
 
 @pytest.mark.slow
-def test_pictures_that_candidates_learn_from_carry_no_label(kerastl, two_hospitals, tmp_path):
+def test_images_that_candidates_learn_from_carry_no_label(kerastl, two_hospitals, tmp_path):
     answer = kerastl("run", two_hospitals(), "--out", tmp_path / "run")
     assert answer.code == 0, answer.err
     with (tmp_path / "run" / "split.csv").open(newline="") as file:
@@ -75,7 +75,7 @@ def test_pictures_that_candidates_learn_from_carry_no_label(kerastl, two_hospita
     assert all((row["label"] == "") == (row["split"] == "target_unlabelled") for row in rows)
     told = json.loads((tmp_path / "run" / "adaptation.json").read_text())
     assert told["oracle"] is None
-    # A candidate that was not chosen has not seen a test picture.
+    # A candidate that was not chosen has not seen a test image.
     (other,) = (
         {"adabn", "coral"} - {told["chosen"]} if told["chosen"] != "source_only" else {"coral"}
     )
@@ -107,9 +107,9 @@ def test_a_method_whose_training_breaks_down_is_left_out(
     ("change", "said"),
     [
         ("phases[1].batch_norm=frozen", "works by the statistics of BatchNorm, and all are frozen"),
-        ("phases[1].keep=best", "the target has no labelled validation pictures"),
+        ("phases[1].keep=best", "the target has no labelled validation images"),
         ("adaptation.methods=[fine_tune]", "source_only alone is left"),
-        ("data.split.val_fraction=0", "has no validation picture at the source"),
+        ("data.split.val_fraction=0", "has no validation image at the source"),
         ("target.split.test_fraction=1.0", "test_fraction"),
     ],
 )  # fmt: skip

@@ -76,7 +76,7 @@ def test_the_model_before_adaptation_is_a_run_of_its_own_and_is_compared(
     assert summary["source_only"]["target_test"] == before
     assert summary["."]["target_test"] == after
     proven = json.loads((inner / "freeze.json").read_text())["two_passes"]
-    assert (proven["pictures"] > 0, proven["differ"]) == (True, 0)
+    assert (proven["images"] > 0, proven["differ"]) == (True, 0)
     assert (inner / "finished.json").is_file()
     assert kerastl("report", inner).code == 0
 

@@ -1,4 +1,4 @@
-"""Runs whose pictures are augmented: wherever it happens, it happens in training alone."""
+"""Runs whose images are augmented: wherever it happens, it happens in training alone."""
 
 import re
 
@@ -49,7 +49,7 @@ def test_host_and_device_give_one_run_and_neither_exports_its_augmentation(run):
 
 
 @pytest.mark.slow
-def test_exact_is_another_picture_by_rounding_and_repeats(run):
+def test_exact_is_another_image_by_rounding_and_repeats(run):
     once, again = (run(name, "augment.exact=true") for name in ("once", "again"))
     compiled = run("compiled")
     for file in COMPARED:

@@ -44,7 +44,7 @@ def test_of_one_table_nobody_is_learnt_from_and_tested():
     ]
     (note,) = found.notes
     assert note.startswith("3 groups")
-    assert "1 pictures of the target are left out" in note
+    assert "1 images of the target are left out" in note
 
 
 def test_where_labels_are_learnt_from_who_validates_joins_training():
@@ -62,12 +62,12 @@ def test_equal_names_of_two_tables_are_noted_and_nothing_is_moved():
     assert kept_apart(SOURCE, collection(("p7", "target_test")), one_table=False).notes == ()
 
 
-def test_the_same_picture_in_both_domains_is_refused():
-    with pytest.raises(RequestError, match=r"4 pictures of the target are pictures of the source.*a0\.png"):  # fmt: skip
+def test_the_same_image_in_both_domains_is_refused():
+    with pytest.raises(RequestError, match=r"4 images of the target are images of the source.*a0\.png"):  # fmt: skip
         kept_apart(SOURCE, SOURCE, one_table=False)
 
 
-def test_all_strange_classes_are_told_with_the_nearest_name_and_a_picture():
+def test_all_strange_classes_are_told_with_the_nearest_name_and_a_image():
     target = collection(("p1", None, "ILL"), ("p2", None, "weird"), ("p3", None, "well"))
     with pytest.raises(Problems) as told:
         check_classes(target, ("ill", "well"))

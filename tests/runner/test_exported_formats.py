@@ -28,7 +28,7 @@ def test_each_format_of_a_recipe_is_written_and_proven_once(kerastl, recipe, tmp
     assert exports["onnx"]["answers"]["largest_difference"] <= 1e-4
     told = json.loads((out / "export/litert/1/manifest.json").read_text())["conversion"]
     assert told["quantize"] == "int8"
-    assert told["cost"]["test"]["pictures"] > 0
+    assert told["cost"]["test"]["images"] > 0
     page = (out / "report.html").read_text()
     assert "export onnx: answers" in page
     assert "labels that differ: " in page

@@ -31,7 +31,7 @@ evaluation: {{resamples: 100, subgroups: [sex, age]}}
 
 @pytest.fixture
 def hospitals(tmp_path):
-    """At the source the site tells the label in five of six cases; at the target one in four is light. A picture a patient."""
+    """At the source the site tells the label in five of six cases; at the target one in four is light. An image a patient."""
     for name, dark, light, seed in (("a", 36, 36, 1), ("b", 36, 12, 7)):
         draw(tmp_path / name / "dark", dark, seed, light=False)
         draw(tmp_path / name / "light", light, seed + 1, light=True)
@@ -73,7 +73,7 @@ def check_subgroups(out, scores):
             some = [row for row in rows if row[f"subgroup_{column}"] == value]
             right = np.mean([row["label"] == row["predicted"] for row in some])
             assert figures["accuracy"]["value"] == pytest.approx(right)
-            assert figures["pictures"]["value"] == figures["groups"]["value"] == len(some)
+            assert figures["images"]["value"] == figures["groups"]["value"] == len(some)
     assert all(value.startswith("Q") for value in told["age"])
 
 
@@ -81,7 +81,7 @@ def check_shift(out, scores, splits):
     shift = scores["label_shift"]
     assert shift["target"]["splits"] == splits
     rows = rows_of(out / "predictions.csv")
-    assert shift["target"]["pictures"] == sum(row["split"] in splits for row in rows)
+    assert shift["target"]["images"] == sum(row["split"] in splits for row in rows)
     light = [row["label"] == "light" for row in rows if row["split"] == "target_test"]
     found = shift["classes"]["light"]
     assert found["true"]["value"] == pytest.approx(np.mean(light)) == pytest.approx(0.25, abs=0.05)
@@ -108,14 +108,14 @@ def test_a_run_with_few_labels_tells_prevalence_sites_and_subgroups(kerastl, hos
     assert set(sites["domains"]) == {"north", "south"}
     assert sites["label"]["value"] == pytest.approx(5 / 6, abs=0.1)
     assert sites["label"]["shortcut"] is True
-    assert "Warning: Among the training pictures the site alone predicts the label" in answer.out
+    assert "Warning: Among the training images the site alone predicts the label" in answer.out
     inner = json.loads((out / "runs" / "source_only" / "scores.json").read_text())
     assert inner["sites"]["target"] == sites["target"] | {"after": None}
     assert inner["label_shift"]["target"] == scores["label_shift"]["target"]
     page = (out / "report.html").read_text()
     assert "Sites told apart" in page
     assert "Subgroups, target_test" in page
-    assert "cut at the quartiles of the training pictures" in answer.err
+    assert "cut at the quartiles of the training images" in answer.err
     assert "Q1: under" not in answer.err
     assert not any("subgroup" in name for name in rows_of(out / "split.csv")[0])
 

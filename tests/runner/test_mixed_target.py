@@ -1,4 +1,4 @@
-"""Mixed pictures of the target, as the validator `mixval` asks for them."""
+"""Mixed images of the target, as the validator `mixval` asks for them."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ COUNT = 7
 
 
 @pytest.mark.parametrize("cache", ["memory", "none"])
-def test_the_model_is_run_on_both_pictures_of_each_pair_mixed(tmp_path, cache):
+def test_the_model_is_run_on_both_images_of_each_pair_mixed(tmp_path, cache):
     generator = np.random.default_rng(3)
     pixels = generator.integers(0, 256, (COUNT, 16, 16, 3), np.uint8)
     files = [tmp_path / f"{place}.png" for place in range(COUNT)]

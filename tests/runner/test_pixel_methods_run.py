@@ -1,4 +1,4 @@
-"""A recipe whose methods change pixels: no cache stands in for the pictures, and a run goes on to the same bytes."""
+"""A recipe whose methods change pixels: no cache stands in for the images, and a run goes on to the same bytes."""
 
 import json
 
@@ -56,7 +56,7 @@ def test_a_cache_that_is_asked_for_is_refused_before_anything_is_written(
     )
     assert answer.code == 1
     for name in NAMES:
-        assert f"phase adapt: {name} changes pictures at each step" in answer.err
+        assert f"phase adapt: {name} changes images at each step" in answer.err
     assert "mcc" not in answer.err
     assert not (tmp_path / "run").exists()
 

@@ -11,7 +11,7 @@ from runs_drawn import RECIPE
 from kerastl import recipe as recipes
 from kerastl.data import Record
 from kerastl.runs import Run
-from kerastl.workflows import Pictures, prove
+from kerastl.workflows import Images, prove
 
 SHORT = ["--set", "phases[0].epochs=1", "--set", "augment={operations: []}"]
 
@@ -53,7 +53,7 @@ def test_a_model_that_answers_otherwise_the_second_time_fails_and_all_else_is_ke
     assert "8 of 8 images got other logits" in answer.err
     assert "--resume" not in answer.err
     told = sheet_of(out)["two_passes"]
-    assert told["differ"] == told["pictures"] == 8
+    assert told["differ"] == told["images"] == 8
     assert len(sheet_of(out)["phases"]) == 2
     kept = {path.name for path in out.iterdir()}
     assert kept >= {"model.keras", "predictions.csv", "scores.json", "history.jsonl", "report.html"}
@@ -111,7 +111,7 @@ def test_batch_norm_that_follows_though_the_phase_says_frozen_fails(
     assert sheet_of(tmp_path / "good")["phases"][1]["batch_norm"]["moved"] == 0
 
 
-def drawn_pictures(folder: Path, splits: list[str], *, on_disk: bool) -> Pictures:
+def drawn_images(folder: Path, splits: list[str], *, on_disk: bool) -> Images:
     records = tuple(
         Record(f"tfds:drawn/{split}/{row}", folder / f"{split}-{row}.png", "dark", split)
         for row, split in enumerate(splits)
@@ -119,12 +119,12 @@ def drawn_pictures(folder: Path, splits: list[str], *, on_disk: bool) -> Picture
     if on_disk:
         for record in records:
             keras.utils.save_img(record.file, np.full((32, 32, 3), 7.0), scale=False)
-    return Pictures(
+    return Images(
         records, ("dark", "light"), 32, None, "none", None, None, (), {}, (),
     )  # fmt: skip
 
 
-def test_without_validation_pictures_or_files_the_sheet_says_so(recipe, tmp_path):
+def test_without_validation_images_or_files_the_sheet_says_so(recipe, tmp_path):
     image = keras.Input((32, 32, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(image)
     model = keras.Model(image, keras.layers.Dense(2)(pooled))
@@ -133,17 +133,17 @@ def test_without_validation_pictures_or_files_the_sheet_says_so(recipe, tmp_path
     )  # fmt: skip
     run = Run(tmp_path)
     run.write_json("freeze.json", {"phases": []})
-    prove(checked, model, drawn_pictures(tmp_path, ["train", "test"], on_disk=False), run)
+    prove(checked, model, drawn_images(tmp_path, ["train", "test"], on_disk=False), run)
     told = sheet_of(tmp_path)
     assert told["phases"] == []
-    assert told["two_passes"]["reason"] == "there are no validation pictures"
+    assert told["two_passes"]["reason"] == "there are no validation images"
     assert told["exports"]["saved_model"] == {
         "split": "training", "files": 0, "without_file": 1, "faults": [],
-        "reason": "no picture lies as a file of its own",
+        "reason": "no image lies as a file of its own",
     }  # fmt: skip
 
-    prove(checked, model, drawn_pictures(tmp_path, ["val", "val", "test"], on_disk=True), run)
+    prove(checked, model, drawn_images(tmp_path, ["val", "val", "test"], on_disk=True), run)
     told = sheet_of(tmp_path)
-    assert (told["two_passes"]["pictures"], told["two_passes"]["differ"]) == (2, 0)
+    assert (told["two_passes"]["images"], told["two_passes"]["differ"]) == (2, 0)
     assert told["exports"]["saved_model"]["files"] == 2
     assert "no export" in told["exports"]["saved_model"]["reason"]

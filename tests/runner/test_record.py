@@ -18,7 +18,7 @@ def broken(out, error, *, write):
 
 
 def refused(out):
-    """Find, after pictures were converted, that the request is wrong."""
+    """Find, after images were converted, that the request is wrong."""
 
     def convert(run):
         run.file("converted").mkdir()

@@ -11,7 +11,7 @@ from PIL import Image
 from kerastl import recipe as recipes
 from kerastl.export import export_once
 from kerastl.runs import Run
-from kerastl.workflows import gather_pictures, run
+from kerastl.workflows import gather_images, run
 
 SHORT = ["--set", "phases[0].epochs=1"]
 
@@ -61,11 +61,11 @@ def test_a_run_stopped_before_its_page_goes_on_to_one_export_and_the_same_bytes(
 
 
 def test_an_edited_patient_column_is_refused_on_resume(
-    kerastl, recipe, pictures, tmp_path, monkeypatch
+    kerastl, recipe, images, tmp_path, monkeypatch
 ):
     table = tmp_path / "table.csv"
     rows = [
-        [f"pictures/{label}/{n}.png", label, f"{label} {n // 2}"]
+        [f"images/{label}/{n}.png", label, f"{label} {n // 2}"]
         for label in ("dark", "light")
         for n in range(20)
     ]
@@ -82,7 +82,7 @@ def test_an_edited_patient_column_is_refused_on_resume(
     write()
     answer = kerastl(*command)
     assert answer.code == 1
-    assert "the pictures are not those it began with" in answer.err
+    assert "the images are not those it began with" in answer.err
     assert "Go on with" not in answer.err
     rows[0][2] = rows[1][2]
     write()
@@ -90,23 +90,23 @@ def test_an_edited_patient_column_is_refused_on_resume(
 
 
 def test_data_has_one_fingerprint_whatever_the_seed_and_the_labels_asked_for(
-    recipe, pictures, tmp_path
+    recipe, images, tmp_path
 ):
-    there = shutil.copytree(pictures, tmp_path / "there")
+    there = shutil.copytree(images, tmp_path / "there")
 
     def prints(seed, target):
         wanted = f"target={{reader: {{name: folder, path: {there}}}, {target}}}"
         checked = recipes.check(
             recipe.read_text(), name="small",sets=[f"seed={seed}", wanted],
         )  # fmt: skip
-        return gather_pictures(checked, Run(tmp_path)).fingerprints
+        return gather_images(checked, Run(tmp_path)).fingerprints
 
     few = "labels: few, few: {{groups_per_class: {}}}".format
     found = [prints(1, few(2)), prints(2, few(2)), prints(2, few(5)), prints(1, "labels: all")]
     found.append(prints(1, "labels: none"))
     assert all(one == found[0] for one in found)
     assert found[0]["source"] == found[0]["target"]
-    Image.new("RGB", (40, 36), "red").save(pictures / "dark" / "0.png")
+    Image.new("RGB", (40, 36), "red").save(images / "dark" / "0.png")
     assert prints(1, few(2)) != found[0]
 
 

@@ -91,9 +91,9 @@ def test_a_run_is_never_overwritten(kerastl, recipe, tmp_path):
     assert [path.name for path in out.iterdir()] == ["precious.txt"]
 
 
-def test_unreadable_pictures_are_named_and_left_out(kerastl, recipe, pictures, tmp_path):
-    good = (pictures / "dark" / "0.png").read_bytes()
-    (pictures / "dark" / "0.png").write_bytes(good[:200])
+def test_unreadable_images_are_named_and_left_out(kerastl, recipe, images, tmp_path):
+    good = (images / "dark" / "0.png").read_bytes()
+    (images / "dark" / "0.png").write_bytes(good[:200])
     answer = kerastl("run", recipe, "--out", tmp_path / "run")
     assert answer.code == 0, answer.err
     assert "dark/0.png" in answer.err
@@ -102,11 +102,11 @@ def test_unreadable_pictures_are_named_and_left_out(kerastl, recipe, pictures, t
     assert row["reason"]
 
 
-def test_too_many_unreadable_pictures_stop_before_anything_is_written(
-    kerastl, recipe, pictures, tmp_path
+def test_too_many_unreadable_images_stop_before_anything_is_written(
+    kerastl, recipe, images, tmp_path
 ):
     for number in range(5):
-        (pictures / "light" / f"{number}.png").write_bytes(b"")
+        (images / "light" / f"{number}.png").write_bytes(b"")
     answer = kerastl("run", recipe, "--out", tmp_path / "run")
     assert answer.code == 1
     assert all(f"light/{number}.png" in answer.err for number in range(5))
@@ -114,7 +114,7 @@ def test_too_many_unreadable_pictures_stop_before_anything_is_written(
 
 
 def test_a_header_of_thirty_thousand_pixels_square_is_quarantined(
-    kerastl, recipe, pictures, tmp_path
+    kerastl, recipe, images, tmp_path
 ):
     import struct
     import zlib
@@ -124,7 +124,7 @@ def test_a_header_of_thirty_thousand_pixels_square_is_quarantined(
     lie = (
         b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
     )
-    (pictures / "dark" / "bomb.png").write_bytes(lie + b"\0" * 100)
+    (images / "dark" / "bomb.png").write_bytes(lie + b"\0" * 100)
     assert kerastl("run", recipe, "--out", tmp_path / "run").code == 0
     (row,) = rows(tmp_path / "run" / "quarantine.csv")
     assert "30" in row["reason"]
@@ -140,11 +140,11 @@ def test_a_header_of_thirty_thousand_pixels_square_is_quarantined(
     ids=["empty class", "equal by case", "one class"],
 )
 def test_a_folder_that_will_not_do_is_refused_in_words(
-    kerastl, recipe, pictures, tmp_path, make, words
+    kerastl, recipe, images, tmp_path, make, words
 ):
     import re
 
-    make(pictures)
+    make(images)
     answer = kerastl("run", recipe, "--out", tmp_path / "run")
     assert answer.code == 1
     assert re.search(words, answer.err)
@@ -161,9 +161,9 @@ def _remove(folder):
     shutil.rmtree(folder)
 
 
-def test_hostile_class_names_are_text(kerastl, recipe, pictures, tmp_path):
-    (pictures / "dark").rename(pictures / "<script>alert(1)<")
-    (pictures / "light").rename(pictures / "=1+1 ..")
+def test_hostile_class_names_are_text(kerastl, recipe, images, tmp_path):
+    (images / "dark").rename(images / "<script>alert(1)<")
+    (images / "light").rename(images / "=1+1 ..")
     out = tmp_path / "run"
     answer = kerastl("run", recipe, "--out", out)
     assert answer.code == 0, answer.err

@@ -36,7 +36,7 @@ def shift(share):
     }
 
 
-def pictures(sites=(), tells=0.5):
+def images(sites=(), tells=0.5):
     """Training records; at the first of two sites the share `tells` is malignant, at the other the rest."""
     records = []
     for site, share in zip(sites, (tells, 1 - tells), strict=False):
@@ -56,12 +56,12 @@ def held_out(sites=("",)):
 
 def test_a_scanner_is_told_before_and_not_after_its_shift_is_undone():
     before, after = look(0.5, 2.0), look(0.5, 0.0)
-    told = with_after(RECIPE, sites_of(RECIPE, pictures(), held_out(), before), after)
+    told = with_after(RECIPE, sites_of(RECIPE, images(), held_out(), before), after)
     assert told["target"]["before"]["low"] > 0.8
     assert told["target"]["after"]["low"] <= 0.5
     assert told["domains"] is told["label"] is None
     assert told["warnings"] == []
-    alone = sites_of(RECIPE, pictures(), held_out(), before)
+    alone = sites_of(RECIPE, images(), held_out(), before)
     assert alone["target"]["after"] is None
     assert with_after(RECIPE, alone, None) == alone
 
@@ -82,16 +82,16 @@ def test_prevalence_explains_itself_and_a_scanner_is_left_over():
 def test_a_site_that_tells_the_label_is_warned_of_and_one_that_does_not_is_not():
     sites = ("north", "south")
     seen = Look(outputs(1, 0.5), None)
-    told = sites_of(RECIPE, pictures(sites, 0.9), held_out(sites), seen)
+    told = sites_of(RECIPE, images(sites, 0.9), held_out(sites), seen)
     assert told["target"] is None
     assert told["label"]["value"] == pytest.approx(0.9, abs=0.05)
     (warning,) = told["warnings"]
     assert warning.startswith(
-        "Among the training pictures the site alone predicts the label (AUC 0.9"
+        "Among the training images the site alone predicts the label (AUC 0.9"
     )
     assert "tell the sites apart" not in warning
     assert told["domains"]["north"] == told["domains"]["south"]
-    even = sites_of(RECIPE, pictures(sites, 0.5), held_out(sites), seen)
+    even = sites_of(RECIPE, images(sites, 0.5), held_out(sites), seen)
     assert even["label"]["shortcut"] is False
     assert even["warnings"] == []
 
@@ -101,7 +101,7 @@ def test_features_that_know_the_site_are_part_of_the_warning():
     val = outputs(1, 0.5)
     moved = val.features + np.where(np.arange(240) // 4 % 2, 2.0, 0.0)[:, None].astype(np.float32)
     seen = Look(Outputs(moved, val.logits, val.labels, val.groups), None)
-    told = sites_of(RECIPE, pictures(sites, 0.9), held_out(sites), seen)
+    told = sites_of(RECIPE, images(sites, 0.9), held_out(sites), seen)
     assert told["domains"]["north"]["low"] > 0.5
     assert "the model's features tell the sites apart" in told["warnings"][0]
     many = tuple(f"site {number}" for number in range(31))

@@ -1,4 +1,4 @@
-"""A model of hospital A goes on at hospital B without a picture of A."""
+"""A model of hospital A goes on at hospital B without an image of A."""
 
 import csv
 import importlib
@@ -49,7 +49,7 @@ def at_a(tmp_path_factory):
     recipe.write_text(RECIPE.format(path=folder / "a"))
     assert called("run", recipe, "--out", folder / "run") == 0
     assert called("export", folder / "run", "--format", "keras", "--out", folder / "out") == 0
-    shutil.rmtree(folder / "a")  # the pictures of A stay at A
+    shutil.rmtree(folder / "a")  # the images of A stay at A
     return folder
 
 
@@ -127,7 +127,7 @@ def test_the_choice_says_that_no_guard_could_be_asked(free):
     told = read(free / "adaptation.json")
     assert {guard["fired"] for guard in told["guards"].values()} == {None}
     assert told["verdict"] in ("adapt", "do_not_adapt")
-    assert "the source's pictures are not at hand" in told["reason"]
+    assert "the source's images are not at hand" in told["reason"]
     kept = told["ranking"]["kept"]
     assert set(kept) == {"adabn", "tent", "shot"}
     # It moves nothing but statistics: what it ends with is what it began with.
@@ -145,7 +145,7 @@ def test_without_batch_norm_answers_are_compared_with_those_of_the_model_as_it_c
     assert set(read(out / "adaptation.json")["ranking"]["kept"]) == {"adabn", "tent", "shot"}
 
 
-def test_no_picture_of_a_is_told_and_figures_are_of_b_with_the_thresholds_of_a(free, at_a):
+def test_no_image_of_a_is_told_and_figures_are_of_b_with_the_thresholds_of_a(free, at_a):
     with (free / "split.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["split"] for row in rows} == {"target_unlabelled", "target_test"}
@@ -153,7 +153,7 @@ def test_no_picture_of_a_is_told_and_figures_are_of_b_with_the_thresholds_of_a(f
     scores, at_source = read(free / "scores.json"), read(at_a / "run" / "scores.json")["val"]
     assert set(scores) == {"target_test", "interval"}
     points = scores["target_test"]["operating_points"]
-    assert points["threshold_from"] == "the validation pictures of the model as it came"
+    assert points["threshold_from"] == "the validation images of the model as it came"
     assert [one["threshold"] for one in points["points"]] == [
         one["threshold"] for one in at_source["operating_points"]["points"]
     ]

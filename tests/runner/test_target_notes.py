@@ -1,4 +1,4 @@
-"""What is said of a target whose pictures, labels or patients are remarkable, though nothing is wrong."""
+"""What is said of a target whose images, labels or patients are remarkable, though nothing is wrong."""
 
 import dataclasses
 
@@ -10,13 +10,13 @@ from runs_drawn import TWO_HOSPITALS
 from kerastl.cli._recipes import checked
 from kerastl.data import Record
 from kerastl.recipe import Found
-from kerastl.workflows import Pictures, note_target
+from kerastl.workflows import Images, note_target
 
 WINDOW = (100.0, 1000.0)
 
 
 def drawn(folder, split, low, high, *, deep=True, count=4, group=None):
-    """Draw pictures whose values are uniform from `low` to below `high`."""
+    """Draw images whose values are uniform from `low` to below `high`."""
     folder.mkdir(exist_ok=True)
     generator = np.random.default_rng(3)
     kind = np.uint16 if deep else np.uint8
@@ -40,10 +40,10 @@ def notes(tmp_path):
             adapt="learning_rate: 1e-4, trainable: all",
         )  # fmt: skip
         recipe = checked(Found("two", "two.yaml", text), sets)
-        pictures = Pictures(
+        images = Images(
             tuple(records), ("dark", "light"), 32, window, "none", None, None, (), {}, ("first",)
         )
-        first, *rest = note_target(recipe, pictures, oracle=oracle).notes
+        first, *rest = note_target(recipe, images, oracle=oracle).notes
         assert first == "first"
         return rest
 
@@ -52,16 +52,16 @@ def notes(tmp_path):
 
 @pytest.fixture
 def fine(tmp_path):
-    """Pictures of both that nothing is to be said of."""
+    """Images of both that nothing is to be said of."""
     tested = drawn(tmp_path / "t", "target_test", 100, 1000, group="t")
     return [*drawn(tmp_path / "s", "train", 100, 1000, group="p"), *tested]
 
 
-def test_nothing_is_said_of_pictures_like_those_of_the_source(notes, fine, tmp_path):
+def test_nothing_is_said_of_images_like_those_of_the_source(notes, fine, tmp_path):
     assert notes([*fine, *drawn(tmp_path / "t", "target_unlabelled", 90, 1000, group="u")]) == []
 
 
-def test_pictures_outside_of_the_window_are_told_by_their_share(notes, fine, tmp_path):
+def test_images_outside_of_the_window_are_told_by_their_share(notes, fine, tmp_path):
     # 9 of 10 values lie above 1000: from 0 to 10000, 0.09 to 0.1 are within.
     [line] = notes([*fine, *drawn(tmp_path / "t", "target_unlabelled", 100, 9100, count=30)])
     share = int(line.partition(" %")[0])
@@ -72,9 +72,9 @@ def test_pictures_outside_of_the_window_are_told_by_their_share(notes, fine, tmp
     assert "measured" not in line
 
 
-def test_pictures_of_one_grey_value_are_counted(notes, fine, tmp_path):
+def test_images_of_one_grey_value_are_counted(notes, fine, tmp_path):
     flat = drawn(tmp_path / "t", "target_unlabelled", 500, 501, count=6)
-    assert notes([*fine, *flat])[0].startswith("Pictures of the target outside its test, 6 of 6, ")
+    assert notes([*fine, *flat])[0].startswith("Images of the target outside its test, 6 of 6, ")
     many = [
         dataclasses.replace(flat[0], path=str(n), label="dark", split="target_train")
         for n in range(100)
@@ -83,7 +83,7 @@ def test_pictures_of_one_grey_value_are_counted(notes, fine, tmp_path):
     assert "64 of the 64 that were looked at, are one grey value" in line
 
 
-def test_test_pictures_are_not_opened(notes, fine, tmp_path):
+def test_test_images_are_not_opened(notes, fine, tmp_path):
     for record in fine:
         if record.split == "target_test":
             record.file.unlink()
@@ -96,7 +96,7 @@ def test_another_depth_than_the_sources_is_told(notes, tmp_path, source_is_deep)
     target = drawn(tmp_path / "t", "target_unlabelled", 0, 200, deep=not source_is_deep)
     [line] = notes([*source, *target], window=None, oracle=False)
     kinds = ["16-bit grey", "8-bit"][:: 1 if source_is_deep else -1]
-    assert line.startswith(f"Most pictures of the source are {kinds[0]}, most of the target are")
+    assert line.startswith(f"Most images of the source are {kinds[0]}, most of the target are")
     assert f"are {kinds[1]}: " in line
 
 
@@ -119,8 +119,8 @@ def test_a_target_without_patients_beside_a_source_with_some_is_told(notes, fine
     assert notes([*alone, *target]) == []
 
 
-def test_an_oracle_without_test_pictures_is_told(notes, fine):
+def test_an_oracle_without_test_images_is_told(notes, fine):
     assert notes(fine[:4], oracle=False) == []
     assert notes(fine[:4]) == [
-        "--oracle: no labelled test picture of the target is there to judge by."
+        "--oracle: no labelled test image of the target is there to judge by."
     ]

@@ -24,7 +24,7 @@ export: {{formats: []}}
 
 @pytest.fixture
 def hospitals(tmp_path):
-    """A recipe on a/labels.csv and b/labels.csv, of 10 pictures a class each."""
+    """A recipe on a/labels.csv and b/labels.csv, of 10 images a class each."""
     for name, seed in (("a", 1), ("b", 7)):
         rows = [["path", "label"]]
         for label in ("dark", "light"):
@@ -51,35 +51,35 @@ def test_faults_of_both_tables_are_told_together(kerastl, hospitals, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_unreadable_pictures_are_those_of_a_named_table(kerastl, hospitals, tmp_path):
+def test_unreadable_images_are_those_of_a_named_table(kerastl, hospitals, tmp_path):
     recipe, places = hospitals
     for number in range(5):
         (places["b"].parent / "dark" / f"{number}.png").write_bytes(b"x")
     answer = kerastl("run", recipe, "--out", tmp_path / "run")
     assert answer.code == 1
-    assert "5 of 20 pictures of the target (b/labels.csv) cannot be read" in answer.err
+    assert "5 of 20 images of the target (b/labels.csv) cannot be read" in answer.err
     assert "source" not in answer.err
     (places["a"].parent / "dark" / "0.png").write_bytes(b"x")
     answer = kerastl("run", recipe, "--out", tmp_path / "run", "--set", "data.max_pixels=10")
     assert answer.code == 1
-    assert "20 of 20 pictures of the source (a/labels.csv)" in answer.err
-    assert "20 of 20 pictures of the target (b/labels.csv)" in answer.err
+    assert "20 of 20 images of the source (a/labels.csv)" in answer.err
+    assert "20 of 20 images of the target (b/labels.csv)" in answer.err
 
 
 def test_notes_say_whose_table_they_are_about(hospitals, tmp_path):
     from kerastl import recipe as recipes
     from kerastl.cli._recipes import checked
     from kerastl.runs import Run
-    from kerastl.workflows import gather_pictures
+    from kerastl.workflows import gather_images
 
     recipe, places = hospitals
     found = recipes.find(str(recipe))
-    notes = gather_pictures(checked(found, ()), Run(tmp_path / "run")).notes
+    notes = gather_images(checked(found, ()), Run(tmp_path / "run")).notes
     for domain in ("source", "target"):
         assert f"{domain}: labels.csv: column 'label' is taken as label." in notes
     other = places["b"].rename(places["b"].with_name("b.csv"))
     sets = [f"target.reader.path={other}"]
-    notes = gather_pictures(checked(found, sets), Run(tmp_path / "run")).notes
+    notes = gather_images(checked(found, sets), Run(tmp_path / "run")).notes
     assert "b.csv: column 'label' is taken as label." in notes
 
 
@@ -98,4 +98,4 @@ def test_what_is_remarkable_about_the_target_is_said_before_training(
     answer = kerastl("run", recipe, "--oracle", *sets, "--out", tmp_path / "run")
     assert "Far enough." in answer.err
     assert "20 of 20, are one grey value throughout" in answer.err
-    assert "no labelled test picture of the target" in answer.err
+    assert "no labelled test image of the target" in answer.err

@@ -1,4 +1,4 @@
-"""Drawn pictures and a small model."""
+"""Drawn images and a small model."""
 
 import pytest
 from sources_drawn import ArraySource, drawn

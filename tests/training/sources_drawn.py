@@ -1,4 +1,4 @@
-"""A source of drawn pictures that keeps the contract of an epoch source, and a small model."""
+"""A source of drawn images that keeps the contract of an epoch source, and a small model."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass
 class ArraySource:
-    """Pictures in memory; class 1 is brighter in its upper half."""
+    """Images in memory; class 1 is brighter in its upper half."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -60,7 +60,7 @@ class ArraySource:
 
 
 def stored(folder, count: int, class_names: tuple[str, ...]) -> list:
-    """Write drawn pictures as PNGs; return their records."""
+    """Write drawn images as PNGs; return their records."""
     from PIL import Image
 
     from kerastl.data import Record

@@ -91,7 +91,7 @@ def test_some_steps_on_a_real_network_end_where_the_plain_steps_end(rule):
             "mobilenet_v2", weights="none", image_size_px=32, seed=1, alpha=0.35
         )
         model = build_model(backbone, class_names=("a", "b"), dropout=0.3, seed=1)
-        # The norms get the statistics of the pictures: activations vanish in random weights without.
+        # The norms get the statistics of the images: activations vanish in random weights without.
         # Offsets away from 0: at the kink of a ReLU rounding decides which way a gradient goes.
         for at, norm in enumerate(batch_norm_layers(model)):
             norm.momentum = 0.0

@@ -1,4 +1,4 @@
-"""The cached phases: what is learnt is what the pictures themselves would teach, and what lies on disk is sound."""
+"""The cached phases: what is learnt is what the images themselves would teach, and what lies on disk is sound."""
 
 import shutil
 import subprocess
@@ -29,7 +29,7 @@ LAST = FromBlock(from_block="block_3")
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    return stored(tmp_path_factory.mktemp("pictures"), 29, CLASSES)
+    return stored(tmp_path_factory.mktemp("images"), 29, CLASSES)
 
 
 def source_of(records, *, operations=(), shuffle=True, **more):
@@ -72,7 +72,7 @@ def with_cache(phase, cache, **more):
         ("boundary", plain_phase("last", epochs=4, trainable=LAST, keep="last"), {"operations": TURN, "views": 3}),
     ],
 )  # fmt: skip
-def test_a_cached_phase_teaches_what_the_pictures_would(records, tmp_path, cache, phase, more):
+def test_a_cached_phase_teaches_what_the_images_would(records, tmp_path, cache, phase, more):
     plain, expected = learnt(records, [with_cache(phase, "none")], tmp_path, **more)
     assert not (tmp_path / "activations").exists()
     cached, history = learnt(records, [with_cache(phase, cache)], tmp_path, **more)
@@ -87,7 +87,7 @@ def test_a_cached_phase_teaches_what_the_pictures_would(records, tmp_path, cache
     assert "cache" not in expected.proofs[0]
 
 
-def test_the_views_of_a_picture_differ_and_come_again(records):
+def test_the_views_of_a_image_differ_and_come_again(records):
     source = source_of(records, operations=TURN, views=2)
     shown = {
         epoch: np.concatenate(
@@ -133,7 +133,7 @@ def key(records, *, seed=1, **more):
 
 
 @pytest.mark.slow
-def test_other_weights_pictures_or_augmentation_are_another_entry(records, tmp_path):
+def test_other_weights_images_or_augmentation_are_another_entry(records, tmp_path):
     plain = key(records)
     assert plain == key(records, seed=1) == key(records, batch_size=4)
     other = shutil.copytree(records[0].file.parent, tmp_path / "other")
@@ -155,7 +155,7 @@ def test_other_weights_pictures_or_augmentation_are_another_entry(records, tmp_p
     assert len(set(keys)) == len(keys)
 
 
-def test_the_seed_counts_only_where_pictures_are_changed(records):
+def test_the_seed_counts_only_where_images_are_changed(records):
     def of(seed, **more):
         model = model_of()
         trunk = keras.Model(model.inputs[0], model.get_layer("pooled").output)
@@ -266,7 +266,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_anything_runs(records
     assert not seen
 
 
-def test_mixed_pictures_are_not_cached(records, tmp_path):
+def test_mixed_images_are_not_cached(records, tmp_path):
     mix = build_mixing(["mix_up"], image_size_px=32, num_classes=2)
     with pytest.raises(Problems, match=r"Take augment\.mixing out"):
         learnt(records, [with_cache(HEAD, "features")], tmp_path, mix=mix)
@@ -351,8 +351,8 @@ from kerastl.data import ImageDataset, Record
 from kerastl.errors import RunFailed
 from kerastl.training.feature_cache import keep_activations
 
-pictures, folder, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-records = [Record(file.name, file, "dark") for file in sorted(pictures.glob("*.png"))]
+images, folder, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+records = [Record(file.name, file, "dark") for file in sorted(images.glob("*.png"))]
 source = ImageDataset(records, class_names=["dark"], image_size_px=32, batch_size=7)
 trunk = build_backbone("small_cnn", weights="none", image_size_px=32)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -366,8 +366,8 @@ except RunFailed as error:
 
 def test_a_full_disk_leaves_no_half_entry_and_a_clear_error(records, tmp_path):
     def keep(limit):
-        pictures = records[0].file.parent
-        words = [sys.executable, "-c", FULL, str(pictures), str(tmp_path), str(limit)]
+        images = records[0].file.parent
+        words = [sys.executable, "-c", FULL, str(images), str(tmp_path), str(limit)]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         return done.stdout, [one.name for one in tmp_path.iterdir() if one.suffix != ".lock"]
 
@@ -435,7 +435,7 @@ REAL = {
 def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
     records, keras_home, tmp_path, monkeypatch, name
 ):
-    """NASNet's cells hand on two tensors. Its random weights get the statistics of the pictures."""
+    """NASNet's cells hand on two tensors. Its random weights get the statistics of the images."""
     options = dict(REAL[name])
     block, size = options.pop("block"), options["image_size_px"]
     backbone = build_backbone(name, seed=1, **options)

@@ -95,15 +95,15 @@ def started(weights):
         head=SimpleNamespace(dropout=0.2),
         backbone=SimpleNamespace(name="mobilenet", weights=weights, options=None),
     )
-    pictures = SimpleNamespace(image_size_px=128, class_names=("tench", "own"))
-    return recipe, pictures
+    images = SimpleNamespace(image_size_px=128, class_names=("tench", "own"))
+    return recipe, images
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "none"])
 def test_the_start_tells_of_every_file_it_read(keras_home, monkeypatch, weights):
-    recipe, pictures = started(weights)
+    recipe, images = started(weights)
     monkeypatch.setattr("kerastl.workflows.model._options", lambda _: {"alpha": 0.25})
-    begun = start_model(recipe, pictures)
+    begun = start_model(recipe, images)
     files = {"file": "mobilenet_2_5_128_tf_no_top.h5", "head_file": "mobilenet_2_5_128_tf.h5"}
     hashes = {"file": "sha256", "head_file": "head_sha256"}
     for key, file in files.items():

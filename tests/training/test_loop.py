@@ -66,7 +66,7 @@ def test_a_rate_of_zero_is_not_training(model, train):
         )
 
 
-def test_statistics_may_follow_the_pictures_while_scale_and_offset_stay(model, train):
+def test_statistics_may_follow_the_images_while_scale_and_offset_stay(model, train):
     before = {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
     phase = plain_phase("adapt", epochs=1, batch_norm="statistics")
     (proof,) = fit(model, train, phases=[phase]).proofs
@@ -81,7 +81,7 @@ def test_statistics_may_follow_the_pictures_while_scale_and_offset_stay(model, t
 
 
 def test_statistics_of_one_batch_are_those_of_its_pixels(model, train):
-    """The first BatchNorm sees the first convolution's output; NumPy gives its mean over all pictures."""
+    """The first BatchNorm sees the first convolution's output; NumPy gives its mean over all images."""
     from kerastl.training import statistics_estimator, unfreeze
 
     train.batch_size = 16  # the last batch is smaller: it must weigh less
@@ -133,12 +133,12 @@ def test_figures_of_two_kinds_are_not_compared(model, train, val):
 @pytest.mark.parametrize(
     ("phase", "words"),
     [
-        (plain_phase("adapt", epochs=1, domain="target"), "no labelled pictures of its domain"),
+        (plain_phase("adapt", epochs=1, domain="target"), "no labelled images of its domain"),
         (plain_phase("top", epochs=1, trainable=FromBlock(from_block="blok_2")), "block_2"),
         (plain_phase("top", epochs=1, trainable=LayerNames(names="block")), "whole name"),
         (plain_phase("head", epochs=5, early_stopping=2), "no validation"),
     ],
-    ids=["no pictures", "no block", "no layer", "nothing to watch"],
+    ids=["no images", "no block", "no layer", "nothing to watch"],
 )
 def test_a_phase_that_cannot_be_run_is_refused_before_the_first_one_is(model, train, phase, words):
     before = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
@@ -148,9 +148,9 @@ def test_a_phase_that_cannot_be_run_is_refused_before_the_first_one_is(model, tr
         np.testing.assert_array_equal(value, keras.ops.convert_to_numpy(weight))
 
 
-def test_an_auc_of_validation_pictures_of_one_class_cannot_be_watched(model, train, val):
+def test_an_auc_of_validation_images_of_one_class_cannot_be_watched(model, train, val):
     val.images, val.labels = val.images[val.labels == 0], val.labels[val.labels == 0]
-    with pytest.raises(RequestError, match="'light' has no picture"):
+    with pytest.raises(RequestError, match="'light' has no image"):
         fit(model, train, val=val, phases=[plain_phase("head", epochs=1, monitor="val_auc")])
 
 
@@ -321,7 +321,7 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
     ends.append((model.get_layer("head").get_weights()[0], [row["loss"] for row in history.rows]))
 np.testing.assert_allclose(ends[0][0], ends[1][0], rtol=1e-4, atol=1e-5)
 np.testing.assert_allclose(ends[0][1], ends[1][1], rtol=1e-4)
-# One picture is left for two replicas: none of them may make statistics of nothing.
+# One image is left for two replicas: none of them may make statistics of nothing.
 source = ArraySource(*drawn(17))
 fit(model, source, phases=[Phase("all", epochs=2, batch_norm="trainable", cache="none")], strategy=strategy)
 assert all(np.isfinite(w.numpy()).all() for w in model.weights)

@@ -75,7 +75,7 @@ def test_loss_and_gradient_are_those_of_the_formula(smoothing, weights, gamma, m
 
 
 @pytest.mark.parametrize(("smoothing", "weights", "gamma"), OF_ONE)
-def test_a_mixed_picture_has_the_mix_of_the_losses_of_its_parts(smoothing, weights, gamma):
+def test_a_mixed_image_has_the_mix_of_the_losses_of_its_parts(smoothing, weights, gamma):
     """So its weight is the mean of its classes' weights, each by its share of the label."""
     logits, rows, first, second, share = drawn_batch(mixed=True)
     step = step_of(smoothing, weights, gamma)
@@ -92,7 +92,7 @@ def test_a_mixed_picture_has_the_mix_of_the_losses_of_its_parts(smoothing, weigh
 
 @pytest.mark.parametrize("mixing", ["mix_up", "cut_mix", "fourier_mix"])
 def test_every_mixing_of_the_pipeline_with_all_the_rest(tmp_path, mixing):
-    """Balanced weights are of the pictures as they are, before they are mixed."""
+    """Balanced weights are of the images as they are, before they are mixed."""
     names = ("dark", "light")
     records = stored(tmp_path, 13, names)
     source = ImageDataset(
@@ -110,14 +110,14 @@ def test_every_mixing_of_the_pipeline_with_all_the_rest(tmp_path, mixing):
     assert float(loss) == pytest.approx(documented(logits, batch[1], weights, 0.1, 2.0), rel=1e-5)
 
 
-def test_the_mean_is_over_pictures_not_over_weights():
-    """Balanced weights have mean 1 over all pictures, not over each batch: a rare class steps further."""
+def test_the_mean_is_over_images_not_over_weights():
+    """Balanced weights have mean 1 over all images, not over each batch: a rare class steps further."""
     logits = np.zeros((2, CLASSES), np.float32)
     loss = told(step_of(0.0, WEIGHTS, 0.0), logits, np.array([2, 2], np.int32))["loss"]
     assert float(loss) == pytest.approx(3.0 * np.log(3), rel=1e-6)
 
 
-def test_a_class_without_training_pictures_weighs_nothing():
+def test_a_class_without_training_images_weighs_nothing():
     assert balanced_weights(np.array([0, 0, 2], np.int32), 3).tolist() == [0.75, 0.0, 1.5]
     logits, rows, *_ = drawn_batch(mixed=True)
     rows[0] = EYE[1]

@@ -1,4 +1,4 @@
-"""Training on mixed pictures: the loss, a whole training with the real pipeline, and its resumption."""
+"""Training on mixed images: the loss, a whole training with the real pipeline, and its resumption."""
 
 import keras
 import numpy as np
@@ -59,7 +59,7 @@ def log_softmax(logits):
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("class_weights", [None, [0.5, 2.0, 3.0]])
-def test_the_loss_of_mixed_pictures_is_the_mix_of_the_losses_of_their_parts(
+def test_the_loss_of_mixed_images_is_the_mix_of_the_losses_of_their_parts(
     label_smoothing, class_weights
 ):
     """In NumPy: each part against its own class, weighed and smoothed as it would be alone."""
@@ -119,7 +119,7 @@ def test_a_source_mixes_after_the_policy_and_from_any_step_on(records):
         np.testing.assert_array_equal(before[2], indices)
         np.testing.assert_array_equal(rows.sum(axis=1), 1)
         assert set(np.nonzero(rows)[1]) <= set(before[1])
-        # What stays of a picture is the picture as the policy left it, at its place.
+        # What stays of an image is the image as the policy left it, at its place.
         assert (images == before[0]).any(axis=(1, 2, 3)).sum() >= len(images) / 4
     np.testing.assert_array_equal(whole[-1][0], everything(plain, 1)[-1][0])
     rest = everything(source, 1, first_step=2)
@@ -141,15 +141,15 @@ def test_a_shard_mixes_its_own_rows(records):
             np.testing.assert_array_equal(rows.sum(axis=1), np.ones(len(rows)))
 
 
-def test_pictures_without_a_class_are_not_mixed(records):
+def test_images_without_a_class_are_not_mixed(records):
     unlabelled = [*records, Record("x.png", records[0].file, None)]
     source_of(unlabelled)
-    with pytest.raises(RequestError, match="1 of 30 pictures have no class"):
+    with pytest.raises(RequestError, match="1 of 30 images have no class"):
         source_of(unlabelled, "mix_up")
 
 
-def test_validation_pictures_are_not_mixed(records):
-    with pytest.raises(RequestError, match="validation pictures are mixed"):
+def test_validation_images_are_not_mixed(records):
+    with pytest.raises(RequestError, match="validation images are mixed"):
         fit(network(), source_of(records), val=source_of(records, "mix_up"), phases=PHASES)
 
 

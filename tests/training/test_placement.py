@@ -1,4 +1,4 @@
-"""Augmentation as part of the training step: the same pictures as in the pipeline, so the same weights."""
+"""Augmentation as part of the training step: the same images as in the pipeline, so the same weights."""
 
 import keras
 import numpy as np
@@ -27,7 +27,7 @@ PHASES = [
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    return stored(tmp_path_factory.mktemp("pictures"), 29, CLASSES)
+    return stored(tmp_path_factory.mktemp("images"), 29, CLASSES)
 
 
 def source_of(records, placement, *, mixes=False):
@@ -39,7 +39,7 @@ def source_of(records, placement, *, mixes=False):
 
 
 @pytest.mark.parametrize("mixes", [False, True])
-def test_the_step_finishes_the_pictures_that_the_pipeline_would(records, mixes):
+def test_the_step_finishes_the_images_that_the_pipeline_would(records, mixes):
     host, device = (source_of(records, one, mixes=mixes) for one in ("host", "device"))
 
     @tf.function
@@ -70,7 +70,7 @@ def test_training_ends_with_the_same_weights_wherever_the_augmentation_runs(reco
     assert weights[0] == weights[1]
 
 
-def test_the_pictures_of_an_augmented_epoch_differ_from_those_of_the_next(records):
+def test_the_images_of_an_augmented_epoch_differ_from_those_of_the_next(records):
     source = source_of(records, "device")
     batch = next(iter(source.plain_batches(0)))
     first, second = (source.finish(*batch, tf.constant(epoch, tf.int64))[0] for epoch in (0, 1))

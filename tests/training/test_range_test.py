@@ -107,10 +107,10 @@ def test_a_request_that_makes_no_sense_is_refused(tmp_path, wrong, said):
         )
 
 
-def test_no_picture_is_refused_and_two_are_enough(tmp_path):
+def test_no_image_is_refused_and_two_are_enough(tmp_path):
     images, labels = drawn(32)
     phase = plain_phase("x", epochs=1, trainable="all", batch_norm="trainable")
-    with pytest.raises(RequestError, match="There are 0 pictures"):
+    with pytest.raises(RequestError, match="There are 0 images"):
         range_test(model_of(), ArraySource(images[:0], labels[:0]), phase=phase, cache_dir=tmp_path)
     test = range_test(
         model_of(), ArraySource(images[:2], labels[:2]), phase=phase, steps=30, cache_dir=tmp_path

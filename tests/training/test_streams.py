@@ -1,4 +1,4 @@
-"""Steps that read the target's pictures beside the source's: what they see, and that it makes nothing less exact."""
+"""Steps that read the target's images beside the source's: what they see, and that it makes nothing less exact."""
 
 import subprocess
 import sys
@@ -160,17 +160,17 @@ def test_other_labels_of_the_target_give_the_same_bytes(train):
 def test_two_sources_of_one_seed_and_one_size_are_not_paired(tmp_path):
     """Place for place they would be: sorted by class, each batch would hold the classes of the other."""
     records = stored(tmp_path, 12, CLASSES)
-    pictures = ImageDataset(records, class_names=CLASSES, image_size_px=32, batch_size=4)
+    images = ImageDataset(records, class_names=CLASSES, image_size_px=32, batch_size=4)
     step = Aligned(spy=True)
-    fit(model_of(), pictures, target=pictures, phases=[HEAD], step_for=lambda *_: step)
+    fit(model_of(), images, target=images, phases=[HEAD], step_for=lambda *_: step)
     assert step.places("source") != step.places("target")
     assert sorted(flat(step.places("target")[:3])) == list(range(12))
 
 
-def test_history_weighs_each_step_by_the_pictures_of_its_first_stream():
+def test_history_weighs_each_step_by_the_images_of_its_first_stream():
     source, target = ArraySource(*drawn(20)), target_of(12, batch_size=8)
     history = fit(model_of(), source, target=target, phases=[HEAD], step_for=lambda *_: Aligned())
-    steps = [(8, 8), (8, 4), (4, 8)], [(8, 4), (8, 8), (4, 4)]  # pictures of both, in each epoch
+    steps = [(8, 8), (8, 4), (4, 8)], [(8, 4), (8, 8), (4, 4)]  # images of both, in each epoch
     orders = [target.beside(labelled=False).indexed_batches(epoch) for epoch in range(3)]
     places = [float(np.mean(indices)) for order in orders for _, _, indices in order]
     for row, epoch in zip(history.rows, steps, strict=True):
@@ -283,7 +283,7 @@ def test_a_step_is_shown_the_weights_that_its_phase_starts_from(train, tmp_path)
 
 
 class Follows(Aligned):
-    """Sets the first BatchNorm's mean to the mean brightness of the target's pictures."""
+    """Sets the first BatchNorm's mean to the mean brightness of the target's images."""
 
     def __init__(self, *, says=True):
         super().__init__()
@@ -319,7 +319,7 @@ def test_statistics_that_a_step_did_not_speak_of_stop_the_run(train):
         )  # fmt: skip
 
 
-def pictures_of(records, *, operations=(), **more):
+def images_of(records, *, operations=(), **more):
     policy = build_policy(operations, image_size_px=32) if operations else None
     values = {"class_names": CLASSES, "image_size_px": 32, "batch_size": 7, "seed": 3, **more}
     return ImageDataset(records, augment=policy, **values)
@@ -327,7 +327,7 @@ def pictures_of(records, *, operations=(), **more):
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    return stored(tmp_path_factory.mktemp("pictures"), 43, CLASSES)
+    return stored(tmp_path_factory.mktemp("images"), 43, CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -338,14 +338,14 @@ def records(tmp_path_factory):
         pytest.param(LAST, "boundary", {"operations": TURN, "views": 2}, marks=pytest.mark.slow),
     ],
 )
-def test_cached_streams_teach_what_their_pictures_would(records, tmp_path, phase, cache, more):
+def test_cached_streams_teach_what_their_images_would(records, tmp_path, phase, cache, more):
     ends, histories = [], []
     for kind in ("none", cache):
         model = model_of()
         history = fit(
-            model, pictures_of(records[:29], **more),
-            val=pictures_of(records[:9], shuffle=False),
-            target=pictures_of(records[29:], **{**more, "batch_size": 5}),
+            model, images_of(records[:29], **more),
+            val=images_of(records[:9], shuffle=False),
+            target=images_of(records[29:], **{**more, "batch_size": 5}),
             phases=[Phase(**{**vars(phase), "cache": kind})], step_for=lambda *_: Aligned(),
             cache_dir=tmp_path,
         )  # fmt: skip
@@ -372,7 +372,7 @@ def test_augmentation_in_the_step_shows_each_stream_what_the_pipeline_would(reco
         }
         model = model_of()
         fit(
-            model, pictures_of(records[:29], **more), target=pictures_of(records[29:], **more),
+            model, images_of(records[:29], **more), target=images_of(records[29:], **more),
             phases=[HEAD], step_for=lambda *_: Aligned(),
         )  # fmt: skip
         ends.append(bytes_of(model))
@@ -388,44 +388,44 @@ def asking(**attributes):
 
 def mixed(records):
     mixing = build_mixing([{"name": "cut_mix"}], image_size_px=32, num_classes=2)
-    return pictures_of(records, mix=mixing)
+    return images_of(records, mix=mixing)
 
 
 @pytest.mark.parametrize(
     ("target", "step", "words"),
     [
         (lambda _: None, asking(), r"there are none: fit\(\.\.\., target="),
-        (lambda _: pictures_of([]), asking(), "There are 0, not one batch of 7"),
+        (lambda _: images_of([]), asking(), "There are 0, not one batch of 7"),
         (
-            lambda records: pictures_of(records, batch_size=50, drop_remainder=True),
+            lambda records: images_of(records, batch_size=50, drop_remainder=True),
             asking(),
             "There are 14, not one batch of 50",
         ),
         (
-            lambda records: pictures_of(records, image_size_px=16),
+            lambda records: images_of(records, image_size_px=16),
             asking(),
             "image_size_px is 16.*Write image_size_px=32",
         ),
         (
-            lambda records: pictures_of(records, placement="device"),
+            lambda records: images_of(records, placement="device"),
             asking(),
             "placement is device.*Write placement=host",
         ),
         (mixed, asking(), "its step reads no labels.*mix="),
         (
-            lambda records: pictures_of(records, class_names=("dark", "bright")),
+            lambda records: images_of(records, class_names=("dark", "bright")),
             asking(reads_target_labels=True),
             "its classes are dark, bright",
         ),
-        (pictures_of, asking(reads=("train", "targets")), "reads train, targets; the streams are"),
-        (pictures_of, asking(reads=()), "reads nothing"),
+        (images_of, asking(reads=("train", "targets")), "reads train, targets; the streams are"),
+        (images_of, asking(reads=()), "reads nothing"),
     ],
     ids=["missing", "empty", "no batch", "size", "place", "mixed", "classes", "unknown", "none"],
 )
 def test_streams_that_cannot_be_read_are_refused_before_the_first_phase(
     records, target, step, words
 ):
-    model, train = model_of(), pictures_of(records[:29])
+    model, train = model_of(), images_of(records[:29])
     before = bytes_of(model)
     first = plain_phase("first", epochs=1, learning_rate=1e-2)
     with pytest.raises(RequestError, match=f"phase head: .*{words}"):
@@ -452,8 +452,8 @@ def test_fresh_augmentation_of_the_target_alone_leaves_an_automatic_cache_out(re
     phase = plain_phase("head", epochs=1, learning_rate=1e-2, cache="auto")
     for operations, kept in ((TURN, 0), ((), 2)):
         fit(
-            model_of(), pictures_of(records[:29]),
-            target=pictures_of(records[29:], operations=operations),
+            model_of(), images_of(records[:29]),
+            target=images_of(records[29:], operations=operations),
             phases=[phase], step_for=lambda *_: Aligned(), cache_dir=tmp_path,
         )  # fmt: skip
         assert len(list(tmp_path.glob("*/about.json"))) == kept
@@ -470,12 +470,12 @@ from kerastl.errors import RequestError
 from kerastl.training import Phase, fit
 ends, phase = [], Phase("head", epochs=2, learning_rate=1e-2, batch_norm="frozen", cache="none")
 class Small(Scaled):
-    # A mean over pictures: that of two parts is the mean of theirs, as no gap between means is.
+    # A mean over images: that of two parts is the mean of theirs, as no gap between means is.
     def losses(self, model, batches, progress):
         told = super().losses(model, batches, progress)
         logits = model(batches["target"][0], training=True)
         return {**told, "gap": self.scale * tf.reduce_mean(logits ** 2) + (self.scale - 2.0) ** 2}
-# Two replicas hold as much of each batch: of the source 8 or 4 pictures, of the target 6.
+# Two replicas hold as much of each batch: of the source 8 or 4 images, of the target 6.
 for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
     steps = []
     with strategy.scope():
@@ -490,7 +490,7 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
 for one, other in zip(*ends, strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 assert ends[0][1] > 1.01
-# One picture is left of the target for two replicas: that step is left out.
+# One image is left of the target for two replicas: that step is left out.
 target = target_of(7, batch_size=3)
 fit(model, source, target=target, phases=[phase], strategy=strategy, step_for=lambda *_: Small(1.0))
 assert all(np.isfinite(w.numpy()).all() for w in model.weights)

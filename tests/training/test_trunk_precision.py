@@ -19,7 +19,7 @@ LAST = FromBlock(from_block="block_3")
 
 @pytest.fixture
 def steady(model, train):
-    """The model, its norms with the statistics of the pictures: wild ones drown every digit."""
+    """The model, its norms with the statistics of the images: wild ones drown every digit."""
     images = np.concatenate([images for images, _, _ in train.batches(0)])
     for norm in batch_norm_layers(model):
         norm.momentum = 0.0
@@ -69,7 +69,7 @@ def test_what_it_changes_is_told_with_the_weights_that_were_kept(steady, train, 
 def test_without_validation_that_is_said(steady, train):
     history = fit(steady, train, phases=[plain_phase("head", 1, trunk_precision="bfloat16")])
     assert history.proofs[0]["trunk"]["rounded"] is None
-    assert "no validation pictures" in rounded_lines({"phases": history.proofs})[0]
+    assert "no validation images" in rounded_lines({"phases": history.proofs})[0]
 
 
 def test_a_phase_in_float32_tells_nothing_of_it(model, train, val):

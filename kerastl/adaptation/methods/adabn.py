@@ -1,10 +1,10 @@
 """AdaBN: the statistics of BatchNorm are the target's, everything else is learnt from the source.
 
 Training normalises each source batch by itself; before an evaluation the running mean and variance of each layer are set to those of the
-target's training pictures, by the exact two-pass estimate. No loss sees the target. The paper averages the statistics of batches online; this
+target's training images, by the exact two-pass estimate. No loss sees the target. The paper averages the statistics of batches online; this
 estimate is what that converges to.
 
-Where no source picture is at hand, these statistics are all that moves: the weights stay as the source left them, as in the paper.
+Where no source image is at hand, these statistics are all that moves: the weights stay as the source left them, as in the paper.
 
 Means and variances of single channels are brought together, nothing else: where classes are more frequent in one domain, that moves
 them by a part of what another scanner does. So it stays eligible where methods that make whole distributions alike are not.

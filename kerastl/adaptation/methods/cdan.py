@@ -1,7 +1,7 @@
-"""CDAN: a domain classifier that is told what the classifier believes, and, with E, heeds sure pictures more.
+"""CDAN: a domain classifier that is told what the classifier believes, and, with E, heeds sure images more.
 
 As DANN, but what the domain classifier reads is each feature times each predicted probability, or a random projection of that where it were wider
-than `widest`. With `entropy_conditioning` (CDAN+E) a picture counts `1 + exp(-H)`, H the entropy of its prediction, in ratio to its domain's others.
+than `widest`. With `entropy_conditioning` (CDAN+E) an image counts `1 + exp(-H)`, H the entropy of its prediction, in ratio to its domain's others.
 Features and predictions both learn against the domain classifier, as in the paper's minimax.
 
 Reference: Long et al. 2018, arXiv:1705.10667, section 3.
@@ -28,7 +28,7 @@ class Options(StrictModel):
     """Options of `cdan`.
 
     Args:
-        entropy_conditioning: sure pictures count more: CDAN+E.
+        entropy_conditioning: sure images count more: CDAN+E.
         strength, steepness, hidden: as in `dann`.
         widest: features times classes up to which all products are read; 4096 in the paper.
         random_width: width of the projection where there are more.

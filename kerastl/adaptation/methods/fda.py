@@ -1,8 +1,8 @@
-"""FDA: source pictures are learnt with the low frequencies of the target's: its shading, brightness and colour.
+"""FDA: source images are learnt with the low frequencies of the target's: its shading, brightness and colour.
 
-`mean(-log p(y))` over source pictures `inverse(M_beta * A(target) * exp(i P(source)) + (1 - M_beta) * F(source))`, A and P the amplitude and
-phase of the Fourier transform F of a channel, M_beta 1 for frequencies up to `floor(beta * side)` cycles a picture; and, with `beside`, over the pictures
-as they are, both counting the same. The paper learns the restyled pictures alone, and adds a loss of entropy and self-training on the target, which
+`mean(-log p(y))` over source images `inverse(M_beta * A(target) * exp(i P(source)) + (1 - M_beta) * F(source))`, A and P the amplitude and
+phase of the Fourier transform F of a channel, M_beta 1 for frequencies up to `floor(beta * side)` cycles an image; and, with `beside`, over the images
+as they are, both counting the same. The paper learns the restyled images alone, and adds a loss of entropy and self-training on the target, which
 are methods of their own (`mcc`, `pseudo_labels`).
 
 Reference: Yang & Soatto 2020, arXiv:2004.05498, equations 1 and 2.
@@ -29,10 +29,10 @@ class Options(StrictModel):
     """Options of `fda`.
 
     Args:
-        beta: half the side of the window of frequencies, as a share of the picture's side; 0.01, 0.05 and 0.09 in the paper. Where
+        beta: half the side of the window of frequencies, as a share of the image's side; 0.01, 0.05 and 0.09 in the paper. Where
             it is below one pixel, the mean of each channel alone is replaced.
-        share: probability that a source picture is restyled; the others stay as they are.
-        beside: the source pictures as they are are learnt, too.
+        share: probability that a source image is restyled; the others stay as they are.
+        beside: the source images as they are are learnt, too.
     """
 
     beta: Annotated[float, Ge(0), Le(0.5)] = 0.01

@@ -1,7 +1,7 @@
-"""Fine-tuning on the labelled pictures of the target, by themselves or beside the source.
+"""Fine-tuning on the labelled images of the target, by themselves or beside the source.
 
-`mean(-log p(y))` over the labelled target pictures of a batch; with `both_domains`, half of that and half of the source's mean, so that
-each domain counts the same whatever the sizes of its batches. Pictures of the target without a label are left out.
+`mean(-log p(y))` over the labelled target images of a batch; with `both_domains`, half of that and half of the source's mean, so that
+each domain counts the same whatever the sizes of its batches. Images of the target without a label are left out.
 
 Reference: Yosinski et al. 2014, arXiv:1411.1792 (fine-tuning); Daume 2007, arXiv:0907.1815, section 2 (`weighted`: both domains at once).
 """

@@ -1,8 +1,8 @@
-"""FixMatch: a target picture that is surely answered is learnt under that answer, strongly changed.
+"""FixMatch: a target image that is surely answered is learnt under that answer, strongly changed.
 
 `classification + weight * mean(1[max q >= threshold] * -log p(argmax q))` over the target's batch: q is the network's answer, without gradient, to the
-picture as its stream gives it (with what `augment` does to it, the weak view), p its answer to the same picture after one more policy
-(the strong view). `confident` tells the share of the batch that is sure enough. In the paper the two views are two draws of the weak change, all pictures
+image as its stream gives it (with what `augment` does to it, the weak view), p its answer to the same image after one more policy
+(the strong view). `confident` tells the share of the batch that is sure enough. In the paper the two views are two draws of the weak change, all images
 of a step share one batch, and the target's is seven times as large: here the strong view changes the weak one further, each
 view is normalised by itself, and the two domains' batches are of one size.
 
@@ -31,7 +31,7 @@ class Options(StrictModel):
     Args:
         weight: of the target beside classification; 1 in the paper.
         threshold: probability from which an answer is sure; 0.95 in the paper.
-        policy: the strong change, by name; `strong` mirrors pictures and hides parts of them: `radiograph` where left and right mean something.
+        policy: the strong change, by name; `strong` mirrors images and hides parts of them: `radiograph` where left and right mean something.
     """
 
     weight: Annotated[float, Ge(0), Le(1e6)] = 1.0

@@ -1,6 +1,6 @@
 """MCC: predictions on the target must not waver between the same pairs of classes.
 
-`classification + weight * class confusion of the target batch`, see `class_confusion_loss`. A batch should hold more pictures of the target than there
+`classification + weight * class confusion of the target batch`, see `class_confusion_loss`. A batch should hold more images of the target than there
 are classes.
 
 Reference: Jin et al. 2020, arXiv:1912.03699, section 3.

@@ -1,7 +1,7 @@
 """Pseudo-labels: the network learns from its own sure answers on the target.
 
 `classification + weight * mean(1[max q >= threshold] * -log p(argmax q))`, p and q the same answers, q without gradient: the loss makes
-sure predictions surer, from the first step on, and needs no second view of a picture, so that it works on cached features, too (with a second view:
+sure predictions surer, from the first step on, and needs no second view of an image, so that it works on cached features, too (with a second view:
 `fixmatch`). `confident` tells the share of the target batch that is sure enough.
 
 Reference: Lee 2013, ICML workshop on challenges in representation learning; the threshold is that of Sohn et al. 2020, arXiv:2001.07685, equation 4.

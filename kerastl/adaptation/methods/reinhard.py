@@ -1,8 +1,8 @@
-"""Reinhard's colour transfer: source pictures are learnt with the mean and spread of the target's colours.
+"""Reinhard's colour transfer: source images are learnt with the mean and spread of the target's colours.
 
-`mean(-log p(y))` over source pictures whose channels have become `(x - mean) * std_target / std + mean_target`; and, with `beside`, over the
-pictures as they are, both counting the same. Colour in l-alpha-beta, grey (three equal channels) in its grey levels: see `reinhard_style`. The paper
-restyles single pictures and trains nothing.
+`mean(-log p(y))` over source images whose channels have become `(x - mean) * std_target / std + mean_target`; and, with `beside`, over the
+images as they are, both counting the same. Colour in l-alpha-beta, grey (three equal channels) in its grey levels: see `reinhard_style`. The paper
+restyles single images and trains nothing.
 
 Reference: Reinhard et al. 2001, doi 10.1109/38.946629, equations 10 and 11.
 """
@@ -28,8 +28,8 @@ class Options(StrictModel):
     """Options of `reinhard`.
 
     Args:
-        share: probability that a source picture is restyled; the others stay as they are.
-        beside: the source pictures as they are are learnt, too.
+        share: probability that a source image is restyled; the others stay as they are.
+        beside: the source images as they are are learnt, too.
     """
 
     share: Annotated[float, Gt(0), Le(1)] = 1.0

@@ -2,7 +2,7 @@
 
 `mean(H) + sum(m log m) + pseudo_label_weight * mean(-log p(y))`: H the entropy of a prediction, m the mean prediction, y the class of the nearest
 centroid of features, see `centroid_labels`. The head is frozen: its weights are constants of the loss and get a
-gradient of 0. Labels are made when the phase begins and anew after each epoch, of the plain pictures of the whole target. The paper's bottleneck and weight-normalised head are not added.
+gradient of 0. Labels are made when the phase begins and anew after each epoch, of the plain images of the whole target. The paper's bottleneck and weight-normalised head are not added.
 
 The second term assumes that the classes are equally frequent in the target.
 

@@ -1,6 +1,6 @@
 """No adaptation: classification of the source alone, what every other method is measured against.
 
-`mean(-log p(y))` over labelled source pictures. Where BatchNorm follows the pictures, its statistics are the source's.
+`mean(-log p(y))` over labelled source images. Where BatchNorm follows the images, its statistics are the source's.
 
 Reference: none; the baseline of Ben-David et al. 2010, doi 10.1007/s10994-009-5152-4.
 """

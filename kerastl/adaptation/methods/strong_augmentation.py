@@ -1,7 +1,7 @@
-"""Strong augmentation: source pictures are learnt in many more shapes and colours; a baseline that sees no target picture.
+"""Strong augmentation: source images are learnt in many more shapes and colours; a baseline that sees no target image.
 
-`mean(-log p(y))` over source pictures that go through one more policy, after what the recipe does to them, anew at each step. Where BatchNorm follows
-the pictures, its statistics are re-estimated on the target before an evaluation, as with every method; no loss sees the target. On the
+`mean(-log p(y))` over source images that go through one more policy, after what the recipe does to them, anew at each step. Where BatchNorm follows
+the images, its statistics are re-estimated on the target before an evaluation, as with every method; no loss sees the target. On the
 tissue slides of Camelyon17-WILDS the like of it was ahead of methods that adapt.
 
 Reference: Sagawa et al. 2022, arXiv:2112.05090, section 5 (augmentation against adaptation); Koh et al. 2021, arXiv:2012.07421 (the data).
@@ -27,7 +27,7 @@ class Options(StrictModel):
     """Options of `strong_augmentation`.
 
     Args:
-        policy: by name; `strong` mirrors pictures and hides parts of them: `radiograph` where left and right mean something.
+        policy: by name; `strong` mirrors images and hides parts of them: `radiograph` where left and right mean something.
     """
 
     policy: PolicyName = "strong"

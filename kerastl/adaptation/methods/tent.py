@@ -3,7 +3,7 @@
 `mean(H)`, the entropy of predictions, over target batches that BatchNorm normalises by themselves; only BatchNorm's scale and offset learn. The
 phase must say `batch_norm: trainable` and `trainable: {names: ...}`, naming BatchNorm layers alone (`batch_norm_alone` returns it); the head gets a
 gradient of 0. The paper predicts each
-test batch with that batch's statistics; before an evaluation they are re-estimated over all of the target's training pictures, so that a picture's
+test batch with that batch's statistics; before an evaluation they are re-estimated over all of the target's training images, so that an image's
 answer does not depend on its neighbours.
 
 Reference: Wang et al. 2021, arXiv:2006.10726, section 3.

@@ -1,4 +1,4 @@
-"""Base of layers that mix a picture with a changed copy of itself: nothing of it at 0, nothing but it at 1."""
+"""Base of layers that mix an image with a changed copy of itself: nothing of it at 0, nothing but it at 1."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scipy.stats import norm
 
 
 class Blended(VectorizedBaseImageAugmentationLayer):
-    """Draw for each picture how much of the changed copy is mixed in.
+    """Draw for each image how much of the changed copy is mixed in.
 
     Args:
-        max_fraction: largest share of the changed copy, 0 to 1; each picture's is uniform in [0, max_fraction).
+        max_fraction: largest share of the changed copy, 0 to 1; each image's is uniform in [0, max_fraction).
         kwargs: `dtype` and `seed`, for keras-cv.
     """
 
@@ -85,7 +85,7 @@ def drawn_fill(generator: Any, images: tf.Tensor, mode: str, value: float) -> di
 def filled(
     images: tf.Tensor, masked: tf.Tensor, transformations: dict[str, tf.Tensor], value: float
 ) -> tf.Tensor:
-    """Return the pictures with the fill where they are masked.
+    """Return the images with the fill where they are masked.
 
     Args:
         images: `[batch, height, width, channels]` float32 in [0, 255].
@@ -100,12 +100,12 @@ Maps = Callable[[Any, int], tf.Tensor]
 
 
 class Mapped(VectorizedBaseImageAugmentationLayer):
-    """Show each picture through its map, with bilinear interpolation, as keras-cv's own geometric layers do.
+    """Show each image through its map, with bilinear interpolation, as keras-cv's own geometric layers do.
 
     Args:
-        maps: from what was drawn and the side of the picture in pixels to `[batch, 6]` float64, see
+        maps: from what was drawn and the side of the image in pixels to `[batch, 6]` float64, see
             `kerastl.augment.geometry`.
-        fill_mode: what lies outside of the picture; None where nothing outside is ever shown.
+        fill_mode: what lies outside of the image; None where nothing outside is ever shown.
         kwargs: `dtype` and `seed`, for keras-cv.
     """
 
@@ -117,7 +117,7 @@ class Mapped(VectorizedBaseImageAugmentationLayer):
     def augment_images(
         self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
     ) -> tf.Tensor:
-        """Return the resampled pictures, the shape kept; they are square."""
+        """Return the resampled images, the shape kept; they are square."""
         maps = tf.cast(self.maps(transformations, int(images.shape[1])), tf.float32)
         # The last two numbers would bend straight lines.
         projective = tf.pad(maps, [[0, 0], [0, 2]])

@@ -1,4 +1,4 @@
-"""Hue and saturation as one matrix a picture: quicker than by way of HSV, and another augmentation.
+"""Hue and saturation as one matrix an image: quicker than by way of HSV, and another augmentation.
 
 The hue turns about the grey axis, so that greys and the mean of the three channels stay; saturation moves every pixel
 towards or away from its luma. HSV keeps the largest channel instead: the two differ most for strong colours.
@@ -22,7 +22,7 @@ from kerastl.augment.layers.containers_layers import Container, Maker
 from kerastl.augment.operation import LARGEST_PIXEL, Drawn
 
 SMALLEST_SPREAD = 1e-3
-"""Pixel levels. A step of a 16-bit picture is 255 / 65535 = 0.0039 levels; float32 rounds to 0.00002 near 255."""
+"""Pixel levels. A step of a 16-bit image is 255 / 65535 = 0.0039 levels; float32 rounds to 0.00002 near 255."""
 
 
 class SteadyAutoContrast(Blended):
@@ -32,7 +32,7 @@ class SteadyAutoContrast(Blended):
     """
 
     def changed(self, images: tf.Tensor) -> tf.Tensor:
-        """Return the stretched pictures, the shape kept."""
+        """Return the stretched images, the shape kept."""
         darkest = tf.reduce_min(images, axis=(1, 2), keepdims=True)
         spread = tf.reduce_max(images, axis=(1, 2), keepdims=True) - darkest
         constant = spread < SMALLEST_SPREAD
@@ -47,15 +47,15 @@ class SteadyEqualization(Blended):
     """Spread the levels of each channel so that about equally many pixels have each.
 
     On whole levels this is Pillow's table. Between two levels the table is read by linear interpolation, so that
-    pictures of more than 8 bits keep their fine steps; their histogram is taken on rounded levels.
+    images of more than 8 bits keep their fine steps; their histogram is taken on rounded levels.
     """
 
     def changed(self, images: tf.Tensor) -> tf.Tensor:
-        """Return the equalized pictures; a channel that Pillow leaves alone stays as it is, byte for byte."""
+        """Return the equalized images; a channel that Pillow leaves alone stays as it is, byte for byte."""
         pixels = tf.clip_by_value(images, 0.0, LEVELS - 1.0)
         size = tf.shape(images)
         planes = size[0] * size[3]
-        # The channels of all pictures share one long histogram and one long table, 256 places each.
+        # The channels of all images share one long histogram and one long table, 256 places each.
         first = LEVELS * tf.reshape(tf.range(planes), [size[0], 1, 1, size[3]])
         place = first + tf.cast(tf.round(pixels), tf.int32)
         counts = tf.math.unsorted_segment_sum(tf.ones_like(place), place, LEVELS * planes)
@@ -74,10 +74,10 @@ def _tables(histograms: tf.Tensor) -> tf.Tensor:
     this level + step // 2) // step. Where step is 0 (one level, or too few pixels) each level stays.
 
     Args:
-        histograms: `[channels of all pictures, 256]` int32, pixels of each level.
+        histograms: `[channels of all images, 256]` int32, pixels of each level.
 
     Returns:
-        `[channels of all pictures, 256]` float32, whole numbers in [0, 255].
+        `[channels of all images, 256]` float32, whole numbers in [0, 255].
     """
     up_to = tf.cumsum(histograms, axis=-1)
     pixels = up_to[:, -1:]
@@ -112,15 +112,15 @@ class SteadyGrayscale(layers.Grayscale):
     """`keras_cv.layers.Grayscale` with three equal channels out."""
 
     def augment_images(self, images: tf.Tensor, transformations: Any = None, **_: Any) -> tf.Tensor:  # noqa: ARG002
-        """Return the grey pictures, the shape kept."""
+        """Return the grey images, the shape kept."""
         return tf.repeat(luma(images), 3, axis=-1)
 
 
 class SteadyColorDegeneration(layers.RandomColorDegeneration):
-    """`keras_cv.layers.RandomColorDegeneration`, mixing with a grey picture of the same brightness."""
+    """`keras_cv.layers.RandomColorDegeneration`, mixing with a grey image of the same brightness."""
 
     def augment_images(self, images: tf.Tensor, transformations: tf.Tensor, **_: Any) -> tf.Tensor:
-        """Return the paler pictures, the shape kept.
+        """Return the paler images, the shape kept.
 
         Args:
             images: `[batch, height, width, 3]` float32 in [0, 255].
@@ -167,7 +167,7 @@ class LinearHue(layers.RandomHue):
         return hue(super().get_random_transformation_batch(batch_size, **kwargs))
 
     def augment_images(self, images: tf.Tensor, transformations: tf.Tensor, **_: Any) -> tf.Tensor:
-        """Return the changed pictures, clipped to [0, 255]."""
+        """Return the changed images, clipped to [0, 255]."""
         return apply_matrices(images, transformations)
 
 
@@ -180,7 +180,7 @@ class LinearSaturation(layers.RandomSaturation):
         return saturation(shares / (1.0 - shares))
 
     def augment_images(self, images: tf.Tensor, transformations: tf.Tensor, **_: Any) -> tf.Tensor:
-        """Return the changed pictures, clipped to [0, 255]."""
+        """Return the changed images, clipped to [0, 255]."""
         return apply_matrices(images, transformations)
 
 
@@ -218,7 +218,7 @@ class SteadyPosterization(VectorizedBaseImageAugmentationLayer):
     def augment_images(
         self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
     ) -> tf.Tensor:
-        """Return the pictures with fewer levels, the shape kept."""
+        """Return the images with fewer levels, the shape kept."""
         steps = transformations["steps"]
         # Exact: a float32 is divided and multiplied by powers of two.
         return tf.floor(images / steps) * steps
@@ -227,12 +227,12 @@ class SteadyPosterization(VectorizedBaseImageAugmentationLayer):
 class InOrder(Container):
     """Do all operations it holds, folded and compiled together as in a policy of their own.
 
-    The whole batch goes through one compiled function, in which a picture that is not chosen keeps its bytes: half
-    of the pictures one by one cost more than all at once.
+    The whole batch goes through one compiled function, in which an image that is not chosen keeps its bytes: half
+    of the images one by one cost more than all at once.
     """
 
     def connect(self, how: Maker, *, compiles: bool) -> None:
-        """Make the functions that change pictures."""
+        """Make the functions that change images."""
         self._together = how(self.members)
         self.compiles = compiles
 
@@ -255,13 +255,13 @@ class InOrder(Container):
         chosen: tf.Tensor | None = None,
         **_: Any,
     ) -> tf.Tensor:
-        """Return the changed pictures; `chosen`, `[batch]` bool, says which (None: all)."""
+        """Return the changed images; `chosen`, `[batch]` bool, says which (None: all)."""
         drawn = [_only(chosen, numbers) for numbers in transformations]
         return self._together(images, drawn)
 
 
 def _only(chosen: tf.Tensor | None, drawn: Drawn) -> Drawn:
-    """Return what was drawn, for the chosen pictures only."""
+    """Return what was drawn, for the chosen images only."""
     if chosen is None or not drawn:
         return drawn
     both = drawn["chosen"] & chosen if "chosen" in drawn else chosen
@@ -269,7 +269,7 @@ def _only(chosen: tf.Tensor | None, drawn: Drawn) -> Drawn:
 
 
 class SteadyChannelShift(VectorizedBaseImageAugmentationLayer):
-    """Add to each channel of each picture a number of its own.
+    """Add to each channel of each image a number of its own.
 
     Args:
         max_fraction: largest shift either way, as a fraction of 255; uniform.
@@ -291,7 +291,7 @@ class SteadyChannelShift(VectorizedBaseImageAugmentationLayer):
     def augment_images(
         self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
     ) -> tf.Tensor:
-        """Return the shifted pictures, clipped to [0, 255], the shape kept."""
+        """Return the shifted images, clipped to [0, 255], the shape kept."""
         return tf.clip_by_value(images + transformations["shifts"], 0.0, LARGEST_PIXEL)
 
 
@@ -300,7 +300,7 @@ STEPS_PER_LEVEL = 2048
 
 
 def steady_means(images: tf.Tensor) -> tf.Tensor:
-    """Return the mean of each channel of each picture.
+    """Return the mean of each channel of each image.
 
     A sum of floats depends on its order, and a compiler chooses the order by the size of the batch. Here pixels are
     counted in steps of 1 / 2048 of a level: the mean is off by at most a quarter of a thousandth of a level.
@@ -322,7 +322,7 @@ class SteadyContrast(layers.RandomContrast):
     """`keras_cv.layers.RandomContrast` with means that do not depend on the batch."""
 
     def augment_images(self, images: tf.Tensor, transformations: tf.Tensor, **_: Any) -> tf.Tensor:
-        """Return the changed pictures, clipped to [0, 255]."""
+        """Return the changed images, clipped to [0, 255]."""
         means = steady_means(images)
         return tf.clip_by_value((images - means) * transformations + means, *self.value_range)
 
@@ -365,7 +365,7 @@ class SteadyColorJitter(VectorizedBaseImageAugmentationLayer):
         images: Any = None,  # noqa: ARG002 - keras-cv passes it
         **_: Any,
     ) -> dict[str, tf.Tensor]:
-        """Return four numbers for each picture, float32.
+        """Return four numbers for each image, float32.
 
         `shifts` in pixel levels and `contrasts`, factors from 0, `[batch, 1, 1, 1]`; `saturations`, factors from 0,
         and `sextants`, sixths of the circle of colours, `[batch]`.
@@ -376,7 +376,7 @@ class SteadyColorJitter(VectorizedBaseImageAugmentationLayer):
             return self._random_generator.uniform(shape, middle - largest, middle + largest)
 
         # In the unit in which they are applied: XLA would join a conversion with other constants, in another way for
-        # one picture than for many.
+        # one image than for many.
         return {
             "shifts": about(0.0, self.jitter.brightness * LARGEST_PIXEL, 1, 1, 1),
             "contrasts": about(1.0, self.jitter.contrast, 1, 1, 1),
@@ -392,7 +392,7 @@ class SteadyColorJitter(VectorizedBaseImageAugmentationLayer):
     def augment_images(
         self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
     ) -> tf.Tensor:
-        """Return the changed pictures, clipped to [0, 255] after each step, the shape kept."""
+        """Return the changed images, clipped to [0, 255] after each step, the shape kept."""
         if self.in_halves:
             return from_hsv(*self.to_planes(images, transformations))
         return self._without_hsv(images, transformations)
@@ -400,7 +400,7 @@ class SteadyColorJitter(VectorizedBaseImageAugmentationLayer):
     def to_planes(
         self, images: tf.Tensor, transformations: dict[str, tf.Tensor]
     ) -> tuple[tf.Tensor, ...]:
-        """Return value, chroma and hue of the changed pictures; `from_hsv` makes pictures of them."""
+        """Return value, chroma and hue of the changed images; `from_hsv` makes images of them."""
         images = self._without_hsv(images, transformations)
         return to_hsv(images, transformations["saturations"], transformations["sextants"])
 
@@ -421,10 +421,10 @@ NARROWEST_PX = 0.05
 
 
 class ReflectedGaussianBlur(VectorizedBaseImageAugmentationLayer):
-    """Blur each picture, mirrored at its borders (about the middle of the outermost pixel).
+    """Blur each image, mirrored at its borders (about the middle of the outermost pixel).
 
     Args:
-        max_sigma_px: largest standard deviation of the Gaussian, in pixels, above 0; each picture's is uniform in
+        max_sigma_px: largest standard deviation of the Gaussian, in pixels, above 0; each image's is uniform in
             [0, max_sigma_px).
         kwargs: `dtype` and `seed`, for keras-cv.
     """
@@ -447,7 +447,7 @@ class ReflectedGaussianBlur(VectorizedBaseImageAugmentationLayer):
     def augment_images(
         self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
     ) -> tf.Tensor:
-        """Return the blurred pictures, the shape kept."""
+        """Return the blurred images, the shape kept."""
         weights = transformations["weights"]
         return _blurred(_blurred(images, weights, axis=1), weights, axis=2)
 
@@ -473,19 +473,19 @@ def kernel_halves(sigmas_px: tf.Tensor, radius_px: int) -> tf.Tensor:
 
 
 def _blurred(images: tf.Tensor, weights: tf.Tensor, axis: int) -> tf.Tensor:
-    """Blur along the rows (axis 1) or columns (axis 2) of `[batch, height, width, channels]` pictures."""
+    """Blur along the rows (axis 1) or columns (axis 2) of `[batch, height, width, channels]` images."""
     size, radius = images.shape[axis], weights.shape[1] - 1
     if size == 1:
         return images
     mirrored = _mirrored(images, radius, axis)
 
     def moved(pixels: int) -> tf.Tensor:
-        """Return the pictures moved by so many pixels."""
+        """Return the images moved by so many pixels."""
         seen = slice(radius + pixels, radius + pixels + size)
         return mirrored[:, seen] if axis == 1 else mirrored[:, :, seen]
 
     weights = weights[:, :, None, None, None]
-    # Differences from the middle: a constant picture stays the same to the last digit.
+    # Differences from the middle: a constant image stays the same to the last digit.
     result = images
     for pixels in range(1, radius + 1):
         result += weights[:, pixels] * ((moved(pixels) - images) + (moved(-pixels) - images))
@@ -493,8 +493,8 @@ def _blurred(images: tf.Tensor, weights: tf.Tensor, axis: int) -> tf.Tensor:
 
 
 def _mirrored(images: tf.Tensor, radius: int, axis: int) -> tf.Tensor:
-    """Return the pictures with so many more pixels at both ends of an axis, two pixels or longer."""
-    # A mirrored picture mirrored again is what two mirrors facing each other show. (Gathering the pixels by their
+    """Return the images with so many more pixels at both ends of an axis, two pixels or longer."""
+    # A mirrored image mirrored again is what two mirrors facing each other show. (Gathering the pixels by their
     # places is as short, and eight times slower in XLA; `tf.pad` refuses an empty batch.)
     while radius > 0:
         pixels = min(radius, images.shape[axis] - 1)
@@ -511,11 +511,11 @@ def _mirrored(images: tf.Tensor, radius: int, axis: int) -> tf.Tensor:
 
 
 UNTOUCHED = 100
-"""Quality at which a picture is left alone. JPEG itself loses something even there."""
+"""Quality at which an image is left alone. JPEG itself loses something even there."""
 
 
 class SteadyJpegQuality(VectorizedBaseImageAugmentationLayer):
-    """Encode each picture as JPEG and decode it again.
+    """Encode each image as JPEG and decode it again.
 
     Args:
         min_quality: lowest quality, 1 to 100; a whole number from there to 100 is drawn, each equally often.
@@ -540,7 +540,7 @@ class SteadyJpegQuality(VectorizedBaseImageAugmentationLayer):
     def augment_images(
         self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
     ) -> tf.Tensor:
-        """Return the decoded pictures, whole levels, the shape kept; those of quality 100 as they were."""
+        """Return the decoded images, whole levels, the shape kept; those of quality 100 as they were."""
         return tf.map_fn(
             lambda one: tf.cond(
                 one[1] == UNTOUCHED, lambda: one[0], lambda: _through_jpeg(one[0], one[1])
@@ -551,7 +551,7 @@ class SteadyJpegQuality(VectorizedBaseImageAugmentationLayer):
 
 
 def _through_jpeg(image: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
-    """Encode and decode one `[height, width, 1 or 3]` float32 picture in [0, 255], colours at half resolution."""
+    """Encode and decode one `[height, width, 1 or 3]` float32 image in [0, 255], colours at half resolution."""
     levels = tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
     encoded = tf.raw_ops.EncodeJpegVariableQuality(images=levels, quality=quality)
     # The accurate transform is one of whole numbers: the same bytes on every machine.
@@ -569,7 +569,7 @@ class SignedSharpness(VectorizedBaseImageAugmentationLayer):
     """Add or take away what smoothing would remove.
 
     Args:
-        max_fraction: largest difference, 0 to 1: 1 softens down to the smoothed picture and sharpens as far the other
+        max_fraction: largest difference, 0 to 1: 1 softens down to the smoothed image and sharpens as far the other
             way.
         direction: `both`, `sharper` or `softer`.
         kwargs: `dtype` and `seed`, for keras-cv.
@@ -592,16 +592,16 @@ class SignedSharpness(VectorizedBaseImageAugmentationLayer):
     def augment_images(
         self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
     ) -> tf.Tensor:
-        """Return the pictures, clipped to [0, 255], the shape and the outermost pixels kept."""
+        """Return the images, clipped to [0, 255], the shape and the outermost pixels kept."""
         changed = images + transformations["differences"] * _detail(images)
         return tf.clip_by_value(changed, 0.0, 255.0)
 
 
 def _detail(images: tf.Tensor) -> tf.Tensor:
-    """Return pictures less their smoothed copies, 0 in the outermost pixels; exactly 0 where a picture is constant.
+    """Return images less their smoothed copies, 0 in the outermost pixels; exactly 0 where an image is constant.
 
-    The nine pixels sum to (3 + rows)(3 + columns) applied to a picture, where `rows` and `columns` are its second
-    differences. So the picture less its smoothed copy is -(3 columns + rows (3 + columns)) / 13 applied to it, which
+    The nine pixels sum to (3 + rows)(3 + columns) applied to an image, where `rows` and `columns` are its second
+    differences. So the image less its smoothed copy is -(3 columns + rows (3 + columns)) / 13 applied to it, which
     takes three additions a pixel each way and, unlike a convolution with a kernel for each channel, is fast in XLA.
     """
     if min(images.shape[1:3]) < 3:

@@ -1,7 +1,7 @@
 """AugMix, drawn for the whole batch, with all of its operations.
 
-keras-cv 0.9.0's turns pictures by up to 9 radians where 30 degrees are meant, numbers nine operations and draws the first
-eight, takes its weights from the global generator, and draws while it changes the pictures.
+keras-cv 0.9.0's turns images by up to 9 radians where 30 degrees are meant, numbers nine operations and draws the first
+eight, takes its weights from the global generator, and draws while it changes the images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kerastl.augment.stateless_random import Draws
 from kerastl.recipe import Operation
 
 TOGETHER = 8
-"""Pictures that XLA takes in one launch: a launch takes as long as changing a small picture."""
+"""Images that XLA takes in one launch: a launch takes as long as changing a small image."""
 Maker = Callable[[Sequence[BuiltOperation]], Compiled]
 
 
@@ -45,7 +45,7 @@ class Container(VectorizedBaseImageAugmentationLayer):
         """Build what it holds, once, before anything is drawn.
 
         Args:
-            image_size_px: side of the square pictures.
+            image_size_px: side of the square images.
         """
         self.members = tuple(
             BuiltOperation(place, name, options, image_size_px)
@@ -60,7 +60,7 @@ class Container(VectorizedBaseImageAugmentationLayer):
         self.connect(_one_after_the_other, compiles=False)
 
     def connect(self, how: Maker, *, compiles: bool) -> None:  # noqa: ARG002 - those that fill it in need them
-        """Make the functions that change pictures.
+        """Make the functions that change images.
 
         Args:
             how: from operations to a function that does them, as `kerastl.augment.policy.compiled`.
@@ -76,15 +76,15 @@ def _one_after_the_other(operations: Sequence[BuiltOperation]) -> Compiled:
     )
 
 
-def picture_by_picture(
+def image_by_image(
     change: Callable[[tf.Tensor, Any], tf.Tensor], *, compiles: bool
 ) -> Callable[[tf.Tensor, Any], tf.Tensor]:
-    """Return a function that changes each picture of a batch by itself.
+    """Return a function that changes each image of a batch by itself.
 
     Args:
-        change: `(picture, own) -> picture`, `[1, size, size, channels]` float32 and its own row of all numbers.
-        compiles: whether XLA compiles it. It then does so once, for `TOGETHER` pictures in one launch, whatever the
-            size of the batch: the last picture is repeated to fill up.
+        change: `(image, own) -> image`, `[1, size, size, channels]` float32 and its own row of all numbers.
+        compiles: whether XLA compiles it. It then does so once, for `TOGETHER` images in one launch, whatever the
+            size of the batch: the last image is repeated to fill up.
 
     Returns:
         `run(images, numbers) -> images`; tensors of numbers have rows by example.
@@ -116,7 +116,7 @@ def picture_by_picture(
 
 
 class Choice:
-    """One of several operations for each picture; nothing at all may be one of them.
+    """One of several operations for each image; nothing at all may be one of them.
 
     Args:
         members: operations; drawn equally often.
@@ -141,9 +141,9 @@ class Choice:
         Args:
             draws: where the numbers come from: the k-th time from `child(k)`, and member m there from its `child(m)`.
             images: `[batch, size, size, channels]`; only their shape counts. Members that need colour are not
-                drawn for pictures of one channel.
+                drawn for images of one channel.
             batch_size: scalar int32.
-            times: how often each picture is drawn for.
+            times: how often each image is drawn for.
 
         Returns:
             `which`, `[batch, times]` int32, 0 for nothing and m + 1 for member m; `numbers`, of each member what it
@@ -160,18 +160,18 @@ class Choice:
             for at, one in enumerate(self._members)
         ]
 
-        def by_picture(each: tf.Tensor) -> tf.Tensor:
+        def by_image(each: tf.Tensor) -> tf.Tensor:
             apart = tf.reshape(each, [times, batch_size, *each.shape[1:]])
             return tf.transpose(apart, [1, 0, *range(2, apart.shape.rank)])
 
-        return tf.nest.map_structure(by_picture, {"which": which, "numbers": numbers})
+        return tf.nest.map_structure(by_image, {"which": which, "numbers": numbers})
 
-    def change(self, picture: tf.Tensor, own: Drawn, first: Any, times: int) -> tf.Tensor:
-        """Return one picture, changed some times.
+    def change(self, image: tf.Tensor, own: Drawn, first: Any, times: int) -> tf.Tensor:
+        """Return one image, changed some times.
 
         Args:
-            picture: `[1, size, size, channels]` float32.
-            own: the picture's row of what `draw` returned.
+            image: `[1, size, size, channels]` float32.
+            own: the image's row of what `draw` returned.
             first: which of the draws is the first one that counts, scalar int32.
             times: how many draws count.
         """
@@ -180,21 +180,21 @@ class Choice:
             return time + 1, self._once(so_far, own, first + time)
 
         # A loop: written out, XLA would compile every operation so many times.
-        _, changed = tf.while_loop(lambda time, _: time < times, once, (tf.constant(0), picture))
-        return tf.ensure_shape(changed, picture.shape)
+        _, changed = tf.while_loop(lambda time, _: time < times, once, (tf.constant(0), image))
+        return tf.ensure_shape(changed, image.shape)
 
-    def _once(self, picture: tf.Tensor, own: Drawn, time: tf.Tensor) -> tf.Tensor:
+    def _once(self, image: tf.Tensor, own: Drawn, time: tf.Tensor) -> tf.Tensor:
         def branch(member: int) -> Callable[[], tf.Tensor]:
             def does() -> tf.Tensor:
                 numbers = tf.nest.map_structure(
                     lambda each: each[time][None], own["numbers"][member]
                 )
-                return self._runs[member].change(picture, numbers)
+                return self._runs[member].change(image, numbers)
 
             return does
 
         def nothing() -> tf.Tensor:
-            return tf.identity(picture)
+            return tf.identity(image)
 
         # A member that is not able has no numbers, and is never asked.
         branches = [
@@ -204,7 +204,7 @@ class Choice:
 
 
 def only_chosen(drawn: Drawn, chosen: tf.Tensor | None) -> Drawn:
-    """Return the same draws, with nothing where a picture is not chosen.
+    """Return the same draws, with nothing where an image is not chosen.
 
     Args:
         drawn: from `Choice.draw`.
@@ -236,7 +236,7 @@ def flat_dirichlet(draws: Draws, batch_size: Any, count: int) -> tf.Tensor:
 
 
 class SteadyAugMix(Container):
-    """Mix each picture with the ends of some chains of operations.
+    """Mix each image with the ends of some chains of operations.
 
     Args:
         operations: what the links of the chains are drawn from.
@@ -252,9 +252,9 @@ class SteadyAugMix(Container):
         self.num_chains, self.max_depth = num_chains, max_depth
 
     def connect(self, how: Maker, *, compiles: bool) -> None:
-        """Make the functions that change pictures."""
+        """Make the functions that change images."""
         self._choice = Choice(self.members, with_nothing=False, how=how)
-        self._run = picture_by_picture(self._change, compiles=compiles)
+        self._run = image_by_image(self._change, compiles=compiles)
 
     def get_random_transformation_batch(
         self, batch_size: Any, images: Any = None, **_: Any
@@ -263,7 +263,7 @@ class SteadyAugMix(Container):
 
         Returns:
             `links`, from `Choice.draw`, for each chain its links, nothing beyond its end; `weights`,
-            `[batch, num_chains]` float32, the share of each chain in the result: the picture has the rest.
+            `[batch, num_chains]` float32, the share of each chain in the result: the image has the rest.
         """
         draws, shape = self._random_generator, [batch_size, self.num_chains]
         depths = 1.0 + tf.floor(draws.uniform(shape) * self.max_depth)
@@ -282,29 +282,29 @@ class SteadyAugMix(Container):
         chosen: tf.Tensor | None = None,
         **_: Any,
     ) -> tf.Tensor:
-        """Return the mixed pictures; `chosen`, `[batch]` bool, says which may be changed (None: all)."""
+        """Return the mixed images; `chosen`, `[batch]` bool, says which may be changed (None: all)."""
         drawn = {**transformations, "links": only_chosen(transformations["links"], chosen)}
         return tf.ensure_shape(self._run(images, drawn), images.shape)
 
-    def _change(self, picture: tf.Tensor, own: dict[str, Any]) -> tf.Tensor:
+    def _change(self, image: tf.Tensor, own: dict[str, Any]) -> tf.Tensor:
         def mixed_in(chain: tf.Tensor, so_far: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             first = chain * self.max_depth
-            end = self._choice.change(picture, own["links"], first, self.max_depth)
+            end = self._choice.change(image, own["links"], first, self.max_depth)
             # Moved towards each end by its weight: what all chains leave alone keeps its bytes.
-            return chain + 1, so_far + own["weights"][chain] * (end - picture)
+            return chain + 1, so_far + own["weights"][chain] * (end - image)
 
-        start = (tf.constant(0), picture)
+        start = (tf.constant(0), image)
         _, mixed = tf.while_loop(lambda chain, _: chain < self.num_chains, mixed_in, start)
         # Rounding can carry the sum over an end of the range.
         return tf.clip_by_value(mixed, 0.0, LARGEST_PIXEL)
 
 
 class SomeOf(Container):
-    """Do so many operations to each picture, each time one of those it holds, each equally often.
+    """Do so many operations to each image, each time one of those it holds, each equally often.
 
     Args:
         operations: what it holds; none twice.
-        num_operations: how many each picture gets, one after the other.
+        num_operations: how many each image gets, one after the other.
         with_nothing: whether to do nothing is one of them, too.
         kwargs: `dtype` and `seed`, for keras-cv.
     """
@@ -322,9 +322,9 @@ class SomeOf(Container):
         self.with_nothing = with_nothing
 
     def connect(self, how: Maker, *, compiles: bool) -> None:
-        """Make the functions that change pictures."""
+        """Make the functions that change images."""
         self._choice = Choice(self.members, with_nothing=self.with_nothing, how=how)
-        self._run = picture_by_picture(self._change, compiles=compiles)
+        self._run = image_by_image(self._change, compiles=compiles)
 
     def get_random_transformation_batch(
         self, batch_size: Any, images: Any = None, **_: Any
@@ -339,9 +339,9 @@ class SomeOf(Container):
         chosen: tf.Tensor | None = None,
         **_: Any,
     ) -> tf.Tensor:
-        """Return the changed pictures; `chosen`, `[batch]` bool, says which may be (None: all)."""
+        """Return the changed images; `chosen`, `[batch]` bool, says which may be (None: all)."""
         changed = self._run(images, only_chosen(transformations, chosen))
         return tf.ensure_shape(changed, images.shape)
 
-    def _change(self, picture: tf.Tensor, own: Drawn) -> tf.Tensor:
-        return self._choice.change(picture, own, 0, self.num_operations)
+    def _change(self, image: tf.Tensor, own: Drawn) -> tf.Tensor:
+        return self._choice.change(image, own, 0, self.num_operations)

@@ -1,6 +1,6 @@
-"""A window of whole pixels, enlarged to the size of the picture.
+"""A window of whole pixels, enlarged to the size of the image.
 
-keras-cv 0.9.0 gives a smaller picture, and samples it by nearest neighbour with a step that is a little above one pixel, so
+keras-cv 0.9.0 gives a smaller image, and samples it by nearest neighbour with a step that is a little above one pixel, so
 that rows and columns inside the window are skipped.
 """
 
@@ -21,7 +21,7 @@ SMALLEST_SIDE_PX = 2
 
 
 class WholePixelCrop(Mapped):
-    """Enlarge a window of fixed side, at a place in whole pixels that is uniform over all inside the picture.
+    """Enlarge a window of fixed side, at a place in whole pixels that is uniform over all inside the image.
 
     Args:
         max_fraction: share of the side that is cut off.
@@ -51,13 +51,13 @@ class WholePixelCrop(Mapped):
 
 
 class WholeAreaCrop(Mapped):
-    """Enlarge a window of random area and aspect ratio that lies inside the picture.
+    """Enlarge a window of random area and aspect ratio that lies inside the image.
 
     The area is uniform in [min_area_fraction, 1). The logarithm of the aspect ratio is uniform, wide and tall alike, in the part
-    of its range in which a window of that area fits into the picture. The place is uniform.
+    of its range in which a window of that area fits into the image. The place is uniform.
 
     Args:
-        min_area_fraction: smallest area, as a share of the picture's, above 0, to 1.
+        min_area_fraction: smallest area, as a share of the image's, above 0, to 1.
         max_aspect_ratio: largest ratio of width to height and of height to width, at least 1.
         maps, kwargs: as for `Mapped`.
     """
@@ -73,8 +73,8 @@ class WholeAreaCrop(Mapped):
         """Return the windows.
 
         Returns:
-            `[batch]` float32: `areas`, a share of the picture's; `aspects`, width over height; `tops` and `lefts`,
-            0 where the window touches the picture's first row or column, 1 where it touches the last.
+            `[batch]` float32: `areas`, a share of the image's; `aspects`, width over height; `tops` and `lefts`,
+            0 where the window touches the image's first row or column, 1 where it touches the last.
         """
         draw = self._random_generator.uniform
         areas = draw([batch_size], self.min_area_fraction, 1.0)
@@ -93,7 +93,7 @@ class WholeAreaCrop(Mapped):
 class SteadyRotation(layers.RandomRotation):
     """`keras_cv.layers.RandomRotation` with `kerastl.augment.geometry.steady` sines and cosines.
 
-    Those of its own would move the border of a picture by a few hundredths of a pixel level with the batch.
+    Those of its own would move the border of an image by a few hundredths of a pixel level with the batch.
     """
 
     def _rotate_images(self, images: tf.Tensor, transformations: dict[str, Any]) -> tf.Tensor:

@@ -1,6 +1,6 @@
 """A turned grid of masked squares (Chen et al. 2020, arXiv:2001.04086), computed from coordinates for a whole batch.
 
-keras-cv 0.9.0 draws the grid as a picture and turns it, one picture after another, with ImageProjectiveTransformV3, which
+keras-cv 0.9.0 draws the grid as an image and turns it, one image after another, with ImageProjectiveTransformV3, which
 XLA does not compile; the turned grid is blurred by interpolation and then everything above 0 is masked, so that
 squares grow by up to two pixels; the last row and column of squares can be missing; and noise as a fill fails.
 
@@ -21,8 +21,8 @@ from kerastl.augment.layers.base import drawn_fill, filled
 
 UNIT = 2.0**32
 UNIT_FRACTIONS = (0.3, 0.5)
-"""Smallest and largest distance from square to square, as a fraction of the picture's shorter side: keras-cv's,
-on square pictures."""
+"""Smallest and largest distance from square to square, as a fraction of the image's shorter side: keras-cv's,
+on square images."""
 SMALLEST_UNIT_PX = 2.0
 
 
@@ -63,7 +63,7 @@ class BatchedGridMask(VectorizedBaseImageAugmentationLayer):
 
         Returns:
             `steps`, `[batch, 2]` int32: how far half a pixel to the right leads along both axes of the grid;
-            `shifts`, `[batch, 2]` int32: where the middle of the picture lies in its unit, from -1/2 to 1/2;
+            `shifts`, `[batch, 2]` int32: where the middle of the image lies in its unit, from -1/2 to 1/2;
             `ends`, `[batch]` int32: where the square that begins at -1/2 ends; `fill` where it is noise.
         """
         draw = self._random_generator.uniform
@@ -83,7 +83,7 @@ class BatchedGridMask(VectorizedBaseImageAugmentationLayer):
     def augment_images(
         self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
     ) -> tf.Tensor:
-        """Return the pictures with their grids filled, the shape kept."""
+        """Return the images with their grids filled, the shape kept."""
         size = tf.shape(images)
         down = _half_pixels_from_the_middle(size[1])[None, :, None]
         right = _half_pixels_from_the_middle(size[2])[None, None, :]
@@ -106,15 +106,15 @@ def _half_pixels_from_the_middle(length_px: tf.Tensor) -> tf.Tensor:
 
 
 class WholeCutout(VectorizedBaseImageAugmentationLayer):
-    """Mask one rectangle that lies wholly inside the picture.
+    """Mask one rectangle that lies wholly inside the image.
 
     Height and width are uniform in [0, max_fraction) of the side, independent, and rounded to whole pixels; the place
     is uniform over all at which the rectangle lies inside. The masked share of the area is
-    `max_fraction ** 2 / 4` on average (but for rounding) and below `max_fraction ** 2`. The border of a picture is masked
+    `max_fraction ** 2 / 4` on average (but for rounding) and below `max_fraction ** 2`. The border of an image is masked
     less often than its middle.
 
     Args:
-        max_fraction: largest height and width, as a fraction of the picture's, 0 to 1.
+        max_fraction: largest height and width, as a fraction of the image's, 0 to 1.
         fill_mode: `constant` or `gaussian_noise`.
         fill_value: level, or mean of the noise, 0 to 255.
         kwargs: `dtype` and `seed`, for keras-cv.
@@ -149,7 +149,7 @@ class WholeCutout(VectorizedBaseImageAugmentationLayer):
     def augment_images(
         self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
     ) -> tf.Tensor:
-        """Return the pictures with their rectangles filled, the shape kept."""
+        """Return the images with their rectangles filled, the shape kept."""
         size = tf.shape(images)
         inside = [
             (tf.range(size[1 + axis]) >= transformations["starts"][:, axis, None])

@@ -1,10 +1,10 @@
-"""Paste a rectangle of the partner into the picture; the label is shared as the pixels are.
+"""Paste a rectangle of the partner into the image; the label is shared as the pixels are.
 
-The sides of the rectangle are the square root of a Beta(alpha, alpha) draw times the picture's side, its centre is any
-pixel alike, and what lies outside of the picture is cut off, as in the paper. The label's weight is the
+The sides of the rectangle are the square root of a Beta(alpha, alpha) draw times the image's side, its centre is any
+pixel alike, and what lies outside of the image is cut off, as in the paper. The label's weight is the
 share of the pixels that can be seen, counted after that.
 
-Never: invent a pixel value (each pixel is the picture's or the partner's, at its place); weigh the label
+Never: invent a pixel value (each pixel is the image's or the partner's, at its place); weigh the label
 otherwise than by the pixels that are seen.
 
 keras-cv 0.9.0 weighs the label by the rectangle before it is cut off at the borders, which is wrong by 0.17 on average,
@@ -29,8 +29,8 @@ class Options(StrictModel):
 
     Args:
         alpha: the rectangle's area, before it is cut off at the borders, is drawn from Beta(alpha, alpha) as a
-            share of the picture; 1 draws all areas alike, 0 mixes nothing.
-        apply_probability: share of the pictures that get a rectangle, 0 to 1.
+            share of the image; 1 draws all areas alike, 0 mixes nothing.
+        apply_probability: share of the images that get a rectangle, 0 to 1.
     """
 
     alpha: Annotated[float, Ge(0), Le(100)] = 1.0

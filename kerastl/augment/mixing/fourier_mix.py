@@ -1,16 +1,16 @@
 """Fill blots of random shape with the partner (FMix); the label is shared as the pixels are.
 
-A grey picture is drawn in Fourier space: complex normal numbers, divided by the frequency to the power of `decay_power`, so
+A grey image is drawn in Fourier space: complex normal numbers, divided by the frequency to the power of `decay_power`, so
 that large forms prevail. Its brightest pixels, as many as a Beta(alpha, alpha) draw says, become the partner's.
 The label's weight is the exact share of those pixels.
 
-Never: invent a pixel value (each pixel is the picture's or the partner's, at its place); weigh the label
+Never: invent a pixel value (each pixel is the image's or the partner's, at its place); weigh the label
 otherwise than by the pixels that are seen; prefer a direction.
 
 The authors' code draws half a spectrum, and the real part of that halves the power of its first column: bands that lie
 across come out weaker than upright ones. Here both are alike, as the paper's formula has them. keras-cv 0.9.0 takes two
-rows of its numbers for their real and imaginary part: its masks have no frequency above 1 across the picture, so that they
-are bands and not blots. It does not repeat with a seed, and draws picture by picture.
+rows of its numbers for their real and imaginary part: its masks have no frequency above 1 across the image, so that they
+are bands and not blots. It does not repeat with a seed, and draws image by image.
 
 Reference:
     Harris et al. 2020, arXiv:2002.12047 (FMix); alpha 1 and decay power 3 as there.
@@ -27,7 +27,7 @@ from kerastl.options import StrictModel
 
 HALVINGS = 24
 """Of the range of the grey values, down to the digits of a float32. Pixels that are equal to all of these digits, at the
-threshold, go the same way: one picture in a few hundred has a pixel more or less than was drawn, and its label, too."""
+threshold, go the same way: one image in a few hundred has a pixel more or less than was drawn, and its label, too."""
 
 
 class Options(StrictModel):
@@ -37,7 +37,7 @@ class Options(StrictModel):
         alpha: the partner's share of the pixels is drawn from Beta(alpha, alpha); 1 draws all shares alike, 0
             mixes nothing.
         decay_power: how fast high frequencies fade: 1 gives ragged shapes, 3 a few large ones.
-        apply_probability: share of the pictures that are mixed, 0 to 1.
+        apply_probability: share of the images that are mixed, 0 to 1.
     """
 
     alpha: Annotated[float, Ge(0), Le(100)] = 1.0
@@ -68,7 +68,7 @@ def build_share(options: Options, *, image_size_px: int) -> Callable[[Any, Any],
 
 
 def low_frequencies(draws: Any, batch_size: Any, image_size_px: int, decay_power: float) -> Any:
-    """Return `[batch, size, size]` float32 grey pictures of large forms.
+    """Return `[batch, size, size]` float32 grey images of large forms.
 
     Computed in float64: TensorFlow's formulas differ in the last digit between batches of different size, and of a
     float64 that digit is rounded away.

@@ -1,9 +1,9 @@
-"""Lay two pictures over each other: every pixel, and the label, is `(1 - w) * own + w * partner`.
+"""Lay two images over each other: every pixel, and the label, is `(1 - w) * own + w * partner`.
 
-Never: take more of the label than of the picture; leave the range that the two pictures span.
+Never: take more of the label than of the image; leave the range that the two images span.
 
-keras-cv 0.9.0 mixes pictures and labels in its compute type, so that half floats round them; its numbers do not
-repeat with a seed; alpha 0 mixes half and half, where Beta's limit is all or nothing; and one picture in a batch, on
+keras-cv 0.9.0 mixes images and labels in its compute type, so that half floats round them; its numbers do not
+repeat with a seed; alpha 0 mixes half and half, where Beta's limit is all or nothing; and one image in a batch, on
 average, is its own partner. None of this holds here.
 
 Reference:
@@ -26,7 +26,7 @@ class Options(StrictModel):
     Args:
         alpha: the partner's weight is drawn from Beta(alpha, alpha): near 0 or 1 when small, even at 1, near
             one half when large; 0 mixes nothing.
-        apply_probability: share of the pictures that are mixed, 0 to 1.
+        apply_probability: share of the images that are mixed, 0 to 1.
     """
 
     alpha: Annotated[float, Ge(0), Le(100)] = 0.2

@@ -1,10 +1,10 @@
 """Stretch each channel to the whole range: its darkest value to 0, its brightest to 255.
 
 Fully stretched this is Pillow's `ImageOps.autocontrast` before Pillow cuts the decimals off. How much of it is mixed into
-the original is drawn for each picture, so that the operation has a strength.
+the original is drawn for each image, so that the operation has a strength.
 
 Never: change a channel of one level, also where float32 has rounded it; narrow the range of a channel; colour a grey
-picture.
+image.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Options(StrictModel):
     """Options of `auto_contrast`.
 
     Args:
-        max_fraction: largest share of the stretched picture in the mix, 0 (the original) to 1; uniform from 0 to it.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        max_fraction: largest share of the stretched image in the mix, 0 (the original) to 1; uniform from 0 to it.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)] = 1.0
@@ -37,12 +37,12 @@ def is_identity(options: Options) -> bool:
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, any mix of the original and the stretched picture."""
+    """Return options from 0, the identity, to 1, any mix of the original and the stretched image."""
     return Options(max_fraction=strength)
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer. keras-cv's own makes noise of a constant picture that float32 has rounded."""
+    """Return the layer. keras-cv's own makes noise of a constant image that float32 has rounded."""
     from kerastl.augment.layers.color_layers import SteadyAutoContrast
 
     return SteadyAutoContrast(options.max_fraction, **kwargs)

@@ -1,4 +1,4 @@
-"""Put the three channels in a random order, each of the six equally often; one of them is the picture's own.
+"""Put the three channels in a random order, each of the six equally often; one of them is the image's own.
 
 Never: change a grey pixel, or a value; values only change their channel.
 """
@@ -19,7 +19,7 @@ class Options(StrictModel):
     """Options of `channel_shuffle`.
 
     Args:
-        apply_probability: share of the pictures whose channels are shuffled, 0 to 1; one in six of these keeps its
+        apply_probability: share of the images whose channels are shuffled, 0 to 1; one in six of these keeps its
             order by chance.
     """
 
@@ -32,7 +32,7 @@ def is_identity(options: Options) -> bool:
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, nothing, to 1, every picture shuffled."""
+    """Return options from 0, nothing, to 1, every image shuffled."""
     return Options(apply_probability=strength)
 
 

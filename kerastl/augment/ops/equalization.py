@@ -1,10 +1,10 @@
 """Spread the levels of each channel so that about equally many pixels have each.
 
-On whole levels a fully equalized picture is that of Pillow's `ImageOps.equalize`, level for level; finer steps are
-kept by interpolation. How much of it is mixed into the original is drawn for each picture, so that the operation has a strength.
+On whole levels a fully equalized image is that of Pillow's `ImageOps.equalize`, level for level; finer steps are
+kept by interpolation. How much of it is mixed into the original is drawn for each image, so that the operation has a strength.
 
-Never: change a picture of one level, or of fewer than 256 pixels; turn around which of two pixels of a channel is brighter;
-colour a grey picture.
+Never: change an image of one level, or of fewer than 256 pixels; turn around which of two pixels of a channel is brighter;
+colour a grey image.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Options(StrictModel):
     """Options of `equalization`.
 
     Args:
-        max_fraction: largest share of the equalized picture in the mix, 0 (the original) to 1; uniform from 0 to it.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        max_fraction: largest share of the equalized image in the mix, 0 (the original) to 1; uniform from 0 to it.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)] = 1.0
@@ -37,7 +37,7 @@ def is_identity(options: Options) -> bool:
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, any mix of the original and the equalized picture."""
+    """Return options from 0, the identity, to 1, any mix of the original and the equalized image."""
     return Options(max_fraction=strength)
 
 

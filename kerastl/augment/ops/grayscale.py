@@ -19,7 +19,7 @@ class Options(StrictModel):
     """Options of `grayscale`.
 
     Args:
-        apply_probability: share of the pictures that become grey, 0 to 1.
+        apply_probability: share of the images that become grey, 0 to 1.
     """
 
     apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
@@ -31,7 +31,7 @@ def is_identity(options: Options) -> bool:
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, nothing, to 1, every picture grey."""
+    """Return options from 0, nothing, to 1, every image grey."""
     return Options(apply_probability=strength)
 
 

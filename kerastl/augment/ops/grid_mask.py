@@ -1,6 +1,6 @@
 """Mask a turned grid of squares (Chen et al. 2020, arXiv:2001.04086).
 
-From square to square it is 0.3 to 0.5 of the picture's shorter side. A square's side is a part of that distance, uniform
+From square to square it is 0.3 to 0.5 of the image's shorter side. A square's side is a part of that distance, uniform
 from 0 to `max_fraction`. Each pixel is masked with probability (that part) ** 2: `max_fraction ** 2 / 3` of the
 area on average.
 
@@ -32,7 +32,7 @@ class Options(StrictModel):
             channel, of standard deviation 42.5 levels, held in 0 to 255.
         fill_value: level, or mean of the noise, 0 to 255. The middle grey is the default: most backbones map it
             to about 0.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]
@@ -53,7 +53,7 @@ def at_strength(strength: float) -> Options:
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer. keras-cv's own turns grids picture by picture, blurs them, and fails on noise."""
+    """Return the layer. keras-cv's own turns grids image by image, blurs them, and fails on noise."""
     from kerastl.augment.layers.masks_layers import BatchedGridMask
 
     return BatchedGridMask(

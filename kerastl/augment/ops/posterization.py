@@ -1,6 +1,6 @@
 """Leave only the leading bits of every level.
 
-Never: make a pixel brighter, or turn two equal levels of a picture into different ones.
+Never: make a pixel brighter, or turn two equal levels of an image into different ones.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Options(StrictModel):
     """Options of `posterization`.
 
     Args:
-        min_bits: fewest bits that are left of each level, a whole number from 1 to 8; each picture keeps from
+        min_bits: fewest bits that are left of each level, a whole number from 1 to 8; each image keeps from
             min_bits to 7 bits, each number equally often. 8 changes nothing.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     min_bits: Annotated[int, Ge(1), Le(8)]

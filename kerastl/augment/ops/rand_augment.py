@@ -1,12 +1,12 @@
-"""RandAugment (Cubuk et al. 2019, arXiv:1909.13719): some operations from a list, drawn anew for each picture, all of one magnitude.
+"""RandAugment (Cubuk et al. 2019, arXiv:1909.13719): some operations from a list, drawn anew for each image, all of one magnitude.
 
 The list is the paper's, with one operation for its two shears and one for its two translations, which here move along
 both axes. The paper's Color is `random_saturation`, which goes both ways as it does; its Cutout is no part of the list there,
-either. At magnitude m each operation is what its own `at_strength(m)` gives: its strength is drawn for each picture, up
+either. At magnitude m each operation is what its own `at_strength(m)` gives: its strength is drawn for each image, up
 to m of what it does at most, where the paper takes m itself. Nothing is changed at magnitude 0: in keras-cv 0.9.0 auto-contrast, equalization and
-the spread of its magnitudes change pictures there.
+the spread of its magnitudes change images there.
 
-Never: do an operation that is not in the list, change a picture's size, or leave [0, 255].
+Never: do an operation that is not in the list, change an image's size, or leave [0, 255].
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Options(StrictModel):
     """Options of `rand_augment`.
 
     Args:
-        num_operations: how many operations each picture gets, one after the other; the same may be drawn again.
+        num_operations: how many operations each image gets, one after the other; the same may be drawn again.
         magnitude: strength of all of them, from 0, nothing, to 1, as strong as makes sense on photographs.
-        operations: which are drawn from; empty: all of them, for grey pictures all that work on grey. `identity`
+        operations: which are drawn from; empty: all of them, for grey images all that work on grey. `identity`
             does nothing.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     num_operations: Annotated[int, Ge(1), Le(16)] = 2
@@ -58,7 +58,7 @@ def is_identity(options: Options) -> bool:
 
 
 def needs_colour(options: Options) -> bool:
-    """Tell whether one of the operations that were asked for makes no sense on grey pictures."""
+    """Tell whether one of the operations that were asked for makes no sense on grey images."""
     return bool(options.operations) and nested_options.need_colour(_held(options))
 
 
@@ -68,7 +68,7 @@ def at_strength(strength: float) -> Options:
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer that stands in for keras-cv's, which changes pictures at magnitude 0."""
+    """Return the layer that stands in for keras-cv's, which changes images at magnitude 0."""
     from kerastl.augment.layers.containers_layers import SomeOf
 
     return SomeOf(

@@ -1,6 +1,6 @@
-"""Do several operations, in their order, to a share of the pictures: all of them or none.
+"""Do several operations, in their order, to a share of the images: all of them or none.
 
-Never: do some of them and not the others, or touch a picture that `apply_probability` leaves out.
+Never: do some of them and not the others, or touch an image that `apply_probability` leaves out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kerastl.augment.nested_options import Operations
 from kerastl.options import StrictModel
 
 AT_STRENGTH = ("random_rotation", "random_brightness", "random_contrast")
-"""One that moves pixels and two that change levels; all work on grey pictures."""
+"""One that moves pixels and two that change levels; all work on grey images."""
 
 
 class Options(StrictModel):
@@ -23,7 +23,7 @@ class Options(StrictModel):
     Args:
         operations: all of these are done, in this order, written as in `augment.operations`. One that holds others may
             stand among them, if it holds none that does.
-        apply_probability: share of the pictures that they are done to, 0 to 1.
+        apply_probability: share of the images that they are done to, 0 to 1.
     """
 
     RULES: ClassVar = (nested_options.operations_are_not_nested_too_deep,)
@@ -37,17 +37,17 @@ def is_identity(options: Options) -> bool:
 
 
 def needs_colour(options: Options) -> bool:
-    """Tell whether one of the operations makes no sense on grey pictures."""
+    """Tell whether one of the operations makes no sense on grey images."""
     return nested_options.need_colour(options.operations)
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1: `AT_STRENGTH`, each at this strength, on half of the pictures."""
+    """Return options from 0, the identity, to 1: `AT_STRENGTH`, each at this strength, on half of the images."""
     return Options(operations=nested_options.at_strength(AT_STRENGTH, strength))
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer that stands in for keras-cv's, which holds one layer and takes each picture through it alone."""
+    """Return the layer that stands in for keras-cv's, which holds one layer and takes each image through it alone."""
     from kerastl.augment.layers.color_layers import InOrder
 
     return InOrder(options.operations, **kwargs)

@@ -1,4 +1,4 @@
-"""Add to each channel a number of its own. On grey pictures that is a change of brightness.
+"""Add to each channel a number of its own. On grey images that is a change of brightness.
 
 Never: leave [0, 255], or add different numbers to two pixels of one channel.
 """
@@ -19,7 +19,7 @@ class Options(StrictModel):
 
     Args:
         max_fraction: largest shift of each channel either way, as a fraction of the range 0 to 255.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]

@@ -1,8 +1,8 @@
-"""Do one of several operations to each picture, each equally often.
+"""Do one of several operations to each image, each equally often.
 
 Which one is drawn from the example's seed, independent of what the operations themselves draw.
 
-Never: do two of them to one picture, or any to a picture that `apply_probability` leaves out.
+Never: do two of them to one image, or any to an image that `apply_probability` leaves out.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from kerastl.augment.nested_options import Operations
 from kerastl.options import StrictModel
 
 AT_STRENGTH = ("random_rotation", "random_translation", "random_brightness", "random_contrast")
-"""Two that move pixels and two that change levels; all work on grey pictures."""
+"""Two that move pixels and two that change levels; all work on grey images."""
 
 
 class Options(StrictModel):
     """Options of `random_choice`.
 
     Args:
-        operations: one of these is done to each picture, written as in `augment.operations`. One that holds others may
+        operations: one of these is done to each image, written as in `augment.operations`. One that holds others may
             stand among them, if it holds none that does.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     RULES: ClassVar = (nested_options.operations_are_not_nested_too_deep,)
@@ -39,7 +39,7 @@ def is_identity(options: Options) -> bool:
 
 
 def needs_colour(options: Options) -> bool:
-    """Tell whether one of the operations makes no sense on grey pictures."""
+    """Tell whether one of the operations makes no sense on grey images."""
     return nested_options.need_colour(options.operations)
 
 
@@ -49,7 +49,7 @@ def at_strength(strength: float) -> Options:
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer that stands in for keras-cv's, which takes each picture through a whole layer of its own."""
+    """Return the layer that stands in for keras-cv's, which takes each image through a whole layer of its own."""
     from kerastl.augment.layers.containers_layers import SomeOf
 
     return SomeOf(options.operations, **kwargs)

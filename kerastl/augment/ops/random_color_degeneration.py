@@ -1,4 +1,4 @@
-"""Make colours paler by mixing in a grey copy of the picture.
+"""Make colours paler by mixing in a grey copy of the image.
 
 Never: leave [0, 255], change a grey pixel, or change how bright a pixel is.
 """
@@ -19,8 +19,8 @@ class Options(StrictModel):
     """Options of `random_color_degeneration`.
 
     Args:
-        max_fraction: largest share of grey, 0 to 1; each picture's is uniform from 0. At 1 no colour is left.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        max_fraction: largest share of grey, 0 to 1; each image's is uniform from 0. At 1 no colour is left.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]
@@ -38,7 +38,7 @@ def at_strength(strength: float) -> Options:
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return keras-cv's layer with a grey copy that is not darker than the picture."""
+    """Return keras-cv's layer with a grey copy that is not darker than the image."""
     from kerastl.augment.layers.color_layers import SteadyColorDegeneration
 
     return SteadyColorDegeneration((0.0, options.max_fraction), **kwargs)

@@ -1,6 +1,6 @@
 """Change brightness, contrast, saturation and hue together, in this order.
 
-Never: leave [0, 255], colour a grey pixel, or move the hues of one picture by different angles.
+Never: leave [0, 255], colour a grey pixel, or move the hues of one image by different angles.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Options(StrictModel):
         max_contrast_fraction: 0.2 multiplies the distance from each channel's mean by 0.8 to 1.2.
         max_saturation_fraction: 0.2 multiplies the saturation (of HSV) by 0.8 to 1.2.
         max_hue_deg: largest turn either way, in degrees of the colour circle, 0 to 180.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_brightness_fraction: Annotated[float, Ge(0), Le(1)] = 0.0

@@ -19,7 +19,7 @@ class Options(StrictModel):
 
     Args:
         max_fraction: 0.2 multiplies the distance from the mean by 0.8 to 1.2.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]

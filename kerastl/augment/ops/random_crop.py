@@ -1,8 +1,8 @@
-"""Cut a window of fixed side out of the picture, at a random place, and enlarge it to the picture's size.
+"""Cut a window of fixed side out of the image, at a random place, and enlarge it to the image's size.
 
 The window begins and ends with whole pixels: its first row becomes the first row of the result, its last row the last.
 
-Never: change the size or the aspect ratio of the picture, skip a row, or show anything outside of the window.
+Never: change the size or the aspect ratio of the image, skip a row, or show anything outside of the window.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Options(StrictModel):
     Args:
         max_fraction: 0.1 cuts a window of 0.9 of the side, rounded to whole pixels and at least 2: up to a tenth is
             lost at any one edge, and a tenth in all at opposite edges; below 1.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Lt(1)]

@@ -1,4 +1,4 @@
-"""Cut a window of random area and aspect ratio out of the picture, and enlarge it to the picture's size.
+"""Cut a window of random area and aspect ratio out of the image, and enlarge it to the image's size.
 
 Known as "random resized crop" or "Inception crop" (Szegedy et al. 2014, arXiv:1409.4842, section 6).
 
@@ -17,18 +17,18 @@ from kerastl.options import StrictModel
 ASPECT_RATIO = 4 / 3
 """The largest of Szegedy et al."""
 SMALLEST_AREA = 0.25
-"""Half of the side. Szegedy et al. go down to 0.08, for a thousand classes learnt from a million pictures."""
+"""Half of the side. Szegedy et al. go down to 0.08, for a thousand classes learnt from a million images."""
 
 
 class Options(StrictModel):
     """Options of `random_crop_and_resize`.
 
     Args:
-        min_area_fraction: smallest area of the window as a share of the picture's, above 0, to 1; areas are uniform
-            from there to the whole picture. 1 changes nothing.
+        min_area_fraction: smallest area of the window as a share of the image's, above 0, to 1; areas are uniform
+            from there to the whole image. 1 changes nothing.
         max_aspect_ratio: largest ratio of the window's longer side to its shorter one, 1 to 10. The logarithm of width
-            over height is uniform, so far as a window of that area fits into the picture.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+            over height is uniform, so far as a window of that area fits into the image.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     min_area_fraction: Annotated[float, Gt(0), Le(1)]
@@ -37,7 +37,7 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing: only the picture itself has its whole area."""
+    """Tell whether these options change nothing: only the image itself has its whole area."""
     return options.min_area_fraction == 1
 
 

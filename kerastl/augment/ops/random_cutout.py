@@ -1,6 +1,6 @@
-"""Mask one rectangle of the picture (DeVries & Taylor 2017, arXiv:1708.04552).
+"""Mask one rectangle of the image (DeVries & Taylor 2017, arXiv:1708.04552).
 
-The rectangle lies wholly inside the picture. Height and width are uniform from 0 to `max_fraction` of the picture's,
+The rectangle lies wholly inside the image. Height and width are uniform from 0 to `max_fraction` of the image's,
 independent of each other; the masked share of the area is `max_fraction ** 2 / 4` on average and never above
 `max_fraction ** 2`, but for rounding to whole pixels. The border is masked less often than the middle.
 
@@ -18,19 +18,19 @@ from kerastl.options import StrictModel
 COMPILES = True
 MIDDLE_GREY = 127.5
 STRONGEST_FRACTION = 0.7
-"""Masks 12 % of the area on average, and never the half: what a picture shows can still be told."""
+"""Masks 12 % of the area on average, and never the half: what an image shows can still be told."""
 
 
 class Options(StrictModel):
     """Options of `random_cutout`.
 
     Args:
-        max_fraction: largest height and width of the rectangle, as a fraction of the picture's, 0 to 1.
+        max_fraction: largest height and width of the rectangle, as a fraction of the image's, 0 to 1.
         fill_mode: `constant` fills with one level, `gaussian_noise` with normal noise of its own in each pixel and
             channel, of standard deviation 42.5 levels, held in 0 to 255.
         fill_value: level, or mean of the noise, 0 to 255. The middle grey is the default: most backbones map it
             to about 0.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]

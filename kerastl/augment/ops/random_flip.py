@@ -1,6 +1,6 @@
-"""Mirror the picture, each way with probability one half.
+"""Mirror the image, each way with probability one half.
 
-Never: blur or move anything: a mirrored picture holds the same bytes.
+Never: blur or move anything: a mirrored image holds the same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Options(StrictModel):
 
     Args:
         direction: `horizontal` swaps left and right, `vertical` top and bottom, `both` does either.
-        apply_probability: share of the pictures that may be mirrored, 0 to 1.
+        apply_probability: share of the images that may be mirrored, 0 to 1.
     """
 
     direction: Literal["horizontal", "vertical", "both"] = "horizontal"
@@ -34,7 +34,7 @@ def is_identity(options: Options) -> bool:  # noqa: ARG001 - every operation is 
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, every picture tossed for."""
+    """Return options from 0, the identity, to 1, every image tossed for."""
     return Options(apply_probability=strength)
 
 

@@ -1,6 +1,6 @@
-"""Blur the picture, mirrored at its borders, with a Gaussian of random width.
+"""Blur the image, mirrored at its borders, with a Gaussian of random width.
 
-Never: leave [0, 255], change a constant picture, or move what the picture shows.
+Never: leave [0, 255], change a constant image, or move what the image shows.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Options(StrictModel):
     """Options of `random_gaussian_blur`.
 
     Args:
-        max_sigma_px: largest standard deviation of the Gaussian, in pixels, 0 to 20; each picture's is uniform from
+        max_sigma_px: largest standard deviation of the Gaussian, in pixels, 0 to 20; each image's is uniform from
             0. The kernel reaches three of the largest standard deviations to each side.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_sigma_px: Annotated[float, Ge(0), Le(20)]

@@ -20,7 +20,7 @@ class Options(StrictModel):
     Args:
         max_deg: largest turn either way, in degrees of the colour circle, 0 to 180.
         model: `hsv` as in keras-cv, or `linear`: one matrix for all pixels, quicker, and another augmentation.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_deg: Annotated[float, Ge(0), Le(180)]

@@ -1,9 +1,9 @@
-"""Compress the picture as JPEG does: blocks of 8 x 8 pixels, colours at half resolution.
+"""Compress the image as JPEG does: blocks of 8 x 8 pixels, colours at half resolution.
 
-JPEG holds whole levels: decimals are rounded first. Quality 100 means that the picture is left alone, byte for byte. Encoding is
-not something XLA compiles: it runs picture by picture, in order.
+JPEG holds whole levels: decimals are rounded first. Quality 100 means that the image is left alone, byte for byte. Encoding is
+not something XLA compiles: it runs image by image, in order.
 
-Never: touch a picture whose quality is 100; colour a grey picture.
+Never: touch an image whose quality is 100; colour a grey image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Options(StrictModel):
     Args:
         min_quality: lowest quality of JPEG, 1 (worst) to 100 (leave alone); whole numbers from it to 100 are drawn
             equally often. From about 50 down the blocks are seen.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     min_quality: Annotated[int, Ge(1), Le(100)] = 50
@@ -43,7 +43,7 @@ def at_strength(strength: float) -> Options:
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer. keras-cv's own takes levels for the range 0 to 1, and whitens the picture."""
+    """Return the layer. keras-cv's own takes levels for the range 0 to 1, and whitens the image."""
     from kerastl.augment.layers.color_layers import SteadyJpegQuality
 
     return SteadyJpegQuality(options.min_quality, **kwargs)

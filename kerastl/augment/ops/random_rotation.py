@@ -1,6 +1,6 @@
-"""Turn the picture about its middle.
+"""Turn the image about its middle.
 
-Never: change a picture's scale; show black corners, which would tell that it was turned, unless `fill_mode` asks for them.
+Never: change an image's scale; show black corners, which would tell that it was turned, unless `fill_mode` asks for them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Options(StrictModel):
 
     Args:
         max_deg: largest turn either way, in degrees, 0 to 180.
-        fill_mode: what is shown outside of the picture; `constant` is black.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        fill_mode: what is shown outside of the image; `constant` is black.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_deg: Annotated[float, Ge(0), Le(180)]

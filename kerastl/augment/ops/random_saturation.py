@@ -21,7 +21,7 @@ class Options(StrictModel):
     Args:
         max_fraction: 0.3 multiplies the saturation (of HSV) by 0.7 to 1.3, paler a little more often.
         model: `hsv` as in keras-cv, or `linear`: one matrix for all pixels, quicker, and another augmentation.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]

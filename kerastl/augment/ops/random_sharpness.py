@@ -1,9 +1,9 @@
-"""Make the picture sharper or softer.
+"""Make the image sharper or softer.
 
-A difference d gives what Pillow's `ImageEnhance.Sharpness` gives for the factor 1 + d: -1 is the picture smoothed over
-3 x 3 pixels, 0 the picture, 1 the picture plus all that smoothing would take from it.
+A difference d gives what Pillow's `ImageEnhance.Sharpness` gives for the factor 1 + d: -1 is the image smoothed over
+3 x 3 pixels, 0 the image, 1 the image plus all that smoothing would take from it.
 
-Never: leave [0, 255], change a constant picture, or change the outermost pixels.
+Never: leave [0, 255], change a constant image, or change the outermost pixels.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Options(StrictModel):
     """Options of `random_sharpness`.
 
     Args:
-        max_fraction: largest difference, 0 to 1; each picture's is uniform from -max_fraction (softer) to
+        max_fraction: largest difference, 0 to 1; each image's is uniform from -max_fraction (softer) to
             max_fraction (sharper), or on one side of 0 only.
         direction: `both`, `sharper` or `softer`.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]

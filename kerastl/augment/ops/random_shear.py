@@ -1,4 +1,4 @@
-"""Slant the picture about its middle, along both axes.
+"""Slant the image about its middle, along both axes.
 
 Never: change an area, or move the middle; show black corners, unless `fill_mode` asks for them.
 """
@@ -19,8 +19,8 @@ class Options(StrictModel):
     Args:
         max_fraction: largest slope either way: 0.2 slides rows that lie 100 px apart by up to 20 px against each other,
             and columns likewise and independently.
-        fill_mode: what is shown outside of the picture; `constant` is black.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        fill_mode: what is shown outside of the image; `constant` is black.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]

@@ -1,6 +1,6 @@
-"""Shift the picture up or down, left or right.
+"""Shift the image up or down, left or right.
 
-Never: change a picture's scale; show black borders, unless `fill_mode` asks for them.
+Never: change an image's scale; show black borders, unless `fill_mode` asks for them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Options(StrictModel):
 
     Args:
         max_fraction: largest shift each way, as a fraction of the height and of the width.
-        fill_mode: what is shown outside of the picture; `constant` is black.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        fill_mode: what is shown outside of the image; `constant` is black.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]

@@ -17,9 +17,9 @@ class Options(StrictModel):
     """Options of `random_zoom`.
 
     Args:
-        max_fraction: 0.2 shows 0.8 to 1.2 times the width of the picture; below 1.
-        fill_mode: what is shown outside of the picture; `constant` is black.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        max_fraction: 0.2 shows 0.8 to 1.2 times the width of the image; below 1.
+        fill_mode: what is shown outside of the image; `constant` is black.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Lt(1)]

@@ -19,9 +19,9 @@ class Options(StrictModel):
     """Options of `solarization`.
 
     Args:
-        min_threshold: lowest threshold, in pixel levels, 0 to 255; each picture's is uniform from there to 255.
-            255 changes nothing; at 0 some pictures become whole negatives.
-        apply_probability: share of the pictures that are changed, 0 to 1.
+        min_threshold: lowest threshold, in pixel levels, 0 to 255; each image's is uniform from there to 255.
+            255 changes nothing; at 0 some images become whole negatives.
+        apply_probability: share of the images that are changed, 0 to 1.
     """
 
     min_threshold: Annotated[float, Ge(0), Le(HIGHEST_THRESHOLD)]

@@ -45,7 +45,7 @@ class Grid:
 
     @cached_property
     def columns_mm(self) -> Image:
-        """`[1, size]` float32: to the right of the picture."""
+        """`[1, size]` float32: to the right of the image."""
         return self.axis_mm[None, :] + np.float32(self.centre_column_mm)
 
     def coverage(self, distance_mm: Image) -> Image:
@@ -60,7 +60,7 @@ class Ellipse:
     Args:
         row_mm, column_mm: its centre.
         height_mm, width_mm: its half axes.
-        turn_rad: its rotation, clockwise on the picture.
+        turn_rad: its rotation, clockwise on the image.
         exponent: 2 for a true ellipse.
     """
 
@@ -106,15 +106,15 @@ class Rod:
     end_radius_mm: float
 
 
-def paint(picture: Image, coverage: Image, value: float | Image) -> None:
-    """Mix a value into a picture, in place: `coverage` 1 replaces, 0 leaves.
+def paint(image: Image, coverage: Image, value: float | Image) -> None:
+    """Mix a value into an image, in place: `coverage` 1 replaces, 0 leaves.
 
     Args:
-        picture: `[h, w]` float32 Hounsfield units.
+        image: `[h, w]` float32 Hounsfield units.
         coverage: `[h, w]` float32, 0 to 1.
         value: Hounsfield units, one or one a pixel.
     """
-    picture += coverage * (value - picture)
+    image += coverage * (value - image)
 
 
 def cut_rods(grid: Grid, rods: list[Rod], height_mm: float) -> Image:
@@ -184,22 +184,20 @@ def draw_chest(rng: np.random.Generator, grid: Grid) -> tuple[Image, Image]:
             middle_row + row * scale, middle + column * scale, height * scale, width * scale, **more
         )
 
-    picture = np.full((grid.size_px, grid.size_px), AIR_HU, np.float32)
+    image = np.full((grid.size_px, grid.size_px), AIR_HU, np.float32)
     wall = place(0, 0, 108, 152, exponent=2.4)
     skin = Ellipse(
         wall.row_mm, wall.column_mm, wall.height_mm + fat_mm, wall.width_mm + fat_mm, exponent=2.4
     )
-    paint(picture, grid.coverage(skin.distance_mm(grid)), FAT_HU)
-    paint(
-        picture, grid.coverage(wall.distance_mm(grid)), MUSCLE_HU + 8 * smooth_noise(rng, grid, 4)
-    )
+    paint(image, grid.coverage(skin.distance_mm(grid)), FAT_HU)
+    paint(image, grid.coverage(wall.distance_mm(grid)), MUSCLE_HU + 8 * smooth_noise(rng, grid, 4))
     lungs = _draw_lungs(rng, grid, place)
     dependent = np.float32(0.35) * grid.rows_mm
     air = rng.uniform(-880, -830) + dependent + 14 * smooth_noise(rng, grid, 3)
     air = air + _draw_haze(rng, grid)
-    paint(picture, lungs, air.astype(np.float32))
-    _paint_bones(picture, rng, grid, place)
-    return picture, lungs
+    paint(image, lungs, air.astype(np.float32))
+    _paint_bones(image, rng, grid, place)
+    return image, lungs
 
 
 def _draw_haze(rng: np.random.Generator, grid: Grid) -> Image:
@@ -226,17 +224,17 @@ def _draw_lungs(rng: np.random.Generator, grid: Grid, place: Place) -> Image:
     return lungs
 
 
-def _paint_bones(picture: Image, rng: np.random.Generator, grid: Grid, place: Place) -> None:
+def _paint_bones(image: Image, rng: np.random.Generator, grid: Grid, place: Place) -> None:
     spongy, hard = rng.uniform(150, 250), rng.uniform(500, 800)
     for shape, inner in ((place(72, 0, 19, 22), 3.0), (place(-96, 0, 6, 18), 2.5)):
         distance = shape.distance_mm(grid)
-        paint(picture, grid.coverage(distance), hard)
-        paint(picture, grid.coverage(distance + np.float32(inner)), spongy)
+        paint(image, grid.coverage(distance), hard)
+        paint(image, grid.coverage(distance + np.float32(inner)), spongy)
     canal = place(98, 0, 8, 9)
     arch = place(98, 0, 13, 15)
-    paint(picture, grid.coverage(arch.distance_mm(grid)), hard)
-    paint(picture, grid.coverage(place(114, 0, 10, 4).distance_mm(grid)), hard)
-    paint(picture, grid.coverage(canal.distance_mm(grid)), 20.0)
+    paint(image, grid.coverage(arch.distance_mm(grid)), hard)
+    paint(image, grid.coverage(place(114, 0, 10, 4).distance_mm(grid)), hard)
+    paint(image, grid.coverage(canal.distance_mm(grid)), 20.0)
     shift = rng.uniform(-0.15, 0.15)
     for side in (-1, 1):
         for index in range(7):
@@ -246,8 +244,8 @@ def _paint_bones(picture: Image, rng: np.random.Generator, grid: Grid, place: Pl
             along = np.arctan2(99 * np.cos(angle), -side * 143 * np.sin(angle))
             rib = place(row, column, 4.5, rng.uniform(9, 19), turn_rad=float(along))
             distance = rib.distance_mm(grid)
-            paint(picture, grid.coverage(distance), hard)
-            paint(picture, grid.coverage(distance + np.float32(2.4)), spongy)
+            paint(image, grid.coverage(distance), hard)
+            paint(image, grid.coverage(distance + np.float32(2.4)), spongy)
 
 
 def draw_vessels(rng: np.random.Generator) -> list[Rod]:
@@ -305,24 +303,24 @@ def draw_head(rng: np.random.Generator, grid: Grid) -> tuple[Image, Image]:
             exponent=2.15,
         )
 
-    picture = np.full((grid.size_px, grid.size_px), AIR_HU, np.float32)
+    image = np.full((grid.size_px, grid.size_px), AIR_HU, np.float32)
     skull_mm = rng.uniform(5.5, 8.0)
     brain = place(0, 0, 84, 66).distance_mm(grid)
-    paint(picture, grid.coverage(brain - np.float32(skull_mm + 6)), 20.0)
-    paint(picture, grid.coverage(brain - np.float32(skull_mm)), 1000.0)
-    paint(picture, grid.coverage(brain), 8.0)
+    paint(image, grid.coverage(brain - np.float32(skull_mm + 6)), 20.0)
+    paint(image, grid.coverage(brain - np.float32(skull_mm)), 1000.0)
+    paint(image, grid.coverage(brain), 8.0)
     cortex = brain + 2.5 + np.float32(1.8) * smooth_noise(rng, grid, 3)
     inside = grid.coverage(cortex)
-    paint(picture, inside, 38 + smooth_noise(rng, grid, 4))
+    paint(image, inside, 38 + smooth_noise(rng, grid, 4))
     white = cortex + 9 + np.float32(3.5) * smooth_noise(rng, grid, 4)
-    paint(picture, grid.coverage(white), 28 + smooth_noise(rng, grid, 4))
+    paint(image, grid.coverage(white), 28 + smooth_noise(rng, grid, 4))
     fluid = _draw_ventricles(rng, grid, place)
     for side in (-1, 1):
-        paint(picture, grid.coverage(place(6, side * 21, 13, 6).distance_mm(grid)), 38.0)
-    paint(picture, fluid, 6.0)
+        paint(image, grid.coverage(place(6, side * 21, 13, 6).distance_mm(grid)), 38.0)
+    paint(image, fluid, 6.0)
     falx = grid.coverage(place(-52, 0, 27, 0.9).distance_mm(grid)) * inside
-    paint(picture, falx, 60.0)
-    return picture, inside * (1 - fluid)
+    paint(image, falx, 60.0)
+    return image, inside * (1 - fluid)
 
 
 def _draw_ventricles(rng: np.random.Generator, grid: Grid, place: Place) -> Image:
@@ -436,11 +434,11 @@ def _moved(rng: np.random.Generator, strand: Rod, places_mm: NDArray[np.float64]
     return Rod(start, end, strand.start_radius_mm, strand.end_radius_mm)
 
 
-def paint_nodule(picture: Image, grid: Grid, nodule: Nodule, height_mm: float) -> Image:
+def paint_nodule(image: Image, grid: Grid, nodule: Nodule, height_mm: float) -> Image:
     """Draw a nodule into a slice, in place, and return where its body lies.
 
     Args:
-        picture: `[n, n]` float32 Hounsfield units.
+        image: `[n, n]` float32 Hounsfield units.
         grid: the pixels of the slice.
         nodule: what to draw.
         height_mm: height of the slice above the nodule's middle.
@@ -459,10 +457,10 @@ def paint_nodule(picture: Image, grid: Grid, nodule: Nodule, height_mm: float) -
     # Waves add area and reach; this takes it off again, so that neither mask nor box tells the class.
     shape = shape / (1 + sum(height for _, height, _, _ in nodule.waves) * 0.09)
     body = grid.coverage((away - radius_mm * shape).astype(np.float32))
-    paint(picture, cut_rods(grid, list(nodule.strands), height_mm), nodule.hu)
-    paint(picture, body, nodule.hu)
+    paint(image, cut_rods(grid, list(nodule.strands), height_mm), nodule.hu)
+    paint(image, body, nodule.hu)
     if nodule.calcified is not None:
         row_mm, column_mm, wide_mm, hu = nodule.calcified
         away = np.hypot(grid.rows_mm - row_mm, grid.columns_mm - column_mm)
-        paint(picture, grid.coverage((away - wide_mm).astype(np.float32)), hu)
+        paint(image, grid.coverage((away - wide_mm).astype(np.float32)), hu)
     return body

@@ -1,4 +1,4 @@
-"""Write a phantom hospital to a folder: pictures, masks and a table. Phantoms prove nothing clinical."""
+"""Write a phantom hospital to a folder: images, masks and a table. Phantoms prove nothing clinical."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def write_phantoms(
         patients: 2 to 10,000.
         seed: 0 to 2**32 - 1.
         slices_per_patient: 1 to 32, evenly spread through the nodule.
-        image_size_px: side of the pictures, 32 to 256.
+        image_size_px: side of the images, 32 to 256.
         region: lung, or head for a lesion in a brain.
         workers: threads; two by default.
 
@@ -194,20 +194,20 @@ def _write_patient(
     )
     rows: list[Row] = []
     for index, one in enumerate(slices, start=1):
-        picture, mask = (f"{kind}/{patient_id}_{index:02d}.png" for kind in ("images", "masks"))
-        Image.fromarray(one.stored).save(draft / picture)
+        image, mask = (f"{kind}/{patient_id}_{index:02d}.png" for kind in ("images", "masks"))
+        Image.fromarray(one.stored).save(draft / image)
         Image.fromarray(one.mask.astype("uint8") * 255).save(draft / mask)
         label = "malignant" if malignant else "benign"
-        rows.append((picture, label, patient_id, hospital, mask, *one.box()))
+        rows.append((image, label, patient_id, hospital, mask, *one.box()))
     return rows
 
 
 VERSION = 5
-"""Raise it whenever the pictures change, so that cached ones are made again."""
+"""Raise it whenever the images change, so that cached ones are made again."""
 STORED_OFFSET_HU = 1024
 STORED_MAX = 4095
 FINER = 1.5
-"""The anatomy has this many times the picture's pixels along a side."""
+"""The anatomy has this many times the image's pixels along a side."""
 CLEAR_RADII, STRAND_DEPTH_MM = 1.8, 4.0
 """Scattered strands lie this far from a nodule's middle, in its radii, and this deep in the tissue around it."""
 BREATH_MM = 8.0
@@ -241,7 +241,7 @@ REGIONS = {
 
 @dataclass(frozen=True)
 class Slice:
-    """One picture with its truth.
+    """One image with its truth.
 
     Args:
         stored: `[size, size]` uint16, Hounsfield units + 1024, clipped to 0 to 4095.
@@ -287,7 +287,7 @@ def draw_patient(
         malignant: class of the nodule.
         seed: of the whole set.
         num_slices: evenly spread through the nodule.
-        image_size_px: side of the pictures.
+        image_size_px: side of the images.
         region: lung or head.
     """
     rng = _generator(seed, hospital, patient)
@@ -299,20 +299,20 @@ def draw_patient(
     base, tissue, vessels = _draw_anatomy(rng, grid, region)
     nodule = _place_nodule(rng, grid, tissue, where, malignant)
     offsets = np.linspace(-0.6, 0.6, num_slices) if num_slices > 1 else np.zeros(1)
-    pictures, bodies = [], []
+    images, bodies = [], []
     for offset in offsets + rng.uniform(-0.05, 0.05, num_slices):
         height_mm = float(offset) * nodule.radius_mm
-        picture = base.copy()
-        paint(picture, cut_rods(grid, vessels, height_mm) * tissue, anatomy.BLOOD_HU)
-        body = paint_nodule(picture, grid, nodule, height_mm)
+        image = base.copy()
+        paint(image, cut_rods(grid, vessels, height_mm) * tissue, anatomy.BLOOD_HU)
+        body = paint_nodule(image, grid, nodule, height_mm)
         moved_px = rng.uniform(-BREATH_MM, BREATH_MM, 2) / grid.pixel_mm
-        pictures.append(ndimage.shift(picture, moved_px, order=1, cval=anatomy.AIR_HU))
+        images.append(ndimage.shift(image, moved_px, order=1, cval=anatomy.AIR_HU))
         bodies.append(ndimage.shift(body, moved_px, order=1))
     centre_mm = float(np.copysign(where.centre_mm, nodule.column_mm))
     view = scanner.view(image_size_px, width_mm=where.width_mm, centre_column_mm=centre_mm)
     gains = _generator(0, hospital, 0).standard_normal(grid.size_px)
     scans = scan(
-        pictures,
+        images,
         scanner,
         width_mm=where.width_mm,
         view=view,
@@ -320,8 +320,8 @@ def draw_patient(
         rng=rng,
     )
     return [
-        Slice(_stored(picture), _seen(body, grid, view))
-        for picture, body in zip(scans, bodies, strict=True)
+        Slice(_stored(image), _seen(body, grid, view))
+        for image, body in zip(scans, bodies, strict=True)
     ]
 
 
@@ -361,8 +361,8 @@ def _place_nodule(
     )
 
 
-def _stored(picture: Image) -> NDArray[np.uint16]:
-    return np.clip(np.rint(picture + STORED_OFFSET_HU), 0, STORED_MAX).astype(np.uint16)
+def _stored(image: Image) -> NDArray[np.uint16]:
+    return np.clip(np.rint(image + STORED_OFFSET_HU), 0, STORED_MAX).astype(np.uint16)
 
 
 def _seen(body: Image, grid: Grid, view: Grid) -> NDArray[np.bool_]:

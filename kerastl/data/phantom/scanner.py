@@ -1,6 +1,6 @@
 """A CT scanner: what the anatomy looks like after projection, photon noise and reconstruction.
 
-The picture is projected by Joseph's method (Joseph 1982, IEEE Trans. Med. Imaging 1:192), parallel beams over
+The image is projected by Joseph's method (Joseph 1982, IEEE Trans. Med. Imaging 1:192), parallel beams over
 half a turn, and reconstructed by filtered back-projection (Kak & Slaney 1988, chapter 3).
 """
 
@@ -18,12 +18,12 @@ from kerastl.data.phantom.anatomy import Grid, Image
 WATER_PER_MM = 0.02
 """Attenuation of water at about 70 keV."""
 NUM_VIEWS = 180
-"""Angles over half a turn; even, as each picture is projected together with its quarter turn."""
+"""Angles over half a turn; even, as each image is projected together with its quarter turn."""
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """What makes one hospital's pictures look other than another's.
+    """What makes one hospital's images look other than another's.
 
     Args:
         kernel_cutoff: where the reconstruction filter falls to zero, as a fraction of the detector's highest
@@ -57,7 +57,7 @@ class Scanner:
         )
 
     def view(self, image_size_px: int, *, width_mm: float, centre_column_mm: float) -> Grid:
-        """Return the pixels of its pictures; `width_mm` is the widest field of view."""
+        """Return the pixels of its images; `width_mm` is the widest field of view."""
         return Grid(image_size_px, width_mm * self.zoom, centre_column_mm)
 
 
@@ -76,7 +76,7 @@ def scan(
         slices: `[n, n]` float32 Hounsfield units each, `width_mm` wide; air outside.
         scanner: the hospital's scanner.
         width_mm: width of the slices.
-        view: pixels of the pictures returned.
+        view: pixels of the images returned.
         gains: `[n]` standard normal numbers: which detector elements err, the same for every patient.
         rng: draws the photons.
 
@@ -86,7 +86,7 @@ def scan(
     size = slices[0].shape[0]
     forward = _projector(size, width_mm)
     back = _back_projector(size, width_mm, view)
-    attenuation = [WATER_PER_MM * np.maximum(1 + picture / 1000, 0) for picture in slices]
+    attenuation = [WATER_PER_MM * np.maximum(1 + image / 1000, 0) for image in slices]
     columns = [turned.ravel() for mu in attenuation for turned in (mu, np.rot90(mu))]
     sums = np.asarray(forward @ np.stack(columns, axis=1).astype(np.float32))
     sums = sums.reshape(NUM_VIEWS // 2, size, -1)
@@ -94,11 +94,11 @@ def scan(
     filtered = _filter(measured, scanner, width_mm / size)
     half_turn = np.concatenate([filtered[..., 0::2], filtered[..., 1::2]])
     spread = np.asarray(back @ half_turn.reshape(NUM_VIEWS * size, -1))
-    pictures = spread.reshape(view.size_px, view.size_px, -1) * np.float32(1000 / WATER_PER_MM)
-    pictures -= 1000
+    images = spread.reshape(view.size_px, view.size_px, -1) * np.float32(1000 / WATER_PER_MM)
+    images -= 1000
     # Beyond the circle that every view sees nothing was measured; scanners write air there.
-    pictures[np.hypot(view.rows_mm, view.columns_mm) > 0.49 * width_mm] = -1000
-    return list(np.moveaxis(pictures + np.float32(scanner.offset_hu), -1, 0))
+    images[np.hypot(view.rows_mm, view.columns_mm) > 0.49 * width_mm] = -1000
+    return list(np.moveaxis(images + np.float32(scanner.offset_hu), -1, 0))
 
 
 def _count_photons(
@@ -151,7 +151,7 @@ def _angles() -> NDArray[np.float64]:
 def _projector(size: int, width_mm: float) -> sparse.csr_array:
     """Return `[views / 2 * size, size * size]`: line integrals in mm over the first quarter turn.
 
-    The other quarter is the same matrix times the picture turned by 90 degrees.
+    The other quarter is the same matrix times the image turned by 90 degrees.
     """
     grid = Grid(size, width_mm)
     axis, step = grid.axis_mm.astype(np.float64), grid.pixel_mm
@@ -203,7 +203,7 @@ class Hospital:
     """A phantom hospital.
 
     Args:
-        scanner: how its pictures are made.
+        scanner: how its images are made.
         prevalence: fraction of its patients whose nodule is malignant.
         about: one line for people.
     """

@@ -16,7 +16,7 @@ def read_folder(path: Path | str, **options: Any) -> Collection:
 
 
 def read_table(path: Path | str, **options: Any) -> Collection:
-    """Read a CSV table of pictures; options as `kerastl.data.readers.table.Options`."""
+    """Read a CSV table of images; options as `kerastl.data.readers.table.Options`."""
     from kerastl.data.readers import table
 
     return table.read(table.Options(path=Path(path), **options))
@@ -27,7 +27,7 @@ def read_tfds(dataset: str, *, cache_dir: Path | None = None, **options: Any) ->
 
     Args:
         dataset: its name, with configuration and version: `name/config:1.0.0`.
-        cache_dir: where its pictures are written as files; None: the user's cache of kerastl.
+        cache_dir: where its images are written as files; None: the user's cache of kerastl.
         options: of the reader.
     """
     from kerastl.data.readers import tfds

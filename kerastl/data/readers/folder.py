@@ -1,4 +1,4 @@
-"""Read a folder of pictures: a sub-folder a class, or train, val and test folders of such folders."""
+"""Read a folder of images: a sub-folder a class, or train, val and test folders of such folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 from annotated_types import MinLen
 from natsort import natsorted
 
-from kerastl.data.convert import has_picture_name
+from kerastl.data.convert import has_image_name
 from kerastl.data.records import (
     SPLIT_WORDS,
     Collection,
@@ -30,7 +30,7 @@ SHOWN_EXTENSIONS = 8
 
 @dataclass
 class Skipped:
-    """What was seen below a folder and is no picture of it."""
+    """What was seen below a folder and is no image of it."""
 
     extensions: Counter[str] = field(default_factory=Counter)
     outside_links: list[str] = field(default_factory=list)
@@ -47,9 +47,7 @@ class Skipped:
             shown = ", ".join(kinds[:SHOWN_EXTENSIONS]) + (
                 ", ..." if len(kinds) > SHOWN_EXTENSIONS else ""
             )
-            lines.append(
-                f"Skipped {count_of(total, 'file')} that are no pictures by name: {shown}."
-            )
+            lines.append(f"Skipped {count_of(total, 'file')} that are no images by name: {shown}.")
         if self.outside_links:
             number = count_of(len(self.outside_links), "symbolic link")
             lines.append(
@@ -61,7 +59,7 @@ class Skipped:
                 f"Skipped {count_of(self.odd_names, 'file')} whose name is not UTF-8: rename them."
             )
         if self.loose:
-            number = count_of(self.loose, "picture")
+            number = count_of(self.loose, "image")
             lines.append(f"Skipped {number} that lie beside the class folders, not in one.")
         if self.hidden:
             number = count_of(len(self.hidden), "hidden folder")
@@ -94,10 +92,10 @@ def sub_folders(folder: Path, root: Path, skipped: Skipped) -> list[Folder]:
     return natsorted(found, key=lambda item: item.name)
 
 
-def pictures(folder: Path, root: Path, skipped: Skipped, *, nested: bool = True) -> Iterator[Path]:
-    """Yield the regular files below `folder` that are pictures by name, in a fixed order.
+def images(folder: Path, root: Path, skipped: Skipped, *, nested: bool = True) -> Iterator[Path]:
+    """Yield the regular files below `folder` that are images by name, in a fixed order.
 
-    Hidden files are passed over. What decides whether a file is a picture is its content, later;
+    Hidden files are passed over. What decides whether a file is an image is its content, later;
     its name decides whether it is looked at.
 
     Args:
@@ -119,7 +117,7 @@ def pictures(folder: Path, root: Path, skipped: Skipped, *, nested: bool = True)
                 continue
             if entry.is_dir():
                 deeper.append(Path(entry.path))
-            elif entry.is_file() and _is_picture(entry.name, skipped):
+            elif entry.is_file() and _is_image(entry.name, skipped):
                 yield Path(entry.path)
         waiting += reversed(deeper) if nested else []
 
@@ -145,11 +143,11 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _is_picture(name: str, skipped: Skipped) -> bool:
+def _is_image(name: str, skipped: Skipped) -> bool:
     if not _is_utf8(name):
         skipped.odd_names += 1
         return False
-    if has_picture_name(name):
+    if has_image_name(name):
         return True
     extension = Path(name).suffix[1:].lower()
     skipped.extensions[f".{extension}" if extension else "without extension"] += 1
@@ -170,7 +168,7 @@ def _stays_inside(entry: os.DirEntry[str], root: Path, skipped: Skipped) -> bool
     return False
 
 
-FOOTER = "Wanted: a folder with one sub-folder a class, each with pictures. Nothing was run."
+FOOTER = "Wanted: a folder with one sub-folder a class, each with images. Nothing was run."
 
 
 def _group_pattern_has_one_group(options: Options) -> Iterator[tuple[str, str]]:
@@ -193,7 +191,7 @@ class Options(StrictModel):
             (validation, valid, dev) and test, these are the splits and are never divided anew.
         group_pattern: a regular expression with one group, searched in each path relative to the
             folder; what the group holds must stay together in one split, e.g. `(patient\d+)`.
-        labelled: false: sub-folders are no classes; every picture below the folder is unlabelled.
+        labelled: false: sub-folders are no classes; every image below the folder is unlabelled.
     """
 
     RULES: ClassVar = (_group_pattern_has_one_group,)
@@ -212,11 +210,11 @@ class Options(StrictModel):
 
 
 def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
-    """Return every picture of the folder, by content undecided, with class, split and group.
+    """Return every image of the folder, by content undecided, with class, split and group.
 
     Raises:
         Problems: an empty class, names that are equal by case, a group pattern that does not fit.
-        RequestError: no such folder, no pictures, one class only.
+        RequestError: no such folder, no images, one class only.
     """
     problems = options.problems()
     if problems:
@@ -235,12 +233,12 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
 
 
 def _read_unlabelled(root: Path, options: Options, skipped: Skipped) -> Collection:
-    files = list(pictures(root, root, skipped))
+    files = list(images(root, root, skipped))
     if not files:
-        raise RequestError("\n".join([f"{root} holds no pictures.", *skipped.notes(), FOOTER]))
+        raise RequestError("\n".join([f"{root} holds no images.", *skipped.notes(), FOOTER]))
     records = [_record(file, root, None, None, options) for file in files]
     _check_groups(records, options)
-    note = f"{root.name} is read as unlabelled: {count_of(len(files), 'picture')}."
+    note = f"{root.name} is read as unlabelled: {count_of(len(files), 'image')}."
     return Collection(root, (), tuple(records), (note, *skipped.notes()))
 
 
@@ -252,16 +250,16 @@ def _read_labelled(
     problems: list[Problem] = []
     places = splits.items() if splits else [(None, Folder("", root))]
     for split, place in places:
-        skipped.loose += sum(1 for _ in pictures(place.path, root, Skipped(), nested=False))
+        skipped.loose += sum(1 for _ in images(place.path, root, Skipped(), nested=False))
         classes = sub_folders(place.path, root, skipped) if splits else folders
         if not classes:
             message = "has no class sub-folders; the folders train, val and test hold one a class"
             problems.append(Problem(place.name, message))
         for folder in classes:
-            files = list(pictures(folder.path, root, skipped))
+            files = list(images(folder.path, root, skipped))
             if not files:
                 where = f"{place.name}/{folder.name}" if splits else folder.name
-                problems.append(Problem(f"class folder {where!r}", "holds no pictures"))
+                problems.append(Problem(f"class folder {where!r}", "holds no images"))
             records += [_record(file, root, folder.name, split, options) for file in files]
     _check_classes(root, records, problems, skipped)
     _check_groups(records, options)
@@ -330,7 +328,7 @@ def _check_classes(
                 Problem(f"class {name!r}", f"is in {split}, not in train") for name in strangers
             ]
     if len(names) < 2 and not problems:
-        held = f"only the class {next(iter(names))!r}" if names else "no pictures"
+        held = f"only the class {next(iter(names))!r}" if names else "no images"
         problems = [Problem("", f"holds {held}: at least two classes are needed")]
     if problems:
         raise Problems(f"The folder {root}", problems, "\n".join([*skipped.notes(), FOOTER]))

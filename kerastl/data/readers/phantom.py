@@ -14,9 +14,7 @@ from kerastl.data.records import Collection, Record
 from kerastl.options import StrictModel
 from kerastl.runs import read_csv
 
-NOTE = (
-    "Phantom pictures, made by simulation: nothing measured on them says anything about patients."
-)
+NOTE = "Phantom images, made by simulation: nothing measured on them says anything about patients."
 
 
 class Options(StrictModel):
@@ -27,8 +25,8 @@ class Options(StrictModel):
             malignant nodules).
         patients: how many; each has one nodule.
         seed: of the patients; the recipe's seed when left out.
-        slices_per_patient: pictures of each patient.
-        image_size_px: side of the pictures as drawn.
+        slices_per_patient: images of each patient.
+        image_size_px: side of the images as drawn.
         region: lung, or head for a lesion in a brain.
     """
 
@@ -46,7 +44,7 @@ def read(options: Options, *, seed: int, cache_dir: Path) -> Collection:
     Args:
         options: which hospital.
         seed: used when the options name none.
-        cache_dir: the pictures are drawn once into `cache_dir/phantom/<key>`.
+        cache_dir: the images are drawn once into `cache_dir/phantom/<key>`.
 
     Raises:
         Problems: numbers that make no sense.

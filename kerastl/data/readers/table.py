@@ -1,4 +1,4 @@
-"""Read a CSV table of pictures: a row a picture, its path, class, and who and where it comes from."""
+"""Read a CSV table of images: a row an image, its path, class, and who and where it comes from."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def parsed(path: Path) -> tuple[list[str], list[Row]]:
     refuse(path, problems)
     if not rows:
         raise RequestError(
-            f"The table {path} holds no rows; a header and a row a picture are wanted."
+            f"The table {path} holds no rows; a header and a row an image are wanted."
         )
     return header, rows
 
@@ -143,7 +143,7 @@ class Columns(StrictModel):
     """What the columns of the table are called.
 
     Args:
-        path: the picture's file.
+        path: the image's file.
         label: its class; an empty cell is unlabelled.
         split: train, val (validation, valid, dev) or test.
         group: what must stay together in one split, e.g. the patient.
@@ -217,11 +217,11 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     refuse(options.path, problems)
     outside = [record.path for record in records if Path(record.path).is_absolute()]
     if outside:
-        number = count_of(len(outside), "picture")
+        number = count_of(len(outside), "image")
         notes.append(f"{number} outside {root}, the first: {outside[0]}.")
     unlabelled = sum(record.label is None for record in records)
     if unlabelled:
-        notes.append(f"{count_of(unlabelled, 'picture')} of {options.path.name} have no label.")
+        notes.append(f"{count_of(unlabelled, 'image')} of {options.path.name} have no label.")
     return Collection(root, names, tuple(records), tuple(notes))
 
 

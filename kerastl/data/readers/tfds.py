@@ -1,4 +1,4 @@
-"""Read a prepared data set of TensorFlow Datasets: its pictures are written out once, as they are stored."""
+"""Read a prepared data set of TensorFlow Datasets: its images are written out once, as they are stored."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Options(StrictModel):
     Args:
         dataset: name in the catalogue, with configuration and version where wanted: `name/config:1.0.0`.
         splits: which of its splits; empty: train, validation and test, as far as it has them.
-        image_key: feature that holds the picture.
+        image_key: feature that holds the image.
         label_key: feature that holds the class.
         data_dir: where data sets are prepared; TensorFlow Datasets' own place where not given.
         download: fetch and prepare the data set when it is not there.
@@ -64,11 +64,11 @@ class Options(StrictModel):
 def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
     """Return a record for each example; `path` is `tfds:name/split/number`.
 
-    Every picture is written to a file once, its bytes untouched, below `cache_dir`; the next call
+    Every image is written to a file once, its bytes untouched, below `cache_dir`; the next call
     finds them there and does not open the data set.
 
     Raises:
-        RequestError: the data set is not prepared, has no such split, or holds no pictures or classes; or
+        RequestError: the data set is not prepared, has no such split, or holds no images or classes; or
             the cache cannot be written.
     """
     builder = _prepared(options)
@@ -88,12 +88,12 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
         wrong.append(Problem("", f"holds only the class {labels[0]!r}: at least two are needed"))
     if wrong:
         raise Problems(f"The data set {options.dataset}", wrong)
-    note = f"{builder.info.full_name}: {', '.join(splits)}, {len(records):,} pictures as files in {folder}."
+    note = f"{builder.info.full_name}: {', '.join(splits)}, {len(records):,} images as files in {folder}."
     return Collection(None, labels, records, (note,))
 
 
 def _records(options: Options, splits: list[str], folder: Path) -> tuple[Record, ...]:
-    """Return the records of pictures that lie as files; the splits are kept where they are a division."""
+    """Return the records of images that lie as files; the splits are kept where they are a division."""
     ready = {split: SPLIT_WORDS.get(split) for split in splits}
     is_ready = len(splits) > 1 and "train" in ready.values() and all(ready.values())
     return tuple(
@@ -177,7 +177,7 @@ def _class_names(builder: Any, options: Options) -> Any:
     """Return the label feature, which turns numbers into names.
 
     Raises:
-        RequestError: no such features, or not a picture and a class.
+        RequestError: no such features, or not an image and a class.
     """
     features = _library().features
     found = builder.info.features
@@ -215,7 +215,7 @@ def _write_missing(
 
 
 def _write_split(builder: Any, split: str, options: Options, folder: Path, names: Any) -> None:
-    """Write the pictures of a split and their index, whole or not at all."""
+    """Write the images of a split and their index, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(dir=folder, prefix=f".{split}."))
     try:
@@ -233,7 +233,7 @@ def _write_split(builder: Any, split: str, options: Options, folder: Path, names
 
 
 def _examples(builder: Any, split: str, options: Options) -> Iterator[tuple[bytes, int]]:
-    """Yield (encoded picture, number of the class) in the order of the files.
+    """Yield (encoded image, number of the class) in the order of the files.
 
     `as_dataset` does not read array_record files, `as_data_source` does not read TFRecord.
     """

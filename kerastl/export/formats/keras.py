@@ -1,4 +1,4 @@
-"""Keras's own file and what one must know to go on with it: for another hospital that adapts the model without the pictures."""
+"""Keras's own file and what one must know to go on with it: for another hospital that adapts the model without the images."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def write(trained: Trained, out: Path, *, answering: Answering, version: int | N
 def export_portable(trained: Trained, out: Path, version: int | None = None) -> Path:
     """Write `model.keras`, `model.json` and `manifest.json` under a free number of a folder.
 
-    They hold weights, class names, size and window of the pictures, backbone and dropout, the share of each class in training,
-    temperature and thresholds of validation: no path, group or picture of the data.
+    They hold weights, class names, size and window of the images, backbone and dropout, the share of each class in training,
+    temperature and thresholds of validation: no path, group or image of the data.
 
     Args:
         trained: of a run folder, whose other files tell what `model.json` there does not.

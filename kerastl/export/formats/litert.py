@@ -31,20 +31,20 @@ def write(
     """Export a trained model under `out`, as `version` or the next number, and return the folder written.
 
     Args:
-        trained: the model and the run folder: `int8` is calibrated on its training pictures, and what quantizing costs
-            is measured on its test pictures.
+        trained: the model and the run folder: `int8` is calibrated on its training images, and what quantizing costs
+            is measured on its test images.
         out: the folder of all numbers.
         answering: temperature and prevalence that probabilities are told at.
         version: the number to write; None: the one after the highest there.
         quantize: `float16`: weights of half the size; `int8`: weights and computation in 8 bits, the softmax in float32.
-            Pictures and probabilities stay float32, so that every file is called alike. None: float32.
+            Images and probabilities stay float32, so that every file is called alike. None: float32.
     """
     from kerastl.console import say
     from kerastl.export.converted import write_converted
     from kerastl.export.litert_conversion import calibration_of, converted, cost_of
 
     if quantize is not None:
-        say(f"Quantizing to {quantize}; what it costs is measured on the run's test pictures")
+        say(f"Quantizing to {quantize}; what it costs is measured on the run's test images")
     calibration = calibration_of(trained) if quantize == "int8" else None
 
     def convert(network: Network, folder: Path) -> dict[str, Any]:
@@ -53,8 +53,8 @@ def write(
         if quantize is None:
             return {"quantize": None}
         size = (folder / FILE).stat().st_size
-        pictures = None if calibration is None else calibration.pictures
-        _write(folder, converted(network, quantize, pictures), network.class_names)
+        images = None if calibration is None else calibration.images
+        _write(folder, converted(network, quantize, images), network.class_names)
         return {
             "quantize": quantize,
             "calibration": None if calibration is None else calibration.told,
@@ -78,7 +78,7 @@ def _write(folder: Path, content: bytes, names: tuple[str, ...]) -> None:
 
 
 def opened(folder: Path) -> tuple[list[str], Callable[[Any], Any]]:
-    """Return the class names in the file, and what answers for pictures, on the CPU.
+    """Return the class names in the file, and what answers for images, on the CPU.
 
     Operations are LiteRT's own: a file that asks for TensorFlow's, which may read files, is refused by the runtime.
     """
@@ -94,7 +94,7 @@ def _asker(content: bytes) -> Callable[[Any], Any]:
     (takes,), (gives,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def ask(images: Any) -> Any:
-        # Strict: only the number of pictures may change. Without it another size is computed, and answered.
+        # Strict: only the number of images may change. Without it another size is computed, and answered.
         interpreter.resize_tensor_input(takes["index"], list(images.shape), strict=True)
         interpreter.allocate_tensors()
         interpreter.set_tensor(takes["index"], images)

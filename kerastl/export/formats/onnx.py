@@ -95,7 +95,7 @@ def _renumber(graph: Any, numbers: dict[str, int]) -> None:
 
 
 def opened(folder: Path) -> tuple[list[str], Callable[[Any], Any]]:
-    """Return the class names in the file, and what answers for pictures, in ONNX Runtime on the CPU.
+    """Return the class names in the file, and what answers for images, in ONNX Runtime on the CPU.
 
     Weights are in the file, so it is handed over as bytes: none is looked for in another file.
     """

@@ -48,7 +48,7 @@ def _convert(network: Network, folder: Path) -> None:
 
 
 def opened(folder: Path) -> tuple[list[str], Callable[[Any], Any]]:
-    """Return the class names in the file, and what answers for pictures, on the CPU in float32.
+    """Return the class names in the file, and what answers for images, on the CPU in float32.
 
     Left to itself, OpenVINO computes in bfloat16 on processors that have it, at errors of about 1e-2.
     """

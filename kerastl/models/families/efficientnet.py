@@ -1,4 +1,4 @@
-"""EfficientNet: width, depth and picture size scaled together from one searched network."""
+"""EfficientNet: width, depth and image size scaled together from one searched network."""
 
 import string
 

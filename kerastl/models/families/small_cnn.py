@@ -1,4 +1,4 @@
-"""A few convolution blocks of our own: for small pictures, few of them, and random weights."""
+"""A few convolution blocks of our own: for small images, few of them, and random weights."""
 
 from __future__ import annotations
 

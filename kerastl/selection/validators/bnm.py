@@ -3,7 +3,7 @@
     score = ||P||_* / sqrt(n * min(n, classes)),  P: [n, classes]
 
 The norm is divided by its largest possible value, so that scores lie in 0 to 1; the paper divides by n, and candidates on the
-same pictures keep their order. Deceived as mutual information is: by classes that are not alike common, and by any answers
+same images keep their order. Deceived as mutual information is: by classes that are not alike common, and by any answers
 that are sure and balanced.
 
 Reference:

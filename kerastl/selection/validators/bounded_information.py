@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def as_much_as_proven(evidence: Evidence) -> float:
-    """Return minus the distance of what is claimed from what is proven, in nats a picture."""
+    """Return minus the distance of what is claimed from what is proven, in nats an image."""
     from kerastl.selection.ranking import claimed_and_proven
 
     claimed, proven = claimed_and_proven(evidence)

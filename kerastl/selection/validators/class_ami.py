@@ -45,7 +45,7 @@ def clusters_agree(evidence: Evidence, options: Options) -> float:
 
     features = evidence.target.features.astype(np.float64)
     answers = evidence.target.logits.argmax(axis=1)
-    # More clusters than different pictures cannot be told, and scikit-learn warns of them.
+    # More clusters than different images cannot be told, and scikit-learn warns of them.
     clusters = min(len(evidence.class_names), len(np.unique(features, axis=0)))
     found = KMeans(clusters, n_init=options.starts, random_state=options.seed).fit_predict(features)
     if len(np.unique(answers)) == 1:

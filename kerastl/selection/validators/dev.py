@@ -1,11 +1,11 @@
-"""Deep embedded validation: the source's validation loss, weighed as if its pictures were the target's.
+"""Deep embedded validation: the source's validation loss, weighed as if its images were the target's.
 
     w(x) = n_train / n_target * p(target | x) / p(source | x)       by a domain classifier on the features
     L = w * loss,  eta = -Cov(L, w) / Var(w)
     score = -(mean(L) + eta * mean(w) - eta)
 
 An unbiased guess of the target's risk where p(label | features) is the same at both sites and the features overlap. Deceived
-where they do not: when the domain classifier tells all pictures apart, every weight is near 0 and so is the risk, for a good
+where they do not: when the domain classifier tells all images apart, every weight is near 0 and so is the risk, for a good
 model and a bad one alike. The control variate eta lessens the variance of the weights, not that.
 
 Reference:
@@ -30,7 +30,7 @@ class Options(StrictModel):
     """Options of `dev`.
 
     Args:
-        loss: of one picture: `error` (0 right, 1 wrong) or `log_loss` (nats).
+        loss: of one image: `error` (0 right, 1 wrong) or `log_loss` (nats).
         inverse_penalty: scikit-learn's C of the domain classifier; smaller gives weights nearer to 1.
     """
 
@@ -39,7 +39,7 @@ class Options(StrictModel):
 
 
 def weighted_risk(evidence: Evidence, options: Options) -> float:
-    """Return minus the risk at the target as the source's validation pictures tell it."""
+    """Return minus the risk at the target as the source's validation images tell it."""
     weights = density_ratio(evidence, options.inverse_penalty)
     return -dev_risk(weights, _losses(evidence, options))
 
@@ -61,7 +61,7 @@ def dev_risk(weights: Array, losses: Array) -> float:
 
 
 def density_ratio(evidence: Evidence, inverse_penalty: float) -> Array:
-    """Return `[n]` float64: how much likelier each validation picture's features are at the target."""
+    """Return `[n]` float64: how much likelier each validation image's features are at the target."""
     import numpy as np
 
     from kerastl.selection.domain_classifier import fit_domain_classifier

@@ -1,8 +1,8 @@
 """How sure the model is at the target: the mean entropy of its answers, negative.
 
-    score = mean over target pictures of sum_c p_c log p_c
+    score = mean over target images of sum_c p_c log p_c
 
-Deceived by a collapsed model: one that gives every picture the same class, surely, has the best score of all, 0. It is fit
+Deceived by a collapsed model: one that gives every image the same class, surely, has the best score of all, 0. It is fit
 to compare models that are known not to have collapsed, and is best used with a validator that wants all classes answered.
 
 Reference:

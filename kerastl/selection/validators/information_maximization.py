@@ -1,6 +1,6 @@
-"""How much an answer tells: the mutual information of target pictures and answers.
+"""How much an answer tells: the mutual information of target images and answers.
 
-    score = H(mean over pictures of p) - mean over pictures of H(p)
+    score = H(mean over images of p) - mean over images of H(p)
 
 Sure answers and all classes in use, alike often. Deceived where the classes are not alike common at the target, as a model
 that splits a common class in two scores higher; and by any sure and balanced answers, right or wrong.

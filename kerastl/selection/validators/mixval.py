@@ -1,11 +1,11 @@
-"""Whether the model answers for mixed target pictures as for the one that prevails in them.
+"""Whether the model answers for mixed target images as for the one that prevails in them.
 
     x = share * x_i + (1 - share) * x_j,  share > 0.5
     within  = share of pairs with equal answers in which argmax f(x) = argmax f(x_i)      (density of neighbourhoods)
     between = the same of pairs with unequal answers                                      (place of the boundary)
     score = mean of the two
 
-The model itself must be run on the mixed pictures: `draw_pairs` says which, their logits go into `Evidence.mixed`. Without
+The model itself must be run on the mixed images: `draw_pairs` says which, their logits go into `Evidence.mixed`. Without
 them the score is refused, not replaced: mixing features instead would only probe the head, which is linear, so that mixed
 logits are known without asking it. Deceived by a collapsed model as far as it has one class only: all its pairs are within,
 and right. It then has no pairs between, which count as 0.
@@ -34,7 +34,7 @@ class Options(StrictModel):
     """Options of `mixval`.
 
     Args:
-        share: of the first picture in a mixed one; near 0.5 asks the most.
+        share: of the first image in a mixed one; near 0.5 asks the most.
         seed: of the pairs that `draw_pairs` makes.
     """
 
@@ -43,9 +43,9 @@ class Options(StrictModel):
 
 
 def draw_pairs(logits: Array, options: Options) -> tuple[Array, Array]:
-    """Return which target pictures to mix: rows of the first and of the second, `[pairs]` int64 each.
+    """Return which target images to mix: rows of the first and of the second, `[pairs]` int64 each.
 
-    Every picture comes first in one pair with a picture of the same answer and in one of another, where there is one.
+    Every image comes first in one pair with an image of the same answer and in one of another, where there is one.
 
     Args:
         logits: `[n, classes]` of this candidate at the target; the pairs follow its own answers.
@@ -70,18 +70,18 @@ def keeps_answers(evidence: Evidence, options: Options) -> float:
     """Return the mean of both shares, 0 to 1.
 
     Raises:
-        RequestError: the evidence has no mixed pictures, or such of another share than the options say.
+        RequestError: the evidence has no mixed images, or such of another share than the options say.
     """
     mixed = evidence.mixed
     if mixed is None:
         raise RequestError(
-            "mixval needs the model's logits of mixed target pictures, and there are none. Draw pairs by "
+            "mixval needs the model's logits of mixed target images, and there are none. Draw pairs by "
             "validators.mixval.draw_pairs, run the model on them and hand Evidence(..., mixed=Mixed(...)), or "
             "leave mixval out of select_by."
         )
     if abs(mixed.share - options.share) > 1e-6:
         raise RequestError(
-            f"mixval is to use a share of {options.share}, the mixed pictures have {mixed.share}. Mix anew, or "
+            f"mixval is to use a share of {options.share}, the mixed images have {mixed.share}. Mix anew, or "
             "set the option share."
         )
     answers = evidence.target.logits.argmax(axis=1)

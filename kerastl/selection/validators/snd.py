@@ -1,10 +1,10 @@
-"""Soft neighbourhood density: whether pictures lie in dense neighbourhoods of alike answers.
+"""Soft neighbourhood density: whether images lie in dense neighbourhoods of alike answers.
 
     f_i = p_i / ||p_i||,  S_ij = f_i . f_j,  P_ij = softmax over j != i of S_ij / temperature
     score = mean over i of -sum_j P_ij log P_ij
 
-High where each picture has many neighbours that are alike, which a model that tears classes apart lacks. Deceived by a
-collapsed model: when all answers are alike, every picture is everyone's neighbour, and the score is the greatest possible,
+High where each image has many neighbours that are alike, which a model that tears classes apart lacks. Deceived by a
+collapsed model: when all answers are alike, every image is everyone's neighbour, and the score is the greatest possible,
 log(n - 1). The paper trusts it for choosing options of one method, which the source's accuracy keeps from collapsing.
 
 Reference:
@@ -37,7 +37,7 @@ class Options(StrictModel):
 
 
 def neighbourhood_density(evidence: Evidence, options: Options) -> float:
-    """Return the mean entropy of soft neighbourhoods, 0 to log(n - 1); 0 for one picture."""
+    """Return the mean entropy of soft neighbourhoods, 0 to log(n - 1); 0 for one image."""
     import numpy as np
     from scipy.special import log_softmax, softmax
 
@@ -51,7 +51,7 @@ def neighbourhood_density(evidence: Evidence, options: Options) -> float:
     for start in range(0, count, rows):
         near = unit[start : start + rows] @ unit.T / options.temperature
         places = np.arange(len(near))
-        # A picture is no neighbour of itself; far below any other, so that it has a share of 0 and no NaN comes of it.
+        # An image is no neighbour of itself; far below any other, so that it has a share of 0 and no NaN comes of it.
         near[places, start + places] = -1e9
         logs = log_softmax(near, axis=1)
         total -= float((np.exp(logs) * logs).sum())

@@ -1,6 +1,6 @@
-"""How good the model still is at the source: balanced accuracy, or AUC, on validation pictures.
+"""How good the model still is at the source: balanced accuracy, or AUC, on validation images.
 
-    score = mean over classes of (right answers / pictures of the class)
+    score = mean over classes of (right answers / images of the class)
 
 Deceived by every model that gave the target up: it knows nothing of the target. In the largest benchmark of validators it
 is nevertheless hard to beat (Musgrave et al. 2022), as most harm that adaptation does shows at the source, too.
@@ -31,7 +31,7 @@ class Options(StrictModel):
 
 
 def source_score(evidence: Evidence, options: Options) -> float:
-    """Return the metric at the source's validation pictures, 0 to 1."""
+    """Return the metric at the source's validation images, 0 to 1."""
     import numpy as np
     from scipy.special import softmax
 

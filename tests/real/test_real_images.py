@@ -1,4 +1,4 @@
-"""Real weights on real pictures: what is borrowed must help, on photographs and on X-rays."""
+"""Real weights on real images: what is borrowed must help, on photographs and on X-rays."""
 
 import gzip
 import json
@@ -39,7 +39,7 @@ def overall(folder, split="test"):
 
 @pytest.fixture(scope="session")
 def fashion(tmp_path_factory):
-    """600 pictures of Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747), enlarged."""
+    """600 images of Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747), enlarged."""
     if not FASHION.is_dir():
         message = f"no Fashion-MNIST at {FASHION}; Debian has it as dataset-fashion-mnist"
         if os.environ.get("KERASTL_REQUIRE_ASSETS") == "1":
@@ -55,8 +55,8 @@ def fashion(tmp_path_factory):
     for label, name in enumerate(NAMES):
         (folder / name).mkdir()
         for index in np.flatnonzero(labels == label)[:60]:
-            picture = Image.fromarray(images[index]).resize((96, 96), Image.Resampling.BICUBIC)
-            picture.save(folder / name / f"{index:05d}.png")
+            image = Image.fromarray(images[index]).resize((96, 96), Image.Resampling.BICUBIC)
+            image.save(folder / name / f"{index:05d}.png")
     return folder
 
 
@@ -64,7 +64,7 @@ def fashion(tmp_path_factory):
 def test_imagenet_weights_beat_random_ones_by_ten_points_over_three_seeds(
     fashion, keras_home, tmp_path
 ):
-    """Balanced accuracy on 360 test pictures. From scratch everything trains, at a rate and length of its own.
+    """Balanced accuracy on 360 test images. From scratch everything trains, at a rate and length of its own.
 
     A single score has a 95 % interval of nine points: ten are asked of the mean, and of each seed that it gains.
     """

@@ -1,4 +1,4 @@
-"""Write the pictures of a finished run as its own network sees them, for the peers: `pictures.py RUN OUT.npz`."""
+"""Write the images of a finished run as its own network sees them, for the peers: `images.py RUN OUT.npz`."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ def main() -> None:
     """Write, by split, `[n, size, size, 3]` float32 in [0, 255], labels `[n]` (-1: none) and groups.
 
     Raises:
-        SystemExit: the pictures no longer divide as `split.csv` says.
+        SystemExit: the images no longer divide as `split.csv` says.
     """
     from kerastl import recipe as recipes
     from kerastl.cli._recipes import checked
     from kerastl.runs import Run, read_csv
-    from kerastl.workflows import gather_pictures
+    from kerastl.workflows import gather_images
 
     run, out = Path(sys.argv[1]), Path(sys.argv[2])
     recipe = checked(recipes.find(str(run / "recipe.resolved.yaml")), ())
     with tempfile.TemporaryDirectory() as scratch:
-        pictures = gather_pictures(recipe, Run(Path(scratch)))
+        pictures = gather_images(recipe, Run(Path(scratch)))
         written = [
             (row["path"], row["split"], row["domain"]) for row in read_csv(run / "split.csv")
         ]
         if written != [(one.path, one.split, one.domain) for one in pictures.records]:
-            raise SystemExit(f"{run}: its pictures no longer divide as split.csv says")
+            raise SystemExit(f"{run}: its images no longer divide as split.csv says")
         arrays = {}
         for split in SPLITS:
             records = pictures.of(split)

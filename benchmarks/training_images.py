@@ -1,4 +1,4 @@
-"""Pictures for the benchmark of training: phantom slices as 8-bit PNG, a sub-folder a class."""
+"""Images for the benchmark of training: phantom slices as 8-bit PNG, a sub-folder a class."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from PIL import Image
 
 DISTINCT = 2000
-"""Pictures that are drawn; where more are asked for, the others are further names of these."""
+"""Images that are drawn; where more are asked for, the others are further names of these."""
 
 
-def write_pictures(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int) -> None:
     """Write phantom slices in `train/CLASS` and `val/CLASS`, every fifth patient in `val`.
 
     Args:
         folder: new or empty.
-        count: of pictures. Reading and decoding takes each as long as if all were distinct; `DISTINCT` of them are.
+        count: of images. Reading and decoding takes each as long as if all were distinct; `DISTINCT` of them are.
     """
     drawn = folder / "phantom"
     patients = -(-min(count, DISTINCT) // 4)

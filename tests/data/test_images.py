@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from pictures_drawn import LIMIT, colour, encoded, noise, png_of_any_size, smooth, write
+from images_drawn import LIMIT, colour, encoded, noise, png_of_any_size, smooth, write
 
-from kerastl.data import Collection, Record, TooManyUnreadableError, check_pictures, validate
+from kerastl.data import Collection, Record, TooManyUnreadableError, check_images, validate
 from kerastl.data.cache import FILE_NAME
 from kerastl.errors import Problems
 
@@ -21,7 +21,7 @@ GOOD = {"good.png": encoded(noise())}
     ("content", "reason"),
     [
         (b"", "zero bytes"),
-        (b"not a picture at all", "PNG, JPEG, GIF, BMP, WebP or TIFF is wanted"),
+        (b"not an image at all", "PNG, JPEG, GIF, BMP, WebP or TIFF is wanted"),
         (encoded(noise())[:16], "header tells no size"),
         (encoded(noise())[:20], "header tells no size"),
         (encoded(noise())[:-30], "cut short"),
@@ -115,7 +115,7 @@ def test_more_unreadable_files_than_allowed_stop_and_the_first_are_named(checkin
         checking(contents, max_unreadable_fraction=0.05)
     assert len(error.value.quarantined) == 30
     first, *listed, more, last = str(error.value).split("\n")
-    assert "30 of 90 pictures" in first
+    assert "30 of 90 images" in first
     assert [line.split(":")[0].strip() for line in listed] == [f"bad{i:02d}.png" for i in range(20)]
     assert "and 10 more" in more
     assert "quarantine.csv" in more
@@ -130,13 +130,13 @@ def test_five_of_a_hundred_are_allowed_and_six_are_not(checking):
         checking(contents, max_unreadable_fraction=0.05)
 
 
-def test_a_class_that_loses_every_picture_is_refused(tmp_path):
+def test_a_class_that_loses_every_image_is_refused(tmp_path):
     good = write(tmp_path / "a.png", noise())
     (tmp_path / "b.png").write_bytes(b"x")
     records = (Record("a.png", good, "a"), Record("b.png", tmp_path / "b.png", "b"))
     collection = Collection(tmp_path, ("a", "b"), records)
-    with pytest.raises(Problems, match="class 'b': none of its pictures can be read"):
-        check_pictures(
+    with pytest.raises(Problems, match="class 'b': none of its images can be read"):
+        check_images(
             collection, max_pixels=LIMIT, cache_dir=None, converted_dir=tmp_path / "converted",
             max_unreadable_fraction=0.9,
         )  # fmt: skip
@@ -169,7 +169,7 @@ def test_a_changed_file_and_another_limit_are_decoded_again(checking, decodings)
     checking(GOOD)
     checking({"good.png": encoded(noise(9, 9))})
     assert len(decodings) == 2
-    with pytest.raises(Problems, match="none of its pictures"):
+    with pytest.raises(Problems, match="none of its images"):
         checking({"good.png": encoded(noise(9, 9))}, max_pixels=80)
     assert len(decodings) == 3
 
@@ -210,7 +210,7 @@ def test_many_writers_share_one_cache(tmp_path):
     assert len(read_verdicts(tmp_path, keys)) == 800
 
 
-def test_sixteen_bit_pictures_are_noticed(checking):
+def test_sixteen_bit_images_are_noticed(checking):
     assert not checking(GOOD).has_16_bit
     deep = encoded(np.zeros((4, 4), np.uint16))
     assert checking({**GOOD, "deep.png": deep}).has_16_bit

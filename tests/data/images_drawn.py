@@ -1,4 +1,4 @@
-"""Pictures that the tests of this room draw: as arrays, and as the bytes of a file."""
+"""Images that the tests of this room draw: as arrays, and as the bytes of a file."""
 
 import io
 import struct
@@ -18,7 +18,7 @@ def noise(height: int = 20, width: int = 30, channels: int = 3, seed: int = 0) -
 
 
 def smooth(height: int = 60, width: int = 90) -> np.ndarray:
-    """A picture without hard edges, as JPEG likes it."""
+    """An image without hard edges, as JPEG likes it."""
     y, x = np.mgrid[0:height, 0:width]
     layers = [x * 255 / width, y * 255 / height, (x + y) * 255 / (width + height)]
     return np.stack(layers, -1).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The steps that change pictures: which, what is learnt from it, and what may not be cached."""
+"""The steps that change images: which, what is learnt from it, and what may not be cached."""
 
 import typing
 
@@ -26,7 +26,7 @@ def loss_of(model, images, batch):
 
 
 @pytest.mark.parametrize(("source", "target"), [(5, 3), (3, 5), (4, 4)])
-def test_each_source_picture_meets_one_target_picture_counted_round(model, source, target):
+def test_each_source_image_meets_one_target_image_counted_round(model, source, target):
     batches = two_batches(source, target)
     images, styles = (batches[name][0].numpy() for name in ("source", "target"))
     met = np.stack([styles[place % target] for place in range(source)])
@@ -41,7 +41,7 @@ def test_each_source_picture_meets_one_target_picture_counted_round(model, sourc
     assert abs(restyled - plain) > 1e-3
 
 
-def test_the_share_that_is_restyled_is_drawn_by_step_and_picture(model):
+def test_the_share_that_is_restyled_is_drawn_by_step_and_image(model):
     seen = []
 
     def style(images, styles):
@@ -60,14 +60,14 @@ def test_the_share_that_is_restyled_is_drawn_by_step_and_picture(model):
     assert (first == again).all()
     assert (first != later).any()
     assert 0.17 < first.mean() < 0.33
-    # The same pictures in another order of the batch: chance belongs to the picture.
+    # The same images in another order of the batch: chance belongs to the image.
     images, labels, indices = two_batches(400)["source"]
     turned = two_batches(400) | {"source": (images[::-1], labels[::-1], indices[::-1])}
     step.losses(model, turned, tf.constant(0.0))
     assert (seen[-1][::-1] == first).all()
 
 
-def test_the_seeds_of_a_step_are_not_those_of_the_pictures_own_augmentation():
+def test_the_seeds_of_a_step_are_not_those_of_the_images_own_augmentation():
     from kerastl.data import seeds_for
 
     indices = tf.range(50, dtype=tf.int64)
@@ -149,7 +149,7 @@ def test_every_policy_that_changes_something_may_be_named(name):
 def test_a_head_alone_may_learn_but_nothing_may_be_cached(model, name):
     method = method_named(name)
     check_phase(name, method, model, plain_phase("one", 1))
-    with pytest.raises(RequestError, match=f"phase one: {name} changes pictures") as caught:
+    with pytest.raises(RequestError, match=f"phase one: {name} changes images") as caught:
         check_phase(name, method, model, plain_phase("one", 1, cache="features"))
     assert "cache: features keeps" in str(caught.value)
     assert "Write cache: none." in str(caught.value)
