@@ -108,22 +108,18 @@ def compared(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
 def kept_back(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     """Run the tasks in which adapting has nothing to win; print and return how often the source's model is kept."""
     told: dict[str, Any] = {}
-    print(
-        "\n| task | kept | verdicts | chosen | guards | outcomes by labels |\n|---|---|---|---|---|---|"
-    )
+    print("\n| task | kept | verdicts | chosen | guards | outcomes by labels |\n|---|---|---|---|---|---|")
     for name in HURTS:
         answers = [one["kerastl"] for one in cases_of(name, arguments, plan)]
         kept = [one["verdict"] != "adapt" or one["chosen"] == PLAIN for one in answers]
         columns = {
-            key: [one[key] or "no labels" for one in answers]
-            for key in ("verdict", "chosen", "outcome")
+            key: [one[key] or "no labels" for one in answers] for key in ("verdict", "chosen", "outcome")
         }
         guards = [" + ".join(one["guards"]) or "none" for one in answers]
         told[name] = {"kept": sum(kept), "cases": len(kept), **columns, "guards": guards}
         cells = (columns["verdict"], columns["chosen"], guards, columns["outcome"])
         print(
-            f"| {name} | {sum(kept)} of {len(kept)} | " + " | ".join(map(", ".join, cells)) + " |",
-            flush=True,
+            f"| {name} | {sum(kept)} of {len(kept)} | " + " | ".join(map(", ".join, cells)) + " |", flush=True
         )
     return told
 
@@ -159,11 +155,7 @@ def main() -> None:
         epochs=3 if quick else arguments.epochs,
         adapt_epochs=1 if quick else arguments.adapt_epochs,
         batch_size=32,
-        sizes=Sizes(
-            300 if quick else arguments.images,
-            (40, 20) if quick else patients,
-            arguments.mnist,
-        ),
+        sizes=Sizes(300 if quick else arguments.images, (40, 20) if quick else patients, arguments.mnist),
         peers=peers,
     )
     print(json.dumps(kept_back(arguments, plan) if arguments.hurts else compared(arguments, plan)))

@@ -78,9 +78,7 @@ def task_of(name: str, folder: Path, sizes: Sizes, seed: int) -> Task:
         if first not in DIGITS or second not in DIGITS or first == second:
             raise SystemExit(f"No such task: '{name}'. Two of a, b, c; two of mnist, digits.")
         rng, labelled = np.random.default_rng(seed), True
-        source, target = (
-            drawn(digits_of(one, sizes.mnist), sizes.images, rng) for one in (first, second)
-        )
+        source, target = (drawn(digits_of(one, sizes.mnist), sizes.images, rng) for one in (first, second))
     readers = (
         write_table(folder / "source", *source, labelled=True),
         write_table(folder / "target", *target, labelled=labelled),
@@ -133,9 +131,7 @@ def planted(name: str, rng: np.random.Generator) -> tuple[Images, Images]:
         rng: which images.
     """
     images, labels = digits_of("digits", None)
-    halves = [
-        np.array_split(rng.permutation(np.flatnonzero(labels == one)), 2) for one in range(10)
-    ]
+    halves = [np.array_split(rng.permutation(np.flatnonzero(labels == one)), 2) for one in range(10)]
     source, target = ([half[side] for half in halves] for side in (0, 1))
     if name == HURTS[0]:
         source = source[: len(SKEWED)]

@@ -156,9 +156,7 @@ def started(names: list[str], images: Path) -> Iterator[Process | tuple[str, str
             yield name, str(error)
 
 
-def measured(
-    processes: list[Process], size: int, rounds: int, seconds: float
-) -> dict[str, list[Speed]]:
+def measured(processes: list[Process], size: int, rounds: int, seconds: float) -> dict[str, list[Speed]]:
     """Return speeds by peer, one a round."""
     speeds: dict[str, list[Speed]] = {process.name: [] for process in processes}
     for _ in range(rounds):

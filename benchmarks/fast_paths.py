@@ -114,14 +114,10 @@ class Trials:
 
         from kerastl.models import build_backbone
 
-        self.backbone = build_backbone(
-            "mobilenet_v2", weights=weights, image_size_px=SIZE_PX, alpha=0.35
-        )
+        self.backbone = build_backbone("mobilenet_v2", weights=weights, image_size_px=SIZE_PX, alpha=0.35)
         self.borrowed = [keras.ops.convert_to_numpy(one).copy() for one in self.backbone.weights]
 
-    def logits(
-        self, sources: Sources, part: str, epochs: int, seed: int
-    ) -> tuple[dict[str, Array], Array]:
+    def logits(self, sources: Sources, part: str, epochs: int, seed: int) -> tuple[dict[str, Array], Array]:
         """Train along each path of a part; return `{path: [n, classes]}` of the test images, and their labels."""
         import keras
 
@@ -173,8 +169,7 @@ def forward_of(model: Any) -> Callable[[Any], Any]:
 
     shape = [None, *model.input_shape[1:]]
     return tf.function(
-        lambda images: model(images, training=False),
-        input_signature=[tf.TensorSpec(shape, tf.float32)],
+        lambda images: model(images, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)]
     )
 
 
@@ -233,9 +228,7 @@ def print_rows(title: str, rows: dict[str, dict[str, Any]]) -> None:
     print(f"\n| {title} | accuracy | SD | difference, 95 % | other answers | |")
     print("|---|---|---|---|---|---|")
     for name, row in rows.items():
-        gap = (
-            f"{100 * row['difference']:+.2f} ({100 * row['low']:+.2f} to {100 * row['high']:+.2f})"
-        )
+        gap = f"{100 * row['difference']:+.2f} ({100 * row['low']:+.2f} to {100 * row['high']:+.2f})"
         print(
             f"| {name} | {100 * row['accuracy']:.1f} | {100 * row['sd']:.1f} | {'' if name == PLAIN else gap} "
             f"| {100 * row['other_answers']:.1f} | {row['verdict']} |",
@@ -263,9 +256,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--table", help="of chest X-rays; without it they are left out")
     parser.add_argument("--images", default="fashion,xrays")
-    parser.add_argument(
-        "--parts", default=",".join(PATHS), help="head: it alone learns; last: 30 %%"
-    )
+    parser.add_argument("--parts", default=",".join(PATHS), help="head: it alone learns; last: 30 %%")
     parser.add_argument("--quick", action="store_true", help="two seeds of one epoch")
     arguments = parser.parse_args()
     epochs = {"head": 1, "last": 1} if arguments.quick else {"head": 10, "last": 4}

@@ -112,10 +112,7 @@ def main() -> None:
             [sys.executable, __file__, "--one", case], stdout=subprocess.PIPE, text=True, check=True
         )
         row = json.loads(told.stdout.splitlines()[-1])
-        print(
-            f"{case:30} {row['measured_mb']:11} {row['estimated_mb']:9} {row['ratio']:6.2f}",
-            flush=True,
-        )
+        print(f"{case:30} {row['measured_mb']:11} {row['estimated_mb']:9} {row['ratio']:6.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -50,12 +50,7 @@ def write_model(name: str, size: int, folder: Path) -> None:
     folder.mkdir()
     backbone = build_backbone(name, weights="none", image_size_px=size, seed=0)
     build_model(backbone, class_names=CLASSES).save(folder / "model.keras")
-    description = {
-        "class_names": CLASSES,
-        "image_size_px": size,
-        "window": None,
-        "max_pixels": 50_000_000,
-    }
+    description = {"class_names": CLASSES, "image_size_px": size, "window": None, "max_pixels": 50_000_000}
     (folder / "model.json").write_text(json.dumps(description))
     (folder / "recipe.resolved.yaml").write_text("format: 1\n")
 

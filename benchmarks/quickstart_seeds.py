@@ -65,10 +65,7 @@ def main() -> int:
         name: round(statistics.median(row[name] for row in rows), 3)
         for name in ("at_a", "unchanged", "adapted", "scratch", "seconds")
     }
-    holds = {
-        name: sum(row[name] for row in rows)
-        for name in ("drop", "gain", "beats_scratch", "verified")
-    }
+    holds = {name: sum(row[name] for row in rows) for name in ("drop", "gain", "beats_scratch", "verified")}
     print("median", told, "holds", holds, "of", count)
     print(json.dumps({"seeds": count, "median": told, "holds": holds}))
     return 0 if min(holds.values()) >= SHARE * count else 1

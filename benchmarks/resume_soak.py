@@ -98,9 +98,7 @@ class Soak:
             return
         process.kill()
         self.stops[way] += 1
-        self.pieces.update(
-            what for what in stops.PIECES if stops.is_being_written(what, out, cache)
-        )
+        self.pieces.update(what for what in stops.PIECES if stops.is_being_written(what, out, cache))
         if not (out / BEGUN).is_file():
             self.stops["of these before its first file"] += 1
 
@@ -167,9 +165,7 @@ def soak(disk: Path, keep: Path | None, arguments: argparse.Namespace) -> dict[s
     for name in names:
         here.seconds[name], here.expected[name] = here.whole(name)
         files = len(here.expected[name])
-        print(
-            f"{name}: {here.seconds[name]:.1f} s uninterrupted, {files} files compared", flush=True
-        )
+        print(f"{name}: {here.seconds[name]:.1f} s uninterrupted, {files} files compared", flush=True)
     unequal, compared = [], Counter[str]()
     total = sum(compared.values())
     while sum(n for way, n in here.stops.items() if "first file" not in way) < arguments.stops:
@@ -217,9 +213,7 @@ def _on_a_small_disk(base: Path) -> None:
 
 def main() -> int:
     """Run the soak."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--stops", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipes", default=",".join(RECIPES))

@@ -83,9 +83,7 @@ PEERS = {
     "keras-xla": Peer("with_keras.py", {"xla": "auto"}, named_only=True),
     "keras-fresh": Peer("with_keras.py", {"augment": True}),
     "torch": Peer("with_torch.py", {}, "torchvision"),
-    "torch-bf16": Peer(
-        "with_torch.py", {"half": True}, "torchvision", named_only=not has_bfloat16()
-    ),
+    "torch-bf16": Peer("with_torch.py", {"half": True}, "torchvision", named_only=not has_bfloat16()),
     "torch-fresh": Peer("with_torch.py", {"augment": True}, "torchvision"),
     "fastai": Peer("with_fastai.py", {}, "fastai"),
     "fastai-defaults": Peer("with_fastai.py", {"defaults": True}, "fastai", named_only=True),
@@ -218,9 +216,7 @@ def compared(arguments: argparse.Namespace) -> dict[str, Any]:
                 task = task_of(arguments, Path(folder), part, size, images, epochs)
                 rows = measured(names, task, rounds)
                 told[f"{part} {size}"] = rows
-                what = (
-                    f"{arguments.backbone}, {part}, {epochs} epochs, {images:,} images, {size} px"
-                )
+                what = f"{arguments.backbone}, {part}, {epochs} epochs, {images:,} images, {size} px"
                 print_table(what, rows)
     return told
 

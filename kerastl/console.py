@@ -12,9 +12,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def track(
-    items: Iterable[Item], description: str, total: int | None = None
-) -> Generator[Item, None, None]:
+def track(items: Iterable[Item], description: str, total: int | None = None) -> Generator[Item, None, None]:
     """Yield the items, with a bar on stderr when stderr is a terminal; to close it takes the bar away.
 
     Args:
@@ -61,9 +59,7 @@ def speed_bar(
     columns = ("{task.description}", BarColumn(), TextColumn(told), TimeRemainingColumn())
     begun = time.monotonic()
     # What a command writes to stdout is its result, and never passes through the bar.
-    with Progress(
-        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False
-    ) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(description, total=total, completed=done, unit=unit, speed=0.0)
         here = 0
 

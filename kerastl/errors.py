@@ -86,11 +86,7 @@ class Problems(RequestError):
     """
 
     def __init__(
-        self,
-        subject: str,
-        problems: Sequence[Problem],
-        footer: str = "",
-        shown: int | None = None,
+        self, subject: str, problems: Sequence[Problem], footer: str = "", shown: int | None = None
     ) -> None:
         self.subject = subject
         self.problems = tuple(problems)

@@ -143,10 +143,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
         order: list[Any] = list(cls.model_fields)
         errors.sort(key=lambda one: order.index(one[0][0]) if one[0] and one[0][0] in order else 0)
         if is_list:  # where the list was written, its key was not
-            errors = [
-                (loc[1:] if loc[:1] == (cls.SHORT_LIST,) else loc, message)
-                for loc, message in errors
-            ]
+            errors = [(loc[1:] if loc[:1] == (cls.SHORT_LIST,) else loc, message) for loc, message in errors]
         if errors:
             raise _validation_error(cls.__name__, errors, model)
         return model
@@ -284,8 +281,7 @@ def _custom_error(message: str, model: Any = None) -> PydanticCustomError:
 def _validation_error(title: str, errors: Sequence[tuple[Loc, str]], model: Any) -> ValidationError:
     """Return one error for all problems; it carries what could be read of the model."""
     details: list[InitErrorDetails] = [
-        {"type": _custom_error(message, model), "loc": loc, "input": None}
-        for loc, message in errors
+        {"type": _custom_error(message, model), "loc": loc, "input": None} for loc, message in errors
     ]
     return ValidationError.from_exception_data(title, details, hide_input=True)
 
@@ -307,9 +303,7 @@ def owner(loc: Loc, message: str) -> Loc:
 
 def problems_of(error: ValidationError, prefix: str = "") -> list[Problem]:
     """Return the problems of a StrictModel for `kerastl.errors.Problems`."""
-    return [
-        Problem(join(prefix, owner(loc, message)), message) for loc, message in errors_of(error)
-    ]
+    return [Problem(join(prefix, owner(loc, message)), message) for loc, message in errors_of(error)]
 
 
 def read_list(model: type[StrictModel], given: Any, where: str) -> tuple[list[Any], list[Problem]]:
@@ -328,9 +322,7 @@ def read_list(model: type[StrictModel], given: Any, where: str) -> tuple[list[An
     return [one for one in values if not isinstance(one, _Invalid)], problems
 
 
-def _broken_rules(
-    rules: Iterable[Rule], model: Any, *, is_partial: bool
-) -> Iterator[tuple[Loc, str]]:
+def _broken_rules(rules: Iterable[Rule], model: Any, *, is_partial: bool) -> Iterator[tuple[Loc, str]]:
     for rule in rules:
         try:
             yield from ((steps(path) or (), message) for path, message in rule(model))
@@ -363,9 +355,7 @@ def _read(annotation: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]]) 
         read = _read_mapping(models, given, loc, errors)
         return _Invalid() if isinstance(read, _Invalid) and choices else read
     if isinstance(given, Mapping):
-        return {
-            key: item.value if isinstance(item, Scalar) else item for key, item in given.items()
-        }
+        return {key: item.value if isinstance(item, Scalar) else item for key, item in given.items()}
     if isinstance(given, list | tuple) and lists:
         return _read_items(lists[0], limits, given, loc, errors)
     if isinstance(given, list | tuple) and models and models[0].SHORT_LIST:
@@ -375,9 +365,7 @@ def _read(annotation: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]]) 
     return given
 
 
-def _read_items(
-    kind: Any, limits: Any, given: Sequence[Any], loc: Loc, errors: list[tuple[Loc, str]]
-) -> Any:
+def _read_items(kind: Any, limits: Any, given: Sequence[Any], loc: Loc, errors: list[tuple[Loc, str]]) -> Any:
     inner = typing.get_args(kind)
     least = [limit.min_length for limit in limits if isinstance(limit, MinLen)]
     message = ""
@@ -661,9 +649,7 @@ def _text(limits: tuple[Any, ...]) -> str:
 
 def _structure(kind: Any) -> str:
     if is_model(kind):
-        names = [
-            f"{name}: {allowed(hint)}" for name, hint in hints(kind).items() if name != "options"
-        ]
+        names = [f"{name}: {allowed(hint)}" for name, hint in hints(kind).items() if name != "options"]
         return f"{{{', '.join(names)}}}" if len(names) <= 2 else "a mapping"
     inner = [item for item in typing.get_args(kind) if item is not Ellipsis]
     if typing.get_origin(kind) is dict:

@@ -70,11 +70,7 @@ def main() -> None:
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
 
 
-TITLES = {
-    "a": "smooth kernel, full dose",
-    "b": "sharp kernel, low dose, rings",
-    "c": "the scanner of a",
-}
+TITLES = {"a": "smooth kernel, full dose", "b": "sharp kernel, low dose, rings", "c": "the scanner of a"}
 
 if __name__ == "__main__":
     main()

@@ -59,9 +59,7 @@ def gallery(flower: np.ndarray, china: np.ndarray) -> list[Block]:
     for name in registry.names("mixing"):
         options = registry.options_of("mixing", name)(alpha=1.0)
         blocks.append(
-            mixing_block(
-                (name, options), both, labels, seeds(8, 2), class_names=["flower", "china"]
-            )
+            mixing_block((name, options), both, labels, seeds(8, 2), class_names=["flower", "china"])
         )
     return blocks
 
@@ -100,9 +98,7 @@ def draw_gallery(blocks: list[Block], original: np.ndarray, out: Path) -> None:
     for place, (title, images) in enumerate(shown):
         left = 8 + place % ACROSS * (2 * wide + 16)
         top = place // ACROSS * high
-        figure.text(
-            left / width, 1 - (top + 11) / height, title, fontsize=8, weight="bold", va="center"
-        )
+        figure.text(left / width, 1 - (top + 11) / height, title, fontsize=8, weight="bold", va="center")
         for number, (words, image) in enumerate(images):
             x = left + number * wide
             box = (x / width, 1 - (top + 20 + SIDE_PX) / height, SIDE_PX / width, SIDE_PX / height)
@@ -110,9 +106,7 @@ def draw_gallery(blocks: list[Block], original: np.ndarray, out: Path) -> None:
             lines = "\n".join(textwrap.wrap(words, 21)[:4])
             y = 1 - (top + 22 + SIDE_PX) / height
             figure.text(x / width, y, lines, fontsize=5.8, va="top", color="0.35", linespacing=1.0)
-    figure.text(
-        8 / width, 10 / height, CREDIT + CREDIT_CHINA, fontsize=6.5, color="0.35", va="center"
-    )
+    figure.text(8 / width, 10 / height, CREDIT + CREDIT_CHINA, fontsize=6.5, color="0.35", va="center")
     save(figure, out)
     plt.close(figure)
 

@@ -23,10 +23,7 @@ def table() -> str:
     """Return a row an operation, a column a policy."""
     policies = {name: operations for name, operations in POLICIES.items() if operations}
     operations = dict.fromkeys(one["name"] for rows in policies.values() for one in rows)
-    lines = [
-        f"| operation | {' | '.join(policies)} |",
-        f"|---|{'---|' * len(policies)}",
-    ]
+    lines = [f"| operation | {' | '.join(policies)} |", f"|---|{'---|' * len(policies)}"]
     for operation in operations:
         cells = [
             next((told(dict(one)) for one in rows if one["name"] == operation), "")

@@ -44,9 +44,7 @@ def _default(field: FieldInfo, structured: bool) -> str:
         return ""
     if isinstance(value, tuple):
         return f"[{', '.join(getattr(item, 'name', item) for item in value)}]"
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def rows(model: type[StrictModel], path: str = "") -> list[tuple[str, str, str, str]]:

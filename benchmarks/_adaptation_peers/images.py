@@ -26,9 +26,7 @@ def main() -> None:
     recipe = checked(recipes.find(str(run / "recipe.resolved.yaml")), ())
     with tempfile.TemporaryDirectory() as scratch:
         pictures = gather_images(recipe, Run(Path(scratch)))
-        written = [
-            (row["path"], row["split"], row["domain"]) for row in read_csv(run / "split.csv")
-        ]
+        written = [(row["path"], row["split"], row["domain"]) for row in read_csv(run / "split.csv")]
         if written != [(one.path, one.split, one.domain) for one in pictures.records]:
             raise SystemExit(f"{run}: its images no longer divide as split.csv says")
         arrays = {}

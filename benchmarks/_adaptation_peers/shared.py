@@ -62,9 +62,7 @@ class Task:
         labels = self.labels["target_test"]
         if self.metric == "balanced_accuracy":
             return float(balanced_accuracy_score(labels, probabilities.argmax(1)))
-        _, first, place = np.unique(
-            self.groups["target_test"], return_index=True, return_inverse=True
-        )
+        _, first, place = np.unique(self.groups["target_test"], return_index=True, return_inverse=True)
         sums = np.zeros((len(first), self.classes))
         np.add.at(sums, place, probabilities)
         means = sums / np.bincount(place)[:, None]

@@ -29,9 +29,7 @@ UNTIMED_S = 0.5
 Begin = Callable[[], Iterator[Any]]
 
 
-def serve(
-    begin_for: Callable[[np.ndarray], Begin], *, packages: tuple[str, ...], yields: str
-) -> None:
+def serve(begin_for: Callable[[np.ndarray], Begin], *, packages: tuple[str, ...], yields: str) -> None:
     """Time bursts until the input ends.
 
     Args:

@@ -39,9 +39,7 @@ def begin_for(pictures) -> Begin:
         return policy(tf.cast(images, tf.float32), seeds)
 
     batches = tf.data.Dataset.from_tensor_slices(pictures).repeat().batch(BATCH_SIZE, True)
-    batches = batches.enumerate().map(
-        augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
+    batches = batches.enumerate().map(augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE).__iter__
 
 

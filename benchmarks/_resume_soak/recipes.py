@@ -84,9 +84,7 @@ def digests(folder: Path) -> dict[str, str]:
     for name in sorted({"model.keras", *COMPARED}):
         for file in sorted(folder.rglob(name)):
             found[str(file.relative_to(folder))] = (
-                _of_arrays(file)
-                if file.suffix == ".keras"
-                else hashlib.sha256(file.read_bytes()).hexdigest()
+                _of_arrays(file) if file.suffix == ".keras" else hashlib.sha256(file.read_bytes()).hexdigest()
             )
     return found
 

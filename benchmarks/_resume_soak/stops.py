@@ -136,7 +136,4 @@ def what_had_no_room(said: str) -> str:
     found = re.search(r"left on device: (\S+)", said)
     name = Path(found[1]).name if found else ""
     kinds = {"epoch": "checkpoint", "history": "history", "timings": "timings", "model": "model"}
-    return next(
-        (what for start, what in kinds.items() if name.lstrip(".").startswith(start)),
-        "another file",
-    )
+    return next((what for start, what in kinds.items() if name.lstrip(".").startswith(start)), "another file")

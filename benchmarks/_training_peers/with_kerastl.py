@@ -29,9 +29,7 @@ def main() -> None:
         )  # fmt: skip
 
     train, val = images("train"), images("val")
-    backbone = build_backbone(
-        task.backbone, weights=task.weights, image_size_px=task.size, **task.options
-    )
+    backbone = build_backbone(task.backbone, weights=task.weights, image_size_px=task.size, **task.options)
     model = build_model(backbone, class_names=train.class_names, seed=task.seed)
     trainable = TopFraction(top_fraction=0.3) if task.part == "last" else "none"
     phase = Phase(

@@ -59,9 +59,7 @@ class AdaptationStep(ABC):
     ) -> dict[str, tf.Tensor]:
         """Return named scalars, as `kerastl.training.Step` says."""
 
-    def classified(
-        self, batch: Batch, logits: tf.Tensor, progress: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def classified(self, batch: Batch, logits: tf.Tensor, progress: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return `loss` and `accuracy` of labelled images from the logits that they were given."""
         return self._classification.losses(
             lambda images, training: logits,  # noqa: ARG005 - stands for the model, which has run already
@@ -95,9 +93,7 @@ class AdaptationStep(ABC):
 _known: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
-def features_and_logits(
-    model: keras.Model, images: Any, *, training: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
+def features_and_logits(model: keras.Model, images: Any, *, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
     """Run a classifier once and return what its head reads beside what it answers.
 
     Args:
@@ -257,8 +253,7 @@ def build_domain_classifier(num_inputs: int, *, hidden: int, seed: int) -> keras
 def build_second_head(num_features: int, num_classes: int, *, seed: int) -> keras.Model:
     """Return one layer, `[batch, num_features]` to logits `[batch, num_classes]`."""
     return keras.Sequential(
-        [keras.Input((num_features,)), _dense(num_classes, "second_head_logits", seed)],
-        name="second_head",
+        [keras.Input((num_features,)), _dense(num_classes, "second_head_logits", seed)], name="second_head"
     )
 
 

@@ -14,11 +14,7 @@ BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 def mmd_loss(
-    source: Any,
-    target: Any,
-    *,
-    bandwidths: Sequence[float] = BANDWIDTHS,
-    estimate: Estimate = "biased",
+    source: Any, target: Any, *, bandwidths: Sequence[float] = BANDWIDTHS, estimate: Estimate = "biased"
 ) -> tf.Tensor:
     """Return the squared maximum mean discrepancy between two samples.
 
@@ -86,9 +82,7 @@ def _gaussians(rows: tf.Tensor, bandwidths: Sequence[float]) -> tf.Tensor:
 
 def _discrepancy(kernel: tf.Tensor, count: tf.Tensor, estimate: Estimate) -> tf.Tensor:
     """Return the discrepancy between the first `count` rows of a kernel and the others."""
-    within = _kernel_mean(kernel[:count, :count], estimate) + _kernel_mean(
-        kernel[count:, count:], estimate
-    )
+    within = _kernel_mean(kernel[:count, :count], estimate) + _kernel_mean(kernel[count:, count:], estimate)
     distance = within - 2.0 * tf.reduce_mean(kernel[:count, count:])
     if estimate == "biased":
         return distance
@@ -165,9 +159,7 @@ def _domain_mean(values: tf.Tensor, weights: Any) -> tf.Tensor:
     if weights is None:
         return tf.reduce_mean(values)
     weights = tf.cast(weights, tf.float32)
-    return tf.math.divide_no_nan(
-        tf.reduce_sum(weights * values), tf.stop_gradient(tf.reduce_sum(weights))
-    )
+    return tf.math.divide_no_nan(tf.reduce_sum(weights * values), tf.stop_gradient(tf.reduce_sum(weights)))
 
 
 Array = np.ndarray[Any, Any]
@@ -238,12 +230,7 @@ def covariance(features: tf.Tensor) -> tf.Tensor:
 
 
 def margin_disparity_loss(
-    source_logits: Any,
-    source_second: Any,
-    target_logits: Any,
-    target_second: Any,
-    *,
-    margin: float = 4.0,
+    source_logits: Any, source_second: Any, target_logits: Any, target_second: Any, *, margin: float = 4.0
 ) -> tf.Tensor:
     """Return what a second head minimises; the network that makes its features maximises it.
 
@@ -403,9 +390,7 @@ def pseudo_label_loss(
         Sohn et al. 2020, arXiv:2001.07685, equation 4.
     """
     logits = tf.cast(logits, tf.float32)
-    shares = tf.stop_gradient(
-        tf.nn.softmax(tf.cast(logits if teacher is None else teacher, tf.float32))
-    )
+    shares = tf.stop_gradient(tf.nn.softmax(tf.cast(logits if teacher is None else teacher, tf.float32)))
     sure = tf.cast(tf.reduce_max(shares, -1) >= threshold, tf.float32)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.argmax(shares, -1), logits)
     return tf.reduce_mean(sure * losses), tf.reduce_mean(sure)

@@ -83,14 +83,11 @@ def check_phase(name: str, method: Method, model: keras.Model, phase: Phase) -> 
     norms = {layer.name for layer in batch_norm_layers(model)}
     learning = resolve_trainable(model, phase.trainable)
     if method.moves_statistics and not norms:
-        raise RequestError(
-            f"{where} works by BatchNorm, and this network has none. Take another method."
-        )
+        raise RequestError(f"{where} works by BatchNorm, and this network has none. Take another method.")
     if method.moves_statistics and phase.batch_norm == "frozen":
         wanted = "trainable" if method.only_batch_norm else "statistics"
         raise RequestError(
-            f"{where} works by the statistics of BatchNorm, and all are frozen. "
-            f"Write batch_norm: {wanted}."
+            f"{where} works by the statistics of BatchNorm, and all are frozen. Write batch_norm: {wanted}."
         )
     if method.changes_pixels and phase.cache != "none":
         raise RequestError(
@@ -188,9 +185,7 @@ def build_step(
             f"{name} learns from images of the source, and there are none. Without them work: "
             f"{', '.join(able)}."
         )
-    build = (
-        module.build_without_source if without_source and facts.source_optional else module.build
-    )
+    build = module.build_without_source if without_source and facts.source_optional else module.build
     step: AdaptationStep = build(
         checked, num_classes=num_classes, num_features=num_features, seed=seed,
         classification=classification, follow_statistics=follow_statistics,
@@ -199,12 +194,7 @@ def build_step(
 
 
 def step_for(
-    name: str,
-    model: keras.Model,
-    options: Any = None,
-    *,
-    seed: int = 0,
-    without_source: bool = False,
+    name: str, model: keras.Model, options: Any = None, *, seed: int = 0, without_source: bool = False
 ) -> Callable[[Phase, ImageDataset], Step]:
     """Return what `kerastl.training.fit` takes as `step_for`, for one method and the model that it will train.
 

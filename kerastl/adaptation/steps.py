@@ -16,12 +16,7 @@ from kerastl.adaptation.adaptation_step import (
     head_paths,
     logits_of_frozen_head,
 )
-from kerastl.adaptation.alignment_losses import (
-    centroid_labels,
-    diversity_loss,
-    entropy,
-    pseudo_label_loss,
-)
+from kerastl.adaptation.alignment_losses import centroid_labels, diversity_loss, entropy, pseudo_label_loss
 from kerastl.data import ImageDataset
 from kerastl.training.step import Batch, signature_of
 
@@ -148,9 +143,7 @@ class Shot(AdaptationStep):
     reads: Sequence[str] = ("target",)
     shown: Sequence[str] = ()
 
-    def __init__(
-        self, *, diversity_weight: float, pseudo_label_weight: float, **given: Any
-    ) -> None:
+    def __init__(self, *, diversity_weight: float, pseudo_label_weight: float, **given: Any) -> None:
         super().__init__(**given)
         self._diversity_weight = diversity_weight
         self._pseudo_label_weight = pseudo_label_weight
@@ -213,9 +206,7 @@ class Shot(AdaptationStep):
         except tf.errors.OpError as error:
             raise target.explain(error) from error
         labels = np.full(target.num_examples, UNKNOWN, np.int64)
-        labels[np.concatenate(places)] = centroid_labels(
-            np.concatenate(features), np.concatenate(logits)
-        )
+        labels[np.concatenate(places)] = centroid_labels(np.concatenate(features), np.concatenate(logits))
         self._labels.assign(labels)
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -254,11 +245,7 @@ class FixMatch(AdaptationStep):
         """Return `loss` and `accuracy` of the source, `pseudo_label_loss`, weighed, and the share that is `confident`."""
         source, weak, strong = (
             features_and_logits(model, images, training=True)[1]
-            for images in (
-                batches["source"][0],
-                batches["target"][0],
-                self.changed(batches, progress),
-            )
+            for images in (batches["source"][0], batches["target"][0], self.changed(batches, progress))
         )
         loss, share = pseudo_label_loss(strong, teacher=weak, threshold=self._threshold)
         told = self.classified(batches["source"], source, progress)

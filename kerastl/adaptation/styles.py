@@ -45,9 +45,7 @@ def in_range(images: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(images, 0.0, 255.0)
 
 
-_CONES = np.array(
-    [[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]], np.float64
-)
+_CONES = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]], np.float64)
 """RGB to the responses of the three kinds of cones, equation 4; each row is made to sum to 1, so that grey excites them alike."""
 TO_CONES = _CONES / _CONES.sum(axis=1, keepdims=True)
 TO_OPPONENTS = np.diag(1 / np.sqrt([3.0, 6.0, 2.0])) @ np.array(
@@ -77,9 +75,7 @@ def reinhard_style(images: Any, styles: Any) -> tf.Tensor:
     """
     images, styles, is_grey = greyed(images, styles)
     level = _matched(images, styles, least=LEAST_SPREAD)
-    colour = _from_opponents(
-        _matched(_to_opponents(images), _to_opponents(styles), least=LEAST_SPREAD)
-    )
+    colour = _from_opponents(_matched(_to_opponents(images), _to_opponents(styles), least=LEAST_SPREAD))
     return in_range(tf.where(is_grey, level, colour))
 
 
@@ -168,9 +164,7 @@ def _table(reached: tf.Tensor, style: tf.Tensor) -> tf.Tensor:
     before = tf.where(upper > 0, before, 0)
     lower = tf.where(before > 0, tf.searchsorted(style, before, side="left"), upper)
     there = tf.gather(style, upper, batch_dims=1)
-    part = tf.math.divide_no_nan(
-        tf.cast(reached - before, tf.float32), tf.cast(there - before, tf.float32)
-    )
+    part = tf.math.divide_no_nan(tf.cast(reached - before, tf.float32), tf.cast(there - before, tf.float32))
     start, end = (tf.cast(one, tf.float32) for one in (lower, upper))
     return (start + part * (end - start)) / STEPS
 
@@ -212,9 +206,7 @@ def _window(size: tf.Tensor, beta: float) -> tf.Tensor:
     height, width = size[0], size[1]
     reach = tf.cast(tf.floor(beta * tf.cast(size, tf.float32)), tf.int32)
     rows = tf.range(height)
-    rows = tf.minimum(
-        rows, height - rows
-    )  # the upper half of the rows are the negative frequencies
+    rows = tf.minimum(rows, height - rows)  # the upper half of the rows are the negative frequencies
     columns = tf.range(width // 2 + 1)
     return (rows <= reach[0])[:, None] & (columns <= reach[1])[None, :]
 

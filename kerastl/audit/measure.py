@@ -49,9 +49,7 @@ class Jury:
         """(rows to learn from, rows to judge); every row is judged once."""
         from sklearn.model_selection import StratifiedGroupKFold
 
-        fewest = min(
-            len(np.unique(self.groups[self.labels == label])) for label in np.unique(self.labels)
-        )
+        fewest = min(len(np.unique(self.groups[self.labels == label])) for label in np.unique(self.labels))
         splitter = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=self.seed)
         return list(splitter.split(self.features, self.labels, self.groups))
 
@@ -69,9 +67,7 @@ class Jury:
             features = [self.features[learnt], *(version[rows] for version in seen)]
             labels = [self.labels[learnt], *(self.labels[rows] for _ in seen)]
             untouched = self.features[learnt]
-            judges.append(
-                Judge(np.concatenate(features), np.concatenate(labels), untouched, self.widths)
-            )
+            judges.append(Judge(np.concatenate(features), np.concatenate(labels), untouched, self.widths))
         return judges
 
     def ask(self, judges: Sequence[Judge], version: Array) -> Array:
@@ -104,9 +100,7 @@ def scaling(untouched: Array, widths: Sequence[int]) -> tuple[Array, Array]:
 class Judge:
     """Standardized principal components and a logistic regression with L2 penalty, classes weighted alike."""
 
-    def __init__(
-        self, features: Array, labels: Array, untouched: Array, widths: Sequence[int]
-    ) -> None:
+    def __init__(self, features: Array, labels: Array, untouched: Array, widths: Sequence[int]) -> None:
         from sklearn.decomposition import PCA
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
@@ -153,10 +147,7 @@ class Neighbourhood:
         self._untouched = (jury.features - self._mean) * self._scale
         self._lengths = (self._untouched**2).sum(axis=1)
         _, far = self._votes_and_distances(jury.features)
-        reach = [
-            np.quantile(far[self._labels == one, one], USUAL, method="lower")
-            for one in self._classes
-        ]
+        reach = [np.quantile(far[self._labels == one, one], USUAL, method="lower") for one in self._classes]
         # A class with too few images in other groups has no place of its own.
         self._reach = np.where(np.isfinite(reach), reach, -1.0)
 
@@ -181,9 +172,7 @@ class Neighbourhood:
         squared = (moved**2).sum(axis=1)[:, None] + self._lengths - 2 * moved @ self._untouched.T
         squared[self._groups[:, None] == self._groups] = np.inf
         nearest = np.argpartition(squared, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
-        votes = np.stack(
-            [(self._labels[nearest] == one).sum(axis=1) for one in self._classes], axis=1
-        )
+        votes = np.stack([(self._labels[nearest] == one).sum(axis=1) for one in self._classes], axis=1)
         far = np.full(votes.shape, np.inf)
         for place, one in enumerate(self._classes):
             distances = squared[:, self._labels == one]
@@ -300,9 +289,7 @@ def own_ladder(name: str, options: Any, strengths: Sequence[float] = STRENGTHS) 
     ]
     rungs = []
     for strength in strengths:
-        values = {
-            one: _between(getattr(nothing, one), getattr(options, one), strength) for one in growing
-        }
+        values = {one: _between(getattr(nothing, one), getattr(options, one), strength) for one in growing}
         rungs.append((strength, options.model_copy(update=values)))
     return _distinct(name, rungs)
 
@@ -524,9 +511,7 @@ class Court:
         taught = jury.train(draws, range(self.classes))
         learnt = np.stack([jury.ask(taught, one) for one in draws])
         again = jury.ask(taught, jury.features)
-        return Measurement(
-            False, self._class_figures(naive, learnt, again), self._pairs(naive, learnt)
-        )
+        return Measurement(False, self._class_figures(naive, learnt, again), self._pairs(naive, learnt))
 
     def _class_figures(
         self, naive: Array, learnt: Array, again: Array
@@ -555,15 +540,12 @@ class Court:
                 drawn = weights.sum(axis=1)
                 means = (weights @ columns[rows])[drawn > 0] / drawn[drawn > 0, None]
                 lows, highs = (
-                    [float(edge) for edge in row]
-                    for row in np.percentile(means, [2.5, 97.5], axis=0)
+                    [float(edge) for edge in row] for row in np.percentile(means, [2.5, 97.5], axis=0)
                 )
             found.append(
                 {
                     name: (float(value), low, high)
-                    for name, value, low, high in zip(
-                        CLASS_FIGURES, values, lows, highs, strict=True
-                    )
+                    for name, value, low, high in zip(CLASS_FIGURES, values, lows, highs, strict=True)
                 }
             )
         return found
@@ -586,9 +568,7 @@ class Court:
                 )  # fmt: skip
         return pairs
 
-    def rise(
-        self, changed: Array, before: Array, source: int, target: int, margin: float
-    ) -> Excess:
+    def rise(self, changed: Array, before: Array, source: int, target: int, margin: float) -> Excess:
         """Test how much more often a class's images are given another class than before."""
         rows = self.jury.labels == source
         moved = (changed[:, rows] == target).mean(axis=0) - (before[rows] == target)
@@ -613,9 +593,7 @@ class Court:
         for source, target in ((one, other), (other, one)):
             rows = self.jury.labels == source
             share = excess(
-                (answers[:, rows] == target).mean(axis=0),
-                self.jury.groups[rows],
-                margin=TAKEN_MARGIN,
+                (answers[:, rows] == target).mean(axis=0), self.jury.groups[rows], margin=TAKEN_MARGIN
             )
             wrong += share.value
             variance += (share.upper - share.value) ** 2

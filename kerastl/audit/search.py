@@ -174,9 +174,7 @@ def audit(
         judge_operation(name, measured, pairs, findings, court, names)
         for name in dict.fromkeys(trial.name for trial in trials)
     )
-    counts = tuple(
-        (int((numbers == one).sum()), court.groups_of_class[one]) for one in range(len(names))
-    )
+    counts = tuple((int((numbers == one).sum()), court.groups_of_class[one]) for one in range(len(names)))
     return Audit(names, counts, left_out, measured, pairs, tuple(findings), verdicts)
 
 
@@ -200,9 +198,7 @@ def _judgeable(
 
 def _nothing_to_judge(trials: Sequence[Trial], left_out: tuple[str, ...]) -> Audit:
     """Leave everything undecided: there are no two classes to be told apart."""
-    why = (
-        f"fewer than two classes have {FEWEST_GROUPS_OF_A_CLASS} groups (patients, scenes) or more",
-    )
+    why = (f"fewer than two classes have {FEWEST_GROUPS_OF_A_CLASS} groups (patients, scenes) or more",)
     verdicts = tuple(
         Verdict(name, "undecided", None, (), why, (), False)
         for name in dict.fromkeys(trial.name for trial in trials)
@@ -213,16 +209,12 @@ def _nothing_to_judge(trials: Sequence[Trial], left_out: tuple[str, ...]) -> Aud
 def _court(jury: Jury, seed: int) -> Court:
     units = [f"{group:09d}" for group in jury.groups]
     drawn = resample(units, [""] * len(units), jury.labels, seed=seed, resamples=RESAMPLES)
-    groups_of_class = [
-        len(np.unique(jury.groups[jury.labels == one])) for one in np.unique(jury.labels)
-    ]
+    groups_of_class = [len(np.unique(jury.groups[jury.labels == one])) for one in np.unique(jury.labels)]
     weights = drawn.counts[:, drawn.group_of].astype(np.float32)
     return Court(jury, weights, groups_of_class, FEWEST_GROUPS)
 
 
-def sample(
-    labels: Sequence[str], groups: Sequence[str], *, most_per_class: int, seed: int
-) -> list[int]:
+def sample(labels: Sequence[str], groups: Sequence[str], *, most_per_class: int, seed: int) -> list[int]:
     """Return the places of at most so many images a class, as many groups as possible.
 
     Every group gives its first image before any gives its second; which come first is drawn.
@@ -255,9 +247,7 @@ def lines(audit: Audit) -> list[str]:
     told = [f"Not judged: {line}" for line in audit.left_out]
     if audit.class_names:
         counts = zip(audit.class_names, audit.counts, strict=True)
-        judged = ", ".join(
-            f"{name} ({images} images, {groups} groups)" for name, (images, groups) in counts
-        )
+        judged = ", ".join(f"{name} ({images} images, {groups} groups)" for name, (images, groups) in counts)
         told += [f"Judged: {judged}", ""]
     for verdict in audit.verdicts:
         told.append(f"{verdict.name}: {_headline(verdict, audit.class_names)}")
@@ -297,10 +287,7 @@ def _number(value: Any) -> str:
 
 
 def _figures(one: Measurement) -> str:
-    means = [
-        sum(figures[name][0] for figures in one.classes) / len(one.classes)
-        for name in CLASS_FIGURES
-    ]
+    means = [sum(figures[name][0] for figures in one.classes) / len(one.classes) for name in CLASS_FIGURES]
     return (
         f"right {means[0]:.2f} -> {means[1]:.2f}, learnt {means[2]:.2f} ({means[3]:.2f} untouched), "
         f"margin lost {means[4]:.1f}"
@@ -387,9 +374,7 @@ def _verdict(verdict: Verdict, audit: Audit) -> dict[str, Any]:
             for one in verdict.findings
         ],
         "strengths": [
-            _trial(trial, one, audit)
-            for trial, one in audit.measured.items()
-            if trial.name == verdict.name
+            _trial(trial, one, audit) for trial, one in audit.measured.items() if trial.name == verdict.name
         ],
     }
 
@@ -407,9 +392,7 @@ def _trial(trial: Trial, one: Measurement, audit: Audit) -> dict[str, Any]:
             }
             for name, figures in zip(names, one.classes, strict=False)
         },
-        "pairs": [
-            _pair(pair, names) for (which, _, _), pair in audit.pairs.items() if which == trial
-        ],
+        "pairs": [_pair(pair, names) for (which, _, _), pair in audit.pairs.items() if which == trial],
     }
 
 

@@ -88,11 +88,7 @@ def find(
         measured: by trial.
         where: `SecondLook.at` on fresh draws of a trial.
     """
-    pairs = {
-        (trial, pair.source, pair.target): pair
-        for trial, one in measured.items()
-        for pair in one.pairs
-    }
+    pairs = {(trial, pair.source, pair.target): pair for trial, one in measured.items() for pair in one.pairs}
     keys = list(pairs)
     taken = holm([pairs[key].naive.p for key in keys], level=ERROR_RATE / 2)
     suspects = [key for key, fell in zip(keys, taken, strict=True) if fell]

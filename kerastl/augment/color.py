@@ -127,9 +127,7 @@ class Step(NamedTuple):
     cut_after: bool = False
 
 
-def _steps(
-    members: Sequence[BuiltOperation], groups: Sequence[tuple[str, list[int]]]
-) -> Iterator[Step]:
+def _steps(members: Sequence[BuiltOperation], groups: Sequence[tuple[str, list[int]]]) -> Iterator[Step]:
     for at, (kind, places) in enumerate(groups):
         if kind == "hsv":
             yield Step(partial(_there, _shared_planes), at, cut_after=True)
@@ -220,7 +218,4 @@ def _chosen_by_any(drawn: Sequence[Drawn]) -> Drawn:
     return {"chosen": reduce(tf.logical_or, [numbers["chosen"] for numbers in drawn])}
 
 
-PREPARE: dict[str, Callable[..., Drawn]] = {
-    "hsv": _hsv_numbers,
-    "compiled": lambda _, drawn: drawn[0],
-}
+PREPARE: dict[str, Callable[..., Drawn]] = {"hsv": _hsv_numbers, "compiled": lambda _, drawn: drawn[0]}

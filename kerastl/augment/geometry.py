@@ -111,9 +111,7 @@ def mirror(left_right: tf.Tensor, top_bottom: tf.Tensor, size_px: int) -> tf.Ten
     return about_middle(a, tf.zeros_like(a), tf.zeros_like(a), e, size_px)
 
 
-def window(
-    top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size_px: int
-) -> tf.Tensor:
+def window(top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size_px: int) -> tf.Tensor:
     """Return maps that enlarge a part of the image to its whole size.
 
     The centres of the part's outermost pixels become those of the image's, as in TensorFlow's `CropAndResize`: nothing
@@ -127,9 +125,7 @@ def window(
     top, left, height, width = (_wide(numbers) for numbers in (top, left, height, width))
     length = size_px - 1.0
     # A hair less than the length, or else rounding could step out of the image, and wrap around.
-    down, across = (
-        tf.where(side < length, side * (INSIDE / length), 1.0) for side in (height, width)
-    )
+    down, across = (tf.where(side < length, side * (INSIDE / length), 1.0) for side in (height, width))
     zero = tf.zeros_like(down)
     return tf.stack([across, zero, left, zero, down, top], axis=1)
 

@@ -51,16 +51,10 @@ def build_mixing(
     """
     if num_classes < 2:
         raise RequestError(f"Mixing needs two classes or more, got {num_classes}.")
-    steps = [
-        _Step(place, *one, image_size_px) for place, one in enumerate(named_mixings(operations))
-    ]
+    steps = [_Step(place, *one, image_size_px) for place, one in enumerate(named_mixings(operations))]
 
-    def mixing(
-        images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        images, seeds = checked_images(
-            images, seeds, [None, image_size_px, image_size_px, channels]
-        )
+    def mixing(images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, seeds = checked_images(images, seeds, [None, image_size_px, image_size_px, channels])
         one_hot = _one_hot(checked("labels", labels, images.shape[:1], whole=True), num_classes)
         if all(step.identity for step in steps):
             return images, one_hot

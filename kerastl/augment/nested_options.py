@@ -37,8 +37,7 @@ def _contained(operation: Any) -> Sequence[Operation]:
 def change_nothing(operations: Sequence[Operation]) -> bool:
     """Tell whether every one of the operations is the identity."""
     return all(
-        registry.module("operation", one.name).is_identity(one.options)
-        or one.options.apply_probability == 0
+        registry.module("operation", one.name).is_identity(one.options) or one.options.apply_probability == 0
         for one in operations
     )
 

@@ -202,8 +202,7 @@ class Policy:
         self._shape = [None, image_size_px, image_size_px, channels]
         self.words = repr((list(operations), image_size_px, channels, exact))
         self._operations = [
-            BuiltOperation(place, *operation, image_size_px)
-            for place, operation in enumerate(operations)
+            BuiltOperation(place, *operation, image_size_px) for place, operation in enumerate(operations)
         ]
         if exact:
             for one in self._operations:

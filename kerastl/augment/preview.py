@@ -110,10 +110,7 @@ def _mirrors(options: Any) -> list[End]:
 
 def _hue(options: Any) -> list[End]:
     # keras-cv draws the sign first, then the size.
-    return [
-        End(f"-{options.max_deg:g} deg", (1.0, 1.0)),
-        End(f"+{options.max_deg:g} deg", (0.0, 1.0)),
-    ]
+    return [End(f"-{options.max_deg:g} deg", (1.0, 1.0)), End(f"+{options.max_deg:g} deg", (0.0, 1.0))]
 
 
 def _jitter(options: Any) -> list[End]:
@@ -167,10 +164,7 @@ def _crop(options: Any) -> list[End]:
 def _crop_and_resize(options: Any) -> list[End]:
     area = f"{_percent(options.min_area_fraction)} of the area"
     # The area is drawn first, then the aspect ratio, tall to wide, then the place.
-    return [
-        End(f"{area}, tallest", (0.0, 0.0, 0.5, 0.5)),
-        End(f"{area}, widest", (0.0, 1.0, 0.5, 0.5)),
-    ]
+    return [End(f"{area}, tallest", (0.0, 0.0, 0.5, 0.5)), End(f"{area}, widest", (0.0, 1.0, 0.5, 0.5))]
 
 
 ENDS: dict[str, Callable[[Any], Sequence[End]]] = {
@@ -250,17 +244,11 @@ def operation_block(
     ends = ends_of(name, options)
     shown = [images, *(_at(operation, end, images, seeds) for end in ends)]
     # Layer by layer: to compile each of them would take longer than to draw it, and an image is the same to 0.01 of 255.
-    policy = build_policy(
-        [operation], image_size_px=images.shape[1], channels=images.shape[3], exact=True
-    )
+    policy = build_policy([operation], image_size_px=images.shape[1], channels=images.shape[3], exact=True)
     shown += [policy(images, one).numpy() for one in seeds]
     columns = ("original", *(end.words for end in ends), *_sample_heads(seeds))
     return Block(
-        name,
-        options_in_words(options),
-        _note(policy.lowering[0][1], options),
-        columns,
-        _pixels(shown),
+        name, options_in_words(options), _note(policy.lowering[0][1], options), columns, _pixels(shown)
     )
 
 
@@ -272,9 +260,7 @@ def policy_block(
     exact: bool = False,
 ) -> Block:
     """Return images under all operations together; arguments as in `operation_block` and `build_policy`."""
-    policy = build_policy(
-        operations, image_size_px=images.shape[1], channels=images.shape[3], exact=exact
-    )
+    policy = build_policy(operations, image_size_px=images.shape[1], channels=images.shape[3], exact=exact)
     shown = [images, *(policy(images, one).numpy() for one in seeds)]
     names = ", ".join(name for name, _ in operations)
     return Block(TOGETHER, names, "", ("original", *_sample_heads(seeds)), _pixels(shown))
@@ -299,10 +285,7 @@ def mixing_block(
     """
     name, options = mixing
     mix = build_mixing(
-        [mixing],
-        image_size_px=images.shape[1],
-        channels=images.shape[3],
-        num_classes=len(class_names),
+        [mixing], image_size_px=images.shape[1], channels=images.shape[3], num_classes=len(class_names)
     )
     mixed = [mix(images, labels, one) for one in seeds]
     told = [[_shares(row, class_names) for row in shares.numpy()] for _, shares in mixed]
@@ -323,11 +306,7 @@ def _note(lowering: str, options: Any) -> str:
     if lowering == "nothing":
         return "With these options it changes nothing."
     share = float(getattr(options, "apply_probability", 1.0))
-    return (
-        f"Changes {100 * share:g} % of the images; the others stay as they are."
-        if share < 1
-        else ""
-    )
+    return f"Changes {100 * share:g} % of the images; the others stay as they are." if share < 1 else ""
 
 
 def _shares(row: npt.NDArray[np.float32], class_names: Sequence[str]) -> str:
@@ -342,10 +321,7 @@ def _pixels(shown: Sequence[Any]) -> Pixels:
 
 
 def _at(
-    operation: Operation,
-    end: End,
-    images: npt.NDArray[np.float32],
-    seeds: npt.NDArray[np.int32],
+    operation: Operation, end: End, images: npt.NDArray[np.float32], seeds: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.float32]:
     """Return the images at one end of an operation, whatever its probability."""
     name, options = operation
@@ -373,11 +349,7 @@ class PlacedDraws(Draws):
         self._places, self._rest = list(places), rest
 
     def uniform(
-        self,
-        shape: Sequence[Any],
-        minval: float = 0.0,
-        maxval: float = 1.0,
-        dtype: Any = tf.float32,
+        self, shape: Sequence[Any], minval: float = 0.0, maxval: float = 1.0, dtype: Any = tf.float32
     ) -> tf.Tensor:
         """Return the next numbers: at their place, or random as in `Draws`."""
         drawn = super().uniform(shape, minval, maxval, dtype)

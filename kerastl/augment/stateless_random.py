@@ -115,11 +115,7 @@ class Draws:
         return mixed(self._state, 0)
 
     def uniform(
-        self,
-        shape: Sequence[Any],
-        minval: float = 0.0,
-        maxval: float = 1.0,
-        dtype: Any = tf.float32,
+        self, shape: Sequence[Any], minval: float = 0.0, maxval: float = 1.0, dtype: Any = tf.float32
     ) -> tf.Tensor:
         """Return the next numbers in [minval, maxval), rows by example.
 

@@ -81,9 +81,7 @@ def warp(images: tf.Tensor, maps: tf.Tensor, *, fill_mode: str) -> tf.Tensor:
     return resample(images, *neighbours(*places, fill_mode=fill_mode), fill_mode=fill_mode)
 
 
-def look_up(
-    maps: tf.Tensor, height: int, width: int, *, fill_mode: str
-) -> tuple[tf.Tensor, tf.Tensor]:
+def look_up(maps: tf.Tensor, height: int, width: int, *, fill_mode: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Return where each pixel of the result is found.
 
     This function, `neighbours` and `resample` are compiled each by itself. In one function XLA would compute a place
@@ -103,9 +101,7 @@ def look_up(
     return BORDERS[fill_mode](x, width), BORDERS[fill_mode](y, height)
 
 
-def neighbours(
-    x: tf.Tensor, y: tf.Tensor, *, fill_mode: str
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def neighbours(x: tf.Tensor, y: tf.Tensor, *, fill_mode: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Return which four pixels lie around each place, and how near.
 
     Args:

@@ -83,8 +83,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         click.echo(f"Error: {_in_one_line(error)}", err=True)
         if not isinstance(error, OSError):
             click.echo(
-                f"Run again with --debug for the traceback: kerastl --debug {shlex.join(words)}",
-                err=True,
+                f"Run again with --debug for the traceback: kerastl --debug {shlex.join(words)}", err=True
             )
         sys.exit(BROKEN)
     sys.exit(code if isinstance(code, int) else 0)

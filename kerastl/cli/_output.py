@@ -161,9 +161,7 @@ def print_scores(run: Run, *, as_json: bool) -> None:
     print_sites(scores, adaptation)
     if "interval" in scores and any(split in scores for split in JUDGED):
         drawn = "group" if scores["interval"]["unit"] == "group" else "image"
-        click.echo(
-            f"In brackets: 95 % intervals, where {FEWEST_GROUPS} {drawn}s or more allow one."
-        )
+        click.echo(f"In brackets: 95 % intervals, where {FEWEST_GROUPS} {drawn}s or more allow one.")
     else:
         click.echo("Nothing was judged: no image is held out for validation or test.")
     click.echo("Next:")
@@ -193,9 +191,7 @@ def _print_difference(told: dict[str, Any]) -> None:
     if not told:
         return
     if len(told["candidates"]) > 1 and "ranking" in told:
-        click.echo(
-            f"  chosen       {told['chosen']}, {told['verdict'].replace('_', ' ')}: {told['reason']}"
-        )
+        click.echo(f"  chosen       {told['chosen']}, {told['verdict'].replace('_', ' ')}: {told['reason']}")
     judged = told["target_test"]
     if judged and told["chosen"] != "source_only":
         change = judged["difference"]

@@ -39,12 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Write everything as JSON to stdout.")
 def audit(
-    recipe: str,
-    sets: tuple[str, ...],
-    operations: str,
-    max_images: int,
-    out: Path | None,
-    as_json: bool,
+    recipe: str, sets: tuple[str, ...], operations: str, max_images: int, out: Path | None, as_json: bool
 ) -> None:
     """Find which operation at which strength changes the class on these images.
 
@@ -128,22 +123,12 @@ MOST = 32
 @click.command()
 @click.argument("recipe")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one value.")
-@click.option(
-    "--out",
-    type=NamedPath(),
-    help="Folder, new or empty.  [default: preview-RECIPE, numbered]",
-)
-@click.option(
-    "--images", type=click.IntRange(1, MOST), default=4, show_default=True, help="How many."
-)
-@click.option(
-    "--samples", type=click.IntRange(0, MOST), default=3, show_default=True, help="Of each image."
-)
+@click.option("--out", type=NamedPath(), help="Folder, new or empty.  [default: preview-RECIPE, numbered]")
+@click.option("--images", type=click.IntRange(1, MOST), default=4, show_default=True, help="How many.")
+@click.option("--samples", type=click.IntRange(0, MOST), default=3, show_default=True, help="Of each image.")
 @click.option("--operation", metavar="NAME", help="Show this operation, or mixing, alone.")
 @click.option(
-    "--seed",
-    type=click.IntRange(0, 2**31 - 1),
-    help="Other images and samples than by the recipe's seed.",
+    "--seed", type=click.IntRange(0, 2**31 - 1), help="Other images and samples than by the recipe's seed."
 )
 @click.option(
     "--open",

@@ -56,12 +56,8 @@ def list_entries(as_json: bool) -> None:
 
 
 @command.command("prune")
-@click.option(
-    "--keep-gb", type=click.FloatRange(0), metavar="N", help="Until N GB (10^9 bytes) are left."
-)
-@click.option(
-    "--older-than", type=click.FloatRange(0), metavar="DAYS", help="What was not used for DAYS."
-)
+@click.option("--keep-gb", type=click.FloatRange(0), metavar="N", help="Until N GB (10^9 bytes) are left.")
+@click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="What was not used for DAYS.")
 @click.option("--all", "everything", is_flag=True, help="Everything.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would go.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
@@ -87,9 +83,7 @@ def prune(
     from kerastl.data import prune_cache
     from kerastl.runs import size_in_words
 
-    done = prune_cache(
-        keep_gb=0 if everything else keep_gb, older_than_days=older_than, dry_run=dry_run
-    )
+    done = prune_cache(keep_gb=0 if everything else keep_gb, older_than_days=older_than, dry_run=dry_run)
     if as_json:
         told: dict[str, Any] = {
             "removed": [_told(one) for one in done.removed],

@@ -35,15 +35,9 @@ def command() -> None:
 )
 @click.option("--patients", type=click.IntRange(2, 10_000), default=80, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=7, show_default=True)
+@click.option("--slices", type=click.IntRange(1, 32), default=5, show_default=True, help="Per patient.")
 @click.option(
-    "--slices", type=click.IntRange(1, 32), default=5, show_default=True, help="Per patient."
-)
-@click.option(
-    "--image-size-px",
-    type=click.IntRange(32, 256),
-    default=128,
-    show_default=True,
-    help="Side of an image.",
+    "--image-size-px", type=click.IntRange(32, 256), default=128, show_default=True, help="Side of an image."
 )
 @click.option(
     "--region",

@@ -42,9 +42,7 @@ def _findings() -> dict[str, Any]:
 def _advice(found: dict[str, Any]) -> list[str]:
     lines = []
     if not any("GPU" in device for device in found["devices"]):
-        lines.append(
-            "No GPU: frozen backbones and small images train well on the CPU all the same."
-        )
+        lines.append("No GPU: frozen backbones and small images train well on the CPU all the same.")
     if not found["weights"]["files"]:
         lines.append(
             "No ImageNet weights are cached. Get some while online: kerastl weights fetch mobilenet_v2"
@@ -81,8 +79,6 @@ def command(as_json: bool) -> None:
     click.echo(f"weights   {len(found['weights']['files'])} files in {found['weights']['folder']}")
     click.echo(f"cache     {found['cache']['size_mb']} MB in {found['cache']['folder']}")
     for kind, names in found["plug_ins"].items():
-        click.echo(
-            f"{kind + 's':<9} {len(names)}: {', '.join(names[:8])}{' ...' if names[8:] else ''}"
-        )
+        click.echo(f"{kind + 's':<9} {len(names)}: {', '.join(names[:8])}{' ...' if names[8:] else ''}")
     for line in advice:
         click.echo(f"advice    {line}")

@@ -50,18 +50,12 @@ PORTABLE = "keras"
 )
 @click.option(
     "--quantize",
-    type=click.Choice(
-        sorted({one for name in registry.names("format") for one in choices_of(name)})
-    ),
+    type=click.Choice(sorted({one for name in registry.names("format") for one in choices_of(name)})),
     help="Of the format litert: smaller weights (float16), or 8-bit weights and computation.",
 )
+@click.option("--with-samples", is_flag=True, help="Put a few of the run's test images in, unchanged.")
 @click.option(
-    "--with-samples", is_flag=True, help="Put a few of the run's test images in, unchanged."
-)
-@click.option(
-    "--version",
-    type=click.IntRange(min=1),
-    help="The number to write. Default: the next, 1, 2, ...",
+    "--version", type=click.IntRange(min=1), help="The number to write. Default: the next, 1, 2, ..."
 )
 @click.option(
     "--keep",
@@ -106,9 +100,7 @@ def command(
     if lacks:
         raise RequestError(f"{run} cannot be exported so.\n  " + "\n  ".join(lacks))
     if with_samples and format_name == PORTABLE:
-        raise RequestError(
-            f"--format {PORTABLE} is to travel without images. Leave out --with-samples."
-        )
+        raise RequestError(f"--format {PORTABLE} is to travel without images. Leave out --with-samples.")
     load_tensorflow()
     from kerastl.export import export_run
 
@@ -172,9 +164,7 @@ def _tend(folder: Path, keep: int | None) -> None:
     if highest > int(folder.name):
         click.echo(f"A server answers with the highest version there: {highest}")
     if changed := changed_beside(folder.parent):
-        click.echo(
-            f"Left as it is, as kerastl did not write it so, in {folder.parent}: {', '.join(changed)}"
-        )
+        click.echo(f"Left as it is, as kerastl did not write it so, in {folder.parent}: {', '.join(changed)}")
 
 
 def _add_samples(run: Path, folder: Path) -> str:

@@ -19,25 +19,13 @@ if TYPE_CHECKING:
 @click.argument("recipe")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one value.")
 @click.option("--phase", metavar="NAME", help="Which phase.  [default: the first]")
+@click.option("--seeds", type=click.IntRange(1, 20), default=3, show_default=True, help="Tests to run.")
+@click.option("--steps", type=click.IntRange(10, 10_000), default=100, show_default=True, help="Of each.")
 @click.option(
-    "--seeds", type=click.IntRange(1, 20), default=3, show_default=True, help="Tests to run."
+    "--lowest", type=click.FloatRange(0, min_open=True), default=1e-6, show_default=True, help="First rate."
 )
 @click.option(
-    "--steps", type=click.IntRange(10, 10_000), default=100, show_default=True, help="Of each."
-)
-@click.option(
-    "--lowest",
-    type=click.FloatRange(0, min_open=True),
-    default=1e-6,
-    show_default=True,
-    help="First rate.",
-)
-@click.option(
-    "--highest",
-    type=click.FloatRange(0, min_open=True),
-    default=3.0,
-    show_default=True,
-    help="Last rate.",
+    "--highest", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True, help="Last rate."
 )
 @click.option("--out", type=NamedPath(), help="A new .png.  [default: lr-RECIPE-PHASE.png]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -82,9 +70,7 @@ def command(
         )
         return
     if told < count:
-        click.echo(
-            f"{count - told} of {count} tests tell nothing: their loss did not fall beyond its noise."
-        )
+        click.echo(f"{count - told} of {count} tests tell nothing: their loss did not fall beyond its noise.")
     place = [one.name for one in good.phases].index(rates.phase)
     click.echo(f"To take the valley: --set phases[{place}].learning_rate={valley[0]:.2g}")
 
@@ -99,11 +85,7 @@ def _print_rules(rates: Rates) -> None:
     click.echo(f"\n{'':16} {'rate':>9}   over {len(rates.tests)} seed{'s'[: len(rates.tests) > 1]}")
     for rule, words in report.RULES.items():
         bracket = rates.bracket(rule)
-        told = (
-            f"{bracket[0]:9.2g}   {bracket[1]:.2g} to {bracket[2]:.2g}"
-            if bracket
-            else "cannot tell"
-        )
+        told = f"{bracket[0]:9.2g}   {bracket[1]:.2g} to {bracket[2]:.2g}" if bracket else "cannot tell"
         click.echo(f"{rule:16} {told}   {words}")
     click.echo(f"{'the recipe':16} {rates.rate:9.2g}")
     click.echo(f"The curves: {near(rates.image)}")

@@ -101,9 +101,7 @@ def _report(num_unreadable: int, count: int) -> None:
 
 
 @contextmanager
-def _file_list(
-    paths: tuple[Path, ...], list_file: Path | None, out: Path | None
-) -> Iterator[FileList]:
+def _file_list(paths: tuple[Path, ...], list_file: Path | None, out: Path | None) -> Iterator[FileList]:
     from kerastl.console import track
     from kerastl.export.predict import find_images, read_file_list, store_file_list
 
@@ -117,9 +115,7 @@ def _file_list(
         if not files.count and list_file is not None:
             raise RequestError("The list is empty: it names no file.")
         if not files.count:
-            raise RequestError(
-                "No image found: the folders have no file with the suffix of an image."
-            )
+            raise RequestError("No image found: the folders have no file with the suffix of an image.")
         yield files
 
 

@@ -15,18 +15,11 @@ from kerastl.cli._output import NamedPath
 @click.option("--out", type=NamedPath(), help="Run folder, new or empty.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
 @click.option(
-    "--oracle",
-    is_flag=True,
-    help="Judge every way to adapt on the target's test images, after the choice.",
+    "--oracle", is_flag=True, help="Judge every way to adapt on the target's test images, after the choice."
 )
 @click.option("--json", "as_json", is_flag=True, help="Write the scores as JSON to stdout.")
 def command(
-    recipe: str,
-    sets: tuple[str, ...],
-    out: Path | None,
-    resume: bool,
-    oracle: bool,
-    as_json: bool,
+    recipe: str, sets: tuple[str, ...], out: Path | None, resume: bool, oracle: bool, as_json: bool
 ) -> None:
     """Train, judge and export what RECIPE says: a shipped name or a file.
 

@@ -32,9 +32,7 @@ WORDS = {True: "ok", False: "FAULT", None: "not checked"}
     metavar="HOST[:PORT]",
     help="Its REST port, where that is another one; without --url the server is asked by REST alone.",
 )
-@click.option(
-    "--model-name", default="kerastl", show_default=True, help="What the server calls the model."
-)
+@click.option("--model-name", default="kerastl", show_default=True, help="What the server calls the model.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout.")
 @click.pass_context
 def command(

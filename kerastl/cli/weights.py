@@ -33,9 +33,7 @@ def list_weights(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
-    click.echo(
-        f"{'name':<20} {'size MB':>8} {'parameters':>12} {'top-1':>6} {'input px':>9}  cached"
-    )
+    click.echo(f"{'name':<20} {'size MB':>8} {'parameters':>12} {'top-1':>6} {'input px':>9}  cached")
     for row in rows:
         top1 = "-" if row["top1"] is None else f"{row['top1']:.3f}"
         cached = ", ".join(f"{file['mb']} MB" for file in row["cached"]) or "no"
@@ -88,9 +86,7 @@ def _parsed(word: str) -> tuple[str, Any]:
     """Read `alpha=0.35`; the value as JSON reads it, so that 0.35 is a number and true a truth."""
     key, equals, text = word.partition("=")
     if not equals:
-        raise click.BadParameter(
-            f"'{word}' is not KEY=VALUE, e.g. alpha=0.35", param_hint="--option"
-        )
+        raise click.BadParameter(f"'{word}' is not KEY=VALUE, e.g. alpha=0.35", param_hint="--option")
     try:
         return key.strip(), json.loads(text.lower())
     except json.JSONDecodeError:

@@ -155,10 +155,7 @@ def read_verdicts(cache_dir: Path | None, keys: Iterable[str]) -> dict[str, Verd
             rows = connection.execute(
                 f"SELECT key, reason, deep, convert FROM verdicts WHERE key IN ({marks})", some
             )
-            known |= {
-                key: Verdict(reason, bool(deep), bool(convert))
-                for key, reason, deep, convert in rows
-            }
+            known |= {key: Verdict(reason, bool(deep), bool(convert)) for key, reason, deep, convert in rows}
     return known
 
 
@@ -256,10 +253,7 @@ class Entry:
         told = dict(self.holds)
         behind = f" behind {told['behind']}" if told.get("behind") else ""
         parts = [str(told.get("network") or told.get("data_set") or "") + behind]
-        for name, what in (
-            ("images", "file" if self.kind == "verdicts" else "image"),
-            ("views", "view"),
-        ):
+        for name, what in (("images", "file" if self.kind == "verdicts" else "image"), ("views", "view")):
             if told.get(name) is not None and (name, told[name]) != ("views", 1):
                 parts.append(f"{told[name]:,} {what}{'' if told[name] == 1 else 's'}")
         parts.append(told.get("precision") or "")
@@ -332,9 +326,7 @@ def _verdicts(file: Path) -> Iterator[Entry]:
     found, holds = file.stat(), {}
     with (
         contextlib.suppress(sqlite3.Error),
-        contextlib.closing(
-            sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
-        ) as opened,
+        contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as opened,
     ):
         holds = {"images": opened.execute("SELECT COUNT(*) FROM verdicts").fetchone()[0]}
     yield Entry("verdicts", file, found.st_size, found.st_mtime, holds)

@@ -172,8 +172,7 @@ def _as_png(image: Any) -> bytes:
         levels = np.asarray(image).astype(np.int64)
         if levels.min() < 0 or levels.max() > 65535:
             raise UnreadableError(
-                "its grey values do not fit into 16 bits; convert it to 16-bit grey PNG",
-                lasting=True,
+                "its grey values do not fit into 16 bits; convert it to 16-bit grey PNG", lasting=True
             )
         if inverted and image.mode != "I":
             levels = 65535 - levels
@@ -213,9 +212,7 @@ def read_content(file: Path, *, max_pixels: int) -> bytes:
             # A named pipe would be waited for without end.
             raise UnreadableError("it is not a file")
         if found.st_size > largest_file_bytes(max_pixels):
-            raise UnreadableError(
-                f"its {found.st_size:,} bytes are more than {max_pixels:,} pixels can have"
-            )
+            raise UnreadableError(f"its {found.st_size:,} bytes are more than {max_pixels:,} pixels can have")
         return file.read_bytes()
     except PermissionError as error:
         raise UnreadableError("it may not be read: permission denied") from error
@@ -310,9 +307,7 @@ def is_deep(file: Path) -> bool:
         return is_16_bit_grey(stream.read(HEADER_BYTES))
 
 
-def glimpse(
-    records: Sequence[Record], *, window: tuple[float, float] | None, max_pixels: int
-) -> Glimpse:
+def glimpse(records: Sequence[Record], *, window: tuple[float, float] | None, max_pixels: int) -> Glimpse:
     """Decode a few checked images.
 
     Args:

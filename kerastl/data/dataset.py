@@ -232,9 +232,7 @@ class ImageDataset:
         with tf.device("CPU:0"):
             self._labels = tf.constant(self.labels)
 
-    def steps(
-        self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
-    ) -> list[Indices]:
+    def steps(self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)) -> list[Indices]:
         """Return the indices of each batch of an epoch, from `first_step` on; parameters as in `batches`."""
         order, size = self.order(epoch), self.batch_size
         index, count = shard
@@ -243,9 +241,7 @@ class ImageDataset:
             for step in range(first_step, self.steps_per_epoch)
         ]
 
-    def batches(
-        self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
-    ) -> tf.data.Dataset:
+    def batches(self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """Return one epoch as `(images, labels)`, which `keras.Model.fit` and `evaluate` take.
 
         Args:
@@ -275,9 +271,7 @@ class ImageDataset:
         Returns:
             Elements `(images, labels, indices)`: images and labels as in `batches`, indices `[b]` int64.
         """
-        return ready(
-            self._finished(self._labelled(epoch, first_step, shard), tf.constant(epoch, tf.int64))
-        )
+        return ready(self._finished(self._labelled(epoch, first_step, shard), tf.constant(epoch, tf.int64)))
 
     def as_tf_dataset(self, epoch: int | None = None) -> tf.data.Dataset:
         """Return a dataset of `(images, labels)` for `keras.Model.fit`.
@@ -310,8 +304,7 @@ class ImageDataset:
             return self._finished(batches, number).map(_without_indices)
 
         dataset = tf.data.Dataset.from_generator(
-            next_epoch,
-            output_signature=(tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64)),
+            next_epoch, output_signature=(tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64))
         ).flat_map(as_it_is(one_pass))
         return ready(dataset.apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch)))
 

@@ -198,14 +198,9 @@ def _size_from_fields(kind: tf.Tensor, fields: dict[str, tf.Tensor]) -> tuple[tf
         packed // 2**14 % 2**14 + 1,
         fields["webp_extended_height"] + 1,
     ]
-    widths = [
-        fields["webp_lossy_width"] % 2**14,
-        packed % 2**14 + 1,
-        fields["webp_extended_width"] + 1,
-    ]
+    widths = [fields["webp_lossy_width"] % 2**14, packed % 2**14 + 1, fields["webp_extended_width"] + 1]
     webp_height, webp_width = (
-        tf.reduce_sum(tf.where(chunk == chunks, tf.stack(sizes), zero))
-        for sizes in (heights, widths)
+        tf.reduce_sum(tf.where(chunk == chunks, tf.stack(sizes), zero)) for sizes in (heights, widths)
     )
     # A negative height means that the rows come from top to bottom.
     bmp_height = tf.minimum(fields["bmp_height"], 2**32 - fields["bmp_height"])
@@ -311,11 +306,7 @@ def decode_image(
 
 
 def load_image(
-    encoded: tf.Tensor,
-    *,
-    image_size_px: int,
-    window: Window | None = None,
-    max_pixels: int = MAX_PIXELS,
+    encoded: tf.Tensor, *, image_size_px: int, window: Window | None = None, max_pixels: int = MAX_PIXELS
 ) -> tf.Tensor:
     """Decode an image and resize it to a square; the aspect ratio is not kept.
 
@@ -480,9 +471,7 @@ def _decode_bmp(encoded: tf.Tensor, header: Header) -> tf.Tensor:
         palette = tf.gather(raw, tf.minimum(blue_green_red, tf.size(raw, out_type=tf.int64) - 1))
         return tf.cast(tf.gather(palette, tf.cast(pixels[..., 0], tf.int32)), tf.float32)
 
-    return tf.cond(
-        header.fields["bmp_bits"] == 8, with_palette, lambda: tf.cast(pixels[..., :3], tf.float32)
-    )
+    return tf.cond(header.fields["bmp_bits"] == 8, with_palette, lambda: tf.cast(pixels[..., :3], tf.float32))
 
 
 def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:
@@ -534,8 +523,6 @@ def traced_loader(image_size_px: int, window: tuple[float, float] | None, max_pi
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
     def load(encoded: tf.Tensor) -> tf.Tensor:
-        return load_image(
-            encoded, image_size_px=image_size_px, window=window, max_pixels=max_pixels
-        )
+        return load_image(encoded, image_size_px=image_size_px, window=window, max_pixels=max_pixels)
 
     return load

@@ -185,12 +185,7 @@ SHOWN = 5
 
 
 def split(
-    collection: Collection,
-    *,
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-    allow_rare: bool = False,
+    collection: Collection, *, val_fraction: float, test_fraction: float, seed: int, allow_rare: bool = False
 ) -> Collection:
     """Give every labelled image a split: train, val or test.
 
@@ -222,9 +217,7 @@ def _divided(
     _check_whole_groups(collection.records)
     ready = {record.split for record in collection.records}
     if ready - {None} and None in ready:
-        raise RequestError(
-            "Some images have a ready-made split and some have none: give all or none."
-        )
+        raise RequestError("Some images have a ready-made split and some have none: give all or none.")
     wanted = {"test": test_fraction, "val": val_fraction}
     wanted = {name: share for name, share in wanted.items() if share > 0 and name not in ready}
     free = [record for record in collection.records if record.split in (None, "train")]
@@ -236,9 +229,7 @@ def _divided(
         else replace(record, split=chosen.get(key_of(record), "train"))
         for record in collection.records
     )
-    notes = [
-        f"Class {name!r} has too few groups to be divided: all of it is in train." for name in rare
-    ]
+    notes = [f"Class {name!r} has too few groups to be divided: all of it is in train." for name in rare]
     return replace(collection, records=records, notes=(*collection.notes, *notes))
 
 
@@ -283,10 +274,7 @@ def split_target(
             collection, val_fraction=share, test_fraction=test_fraction, seed=seed, allow_rare=allow_rare
         )  # fmt: skip
     named = replace(
-        divided,
-        records=tuple(
-            replace(record, split=f"target_{record.split}") for record in divided.records
-        ),
+        divided, records=tuple(replace(record, split=f"target_{record.split}") for record in divided.records)
     )
     if labels == "all":
         return named
@@ -317,9 +305,7 @@ def pick_few(
     groups = shuffled_groups(pool, collection.class_names, seed)
     holds = groups.counts > 0
     problems = [
-        Problem(
-            f"class {name!r}", f"has {number}, {groups_per_class} are wanted (groups_per_class)"
-        )
+        Problem(f"class {name!r}", f"has {number}, {groups_per_class} are wanted (groups_per_class)")
         for name, number in zip(collection.class_names, holds.sum(0), strict=True)
         if number < groups_per_class and not allow_rare
     ]
@@ -348,9 +334,7 @@ def _keep_labels(collection: Collection, kept: frozenset[str]) -> Collection:
 
 def _join_unlabelled(divided: Collection, unlabelled: Sequence[Record]) -> Collection:
     """Add unlabelled images to target_unlabelled, but for those of a group that is tested or validates."""
-    kept_out = {
-        key_of(one) for one in divided.records if one.split in ("target_val", "target_test")
-    }
+    kept_out = {key_of(one) for one in divided.records if one.split in ("target_val", "target_test")}
     joining = [record for record in unlabelled if key_of(record) not in kept_out]
     records = (*divided.records, *_without_label(joining))
     left_out = len(unlabelled) - len(joining)
@@ -369,8 +353,7 @@ def _without_label(records: Iterable[Record]) -> list[Record]:
 
 def _val_to_train(collection: Collection) -> Collection:
     records = (
-        replace(record, split="train") if record.split == "val" else record
-        for record in collection.records
+        replace(record, split="train") if record.split == "val" else record for record in collection.records
     )
     return replace(collection, records=tuple(records))
 
@@ -394,9 +377,7 @@ def _check_whole_groups(records: Sequence[Record]) -> None:
     torn = sorted(group for group, splits in places.items() if len(splits) > 1)
     if torn:
         problems = [
-            Problem(
-                f"group {group!r}", "is in " + " and ".join(sorted(places[group], key=SPLITS.index))
-            )
+            Problem(f"group {group!r}", "is in " + " and ".join(sorted(places[group], key=SPLITS.index)))
             for group in torn
         ]
         raise Problems(

@@ -118,11 +118,7 @@ class TooManyUnreadableError(RequestError):
     """
 
     def __init__(
-        self,
-        quarantined: Sequence[tuple[str, str]],
-        total: int,
-        allowed: float,
-        whose: str = "",
+        self, quarantined: Sequence[tuple[str, str]], total: int, allowed: float, whose: str = ""
     ) -> None:
         self.quarantined = tuple(quarantined)
         self.total, self.allowed, self.whose = total, allowed, whose
@@ -259,6 +255,4 @@ def _check_no_class_is_empty(collection: Collection, kept: Sequence[Record], who
     gone = [name for name in collection.class_names if name not in left]
     if gone:
         problems = [Problem(f"class {name!r}", "none of its images can be read") for name in gone]
-        raise Problems(
-            f"The data set{_of(whose)}", problems, "Mend or remove them. Nothing was run."
-        )
+        raise Problems(f"The data set{_of(whose)}", problems, "Mend or remove them. Nothing was run.")

@@ -137,12 +137,7 @@ def _by_quasi_newton(loss: _Loss) -> Array:
     bounds = [(MIN_SLOPE, MAX_SLOPE)] + [(None, None)] * (len(loss.start) - 1)
     options = {"gtol": FLAT, "ftol": 1e-14}
     found = minimize(
-        loss.value_and_slope,
-        loss.start,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=bounds,
-        options=options,
+        loss.value_and_slope, loss.start, jac=True, method="L-BFGS-B", bounds=bounds, options=options
     )
     best: Array = found.x
     return best
@@ -227,11 +222,7 @@ def reliability_of(part: Part, probabilities: Array) -> list[dict[str, Any]]:
     member = (bins[:, None] == names).astype(np.float64)
     shares = part.tell_columns(partial(_share_of_bins, member, true), "no image")
     return [
-        {
-            "told": float(told[bins == name].mean()),
-            "true": share,
-            "count": int((bins == name).sum()),
-        }
+        {"told": float(told[bins == name].mean()), "true": share, "count": int((bins == name).sum())}
         for name, share in zip(names, shares, strict=True)
     ]
 

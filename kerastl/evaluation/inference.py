@@ -75,9 +75,7 @@ def _logits(model: keras.Model, source: ImageDataset) -> Array:
     forward = inference_function(model)
     logits = np.full((source.num_examples, len(source.class_names)), np.nan, np.float32)
     try:
-        for images, _, indices in track(
-            source.indexed_batches(0), "predicting", source.steps_per_epoch
-        ):
+        for images, _, indices in track(source.indexed_batches(0), "predicting", source.steps_per_epoch):
             logits[indices.numpy()] = tf.cast(forward(images), tf.float32).numpy()
     except tf.errors.OpError as error:
         raise source.explain(error) from error
@@ -160,9 +158,7 @@ def two_passes(
     return report, first
 
 
-def _batched_logits(
-    forward: Callable[[tf.Tensor], tf.Tensor], images: Array, batch_size: int
-) -> Array:
+def _batched_logits(forward: Callable[[tf.Tensor], tf.Tensor], images: Array, batch_size: int) -> Array:
     starts = range(0, len(images), batch_size)
     batches = [forward(tf.constant(images[start : start + batch_size])) for start in starts]
     return np.concatenate([tf.cast(batch, tf.float32).numpy() for batch in batches])

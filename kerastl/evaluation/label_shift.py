@@ -104,9 +104,7 @@ def estimate_prevalence(
     """
     _check(source_labels, source_logits, target_logits)
     classes = source_logits.shape[1]
-    estimate = partial(
-        _em_of if method == "em" else _bbse_of, source_labels, source_logits, target_logits
-    )
+    estimate = partial(_em_of if method == "em" else _bbse_of, source_labels, source_logits, target_logits)
     source = _shares(source_labels, np.ones(len(source_labels)), classes)
     value, reason = estimate(np.ones(len(source_labels)), np.ones(len(target_logits)))
     unknown = np.full(classes, np.nan)
@@ -370,11 +368,7 @@ def _ordered(one: Predictions, *, labelled: bool = False) -> Predictions:
 
 
 def _described(one: Predictions) -> dict[str, Any]:
-    return {
-        "splits": sorted(set(one.splits)),
-        "images": len(one.paths),
-        "groups": len(set(units_of(one))),
-    }
+    return {"splits": sorted(set(one.splits)), "images": len(one.paths), "groups": len(set(units_of(one)))}
 
 
 def _lacking(source: Predictions) -> str:

@@ -186,9 +186,4 @@ OVERALL: dict[str, Metric] = {
     "ece": ece,
     "brier": brier,
 }
-BY_CLASS: dict[str, Metric] = {
-    "precision": precisions,
-    "recall": recalls,
-    "f1": f1_scores,
-    "auc": class_auc,
-}
+BY_CLASS: dict[str, Metric] = {"precision": precisions, "recall": recalls, "f1": f1_scores, "auc": class_auc}

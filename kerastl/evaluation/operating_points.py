@@ -11,12 +11,7 @@ import numpy as np
 
 from kerastl.errors import RequestError
 from kerastl.evaluation.bootstrap import Part, nothing
-from kerastl.evaluation.calibration import (
-    decision_of,
-    fit_temperature,
-    reliability_of,
-    with_temperature,
-)
+from kerastl.evaluation.calibration import decision_of, fit_temperature, reliability_of, with_temperature
 from kerastl.evaluation.metrics import BINS, brier, ece, log_loss
 from kerastl.evaluation.predictions import Array, Predictions
 
@@ -128,9 +123,7 @@ def points_from(
     return [Point(fixed, at, _threshold(validation, positive, fixed, at)) for fixed, at in wanted]
 
 
-def _threshold(
-    validation: Predictions | None, positive: int, fixed: Fixed, at: float
-) -> float | None:
+def _threshold(validation: Predictions | None, positive: int, fixed: Fixed, at: float) -> float | None:
     if validation is None:
         return None
     is_positive, scores = _binary(validation, positive)
@@ -253,9 +246,7 @@ def _from_elsewhere(
     asked = points_from(None, 0, specificity=specificity, sensitivity=sensitivity)
     points = [replace(one, threshold=known.get((one.fixed, one.at))) for one in asked]
     why = "" if told["temperature"] else "the validation of the model as it came gave none"
-    return Carried(
-        told["temperature"], why, place, tuple(points) if place is not None else (), ELSEWHERE
-    )
+    return Carried(told["temperature"], why, place, tuple(points) if place is not None else (), ELSEWHERE)
 
 
 def hospital_figures(parts: Mapping[str | None, Part], carried: Carried) -> dict[str, Any]:
@@ -278,15 +269,11 @@ def hospital_figures(parts: Mapping[str | None, Part], carried: Carried) -> dict
     }
 
 
-def everywhere(
-    parts: Mapping[str | None, Part], tell: Callable[[Part], dict[str, Any]]
-) -> dict[str, Any]:
+def everywhere(parts: Mapping[str | None, Part], tell: Callable[[Part], dict[str, Any]]) -> dict[str, Any]:
     """Return `{"overall": ..., "domains": {name: ...}}`: what is told of the whole and of each domain."""
     whole = tell(parts[None])
     domains = {
-        name: whole if part is parts[None] else tell(part)
-        for name, part in parts.items()
-        if name is not None
+        name: whole if part is parts[None] else tell(part) for name, part in parts.items() if name is not None
     }
     return {"overall": whole, "domains": domains}
 
@@ -320,11 +307,7 @@ def _calibration(parts: Mapping[str | None, Part], carried: Carried) -> dict[str
     temperature: dict[str, Any] = {"value": carried.temperature, "from": carried.origin}
     if carried.why:
         temperature["reason"] = carried.why
-    return {
-        "bins": BINS,
-        "temperature": temperature,
-        **everywhere(parts, partial(_scaled, carried=carried)),
-    }
+    return {"bins": BINS, "temperature": temperature, **everywhere(parts, partial(_scaled, carried=carried))}
 
 
 def _scaled(part: Part, carried: Carried) -> dict[str, Any]:
@@ -334,8 +317,7 @@ def _scaled(part: Part, carried: Carried) -> dict[str, Any]:
     one = part.predictions
     scaled = with_temperature(one.probabilities, carried.temperature)
     return {
-        name: part.tell(partial(metric, one.labels, scaled), "no images")
-        for name, metric in SCALED.items()
+        name: part.tell(partial(metric, one.labels, scaled), "no images") for name, metric in SCALED.items()
     }
 
 
@@ -360,7 +342,4 @@ def _decision_curve(
     place = carried.positive
     if place is None:
         return {"positive": None, "reason": _no_positive(names)}
-    return {
-        "positive": names[place],
-        **everywhere(parts, partial(decision_of, positive=place)),
-    }
+    return {"positive": names[place], **everywhere(parts, partial(decision_of, positive=place))}

@@ -99,10 +99,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         )
         for row, label in enumerate(predictions.labels.tolist())
     ]
-    columns = (
-        *(PREFIX + name for name in names),
-        *(SUBGROUP + name for name in predictions.subgroups),
-    )
+    columns = (*(PREFIX + name for name in names), *(SUBGROUP + name for name in predictions.subgroups))
     write_csv(path, (*HEADER, *columns), rows)
 
 
@@ -191,9 +188,7 @@ def _row(row: dict[str, str]) -> PredictedRow:
         split=row["split"],
         domain=row["domain"],
         probabilities={
-            name.removeprefix(start): float(cell)
-            for name, cell in row.items()
-            if name.startswith(start)
+            name.removeprefix(start): float(cell) for name, cell in row.items() if name.startswith(start)
         },
     )
 

@@ -147,10 +147,7 @@ def _confusion(one: Predictions) -> list[list[int]]:
 
 def _overall(part: Part) -> dict[str, Any]:
     one = part.predictions
-    return {
-        name: part.tell(figure, why_undefined(one, name))
-        for name, figure in figures_of(one).items()
-    }
+    return {name: part.tell(figure, why_undefined(one, name)) for name, figure in figures_of(one).items()}
 
 
 def _classes(part: Part) -> dict[str, Any]:

@@ -46,9 +46,7 @@ def in_subgroups(
         texts = [_text(value) for value in values]
         several = len(set(texts) - {NOT_GIVEN})
         if len(texts) != len(learnt_from):
-            faults.append(
-                f"the column {name!r} has {len(texts)} values for {len(learnt_from)} images"
-            )
+            faults.append(f"the column {name!r} has {len(texts)} values for {len(learnt_from)} images")
         elif is_cut(texts):
             found[name] = _cut(texts, learnt_from)
         elif several > MOST_TEXTS:
@@ -84,9 +82,7 @@ def subgroup_scores(
 
 
 def _told(
-    some: Predictions,
-    drawn: Callable[[Predictions], Part],
-    tell: Callable[[Part], dict[str, Any]],
+    some: Predictions, drawn: Callable[[Predictions], Part], tell: Callable[[Part], dict[str, Any]]
 ) -> dict[str, Any]:
     part = drawn(some)
     counts = {"images": len(some.paths), "groups": part.drawn.groups}
@@ -100,10 +96,7 @@ def in_order(values: Iterable[str]) -> list[str]:
 
 
 def _rows_by(values: Sequence[str]) -> list[tuple[str, list[int]]]:
-    return [
-        (name, [row for row, value in enumerate(values) if value == name])
-        for name in in_order(values)
-    ]
+    return [(name, [row for row, value in enumerate(values) if value == name]) for name in in_order(values)]
 
 
 def _cut(texts: Sequence[str], learnt_from: Sequence[bool]) -> tuple[str, ...]:

@@ -124,9 +124,7 @@ def load_trained(run_folder: Path) -> Trained:
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise RequestError(
-            f"{file} cannot be opened as a Keras model: {first_line(error)}"
-        ) from error
+        raise RequestError(f"{file} cannot be opened as a Keras model: {first_line(error)}") from error
     _check_agreement(file, model, description)
     return Trained(**vars(description), model=model, folder=run_folder)
 
@@ -341,9 +339,7 @@ class Answering:
             parts.append(f"at temperature {self.temperature:.3g}")
         if self.prevalence is not None:
             shares = zip(class_names, self.prevalence.served, strict=True)
-            parts.append(
-                "for the prevalence " + ", ".join(f"{name} {one:.3g}" for name, one in shares)
-            )
+            parts.append("for the prevalence " + ", ".join(f"{name} {one:.3g}" for name, one in shares))
         if self.threshold is not None:
             at = self.answered_at(class_names)
             told = f"{at:.3g}" if at is not None else f"{self.threshold.at:.3g} before both"
@@ -378,9 +374,7 @@ def read_answering(told: Mapping[str, Any] | None, class_names: Sequence[str]) -
     """
     if told is None:
         return AS_LEARNT
-    temperature, shares, threshold = (
-        told[key] for key in ("temperature", "prevalence", "threshold")
-    )
+    temperature, shares, threshold = (told[key] for key in ("temperature", "prevalence", "threshold"))
     return Answering(
         None if temperature is None else read_temperature(temperature),
         None if shares is None else Prevalence(
@@ -618,8 +612,6 @@ def _read_proven(told: Any) -> dict[str, float | None] | None:
     value, low, high = (
         None if told[name] is None else float(told[name]) for name in ("value", "low", "high")
     )
-    if value is None or not all(
-        math.isfinite(one) for one in (value, low, high) if one is not None
-    ):
+    if value is None or not all(math.isfinite(one) for one in (value, low, high) if one is not None):
         raise ValueError("bounded_information must be {value, low, high}, numbers of nats")
     return {"value": value, "low": low, "high": high}

@@ -59,9 +59,7 @@ class ServingSession:
     def __exit__(self, *_: object) -> None:
         self._session.close()
 
-    def run(
-        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None
-    ) -> Outputs:
+    def run(self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None) -> Outputs:
         """Return the outputs of one call.
 
         Args:

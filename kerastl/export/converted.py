@@ -79,11 +79,7 @@ class Network:
 
 
 def network_of(
-    model: keras.Model,
-    *,
-    class_names: Sequence[str],
-    image_size_px: int,
-    answering: Answering = AS_LEARNT,
+    model: keras.Model, *, class_names: Sequence[str], image_size_px: int, answering: Answering = AS_LEARNT
 ) -> Network:
     """Return a model in inference as one graph, its BatchNorms folded where that is the same computation.
 
@@ -260,10 +256,7 @@ def write_converted(
     def fill(folder: Path) -> None:
         with _quiet():
             network = network_of(
-                trained.model,
-                class_names=trained.class_names,
-                image_size_px=size,
-                answering=answering,
+                trained.model, class_names=trained.class_names, image_size_px=size, answering=answering
             )
             try:
                 more = convert(network, folder)
@@ -394,9 +387,7 @@ OTHER_LABELS = 0.02
 """Share of images that a quantized model may call otherwise; one image it may in any case."""
 
 
-def judge_converted(
-    answers: dict[str, Any], manifest: Manifest, expected: Expected | None
-) -> list[Finding]:
+def judge_converted(answers: dict[str, Any], manifest: Manifest, expected: Expected | None) -> list[Finding]:
     """Judge the answers of a fresh process.
 
     Args:
@@ -493,9 +484,7 @@ def verify_converted(
     answer = ask_in_fresh_process(SCRIPT, request, images=decoded(images, manifest))
     if answer["error"] is not None:
         return [*findings, Finding("fresh process", False, f"no answer: {answer['error'][:600]}")]
-    findings.append(
-        Finding("fresh process", True, "opens and answers without TensorFlow, Keras and kerastl")
-    )
+    findings.append(Finding("fresh process", True, "opens and answers without TensorFlow, Keras and kerastl"))
     return [*findings, *judge_converted(answer["answers"], manifest, expected)]
 
 

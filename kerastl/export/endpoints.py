@@ -185,9 +185,7 @@ class Served:
         spec = tf.TensorSpec([size, size, 3], tf.float32)
 
         def load(encoded: tf.Tensor) -> tf.Tensor:
-            return load_image(
-                encoded, image_size_px=size, window=self.window, max_pixels=self.max_pixels
-            )
+            return load_image(encoded, image_size_px=size, window=self.window, max_pixels=self.max_pixels)
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
         def decode_all(image_bytes: tf.Tensor) -> tf.Tensor:
@@ -265,9 +263,7 @@ def explain_endpoint(served: Served, cut: Cut) -> Endpoint:
         with tf.GradientTape() as tape:
             tape.watch(maps)
             logits = cut.head(cut.pooling(maps), training=False)
-            predicted = answers_from_logits(logits, served.class_names, served.answering)[
-                "predicted"
-            ]
+            predicted = answers_from_logits(logits, served.class_names, served.answering)["predicted"]
             asked = tf.cast(predicted[:, None] == names[None], logits.dtype)
             score = tf.reduce_sum(logits * asked)
         weights = tf.reduce_mean(tape.gradient(score, maps), axis=[1, 2], keepdims=True)

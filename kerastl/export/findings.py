@@ -85,9 +85,7 @@ def graph_findings(faults: dict[str, list[str]] | None) -> list[Finding]:
     ]
 
 
-def judge_answers(
-    answers: dict[str, Any], manifest: Manifest, expected: Expected | None
-) -> list[Finding]:
+def judge_answers(answers: dict[str, Any], manifest: Manifest, expected: Expected | None) -> list[Finding]:
     """Judge what both endpoints answered."""
     repeats = [_floats(one["probabilities"]) for one in answers["batch"]]
     alone = _floats([one["probabilities"][0] for one in answers["alone"]])
@@ -127,9 +125,7 @@ def judge_numbers(first: Floats) -> Finding:
 def _judge_predicted(batch: dict[str, Any], manifest: Manifest) -> Finding:
     rows, threshold = _floats(batch["probabilities"]), manifest.how.threshold
     if threshold is None:
-        named = [
-            names[best] for names, best in zip(batch["class_names"], rows.argmax(1), strict=True)
-        ]
+        named = [names[best] for names, best in zip(batch["class_names"], rows.argmax(1), strict=True)]
         passed, rule = named == batch["predicted"], "the class with the largest probability"
     else:
         of = list(manifest.class_names)
@@ -142,9 +138,7 @@ def _judge_predicted(batch: dict[str, Any], manifest: Manifest) -> Finding:
     return Finding("predicted", passed, f"is {rule}" if passed else f"is not {rule}")
 
 
-def _judge_equal(
-    first: Floats, pixels: Floats, predicted: list[str], expected: Expected | None
-) -> Finding:
+def _judge_equal(first: Floats, pixels: Floats, predicted: list[str], expected: Expected | None) -> Finding:
     check = "equal to kerastl predict"
     if expected is None:
         return Finding(check, None, "not compared: the model is not at hand. Give --run RUN")

@@ -245,10 +245,7 @@ def _saving_functions(meta: Any) -> set[str]:
     is_named = re.search(re.escape(saving.encode()) + rb"(?!\w)", named)
     if not saving or is_input or is_named or saving == _node_of(saver.restore_op_name):
         return set()
-    calls: dict[bool, list[str]] = {
-        True: [],
-        False: list(meta.object_graph_def.concrete_functions),
-    }
+    calls: dict[bool, list[str]] = {True: [], False: list(meta.object_graph_def.concrete_functions)}
     for node in graph.node:
         calls[node.name == saving] += called(node)
     return _reachable(meta, calls[True]) - _reachable(meta, calls[False])

@@ -127,8 +127,7 @@ def _files(trained: Trained) -> dict[tuple[str, str], list[Path]]:
 def _in_turn(files: dict[tuple[str, str], list[Path]]) -> Iterator[tuple[str, Path]]:
     """Yield one file of each kind in turn; the first ones of a kind are from all over its natural order."""
     kinds = [
-        [(label, file) for file in _spread(natsorted(files[split, label]))]
-        for split, label in sorted(files)
+        [(label, file) for file in _spread(natsorted(files[split, label]))] for split, label in sorted(files)
     ]
     turns: Iterable[tuple[tuple[str, Path] | None, ...]] = zip_longest(*kinds)
     return (one for turn in turns for one in turn if one is not None)

@@ -53,12 +53,7 @@ def reference_of(answers: dict[str, Any] | None, expected: Expected | None) -> E
 
 
 def check_live(
-    server: Server,
-    export: Path,
-    *,
-    images: Sequence[bytes],
-    image_size_px: int,
-    reference: Expected | None,
+    server: Server, export: Path, *, images: Sequence[bytes], image_size_px: int, reference: Expected | None
 ) -> list[Finding]:
     """Check that a running TensorFlow Serving predicts as an export does.
 
@@ -123,9 +118,7 @@ def _checks(
         "version": lambda: check_version(client.metadata()[0], version),
         "signatures": lambda: check_signatures(own, client.metadata()[1].signature_def),
         # Before the predictions, which then show that the server still works.
-        "invalid image refused": lambda: check_refusal(
-            *client.refusal(NO_IMAGE), client.refusal_code
-        ),
+        "invalid image refused": lambda: check_refusal(*client.refusal(NO_IMAGE), client.refusal_code),
         "predictions": lambda: _compared(client.predict, requests, reference),
         "classify": classify,
     }
@@ -264,9 +257,7 @@ def check_refusal(code: str, message: str, wanted: str) -> str:
 
 
 def _compared(
-    ask: Callable[[Sequence[bytes]], Predictions],
-    requests: Sequence[list[bytes]],
-    reference: Expected | None,
+    ask: Callable[[Sequence[bytes]], Predictions], requests: Sequence[list[bytes]], reference: Expected | None
 ) -> str:
     if reference is None:
         raise NotChecked("not compared, because the export itself gave no predictions")
@@ -292,9 +283,7 @@ def check_predictions(answers: Sequence[Predictions], reference: Expected) -> st
     predicted = [name for answer in answers for name in answer.predicted or ()]
     # Classify names each score, so that its order is free.
     if predicted and any(row != own for row in names):
-        raise ServerFault(
-            f"classes in another order: {_listed(names[0])}, in the export {_listed(own)}"
-        )
+        raise ServerFault(f"classes in another order: {_listed(names[0])}, in the export {_listed(own)}")
     wanted = reference.probabilities[: len(rows)]
     labels = reference.predicted or tuple(own[index] for index in wanted.argmax(axis=1))
     gap = float(np.abs(rows - wanted).max())

@@ -100,9 +100,7 @@ def read_server(url: str | None, rest_url: str | None, model_name: str) -> Serve
     return Server(grpc, rest, model_name)
 
 
-def _address(
-    option: str, text: str | None, default_port: int, problems: list[Problem]
-) -> Address | None:
+def _address(option: str, text: str | None, default_port: int, problems: list[Problem]) -> Address | None:
     if text is None:
         return None
     try:
@@ -414,9 +412,7 @@ class RestClient:
         limit_s = self.server.time_limit_s
         path = f"/v1/models/{quote(self.server.model_name, safe='')}{verb}"
         body = None if question is None else json.dumps(question).encode()
-        connection = http.client.HTTPConnection(
-            self.address.host, self.address.port, timeout=limit_s
-        )
+        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=limit_s)
         start = None
         try:
             connection.connect()

@@ -145,8 +145,7 @@ def _counts(file: Path) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
         for name in splits
     }
     groups = {
-        name: len({row.get("group", "") for row in rows if row.get("split") == name})
-        for name in splits
+        name: len({row.get("group", "") for row in rows if row.get("split") == name}) for name in splits
     }
     return counts, groups
 
@@ -324,11 +323,7 @@ def _count_table(facts: Facts, class_names: Sequence[str]) -> dict[str, Any] | N
     rows = [(name, [facts.counts[one].get(name, 0) for one in splits]) for name in class_names]
     if unlabelled:
         rows.append(("without a label", [facts.counts[one].get("", 0) for one in splits]))
-    return {
-        "splits": splits,
-        "rows": rows,
-        "groups": [facts.groups.get(name, 0) for name in splits],
-    }
+    return {"splits": splits, "rows": rows, "groups": [facts.groups.get(name, 0) for name in splits]}
 
 
 def _score_table(facts: Facts, split: str) -> dict[str, Any]:
@@ -341,10 +336,7 @@ def _score_table(facts: Facts, split: str) -> dict[str, Any]:
         "split": split,
         "columns": list(columns),
         "rows": [
-            (
-                METRICS[name],
-                [_figure(one.get(name)) for one in columns.values() if isinstance(one, Mapping)],
-            )
+            (METRICS[name], [_figure(one.get(name)) for one in columns.values() if isinstance(one, Mapping)])
             for name in metrics
         ],
     }
@@ -357,8 +349,7 @@ def _shift_table(facts: Facts, class_names: Sequence[str]) -> dict[str, Any] | N
     if not ways:
         return None
     rows = [
-        (name, [_figure(one.get(way)) for way in ways])
-        for name, one in zip(class_names, known, strict=True)
+        (name, [_figure(one.get(way)) for way in ways]) for name, one in zip(class_names, known, strict=True)
     ]
     return {"ways": [WAYS[way] for way in ways], "rows": rows}
 

@@ -43,9 +43,7 @@ class Asked:
     threshold: Literal["none", "specificity", "sensitivity"] = "none"
 
 
-def answering_of(
-    run_folder: Path, class_names: Sequence[str], asked: Asked
-) -> tuple[Answering, list[str]]:
+def answering_of(run_folder: Path, class_names: Sequence[str], asked: Asked) -> tuple[Answering, list[str]]:
     """Return how an export of a run answers, and what of the asked the run cannot give, one line each.
 
     A temperature that validation did not give is no lack: it is taken where there is one.

@@ -16,13 +16,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from natsort import natsorted
 
-from kerastl.data.convert import (
-    UnreadableError,
-    decodable,
-    has_image_name,
-    no_pillow_warnings,
-    read_content,
-)
+from kerastl.data.convert import UnreadableError, decodable, has_image_name, no_pillow_warnings, read_content
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import (
     DESCRIPTION,
@@ -109,9 +103,7 @@ def predict_batch(predictor: Predictor, batch: Sequence[Path]) -> list[FilePredi
     """
     with ThreadPoolExecutor(min(READERS, len(batch))) as pool:
         contents = list(pool.map(lambda path: _read(path, predictor.max_pixels), batch))
-    rows = iter(
-        _predict(predictor, [content for content in contents if isinstance(content, bytes)])
-    )
+    rows = iter(_predict(predictor, [content for content in contents if isinstance(content, bytes)]))
     results = [next(rows) if isinstance(content, bytes) else content for content in contents]
     return [
         FilePrediction(printable_path(path), problem=result)
@@ -121,9 +113,7 @@ def predict_batch(predictor: Predictor, batch: Sequence[Path]) -> list[FilePredi
     ]
 
 
-def map_ahead(
-    function: Callable[[Batch], Result], batches: Iterable[Batch]
-) -> Generator[Result, None, None]:
+def map_ahead(function: Callable[[Batch], Result], batches: Iterable[Batch]) -> Generator[Result, None, None]:
     """Yield `function(batch)` in order, working on two batches at a time in threads.
 
     Files are read and decoded for one batch while the model predicts another.
@@ -166,8 +156,7 @@ def _predict(predictor: Predictor, encoded: list[bytes]) -> list[Row | str]:
     except tf.errors.InvalidArgumentError:
         # One damaged image fails the whole batch: find it, and predict the others.
         reasons = [
-            reason_of_content(content, window=None, max_pixels=predictor.max_pixels)
-            for content in encoded
+            reason_of_content(content, window=None, max_pixels=predictor.max_pixels) for content in encoded
         ]
         if not any(reasons):
             raise
@@ -237,9 +226,7 @@ def find_predictor(path: Path) -> ModelOnDisk:
     check_as_exported(folder)
     description = read_description(folder)
     if not (folder / MODEL).is_file():
-        raise RequestError(
-            f"{folder} has no {MODEL}: the run is not finished, or the file was removed."
-        )
+        raise RequestError(f"{folder} has no {MODEL}: the run is not finished, or the file was removed.")
     return ModelOnDisk(folder, False, description.class_names)
 
 

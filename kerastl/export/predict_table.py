@@ -96,9 +96,7 @@ def table_format_of(out: Path | None, as_json: bool) -> TableFormat:
     return "json" if as_json else "csv"
 
 
-def check_request(
-    model: Path, table_format: TableFormat, out: Path | None, resume: bool
-) -> ModelOnDisk:
+def check_request(model: Path, table_format: TableFormat, out: Path | None, resume: bool) -> ModelOnDisk:
     """Find the model and check the output, before anything is loaded or written.
 
     Raises:
@@ -123,9 +121,7 @@ def check_request(
     if found is None or problems:
         if len(problems) == 1:
             raise RequestError(problems[0])
-        raise Problems(
-            "The request", [Problem("", text) for text in problems], "Nothing was written."
-        )
+        raise Problems("The request", [Problem("", text) for text in problems], "Nothing was written.")
     return found
 
 
@@ -147,9 +143,7 @@ def check_output(out: Path, resume: bool) -> None:
     if not parent.is_dir():
         raise RequestError(f"The folder {parent} for {out.name} does not exist.")
     if out.exists():
-        raise RequestError(
-            f"{out} already exists and is not overwritten. Choose another: --out FILE"
-        )
+        raise RequestError(f"{out} already exists and is not overwritten. Choose another: --out FILE")
     if not resume and folder.exists():
         raise RequestError(
             f"{folder} holds predictions of a command that was interrupted or is still running. Continue it with the same "
@@ -264,9 +258,7 @@ def format_rows(row_format: str, rows: Sequence[FilePrediction], class_names: Se
             )
             for row in rows
         )
-    return "".join(
-        json.dumps(_as_object(row, class_names), ensure_ascii=False) + "\n" for row in rows
-    )
+    return "".join(json.dumps(_as_object(row, class_names), ensure_ascii=False) + "\n" for row in rows)
 
 
 def _as_object(row: FilePrediction, class_names: Sequence[str]) -> dict[str, Any]:
@@ -389,13 +381,9 @@ def _check_same(folder: Path, before: TableRequest, now: TableRequest) -> None:
         name: (before.versions.get(name), now.versions.get(name))
         for name in sorted(now.versions.keys() | before.versions.keys())
     }
-    problems += [
-        Problem(name, f"was {old}, is {new}") for name, (old, new) in pairs.items() if old != new
-    ]
+    problems += [Problem(name, f"was {old}, is {new}") for name, (old, new) in pairs.items() if old != new]
     if problems:
-        footer = (
-            "Repeat the first request, or delete the folder and start again. Nothing was written."
-        )
+        footer = "Repeat the first request, or delete the folder and start again. Nothing was written."
         raise Problems(f"Resuming {folder}", problems, footer)
 
 

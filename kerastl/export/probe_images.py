@@ -81,9 +81,7 @@ def read_probe_images(files: Sequence[Path], *, max_pixels: int) -> ProbeImages:
     return ProbeImages(tuple(encoded), tuple(problems))
 
 
-def expected_from(
-    trained: Trained, encoded: Sequence[bytes], answering: Answering = AS_LEARNT
-) -> Expected:
+def expected_from(trained: Trained, encoded: Sequence[bytes], answering: Answering = AS_LEARNT) -> Expected:
     """Return what an export of a run's model is to answer, that tells it as `answering` has it."""
     from kerastl.export.saved_model import weights_fingerprint
 
@@ -218,9 +216,7 @@ def question_for(
         files = run_images(run, trained, limit)
     if not files and not images and (samples := read_samples(folder)) is not None:
         encoded, stored = samples
-        return Question(
-            encoded, expected_from(trained, encoded, manifest.how) if trained else stored
-        )
+        return Question(encoded, expected_from(trained, encoded, manifest.how) if trained else stored)
     found = read_probe_images(files, max_pixels=(trained or manifest).max_pixels)
     if not found.encoded:
         why = "".join(f"\n  Left out: {problem}" for problem in found.problems[:5])

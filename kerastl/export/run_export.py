@@ -67,9 +67,7 @@ def check_export(
             f"{path} is not an export: it holds no saved_model.pb, and no file of another format."
         )
     if served is None and server is not None:
-        raise RequestError(
-            f"TensorFlow Serving does not run {found}: leave out --url and --rest-url."
-        )
+        raise RequestError(f"TensorFlow Serving does not run {found}: leave out --url and --rest-url.")
     run = run or run_around(found)
     if served is None and converted is None:
         # No server runs it: the files and the weights are what there is to check.
@@ -155,9 +153,7 @@ def export_once(
     if found is not None and _is_whole(found, trained := load_trained(run_folder), asked, quantize):
         if found == find_export(written):
             # A run that was killed may have left the version without what stands beside it.
-            write_beside(
-                written, class_names=trained.class_names, image_size_px=trained.image_size_px
-            )
+            write_beside(written, class_names=trained.class_names, image_size_px=trained.image_size_px)
         return found
     return export_run(run_folder, format_name, asked=asked, quantize=quantize)
 
@@ -185,9 +181,7 @@ def _is_whole(export: Path, trained: Trained, asked: Asked, quantize: str | None
     )
 
 
-def verify_run(
-    run_folder: Path, format_name: str = "saved_model", limit: int = MOST_IMAGES
-) -> list[Finding]:
+def verify_run(run_folder: Path, format_name: str = "saved_model", limit: int = MOST_IMAGES) -> list[Finding]:
     """Check the newest export in a run folder on the run's own test images.
 
     Raises:

@@ -75,11 +75,7 @@ def changed_beside(out: Path) -> list[str]:
     if not (out / RECORD).is_file():
         return []
     written = _read_record(out)
-    return [
-        name
-        for name in _names()
-        if _stands(out / name) and not _lies_as(out / name, written.get(name))
-    ]
+    return [name for name in _names() if _stands(out / name) and not _lies_as(out / name, written.get(name))]
 
 
 def _is_free(file: Path, written: str | None, wanted: str) -> bool:

@@ -38,9 +38,7 @@ def judge_others(answers: dict[str, Any]) -> list[Finding]:
     rows = np.asarray(first["probabilities"], np.float32)
     findings = []
     if "top_classes" in first:
-        findings.append(
-            _judge_ranked("top classes", rows, first, first["top_classes"], first["top_scores"])
-        )
+        findings.append(_judge_ranked("top classes", rows, first, first["top_classes"], first["top_scores"]))
     if "classify" in others:
         one = others["classify"]
         findings.append(_judge_ranked("classify", rows, first, one["classes"], one["scores"]))
@@ -51,9 +49,7 @@ def judge_others(answers: dict[str, Any]) -> list[Finding]:
     for name, repeats in repeated.items():
         # As text: NaN in the same place is the same output.
         if len({json.dumps(answer) for answer in repeats}) > 1:
-            findings.append(
-                Finding(f"{name} repeated", False, "the outputs change from call to call")
-            )
+            findings.append(Finding(f"{name} repeated", False, "the outputs change from call to call"))
     return findings
 
 
@@ -71,9 +67,7 @@ def _judge_ranked(
     )
     if named and gap <= SAME_ANSWER:
         return Finding(check, True, "the probabilities of serving_default, the best first")
-    return Finding(
-        check, False, "other classes or scores than the probabilities of serving_default"
-    )
+    return Finding(check, False, "other classes or scores than the probabilities of serving_default")
 
 
 def _judge_features(features: Floats, rows: Floats) -> Finding:
@@ -121,10 +115,7 @@ def ask_in_fresh_process(
         for file, image in zip(files, encoded, strict=True):
             file.write_bytes(image)
         np.save(folder / "images.npy", images)
-        paths = {
-            "encoded": [str(file) for file in files],
-            "images": str(folder / "images.npy"),
-        }
+        paths = {"encoded": [str(file) for file in files], "images": str(folder / "images.npy")}
         asked, answer = folder / "request.json", folder / "answer.json"
         asked.write_text(json.dumps(request | paths), encoding="utf-8")
         # -I: neither the working directory nor PYTHONPATH can slip code into the fresh process.
@@ -154,11 +145,7 @@ FRESH_PROCESS = "fresh process"
 
 
 def verify(
-    export: Path,
-    *,
-    encoded: Sequence[bytes],
-    expected: Expected | None,
-    server: Server | None = None,
+    export: Path, *, encoded: Sequence[bytes], expected: Expected | None, server: Server | None = None
 ) -> list[Finding]:
     """Check a SavedModel on real images.
 

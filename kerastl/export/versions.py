@@ -106,8 +106,7 @@ def prune(written: Path, keep: int) -> Pruned:
     kind = _kind(written)
     numbers = numbered_in(written.parent)
     older = sorted(
-        (path for path, number in numbers.items() if number < int(written.name)),
-        key=numbers.__getitem__,
+        (path for path, number in numbers.items() if number < int(written.name)), key=numbers.__getitem__
     )
     ours = [path for path in older if _is_ours(path, kind)]
     removed = ours[: max(0, len(ours) - (keep - 1))]

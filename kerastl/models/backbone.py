@@ -8,9 +8,7 @@ from typing import Any, Literal
 from kerastl import registry
 from kerastl.errors import RequestError
 
-Pixels = Literal[
-    "minus_one_to_one", "minus_one_to_one_128", "bgr_minus_mean", "zero_to_one", "mean_and_std"
-]
+Pixels = Literal["minus_one_to_one", "minus_one_to_one_128", "bgr_minus_mean", "zero_to_one", "mean_and_std"]
 """What a network wants to see, made inside the model from RGB in [0, 255].
 
 - minus_one_to_one: x / 127.5 - 1.

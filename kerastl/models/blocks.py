@@ -59,9 +59,7 @@ def network_name(model: keras.Model) -> str | None:
     def distance(name: str) -> int:
         return abs(size - int(registry.module("backbone", name).BACKBONES[name].parameters))
 
-    return min(
-        (one for one, rows in matches.items() if len(rows) == longest), key=distance, default=None
-    )
+    return min((one for one, rows in matches.items() if len(rows) == longest), key=distance, default=None)
 
 
 def cut(model: keras.Model, block: str) -> tuple[keras.Model, keras.Model]:

@@ -61,9 +61,7 @@ def build_backbone(
         RequestError: unknown name or option, a size too small, weights that are not there or that
             belong to another architecture.
     """
-    return load_backbone(
-        name, weights=weights, image_size_px=image_size_px, seed=seed, **options
-    ).model
+    return load_backbone(name, weights=weights, image_size_px=image_size_px, seed=seed, **options).model
 
 
 def load_backbone(

@@ -49,9 +49,7 @@ def _scaling(pixels: Pixels) -> keras.Layer:
         case "zero_to_one":
             return keras.layers.Rescaling(1 / 255.0, **settings)
         case "bgr_minus_mean":
-            return keras.layers.Rescaling(
-                1.0, offset=[-mean for mean in CAFFE_MEAN_BGR], **settings
-            )
+            return keras.layers.Rescaling(1.0, offset=[-mean for mean in CAFFE_MEAN_BGR], **settings)
         case "mean_and_std":
             return keras.layers.Normalization(
                 mean=[255 * mean for mean in IMAGENET_MEAN],
@@ -76,9 +74,7 @@ def _reversed_channels(image: keras.KerasTensor) -> keras.KerasTensor:
 PIXEL_LAYERS = ("Rescaling", "Normalization")
 
 
-def flatten(
-    source: keras.Model, *, pixels: Pixels, name: str
-) -> tuple[keras.Model, dict[str, str]]:
+def flatten(source: keras.Model, *, pixels: Pixels, name: str) -> tuple[keras.Model, dict[str, str]]:
     """Copy a network behind an input named `image` and the layers of its pixel rule.
 
     Layers are new, with the initial values of their own initializers; nested models are opened up;
@@ -97,10 +93,7 @@ def flatten(
     image = keras.Input(source.input_shape[1:], name="image")
     copier = _Copier(source, image, apply_pixels(image, pixels))
     copied = keras.models.clone_model(
-        source,
-        input_tensors=image,
-        clone_function=lambda operation: operation,
-        call_function=copier.call,
+        source, input_tensors=image, clone_function=lambda operation: operation, call_function=copier.call
     )
     return keras.Model(copied.inputs[0], copied.outputs[0], name=name), copier.origins
 

@@ -10,12 +10,7 @@ import keras
 import numpy as np
 
 TrunkPrecision = Literal["float32", "bfloat16"]
-LINEAR = (
-    keras.layers.Conv2D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv2D,
-    keras.layers.Dense,
-)
+LINEAR = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D, keras.layers.Dense)
 
 
 def fold(model: keras.Model, precision: TrunkPrecision = "float32") -> keras.Model:
@@ -60,9 +55,7 @@ def fold(model: keras.Model, precision: TrunkPrecision = "float32") -> keras.Mod
         values = _folded(model.get_layer(convolution), model.get_layer(norm))
         folded.get_layer(convolution).set_weights(values)
     if rounding:
-        outputs = keras.tree.map_structure(
-            lambda one: keras.ops.cast(one, "float32"), folded.output
-        )
+        outputs = keras.tree.map_structure(lambda one: keras.ops.cast(one, "float32"), folded.output)
         folded = keras.Model(folded.input, outputs, name=folded.name)
     folded.trainable = False
     return folded
@@ -72,9 +65,7 @@ def rebuilt(model: keras.Model, call: Callable[..., Any]) -> keras.Model:
     """Return a functional model whose operations `call(operation, *args, **kwargs)` calls one after the other."""
     # Without the optimizer that it was compiled with: Keras would try to copy that, too.
     bare = keras.Model(model.input, model.output, name=model.name)
-    return keras.models.clone_model(
-        bare, clone_function=lambda operation: operation, call_function=call
-    )
+    return keras.models.clone_model(bare, clone_function=lambda operation: operation, call_function=call)
 
 
 def for_inference(model: keras.Model) -> keras.Model:
@@ -123,8 +114,7 @@ def foldable(model: keras.Model) -> dict[str, str]:
 def scale_and_offset(norm: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return what a BatchNorm does in inference: `x * scale + offset`, both `[channels]` float64."""
     mean, variance = (
-        np.float64(keras.ops.convert_to_numpy(one))
-        for one in (norm.moving_mean, norm.moving_variance)
+        np.float64(keras.ops.convert_to_numpy(one)) for one in (norm.moving_mean, norm.moving_variance)
     )
     scale = 1.0 / np.sqrt(variance + norm.epsilon)
     if norm.gamma is not None:

@@ -133,9 +133,7 @@ CLASS_INDEX = "imagenet_class_index.json"
 NUM_CLASSES = 1000
 
 
-def read_imagenet_head(
-    name: str, *, image_size_px: int | None = None, **options: Any
-) -> ImageNetHead | None:
+def read_imagenet_head(name: str, *, image_size_px: int | None = None, **options: Any) -> ImageNetHead | None:
     """Read the published top, where it lies on this machine.
 
     Args:
@@ -181,9 +179,7 @@ def _last_layer(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return rows.astype(np.float32), np.asarray(bias).astype(np.float32)
 
 
-def _top_of_located_body(
-    name: str, image_size_px: int | None, options: dict[str, Any]
-) -> Path | None:
+def _top_of_located_body(name: str, image_size_px: int | None, options: dict[str, Any]) -> Path | None:
     """Return the file with top that belongs to the body in use: a top of another size fits no other."""
     try:
         body = locate_weights(name, image_size_px=image_size_px, **options)

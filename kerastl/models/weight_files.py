@@ -230,9 +230,7 @@ def _check_unpacked_size(path: Path, archive: zipfile.ZipFile) -> None:
         raise OSError(f"it would unpack from {packed:,} to {unpacked:,} bytes")
 
 
-def _walk(
-    config: dict[str, Any], group: h5py.Group
-) -> Iterator[tuple[str, str, list[h5py.Dataset], bool]]:
+def _walk(config: dict[str, Any], group: h5py.Group) -> Iterator[tuple[str, str, list[h5py.Dataset], bool]]:
     """Yield class, name and arrays of each layer, where Keras 3 put them: class and its number."""
     groups = layer_groups(group)
     counted: Counter[str] = Counter()
@@ -396,15 +394,11 @@ def _replaced(source: keras.Model, origins: dict[str, str]) -> set[str]:
     fresh = stable_names(layers)
     copied = set(origins.values())
     return {
-        fresh.get(layer.name, layer.name)
-        for layer in layers
-        if layer.weights and layer.name not in copied
+        fresh.get(layer.name, layer.name) for layer in layers if layer.weights and layer.name not in copied
     }
 
 
-def _unmatched(
-    saved: list[SavedLayer], wanted: set[str], replaced: set[str], name: str
-) -> list[Problem]:
+def _unmatched(saved: list[SavedLayer], wanted: set[str], replaced: set[str], name: str) -> list[Problem]:
     """Name saved layers with weights between those that match: a deeper network holds a shallower one's
     layers too, and more. What follows the last match is a head, which is left out.
     """
@@ -416,9 +410,7 @@ def _unmatched(
     ]
 
 
-def _matched(
-    layer: keras.Layer, arrays: Sequence[Any]
-) -> tuple[list[tuple[Any, Any]], list[Problem]]:
+def _matched(layer: keras.Layer, arrays: Sequence[Any]) -> tuple[list[tuple[Any, Any]], list[Problem]]:
     """Pair a layer's variables with arrays, or say how they differ; read only what fits."""
     slots = [(layer.name, tuple(variable.shape), variable) for variable in layer.weights]
     problems = _differences(slots, [(layer.name, value) for value in arrays])
@@ -452,9 +444,7 @@ def _pixel_problems(constants: list[np.ndarray]) -> list[Problem]:
     if not constants:
         return []
     mean, variance = constants[0], constants[1]
-    if np.allclose(mean, IMAGENET_MEAN, atol=1e-3) and np.allclose(
-        variance, IMAGENET_STD, atol=1e-3
-    ):
+    if np.allclose(mean, IMAGENET_MEAN, atol=1e-3) and np.allclose(variance, IMAGENET_STD, atol=1e-3):
         return []
     return [
         Problem(
@@ -589,8 +579,7 @@ def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any
         except OSError as error:
             size = checked_size(name, image_size_px)
             raise RequestError(
-                f"{url} could not be downloaded: {_reason(error)}\n"
-                f"{missing_text(name, row, size, options)}"
+                f"{url} could not be downloaded: {_reason(error)}\n{missing_text(name, row, size, options)}"
             ) from error
         problem = None if row.hash else weights_problem(downloaded, name, row)
         if problem:
@@ -637,9 +626,7 @@ def _download(url: str, folder: Path, row: Weights) -> Path:
             timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
         )
         known_hash = f"{algorithm}:{row.hash}" if row.hash else None
-        return Path(
-            pooch.retrieve(url, known_hash, fname=row.file, path=folder, downloader=downloader)
-        )
+        return Path(pooch.retrieve(url, known_hash, fname=row.file, path=folder, downloader=downloader))
 
 
 class _ProgressBar:

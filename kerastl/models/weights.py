@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
-from kerastl.models.backbone import (
-    Weights,
-    backbone_named,
-    checked_options,
-    checked_size,
-    described,
-)
+from kerastl.models.backbone import Weights, backbone_named, checked_options, checked_size, described
 
 
 @dataclass(frozen=True)
@@ -41,9 +35,7 @@ def models_folder() -> Path:
     return (Path(home).expanduser() if home else Path.home() / ".keras") / "models"
 
 
-def published_weights(
-    name: str, *, image_size_px: int | None = None, **options: Any
-) -> list[Weights]:
+def published_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> list[Weights]:
     """Return the published weights that fit, those trained on the nearest image size first.
 
     Args:
@@ -96,9 +88,7 @@ def locate_weights(name: str, *, image_size_px: int | None = None, **options: An
     raise RequestError(missing_text(name, rows[0], size, options))
 
 
-def find_cached_weights(
-    name: str, *, image_size_px: int | None = None, **options: Any
-) -> Path | None:
+def find_cached_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> Path | None:
     """Return the file that `weights="imagenet"` would load, None where it is not on this machine.
 
     Raises:
@@ -147,6 +137,4 @@ def fetch_command(name: str, row: Weights) -> str:
 def _notes(name: str, row: Weights, size: int) -> tuple[str, ...]:
     if row.size_px in (None, size):
         return ()
-    return (
-        f"{name}: the weights were trained on images of {row.size_px} px, yours are {size} px.",
-    )
+    return (f"{name}: the weights were trained on images of {row.size_px} px, yours are {size} px.",)

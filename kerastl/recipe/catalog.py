@@ -137,9 +137,7 @@ def _images(reader: Reader) -> str:
 def _phase(phase: Phase) -> str:
     from kerastl.recipe.phase import FromBlock, LayerNames, TopFraction
 
-    what = {"all": "all layers", "none": "the head"}.get(
-        str(phase.trainable), "the last block first"
-    )
+    what = {"all": "all layers", "none": "the head"}.get(str(phase.trainable), "the last block first")
     if isinstance(phase.trainable, TopFraction):
         what = f"the last {phase.trainable.top_fraction:.0%}"
     elif isinstance(phase.trainable, FromBlock):

@@ -122,9 +122,7 @@ def _with_validators(recipe: Recipe, models: Models | None) -> Recipe:
         return recipe
     if "select_by" in block.model_fields_set:
         return recipe
-    able = tuple(
-        one for one in block.select_by if models.works_without_source("validator", one.name)
-    )
+    able = tuple(one for one in block.select_by if models.works_without_source("validator", one.name))
     block = block.model_copy(update={"select_by": able})
     return recipe.model_copy(update={"adaptation": block})
 
@@ -139,9 +137,7 @@ def _without_policy_name(augment: Augment, policy_of: PolicyOf | None) -> Augmen
         Operation.model_validate({"name": name, "options": options})
         for name, options in policy_of(augment.policy)
     ]
-    return augment.model_copy(
-        update={"policy": "none", "operations": (*named, *augment.operations)}
-    )
+    return augment.model_copy(update={"policy": "none", "operations": (*named, *augment.operations)})
 
 
 def _with_defaults(recipe: Recipe) -> Recipe:

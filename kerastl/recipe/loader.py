@@ -148,9 +148,7 @@ class _LimitedComposer(Composer):
 
 def _compose(text: str) -> Any:
     if len(text) > MAX_CHARACTERS:
-        raise _RefusedError(
-            0, f"has {len(text)} characters; a recipe has at most {MAX_CHARACTERS}."
-        )
+        raise _RefusedError(0, f"has {len(text)} characters; a recipe has at most {MAX_CHARACTERS}.")
     yaml = YAML(typ="safe", pure=True)
     yaml.Composer = _LimitedComposer
     try:
@@ -206,9 +204,7 @@ class _Converter:
             value = _value(node.value) if is_plain else node.value
             return Scalar(value, node.value, is_plain)
         if isinstance(node, SequenceNode):
-            return [
-                self.value(item, (*loc, index), depth + 1) for index, item in enumerate(node.value)
-            ]
+            return [self.value(item, (*loc, index), depth + 1) for index, item in enumerate(node.value)]
         return self._mapping(node, loc, depth)
 
     def _line(self, node: Any) -> int:

@@ -21,9 +21,7 @@ Label = Annotated[
         description="text of up to 40 letters, digits, '_' and '-' without spaces",
     ),
 ]
-ClassWeights = (
-    Literal["none", "balanced"] | Annotated[dict[str, Annotated[float, Gt(0)]], MinLen(1)]
-)
+ClassWeights = Literal["none", "balanced"] | Annotated[dict[str, Annotated[float, Gt(0)]], MinLen(1)]
 MINIMIZED = ("val_loss",)
 
 
@@ -92,10 +90,7 @@ Trainable = Literal["all", "none"] | TopFraction | FromBlock | LayerNames | Unfr
 
 def _warmup_is_shorter_than_the_phase(phase: Phase) -> Iterator[tuple[str, str]]:
     if phase.warmup_epochs >= phase.epochs:
-        yield (
-            "warmup_epochs",
-            f"must be below epochs ({phase.epochs}), got {phase.warmup_epochs:g}.",
-        )
+        yield ("warmup_epochs", f"must be below epochs ({phase.epochs}), got {phase.warmup_epochs:g}.")
 
 
 def _weight_decay_needs_adamw(phase: Phase) -> Iterator[tuple[str, str]]:

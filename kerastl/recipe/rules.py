@@ -63,10 +63,7 @@ def formats_differ(export: Export) -> Iterator[Finding]:
 def quantized_format_is_exported(export: Export) -> Iterator[Finding]:
     """The format that is quantized is exported."""
     if export.quantize is not None and "litert" not in export.formats:
-        yield (
-            "quantize",
-            f"{export.quantize} applies to the format litert, which is not in formats.",
-        )
+        yield ("quantize", f"{export.quantize} applies to the format litert, which is not in formats.")
 
 
 def subgroups_differ(evaluation: Evaluation) -> Iterator[Finding]:
@@ -85,10 +82,7 @@ def _phase_names_differ(recipe: Recipe) -> Iterator[Finding]:
     for index, phase in enumerate(recipe.phases):
         name = getattr(phase, "name", None)
         if name in first:
-            yield (
-                f"phases[{index}].name",
-                f"'{name}' is already the name of phases[{first[name]}].",
-            )
+            yield (f"phases[{index}].name", f"'{name}' is already the name of phases[{first[name]}].")
         elif name is not None:
             first[name] = index
 
@@ -226,10 +220,7 @@ def backbone_findings(recipe: Any, tables: Tables) -> Iterator[Finding]:
         if block not in known:
             near = nearest(block, known)
             hint = f"Did you mean '{near}'? " if near else ""
-            yield (
-                path,
-                f"{name} has no block {quoted(block)}. {hint}Blocks: {', '.join(known)}.",
-            )
+            yield (path, f"{name} has no block {quoted(block)}. {hint}Blocks: {', '.join(known)}.")
 
 
 def _named_blocks(recipe: Any) -> Iterator[tuple[str, str]]:

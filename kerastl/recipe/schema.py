@@ -257,9 +257,7 @@ class Adaptation(StrictModel):
 
     RULES: ClassVar = (rules.methods_and_validators_differ,)
     methods: Annotated[tuple[Method, ...], MinLen(1)]
-    select_by: Annotated[tuple[Validator, ...], MinLen(1)] = Field(
-        default_factory=_default_validators
-    )
+    select_by: Annotated[tuple[Validator, ...], MinLen(1)] = Field(default_factory=_default_validators)
     when: Literal["always", "no_labels"] = "always"
 
 

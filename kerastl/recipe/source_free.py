@@ -210,10 +210,7 @@ def _of_methods(recipe: Any, models: Models | None) -> Iterator[Finding]:
             f"must be always with source.model, which is adapted without labels, got no_labels with target.labels: {labels}.",
         )
     if target is None:
-        yield (
-            "target",
-            "Missing required key 'target'. Add the images that source.model is adapted to.",
-        )
+        yield ("target", "Missing required key 'target'. Add the images that source.model is adapted to.")
     if models is None:
         return
     for key, kind in (("methods", "adaptation"), ("select_by", "validator")):

@@ -50,23 +50,14 @@ def write_audit_sheet(
     page = (
         environment()
         .get_template("audit.html")
-        .render(
-            text="\n".join(lines(audit)),
-            findings=told,
-            left_out=max(0, len(findings) - MOST_FINDINGS),
-        )
+        .render(text="\n".join(lines(audit)), findings=told, left_out=max(0, len(findings) - MOST_FINDINGS))
     )
     write_atomic(file, page)
     return file
 
 
 def _finding(
-    finding: Finding,
-    audit: Audit,
-    paths: Sequence[str],
-    labels: Sequence[str],
-    images: Array,
-    changed: Array,
+    finding: Finding, audit: Audit, paths: Sequence[str], labels: Sequence[str], images: Array, changed: Array
 ) -> dict[str, Any]:
     """Return the rows of one finding: original, changed, and the untouched image of the other class nearest to it.
 

@@ -86,10 +86,7 @@ def _history_value(value: Any) -> float:
 def _mark_phases(axes: Any, history: Sequence[dict[str, Any]]) -> None:
     """Shade every other phase and write its name at the top."""
     first = 1
-    phases = [
-        (str(name), len(list(rows)))
-        for name, rows in groupby(history, lambda row: row.get("phase"))
-    ]
+    phases = [(str(name), len(list(rows))) for name, rows in groupby(history, lambda row: row.get("phase"))]
     for place, (name, count) in enumerate(phases):
         if place % 2:
             axes.axvspan(first - 0.5, first + count - 0.5, color=INK, alpha=0.12, linewidth=0)
@@ -124,9 +121,7 @@ def reliability_chart(content: Mapping[str, Any]) -> str | None:
     """
     curves = content.get("overall") or {}
     told = [
-        (name, curves[key])
-        for name, key in ((AS_TOLD, "as_told"), (SCALED, "scaled"))
-        if curves.get(key)
+        (name, curves[key]) for name, key in ((AS_TOLD, "as_told"), (SCALED, "scaled")) if curves.get(key)
     ]
     if not told:
         return None
@@ -187,9 +182,7 @@ def decision_chart(content: Mapping[str, Any]) -> str | None:
         # Treating all falls without end: what lies far below treating none needs no room.
         axes.set_ylim(-0.35 * top, 1.12 * top)
 
-    return _clinical_chart(
-        draw, _wrapped(f"threshold probability of {positive}"), "net benefit an image"
-    )
+    return _clinical_chart(draw, _wrapped(f"threshold probability of {positive}"), "net benefit an image")
 
 
 def _wrapped(text: str) -> str:
@@ -324,9 +317,7 @@ class _Pen:
     def write(self, left: float, middle: float, words: str, **style: Any) -> None:
         style = {"size": 8, "color": SHEET_INK, "va": "center", "ha": "left"} | style
         # A class named `$x$` is no formula.
-        self._figure.text(
-            left / self._width, 1 - middle / self._height, words, parse_math=False, **style
-        )
+        self._figure.text(left / self._width, 1 - middle / self._height, words, parse_math=False, **style)
 
 
 @dataclass(frozen=True)
@@ -374,9 +365,7 @@ class _Placed:
         for row, images in enumerate(block.images):
             self._draw_row(canvas, pen, below + row * self.row_height, names[row], images, row)
 
-    def _draw_row(
-        self, canvas: Pixels, pen: _Pen, top: int, name: str, images: Pixels, row: int
-    ) -> None:
+    def _draw_row(self, canvas: Pixels, pen: _Pen, top: int, name: str, images: Pixels, row: int) -> None:
         pen.write(MARGIN_PX, top + self.cell / 2, _cut(name, LEFT_PX - MARGIN_PX), size=8)
         for column, image in enumerate(images):
             left = self._left(column)
@@ -415,9 +404,7 @@ def _resized(pixels: Pixels, side: int) -> Pixels:
 SHEET = "style_preview.png"
 
 
-def write_style_sheet(
-    run_folder: Path, source: Any, target: Any, changed: Mapping[str, Any]
-) -> None:
+def write_style_sheet(run_folder: Path, source: Any, target: Any, changed: Mapping[str, Any]) -> None:
     """Write the sheet of a run; an earlier one is replaced.
 
     Args:
@@ -510,12 +497,9 @@ def write_rates(path: Path, tests: Sequence[Test], *, title: str, rate: float) -
         telling = [test for test in tests if test.suggestions]
         found = [test.suggestions[rule] for test in telling]
         heights = [
-            np.interp(one, test.rates, test.smoothed)
-            for one, test in zip(found, telling, strict=True)
+            np.interp(one, test.rates, test.smoothed) for one, test in zip(found, telling, strict=True)
         ]
-        axes.plot(
-            found, heights, "o", color=colour, label=f"{rule.replace('_', ' ')}: {words}", zorder=3
-        )
+        axes.plot(found, heights, "o", color=colour, label=f"{rule.replace('_', ' ')}: {words}", zorder=3)
     axes.axvline(rate, color="#c9405b", linestyle=":", linewidth=1.4, label="the recipe's rate")
     axes.set_xscale("log")
     axes.set_ylim(*_heights(tests))

@@ -231,9 +231,7 @@ def _figure(curve: Curve, ink: str) -> Any:
     axes: Any = figure.add_subplot()
     base = curve.level(UNCHANGED, 0)
     if base is not None:
-        axes.axhline(
-            base.median, color=ink, linestyle=":", linewidth=1.6, label="A's model unchanged"
-        )
+        axes.axhline(base.median, color=ink, linestyle=":", linewidth=1.6, label="A's model unchanged")
     for way in curve.ways:
         _draw(axes, curve, way)
     if curve.chance is not None and axes.get_ylim()[0] < curve.chance:
@@ -308,9 +306,7 @@ def reading_of(curve: Curve) -> list[str]:
     """Return what the curve says, the most useful first."""
     told = [_unchanged(curve)]
     if len(curve.seeds) < FEWEST_SEEDS:
-        told.append(
-            "One seed shows no spread, so nothing can be told apart: repeat with --seeds 3 or more."
-        )
+        told.append("One seed shows no spread, so nothing can be told apart: repeat with --seeds 3 or more.")
     told += [*_fine_tuned(curve), *_scratch(curve), *_adapted(curve), *_enough(curve)]
     return told
 
@@ -363,9 +359,7 @@ def _fine_tuned(curve: Curve) -> Iterator[str]:
         return
     outcome = compared(level, base)
     yield told + (
-        "below A's model unchanged in every seed."
-        if outcome == "below"
-        else "cannot tell whether it helps."
+        "below A's model unchanged in every seed." if outcome == "below" else "cannot tell whether it helps."
     )
     last = curve.level(FINE_TUNE, curve.labels[-1])
     if last is not None and curve.labels[-1] != number:
@@ -392,9 +386,7 @@ def _scratch(curve: Curve) -> Iterator[str]:
         told = f"From scratch, {_labelled(curve, enough)} reached {level.text}"
         if enough not in untold:
             sooner = [one for one in untold if one < enough]
-            doubt = (
-                f"; {_overlap(curve)} with {sooner[0]} already, so fewer may do" if sooner else ""
-            )
+            doubt = f"; {_overlap(curve)} with {sooner[0]} already, so fewer may do" if sooner else ""
             yield f"{told}: above {goal_words}, in every seed{doubt}."
         else:
             side = "above" if level.median > goal.median else "as much as"
@@ -465,9 +457,7 @@ def _adapted_first(curve: Curve) -> Iterator[str]:
         "below": "is below fine-tuning alone",
         "cannot tell": "cannot be told from fine-tuning alone",
     }
-    parts = [
-        f"{words[outcome]} with {_listed(numbers)}" for outcome, numbers in found.items() if numbers
-    ]
+    parts = [f"{words[outcome]} with {_listed(numbers)}" for outcome, numbers in found.items() if numbers]
     if parts:
         yield f"Adapting first, then fine-tuning, {', and '.join(parts)} labelled {curve.unit}s a class."
 
@@ -483,9 +473,7 @@ def enough_labels(levels: Levels) -> int | None:
     """
     for place, (number, level) in enumerate(levels[:-1]):
         beyond = [other for _, other in levels[place + 1 :]]
-        if all(
-            abs(other.median - level.median) <= max(other.spread, level.spread) for other in beyond
-        ):
+        if all(abs(other.median - level.median) <= max(other.spread, level.spread) for other in beyond):
             return number
     return None
 
@@ -539,10 +527,7 @@ def render_curve(curve: Curve, reading: Sequence[str]) -> str:
             image=curve_as_url(curve),
             cards=_cards(curve),
             ways=[(way, WORDS[way]) for way in curve.ways],
-            rows=[
-                (number, [curve.level(way, number) for way in curve.ways])
-                for number in curve.labels
-            ],
+            rows=[(number, [curve.level(way, number) for way in curve.ways]) for number in curve.labels],
             points=[(point, _point_figure(point)) for point in curve.points],
         )
     )

@@ -30,12 +30,7 @@ class Shown:
 
 
 def write_preview(
-    folder: Path,
-    blocks: Sequence[Block],
-    shown: Sequence[Shown],
-    *,
-    title: str,
-    notes: Sequence[str],
+    folder: Path, blocks: Sequence[Block], shown: Sequence[Shown], *, title: str, notes: Sequence[str]
 ) -> Path:
     """Write the page and the sheet into a folder that exists.
 
@@ -50,8 +45,7 @@ def write_preview(
         The page. Both files hold images of the data.
     """
     write_atomic(
-        folder / SHEET,
-        draw_sheet(blocks, [one.class_name for one in shown], title=title, foot=CONFIDENTIAL),
+        folder / SHEET, draw_sheet(blocks, [one.class_name for one in shown], title=title, foot=CONFIDENTIAL)
     )
     write_atomic(folder / PAGE, render_preview(blocks, shown, title=title, notes=notes))
     return folder / PAGE

@@ -229,10 +229,7 @@ def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
     # A model that was not adapted differs from itself by nothing.
     adapted = content.get("chosen") != "source_only"
     difference = (judged.get("difference") or {}) if adapted else {}
-    models = {
-        "before adaptation": judged.get("source_only"),
-        "after adaptation": judged.get("chosen"),
-    }
+    models = {"before adaptation": judged.get("source_only"), "after adaptation": judged.get("chosen")}
     oracle = {name.replace("_", " "): told for name, told in (content.get("oracle") or {}).items()}
     candidates: dict[str, Any] = content.get("candidates") or {}
     ranking: dict[str, Any] = content.get("ranking") or {}
@@ -292,8 +289,7 @@ def _surest_errors(files: RunFiles) -> list[SureError]:
     ]
     wrong.sort(key=lambda one: one[:2])
     return [
-        SureError(row, round(-100 * minus, 1), _image(files, row))
-        for minus, _, row in wrong[:MOST_ERRORS]
+        SureError(row, round(-100 * minus, 1), _image(files, row)) for minus, _, row in wrong[:MOST_ERRORS]
     ]
 
 
@@ -321,8 +317,7 @@ def _data_table(files: RunFiles) -> dict[str, Any]:
         key=lambda label: (known.index(label) if label in known else len(known), label),
     )
     rows = [
-        (split, [counts[split, label] for label in labels], len(groups.get(split, ())))
-        for split in splits
+        (split, [counts[split, label] for label in labels], len(groups.get(split, ()))) for split in splits
     ]
     return {"labels": labels, "rows": rows}
 

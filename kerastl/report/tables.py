@@ -122,8 +122,7 @@ def table_of(rows: Mapping[str, Any]) -> Table:
     order = [name for name in HEADLINES if name in found]
     order += [name for name in found if name not in order]
     figures = [
-        (str(name), [figure_of(metrics, metric) for metric in order])
-        for name, metrics in usable.items()
+        (str(name), [figure_of(metrics, metric) for metric in order]) for name, metrics in usable.items()
     ]
     return Table([words_of(name) for name in order], figures)
 
@@ -216,11 +215,7 @@ def cached_lines(freeze: dict[str, Any]) -> list[str]:
     return [
         f"{phase['phase']}: the layers up to {kept['behind']} saw each image once; what they made of it was kept as "
         f"{kept['precision']}, {kept['bytes'] / 1e6:,.1f} MB"
-        + (
-            f", in {kept['views']} augmented views of each training image"
-            if kept["views"] > 1
-            else ""
-        )
+        + (f", in {kept['views']} augmented views of each training image" if kept["views"] > 1 else "")
         for phase in freeze.get("phases", [])
         if isinstance(phase, dict) and (kept := phase.get("cache"))
     ]
@@ -346,9 +341,7 @@ def _phase_rows(phase: dict[str, Any]) -> list[ProofRow]:
 def _moved_words(statistics: dict[str, Any]) -> str:
     count, moved, largest = statistics["layers"], statistics["moved"], statistics["largest"]
     if not moved:
-        return (
-            f"the statistics of {count_of(count, 'BatchNorm layer')} are the same before and after"
-        )
+        return f"the statistics of {count_of(count, 'BatchNorm layer')} are the same before and after"
     size = largest["deviations"]
     return (
         f"the statistics of {moved} of {count_of(count, 'BatchNorm layer')} moved, at most by "
@@ -370,9 +363,7 @@ def _export_rows(name: str, told: dict[str, Any]) -> list[ProofRow]:
     else:
         first = ProofRow(f"{what}: pixels", HOLDS, f"{files}: {looked}")
     allowed = answers["allowed"]
-    bound = (
-        f"labels that differ: {answers['differ']}" if allowed is None else f"{allowed:g} is allowed"
-    )
+    bound = f"labels that differ: {answers['differ']}" if allowed is None else f"{allowed:g} is allowed"
     gap = f"probabilities differ from the run's by {answers['largest_difference']:.1e} at most, {bound}"
     return [first, ProofRow(f"{what}: answers", HOLDS, f"{files}: {gap}")]
 
@@ -411,9 +402,7 @@ COUNTS = ("images", "groups")
 BY_SUBGROUP = (*COUNTS, *HEADLINES, "ece", "brier")
 
 
-def prevalence_of(
-    scores: Mapping[str, Any], adaptation: Mapping[str, Any]
-) -> dict[str, Any] | None:
+def prevalence_of(scores: Mapping[str, Any], adaptation: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what the page shows of prevalence; None for a run without a target.
 
     Args:
@@ -448,20 +437,14 @@ def _images(part: Mapping[str, Any]) -> str:
 def _correction(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not told:
         return None
-    rows = [
-        (words, [figure_of(told[way], one) for one in CORRECTED]) for way, words in WAYS.items()
-    ]
+    rows = [(words, [figure_of(told[way], one) for one in CORRECTED]) for way, words in WAYS.items()]
     change = told["difference"]
-    figures = [
-        figure_of({f"{one}_difference": change[one]}, f"{one}_difference") for one in CORRECTED
-    ]
+    figures = [figure_of({f"{one}_difference": change[one]}, f"{one}_difference") for one in CORRECTED]
     rows.append(("corrected minus as told", figures))
     return {
         "split": told["split"],
         "table": Table([words_of(one) for one in CORRECTED], rows),
-        "outcomes": [
-            (words_of(one), str(change[one]["outcome"]).replace("_", " ")) for one in CORRECTED
-        ],
+        "outcomes": [(words_of(one), str(change[one]["outcome"]).replace("_", " ")) for one in CORRECTED],
     }
 
 
@@ -493,10 +476,7 @@ def sites_of(scores: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def subgroups_of(split: Mapping[str, Any]) -> list[tuple[str, Table]]:
     """Return a table for each column of one split; none where the recipe names no columns."""
-    return [
-        (str(column), _by_value(values))
-        for column, values in (split.get("subgroups") or {}).items()
-    ]
+    return [(str(column), _by_value(values)) for column, values in (split.get("subgroups") or {}).items()]
 
 
 def _by_value(values: Mapping[str, Any]) -> Table:
@@ -545,9 +525,7 @@ def _point(point: Mapping[str, Any]) -> dict[str, Any]:
     """Return one operating point: the whole first, then each domain where there are several."""
     rows = _places(point)
     order = (*AT_THRESHOLD, *COSTS)
-    figures = [
-        (name, [figure_of(found, metric) for metric in order]) for name, found in rows.items()
-    ]
+    figures = [(name, [figure_of(found, metric) for metric in order]) for name, found in rows.items()]
     threshold = point.get("threshold")
     return {
         "fixed": point["fixed"],

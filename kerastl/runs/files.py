@@ -144,9 +144,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         header, *rows = [[_plain(cell) for cell in row] for row in csv.reader(file)] or [[]]
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
-            raise RequestError(
-                f"{path}, row {number}: {len(row)} cells, the header has {len(header)}."
-            )
+            raise RequestError(f"{path}, row {number}: {len(row)} cells, the header has {len(header)}.")
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 

@@ -84,9 +84,7 @@ def decide(
     again = [candidates[name] for name in sorted(free)]
     guards = guards_of(candidates[SOURCE_ONLY], renormalised=renormalised, again=again, seed=seed)
     other = guards["other_prevalence"].fired
-    reason = (
-        "it assumes that classes are as common at the target as at the source, and they are not"
-    )
+    reason = "it assumes that classes are as common at the target as at the source, and they are not"
     not_eligible = dict.fromkeys(assumes_equal_prevalence, reason) if other else {}
     ranking = rank(candidates, select_by, options=options, not_eligible=not_eligible, seed=seed)
     if candidates[SOURCE_ONLY].source_val is None:

@@ -10,14 +10,7 @@ from typing import Any
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import (
-    Figure,
-    measured,
-    nothing,
-    resample,
-    value_only,
-    why_no_interval,
-)
+from kerastl.evaluation.bootstrap import Figure, measured, nothing, resample, value_only, why_no_interval
 from kerastl.evaluation.metrics import binary_auc
 
 Array = np.ndarray[Any, Any]
@@ -135,9 +128,7 @@ def cross_fitted(
     return scores
 
 
-def auc_within(
-    folds: Sequence[tuple[Array, Array]], positive: Array, scores: Array, base: Array
-) -> Figure:
+def auc_within(folds: Sequence[tuple[Array, Array]], positive: Array, scores: Array, base: Array) -> Figure:
     """Return the AUC over pairs of one fold, as a function of the images' weights.
 
     Scores of different folds come of different classifiers. Compared with each other they lie below 0.5 where there is
@@ -197,9 +188,7 @@ TRACE = 1e-3
 """The least weight of an image: where a class is taken for absent there might be none left to compare with."""
 
 
-def weighed(
-    labels: Array, shares: Sequence[float] | Array, wanted: Sequence[float] | Array
-) -> Array:
+def weighed(labels: Array, shares: Sequence[float] | Array, wanted: Sequence[float] | Array) -> Array:
     """Return `[n]` weights with which images of these labels have other shares of the classes.
 
     Args:
@@ -278,9 +267,7 @@ def _with_interval(
     apart = [f"{place}\0{unit}" for place, unit in zip(site, units, strict=True)]
     drawn = resample(apart, [str(place) for place in site], site, seed=seed, resamples=resamples)
     value = float(drawn.value(figure))
-    fewest = min(
-        len({unit for unit, at in zip(units, site, strict=True) if at == a}) for a in (0, 1)
-    )
+    fewest = min(len({unit for unit, at in zip(units, site, strict=True) if at == a}) for a in (0, 1))
     if reason := why_no_interval(fewest, " at one site"):
         return value_only(value, reason)
     return widened(measured(value, drawn.values(figure), level))
@@ -331,9 +318,7 @@ def site_tells_label(
     if not len(sites) == len(labels) == len(sites if groups is None else groups):
         raise RequestError("Sites, labels and groups must have one entry an image each.")
     if len(names) < 2 or len(classes) < 2:
-        raise RequestError(
-            f"Two sites and two classes are needed, got {len(names)} and {len(classes)}."
-        )
+        raise RequestError(f"Two sites and two classes are needed, got {len(names)} and {len(classes)}.")
     given = [""] * len(sites) if groups is None else groups
     units = [group or f"\0{row}" for row, group in enumerate(given)]
     folds = group_folds(label, units, seed)

@@ -146,20 +146,14 @@ class Evidence:
     began: Array | None = None
 
     def __post_init__(self) -> None:
-        given = {
-            "source_train": self.source_train,
-            "source_val": self.source_val,
-            "target": self.target,
-        }
+        given = {"source_train": self.source_train, "source_val": self.source_val, "target": self.target}
         parts = {name: part for name, part in given.items() if part is not None}
         if len(parts) == 2:
             raise RequestError(
                 "Images of the source are at hand, or they are not: hand both source_train and source_val, or neither."
             )
         if len(set(self.class_names)) < max(2, len(self.class_names)):
-            raise RequestError(
-                f"Class names must be two or more that differ, got {self.class_names}."
-            )
+            raise RequestError(f"Class names must be two or more that differ, got {self.class_names}.")
         for name, part in parts.items():
             self._check_part(name, part)
         if len({part.features.shape[1] for part in parts.values()}) > 1:

@@ -11,13 +11,7 @@ from scipy.special import entr
 
 from kerastl.evaluation.bootstrap import interval, one_thread, resample
 from kerastl.evaluation.label_shift import Prevalence, estimate_prevalence
-from kerastl.selection.domain_classifier import (
-    ClassSpace,
-    above_chance,
-    class_space,
-    tell_apart,
-    weighed,
-)
+from kerastl.selection.domain_classifier import ClassSpace, above_chance, class_space, tell_apart, weighed
 from kerastl.selection.evidence import NOT_AT_HAND, Evidence
 from kerastl.selection.open_set import fit_moved_classes, starts_of, unknown_class, why_not_found
 from kerastl.selection.ranking import at_target, calibrated_at_source
@@ -97,27 +91,20 @@ def _beyond(estimate: Prevalence) -> Array:
 def _differing(class_names: tuple[str, ...], apart: Array) -> dict[str, Any]:
     """Return which classes are rarer or commoner, from `[classes]` of -1, 0 and 1."""
     rarer, commoner = (
-        [name for name, sign in zip(class_names, apart, strict=True) if sign == wanted]
-        for wanted in (-1, 1)
+        [name for name, sign in zip(class_names, apart, strict=True) if sign == wanted] for wanted in (-1, 1)
     )
     return {"differs": bool(rarer or commoner), "rarer": rarer, "commoner": commoner}
 
 
-def _moved_classes(
-    evidence: Evidence, space: ClassSpace, seed: int
-) -> tuple[dict[str, Any], Array]:
+def _moved_classes(evidence: Evidence, space: ClassSpace, seed: int) -> tuple[dict[str, Any], Array]:
     """Return the prevalence by the location-scale model, and where it differs beyond its interval: -1, 0 or 1 a class."""
     val, target = evidence.known_val, evidence.target
     once = np.ones(len(space.target))
     source = np.bincount(space.labels) / len(space.labels)
     means = space.class_means(np.ones(len(space.source)))
     fitted = fit_moved_classes(space.target, starts_of(means, source, space.target), once)
-    at_source = resample(
-        val.units, [""] * len(val.units), space.labels, seed=seed, resamples=RESAMPLES
-    )
-    at_target = resample(
-        target.units, [""] * len(target.units), once, seed=seed + 1, resamples=RESAMPLES
-    )
+    at_source = resample(val.units, [""] * len(val.units), space.labels, seed=seed, resamples=RESAMPLES)
+    at_target = resample(target.units, [""] * len(target.units), once, seed=seed + 1, resamples=RESAMPLES)
     values = np.full((RESAMPLES, len(source)), np.nan)
     gaps = np.full_like(values, np.nan)
     pairs = zip(at_source.counts, at_target.counts, strict=True)
@@ -192,9 +179,7 @@ class Guard:
         }
         if any(alike.values()):
             return Guard(True, self.reason, told | alike)
-        return Guard(
-            False, "no class is rarer, or commoner, however the images are seen", told | alike
-        )
+        return Guard(False, "no class is rarer, or commoner, however the images are seen", told | alike)
 
     def to_json(self) -> dict[str, Any]:
         """Return the guard as plain data."""
@@ -203,11 +188,7 @@ class Guard:
 
 @one_thread()
 def guards_of(
-    source_only: Evidence,
-    *,
-    renormalised: Evidence | None = None,
-    again: Sequence[Evidence] = (),
-    seed: int,
+    source_only: Evidence, *, renormalised: Evidence | None = None, again: Sequence[Evidence] = (), seed: int
 ) -> dict[str, Guard]:
     """Return `nothing_to_adapt`, `unknown_class` and `other_prevalence`, from the model that was not adapted.
 

@@ -125,9 +125,7 @@ def _step(images: Array, model: MovedClasses, parts: Array) -> MovedClasses:
     offsets = model.means - middle_mean
     seen = sums[:classes] - mass[:, None] * middle
     power = float((mass[:, None] * offsets**2 / model.variance).sum())
-    stretch = (
-        float((offsets * seen / model.variance).sum()) / power if power > 1e-6 * total else 1.0
-    )
+    stretch = float((offsets * seen / model.variance).sum()) / power if power > 1e-6 * total else 1.0
     stretch = float(np.clip(stretch, *STRETCH))
     extra = None if model.extra is None else sums[-1] / max(float(masses[-1]), 1e-9)
     moved = replace(
@@ -225,15 +223,11 @@ def _why_no_class(one: Mapping[str, Any]) -> list[str]:
     if low is None or not low > 0:
         why.append("that these images lie together may be chance")
     if not share >= MIN_UNKNOWN_SHARE:
-        why.append(
-            f"fewer than {MIN_UNKNOWN_SHARE:.0%} of the images may be an odd corner of a class"
-        )
+        why.append(f"fewer than {MIN_UNKNOWN_SHARE:.0%} of the images may be an odd corner of a class")
     if share > LARGEST_SHARE:
         why.append(f"more than {LARGEST_SHARE:.0%} of the images are the target itself, moved")
     if patients < FEWEST_PATIENTS:
-        why.append(
-            f"they are of {patients} patient{'s'[: patients != 1]}, {FEWEST_PATIENTS} are wanted"
-        )
+        why.append(f"they are of {patients} patient{'s'[: patients != 1]}, {FEWEST_PATIENTS} are wanted")
     if not spread <= ONE_CLASS:
         why.append(
             f"they spread {spread:.2f} times as far between the classes as the others, as images of several classes do "
@@ -243,11 +237,7 @@ def _why_no_class(one: Mapping[str, Any]) -> list[str]:
 
 
 def _extra_component(
-    space: ClassSpace,
-    units: Sequence[str],
-    seed: int,
-    resamples: int,
-    level: float,
+    space: ClassSpace, units: Sequence[str], seed: int, resamples: int, level: float
 ) -> dict[str, Any]:
     images = space.target
     once = np.ones(len(images))
@@ -256,9 +246,7 @@ def _extra_component(
     starts = starts_of(means, classes, images)
     without = fit_moved_classes(images, starts, once)
     begun = [*starts, without]
-    several = [
-        _with_extra(one, place) for one in begun for place in _places(images, len(means), seed)
-    ]
+    several = [_with_extra(one, place) for one in begun for place in _places(images, len(means), seed)]
     extra = fit_moved_classes(images, several, once)
     gains = extra.log_likelihood(images) - without.log_likelihood(images)
     # A nat for each number of its mean and its share (Akaike 1974), over patients: images of one repeat each other.

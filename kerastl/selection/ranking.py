@@ -14,14 +14,7 @@ from scipy.special import entr, softmax
 from kerastl import registry
 from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import (
-    Figure,
-    measured,
-    one_thread,
-    resample,
-    value_only,
-    why_no_interval,
-)
+from kerastl.evaluation.bootstrap import Figure, measured, one_thread, resample, value_only, why_no_interval
 from kerastl.evaluation.calibration import fit_temperature, with_temperature
 from kerastl.evaluation.metrics import balanced_accuracy
 from kerastl.selection.evidence import NOT_AT_HAND, Evidence, Proven, check_candidates
@@ -54,9 +47,7 @@ def source_floor(source_only: Evidence, *, seed: int, resamples: int = 1000) -> 
             "rule": "source only's own, as too few patients tell how far chance reaches",
             "interval": value_only(value, reason),
         }
-    drawn = resample(
-        val.units, [""] * len(val.logits), val.known_labels, seed=seed, resamples=resamples
-    )
+    drawn = resample(val.units, [""] * len(val.logits), val.known_labels, seed=seed, resamples=resamples)
     found = measured(value, drawn.values(figure), 0.95)
     low = value if found["low"] is None else found["low"]
     return {
@@ -81,10 +72,7 @@ LEVEL = 0.9
 def claimed_and_proven(evidence: Evidence) -> tuple[float, float]:
     """Return what the answers claim to tell of the target, and what they are proven to tell at the source, in nats an image."""
     claims, proofs = _parts(evidence)
-    return (
-        _whole(claims, len(evidence.target.logits)),
-        _whole(proofs, len(evidence.known_val.logits)),
-    )
+    return (_whole(claims, len(evidence.target.logits)), _whole(proofs, len(evidence.known_val.logits)))
 
 
 def surer_than_proven(
@@ -110,17 +98,13 @@ def surer_than_proven(
     fewest = min(len(set(target.units)), len(set(val.units)))
     if reason := why_no_interval(fewest):
         return _told(claimed, proven, value_only(claimed - proven, reason))
-    home = resample(
-        val.units, [""] * len(val.units), val.known_labels, seed=seed + 1, resamples=resamples
-    )
+    home = resample(val.units, [""] * len(val.units), val.known_labels, seed=seed + 1, resamples=resamples)
     known = np.maximum(home.values(proofs), home.values(firsts))
     apart = _claims_drawn(evidence, claims, seed, resamples) - known
     return _told(claimed, proven, measured(claimed - proven, apart, LEVEL))
 
 
-def surer_than_told(
-    evidence: Evidence, proven: Proven, *, seed: int, resamples: int = 500
-) -> dict[str, Any]:
+def surer_than_told(evidence: Evidence, proven: Proven, *, seed: int, resamples: int = 500) -> dict[str, Any]:
     """Return the same as `surer_than_proven` where the source's images are not at hand.
 
     What was proven there is taken as it was told, for every candidate. The interval of the difference is made of both intervals
@@ -364,9 +348,7 @@ def _at_source(candidates: Mapping[str, Evidence], seed: int) -> _AtSource:
 
 def _without_source(candidates: Mapping[str, Evidence], seed: int) -> _AtSource:
     told = candidates[SOURCE_ONLY].proven
-    proven = {
-        name: surer_than_told(one, told, seed=seed) for name, one in candidates.items() if told
-    }
+    proven = {name: surer_than_told(one, told, seed=seed) for name, one in candidates.items() if told}
     known = {name: answers_kept(one) for name, one in candidates.items()}
     kept = {name: one for name, one in known.items() if one is not None}
     refused = {name: _surer(one) for name, one in proven.items() if one["surer"]}
@@ -401,9 +383,7 @@ def _validators(select_by: Sequence[str], options: Mapping[str, Any]) -> dict[st
     if unknown := sorted(set(options) - set(select_by)):
         raise RequestError(f"There are options for '{unknown[0]}', which select_by does not name.")
     found = {name: registry.module("validator", name).VALIDATOR for name in select_by}
-    return {
-        name: one.using(options[name]) if name in options else one for name, one in found.items()
-    }
+    return {name: one.using(options[name]) if name in options else one for name, one in found.items()}
 
 
 def _finite(validator: str, candidate: str, score: float) -> float:
@@ -419,19 +399,14 @@ def _ranks(
 ) -> dict[str, dict[str, float]]:
     from scipy.stats import rankdata
 
-    columns = {
-        validator: rankdata([-scores[name][validator] for name in names])
-        for validator in validators
-    }
+    columns = {validator: rankdata([-scores[name][validator] for name in names]) for validator in validators}
     return {
         name: {validator: float(columns[validator][place]) for validator in validators}
         for place, name in enumerate(names)
     }
 
 
-def _taus(
-    ranks: Mapping[str, Mapping[str, float]], validators: Collection[str]
-) -> dict[str, float | None]:
+def _taus(ranks: Mapping[str, Mapping[str, float]], validators: Collection[str]) -> dict[str, float | None]:
     from scipy.stats import kendalltau
 
     found: dict[str, float | None] = {}

@@ -87,9 +87,7 @@ class _Case:
     def built(self, seed: int) -> AdaptationStep:
         """Return the step of the method."""
         num_features = self.model.get_layer("head").kernel.shape[0]
-        return build_step(
-            self.name, num_classes=NUM_CLASSES, num_features=int(num_features), seed=seed
-        )
+        return build_step(self.name, num_classes=NUM_CLASSES, num_features=int(num_features), seed=seed)
 
     def told(self, batches: Mapping[str, Any], step: AdaptationStep | None = None) -> Told:
         """Return the losses of batches."""
@@ -231,8 +229,7 @@ def _check_cached_features(case: _Case) -> None:
     front = keras.Model(case.model.inputs[0], pooled)
     tail = keras.Model(pooled, case.model.outputs[0])
     batches = {
-        stream: (front(images, training=False), *rest)
-        for stream, (images, *rest) in case.batches().items()
+        stream: (front(images, training=False), *rest) for stream, (images, *rest) in case.batches().items()
     }
     (found,) = _gradients(case, tail, batches, [case.model.get_layer("head").kernel])
     assert np.any(found), f"{case.name}: nothing to learn from cached features"

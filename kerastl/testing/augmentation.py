@@ -64,9 +64,7 @@ def check_augmentation(name: str) -> None:
     assert together.min() >= 0, f"{name}: below 0"
     assert together.max() <= 255, f"{name}: above 255"
     now_and_then = build_policy(
-        [(name, options.model_copy(update={"apply_probability": 0.5}))],
-        image_size_px=SIZE_PX,
-        exact=True,
+        [(name, options.model_copy(update={"apply_probability": 0.5}))], image_size_px=SIZE_PX, exact=True
     )
     same = np.array_equal(now_and_then(images, seeds), now_and_then(images, seeds + 1))
     assert not same, f"{name}: another seed, the same images"
@@ -136,9 +134,7 @@ def stateful_random_operations(policy: Any) -> list[str]:
     dataset = tf.data.Dataset.from_tensors(
         (tf.zeros([2, SIZE_PX, SIZE_PX, 3]), tf.zeros([2, 2], tf.int32))
     ).map(policy)
-    content = tf.raw_ops.DatasetToGraphV2(
-        input_dataset=dataset._variant_tensor, external_state_policy=WARN
-    )
+    content = tf.raw_ops.DatasetToGraphV2(input_dataset=dataset._variant_tensor, external_state_policy=WARN)
     graph = tf.compat.v1.GraphDef.FromString(content.numpy())
     functions = [node for function in graph.library.function for node in function.node_def]
     names = [node.op for node in (*graph.node, *functions)]
@@ -192,9 +188,7 @@ def check_mixing(name: str) -> None:
 
 
 def _built(name: str, options: Any, channels: int = 3) -> Any:
-    return build_mixing(
-        [(name, options)], image_size_px=SIZE_PX, channels=channels, num_classes=COUNT
-    )
+    return build_mixing([(name, options)], image_size_px=SIZE_PX, channels=channels, num_classes=COUNT)
 
 
 def _batch() -> tuple[Any, Any, Any]:
@@ -218,10 +212,7 @@ def _check_agreement(name: str, options: Any) -> None:
 def _check_identity(name: str, options: Any) -> None:
     images, labels, seeds = _batch()
     truth = np.eye(COUNT, dtype=np.float32)
-    never = (
-        options.model_copy(update={"alpha": 0.0}),
-        options.model_copy(update={"apply_probability": 0.0}),
-    )
+    never = (options.model_copy(update={"alpha": 0.0}), options.model_copy(update={"apply_probability": 0.0}))
     for nothing in never:
         mixed, rows = _built(name, nothing)(images, labels, seeds)
         assert mixed.numpy().tobytes() == images.tobytes(), f"{name}: {nothing} changes images"

@@ -51,9 +51,7 @@ def statistics_estimator(model: keras.Model) -> Callable[[ImageDataset], None]:
         momenta = [layer.momentum for layer in layers]
         try:
             for layer in layers:
-                layer.momentum = (
-                    0.0  # the running statistics then are the last batch's, to be read off
-                )
+                layer.momentum = 0.0  # the running statistics then are the last batch's, to be read off
             gathered = _batch_statistics(layers, forward, source)
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
@@ -80,9 +78,7 @@ def _batch_statistics(
         counts.append(float(images.shape[0]))
         for index, layer in enumerate(layers):
             means[index].append(keras.ops.convert_to_numpy(layer.moving_mean).astype(np.float64))
-            variances[index].append(
-                keras.ops.convert_to_numpy(layer.moving_variance).astype(np.float64)
-            )
+            variances[index].append(keras.ops.convert_to_numpy(layer.moving_variance).astype(np.float64))
     return [
         (np.stack(mean), np.stack(variance), np.asarray(counts))
         for mean, variance in zip(means, variances, strict=True)

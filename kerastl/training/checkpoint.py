@@ -132,9 +132,7 @@ def write_checkpoint(
     arrays: dict[str, Any] = {}
     groups = {"model": model, "optimizer": optimizer, "average": averages, "beside": step}
     for group, variables in ((name, holder.variables) for name, holder in groups.items()):
-        arrays |= {
-            f"{group}/{_name(i)}": keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)
-        }
+        arrays |= {f"{group}/{_name(i)}": keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)}
     for domain, best in state.best.items():
         arrays |= {f"best/{domain}/{_name(i)}": value for i, value in enumerate(best.weights)}
     arrays |= {f"statistics/{path}": value for path, value in state.statistics.items()}
@@ -151,10 +149,7 @@ def write_checkpoint(
 
 
 def _without_weights(state: TrainingState) -> TrainingState:
-    best = {
-        domain: Best(best.value, best.epoch, [], best.monitor)
-        for domain, best in state.best.items()
-    }
+    best = {domain: Best(best.value, best.epoch, [], best.monitor) for domain, best in state.best.items()}
     return TrainingState(**{name: getattr(state, name) for name in PLAIN}, best=best)
 
 
@@ -193,9 +188,7 @@ class Checkpoint:
     def _group(self, prefix: str) -> list[Any]:
         return [self._arrays[name] for name in sorted(self._arrays) if name.startswith(prefix)]
 
-    def restore(
-        self, model: keras.Model, optimizer: keras.Optimizer, step: Step, averages: Averages
-    ) -> None:
+    def restore(self, model: keras.Model, optimizer: keras.Optimizer, step: Step, averages: Averages) -> None:
         """Put every variable back.
 
         Raises:
@@ -209,11 +202,7 @@ class Checkpoint:
 
 
 def _named(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in arrays.items()
-        if name.startswith(prefix)
-    }
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
 def assign(variables: Sequence[keras.Variable], values: Sequence[Any]) -> None:

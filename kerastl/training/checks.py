@@ -67,11 +67,7 @@ def _check_source(phase: Phase, source: ImageDataset) -> None:
 
 
 def check_room(
-    model: keras.Model,
-    phases: Sequence[Phase],
-    *,
-    images: Sequence[Sequence[ImageDataset]],
-    folder: Path,
+    model: keras.Model, phases: Sequence[Phase], *, images: Sequence[Sequence[ImageDataset]], folder: Path
 ) -> None:
     """See that the caches of some phases, all together, can be written and have room.
 
@@ -194,9 +190,7 @@ Read = Sequence[Sequence[ImageDataset]]
 """Training images that each phase learns from."""
 
 
-def decide_phases(
-    phases: Sequence[Phase], trains: Sources, *, reads: Read | None = None
-) -> list[Phase]:
+def decide_phases(phases: Sequence[Phase], trains: Sources, *, reads: Read | None = None) -> list[Phase]:
     """Return the phases with every `cache: auto` decided; one whose domain has no images has no cache.
 
     Args:
@@ -290,9 +284,7 @@ def _wrong_cache(model: keras.Model, phase: Phase, images: Sequence[ImageDataset
         yield str(error)
 
 
-def _no_room(
-    model: keras.Model, phases: Sequence[Phase], images: Read, cache_dir: Path
-) -> Iterator[Problem]:
+def _no_room(model: keras.Model, phases: Sequence[Phase], images: Read, cache_dir: Path) -> Iterator[Problem]:
     """Yield what the caches want of the disk; asked only of phases that are right in themselves."""
     try:
         check_room(model, phases, images=images, folder=cache_dir)
@@ -338,9 +330,7 @@ def check_losses(values: Mapping[str, float], where: str) -> None:
             raise Diverged(f"{name} became {value} in {where}.")
 
 
-def check_epoch(
-    model: keras.Model, weights: Sequence[Any], logs: Mapping[str, Any], where: str
-) -> None:
+def check_epoch(model: keras.Model, weights: Sequence[Any], logs: Mapping[str, Any], where: str) -> None:
     """See that an epoch ended with numbers: a last step may break weights that no loss has seen yet.
 
     Args:

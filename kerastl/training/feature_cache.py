@@ -54,10 +54,7 @@ class Activations:
     def rows(self, view: int, indices: Array) -> list[Array]:
         """Return the activations of some images: `[rows, ...]` float32, one a tensor."""
         encoding = ENCODINGS[self.precision]
-        return [
-            encoding.decode([column[view, indices] for column in columns])
-            for columns in self.columns
-        ]
+        return [encoding.decode([column[view, indices] for column in columns]) for columns in self.columns]
 
 
 def shapes_of(tensors: Sequence[keras.KerasTensor]) -> list[tuple[int, ...]]:
@@ -65,9 +62,7 @@ def shapes_of(tensors: Sequence[keras.KerasTensor]) -> list[tuple[int, ...]]:
     return [tuple(tensor.shape[1:]) for tensor in tensors]
 
 
-def size_on_disk(
-    shapes: Sequence[tuple[int, ...]], source: ImageDataset, precision: Precision
-) -> int:
+def size_on_disk(shapes: Sequence[tuple[int, ...]], source: ImageDataset, precision: Precision) -> int:
     """Return the bytes that the activations of a source take, headers aside; of `shapes_of`."""
     each = bytes_per_image(shapes, precision)
     return each * source.num_examples * source.views

@@ -15,15 +15,7 @@ import keras
 
 from kerastl.errors import RequestError
 from kerastl.models import blocks_of
-from kerastl.recipe.phase import (
-    BatchNorm,
-    FromBlock,
-    LayerNames,
-    Phase,
-    TopFraction,
-    Trainable,
-    Unfreeze,
-)
+from kerastl.recipe.phase import BatchNorm, FromBlock, LayerNames, Phase, TopFraction, Trainable, Unfreeze
 
 HEAD_LAYERS = ("pooled", "head_dropout", "head")
 
@@ -129,9 +121,7 @@ def unfreeze(
     return [layer.name for layer in model.layers if layer.name in chosen and layer.trainable]
 
 
-def _set_batch_norm(
-    layer: keras.layers.BatchNormalization, rule: BatchNorm, chosen: Collection[str]
-) -> None:
+def _set_batch_norm(layer: keras.layers.BatchNormalization, rule: BatchNorm, chosen: Collection[str]) -> None:
     """Training mode is the layer's flag; whether scale and offset move is each variable's own flag."""
     layer.trainable = rule != "frozen"
     for variable in (layer.gamma, layer.beta):

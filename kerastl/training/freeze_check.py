@@ -27,9 +27,7 @@ def read_statistics(model: keras.Model) -> dict[str, Array]:
     }
 
 
-def statistics_record(
-    model: keras.Model, *, rule: str, before: Mapping[str, Array]
-) -> dict[str, Any]:
+def statistics_record(model: keras.Model, *, rule: str, before: Mapping[str, Array]) -> dict[str, Any]:
     """Compare BatchNorm statistics before and after the steps of one phase.
 
     Args:
@@ -62,20 +60,13 @@ def statistics_record(
     }
 
 
-def _changes(
-    layer: Any, before: Mapping[str, Array], after: Mapping[str, Array]
-) -> list[dict[str, Any]]:
+def _changes(layer: Any, before: Mapping[str, Array], after: Mapping[str, Array]) -> list[dict[str, Any]]:
     """Return the largest change of each of a layer's two statistics that moved."""
     mean, variance = layer.moving_mean.path, layer.moving_variance.path
-    old, new = (
-        np.sqrt(values[variance].astype(np.float64) + layer.epsilon) for values in (before, after)
-    )
+    old, new = (np.sqrt(values[variance].astype(np.float64) + layer.epsilon) for values in (before, after))
     shift = after[mean].astype(np.float64) - before[mean].astype(np.float64)
     found = []
-    for name, path, change in (
-        ("moving_mean", mean, shift),
-        ("moving_variance", variance, new - old),
-    ):
+    for name, path, change in (("moving_mean", mean, shift), ("moving_variance", variance, new - old)):
         if before[path].tobytes() != after[path].tobytes():
             deviations = np.abs(change) / old
             channel = int(np.argmax(deviations))
@@ -123,8 +114,7 @@ def parameters_by_block(
     """
     block_of = {name: block.name for block in blocks_of(model) for name in block.layers}
     counts: dict[str, dict[str, Any]] = {
-        name: {"block": name, "total": 0, "trained": 0}
-        for name in [*dict.fromkeys(block_of.values()), HEAD]
+        name: {"block": name, "total": 0, "trained": 0} for name in [*dict.fromkeys(block_of.values()), HEAD]
     }
     statistics = 0
     for layer in model.layers:
@@ -150,9 +140,7 @@ def parameters_by_block(
 def checksums(model: keras.Model) -> dict[str, str]:
     """Return the sha256 of every variable by its path, 16 hex digits, seeds of dropout left out."""
     return {
-        variable.path: hashlib.sha256(keras.ops.convert_to_numpy(variable).tobytes()).hexdigest()[
-            :16
-        ]
+        variable.path: hashlib.sha256(keras.ops.convert_to_numpy(variable).tobytes()).hexdigest()[:16]
         for layer in model.layers
         for variable in layer.weights
     }
@@ -202,14 +190,10 @@ def phase_proof(
     if not trained and not moved:
         faults.append("nothing moved, and the statistics of BatchNorm should have.")
     if trained and not moved & set(trained):
-        faults.append(
-            "no trainable variable moved. Is the learning rate zero, or too small for float32?"
-        )
+        faults.append("no trainable variable moved. Is the learning rate zero, or too small for float32?")
     layers = _layer_rows(model, trained, before, after, allowed)
     still = [row["layer"] for row in layers if row["trainable"] and not row["moved"]]
-    warnings = (
-        [f"phase {phase}: trainable layers that did not move: {', '.join(still)}"] if still else []
-    )
+    warnings = [f"phase {phase}: trainable layers that did not move: {', '.join(still)}"] if still else []
     return {
         "phase": phase,
         "layers": layers,

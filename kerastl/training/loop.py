@@ -47,15 +47,7 @@ from kerastl.training.optimizer import (
     learning_rate_at,
     rate_factors,
 )
-from kerastl.training.step import (
-    BeginsWithPhase,
-    Lesson,
-    Step,
-    StepFor,
-    inference,
-    lessons_of,
-    trained_by,
-)
+from kerastl.training.step import BeginsWithPhase, Lesson, Step, StepFor, inference, lessons_of, trained_by
 from kerastl.training.train_step import Update, batches_of, build_update, read_batches
 from kerastl.training.trunk import Source, activations_folder, frozen_front, learner_of, part
 
@@ -162,9 +154,7 @@ def _auc(logits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float | 
     return float(roc_auc_score(labels, scores, multi_class="ovr", average="macro"))
 
 
-def rounding_of(
-    model: keras.Model, phase: Phase, val: ImageDataset | None
-) -> dict[str, Any] | None:
+def rounding_of(model: keras.Model, phase: Phase, val: ImageDataset | None) -> dict[str, Any] | None:
     """Return the figures of validation images with the front in float32 and as the phase computed it.
 
     Args:
@@ -281,11 +271,7 @@ class PhaseLoop:
         self.known: set[str] = set()
 
     def run(
-        self,
-        saved: Checkpoint | None,
-        *,
-        on_proof: OnProof | None,
-        on_phase_end: OnPhaseEnd | None,
+        self, saved: Checkpoint | None, *, on_proof: OnProof | None, on_phase_end: OnPhaseEnd | None
     ) -> None:
         """Run what is left of the phases; parameters as in `fit`, `saved` a checkpoint to go on from."""
         for lesson in self.lessons[self.state.phase :]:
@@ -350,11 +336,7 @@ class PhaseLoop:
         )
 
     def _run_epochs(
-        self,
-        lesson: Lesson,
-        optimizer: Any,
-        averages: Averages,
-        variables: Sequence[keras.Variable],
+        self, lesson: Lesson, optimizer: Any, averages: Averages, variables: Sequence[keras.Variable]
     ) -> dict[str, Any] | None:
         """Run the epochs of a phase that are left; return what was kept of the frozen front."""
         phase, step, state = lesson.phase, lesson.step, self.state
@@ -421,9 +403,7 @@ class PhaseLoop:
             known = best.value if best and best.monitor == phase.monitor else None
             state.waited += 1
             if phase.is_better(value, known):
-                state.best[phase.domain] = Best(
-                    value, state.epochs, self.good.values, phase.monitor
-                )
+                state.best[phase.domain] = Best(value, state.epochs, self.good.values, phase.monitor)
                 state.waited = 0
         patience = phase.early_stopping
         worn_out = patience is not None and state.waited >= patience
@@ -434,15 +414,11 @@ class PhaseLoop:
             told = {"seconds": seconds, "images_per_s": speed} | self.clock.took(seconds, state)
             self.on_epoch(state.rows, told)
 
-    def _optimizer(
-        self, phase: Phase, variables: Sequence[keras.Variable], *, resumed: bool
-    ) -> Any:
+    def _optimizer(self, phase: Phase, variables: Sequence[keras.Variable], *, resumed: bool) -> Any:
         """Return the optimizer of a phase, with what it takes over from that of the phase before."""
         old = self.optimizer if phase.optimizer_state == "keep" else None
         if not resumed:
-            known = (
-                {} if old is None else {path: self.state.born.get(path, 0) for path in self.known}
-            )
+            known = {} if old is None else {path: self.state.born.get(path, 0) for path in self.known}
             steps = 0 if old is None else int(old.iterations)
             self.state.born = {one.path: known.get(one.path, steps) for one in variables}
         factors = rate_factors(self.model, phase)
@@ -493,9 +469,7 @@ def classification_step(phase: Phase, source: ImageDataset) -> Step:
     )
 
 
-def _named_weights(
-    weights: Mapping[str, float], class_names: Sequence[str]
-) -> np.ndarray[Any, Any]:
+def _named_weights(weights: Mapping[str, float], class_names: Sequence[str]) -> np.ndarray[Any, Any]:
     """Return `[classes]` float32 weights from weights by class name, 1 for a class without a weight."""
     unknown = [name for name in weights if name not in class_names]
     if unknown:
@@ -592,9 +566,7 @@ def _lessons(
 ) -> list[Lesson]:
     """Return the lessons, every cache decided; see that all of them can be run, see `check_phases`."""
     with strategy.scope():
-        lessons = lessons_of(
-            model, phases, trains=trains, vals=vals, target=target, step_for=step_for
-        )
+        lessons = lessons_of(model, phases, trains=trains, vals=vals, target=target, step_for=step_for)
     reads = [list(lesson.streams.values()) for lesson in lessons]
     decided = decide_phases([lesson.phase for lesson in lessons], trains, reads=reads)
     check_phases(model, decided, trains=trains, vals=vals, cache_dir=cache_dir, reads=reads)

@@ -89,8 +89,7 @@ def range_test(
     """
     _check_request(train, lowest, highest, steps)
     (phase,) = decide_phases(
-        [resolve_batch_norm(model, phase).model_copy(update={"accumulate": 1})],
-        {phase.domain: train},
+        [resolve_batch_norm(model, phase).model_copy(update={"accumulate": 1})], {phase.domain: train}
     )
     cache_dir = cache_dir or activations_folder()
     alone = phase.model_copy(update={"early_stopping": None})
@@ -111,9 +110,7 @@ def _check_request(train: ImageDataset, lowest: float, highest: float, steps: in
             f"There are {train.num_examples} images, not one batch of them: nothing can be learnt."
         )
     if not 0 < lowest < highest < math.inf:
-        raise RequestError(
-            f"The rates must rise from above 0: lowest is {lowest:g}, highest {highest:g}."
-        )
+        raise RequestError(f"The rates must rise from above 0: lowest is {lowest:g}, highest {highest:g}.")
     if steps < FEWEST_STEPS:
         raise RequestError(f"steps: must be at least {FEWEST_STEPS}, got {steps}.")
 
@@ -123,11 +120,7 @@ def _rates(lowest: float, highest: float, steps: int) -> list[float]:
 
 
 def _climb(
-    model: keras.Model,
-    lesson: Lesson,
-    rates: Sequence[float],
-    learner: Learner,
-    first_epoch: int,
+    model: keras.Model, lesson: Lesson, rates: Sequence[float], learner: Learner, first_epoch: int
 ) -> tuple[list[float], list[float]]:
     optimizer, update = _build_update(model, learner, lesson)
     losses: list[float] = []
@@ -242,9 +235,7 @@ def _restored(model: keras.Model, phase: Phase) -> Iterator[None]:
             variable.trainable = flag
 
 
-def _build_update(
-    model: keras.Model, learner: Learner, lesson: Lesson
-) -> tuple[Any, Callable[..., Any]]:
+def _build_update(model: keras.Model, learner: Learner, lesson: Lesson) -> tuple[Any, Callable[..., Any]]:
     """Return an optimizer and the update step of a phase that uses it, on one device."""
     phase, step = lesson.phase, lesson.step
     variables = trained_by(step, model)

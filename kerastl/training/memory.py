@@ -93,10 +93,7 @@ def estimate_memory(
     frozen_layers, trained_layers = model.layers[:start], model.layers[start:]
     all_weights = _weight_bytes(model.weights)
     trained = _weight_bytes(
-        weight
-        for layer in trained_layers
-        if layer.name in chosen
-        for weight in layer._trainable_variables
+        weight for layer in trained_layers if layer.name in chosen for weight in layer._trainable_variables
     )
     averages = (phase.ema is not None or phase.average_last > 0) + (phase.accumulate > 1)
     slots = trained * (OPTIMIZER_SLOTS[phase.optimizer] + averages)
@@ -131,9 +128,7 @@ def estimate_memory(
 def _gradient_bytes(layer: Any, phase: Phase) -> int:
     """Return the bytes of the activations that the gradient of a layer needs, for one image."""
     kind = type(layer).__name__
-    if kind in NO_GRADIENT_INPUT and not (
-        kind == "BatchNormalization" and phase.batch_norm == "trainable"
-    ):
+    if kind in NO_GRADIENT_INPUT and not (kind == "BatchNormalization" and phase.batch_norm == "trainable"):
         return 0
     activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
     # A layer with weights and an activation needs the values before and after the activation.
@@ -166,9 +161,7 @@ def available_memory(root: Path = Path("/")) -> int | None:
     if override:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG][bB])?", override.strip())
         if not match:
-            raise RequestError(
-                f"KERASTL_MEMORY must be a size such as 8GB or 500MB, got '{override}'."
-            )
+            raise RequestError(f"KERASTL_MEMORY must be a size such as 8GB or 500MB, got '{override}'.")
         return int(float(match[1]) * UNITS[(match[2] or "").lower()])
     return min([psutil.virtual_memory().available, *_left_by_cgroups(root)])
 
@@ -194,10 +187,7 @@ def _left_by_cgroups(root: Path) -> Iterator[int]:
             if not group.is_relative_to(mount):
                 break
             try:
-                maximum, used = (
-                    (group / limit).read_text().strip(),
-                    int((group / usage).read_text()),
-                )
+                maximum, used = ((group / limit).read_text().strip(), int((group / usage).read_text()))
                 statistics = (group / "memory.stat").read_text()
             except (OSError, ValueError):
                 continue

@@ -257,9 +257,7 @@ class Averages:
 Pull = Callable[[], tf.Tensor]
 
 
-def build_pull(
-    strength: float, variables: Sequence[keras.Variable], start: Mapping[str, Any]
-) -> Pull | None:
+def build_pull(strength: float, variables: Sequence[keras.Variable], start: Mapping[str, Any]) -> Pull | None:
     """Return a function that gives `strength / 2 * sum((w - w_start) ** 2)`, a float32 scalar; None where it is 0.
 
     Args:
@@ -275,9 +273,7 @@ def build_pull(
         return None
 
     def pull() -> tf.Tensor:
-        squares = [
-            tf.reduce_sum(tf.square(tf.cast(one.value, tf.float32) - to)) for one, to in pairs
-        ]
+        squares = [tf.reduce_sum(tf.square(tf.cast(one.value, tf.float32) - to)) for one, to in pairs]
         return 0.5 * strength * tf.add_n(squares)
 
     return pull

@@ -101,11 +101,7 @@ class _UInt8:
         return decoded
 
 
-ENCODINGS: dict[Precision, Encoding] = {
-    "float32": _Float32(),
-    "bfloat16": _BFloat16(),
-    "uint8": _UInt8(),
-}
+ENCODINGS: dict[Precision, Encoding] = {"float32": _Float32(), "bfloat16": _BFloat16(), "uint8": _UInt8()}
 
 
 def bytes_per_image(shapes: Sequence[tuple[int, ...]], precision: Precision) -> int:

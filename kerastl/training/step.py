@@ -159,9 +159,7 @@ def lessons_of(
             problems.append(Problem(where, no_images(phase)))
             continue
         wrong = [*_wrong_variables(model, step), *_wrong_streams(step, train, target, replicas)]
-        found = {
-            name: train if name in OWN else beside(step.reads_target_labels) for name in step.reads
-        }
+        found = {name: train if name in OWN else beside(step.reads_target_labels) for name in step.reads}
         images = {name: one for name, one in found.items() if one is not None}
         lesson = Lesson(phase, step, images, vals.get(phase.domain))
         if lesson.moves_what_is_frozen(model):

@@ -40,9 +40,7 @@ def build_update(
     def on_replica(
         batches: Mapping[str, Batch], share: tf.Tensor, progress: tf.Tensor, epochs: Epochs
     ) -> dict[str, tf.Tensor]:
-        finished = {
-            name: one.finish(*batches[name], epochs[name]) for name, one in on_device.items()
-        }
+        finished = {name: one.finish(*batches[name], epochs[name]) for name, one in on_device.items()}
         batches = {**batches, **finished}
         with tf.GradientTape() as tape:
             with computing_in(precision, model):
@@ -67,9 +65,7 @@ def build_update(
         return tf.function(on_replica, input_signature=signature, autograph=False)
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def on_all(
-        batches: Any, share: Any, progress: tf.Tensor, epochs: Epochs
-    ) -> dict[str, tf.Tensor]:
+    def on_all(batches: Any, share: Any, progress: tf.Tensor, epochs: Epochs) -> dict[str, tf.Tensor]:
         values = strategy.run(on_replica, args=(batches, share, progress, epochs))
         return {
             name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
@@ -124,9 +120,7 @@ def _named_faults(source: Source, batches: Iterable[Batch]) -> Iterator[Batch]:
         raise source.explain(error) from error
 
 
-def _for_the_step(
-    source: Source, epoch: int, shard: tuple[int, int], first_step: int = 0
-) -> Iterator[Batch]:
+def _for_the_step(source: Source, epoch: int, shard: tuple[int, int], first_step: int = 0) -> Iterator[Batch]:
     """Yield batches as the training step takes them: it finishes by itself what is placed on the device."""
     if source.placement == "host":
         return read_batches(source, epoch, shard, first_step)
@@ -189,9 +183,7 @@ def _side_by_side(
         yield batches, epochs
 
 
-def _round_and_round(
-    source: Source, step: int, shard: tuple[int, int]
-) -> Iterator[tuple[Batch, tf.Tensor]]:
+def _round_and_round(source: Source, step: int, shard: tuple[int, int]) -> Iterator[tuple[Batch, tf.Tensor]]:
     """Yield batches, and the epochs that they are of, without end, from a step of the phase on."""
     epoch, first = divmod(step, source.steps_per_epoch)
     while True:

@@ -36,8 +36,7 @@ def with_cheap_backward(model: keras.Model) -> keras.Model:
     norms = {
         convolution: norm
         for norm, convolution in foldable(model).items()
-        if not model.get_layer(norm).trainable
-        and isinstance(model.get_layer(convolution), CONVOLUTIONS)
+        if not model.get_layer(norm).trainable and isinstance(model.get_layer(convolution), CONVOLUTIONS)
     }
     replaced = {layer.name for layer in model.layers if layer.name in norms or _is_faster(layer)}
     if not replaced:

@@ -36,9 +36,7 @@ from kerastl.workflows.run_writer import Diary, write_beginning, write_model
 ROWS = 4
 
 
-def show_styles(
-    recipe: Recipe, methods: Sequence[recipes.Method], images: Images, run: Run
-) -> None:
+def show_styles(recipe: Recipe, methods: Sequence[recipes.Method], images: Images, run: Run) -> None:
     """Write `style_preview.png`: training images of both domains, and what each method makes of them.
 
     Args:
@@ -70,9 +68,7 @@ def _batch(recipe: Recipe, images: Images, records: Sequence[Record]) -> Any:
     return next(iter(images.source_of(recipe, records).indexed_batches(0)))
 
 
-def _changed(
-    recipe: Recipe, method: recipes.Method, images: Images, batches: Any
-) -> tuple[str, Any]:
+def _changed(recipe: Recipe, method: recipes.Method, images: Images, batches: Any) -> tuple[str, Any]:
     """Return a method's name, with the domain whose images it changes unless that is the source, and what it makes of them."""
     options = adaptation.named_options(method.name, method.options)
     if hasattr(options, "share"):

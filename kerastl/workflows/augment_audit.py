@@ -174,11 +174,7 @@ def frozen_features(recipe: Recipe, image_size_px: int) -> tuple[Features, tuple
         return fixed_features_of, FIXED_WIDTHS, note
     options = chosen.options.model_dump() if chosen.options is not None else {}
     backbone = load_backbone(
-        chosen.name,
-        weights=chosen.weights,
-        image_size_px=image_size_px,
-        seed=recipe.seed,
-        **options,
+        chosen.name, weights=chosen.weights, image_size_px=image_size_px, seed=recipe.seed, **options
     ).model
     width = int(backbone.output_shape[-1])
     note = f"Features: {chosen.name} ({chosen.weights}), frozen, and 8 x 8 cells of colour."
@@ -188,9 +184,7 @@ def frozen_features(recipe: Recipe, image_size_px: int) -> tuple[Features, tuple
 def network_features(backbone: Any) -> Features:
     """Return the function from images `[n, size, size, 3]` uint8 to pooled features and cells of colour."""
     pooled = tf.function(
-        lambda batch: tf.reduce_mean(
-            tf.cast(backbone(batch, training=False), tf.float32), axis=[1, 2]
-        ),
+        lambda batch: tf.reduce_mean(tf.cast(backbone(batch, training=False), tf.float32), axis=[1, 2]),
         input_signature=[tf.TensorSpec([None, *backbone.input_shape[1:]], tf.float32)],
         autograph=False,
     )

@@ -73,9 +73,7 @@ def preview(
     )  # fmt: skip
 
 
-def spread(
-    records: Sequence[Record], class_names: Sequence[str], most: int, *, seed: int
-) -> list[int]:
+def spread(records: Sequence[Record], class_names: Sequence[str], most: int, *, seed: int) -> list[int]:
     """Return the places of some records: of every class alike, as far as there are so many, at random by the seed.
 
     Args:
@@ -156,9 +154,7 @@ def _first_rows(block: Block, rows: int) -> Block:
     return replace(block, images=block.images[:rows], captions=block.captions[:rows])
 
 
-def _notes(
-    recipe: Recipe, seed: int, training: int, shown: int, blocks: Sequence[Block]
-) -> list[str]:
+def _notes(recipe: Recipe, seed: int, training: int, shown: int, blocks: Sequence[Block]) -> list[str]:
     notes = [f"{shown} of {training:,} training images, chosen by seed {seed}."]
     first_sees_source = recipe.phases[0].domain == "source"
     together = any(block.title == TOGETHER for block in blocks)

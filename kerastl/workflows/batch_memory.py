@@ -28,10 +28,7 @@ class AvailableMemory:
 
     def holds(self, estimate: MemoryEstimate, batch_size: int, share: float = 1.0) -> bool:
         """Return whether a phase fits into a share of the memory."""
-        pairs = (
-            (estimate.host(batch_size), self.host),
-            (estimate.gpu(batch_size), self.gpu),
-        )
+        pairs = ((estimate.host(batch_size), self.host), (estimate.gpu(batch_size), self.gpu))
         return all(available is None or needed <= share * available for needed, available in pairs)
 
     def largest_batch(self, estimate: MemoryEstimate, batch_size: int) -> int:
@@ -119,9 +116,7 @@ def check_fits(
     if not problems:
         return
     if min(fits):
-        footer = (
-            f"The same number of images per update: {_smaller_batch(phases, batch_size, min(fits))}"
-        )
+        footer = f"The same number of images per update: {_smaller_batch(phases, batch_size, min(fits))}"
     else:
         footer = "What needs less memory: --set data.image_size_px=..., fewer trainable layers"
         footer += ", --set data.cache=none." if is_cached else "."
@@ -137,7 +132,6 @@ def _smaller_batch(phases: Sequence[TrainingPhase], batch_size: int, largest: in
         # These phases have other indices than in the recipe file.
         return f"{option}, and accumulate: {times} in each phase"
     accumulate = (
-        f"--set phases[{index}].accumulate={times * phase.accumulate}"
-        for index, phase in enumerate(phases)
+        f"--set phases[{index}].accumulate={times * phase.accumulate}" for index, phase in enumerate(phases)
     )
     return " ".join([option, *accumulate])

@@ -19,13 +19,7 @@ from kerastl.recipe import Phase, Recipe
 from kerastl.selection.evidence import Evidence, Mixed, Outputs, Proven
 from kerastl.selection.validators.mixval import Options, draw_pairs
 from kerastl.selection.validators.mixval import Options as Mixing
-from kerastl.training import (
-    batch_norm_layers,
-    inference,
-    read_batches,
-    statistics_estimator,
-    unfreeze,
-)
+from kerastl.training import batch_norm_layers, inference, read_batches, statistics_estimator, unfreeze
 from kerastl.workflows.datasets import Images
 from kerastl.workflows.phase_data import candidates, phases_of, target_pool, training_phases
 
@@ -42,10 +36,7 @@ def mixing_of(recipe: Recipe) -> Options | None:
 
 
 def mixed_target(
-    forward: Callable[[Any], Any],
-    target: ImageDataset,
-    logits: np.ndarray[Any, Any],
-    options: Options,
+    forward: Callable[[Any], Any], target: ImageDataset, logits: np.ndarray[Any, Any], options: Options
 ) -> Mixed:
     """Return a candidate's answers to mixed images of the target.
 
@@ -171,9 +162,7 @@ def forward_of(model: keras.Model) -> Callable[[Any], Any]:
 def outputs_of(forward: Callable[[Any], Any], source: ImageDataset, *, labelled: bool) -> Outputs:
     """Return what `forward_of` a model makes of every image of a source, in the order of its records."""
     told = [forward(images) for images, _, _ in read_batches(source, 0)]
-    features, logits = (
-        np.concatenate([np.asarray(one) for one in rows]) for rows in zip(*told, strict=True)
-    )
+    features, logits = (np.concatenate([np.asarray(one) for one in rows]) for rows in zip(*told, strict=True))
     groups = tuple(f"{one.domain}/{one.group}" if one.group else "" for one in source.records)
     labels = source.labels if labelled else None
     return Outputs(features, logits, labels, groups if any(groups) else None)

@@ -176,9 +176,7 @@ def check_labels(key: str, reader: recipes.Reader, found: Collection) -> None:
     if not labels:
         raise RequestError(f"{where}: no image has a label. {_how_to_label(key, reader)}")
     if len(labels) == 1:
-        raise RequestError(
-            f"{where} holds only the class {labels.pop()!r}: at least two are needed."
-        )
+        raise RequestError(f"{where} holds only the class {labels.pop()!r}: at least two are needed.")
 
 
 def _how_to_label(key: str, reader: recipes.Reader) -> str:
@@ -216,8 +214,7 @@ def without_strange_labels(found: Collection, class_names: Sequence[str]) -> Col
     if not strange:
         return found
     records = tuple(
-        replace(record, label=None) if record.label in strange else record
-        for record in found.records
+        replace(record, label=None) if record.label in strange else record for record in found.records
     )
     count = sum(record.label in strange for record in found.records)
     note = (
@@ -294,9 +291,7 @@ class Images:
         """Return the images of one split for training (shuffled, augmented) or for judging."""
         return self.source_of(recipe, self.of(split), training=training)
 
-    def source_of(
-        self, recipe: Recipe, records: Sequence[Record], *, training: bool = False
-    ) -> ImageDataset:
+    def source_of(self, recipe: Recipe, records: Sequence[Record], *, training: bool = False) -> ImageDataset:
         """Return chosen images for training (shuffled, augmented, mixed) or for judging."""
         # Judging changes no image: to build a policy for it would load keras-cv for nothing.
         augment = recipe.augment if training else recipes.Augment()
@@ -396,9 +391,7 @@ def check_outside(out: Path, root: Path | None, what: str) -> None:
         RequestError: `out` lies in the folder.
     """
     if root is not None and out.resolve().is_relative_to(root.resolve()):
-        raise RequestError(
-            f"The {what} would lie among the data, in {root}. Write it elsewhere: --out DIR"
-        )
+        raise RequestError(f"The {what} would lie among the data, in {root}. Write it elsewhere: --out DIR")
 
 
 def _checked(recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: Run) -> Checked:
@@ -426,10 +419,7 @@ def _checked(recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: 
 def _with_columns(recipe: Recipe, reader: recipes.Reader, split: recipes.Split) -> Any:
     """Return a reader's options with the columns that the recipe names outside of them."""
     options = reader.options
-    named = {
-        "data.split.group_by": split.group_by,
-        "evaluation.subgroups": recipe.evaluation.subgroups,
-    }
+    named = {"data.split.group_by": split.group_by, "evaluation.subgroups": recipe.evaluation.subgroups}
     for key, value in named.items():
         if value and not hasattr(options, "columns"):
             raise RequestError(f"{key}: the reader {reader.name} has no columns; only a table has")
@@ -510,9 +500,7 @@ def _labels(recipe: Recipe) -> Iterator[str]:
     methods = [one.name for one in recipe.adapts_by.methods]
     if any(adaptation.method_named(name).target_labels == "some" for name in methods):
         return
-    remedy = (
-        "" if recipe.source else " Add fine_tune to them, or take the recipe hospital-adaptation."
-    )
+    remedy = "" if recipe.source else " Add fine_tune to them, or take the recipe hospital-adaptation."
     yield (
         f"target.labels is {recipe.target.labels}, and none of the methods ({', '.join(methods)}) learns from the "
         f"target's labels.{remedy}"

@@ -93,9 +93,7 @@ def rest_of(seen: Look, shift: Mapping[str, Any], how: Mapping[str, Any]) -> dic
     """
     if seen.target is None or "classes" not in shift:
         return {"explained": None, "rest": None}
-    found, wanted = (
-        [one[name]["value"] for one in shift["classes"].values()] for name in ("source", "em")
-    )
+    found, wanted = ([one[name]["value"] for one in shift["classes"].values()] for name in ("source", "em"))
     weights = weighed(seen.val.known_labels, found, wanted)
     rest = _apart(seen.val, seen.target, {**how, "weights_a": weights})
     told: dict[str, Any] = plain({"rest": rest})
@@ -162,9 +160,7 @@ JUDGED = ("val", "test", "target_val", "target_test")
 
 
 @one_thread()
-def judge(
-    recipe: Recipe, model: keras.Model, images: Images, run: Run, *, oracle: bool = False
-) -> None:
+def judge(recipe: Recipe, model: keras.Model, images: Images, run: Run, *, oracle: bool = False) -> None:
     """Predict validation and test images once, score them, and write both down.
 
     Where the model learnt from a target domain, the model before that is judged on the same images, and
@@ -282,11 +278,7 @@ def _without_labels(images: Images) -> list[str]:
 
 
 def _tell_sites(
-    recipe: Recipe,
-    images: Images,
-    held_out: HeldOut | None,
-    before: Judged,
-    judged: Sequence[Judged],
+    recipe: Recipe, images: Images, held_out: HeldOut | None, before: Judged, judged: Sequence[Judged]
 ) -> None:
     """Add to the scores of each model what is known of the sites, where there are several.
 
@@ -324,9 +316,7 @@ def _why_one(recipe: Recipe) -> str:
     return "Labels of the target may be used, so the model was fine-tuned on these"
 
 
-def _opened(
-    recipe: Recipe, judged: Mapping[str, Judged], final: Judged, *, oracle: bool
-) -> dict[str, Any]:
+def _opened(recipe: Recipe, judged: Mapping[str, Judged], final: Judged, *, oracle: bool) -> dict[str, Any]:
     """Return what the labels of the target's test images say of the choice; nothing where there are none."""
     before = judged[SOURCE_ONLY]
     first, second = (one.predictions.of("target_test") for one in (before, final))

@@ -81,12 +81,7 @@ class Sample:
 
 
 def prove(
-    recipe: Recipe,
-    model: keras.Model,
-    images: Images,
-    run: Run,
-    *,
-    num_images: int = NUM_IMAGES,
+    recipe: Recipe, model: keras.Model, images: Images, run: Run, *, num_images: int = NUM_IMAGES
 ) -> None:
     """Make the consistency checks of a run and add them to `freeze.json`. No test image is opened.
 
@@ -158,27 +153,19 @@ def _check_one(
     if sample.decodings is not None and (sample.is_predicted_twice or formats):
         say(f"Checking {run.path.name} on {len(sample.records)} {sample.split} images")
         paths = [record.path for record in sample.records]
-        passes, logits = two_passes(
-            model, sample.decodings, paths, batch_size=recipe.data.known_batch_size
-        )
+        passes, logits = two_passes(model, sample.decodings, paths, batch_size=recipe.data.known_batch_size)
     sheet["two_passes"] = passes if sample.is_predicted_twice else skipped
     sheet["exports"] = _exports(recipe, sample, logits, run, formats)
     run.write_json(SHEET, sheet)
     where = {"two passes": sheet["two_passes"]}
     where |= {f"export {name}": report for name, report in sheet["exports"].items()}
     return [
-        f"{run.path.name}, {name}: {fault}"
-        for name, report in where.items()
-        for fault in report["faults"]
+        f"{run.path.name}, {name}: {fault}" for name, report in where.items() for fault in report["faults"]
     ]
 
 
 def _exports(
-    recipe: Recipe,
-    sample: Sample,
-    logits: np.ndarray[Any, Any] | None,
-    run: Run,
-    formats: Sequence[str],
+    recipe: Recipe, sample: Sample, logits: np.ndarray[Any, Any] | None, run: Run, formats: Sequence[str]
 ) -> dict[str, Any]:
     """Return how each export agrees with the run on the files of the sample, by format."""
     report: dict[str, Any] = {
@@ -212,10 +199,7 @@ def _compared(run: Run, format_name: str, asked: dict[str, Any]) -> dict[str, An
     folder = export.find_export(written)
     if folder is None:
         return {"reason": "no export that answers for images", "faults": []}
-    return {
-        "folder": folder.relative_to(run.path).as_posix(),
-        **export.compare_with_run(folder, **asked),
-    }
+    return {"folder": folder.relative_to(run.path).as_posix(), **export.compare_with_run(folder, **asked)}
 
 
 def _spread(records: Sequence[Record], most: int) -> list[Record]:

@@ -136,9 +136,7 @@ class Plan:
         if adaptation is None:
             adaptation = recipes.Adaptation(methods=(recipes.Method(name=FALLBACK),))
             phases = tuple(_with_statistics(one) for one in phases)
-        return bare.model_copy(
-            update={"backbone": start, "phases": phases, "adaptation": adaptation}
-        )
+        return bare.model_copy(update={"backbone": start, "phases": phases, "adaptation": adaptation})
 
     def start_of(self, job: Job, runs: Path) -> Path:
         """Return the run that another begins with."""
@@ -233,8 +231,7 @@ def check_same(plan: Plan, asked: dict[str, Any], run: Run) -> None:
         wrong.append(f"  ... and {len(others) - MAX_KEYS_SHOWN} more keys of the recipe.")
     if wrong:
         raise RequestError(
-            "\n".join([f"{run.path} cannot be resumed:", *wrong])
-            + "\nStart a curve of its own instead."
+            "\n".join([f"{run.path} cannot be resumed:", *wrong]) + "\nStart a curve of its own instead."
         )
 
 
@@ -315,11 +312,7 @@ def look(plan: Plan, problems: list[Problem], out: Path | None = None) -> Seen:
             problems += [Problem("--out", line) for line in told]
     raise_all(problems)
     metric, unit = metric_of(list(found.values()))
-    return Seen(
-        metric,
-        unit,
-        {str(seed): one.fingerprints for seed, one in found.items()},
-    )
+    return Seen(metric, unit, {str(seed): one.fingerprints for seed, one in found.items()})
 
 
 def raise_all(problems: list[Problem]) -> None:
@@ -431,9 +424,7 @@ LEARNT = 0.05
 """A loss below which there is nothing left to learn, whether it falls or not."""
 
 
-def collect(
-    plan: Plan, run: Run, *, name: str, metric: str, unit: str, failed: Mapping[Job, str]
-) -> Curve:
+def collect(plan: Plan, run: Run, *, name: str, metric: str, unit: str, failed: Mapping[Job, str]) -> Curve:
     """Return the points of all runs.
 
     Args:
@@ -515,9 +506,7 @@ def _network(recipe: Recipe) -> str:
 def _notes(plan: Plan, run: Run, failed: Mapping[Job, str]) -> Iterator[str]:
     for job, reason in failed.items():
         yield f"{job.name} has no model: {reason}"
-    scratch = [
-        Job(SCRATCH, seed, number) for seed in plan.seeds for number in plan.labels if number
-    ]
+    scratch = [Job(SCRATCH, seed, number) for seed in plan.seeds for number in plan.labels if number]
     ended = [job for job in scratch if job not in failed]
     falling = [job for job in ended if is_still_falling(_losses(run.file("runs") / job.name))]
     if falling:
@@ -621,9 +610,7 @@ def _range_problems(labels: Sequence[int]) -> Iterator[Problem]:
 
 def _learning_problems(labels: Sequence[int]) -> Iterator[Problem]:
     if not any(one > 0 for one in labels):
-        yield Problem(
-            LABELS_OPTION, f"none is above 0, so nothing would be learnt from labels. {EXAMPLE}"
-        )
+        yield Problem(LABELS_OPTION, f"none is above 0, so nothing would be learnt from labels. {EXAMPLE}")
 
 
 def count_problems(seeds: int, scratch_epochs: int) -> Iterator[Problem]:
@@ -637,9 +624,7 @@ def count_problems(seeds: int, scratch_epochs: int) -> Iterator[Problem]:
 def seed_problems(recipe: Recipe, seeds: int) -> Iterator[Problem]:
     """Yield that a recipe's seed leaves no room for those behind it."""
     if 1 <= seeds <= MOST_SEEDS and recipe.seed + seeds - 1 > LARGEST_SEED:
-        yield Problem(
-            "seed", f"{recipe.seed} and the {seeds - 1} behind it go beyond {LARGEST_SEED}."
-        )
+        yield Problem("seed", f"{recipe.seed} and the {seeds - 1} behind it go beyond {LARGEST_SEED}.")
 
 
 def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -659,9 +644,7 @@ def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
             "kerastl adapt-curve hospital-adaptation --set data.reader.path=A.csv --set target.reader.path=B.csv",
         )
     elif "source" not in domains:
-        yield Problem(
-            "phases", "none is of domain source: the curve trains A's model itself. Add one."
-        )
+        yield Problem("phases", "none is of domain source: the curve trains A's model itself. Add one.")
     if "target" not in domains:
         yield Problem(
             "phases",
@@ -743,10 +726,7 @@ def adapt_curve(
         recipe, labels, seeds=seeds, scratch_epochs=scratch_epochs,
         out=None if resume else out, problems=list(problems),
     )  # fmt: skip
-    with (
-        _opened(name, out, plan, seen, resume=resume) as run,
-        without_retracing_warnings(),
-    ):
+    with _opened(name, out, plan, seen, resume=resume) as run, without_retracing_warnings():
         return _progress_text(plan, seen, run, _train(plan, seen, run))
 
 

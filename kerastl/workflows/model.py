@@ -83,10 +83,7 @@ def start_model(recipe: Recipe, images: Images) -> Start:
         **_options(chosen.options),
     )
     model = build_model(
-        loaded.model,
-        class_names=images.class_names,
-        dropout=recipe.head.dropout,
-        seed=recipe.seed,
+        loaded.model, class_names=images.class_names, dropout=recipe.head.dropout, seed=recipe.seed
     )
     head, head_file = _start_head(recipe, model, images.class_names)
     weights = {
@@ -113,9 +110,7 @@ def _start_head(
         return HeadReport("renewed", (), "head new: training starts from random weights"), None
     if weights == "imagenet":
         options = _options(recipe.backbone.options)
-        known = read_imagenet_head(
-            recipe.backbone.name, image_size_px=model.input_shape[1], **options
-        )
+        known = read_imagenet_head(recipe.backbone.name, image_size_px=model.input_shape[1], **options)
         if known is None:
             return HeadReport("renewed", (), "head renewed: only the backbone is pre-trained"), None
         report = carry_over_head(
@@ -139,11 +134,7 @@ def _head_of_run(run_folder: Path, model: keras.Model, class_names: Sequence[str
     kernel, bias = trained.model.get_layer("head").get_weights()
     try:
         return carry_over_head(
-            model,
-            class_names,
-            start_names=trained.class_names,
-            start_kernel=kernel,
-            start_bias=bias,
+            model, class_names, start_names=trained.class_names, start_kernel=kernel, start_bias=bias
         )
     except ValueError as error:
         raise RequestError(f"backbone.weights: {run_folder}: {error}") from error

@@ -26,9 +26,7 @@ def expanded_phases(recipe: Recipe) -> list[tuple[int, recipes.Phase]]:
     if any(isinstance(phase.trainable, recipes.Unfreeze) for phase in recipe.phases):
         blocks = block_names(recipe.backbone.name)
     return [
-        (index, part)
-        for index, phase in enumerate(recipe.phases)
-        for part in phase.unfrozen_by_epoch(blocks)
+        (index, part) for index, phase in enumerate(recipe.phases) for part in phase.unfrozen_by_epoch(blocks)
     ]
 
 
@@ -60,9 +58,7 @@ def phases_of_methods(recipe: Recipe) -> list[Phase]:
     ]
     if not changes_pixels(recipe):
         return phases
-    return [
-        one.model_copy(update={"cache": "none"}) if one.cache == "auto" else one for one in phases
-    ]
+    return [one.model_copy(update={"cache": "none"}) if one.cache == "auto" else one for one in phases]
 
 
 def changes_pixels(recipe: Recipe) -> bool:
@@ -189,9 +185,7 @@ def _faults(recipe: Recipe, images: Images, model: keras.Model) -> Iterator[Prob
     for method in methods[1:]:
         for phase in phases_of(recipe, method, model):
             try:
-                adaptation.check_phase(
-                    method.name, adaptation.method_named(method.name), model, phase
-                )
+                adaptation.check_phase(method.name, adaptation.method_named(method.name), model, phase)
             except RequestError as error:
                 yield Problem("adaptation.methods", str(error))
 

@@ -62,9 +62,7 @@ def load(seed: int | None, backbone: str, *, extra: tuple[str, ...] = ()) -> Rec
         if find_cached_weights("mobilenet_v2", image_size_px=96, alpha=0.35):
             sets += BORROWED
         else:
-            say(
-                "No ImageNet weights of mobilenet_v2 are cached: small_cnn from random weights instead."
-            )
+            say("No ImageNet weights of mobilenet_v2 are cached: small_cnn from random weights instead.")
     found = recipes.find(RECIPE)
     return recipes.check(
         found.text, name=RECIPE, policy_of=named_policy, sets=[*sets, *extra],

@@ -22,9 +22,7 @@ from kerastl.workflows.phase_data import (
 from kerastl.workflows.plan import Plan, began_with
 
 
-def decide_phases(
-    recipe: Recipe, start: Start, images: Images, run: Run, *, resume: bool
-) -> Recipe:
+def decide_phases(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: bool) -> Recipe:
     """Return the recipe with all decided that its phases leave open; see that each of them can be run.
 
     Args:
@@ -53,8 +51,7 @@ def decide_phases(
     for (owner, _), phase in zip(expanded_phases(recipe), plan.phases, strict=True):
         caches.setdefault(owner, phase.cache)
     decided = tuple(
-        phase.model_copy(update={"cache": caches[index]})
-        for index, phase in enumerate(recipe.phases)
+        phase.model_copy(update={"cache": caches[index]}) for index, phase in enumerate(recipe.phases)
     )
     return within_memory(recipe.model_copy(update={"phases": decided}), plan)
 

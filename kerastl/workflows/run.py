@@ -13,23 +13,12 @@ from kerastl.workflows.evaluate_run import judge
 from kerastl.workflows.exports import check_exports, prove, write_exports
 from kerastl.workflows.model import find_weights, start_model
 from kerastl.workflows.resolve import decide_phases
-from kerastl.workflows.run_writer import (
-    make_repeatable,
-    open_run,
-    write_beginning,
-    write_end,
-    write_model,
-)
+from kerastl.workflows.run_writer import make_repeatable, open_run, write_beginning, write_end, write_model
 from kerastl.workflows.train_phases import learn
 
 
 def run(
-    recipe: Recipe,
-    *,
-    name: str,
-    out: Path | None = None,
-    resume: bool = False,
-    oracle: bool = False,
+    recipe: Recipe, *, name: str, out: Path | None = None, resume: bool = False, oracle: bool = False
 ) -> Run:
     """Run a recipe whole.
 

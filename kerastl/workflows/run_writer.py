@@ -159,18 +159,12 @@ def resolved(recipe: Recipe, images: Images) -> Recipe:
         low, high = images.window
         window = recipes.Window(center=(low + high) / 2, width=high - low)
     data = recipe.data.model_copy(
-        update={
-            "window": window,
-            "image_size_px": images.image_size_px,
-            "cache": images.cache,
-        }
+        update={"window": window, "image_size_px": images.image_size_px, "cache": images.cache}
     )
     return recipe.model_copy(update={"data": data})
 
 
-def write_beginning(
-    recipe: Recipe, start: Start, images: Images, run: Run, *, resume: bool
-) -> None:
+def write_beginning(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: bool) -> None:
     """Write what is known before the first step; a resumed run must agree with what lies there.
 
     Raises:
@@ -316,9 +310,7 @@ def _line(row: dict[str, Any], timing: dict[str, Any], total: int) -> str:
         if row.get(name) is not None
     ]
     times = [f"{timing['seconds']:.1f} s", f"{timing['images_per_s']:.0f} images/s", *_left(timing)]
-    return (
-        f"  epoch {row['epoch']}/{total}  {row['phase']}: {', '.join(shown)}  ({', '.join(times)})"
-    )
+    return f"  epoch {row['epoch']}/{total}  {row['phase']}: {', '.join(shown)}  ({', '.join(times)})"
 
 
 def _left(timing: dict[str, Any]) -> Iterator[str]:

@@ -23,14 +23,7 @@ LAST_GOOD = "last_good.keras"
 """The weights before training broke down."""
 
 
-def learn(
-    recipe: Recipe,
-    start: Start,
-    images: Images,
-    run: Run,
-    *,
-    resume: bool,
-) -> History:
+def learn(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: bool) -> History:
     """Train through the run's own phases; write history, timings, proofs and checkpoints as they come.
 
     A model that came in place of the source's images, or that knows the classes already where no phase is at the source, is kept as it
@@ -88,9 +81,7 @@ def _as_it_came(recipe: Recipe, start: Start, images: Images, run: Run) -> Histo
     return nothing
 
 
-def _keep_source_only(
-    recipe: Recipe, start: Start, images: Images, run: Run, history: History
-) -> None:
+def _keep_source_only(recipe: Recipe, start: Start, images: Images, run: Run, history: History) -> None:
     """Write the run as it would have ended at the source, a run folder of its own."""
     own = tuple(phase for phase in recipe.phases if phase.domain == "source")
     so_far = recipe.model_copy(

@@ -34,10 +34,7 @@ def centroids_by_hand(rows, logits):
                 centroids[k] = summed / mass
         labels = []
         for row in rows:
-            angles = [
-                1 - row @ centre / np.linalg.norm(row) / np.linalg.norm(centre)
-                for centre in centroids
-            ]
+            angles = [1 - row @ centre / np.linalg.norm(row) / np.linalg.norm(centre) for centre in centroids]
             labels.append(int(np.argmin(angles)))
         shares = np.eye(logits.shape[1])[labels]
     return labels

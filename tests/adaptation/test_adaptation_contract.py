@@ -22,9 +22,7 @@ def test_the_methods_are_these():
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow)
-        if name in {"fixmatch", "strong_augmentation"}
-        else name
+        pytest.param(name, marks=pytest.mark.slow) if name in {"fixmatch", "strong_augmentation"} else name
         for name in NAMES
     ],
 )

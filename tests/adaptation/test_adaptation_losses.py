@@ -33,9 +33,7 @@ def test_coral_equals_the_covariance_gap_computed_by_numpy():
 
 
 def test_coral_ignores_a_constant_shift():
-    assert float(coral_loss(SOURCE + 9, TARGET)) == pytest.approx(
-        float(coral_loss(SOURCE, TARGET)), rel=1e-3
-    )
+    assert float(coral_loss(SOURCE + 9, TARGET)) == pytest.approx(float(coral_loss(SOURCE, TARGET)), rel=1e-3)
 
 
 def test_coral_of_a_single_image_is_nothing():
@@ -57,12 +55,7 @@ def kernel_by_loops(parts, others, scales):
 
 def scale_by_loops(part, other):
     rows = np.concatenate([part, other]).astype(np.float64)
-    pairs = [
-        ((rows[i] - rows[j]) ** 2).sum()
-        for i in range(len(rows))
-        for j in range(len(rows))
-        if i != j
-    ]
+    pairs = [((rows[i] - rows[j]) ** 2).sum() for i in range(len(rows)) for j in range(len(rows)) if i != j]
     return np.mean(pairs)
 
 
@@ -88,9 +81,7 @@ def test_mmd_equals_a_double_loop_over_all_pairs(estimate):
 def test_joint_mmd_equals_a_double_loop_over_all_pairs(estimate):
     source, target = ((one, softmax(one[:, :3]).astype(np.float32)) for one in (SOURCE, TARGET))
     expected = mmd_by_loops(source, target, biased=estimate == "biased")
-    assert float(joint_mmd_loss(source, target, estimate=estimate)) == pytest.approx(
-        expected, rel=1e-4
-    )
+    assert float(joint_mmd_loss(source, target, estimate=estimate)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_unbiased_mmd_of_one_distribution_is_zero_on_average():
@@ -114,9 +105,7 @@ def test_domain_loss_is_the_binary_cross_entropy_of_each_domain():
     chances = [1 / (1 + np.exp(-np.float64(one))) for one in logits]
     expected = -np.log(chances[0]).mean() - np.log(1 - chances[1]).mean()
     assert float(domain_loss(*logits)) == pytest.approx(expected, rel=1e-5)
-    assert float(domain_loss(*(one[:, None] for one in logits))) == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert float(domain_loss(*(one[:, None] for one in logits))) == pytest.approx(expected, rel=1e-5)
 
 
 def test_domain_loss_heeds_weights_in_ratio_to_each_other():
@@ -124,9 +113,7 @@ def test_domain_loss_heeds_weights_in_ratio_to_each_other():
     weights = np.float32([3.0, 1.0])
     losses = np.log1p(np.exp(-np.float64(source)))
     expected = (3 * losses[0] + losses[1]) / 4 + np.log(2)
-    assert float(domain_loss(source, target, weights, np.float32([7]))) == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert float(domain_loss(source, target, weights, np.float32([7]))) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_strength_of_the_reversal_follows_the_papers_schedule():
@@ -165,9 +152,7 @@ def test_the_random_map_keeps_inner_products_on_average():
 def test_entropy_and_diversity_equal_an_explicit_softmax():
     logits = 4 * SOURCE
     np.testing.assert_allclose(entropy(logits), drawn_entropy(logits), rtol=1e-5)
-    np.testing.assert_allclose(
-        certainty_weights(logits), 1 + np.exp(-drawn_entropy(logits)), rtol=1e-5
-    )
+    np.testing.assert_allclose(certainty_weights(logits), 1 + np.exp(-drawn_entropy(logits)), rtol=1e-5)
     mean = softmax(logits).mean(axis=0)
     assert float(diversity_loss(logits)) == pytest.approx((mean * np.log(mean)).sum(), rel=1e-5)
 

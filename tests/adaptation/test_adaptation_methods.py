@@ -54,8 +54,7 @@ def test_danns_features_get_the_reversed_gradient_and_its_classifier_the_plain_o
         logits = [
             tf.nn.relu(features @ hidden.value + hidden_bias.value) @ out.value + out_bias.value
             for features, _ in (
-                features_and_logits(model, batches[name][0], training=True)
-                for name in ("source", "target")
+                features_and_logits(model, batches[name][0], training=True) for name in ("source", "target")
             )
         ]
         return domain_loss(*logits)
@@ -79,9 +78,7 @@ def test_cdan_heeds_sure_images_more(model):
     batches = two_batches()
     plain, conditioned = (
         float(
-            built("cdan", entropy_conditioning=sure).losses(model, batches, tf.constant(1.0))[
-                "domain_loss"
-            ]
+            built("cdan", entropy_conditioning=sure).losses(model, batches, tf.constant(1.0))["domain_loss"]
         )
         for sure in (False, True)
     )
@@ -131,9 +128,7 @@ def test_shots_pseudo_labels_are_those_of_numpys_centroids(model):
     shares = softmax(logits.numpy()[some])
     against = -np.log([share[label] for share, label in zip(shares, labels[some], strict=True)])
     assert float(told["pseudo_label_loss"]) == pytest.approx(0.3 * against.mean(), rel=1e-4)
-    assert float(told["loss"]) == pytest.approx(
-        drawn_entropy(logits.numpy()[some]).mean(), rel=1e-4
-    )
+    assert float(told["loss"]) == pytest.approx(drawn_entropy(logits.numpy()[some]).mean(), rel=1e-4)
     mean = shares.mean(axis=0)
     assert float(told["diversity_loss"]) == pytest.approx((mean * np.log(mean)).sum(), rel=1e-4)
 
@@ -180,8 +175,7 @@ def test_fine_tuning_on_both_domains_counts_them_the_same_whatever_their_sizes(m
     both = built("fine_tune", both_domains=True)
     assert both.reads == ("source", "target")
     parts = [
-        Classification(3).losses(model, {"train": one}, tf.constant(0.0))["loss"]
-        for one in batches.values()
+        Classification(3).losses(model, {"train": one}, tf.constant(0.0))["loss"] for one in batches.values()
     ]
     told = both.losses(model, batches, tf.constant(0.0))
     assert float(told["loss"]) == pytest.approx(np.mean(parts), rel=1e-5)
@@ -192,11 +186,7 @@ def test_fine_tuning_on_both_domains_counts_them_the_same_whatever_their_sizes(m
     [
         ("adabn", plain_phase("one", 1, trainable=ALL), "Write batch_norm: statistics"),
         ("tent", plain_phase("one", 1, trainable=ALL), "Write batch_norm: trainable"),
-        (
-            "tent",
-            plain_phase("one", 1, trainable=ALL, batch_norm="trainable"),
-            "lets block_1_conv move",
-        ),
+        ("tent", plain_phase("one", 1, trainable=ALL, batch_norm="trainable"), "lets block_1_conv move"),
         ("tent", plain_phase("one", 1, batch_norm="trainable"), "Write batch_norm: trainable and"),
         ("coral", plain_phase("one", 1), "Write trainable: all"),
         ("shot", plain_phase("one", 1), "Write trainable: all"),
@@ -208,9 +198,7 @@ def test_a_phase_that_will_not_do_is_refused_with_what_to_write(model, name, pha
     assert told in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "name", ["mcc", "source_only", "fine_tune", "jan", "cdan", "pseudo_labels"]
-)
+@pytest.mark.parametrize("name", ["mcc", "source_only", "fine_tune", "jan", "cdan", "pseudo_labels"])
 def test_methods_that_learn_by_the_head_alone_take_a_phase_that_freezes_the_rest(model, name):
     check_phase(name, method_named(name), model, plain_phase("one", 1))
 

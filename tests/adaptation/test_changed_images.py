@@ -116,9 +116,7 @@ def answers(model, images):
 @pytest.mark.usefixtures("nothing_compiled")
 def test_fixmatch_learns_the_strong_view_under_the_sure_answer_to_the_weak_one(model):
     batches = two_batches(5, 12)
-    weak, strong = (
-        answers(model, images) for images in (batches["target"][0], lightly(batches["target"]))
-    )
+    weak, strong = (answers(model, images) for images in (batches["target"][0], lightly(batches["target"])))
     assert not np.allclose(weak, strong, atol=1e-3)
     threshold = float(np.median(weak.max(axis=1)))
     sure = weak.max(axis=1) >= threshold
@@ -130,9 +128,7 @@ def test_fixmatch_learns_the_strong_view_under_the_sure_answer_to_the_weak_one(m
     assert float(told["confident"]) == pytest.approx(sure.mean())
     plain = loss_of(model, batches["source"][0], batches["source"])
     assert float(told["loss"]) == pytest.approx(plain, rel=1e-5)
-    nobody = built("fixmatch", policy="light", threshold=1.0).losses(
-        model, batches, tf.constant(0.5)
-    )
+    nobody = built("fixmatch", policy="light", threshold=1.0).losses(model, batches, tf.constant(0.5))
     assert float(nobody["pseudo_label_loss"]) == 0
 
 
@@ -143,9 +139,7 @@ def test_every_policy_that_changes_something_may_be_named(name):
     assert set(known) == set(POLICIES) - {"none"}
 
 
-@pytest.mark.parametrize(
-    "name", ["fda", "fixmatch", "histogram_matching", "reinhard", "strong_augmentation"]
-)
+@pytest.mark.parametrize("name", ["fda", "fixmatch", "histogram_matching", "reinhard", "strong_augmentation"])
 def test_a_head_alone_may_learn_but_nothing_may_be_cached(model, name):
     method = method_named(name)
     check_phase(name, method, model, plain_phase("one", 1))

@@ -92,9 +92,7 @@ def test_a_resumed_training_goes_on_to_the_same_bytes(name, tmp_path):
     whole, stopped, resumed = (model_of_shapes() for _ in range(3))
     adapted(name, whole, source, target, epochs=2)
     with pytest.raises(KeyboardInterrupt):
-        adapted(
-            name, stopped, source, target, epochs=2, checkpoints=tmp_path / "c", callbacks=[Stop()]
-        )
+        adapted(name, stopped, source, target, epochs=2, checkpoints=tmp_path / "c", callbacks=[Stop()])
     adapted(
         name, resumed, source, target, epochs=2, checkpoints=tmp_path / "c", resume=True,
         callbacks=[keras.callbacks.Callback()],

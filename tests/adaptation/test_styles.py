@@ -32,9 +32,7 @@ def grey(images):
 @pytest.mark.parametrize("sides", [(12, 12), (9, 14), (13, 7)])
 def test_fouriers_style_is_that_of_numpys_transform(beta, sides):
     height, width = sides
-    images, styles = (
-        drawn(3, seed, height=height, width=width, low=80, high=150) for seed in (1, 2)
-    )
+    images, styles = (drawn(3, seed, height=height, width=width, low=80, high=150) for seed in (1, 2))
     own, other = (np.fft.fft2(one.astype(np.float64), axes=(1, 2)) for one in (images, styles))
     rows, columns = (np.abs(np.round(np.fft.fftfreq(side) * side)) for side in sides)
     window = (rows <= np.floor(beta * height))[:, None] & (columns <= np.floor(beta * width))
@@ -96,9 +94,7 @@ def matched(image, style):
 
 
 @pytest.mark.parametrize(
-    ("few_levels", "rounded_to"),
-    [(False, 1), (True, 1), (False, 4)],
-    ids=["8-bit", "ties", "16-bit"],
+    ("few_levels", "rounded_to"), [(False, 1), (True, 1), (False, 4)], ids=["8-bit", "ties", "16-bit"]
 )
 def test_histogram_matching_is_that_of_numpys_sorted_levels(few_levels, rounded_to):
     images, styles = drawn(4, 1, low=0, high=255), drawn(4, 2, low=90, high=140)

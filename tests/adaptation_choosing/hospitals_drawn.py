@@ -16,9 +16,7 @@ def axes_of(seed):
     return np.linalg.qr(np.random.default_rng(1000 + seed).normal(size=(WIDTH, WIDTH)))[0]
 
 
-def drawn(
-    seed, *, patients=60, shares=(0.5, 0.5), shift=0.0, stretch=1.0, unknown=0.0, axes_seed=0
-):
+def drawn(seed, *, patients=60, shares=(0.5, 0.5), shift=0.0, stretch=1.0, unknown=0.0, axes_seed=0):
     """Features, labels and patients. Classes are `APART` apart, patients differ, images of one patient less so.
 
     shift: how far along what tells the classes apart (as a share of their distance), and as far across it.
@@ -54,9 +52,7 @@ def source_only(seed, *, source=(0.5, 0.5), patients=60, **target):
     """Return the evidence of a model that was not adapted, and the target's true labels."""
     train = drawn(10 * seed, patients=2 * patients, shares=source, axes_seed=seed)
     val = drawn(10 * seed + 1, patients=patients, shares=source, axes_seed=seed)
-    there = drawn(
-        10 * seed + 2, **({"patients": patients, "shares": source} | target), axes_seed=seed
-    )
+    there = drawn(10 * seed + 2, **({"patients": patients, "shares": source} | target), axes_seed=seed)
     model = linear_model(train[0], train[1])
     parts = [Outputs(part[0], model(part[0]), part[1], part[2]) for part in (train, val)]
     target_part = Outputs(there[0], model(there[0]), None, there[2])
@@ -71,9 +67,7 @@ def with_target(evidence, features=None, logits=None, mixed=None):
         target.features if features is None else features,
         target.logits if logits is None else logits, None, target.groups,
     )  # fmt: skip
-    return Evidence(
-        evidence.source_train, evidence.source_val, changed, evidence.class_names, mixed
-    )
+    return Evidence(evidence.source_train, evidence.source_val, changed, evidence.class_names, mixed)
 
 
 def logits_for(labels, *, classes=2, certainty=3.0, seed=0):
@@ -86,6 +80,4 @@ def able(evidence, *, certainty=6.0):
     """The same of a model that is right about the source's validation images, and so may be as sure of the target."""
     val = evidence.source_val
     logits = logits_for(val.labels, classes=len(evidence.class_names), certainty=certainty)
-    return dataclasses.replace(
-        evidence, source_val=Outputs(val.features, logits, val.labels, val.groups)
-    )
+    return dataclasses.replace(evidence, source_val=Outputs(val.features, logits, val.labels, val.groups))

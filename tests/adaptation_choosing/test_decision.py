@@ -19,10 +19,7 @@ def candidates(seed, **target):
 
 def decided(seed, **target):
     return decide(
-        candidates(seed, **target),
-        select_by=SELECT_BY,
-        assumes_equal_prevalence={"marginal"},
-        seed=seed,
+        candidates(seed, **target), select_by=SELECT_BY, assumes_equal_prevalence={"marginal"}, seed=seed
     )
 
 

@@ -44,8 +44,7 @@ def fired(case, seed):
         pixels = 0.6 * pixels + 2
     model = linear_model(features(PIXELS[train]), DIGITS[train])
     parts = [
-        Outputs(features(PIXELS[rows]), model(features(PIXELS[rows])), DIGITS[rows])
-        for rows in (train, val)
+        Outputs(features(PIXELS[rows]), model(features(PIXELS[rows])), DIGITS[rows]) for rows in (train, val)
     ]
     there = Outputs(features(pixels), model(features(pixels)))
     evidence = Evidence(*parts, there, tuple("01234"))
@@ -55,11 +54,7 @@ def fired(case, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "name"),
-    [
-        ("equal", "nothing_to_adapt"),
-        ("prevalence", "other_prevalence"),
-        ("unknown", "unknown_class"),
-    ],
+    [("equal", "nothing_to_adapt"), ("prevalence", "other_prevalence"), ("unknown", "unknown_class")],
 )
 def test_planted_reasons_are_found_in_eight_of_ten(case, name):
     assert sum(name in fired(case, seed) for seed in range(10)) >= 8

@@ -64,9 +64,7 @@ def test_a_image_counts_as_often_as_its_weight():
     starts = starts_of(MEANS, np.full(3, 1 / 3), images)
     weighed = fit_moved_classes(images, starts, weights.astype(float))
     np.testing.assert_allclose(
-        weighed.shares,
-        fit_moved_classes(repeated, starts, np.ones(len(repeated))).shares,
-        atol=1e-6,
+        weighed.shares, fit_moved_classes(repeated, starts, np.ones(len(repeated))).shares, atol=1e-6
     )
 
 

@@ -47,9 +47,7 @@ def test_both_equal_a_loop_over_images(classes):
     val, labels = evidence.source_val.logits.astype(float), evidence.source_val.labels
 
     def loss(log_t):
-        return -np.mean(
-            [np.log(p[y]) for p, y in zip(softmax(val / np.exp(log_t)), labels, strict=True)]
-        )
+        return -np.mean([np.log(p[y]) for p, y in zip(softmax(val / np.exp(log_t)), labels, strict=True)])
 
     found = minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-10})
     shares = np.array([np.mean(labels == place) for place in range(classes)])
@@ -138,12 +136,8 @@ def test_without_the_sources_images_what_was_told_of_them_stands_in_their_place(
     vague = dataclasses.replace(told, low=proven - 1, high=proven + 1)
     wider = surer_than_told(without_source(evidence), vague, seed=0)["difference"]
     narrow = found["difference"]
-    assert wider["value"] - wider["low"] == pytest.approx(
-        np.hypot(narrow["value"] - narrow["low"], 1)
-    )
-    assert wider["high"] - wider["value"] == pytest.approx(
-        np.hypot(narrow["high"] - narrow["value"], 1)
-    )
+    assert wider["value"] - wider["low"] == pytest.approx(np.hypot(narrow["value"] - narrow["low"], 1))
+    assert wider["high"] - wider["value"] == pytest.approx(np.hypot(narrow["high"] - narrow["value"], 1))
 
 
 def test_without_them_a_candidate_that_is_surer_than_told_is_refused_and_source_only_stays():

@@ -53,13 +53,9 @@ def by_table(monkeypatch):
         names = list(next(iter(held.values())))
 
         def score_of(validator):
-            return lambda evidence: held[validator][
-                names[round(float(evidence.target.features[0, 0]))]
-            ]
+            return lambda evidence: held[validator][names[round(float(evidence.target.features[0, 0]))]]
 
-        found = {
-            name: SimpleNamespace(VALIDATOR=SimpleNamespace(score=score_of(name))) for name in held
-        }
+        found = {name: SimpleNamespace(VALIDATOR=SimpleNamespace(score=score_of(name))) for name in held}
         monkeypatch.setattr(registry, "module", lambda kind, name: found[name])
         features = SOURCE_ONLY.target.features
         return {
@@ -83,8 +79,7 @@ def test_entropy_alone_chooses_the_collapsed_model():
 
 def test_of_models_that_err_more_and_more_the_order_is_found():
     candidates = {"source_only": SOURCE_ONLY} | {
-        f"errs_{percent:02}": answering(erring(percent / 100), certainty=6.0)
-        for percent in (2, 15, 30, 45)
+        f"errs_{percent:02}": answering(erring(percent / 100), certainty=6.0) for percent in (2, 15, 30, 45)
     }
     order = [name for name in rank(candidates, ["class_ami"]).order if name != "source_only"]
     assert order == ["errs_02", "errs_15", "errs_30", "errs_45"]
@@ -106,9 +101,7 @@ def test_ranks_means_and_disagreement_of_a_table(by_table):
 
 
 def test_source_only_wins_ties(by_table):
-    candidates = by_table(
-        {"u": {"a": 2.0, "source_only": 1.0}, "v": {"a": 1.0, "source_only": 2.0}}
-    )
+    candidates = by_table({"u": {"a": 2.0, "source_only": 1.0}, "v": {"a": 1.0, "source_only": 2.0}})
     ranking = rank(candidates, ["u", "v"])
     assert ranking.mean_rank == {"a": 1.5, "source_only": 1.5}
     assert ranking.chosen == "source_only"
@@ -116,9 +109,7 @@ def test_source_only_wins_ties(by_table):
 
 
 def test_a_validator_that_cannot_tell_has_no_tau(by_table):
-    candidates = by_table(
-        {"u": {"a": 1.0, "source_only": 1.0}, "v": {"a": 1.0, "source_only": 2.0}}
-    )
+    candidates = by_table({"u": {"a": 1.0, "source_only": 1.0}, "v": {"a": 1.0, "source_only": 2.0}})
     ranking = rank(candidates, ["u", "v"])
     assert ranking.kendall_tau == {"u / v": None}
     assert ranking.disagreement["mean_kendall_tau"] is None
@@ -181,13 +172,9 @@ def test_options_reach_their_validator():
 def test_what_cannot_be_ranked_is_refused_in_words():
     candidates = planted()
     short = Outputs(SOURCE_ONLY.target.features[1:], SOURCE_ONLY.target.logits[1:])
-    other = Evidence(
-        SOURCE_ONLY.source_train, SOURCE_ONLY.source_val, short, SOURCE_ONLY.class_names
-    )
+    other = Evidence(SOURCE_ONLY.source_train, SOURCE_ONLY.source_val, short, SOURCE_ONLY.class_names)
     for words, wrong in {
-        "'source_only' is always a candidate": lambda: rank(
-            {"good": candidates["good"]}, SELECT_BY
-        ),
+        "'source_only' is always a candidate": lambda: rank({"good": candidates["good"]}, SELECT_BY),
         "each validator once": lambda: rank(candidates, []),
         "Did you mean 'entropy'": lambda: rank(candidates, ["entrpy"]),
         "options for 'bnm'": lambda: rank(candidates, ["entropy"], options={"bnm": 1}),

@@ -121,17 +121,11 @@ def labelled(seed, difference, patients=120):
 
 
 def test_a_site_that_tells_the_label_is_a_shortcut():
-    assert (
-        sum(bool(site_tells_label(*labelled(s, 0.5), resamples=300)["shortcut"]) for s in range(10))
-        >= 9
-    )
+    assert sum(bool(site_tells_label(*labelled(s, 0.5), resamples=300)["shortcut"]) for s in range(10)) >= 9
 
 
 def test_sites_alike_are_no_shortcut():
-    assert (
-        sum(bool(site_tells_label(*labelled(s, 0.0), resamples=300)["shortcut"]) for s in range(20))
-        <= 2
-    )
+    assert sum(bool(site_tells_label(*labelled(s, 0.0), resamples=300)["shortcut"]) for s in range(20)) <= 2
 
 
 def test_the_auc_of_two_sites_is_that_of_their_prevalences():

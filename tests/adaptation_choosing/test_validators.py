@@ -72,10 +72,7 @@ def test_snd_equals_a_loop_over_images():
     for row in range(40):
         others = np.delete(np.arange(40), row)
         cosine = [
-            SHARES[row]
-            @ SHARES[other]
-            / np.linalg.norm(SHARES[row])
-            / np.linalg.norm(SHARES[other])
+            SHARES[row] @ SHARES[other] / np.linalg.norm(SHARES[row]) / np.linalg.norm(SHARES[other])
             for other in others
         ]
         near = np.exp(np.array(cosine) / 0.05)
@@ -198,9 +195,7 @@ def test_mixval_equals_a_loop_over_pairs():
         kept[bool(answers[first] == answers[second])].append(told[pair] == answers[first])
     assert min(map(len, kept.values())) > 50
     expected = (np.mean(kept[True]) + np.mean(kept[False])) / 2
-    assert score("mixval", with_target(EVIDENCE, logits=logits, mixed=mixed)) == pytest.approx(
-        expected
-    )
+    assert score("mixval", with_target(EVIDENCE, logits=logits, mixed=mixed)) == pytest.approx(expected)
 
 
 def test_mixval_prefers_one_boundary_to_many():

@@ -20,9 +20,7 @@ def digits(label, number=140):
     """Images `[n, 24, 24, 3]` float32 in [0, 255] of one digit."""
     found = load_digits()
     images = found.images[found.target == label][:number]
-    return np.repeat(np.kron(images * 255 / 16, np.ones((3, 3)))[..., None], 3, axis=-1).astype(
-        np.float32
-    )
+    return np.repeat(np.kron(images * 255 / 16, np.ones((3, 3)))[..., None], 3, axis=-1).astype(np.float32)
 
 
 def _half(images, generator, changed):
@@ -59,9 +57,7 @@ def audited(first, second, what, *, seed=0, groups=None, names=("A", "B")):
         generator = np.random.default_rng([seed, draw, *trial.name.encode()])
         return fixed_features(CHANGES[trial.name](images, generator).astype(np.float32))
 
-    return audit(
-        fixed_features(images), labels, units, trials, changed, widths=FIXED_WIDTHS, seed=seed
-    )
+    return audit(fixed_features(images), labels, units, trials, changed, widths=FIXED_WIDTHS, seed=seed)
 
 
 def states(found):

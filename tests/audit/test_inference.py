@@ -26,9 +26,7 @@ def test_a_true_share_at_the_margin_is_rarely_called_above_it():
     wrong = 0
     for _ in range(2000):
         patients = generator.random(40) < 0.05
-        wrong += (
-            excess(np.repeat(patients * 1.0, 3), np.repeat(np.arange(40), 3), margin=0.05).p < 0.05
-        )
+        wrong += excess(np.repeat(patients * 1.0, 3), np.repeat(np.arange(40), 3), margin=0.05).p < 0.05
     # Four standard errors above 0.05 of 2000.
     assert wrong / 2000 < 0.05 + 4 * (0.05 * 0.95 / 2000) ** 0.5
 

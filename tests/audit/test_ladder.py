@@ -12,11 +12,7 @@ def _options(name, **values):
 def test_a_recipes_own_strength_is_the_top_of_its_ladder():
     own = _options("random_rotation", max_deg=20.0, apply_probability=0.4)
     trials = own_ladder("random_rotation", own)
-    assert [(one.strength, one.options.max_deg) for one in trials] == [
-        (0.25, 5.0),
-        (0.5, 10.0),
-        (1.0, 20.0),
-    ]
+    assert [(one.strength, one.options.max_deg) for one in trials] == [(0.25, 5.0), (0.5, 10.0), (1.0, 20.0)]
     assert {one.options.apply_probability for one in trials} == {1.0}
     assert trials[-1].pasted == own
 

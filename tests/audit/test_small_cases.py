@@ -42,9 +42,7 @@ def test_classes_that_cannot_be_told_apart_are_undecided():
 
 def test_everything_can_be_written_as_json_and_the_same_seed_gives_the_same():
     once, again = (
-        json.dumps(
-            as_plain(audited(digits(6, 40), digits(9, 40), ["turn", "shift"])), allow_nan=False
-        )
+        json.dumps(as_plain(audited(digits(6, 40), digits(9, 40), ["turn", "shift"])), allow_nan=False)
         for _ in range(2)
     )
     assert once == again

@@ -71,11 +71,7 @@ def test_the_random_policies_name_nearly_every_operation():
 
 
 def test_a_layer_that_does_not_compile_stands_between_two_that_do():
-    operations = [
-        sample("random_rotation"),
-        sample("random_jpeg_quality"),
-        sample("random_brightness"),
-    ]
+    operations = [sample("random_rotation"), sample("random_jpeg_quality"), sample("random_brightness")]
     policy = build_policy(operations, image_size_px=SIZE_PX)
     assert [how for _, how in policy.lowering] == ["folded", "layer", "compiled"]
     assert share_that_differs(operations) <= 0.001

@@ -114,9 +114,7 @@ def test_linear_saturation_keeps_luma_and_multiplies_the_distance_from_it():
         (matrix,) = color_layers.saturation(tf.constant([factor])).numpy()
         changed = matrix @ pixel
         assert luma @ changed == pytest.approx(luma @ pixel, rel=1e-5)
-        np.testing.assert_allclose(
-            changed - luma @ pixel, factor * (pixel - luma @ pixel), atol=1e-4
-        )
+        np.testing.assert_allclose(changed - luma @ pixel, factor * (pixel - luma @ pixel), atol=1e-4)
 
 
 @pytest.mark.parametrize(("operation", "linear"), [(HUE, LINEAR[0]), (SATURATION, LINEAR[1])])

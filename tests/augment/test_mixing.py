@@ -185,9 +185,7 @@ def test_partners_weights_and_choices_are_not_correlated_with_those_of_the_next_
 def test_a_label_that_is_no_class_is_refused(label):
     mixing = build_mixing([{"name": "mix_up"}], image_size_px=8, num_classes=3)
     labels = tf.constant([0, label], tf.int32)
-    batches = tf.data.Dataset.from_tensors(
-        (np.zeros((2, 8, 8, 3), np.float32), labels, seeds_of(2))
-    )
+    batches = tf.data.Dataset.from_tensors((np.zeros((2, 8, 8, 3), np.float32), labels, seeds_of(2)))
     with pytest.raises(tf.errors.InvalidArgumentError, match="class of every image: 0 to 2"):
         list(batches.map(mixing))
 

@@ -130,11 +130,7 @@ def test_what_is_drawn_depends_on_the_shape_alone(name):
 @pytest.mark.parametrize(
     ("name", "options", "told"),
     [
-        (
-            "posterization",
-            {"min_bits": 0},
-            "min_bits: must be a whole number from 1 to 8",
-        ),
+        ("posterization", {"min_bits": 0}, "min_bits: must be a whole number from 1 to 8"),
         ("solarization", {"min_threshold": 256}, "from 0 to 255, got 256"),
         ("random_gaussian_blur", {"max_sigma_px": 21}, "from 0 to 20"),
         ("random_sharpness", {"max_fraction": 0.1, "direction": "up"}, "must be both, sharper"),
@@ -204,9 +200,7 @@ def test_degeneration_is_the_color_of_pillow_for_the_factor_1_less_the_share(sha
     """And that of keras-cv but for its darker grey."""
     layer = layer_of("random_color_degeneration", max_fraction=1.0)
     ours = layer.augment_images(tf.constant(photos), per_image([share])).numpy()
-    theirs = layers.RandomColorDegeneration(1.0).augment_images(
-        tf.constant(photos), per_image([share])
-    )
+    theirs = layers.RandomColorDegeneration(1.0).augment_images(tf.constant(photos), per_image([share]))
     assert np.abs(ours - theirs).max() < 1e-4 * 255 + 1e-3
     for image, mine in zip(photos, ours, strict=True):
         pillow = ImageEnhance.Color(as_pillow(image)).enhance(1 - share)

@@ -6,15 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from colour_drawn import (
-    NEAR,
-    changed,
-    cuts_of_a_photo,
-    layer_of,
-    noise,
-    per_image,
-    seeds,
-)
+from colour_drawn import NEAR, changed, cuts_of_a_photo, layer_of, noise, per_image, seeds
 from keras_cv import layers
 
 

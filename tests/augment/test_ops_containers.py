@@ -123,11 +123,7 @@ def test_rand_augment_takes_the_paper_s_operations_and_only_those_named():
     named = {"name": "rand_augment", "operations": ["identity", "random_flip"]}
     with pytest.raises(RequestError, match=r"operations\[1\]: must be identity, auto_contrast"):
         build_policy([named], image_size_px=SIZE)
-    rand = {
-        "name": "rand_augment",
-        "num_operations": 1,
-        "operations": ["identity", "posterization"],
-    }
+    rand = {"name": "rand_augment", "num_operations": 1, "operations": ["identity", "posterization"]}
     results = changed({**rand, "magnitude": 1.0}, images, seeds)
     allowed = [images[0], *(posterized(images[0], bits) for bits in range(2, 8))]
     hits = [[np.array_equal(result, one) for one in allowed] for result in results]
@@ -149,10 +145,7 @@ def test_grey_images_get_only_what_works_on_grey():
     "operation",
     [
         {"name": "rand_augment", "operations": ["random_saturation"]},
-        {
-            "name": "random_choice",
-            "operations": [{"name": "random_hue", "max_deg": 5}, "random_flip"],
-        },
+        {"name": "random_choice", "operations": [{"name": "random_hue", "max_deg": 5}, "random_flip"]},
         {
             "name": "random_apply",
             "operations": [{"name": "random_choice", "operations": [{"name": "grayscale"}]}],
@@ -297,9 +290,7 @@ def test_a_mix_lies_between_the_image_and_the_ends_of_its_chains():
     layer = built("aug_mix", severity=1.0, num_chains=1, max_depth=1)
     drawn = layer.draw(Draws(seeds, 0), images)["transformations"]
     weights = drawn["weights"].numpy()[:, 0]
-    mixed = changed(
-        {"name": "aug_mix", "severity": 1.0, "num_chains": 1, "max_depth": 1}, images, seeds
-    )
+    mixed = changed({"name": "aug_mix", "severity": 1.0, "num_chains": 1, "max_depth": 1}, images, seeds)
     which = drawn["links"]["which"].numpy()[:, 0]
     assert len(set(which)) > 3
     for row, (member, weight) in enumerate(zip(which, weights, strict=True)):
@@ -326,9 +317,7 @@ def test_bytes_do_not_depend_on_the_place_in_the_batch(name):
 def test_the_share_of_changed_images_holds_for_what_holds_others():
     images, seeds = one_image(300), many(300)
     options = registry.module("operation", "rand_augment").at_strength(0.8)
-    named = options.model_copy(
-        update={"operations": ("random_brightness",), "apply_probability": 0.25}
-    )
+    named = options.model_copy(update={"operations": ("random_brightness",), "apply_probability": 0.25})
     policy = build_policy([("rand_augment", named)], image_size_px=SIZE)
     touched = (policy(images, seeds).numpy() != images).any(axis=(1, 2, 3)).mean()
     assert abs(touched - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 300)

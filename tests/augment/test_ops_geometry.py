@@ -19,9 +19,7 @@ def ramps(count, size_px=SIZE_PX):
 
 
 def changed(operation, images):
-    return build_policy([operation], image_size_px=images.shape[1])(
-        images, seeds(len(images))
-    ).numpy()
+    return build_policy([operation], image_size_px=images.shape[1])(images, seeds(len(images))).numpy()
 
 
 def test_shear_keeps_the_middle_and_areas_and_slides_rows_and_columns():

@@ -3,15 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from colour_drawn import (
-    NEAR,
-    as_pillow,
-    changed,
-    cuts_of_a_photo,
-    layer_of,
-    noise,
-    per_image,
-)
+from colour_drawn import NEAR, as_pillow, changed, cuts_of_a_photo, layer_of, noise, per_image
 from keras_cv import layers
 from PIL import ImageEnhance, ImageOps
 from scipy import ndimage

@@ -37,9 +37,7 @@ def test_none_is_empty_and_the_list_is_the_callers_own():
 def test_an_unknown_policy_gets_the_nearest_name():
     with pytest.raises(RequestError, match=r"policy 'radiographs'\. Did you mean 'radiograph'"):
         named_policy("radiographs")
-    with pytest.raises(
-        RequestError, match=r"Known: none, light, medium, strong, radiograph, photograph\."
-    ):
+    with pytest.raises(RequestError, match=r"Known: none, light, medium, strong, radiograph, photograph\."):
         named_policy("")  # fmt: skip
 
 

@@ -44,8 +44,7 @@ def seeds():
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow) if name in COMPOSED else name for name in NAMES],
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in COMPOSED else name for name in NAMES]
 )
 def test_every_operation_keeps_its_promises(name):
     check_augmentation(name)
@@ -62,9 +61,7 @@ def test_a_strength_near_zero_changes_next_to_nothing(name, images, seeds):
 def test_one_two_or_many_parallel_calls_give_the_same_bytes(whole, images, seeds):
     dataset = tf.data.Dataset.from_tensor_slices((images, seeds)).batch(4)
     runs = [
-        np.concatenate(
-            [*dataset.map(whole, num_parallel_calls=calls, deterministic=True)]
-        ).tobytes()
+        np.concatenate([*dataset.map(whole, num_parallel_calls=calls, deterministic=True)]).tobytes()
         for calls in (1, 2, tf.data.AUTOTUNE)
     ]
     assert len(set(runs)) == 1
@@ -173,16 +170,10 @@ def test_colour_operations_refuse_grey_images():
 @pytest.mark.parametrize(
     ("operation", "said"),
     [
-        (
-            {"name": "random_zoom", "max_fraction": 30},
-            "max_fraction: must be a fraction from 0 to below 1",
-        ),
+        ({"name": "random_zoom", "max_fraction": 30}, "max_fraction: must be a fraction from 0 to below 1"),
         ({"name": "random_hue", "max_deg": float("nan")}, "from 0 to 180, got nan"),
         ({"name": "random_hue", "max_deg": True}, "got True"),
-        (
-            {"name": "random_flip", "direction": "left"},
-            "must be horizontal, vertical or both, got 'left'",
-        ),
+        ({"name": "random_flip", "direction": "left"}, "must be horizontal, vertical or both, got 'left'"),
         ({"name": "random_flip", "max_deg": 3}, "max_deg: unknown key. Known: direction"),
         ({"name": "random_rotation"}, "Missing required key 'max_deg'"),
         ({"max_deg": 3}, "Missing required key 'name'"),

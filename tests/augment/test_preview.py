@@ -161,12 +161,8 @@ def test_windows_are_cut_where_the_words_say():
     ramp = np.broadcast_to(np.arange(SIZE_PX, dtype=np.float32)[None, None, :, None], LEVELS.shape)
     across = block_of("random_crop", images=ramp, max_fraction=0.5)
     assert near(column(across, "top left")[..., [0, -1], :], np.array([0, half - 1])[:, None])
-    assert near(
-        column(across, "bottom right")[..., [0, -1], :], np.array([half, SIZE_PX - 1])[:, None]
-    )
-    window = block_of(
-        "random_crop_and_resize", images=ramp, min_area_fraction=0.25, max_aspect_ratio=4
-    )
+    assert near(column(across, "bottom right")[..., [0, -1], :], np.array([half, SIZE_PX - 1])[:, None])
+    window = block_of("random_crop_and_resize", images=ramp, min_area_fraction=0.25, max_aspect_ratio=4)
     # A quarter of the area, four times as wide as high, is the whole width; four times as high, a quarter of it.
     wide, tall = column(window, "widest")[0, 0, :, 0], column(window, "tallest")[0, 0, :, 0]
     assert wide[-1] - wide[0] == pytest.approx(SIZE_PX - 1, abs=1)
@@ -196,9 +192,7 @@ def test_options_are_told_without_their_defaults():
 
 
 def test_all_operations_together_have_samples_only():
-    operations = named(
-        [{"name": "random_flip"}, {"name": "random_brightness", "max_fraction": 0.1}]
-    )
+    operations = named([{"name": "random_flip"}, {"name": "random_brightness", "max_fraction": 0.1}])
     block = policy_block(operations, LEVELS, SEEDS)
     assert block.columns == ("original", "sample 1", "sample 2", "sample 3")
     assert block.strength == "random_flip, random_brightness"

@@ -11,9 +11,7 @@ def test_keras_cv_itself_does_not_repeat_with_a_seed():
     from keras_cv import layers
 
     image = np.full((1, 8, 8, 3), 100.0, np.float32)
-    images = [
-        np.asarray(layers.RandomBrightness((-0.5, 0.5), seed=3)(image)).tobytes() for _ in range(4)
-    ]
+    images = [np.asarray(layers.RandomBrightness((-0.5, 0.5), seed=3)(image)).tobytes() for _ in range(4)]
     assert len(set(images)) > 1
 
 

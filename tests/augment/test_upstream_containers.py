@@ -45,8 +45,7 @@ def test_keras_cv_s_aug_mix_never_draws_its_last_operation(monkeypatch):
 
 def test_keras_cv_s_aug_mix_takes_weights_that_do_not_heed_its_seed():
     first, second = (
-        layers.AugMix((0, 255), seed=3).get_random_transformation()["chain_mixing_weights"]
-        for _ in range(2)
+        layers.AugMix((0, 255), seed=3).get_random_transformation()["chain_mixing_weights"] for _ in range(2)
     )
     assert np.abs(first.numpy() - second.numpy()).max() > 1e-3
 

@@ -53,9 +53,7 @@ def boxes(count, area, aspect):
 def test_crop_and_resize_draws_area_and_aspect_ratio_from_one_seed():
     """Two samplers with one seed: the largest windows are the widest."""
     layer = layers.RandomCropAndResize((32, 32), (0.2, 0.4), (0.5, 1.0), seed=3)
-    areas, aspects = tf.function(
-        lambda: (layer.crop_area_factor([50]), layer.aspect_ratio_factor([50]))
-    )()
+    areas, aspects = tf.function(lambda: (layer.crop_area_factor([50]), layer.aspect_ratio_factor([50])))()
     assert np.corrcoef(areas, aspects)[0, 1] > 0.999
 
 

@@ -3,15 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from geometry_drawn import (
-    SIZE_PX,
-    about_middle,
-    both,
-    by_scipy,
-    drawn_by,
-    photos,
-    sample_images,
-)
+from geometry_drawn import SIZE_PX, about_middle, both, by_scipy, drawn_by, photos, sample_images
 from keras_cv import layers
 
 from kerastl.augment import build_policy
@@ -75,9 +67,7 @@ def test_bilinear_interpolation_is_scipy_s(images, general, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_compiled_by_xla_it_is_the_same(images, general, mode):
-    compiled = tf.function(
-        lambda pixels, maps: warp(pixels, maps, fill_mode=mode), jit_compile=True
-    )
+    compiled = tf.function(lambda pixels, maps: warp(pixels, maps, fill_mode=mode), jit_compile=True)
     inputs = tf.constant(images), rows(general)
     eager = warp(*inputs, fill_mode=mode)
     assert np.abs(compiled(*inputs).numpy() - eager.numpy()).max() < 0.01

@@ -51,9 +51,7 @@ def test_a_classifier_is_cut_without_changing_its_answer(classifier, name):
     assert np.array_equal(answer(tail, trunk(images())), answer(classifier, images()))
 
 
-def test_a_cut_shares_its_weights_and_spoils_neither_saving_nor_reading_the_model(
-    classifier, tmp_path
-):
+def test_a_cut_shares_its_weights_and_spoils_neither_saving_nor_reading_the_model(classifier, tmp_path):
     trunk, tail = cut(classifier, "block_5")
     held = {id(weight) for part in (trunk, tail) for weight in part.weights}
     assert held == {id(weight) for weight in classifier.weights}
@@ -114,11 +112,7 @@ def test_names_do_not_depend_on_what_was_built_before():
 
 def test_automatic_names_are_counted_from_the_beginning_in_order_of_creation():
     layers = [keras.layers.ReLU(name=name) for name in ("re_lu_12", "re_lu_9", "own", "re_lu_100")]
-    assert stable_names(layers) == {
-        "re_lu_9": "re_lu",
-        "re_lu_12": "re_lu_1",
-        "re_lu_100": "re_lu_2",
-    }
+    assert stable_names(layers) == {"re_lu_9": "re_lu", "re_lu_12": "re_lu_1", "re_lu_100": "re_lu_2"}
 
 
 def test_every_edge_of_every_table_is_written_with_its_pattern_filled():

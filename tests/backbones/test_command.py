@@ -38,9 +38,7 @@ def test_fetch_reads_options_as_values(monkeypatch):
     import kerastl.models
 
     asked = {}
-    monkeypatch.setattr(
-        kerastl.models, "fetch_weights", lambda name, **options: asked.update(options) or "x"
-    )
+    monkeypatch.setattr(kerastl.models, "fetch_weights", lambda name, **options: asked.update(options) or "x")
     words = ["fetch", "mobilenet_v2", "--option", "alpha=0.35", "--image-size-px", "96"]
     assert CliRunner().invoke(command, words).exit_code == 0
     assert asked == {"alpha": 0.35, "image_size_px": 96}

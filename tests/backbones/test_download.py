@@ -93,8 +93,7 @@ def test_a_damaged_file_without_a_published_hash_is_replaced_too(server, assets)
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
-    [("truncated", "IncompleteRead"), ("absent", "404"), ("wrong", "md5")],
+    ("kind", "message"), [("truncated", "IncompleteRead"), ("absent", "404"), ("wrong", "md5")]
 )
 def test_a_failed_download_leaves_no_file(server, published, kind, message):
     server.kind = kind
@@ -121,9 +120,7 @@ def test_without_a_connection_the_error_names_the_file_and_the_url(server, publi
     with pytest.raises(RequestError) as error:
         fetch_weights("vgg16")
     assert str(folder_of() / FILE) in str(error.value)
-    assert f"http://127.0.0.1:9/{FILE} could not be downloaded: the connection failed" in str(
-        error.value
-    )
+    assert f"http://127.0.0.1:9/{FILE} could not be downloaded: the connection failed" in str(error.value)
     assert "weights: none" in str(error.value)
 
 

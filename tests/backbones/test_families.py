@@ -52,9 +52,7 @@ def test_all_of_keras_applications_is_there():
     import keras
 
     published = {
-        one
-        for one in dir(keras.applications)
-        if inspect.isfunction(getattr(keras.applications, one))
+        one for one in dir(keras.applications) if inspect.isfunction(getattr(keras.applications, one))
     }
     assert {table()[name].builder.split(".")[-1] for name in BORROWED} == published
 
@@ -122,9 +120,7 @@ def asked_of_keras(monkeypatch, name, *, top, size, options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "size"), [one for one in SMALLEST.values() if one[0] != "small_cnn"]
-)
+@pytest.mark.parametrize(("name", "size"), [one for one in SMALLEST.values() if one[0] != "small_cnn"])
 @pytest.mark.parametrize("top", [False, True])
 @pytest.mark.filterwarnings("ignore:`input_shape` is undefined")
 def test_keras_asks_for_the_files_of_the_table(monkeypatch, name, size, top):

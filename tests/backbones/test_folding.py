@@ -96,9 +96,7 @@ def test_what_somebody_else_reads_or_an_activation_follows_stays():
     first = keras.layers.BatchNormalization(name="first")(read_twice)
     active = keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="active")(first)
     second = keras.layers.BatchNormalization(name="second")(active)
-    depthwise = keras.layers.DepthwiseConv2D(
-        3, depth_multiplier=2, use_bias=True, name="depthwise"
-    )(second)
+    depthwise = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=True, name="depthwise")(second)
     third = keras.layers.BatchNormalization(name="third", scale=False)(depthwise)
     dense = keras.layers.Dense(5, name="dense")(third)
     fourth = keras.layers.BatchNormalization(name="fourth", center=False)(dense)
@@ -152,8 +150,7 @@ def with_own_layer():
 
 
 @pytest.mark.parametrize(
-    "build",
-    [read_by_two_norms, nested, with_own_layer, lambda: keras.Sequential([keras.Input((4,))])],
+    "build", [read_by_two_norms, nested, with_own_layer, lambda: keras.Sequential([keras.Input((4,))])]
 )
 def test_what_could_change_by_folding_runs_as_it_stands(build):
     model = build()

@@ -157,9 +157,7 @@ def test_a_keras_file_that_lacks_a_part_is_an_error_that_names_it(small_cnn, tmp
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_cut_short_or_with_one_byte_changed_never_ends_in_a_traceback(
-    small_cnn, tmp_path, kind
-):
+def test_a_file_cut_short_or_with_one_byte_changed_never_ends_in_a_traceback(small_cnn, tmp_path, kind):
     whole = saved(small_cnn, tmp_path / f"whole{kind}").read_bytes()
     random = np.random.default_rng(7)
     for number, place in enumerate(random.integers(0, 4096, 12)):

@@ -22,9 +22,7 @@ def publish(monkeypatch, row):
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])
-def test_a_file_with_one_other_byte_in_its_arrays_is_not_the_published_one(
-    models, monkeypatch, algorithm
-):
+def test_a_file_with_one_other_byte_in_its_arrays_is_not_the_published_one(models, monkeypatch, algorithm):
     source = build_source("mobilenet_v3_small", image_size_px=32, seed=1)
     path = models / "small.h5"
     source.save(path)

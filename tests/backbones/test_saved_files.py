@@ -40,9 +40,7 @@ def test_a_deeper_network_of_the_same_names_is_refused_by_the_layer_it_has_more(
     path = saved(build_backbone(deep, weights="none", image_size_px=32), tmp_path / "deep.keras")
     with pytest.raises(RequestError) as error:
         build_backbone(shallow, weights=path, image_size_px=32)
-    assert f"layer {layer}: the file has weights for it, {shallow} has no such layer" in str(
-        error.value
-    )
+    assert f"layer {layer}: the file has weights for it, {shallow} has no such layer" in str(error.value)
 
 
 def test_a_layer_with_more_arrays_than_the_networks_own_is_refused(tmp_path):
@@ -57,17 +55,13 @@ def test_a_layer_with_more_arrays_than_the_networks_own_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_efficientnet_in_a_keras_file_is_asked_which_pixels_it_learnt_on(tmp_path):
-    network = keras.applications.EfficientNetB0(
-        include_top=False, weights=None, input_shape=(32, 32, 3)
-    )
+    network = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))
     path = tmp_path / "own.keras"
     network.save(path)
     with pytest.raises(RequestError, match="learnt on other pixels"):
         build_backbone("efficientnet_b0", image_size_px=32, weights=path)
     normalization = next(one for one in network.layers if type(one).__name__ == "Normalization")
-    normalization.set_weights(
-        [np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]), np.array(0)]
-    )
+    normalization.set_weights([np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]), np.array(0)])
     network.save(path)
     ours = build_backbone("efficientnet_b0", image_size_px=32, weights=path)
     assert same_weights_but_first(ours, network, 3)
@@ -85,9 +79,7 @@ def test_the_config_is_read_as_keras_writes_it(small_classifier, tmp_path):
     path = saved(small_classifier, tmp_path / "model.keras")
     with saved_layers(path) as layers, zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
-        assert [one.name for one in layers] == [
-            one["config"]["name"] for one in config["config"]["layers"]
-        ]
+        assert [one.name for one in layers] == [one["config"]["name"] for one in config["config"]["layers"]]
         beside = {one.name: one.arrays[0].parent.attrs["name"] for one in layers if one.arrays}
     assert len(beside) == 7
     assert all(name == found for name, found in beside.items())

@@ -60,9 +60,7 @@ def test_the_exact_size_is_preferred_and_then_the_nearest_cached_one(empty_home)
     for size in (96, 160, 224):
         (empty_home / V2.format(1.0, size)).touch()
     for asked, taken in ((96, 96), (100, 96), (128, 160), (150, 160), (500, 224), (224, 224)):
-        assert locate_weights("mobilenet_v2", image_size_px=asked).path.name == V2.format(
-            1.0, taken
-        )
+        assert locate_weights("mobilenet_v2", image_size_px=asked).path.name == V2.format(1.0, taken)
 
 
 def test_absent_weights_are_an_error_that_says_what_to_do(empty_home):
@@ -86,9 +84,7 @@ def test_weights_of_another_architecture_are_refused_by_layer_and_shape(keras_ho
     other = keras_home / "models" / "mobilenet_2_5_128_tf_no_top.h5"
     with pytest.raises(RequestError) as error:
         build_backbone("mobilenet_v2", alpha=0.35, image_size_px=96, weights=other)
-    assert "layer Conv1: expected shape (3, 3, 3, 16), found (3, 3, 3, 8) (conv1)" in str(
-        error.value
-    )
+    assert "layer Conv1: expected shape (3, 3, 3, 16), found (3, 3, 3, 8) (conv1)" in str(error.value)
 
 
 @pytest.mark.parametrize("kind", [".keras", ".weights.h5", ".h5"])
@@ -123,9 +119,7 @@ def test_a_backbone_nested_in_somebodys_model_is_found(tmp_path):
     )
     inputs = keras.Input((32, 32, 3))
     keras.Model(inputs, nested(inputs)).save(tmp_path / "own.keras")
-    model = build_backbone(
-        "mobilenet", alpha=0.25, image_size_px=32, weights=tmp_path / "own.keras"
-    )
+    model = build_backbone("mobilenet", alpha=0.25, image_size_px=32, weights=tmp_path / "own.keras")
     expected = answer(nested, sample_image(32) / 127.5 - 1)
     assert np.allclose(answer(model, sample_image(32)), expected, atol=1e-6)
 
@@ -174,8 +168,7 @@ def test_a_head_is_given_only_with_the_body_it_was_trained_with(assets, empty_ho
 
 def test_random_weights_are_a_function_of_the_seed():
     first, same, other = (
-        build_backbone("small_cnn", weights="none", image_size_px=32, seed=seed)
-        for seed in (1, 1, 2)
+        build_backbone("small_cnn", weights="none", image_size_px=32, seed=seed) for seed in (1, 1, 2)
     )
     assert np.array_equal(first.get_weights()[0], same.get_weights()[0])
     assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
@@ -187,14 +180,10 @@ def test_random_weights_are_a_function_of_the_seed():
 def test_efficientnet_with_imagenet_weights_is_keras_own_down_to_its_pixels(tmp_path, monkeypatch):
     from keras.src.utils import file_utils
 
-    network = keras.applications.EfficientNetB0(
-        include_top=False, weights=None, input_shape=(64, 64, 3)
-    )
+    network = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(64, 64, 3))
     normalization = next(one for one in network.layers if type(one).__name__ == "Normalization")
     # The published file: github.com/tensorflow/tensorflow/issues/49930.
-    normalization.set_weights(
-        [np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]), np.array(0)]
-    )
+    normalization.set_weights([np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]), np.array(0)])
     path = tmp_path / "efficientnetb0_notop.h5"
     network.save(path)
     monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: str(path))

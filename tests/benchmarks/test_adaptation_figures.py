@@ -20,24 +20,16 @@ def figures():
 
 def answer(chosen, outcome=None, **values):
     told = {"values": values, "chosen": chosen}
-    return (
-        told if outcome is None else {**told, "outcome": outcome, "verdict": "adapt", "guards": []}
-    )
+    return told if outcome is None else {**told, "outcome": outcome, "verdict": "adapt", "guards": []}
 
 
 def test_the_choice_closes_the_part_of_the_gap_that_it_gains(figures):
-    assert figures.gap_closed(
-        answer("coral", source_only=0.5, coral=0.7, shot=0.9)
-    ) == pytest.approx(0.5)
-    assert figures.gap_closed(
-        answer("shot", source_only=0.5, coral=0.7, shot=0.9)
-    ) == pytest.approx(1)
+    assert figures.gap_closed(answer("coral", source_only=0.5, coral=0.7, shot=0.9)) == pytest.approx(0.5)
+    assert figures.gap_closed(answer("shot", source_only=0.5, coral=0.7, shot=0.9)) == pytest.approx(1)
 
 
 def test_a_choice_below_source_only_closes_less_than_nothing(figures):
-    assert figures.gap_closed(answer("dann", source_only=0.5, dann=0.4, shot=0.9)) == pytest.approx(
-        -0.25
-    )
+    assert figures.gap_closed(answer("dann", source_only=0.5, dann=0.4, shot=0.9)) == pytest.approx(-0.25)
 
 
 def test_there_is_no_gap_of_less_than_a_point(figures):

@@ -38,18 +38,11 @@ def test_a_run_is_exported_verified_and_asked(run_folder: Path, images: list[Pat
     answers = [rows_of(one.stdout) for one in (by_export, by_run)]
     assert [row["predicted"] for row in answers[0]] == [row["predicted"] for row in answers[1]]
     assert len(answers[0]) == 8
-    assert list(answers[0][0]) == [
-        "path",
-        "predicted",
-        "problem",
-        *(f"prob_{n}" for n in CLASS_NAMES),
-    ]
+    assert list(answers[0][0]) == ["path", "predicted", "problem", *(f"prob_{n}" for n in CLASS_NAMES)]
 
 
 @pytest.mark.slow
-def test_an_export_away_from_its_run_is_verified_on_its_samples(
-    run_folder: Path, tmp_path: Path
-) -> None:
+def test_an_export_away_from_its_run_is_verified_on_its_samples(run_folder: Path, tmp_path: Path) -> None:
     assert kerastl("export", run_folder, "--with-samples").exit_code == 0
     away = tmp_path / "away"
     shutil.copytree(run_folder / "export" / "saved_model", away)
@@ -101,9 +94,7 @@ def test_nothing_but_unreadable_files_exits_with_1(run_folder: Path, tmp_path: P
     assert "problem" in json.loads(result.stdout)
 
 
-def test_a_folder_without_images_and_a_missing_folder_are_named(
-    run_folder: Path, tmp_path: Path
-) -> None:
+def test_a_folder_without_images_and_a_missing_folder_are_named(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     assert "No image was found" in str(kerastl("predict", run_folder, tmp_path / "none").exception)
     gone = kerastl("predict", run_folder, tmp_path / "none", "--out", tmp_path / "gone" / "a.csv")

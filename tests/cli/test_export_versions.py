@@ -33,10 +33,7 @@ def test_a_version_is_written_as_asked_pruned_and_never_overwritten(run_folder: 
     assert done.exit_code == 0, done.output
     assert f"Removed {out / '5'}\n" in done.output
     assert f"Left {out / '2'}: it is no version of this export\n" in done.output
-    assert (
-        f"Left as it is, as kerastl did not write it so, in {out}: docker-compose.yml\n"
-        in done.output
-    )
+    assert f"Left as it is, as kerastl did not write it so, in {out}: docker-compose.yml\n" in done.output
     assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["2", "7"]
 
     lower = kerastl("export", run_folder, "--version", 6)
@@ -53,9 +50,7 @@ def test_a_version_is_written_as_asked_pruned_and_never_overwritten(run_folder: 
 
 
 @pytest.mark.slow
-def test_a_run_that_goes_on_finds_its_version_and_completes_what_stands_beside(
-    run_folder: Path,
-) -> None:
+def test_a_run_that_goes_on_finds_its_version_and_completes_what_stands_beside(run_folder: Path) -> None:
     written = export_run(run_folder, version=3)
     (written.parent / "kubernetes.yaml").unlink()
     (written.parent / ".written.json").unlink()

@@ -59,9 +59,7 @@ CACHED = [
     ("phase", "augment"),
     [
         pytest.param("trainable: none, cache: features", "none", marks=pytest.mark.slow),
-        pytest.param(
-            "trainable: {from_block: block_3}, cache: boundary", "none", marks=pytest.mark.slow
-        ),
+        pytest.param("trainable: {from_block: block_3}, cache: boundary", "none", marks=pytest.mark.slow),
         (
             "trainable: none, cache: features",
             "{operations: [{name: random_contrast, max_fraction: 0.2}], views: 2}",
@@ -81,9 +79,7 @@ def test_a_frozen_front_sees_each_image_once_for_all_seeds_and_all_calls(
     )
     words = [word if word != "augment=" else f"augment={augment}" for word in CACHED]
     fills, compute = [], feature_cache._compute
-    monkeypatch.setattr(
-        feature_cache, "_compute", lambda *given: fills.append(given) or compute(*given)
-    )
+    monkeypatch.setattr(feature_cache, "_compute", lambda *given: fills.append(given) or compute(*given))
     told = []
     for _ in range(2):
         code, out, err = lr(*words, "--phase", "last", "--set", phases)

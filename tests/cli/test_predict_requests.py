@@ -30,9 +30,7 @@ def predict(*words: Any, **options: Any) -> Result:
         (("a.png", "--batch-size", "0"), "range"),
     ],
 )
-def test_wrong_usage_exits_with_code_2(
-    words: tuple[str, ...], message: str, tmp_path: Path
-) -> None:
+def test_wrong_usage_exits_with_code_2(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
     result = predict(tmp_path, *words)
     assert result.exit_code == 2
     assert message in result.stderr
@@ -45,15 +43,11 @@ def test_all_problems_are_reported_together(tmp_path: Path) -> None:
     assert "neither a run folder nor an export" in str(refused)
 
 
-def test_a_file_list_can_come_from_stdin_and_must_not_be_empty(
-    run_folder: Path, tmp_path: Path
-) -> None:
+def test_a_file_list_can_come_from_stdin_and_must_not_be_empty(run_folder: Path, tmp_path: Path) -> None:
     result = predict(run_folder, "--list", "-", "--out", tmp_path / "a.csv", input="\n\n")
     assert "it names no file" in str(result.exception)
     assert not list(tmp_path.glob("a.csv*"))
-    nothing = predict(
-        run_folder, run_folder / "model.json", "--out", tmp_path / "a.csv", "--resume"
-    )
+    nothing = predict(run_folder, run_folder / "model.json", "--out", tmp_path / "a.csv", "--resume")
     assert "Omit --resume" in str(nothing.exception)
     missing = predict(run_folder, "--list", tmp_path / "no-such-list").exception
     assert "no-such-list cannot be read: No such file" in str(missing)
@@ -64,9 +58,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_shows_count_and_speed_on_a_terminal_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_progress_shows_count_and_speed_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     for screen, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", screen)
         with speed_bar("predicting", "files", 1200, 200) as advance:

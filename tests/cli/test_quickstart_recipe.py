@@ -13,9 +13,7 @@ def test_it_learns_at_a_then_adapts_to_b(backbone, keras_home):
     assert recipe.phases[1].batch_norm == "statistics"
 
 
-def test_without_cached_weights_it_starts_from_random_ones_and_says_so(
-    tmp_path, monkeypatch, capsys
-):
+def test_without_cached_weights_it_starts_from_random_ones_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     recipe = quickstart.load(3, "mobilenet_v2")
     assert (recipe.backbone.name, recipe.backbone.weights, recipe.seed) == ("small_cnn", "none", 3)

@@ -135,9 +135,7 @@ def test_a_file_that_is_no_recipe_is_a_clear_error(make, capsys, tmp_path):
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize(
-    "command", [["--help"], ["ls"], ["show", "quickstart"], ["check", "quickstart"]]
-)
+@pytest.mark.parametrize("command", [["--help"], ["ls"], ["show", "quickstart"], ["check", "quickstart"]])
 def test_the_light_commands_load_nothing_heavy(command):
     code = (
         "import sys\n"

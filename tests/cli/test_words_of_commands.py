@@ -18,9 +18,7 @@ from tests.export.conftest import model, images, run_folder, write_rows
 __all__ = ["model", "images", "run_folder"]
 
 
-def every_command(
-    group: click.Group = app, above: tuple[str, ...] = ()
-) -> Iterator[tuple[str, ...]]:
+def every_command(group: click.Group = app, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     context = click.Context(group)
     for name in group.list_commands(context):
         words = (*above, name)
@@ -35,9 +33,7 @@ COMMANDS = list(every_command())
 
 def test_every_file_of_the_folder_is_a_command_that_is_listed():
     folder = Path(_output.__file__).parent
-    files = {
-        path.stem.replace("_", "-") for path in folder.glob("*.py") if not path.stem.startswith("_")
-    }
+    files = {path.stem.replace("_", "-") for path in folder.glob("*.py") if not path.stem.startswith("_")}
     assert len(files) > 10
     assert {words[0] for words in COMMANDS} == files
     assert ("weights", "fetch") in COMMANDS
@@ -90,9 +86,7 @@ def test_the_command_that_phantom_prints_is_one_that_check_accepts(capsys, tmp_p
     assert Path(data["reader"]["path"]).is_file()
 
 
-def test_what_breaks_without_our_doing_is_one_line_and_the_way_to_the_traceback(
-    capsys, monkeypatch
-):
+def test_what_breaks_without_our_doing_is_one_line_and_the_way_to_the_traceback(capsys, monkeypatch):
     def breaks(*_, **__):
         raise ValueError("shapes differ\nand a long story")
 
@@ -112,11 +106,7 @@ def test_what_the_machine_refuses_is_said_in_its_words(capsys, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", "model.keras")
 
     monkeypatch.setattr("kerastl.recipe.catalog.find", full)
-    assert outcome(capsys, "show", "x") == (
-        3,
-        "",
-        "Error: No space left on device: model.keras\n",
-    )
+    assert outcome(capsys, "show", "x") == (3, "", "Error: No space left on device: model.keras\n")
 
 
 def next_commands(folder: Path, capsys) -> str:

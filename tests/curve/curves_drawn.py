@@ -7,9 +7,7 @@ from kerastl.report import Curve, Point, Tested
 WAYS = ("fine_tune", "adapt_then_fine_tune", "scratch")
 
 
-def planted(
-    scores, *, seeds=3, metric="group_auc", unit="patient", notes=(), recipe="two"
-) -> Curve:
+def planted(scores, *, seeds=3, metric="group_auc", unit="patient", notes=(), recipe="two") -> Curve:
     """From {(way, number): [score of each seed]}; None is a run without a model."""
     numbers = tuple(sorted({number for _, number in scores}))
     points = tuple(

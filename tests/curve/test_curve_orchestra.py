@@ -137,14 +137,8 @@ MANY = [
         ({"seeds": 1}, "--seeds"),
         ({"scratch_epochs": 9}, "--scratch-epochs"),
         ({"recipe": hospitals("hospital-unlabelled", *FREE, "head.dropout=0.5")}, "dropout"),
-        (
-            {"recipe": hospitals("hospital-unlabelled", *FREE, "data.reader.patients=13")},
-            "the images",
-        ),
-        (
-            {"recipe": hospitals("hospital-unlabelled", *FREE, *MANY)},
-            r"more keys of the recipe\.",
-        ),
+        ({"recipe": hospitals("hospital-unlabelled", *FREE, "data.reader.patients=13")}, "the images"),
+        ({"recipe": hospitals("hospital-unlabelled", *FREE, *MANY)}, r"more keys of the recipe\."),
     ],
 )
 def test_a_curve_goes_on_as_it_began_or_not_at_all(played, tmp_path, changed, said):

@@ -52,9 +52,7 @@ def test_only_the_labels_differ_between_two_numbers_and_the_start_between_two_wa
     assert one.model_copy(update={"target": None}) == three.model_copy(update={"target": None})
     assert (one.target.few.groups_per_class, three.target.few.groups_per_class) == (1, 3)
     first = plan.recipe_of(Job("adapt_then_fine_tune", 7, 3), RUNS)
-    assert first.model_copy(update={"backbone": None}) == three.model_copy(
-        update={"backbone": None}
-    )
+    assert first.model_copy(update={"backbone": None}) == three.model_copy(update={"backbone": None})
     assert three.backbone.weights == RUNS / "seed_7_source"
     assert first.backbone.weights == RUNS / "seed_7_adapted"
     (phase,) = three.phases

@@ -51,10 +51,7 @@ def test_the_command_line_is_told_whole_beside_the_recipe(tmp_path, recipe, kind
 def test_labels_are_read_to_the_end(text, numbers, said):
     found, problems = read_labels(text)
     assert found == numbers
-    assert [len(problems), all(map(str.__contains__, map(str, problems), said))] == [
-        len(said),
-        True,
-    ]
+    assert [len(problems), all(map(str.__contains__, map(str, problems), said))] == [len(said), True]
 
 
 def begun(folder):

@@ -145,9 +145,7 @@ def test_a_killed_curve_goes_on_to_the_same_bytes_and_trains_nothing_twice(call,
     assert code == 0, err
     assert "Run 8 of 8: seed 7, scratch, 2 patients a class" in err
     assert "whole/curve.png" in out
-    kill_when(
-        killed / "runs" / "seed_7_fine_tune_2" / "history.jsonl", [*words, "--out", str(killed)]
-    )
+    kill_when(killed / "runs" / "seed_7_fine_tune_2" / "history.jsonl", [*words, "--out", str(killed)])
     done = sorted(path.parent for path in killed.glob("runs/*/finished.json"))
     assert [path.name for path in done] == ["seed_7_adapted", "seed_7_fine_tune_1", "seed_7_source"]
     before = {path: (path / "model.keras").stat().st_mtime_ns for path in done}

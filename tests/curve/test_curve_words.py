@@ -126,11 +126,7 @@ def test_with_one_seed_each_way_is_told_by_its_own_figure():
 
 
 def adapted(*methods):
-    scores = {
-        (way, number): [0.6, 0.7]
-        for way in ("fine_tune", "adapt_then_fine_tune")
-        for number in (0, 1)
-    }
+    scores = {(way, number): [0.6, 0.7] for way in ("fine_tune", "adapt_then_fine_tune") for number in (0, 1)}
     drawn = planted(scores, seeds=2)
     chosen = tuple(
         replace(one, adapted_by=method, verdict="adapt")

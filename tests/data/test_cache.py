@@ -40,9 +40,7 @@ def test_images_are_checked_without_a_cache_that_cannot_be_made(impossible, chec
     assert not os.path.lexists(impossible)
 
 
-def test_phantoms_that_have_no_place_are_refused_with_the_folder_and_how_to_name_another(
-    impossible,
-):
+def test_phantoms_that_have_no_place_are_refused_with_the_folder_and_how_to_name_another(impossible):
     options = phantom.Options(patients=2, slices_per_patient=1, image_size_px=32)
     with pytest.raises(RequestError) as error:
         phantom.read(options, seed=0, cache_dir=cache_folder())

@@ -9,13 +9,7 @@ from images_drawn import LIMIT, by_pillow, encoded, noise
 from PIL import Image
 
 from kerastl.data import decode_image
-from kerastl.data.convert import (
-    UnreadableError,
-    decodable,
-    extension_of,
-    no_pillow_warnings,
-    read_image,
-)
+from kerastl.data.convert import UnreadableError, decodable, extension_of, no_pillow_warnings, read_image
 
 
 def png_of(content: bytes, max_pixels: int = LIMIT) -> bytes:

@@ -60,9 +60,7 @@ def test_eager_tf_data_and_a_saved_model_give_the_same_bytes(tmp_path):
 
 def test_tf_data_and_a_saved_model_refuse_a_huge_image_too(tmp_path):
     content = png_of_any_size(12_000, 12_000, whole=False)
-    dataset = tf.data.Dataset.from_tensors(content).map(
-        lambda content: load_image(content, image_size_px=24)
-    )
+    dataset = tf.data.Dataset.from_tensors(content).map(lambda content: load_image(content, image_size_px=24))
     with pytest.raises(tf.errors.InvalidArgumentError, match="12000 x 12000"):
         list(dataset)
     tf.saved_model.save(Decoder(), str(tmp_path))

@@ -32,9 +32,7 @@ def huge_headers() -> dict[str, bytes]:
     extended = b"VP8X" + struct.pack("<I", 10) + bytes(4) + (side - 1).to_bytes(3, "little") * 2
     lossless = b"VP8L" + struct.pack("<I", 9) + b"\x2f"
     lossless += ((14_999) | (14_999 << 14)).to_bytes(4, "little") + bytes(4)
-    lossy = (
-        b"VP8 " + struct.pack("<I", 10) + b"\0\0\0\x9d\x01\x2a" + struct.pack("<HH", 15_000, 15_000)
-    )
+    lossy = b"VP8 " + struct.pack("<I", 10) + b"\0\0\0\x9d\x01\x2a" + struct.pack("<HH", 15_000, 15_000)
 
     def riff(chunk: bytes) -> bytes:
         return b"RIFF" + struct.pack("<I", len(chunk) + 4) + b"WEBP" + chunk
@@ -52,9 +50,7 @@ def huge_headers() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", huge_headers())
 def test_every_kind_is_refused_by_the_size_in_its_header(kind):
-    with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"(30000|15000) x (30000|15000) pixels"
-    ):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(30000|15000) x (30000|15000) pixels"):
         decoded(huge_headers()[kind])
 
 

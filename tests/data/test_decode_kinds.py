@@ -48,9 +48,7 @@ def test_jpeg_is_within_two_levels_of_pillow(mode, progressive):
     assert np.abs(decoded(content) - by_pillow(content)).max() <= 2
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True, "exact": True})]
-)
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True, "exact": True})])
 def test_transparency_is_laid_on_white(kind, options):
     content = encoded(noise(channels=4), kind, **options)
     layer = Image.open(io.BytesIO(content)).convert("RGBA")

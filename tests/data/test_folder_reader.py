@@ -23,10 +23,7 @@ def test_a_sub_folder_is_a_class_and_classes_come_in_natural_order(tmp_path):
     assert isinstance(found, Collection)
     assert found.class_names == ("1", "2", "10")
     assert Counter(record.label for record in found.records) == {"1": 2, "2": 3, "10": 1}
-    assert {record.path for record in found.records if record.label == "1"} == {
-        "1/0.png",
-        "1/1.png",
-    }
+    assert {record.path for record in found.records if record.label == "1"} == {"1/0.png", "1/1.png"}
     assert all(record.file.is_absolute() for record in found.records)
 
 
@@ -62,9 +59,7 @@ def test_ready_made_splits_are_kept_under_any_of_their_names(tmp_path, word):
 def test_a_note_says_which_split_is_missing(tmp_path):
     for split in ("train", "test"):
         folder_of(tmp_path / split, {"a": 2, "b": 2})
-    assert any(
-        "no folder for val: carved out of train" in note for note in read_folder(tmp_path).notes
-    )
+    assert any("no folder for val: carved out of train" in note for note in read_folder(tmp_path).notes)
 
 
 def test_train_may_be_a_class_among_vehicles(tmp_path):
@@ -140,9 +135,7 @@ def test_a_folder_without_sub_folders_is_unlabelled(tmp_path):
 
 
 def test_sub_folders_are_no_classes_when_told_so(tmp_path):
-    found = read_folder(
-        folder_of(tmp_path, {"p1": 2, "p2": 1}), labelled=False, group_pattern="(p[0-9])/"
-    )
+    found = read_folder(folder_of(tmp_path, {"p1": 2, "p2": 1}), labelled=False, group_pattern="(p[0-9])/")
     assert found.class_names == ()
     assert Counter(record.group for record in found.records) == {"p1": 2, "p2": 1}
 
@@ -186,11 +179,7 @@ def test_a_name_that_is_not_utf8_is_left_out_with_a_note(tmp_path):
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
-    [
-        ("(", "is not a regular expression"),
-        ("abc", "exactly one group"),
-        ("(a)(b)", "exactly one group"),
-    ],
+    [("(", "is not a regular expression"), ("abc", "exactly one group"), ("(a)(b)", "exactly one group")],
 )
 def test_a_group_pattern_that_cannot_work_is_refused(tmp_path, pattern, message):
     with pytest.raises(Problems, match=message):

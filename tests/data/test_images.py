@@ -68,9 +68,7 @@ def test_what_the_system_refuses_is_left_out_and_asked_again_next_time(
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "Too many open files")])
-def test_pillow_without_memory_or_files_says_nothing_lasting(
-    checking, checking_again, monkeypatch, error
-):
+def test_pillow_without_memory_or_files_says_nothing_lasting(checking, checking_again, monkeypatch, error):
     def failing(*arguments, **options):
         raise error
 
@@ -81,12 +79,8 @@ def test_pillow_without_memory_or_files_says_nothing_lasting(
     assert checking_again(first).quarantined == ()
 
 
-@pytest.mark.parametrize(
-    "error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM")]
-)
-def test_tensorflow_without_memory_says_nothing_lasting(
-    checking, checking_again, monkeypatch, error
-):
+@pytest.mark.parametrize("error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM")])
+def test_tensorflow_without_memory_says_nothing_lasting(checking, checking_again, monkeypatch, error):
     odd, real = encoded(noise(9, 9)), validate.decode_image
 
     def failing(content, **options):
@@ -102,9 +96,7 @@ def test_tensorflow_without_memory_says_nothing_lasting(
 
 
 def test_the_content_decides_not_the_extension(checking):
-    found = checking(
-        {"really_jpeg.png": encoded(smooth(), "JPEG"), "really_png.jpg": encoded(noise())}
-    )
+    found = checking({"really_jpeg.png": encoded(smooth(), "JPEG"), "really_png.jpg": encoded(noise())})
     assert found.quarantined == ()
 
 

@@ -37,9 +37,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def hospital_a(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("phantoms") / "a"
-    return write_phantoms(
-        out, hospital="a", patients=6, seed=3, slices_per_patient=2, image_size_px=64
-    )
+    return write_phantoms(out, hospital="a", patients=6, seed=3, slices_per_patient=2, image_size_px=64)
 
 
 def test_one_thread_or_four_write_the_same_bytes(hospital_a: Path, tmp_path: Path) -> None:
@@ -59,13 +57,7 @@ def test_one_thread_or_four_write_the_same_bytes(hospital_a: Path, tmp_path: Pat
 def test_another_seed_draws_other_patients() -> None:
     first, second = (
         draw_patient(
-            "a",
-            patient=1,
-            malignant=True,
-            seed=seed,
-            num_slices=1,
-            image_size_px=48,
-            region="lung",
+            "a", patient=1, malignant=True, seed=seed, num_slices=1, image_size_px=48, region="lung"
         )[0].stored
         for seed in (1, 2)
     )
@@ -116,9 +108,7 @@ def test_hospital_c_has_the_scanner_of_a_and_b_has_not() -> None:
 
 @pytest.mark.parametrize("region", ["lung", "head"])
 @pytest.mark.parametrize("hospital", ["a", "b"])
-def test_the_nodule_is_denser_than_what_surrounds_it_and_lies_in_view(
-    hospital: str, region: str
-) -> None:
+def test_the_nodule_is_denser_than_what_surrounds_it_and_lies_in_view(hospital: str, region: str) -> None:
     for patient in range(1, 5):
         one = draw_patient(
             hospital,
@@ -159,12 +149,7 @@ def test_a_perfect_scanner_gives_back_what_scikit_image_gives_back() -> None:
     angles = np.linspace(0, 180, scanners.NUM_VIEWS, endpoint=False)
     theirs = iradon(radon((image + 1000) / 1000, angles), angles, interpolation="linear")
     ours = scanners.scan(
-        [image],
-        PERFECT,
-        width_mm=200.0,
-        view=grid,
-        gains=np.zeros(96),
-        rng=np.random.default_rng(0),
+        [image], PERFECT, width_mm=200.0, view=grid, gains=np.zeros(96), rng=np.random.default_rng(0)
     )[0]
     inside = np.hypot(grid.rows_mm, grid.columns_mm) < 60
     gap = ours[inside] - (1000 * theirs[inside] - 1000)

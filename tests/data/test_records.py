@@ -49,9 +49,7 @@ def test_nothing_is_not_the_empty_text_and_words_do_not_run_together(two):
         {"label": "a", "group": "bc"},
         {"label": 'a", "b', "group": None},
     ]
-    prints = {
-        replace(two, records=(replace(first, **edit), second)).fingerprint() for edit in edits
-    }
+    prints = {replace(two, records=(replace(first, **edit), second)).fingerprint() for edit in edits}
     assert len(prints) == len(edits)
 
 

@@ -18,10 +18,7 @@ COUNT, BATCH, SIZE = 21, 4, 12
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     root = tmp_path_factory.mktemp("images")
-    return [
-        Record(f"{i}.png", write(root / f"{i}.png", noise(seed=i)), "ab"[i % 2])
-        for i in range(COUNT)
-    ]
+    return [Record(f"{i}.png", write(root / f"{i}.png", noise(seed=i)), "ab"[i % 2]) for i in range(COUNT)]
 
 
 def source_of(records, **options) -> ImageDataset:
@@ -31,9 +28,7 @@ def source_of(records, **options) -> ImageDataset:
 
 def everything(source, epoch=0, **options):
     """Images, labels and indices of the rest of an epoch, each as one array."""
-    parts = [
-        tuple(part.numpy() for part in batch) for batch in source.indexed_batches(epoch, **options)
-    ]
+    parts = [tuple(part.numpy() for part in batch) for batch in source.indexed_batches(epoch, **options)]
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
@@ -64,9 +59,7 @@ def test_beside_another_source_images_come_in_an_order_of_their_own(records, cac
         images_beside, labels_beside, indices_beside = everything(other, 3)
         assert sorted(indices_beside) == sorted(indices)
         assert (indices_beside != indices).any()
-        np.testing.assert_array_equal(
-            images_beside[np.argsort(indices_beside)], images[np.argsort(indices)]
-        )
+        np.testing.assert_array_equal(images_beside[np.argsort(indices_beside)], images[np.argsort(indices)])
         expected = indices_beside % 2 if labelled else np.full(COUNT, -1)
         np.testing.assert_array_equal(labels_beside, expected)
         np.testing.assert_array_equal(other.labels[indices_beside], expected)
@@ -155,8 +148,7 @@ def test_datasets_of_one_size_share_one_trace_of_the_decoder(records, monkeypatc
 
     monkeypatch.setattr(decode, "load_image", counted)
     sources = [
-        source_of(records, image_size_px=size, seed=seed)
-        for size, seed in ((13, 1), (13, 2), (14, 1))
+        source_of(records, image_size_px=size, seed=seed) for size, seed in ((13, 1), (13, 2), (14, 1))
     ]
     images = [everything(source)[0] for source in sources]
     assert traces == [13, 14]
@@ -172,9 +164,7 @@ def test_nothing_is_traced_twice_in_three_epochs(records, monkeypatch):
 
     source = source_of(records, augment=augment)
     real = source._load_one
-    source._load = tf.function(
-        lambda index: (traces.append("load"), real(index))[1], autograph=False
-    )
+    source._load = tf.function(lambda index: (traces.append("load"), real(index))[1], autograph=False)
     for epoch in range(3):
         everything(source, epoch)
     # Batches of another size than the first may be traced once more, never once an epoch.
@@ -269,9 +259,7 @@ def test_seeds_are_splitmix64_computed_by_python():
 def test_seeds_are_the_same_in_a_graph():
     traced = tf.function(lambda epoch, indices: seeds_for(5, epoch, indices))
     indices = tf.range(10, dtype=tf.int64)
-    np.testing.assert_array_equal(
-        traced(tf.constant(2, tf.int64), indices), seeds_for(5, 2, indices)
-    )
+    np.testing.assert_array_equal(traced(tf.constant(2, tf.int64), indices), seeds_for(5, 2, indices))
 
 
 def test_python_opens_no_image_during_an_epoch(records, monkeypatch):
@@ -345,13 +333,7 @@ def test_keras_fit_sees_epoch_after_epoch(records):
         return model
 
     model, expected = compiled(), compiled()
-    model.fit(
-        source.as_tf_dataset(),
-        validation_data=source.batches(0),
-        epochs=3,
-        shuffle=False,
-        verbose=0,
-    )
+    model.fit(source.as_tf_dataset(), validation_data=source.batches(0), epochs=3, shuffle=False, verbose=0)
     for epoch in range(3):
         expected.fit(source.batches(epoch), shuffle=False, verbose=0)
     for one, other in zip(model.get_weights(), expected.get_weights(), strict=True):

@@ -29,9 +29,7 @@ def data_sets(draw) -> Collection:
     rows = []
     for label in "abcd"[: draw(st.integers(2, 4))]:
         sizes = draw(st.lists(st.integers(1, 9), min_size=3, max_size=12))
-        rows += [
-            (label, f"{label}{number}") for number, size in enumerate(sizes) for _ in range(size)
-        ]
+        rows += [(label, f"{label}{number}") for number, size in enumerate(sizes) for _ in range(size)]
     return collection_of(rows)
 
 
@@ -120,10 +118,7 @@ def test_a_large_data_set_is_divided_at_once():
 
 def test_without_a_fraction_there_is_no_such_split():
     data = collection_of([(label, None) for label in "ab" for _ in range(10)])
-    assert sizes_of(split(data, val_fraction=0.2, test_fraction=0, seed=0)) == {
-        "train": 16,
-        "val": 4,
-    }
+    assert sizes_of(split(data, val_fraction=0.2, test_fraction=0, seed=0)) == {"train": 16, "val": 4}
 
 
 def rare_data() -> Collection:
@@ -144,9 +139,7 @@ def test_a_rare_class_goes_wholly_to_train_when_allowed():
 def ready(rows) -> Collection:
     """From (label, group, split)."""
     data = collection_of([(label, group) for label, group, _ in rows])
-    records = [
-        replace(record, split=row[2]) for record, row in zip(data.records, rows, strict=True)
-    ]
+    records = [replace(record, split=row[2]) for record, row in zip(data.records, rows, strict=True)]
     return replace(data, records=tuple(records))
 
 
@@ -166,21 +159,14 @@ def test_complete_ready_made_splits_do_not_depend_on_the_seed():
 
 
 def test_a_ready_made_split_that_divides_a_patient_is_refused_by_name():
-    data = ready(
-        [("a", "p7", "train"), ("b", "p7", "test"), ("a", "p1", "train"), ("b", "p2", "test")]
-    )
+    data = ready([("a", "p7", "train"), ("b", "p7", "test"), ("a", "p1", "train"), ("b", "p2", "test")])
     with pytest.raises(Problems, match="group 'p7': is in train and test"):
         split(data, val_fraction=0.1, test_fraction=0.1, seed=0)
 
 
 def test_half_a_ready_made_split_is_refused():
     with pytest.raises(RequestError, match="give all or none"):
-        split(
-            ready([("a", None, "train"), ("b", None, None)]),
-            val_fraction=0.1,
-            test_fraction=0.1,
-            seed=0,
-        )
+        split(ready([("a", None, "train"), ("b", None, None)]), val_fraction=0.1, test_fraction=0.1, seed=0)
 
 
 def test_unlabelled_images_are_left_out_with_a_note():
@@ -193,9 +179,7 @@ def test_unlabelled_images_are_left_out_with_a_note():
 
 
 def target_data() -> Collection:
-    return collection_of(
-        [(label, f"{label}{number // 3}") for label in "ab" for number in range(60)]
-    )
+    return collection_of([(label, f"{label}{number // 3}") for label in "ab" for number in range(60)])
 
 
 def test_few_labels_are_those_of_few_groups_and_no_other_label_is_left():

@@ -62,9 +62,7 @@ def test_columns_of_subgroups_come_along_as_they_are_written(place):
 
 def test_subgroups_change_the_fingerprint_and_none_leave_it(place):
     text = rows("images/0.png,a,f", "images/1.png,b,m", header="path,label,sex")
-    plain, other = (
-        read_table(table(place, some)).fingerprint() for some in (text, text.replace(",m", ",f"))
-    )
+    plain, other = (read_table(table(place, some)).fingerprint() for some in (text, text.replace(",m", ",f")))
     assert plain == other
     first, second = (
         read_table(table(place, some), columns=Columns(subgroups=("sex",))).fingerprint()
@@ -91,9 +89,7 @@ def test_columns_of_the_usual_names_are_taken_and_said(place):
 
 
 def test_one_table_of_two_sites_is_read_a_site_at_a_time(place):
-    text = rows(
-        "images/0.png,a,A", "images/1.png,b,B", "images/2.png,a,B", header="path,label,site"
-    )
+    text = rows("images/0.png,a,A", "images/1.png,b,B", "images/2.png,a,B", header="path,label,site")
     found = read_table(table(place, text), domains=("B",))
     assert [record.path for record in found.records] == ["images/1.png", "images/2.png"]
     with pytest.raises(Problems, match="'C'; known: 'A', 'B'"):
@@ -130,9 +126,7 @@ def test_everything_wrong_is_told_at_once_with_its_line(place):
 
 
 def test_an_unknown_column_gets_the_nearest_name(place):
-    with pytest.raises(
-        Problems, match=r"columns.label: there is no column 'lable'. Did you mean 'label'"
-    ):
+    with pytest.raises(Problems, match=r"columns.label: there is no column 'lable'. Did you mean 'label'"):
         read_table(table(place, rows("images/0.png,a")), columns=Columns(label="lable"))
 
 

@@ -47,9 +47,7 @@ class TinyShapes(tfds.core.GeneratorBasedBuilder):
 def prepared(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     builder = TinyShapes(data_dir=folder, file_format=request.param)
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-    )
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     return folder
 
 
@@ -62,9 +60,7 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-def test_both_storage_formats_give_every_image_unchanged_with_its_class(
-    prepared, tmp_path, no_network
-):
+def test_both_storage_formats_give_every_image_unchanged_with_its_class(prepared, tmp_path, no_network):
     found = read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path)
     assert found.class_names == ("2", "10", "<b>")
     assert len(found.notes) == 1
@@ -123,9 +119,7 @@ def test_a_cache_without_room_is_named_with_how_to_name_another(prepared, tmp_pa
 
 
 def test_a_split_without_labels_is_unlabelled_when_asked_for(prepared, tmp_path):
-    found = read_tfds(
-        "tiny_shapes", data_dir=prepared, cache_dir=tmp_path, splits=("unsupervised",)
-    )
+    found = read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path, splits=("unsupervised",))
     assert [(record.label, record.split) for record in found.records] == [(None, None)] * 2
 
 

@@ -8,12 +8,8 @@ from kerastl.data import Record, auto_window
 
 def test_the_window_is_the_percentiles_over_all_images_together(tmp_path):
     rng = np.random.default_rng(0)
-    pixels = [
-        rng.normal(1000 + 200 * i, 150, (64, 64)).clip(0, 4095).astype(np.uint16) for i in range(4)
-    ]
-    records = [
-        Record(f"{i}.png", write(tmp_path / f"{i}.png", one), "a") for i, one in enumerate(pixels)
-    ]
+    pixels = [rng.normal(1000 + 200 * i, 150, (64, 64)).clip(0, 4095).astype(np.uint16) for i in range(4)]
+    records = [Record(f"{i}.png", write(tmp_path / f"{i}.png", one), "a") for i, one in enumerate(pixels)]
     records.append(Record("grey.png", write(tmp_path / "grey.png", noise()), "a"))
     low, high = auto_window(records)
     wanted = np.percentile(np.stack(pixels), [0.5, 99.5])

@@ -52,9 +52,7 @@ def refused(folder):
 
 
 def swap_class_names(folder):
-    (folder / "model.json").write_text(
-        json.dumps(TOLD | {"class_names": TOLD["class_names"][::-1]})
-    )
+    (folder / "model.json").write_text(json.dumps(TOLD | {"class_names": TOLD["class_names"][::-1]}))
 
 
 def change_weights(folder):
@@ -93,9 +91,7 @@ def test_all_that_differs_is_told_together(came):
     assert "model.keras is missing; model.json was changed" in refused(came)
 
 
-@pytest.mark.parametrize(
-    "text", ["[1]", "{{{", "", "3", "{}", '{"files": []}', "[" * 10_000, b"\xff\xfe"]
-)
+@pytest.mark.parametrize("text", ["[1]", "{{{", "", "3", "{}", '{"files": []}', "[" * 10_000, b"\xff\xfe"])
 def test_a_manifest_that_cannot_be_read_is_refused(came, text):
     (came / "manifest.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert f"{came / 'manifest.json'} is damaged" in refused(came)
@@ -126,9 +122,7 @@ def run(came):
     """A run folder tells the same in files of its own, and has no manifest."""
     (came / "manifest.json").unlink()
     (came / "model.json").write_text(json.dumps(RUN_TOLD))
-    (came / "recipe.resolved.yaml").write_text(
-        "backbone: {name: small_cnn}\nhead: {dropout: 0.2}\n"
-    )
+    (came / "recipe.resolved.yaml").write_text("backbone: {name: small_cnn}\nhead: {dropout: 0.2}\n")
     return came
 
 

@@ -52,9 +52,7 @@ def test_ece_equals_a_loop_over_bins_of_equal_mass(classes):
 
 def test_the_reliability_curve_equals_scikit_learn():
     one = made(count=200)
-    true, told = calibration_curve(
-        one.labels, one.probabilities[:, 1], n_bins=10, strategy="quantile"
-    )
+    true, told = calibration_curve(one.labels, one.probabilities[:, 1], n_bins=10, strategy="quantile")
     bins = score(one)["test"]["reliability"]["overall"]["as_told"]
     np.testing.assert_allclose([one["told"] for one in bins], told)
     np.testing.assert_allclose([one["true"]["value"] for one in bins], true)
@@ -70,9 +68,7 @@ def test_equal_scores_share_a_bin():
 
 @settings(deadline=None, max_examples=100)
 @given(
-    st.lists(
-        st.tuples(st.booleans(), st.integers(0, 6), st.integers(0, 3)), min_size=2, max_size=30
-    ),
+    st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.integers(0, 3)), min_size=2, max_size=30),
     st.sampled_from([0.5, 0.8, 0.9, 0.95]),
     st.sampled_from(["sensitivity", "specificity"]),
 )
@@ -175,11 +171,7 @@ def test_without_validation_nothing_is_carried_and_the_reason_is_told():
 
 def test_one_class_alone_has_its_own_rate_only():
     one = with_validation()
-    rows = [
-        row
-        for row, label in enumerate(one.labels)
-        if label == 0 or one.splits[row] != "target_test"
-    ]
+    rows = [row for row, label in enumerate(one.labels) if label == 0 or one.splits[row] != "target_test"]
     told = score(one.take(rows))["target_test"]["operating_points"]["points"][0]["overall"]
     assert told["specificity"]["value"] > 0.5
     assert told["sensitivity"]["reason"] == "no image of the positive class"

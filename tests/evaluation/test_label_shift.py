@@ -5,12 +5,7 @@ from sklearn.linear_model import LogisticRegression
 
 from kerastl.errors import RequestError
 from kerastl.evaluation.calibration import fit_calibrator
-from kerastl.evaluation.label_shift import (
-    bbse_prevalence,
-    corrected,
-    em_prevalence,
-    estimate_prevalence,
-)
+from kerastl.evaluation.label_shift import bbse_prevalence, corrected, em_prevalence, estimate_prevalence
 
 DISTANCE = 2.0
 
@@ -72,9 +67,7 @@ def test_em_does_not_creep_where_the_answers_hardly_depend_on_the_class():
     told = np.column_stack([told, 1 - told])
     source, shares = np.array([0.5, 0.5]), np.array([0.5, 0.5])
     for _ in range(100_000):
-        shares = (told * shares / source / (told * shares / source).sum(axis=1)[:, None]).mean(
-            axis=0
-        )
+        shares = (told * shares / source / (told * shares / source).sum(axis=1)[:, None]).mean(axis=0)
     np.testing.assert_allclose(em_prevalence(told, source, np.ones(60)), shares, atol=1e-3)
 
 

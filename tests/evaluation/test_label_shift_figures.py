@@ -96,9 +96,7 @@ def test_what_the_correction_changes_is_what_bayes_says():
     odds = np.exp(test.logits[:, 1].astype(float)) * share / (1 - share)
     expected = odds / (1 + odds)
     plain = 1 / (1 + np.exp(-test.logits[:, 1].astype(float)))
-    assert told["as_told"]["brier"]["value"] == pytest.approx(
-        sk.brier_score_loss(test.labels, plain)
-    )
+    assert told["as_told"]["brier"]["value"] == pytest.approx(sk.brier_score_loss(test.labels, plain))
     assert told["corrected"]["brier"]["value"] == pytest.approx(
         sk.brier_score_loss(test.labels, expected), abs=0.005
     )
@@ -128,8 +126,7 @@ def test_the_source_as_its_own_statistics_see_it_is_what_counts():
     wrong = drawn("val", 0.5, seed=0, bias=4.0)
     target = drawn("target_test", 0.2, seed=1)
     astray, found = (
-        shift(together(wrong, target), source_val=given)["classes"]["malignant"]
-        for given in (None, right)
+        shift(together(wrong, target), source_val=given)["classes"]["malignant"] for given in (None, right)
     )
     assert found["em"]["value"] == pytest.approx(0.2, abs=0.05)
     assert abs(astray["em"]["value"] - 0.2) > 0.15

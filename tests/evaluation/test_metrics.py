@@ -31,12 +31,8 @@ def test_every_figure_equals_scikit_learn(classes):
         else sk.roc_auc_score(labels, p / p.sum(1, keepdims=True), multi_class="ovr")
     )
     assert accuracy(labels, p, weights)[0] == pytest.approx(sk.accuracy_score(labels, said))
-    assert balanced_accuracy(labels, p, weights)[0] == pytest.approx(
-        sk.balanced_accuracy_score(labels, said)
-    )
-    assert macro_f1(labels, p, weights)[0] == pytest.approx(
-        sk.f1_score(labels, said, average="macro")
-    )
+    assert balanced_accuracy(labels, p, weights)[0] == pytest.approx(sk.balanced_accuracy_score(labels, said))
+    assert macro_f1(labels, p, weights)[0] == pytest.approx(sk.f1_score(labels, said, average="macro"))
     assert auc(labels, p, weights)[0] == pytest.approx(expected_auc)
     assert log_loss(labels, p, weights)[0] == pytest.approx(
         sk.log_loss(labels, p / p.sum(1, keepdims=True)), rel=1e-5
@@ -47,11 +43,7 @@ def test_every_figure_equals_scikit_learn(classes):
 
 
 @settings(deadline=None, max_examples=50)
-@given(
-    st.lists(
-        st.tuples(st.booleans(), st.integers(0, 4), st.integers(0, 3)), min_size=2, max_size=30
-    )
-)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 4), st.integers(0, 3)), min_size=2, max_size=30))
 def test_weighted_auc_equals_scikit_learn_on_the_images_repeated(rows):
     """Many ties, and weights as a bootstrap gives them."""
     positive, scores, weights = (np.array(column) for column in zip(*rows, strict=True))

@@ -120,13 +120,7 @@ def test_too_many_texts_and_wrong_lengths_are_refused_together_without_a_value()
     assert in_subgroups({"name": [*names[:30], "Mrs 1"]}, [True] * 31)
 
 
-HOSTILE = (
-    "=cmd|' /C calc'!A1",
-    "<script>alert(1)</script>",
-    "../../etc/passwd",
-    'a,b\n"c"',
-    "prob_x",
-)
+HOSTILE = ("=cmd|' /C calc'!A1", "<script>alert(1)</script>", "../../etc/passwd", 'a,b\n"c"', "prob_x")
 
 
 def test_predictions_hold_the_columns_at_the_end_and_give_them_back(tmp_path):

@@ -16,9 +16,7 @@ def source(tmp_path):
         file = tmp_path / f"{row}.png"
         Image.new("RGB", (8, 8), (30 * row, 0, 0)).save(file)
         records.append(Record(file.name, file, "dark" if row < 3 else "light", split="val"))
-    return ImageDataset(
-        records, class_names=("dark", "light"), image_size_px=8, batch_size=3, shuffle=False
-    )
+    return ImageDataset(records, class_names=("dark", "light"), image_size_px=8, batch_size=3, shuffle=False)
 
 
 def passes_of(model, source):
@@ -63,9 +61,7 @@ def test_a_function_of_the_image_gives_the_same_bytes(source):
     assert passes_of(model, source)[0]["sha256"] != report["sha256"]
 
 
-@pytest.mark.parametrize(
-    "layer", [Counted, lambda: AlwaysNoisy(1.0, seed=3)], ids=["state", "noise"]
-)
+@pytest.mark.parametrize("layer", [Counted, lambda: AlwaysNoisy(1.0, seed=3)], ids=["state", "noise"])
 def test_a_layer_with_a_state_or_a_random_one_is_a_fault_that_names_an_image(source, layer):
     report, _ = passes_of(through(layer()), source)
     assert report["differ"] == 7

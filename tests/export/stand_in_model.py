@@ -39,9 +39,7 @@ class Model:
         if which == "version_label":
             raise wrong(f"Unrecognized servable version label: {spec.version_label}")
         if spec.name != self.name or (which and spec.version.value != self.version):
-            asked = (
-                f"Specific({spec.name}, {spec.version.value})" if which else f"Latest({spec.name})"
-            )
+            asked = f"Specific({spec.name}, {spec.version.value})" if which else f"Latest({spec.name})"
             raise Refused("NOT_FOUND", f"Servable not found for request: {asked}")
         full = model_pb2.ModelSpec(name=self.name, signature_name=spec.signature_name or DEFAULT)
         full.version.value = self.version
@@ -85,10 +83,7 @@ class Model:
         spec, signature = self.found(request.model_spec), self.signature(request.model_spec)
         if signature.method_name != CLASSIFY_METHOD:
             raise wrong(f"Expected classification signature method_name to be {CLASSIFY_METHOD}")
-        if set(signature.inputs) != {"inputs"} or not set(signature.outputs) <= {
-            "classes",
-            "scores",
-        }:
+        if set(signature.inputs) != {"inputs"} or not set(signature.outputs) <= {"classes", "scores"}:
             raise Refused("FAILED_PRECONDITION", "not the inputs and outputs of a classification")
         examples = serialized(request.input)
         outputs = self.run(spec.signature_name, {"inputs": tf.constant(examples)})

@@ -156,9 +156,7 @@ def _from_base64(value: dict[str, Any]) -> bytes:
         raise wrong("Unable to base64 decode") from None
 
 
-def fill_classify(
-    content: dict[str, Any], request: classification_pb2.ClassificationRequest
-) -> None:
+def fill_classify(content: dict[str, Any], request: classification_pb2.ClassificationRequest) -> None:
     examples = content.get("examples")
     if not isinstance(examples, list) or not examples:
         raise wrong("When method is classify, key 'examples' is expected and was not found")
@@ -182,10 +180,7 @@ def _example(content: Any) -> tf.train.Example:
 
 def _add(value: Any, name: str, feature: Any) -> None:
     if isinstance(value, str | dict):
-        kind, plain = (
-            "bytes_list",
-            value.encode() if isinstance(value, str) else _from_base64(value),
-        )
+        kind, plain = ("bytes_list", value.encode() if isinstance(value, str) else _from_base64(value))
     elif isinstance(value, int):
         kind, plain = "int64_list", int(value)
     elif isinstance(value, float):
@@ -214,11 +209,7 @@ def predict_json(outputs: Any, key: str) -> dict[str, Any]:
         raise wrong(f"Tensor has inconsistent batch size: {sizes}")
     if len(plain) == 1:
         return {"predictions": next(iter(plain.values()))}
-    return {
-        "predictions": [
-            dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)
-        ]
-    }
+    return {"predictions": [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]}
 
 
 def _plain(array: Any, name: str) -> Any:

@@ -44,9 +44,7 @@ HTTP_STATUS = {"INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "OUT_OF_RANG
 POST_PATH = re.compile(
     r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?:(classify|regress|predict)", re.I
 )
-GET_PATH = re.compile(
-    r"/v1/models(?:/([^/:]+))?(?:/versions/(\d+)|/labels/([^/:]+))?(?:/(metadata))?", re.I
-)
+GET_PATH = re.compile(r"/v1/models(?:/([^/:]+))?(?:/versions/(\d+)|/labels/([^/:]+))?(?:/(metadata))?", re.I)
 
 
 def answered(context: grpc.ServicerContext, answer: Any, *given: Any) -> Any:
@@ -158,9 +156,7 @@ class StandIn:
         # Larger than gRPC's own 4 MiB, as in TensorFlow Serving.
         options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
         self._grpc = grpc.server(futures.ThreadPoolExecutor(2), options=options)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            Predictions(model), self._grpc
-        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Predictions(model), self._grpc)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(Models(model), self._grpc)
         self.port = self._grpc.add_insecure_port(f"{LOOPBACK}:{port}")
         self._rest = ThreadingHTTPServer(

@@ -36,15 +36,10 @@ def measured(folder: Path, **label_shift: Any) -> Path:
 
 def shift() -> dict[str, Any]:
     shares = {BENIGN: (0.5, 0.0), SCRIPT: (0.25, 0.5), TEN: (0.25, 0.5)}
-    return {
-        name: {"source": {"value": source}, "em": {"value": em}}
-        for name, (source, em) in shares.items()
-    }
+    return {name: {"source": {"value": source}, "em": {"value": em}} for name, (source, em) in shares.items()}
 
 
-def test_the_temperature_of_validation_is_applied_and_nothing_else_unasked(
-    run_folder: Path,
-) -> None:
+def test_the_temperature_of_validation_is_applied_and_nothing_else_unasked(run_folder: Path) -> None:
     how, lacks = answering_of(measured(run_folder), CLASS_NAMES, Asked())
     assert (how.temperature, how.prevalence, how.threshold, lacks) == (1.6, None, None, [])
     how, lacks = answering_of(run_folder, CLASS_NAMES, Asked(temperature="none"))
@@ -93,9 +88,7 @@ def test_the_command_refuses_what_cannot_be_had_and_writes_nothing(run_folder: P
 
 
 @pytest.mark.slow
-def test_an_export_that_answers_at_another_temperature_than_the_run_says_is_a_fault(
-    run_folder: Path,
-) -> None:
+def test_an_export_that_answers_at_another_temperature_than_the_run_says_is_a_fault(run_folder: Path) -> None:
     measured(run_folder, label_shift={"classes": shift()})
     asked = Asked("validation", "target", "sensitivity")
     export = export_run(run_folder, asked=asked)
@@ -104,9 +97,7 @@ def test_an_export_that_answers_at_another_temperature_than_the_run_says_is_a_fa
     assert how == answering_of(run_folder, CLASS_NAMES, asked)[0]
     assert load_trained(run_folder).class_names == CLASS_NAMES
     assert export_once(run_folder, asked=asked) == export
-    assert export_once(run_folder, asked=Asked()) != export, (
-        "another way to answer is another version"
-    )
+    assert export_once(run_folder, asked=Asked()) != export, "another way to answer is another version"
     scores = json.loads((run_folder / "scores.json").read_text())
     scores["val"]["calibration"]["temperature"]["value"] = 2.5
     (run_folder / "scores.json").write_text(json.dumps(scores))

@@ -161,10 +161,7 @@ def test_names_of_sites_that_say_nothing_stay_and_others_become_numbers():
 def test_a_file_of_another_shape_breaks_nothing(run, junk):
     whole = scores()
     for key in ("test", "val", "label_shift", "interval"):
-        told = {
-            "test": {"overall": junk, "domains": junk},
-            "val": {"operating_points": {"points": junk}},
-        }
+        told = {"test": {"overall": junk, "domains": junk}, "val": {"operating_points": {"points": junk}}}
         told |= {"label_shift": {"classes": {"cat": junk}}, "interval": {"level": junk}}
         for content in (whole | {key: junk}, whole | {key: told[key]}):
             (run / "scores.json").write_text(json.dumps(content))

@@ -141,9 +141,7 @@ def test_planted_faults_are_named(
 
 
 @pytest.mark.parametrize("name", ONE_QUICK)
-def test_a_broken_file_gives_findings_not_a_crash(
-    name: str, run_folder: Path, encoded: list[bytes]
-) -> None:
+def test_a_broken_file_gives_findings_not_a_crash(name: str, run_folder: Path, encoded: list[bytes]) -> None:
     folder = export_run(run_folder, name)
     file = folder / registry.module("format", name).FILE
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
@@ -166,9 +164,7 @@ def test_a_quantized_model_is_judged_by_its_labels() -> None:
     assert judge_equal(np.full((8, 2), np.nan, np.float32), "int8", sure[:8]).good is False
 
 
-def test_predict_of_an_export_equals_predict_of_the_run(
-    run_folder: Path, images: list[Path]
-) -> None:
+def test_predict_of_an_export_equals_predict_of_the_run(run_folder: Path, images: list[Path]) -> None:
     folder = export_run(run_folder, "onnx")
     (images[0].parent / "broken.png").write_bytes(b"no image")
     tables = []
@@ -189,9 +185,7 @@ def test_two_threads_may_ask_at_a_time(name: str, trained: Trained, tmp_path: Pa
     """As `kerastl predict` does; the runtimes of two of them cannot be asked so."""
     model = read_converted(find_converted(written(trained, tmp_path / "out", name)))
     random = np.random.default_rng(1)
-    batches = [
-        random.uniform(0, 255, (1 + at % 3, SIZE, SIZE, 3)).astype(np.float32) for at in range(40)
-    ]
+    batches = [random.uniform(0, 255, (1 + at % 3, SIZE, SIZE, 3)).astype(np.float32) for at in range(40)]
     with ThreadPoolExecutor(2) as threads:
         together = list(threads.map(model.ask, batches))
     for batch, answers in zip(batches, together, strict=True):

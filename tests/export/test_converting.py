@@ -31,9 +31,7 @@ def trained(run_folder: Path) -> Trained:
     return load_trained(run_folder)
 
 
-def test_arrays_that_a_layer_holds_beside_its_weights_are_constants_in_the_file(
-    tmp_path: Path,
-) -> None:
+def test_arrays_that_a_layer_holds_beside_its_weights_are_constants_in_the_file(tmp_path: Path) -> None:
     """Normalization holds such: left alone, they come out as further inputs of the ONNX file."""
     keras.utils.set_random_seed(2)
     image = keras.Input((SIZE, SIZE, 3))

@@ -55,9 +55,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def test_classify_tells_all_classes_best_first(
-    loaded: Any, encoded: list[bytes], logits: np.ndarray
-) -> None:
+def test_classify_tells_all_classes_best_first(loaded: Any, encoded: list[bytes], logits: np.ndarray) -> None:
     answers = loaded.signatures["classify"](tf.constant([example(one) for one in encoded]))
     order = np.argsort(-logits, axis=1)
     assert [[one.decode() for one in row] for row in answers["classes"].numpy()] == [
@@ -180,9 +178,7 @@ def test_the_contract_of_an_honest_export_holds(export: Path) -> None:
 
 
 def test_what_tf_serving_cannot_serve_is_named(tmp_path: Path) -> None:
-    half = written(
-        tmp_path / "half", lambda: whole() | {"probabilities": tf.constant([1], tf.bfloat16)}
-    )
+    half = written(tmp_path / "half", lambda: whole() | {"probabilities": tf.constant([1], tf.bfloat16)})
     found = faults(half)
     assert "probabilities of serving_default is bfloat16" in found["types for REST"]
     assert "'half' is no number" in found["version folder"]

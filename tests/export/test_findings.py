@@ -84,9 +84,7 @@ ALIKE = [[0.6, 0.4], [0.605, 0.395], [0.6, 0.4]]
         (lambda: {"pixels": answer(ROWS) | {"class_names": [["b", "a"]]}}, "class names"),
     ],
 )
-def test_a_broken_promise_is_a_fault_by_its_name(
-    change: Callable[[], dict[str, Any]], check: str
-) -> None:
+def test_a_broken_promise_is_a_fault_by_its_name(change: Callable[[], dict[str, Any]], check: str) -> None:
     assert check in faults(honest() | change())
 
 

@@ -209,16 +209,12 @@ def save(function: Any, folder: Path) -> Path:
         (jit_compiled_inside_while, "compiled", "PartitionedCall"),
     ],
 )
-def test_what_tensorflow_saves_is_refused(
-    function: Any, kind: str, operation: str, tmp_path: Path
-) -> None:
+def test_what_tensorflow_saves_is_refused(function: Any, kind: str, operation: str, tmp_path: Path) -> None:
     found = graph_faults(save(function, tmp_path))[kind]
     assert any(operation in fault for fault in found), found
 
 
-def test_a_session_would_run_a_python_function_that_this_process_has_registered(
-    tmp_path: Path,
-) -> None:
+def test_a_session_would_run_a_python_function_that_this_process_has_registered(tmp_path: Path) -> None:
     """The reason that the check must come before the session."""
     export = save(inside_while, tmp_path)
     calls.clear()
@@ -252,9 +248,7 @@ def test_verify_and_predict_never_call_a_registered_python_function(
 
 
 @pytest.mark.slow
-def test_augmentation_that_was_left_in_is_named(
-    model: Any, encoded: list[bytes], tmp_path: Path
-) -> None:
+def test_augmentation_that_was_left_in_is_named(model: Any, encoded: list[bytes], tmp_path: Path) -> None:
     augmented = keras.Sequential(
         [keras.Input((SIZE, SIZE, 3)), keras.layers.RandomBrightness(0.5, seed=3), model]
     )

@@ -48,11 +48,7 @@ def portable(run):
 
 def test_it_tells_what_the_run_knows_and_nothing_of_its_images(run, portable):
     assert portable == run / "export" / "keras" / "1"
-    assert {one.name for one in portable.iterdir()} == {
-        "model.keras",
-        "model.json",
-        "manifest.json",
-    }
+    assert {one.name for one in portable.iterdir()} == {"model.keras", "model.json", "manifest.json"}
     told = json.loads((portable / "model.json").read_text())
     assert told["backbone"] == {"name": "small_cnn"}
     assert told["head"] == {"dropout": 0.4}

@@ -37,9 +37,7 @@ def test_a_run_and_its_export_give_the_same_answers(run_folder: Path, images: li
 
 
 @pytest.mark.slow
-def test_an_export_itself_names_what_it_predicts(
-    model: Any, images: list[Path], tmp_path: Path
-) -> None:
+def test_an_export_itself_names_what_it_predicts(model: Any, images: list[Path], tmp_path: Path) -> None:
     """An operating point so low that the largest probability decides nothing."""
     low = Answering(threshold=Threshold("benign", 0.01))
     folder = export_saved_model(

@@ -15,13 +15,7 @@ import pytest
 from kerastl.errors import Problems, RequestError, RunFailed
 from kerastl.export import FilePrediction, predict_table
 from kerastl.export.predict import map_ahead
-from kerastl.export.predict_table import (
-    TableRequest,
-    check_output,
-    columns,
-    format_rows,
-    open_partial_table,
-)
+from kerastl.export.predict_table import TableRequest, check_output, columns, format_rows, open_partial_table
 from kerastl.runs import csv_line
 
 CLASSES = ("a", "line\nbreak")
@@ -56,9 +50,7 @@ def write_batches(out: Path, request: TableRequest, stop: int | None, *, resume:
         return table.num_unreadable
 
 
-def interrupt(
-    out: Path, stop: int, *, resume: bool = False, request: TableRequest = REQUEST
-) -> Path:
+def interrupt(out: Path, stop: int, *, resume: bool = False, request: TableRequest = REQUEST) -> Path:
     with pytest.raises(Interrupted):
         write_batches(out, request, stop, resume=resume)
     return out.with_name(f"{out.name}.part")
@@ -211,16 +203,9 @@ def test_parquet_holds_unquoted_text_and_all_digits(
 
 def test_csv_quotes_formulas_and_json_keeps_all_digits() -> None:
     text = csv_line(columns(("a", "-b"))) + format_rows("csv", ROWS, ("a", "-b"))
-    assert text.splitlines()[:2] == [
-        "path,predicted,problem,prob_a,prob_-b",
-        "'=1+1.png,'-b,,0.25,0.3",
-    ]
+    assert text.splitlines()[:2] == ["path,predicted,problem,prob_a,prob_-b", "'=1+1.png,'-b,,0.25,0.3"]
     first = json.loads(format_rows("json", ROWS[:1], ("a", "-b")))
-    assert first == {
-        "path": "=1+1.png",
-        "predicted": "-b",
-        "probabilities": {"a": 0.25, "-b": 0.1 + 0.2},
-    }
+    assert first == {"path": "=1+1.png", "predicted": "-b", "probabilities": {"a": 0.25, "-b": 0.1 + 0.2}}
 
 
 def test_parquet_without_pyarrow_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

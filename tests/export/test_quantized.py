@@ -76,9 +76,7 @@ def test_calibration_is_spread_over_classes_and_domains_and_tells_only_counts(
 
 def test_eight_bits_without_a_training_image_are_refused(run_folder: Path) -> None:
     write_split(run_folder, [("gone.png", "benign", "train")])
-    with pytest.raises(
-        RequestError, match=r"none that split.csv names can be opened.*--quantize float16"
-    ):
+    with pytest.raises(RequestError, match=r"none that split.csv names can be opened.*--quantize float16"):
         calibration_of(load_trained(run_folder))
 
 
@@ -112,9 +110,7 @@ def test_the_cost_is_counted_as_by_hand(run_folder: Path, pictures: list[Path]) 
 
 
 @pytest.mark.usefixtures("_litert")
-def test_eight_bits_answer_nearly_as_the_run_and_tell_what_they_cost(
-    run: Path, encoded: list[bytes]
-) -> None:
+def test_eight_bits_answer_nearly_as_the_run_and_tell_what_they_cost(run: Path, encoded: list[bytes]) -> None:
     trained = load_trained(run)
     done = CliRunner().invoke(app, ["export", str(run), "--format", "litert", "--quantize", "int8"])
     assert done.exit_code == 0, done.output
@@ -154,10 +150,7 @@ def test_sixteen_bits_halve_the_weights_of_a_real_network(
 
     backbone = build_backbone("mobilenet_v2", weights="imagenet", image_size_px=224, alpha=0.35)
     model = build_model(backbone, class_names=("ap", "pa"))
-    files = (
-        sorted((cxr_folder / "ap").glob("*.jpg"))[:12]
-        + sorted((cxr_folder / "pa").glob("*.jpg"))[:12]
-    )
+    files = sorted((cxr_folder / "ap").glob("*.jpg"))[:12] + sorted((cxr_folder / "pa").glob("*.jpg"))[:12]
     assert len(files) == 24
     names = [file.relative_to(cxr_folder).as_posix() for file in files]
     (run_folder / "model.json").write_text(

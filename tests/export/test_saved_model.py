@@ -14,12 +14,7 @@ from kerastl.errors import RequestError
 from kerastl.export import export_saved_model
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
-SETTINGS = {
-    "class_names": CLASS_NAMES,
-    "image_size_px": SIZE,
-    "window": WINDOW,
-    "max_pixels": MAX_PIXELS,
-}
+SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "window": WINDOW, "max_pixels": MAX_PIXELS}
 
 
 @pytest.fixture(scope="module")
@@ -52,25 +47,19 @@ def test_bytes_and_pixels_agree_with_the_model_on_a_colour_image_read_by_pillow(
     Image.fromarray(colour).save(tmp_path / "one.png")
     logits = np.asarray(model.predict(colour[None].astype(np.float32), verbose=0), np.float64)[0]
     softmax = np.exp(logits) / np.exp(logits).sum()
-    by_bytes = loaded.signatures["serving_default"](
-        tf.constant([(tmp_path / "one.png").read_bytes()])
-    )
+    by_bytes = loaded.signatures["serving_default"](tf.constant([(tmp_path / "one.png").read_bytes()]))
     by_pixels = loaded.signatures["pixels"](tf.constant(colour[None], tf.float32))
     for answers in (by_bytes, by_pixels):
         assert answers["probabilities"].numpy()[0] == pytest.approx(softmax, abs=1e-5)
         assert answers["predicted"].numpy()[0].decode() == CLASS_NAMES[softmax.argmax()]
 
 
-def test_pixels_of_another_size_are_refused_by_a_message_that_names_the_right_one(
-    loaded: Any,
-) -> None:
+def test_pixels_of_another_size_are_refused_by_a_message_that_names_the_right_one(loaded: Any) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match="24 x 24 pixels"):
         loaded.signatures["pixels"](tf.zeros([2, SIZE, SIZE + 1, 3]))
 
 
-def test_too_large_and_tiff_and_rubbish_are_refused_in_the_graph_by_name(
-    loaded: Any, tmp_path: Path
-) -> None:
+def test_too_large_and_tiff_and_rubbish_are_refused_in_the_graph_by_name(loaded: Any, tmp_path: Path) -> None:
     answer = loaded.signatures["serving_default"]
     Image.new("L", (400, 300)).save(tmp_path / "large.png")
     Image.new("L", (40, 30)).save(tmp_path / "one.tif")
@@ -82,9 +71,7 @@ def test_too_large_and_tiff_and_rubbish_are_refused_in_the_graph_by_name(
         answer(tf.constant([b"rubbish"]))
 
 
-def test_an_export_takes_the_next_number_and_leaves_the_others_alone(
-    model: Any, tmp_path: Path
-) -> None:
+def test_an_export_takes_the_next_number_and_leaves_the_others_alone(model: Any, tmp_path: Path) -> None:
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "keep").write_text("me")
     written = export_saved_model(model, tmp_path, **SETTINGS)

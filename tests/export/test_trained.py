@@ -50,9 +50,7 @@ def test_a_damaged_description_is_refused_with_what_is_wrong(
 def test_a_model_file_that_brings_code_along_is_refused(run_folder: Path) -> None:
     image = keras.Input((24, 24, 3))
     flat = keras.layers.Flatten()(image)
-    keras.Model(image, keras.layers.Lambda(lambda x: x[:, :3])(flat)).save(
-        run_folder / "model.keras"
-    )
+    keras.Model(image, keras.layers.Lambda(lambda x: x[:, :3])(flat)).save(run_folder / "model.keras")
     with pytest.raises(RequestError, match="cannot be opened"):
         load_trained(run_folder)
 

@@ -27,12 +27,7 @@ from kerastl.export.manifest import write_manifest
 from kerastl.export.saved_model import weights_fingerprint
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, png
 
-SETTINGS = {
-    "class_names": CLASS_NAMES,
-    "image_size_px": SIZE,
-    "window": WINDOW,
-    "max_pixels": MAX_PIXELS,
-}
+SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "window": WINDOW, "max_pixels": MAX_PIXELS}
 
 
 def faults(findings: list[Finding]) -> dict[str, str]:
@@ -147,9 +142,7 @@ def test_batch_norm_in_training_mode_is_a_fault_named_as_such(
         return type(layer).from_config(layer.get_config() | settings)
 
     copy = keras.models.clone_model(model, clone_function=without_dropout)
-    copy.set_weights(
-        [variable.numpy() for variable in model.variables if "seed" not in variable.path]
-    )
+    copy.set_weights([variable.numpy() for variable in model.variables if "seed" not in variable.path])
 
     def training(image_bytes: tf.Tensor) -> Any:
         spec = tf.TensorSpec([SIZE, SIZE, 3], tf.float32)
@@ -223,12 +216,7 @@ def wrong_name(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     ],
 )
 def test_a_wrong_answer_is_a_fault_of_the_check_that_promised_it(
-    change: Any,
-    checks: set[str],
-    model: Any,
-    encoded: list[bytes],
-    expected: Expected,
-    tmp_path: Path,
+    change: Any, checks: set[str], model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
 ) -> None:
     export = planted(model, tmp_path / "served", answering(model, change))
     assert checks <= set(faults(verify(export, encoded=encoded, expected=expected)))

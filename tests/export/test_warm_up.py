@@ -39,9 +39,7 @@ def test_the_loaded_model_answers_every_request_as_it_stands(export):
             examples = [one.SerializeToString() for one in request.input.example_list.examples]
             tensors = {"inputs": tf.constant(examples)}
         else:
-            tensors = {
-                key: tf.constant(tf.make_ndarray(one)) for key, one in request.inputs.items()
-            }
+            tensors = {key: tf.constant(tf.make_ndarray(one)) for key, one in request.inputs.items()}
         answers = loaded.signatures[name](**tensors)
         (taken,) = tensors.values()
         assert {one.shape[0] for one in answers.values()} == {taken.shape[0]}

@@ -42,11 +42,7 @@ def _signatures() -> dict[str, Any]:
     return {
         "serving_default": meta_graph_pb2.SignatureDef(
             inputs={"image_bytes": _info(tf.string, -1)},
-            outputs={
-                "probabilities": floats,
-                "class_names": strings,
-                "predicted": _info(tf.string, -1),
-            },
+            outputs={"probabilities": floats, "class_names": strings, "predicted": _info(tf.string, -1)},
             method_name="tensorflow/serving/predict",
         ),
         "classify": meta_graph_pb2.SignatureDef(
@@ -118,10 +114,7 @@ def server_of(stand_in: StandIn) -> Server:
 
 
 def ask(
-    server: Server,
-    export: Path,
-    images: Sequence[bytes] = IMAGES,
-    reference: Expected | None = REFERENCE,
+    server: Server, export: Path, images: Sequence[bytes] = IMAGES, reference: Expected | None = REFERENCE
 ) -> dict[str, Finding]:
     found = check_live(server, export, images=images, image_size_px=SIZE, reference=reference)
     assert len({one.check for one in found}) == len(found) >= 6

@@ -16,31 +16,14 @@ from kerastl.export.live import check_predictions, check_refusal, reference_of
 from kerastl.export.live_clients import Predictions, ServerFault, as_floats, clean, reason_in
 from tests.export.conftest import CLASS_NAMES
 from tests.export.stand_in_server import StandIn
-from tests.export_live.conftest import (
-    Drawn,
-    Row,
-    ask,
-    faults,
-    server_of,
-)
+from tests.export_live.conftest import Drawn, Row, ask, faults, server_of
 
 
-def test_a_server_that_serves_this_export_has_no_fault(
-    stand_in: StandIn, drawn_export: Path
-) -> None:
+def test_a_server_that_serves_this_export_has_no_fault(stand_in: StandIn, drawn_export: Path) -> None:
     found = ask(server_of(stand_in), drawn_export)
     assert [one.check for one in found.values() if one.passed is not True] == []
-    every = {
-        "available",
-        "version",
-        "signatures",
-        "invalid image refused",
-        "predictions",
-        "classify",
-    }
-    assert set(found) == {f"{way}: {one}" for way in ("gRPC", "REST") for one in every} | {
-        "REST: columns"
-    }
+    every = {"available", "version", "signatures", "invalid image refused", "predictions", "classify"}
+    assert set(found) == {f"{way}: {one}" for way in ("gRPC", "REST") for one in every} | {"REST: columns"}
     assert "7 images" in found["REST: predictions"].detail
     assert "not an image" in found["gRPC: invalid image refused"].detail
 
@@ -78,10 +61,7 @@ def one_label(row: Row) -> Row:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (
-            hotter,
-            r"up to 0\.\d+.*log odds are 0\.4 times the export's, as with another temperature",
-        ),
+        (hotter, r"up to 0\.\d+.*log odds are 0\.4 times the export's, as with another temperature"),
         (reversed_names, "classes in another order"),
         (other_classes, "other classes: .*11"),
         (twice, "other classes"),
@@ -106,16 +86,12 @@ def test_another_export_behind_the_same_name_and_version_is_told_by_its_answers(
 def test_another_version_is_named_by_number(drawn_export: Path) -> None:
     with StandIn(Drawn(version=2)) as server:
         found = faults(ask(server_of(server), drawn_export))
-    assert set(found) == {
-        f"{way}: {one}" for way in ("gRPC", "REST") for one in ("available", "version")
-    }
+    assert set(found) == {f"{way}: {one}" for way in ("gRPC", "REST") for one in ("available", "version")}
     assert "version 1 is not there (version 2 AVAILABLE)" in found["gRPC: available"]
     assert "version 2 answers, and this is version 1" in found["REST: version"]
 
 
-def test_a_model_of_another_name_says_which_option_to_use(
-    stand_in: StandIn, drawn_export: Path
-) -> None:
+def test_a_model_of_another_name_says_which_option_to_use(stand_in: StandIn, drawn_export: Path) -> None:
     server = dataclasses.replace(server_of(stand_in), model_name="lungs of Ü")
     found = faults(ask(server, drawn_export))
     assert "NOT_FOUND" in found["gRPC: available"]
@@ -135,10 +111,7 @@ def test_other_signatures_are_named_output_by_output(drawn_export: Path) -> None
         told = found[f"{way}: signatures"].detail
         assert "classify is missing on the server" in told
         assert "pixels is not in the export" in told
-        assert (
-            "output probabilities is DT_FLOAT [n, 5] on the server, DT_FLOAT [n, 3] in the export"
-            in told
-        )
+        assert "output probabilities is DT_FLOAT [n, 5] on the server, DT_FLOAT [n, 3] in the export" in told
         assert found[f"{way}: predictions"].passed is None
         assert "not compared" in found[f"{way}: predictions"].detail
 
@@ -185,9 +158,7 @@ def test_a_server_must_apply_the_threshold_of_the_export() -> None:
     assert "1 images" in check_predictions([Predictions(names, rows, ("a",))], most_probable)
 
 
-@pytest.mark.parametrize(
-    "rows", [[[1], [1, 2]], [["1"]], [[True]], [], None, [[10**400]], [[None]]]
-)
+@pytest.mark.parametrize("rows", [[[1], [1, 2]], [["1"]], [[True]], [], None, [[10**400]], [[None]]])
 def test_what_is_no_table_of_numbers_is_refused(rows: Any) -> None:
     with pytest.raises(ServerFault):
         as_floats(rows, 1)

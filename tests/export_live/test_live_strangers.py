@@ -14,14 +14,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 
 from kerastl.export.live_clients import MOST_BYTES, Server
 from tests.export.stand_in_server import LOOPBACK, Models, Predictions, StandIn
-from tests.export_live.conftest import (
-    Drawn,
-    address,
-    ask,
-    canned,
-    faults,
-    sending,
-)
+from tests.export_live.conftest import Drawn, address, ask, canned, faults, sending
 
 
 def free_port() -> int:
@@ -65,10 +58,7 @@ HOSTILE = {
     "a list": (sending([1]), "no JSON object"),
     "too deep": (sending(b"[" * 500_000), "no JSON object"),
     "no keys": (sending({}), "version 1 is not there"),
-    "other types": (
-        sending({"model_version_status": 3, "predictions": [{}]}),
-        "is not a GetModelStatus",
-    ),
+    "other types": (sending({"model_version_status": 3, "predictions": [{}]}), "is not a GetModelStatus"),
     "half of it": (sending(b"{", **{"Content-Length": "90"}), "closed the connection"),
     "a terminal's commands": (sending({"error": "\x1b[2J\u202egone"}, 503), "HTTP 503: [2Jgone"),
 }
@@ -151,9 +141,7 @@ def half(outputs: Any) -> None:
         (half, "and holds"),
     ],
 )
-def test_whatever_a_stranger_answers_by_grpc_is_a_finding(
-    lie: Any, words: str, drawn_export: Path
-) -> None:
+def test_whatever_a_stranger_answers_by_grpc_is_a_finding(lie: Any, words: str, drawn_export: Path) -> None:
     model = Drawn()
     server = grpc.server(futures.ThreadPoolExecutor(1))
     servicer = type("Liar", (Lying,), {"lie": staticmethod(lie)})(model)

@@ -18,14 +18,7 @@ from kerastl.export import export_run
 from kerastl.export.live_clients import REST_PORT
 from kerastl.export.model_card import MODEL_NAME
 from kerastl.export.serving_files import write_beside
-from tests.export.conftest import (
-    CLASS_NAMES,
-    SIZE,
-    encoded,
-    model,
-    images,
-    run_folder,
-)
+from tests.export.conftest import CLASS_NAMES, SIZE, encoded, model, images, run_folder
 from tests.export.stand_in_server import LOOPBACK, StandIn
 from tests.export_live.conftest import Drawn, canned, formula, sending
 
@@ -62,9 +55,7 @@ def client(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_the_client_prints_class_and_probability_with_python_alone(
-    beside: Path, stand_in: StandIn
-) -> None:
+def test_the_client_prints_class_and_probability_with_python_alone(beside: Path, stand_in: StandIn) -> None:
     done = client(beside, "--host", f"{LOOPBACK}:{stand_in.rest_port}")
     row = formula((beside / "image.jpg").read_bytes())
     best = int(np.argmax(row))
@@ -175,13 +166,7 @@ def check_outputs(outputs: Sequence[str]) -> None:
     share = dict(zip(row["class_names"], row["probabilities"], strict=True))[row["predicted"]]
     assert by_rest == by_grpc == f"{row['predicted']}  {share:.4f}\n"
     assert "no fault" in verified
-    for check in (
-        "gRPC: answers",
-        "gRPC: classify",
-        "REST: answers",
-        "REST: classify",
-        "REST: columns",
-    ):
+    for check in ("gRPC: answers", "gRPC: classify", "REST: answers", "REST: classify", "REST: columns"):
         assert re.search(rf"^{check} +ok ", verified, re.M), verified
 
 
@@ -211,9 +196,7 @@ def test_the_page_is_walked_through_at_its_own_ports(
 
 
 @pytest.mark.docker
-def test_the_page_is_walked_through_against_the_official_image(
-    run_folder: Path, images: list[Path]
-) -> None:
+def test_the_page_is_walked_through_against_the_official_image(run_folder: Path, images: list[Path]) -> None:
     """The one test that asks TensorFlow Serving itself."""
     for words in (["docker", "info"], ["docker", "compose", "version"]):
         if (
@@ -230,9 +213,7 @@ def test_the_page_is_walked_through_against_the_official_image(
 
 
 @pytest.mark.slow
-def test_verify_exits_with_1_where_another_export_answers(
-    run_folder: Path, images: list[Path]
-) -> None:
+def test_verify_exits_with_1_where_another_export_answers(run_folder: Path, images: list[Path]) -> None:
     export = export_run(run_folder)
 
     def ask(server: StandIn) -> subprocess.CompletedProcess[str]:

@@ -11,11 +11,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
 
 from tests.export.conftest import CLASS_NAMES
 from tests.export.stand_in_rest import Refused, predict_json
@@ -62,9 +58,7 @@ def test_rows_and_columns_give_the_same_answers_each_in_its_own_form(stand_in: S
         assert [row[name] for row in rows["predictions"]] == values
 
 
-def test_text_is_a_string_too_and_a_number_has_no_more_digits_than_float32_needs(
-    stand_in: StandIn,
-) -> None:
+def test_text_is_a_string_too_and_a_number_has_no_more_digits_than_float32_needs(stand_in: StandIn) -> None:
     as_text = asked(stand_in, PREDICT, {"instances": ["one"]})
     assert as_text == asked(stand_in, PREDICT, {"instances": [b64(b"one")]})
     numbers = as_text[1]["predictions"][0]["probabilities"]
@@ -77,10 +71,7 @@ def test_a_signature_a_version_and_a_label_may_be_named(stand_in: StandIn) -> No
     assert asked(stand_in, "/v1/models/kerastl/versions/1:predict", body)[0] == 200
     assert asked(stand_in, "/V1/models/kerastl:Predict", body)[0] == 200
     status, content = asked(stand_in, "/v1/models/kerastl/versions/7:predict", body)
-    assert (status, content) == (
-        404,
-        {"error": "Servable not found for request: Specific(kerastl, 7)"},
-    )
+    assert (status, content) == (404, {"error": "Servable not found for request: Specific(kerastl, 7)"})
     assert asked(stand_in, "/v1/models/kerastl/labels/stable:predict", body)[0] == 400
     status, content = asked(stand_in, "/v1/models/half:predict", body)
     assert (status, content) == (404, {"error": "Servable not found for request: Latest(half)"})
@@ -126,9 +117,7 @@ def test_classify_answers_pairs_and_wants_examples(stand_in: StandIn) -> None:
     ],
     ids=str,
 )
-def test_what_breaks_the_rules_is_answered_with_400_and_a_reason(
-    body: Any, stand_in: StandIn
-) -> None:
+def test_what_breaks_the_rules_is_answered_with_400_and_a_reason(body: Any, stand_in: StandIn) -> None:
     status, content = asked(stand_in, PREDICT, body)
     assert status == 400
     assert list(content) == ["error"]
@@ -143,11 +132,7 @@ def test_an_address_of_another_form_is_malformed(path: str, stand_in: StandIn) -
 
 def test_status_and_metadata_come_as_documented(stand_in: StandIn) -> None:
     status, content = asked(stand_in, "/v1/models/kerastl")
-    one = {
-        "version": "1",
-        "state": "AVAILABLE",
-        "status": {"error_code": "OK", "error_message": ""},
-    }
+    one = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     assert (status, content) == (200, {"model_version_status": [one]})
     assert asked(stand_in, "/v1/models/kerastl/versions/1") == (status, content)
     assert asked(stand_in, "/v1/models/kerastl/versions/9")[0] == 404
@@ -156,10 +141,7 @@ def test_status_and_metadata_come_as_documented(stand_in: StandIn) -> None:
     assert content["model_spec"]["version"] == "1"
     told = content["metadata"]["signature_def"]["signature_def"]["serving_default"]
     assert told["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
-    assert [one["size"] for one in told["outputs"]["probabilities"]["tensor_shape"]["dim"]] == [
-        "-1",
-        "3",
-    ]
+    assert [one["size"] for one in told["outputs"]["probabilities"]["tensor_shape"]["dim"]] == ["-1", "3"]
 
 
 def test_outputs_are_written_by_their_type_and_name() -> None:

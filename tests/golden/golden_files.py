@@ -19,9 +19,7 @@ COVERAGE = FOLDER / "branch_coverage.json"
 def read_sections(file: Path) -> dict[str, str]:
     """Return the texts of a file by the titles above them: lines that begin with `=== `."""
     _, *parts = re.split(r"^=== (.*)\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return {
-        title: text.rstrip("\n") + "\n" for title, text in zip(parts[::2], parts[1::2], strict=True)
-    }
+    return {title: text.rstrip("\n") + "\n" for title, text in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def write_sections(file: Path, texts: dict[str, str]) -> None:

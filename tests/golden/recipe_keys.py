@@ -45,9 +45,7 @@ def _fields(schema: Any) -> Iterator[tuple[str, Any, list[Any], Any]]:
     """Yield name, type, constraints and default of each field."""
     if hasattr(schema, "model_fields"):
         for name, field in schema.model_fields.items():
-            default = (
-                MISSING if field.is_required() else field.get_default(call_default_factory=True)
-            )
+            default = MISSING if field.is_required() else field.get_default(call_default_factory=True)
             yield field.alias or name, field.annotation, field.metadata, default
         return
     hints = typing.get_type_hints(schema, include_extras=True)
@@ -55,25 +53,16 @@ def _fields(schema: Any) -> Iterator[tuple[str, Any, list[Any], Any]]:
         default: Any = field.default
         if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        yield (
-            field.name,
-            hints[field.name],
-            [],
-            MISSING if default is dataclasses.MISSING else default,
-        )
+        yield (field.name, hints[field.name], [], MISSING if default is dataclasses.MISSING else default)
 
 
 def _is_schema(hint: Any) -> bool:
-    return isinstance(hint, type) and (
-        dataclasses.is_dataclass(hint) or hasattr(hint, "model_fields")
-    )
+    return isinstance(hint, type) and (dataclasses.is_dataclass(hint) or hasattr(hint, "model_fields"))
 
 
 def _lines(schema: Any, path: str = "") -> Iterator[str]:
     for name, hint, constraints, default in _fields(schema):
-        if (
-            name == "options" and hint is Any
-        ):  # the options of a plug-in are written next to its name
+        if name == "options" and hint is Any:  # the options of a plug-in are written next to its name
             continue
         key = f"{path}{name}"
         value = "required" if default is MISSING else f"default {json.dumps(_plain(default))}"

@@ -55,10 +55,7 @@ def test_a_wrong_request_is_refused_as_before(name: str, refusals: dict[str, str
 
 @pytest.mark.parametrize(
     "recipe",
-    [
-        pytest.param(name, marks=() if name == FAST else pytest.mark.slow)
-        for name in tiny_runs.SETTINGS
-    ],
+    [pytest.param(name, marks=() if name == FAST else pytest.mark.slow) for name in tiny_runs.SETTINGS],
 )
 def test_a_tiny_run_decides_and_predicts_as_before(recipe: str, work: Path) -> None:
     run = tiny_runs.run_recipe(recipe, work)

@@ -148,9 +148,7 @@ def _kept(run: Path) -> dict[str, Any]:
     before = run / "runs" / "source_only"
     predictions = (before if before.exists() else run) / "predictions.csv"
     losses = [
-        -math.log(float(row[f"prob_{row['label']}"]))
-        for row in _table(predictions)
-        if row["split"] == "val"
+        -math.log(float(row[f"prob_{row['label']}"])) for row in _table(predictions) if row["split"] == "val"
     ]
     kept = {}
     if losses and any("val_loss" in row for row in history):

@@ -47,10 +47,7 @@ REPLACED: dict[str, tuple[str, str]] = {
     "frozen random weights": ("trainable: all", "trainable: none"),
     "fraction of nothing": ("trainable: all", "trainable: {top_fraction: 0}"),
     "target phase without a target": ("trainable: all", "trainable: all, domain: target"),
-    "adaptation without a target": (
-        "export: {formats: [saved_model]}",
-        "adaptation: {methods: [adabn]}",
-    ),
+    "adaptation without a target": ("export: {formats: [saved_model]}", "adaptation: {methods: [adabn]}"),
     "unknown method and validator": (
         "export: {formats: [saved_model]}",
         "target: {reader: {name: folder, path: images}, labels: none}\n"
@@ -104,9 +101,7 @@ def write_files(folder: Path) -> None:
 
 def answers(folder: Path) -> dict[str, str]:
     """Return the exit code and the texts of each request, by its name."""
-    requests = {
-        name: ("check", f"mistake-{number}.yaml") for number, name in enumerate(REPLACED, 1)
-    }
+    requests = {name: ("check", f"mistake-{number}.yaml") for number, name in enumerate(REPLACED, 1)}
     return {name: _answer(words, folder) for name, words in {**requests, **COMMANDS}.items()}
 
 

@@ -21,15 +21,7 @@ def _without_network() -> list[str]:
 def test_the_quickstart_tells_its_story_offline(tmp_path):
     (tmp_path / "home").mkdir()
     environment = os.environ | {"KERAS_HOME": str(tmp_path / "home")}
-    words = [
-        sys.executable,
-        "-m",
-        "kerastl",
-        "quickstart",
-        "--json",
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    words = [sys.executable, "-m", "kerastl", "quickstart", "--json", "--out", str(tmp_path / "run")]
     done = subprocess.run(
         [*_without_network(), *words],
         env=environment,

@@ -14,18 +14,7 @@ from kerastl.workflows import run as runner
 
 FASHION = Path(os.environ.get("KERASTL_FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 BACKBONE = "backbone={name: mobilenet_v2, weights: imagenet, alpha: 0.35}"
-NAMES = [
-    "shirt-t",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "boot",
-]
+NAMES = ["shirt-t", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
 
 
 def run(name, out, *sets):
@@ -61,9 +50,7 @@ def fashion(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_imagenet_weights_beat_random_ones_by_ten_points_over_three_seeds(
-    fashion, keras_home, tmp_path
-):
+def test_imagenet_weights_beat_random_ones_by_ten_points_over_three_seeds(fashion, keras_home, tmp_path):
     """Balanced accuracy on 360 test images. From scratch everything trains, at a rate and length of its own.
 
     A single score has a 95 % interval of nine points: ten are asked of the mean, and of each seed that it gains.
@@ -86,8 +73,7 @@ def test_imagenet_weights_beat_random_ones_by_ten_points_over_three_seeds(
             "phases=[{name: scratch, epochs: 30, learning_rate: 2e-3, trainable: all, schedule: cosine}]",
         )
         gains.append(
-            overall(borrowed)["balanced_accuracy"]["value"]
-            - overall(scratch)["balanced_accuracy"]["value"]
+            overall(borrowed)["balanced_accuracy"]["value"] - overall(scratch)["balanced_accuracy"]["value"]
         )
     print("points of balanced accuracy gained:", [round(100 * gain, 1) for gain in gains])
     assert np.mean(gains) >= 0.1

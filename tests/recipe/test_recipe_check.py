@@ -102,9 +102,7 @@ def test_window_is_a_word_or_a_center_and_a_width():
 
 
 def test_short_forms_mean_the_long_ones():
-    long = checked(
-        GOOD, "augment={operations: [{name: random_flip}]}", "backbone={name: small_cnn}"
-    )
+    long = checked(GOOD, "augment={operations: [{name: random_flip}]}", "backbone={name: small_cnn}")
     assert checked(GOOD, "augment=[random_flip]", "backbone=small_cnn") == long
     assert checked(GOOD, "augment=none") == checked(GOOD)
 
@@ -212,9 +210,7 @@ def test_a_phase_at_a_target_needs_its_labels_but_a_target_without_phases_does_n
 
 def test_two_phases_of_one_name_are_told_apart_or_refused_beside_another_problem():
     text = GOOD + "  - {name: head, epochs: 1, learning_rate: 1e-3, trainable: none}\n"
-    assert problems_of(text, "seed=x")[0].startswith(
-        "line 8, phases[1].name: 'head' is already the name"
-    )
+    assert problems_of(text, "seed=x")[0].startswith("line 8, phases[1].name: 'head' is already the name")
     assert len(problems_of(text, "seed=x")) == 2
 
 

@@ -13,12 +13,7 @@ POLICY = [("cutout", Cutout(area=0.1)), ("random_flip", None)]
 
 
 def with_policies(*sets, text=GOOD, policy_of=lambda name: POLICY):
-    return check(
-        text,
-        name="flowers.yaml",
-        policy_of=policy_of,
-        sets=sets,
-    )
+    return check(text, name="flowers.yaml", policy_of=policy_of, sets=sets)
 
 
 @MADE_UP
@@ -27,13 +22,7 @@ def test_the_short_word_and_the_key_say_the_same():
 
 
 @MADE_UP
-@pytest.mark.parametrize(
-    ("short", "operations"),
-    [
-        ("light", POLICY),
-        ("[random_flip]", POLICY[1:]),
-    ],
-)
+@pytest.mark.parametrize(("short", "operations"), [("light", POLICY), ("[random_flip]", POLICY[1:])])
 def test_a_key_beside_the_short_form_keeps_what_the_short_form_said(short, operations):
     """As a set after a set, and as a set on what the file says."""
     for text, first in ((GOOD, [f"augment={short}"]), (f"{GOOD}augment: {short}\n", [])):

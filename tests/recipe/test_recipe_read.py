@@ -24,9 +24,7 @@ def refusal(text: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "word", ["no", "yes", "on", "off", "1:30", "2024-01-01", "1_000", "y", "="]
-)
+@pytest.mark.parametrize("word", ["no", "yes", "on", "off", "1:30", "2024-01-01", "1_000", "y", "="])
 def test_what_yaml_1_1_would_change_is_text(word):
     assert value_of(word) == word
 
@@ -58,8 +56,7 @@ HOSTILE = {
     "laughs": (
         "a: &a [x, x, x, x, x, x, x, x, x]\n"
         + "".join(
-            f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n"
-            for a, b in zip("abcdefg", "bcdefgh", strict=True)
+            f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)
         ),
         "has more than 10000 values",
     ),

@@ -27,9 +27,7 @@ def test_the_last_word_on_a_path_wins():
 
 
 def test_set_reaches_into_short_forms():
-    assert (
-        checked(GOOD, "backbone=mobilenet_v2", "backbone.alpha=0.5").backbone.options.alpha == 0.5
-    )
+    assert checked(GOOD, "backbone=mobilenet_v2", "backbone.alpha=0.5").backbone.options.alpha == 0.5
 
 
 def test_a_longer_path_takes_the_place_of_a_word_that_names_no_plug_in():

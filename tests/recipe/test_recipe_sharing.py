@@ -74,9 +74,7 @@ def problem_of(*sets: str, domains_of=registry.domains_of) -> str:
 
 
 def paths(reader) -> set[str]:
-    return {
-        record.path for record in registry.module("reader", "table").read(reader.options).records
-    }
+    return {record.path for record in registry.module("reader", "table").read(reader.options).records}
 
 
 def test_source_and_target_part_the_table_between_them(table):

@@ -82,10 +82,7 @@ def test_everything_wrong_comes_together_in_the_order_of_the_file():
 @pytest.mark.parametrize("name", registry.names("backbone"))
 def test_every_block_and_the_smallest_size_of_every_backbone_are_good(name):
     smallest = models.backbone_named(name).min_size_px
-    sets = [
-        f"backbone={{name: {name}, weights: ./w.h5}}",
-        f"data.image_size_px={max(16, smallest)}",
-    ]
+    sets = [f"backbone={{name: {name}, weights: ./w.h5}}", f"data.image_size_px={max(16, smallest)}"]
     for block in models.block_names(name):
         assert checked(TEXT, *sets, f"phases[0].trainable={{from_block: {block}}}")
     if smallest > 16:

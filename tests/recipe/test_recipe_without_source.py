@@ -68,9 +68,9 @@ def test_what_the_model_decides_is_written_out_and_the_recipe_repeats_the_run():
 def test_a_window_that_was_rounded_on_the_way_is_the_same():
     low, high = 1000.1 - 333.3 / 2, 1000.1 + 333.3 / 2
     again = f"data.window={{center: {(low + high) / 2!r}, width: {high - low!r}}}"
-    assert checked(
-        FREE, again, "adaptation.select_by=[class_ami]"
-    ).data.window.center == pytest.approx(1000.1)
+    assert checked(FREE, again, "adaptation.select_by=[class_ami]").data.window.center == pytest.approx(
+        1000.1
+    )
 
 
 CHANGES = (
@@ -141,9 +141,7 @@ def test_what_contradicts_a_model_is_reported(monkeypatch):
                 "line 1: Missing required key 'adaptation'. Add: adaptation: {methods: [tent, shot, adabn]}",
                 "line 4, phases[0].domain: is target, but target.labels is none: write labels: few or labels: all, or methods that adapt without labels: adaptation: {methods: [adabn, coral]}.",
             ],
-            "source.model=elsewhere": [
-                "--set source.model: There is no run folder /here/elsewhere."
-            ],
+            "source.model=elsewhere": ["--set source.model: There is no run folder /here/elsewhere."],
             "source.model=null": ["--set source.model: must be a path, got null."],
         }
     )
@@ -167,10 +165,7 @@ def test_a_model_that_names_what_there_is_not_is_refused_by_name():
     class Hostile(Models):
         def plain_of(self, path):
             told = super().plain_of(path)
-            return told | {
-                "backbone": {"name": "os.system", "weights": "./x"},
-                "head": {"dropout": 7},
-            }
+            return told | {"backbone": {"name": "os.system", "weights": "./x"}, "head": {"dropout": 7}}
 
     with pytest.raises(Problems) as caught:
         check(FREE, name="f.yaml", models=Hostile())

@@ -50,9 +50,7 @@ def test_writing_twice_gives_the_same_text():
 @given(path=PATHS, group=NAMES, rate=st.floats(1e-12, 10), seed=st.integers(0, 2**31 - 1))
 def test_any_text_and_number_survives(path, group, rate, seed):
     recipe = checked(GOOD, "data.reader.name=table")
-    options = recipe.data.reader.options.model_copy(
-        update={"path": Path("/") / path, "domains": (group,)}
-    )
+    options = recipe.data.reader.options.model_copy(update={"path": Path("/") / path, "domains": (group,)})
     reader = recipe.data.reader.model_copy(update={"options": options})
     split = recipe.data.split.model_copy(update={"group_by": group})
     data = recipe.data.model_copy(update={"reader": reader, "split": split})

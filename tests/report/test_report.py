@@ -82,9 +82,7 @@ def run_folder(tmp_path: Path) -> Path:
             ["../secret.png", "benign", HOSTILE, "test", "p1", "a", 0.05, 0.95],
             [f"{HOSTILE}.png", HOSTILE, "benign", "test", "p2", "a", 0.8, 0.2],
             ["fine.png", "benign", "benign", "test", "p2", "a", 0.99, 0.01]]  # fmt: skip
-    write_table(
-        folder / "predictions.csv", [[*names, *(f"prob_{name}" for name in CLASSES)], *rows]
-    )
+    write_table(folder / "predictions.csv", [[*names, *(f"prob_{name}" for name in CLASSES)], *rows])
     write_table(folder / "split.csv", [
         ["path", "label", "split", "group", "domain"], ["red.png", HOSTILE, "train", "p1", ""]])  # fmt: skip
     write_table(folder / "quarantine.csv", [["path", "reason"], [HOSTILE, f"{HOSTILE} it is cut"]])

@@ -127,10 +127,7 @@ def told_of(scores, explained, fired):
     rest = {"value": 0.6, "low": None, "high": None, "reason": NO_INTERVAL}
     shift = scores["label_shift"] | {"explained": explained, "rest": rest}
     guard = {"fired": fired, "reason": f"{UNKNOWN} (<few> patients)", "measured": {}}
-    return scores | {"label_shift": shift}, {
-        "candidates": {},
-        "guards": {"other_prevalence": guard},
-    }
+    return scores | {"label_shift": shift}, {"candidates": {}, "guards": {"other_prevalence": guard}}
 
 
 @pytest.mark.parametrize(

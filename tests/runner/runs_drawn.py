@@ -81,8 +81,7 @@ def two_hospitals_recipe(folder: Path, **values: object) -> str:
 def kill_run_when(file: Path, recipe: Path, out: Path) -> None:
     """Run a recipe in a process of its own, and kill that when a file is there."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "kerastl", "run", str(recipe), "--out", str(out)],
-        stderr=subprocess.DEVNULL,
+        [sys.executable, "-m", "kerastl", "run", str(recipe), "--out", str(out)], stderr=subprocess.DEVNULL
     )
     while not file.exists() and process.poll() is None:
         time.sleep(0.01)

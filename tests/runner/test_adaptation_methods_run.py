@@ -26,11 +26,7 @@ def two_hospitals(tmp_path):
         file = tmp_path / "two.yaml"
         adapt = "learning_rate: 1e-4, trainable: all, batch_norm: statistics"
         text = two_hospitals_recipe(
-            tmp_path,
-            source_epochs=2,
-            epochs=epochs,
-            adapt=adapt,
-            methods="[adabn, coral, fine_tune]",
+            tmp_path, source_epochs=2, epochs=epochs, adapt=adapt, methods="[adabn, coral, fine_tune]"
         )
         file.write_text(text)
         return file
@@ -76,21 +72,15 @@ def test_images_that_candidates_learn_from_carry_no_label(kerastl, two_hospitals
     told = json.loads((tmp_path / "run" / "adaptation.json").read_text())
     assert told["oracle"] is None
     # A candidate that was not chosen has not seen a test image.
-    (other,) = (
-        {"adabn", "coral"} - {told["chosen"]} if told["chosen"] != "source_only" else {"coral"}
-    )
+    (other,) = {"adabn", "coral"} - {told["chosen"]} if told["chosen"] != "source_only" else {"coral"}
     judged = json.loads((tmp_path / "run" / "runs" / other / "scores.json").read_text())
     assert "target_test" not in judged
     assert "test" not in judged
 
 
 @pytest.mark.slow
-def test_a_method_whose_training_breaks_down_is_left_out(
-    kerastl, two_hospitals, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(
-        alignment_losses, "coral_loss", lambda source, _: tf.reduce_sum(source) * math.nan
-    )
+def test_a_method_whose_training_breaks_down_is_left_out(kerastl, two_hospitals, tmp_path, monkeypatch):
+    monkeypatch.setattr(alignment_losses, "coral_loss", lambda source, _: tf.reduce_sum(source) * math.nan)
     out = tmp_path / "run"
     answer = kerastl("run", two_hospitals(), "--out", out, "--set", "adaptation.methods=[coral]")
     assert answer.code == 0, answer.err
@@ -124,9 +114,7 @@ def test_what_cannot_adapt_is_refused_before_anything_is_written(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", ["adabn", "coral"])
-def test_a_run_killed_in_a_candidate_goes_on_to_the_same_bytes(
-    kerastl, two_hospitals, tmp_path, at
-):
+def test_a_run_killed_in_a_candidate_goes_on_to_the_same_bytes(kerastl, two_hospitals, tmp_path, at):
     recipe = two_hospitals(epochs=12)
     assert kerastl("run", recipe, "--out", tmp_path / "whole").code == 0
     out = tmp_path / "killed"

@@ -46,9 +46,7 @@ def two_hospitals(tmp_path):
     return write
 
 
-def test_the_model_before_adaptation_is_a_run_of_its_own_and_is_compared(
-    kerastl, two_hospitals, tmp_path
-):
+def test_the_model_before_adaptation_is_a_run_of_its_own_and_is_compared(kerastl, two_hospitals, tmp_path):
     out = tmp_path / "run"
     answer = kerastl("run", two_hospitals(), "--out", out)
     assert answer.code == 0, answer.err
@@ -62,15 +60,12 @@ def test_the_model_before_adaptation_is_a_run_of_its_own_and_is_compared(
     assert set(told) == {"candidates", "chosen", "verdict", "reason", "target_test", "oracle"}
     assert told["chosen"] in told["candidates"]
     before, after = (
-        json.loads((folder / "scores.json").read_text())["target_test"]["overall"]
-        for folder in (inner, out)
+        json.loads((folder / "scores.json").read_text())["target_test"]["overall"] for folder in (inner, out)
     )
     assert told["target_test"]["source_only"] == before
     assert told["target_test"]["chosen"] == after
     difference = told["target_test"]["difference"]
-    assert difference["value"] == pytest.approx(
-        after["group_auc"]["value"] - before["group_auc"]["value"]
-    )
+    assert difference["value"] == pytest.approx(after["group_auc"]["value"] - before["group_auc"]["value"])
     assert f"adapted minus unchanged: {difference['value']:.3f}" in answer.out
     summary = json.loads((out / "summary.json").read_text())["runs"]
     assert summary["source_only"]["target_test"] == before
@@ -118,9 +113,7 @@ def test_the_inner_recipe_gives_the_inner_run_again(kerastl, two_hospitals, tmp_
 
 
 @pytest.mark.slow
-def test_a_run_killed_between_the_hospitals_goes_on_to_the_same_bytes(
-    kerastl, two_hospitals, tmp_path
-):
+def test_a_run_killed_between_the_hospitals_goes_on_to_the_same_bytes(kerastl, two_hospitals, tmp_path):
     recipe = two_hospitals(epochs=30)
     assert kerastl("run", recipe, "--out", tmp_path / "whole").code == 0
     out = tmp_path / "killed"

@@ -37,8 +37,7 @@ def run(kerastl, recipe, tmp_path):
 @pytest.mark.slow
 def test_host_and_device_give_one_run_and_neither_exports_its_augmentation(run):
     host, device = (
-        run(one, f"augment.placement={one}", "export.formats=[saved_model]")
-        for one in ("host", "device")
+        run(one, f"augment.placement={one}", "export.formats=[saved_model]") for one in ("host", "device")
     )
     for file in COMPARED:
         assert (host / file).read_bytes() == (device / file).read_bytes(), file

@@ -14,9 +14,7 @@ def collection(*rows, root="b"):
     records = []
     for number, (group, split, *label) in enumerate(rows):
         path = f"{root}{number}.png"
-        records.append(
-            Record(path, Path("/data") / path, (label or ["ill"])[0], split, group, root)
-        )
+        records.append(Record(path, Path("/data") / path, (label or ["ill"])[0], split, group, root))
     names = tuple(sorted({one.label for one in records if one.label}))
     return Collection(None, names, tuple(records))
 

@@ -42,9 +42,7 @@ def hospitals(tmp_path):
                 site = "b" if name == "b" else "north" if own == (label == "light") else "south"
                 patient = f"{name}{label}{number}"
                 sex = "f" if number % 2 else "m"
-                rows.append(
-                    [f"{name}/{label}/{number}.png", label, patient, site, sex, 20 + number]
-                )
+                rows.append([f"{name}/{label}/{number}.png", label, patient, site, sex, 20 + number])
         with (tmp_path / f"{name}.csv").open("w", newline="") as file:
             csv.writer(file).writerows(rows)
 
@@ -121,9 +119,7 @@ def test_a_run_with_few_labels_tells_prevalence_sites_and_subgroups(kerastl, hos
 
 
 @pytest.mark.slow
-def test_a_run_without_labels_repeats_to_the_byte_and_answers_the_unlabelled(
-    kerastl, hospitals, tmp_path
-):
+def test_a_run_without_labels_repeats_to_the_byte_and_answers_the_unlabelled(kerastl, hospitals, tmp_path):
     recipe = hospitals("none", "adaptation: {methods: [adabn]}")
     for name in ("one", "two"):
         assert kerastl("run", recipe, "--out", tmp_path / name, "--oracle").code == 0
@@ -133,9 +129,7 @@ def test_a_run_without_labels_repeats_to_the_byte_and_answers_the_unlabelled(
     check_shift(out, scores, ["target_test", "target_unlabelled"])
     adabn = json.loads((out / "runs" / "adabn" / "scores.json").read_text())
     assert adabn["sites"]["target"]["after"]["value"] is not None
-    unlabelled = [
-        row for row in rows_of(out / "predictions.csv") if row["split"] == "target_unlabelled"
-    ]
+    unlabelled = [row for row in rows_of(out / "predictions.csv") if row["split"] == "target_unlabelled"]
     assert len(unlabelled) == 24
     assert {row["label"] for row in unlabelled} == {""}
     assert "target_unlabelled" not in scores

@@ -11,9 +11,7 @@ from kerastl.report.figures import SHEET, style_sheet_url
 from kerastl.workflows.phase_data import phases_of_methods
 
 NAMES = ["histogram_matching", "reinhard", "fda", "strong_augmentation", "fixmatch"]
-LIGHT = (
-    "{name: strong_augmentation, policy: light}, {name: fixmatch, policy: light, threshold: 0.5}"
-)
+LIGHT = "{name: strong_augmentation, policy: light}, {name: fixmatch, policy: light, threshold: 0.5}"
 ALL = f"[mcc, {{name: fda, beta: 0.1}}, histogram_matching, reinhard, {LIGHT}]"
 DRAWING = f"[{{name: fda, beta: 0.1, share: 0.5}}, {LIGHT}]"
 
@@ -25,9 +23,7 @@ def written(tmp_path):
     def write(epochs=1, methods=ALL):
         file = tmp_path / "style.yaml"
         adapt = "learning_rate: 1e-3, trainable: none, batch_norm: frozen"
-        text = two_hospitals_recipe(
-            tmp_path, source_epochs=1, epochs=epochs, adapt=adapt, methods=methods
-        )
+        text = two_hospitals_recipe(tmp_path, source_epochs=1, epochs=epochs, adapt=adapt, methods=methods)
         file.write_text(text)
         return file
 
@@ -48,12 +44,8 @@ def test_a_cache_is_left_to_methods_that_change_no_pixel(written):
     assert phase.cache == "features"  # asked for: refused, and not overruled
 
 
-def test_a_cache_that_is_asked_for_is_refused_before_anything_is_written(
-    kerastl, written, tmp_path
-):
-    answer = kerastl(
-        "run", written(), "--out", tmp_path / "run", "--set", "phases[1].cache=features"
-    )
+def test_a_cache_that_is_asked_for_is_refused_before_anything_is_written(kerastl, written, tmp_path):
+    answer = kerastl("run", written(), "--out", tmp_path / "run", "--set", "phases[1].cache=features")
     assert answer.code == 1
     for name in NAMES:
         assert f"phase adapt: {name} changes images at each step" in answer.err

@@ -91,9 +91,7 @@ def test_an_export_that_decodes_otherwise_fails_and_an_honest_one_passes(
 
 
 @pytest.mark.slow
-def test_batch_norm_that_follows_though_the_phase_says_frozen_fails(
-    kerastl, recipe, tmp_path, monkeypatch
-):
+def test_batch_norm_that_follows_though_the_phase_says_frozen_fails(kerastl, recipe, tmp_path, monkeypatch):
     from kerastl.training import freeze
 
     def forgets(layer, rule, chosen):

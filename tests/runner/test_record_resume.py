@@ -60,9 +60,7 @@ def test_a_run_stopped_before_its_page_goes_on_to_one_export_and_the_same_bytes(
     assert "is finished" in kerastl(*command).err
 
 
-def test_an_edited_patient_column_is_refused_on_resume(
-    kerastl, recipe, images, tmp_path, monkeypatch
-):
+def test_an_edited_patient_column_is_refused_on_resume(kerastl, recipe, images, tmp_path, monkeypatch):
     table = tmp_path / "table.csv"
     rows = [
         [f"images/{label}/{n}.png", label, f"{label} {n // 2}"]
@@ -89,9 +87,7 @@ def test_an_edited_patient_column_is_refused_on_resume(
     assert kerastl(*command).code == 0
 
 
-def test_data_has_one_fingerprint_whatever_the_seed_and_the_labels_asked_for(
-    recipe, images, tmp_path
-):
+def test_data_has_one_fingerprint_whatever_the_seed_and_the_labels_asked_for(recipe, images, tmp_path):
     there = shutil.copytree(images, tmp_path / "there")
 
     def prints(seed, target):
@@ -118,9 +114,7 @@ def trained(tmp_path):
     def write(bias):
         keras.utils.set_random_seed(1)
         image = keras.Input((8, 8, 3))
-        head = keras.layers.Dense(
-            2, bias_initializer=keras.initializers.Constant(bias), name="head"
-        )
+        head = keras.layers.Dense(2, bias_initializer=keras.initializers.Constant(bias), name="head")
         pooled = keras.layers.GlobalAveragePooling2D()(image)
         keras.Model(image, head(pooled)).save(tmp_path / "model.keras")
         described = {"class_names": ["a", "b"], "image_size_px": 8, "window": None}
@@ -131,9 +125,7 @@ def trained(tmp_path):
     return write
 
 
-def test_a_whole_export_is_kept_and_a_torn_one_or_another_models_is_not_taken_for_it(
-    trained, tmp_path
-):
+def test_a_whole_export_is_kept_and_a_torn_one_or_another_models_is_not_taken_for_it(trained, tmp_path):
     first = export_once(tmp_path)
     trained(0.0)
     assert export_once(tmp_path) == first, "the same arrays are the same model, whatever the zip"

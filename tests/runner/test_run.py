@@ -56,15 +56,11 @@ def arrays(run):
     return [keras.ops.convert_to_numpy(weight).tobytes() for weight in model.weights]
 
 
-def test_two_runs_of_one_recipe_are_equal_to_the_byte_and_another_seed_is_not(
-    kerastl, recipe, tmp_path
-):
+def test_two_runs_of_one_recipe_are_equal_to_the_byte_and_another_seed_is_not(kerastl, recipe, tmp_path):
     for name, sets in (("one", []), ("two", []), ("other", ["--set", "seed=6"])):
         assert kerastl("run", recipe, "--out", tmp_path / name, *sets).code == 0
     for file in REPEATABLE:
-        first, second, other = (
-            (tmp_path / name / file).read_bytes() for name in ("one", "two", "other")
-        )
+        first, second, other = ((tmp_path / name / file).read_bytes() for name in ("one", "two", "other"))
         assert first == second, file
         assert first != other, file
     first, second, other = (arrays(tmp_path / name) for name in ("one", "two", "other"))
@@ -102,9 +98,7 @@ def test_unreadable_images_are_named_and_left_out(kerastl, recipe, images, tmp_p
     assert row["reason"]
 
 
-def test_too_many_unreadable_images_stop_before_anything_is_written(
-    kerastl, recipe, images, tmp_path
-):
+def test_too_many_unreadable_images_stop_before_anything_is_written(kerastl, recipe, images, tmp_path):
     for number in range(5):
         (images / "light" / f"{number}.png").write_bytes(b"")
     answer = kerastl("run", recipe, "--out", tmp_path / "run")
@@ -113,17 +107,13 @@ def test_too_many_unreadable_images_stop_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_header_of_thirty_thousand_pixels_square_is_quarantined(
-    kerastl, recipe, images, tmp_path
-):
+def test_a_header_of_thirty_thousand_pixels_square_is_quarantined(kerastl, recipe, images, tmp_path):
     import struct
     import zlib
 
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + header
-    lie = (
-        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    )
+    lie = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
     (images / "dark" / "bomb.png").write_bytes(lie + b"\0" * 100)
     assert kerastl("run", recipe, "--out", tmp_path / "run").code == 0
     (row,) = rows(tmp_path / "run" / "quarantine.csv")
@@ -139,9 +129,7 @@ def test_a_header_of_thirty_thousand_pixels_square_is_quarantined(
     ],
     ids=["empty class", "equal by case", "one class"],
 )
-def test_a_folder_that_will_not_do_is_refused_in_words(
-    kerastl, recipe, images, tmp_path, make, words
-):
+def test_a_folder_that_will_not_do_is_refused_in_words(kerastl, recipe, images, tmp_path, make, words):
     import re
 
     make(images)
@@ -218,14 +206,9 @@ def test_resuming_a_finished_run_or_none_is_refused(kerastl, recipe, tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        "phases[1].trainable={names: block}",
-        "phases[0].early_stopping=1 --set data.split.val_fraction=0",
-    ],
+    ["phases[1].trainable={names: block}", "phases[0].early_stopping=1 --set data.split.val_fraction=0"],
 )
-def test_phases_that_cannot_be_run_are_refused_before_anything_is_written(
-    kerastl, recipe, tmp_path, wrong
-):
+def test_phases_that_cannot_be_run_are_refused_before_anything_is_written(kerastl, recipe, tmp_path, wrong):
     sets = [word for part in wrong.split(" --set ") for word in ("--set", part)]
     answer = kerastl("run", recipe, *sets, "--out", tmp_path / "run")
     assert answer.code == 1, answer.err
@@ -343,9 +326,7 @@ def test_every_plug_in_is_imported_without_tensorflow():
         "        registry.options_of(kind, name); count += 1\n"
         "print(count)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert int(done.stdout) > 50
 
 

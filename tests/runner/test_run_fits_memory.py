@@ -8,12 +8,7 @@ import yaml
 from kerastl.errors import Problems
 from kerastl.recipe import Phase, Stretch
 from kerastl.training import MemoryEstimate
-from kerastl.workflows.batch_memory import (
-    AvailableMemory,
-    _smaller_batch,
-    auto_batch_size,
-    check_fits,
-)
+from kerastl.workflows.batch_memory import AvailableMemory, _smaller_batch, auto_batch_size, check_fits
 
 
 def test_a_run_prints_its_estimated_memory(kerastl, recipe, tmp_path, monkeypatch):
@@ -21,15 +16,11 @@ def test_a_run_prints_its_estimated_memory(kerastl, recipe, tmp_path, monkeypatc
     run = kerastl("run", recipe, "--out", tmp_path / "run", "--set", "phases[0].epochs=1")
     assert run.code == 0
     assert re.search(
-        r"^Estimated peak memory: \d+\.\d [MG]B at batch size 8 \(8\.0 GB available\)$",
-        run.err,
-        re.M,
+        r"^Estimated peak memory: \d+\.\d [MG]B at batch size 8 \(8\.0 GB available\)$", run.err, re.M
     )
 
 
-def test_what_does_not_fit_is_refused_before_anything_is_written(
-    kerastl, recipe, tmp_path, monkeypatch
-):
+def test_what_does_not_fit_is_refused_before_anything_is_written(kerastl, recipe, tmp_path, monkeypatch):
     monkeypatch.setenv("KERASTL_MEMORY", "100MB")
     run = kerastl("run", recipe, "--out", tmp_path / "run")
     assert run.code == 1
@@ -73,9 +64,7 @@ def test_the_refusal_names_the_largest_batch_and_what_to_type():
     assert "phase tune: needs about 740 bytes at batch size 64 (300 bytes available)." in text
     assert "The largest batch size that fits is 20." in text
     # A quarter of 64 fits into 20: the same number of images per update.
-    assert (
-        "--set data.batch_size=16 --set phases[0].accumulate=4 --set phases[1].accumulate=8" in text
-    )
+    assert "--set data.batch_size=16 --set phases[0].accumulate=4 --set phases[1].accumulate=8" in text
 
 
 def test_what_fits_or_is_unknown_is_not_refused():
@@ -85,18 +74,14 @@ def test_what_fits_or_is_unknown_is_not_refused():
 
 def test_parts_of_a_phase_have_other_indices_than_in_the_file():
     part = [Phase("part", 1, stretch=(0, 3))]
-    assert _smaller_batch(part, 64, 20).startswith(
-        "--set data.batch_size=16, and accumulate: 4 in each"
-    )
+    assert _smaller_batch(part, 64, 20).startswith("--set data.batch_size=16, and accumulate: 4 in each")
     assert Stretch(0, 3).epochs == 3
 
 
 @pytest.mark.parametrize(
     ("available", "batch_size"), [(10_000, 32), (1000, 32), (839, 16), (400, 8), (230, 1), (50, 1)]
 )
-def test_auto_is_the_largest_power_of_two_within_half_of_the_available_memory(
-    available, batch_size
-):
+def test_auto_is_the_largest_power_of_two_within_half_of_the_available_memory(available, batch_size):
     memory = AvailableMemory(available, None)
     assert auto_batch_size(estimates_of(10), memory, 32, 1) == batch_size
     # Mixing needs two images.
@@ -107,8 +92,7 @@ def test_a_gpu_that_is_too_small_is_named():
     estimates = [MemoryEstimate(100, 0, 0, 10, 10**6)]
     with pytest.raises(Problems) as refused:
         check_fits(PHASES[:1], estimates, 64, AvailableMemory(1000, 300), is_cached=False)
-    assert (
-        "100 bytes and 640 bytes on the GPU at batch size 64 (1.0 kB and 300 bytes available)"
-        in str(refused.value)
+    assert "100 bytes and 640 bytes on the GPU at batch size 64 (1.0 kB and 300 bytes available)" in str(
+        refused.value
     )
     assert "fits is 30" in str(refused.value)

@@ -44,9 +44,7 @@ def images(sites=(), tells=0.5):
             label = "malignant" if number < share * 40 else "benign"
             records.append(Record(f"{site}{number}", None, label, "train", f"p{number}", site))
     classes = ("benign", "malignant")
-    return SimpleNamespace(
-        of=lambda split: records if split == "train" else [], class_names=classes
-    )
+    return SimpleNamespace(of=lambda split: records if split == "train" else [], class_names=classes)
 
 
 def held_out(sites=("",)):
@@ -86,9 +84,7 @@ def test_a_site_that_tells_the_label_is_warned_of_and_one_that_does_not_is_not()
     assert told["target"] is None
     assert told["label"]["value"] == pytest.approx(0.9, abs=0.05)
     (warning,) = told["warnings"]
-    assert warning.startswith(
-        "Among the training images the site alone predicts the label (AUC 0.9"
-    )
+    assert warning.startswith("Among the training images the site alone predicts the label (AUC 0.9")
     assert "tell the sites apart" not in warning
     assert told["domains"]["north"] == told["domains"]["south"]
     even = sites_of(RECIPE, images(sites, 0.5), held_out(sites), seen)

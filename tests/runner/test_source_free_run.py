@@ -81,9 +81,7 @@ def run_b(at_a, b, tmp_path_factory):
     def run(name, *, model=None, epochs=2, **table):
         folder = tmp_path_factory.mktemp(name)
         recipe = folder / "free.yaml"
-        text = FREE.format(
-            model=model or at_a / "out", table=table_of(b, name, **table), epochs=epochs
-        )
+        text = FREE.format(model=model or at_a / "out", table=table_of(b, name, **table), epochs=epochs)
         recipe.write_text(text)
         return recipe, folder / "run"
 
@@ -134,9 +132,7 @@ def test_the_choice_says_that_no_guard_could_be_asked(free):
     assert kept["adabn"] == 1.0
 
 
-def test_without_batch_norm_answers_are_compared_with_those_of_the_model_as_it_came(
-    run_b, monkeypatch
-):
+def test_without_batch_norm_answers_are_compared_with_those_of_the_model_as_it_came(run_b, monkeypatch):
     # What a network without BatchNorm gives; the phases say batch_norm: statistics all the same.
     adapting = importlib.import_module("kerastl.workflows.adapt_step")
     monkeypatch.setattr(adapting, "observe_renormalised", lambda *_: None)

@@ -40,9 +40,7 @@ def notes(tmp_path):
             adapt="learning_rate: 1e-4, trainable: all",
         )  # fmt: skip
         recipe = checked(Found("two", "two.yaml", text), sets)
-        images = Images(
-            tuple(records), ("dark", "light"), 32, window, "none", None, None, (), {}, ("first",)
-        )
+        images = Images(tuple(records), ("dark", "light"), 32, window, "none", None, None, (), {}, ("first",))
         first, *rest = note_target(recipe, images, oracle=oracle).notes
         assert first == "first"
         return rest
@@ -75,10 +73,7 @@ def test_images_outside_of_the_window_are_told_by_their_share(notes, fine, tmp_p
 def test_images_of_one_grey_value_are_counted(notes, fine, tmp_path):
     flat = drawn(tmp_path / "t", "target_unlabelled", 500, 501, count=6)
     assert notes([*fine, *flat])[0].startswith("Images of the target outside its test, 6 of 6, ")
-    many = [
-        dataclasses.replace(flat[0], path=str(n), label="dark", split="target_train")
-        for n in range(100)
-    ]
+    many = [dataclasses.replace(flat[0], path=str(n), label="dark", split="target_train") for n in range(100)]
     [line] = notes([*fine, *many])
     assert "64 of the 64 that were looked at, are one grey value" in line
 
@@ -121,6 +116,4 @@ def test_a_target_without_patients_beside_a_source_with_some_is_told(notes, fine
 
 def test_an_oracle_without_test_images_is_told(notes, fine):
     assert notes(fine[:4], oracle=False) == []
-    assert notes(fine[:4]) == [
-        "--oracle: no labelled test image of the target is there to judge by."
-    ]
+    assert notes(fine[:4]) == ["--oracle: no labelled test image of the target is there to judge by."]

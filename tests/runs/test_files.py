@@ -10,15 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerastl.errors import RequestError
-from kerastl.runs import (
-    append_line,
-    read_csv,
-    sweep,
-    whole_file,
-    write_atomic,
-    write_csv,
-    write_json,
-)
+from kerastl.runs import append_line, read_csv, sweep, whole_file, write_atomic, write_csv, write_json
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 

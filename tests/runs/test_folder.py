@@ -94,13 +94,7 @@ def test_a_taken_folder_says_how_to_go_on_only_where_one_can(tmp_path):
     with pytest.raises(RequestError, match="--resume") as told:
         new_run("a", run.path)
     words = shlex.split(str(told.value).splitlines()[-1].partition("kerastl")[2])
-    assert words == [
-        "run",
-        str(run.file("recipe.resolved.yaml")),
-        "--resume",
-        "--out",
-        str(run.path),
-    ]
+    assert words == ["run", str(run.file("recipe.resolved.yaml")), "--resume", "--out", str(run.path)]
     run.finish()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("")

@@ -29,13 +29,9 @@ def test_early_stopping_ends_the_phase(model, train, val):
 
 def test_a_checkpoint_is_a_model_that_opens(model, train, tmp_path):
     """Without validation the last weights stay, so the model ends with those of the last file."""
-    callback = keras.callbacks.ModelCheckpoint(
-        tmp_path / "{epoch}.weights.h5", save_weights_only=True
-    )
+    callback = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.weights.h5", save_weights_only=True)
     fit(model, train, phases=[THREE], callbacks=[callback])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"{epoch}.weights.h5" for epoch in (1, 2, 3)
-    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{epoch}.weights.h5" for epoch in (1, 2, 3)]
     last = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
     model.get_layer("head").bias.assign([9.0, 9.0])
     model.load_weights(tmp_path / "3.weights.h5")
@@ -53,9 +49,7 @@ def test_what_a_callback_makes_of_the_weights_at_an_epochs_end_is_what_is_kept(m
 
 
 def test_the_rate_falls_on_a_plateau(model, train, val):
-    callback = keras.callbacks.ReduceLROnPlateau(
-        monitor="loss", factor=0.1, patience=1, min_delta=1e9
-    )
+    callback = keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.1, patience=1, min_delta=1e9)
     rates = [row["learning_rate"] for row in told(model, train, val, callback).rows]
     assert rates == pytest.approx([1e-2, 1e-2, 1e-3])
 
@@ -70,18 +64,12 @@ def test_a_log_has_a_row_an_epoch(model, train, val, tmp_path):
     rows = told(model, train, val, keras.callbacks.CSVLogger(tmp_path / "log.csv")).rows
     with (tmp_path / "log.csv").open() as file:
         logged = list(csv.DictReader(file))
-    assert [float(row["val_loss"]) for row in logged] == pytest.approx(
-        [row["val_loss"] for row in rows]
-    )
+    assert [float(row["val_loss"]) for row in logged] == pytest.approx([row["val_loss"] for row in rows])
 
 
 def test_every_call_comes_in_its_order(model, train, val):
     calls = []
-    names = [
-        f"on_{what}_{edge}"
-        for what in ("train", "epoch", "train_batch")
-        for edge in ("begin", "end")
-    ]
+    names = [f"on_{what}_{edge}" for what in ("train", "epoch", "train_batch") for edge in ("begin", "end")]
     callback = keras.callbacks.LambdaCallback(
         **{name: lambda *_, name=name, **__: calls.append(name) for name in names}
     )
@@ -123,9 +111,7 @@ def test_a_patience_goes_on_where_it_was(model, train, tmp_path):
     """Resumed after the first epoch without progress, the rate falls as in a run in one piece."""
 
     def plateau():
-        return keras.callbacks.ReduceLROnPlateau(
-            monitor="loss", factor=0.1, patience=2, min_delta=1e9
-        )
+        return keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.1, patience=2, min_delta=1e9)
 
     phase = plain_phase("head", epochs=4, learning_rate=1e-2)
     whole = fit(model, train, phases=[phase], callbacks=[plateau(), StopAt(99)])

@@ -87,9 +87,7 @@ def test_a_network_without_convolutions_is_returned_as_it_is():
 def test_some_steps_on_a_real_network_end_where_the_plain_steps_end(rule):
     def trained(way):
         keras.utils.clear_session()
-        backbone = build_backbone(
-            "mobilenet_v2", weights="none", image_size_px=32, seed=1, alpha=0.35
-        )
+        backbone = build_backbone("mobilenet_v2", weights="none", image_size_px=32, seed=1, alpha=0.35)
         model = build_model(backbone, class_names=("a", "b"), dropout=0.3, seed=1)
         # The norms get the statistics of the images: activations vanish in random weights without.
         # Offsets away from 0: at the kink of a ReLU rounding decides which way a gradient goes.

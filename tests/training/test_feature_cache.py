@@ -19,10 +19,7 @@ from kerastl.training import check_phases, checks, feature_cache, fit
 from kerastl.training import trunk as learner
 
 CLASSES = ("dark", "light")
-TURN = [
-    {"name": "random_rotation", "max_deg": 20.0},
-    {"name": "random_contrast", "max_fraction": 0.3},
-]
+TURN = [{"name": "random_rotation", "max_deg": 20.0}, {"name": "random_contrast", "max_fraction": 0.3}]
 HEAD = plain_phase("head", epochs=4, learning_rate=1e-2, keep="last")
 LAST = FromBlock(from_block="block_3")
 
@@ -90,9 +87,7 @@ def test_a_cached_phase_teaches_what_the_images_would(records, tmp_path, cache, 
 def test_the_views_of_a_image_differ_and_come_again(records):
     source = source_of(records, operations=TURN, views=2)
     shown = {
-        epoch: np.concatenate(
-            [images for images, _, _ in sorted_by_index(source.indexed_batches(epoch))]
-        )
+        epoch: np.concatenate([images for images, _, _ in sorted_by_index(source.indexed_batches(epoch))])
         for epoch in range(3)
     }
     assert shown[0].tobytes() == shown[2].tobytes() != shown[1].tobytes()
@@ -102,14 +97,8 @@ def test_the_views_of_a_image_differ_and_come_again(records):
 
 
 def sorted_by_index(batches):
-    rows = [
-        (image, label, index)
-        for batch in batches
-        for image, label, index in zip(*batch, strict=True)
-    ]
-    return [
-        ([image], label, index) for image, label, index in sorted(rows, key=lambda row: int(row[2]))
-    ]
+    rows = [(image, label, index) for batch in batches for image, label, index in zip(*batch, strict=True)]
+    return [([image], label, index) for image, label, index in sorted(rows, key=lambda row: int(row[2]))]
 
 
 def test_a_second_run_finds_what_the_first_kept(records, tmp_path, monkeypatch):
@@ -127,9 +116,7 @@ def test_a_second_run_finds_what_the_first_kept(records, tmp_path, monkeypatch):
 def key(records, *, seed=1, **more):
     model = model_of(seed)
     trunk = keras.Model(model.inputs[0], model.get_layer("pooled").output)
-    return feature_cache._key(
-        feature_cache._layers(trunk, "float32"), source_of(records, **more), "float32"
-    )
+    return feature_cache._key(feature_cache._layers(trunk, "float32"), source_of(records, **more), "float32")
 
 
 @pytest.mark.slow
@@ -159,9 +146,7 @@ def test_the_seed_counts_only_where_images_are_changed(records):
     def of(seed, **more):
         model = model_of()
         trunk = keras.Model(model.inputs[0], model.get_layer("pooled").output)
-        source = ImageDataset(
-            records, class_names=CLASSES, image_size_px=32, batch_size=7, seed=seed, **more
-        )
+        source = ImageDataset(records, class_names=CLASSES, image_size_px=32, batch_size=7, seed=seed, **more)
         return feature_cache._key(feature_cache._layers(trunk, "float32"), source, "float32")
 
     assert of(1) == of(2)
@@ -193,9 +178,7 @@ def test_a_smaller_cache_rounds_and_says_what_it_takes(records, tmp_path, precis
     assert rounded.proofs[0]["cache"]["precision"] == precision
     assert rounded.proofs[0]["cache"]["bytes"] < 0.6 * exact.proofs[0]["cache"]["bytes"]
     on_disk = sum(file.stat().st_size for file in small.rglob("*.npy"))
-    assert (
-        rounded.proofs[0]["cache"]["bytes"] <= on_disk < rounded.proofs[0]["cache"]["bytes"] + 2000
-    )
+    assert rounded.proofs[0]["cache"]["bytes"] <= on_disk < rounded.proofs[0]["cache"]["bytes"] + 2000
     for one, other in zip(rounded.rows, exact.rows, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=0.05)
     encoding = feature_cache.ENCODINGS[precision]
@@ -237,18 +220,10 @@ def test_an_augmentation_that_does_not_say_what_it_does_is_refused_before_anythi
     before = weights_of(model).tobytes()
     phases = [
         plain_phase("first", epochs=1, trainable="all", batch_norm="trainable"),
-        plain_phase(
-            "second", epochs=1, trainable=LAST if cache == "boundary" else "none", cache=cache
-        ),
+        plain_phase("second", epochs=1, trainable=LAST if cache == "boundary" else "none", cache=cache),
     ]
     with pytest.raises(Problems, match=r"phase second: .*augment=kerastl\.augment\.build_policy"):
-        fit(
-            model,
-            source,
-            phases=phases,
-            cache_dir=tmp_path,
-            on_epoch=lambda *told: seen.append(told),
-        )
+        fit(model, source, phases=phases, cache_dir=tmp_path, on_epoch=lambda *told: seen.append(told))
     assert weights_of(model).tobytes() == before
     assert not seen
     assert not list(tmp_path.iterdir())
@@ -276,10 +251,7 @@ def test_mixed_images_are_not_cached(records, tmp_path):
 def test_auto_keeps_features_only_where_that_is_the_same_training(records, tmp_path):
     def kind(more, **phase):
         _, history = learnt(
-            records,
-            [Phase(**{**vars(HEAD), "epochs": 1, "cache": "auto", **phase})],
-            tmp_path,
-            **more,
+            records, [Phase(**{**vars(HEAD), "epochs": 1, "cache": "auto", **phase})], tmp_path, **more
         )
         return history.proofs[0].get("cache", {}).get("kind")
 
@@ -305,17 +277,13 @@ def needed(records, tmp_path, monkeypatch, phases):
     monkeypatch.setattr(checks, "size_in_words", lambda size: told.append(size) or str(size))
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 7))
     try:
-        check_phases(
-            model_of(), phases, trains={"source": source_of(records)}, vals={}, cache_dir=tmp_path
-        )
+        check_phases(model_of(), phases, trains={"source": source_of(records)}, vals={}, cache_dir=tmp_path)
     except Problems:
         return told[0]
     return 0
 
 
-def test_the_room_is_that_of_all_phases_and_what_two_share_counts_once(
-    records, tmp_path, monkeypatch
-):
+def test_the_room_is_that_of_all_phases_and_what_two_share_counts_once(records, tmp_path, monkeypatch):
     whole = plain_phase("whole", epochs=1, trainable="all", batch_norm="trainable")
     head, last = (
         with_cache(HEAD, "features"),
@@ -394,9 +362,7 @@ class Stop(Exception):
         ),
     ],
 )  # fmt: skip
-def test_a_cached_phase_that_goes_on_keeps_what_the_weights_before_it_made(
-    records, tmp_path, phase
-):
+def test_a_cached_phase_that_goes_on_keeps_what_the_weights_before_it_made(records, tmp_path, phase):
     """A phase before it moved the front: a resumed run must not take the front that the model was built with."""
     first = plain_phase("all", epochs=1, trainable="all", batch_norm="trainable", keep="last")
     phases = [first, with_cache(phase, "features" if phase is HEAD else "boundary")]
@@ -411,21 +377,14 @@ def test_a_cached_phase_that_goes_on_keeps_what_the_weights_before_it_made(
             model_of(), source_of(records), val=source_of(records[:9], shuffle=False), phases=phases,
             cache_dir=tmp_path / "a", checkpoints=tmp_path / "stopped", on_epoch=stop,
         )  # fmt: skip
-    again, history = learnt(
-        records, phases, tmp_path / "b", checkpoints=tmp_path / "stopped", resume=True
-    )
+    again, history = learnt(records, phases, tmp_path / "b", checkpoints=tmp_path / "stopped", resume=True)
     assert history.rows == expected.rows
     assert history.proofs == expected.proofs
     assert weights_of(again).tobytes() == weights_of(whole).tobytes()
 
 
 REAL = {
-    "mobilenet_v2": {
-        "weights": "imagenet",
-        "image_size_px": 224,
-        "alpha": 0.35,
-        "block": "block_13",
-    },
+    "mobilenet_v2": {"weights": "imagenet", "image_size_px": 224, "alpha": 0.35, "block": "block_13"},
     "nasnet_mobile": {"weights": "none", "image_size_px": 32, "block": "normal_11"},
 }
 

@@ -37,9 +37,7 @@ def test_a_head_phase_moves_the_head_and_nothing_else(model, train):
     before = {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
     (proof,) = fit(model, train, phases=[HEAD]).proofs
     moved = {
-        w.path
-        for w in model.weights
-        if not np.array_equal(before[w.path], keras.ops.convert_to_numpy(w))
+        w.path for w in model.weights if not np.array_equal(before[w.path], keras.ops.convert_to_numpy(w))
     }
     assert moved == {"head/kernel", "head/bias"}
     assert [row["layer"] for row in proof["layers"] if row["moved"]] == ["head"]
@@ -48,9 +46,7 @@ def test_a_head_phase_moves_the_head_and_nothing_else(model, train):
 def test_a_frozen_variable_that_moves_stops_the_run(model, train):
     class Vandal(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            layer = next(
-                layer for layer in self.model.layers if not layer.trainable and layer.weights
-            )
+            layer = next(layer for layer in self.model.layers if not layer.trainable and layer.weights)
             layer.weights[0].assign_add(np.ones(layer.weights[0].shape))
 
     with pytest.raises(RunFailed, match="frozen variables moved"):
@@ -59,11 +55,7 @@ def test_a_frozen_variable_that_moves_stops_the_run(model, train):
 
 def test_a_rate_of_zero_is_not_training(model, train):
     with pytest.raises(RunFailed, match="no trainable variable moved"):
-        fit(
-            model,
-            train,
-            phases=[plain_phase("head", epochs=1).model_copy(update={"learning_rate": 0.0})],
-        )
+        fit(model, train, phases=[plain_phase("head", epochs=1).model_copy(update={"learning_rate": 0.0})])
 
 
 def test_statistics_may_follow_the_images_while_scale_and_offset_stay(model, train):
@@ -97,9 +89,7 @@ def test_the_best_epoch_is_gone_back_to(model, train, val):
     from kerastl.training.loop import validate
 
     phase = plain_phase("head", epochs=3, monitor="val_loss")
-    worse_at_last = keras.callbacks.LearningRateScheduler(
-        lambda epoch, _: (1e-2, 1e-2, 50.0)[epoch]
-    )
+    worse_at_last = keras.callbacks.LearningRateScheduler(lambda epoch, _: (1e-2, 1e-2, 50.0)[epoch])
     history = fit(model, train, val=val, phases=[phase], callbacks=[worse_at_last])
     losses = [row["val_loss"] for row in history.rows]
     assert losses[-1] > min(losses), "the last epoch is the best: this would prove nothing"
@@ -118,12 +108,8 @@ def test_early_stopping_counts_epochs_without_a_better_value(model, train, val):
 
 def test_figures_of_two_kinds_are_not_compared(model, train, val):
     """An accuracy of at most 1 beats no loss of 18: the second phase has a best of its own."""
-    first = plain_phase("bad", epochs=1, monitor="val_loss").model_copy(
-        update={"learning_rate": 50.0}
-    )
-    second = plain_phase(
-        "good", epochs=4, learning_rate=1e-2, monitor="val_accuracy", early_stopping=4
-    )
+    first = plain_phase("bad", epochs=1, monitor="val_loss").model_copy(update={"learning_rate": 50.0})
+    second = plain_phase("good", epochs=4, learning_rate=1e-2, monitor="val_accuracy", early_stopping=4)
     history = fit(model, train, val=val, phases=[first, second])
     assert history.rows[0]["val_loss"] > 1
     accuracies = [row["val_accuracy"] for row in history.rows if row["phase"] == "good"]
@@ -172,9 +158,7 @@ def test_a_breakdown_puts_the_model_back_to_its_last_good_epoch(model, train, tm
     phase = plain_phase("head", epochs=4, learning_rate=1e-2)
     with pytest.raises(WouldFailAgain, match="put back to the end of epoch 1"):
         fit(model, train, phases=[phase], callbacks=[blow], checkpoints=tmp_path)
-    np.testing.assert_array_equal(
-        keras.ops.convert_to_numpy(model.get_layer("head").bias), blow.good
-    )
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model.get_layer("head").bias), blow.good)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001.npz"]
 
 
@@ -189,9 +173,7 @@ def test_checkpoints_of_another_training_are_not_mixed_with_new_ones(model, trai
 def test_a_small_fraction_takes_in_a_block_all_the_same(model):
     from kerastl.training import resolve_trainable
 
-    assert {name[:7] for name in resolve_trainable(model, TopFraction(top_fraction=0.01))} == {
-        "block_3"
-    }
+    assert {name[:7] for name in resolve_trainable(model, TopFraction(top_fraction=0.01))} == {"block_3"}
 
 
 @pytest.mark.parametrize(
@@ -233,9 +215,9 @@ def test_label_smoothing_and_class_weights_are_those_of_keras_and_scikit_learn()
 
     labels = np.array([0, 0, 0, 1, 2, 2], np.int32)
     logits = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
-    theirs = keras.losses.CategoricalCrossentropy(
-        from_logits=True, label_smoothing=0.2, reduction="none"
-    )(np.eye(3, dtype=np.float32)[labels], logits)
+    theirs = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2, reduction="none")(
+        np.eye(3, dtype=np.float32)[labels], logits
+    )
     ours = cross_entropy(labels, logits, label_smoothing=0.2)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     np.testing.assert_allclose(
@@ -273,18 +255,12 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(train, val, tmp_path):
         history = fit(resumed, train, val=val, phases=phases, checkpoints=folder, resume=True)
         assert history == expected
         for ours, theirs in zip(resumed.weights, whole.weights, strict=True):
-            assert (
-                keras.ops.convert_to_numpy(ours).tobytes()
-                == keras.ops.convert_to_numpy(theirs).tobytes()
-            )
+            assert keras.ops.convert_to_numpy(ours).tobytes() == keras.ops.convert_to_numpy(theirs).tobytes()
 
 
 def test_only_the_last_two_checkpoints_are_kept(model, train, tmp_path):
     fit(model, train, phases=[HEAD, ALL], checkpoints=tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "epoch-00002.npz",
-        "epoch-00003.npz",
-    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00002.npz", "epoch-00003.npz"]
 
 
 def test_a_damaged_checkpoint_is_passed_over(model, train, tmp_path):
@@ -331,9 +307,6 @@ print("equal")
     from pathlib import Path
 
     done = subprocess.run(
-        [sys.executable, script, str(Path(__file__).parent)],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, script, str(Path(__file__).parent)], capture_output=True, text=True, check=False
     )
     assert "equal" in done.stdout, done.stderr[-2000:]

@@ -46,9 +46,7 @@ def drawn_batch(*, mixed):
 
 
 def step_of(smoothing, weights, gamma):
-    return Classification(
-        CLASSES, label_smoothing=smoothing, class_weights=weights, focal_gamma=gamma
-    )
+    return Classification(CLASSES, label_smoothing=smoothing, class_weights=weights, focal_gamma=gamma)
 
 
 def told(step, logits, labels):
@@ -63,9 +61,7 @@ def test_loss_and_gradient_are_those_of_the_formula(smoothing, weights, gamma, m
     variable = tf.Variable(logits)
     with tf.GradientTape() as tape:
         loss = told(step_of(smoothing, weights, gamma), variable, labels)["loss"]
-    assert float(loss) == pytest.approx(
-        documented(logits, rows, weights, smoothing, gamma), rel=1e-5
-    )
+    assert float(loss) == pytest.approx(documented(logits, rows, weights, smoothing, gamma), rel=1e-5)
     slopes = np.asarray(tape.gradient(loss, variable))
     for place in np.ndindex(2, CLASSES):
         change = np.zeros(logits.shape)

@@ -64,18 +64,14 @@ def test_more_trainable_layers_larger_batches_and_two_streams_need_more(model, t
 
 
 def test_images_in_memory_are_counted(model, train):
-    cached = ImageDataset(
-        train.records, class_names=CLASSES, image_size_px=32, batch_size=8, cache="memory"
-    )
+    cached = ImageDataset(train.records, class_names=CLASSES, image_size_px=32, batch_size=8, cache="memory")
     plain = estimate_memory(model, plain_phase("p", 1), train, train)
     kept = estimate_memory(model, plain_phase("p", 1), cached, cached)
     assert kept.host_fixed - plain.host_fixed == 2 * 40 * 32 * 32 * 3 * 4
 
 
 def test_a_gpu_takes_its_part_from_the_host(model, train):
-    host, gpu = (
-        estimate_memory(model, all_trainable(), train, on_gpu=on_gpu) for on_gpu in (False, True)
-    )
+    host, gpu = (estimate_memory(model, all_trainable(), train, on_gpu=on_gpu) for on_gpu in (False, True))
     assert host.gpu(8) == 0 < gpu.gpu(8)
     assert gpu.host(8) + gpu.gpu(8) == host.host(8)
 
@@ -129,8 +125,6 @@ def test_available_memory_can_be_overridden(monkeypatch):
 @pytest.mark.parametrize("case", ["small_cnn:128:all:64", "mobilenet_v2:96:top:32"])
 def test_the_estimate_is_near_the_measured_memory(case):
     script = Path(__file__).parents[2] / "benchmarks" / "memory.py"
-    done = subprocess.run(
-        [sys.executable, script, "--one", case], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, script, "--one", case], capture_output=True, text=True, check=True)
     row = json.loads(done.stdout.splitlines()[-1])
     assert 0.6 < row["estimated_mb"] / row["measured_mb"] < 1.7

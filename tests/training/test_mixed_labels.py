@@ -15,9 +15,7 @@ from kerastl.training.losses import cross_entropy
 CLASSES = ("dark", "light")
 PHASES = [
     plain_phase("all", epochs=4, trainable="all", batch_norm="trainable", keep="last"),
-    plain_phase(
-        "head", epochs=1, learning_rate=1e-3, class_weights="balanced", label_smoothing=0.1
-    ),
+    plain_phase("head", epochs=1, learning_rate=1e-3, class_weights="balanced", label_smoothing=0.1),
 ]
 
 
@@ -59,9 +57,7 @@ def log_softmax(logits):
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("class_weights", [None, [0.5, 2.0, 3.0]])
-def test_the_loss_of_mixed_images_is_the_mix_of_the_losses_of_their_parts(
-    label_smoothing, class_weights
-):
+def test_the_loss_of_mixed_images_is_the_mix_of_the_losses_of_their_parts(label_smoothing, class_weights):
     """In NumPy: each part against its own class, weighed and smoothed as it would be alone."""
     generator = np.random.default_rng(0)
     logits = generator.normal(0, 3, (8, 3)).astype(np.float32)
@@ -105,9 +101,7 @@ def test_one_hot_rows_have_the_loss_of_their_class_numbers_to_the_byte():
     assert {name: float(value) for name, value in by_number.items()} == {
         name: float(value) for name, value in by_row.items()
     }
-    np.testing.assert_array_equal(
-        cross_entropy(labels, logits), cross_entropy(tf.one_hot(labels, 5), logits)
-    )
+    np.testing.assert_array_equal(cross_entropy(labels, logits), cross_entropy(tf.one_hot(labels, 5), logits))
 
 
 def test_a_source_mixes_after_the_policy_and_from_any_step_on(records):

@@ -102,9 +102,7 @@ def test_gradients_are_as_near_as_those_of_keras_own_policy(train):
     finally:
         keras.config.set_dtype_policy("float32")
     kerases.set_weights(model.get_weights())
-    error, its = (
-        np.linalg.norm(one - exact) for one in (rounded, gradients(kerases, batch, "float32"))
-    )
+    error, its = (np.linalg.norm(one - exact) for one in (rounded, gradients(kerases, batch, "float32")))
     assert 0 < error < 1.5 * its
 
 

@@ -55,9 +55,7 @@ def test_each_variable_moves_as_under_an_optimizer_of_its_own_with_that_rate(pha
     # Decay is for matrices alone; biases go to optimizers without it.
     alone = {}
     for one in theirs:
-        plain = (
-            Phase(**{**vars(phase), "weight_decay": 0.0}) if one.path.endswith("bias") else phase
-        )
+        plain = Phase(**{**vars(phase), "weight_decay": 0.0}) if one.path.endswith("bias") else phase
         alone[one.path] = keras_one(plain, FACTORS.get(one.path, 1.0))
 
     @tf.function
@@ -92,9 +90,7 @@ def test_what_joins_later_moves_as_if_its_optimizer_began_then_and_the_others_go
     assert int(second.iterations) == 7
     alone = {}
     for one in theirs:
-        plain = (
-            Phase(**{**vars(phase), "weight_decay": 0.0}) if one.path.endswith("bias") else phase
-        )
+        plain = Phase(**{**vars(phase), "weight_decay": 0.0}) if one.path.endswith("bias") else phase
         alone[one.path] = keras_one(plain, FACTORS.get(one.path, 1.0))
     for number in range(7):
         for one, gradient in zip(theirs[2:], gradients(number)[2:], strict=True):

@@ -19,10 +19,7 @@ def problems_of(**options):
     with pytest.raises(RequestError) as error:
         Phase(**({"name": "head", "epochs": 5} | options))
     first, *lines = str(error.value).splitlines()
-    assert (
-        first
-        == f"Phase {options.get('name', 'head')!r} has {len(lines)} problem{'s'[: len(lines) > 1]}."
-    )
+    assert first == f"Phase {options.get('name', 'head')!r} has {len(lines)} problem{'s'[: len(lines) > 1]}."
     return [tuple(line.strip().split(": ", 1)) for line in lines]
 
 
@@ -96,11 +93,7 @@ def test_the_forms_of_the_recipe_are_accepted():
     ]:
         phase = Phase("last", epochs=1, trainable=given)
         assert phase.trainable == expected
-        assert (
-            Phase("last", epochs=1, trainable=expected)
-            == phase
-            == pickle.loads(pickle.dumps(phase))
-        )
+        assert Phase("last", epochs=1, trainable=expected) == phase == pickle.loads(pickle.dumps(phase))
 
 
 def test_a_phase_cannot_be_changed():

@@ -79,9 +79,7 @@ def predictions(tmp_path_factory):
     return dict(zip(expected, zip(expected.values(), loaded, strict=True), strict=True))
 
 
-@pytest.mark.parametrize(
-    "name", ["adam", "adamw", "sgd", "mobilenet_v2", "epoch_1", "epoch_2", "epoch_3"]
-)
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "mobilenet_v2", "epoch_1", "epoch_2", "epoch_3"])
 def test_a_new_process_without_kerastl_loads_the_model_with_the_same_predictions(predictions, name):
     before, after = predictions[name]
     assert np.ptp(before) > 0

@@ -88,9 +88,7 @@ def test_statistics_that_move_though_frozen_are_a_fault_with_how_far(model, trai
     assert largest["deviations"] == pytest.approx(0.5 / spread, rel=1e-4)
 
 
-def test_a_phase_that_is_taken_up_in_its_middle_has_the_proof_of_one_in_one_piece(
-    model, train, tmp_path
-):
+def test_a_phase_that_is_taken_up_in_its_middle_has_the_proof_of_one_in_one_piece(model, train, tmp_path):
     first = model.get_weights()
     expected = fit(model, train, phases=[STATISTICS]).proofs
 

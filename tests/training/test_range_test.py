@@ -17,9 +17,7 @@ RATES = list(np.geomspace(1e-6, 1.0, 61))
 def test_the_rules_on_a_curve_whose_answers_are_known():
     """Flat to 1e-4, then down a straight line (in the logarithm) to 1e-2, then up."""
     logs = np.log10(RATES)
-    losses = np.where(
-        logs < -4, 2.0, np.where(logs < -2, 2.0 - 0.75 * (logs + 4), 0.5 + 3 * (logs + 2))
-    )
+    losses = np.where(logs < -4, 2.0, np.where(logs < -2, 2.0 - 0.75 * (logs + 4), 0.5 + 3 * (logs + 2)))
     found = suggest(RATES, list(losses))
     assert found["minimum_tenth"] == pytest.approx(1e-3, rel=0.3)
     assert 1e-4 <= found["steepest"] <= 1e-2
@@ -28,9 +26,7 @@ def test_the_rules_on_a_curve_whose_answers_are_known():
 
 def test_the_steepest_place_is_before_the_lowest():
     logs = np.log10(RATES)
-    losses = 1.0 / (1.0 + np.exp(6 * (logs + 3.5))) + np.where(
-        logs > -2, 0.1 * (logs + 2) ** 2, 0.0
-    )
+    losses = 1.0 / (1.0 + np.exp(6 * (logs + 3.5))) + np.where(logs > -2, 0.1 * (logs + 2) ** 2, 0.0)
     assert suggest(RATES, list(losses))["steepest"] == pytest.approx(10**-3.5, rel=0.3)
 
 
@@ -91,10 +87,7 @@ def test_where_nothing_is_learnt_no_rate_is_suggested(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (
-            {"lowest": 1.0, "highest": 1e-6},
-            "rates must rise from above 0: lowest is 1, highest 1e-06",
-        ),
+        ({"lowest": 1.0, "highest": 1e-6}, "rates must rise from above 0: lowest is 1, highest 1e-06"),
         ({"lowest": 0.0}, "rates must rise from above 0"),
         ({"highest": float("nan")}, "rates must rise from above 0"),
         ({"steps": 9}, "at least 10, got 9"),
@@ -102,9 +95,7 @@ def test_where_nothing_is_learnt_no_rate_is_suggested(tmp_path):
 )
 def test_a_request_that_makes_no_sense_is_refused(tmp_path, wrong, said):
     with pytest.raises(RequestError, match=said):
-        range_test(
-            model_of(), source(), phase=plain_phase("x", epochs=1), cache_dir=tmp_path, **wrong
-        )
+        range_test(model_of(), source(), phase=plain_phase("x", epochs=1), cache_dir=tmp_path, **wrong)
 
 
 def test_no_image_is_refused_and_two_are_enough(tmp_path):

@@ -23,10 +23,7 @@ from kerastl.training.losses import cross_entropy
 
 CLASSES = ("dark", "light")
 HEAD = plain_phase("head", epochs=2, learning_rate=1e-2, keep="last")
-TURN = [
-    {"name": "random_rotation", "max_deg": 20.0},
-    {"name": "random_contrast", "max_fraction": 0.3},
-]
+TURN = [{"name": "random_rotation", "max_deg": 20.0}, {"name": "random_contrast", "max_fraction": 0.3}]
 LAST = plain_phase("last", epochs=3, trainable=FromBlock(from_block="block_3"), keep="last")
 
 
@@ -190,15 +187,10 @@ def test_an_epoch_is_as_long_as_the_stream_that_is_read_first(train):
             images, _, indices = batches["target"]
             shares = tf.nn.softmax(model(images, training=True))
             entropy = -tf.reduce_sum(shares * tf.math.log(shares + 1e-6), -1)
-            return {
-                "entropy": tf.reduce_mean(entropy),
-                "place": tf.reduce_mean(tf.cast(indices, tf.float32)),
-            }
+            return {"entropy": tf.reduce_mean(entropy), "place": tf.reduce_mean(tf.cast(indices, tf.float32))}
 
     steps = []
-    count = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: steps.append(batch)
-    )
+    count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
     history = fit(
         model_of(), train, target=target_of(), phases=[HEAD], step_for=lambda *_: Alone(),
         callbacks=[count],
@@ -243,9 +235,7 @@ def test_a_stopped_run_of_two_streams_goes_on_to_the_same_bytes(train, val, tmp_
             callbacks=[Stop(1)], **told,
         )  # fmt: skip
     resumed, after = model_of(seed=9), Scaled(7.0)
-    history = fit(
-        resumed, train, step_for=lambda *_: after, checkpoints=tmp_path, resume=True, **told
-    )
+    history = fit(resumed, train, step_for=lambda *_: after, checkpoints=tmp_path, resume=True, **told)
     assert history == expected
     assert bytes_of(resumed) == bytes_of(whole)
     assert after.scale.numpy().tobytes() == step.scale.numpy().tobytes()
@@ -300,9 +290,7 @@ class Follows(Aligned):
 
 def test_statistics_that_a_step_may_move_are_no_fault_and_are_judged_with(train, val):
     model = model_of()
-    history = fit(
-        model, train, val=val, target=target_of(), phases=[HEAD], step_for=lambda *_: Follows()
-    )
+    history = fit(model, train, val=val, target=target_of(), phases=[HEAD], step_for=lambda *_: Follows())
     (proof,) = history.proofs
     assert proof["faults"] == []
     assert {row["layer"] for row in proof["layers"] if row["moved"]} == {"head"}
@@ -366,10 +354,7 @@ def test_augmentation_in_the_step_shows_each_stream_what_the_pipeline_would(reco
     """The streams stand at different epochs of their sources, and each is finished at its own."""
     ends = []
     for placement in ("host", "device"):
-        more = {
-            "operations": [{"name": "random_contrast", "max_fraction": 0.5}],
-            "placement": placement,
-        }
+        more = {"operations": [{"name": "random_contrast", "max_fraction": 0.5}], "placement": placement}
         model = model_of()
         fit(
             model, images_of(records[:29], **more), target=images_of(records[29:], **more),
@@ -422,9 +407,7 @@ def mixed(records):
     ],
     ids=["missing", "empty", "no batch", "size", "place", "mixed", "classes", "unknown", "none"],
 )
-def test_streams_that_cannot_be_read_are_refused_before_the_first_phase(
-    records, target, step, words
-):
+def test_streams_that_cannot_be_read_are_refused_before_the_first_phase(records, target, step, words):
     model, train = model_of(), images_of(records[:29])
     before = bytes_of(model)
     first = plain_phase("first", epochs=1, learning_rate=1e-2)
@@ -438,9 +421,7 @@ def test_streams_that_cannot_be_read_are_refused_before_the_first_phase(
 
 def test_what_a_step_moves_is_not_kept_and_names_are_not_shared(train):
     cached = plain_phase("head", epochs=1, cache="features", trunk_precision="bfloat16")
-    with pytest.raises(
-        RequestError, match="cache: features and trunk_precision: bfloat16: its step"
-    ):
+    with pytest.raises(RequestError, match="cache: features and trunk_precision: bfloat16: its step"):
         fit(model_of(), train, target=target_of(), phases=[cached], step_for=lambda *_: Follows())
     with keras.name_scope("head"):
         step = asking(variables=(keras.Variable([0.0], name="bias"),))
@@ -509,9 +490,6 @@ def test_two_replicas_learn_from_two_streams_what_one_learns(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(TWO_REPLICAS)
     done = subprocess.run(
-        [sys.executable, script, str(Path(__file__).parent)],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, script, str(Path(__file__).parent)], capture_output=True, text=True, check=False
     )
     assert "equal" in done.stdout, done.stderr[-2000:]

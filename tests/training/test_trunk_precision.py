@@ -60,10 +60,7 @@ def test_what_it_changes_is_told_with_the_weights_that_were_kept(steady, train, 
     assert told["float32"]["val_loss"] == pytest.approx(row["val_loss"], rel=0.1)
     assert {one.dtype for one in steady.weights} == {"float32"}
     (line,) = rounded_lines({"phases": history.proofs})
-    assert (
-        f"loss {told['rounded']['val_loss']:.4f}, in float32 {told['float32']['val_loss']:.4f}"
-        in line
-    )
+    assert f"loss {told['rounded']['val_loss']:.4f}, in float32 {told['float32']['val_loss']:.4f}" in line
 
 
 def test_without_validation_that_is_said(steady, train):
@@ -84,9 +81,7 @@ def test_a_cache_of_the_one_is_not_taken_for_the_other(tmp_path):
         keras.utils.clear_session()
         backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=1)
         model = build_model(backbone, class_names=CLASSES, seed=1)
-        source = ImageDataset(
-            records, class_names=CLASSES, image_size_px=32, batch_size=4, shuffle=True
-        )
+        source = ImageDataset(records, class_names=CLASSES, image_size_px=32, batch_size=4, shuffle=True)
         phase = plain_phase("head", 1, cache="features", trunk_precision=precision)
         fit(model, source, phases=[phase], cache_dir=tmp_path / "kept")
         return {file.parent.name: np.load(file) for file in (tmp_path / "kept").glob("*/*.npy")}
@@ -103,9 +98,7 @@ def test_nothing_frozen_is_refused_with_all_that_is_wrong_together(model, train)
     phases = [
         plain_phase("all", 1, trainable="all", trunk_precision="bfloat16"),
         plain_phase("free", 1, batch_norm="statistics", trunk_precision="bfloat16"),
-        plain_phase(
-            "lost", 1, trainable=FromBlock(from_block="block_9"), trunk_precision="bfloat16"
-        ),
+        plain_phase("lost", 1, trainable=FromBlock(from_block="block_9"), trunk_precision="bfloat16"),
     ]
     with pytest.raises(Problems) as caught:
         fit(model, train, phases=phases)

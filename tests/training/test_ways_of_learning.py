@@ -27,9 +27,7 @@ def source(count=32, seed=0, **more):
 
 def learnt(*phases, **more):
     model = model_of()
-    history = fit(
-        model, source(), val=source(16, seed=1, shuffle=False), phases=list(phases), **more
-    )
+    history = fit(model, source(), val=source(16, seed=1, shuffle=False), phases=list(phases), **more)
     return model, history
 
 
@@ -138,9 +136,7 @@ def test_unfreezing_with_kept_momenta_survives_a_stop(tmp_path):
 
 
 def test_the_pull_is_half_the_strength_times_the_squared_way_and_leaves_the_head_alone():
-    weight, head = (
-        keras.Variable(np.array([1.0, 2.0], "float32"), name=name) for name in ("w", "head")
-    )
+    weight, head = (keras.Variable(np.array([1.0, 2.0], "float32"), name=name) for name in ("w", "head"))
     pull = build_pull(0.5, [weight, head], {weight.path: np.array([0.0, 4.0], "float32")})
     assert float(pull()) == pytest.approx(0.5 * 0.5 * (1.0 + 4.0))
     assert build_pull(0.0, [weight], {weight.path: np.zeros(2, "float32")}) is None
@@ -149,9 +145,7 @@ def test_the_pull_is_half_the_strength_times_the_squared_way_and_leaves_the_head
 
 def test_a_pull_keeps_the_weights_nearer_to_their_start():
     def way(strength):
-        phase = plain_phase(
-            "x", epochs=3, learning_rate=3e-3, trainable=LAST, keep="last", l2_sp=strength
-        )
+        phase = plain_phase("x", epochs=3, learning_rate=3e-3, trainable=LAST, keep="last", l2_sp=strength)
         start = model_of()
         model, history = learnt(phase)
         assert ("l2_sp" in history.rows[0]) == bool(strength)
@@ -172,9 +166,7 @@ def test_focal_loss_is_its_formula_and_cross_entropy_at_zero():
     right = (shares / shares.sum(axis=1, keepdims=True))[np.arange(50), labels]
     for gamma in (0.0, 0.5, 2.0):
         found = cross_entropy(labels, tf.constant(logits), focal_gamma=gamma).numpy()
-        np.testing.assert_allclose(
-            found, -((1 - right) ** gamma) * np.log(right), rtol=2e-4, atol=1e-6
-        )
+        np.testing.assert_allclose(found, -((1 - right) ** gamma) * np.log(right), rtol=2e-4, atol=1e-6)
 
 
 def test_focal_loss_has_a_finite_slope_where_it_is_sure():

@@ -22,11 +22,7 @@ from kerastl.options import StrictModel
 if TYPE_CHECKING:
     from kerastl.adaptation.adaptation_step import AdaptationStep
 
-METHOD = Method(
-    reference="Li et al. 2017, arXiv:1603.04779",
-    source_optional=True,
-    moves_statistics=True,
-)
+METHOD = Method(reference="Li et al. 2017, arXiv:1603.04779", source_optional=True, moves_statistics=True)
 
 
 class Options(StrictModel):

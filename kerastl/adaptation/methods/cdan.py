@@ -19,9 +19,7 @@ from kerastl.options import StrictModel
 if TYPE_CHECKING:
     from kerastl.adaptation.adaptation_step import AdaptationStep
 
-METHOD = Method(
-    reference="Long et al. 2018, arXiv:1705.10667", assumes_equal_prevalence=True, learns="head"
-)
+METHOD = Method(reference="Long et al. 2018, arXiv:1705.10667", assumes_equal_prevalence=True, learns="head")
 
 
 class Options(StrictModel):
@@ -54,20 +52,15 @@ def build(
     width, mapped = num_features * num_classes, alignment_losses.multilinear_map
     if width > options.widest:
         width = options.random_width
-        mapped = alignment_losses.RandomMultilinearMap(
-            num_features, num_classes, width=width, seed=seed
-        )
+        mapped = alignment_losses.RandomMultilinearMap(num_features, num_classes, width=width, seed=seed)
     classifier = build_domain_classifier(width, hidden=options.hidden, seed=seed)
 
     def watch(source: Seen, target: Seen, progress: Any) -> dict[str, Any]:
-        strength = options.strength * alignment_losses.reversal_strength(
-            progress, options.steepness
-        )
+        strength = options.strength * alignment_losses.reversal_strength(progress, options.steepness)
         answers, weights = [], []
         for one in (source, target):
             features, logits = (
-                alignment_losses.reverse_gradient(part, strength)
-                for part in (one.features, one.logits)
+                alignment_losses.reverse_gradient(part, strength) for part in (one.features, one.logits)
             )
             answers.append(classifier(mapped(features, tf.nn.softmax(logits))))
             weights.append(alignment_losses.certainty_weights(logits))

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
-    reference="Sun & Saenko 2016, arXiv:1607.01719",
-    assumes_equal_prevalence=True,
-    aligns=("coral_loss",),
+    reference="Sun & Saenko 2016, arXiv:1607.01719", assumes_equal_prevalence=True, aligns=("coral_loss",)
 )
 
 

@@ -20,9 +20,7 @@ from kerastl.options import StrictModel
 if TYPE_CHECKING:
     from kerastl.adaptation.adaptation_step import AdaptationStep
 
-METHOD = Method(
-    reference="Yang & Soatto 2020, arXiv:2004.05498", learns="head", changes_pixels=True
-)
+METHOD = Method(reference="Yang & Soatto 2020, arXiv:2004.05498", learns="head", changes_pixels=True)
 
 
 class Options(StrictModel):

@@ -16,9 +16,7 @@ from kerastl.options import StrictModel
 if TYPE_CHECKING:
     from kerastl.adaptation.adaptation_step import AdaptationStep
 
-METHOD = Method(
-    reference="Yosinski et al. 2014, arXiv:1411.1792", target_labels="some", learns="head"
-)
+METHOD = Method(reference="Yosinski et al. 2014, arXiv:1411.1792", target_labels="some", learns="head")
 
 
 class Options(StrictModel):

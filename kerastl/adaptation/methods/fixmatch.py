@@ -43,6 +43,4 @@ def build(options: Options, **given: Any) -> AdaptationStep:
     """Return the step; `given` as in `AdaptationStep`."""
     from kerastl.adaptation.steps import FixMatch
 
-    return FixMatch(
-        weight=options.weight, threshold=options.threshold, policy=options.policy, **given
-    )
+    return FixMatch(weight=options.weight, threshold=options.threshold, policy=options.policy, **given)

@@ -41,11 +41,7 @@ def build(
 ) -> AdaptationStep:
     """Return the step; arguments as in `AdaptationStep`."""
     from kerastl.adaptation.adaptation_step import Seen, TwoDomains, build_second_head
-    from kerastl.adaptation.alignment_losses import (
-        margin_disparity_loss,
-        reversal_strength,
-        reverse_gradient,
-    )
+    from kerastl.adaptation.alignment_losses import margin_disparity_loss, reversal_strength, reverse_gradient
 
     second = build_second_head(num_features, num_classes, seed=seed)
 

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
-    reference="Long et al. 2015, arXiv:1502.02791",
-    assumes_equal_prevalence=True,
-    aligns=("mmd_loss",),
+    reference="Long et al. 2015, arXiv:1502.02791", assumes_equal_prevalence=True, aligns=("mmd_loss",)
 )
 
 

@@ -19,9 +19,7 @@ from kerastl.options import StrictModel
 if TYPE_CHECKING:
     from kerastl.adaptation.adaptation_step import AdaptationStep
 
-METHOD = Method(
-    reference="Reinhard et al. 2001, doi 10.1109/38.946629", learns="head", changes_pixels=True
-)
+METHOD = Method(reference="Reinhard et al. 2001, doi 10.1109/38.946629", learns="head", changes_pixels=True)
 
 
 class Options(StrictModel):

@@ -46,7 +46,5 @@ def build(options: Options, **given: Any) -> AdaptationStep:
     from kerastl.adaptation.steps import Shot
 
     return Shot(
-        diversity_weight=options.diversity_weight,
-        pseudo_label_weight=options.pseudo_label_weight,
-        **given,
+        diversity_weight=options.diversity_weight, pseudo_label_weight=options.pseudo_label_weight, **given
     )

@@ -18,9 +18,7 @@ from kerastl.options import StrictModel
 if TYPE_CHECKING:
     from kerastl.adaptation.adaptation_step import AdaptationStep
 
-METHOD = Method(
-    reference="Sagawa et al. 2022, arXiv:2112.05090", learns="head", changes_pixels=True
-)
+METHOD = Method(reference="Sagawa et al. 2022, arXiv:2112.05090", learns="head", changes_pixels=True)
 
 
 class Options(StrictModel):

@@ -45,9 +45,7 @@ class Blended(VectorizedBaseImageAugmentationLayer):
         shape = [batch_size, 1, 1, 1]
         return {"fractions": self._random_generator.uniform(shape, 0.0, self.max_fraction)}
 
-    def augment_images(
-        self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
-    ) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return `image + fraction * (changed copy - image)`, the shape kept.
 
         Written so, what the copy leaves alone stays as it is, byte for byte, at any fraction.
@@ -114,9 +112,7 @@ class Mapped(VectorizedBaseImageAugmentationLayer):
         self.maps = maps
         self.fill_mode = fill_mode
 
-    def augment_images(
-        self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
-    ) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return the resampled images, the shape kept; they are square."""
         maps = tf.cast(self.maps(transformations, int(images.shape[1])), tf.float32)
         # The last two numbers would bend straight lines.

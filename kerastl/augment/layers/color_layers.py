@@ -215,9 +215,7 @@ class SteadyPosterization(VectorizedBaseImageAugmentationLayer):
         bits = tf.minimum(tf.cast(drawn, tf.int32), PIXEL_BITS - 1)
         return {"steps": tf.gather(tf.constant(STEPS, tf.float32), bits)}
 
-    def augment_images(
-        self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
-    ) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return the images with fewer levels, the shape kept."""
         steps = transformations["steps"]
         # Exact: a float32 is divided and multiplied by powers of two.
@@ -236,24 +234,13 @@ class InOrder(Container):
         self._together = how(self.members)
         self.compiles = compiles
 
-    def get_random_transformation_batch(
-        self,
-        batch_size: Any,
-        images: Any = None,
-        **_: Any,
-    ) -> list[Drawn]:
+    def get_random_transformation_batch(self, batch_size: Any, images: Any = None, **_: Any) -> list[Drawn]:
         """Return what each operation drew, operation k from `child(k)`."""
         draws = self._random_generator
-        return [
-            one.draw(draws.child(at), images, batch_size) for at, one in enumerate(self.members)
-        ]
+        return [one.draw(draws.child(at), images, batch_size) for at, one in enumerate(self.members)]
 
     def augment_images(
-        self,
-        images: tf.Tensor,
-        transformations: list[Drawn],
-        chosen: tf.Tensor | None = None,
-        **_: Any,
+        self, images: tf.Tensor, transformations: list[Drawn], chosen: tf.Tensor | None = None, **_: Any
     ) -> tf.Tensor:
         """Return the changed images; `chosen`, `[batch]` bool, says which (None: all)."""
         drawn = [_only(chosen, numbers) for numbers in transformations]
@@ -288,9 +275,7 @@ class SteadyChannelShift(VectorizedBaseImageAugmentationLayer):
         shape = [batch_size, 1, 1, images.shape[-1]]
         return {"shifts": self._random_generator.uniform(shape, -largest, largest)}
 
-    def augment_images(
-        self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
-    ) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return the shifted images, clipped to [0, 255], the shape kept."""
         return tf.clip_by_value(images + transformations["shifts"], 0.0, LARGEST_PIXEL)
 
@@ -389,17 +374,13 @@ class SteadyColorJitter(VectorizedBaseImageAugmentationLayer):
         """Whether the way to HSV and the way back are better compiled apart."""
         return bool(self.jitter.saturation or self.jitter.hue_deg)
 
-    def augment_images(
-        self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
-    ) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return the changed images, clipped to [0, 255] after each step, the shape kept."""
         if self.in_halves:
             return from_hsv(*self.to_planes(images, transformations))
         return self._without_hsv(images, transformations)
 
-    def to_planes(
-        self, images: tf.Tensor, transformations: dict[str, tf.Tensor]
-    ) -> tuple[tf.Tensor, ...]:
+    def to_planes(self, images: tf.Tensor, transformations: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         """Return value, chroma and hue of the changed images; `from_hsv` makes images of them."""
         images = self._without_hsv(images, transformations)
         return to_hsv(images, transformations["saturations"], transformations["sextants"])
@@ -444,9 +425,7 @@ class ReflectedGaussianBlur(VectorizedBaseImageAugmentationLayer):
         sigmas = self._random_generator.uniform([batch_size], 0.0, self.max_sigma_px)
         return {"weights": kernel_halves(sigmas, self.radius_px)}
 
-    def augment_images(
-        self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
-    ) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return the blurred images, the shape kept."""
         weights = transformations["weights"]
         return _blurred(_blurred(images, weights, axis=1), weights, axis=2)
@@ -537,14 +516,10 @@ class SteadyJpegQuality(VectorizedBaseImageAugmentationLayer):
         # The sum can be rounded up to 101.
         return {"qualities": tf.minimum(tf.cast(drawn, tf.int32), UNTOUCHED)}
 
-    def augment_images(
-        self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
-    ) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return the decoded images, whole levels, the shape kept; those of quality 100 as they were."""
         return tf.map_fn(
-            lambda one: tf.cond(
-                one[1] == UNTOUCHED, lambda: one[0], lambda: _through_jpeg(one[0], one[1])
-            ),
+            lambda one: tf.cond(one[1] == UNTOUCHED, lambda: one[0], lambda: _through_jpeg(one[0], one[1])),
             (images, transformations["qualities"]),
             fn_output_signature=tf.TensorSpec(images.shape[1:], tf.float32),
         )
@@ -589,9 +564,7 @@ class SignedSharpness(VectorizedBaseImageAugmentationLayer):
         shape = [batch_size, 1, 1, 1]
         return {"differences": self._random_generator.uniform(shape, *self.bounds)}
 
-    def augment_images(
-        self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
-    ) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return the images, clipped to [0, 255], the shape and the outermost pixels kept."""
         changed = images + transformations["differences"] * _detail(images)
         return tf.clip_by_value(changed, 0.0, 255.0)

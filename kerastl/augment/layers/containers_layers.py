@@ -71,9 +71,7 @@ class Container(VectorizedBaseImageAugmentationLayer):
 
 def _one_after_the_other(operations: Sequence[BuiltOperation]) -> Compiled:
     """Return a function that does all operations, each by its layer's own code."""
-    return Compiled(
-        [(Pass(lambda drawn: drawn[0], one.apply), [at]) for at, one in enumerate(operations)]
-    )
+    return Compiled([(Pass(lambda drawn: drawn[0], one.apply), [at]) for at, one in enumerate(operations)])
 
 
 def image_by_image(
@@ -124,13 +122,7 @@ class Choice:
         how: from operations to a function that does them, as `kerastl.augment.policy.compiled`.
     """
 
-    def __init__(
-        self,
-        members: Sequence[BuiltOperation],
-        *,
-        with_nothing: bool,
-        how: Maker,
-    ) -> None:
+    def __init__(self, members: Sequence[BuiltOperation], *, with_nothing: bool, how: Maker) -> None:
         self._members = members
         self._with_nothing = with_nothing
         self._runs = [how([one]) for one in members]
@@ -186,9 +178,7 @@ class Choice:
     def _once(self, image: tf.Tensor, own: Drawn, time: tf.Tensor) -> tf.Tensor:
         def branch(member: int) -> Callable[[], tf.Tensor]:
             def does() -> tf.Tensor:
-                numbers = tf.nest.map_structure(
-                    lambda each: each[time][None], own["numbers"][member]
-                )
+                numbers = tf.nest.map_structure(lambda each: each[time][None], own["numbers"][member])
                 return self._runs[member].change(image, numbers)
 
             return does
@@ -197,9 +187,7 @@ class Choice:
             return tf.identity(image)
 
         # A member that is not able has no numbers, and is never asked.
-        branches = [
-            branch(at) if own["numbers"][at] else nothing for at in range(len(self._members))
-        ]
+        branches = [branch(at) if own["numbers"][at] else nothing for at in range(len(self._members))]
         return tf.switch_case(own["which"][time], [nothing, *branches])
 
 
@@ -276,11 +264,7 @@ class SteadyAugMix(Container):
         return {"links": links, "weights": weights}
 
     def augment_images(
-        self,
-        images: tf.Tensor,
-        transformations: dict[str, Any],
-        chosen: tf.Tensor | None = None,
-        **_: Any,
+        self, images: tf.Tensor, transformations: dict[str, Any], chosen: tf.Tensor | None = None, **_: Any
     ) -> tf.Tensor:
         """Return the mixed images; `chosen`, `[batch]` bool, says which may be changed (None: all)."""
         drawn = {**transformations, "links": only_chosen(transformations["links"], chosen)}
@@ -326,18 +310,12 @@ class SomeOf(Container):
         self._choice = Choice(self.members, with_nothing=self.with_nothing, how=how)
         self._run = image_by_image(self._change, compiles=compiles)
 
-    def get_random_transformation_batch(
-        self, batch_size: Any, images: Any = None, **_: Any
-    ) -> Drawn:
+    def get_random_transformation_batch(self, batch_size: Any, images: Any = None, **_: Any) -> Drawn:
         """Return what `Choice.draw` does, `num_operations` times."""
         return self._choice.draw(self._random_generator, images, batch_size, self.num_operations)
 
     def augment_images(
-        self,
-        images: tf.Tensor,
-        transformations: Drawn,
-        chosen: tf.Tensor | None = None,
-        **_: Any,
+        self, images: tf.Tensor, transformations: Drawn, chosen: tf.Tensor | None = None, **_: Any
     ) -> tf.Tensor:
         """Return the changed images; `chosen`, `[batch]` bool, says which may be (None: all)."""
         changed = self._run(images, only_chosen(transformations, chosen))

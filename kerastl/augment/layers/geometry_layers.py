@@ -62,9 +62,7 @@ class WholeAreaCrop(Mapped):
         maps, kwargs: as for `Mapped`.
     """
 
-    def __init__(
-        self, min_area_fraction: float, max_aspect_ratio: float, maps: Maps, **kwargs: Any
-    ) -> None:
+    def __init__(self, min_area_fraction: float, max_aspect_ratio: float, maps: Maps, **kwargs: Any) -> None:
         super().__init__(maps, fill_mode=None, **kwargs)
         self.min_area_fraction = min_area_fraction
         self.max_aspect_ratio = max_aspect_ratio
@@ -82,12 +80,7 @@ class WholeAreaCrop(Mapped):
         fits = -steady(tf.math.log, areas)
         widest = tf.minimum(math.log(self.max_aspect_ratio), fits)
         aspects = steady(tf.exp, widest * draw([batch_size], -1.0, 1.0))
-        return {
-            "areas": areas,
-            "aspects": aspects,
-            "tops": draw([batch_size]),
-            "lefts": draw([batch_size]),
-        }
+        return {"areas": areas, "aspects": aspects, "tops": draw([batch_size]), "lefts": draw([batch_size])}
 
 
 class SteadyRotation(layers.RandomRotation):
@@ -99,8 +92,7 @@ class SteadyRotation(layers.RandomRotation):
     def _rotate_images(self, images: tf.Tensor, transformations: dict[str, Any]) -> tf.Tensor:
         height, width = (tf.cast(size, tf.float32) for size in tf.unstack(tf.shape(images)[1:3]))
         matrices = steady(
-            lambda angles: preprocessing.get_rotation_matrix(angles, height, width),
-            transformations["angles"],
+            lambda angles: preprocessing.get_rotation_matrix(angles, height, width), transformations["angles"]
         )
         turned = preprocessing.transform(
             images,
@@ -127,8 +119,6 @@ class CentredShear(Mapped):
     def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return `slopes_x` and `slopes_y`, `[batch]` float32, uniform and independent."""
         return {
-            name: self._random_generator.uniform(
-                [batch_size], -self.max_fraction, self.max_fraction
-            )
+            name: self._random_generator.uniform([batch_size], -self.max_fraction, self.max_fraction)
             for name in ("slopes_x", "slopes_y")
         }

@@ -42,13 +42,7 @@ class BatchedGridMask(VectorizedBaseImageAugmentationLayer):
     """
 
     def __init__(
-        self,
-        max_fraction: float,
-        *,
-        max_deg: float,
-        fill_mode: str,
-        fill_value: float,
-        **kwargs: Any,
+        self, max_fraction: float, *, max_deg: float, fill_mode: str, fill_value: float, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.max_fraction = max_fraction
@@ -80,17 +74,13 @@ class BatchedGridMask(VectorizedBaseImageAugmentationLayer):
         fill = drawn_fill(self._random_generator, images, self.fill_mode, self.fill_value)
         return {**whole, **fill}
 
-    def augment_images(
-        self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
-    ) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return the images with their grids filled, the shape kept."""
         size = tf.shape(images)
         down = _half_pixels_from_the_middle(size[1])[None, :, None]
         right = _half_pixels_from_the_middle(size[2])[None, None, :]
         # Without a sign: only there is overflow defined.
-        numbers = {
-            name: tf.bitcast(transformations[name], tf.uint32) for name in ("steps", "shifts")
-        }
+        numbers = {name: tf.bitcast(transformations[name], tf.uint32) for name in ("steps", "shifts")}
         cosine, sine = (part[:, None, None] for part in tf.unstack(numbers["steps"], axis=1))
         shift_x, shift_y = (part[:, None, None] for part in tf.unstack(numbers["shifts"], axis=1))
         along_x = tf.bitcast(right * cosine + down * sine + shift_x, tf.int32)
@@ -120,9 +110,7 @@ class WholeCutout(VectorizedBaseImageAugmentationLayer):
         kwargs: `dtype` and `seed`, for keras-cv.
     """
 
-    def __init__(
-        self, max_fraction: float, *, fill_mode: str, fill_value: float, **kwargs: Any
-    ) -> None:
+    def __init__(self, max_fraction: float, *, fill_mode: str, fill_value: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.max_fraction = max_fraction
         self.fill_mode = fill_mode
@@ -146,9 +134,7 @@ class WholeCutout(VectorizedBaseImageAugmentationLayer):
         fill = drawn_fill(self._random_generator, images, self.fill_mode, self.fill_value)
         return {"starts": starts, "ends": starts + lengths, **fill}
 
-    def augment_images(
-        self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any
-    ) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return the images with their rectangles filled, the shape kept."""
         size = tf.shape(images)
         inside = [

@@ -44,8 +44,7 @@ def is_identity(options: Options) -> bool:
 def at_strength(strength: float) -> Options:
     """Return options from 0, the identity, to 1, a quarter of the area and an aspect ratio of 4 / 3."""
     return Options(
-        min_area_fraction=1.0 - (1.0 - SMALLEST_AREA) * strength,
-        max_aspect_ratio=ASPECT_RATIO**strength,
+        min_area_fraction=1.0 - (1.0 - SMALLEST_AREA) * strength, max_aspect_ratio=ASPECT_RATIO**strength
     )
 
 

@@ -50,7 +50,5 @@ def maps(drawn: Any, size_px: int) -> Any:
     from kerastl.augment import geometry
 
     # keras-cv's rule; it draws 0 for a direction that is not asked for.
-    left_right, top_bottom = (
-        drawn[key][:, 0] > RATE for key in ("flip_horizontals", "flip_verticals")
-    )
+    left_right, top_bottom = (drawn[key][:, 0] > RATE for key in ("flip_horizontals", "flip_verticals"))
     return geometry.mirror(left_right, top_bottom, size_px)

@@ -80,8 +80,7 @@ class Ellipse:
         power = self.exponent
         level = (tall**power + wide**power) ** (1 / power) + np.float32(1e-6)
         steep = np.hypot(
-            (tall / level) ** (power - 1) / self.height_mm,
-            (wide / level) ** (power - 1) / self.width_mm,
+            (tall / level) ** (power - 1) / self.height_mm, (wide / level) ** (power - 1) / self.width_mm
         )
         distance: Image = ((level - 1) / (steep + np.float32(1e-6))).astype(np.float32)
         return distance
@@ -135,9 +134,7 @@ def _cut_rod(covered: Image, grid: Grid, rod: Rod, height_mm: float) -> None:
     low, high = np.minimum(start, end) - reach, np.maximum(start, end) + reach
     if not low[2] < height_mm < high[2]:
         return
-    rows, columns = (
-        slice(*np.searchsorted(grid.axis_mm, (low[axis], high[axis]))) for axis in (0, 1)
-    )
+    rows, columns = (slice(*np.searchsorted(grid.axis_mm, (low[axis], high[axis]))) for axis in (0, 1))
     down, right = grid.axis_mm[rows, None] - start[0], grid.axis_mm[None, columns] - start[1]
     if down.size == 0 or right.size == 0:
         return
@@ -145,9 +142,7 @@ def _cut_rod(covered: Image, grid: Grid, rod: Rod, height_mm: float) -> None:
     share = (down * along[0] + right * along[1] + up * along[2]) / max(along @ along, 1e-9)
     share = np.clip(share, 0, 1)
     away = np.sqrt(
-        (down - share * along[0]) ** 2
-        + (right - share * along[1]) ** 2
-        + (up - share * along[2]) ** 2
+        (down - share * along[0]) ** 2 + (right - share * along[1]) ** 2 + (up - share * along[2]) ** 2
     )
     radius = rod.start_radius_mm + share * (rod.end_radius_mm - rod.start_radius_mm)
     thin = np.minimum(1, 2 * radius / grid.pixel_mm)
@@ -186,9 +181,7 @@ def draw_chest(rng: np.random.Generator, grid: Grid) -> tuple[Image, Image]:
 
     image = np.full((grid.size_px, grid.size_px), AIR_HU, np.float32)
     wall = place(0, 0, 108, 152, exponent=2.4)
-    skin = Ellipse(
-        wall.row_mm, wall.column_mm, wall.height_mm + fat_mm, wall.width_mm + fat_mm, exponent=2.4
-    )
+    skin = Ellipse(wall.row_mm, wall.column_mm, wall.height_mm + fat_mm, wall.width_mm + fat_mm, exponent=2.4)
     paint(image, grid.coverage(skin.distance_mm(grid)), FAT_HU)
     paint(image, grid.coverage(wall.distance_mm(grid)), MUSCLE_HU + 8 * smooth_noise(rng, grid, 4))
     lungs = _draw_lungs(rng, grid, place)
@@ -214,9 +207,7 @@ def _draw_lungs(rng: np.random.Generator, grid: Grid, place: Place) -> Image:
     tilt = rng.uniform(0.05, 0.16)
     right = place(2, -76, rng.uniform(86, 93), 63, turn_rad=tilt, exponent=2.3)
     left = place(2, 78, rng.uniform(84, 91), 60, turn_rad=-tilt, exponent=2.3)
-    lungs = np.maximum(
-        grid.coverage(right.distance_mm(grid)), grid.coverage(left.distance_mm(grid))
-    )
+    lungs = np.maximum(grid.coverage(right.distance_mm(grid)), grid.coverage(left.distance_mm(grid)))
     heart = place(-28, rng.uniform(18, 32), rng.uniform(36, 46), rng.uniform(50, 60), turn_rad=0.5)
     aorta = place(52, 22, 13, 13)
     for organ in (heart, aorta):
@@ -404,9 +395,7 @@ def draw_nodule(
     return Nodule(row_mm, column_mm, radius_mm, hu, waves, (*attached, *scattered), calcified)
 
 
-def _draw_strand(
-    rng: np.random.Generator, row_mm: float, column_mm: float, radius_mm: float
-) -> Rod:
+def _draw_strand(rng: np.random.Generator, row_mm: float, column_mm: float, radius_mm: float) -> Rod:
     """Draw a thin rod that leaves the surface of a nodule outwards."""
     around, up = rng.uniform(0, 2 * np.pi), rng.uniform(-0.6, 0.6)
     flat = np.sqrt(1 - up**2)
@@ -428,8 +417,7 @@ def _moved(rng: np.random.Generator, strand: Rod, places_mm: NDArray[np.float64]
     middle = (np.array(strand.start_mm) + np.array(strand.end_mm)) / 2
     row, column = places_mm[rng.integers(len(places_mm))] - middle[:2]
     start, end = (
-        (at[0] + float(row), at[1] + float(column), at[2])
-        for at in (strand.start_mm, strand.end_mm)
+        (at[0] + float(row), at[1] + float(column), at[2]) for at in (strand.start_mm, strand.end_mm)
     )
     return Rod(start, end, strand.start_radius_mm, strand.end_radius_mm)
 

@@ -17,16 +17,7 @@ from scipy import ndimage
 
 from kerastl.console import track
 from kerastl.data.phantom import anatomy
-from kerastl.data.phantom.anatomy import (
-    Grid,
-    Image,
-    Nodule,
-    Rod,
-    cut_rods,
-    draw_nodule,
-    paint,
-    paint_nodule,
-)
+from kerastl.data.phantom.anatomy import Grid, Image, Nodule, Rod, cut_rods, draw_nodule, paint, paint_nodule
 from kerastl.data.phantom.scanner import HOSPITALS, scan
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.runs import is_free, write_csv
@@ -50,13 +41,7 @@ Row = tuple[str | int, ...]
 
 
 def check_numbers(
-    *,
-    hospital: str,
-    patients: int,
-    seed: int,
-    slices_per_patient: int,
-    image_size_px: int,
-    region: str,
+    *, hospital: str, patients: int, seed: int, slices_per_patient: int, image_size_px: int, region: str
 ) -> list[str]:
     """Return what is wrong with a request, a line each; empty when it can be drawn."""
     ranges = (
@@ -311,27 +296,15 @@ def draw_patient(
     centre_mm = float(np.copysign(where.centre_mm, nodule.column_mm))
     view = scanner.view(image_size_px, width_mm=where.width_mm, centre_column_mm=centre_mm)
     gains = _generator(0, hospital, 0).standard_normal(grid.size_px)
-    scans = scan(
-        images,
-        scanner,
-        width_mm=where.width_mm,
-        view=view,
-        gains=gains,
-        rng=rng,
-    )
-    return [
-        Slice(_stored(image), _seen(body, grid, view))
-        for image, body in zip(scans, bodies, strict=True)
-    ]
+    scans = scan(images, scanner, width_mm=where.width_mm, view=view, gains=gains, rng=rng)
+    return [Slice(_stored(image), _seen(body, grid, view)) for image, body in zip(scans, bodies, strict=True)]
 
 
 def _generator(seed: int, hospital: str, patient: int) -> np.random.Generator:
     return np.random.default_rng([VERSION, seed, ord(hospital), patient])
 
 
-def _draw_anatomy(
-    rng: np.random.Generator, grid: Grid, region: str
-) -> tuple[Image, Image, list[Rod]]:
+def _draw_anatomy(rng: np.random.Generator, grid: Grid, region: str) -> tuple[Image, Image, list[Rod]]:
     if region == "head":
         return *anatomy.draw_head(rng, grid), []
     return *anatomy.draw_chest(rng, grid), anatomy.draw_vessels(rng)

@@ -131,9 +131,7 @@ def _filter(measured: Image, scanner: Scanner, detector_mm: float) -> Image:
     ramp[0] = 1 / (4 * detector_mm**2)
     fraction = np.linspace(0, 1, length // 2 + 1)
     hann = np.where(
-        fraction < scanner.kernel_cutoff,
-        0.5 + 0.5 * np.cos(np.pi * fraction / scanner.kernel_cutoff),
-        0,
+        fraction < scanner.kernel_cutoff, 0.5 + 0.5 * np.cos(np.pi * fraction / scanner.kernel_cutoff), 0
     )
     response = fft.rfft(ramp).real * hann * (1 + scanner.kernel_boost * fraction)
     spectrum = fft.rfft(measured, length, axis=1) * response[None, :, None].astype(np.float32)
@@ -213,9 +211,7 @@ class Hospital:
     about: str
 
 
-SCANNER_A = Scanner(
-    kernel_cutoff=1.0, kernel_boost=0.0, photons=4e5, zoom=0.46, rings=0.0, offset_hu=0.0
-)
+SCANNER_A = Scanner(kernel_cutoff=1.0, kernel_boost=0.0, photons=4e5, zoom=0.46, rings=0.0, offset_hu=0.0)
 SCANNER_B = Scanner(
     kernel_cutoff=2.0, kernel_boost=3.0, photons=4.5e3, zoom=0.54, rings=0.006, offset_hu=300.0
 )

@@ -44,9 +44,7 @@ class Skipped:
         if self.extensions:
             total = sum(self.extensions.values())
             kinds = [f"{count} {kind}" for kind, count in self.extensions.most_common()]
-            shown = ", ".join(kinds[:SHOWN_EXTENSIONS]) + (
-                ", ..." if len(kinds) > SHOWN_EXTENSIONS else ""
-            )
+            shown = ", ".join(kinds[:SHOWN_EXTENSIONS]) + (", ..." if len(kinds) > SHOWN_EXTENSIONS else "")
             lines.append(f"Skipped {count_of(total, 'file')} that are no images by name: {shown}.")
         if self.outside_links:
             number = count_of(len(self.outside_links), "symbolic link")
@@ -55,17 +53,13 @@ class Skipped:
                 f"the first: {self.outside_links[0]}."
             )
         if self.odd_names:
-            lines.append(
-                f"Skipped {count_of(self.odd_names, 'file')} whose name is not UTF-8: rename them."
-            )
+            lines.append(f"Skipped {count_of(self.odd_names, 'file')} whose name is not UTF-8: rename them.")
         if self.loose:
             number = count_of(self.loose, "image")
             lines.append(f"Skipped {number} that lie beside the class folders, not in one.")
         if self.hidden:
             number = count_of(len(self.hidden), "hidden folder")
-            lines.append(
-                f"Skipped {number}, whose name begins with a dot, the first: {self.hidden[0]}."
-            )
+            lines.append(f"Skipped {number}, whose name begins with a dot, the first: {self.hidden[0]}.")
         return lines
 
 
@@ -130,8 +124,7 @@ def written_path(file: Path, root: Path) -> str:
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as found:
         return sorted(
-            (entry for entry in found if not entry.name.startswith(".")),
-            key=lambda entry: entry.name,
+            (entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name
         )
 
 
@@ -305,17 +298,13 @@ def _split_notes(splits: dict[str, Folder]) -> list[str]:
     return notes
 
 
-def _record(
-    file: Path, root: Path, label: str | None, split: str | None, options: Options
-) -> Record:
+def _record(file: Path, root: Path, label: str | None, split: str | None, options: Options) -> Record:
     path = written_path(file, root)
     match = re.search(options.group_pattern, path) if options.group_pattern else None
     return Record(path, file, label, split, match.group(1) if match else None)
 
 
-def _check_classes(
-    root: Path, records: list[Record], problems: list[Problem], skipped: Skipped
-) -> None:
+def _check_classes(root: Path, records: list[Record], problems: list[Problem], skipped: Skipped) -> None:
     by_split: dict[str | None, set[str]] = defaultdict(set)
     for record in records:
         by_split[record.split].add(record.label or "")
@@ -324,9 +313,7 @@ def _check_classes(
     for split, classes in by_split.items():
         if split in ("val", "test"):
             strangers = in_natural_order(classes - by_split["train"])
-            problems += [
-                Problem(f"class {name!r}", f"is in {split}, not in train") for name in strangers
-            ]
+            problems += [Problem(f"class {name!r}", f"is in {split}, not in train") for name in strangers]
     if len(names) < 2 and not problems:
         held = f"only the class {next(iter(names))!r}" if names else "no images"
         problems = [Problem("", f"holds {held}: at least two classes are needed")]

@@ -70,9 +70,7 @@ def parsed(path: Path) -> tuple[list[str], list[Row]]:
     problems += [Problem("line 1", f"two columns are called {name!r}") for name in twice]
     refuse(path, problems)
     if not rows:
-        raise RequestError(
-            f"The table {path} holds no rows; a header and a row an image are wanted."
-        )
+        raise RequestError(f"The table {path} holds no rows; a header and a row an image are wanted.")
     return header, rows
 
 
@@ -250,9 +248,7 @@ def _columns(
         if name not in header
     ]
     if options.domains and "domain" not in columns and options.columns.domain is None:
-        problems.append(
-            Problem("domains", "the table has no column for the domain: columns.domain")
-        )
+        problems.append(Problem("domains", "the table has no column for the domain: columns.domain"))
     return columns, notes
 
 
@@ -270,11 +266,7 @@ def _of_domains(
 
 
 def _records(
-    rows: list[Row],
-    columns: dict[str, str],
-    subgroups: tuple[str, ...],
-    root: Path,
-    problems: list[Problem],
+    rows: list[Row], columns: dict[str, str], subgroups: tuple[str, ...], root: Path, problems: list[Problem]
 ) -> list[Record]:
     records: list[Record] = []
     lines: dict[str, int] = {}

@@ -16,13 +16,7 @@ from annotated_types import MinLen
 from kerastl.console import track
 from kerastl.data.cache import cache_folder, hold, lock_of, no_place_in
 from kerastl.data.convert import extension_of
-from kerastl.data.records import (
-    SPLIT_WORDS,
-    Collection,
-    Record,
-    check_class_names,
-    in_natural_order,
-)
+from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, in_natural_order
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.options import StrictModel
 from kerastl.runs import read_csv, write_csv
@@ -34,10 +28,7 @@ INDEX = "index.csv"
 
 def _dataset_is_a_name(options: Options) -> Iterator[tuple[str, str]]:
     if not NAME.fullmatch(options.dataset):
-        yield (
-            "dataset",
-            f"must be name, name/config or name/config:1.0.0, got {options.dataset!r}.",
-        )
+        yield ("dataset", f"must be name, name/config or name/config:1.0.0, got {options.dataset!r}.")
 
 
 class Options(StrictModel):
@@ -202,9 +193,7 @@ def _folder(builder: Any, options: Options, cache_dir: Path | None) -> Path:
     return cache_dir.absolute() / "tfds" / f"{builder.info.name}-{digest}"
 
 
-def _write_missing(
-    builder: Any, splits: list[str], options: Options, folder: Path, names: Any
-) -> None:
+def _write_missing(builder: Any, splits: list[str], options: Options, folder: Path, names: Any) -> None:
     """Write the splits that are not there, and note that the folder is used."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with lock_of(folder):

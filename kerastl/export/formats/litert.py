@@ -67,9 +67,7 @@ def write(
 
 def _write(folder: Path, content: bytes, names: tuple[str, ...]) -> None:
     if any(len(name.splitlines()) != 1 for name in names):
-        raise ValueError(
-            f"a class name is empty or has a line break, and {LABELS} holds one a line"
-        )
+        raise ValueError(f"a class name is empty or has a line break, and {LABELS} holds one a line")
     file = folder / FILE
     file.write_bytes(content)
     # Behind the model, as LiteRT's own tools put associated files; with one date, so that equal models are equal files.

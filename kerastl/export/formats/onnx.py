@@ -79,9 +79,7 @@ def _renumber(graph: Any, numbers: dict[str, int]) -> None:
     """Number names from 1 on in the order of the graph: the same model is to be the same file, whatever was converted before."""
 
     def named(name: str) -> str:
-        return re.sub(
-            r"__(\d+)", lambda found: f"__{numbers.setdefault(found[1], len(numbers) + 1)}", name
-        )
+        return re.sub(r"__(\d+)", lambda found: f"__{numbers.setdefault(found[1], len(numbers) + 1)}", name)
 
     for node in graph.node:
         node.name = named(node.name)
@@ -101,8 +99,6 @@ def opened(folder: Path) -> tuple[list[str], Callable[[Any], Any]]:
     """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(
-        (folder / FILE).read_bytes(), providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession((folder / FILE).read_bytes(), providers=["CPUExecutionProvider"])
     names = json.loads(session.get_modelmeta().custom_metadata_map[NAMES])
     return names, lambda images: session.run(["probabilities"], {"images": images})[0]

@@ -49,10 +49,7 @@ BACKBONES = {
                 series
                 for stage, count in enumerate(counts)
                 for series in (
-                    Series(
-                        f"downsampling_{stage}",
-                        f"convnext_{member}_downsampling_conv_{stage - 1}",
-                    ),
+                    Series(f"downsampling_{stage}", f"convnext_{member}_downsampling_conv_{stage - 1}"),
                     Series(
                         f"stage_{stage}_block_{{}}",
                         f"convnext_{member}_stage_{stage}_block_{{}}_identity_add",

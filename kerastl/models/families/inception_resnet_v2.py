@@ -35,5 +35,5 @@ BACKBONES = {
                 top_hash="e693bd0210a403b3192acc6073ad2e96",
             ),
         ),
-    ),
+    )
 }

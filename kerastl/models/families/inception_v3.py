@@ -28,5 +28,5 @@ BACKBONES = {
                 top_hash="9a0d58056eeedaa3f26cb7ebd46da564",
             ),
         ),
-    ),
+    )
 }

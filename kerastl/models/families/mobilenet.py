@@ -29,10 +29,7 @@ BACKBONES = {
         image_size_px=224,
         min_size_px=32,
         parameters=3_228_864,
-        blocks=(
-            Series("conv1", "conv1_relu"),
-            Series("block_{}", "conv_pw_{}_relu", range(1, 14)),
-        ),
+        blocks=(Series("conv1", "conv1_relu"), Series("block_{}", "conv_pw_{}_relu", range(1, 14))),
         reference="Howard et al. 2017, arXiv:1704.04861",
         top1=0.704,
         weights=tuple(
@@ -49,5 +46,5 @@ BACKBONES = {
             for alpha, text in ((0.25, "2_5"), (0.5, "5_0"), (0.75, "7_5"), (1.0, "1_0"))
             for size in (128, 160, 192, 224)
         ),
-    ),
+    )
 }

@@ -32,16 +32,10 @@ MEMBERS = {
 HASHES = {
     ("large", 0.75, ""): ("765b44a33ad4005b3ac83185abf1d0eb", "40af19a13ebea4e2ee0c676887f69a2e"),
     ("large", 1.0, ""): ("59e551e166be033d707958cf9e29a6a7", "07fb09a5933dd0c8eaafa16978110389"),
-    ("large", 1.0, "_minimalistic"): (
-        "675e7b876c45c57e9e63e6d90a36599c",
-        "ec5221f64a2f6d1ef965a614bdae7973",
-    ),
+    ("large", 1.0, "_minimalistic"): ("675e7b876c45c57e9e63e6d90a36599c", "ec5221f64a2f6d1ef965a614bdae7973"),
     ("small", 0.75, ""): ("cb65d4e5be93758266aa0a7f2c6708b7", "ebdb5cc8e0b497cd13a7c275d475c819"),
     ("small", 1.0, ""): ("8768d4c2e7dee89b9d02b2d03d65d862", "d3e8ec802a04aa4fc771ee12a9a9b836"),
-    ("small", 1.0, "_minimalistic"): (
-        "99cd97fb2fcdad2bf028eb838de69e37",
-        "cde8136e733e811080d9fcd8a252f7e4",
-    ),
+    ("small", 1.0, "_minimalistic"): ("99cd97fb2fcdad2bf028eb838de69e37", "cde8136e733e811080d9fcd8a252f7e4"),
 }
 
 BACKBONES = {
@@ -55,11 +49,7 @@ BACKBONES = {
         blocks=(
             Series("conv", "activation|re_lu"),
             Series("expanded_conv", "expanded_conv_add|expanded_conv_project_bn"),
-            Series(
-                "expanded_conv_{}",
-                "expanded_conv_{}_add|expanded_conv_{}_project_bn",
-                range(1, count),
-            ),
+            Series("expanded_conv_{}", "expanded_conv_{}_add|expanded_conv_{}_project_bn", range(1, count)),
             Series("conv_1", last),
         ),
         linear_top=False,

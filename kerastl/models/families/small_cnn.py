@@ -20,7 +20,7 @@ BACKBONES = {
         linear_top=False,
         reference="none: three blocks of convolution, max-pooling, BatchNorm and ReLU",
         top1_source="",
-    ),
+    )
 }
 
 
@@ -29,9 +29,7 @@ BATCH_NORM_MOMENTUM = 0.9
 """Keras's 0.99 needs hundreds of steps before the statistics can be trusted; small sets have tens."""
 
 
-def build_small_cnn(
-    *, include_top: bool, weights: None, input_shape: tuple[int, int, int]
-) -> keras.Model:
+def build_small_cnn(*, include_top: bool, weights: None, input_shape: tuple[int, int, int]) -> keras.Model:
     """Build three blocks of convolution, max-pooling, BatchNorm and ReLU.
 
     Args:
@@ -47,13 +45,9 @@ def build_small_cnn(
     assert weights is None
     inputs = x = keras.Input(input_shape)
     for number, filters in enumerate(FILTERS, start=1):
-        x = keras.layers.Conv2D(
-            filters, 3, padding="same", use_bias=False, name=f"block_{number}_conv"
-        )(x)
+        x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"block_{number}_conv")(x)
         # Pooling first leaves a quarter of the pixels to BatchNorm, the slowest part of a step on a CPU.
         x = keras.layers.MaxPooling2D(name=f"block_{number}_pool")(x)
-        x = keras.layers.BatchNormalization(
-            momentum=BATCH_NORM_MOMENTUM, name=f"block_{number}_bn"
-        )(x)
+        x = keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"block_{number}_bn")(x)
         x = keras.layers.ReLU(name=f"block_{number}_relu")(x)
     return keras.Model(inputs, x)

@@ -39,5 +39,5 @@ BACKBONES = {
                 top_hash="0a58e3b7378bc2990ea3b43d5981f1f6",
             ),
         ),
-    ),
+    )
 }
