@@ -13,7 +13,6 @@ HELP = FOLDER / "help.txt"
 REQUESTS = FOLDER / "wrong_requests.txt"
 RECIPE_KEYS = FOLDER / "recipe_keys.txt"
 JSON_KEYS = FOLDER / "json_keys.txt"
-COVERAGE = FOLDER / "branch_coverage.json"
 
 
 def read_sections(file: Path) -> dict[str, str]:
