@@ -13,7 +13,6 @@ HELP = FOLDER / "help.txt"
 REQUESTS = FOLDER / "wrong_requests.txt"
 RECIPE_KEYS = FOLDER / "recipe_keys.txt"
 JSON_KEYS = FOLDER / "json_keys.txt"
-COVERAGE = FOLDER / "branch_coverage.json"
 
 
 def read_sections(file: Path) -> dict[str, str]:
@@ -41,21 +40,27 @@ def write_lines(file: Path, lines: Iterable[str]) -> None:
 def read_json_keys() -> dict[str, set[str]]:
     """Return the JSON keys of the run of each recipe."""
     keys: dict[str, set[str]] = {}
-    for line in read_lines(JSON_KEYS):
-        key, _, recipes = line.rpartition("  # ")
+    for line in read_lines(JSON_KEYS) if JSON_KEYS.exists() else ():
+        path, names, recipes = re.fullmatch(r"(.*) \{(.*)\} # (.*)", line).groups()  # type: ignore[union-attr]
         for recipe in recipes.split(", "):
-            keys.setdefault(recipe, set()).add(key)
+            keys.setdefault(recipe, set()).update(f"{path} {name}" for name in names.split(", "))
     return keys
 
 
-def write_json_keys(keys: dict[str, set[str]]) -> None:
-    """Write the JSON keys of all runs, each key once, with the recipes whose runs have it."""
+def write_json_keys(recipe: str, found: set[str]) -> None:
+    """Write the JSON keys of one run next to those of the others.
+
+    A line holds keys that have the path above them and the recipes in common.
+    """
+    keys = {**read_json_keys(), recipe: found}
+    lines: dict[tuple[str, str], list[str]] = {}
+    for key in sorted(set().union(*keys.values())):
+        path, _, name = key.rpartition(" ")
+        recipes = ", ".join(recipe for recipe in sorted(keys) if key in keys[recipe])
+        lines.setdefault((path, recipes), []).append(name)
     write_lines(
         JSON_KEYS,
-        (
-            f"{key}  # {', '.join(recipe for recipe in keys if key in keys[recipe])}"
-            for key in sorted(set().union(*keys.values()))
-        ),
+        (f"{path} {{{', '.join(names)}}} # {recipes}" for (path, recipes), names in lines.items()),
     )
 
 

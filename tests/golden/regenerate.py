@@ -1,6 +1,6 @@
 """Write the golden files of this folder anew: `python tests/golden/regenerate.py [PART]...`.
 
-Parts: help, keys, requests, runs; without any, all of them. A deliberate change is committed by itself, with the reason.
+Parts: help, keys, requests, runs, or the name of a recipe for its run alone; without any, all of them. A deliberate change is committed by itself, with the reason.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -38,15 +39,12 @@ def write_requests(folder: Path) -> None:
     golden_files.write_sections(golden_files.REQUESTS, wrong_requests.answers(folder))
 
 
-def write_runs(folder: Path) -> None:
-    """Run every tiny recipe, and write what it decided, what it predicted, and its JSON keys."""
-    keys = {}
-    for recipe in tiny_runs.SETTINGS:
+def write_runs(folder: Path, recipes: Iterable[str] = tuple(tiny_runs.SETTINGS)) -> None:
+    """Run tiny recipes, and write what they decided, what they predicted, and their JSON keys."""
+    for recipe in recipes:
         run = tiny_runs.run_recipe(recipe, folder)
         golden_files.write_json(golden_files.run_file(recipe), tiny_runs.results_of(run))
-        keys[recipe] = tiny_runs.json_keys(run)
-        print(f"{recipe} is written")
-    golden_files.write_json_keys(keys)
+        golden_files.write_json_keys(recipe, tiny_runs.json_keys(run))
 
 
 PARTS: dict[str, Callable[[Path], None]] = {
@@ -54,10 +52,11 @@ PARTS: dict[str, Callable[[Path], None]] = {
     "keys": write_keys,
     "requests": write_requests,
     "runs": write_runs,
+    **{recipe: partial(write_runs, recipes=[recipe]) for recipe in tiny_runs.SETTINGS},
 }
 
 if __name__ == "__main__":
-    for part in sys.argv[1:] or PARTS:
+    for part in sys.argv[1:] or ("help", "keys", "requests", "runs"):
         with tempfile.TemporaryDirectory() as name:
             os.environ["KERASTL_CACHE"] = f"{name}/cache"
             work = Path(name) / "work"

@@ -49,7 +49,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "adaptation.methods=[adabn, dann]", "export.formats=[keras]",
     ),
     "hospital-source-free": (
-        "source.model=runs/hospital-unlabelled/export/keras/1", "target.reader.path=b/labels.csv",
+        "source.model=runs/hospital-unlabelled/export/keras/1", "target.reader.path=c/labels.csv",
         "data.batch_size=16", "augment=none", "phases[0].epochs=1",
         "adaptation.methods=[adabn, shot]", "evaluation.resamples=100", "export.formats=[]",
     ),
@@ -64,15 +64,21 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 NEEDS = {"hospital-source-free": "hospital-unlabelled"}
 """The run that must be finished first."""
 
-USER_NAMED = {
+HOSPITALS = {"a": ("a", 60, 7), "b": ("b", 40, 7), "c": ("b", 40, 11)}
+"""Folder: phantom hospital, patients and seed. The last holds other patients of `b`, new to a model adapted to `b`."""
+
+CANDIDATES = {"adabn", "dann", "shot", "histogram_matching", "reinhard", "fine_tune", "source_only"}
+NAMED = {
+    *CANDIDATES,
     *("dark", "light", "benign", "malignant"),
     *("a", "b"),
+    *("class_ami", "proven_information", "information_maximization", "snd"),
+}
+"""Names that a recipe or its data brings: candidates, classes, domains, validators."""
+SPLITS = {
     *("train", "val", "test"),
     *("target_train", "target_val", "target_test", "target_unlabelled"),
-    *("head", "fine_tune", "source", "adapt"),
-    *("adabn", "dann", "shot", "histogram_matching", "reinhard", "source_only"),
 }
-"""Names that a recipe or its data brings: classes, domains, splits, phases and candidates."""
 
 
 def run_recipe(recipe: str, folder: Path) -> Path:
@@ -99,10 +105,11 @@ def _write_data(recipe: str, folder: Path) -> None:
     settings = " ".join(SETTINGS[recipe])
     if "path=images" in settings and not (folder / "images").exists():
         _draw_images(folder / "images")
-    for hospital, patients in (("a", 60), ("b", 40)):
-        if f"path={hospital}/labels.csv" in settings and not (folder / hospital).exists():
-            words = ("data", "phantom", hospital, "--hospital", hospital, "--patients", patients)
-            answer = call(*words, "--slices", 1, "--image-size-px", 32, folder=folder)
+    for name, (hospital, patients, seed) in HOSPITALS.items():
+        if f"path={name}/labels.csv" in settings and not (folder / name).exists():
+            words = ("data", "phantom", name, "--hospital", hospital, "--patients", patients)
+            size = ("--slices", 1, "--image-size-px", 32)
+            answer = call(*words, "--seed", seed, *size, folder=folder)
             assert answer.code == 0, answer.err
 
 
@@ -118,83 +125,107 @@ def _draw_images(folder: Path) -> None:
 
 
 def results_of(run: Path) -> dict[str, Any]:
-    """Return what a run decided and predicted: split, probabilities, kept epochs, verdict."""
-    decision = run / "adaptation.json"
-    results = {
-        "kept": _kept(run),
-        "split.csv": [",".join(row) for row in _rows(run / "split.csv")],
-        "probabilities": {
-            f"{row['split']} {row['path']}": {
-                name.removeprefix("prob_"): round(float(row[name]), 5)
-                for name in row
-                if name.startswith("prob_")
-            }
-            for row in _table(run / "predictions.csv")
-        },
+    """Return what a run decided and predicted: kept epochs, verdict, split, probabilities."""
+    results: dict[str, Any] = {"kept": {"source": _kept_at_source(run)}}
+    if (run / "adaptation.json").exists():
+        decision = json.loads((run / "adaptation.json").read_text())
+        results["kept"]["target"] = _kept_at_target(run, decision["chosen"])
+        results["verdict"], results["chosen"] = decision["verdict"], decision["chosen"]
+    results["split.csv"] = [",".join(row) for row in _rows(run / "split.csv")]
+    results["probabilities"] = {
+        f"{row['split']} {row['path']}": {
+            name.removeprefix("prob_"): round(float(row[name]), 5)
+            for name in row
+            if name.startswith("prob_")
+        }
+        for row in _table(run / "predictions.csv")
     }
-    if decision.exists():
-        written = json.loads(decision.read_text())
-        results["verdict"], results["chosen"] = written["verdict"], written["chosen"]
     return results
 
 
-def _kept(run: Path) -> dict[str, Any]:
-    """Return the phase and epoch whose weights went on to the test, at the source and at the target.
+def _kept_at_source(run: Path) -> list[Any] | None:
+    """Return the phase and epoch whose weights were kept before adaptation, None if there was no training at the source.
 
-    At the source it is the epoch whose validation loss is that of the predictions on validation, made by
-    the model before adaptation; at the target, where `keep` is `last`, the last epoch of the candidate chosen.
+    It is the epoch whose validation loss is that of the predictions on validation.
     """
-    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
-    before = run / "runs" / "source_only"
-    predictions = (before if before.exists() else run) / "predictions.csv"
+    before = run / "runs" / "source_only" / "predictions.csv"
     losses = [
-        -math.log(float(row[f"prob_{row['label']}"])) for row in _table(predictions) if row["split"] == "val"
+        -math.log(float(row[f"prob_{row['label']}"]))
+        for row in _table(before if before.exists() else run / "predictions.csv")
+        if row["split"] == "val"
     ]
-    kept = {}
-    if losses and any("val_loss" in row for row in history):
-        mean = sum(losses) / len(losses)
-        rows = [row for row in history if row.get("val_loss") is not None]
-        nearest = min(rows, key=lambda row: abs(row["val_loss"] - mean))
-        assert math.isclose(nearest["val_loss"], mean, rel_tol=1e-3), (nearest, mean)
-        kept["source"] = [nearest["phase"], nearest["epoch"]]
-    last = [[row["phase"], row["epoch"]] for row in history if row["phase"] == "adapt"]
-    if last:
-        kept["target"] = last[-1]
-    return kept
+    epochs = [row for row in _history(run) if row.get("val_loss") is not None]
+    if not losses or not epochs:
+        return None
+    mean = sum(losses) / len(losses)
+    kept = min(epochs, key=lambda row: abs(row["val_loss"] - mean))
+    assert math.isclose(kept["val_loss"], mean, rel_tol=1e-3), (kept, mean)
+    return [kept["phase"], kept["epoch"]]
+
+
+def _kept_at_target(run: Path, chosen: str) -> list[Any] | None:
+    """Return the phase and epoch with which the chosen candidate ended: these phases keep the last epoch."""
+    history = _history(run / "runs" / chosen) or _history(run)
+    return [history[-1]["phase"], history[-1]["epoch"]] if history else None
+
+
+def _history(run: Path) -> list[dict[str, Any]]:
+    file = run / "history.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def json_keys(run: Path) -> set[str]:
-    """Return the paths of all keys of the JSON files in a run folder, and the columns of its tables."""
-    keys: set[str] = set()
-    for file in sorted(path for path in run.rglob("*") if path.is_file()):
-        name = "/".join("*" if part in USER_NAMED else part for part in file.relative_to(run).parts)
+    """Return all keys of the JSON files in a run folder, and the columns of its tables: file, path, name."""
+    keys: set[tuple[str, ...]] = set()
+    for file in run.rglob("*"):
+        parts = file.relative_to(run).parts
+        name = "/".join("*" if part in CANDIDATES else part for part in parts)
         if file.suffix == ".json":
-            keys |= {f"{name}: {key}" for key in _keys(json.loads(file.read_text()))}
+            value = json.loads(file.read_text())
+            if file.name == "scores.json":
+                blocks = [{"*" if key in SPLITS else key: value[key]} for key in value]
+            else:
+                blocks = [value]
+            keys |= {(name, *key) for block in blocks for key in _keys(block)}
         elif file.suffix == ".jsonl":
             rows = map(json.loads, file.read_text().splitlines())
-            keys |= {f"{name}: {key}" for row in rows for key in _keys(row)}
+            keys |= {(name, *key) for row in rows for key in _keys(row)}
         elif file.suffix == ".csv":
-            header = _rows(file)[0]
-            keys |= {f"{name}: {_column(column)}" for column in header}
-    return keys
+            keys |= {(name, _column(column)) for column in _rows(file)[0]}
+    return {" ".join(key) for key in keys}
 
 
 def _column(name: str) -> str:
     prefix, _, rest = name.partition("_")
-    return f"{prefix}_*" if rest in USER_NAMED else name
+    return f"{prefix}_*" if rest in NAMED else name
 
 
-def _keys(value: Any, path: str = "") -> Iterator[str]:
-    """Yield the path of every value: `[]` stands for an element of a list, `*` for a name that users choose."""
+def _keys(value: Any, path: str = "", name: str = "") -> Iterator[tuple[str, ...]]:
+    """Yield path and name of every value that is no mapping.
+
+    `[]` stands for the elements of a list, `*` for what users name, and for the packages of `versions.json`.
+    """
     if isinstance(value, dict) and value:
+        if {"value", "low", "high"} <= set(
+            value
+        ):  # an estimate, which has a reason if it has no interval
+            value = {**value, "reason": None}
+        inside = f"{path}.{name}" if path else name
         for key, inner in value.items():
-            name = "*" if key in USER_NAMED else key
-            yield from _keys(inner, f"{path}.{name}" if path else name)
-    elif isinstance(value, list) and value:
-        for inner in value:
-            yield from _keys(inner, f"{path}[]")
+            yield from _keys(inner, inside, _key(key, inside))
+    elif isinstance(value, list):
+        for inner in value or [None]:
+            yield from _keys(inner, path, f"{name}[]")
     else:
-        yield path
+        yield (path, name) if path else (name,)
+
+
+def _key(key: str, inside: str) -> str:
+    if inside == "target_test":  # of adaptation.json
+        return key
+    is_named = inside == "packages" or set(key.split(" / ")) <= NAMED
+    is_split = key in SPLITS and inside.startswith(("runs.", "scores"))
+    return "*" if is_named or is_split else key.replace(" ", "_")
 
 
 def _rows(file: Path) -> list[list[str]]:
