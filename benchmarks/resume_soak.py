@@ -39,7 +39,7 @@ from _resume_soak.recipes import RECIPES, command, digests
 
 WAYS = ("any moment", *stops.PIECES, "disk full", "disk full, cache")
 DISK = "400m"
-BEGUN, FINISHED = "recipe.resolved.yaml", "finished.json"
+RESOLVED_RECIPE, FINISHED = "recipe.resolved.yaml", "finished.json"
 
 
 class Soak:
@@ -70,7 +70,7 @@ class Soak:
 
     def start(self, recipe: str, out: Path, cache: Path) -> stops.Process:
         """Begin a run, or go on with one."""
-        resume = (out / BEGUN).is_file()
+        resume = (out / RESOLVED_RECIPE).is_file()
         if not resume and out.exists():
             shutil.rmtree(out)  # stopped before anything had begun: nothing to go on with
         return stops.Process(command(recipe, out, resume=resume), cache, self.disk.parent / "log")
@@ -99,7 +99,7 @@ class Soak:
         process.kill()
         self.stops[way] += 1
         self.pieces.update(what for what in stops.PIECES if stops.is_being_written(what, out, cache))
-        if not (out / BEGUN).is_file():
+        if not (out / RESOLVED_RECIPE).is_file():
             self.stops["of these before its first file"] += 1
 
     def _wait_for(
@@ -117,7 +117,7 @@ class Soak:
 
     def _fill(self, way: str, process: stops.Process, recipe: str, out: Path, cache: Path) -> None:
         if way == "disk full":
-            stops.wait_for(process, (out / BEGUN).is_file, 0, 3 * self.seconds[recipe])
+            stops.wait_for(process, (out / RESOLVED_RECIPE).is_file, 0, 3 * self.seconds[recipe])
             self._sleep(process, recipe)
         else:
             self._wait_for("cache entry", process, recipe, out, cache, 0)

@@ -38,7 +38,7 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
 
 
 @contextmanager
-def speed_bar(
+def progress_bar(
     description: str, unit: str, total: int, done: int = 0
 ) -> Generator[Callable[[int], object], None, None]:
     """Give what is to be called with each number just done; a terminal shows a bar, the speed and the time left.
@@ -72,12 +72,12 @@ def speed_bar(
         yield advance
 
 
-def say(line: str) -> None:
+def print_status(line: str) -> None:
     """Write one line to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a time as people read it: `40 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = max(1, round(seconds))
     if whole < 60:

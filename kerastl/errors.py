@@ -42,11 +42,11 @@ class RunFailed(KerastlError):
     exit_code = 3
 
 
-class WouldFailAgain(RunFailed):
+class PermanentFailure(RunFailed):
     """A run failed in a way that resuming it would repeat: the loss became NaN, frozen weights moved."""
 
 
-class Diverged(WouldFailAgain):
+class Diverged(PermanentFailure):
     """A loss or a weight became NaN or infinite.
 
     Args:
@@ -109,7 +109,7 @@ def first_line(error: Exception) -> str:
 
 
 @contextmanager
-def naming_damage(file: Path, remedy: str) -> Iterator[None]:
+def report_damage(file: Path, remedy: str) -> Iterator[None]:
     """Turn whatever a damaged or hostile file raises while it is read into one error that names it.
 
     Args:
@@ -141,14 +141,14 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     return f"Did you mean '{near}'?" if near else f"Known: {', '.join(known)}."
 
 
-def listed(words: Sequence[str], last: str = "or") -> str:
+def join_words(words: Sequence[str], last: str = "or") -> str:
     """Return `a, b or c`."""
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
-def quoted(text: str, marks: str = "'") -> str:
+def quote(text: str, marks: str = "'") -> str:
     """Return text fit for a terminal: unprintable characters escaped, long text cut."""
     safe = "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()

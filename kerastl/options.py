@@ -23,7 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from kerastl import registry
-from kerastl.errors import Problem, Problems, did_you_mean, listed, nearest, quoted
+from kerastl.errors import Problem, Problems, did_you_mean, join_words, nearest, quote
 
 Loc = tuple[str | int, ...]
 Rule = Callable[[Any], Iterable[tuple[str, str]]]
@@ -64,12 +64,12 @@ class NameOf:
         known = registry.names(self.kind)
         if name in known:
             return name
-        message = f"there is no {self.kind} {quoted(name)}. {did_you_mean(name, known)}"
+        message = f"there is no {self.kind} {quote(name)}. {did_you_mean(name, known)}"
         if (self.kind, name) in RENAMED_PLUGINS:
-            message = f"{quoted(name)} was renamed to '{RENAMED_PLUGINS[self.kind, name]}'."
+            message = f"{quote(name)} was renamed to '{RENAMED_PLUGINS[self.kind, name]}'."
         for other, key in AUGMENTING.items():
             if self.kind in AUGMENTING and other != self.kind and name in registry.names(other):
-                message = f"{quoted(name)} is no {self.kind}; it is allowed in {key}."
+                message = f"{quote(name)} is no {self.kind}; it is allowed in {key}."
         raise _custom_error(message)
 
 
@@ -163,7 +163,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
 
     @classmethod
     def _form(cls) -> str:
-        return f"a mapping with the keys {listed(list(hints(cls)), 'and')}"
+        return f"a mapping with the keys {join_words(list(hints(cls)), 'and')}"
 
     @classmethod
     def _values(cls, given: Mapping[str, Any], errors: list[tuple[Loc, str]]) -> dict[str, Any]:
@@ -393,15 +393,15 @@ def _read_mapping(
     chosen = [model for model in models if len(models) == 1 or set(given) & set(hints(model))]
     known = [name for model in models for name in hints(model)]
     if len(chosen) > 1:
-        keys = listed([quoted(key, "") for key in given])
+        keys = join_words([quote(key, "") for key in given])
         errors.append((loc, f"takes one of {keys}, not several."))
         return _Invalid()
     if not chosen:
         near = {nearest(key, known) for key in given}
         chosen = [model for model in models if near & set(hints(model))]
         if not chosen:
-            keys = ", ".join(quoted(key) for key in list(given)[:5]) or "none"
-            errors.append((loc, f"takes one of the keys {listed(known)}, got {keys}."))
+            keys = ", ".join(quote(key) for key in list(given)[:5]) or "none"
+            errors.append((loc, f"takes one of the keys {join_words(known)}, got {keys}."))
             return _Invalid()
     return _read_model(chosen[0], given, loc, errors)
 
@@ -455,7 +455,7 @@ def _missing(key: str, annotation: Any) -> str:
     example = "DIR" if kind is Path else allowed(annotation)
     for limit in limits:
         if isinstance(limit, NameOf):
-            return f"{MISSING} '{key}'. Add: {key}: {listed(registry.names(limit.kind))}"
+            return f"{MISSING} '{key}'. Add: {key}: {join_words(registry.names(limit.kind))}"
         if isinstance(limit, FieldInfo) and limit.examples:
             example = limit.examples[0]
     if typing.get_origin(kind) is tuple and is_model(typing.get_args(kind)[0]):
@@ -473,7 +473,7 @@ def _wrong(annotation: Any, given: Any) -> str:
     is_list = any(typing.get_origin(part) is tuple for part in members(kind))
     if is_list and not isinstance(given, list | tuple):
         text = given.text if isinstance(given, Scalar) and given.value is not None else given
-        hint = f" Write [{quoted(text, '')}]." if isinstance(text, str) else ""
+        hint = f" Write [{quote(text, '')}]." if isinstance(text, str) else ""
         return f"must be a list, got {shown(given)}.{hint}"
     if str in members(kind) and _text_of(given) == "":
         return "must not be empty."
@@ -496,7 +496,7 @@ def _hint(annotation: Any, given: Any) -> str:
         if near:
             return f"Did you mean '{near}'?"
         if Path in parts and choices:
-            return f"A file or folder in the working directory is written ./{quoted(value, '')}"
+            return f"A file or folder in the working directory is written ./{quote(value, '')}"
         return _number_hint(annotation, value, is_plain=isinstance(given, Scalar) and given.plain)
     if isinstance(value, float) and int in parts and value.is_integer():
         return f"Write {int(value)}."
@@ -570,13 +570,13 @@ def shown(given: Any) -> str:
     """Return what was given, for `got ...`."""
     if isinstance(given, Scalar):
         if isinstance(given.value, str):
-            return quoted(given.text)
-        return quoted(given.text, marks="") or "nothing"
+            return quote(given.text)
+        return quote(given.text, marks="") or "nothing"
     if isinstance(given, Mapping):
         return "a mapping"
     if isinstance(given, list | tuple):
         return "a list"
-    return quoted(repr(given), marks="")
+    return quote(repr(given), marks="")
 
 
 def steps(path: str) -> Loc | None:
@@ -664,8 +664,8 @@ def allowed(annotation: Any) -> str:
     kind, limits = unwrap(annotation)
     if typing.get_origin(kind) in (Union, types.UnionType):
         parts = [word for part in typing.get_args(kind) for word in _parts(part)]
-        return listed(list(dict.fromkeys(parts)))
-    return listed(_parts(annotation)) if not limits else _one(kind, limits)
+        return join_words(list(dict.fromkeys(parts)))
+    return join_words(_parts(annotation)) if not limits else _one(kind, limits)
 
 
 def _parts(annotation: Any) -> list[str]:

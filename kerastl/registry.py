@@ -62,7 +62,7 @@ def module(kind: str, name: str) -> ModuleType:
     return importlib.import_module(f"{FOLDERS[kind]}.{_places(kind)[name]}")
 
 
-def domains_of(reader: str, options: Any) -> list[str]:
+def read_domains(reader: str, options: Any) -> list[str]:
     """Return the domains that a reader's images come from, sorted. Reads the table, opens no image.
 
     Raises:
@@ -75,13 +75,13 @@ def domains_of(reader: str, options: Any) -> list[str]:
     return sorted(set(found))
 
 
-def columns_of(reader: str, options: Any) -> list[str]:
+def read_columns(reader: str, options: Any) -> list[str]:
     """Return the names of the columns of a reader's table. Reads its first line.
 
     Raises:
         RequestError: the table cannot be read.
     """
-    return list(module("reader", reader).columns_of(options))
+    return list(module("reader", reader).read_columns(options))
 
 
 def options_of(kind: str, name: str) -> type[Any] | None:
@@ -89,7 +89,7 @@ def options_of(kind: str, name: str) -> type[Any] | None:
     return getattr(module(kind, name), "Options", None)
 
 
-def needs_colour(operation: str, options: Any) -> bool:
+def needs_color(operation: str, options: Any) -> bool:
     """Tell whether an operation makes no sense on images of one channel.
 
     Args:
@@ -98,5 +98,5 @@ def needs_colour(operation: str, options: Any) -> bool:
     """
     held: Any = module("operation", operation)
     if hasattr(held, "needs_colour"):
-        return bool(held.needs_colour(options))
+        return bool(held.needs_color(options))
     return bool(getattr(held, "NEEDS_COLOUR", False))

@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 from kerastl import __version__
-from kerastl.errors import KerastlError, quoted
+from kerastl.errors import KerastlError, quote
 
 INTERRUPTED = 130
 BROKEN = 3
@@ -94,5 +94,5 @@ def _in_one_line(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = f": {quoted(lines[0], '')}" if lines else ""
+    said = f": {quote(lines[0], '')}" if lines else ""
     return f"something broke that kerastl did not foresee: {type(error).__name__}{said}"

@@ -82,14 +82,14 @@ def _opened(word: str, sets: tuple[str, ...]) -> tuple[Recipe, Path | None]:
     """Return the checked recipe, and the run folder where the word names one."""
     from kerastl import recipe as recipes
     from kerastl.cli._recipes import checked
-    from kerastl.runs import BEGUN
+    from kerastl.runs import RESOLVED_RECIPE
 
     folder = Path(word)
     if not folder.is_dir():
         return checked(recipes.find(word), sets), None
-    if not (folder / BEGUN).is_file():
-        raise RequestError(f"{word} is a folder, but no run folder: it has no {BEGUN}.")
-    return checked(recipes.find(str(folder / BEGUN)), sets), folder
+    if not (folder / RESOLVED_RECIPE).is_file():
+        raise RequestError(f"{word} is a folder, but no run folder: it has no {RESOLVED_RECIPE}.")
+    return checked(recipes.find(str(folder / RESOLVED_RECIPE)), sets), folder
 
 
 def _check_out(out: Path | None) -> None:

@@ -35,7 +35,7 @@ def list_entries(as_json: bool) -> None:
       kerastl cache ls
     """
     from kerastl.data import cache_entries, cache_folder, is_in_use
-    from kerastl.runs import size_in_words
+    from kerastl.runs import format_bytes
 
     found = cache_entries()
     if as_json:
@@ -47,10 +47,10 @@ def list_entries(as_json: bool) -> None:
     for one in found:
         mark = "  [in use]" if is_in_use(one) else ""
         click.echo(
-            f"{one.kind:<12} {size_in_words(one.num_bytes):>9}  {_ago(one.last_used):<14} {one.words()}{mark}"
+            f"{one.kind:<12} {format_bytes(one.num_bytes):>9}  {_ago(one.last_used):<14} {one.words()}{mark}"
         )
     total = sum(one.num_bytes for one in found)
-    click.echo(f"{size_in_words(total)} in {cache_folder()}")
+    click.echo(f"{format_bytes(total)} in {cache_folder()}")
     if found:
         click.echo("To get room back: kerastl cache prune --older-than 30 --dry-run")
 
@@ -81,7 +81,7 @@ def prune(
     if everything and (keep_gb is not None or older_than is not None):
         raise click.UsageError("--all leaves nothing for --keep-gb or --older-than to keep.")
     from kerastl.data import prune_cache
-    from kerastl.runs import size_in_words
+    from kerastl.runs import format_bytes
 
     done = prune_cache(keep_gb=0 if everything else keep_gb, older_than_days=older_than, dry_run=dry_run)
     if as_json:
@@ -95,18 +95,18 @@ def prune(
         return
     _print_each("would go" if dry_run else "removed", done.removed)
     _print_each("in use", done.in_use)
-    room = size_in_words(sum(one.num_bytes for one in done.removed))
+    room = format_bytes(sum(one.num_bytes for one in done.removed))
     click.echo(
-        f"{'Would free' if dry_run else 'Freed'} {room}; {size_in_words(done.kept_bytes)} "
+        f"{'Would free' if dry_run else 'Freed'} {room}; {format_bytes(done.kept_bytes)} "
         f"{'would be' if dry_run else 'are'} left."
     )
 
 
 def _print_each(what: str, some: Sequence[Entry]) -> None:
-    from kerastl.runs import size_in_words
+    from kerastl.runs import format_bytes
 
     for one in some:
-        click.echo(f"{what:<9} {one.kind:<12} {size_in_words(one.num_bytes):>9}  {one.words()}")
+        click.echo(f"{what:<9} {one.kind:<12} {format_bytes(one.num_bytes):>9}  {one.words()}")
 
 
 def _told(entry: Entry) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def command(
 
 
 def _report(num_unreadable: int, count: int) -> None:
-    from kerastl.console import say
+    from kerastl.console import print_status
     from kerastl.export.predict_table import MAX_REPORTED
 
     if num_unreadable:
@@ -97,7 +97,7 @@ def _report(num_unreadable: int, count: int) -> None:
             if num_unreadable > MAX_REPORTED
             else ""
         )
-        say(f"{num_unreadable} of {count} files could not be read.{rest}")
+        print_status(f"{num_unreadable} of {count} files could not be read.{rest}")
 
 
 @contextmanager

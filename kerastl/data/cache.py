@@ -52,7 +52,7 @@ _PROCESS = _Process()
 _held: set[Path] = set()
 
 
-def lock_of(entry: Path) -> BaseFileLock:
+def entry_lock(entry: Path) -> BaseFileLock:
     """Return the lock of an entry: who writes or removes it holds it.
 
     Its file stays where it is: to remove it would let two processes hold it, each its own file of that name.
@@ -60,7 +60,7 @@ def lock_of(entry: Path) -> BaseFileLock:
     return FileLock(f"{entry}.lock")
 
 
-def hold(entry: Path, user: Any = None) -> None:
+def mark_in_use(entry: Path, user: Any = None) -> None:
     """Note that an entry is used, from now until `user` is gone; None: until the process ends.
 
     To be called while its lock is held, so that nobody removes the entry before this is known. Where nothing can be
@@ -86,7 +86,7 @@ def _let_go(mark: BaseFileLock) -> None:
 @contextlib.contextmanager
 def unused(entry: Path) -> Iterator[bool]:
     """Hold an entry against everybody else; tell whether that could be had: nobody writes it, nobody uses it."""
-    lock = lock_of(entry)
+    lock = entry_lock(entry)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -421,7 +421,7 @@ def _guarded(entry: Entry) -> contextlib.AbstractContextManager[bool]:
 def _no_builder(owner: Path) -> Iterator[bool]:
     """A piece is nobody's where nobody writes its owner; who only reads that needs no piece."""
     try:
-        with lock_of(owner).acquire(timeout=0):
+        with entry_lock(owner).acquire(timeout=0):
             yield True
     except Timeout:
         yield False

@@ -81,7 +81,7 @@ FAST = 1  # PNG compression level
 Kind = Literal["TIFF", "WEBP", "BMP"]
 
 
-def kind_to_convert(start: bytes) -> Kind | None:
+def format_to_convert(start: bytes) -> Kind | None:
     """Return what a file is, from its first 64 bytes, when TensorFlow cannot decode it; else None."""
     if start.startswith(TIFF_STARTS):
         return "TIFF"
@@ -97,7 +97,7 @@ def kind_to_convert(start: bytes) -> Kind | None:
     return None
 
 
-def is_16_bit_grey(start: bytes) -> bool:
+def is_16_bit_gray(start: bytes) -> bool:
     """Say from the first 64 bytes whether a file is a 16-bit grey PNG, with or without alpha."""
     return start[:8] == b"\x89PNG\r\n\x1a\n" and start[24:25] == b"\x10" and start[25:26] in b"\0\4"
 
@@ -115,7 +115,7 @@ def converted(content: bytes, kind: Kind, *, max_pixels: int) -> bytes:
 
     Args:
         content: the bytes of a file.
-        kind: what `kind_to_convert` says of it.
+        kind: what `format_to_convert` says of it.
         max_pixels: height times width that is refused when exceeded, before anything is unpacked.
 
     Raises:
@@ -232,7 +232,7 @@ def decodable(content: bytes, *, max_pixels: int) -> bytes:
     """
     if not content:
         raise UnreadableError("it is empty (zero bytes)", lasting=True)
-    kind = kind_to_convert(content[:HEADER_BYTES])
+    kind = format_to_convert(content[:HEADER_BYTES])
     return content if kind is None else converted(content, kind, max_pixels=max_pixels)
 
 
@@ -270,7 +270,7 @@ def _levels(file: Path) -> Any:
     import tensorflow as tf
 
     content = file.read_bytes()
-    if not is_16_bit_grey(content[:HEADER_BYTES]):
+    if not is_16_bit_gray(content[:HEADER_BYTES]):
         return None
     pixels = tf.io.decode_png(content, channels=3, dtype=tf.uint16).numpy()[..., 0]
     return np.bincount(pixels.ravel(), minlength=LEVELS)
@@ -280,7 +280,7 @@ MOST = 64
 
 
 @dataclass(frozen=True)
-class Glimpse:
+class PixelStatistics:
     """What a few images showed.
 
     Args:
@@ -290,24 +290,24 @@ class Glimpse:
             there is none of these, or no window.
     """
 
-    looked_at: int
+    num_images: int
     constant: int
     outside: float | None
 
 
-def some_of(records: Sequence[Record]) -> list[Record]:
+def sample_records(records: Sequence[Record]) -> list[Record]:
     """Return at most 64 records, at equal steps."""
     places = np.linspace(0, len(records) - 1, min(MOST, len(records))).round().astype(int)
     return [records[place] for place in places]
 
 
-def is_deep(file: Path) -> bool:
+def is_16_bit_file(file: Path) -> bool:
     """Say from the header whether an image is 16-bit grey."""
     with file.open("rb") as stream:
-        return is_16_bit_grey(stream.read(HEADER_BYTES))
+        return is_16_bit_gray(stream.read(HEADER_BYTES))
 
 
-def glimpse(records: Sequence[Record], *, window: tuple[float, float] | None, max_pixels: int) -> Glimpse:
+def pixel_statistics(records: Sequence[Record], *, window: tuple[float, float] | None, max_pixels: int) -> PixelStatistics:
     """Decode a few checked images.
 
     Args:
@@ -318,7 +318,7 @@ def glimpse(records: Sequence[Record], *, window: tuple[float, float] | None, ma
     constant, outside, pixels = 0, 0, 0
     for record in records:
         content = record.file.read_bytes()
-        if not is_16_bit_grey(content[:HEADER_BYTES]):
+        if not is_16_bit_gray(content[:HEADER_BYTES]):
             values = decode_image(content, max_pixels=max_pixels).numpy()
             constant += bool(values.min() == values.max())
             continue
@@ -329,4 +329,4 @@ def glimpse(records: Sequence[Record], *, window: tuple[float, float] | None, ma
             pixels += levels.size
             # Half a level aside: they were divided and multiplied.
             outside += int(((levels < window[0] - 0.5) | (levels > window[1] + 0.5)).sum())
-    return Glimpse(len(records), constant, outside / pixels if pixels else None)
+    return PixelStatistics(len(records), constant, outside / pixels if pixels else None)

@@ -18,7 +18,7 @@ import tensorflow as tf
 from kerastl.augment.stateless_random import mixed
 from kerastl.console import track
 from kerastl.data.decode import MAX_PIXELS, Window, traced_loader
-from kerastl.data.records import UNLABELLED, Record, has_words, hash_of, labels_of, words_of
+from kerastl.data.records import UNLABELED, Record, has_words, hash_of, labels_of, words_of
 from kerastl.data.validate import reason_of
 from kerastl.errors import KerastlError, RequestError, RunFailed
 
@@ -179,10 +179,10 @@ class ImageDataset:
         self._take_labels()
         self.mixes, self.placement = mix is not None, placement
         self.augmented, self._augment = augment is not None, augment
-        self.can_be_told = augment is None or has_words(augment)
+        self.has_fingerprint = augment is None or has_words(augment)
         self.repeats = views is not None or not (self.augmented or self.mixes)
         self.views = views if views is not None and self.augmented else 1
-        unlabelled = int((self.labels == UNLABELLED).sum())
+        unlabelled = int((self.labels == UNLABELED).sum())
         if self.mixes and unlabelled:
             raise RequestError(
                 f"{unlabelled:,} of {self.num_examples:,} images have no class: there is no label to mix."
@@ -212,7 +212,7 @@ class ImageDataset:
             return order_of(self.seed, epoch, self.num_examples, self._stream)
         return np.arange(self.num_examples, dtype=np.int64)
 
-    def beside(self, *, labelled: bool) -> ImageDataset:
+    def with_own_order(self, *, labelled: bool) -> ImageDataset:
         """Return the same images in an order of their own, to be read side by side with another source.
 
         Two sources of one seed and one size have one order: their batches would pair images by their places.
@@ -338,7 +338,7 @@ class ImageDataset:
             deterministic=True,
         )
 
-    def every_image(self, view: int, rows: int) -> tf.data.Dataset:
+    def all_images(self, view: int, rows: int) -> tf.data.Dataset:
         """Return all images in the order of their indices, augmented as in the epoch `view`; elements as of `plain_batches`."""
         number = tf.constant(view, tf.int64)
         return ready(

@@ -94,7 +94,7 @@ def contents_of(files: Sequence[Path]) -> list[str]:
         return list(pool.map(sha256_of, files))
 
 
-def in_natural_order(names: Iterable[str]) -> tuple[str, ...]:
+def natural_order(names: Iterable[str]) -> tuple[str, ...]:
     """Sort names as people count: 1, 2, 10; the case of letters does not matter."""
     return tuple(natsorted(sorted(set(names)), alg=ns.IGNORECASE))
 
@@ -115,18 +115,18 @@ def check_class_names(names: Iterable[str]) -> list[Problem]:
     return problems
 
 
-def count_of(number: int, thing: str) -> str:
+def pluralize(number: int, thing: str) -> str:
     """Return `1 image`, `3 images`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-UNLABELLED = -1
+UNLABELED = -1
 
 
 def labels_of(records: Sequence[Record], class_names: Sequence[str]) -> npt.NDArray[np.int32]:
     """Return the place of each record's label among the classes: `[records]` int32, -1 where it has none."""
     places: dict[str | None, int] = {name: place for place, name in enumerate(class_names)}
-    return np.array([places.get(record.label, UNLABELLED) for record in records], np.int32)
+    return np.array([places.get(record.label, UNLABELED) for record in records], np.int32)
 
 
 def has_words(augment: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kerastl.data.records import SPLITS, Collection, Record, count_of
+from kerastl.data.records import SPLITS, Collection, Record, pluralize
 from kerastl.errors import Problem, Problems, RequestError
 
 STREAM = 0x5711  # keeps the shuffle of groups apart from every other use of the seed
@@ -96,7 +96,7 @@ def _refuse_rare(counts: Any, class_names: Sequence[str], rare: Any, needed: int
     problems = [
         Problem(
             f"class {class_names[column]!r}",
-            f"has {count_of(int(holds[column]), 'group')} (patients, or single images), "
+            f"has {pluralize(int(holds[column]), 'group')} (patients, or single images), "
             f"at least {needed} are needed, one for each split",
         )
         for column in np.flatnonzero(rare).tolist()
@@ -341,7 +341,7 @@ def _join_unlabelled(divided: Collection, unlabelled: Sequence[Record]) -> Colle
     if not left_out:
         return replace(divided, records=records)
     note = (
-        f"Left out {count_of(left_out, 'image')} of the target without a label: other images of the "
+        f"Left out {pluralize(left_out, 'image')} of the target without a label: other images of the "
         "same groups are in its test set, so none may be trained on."
     )
     return replace(divided, records=records, notes=(*divided.notes, note))
@@ -365,7 +365,7 @@ def _labelled_only(collection: Collection) -> Collection:
     left_out = len(collection.records) - len(labelled)
     if not left_out:
         return collection
-    note = f"Left out {count_of(left_out, 'image')} without a label."
+    note = f"Left out {pluralize(left_out, 'image')} without a label."
     return replace(collection, records=labelled, notes=(*collection.notes, note))
 
 

@@ -19,12 +19,12 @@ from kerastl.data.convert import (
     NO_MEMORY,
     UnreadableError,
     decodable,
-    is_16_bit_grey,
+    is_16_bit_gray,
     no_pillow_warnings,
     read_content,
 )
 from kerastl.data.decode import NO_IMAGE, Window, decode_image
-from kerastl.data.records import Collection, Record, count_of
+from kerastl.data.records import Collection, Record, pluralize
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.runs import write_atomic
 
@@ -127,7 +127,7 @@ class TooManyUnreadableError(RequestError):
     def __str__(self) -> str:
         count = len(self.quarantined)
         lines = [
-            f"{count:,} of {count_of(self.total, 'image')}{_of(self.whose)} cannot be read "
+            f"{count:,} of {pluralize(self.total, 'image')}{_of(self.whose)} cannot be read "
             f"({count / self.total:.1%}, {self.allowed:.1%} is allowed)."
         ]
         lines += [f"  {path}: {reason}" for path, reason in self.quarantined[:SHOWN]]
@@ -226,7 +226,7 @@ def _judge(file: Path, max_pixels: int, converted_dir: Path) -> Verdict:
     is_converted = content is not stored
     if is_converted:
         _write_converted(_place(file, converted_dir), content)
-    return Verdict(None, is_16_bit_grey(content[:HEADER_BYTES]), is_converted)
+    return Verdict(None, is_16_bit_gray(content[:HEADER_BYTES]), is_converted)
 
 
 def _write_converted(place: Path, png: bytes) -> None:

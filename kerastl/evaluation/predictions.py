@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.errors import RequestError, naming_damage
+from kerastl.errors import RequestError, report_damage
 from kerastl.runs import read_csv, write_csv
 
 HEADER = ("path", "label", "predicted", "split", "group", "domain")
 PREFIX = "prob_"
 SUBGROUP = "subgroup_"
 """Begins the columns of subgroups: none of them can be taken for another column."""
-UNLABELLED = -1
+UNLABELED = -1
 Array = np.ndarray[Any, Any]
 
 
@@ -118,7 +118,7 @@ def read_predictions(path: Path) -> Predictions:
     if not names or not set(HEADER) <= set(columns):
         wanted = ", ".join((*HEADER, f"{PREFIX}<class>"))
         raise RequestError(f"{path} is no table of predictions. Its columns must be {wanted}.")
-    places = {"": UNLABELLED, **{name: place for place, name in enumerate(names)}}
+    places = {"": UNLABELED, **{name: place for place, name in enumerate(names)}}
     labels = np.zeros(len(rows), np.int32)
     probabilities = np.zeros((len(rows), len(names)))
     for index, row in enumerate(rows):
@@ -175,7 +175,7 @@ def read_rows(run_folder: Path) -> list[PredictedRow]:
     file = run_folder / PREDICTIONS
     if not file.is_file():
         return []
-    with naming_damage(file, "Run the recipe again."):
+    with report_damage(file, "Run the recipe again."):
         return [_row(row) for row in read_csv(file)]
 
 

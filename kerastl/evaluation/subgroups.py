@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.data.records import in_natural_order
+from kerastl.data.records import natural_order
 from kerastl.errors import RequestError
 from kerastl.evaluation.bootstrap import COUNTED, Part, value_only
 from kerastl.evaluation.predictions import Array, Predictions
@@ -92,7 +92,7 @@ def _told(
 def in_order(values: Iterable[str]) -> list[str]:
     """Return the values of a column as a table shows them: 2 before 10, those that are not given last."""
     present = set(values)
-    return [*in_natural_order(present - {NOT_GIVEN}), *({NOT_GIVEN} & present)]
+    return [*natural_order(present - {NOT_GIVEN}), *({NOT_GIVEN} & present)]
 
 
 def _rows_by(values: Sequence[str]) -> list[tuple[str, list[int]]]:

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from kerastl.data.decode import decoded
-from kerastl.errors import RequestError, first_line, naming_damage
+from kerastl.errors import RequestError, first_line, report_damage
 from kerastl.evaluation.calibration import with_temperature
 from kerastl.evaluation.label_shift import corrected
 from kerastl.evaluation.predictions import Array
 from kerastl.recipe import read_plain
-from kerastl.runs import ANEW, BEGUN, MANIFEST, differences, read_csv
+from kerastl.runs import EXPORT_AGAIN, RESOLVED_RECIPE, MANIFEST, differences, read_csv
 
 Window = tuple[float, float]
 
@@ -99,13 +99,13 @@ def read_description(run_folder: Path) -> Description:
     file = run_folder / DESCRIPTION
     if not file.is_file():
         raise RequestError(_why_missing(run_folder, DESCRIPTION))
-    with naming_damage(file, remedy_for(run_folder)):
+    with report_damage(file, remedy_for(run_folder)):
         return description_of(json.loads(file.read_text(encoding="utf-8")))
 
 
 def remedy_for(folder: Path) -> str:
     """Return what to do where a file of a run folder, or of an export, is damaged: at most one of them has a recipe."""
-    return "Run the recipe again." if (folder / BEGUN).is_file() else ANEW
+    return "Run the recipe again." if (folder / RESOLVED_RECIPE).is_file() else EXPORT_AGAIN
 
 
 def load_trained(run_folder: Path) -> Trained:
@@ -191,7 +191,7 @@ def _why_missing(run_folder: Path, name: str) -> str:
         return f"{run_folder} is a file. Name a folder: a run folder, or what kerastl export RUN --format keras wrote."
     if not run_folder.is_dir():
         return f"There is no run folder {run_folder}."
-    if (run_folder / BEGUN).is_file():
+    if (run_folder / RESOLVED_RECIPE).is_file():
         return (
             f"The run {run_folder} is not finished: it has no {name}. "
             "Finish it with: kerastl run RECIPE --resume --out " + str(run_folder)
@@ -217,16 +217,16 @@ def check_as_exported(folder: Path) -> None:
     if not file.is_file():
         if _is_portable(folder):
             raise RequestError(
-                f"{folder} is an export without {MANIFEST}: nothing tells whether its files are what was exported. {ANEW}"
+                f"{folder} is an export without {MANIFEST}: nothing tells whether its files are what was exported. {EXPORT_AGAIN}"
             )
         return
-    with naming_damage(file, ANEW):
+    with report_damage(file, EXPORT_AGAIN):
         told = _told_hashes(json.loads(file.read_text(encoding="utf-8")))
         found = differences(folder, told)
     found = replace(found, added=tuple(name for name in found.added if name in READ))
     if str(found):
         raise RequestError(
-            f"{folder} is not what was exported: {found}. {ANEW} Compare each file: kerastl verify {shlex.quote(str(folder))}"
+            f"{folder} is not what was exported: {found}. {EXPORT_AGAIN} Compare each file: kerastl verify {shlex.quote(str(folder))}"
         )
 
 
@@ -235,7 +235,7 @@ def _is_portable(folder: Path) -> bool:
     file = folder / DESCRIPTION
     if not file.is_file():
         return False
-    with naming_damage(file, remedy_for(folder)):
+    with report_damage(file, remedy_for(folder)):
         return "backbone" in json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -515,7 +515,7 @@ def told_by(folder: Path) -> SourceModel:
 
 def _facts_of_run(folder: Path, description: Description) -> dict[str, Any]:
     """Return from the other files of a run folder what a portable folder says in its `model.json`."""
-    recipe = read_plain((folder / BEGUN).read_text(encoding="utf-8"))
+    recipe = read_plain((folder / RESOLVED_RECIPE).read_text(encoding="utf-8"))
     known = {key: value for key, value in recipe["backbone"].items() if key != "weights"}
     return {
         "backbone": known,
@@ -528,7 +528,7 @@ def _facts_of_run(folder: Path, description: Description) -> dict[str, Any]:
 def class_shares_of(folder: Path, class_names: tuple[str, ...]) -> dict[str, float] | None:
     """Return the share of each class among the training images."""
     file = folder / "split.csv"
-    with naming_damage(file, AGAIN):
+    with report_damage(file, AGAIN):
         rows = read_csv(file) if file.is_file() else []
         counts = Counter(row["label"] for row in rows if row["split"] == "train")
     total = sum(counts.values())
@@ -538,7 +538,7 @@ def class_shares_of(folder: Path, class_names: tuple[str, ...]) -> dict[str, flo
 def fixed_by_validation(folder: Path) -> dict[str, Any] | None:
     """Return what the validation images of a run fixed: temperature and thresholds."""
     file = folder / "scores.json"
-    with naming_damage(file, AGAIN):
+    with report_damage(file, AGAIN):
         scores = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         if VALIDATION not in scores:
             return None

@@ -25,7 +25,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from kerastl import registry
 from kerastl.data.convert import UnreadableError, read_image
 from kerastl.data.decode import Sized, decoded
-from kerastl.errors import RequestError, first_line, listed
+from kerastl.errors import RequestError, first_line, join_words
 from kerastl.evaluation.trained_model import AS_LEARNT, Answering, Trained
 from kerastl.export.endpoints import answered_probabilities
 from kerastl.export.findings import (
@@ -201,7 +201,7 @@ def _lacking(name: str) -> str:
         return ""
     verb = "are" if len(missing) > 1 else "is"
     return (
-        f"The format {name} needs {listed(missing, 'and')}, which {verb} not installed: "
+        f"The format {name} needs {join_words(missing, 'and')}, which {verb} not installed: "
         f"pip install 'kerastl[{name}]'"
     )
 

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kerastl.errors import RequestError, naming_damage
+from kerastl.errors import RequestError, report_damage
 from kerastl.evaluation.trained_model import AS_LEARNT, Answering, description_of, read_answering
-from kerastl.runs import ANEW, MANIFEST, hashes_of, write_json
+from kerastl.runs import EXPORT_AGAIN, MANIFEST, hash_files, write_json
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def write_manifest(
         max_pixels=max_pixels,
         model_sha256=model_sha256,
         versions=versions,
-        files=hashes_of(folder),
+        files=hash_files(folder),
         scores=scores,
         training=training,
         answering=answering or AS_LEARNT.to_json(()),
@@ -90,7 +90,7 @@ def read_manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
     if not file.is_file():
         raise RequestError(f"{folder} is not an export of kerastl: it has no {MANIFEST}.")
-    with naming_damage(file, ANEW):
+    with report_damage(file, EXPORT_AGAIN):
         return _manifest(json.loads(file.read_text(encoding="utf-8")))
 
 

@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from kerastl.errors import naming_damage
+from kerastl.errors import report_damage
 from kerastl.evaluation.trained_model import AS_LEARNT, Answering
 from kerastl.recipe import read_plain
-from kerastl.runs import BEGUN, read_csv, write_atomic
+from kerastl.runs import RESOLVED_RECIPE, read_csv, write_atomic
 
 TESTS = ("target_test", "test")
 """Splits whose scores are told: nothing was chosen on them."""
@@ -66,7 +66,7 @@ def read_facts(run: Path | None) -> Facts:
     """
     if run is None:
         return NOTHING
-    recipe, versions = _yaml(run / BEGUN), _json(run / "versions.json")
+    recipe, versions = _yaml(run / RESOLVED_RECIPE), _json(run / "versions.json")
     scores = _json(run / "scores.json")
     counts, groups = _counts(run / "split.csv")
     tests = {name: scores[name] for name in TESTS if _mapping(_at(scores, name, "overall"))}
@@ -212,7 +212,7 @@ def _yaml(file: Path) -> dict[str, Any]:
 def _read(file: Path, parse: Any) -> dict[str, Any]:
     if not file.is_file():
         return {}
-    with naming_damage(file, "Run the recipe again."):
+    with report_damage(file, "Run the recipe again."):
         content = parse(file.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}, not keys and values")

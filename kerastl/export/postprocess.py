@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from kerastl.errors import naming_damage
+from kerastl.errors import report_damage
 from kerastl.evaluation.trained_model import (
     AGAIN,
     Answering,
@@ -18,7 +18,7 @@ from kerastl.evaluation.trained_model import (
     fixed_by_validation,
 )
 from kerastl.recipe import read_plain
-from kerastl.runs import BEGUN
+from kerastl.runs import RESOLVED_RECIPE
 
 SCORES = "scores.json"
 RAREST = 1e-6
@@ -134,7 +134,7 @@ def _estimated(
 ) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Return the shares at the source and at the target that `scores.json` tells."""
     file = run_folder / SCORES
-    with naming_damage(file, AGAIN):
+    with report_damage(file, AGAIN):
         scores = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         classes = scores.get("label_shift", {}).get("classes")
         if classes is None:
@@ -153,8 +153,8 @@ def _learnt(run_folder: Path, class_names: Sequence[str]) -> tuple[float, ...] |
     shares = class_shares_of(run_folder, tuple(class_names))
     if shares is None:
         return None
-    with naming_damage(run_folder / BEGUN, AGAIN):
-        recipe = read_plain((run_folder / BEGUN).read_text(encoding="utf-8"))
+    with report_damage(run_folder / RESOLVED_RECIPE, AGAIN):
+        recipe = read_plain((run_folder / RESOLVED_RECIPE).read_text(encoding="utf-8"))
         if any(phase.get("class_weights") == "balanced" for phase in recipe["phases"]):
             return tuple(1 / len(class_names) for _ in class_names)
     return tuple(shares[name] for name in class_names)

@@ -30,7 +30,7 @@ from kerastl.export.converted import find_converted, read_converted
 from kerastl.export.graph_check import GRAPH
 from kerastl.export.loaded_export import find_export, read_export
 from kerastl.export.manifest import read_manifest
-from kerastl.runs import BEGUN, MANIFEST, hashes_of, sha256_of
+from kerastl.runs import RESOLVED_RECIPE, MANIFEST, hash_files, sha256_of
 
 BATCH_SIZE = 32
 READERS = 8
@@ -198,7 +198,7 @@ class ModelOnDisk:
     def sha256(self) -> str:
         """Return a sha256 over the files that determine the predictions."""
         if self.is_export:
-            hashes = hashes_of(self.folder) | {MANIFEST: sha256_of(self.folder / MANIFEST)}
+            hashes = hash_files(self.folder) | {MANIFEST: sha256_of(self.folder / MANIFEST)}
         else:
             hashes = {name: sha256_of(self.folder / name) for name in (DESCRIPTION, MODEL)}
         lines = "".join(f"{name}\0{digest}\n" for name, digest in sorted(hashes.items()))
@@ -219,7 +219,7 @@ def find_predictor(path: Path) -> ModelOnDisk:
     if export is not None:
         return ModelOnDisk(export, True, read_manifest(export).class_names)
     folder = find_model(path)
-    if folder.is_dir() and not (folder / DESCRIPTION).is_file() and not (folder / BEGUN).is_file():
+    if folder.is_dir() and not (folder / DESCRIPTION).is_file() and not (folder / RESOLVED_RECIPE).is_file():
         raise RequestError(
             f"{path} is neither a run folder nor an export: it has no {DESCRIPTION} and no version with {GRAPH}."
         )

@@ -19,9 +19,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO
 
-from kerastl.console import say, speed_bar
+from kerastl.console import print_status, progress_bar
 from kerastl.data.convert import no_pillow_warnings
-from kerastl.errors import Problem, Problems, RequestError, RunFailed, naming_damage
+from kerastl.errors import Problem, Problems, RequestError, RunFailed, report_damage
 from kerastl.export.predict import (
     FileList,
     FilePrediction,
@@ -232,12 +232,12 @@ def _predictions(
     with (
         no_pillow_warnings(),
         closing(map_ahead(partial(predict_batch, predictor), batches)) as predictions,
-        speed_bar("predicting", "files", files.count, first) as advance,
+        progress_bar("predicting", "files", files.count, first) as advance,
     ):
         for batch in predictions:
             for row in batch:
                 if row.problem and num_reported < MAX_REPORTED:
-                    say(f"Cannot read {row.path}: {row.problem}")
+                    print_status(f"Cannot read {row.path}: {row.problem}")
                     num_reported += 1
             yield batch
             advance(len(batch))
@@ -301,7 +301,7 @@ def open_partial_table(
             yield table
         except BaseException:
             if table is not None and table.num_rows:
-                say(
+                print_status(
                     f"The predictions for {table.num_rows:,} of {request.num_files:,} files are kept in {folder}. "
                     "Run the same command with --resume to continue."
                 )
@@ -316,7 +316,7 @@ def open_partial_table(
 
 def _open_rows(folder: Path, request: TableRequest, header: str) -> PartialTable:
     """Open the rows behind the last whole batch; a torn line or batch is cut off."""
-    with naming_damage(folder, "Delete it and start again."):
+    with report_damage(folder, "Delete it and start again."):
         try:
             before = TableRequest(**json.loads((folder / REQUEST).read_text(encoding="utf-8")))
             _check_same(folder, before, request)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from kerastl.data.convert import UnreadableError, extension_of, read_image
-from kerastl.errors import RequestError, naming_damage
+from kerastl.errors import RequestError, report_damage
 from kerastl.evaluation.predictions import image_under, read_rows
 from kerastl.evaluation.trained_model import (
     AS_LEARNT,
@@ -27,7 +27,7 @@ from kerastl.export.findings import Expected
 from kerastl.export.manifest import read_manifest
 from kerastl.export.postprocess import answering_again
 from kerastl.export.predict import find_images, printable_path
-from kerastl.runs import ANEW, SAMPLES, write_atomic, write_json
+from kerastl.runs import EXPORT_AGAIN, SAMPLES, write_atomic, write_json
 
 TEST_SPLITS = ("test", "target_test")
 MOST_IMAGES = 32
@@ -138,7 +138,7 @@ def read_samples(export: Path) -> tuple[tuple[bytes, ...], Expected] | None:
     if not (folder / EXPECTED).is_file():
         return None
     max_pixels = read_manifest(export).max_pixels
-    with naming_damage(folder, ANEW):
+    with report_damage(folder, EXPORT_AGAIN):
         if not _lies_in(folder, EXPECTED):
             raise ValueError(f"{EXPECTED} is a link")
         content = json.loads((folder / EXPECTED).read_text(encoding="utf-8"))

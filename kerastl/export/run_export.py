@@ -20,7 +20,7 @@ from kerastl.export.probe_images import MOST_IMAGES, Question, question_for, run
 from kerastl.export.serving_files import write_beside
 from kerastl.export.verification import verify
 from kerastl.export.versions import check_free, check_keep, prune
-from kerastl.runs import hashes_of
+from kerastl.runs import hash_files
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _is_whole(export: Path, trained: Trained, asked: Asked, quantize: str | None
         described == wanted
         and manifest.how == how
         and manifest.model_sha256 == weights_fingerprint(trained.model)
-        and manifest.files == hashes_of(export)
+        and manifest.files == hash_files(export)
         and (manifest.conversion or {}).get("quantize") == quantize
     )
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kerastl.console import say, speed_bar
+from kerastl.console import print_status, progress_bar
 from kerastl.errors import Problem, RequestError
 from kerastl.models.backbone import Weights, checked_size
 from kerastl.models.flatten import (
@@ -561,7 +561,7 @@ def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any
         damage = weights_problem(path, name, row)
         if damage is None:
             return path
-        say(f"{path} is damaged and is downloaded again: {damage}")
+        print_status(f"{path} is damaged and is downloaded again: {damage}")
     url = _url(row)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -640,7 +640,7 @@ class _ProgressBar:
 
     def update(self, num_bytes: int) -> None:
         if self._advance is None:
-            self._advance = self._stack.enter_context(speed_bar(self._title, "bytes", self.total))
+            self._advance = self._stack.enter_context(progress_bar(self._title, "bytes", self.total))
         self._advance(num_bytes)
 
     def reset(self) -> None:

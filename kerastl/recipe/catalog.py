@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerastl.errors import RequestError, listed, nearest, quoted
+from kerastl.errors import RequestError, join_words, nearest, quote
 
 if TYPE_CHECKING:
     from kerastl.recipe.phase import Phase
@@ -66,16 +66,16 @@ def find(word: str) -> Found:
     near = nearest(path.stem, names())
     hint = f"Did you mean '{near}'?" if near else f"Shipped: {', '.join(names())}."
     raise RequestError(
-        f"There is no recipe {quoted(word)}: neither a shipped name nor a file. {hint}\n"
+        f"There is no recipe {quote(word)}: neither a shipped name nor a file. {hint}\n"
         "List the shipped recipes: kerastl ls"
     )
 
 
 def _text_of(path: Path) -> str:
-    shown = quoted(str(path), "")
+    shown = quote(str(path), "")
     if path.is_dir():
         own = path / "recipe.resolved.yaml"
-        hint = f" The recipe of this run: {quoted(str(own), '')}" if own.is_file() else ""
+        hint = f" The recipe of this run: {quote(str(own), '')}" if own.is_file() else ""
         raise RequestError(f"{shown} is a folder; a recipe is a file or a shipped name.{hint}")
     try:
         with path.open("rb") as file:
@@ -105,13 +105,13 @@ def summary(recipe: Recipe) -> str:
     if recipe.target is not None:
         labels = {"none": "without labels", "few": "with few labels", "all": "with all labels"}
         parts.append(f"target: {_images(recipe.target.reader)}, {labels[recipe.target.labels]}")
-    parts.append(f"phases: {listed([_phase(phase) for phase in recipe.phases], 'then')}")
+    parts.append(f"phases: {join_words([_phase(phase) for phase in recipe.phases], 'then')}")
     if recipe.adapts_by is not None:
-        methods = listed([one.name for one in recipe.adapts_by.methods], "and")
-        validators = listed([one.name for one in recipe.adapts_by.select_by], "and")
+        methods = join_words([one.name for one in recipe.adapts_by.methods], "and")
+        validators = join_words([one.name for one in recipe.adapts_by.select_by], "and")
         parts.append(f"adapts by {methods}, selected by {validators}")
     formats = recipe.export.formats
-    parts.append(f"exports {listed(formats, 'and')}" if formats else "exports nothing")
+    parts.append(f"exports {join_words(formats, 'and')}" if formats else "exports nothing")
     return "; ".join(parts) + f". Seed {recipe.seed}."
 
 
@@ -123,7 +123,7 @@ def _start(recipe: Recipe) -> str:
 
 def _network(backbone: Backbone) -> str:
     weights = {"imagenet": "ImageNet weights", "none": "random weights"}
-    start = weights.get(str(backbone.weights)) or quoted(str(backbone.weights), "")
+    start = weights.get(str(backbone.weights)) or quote(str(backbone.weights), "")
     return f"{backbone.name} ({start})"
 
 
@@ -131,7 +131,7 @@ def _images(reader: Reader) -> str:
     """Return the reader and the first path or text among its options, which identifies the images."""
     values = dict(reader.options).values() if reader.options is not None else ()
     named = [str(value) for value in values if isinstance(value, Path | str)]
-    return f"{reader.name} {quoted(named[0], '')}" if named else reader.name
+    return f"{reader.name} {quote(named[0], '')}" if named else reader.name
 
 
 def _phase(phase: Phase) -> str:
@@ -141,9 +141,9 @@ def _phase(phase: Phase) -> str:
     if isinstance(phase.trainable, TopFraction):
         what = f"the last {phase.trainable.top_fraction:.0%}"
     elif isinstance(phase.trainable, FromBlock):
-        what = f"from {quoted(phase.trainable.from_block, '')} on"
+        what = f"from {quote(phase.trainable.from_block, '')} on"
     elif isinstance(phase.trainable, LayerNames):
-        what = f"layers {quoted(phase.trainable.names)}"
+        what = f"layers {quote(phase.trainable.names)}"
     domain = " at the target" if phase.domain == "target" else ""
     epochs = f"{phase.epochs} epoch{'s' if phase.epochs != 1 else ''}"
     return f"{phase.name} ({what}{domain}, {epochs} at {phase.learning_rate:g})"

@@ -24,8 +24,8 @@ def check(
     *,
     name: str,
     tables: rules.Tables | None = None,
-    domains_of: rules.DomainsOf | None = None,
-    columns_of: rules.ColumnsOf | None = None,
+    read_domains: rules.DomainsOf | None = None,
+    read_columns: rules.ColumnsOf | None = None,
     policy_of: PolicyOf | None = None,
     models: Models | None = None,
     sets: Sequence[str] = (),
@@ -36,9 +36,9 @@ def check(
         text: YAML.
         name: the recipe as the user calls it: a shipped name or a file.
         tables: look-ups in the tables of the backbones; `kerastl.models`. None: they are not checked.
-        domains_of: a reader's name and options to the domains of its images; `registry.domains_of`. It is called, which
+        domains_of: a reader's name and options to the domains of its images; `registry.read_domains`. It is called, which
             reads the table, only if `target.domains` shares the source's table and the source does not name its own.
-        columns_of: a reader's name and options to the columns of its table; `registry.columns_of`. It is called only if
+        columns_of: a reader's name and options to the columns of its table; `registry.read_columns`. It is called only if
             `evaluation.subgroups` names some; a table that cannot be read is reported by the run. None: not checked.
         policy_of: the name of a policy to `(name, options)` of its operations; `kerastl.augment.named_policy`. None:
             only the policy `none` is known.
@@ -75,7 +75,7 @@ def check(
         for path, message in findings:
             _add(document, steps(path) or (), message)
     if not document.problems:
-        recipe = _with_tables(recipe, document, domains_of, columns_of)
+        recipe = _with_tables(recipe, document, read_domains, read_columns)
     if document.problems:
         raise Problems(name, document.sorted_problems(), footer)
     augment = _without_policy_name(recipe.augment, policy_of)
@@ -101,16 +101,16 @@ def _readable(findings: Iterable[rules.Finding]) -> Iterator[rules.Finding]:
 def _with_tables(
     recipe: Recipe,
     document: loader.Document,
-    domains_of: rules.DomainsOf | None,
-    columns_of: rules.ColumnsOf | None,
+    read_domains: rules.DomainsOf | None,
+    read_columns: rules.ColumnsOf | None,
 ) -> Recipe:
     """Return a valid recipe with what its tables define, and add a problem for what they lack."""
     try:
-        recipe = rules.with_shared_table(recipe, domains_of)
+        recipe = rules.with_shared_table(recipe, read_domains)
     except ValueError as error:
         document.add(("target", "domains"), str(error))
         return recipe
-    for message in rules.missing_columns(recipe, columns_of) if columns_of is not None else ():
+    for message in rules.missing_columns(recipe, read_columns) if read_columns is not None else ():
         document.add(("evaluation", "subgroups"), message)
     return recipe
 

@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from kerastl.errors import Problem, Problems, quoted
+from kerastl.errors import Problem, Problems, quote
 from kerastl.options import Loc, Scalar, join, shown, steps
 from kerastl.recipe.catalog import MAX_CHARACTERS
 from kerastl.recipe.schema import Augment
@@ -71,7 +71,7 @@ class Document:
 
 def _origin(line: int, path: str) -> str:
     """Return `line 7, data.split`, or `--set data.split`."""
-    path = quoted(path, marks="")
+    path = quote(path, marks="")
     if line == SET:
         return f"--set {path}".rstrip()
     return f"line {line}, {path}" if path else f"line {line}"
@@ -135,7 +135,7 @@ class _LimitedComposer(Composer):
         event = self.parser.peek_event()
         line = event.start_mark.line + 1
         if getattr(event, "ctag", None) is not None:
-            tag = quoted(str(event.ctag))
+            tag = quote(str(event.ctag))
             raise _RefusedError(line, f"tags are not allowed, got {tag}. A recipe is plain data.")
         if self.levels >= MAX_DEPTH:
             raise _RefusedError(line, f"is nested deeper than {MAX_DEPTH} levels.")
@@ -164,7 +164,7 @@ def _compose(text: str) -> Any:
     except _RefusedError:
         raise
     except Exception as error:  # ruamel.yaml raises many kinds on damaged input
-        raise _RefusedError(1, f"is not YAML: {quoted(str(error), marks='')}.") from None
+        raise _RefusedError(1, f"is not YAML: {quote(str(error), marks='')}.") from None
     if node is None:
         raise _RefusedError(1, "is empty. A recipe to start from: kerastl show folder-classifier")
     return node
@@ -179,7 +179,7 @@ def _words(error: MarkedYAMLError) -> str:
     if "mapping values are not allowed" in problem:
         return "': ' is not allowed here: check the indentation, or put the text in quotes."
     context = f"{error.context}, " if error.context else ""
-    return f"is not YAML: {quoted(context + problem, marks='')}."
+    return f"is not YAML: {quote(context + problem, marks='')}."
 
 
 class _Converter:
@@ -328,7 +328,7 @@ def _as_mapping(document: Document, child: Any, loc: Loc) -> Any:
 
 def _fits(document: Document, value: Any, step: str | int, above: Loc) -> bool:
     """Return whether a value has this key or index, and add a problem where it cannot."""
-    name = quoted(join("", above), "") or "the recipe"
+    name = quote(join("", above), "") or "the recipe"
     message = ""
     if isinstance(step, int) and not isinstance(value, list):
         message = f"{name} is not a list."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import Field, PrivateAttr
 
-from kerastl.errors import quoted
+from kerastl.errors import quote
 from kerastl.options import StrictModel
 
 BatchNorm = Literal["frozen", "statistics", "trainable"]
@@ -49,7 +49,7 @@ def _names_is_a_regular_expression(layers: LayerNames) -> Iterator[tuple[str, st
     try:
         re.compile(layers.names)
     except (re.error, RecursionError, OverflowError) as error:
-        yield "names", f"is not a regular expression: {quoted(str(error), '')}."
+        yield "names", f"is not a regular expression: {quote(str(error), '')}."
 
 
 class LayerNames(StrictModel):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kerastl import registry
-from kerastl.errors import Problems, RequestError, did_you_mean, nearest, quoted
+from kerastl.errors import Problems, RequestError, did_you_mean, nearest, quote
 from kerastl.options import hints
 from kerastl.recipe.phase import FromBlock
 
@@ -220,7 +220,7 @@ def backbone_findings(recipe: Any, tables: Tables) -> Iterator[Finding]:
         if block not in known:
             near = nearest(block, known)
             hint = f"Did you mean '{near}'? " if near else ""
-            yield (path, f"{name} has no block {quoted(block)}. {hint}Blocks: {', '.join(known)}.")
+            yield (path, f"{name} has no block {quote(block)}. {hint}Blocks: {', '.join(known)}.")
 
 
 def _named_blocks(recipe: Any) -> Iterator[tuple[str, str]]:
@@ -284,7 +284,7 @@ def _has(reader: str, option: str) -> bool:
     return options is not None and option in hints(options)
 
 
-def with_shared_table(recipe: Recipe, domains_of: DomainsOf | None) -> Recipe:
+def with_shared_table(recipe: Recipe, read_domains: DomainsOf | None) -> Recipe:
     """Return a recipe in which source and target name their own domains of one table.
 
     Args:
@@ -298,7 +298,7 @@ def with_shared_table(recipe: Recipe, domains_of: DomainsOf | None) -> Recipe:
     target, reader = recipe.target, recipe.data.reader
     if target is None or reader is None or not target.domains:
         return recipe
-    known = _domains(reader, target.domains, domains_of)
+    known = _domains(reader, target.domains, read_domains)
     rest = tuple(name for name in known if name not in target.domains)
     if not rest:
         raise ValueError("selects all domains of the table: none is left for the source.")
@@ -320,21 +320,21 @@ def _with_domains(reader: Reader, domains: tuple[str, ...]) -> Reader:
     return reader.model_copy(update={"options": options})
 
 
-def _domains(reader: Reader, wanted: Sequence[str], domains_of: DomainsOf | None) -> Sequence[str]:
+def _domains(reader: Reader, wanted: Sequence[str], read_domains: DomainsOf | None) -> Sequence[str]:
     if reader.options.domains:
         return tuple(reader.options.domains)
     remedy = "Name the domains of the source: data.reader.domains=[NAME]"
-    if domains_of is None:
+    if read_domains is None:
         raise ValueError(f"does not define the domains of the source. {remedy}")
     try:
-        known = domains_of(reader.name, reader.options)
+        known = read_domains(reader.name, reader.options)
     except RequestError as error:
         raise ValueError(
             f"the other domains of the table cannot be read: {_in_one_line(error)}. {remedy}"
         ) from None
     for name in wanted:
         if name not in known:
-            raise ValueError(f"no row has the domain {quoted(name)}. {did_you_mean(name, known)}")
+            raise ValueError(f"no row has the domain {quote(name)}. {did_you_mean(name, known)}")
     return known
 
 
@@ -344,7 +344,7 @@ def _in_one_line(error: RequestError) -> str:
     return "".join(letter for letter in text if letter.isprintable()).rstrip(".")
 
 
-def missing_columns(recipe: Recipe, columns_of: ColumnsOf) -> Iterator[str]:
+def missing_columns(recipe: Recipe, read_columns: ColumnsOf) -> Iterator[str]:
     """Yield a message for each column of `evaluation.subgroups` that a table lacks.
 
     Args:
@@ -359,7 +359,7 @@ def missing_columns(recipe: Recipe, columns_of: ColumnsOf) -> Iterator[str]:
     reported: list[Sequence[str]] = []
     for path, reader in readers.items() if recipe.evaluation.subgroups else ():
         try:
-            known = columns_of(reader.name, reader.options)
+            known = read_columns(reader.name, reader.options)
         except RequestError:
             continue
         if known in reported:
@@ -368,6 +368,6 @@ def missing_columns(recipe: Recipe, columns_of: ColumnsOf) -> Iterator[str]:
         for name in recipe.evaluation.subgroups:
             if name not in known:
                 near = nearest(name, known)
-                hint = f" Did you mean {quoted(near)}?" if near else ""
-                columns = ", ".join(quoted(one, "") for one in known)
-                yield f"the table of {path} has no column {quoted(name)}.{hint} Columns: {columns}."
+                hint = f" Did you mean {quote(near)}?" if near else ""
+                columns = ", ".join(quote(one, "") for one in known)
+                yield f"the table of {path} has no column {quote(name)}.{hint} Columns: {columns}."

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from kerastl import registry
-from kerastl.errors import RequestError, listed, nearest
+from kerastl.errors import RequestError, join_words, nearest
 from kerastl.options import Loc, Scalar, hints, means_null
 from kerastl.recipe.loader import Document
 from kerastl.recipe.rules import Finding, value_at
@@ -130,7 +130,7 @@ def _needs_a_reader(document: Document) -> Iterator[Finding]:
     is_null = reader is None or (isinstance(reader, Scalar) and means_null(reader))
     misspelled = any(key != "reader" and nearest(key, hints(Data)) == "reader" for key in data)
     if is_null and not misspelled:
-        names = listed(registry.names("reader"))
+        names = join_words(registry.names("reader"))
         yield "data.reader", f"Missing required key 'reader'. Add: reader: {{name: {names}}}"
 
 
@@ -221,5 +221,5 @@ def _of_methods(recipe: Any, models: Models | None) -> Iterator[Finding]:
             if getattr(one, "name", able[0]) not in able:
                 yield (
                     f"adaptation.{key}[{index}]",
-                    f"{one.name} needs source images, which are not available with source.model. Use {listed(able)}.",
+                    f"{one.name} needs source images, which are not available with source.model. Use {join_words(able)}.",
                 )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from kerastl.augment.preview import Block, Pixels
-from kerastl.runs import whole_file, write_atomic
+from kerastl.runs import atomic_path, write_atomic
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Image
@@ -508,7 +508,7 @@ def write_rates(path: Path, tests: Sequence[Test], *, title: str, rate: float) -
     axes.set_title(title, parse_math=False)
     axes.grid(color="#7a828e", alpha=0.25, linewidth=0.7)
     axes.legend(fontsize=9, edgecolor="none", framealpha=0.85)
-    with whole_file(path) as part:
+    with atomic_path(path) as part:
         figure.savefig(part, format="png", metadata={"Software": None})
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from kerastl.report.figures import INK, svg_url
 from kerastl.report.run_report import PAGE, environment
-from kerastl.runs import whole_file, write_atomic
+from kerastl.runs import atomic_path, write_atomic
 
 FINE_TUNE, ADAPT_THEN_FINE_TUNE, SCRATCH = WAYS = ("fine_tune", "adapt_then_fine_tune", "scratch")
 """The ways of getting a model for B."""
@@ -212,7 +212,7 @@ def write_curve_image(path: Path, curve: Curve) -> None:
         curve: at least one point of it has a value.
     """
     figure = _figure(curve, DARK_INK)
-    with whole_file(path) as part:
+    with atomic_path(path) as part:
         figure.savefig(part, format="png", metadata={"Software": None})
 
 

@@ -29,7 +29,7 @@ from kerastl.report.tables import (
     table_of,
     words_of,
 )
-from kerastl.runs import BEGUN, read_csv, write_atomic
+from kerastl.runs import RESOLVED_RECIPE, read_csv, write_atomic
 
 SCORES = "scores.json"
 
@@ -69,8 +69,8 @@ def read_run_files(folder: Path) -> RunFiles:
     Raises:
         RequestError: not a run folder, or one of its files is damaged.
     """
-    if not (folder / SCORES).is_file() and not (folder / BEGUN).is_file():
-        raise RequestError(f"{folder} is not a run folder: it holds neither {SCORES} nor {BEGUN}.")
+    if not (folder / SCORES).is_file() and not (folder / RESOLVED_RECIPE).is_file():
+        raise RequestError(f"{folder} is not a run folder: it holds neither {SCORES} nor {RESOLVED_RECIPE}.")
     return RunFiles(
         folder=folder,
         scores=_json(folder / SCORES, {}),
@@ -83,7 +83,7 @@ def read_run_files(folder: Path) -> RunFiles:
         predictions=_predictions(folder),
         splits=_table(folder / "split.csv"),
         quarantine=_table(folder / "quarantine.csv"),
-        recipe=_text(folder / BEGUN),
+        recipe=_text(folder / RESOLVED_RECIPE),
         description=read_description(folder) if (folder / DESCRIPTION).is_file() else None,
     )
 

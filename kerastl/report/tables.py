@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kerastl.data.records import count_of
+from kerastl.data.records import pluralize
 from kerastl.evaluation.subgroups import in_order
 from kerastl.report.figures import decision_chart, reliability_chart
 
@@ -277,7 +277,7 @@ def proof_rows(freeze: dict[str, Any]) -> list[ProofRow]:
     rows = [row for phase in _phases(freeze) for row in _phase_rows(phase)]
     passes = freeze.get("two_passes")
     if passes:
-        seen = f"{count_of(passes['images'], 'image')}: the logits are equal to the byte"
+        seen = f"{pluralize(passes['images'], 'image')}: the logits are equal to the byte"
         rows.append(_row("validation predicted twice", passes, seen))
     for name, told in (freeze.get("exports") or {}).items():
         rows += _export_rows(name, told)
@@ -319,8 +319,8 @@ def _phase_rows(phase: dict[str, Any]) -> list[ProofRow]:
     learnt = sum(bool(layer.get("trainable")) for layer in layers)
     name = str(phase.get("phase", ""))
     others = len(layers) - learnt
-    seen = f"{count_of(learnt, 'layer')} learnt; " + (
-        f"the weights of {count_of(others, 'other')} are the same before and after"
+    seen = f"{pluralize(learnt, 'layer')} learnt; " + (
+        f"the weights of {pluralize(others, 'other')} are the same before and after"
         if others
         else "none was frozen"
     )
@@ -341,10 +341,10 @@ def _phase_rows(phase: dict[str, Any]) -> list[ProofRow]:
 def _moved_words(statistics: dict[str, Any]) -> str:
     count, moved, largest = statistics["layers"], statistics["moved"], statistics["largest"]
     if not moved:
-        return f"the statistics of {count_of(count, 'BatchNorm layer')} are the same before and after"
+        return f"the statistics of {pluralize(count, 'BatchNorm layer')} are the same before and after"
     size = largest["deviations"]
     return (
-        f"the statistics of {moved} of {count_of(count, 'BatchNorm layer')} moved, at most by "
+        f"the statistics of {moved} of {pluralize(count, 'BatchNorm layer')} moved, at most by "
         f"{'no finite number of' if size is None else f'{size:.3g}'} moving standard deviations: "
         f"{largest['statistic']} of {largest['layer']}, channel {largest['channel']}"
     )

@@ -25,7 +25,7 @@ QUOTED_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 PIECE = re.compile(r"\..+\.[a-z0-9_]{8}\.part(\.\w+)?|\.kerastl\.[a-z0-9_]{8}")
-"""Names of what a killed process leaves: files of `whole_file`, and folders in which an export was built."""
+"""Names of what a killed process leaves: files of `atomic_path`, and folders in which an export was built."""
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to; afterwards flush it to disk and rename it.
 
     Args:
@@ -66,7 +66,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `content` whole or not at all, as `whole_file` does.
+    """Write `content` whole or not at all, as `atomic_path` does.
 
     Args:
         path: where; its folder must exist.
@@ -76,11 +76,11 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         OSError: the disk is full or the folder cannot be written; what stood at `path` stays.
     """
     data = content.encode() if isinstance(content, str) else content
-    with whole_file(path) as part:
+    with atomic_path(path) as part:
         part.write_bytes(data)
 
 
-def sweep(folder: Path, *, but_below: str) -> None:
+def remove_partial_files(folder: Path, *, skip_folders_with: str) -> None:
     """Remove the pieces that killed processes of kerastl left in a folder and below it.
 
     Args:
@@ -88,7 +88,7 @@ def sweep(folder: Path, *, but_below: str) -> None:
         but_below: sub-folders that hold a file of this name have a writer of their own and are left alone.
     """
     for place, folders, files in os.walk(folder):
-        if Path(place) != folder and but_below in files:
+        if Path(place) != folder and skip_folders_with in files:
             folders.clear()
             continue
         for name in filter(PIECE.fullmatch, files):
@@ -172,7 +172,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def size_in_words(num_bytes: int) -> str:
+def format_bytes(num_bytes: int) -> str:
     """Return a size as people read it: `3.2 GB`."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if num_bytes >= size:
@@ -182,7 +182,7 @@ def size_in_words(num_bytes: int) -> str:
 
 MANIFEST = "manifest.json"
 SAMPLES = "samples"
-ANEW = "Export the run again, or ask the hospital that exported it for it anew."
+EXPORT_AGAIN = "Export the run again, or ask the hospital that exported it for it anew."
 """What to do where an export is damaged: whoever holds it need not have the run."""
 
 
@@ -208,7 +208,7 @@ class Differences:
         return "; ".join(words)
 
 
-def hashes_of(folder: Path) -> dict[str, str]:
+def hash_files(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file of an export but its manifest and its samples."""
     return {name: sha256_of(folder / name) for name in sorted(_names(folder))}
 

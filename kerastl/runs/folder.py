@@ -16,7 +16,7 @@ from typing import Any
 from kerastl.errors import RequestError
 from kerastl.runs.files import is_free, locked, write_json
 
-BEGUN = "recipe.resolved.yaml"
+RESOLVED_RECIPE = "recipe.resolved.yaml"
 """Written once everything is known to be right: a folder that holds it can be resumed."""
 FINISHED = "finished.json"
 """Written last, by the runner alone: a folder that holds it is a finished run."""
@@ -48,7 +48,7 @@ class Run:
     @property
     def resume_command(self) -> str:
         """The command that goes on with it, whichever command began it: its own recipe says what was asked."""
-        words = ("kerastl", "run", self.file(BEGUN), "--resume", "--out", self.path)
+        words = ("kerastl", "run", self.file(RESOLVED_RECIPE), "--resume", "--out", self.path)
         return shlex.join(map(str, words))
 
     def read_json(self, name: str) -> Any:
@@ -98,7 +98,7 @@ def _named(out: Path) -> Run:
 
 def _taken(run: Run) -> str:
     told = f"{run.path} exists already, and a run never overwrites another. Name another: --out DIR"
-    if run.file(BEGUN).is_file() and not run.finished:
+    if run.file(RESOLVED_RECIPE).is_file() and not run.finished:
         told += f"\nOr go on with the run that was stopped in it: {run.resume_command}"
     return told
 
@@ -125,7 +125,7 @@ def _runs_of(name: str) -> list[tuple[int, Run]]:
     return sorted(runs, key=lambda one: one[0])
 
 
-def unfinished_run(name: str, out: Path | None, *, begun: str = BEGUN) -> Run:
+def unfinished_run(name: str, out: Path | None, *, begun: str = RESOLVED_RECIPE) -> Run:
     """Return the run to resume: `out`, or the only unfinished run of a recipe.
 
     Args:
@@ -146,8 +146,8 @@ def unfinished_run(name: str, out: Path | None, *, begun: str = BEGUN) -> Run:
     if not found:
         raise RequestError(f"There is no unfinished run of {name} under {PARENT.absolute()}.")
     if len(found) > 1:
-        listed = ", ".join(str(run.path) for run in found)
-        raise RequestError(f"Several runs of {name} are unfinished: {listed}. Name one: --out DIR")
+        paths = ", ".join(str(run.path) for run in found)
+        raise RequestError(f"Several runs of {name} are unfinished: {paths}. Name one: --out DIR")
     return found[0]
 
 

@@ -19,7 +19,7 @@ from kerastl.data import ImageDataset
 from kerastl.errors import Diverged, Problem, Problems, RequestError
 from kerastl.models import blocks_of, network_name
 from kerastl.recipe.phase import Phase
-from kerastl.runs import size_in_words
+from kerastl.runs import format_bytes
 from kerastl.training.feature_cache import ABOUT, shapes_of, size_on_disk, told_of
 from kerastl.training.freeze import resolve_trainable
 from kerastl.training.step import no_images
@@ -52,7 +52,7 @@ def _check_source(phase: Phase, source: ImageDataset) -> None:
             f"cache: {phase.cache} keeps one image's activations, and mixing makes each of two. "
             "Take augment.mixing out, or write cache: none."
         )
-    if not source.can_be_told:
+    if not source.has_fingerprint:
         raise RequestError(
             f"cache: {phase.cache} keeps what an augmentation made, and must know it from every other: `augment` "
             "is a layer or a function of your own, which does not say what it does. Build it of "
@@ -97,8 +97,8 @@ def check_room(
         kinds = " and ".join(dict.fromkeys(phase.cache for phase in cached))
         together = f" for {len(cached)} phases together" if len(cached) > 1 else ""
         raise RequestError(
-            f"cache: {kinds} takes {size_in_words(needed)}{together}, and {place} has "
-            f"{size_in_words(free)} free. {_smaller(cached)}Room: kerastl cache prune --older-than 30. "
+            f"cache: {kinds} takes {format_bytes(needed)}{together}, and {place} has "
+            f"{format_bytes(free)} free. {_smaller(cached)}Room: kerastl cache prune --older-than 30. "
             "Another folder: export KERASTL_CACHE=DIR. Without: cache: none."
         )
 
@@ -173,7 +173,7 @@ def cache_line(model: keras.Model, phase: Phase, sources: Sequence[ImageDataset]
     shown = f", {views} augmented views of each training image" if views > 1 else ""
     return (
         f"phase {phase.name}: the frozen layers see each image once; their {what} are kept "
-        f"({phase.cache_precision}, {size_in_words(size)}{shown})"
+        f"({phase.cache_precision}, {format_bytes(size)}{shown})"
     )
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.console import track
-from kerastl.data import ImageDataset, hold, lock_of
+from kerastl.data import ImageDataset, mark_in_use, entry_lock
 from kerastl.errors import RunFailed
 from kerastl.models import TrunkPrecision, fold
 from kerastl.runs import machine, package_versions, sha256_of, write_atomic
@@ -106,12 +106,12 @@ def keep_activations(
         folder.mkdir(parents=True, exist_ok=True)
         for source in sources:
             entry = folder / _key(layers, source, precision)
-            with lock_of(entry):
+            with entry_lock(entry):
                 if not _is_whole(entry):
                     told = told_of(source, precision, about or {})
                     _compute(forward, shapes, source, precision, entry, told)
                 found.append(_open(entry, shapes, precision))
-                hold(entry, found[-1])
+                mark_in_use(entry, found[-1])
         return found
     except OSError as error:
         raise RunFailed(
@@ -249,7 +249,7 @@ def _forward(forward: Trunk, source: ImageDataset) -> Iterator[list[Array]]:
         if source.views > 1:
             what += f", view {view + 1} of {source.views}"
         try:
-            for images, _, _ in track(source.every_image(view, BATCH), what, steps):
+            for images, _, _ in track(source.all_images(view, BATCH), what, steps):
                 yield [np.asarray(values) for values in keras.tree.flatten(run(images))]
         except tf.errors.OpError as error:
             raise source.explain(error) from error

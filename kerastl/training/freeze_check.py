@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.errors import WouldFailAgain
+from kerastl.errors import PermanentFailure
 from kerastl.models import blocks_of
 from kerastl.training.batch_norm import is_statistic
 from kerastl.training.freeze import batch_norm_layers
@@ -243,4 +243,4 @@ def check_proof(proof: Mapping[str, Any]) -> None:
         WouldFailAgain: a frozen variable moved, or no trained variable did.
     """
     if proof["faults"]:
-        raise WouldFailAgain(f"phase {proof['phase']}: {' Also, '.join(proof['faults'])}")
+        raise PermanentFailure(f"phase {proof['phase']}: {' Also, '.join(proof['faults'])}")

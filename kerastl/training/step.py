@@ -147,7 +147,7 @@ def lessons_of(
             variable named like one of the model's; a cache of what the step moves. All together; nothing was trained.
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    beside = cache(lambda labelled: None if target is None else target.beside(labelled=labelled))
+    beside = cache(lambda labelled: None if target is None else target.with_own_order(labelled=labelled))
     lessons, problems = [], []
     for phase in phases:
         where = f"phase {phase.name}"

@@ -12,12 +12,12 @@ import tensorflow as tf
 from kerastl import adaptation, report, selection
 from kerastl import recipe as recipes
 from kerastl.adaptation import SOURCE_ONLY
-from kerastl.console import say
+from kerastl.console import print_status
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import Diverged
 from kerastl.evaluation import load_trained
 from kerastl.recipe import Recipe
-from kerastl.runs import BEGUN, Run
+from kerastl.runs import RESOLVED_RECIPE, Run
 from kerastl.selection.evidence import Evidence
 from kerastl.training import fit, unfreeze
 from kerastl.workflows.collect_outputs import Shown, observe, observe_renormalised
@@ -137,7 +137,7 @@ def adapt(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: boo
     seen: dict[str, Evidence] = {}
     show_styles(recipe, methods, images, run)
     for number, method in enumerate(methods, 1):
-        say(f"Candidate {number} of {len(methods)}: {method.name}")
+        print_status(f"Candidate {number} of {len(methods)}: {method.name}")
         for variable, value in at_source:
             variable.assign(value)
         inner = Run(run.file("runs") / method.name)
@@ -148,7 +148,7 @@ def adapt(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: boo
                 _train(recipe, method, start, images, streams, inner, resume=resume)
             except Diverged as error:
                 left_out[method.name] = error.what
-                say(f"Warning: {method.name} is no candidate: {error.what}")
+                print_status(f"Warning: {method.name} is no candidate: {error.what}")
                 continue
         last = phases_of(recipe, method, start.model)[-1]
         # The layers whose statistics followed the target, also where a candidate was finished before.
@@ -158,7 +158,7 @@ def adapt(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: boo
         began = (renormalised if moved else None) or seen.get(SOURCE_ONLY)
         seen[method.name] = observe(start.model, shown, own_statistics=moved, began=began)
     decision = _decision(recipe, seen, renormalised)
-    say(f"{decision.verdict.replace('_', ' ')}: {decision.reason}")
+    print_status(f"{decision.verdict.replace('_', ' ')}: {decision.reason}")
     run.write_json("adaptation.json", decision.to_json() | {"left_out": left_out})
     start.model.set_weights(load_trained(run.file("runs") / decision.chosen).model.get_weights())
 
@@ -199,7 +199,7 @@ def _train(
         }
     )
     phases = phases_of(recipe, method, start.model)
-    began = resume and inner.file(BEGUN).is_file()
+    began = resume and inner.file(RESOLVED_RECIPE).is_file()
     inner.path.mkdir(parents=True, exist_ok=True)
     write_beginning(alone, start, images, inner, resume=began)
     diary = Diary(inner, sum(phase.epochs for phase in phases))

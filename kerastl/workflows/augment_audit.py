@@ -25,7 +25,7 @@ from kerastl.audit import (
 from kerastl.audit.measure import ladder
 from kerastl.audit.search import audit
 from kerastl.augment import build_policy
-from kerastl.console import say
+from kerastl.console import print_status
 from kerastl.data import Record, seeds_for
 from kerastl.errors import RequestError
 from kerastl.models import load_backbone
@@ -123,7 +123,7 @@ def audit_recipe(
             most_per_class=most_per_class, seed=recipe.seed,
         )  # fmt: skip
         taken = [records[place] for place in chosen]
-        say(f"Auditing with {len(taken)} of {len(records)} training and validation images.")
+        print_status(f"Auditing with {len(taken)} of {len(records)} training and validation images.")
         images = read_images(recipe, pictures, taken)
     features, widths, note = frozen_features(recipe, pictures.image_size_px)
     change = changer(images, seed=recipe.seed)

@@ -16,7 +16,7 @@ from kerastl import report
 from kerastl.augment.preview import TOGETHER, Block, mixing_block, operation_block, policy_block
 from kerastl.console import track
 from kerastl.data import Record, labels_of, seeds_for
-from kerastl.errors import RequestError, listed, nearest, quoted
+from kerastl.errors import RequestError, join_words, nearest, quote
 from kerastl.recipe import Augment, Recipe
 from kerastl.runs import Run, is_free
 from kerastl.workflows.datasets import Images, check_outside, gather_images
@@ -105,8 +105,8 @@ def _chosen(augment: Augment, operation: str | None) -> Augment:
     names = list(dict.fromkeys(named))
     if operation not in names:
         near = nearest(operation, names)
-        hint = f"Did you mean '{near}'?" if near else f"It has {listed(names, 'and')}."
-        raise RequestError(f"The recipe has no operation {quoted(operation)}. {hint}")
+        hint = f"Did you mean '{near}'?" if near else f"It has {join_words(names, 'and')}."
+        raise RequestError(f"The recipe has no operation {quote(operation)}. {hint}")
     return augment.model_copy(
         update={
             "operations": tuple(one for one in augment.operations if one.name == operation),

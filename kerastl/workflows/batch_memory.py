@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kerastl import training
-from kerastl.console import say
+from kerastl.console import print_status
 from kerastl.errors import Problem, Problems
 from kerastl.recipe import Phase as TrainingPhase
 from kerastl.recipe import Recipe
-from kerastl.runs import size_in_words
+from kerastl.runs import format_bytes
 from kerastl.training import MemoryEstimate
 from kerastl.workflows.phase_data import changes_pixels
 from kerastl.workflows.plan import Plan
@@ -37,11 +37,11 @@ class AvailableMemory:
 
     def describe(self, estimate: MemoryEstimate, batch_size: int) -> str:
         """Return what is needed and available: `1.9 GB at batch size 32 (20.0 GB available)`."""
-        needed = [size_in_words(estimate.host(batch_size))]
-        available = ["unknown" if self.host is None else size_in_words(self.host)]
+        needed = [format_bytes(estimate.host(batch_size))]
+        available = ["unknown" if self.host is None else format_bytes(self.host)]
         if self.gpu is not None:
-            needed.append(f"{size_in_words(estimate.gpu(batch_size))} on the GPU")
-            available.append(size_in_words(self.gpu))
+            needed.append(f"{format_bytes(estimate.gpu(batch_size))} on the GPU")
+            available.append(format_bytes(self.gpu))
         return f"{' and '.join(needed)} at batch size {batch_size} ({' and '.join(available)} available)"
 
 
@@ -72,10 +72,10 @@ def within_memory(recipe: Recipe, plan: Plan) -> Recipe:
     else:
         least = 2 if recipe.augment.mixing else 1
         batch_size = auto_batch_size(estimates, available, recipe.data.known_batch_size, least)
-        say(f"data.batch_size: auto is {batch_size}")
+        print_status(f"data.batch_size: auto is {batch_size}")
     if estimates:
         largest = max(estimates, key=lambda estimate: estimate.host(batch_size))
-        say(f"Estimated peak memory: {available.describe(largest, batch_size)}")
+        print_status(f"Estimated peak memory: {available.describe(largest, batch_size)}")
     if plan.began is None:
         is_cached = any(source.cache == "memory" for source in plan.trains.values())
         check_fits(plan.phases, estimates, batch_size, available, is_cached)

@@ -14,9 +14,9 @@ from typing import Any, Literal
 from kerastl import adaptation, data, registry
 from kerastl import recipe as recipes
 from kerastl.augment import build_mixing, build_policy
-from kerastl.console import say
+from kerastl.console import print_status
 from kerastl.data import Checked, Collection, ImageDataset, Record
-from kerastl.data.convert import Glimpse, glimpse, is_deep, some_of
+from kerastl.data.convert import PixelStatistics, pixel_statistics, is_16_bit_file, sample_records
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.evaluation import in_subgroups, is_cut, positive_class, read_description
 from kerastl.models import checked_size
@@ -182,7 +182,7 @@ def check_labels(key: str, reader: recipes.Reader, found: Collection) -> None:
 def _how_to_label(key: str, reader: recipes.Reader) -> str:
     told = "Give each image its class."
     if hasattr(reader.options, "columns"):
-        columns = ", ".join(registry.columns_of(reader.name, reader.options))
+        columns = ", ".join(registry.read_columns(reader.name, reader.options))
         told = f"Its columns are {columns}: say which one holds them, --set {key}.columns.label=COLUMN."
     return told + (" Or learn without them: --set target.labels=none." if "target" in key else "")
 
@@ -344,7 +344,7 @@ def gather_images(recipe: Recipe, run: Run) -> Images:
     notes += cut
     notes = list(dict.fromkeys(notes))
     for line in notes:
-        say(line)
+        print_status(line)
     return Images(
         tuple(records), source.class_names, size, _window(recipe, records) if deep else None,
         _cache(recipe, len(records), size), source.root, target_root, bad, prints, tuple(notes),
@@ -412,7 +412,7 @@ def _checked(recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: 
         count = len(checked.quarantined)
         more = f" and {count - 5} more, all are in quarantine.csv" if count > 5 else ""
         of = f" of {named}" if named else ""
-        say(f"Warning: {count} images{of} cannot be read and are left out: {names}{more}")
+        print_status(f"Warning: {count} images{of} cannot be read and are left out: {names}{more}")
     return checked
 
 
@@ -489,7 +489,7 @@ def note_target(recipe: Recipe, images: Images, *, oracle: bool = False) -> Imag
     if recipe.target is not None:
         notes += [*_labels(recipe), *_patients(recipe, images), *_pixels(recipe, images)]
     for line in notes:
-        say(line)
+        print_status(line)
     return dataclasses.replace(images, notes=(*images.notes, *notes))
 
 
@@ -530,16 +530,16 @@ def _pixels(recipe: Recipe, images: Images) -> Iterator[str]:
     target = [record for split in TARGET if split != "target_test" for record in images.of(split)]
     if not target:
         return
-    few = some_of(target)
-    seen = glimpse(few, window=images.window, max_pixels=recipe.data.max_pixels)
+    few = sample_records(target)
+    seen = pixel_statistics(few, window=images.window, max_pixels=recipe.data.max_pixels)
     some = f"of the {len(few)} that were looked at" if len(few) < len(target) else f"of {len(few)}"
-    if seen.constant > MOST_OF * seen.looked_at:
+    if seen.constant > MOST_OF * seen.num_images:
         yield (
             f"Images of the target outside its test, {seen.constant} {some}, are one grey value throughout: "
             "nothing can be learnt from these."
         )
-    source = [is_deep(record.file) for record in some_of(images.of("train"))]
-    deep = [is_deep(record.file) for record in few]
+    source = [is_16_bit_file(record.file) for record in sample_records(images.of("train"))]
+    deep = [is_16_bit_file(record.file) for record in few]
     if source and (sum(source) > MOST_OF * len(source)) != (sum(deep) > MOST_OF * len(deep)):
         kinds = ("16-bit grey", "8-bit") if sum(source) > sum(deep) else ("8-bit", "16-bit grey")
         yield (
@@ -549,7 +549,7 @@ def _pixels(recipe: Recipe, images: Images) -> Iterator[str]:
     yield from _outside(recipe, images, seen)
 
 
-def _outside(recipe: Recipe, images: Images, seen: Glimpse) -> Iterator[str]:
+def _outside(recipe: Recipe, images: Images, seen: PixelStatistics) -> Iterator[str]:
     if images.window is None or seen.outside is None or seen.outside <= MOST_OF:
         return
     low, high = images.window

@@ -12,10 +12,10 @@ from scipy.special import softmax
 
 from kerastl import export
 from kerastl.adaptation import SOURCE_ONLY
-from kerastl.console import say
+from kerastl.console import print_status
 from kerastl.data import Record
 from kerastl.data.convert import UnreadableError, read_image
-from kerastl.errors import RunFailed, WouldFailAgain
+from kerastl.errors import RunFailed, PermanentFailure
 from kerastl.evaluation import decode_twice, load_trained, read_description
 from kerastl.evaluation.inference import two_passes
 from kerastl.recipe import Recipe
@@ -47,7 +47,7 @@ def write_exports(recipe: Recipe, run: Run) -> None:
         return
     _, lacks = export.answering_of(run.path, read_description(run.path).class_names, asked)
     for lack in lacks:
-        say(f"Export without: {lack}")
+        print_status(f"Export without: {lack}")
     for name in wanted.formats:
         offered = wanted.quantize in export.choices_of(name)
         quantize = wanted.quantize if offered else None
@@ -110,7 +110,7 @@ def prove(
     faults += _check_one(recipe, model, sample, run, recipe.export.formats)
     if faults:
         write_report(run.path)
-        raise WouldFailAgain(
+        raise PermanentFailure(
             f"{len(faults)} of the consistency checks of this run failed:\n"
             + "\n".join(f"  {fault}" for fault in faults)
             + f"\nEverything that was finished is kept, the checks are in {run.file(SHEET)}. "
@@ -151,7 +151,7 @@ def _check_one(
     }  # fmt: skip
     passes, logits = skipped, None
     if sample.decodings is not None and (sample.is_predicted_twice or formats):
-        say(f"Checking {run.path.name} on {len(sample.records)} {sample.split} images")
+        print_status(f"Checking {run.path.name} on {len(sample.records)} {sample.split} images")
         paths = [record.path for record in sample.records]
         passes, logits = two_passes(model, sample.decodings, paths, batch_size=recipe.data.known_batch_size)
     sheet["two_passes"] = passes if sample.is_predicted_twice else skipped

@@ -10,8 +10,8 @@ from pathlib import Path
 import keras
 
 from kerastl import report
-from kerastl.console import say, track
-from kerastl.errors import RequestError, listed, nearest
+from kerastl.console import print_status, track
+from kerastl.errors import RequestError, join_words, nearest
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.training import RangeTest
@@ -86,7 +86,7 @@ def find_rates(
         raise RequestError(f"The rates must rise: lowest is {lowest:g}, highest {highest:g}.")
     file = _free_file(out, f"lr-{name}-{names[place]}")
     if place:
-        say(
+        print_status(
             f"'{names[place]}' is tested from the weights that the recipe starts from: no phase was run before."
         )
     make_repeatable(recipe.seed)
@@ -120,7 +120,7 @@ def _place_of(phase: str | None, names: Sequence[str]) -> int:
     if phase not in names:
         near = nearest(phase, names)
         hint = f"Did you mean '{near}'? " if near else ""
-        raise RequestError(f"There is no phase '{phase}'. {hint}Phases: {listed(names)}.")
+        raise RequestError(f"There is no phase '{phase}'. {hint}Phases: {join_words(names)}.")
     return names.index(phase)
 
 

@@ -23,19 +23,19 @@ import keras
 
 from kerastl import recipe as recipes
 from kerastl import report
-from kerastl.console import duration, say
+from kerastl.console import format_duration, print_status
 from kerastl.data import Record, key_of
-from kerastl.errors import Problem, Problems, RequestError, WouldFailAgain
+from kerastl.errors import Problem, Problems, RequestError, PermanentFailure
 from kerastl.recipe import LARGEST_SEED, Recipe
 from kerastl.report import Curve, Point, Tested
 from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SCRATCH, WAYS
 from kerastl.runs import (
-    BEGUN,
+    RESOLVED_RECIPE,
     Run,
     is_free,
     new_run,
     read_csv,
-    sweep,
+    remove_partial_files,
     unfinished_run,
     write_atomic,
     write_csv,
@@ -293,7 +293,7 @@ def look(plan: Plan, problems: list[Problem], out: Path | None = None) -> Seen:
     Raises:
         Problems: all that is wrong; nothing was trained, nothing was written.
     """
-    say(f"Looking at the images of {len(plan.seeds)} seed{'s'[: len(plan.seeds) > 1]}")
+    print_status(f"Looking at the images of {len(plan.seeds)} seed{'s'[: len(plan.seeds) > 1]}")
     found: dict[int, Images] = {}
     wrong: dict[str, list[int]] = {}
     with tempfile.TemporaryDirectory() as scrap:
@@ -786,7 +786,7 @@ def _opened(name: str, out: Path | None, plan: Plan, seen: Seen, *, resume: bool
         asked = request_of(plan, seen)
         if resume:
             check_same(plan, asked, run)
-            sweep(run.path, but_below=BEGUN)
+            remove_partial_files(run.path, skip_folders_with=RESOLVED_RECIPE)
         else:
             write_atomic(run.file("CONFIDENTIAL.txt"), CONFIDENTIAL)
             run.file("runs").mkdir()
@@ -795,7 +795,7 @@ def _opened(name: str, out: Path | None, plan: Plan, seen: Seen, *, resume: bool
         try:
             yield run
         except BaseException:
-            say(f"The curve goes on with: {resume_command(asked, run)}")
+            print_status(f"The curve goes on with: {resume_command(asked, run)}")
             raise
 
 
@@ -810,22 +810,22 @@ def _train(plan: Plan, seen: Seen, run: Run) -> dict[Job, str]:
             continue
         labelled = f" {seen.unit}{'s'[: job.groups_per_class != 1]} a class"
         words = job.words + (labelled if job.groups_per_class else "")
-        say(f"Run {number} of {len(jobs)}: {words}{_left(jobs[number - 1 :], runs, seconds)}")
+        print_status(f"Run {number} of {len(jobs)}: {words}{_left(jobs[number - 1 :], runs, seconds)}")
         started = time.perf_counter()
         try:
             _run(plan, job, inner)
-        except WouldFailAgain as error:
+        except PermanentFailure as error:
             if job.way in (SOURCE, ADAPTED):
                 raise
             failed[job] = str(error).splitlines()[0]
-            say(f"Warning: {job.name} has no model: {failed[job]}")
+            print_status(f"Warning: {job.name} has no model: {failed[job]}")
         seconds[job.way].append(time.perf_counter() - started)
     return failed
 
 
 def _run(plan: Plan, job: Job, inner: Run) -> None:
     """Train one run from its beginning, or from where it was stopped."""
-    resume = inner.file(BEGUN).is_file()
+    resume = inner.file(RESOLVED_RECIPE).is_file()
     if not resume and inner.path.exists():
         # Killed before its first step: what lies there was made by this curve, which holds the folder above.
         shutil.rmtree(inner.path)
@@ -852,4 +852,4 @@ def _left(jobs: Sequence[Job], runs: Path, seconds: dict[str, list[float]]) -> s
         for job in jobs
         if not Run(runs / job.name).finished
     )
-    return f" (about {duration(left)} left)"
+    return f" (about {format_duration(left)} left)"

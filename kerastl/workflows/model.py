@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from kerastl.console import say
+from kerastl.console import print_status
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.evaluation.trained_model import check_as_exported
@@ -55,7 +55,7 @@ def find_weights(recipe: Recipe) -> None:
     if chosen.weights == "imagenet":
         options = _options(chosen.options)
         if not find_cached_weights(chosen.name, image_size_px=size, **options):
-            say(f"Downloading the ImageNet weights of {chosen.name}, once")
+            print_status(f"Downloading the ImageNet weights of {chosen.name}, once")
             fetch_weights(chosen.name, image_size_px=size, **options)
     elif chosen.weights != "none" and not Path(chosen.weights).exists():
         raise RequestError(

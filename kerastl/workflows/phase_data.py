@@ -11,7 +11,7 @@ import keras
 from kerastl import adaptation
 from kerastl import recipe as recipes
 from kerastl.adaptation import SOURCE_ONLY
-from kerastl.console import say
+from kerastl.console import print_status
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.models import block_names
@@ -148,7 +148,7 @@ def check_methods(recipe: Recipe, images: Images, model: keras.Model) -> None:
         raise Problems("The adaptation", problems, "Nothing was trained.")
     for method in recipe.adapts_by.methods:
         if _lacks_labels(recipe, method):
-            say(
+            print_status(
                 f"{method.name} learns from labels of the target, and there are none (target.labels: none): left out"
             )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kerastl.data import ImageDataset
 from kerastl.recipe import Phase, read_plain
-from kerastl.runs import BEGUN, Run
+from kerastl.runs import RESOLVED_RECIPE, Run
 from kerastl.workflows.model import Start
 
 
@@ -42,7 +42,7 @@ class Plan:
 
 def began_with(run: Run, *, resume: bool) -> dict[str, Any] | None:
     """Return the recipe that a run that goes on began with, as plain values; None: it begins now."""
-    if not resume or not run.file(BEGUN).is_file():
+    if not resume or not run.file(RESOLVED_RECIPE).is_file():
         return None
-    told: dict[str, Any] = read_plain(run.file(BEGUN).read_text(encoding="utf-8"))
+    told: dict[str, Any] = read_plain(run.file(RESOLVED_RECIPE).read_text(encoding="utf-8"))
     return told

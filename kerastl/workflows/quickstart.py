@@ -11,7 +11,7 @@ from typing import Any
 
 from kerastl import recipe as recipes
 from kerastl.augment import named_policy
-from kerastl.console import say
+from kerastl.console import print_status
 from kerastl.evaluation import Predictions, paired_difference, read_predictions
 from kerastl.models import find_cached_weights
 from kerastl.recipe import Recipe
@@ -62,7 +62,7 @@ def load(seed: int | None, backbone: str, *, extra: tuple[str, ...] = ()) -> Rec
         if find_cached_weights("mobilenet_v2", image_size_px=96, alpha=0.35):
             sets += BORROWED
         else:
-            say("No ImageNet weights of mobilenet_v2 are cached: small_cnn from random weights instead.")
+            print_status("No ImageNet weights of mobilenet_v2 are cached: small_cnn from random weights instead.")
     found = recipes.find(RECIPE)
     return recipes.check(
         found.text, name=RECIPE, policy_of=named_policy, sets=[*sets, *extra],
@@ -82,13 +82,13 @@ def run_quickstart(
     Raises:
         RunFailed: a proof did not hold.
     """
-    say("1/3  Train at hospital A, then adapt to hospital B with a few of its patients (phantoms)")
+    print_status("1/3  Train at hospital A, then adapt to hospital B with a few of its patients (phantoms)")
     run = runner.run(load(seed, backbone), name=RECIPE, out=out)
-    say("2/3  For comparison: train from scratch on the same few patients of B")
+    print_status("2/3  For comparison: train from scratch on the same few patients of B")
     alone = load(seed, "small_cnn", extra=(SCRATCH_PHASES, "export.formats=[]"))
     scratch = runner.run(alone, name=RECIPE, out=run.file("runs") / "scratch")
     write_summary(run)
-    say("3/3  Compare on patients of B that no model has seen")
+    print_status("3/3  Compare on patients of B that no model has seen")
     return _outcome(run, scratch)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from kerastl import training
-from kerastl.console import say
+from kerastl.console import print_status
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.workflows.batch_memory import within_memory
@@ -46,7 +46,7 @@ def decide_phases(recipe: Recipe, start: Start, images: Images, run: Run, *, res
     for phase, read in zip(plan.phases, plan.reads, strict=True):
         if phase.cache != "none":
             val = [plan.vals[phase.domain]] if phase.domain in plan.vals else []
-            say(training.cache_line(start.model, phase, [*read, *val]))
+            print_status(training.cache_line(start.model, phase, [*read, *val]))
     caches: dict[int, str] = {}
     for (owner, _), phase in zip(expanded_phases(recipe), plan.phases, strict=True):
         caches.setdefault(owner, phase.cache)

@@ -14,20 +14,20 @@ import keras
 import tensorflow as tf
 
 from kerastl import recipe as recipes
-from kerastl.console import duration, say
-from kerastl.errors import RequestError, WouldFailAgain
+from kerastl.console import format_duration, print_status
+from kerastl.errors import RequestError, PermanentFailure
 from kerastl.recipe import Recipe, read_plain, to_yaml
 from kerastl.report.tables import rounded_lines
 from kerastl.runs import (
-    BEGUN,
+    RESOLVED_RECIPE,
     Run,
     append_line,
     machine,
     new_run,
     package_versions,
-    sweep,
+    remove_partial_files,
     unfinished_run,
-    whole_file,
+    atomic_path,
     write_atomic,
     write_csv,
 )
@@ -112,18 +112,18 @@ def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
         if run.finished:
             raise RequestError(f"{run.path} is finished: there is nothing to resume.")
         if resume:
-            sweep(run.path, but_below=BEGUN)
+            remove_partial_files(run.path, skip_folders_with=RESOLVED_RECIPE)
         try:
             yield run
-        except (RequestError, WouldFailAgain):
+        except (RequestError, PermanentFailure):
             raise  # to go on would end the same way
         except BaseException:
-            if run.file(BEGUN).is_file():
-                say(f"What was finished is kept. Go on with: {run.resume_command}")
+            if run.file(RESOLVED_RECIPE).is_file():
+                print_status(f"What was finished is kept. Go on with: {run.resume_command}")
             raise
         finally:
             # Inside the lock: what another process began in a folder of the same name is not ours.
-            if not run.file(BEGUN).is_file():
+            if not run.file(RESOLVED_RECIPE).is_file():
                 _take_away(run, made)
 
 
@@ -180,7 +180,7 @@ def write_beginning(recipe: Recipe, start: Start, images: Images, run: Run, *, r
     write_csv(run.file("quarantine.csv"), ("path", "reason"), images.quarantined)
     run.write_json("versions.json", versions)
     run.write_json("notes.json", [*images.notes, *start.notes])
-    write_atomic(run.file(BEGUN), text)
+    write_atomic(run.file(RESOLVED_RECIPE), text)
 
 
 SHOWN = 10
@@ -201,10 +201,10 @@ def _versions(recipe: Recipe, start: Start, images: Images) -> dict[str, Any]:
 
 
 def _check_same(text: str, versions: dict[str, Any], run: Run) -> None:
-    began = run.file(BEGUN).read_text(encoding="utf-8")
+    began = run.file(RESOLVED_RECIPE).read_text(encoding="utf-8")
     wrong = [f"  {line}" for line in differences(began, text)] if began != text else []
     if not wrong and began != text:
-        wrong = [f"  {run.file(BEGUN)} was edited by hand"]
+        wrong = [f"  {run.file(RESOLVED_RECIPE)} was edited by hand"]
     before = run.read_json("versions.json")
     for name, what in (("data_sha256", "the images"), ("weights", "the starting weights")):
         if before[name] != versions[name]:
@@ -226,7 +226,7 @@ def _warn_of_other_packages(before: dict[str, str], now: dict[str, str]) -> None
         if before.get(name) != now.get(name)
     ]
     if other:
-        say(
+        print_status(
             f"Warning: the run began with other packages: {', '.join(other)}. "
             "Its numbers may differ from those of a run in one piece."
         )
@@ -250,7 +250,7 @@ def write_model(recipe: Recipe, model: keras.Model, images: Images, run: Run) ->
 
 def write_network(model: keras.Model, file: Path) -> None:
     """Write layers and weights to one `.keras` file, without the optimizer: what is served needs none."""
-    with whole_file(file) as part:
+    with atomic_path(file) as part:
         keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(part)
 
 
@@ -259,7 +259,7 @@ def write_end(run: Run) -> None:
     for path in sorted(run.file("runs").glob("*")):
         inner = Run(path)
         # One with a recipe was run for itself, and marks itself.
-        if inner.path.is_dir() and not inner.file(BEGUN).is_file():
+        if inner.path.is_dir() and not inner.file(RESOLVED_RECIPE).is_file():
             inner.finish()
     run.finish()
 
@@ -280,15 +280,15 @@ class Diary:
         told = {"epoch": rows[-1]["epoch"], **timing}
         append_line(self._run.file("timings.jsonl"), json.dumps(told))
         write_history(self._run, rows)
-        say(_line(rows[-1], timing, self._total))
+        print_status(_line(rows[-1], timing, self._total))
 
     def on_proof(self, proofs: Sequence[dict[str, Any]]) -> None:
         """Take in the proofs so far, the new one last."""
         write_proofs(self._run, proofs)
         for line in rounded_lines({"phases": proofs[-1:]}):
-            say(line)
+            print_status(line)
         for warning in proofs[-1]["warnings"]:
-            say(f"Warning: {warning}")
+            print_status(f"Warning: {warning}")
 
 
 def write_history(run: Run, rows: Sequence[dict[str, Any]]) -> None:
@@ -317,7 +317,7 @@ def _left(timing: dict[str, Any]) -> Iterator[str]:
     """Yield what is left, in words."""
     if timing["seconds_left"] > 0:
         most = "at most " if timing["at_most"] else ""
-        yield f"{most}{duration(timing['seconds_left'])} left"
+        yield f"{most}{format_duration(timing['seconds_left'])} left"
     if timing["untimed"]:
         first, *others = timing["untimed"]
         yield f"then {first}" + (f" and {len(others)} more phases" if others else "")

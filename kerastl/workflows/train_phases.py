@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kerastl.adaptation import SOURCE_ONLY
-from kerastl.errors import WouldFailAgain
+from kerastl.errors import PermanentFailure
 from kerastl.recipe import Method, Phase, Recipe
 from kerastl.runs import Run
 from kerastl.training import History, fit
@@ -63,11 +63,11 @@ def learn(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: boo
             checkpoints=run.file("checkpoints"),
             resume=resume,
         )
-    except WouldFailAgain as error:
+    except PermanentFailure as error:
         if not run.file("history.jsonl").is_file():
             raise
         write_network(start.model, run.file(LAST_GOOD))
-        raise WouldFailAgain(
+        raise PermanentFailure(
             f"{error}\nThe last good weights: --set backbone.weights={run.file(LAST_GOOD)}"
         ) from error
 

@@ -29,7 +29,7 @@ def plan(runs):
 def checked(text):
     return recipes.check(
         text, name="case",tables=models,
-        domains_of=registry.domains_of, policy_of=augment.named_policy,
+        read_domains=registry.read_domains, policy_of=augment.named_policy,
     )  # fmt: skip
 
 

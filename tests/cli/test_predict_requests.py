@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kerastl.cli import app
-from kerastl.console import speed_bar
+from kerastl.console import progress_bar
 from kerastl.errors import Problems
 from tests.export.conftest import model, images, run_folder
 
@@ -61,7 +61,7 @@ class Terminal(io.StringIO):
 def test_progress_shows_count_and_speed_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     for screen, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", screen)
-        with speed_bar("predicting", "files", 1200, 200) as advance:
+        with progress_bar("predicting", "files", 1200, 200) as advance:
             advance(400)
         assert ("600/1,200 files" in screen.getvalue()) is shown
         assert ("/s" in screen.getvalue()) is shown

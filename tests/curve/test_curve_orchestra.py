@@ -7,8 +7,8 @@ import pytest
 from curves_drawn import hospitals
 
 from kerastl import workflows as curves
-from kerastl.errors import RequestError, WouldFailAgain
-from kerastl.runs import BEGUN, Run, write_csv
+from kerastl.errors import RequestError, PermanentFailure
+from kerastl.runs import RESOLVED_RECIPE, Run, write_csv
 from kerastl.workflows import adapt_curve
 
 HEADER = ("path", "label", "split", "group", "domain")
@@ -39,11 +39,11 @@ class Played:
             for group in range(few)
         ]
         write_csv(run.file("split.csv"), HEADER, rows)
-        (run.file(BEGUN)).write_text("")
+        (run.file(RESOLVED_RECIPE)).write_text("")
         if name == self.stops:
             raise KeyboardInterrupt
         if name == self.diverges:
-            raise WouldFailAgain("loss became nan in phase adapt.\nTry a smaller rate.")
+            raise PermanentFailure("loss became nan in phase adapt.\nTry a smaller rate.")
         run.file("history.jsonl").write_text('{"loss": 0.5}\n' * 10)
         overall = {"overall": {"group_auc": score_of(recipe)}, "groups": 6, "count": 12}
         run.write_json("scores.json", {"target_test": overall})
@@ -116,7 +116,7 @@ def test_a_run_that_breaks_down_is_a_point_without_a_value_and_the_others_go_on(
 
 def test_without_a_model_of_a_there_is_no_curve_and_the_rest_is_not_begun(played, tmp_path):
     played.diverges = "seed_7_source"
-    with pytest.raises(WouldFailAgain):
+    with pytest.raises(PermanentFailure):
         adapt_curve(RECIPE, **ASKED, out=tmp_path / "curve")
     assert len(played.asked) == 1
 

@@ -35,7 +35,7 @@ def test_the_recipe_of_every_run_is_one_that_check_takes(name):
         derived = plan.recipe_of(job, RUNS)
         again = recipes.check(
             recipes.write(derived), name="again",
-            tables=models, domains_of=registry.domains_of, policy_of=augment.named_policy,
+            tables=models, read_domains=registry.read_domains, policy_of=augment.named_policy,
         )  # fmt: skip
         assert again.model_copy(update={"adaptation": None}) == derived.model_copy(
             update={"adaptation": None}

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from kerastl.cli import main
-from kerastl.data import cache_entries, hold, lock_of, prune_cache
+from kerastl.data import cache_entries, mark_in_use, entry_lock, prune_cache
 from kerastl.data.cache import FILE_NAME, Verdict, read_verdicts, write_verdicts
 from kerastl.data.readers import phantom
 
@@ -105,8 +105,8 @@ def test_what_was_not_used_for_longest_goes_first_and_nothing_else_is_touched(ca
 
 def test_use_makes_an_entry_young_again(cache):
     entry = activations(cache, "a", days=40)
-    with lock_of(entry):
-        hold(entry, user := _User())
+    with entry_lock(entry):
+        mark_in_use(entry, user := _User())
     del user
     write_verdicts(cache, {"k": Verdict(None)})
     aged(cache / FILE_NAME, 40)
@@ -157,9 +157,9 @@ def test_an_entry_that_was_used_since_it_was_looked_at_stays(cache, monkeypatch)
     from kerastl.data import cache as cache_prune
 
     entry = activations(cache, "a", days=9)
-    looked_at = cache_entries()
+    num_images = cache_entries()
     os.utime(entry)
-    monkeypatch.setattr(cache_prune, "cache_entries", lambda folder: looked_at)
+    monkeypatch.setattr(cache_prune, "cache_entries", lambda folder: num_images)
     assert prune_cache(older_than_days=1).removed == ()
     assert entry.is_dir()
 

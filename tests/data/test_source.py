@@ -55,7 +55,7 @@ def test_beside_another_source_images_come_in_an_order_of_their_own(records, cac
     source = source_of(records, augment=shifted, cache=cache)
     images, labels, indices = everything(source, 3)
     for labelled in (True, False):
-        other = source.beside(labelled=labelled)
+        other = source.with_own_order(labelled=labelled)
         images_beside, labels_beside, indices_beside = everything(other, 3)
         assert sorted(indices_beside) == sorted(indices)
         assert (indices_beside != indices).any()

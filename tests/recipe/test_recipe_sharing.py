@@ -35,10 +35,10 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "all.csv"
 
 
-def checked(text: str, *sets: str, domains_of=registry.domains_of) -> Recipe:
+def checked(text: str, *sets: str, read_domains=registry.read_domains) -> Recipe:
     return check(
         text, name="x.yaml",
-        domains_of=domains_of, sets=sets,
+        read_domains=read_domains, sets=sets,
     )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def test_columns_of_subgroups_are_looked_up_in_the_table(table):
         with pytest.raises(Problems) as caught:
             check(
                 TEXT, name="x.yaml",
-                domains_of=registry.domains_of, columns_of=registry.columns_of, sets=sets,
+                read_domains=registry.read_domains, read_columns=registry.read_columns, sets=sets,
             )  # fmt: skip
         return [str(problem) for problem in caught.value.problems]
 
@@ -62,13 +62,13 @@ def test_columns_of_subgroups_are_looked_up_in_the_table(table):
     gone = ["data.reader.path=gone.csv", "evaluation.subgroups=[x]", "data.reader.domains=[a, b]"]
     assert check(
         TEXT, name="x.yaml",
-        columns_of=registry.columns_of, sets=gone,
+        read_columns=registry.read_columns, sets=gone,
     )  # fmt: skip
 
 
-def problem_of(*sets: str, domains_of=registry.domains_of) -> str:
+def problem_of(*sets: str, read_domains=registry.read_domains) -> str:
     with pytest.raises(Problems) as caught:
-        checked(TEXT, *sets, domains_of=domains_of)
+        checked(TEXT, *sets, read_domains=read_domains)
     (problem,) = caught.value.problems
     return str(problem)
 
@@ -89,7 +89,7 @@ def test_the_written_recipe_says_both_and_runs_without_asking_the_table_again():
     recipe = checked(TEXT)
     text = write(recipe)
     assert "- a\n" in text
-    assert checked(text, domains_of=None) == recipe
+    assert checked(text, read_domains=None) == recipe
 
 
 def test_patients_stay_whole_at_the_target_too():
@@ -99,7 +99,7 @@ def test_patients_stay_whole_at_the_target_too():
 
 def test_where_the_source_names_its_domains_the_table_is_not_read(table):
     table.unlink()
-    recipe = checked(TEXT, "data.reader.domains=[a, b]", domains_of=None)
+    recipe = checked(TEXT, "data.reader.domains=[a, b]", read_domains=None)
     assert recipe.data.reader.options.domains == ("a",)
     assert recipe.target.reader.options.domains == ("b",)
 
@@ -107,7 +107,7 @@ def test_where_the_source_names_its_domains_the_table_is_not_read(table):
 def test_what_cannot_be_parted_is_refused_with_a_remedy(table):
     assert problem_of("target.domains=[bb]").endswith("'bb'. Did you mean 'b'?")
     assert "none is left for the source" in problem_of("target.domains=[a, b, c]")
-    assert "data.reader.domains=[NAME]" in problem_of(domains_of=None)
+    assert "data.reader.domains=[NAME]" in problem_of(read_domains=None)
     assert "no columns" not in problem_of("data.reader.columns.domain=sight")
     assert "data.reader.domains=[NAME]" in problem_of("data.reader.columns.domain=sight")
     assert "1 of 12 images have no domain" in _without_one_site(table)

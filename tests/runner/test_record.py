@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kerastl.errors import RequestError, RunFailed
-from kerastl.runs import BEGUN, Run, write_atomic
+from kerastl.runs import RESOLVED_RECIPE, Run, write_atomic
 from kerastl.workflows import open_run, run_writer, write_end
 
 
@@ -66,7 +66,7 @@ def test_who_finds_the_folder_held_takes_nothing_away(tmp_path, monkeypatch):
 def stopped(out, error):
     """Break off a run that began."""
     with pytest.raises(type(error)):
-        broken(out, error, write=lambda run: write_atomic(run.file(BEGUN), "format: 1\n"))
+        broken(out, error, write=lambda run: write_atomic(run.file(RESOLVED_RECIPE), "format: 1\n"))
     return Run(out)
 
 
@@ -75,12 +75,12 @@ def test_a_stopped_run_is_kept_and_names_a_whole_command(tmp_path, capsys, error
     run = stopped(tmp_path / "a run", error)
     _, _, command = capsys.readouterr().err.partition("Go on with: ")
     words = shlex.split(command)
-    assert words == ["kerastl", "run", str(run.file(BEGUN)), "--resume", "--out", str(run.path)]
+    assert words == ["kerastl", "run", str(run.file(RESOLVED_RECIPE)), "--resume", "--out", str(run.path)]
     assert Path(words[2]).read_text() == "format: 1\n"
 
 
 def test_a_run_that_is_refused_is_not_told_to_go_on(tmp_path, capsys):
-    assert stopped(tmp_path / "run", RequestError("wrong")).file(BEGUN).is_file()
+    assert stopped(tmp_path / "run", RequestError("wrong")).file(RESOLVED_RECIPE).is_file()
     assert "Go on" not in capsys.readouterr().err
 
 
@@ -92,7 +92,7 @@ def test_going_on_sweeps_what_a_kill_left(tmp_path):
     with open_run("flowers", run.path, resume=True) as again:
         assert again.path == run.path
         assert not any(piece.exists() for piece in pieces)
-        assert run.file(BEGUN).is_file()
+        assert run.file(RESOLVED_RECIPE).is_file()
 
 
 def test_a_finished_run_is_not_opened_again(tmp_path):
@@ -100,7 +100,7 @@ def test_a_finished_run_is_not_opened_again(tmp_path):
     write_end(run)
     with pytest.raises(RequestError, match="is finished"), open_run("flowers", run.path, resume=True):
         pass
-    assert run.file(BEGUN).is_file()
+    assert run.file(RESOLVED_RECIPE).is_file()
 
 
 def test_the_end_marks_what_the_run_made_and_not_what_was_run_for_itself(tmp_path):
@@ -108,7 +108,7 @@ def test_the_end_marks_what_the_run_made_and_not_what_was_run_for_itself(tmp_pat
     source_only, scratch = (Run(run.file("runs") / name) for name in ("source_only", "scratch"))
     for inner in (source_only, scratch):
         inner.path.mkdir(parents=True)
-    write_atomic(scratch.file(BEGUN), "format: 1\n")
+    write_atomic(scratch.file(RESOLVED_RECIPE), "format: 1\n")
     write_end(run)
     assert (run.finished, source_only.finished, scratch.finished) == (True, True, False)
     assert run.file("finished.json").read_bytes() == source_only.file("finished.json").read_bytes()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerastl.errors import RequestError
-from kerastl.runs import append_line, read_csv, sweep, whole_file, write_atomic, write_csv, write_json
+from kerastl.runs import append_line, read_csv, remove_partial_files, atomic_path, write_atomic, write_csv, write_json
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 
@@ -106,7 +106,7 @@ def test_what_a_killed_writer_leaves_is_swept_and_nothing_else(tmp_path):
     half_export.mkdir(parents=True)
     (half_export / "saved_model.pb").write_text("half")
     assert len(set(tmp_path.rglob("*.part.*")) - before) == 3
-    sweep(tmp_path, but_below="recipe.resolved.yaml")
+    remove_partial_files(tmp_path, skip_folders_with="recipe.resolved.yaml")
     left = set(tmp_path.rglob("*")) - before
     assert {path.parent for path in left if path.is_file()} == {inner}
     assert not half_export.exists()
@@ -123,7 +123,7 @@ def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
         flush(descriptor)
 
     monkeypatch.setattr(os, "fsync", watched)
-    with whole_file(file) as part:
+    with atomic_path(file) as part:
         part.write_bytes(b"12345")
     assert seen == [(5, False)]
     assert file.read_bytes() == b"12345"

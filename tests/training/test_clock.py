@@ -9,7 +9,7 @@ import keras
 import pytest
 from sources_drawn import plain_phase
 
-from kerastl.console import duration
+from kerastl.console import format_duration
 from kerastl.training import fit
 from kerastl.training.checkpoint import TrainingState
 from kerastl.training.loop import Clock
@@ -61,7 +61,7 @@ def test_a_bar_is_for_epochs_that_last():
      (3600, "1 h"), (7500, "2 h 5 min")],
 )  # fmt: skip
 def test_a_time_in_words(seconds, words):
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_fit_reports_the_time_left_after_each_epoch(model, train, val):

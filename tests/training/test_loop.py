@@ -4,7 +4,7 @@ import pytest
 from sources_drawn import plain_phase
 from stopping import Stop
 
-from kerastl.errors import RequestError, RunFailed, WouldFailAgain
+from kerastl.errors import RequestError, RunFailed, PermanentFailure
 from kerastl.models import build_model
 from kerastl.recipe import FromBlock, LayerNames, TopFraction
 from kerastl.training import fit
@@ -156,7 +156,7 @@ def test_a_breakdown_puts_the_model_back_to_its_last_good_epoch(model, train, tm
 
     blow = Blow()
     phase = plain_phase("head", epochs=4, learning_rate=1e-2)
-    with pytest.raises(WouldFailAgain, match="put back to the end of epoch 1"):
+    with pytest.raises(PermanentFailure, match="put back to the end of epoch 1"):
         fit(model, train, phases=[phase], callbacks=[blow], checkpoints=tmp_path)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(model.get_layer("head").bias), blow.good)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001.npz"]

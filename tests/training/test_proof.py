@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sources_drawn import plain_phase
 
-from kerastl.errors import WouldFailAgain
+from kerastl.errors import PermanentFailure
 from kerastl.models import blocks_of
 from kerastl.recipe import FromBlock
 from kerastl.training import batch_norm_layers, fit
@@ -76,7 +76,7 @@ def test_statistics_that_move_though_frozen_are_a_fault_with_how_far(model, trai
             mean.assign(mean + np.eye(1, mean.shape[0], 5, dtype=np.float32)[0] * 0.5)
 
     told = []
-    with pytest.raises(WouldFailAgain, match="1 of them are BatchNorm statistics") as left:
+    with pytest.raises(PermanentFailure, match="1 of them are BatchNorm statistics") as left:
         fit(model, train, phases=[HEAD], callbacks=[Vandal()], on_proof=told.extend)
     assert "batch_norm: frozen" in str(left.value)
     (proof,) = told

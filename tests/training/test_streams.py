@@ -168,7 +168,7 @@ def test_history_weighs_each_step_by_the_images_of_its_first_stream():
     source, target = ArraySource(*drawn(20)), target_of(12, batch_size=8)
     history = fit(model_of(), source, target=target, phases=[HEAD], step_for=lambda *_: Aligned())
     steps = [(8, 8), (8, 4), (4, 8)], [(8, 4), (8, 8), (4, 4)]  # images of both, in each epoch
-    orders = [target.beside(labelled=False).indexed_batches(epoch) for epoch in range(3)]
+    orders = [target.with_own_order(labelled=False).indexed_batches(epoch) for epoch in range(3)]
     places = [float(np.mean(indices)) for order in orders for _, _, indices in order]
     for row, epoch in zip(history.rows, steps, strict=True):
         assert row["place"] == pytest.approx(19 / 2)

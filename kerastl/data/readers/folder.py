@@ -19,8 +19,8 @@ from kerastl.data.records import (
     Collection,
     Record,
     check_class_names,
-    count_of,
-    in_natural_order,
+    pluralize,
+    natural_order,
 )
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.options import StrictModel
@@ -45,20 +45,20 @@ class Skipped:
             total = sum(self.extensions.values())
             kinds = [f"{count} {kind}" for kind, count in self.extensions.most_common()]
             shown = ", ".join(kinds[:SHOWN_EXTENSIONS]) + (", ..." if len(kinds) > SHOWN_EXTENSIONS else "")
-            lines.append(f"Skipped {count_of(total, 'file')} that are no images by name: {shown}.")
+            lines.append(f"Skipped {pluralize(total, 'file')} that are no images by name: {shown}.")
         if self.outside_links:
-            number = count_of(len(self.outside_links), "symbolic link")
+            number = pluralize(len(self.outside_links), "symbolic link")
             lines.append(
                 f"Did not follow {number} that lead out of the folder or nowhere, "
                 f"the first: {self.outside_links[0]}."
             )
         if self.odd_names:
-            lines.append(f"Skipped {count_of(self.odd_names, 'file')} whose name is not UTF-8: rename them.")
+            lines.append(f"Skipped {pluralize(self.odd_names, 'file')} whose name is not UTF-8: rename them.")
         if self.loose:
-            number = count_of(self.loose, "image")
+            number = pluralize(self.loose, "image")
             lines.append(f"Skipped {number} that lie beside the class folders, not in one.")
         if self.hidden:
-            number = count_of(len(self.hidden), "hidden folder")
+            number = pluralize(len(self.hidden), "hidden folder")
             lines.append(f"Skipped {number}, whose name begins with a dot, the first: {self.hidden[0]}.")
         return lines
 
@@ -221,7 +221,7 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
         records, notes = _read_labelled(root, folders, options, skipped)
     except PermissionError as error:
         raise RequestError(f"{error.filename} may not be read: permission denied.") from error
-    names = in_natural_order(record.label for record in records if record.label is not None)
+    names = natural_order(record.label for record in records if record.label is not None)
     return Collection(root, names, tuple(records), (*notes, *skipped.notes()))
 
 
@@ -231,7 +231,7 @@ def _read_unlabelled(root: Path, options: Options, skipped: Skipped) -> Collecti
         raise RequestError("\n".join([f"{root} holds no images.", *skipped.notes(), FOOTER]))
     records = [_record(file, root, None, None, options) for file in files]
     _check_groups(records, options)
-    note = f"{root.name} is read as unlabelled: {count_of(len(files), 'image')}."
+    note = f"{root.name} is read as unlabelled: {pluralize(len(files), 'image')}."
     return Collection(root, (), tuple(records), (note, *skipped.notes()))
 
 
@@ -312,7 +312,7 @@ def _check_classes(root: Path, records: list[Record], problems: list[Problem], s
     problems = problems + check_class_names(names)
     for split, classes in by_split.items():
         if split in ("val", "test"):
-            strangers = in_natural_order(classes - by_split["train"])
+            strangers = natural_order(classes - by_split["train"])
             problems += [Problem(f"class {name!r}", f"is in {split}, not in train") for name in strangers]
     if len(names) < 2 and not problems:
         held = f"only the class {next(iter(names))!r}" if names else "no images"
@@ -328,5 +328,5 @@ def _check_groups(records: list[Record], options: Options) -> None:
     if without:
         raise RequestError(
             f"group_pattern {options.group_pattern!r} finds no group in "
-            f"{count_of(len(without), 'path')} of {len(records):,}, the first: {without[0]}."
+            f"{pluralize(len(without), 'path')} of {len(records):,}, the first: {without[0]}."
         )

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from kerastl.data.cache import hold, lock_of, no_place_in
+from kerastl.data.cache import mark_in_use, entry_lock, no_place_in
 from kerastl.data.records import Collection, Record
 from kerastl.options import StrictModel
 from kerastl.runs import read_csv
@@ -57,10 +57,10 @@ def read(options: Options, *, seed: int, cache_dir: Path) -> Collection:
     folder = cache_dir / "phantom" / hashlib.sha256(text.encode()).hexdigest()[:24]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with lock_of(folder):
+        with entry_lock(folder):
             if not (folder / "labels.csv").is_file():
                 write_phantoms(folder, **wanted)
-            hold(folder)
+            mark_in_use(folder)
     except OSError as error:
         # A cache that can only be read serves what is in it.
         if not (folder / "labels.csv").is_file():

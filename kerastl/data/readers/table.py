@@ -18,8 +18,8 @@ from kerastl.data.records import (
     Collection,
     Record,
     check_class_names,
-    count_of,
-    in_natural_order,
+    pluralize,
+    natural_order,
 )
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.options import StrictModel
@@ -60,7 +60,7 @@ def parsed(path: Path) -> tuple[list[str], list[Row]]:
                 if len(cells) == len(header):
                     rows.append(Row(line, dict(zip(header, map(_plain, cells), strict=True))))
                 else:
-                    text = f"has {count_of(len(cells), 'cell')}, the header has {len(header)}"
+                    text = f"has {pluralize(len(cells), 'cell')}, the header has {len(header)}"
                     problems.append(Problem(f"line {line}", text))
     except UnicodeDecodeError as error:
         raise RequestError(f"The table {path} is not UTF-8: save it as CSV UTF-8.") from error
@@ -185,7 +185,7 @@ class Options(StrictModel):
         return found
 
 
-def columns_of(options: Options) -> list[str]:
+def read_columns(options: Options) -> list[str]:
     """Return the names of the table's columns, whatever else is wrong with it.
 
     Raises:
@@ -210,16 +210,16 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     root = (options.root or options.path.parent).resolve()
     rows = _of_domains(rows, columns.get("domain"), options.domains, problems)
     records = _records(rows, columns, options.columns.subgroups, root, problems)
-    names = in_natural_order(record.label for record in records if record.label is not None)
+    names = natural_order(record.label for record in records if record.label is not None)
     problems += check_class_names(names)
     refuse(options.path, problems)
     outside = [record.path for record in records if Path(record.path).is_absolute()]
     if outside:
-        number = count_of(len(outside), "image")
+        number = pluralize(len(outside), "image")
         notes.append(f"{number} outside {root}, the first: {outside[0]}.")
     unlabelled = sum(record.label is None for record in records)
     if unlabelled:
-        notes.append(f"{count_of(unlabelled, 'image')} of {options.path.name} have no label.")
+        notes.append(f"{pluralize(unlabelled, 'image')} of {options.path.name} have no label.")
     return Collection(root, names, tuple(records), tuple(notes))
 
 
@@ -257,7 +257,7 @@ def _of_domains(
 ) -> list[Row]:
     if not domains or column is None:
         return rows
-    there = in_natural_order(row.cells[column] for row in rows)
+    there = natural_order(row.cells[column] for row in rows)
     for name in domains:
         if name not in there:
             known = ", ".join(map(repr, there[:SHOWN]))

@@ -14,9 +14,9 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import MinLen
 
 from kerastl.console import track
-from kerastl.data.cache import cache_folder, hold, lock_of, no_place_in
+from kerastl.data.cache import cache_folder, mark_in_use, entry_lock, no_place_in
 from kerastl.data.convert import extension_of
-from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, in_natural_order
+from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.options import StrictModel
 from kerastl.runs import read_csv, write_csv
@@ -73,7 +73,7 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
         if not all((folder / split / INDEX).is_file() for split in splits):
             raise no_place_in(folder.parent.parent, error) from error
     records = _records(options, splits, folder)
-    labels = in_natural_order(record.label for record in records if record.label is not None)
+    labels = natural_order(record.label for record in records if record.label is not None)
     wrong = check_class_names(labels)
     if len(labels) == 1:
         wrong.append(Problem("", f"holds only the class {labels[0]!r}: at least two are needed"))
@@ -196,11 +196,11 @@ def _folder(builder: Any, options: Options, cache_dir: Path | None) -> Path:
 def _write_missing(builder: Any, splits: list[str], options: Options, folder: Path, names: Any) -> None:
     """Write the splits that are not there, and note that the folder is used."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with lock_of(folder):
+    with entry_lock(folder):
         for split in splits:
             if not (folder / split / INDEX).is_file():
                 _write_split(builder, split, options, folder, names)
-        hold(folder)
+        mark_in_use(folder)
 
 
 def _write_split(builder: Any, split: str, options: Options, folder: Path, names: Any) -> None:

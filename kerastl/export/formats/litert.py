@@ -39,12 +39,12 @@ def write(
         quantize: `float16`: weights of half the size; `int8`: weights and computation in 8 bits, the softmax in float32.
             Images and probabilities stay float32, so that every file is called alike. None: float32.
     """
-    from kerastl.console import say
+    from kerastl.console import print_status
     from kerastl.export.converted import write_converted
     from kerastl.export.litert_conversion import calibration_of, converted, cost_of
 
     if quantize is not None:
-        say(f"Quantizing to {quantize}; what it costs is measured on the run's test images")
+        print_status(f"Quantizing to {quantize}; what it costs is measured on the run's test images")
     calibration = calibration_of(trained) if quantize == "int8" else None
 
     def convert(network: Network, folder: Path) -> dict[str, Any]:
