@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from kerastl.augment.operation import BuiltOperation, Drawn, kept_where_not
+from kerastl.augment.operation import BuiltOperation, Params, keep_unselected
 
 SMALLEST_CHROMA = 1e-9
 OWN_HUES = (0.0, 2.0, 4.0)
@@ -84,11 +84,11 @@ class Pass(NamedTuple):
         change: `(images, prepared) -> images`; rows of prepared go with rows of images.
     """
 
-    prepare: Callable[[Sequence[Drawn]], Any]
+    prepare: Callable[[Sequence[Params]], Any]
     change: Callable[[tf.Tensor, Any], tf.Tensor]
 
 
-def one_colour_pass(members: Sequence[BuiltOperation]) -> Pass:
+def build_color_pass(members: Sequence[BuiltOperation]) -> Pass:
     """Return what does these operations, in their order.
 
     Args:
@@ -103,9 +103,9 @@ def one_colour_pass(members: Sequence[BuiltOperation]) -> Pass:
             state = function(state, list(prepared))
         return state[0]
 
-    def numbers_of(drawn: Sequence[Drawn]) -> list[Drawn]:
+    def numbers_of(params: Sequence[Params]) -> list[Params]:
         return [
-            PREPARE[kind]([members[at] for at in places], [drawn[at] for at in places])
+            PREPARE[kind]([members[at] for at in places], [params[at] for at in places])
             for kind, places in groups
         ]
 
@@ -138,25 +138,25 @@ def _steps(members: Sequence[BuiltOperation], groups: Sequence[tuple[str, list[i
             yield Step(partial(_there, one.to_planes), at, cut_after=True)
             yield Step(_back, at)
         else:
-            alone = one.reads_neighbours
+            alone = one.reads_neighbors
             yield Step(partial(_by_itself, one), at, cut_before=alone, cut_after=alone)
 
 
-def _shared_planes(images: tf.Tensor, numbers: Drawn) -> tuple[tf.Tensor, ...]:
+def _shared_planes(images: tf.Tensor, numbers: Params) -> tuple[tf.Tensor, ...]:
     return to_hsv(images, numbers["factors"], numbers["sextants"])
 
 
-def _there(planes_of: Any, images: tf.Tensor, numbers: Drawn) -> tuple[tf.Tensor, ...]:
+def _there(planes_of: Any, images: tf.Tensor, numbers: Params) -> tuple[tf.Tensor, ...]:
     planes: tuple[tf.Tensor, ...] = planes_of(images, numbers)
     return (*planes, images) if "chosen" in numbers else planes
 
 
 def _back(*planes_and_numbers: Any) -> tuple[tf.Tensor, ...]:
     *planes, numbers = planes_and_numbers
-    return (kept_where_not(numbers, from_hsv(*planes[:3]), planes[-1]),)
+    return (keep_unselected(numbers, from_hsv(*planes[:3]), planes[-1]),)
 
 
-def _by_itself(one: BuiltOperation, images: tf.Tensor, numbers: Drawn) -> tuple[tf.Tensor, ...]:
+def _by_itself(one: BuiltOperation, images: tf.Tensor, numbers: Params) -> tuple[tf.Tensor, ...]:
     return (one.apply(images, numbers),)
 
 
@@ -201,21 +201,21 @@ def _shared(members: Sequence[BuiltOperation]) -> list[tuple[str, list[int]]]:
 # What is computed from the draws is computed here, outside of XLA, where it does not depend on the batch.
 
 
-def _hsv_numbers(members: Sequence[BuiltOperation], drawn: Sequence[Drawn]) -> Drawn:
-    changes = [one.hsv_change(numbers) for one, numbers in zip(members, drawn, strict=True)]
+def _hsv_numbers(members: Sequence[BuiltOperation], params: Sequence[Params]) -> Params:
+    changes = [one.hsv_change(numbers) for one, numbers in zip(members, params, strict=True)]
     some = next(number for change in changes for number in change if number is not None)
     factors, turns = tf.ones_like(some), tf.zeros_like(some)
     for factor, turn in changes:
         factors = factors if factor is None else factors * factor
         turns = turns if turn is None else turns + turn
-    return {"factors": factors, "sextants": 6.0 * turns, **_chosen_by_any(drawn)}
+    return {"factors": factors, "sextants": 6.0 * turns, **_chosen_by_any(params)}
 
 
-def _chosen_by_any(drawn: Sequence[Drawn]) -> Drawn:
+def _chosen_by_any(params: Sequence[Params]) -> Params:
     """Return who is changed at all: an image that nobody chose keeps its bytes, as there and back rounds."""
-    if not all("chosen" in numbers for numbers in drawn):
+    if not all("chosen" in numbers for numbers in params):
         return {}
-    return {"chosen": reduce(tf.logical_or, [numbers["chosen"] for numbers in drawn])}
+    return {"chosen": reduce(tf.logical_or, [numbers["chosen"] for numbers in params])}
 
 
-PREPARE: dict[str, Callable[..., Drawn]] = {"hsv": _hsv_numbers, "compiled": lambda _, drawn: drawn[0]}
+PREPARE: dict[str, Callable[..., Params]] = {"hsv": _hsv_numbers, "compiled": lambda _, params: params[0]}

@@ -21,7 +21,7 @@ INSIDE = 1.0 - 2.0**-22
 """What is left of the length of a window: more than rounding to float32 can add to it, and too much to be seen."""
 
 
-def steady(function: Callable[[tf.Tensor], tf.Tensor], numbers: tf.Tensor) -> tf.Tensor:
+def batch_invariant(function: Callable[[tf.Tensor], tf.Tensor], numbers: tf.Tensor) -> tf.Tensor:
     """Return a function of each number, by the same bytes whatever stands beside it in the batch.
 
     TensorFlow computes sines, logarithms and the like by two formulas: one for whole vectors of numbers, another for
@@ -59,7 +59,7 @@ def rotation(angles: tf.Tensor, size_px: int) -> tf.Tensor:
         angles: `[batch]` float32, radians.
         size_px: side of the image.
     """
-    cosine, sine = (steady(function, _wide(angles)) for function in (tf.cos, tf.sin))
+    cosine, sine = (batch_invariant(function, _wide(angles)) for function in (tf.cos, tf.sin))
     return about_middle(cosine, -sine, sine, cosine, size_px)
 
 
@@ -146,7 +146,7 @@ def product(first: tf.Tensor, then: tf.Tensor) -> tf.Tensor:
     return tf.stack([*x, *y], axis=1)
 
 
-def only_where(chosen: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
+def select_maps(chosen: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
     """Return the maps where chosen, elsewhere the map that changes nothing.
 
     Args:

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from kerastl import registry
 from kerastl.augment.parse_operations import Operation, named_mixings
-from kerastl.augment.policy import checked, checked_images
-from kerastl.augment.stateless_random import FLOAT32_STEPS, Draws
+from kerastl.augment.policy import check_tensor, check_images_and_seeds
+from kerastl.augment.stateless_random import FLOAT32_STEPS, StatelessGenerator
 from kerastl.errors import RequestError
 
 Mixer = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -54,13 +54,13 @@ def build_mixing(
     steps = [_Step(place, *one, image_size_px) for place, one in enumerate(named_mixings(operations))]
 
     def mixing(images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, seeds = checked_images(images, seeds, [None, image_size_px, image_size_px, channels])
-        one_hot = _one_hot(checked("labels", labels, images.shape[:1], whole=True), num_classes)
+        images, seeds = check_images_and_seeds(images, seeds, [None, image_size_px, image_size_px, channels])
+        one_hot = _one_hot(check_tensor("labels", labels, images.shape[:1], whole=True), num_classes)
         if all(step.identity for step in steps):
             return images, one_hot
-        draws = Draws(seeds, FIRST_PLACE)
-        partners = _partners(draws, tf.shape(images)[0])
-        share, weight = _shares(steps, draws, seeds, partners)
+        generator = StatelessGenerator(seeds, FIRST_PLACE)
+        partners = _partners(generator, tf.shape(images)[0])
+        share, weight = _shares(steps, generator, seeds, partners)
         mixed = (1.0 - share) * images + share * tf.gather(images, partners)
         # A rounding can carry the sum of two shares of 255 above it.
         mixed = tf.clip_by_value(mixed, 0.0, 255.0)
@@ -82,23 +82,23 @@ def _one_hot(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
         return tf.one_hot(labels, num_classes, dtype=tf.float32)
 
 
-def _partners(draws: Draws, count: tf.Tensor) -> tf.Tensor:
+def _partners(generator: StatelessGenerator, count: tf.Tensor) -> tf.Tensor:
     """Return the place of each example's partner: `[batch]` int32, the next in a ring of random order."""
     # Two draws of 24 bits: one alone would hold two equal numbers in one batch of 32 in 30,000.
-    high, low = tf.unstack(tf.cast(draws.uniform([count, 2]) * FLOAT32_STEPS, tf.int64), axis=1)
+    high, low = tf.unstack(tf.cast(generator.uniform([count, 2]) * FLOAT32_STEPS, tf.int64), axis=1)
     ring = tf.argsort(high * FLOAT32_STEPS + low, stable=True)
     return tf.scatter_nd(ring[:, None], tf.roll(ring, -1, axis=0), [count])
 
 
 def _shares(
-    steps: Sequence[_Step], draws: Draws, seeds: tf.Tensor, partners: tf.Tensor
+    steps: Sequence[_Step], generator: StatelessGenerator, seeds: tf.Tensor, partners: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the partner's share of each pixel, `[batch, size or 1, size or 1, 1]`, and of the label, `[batch, 1]`."""
     count = tf.shape(partners)[0]
     alone = partners == tf.range(count)
     choice = tf.zeros([count])
     if len(steps) > 1:
-        choice = tf.floor(draws.uniform([count]) * len(steps))
+        choice = tf.floor(generator.uniform([count]) * len(steps))
     share, weight = tf.zeros([count, 1, 1, 1]), tf.zeros([count, 1])
     for place, step in enumerate(steps):
         if step.identity:
@@ -123,10 +123,10 @@ class _Step:
 
     def __call__(self, seeds: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the partner's share of each pixel, and of all pixels together: `[batch, 1]`."""
-        draws = Draws(seeds, self._place)
-        share = self._share(draws, count)
+        generator = StatelessGenerator(seeds, self._place)
+        share = self._share(generator, count)
         if self._probability < 1.0:
-            chosen = draws.uniform([count, 1, 1, 1]) < self._probability
+            chosen = generator.uniform([count, 1, 1, 1]) < self._probability
             share = tf.where(chosen, share, tf.zeros_like(share))
         # Whole numbers up to 2**24, 4096 pixels squared, are exact in float32, and so is their sum.
         pixels = share.shape[1] * share.shape[2]

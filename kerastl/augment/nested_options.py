@@ -17,7 +17,7 @@ FillMode = Literal["reflect", "wrap", "nearest", "constant"]
 Operations = Annotated[tuple[Operation, ...], MinLen(1)]
 
 
-def operations_are_not_nested_too_deep(options: Any) -> Iterator[tuple[str, str]]:
+def check_nesting_depth(options: Any) -> Iterator[tuple[str, str]]:
     """Rule of the options of an operation that contains others: these contain others at most once more."""
     for index, outer in enumerate(options.operations):
         for inner in _contained(outer):
@@ -34,7 +34,7 @@ def _contained(operation: Any) -> Sequence[Operation]:
     return [one for one in found if isinstance(one, Operation)]
 
 
-def change_nothing(operations: Sequence[Operation]) -> bool:
+def are_identities(operations: Sequence[Operation]) -> bool:
     """Tell whether every one of the operations is the identity."""
     return all(
         registry.module("operation", one.name).is_identity(one.options) or one.options.apply_probability == 0
@@ -42,9 +42,9 @@ def change_nothing(operations: Sequence[Operation]) -> bool:
     )
 
 
-def need_colour(operations: Sequence[Operation]) -> bool:
+def any_needs_color(operations: Sequence[Operation]) -> bool:
     """Tell whether one of the operations makes no sense on images of one channel."""
-    return any(registry.needs_colour(one.name, one.options) for one in operations)
+    return any(registry.needs_color(one.name, one.options) for one in operations)
 
 
 def at_strength(names: Sequence[str], strength: float) -> tuple[Operation, ...]:

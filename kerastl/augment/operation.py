@@ -7,12 +7,12 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from kerastl import registry
-from kerastl.augment.geometry import only_where
-from kerastl.augment.stateless_random import Draws, SeededFactor
+from kerastl.augment.geometry import select_maps
+from kerastl.augment.stateless_random import StatelessGenerator, SeededFactor
 
 LARGEST_PIXEL = 255.0
 Lowering = Literal["nothing", "folded", "hsv", "linear", "compiled", "layer"]
-Drawn = dict[str, Any]
+Params = dict[str, Any]
 
 
 class BuiltOperation:
@@ -42,9 +42,9 @@ class BuiltOperation:
 
         self._module: Any = registry.module("operation", name)
         self.name, self.place, self.options = name, place, options
-        self.needs_colour = registry.needs_colour(name, options)
+        self.needs_color = registry.needs_color(name, options)
         self.compiles = bool(getattr(self._module, "COMPILES", False))
-        self.reads_neighbours = bool(getattr(self._module, "READS_NEIGHBOURS", False))
+        self.reads_neighbors = bool(getattr(self._module, "READS_NEIGHBOURS", False))
         self.saturates = bool(getattr(self._module, "SATURATES", False))
         self._size = image_size_px
         self._probability = float(options.apply_probability)
@@ -84,7 +84,7 @@ class BuiltOperation:
         if self._holds_others:
             self._layer.run_exactly()
 
-    def draw(self, draws: Draws, images: tf.Tensor, batch_size: tf.Tensor | None = None) -> Drawn:
+    def draw(self, generator: StatelessGenerator, images: tf.Tensor, batch_size: tf.Tensor | None = None) -> Params:
         """Return what is random about the operation for one batch.
 
         Args:
@@ -98,17 +98,17 @@ class BuiltOperation:
         """
         if self.lowering == "nothing":
             return {}
-        self._layer._random_generator = draws
+        self._layer._random_generator = generator
         for attribute, factor in self._factors.items():
-            setattr(self._layer, attribute, SeededFactor(factor.lower, factor.upper, draws))
+            setattr(self._layer, attribute, SeededFactor(factor.lower, factor.upper, generator))
         batch_size = tf.shape(images)[0] if batch_size is None else batch_size
-        drawn = self._layer.get_random_transformation_batch(batch_size, images=images)
+        params = self._layer.get_random_transformation_batch(batch_size, images=images)
         if self._probability == 1.0:
-            return {"transformations": drawn}
-        chosen = draws.uniform([batch_size]) < self._probability
-        return {"transformations": drawn, "chosen": chosen}
+            return {"transformations": params}
+        chosen = generator.uniform([batch_size]) < self._probability
+        return {"transformations": params, "chosen": chosen}
 
-    def apply(self, images: tf.Tensor, drawn: Drawn) -> tf.Tensor:
+    def apply(self, images: tf.Tensor, params: Params) -> tf.Tensor:
         """Return the changed images, by the layer's own code.
 
         Args:
@@ -117,42 +117,42 @@ class BuiltOperation:
         """
         if self.lowering == "nothing":
             return images
-        transformations = drawn["transformations"]
+        transformations = params["transformations"]
         if self._holds_others:
             # Its operations stay in the range, and are not run on an image that is not chosen.
-            chosen = drawn.get("chosen")
+            chosen = params.get("chosen")
             return self._layer.augment_images(images, transformations, chosen=chosen)
         changed = self._layer.augment_images(images, transformations=transformations)
         changed = tf.clip_by_value(changed, 0.0, LARGEST_PIXEL)
-        return kept_where_not(drawn, changed, images)
+        return keep_unselected(params, changed, images)
 
-    def to_planes(self, images: tf.Tensor, drawn: Drawn) -> tuple[tf.Tensor, ...]:
+    def to_planes(self, images: tf.Tensor, params: Params) -> tuple[tf.Tensor, ...]:
         """Return value, chroma and hue of the changed images, as `kerastl.augment.color.from_hsv` takes them."""
-        planes: tuple[tf.Tensor, ...] = self._layer.to_planes(images, drawn["transformations"])
+        planes: tuple[tf.Tensor, ...] = self._layer.to_planes(images, params["transformations"])
         return planes
 
-    def maps(self, drawn: Drawn) -> tf.Tensor:
+    def maps(self, params: Params) -> tf.Tensor:
         """Return the affine maps of a folded operation: `[batch, 6]` float64."""
-        maps = self._module.maps(drawn["transformations"], self._size)
-        return only_where(drawn["chosen"], maps) if "chosen" in drawn else maps
+        maps = self._module.maps(params["transformations"], self._size)
+        return select_maps(params["chosen"], maps) if "chosen" in params else maps
 
-    def hsv_change(self, drawn: Drawn) -> tuple[Any, Any]:
+    def hsv_change(self, params: Params) -> tuple[Any, Any]:
         """Return (factor of the saturation, turn of the hue in turns), each `[batch]` or None.
 
         An image that is not chosen has factor 1 and turn 0.
         """
-        factor, turn = self._module.hsv_change(drawn["transformations"])
-        if "chosen" not in drawn:
+        factor, turn = self._module.hsv_change(params["transformations"])
+        if "chosen" not in params:
             return factor, turn
-        chosen = drawn["chosen"]
+        chosen = params["chosen"]
         return (
             None if factor is None else tf.where(chosen, factor, 1.0),
             None if turn is None else tf.where(chosen, turn, 0.0),
         )
 
 
-def kept_where_not(drawn: Drawn, changed: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+def keep_unselected(params: Params, changed: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
     """Return the changed images where they were chosen, elsewhere the untouched ones."""
-    if "chosen" not in drawn:
+    if "chosen" not in params:
         return changed
-    return tf.where(drawn["chosen"][:, None, None, None], changed, images)
+    return tf.where(params["chosen"][:, None, None, None], changed, images)

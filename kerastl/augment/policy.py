@@ -8,19 +8,19 @@ from typing import Any
 
 import tensorflow as tf
 
-from kerastl.augment.color import Pass, one_colour_pass
+from kerastl.augment.color import Pass, build_color_pass
 from kerastl.augment.geometry import product
-from kerastl.augment.operation import BuiltOperation, Drawn, Lowering
+from kerastl.augment.operation import BuiltOperation, Params, Lowering
 from kerastl.augment.parse_operations import Operation, named
-from kerastl.augment.stateless_random import Draws
-from kerastl.augment.warp import look_up, neighbours, resample
+from kerastl.augment.stateless_random import StatelessGenerator
+from kerastl.augment.warp import source_coordinates, neighbors, resample
 from kerastl.errors import RequestError
 
-WARP, COLOUR, LAYER = "warp", "colour", "layer"
+WARP, COLOR, LAYER = "warp", "colour", "layer"
 
 
 class Compiled:
-    """What `compiled` returns: a function `(images, drawn) -> images`, or its two halves one after the other.
+    """What `compiled` returns: a function `(images, params) -> images`, or its two halves one after the other.
 
     Args:
         passes: in their order, each with the places of its operations among all.
@@ -29,17 +29,17 @@ class Compiled:
     def __init__(self, passes: Sequence[tuple[Pass, Sequence[int]]]) -> None:
         self._passes = passes
 
-    def __call__(self, images: tf.Tensor, drawn: Sequence[Drawn]) -> tf.Tensor:
+    def __call__(self, images: tf.Tensor, params: Sequence[Params]) -> tf.Tensor:
         """Return the changed images."""
-        return self.change(images, self.prepare(drawn))
+        return self.change(images, self.prepare(params))
 
-    def prepare(self, drawn: Sequence[Drawn]) -> list[Any]:
+    def prepare(self, params: Sequence[Params]) -> list[Any]:
         """Return what the passes ask for: small tensors, rows by example.
 
         Args:
             drawn: what each operation drew, in their order.
         """
-        return [one.prepare([drawn[at] for at in places]) for one, places in self._passes]
+        return [one.prepare([params[at] for at in places]) for one, places in self._passes]
 
     def change(self, images: tf.Tensor, prepared: Sequence[Any]) -> tf.Tensor:
         """Return the changed images; of each, `prepared` has one row."""
@@ -55,14 +55,14 @@ def compiled(operations: Sequence[BuiltOperation]) -> Compiled:
         operations: in their order.
 
     Returns:
-        `run(images, drawn) -> images`; drawn is what each operation drew, in the same order.
+        `run(images, params) -> images`; drawn is what each operation drew, in the same order.
     """
     passes: list[tuple[Pass, list[int]]] = []
     for kind, places in _passes(operations):
         members = [operations[place] for place in places]
         if kind == WARP and all(one.compiles for one in members):
             # Mirrors alone: XLA's own reversal is quicker than a warp.
-            kind = COLOUR
+            kind = COLOR
         passes.append((MAKERS[kind](members), places))
     return Compiled(passes)
 
@@ -74,7 +74,7 @@ def _passes(operations: Sequence[BuiltOperation]) -> list[tuple[str, list[int]]]
     for place, one in enumerate(operations):
         if one.lowering == "nothing":
             continue
-        kind = {"folded": WARP, "layer": LAYER}.get(one.lowering, COLOUR)
+        kind = {"folded": WARP, "layer": LAYER}.get(one.lowering, COLOR)
         joins = bool(passes) and passes[-1][0] == kind != LAYER
         # What never looks outside of the image, as a mirror, joins a warp that fills the outside in any way.
         if joins and kind == WARP and None not in (filled, one.fill_mode):
@@ -96,7 +96,7 @@ def _one_warp(members: Sequence[BuiltOperation]) -> Pass:
     # round its place otherwise each time.
     looked_up, found, resampled = (
         tf.function(partial(one, fill_mode=fill_mode), jit_compile=True, autograph=False)
-        for one in (look_up, neighbours, resample)
+        for one in (source_coordinates, neighbors, resample)
     )
 
     def warped(images: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
@@ -104,8 +104,8 @@ def _one_warp(members: Sequence[BuiltOperation]) -> Pass:
         places = (tf.ensure_shape(place, [None, *images.shape[1:3]]) for place in (x, y))
         return resampled(images, *found(*places))
 
-    def maps(drawn: Sequence[Drawn]) -> tf.Tensor:
-        each = [one.maps(numbers) for one, numbers in zip(members, drawn, strict=True)]
+    def maps(params: Sequence[Params]) -> tf.Tensor:
+        each = [one.maps(numbers) for one, numbers in zip(members, params, strict=True)]
         return tf.cast(reduce(product, each), tf.float32)
 
     return Pass(maps, warped)
@@ -113,12 +113,12 @@ def _one_warp(members: Sequence[BuiltOperation]) -> Pass:
 
 def _layer_itself(members: Sequence[BuiltOperation]) -> Pass:
     (only,) = members
-    return Pass(lambda drawn: drawn[0], only.apply)
+    return Pass(lambda params: params[0], only.apply)
 
 
 MAKERS: dict[str, Callable[[Sequence[BuiltOperation]], Pass]] = {
     WARP: _one_warp,
-    COLOUR: one_colour_pass,
+    COLOR: build_color_pass,
     LAYER: _layer_itself,
 }
 
@@ -126,7 +126,7 @@ MAKERS: dict[str, Callable[[Sequence[BuiltOperation]], Pass]] = {
 Shape = Sequence[int | None]
 
 
-def checked_images(images: Any, seeds: Any, shape: Shape) -> tuple[tf.Tensor, tf.Tensor]:
+def check_images_and_seeds(images: Any, seeds: Any, shape: Shape) -> tuple[tf.Tensor, tf.Tensor]:
     """Return float32 images of a shape, and their int32 seeds `[batch, 2]`.
 
     Args:
@@ -137,14 +137,14 @@ def checked_images(images: Any, seeds: Any, shape: Shape) -> tuple[tf.Tensor, tf
     Raises:
         RequestError: they have other shapes, or seeds that are no whole numbers.
     """
-    images = checked("images", images, shape)
-    seeds = checked("seeds", seeds, [None, 2], whole=True)
+    images = check_tensor("images", images, shape)
+    seeds = check_tensor("seeds", seeds, [None, 2], whole=True)
     if not images.shape[:1].is_compatible_with(seeds.shape[:1]):
         raise RequestError(f"There are {images.shape[0]} images and {seeds.shape[0]} seeds.")
     return tf.cast(images, tf.float32), tf.cast(seeds, tf.int32)
 
 
-def checked(name: str, given: Any, shape: Shape, *, whole: bool = False) -> tf.Tensor:
+def check_tensor(name: str, given: Any, shape: Shape, *, whole: bool = False) -> tf.Tensor:
     """Return a tensor of a shape, of whole numbers where they are asked for.
 
     Raises:
@@ -207,7 +207,7 @@ class Policy:
         if exact:
             for one in self._operations:
                 one.run_exactly()
-        coloured = [one.name for one in self._operations if channels == 1 and one.needs_colour]
+        coloured = [one.name for one in self._operations if channels == 1 and one.needs_color]
         if coloured:
             raise RequestError(f"{coloured[0]} needs colour images; these are grey.")
         self.lowering: list[tuple[str, Lowering]] = [
@@ -218,11 +218,11 @@ class Policy:
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         """Return the changed images; see `build_policy`."""
-        images, seeds = checked_images(images, seeds, self._shape)
-        drawn = [one.draw(Draws(seeds, one.place), images) for one in self._operations]
-        return self._run(images, drawn)
+        images, seeds = check_images_and_seeds(images, seeds, self._shape)
+        params = [one.draw(StatelessGenerator(seeds, one.place), images) for one in self._operations]
+        return self._run(images, params)
 
-    def _one_after_the_other(self, images: tf.Tensor, drawn: Sequence[Any]) -> tf.Tensor:
-        for one, numbers in zip(self._operations, drawn, strict=True):
+    def _one_after_the_other(self, images: tf.Tensor, params: Sequence[Any]) -> tf.Tensor:
+        for one, numbers in zip(self._operations, params, strict=True):
             images = one.apply(images, numbers)
         return images

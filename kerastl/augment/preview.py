@@ -14,7 +14,7 @@ from kerastl.augment.mixer import build_mixing
 from kerastl.augment.operation import BuiltOperation
 from kerastl.augment.parse_operations import Operation
 from kerastl.augment.policy import build_policy
-from kerastl.augment.stateless_random import FLOAT32_STEPS, Draws
+from kerastl.augment.stateless_random import FLOAT32_STEPS, StatelessGenerator
 
 Place = float | tuple[float, ...] | None
 """Where a draw lies in its range, 0 to 1, or one such number for each element of its last axis; None: at random."""
@@ -330,12 +330,12 @@ def _at(
     one = BuiltOperation(0, name, options, images.shape[1])
     first = seeds[0] if len(seeds) else np.zeros((len(images), 2), np.int32)
     pictures = tf.constant(images)
-    drawn = one.draw(PlacedDraws(tf.constant(first), end.places, end.rest), pictures)
-    changed: npt.NDArray[np.float32] = one.apply(pictures, drawn).numpy()
+    params = one.draw(FixedGenerator(tf.constant(first), end.places, end.rest), pictures)
+    changed: npt.NDArray[np.float32] = one.apply(pictures, params).numpy()
     return changed
 
 
-class PlacedDraws(Draws):
+class FixedGenerator(StatelessGenerator):
     """Stands for draws some of which lie at chosen places of their range.
 
     Args:
@@ -351,10 +351,10 @@ class PlacedDraws(Draws):
     def uniform(
         self, shape: Sequence[Any], minval: float = 0.0, maxval: float = 1.0, dtype: Any = tf.float32
     ) -> tf.Tensor:
-        """Return the next numbers: at their place, or random as in `Draws`."""
-        drawn = super().uniform(shape, minval, maxval, dtype)
+        """Return the next numbers: at their place, or random as in `StatelessGenerator`."""
+        params = super().uniform(shape, minval, maxval, dtype)
         place = self._places[self._draw - 1] if self._draw <= len(self._places) else self._rest
         if place is None:
-            return drawn
+            return params
         share = np.minimum(np.asarray(place, np.float32), np.float32(HIGHEST))
-        return tf.broadcast_to(tf.cast(minval + (maxval - minval) * share, dtype), tf.shape(drawn))
+        return tf.broadcast_to(tf.cast(minval + (maxval - minval) * share, dtype), tf.shape(params))

@@ -80,7 +80,7 @@ def mixed(state: Any, number: Any) -> Any:
 FLOAT32_STEPS = 2**24
 
 
-class Draws:
+class StatelessGenerator:
     """The random numbers of one operation for one batch; it stands where keras-cv looks for a generator.
 
     Args:
@@ -93,7 +93,7 @@ class Draws:
         self._state = mixed(mixed(tf.bitcast(seeds, tf.uint64), 0), place)
         self._draw = 0
 
-    def child(self, number: int) -> Draws:
+    def child(self, number: int) -> StatelessGenerator:
         """Return the draws of an operation inside this one, independent of these and of other numbers'.
 
         Args:
@@ -101,7 +101,7 @@ class Draws:
         """
         return _of(mixed(self._inside(), number))
 
-    def children(self, count: int) -> Draws:
+    def children(self, count: int) -> StatelessGenerator:
         """Return the draws of `child(0)` to `child(count - 1)`, one child's batch after the other's.
 
         Args:
@@ -134,11 +134,11 @@ class Draws:
         return tf.cast(minval + (maxval - minval) * unit, dtype)
 
 
-def _of(state: tf.Tensor) -> Draws:
+def _of(state: tf.Tensor) -> StatelessGenerator:
     """Return draws that begin from a state of their own, `[rows]` uint64."""
-    draws = Draws.__new__(Draws)
-    draws._state, draws._draw = state, 0
-    return draws
+    generator = StatelessGenerator.__new__(StatelessGenerator)
+    generator._state, generator._draw = state, 0
+    return generator
 
 
 class SeededFactor:
@@ -149,8 +149,8 @@ class SeededFactor:
         draws: where it draws from.
     """
 
-    def __init__(self, lower: float, upper: float, draws: Draws) -> None:
-        self.lower, self.upper, self._draws = lower, upper, draws
+    def __init__(self, lower: float, upper: float, generator: StatelessGenerator) -> None:
+        self.lower, self.upper, self._draws = lower, upper, generator
 
     def __call__(self, shape: Sequence[Any] = (), dtype: Any = tf.float32) -> tf.Tensor:
         """Return numbers in [lower, upper)."""

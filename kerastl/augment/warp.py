@@ -77,14 +77,14 @@ def warp(images: tf.Tensor, maps: tf.Tensor, *, fill_mode: str) -> tf.Tensor:
     Returns:
         Like images. The map (1, 0, 0, 0, 1, 0) changes no byte.
     """
-    places = look_up(maps, *images.shape[1:3], fill_mode=fill_mode)
-    return resample(images, *neighbours(*places, fill_mode=fill_mode), fill_mode=fill_mode)
+    places = source_coordinates(maps, *images.shape[1:3], fill_mode=fill_mode)
+    return resample(images, *neighbors(*places, fill_mode=fill_mode), fill_mode=fill_mode)
 
 
-def look_up(maps: tf.Tensor, height: int, width: int, *, fill_mode: str) -> tuple[tf.Tensor, tf.Tensor]:
+def source_coordinates(maps: tf.Tensor, height: int, width: int, *, fill_mode: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Return where each pixel of the result is found.
 
-    This function, `neighbours` and `resample` are compiled each by itself. In one function XLA would compute a place
+    This function, `neighbors` and `resample` are compiled each by itself. In one function XLA would compute a place
     several times, and round it otherwise each time: 19 for the neighbour, 18.999998 for the distance from it.
 
     Args:
@@ -101,11 +101,11 @@ def look_up(maps: tf.Tensor, height: int, width: int, *, fill_mode: str) -> tupl
     return BORDERS[fill_mode](x, width), BORDERS[fill_mode](y, height)
 
 
-def neighbours(x: tf.Tensor, y: tf.Tensor, *, fill_mode: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def neighbors(x: tf.Tensor, y: tf.Tensor, *, fill_mode: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Return which four pixels lie around each place, and how near.
 
     Args:
-        x, y: from `look_up`, of the same fill mode.
+        x, y: from `source_coordinates`, of the same fill mode.
         fill_mode: as in `warp`.
 
     Returns:
@@ -125,7 +125,7 @@ def neighbours(x: tf.Tensor, y: tf.Tensor, *, fill_mode: str) -> tuple[tf.Tensor
 def resample(
     images: tf.Tensor, corner: tf.Tensor, across: tf.Tensor, down: tf.Tensor, *, fill_mode: str
 ) -> tf.Tensor:
-    """Return the images as `neighbours` found their pixels; both take the same fill mode."""
+    """Return the images as `neighbors` found their pixels; both take the same fill mode."""
     if fill_mode == "constant":
         images = tf.pad(images, [[0, 0], [RIM, RIM], [RIM, RIM], [0, 0]])
     width, channels = images.shape[2:]

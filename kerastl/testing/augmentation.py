@@ -106,13 +106,13 @@ def _check_probability(name: str, options: Any) -> None:
 
 
 def _check_grey(name: str, options: Any) -> None:
-    needs_colour = getattr(registry.module("operation", name), "NEEDS_COLOUR", False)
+    needs_color = getattr(registry.module("operation", name), "NEEDS_COLOUR", False)
     try:
         policy = build_policy([(name, options)], image_size_px=SIZE_PX, channels=1, exact=True)
     except RequestError:
-        assert needs_colour, f"{name}: refuses grey images and does not say NEEDS_COLOUR"
+        assert needs_color, f"{name}: refuses grey images and does not say NEEDS_COLOUR"
         return
-    assert not needs_colour
+    assert not needs_color
     grey = _images()[..., :1]
     seeds = np.ones((len(grey), 2), np.int32)
     assert policy(grey, seeds).numpy().shape == grey.shape

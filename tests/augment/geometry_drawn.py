@@ -7,7 +7,7 @@ from scipy.ndimage import map_coordinates
 from sklearn.datasets import load_sample_image
 
 from kerastl.augment import build_policy
-from kerastl.augment.stateless_random import Draws
+from kerastl.augment.stateless_random import StatelessGenerator
 
 SIZE_PX = 64
 SCIPY_MODES = {"reflect": "reflect", "nearest": "nearest", "constant": "grid-constant"}
@@ -46,7 +46,7 @@ def both(operations, images, first=0):
 def drawn_by(policy, images, first=0):
     """Return what each operation of a policy draws for the images, as NumPy arrays."""
     rows = seeds(len(images), first)
-    drawn = [one.draw(Draws(rows, one.place), tf.constant(images)) for one in policy._operations]
+    drawn = [one.draw(StatelessGenerator(rows, one.place), tf.constant(images)) for one in policy._operations]
     return tf.nest.map_structure(lambda tensor: tensor.numpy(), drawn)
 
 

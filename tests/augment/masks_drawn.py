@@ -6,7 +6,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from kerastl import registry
-from kerastl.augment.stateless_random import Draws
+from kerastl.augment.stateless_random import StatelessGenerator
 
 PHOTO = load_sample_image("flower.jpg")[140:260, 250:370]
 """A part of a photograph, 8-bit: `[120, 120, 3]`."""
@@ -17,7 +17,7 @@ def built(name, count, **options):
     module = registry.module("operation", name)
     layer = module.build_layer(module.Options(**options), dtype="float32", seed=1)
     seeds = np.stack([np.arange(count), np.full(count, 7)], axis=1).astype(np.int32)
-    layer._random_generator = Draws(seeds, 0)
+    layer._random_generator = StatelessGenerator(seeds, 0)
     return layer
 
 

@@ -9,7 +9,7 @@ from geometry_drawn import SIZE_PX, both, by_scipy, drawn_by, matrix, photos, sa
 
 from kerastl.augment import build_policy
 from kerastl.augment.geometry import product
-from kerastl.augment.stateless_random import Draws
+from kerastl.augment.stateless_random import StatelessGenerator
 from kerastl.augment.warp import warp
 
 FOLDS = {
@@ -102,7 +102,7 @@ def test_a_place_next_to_a_whole_pixel_is_rounded_once():
     images = sample_images(3)[[2] * 8]
     for first in range(0, 320, 8):
         first_map, second_map = (
-            one.maps(one.draw(Draws(seeds(8, first), one.place), tf.constant(images)))
+            one.maps(one.draw(StatelessGenerator(seeds(8, first), one.place), tf.constant(images)))
             for one in policy._operations
         )
         maps = tf.cast(product(first_map, second_map), tf.float32)

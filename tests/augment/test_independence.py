@@ -10,9 +10,9 @@ import tensorflow as tf
 from scipy.stats import kstest, norm
 
 from kerastl import registry
-from kerastl.augment.layers.geometry_layers import CentredShear
+from kerastl.augment.layers.geometry_layers import RandomShear
 from kerastl.augment.operation import BuiltOperation
-from kerastl.augment.stateless_random import Draws
+from kerastl.augment.stateless_random import StatelessGenerator
 from kerastl.data import seeds_for
 
 SIZE_PX = 512
@@ -28,7 +28,7 @@ CONTAINERS = {"rand_augment", "aug_mix", "random_choice", "random_apply"}
 NAMES = [name for name in registry.names("operation") if name not in CONTAINERS]
 
 
-class RecordedDraws(Draws):
+class RecordingGenerator(StatelessGenerator):
     """Draws that remember what they gave, as columns of numbers in [0, 1)."""
 
     def __init__(self, seeds, place):
@@ -54,7 +54,7 @@ def raw_columns(operations, seeds):
     columns = {}
     images = tf.zeros([len(seeds), SIZE_PX, SIZE_PX, 0])
     for one in operations:
-        draws = RecordedDraws(seeds, one.place)
+        draws = RecordingGenerator(seeds, one.place)
         one.draw(draws, images)
         for number, column in enumerate(draws.columns):
             columns[f"{one.place} {one.name} draw {number}"] = column
@@ -90,7 +90,7 @@ def output_columns(operations, seeds):
     columns = {}
     images = tf.zeros([len(seeds), SIZE_PX, SIZE_PX, 0])
     for one in operations:
-        drawn = tf.nest.map_structure(np.asarray, one.draw(Draws(seeds, one.place), images))
+        drawn = tf.nest.map_structure(np.asarray, one.draw(StatelessGenerator(seeds, one.place), images))
         free = FREE.get(one.name, lambda numbers: numbers)(drawn["transformations"])
         free = {**(free if isinstance(free, dict) else {"": free}), "chosen": drawn["chosen"]}
         for key, values in free.items():
@@ -185,7 +185,7 @@ def test_everything_drawn_is_uniform(operations):
 def test_draws_elements_places_and_children_are_unrelated():
     """Also for seeds that count up. Children are the draws of operations inside of an operation."""
     seeds = np.stack([np.arange(COUNT), np.zeros(COUNT)], axis=1).astype(np.int32)
-    first, second = Draws(seeds, 0), Draws(seeds, 1)
+    first, second = StatelessGenerator(seeds, 0), StatelessGenerator(seeds, 1)
     sources = {"first": first, "second": second, "child 0": first.child(0), "child 1": first.child(1),
                "child of second": second.child(0), "grandchild": first.child(0).child(0)}  # fmt: skip
     columns = {
@@ -214,7 +214,7 @@ def test_strengths_are_uniform_in_the_range_that_was_asked_for(name):
     options, key, (low, high) = RANGES[name]
     one = built(name, 3, **options)
     seeds = seeds_for(7, 0, np.arange(COUNT))
-    drawn = one.draw(Draws(seeds, 3), tf.zeros([COUNT, SIZE_PX, SIZE_PX, 0]))
+    drawn = one.draw(StatelessGenerator(seeds, 3), tf.zeros([COUNT, SIZE_PX, SIZE_PX, 0]))
     values = drawn["transformations"][key].numpy().ravel()
     assert kstest(values, "uniform", args=(low, high - low)).pvalue > SMALLEST_P_VALUE
 
@@ -241,7 +241,7 @@ def test_a_draw_used_twice_would_be_noticed(seeds, monkeypatch):
         signs = tf.where(self._random_generator.uniform([batch_size]) < 0.5, -1.0, 1.0)
         return {"slopes_x": slopes, "slopes_y": slopes * signs}
 
-    monkeypatch.setattr(CentredShear, "get_random_transformation_batch", once)
+    monkeypatch.setattr(RandomShear, "get_random_transformation_batch", once)
     found = related(output_columns([built("random_shear", 0)], seeds))
     assert ("0 random_shear slopes_x 0", "0 random_shear slopes_y 0") in found
 
@@ -255,5 +255,5 @@ def test_an_epoch_like_the_last_or_a_pair_of_examples_alike_would_be_noticed(ope
 
 
 def test_numbers_that_are_not_uniform_would_be_noticed(seeds):
-    column = Draws(seeds, 0).uniform([COUNT]).numpy()
+    column = StatelessGenerator(seeds, 0).uniform([COUNT]).numpy()
     assert kstest(column**1.2, "uniform").pvalue < SMALLEST_P_VALUE

@@ -12,7 +12,7 @@ from scipy import stats
 from kerastl import registry
 from kerastl.augment import build_mixing
 from kerastl.augment.mixing.fourier_mix import low_frequencies
-from kerastl.augment.stateless_random import CELLS, Draws, beta_quantiles, build_beta
+from kerastl.augment.stateless_random import CELLS, StatelessGenerator, beta_quantiles, build_beta
 from kerastl.errors import RequestError
 from kerastl.testing.augmentation import check_mixing
 
@@ -54,7 +54,7 @@ def test_the_known_mixings_are_there():
 @pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0, 4.0, 30.0])
 def test_the_table_draws_from_beta(alpha):
     """Each half by itself, measured from its own end, where float32 has all its digits."""
-    unit = Draws(seeds_of(40_000), 0).uniform([40_000])
+    unit = StatelessGenerator(seeds_of(40_000), 0).uniform([40_000])
     drawn = build_beta(alpha)(unit).numpy().astype(np.float64)
     lower = drawn[unit.numpy() < 0.5]
     assert stats.kstest(lower, lambda x: 2 * stats.beta.cdf(x, alpha, alpha)).pvalue > FALSE_ALARM
@@ -139,7 +139,7 @@ def test_fourier_mix_takes_as_many_pixels_as_beta_says():
 @pytest.mark.parametrize("size", [32, 33])
 @pytest.mark.parametrize("decay_power", [1.0, 3.0])
 def test_its_forms_fade_with_the_frequency_alike_in_all_directions(size, decay_power):
-    grey = low_frequencies(Draws(seeds_of(400), 0), 400, size, decay_power).numpy()
+    grey = low_frequencies(StatelessGenerator(seeds_of(400), 0), 400, size, decay_power).numpy()
     power = (np.abs(np.fft.fft2(grey.astype(np.float64))) ** 2).mean(axis=0)
     down, right = power[1:9, 0], power[0, 1:9]
     diagonal = power[np.arange(1, 7), np.arange(1, 7)]

@@ -85,7 +85,7 @@ def test_jitter_equals_the_four_layers_of_keras_cv_one_after_another(photos):
 
 def test_jitter_draws_four_unrelated_numbers_within_their_bounds():
     """Five standard errors of a correlation of 400 pairs are 0.25."""
-    from kerastl.augment.stateless_random import Draws
+    from kerastl.augment.stateless_random import StatelessGenerator
 
     layer = layer_of(
         "random_color_jitter",
@@ -94,7 +94,7 @@ def test_jitter_draws_four_unrelated_numbers_within_their_bounds():
         max_saturation_fraction=0.4,
         max_hue_deg=50.0,
     )
-    layer._random_generator = Draws(tf.constant(seeds(400)), 0)
+    layer._random_generator = StatelessGenerator(tf.constant(seeds(400)), 0)
     drawn = layer.get_random_transformation_batch(400)
     bounds = {
         "shifts": (-51, 51),

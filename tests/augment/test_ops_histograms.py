@@ -7,7 +7,7 @@ from keras_cv import layers
 from masks_drawn import PHOTO, built, by_pillow, changed, mean_within
 from PIL import ImageOps
 
-from kerastl.augment.layers.color_layers import SteadyEqualization
+from kerastl.augment.layers.color_layers import Equalization
 
 
 def fully(name, images):
@@ -123,7 +123,7 @@ def test_the_share_of_the_changed_copy_is_drawn_for_each_image(name):
 def test_the_table_of_a_image_does_not_depend_on_the_others():
     """One long histogram serves the whole batch."""
     images = tf.constant(np.stack([PHOTO, 255 - PHOTO, PHOTO // 3]), tf.float32)
-    layer = SteadyEqualization(1.0, seed=1)
+    layer = Equalization(1.0, seed=1)
     alone = [layer.changed(images[k : k + 1]).numpy()[0] for k in range(3)]
     np.testing.assert_array_equal(layer.changed(images), np.stack(alone))
 

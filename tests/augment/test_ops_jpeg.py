@@ -9,11 +9,11 @@ from masks_drawn import PHOTO, built, by_pillow, changed
 from PIL import Image
 
 from kerastl import registry
-from kerastl.augment.layers.color_layers import SteadyJpegQuality
+from kerastl.augment.layers.color_layers import RandomJpegQuality
 
 
 def jpeg(images, qualities):
-    layer = SteadyJpegQuality(1, seed=1)
+    layer = RandomJpegQuality(1, seed=1)
     drawn = {"qualities": tf.constant(qualities)}
     return layer.augment_images(tf.constant(images, tf.float32), transformations=drawn).numpy()
 

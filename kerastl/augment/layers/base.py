@@ -12,7 +12,7 @@ from keras_cv.src.utils import preprocessing
 from scipy.stats import norm
 
 
-class Blended(VectorizedBaseImageAugmentationLayer):
+class BlendedLayer(VectorizedBaseImageAugmentationLayer):
     """Draw for each image how much of the changed copy is mixed in.
 
     Args:
@@ -94,10 +94,10 @@ def filled(
     return tf.where(masked, transformations.get("fill", value), images)
 
 
-Maps = Callable[[Any, int], tf.Tensor]
+AffineMaps = Callable[[Any, int], tf.Tensor]
 
 
-class Mapped(VectorizedBaseImageAugmentationLayer):
+class AffineLayer(VectorizedBaseImageAugmentationLayer):
     """Show each image through its map, with bilinear interpolation, as keras-cv's own geometric layers do.
 
     Args:
@@ -107,7 +107,7 @@ class Mapped(VectorizedBaseImageAugmentationLayer):
         kwargs: `dtype` and `seed`, for keras-cv.
     """
 
-    def __init__(self, maps: Maps, *, fill_mode: str | None, **kwargs: Any) -> None:
+    def __init__(self, maps: AffineMaps, *, fill_mode: str | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.maps = maps
         self.fill_mode = fill_mode

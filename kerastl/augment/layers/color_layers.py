@@ -16,16 +16,16 @@ from keras_cv import layers
 from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
 from kerastl.augment.color import apply_matrices, from_hsv, to_hsv
-from kerastl.augment.geometry import WIDEST_VECTOR, steady
-from kerastl.augment.layers.base import Blended
+from kerastl.augment.geometry import WIDEST_VECTOR, batch_invariant
+from kerastl.augment.layers.base import BlendedLayer
 from kerastl.augment.layers.containers_layers import Container, Maker
-from kerastl.augment.operation import LARGEST_PIXEL, Drawn
+from kerastl.augment.operation import LARGEST_PIXEL, Params
 
 SMALLEST_SPREAD = 1e-3
 """Pixel levels. A step of a 16-bit image is 255 / 65535 = 0.0039 levels; float32 rounds to 0.00002 near 255."""
 
 
-class SteadyAutoContrast(Blended):
+class AutoContrast(BlendedLayer):
     """Map the darkest value of each channel to 0, the brightest to 255, those between them linearly.
 
     A channel whose values differ by less than 0.001 levels is constant and stays as it is.
@@ -43,7 +43,7 @@ class SteadyAutoContrast(Blended):
 LEVELS = 256
 
 
-class SteadyEqualization(Blended):
+class Equalization(BlendedLayer):
     """Spread the levels of each channel so that about equally many pixels have each.
 
     On whole levels this is Pillow's table. Between two levels the table is read by linear interpolation, so that
@@ -108,7 +108,7 @@ def luma(images: tf.Tensor) -> tf.Tensor:
     return green + (RED * (red - green) + BLUE * (blue - green))
 
 
-class SteadyGrayscale(layers.Grayscale):
+class Grayscale(layers.Grayscale):
     """`keras_cv.layers.Grayscale` with three equal channels out."""
 
     def augment_images(self, images: tf.Tensor, transformations: Any = None, **_: Any) -> tf.Tensor:  # noqa: ARG002
@@ -116,7 +116,7 @@ class SteadyGrayscale(layers.Grayscale):
         return tf.repeat(luma(images), 3, axis=-1)
 
 
-class SteadyColorDegeneration(layers.RandomColorDegeneration):
+class RandomColorDegeneration(layers.RandomColorDegeneration):
     """`keras_cv.layers.RandomColorDegeneration`, mixing with a grey image of the same brightness."""
 
     def augment_images(self, images: tf.Tensor, transformations: tf.Tensor, **_: Any) -> tf.Tensor:
@@ -144,7 +144,7 @@ def hue(turns: tf.Tensor) -> tf.Tensor:
         Rodrigues' rotation formula for the axis (1, 1, 1) / sqrt(3).
     """
     angles = turns * (2 * math.pi)
-    cosine, sine = (steady(function, angles)[:, None, None] for function in (tf.cos, tf.sin))
+    cosine, sine = (batch_invariant(function, angles)[:, None, None] for function in (tf.cos, tf.sin))
     return GREY + cosine * (np.eye(3, dtype=np.float32) - GREY) + sine * ACROSS
 
 
@@ -190,7 +190,7 @@ STEPS = tuple(2.0 ** (PIXEL_BITS - bits) for bits in range(PIXEL_BITS + 1))
 last digit between batches."""
 
 
-class SteadyPosterization(VectorizedBaseImageAugmentationLayer):
+class Posterization(VectorizedBaseImageAugmentationLayer):
     """Round every level down to a multiple of 2, 4, 8 ... 128.
 
     Args:
@@ -210,9 +210,9 @@ class SteadyPosterization(VectorizedBaseImageAugmentationLayer):
         **_: Any,
     ) -> dict[str, tf.Tensor]:
         """Return `steps`: `[batch, 1, 1, 1]` float32, the levels between neighbours: 2 to 128, a power of 2."""
-        drawn = self._random_generator.uniform([batch_size, 1, 1, 1], self.min_bits, PIXEL_BITS)
+        params = self._random_generator.uniform([batch_size, 1, 1, 1], self.min_bits, PIXEL_BITS)
         # The sum can be rounded up to 8.
-        bits = tf.minimum(tf.cast(drawn, tf.int32), PIXEL_BITS - 1)
+        bits = tf.minimum(tf.cast(params, tf.int32), PIXEL_BITS - 1)
         return {"steps": tf.gather(tf.constant(STEPS, tf.float32), bits)}
 
     def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
@@ -222,7 +222,7 @@ class SteadyPosterization(VectorizedBaseImageAugmentationLayer):
         return tf.floor(images / steps) * steps
 
 
-class InOrder(Container):
+class SequentialOperations(Container):
     """Do all operations it holds, folded and compiled together as in a policy of their own.
 
     The whole batch goes through one compiled function, in which an image that is not chosen keeps its bytes: half
@@ -234,28 +234,28 @@ class InOrder(Container):
         self._together = how(self.members)
         self.compiles = compiles
 
-    def get_random_transformation_batch(self, batch_size: Any, images: Any = None, **_: Any) -> list[Drawn]:
+    def get_random_transformation_batch(self, batch_size: Any, images: Any = None, **_: Any) -> list[Params]:
         """Return what each operation drew, operation k from `child(k)`."""
-        draws = self._random_generator
-        return [one.draw(draws.child(at), images, batch_size) for at, one in enumerate(self.members)]
+        generator = self._random_generator
+        return [one.draw(generator.child(at), images, batch_size) for at, one in enumerate(self.members)]
 
     def augment_images(
-        self, images: tf.Tensor, transformations: list[Drawn], chosen: tf.Tensor | None = None, **_: Any
+        self, images: tf.Tensor, transformations: list[Params], chosen: tf.Tensor | None = None, **_: Any
     ) -> tf.Tensor:
         """Return the changed images; `chosen`, `[batch]` bool, says which (None: all)."""
-        drawn = [_only(chosen, numbers) for numbers in transformations]
-        return self._together(images, drawn)
+        params = [_only(chosen, numbers) for numbers in transformations]
+        return self._together(images, params)
 
 
-def _only(chosen: tf.Tensor | None, drawn: Drawn) -> Drawn:
+def _only(chosen: tf.Tensor | None, params: Params) -> Params:
     """Return what was drawn, for the chosen images only."""
-    if chosen is None or not drawn:
-        return drawn
-    both = drawn["chosen"] & chosen if "chosen" in drawn else chosen
-    return {**drawn, "chosen": both}
+    if chosen is None or not params:
+        return params
+    both = params["chosen"] & chosen if "chosen" in params else chosen
+    return {**params, "chosen": both}
 
 
-class SteadyChannelShift(VectorizedBaseImageAugmentationLayer):
+class RandomChannelShift(VectorizedBaseImageAugmentationLayer):
     """Add to each channel of each image a number of its own.
 
     Args:
@@ -284,7 +284,7 @@ STEPS_PER_LEVEL = 2048
 """Sums of whole numbers do not depend on their order. A row of 4,096 pixels of 255 still fits int32."""
 
 
-def steady_means(images: tf.Tensor) -> tf.Tensor:
+def channel_means(images: tf.Tensor) -> tf.Tensor:
     """Return the mean of each channel of each image.
 
     A sum of floats depends on its order, and a compiler chooses the order by the size of the batch. Here pixels are
@@ -303,12 +303,12 @@ def steady_means(images: tf.Tensor) -> tf.Tensor:
     return sums * (1.0 / (STEPS_PER_LEVEL * height * width))
 
 
-class SteadyContrast(layers.RandomContrast):
+class RandomContrast(layers.RandomContrast):
     """`keras_cv.layers.RandomContrast` with means that do not depend on the batch."""
 
     def augment_images(self, images: tf.Tensor, transformations: tf.Tensor, **_: Any) -> tf.Tensor:
         """Return the changed images, clipped to [0, 255]."""
-        means = steady_means(images)
+        means = channel_means(images)
         return tf.clip_by_value((images - means) * transformations + means, *self.value_range)
 
 
@@ -317,7 +317,7 @@ SEXTANT_DEG = 60.0
 
 @dataclass(frozen=True)
 class Jitter:
-    """Largest changes of `SteadyColorJitter`; each is uniform both ways.
+    """Largest changes of `RandomColorJitter`; each is uniform both ways.
 
     Args:
         brightness: added to every pixel, as a fraction of 255.
@@ -332,7 +332,7 @@ class Jitter:
     hue_deg: float
 
 
-class SteadyColorJitter(VectorizedBaseImageAugmentationLayer):
+class RandomColorJitter(VectorizedBaseImageAugmentationLayer):
     """Change brightness, then contrast, then saturation and hue.
 
     Args:
@@ -389,7 +389,7 @@ class SteadyColorJitter(VectorizedBaseImageAugmentationLayer):
         if self.jitter.brightness:
             images = tf.clip_by_value(images + transformations["shifts"], 0.0, LARGEST_PIXEL)
         if self.jitter.contrast:
-            means = steady_means(images)
+            means = channel_means(images)
             images = means + (images - means) * transformations["contrasts"]
             images = tf.clip_by_value(images, 0.0, LARGEST_PIXEL)
         return images
@@ -401,7 +401,7 @@ NARROWEST_PX = 0.05
 """A narrower Gaussian has no weight that a float32 holds outside of its middle."""
 
 
-class ReflectedGaussianBlur(VectorizedBaseImageAugmentationLayer):
+class RandomGaussianBlur(VectorizedBaseImageAugmentationLayer):
     """Blur each image, mirrored at its borders (about the middle of the outermost pixel).
 
     Args:
@@ -493,7 +493,7 @@ UNTOUCHED = 100
 """Quality at which an image is left alone. JPEG itself loses something even there."""
 
 
-class SteadyJpegQuality(VectorizedBaseImageAugmentationLayer):
+class RandomJpegQuality(VectorizedBaseImageAugmentationLayer):
     """Encode each image as JPEG and decode it again.
 
     Args:
@@ -512,9 +512,9 @@ class SteadyJpegQuality(VectorizedBaseImageAugmentationLayer):
         **_: Any,
     ) -> dict[str, tf.Tensor]:
         """Return `qualities`: `[batch]` int32, min_quality to 100."""
-        drawn = self._random_generator.uniform([batch_size], self.min_quality, UNTOUCHED + 1)
+        params = self._random_generator.uniform([batch_size], self.min_quality, UNTOUCHED + 1)
         # The sum can be rounded up to 101.
-        return {"qualities": tf.minimum(tf.cast(drawn, tf.int32), UNTOUCHED)}
+        return {"qualities": tf.minimum(tf.cast(params, tf.int32), UNTOUCHED)}
 
     def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return the decoded images, whole levels, the shape kept; those of quality 100 as they were."""
@@ -540,7 +540,7 @@ KERNEL_SUM = 13.0
 """Of the smoothing kernel 1 1 1, 1 5 1, 1 1 1 (Pillow's `ImageFilter.SMOOTH`)."""
 
 
-class SignedSharpness(VectorizedBaseImageAugmentationLayer):
+class RandomSharpness(VectorizedBaseImageAugmentationLayer):
     """Add or take away what smoothing would remove.
 
     Args:

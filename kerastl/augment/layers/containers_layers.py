@@ -13,9 +13,9 @@ import tensorflow as tf
 from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
 from kerastl.augment.color import Pass
-from kerastl.augment.operation import LARGEST_PIXEL, BuiltOperation, Drawn
+from kerastl.augment.operation import LARGEST_PIXEL, BuiltOperation, Params
 from kerastl.augment.policy import Compiled, compiled
-from kerastl.augment.stateless_random import Draws
+from kerastl.augment.stateless_random import StatelessGenerator
 from kerastl.recipe import Operation
 
 TOGETHER = 8
@@ -71,7 +71,7 @@ class Container(VectorizedBaseImageAugmentationLayer):
 
 def _one_after_the_other(operations: Sequence[BuiltOperation]) -> Compiled:
     """Return a function that does all operations, each by its layer's own code."""
-    return Compiled([(Pass(lambda drawn: drawn[0], one.apply), [at]) for at, one in enumerate(operations)])
+    return Compiled([(Pass(lambda params: params[0], one.apply), [at]) for at, one in enumerate(operations)])
 
 
 def image_by_image(
@@ -127,7 +127,7 @@ class Choice:
         self._with_nothing = with_nothing
         self._runs = [how([one]) for one in members]
 
-    def draw(self, draws: Draws, images: tf.Tensor, batch_size: tf.Tensor, times: int) -> Drawn:
+    def draw(self, generator: StatelessGenerator, images: tf.Tensor, batch_size: tf.Tensor, times: int) -> Params:
         """Return what is random.
 
         Args:
@@ -142,13 +142,13 @@ class Choice:
             asks for, `[batch, times, ...]`.
         """
         grey, rows = images.shape[-1] == 1, batch_size * times
-        draws = draws.children(times)
-        able = [place for place, one in enumerate(self._members) if not (grey and one.needs_colour)]
+        generator = generator.children(times)
+        able = [place for place, one in enumerate(self._members) if not (grey and one.needs_color)]
         choices = [0] * self._with_nothing + [place + 1 for place in able]
-        place = tf.cast(draws.uniform([rows]) * len(choices), tf.int32)
+        place = tf.cast(generator.uniform([rows]) * len(choices), tf.int32)
         which = tf.gather(tf.constant(choices), tf.minimum(place, len(choices) - 1))
         numbers = [
-            self._runs[at].prepare([one.draw(draws.child(at), images, rows)]) if at in able else []
+            self._runs[at].prepare([one.draw(generator.child(at), images, rows)]) if at in able else []
             for at, one in enumerate(self._members)
         ]
 
@@ -158,7 +158,7 @@ class Choice:
 
         return tf.nest.map_structure(by_image, {"which": which, "numbers": numbers})
 
-    def change(self, image: tf.Tensor, own: Drawn, first: Any, times: int) -> tf.Tensor:
+    def change(self, image: tf.Tensor, own: Params, first: Any, times: int) -> tf.Tensor:
         """Return one image, changed some times.
 
         Args:
@@ -175,7 +175,7 @@ class Choice:
         _, changed = tf.while_loop(lambda time, _: time < times, once, (tf.constant(0), image))
         return tf.ensure_shape(changed, image.shape)
 
-    def _once(self, image: tf.Tensor, own: Drawn, time: tf.Tensor) -> tf.Tensor:
+    def _once(self, image: tf.Tensor, own: Params, time: tf.Tensor) -> tf.Tensor:
         def branch(member: int) -> Callable[[], tf.Tensor]:
             def does() -> tf.Tensor:
                 numbers = tf.nest.map_structure(lambda each: each[time][None], own["numbers"][member])
@@ -191,7 +191,7 @@ class Choice:
         return tf.switch_case(own["which"][time], [nothing, *branches])
 
 
-def only_chosen(drawn: Drawn, chosen: tf.Tensor | None) -> Drawn:
+def only_chosen(params: Params, chosen: tf.Tensor | None) -> Params:
     """Return the same draws, with nothing where an image is not chosen.
 
     Args:
@@ -199,11 +199,11 @@ def only_chosen(drawn: Drawn, chosen: tf.Tensor | None) -> Drawn:
         chosen: `[batch]` bool; None: all are.
     """
     if chosen is None:
-        return drawn
-    return {**drawn, "which": tf.where(chosen[:, None], drawn["which"], 0)}
+        return params
+    return {**params, "which": tf.where(chosen[:, None], params["which"], 0)}
 
 
-def flat_dirichlet(draws: Draws, batch_size: Any, count: int) -> tf.Tensor:
+def flat_dirichlet(generator: StatelessGenerator, batch_size: Any, count: int) -> tf.Tensor:
     """Return shares from Dirichlet(1, ..., 1): the gaps between uniform numbers put in order.
 
     No logarithm is asked, whose last digit TensorFlow gives by the size of the batch.
@@ -218,12 +218,12 @@ def flat_dirichlet(draws: Draws, batch_size: Any, count: int) -> tf.Tensor:
     """
     if count == 1:
         return tf.ones([batch_size, 1])
-    cuts = tf.sort(draws.uniform([batch_size, count - 1]), axis=1)
+    cuts = tf.sort(generator.uniform([batch_size, count - 1]), axis=1)
     edges = tf.pad(tf.pad(cuts, [[0, 0], [1, 0]]), [[0, 0], [0, 1]], constant_values=1.0)
     return edges[:, 1:] - edges[:, :-1]
 
 
-class SteadyAugMix(Container):
+class AugMix(Container):
     """Mix each image with the ends of some chains of operations.
 
     Args:
@@ -253,12 +253,12 @@ class SteadyAugMix(Container):
             `links`, from `Choice.draw`, for each chain its links, nothing beyond its end; `weights`,
             `[batch, num_chains]` float32, the share of each chain in the result: the image has the rest.
         """
-        draws, shape = self._random_generator, [batch_size, self.num_chains]
-        depths = 1.0 + tf.floor(draws.uniform(shape) * self.max_depth)
-        own = draws.uniform([batch_size, 1])
-        weights = (1.0 - own) * flat_dirichlet(draws, batch_size, self.num_chains)
+        generator, shape = self._random_generator, [batch_size, self.num_chains]
+        depths = 1.0 + tf.floor(generator.uniform(shape) * self.max_depth)
+        own = generator.uniform([batch_size, 1])
+        weights = (1.0 - own) * flat_dirichlet(generator, batch_size, self.num_chains)
         count = self.num_chains * self.max_depth
-        links = self._choice.draw(draws, images, batch_size, count)
+        links = self._choice.draw(generator, images, batch_size, count)
         within = tf.range(self.max_depth, dtype=tf.float32) < depths[:, :, None]
         links["which"] = tf.where(tf.reshape(within, [-1, count]), links["which"], 0)
         return {"links": links, "weights": weights}
@@ -267,8 +267,8 @@ class SteadyAugMix(Container):
         self, images: tf.Tensor, transformations: dict[str, Any], chosen: tf.Tensor | None = None, **_: Any
     ) -> tf.Tensor:
         """Return the mixed images; `chosen`, `[batch]` bool, says which may be changed (None: all)."""
-        drawn = {**transformations, "links": only_chosen(transformations["links"], chosen)}
-        return tf.ensure_shape(self._run(images, drawn), images.shape)
+        params = {**transformations, "links": only_chosen(transformations["links"], chosen)}
+        return tf.ensure_shape(self._run(images, params), images.shape)
 
     def _change(self, image: tf.Tensor, own: dict[str, Any]) -> tf.Tensor:
         def mixed_in(chain: tf.Tensor, so_far: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -310,16 +310,16 @@ class SomeOf(Container):
         self._choice = Choice(self.members, with_nothing=self.with_nothing, how=how)
         self._run = image_by_image(self._change, compiles=compiles)
 
-    def get_random_transformation_batch(self, batch_size: Any, images: Any = None, **_: Any) -> Drawn:
+    def get_random_transformation_batch(self, batch_size: Any, images: Any = None, **_: Any) -> Params:
         """Return what `Choice.draw` does, `num_operations` times."""
         return self._choice.draw(self._random_generator, images, batch_size, self.num_operations)
 
     def augment_images(
-        self, images: tf.Tensor, transformations: Drawn, chosen: tf.Tensor | None = None, **_: Any
+        self, images: tf.Tensor, transformations: Params, chosen: tf.Tensor | None = None, **_: Any
     ) -> tf.Tensor:
         """Return the changed images; `chosen`, `[batch]` bool, says which may be (None: all)."""
         changed = self._run(images, only_chosen(transformations, chosen))
         return tf.ensure_shape(changed, images.shape)
 
-    def _change(self, image: tf.Tensor, own: Drawn) -> tf.Tensor:
+    def _change(self, image: tf.Tensor, own: Params) -> tf.Tensor:
         return self._choice.change(image, own, 0, self.num_operations)

@@ -13,22 +13,22 @@ import tensorflow as tf
 from keras_cv import layers
 from keras_cv.src.utils import preprocessing
 
-from kerastl.augment.geometry import steady
-from kerastl.augment.layers.base import Mapped, Maps
+from kerastl.augment.geometry import batch_invariant
+from kerastl.augment.layers.base import AffineLayer, AffineMaps
 
 SMALLEST_SIDE_PX = 2
 """A window of one pixel would be one colour."""
 
 
-class WholePixelCrop(Mapped):
+class RandomCrop(AffineLayer):
     """Enlarge a window of fixed side, at a place in whole pixels that is uniform over all inside the image.
 
     Args:
         max_fraction: share of the side that is cut off.
-        maps, kwargs: as for `Mapped`.
+        maps, kwargs: as for `AffineLayer`.
     """
 
-    def __init__(self, max_fraction: float, maps: Maps, **kwargs: Any) -> None:
+    def __init__(self, max_fraction: float, maps: AffineMaps, **kwargs: Any) -> None:
         super().__init__(maps, fill_mode=None, **kwargs)
         self.max_fraction = max_fraction
 
@@ -50,7 +50,7 @@ class WholePixelCrop(Mapped):
         return {"tops": tops, "lefts": lefts, "sides": tf.fill([batch_size], float(side))}
 
 
-class WholeAreaCrop(Mapped):
+class RandomCropAndResize(AffineLayer):
     """Enlarge a window of random area and aspect ratio that lies inside the image.
 
     The area is uniform in [min_area_fraction, 1). The logarithm of the aspect ratio is uniform, wide and tall alike, in the part
@@ -59,10 +59,10 @@ class WholeAreaCrop(Mapped):
     Args:
         min_area_fraction: smallest area, as a share of the image's, above 0, to 1.
         max_aspect_ratio: largest ratio of width to height and of height to width, at least 1.
-        maps, kwargs: as for `Mapped`.
+        maps, kwargs: as for `AffineLayer`.
     """
 
-    def __init__(self, min_area_fraction: float, max_aspect_ratio: float, maps: Maps, **kwargs: Any) -> None:
+    def __init__(self, min_area_fraction: float, max_aspect_ratio: float, maps: AffineMaps, **kwargs: Any) -> None:
         super().__init__(maps, fill_mode=None, **kwargs)
         self.min_area_fraction = min_area_fraction
         self.max_aspect_ratio = max_aspect_ratio
@@ -77,21 +77,21 @@ class WholeAreaCrop(Mapped):
         draw = self._random_generator.uniform
         areas = draw([batch_size], self.min_area_fraction, 1.0)
         # A window of area a fits where its ratio lies between a and 1 / a.
-        fits = -steady(tf.math.log, areas)
+        fits = -batch_invariant(tf.math.log, areas)
         widest = tf.minimum(math.log(self.max_aspect_ratio), fits)
-        aspects = steady(tf.exp, widest * draw([batch_size], -1.0, 1.0))
+        aspects = batch_invariant(tf.exp, widest * draw([batch_size], -1.0, 1.0))
         return {"areas": areas, "aspects": aspects, "tops": draw([batch_size]), "lefts": draw([batch_size])}
 
 
-class SteadyRotation(layers.RandomRotation):
-    """`keras_cv.layers.RandomRotation` with `kerastl.augment.geometry.steady` sines and cosines.
+class RandomRotation(layers.RandomRotation):
+    """`keras_cv.layers.RandomRotation` with `kerastl.augment.geometry.batch_invariant` sines and cosines.
 
     Those of its own would move the border of an image by a few hundredths of a pixel level with the batch.
     """
 
     def _rotate_images(self, images: tf.Tensor, transformations: dict[str, Any]) -> tf.Tensor:
         height, width = (tf.cast(size, tf.float32) for size in tf.unstack(tf.shape(images)[1:3]))
-        matrices = steady(
+        matrices = batch_invariant(
             lambda angles: preprocessing.get_rotation_matrix(angles, height, width), transformations["angles"]
         )
         turned = preprocessing.transform(
@@ -104,15 +104,15 @@ class SteadyRotation(layers.RandomRotation):
         return tf.ensure_shape(turned, images.shape)
 
 
-class CentredShear(Mapped):
+class RandomShear(AffineLayer):
     """Slide rows along x, then columns along y, about the middle, in one resampling.
 
     Args:
         max_fraction: largest slope either way, in pixels for each pixel.
-        maps, fill_mode, kwargs: as for `Mapped`.
+        maps, fill_mode, kwargs: as for `AffineLayer`.
     """
 
-    def __init__(self, max_fraction: float, maps: Maps, **kwargs: Any) -> None:
+    def __init__(self, max_fraction: float, maps: AffineMaps, **kwargs: Any) -> None:
         super().__init__(maps, **kwargs)
         self.max_fraction = max_fraction
 

@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
-from kerastl.augment.geometry import steady
+from kerastl.augment.geometry import batch_invariant
 from kerastl.augment.layers.base import drawn_fill, filled
 
 UNIT = 2.0**32
@@ -26,7 +26,7 @@ on square images."""
 SMALLEST_UNIT_PX = 2.0
 
 
-class BatchedGridMask(VectorizedBaseImageAugmentationLayer):
+class GridMask(VectorizedBaseImageAugmentationLayer):
     """Mask a grid of squares, turned and shifted at random.
 
     A square's side is `ratio` times the distance from square to square; `ratio` is uniform in [0, max_fraction). The
@@ -64,7 +64,7 @@ class BatchedGridMask(VectorizedBaseImageAugmentationLayer):
         shorter_px = tf.cast(tf.reduce_min(tf.shape(images)[1:3]), tf.float32)
         unit_px = tf.maximum(draw([batch_size, 1], *UNIT_FRACTIONS) * shorter_px, SMALLEST_UNIT_PX)
         radians = draw([batch_size], -math.radians(self.max_deg), math.radians(self.max_deg))
-        direction = tf.stack([steady(tf.cos, radians), steady(tf.sin, radians)], axis=1)
+        direction = tf.stack([batch_invariant(tf.cos, radians), batch_invariant(tf.sin, radians)], axis=1)
         grids = {
             "steps": direction / (2.0 * unit_px),
             "shifts": draw([batch_size, 2], -0.5, 0.5),
@@ -95,7 +95,7 @@ def _half_pixels_from_the_middle(length_px: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(2 * tf.range(length_px) + 1 - length_px, tf.uint32)
 
 
-class WholeCutout(VectorizedBaseImageAugmentationLayer):
+class RandomCutout(VectorizedBaseImageAugmentationLayer):
     """Mask one rectangle that lies wholly inside the image.
 
     Height and width are uniform in [0, max_fraction) of the side, independent, and rounded to whole pixels; the place

@@ -43,7 +43,7 @@ def is_identity(options: Options) -> bool:
 
 
 def build_share(options: Options, *, image_size_px: int) -> Callable[[Any, Any], Any]:
-    """Return `share(draws, batch_size) -> [batch, size, size, 1]` float32: 1 inside the rectangle, 0 outside."""
+    """Return `share(generator, batch_size) -> [batch, size, size, 1]` float32: 1 inside the rectangle, 0 outside."""
     import tensorflow as tf
 
     from kerastl.augment.stateless_random import build_beta
@@ -51,12 +51,12 @@ def build_share(options: Options, *, image_size_px: int) -> Callable[[Any, Any],
     beta = build_beta(options.alpha)
     places = tf.range(image_size_px, dtype=tf.float32)
 
-    def share(draws: Any, batch_size: Any) -> Any:
-        side_px = tf.round(tf.sqrt(beta(draws.uniform([batch_size, 1]))) * image_size_px)
+    def share(generator: Any, batch_size: Any) -> Any:
+        side_px = tf.round(tf.sqrt(beta(generator.uniform([batch_size, 1]))) * image_size_px)
 
         def inside() -> Any:
             """Return `[batch, size]`: which rows, or columns, the rectangle covers."""
-            centre = tf.floor(draws.uniform([batch_size, 1]) * image_size_px)
+            centre = tf.floor(generator.uniform([batch_size, 1]) * image_size_px)
             first = centre - tf.floor(side_px / 2)
             return (places >= first) & (places < first + side_px)
 

@@ -51,23 +51,23 @@ def is_identity(options: Options) -> bool:
 
 
 def build_share(options: Options, *, image_size_px: int) -> Callable[[Any, Any], Any]:
-    """Return `share(draws, batch_size) -> [batch, size, size, 1]` float32: 1 in the blots, 0 outside."""
+    """Return `share(generator, batch_size) -> [batch, size, size, 1]` float32: 1 in the blots, 0 outside."""
     import tensorflow as tf
 
     from kerastl.augment.stateless_random import build_beta
 
     beta = build_beta(options.alpha)
 
-    def share(draws: Any, batch_size: Any) -> Any:
-        wanted = beta(draws.uniform([batch_size, 1, 1]))
-        grey = low_frequencies(draws, batch_size, image_size_px, options.decay_power)
+    def share(generator: Any, batch_size: Any) -> Any:
+        wanted = beta(generator.uniform([batch_size, 1, 1]))
+        grey = low_frequencies(generator, batch_size, image_size_px, options.decay_power)
         count = tf.round(wanted * image_size_px**2)
         return tf.cast(_brightest(grey, count), tf.float32)[..., None]
 
     return share
 
 
-def low_frequencies(draws: Any, batch_size: Any, image_size_px: int, decay_power: float) -> Any:
+def low_frequencies(generator: Any, batch_size: Any, image_size_px: int, decay_power: float) -> Any:
     """Return `[batch, size, size]` float32 grey images of large forms.
 
     Computed in float64: TensorFlow's formulas differ in the last digit between batches of different size, and of a
@@ -84,7 +84,7 @@ def low_frequencies(draws: Any, batch_size: Any, image_size_px: int, decay_power
     # pairs only those in its first column, and at even sizes in its last, and so would halve their power.
     heights[:, right % 0.5 == 0] *= np.sqrt(2.0)
     amplitude = tf.constant(heights, tf.float64)
-    unit = tf.cast(draws.uniform([batch_size, 2, *amplitude.shape]), tf.float64)
+    unit = tf.cast(generator.uniform([batch_size, 2, *amplitude.shape]), tf.float64)
     # Box & Muller 1958: two uniform numbers make one complex normal one; 1 - unit is never 0.
     length = amplitude * tf.sqrt(-2.0 * tf.math.log(1.0 - unit[:, 0]))
     angle = 2.0 * np.pi * unit[:, 1]

@@ -39,8 +39,8 @@ def is_identity(options: Options) -> bool:
 
 
 def build_share(options: Options, *, image_size_px: int) -> Callable[[Any, Any], Any]:  # noqa: ARG001 - part of the contract
-    """Return `share(draws, batch_size) -> [batch, 1, 1, 1]` float32: the partner's weight."""
+    """Return `share(generator, batch_size) -> [batch, 1, 1, 1]` float32: the partner's weight."""
     from kerastl.augment.stateless_random import build_beta
 
     beta = build_beta(options.alpha)
-    return lambda draws, batch_size: beta(draws.uniform([batch_size, 1, 1, 1]))
+    return lambda generator, batch_size: beta(generator.uniform([batch_size, 1, 1, 1]))

@@ -57,9 +57,9 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer that stands in for keras-cv's, which turns images by up to nine radians."""
-    from kerastl.augment.layers.containers_layers import SteadyAugMix
+    from kerastl.augment.layers.containers_layers import AugMix
 
-    return SteadyAugMix(
+    return AugMix(
         nested_options.at_strength(LINKS, options.severity),
         num_chains=options.num_chains,
         max_depth=options.max_depth,

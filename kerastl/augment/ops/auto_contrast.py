@@ -16,7 +16,7 @@ from annotated_types import Ge, Le
 from kerastl.options import StrictModel
 
 COMPILES = True
-READS_NEIGHBOURS = True
+READS_NEIGHBORS = True
 
 
 class Options(StrictModel):
@@ -43,6 +43,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer. keras-cv's own makes noise of a constant image that float32 has rounded."""
-    from kerastl.augment.layers.color_layers import SteadyAutoContrast
+    from kerastl.augment.layers.color_layers import AutoContrast
 
-    return SteadyAutoContrast(options.max_fraction, **kwargs)
+    return AutoContrast(options.max_fraction, **kwargs)

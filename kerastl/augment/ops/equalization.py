@@ -16,7 +16,7 @@ from annotated_types import Ge, Le
 from kerastl.options import StrictModel
 
 COMPILES = True
-READS_NEIGHBOURS = True
+READS_NEIGHBORS = True
 
 
 class Options(StrictModel):
@@ -43,6 +43,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer. keras-cv's own is too dark where the brightest level is not the rarest, and does not compile."""
-    from kerastl.augment.layers.color_layers import SteadyEqualization
+    from kerastl.augment.layers.color_layers import Equalization
 
-    return SteadyEqualization(options.max_fraction, **kwargs)
+    return Equalization(options.max_fraction, **kwargs)

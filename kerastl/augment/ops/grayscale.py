@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 
 from kerastl.options import StrictModel
 
-NEEDS_COLOUR = True
+NEEDS_COLOR = True
 COMPILES = True
 
 
@@ -37,6 +37,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:  # noqa: ARG001 - there is nothing to choose
     """Return keras-cv's layer with weights that sum to 1."""
-    from kerastl.augment.layers.color_layers import SteadyGrayscale
+    from kerastl.augment.layers.color_layers import Grayscale
 
-    return SteadyGrayscale(output_channels=3, **kwargs)
+    return Grayscale(output_channels=3, **kwargs)

@@ -54,9 +54,9 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer. keras-cv's own turns grids image by image, blurs them, and fails on noise."""
-    from kerastl.augment.layers.masks_layers import BatchedGridMask
+    from kerastl.augment.layers.masks_layers import GridMask
 
-    return BatchedGridMask(
+    return GridMask(
         options.max_fraction,
         max_deg=options.max_deg,
         fill_mode=options.fill_mode,

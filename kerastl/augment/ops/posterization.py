@@ -45,6 +45,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer that stands in for keras-cv's, which cannot draw the number of bits."""
-    from kerastl.augment.layers.color_layers import SteadyPosterization
+    from kerastl.augment.layers.color_layers import Posterization
 
-    return SteadyPosterization(options.min_bits, **kwargs)
+    return Posterization(options.min_bits, **kwargs)

@@ -54,12 +54,12 @@ class Options(StrictModel):
 
 def is_identity(options: Options) -> bool:
     """Tell whether these options change nothing."""
-    return nested_options.change_nothing(_held(options))
+    return nested_options.are_identities(_held(options))
 
 
-def needs_colour(options: Options) -> bool:
+def needs_color(options: Options) -> bool:
     """Tell whether one of the operations that were asked for makes no sense on grey images."""
-    return bool(options.operations) and nested_options.need_colour(_held(options))
+    return bool(options.operations) and nested_options.any_needs_color(_held(options))
 
 
 def at_strength(strength: float) -> Options:

@@ -26,19 +26,19 @@ class Options(StrictModel):
         apply_probability: share of the images that they are done to, 0 to 1.
     """
 
-    RULES: ClassVar = (nested_options.operations_are_not_nested_too_deep,)
+    RULES: ClassVar = (nested_options.check_nesting_depth,)
     operations: Operations
     apply_probability: Annotated[float, Ge(0), Le(1)] = 0.5
 
 
 def is_identity(options: Options) -> bool:
     """Tell whether these options change nothing."""
-    return nested_options.change_nothing(options.operations)
+    return nested_options.are_identities(options.operations)
 
 
-def needs_colour(options: Options) -> bool:
+def needs_color(options: Options) -> bool:
     """Tell whether one of the operations makes no sense on grey images."""
-    return nested_options.need_colour(options.operations)
+    return nested_options.any_needs_color(options.operations)
 
 
 def at_strength(strength: float) -> Options:
@@ -48,6 +48,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer that stands in for keras-cv's, which holds one layer and takes each image through it alone."""
-    from kerastl.augment.layers.color_layers import InOrder
+    from kerastl.augment.layers.color_layers import SequentialOperations
 
-    return InOrder(options.operations, **kwargs)
+    return SequentialOperations(options.operations, **kwargs)

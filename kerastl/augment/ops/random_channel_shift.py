@@ -38,6 +38,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer that stands in for keras-cv's, which shifts all channels alike in a graph."""
-    from kerastl.augment.layers.color_layers import SteadyChannelShift
+    from kerastl.augment.layers.color_layers import RandomChannelShift
 
-    return SteadyChannelShift(options.max_fraction, **kwargs)
+    return RandomChannelShift(options.max_fraction, **kwargs)

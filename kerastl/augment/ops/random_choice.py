@@ -28,19 +28,19 @@ class Options(StrictModel):
         apply_probability: share of the images that are changed, 0 to 1.
     """
 
-    RULES: ClassVar = (nested_options.operations_are_not_nested_too_deep,)
+    RULES: ClassVar = (nested_options.check_nesting_depth,)
     operations: Operations
     apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
 
 
 def is_identity(options: Options) -> bool:
     """Tell whether these options change nothing."""
-    return nested_options.change_nothing(options.operations)
+    return nested_options.are_identities(options.operations)
 
 
-def needs_colour(options: Options) -> bool:
+def needs_color(options: Options) -> bool:
     """Tell whether one of the operations makes no sense on grey images."""
-    return nested_options.need_colour(options.operations)
+    return nested_options.any_needs_color(options.operations)
 
 
 def at_strength(strength: float) -> Options:

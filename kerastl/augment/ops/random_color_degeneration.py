@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 
 from kerastl.options import StrictModel
 
-NEEDS_COLOUR = True
+NEEDS_COLOR = True
 COMPILES = True
 
 
@@ -39,6 +39,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return keras-cv's layer with a grey copy that is not darker than the image."""
-    from kerastl.augment.layers.color_layers import SteadyColorDegeneration
+    from kerastl.augment.layers.color_layers import RandomColorDegeneration
 
-    return SteadyColorDegeneration((0.0, options.max_fraction), **kwargs)
+    return RandomColorDegeneration((0.0, options.max_fraction), **kwargs)

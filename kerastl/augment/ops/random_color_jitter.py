@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 
 from kerastl.options import StrictModel
 
-NEEDS_COLOUR = True
+NEEDS_COLOR = True
 COMPILES = True
 
 
@@ -59,7 +59,7 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer that stands in for keras-cv's, whose random numbers cannot be replaced."""
-    from kerastl.augment.layers.color_layers import Jitter, SteadyColorJitter
+    from kerastl.augment.layers.color_layers import Jitter, RandomColorJitter
 
     jitter = Jitter(
         options.max_brightness_fraction,
@@ -67,4 +67,4 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
         options.max_saturation_fraction,
         options.max_hue_deg,
     )
-    return SteadyColorJitter(jitter, **kwargs)
+    return RandomColorJitter(jitter, **kwargs)

@@ -38,6 +38,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the keras-cv layer, with means that do not depend on the batch."""
-    from kerastl.augment.layers.color_layers import SteadyContrast
+    from kerastl.augment.layers.color_layers import RandomContrast
 
-    return SteadyContrast(value_range=(0, 255), factor=options.max_fraction, **kwargs)
+    return RandomContrast(value_range=(0, 255), factor=options.max_fraction, **kwargs)

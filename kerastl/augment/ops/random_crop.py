@@ -39,14 +39,14 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer. keras-cv's own skips rows, and changes the size."""
-    from kerastl.augment.layers.geometry_layers import WholePixelCrop
+    from kerastl.augment.layers.geometry_layers import RandomCrop
 
-    return WholePixelCrop(options.max_fraction, maps, **kwargs)
+    return RandomCrop(options.max_fraction, maps, **kwargs)
 
 
-def maps(drawn: Any, size_px: int) -> Any:
+def maps(params: Any, size_px: int) -> Any:
     """Return the affine maps of what was drawn: `[batch, 6]` float32."""
     from kerastl.augment import geometry
 
-    lengths = drawn["sides"] - 1.0
-    return geometry.window(drawn["tops"], drawn["lefts"], lengths, lengths, size_px)
+    lengths = params["sides"] - 1.0
+    return geometry.window(params["tops"], params["lefts"], lengths, lengths, size_px)

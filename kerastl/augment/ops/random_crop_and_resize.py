@@ -50,21 +50,21 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer. keras-cv's own clips windows, and ties the aspect ratio to the area."""
-    from kerastl.augment.layers.geometry_layers import WholeAreaCrop
+    from kerastl.augment.layers.geometry_layers import RandomCropAndResize
 
-    return WholeAreaCrop(options.min_area_fraction, options.max_aspect_ratio, maps, **kwargs)
+    return RandomCropAndResize(options.min_area_fraction, options.max_aspect_ratio, maps, **kwargs)
 
 
-def maps(drawn: Any, size_px: int) -> Any:
+def maps(params: Any, size_px: int) -> Any:
     """Return the affine maps of what was drawn: `[batch, 6]` float32."""
     import tensorflow as tf
 
     from kerastl.augment import geometry
 
     length = size_px - 1.0
-    areas, aspects = drawn["areas"], drawn["aspects"]
-    heights = tf.minimum(geometry.steady(tf.sqrt, areas / aspects) * length, length)
-    widths = tf.minimum(geometry.steady(tf.sqrt, areas * aspects) * length, length)
-    tops = drawn["tops"] * (length - heights)
-    lefts = drawn["lefts"] * (length - widths)
+    areas, aspects = params["areas"], params["aspects"]
+    heights = tf.minimum(geometry.batch_invariant(tf.sqrt, areas / aspects) * length, length)
+    widths = tf.minimum(geometry.batch_invariant(tf.sqrt, areas * aspects) * length, length)
+    tops = params["tops"] * (length - heights)
+    lefts = params["lefts"] * (length - widths)
     return geometry.window(tops, lefts, heights, widths, size_px)

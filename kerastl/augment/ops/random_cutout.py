@@ -51,8 +51,8 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer. keras-cv's own loses area at the border and ties width to height."""
-    from kerastl.augment.layers.masks_layers import WholeCutout
+    from kerastl.augment.layers.masks_layers import RandomCutout
 
-    return WholeCutout(
+    return RandomCutout(
         options.max_fraction, fill_mode=options.fill_mode, fill_value=options.fill_value, **kwargs
     )

@@ -45,10 +45,10 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     return layers.RandomFlip(MODES[options.direction], rate=RATE, **kwargs)
 
 
-def maps(drawn: Any, size_px: int) -> Any:
+def maps(params: Any, size_px: int) -> Any:
     """Return the affine maps of what was drawn: `[batch, 6]` float32."""
     from kerastl.augment import geometry
 
     # keras-cv's rule; it draws 0 for a direction that is not asked for.
-    left_right, top_bottom = (drawn[key][:, 0] > RATE for key in ("flip_horizontals", "flip_verticals"))
+    left_right, top_bottom = (params[key][:, 0] > RATE for key in ("flip_horizontals", "flip_verticals"))
     return geometry.mirror(left_right, top_bottom, size_px)

@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from kerastl.options import StrictModel
 
 COMPILES = True
-READS_NEIGHBOURS = True
+READS_NEIGHBORS = True
 
 
 class Options(StrictModel):
@@ -43,6 +43,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer that stands in for keras-cv's, which darkens the borders."""
-    from kerastl.augment.layers.color_layers import ReflectedGaussianBlur
+    from kerastl.augment.layers.color_layers import RandomGaussianBlur
 
-    return ReflectedGaussianBlur(options.max_sigma_px, **kwargs)
+    return RandomGaussianBlur(options.max_sigma_px, **kwargs)

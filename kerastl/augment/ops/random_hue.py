@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 
 from kerastl.options import StrictModel
 
-NEEDS_COLOUR = True
+NEEDS_COLOR = True
 
 
 class Options(StrictModel):
@@ -49,6 +49,6 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     return layers.RandomHue(options.max_deg / 180.0, value_range=(0, 255), **kwargs)
 
 
-def hsv_change(drawn: Any) -> tuple[Any, Any]:
+def hsv_change(params: Any) -> tuple[Any, Any]:
     """Return (factor of the saturation, turn of the hue in turns), `[batch]` or None."""
-    return None, drawn
+    return None, params

@@ -44,6 +44,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer. keras-cv's own takes levels for the range 0 to 1, and whitens the image."""
-    from kerastl.augment.layers.color_layers import SteadyJpegQuality
+    from kerastl.augment.layers.color_layers import RandomJpegQuality
 
-    return SteadyJpegQuality(options.min_quality, **kwargs)
+    return RandomJpegQuality(options.min_quality, **kwargs)

@@ -39,13 +39,13 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the keras-cv layer."""
-    from kerastl.augment.layers.geometry_layers import SteadyRotation
+    from kerastl.augment.layers.geometry_layers import RandomRotation
 
-    return SteadyRotation(options.max_deg / 360.0, fill_mode=options.fill_mode, **kwargs)
+    return RandomRotation(options.max_deg / 360.0, fill_mode=options.fill_mode, **kwargs)
 
 
-def maps(drawn: Any, size_px: int) -> Any:
+def maps(params: Any, size_px: int) -> Any:
     """Return the affine maps of what was drawn: `[batch, 6]` float32."""
     from kerastl.augment import geometry
 
-    return geometry.rotation(drawn["angles"], size_px)
+    return geometry.rotation(params["angles"], size_px)

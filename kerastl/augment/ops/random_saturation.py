@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 
 from kerastl.options import StrictModel
 
-NEEDS_COLOUR = True
+NEEDS_COLOR = True
 SATURATES = True
 
 
@@ -53,6 +53,6 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     return layers.RandomSaturation(bounds, **kwargs)
 
 
-def hsv_change(drawn: Any) -> tuple[Any, Any]:
+def hsv_change(params: Any) -> tuple[Any, Any]:
     """Return (factor of the saturation, turn of the hue in turns), `[batch]` or None."""
-    return drawn / (1.0 - drawn), None
+    return params / (1.0 - params), None

@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 from kerastl.options import StrictModel
 
 COMPILES = True
-READS_NEIGHBOURS = True
+READS_NEIGHBORS = True
 
 
 class Options(StrictModel):
@@ -45,6 +45,6 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer that stands in for keras-cv's, which only softens."""
-    from kerastl.augment.layers.color_layers import SignedSharpness
+    from kerastl.augment.layers.color_layers import RandomSharpness
 
-    return SignedSharpness(options.max_fraction, options.direction, **kwargs)
+    return RandomSharpness(options.max_fraction, options.direction, **kwargs)

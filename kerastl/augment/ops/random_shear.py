@@ -40,13 +40,13 @@ def at_strength(strength: float) -> Options:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Return the layer. keras-cv's own shears about the top left corner."""
-    from kerastl.augment.layers.geometry_layers import CentredShear
+    from kerastl.augment.layers.geometry_layers import RandomShear
 
-    return CentredShear(options.max_fraction, maps, fill_mode=options.fill_mode, **kwargs)
+    return RandomShear(options.max_fraction, maps, fill_mode=options.fill_mode, **kwargs)
 
 
-def maps(drawn: Any, size_px: int) -> Any:
+def maps(params: Any, size_px: int) -> Any:
     """Return the affine maps of what was drawn: `[batch, 6]` float32."""
     from kerastl.augment import geometry
 
-    return geometry.shear(drawn["slopes_x"], drawn["slopes_y"], size_px)
+    return geometry.shear(params["slopes_x"], params["slopes_y"], size_px)

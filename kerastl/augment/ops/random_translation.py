@@ -45,9 +45,9 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     return layers.RandomTranslation(strength, strength, fill_mode=options.fill_mode, **kwargs)
 
 
-def maps(drawn: Any, size_px: int) -> Any:
+def maps(params: Any, size_px: int) -> Any:
     """Return the affine maps of what was drawn: `[batch, 6]` float32."""
     from kerastl.augment import geometry
 
-    down, right = drawn["height_translations"][:, 0], drawn["width_translations"][:, 0]
+    down, right = params["height_translations"][:, 0], params["width_translations"][:, 0]
     return geometry.translation(down * size_px, right * size_px)

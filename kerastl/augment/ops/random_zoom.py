@@ -44,8 +44,8 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     return layers.RandomZoom(options.max_fraction, fill_mode=options.fill_mode, **kwargs)
 
 
-def maps(drawn: Any, size_px: int) -> Any:
+def maps(params: Any, size_px: int) -> Any:
     """Return the affine maps of what was drawn: `[batch, 6]` float32."""
     from kerastl.augment import geometry
 
-    return geometry.zoom(drawn["height_zooms"][:, 0], drawn["width_zooms"][:, 0], size_px)
+    return geometry.zoom(params["height_zooms"][:, 0], params["width_zooms"][:, 0], size_px)
