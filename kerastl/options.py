@@ -86,7 +86,7 @@ class _Constructor(ModelMetaclass):
         except ValidationError as error:
             name = values.get("name")
             subject = f"{cls.__name__} {name!r}" if isinstance(name, str) else cls.__name__
-            raise Problems(subject, problems_of(error)) from None
+            raise Problems(subject, list_problems(error)) from None
 
 
 class StrictModel(BaseModel, metaclass=_Constructor):
@@ -158,7 +158,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
             return {cls.SHORT_WORD: given}
         if isinstance(given, Mapping):
             return given
-        message = f"must be {cls._form()}, got {shown(given)}."
+        message = f"must be {cls._form()}, got {describe_value(given)}."
         raise _validation_error(cls.__name__, [((), message)], None)
 
     @classmethod
@@ -286,24 +286,24 @@ def _validation_error(title: str, errors: Sequence[tuple[Loc, str]], model: Any)
     return ValidationError.from_exception_data(title, details, hide_input=True)
 
 
-def errors_of(error: ValidationError) -> list[tuple[Loc, str]]:
+def located_errors(error: ValidationError) -> list[tuple[Loc, str]]:
     """Return `(location, message)` of each problem of a StrictModel."""
     return [(one["loc"], one["msg"]) for one in error.errors(include_url=False)]
 
 
-def partial_of(error: ValidationError) -> Any:
+def partial_model(error: ValidationError) -> Any:
     """Return what could be read of a model that has problems: attributes that could not be read are missing."""
     return error.errors(include_url=False)[0].get("ctx", {}).get("model")
 
 
-def owner(loc: Loc, message: str) -> Loc:
+def section_of(loc: Loc, message: str) -> Loc:
     """Return the location that a message is about: for a missing key the section that lacks it."""
     return loc[:-1] if message.startswith(MISSING) else loc
 
 
-def problems_of(error: ValidationError, prefix: str = "") -> list[Problem]:
+def list_problems(error: ValidationError, prefix: str = "") -> list[Problem]:
     """Return the problems of a StrictModel for `kerastl.errors.Problems`."""
-    return [Problem(join(prefix, owner(loc, message)), message) for loc, message in errors_of(error)]
+    return [Problem(join_path(prefix, section_of(loc, message)), message) for loc, message in located_errors(error)]
 
 
 def read_list(model: type[StrictModel], given: Any, where: str) -> tuple[list[Any], list[Problem]]:
@@ -318,14 +318,14 @@ def read_list(model: type[StrictModel], given: Any, where: str) -> tuple[list[An
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         return [], [Problem(where, f"must be a list, got {given!r}.")]
     values = [_read(model, item, (index,), errors) for index, item in enumerate(given)]
-    problems = [Problem(join(where, owner(loc, message)), message) for loc, message in errors]
+    problems = [Problem(join_path(where, section_of(loc, message)), message) for loc, message in errors]
     return [one for one in values if not isinstance(one, _Invalid)], problems
 
 
 def _broken_rules(rules: Iterable[Rule], model: Any, *, is_partial: bool) -> Iterator[tuple[Loc, str]]:
     for rule in rules:
         try:
-            yield from ((steps(path) or (), message) for path, message in rule(model))
+            yield from ((split_path(path) or (), message) for path, message in rule(model))
         except AttributeError:
             if not is_partial:
                 raise
@@ -410,8 +410,8 @@ def _read_model(model: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]])
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        errors += [((*loc, *below), message) for below, message in errors_of(error)]
-        return _Invalid(partial_of(error))
+        errors += [((*loc, *below), message) for below, message in located_errors(error)]
+        return _Invalid(partial_model(error))
 
 
 def _read_scalar(parts: Sequence[Any], scalar: Scalar) -> Any:
@@ -474,10 +474,10 @@ def _wrong(annotation: Any, given: Any) -> str:
     if is_list and not isinstance(given, list | tuple):
         text = given.text if isinstance(given, Scalar) and given.value is not None else given
         hint = f" Write [{quote(text, '')}]." if isinstance(text, str) else ""
-        return f"must be a list, got {shown(given)}.{hint}"
+        return f"must be a list, got {describe_value(given)}.{hint}"
     if str in members(kind) and _text_of(given) == "":
         return "must not be empty."
-    return f"must be {allowed(annotation)}, got {shown(given)}. {_hint(annotation, given)}".rstrip()
+    return f"must be {allowed(annotation)}, got {describe_value(given)}. {_hint(annotation, given)}".rstrip()
 
 
 def _text_of(given: Any) -> str | None:
@@ -566,7 +566,7 @@ def _hints(model: Any) -> dict[str, Any]:
     return {name: found[name] for name in model.model_fields}
 
 
-def shown(given: Any) -> str:
+def describe_value(given: Any) -> str:
     """Return what was given, for `got ...`."""
     if isinstance(given, Scalar):
         if isinstance(given.value, str):
@@ -579,7 +579,7 @@ def shown(given: Any) -> str:
     return quote(repr(given), marks="")
 
 
-def steps(path: str) -> Loc | None:
+def split_path(path: str) -> Loc | None:
     """Return the location `("a", "b", 0)` of the path `a.b[0]`, None where it is not a path."""
     found: list[str | int] = []
     position = 0
@@ -594,7 +594,7 @@ def steps(path: str) -> Loc | None:
     return tuple(found)
 
 
-def join(path: str, loc: Loc) -> str:
+def join_path(path: str, loc: Loc) -> str:
     """Return the path of a location below another path: `a.b[0]`."""
     for step in loc:
         name = f".{step}" if path else str(step)

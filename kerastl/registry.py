@@ -97,6 +97,6 @@ def needs_color(operation: str, options: Any) -> bool:
         options: its options: an operation that holds others needs colour where one of them does.
     """
     held: Any = module("operation", operation)
-    if hasattr(held, "needs_colour"):
+    if hasattr(held, "needs_color"):
         return bool(held.needs_color(options))
-    return bool(getattr(held, "NEEDS_COLOUR", False))
+    return bool(getattr(held, "NEEDS_COLOR", False))

@@ -15,15 +15,15 @@ import tensorflow as tf
 from kerastl.augment import Policy, build_policy, named_policy
 from kerastl.data import ImageDataset
 from kerastl.data.dataset import seeds_for
-from kerastl.training import Classification
-from kerastl.training.batch_norm import is_statistic, statistics_estimator
+from kerastl.training import ClassificationStep
+from kerastl.training.batch_norm import is_statistic, build_statistics_estimator
 from kerastl.training.step import Batch
 
 
 class AdaptationStep(ABC):
-    """A `kerastl.training.Step` that learns from the streams it names in `reads`.
+    """A `kerastl.training.Step` that learns from the streams it names in `stream_names`.
 
-    Each of its `losses` is weighed already: the loop adds up all but `shown`.
+    Each of its `losses` is weighed already: the loop adds up all but `metric_names`.
 
     Args:
         num_classes: classes of the head.
@@ -31,12 +31,12 @@ class AdaptationStep(ABC):
         seed: of what the method draws: first weights of its own layers, random maps.
         classification: how labelled images are learnt from; None: plain cross-entropy.
         follow_statistics: BatchNorm runs in training mode: each batch is normalised by itself, so each domain by its own
-            statistics, and before an evaluation the running ones are re-estimated over the last stream in `reads`.
+            statistics, and before an evaluation the running ones are re-estimated over the last stream in `stream_names`.
     """
 
-    reads: Sequence[str] = ("source", "target")
-    reads_target_labels = False
-    shown: Sequence[str] = ("accuracy",)
+    stream_names: Sequence[str] = ("source", "target")
+    uses_target_labels = False
+    metric_names: Sequence[str] = ("accuracy",)
     variables: Sequence[keras.Variable] = ()
 
     def __init__(
@@ -45,12 +45,12 @@ class AdaptationStep(ABC):
         num_classes: int,
         num_features: int,
         seed: int = 0,
-        classification: Classification | None = None,
+        classification: ClassificationStep | None = None,
         follow_statistics: bool = False,
     ) -> None:
         self.num_classes, self.num_features, self.seed = num_classes, num_features, seed
         self.follow_statistics = follow_statistics
-        self._classification = classification or Classification(num_classes)
+        self._classification = classification or ClassificationStep(num_classes)
         self._estimate: Callable[[ImageDataset], None] | None = None
 
     @abstractmethod
@@ -71,11 +71,11 @@ class AdaptationStep(ABC):
         """Re-estimate BatchNorm statistics where they follow the images."""
         if self.follow_statistics:
             if self._estimate is None:
-                self._estimate = statistics_estimator(model)
-            self._estimate(sources[self.reads[-1]])
+                self._estimate = build_statistics_estimator(model)
+            self._estimate(sources[self.stream_names[-1]])
 
-    def kept(self, model: keras.Model) -> Collection[str]:  # noqa: ARG002 - part of the contract
-        """Nothing: what the phase lets learn may learn, see `kerastl.training.KeepsWeights`."""
+    def frozen_paths(self, model: keras.Model) -> Collection[str]:  # noqa: ARG002 - part of the contract
+        """Nothing: what the phase lets learn may learn, see `kerastl.training.WeightFreezingStep`."""
         return ()
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -85,7 +85,7 @@ class AdaptationStep(ABC):
     def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:  # noqa: B027
         """Nothing to take back."""
 
-    def may_move(self, variable: keras.Variable) -> bool:
+    def may_change(self, variable: keras.Variable) -> bool:
         """Statistics may, where they follow the images."""
         return self.follow_statistics and is_statistic(variable)
 
@@ -194,12 +194,12 @@ class TwoDomains(AdaptationStep):
         watch: Watch,
         *,
         variables: Sequence[keras.Variable] = (),
-        shown: Sequence[str] = (),
+        metric_names: Sequence[str] = (),
         **given: Any,
     ) -> None:
         super().__init__(**given)
         self._watch, self.variables = watch, list(variables)
-        self.shown = ("accuracy", *shown)
+        self.metric_names = ("accuracy", *metric_names)
 
     def losses(
         self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from kerastl import registry
 from kerastl.errors import Problems, RequestError
-from kerastl.options import problems_of
+from kerastl.options import list_problems
 from kerastl.recipe import Method as MethodOptions
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kerastl.adaptation.adaptation_step import AdaptationStep
     from kerastl.data import ImageDataset
     from kerastl.recipe import LayerNames, Phase
-    from kerastl.training import Classification, Step
+    from kerastl.training import ClassificationStep, Step
 
 SOURCE_ONLY = "source_only"
 """The name of the model that was trained at the source and not adapted; always among the candidates."""
@@ -152,7 +152,7 @@ def named_options(name: str, options: Any = None) -> Any:
     try:
         return MethodOptions.model_validate({"name": name, **given}).options
     except ValidationError as error:
-        raise Problems(f"The method {name}", problems_of(error)) from error
+        raise Problems(f"The method {name}", list_problems(error)) from error
 
 
 def build_step(
@@ -162,7 +162,7 @@ def build_step(
     num_classes: int,
     num_features: int,
     seed: int = 0,
-    classification: Classification | None = None,
+    classification: ClassificationStep | None = None,
     follow_statistics: bool = False,
     without_source: bool = False,
 ) -> AdaptationStep:

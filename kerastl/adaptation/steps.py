@@ -24,7 +24,7 @@ from kerastl.training.step import Batch, signature_of
 class SourceOnly(AdaptationStep):
     """Classification of the stream `source`."""
 
-    reads: Sequence[str] = ("source",)
+    stream_names: Sequence[str] = ("source",)
 
     def losses(
         self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
@@ -42,17 +42,17 @@ class FineTune(AdaptationStep):
         given: as in `AdaptationStep`.
     """
 
-    reads_target_labels = True
+    uses_target_labels = True
 
     def __init__(self, *, both_domains: bool = False, **given: Any) -> None:
         super().__init__(**given)
-        self.reads = ("source", "target") if both_domains else ("target",)
+        self.stream_names = ("source", "target") if both_domains else ("target",)
 
     def losses(
         self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """Return `loss` and `accuracy`, each the mean of those of the domains that are read."""
-        told = [self._of(model, batches[name], progress) for name in self.reads]
+        told = [self._of(model, batches[name], progress) for name in self.stream_names]
         return {name: tf.add_n([one[name] for one in told]) / len(told) for name in told[0]}
 
     def _of(self, model: keras.Model, batch: Batch, progress: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -73,7 +73,7 @@ class AdaBN(SourceOnly):
     """
 
     # No loss sees the target: it is named for `on_epoch`, which is handed the streams that are read.
-    reads: Sequence[str] = ("source", "target")
+    stream_names: Sequence[str] = ("source", "target")
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**(given | {"follow_statistics": True}))
@@ -86,8 +86,8 @@ class AdaBNAlone(AdaptationStep):
         given: as in `AdaptationStep`; statistics follow the target whatever they say.
     """
 
-    reads: Sequence[str] = ("target",)
-    shown: Sequence[str] = ()
+    stream_names: Sequence[str] = ("target",)
+    metric_names: Sequence[str] = ()
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**(given | {"follow_statistics": True}))
@@ -102,7 +102,7 @@ class AdaBNAlone(AdaptationStep):
         _, logits = features_and_logits(model, batches["target"][0], training=True)
         return {"loss": tf.reduce_mean(entropy(logits))}
 
-    def kept(self, model: keras.Model) -> Collection[str]:
+    def frozen_paths(self, model: keras.Model) -> Collection[str]:
         """Every weight."""
         return {one.path for one in model.weights}
 
@@ -124,7 +124,7 @@ class Tent(AdaBNAlone):
         logits = logits_of_frozen_head(model, batches["target"][0], training=True)
         return {"loss": tf.reduce_mean(entropy(logits))}
 
-    def kept(self, model: keras.Model) -> Collection[str]:
+    def frozen_paths(self, model: keras.Model) -> Collection[str]:
         """The head: features must fit it as it is."""
         return head_paths(model)
 
@@ -140,14 +140,14 @@ class Shot(AdaptationStep):
         given: as in `AdaptationStep`.
     """
 
-    reads: Sequence[str] = ("target",)
-    shown: Sequence[str] = ()
+    stream_names: Sequence[str] = ("target",)
+    metric_names: Sequence[str] = ()
 
     def __init__(self, *, diversity_weight: float, pseudo_label_weight: float, **given: Any) -> None:
         super().__init__(**given)
         self._diversity_weight = diversity_weight
         self._pseudo_label_weight = pseudo_label_weight
-        # One label for each image, by its index; none until `on_phase` has seen how many there are.
+        # One label for each image, by its index; none until `on_phase_begin` has seen how many there are.
         self._labels = tf.Variable(np.zeros(0, np.int64), shape=[None], trainable=False)
         self._forward: Callable[[tf.Tensor], Any] | None = None
 
@@ -169,7 +169,7 @@ class Shot(AdaptationStep):
             "pseudo_label_loss": self._pseudo_label_weight * tf.reduce_mean(known * against),
         }
 
-    def kept(self, model: keras.Model) -> Collection[str]:
+    def frozen_paths(self, model: keras.Model) -> Collection[str]:
         """The head: features must fit it as it is."""
         return head_paths(model)
 
@@ -179,7 +179,7 @@ class Shot(AdaptationStep):
         last = tf.size(padded, tf.int64) - 1
         return tf.gather(padded, tf.minimum(tf.cast(indices, tf.int64), last))
 
-    def on_phase(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
+    def on_phase_begin(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
         """Make the first pseudo-labels, of the weights that the phase starts from."""
         self._label(model, sources["target"])
 
@@ -231,7 +231,7 @@ class FixMatch(AdaptationStep):
         given: as in `AdaptationStep`.
     """
 
-    shown = ("accuracy", "confident")
+    metric_names = ("accuracy", "confident")
     changes = "target"
 
     def __init__(self, *, weight: float, threshold: float, policy: str, **given: Any) -> None:
@@ -269,7 +269,7 @@ class StrongAugmentation(AdaptationStep):
     def __init__(self, policy: str, **given: Any) -> None:
         super().__init__(**given)
         # No loss sees the target: it is named for `on_epoch`, which is handed the streams that are read.
-        self.reads = ("source", "target") if self.follow_statistics else ("source",)
+        self.stream_names = ("source", "target") if self.follow_statistics else ("source",)
         self._policy = StepPolicy(policy, seed=self.seed)
 
     def losses(

@@ -32,7 +32,7 @@ class BuiltOperation:
         fill_mode: what a folded operation shows outside of the image; None where it never looks there.
         compiles: whether XLA compiles the layer's own code.
         in_halves: whether its layer changes colours by way of `to_planes` and `kerastl.augment.color.from_hsv`.
-        reads_neighbours: whether a pixel of its result depends on many pixels before, as in a blur or a histogram.
+        reads_neighbors: whether a pixel of its result depends on many pixels before, as in a blur or a histogram.
         saturates: whether it changes the saturation, which stops at 1.
     """
 
@@ -44,7 +44,7 @@ class BuiltOperation:
         self.name, self.place, self.options = name, place, options
         self.needs_color = registry.needs_color(name, options)
         self.compiles = bool(getattr(self._module, "COMPILES", False))
-        self.reads_neighbors = bool(getattr(self._module, "READS_NEIGHBOURS", False))
+        self.reads_neighbors = bool(getattr(self._module, "READS_NEIGHBORS", False))
         self.saturates = bool(getattr(self._module, "SATURATES", False))
         self._size = image_size_px
         self._probability = float(options.apply_probability)

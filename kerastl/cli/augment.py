@@ -93,9 +93,9 @@ def _opened(word: str, sets: tuple[str, ...]) -> tuple[Recipe, Path | None]:
 
 
 def _check_out(out: Path | None) -> None:
-    from kerastl.runs import is_free
+    from kerastl.runs import is_new_or_empty
 
-    if out is not None and not is_free(out):
+    if out is not None and not is_new_or_empty(out):
         raise RequestError(f"{out} exists already and is left as it is. Name another: --out DIR")
 
 

@@ -24,12 +24,12 @@ def _findings() -> dict[str, Any]:
     from kerastl import registry
     from kerastl.data import cache_folder
     from kerastl.models import models_folder
-    from kerastl.runs import machine, package_versions
+    from kerastl.runs import machine_info, package_versions
 
     weights = sorted(path.name for path in models_folder().glob("*.h5"))
     cache = cache_folder()
     return {
-        "machine": machine(),
+        "machine": machine_info(),
         "packages": package_versions(),
         "devices": _devices(),
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),

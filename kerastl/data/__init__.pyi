@@ -17,11 +17,11 @@ from .readers import read_table as read_table
 from .readers import read_tfds as read_tfds
 from .records import Collection as Collection
 from .records import Record as Record
-from .records import labels_of as labels_of
-from .splits import key_of as key_of
-from .splits import pick_few as pick_few
+from .records import label_indices as label_indices
+from .splits import group_key as group_key
+from .splits import keep_few_labels as keep_few_labels
 from .splits import split as split
 from .splits import split_target as split_target
-from .validate import Checked as Checked
+from .validate import CheckedImages as CheckedImages
 from .validate import TooManyUnreadableError as TooManyUnreadableError
 from .validate import check_images as check_images

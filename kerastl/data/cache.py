@@ -134,7 +134,7 @@ class Verdict:
     lasting: bool = True
 
 
-def key_of(file: Path, found: os.stat_result, max_pixels: int) -> str:
+def cache_key(file: Path, found: os.stat_result, max_pixels: int) -> str:
     """Return the name of a file's state: another size, time or limit is another key."""
     parts = (DECODER, max_pixels, os.fspath(file), found.st_size, found.st_mtime_ns)
     return hashlib.sha256("\0".join(map(str, parts)).encode(errors="surrogateescape")).hexdigest()
@@ -390,8 +390,8 @@ def prune_cache(
 
 def _remove(entry: Entry, *, dry_run: bool) -> bool:
     """Remove an entry; tell whether that could be done: nobody uses it, and nobody did since it was looked at."""
-    with _guarded(entry) as is_free:
-        if not is_free:
+    with _guarded(entry) as is_new_or_empty:
+        if not is_new_or_empty:
             return False
         try:
             if entry.path.stat().st_mtime > entry.last_used:
@@ -405,8 +405,8 @@ def _remove(entry: Entry, *, dry_run: bool) -> bool:
 
 def is_in_use(entry: Entry) -> bool:
     """Tell whether a running process writes or uses an entry."""
-    with contextlib.suppress(OSError), _guarded(entry) as is_free:
-        return not is_free
+    with contextlib.suppress(OSError), _guarded(entry) as is_new_or_empty:
+        return not is_new_or_empty
     return False
 
 

@@ -18,8 +18,8 @@ import tensorflow as tf
 from kerastl.augment.stateless_random import mixed
 from kerastl.console import track
 from kerastl.data.decode import MAX_PIXELS, Window, traced_loader
-from kerastl.data.records import UNLABELED, Record, has_words, hash_of, labels_of, words_of
-from kerastl.data.validate import reason_of
+from kerastl.data.records import UNLABELED, Record, has_words, hash_of, label_indices, words_of
+from kerastl.data.validate import read_error
 from kerastl.errors import KerastlError, RequestError, RunFailed
 
 as_it_is = tf.autograph.experimental.do_not_convert
@@ -52,7 +52,7 @@ def explained(
         window, max_pixels: as they are decoded.
     """
     for record in records:
-        reason = reason_of(record.file, window=window, max_pixels=max_pixels)
+        reason = read_error(record.file, window=window, max_pixels=max_pixels)
         if reason:
             return RunFailed(
                 f"{record.path} can no longer be read: {reason}. It could when the run began. "
@@ -85,7 +85,7 @@ def seeds_for(seed: int, epoch: Any, indices: Any) -> Any:
     return tf.bitcast(mixed(state, tf.cast(indices, tf.int64)), tf.int32)
 
 
-def order_of(
+def epoch_order(
     seed: int, epoch: int, num_examples: int, stream: int = 0
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return the order of an epoch: `[num_examples]` int64, each index once, from (seed, stream, epoch) alone."""
@@ -209,7 +209,7 @@ class ImageDataset:
     def order(self, epoch: int) -> Indices:
         """Return the indices of an epoch in their order: `[num_examples]` int64."""
         if self.shuffle:
-            return order_of(self.seed, epoch, self.num_examples, self._stream)
+            return epoch_order(self.seed, epoch, self.num_examples, self._stream)
         return np.arange(self.num_examples, dtype=np.int64)
 
     def with_own_order(self, *, labelled: bool) -> ImageDataset:
@@ -228,7 +228,7 @@ class ImageDataset:
         return other
 
     def _take_labels(self) -> None:
-        self.labels = labels_of(self.records, self.class_names)
+        self.labels = label_indices(self.records, self.class_names)
         with tf.device("CPU:0"):
             self._labels = tf.constant(self.labels)
 

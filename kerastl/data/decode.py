@@ -486,7 +486,7 @@ def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:
 MAX_THREADS = 8
 
 
-class Sized(Protocol):
+class DecodeSettings(Protocol):
     """What says how images are decoded: a run's description, or an export's manifest."""
 
     @property
@@ -502,13 +502,13 @@ class Sized(Protocol):
         """Height times width above which an image is refused."""
 
 
-def decoded(encoded: Sequence[bytes], sized: Sized) -> npt.NDArray[np.float32]:
+def decode_images(encoded: Sequence[bytes], settings: DecodeSettings) -> npt.NDArray[np.float32]:
     """Return `[n, size, size, 3]` float32 in [0, 255] for at least one whole file; a TIFF must have been converted.
 
     Raises:
         tf.errors.InvalidArgumentError: an image cannot be decoded.
     """
-    load = traced_loader(sized.image_size_px, sized.window, sized.max_pixels)
+    load = traced_loader(settings.image_size_px, settings.window, settings.max_pixels)
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1, len(encoded))) as pool:
         return np.stack([image.numpy() for image in pool.map(load, encoded)])
 

@@ -123,7 +123,7 @@ def pluralize(number: int, thing: str) -> str:
 UNLABELED = -1
 
 
-def labels_of(records: Sequence[Record], class_names: Sequence[str]) -> npt.NDArray[np.int32]:
+def label_indices(records: Sequence[Record], class_names: Sequence[str]) -> npt.NDArray[np.int32]:
     """Return the place of each record's label among the classes: `[records]` int32, -1 where it has none."""
     places: dict[str | None, int] = {name: place for place, name in enumerate(class_names)}
     return np.array([places.get(record.label, UNLABELED) for record in records], np.int32)

@@ -31,7 +31,7 @@ class Groups:
     counts: Any
 
 
-def key_of(record: Record) -> str:
+def group_key(record: Record) -> str:
     """Return what stays together: the group, or the image itself; the two can never be equal."""
     return f"group:{record.group}" if record.group is not None else f"path:{record.path}"
 
@@ -39,7 +39,7 @@ def key_of(record: Record) -> str:
 def shuffled_groups(records: Sequence[Record], class_names: Sequence[str], seed: int) -> Groups:
     """Gather labelled records into groups, sorted and then shuffled, so that their order is no matter."""
     columns = {name: column for column, name in enumerate(class_names)}
-    images = Counter((key_of(record), columns[record.label or ""]) for record in records)
+    images = Counter((group_key(record), columns[record.label or ""]) for record in records)
     keys = sorted({key for key, _ in images})
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, STREAM], np.uint64)))
     shuffled = tuple(keys[place] for place in generator.permutation(len(keys)))
@@ -226,7 +226,7 @@ def _divided(
     records = tuple(
         record
         if record.split in ("val", "test")
-        else replace(record, split=chosen.get(key_of(record), "train"))
+        else replace(record, split=chosen.get(group_key(record), "train"))
         for record in collection.records
     )
     notes = [f"Class {name!r} has too few groups to be divided: all of it is in train." for name in rare]
@@ -279,13 +279,13 @@ def split_target(
     if labels == "all":
         return named
     if labels == "few":
-        named = pick_few(named, groups_per_class=groups_per_class, seed=seed, allow_rare=allow_rare)
+        named = keep_few_labels(named, groups_per_class=groups_per_class, seed=seed, allow_rare=allow_rare)
     else:
         named = _keep_labels(named, frozenset())
     return _join_unlabelled(named, unlabelled)
 
 
-def pick_few(
+def keep_few_labels(
     collection: Collection, *, groups_per_class: int, seed: int, allow_rare: bool = False
 ) -> Collection:
     """Keep the labels of a few groups of target_train; the rest becomes target_unlabelled.
@@ -325,7 +325,7 @@ def pick_few(
 
 def _keep_labels(collection: Collection, kept: frozenset[str]) -> Collection:
     def divided(record: Record) -> Record:
-        if record.split != "target_train" or key_of(record) in kept:
+        if record.split != "target_train" or group_key(record) in kept:
             return record
         return replace(record, label=None, split="target_unlabelled")
 
@@ -334,8 +334,8 @@ def _keep_labels(collection: Collection, kept: frozenset[str]) -> Collection:
 
 def _join_unlabelled(divided: Collection, unlabelled: Sequence[Record]) -> Collection:
     """Add unlabelled images to target_unlabelled, but for those of a group that is tested or validates."""
-    kept_out = {key_of(one) for one in divided.records if one.split in ("target_val", "target_test")}
-    joining = [record for record in unlabelled if key_of(record) not in kept_out]
+    kept_out = {group_key(one) for one in divided.records if one.split in ("target_val", "target_test")}
+    joining = [record for record in unlabelled if group_key(record) not in kept_out]
     records = (*divided.records, *_without_label(joining))
     left_out = len(unlabelled) - len(joining)
     if not left_out:

@@ -13,7 +13,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from kerastl.console import track
-from kerastl.data.cache import Verdict, key_of, read_verdicts, write_verdicts
+from kerastl.data.cache import Verdict, cache_key, read_verdicts, write_verdicts
 from kerastl.data.convert import (
     HEADER_BYTES,
     NO_MEMORY,
@@ -32,7 +32,7 @@ ENDINGS = {b"\x89PNG": b"IEND", b"\xff\xd8\xff": b"\xff\xd9", b"GIF8": b"\x3b"}
 TAIL = 64  # bytes: some cameras and programs write a little behind the end of the image
 
 
-def reason_of(file: Path, *, window: Window | None = None, max_pixels: int) -> str | None:
+def read_error(file: Path, *, window: Window | None = None, max_pixels: int) -> str | None:
     """Decode a file and drop the pixels.
 
     Args:
@@ -46,11 +46,11 @@ def reason_of(file: Path, *, window: Window | None = None, max_pixels: int) -> s
         content = read_content(file, max_pixels=max_pixels)
     except UnreadableError as error:
         return str(error)
-    return reason_of_content(content, window=window, max_pixels=max_pixels)
+    return decode_error(content, window=window, max_pixels=max_pixels)
 
 
-def reason_of_content(content: bytes, *, window: Window | None, max_pixels: int) -> str | None:
-    """As `reason_of`, for the bytes of a file."""
+def decode_error(content: bytes, *, window: Window | None, max_pixels: int) -> str | None:
+    """As `read_error`, for the bytes of a file."""
     try:
         check_content(content, window=window, max_pixels=max_pixels)
     except UnreadableError as error:
@@ -93,7 +93,7 @@ SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedImages:
     """Images that can be decoded.
 
     Args:
@@ -118,16 +118,16 @@ class TooManyUnreadableError(RequestError):
     """
 
     def __init__(
-        self, quarantined: Sequence[tuple[str, str]], total: int, allowed: float, whose: str = ""
+        self, quarantined: Sequence[tuple[str, str]], total: int, allowed: float, dataset_name: str = ""
     ) -> None:
         self.quarantined = tuple(quarantined)
-        self.total, self.allowed, self.whose = total, allowed, whose
-        super().__init__(self.quarantined, total, allowed, whose)
+        self.total, self.allowed, self.dataset_name = total, allowed, dataset_name
+        super().__init__(self.quarantined, total, allowed, dataset_name)
 
     def __str__(self) -> str:
         count = len(self.quarantined)
         lines = [
-            f"{count:,} of {pluralize(self.total, 'image')}{_of(self.whose)} cannot be read "
+            f"{count:,} of {pluralize(self.total, 'image')}{_of(self.dataset_name)} cannot be read "
             f"({count / self.total:.1%}, {self.allowed:.1%} is allowed)."
         ]
         lines += [f"  {path}: {reason}" for path, reason in self.quarantined[:SHOWN]]
@@ -146,8 +146,8 @@ def check_images(
     cache_dir: Path | None,
     converted_dir: Path,
     max_unreadable_fraction: float = 0.05,
-    whose: str = "",
-) -> Checked:
+    dataset_name: str = "",
+) -> CheckedImages:
     """Decode every image once, in parallel, with the decoder that training uses.
 
     Args:
@@ -164,7 +164,7 @@ def check_images(
         RequestError: no images; a converted image cannot be written.
     """
     if not collection.records:
-        raise RequestError(f"There are no images{_of(whose)}.")
+        raise RequestError(f"There are no images{_of(dataset_name)}.")
     found = _verdicts(collection.records, max_pixels, cache_dir, converted_dir)
     quarantined, kept = [], []
     for record, verdict in zip(collection.records, found, strict=True):
@@ -175,10 +175,10 @@ def check_images(
         else:
             kept.append(record)
     if len(quarantined) > max_unreadable_fraction * len(found):
-        raise TooManyUnreadableError(quarantined, len(found), max_unreadable_fraction, whose)
-    _check_no_class_is_empty(collection, kept, whose)
+        raise TooManyUnreadableError(quarantined, len(found), max_unreadable_fraction, dataset_name)
+    _check_no_class_is_empty(collection, kept, dataset_name)
     has_16_bit = any(one.has_16_bit for one in found if one.reason is None)
-    return Checked(replace(collection, records=tuple(kept)), tuple(quarantined), has_16_bit)
+    return CheckedImages(replace(collection, records=tuple(kept)), tuple(quarantined), has_16_bit)
 
 
 def _verdicts(
@@ -211,7 +211,7 @@ def _verdicts(
 
 def _key(file: Path, max_pixels: int) -> str | None:
     try:
-        return key_of(file, file.stat(), max_pixels)
+        return cache_key(file, file.stat(), max_pixels)
     except OSError:
         return None
 
@@ -246,13 +246,13 @@ def _place(file: Path, converted_dir: Path) -> Path:
     return converted_dir.absolute() / f"{hashlib.sha256(state).hexdigest()[:24]}.png"
 
 
-def _of(whose: str) -> str:
-    return f" of {whose}" if whose else ""
+def _of(dataset_name: str) -> str:
+    return f" of {dataset_name}" if dataset_name else ""
 
 
-def _check_no_class_is_empty(collection: Collection, kept: Sequence[Record], whose: str) -> None:
+def _check_no_class_is_empty(collection: Collection, kept: Sequence[Record], dataset_name: str) -> None:
     left = {record.label for record in kept}
     gone = [name for name in collection.class_names if name not in left]
     if gone:
         problems = [Problem(f"class {name!r}", "none of its images can be read") for name in gone]
-        raise Problems(f"The data set{_of(whose)}", problems, "Mend or remove them. Nothing was run.")
+        raise Problems(f"The data set{_of(dataset_name)}", problems, "Mend or remove them. Nothing was run.")

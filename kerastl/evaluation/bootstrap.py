@@ -12,7 +12,7 @@ import numpy as np
 from kerastl.evaluation.metrics import auc
 from kerastl.evaluation.predictions import Array, Predictions
 
-Figure = Callable[[Array], Array]
+Statistic = Callable[[Array], Array]
 """Takes weights `[resamples, n]`, how often each image was drawn; returns a row for each resample."""
 
 FEWEST_GROUPS = 10
@@ -40,12 +40,12 @@ class Resamples:
         """Number of groups that were drawn from."""
         return self.counts.shape[1]
 
-    def value(self, figure: Figure) -> Array:
+    def value(self, figure: Statistic) -> Array:
         """Return a figure of the images as they are, each counted once."""
         row: Array = figure(np.ones((1, len(self.group_of))))[0]
         return row
 
-    def values(self, figure: Figure) -> Array:
+    def values(self, figure: Statistic) -> Array:
         """Return a figure of every resample, computed in pieces that fit into memory."""
         rows = max(1, NUMBERS_AT_ONCE // max(1, len(self.group_of)))
         pieces = [
@@ -119,23 +119,23 @@ def interval(values: Array, *, level: float) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def units_of(one: Predictions) -> list[str]:
+def resampling_units(one: Predictions) -> list[str]:
     """Return what is drawn together: the group of each image within its domain, or the image."""
     return group_names(one.groups, one.domains, one.paths)
 
 
 def groups_disagree(one: Predictions) -> bool:
     """Tell whether some group has images of more than one class."""
-    _, first, place = np.unique(np.asarray(units_of(one)), return_index=True, return_inverse=True)
+    _, first, place = np.unique(np.asarray(resampling_units(one)), return_index=True, return_inverse=True)
     return bool((one.labels[first][place] != one.labels).any())
 
 
-def group_auc_of(one: Predictions) -> Figure:
+def group_auc_statistic(one: Predictions) -> Statistic:
     """Return the AUC of groups as a function of the images' weights.
 
     NaN where a group has images of more than one class, as it then has no label.
     """
-    _, first, place = np.unique(np.asarray(units_of(one)), return_index=True, return_inverse=True)
+    _, first, place = np.unique(np.asarray(resampling_units(one)), return_index=True, return_inverse=True)
     labels = one.labels[first]
     if (labels[place] != one.labels).any():
         return lambda weights: np.full(len(weights), np.nan)
@@ -171,62 +171,62 @@ class Part:
     @property
     def no_interval(self) -> str:
         """Why there is no interval; empty where there is one."""
-        return why_no_interval(self.drawn.groups)
+        return no_interval_reason(self.drawn.groups)
 
-    def tell(self, figure: Figure, undefined: str) -> dict[str, Any]:
+    def tell(self, figure: Statistic, undefined: str) -> dict[str, Any]:
         """Return one figure with its interval; `undefined` is the reason where it has no value."""
         value = float(self.drawn.value(figure))
         if np.isnan(value):
-            return nothing(undefined)
+            return no_value(undefined)
         if self.no_interval:
-            return value_only(value, self.no_interval)
-        return measured(value, self.drawn.values(figure), self.level)
+            return without_interval(value, self.no_interval)
+        return with_interval(value, self.drawn.values(figure), self.level)
 
-    def tell_columns(self, figure: Figure, undefined: str) -> list[dict[str, Any]]:
+    def estimate_columns(self, figure: Statistic, undefined: str) -> list[dict[str, Any]]:
         """Return a list of figures, for a function that returns `[resamples, figures]`."""
         values = self.drawn.value(figure).tolist()
         if self.no_interval:
             return [_plain(value, undefined, self.no_interval) for value in values]
         resampled = self.drawn.values(figure)
         return [
-            nothing(undefined) if np.isnan(value) else measured(value, column, self.level)
+            no_value(undefined) if np.isnan(value) else with_interval(value, column, self.level)
             for value, column in zip(values, resampled.T, strict=True)
         ]
 
 
-def part_of(one: Predictions, *, seed: int, resamples: int, level: float) -> Part:
+def resampled_part(one: Predictions, *, seed: int, resamples: int, level: float) -> Part:
     """Return labelled predictions with their resamples, drawn by group within each domain."""
-    drawn = resample(units_of(one), one.domains, one.labels, seed=seed, resamples=resamples)
+    drawn = resample(resampling_units(one), one.domains, one.labels, seed=seed, resamples=resamples)
     return Part(one, drawn, level)
 
 
-def why_no_interval(groups: int, of_class: str = "") -> str:
+def no_interval_reason(groups: int, of_class: str = "") -> str:
     """Return why so few groups get no interval; empty where they get one."""
     if groups >= FEWEST_GROUPS:
         return ""
     return f"{groups} groups{of_class} are fewer than {FEWEST_GROUPS}: no interval is given"
 
 
-def nothing(reason: str) -> dict[str, Any]:
+def no_value(reason: str) -> dict[str, Any]:
     """Return a figure that has no value."""
     return {"value": None, "low": None, "high": None, "reason": reason}
 
 
-def value_only(value: float, reason: str) -> dict[str, Any]:
+def without_interval(value: float, reason: str) -> dict[str, Any]:
     """Return a figure that has no interval."""
     return {"value": value, "low": None, "high": None, "reason": reason}
 
 
-def measured(value: float, resampled: Array, level: float) -> dict[str, Any]:
+def with_interval(value: float, resampled: Array, level: float) -> dict[str, Any]:
     """Return a figure with the interval of its resampled values."""
     found = interval(resampled, level=level)
     if found is None:
-        return value_only(value, UNDEFINED)
+        return without_interval(value, UNDEFINED)
     return {"value": value, "low": found[0], "high": found[1]}
 
 
 def _plain(value: float, undefined: str, no_interval: str) -> dict[str, Any]:
-    return nothing(undefined) if np.isnan(value) else value_only(value, no_interval)
+    return no_value(undefined) if np.isnan(value) else without_interval(value, no_interval)
 
 
 DIGITS = 9
@@ -245,7 +245,7 @@ def plain(value: Any) -> Any:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """Let NumPy, SciPy and scikit-learn multiply in one thread inside; TensorFlow is not touched.
 
     Beside other work on two cores the guards of a choice take a seventh of the time so (21 s instead of 152), as k-means and its kind

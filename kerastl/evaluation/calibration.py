@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerastl.evaluation.bootstrap import Part
-from kerastl.evaluation.metrics import equal_mass_bins, told_and_true
+from kerastl.evaluation.metrics import equal_mass_bins, confidence_and_outcome
 from kerastl.evaluation.predictions import Array
 
 MIN_SLOPE, MAX_SLOPE = 1e-3, 50.0
@@ -171,7 +171,7 @@ def fit_temperature(labels: Array, probabilities: Array) -> float | None:
     """
     from scipy.optimize import brentq
 
-    logits = log_of(probabilities)
+    logits = logits_from(probabilities)
     gaps = logits - logits[np.arange(len(labels)), labels][:, None]
 
     def slope(log_inverse: float) -> float:
@@ -188,13 +188,13 @@ def fit_temperature(labels: Array, probabilities: Array) -> float | None:
 
 def with_temperature(probabilities: Array, temperature: float) -> Array:
     """Return `[n, classes]` float64: the softmax of the logits divided by a temperature above 0."""
-    logits = log_of(probabilities) / temperature
+    logits = logits_from(probabilities) / temperature
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     scaled: Array = shifted / shifted.sum(axis=1, keepdims=True)
     return scaled
 
 
-def log_of(probabilities: Array) -> Array:
+def logits_from(probabilities: Array) -> Array:
     """Return `[n, classes]` float64 logits of probabilities: the same bytes for a table that was read back."""
     logits: Array = np.log(np.maximum(probabilities, MIN_PROBABILITY))
     return logits
@@ -205,7 +205,7 @@ AT = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Threshold probabilities of a decision curve."""
 
 
-def reliability_of(part: Part, probabilities: Array) -> list[dict[str, Any]]:
+def reliability_curve(part: Part, probabilities: Array) -> list[dict[str, Any]]:
     """Return the points of a reliability curve, ten bins of equal mass, those without images left out.
 
     Args:
@@ -216,11 +216,11 @@ def reliability_of(part: Part, probabilities: Array) -> list[dict[str, Any]]:
         `{"told": mean probability, "true": share that came true with its interval, "count"}` a bin;
         of two classes for the probability of the last one, of more for that of the answer.
     """
-    told, true = told_and_true(part.predictions.labels, probabilities)
+    told, true = confidence_and_outcome(part.predictions.labels, probabilities)
     bins = equal_mass_bins(told, CURVE_BINS)
     names = np.unique(bins)
     member = (bins[:, None] == names).astype(np.float64)
-    shares = part.tell_columns(partial(_share_of_bins, member, true), "no image")
+    shares = part.estimate_columns(partial(_share_of_bins, member, true), "no image")
     return [
         {"told": float(told[bins == name].mean()), "true": share, "count": int((bins == name).sum())}
         for name, share in zip(names, shares, strict=True)
@@ -254,7 +254,7 @@ def net_benefit(positive: Array, called: Array, weights: Array, *, at: tuple[flo
     return benefit
 
 
-def decision_of(part: Part, positive: int) -> dict[str, Any]:
+def decision_curve(part: Part, positive: int) -> dict[str, Any]:
     """Return the decision curve of the model beside treating all; treating none is 0 everywhere.
 
     Returns:
@@ -266,5 +266,5 @@ def decision_of(part: Part, positive: int) -> dict[str, Any]:
     told: dict[str, Any] = {"at": list(AT)}
     for name, treated in (("model", called), ("all", np.ones_like(called))):
         figure = partial(net_benefit, is_positive, treated, at=AT)
-        told[name] = part.tell_columns(figure, "no image")
+        told[name] = part.estimate_columns(figure, "no image")
     return told

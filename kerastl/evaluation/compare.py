@@ -10,13 +10,13 @@ import numpy as np
 from kerastl.errors import RequestError
 from kerastl.evaluation.bootstrap import (
     UNDEFINED,
-    Figure,
+    Statistic,
     Part,
-    group_auc_of,
+    group_auc_statistic,
     groups_disagree,
     interval,
-    part_of,
-    units_of,
+    resampled_part,
+    resampling_units,
 )
 from kerastl.evaluation.metrics import OVERALL
 from kerastl.evaluation.predictions import Predictions
@@ -24,17 +24,17 @@ from kerastl.evaluation.predictions import Predictions
 GROUP_AUC = "group_auc"
 
 
-def figures_of(one: Predictions) -> dict[str, Figure]:
+def overall_statistics(one: Predictions) -> dict[str, Statistic]:
     """Return every overall figure by its name, each a function of the images' weights."""
-    figures: dict[str, Figure] = {
+    figures: dict[str, Statistic] = {
         name: partial(metric, one.labels, one.probabilities) for name, metric in OVERALL.items()
     }
     if any(one.groups):
-        figures[GROUP_AUC] = group_auc_of(one)
+        figures[GROUP_AUC] = group_auc_statistic(one)
     return figures
 
 
-def why_undefined(one: Predictions, metric: str) -> str:
+def undefined_reason(one: Predictions, metric: str) -> str:
     """Return why an overall figure has no value."""
     if metric == GROUP_AUC and groups_disagree(one):
         return "a group has images of more than one class"
@@ -73,16 +73,16 @@ def paired_difference(
     """
     first, second = _ordered(first), _ordered(second)
     _check_alike(first, second)
-    before, after = figures_of(first), figures_of(second)
+    before, after = overall_statistics(first), overall_statistics(second)
     if metric not in before:
         raise RequestError(f"There is no metric '{metric}' here. Known: {', '.join(before)}.")
-    part = part_of(first, seed=seed, resamples=resamples, level=level)
-    undefined = why_undefined(first, metric)
-    return difference_of(part, before[metric], after[metric], metric, undefined=undefined)
+    part = resampled_part(first, seed=seed, resamples=resamples, level=level)
+    undefined = undefined_reason(first, metric)
+    return estimate_difference(part, before[metric], after[metric], metric, undefined=undefined)
 
 
-def difference_of(
-    part: Part, before: Figure, after: Figure, metric: str, *, undefined: str = "no images"
+def estimate_difference(
+    part: Part, before: Statistic, after: Statistic, metric: str, *, undefined: str = "no images"
 ) -> dict[str, Any]:
     """Return one figure minus another of the same images, both resampled alike, as `paired_difference` does.
 
@@ -107,7 +107,7 @@ def difference_of(
 
 
 def _ordered(one: Predictions) -> Predictions:
-    units = units_of(one)
+    units = resampling_units(one)
     rows = np.flatnonzero(one.labels >= 0).tolist()
     return one.take(sorted(rows, key=lambda row: (units[row], one.paths[row])))
 
@@ -115,7 +115,7 @@ def _ordered(one: Predictions) -> Predictions:
 def _check_alike(first: Predictions, second: Predictions) -> None:
     if first.class_names != second.class_names:
         raise RequestError("The two models were not judged on the same classes.")
-    same_images = first.paths == second.paths and units_of(first) == units_of(second)
+    same_images = first.paths == second.paths and resampling_units(first) == resampling_units(second)
     if not same_images or not np.array_equal(first.labels, second.labels):
         raise RequestError("The two models were not judged on the same images.")
 

@@ -116,7 +116,7 @@ def decode_twice(source: ImageDataset) -> tuple[Array, Array]:
     return images[:count], images[count:]
 
 
-def two_passes(
+def compare_passes(
     model: keras.Model, decodings: Sequence[Array], paths: Sequence[str], *, batch_size: int
 ) -> tuple[dict[str, Any], Array]:
     """Predict two decodings of the same images and compare pixels and logits to the byte.

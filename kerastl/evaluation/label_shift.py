@@ -20,15 +20,15 @@ from kerastl.evaluation.bootstrap import (
     Part,
     Resamples,
     interval,
-    nothing,
-    part_of,
+    no_value,
+    resampled_part,
     resample,
-    units_of,
-    value_only,
-    why_no_interval,
+    resampling_units,
+    without_interval,
+    no_interval_reason,
 )
-from kerastl.evaluation.calibration import Calibrator, fit_calibrator, log_of
-from kerastl.evaluation.compare import difference_of
+from kerastl.evaluation.calibration import Calibrator, fit_calibrator, logits_from
+from kerastl.evaluation.compare import estimate_difference
 from kerastl.evaluation.metrics import balanced_accuracy, brier, ece, log_loss
 from kerastl.evaluation.predictions import Array, Predictions
 
@@ -110,7 +110,7 @@ def estimate_prevalence(
     unknown = np.full(classes, np.nan)
     draws = _drawn(source_labels, source_units, seed, resamples)
     target = _drawn(np.zeros(len(target_logits), int), target_units, seed + 1, resamples)
-    reason = reason or why_no_interval(min(draws.groups, target.groups))
+    reason = reason or no_interval_reason(min(draws.groups, target.groups))
     if reason:
         return Prevalence(method, source, value, unknown, unknown, unknown, unknown, reason)
     values, sources = _resampled(estimate, source_labels, draws, target, classes)
@@ -121,7 +121,7 @@ def estimate_prevalence(
     return Prevalence(method, source, value, low, high, gap_low, gap_high, reason)
 
 
-def corrected(probabilities: Array, source: Array, target: Array) -> Array:
+def correct_prevalence(probabilities: Array, source: Array, target: Array) -> Array:
     """Return `[n, classes]` float64: probabilities for another prevalence (Saerens et al. 2002, equation 2.4).
 
     Args:
@@ -296,14 +296,14 @@ class _Sites:
     test: Predictions
 
 
-def label_shift_of(
+def estimate_label_shift(
     predictions: Predictions,
     *,
     seed: int,
     resamples: int,
     level: float,
     source_val: Predictions | None = None,
-    learnt_from: Mapping[str, int] | None = None,
+    training_counts: Mapping[str, int] | None = None,
 ) -> dict[str, Any] | None:
     """Return what `scores.json` says of prevalence at the target; None where it is not asked.
 
@@ -331,12 +331,12 @@ def label_shift_of(
     lacking = _lacking(found.source)
     if lacking:
         return told | {"reason": lacking}
-    drawn = partial(part_of, seed=seed, resamples=resamples, level=level)
+    drawn = partial(resampled_part, seed=seed, resamples=resamples, level=level)
     estimates = {
         name: estimate_prevalence(
-            found.source.labels, log_of(found.source.probabilities),
-            log_of(found.target.probabilities), method=name,
-            source_units=units_of(found.source), target_units=units_of(found.target),
+            found.source.labels, logits_from(found.source.probabilities),
+            logits_from(found.target.probabilities), method=name,
+            source_units=resampling_units(found.source), target_units=resampling_units(found.target),
             seed=seed, resamples=min(resamples, MOST_RESAMPLES), level=level,
         )
         for name in METHODS
@@ -344,7 +344,7 @@ def label_shift_of(
     test = drawn(found.test) if found.test.paths else None
     told |= {
         "resamples": min(resamples, MOST_RESAMPLES),
-        "classes": _classes(predictions.class_names, estimates, test, learnt_from or {}),
+        "classes": _classes(predictions.class_names, estimates, test, training_counts or {}),
         "differs": {name: one.differs for name, one in estimates.items()},
     }
     return told | {"correction": _correction(found.source, test, estimates["em"])}
@@ -362,13 +362,13 @@ def _sites(predictions: Predictions, source_val: Predictions | None) -> _Sites |
 
 def _ordered(one: Predictions, *, labelled: bool = False) -> Predictions:
     """Return the rows, or those with a label, in an order that does not depend on how they came."""
-    units = units_of(one)
+    units = resampling_units(one)
     rows = [row for row in range(len(one.paths)) if not labelled or one.labels[row] >= 0]
     return one.take(sorted(rows, key=lambda row: (units[row], one.paths[row])))
 
 
 def _described(one: Predictions) -> dict[str, Any]:
-    return {"splits": sorted(set(one.splits)), "images": len(one.paths), "groups": len(set(units_of(one)))}
+    return {"splits": sorted(set(one.splits)), "images": len(one.paths), "groups": len(set(resampling_units(one)))}
 
 
 def _lacking(source: Predictions) -> str:
@@ -381,15 +381,15 @@ def _classes(
     names: Sequence[str],
     estimates: Mapping[Method, Prevalence],
     test: Part | None,
-    learnt_from: Mapping[str, int],
+    training_counts: Mapping[str, int],
 ) -> dict[str, Any]:
     source = estimates["em"].source
-    total = sum(learnt_from.values())
+    total = sum(training_counts.values())
     true = _true_shares(test, len(names))
     return {
         name: {
-            "train": value_only(learnt_from.get(name, 0) / total, COUNTED) if total else None,
-            "source": value_only(float(source[place]), COUNTED),
+            "train": without_interval(training_counts.get(name, 0) / total, COUNTED) if total else None,
+            "source": without_interval(float(source[place]), COUNTED),
             **{method: _share(one, place) for method, one in estimates.items()},
             "true": true[place],
         }
@@ -400,16 +400,16 @@ def _classes(
 def _share(one: Prevalence, place: int) -> dict[str, Any]:
     value, low, high = (float(column[place]) for column in (one.value, one.low, one.high))
     if np.isnan(value):
-        return nothing(one.reason)
+        return no_value(one.reason)
     if np.isnan(low):
-        return value_only(value, one.reason)
+        return without_interval(value, one.reason)
     return {"value": value, "low": low, "high": high}
 
 
 def _true_shares(test: Part | None, classes: int) -> list[dict[str, Any]]:
     """Return the shares of the test labels: the one place where a label of the target is read."""
     if test is None:
-        return [nothing(f"no labelled image in the split {TEST}")] * classes
+        return [no_value(f"no labelled image in the split {TEST}")] * classes
     truth = test.predictions.labels[:, None] == np.arange(classes)
 
     def shares(weights: Array) -> Array:
@@ -417,7 +417,7 @@ def _true_shares(test: Part | None, classes: int) -> list[dict[str, Any]]:
         found: Array = (weights @ truth.astype(np.float64)) / weights.sum(axis=1, keepdims=True)
         return found
 
-    return test.tell_columns(shares, "no images")
+    return test.estimate_columns(shares, "no images")
 
 
 def _correction(source: Predictions, test: Part | None, found: Prevalence) -> dict[str, Any] | None:
@@ -428,14 +428,14 @@ def _correction(source: Predictions, test: Part | None, found: Prevalence) -> di
     if test is None:
         return None
     one = test.predictions
-    calibrator = fit_calibrator(source.labels, log_of(source.probabilities))
-    calibrated = calibrator.probabilities(log_of(one.probabilities))
+    calibrator = fit_calibrator(source.labels, logits_from(source.probabilities))
+    calibrated = calibrator.probabilities(logits_from(one.probabilities))
     # A class that EM takes for absent keeps a trace, so that an image of it costs much, not infinitely much.
     target = np.maximum(found.value, 1e-6)
     ways = {
-        "as_told": one.probabilities,
+        "uncalibrated": one.probabilities,
         "calibrated": calibrated,
-        "corrected": corrected(calibrated, found.source, target / target.sum()),
+        "corrected": correct_prevalence(calibrated, found.source, target / target.sum()),
     }
     figures = {
         way: {name: partial(metric, one.labels, told) for name, metric in FIGURES.items()}
@@ -446,7 +446,7 @@ def _correction(source: Predictions, test: Part | None, found: Prevalence) -> di
         for way, some in figures.items()
     }
     difference = {
-        name: difference_of(test, figures["as_told"][name], figures["corrected"][name], name)
+        name: estimate_difference(test, figures["uncalibrated"][name], figures["corrected"][name], name)
         for name in FIGURES
     }
     return {"by": "em", "split": TEST, **told, "difference": difference}

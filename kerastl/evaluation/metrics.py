@@ -135,7 +135,7 @@ def equal_mass_bins(scores: Array, bins: int = BINS) -> Array:
     return below * bins // max(1, len(scores))
 
 
-def told_and_true(labels: Array, probabilities: Array) -> tuple[Array, Array]:
+def confidence_and_outcome(labels: Array, probabilities: Array) -> tuple[Array, Array]:
     """Return what calibration compares: a probability `[n]` float64, and whether it came true, `[n]` bool.
 
     Of two classes the probability is that of the last one, of more it is that of the answer, which comes
@@ -149,13 +149,13 @@ def told_and_true(labels: Array, probabilities: Array) -> tuple[Array, Array]:
 def ece(labels: Array, probabilities: Array, weights: Array) -> Array:
     """Return the expected calibration error: mean gap between probability told and share that came true.
 
-    Probabilities are those of `told_and_true`, in 15 bins of equal mass, which stay the same in every
+    Probabilities are those of `confidence_and_outcome`, in 15 bins of equal mass, which stay the same in every
     resample. Chance alone keeps it above 0, the more so in resamples.
 
     Reference:
         Guo et al. 2017, arXiv:1706.04599, equation 3; equal mass: Nguyen & O'Connor 2015, arXiv:1508.05154.
     """
-    told, true = told_and_true(labels, probabilities)
+    told, true = confidence_and_outcome(labels, probabilities)
     places = equal_mass_bins(told)
     order = np.argsort(places, kind="stable")
     _, starts = np.unique(places[order], return_index=True)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import Part, nothing
-from kerastl.evaluation.calibration import decision_of, fit_temperature, reliability_of, with_temperature
+from kerastl.evaluation.bootstrap import Part, no_value
+from kerastl.evaluation.calibration import decision_curve, fit_temperature, reliability_curve, with_temperature
 from kerastl.evaluation.metrics import BINS, brier, ece, log_loss
 from kerastl.evaluation.predictions import Array, Predictions
 
@@ -69,7 +69,7 @@ def rates(positive: Array, scores: Array, weights: Array, *, threshold: float) -
     return _shares(found, cleared, positive, weights)
 
 
-def own_rates(positive: Array, scores: Array, weights: Array, *, fixed: Fixed, at: float) -> Array:
+def optimal_rates(positive: Array, scores: Array, weights: Array, *, fixed: Fixed, at: float) -> Array:
     """Return `[resamples, 3]`: sensitivity, specificity and threshold of the best place on the ROC curve.
 
     The best place holds the fixed rate at `at` or more and has the other rate as high as that allows; each
@@ -130,7 +130,7 @@ def _threshold(validation: Predictions | None, positive: int, fixed: Fixed, at: 
     if is_positive.all() or not is_positive.any():
         return None
     weights = np.ones((1, len(scores)))
-    return float(own_rates(is_positive, scores, weights, fixed=fixed, at=at)[0, 2])
+    return float(optimal_rates(is_positive, scores, weights, fixed=fixed, at=at)[0, 2])
 
 
 def _binary(one: Predictions, positive: int) -> tuple[Array, Array]:
@@ -155,13 +155,13 @@ def point_of(part: Part, positive: int, point: Point) -> dict[str, Any]:
     is_positive, scores = _binary(part.predictions, positive)
 
     def figure(weights: Array) -> Array:
-        own = own_rates(is_positive, scores, weights, fixed=point.fixed, at=point.at)
+        own = optimal_rates(is_positive, scores, weights, fixed=point.fixed, at=point.at)
         carried = np.full((len(weights), 2), np.nan)
         if point.threshold is not None:
             carried = rates(is_positive, scores, weights, threshold=point.threshold)
         return np.column_stack([carried, own, carried - own[:, :2]])
 
-    return dict(zip(COLUMNS, part.tell_columns(figure, _why_undefined(is_positive)), strict=True))
+    return dict(zip(COLUMNS, part.estimate_columns(figure, _why_undefined(is_positive)), strict=True))
 
 
 def _why_undefined(is_positive: Array) -> str:
@@ -179,7 +179,7 @@ SCALED = {"ece": ece, "brier": brier, "log_loss": log_loss}
 
 
 @dataclass(frozen=True)
-class Carried:
+class ValidationFit:
     """What validation fixed, once, for every other split and domain.
 
     Args:
@@ -197,7 +197,7 @@ class Carried:
     origin: str = VALIDATION
 
 
-def carried_from(
+def fit_on_validation(
     labelled: Mapping[str, Predictions],
     class_names: tuple[str, ...],
     *,
@@ -205,7 +205,7 @@ def carried_from(
     specificity: float,
     sensitivity: float,
     elsewhere: Mapping[str, Any] | None = None,
-) -> Carried:
+) -> ValidationFit:
     """Return what the split `val` fixes; where there is none, what validation fixed `elsewhere`.
 
     Args:
@@ -226,10 +226,10 @@ def carried_from(
     if place is not None:
         points = points_from(validation, place, specificity=specificity, sensitivity=sensitivity)
     if validation is None:
-        return Carried(None, f"no labelled image in the split {VALIDATION}", place, tuple(points))
+        return ValidationFit(None, f"no labelled image in the split {VALIDATION}", place, tuple(points))
     temperature = fit_temperature(validation.labels, validation.probabilities)
     why = "" if temperature else "no temperature from 0.02 to 50 is best on validation"
-    return Carried(temperature, why, place, tuple(points))
+    return ValidationFit(temperature, why, place, tuple(points))
 
 
 def _from_elsewhere(
@@ -238,7 +238,7 @@ def _from_elsewhere(
     place: int | None,
     specificity: float,
     sensitivity: float,
-) -> Carried:
+) -> ValidationFit:
     """Return what was fixed by validation images that are not at hand: thresholds only for what is asked for again."""
     known = {}
     if place is not None and told["positive"] == class_names[place]:
@@ -246,10 +246,10 @@ def _from_elsewhere(
     asked = points_from(None, 0, specificity=specificity, sensitivity=sensitivity)
     points = [replace(one, threshold=known.get((one.fixed, one.at))) for one in asked]
     why = "" if told["temperature"] else "the validation of the model as it came gave none"
-    return Carried(told["temperature"], why, place, tuple(points) if place is not None else (), ELSEWHERE)
+    return ValidationFit(told["temperature"], why, place, tuple(points) if place is not None else (), ELSEWHERE)
 
 
-def hospital_figures(parts: Mapping[str | None, Part], carried: Carried) -> dict[str, Any]:
+def clinical_scores(parts: Mapping[str | None, Part], carried: ValidationFit) -> dict[str, Any]:
     """Return what is added to one split of `scores.json`.
 
     Args:
@@ -269,7 +269,7 @@ def hospital_figures(parts: Mapping[str | None, Part], carried: Carried) -> dict
     }
 
 
-def everywhere(parts: Mapping[str | None, Part], tell: Callable[[Part], dict[str, Any]]) -> dict[str, Any]:
+def overall_and_domains(parts: Mapping[str | None, Part], tell: Callable[[Part], dict[str, Any]]) -> dict[str, Any]:
     """Return `{"overall": ..., "domains": {name: ...}}`: what is told of the whole and of each domain."""
     whole = tell(parts[None])
     domains = {
@@ -286,7 +286,7 @@ def _no_positive(names: tuple[str, ...]) -> str:
 
 
 def _operating_points(
-    parts: Mapping[str | None, Part], carried: Carried, names: tuple[str, ...]
+    parts: Mapping[str | None, Part], carried: ValidationFit, names: tuple[str, ...]
 ) -> dict[str, Any]:
     place = carried.positive
     if place is None:
@@ -296,24 +296,24 @@ def _operating_points(
             "fixed": point.fixed,
             "at": point.at,
             "threshold": point.threshold,
-            **everywhere(parts, partial(point_of, positive=place, point=point)),
+            **overall_and_domains(parts, partial(point_of, positive=place, point=point)),
         }
         for point in carried.points
     ]
     return {"positive": names[place], "threshold_from": carried.origin, "points": points}
 
 
-def _calibration(parts: Mapping[str | None, Part], carried: Carried) -> dict[str, Any]:
+def _calibration(parts: Mapping[str | None, Part], carried: ValidationFit) -> dict[str, Any]:
     temperature: dict[str, Any] = {"value": carried.temperature, "from": carried.origin}
     if carried.why:
         temperature["reason"] = carried.why
-    return {"bins": BINS, "temperature": temperature, **everywhere(parts, partial(_scaled, carried=carried))}
+    return {"bins": BINS, "temperature": temperature, **overall_and_domains(parts, partial(_scaled, carried=carried))}
 
 
-def _scaled(part: Part, carried: Carried) -> dict[str, Any]:
+def _scaled(part: Part, carried: ValidationFit) -> dict[str, Any]:
     """Return ECE, Brier score and log loss with the temperature; those without stand among the scores."""
     if carried.temperature is None:
-        return {name: nothing(carried.why) for name in SCALED}
+        return {name: no_value(carried.why) for name in SCALED}
     one = part.predictions
     scaled = with_temperature(one.probabilities, carried.temperature)
     return {
@@ -322,24 +322,24 @@ def _scaled(part: Part, carried: Carried) -> dict[str, Any]:
 
 
 def _reliability(
-    parts: Mapping[str | None, Part], carried: Carried, names: tuple[str, ...]
+    parts: Mapping[str | None, Part], carried: ValidationFit, names: tuple[str, ...]
 ) -> dict[str, Any]:
     def tell(part: Part) -> dict[str, Any]:
         probabilities = part.predictions.probabilities
-        told = {"as_told": reliability_of(part, probabilities)}
+        told = {"uncalibrated": reliability_curve(part, probabilities)}
         if carried.temperature is not None:
             scaled = with_temperature(probabilities, carried.temperature)
-            told["scaled"] = reliability_of(part, scaled)
+            told["scaled"] = reliability_curve(part, scaled)
         return told
 
     of = f"probability of {names[1]}" if len(names) == 2 else "probability of the answer"
-    return {"of": of, **everywhere(parts, tell)}
+    return {"of": of, **overall_and_domains(parts, tell)}
 
 
 def _decision_curve(
-    parts: Mapping[str | None, Part], carried: Carried, names: tuple[str, ...]
+    parts: Mapping[str | None, Part], carried: ValidationFit, names: tuple[str, ...]
 ) -> dict[str, Any]:
     place = carried.positive
     if place is None:
         return {"positive": None, "reason": _no_positive(names)}
-    return {"positive": names[place], **everywhere(parts, partial(decision_of, positive=place))}
+    return {"positive": names[place], **overall_and_domains(parts, partial(decision_curve, positive=place))}

@@ -11,7 +11,7 @@ import numpy as np
 
 from kerastl.data.records import natural_order
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import COUNTED, Part, value_only
+from kerastl.evaluation.bootstrap import COUNTED, Part, without_interval
 from kerastl.evaluation.predictions import Array, Predictions
 
 MOST_TEXTS = 30
@@ -22,14 +22,14 @@ NOT_GIVEN = ""
 """What images whose cell is empty are called, last in the table."""
 
 
-def is_cut(values: Sequence[Any]) -> bool:
+def is_binned(values: Sequence[Any]) -> bool:
     """Tell whether a column holds numbers, too many different ones to stand for a subgroup each."""
     numbers = {_number(text) for text in map(_text, values) if text}
     return None not in numbers and len(numbers) > MOST_NUMBERS
 
 
-def in_subgroups(
-    columns: Mapping[str, Sequence[Any]], learnt_from: Sequence[bool]
+def assign_subgroups(
+    columns: Mapping[str, Sequence[Any]], training_counts: Sequence[bool]
 ) -> dict[str, tuple[str, ...]]:
     """Return the subgroup of each image by column: the text of its cell, or the range that its number lies in.
 
@@ -45,10 +45,10 @@ def in_subgroups(
     for name, values in columns.items():
         texts = [_text(value) for value in values]
         several = len(set(texts) - {NOT_GIVEN})
-        if len(texts) != len(learnt_from):
-            faults.append(f"the column {name!r} has {len(texts)} values for {len(learnt_from)} images")
-        elif is_cut(texts):
-            found[name] = _cut(texts, learnt_from)
+        if len(texts) != len(training_counts):
+            faults.append(f"the column {name!r} has {len(texts)} values for {len(training_counts)} images")
+        elif is_binned(texts):
+            found[name] = _cut(texts, training_counts)
         elif several > MOST_TEXTS:
             faults.append(
                 f"the column {name!r} has {several} different texts, and at most {MOST_TEXTS} make subgroups. Numbers "
@@ -86,7 +86,7 @@ def _told(
 ) -> dict[str, Any]:
     part = drawn(some)
     counts = {"images": len(some.paths), "groups": part.drawn.groups}
-    return {name: value_only(count, COUNTED) for name, count in counts.items()} | tell(part)
+    return {name: without_interval(count, COUNTED) for name, count in counts.items()} | tell(part)
 
 
 def in_order(values: Iterable[str]) -> list[str]:
@@ -99,10 +99,10 @@ def _rows_by(values: Sequence[str]) -> list[tuple[str, list[int]]]:
     return [(name, [row for row, value in enumerate(values) if value == name]) for name in in_order(values)]
 
 
-def _cut(texts: Sequence[str], learnt_from: Sequence[bool]) -> tuple[str, ...]:
+def _cut(texts: Sequence[str], training_counts: Sequence[bool]) -> tuple[str, ...]:
     """Return the range between quartiles that each number lies in; fewer than four where many are equal."""
     numbers = [_number(text) for text in texts]
-    learnt = [number for number, is_in in zip(numbers, learnt_from, strict=True) if is_in]
+    learnt = [number for number, is_in in zip(numbers, training_counts, strict=True) if is_in]
     known = [number for number in learnt if number is not None]
     known = known or [number for number in numbers if number is not None]
     edges: Array = np.unique(np.percentile(known, QUARTILES))

@@ -15,13 +15,13 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from kerastl.data.decode import decoded
+from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError, first_line, report_damage
 from kerastl.evaluation.calibration import with_temperature
-from kerastl.evaluation.label_shift import corrected
+from kerastl.evaluation.label_shift import correct_prevalence
 from kerastl.evaluation.predictions import Array
 from kerastl.recipe import read_plain
-from kerastl.runs import EXPORT_AGAIN, RESOLVED_RECIPE, MANIFEST, differences, read_csv
+from kerastl.runs import EXPORT_AGAIN, RESOLVED_RECIPE, MANIFEST, compare_hashes, read_csv
 
 Window = tuple[float, float]
 
@@ -32,7 +32,7 @@ LARGEST_SIZE_PX, MOST_PIXELS = 4096, 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Description:
+class ModelDescription:
     """What `model.json` of a run folder says.
 
     Args:
@@ -57,7 +57,7 @@ class Description:
 
 
 @dataclass(frozen=True)
-class Trained(Description):
+class Trained(ModelDescription):
     """A description and its model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`.
 
     `folder` is where both were read; None: they were not.
@@ -81,7 +81,7 @@ class Trained(Description):
         import tensorflow as tf
 
         # Not folded: an answer must not depend, to its last bit, on how many batches were asked for.
-        logits = tf.cast(self.model(decoded(encoded, self), training=False), tf.float64)
+        logits = tf.cast(self.model(decode_images(encoded, self), training=False), tf.float64)
         return cast(npt.NDArray[np.float32], tf.cast(tf.nn.softmax(logits), tf.float32).numpy())
 
     def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], npt.NDArray[np.float32]]:
@@ -90,7 +90,7 @@ class Trained(Description):
         return [self.class_names[best] for best in probabilities.argmax(axis=-1)], probabilities
 
 
-def read_description(run_folder: Path) -> Description:
+def read_description(run_folder: Path) -> ModelDescription:
     """Read `model.json` of a run folder. No TensorFlow.
 
     Raises:
@@ -129,7 +129,7 @@ def load_trained(run_folder: Path) -> Trained:
     return Trained(**vars(description), model=model, folder=run_folder)
 
 
-def description_of(content: Any) -> Description:
+def description_of(content: Any) -> ModelDescription:
     """Return what `model.json` of a run, or `manifest.json` of an export, says of a model.
 
     Raises:
@@ -152,7 +152,7 @@ def description_of(content: Any) -> Description:
         raise ValueError(
             f"image_size_px must be 1 to {LARGEST_SIZE_PX}, and max_pixels 1 to {MOST_PIXELS}, got {size} and {max_pixels}"
         )
-    return Description(
+    return ModelDescription(
         class_names=names,
         image_size_px=size,
         window=_window(content["window"]),
@@ -175,7 +175,7 @@ def _window(value: Any) -> Window | None:
     return low, high
 
 
-def _check_agreement(file: Path, model: Any, description: Description) -> None:
+def _check_agreement(file: Path, model: Any, description: ModelDescription) -> None:
     size = description.image_size_px
     wanted = (None, size, size, 3), (None, len(description.class_names))
     found = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
@@ -222,7 +222,7 @@ def check_as_exported(folder: Path) -> None:
         return
     with report_damage(file, EXPORT_AGAIN):
         told = _told_hashes(json.loads(file.read_text(encoding="utf-8")))
-        found = differences(folder, told)
+        found = compare_hashes(folder, told)
     found = replace(found, added=tuple(name for name in found.added if name in READ))
     if str(found):
         raise RequestError(
@@ -278,7 +278,7 @@ class Threshold:
 
 
 @dataclass(frozen=True)
-class Answering:
+class Postprocessing:
     """What is done to the softmax of the logits before it is answered; by default nothing.
 
     Args:
@@ -299,10 +299,10 @@ class Answering:
             found = with_temperature(found, self.temperature)
         if self.prevalence is not None:
             shares = np.asarray(self.prevalence.learnt), np.asarray(self.prevalence.served)
-            found = corrected(found, *shares)
+            found = correct_prevalence(found, *shares)
         return found
 
-    def taken_back(self, answered: Array) -> Array:
+    def invert(self, answered: Array) -> Array:
         """Return the model's own probabilities `[n, classes]` float64 for those that are answered: what undoes `applied`."""
         own = np.asarray(answered, np.float64)
         if self.prevalence is not None:
@@ -323,7 +323,7 @@ class Answering:
         answered[:, positive] = np.where(called, 2.0, -1.0)
         return [class_names[place] for place in answered.argmax(axis=1)]
 
-    def answered_at(self, class_names: Sequence[str]) -> float | None:
+    def output_threshold(self, class_names: Sequence[str]) -> float | None:
         """Return the threshold as a probability that is answered: of two classes only, where the one orders as the other."""
         if self.threshold is None or len(class_names) != 2:
             return None
@@ -341,7 +341,7 @@ class Answering:
             shares = zip(class_names, self.prevalence.served, strict=True)
             parts.append("for the prevalence " + ", ".join(f"{name} {one:.3g}" for name, one in shares))
         if self.threshold is not None:
-            at = self.answered_at(class_names)
+            at = self.output_threshold(class_names)
             told = f"{at:.3g}" if at is not None else f"{self.threshold.at:.3g} before both"
             parts.append(f"{self.threshold.positive} is predicted from probability {told} on")
         return "Answers " + ("; ".join(parts) if parts else "as learnt")
@@ -357,25 +357,25 @@ class Answering:
             },
             "threshold": None if threshold is None else {
                 "positive": threshold.positive, "at": threshold.at,
-                "answered_at": self.answered_at(class_names),
+                "answered_at": self.output_threshold(class_names),
             },
         }  # fmt: skip
 
 
-AS_LEARNT = Answering()
+NO_POSTPROCESSING = Postprocessing()
 """The softmax of the logits, and the class with the largest probability."""
 
 
-def read_answering(told: Mapping[str, Any] | None, class_names: Sequence[str]) -> Answering:
+def read_postprocessing(told: Mapping[str, Any] | None, class_names: Sequence[str]) -> Postprocessing:
     """Read what `to_json` wrote; None is as learnt.
 
     Raises:
         KeyError, TypeError, ValueError: it is damaged.
     """
     if told is None:
-        return AS_LEARNT
+        return NO_POSTPROCESSING
     temperature, shares, threshold = (told[key] for key in ("temperature", "prevalence", "threshold"))
-    return Answering(
+    return Postprocessing(
         None if temperature is None else read_temperature(temperature),
         None if shares is None else Prevalence(
             _above_zero(_shares(shares["learnt"], class_names)),
@@ -436,7 +436,7 @@ class SourceModel:
     """
 
     folder: Path
-    description: Description
+    description: ModelDescription
     backbone: dict[str, Any]
     dropout: float
     class_shares: dict[str, float] | None
@@ -480,10 +480,10 @@ def read_source_model(path: Path) -> SourceModel:
     """
     folder = find_model(path)
     check_as_exported(folder)
-    return told_by(folder)
+    return read_unverified_model(folder)
 
 
-def told_by(folder: Path) -> SourceModel:
+def read_unverified_model(folder: Path) -> SourceModel:
     """Return what a folder says of its model; files of an export are not compared with its manifest.
 
     Raises:
@@ -513,7 +513,7 @@ def told_by(folder: Path) -> SourceModel:
         ) from error
 
 
-def _facts_of_run(folder: Path, description: Description) -> dict[str, Any]:
+def _facts_of_run(folder: Path, description: ModelDescription) -> dict[str, Any]:
     """Return from the other files of a run folder what a portable folder says in its `model.json`."""
     recipe = read_plain((folder / RESOLVED_RECIPE).read_text(encoding="utf-8"))
     known = {key: value for key, value in recipe["backbone"].items() if key != "weights"}
@@ -521,7 +521,7 @@ def _facts_of_run(folder: Path, description: Description) -> dict[str, Any]:
         "backbone": known,
         "head": recipe["head"],
         "class_shares": class_shares_of(folder, description.class_names),
-        "validation": fixed_by_validation(folder),
+        "validation": read_validation_fit(folder),
     }
 
 
@@ -535,7 +535,7 @@ def class_shares_of(folder: Path, class_names: tuple[str, ...]) -> dict[str, flo
     return {name: counts[name] / total for name in class_names} if total else None
 
 
-def fixed_by_validation(folder: Path) -> dict[str, Any] | None:
+def read_validation_fit(folder: Path) -> dict[str, Any] | None:
     """Return what the validation images of a run fixed: temperature and thresholds."""
     file = folder / "scores.json"
     with report_damage(file, AGAIN):

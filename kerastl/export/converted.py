@@ -24,9 +24,9 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from kerastl import registry
 from kerastl.data.convert import UnreadableError, read_image
-from kerastl.data.decode import Sized, decoded
+from kerastl.data.decode import DecodeSettings, decode_images
 from kerastl.errors import RequestError, first_line, join_words
-from kerastl.evaluation.trained_model import AS_LEARNT, Answering, Trained
+from kerastl.evaluation.trained_model import NO_POSTPROCESSING, Postprocessing, Trained
 from kerastl.export.endpoints import answered_probabilities
 from kerastl.export.findings import (
     SAME_ANSWER,
@@ -79,7 +79,7 @@ class Network:
 
 
 def network_of(
-    model: keras.Model, *, class_names: Sequence[str], image_size_px: int, answering: Answering = AS_LEARNT
+    model: keras.Model, *, class_names: Sequence[str], image_size_px: int, answering: Postprocessing = NO_POSTPROCESSING
 ) -> Network:
     """Return a model in inference as one graph, its BatchNorms folded where that is the same computation.
 
@@ -225,7 +225,7 @@ def write_converted(
     out: Path,
     name: str,
     convert: Callable[[Network, Path], dict[str, Any] | None],
-    answering: Answering,
+    answering: Postprocessing,
     version: int | None = None,
 ) -> Path:
     """Write one format under the next free number of a folder.
@@ -331,7 +331,7 @@ class ConvertedExport(Opened):
         Raises:
             tf.errors.InvalidArgumentError: an image cannot be decoded.
         """
-        return self.ask(decoded(encoded, self.manifest))
+        return self.ask(decode_images(encoded, self.manifest))
 
     def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], Floats]:
         """Return for whole image files the class that is answered, by the threshold of the manifest too, and `probabilities`.
@@ -340,7 +340,7 @@ class ConvertedExport(Opened):
             tf.errors.InvalidArgumentError: as `probabilities`.
         """
         answered, how = self.probabilities(encoded), self.manifest.how
-        return how.predicted(how.taken_back(answered), self.class_names), answered
+        return how.predicted(how.invert(answered), self.class_names), answered
 
 
 def read_converted(found: Converted) -> ConvertedExport:
@@ -372,13 +372,13 @@ def read_converted(found: Converted) -> ConvertedExport:
     return ConvertedExport(manifest, in_turn)
 
 
-def pixels_of(files: Iterable[Path], sized: Sized) -> Iterator[npt.NDArray[np.float32]]:
+def pixels_of(files: Iterable[Path], sized: DecodeSettings) -> Iterator[npt.NDArray[np.float32]]:
     """Yield `[size, size, 3]` float32 for each file that gives an image; others are passed over."""
     import tensorflow as tf
 
     for file in files:
         try:
-            yield decoded([read_image(file, max_pixels=sized.max_pixels)], sized)[0]
+            yield decode_images([read_image(file, max_pixels=sized.max_pixels)], sized)[0]
         except (UnreadableError, tf.errors.InvalidArgumentError):
             continue
 
@@ -481,7 +481,7 @@ def verify_converted(
     if expected is not None and expected.settings:
         findings.append(check_settings(manifest, expected.settings))
     request = {"plugin": str(found.module.__file__), "export": str(found.folder.resolve())}
-    answer = ask_in_fresh_process(SCRIPT, request, images=decoded(images, manifest))
+    answer = ask_in_fresh_process(SCRIPT, request, images=decode_images(images, manifest))
     if answer["error"] is not None:
         return [*findings, Finding("fresh process", False, f"no answer: {answer['error'][:600]}")]
     findings.append(Finding("fresh process", True, "opens and answers without TensorFlow, Keras and kerastl"))

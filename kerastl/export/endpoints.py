@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from kerastl.data.decode import MAX_PIXELS, load_image
-from kerastl.evaluation.trained_model import AS_LEARNT, SLACK, Answering
+from kerastl.evaluation.trained_model import NO_POSTPROCESSING, SLACK, Postprocessing
 from kerastl.export.graph_check import ENCODED
 
 Answers = dict[str, tf.Tensor]
@@ -25,7 +25,7 @@ MOST_TOP = 5
 
 
 def answers_from_logits(
-    logits: tf.Tensor, class_names: Sequence[str], answering: Answering = AS_LEARNT
+    logits: tf.Tensor, class_names: Sequence[str], answering: Postprocessing = NO_POSTPROCESSING
 ) -> Answers:
     """Return the outputs for `[n, classes]` logits of any float type.
 
@@ -51,7 +51,7 @@ def answers_from_logits(
     }
 
 
-def answered_probabilities(logits: tf.Tensor, answering: Answering) -> tf.Tensor:
+def answered_probabilities(logits: tf.Tensor, answering: Postprocessing) -> tf.Tensor:
     """Return `[n, classes]` probabilities at the temperature and for the prevalence, in the float type of the logits."""
     if answering.temperature is not None:
         logits = logits * (1.0 / answering.temperature)
@@ -65,7 +65,7 @@ def answered_probabilities(logits: tf.Tensor, answering: Answering) -> tf.Tensor
 
 
 def _predicted(
-    logits: tf.Tensor, probabilities: tf.Tensor, class_names: Sequence[str], answering: Answering
+    logits: tf.Tensor, probabilities: tf.Tensor, class_names: Sequence[str], answering: Postprocessing
 ) -> tf.Tensor:
     """Return `[n]` int64, the place of the class that is answered."""
     threshold = answering.threshold
@@ -142,7 +142,7 @@ class Served:
     image_size_px: int
     window: tuple[float, float] | None = None
     max_pixels: int = MAX_PIXELS
-    answering: Answering = AS_LEARNT
+    answering: Postprocessing = NO_POSTPROCESSING
 
     def decoded(self, image_bytes: tf.Tensor) -> tf.Tensor:
         """Return `[n, size, size, 3]` float32 in [0, 255] for `[n]` whole files.

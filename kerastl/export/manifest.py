@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError, report_damage
-from kerastl.evaluation.trained_model import AS_LEARNT, Answering, description_of, read_answering
+from kerastl.evaluation.trained_model import NO_POSTPROCESSING, Postprocessing, description_of, read_postprocessing
 from kerastl.runs import EXPORT_AGAIN, MANIFEST, hash_files, write_json
 
 
@@ -25,7 +25,7 @@ class Manifest:
         model_sha256: fingerprint of the model's weights, see `weights_fingerprint`.
         versions: of kerastl, keras and tensorflow.
         files: sha256 of every other file of the export, by its path within it.
-        answering: what is done to the softmax of the logits, see `Answering.to_json`.
+        answering: what is done to the softmax of the logits, see `Postprocessing.to_json`.
         conversion: what a format that was converted tells of itself, see `write_converted`; None: it was not.
         scores: `{split: {metric: {value, low, high}}}` of the run's test splits; None: not known.
         training: what identifies the run: `recipe_sha256` (its paths left out), `seed`, `data_sha256`, `weights_sha256`;
@@ -39,15 +39,15 @@ class Manifest:
     model_sha256: str
     versions: dict[str, str]
     files: dict[str, str]
-    answering: dict[str, Any] = field(default_factory=lambda: AS_LEARNT.to_json(()))
+    answering: dict[str, Any] = field(default_factory=lambda: NO_POSTPROCESSING.to_json(()))
     conversion: dict[str, Any] | None = None
     scores: dict[str, Any] | None = None
     training: dict[str, Any] | None = None
 
     @property
-    def how(self) -> Answering:
+    def how(self) -> Postprocessing:
         """What is done to the softmax of the logits."""
-        return read_answering(self.answering, self.class_names)
+        return read_postprocessing(self.answering, self.class_names)
 
 
 def write_manifest(
@@ -75,7 +75,7 @@ def write_manifest(
         files=hash_files(folder),
         scores=scores,
         training=training,
-        answering=answering or AS_LEARNT.to_json(()),
+        answering=answering or NO_POSTPROCESSING.to_json(()),
         conversion=conversion,
     )
     write_json(folder / MANIFEST, asdict(manifest))
@@ -99,7 +99,7 @@ def _manifest(content: dict[str, Any]) -> Manifest:
     described = description_of(content)
     names = described.class_names
     # Exports before there was a choice answered as learnt.
-    how = read_answering(content.get("answering"), names)
+    how = read_postprocessing(content.get("answering"), names)
     return Manifest(
         class_names=names,
         image_size_px=described.image_size_px,

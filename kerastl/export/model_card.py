@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from kerastl.errors import report_damage
-from kerastl.evaluation.trained_model import AS_LEARNT, Answering
+from kerastl.evaluation.trained_model import NO_POSTPROCESSING, Postprocessing
 from kerastl.recipe import read_plain
 from kerastl.runs import RESOLVED_RECIPE, read_csv, write_atomic
 
@@ -282,7 +282,7 @@ def write_card(folder: Path, facts: Facts, **told: Any) -> None:
         folder: of the version.
         facts: what is known of the run; what is not is left out.
         told: `class_names`, `image_size_px`, `window`, `max_pixels`, `model_sha256` and `versions`, as in the manifest, and
-            the `Answering` that its answers are told at.
+            the `Postprocessing` that its answers are told at.
 
     Raises:
         OSError: the disk is full.
@@ -290,7 +290,7 @@ def write_card(folder: Path, facts: Facts, **told: Any) -> None:
     write_atomic(folder / CARD, rendered(facts, **told).encode("utf-8", "replace"))
 
 
-def rendered(facts: Facts, *, answering: Answering, **told: Any) -> str:
+def rendered(facts: Facts, *, answering: Postprocessing, **told: Any) -> str:
     """Return the card as Markdown. Whatever is filled in is escaped: a class may be named by anybody."""
     card: str = (
         environment(finalize=in_markdown)
@@ -307,7 +307,7 @@ def rendered(facts: Facts, *, answering: Answering, **told: Any) -> str:
             points=[_point(one) for one in (facts.fixed or {}).get("points", [])],
             temperature=_number((facts.fixed or {}).get("temperature")),
             answers=answering.told(told["class_names"]),
-            as_learnt=answering == AS_LEARNT,
+            as_learnt=answering == NO_POSTPROCESSING,
         )
     )
     return card

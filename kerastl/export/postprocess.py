@@ -11,11 +11,11 @@ from typing import Any, Literal
 from kerastl.errors import report_damage
 from kerastl.evaluation.trained_model import (
     AGAIN,
-    Answering,
+    Postprocessing,
     Prevalence,
     Threshold,
     class_shares_of,
-    fixed_by_validation,
+    read_validation_fit,
 )
 from kerastl.recipe import read_plain
 from kerastl.runs import RESOLVED_RECIPE
@@ -43,7 +43,7 @@ class Asked:
     threshold: Literal["none", "specificity", "sensitivity"] = "none"
 
 
-def answering_of(run_folder: Path, class_names: Sequence[str], asked: Asked) -> tuple[Answering, list[str]]:
+def answering_of(run_folder: Path, class_names: Sequence[str], asked: Asked) -> tuple[Postprocessing, list[str]]:
     """Return how an export of a run answers, and what of the asked the run cannot give, one line each.
 
     A temperature that validation did not give is no lack: it is taken where there is one.
@@ -53,19 +53,19 @@ def answering_of(run_folder: Path, class_names: Sequence[str], asked: Asked) -> 
         class_names: in the order of the probabilities.
         asked: what is wanted.
     """
-    fixed = fixed_by_validation(run_folder) or NOTHING_FIXED
+    fixed = read_validation_fit(run_folder) or NOTHING_FIXED
     temperature = fixed["temperature"] if asked.temperature == "validation" else None
     lacks: list[str] = []
     prevalence = _prevalence(run_folder, class_names, asked.prevalence, lacks)
     threshold = None
     if asked.threshold != "none":
         threshold = _threshold(fixed, asked.threshold, class_names, lacks)
-    return Answering(temperature, prevalence, threshold), lacks
+    return Postprocessing(temperature, prevalence, threshold), lacks
 
 
-def answering_again(run_folder: Path, class_names: Sequence[str], told: Answering) -> Answering:
+def answering_again(run_folder: Path, class_names: Sequence[str], told: Postprocessing) -> Postprocessing:
     """Return how an export that answers as `told` should answer by what the run says; served shares were anyone's choice."""
-    fixed = fixed_by_validation(run_folder) or NOTHING_FIXED
+    fixed = read_validation_fit(run_folder) or NOTHING_FIXED
     temperature = None if told.temperature is None else fixed["temperature"]
     prevalence = told.prevalence
     if prevalence is not None:
@@ -76,7 +76,7 @@ def answering_again(run_folder: Path, class_names: Sequence[str], told: Answerin
     at, threshold = told.threshold, None
     if at is not None and at.positive == fixed["positive"] and at.at in places:
         threshold = at
-    return Answering(temperature, prevalence, threshold)
+    return Postprocessing(temperature, prevalence, threshold)
 
 
 def _threshold(

@@ -147,7 +147,7 @@ def _predict(predictor: Predictor, encoded: list[bytes]) -> list[Row | str]:
     """Return a row per image, or the reason why it cannot be decoded."""
     import tensorflow as tf
 
-    from kerastl.data.validate import reason_of_content
+    from kerastl.data.validate import decode_error
 
     if not encoded:
         return []
@@ -156,7 +156,7 @@ def _predict(predictor: Predictor, encoded: list[bytes]) -> list[Row | str]:
     except tf.errors.InvalidArgumentError:
         # One damaged image fails the whole batch: find it, and predict the others.
         reasons = [
-            reason_of_content(content, window=None, max_pixels=predictor.max_pixels) for content in encoded
+            decode_error(content, window=None, max_pixels=predictor.max_pixels) for content in encoded
         ]
         if not any(reasons):
             raise

@@ -15,11 +15,11 @@ from kerastl.data.convert import UnreadableError, extension_of, read_image
 from kerastl.errors import RequestError, report_damage
 from kerastl.evaluation.predictions import image_under, read_rows
 from kerastl.evaluation.trained_model import (
-    AS_LEARNT,
+    NO_POSTPROCESSING,
     DESCRIPTION,
     MODEL,
-    Answering,
-    Description,
+    Postprocessing,
+    ModelDescription,
     Trained,
     load_trained,
 )
@@ -48,7 +48,7 @@ class ProbeImages:
     problems: tuple[str, ...] = ()
 
 
-def run_images(run_folder: Path, described: Description, limit: int = MOST_IMAGES) -> list[Path]:
+def run_images(run_folder: Path, described: ModelDescription, limit: int = MOST_IMAGES) -> list[Path]:
     """Return test images of a run, spread over its answers from one class to the other."""
     rows = [row for row in read_rows(run_folder) if row.split in TEST_SPLITS]
     found = [
@@ -64,7 +64,7 @@ def run_images(run_folder: Path, described: Description, limit: int = MOST_IMAGE
 
 def read_probe_images(files: Sequence[Path], *, max_pixels: int) -> ProbeImages:
     """Read images and leave out, by name, those that cannot be decoded."""
-    from kerastl.data.validate import reason_of_content
+    from kerastl.data.validate import decode_error
 
     encoded, problems = [], []
     for file in files:
@@ -73,7 +73,7 @@ def read_probe_images(files: Sequence[Path], *, max_pixels: int) -> ProbeImages:
         except UnreadableError as error:
             problems.append(f"{printable_path(file)}: {error}")
             continue
-        reason = reason_of_content(content, window=None, max_pixels=max_pixels)
+        reason = decode_error(content, window=None, max_pixels=max_pixels)
         if reason is None:
             encoded.append(content)
         else:
@@ -81,7 +81,7 @@ def read_probe_images(files: Sequence[Path], *, max_pixels: int) -> ProbeImages:
     return ProbeImages(tuple(encoded), tuple(problems))
 
 
-def expected_from(trained: Trained, encoded: Sequence[bytes], answering: Answering = AS_LEARNT) -> Expected:
+def expected_from(trained: Trained, encoded: Sequence[bytes], answering: Postprocessing = NO_POSTPROCESSING) -> Expected:
     """Return what an export of a run's model is to answer, that tells it as `answering` has it."""
     from kerastl.export.saved_model import weights_fingerprint
 
@@ -153,14 +153,14 @@ def read_samples(export: Path) -> tuple[tuple[bytes, ...], Expected] | None:
 
 
 def _sample(folder: Path, name: str, max_pixels: int) -> bytes:
-    from kerastl.data.validate import reason_of_content
+    from kerastl.data.validate import decode_error
 
     if "/" in name or "\\" in name or name.startswith("."):
         raise ValueError("a sample's name leads out of the folder")
     if not _lies_in(folder, name):
         raise ValueError(f"{printable_path(Path(name))} is a link, or no file")
     content = (folder / name).read_bytes()
-    reason = reason_of_content(content, window=None, max_pixels=max_pixels)
+    reason = decode_error(content, window=None, max_pixels=max_pixels)
     if reason is not None:
         raise ValueError(f"{printable_path(Path(name))}: {reason}")
     return content

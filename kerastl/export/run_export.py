@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kerastl import registry
 from kerastl.errors import RequestError
-from kerastl.evaluation.trained_model import AS_LEARNT, Trained, load_trained
+from kerastl.evaluation.trained_model import NO_POSTPROCESSING, Trained, load_trained
 from kerastl.export.converted import check_formats, find_converted, verify_converted
 from kerastl.export.findings import Finding
 from kerastl.export.formats.keras import verify_portable
@@ -168,7 +168,7 @@ def _is_whole(export: Path, trained: Trained, asked: Asked, quantize: str | None
         return False
     described = (manifest.class_names, manifest.image_size_px, manifest.window, manifest.max_pixels)
     wanted = (trained.class_names, trained.image_size_px, trained.window, trained.max_pixels)
-    how = AS_LEARNT
+    how = NO_POSTPROCESSING
     serves = find_export(export) is not None or find_converted(export) is not None
     if serves and trained.folder is not None:
         how, _ = answering_of(trained.folder, trained.class_names, asked)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from kerastl import __version__
 from kerastl.data.decode import MAX_PIXELS
 from kerastl.errors import RequestError, RunFailed
-from kerastl.evaluation.trained_model import AS_LEARNT, Answering
+from kerastl.evaluation.trained_model import NO_POSTPROCESSING, Postprocessing
 from kerastl.export.endpoints import Served, endpoints_of
 from kerastl.export.graph_check import name_classify
 from kerastl.export.manifest import write_manifest
@@ -97,7 +97,7 @@ def export_saved_model(
     image_size_px: int,
     window: tuple[float, float] | None = None,
     max_pixels: int = MAX_PIXELS,
-    answering: Answering = AS_LEARNT,
+    answering: Postprocessing = NO_POSTPROCESSING,
     version: int | None = None,
     facts: Facts = NOTHING,
 ) -> Path:

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kerastl.data.decode import decoded
+from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError
 from kerastl.export.findings import SAME_ANSWER, Expected, Finding, graph_findings, judge_answers
 from kerastl.export.graph_check import ENDPOINTS, check_contract, graph_faults, reasons_not_to_load
 from kerastl.export.live import check_live, reference_of
 from kerastl.export.live_clients import Server
 from kerastl.export.manifest import Manifest, read_manifest
-from kerastl.runs import differences
+from kerastl.runs import compare_hashes
 
 Floats = npt.NDArray[np.float32]
 
@@ -182,7 +182,7 @@ def verify(
         reason = "not started, because the check of the graph found a fault"
         findings.append(Finding(FRESH_PROCESS, None, reason))
     else:
-        images = decoded(encoded, manifest)
+        images = decode_images(encoded, manifest)
         request = {"export": str(export.resolve())}
         answer = ask_in_fresh_process(PROBE, request, images=images, encoded=encoded)
         findings.append(_check_answered(answer))
@@ -204,7 +204,7 @@ def verify(
 
 def check_files(export: Path, manifest: Manifest) -> Finding:
     """Compare the files of an export with the hashes of its manifest."""
-    faults = str(differences(export, manifest.files))
+    faults = str(compare_hashes(export, manifest.files))
     passed = f"{len(manifest.files)} files have the sha256 of the manifest"
     return Finding("files", not faults, faults or passed)
 

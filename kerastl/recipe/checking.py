@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kerastl.errors import Problems
-from kerastl.options import MISSING, Loc, errors_of, join, owner, partial_of, steps
+from kerastl.options import MISSING, Loc, located_errors, join_path, section_of, partial_model, split_path
 from kerastl.recipe import loader, rules
 from kerastl.recipe.schema import Augment, Few, Operation, Recipe
 from kerastl.recipe.source_free import Models, fill_from_model, source_findings
@@ -64,16 +64,16 @@ def check(
     try:
         recipe = Recipe.model_validate(document.data)
     except ValidationError as error:
-        for loc, message in errors_of(error):
+        for loc, message in located_errors(error):
             _add(document, loc, message)
-        recipe = partial_of(error)
+        recipe = partial_model(error)
     if recipe is not None:
         findings = [*rules.reader_findings(recipe)]
         if tables is not None and from_model.is_known:
             findings += _readable(rules.backbone_findings(recipe, tables))
         findings += _readable(source_findings(recipe, document, from_model, models))
         for path, message in findings:
-            _add(document, steps(path) or (), message)
+            _add(document, split_path(path) or (), message)
     if not document.problems:
         recipe = _with_tables(recipe, document, read_domains, read_columns)
     if document.problems:
@@ -86,8 +86,8 @@ def check(
 def _add(document: loader.Document, loc: Loc, message: str) -> None:
     placeholder = PLACEHOLDER.search(message)
     if placeholder and message.startswith(MISSING):
-        message = f"{message}, or use --set {join('', loc)}={placeholder[1]}"
-    document.add(owner(loc, message), message)
+        message = f"{message}, or use --set {join_path('', loc)}={placeholder[1]}"
+    document.add(section_of(loc, message), message)
 
 
 def _readable(findings: Iterable[rules.Finding]) -> Iterator[rules.Finding]:

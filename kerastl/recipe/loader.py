@@ -19,7 +19,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from kerastl.errors import Problem, Problems, quote
-from kerastl.options import Loc, Scalar, join, shown, steps
+from kerastl.options import Loc, Scalar, join_path, describe_value, split_path
 from kerastl.recipe.catalog import MAX_CHARACTERS
 from kerastl.recipe.schema import Augment
 
@@ -61,7 +61,7 @@ class Document:
         while line is None and at not in self.lines:
             at = at[:-1]
         line = self.lines[at] if line is None else line
-        self.problems.append((line, Problem(_origin(line, join("", loc)), message)))
+        self.problems.append((line, Problem(_origin(line, join_path("", loc)), message)))
 
     def sorted_problems(self) -> list[Problem]:
         """Return the problems in the order of the file, those of `--set` last."""
@@ -262,7 +262,7 @@ def apply_sets(document: Document, sets: Sequence[str]) -> None:
     """
     for text in sets:
         path, equals, value = text.partition("=")
-        loc = steps(path.strip())
+        loc = split_path(path.strip())
         if not equals or not loc:
             message = "must be PATH=VALUE, such as data.batch_size=8 or phases[0].epochs=2."
             document.problems.append((SET, Problem(_origin(SET, text), message)))
@@ -308,7 +308,7 @@ def _put(document: Document, loc: Loc, parsed: Document) -> None:
 
 def _as_mapping(document: Document, child: Any, loc: Loc) -> Any:
     """Return the long form of a short form, to which a longer path adds a key."""
-    path = join("", loc)
+    path = join_path("", loc)
     if isinstance(child, list) and path in SHORT_FORMS:
         key = SHORT_FORMS[path][1]
         moved = {one for one in document.lines if one[: len(loc)] == loc and len(one) > len(loc)}
@@ -328,7 +328,7 @@ def _as_mapping(document: Document, child: Any, loc: Loc) -> Any:
 
 def _fits(document: Document, value: Any, step: str | int, above: Loc) -> bool:
     """Return whether a value has this key or index, and add a problem where it cannot."""
-    name = quote(join("", above), "") or "the recipe"
+    name = quote(join_path("", above), "") or "the recipe"
     message = ""
     if isinstance(step, int) and not isinstance(value, list):
         message = f"{name} is not a list."
@@ -337,7 +337,7 @@ def _fits(document: Document, value: Any, step: str | int, above: Loc) -> bool:
     elif isinstance(step, str) and isinstance(value, list):
         message = f"{name} is a list: write {name}[0]."
     elif isinstance(step, str) and not isinstance(value, dict):
-        message = f"{name} is {shown(value)}, which has no keys."
+        message = f"{name} is {describe_value(value)}, which has no keys."
     if message:
         document.add((*above, step), message, SET)
     return not message

@@ -121,7 +121,7 @@ def reliability_chart(content: Mapping[str, Any]) -> str | None:
     """
     curves = content.get("overall") or {}
     told = [
-        (name, curves[key]) for name, key in ((AS_TOLD, "as_told"), (SCALED, "scaled")) if curves.get(key)
+        (name, curves[key]) for name, key in ((AS_TOLD, "uncalibrated"), (SCALED, "scaled")) if curves.get(key)
     ]
     if not told:
         return None
@@ -468,7 +468,7 @@ UNSETTLED = 9
 
 
 class Test(Protocol):
-    """One range test; see `kerastl.training.RangeTest`."""
+    """One range test; see `kerastl.training.LearningRateTest`."""
 
     @property
     def rates(self) -> Sequence[float]: ...  # noqa: D102

@@ -10,7 +10,7 @@ from typing import Any
 
 from kerastl.errors import RequestError
 from kerastl.evaluation.predictions import PredictedRow, image_under, read_rows
-from kerastl.evaluation.trained_model import DESCRIPTION, Description, read_description
+from kerastl.evaluation.trained_model import DESCRIPTION, ModelDescription, read_description
 from kerastl.report.figures import curve_charts, style_sheet_url, thumbnail, visible
 from kerastl.report.tables import (
     cached_lines,
@@ -60,7 +60,7 @@ class RunFiles:
     splits: tuple[dict[str, str], ...]
     quarantine: tuple[dict[str, str], ...]
     recipe: str
-    description: Description | None
+    description: ModelDescription | None
 
 
 def read_run_files(folder: Path) -> RunFiles:

@@ -393,7 +393,7 @@ SHARES = {
     "true": "target, by its test labels",
 }
 WAYS = {
-    "as_told": "as told",
+    "uncalibrated": "as told",
     "calibrated": "calibrated on the source",
     "corrected": "and corrected for the prevalence",
 }

@@ -1,12 +1,12 @@
 from .files import EXPORT_AGAIN as EXPORT_AGAIN
 from .files import MANIFEST as MANIFEST
 from .files import SAMPLES as SAMPLES
-from .files import Differences as Differences
+from .files import FolderDifferences as FolderDifferences
 from .files import append_line as append_line
 from .files import csv_line as csv_line
-from .files import differences as differences
+from .files import compare_hashes as compare_hashes
 from .files import hash_files as hash_files
-from .files import is_free as is_free
+from .files import is_new_or_empty as is_new_or_empty
 from .files import locked as locked
 from .files import read_csv as read_csv
 from .files import sha256_of as sha256_of
@@ -18,7 +18,7 @@ from .files import write_csv as write_csv
 from .files import write_json as write_json
 from .folder import RESOLVED_RECIPE as RESOLVED_RECIPE
 from .folder import Run as Run
-from .folder import machine as machine
-from .folder import new_run as new_run
+from .folder import machine_info as machine_info
+from .folder import create_run as create_run
 from .folder import package_versions as package_versions
-from .folder import unfinished_run as unfinished_run
+from .folder import find_unfinished_run as find_unfinished_run

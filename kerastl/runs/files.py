@@ -98,7 +98,7 @@ def remove_partial_files(folder: Path, *, skip_folders_with: str) -> None:
             folders.remove(name)
 
 
-def is_free(folder: Path) -> bool:
+def is_new_or_empty(folder: Path) -> bool:
     """Tell whether a folder can be filled without touching what is there: it is new, or empty."""
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
@@ -187,7 +187,7 @@ EXPORT_AGAIN = "Export the run again, or ask the hospital that exported it for i
 
 
 @dataclass(frozen=True)
-class Differences:
+class FolderDifferences:
     """Names of files in which an export is not what its manifest tells, each in order.
 
     Args:
@@ -213,7 +213,7 @@ def hash_files(folder: Path) -> dict[str, str]:
     return {name: sha256_of(folder / name) for name in sorted(_names(folder))}
 
 
-def differences(folder: Path, told: Mapping[str, str]) -> Differences:
+def compare_hashes(folder: Path, told: Mapping[str, str]) -> FolderDifferences:
     """Compare the files of an export with the hashes that are told of them; nothing outside the folder is read.
 
     Args:
@@ -222,7 +222,7 @@ def differences(folder: Path, told: Mapping[str, str]) -> Differences:
     """
     found = set(_names(folder))
     both = sorted(found & told.keys())
-    return Differences(
+    return FolderDifferences(
         missing=tuple(sorted(told.keys() - found)),
         added=tuple(sorted(found - told.keys())),
         changed=tuple(name for name in both if sha256_of(folder / name) != told[name]),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
-from kerastl.runs.files import is_free, locked, write_json
+from kerastl.runs.files import is_new_or_empty, locked, write_json
 
 RESOLVED_RECIPE = "recipe.resolved.yaml"
 """Written once everything is known to be right: a folder that holds it can be resumed."""
@@ -70,7 +70,7 @@ class Run:
             yield
 
 
-def new_run(name: str, out: Path | None) -> Run:
+def create_run(name: str, out: Path | None) -> Run:
     """Make a new run folder: `out`, or the first free `runs/<name>-<n>`.
 
     Raises:
@@ -90,7 +90,7 @@ PARENT = Path("runs")
 
 
 def _named(out: Path) -> Run:
-    if not is_free(out):
+    if not is_new_or_empty(out):
         raise RequestError(_taken(Run(out)))
     out.mkdir(parents=True, exist_ok=True)
     return Run(out)
@@ -125,7 +125,7 @@ def _runs_of(name: str) -> list[tuple[int, Run]]:
     return sorted(runs, key=lambda one: one[0])
 
 
-def unfinished_run(name: str, out: Path | None, *, begun: str = RESOLVED_RECIPE) -> Run:
+def find_unfinished_run(name: str, out: Path | None, *, begun: str = RESOLVED_RECIPE) -> Run:
     """Return the run to resume: `out`, or the only unfinished run of a recipe.
 
     Args:
@@ -168,7 +168,7 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def machine() -> dict[str, Any]:
+def machine_info() -> dict[str, Any]:
     """Return what kind of machine this is; no host name and no user name."""
     return {
         "system": platform.system(),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import Figure, measured, nothing, resample, value_only, why_no_interval
+from kerastl.evaluation.bootstrap import Statistic, with_interval, no_value, resample, without_interval, no_interval_reason
 from kerastl.evaluation.metrics import binary_auc
 
 Array = np.ndarray[Any, Any]
@@ -128,7 +128,7 @@ def cross_fitted(
     return scores
 
 
-def auc_within(folds: Sequence[tuple[Array, Array]], positive: Array, scores: Array, base: Array) -> Figure:
+def auc_within(folds: Sequence[tuple[Array, Array]], positive: Array, scores: Array, base: Array) -> Statistic:
     """Return the AUC over pairs of one fold, as a function of the images' weights.
 
     Scores of different folds come of different classifiers. Compared with each other they lie below 0.5 where there is
@@ -247,7 +247,7 @@ def tell_apart(
         base[: len(features_a)] = weights_a
     folds = group_folds(site, units, seed)
     if not folds:
-        return nothing("a site with one patient cannot be held out")
+        return no_value("a site with one patient cannot be held out")
 
     def judge(learnt: Array, held_out: Array) -> Array:
         classifier = fit_domain_classifier(
@@ -268,9 +268,9 @@ def _with_interval(
     drawn = resample(apart, [str(place) for place in site], site, seed=seed, resamples=resamples)
     value = float(drawn.value(figure))
     fewest = min(len({unit for unit, at in zip(units, site, strict=True) if at == a}) for a in (0, 1))
-    if reason := why_no_interval(fewest, " at one site"):
-        return value_only(value, reason)
-    return widened(measured(value, drawn.values(figure), level))
+    if reason := no_interval_reason(fewest, " at one site"):
+        return without_interval(value, reason)
+    return widened(with_interval(value, drawn.values(figure), level))
 
 
 def _units(site: str, count: int, groups: Sequence[str] | None) -> list[str]:
@@ -323,7 +323,7 @@ def site_tells_label(
     units = [group or f"\0{row}" for row, group in enumerate(given)]
     folds = group_folds(label, units, seed)
     if not folds:
-        return nothing("a class with one patient cannot be held out") | {"shortcut": None}
+        return no_value("a class with one patient cannot be held out") | {"shortcut": None}
     columns = [1] if len(classes) == 2 else list(range(len(classes)))
     figures = [_figure(folds, place, label == column) for column in columns]
 
@@ -334,9 +334,9 @@ def site_tells_label(
     apart = [f"{at}\0{unit}" for at, unit in zip(place, units, strict=True)]
     drawn = resample(apart, [str(at) for at in place], label, seed=seed, resamples=resamples)
     value = float(drawn.value(mean))
-    if reason := why_no_interval(len(set(units))):
-        return value_only(value, reason) | {"shortcut": None}
-    found = widened(measured(value, drawn.values(mean), level))
+    if reason := no_interval_reason(len(set(units))):
+        return without_interval(value, reason) | {"shortcut": None}
+    found = widened(with_interval(value, drawn.values(mean), level))
     return found | {"shortcut": above_chance(found)}
 
 

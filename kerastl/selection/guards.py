@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import entr
 
-from kerastl.evaluation.bootstrap import interval, one_thread, resample
+from kerastl.evaluation.bootstrap import interval, single_threaded, resample
 from kerastl.evaluation.label_shift import Prevalence, estimate_prevalence
 from kerastl.selection.domain_classifier import ClassSpace, above_chance, class_space, tell_apart, weighed
 from kerastl.selection.evidence import NOT_AT_HAND, Evidence
@@ -186,7 +186,7 @@ class Guard:
         return {"fired": self.fired, "reason": self.reason, "measured": self.measured}
 
 
-@one_thread()
+@single_threaded()
 def guards_of(
     source_only: Evidence, *, renormalised: Evidence | None = None, again: Sequence[Evidence] = (), seed: int
 ) -> dict[str, Guard]:

@@ -14,7 +14,7 @@ from scipy.special import entr, softmax
 from kerastl import registry
 from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import Figure, measured, one_thread, resample, value_only, why_no_interval
+from kerastl.evaluation.bootstrap import Statistic, with_interval, single_threaded, resample, without_interval, no_interval_reason
 from kerastl.evaluation.calibration import fit_temperature, with_temperature
 from kerastl.evaluation.metrics import balanced_accuracy
 from kerastl.selection.evidence import NOT_AT_HAND, Evidence, Proven, check_candidates
@@ -41,14 +41,14 @@ def source_floor(source_only: Evidence, *, seed: int, resamples: int = 1000) -> 
     val = source_only.known_val
     figure = _figure(source_only)
     value, patients = source_value(source_only), len(set(val.units))
-    if reason := why_no_interval(patients):
+    if reason := no_interval_reason(patients):
         return {
             "floor": value,
             "rule": "source only's own, as too few patients tell how far chance reaches",
-            "interval": value_only(value, reason),
+            "interval": without_interval(value, reason),
         }
     drawn = resample(val.units, [""] * len(val.logits), val.known_labels, seed=seed, resamples=resamples)
-    found = measured(value, drawn.values(figure), 0.95)
+    found = with_interval(value, drawn.values(figure), 0.95)
     low = value if found["low"] is None else found["low"]
     return {
         "floor": min(low, 1 - NONE_IN / patients),
@@ -57,7 +57,7 @@ def source_floor(source_only: Evidence, *, seed: int, resamples: int = 1000) -> 
     }
 
 
-def _figure(evidence: Evidence) -> Figure:
+def _figure(evidence: Evidence) -> Statistic:
     val = evidence.known_val
     # Answers alone count; logits stand for probabilities.
     return lambda weights: balanced_accuracy(val.known_labels, val.logits, weights)
@@ -96,12 +96,12 @@ def surer_than_proven(
     claimed = _whole(claims, len(target.logits))
     proven = max(_whole(one, len(val.logits)) for one in (proofs, firsts))
     fewest = min(len(set(target.units)), len(set(val.units)))
-    if reason := why_no_interval(fewest):
-        return _told(claimed, proven, value_only(claimed - proven, reason))
+    if reason := no_interval_reason(fewest):
+        return _told(claimed, proven, without_interval(claimed - proven, reason))
     home = resample(val.units, [""] * len(val.units), val.known_labels, seed=seed + 1, resamples=resamples)
     known = np.maximum(home.values(proofs), home.values(firsts))
     apart = _claims_drawn(evidence, claims, seed, resamples) - known
-    return _told(claimed, proven, measured(claimed - proven, apart, LEVEL))
+    return _told(claimed, proven, with_interval(claimed - proven, apart, LEVEL))
 
 
 def surer_than_told(evidence: Evidence, proven: Proven, *, seed: int, resamples: int = 500) -> dict[str, Any]:
@@ -118,9 +118,9 @@ def surer_than_told(evidence: Evidence, proven: Proven, *, seed: int, resamples:
     claims, target = _claims(evidence, proven.temperature), evidence.target
     claimed = _whole(claims, len(target.logits))
     apart = claimed - proven.information
-    if reason := why_no_interval(len(set(target.units))):
-        return _told(claimed, proven.information, value_only(apart, reason))
-    found = measured(claimed, _claims_drawn(evidence, claims, seed, resamples), LEVEL)
+    if reason := no_interval_reason(len(set(target.units))):
+        return _told(claimed, proven.information, without_interval(apart, reason))
+    found = with_interval(claimed, _claims_drawn(evidence, claims, seed, resamples), LEVEL)
     difference = found | {"value": apart}
     if found["low"] is not None:
         over = proven.information if proven.high is None else proven.high
@@ -136,12 +136,12 @@ def _told(claimed: float, proven: float, difference: dict[str, Any]) -> dict[str
     return {"claimed": claimed, "proven": proven, "difference": difference, "surer": surer}
 
 
-def _whole(figure: Figure, images: int) -> float:
+def _whole(figure: Statistic, images: int) -> float:
     """Return a figure of all images, each counted once."""
     return float(figure(np.ones((1, images)))[0])
 
 
-def _claims_drawn(evidence: Evidence, claims: Figure, seed: int, resamples: int) -> Array:
+def _claims_drawn(evidence: Evidence, claims: Statistic, seed: int, resamples: int) -> Array:
     """Return what is claimed of resampled patients of the target, `[resamples]`."""
     target = evidence.target
     once = np.ones(len(target.logits))
@@ -149,7 +149,7 @@ def _claims_drawn(evidence: Evidence, claims: Figure, seed: int, resamples: int)
     return drawn.values(claims)
 
 
-def _claims(evidence: Evidence, temperature: float) -> Figure:
+def _claims(evidence: Evidence, temperature: float) -> Statistic:
     """Return what is claimed of the target, a figure of weights `[resamples, images]`."""
     there = at_target(evidence, temperature)
     doubts = entr(there).sum(axis=1)
@@ -177,7 +177,7 @@ def at_target(evidence: Evidence, temperature: float) -> Array:
     return with_temperature(softmax(logits, axis=1), temperature)
 
 
-def _parts(evidence: Evidence) -> tuple[Figure, Figure]:
+def _parts(evidence: Evidence) -> tuple[Statistic, Statistic]:
     """Return two figures of weights `[resamples, images]`: what is claimed, and what is proven."""
     labels = evidence.known_val.known_labels
     at_home, temperature = calibrated_at_source(evidence)
@@ -266,7 +266,7 @@ class Ranking:
         }
 
 
-@one_thread()
+@single_threaded()
 def rank(
     candidates: Mapping[str, Evidence],
     select_by: Sequence[str],
@@ -353,8 +353,8 @@ def _without_source(candidates: Mapping[str, Evidence], seed: int) -> _AtSource:
     kept = {name: one for name, one in known.items() if one is not None}
     refused = {name: _surer(one) for name, one in proven.items() if one["surer"]}
     refused |= {name: why for name, one in kept.items() if (why := why_strayed(one)) is not None}
-    nothing: dict[str, Any] = {"value": {}, "floor": None, "rule": NOT_AT_HAND, "interval": None}
-    return _AtSource(nothing, proven, refused, kept)
+    no_value: dict[str, Any] = {"value": {}, "floor": None, "rule": NOT_AT_HAND, "interval": None}
+    return _AtSource(no_value, proven, refused, kept)
 
 
 def _why_refused(value: float, floor: Mapping[str, Any], proven: Mapping[str, Any]) -> str | None:

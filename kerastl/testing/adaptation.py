@@ -42,7 +42,7 @@ def check_adaptation(name: str) -> None:
     - a distance between the domains is 0 where they are the same, and above 0 where the images are shifted;
     - gradients are finite, and reach what learns before the head, and the step's own variables, and not a head that is frozen; where the head alone is enough, the
       losses work on cached features, too; where it changes the images, a cache is refused;
-    - nothing moves that neither learns nor `may_move`;
+    - nothing moves that neither learns nor `may_change`;
     - variables and `state` are all there is: a step that takes them back has the same losses.
 
     Args:
@@ -98,10 +98,10 @@ class _Case:
     def batches(self, source: int = 5, target: int = 3) -> dict[str, Any]:
         """Return drawn batches of some sizes for the streams that are read; the target's are shifted."""
         drawn = {"source": _batch(source, seed=1), "target": _batch(target, seed=2, shift=True)}
-        if not self.step.reads_target_labels:
+        if not self.step.uses_target_labels:
             images, labels, indices = drawn["target"]
             drawn["target"] = (images, tf.fill(tf.shape(labels), -1), indices)
-        return {stream: drawn[stream] for stream in self.step.reads}
+        return {stream: drawn[stream] for stream in self.step.stream_names}
 
 
 def _traced(model: keras.Model, step: AdaptationStep) -> Any:
@@ -150,19 +150,19 @@ def _check_options(name: str) -> None:
 
 
 def _check_streams(case: _Case) -> None:
-    name, reads = case.name, set(case.step.reads)
-    assert reads, f"{name}: reads nothing"
-    assert reads <= {"source", "target"}, f"{name}: reads {sorted(reads)}"
-    assert not (case.method.source_free and "source" in reads), f"{name}: reads the source"
+    name, stream_names = case.name, set(case.step.stream_names)
+    assert stream_names, f"{name}: reads nothing"
+    assert stream_names <= {"source", "target"}, f"{name}: reads {sorted(stream_names)}"
+    assert not (case.method.source_free and "source" in stream_names), f"{name}: reads the source"
     some = case.method.target_labels == "some"
-    assert case.step.reads_target_labels == some, f"{name}: facts and step differ about labels"
+    assert case.step.uses_target_labels == some, f"{name}: facts and step differ about labels"
 
 
 def _check_losses(case: _Case) -> None:
     for sizes in ((5, 3), (3, 5), (1, 1)):
         told = case.told(case.batches(*sizes))
         assert "loss" in told, f"{case.name}: no term is called loss"
-        assert set(case.step.shown) <= set(told), f"{case.name}: shown is not told"
+        assert set(case.step.metric_names) <= set(told), f"{case.name}: shown is not told"
         for term, value in told.items():
             assert value.shape == (), f"{case.name}: {term} is no scalar"
             assert np.isfinite(value), f"{case.name}: {term} is {value} on batches of {sizes}"
@@ -178,14 +178,14 @@ def _bytes(told: Told) -> dict[str, bytes]:
 
 
 def _check_labels(case: _Case) -> None:
-    if "target" not in case.step.reads:
+    if "target" not in case.step.stream_names:
         return
     batches = case.batches()
     images, labels, indices = batches["target"]
     others = {**batches, "target": (images, (labels + 1) % NUM_CLASSES, indices)}
     same = _bytes(case.told(batches)) == _bytes(case.told(others))
-    reads = case.step.reads_target_labels
-    assert same != reads, f"{case.name}: target labels {'change nothing' if same else 'are read'}"
+    stream_names = case.step.uses_target_labels
+    assert same != stream_names, f"{case.name}: target labels {'change nothing' if same else 'are read'}"
 
 
 def _check_distances(case: _Case) -> None:
@@ -210,13 +210,13 @@ def _check_gradients(case: _Case) -> None:
     (of_head,) = _gradients(case, case.model, case.batches(), [case.model.get_layer("head").kernel])
     still = not np.any(of_head)
     assert still == case.method.freezes_head, f"{case.name}: facts about the head"
-    assert (head <= set(case.step.kept(case.model))) == still, f"{case.name}: keeps another head"
+    assert (head <= set(case.step.frozen_paths(case.model))) == still, f"{case.name}: keeps another head"
 
 
 def _gradients(case: _Case, model: keras.Model, batches: Mapping[str, Any], variables: Any) -> Any:
     with tf.GradientTape() as tape:
         told = case.step.losses(model, batches, tf.constant(HALF_WAY))
-        total = tf.add_n([told[name] for name in told if name not in case.step.shown])
+        total = tf.add_n([told[name] for name in told if name not in case.step.metric_names])
     found = tape.gradient(
         total, [one.value for one in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
@@ -252,7 +252,7 @@ def _check_what_moves(case: _Case) -> None:
     case.told(case.batches())
     case.step.on_epoch(case.model, sources)
     moved = [one for path, one in known.items() if not np.array_equal(before[path], one.numpy())]
-    stray = [one.path for one in moved if not case.step.may_move(one)]
+    stray = [one.path for one in moved if not case.step.may_change(one)]
     assert not stray, f"{case.name}: moves {', '.join(stray)}, and may_move says no"
     assert bool(moved) == case.method.moves_statistics, f"{case.name}: facts about statistics"
 

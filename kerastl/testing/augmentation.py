@@ -106,11 +106,11 @@ def _check_probability(name: str, options: Any) -> None:
 
 
 def _check_grey(name: str, options: Any) -> None:
-    needs_color = getattr(registry.module("operation", name), "NEEDS_COLOUR", False)
+    needs_color = getattr(registry.module("operation", name), "NEEDS_COLOR", False)
     try:
         policy = build_policy([(name, options)], image_size_px=SIZE_PX, channels=1, exact=True)
     except RequestError:
-        assert needs_color, f"{name}: refuses grey images and does not say NEEDS_COLOUR"
+        assert needs_color, f"{name}: refuses grey images and does not say NEEDS_COLOR"
         return
     assert not needs_color
     grey = _images()[..., :1]

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from kerastl.data import ImageDataset
-from kerastl.training.step import traced
+from kerastl.training.step import trace
 from kerastl.training.train_step import read_batches
 
 
@@ -22,7 +22,7 @@ def is_statistic(variable: keras.Variable) -> bool:
     return variable.path.rsplit("/", 1)[-1] in ("moving_mean", "moving_variance")
 
 
-def statistics_estimator(model: keras.Model) -> Callable[[ImageDataset], None]:
+def build_statistics_estimator(model: keras.Model) -> Callable[[ImageDataset], None]:
     """Return a function that sets the running statistics of a model to those of a source's images.
 
     Each layer sees images normalised by their own batch, as in training. Means are averaged over batches;
@@ -45,7 +45,7 @@ def statistics_estimator(model: keras.Model) -> Callable[[ImageDataset], None]:
     features = keras.Model(model.inputs[0], model.get_layer("pooled").output)
 
     # First called when momenta are 0, which becomes a constant of the graph.
-    forward = traced(lambda images: features(images, training=True), features)
+    forward = trace(lambda images: features(images, training=True), features)
 
     def estimate(source: ImageDataset) -> None:
         momenta = [layer.momentum for layer in layers]

@@ -18,7 +18,7 @@ import numpy as np
 
 from kerastl.errors import RequestError
 from kerastl.runs import write_atomic
-from kerastl.training.optimizer import Averages
+from kerastl.training.optimizer import WeightAverages
 from kerastl.training.step import Step
 
 Array = np.ndarray[Any, Any]
@@ -48,12 +48,12 @@ class History:
     Args:
         rows: one an epoch: `phase`, `epoch` (from 1, over all phases), `learning_rate`, `loss`, `accuracy`
             on training images, `val_loss`, `val_accuracy`, `val_balanced_accuracy`, `val_auc`.
-        proofs: one a phase, see `phase_proof`.
+        proofs: one a phase, see `build_freeze_report`.
         best: `{domain: (epoch, value)}` of the epochs whose weights were kept.
     """
 
     rows: tuple[dict[str, Any], ...]
-    proofs: tuple[dict[str, Any], ...]
+    freeze_reports: tuple[dict[str, Any], ...]
     best: dict[str, tuple[int, float]]
 
     def __repr__(self) -> str:
@@ -89,14 +89,14 @@ class TrainingState:
     before: dict[str, str] = field(default_factory=dict)
     statistics: dict[str, Array] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    proofs: list[dict[str, Any]] = field(default_factory=list)
+    freeze_reports: list[dict[str, Any]] = field(default_factory=list)
     callbacks: list[dict[str, Any]] = field(default_factory=list)
     born: dict[str, int] = field(default_factory=dict)
 
     def history(self) -> History:
         """Return what was learnt so far."""
         best = {domain: (one.epoch, one.value) for domain, one in self.best.items()}
-        return History(tuple(self.rows), tuple(self.proofs), best)
+        return History(tuple(self.rows), tuple(self.freeze_reports), best)
 
 
 KEPT = 2
@@ -116,7 +116,7 @@ def write_checkpoint(
     model: keras.Model,
     optimizer: keras.Optimizer,
     step: Step,
-    averages: Averages,
+    averages: WeightAverages,
 ) -> Path:
     """Write the whole state atomically; keep the last two.
 
@@ -188,7 +188,7 @@ class Checkpoint:
     def _group(self, prefix: str) -> list[Any]:
         return [self._arrays[name] for name in sorted(self._arrays) if name.startswith(prefix)]
 
-    def restore(self, model: keras.Model, optimizer: keras.Optimizer, step: Step, averages: Averages) -> None:
+    def restore(self, model: keras.Model, optimizer: keras.Optimizer, step: Step, averages: WeightAverages) -> None:
         """Put every variable back.
 
         Raises:
@@ -225,7 +225,7 @@ COUNTERS = (
 turned over when training begins (the sign of `min_delta`), so not every attribute can be put back."""
 
 
-def state_of(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict[str, Any]]:
+def callback_states(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict[str, Any]]:
     """Return what each callback has counted so far, as plain numbers."""
     return [
         {name: _plain(vars(callback)[name]) for name in COUNTERS if name in vars(callback)}
@@ -242,14 +242,14 @@ def _plain(value: Any) -> float | int | None:
 def restore_callbacks(
     callbacks: Sequence[keras.callbacks.Callback], states: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Set what `state_of` returned; nothing when another number of callbacks is at work now."""
+    """Set what `callback_states` returned; nothing when another number of callbacks is at work now."""
     if len(callbacks) != len(states):
         return
     for callback, state in zip(callbacks, states, strict=True):
         vars(callback).update(state)
 
 
-class GoodWeights:
+class WeightSnapshot:
     """Copies of a model's weights.
 
     Args:

@@ -20,10 +20,10 @@ from kerastl.errors import Diverged, Problem, Problems, RequestError
 from kerastl.models import blocks_of, network_name
 from kerastl.recipe.phase import Phase
 from kerastl.runs import format_bytes
-from kerastl.training.feature_cache import ABOUT, shapes_of, size_on_disk, told_of
+from kerastl.training.feature_cache import ABOUT, activation_shapes, activations_size, describe_entry
 from kerastl.training.freeze import resolve_trainable
 from kerastl.training.step import no_images
-from kerastl.training.trunk import Front, cached_front, choose_cache, frozen_front
+from kerastl.training.trunk import FrozenTrunk, find_cached_trunk, choose_cache, find_frozen_trunk
 
 ROOM_LEFT_BYTES = 2**28
 """What caches leave free on the disk, for the run's own files."""
@@ -43,7 +43,7 @@ def check_cache(model: keras.Model, phase: Phase, sources: Sequence[ImageDataset
         )
     for source in sources:
         _check_source(phase, source)
-    cached_front(model, phase)
+    find_cached_trunk(model, phase)
 
 
 def _check_source(phase: Phase, source: ImageDataset) -> None:
@@ -66,7 +66,7 @@ def _check_source(phase: Phase, source: ImageDataset) -> None:
         )
 
 
-def check_room(
+def check_disk_space(
     model: keras.Model, phases: Sequence[Phase], *, images: Sequence[Sequence[ImageDataset]], folder: Path
 ) -> None:
     """See that the caches of some phases, all together, can be written and have room.
@@ -125,7 +125,7 @@ def _entries(
     for place, (phase, sources) in enumerate(zip(phases, images, strict=True)):
         if phase.cache == "none":
             continue
-        front = cached_front(model, phase)
+        front = find_cached_trunk(model, phase)
         moved = [at for at in range(place) if _moves(model, phases[at], front)]
         about = {"network": network, "behind": front.behind}
         for source in sources:
@@ -133,12 +133,12 @@ def _entries(
             if shared in known:
                 continue
             known.add(shared)
-            yield _words(told_of(source, phase.cache_precision, about)), _size(front, phase, source)
+            yield _words(describe_entry(source, phase.cache_precision, about)), _size(front, phase, source)
 
 
-def _moves(model: keras.Model, phase: Phase, front: Front) -> bool:
+def _moves(model: keras.Model, phase: Phase, front: FrozenTrunk) -> bool:
     """Tell whether a phase changes something in the front of another."""
-    own = frozen_front(model, phase)
+    own = find_frozen_trunk(model, phase)
     if own is None:
         return True
     if own.behind == front.behind:
@@ -160,13 +160,13 @@ def _described(folder: Path) -> Iterator[str]:
             continue
 
 
-def _size(front: Front, phase: Phase, source: ImageDataset) -> int:
-    return size_on_disk(shapes_of(front.tensors), source, phase.cache_precision)
+def _size(front: FrozenTrunk, phase: Phase, source: ImageDataset) -> int:
+    return activations_size(activation_shapes(front.tensors), source, phase.cache_precision)
 
 
 def cache_line(model: keras.Model, phase: Phase, sources: Sequence[ImageDataset]) -> str:
     """Return one line for people: what a phase with a cache keeps, and how large it is."""
-    front = cached_front(model, phase)
+    front = find_cached_trunk(model, phase)
     size = sum(_size(front, phase, source) for source in sources)
     what = "features" if phase.cache == "features" else "activations at the freeze boundary"
     views = max(source.views for source in sources)
@@ -287,7 +287,7 @@ def _wrong_cache(model: keras.Model, phase: Phase, images: Sequence[ImageDataset
 def _no_room(model: keras.Model, phases: Sequence[Phase], images: Read, cache_dir: Path) -> Iterator[Problem]:
     """Yield what the caches want of the disk; asked only of phases that are right in themselves."""
     try:
-        check_room(model, phases, images=images, folder=cache_dir)
+        check_disk_space(model, phases, images=images, folder=cache_dir)
     except RequestError as error:
         names = ", ".join(phase.name for phase in phases if phase.cache != "none")
         yield Problem(f"phase {names}", str(error))
@@ -303,7 +303,7 @@ def _wrong_precision(model: keras.Model, phase: Phase) -> Iterator[str]:
     if phase.trunk_precision == "float32":
         return
     with contextlib.suppress(RequestError):  # layers that are not there are told elsewhere
-        if frozen_front(model, phase) is not None:
+        if find_frozen_trunk(model, phase) is not None:
             return
         asks = f"trunk_precision: {phase.trunk_precision} needs frozen layers in front of those that learn"
         if phase.batch_norm != "frozen":

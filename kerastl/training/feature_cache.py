@@ -25,9 +25,9 @@ from kerastl.console import track
 from kerastl.data import ImageDataset, mark_in_use, entry_lock
 from kerastl.errors import RunFailed
 from kerastl.models import TrunkPrecision, fold
-from kerastl.runs import machine, package_versions, sha256_of, write_atomic
+from kerastl.runs import machine_info, package_versions, sha256_of, write_atomic
 from kerastl.training.phase import ENCODINGS, Array, Precision, bytes_per_image
-from kerastl.training.step import inference
+from kerastl.training.step import trace_inference
 
 BATCH = 32
 """Images a forward pass: fixed, as the last bits of an activation may depend on it."""
@@ -57,25 +57,25 @@ class Activations:
         return [encoding.decode([column[view, indices] for column in columns]) for columns in self.columns]
 
 
-def shapes_of(tensors: Sequence[keras.KerasTensor]) -> list[tuple[int, ...]]:
+def activation_shapes(tensors: Sequence[keras.KerasTensor]) -> list[tuple[int, ...]]:
     """Return the shapes of one image's activations, from the tensors that leave a trunk."""
     return [tuple(tensor.shape[1:]) for tensor in tensors]
 
 
-def size_on_disk(shapes: Sequence[tuple[int, ...]], source: ImageDataset, precision: Precision) -> int:
-    """Return the bytes that the activations of a source take, headers aside; of `shapes_of`."""
+def activations_size(shapes: Sequence[tuple[int, ...]], source: ImageDataset, precision: Precision) -> int:
+    """Return the bytes that the activations of a source take, headers aside; of `activation_shapes`."""
     each = bytes_per_image(shapes, precision)
     return each * source.num_examples * source.views
 
 
-def told_of(source: ImageDataset, precision: Precision, about: Mapping[str, Any]) -> dict[str, Any]:
+def describe_entry(source: ImageDataset, precision: Precision, about: Mapping[str, Any]) -> dict[str, Any]:
     """Return what stands in an entry for people; no name of an image is in it."""
     return {
         **about, "images": source.num_examples, "views": source.views, "precision": precision
     }  # fmt: skip
 
 
-def keep_activations(
+def cache_activations(
     trunk: keras.Model,
     sources: Sequence[ImageDataset],
     *,
@@ -98,9 +98,9 @@ def keep_activations(
     Raises:
         RunFailed: an image can no longer be read, or the disk is full; no half entry is left.
     """
-    layers, shapes = _layers(trunk, trunk_precision), shapes_of(trunk.outputs)
+    layers, shapes = _layers(trunk, trunk_precision), activation_shapes(trunk.outputs)
     # Built for the first that is not kept yet.
-    forward = cache(lambda: inference(fold(trunk, trunk_precision)))
+    forward = cache(lambda: trace_inference(fold(trunk, trunk_precision)))
     found = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def keep_activations(
             entry = folder / _key(layers, source, precision)
             with entry_lock(entry):
                 if not _is_whole(entry):
-                    told = told_of(source, precision, about or {})
+                    told = describe_entry(source, precision, about or {})
                     _compute(forward, shapes, source, precision, entry, told)
                 found.append(_open(entry, shapes, precision))
                 mark_in_use(entry, found[-1])
@@ -137,7 +137,7 @@ def _key(layers: dict[str, str], source: ImageDataset, precision: Precision) -> 
         "precision": precision,
         "code": _code(),
         "packages": package_versions(),
-        "machine": machine(),
+        "machine": machine_info(),
         "devices": [device.name for device in tf.config.list_physical_devices()],
     }
     text = json.dumps(told, sort_keys=True)
@@ -267,7 +267,7 @@ def _open(entry: Path, shapes: Sequence[Any], precision: Precision) -> Activatio
     return Activations(columns, precision, num_bytes)
 
 
-class CachedSource:
+class CachedDataset:
     """Batches of activations, in the order of the images' own source.
 
     Args:

@@ -130,7 +130,7 @@ def _set_batch_norm(layer: keras.layers.BatchNormalization, rule: BatchNorm, cho
 
 
 @contextmanager
-def silent_dropout(model: keras.Model) -> Iterator[None]:
+def disable_frozen_dropout(model: keras.Model) -> Iterator[None]:
     """Switch off dropout in the frozen part while a phase trains: what is frozen gives the same features.
 
     Keras's Dropout does not heed `trainable`, and some backbones (EfficientNet) hold dropout inside.

@@ -150,7 +150,7 @@ def _checksum_digest(sums: Mapping[str, str], paths: Collection[str]) -> str:
     return hashlib.sha256("".join(sums[path] for path in paths).encode()).hexdigest()[:16]
 
 
-def phase_proof(
+def build_freeze_report(
     model: keras.Model,
     *,
     phase: str,
@@ -158,7 +158,7 @@ def phase_proof(
     trained: Collection[str],
     before: Mapping[str, str],
     statistics: Mapping[str, Array],
-    may_move: Callable[[keras.Variable], bool],
+    may_change: Callable[[keras.Variable], bool],
 ) -> dict[str, Any]:
     """Compare a model before and after the steps of one phase.
 
@@ -174,12 +174,12 @@ def phase_proof(
         `{"phase", "layers": [{"layer", "trainable", "before", "after", "moved", "statistics_moved"}],
         "batch_norm", "parameters", "warnings": [...], "faults": [...]}`: one entry for each layer that has
         variables; statistics that may follow the images are told apart from weights; `batch_norm` as in
-        `statistics_record`, `parameters` as in `parameters_by_block`. `check_proof` raises for the faults.
+        `statistics_record`, `parameters` as in `parameters_by_block`. `check_freeze_report` raises for the faults.
     """
     after = checksums(model)
     moved = {path for path in after if after[path] != before[path]}
     variables = {one.path: one for layer in model.layers for one in layer.weights}
-    allowed = {path for path, variable in variables.items() if may_move(variable)}
+    allowed = {path for path, variable in variables.items() if may_change(variable)}
     stray = sorted(moved - set(trained) - allowed)
     faults = []
     if stray:
@@ -217,7 +217,7 @@ def _layer_rows(
     after: Mapping[str, str],
     allowed: Collection[str],
 ) -> list[dict[str, Any]]:
-    """Return one row for each layer that has variables; parameters as in `phase_proof`."""
+    """Return one row for each layer that has variables; parameters as in `build_freeze_report`."""
     rows = []
     for layer in model.layers:
         paths = [variable.path for variable in layer.weights]
@@ -236,7 +236,7 @@ def _layer_rows(
     return rows
 
 
-def check_proof(proof: Mapping[str, Any]) -> None:
+def check_freeze_report(proof: Mapping[str, Any]) -> None:
     """See that a proof holds.
 
     Raises:

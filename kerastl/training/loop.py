@@ -27,29 +27,29 @@ from kerastl.recipe.phase import Phase, Unfreeze
 from kerastl.training.checkpoint import (
     Best,
     Checkpoint,
-    GoodWeights,
+    WeightSnapshot,
     History,
     TrainingState,
     newest_checkpoint,
     restore_callbacks,
-    state_of,
+    callback_states,
     write_checkpoint,
 )
 from kerastl.training.checks import Sources, check_epoch, check_losses, check_phases, decide_phases
-from kerastl.training.freeze import resolve_batch_norm, silent_dropout, unfreeze
-from kerastl.training.freeze_check import check_proof, checksums, phase_proof, read_statistics
-from kerastl.training.losses import Classification, balanced_weights, cross_entropy
+from kerastl.training.freeze import resolve_batch_norm, disable_frozen_dropout, unfreeze
+from kerastl.training.freeze_check import check_freeze_report, checksums, build_freeze_report, read_statistics
+from kerastl.training.losses import ClassificationStep, balanced_weights, cross_entropy
 from kerastl.training.optimizer import (
-    Averages,
+    WeightAverages,
     build_optimizer,
-    build_pull,
-    carry_over,
+    build_l2_sp,
+    transfer_state,
     learning_rate_at,
     rate_factors,
 )
-from kerastl.training.step import BeginsWithPhase, Lesson, Step, StepFor, inference, lessons_of, trained_by
-from kerastl.training.train_step import Update, batches_of, build_update, read_batches
-from kerastl.training.trunk import Source, activations_folder, frozen_front, learner_of, part
+from kerastl.training.step import PhaseStartStep, PhaseData, Step, StepFactory, trace_inference, build_phase_data, trained_variables
+from kerastl.training.train_step import Update, step_inputs, build_update, read_batches
+from kerastl.training.trunk import Source, activations_folder, find_frozen_trunk, build_phase_network, part
 
 
 def run_steps(
@@ -58,7 +58,7 @@ def run_steps(
     state: TrainingState,
     update: Update,
     optimizer: keras.Optimizer,
-    averages: Averages,
+    averages: WeightAverages,
     callbacks: Any,
     strategy: tf.distribute.Strategy,
     *,
@@ -84,7 +84,7 @@ def run_steps(
     seen, steps = 0, next(iter(streams.values())).steps_per_epoch
     before, epochs = phase.schedule_span
     start = (before + state.phase_epochs) * steps
-    fed: Any = batches_of(streams, state.epochs, strategy, start)
+    fed: Any = step_inputs(streams, state.epochs, strategy, start)
     if bar:
         fed = track(fed, f"epoch {state.epochs + 1}, {phase.name}", steps)
     with closing(fed):
@@ -154,7 +154,7 @@ def _auc(logits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float | 
     return float(roc_auc_score(labels, scores, multi_class="ovr", average="macro"))
 
 
-def rounding_of(model: keras.Model, phase: Phase, val: ImageDataset | None) -> dict[str, Any] | None:
+def compare_trunk_precision(model: keras.Model, phase: Phase, val: ImageDataset | None) -> dict[str, Any] | None:
     """Return the figures of validation images with the front in float32 and as the phase computed it.
 
     Args:
@@ -165,15 +165,15 @@ def rounding_of(model: keras.Model, phase: Phase, val: ImageDataset | None) -> d
     Returns:
         `{"precision", "behind", "float32": {...}, "rounded": {...}}`, the figures those of `validate`.
     """
-    front = frozen_front(model, phase)
+    front = find_frozen_trunk(model, phase)
     if phase.trunk_precision == "float32" or front is None:
         return None
     told: dict[str, Any] = {"precision": phase.trunk_precision, "behind": front.behind}
     if val is None:
         return {**told, "float32": None, "rounded": None}
     parts = part(model, front)
-    tail = inference(parts.tail)
-    trunks = [inference(fold(parts.trunk, one)) for one in ("float32", phase.trunk_precision)]
+    tail = trace_inference(parts.tail)
+    trunks = [trace_inference(fold(parts.trunk, one)) for one in ("float32", phase.trunk_precision)]
     logits: list[list[Any]] = [[], []]
     labels = []
     for images, batch_labels, _ in read_batches(val, 0):
@@ -184,7 +184,7 @@ def rounding_of(model: keras.Model, phase: Phase, val: ImageDataset | None) -> d
     return {**told, "float32": exact, "rounded": rounded}
 
 
-WORTH_A_BAR_S = 2.0
+MIN_PROGRESS_BAR_S = 2.0
 """An epoch shows a progress bar if the one before took this long; shorter bars only flicker."""
 
 
@@ -200,9 +200,9 @@ class Clock:
         self._phase, self._seconds = 0, list[float]()
 
     @property
-    def bar_is_worth_it(self) -> bool:
+    def shows_progress_bar(self) -> bool:
         """Whether an epoch is long enough for a progress bar; the first one always is."""
-        return not self._seconds or self._seconds[-1] >= WORTH_A_BAR_S
+        return not self._seconds or self._seconds[-1] >= MIN_PROGRESS_BAR_S
 
     def took(self, seconds: float, state: TrainingState) -> dict[str, Any]:
         """Add an epoch and return the time left.
@@ -232,7 +232,7 @@ class Clock:
 
 OnEpoch = Callable[[Sequence[dict[str, Any]], dict[str, Any]], None]
 OnPhaseEnd = Callable[[Phase, History], None]
-OnProof = Callable[[Sequence[dict[str, Any]]], None]
+OnFreezeReport = Callable[[Sequence[dict[str, Any]]], None]
 
 
 class PhaseLoop:
@@ -248,7 +248,7 @@ class PhaseLoop:
     def __init__(
         self,
         model: keras.Model,
-        lessons: Sequence[Lesson],
+        all_phase_data: Sequence[PhaseData],
         callbacks: Sequence[keras.callbacks.Callback],
         on_epoch: OnEpoch | None,
         checkpoints: Path | None,
@@ -257,10 +257,10 @@ class PhaseLoop:
         state: TrainingState,
         clock: Clock,
     ) -> None:
-        self.model, self.lessons, self.strategy = model, lessons, strategy
+        self.model, self.all_phase_data, self.strategy = model, all_phase_data, strategy
         self.callbacks, self.on_epoch, self.checkpoints = callbacks, on_epoch, checkpoints
         self.state, self.cache, self.clock = state, cache, clock
-        self.good = GoodWeights(model)
+        self.good = WeightSnapshot(model)
         head = {one.path for one in model.get_layer("head").weights}
         self.start = {
             one.path: value
@@ -271,32 +271,32 @@ class PhaseLoop:
         self.known: set[str] = set()
 
     def run(
-        self, saved: Checkpoint | None, *, on_proof: OnProof | None, on_phase_end: OnPhaseEnd | None
+        self, saved: Checkpoint | None, *, on_freeze_report: OnFreezeReport | None, on_phase_end: OnPhaseEnd | None
     ) -> None:
         """Run what is left of the phases; parameters as in `fit`, `saved` a checkpoint to go on from."""
-        for lesson in self.lessons[self.state.phase :]:
-            phase = lesson.phase
-            proof = self.run_phase(lesson, saved)
+        for phase_data in self.all_phase_data[self.state.phase :]:
+            phase = phase_data.phase
+            proof = self.run_phase(phase_data, saved)
             saved = None
-            if on_proof and proof["faults"]:
-                on_proof(self.state.proofs)
-            check_proof(proof)
+            if on_freeze_report and proof["faults"]:
+                on_freeze_report(self.state.freeze_reports)
+            check_freeze_report(proof)
             self.end_phase(phase)
-            if rounded := rounding_of(self.model, phase, lesson.val):
+            if rounded := compare_trunk_precision(self.model, phase, phase_data.val):
                 proof["trunk"] = rounded
-            if on_proof:
-                on_proof(self.state.proofs)
+            if on_freeze_report:
+                on_freeze_report(self.state.freeze_reports)
             if on_phase_end:
                 on_phase_end(phase, self.state.history())
 
-    def run_phase(self, lesson: Lesson, saved: Checkpoint | None) -> dict[str, Any]:
+    def run_phase(self, phase_data: PhaseData, saved: Checkpoint | None) -> dict[str, Any]:
         """Run one phase from its beginning, or from a checkpoint inside it; return what moved."""
-        phase, step = lesson.phase, lesson.step
+        phase, step = phase_data.phase, phase_data.step
         unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
-        variables = trained_by(step, self.model)
+        variables = trained_variables(step, self.model)
         with self.strategy.scope():
             optimizer = self._optimizer(phase, variables, resumed=saved is not None)
-            averages = Averages(phase, variables)
+            averages = WeightAverages(phase, variables)
         self.model.compile(optimizer.plain, loss=None)
         if saved:
             saved.restore(self.model, optimizer, step, averages)
@@ -307,20 +307,20 @@ class PhaseLoop:
             self.state.before = checksums(self.model)
             self.state.statistics = read_statistics(self.model)
         try:
-            with silent_dropout(self.model):
-                if isinstance(step, BeginsWithPhase) and not saved:
-                    step.on_phase(self.model, lesson.streams)
-                told = self._run_epochs(lesson, optimizer, averages, variables)
+            with disable_frozen_dropout(self.model):
+                if isinstance(step, PhaseStartStep) and not saved:
+                    step.on_phase_begin(self.model, phase_data.streams)
+                told = self._run_epochs(phase_data, optimizer, averages, variables)
         except Diverged as error:
             raise self._put_back(phase, error) from error
-        proof = phase_proof(
+        proof = build_freeze_report(
             self.model, phase=phase.name, batch_norm=str(phase.batch_norm),
             trained={variable.path for variable in variables}, before=self.state.before,
-            statistics=self.state.statistics, may_move=step.may_move,
+            statistics=self.state.statistics, may_change=step.may_change,
         )  # fmt: skip
         if told:
             proof["cache"] = told
-        self.state.proofs.append(proof)
+        self.state.freeze_reports.append(proof)
         return proof
 
     def _put_back(self, phase: Phase, error: Diverged) -> Diverged:
@@ -336,14 +336,14 @@ class PhaseLoop:
         )
 
     def _run_epochs(
-        self, lesson: Lesson, optimizer: Any, averages: Averages, variables: Sequence[keras.Variable]
+        self, phase_data: PhaseData, optimizer: Any, averages: WeightAverages, variables: Sequence[keras.Variable]
     ) -> dict[str, Any] | None:
         """Run the epochs of a phase that are left; return what was kept of the frozen front."""
-        phase, step, state = lesson.phase, lesson.step, self.state
+        phase, step, state = phase_data.phase, phase_data.step, self.state
         first = state.epochs - state.phase_epochs
         callbacks = keras.callbacks.CallbackList(
             list(self.callbacks), model=self.model, epochs=first + phase.epochs,
-            steps=lesson.first.steps_per_epoch, verbose=0,
+            steps=phase_data.first.steps_per_epoch, verbose=0,
         )  # fmt: skip
         self.model.stop_training = False
         callbacks.on_train_begin()
@@ -351,11 +351,11 @@ class PhaseLoop:
         self._skip(int(self.model._initial_epoch or 0) - state.epochs)
         # Only now: what is folded or kept of the frozen front must be made of the weights that were restored.
         with self.strategy.scope():
-            learner = learner_of(self.model, lesson, self.cache)
-        forward = inference(learner.model)
+            learner = build_phase_network(self.model, phase_data, self.cache)
+        forward = trace_inference(learner.model)
         update = build_update(
             learner.model, optimizer, step, variables, self.strategy, learner.streams,
-            build_pull(phase.l2_sp, variables, self.start), phase.precision,
+            build_l2_sp(phase.l2_sp, variables, self.start), phase.precision,
         )  # fmt: skip
         logs: dict[str, Any] = {}
         while state.phase_epochs < phase.epochs and not state.stopped:
@@ -363,11 +363,11 @@ class PhaseLoop:
             callbacks.on_epoch_begin(state.epochs)
             logs = run_steps(
                 phase, learner.streams, state, update, optimizer, averages, callbacks, self.strategy,
-                bar=self.clock.bar_is_worth_it,
+                bar=self.clock.shows_progress_bar,
             )  # fmt: skip
             averages.on_epoch(state.phase_epochs + 1)
             with averages.shown():
-                step.on_epoch(self.model, lesson.streams)
+                step.on_epoch(self.model, phase_data.streams)
                 if learner.val is not None:
                     callbacks.on_test_begin()
                     logs |= validate(forward, learner.val)
@@ -377,7 +377,7 @@ class PhaseLoop:
                 check_epoch(self.model, self.good.now(), logs, where)
                 callbacks.on_epoch_end(state.epochs, logs)
                 self.good.values = self.good.now()  # again: a callback may have changed them
-                self._note(lesson, {"learning_rate": rate, **logs}, started)
+                self._note(phase_data, {"learning_rate": rate, **logs}, started)
             self._checkpoint(optimizer, step, averages)
         callbacks.on_train_end(logs)
         state.callbacks = []
@@ -390,9 +390,9 @@ class PhaseLoop:
             self.state.phase_epochs += epochs
             self.good.take_all()
 
-    def _note(self, lesson: Lesson, logs: dict[str, Any], started: float) -> None:
+    def _note(self, phase_data: PhaseData, logs: dict[str, Any], started: float) -> None:
         """Take one epoch into the history and see whether it is the best."""
-        phase, state = lesson.phase, self.state
+        phase, state = phase_data.phase, self.state
         state.epochs += 1
         state.phase_epochs += 1
         row = {"phase": phase.name, "epoch": state.epochs, **logs}
@@ -409,7 +409,7 @@ class PhaseLoop:
         worn_out = patience is not None and state.waited >= patience
         state.stopped = worn_out or bool(self.model.stop_training)
         seconds = time.perf_counter() - started
-        speed = lesson.first.num_examples / max(seconds, 1e-9)
+        speed = phase_data.first.num_examples / max(seconds, 1e-9)
         if self.on_epoch:
             told = {"seconds": seconds, "images_per_s": speed} | self.clock.took(seconds, state)
             self.on_epoch(state.rows, told)
@@ -424,12 +424,12 @@ class PhaseLoop:
         factors = rate_factors(self.model, phase)
         optimizer = build_optimizer(phase, variables, factors, self.state.born)
         if old is not None and not resumed:
-            carry_over(old, optimizer)
+            transfer_state(old, optimizer)
         self.optimizer, self.known = optimizer, {one.path for one in variables}
         return optimizer
 
-    def _checkpoint(self, optimizer: Any, step: Step, averages: Averages) -> None:
-        self.state.callbacks = state_of(self.callbacks)
+    def _checkpoint(self, optimizer: Any, step: Step, averages: WeightAverages) -> None:
+        self.state.callbacks = callback_states(self.callbacks)
         if self.checkpoints:
             write_checkpoint(self.checkpoints, self.state, self.model, optimizer, step, averages)
 
@@ -449,7 +449,7 @@ class PhaseLoop:
 def _may_move(model: keras.Model, step: Step, variables: Sequence[keras.Variable]) -> set[str]:
     """Return the paths of the weights that a phase may change."""
     trained = {variable.path for variable in variables}
-    return trained | {weight.path for weight in model.weights if step.may_move(weight)}
+    return trained | {weight.path for weight in model.weights if step.may_change(weight)}
 
 
 def classification_step(phase: Phase, source: ImageDataset) -> Step:
@@ -460,7 +460,7 @@ def classification_step(phase: Phase, source: ImageDataset) -> Step:
         weights = balanced_weights(np.asarray(source.labels), num_classes)
     elif isinstance(phase.class_weights, Mapping):
         weights = _named_weights(phase.class_weights, source.class_names)
-    return Classification(
+    return ClassificationStep(
         num_classes,
         label_smoothing=phase.label_smoothing,
         class_weights=weights,
@@ -492,9 +492,9 @@ def fit(
     resume: bool = False,
     cache_dir: Path | None = None,
     strategy: tf.distribute.Strategy | None = None,
-    step_for: StepFor = classification_step,
+    step_for: StepFactory = classification_step,
     on_phase_end: OnPhaseEnd | None = None,
-    on_proof: OnProof | None = None,
+    on_freeze_report: OnFreezeReport | None = None,
 ) -> History:
     """Train a model phase by phase; it ends with the best weights of its last domain.
 
@@ -513,7 +513,7 @@ def fit(
         resume: go on from the newest checkpoint there.
         cache_dir: where phases with a cache keep their activations; None: in the user's cache folder.
         strategy: of `tf.distribute`; None: the current one.
-        step_for: what a phase learns; called for each before the first begins, see `BeginsWithPhase`.
+        step_for: what a phase learns; called for each before the first begins, see `PhaseStartStep`.
         on_phase_end: told the history so far when the model has the weights that the next phase starts from.
         on_proof: told the proofs so far, the new one last, also when it does not hold.
 
@@ -529,14 +529,14 @@ def fit(
     phases = [resolve_batch_norm(model, phase) for phase in _unfrozen_by_epoch(model, phases)]
     cache_dir = cache_dir or activations_folder()
     strategy = strategy or tf.distribute.get_strategy()
-    lessons = _lessons(model, phases, trains, vals, target, step_for, strategy, cache_dir)
+    all_phase_data = _lessons(model, phases, trains, vals, target, step_for, strategy, cache_dir)
     saved = _saved(checkpoints, resume=resume)
     state = saved.state if saved else TrainingState()
     loop = PhaseLoop(
-        model, lessons, callbacks, on_epoch, checkpoints, cache_dir, strategy, state,
-        Clock([lesson.phase for lesson in lessons]),
+        model, all_phase_data, callbacks, on_epoch, checkpoints, cache_dir, strategy, state,
+        Clock([phase_data.phase for phase_data in all_phase_data]),
     )  # fmt: skip
-    loop.run(saved, on_proof=on_proof, on_phase_end=on_phase_end)
+    loop.run(saved, on_freeze_report=on_freeze_report, on_phase_end=on_phase_end)
     return state.history()
 
 
@@ -560,17 +560,17 @@ def _lessons(
     trains: Sources,
     vals: Sources,
     target: ImageDataset | None,
-    step_for: StepFor,
+    step_for: StepFactory,
     strategy: tf.distribute.Strategy,
     cache_dir: Path,
-) -> list[Lesson]:
+) -> list[PhaseData]:
     """Return the lessons, every cache decided; see that all of them can be run, see `check_phases`."""
     with strategy.scope():
-        lessons = lessons_of(model, phases, trains=trains, vals=vals, target=target, step_for=step_for)
-    reads = [list(lesson.streams.values()) for lesson in lessons]
-    decided = decide_phases([lesson.phase for lesson in lessons], trains, reads=reads)
+        all_phase_data = build_phase_data(model, phases, trains=trains, vals=vals, target=target, step_for=step_for)
+    reads = [list(phase_data.streams.values()) for phase_data in all_phase_data]
+    decided = decide_phases([phase_data.phase for phase_data in all_phase_data], trains, reads=reads)
     check_phases(model, decided, trains=trains, vals=vals, cache_dir=cache_dir, reads=reads)
-    return [replace(one, phase=phase) for one, phase in zip(lessons, decided, strict=True)]
+    return [replace(one, phase=phase) for one, phase in zip(all_phase_data, decided, strict=True)]
 
 
 def _saved(folder: Path | None, *, resume: bool) -> Checkpoint | None:

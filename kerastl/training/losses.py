@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.data import ImageDataset
-from kerastl.training.batch_norm import is_statistic, statistics_estimator
+from kerastl.training.batch_norm import is_statistic, build_statistics_estimator
 from kerastl.training.step import Batch
 
 
@@ -78,7 +78,7 @@ def weighted(labels: tf.Tensor, class_weights: tf.Tensor) -> tuple[tf.Tensor, tf
     return weights, tf.math.divide_no_nan(parts, weights[:, None])
 
 
-class Classification:
+class ClassificationStep:
     """The step of an ordinary classifier, on the stream `train`.
 
     Args:
@@ -91,9 +91,9 @@ class Classification:
     """
 
     variables: Sequence[keras.Variable] = ()
-    shown: Sequence[str] = ("accuracy",)
-    reads: Sequence[str] = ("train",)
-    reads_target_labels = False
+    metric_names: Sequence[str] = ("accuracy",)
+    stream_names: Sequence[str] = ("train",)
+    uses_target_labels = False
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class Classification:
         if not self._follow_statistics:
             return
         if self._estimate is None:
-            self._estimate = statistics_estimator(model)
+            self._estimate = build_statistics_estimator(model)
         self._estimate(sources["train"])
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -150,6 +150,6 @@ class Classification:
     def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Nothing to take back."""
 
-    def may_move(self, variable: keras.Variable) -> bool:
+    def may_change(self, variable: keras.Variable) -> bool:
         """Statistics may, where they follow the images."""
         return self._follow_statistics and is_statistic(variable)

@@ -23,12 +23,12 @@ from kerastl.errors import RequestError, RunFailed
 from kerastl.recipe.phase import Phase
 from kerastl.training.checkpoint import assign
 from kerastl.training.checks import check_phases, decide_phases
-from kerastl.training.freeze import resolve_batch_norm, silent_dropout, unfreeze
+from kerastl.training.freeze import resolve_batch_norm, disable_frozen_dropout, unfreeze
 from kerastl.training.loop import classification_step
-from kerastl.training.optimizer import build_optimizer, build_pull, rate_factors
-from kerastl.training.step import Lesson, trained_by
-from kerastl.training.train_step import Fed, Update, batches_of, build_update
-from kerastl.training.trunk import Learner, Source, activations_folder, learner_of
+from kerastl.training.optimizer import build_optimizer, build_l2_sp, rate_factors
+from kerastl.training.step import PhaseData, trained_variables
+from kerastl.training.train_step import StepInput, Update, step_inputs, build_update
+from kerastl.training.trunk import PhaseNetwork, Source, activations_folder, build_phase_network
 
 SMOOTHING = 0.9
 """Share of the loss that each step keeps of the steps before."""
@@ -44,7 +44,7 @@ LEAST_FALL = 0.01
 
 
 @dataclass(frozen=True)
-class RangeTest:
+class LearningRateTest:
     """What one climb showed.
 
     Args:
@@ -61,7 +61,7 @@ class RangeTest:
     suggestions: dict[str, float]
 
 
-def range_test(
+def find_learning_rate(
     model: keras.Model,
     train: ImageDataset,
     *,
@@ -71,7 +71,7 @@ def range_test(
     steps: int = 100,
     first_epoch: int = 0,
     cache_dir: Path | None = None,
-) -> RangeTest:
+) -> LearningRateTest:
     """Train for some steps at a climbing rate; give the model back as it was.
 
     Args:
@@ -94,14 +94,14 @@ def range_test(
     cache_dir = cache_dir or activations_folder()
     alone = phase.model_copy(update={"early_stopping": None})
     check_phases(model, [alone], trains={phase.domain: train}, vals={}, cache_dir=cache_dir)
-    lesson = Lesson(phase, classification_step(phase, train), {"train": train})
+    phase_data = PhaseData(phase, classification_step(phase, train), {"train": train})
     with _restored(model, phase):
-        learner = learner_of(model, lesson, cache_dir)
+        learner = build_phase_network(model, phase_data, cache_dir)
         rates = _rates(lowest, highest, steps)
-        rates, losses = _climb(model, lesson, rates, learner, first_epoch)
+        rates, losses = _climb(model, phase_data, rates, learner, first_epoch)
     smoothed = smooth(losses)
     found = suggest(rates, smoothed) if falls(losses) else {}
-    return RangeTest(tuple(rates), tuple(losses), tuple(smoothed), found)
+    return LearningRateTest(tuple(rates), tuple(losses), tuple(smoothed), found)
 
 
 def _check_request(train: ImageDataset, lowest: float, highest: float, steps: int) -> None:
@@ -120,9 +120,9 @@ def _rates(lowest: float, highest: float, steps: int) -> list[float]:
 
 
 def _climb(
-    model: keras.Model, lesson: Lesson, rates: Sequence[float], learner: Learner, first_epoch: int
+    model: keras.Model, phase_data: PhaseData, rates: Sequence[float], learner: PhaseNetwork, first_epoch: int
 ) -> tuple[list[float], list[float]]:
-    optimizer, update = _build_update(model, learner, lesson)
+    optimizer, update = _build_update(model, learner, phase_data)
     losses: list[float] = []
     lowest = math.inf
     for rate, fed in zip(rates, _endless(learner.streams, first_epoch), strict=False):
@@ -144,9 +144,9 @@ def _climb(
     return list(rates[: len(losses)]), losses
 
 
-def _endless(streams: Mapping[str, Source], first_epoch: int) -> Iterator[Fed]:
+def _endless(streams: Mapping[str, Source], first_epoch: int) -> Iterator[StepInput]:
     for epoch in count(first_epoch):
-        yield from batches_of(streams, epoch, tf.distribute.get_strategy())
+        yield from step_inputs(streams, epoch, tf.distribute.get_strategy())
 
 
 def smooth(losses: Sequence[float]) -> list[float]:
@@ -225,7 +225,7 @@ def _restored(model: keras.Model, phase: Phase) -> Iterator[None]:
     before = [one.trainable for one in scales]
     try:
         unfreeze(model, phase.trainable, batch_norm=phase.batch_norm)
-        with silent_dropout(model):
+        with disable_frozen_dropout(model):
             yield
     finally:
         assign(model.variables, kept)
@@ -235,14 +235,14 @@ def _restored(model: keras.Model, phase: Phase) -> Iterator[None]:
             variable.trainable = flag
 
 
-def _build_update(model: keras.Model, learner: Learner, lesson: Lesson) -> tuple[Any, Callable[..., Any]]:
+def _build_update(model: keras.Model, learner: PhaseNetwork, phase_data: PhaseData) -> tuple[Any, Callable[..., Any]]:
     """Return an optimizer and the update step of a phase that uses it, on one device."""
-    phase, step = lesson.phase, lesson.step
-    variables = trained_by(step, model)
+    phase, step = phase_data.phase, phase_data.step
+    variables = trained_variables(step, model)
     start = {one.path: keras.ops.convert_to_numpy(one) for one in model.weights}
     optimizer = build_optimizer(phase, variables, rate_factors(model, phase))
     update: Update = build_update(
         learner.model, optimizer, step, variables, tf.distribute.get_strategy(), learner.streams,
-        build_pull(phase.l2_sp, variables, start), phase.precision,
+        build_l2_sp(phase.l2_sp, variables, start), phase.precision,
     )  # fmt: skip
     return optimizer, update

@@ -144,7 +144,7 @@ def rate_factors(model: keras.Model, phase: Phase) -> dict[str, float]:
     return factors
 
 
-def carry_over(old: Any, new: Any) -> None:
+def transfer_state(old: Any, new: Any) -> None:
     """Give an optimizer the momenta and the step count of the one before it, for the variables both have.
 
     Args:
@@ -191,7 +191,7 @@ def learning_rate_at(
 Array = np.ndarray[Any, Any]
 
 
-class Averages:
+class WeightAverages:
     """The average of each trained variable, of one phase.
 
     Args:
@@ -257,7 +257,7 @@ class Averages:
 Pull = Callable[[], tf.Tensor]
 
 
-def build_pull(strength: float, variables: Sequence[keras.Variable], start: Mapping[str, Any]) -> Pull | None:
+def build_l2_sp(strength: float, variables: Sequence[keras.Variable], start: Mapping[str, Any]) -> Pull | None:
     """Return a function that gives `strength / 2 * sum((w - w_start) ** 2)`, a float32 scalar; None where it is 0.
 
     Args:

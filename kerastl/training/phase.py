@@ -121,7 +121,7 @@ IN_FULL = (keras.layers.GlobalAveragePooling2D, keras.layers.InputLayer)
 
 
 @contextmanager
-def computing_in(precision: StepPrecision, model: keras.Model) -> Iterator[None]:
+def computing_in_precision(precision: StepPrecision, model: keras.Model) -> Iterator[None]:
     """Let what learns be traced in another precision; afterwards every layer is as it was.
 
     As Keras's policy `mixed_bfloat16` does it (Micikevicius et al. 2018, arXiv:1710.03740, section 3.1; bfloat16 has the range

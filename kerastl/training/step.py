@@ -30,18 +30,18 @@ class Step(Protocol):
 
     variables: Sequence[keras.Variable]
     """Trainable variables beside the model's, e.g. a domain classifier's; a checkpoint holds them."""
-    shown: Sequence[str]
+    metric_names: Sequence[str]
     """Names in `losses` that are reported and not minimised, e.g. `accuracy`."""
-    reads: Sequence[str]
+    stream_names: Sequence[str]
     """Streams that `batches` holds: `train` or `source`, which both name the phase's own images, and `target`. An
     epoch goes once through the first; the others go round, in another order each time."""
-    reads_target_labels: bool
+    uses_target_labels: bool
     """Whether the labels of `target` are handed over; where not, each is -1."""
 
     def losses(
         self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Return named scalars, each a mean over the batch; all but `shown` are added up and minimised."""
+        """Return named scalars, each a mean over the batch; all but `metric_names` are added up and minimised."""
 
     def on_epoch(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
         """Called before each evaluation with the images of each stream, e.g. to re-estimate statistics."""
@@ -52,52 +52,52 @@ class Step(Protocol):
     def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Take back what `state` returned."""
 
-    def may_move(self, variable: keras.Variable) -> bool:
+    def may_change(self, variable: keras.Variable) -> bool:
         """Tell whether a variable that is not trained may change all the same (statistics)."""
 
 
 @runtime_checkable
-class KeepsWeights(Protocol):
+class WeightFreezingStep(Protocol):
     """A step that leaves weights alone which its phase lets move, as the head of a model that must fit it.
 
     The optimizer is not given them, and the proof of the phase holds them for frozen.
     """
 
-    def kept(self, model: keras.Model) -> Collection[str]:
+    def frozen_paths(self, model: keras.Model) -> Collection[str]:
         """Return the paths of these weights."""
 
 
-def trained_by(step: Step, model: keras.Model) -> list[keras.Variable]:
+def trained_variables(step: Step, model: keras.Model) -> list[keras.Variable]:
     """Return what an optimizer is given: what the model's flags let learn, but what the step keeps; the step's own behind."""
-    kept = step.kept(model) if isinstance(step, KeepsWeights) else ()
+    kept = step.frozen_paths(model) if isinstance(step, WeightFreezingStep) else ()
     return [*(one for one in model.trainable_variables if one.path not in kept), *step.variables]
 
 
 @runtime_checkable
-class BeginsWithPhase(Protocol):
+class PhaseStartStep(Protocol):
     """A step that looks at the weights its phase starts from, e.g. to copy a teacher from them.
 
     Steps of all phases are built before the first begins, so none can do so when it is built.
     """
 
-    def on_phase(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
+    def on_phase_begin(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
         """Called before the first step of the phase, not where it goes on from a checkpoint inside it."""
 
 
-StepFor = Callable[[Phase, ImageDataset], Step]
+StepFactory = Callable[[Phase, ImageDataset], Step]
 OWN = ("train", "source")
 """Both name the images of the phase's own domain."""
 TARGET = "target"
 
 
 @dataclass(frozen=True)
-class Lesson:
+class PhaseData:
     """A phase, what it learns, and what it learns from.
 
     Args:
         phase: how it learns.
         step: built for it.
-        streams: images of each stream, in the order of `step.reads`.
+        streams: images of each stream, in the order of `step.stream_names`.
         val: validation images of its domain; None: there are none.
     """
 
@@ -111,25 +111,25 @@ class Lesson:
         """The images that an epoch goes through once."""
         return next(iter(self.streams.values()))
 
-    def moves_what_is_frozen(self, model: keras.Model) -> bool:
+    def changes_frozen_layers(self, model: keras.Model) -> bool:
         """Tell whether the step changes something before the head that its phase freezes, as statistics."""
         return self.phase.batch_norm == "frozen" and any(
-            self.step.may_move(weight)
+            self.step.may_change(weight)
             for layer in model.layers
             if layer.name not in HEAD_LAYERS
             for weight in layer.weights
         )
 
 
-def lessons_of(
+def build_phase_data(
     model: keras.Model,
     phases: Sequence[Phase],
     *,
     trains: Mapping[str, ImageDataset],
     vals: Mapping[str, ImageDataset],
     target: ImageDataset | None,
-    step_for: StepFor,
-) -> list[Lesson]:
+    step_for: StepFactory,
+) -> list[PhaseData]:
     """Return the lesson of each phase; see that the streams which its step reads can be read, and dealt to all replicas.
 
     The stream of the target has an order of its own, see `ImageDataset.beside`, and labels of -1 unless the step asks
@@ -148,28 +148,28 @@ def lessons_of(
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     beside = cache(lambda labelled: None if target is None else target.with_own_order(labelled=labelled))
-    lessons, problems = [], []
+    all_phase_data, problems = [], []
     for phase in phases:
         where = f"phase {phase.name}"
         own = trains.get(phase.domain)
         # What has no images of its own is built for those that it reads, without their labels.
         train = beside(False) if own is None else own
         step = step_for(phase, train) if train is not None else None
-        if train is None or step is None or (own is None and set(step.reads) & set(OWN)):
+        if train is None or step is None or (own is None and set(step.stream_names) & set(OWN)):
             problems.append(Problem(where, no_images(phase)))
             continue
         wrong = [*_wrong_variables(model, step), *_wrong_streams(step, train, target, replicas)]
-        found = {name: train if name in OWN else beside(step.reads_target_labels) for name in step.reads}
+        found = {name: train if name in OWN else beside(step.uses_target_labels) for name in step.stream_names}
         images = {name: one for name, one in found.items() if one is not None}
-        lesson = Lesson(phase, step, images, vals.get(phase.domain))
-        if lesson.moves_what_is_frozen(model):
+        phase_data = PhaseData(phase, step, images, vals.get(phase.domain))
+        if phase_data.changes_frozen_layers(model):
             wrong += _wrong_front(phase)
-            lesson = replace(lesson, phase=phase.model_copy(update={"cache": "none"}))
+            phase_data = replace(phase_data, phase=phase.model_copy(update={"cache": "none"}))
         problems += [Problem(where, what) for what in wrong]
-        lessons.append(lesson)
+        all_phase_data.append(phase_data)
     if problems:
         raise Problems("The training", problems, "Nothing was trained.")
-    return lessons
+    return all_phase_data
 
 
 def no_images(phase: Phase) -> str:
@@ -188,10 +188,10 @@ def _wrong_streams(
     step: Step, train: ImageDataset, target: ImageDataset | None, replicas: int
 ) -> Iterator[str]:
     """Yield what hinders a step from reading its streams."""
-    if not step.reads or set(step.reads) - {*OWN, TARGET}:
-        told = ", ".join(step.reads) or "nothing"
+    if not step.stream_names or set(step.stream_names) - {*OWN, TARGET}:
+        told = ", ".join(step.stream_names) or "nothing"
         yield f"its step reads {told}; the streams are {', '.join((*OWN, TARGET))}."
-    if TARGET not in step.reads:
+    if TARGET not in step.stream_names:
         return
     if target is None:
         yield "its step reads the target's images, and there are none: fit(..., target=ImageDataset(...))."
@@ -209,9 +209,9 @@ def _wrong_streams(
     ):
         if own != its:
             yield f"target: {what} is {its}, and that of its own images {own}. Write {what}={own}."
-    if target.mixes and not step.reads_target_labels:
+    if target.mixes and not step.uses_target_labels:
         yield "target: its images are mixed, labels and all, and its step reads no labels. Take mix= out."
-    if step.reads_target_labels and tuple(target.class_names) != tuple(train.class_names):
+    if step.uses_target_labels and tuple(target.class_names) != tuple(train.class_names):
         yield (
             f"target: its classes are {', '.join(target.class_names)}, and those of its own images "
             f"{', '.join(train.class_names)}. Write the same class_names=."
@@ -241,7 +241,7 @@ def signature_of(model: keras.Model) -> Any:
     return specs[0] if len(specs) == 1 else specs
 
 
-def traced(call: Callable[[Any], Any], model: keras.Model) -> Callable[[Any], Any]:
+def trace(call: Callable[[Any], Any], model: keras.Model) -> Callable[[Any], Any]:
     """Return a function of what a model takes as one graph, made when it is first called.
 
     The graph alone is called: TensorFlow takes functions that are made anew again and again, as one for each candidate, for
@@ -258,6 +258,6 @@ def traced(call: Callable[[Any], Any], model: keras.Model) -> Callable[[Any], An
     return lambda inputs: graph()(inputs)
 
 
-def inference(model: keras.Model) -> Callable[[Any], Any]:
+def trace_inference(model: keras.Model) -> Callable[[Any], Any]:
     """Return a traced function from what a model takes to what it gives in inference."""
-    return traced(lambda inputs: model(inputs, training=False), model)
+    return trace(lambda inputs: model(inputs, training=False), model)

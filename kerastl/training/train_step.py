@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from kerastl.training.optimizer import Pull
-from kerastl.training.phase import StepPrecision, computing_in
+from kerastl.training.phase import StepPrecision, computing_in_precision
 from kerastl.training.step import Batch, Step, signature_of
 from kerastl.training.trunk import Source
 
@@ -43,11 +43,11 @@ def build_update(
         finished = {name: one.finish(*batches[name], epochs[name]) for name, one in on_device.items()}
         batches = {**batches, **finished}
         with tf.GradientTape() as tape:
-            with computing_in(precision, model):
+            with computing_in_precision(precision, model):
                 losses = step.losses(model, batches, progress)
             if pull is not None:
                 losses = {**losses, "l2_sp": pull()}
-            minimised = [value for name, value in losses.items() if name not in step.shown]
+            minimised = [value for name, value in losses.items() if name not in step.metric_names]
             total = share * tf.add_n([*minimised, *model.losses])
         gradients = tape.gradient(total, [variable.value for variable in variables])
         if variables:  # none where a step lets statistics alone move
@@ -86,7 +86,7 @@ def _signature(model: keras.Model, source: Source) -> tuple[Any, ...]:
     return signature_of(model), labels, tf.TensorSpec([None], tf.int64)
 
 
-class Fed(NamedTuple):
+class StepInput(NamedTuple):
     """What one step takes.
 
     Args:
@@ -127,9 +127,9 @@ def _for_the_step(source: Source, epoch: int, shard: tuple[int, int], first_step
     return _named_faults(source, source.plain_batches(epoch, first_step, shard))
 
 
-def batches_of(
+def step_inputs(
     streams: Mapping[str, Source], epoch: int, strategy: tf.distribute.Strategy, done: int = 0
-) -> Iterator[Fed]:
+) -> Iterator[StepInput]:
     """Yield what each step of an epoch takes, split over the replicas of a strategy.
 
     The first stream goes once through its `epoch`. The others go round: step k of the phase takes batch `k % steps` of
@@ -148,7 +148,7 @@ def batches_of(
     if replicas == 1:
         one = tf.constant(1.0)
         for batches, epochs in _side_by_side(streams, epoch, done, (0, 1)):
-            yield Fed(batches, one, epochs, _rows(next(iter(batches.values()))))
+            yield StepInput(batches, one, epochs, _rows(next(iter(batches.values()))))
         return
     parts = [_side_by_side(streams, epoch, done, (index, replicas)) for index in range(replicas)]
     for step in zip(*parts, strict=True):
@@ -157,7 +157,7 @@ def batches_of(
             continue
         counts = next(iter(rows.values()))
         whole = sum(counts)
-        yield Fed(
+        yield StepInput(
             {name: _per_replica(strategy, [one[name] for one, _ in step]) for name in streams},
             _per_replica(strategy, [tf.constant(one / whole, tf.float32) for one in counts]),
             step[0][1],

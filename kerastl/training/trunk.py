@@ -15,14 +15,14 @@ from kerastl.data import ImageDataset, cache_folder
 from kerastl.errors import RequestError
 from kerastl.models import blocks_of, cut, fold, foldable, network_name, rebuilt, scale_and_offset
 from kerastl.recipe.phase import LayerNames, Phase
-from kerastl.training.feature_cache import CachedSource, keep_activations
+from kerastl.training.feature_cache import CachedDataset, cache_activations
 from kerastl.training.freeze import resolve_trainable
-from kerastl.training.step import Lesson
+from kerastl.training.step import PhaseData
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 
 
-def with_cheap_backward(model: keras.Model) -> keras.Model:
+def with_fast_backward(model: keras.Model) -> keras.Model:
     """Return a network that learns what `model` does, from layers that they share.
 
     Measured on CPUs; where there is a GPU, its own kernels have their own ways, and `model` is returned as it is.
@@ -160,7 +160,7 @@ def _same(inputs: tf.Tensor, kernel: tf.Tensor) -> Any:
     return tf.nn.conv2d(inputs, kernel, 1, "SAME"), gradients
 
 
-Source = ImageDataset | CachedSource
+Source = ImageDataset | CachedDataset
 
 
 def activations_folder() -> Path:
@@ -169,7 +169,7 @@ def activations_folder() -> Path:
 
 
 @dataclass(frozen=True)
-class Learner:
+class PhaseNetwork:
     """What runs at each step of a phase.
 
     Args:
@@ -184,7 +184,7 @@ class Learner:
     told: dict[str, Any] | None = None
 
 
-def learner_of(model: keras.Model, lesson: Lesson, folder: Path) -> Learner:
+def build_phase_network(model: keras.Model, phase_data: PhaseData, folder: Path) -> PhaseNetwork:
     """Return what a phase runs; where it asks for a cache, that is filled first.
 
     Args:
@@ -195,13 +195,13 @@ def learner_of(model: keras.Model, lesson: Lesson, folder: Path) -> Learner:
     Raises:
         RunFailed: an image can no longer be read, or the disk is full.
     """
-    phase, val = lesson.phase, lesson.val
+    phase, val = phase_data.phase, phase_data.val
     if phase.cache == "none":
-        return on_images(model, lesson)
-    parts = part(model, cached_front(model, phase))
+        return on_images(model, phase_data)
+    parts = part(model, find_cached_trunk(model, phase))
     about = {"network": network_name(model), "behind": parts.behind}
-    sources = [*lesson.streams.values(), *([] if val is None else [val])]
-    kept = keep_activations(
+    sources = [*phase_data.streams.values(), *([] if val is None else [val])]
+    kept = cache_activations(
         parts.trunk, sources, precision=phase.cache_precision, folder=folder,
         trunk_precision=phase.trunk_precision, about=about,
     )  # fmt: skip
@@ -209,24 +209,24 @@ def learner_of(model: keras.Model, lesson: Lesson, folder: Path) -> Learner:
         "kind": phase.cache,
         "behind": parts.behind,
         "precision": phase.cache_precision,
-        "views": lesson.first.views,
+        "views": phase_data.first.views,
         "bytes": sum(one.num_bytes for one in kept),
     }
-    cached = [CachedSource(one, its) for one, its in zip(sources, kept, strict=True)]
-    streams = dict(zip(lesson.streams, cached, strict=False))
+    cached = [CachedDataset(one, its) for one, its in zip(sources, kept, strict=True)]
+    streams = dict(zip(phase_data.streams, cached, strict=False))
     cached_val = None if val is None else cached[-1]
-    return Learner(with_cheap_backward(parts.tail), streams, cached_val, told)
+    return PhaseNetwork(with_fast_backward(parts.tail), streams, cached_val, told)
 
 
-def on_images(model: keras.Model, lesson: Lesson) -> Learner:
+def on_images(model: keras.Model, phase_data: PhaseData) -> PhaseNetwork:
     """Return what a phase without a cache runs."""
     # Where the step moves what is frozen, nothing of it may be folded.
-    moves = lesson.moves_what_is_frozen(model)
-    return Learner(model if moves else shortened(model, lesson.phase), lesson.streams, lesson.val)
+    moves = phase_data.changes_frozen_layers(model)
+    return PhaseNetwork(model if moves else with_folded_trunk(model, phase_data.phase), phase_data.streams, phase_data.val)
 
 
 @dataclass(frozen=True)
-class Front:
+class FrozenTrunk:
     """The first part of a classifier, all of it frozen.
 
     Args:
@@ -243,7 +243,7 @@ class Parts:
     """A classifier in two parts that share its layers.
 
     Args:
-        behind: as in `Front`.
+        behind: as in `FrozenTrunk`.
         trunk: the front.
         tail: the rest.
     """
@@ -253,7 +253,7 @@ class Parts:
     tail: keras.Model
 
 
-def frozen_front(model: keras.Model, phase: Phase) -> Front | None:
+def find_frozen_trunk(model: keras.Model, phase: Phase) -> FrozenTrunk | None:
     """Return what stands before the first block in which something learns; None: nothing does.
 
     Args:
@@ -264,23 +264,23 @@ def frozen_front(model: keras.Model, phase: Phase) -> Front | None:
         return None
     chosen = set(resolve_trainable(model, phase.trainable))
     if not chosen:
-        return Front("pooled", [model.get_layer("pooled").output])
+        return FrozenTrunk("pooled", [model.get_layer("pooled").output])
     blocks = blocks_of(model)
     first = next(at for at, block in enumerate(blocks) if chosen & set(block.layers))
     if not first:
         return None
     operations = {operation.name: operation for operation in model.operations}
     last = blocks[first - 1]
-    return Front(last.name, [operations[name].output for name in last.edge])
+    return FrozenTrunk(last.name, [operations[name].output for name in last.edge])
 
 
-def cached_front(model: keras.Model, phase: Phase) -> Front:
+def find_cached_trunk(model: keras.Model, phase: Phase) -> FrozenTrunk:
     """Return the frozen front of a phase with a cache.
 
     Raises:
         RequestError: another cache fits what learns, or none does.
     """
-    front = frozen_front(model, phase)
+    front = find_frozen_trunk(model, phase)
     if phase.cache == "features" and (front is None or front.behind != "pooled"):
         raise RequestError(
             "cache: features keeps what the head reads, so nothing else may learn. "
@@ -296,7 +296,7 @@ def cached_front(model: keras.Model, phase: Phase) -> Front:
     return front
 
 
-def part(model: keras.Model, front: Front) -> Parts:
+def part(model: keras.Model, front: FrozenTrunk) -> Parts:
     """Return a classifier cut behind its front."""
     if front.behind != "pooled":
         return Parts(front.behind, *cut(model, front.behind))
@@ -305,20 +305,20 @@ def part(model: keras.Model, front: Front) -> Parts:
     return Parts("pooled", trunk, keras.Model(pooled, model.outputs[0], name="tail"))
 
 
-def shortened(model: keras.Model, phase: Phase) -> keras.Model:
+def with_folded_trunk(model: keras.Model, phase: Phase) -> keras.Model:
     """Return a classifier that learns what `model` does in less time, from the same variables.
 
     Its frozen front has no BatchNorm where that can be, and what learns has a cheap backward pass.
     """
-    front = frozen_front(model, phase)
+    front = find_frozen_trunk(model, phase)
     if front is None:
-        return with_cheap_backward(model)
+        return with_fast_backward(model)
     parts = part(model, front)
     trunk = parts.trunk
     if foldable(trunk) or phase.trunk_precision != "float32":
         trunk = fold(trunk, phase.trunk_precision)
     image = keras.Input(model.input_shape[1:], name="image")
-    return keras.Model(image, with_cheap_backward(parts.tail)(trunk(image)), name=model.name)
+    return keras.Model(image, with_fast_backward(parts.tail)(trunk(image)), name=model.name)
 
 
 def choose_cache(phase: Phase, trains: Sequence[ImageDataset]) -> Phase:

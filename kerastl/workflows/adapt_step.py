@@ -206,7 +206,7 @@ def _train(
     fit(
         start.model, streams.train or {}, val=streams.val, target=streams.target, phases=phases,
         step_for=step_of(recipe, method, start.model), callbacks=time_budget(recipe, phases),
-        on_epoch=diary.on_epoch, on_proof=diary.on_proof,
+        on_epoch=diary.on_epoch, on_freeze_report=diary.on_freeze_report,
         checkpoints=inner.file("checkpoints"), resume=began,
     )  # fmt: skip
     write_model(alone, start.model, images, inner)

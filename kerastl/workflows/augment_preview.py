@@ -15,10 +15,10 @@ import numpy.typing as npt
 from kerastl import report
 from kerastl.augment.preview import TOGETHER, Block, mixing_block, operation_block, policy_block
 from kerastl.console import track
-from kerastl.data import Record, labels_of, seeds_for
+from kerastl.data import Record, label_indices, seeds_for
 from kerastl.errors import RequestError, join_words, nearest, quote
 from kerastl.recipe import Augment, Recipe
-from kerastl.runs import Run, is_free
+from kerastl.runs import Run, is_new_or_empty
 from kerastl.workflows.datasets import Images, check_outside, gather_images
 
 
@@ -142,7 +142,7 @@ def _blocks(
     if whole and len(operations) > 1 and len(seeds):
         blocks.append(policy_block(operations, images, seeds, exact=augment.exact))
     if augment.mixing:
-        labels = labels_of(records, class_names)
+        labels = label_indices(records, class_names)
         blocks += [
             mixing_block((one.name, one.options), images, labels, seeds, class_names=class_names)
             for one in augment.mixing
@@ -166,7 +166,7 @@ def _notes(recipe: Recipe, seed: int, training: int, shown: int, blocks: Sequenc
 
 
 def _check_free(out: Path | None) -> None:
-    if out is not None and not is_free(out):
+    if out is not None and not is_new_or_empty(out):
         raise RequestError(f"{out} exists already and is not overwritten. Name another: --out DIR")
 
 

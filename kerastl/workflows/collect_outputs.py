@@ -14,12 +14,12 @@ import tensorflow as tf
 
 from kerastl.adaptation import SOURCE_ONLY
 from kerastl.data import ImageDataset
-from kerastl.evaluation.trained_model import told_by
+from kerastl.evaluation.trained_model import read_unverified_model
 from kerastl.recipe import Phase, Recipe
 from kerastl.selection.evidence import Evidence, Mixed, Outputs, Proven
 from kerastl.selection.validators.mixval import Options, draw_pairs
 from kerastl.selection.validators.mixval import Options as Mixing
-from kerastl.training import batch_norm_layers, inference, read_batches, statistics_estimator, unfreeze
+from kerastl.training import batch_norm_layers, trace_inference, read_batches, build_statistics_estimator, unfreeze
 from kerastl.workflows.datasets import Images
 from kerastl.workflows.phase_data import candidates, phases_of, target_pool, training_phases
 
@@ -127,7 +127,7 @@ def observe_renormalised(model: keras.Model, shown: Shown, target: ImageDataset)
         return None
     before = model.get_weights()
     unfreeze(model, "all", batch_norm="statistics")
-    statistics_estimator(model)(target)
+    build_statistics_estimator(model)(target)
     evidence = observe(model, shown, own_statistics=True)
     model.set_weights(before)
     return evidence
@@ -135,7 +135,7 @@ def observe_renormalised(model: keras.Model, shown: Shown, target: ImageDataset)
 
 def _proven_of(model: Path) -> Proven | None:
     """Return what a model that came without images proved where they are."""
-    told = told_by(model).validation
+    told = read_unverified_model(model).validation
     if told is None or told["bounded_information"] is None or told["temperature"] is None:
         return None
     known = told["bounded_information"]
@@ -146,7 +146,7 @@ def _proven_of(model: Path) -> Proven | None:
 def statistics_of(model: keras.Model, source: ImageDataset) -> Iterator[None]:
     """Give BatchNorm that may follow images the statistics of a source inside; the model ends as it was."""
     before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
-    statistics_estimator(model)(source)
+    build_statistics_estimator(model)(source)
     yield
     for layer, weights in before:
         layer.set_weights(weights)
@@ -155,7 +155,7 @@ def statistics_of(model: keras.Model, source: ImageDataset) -> Iterator[None]:
 def forward_of(model: keras.Model) -> Callable[[Any], Any]:
     """Return what gives the features `pooled` and the logits of images, with the weights that the model has by then."""
     both = keras.Model(model.inputs[0], [model.get_layer("pooled").output, model.outputs[0]])
-    forward: Callable[[Any], Any] = inference(both)
+    forward: Callable[[Any], Any] = trace_inference(both)
     return forward
 
 

@@ -15,10 +15,10 @@ from kerastl import adaptation, data, registry
 from kerastl import recipe as recipes
 from kerastl.augment import build_mixing, build_policy
 from kerastl.console import print_status
-from kerastl.data import Checked, Collection, ImageDataset, Record
+from kerastl.data import CheckedImages, Collection, ImageDataset, Record
 from kerastl.data.convert import PixelStatistics, pixel_statistics, is_16_bit_file, sample_records
 from kerastl.errors import Problem, Problems, RequestError
-from kerastl.evaluation import in_subgroups, is_cut, positive_class, read_description
+from kerastl.evaluation import assign_subgroups, is_binned, positive_class, read_description
 from kerastl.models import checked_size
 from kerastl.recipe import Reader, Recipe
 from kerastl.runs import Run
@@ -239,11 +239,11 @@ def with_subgroups(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     if not names:
         return list(records), []
     columns = {name: [one.get(name, "") for one in told] for name in names}
-    found = in_subgroups(columns, [record.split == "train" for record in records])
+    found = assign_subgroups(columns, [record.split == "train" for record in records])
     notes = [
         f"Subgroups by {name!r}: its numbers are cut at the quartiles of the training images."
         for name, values in columns.items()
-        if is_cut(values)
+        if is_binned(values)
     ]
     grouped = [
         replace(record, subgroups=tuple((name, found[name][row]) for name in names))
@@ -351,7 +351,7 @@ def gather_images(recipe: Recipe, run: Run) -> Images:
     )  # fmt: skip
 
 
-def _source(recipe: Recipe, run: Run) -> Checked:
+def _source(recipe: Recipe, run: Run) -> CheckedImages:
     """Return the source's images; of a model that came without, the classes that it knows."""
     if recipe.source is not None:
         if recipe.target is None:
@@ -359,7 +359,7 @@ def _source(recipe: Recipe, run: Run) -> Checked:
                 "There are no labelled training images: source.model stands in their place, and no label is learnt from."
             )
         known = read_description(recipe.source.model)
-        return Checked(Collection(None, known.class_names, ()), (), has_16_bit=False)
+        return CheckedImages(Collection(None, known.class_names, ()), (), has_16_bit=False)
     if recipe.data.reader is None:
         raise RequestError("data.reader: is needed: there are no images.")
     target = recipe.target
@@ -394,7 +394,7 @@ def check_outside(out: Path, root: Path | None, what: str) -> None:
         raise RequestError(f"The {what} would lie among the data, in {root}. Write it elsewhere: --out DIR")
 
 
-def _checked(recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: Run) -> Checked:
+def _checked(recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: Run) -> CheckedImages:
     """Return what can be read, what cannot, and whether any image is 16-bit grey."""
     options = _with_columns(recipe, reader, split)
     cache = data.cache_folder()
@@ -405,7 +405,7 @@ def _checked(recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: 
     checked = data.check_images(
         collection, max_pixels=recipe.data.max_pixels, cache_dir=cache,
         converted_dir=run.file("converted"),
-        max_unreadable_fraction=recipe.data.max_unreadable_fraction, whose=named,
+        max_unreadable_fraction=recipe.data.max_unreadable_fraction, dataset_name=named,
     )  # fmt: skip
     if checked.quarantined:
         names = ", ".join(path for path, _ in checked.quarantined[:5])

@@ -20,10 +20,10 @@ from kerastl.evaluation import (
     paired_difference,
     write_predictions,
 )
-from kerastl.evaluation.bootstrap import nothing, one_thread, plain
+from kerastl.evaluation.bootstrap import nothing, single_threaded, plain
 from kerastl.evaluation.inference import predict
 from kerastl.evaluation.scores import score
-from kerastl.evaluation.trained_model import told_by
+from kerastl.evaluation.trained_model import read_unverified_model
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.selection.domain_classifier import above_chance, site_tells_label, tell_apart, weighed
@@ -159,7 +159,7 @@ VALIDATION = ("val", "target_val")
 JUDGED = ("val", "test", "target_val", "target_test")
 
 
-@one_thread()
+@single_threaded()
 def judge(recipe: Recipe, model: keras.Model, images: Images, run: Run, *, oracle: bool = False) -> None:
     """Predict validation and test images once, score them, and write both down.
 
@@ -178,7 +178,7 @@ def judge(recipe: Recipe, model: keras.Model, images: Images, run: Run, *, oracl
     told: dict[str, Any] = {"chosen": SOURCE_ONLY, "candidates": {}}
     if adapts:
         told = _begun(recipe, run)
-    elsewhere = told_by(recipe.source.model).validation if recipe.source else None
+    elsewhere = read_unverified_model(recipe.source.model).validation if recipe.source else None
     judging = partial(_judged, recipe, images=images, elsewhere=elsewhere)
     final = judging(model, splits=JUDGED, held_out=held_out, name=told["chosen"])
     judged: dict[str, Judged] = {}
@@ -255,11 +255,11 @@ def _judged(
         seen = look(model, held_out, followed)
         if followed is not None:
             source_val = dataclasses.replace(predictions.of("val"), logits=seen.val.logits)
-    learnt_from = Counter(record.label or "" for record in images.of("train"))
+    training_counts = Counter(record.label or "" for record in images.of("train"))
     scores = score(
         predictions, seed=recipe.seed, resamples=asked.resamples, positive=asked.positive,
         specificity=asked.specificity, sensitivity=asked.sensitivity,
-        source_val=source_val, learnt_from=learnt_from,
+        source_val=source_val, training_counts=training_counts,
         elsewhere=elsewhere,
     )  # fmt: skip
     if seen is not None and "label_shift" in scores:

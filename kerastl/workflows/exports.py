@@ -17,7 +17,7 @@ from kerastl.data import Record
 from kerastl.data.convert import UnreadableError, read_image
 from kerastl.errors import RunFailed, PermanentFailure
 from kerastl.evaluation import decode_twice, load_trained, read_description
-from kerastl.evaluation.inference import two_passes
+from kerastl.evaluation.inference import compare_passes
 from kerastl.recipe import Recipe
 from kerastl.report import write_report
 from kerastl.runs import Run
@@ -153,7 +153,7 @@ def _check_one(
     if sample.decodings is not None and (sample.is_predicted_twice or formats):
         print_status(f"Checking {run.path.name} on {len(sample.records)} {sample.split} images")
         paths = [record.path for record in sample.records]
-        passes, logits = two_passes(model, sample.decodings, paths, batch_size=recipe.data.known_batch_size)
+        passes, logits = compare_passes(model, sample.decodings, paths, batch_size=recipe.data.known_batch_size)
     sheet["two_passes"] = passes if sample.is_predicted_twice else skipped
     sheet["exports"] = _exports(recipe, sample, logits, run, formats)
     run.write_json(SHEET, sheet)

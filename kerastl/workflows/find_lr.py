@@ -14,8 +14,8 @@ from kerastl.console import print_status, track
 from kerastl.errors import RequestError, join_words, nearest
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
-from kerastl.training import RangeTest
-from kerastl.training.lr_finder import range_test
+from kerastl.training import LearningRateTest
+from kerastl.training.lr_finder import find_learning_rate
 from kerastl.workflows.datasets import Images, gather_images
 from kerastl.workflows.model import find_weights, start_model
 from kerastl.workflows.phase_data import expanded_phases, training_phases
@@ -35,7 +35,7 @@ class Rates:
 
     phase: str
     rate: float
-    tests: tuple[RangeTest, ...]
+    tests: tuple[LearningRateTest, ...]
     image: Path
 
     @property
@@ -103,7 +103,7 @@ def find_rates(
         source = images.source(recipe, split, training=True)
         models = _models(recipe, images, seeds)
         tests = [
-            range_test(
+            find_learning_rate(
                 model, source, phase=tested, lowest=lowest, highest=highest, steps=steps,
                 first_epoch=number * steps,
             )

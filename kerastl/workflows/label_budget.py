@@ -24,7 +24,7 @@ import keras
 from kerastl import recipe as recipes
 from kerastl import report
 from kerastl.console import format_duration, print_status
-from kerastl.data import Record, key_of
+from kerastl.data import Record, group_key
 from kerastl.errors import Problem, Problems, RequestError, PermanentFailure
 from kerastl.recipe import LARGEST_SEED, Recipe
 from kerastl.report import Curve, Point, Tested
@@ -32,11 +32,11 @@ from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SC
 from kerastl.runs import (
     RESOLVED_RECIPE,
     Run,
-    is_free,
-    new_run,
+    is_new_or_empty,
+    create_run,
     read_csv,
     remove_partial_files,
-    unfinished_run,
+    find_unfinished_run,
     write_atomic,
     write_csv,
 )
@@ -194,7 +194,7 @@ def to_resume(name: str, out: Path | None) -> Run:
     Raises:
         RequestError: there is none, or more than one, or it is finished.
     """
-    run = unfinished_run(f"{name}-curve", out, begun=RECIPE)
+    run = find_unfinished_run(f"{name}-curve", out, begun=RECIPE)
     if run.finished:
         raise RequestError(f"{run.path} is finished: there is nothing to resume.")
     return run
@@ -251,7 +251,7 @@ def resume_command(asked: Mapping[str, Any], run: Run) -> str:
 
 def out_problems(out: Path | None) -> Iterator[Problem]:
     """Yield that the folder of a new curve is taken, and how to go on with a curve that was stopped in it."""
-    if out is None or is_free(out):
+    if out is None or is_new_or_empty(out):
         return
     told = f"{out} exists already and is left as it is. Name another."
     run = Run(out)
@@ -354,7 +354,7 @@ def _wrong_with_seed(plan: Plan, seed: int, scrap: Run, found: dict[int, Images]
 
 def _wrong_with_labelled(images: Images, number: int) -> Iterator[str]:
     """Yield classes that give fewer groups than asked, as `allow_rare` lets them."""
-    groups = {(one.label, key_of(one)) for one in images.of("target_train")}
+    groups = {(one.label, group_key(one)) for one in images.of("target_train")}
     holds = Counter(label for label, _ in groups)
     at_b = {one.label for split in ("target_train", "target_test") for one in images.of(split)}
     for name in images.class_names:
@@ -781,7 +781,7 @@ def _opened(name: str, out: Path | None, plan: Plan, seen: Seen, *, resume: bool
     Raises:
         RequestError: the folder is taken, or there is nothing to resume, or it began otherwise.
     """
-    run = to_resume(name, out) if resume else new_run(f"{name}-curve", out)
+    run = to_resume(name, out) if resume else create_run(f"{name}-curve", out)
     with run.locked():
         asked = request_of(plan, seen)
         if resume:

@@ -22,11 +22,11 @@ from kerastl.runs import (
     RESOLVED_RECIPE,
     Run,
     append_line,
-    machine,
-    new_run,
+    machine_info,
+    create_run,
     package_versions,
     remove_partial_files,
-    unfinished_run,
+    find_unfinished_run,
     atomic_path,
     write_atomic,
     write_csv,
@@ -105,7 +105,7 @@ def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
         RequestError: the folder is taken, cannot be written, or there is nothing to resume.
     """
     made = _missing(out if out is not None else Path("runs"))
-    run = unfinished_run(name, out) if resume else new_run(name, out)
+    run = find_unfinished_run(name, out) if resume else create_run(name, out)
     if out is None and not resume:
         made.insert(0, run.path)
     with run.locked():
@@ -190,7 +190,7 @@ SPLIT_HEADER = ("path", "label", "split", "group", "domain")
 def _versions(recipe: Recipe, start: Start, images: Images) -> dict[str, Any]:
     return {
         "packages": package_versions(),
-        "machine": machine(),
+        "machine": machine_info(),
         "devices": [device.name for device in tf.config.list_physical_devices()],
         "op_determinism": True,
         "seed": recipe.seed,
@@ -282,12 +282,12 @@ class Diary:
         write_history(self._run, rows)
         print_status(_line(rows[-1], timing, self._total))
 
-    def on_proof(self, proofs: Sequence[dict[str, Any]]) -> None:
+    def on_freeze_report(self, freeze_reports: Sequence[dict[str, Any]]) -> None:
         """Take in the proofs so far, the new one last."""
-        write_proofs(self._run, proofs)
-        for line in rounded_lines({"phases": proofs[-1:]}):
+        write_freeze_reports(self._run, freeze_reports)
+        for line in rounded_lines({"phases": freeze_reports[-1:]}):
             print_status(line)
-        for warning in proofs[-1]["warnings"]:
+        for warning in freeze_reports[-1]["warnings"]:
             print_status(f"Warning: {warning}")
 
 
@@ -297,9 +297,9 @@ def write_history(run: Run, rows: Sequence[dict[str, Any]]) -> None:
     write_atomic(run.file("history.jsonl"), "".join(lines))
 
 
-def write_proofs(run: Run, proofs: Sequence[dict[str, Any]]) -> None:
+def write_freeze_reports(run: Run, freeze_reports: Sequence[dict[str, Any]]) -> None:
     """Write `freeze.json`, one entry a phase."""
-    run.write_json("freeze.json", {"phases": list(proofs)})
+    run.write_json("freeze.json", {"phases": list(freeze_reports)})
 
 
 def _line(row: dict[str, Any], timing: dict[str, Any], total: int) -> str:

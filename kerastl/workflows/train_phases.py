@@ -16,7 +16,7 @@ from kerastl.workflows.run_writer import (
     write_history,
     write_model,
     write_network,
-    write_proofs,
+    write_freeze_reports,
 )
 
 LAST_GOOD = "last_good.keras"
@@ -46,7 +46,7 @@ def learn(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: boo
     diary = Diary(run, sum(phase.epochs for phase in phases))
 
     def on_phase_end(phase: Phase, history: History) -> None:
-        later = {other.domain for other in every[len(history.proofs) :]}
+        later = {other.domain for other in every[len(history.freeze_reports) :]}
         if phase.domain == "source" and later == {"target"}:
             _keep_source_only(recipe, start, images, run, history)
 
@@ -58,7 +58,7 @@ def learn(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: boo
             phases=phases,
             callbacks=time_budget(recipe, phases),
             on_epoch=diary.on_epoch,
-            on_proof=diary.on_proof,
+            on_freeze_report=diary.on_freeze_report,
             on_phase_end=on_phase_end,
             checkpoints=run.file("checkpoints"),
             resume=resume,
@@ -76,7 +76,7 @@ def _as_it_came(recipe: Recipe, start: Start, images: Images, run: Run) -> Histo
     """Keep a model that had learnt before: it learns in no phase of the run itself."""
     nothing = History((), (), {})
     write_history(run, nothing.rows)
-    write_proofs(run, nothing.proofs)
+    write_freeze_reports(run, nothing.freeze_reports)
     _keep_source_only(recipe, start, images, run, nothing)
     return nothing
 
@@ -87,11 +87,11 @@ def _keep_source_only(recipe: Recipe, start: Start, images: Images, run: Run, hi
     so_far = recipe.model_copy(
         update={
             "adaptation": None,
-            "phases": own if history.proofs else (),
+            "phases": own if history.freeze_reports else (),
             "export": recipe.export.model_copy(update={"formats": ()}),
         }
     )
-    if not history.proofs and recipe.adaptation is not None:
+    if not history.freeze_reports and recipe.adaptation is not None:
         # It learnt in no phase of this recipe; its own recipe says what it was asked all the same.
         alone = recipe.adaptation.model_copy(update={"methods": (Method(name=SOURCE_ONLY),)})
         so_far = so_far.model_copy(update={"adaptation": alone, "phases": recipe.phases})
@@ -99,5 +99,5 @@ def _keep_source_only(recipe: Recipe, start: Start, images: Images, run: Run, hi
     inner.path.mkdir(parents=True, exist_ok=True)
     write_beginning(so_far, start, images, inner, resume=False)
     write_history(inner, history.rows)
-    write_proofs(inner, history.proofs)
+    write_freeze_reports(inner, history.freeze_reports)
     write_model(so_far, start.model, images, inner)

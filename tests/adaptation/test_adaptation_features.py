@@ -9,7 +9,7 @@ from domains_drawn import batch, plain_phase, small_model
 from kerastl.adaptation import features_and_logits, logits_of_frozen_head
 from kerastl.recipe import FromBlock
 from kerastl.training import unfreeze
-from kerastl.training.trunk import shortened, with_cheap_backward
+from kerastl.training.trunk import with_folded_trunk, with_fast_backward
 
 FROM_BLOCK_3 = plain_phase("last", 1, trainable=FromBlock(from_block="block_3"))
 HEAD_ALONE = plain_phase("head", 1)
@@ -31,7 +31,7 @@ def by_hand(model):
 @pytest.mark.parametrize("phase", [ALL, FROM_BLOCK_3, HEAD_ALONE], ids=lambda phase: phase.name)
 def test_a_flat_and_a_shortened_model_give_the_same(model, phase):
     unfreeze(model, phase.trainable)
-    for one in (model, shortened(model, phase)):
+    for one in (model, with_folded_trunk(model, phase)):
         features, logits = features_and_logits(one, IMAGES, training=False)
         read, answers = by_hand(model)
         np.testing.assert_allclose(features, read, rtol=1e-4, atol=1e-5)
@@ -40,7 +40,7 @@ def test_a_flat_and_a_shortened_model_give_the_same(model, phase):
 
 def test_the_tail_behind_a_cache_of_features_gives_the_same(model):
     pooled = model.get_layer("pooled").output
-    tail = with_cheap_backward(keras.Model(pooled, model.outputs[0], name="tail"))
+    tail = with_fast_backward(keras.Model(pooled, model.outputs[0], name="tail"))
     read, answers = by_hand(model)
     features, logits = features_and_logits(tail, read, training=False)
     np.testing.assert_array_equal(features, read)
@@ -67,7 +67,7 @@ def test_in_training_the_features_are_those_that_dropout_left(model):
 
 def test_it_is_traced_without_new_variables_and_learns_by_the_models_own(model):
     unfreeze(model, "all")
-    short = shortened(model, FROM_BLOCK_3)
+    short = with_folded_trunk(model, FROM_BLOCK_3)
     variable = model.get_layer("block_3_conv").kernel
 
     @tf.function

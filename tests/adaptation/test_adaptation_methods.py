@@ -24,7 +24,7 @@ from kerastl.adaptation import (
     step_for,
 )
 from kerastl.errors import RequestError
-from kerastl.training import Classification, unfreeze
+from kerastl.training import ClassificationStep, unfreeze
 
 ALL = "all"
 
@@ -38,7 +38,7 @@ def gradients(loss_of, variables):
 def test_source_only_is_classification_of_the_source(model):
     batches = two_batches()
     told = built("source_only").losses(model, batches, tf.constant(0.5))
-    plain = Classification(3).losses(model, {"train": batches["source"]}, tf.constant(0.5))
+    plain = ClassificationStep(3).losses(model, {"train": batches["source"]}, tf.constant(0.5))
     assert told.keys() == plain.keys()
     for name, value in plain.items():
         assert float(told[name]) == pytest.approx(float(value), rel=1e-6)
@@ -118,7 +118,7 @@ def test_tent_lowers_the_entropy_of_a_shifted_batch_and_moves_batch_norm_alone(m
 def test_shots_pseudo_labels_are_those_of_numpys_centroids(model):
     images = np.concatenate([batch(9, seed=6)[0], batch(6, seed=7, shifted=True)[0]])
     step = built("shot")
-    step.on_phase(model, {"target": Images(images)})
+    step.on_phase_begin(model, {"target": Images(images)})
     read, logits = features_and_logits(model, tf.constant(images), training=False)
     labels = step.state()["pseudo_labels"]
     assert list(labels) == centroids_by_hand(np.float64(read), np.float64(logits))
@@ -150,8 +150,8 @@ def test_adabns_statistics_are_the_targets_computed_by_numpy(model):
     seen = keras.Model(model.inputs[0], layer.input)(images).numpy().astype(np.float64)
     np.testing.assert_allclose(layer.moving_mean, seen.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(layer.moving_variance, seen.var(axis=(0, 1, 2)), rtol=1e-3)
-    assert step.may_move(layer.moving_mean)
-    assert not step.may_move(layer.gamma)
+    assert step.may_change(layer.moving_mean)
+    assert not step.may_change(layer.gamma)
 
 
 def test_fine_tuning_leaves_unlabelled_images_out(model):
@@ -173,9 +173,9 @@ def test_fine_tuning_leaves_unlabelled_images_out(model):
 def test_fine_tuning_on_both_domains_counts_them_the_same_whatever_their_sizes(model):
     batches = {"source": batch(7, seed=1), "target": batch(2, seed=2)}
     both = built("fine_tune", both_domains=True)
-    assert both.reads == ("source", "target")
+    assert both.stream_names == ("source", "target")
     parts = [
-        Classification(3).losses(model, {"train": one}, tf.constant(0.0))["loss"] for one in batches.values()
+        ClassificationStep(3).losses(model, {"train": one}, tf.constant(0.0))["loss"] for one in batches.values()
     ]
     told = both.losses(model, batches, tf.constant(0.0))
     assert float(told["loss"]) == pytest.approx(np.mean(parts), rel=1e-5)
@@ -211,7 +211,7 @@ def test_a_step_for_a_phase_learns_labels_as_the_phase_says(model):
     phase = plain_phase("one", 1, trainable=ALL, label_smoothing=0.2)
     step = step_for("coral", model, {"weight": 2.0}, seed=3)(phase, Source())
     batches = two_batches()
-    expected = Classification(3, label_smoothing=0.2).losses(
+    expected = ClassificationStep(3, label_smoothing=0.2).losses(
         model, {"train": batches["source"]}, tf.constant(0.0)
     )
     told = step.losses(model, batches, tf.constant(0.0))

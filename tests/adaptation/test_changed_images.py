@@ -15,13 +15,13 @@ from kerastl.adaptation.styles import Restyled
 from kerastl.augment import build_policy
 from kerastl.augment.presets import POLICIES
 from kerastl.errors import RequestError
-from kerastl.training import Classification
+from kerastl.training import ClassificationStep
 
 ALL = "all"
 
 
 def loss_of(model, images, batch):
-    plain = Classification(3).losses(model, {"train": (images, *batch[1:])}, tf.constant(0.5))
+    plain = ClassificationStep(3).losses(model, {"train": (images, *batch[1:])}, tf.constant(0.5))
     return float(plain["loss"])
 
 
@@ -103,9 +103,9 @@ def test_strong_augmentation_learns_what_its_policy_makes(model):
 
 
 def test_strong_augmentation_asks_for_the_target_only_where_statistics_follow_it():
-    assert built("strong_augmentation").reads == ("source",)
+    assert built("strong_augmentation").stream_names == ("source",)
     given = {"num_classes": 3, "num_features": 128, "follow_statistics": True}
-    assert build_step("strong_augmentation", **given).reads == ("source", "target")
+    assert build_step("strong_augmentation", **given).stream_names == ("source", "target")
 
 
 def answers(model, images):

@@ -68,7 +68,7 @@ def test_every_method_trains_by_the_loop_and_moves_what_it_says(name, tmp_path):
     model = model_of_shapes()
     head = [np.array(one.numpy()) for one in model.get_layer("head").weights]
     history = adapted(name, model, source, target)
-    (proof,) = history.proofs
+    (proof,) = history.freeze_reports
     assert not proof["faults"]
     assert all(np.isfinite(v) for v in history.rows[-1].values() if isinstance(v, float))
     now = [one.numpy() for one in model.get_layer("head").weights]

@@ -34,7 +34,7 @@ def adapted(name, model, target):
 def test_they_learn_and_the_proof_holds_the_head_for_frozen(name, target):
     model = model_of_shapes()
     head = [np.array(one.numpy()) for one in model.get_layer("head").weights]
-    (proof,) = adapted(name, model, target).proofs
+    (proof,) = adapted(name, model, target).freeze_reports
     assert (proof["faults"], proof["warnings"]) == ([], [])
     rows = {row["layer"]: row for row in proof["layers"]}
     assert (rows["head"]["trainable"], rows["head"]["moved"]) == (False, False)

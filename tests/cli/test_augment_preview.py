@@ -77,19 +77,19 @@ class Page(HTMLParser):
             self.title = data.strip()
 
 
-def state_of(folder):
+def callback_states(folder):
     return {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
 
 
 def test_a_good_call_writes_a_page_and_a_image_and_touches_no_data(capsys, photos):
-    before = state_of(photos)
+    before = callback_states(photos)
     mixing = "augment={policy: light, mixing: [mix_up]}"
     code, out, err = call(capsys, photos, "--images", "2", "--samples", "2", sets=[mixing])
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == "The page to look at: preview-folder-classifier/preview.html"
     folder = Path("preview-folder-classifier")
     assert sorted(path.name for path in folder.iterdir()) == ["preview.html", "preview.png"]
-    assert state_of(photos) == before
+    assert callback_states(photos) == before
     page = Page((folder / "preview.html").read_text())
     names = [name for name, _ in named_policy("light")]
     assert list(page.blocks) == [*names, "all operations", "mix_up"]
@@ -167,13 +167,13 @@ def test_nothing_is_overwritten(capsys, photos):
 
 
 def test_nothing_is_written_among_the_data(capsys, photos, monkeypatch):
-    before = state_of(photos)
+    before = callback_states(photos)
     code, _, err = call(capsys, photos, "--out", str(photos / "new"))
     assert code == 1
     assert "would lie among the data" in err
     monkeypatch.chdir(photos)
     assert call(capsys, photos)[0] == 1
-    assert state_of(photos) == before
+    assert callback_states(photos) == before
 
 
 def test_a_recipe_without_operations_says_what_to_type(capsys, photos):
@@ -216,10 +216,10 @@ def test_a_tiff_is_shown_and_no_copy_of_it_stays(capsys, photos):
         with Image.open(file) as image:
             image.save(file.with_suffix(".tiff"))
         file.unlink()
-    before = state_of(photos)
+    before = callback_states(photos)
     words = ("--samples", "1", "--images", "1", "--operation", "random_contrast")
     assert call(capsys, photos, *words)[0] == 0
-    assert state_of(photos) == before
+    assert callback_states(photos) == before
     assert len(list(Path().rglob("*"))) == 3
 
 

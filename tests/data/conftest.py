@@ -3,14 +3,14 @@
 import pytest
 from images_drawn import LIMIT
 
-from kerastl.data import Checked, Collection, Record, check_images
+from kerastl.data import CheckedImages, Collection, Record, check_images
 
 
 @pytest.fixture
 def checking(tmp_path):
     """Write contents as images of a class and check them; keyword options go to the check."""
 
-    def check(contents: dict[str, bytes], **options) -> Checked:
+    def check(contents: dict[str, bytes], **options) -> CheckedImages:
         root = tmp_path / "data"
         root.mkdir(exist_ok=True)
         records = []
@@ -31,7 +31,7 @@ def checking(tmp_path):
 def checking_again(tmp_path):
     """Check the same files without writing them anew."""
 
-    def check(first: Checked) -> Checked:
+    def check(first: CheckedImages) -> CheckedImages:
         root = first.collection.root
         names = [record.path for record in first.collection.records]
         names += [path for path, _ in first.quarantined]

@@ -9,7 +9,7 @@ import tensorflow as tf
 from images_drawn import colour, noise, write
 
 from kerastl.data import ImageDataset, Record, seeds_for
-from kerastl.data.dataset import order_of
+from kerastl.data.dataset import epoch_order
 from kerastl.errors import RunFailed
 
 COUNT, BATCH, SIZE = 21, 4, 12
@@ -83,7 +83,7 @@ def test_the_order_follows_from_seed_and_epoch_alone(records):
         for epoch in (0, 1)
     }
     assert len(set(orders.values())) == 4
-    assert orders[1, 1] == tuple(order_of(1, 1, COUNT))
+    assert orders[1, 1] == tuple(epoch_order(1, 1, COUNT))
 
 
 def test_unlabelled_images_have_the_label_minus_one(records):

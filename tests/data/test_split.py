@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerastl.data import Collection, Record, pick_few, split, split_target
+from kerastl.data import Collection, Record, keep_few_labels, split, split_target
 from kerastl.errors import Problems, RequestError
 
 
@@ -252,7 +252,7 @@ def test_too_few_groups_for_few_labels_are_refused():
 def test_a_group_of_both_classes_counts_for_both():
     data = collection_of([(label, f"p{number}") for number in range(10) for label in "ab"])
     data = replace(data, records=tuple(replace(r, split="target_train") for r in data.records))
-    found = pick_few(data, groups_per_class=3, seed=1)
+    found = keep_few_labels(data, groups_per_class=3, seed=1)
     assert len({r.group for r in found.records if r.split == "target_train"}) == 3
 
 
@@ -275,7 +275,7 @@ def test_who_is_labelled_for_one_number_is_labelled_for_every_larger_one(drawn, 
     fewest = int(holds.sum(0).min())
     before: set[str | None] = set()
     for number in range(1, fewest + 1):
-        picked = pick_few(pool, groups_per_class=number, seed=seed)
+        picked = keep_few_labels(pool, groups_per_class=number, seed=seed)
         groups = {r.group for r in picked.records if r.split == "target_train"}
         labelled = Counter(
             label for label, _ in {(r.label, r.group) for r in picked.records if r.group in groups}

@@ -10,7 +10,7 @@ import pytest
 from kerastl.adaptation.method import plain_of
 from kerastl.cli import main
 from kerastl.errors import RequestError
-from kerastl.evaluation.trained_model import read_source_model, told_by
+from kerastl.evaluation.trained_model import read_source_model, read_unverified_model
 from kerastl.export.predict import find_predictor
 
 TOLD = {
@@ -139,10 +139,10 @@ def test_a_cut_model_of_a_run_is_refused_before_anything_is_run(run):
 def test_a_damaged_description_says_what_can_be_done_where_it_lies(came):
     (came / "model.json").write_text("[]")
     with pytest.raises(RequestError, match=f"model.json is damaged.*{ASK}"):
-        told_by(came)
+        read_unverified_model(came)
     (came / "recipe.resolved.yaml").write_text("format: 1\n")
     with pytest.raises(RequestError, match=r"model.json is damaged.*Run the recipe again\."):
-        told_by(came)
+        read_unverified_model(came)
 
 
 def test_a_file_is_told_from_a_folder_that_is_not_there(tmp_path):

@@ -14,7 +14,7 @@ from kerastl.evaluation import paired_difference, read_predictions, write_predic
 from kerastl.evaluation import score as score_fully
 from kerastl.evaluation.calibration import fit_temperature, net_benefit, with_temperature
 from kerastl.evaluation.metrics import brier, ece, equal_mass_bins
-from kerastl.evaluation.operating_points import own_rates, rates
+from kerastl.evaluation.operating_points import optimal_rates, rates
 
 score = partial(score_fully, resamples=100)
 
@@ -53,7 +53,7 @@ def test_ece_equals_a_loop_over_bins_of_equal_mass(classes):
 def test_the_reliability_curve_equals_scikit_learn():
     one = made(count=200)
     true, told = calibration_curve(one.labels, one.probabilities[:, 1], n_bins=10, strategy="quantile")
-    bins = score(one)["test"]["reliability"]["overall"]["as_told"]
+    bins = score(one)["test"]["reliability"]["overall"]["uncalibrated"]
     np.testing.assert_allclose([one["told"] for one in bins], told)
     np.testing.assert_allclose([one["true"]["value"] for one in bins], true)
     assert sum(one["count"] for one in bins) == 200
@@ -78,7 +78,7 @@ def test_the_own_place_is_the_best_of_scikit_learns_roc_curve(rows, at, fixed):
     positive, scores = positive.astype(bool), scores / 7
     weights = weights[None].astype(float)
     drawn = np.repeat(np.arange(len(rows)), weights[0].astype(int))
-    found = own_rates(positive, scores, weights, fixed=fixed, at=at)[0]
+    found = optimal_rates(positive, scores, weights, fixed=fixed, at=at)[0]
     if len(set(positive[drawn].tolist())) < 2:
         assert np.isnan(found).all()
         return

@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 
 from kerastl.errors import RequestError
 from kerastl.evaluation.calibration import fit_calibrator
-from kerastl.evaluation.label_shift import bbse_prevalence, corrected, em_prevalence, estimate_prevalence
+from kerastl.evaluation.label_shift import bbse_prevalence, correct_prevalence, em_prevalence, estimate_prevalence
 
 DISTANCE = 2.0
 
@@ -172,7 +172,7 @@ def test_corrected_probabilities_are_calibrated_at_the_target():
     labels, target = drawn(50_000, 0.1, 1)
     source = np.array([0.5, 0.5])
     right = 1 / (1 + np.exp(-(target[:, 1] + 2.0) / 3))
-    told = corrected(np.column_stack([1 - right, right]), source, np.array([0.9, 0.1]))[:, 1]
+    told = correct_prevalence(np.column_stack([1 - right, right]), source, np.array([0.9, 0.1]))[:, 1]
     for low, high in ((0, 0.1), (0.1, 0.4), (0.4, 0.8)):
         rows = (told >= low) & (told < high)
         assert labels[rows].mean() == pytest.approx(told[rows].mean(), abs=0.03)

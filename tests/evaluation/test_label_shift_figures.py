@@ -9,10 +9,10 @@ from sklearn import metrics as sk
 
 from kerastl.evaluation import Predictions
 from kerastl.evaluation import score as score_fully
-from kerastl.evaluation.label_shift import label_shift_of
+from kerastl.evaluation.label_shift import estimate_label_shift
 
 score = partial(score_fully, resamples=100)
-shift = partial(label_shift_of, seed=0, resamples=60, level=0.95)
+shift = partial(estimate_label_shift, seed=0, resamples=60, level=0.95)
 DISTANCE = 2.0
 
 
@@ -96,7 +96,7 @@ def test_what_the_correction_changes_is_what_bayes_says():
     odds = np.exp(test.logits[:, 1].astype(float)) * share / (1 - share)
     expected = odds / (1 + odds)
     plain = 1 / (1 + np.exp(-test.logits[:, 1].astype(float)))
-    assert told["as_told"]["brier"]["value"] == pytest.approx(sk.brier_score_loss(test.labels, plain))
+    assert told["uncalibrated"]["brier"]["value"] == pytest.approx(sk.brier_score_loss(test.labels, plain))
     assert told["corrected"]["brier"]["value"] == pytest.approx(
         sk.brier_score_loss(test.labels, expected), abs=0.005
     )
@@ -107,7 +107,7 @@ def test_what_the_correction_changes_is_what_bayes_says():
         change = told["difference"][name]
         assert change["outcome"] == "better", name
         assert change["low"] <= change["value"] <= change["high"] < 0
-        gap = told["corrected"][name]["value"] - told["as_told"][name]["value"]
+        gap = told["corrected"][name]["value"] - told["uncalibrated"][name]["value"]
         assert change["value"] == pytest.approx(gap)
     # Who is rare is answered less: the balance of the two recalls pays for it.
     assert told["difference"]["balanced_accuracy"]["value"] < 0
@@ -117,7 +117,7 @@ def test_predictions_stay_uncorrected_and_the_other_scores_too():
     one = sites(0.1)
     told = score(one)
     plain = told["target_test"]["overall"]["brier"]
-    assert told["label_shift"]["correction"]["as_told"]["brier"] == plain
+    assert told["label_shift"]["correction"]["uncalibrated"]["brier"] == plain
 
 
 def test_the_source_as_its_own_statistics_see_it_is_what_counts():
@@ -133,7 +133,7 @@ def test_the_source_as_its_own_statistics_see_it_is_what_counts():
 
 
 def test_training_images_are_counted_beside_validation():
-    told = shift(sites(0.2), learnt_from={"benign": 30, "malignant": 10})
+    told = shift(sites(0.2), training_counts={"benign": 30, "malignant": 10})
     assert told["classes"]["malignant"]["train"]["value"] == 0.25
     assert shift(sites(0.2))["classes"]["malignant"]["train"] is None
 

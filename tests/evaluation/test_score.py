@@ -10,7 +10,7 @@ from predictions_drawn import made
 from sklearn import metrics as sk
 
 from kerastl.evaluation import Predictions, bootstrap, paired_difference, score
-from kerastl.evaluation.bootstrap import resample, units_of
+from kerastl.evaluation.bootstrap import resample, resampling_units
 
 
 def test_the_interval_holds_the_value_and_is_the_same_twice():
@@ -120,8 +120,8 @@ def test_equal_group_names_at_two_hospitals_are_two_patients():
 
 def test_every_resample_keeps_the_number_of_groups_of_each_domain():
     one = made(groups=30, domains=("a", "b", "b"))
-    drawn = resample(units_of(one), one.domains, one.labels, seed=0, resamples=50)
-    names = np.unique(units_of(one))
+    drawn = resample(resampling_units(one), one.domains, one.labels, seed=0, resamples=50)
+    names = np.unique(resampling_units(one))
     for domain, count in (("a", 10), ("b", 20)):
         members = [name.startswith(domain + "\0") for name in names]
         assert (drawn.counts[:, members].sum(axis=1) == count).all()

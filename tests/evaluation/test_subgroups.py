@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from predictions_drawn import made
 
 from kerastl.errors import RequestError
-from kerastl.evaluation import in_subgroups, is_cut, read_predictions, write_predictions
+from kerastl.evaluation import assign_subgroups, is_binned, read_predictions, write_predictions
 from kerastl.evaluation import score as score_fully
 
 score = partial(score_fully, resamples=100)
@@ -60,7 +60,7 @@ def test_values_stand_as_people_count_and_those_not_given_last():
 def test_many_numbers_are_cut_at_the_quartiles_of_the_training_images():
     ages = [*range(1, 101), *range(1000, 1020), None]
     learnt = [True] * 100 + [False] * 21
-    found = in_subgroups({"age": ages}, learnt)["age"]
+    found = assign_subgroups({"age": ages}, learnt)["age"]
     low, middle, high = np.percentile(np.arange(1, 101), (25, 50, 75))
     for age, name in zip(ages[:-1], found[:-1], strict=True):
         place = 1 + sum(age >= edge for edge in (low, middle, high))
@@ -70,24 +70,24 @@ def test_many_numbers_are_cut_at_the_quartiles_of_the_training_images():
     ]  # fmt: skip
     assert found[100] == "Q4: 75.25 and over"
     assert found[-1] == ""
-    assert in_subgroups({"age": found}, learnt)["age"] == found
+    assert assign_subgroups({"age": found}, learnt)["age"] == found
 
 
 def test_without_training_images_all_are_cut_and_few_numbers_are_not():
-    assert set(in_subgroups({"x": list(range(20))}, [False] * 20)["x"]) == {
+    assert set(assign_subgroups({"x": list(range(20))}, [False] * 20)["x"]) == {
         "Q1: under 4.75", "Q2: 4.75 to under 9.5", "Q3: 9.5 to under 14.25", "Q4: 14.25 and over",
     }  # fmt: skip
-    assert not is_cut(list(range(12)))
-    assert is_cut(list(range(13)))
-    assert in_subgroups({"x": [1, 2.5, "3"]}, [True] * 3)["x"] == ("1", "2.5", "3")
+    assert not is_binned(list(range(12)))
+    assert is_binned(list(range(13)))
+    assert assign_subgroups({"x": [1, 2.5, "3"]}, [True] * 3)["x"] == ("1", "2.5", "3")
 
 
 def test_where_many_share_one_number_there_are_fewer_ranges():
     packs = [0] * 80 + list(range(1, 21))
-    found = in_subgroups({"packs": packs}, [True] * 100)["packs"]
+    found = assign_subgroups({"packs": packs}, [True] * 100)["packs"]
     assert set(found) == {"Q2: 0 and over"}
     packs = [0] * 60 + list(range(1, 41))
-    assert set(in_subgroups({"packs": packs}, [True] * 100)["packs"]) == {
+    assert set(assign_subgroups({"packs": packs}, [True] * 100)["packs"]) == {
         "Q2: 0 to under 15.25", "Q3: 15.25 and over",
     }  # fmt: skip
 
@@ -102,7 +102,7 @@ def test_where_many_share_one_number_there_are_fewer_ranges():
 )  # fmt: skip
 def test_every_image_has_one_subgroup(values, learnt):
     mask = [row < learnt for row in range(len(values))]
-    found = in_subgroups({"x": values}, mask)["x"]
+    found = assign_subgroups({"x": values}, mask)["x"]
     assert len(found) == len(values)
     for value, name in zip(values, found, strict=True):
         assert (name == "") == (value is None or value != value)
@@ -111,13 +111,13 @@ def test_every_image_has_one_subgroup(values, learnt):
 def test_too_many_texts_and_wrong_lengths_are_refused_together_without_a_value():
     names = [f"Mrs {row}" for row in range(31)]
     with pytest.raises(RequestError) as caught:
-        in_subgroups({"name": names, "short": ["a"], "good": ["a"] * 31}, [True] * 31)
+        assign_subgroups({"name": names, "short": ["a"], "good": ["a"] * 31}, [True] * 31)
     text = str(caught.value)
     assert "'name' has 31 different texts" in text
     assert "'short' has 1 values for 31 images" in text
     assert "Mrs" not in text
     assert "good" not in text
-    assert in_subgroups({"name": [*names[:30], "Mrs 1"]}, [True] * 31)
+    assert assign_subgroups({"name": [*names[:30], "Mrs 1"]}, [True] * 31)
 
 
 HOSTILE = ("=cmd|' /C calc'!A1", "<script>alert(1)</script>", "../../etc/passwd", 'a,b\n"c"', "prob_x")

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from kerastl.data import ImageDataset, Record
-from kerastl.evaluation import decode_twice, predict, two_passes
+from kerastl.evaluation import decode_twice, predict, compare_passes
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def source(tmp_path):
 
 def passes_of(model, source):
     paths = [record.path for record in source.records]
-    return two_passes(model, decode_twice(source), paths, batch_size=source.batch_size)
+    return compare_passes(model, decode_twice(source), paths, batch_size=source.batch_size)
 
 
 class Counted(keras.layers.Layer):
@@ -86,6 +86,6 @@ def test_an_image_that_is_decoded_to_other_pixels_is_a_fault(source):
     changed = second.copy()
     changed[4, 0, 0] += 1
     paths = [record.path for record in source.records]
-    report, _ = two_passes(through(None), (first, changed), paths, batch_size=3)
+    report, _ = compare_passes(through(None), (first, changed), paths, batch_size=3)
     assert "1 of 7 images were decoded to other pixels" in report["faults"][0]
     assert "4.png" in report["faults"][0]

@@ -10,8 +10,8 @@ import pytest
 
 from kerastl import registry
 from kerastl.errors import RequestError
-from kerastl.evaluation import Answering, Trained
-from kerastl.evaluation.trained_model import AS_LEARNT
+from kerastl.evaluation import Postprocessing, Trained
+from kerastl.evaluation.trained_model import NO_POSTPROCESSING
 from kerastl.export import check_formats
 
 FORMATS = ("litert", "onnx", "openvino")
@@ -28,7 +28,7 @@ def need(*names: str) -> None:
         pytest.skip(str(error))
 
 
-def written(trained: Trained, out: Path, name: str, answering: Answering = AS_LEARNT) -> Path:
+def written(trained: Trained, out: Path, name: str, answering: Postprocessing = NO_POSTPROCESSING) -> Path:
     return registry.module("format", name).write(trained, out, answering=answering)
 
 

@@ -8,8 +8,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from kerastl.errors import RequestError
-from kerastl.evaluation import Answering, Prevalence, Threshold
-from kerastl.evaluation.trained_model import AS_LEARNT
+from kerastl.evaluation import Postprocessing, Prevalence, Threshold
+from kerastl.evaluation.trained_model import NO_POSTPROCESSING
 from kerastl.export.model_card import NOTHING, read_facts, rendered, site_names
 
 ABOUT = {
@@ -19,7 +19,7 @@ ABOUT = {
     "max_pixels": 1000,
     "model_sha256": "ab" * 32,
     "versions": {"kerastl": "1", "keras": "3", "tensorflow": "2"},
-    "answering": AS_LEARNT,
+    "answering": NO_POSTPROCESSING,
 }
 ODD = ["<script>alert(1)</script>", "**bold**", "[go](http://x.example)", "a|b", "`c`", "www.x.example",
        "http://x.example", "two\nlines", "&amp;", "_it_", "a\\", "\u202egpj", "- x", "# y", "<b>"]  # fmt: skip
@@ -139,7 +139,7 @@ def test_without_a_run_it_is_shorter_and_says_so(tmp_path):
 
 def test_what_is_done_to_the_answers_is_told(run):
     assert "Nothing corrects" in rendered(NOTHING, **ABOUT)
-    answering = Answering(1.5, Prevalence((0.5, 0.5), (0.9, 0.1)), Threshold("dog", 0.3))
+    answering = Postprocessing(1.5, Prevalence((0.5, 0.5), (0.9, 0.1)), Threshold("dog", 0.3))
     told = ABOUT | {"answering": answering}
     card = rendered(NOTHING, **told)
     for words in ("temperature 1.5", "cat 0.9, dog 0.1", "dog is predicted from probability"):

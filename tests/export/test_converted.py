@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from kerastl import registry
 from kerastl.cli import app
 from kerastl.errors import RequestError
-from kerastl.evaluation import Answering, Prevalence, Threshold, Trained, load_trained
+from kerastl.evaluation import Postprocessing, Prevalence, Threshold, Trained, load_trained
 from kerastl.export import (
     Expected,
     Finding,
@@ -88,7 +88,7 @@ def test_temperature_and_prevalence_are_in_the_graph(
     name: str, trained: Trained, encoded: list[bytes], tmp_path: Path
 ) -> None:
     learnt, served = (0.5, 0.3, 0.2), (0.1, 0.1, 0.8)
-    how = Answering(2.0, Prevalence(learnt, served), Threshold("10", 0.7))
+    how = Postprocessing(2.0, Prevalence(learnt, served), Threshold("10", 0.7))
     folder = written(trained, tmp_path / "out", name, how)
     found = find_converted(folder)
     predicted, answers = read_converted(found).answers(encoded)

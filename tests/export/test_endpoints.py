@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerastl.evaluation import Answering, Prevalence, Threshold
-from kerastl.evaluation.trained_model import read_answering
+from kerastl.evaluation import Postprocessing, Prevalence, Threshold
+from kerastl.evaluation.trained_model import read_postprocessing
 from kerastl.export import export_saved_model
 from kerastl.export.graph_check import check_contract
 from kerastl.export.manifest import read_manifest
@@ -20,7 +20,7 @@ SETTINGS: dict[str, Any] = {
     "window": WINDOW,
     "max_pixels": MAX_PIXELS,
 }
-HOW = Answering(
+HOW = Postprocessing(
     temperature=1.7,
     prevalence=Prevalence((0.2, 0.3, 0.5), (0.7, 0.2, 0.1)),
     threshold=Threshold(CLASS_NAMES[1], 0.2),
@@ -117,14 +117,14 @@ def test_temperature_prevalence_and_threshold_are_in_the_graph(
 
 def test_a_threshold_of_two_classes_is_told_as_a_probability_that_is_answered() -> None:
     names = ("well", "ill")
-    how = Answering(2.0, Prevalence((0.5, 0.5), (0.9, 0.1)), Threshold("ill", 0.8))
-    at = how.answered_at(names)
+    how = Postprocessing(2.0, Prevalence((0.5, 0.5), (0.9, 0.1)), Threshold("ill", 0.8))
+    at = how.output_threshold(names)
     odds = np.sqrt(0.8 / 0.2) / 9
     assert at == pytest.approx(odds / (1 + odds))
     rows = np.array([[1 - p, p] for p in np.linspace(0.01, 0.99, 99)])
     by_answer = how.applied(rows)[:, 1] >= at - 1e-9
     assert [one == "ill" for one in how.predicted(rows, names)] == by_answer.tolist()
-    assert read_answering(how.to_json(names), names) == how
+    assert read_postprocessing(how.to_json(names), names) == how
     assert "ill is predicted" in how.told(names)
 
 
@@ -138,7 +138,7 @@ def test_a_threshold_of_two_classes_is_told_as_a_probability_that_is_answered() 
 def test_a_damaged_way_to_answer_is_refused(damaged: dict[str, Any]) -> None:
     whole = {"temperature": None, "prevalence": None, "threshold": None}
     with pytest.raises((KeyError, TypeError, ValueError)):
-        read_answering(whole | damaged, ("well", "ill"))
+        read_postprocessing(whole | damaged, ("well", "ill"))
 
 
 def written(folder: Path, outputs: Any, method: str | None = None) -> Path:

@@ -8,7 +8,7 @@ import pytest
 
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
-from kerastl.evaluation.trained_model import find_model, read_source_model, told_by
+from kerastl.evaluation.trained_model import find_model, read_source_model, read_unverified_model
 from kerastl.export import export_once, export_run, find_portable, verify_portable
 
 RESOLVED = "backbone: {name: small_cnn, weights: none}\nhead: {dropout: 0.4}\n"
@@ -113,7 +113,7 @@ def test_a_damaged_description_is_refused(portable, change):
     told = json.loads((portable / "model.json").read_text())
     (portable / "model.json").write_text(json.dumps(told | change))
     with pytest.raises(RequestError, match=r"damaged|does not say what its model is"):
-        told_by(portable)
+        read_unverified_model(portable)
     with pytest.raises(RequestError, match=r"model\.json was changed"):
         read_source_model(portable)
 

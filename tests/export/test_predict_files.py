@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from kerastl.errors import RequestError
-from kerastl.evaluation import Answering, Threshold, load_trained
+from kerastl.evaluation import Postprocessing, Threshold, load_trained
 from kerastl.evaluation.predictions import image_under
 from kerastl.export import (
     expected_from,
@@ -39,7 +39,7 @@ def test_a_run_and_its_export_give_the_same_answers(run_folder: Path, images: li
 @pytest.mark.slow
 def test_an_export_itself_names_what_it_predicts(model: Any, images: list[Path], tmp_path: Path) -> None:
     """An operating point so low that the largest probability decides nothing."""
-    low = Answering(threshold=Threshold("benign", 0.01))
+    low = Postprocessing(threshold=Threshold("benign", 0.01))
     folder = export_saved_model(
         model, tmp_path / "served", class_names=CLASS_NAMES, image_size_px=SIZE, window=WINDOW,
         max_pixels=MAX_PIXELS, answering=low,

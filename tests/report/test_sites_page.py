@@ -27,7 +27,7 @@ def scores():
         ("a",) * 200 + ("b",) * 200,
         {name: tuple(values[row // 2 % 4] for row in range(400)) for name, values in NASTY.items()},
     )  # fmt: skip
-    told = score(one, resamples=100, learnt_from={"benign": 60, HOSTILE: 40})
+    told = score(one, resamples=100, training_counts={"benign": 60, HOSTILE: 40})
     auc = {"value": 0.9, "low": 0.81, "high": 0.97}
     told["label_shift"] |= {"explained": False, "rest": auc}
     told["sites"] = {
@@ -122,7 +122,7 @@ NO_INTERVAL = "6 groups at one site are fewer than 10: no interval is given"
 UNKNOWN = "how common the classes are at the target cannot be told"
 
 
-def told_of(scores, explained, fired):
+def describe_entry(scores, explained, fired):
     """Return scores and a choice, as of a run whose estimates were, or were not, found to hold."""
     rest = {"value": 0.6, "low": None, "high": None, "reason": NO_INTERVAL}
     shift = scores["label_shift"] | {"explained": explained, "rest": rest}
@@ -143,7 +143,7 @@ def told_of(scores, explained, fired):
 def test_estimates_that_nothing_speaks_for_are_said_to_be_untold(
     scores, tmp_path, capsys, explained, fired, said
 ):
-    changed, choice = told_of(scores, explained, fired)
+    changed, choice = describe_entry(scores, explained, fired)
     print_sites(changed, choice)
     screen = capsys.readouterr().out
     (tmp_path / "scores.json").write_text(json.dumps(changed))
@@ -156,5 +156,5 @@ def test_estimates_that_nothing_speaks_for_are_said_to_be_untold(
 
 
 def test_a_run_that_chose_nothing_is_judged_by_what_was_measured_alone(scores, capsys):
-    print_sites(told_of(scores, None, None)[0], {})
+    print_sites(describe_entry(scores, None, None)[0], {})
     assert NO_INTERVAL in capsys.readouterr().out

@@ -86,7 +86,7 @@ def check_shift(out, scores, splits):
     assert found["train"]["value"] == pytest.approx(0.5, abs=0.05)
     for method in ("em", "bbse"):
         assert found[method]["value"] is None or 0 <= found[method]["value"] <= 1
-    told = shift["correction"]["as_told"]["brier"]
+    told = shift["correction"]["uncalibrated"]["brier"]
     assert told == scores["target_test"]["overall"]["brier"]
     assert {"explained", "rest"} <= set(shift)
 

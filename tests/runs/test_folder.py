@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from kerastl.errors import RequestError
-from kerastl.runs import Run, new_run, unfinished_run, write_atomic
+from kerastl.runs import Run, create_run, find_unfinished_run, write_atomic
 
 
 def begun(folder: str) -> Run:
@@ -16,7 +16,7 @@ def begun(folder: str) -> Run:
 
 def test_run_folders_count_up_and_are_never_shared(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = [new_run("flowers", None).path.name for _ in range(3)]
+    names = [create_run("flowers", None).path.name for _ in range(3)]
     assert names == ["flowers-1", "flowers-2", "flowers-3"]
 
 
@@ -29,24 +29,24 @@ def test_two_writers_do_not_share_a_folder(tmp_path):
 def test_resume_finds_the_only_unfinished_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RequestError, match="no unfinished run"):
-        unfinished_run("flowers", None)
-    first, second = new_run("flowers", None), new_run("flowers", None)
+        find_unfinished_run("flowers", None)
+    first, second = create_run("flowers", None), create_run("flowers", None)
     for run in (first, second):
         write_atomic(run.file("recipe.resolved.yaml"), "format: 1\n")
     with pytest.raises(RequestError, match="Several runs"):
-        unfinished_run("flowers", None)
+        find_unfinished_run("flowers", None)
     first.finish()
-    assert unfinished_run("flowers", None).path == second.path
+    assert find_unfinished_run("flowers", None).path == second.path
 
 
 def test_a_page_about_a_stopped_run_does_not_finish_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = begun("runs/flowers-1")
     write_atomic(run.file("report.html"), "<p>so far</p>")
-    assert unfinished_run("flowers", None).path == run.path
+    assert find_unfinished_run("flowers", None).path == run.path
     run.finish()
     with pytest.raises(RequestError, match="no unfinished run"):
-        unfinished_run("flowers", None)
+        find_unfinished_run("flowers", None)
 
 
 def test_finished_runs_are_marked_with_the_same_bytes(tmp_path, monkeypatch):
@@ -64,20 +64,20 @@ def test_a_run_of_a_recipe_with_a_longer_name_is_another_recipes(tmp_path, monke
     other = begun("runs/folder-classifier-2")
     begun("runs/folder-²")
     with pytest.raises(RequestError, match="no unfinished run of folder "):
-        unfinished_run("folder", None)
-    assert unfinished_run("folder-classifier", None).path == other.path
-    assert new_run("folder", None).path.name == "folder-1"
-    assert new_run("folder-classifier", None).path.name == "folder-classifier-3"
+        find_unfinished_run("folder", None)
+    assert find_unfinished_run("folder-classifier", None).path == other.path
+    assert create_run("folder", None).path.name == "folder-1"
+    assert create_run("folder-classifier", None).path.name == "folder-classifier-3"
 
 
 @pytest.mark.parametrize("name", ["[a]", "a*", "a?b", "(x", "ü +"])
 def test_any_name_of_a_file_counts_and_resumes(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     begun("runs/a-7")
-    first, second = new_run(name, None), new_run(name, None)
+    first, second = create_run(name, None), create_run(name, None)
     assert (first.path.name, second.path.name) == (f"{name}-1", f"{name}-2")
     write_atomic(second.file("recipe.resolved.yaml"), "format: 1\n")
-    assert unfinished_run(name, None).path == second.path
+    assert find_unfinished_run(name, None).path == second.path
 
 
 def test_the_tenth_run_comes_after_the_ninth(tmp_path, monkeypatch):
@@ -85,14 +85,14 @@ def test_the_tenth_run_comes_after_the_ninth(tmp_path, monkeypatch):
     for number in (9, 10):
         begun(f"runs/a-{number}")
     with pytest.raises(RequestError, match=r"a-9,.*a-10\."):
-        unfinished_run("a", None)
-    assert new_run("a", None).path.name == "a-11"
+        find_unfinished_run("a", None)
+    assert create_run("a", None).path.name == "a-11"
 
 
 def test_a_taken_folder_says_how_to_go_on_only_where_one_can(tmp_path):
     run = begun(str(tmp_path / "my run"))
     with pytest.raises(RequestError, match="--resume") as told:
-        new_run("a", run.path)
+        create_run("a", run.path)
     words = shlex.split(str(told.value).splitlines()[-1].partition("kerastl")[2])
     assert words == ["run", str(run.file("recipe.resolved.yaml")), "--resume", "--out", str(run.path)]
     run.finish()
@@ -100,5 +100,5 @@ def test_a_taken_folder_says_how_to_go_on_only_where_one_can(tmp_path):
     (tmp_path / "mine" / "a.txt").write_text("")
     for taken in (run.path, tmp_path / "mine"):
         with pytest.raises(RequestError, match="never overwrites") as told:
-            new_run("a", taken)
+            create_run("a", taken)
         assert "--resume" not in str(told.value)

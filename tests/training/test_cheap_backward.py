@@ -9,7 +9,7 @@ from sources_drawn import plain_phase
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import TopFraction
 from kerastl.training import batch_norm_layers, unfreeze
-from kerastl.training.trunk import shortened, with_cheap_backward
+from kerastl.training.trunk import with_folded_trunk, with_fast_backward
 
 LAYERS = {
     "pointwise": lambda: keras.layers.Conv2D(6, 1, use_bias=False),
@@ -37,7 +37,7 @@ def answers_and_gradients(model, variables, images):
 
 
 def assert_same(model, images):
-    cheap = with_cheap_backward(model)
+    cheap = with_fast_backward(model)
     assert cheap is not model
     variables = model.trainable_variables
     assert {id(one) for one in cheap.trainable_variables} == {id(one) for one in variables}
@@ -80,7 +80,7 @@ def test_what_a_frozen_norm_adds_stays_where_somebody_else_reads_the_convolution
 def test_a_network_without_convolutions_is_returned_as_it_is():
     image = keras.Input((4,))
     model = keras.Model(image, keras.layers.Dense(2)(image))
-    assert with_cheap_backward(model) is model
+    assert with_fast_backward(model) is model
 
 
 @pytest.mark.parametrize("rule", ["frozen", pytest.param("trainable", marks=pytest.mark.slow)])
@@ -114,7 +114,7 @@ def test_some_steps_on_a_real_network_end_where_the_plain_steps_end(rule):
         assert model.to_json() == written
         return [one - first for one, first in zip(model.get_weights(), before, strict=True)]
 
-    plain, cheap = trained(lambda model, _: model), trained(shortened)
+    plain, cheap = trained(lambda model, _: model), trained(with_folded_trunk)
     way, other = (np.concatenate([one.ravel() for one in found]) for found in (plain, cheap))
     assert np.linalg.norm(other - way) < 0.01 * np.linalg.norm(way)
     assert sum(np.abs(one).max() > 0 for one in plain) > 10

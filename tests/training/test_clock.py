@@ -48,11 +48,11 @@ def test_an_epoch_of_one_phase_says_nothing_of_the_next():
 
 def test_a_bar_is_for_epochs_that_last():
     clock = Clock([HEAD])
-    assert clock.bar_is_worth_it
+    assert clock.shows_progress_bar
     clock.took(0.1, standing(0, 1))
-    assert not clock.bar_is_worth_it
+    assert not clock.shows_progress_bar
     clock.took(5.0, standing(0, 2))
-    assert clock.bar_is_worth_it
+    assert clock.shows_progress_bar
 
 
 @pytest.mark.parametrize(

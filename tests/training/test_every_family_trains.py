@@ -35,7 +35,7 @@ def test_a_family_trains_two_steps_and_only_its_top_moves(name, size):
     source = ArraySource(*drawn(8, size=size), batch_size=4)
     before = {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
     phase = plain_phase("top", epochs=1, learning_rate=1e-2, trainable=TopFraction(top_fraction=0.3))
-    (proof,) = fit(model, source, phases=[phase]).proofs
+    (proof,) = fit(model, source, phases=[phase]).freeze_reports
     moved = {
         w.path for w in model.weights if not np.array_equal(before[w.path], keras.ops.convert_to_numpy(w))
     }

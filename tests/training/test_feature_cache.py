@@ -79,9 +79,9 @@ def test_a_cached_phase_teaches_what_the_images_would(records, tmp_path, cache, 
     for one, other in zip(history.rows, expected.rows, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
         assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-4)
-    assert history.proofs[0]["cache"]["kind"] == cache
-    assert history.proofs[0]["cache"]["views"] == more.get("views", 1)
-    assert "cache" not in expected.proofs[0]
+    assert history.freeze_reports[0]["cache"]["kind"] == cache
+    assert history.freeze_reports[0]["cache"]["views"] == more.get("views", 1)
+    assert "cache" not in expected.freeze_reports[0]
 
 
 def test_the_views_of_a_image_differ_and_come_again(records):
@@ -175,10 +175,10 @@ def test_a_smaller_cache_rounds_and_says_what_it_takes(records, tmp_path, precis
     phase = plain_phase("last", epochs=3, trainable=LAST, keep="last", cache="boundary")
     _, exact = learnt(records, [phase], whole)
     _, rounded = learnt(records, [with_cache(phase, "boundary", cache_precision=precision)], small)
-    assert rounded.proofs[0]["cache"]["precision"] == precision
-    assert rounded.proofs[0]["cache"]["bytes"] < 0.6 * exact.proofs[0]["cache"]["bytes"]
+    assert rounded.freeze_reports[0]["cache"]["precision"] == precision
+    assert rounded.freeze_reports[0]["cache"]["bytes"] < 0.6 * exact.freeze_reports[0]["cache"]["bytes"]
     on_disk = sum(file.stat().st_size for file in small.rglob("*.npy"))
-    assert rounded.proofs[0]["cache"]["bytes"] <= on_disk < rounded.proofs[0]["cache"]["bytes"] + 2000
+    assert rounded.freeze_reports[0]["cache"]["bytes"] <= on_disk < rounded.freeze_reports[0]["cache"]["bytes"] + 2000
     for one, other in zip(rounded.rows, exact.rows, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=0.05)
     encoding = feature_cache.ENCODINGS[precision]
@@ -253,7 +253,7 @@ def test_auto_keeps_features_only_where_that_is_the_same_training(records, tmp_p
         _, history = learnt(
             records, [Phase(**{**vars(HEAD), "epochs": 1, "cache": "auto", **phase})], tmp_path, **more
         )
-        return history.proofs[0].get("cache", {}).get("kind")
+        return history.freeze_reports[0].get("cache", {}).get("kind")
 
     assert kind({}) == "features"
     assert kind({"operations": TURN, "views": 1}) == "features"
@@ -379,7 +379,7 @@ def test_a_cached_phase_that_goes_on_keeps_what_the_weights_before_it_made(recor
         )  # fmt: skip
     again, history = learnt(records, phases, tmp_path / "b", checkpoints=tmp_path / "stopped", resume=True)
     assert history.rows == expected.rows
-    assert history.proofs == expected.proofs
+    assert history.freeze_reports == expected.freeze_reports
     assert weights_of(again).tobytes() == weights_of(whole).tobytes()
 
 
@@ -422,7 +422,7 @@ def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
     folded, _ = trained(phase)
     cached, history = trained(with_cache(phase, "boundary"))
     assert bool(list(tmp_path.glob("*/tensor1-0.npy"))) == (name == "nasnet_mobile")
-    assert history.proofs[0]["cache"]["behind"] != "pooled"
+    assert history.freeze_reports[0]["cache"]["behind"] != "pooled"
     way = np.linalg.norm(weights_of(plain) - weights_of(start))
     assert way > 1e-2
     for other in (folded, cached):

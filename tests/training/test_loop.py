@@ -35,7 +35,7 @@ def test_the_history_has_a_row_an_epoch_counted_over_all_phases(model, train, va
 
 def test_a_head_phase_moves_the_head_and_nothing_else(model, train):
     before = {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
-    (proof,) = fit(model, train, phases=[HEAD]).proofs
+    (proof,) = fit(model, train, phases=[HEAD]).freeze_reports
     moved = {
         w.path for w in model.weights if not np.array_equal(before[w.path], keras.ops.convert_to_numpy(w))
     }
@@ -61,7 +61,7 @@ def test_a_rate_of_zero_is_not_training(model, train):
 def test_statistics_may_follow_the_images_while_scale_and_offset_stay(model, train):
     before = {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
     phase = plain_phase("adapt", epochs=1, batch_norm="statistics")
-    (proof,) = fit(model, train, phases=[phase]).proofs
+    (proof,) = fit(model, train, phases=[phase]).freeze_reports
     moved = {
         w.path.rsplit("/", 1)[-1]
         for w in model.weights
@@ -74,11 +74,11 @@ def test_statistics_may_follow_the_images_while_scale_and_offset_stay(model, tra
 
 def test_statistics_of_one_batch_are_those_of_its_pixels(model, train):
     """The first BatchNorm sees the first convolution's output; NumPy gives its mean over all images."""
-    from kerastl.training import statistics_estimator, unfreeze
+    from kerastl.training import build_statistics_estimator, unfreeze
 
     train.batch_size = 16  # the last batch is smaller: it must weigh less
     unfreeze(model, "all", batch_norm="trainable")
-    statistics_estimator(model)(train)
+    build_statistics_estimator(model)(train)
     norm = next(x for x in model.layers if isinstance(x, keras.layers.BatchNormalization))
     seen = keras.Model(model.inputs[0], norm.input)(train.images).numpy()
     np.testing.assert_allclose(norm.moving_mean, seen.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
@@ -187,7 +187,7 @@ def test_a_small_fraction_takes_in_a_block_all_the_same(model):
 )
 def test_what_is_named_moves_and_nothing_else_of_the_backbone(model, train, trainable, blocks):
     phase = plain_phase("some", epochs=1, learning_rate=1e-2, trainable=trainable)
-    (proof,) = fit(model, train, phases=[phase]).proofs
+    (proof,) = fit(model, train, phases=[phase]).freeze_reports
     moved = {row["layer"] for row in proof["layers"] if row["moved"]}
     assert {name[:7] for name in moved - {"head"}} == blocks
 

@@ -9,7 +9,7 @@ from sources_drawn import plain_phase, stored
 
 from kerastl.augment import build_mixing
 from kerastl.data import ImageDataset
-from kerastl.training import Classification
+from kerastl.training import ClassificationStep
 from kerastl.training.loop import classification_step
 from kerastl.training.losses import balanced_weights
 
@@ -46,7 +46,7 @@ def drawn_batch(*, mixed):
 
 
 def step_of(smoothing, weights, gamma):
-    return Classification(CLASSES, label_smoothing=smoothing, class_weights=weights, focal_gamma=gamma)
+    return ClassificationStep(CLASSES, label_smoothing=smoothing, class_weights=weights, focal_gamma=gamma)
 
 
 def told(step, logits, labels):

@@ -9,7 +9,7 @@ from sources_drawn import plain_phase, stored
 from kerastl.augment import build_mixing, build_policy
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError
-from kerastl.training import Classification, fit
+from kerastl.training import ClassificationStep, fit
 from kerastl.training.losses import cross_entropy
 
 CLASSES = ("dark", "light")
@@ -72,7 +72,7 @@ def test_the_loss_of_mixed_images_is_the_mix_of_the_losses_of_their_parts(label_
         weights = np.ones(3) if class_weights is None else np.asarray(class_weights)
         return -weights[labels] * (target * log_softmax(logits)).sum(axis=1)
 
-    step = Classification(3, label_smoothing=label_smoothing, class_weights=class_weights)
+    step = ClassificationStep(3, label_smoothing=label_smoothing, class_weights=class_weights)
     variable = tf.Variable(logits)
     with tf.GradientTape() as tape:
         batch = {"train": (None, tf.constant(rows), None)}
@@ -93,7 +93,7 @@ def test_one_hot_rows_have_the_loss_of_their_class_numbers_to_the_byte():
     generator = np.random.default_rng(1)
     logits = tf.constant(generator.normal(0, 3, (64, 5)), tf.float32)
     labels = tf.constant(generator.integers(0, 5, 64), tf.int32)
-    step = Classification(5, label_smoothing=0.1, class_weights=[0.3, 0.7, 1.0, 1.3, 1.9])
+    step = ClassificationStep(5, label_smoothing=0.1, class_weights=[0.3, 0.7, 1.0, 1.3, 1.9])
     by_number, by_row = (
         step.losses(lambda images, training: logits, {"train": (None, given, None)}, 0.0)
         for given in (labels, tf.one_hot(labels, 5))

@@ -11,9 +11,9 @@ from kerastl.errors import RequestError
 from kerastl.evaluation import predict
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock
-from kerastl.training import Classification, fit, unfreeze
-from kerastl.training.phase import computing_in
-from kerastl.training.trunk import shortened
+from kerastl.training import ClassificationStep, fit, unfreeze
+from kerastl.training.phase import computing_in_precision
+from kerastl.training.trunk import with_folded_trunk
 
 CLASSES = ("dark", "light")
 ALL = {"trainable": "all", "batch_norm": "trainable"}
@@ -33,11 +33,11 @@ def network():
 
 def types_of_step(model, precision):
     """The result types of the operations that a training step computes, by kind of operation."""
-    step = Classification(2)
+    step = ClassificationStep(2)
 
     @tf.function(autograph=False)
     def losses(images, labels):
-        with computing_in(precision, model), tf.GradientTape() as tape:
+        with computing_in_precision(precision, model), tf.GradientTape() as tape:
             loss = step.losses(model, {"train": (images, labels, None)}, tf.constant(0.0))["loss"]
         return loss, tape.gradient(loss, [one.value for one in model.trainable_variables])
 
@@ -69,25 +69,25 @@ def test_convolutions_compute_in_bfloat16_and_logits_and_gradients_in_float32():
 
 def test_a_frozen_front_keeps_its_own_precision():
     model, phase = network(), plain_phase("late", 1, **LAST)
-    kinds, _ = types_of_step(shortened(model, phase), "mixed_bfloat16")
+    kinds, _ = types_of_step(with_folded_trunk(model, phase), "mixed_bfloat16")
     assert kinds["Conv2D"] == {"bfloat16", "float32"}
 
 
 def test_afterwards_every_layer_is_as_it_was_also_after_an_error():
     model = network()
     before = [one.dtype_policy.name for one in model._flatten_layers()]
-    with computing_in("mixed_bfloat16", model):
+    with computing_in_precision("mixed_bfloat16", model):
         assert any(one.compute_dtype == "bfloat16" for one in model._flatten_layers())
     assert [one.dtype_policy.name for one in model._flatten_layers()] == before
-    with pytest.raises(ZeroDivisionError), computing_in("mixed_bfloat16", model):
+    with pytest.raises(ZeroDivisionError), computing_in_precision("mixed_bfloat16", model):
         1 / 0  # noqa: B018
     assert [one.dtype_policy.name for one in model._flatten_layers()] == before
 
 
 def gradients(model, batch, precision):
     unfreeze(model, ALL["trainable"], batch_norm=ALL["batch_norm"])
-    with computing_in(precision, model), tf.GradientTape() as tape:
-        loss = Classification(2).losses(model, {"train": batch}, tf.constant(0.0))["loss"]
+    with computing_in_precision(precision, model), tf.GradientTape() as tape:
+        loss = ClassificationStep(2).losses(model, {"train": batch}, tf.constant(0.0))["loss"]
     found = tape.gradient(loss, [one.value for one in model.trainable_variables])
     return np.concatenate([np.asarray(one).ravel() for one in found])
 

@@ -8,7 +8,7 @@ from sources_drawn import plain_phase
 
 from kerastl.models import blocks_of, build_backbone, build_model
 from kerastl.recipe import Phase
-from kerastl.training.optimizer import build_optimizer, carry_over, rate_factors
+from kerastl.training.optimizer import build_optimizer, transfer_state, rate_factors
 
 SHAPES = {"a/kernel": (4, 3), "a/bias": (3,), "b/kernel": (3, 2), "b/bias": (2,)}
 FACTORS = {"a/kernel": 0.1, "a/bias": 0.1}
@@ -86,7 +86,7 @@ def test_what_joins_later_moves_as_if_its_optimizer_began_then_and_the_others_go
         first.apply_gradients(zip(gradients(number)[2:], head, strict=True))
     born = {one.path: 7 for one in ours[:2]}
     second = build_optimizer(phase, all_of_them, FACTORS, born)
-    carry_over(first, second)
+    transfer_state(first, second)
     assert int(second.iterations) == 7
     alone = {}
     for one in theirs:
@@ -108,7 +108,7 @@ def test_an_optimizer_of_another_kind_hands_nothing_on():
     first = build_optimizer(PHASES[0], ours)
     first.apply_gradients(zip(gradients(0), ours, strict=True))
     second = build_optimizer(PHASES[1], ours)
-    carry_over(first, second)
+    transfer_state(first, second)
     assert int(second.iterations) == 0
 
 

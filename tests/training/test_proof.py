@@ -29,7 +29,7 @@ def statistics_of(model):
 
 def test_changes_and_counts_are_those_of_numpy_and_keras(model, train):
     before = statistics_of(model)
-    head, adapt = fit(model, train, phases=[HEAD, STATISTICS]).proofs
+    head, adapt = fit(model, train, phases=[HEAD, STATISTICS]).freeze_reports
     still = head["batch_norm"]
     assert (still["rule"], still["layers"], still["moved"], still["largest"]) == (
         "frozen", 3, 0, None,
@@ -77,7 +77,7 @@ def test_statistics_that_move_though_frozen_are_a_fault_with_how_far(model, trai
 
     told = []
     with pytest.raises(PermanentFailure, match="1 of them are BatchNorm statistics") as left:
-        fit(model, train, phases=[HEAD], callbacks=[Vandal()], on_proof=told.extend)
+        fit(model, train, phases=[HEAD], callbacks=[Vandal()], on_freeze_report=told.extend)
     assert "batch_norm: frozen" in str(left.value)
     (proof,) = told
     assert proof["batch_norm"]["moved"] == 1
@@ -90,7 +90,7 @@ def test_statistics_that_move_though_frozen_are_a_fault_with_how_far(model, trai
 
 def test_a_phase_that_is_taken_up_in_its_middle_has_the_proof_of_one_in_one_piece(model, train, tmp_path):
     first = model.get_weights()
-    expected = fit(model, train, phases=[STATISTICS]).proofs
+    expected = fit(model, train, phases=[STATISTICS]).freeze_reports
 
     def stop(rows, timing):
         if len(rows) == 2:
@@ -100,5 +100,5 @@ def test_a_phase_that_is_taken_up_in_its_middle_has_the_proof_of_one_in_one_piec
     with pytest.raises(KeyboardInterrupt):
         fit(model, train, phases=[STATISTICS], checkpoints=tmp_path / "kept", on_epoch=stop)
     again = fit(model, train, phases=[STATISTICS], checkpoints=tmp_path / "kept", resume=True)
-    assert again.proofs[0]["batch_norm"]["before"] == expected[0]["batch_norm"]["before"]
-    assert again.proofs[0]["batch_norm"]["largest"]["deviations"] > 0
+    assert again.freeze_reports[0]["batch_norm"]["before"] == expected[0]["batch_norm"]["before"]
+    assert again.freeze_reports[0]["batch_norm"]["largest"]["deviations"] > 0

@@ -8,7 +8,7 @@ from sources_drawn import ArraySource, drawn, plain_phase
 from kerastl.errors import Problems, RequestError, RunFailed
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock
-from kerastl.training import range_test
+from kerastl.training import find_learning_rate
 from kerastl.training.lr_finder import falls, smooth, suggest
 
 RATES = list(np.geomspace(1e-6, 1.0, 61))
@@ -76,7 +76,7 @@ def test_a_flat_curve_tells_nothing_and_a_slight_fall_does():
 def test_where_nothing_is_learnt_no_rate_is_suggested(tmp_path):
     images, labels = drawn(32)
     phase = plain_phase("x", epochs=1, batch_norm="frozen")
-    test = range_test(
+    test = find_learning_rate(
         model_of(), ArraySource(np.zeros_like(images), labels), phase=phase, steps=40, highest=1e-3,
         cache_dir=tmp_path,
     )  # fmt: skip
@@ -95,15 +95,15 @@ def test_where_nothing_is_learnt_no_rate_is_suggested(tmp_path):
 )
 def test_a_request_that_makes_no_sense_is_refused(tmp_path, wrong, said):
     with pytest.raises(RequestError, match=said):
-        range_test(model_of(), source(), phase=plain_phase("x", epochs=1), cache_dir=tmp_path, **wrong)
+        find_learning_rate(model_of(), source(), phase=plain_phase("x", epochs=1), cache_dir=tmp_path, **wrong)
 
 
 def test_no_image_is_refused_and_two_are_enough(tmp_path):
     images, labels = drawn(32)
     phase = plain_phase("x", epochs=1, trainable="all", batch_norm="trainable")
     with pytest.raises(RequestError, match="There are 0 images"):
-        range_test(model_of(), ArraySource(images[:0], labels[:0]), phase=phase, cache_dir=tmp_path)
-    test = range_test(
+        find_learning_rate(model_of(), ArraySource(images[:0], labels[:0]), phase=phase, cache_dir=tmp_path)
+    test = find_learning_rate(
         model_of(), ArraySource(images[:2], labels[:2]), phase=phase, steps=30, cache_dir=tmp_path
     )
     assert len(test.losses) >= 10
@@ -129,7 +129,7 @@ def test_the_model_is_given_back_as_it_was(trainable, tmp_path):
     before = [keras.ops.convert_to_numpy(one).tobytes() for one in model.variables]
     flags = [layer.trainable for layer in model.layers]
     phase = plain_phase("x", epochs=1, trainable=trainable, batch_norm="trainable")
-    test = range_test(model, source(), phase=phase, steps=30, cache_dir=tmp_path)
+    test = find_learning_rate(model, source(), phase=phase, steps=30, cache_dir=tmp_path)
     assert [keras.ops.convert_to_numpy(one).tobytes() for one in model.variables] == before
     assert [layer.trainable for layer in model.layers] == flags
     assert model.optimizer is optimizer
@@ -146,7 +146,7 @@ def test_it_ends_where_the_loss_diverges_and_again_gives_the_same(tmp_path):
     # Nothing is to be learnt from labels by chance: a high rate only raises the loss.
     chance = ArraySource(images, np.random.default_rng(0).permutation(labels))
     tests = [
-        range_test(model_of(), chance, phase=phase, steps=60, highest=1e4, cache_dir=tmp_path)
+        find_learning_rate(model_of(), chance, phase=phase, steps=60, highest=1e4, cache_dir=tmp_path)
         for _ in range(2)
     ]
     assert len(tests[0].rates) < 60
@@ -155,7 +155,7 @@ def test_it_ends_where_the_loss_diverges_and_again_gives_the_same(tmp_path):
 
 def test_a_phase_that_cannot_run_is_refused_and_a_rate_too_high_is_told(tmp_path):
     with pytest.raises(Problems, match="no block"):
-        range_test(
+        find_learning_rate(
             model_of(), source(), phase=plain_phase("x", epochs=1, trainable=FromBlock(from_block="b")),
             cache_dir=tmp_path,
         )  # fmt: skip
@@ -163,5 +163,5 @@ def test_a_phase_that_cannot_run_is_refused_and_a_rate_too_high_is_told(tmp_path
     model = model_of()
     before = [keras.ops.convert_to_numpy(one).tobytes() for one in model.variables]
     with pytest.raises(RunFailed, match="Begin with a smaller rate"):
-        range_test(model, source(), phase=phase, lowest=1e30, highest=1e38, cache_dir=tmp_path)
+        find_learning_rate(model, source(), phase=phase, lowest=1e30, highest=1e38, cache_dir=tmp_path)
     assert [keras.ops.convert_to_numpy(one).tobytes() for one in model.variables] == before

@@ -31,9 +31,9 @@ class Aligned:
     """Cross-entropy on the source, and the gap between the mean logits of both; notes what it saw."""
 
     variables = ()
-    shown = ("place", "other_place")
-    reads = ("source", "target")
-    reads_target_labels = False
+    metric_names = ("place", "other_place")
+    stream_names = ("source", "target")
+    uses_target_labels = False
 
     def __init__(self, *, spy=False):
         self.saw = {"source": [], "target": []}
@@ -70,7 +70,7 @@ class Aligned:
     def restore(self, state):
         pass
 
-    def may_move(self, variable):
+    def may_change(self, variable):
         return False
 
 
@@ -135,7 +135,7 @@ def test_labels_of_the_target_are_handed_only_to_a_step_that_asks(train):
     target = target_of()
     for asks in (False, True):
         step = Aligned(spy=True)
-        step.reads_target_labels = asks
+        step.uses_target_labels = asks
         fit(model_of(), train, target=target, phases=[HEAD], step_for=lambda *_, one=step: one)
         for labels, indices in step.saw["target"]:
             assert labels.dtype == np.int32
@@ -179,8 +179,8 @@ def test_history_weighs_each_step_by_the_images_of_its_first_stream():
 
 def test_an_epoch_is_as_long_as_the_stream_that_is_read_first(train):
     class Alone(Aligned):
-        reads = ("target",)
-        shown = ("place",)
+        stream_names = ("target",)
+        metric_names = ("place",)
 
         def losses(self, model, batches, progress):
             assert set(batches) == {"target"}
@@ -249,7 +249,7 @@ class Copies(Aligned):
         super().__init__()
         self.copies = []
 
-    def on_phase(self, model, sources):
+    def on_phase_begin(self, model, sources):
         assert set(sources) == {"source", "target"}
         self.copies.append(bytes_of(model))
 
@@ -284,14 +284,14 @@ class Follows(Aligned):
         means = [np.mean(images) for images, _, _ in sources["target"].indexed_batches(0)]
         norm.moving_mean.assign(np.full(norm.moving_mean.shape, np.mean(means) / 100, np.float32))
 
-    def may_move(self, variable):
+    def may_change(self, variable):
         return self._says and is_statistic(variable)
 
 
 def test_statistics_that_a_step_may_move_are_no_fault_and_are_judged_with(train, val):
     model = model_of()
     history = fit(model, train, val=val, target=target_of(), phases=[HEAD], step_for=lambda *_: Follows())
-    (proof,) = history.proofs
+    (proof,) = history.freeze_reports
     assert proof["faults"] == []
     assert {row["layer"] for row in proof["layers"] if row["moved"]} == {"head"}
     assert sum(row["statistics_moved"] for row in proof["layers"]) == 1
@@ -399,11 +399,11 @@ def mixed(records):
         (mixed, asking(), "its step reads no labels.*mix="),
         (
             lambda records: images_of(records, class_names=("dark", "bright")),
-            asking(reads_target_labels=True),
+            asking(uses_target_labels=True),
             "its classes are dark, bright",
         ),
-        (images_of, asking(reads=("train", "targets")), "reads train, targets; the streams are"),
-        (images_of, asking(reads=()), "reads nothing"),
+        (images_of, asking(stream_names=("train", "targets")), "reads train, targets; the streams are"),
+        (images_of, asking(stream_names=()), "reads nothing"),
     ],
     ids=["missing", "empty", "no batch", "size", "place", "mixed", "classes", "unknown", "none"],
 )

@@ -51,7 +51,7 @@ def test_a_rounded_trunk_loses_what_mixed_precision_of_keras_loses_and_hands_on_
 def test_what_it_changes_is_told_with_the_weights_that_were_kept(steady, train, val, trainable):
     phase = plain_phase("late", 2, trainable=trainable, trunk_precision="bfloat16")
     history = fit(steady, train, val=val, phases=[phase])
-    told = history.proofs[0]["trunk"]
+    told = history.freeze_reports[0]["trunk"]
     assert (told["precision"], told["behind"] == "pooled") == ("bfloat16", trainable is not LAST)
     best = history.best["source"][0]
     (row,) = [row for row in history.rows if row["epoch"] == best]
@@ -59,19 +59,19 @@ def test_what_it_changes_is_told_with_the_weights_that_were_kept(steady, train, 
     assert told["float32"]["val_loss"] != told["rounded"]["val_loss"]
     assert told["float32"]["val_loss"] == pytest.approx(row["val_loss"], rel=0.1)
     assert {one.dtype for one in steady.weights} == {"float32"}
-    (line,) = rounded_lines({"phases": history.proofs})
+    (line,) = rounded_lines({"phases": history.freeze_reports})
     assert f"loss {told['rounded']['val_loss']:.4f}, in float32 {told['float32']['val_loss']:.4f}" in line
 
 
 def test_without_validation_that_is_said(steady, train):
     history = fit(steady, train, phases=[plain_phase("head", 1, trunk_precision="bfloat16")])
-    assert history.proofs[0]["trunk"]["rounded"] is None
-    assert "no validation images" in rounded_lines({"phases": history.proofs})[0]
+    assert history.freeze_reports[0]["trunk"]["rounded"] is None
+    assert "no validation images" in rounded_lines({"phases": history.freeze_reports})[0]
 
 
 def test_a_phase_in_float32_tells_nothing_of_it(model, train, val):
     history = fit(model, train, val=val, phases=[plain_phase("head", 1)])
-    assert "trunk" not in history.proofs[0]
+    assert "trunk" not in history.freeze_reports[0]
 
 
 def test_a_cache_of_the_one_is_not_taken_for_the_other(tmp_path):

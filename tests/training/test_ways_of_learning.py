@@ -10,7 +10,7 @@ from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock, Phase
 from kerastl.training import fit
 from kerastl.training.losses import cross_entropy
-from kerastl.training.optimizer import Averages, build_pull
+from kerastl.training.optimizer import WeightAverages, build_l2_sp
 
 LAST = FromBlock(from_block="block_3")
 
@@ -37,7 +37,7 @@ def weights_of(model):
 
 def test_the_moving_average_follows_the_formula_and_soon_forgets_its_start():
     weight = keras.Variable(np.array([1.0, -2.0], "float32"))
-    averages = Averages(plain_phase("x", epochs=1, ema=0.9), [weight])
+    averages = WeightAverages(plain_phase("x", epochs=1, ema=0.9), [weight])
     expected, generator = weight.numpy().astype(float), np.random.default_rng(0)
     for step in range(120):
         weight.assign(generator.normal(size=2).astype("float32"))
@@ -52,7 +52,7 @@ def test_the_moving_average_follows_the_formula_and_soon_forgets_its_start():
 
 def test_the_mean_of_the_last_epochs_is_their_mean():
     weight = keras.Variable(np.zeros(3, "float32"))
-    averages = Averages(plain_phase("x", epochs=5, average_last=3), [weight])
+    averages = WeightAverages(plain_phase("x", epochs=5, average_last=3), [weight])
     values = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
     for epoch, value in enumerate(values, start=1):
         weight.assign(value)
@@ -137,10 +137,10 @@ def test_unfreezing_with_kept_momenta_survives_a_stop(tmp_path):
 
 def test_the_pull_is_half_the_strength_times_the_squared_way_and_leaves_the_head_alone():
     weight, head = (keras.Variable(np.array([1.0, 2.0], "float32"), name=name) for name in ("w", "head"))
-    pull = build_pull(0.5, [weight, head], {weight.path: np.array([0.0, 4.0], "float32")})
+    pull = build_l2_sp(0.5, [weight, head], {weight.path: np.array([0.0, 4.0], "float32")})
     assert float(pull()) == pytest.approx(0.5 * 0.5 * (1.0 + 4.0))
-    assert build_pull(0.0, [weight], {weight.path: np.zeros(2, "float32")}) is None
-    assert build_pull(1.0, [head], {}) is None
+    assert build_l2_sp(0.0, [weight], {weight.path: np.zeros(2, "float32")}) is None
+    assert build_l2_sp(1.0, [head], {}) is None
 
 
 def test_a_pull_keeps_the_weights_nearer_to_their_start():

@@ -43,4 +43,4 @@ def build(options: Options, **given: Any) -> AdaptationStep:
         loss, share = pseudo_label_loss(target.logits, threshold=options.threshold)
         return {"pseudo_label_loss": options.weight * loss, "confident": share}
 
-    return TwoDomains(watch, shown=("confident",), **given)
+    return TwoDomains(watch, metric_names=("confident",), **given)

@@ -20,7 +20,7 @@ from kerastl.data.phantom import anatomy
 from kerastl.data.phantom.anatomy import Grid, Image, Nodule, Rod, cut_rods, draw_nodule, paint, paint_nodule
 from kerastl.data.phantom.scanner import HOSPITALS, scan
 from kerastl.errors import Problem, Problems, RequestError
-from kerastl.runs import is_free, write_csv
+from kerastl.runs import is_new_or_empty, write_csv
 
 HOSPITAL_NAMES = ("a", "b", "c")
 REGION_NAMES = ("lung", "head")
@@ -143,7 +143,7 @@ def _draw_all(
 
 
 def _check_free(out: Path) -> None:
-    if not is_free(out):
+    if not is_new_or_empty(out):
         what = "is not empty" if out.is_dir() else "is a file"
         raise RequestError(f"{out} {what}. Nothing was written. Name a new folder.")
 

@@ -12,18 +12,18 @@ from kerastl.evaluation.trained_model import (
     Trained,
     load_trained,
     read_source_model,
-    told_by,
+    read_unverified_model,
 )
 from kerastl.export.findings import Finding
 from kerastl.export.manifest import read_manifest
 from kerastl.export.saved_model import weights_fingerprint, write_numbered
-from kerastl.runs import differences, write_json
+from kerastl.runs import compare_hashes, write_json
 
 if TYPE_CHECKING:
-    from kerastl.evaluation.trained_model import Answering
+    from kerastl.evaluation.trained_model import Postprocessing
 
 
-def write(trained: Trained, out: Path, *, answering: Answering, version: int | None = None) -> Path:
+def write(trained: Trained, out: Path, *, answering: Postprocessing, version: int | None = None) -> Path:
     """Export a trained model under `out`, as `version` or the next number, and return the folder written; it answers as learnt."""
     del answering
 
@@ -75,11 +75,11 @@ def verify_portable(folder: Path, run: Path | None) -> list[Finding]:
         RequestError: `manifest.json` is damaged, or `run` is no finished run.
     """
     manifest = read_manifest(folder)
-    other = str(differences(folder, manifest.files))
+    other = str(compare_hashes(folder, manifest.files))
     files = Finding("files", not other, other or f"{len(manifest.files)} as they were written")
     try:
         weights = weights_fingerprint(load_trained(folder).model)
-        told_by(folder)
+        read_unverified_model(folder)
     except RequestError as error:
         return [files, Finding("model", False, str(error))]
     same = weights == manifest.model_sha256

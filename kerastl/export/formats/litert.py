@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerastl.evaluation.trained_model import Answering, Trained
+    from kerastl.evaluation.trained_model import Postprocessing, Trained
     from kerastl.export.converted import Network
 
 FILE = "model.tflite"
@@ -24,7 +24,7 @@ def write(
     trained: Trained,
     out: Path,
     *,
-    answering: Answering,
+    answering: Postprocessing,
     version: int | None = None,
     quantize: str | None = None,
 ) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerastl.evaluation.trained_model import Answering, Trained
+    from kerastl.evaluation.trained_model import Postprocessing, Trained
     from kerastl.export.converted import Network
 
 FILE = "model.xml"
@@ -17,7 +17,7 @@ NEEDS = ("openvino",)
 NAMES = ["kerastl", "class_names"]
 
 
-def write(trained: Trained, out: Path, *, answering: Answering, version: int | None = None) -> Path:
+def write(trained: Trained, out: Path, *, answering: Postprocessing, version: int | None = None) -> Path:
     """Export a trained model under `out`, as `version` or the next number, and return the folder written."""
     from kerastl.export.converted import write_converted
 

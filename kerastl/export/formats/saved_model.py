@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kerastl.evaluation.trained_model import Answering, Trained
+    from kerastl.evaluation.trained_model import Postprocessing, Trained
 
 
-def write(trained: Trained, out: Path, *, answering: Answering, version: int | None = None) -> Path:
+def write(trained: Trained, out: Path, *, answering: Postprocessing, version: int | None = None) -> Path:
     """Export a trained model under `out`, as `version` or the next number, and return the folder written."""
     from kerastl.export.model_card import read_facts
     from kerastl.export.saved_model import export_saved_model
