@@ -251,7 +251,7 @@ class Entry:
         if self.is_piece:
             return "a piece: being written, or left by a process that was killed"
         told = dict(self.holds)
-        behind = f" behind {told['behind']}" if told.get("behind") else ""
+        behind = f" behind {told['boundary']}" if told.get("boundary") else ""
         parts = [str(told.get("network") or told.get("data_set") or "") + behind]
         for name, what in (("images", "file" if self.kind == "verdicts" else "image"), ("views", "view")):
             if told.get(name) is not None and (name, told[name]) != ("views", 1):

@@ -121,7 +121,7 @@ def reliability_chart(content: Mapping[str, Any]) -> str | None:
     """
     curves = content.get("overall") or {}
     told = [
-        (name, curves[key]) for name, key in ((AS_TOLD, "uncalibrated"), (SCALED, "scaled")) if curves.get(key)
+        (name, curves[key]) for name, key in ((AS_TOLD, "uncalibrated"), (SCALED, "calibrated")) if curves.get(key)
     ]
     if not told:
         return None
@@ -140,15 +140,15 @@ def _points(
     axes: Any, bins: Sequence[Mapping[str, Any]], name: str, colour: str, *, with_intervals: bool
 ) -> None:
     """Draw one point a bin, with the interval of the share where there is one."""
-    told = [one["told"] for one in bins]
-    true = [one["true"]["value"] for one in bins]
+    told = [one["predicted"] for one in bins]
+    true = [one["observed"]["value"] for one in bins]
     axes.plot(told, true, marker="o", markersize=4, color=colour, linewidth=1.6, label=name)
     if with_intervals:
-        known = [one for one in bins if one["true"]["low"] is not None]
+        known = [one for one in bins if one["observed"]["low"] is not None]
         axes.vlines(
-            [one["told"] for one in known],
-            [one["true"]["low"] for one in known],
-            [one["true"]["high"] for one in known],
+            [one["predicted"] for one in known],
+            [one["observed"]["low"] for one in known],
+            [one["observed"]["high"] for one in known],
             color=colour, alpha=0.35, linewidth=2.5,
         )  # fmt: skip
 

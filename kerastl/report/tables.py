@@ -213,7 +213,7 @@ def frozen_table(freeze: dict[str, Any]) -> tuple[list[str], list[LayerRow]]:
 def cached_lines(freeze: dict[str, Any]) -> list[str]:
     """Return one line for each phase that learnt from what the frozen layers had made once."""
     return [
-        f"{phase['phase']}: the layers up to {kept['behind']} saw each image once; what they made of it was kept as "
+        f"{phase['phase']}: the layers up to {kept['boundary']} saw each image once; what they made of it was kept as "
         f"{kept['precision']}, {kept['bytes'] / 1e6:,.1f} MB"
         + (f", in {kept['views']} augmented views of each training image" if kept["views"] > 1 else "")
         for phase in freeze.get("phases", [])
@@ -224,7 +224,7 @@ def cached_lines(freeze: dict[str, Any]) -> list[str]:
 def rounded_lines(freeze: dict[str, Any]) -> list[str]:
     """Return one line for each phase whose frozen layers did not compute in float32: what that changed."""
     return [
-        f"{phase['phase']}: the layers up to {trunk['behind']} computed in {trunk['precision']}; "
+        f"{phase['phase']}: the layers up to {trunk['boundary']} computed in {trunk['precision']}; "
         + _changed(trunk)
         for phase in freeze.get("phases", [])
         if isinstance(phase, dict) and (trunk := phase.get("trunk"))
@@ -248,10 +248,10 @@ def _word(layer: dict[str, Any] | None) -> str:
     if layer is None:
         return ABSENT
     if layer.get("trainable"):
-        return "trained" if layer.get("moved") else "trainable, did not move"
-    if layer.get("moved"):
+        return "trained" if layer.get("changed") else "trainable, did not move"
+    if layer.get("changed"):
         return "MOVED though frozen"
-    return "statistics followed" if layer.get("statistics_moved") else "frozen"
+    return "statistics followed" if layer.get("statistics_changed") else "frozen"
 
 
 HOLDS, FAULT, NOT_MADE = "holds", "FAULT", "not made"
@@ -327,7 +327,7 @@ def _phase_rows(phase: dict[str, Any]) -> list[ProofRow]:
     rows = [_row(f"{name}: what is frozen does not move", phase, seen)]
     statistics = phase.get("batch_norm")
     if statistics and statistics["layers"]:
-        strayed = statistics["rule"] == "frozen" and statistics["moved"]
+        strayed = statistics["rule"] == "frozen" and statistics["changed"]
         rows.append(
             ProofRow(
                 f"{name}: batch_norm {statistics['rule']}",
@@ -339,7 +339,7 @@ def _phase_rows(phase: dict[str, Any]) -> list[ProofRow]:
 
 
 def _moved_words(statistics: dict[str, Any]) -> str:
-    count, moved, largest = statistics["layers"], statistics["moved"], statistics["largest"]
+    count, moved, largest = statistics["layers"], statistics["changed"], statistics["largest"]
     if not moved:
         return f"the statistics of {pluralize(count, 'BatchNorm layer')} are the same before and after"
     size = largest["deviations"]

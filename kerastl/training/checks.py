@@ -127,7 +127,7 @@ def _entries(
             continue
         front = find_cached_trunk(model, phase)
         moved = [at for at in range(place) if _moves(model, phases[at], front)]
-        about = {"network": network, "behind": front.behind}
+        about = {"network": network, "boundary": front.behind}
         for source in sources:
             shared = (front.behind, id(source), phase.cache_precision, max(moved, default=-1))
             if shared in known:

@@ -36,7 +36,7 @@ def statistics_record(model: keras.Model, *, rule: str, before: Mapping[str, Arr
         before: `read_statistics` when the phase began.
 
     Returns:
-        `{"rule", "layers", "moved", "before", "after", "largest"}`: the number of layers, of those whose
+        `{"rule", "layers", "changed", "before", "after", "largest"}`: the number of layers, of those whose
         statistics moved, sha256 of all statistics (16 hex digits), and the largest change, None where none
         moved: `{"layer", "statistic", "channel", "deviations"}`. A change is told in moving standard
         deviations of that channel before the phase, epsilon included: of the mean, and of the standard
@@ -53,7 +53,7 @@ def statistics_record(model: keras.Model, *, rule: str, before: Mapping[str, Arr
     return {
         "rule": rule,
         "layers": len(batch_norm_layers(model)),
-        "moved": moved,
+        "changed": moved,
         "before": _statistics_digest(before),
         "after": _statistics_digest(after),
         "largest": largest,
@@ -171,7 +171,7 @@ def build_freeze_report(
         may_move: tells which other variables may change (statistics of BatchNorm).
 
     Returns:
-        `{"phase", "layers": [{"layer", "trainable", "before", "after", "moved", "statistics_moved"}],
+        `{"phase", "layers": [{"layer", "trainable", "before", "after", "changed", "statistics_changed"}],
         "batch_norm", "parameters", "warnings": [...], "faults": [...]}`: one entry for each layer that has
         variables; statistics that may follow the images are told apart from weights; `batch_norm` as in
         `statistics_record`, `parameters` as in `parameters_by_block`. `check_freeze_report` raises for the faults.
@@ -192,7 +192,7 @@ def build_freeze_report(
     if trained and not moved & set(trained):
         faults.append("no trainable variable moved. Is the learning rate zero, or too small for float32?")
     layers = _layer_rows(model, trained, before, after, allowed)
-    still = [row["layer"] for row in layers if row["trainable"] and not row["moved"]]
+    still = [row["layer"] for row in layers if row["trainable"] and not row["changed"]]
     warnings = [f"phase {phase}: trainable layers that did not move: {', '.join(still)}"] if still else []
     return {
         "phase": phase,
@@ -229,8 +229,8 @@ def _layer_rows(
                     "trainable": any(path in trained for path in paths),
                     "before": _checksum_digest(before, paths),
                     "after": _checksum_digest(after, paths),
-                    "moved": any(path not in allowed for path in moved),
-                    "statistics_moved": any(path in allowed for path in moved),
+                    "changed": any(path not in allowed for path in moved),
+                    "statistics_changed": any(path in allowed for path in moved),
                 }
             )
     return rows

@@ -168,7 +168,7 @@ def compare_trunk_precision(model: keras.Model, phase: Phase, val: ImageDataset 
     front = find_frozen_trunk(model, phase)
     if phase.trunk_precision == "float32" or front is None:
         return None
-    told: dict[str, Any] = {"precision": phase.trunk_precision, "behind": front.behind}
+    told: dict[str, Any] = {"precision": phase.trunk_precision, "boundary": front.behind}
     if val is None:
         return {**told, "float32": None, "rounded": None}
     parts = part(model, front)

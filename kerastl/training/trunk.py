@@ -199,7 +199,7 @@ def build_phase_network(model: keras.Model, phase_data: PhaseData, folder: Path)
     if phase.cache == "none":
         return on_images(model, phase_data)
     parts = part(model, find_cached_trunk(model, phase))
-    about = {"network": network_name(model), "behind": parts.behind}
+    about = {"network": network_name(model), "boundary": parts.behind}
     sources = [*phase_data.streams.values(), *([] if val is None else [val])]
     kept = cache_activations(
         parts.trunk, sources, precision=phase.cache_precision, folder=folder,
@@ -207,7 +207,7 @@ def build_phase_network(model: keras.Model, phase_data: PhaseData, folder: Path)
     )  # fmt: skip
     told = {
         "kind": phase.cache,
-        "behind": parts.behind,
+        "boundary": parts.behind,
         "precision": phase.cache_precision,
         "views": phase_data.first.views,
         "bytes": sum(one.num_bytes for one in kept),

@@ -37,8 +37,8 @@ def test_they_learn_and_the_proof_holds_the_head_for_frozen(name, target):
     (proof,) = adapted(name, model, target).freeze_reports
     assert (proof["faults"], proof["warnings"]) == ([], [])
     rows = {row["layer"]: row for row in proof["layers"]}
-    assert (rows["head"]["trainable"], rows["head"]["moved"]) == (False, False)
-    assert any(row["moved"] for row in rows.values()) == (name != "adabn")
+    assert (rows["head"]["trainable"], rows["head"]["changed"]) == (False, False)
+    assert any(row["changed"] for row in rows.values()) == (name != "adabn")
     now = [one.numpy() for one in model.get_layer("head").weights]
     assert all(np.array_equal(one, other) for one, other in zip(head, now, strict=True))
 

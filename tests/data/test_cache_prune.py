@@ -16,7 +16,7 @@ from kerastl.data.readers import phantom
 
 DAY_S = 86_400
 TOLD = {
-    "network": "mobilenet_v2", "behind": "block_13", "images": 600, "views": 2, "precision": "bfloat16",
+    "network": "mobilenet_v2", "boundary": "block_13", "images": 600, "views": 2, "precision": "bfloat16",
 }  # fmt: skip
 
 

@@ -54,8 +54,8 @@ def test_the_reliability_curve_equals_scikit_learn():
     one = made(count=200)
     true, told = calibration_curve(one.labels, one.probabilities[:, 1], n_bins=10, strategy="quantile")
     bins = score(one)["test"]["reliability"]["overall"]["uncalibrated"]
-    np.testing.assert_allclose([one["told"] for one in bins], told)
-    np.testing.assert_allclose([one["true"]["value"] for one in bins], true)
+    np.testing.assert_allclose([one["predicted"] for one in bins], told)
+    np.testing.assert_allclose([one["observed"]["value"] for one in bins], true)
     assert sum(one["count"] for one in bins) == 200
 
 

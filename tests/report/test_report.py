@@ -64,7 +64,7 @@ def run_folder(tmp_path: Path) -> Path:
                             "difference": {"outcome": "better", **metric(0.1)}},
         },
         "freeze.json": {"phases": [{"phase": HOSTILE, "layers": [
-            {"layer": HOSTILE, "trainable": False, "before": "a", "after": "a", "moved": False}]}],
+            {"layer": HOSTILE, "trainable": False, "before": "a", "after": "a", "changed": False}]}],
             "two_passes": {"images": 3, "faults": [HOSTILE]}, "exports": {HOSTILE: {"reason": HOSTILE}}},
         "model.json": {
             "class_names": CLASSES, "image_size_px": 96, "window": None, "max_pixels": 10**6,
@@ -185,7 +185,7 @@ def test_a_damaged_file_is_named(run_folder: Path) -> None:
 
 def test_layers_that_fared_alike_share_a_row_with_batch_norm_told_apart() -> None:
     def layer(name: str, trainable: bool, moved: bool) -> dict[str, Any]:
-        return {"layer": name, "trainable": trainable, "moved": moved}
+        return {"layer": name, "trainable": trainable, "changed": moved}
 
     held = [(f"block_{i}_{kind}", False) for i in range(1, 4) for kind in ("conv", "bn")]
     learnt = [(f"block_{i}_{kind}", kind == "conv") for i in (4, 5) for kind in ("conv", "bn")]
@@ -204,7 +204,7 @@ def test_each_proof_has_a_row_and_a_fault_is_told_as_such() -> None:
     moved = {"layer": "bn", "statistic": "moving_mean", "channel": 3, "deviations": 0.251}
     phase = {
         "phase": "tune", "faults": ["1 frozen variables moved"], "layers": [],
-        "batch_norm": {"rule": "frozen", "layers": 2, "moved": 1, "largest": moved},
+        "batch_norm": {"rule": "frozen", "layers": 2, "changed": 1, "largest": moved},
         "parameters": {"total": 30, "trained": 4, "blocks": [
             {"block": "stem", "total": 0, "trained": 0}, {"block": "one", "total": 26, "trained": 0},
             {"block": "head", "total": 4, "trained": 4}]},

@@ -105,8 +105,8 @@ def test_batch_norm_that_follows_though_the_phase_says_frozen_fails(kerastl, rec
     assert "6 of them are BatchNorm statistics, and the phase says batch_norm: frozen" in answer.err
     told = sheet_of(tmp_path / "run")["phases"]
     assert told[0]["faults"] == []
-    assert told[1]["batch_norm"]["moved"] == 3
-    assert sheet_of(tmp_path / "good")["phases"][1]["batch_norm"]["moved"] == 0
+    assert told[1]["batch_norm"]["changed"] == 3
+    assert sheet_of(tmp_path / "good")["phases"][1]["batch_norm"]["changed"] == 0
 
 
 def drawn_images(folder: Path, splits: list[str], *, on_disk: bool) -> Images:

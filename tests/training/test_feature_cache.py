@@ -422,7 +422,7 @@ def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
     folded, _ = trained(phase)
     cached, history = trained(with_cache(phase, "boundary"))
     assert bool(list(tmp_path.glob("*/tensor1-0.npy"))) == (name == "nasnet_mobile")
-    assert history.freeze_reports[0]["cache"]["behind"] != "pooled"
+    assert history.freeze_reports[0]["cache"]["boundary"] != "pooled"
     way = np.linalg.norm(weights_of(plain) - weights_of(start))
     assert way > 1e-2
     for other in (folded, cached):

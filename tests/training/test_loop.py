@@ -40,7 +40,7 @@ def test_a_head_phase_moves_the_head_and_nothing_else(model, train):
         w.path for w in model.weights if not np.array_equal(before[w.path], keras.ops.convert_to_numpy(w))
     }
     assert moved == {"head/kernel", "head/bias"}
-    assert [row["layer"] for row in proof["layers"] if row["moved"]] == ["head"]
+    assert [row["layer"] for row in proof["layers"] if row["changed"]] == ["head"]
 
 
 def test_a_frozen_variable_that_moves_stops_the_run(model, train):
@@ -68,8 +68,8 @@ def test_statistics_may_follow_the_images_while_scale_and_offset_stay(model, tra
         if not np.array_equal(before[w.path], keras.ops.convert_to_numpy(w))
     }
     assert moved == {"moving_mean", "moving_variance", "kernel", "bias"}
-    assert {row["layer"] for row in proof["layers"] if row["moved"]} == {"head"}
-    assert any(row["statistics_moved"] for row in proof["layers"])
+    assert {row["layer"] for row in proof["layers"] if row["changed"]} == {"head"}
+    assert any(row["statistics_changed"] for row in proof["layers"])
 
 
 def test_statistics_of_one_batch_are_those_of_its_pixels(model, train):
@@ -188,7 +188,7 @@ def test_a_small_fraction_takes_in_a_block_all_the_same(model):
 def test_what_is_named_moves_and_nothing_else_of_the_backbone(model, train, trainable, blocks):
     phase = plain_phase("some", epochs=1, learning_rate=1e-2, trainable=trainable)
     (proof,) = fit(model, train, phases=[phase]).freeze_reports
-    moved = {row["layer"] for row in proof["layers"] if row["moved"]}
+    moved = {row["layer"] for row in proof["layers"] if row["changed"]}
     assert {name[:7] for name in moved - {"head"}} == blocks
 
 

@@ -31,7 +31,7 @@ def test_changes_and_counts_are_those_of_numpy_and_keras(model, train):
     before = statistics_of(model)
     head, adapt = fit(model, train, phases=[HEAD, STATISTICS]).freeze_reports
     still = head["batch_norm"]
-    assert (still["rule"], still["layers"], still["moved"], still["largest"]) == (
+    assert (still["rule"], still["layers"], still["changed"], still["largest"]) == (
         "frozen", 3, 0, None,
     )  # fmt: skip
     assert still["before"] == still["after"] == adapt["batch_norm"]["before"]
@@ -48,7 +48,7 @@ def test_changes_and_counts_are_those_of_numpy_and_keras(model, train):
             found.append((sizes.max(), layer.name, name, int(sizes.argmax())))
     size, layer, statistic, channel = max(found)
     largest = adapt["batch_norm"]["largest"]
-    assert adapt["batch_norm"]["moved"] == 3
+    assert adapt["batch_norm"]["changed"] == 3
     assert largest["deviations"] == pytest.approx(size, rel=1e-5)
     assert (largest["layer"], largest["statistic"], largest["channel"]) == (
         layer, statistic, channel,
@@ -80,7 +80,7 @@ def test_statistics_that_move_though_frozen_are_a_fault_with_how_far(model, trai
         fit(model, train, phases=[HEAD], callbacks=[Vandal()], on_freeze_report=told.extend)
     assert "batch_norm: frozen" in str(left.value)
     (proof,) = told
-    assert proof["batch_norm"]["moved"] == 1
+    assert proof["batch_norm"]["changed"] == 1
     largest = proof["batch_norm"]["largest"]
     layer = model.get_layer("block_2_bn")
     spread = float(np.sqrt(keras.ops.convert_to_numpy(layer.moving_variance)[5] + layer.epsilon))

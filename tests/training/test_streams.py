@@ -293,8 +293,8 @@ def test_statistics_that_a_step_may_move_are_no_fault_and_are_judged_with(train,
     history = fit(model, train, val=val, target=target_of(), phases=[HEAD], step_for=lambda *_: Follows())
     (proof,) = history.freeze_reports
     assert proof["faults"] == []
-    assert {row["layer"] for row in proof["layers"] if row["moved"]} == {"head"}
-    assert sum(row["statistics_moved"] for row in proof["layers"]) == 1
+    assert {row["layer"] for row in proof["layers"] if row["changed"]} == {"head"}
+    assert sum(row["statistics_changed"] for row in proof["layers"]) == 1
     now = validate(lambda images: model(images, training=False), val)
     assert history.rows[-1]["val_loss"] == pytest.approx(now["val_loss"], rel=1e-5)
 

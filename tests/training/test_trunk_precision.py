@@ -52,7 +52,7 @@ def test_what_it_changes_is_told_with_the_weights_that_were_kept(steady, train, 
     phase = plain_phase("late", 2, trainable=trainable, trunk_precision="bfloat16")
     history = fit(steady, train, val=val, phases=[phase])
     told = history.freeze_reports[0]["trunk"]
-    assert (told["precision"], told["behind"] == "pooled") == ("bfloat16", trainable is not LAST)
+    assert (told["precision"], told["boundary"] == "pooled") == ("bfloat16", trainable is not LAST)
     best = history.best["source"][0]
     (row,) = [row for row in history.rows if row["epoch"] == best]
     assert told["rounded"]["val_loss"] == pytest.approx(row["val_loss"], rel=1e-4)
