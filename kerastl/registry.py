@@ -26,27 +26,21 @@ FOLDERS = {
 
 
 @cache
-def _files(kind: str) -> tuple[str, ...]:
-    package = importlib.import_module(FOLDERS[kind])
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return tuple(sorted(name for name in found if not name.startswith("_")))
-
-
-@cache
-def _places(kind: str) -> dict[str, str]:
-    """Return the file that holds each name; a family of backbones is one file with many names."""
+def _modules(kind: str) -> dict[str, str]:
+    """Return the name of the module that holds each plug-in; backbone families and validators share modules."""
+    package: Any = importlib.import_module(FOLDERS[kind])
+    if kind == "validator":
+        return dict.fromkeys(package.VALIDATORS, FOLDERS[kind])
+    files = [file.name for file in pkgutil.iter_modules(package.__path__) if not file.name.startswith("_")]
+    modules = {file: f"{FOLDERS[kind]}.{file}" for file in files}
     if kind != "backbone":
-        return {name: name for name in _files(kind)}
-    return {
-        name: family
-        for family in _files(kind)
-        for name in importlib.import_module(f"{FOLDERS[kind]}.{family}").BACKBONES
-    }
+        return modules
+    return {name: path for path in modules.values() for name in importlib.import_module(path).BACKBONES}
 
 
 def names(kind: str) -> list[str]:
     """Return every name of a kind: reader, operation, mixing, backbone, format, adaptation or validator."""
-    return sorted(_places(kind))
+    return sorted(_modules(kind))
 
 
 def module(kind: str, name: str) -> ModuleType:
@@ -55,11 +49,11 @@ def module(kind: str, name: str) -> ModuleType:
     Raises:
         RequestError: no such name; the text names the nearest right one.
     """
-    if name not in _places(kind):
+    if name not in _modules(kind):
         near = difflib.get_close_matches(name, names(kind), n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise RequestError(f"There is no {kind} '{name}'.{hint} Known: {', '.join(names(kind))}.")
-    return importlib.import_module(f"{FOLDERS[kind]}.{_places(kind)[name]}")
+    return importlib.import_module(_modules(kind)[name])
 
 
 def read_domains(reader: str, options: Any) -> list[str]:
@@ -86,7 +80,11 @@ def read_columns(reader: str, options: Any) -> list[str]:
 
 def options_of(kind: str, name: str) -> type[Any] | None:
     """Return the frozen dataclass of a plug-in's options, None when it has none."""
-    return getattr(module(kind, name), "Options", None)
+    plugin: Any = module(kind, name)
+    if kind == "validator":
+        options = plugin.VALIDATORS[name].options
+        return None if options is None else type(options)
+    return getattr(plugin, "Options", None)
 
 
 def needs_color(operation: str, options: Any) -> bool:
