@@ -1,4 +1,4 @@
-"""What long work shows: a bar on a terminal, plain lines elsewhere; always on stderr."""
+"""Progress bars and status lines on stderr. Bars are shown on a terminal only."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Item = TypeVar("Item")
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Generator[Item, None, None]:
-    """Yield the items, with a bar on stderr when stderr is a terminal; to close it takes the bar away.
+    """Yield the items and show a progress bar if stderr is a terminal. Closing the generator removes the bar.
 
     Args:
-        items: what is worked through.
-        description: what is being done, e.g. `checking images`.
-        total: number of items, where `len(items)` does not say it.
+        items: Items to process.
+        description: What is being done, e.g. `checking images`.
+        total: Number of items. Required if `items` has no length.
     """
     if not sys.stderr.isatty():
         yield from items
@@ -29,7 +29,7 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
     console = Console(stderr=True)
     if total is None and isinstance(items, Sized):
         total = len(items)
-    # The first is fetched before the bar begins: to fetch it may take work that shows a bar of its own.
+    # Fetch the first item before the bar starts, because fetching it may show a progress bar, too.
     rest = iter(items)
     first = list(islice(rest, 1))
     yield from rich_track(
@@ -41,13 +41,13 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
 def progress_bar(
     description: str, unit: str, total: int, done: int = 0
 ) -> Generator[Callable[[int], object], None, None]:
-    """Give what is to be called with each number just done; a terminal shows a bar, the speed and the time left.
+    """Yield a function that advances a progress bar with the speed and the remaining time.
 
     Args:
-        description: what is being done, e.g. `predicting`.
-        unit: what is counted, e.g. `files`.
-        total: how many there are.
-        done: how many of them were done before.
+        description: What is being done, e.g. `predicting`.
+        unit: Unit that is counted, e.g. `files`.
+        total: Number of units.
+        done: Number of units that an earlier process completed.
     """
     if not sys.stderr.isatty():
         yield lambda _: None
@@ -55,18 +55,18 @@ def progress_bar(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    told = "{task.completed:,}/{task.total:,} {task.fields[unit]}, {task.fields[speed]:,.1f}/s"
-    columns = ("{task.description}", BarColumn(), TextColumn(told), TimeRemainingColumn())
-    begun = time.monotonic()
-    # What a command writes to stdout is its result, and never passes through the bar.
+    counts = "{task.completed:,}/{task.total:,} {task.fields[unit]}, {task.fields[speed]:,.1f}/s"
+    columns = ("{task.description}", BarColumn(), TextColumn(counts), TimeRemainingColumn())
+    start = time.monotonic()
+    # stdout carries the results of a command and is never redirected through the bar.
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(description, total=total, completed=done, unit=unit, speed=0.0)
-        here = 0
+        advanced = 0
 
         def advance(count: int) -> None:
-            nonlocal here
-            here += count
-            speed = here / max(time.monotonic() - begun, 1e-3)
+            nonlocal advanced
+            advanced += count
+            speed = advanced / max(time.monotonic() - start, 1e-3)
             bar.update(task, advance=count, speed=speed)
 
         yield advance
@@ -78,7 +78,7 @@ def print_status(line: str) -> None:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a time as people read it: `40 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Format a duration, e.g. `40 s`, `3 min 20 s` or `2 h 5 min`."""
     whole = max(1, round(seconds))
     if whole < 60:
         return f"{whole} s"

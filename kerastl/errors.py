@@ -1,4 +1,4 @@
-"""The few errors that kerastl raises on purpose. The command line turns each into a letter and an exit code."""
+"""Exceptions with messages for the user. The command line prints the message and exits with `exit_code`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LONGEST_QUOTE = 60
-# Keys of other tools, and what they are called here.
+# Names that other tools use for recipe keys.
 SYNONYMS = {
     "lr": "learning_rate",
     "model": "backbone",
@@ -25,33 +25,33 @@ SYNONYMS = {
 
 
 class KerastlError(Exception):
-    """An error whose text is meant for the person at the keyboard."""
+    """Base class of the errors that kerastl raises for the user."""
 
     exit_code = 1
 
 
 class RequestError(KerastlError):
-    """The request is wrong: a bad recipe, bad data, a missing file. Nothing was run."""
+    """The request is invalid: a bad recipe, bad data or a missing file. Nothing was run."""
 
     exit_code = 1
 
 
 class RunFailed(KerastlError):
-    """The request was right and the run failed: a proof did not hold, the loss became NaN, the disk is full."""
+    """A valid run failed: a consistency check failed, the loss became NaN, or the disk is full."""
 
     exit_code = 3
 
 
 class PermanentFailure(RunFailed):
-    """A run failed in a way that resuming it would repeat: the loss became NaN, frozen weights moved."""
+    """A run failed in a way that resuming would repeat: the loss became NaN, or frozen weights changed."""
 
 
 class Diverged(PermanentFailure):
     """A loss or a weight became NaN or infinite.
 
     Args:
-        what: became so, and where.
-        remedy: what became of the model, and what to type next.
+        what: What diverged, and where.
+        remedy: The state of the model, and what to do next.
     """
 
     def __init__(self, what: str, remedy: str = "") -> None:
@@ -61,11 +61,11 @@ class Diverged(PermanentFailure):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One problem of a request.
 
     Args:
-        where: `line 7, training.epoch`, or a file; empty when the message says it.
-        message: what is wrong, what is allowed.
+        where: Location of the problem, e.g. `line 7, training.epoch` or a file. Empty if the message states it.
+        message: What is wrong, and what is allowed.
     """
 
     where: str
@@ -79,10 +79,10 @@ class Problems(RequestError):
     """Several problems of one request, reported together.
 
     Args:
-        subject: what has the problems, e.g. `flowers.yaml`.
-        problems: at least one, in the order of the file.
-        footer: what to type next.
-        shown: how many of them the text lists, of the others it tells the number; None: all.
+        subject: What has the problems, e.g. `flowers.yaml`.
+        problems: At least one problem, in the order of the file.
+        footer: What to type next.
+        shown: Number of problems that the message lists; the rest are counted. None lists all.
     """
 
     def __init__(
@@ -104,30 +104,30 @@ class Problems(RequestError):
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, or its kind where it says nothing."""
+    """Return the first line of an error's message, or its type name if the message is empty."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextmanager
 def report_damage(file: Path, remedy: str) -> Iterator[None]:
-    """Turn whatever a damaged or hostile file raises while it is read into one error that names it.
+    """Convert any error from parsing a damaged file to a `RequestError` that names the file.
 
     Args:
-        file: that is read inside.
-        remedy: what to do next, a sentence.
+        file: The file that the `with` block reads.
+        remedy: What to do next, as a sentence.
     """
     try:
         yield
     except (KerastlError, OSError):
         raise
-    except Exception as error:  # JSON alone raises five kinds
+    except Exception as error:  # JSON alone raises five types
         reason = first_line(error)
-        why = f"it does not hold {reason}" if isinstance(error, KeyError) else reason
+        why = f"the key {reason} is missing" if isinstance(error, KeyError) else reason
         raise RequestError(f"{file} is damaged: {why}. {remedy}") from error
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that was probably meant."""
+    """Return the known word closest to `word`, or None if none is close."""
     known = list(known)
     if SYNONYMS.get(word) in known:
         return SYNONYMS[word]
@@ -136,20 +136,20 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return the nearest known word as a question, or all known words."""
+    """Return `Did you mean ...?` with the nearest known word, or the list of known words."""
     near = nearest(word, known)
     return f"Did you mean '{near}'?" if near else f"Known: {', '.join(known)}."
 
 
 def join_words(words: Sequence[str], last: str = "or") -> str:
-    """Return `a, b or c`."""
+    """Join words as `a, b or c`."""
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def quote(text: str, marks: str = "'") -> str:
-    """Return text fit for a terminal: unprintable characters escaped, long text cut."""
+    """Quote text for a terminal: escape unprintable characters and shorten long text."""
     safe = "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in text[: LONGEST_QUOTE * 4]

@@ -1,18 +1,17 @@
-"""Find a plug-in by its file name. There is no list to edit: a file in the right folder is a plug-in.
+"""Registry of plug-ins, found by the names of the files in their folders.
 
-Plug-in modules import TensorFlow only inside their functions, so looking up names and options is free.
+Plug-in modules import TensorFlow only inside functions, so looking up names and options is fast.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from functools import cache
 from types import ModuleType
 from typing import Any
 
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, did_you_mean
 
 FOLDERS = {
     "reader": "kerastl.data.readers",
@@ -39,47 +38,45 @@ def _modules(kind: str) -> dict[str, str]:
 
 
 def names(kind: str) -> list[str]:
-    """Return every name of a kind: reader, operation, mixing, backbone, format, adaptation or validator."""
+    """Return the plug-in names of a kind (a key of `FOLDERS`), sorted."""
     return sorted(_modules(kind))
 
 
 def module(kind: str, name: str) -> ModuleType:
-    """Return the module that holds a plug-in.
+    """Import and return the module that holds a plug-in.
 
     Raises:
-        RequestError: no such name; the text names the nearest right one.
+        RequestError: There is no plug-in of this name.
     """
     if name not in _modules(kind):
-        near = difflib.get_close_matches(name, names(kind), n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise RequestError(f"There is no {kind} '{name}'.{hint} Known: {', '.join(names(kind))}.")
+        raise RequestError(f"There is no {kind} '{name}'. {did_you_mean(name, names(kind))}")
     return importlib.import_module(_modules(kind)[name])
 
 
 def read_domains(reader: str, options: Any) -> list[str]:
-    """Return the domains that a reader's images come from, sorted. Reads the table, opens no image.
+    """Return the domains of a reader's images, sorted. Reads the table but opens no image.
 
     Raises:
-        RequestError: the table will not do, or an image has no domain.
+        RequestError: The table is invalid, or an image has no domain.
     """
-    found = [record.domain for record in module("reader", reader).read(options).records]
-    missing = found.count(None)
+    domains = [record.domain for record in module("reader", reader).read(options).records]
+    missing = domains.count(None)
     if missing:
-        raise RequestError(f"{missing:,} of {len(found):,} images have no domain.")
-    return sorted(set(found))
+        raise RequestError(f"{missing:,} of {len(domains):,} images have no domain.")
+    return sorted(set(domains))
 
 
 def read_columns(reader: str, options: Any) -> list[str]:
-    """Return the names of the columns of a reader's table. Reads its first line.
+    """Return the column names of a reader's table. Reads only the header.
 
     Raises:
-        RequestError: the table cannot be read.
+        RequestError: The table cannot be read.
     """
     return list(module("reader", reader).read_columns(options))
 
 
 def options_of(kind: str, name: str) -> type[Any] | None:
-    """Return the frozen dataclass of a plug-in's options, None when it has none."""
+    """Return the options class of a plug-in, or None if it has no options."""
     plugin: Any = module(kind, name)
     if kind == "validator":
         options = plugin.VALIDATORS[name].options
@@ -88,13 +85,8 @@ def options_of(kind: str, name: str) -> type[Any] | None:
 
 
 def needs_color(operation: str, options: Any) -> bool:
-    """Tell whether an operation makes no sense on images of one channel.
-
-    Args:
-        operation: its name.
-        options: its options: an operation that holds others needs colour where one of them does.
-    """
-    held: Any = module("operation", operation)
-    if hasattr(held, "needs_color"):
-        return bool(held.needs_color(options))
-    return bool(getattr(held, "NEEDS_COLOR", False))
+    """Return whether an operation requires color images, itself or in one of its nested operations."""
+    plugin: Any = module("operation", operation)
+    if hasattr(plugin, "needs_color"):
+        return bool(plugin.needs_color(options))
+    return bool(getattr(plugin, "NEEDS_COLOR", False))
