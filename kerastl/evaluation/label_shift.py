@@ -41,7 +41,7 @@ SMALLEST_SINGULAR = 0.05
 
 
 @dataclass(frozen=True)
-class Prevalence:
+class PrevalenceEstimate:
     """How common each class is at the target.
 
     Args:
@@ -81,7 +81,7 @@ def estimate_prevalence(
     seed: int = 0,
     resamples: int = 200,
     level: float = 0.95,
-) -> Prevalence:
+) -> PrevalenceEstimate:
     """Return the prevalence at a target whose labels nobody knows.
 
     Args:
@@ -112,13 +112,13 @@ def estimate_prevalence(
     target = _drawn(np.zeros(len(target_logits), int), target_units, seed + 1, resamples)
     reason = reason or no_interval_reason(min(draws.groups, target.groups))
     if reason:
-        return Prevalence(method, source, value, unknown, unknown, unknown, unknown, reason)
+        return PrevalenceEstimate(method, source, value, unknown, unknown, unknown, unknown, reason)
     values, sources = _resampled(estimate, source_labels, draws, target, classes)
     wider = 1 - (1 - level) / (classes if classes > 2 else 1)
     low, high = _intervals(values, wider)
     gap_low, gap_high = _intervals(values - sources, wider)
     reason = UNDEFINED if np.isnan(low).any() else ""
-    return Prevalence(method, source, value, low, high, gap_low, gap_high, reason)
+    return PrevalenceEstimate(method, source, value, low, high, gap_low, gap_high, reason)
 
 
 def correct_prevalence(probabilities: Array, source: Array, target: Array) -> Array:
@@ -379,7 +379,7 @@ def _lacking(source: Predictions) -> str:
 
 def _classes(
     names: Sequence[str],
-    estimates: Mapping[Method, Prevalence],
+    estimates: Mapping[Method, PrevalenceEstimate],
     test: Part | None,
     training_counts: Mapping[str, int],
 ) -> dict[str, Any]:
@@ -397,7 +397,7 @@ def _classes(
     }
 
 
-def _share(one: Prevalence, place: int) -> dict[str, Any]:
+def _share(one: PrevalenceEstimate, place: int) -> dict[str, Any]:
     value, low, high = (float(column[place]) for column in (one.value, one.low, one.high))
     if np.isnan(value):
         return no_value(one.reason)
@@ -420,7 +420,7 @@ def _true_shares(test: Part | None, classes: int) -> list[dict[str, Any]]:
     return test.estimate_columns(shares, "no images")
 
 
-def _correction(source: Predictions, test: Part | None, found: Prevalence) -> dict[str, Any] | None:
+def _correction(source: Predictions, test: Part | None, found: PrevalenceEstimate) -> dict[str, Any] | None:
     """Return the figures of the test images as told, calibrated on the source, and corrected for the prevalence.
 
     Calibrator and prevalence stay as they are in every resample: they are what one would ship.

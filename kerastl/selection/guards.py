@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import entr
 
 from kerastl.evaluation.bootstrap import interval, single_threaded, resample
-from kerastl.evaluation.label_shift import Prevalence, estimate_prevalence
+from kerastl.evaluation.label_shift import PrevalenceEstimate, estimate_prevalence
 from kerastl.selection.domain_classifier import ClassSpace, above_chance, class_space, tell_apart, weighed
 from kerastl.selection.evidence import NOT_AT_HAND, Evidence
 from kerastl.selection.open_set import fit_moved_classes, starts_of, unknown_class, why_not_found
@@ -82,7 +82,7 @@ def prevalence_at_target(evidence: Evidence, space: ClassSpace, *, seed: int) ->
     return told | {"rest": rest} | _differing(evidence.class_names, apart)
 
 
-def _beyond(estimate: Prevalence) -> Array:
+def _beyond(estimate: PrevalenceEstimate) -> Array:
     """Return of each class whether it is rarer (-1) or commoner (1) at the target beyond its interval, or neither (0)."""
     signs: Array = (estimate.gap_low > 0).astype(int) - (estimate.gap_high < 0)
     return signs
@@ -136,7 +136,7 @@ def _bent(places: Array) -> Array:
     return bent
 
 
-def _plain(one: Prevalence) -> dict[str, Any]:
+def _plain(one: PrevalenceEstimate) -> dict[str, Any]:
     columns = {"value": one.value, "low": one.low, "high": one.high}
     plain: dict[str, Any] = {
         name: [None if np.isnan(number) else float(number) for number in column]

@@ -20,7 +20,7 @@ from kerastl.evaluation import (
     paired_difference,
     write_predictions,
 )
-from kerastl.evaluation.bootstrap import nothing, single_threaded, plain
+from kerastl.evaluation.bootstrap import no_value, single_threaded, plain
 from kerastl.evaluation.inference import predict
 from kerastl.evaluation.scores import score
 from kerastl.evaluation.trained_model import read_unverified_model
@@ -113,7 +113,7 @@ def _domains(
         return None
     if len(several) > MOST_DOMAINS:
         reason = f"{len(several)} domains are more than {MOST_DOMAINS}"
-        return {name: nothing(reason) for name in several}
+        return {name: no_value(reason) for name in several}
     place = np.array([record.domain or "" for record in held_out.val.records])
     units = np.array(val.units)
     found: dict[str, Any] = {}
@@ -122,7 +122,7 @@ def _domains(
         if len(several) == 2 and found:
             found[name] = found[several[0]]  # to tell the first from the second is the same
         elif mine.all() or not mine.any():
-            found[name] = nothing("no validation image of this domain, or of another")
+            found[name] = no_value("no validation image of this domain, or of another")
         else:
             rows = val.features[mine], val.features[~mine]
             found[name] = tell_apart(*rows, list(units[mine]), list(units[~mine]), **how)
