@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Union
+from typing import Any, ClassVar, Literal, Self, Union
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -123,22 +123,19 @@ class StrictModel(BaseModel, metaclass=_Constructor):
         is_list = isinstance(given, list | tuple) and cls.SHORT_LIST
         given = cls._long_form(given)
         values = cls._values(given, errors)
-        partial = {key: item.partial for key, item in values.items() if isinstance(item, _Invalid)}
-        values = {key: item for key, item in values.items() if key not in partial}
+        valid = {key: item for key, item in values.items() if not isinstance(item, _Invalid)}
         model = None
         try:
-            model = handler(values)
+            model = handler(valid)
         except ValidationError as error:
             for loc, message in cls._worded(error, given):
-                if loc[0] not in partial:
+                if not isinstance(values.get(str(loc[0])), _Invalid):
                     errors.append((loc, message))
-            invalid = {str(one["loc"][0]) for one in error.errors() if one["loc"]}
-            partial |= dict.fromkeys(invalid - partial.keys(), None)
+            values |= {str(loc[0]): _Invalid() for loc, _ in errors if loc and loc[0] in valid}
+            missing = [str(one["loc"][0]) for one in error.errors() if one["type"] == "missing"]
+            values |= {key: values.get(key, _Invalid()) for key in missing}
         if errors or model is None:
-            values |= partial
-            model = cls.model_construct(**values)
-            for key in [key for key, item in partial.items() if item is None]:
-                model.__dict__.pop(str(key), None)
+            model = cls._partly_valid(values)
         errors += _broken_rules(cls.RULES, model, is_partial=bool(errors))
         order: list[Any] = list(cls.model_fields)
         errors.sort(key=lambda one: order.index(one[0][0]) if one[0] and one[0][0] in order else 0)
@@ -146,6 +143,16 @@ class StrictModel(BaseModel, metaclass=_Constructor):
             errors = [(loc[1:] if loc[:1] == (cls.SHORT_LIST,) else loc, message) for loc, message in errors]
         if errors:
             raise _validation_error(cls.__name__, errors, model)
+        return model
+
+    @classmethod
+    def _partly_valid(cls, values: Mapping[str, Any]) -> Self:
+        """Return a model without the attributes that could not be read."""
+        known = {key: item.partial if isinstance(item, _Invalid) else item for key, item in values.items()}
+        model = cls.model_construct(**known)
+        for key, item in values.items():
+            if isinstance(item, _Invalid) and item.partial is None:
+                model.__dict__.pop(key, None)
         return model
 
     @classmethod
@@ -213,7 +220,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
 
 
 class Plugin(StrictModel):
-    """Part of a recipe that names a plug-in; the options of the plug-in stand next to its name."""
+    """Part of a recipe that names a plug-in; the options of the plug-in are written next to its name."""
 
     KIND: ClassVar[str]
     SHORT_WORD: ClassVar[str | None] = "name"
@@ -222,7 +229,9 @@ class Plugin(StrictModel):
     @classmethod
     def _long_form(cls, given: Any) -> Mapping[str, Any]:
         if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
-            given = {"name": given[0], "options": given[1]}
+            name, options = given
+            is_flat = isinstance(options, Mapping)
+            given = {**options, "name": name} if is_flat else {"name": name, "options": options}
         return super()._long_form(given)
 
     @classmethod
@@ -245,12 +254,13 @@ class Plugin(StrictModel):
         if own & set(known):
             raise TypeError(f"{cls.KIND} {name}: an option may not be called {own & set(known)}")
         values = super()._values(mine, errors)
-        if model is not None and isinstance(options, model):
-            return values | {"options": options}
-        rest = {key: item for key, item in given.items() if key not in {*own, "options"}}
-        rest |= dict(options) if isinstance(options, Mapping) else {}
-        if options is not None and not isinstance(options, Mapping):
-            errors.append(((), f"the options of {name} must be a mapping, got {options!r}."))
+        rest = {key: item for key, item in given.items() if key not in own}
+        if options is None or not isinstance(options, Mapping | Scalar):
+            rest.pop("options", None)
+            if model is not None and isinstance(options, model):
+                return values | {"options": options}
+            if options is not None:
+                errors.append(((), f"the options of {name} must be a mapping, got {options!r}."))
         for key in [key for key in rest if key not in known]:
             message = (model or cls)._unknown(key, [*known, *sorted(own)])
             errors.append(((key,), message))
@@ -317,7 +327,7 @@ def read_list(model: type[StrictModel], given: Any, where: str) -> tuple[list[An
     errors: list[tuple[Loc, str]] = []
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         return [], [Problem(where, f"must be a list, got {given!r}.")]
-    values = [_read(model, item, (index,), errors) for index, item in enumerate(given)]
+    values = [_read_model(model, item, (index,), errors) for index, item in enumerate(given)]
     problems = [Problem(join_path(where, section_of(loc, message)), message) for loc, message in errors]
     return [one for one in values if not isinstance(one, _Invalid)], problems
 
@@ -339,30 +349,34 @@ def _read(annotation: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]]) 
     parts = members(kind)
     models = [part for part in parts if is_model(part)]
     lists = [part for part in parts if typing.get_origin(part) is tuple]
-    value = given.value if isinstance(given, Scalar) else given
-    choices = [choice for part in parts for choice in literals(part)]
-    is_number = isinstance(value, int | float) and type(value) not in map(type, choices)
-    if choices and is_number and not {bool, int, float}.intersection(parts):
-        errors.append((loc, _wrong(annotation, given)))  # pydantic takes true and 1.0 for 1
+    if len(parts) == len(models) == 1:
+        return _read_model(models[0], given, loc, errors)
+    if _is_wrong_number(parts, given):
+        errors.append((loc, _wrong(annotation, given)))
         return _Invalid()
     if isinstance(given, Scalar | str):
         scalar = given if isinstance(given, Scalar) else Scalar(given, given, plain=False)
-        short = [model for model in models if model.SHORT_WORD]
-        if short and not (scalar.value is None or (means_null(scalar) and type(None) in parts)):
-            return _read_model(short[0], given, loc, errors)
-        return _read_scalar(parts, scalar)
-    if isinstance(given, Mapping) and models:
-        read = _read_mapping(models, given, loc, errors)
-        return _Invalid() if isinstance(read, _Invalid) and choices else read
+        is_null = scalar.value is None or (means_null(scalar) and type(None) in parts)
+        short = [model for model in models if model.SHORT_WORD and not is_null]
+        return _read_model(short[0], given, loc, errors) if short else _read_scalar(parts, scalar)
     if isinstance(given, Mapping):
-        return {key: item.value if isinstance(item, Scalar) else item for key, item in given.items()}
+        return _read_mapping(parts, given, loc, errors)
     if isinstance(given, list | tuple) and lists:
         return _read_items(lists[0], limits, given, loc, errors)
-    if isinstance(given, list | tuple) and models and models[0].SHORT_LIST:
-        return _read_model(models[0], given, loc, errors)
-    if isinstance(given, tuple) and models and issubclass(models[0], Plugin):
-        return _read_model(models[0], given, loc, errors)
     return given
+
+
+def _is_wrong_number(parts: Sequence[Any], given: Any) -> bool:
+    """Return whether a number is given for words or for another type of number: pydantic takes true and 1.0 for 1."""
+    value = given.value if isinstance(given, Scalar) else given
+    types_of_choices = {type(choice) for part in parts for choice in literals(part)}
+    is_number = isinstance(value, bool | int | float)
+    return (
+        bool(types_of_choices)
+        and is_number
+        and not {bool, int, float}.intersection(parts)
+        and type(value) not in types_of_choices
+    )
 
 
 def _read_items(kind: Any, limits: Any, given: Sequence[Any], loc: Loc, errors: list[tuple[Loc, str]]) -> Any:
@@ -387,9 +401,12 @@ def _read_items(kind: Any, limits: Any, given: Sequence[Any], loc: Loc, errors: 
 
 
 def _read_mapping(
-    models: Sequence[Any], given: Mapping[str, Any], loc: Loc, errors: list[tuple[Loc, str]]
+    parts: Sequence[Any], given: Mapping[str, Any], loc: Loc, errors: list[tuple[Loc, str]]
 ) -> Any:
-    """Read a mapping as the one model with these keys."""
+    """Read a mapping as the one model with these keys, or as a plain dict."""
+    models = [part for part in parts if is_model(part)]
+    if not models:
+        return {key: item.value if isinstance(item, Scalar) else item for key, item in given.items()}
     chosen = [model for model in models if len(models) == 1 or set(given) & set(hints(model))]
     known = [name for model in models for name in hints(model)]
     if len(chosen) > 1:
@@ -403,7 +420,10 @@ def _read_mapping(
             keys = ", ".join(quote(key) for key in list(given)[:5]) or "none"
             errors.append((loc, f"takes one of the keys {join_words(known)}, got {keys}."))
             return _Invalid()
-    return _read_model(chosen[0], given, loc, errors)
+    read = _read_model(chosen[0], given, loc, errors)
+    # A rule must not take part of one alternative for the whole value.
+    is_choice = len(models) > 1 or any(map(literals, parts))
+    return _Invalid() if isinstance(read, _Invalid) and is_choice else read
 
 
 def _read_model(model: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]]) -> Any:

@@ -148,9 +148,8 @@ def named_options(name: str, options: Any = None) -> Any:
     Raises:
         RequestError: no such method or option, or a value that is not allowed; all that is wrong is told.
     """
-    given = {} if options is None else {"options": options}
     try:
-        return MethodOptions.model_validate({"name": name, **given}).options
+        return MethodOptions.model_validate(name if options is None else (name, options)).options
     except ValidationError as error:
         raise Problems(f"The method {name}", list_problems(error)) from error
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from natsort import natsorted, ns
 
 from kerastl.errors import Problem, RequestError
 from kerastl.runs import sha256_of
@@ -96,6 +95,8 @@ def contents_of(files: Sequence[Path]) -> list[str]:
 
 def natural_order(names: Iterable[str]) -> tuple[str, ...]:
     """Sort names as people count: 1, 2, 10; the case of letters does not matter."""
+    from natsort import natsorted, ns  # slow to import, and not needed by `check`
+
     return tuple(natsorted(sorted(set(names)), alg=ns.IGNORECASE))
 
 

@@ -23,7 +23,7 @@ class Reader(Plugin):
     """Reader of images.
 
     Args:
-        name: name of the reader; its options stand next to it.
+        name: name of the reader; its options are written next to it.
         options: options of the reader.
     """
 
@@ -36,7 +36,7 @@ class Operation(Plugin):
     """One augmentation.
 
     Args:
-        name: name of the operation; its options stand next to it.
+        name: name of the operation; its options are written next to it.
         options: options of the operation.
     """
 
@@ -49,7 +49,7 @@ class Mixing(Plugin):
     """One augmentation that mixes the images of a batch.
 
     Args:
-        name: name of the mixing; its options stand next to it.
+        name: name of the mixing; its options are written next to it.
         options: options of the mixing.
     """
 
@@ -62,7 +62,7 @@ class Method(Plugin):
     """One domain adaptation method.
 
     Args:
-        name: name of the method; its options stand next to it.
+        name: name of the method; its options are written next to it.
         options: options of the method.
     """
 
@@ -75,7 +75,7 @@ class Validator(Plugin):
     """One criterion that ranks candidates without target labels.
 
     Args:
-        name: name of the validator; its options stand next to it.
+        name: name of the validator; its options are written next to it.
         options: options of the validator.
     """
 
@@ -88,7 +88,7 @@ class Backbone(Plugin):
     """The network without its classification head.
 
     Args:
-        name: name of the network; options of its family, such as `alpha`, stand next to it.
+        name: name of the network; options of its family, such as `alpha`, are written next to it.
         weights: initial weights: `imagenet`, `none` (random), a weights file or a run folder.
         options: options of the family.
     """

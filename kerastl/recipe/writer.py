@@ -62,10 +62,10 @@ def write(recipe: Recipe) -> str:
 
 def to_yaml(plain: Any, *, in_one_line: bool = False) -> str:
     """Return dicts, lists and scalars as YAML text."""
-    yaml = YAML(typ="safe", pure=True)
+    yaml: Any = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
     yaml.default_flow_style = in_one_line
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.sort_base_mapping_type_on_output = False
     yaml.allow_unicode = True
     yaml.width = 10**6 if in_one_line else LINE_WIDTH
     stream = io.StringIO()
@@ -74,7 +74,7 @@ def to_yaml(plain: Any, *, in_one_line: bool = False) -> str:
 
 
 def as_plain(model: StrictModel) -> dict[str, Any]:
-    """Return a model as dicts, lists and scalars in the order of its fields; options stand next to the plug-in's name."""
+    """Return a model as dicts, lists and scalars in the order of its fields; options are written next to the plug-in's name."""
     plain: dict[str, Any] = {}
     for name in type(model).model_fields:
         value = getattr(model, name)

@@ -242,7 +242,7 @@ def test_python_callers_hand_over_names_and_options_too():
         ([{"name": "random_hue", "max_deg": 999}], r"augment\[0\].operations\[0\].max_deg: must be"),
         ([{"name": "random_flip"}, {"name": "random_zoom"}], r"augment\[0\].operations\[1\]: Missing required key 'max_fraction'"),
         ([{"name": "random_flipp"}], "Did you mean 'random_flip'"),
-        ([], r"augment\[0\].operations: must have at least one"),
+        ([], r"augment\[0\].operations: must have at least 1"),
         ("random_flip", r"augment\[0\].operations: must be a list, got 'random_flip'"),
     ],
 )  # fmt: skip

@@ -148,7 +148,7 @@ def test_a_disk_error_names_the_folder_and_keeps_the_rows(tmp_path: Path, monkey
         table.append(first, 2, 0)
         monkeypatch.setattr("os.fsync", full)
         with pytest.raises(RunFailed, match=r"t\.csv\.part cannot be written: No space left"):
-            table.append(first, 2, 0)
+            table.append(second, 2, 1)
         monkeypatch.undo()
     write_batches(out, REQUEST, None, resume=True)
     whole = HEADERS["csv"] + format_rows("csv", PREDICTIONS, CLASSES)

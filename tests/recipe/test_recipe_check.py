@@ -8,7 +8,7 @@ from plug_ins_drawn import GOOD, checked
 from kerastl import registry
 from kerastl.errors import Problems
 from kerastl.options import StrictModel
-from kerastl.recipe import Backbone, FromBlock, LayerNames, TopFraction, Window
+from kerastl.recipe import Backbone, FromBlock, LayerNames, Operation, TopFraction, Window
 
 pytestmark = pytest.mark.usefixtures("made_up_plug_ins")
 
@@ -189,6 +189,58 @@ def test_each_wrong_value_is_one_problem_that_states_what_is_allowed():
             "phases[0].warmup_epochs=2": "--set phases[0].warmup_epochs: must be below epochs (2), got 2.",
             "phases[0].trainable={names: '('}": "--set phases[0].trainable.names: is not a regular expression: missing ), unterminated subpattern at position 0.",
         }
+    )
+
+
+RENAMED = (
+    "phases[0].momenta=keep",
+    "phases[0].stretch={before: 1, epochs: 3}",
+    "adaptation={methods: [adabn], select_by: [proven_information]}",
+)
+
+
+def test_renamed_keys_and_values_name_the_new_ones():
+    assert {change: problems_of(GOOD, change)[0] for change in RENAMED} == snapshot(
+        {
+            "phases[0].momenta=keep": "--set phases[0].momenta: was renamed to 'optimizer_state' (renew is now reset).",
+            "phases[0].stretch={before: 1, epochs: 3}": "--set phases[0].stretch: was removed: write trainable: {unfreeze: one_block_per_epoch} in one phase.",
+            "adaptation={methods: [adabn], select_by: [proven_information]}": "--set adaptation.select_by[0].name: 'proven_information' was renamed to 'bounded_information'.",
+        }
+    )
+
+
+SHAPES = ("- a\n", "seed: 3\n", GOOD + "head: null\n", GOOD + "augment: [{options: {area: 1}}]\n")
+
+
+def test_values_of_another_shape_are_reported_with_what_is_allowed():
+    assert {text.splitlines()[-1]: problems_of(text) for text in SHAPES} == snapshot(
+        {
+            "- a": [
+                "line 1: must be a mapping with the keys format, data, backbone, phases, seed, task, augment, head, source, target, adaptation, export, evaluation and budget, got a list."
+            ],
+            "seed: 3": [
+                "line 1: Missing required key 'format'. Add: format: 1",
+                "line 1: Missing required key 'data'. Add: data: a mapping",
+                "line 1: Missing required key 'backbone'. Add: backbone: {name: the name of a backbone, weights: imagenet, none or a path}",
+                "line 1: Missing required key 'phases'. Add: phases: [{name: ..., epochs: ...}]",
+            ],
+            "head: null": ["line 8, head: must be a mapping with the keys dropout, got null."],
+            "augment: [{options: {area: 1}}]": [
+                "line 8, augment[0]: Missing required key 'name'. Add: name: cutout, holder or random_flip"
+            ],
+        }
+    )
+
+
+def test_python_callers_get_the_same_messages():
+    with pytest.raises(Problems) as caught:
+        Operation("cutout", area=30, direction="left")
+    assert str(caught.value) == snapshot(
+        "Operation 'cutout' has 2 problems.\n  area: must be a fraction from 0 to 1, got 30. For 30 % write 0.3.\n  direction: must be horizontal, vertical or both, got 'left'."
+    )
+    assert Operation("cutout", area=0.5).options.area == 0.5
+    assert checked(GOOD, "augment=[{name: cutout, area: 0.5}]").augment.operations == (
+        Operation("cutout", area=0.5),
     )
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plug_ins_drawn import GOOD, checked
 
-from kerastl.recipe import write
+from kerastl.recipe import read_plain, write
 
 NAMES = st.text(min_size=1, max_size=30).filter(
     lambda text: not any("\ud800" <= letter <= "\udfff" for letter in text)
@@ -39,6 +39,20 @@ def test_what_is_written_holds_every_default_and_absolute_paths():
 def test_a_written_recipe_reads_back_equal(change):
     recipe = checked(GOOD, change)
     assert checked(write(recipe)) == recipe
+
+
+def test_programs_that_read_yaml_1_1_get_the_same_values():
+    text = write(
+        checked(
+            GOOD,
+            "phases[0].learning_rate=1e-5",
+            "data.reader={name: table, path: a, domains: ['no', '1:30']}",
+        )
+    )
+    plain = yaml.safe_load(text)
+    assert plain["phases"][0]["learning_rate"] == 1e-5
+    assert plain["data"]["reader"]["domains"] == ["no", "1:30"]
+    assert read_plain(text) == plain
 
 
 def test_writing_twice_gives_the_same_text():

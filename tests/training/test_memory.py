@@ -37,7 +37,7 @@ def all_trainable(**options):
 
 
 def test_optimizer_state_and_averages_count_per_trained_weight(model, train):
-    trained = sum(4 * keras.ops.size(weight) for weight in model.trainable_weights)
+    trained = sum(4 * int(keras.ops.size(weight)) for weight in model.trainable_weights)
 
     def step(**options):
         return estimate_memory(model, all_trainable(**options), train, on_gpu=True).gpu_fixed

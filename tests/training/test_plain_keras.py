@@ -93,7 +93,7 @@ def test_a_callback_sets_the_learning_rate_of_the_training():
     backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=1)
     model = build_model(backbone, class_names=("dark", "light"), seed=1)
     start = np.asarray(model(during.images, training=False))
-    phase = plain_phase("head", epochs=2, keep="last", optimizer="sgd")
+    phase = plain_phase("head", epochs=2, keep="last")
     fit(model, ArraySource(*drawn(16)), phases=[phase], callbacks=[stop, during])
     first, second = during.predictions
     assert (first != start).any()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from annotated_types import MinLen
-from natsort import natsorted
 
 from kerastl.data.convert import has_image_name
 from kerastl.data.records import (
@@ -83,6 +82,8 @@ def sub_folders(folder: Path, root: Path, skipped: Skipped) -> list[Folder]:
                 found.append(Folder(entry.name, Path(entry.path)))
             else:
                 skipped.odd_names += 1
+    from natsort import natsorted  # slow to import, and not needed by `check`
+
     return natsorted(found, key=lambda item: item.name)
 
 

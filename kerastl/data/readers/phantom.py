@@ -9,10 +9,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from kerastl.data.cache import mark_in_use, entry_lock, no_place_in
 from kerastl.data.records import Collection, Record
 from kerastl.options import StrictModel
-from kerastl.runs import read_csv
 
 NOTE = "Phantom images, made by simulation: nothing measured on them says anything about patients."
 
@@ -50,7 +48,9 @@ def read(options: Options, *, seed: int, cache_dir: Path) -> Collection:
         Problems: numbers that make no sense.
         RequestError: the cache cannot be written.
     """
+    from kerastl.data.cache import entry_lock, mark_in_use, no_place_in
     from kerastl.data.phantom.generate import VERSION, write_phantoms
+    from kerastl.runs import read_csv
 
     wanted = options.model_dump() | {"seed": seed if options.seed is None else options.seed}
     text = json.dumps(wanted | {"version": VERSION}, sort_keys=True)
