@@ -1,4 +1,4 @@
-"""The files of a run folder: written atomically, read back, never overwritten. No TensorFlow."""
+"""Run folders and their files. This package does not import TensorFlow."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Write a file whole or not at all, so that a killed run or a full disk leaves no half file."""
+"""Atomic file writes, CSV and JSON files, and file hashes of exports."""
 
 from __future__ import annotations
 
@@ -21,16 +21,14 @@ from filelock import FileLock, Timeout
 from kerastl.errors import RequestError
 
 QUOTED_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
-"""What a spreadsheet may take for a formula, and the quote itself, so that reading gives every text back."""
-
-
-PIECE = re.compile(r"\..+\.[a-z0-9_]{8}\.part(\.\w+)?|\.kerastl\.[a-z0-9_]{8}")
-"""Names of what a killed process leaves: files of `atomic_path`, and folders in which an export was built."""
+"""First characters of formulas in spreadsheets, and the quote that `csv_cell` adds, so that reading is exact."""
+PARTIAL = re.compile(r"\..+\.[a-z0-9_]{8}\.part(\.\w+)?|\.kerastl\.[a-z0-9_]{8}")
+"""Names of files from `atomic_path` and of unfinished export folders that a killed process leaves."""
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Let an error say which file it is about: Python tells of a full disk without naming one."""
+def _name_file_in_errors(path: Path) -> Iterator[None]:
+    """Add the file name to an `OSError`. Python names no file if the disk is full."""
     try:
         yield
     except OSError as error:
@@ -40,13 +38,13 @@ def _naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; afterwards flush it to disk and rename it.
+    """Yield a temporary path in the folder of `path`, then flush the file to disk and rename it to `path`.
 
     Args:
-        path: where the file is to stand; its folder must exist. The temporary has the same suffix.
+        path: Path of the final file. Its folder must exist. The temporary file has the same suffix.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; what stood at `path` stays.
+        OSError: The disk is full or the folder is not writable. An existing file at `path` is unchanged.
     """
     descriptor, name = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.stem}.", suffix=f".part{path.suffix}"
@@ -54,10 +52,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     os.close(descriptor)
     part = Path(name)
     try:
-        with _naming(path):
+        with _name_file_in_errors(path):
             yield part
             with part.open("rb+") as file:
-                # A rename may reach the disk before the bytes do: a power cut would leave an empty file.
+                # Without fsync, the rename may reach the disk before the content does.
                 os.fsync(file.fileno())
             part.chmod(0o644)
             part.replace(path)
@@ -66,54 +64,43 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `content` whole or not at all, as `atomic_path` does.
-
-    Args:
-        path: where; its folder must exist.
-        content: bytes, or text that is written as UTF-8.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written; what stood at `path` stays.
-    """
+    """Write a file atomically. Text is encoded as UTF-8; errors are those of `atomic_path`."""
     data = content.encode() if isinstance(content, str) else content
     with atomic_path(path) as part:
         part.write_bytes(data)
 
 
 def remove_partial_files(folder: Path, *, skip_folders_with: str) -> None:
-    """Remove the pieces that killed processes of kerastl left in a folder and below it.
+    """Remove partial files and folders that killed processes left in a folder and its subfolders.
 
     Args:
-        folder: whose writer calls; a piece that another process is writing would be lost.
-        but_below: sub-folders that hold a file of this name have a writer of their own and are left alone.
+        folder: A folder that the caller has locked.
+        skip_folders_with: Subfolders with a file of this name are skipped, because another process may write to them.
     """
-    for place, folders, files in os.walk(folder):
-        if Path(place) != folder and skip_folders_with in files:
+    for parent, folders, files in os.walk(folder):
+        if Path(parent) != folder and skip_folders_with in files:
             folders.clear()
             continue
-        for name in filter(PIECE.fullmatch, files):
-            Path(place, name).unlink(missing_ok=True)
-        for name in filter(PIECE.fullmatch, tuple(folders)):
-            shutil.rmtree(Path(place, name), ignore_errors=True)
+        for name in filter(PARTIAL.fullmatch, files):
+            Path(parent, name).unlink(missing_ok=True)
+        for name in filter(PARTIAL.fullmatch, tuple(folders)):
+            shutil.rmtree(Path(parent, name), ignore_errors=True)
             folders.remove(name)
 
 
 def is_new_or_empty(folder: Path) -> bool:
-    """Tell whether a folder can be filled without touching what is there: it is new, or empty."""
+    """Return whether a folder does not exist yet or is empty."""
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON with sorted keys; NaN is refused, as no other reader takes it."""
+    """Write a value as indented JSON with sorted keys, atomically. NaN raises a `ValueError`."""
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
     write_atomic(path, text + "\n")
 
 
 def csv_cell(value: Any) -> str:
-    """Return a cell that no spreadsheet takes for a formula: text that begins with = + - @ or a quote gets a quote.
-
-    Numbers are left alone. `csv_cell("=1+1")` is `'=1+1`.
-    """
+    """Return the text of a cell. Text that a spreadsheet would run as a formula is quoted: `=1+1` becomes `'=1+1`."""
     text = "" if value is None else str(value)
     if isinstance(value, str) and text.startswith(QUOTED_STARTS):
         return "'" + text
@@ -121,43 +108,40 @@ def csv_cell(value: Any) -> str:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table as UTF-8 CSV, atomically, formula cells quoted."""
+    """Write a table as UTF-8 CSV, atomically. Formulas are quoted."""
     write_atomic(path, "".join(csv_line(row) for row in (header, *rows)))
 
 
 def csv_line(cells: Sequence[Any]) -> str:
-    """Return one row of a table with its line's end; formula cells and every line break are quoted."""
-    # Before Python 3.13 csv quotes a line break in a cell only where the line's own end holds it. With "\r\n"
-    # as the end both are quoted; a bare "\r" would begin a new row for whoever reads the table.
+    """Return one row of a CSV table with its line end. Formulas and line breaks are quoted."""
+    # Before Python 3.13, csv quotes only the line breaks that occur in its line terminator. A bare "\r" would
+    # start a new row when the table is read.
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow([csv_cell(cell) for cell in cells])
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a table that `write_csv` wrote, the quotes before formula cells taken off again.
+    """Read a table that `write_csv` wrote, without the quotes before formulas.
 
     Raises:
-        RequestError: a row has more or fewer cells than the header.
+        RequestError: A row has more or fewer cells than the header.
     """
     with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = [[_plain(cell) for cell in row] for row in csv.reader(file)] or [[]]
+        header, *rows = [[_unquoted(cell) for cell in row] for row in csv.reader(file)] or [[]]
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
-            raise RequestError(f"{path}, row {number}: {len(row)} cells, the header has {len(header)}.")
+            raise RequestError(f"{path}, row {number}: {len(row)} cells, but the header has {len(header)}.")
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def _plain(cell: str) -> str:
+def _unquoted(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(QUOTED_STARTS) else cell
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line and flush it to disk: for logs that grow while a run goes on.
-
-    Where a killed process left half a line, the new one begins below it.
-    """
-    with _naming(path), path.open("ab+") as file:
+    """Append a line to a log and flush it to disk. If the last line is incomplete, a new line is started."""
+    with _name_file_in_errors(path), path.open("ab+") as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             line = line if file.read(1) == b"\n" else "\n" + line
@@ -167,13 +151,13 @@ def append_line(path: Path, line: str) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file as 64 hex digits, read in pieces."""
+    """Return the SHA-256 of a file as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def format_bytes(num_bytes: int) -> str:
-    """Return a size as people read it: `3.2 GB`."""
+    """Format a size in bytes, e.g. `3.2 GB`."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if num_bytes >= size:
             return f"{num_bytes / size:.1f} {unit}"
@@ -182,18 +166,18 @@ def format_bytes(num_bytes: int) -> str:
 
 MANIFEST = "manifest.json"
 SAMPLES = "samples"
-EXPORT_AGAIN = "Export the run again, or ask the hospital that exported it for it anew."
-"""What to do where an export is damaged: whoever holds it need not have the run."""
+EXPORT_AGAIN = "Export the run again, or request a new copy of the export."
+"""Remedy for a damaged export. Its user may not have the run."""
 
 
 @dataclass(frozen=True)
 class FolderDifferences:
-    """Names of files in which an export is not what its manifest tells, each in order.
+    """Files of an export that differ from its manifest, sorted by path.
 
     Args:
-        missing: told, and not there.
-        added: there, and not told.
-        changed: of another sha256.
+        missing: Files of the manifest that do not exist.
+        added: Files that are not in the manifest.
+        changed: Files with another SHA-256.
     """
 
     missing: tuple[str, ...]
@@ -201,7 +185,7 @@ class FolderDifferences:
     changed: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Return each file and what is wrong with it; empty where there is none."""
+        """Return the differences as text, or an empty string if there are none."""
         words = [f"{name} is missing" for name in self.missing]
         words += [f"{name} was added" for name in self.added]
         words += [f"{name} was changed" for name in self.changed]
@@ -209,23 +193,18 @@ class FolderDifferences:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file of an export but its manifest and its samples."""
+    """Return the SHA-256 of every file of an export, except its manifest and samples."""
     return {name: sha256_of(folder / name) for name in sorted(_names(folder))}
 
 
-def compare_hashes(folder: Path, told: Mapping[str, str]) -> FolderDifferences:
-    """Compare the files of an export with the hashes that are told of them; nothing outside the folder is read.
-
-    Args:
-        folder: with the manifest.
-        told: sha256 by the path within the folder.
-    """
-    found = set(_names(folder))
-    both = sorted(found & told.keys())
+def compare_hashes(folder: Path, expected: Mapping[str, str]) -> FolderDifferences:
+    """Compare the files of an export with the SHA-256 expected for each relative path."""
+    names = set(_names(folder))
+    common = sorted(names & expected.keys())
     return FolderDifferences(
-        missing=tuple(sorted(told.keys() - found)),
-        added=tuple(sorted(found - told.keys())),
-        changed=tuple(name for name in both if sha256_of(folder / name) != told[name]),
+        missing=tuple(sorted(expected.keys() - names)),
+        added=tuple(sorted(names - expected.keys())),
+        changed=tuple(name for name in common if sha256_of(folder / name) != expected[name]),
     )
 
 
@@ -238,16 +217,16 @@ def _names(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[None]:
-    """Hold a folder, by a file in it of that name, while what is inside runs.
+    """Lock a folder with a lock file of the given name.
 
     Raises:
-        RequestError: another process holds it.
+        RequestError: Another process holds the lock.
     """
     lock = FileLock(folder / name)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise RequestError(f"{folder} is being written by another process.") from None
+        raise RequestError(f"{folder} is locked by another process.") from None
     try:
         yield
     finally:

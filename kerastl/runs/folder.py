@@ -1,4 +1,4 @@
-"""A run folder: a name of its own, one writer at a time, never overwritten."""
+"""Run folders: created under a unique name, locked while a process writes, never overwritten."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,138 +17,136 @@ from kerastl.errors import RequestError
 from kerastl.runs.files import is_new_or_empty, locked, write_json
 
 RESOLVED_RECIPE = "recipe.resolved.yaml"
-"""Written once everything is known to be right: a folder that holds it can be resumed."""
+"""Written after all checks have passed. A folder with this file can be resumed."""
 FINISHED = "finished.json"
-"""Written last, by the runner alone: a folder that holds it is a finished run."""
+"""Written last. A folder with this file is a finished run."""
 
 
 class Run:
-    """One run folder.
+    """A run folder.
 
     Args:
-        path: the folder; absolute.
+        path: Path of the folder.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
 
     def file(self, name: str) -> Path:
-        """Return the path of one of its files."""
+        """Return the path of a file in the folder."""
         return self.path / name
 
     @property
     def finished(self) -> bool:
-        """Tell whether everything was written."""
+        """Whether the run wrote all its files."""
         return self.file(FINISHED).is_file()
 
     def finish(self) -> None:
-        """Write down that everything was written; without the time, so that two runs stay equal to the byte."""
+        """Mark the run as finished. The file has no timestamp, so that repeated runs are equal to the byte."""
         self.write_json(FINISHED, {"finished": True})
 
     @property
     def resume_command(self) -> str:
-        """The command that goes on with it, whichever command began it: its own recipe says what was asked."""
+        """The shell command that resumes the run."""
         words = ("kerastl", "run", self.file(RESOLVED_RECIPE), "--resume", "--out", self.path)
         return shlex.join(map(str, words))
 
     def read_json(self, name: str) -> Any:
-        """Read one of its JSON files."""
+        """Read a JSON file of the folder."""
         return json.loads(self.file(name).read_text(encoding="utf-8"))
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write one of its JSON files, atomically."""
+        """Write a JSON file of the folder atomically."""
         write_json(self.file(name), value)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against a second writer.
+        """Lock the folder, so that no other process writes to it.
 
         Raises:
-            RequestError: another process is running it.
+            RequestError: Another process holds the lock.
         """
         with locked(self.path, ".lock"):
             yield
 
 
 def create_run(name: str, out: Path | None) -> Run:
-    """Make a new run folder: `out`, or the first free `runs/<name>-<n>`.
+    """Create a run folder: `out`, or `runs/<name>-<n>` with the next number.
 
     Raises:
-        RequestError: `out` holds files, or the place cannot be written.
+        RequestError: `out` is not empty, or the folder cannot be created.
     """
     try:
-        return _named(out) if out is not None else _numbered(name)
+        return _create_named(out) if out is not None else _create_numbered(name)
     except OSError as error:
-        where = out if out is not None else PARENT.absolute()
+        folder = out if out is not None else PARENT.absolute()
         raise RequestError(
-            f"The run folder {where} cannot be made: {error.strerror}. Name another: --out DIR"
+            f"Cannot create the run folder {folder}: {error.strerror}. Choose another with --out DIR."
         ) from error
 
 
 PARENT = Path("runs")
-"""Where runs without a name of their own lie, in the working directory."""
+"""Parent of the runs without `--out`, in the working directory."""
 
 
-def _named(out: Path) -> Run:
+def _create_named(out: Path) -> Run:
     if not is_new_or_empty(out):
-        raise RequestError(_taken(Run(out)))
+        run = Run(out)
+        message = (
+            f"{run.path} already exists. A run never overwrites files. Choose another folder with --out DIR."
+        )
+        if run.file(RESOLVED_RECIPE).is_file() and not run.finished:
+            message += f"\nTo resume the run in this folder: {run.resume_command}"
+        raise RequestError(message)
     out.mkdir(parents=True, exist_ok=True)
     return Run(out)
 
 
-def _taken(run: Run) -> str:
-    told = f"{run.path} exists already, and a run never overwrites another. Name another: --out DIR"
-    if run.file(RESOLVED_RECIPE).is_file() and not run.finished:
-        told += f"\nOr go on with the run that was stopped in it: {run.resume_command}"
-    return told
-
-
-def _numbered(name: str) -> Run:
+def _create_numbered(name: str) -> Run:
     PARENT.mkdir(exist_ok=True)
     number = 1 + max((number for number, _ in _runs_of(name)), default=0)
     while True:
         path = PARENT / f"{name}-{number}"
         try:
             path.mkdir()
-        except FileExistsError:  # another run took the number in between
+        except FileExistsError:  # another process took the number
             number += 1
             continue
         return Run(path)
 
 
 def _runs_of(name: str) -> list[tuple[int, Run]]:
-    """Return number and run of each `<name>-<n>`; `<name>-b-1` is none of them, as its recipe is `<name>-b`."""
+    """Return the number and the run of each folder `<name>-<n>`, sorted by number."""
     numbered = re.compile(re.escape(name) + "-([0-9]+)")
     paths = PARENT.iterdir() if PARENT.is_dir() else ()
-    found = ((numbered.fullmatch(path.name), path) for path in paths)
-    runs = ((int(match[1]), Run(path)) for match, path in found if match)
-    return sorted(runs, key=lambda one: one[0])
+    matches = ((numbered.fullmatch(path.name), path) for path in paths)
+    runs = ((int(match[1]), Run(path)) for match, path in matches if match)
+    return sorted(runs, key=lambda numbered_run: numbered_run[0])
 
 
-def find_unfinished_run(name: str, out: Path | None, *, begun: str = RESOLVED_RECIPE) -> Run:
+def find_unfinished_run(name: str, out: Path | None, *, start_file: str = RESOLVED_RECIPE) -> Run:
     """Return the run to resume: `out`, or the only unfinished run of a recipe.
 
     Args:
-        name: of the recipe.
-        out: the run folder; None: found by the name.
-        begun: a file that every run of this kind holds from its beginning on.
+        name: Name of the recipe.
+        out: The run folder. None searches `runs/<name>-<n>`.
+        start_file: File that a run of this type writes when it starts.
 
     Raises:
-        RequestError: there is none, or more than one.
+        RequestError: There is no such run, or more than one.
     """
     if out is not None:
         run = Run(out)
-        if not run.file(begun).is_file():
-            raise RequestError(f"{out} is not a run that can be resumed: it holds no recipe.")
+        if not run.file(start_file).is_file():
+            raise RequestError(f"Cannot resume {out}: it has no {start_file}.")
         return run
-    runs = (run for _, run in _runs_of(name))
-    found = [run for run in runs if run.file(begun).is_file() and not run.finished]
-    if not found:
-        raise RequestError(f"There is no unfinished run of {name} under {PARENT.absolute()}.")
-    if len(found) > 1:
-        paths = ", ".join(str(run.path) for run in found)
-        raise RequestError(f"Several runs of {name} are unfinished: {paths}. Name one: --out DIR")
-    return found[0]
+    runs = [run for _, run in _runs_of(name) if run.file(start_file).is_file() and not run.finished]
+    if not runs:
+        raise RequestError(f"There is no unfinished run of {name} in {PARENT.absolute()}.")
+    if len(runs) > 1:
+        paths = ", ".join(str(run.path) for run in runs)
+        raise RequestError(f"Several runs of {name} are unfinished: {paths}. Select one with --out DIR.")
+    return runs[0]
 
 
 PACKAGES = (
@@ -158,18 +156,16 @@ PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """Return the version of each package that touches the numbers, those missing left out."""
-    found = {}
+    """Return the version of each installed package that can affect the results."""
+    versions = {}
     for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def machine_info() -> dict[str, Any]:
-    """Return what kind of machine this is; no host name and no user name."""
+    """Describe the machine, without its host name or user name."""
     return {
         "system": platform.system(),
         "release": platform.release(),

@@ -194,7 +194,7 @@ def to_resume(name: str, out: Path | None) -> Run:
     Raises:
         RequestError: there is none, or more than one, or it is finished.
     """
-    run = find_unfinished_run(f"{name}-curve", out, begun=RECIPE)
+    run = find_unfinished_run(f"{name}-curve", out, start_file=RECIPE)
     if run.finished:
         raise RequestError(f"{run.path} is finished: there is nothing to resume.")
     return run

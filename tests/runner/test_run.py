@@ -184,7 +184,7 @@ def test_a_folder_that_may_not_be_written_is_told(kerastl, recipe, tmp_path):
     locked.mkdir(mode=0o500)
     answer = kerastl("run", recipe, "--out", locked / "run")
     assert answer.code == 1
-    assert "cannot be made" in answer.err
+    assert "Cannot create" in answer.err
 
 
 def test_a_run_folder_below_a_file_is_told(kerastl, recipe, tmp_path):
@@ -199,7 +199,7 @@ def test_resuming_a_finished_run_or_none_is_refused(kerastl, recipe, tmp_path):
     again = kerastl("run", recipe, "--out", tmp_path / "run", "--resume")
     assert (again.code, "is finished" in again.err) == (1, True)
     none = kerastl("run", recipe, "--out", tmp_path / "nothing", "--resume")
-    assert (none.code, "holds no recipe" in none.err) == (1, True)
+    assert (none.code, "has no recipe.resolved.yaml" in none.err) == (1, True)
     assert (tmp_path / "run" / "report.html").is_file()
     assert not (tmp_path / "nothing").exists()
 

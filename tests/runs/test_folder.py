@@ -1,3 +1,5 @@
+"""Run folders: numbering, locking, resuming."""
+
 import shlex
 from pathlib import Path
 
@@ -7,26 +9,26 @@ from kerastl.errors import RequestError
 from kerastl.runs import Run, create_run, find_unfinished_run, write_atomic
 
 
-def begun(folder: str) -> Run:
+def started_run(folder: str) -> Run:
     run = Run(Path(folder))
     run.path.mkdir(parents=True)
     write_atomic(run.file("recipe.resolved.yaml"), "format: 1\n")
     return run
 
 
-def test_run_folders_count_up_and_are_never_shared(tmp_path, monkeypatch):
+def test_run_folders_are_numbered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [create_run("flowers", None).path.name for _ in range(3)]
     assert names == ["flowers-1", "flowers-2", "flowers-3"]
 
 
-def test_two_writers_do_not_share_a_folder(tmp_path):
+def test_run_folder_cannot_be_locked_twice(tmp_path):
     run = Run(tmp_path)
     with run.locked(), pytest.raises(RequestError, match="another process"), Run(tmp_path).locked():
         pass
 
 
-def test_resume_finds_the_only_unfinished_run(tmp_path, monkeypatch):
+def test_resume_selects_the_only_unfinished_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RequestError, match="no unfinished run"):
         find_unfinished_run("flowers", None)
@@ -39,9 +41,9 @@ def test_resume_finds_the_only_unfinished_run(tmp_path, monkeypatch):
     assert find_unfinished_run("flowers", None).path == second.path
 
 
-def test_a_page_about_a_stopped_run_does_not_finish_it(tmp_path, monkeypatch):
+def test_report_of_a_stopped_run_does_not_finish_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = begun("runs/flowers-1")
+    run = started_run("runs/flowers-1")
     write_atomic(run.file("report.html"), "<p>so far</p>")
     assert find_unfinished_run("flowers", None).path == run.path
     run.finish()
@@ -49,20 +51,20 @@ def test_a_page_about_a_stopped_run_does_not_finish_it(tmp_path, monkeypatch):
         find_unfinished_run("flowers", None)
 
 
-def test_finished_runs_are_marked_with_the_same_bytes(tmp_path, monkeypatch):
+def test_finished_marker_has_the_same_bytes_in_all_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    one, two = begun("runs/a-1"), begun("elsewhere/b")
-    for run in (one, two):
+    first, second = started_run("runs/a-1"), started_run("elsewhere/b")
+    for run in (first, second):
         assert not run.finished
         run.finish()
         assert run.finished
-    assert one.file("finished.json").read_bytes() == two.file("finished.json").read_bytes()
+    assert first.file("finished.json").read_bytes() == second.file("finished.json").read_bytes()
 
 
-def test_a_run_of_a_recipe_with_a_longer_name_is_another_recipes(tmp_path, monkeypatch):
+def test_runs_of_a_recipe_with_a_longer_name_are_ignored(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    other = begun("runs/folder-classifier-2")
-    begun("runs/folder-²")
+    other = started_run("runs/folder-classifier-2")
+    started_run("runs/folder-²")
     with pytest.raises(RequestError, match="no unfinished run of folder "):
         find_unfinished_run("folder", None)
     assert find_unfinished_run("folder-classifier", None).path == other.path
@@ -71,34 +73,34 @@ def test_a_run_of_a_recipe_with_a_longer_name_is_another_recipes(tmp_path, monke
 
 
 @pytest.mark.parametrize("name", ["[a]", "a*", "a?b", "(x", "ü +"])
-def test_any_name_of_a_file_counts_and_resumes(name, tmp_path, monkeypatch):
+def test_recipe_names_with_special_characters_are_numbered_and_resumed(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    begun("runs/a-7")
+    started_run("runs/a-7")
     first, second = create_run(name, None), create_run(name, None)
     assert (first.path.name, second.path.name) == (f"{name}-1", f"{name}-2")
     write_atomic(second.file("recipe.resolved.yaml"), "format: 1\n")
     assert find_unfinished_run(name, None).path == second.path
 
 
-def test_the_tenth_run_comes_after_the_ninth(tmp_path, monkeypatch):
+def test_runs_are_sorted_by_number(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number in (9, 10):
-        begun(f"runs/a-{number}")
+        started_run(f"runs/a-{number}")
     with pytest.raises(RequestError, match=r"a-9,.*a-10\."):
         find_unfinished_run("a", None)
     assert create_run("a", None).path.name == "a-11"
 
 
-def test_a_taken_folder_says_how_to_go_on_only_where_one_can(tmp_path):
-    run = begun(str(tmp_path / "my run"))
-    with pytest.raises(RequestError, match="--resume") as told:
+def test_error_for_an_existing_folder_has_a_resume_command_only_if_resumable(tmp_path):
+    run = started_run(str(tmp_path / "my run"))
+    with pytest.raises(RequestError, match="--resume") as error:
         create_run("a", run.path)
-    words = shlex.split(str(told.value).splitlines()[-1].partition("kerastl")[2])
+    words = shlex.split(str(error.value).splitlines()[-1].partition("kerastl")[2])
     assert words == ["run", str(run.file("recipe.resolved.yaml")), "--resume", "--out", str(run.path)]
     run.finish()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("")
     for taken in (run.path, tmp_path / "mine"):
-        with pytest.raises(RequestError, match="never overwrites") as told:
+        with pytest.raises(RequestError, match="never overwrites") as error:
             create_run("a", taken)
-        assert "--resume" not in str(told.value)
+        assert "--resume" not in str(error.value)
