@@ -240,7 +240,7 @@ def check_freeze_report(proof: Mapping[str, Any]) -> None:
     """See that a proof holds.
 
     Raises:
-        WouldFailAgain: a frozen variable moved, or no trained variable did.
+        PermanentFailure: a frozen variable moved, or no trained variable did.
     """
     if proof["faults"]:
         raise PermanentFailure(f"phase {proof['phase']}: {' Also, '.join(proof['faults'])}")

@@ -523,7 +523,7 @@ def fit(
     Raises:
         RequestError: a phase asks for a domain, block, layer, stream or figure that is not there; nothing was trained.
         RunFailed: an image can no longer be read, or there is no room for a cache.
-        WouldFailAgain: frozen weights moved, or, `Diverged`, a loss or a weight is not a number.
+        PermanentFailure: frozen weights moved, or, `Diverged`, a loss or a weight is not a number.
     """
     trains, vals = _by_domain(train), _by_domain(val)
     phases = [resolve_batch_norm(model, phase) for phase in _unfrozen_by_epoch(model, phases)]

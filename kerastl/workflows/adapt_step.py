@@ -123,7 +123,7 @@ def adapt(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: boo
     A method whose training breaks down is left out, and said so.
 
     Raises:
-        WouldFailAgain: what is frozen moved.
+        PermanentFailure: what is frozen moved.
     """
     if recipe.adapts_by is None:
         return

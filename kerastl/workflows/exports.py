@@ -42,14 +42,14 @@ def write_exports(recipe: Recipe, run: Run) -> None:
         run: holds model and scores.
     """
     wanted = recipe.export
-    asked = export.Asked(wanted.temperature, wanted.prevalence, wanted.threshold)
+    asked = export.PostprocessingOptions(wanted.temperature, wanted.prevalence, wanted.threshold)
     if not wanted.formats:
         return
-    _, lacks = export.answering_of(run.path, read_description(run.path).class_names, asked)
+    _, lacks = export.resolve_postprocessing(run.path, read_description(run.path).class_names, asked)
     for lack in lacks:
         print_status(f"Export without: {lack}")
     for name in wanted.formats:
-        offered = wanted.quantize in export.choices_of(name)
+        offered = wanted.quantize in export.quantize_choices(name)
         quantize = wanted.quantize if offered else None
         export.export_once(run.path, name, asked=asked, quantize=quantize)
 
@@ -95,7 +95,7 @@ def prove(
         num_images: images to check, at most.
 
     Raises:
-        WouldFailAgain: a check fails. All that was finished is kept, including the report of the fault.
+        PermanentFailure: a check fails. All that was finished is kept, including the report of the fault.
     """
     sample = _sample(recipe, images, num_images)
     faults = []

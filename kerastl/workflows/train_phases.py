@@ -37,7 +37,7 @@ def learn(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: boo
         resume: go on from the newest checkpoint.
 
     Raises:
-        WouldFailAgain: training broke down; the last good weights lie in `last_good.keras`.
+        PermanentFailure: training broke down; the last good weights lie in `last_good.keras`.
     """
     phases, every = own_phases(recipe), training_phases(recipe)
     found = sources_of(recipe, images, phases)

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from kerastl.cli import main
-from kerastl.data import cache_entries, mark_in_use, entry_lock, prune_cache
+from kerastl.data import cache_entries, entry_lock, mark_in_use, prune_cache
 from kerastl.data.cache import FILE_NAME, Verdict, read_verdicts, write_verdicts
 from kerastl.data.readers import phantom
 
@@ -121,13 +121,13 @@ class _User:
 HOLDER = """
 import sys
 from pathlib import Path
-from kerastl.data import hold, lock_of
+from kerastl.data import entry_lock, mark_in_use
 entry = Path(sys.argv[1])
 if sys.argv[2] == "writes":
-    lock = lock_of(entry).acquire()
+    lock = entry_lock(entry).acquire()
 else:
-    with lock_of(entry):
-        hold(entry)
+    with entry_lock(entry):
+        mark_in_use(entry)
 print("held", flush=True)
 sys.stdin.read()
 """

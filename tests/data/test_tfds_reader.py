@@ -95,7 +95,7 @@ def test_a_second_read_finds_the_files_and_repeats_without_writing(prepared, tmp
     def refuse(*arguments):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(reader, "lock_of", refuse)
+    monkeypatch.setattr(reader, "entry_lock", refuse)
     second = read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path)
     assert first.records == second.records
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before

@@ -55,7 +55,7 @@ def test_who_finds_the_folder_held_takes_nothing_away(tmp_path, monkeypatch):
     """Two processes may both have found it free; the second must not remove the first one's files."""
     held = Run(tmp_path / "run")
     held.path.mkdir()
-    monkeypatch.setattr(run_writer, "new_run", lambda name, out: Run(out))
+    monkeypatch.setattr(run_writer, "create_run", lambda name, out: Run(out))
     with held.locked():
         held.file("converted").mkdir()
         with pytest.raises(RequestError, match="another process"), open_run("a", held.path, resume=False):

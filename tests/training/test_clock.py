@@ -81,7 +81,7 @@ def batches():
         yield number
 for _ in track(batches(), "epoch 1, tune", 4):
     pass
-say("  epoch 1/1  done")
+print_status("  epoch 1/1  done")
 """
 
 

@@ -274,7 +274,7 @@ def needed(records, tmp_path, monkeypatch, phases):
     """Return the bytes that the check wants for some phases, read from the refusal on a full disk."""
     usage = namedtuple("usage", "total used free")
     told = []
-    monkeypatch.setattr(checks, "size_in_words", lambda size: told.append(size) or str(size))
+    monkeypatch.setattr(checks, "format_bytes", lambda size: told.append(size) or str(size))
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 7))
     try:
         check_phases(model_of(), phases, trains={"source": source_of(records)}, vals={}, cache_dir=tmp_path)
