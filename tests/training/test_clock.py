@@ -74,7 +74,7 @@ def test_fit_reports_the_time_left_after_each_epoch(model, train, val):
 
 WATCHED = """
 import time
-from kerastl.console import say, track
+from kerastl.console import print_status, track
 def batches():
     for number in range(4):
         time.sleep(0.15)
