@@ -2,9 +2,9 @@ from .cache import Entry as Entry
 from .cache import Pruned as Pruned
 from .cache import cache_entries as cache_entries
 from .cache import cache_folder as cache_folder
-from .cache import mark_in_use as mark_in_use
-from .cache import is_in_use as is_in_use
 from .cache import entry_lock as entry_lock
+from .cache import is_in_use as is_in_use
+from .cache import mark_in_use as mark_in_use
 from .cache import prune_cache as prune_cache
 from .convert import auto_window as auto_window
 from .dataset import ImageDataset as ImageDataset

@@ -28,7 +28,7 @@ def cache_folder() -> Path:
     """Return the user's cache folder: KERASTL_CACHE, or the system's place for caches.
 
     It is made if need be. Where that cannot be done it is returned all the same: what is known about
-    images is then not kept, which costs time only; who must keep images there raises `no_place_in`.
+    images is then not kept, which costs time only; who must keep images there raises `cache_not_writable`.
     """
     folder = Path(os.environ.get("KERASTL_CACHE") or platformdirs.user_cache_dir("kerastl"))
     with contextlib.suppress(OSError):
@@ -36,7 +36,7 @@ def cache_folder() -> Path:
     return folder
 
 
-def no_place_in(folder: Path, error: OSError) -> RequestError:
+def cache_not_writable(folder: Path, error: OSError) -> RequestError:
     """Return the error to raise where images must be kept in the cache and cannot be."""
     return RequestError(
         f"Images cannot be kept in the cache folder {folder}: {error.strerror or error}. "
@@ -117,7 +117,7 @@ KEYS_A_QUERY = 500
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FileCheck:
     """What one decoding of a file showed.
 
     Args:
@@ -130,8 +130,8 @@ class Verdict:
 
     reason: str | None
     has_16_bit: bool = False
-    to_convert: bool = False
-    lasting: bool = True
+    needs_conversion: bool = False
+    is_permanent: bool = True
 
 
 def cache_key(file: Path, found: os.stat_result, max_pixels: int) -> str:
@@ -140,10 +140,10 @@ def cache_key(file: Path, found: os.stat_result, max_pixels: int) -> str:
     return hashlib.sha256("\0".join(map(str, parts)).encode(errors="surrogateescape")).hexdigest()
 
 
-def read_verdicts(cache_dir: Path | None, keys: Iterable[str]) -> dict[str, Verdict]:
+def read_file_checks(cache_dir: Path | None, keys: Iterable[str]) -> dict[str, FileCheck]:
     """Return what is known of the keys; nothing when the cache is broken."""
     wanted = list(keys)
-    known: dict[str, Verdict] = {}
+    known: dict[str, FileCheck] = {}
     if cache_dir is None or not _is_there(cache_dir / FILE_NAME):
         return {}
     with contextlib.suppress(OSError):
@@ -153,9 +153,11 @@ def read_verdicts(cache_dir: Path | None, keys: Iterable[str]) -> dict[str, Verd
             some = wanted[start : start + KEYS_A_QUERY]
             marks = ",".join("?" * len(some))
             rows = connection.execute(
-                f"SELECT key, reason, deep, convert FROM verdicts WHERE key IN ({marks})", some
+                f"SELECT key, reason, deep, convert FROM file_checks WHERE key IN ({marks})", some
             )
-            known |= {key: Verdict(reason, bool(deep), bool(convert)) for key, reason, deep, convert in rows}
+            known |= {
+                key: FileCheck(reason, bool(deep), bool(convert)) for key, reason, deep, convert in rows
+            }
     return known
 
 
@@ -166,14 +168,14 @@ def _is_there(file: Path) -> bool:
         return False
 
 
-def write_verdicts(cache_dir: Path | None, verdicts: Mapping[str, Verdict]) -> None:
+def write_file_checks(cache_dir: Path | None, file_checks: Mapping[str, FileCheck]) -> None:
     """Add what was found and lasts; a broken cache is replaced, one that cannot be written is left alone."""
-    verdicts = {key: one for key, one in verdicts.items() if one.lasting}
-    if cache_dir is None or not verdicts:
+    file_checks = {key: one for key, one in file_checks.items() if one.is_permanent}
+    if cache_dir is None or not file_checks:
         return
     for attempt in range(2):
         try:
-            _write(cache_dir, verdicts)
+            _write(cache_dir, file_checks)
         except sqlite3.OperationalError:
             return
         except sqlite3.DatabaseError:
@@ -186,16 +188,16 @@ def write_verdicts(cache_dir: Path | None, verdicts: Mapping[str, Verdict]) -> N
         return
 
 
-def _write(cache_dir: Path, verdicts: Mapping[str, Verdict]) -> None:
+def _write(cache_dir: Path, file_checks: Mapping[str, FileCheck]) -> None:
     cache_dir.mkdir(parents=True, exist_ok=True)
     with _opened(cache_dir) as connection, connection:
         connection.execute(
-            "CREATE TABLE IF NOT EXISTS verdicts "
+            "CREATE TABLE IF NOT EXISTS file_checks "
             "(key TEXT PRIMARY KEY, reason TEXT, deep INTEGER, convert INTEGER)"
         )
         connection.executemany(
-            "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?)",
-            [(key, one.reason, one.has_16_bit, one.to_convert) for key, one in verdicts.items()],
+            "INSERT OR REPLACE INTO file_checks VALUES (?, ?, ?, ?)",
+            [(key, one.reason, one.has_16_bit, one.needs_conversion) for key, one in file_checks.items()],
         )
 
 
@@ -208,7 +210,7 @@ def _opened(cache_dir: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-Kind = Literal["activations", "phantom", "tfds", "verdicts"]
+Kind = Literal["activations", "phantom", "tfds", "file_checks"]
 NAMES: dict[Kind, re.Pattern[str]] = {
     "activations": re.compile(r"[0-9a-f]{32}"),
     "phantom": re.compile(r"[0-9a-f]{24}"),
@@ -225,12 +227,12 @@ class Entry:
 
     Args:
         kind: `activations` of frozen layers, `phantom` hospitals as drawn, `tfds`: images of TensorFlow Datasets as
-            files, `verdicts`: what decoding every file once showed.
-        path: its folder; of the verdicts their file.
+            files, `file_checks`: what decoding every file once showed.
+        path: its folder; of the file_checks their file.
         num_bytes: on disk.
         last_used: seconds since 1970.
         holds: as far as it is known `network`, `behind` (the block that it was made behind), `data_set`, `images` (of
-            verdicts: files), `views`, `precision`.
+            file_checks: files), `views`, `precision`.
         owner: the entry whose lock guards it; of a piece the one it belongs to.
     """
 
@@ -253,7 +255,7 @@ class Entry:
         told = dict(self.holds)
         behind = f" behind {told['boundary']}" if told.get("boundary") else ""
         parts = [str(told.get("network") or told.get("data_set") or "") + behind]
-        for name, what in (("images", "file" if self.kind == "verdicts" else "image"), ("views", "view")):
+        for name, what in (("images", "file" if self.kind == "file_checks" else "image"), ("views", "view")):
             if told.get(name) is not None and (name, told[name]) != ("views", 1):
                 parts.append(f"{told[name]:,} {what}{'' if told[name] == 1 else 's'}")
         parts.append(told.get("precision") or "")
@@ -267,7 +269,7 @@ def cache_entries(folder: Path | None = None) -> list[Entry]:
         folder: None: the user's.
     """
     folder = folder or cache_folder()
-    found = [*_verdicts(folder / FILE_NAME)]
+    found = [*_check_files(folder / FILE_NAME)]
     for kind in NAMES:
         found += _of_kind(folder / kind, kind)
     return sorted(found, key=lambda one: (-one.last_used, str(one.path)))
@@ -320,7 +322,7 @@ def _rows(table: Path) -> int:
         return max(0, sum(1 for _ in csv.reader(file)) - 1)
 
 
-def _verdicts(file: Path) -> Iterator[Entry]:
+def _check_files(file: Path) -> Iterator[Entry]:
     if not file.is_file():
         return
     found, holds = file.stat(), {}
@@ -328,8 +330,8 @@ def _verdicts(file: Path) -> Iterator[Entry]:
         contextlib.suppress(sqlite3.Error),
         contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as opened,
     ):
-        holds = {"images": opened.execute("SELECT COUNT(*) FROM verdicts").fetchone()[0]}
-    yield Entry("verdicts", file, found.st_size, found.st_mtime, holds)
+        holds = {"images": opened.execute("SELECT COUNT(*) FROM file_checks").fetchone()[0]}
+    yield Entry("file_checks", file, found.st_size, found.st_mtime, holds)
 
 
 DAY_S = 86_400.0
@@ -412,7 +414,7 @@ def is_in_use(entry: Entry) -> bool:
 
 def _guarded(entry: Entry) -> contextlib.AbstractContextManager[bool]:
     """Hold an entry against everybody else, and give whether that could be had."""
-    if entry.kind == "verdicts":
+    if entry.kind == "file_checks":
         return _no_writer(entry.path)
     return unused(entry.path) if entry.owner is None else _no_builder(entry.owner)
 
@@ -442,7 +444,7 @@ def _no_writer(file: Path) -> Iterator[bool]:
 
 
 def _take_away(entry: Entry) -> None:
-    if entry.kind == "verdicts":
+    if entry.kind == "file_checks":
         entry.path.unlink(missing_ok=True)
         return
     if entry.is_piece:

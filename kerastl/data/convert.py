@@ -68,9 +68,9 @@ class UnreadableError(Exception):
             disk, the memory or a permission refused: that may be over by the next run.
     """
 
-    def __init__(self, reason: str, *, lasting: bool = False) -> None:
+    def __init__(self, reason: str, *, is_permanent: bool = False) -> None:
         super().__init__(reason)
-        self.lasting = lasting
+        self.is_permanent = is_permanent
 
 
 HEADER_BYTES = 64
@@ -110,7 +110,7 @@ def no_pillow_warnings() -> warnings.catch_warnings[None]:
     return warnings.catch_warnings(action="ignore", category=Warning)
 
 
-def converted(content: bytes, kind: Kind, *, max_pixels: int) -> bytes:
+def convert_to_png(content: bytes, kind: Kind, *, max_pixels: int) -> bytes:
     """Return an image as the bytes of a PNG; to be called inside `no_pillow_warnings`.
 
     Args:
@@ -130,7 +130,7 @@ def converted(content: bytes, kind: Kind, *, max_pixels: int) -> bytes:
                 raise UnreadableError(
                     f"{width} x {height} pixels (width x height) are not within the limit of "
                     f"{max_pixels} pixels",
-                    lasting=True,
+                    is_permanent=True,
                 )
             return _as_png(image)
     except UnreadableError:
@@ -146,14 +146,14 @@ def _refusal(error: Exception, kind: Kind, max_pixels: int) -> UnreadableError:
 
     if isinstance(error, Image.DecompressionBombError):
         reason = f"it has more pixels than the limit of {max_pixels} pixels"
-        return UnreadableError(reason, lasting=True)
+        return UnreadableError(reason, is_permanent=True)
     if isinstance(error, MemoryError):
         return UnreadableError(NO_MEMORY)
     if isinstance(error, OSError) and error.errno is not None:
         # Pillow's own bear no number. Too many open files says nothing about this one.
         return UnreadableError(f"it cannot be converted: {error.strerror}")
     reason = f"the {kind} is damaged, or of a rare kind; convert it to PNG"
-    return UnreadableError(reason, lasting=True)
+    return UnreadableError(reason, is_permanent=True)
 
 
 def _as_png(image: Any) -> bytes:
@@ -166,13 +166,13 @@ def _as_png(image: Any) -> bytes:
     image = ImageOps.exif_transpose(image) or image
     if image.mode == "F":
         raise UnreadableError(
-            "its pixels are floating-point numbers; convert it to 16-bit grey PNG", lasting=True
+            "its pixels are floating-point numbers; convert it to 16-bit grey PNG", is_permanent=True
         )
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int64)
         if levels.min() < 0 or levels.max() > 65535:
             raise UnreadableError(
-                "its grey values do not fit into 16 bits; convert it to 16-bit grey PNG", lasting=True
+                "its grey values do not fit into 16 bits; convert it to 16-bit grey PNG", is_permanent=True
             )
         if inverted and image.mode != "I":
             levels = 65535 - levels
@@ -197,7 +197,7 @@ def read_image(file: Path, *, max_pixels: int) -> bytes:
         UnreadableError: no file, empty, too large, or refused by the system or by Pillow.
     """
     with no_pillow_warnings():
-        return decodable(read_content(file, max_pixels=max_pixels), max_pixels=max_pixels)
+        return to_decodable(read_content(file, max_pixels=max_pixels), max_pixels=max_pixels)
 
 
 def read_content(file: Path, *, max_pixels: int) -> bytes:
@@ -224,16 +224,16 @@ def read_content(file: Path, *, max_pixels: int) -> bytes:
         raise UnreadableError(NO_MEMORY) from error
 
 
-def decodable(content: bytes, *, max_pixels: int) -> bytes:
+def to_decodable(content: bytes, *, max_pixels: int) -> bytes:
     """Return the same bytes, or a PNG of what TensorFlow cannot decode; inside `no_pillow_warnings`.
 
     Raises:
         UnreadableError: empty, larger than `max_pixels` pixels, or refused by Pillow.
     """
     if not content:
-        raise UnreadableError("it is empty (zero bytes)", lasting=True)
+        raise UnreadableError("it is empty (zero bytes)", is_permanent=True)
     kind = format_to_convert(content[:HEADER_BYTES])
-    return content if kind is None else converted(content, kind, max_pixels=max_pixels)
+    return content if kind is None else convert_to_png(content, kind, max_pixels=max_pixels)
 
 
 LEVELS = 65536
@@ -307,7 +307,9 @@ def is_16_bit_file(file: Path) -> bool:
         return is_16_bit_gray(stream.read(HEADER_BYTES))
 
 
-def pixel_statistics(records: Sequence[Record], *, window: tuple[float, float] | None, max_pixels: int) -> PixelStatistics:
+def pixel_statistics(
+    records: Sequence[Record], *, window: tuple[float, float] | None, max_pixels: int
+) -> PixelStatistics:
     """Decode a few checked images.
 
     Args:

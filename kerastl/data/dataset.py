@@ -18,15 +18,15 @@ import tensorflow as tf
 from kerastl.augment.stateless_random import mixed
 from kerastl.console import track
 from kerastl.data.decode import MAX_PIXELS, Window, traced_loader
-from kerastl.data.records import UNLABELED, Record, has_words, hash_of, label_indices, words_of
+from kerastl.data.records import UNLABELED, Record, description_of, hash_records, is_described, label_indices
 from kerastl.data.validate import read_error
 from kerastl.errors import KerastlError, RequestError, RunFailed
 
-as_it_is = tf.autograph.experimental.do_not_convert
+no_autograph = tf.autograph.experimental.do_not_convert
 """For functions of TensorFlow's operations alone: rewriting their source takes longer than tracing them."""
 
 
-def ready(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Return a dataset that keeps its order, works ahead, and is divided by nobody else."""
     options = tf.data.Options()
     options.deterministic = True
@@ -35,13 +35,13 @@ def ready(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def nothing(image_size_px: int) -> tf.data.Dataset:
+def empty_batch(image_size_px: int) -> tf.data.Dataset:
     """Return one batch of no image: images `[0, size, size, 3]` float32 and indices `[0]` int64."""
     images = np.zeros((0, image_size_px, image_size_px, 3), np.float32)
     return tf.data.Dataset.from_tensors((images, np.zeros(0, np.int64)))
 
 
-def explained(
+def explain_read_error(
     error: Exception, records: Iterable[Record], *, window: Window | None, max_pixels: int
 ) -> RunFailed:
     """Return the error to raise when reading failed: it names the first file that is broken.
@@ -96,11 +96,11 @@ def epoch_order(
 Policy = Callable[[Any, Any], Any]
 Mixer = Callable[[Any, Any, Any], tuple[Any, Any]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
-NOBODY = np.zeros(0, np.int64)
+NO_INDICES = np.zeros(0, np.int64)
 FILL_BATCH = 64
 
 
-@as_it_is
+@no_autograph
 def _without_indices(
     images: tf.Tensor,
     labels: tf.Tensor,
@@ -179,13 +179,13 @@ class ImageDataset:
         self._take_labels()
         self.mixes, self.placement = mix is not None, placement
         self.augmented, self._augment = augment is not None, augment
-        self.has_fingerprint = augment is None or has_words(augment)
+        self.has_fingerprint = augment is None or is_described(augment)
         self.repeats = views is not None or not (self.augmented or self.mixes)
         self.views = views if views is not None and self.augmented else 1
-        unlabelled = int((self.labels == UNLABELED).sum())
-        if self.mixes and unlabelled:
+        unlabeled = int((self.labels == UNLABELED).sum())
+        if self.mixes and unlabeled:
             raise RequestError(
-                f"{unlabelled:,} of {self.num_examples:,} images have no class: there is no label to mix."
+                f"{unlabeled:,} of {self.num_examples:,} images have no class: there is no label to mix."
             )
         self._parallel_calls = parallel_calls or tf.data.AUTOTUNE
         self._stream, self._images = 0, list[tf.Tensor]()
@@ -271,7 +271,9 @@ class ImageDataset:
         Returns:
             Elements `(images, labels, indices)`: images and labels as in `batches`, indices `[b]` int64.
         """
-        return ready(self._finished(self._labelled(epoch, first_step, shard), tf.constant(epoch, tf.int64)))
+        return prefetched(
+            self._finished(self._labeled_batches(epoch, first_step, shard), tf.constant(epoch, tf.int64))
+        )
 
     def as_tf_dataset(self, epoch: int | None = None) -> tf.data.Dataset:
         """Return a dataset of `(images, labels)` for `keras.Model.fit`.
@@ -292,48 +294,48 @@ class ImageDataset:
         if epoch is not None:
             return self.batches(epoch)
         if self.cache == "memory":
-            self._kept()  # outside the graph of `one_pass`
+            self._cached_images()  # outside the graph of `one_pass`
         passes = itertools.count()
 
         def next_epoch() -> Iterator[tuple[Indices, int]]:
             number = next(passes)
-            yield np.concatenate([NOBODY, *self.steps(number)]), number
+            yield np.concatenate([NO_INDICES, *self.steps(number)]), number
 
         def one_pass(indices: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
-            batches = self._with_labels(self.at(indices, self.batch_size))
+            batches = self._with_labels(self.select(indices, self.batch_size))
             return self._finished(batches, number).map(_without_indices)
 
         dataset = tf.data.Dataset.from_generator(
             next_epoch, output_signature=(tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64))
-        ).flat_map(as_it_is(one_pass))
-        return ready(dataset.apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch)))
+        ).flat_map(no_autograph(one_pass))
+        return prefetched(dataset.apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch)))
 
     def plain_batches(
         self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
     ) -> tf.data.Dataset:
         """Return what `indexed_batches` returns before augmentation and mixing; labels are `[b]` int32."""
-        return ready(self._labelled(epoch, first_step, shard))
+        return prefetched(self._labeled_batches(epoch, first_step, shard))
 
-    def _labelled(self, epoch: int, first_step: int, shard: tuple[int, int]) -> tf.data.Dataset:
+    def _labeled_batches(self, epoch: int, first_step: int, shard: tuple[int, int]) -> tf.data.Dataset:
         index, count = shard
-        mine = np.concatenate([NOBODY, *self.steps(epoch, first_step, shard)])
+        mine = np.concatenate([NO_INDICES, *self.steps(epoch, first_step, shard)])
         rows = len(range(index, self.batch_size, count))
         steps = self.steps_per_epoch - first_step
-        dataset = self.at(mine, rows)
+        dataset = self.select(mine, rows)
         if steps * rows - len(mine) >= rows and steps > 0:
-            dataset = dataset.concatenate(nothing(self.image_size_px))
+            dataset = dataset.concatenate(empty_batch(self.image_size_px))
         return self._with_labels(dataset)
 
     def _with_labels(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """Add the labels to what `at` returns."""
+        """Add the labels to what `select` returns."""
         return dataset.map(
-            as_it_is(lambda images, indices: (images, tf.gather(self._labels, indices), indices))
+            no_autograph(lambda images, indices: (images, tf.gather(self._labels, indices), indices))
         )
 
     def _finished(self, dataset: tf.data.Dataset, epoch: tf.Tensor) -> tf.data.Dataset:
         """Augment and mix labeled batches."""
         return dataset.map(
-            as_it_is(lambda images, labels, indices: self.finish(images, labels, indices, epoch)),
+            no_autograph(lambda images, labels, indices: self.finish(images, labels, indices, epoch)),
             num_parallel_calls=self._parallel_calls,
             deterministic=True,
         )
@@ -341,10 +343,10 @@ class ImageDataset:
     def all_images(self, view: int, rows: int) -> tf.data.Dataset:
         """Return all images in the order of their indices, augmented as in the epoch `view`; elements as of `plain_batches`."""
         number = tf.constant(view, tf.int64)
-        return ready(
-            self.at(np.arange(self.num_examples), rows).map(
-                as_it_is(lambda images, indices: (
-                    self._change(images, indices, number), tf.gather(self._labels, indices), indices
+        return prefetched(
+            self.select(np.arange(self.num_examples), rows).map(
+                no_autograph(lambda images, indices: (
+                    self._augmented(images, indices, number), tf.gather(self._labels, indices), indices
                 )),
                 num_parallel_calls=self._parallel_calls,
                 deterministic=True,
@@ -361,8 +363,8 @@ class ImageDataset:
             "size": self.image_size_px, "window": self.window, "max_pixels": self.max_pixels,
         }  # fmt: skip
         if self._augment is not None:
-            told |= {"augment": words_of(self._augment), "seed": self.seed, "views": self.views}
-        return hash_of(self.records, told)
+            told |= {"augment": description_of(self._augment), "seed": self.seed, "views": self.views}
+        return hash_records(self.records, told)
 
     def explain(self, error: Exception) -> KerastlError:
         """Return the error to raise when reading failed: it names the file that broke.
@@ -371,14 +373,14 @@ class ImageDataset:
             error: what iterating raised. When every file can be read, the error was another one's
                 and the text says so.
         """
-        return explained(error, self.records, window=self.window, max_pixels=self.max_pixels)
+        return explain_read_error(error, self.records, window=self.window, max_pixels=self.max_pixels)
 
     def _load_one(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         content = tf.io.read_file(tf.gather(self._files, index))
         load = traced_loader(self.image_size_px, self.window, self.max_pixels)
         return load(content), index
 
-    def _change(self, images: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+    def _augmented(self, images: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
         """Augment images as an epoch shows them."""
         if self._augment is None:
             return images
@@ -389,7 +391,7 @@ class ImageDataset:
         def finish(
             images: tf.Tensor, labels: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor
         ) -> tuple[Any, ...]:
-            images = self._change(images, indices, epoch)
+            images = self._augmented(images, indices, epoch)
             if mix is not None:
                 images, labels = mix(images, labels, seeds_for(self.seed, epoch, indices))
             return images, labels, indices
@@ -398,11 +400,11 @@ class ImageDataset:
 
     def _decoded(self, indices: Indices | tf.Tensor, rows: int) -> tf.data.Dataset:
         loaded = tf.data.Dataset.from_tensor_slices(indices).map(
-            as_it_is(self._load), num_parallel_calls=self._parallel_calls, deterministic=True
+            no_autograph(self._load), num_parallel_calls=self._parallel_calls, deterministic=True
         )
         return loaded.batch(rows)
 
-    def at(self, indices: Indices | tf.Tensor, rows: int) -> tf.data.Dataset:
+    def select(self, indices: Indices | tf.Tensor, rows: int) -> tf.data.Dataset:
         """Return the images of some indices in this order, each as often as it is named, not augmented, not mixed.
 
         Args:
@@ -414,14 +416,14 @@ class ImageDataset:
         """
         if self.cache == "none":
             return self._decoded(indices, rows)
-        images = self._kept()
+        images = self._cached_images()
         return (
             tf.data.Dataset.from_tensor_slices(indices)
             .batch(rows)
-            .map(as_it_is(lambda batch: (tf.gather(images, batch), batch)))
+            .map(no_autograph(lambda batch: (tf.gather(images, batch), batch)))
         )
 
-    def _kept(self) -> tf.Tensor:
+    def _cached_images(self) -> tf.Tensor:
         if not self._images:
             size = self.image_size_px
             kept = np.empty((self.num_examples, size, size, 3), np.float32)

@@ -75,7 +75,7 @@ class Collection:
         To be asked of what a reader gave: dividing the images writes other splits into the records.
         The place of the files on this machine does not matter.
         """
-        contents = contents_of([record.file for record in self.records])
+        contents = hash_contents([record.file for record in self.records])
         lines = [
             json.dumps(
                 [one.path, one.label, one.split, one.group, one.domain, content]
@@ -87,7 +87,7 @@ class Collection:
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def contents_of(files: Sequence[Path]) -> list[str]:
+def hash_contents(files: Sequence[Path]) -> list[str]:
     """Return the sha256 of each file's content."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(sha256_of, files))
@@ -130,23 +130,23 @@ def label_indices(records: Sequence[Record], class_names: Sequence[str]) -> npt.
     return np.array([places.get(record.label, UNLABELED) for record in records], np.int32)
 
 
-def has_words(augment: Any) -> bool:
+def is_described(augment: Any) -> bool:
     """Tell whether an augmentation says what it does; what `build_policy` returns does."""
     return getattr(augment, "words", None) is not None
 
 
-def words_of(augment: Any) -> str:
+def description_of(augment: Any) -> str:
     """Return what an augmentation does, in full.
 
     Raises:
         RequestError: it does not say; only what `build_policy` returns does.
     """
-    if not has_words(augment):
+    if not is_described(augment):
         raise RequestError("Only a policy of `build_policy` can be told from another one.")
     return str(augment.words)
 
 
-def hash_of(records: Sequence[Record], told: Mapping[str, Any]) -> str:
+def hash_records(records: Sequence[Record], told: Mapping[str, Any]) -> str:
     """Return the sha256 over the content of images in their order, and what else is told of them."""
-    whole = {**told, "files": contents_of([record.file for record in records])}
+    whole = {**told, "files": hash_contents([record.file for record in records])}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

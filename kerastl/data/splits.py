@@ -50,7 +50,7 @@ def shuffled_groups(records: Sequence[Record], class_names: Sequence[str], seed:
     return Groups(shuffled, counts)
 
 
-def carve(
+def choose_groups(
     records: Sequence[Record],
     class_names: Sequence[str],
     wanted: dict[str, float],
@@ -203,7 +203,7 @@ def split(
     Raises:
         Problems: a class with too few groups; a ready-made split that divides a group.
     """
-    collection = _labelled_only(collection)
+    collection = _labeled_only(collection)
     if len({record.label for record in collection.records}) == 1:
         only = collection.records[0].label
         raise RequestError(f"Only the class {only!r} has images: at least two are needed.")
@@ -215,14 +215,14 @@ def _divided(
 ) -> Collection:
     """Return labelled images, each in its split."""
     _check_whole_groups(collection.records)
-    ready = {record.split for record in collection.records}
-    if ready - {None} and None in ready:
+    given_splits = {record.split for record in collection.records}
+    if given_splits - {None} and None in given_splits:
         raise RequestError("Some images have a ready-made split and some have none: give all or none.")
     wanted = {"test": test_fraction, "val": val_fraction}
-    wanted = {name: share for name, share in wanted.items() if share > 0 and name not in ready}
+    wanted = {name: share for name, share in wanted.items() if share > 0 and name not in given_splits}
     free = [record for record in collection.records if record.split in (None, "train")]
     # A fraction of the whole cannot be asked of a part: what is carved is a fraction of train.
-    chosen, rare = carve(free, collection.class_names, wanted, seed=seed, allow_rare=allow_rare)
+    chosen, rare = choose_groups(free, collection.class_names, wanted, seed=seed, allow_rare=allow_rare)
     records = tuple(
         record
         if record.split in ("val", "test")
@@ -258,9 +258,9 @@ def split_target(
     Raises:
         RequestError: labels are wanted and there are none, or too few groups.
     """
-    unlabelled = [record for record in collection.records if record.label is None]
-    if labels == "none" and len(unlabelled) == len(collection.records):
-        return replace(collection, records=tuple(_without_label(unlabelled)))
+    unlabeled = [record for record in collection.records if record.label is None]
+    if labels == "none" and len(unlabeled) == len(collection.records):
+        return replace(collection, records=tuple(_without_label(unlabeled)))
     share = val_fraction if labels == "all" else 0.0
     if labels != "all":
         # Without the unlabelled, which are trained on too: `split` would note that they are left out.
@@ -282,7 +282,7 @@ def split_target(
         named = keep_few_labels(named, groups_per_class=groups_per_class, seed=seed, allow_rare=allow_rare)
     else:
         named = _keep_labels(named, frozenset())
-    return _join_unlabelled(named, unlabelled)
+    return _join_unlabeled(named, unlabeled)
 
 
 def keep_few_labels(
@@ -332,12 +332,12 @@ def _keep_labels(collection: Collection, kept: frozenset[str]) -> Collection:
     return replace(collection, records=tuple(divided(record) for record in collection.records))
 
 
-def _join_unlabelled(divided: Collection, unlabelled: Sequence[Record]) -> Collection:
+def _join_unlabeled(divided: Collection, unlabeled: Sequence[Record]) -> Collection:
     """Add unlabelled images to target_unlabelled, but for those of a group that is tested or validates."""
     kept_out = {group_key(one) for one in divided.records if one.split in ("target_val", "target_test")}
-    joining = [record for record in unlabelled if group_key(record) not in kept_out]
+    joining = [record for record in unlabeled if group_key(record) not in kept_out]
     records = (*divided.records, *_without_label(joining))
-    left_out = len(unlabelled) - len(joining)
+    left_out = len(unlabeled) - len(joining)
     if not left_out:
         return replace(divided, records=records)
     note = (
@@ -358,7 +358,7 @@ def _val_to_train(collection: Collection) -> Collection:
     return replace(collection, records=tuple(records))
 
 
-def _labelled_only(collection: Collection) -> Collection:
+def _labeled_only(collection: Collection) -> Collection:
     labelled = tuple(record for record in collection.records if record.label is not None)
     if not labelled:
         raise RequestError("No image has a label: there is nothing to divide by class.")

@@ -13,15 +13,15 @@ from pathlib import Path
 import tensorflow as tf
 
 from kerastl.console import track
-from kerastl.data.cache import Verdict, cache_key, read_verdicts, write_verdicts
+from kerastl.data.cache import FileCheck, cache_key, read_file_checks, write_file_checks
 from kerastl.data.convert import (
     HEADER_BYTES,
     NO_MEMORY,
     UnreadableError,
-    decodable,
     is_16_bit_gray,
     no_pillow_warnings,
     read_content,
+    to_decodable,
 )
 from kerastl.data.decode import NO_IMAGE, Window, decode_image
 from kerastl.data.records import Collection, Record, pluralize
@@ -65,11 +65,11 @@ def check_content(content: bytes, *, window: Window | None, max_pixels: int) -> 
         UnreadableError: the decoder refuses them, or there is no memory for it.
     """
     if not content:
-        raise UnreadableError("it is empty (zero bytes)", lasting=True)
+        raise UnreadableError("it is empty (zero bytes)", is_permanent=True)
     try:
         decode_image(tf.constant(content), window=window, max_pixels=max_pixels)
     except tf.errors.InvalidArgumentError as error:
-        raise UnreadableError(_in_words(error.message, content), lasting=True) from error
+        raise UnreadableError(_in_words(error.message, content), is_permanent=True) from error
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         raise UnreadableError(NO_MEMORY) from error
     except tf.errors.OpError as error:
@@ -165,12 +165,12 @@ def check_images(
     """
     if not collection.records:
         raise RequestError(f"There are no images{_of(dataset_name)}.")
-    found = _verdicts(collection.records, max_pixels, cache_dir, converted_dir)
+    found = _check_files(collection.records, max_pixels, cache_dir, converted_dir)
     quarantined, kept = [], []
     for record, verdict in zip(collection.records, found, strict=True):
         if verdict.reason is not None:
             quarantined.append((record.path, verdict.reason))
-        elif verdict.to_convert:
+        elif verdict.needs_conversion:
             kept.append(replace(record, file=_place(record.file, converted_dir)))
         else:
             kept.append(record)
@@ -181,18 +181,18 @@ def check_images(
     return CheckedImages(replace(collection, records=tuple(kept)), tuple(quarantined), has_16_bit)
 
 
-def _verdicts(
+def _check_files(
     records: Sequence[Record], max_pixels: int, cache_dir: Path | None, converted_dir: Path
-) -> list[Verdict]:
+) -> list[FileCheck]:
     """Return one verdict a record, in their order."""
     keys = [_key(record.file, max_pixels) for record in records]
-    known = read_verdicts(cache_dir, {key for key in keys if key})
-    fresh: dict[str, Verdict] = {}
+    known = read_file_checks(cache_dir, {key for key in keys if key})
+    fresh: dict[str, FileCheck] = {}
 
-    def judge(place: int) -> Verdict:
+    def judge(place: int) -> FileCheck:
         file, key = records[place].file, keys[place]
         verdict = known.get(key or "")
-        if verdict and not (verdict.to_convert and not _place(file, converted_dir).exists()):
+        if verdict and not (verdict.needs_conversion and not _place(file, converted_dir).exists()):
             return verdict
         verdict = _judge(file, max_pixels, converted_dir)
         if key:
@@ -206,7 +206,7 @@ def _verdicts(
             return list(track(judged, "checking every image", len(records)))
     finally:
         # Also after Ctrl-C: the next run goes on from here.
-        write_verdicts(cache_dir, dict(fresh))
+        write_file_checks(cache_dir, dict(fresh))
 
 
 def _key(file: Path, max_pixels: int) -> str | None:
@@ -216,17 +216,17 @@ def _key(file: Path, max_pixels: int) -> str | None:
         return None
 
 
-def _judge(file: Path, max_pixels: int, converted_dir: Path) -> Verdict:
+def _judge(file: Path, max_pixels: int, converted_dir: Path) -> FileCheck:
     try:
         stored = read_content(file, max_pixels=max_pixels)
-        content = decodable(stored, max_pixels=max_pixels)
+        content = to_decodable(stored, max_pixels=max_pixels)
         check_content(content, window=None, max_pixels=max_pixels)
     except UnreadableError as error:
-        return Verdict(str(error), lasting=error.lasting)
+        return FileCheck(str(error), is_permanent=error.is_permanent)
     is_converted = content is not stored
     if is_converted:
         _write_converted(_place(file, converted_dir), content)
-    return Verdict(None, is_16_bit_gray(content[:HEADER_BYTES]), is_converted)
+    return FileCheck(None, is_16_bit_gray(content[:HEADER_BYTES]), is_converted)
 
 
 def _write_converted(place: Path, png: bytes) -> None:

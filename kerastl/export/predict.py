@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from natsort import natsorted
 
-from kerastl.data.convert import UnreadableError, decodable, has_image_name, no_pillow_warnings, read_content
+from kerastl.data.convert import UnreadableError, to_decodable, has_image_name, no_pillow_warnings, read_content
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import (
     DESCRIPTION,
@@ -26,11 +26,11 @@ from kerastl.evaluation.trained_model import (
     load_trained,
     read_description,
 )
-from kerastl.export.converted import find_converted, read_converted
+from kerastl.export.converted import find_converted, load_converted
 from kerastl.export.graph_check import GRAPH
 from kerastl.export.loaded_export import find_export, read_export
 from kerastl.export.manifest import read_manifest
-from kerastl.runs import RESOLVED_RECIPE, MANIFEST, hash_files, sha256_of
+from kerastl.runs import MANIFEST, RESOLVED_RECIPE, hash_files, sha256_of
 
 BATCH_SIZE = 32
 READERS = 8
@@ -136,7 +136,7 @@ def _read(path: Path, max_pixels: int) -> bytes | str:
     try:
         if path.is_dir():
             return "it is a folder that cannot be listed, or a folder in a list of files"
-        return decodable(read_content(path, max_pixels=max_pixels), max_pixels=max_pixels)
+        return to_decodable(read_content(path, max_pixels=max_pixels), max_pixels=max_pixels)
     except UnreadableError as error:
         return str(error)
     except OSError as error:
@@ -193,7 +193,7 @@ class ModelOnDisk:
         if not self.is_export:
             return load_trained(self.folder)
         converted = find_converted(self.folder)
-        return read_converted(converted) if converted is not None else read_export(self.folder)
+        return load_converted(converted) if converted is not None else read_export(self.folder)
 
     def sha256(self) -> str:
         """Return a sha256 over the files that determine the predictions."""

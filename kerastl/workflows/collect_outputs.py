@@ -51,7 +51,7 @@ def mixed_target(
     """
     first, second = draw_pairs(logits, options)
     # Both of a pair in one go: where images are not kept they are decoded in parallel.
-    sides = (target.at(rows, target.batch_size) for rows in (first, second))
+    sides = (target.select(rows, target.batch_size) for rows in (first, second))
     told = []
     try:
         for (one, _), (other, _) in tf.data.Dataset.zip(tuple(sides)):

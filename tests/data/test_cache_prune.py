@@ -11,7 +11,7 @@ import pytest
 
 from kerastl.cli import main
 from kerastl.data import cache_entries, entry_lock, mark_in_use, prune_cache
-from kerastl.data.cache import FILE_NAME, Verdict, read_verdicts, write_verdicts
+from kerastl.data.cache import FILE_NAME, FileCheck, read_file_checks, write_file_checks
 from kerastl.data.readers import phantom
 
 DAY_S = 86_400
@@ -59,7 +59,7 @@ def test_the_list_tells_what_is_held_and_names_no_image_and_no_patient(cache, ca
     files = cache / "tfds" / "tiny_shapes-0123456789abcdef" / "train"
     files.mkdir(parents=True)
     (files / "index.csv").write_text("index,file,label\n0,secret_patient.png,a\n1,b.png,b\n")
-    write_verdicts(cache, {"k": Verdict(None), "l": Verdict("broken")})
+    write_file_checks(cache, {"k": FileCheck(None), "l": FileCheck("broken")})
     (cache / "notes.txt").write_text("not ours")
     (cache / "activations" / "mine").mkdir()
     code, out, err = call("ls")
@@ -75,7 +75,7 @@ def test_the_list_tells_what_is_held_and_names_no_image_and_no_patient(cache, ca
     code, out, _ = call("ls", "--json")
     told = json.loads(out)
     assert {one["kind"]: one["holds"].get("images") for one in told["entries"]} == {
-        "activations": 600, "phantom": 4, "tfds": 2, "verdicts": 2,
+        "activations": 600, "phantom": 4, "tfds": 2, "file_checks": 2,
     }  # fmt: skip
     sizes = {one["kind"]: one["bytes"] for one in told["entries"]}
     assert sizes["activations"] == 1000 + len(json.dumps({"holds": TOLD, "sha256": {}}))
@@ -108,9 +108,9 @@ def test_use_makes_an_entry_young_again(cache):
     with entry_lock(entry):
         mark_in_use(entry, user := _User())
     del user
-    write_verdicts(cache, {"k": Verdict(None)})
+    write_file_checks(cache, {"k": FileCheck(None)})
     aged(cache / FILE_NAME, 40)
-    read_verdicts(cache, ["k"])
+    read_file_checks(cache, ["k"])
     assert prune_cache(older_than_days=30).removed == ()
 
 
@@ -167,14 +167,14 @@ def test_an_entry_that_was_used_since_it_was_looked_at_stays(cache, monkeypatch)
 def test_a_writer_keeps_the_verdicts_and_a_broken_file_of_them_goes(cache):
     import sqlite3
 
-    write_verdicts(cache, {"k": Verdict(None)})
+    write_file_checks(cache, {"k": FileCheck(None)})
     writer = sqlite3.connect(cache / FILE_NAME, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
-    assert [one.kind for one in prune_cache(keep_gb=0).in_use] == ["verdicts"]
+    assert [one.kind for one in prune_cache(keep_gb=0).in_use] == ["file_checks"]
     writer.execute("COMMIT")
     writer.close()
     (cache / FILE_NAME).write_bytes(b"no database, but long enough to be looked at" * 99)
-    assert [one.kind for one in prune_cache(keep_gb=0).removed] == ["verdicts"]
+    assert [one.kind for one in prune_cache(keep_gb=0).removed] == ["file_checks"]
     assert not (cache / FILE_NAME).exists()
 
 

@@ -9,12 +9,12 @@ from images_drawn import LIMIT, by_pillow, encoded, noise
 from PIL import Image
 
 from kerastl.data import decode_image
-from kerastl.data.convert import UnreadableError, decodable, extension_of, no_pillow_warnings, read_image
+from kerastl.data.convert import UnreadableError, extension_of, no_pillow_warnings, read_image, to_decodable
 
 
 def png_of(content: bytes, max_pixels: int = LIMIT) -> bytes:
     with no_pillow_warnings():
-        png = decodable(content, max_pixels=max_pixels)
+        png = to_decodable(content, max_pixels=max_pixels)
     assert png.startswith(b"\x89PNG")
     return png
 
@@ -98,7 +98,7 @@ def test_a_tiff_cut_anywhere_gives_a_reason_and_never_an_error():
         except UnreadableError as error:
             refused.append(error)
     assert len(refused) >= 50
-    assert all(error.lasting for error in refused)
+    assert all(error.is_permanent for error in refused)
 
 
 @pytest.mark.parametrize("name", RARE)
@@ -119,7 +119,7 @@ def test_a_run_length_bmp_is_read_from_its_lowest_row_up():
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
 def test_what_tensorflow_decodes_is_not_touched(kind):
     content = encoded(noise(), kind)
-    assert decodable(content, max_pixels=LIMIT) is content
+    assert to_decodable(content, max_pixels=LIMIT) is content
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"])

@@ -181,7 +181,7 @@ def test_a_broken_cache_is_replaced(checking, checking_again, tmp_path, decoding
     checking_again(first)
     assert len(decodings) == 1
     with sqlite3.connect(tmp_path / "cache" / FILE_NAME) as connection:
-        assert connection.execute("SELECT count(*) FROM verdicts").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM file_checks").fetchone() == (1,)
     connection.close()
 
 
@@ -191,15 +191,15 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(checking, tmp_path):
 
 
 def test_many_writers_share_one_cache(tmp_path):
-    from kerastl.data.cache import Verdict, read_verdicts, write_verdicts
+    from kerastl.data.cache import FileCheck, read_file_checks, write_file_checks
 
     def work(number):
-        write_verdicts(tmp_path, {f"{number}-{i}": Verdict(None) for i in range(50)})
+        write_file_checks(tmp_path, {f"{number}-{i}": FileCheck(None) for i in range(50)})
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(16)))
     keys = [f"{number}-{i}" for number in range(16) for i in range(50)]
-    assert len(read_verdicts(tmp_path, keys)) == 800
+    assert len(read_file_checks(tmp_path, keys)) == 800
 
 
 def test_sixteen_bit_images_are_noticed(checking):

@@ -136,7 +136,7 @@ def test_a_rare_class_goes_wholly_to_train_when_allowed():
     assert any("'rare'" in note for note in found.notes)
 
 
-def ready(rows) -> Collection:
+def presplit(rows) -> Collection:
     """From (label, group, split)."""
     data = collection_of([(label, group) for label, group, _ in rows])
     records = [replace(record, split=row[2]) for record, row in zip(data.records, rows, strict=True)]
@@ -145,7 +145,7 @@ def ready(rows) -> Collection:
 
 def test_ready_made_splits_are_kept_and_a_missing_one_is_carved_out_of_train():
     rows = [(label, None, name) for label in "ab" for name in ["train"] * 20 + ["test"] * 7]
-    data = ready(rows)
+    data = presplit(rows)
     found = split(data, val_fraction=0.2, test_fraction=0.5, seed=3)
     before = {record.path for record in data.records if record.split == "test"}
     assert {record.path for record in found.records if record.split == "test"} == before
@@ -154,19 +154,21 @@ def test_ready_made_splits_are_kept_and_a_missing_one_is_carved_out_of_train():
 
 def test_complete_ready_made_splits_do_not_depend_on_the_seed():
     rows = [(label, None, name) for label in "ab" for name in ("train", "val", "test")]
-    data = ready(rows)
+    data = presplit(rows)
     assert split(data, val_fraction=0.3, test_fraction=0.3, seed=9).records == data.records
 
 
 def test_a_ready_made_split_that_divides_a_patient_is_refused_by_name():
-    data = ready([("a", "p7", "train"), ("b", "p7", "test"), ("a", "p1", "train"), ("b", "p2", "test")])
+    data = presplit([("a", "p7", "train"), ("b", "p7", "test"), ("a", "p1", "train"), ("b", "p2", "test")])
     with pytest.raises(Problems, match="group 'p7': is in train and test"):
         split(data, val_fraction=0.1, test_fraction=0.1, seed=0)
 
 
 def test_half_a_ready_made_split_is_refused():
     with pytest.raises(RequestError, match="give all or none"):
-        split(ready([("a", None, "train"), ("b", None, None)]), val_fraction=0.1, test_fraction=0.1, seed=0)
+        split(
+            presplit([("a", None, "train"), ("b", None, None)]), val_fraction=0.1, test_fraction=0.1, seed=0
+        )
 
 
 def test_unlabelled_images_are_left_out_with_a_note():

@@ -417,7 +417,8 @@ def _moved(rng: np.random.Generator, strand: Rod, places_mm: NDArray[np.float64]
     middle = (np.array(strand.start_mm) + np.array(strand.end_mm)) / 2
     row, column = places_mm[rng.integers(len(places_mm))] - middle[:2]
     start, end = (
-        (at[0] + float(row), at[1] + float(column), at[2]) for at in (strand.start_mm, strand.end_mm)
+        (point[0] + float(row), point[1] + float(column), point[2])
+        for point in (strand.start_mm, strand.end_mm)
     )
     return Rod(start, end, strand.start_radius_mm, strand.end_radius_mm)
 

@@ -13,14 +13,7 @@ from typing import Annotated, ClassVar
 from annotated_types import MinLen
 
 from kerastl.data.convert import has_image_name
-from kerastl.data.records import (
-    SPLIT_WORDS,
-    Collection,
-    Record,
-    check_class_names,
-    pluralize,
-    natural_order,
-)
+from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order, pluralize
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.options import StrictModel
 
@@ -218,15 +211,15 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     try:
         folders = sub_folders(root, root, skipped) if options.labelled else []
         if not folders:
-            return _read_unlabelled(root, options, skipped)
-        records, notes = _read_labelled(root, folders, options, skipped)
+            return _read_unlabeled(root, options, skipped)
+        records, notes = _read_labeled(root, folders, options, skipped)
     except PermissionError as error:
         raise RequestError(f"{error.filename} may not be read: permission denied.") from error
     names = natural_order(record.label for record in records if record.label is not None)
     return Collection(root, names, tuple(records), (*notes, *skipped.notes()))
 
 
-def _read_unlabelled(root: Path, options: Options, skipped: Skipped) -> Collection:
+def _read_unlabeled(root: Path, options: Options, skipped: Skipped) -> Collection:
     files = list(images(root, root, skipped))
     if not files:
         raise RequestError("\n".join([f"{root} holds no images.", *skipped.notes(), FOOTER]))
@@ -236,7 +229,7 @@ def _read_unlabelled(root: Path, options: Options, skipped: Skipped) -> Collecti
     return Collection(root, (), tuple(records), (note, *skipped.notes()))
 
 
-def _read_labelled(
+def _read_labeled(
     root: Path, folders: list[Folder], options: Options, skipped: Skipped
 ) -> tuple[list[Record], list[str]]:
     splits = _split_folders(root, folders)

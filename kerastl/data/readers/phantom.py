@@ -48,7 +48,7 @@ def read(options: Options, *, seed: int, cache_dir: Path) -> Collection:
         Problems: numbers that make no sense.
         RequestError: the cache cannot be written.
     """
-    from kerastl.data.cache import entry_lock, mark_in_use, no_place_in
+    from kerastl.data.cache import cache_not_writable, entry_lock, mark_in_use
     from kerastl.data.phantom.generate import VERSION, write_phantoms
     from kerastl.runs import read_csv
 
@@ -64,7 +64,7 @@ def read(options: Options, *, seed: int, cache_dir: Path) -> Collection:
     except OSError as error:
         # A cache that can only be read serves what is in it.
         if not (folder / "labels.csv").is_file():
-            raise no_place_in(cache_dir, error) from error
+            raise cache_not_writable(cache_dir, error) from error
     root = folder.resolve()
     records = tuple(
         Record(

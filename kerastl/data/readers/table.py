@@ -13,14 +13,7 @@ from typing import Annotated, Any, TextIO
 from annotated_types import MinLen
 from pydantic import Field
 
-from kerastl.data.records import (
-    SPLIT_WORDS,
-    Collection,
-    Record,
-    check_class_names,
-    pluralize,
-    natural_order,
-)
+from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order, pluralize
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.options import StrictModel
 
@@ -217,9 +210,9 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     if outside:
         number = pluralize(len(outside), "image")
         notes.append(f"{number} outside {root}, the first: {outside[0]}.")
-    unlabelled = sum(record.label is None for record in records)
-    if unlabelled:
-        notes.append(f"{pluralize(unlabelled, 'image')} of {options.path.name} have no label.")
+    unlabeled = sum(record.label is None for record in records)
+    if unlabeled:
+        notes.append(f"{pluralize(unlabeled, 'image')} of {options.path.name} have no label.")
     return Collection(root, names, tuple(records), tuple(notes))
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import MinLen
 
 from kerastl.console import track
-from kerastl.data.cache import cache_folder, mark_in_use, entry_lock, no_place_in
+from kerastl.data.cache import cache_folder, cache_not_writable, entry_lock, mark_in_use
 from kerastl.data.convert import extension_of
 from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order
 from kerastl.errors import Problem, Problems, RequestError
@@ -71,7 +71,7 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     except OSError as error:
         # A cache that can only be read serves what is in it.
         if not all((folder / split / INDEX).is_file() for split in splits):
-            raise no_place_in(folder.parent.parent, error) from error
+            raise cache_not_writable(folder.parent.parent, error) from error
     records = _records(options, splits, folder)
     labels = natural_order(record.label for record in records if record.label is not None)
     wrong = check_class_names(labels)
@@ -85,14 +85,14 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
 
 def _records(options: Options, splits: list[str], folder: Path) -> tuple[Record, ...]:
     """Return the records of images that lie as files; the splits are kept where they are a division."""
-    ready = {split: SPLIT_WORDS.get(split) for split in splits}
-    is_ready = len(splits) > 1 and "train" in ready.values() and all(ready.values())
+    split_words = {split: SPLIT_WORDS.get(split) for split in splits}
+    is_ready = len(splits) > 1 and "train" in split_words.values() and all(split_words.values())
     return tuple(
         Record(
             path=f"tfds:{options.dataset}/{split}/{row['index']}",
             file=folder / split / row["file"],
             label=row["label"] or None,
-            split=ready[split] if is_ready else None,
+            split=split_words[split] if is_ready else None,
         )
         for split in splits
         for row in read_csv(folder / split / INDEX)
