@@ -21,7 +21,7 @@ UNSEEN = 9
 UNSEEN_SHARE = 0.2
 HURTS = ("other prevalence", "same population", "unseen class")
 
-Images = tuple[Any, Any]
+Datasets = tuple[Any, Any]
 """`[n, h, w]` uint8 in [0, 255], and `[n]` whole numbers."""
 
 
@@ -95,7 +95,7 @@ def phantoms(first: str, second: str, patients: tuple[int, int]) -> Task:
     return Task(source, target, size_px=64, metric="group_auc")
 
 
-def digits_of(name: str, mnist: Path | None) -> Images:
+def digits_of(name: str, mnist: Path | None) -> Datasets:
     """Return all digits of one kind; MNIST's without their margin.
 
     Raises:
@@ -115,13 +115,13 @@ def digits_of(name: str, mnist: Path | None) -> Images:
     return images[:, inner, inner], labels
 
 
-def drawn(images: Images, count: int, rng: np.random.Generator) -> Images:
+def drawn(images: Datasets, count: int, rng: np.random.Generator) -> Datasets:
     """Return `count` of the images, or all where there are fewer."""
     chosen = rng.permutation(len(images[1]))[:count]
     return images[0][chosen], images[1][chosen]
 
 
-def planted(name: str, rng: np.random.Generator) -> tuple[Images, Images]:
+def planted(name: str, rng: np.random.Generator) -> tuple[Datasets, Datasets]:
     """Return source and target of a task in which adapting has nothing to win: scikit-learn's digits, halved class by class.
 
     Args:

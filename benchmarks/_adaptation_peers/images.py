@@ -20,12 +20,12 @@ def main() -> None:
     from kerastl import recipe as recipes
     from kerastl.cli._recipes import checked
     from kerastl.runs import Run, read_csv
-    from kerastl.workflows import gather_images
+    from kerastl.workflows import load_datasets
 
     run, out = Path(sys.argv[1]), Path(sys.argv[2])
     recipe = checked(recipes.find(str(run / "recipe.resolved.yaml")), ())
     with tempfile.TemporaryDirectory() as scratch:
-        pictures = gather_images(recipe, Run(Path(scratch)))
+        pictures = load_datasets(recipe, Run(Path(scratch)))
         written = [(row["path"], row["split"], row["domain"]) for row in read_csv(run / "split.csv")]
         if written != [(one.path, one.split, one.domain) for one in pictures.records]:
             raise SystemExit(f"{run}: its images no longer divide as split.csv says")

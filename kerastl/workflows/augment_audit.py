@@ -31,8 +31,8 @@ from kerastl.errors import RequestError
 from kerastl.models import load_backbone
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, read_csv
-from kerastl.workflows.datasets import Images, check_outside, gather_images
-from kerastl.workflows.model import find_weights
+from kerastl.workflows.datasets import Datasets, check_outside, load_datasets
+from kerastl.workflows.model import check_weights
 
 Array = np.ndarray[Any, Any]
 Features = Callable[[Array], Array]
@@ -107,9 +107,9 @@ def audit_recipe(
     """
     trials = trials_of(recipe, operations)
     if recipe.backbone.weights != "none":
-        find_weights(recipe)
+        check_weights(recipe)
     with tempfile.TemporaryDirectory() as folder:
-        pictures = gather_images(recipe, Run(Path(folder)))
+        pictures = load_datasets(recipe, Run(Path(folder)))
         if out is not None:
             check_outside(out, pictures.root, "audit")
         records = [one for split in SEEN for one in pictures.of(split)]
@@ -146,7 +146,7 @@ def _not_tested(records: Sequence[Record], run: Path) -> list[Record]:
     return [one for one in records if rows.get((one.path, one.domain or "")) in SEEN]
 
 
-def read_images(recipe: Recipe, pictures: Images, records: Sequence[Record]) -> Array:
+def read_images(recipe: Recipe, pictures: Datasets, records: Sequence[Record]) -> Array:
     """Return images as the network sees them: `[n, size, size, 3]` uint8.
 
     Rounded to whole levels, so that a thousand fit into memory; judges do not see the difference.

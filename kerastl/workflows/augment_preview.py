@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from kerastl import report
-from kerastl.augment.preview import TOGETHER, Block, mixing_block, operation_block, policy_block
+from kerastl.augment.preview import POLICY_TITLE, Block, mixing_block, operation_block, policy_block
 from kerastl.console import track
 from kerastl.data import Record, label_indices, seeds_for
 from kerastl.errors import RequestError, join_words, nearest, quote
 from kerastl.recipe import Augment, Recipe
 from kerastl.runs import Run, is_new_or_empty
-from kerastl.workflows.datasets import Images, check_outside, gather_images
+from kerastl.workflows.datasets import Datasets, check_outside, load_datasets
 
 
 def preview(
@@ -54,7 +54,7 @@ def preview(
     seed = recipe.seed if seed is None else seed
     with tempfile.TemporaryDirectory() as scratch:
         # The target has images of its own; the source's are divided without it.
-        found = gather_images(recipe.model_copy(update={"target": None}), Run(Path(scratch)))
+        found = load_datasets(recipe.model_copy(update={"target": None}), Run(Path(scratch)))
         check_outside(out if out is not None else Path(), found.root, "preview")
         training = found.of("train")
         # Mixing needs a second image, even where one is shown.
@@ -115,7 +115,7 @@ def _chosen(augment: Augment, operation: str | None) -> Augment:
     )
 
 
-def _decoded(recipe: Recipe, found: Images, records: Sequence[Record]) -> npt.NDArray[np.float32]:
+def _decoded(recipe: Recipe, found: Datasets, records: Sequence[Record]) -> npt.NDArray[np.float32]:
     """Return `[batch, size, size, 3]` float32 in [0, 255], as training sees them before they are changed."""
     data = recipe.data.model_copy(update={"batch_size": len(records)})
     plain = recipe.model_copy(update={"augment": Augment(), "data": data})
@@ -157,10 +157,10 @@ def _first_rows(block: Block, rows: int) -> Block:
 def _notes(recipe: Recipe, seed: int, training: int, shown: int, blocks: Sequence[Block]) -> list[str]:
     notes = [f"{shown} of {training:,} training images, chosen by seed {seed}."]
     first_sees_source = recipe.phases[0].domain == "source"
-    together = any(block.title == TOGETHER for block in blocks)
+    together = any(block.title == POLICY_TITLE for block in blocks)
     if together and seed == recipe.seed and first_sees_source:
         notes.append(
-            f"Below '{TOGETHER}', sample 1 is what training sees in epoch 1, and so on, before any mixing."
+            f"Below '{POLICY_TITLE}', sample 1 is what training sees in epoch 1, and so on, before any mixing."
         )
     return notes
 

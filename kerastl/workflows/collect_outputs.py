@@ -19,8 +19,14 @@ from kerastl.recipe import Phase, Recipe
 from kerastl.selection.evidence import Evidence, Mixed, Outputs, Proven
 from kerastl.selection.validators.mixval import Options, draw_pairs
 from kerastl.selection.validators.mixval import Options as Mixing
-from kerastl.training import batch_norm_layers, trace_inference, read_batches, build_statistics_estimator, unfreeze
-from kerastl.workflows.datasets import Images
+from kerastl.training import (
+    batch_norm_layers,
+    build_statistics_estimator,
+    read_batches,
+    trace_inference,
+    unfreeze,
+)
+from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.phase_data import candidates, phases_of, target_pool, training_phases
 
 NAME = "mixval"
@@ -80,7 +86,7 @@ class Shown:
     proven: Proven | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe, images: Images) -> Shown:
+    def of(cls, recipe: Recipe, images: Datasets) -> Shown:
         """Return the images of a run; test images are not among them."""
         target, mixing = images.source_of(recipe, target_pool(images)), mixing_of(recipe)
         if recipe.source is not None:
@@ -185,7 +191,7 @@ class HeldOut:
     target_splits: tuple[str, ...]
 
     @classmethod
-    def of(cls, recipe: Recipe, images: Images) -> HeldOut | None:
+    def of(cls, recipe: Recipe, images: Datasets) -> HeldOut | None:
         """Return the images of a run; None for one of a single site, or without images of the source to compare with."""
         if not images.of("val") or not images.of("train"):
             return None
@@ -202,7 +208,7 @@ class HeldOut:
         )
 
 
-def several_domains(images: Images) -> list[str]:
+def several_domains(images: Datasets) -> list[str]:
     """Return the domains of the source's training images where there are two or more."""
     found = sorted({record.domain for record in images.of("train") if record.domain})
     return found if len(found) > 1 else []

@@ -16,7 +16,7 @@ from kerastl import recipe as recipes
 from kerastl.augment import build_mixing, build_policy
 from kerastl.console import print_status
 from kerastl.data import CheckedImages, Collection, ImageDataset, Record
-from kerastl.data.convert import PixelStatistics, pixel_statistics, is_16_bit_file, sample_records
+from kerastl.data.convert import PixelStatistics, is_16_bit_file, pixel_statistics, sample_records
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.evaluation import assign_subgroups, is_binned, positive_class, read_description
 from kerastl.models import checked_size
@@ -257,7 +257,7 @@ SPLITS = ("train", "val", "test", "target_train", "target_val", "target_test", "
 
 
 @dataclass(frozen=True)
-class Images:
+class Datasets:
     """All images of a run, each in one split.
 
     Args:
@@ -312,7 +312,7 @@ class Images:
         return [(r.path, r.label, r.split, r.group, r.domain) for r in self.records]
 
 
-def gather_images(recipe: Recipe, run: Run) -> Images:
+def load_datasets(recipe: Recipe, run: Run) -> Datasets:
     """Read, decode once, divide: everything about the images that must hold before training.
 
     Args:
@@ -345,7 +345,7 @@ def gather_images(recipe: Recipe, run: Run) -> Images:
     notes = list(dict.fromkeys(notes))
     for line in notes:
         print_status(line)
-    return Images(
+    return Datasets(
         tuple(records), source.class_names, size, _window(recipe, records) if deep else None,
         _cache(recipe, len(records), size), source.root, target_root, bad, prints, tuple(notes),
     )  # fmt: skip
@@ -475,7 +475,7 @@ MOST_OF = 0.5
 TARGET = ("target_train", "target_val", "target_test", "target_unlabelled")
 
 
-def note_target(recipe: Recipe, images: Images, *, oracle: bool = False) -> Images:
+def warn_about_target(recipe: Recipe, images: Datasets, *, oracle: bool = False) -> Datasets:
     """Say what is remarkable about the target, and return the images with these notes among theirs.
 
     Args:
@@ -507,7 +507,7 @@ def _labels(recipe: Recipe) -> Iterator[str]:
     )
 
 
-def _patients(recipe: Recipe, images: Images) -> Iterator[str]:
+def _patients(recipe: Recipe, images: Datasets) -> Iterator[str]:
     """Tell of a target without groups beside a source that has some."""
     target = [record for split in TARGET for record in images.of(split)]
     source = [record for split in ("train", "val", "test") for record in images.of(split)]
@@ -525,7 +525,7 @@ def _patients(recipe: Recipe, images: Images) -> Iterator[str]:
     )
 
 
-def _pixels(recipe: Recipe, images: Images) -> Iterator[str]:
+def _pixels(recipe: Recipe, images: Datasets) -> Iterator[str]:
     """Tell of images that hold nothing, or that are stored in another way than the source's."""
     target = [record for split in TARGET if split != "target_test" for record in images.of(split)]
     if not target:
@@ -549,7 +549,7 @@ def _pixels(recipe: Recipe, images: Images) -> Iterator[str]:
     yield from _outside(recipe, images, seen)
 
 
-def _outside(recipe: Recipe, images: Images, seen: PixelStatistics) -> Iterator[str]:
+def _outside(recipe: Recipe, images: Datasets, seen: PixelStatistics) -> Iterator[str]:
     if images.window is None or seen.outside is None or seen.outside <= MOST_OF:
         return
     low, high = images.window

@@ -15,13 +15,13 @@ from kerastl.adaptation import SOURCE_ONLY
 from kerastl.console import print_status
 from kerastl.data import Record
 from kerastl.data.convert import UnreadableError, read_image
-from kerastl.errors import RunFailed, PermanentFailure
+from kerastl.errors import PermanentFailure, RunFailed
 from kerastl.evaluation import decode_twice, load_trained, read_description
 from kerastl.evaluation.inference import compare_passes
 from kerastl.recipe import Recipe
 from kerastl.report import write_report
 from kerastl.runs import Run
-from kerastl.workflows.datasets import Images
+from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.phase_data import candidates, target_pool
 
 
@@ -45,9 +45,9 @@ def write_exports(recipe: Recipe, run: Run) -> None:
     asked = export.PostprocessingOptions(wanted.temperature, wanted.prevalence, wanted.threshold)
     if not wanted.formats:
         return
-    _, lacks = export.resolve_postprocessing(run.path, read_description(run.path).class_names, asked)
-    for lack in lacks:
-        print_status(f"Export without: {lack}")
+    _, problems = export.resolve_postprocessing(run.path, read_description(run.path).class_names, asked)
+    for problem in problems:
+        print_status(f"Export without {problem}")
     for name in wanted.formats:
         offered = wanted.quantize in export.quantize_choices(name)
         quantize = wanted.quantize if offered else None
@@ -80,8 +80,8 @@ class Sample:
     is_predicted_twice: bool
 
 
-def prove(
-    recipe: Recipe, model: keras.Model, images: Images, run: Run, *, num_images: int = NUM_IMAGES
+def check_consistency(
+    recipe: Recipe, model: keras.Model, images: Datasets, run: Run, *, num_images: int = NUM_IMAGES
 ) -> None:
     """Make the consistency checks of a run and add them to `freeze.json`. No test image is opened.
 
@@ -118,7 +118,7 @@ def prove(
         )
 
 
-def _sample(recipe: Recipe, images: Images, num_images: int) -> Sample:
+def _sample(recipe: Recipe, images: Datasets, num_images: int) -> Sample:
     """Choose and decode the images that the checks share."""
     validation = [record for split in VALIDATION for record in images.of(split)]
     # A model that came without images may have none for validation; those that it was adapted to serve as well.
@@ -153,7 +153,9 @@ def _check_one(
     if sample.decodings is not None and (sample.is_predicted_twice or formats):
         print_status(f"Checking {run.path.name} on {len(sample.records)} {sample.split} images")
         paths = [record.path for record in sample.records]
-        passes, logits = compare_passes(model, sample.decodings, paths, batch_size=recipe.data.known_batch_size)
+        passes, logits = compare_passes(
+            model, sample.decodings, paths, batch_size=recipe.data.known_batch_size
+        )
     sheet["two_passes"] = passes if sample.is_predicted_twice else skipped
     sheet["exports"] = _exports(recipe, sample, logits, run, formats)
     run.write_json(SHEET, sheet)

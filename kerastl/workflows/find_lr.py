@@ -16,10 +16,10 @@ from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.training import LearningRateTest
 from kerastl.training.lr_finder import find_learning_rate
-from kerastl.workflows.datasets import Images, gather_images
-from kerastl.workflows.model import find_weights, start_model
+from kerastl.workflows.datasets import Datasets, load_datasets
+from kerastl.workflows.model import build_initial_model, check_weights
 from kerastl.workflows.phase_data import expanded_phases, training_phases
-from kerastl.workflows.run_writer import make_repeatable
+from kerastl.workflows.run_writer import set_determinism
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,10 @@ def find_rates(
         print_status(
             f"'{names[place]}' is tested from the weights that the recipe starts from: no phase was run before."
         )
-    make_repeatable(recipe.seed)
-    find_weights(recipe)
+    set_determinism(recipe.seed)
+    check_weights(recipe)
     with tempfile.TemporaryDirectory() as scratch:
-        images = gather_images(recipe, Run(Path(scratch)))
+        images = load_datasets(recipe, Run(Path(scratch)))
         owners = [owner for owner, _ in expanded_phases(recipe)]
         tested = training_phases(recipe)[owners.index(place)]
         split = "train" if tested.domain == "source" else "target_train"
@@ -124,15 +124,15 @@ def _place_of(phase: str | None, names: Sequence[str]) -> int:
     return names.index(phase)
 
 
-def _models(recipe: Recipe, images: Images, seeds: int) -> Iterator[keras.Model]:
+def _models(recipe: Recipe, images: Datasets, seeds: int) -> Iterator[keras.Model]:
     """Yield one model a seed: the backbone that the recipe starts from, and another new head.
 
     One backbone for all: what a frozen part of it makes of the images is then kept once for all seeds.
     """
-    first = start_model(recipe, images).model
+    first = build_initial_model(recipe, images).model
     yield first
     for seed in range(recipe.seed + 1, recipe.seed + seeds):
-        model = start_model(recipe.model_copy(update={"seed": seed}), images).model
+        model = build_initial_model(recipe.model_copy(update={"seed": seed}), images).model
         for layer in model.layers:
             if layer.name != "head" and layer.weights:
                 layer.set_weights(first.get_layer(layer.name).get_weights())

@@ -25,27 +25,27 @@ from kerastl import recipe as recipes
 from kerastl import report
 from kerastl.console import format_duration, print_status
 from kerastl.data import Record, group_key
-from kerastl.errors import Problem, Problems, RequestError, PermanentFailure
+from kerastl.errors import PermanentFailure, Problem, Problems, RequestError
 from kerastl.recipe import LARGEST_SEED, Recipe
 from kerastl.report import Curve, Point, Tested
 from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SCRATCH, WAYS
 from kerastl.runs import (
     RESOLVED_RECIPE,
     Run,
-    is_new_or_empty,
     create_run,
+    find_unfinished_run,
+    is_new_or_empty,
     read_csv,
     remove_partial_files,
-    find_unfinished_run,
     write_atomic,
     write_csv,
 )
 from kerastl.workflows import run as runner
-from kerastl.workflows.datasets import Images, check_outside, gather_images
-from kerastl.workflows.evaluate_run import write_summary
-from kerastl.workflows.model import find_weights, start_model
-from kerastl.workflows.resolve import decide_phases
-from kerastl.workflows.run_writer import differences, make_repeatable
+from kerastl.workflows.datasets import Datasets, check_outside, load_datasets
+from kerastl.workflows.evaluate import write_summary
+from kerastl.workflows.model import build_initial_model, check_weights
+from kerastl.workflows.resolve import resolve
+from kerastl.workflows.run_writer import differences, set_determinism
 
 SOURCE, ADAPTED = "source", "adapted"
 FALLBACK = "adabn"
@@ -294,11 +294,11 @@ def look(plan: Plan, problems: list[Problem], out: Path | None = None) -> Seen:
         Problems: all that is wrong; nothing was trained, nothing was written.
     """
     print_status(f"Looking at the images of {len(plan.seeds)} seed{'s'[: len(plan.seeds) > 1]}")
-    found: dict[int, Images] = {}
+    found: dict[int, Datasets] = {}
     wrong: dict[str, list[int]] = {}
     with tempfile.TemporaryDirectory() as scrap:
         # Whatever the images are, weights that are missing are told beside what is wrong with them.
-        problems += [Problem("", one) for one in _checked_text(lambda: find_weights(plan.recipe))]
+        problems += [Problem("", one) for one in _checked_text(lambda: check_weights(plan.recipe))]
         for seed in plan.seeds:
             for line in _wrong_with_seed(plan, seed, Run(Path(scrap)), found):
                 wrong.setdefault(line, []).append(seed)
@@ -332,12 +332,12 @@ def _checked_text(call: Callable[[], Any]) -> Iterator[str]:
         yield str(error)
 
 
-def _wrong_with_seed(plan: Plan, seed: int, scrap: Run, found: dict[int, Images]) -> Iterator[str]:
+def _wrong_with_seed(plan: Plan, seed: int, scrap: Run, found: dict[int, Datasets]) -> Iterator[str]:
     """Yield what is wrong with the images of one seed; they are kept in `found`."""
     most = plan.labels[-1]
     recipe = plan.recipe_of(Job(FINE_TUNE, seed, most), scrap.path)
     try:
-        found[seed] = gather_images(recipe, scrap)
+        found[seed] = load_datasets(recipe, scrap)
         yield from _wrong_with_labelled(found[seed], most)
     except Problems as error:
         for one in error.problems:
@@ -347,12 +347,12 @@ def _wrong_with_seed(plan: Plan, seed: int, scrap: Run, found: dict[int, Images]
     if seed not in found:
         # Without asking for labels, to tell beside it what the test lacks.
         with suppress(RequestError):
-            found[seed] = gather_images(plan.recipe_of(Job(SOURCE, seed), scrap.path), scrap)
+            found[seed] = load_datasets(plan.recipe_of(Job(SOURCE, seed), scrap.path), scrap)
     if seed in found:
         yield from _wrong_with_test(found[seed].of("target_test"))
 
 
-def _wrong_with_labelled(images: Images, number: int) -> Iterator[str]:
+def _wrong_with_labelled(images: Datasets, number: int) -> Iterator[str]:
     """Yield classes that give fewer groups than asked, as `allow_rare` lets them."""
     groups = {(one.label, group_key(one)) for one in images.of("target_train")}
     holds = Counter(label for label, _ in groups)
@@ -383,13 +383,13 @@ def _with_seeds(wrong: dict[str, list[int]], count: int) -> list[Problem]:
     ]
 
 
-def _wrong_with_phases(plan: Plan, images: Images, scrap: Run) -> Iterator[Problem]:
+def _wrong_with_phases(plan: Plan, images: Datasets, scrap: Run) -> Iterator[Problem]:
     """Yield what keeps one of the four kinds of run from learning."""
     seed = plan.seeds[0]
     first = plan.recipe_of(Job(SOURCE, seed), scrap.path)
-    make_repeatable(seed)
+    set_determinism(seed)
     try:
-        start = start_model(first, images)
+        start = build_initial_model(first, images)
     except RequestError as error:
         yield Problem("", str(error))
         return
@@ -397,11 +397,11 @@ def _wrong_with_phases(plan: Plan, images: Images, scrap: Run) -> Iterator[Probl
     for job in (Job(SOURCE, seed), Job(ADAPTED, seed), Job(FINE_TUNE, seed, most), Job(SCRATCH, seed, most)):  # fmt: skip
         # A's model is not there yet: what can be run depends on the layers, not on their weights.
         recipe = plan.recipe_of(job, scrap.path).model_copy(update={"backbone": first.backbone})
-        decide = partial(decide_phases, recipe, start, images, scrap, resume=False)
+        decide = partial(resolve, recipe, start, images, scrap, resume=False)
         yield from (Problem(job.way, line) for line in _checked_text(decide))
 
 
-def metric_of(every: Sequence[Images]) -> tuple[str, str]:
+def metric_of(every: Sequence[Datasets]) -> tuple[str, str]:
     """Return the metric that all seeds can be told by, and what is counted."""
     tests = [one.of("target_test") for one in every]
     grouped = all(any(record.group is not None for record in test) for test in tests)

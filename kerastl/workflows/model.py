@@ -24,11 +24,11 @@ from kerastl.models import (
 )
 from kerastl.recipe import Recipe
 from kerastl.runs import sha256_of
-from kerastl.workflows.datasets import Images
+from kerastl.workflows.datasets import Datasets
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialModel:
     """A model at the start of training.
 
     Args:
@@ -45,7 +45,7 @@ class Start:
     notes: tuple[str, ...]
 
 
-def find_weights(recipe: Recipe) -> None:
+def check_weights(recipe: Recipe) -> None:
     """See that the starting weights are there before any image is opened; download what is published.
 
     Raises:
@@ -64,7 +64,7 @@ def find_weights(recipe: Recipe) -> None:
         )
 
 
-def start_model(recipe: Recipe, images: Images) -> Start:
+def build_initial_model(recipe: Recipe, images: Datasets) -> InitialModel:
     """Build the model that a recipe starts from, its weights loaded, its head kept or renewed.
 
     Args:
@@ -93,7 +93,7 @@ def start_model(recipe: Recipe, images: Images) -> Start:
         "head_file": head_file.name if head_file else None,
         "head_sha256": sha256_of(head_file) if head_file else None,
     }
-    return Start(model, head, weights, (*loaded.notes, head.line))
+    return InitialModel(model, head, weights, (*loaded.notes, head.line))
 
 
 def _options(options: Any) -> dict[str, Any]:

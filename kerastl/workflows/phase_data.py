@@ -17,7 +17,7 @@ from kerastl.errors import Problem, Problems, RequestError
 from kerastl.models import block_names
 from kerastl.recipe import Phase, Recipe
 from kerastl.training import TimeBudget
-from kerastl.workflows.datasets import Images
+from kerastl.workflows.datasets import Datasets
 
 
 def expanded_phases(recipe: Recipe) -> list[tuple[int, recipes.Phase]]:
@@ -80,13 +80,13 @@ class Sources:
     val: dict[str, ImageDataset]
 
 
-def sources_of(recipe: Recipe, images: Images, phases: Sequence[Phase]) -> Sources:
+def sources_of(recipe: Recipe, images: Datasets, phases: Sequence[Phase]) -> Sources:
     """Return what some phases learn from."""
     return Sources(*(_by_domain(recipe, images, phases, split) for split in ("train", "val")))
 
 
 def _by_domain(
-    recipe: Recipe, images: Images, phases: Sequence[Phase], split: str
+    recipe: Recipe, images: Datasets, phases: Sequence[Phase], split: str
 ) -> dict[str, ImageDataset]:
     found: dict[str, ImageDataset] = {}
     for domain in dict.fromkeys(phase.domain for phase in phases):
@@ -96,12 +96,12 @@ def _by_domain(
     return found
 
 
-def target_pool(images: Images) -> list[Record]:
+def target_pool(images: Datasets) -> list[Record]:
     """Return the target's images that training may see: all but validation and test."""
     return [*images.of("target_train"), *images.of("target_unlabelled")]
 
 
-def target_stream(recipe: Recipe, images: Images) -> ImageDataset | None:
+def target_stream(recipe: Recipe, images: Datasets) -> ImageDataset | None:
     """Return the target's images as methods of adaptation learn from them; None where there are no methods.
 
     They are augmented as the source's are, and not mixed: most have no label to mix.
@@ -130,7 +130,7 @@ def step_of(recipe: Recipe, method: recipes.Method, model: keras.Model) -> Any:
     )  # fmt: skip
 
 
-def check_methods(recipe: Recipe, images: Images, model: keras.Model) -> None:
+def check_methods(recipe: Recipe, images: Datasets, model: keras.Model) -> None:
     """See that every method has something to learn in the phases at the target.
 
     Args:
@@ -153,7 +153,7 @@ def check_methods(recipe: Recipe, images: Images, model: keras.Model) -> None:
             )
 
 
-def _faults(recipe: Recipe, images: Images, model: keras.Model) -> Iterator[Problem]:
+def _faults(recipe: Recipe, images: Datasets, model: keras.Model) -> Iterator[Problem]:
     if not target_pool(images):
         yield Problem(
             "target",

@@ -9,7 +9,7 @@ from typing import Any
 from kerastl.data import ImageDataset
 from kerastl.recipe import Phase, read_plain
 from kerastl.runs import RESOLVED_RECIPE, Run
-from kerastl.workflows.model import Start
+from kerastl.workflows.model import InitialModel
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Plan:
     """
 
     phases: Sequence[Phase]
-    start: Start
+    start: InitialModel
     trains: Mapping[str, ImageDataset]
     vals: Mapping[str, ImageDataset]
     beside: Sequence[ImageDataset | None]

@@ -17,7 +17,7 @@ from kerastl.models import find_cached_weights
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, read_csv
 from kerastl.workflows import run as runner
-from kerastl.workflows.evaluate_run import write_summary
+from kerastl.workflows.evaluate import write_summary
 
 RECIPE = "quickstart"
 METRIC = "group_auc"
@@ -62,7 +62,9 @@ def load(seed: int | None, backbone: str, *, extra: tuple[str, ...] = ()) -> Rec
         if find_cached_weights("mobilenet_v2", image_size_px=96, alpha=0.35):
             sets += BORROWED
         else:
-            print_status("No ImageNet weights of mobilenet_v2 are cached: small_cnn from random weights instead.")
+            print_status(
+                "No ImageNet weights of mobilenet_v2 are cached: small_cnn from random weights instead."
+            )
     found = recipes.find(RECIPE)
     return recipes.check(
         found.text, name=RECIPE, policy_of=named_policy, sets=[*sets, *extra],

@@ -9,8 +9,8 @@ from kerastl.console import print_status
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.workflows.batch_memory import within_memory
-from kerastl.workflows.datasets import Images
-from kerastl.workflows.model import Start
+from kerastl.workflows.datasets import Datasets
+from kerastl.workflows.model import InitialModel
 from kerastl.workflows.phase_data import (
     check_methods,
     expanded_phases,
@@ -22,7 +22,7 @@ from kerastl.workflows.phase_data import (
 from kerastl.workflows.plan import Plan, began_with
 
 
-def decide_phases(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: bool) -> Recipe:
+def resolve(recipe: Recipe, start: InitialModel, images: Datasets, run: Run, *, resume: bool) -> Recipe:
     """Return the recipe with all decided that its phases leave open; see that each of them can be run.
 
     Args:
@@ -56,7 +56,7 @@ def decide_phases(recipe: Recipe, start: Start, images: Images, run: Run, *, res
     return within_memory(recipe.model_copy(update={"phases": decided}), plan)
 
 
-def _plan(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: bool) -> Plan:
+def _plan(recipe: Recipe, start: InitialModel, images: Datasets, run: Run, *, resume: bool) -> Plan:
     own, of_methods = own_phases(recipe), phases_of_methods(recipe)
     phases, target = [*own, *of_methods], target_stream(recipe, images)
     found = sources_of(recipe, images, phases)

@@ -1,4 +1,4 @@
-"""From a recipe to a judged and exported model: the whole toolkit in one screen."""
+"""From a recipe to an evaluated and exported model: one run, step by step."""
 
 from __future__ import annotations
 
@@ -7,49 +7,50 @@ from pathlib import Path
 from kerastl import report
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
-from kerastl.workflows.adapt_step import adapt
-from kerastl.workflows.datasets import gather_images, note_target
-from kerastl.workflows.evaluate_run import judge
-from kerastl.workflows.exports import check_exports, prove, write_exports
-from kerastl.workflows.model import find_weights, start_model
-from kerastl.workflows.resolve import decide_phases
-from kerastl.workflows.run_writer import make_repeatable, open_run, write_beginning, write_end, write_model
-from kerastl.workflows.train_phases import learn
+from kerastl.workflows.adapt import adapt
+from kerastl.workflows.datasets import load_datasets, warn_about_target
+from kerastl.workflows.evaluate import evaluate
+from kerastl.workflows.exports import check_consistency, check_exports, write_exports
+from kerastl.workflows.model import build_initial_model, check_weights
+from kerastl.workflows.resolve import resolve
+from kerastl.workflows.run_writer import finish_run, open_run, set_determinism, write_model, write_start
+from kerastl.workflows.train import train
 
 
 def run(
     recipe: Recipe, *, name: str, out: Path | None = None, resume: bool = False, oracle: bool = False
 ) -> Run:
-    """Run a recipe whole.
+    """Run a recipe: load the data, train, adapt, evaluate, export and report.
 
     Args:
-        recipe: checked.
-        name: of the recipe; the run folder is `runs/<name>-<n>` where `out` is None.
-        out: the run folder, new or empty.
-        resume: go on with a run that was stopped.
-        oracle: tell how every way to adapt does on the target's test images, too, after the choice.
+        recipe: A checked recipe.
+        name: Name of the recipe. Without `out`, the run folder is `runs/<name>-<n>`.
+        out: The run folder. It must be new or empty unless `resume` is true.
+        resume: Continue an interrupted run in `out`.
+        oracle: Also evaluate every candidate of an adaptation on the labeled test images of the target, after the
+            selection.
 
     Returns:
-        The run folder, with every file in it.
+        The run folder with all its files.
 
     Raises:
-        RequestError: the data, the weights or the folder will not do; nothing was trained.
-        RunFailed: training broke down or a proof did not hold; finished epochs are kept.
+        RequestError: The data, the weights or the folder cannot be used. Nothing was trained.
+        RunFailed: Training failed or a consistency check failed. Finished epochs are kept.
     """
-    make_repeatable(recipe.seed)
-    find_weights(recipe)
+    set_determinism(recipe.seed)
+    check_weights(recipe)
     check_exports(recipe)
     with open_run(name, out, resume=resume) as folder:
-        images = note_target(recipe, gather_images(recipe, folder), oracle=oracle)
-        start = start_model(recipe, images)
-        recipe = decide_phases(recipe, start, images, folder, resume=resume)
-        write_beginning(recipe, start, images, folder, resume=resume)
-        learn(recipe, start, images, folder, resume=resume)
-        adapt(recipe, start, images, folder, resume=resume)
-        write_model(recipe, start.model, images, folder)
-        judge(recipe, start.model, images, folder, oracle=oracle)
+        datasets = warn_about_target(recipe, load_datasets(recipe, folder), oracle=oracle)
+        initial = build_initial_model(recipe, datasets)
+        recipe = resolve(recipe, initial, datasets, folder, resume=resume)
+        write_start(recipe, initial, datasets, folder, resume=resume)
+        train(recipe, initial, datasets, folder, resume=resume)
+        adapt(recipe, initial, datasets, folder, resume=resume)
+        write_model(recipe, initial.model, datasets, folder)
+        evaluate(recipe, initial.model, datasets, folder, oracle=oracle)
         write_exports(recipe, folder)
-        prove(recipe, start.model, images, folder)
+        check_consistency(recipe, initial.model, datasets, folder)
         report.write_report(folder.path)
-        write_end(folder)
+        finish_run(folder)
     return folder

@@ -15,24 +15,24 @@ import tensorflow as tf
 
 from kerastl import recipe as recipes
 from kerastl.console import format_duration, print_status
-from kerastl.errors import RequestError, PermanentFailure
+from kerastl.errors import PermanentFailure, RequestError
 from kerastl.recipe import Recipe, read_plain, to_yaml
 from kerastl.report.tables import rounded_lines
 from kerastl.runs import (
     RESOLVED_RECIPE,
     Run,
     append_line,
-    machine_info,
+    atomic_path,
     create_run,
+    find_unfinished_run,
+    machine_info,
     package_versions,
     remove_partial_files,
-    find_unfinished_run,
-    atomic_path,
     write_atomic,
     write_csv,
 )
-from kerastl.workflows.datasets import Images
-from kerastl.workflows.model import Start
+from kerastl.workflows.datasets import Datasets
+from kerastl.workflows.model import InitialModel
 
 LONGEST = 80
 
@@ -144,7 +144,7 @@ def _take_away(run: Run, made: list[Path]) -> None:
             folder.rmdir()
 
 
-def make_repeatable(seed: int) -> None:
+def set_determinism(seed: int) -> None:
     """Make every operation deterministic, and seed the generators that first weights are drawn from."""
     keras.utils.set_random_seed(seed)
     # Some layers of keras-cv ask for the global generator, which TensorFlow does not make by itself once operations are deterministic.
@@ -152,7 +152,7 @@ def make_repeatable(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def resolved(recipe: Recipe, images: Images) -> Recipe:
+def resolved(recipe: Recipe, images: Datasets) -> Recipe:
     """Return the recipe with everything filled in that the data or the machine decided."""
     window: recipes.Window | Literal["full"] = "full"
     if images.window:
@@ -164,7 +164,7 @@ def resolved(recipe: Recipe, images: Images) -> Recipe:
     return recipe.model_copy(update={"data": data})
 
 
-def write_beginning(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: bool) -> None:
+def write_start(recipe: Recipe, start: InitialModel, images: Datasets, run: Run, *, resume: bool) -> None:
     """Write what is known before the first step; a resumed run must agree with what lies there.
 
     Raises:
@@ -187,7 +187,7 @@ SHOWN = 10
 SPLIT_HEADER = ("path", "label", "split", "group", "domain")
 
 
-def _versions(recipe: Recipe, start: Start, images: Images) -> dict[str, Any]:
+def _versions(recipe: Recipe, start: InitialModel, images: Datasets) -> dict[str, Any]:
     return {
         "packages": package_versions(),
         "machine": machine_info(),
@@ -232,7 +232,7 @@ def _warn_of_other_packages(before: dict[str, str], now: dict[str, str]) -> None
         )
 
 
-def write_model(recipe: Recipe, model: keras.Model, images: Images, run: Run) -> None:
+def write_model(recipe: Recipe, model: keras.Model, images: Datasets, run: Run) -> None:
     """Write `model.keras` and `model.json`, each whole or not at all."""
     write_network(model, run.file("model.keras"))
     run.write_json(
@@ -254,7 +254,7 @@ def write_network(model: keras.Model, file: Path) -> None:
         keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(part)
 
 
-def write_end(run: Run) -> None:
+def finish_run(run: Run) -> None:
     """Mark a run whose files are all written, and the runs inside it that it made itself, as finished."""
     for path in sorted(run.file("runs").glob("*")):
         inner = Run(path)

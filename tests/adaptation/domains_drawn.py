@@ -60,7 +60,7 @@ def batch(count, seed=0, num_classes=3, shifted=False):
 
 
 @dataclass
-class Images:
+class Datasets:
     """What `on_epoch` asks of a source."""
 
     images: np.ndarray

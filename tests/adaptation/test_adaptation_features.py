@@ -9,7 +9,7 @@ from domains_drawn import batch, plain_phase, small_model
 from kerastl.adaptation import features_and_logits, logits_of_frozen_head
 from kerastl.recipe import FromBlock
 from kerastl.training import unfreeze
-from kerastl.training.trunk import with_folded_trunk, with_fast_backward
+from kerastl.training.trunk import with_fast_backward, with_folded_trunk
 
 FROM_BLOCK_3 = plain_phase("last", 1, trainable=FromBlock(from_block="block_3"))
 HEAD_ALONE = plain_phase("head", 1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from domains_drawn import (
-    Images,
+    Datasets,
     batch,
     built,
     centroids_by_hand,
@@ -118,7 +118,7 @@ def test_tent_lowers_the_entropy_of_a_shifted_batch_and_moves_batch_norm_alone(m
 def test_shots_pseudo_labels_are_those_of_numpys_centroids(model):
     images = np.concatenate([batch(9, seed=6)[0], batch(6, seed=7, shifted=True)[0]])
     step = built("shot")
-    step.on_phase_begin(model, {"target": Images(images)})
+    step.on_phase_begin(model, {"target": Datasets(images)})
     read, logits = features_and_logits(model, tf.constant(images), training=False)
     labels = step.state()["pseudo_labels"]
     assert list(labels) == centroids_by_hand(np.float64(read), np.float64(logits))
@@ -145,7 +145,7 @@ def test_adabns_statistics_are_the_targets_computed_by_numpy(model):
     images = np.concatenate([batch(5, seed=6)[0], batch(6, seed=7, shifted=True)[0]])
     step = built("adabn")
     other = batch(8, seed=9)[0].numpy()
-    step.on_epoch(model, {"source": Images(other), "target": Images(images)})
+    step.on_epoch(model, {"source": Datasets(other), "target": Datasets(images)})
     layer = model.get_layer("block_1_bn")
     seen = keras.Model(model.inputs[0], layer.input)(images).numpy().astype(np.float64)
     np.testing.assert_allclose(layer.moving_mean, seen.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-5)

@@ -99,7 +99,7 @@ def test_training_runs_the_operations_as_exact_says(exact, tmp_path, monkeypatch
     sets = ["data.reader={name: folder, path: x}", f"augment={{policy: light, exact: {exact}}}"]
     recipe = checked(find("folder-classifier"), sets)
     file = tmp_path / "a.png"
-    found = stage.Images(
+    found = stage.Datasets(
         records=(), class_names=("a", "b"), image_size_px=SIZE_PX, window=None, cache="none",
         root=None, target_root=None, quarantined=(), fingerprints={}, notes=(),
     )  # fmt: skip

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from kerastl.cli import app
 from kerastl.errors import RequestError
 from kerastl.export import export_once, export_run
-from tests.export.conftest import model, images, run_folder
+from tests.export.conftest import images, model, run_folder
 
 __all__ = ["model", "images", "run_folder"]
 

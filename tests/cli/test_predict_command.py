@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, model, images
+from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, images, model
 
 __all__ = ["model", "images"]
 

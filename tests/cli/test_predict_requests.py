@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from kerastl.cli import app
 from kerastl.console import progress_bar
 from kerastl.errors import Problems
-from tests.export.conftest import model, images, run_folder
+from tests.export.conftest import images, model, run_folder
 
 __all__ = ["model", "images", "run_folder"]
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from kerastl.cli import Rooms, _output, app, main
 from kerastl.runs import Run
-from tests.export.conftest import model, images, run_folder, write_rows
+from tests.export.conftest import images, model, run_folder, write_rows
 
 __all__ = ["model", "images", "run_folder"]
 

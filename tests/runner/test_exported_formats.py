@@ -25,7 +25,7 @@ def test_each_format_of_a_recipe_is_written_and_proven_once(kerastl, recipe, tmp
     for name in exports:
         assert exports[name]["faults"] == []
         assert exports[name]["folder"] == f"export/{name}/1"
-    assert exports["onnx"]["answers"]["largest_difference"] <= 1e-4
+    assert exports["onnx"]["predictions"]["largest_difference"] <= 1e-4
     told = json.loads((out / "export/litert/1/manifest.json").read_text())["conversion"]
     assert told["quantize"] == "int8"
     assert told["cost"]["test"]["images"] > 0

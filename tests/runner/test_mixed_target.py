@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from kerastl.selection.validators.mixval import Options, draw_pairs
 from PIL import Image
 
 from kerastl.data import ImageDataset, Record
-from kerastl.selection.validators.mixval import Options, draw_pairs
 from kerastl.workflows.collect_outputs import mixed_target
 
 COUNT = 7

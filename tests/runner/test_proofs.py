@@ -11,7 +11,7 @@ from runs_drawn import RECIPE
 from kerastl import recipe as recipes
 from kerastl.data import Record
 from kerastl.runs import Run
-from kerastl.workflows import Images, prove
+from kerastl.workflows import Datasets, check_consistency
 
 SHORT = ["--set", "phases[0].epochs=1", "--set", "augment={operations: []}"]
 
@@ -75,7 +75,7 @@ def test_an_export_that_decodes_otherwise_fails_and_an_honest_one_passes(
     assert (told["split"], told["files"], told["without_file"]) == ("validation", 8, 0)
     assert told["folder"] == "export/saved_model/1"
     assert told["pixels"] == {"compared": True, "differ": 0, "largest_difference": 0.0}
-    assert told["answers"]["largest_difference"] <= told["answers"]["allowed"] == 1e-4
+    assert told["predictions"]["largest_difference"] <= told["predictions"]["allowed"] == 1e-4
     assert sheet_of(tmp_path / "one")["two_passes"]["differ"] == 0
     one, two = ((tmp_path / name / "freeze.json").read_bytes() for name in ("one", "two"))
     assert one == two
@@ -109,7 +109,7 @@ def test_batch_norm_that_follows_though_the_phase_says_frozen_fails(kerastl, rec
     assert sheet_of(tmp_path / "good")["phases"][1]["batch_norm"]["changed"] == 0
 
 
-def drawn_images(folder: Path, splits: list[str], *, on_disk: bool) -> Images:
+def drawn_images(folder: Path, splits: list[str], *, on_disk: bool) -> Datasets:
     records = tuple(
         Record(f"tfds:drawn/{split}/{row}", folder / f"{split}-{row}.png", "dark", split)
         for row, split in enumerate(splits)
@@ -117,7 +117,7 @@ def drawn_images(folder: Path, splits: list[str], *, on_disk: bool) -> Images:
     if on_disk:
         for record in records:
             keras.utils.save_img(record.file, np.full((32, 32, 3), 7.0), scale=False)
-    return Images(
+    return Datasets(
         records, ("dark", "light"), 32, None, "none", None, None, (), {}, (),
     )  # fmt: skip
 
@@ -131,7 +131,7 @@ def test_without_validation_images_or_files_the_sheet_says_so(recipe, tmp_path):
     )  # fmt: skip
     run = Run(tmp_path)
     run.write_json("freeze.json", {"phases": []})
-    prove(checked, model, drawn_images(tmp_path, ["train", "test"], on_disk=False), run)
+    check_consistency(checked, model, drawn_images(tmp_path, ["train", "test"], on_disk=False), run)
     told = sheet_of(tmp_path)
     assert told["phases"] == []
     assert told["two_passes"]["reason"] == "there are no validation images"
@@ -140,7 +140,7 @@ def test_without_validation_images_or_files_the_sheet_says_so(recipe, tmp_path):
         "reason": "no image lies as a file of its own",
     }  # fmt: skip
 
-    prove(checked, model, drawn_images(tmp_path, ["val", "val", "test"], on_disk=True), run)
+    check_consistency(checked, model, drawn_images(tmp_path, ["val", "val", "test"], on_disk=True), run)
     told = sheet_of(tmp_path)
     assert (told["two_passes"]["images"], told["two_passes"]["differ"]) == (2, 0)
     assert told["exports"]["saved_model"]["files"] == 2

@@ -7,7 +7,7 @@ import pytest
 
 from kerastl.errors import RequestError, RunFailed
 from kerastl.runs import RESOLVED_RECIPE, Run, write_atomic
-from kerastl.workflows import open_run, run_writer, write_end
+from kerastl.workflows import finish_run, open_run, run_writer
 
 
 def broken(out, error, *, write):
@@ -97,7 +97,7 @@ def test_going_on_sweeps_what_a_kill_left(tmp_path):
 
 def test_a_finished_run_is_not_opened_again(tmp_path):
     run = stopped(tmp_path / "run", KeyboardInterrupt())
-    write_end(run)
+    finish_run(run)
     with pytest.raises(RequestError, match="is finished"), open_run("flowers", run.path, resume=True):
         pass
     assert run.file(RESOLVED_RECIPE).is_file()
@@ -109,6 +109,6 @@ def test_the_end_marks_what_the_run_made_and_not_what_was_run_for_itself(tmp_pat
     for inner in (source_only, scratch):
         inner.path.mkdir(parents=True)
     write_atomic(scratch.file(RESOLVED_RECIPE), "format: 1\n")
-    write_end(run)
+    finish_run(run)
     assert (run.finished, source_only.finished, scratch.finished) == (True, True, False)
     assert run.file("finished.json").read_bytes() == source_only.file("finished.json").read_bytes()

@@ -11,7 +11,7 @@ from PIL import Image
 from kerastl import recipe as recipes
 from kerastl.export import export_once
 from kerastl.runs import Run
-from kerastl.workflows import gather_images, run
+from kerastl.workflows import load_datasets, run
 
 SHORT = ["--set", "phases[0].epochs=1"]
 
@@ -75,7 +75,7 @@ def test_an_edited_patient_column_is_refused_on_resume(kerastl, recipe, images, 
     write()
     reader = f"data.reader={{name: table, path: {table}, columns: {{group: patient}}}}"
     words = [recipe, *SHORT, "--set", reader, "--out", tmp_path / "run"]
-    command = stop_at(monkeypatch, kerastl, (run, "learn"), *words)
+    command = stop_at(monkeypatch, kerastl, (run, "train"), *words)
     rows[0][2] = rows[2][2]
     write()
     answer = kerastl(*command)
@@ -95,7 +95,7 @@ def test_data_has_one_fingerprint_whatever_the_seed_and_the_labels_asked_for(rec
         checked = recipes.check(
             recipe.read_text(), name="small",sets=[f"seed={seed}", wanted],
         )  # fmt: skip
-        return gather_images(checked, Run(tmp_path)).fingerprints
+        return load_datasets(checked, Run(tmp_path)).fingerprints
 
     few = "labels: few, few: {{groups_per_class: {}}}".format
     found = [prints(1, few(2)), prints(2, few(2)), prints(2, few(5)), prints(1, "labels: all")]

@@ -8,7 +8,7 @@ import pytest
 from kerastl.data import Record
 from kerastl.selection import Outputs
 from kerastl.workflows.collect_outputs import Look
-from kerastl.workflows.evaluate_run import rest_of, sites_of, with_after
+from kerastl.workflows.evaluate import rest_of, sites_of, with_after
 
 RECIPE = SimpleNamespace(seed=3, evaluation=SimpleNamespace(resamples=100))
 

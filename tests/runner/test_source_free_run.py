@@ -134,7 +134,7 @@ def test_the_choice_says_that_no_guard_could_be_asked(free):
 
 def test_without_batch_norm_answers_are_compared_with_those_of_the_model_as_it_came(run_b, monkeypatch):
     # What a network without BatchNorm gives; the phases say batch_norm: statistics all the same.
-    adapting = importlib.import_module("kerastl.workflows.adapt_step")
+    adapting = importlib.import_module("kerastl.workflows.adapt")
     monkeypatch.setattr(adapting, "observe_renormalised", lambda *_: None)
     recipe, out = run_b("plain", epochs=1)
     assert called("run", recipe, "--out", out) == 0

@@ -10,7 +10,7 @@ from runs_drawn import TWO_HOSPITALS
 from kerastl.cli._recipes import checked
 from kerastl.data import Record
 from kerastl.recipe import Found
-from kerastl.workflows import Images, note_target
+from kerastl.workflows import Datasets, warn_about_target
 
 WINDOW = (100.0, 1000.0)
 
@@ -40,8 +40,8 @@ def notes(tmp_path):
             adapt="learning_rate: 1e-4, trainable: all",
         )  # fmt: skip
         recipe = checked(Found("two", "two.yaml", text), sets)
-        images = Images(tuple(records), ("dark", "light"), 32, window, "none", None, None, (), {}, ("first",))
-        first, *rest = note_target(recipe, images, oracle=oracle).notes
+        images = Datasets(tuple(records), ("dark", "light"), 32, window, "none", None, None, (), {}, ("first",))
+        first, *rest = warn_about_target(recipe, images, oracle=oracle).notes
         assert first == "first"
         return rest
 

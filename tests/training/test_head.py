@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kerastl.models import carry_over_head, read_imagenet_head
-from kerastl.workflows import start_model
+from kerastl.workflows import build_initial_model
 
 FEATURES = 4
 
@@ -103,7 +103,7 @@ def started(weights):
 def test_the_start_tells_of_every_file_it_read(keras_home, monkeypatch, weights):
     recipe, images = started(weights)
     monkeypatch.setattr("kerastl.workflows.model._options", lambda _: {"alpha": 0.25})
-    begun = start_model(recipe, images)
+    begun = build_initial_model(recipe, images)
     files = {"file": "mobilenet_2_5_128_tf_no_top.h5", "head_file": "mobilenet_2_5_128_tf.h5"}
     hashes = {"file": "sha256", "head_file": "head_sha256"}
     for key, file in files.items():

@@ -20,7 +20,7 @@ from kerastl.evaluation import (
     paired_difference,
     write_predictions,
 )
-from kerastl.evaluation.bootstrap import no_value, single_threaded, plain
+from kerastl.evaluation.bootstrap import no_value, plain, single_threaded
 from kerastl.evaluation.inference import predict
 from kerastl.evaluation.scores import score
 from kerastl.evaluation.trained_model import read_unverified_model
@@ -29,13 +29,13 @@ from kerastl.runs import Run
 from kerastl.selection.domain_classifier import above_chance, site_tells_label, tell_apart, weighed
 from kerastl.selection.evidence import Outputs
 from kerastl.workflows.collect_outputs import HeldOut, Look, followed_in, look, several_domains
-from kerastl.workflows.datasets import Images
+from kerastl.workflows.datasets import Datasets
 
 LAYER = "pooled"
 MOST_DOMAINS = 30
 
 
-def sites_of(recipe: Recipe, images: Images, held_out: HeldOut, before: Look) -> dict[str, Any]:
+def sites_of(recipe: Recipe, images: Datasets, held_out: HeldOut, before: Look) -> dict[str, Any]:
     """Return what `scores.json` says of the sites, by the model that was not adapted.
 
     Args:
@@ -129,7 +129,7 @@ def _domains(
     return found
 
 
-def _label(images: Images, several: list[str], how: dict[str, Any]) -> dict[str, Any] | None:
+def _label(images: Datasets, several: list[str], how: dict[str, Any]) -> dict[str, Any] | None:
     records = [record for record in images.of("train") if record.domain and record.label]
     if not several or len({record.label for record in records}) < 2:
         return None
@@ -160,7 +160,7 @@ JUDGED = ("val", "test", "target_val", "target_test")
 
 
 @single_threaded()
-def judge(recipe: Recipe, model: keras.Model, images: Images, run: Run, *, oracle: bool = False) -> None:
+def evaluate(recipe: Recipe, model: keras.Model, images: Datasets, run: Run, *, oracle: bool = False) -> None:
     """Predict validation and test images once, score them, and write both down.
 
     Where the model learnt from a target domain, the model before that is judged on the same images, and
@@ -233,7 +233,7 @@ def _judged(
     recipe: Recipe,
     model: keras.Model,
     *,
-    images: Images,
+    images: Datasets,
     splits: Sequence[str],
     held_out: HeldOut | None,
     name: str,
@@ -268,7 +268,7 @@ def _judged(
     return Judged(predictions, scores, seen)
 
 
-def _without_labels(images: Images) -> list[str]:
+def _without_labels(images: Datasets) -> list[str]:
     """Return the split of the target's unlabelled images where they are like its patients as a whole.
 
     Where some of each class were picked to be labelled, the others are not: a class may be left out of them.
@@ -278,7 +278,7 @@ def _without_labels(images: Images) -> list[str]:
 
 
 def _tell_sites(
-    recipe: Recipe, images: Images, held_out: HeldOut | None, before: Judged, judged: Sequence[Judged]
+    recipe: Recipe, images: Datasets, held_out: HeldOut | None, before: Judged, judged: Sequence[Judged]
 ) -> None:
     """Add to the scores of each model what is known of the sites, where there are several.
 

@@ -21,8 +21,8 @@ from kerastl.runs import RESOLVED_RECIPE, Run
 from kerastl.selection.evidence import Evidence
 from kerastl.training import fit, unfreeze
 from kerastl.workflows.collect_outputs import Shown, observe, observe_renormalised
-from kerastl.workflows.datasets import Images
-from kerastl.workflows.model import Start
+from kerastl.workflows.datasets import Datasets
+from kerastl.workflows.model import InitialModel
 from kerastl.workflows.phase_data import (
     candidates,
     phases_of,
@@ -31,12 +31,12 @@ from kerastl.workflows.phase_data import (
     target_stream,
     time_budget,
 )
-from kerastl.workflows.run_writer import Diary, write_beginning, write_model
+from kerastl.workflows.run_writer import Diary, write_model, write_start
 
 ROWS = 4
 
 
-def show_styles(recipe: Recipe, methods: Sequence[recipes.Method], images: Images, run: Run) -> None:
+def show_styles(recipe: Recipe, methods: Sequence[recipes.Method], images: Datasets, run: Run) -> None:
     """Write `style_preview.png`: training images of both domains, and what each method makes of them.
 
     Args:
@@ -64,11 +64,11 @@ def _spread(records: Sequence[Record], count: int) -> list[Record]:
     return [records[len(records) * place // count] for place in range(count)]
 
 
-def _batch(recipe: Recipe, images: Images, records: Sequence[Record]) -> Any:
+def _batch(recipe: Recipe, images: Datasets, records: Sequence[Record]) -> Any:
     return next(iter(images.source_of(recipe, records).indexed_batches(0)))
 
 
-def _changed(recipe: Recipe, method: recipes.Method, images: Images, batches: Any) -> tuple[str, Any]:
+def _changed(recipe: Recipe, method: recipes.Method, images: Datasets, batches: Any) -> tuple[str, Any]:
     """Return a method's name, with the domain whose images it changes unless that is the source, and what it makes of them."""
     options = adaptation.named_options(method.name, method.options)
     if hasattr(options, "share"):
@@ -98,7 +98,7 @@ class Streams:
     val: ImageDataset | None
 
     @classmethod
-    def of(cls, recipe: Recipe, images: Images) -> Streams:
+    def of(cls, recipe: Recipe, images: Datasets) -> Streams:
         """Return the images of a run."""
         val = images.of("target_val")
         return cls(
@@ -108,7 +108,7 @@ class Streams:
         )
 
 
-def adapt(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: bool) -> None:
+def adapt(recipe: Recipe, start: InitialModel, images: Datasets, run: Run, *, resume: bool) -> None:
     """Train every candidate, choose one, and give its weights to the model; nothing where the recipe names no methods.
 
     Each candidate is a run of its own under `runs/`. One that is finished is not trained again when a run goes on.
@@ -183,8 +183,8 @@ def _decision(
 def _train(
     recipe: Recipe,
     method: recipes.Method,
-    start: Start,
-    images: Images,
+    start: InitialModel,
+    images: Datasets,
     streams: Streams,
     inner: Run,
     *,
@@ -201,7 +201,7 @@ def _train(
     phases = phases_of(recipe, method, start.model)
     began = resume and inner.file(RESOLVED_RECIPE).is_file()
     inner.path.mkdir(parents=True, exist_ok=True)
-    write_beginning(alone, start, images, inner, resume=began)
+    write_start(alone, start, images, inner, resume=began)
     diary = Diary(inner, sum(phase.epochs for phase in phases))
     fit(
         start.model, streams.train or {}, val=streams.val, target=streams.target, phases=phases,

@@ -7,23 +7,23 @@ from kerastl.errors import PermanentFailure
 from kerastl.recipe import Method, Phase, Recipe
 from kerastl.runs import Run
 from kerastl.training import History, fit
-from kerastl.workflows.datasets import Images
-from kerastl.workflows.model import Start
+from kerastl.workflows.datasets import Datasets
+from kerastl.workflows.model import InitialModel
 from kerastl.workflows.phase_data import own_phases, sources_of, time_budget, training_phases
 from kerastl.workflows.run_writer import (
     Diary,
-    write_beginning,
+    write_freeze_reports,
     write_history,
     write_model,
     write_network,
-    write_freeze_reports,
+    write_start,
 )
 
 LAST_GOOD = "last_good.keras"
 """The weights before training broke down."""
 
 
-def learn(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: bool) -> History:
+def train(recipe: Recipe, start: InitialModel, images: Datasets, run: Run, *, resume: bool) -> History:
     """Train through the run's own phases; write history, timings, proofs and checkpoints as they come.
 
     A model that came in place of the source's images, or that knows the classes already where no phase is at the source, is kept as it
@@ -72,7 +72,7 @@ def learn(recipe: Recipe, start: Start, images: Images, run: Run, *, resume: boo
         ) from error
 
 
-def _as_it_came(recipe: Recipe, start: Start, images: Images, run: Run) -> History:
+def _as_it_came(recipe: Recipe, start: InitialModel, images: Datasets, run: Run) -> History:
     """Keep a model that had learnt before: it learns in no phase of the run itself."""
     nothing = History((), (), {})
     write_history(run, nothing.rows)
@@ -81,7 +81,9 @@ def _as_it_came(recipe: Recipe, start: Start, images: Images, run: Run) -> Histo
     return nothing
 
 
-def _keep_source_only(recipe: Recipe, start: Start, images: Images, run: Run, history: History) -> None:
+def _keep_source_only(
+    recipe: Recipe, start: InitialModel, images: Datasets, run: Run, history: History
+) -> None:
     """Write the run as it would have ended at the source, a run folder of its own."""
     own = tuple(phase for phase in recipe.phases if phase.domain == "source")
     so_far = recipe.model_copy(
@@ -97,7 +99,7 @@ def _keep_source_only(recipe: Recipe, start: Start, images: Images, run: Run, hi
         so_far = so_far.model_copy(update={"adaptation": alone, "phases": recipe.phases})
     inner = Run(run.file("runs") / SOURCE_ONLY)
     inner.path.mkdir(parents=True, exist_ok=True)
-    write_beginning(so_far, start, images, inner, resume=False)
+    write_start(so_far, start, images, inner, resume=False)
     write_history(inner, history.rows)
     write_freeze_reports(inner, history.freeze_reports)
     write_model(so_far, start.model, images, inner)
