@@ -1,13 +1,15 @@
-"""Epochs of batches: a permutation of example indices from (seed, epoch), and a pipeline that starts from it.
+"""Image datasets that yield reproducible epochs.
 
-Nothing is skipped by reading it: to begin in the middle of an epoch is to begin in the middle of the
-permutation. The functions that the pipeline maps are traced once, whatever the number of epochs.
+The order of an epoch is a permutation from (seed, epoch). An epoch can start at any step without reading the
+images of earlier steps. Functions in the pipeline are traced once for all epochs.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -15,28 +17,28 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from kerastl.augment.stateless_random import mixed
+from kerastl.augment.stateless_random import hash_combine
 from kerastl.console import track
 from kerastl.data.decode import MAX_PIXELS, Window, traced_loader
-from kerastl.data.records import UNLABELED, Record, description_of, hash_records, is_described, label_indices
+from kerastl.data.records import UNLABELED, Record, hash_contents, label_indices
 from kerastl.data.validate import read_error
 from kerastl.errors import KerastlError, RequestError, RunFailed
 
 no_autograph = tf.autograph.experimental.do_not_convert
-"""For functions of TensorFlow's operations alone: rewriting their source takes longer than tracing them."""
+"""Skips AutoGraph for functions of TensorFlow operations, because converting them is slower than tracing."""
 
 
 def prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Return a dataset that keeps its order, works ahead, and is divided by nobody else."""
+    """Return a deterministic dataset with prefetching and without automatic sharding."""
     options = tf.data.Options()
     options.deterministic = True
-    # The loop deals batches to its workers itself; a second division would lose images.
+    # The training loop shards batches itself. Sharding twice would drop images.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def empty_batch(image_size_px: int) -> tf.data.Dataset:
-    """Return one batch of no image: images `[0, size, size, 3]` float32 and indices `[0]` int64."""
+    """Return a dataset of one empty batch: images `[0, size, size, 3]` float32 and indices `[0]` int64."""
     images = np.zeros((0, image_size_px, image_size_px, 3), np.float32)
     return tf.data.Dataset.from_tensors((images, np.zeros(0, np.int64)))
 
@@ -44,51 +46,44 @@ def empty_batch(image_size_px: int) -> tf.data.Dataset:
 def explain_read_error(
     error: Exception, records: Iterable[Record], *, window: Window | None, max_pixels: int
 ) -> RunFailed:
-    """Return the error to raise when reading failed: it names the first file that is broken.
-
-    Args:
-        error: what iterating raised; told where every file can be read.
-        records: of all images.
-        window, max_pixels: as they are decoded.
-    """
+    """Return an error that names the first file that cannot be read, or quotes `error` if all can be read."""
     for record in records:
         reason = read_error(record.file, window=window, max_pixels=max_pixels)
         if reason:
             return RunFailed(
-                f"{record.path} can no longer be read: {reason}. It could when the run began. "
-                f"Its file: {record.file}"
+                f"{record.path} can no longer be read: {reason}. It was readable when the run started. "
+                f"File: {record.file}"
             )
-    return RunFailed(f"The images can be read, but the pipeline failed: {error}")
+    return RunFailed(f"All images can be read, but the input pipeline failed: {error}")
 
 
 def seeds_for(seed: int, epoch: Any, indices: Any) -> Any:
-    """Return one seed for each example of an epoch, in a TensorFlow graph or eagerly.
+    """Return a stateless seed for each example of an epoch, in a TensorFlow graph or eagerly.
 
-    Each number is hashed in turn with the finaliser of SplitMix64, whose every input bit moves
-    about half of the output bits: neighbours get seeds that have nothing to do with each other.
+    The three numbers are hashed in turn with the finalizer of SplitMix64, so that similar inputs give unrelated seeds.
 
     Args:
-        seed: of the run.
-        epoch: scalar int64, from 0.
-        indices: `[batch]` int64, numbers of the examples.
+        seed: Seed of the run.
+        epoch: Scalar int64, from 0.
+        indices: `[batch]` int64 indices of the examples.
 
     Returns:
-        `[batch, 2]` int32, a stateless seed for each example.
+        `[batch, 2]` int32 seeds.
 
     Reference:
         Steele, Lea & Flood 2014, doi 10.1145/2660193.2660195, figure 16.
     """
     import tensorflow as tf
 
-    state = mixed(tf.zeros([], tf.uint64), tf.constant(seed, tf.int64))
-    state = mixed(state, tf.cast(epoch, tf.int64))
-    return tf.bitcast(mixed(state, tf.cast(indices, tf.int64)), tf.int32)
+    state = hash_combine(tf.zeros([], tf.uint64), tf.constant(seed, tf.int64))
+    state = hash_combine(state, tf.cast(epoch, tf.int64))
+    return tf.bitcast(hash_combine(state, tf.cast(indices, tf.int64)), tf.int32)
 
 
 def epoch_order(
     seed: int, epoch: int, num_examples: int, stream: int = 0
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the order of an epoch: `[num_examples]` int64, each index once, from (seed, stream, epoch) alone."""
+    """Return the permutation of an epoch, `[num_examples]` int64, as a function of (seed, stream, epoch)."""
     key = np.array([seed, epoch + (stream << 32)], np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).permutation(num_examples).astype(np.int64)
 
@@ -97,56 +92,58 @@ Policy = Callable[[Any, Any], Any]
 Mixer = Callable[[Any, Any, Any], tuple[Any, Any]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 NO_INDICES = np.zeros(0, np.int64)
-FILL_BATCH = 64
+CACHE_BATCH = 64
 
 
 @no_autograph
 def _without_indices(
     images: tf.Tensor,
     labels: tf.Tensor,
-    indices: tf.Tensor,  # noqa: ARG001 - an element's third part
+    indices: tf.Tensor,  # noqa: ARG001 - the third component of an element
 ) -> tuple[tf.Tensor, tf.Tensor]:
     return images, labels
 
 
 class ImageDataset:
-    """Batches of labelled images, epoch by epoch.
+    """Dataset of labeled images that yields reproducible epochs of batches.
 
     Args:
-        records: the images, each known by its place here, its index.
-        class_names: a record's label is its place here; -1 where there is none.
-        image_size_px: side of the square images.
-        batch_size: images a batch, of all shards together; the last batch may be smaller.
-        window: for 16-bit grey images, as in `decode_image`.
-        max_pixels: larger images are refused.
-        seed: with the epoch it gives the order and the augmentation.
-        shuffle: false: every epoch goes through the records in order.
-        augment: takes images `[batch, size, size, 3]` float32 in [0, 255] and seeds `[batch, 2]`
-            int32, returns images. Labels never travel through it.
-        mix: takes what `augment` returns, labels `[batch]` int32 and the seeds; returns images, and labels
-            `[batch, classes]` float32. It sees the rows of one batch, or of one shard's part of it: the
-            order of an epoch gives the same rows in every run, another number of shards gives others.
-        placement: where `augment` and `mix` run: `host`, in the pipeline that `indexed_batches` returns, or `device`, in the
-            training step, which takes `plain_batches` and calls `finish`. The same images either way.
-        cache: `memory` keeps the decoded, resized images in host memory, filled on first use.
-        views: augmented images that each image has in all: epoch `e` shows view `e` modulo their number. None: every
-            epoch shows another one.
-        drop_remainder: leave out a last batch that is smaller.
-        parallel_calls: images decoded at the same time; None: tf.data chooses. Never changes a byte.
+        records: Records of the images. The position of a record is the index of its image.
+        class_names: Class names. Labels are indices into them, -1 for unlabeled images.
+        image_size_px: Side length of the square images, in pixels.
+        batch_size: Number of images in a batch, summed over all shards. The last batch may be smaller.
+        window: Window of 16-bit grayscale images, as in `decode_image`.
+        max_pixels: Maximum height times width of a stored image. Larger images raise an error.
+        seed: Seed of the order and, together with the epoch, of the augmentation.
+        shuffle: Whether to shuffle the images in each epoch.
+        augment: Function of images `[batch, size, size, 3]` float32 in [0, 255] and seeds `[batch, 2]` int32 that
+            returns augmented images.
+        mix: Function of augmented images, labels `[batch]` int32 and seeds that returns mixed images and labels
+            `[batch, classes]` float32. It mixes the rows of a batch, or of a shard's part of it, so its result
+            depends on the number of shards.
+        placement: Where `augment` and `mix` run: `host` in the tf.data pipeline of `indexed_batches`, or `device` in
+            the training step, which takes `plain_batches` and calls `finish`. The images are the same.
+        cache: `memory` keeps the decoded and resized images in host memory, filled on first use.
+        views: Number of different augmentations per image. Epoch `e` shows view `e % views`. None shows a new one in
+            every epoch.
+        drop_remainder: Whether to drop a smaller last batch.
+        parallel_calls: Number of images that are decoded in parallel. None lets tf.data choose. The images do not
+            depend on it.
 
     Attributes:
-        num_examples, steps_per_epoch: whole numbers.
+        num_examples: Number of images.
+        steps_per_epoch: Number of batches in an epoch.
         labels: `[num_examples]` int32.
-        mixes: whether batches hold mixed labels.
-        augmented: whether images are changed.
-        repeats: whether some later epoch shows the images of an earlier one.
-        views: distinct images made of each; 1 where none is changed, or none repeats.
-        can_be_told: whether `fingerprint` works: `augment` is a policy of `build_policy`, or there is none.
-        finish: `(images, labels, indices, epoch)` as `plain_batches` gives them, and a scalar int64, to a batch as
-            `indexed_batches` gives it.
+        mixes: Whether batches have mixed labels.
+        augmented: Whether images are augmented.
+        repeats: Whether a later epoch shows the images of an earlier one.
+        views: Number of different images per record. 1 without augmentation or without repetition.
+        has_fingerprint: Whether `fingerprint` is available: `augment` is None or a policy of `build_policy`.
+        finish: Function of `(images, labels, indices)` from `plain_batches` and the epoch, a scalar int64, that
+            returns a batch of `indexed_batches`.
 
     Raises:
-        RequestError: images without a class cannot be mixed.
+        RequestError: `mix` is given and some images are unlabeled.
     """
 
     def __init__(
@@ -179,13 +176,13 @@ class ImageDataset:
         self._take_labels()
         self.mixes, self.placement = mix is not None, placement
         self.augmented, self._augment = augment is not None, augment
-        self.has_fingerprint = augment is None or is_described(augment)
+        self.has_fingerprint = augment is None or hasattr(augment, "words")
         self.repeats = views is not None or not (self.augmented or self.mixes)
         self.views = views if views is not None and self.augmented else 1
         unlabeled = int((self.labels == UNLABELED).sum())
         if self.mixes and unlabeled:
             raise RequestError(
-                f"{unlabeled:,} of {self.num_examples:,} images have no class: there is no label to mix."
+                f"{unlabeled:,} of {self.num_examples:,} images are unlabeled. Mixing requires labels."
             )
         self._parallel_calls = parallel_calls or tf.data.AUTOTUNE
         self._stream, self._images = 0, list[tf.Tensor]()
@@ -207,18 +204,18 @@ class ImageDataset:
         )
 
     def order(self, epoch: int) -> Indices:
-        """Return the indices of an epoch in their order: `[num_examples]` int64."""
+        """Return the order of an epoch: `[num_examples]` int64 indices."""
         if self.shuffle:
             return epoch_order(self.seed, epoch, self.num_examples, self._stream)
         return np.arange(self.num_examples, dtype=np.int64)
 
     def with_own_order(self, *, labelled: bool) -> ImageDataset:
-        """Return the same images in an order of their own, to be read side by side with another source.
+        """Return a copy with another order, for training on two datasets in parallel.
 
-        Two sources of one seed and one size have one order: their batches would pair images by their places.
+        Without it, two datasets of the same seed and size would pair images by their indices.
 
         Args:
-            labelled: false: every label is -1, in batches, in `labels` and in `records`.
+            labelled: Whether to keep the labels. False sets all labels to -1.
         """
         other = copy.copy(self)
         other._stream = self._stream + 1
@@ -233,7 +230,7 @@ class ImageDataset:
             self._labels = tf.constant(self.labels)
 
     def steps(self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)) -> list[Indices]:
-        """Return the indices of each batch of an epoch, from `first_step` on; parameters as in `batches`."""
+        """Return the indices of each batch of an epoch. The arguments are those of `batches`."""
         order, size = self.order(epoch), self.batch_size
         index, count = shard
         return [
@@ -245,10 +242,10 @@ class ImageDataset:
         """Return one epoch as `(images, labels)`, which `keras.Model.fit` and `evaluate` take.
 
         Args:
-            epoch: counted from 0.
-            first_step: number of batches to leave out at the beginning. Their files are not read.
-            shard: `(index, count)`: the rows index, index + count, ... of every batch. All shards have the same number
-                of batches, so the last one of a shard may be empty.
+            epoch: Number of the epoch, from 0.
+            first_step: Number of batches to skip. Their files are not read.
+            shard: `(index, count)` selects the rows index, index + count, ... of each batch. All shards have the same
+                number of batches, so the last batch of a shard may be empty.
 
         Returns:
             Elements `(images, labels)`: images `[b, size, size, 3]` float32 in [0, 255], labels `[b]` int32, or
@@ -266,7 +263,7 @@ class ImageDataset:
         `as_tf_dataset` there.
 
         Args:
-            epoch, first_step, shard: as in `batches`.
+            epoch, first_step, shard: As in `batches`.
 
         Returns:
             Elements `(images, labels, indices)`: images and labels as in `batches`, indices `[b]` int64.
@@ -279,11 +276,11 @@ class ImageDataset:
         """Return a dataset of `(images, labels)` for `keras.Model.fit`.
 
         Args:
-            epoch: the epoch that every pass shows. None: each pass over the dataset starts the next epoch, with its own
-                order and augmentation. The first pass shows epoch 0. A pass that is stopped early counts, too.
+            epoch: Epoch that every pass shows. If None, each pass shows the next epoch, from 0, with its own order and
+                augmentation. A pass that stops early counts.
 
         Returns:
-            Elements as of `batches`. The cardinality is `steps_per_epoch`.
+            Elements as in `batches`. The cardinality is `steps_per_epoch`.
 
         Example:
         ```python
@@ -318,11 +315,11 @@ class ImageDataset:
 
     def _labeled_batches(self, epoch: int, first_step: int, shard: tuple[int, int]) -> tf.data.Dataset:
         index, count = shard
-        mine = np.concatenate([NO_INDICES, *self.steps(epoch, first_step, shard)])
+        indices = np.concatenate([NO_INDICES, *self.steps(epoch, first_step, shard)])
         rows = len(range(index, self.batch_size, count))
         steps = self.steps_per_epoch - first_step
-        dataset = self.select(mine, rows)
-        if steps * rows - len(mine) >= rows and steps > 0:
+        dataset = self.select(indices, rows)
+        if steps * rows - len(indices) >= rows and steps > 0:
             dataset = dataset.concatenate(empty_batch(self.image_size_px))
         return self._with_labels(dataset)
 
@@ -341,7 +338,7 @@ class ImageDataset:
         )
 
     def all_images(self, view: int, rows: int) -> tf.data.Dataset:
-        """Return all images in the order of their indices, augmented as in the epoch `view`; elements as of `plain_batches`."""
+        """Return all images in index order, augmented as in epoch `view`. Elements are those of `plain_batches`."""
         number = tf.constant(view, tf.int64)
         return prefetched(
             self.select(np.arange(self.num_examples), rows).map(
@@ -354,25 +351,23 @@ class ImageDataset:
         )  # fmt: skip
 
     def fingerprint(self) -> str:
-        """Return the sha256 over every image's content, and all that decides what is made of it but the epoch.
+        """Return the SHA-256 of the image files and of all settings that affect the images.
 
         Raises:
-            RequestError: `augment` does not say what it does; only what `build_policy` returns does.
+            RequestError: `augment` is not a policy of `build_policy`.
         """
-        told: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "size": self.image_size_px, "window": self.window, "max_pixels": self.max_pixels,
+            "files": hash_contents([record.file for record in self.records]),
         }  # fmt: skip
+        if not self.has_fingerprint:
+            raise RequestError("A fingerprint requires an augmentation policy of `build_policy`.")
         if self._augment is not None:
-            told |= {"augment": description_of(self._augment), "seed": self.seed, "views": self.views}
-        return hash_records(self.records, told)
+            settings |= {"augment": self._augment.words, "seed": self.seed, "views": self.views}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     def explain(self, error: Exception) -> KerastlError:
-        """Return the error to raise when reading failed: it names the file that broke.
-
-        Args:
-            error: what iterating raised. When every file can be read, the error was another one's
-                and the text says so.
-        """
+        """Return an error that names the file that cannot be read, given the error that iteration raised."""
         return explain_read_error(error, self.records, window=self.window, max_pixels=self.max_pixels)
 
     def _load_one(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -381,7 +376,7 @@ class ImageDataset:
         return load(content), index
 
     def _augmented(self, images: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
-        """Augment images as an epoch shows them."""
+        """Augment images as in an epoch."""
         if self._augment is None:
             return images
         view = epoch % self.views if self.repeats else epoch
@@ -405,11 +400,11 @@ class ImageDataset:
         return loaded.batch(rows)
 
     def select(self, indices: Indices | tf.Tensor, rows: int) -> tf.data.Dataset:
-        """Return the images of some indices in this order, each as often as it is named, not augmented, not mixed.
+        """Return the images of the given indices, in this order, without augmentation or mixing.
 
         Args:
-            indices: `[n]` int64.
-            rows: images a batch.
+            indices: `[n]` int64. Indices may repeat.
+            rows: Batch size.
 
         Returns:
             Elements (images `[b, size, size, 3]` float32 in [0, 255], indices `[b]` int64).
@@ -427,10 +422,10 @@ class ImageDataset:
         if not self._images:
             size = self.image_size_px
             kept = np.empty((self.num_examples, size, size, 3), np.float32)
-            batches = self._decoded(np.arange(self.num_examples, dtype=np.int64), FILL_BATCH)
-            steps = -(-self.num_examples // FILL_BATCH)
+            batches = self._decoded(np.arange(self.num_examples, dtype=np.int64), CACHE_BATCH)
+            steps = -(-self.num_examples // CACHE_BATCH)
             try:
-                for images, indices in track(batches, "decoding images once", steps):
+                for images, indices in track(batches, "decoding images", steps):
                     kept[indices[0] : indices[-1] + 1] = images
             except tf.errors.OpError as error:
                 raise self.explain(error) from error
