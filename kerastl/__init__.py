@@ -1,3 +1,6 @@
 """kerastl: transfer learning for image classification on Keras 3 and TensorFlow."""
 
+import lazy_loader
+
 __version__ = "0.1.0"
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

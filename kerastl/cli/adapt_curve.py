@@ -81,11 +81,11 @@ def _checked(recipe: str, sets: tuple[str, ...], problems: list[Problem]) -> tup
         RequestError: all that is wrong.
     """
     from kerastl import recipe as recipes
-    from kerastl.cli._recipes import checked
+    from kerastl.workflows.check_recipe import check_recipe
 
     try:
         found = recipes.find(recipe)
-        return found, checked(found, sets)
+        return found, check_recipe(found, sets)
     except Problems as error:
         raise Problems(error.subject, [*problems, *error.problems], error.footer) from error
     except RequestError as error:

@@ -8,7 +8,7 @@ import shlex
 import click
 
 from kerastl import recipe as recipes
-from kerastl.cli._recipes import checked
+from kerastl.workflows.check_recipe import check_recipe
 from kerastl.errors import Problem, Problems, RequestError
 
 
@@ -27,7 +27,7 @@ def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
       kerastl check mine.yaml
     """
     try:
-        good = checked(recipes.find(recipe), sets)
+        good = check_recipe(recipes.find(recipe), sets)
     except RequestError as error:
         if not as_json:
             raise

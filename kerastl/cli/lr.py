@@ -45,10 +45,10 @@ def command(
       kerastl lr mine.yaml --phase fine_tune --seeds 5 --out rate.png
     """
     from kerastl import recipe as recipes
-    from kerastl.cli._recipes import checked
+    from kerastl.workflows.check_recipe import check_recipe
 
     found = recipes.find(recipe)
-    good = checked(found, sets)
+    good = check_recipe(found, sets)
     from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()

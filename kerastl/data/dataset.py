@@ -17,10 +17,11 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
+from kerastl.augment import build_policy, named_policy
 from kerastl.augment.stateless_random import hash_combine
 from kerastl.console import track
 from kerastl.data.decode import MAX_PIXELS, Window, traced_loader
-from kerastl.data.records import UNLABELED, Record, hash_contents, label_indices
+from kerastl.data.records import UNLABELED, Collection, Record, hash_contents, label_indices
 from kerastl.data.validate import read_error
 from kerastl.errors import KerastlError, RequestError, RunFailed
 
@@ -108,15 +109,16 @@ class ImageDataset:
     """Dataset of labeled images that yields reproducible epochs of batches.
 
     Args:
-        records: Records of the images. The position of a record is the index of its image.
-        class_names: Class names. Labels are indices into them, -1 for unlabeled images.
+        records: Records of the images, or a `Collection`. The position of a record is the index of its image.
+        class_names: Class names. Labels are indices into them, -1 for unlabeled images. None takes those of the
+            collection.
         image_size_px: Side length of the square images, in pixels.
         batch_size: Number of images in a batch, summed over all shards. The last batch may be smaller.
         window: Window of 16-bit grayscale images, as in `decode_image`.
         max_pixels: Maximum height times width of a stored image. Larger images raise an error.
         seed: Seed of the order and, together with the epoch, of the augmentation.
         shuffle: Whether to shuffle the images in each epoch.
-        augment: Function of images `[batch, size, size, 3]` float32 in [0, 255] and seeds `[batch, 2]` int32 that
+        augment: Name of a policy, list of operations, or function of images `[batch, size, size, 3]` float32 in [0, 255] and seeds `[batch, 2]` int32 that
             returns augmented images.
         mix: Function of augmented images, labels `[batch]` int32 and seeds that returns mixed images and labels
             `[batch, classes]` float32. It mixes the rows of a batch, or of a shard's part of it, so its result
@@ -148,16 +150,16 @@ class ImageDataset:
 
     def __init__(
         self,
-        records: Sequence[Record],
+        records: Sequence[Record] | Collection,
         *,
-        class_names: Sequence[str],
+        class_names: Sequence[str] | None = None,
         image_size_px: int,
-        batch_size: int,
+        batch_size: int = 32,
         window: Window | None = None,
         max_pixels: int = MAX_PIXELS,
         seed: int = 0,
         shuffle: bool = True,
-        augment: Policy | None = None,
+        augment: Policy | str | Sequence[Any] | None = None,
         mix: Mixer | None = None,
         placement: Literal["host", "device"] = "host",
         cache: Literal["memory", "none"] = "none",
@@ -165,6 +167,14 @@ class ImageDataset:
         drop_remainder: bool = False,
         parallel_calls: int | None = None,
     ) -> None:
+        if isinstance(records, Collection):
+            class_names = class_names or records.class_names
+            records = records.records
+        if class_names is None:
+            raise RequestError("class_names is required with a list of records. A Collection has its own.")
+        if augment is not None and not callable(augment):
+            operations = named_policy(augment) if isinstance(augment, str) else augment
+            augment = build_policy(operations, image_size_px=image_size_px)
         self.records = tuple(records)
         self.class_names = tuple(class_names)
         self.num_examples = len(self.records)
@@ -176,7 +186,7 @@ class ImageDataset:
         self._take_labels()
         self.mixes, self.placement = mix is not None, placement
         self.augmented, self._augment = augment is not None, augment
-        self.has_fingerprint = augment is None or hasattr(augment, "words")
+        self.has_fingerprint = augment is None or hasattr(augment, "fingerprint")
         self.repeats = views is not None or not (self.augmented or self.mixes)
         self.views = views if views is not None and self.augmented else 1
         unlabeled = int((self.labels == UNLABELED).sum())
@@ -363,7 +373,7 @@ class ImageDataset:
         if not self.has_fingerprint:
             raise RequestError("A fingerprint requires an augmentation policy of `build_policy`.")
         if self._augment is not None:
-            settings |= {"augment": self._augment.words, "seed": self.seed, "views": self.views}
+            settings |= {"augment": self._augment.fingerprint, "seed": self.seed, "views": self.views}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     def explain(self, error: Exception) -> KerastlError:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from kerastl.errors import Problem
+from kerastl.errors import Problem, RequestError
 from kerastl.runs import sha256_of
 
 SPLITS = ("train", "val", "test")
@@ -67,6 +68,45 @@ class Collection:
     class_names: tuple[str, ...]
     records: tuple[Record, ...]
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        splits = Counter(record.split or "no split" for record in self.records)
+        counts = ", ".join(f"{count:,} {split}" for split, count in sorted(splits.items()))
+        return f"<Collection: {len(self.records):,} images ({counts}), {len(self.class_names)} classes>"
+
+    def split(
+        self, *, val_fraction: float, test_fraction: float, seed: int, allow_rare: bool = False
+    ) -> Collection:
+        """Return the collection with a split for every labeled image, see `kerastl.data.split`."""
+        from kerastl.data.splits import split
+
+        return split(
+            self, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, allow_rare=allow_rare
+        )
+
+    @property
+    def train(self) -> Collection:
+        """The images of the training split."""
+        return self._of("train")
+
+    @property
+    def val(self) -> Collection:
+        """The images of the validation split."""
+        return self._of("val")
+
+    @property
+    def test(self) -> Collection:
+        """The images of the test split."""
+        return self._of("test")
+
+    def _of(self, split: str) -> Collection:
+        records = tuple(record for record in self.records if record.split == split)
+        if not records:
+            raise RequestError(
+                f"The collection has no {split} split. Call collection.split(val_fraction=0.2, "
+                "test_fraction=0.2, seed=7) first."
+            )
+        return replace(self, records=records, notes=())
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the records and the content of their files, independent of order and file location.

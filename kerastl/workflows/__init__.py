@@ -1,4 +1,4 @@
-"""How many labels does B need? Many runs of one recipe, with more and more labelled patients of the target."""
+"""The application: run a recipe, read finished runs, preview and audit augmentation, estimate the label budget."""
 
 import lazy_loader
 

@@ -8,7 +8,7 @@ from kerastl import augment, models, registry
 from kerastl import recipe as recipes
 
 
-def checked(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
+def check_recipe(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
     """Return the recipe with every default filled in.
 
     Raises:

@@ -1,0 +1,127 @@
+"""Runs from Python: run a recipe, and read a finished run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kerastl import recipe as recipes
+from kerastl.errors import RequestError
+from kerastl.evaluation import Predictions, load_trained, read_predictions
+from kerastl.workflows.check_recipe import check_recipe
+from kerastl.workflows.run import run as run_recipe
+
+
+class FinishedRun:
+    """A finished run. Its files are read on first access.
+
+    Args:
+        path: The run folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"<FinishedRun: {self.path}>"
+
+    @cached_property
+    def scores(self) -> dict[str, Any]:
+        """The content of `scores.json`."""
+        return self._read("scores.json")
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The content of `summary.json`."""
+        return self._read("summary.json")
+
+    @cached_property
+    def adaptation(self) -> dict[str, Any] | None:
+        """The content of `adaptation.json`, None for a run without a target."""
+        return self._read("adaptation.json") if (self.path / "adaptation.json").is_file() else None
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """The predictions on validation and test images."""
+        return read_predictions(self.path / "predictions.csv")
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """The trained `keras.Model`, which returns logits."""
+        return load_trained(self.path).model
+
+    def _read(self, name: str) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+        return content
+
+
+def load_run(path: str | Path) -> FinishedRun:
+    """Read a finished run.
+
+    Args:
+        path: The run folder.
+
+    Raises:
+        RequestError: The folder does not hold a finished run.
+
+    Example:
+        >>> kerastl.load_run("runs/mine").scores["test"]["overall"]["auc"]["value"]
+        0.93
+    """
+    if not (Path(path) / "summary.json").is_file():
+        raise RequestError(f"{path} is not the folder of a finished run: it holds no summary.json.")
+    return FinishedRun(path)
+
+
+def run(
+    recipe: str | Path,
+    *,
+    data: str | Path | None = None,
+    target: str | Path | None = None,
+    sets: Sequence[str] = (),
+    out: str | Path | None = None,
+    resume: bool = False,
+    oracle: bool = False,
+) -> FinishedRun:
+    """Run a recipe, with the same checks and the same run folder as `kerastl run`.
+
+    Args:
+        recipe: Name of a shipped recipe, or a file.
+        data: The images: a folder with one subfolder per class, or a CSV table.
+        target: The images of the target domain, in the same forms.
+        sets: Changes of the recipe, for example `["data.batch_size=16"]`, as `--set`.
+        out: The run folder, new or empty. The default is `runs/<recipe>-<n>`.
+        resume: Continue an interrupted run in `out`.
+        oracle: Also evaluate every candidate of an adaptation on the labeled test images of the target.
+
+    Raises:
+        RequestError: The recipe or the data cannot be used. All problems are listed, and nothing was trained.
+        RunFailed: Training or a consistency check failed.
+
+    Example:
+        >>> run = kerastl.run("folder-classifier", data="photos")
+        >>> run.scores["test"]["overall"]["accuracy"]["value"]
+        0.91
+    """
+    changes = [
+        f"{key}.reader={_reader(path)}"
+        for key, path in (("data", data), ("target", target))
+        if path is not None
+    ]
+    found = recipes.find(str(recipe))
+    checked = check_recipe(found, [*changes, *sets])
+    folder = run_recipe(
+        checked, name=found.name, out=None if out is None else Path(out), resume=resume, oracle=oracle
+    )
+    return FinishedRun(folder.path)
+
+
+def _reader(path: str | Path) -> str:
+    """Return the reader of a path as the value of a `--set` option."""
+    name = "table" if Path(path).suffix.lower() in (".csv", ".parquet") else "folder"
+    return json.dumps({"name": name, "path": str(path)})
