@@ -18,12 +18,12 @@ def main() -> None:
         SystemExit: the images no longer divide as `split.csv` says.
     """
     from kerastl import recipe as recipes
-    from kerastl.cli._recipes import checked
+    from kerastl.workflows.check_recipe import check_recipe
     from kerastl.runs import Run, read_csv
     from kerastl.workflows import load_datasets
 
     run, out = Path(sys.argv[1]), Path(sys.argv[2])
-    recipe = checked(recipes.find(str(run / "recipe.resolved.yaml")), ())
+    recipe = check_recipe(recipes.find(str(run / "recipe.resolved.yaml")), ())
     with tempfile.TemporaryDirectory() as scratch:
         pictures = load_datasets(recipe, Run(Path(scratch)))
         written = [(row["path"], row["split"], row["domain"]) for row in read_csv(run / "split.csv")]
@@ -31,8 +31,8 @@ def main() -> None:
             raise SystemExit(f"{run}: its images no longer divide as split.csv says")
         arrays = {}
         for split in SPLITS:
-            records = pictures.of(split)
-            batches = list(pictures.source_of(recipe, records).batches(0))
+            records = pictures.in_split(split)
+            batches = list(pictures.dataset(recipe, records).batches(0))
             arrays[f"{split}_images"] = np.concatenate([images.numpy() for images, _ in batches])
             arrays[f"{split}_labels"] = np.concatenate([labels.numpy() for _, labels in batches])
             names = [one.group or one.path for one in records]

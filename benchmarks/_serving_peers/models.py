@@ -29,7 +29,7 @@ def write_models(folder: Path) -> tuple[dict[str, Path], str]:
     import keras
 
     from kerastl.export import export_saved_model
-    from kerastl.export.endpoints import Served, endpoints_of
+    from kerastl.export.endpoints import ServedModel, build_endpoints
     from kerastl.models import fold
 
     model, weights = network()
@@ -37,8 +37,8 @@ def write_models(folder: Path) -> tuple[dict[str, Path], str]:
     def written(name: str, changed: keras.Model) -> Path:
         archive = keras.export.ExportArchive()
         archive.track(changed)
-        served = Served(changed, CLASS_NAMES, SIZE_PX)
-        endpoint, takes = endpoints_of(served)["serving_default"]
+        served = ServedModel(changed, CLASS_NAMES, SIZE_PX)
+        endpoint, takes = build_endpoints(served)["serving_default"]
         archive.add_endpoint("serving_default", endpoint, input_signature=[takes])
         archive.write_out(str(folder / name), verbose=False)
         return folder / name

@@ -236,8 +236,8 @@ def works_without_source(kind: str, name: str) -> bool:
     if kind == KIND:
         # Not to adapt is a candidate always: the model as it came.
         return name == SOURCE_ONLY or method_named(name).works_without_source
-    found: Any = registry.module(kind, name)
-    return found.VALIDATOR.needs is None
+    module: Any = registry.module(kind, name)
+    return not module.VALIDATORS[name].needs_source
 
 
 def plain_of(path: Path) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.adaptation.adaptation_step import AdaptationStep, features_and_logits, step_seeds
-from kerastl.augment.stateless_random import Draws
+from kerastl.augment.stateless_random import StatelessGenerator
 from kerastl.training.step import Batch
 
 NEARLY_GREY = 0.5
@@ -255,7 +255,7 @@ class Restyled(AdaptationStep):
         if self._share >= 1:
             return restyled
         images, _, indices = source
-        drawn = Draws(step_seeds(self.seed, progress, indices), 0).uniform([None])
+        drawn = StatelessGenerator(step_seeds(self.seed, progress, indices), 0).uniform([None])
         return tf.where((drawn < self._share)[:, None, None, None], restyled, images)
 
 

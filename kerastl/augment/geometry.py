@@ -1,7 +1,7 @@
 """Geometry as numbers: affine maps from a pixel of the result to a place in the image, and their products.
 
 A map is a row (a, b, c, d, e, f): the pixel (x, y) of the result shows the image's place (a x + b y + c, d x + e y + f),
-as in TensorFlow's `ImageProjectiveTransformV3`. Pixel centres are whole numbers, from 0 to size - 1; everything turns,
+as in TensorFlow's `ImageProjectiveTransformV3`. Pixel centers are whole numbers, from 0 to size - 1; everything turns,
 grows and shears about the middle, (size - 1) / 2.
 
 The sums and products are written out, number by number, so that a row's bytes do not depend on the rows beside it. They
@@ -114,7 +114,7 @@ def mirror(left_right: tf.Tensor, top_bottom: tf.Tensor, size_px: int) -> tf.Ten
 def window(top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size_px: int) -> tf.Tensor:
     """Return maps that enlarge a part of the image to its whole size.
 
-    The centres of the part's outermost pixels become those of the image's, as in TensorFlow's `CropAndResize`: nothing
+    The centers of the part's outermost pixels become those of the image's, as in TensorFlow's `CropAndResize`: nothing
     outside of the part is seen.
 
     Args:

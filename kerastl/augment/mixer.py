@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from kerastl import registry
-from kerastl.augment.parse_operations import Operation, named_mixings
+from kerastl.augment.parse_operations import Operation, parse_mixings
 from kerastl.augment.policy import check_tensor, check_images_and_seeds
 from kerastl.augment.stateless_random import FLOAT32_STEPS, StatelessGenerator
 from kerastl.errors import RequestError
@@ -44,14 +44,14 @@ def build_mixing(
         [0, 255]; labels `[batch]` int32, class numbers; seeds `[batch, 2]` int32, no two alike; one_hot `[batch,
         classes]` float32, rows that sum to 1. Partners form one ring over the batch, in random order: everybody has one, gives to
         one, and nobody is its own; an example that is alone stays as it is. A label that is no class
-        (-1: unlabelled) raises `tf.errors.InvalidArgumentError` when it is met.
+        (-1: unlabeled) raises `tf.errors.InvalidArgumentError` when it is met.
 
     Raises:
         RequestError: no such mixing or option, a value out of bounds, or fewer than two classes.
     """
     if num_classes < 2:
         raise RequestError(f"Mixing needs two classes or more, got {num_classes}.")
-    steps = [_Step(place, *one, image_size_px) for place, one in enumerate(named_mixings(operations))]
+    steps = [_Step(place, *one, image_size_px) for place, one in enumerate(parse_mixings(operations))]
 
     def mixing(images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images, seeds = check_images_and_seeds(images, seeds, [None, image_size_px, image_size_px, channels])
@@ -72,7 +72,7 @@ def build_mixing(
 def _one_hot(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
     """Return `[batch, classes]` float32; a label that is no class is refused, as its row would be zero."""
     labels = tf.cast(labels, tf.int64)
-    says = f"Mixing needs the class of every image: 0 to {num_classes - 1}; -1 is unlabelled."
+    says = f"Mixing needs the class of every image: 0 to {num_classes - 1}; -1 is unlabeled."
     with tf.control_dependencies(
         [
             tf.debugging.assert_non_negative(labels, says),

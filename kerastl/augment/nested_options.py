@@ -1,4 +1,4 @@
-"""What a moved image shows where it has nothing to show. No TensorFlow."""
+"""Option types that operations share, and rules for operations that contain others. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,49 +11,43 @@ from kerastl import registry
 from kerastl.recipe import Operation
 
 FillMode = Literal["reflect", "wrap", "nearest", "constant"]
-"""Outside of a row a b c d: `reflect` d c b a, `wrap` a b c d, `nearest` a or d, `constant` black."""
-
-
+"""How a row a b c d continues outside the image: `reflect` d c b a, `wrap` a b c d, `nearest` d d d d, `constant` black."""
 Operations = Annotated[tuple[Operation, ...], MinLen(1)]
 
 
 def check_nesting_depth(options: Any) -> Iterator[tuple[str, str]]:
-    """Rule of the options of an operation that contains others: these contain others at most once more."""
+    """Yield the location and message of each operation that is nested more than twice."""
     for index, outer in enumerate(options.operations):
-        for inner in _contained(outer):
-            if _contained(inner):
+        for inner in _nested_operations(outer):
+            if _nested_operations(inner):
                 yield (
                     f"operations[{index}]",
-                    f"{inner.name} is nested too deep: an operation that contains others may be inside one such "
-                    "operation, not inside two. Write its operations in its place.",
+                    f"{inner.name} is nested too deeply: at most two levels are allowed. "
+                    "List its operations in its place.",
                 )
 
 
-def _contained(operation: Any) -> Sequence[Operation]:
-    found = getattr(getattr(operation, "options", None), "operations", ())
-    return [one for one in found if isinstance(one, Operation)]
+def _nested_operations(operation: Any) -> Sequence[Operation]:
+    nested = getattr(getattr(operation, "options", None), "operations", ())
+    return [inner for inner in nested if isinstance(inner, Operation)]
 
 
 def are_identities(operations: Sequence[Operation]) -> bool:
-    """Tell whether every one of the operations is the identity."""
+    """Return whether every operation leaves every image unchanged."""
     return all(
-        registry.module("operation", one.name).is_identity(one.options) or one.options.apply_probability == 0
-        for one in operations
+        registry.module("operation", operation.name).is_identity(operation.options)
+        or operation.options.apply_probability == 0
+        for operation in operations
     )
 
 
 def any_needs_color(operations: Sequence[Operation]) -> bool:
-    """Tell whether one of the operations makes no sense on images of one channel."""
-    return any(registry.needs_color(one.name, one.options) for one in operations)
+    """Return whether an operation requires color images."""
+    return any(registry.needs_color(operation.name, operation.options) for operation in operations)
 
 
 def at_strength(names: Sequence[str], strength: float) -> tuple[Operation, ...]:
-    """Return operations, each at one strength.
-
-    Args:
-        names: of the operations.
-        strength: 0, the identity, to 1.
-    """
+    """Return the named operations with options for one strength, 0 (identity) to 1."""
     return tuple(
         Operation(name=name, options=registry.module("operation", name).at_strength(strength))
         for name in names

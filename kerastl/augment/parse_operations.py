@@ -1,4 +1,4 @@
-"""Turn what a caller names into operations with validated options. No TensorFlow."""
+"""Parse operations given by name into operations with validated options. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,35 +11,29 @@ from kerastl.recipe import Mixing
 from kerastl.recipe import Operation as NamedOperation
 
 Operation = tuple[str, Any]
+"""Name and options."""
 
 
-def named(operations: Sequence[Operation | Mapping[str, Any] | str]) -> list[Operation]:
-    """Return (name, options) for each operation.
-
-    Args:
-        operations: a name, `(name, options)`, or `{"name": ..., option: value, ...}`; so are the operations that one of
-            them contains.
-
-    Raises:
-        Problems: unknown names, and options that are missing, unknown or out of bounds, of all operations together.
-    """
-    return _validated(NamedOperation, operations, "The augmentation", "augment")
-
-
-def named_mixings(mixings: Sequence[Operation | Mapping[str, Any] | str]) -> list[Operation]:
-    """Return (name, options) for each mixing.
+def parse_operations(operations: Sequence[Operation | Mapping[str, Any] | str]) -> list[Operation]:
+    """Return (name, options) of each operation.
 
     Args:
-        mixings: as in `named`.
+        operations: Each a name, `(name, options)`, or `{"name": ..., option: value, ...}`. Nested operations are written
+            in the same ways.
 
     Raises:
-        Problems: unknown names, and options that are unknown or out of bounds, of all mixings together.
+        Problems: If names are unknown, or options are missing, unknown or out of range; lists all of them.
     """
-    return _validated(Mixing, mixings, "The mixing", "mixing")
+    return _parse(NamedOperation, operations, "The augmentation", "augment")
 
 
-def _validated(model: type[Plugin], given: Any, subject: str, where: str) -> list[Operation]:
-    found, problems = read_list(model, given, where)
+def parse_mixings(mixings: Sequence[Operation | Mapping[str, Any] | str]) -> list[Operation]:
+    """Return (name, options) of each mixing; the arguments and errors are those of `parse_operations`."""
+    return _parse(Mixing, mixings, "The mixing", "mixing")
+
+
+def _parse(plugin: type[Plugin], values: Any, subject: str, where: str) -> list[Operation]:
+    operations, problems = read_list(plugin, values, where)
     if problems:
         raise Problems(subject, problems)
-    return [(one.name, one.options) for one in found]
+    return [(operation.name, operation.options) for operation in operations]

@@ -1,4 +1,4 @@
-"""One door to augmentation: a list of operations in, a function of images and seeds out."""
+"""Augmentation policies: a list of operations becomes a function of images and seeds."""
 
 from __future__ import annotations
 
@@ -10,153 +10,134 @@ import tensorflow as tf
 
 from kerastl.augment.color import Pass, build_color_pass
 from kerastl.augment.geometry import product
-from kerastl.augment.operation import BuiltOperation, Params, Lowering
-from kerastl.augment.parse_operations import Operation, named
+from kerastl.augment.operation import BuiltOperation, Lowering, Params
+from kerastl.augment.parse_operations import Operation, parse_operations
 from kerastl.augment.stateless_random import StatelessGenerator
-from kerastl.augment.warp import source_coordinates, neighbors, resample
+from kerastl.augment.warp import neighbors, resample, source_coordinates
 from kerastl.errors import RequestError
 
-WARP, COLOR, LAYER = "warp", "colour", "layer"
+Shape = Sequence[int | None]
 
 
-class Compiled:
-    """What `compiled` returns: a function `(images, params) -> images`, or its two halves one after the other.
+class CompiledOperations:
+    """A function `(images, params) -> images` that applies operations in as few passes as possible.
 
     Args:
-        passes: in their order, each with the places of its operations among all.
+        passes: The passes in order, each with the indices of its operations.
     """
 
     def __init__(self, passes: Sequence[tuple[Pass, Sequence[int]]]) -> None:
         self._passes = passes
 
     def __call__(self, images: tf.Tensor, params: Sequence[Params]) -> tf.Tensor:
-        """Return the changed images."""
-        return self.change(images, self.prepare(params))
+        """Return the augmented images; `params` holds the parameters of each operation, in order."""
+        return self.apply(images, self.prepare(params))
 
     def prepare(self, params: Sequence[Params]) -> list[Any]:
-        """Return what the passes ask for: small tensors, rows by example.
+        """Return the arguments of the passes: small tensors with one row per example."""
+        return [stage.prepare([params[index] for index in indices]) for stage, indices in self._passes]
 
-        Args:
-            drawn: what each operation drew, in their order.
-        """
-        return [one.prepare([params[at] for at in places]) for one, places in self._passes]
-
-    def change(self, images: tf.Tensor, prepared: Sequence[Any]) -> tf.Tensor:
-        """Return the changed images; of each, `prepared` has one row."""
-        for (one, _), numbers in zip(self._passes, prepared, strict=True):
-            images = tf.ensure_shape(one.change(images, numbers), images.shape)
+    def apply(self, images: tf.Tensor, prepared: Sequence[Any]) -> tf.Tensor:
+        """Return the augmented images, given the result of `prepare`."""
+        for (stage, _), arguments in zip(self._passes, prepared, strict=True):
+            images = tf.ensure_shape(stage.apply(images, arguments), images.shape)
         return images
 
 
-def compiled(operations: Sequence[BuiltOperation]) -> Compiled:
-    """Return a function that does all operations.
-
-    Args:
-        operations: in their order.
-
-    Returns:
-        `run(images, params) -> images`; drawn is what each operation drew, in the same order.
-    """
+def compile_operations(operations: Sequence[BuiltOperation]) -> CompiledOperations:
+    """Group operations into passes, in their order."""
     passes: list[tuple[Pass, list[int]]] = []
-    for kind, places in _passes(operations):
-        members = [operations[place] for place in places]
-        if kind == WARP and all(one.compiles for one in members):
-            # Mirrors alone: XLA's own reversal is quicker than a warp.
-            kind = COLOR
-        passes.append((MAKERS[kind](members), places))
-    return Compiled(passes)
-
-
-def _passes(operations: Sequence[BuiltOperation]) -> list[tuple[str, list[int]]]:
-    """Return (kind, places) of what is done in one pass."""
-    passes: list[tuple[str, list[int]]] = []
-    filled: str | None = None
-    for place, one in enumerate(operations):
-        if one.lowering == "nothing":
-            continue
-        kind = {"folded": WARP, "layer": LAYER}.get(one.lowering, COLOR)
-        joins = bool(passes) and passes[-1][0] == kind != LAYER
-        # What never looks outside of the image, as a mirror, joins a warp that fills the outside in any way.
-        if joins and kind == WARP and None not in (filled, one.fill_mode):
-            joins = filled == one.fill_mode
-        if joins:
-            passes[-1][1].append(place)
+    for kind, indices in _group_operations(operations):
+        members = [operations[index] for index in indices]
+        if kind == "folded" and not all(member.compiles for member in members):
+            stage = _build_warp_pass(members)
+        elif kind == "layer":
+            stage = layer_pass(members[0])
         else:
-            passes.append((kind, [place]))
-            filled = None
-        filled = filled or one.fill_mode
-    return passes
+            # Flips alone, too: they are faster as a reversal than as a warp.
+            stage = build_color_pass(members)
+        passes.append((stage, indices))
+    return CompiledOperations(passes)
 
 
-def _one_warp(members: Sequence[BuiltOperation]) -> Pass:
-    # Windows alone look outside by rounding at most.
-    fill_mode = next((one.fill_mode for one in members if one.fill_mode), "nearest")
+def _group_operations(operations: Sequence[BuiltOperation]) -> list[tuple[str, list[int]]]:
+    """Return (kind, indices) of the operations of each pass; kind is `folded`, `layer` or `color`."""
+    groups: list[tuple[str, list[int]]] = []
+    fill_mode: str | None = None
+    for index, operation in enumerate(operations):
+        if operation.lowering == "identity":
+            continue
+        kind = operation.lowering if operation.lowering in ("folded", "layer") else "color"
+        joins = bool(groups) and groups[-1][0] == kind != "layer"
+        # An operation that never looks outside the image, such as a flip, joins a warp with any fill mode.
+        if joins and kind == "folded" and None not in (fill_mode, operation.fill_mode):
+            joins = fill_mode == operation.fill_mode
+        if joins:
+            groups[-1][1].append(index)
+        else:
+            groups.append((kind, [index]))
+            fill_mode = None
+        fill_mode = fill_mode or operation.fill_mode
+    return groups
 
-    # Three compiled functions: in one, XLA would look every pixel up once more for each channel and neighbour, and
-    # round its place otherwise each time.
-    looked_up, found, resampled = (
-        tf.function(partial(one, fill_mode=fill_mode), jit_compile=True, autograph=False)
-        for one in (source_coordinates, neighbors, resample)
+
+def _build_warp_pass(members: Sequence[BuiltOperation]) -> Pass:
+    """Return one resampling by the product of the affine maps of all members."""
+    # Crops alone look outside the image by rounding errors only.
+    fill_mode = next((member.fill_mode for member in members if member.fill_mode), "nearest")
+
+    # Three compiled functions: in one, XLA would compute each coordinate once per channel and neighbor, with
+    # different rounding.
+    coordinates, find_neighbors, interpolate = (
+        tf.function(partial(function, fill_mode=fill_mode), jit_compile=True, autograph=False)
+        for function in (source_coordinates, neighbors, resample)
     )
 
-    def warped(images: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
-        x, y = looked_up(maps, *images.shape[1:3])
-        places = (tf.ensure_shape(place, [None, *images.shape[1:3]]) for place in (x, y))
-        return resampled(images, *found(*places))
+    def apply(images: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
+        size = images.shape[1:3]
+        x, y = (tf.ensure_shape(axis, [None, *size]) for axis in coordinates(maps, *size))
+        return interpolate(images, *find_neighbors(x, y))
 
-    def maps(params: Sequence[Params]) -> tf.Tensor:
-        each = [one.maps(numbers) for one, numbers in zip(members, params, strict=True)]
-        return tf.cast(reduce(product, each), tf.float32)
+    def prepare(params: Sequence[Params]) -> tf.Tensor:
+        maps = [member.maps(own) for member, own in zip(members, params, strict=True)]
+        return tf.cast(reduce(product, maps), tf.float32)
 
-    return Pass(maps, warped)
-
-
-def _layer_itself(members: Sequence[BuiltOperation]) -> Pass:
-    (only,) = members
-    return Pass(lambda params: params[0], only.apply)
+    return Pass(prepare, apply)
 
 
-MAKERS: dict[str, Callable[[Sequence[BuiltOperation]], Pass]] = {
-    WARP: _one_warp,
-    COLOR: build_color_pass,
-    LAYER: _layer_itself,
-}
-
-
-Shape = Sequence[int | None]
+def layer_pass(operation: BuiltOperation) -> Pass:
+    """Return a pass that runs the layer of one operation."""
+    return Pass(lambda params: params[0], operation.apply)
 
 
 def check_images_and_seeds(images: Any, seeds: Any, shape: Shape) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return float32 images of a shape, and their int32 seeds `[batch, 2]`.
-
-    Args:
-        images: anything that is a tensor of numbers.
-        seeds: anything that is a tensor of whole numbers.
-        shape: `[None, size, size, channels]`.
+    """Return images as float32 and their seeds `[batch, 2]` as int32.
 
     Raises:
-        RequestError: they have other shapes, or seeds that are no whole numbers.
+        RequestError: If a shape differs, or the seeds are not integers.
     """
     images = check_tensor("images", images, shape)
-    seeds = check_tensor("seeds", seeds, [None, 2], whole=True)
+    seeds = check_tensor("seeds", seeds, [None, 2], integer=True)
     if not images.shape[:1].is_compatible_with(seeds.shape[:1]):
-        raise RequestError(f"There are {images.shape[0]} images and {seeds.shape[0]} seeds.")
+        raise RequestError(
+            f"Expected one seed per image. Received {images.shape[0]} images and {seeds.shape[0]} seeds."
+        )
     return tf.cast(images, tf.float32), tf.cast(seeds, tf.int32)
 
 
-def check_tensor(name: str, given: Any, shape: Shape, *, whole: bool = False) -> tf.Tensor:
-    """Return a tensor of a shape, of whole numbers where they are asked for.
+def check_tensor(name: str, value: Any, shape: Shape, *, integer: bool = False) -> tf.Tensor:
+    """Return a value as a tensor of a given shape.
 
     Raises:
-        RequestError: its shape is another one, or it holds no whole numbers.
+        RequestError: If the shape differs, or `integer` is set and the values are not integers.
     """
-    given = tf.convert_to_tensor(given)
-    if not given.shape.is_compatible_with(shape):
-        told = ", ".join("batch" if size is None else str(size) for size in shape)
-        raise RequestError(f"{name}: must be [{told}], got {given.shape.as_list()}.")
-    if whole and not given.dtype.is_integer:
-        raise RequestError(f"{name}: must be whole numbers, int32, got {given.dtype.name}.")
-    return tf.ensure_shape(given, shape)
+    tensor = tf.convert_to_tensor(value)
+    if not tensor.shape.is_compatible_with(shape):
+        expected = ", ".join("batch" if size is None else str(size) for size in shape)
+        raise RequestError(f"{name}: expected shape [{expected}]. Received {tensor.shape.as_list()}.")
+    if integer and not tensor.dtype.is_integer:
+        raise RequestError(f"{name}: expected integers (int32). Received {tensor.dtype.name}.")
+    return tf.ensure_shape(tensor, shape)
 
 
 def build_policy(
@@ -166,63 +147,69 @@ def build_policy(
     channels: int = 3,
     exact: bool = False,
 ) -> Policy:
-    """Return a function that changes images, each by its own seed.
+    """Build an augmentation policy.
 
     Args:
-        operations: in their order: `(name, options)`, or `{"name": ..., option: value, ...}`; none at all
-            is allowed and changes nothing.
-        image_size_px: side of the square images.
-        channels: 3, or 1 where every operation works on grey.
-        exact: run keras-cv's layers one after the other, as reference: nothing folded, nothing compiled.
+        operations: Operations in order, each a name, `(name, options)`, or `{"name": ..., option: value, ...}`. An empty
+            list leaves images unchanged.
+        image_size_px: Side length of the square images.
+        channels: 3, or 1 if every operation supports grayscale images.
+        exact: Whether to run the layers one by one, as a reference: nothing is combined or compiled.
 
     Returns:
-        `policy(images, seeds) -> images`: images `[batch, size, size, channels]` float32 in [0, 255];
-        seeds `[batch, 2]` int32. An example's bytes depend on its image and its seed alone: not on its
-        batch, the process, or the number of parallel calls. Labels never travel through it.
+        A function `policy(images, seeds) -> images`. `images` is `[batch, size, size, channels]` float32 in [0, 255],
+        `seeds` is `[batch, 2]` int32. The result for an example is a function of its image and its seed: it does
+        not depend on the batch, the process, or the number of parallel calls.
 
     Raises:
-        RequestError: no such operation or option, a value out of bounds, or an operation that needs
-            colour for grey images.
+        Problems: If an operation or option is unknown, or a value is out of range.
+        RequestError: If an operation requires color and `channels` is 1.
+
+    Example:
+        >>> policy = build_policy(["random_flip", {"name": "random_rotation", "max_deg": 15}], image_size_px=224)
+        >>> augmented = policy(images, seeds)
     """
-    return Policy(named(operations), image_size_px=image_size_px, channels=channels, exact=exact)
+    return Policy(parse_operations(operations), image_size_px=image_size_px, channels=channels, exact=exact)
 
 
 class Policy:
-    """What `build_policy` returns.
+    """A function of images and seeds; see `build_policy`.
 
     Attributes:
-        lowering: (operation, how it is done) in their order; how is `nothing`, `folded`, `hsv`, `linear`, `compiled`
-            or `layer`, as in `BuiltOperation`, and always `layer` where `exact`.
-        words: what it does, in full: two policies of the same words change an image alike.
+        lowering: (operation, lowering) in order. The lowering is `identity`, `folded`, `hsv`, `linear`, `compiled` or
+            `layer`; with `exact` it is always `layer`.
+        fingerprint: Text that identifies the policy: policies with equal text change images identically.
     """
 
     def __init__(
         self, operations: Sequence[Operation], *, image_size_px: int, channels: int, exact: bool
     ) -> None:
         self._shape = [None, image_size_px, image_size_px, channels]
-        self.words = repr((list(operations), image_size_px, channels, exact))
+        self.fingerprint = repr((list(operations), image_size_px, channels, exact))
         self._operations = [
-            BuiltOperation(place, *operation, image_size_px) for place, operation in enumerate(operations)
+            BuiltOperation(index, *operation, image_size_px) for index, operation in enumerate(operations)
         ]
-        if exact:
-            for one in self._operations:
-                one.run_exactly()
-        coloured = [one.name for one in self._operations if channels == 1 and one.needs_color]
-        if coloured:
-            raise RequestError(f"{coloured[0]} needs colour images; these are grey.")
+        for operation in self._operations:
+            if exact:
+                operation.run_exactly()
+            if channels == 1 and operation.needs_color:
+                raise RequestError(f"{operation.name} requires color images, but the images are grayscale.")
         self.lowering: list[tuple[str, Lowering]] = [
-            (one.name, "layer" if exact and one.lowering != "nothing" else one.lowering)
-            for one in self._operations
+            (operation.name, "layer" if exact and operation.lowering != "identity" else operation.lowering)
+            for operation in self._operations
         ]
-        self._run = self._one_after_the_other if exact else compiled(self._operations)
+        self._apply = self._apply_one_by_one if exact else compile_operations(self._operations)
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        """Return the changed images; see `build_policy`."""
+        """Return the augmented images; see `build_policy`."""
         images, seeds = check_images_and_seeds(images, seeds, self._shape)
-        params = [one.draw(StatelessGenerator(seeds, one.place), images) for one in self._operations]
-        return self._run(images, params)
+        params = [
+            operation.sample(StatelessGenerator(seeds, operation.index), images)
+            for operation in self._operations
+        ]
+        return self._apply(images, params)
 
-    def _one_after_the_other(self, images: tf.Tensor, params: Sequence[Any]) -> tf.Tensor:
-        for one, numbers in zip(self._operations, params, strict=True):
-            images = one.apply(images, numbers)
+    def _apply_one_by_one(self, images: tf.Tensor, params: Sequence[Params]) -> tf.Tensor:
+        for operation, own in zip(self._operations, params, strict=True):
+            images = operation.apply(images, own)
         return images

@@ -1,6 +1,6 @@
 """Policies by name: plain tables of operations, each justified in docs/augmentation.md. No TensorFlow.
 
-What moves pixels stands together, and what changes colours, too: neighbours of one kind are done in one pass.
+What moves pixels stands together, and what changes colors, too: neighbors of one kind are done in one pass.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from kerastl.augment.parse_operations import Operation, named
+from kerastl.augment.parse_operations import Operation, parse_operations
 from kerastl.errors import RequestError
 
 PolicyName = Literal["light", "medium", "strong", "radiograph", "photograph"]
 """Those of `POLICIES` that change something."""
 POLICIES: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "none": (),
-    # No mirror, no colour: what changes neither a letter nor an organ; grey images, too.
+    # No mirror, no color: what changes neither a letter nor an organ; gray images, too.
     "light": (
         {"name": "random_rotation", "max_deg": 5},
         {"name": "random_translation", "max_fraction": 0.05},
@@ -24,7 +24,7 @@ POLICIES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"name": "random_brightness", "max_fraction": 0.1},
         {"name": "random_contrast", "max_fraction": 0.1},
     ),
-    # All of light, stronger, and what is safe where left and right, and the strength of colours, mean nothing.
+    # All of light, stronger, and what is safe where left and right, and the strength of colors, mean nothing.
     "medium": (
         {"name": "random_flip", "direction": "horizontal"},
         {"name": "random_rotation", "max_deg": 10},
@@ -47,7 +47,7 @@ POLICIES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"name": "random_gaussian_blur", "max_sigma_px": 1.0, "apply_probability": 0.3},
         {"name": "random_cutout", "max_fraction": 0.4, "apply_probability": 0.5},
     ),
-    # No mirror (the side of the heart, the side marker), no colour, nothing that hides a finding or inverts levels.
+    # No mirror (the side of the heart, the side marker), no color, nothing that hides a finding or inverts levels.
     "radiograph": (
         {"name": "random_rotation", "max_deg": 7},
         {"name": "random_translation", "max_fraction": 0.05},
@@ -88,4 +88,4 @@ def named_policy(name: str) -> list[Operation]:
         near = difflib.get_close_matches(name, POLICIES, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise RequestError(f"There is no policy '{name}'.{hint} Known: {', '.join(POLICIES)}.")
-    return named(POLICIES[name])
+    return parse_operations(POLICIES[name])

@@ -1,8 +1,8 @@
-"""Images as operations change them, beside what they were: at the ends of each operation, and samples."""
+"""Example images of an augmentation policy: the extremes of each operation, and random samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,216 +10,35 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from kerastl import registry
+from kerastl.augment.extremes import Extreme, Quantile, range_ends
 from kerastl.augment.mixer import build_mixing
 from kerastl.augment.operation import BuiltOperation
 from kerastl.augment.parse_operations import Operation
 from kerastl.augment.policy import build_policy
 from kerastl.augment.stateless_random import FLOAT32_STEPS, StatelessGenerator
 
-Place = float | tuple[float, ...] | None
-"""Where a draw lies in its range, 0 to 1, or one such number for each element of its last axis; None: at random."""
-
-
-@dataclass(frozen=True)
-class End:
-    """One end of an operation.
-
-    Args:
-        words: how strong, in the units of the options.
-        places: of its draws, in their order.
-        rest: of all draws behind these.
-    """
-
-    words: str
-    places: tuple[Place, ...] = ()
-    rest: Place = None
-
-
-def ends_of(name: str, options: Any) -> list[End]:
-    """Return the ends of an operation: none where only samples tell anything, mostly one or two.
-
-    Args:
-        name: of the operation.
-        options: its options, checked.
-    """
-    found: Sequence[End] = ENDS.get(name, _unknown)(options)
-    return list(found)
-
-
-def options_in_words(options: Any) -> str:
-    """Return `max_deg 15, model linear`: what was chosen, without what is left at its default."""
-    fields = type(options).model_fields if options is not None else {}
-    chosen = [(name, getattr(options, name), field.default) for name, field in fields.items()]
-    told = [(name, _in_words(value)) for name, value, default in chosen if value != default]
-    return ", ".join(f"{name} {words}" for name, words in told)
-
-
-def _in_words(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_in_words, value))})"
-    if isinstance(value, float):
-        return f"{value:g}"
-    # An operation inside of another one.
-    if hasattr(value, "options"):
-        return f"{value.name} {options_in_words(value.options)}".rstrip()
-    return str(value)
-
-
-def _unknown(options: Any) -> list[End]:
-    # Of operations inside of another one only samples tell anything.
-    if hasattr(options, "operations"):
-        return []
-    return [End("lower end", rest=0.0), End("upper end", rest=1.0)]
-
-
-def _two(lower: str, upper: str) -> list[End]:
-    return [End(lower, rest=0.0), End(upper, rest=1.0)]
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:g} %"
-
-
-def _sides(fraction: float, of: str) -> list[End]:
-    return _two(f"-{_percent(fraction)} {of}", f"+{_percent(fraction)} {of}")
-
-
-def _sides_of(what: str, size: float) -> list[End]:
-    return _two(f"{what} -{size:g}", f"{what} +{size:g}")
-
-
-def _rotation(options: Any) -> list[End]:
-    return _two(f"-{options.max_deg:g} deg (clockwise)", f"+{options.max_deg:g} deg")
-
-
-def _translation(options: Any) -> list[End]:
-    part = _percent(options.max_fraction)
-    return _two(f"{part} up, {part} left", f"{part} down, {part} right")
-
-
-def _times(fraction: float, what: str) -> list[End]:
-    return _two(f"{what} x {1 - fraction:g}", f"{what} x {1 + fraction:g}")
-
-
-def _mirrors(options: Any) -> list[End]:
-    words = {"horizontal": "left and right swapped", "vertical": "top and bottom swapped"}
-    if options.direction != "both":
-        return [End(words[options.direction], rest=1.0)]
-    return [End(words["horizontal"], (1.0, 0.0)), End(words["vertical"], (0.0, 1.0))]
-
-
-def _hue(options: Any) -> list[End]:
-    # keras-cv draws the sign first, then the size.
-    return [End(f"-{options.max_deg:g} deg", (1.0, 1.0)), End(f"+{options.max_deg:g} deg", (0.0, 1.0))]
-
-
-def _jitter(options: Any) -> list[End]:
-    def words(sign: str, side: int) -> str:
-        parts = [
-            (options.max_brightness_fraction, f"brightness {sign}{_percent(options.max_brightness_fraction)}"),
-            (options.max_contrast_fraction, f"contrast x {1 + side * options.max_contrast_fraction:g}"),
-            (options.max_saturation_fraction, f"saturation x {1 + side * options.max_saturation_fraction:g}"),
-            (options.max_hue_deg, f"hue {sign}{options.max_hue_deg:g} deg"),
-        ]  # fmt: skip
-        return ", ".join(text for strength, text in parts if strength)
-
-    return _two(words("-", -1), words("+", 1))
-
-
-def _channel_shift(options: Any) -> list[End]:
-    shift = _percent(options.max_fraction)
-    return [
-        End(f"red and blue -{shift}, green +{shift}", ((0.0, 1.0, 0.0),)),
-        End(f"red and blue +{shift}, green -{shift}", ((1.0, 0.0, 1.0),)),
-    ]
-
-
-def _sharpness(options: Any) -> list[End]:
-    softer = End(f"softer by {options.max_fraction:g}", rest=0.0)
-    sharper = End(f"sharper by {options.max_fraction:g}", rest=1.0)
-    if options.direction == "both":
-        return [softer, sharper]
-    if options.direction == "softer":
-        return [softer]
-    return [sharper]
-
-
-def _grid(options: Any) -> list[End]:
-    size = f"squares {options.max_fraction:g} of the distance"
-    return [
-        End(f"{size}, closest, not turned", (0.0, 0.5, 0.5, 1.0)),
-        End(f"{size}, farthest, +{options.max_deg:g} deg", (1.0, 1.0, 0.5, 1.0)),
-    ]
-
-
-def _cutout(options: Any) -> list[End]:
-    return [End(f"{_percent(options.max_fraction)} of height and width", (1.0, 0.5))]
-
-
-def _crop(options: Any) -> list[End]:
-    side = f"{1 - options.max_fraction:g} of the side"
-    return _two(f"top left, {side}", f"bottom right, {side}")
-
-
-def _crop_and_resize(options: Any) -> list[End]:
-    area = f"{_percent(options.min_area_fraction)} of the area"
-    # The area is drawn first, then the aspect ratio, tall to wide, then the place.
-    return [End(f"{area}, tallest", (0.0, 0.0, 0.5, 0.5)), End(f"{area}, widest", (0.0, 1.0, 0.5, 0.5))]
-
-
-ENDS: dict[str, Callable[[Any], Sequence[End]]] = {
-    "aug_mix": lambda _: [],
-    "auto_contrast": lambda o: [End(f"{_percent(o.max_fraction)} stretched", rest=1.0)],
-    "channel_shuffle": lambda _: [End("red and blue swapped", ((1.0, 0.5, 0.0),))],
-    "equalization": lambda o: [End(f"{_percent(o.max_fraction)} equalized", rest=1.0)],
-    "grayscale": lambda _: [End("grey")],
-    "grid_mask": _grid,
-    "posterization": lambda o: [End(f"{o.min_bits} bits", rest=0.0)],
-    "random_brightness": lambda o: _sides(o.max_fraction, "of 255"),
-    "random_channel_shift": _channel_shift,
-    "random_color_degeneration": lambda o: [End(f"{_percent(o.max_fraction)} grey", rest=1.0)],
-    "random_color_jitter": _jitter,
-    "random_contrast": lambda o: _times(o.max_fraction, "contrast"),
-    "random_crop": _crop,
-    "random_crop_and_resize": _crop_and_resize,
-    "random_cutout": _cutout,
-    "random_flip": _mirrors,
-    "random_gaussian_blur": lambda o: [End(f"sigma {o.max_sigma_px:g} px", rest=1.0)],
-    "random_hue": _hue,
-    "random_jpeg_quality": lambda o: [End(f"quality {o.min_quality}", rest=0.0)],
-    "random_rotation": _rotation,
-    "random_saturation": lambda o: _times(o.max_fraction, "saturation"),
-    "random_sharpness": _sharpness,
-    "random_shear": lambda o: _sides_of("slopes", o.max_fraction),
-    "random_translation": _translation,
-    "random_zoom": lambda o: _times(o.max_fraction, "width shown"),
-    "solarization": lambda o: [End(f"levels from {o.min_threshold:g} up inverted", rest=0.0)],
-}
-"""Most have one end of the range that changes nothing; it is not shown."""
-
-
-HIGHEST = (FLOAT32_STEPS - 1) / FLOAT32_STEPS
-"""The largest number that is ever drawn from [0, 1)."""
-SMALLEST_SHARE = 0.005
-"""Share of a label below which its class is not named."""
-
-TOGETHER = "all operations"
-"""Title of the block in which they are done one after the other."""
+MAX_QUANTILE = (FLOAT32_STEPS - 1) / FLOAT32_STEPS
+"""The largest number that is drawn from [0, 1)."""
+MIN_SHOWN_WEIGHT = 0.005
+"""A class with a smaller label weight is not named."""
+POLICY_TITLE = "all operations"
+"""Title of the block with the whole policy."""
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some images, one a row, and what becomes of them, one way a column.
+    """Original images and their augmented versions, one image per row.
 
     Args:
-        title: the operation, or what else is shown.
-        strength: its options in words; may be empty.
-        note: what else must be known; may be empty.
-        columns: heads of the columns; the first is the original.
-        images: `[rows, columns, size, size, channels]` uint8, 0 to 255.
-        captions: one for each image, `[rows][columns]`; empty where there are none.
+        title: Name of the operation, or `POLICY_TITLE`.
+        strength: The options as text; may be empty.
+        note: A remark; may be empty.
+        columns: Column titles; the first column holds the originals.
+        images: `[rows, columns, size, size, channels]` uint8.
+        captions: One caption per image, `[rows][columns]`; may be empty.
     """
 
     title: str
@@ -233,7 +52,7 @@ class Block:
 def operation_block(
     operation: Operation, images: npt.NDArray[np.float32], seeds: npt.NDArray[np.int32]
 ) -> Block:
-    """Return images under one operation: at its ends, and samples as training draws them.
+    """Return a block with the extremes and random samples of one operation.
 
     Args:
         operation: (name, options).
@@ -241,15 +60,17 @@ def operation_block(
         seeds: `[samples, batch, 2]` int32.
     """
     name, options = operation
-    ends = ends_of(name, options)
-    shown = [images, *(_at(operation, end, images, seeds) for end in ends)]
-    # Layer by layer: to compile each of them would take longer than to draw it, and an image is the same to 0.01 of 255.
+    extremes = _extremes(name, options)
+    # Layer by layer: compiling each operation would take longer than applying it, and the images agree to 0.01 of 255.
     policy = build_policy([operation], image_size_px=images.shape[1], channels=images.shape[3], exact=True)
-    shown += [policy(images, one).numpy() for one in seeds]
-    columns = ("original", *(end.words for end in ends), *_sample_heads(seeds))
-    return Block(
-        name, options_in_words(options), _note(policy.lowering[0][1], options), columns, _pixels(shown)
-    )
+    shown = [
+        images,
+        *(_at_extreme(operation, extreme, images, seeds) for extreme in extremes),
+        *(policy(images, sample_seeds).numpy() for sample_seeds in seeds),
+    ]
+    columns = ("original", *(extreme.description for extreme in extremes), *_sample_titles(seeds))
+    note = _note(policy.lowering[0][1], options)
+    return Block(name, format_options(options), note, columns, _to_pixels(shown))
 
 
 def policy_block(
@@ -259,11 +80,11 @@ def policy_block(
     *,
     exact: bool = False,
 ) -> Block:
-    """Return images under all operations together; arguments as in `operation_block` and `build_policy`."""
+    """Return a block with random samples of a policy; arguments as in `operation_block` and `build_policy`."""
     policy = build_policy(operations, image_size_px=images.shape[1], channels=images.shape[3], exact=exact)
-    shown = [images, *(policy(images, one).numpy() for one in seeds)]
+    shown = [images, *(policy(images, sample_seeds).numpy() for sample_seeds in seeds)]
     names = ", ".join(name for name, _ in operations)
-    return Block(TOGETHER, names, "", ("original", *_sample_heads(seeds)), _pixels(shown))
+    return Block(POLICY_TITLE, names, "", ("original", *_sample_titles(seeds)), _to_pixels(shown))
 
 
 def mixing_block(
@@ -274,87 +95,117 @@ def mixing_block(
     *,
     class_names: Sequence[str],
 ) -> Block:
-    """Return images mixed with one another, with the shares of their labels.
+    """Return a block with random samples of one mixing, captioned with the label weights.
 
     Args:
         mixing: (name, options).
         images: `[batch, size, size, channels]` float32 in [0, 255].
-        labels: `[batch]` int32, class numbers.
+        labels: `[batch]` int32 class indices.
         seeds: `[samples, batch, 2]` int32.
-        class_names: in the order of the class numbers.
+        class_names: Names of the classes in index order.
     """
     name, options = mixing
     mix = build_mixing(
         [mixing], image_size_px=images.shape[1], channels=images.shape[3], num_classes=len(class_names)
     )
-    mixed = [mix(images, labels, one) for one in seeds]
-    told = [[_shares(row, class_names) for row in shares.numpy()] for _, shares in mixed]
-    first = [class_names[label] for label in labels]
-    note = "Each image is mixed with another one of those shown; in training, of its batch."
+    samples = [mix(images, labels, sample_seeds) for sample_seeds in seeds]
+    captions = [[_label_caption(row, class_names) for row in weights.numpy()] for _, weights in samples]
+    note = "Each image is mixed with another image shown here; in training, with one of its batch."
     return Block(
-        name, options_in_words(options), note, ("original", *_sample_heads(seeds)),
-        _pixels([images, *(pictures.numpy() for pictures, _ in mixed)]),
-        tuple(zip(first, *told, strict=True)),
-    )  # fmt: skip
+        name,
+        format_options(options),
+        note,
+        ("original", *_sample_titles(seeds)),
+        _to_pixels([images, *(mixed.numpy() for mixed, _ in samples)]),
+        tuple(zip([class_names[label] for label in labels], *captions, strict=True)),
+    )
 
 
-def _sample_heads(seeds: npt.NDArray[np.int32]) -> list[str]:
+def format_options(options: Any) -> str:
+    """Format the options that differ from their defaults, e.g. `max_deg 15, model linear`."""
+    fields = type(options).model_fields if options is not None else {}
+    values = {name: getattr(options, name) for name in fields}
+    return ", ".join(
+        f"{name} {_format_value(value)}" for name, value in values.items() if value != fields[name].default
+    )
+
+
+def _format_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_format_value, value))})"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if hasattr(value, "options"):  # a nested operation
+        return f"{value.name} {format_options(value.options)}".rstrip()
+    return str(value)
+
+
+def _extremes(name: str, options: Any) -> list[Extreme]:
+    """Return the extremes of an operation; none if it contains others, both ends of all ranges by default."""
+    if hasattr(options, "operations"):
+        return []
+    extremes = getattr(registry.module("operation", name), "extremes", None)
+    return extremes(options) if extremes else range_ends("lower end", "upper end")
+
+
+def _sample_titles(seeds: npt.NDArray[np.int32]) -> list[str]:
     return [f"sample {number}" for number in range(1, len(seeds) + 1)]
 
 
 def _note(lowering: str, options: Any) -> str:
-    if lowering == "nothing":
-        return "With these options it changes nothing."
-    share = float(getattr(options, "apply_probability", 1.0))
-    return f"Changes {100 * share:g} % of the images; the others stay as they are." if share < 1 else ""
+    if lowering == "identity":
+        return "These options leave every image unchanged."
+    probability = float(options.apply_probability)
+    return f"Applied to {100 * probability:g} % of the images." if probability < 1 else ""
 
 
-def _shares(row: npt.NDArray[np.float32], class_names: Sequence[str]) -> str:
-    order = sorted(range(len(row)), key=lambda place: -row[place])
-    named = [place for place in order if row[place] >= SMALLEST_SHARE]
-    return ", ".join(f"{100 * row[place]:.0f} % {class_names[place]}" for place in named)
+def _label_caption(weights: npt.NDArray[np.float32], class_names: Sequence[str]) -> str:
+    order = sorted(range(len(weights)), key=lambda index: -weights[index])
+    shown = [index for index in order if weights[index] >= MIN_SHOWN_WEIGHT]
+    return ", ".join(f"{100 * weights[index]:.0f} % {class_names[index]}" for index in shown)
 
 
-def _pixels(shown: Sequence[Any]) -> Pixels:
-    stacked = np.stack([np.asarray(one, np.float32) for one in shown], axis=1)
+def _to_pixels(columns: Sequence[Any]) -> Pixels:
+    stacked = np.stack([np.asarray(column, np.float32) for column in columns], axis=1)
     return np.round(np.clip(stacked, 0, 255)).astype(np.uint8)
 
 
-def _at(
-    operation: Operation, end: End, images: npt.NDArray[np.float32], seeds: npt.NDArray[np.int32]
+def _at_extreme(
+    operation: Operation, extreme: Extreme, images: npt.NDArray[np.float32], seeds: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.float32]:
-    """Return the images at one end of an operation, whatever its probability."""
+    """Return the images at one extreme of an operation, regardless of its probability."""
     name, options = operation
     if getattr(options, "apply_probability", 0.0):
         options = options.model_copy(update={"apply_probability": 1.0})
-    one = BuiltOperation(0, name, options, images.shape[1])
-    first = seeds[0] if len(seeds) else np.zeros((len(images), 2), np.int32)
-    pictures = tf.constant(images)
-    params = one.draw(FixedGenerator(tf.constant(first), end.places, end.rest), pictures)
-    changed: npt.NDArray[np.float32] = one.apply(pictures, params).numpy()
+    built = BuiltOperation(0, name, options, images.shape[1])
+    image_seeds = seeds[0] if len(seeds) else np.zeros((len(images), 2), np.int32)
+    generator = FixedGenerator(tf.constant(image_seeds), extreme.quantiles, extreme.rest)
+    batch = tf.constant(images)
+    changed: npt.NDArray[np.float32] = built.apply(batch, built.sample(generator, batch)).numpy()
     return changed
 
 
 class FixedGenerator(StatelessGenerator):
-    """Stands for draws some of which lie at chosen places of their range.
+    """A generator that returns chosen quantiles instead of random numbers.
 
     Args:
-        seeds: `[batch, 2]` int32, for those at random.
-        places: of the draws, in their order.
-        rest: of all draws behind these.
+        seeds: `[batch, 2]` int32, for the numbers that stay random.
+        quantiles: Quantiles of the first numbers, in order.
+        rest: Quantile of all further numbers.
     """
 
-    def __init__(self, seeds: tf.Tensor, places: Sequence[Place], rest: Place) -> None:
+    def __init__(self, seeds: tf.Tensor, quantiles: Sequence[Quantile], rest: Quantile) -> None:
         super().__init__(seeds, 0)
-        self._places, self._rest = list(places), rest
+        self._quantiles, self._rest = list(quantiles), rest
 
     def uniform(
         self, shape: Sequence[Any], minval: float = 0.0, maxval: float = 1.0, dtype: Any = tf.float32
     ) -> tf.Tensor:
-        """Return the next numbers: at their place, or random as in `StatelessGenerator`."""
-        params = super().uniform(shape, minval, maxval, dtype)
-        place = self._places[self._draw - 1] if self._draw <= len(self._places) else self._rest
-        if place is None:
-            return params
-        share = np.minimum(np.asarray(place, np.float32), np.float32(HIGHEST))
-        return tf.broadcast_to(tf.cast(minval + (maxval - minval) * share, dtype), tf.shape(params))
+        """Return the next numbers, at their quantile or random."""
+        index = self._num_calls
+        random = super().uniform(shape, minval, maxval, dtype)
+        quantile = self._quantiles[index] if index < len(self._quantiles) else self._rest
+        if quantile is None:
+            return random
+        unit = np.minimum(np.asarray(quantile, np.float32), np.float32(MAX_QUANTILE))
+        return tf.broadcast_to(tf.cast(minval + (maxval - minval) * unit, dtype), tf.shape(random))

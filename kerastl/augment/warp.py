@@ -85,7 +85,7 @@ def source_coordinates(maps: tf.Tensor, height: int, width: int, *, fill_mode: s
     """Return where each pixel of the result is found.
 
     This function, `neighbors` and `resample` are compiled each by itself. In one function XLA would compute a place
-    several times, and round it otherwise each time: 19 for the neighbour, 18.999998 for the distance from it.
+    several times, and round it otherwise each time: 19 for the neighbor, 18.999998 for the distance from it.
 
     Args:
         maps: `[batch, 6]` float32.
@@ -115,7 +115,7 @@ def neighbors(x: tf.Tensor, y: tf.Tensor, *, fill_mode: str) -> tuple[tf.Tensor,
     height, width = x.shape[1:]
     if fill_mode == "constant":
         height, width = height + 2 * RIM, width + 2 * RIM
-    # At the far edge all weight is on the right and lower neighbours.
+    # At the far edge all weight is on the right and lower neighbors.
     left, top = tf.minimum(tf.floor(x), width - 2.0), tf.minimum(tf.floor(y), height - 2.0)
     image = tf.range(tf.shape(x)[0])[:, None, None] * (height * width)
     corner = image + tf.cast(top, tf.int32) * width + tf.cast(left, tf.int32)

@@ -203,10 +203,10 @@ def _print_difference(told: dict[str, Any]) -> None:
 def _verifiable(run: Run) -> list[Path]:
     """Return the exports that `verify` can check: none where no test image lies in a file to open."""
     from kerastl.evaluation.trained_model import read_description
-    from kerastl.export import run_images
+    from kerastl.export import select_test_images
 
     exports = run.file("export")
-    if not exports.is_dir() or not run_images(run.path, read_description(run.path), limit=1):
+    if not exports.is_dir() or not select_test_images(run.path, read_description(run.path), limit=1):
         return []
     return sorted(exports.iterdir())
 
@@ -227,7 +227,7 @@ def converted_lines(folder: Path) -> Iterator[str]:
         f"It takes decoded images: {told['input']['name']} [n, {size}, {size}, 3] float32, RGB, 0 to 255. Decoding, "
         "window and resizing are the caller's; kerastl predict does them."
     )
-    threshold = manifest.how.threshold
+    threshold = manifest.postprocessing.threshold
     if threshold is not None:
         yield (
             f"It answers probabilities only: that {threshold.positive!r} is predicted by its threshold is for the caller "

@@ -81,15 +81,15 @@ def audit(
 def _opened(word: str, sets: tuple[str, ...]) -> tuple[Recipe, Path | None]:
     """Return the checked recipe, and the run folder where the word names one."""
     from kerastl import recipe as recipes
-    from kerastl.cli._recipes import checked
+    from kerastl.workflows.check_recipe import check_recipe
     from kerastl.runs import RESOLVED_RECIPE
 
     folder = Path(word)
     if not folder.is_dir():
-        return checked(recipes.find(word), sets), None
+        return check_recipe(recipes.find(word), sets), None
     if not (folder / RESOLVED_RECIPE).is_file():
         raise RequestError(f"{word} is a folder, but no run folder: it has no {RESOLVED_RECIPE}.")
-    return checked(recipes.find(str(folder / RESOLVED_RECIPE)), sets), folder
+    return check_recipe(recipes.find(str(folder / RESOLVED_RECIPE)), sets), folder
 
 
 def _check_out(out: Path | None) -> None:
@@ -155,10 +155,10 @@ def preview(
       kerastl augment preview mine.yaml --operation random_rotation --images 8 --out turned
     """
     from kerastl import recipe as recipes
-    from kerastl.cli._recipes import checked
+    from kerastl.workflows.check_recipe import check_recipe
 
     found = recipes.find(recipe)
-    good = checked(found, sets)
+    good = check_recipe(found, sets)
     from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()

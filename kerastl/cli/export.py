@@ -12,7 +12,7 @@ import click
 from kerastl import registry
 from kerastl.cli._output import NamedPath, converted_lines
 from kerastl.errors import RequestError
-from kerastl.export.converted import check_formats, choices_of
+from kerastl.export.converted import check_formats, quantize_choices
 
 PORTABLE = "keras"
 
@@ -50,7 +50,7 @@ PORTABLE = "keras"
 )
 @click.option(
     "--quantize",
-    type=click.Choice(sorted({one for name in registry.names("format") for one in choices_of(name)})),
+    type=click.Choice(sorted({one for name in registry.names("format") for one in quantize_choices(name)})),
     help="Of the format litert: smaller weights (float16), or 8-bit weights and computation.",
 )
 @click.option("--with-samples", is_flag=True, help="Put a few of the run's test images in, unchanged.")
@@ -91,14 +91,14 @@ def command(
     """
     from kerastl.cli._output import load_tensorflow
     from kerastl.evaluation.trained_model import read_description
-    from kerastl.export.postprocess import Asked, answering_of
+    from kerastl.export.postprocess import PostprocessingOptions, resolve_postprocessing
 
     described = read_description(run)
     check_formats([format_name], quantize)
-    asked = Asked(temperature, _shares(prevalence), threshold)
-    how, lacks = answering_of(run, described.class_names, asked)
-    if lacks:
-        raise RequestError(f"{run} cannot be exported so.\n  " + "\n  ".join(lacks))
+    asked = PostprocessingOptions(temperature, _shares(prevalence), threshold)
+    postprocessing, problems = resolve_postprocessing(run, described.class_names, asked)
+    if problems:
+        raise RequestError(f"{run} cannot be exported with these options.\n  " + "\n  ".join(problems))
     if with_samples and format_name == PORTABLE:
         raise RequestError(f"--format {PORTABLE} is to travel without images. Leave out --with-samples.")
     load_tensorflow()
@@ -107,7 +107,7 @@ def command(
     folder = export_run(run, format_name, out, asked=asked, quantize=quantize, version=version)
     click.echo(f"Wrote {folder}")
     if format_name != PORTABLE:
-        click.echo(how.told(described.class_names))
+        click.echo(postprocessing.describe(described.class_names))
     for line in converted_lines(folder):
         click.echo(line)
     if with_samples:
@@ -152,33 +152,33 @@ def _say_what_next(run: Path, folder: Path, format_name: str) -> None:
 
 def _tend(folder: Path, keep: int | None) -> None:
     """Remove old versions where asked to, and tell what else a server finds beside the one that was written."""
-    from kerastl.export import changed_beside, prune
-    from kerastl.export.versions import highest_in
+    from kerastl.export import modified_serving_files, prune
+    from kerastl.export.versions import highest_version
 
     pruned = prune(folder, keep) if keep is not None else None
     for path in pruned.removed if pruned else ():
         click.echo(f"Removed {path}")
-    for path in pruned.left if pruned else ():
-        click.echo(f"Left {path}: it is no version of this export")
-    highest = highest_in(folder.parent)
+    for path in pruned.skipped if pruned else ():
+        click.echo(f"Kept {path}: it is not a version of this export")
+    highest = highest_version(folder.parent)
     if highest > int(folder.name):
         click.echo(f"A server answers with the highest version there: {highest}")
-    if changed := changed_beside(folder.parent):
+    if changed := modified_serving_files(folder.parent):
         click.echo(f"Left as it is, as kerastl did not write it so, in {folder.parent}: {', '.join(changed)}")
 
 
 def _add_samples(run: Path, folder: Path) -> str:
     """Put test images and the model's answers for them into an export; return what to tell."""
     from kerastl.evaluation.trained_model import load_trained
-    from kerastl.export import expected_from, read_probe_images, run_images, write_samples
+    from kerastl.export import expected_predictions, read_probe_images, select_test_images, write_samples
     from kerastl.export.manifest import read_manifest
     from kerastl.export.probe_images import MOST_SAMPLES
 
     trained = load_trained(run)
-    files = run_images(run, trained, limit=MOST_SAMPLES)
+    files = select_test_images(run, trained, limit=MOST_SAMPLES)
     images = read_probe_images(files, max_pixels=trained.max_pixels)
     if not images.encoded:
         return "No test image of this run can be opened: the export holds no samples."
-    how = read_manifest(folder).how
-    write_samples(folder, images.encoded, expected_from(trained, images.encoded, how))
+    postprocessing = read_manifest(folder).postprocessing
+    write_samples(folder, images.encoded, expected_predictions(trained, images.encoded, postprocessing))
     return f"Put {len(images.encoded)} test images into {folder / 'samples'}"

@@ -51,7 +51,7 @@ def command(out: Path | None, seed: int | None, backbone: str, as_json: bool) ->
         click.echo(json.dumps(_as_json(outcome, findings, seconds), indent=1))
     else:
         _print(outcome, findings, seconds)
-    if any(not finding.good for finding in findings):
+    if any(not finding.ok for finding in findings):
         raise SystemExit(1)
 
 
@@ -61,7 +61,7 @@ def _as_json(outcome: Outcome, findings: Any, seconds: float) -> dict[str, Any]:
         "rows": dict(outcome.rows),
         "differences": dict(outcome.differences),
         "labelled_groups": outcome.groups,
-        "verified": all(finding.good for finding in findings),
+        "verified": all(finding.ok for finding in findings),
         "seconds": round(seconds, 1),
     }
 
@@ -76,7 +76,7 @@ def _print(outcome: Outcome, findings: Any, seconds: float) -> None:
         words = metric["outcome"].replace("_", " ")
         click.echo(f"  {what:<42} {with_interval(metric)}: {words}")
     run = outcome.run
-    good = sum(finding.good for finding in findings)
+    good = sum(finding.ok for finding in findings)
     click.echo(
         f"\nDone in {seconds:.0f} s: trained at A, adapted with {outcome.groups} labelled patients of B, "
         f"judged on patients no model had seen,\nexported to {near(run.file('export') / 'saved_model')} "

@@ -71,7 +71,7 @@ def command(
     for problem in checked.problems:
         click.echo(f"Left out: {problem}", err=True)
     _print(checked, as_json)
-    if any(not finding.good for finding in checked.findings):
+    if any(not finding.ok for finding in checked.findings):
         context.exit(FAULT)
 
 
@@ -85,7 +85,7 @@ def _print(checked: Checked, as_json: bool) -> None:
         # File and class names of an export are anybody's: none may move the cursor.
         detail = "".join(one if one.isprintable() or one == "\n" else "?" for one in finding.detail)
         click.echo(f"{finding.check:<{width}}  {word:<11}  {detail}")
-    faults = sum(not finding.good for finding in checked.findings)
+    faults = sum(not finding.ok for finding in checked.findings)
     outcome = f"{faults} faults" if faults > 1 else "1 fault" if faults else "no fault"
     # An export for Keras is compared by its files and weights: it answers no image.
     asked = f" on {checked.num_images} images" if checked.num_images else ""

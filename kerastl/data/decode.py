@@ -1,19 +1,15 @@
-"""From the bytes of a file to pixels: one function of TensorFlow operations.
+"""Image decoding as a function of TensorFlow operations, shared by training, evaluation, prediction and exports.
 
-Training, evaluation, `predict` and the exported graph call this very function, so an image can never
-look different where it is served. Its rules:
+- The size is read from the header. An image over `max_pixels` is rejected before it is decompressed.
+- The EXIF orientation of JPEG is applied. Orientation in PNG or WebP metadata is ignored.
+- The window is applied to 16-bit grayscale PNG. 16-bit color PNG is divided by 257.
+- Transparent PNG and WebP are composited on white. Transparency of GIF and BMP is ignored.
+- Only the first frame of a GIF is decoded. Animated WebP and TIFF are rejected.
 
-- The size is read from the header first; an image over `max_pixels` is refused before it is unpacked.
-- EXIF orientation of JPEG is applied. Orientation in PNG or WebP metadata is not.
-- 16-bit grey PNG keeps its levels and is windowed; 16-bit colour PNG is divided by 257.
-- Transparency of PNG and WebP is laid on white; that of GIF and BMP is ignored.
-- Of a GIF only the first frame is unpacked. Animated WebP and TIFF are refused by name.
+Rejected images raise a `tf.errors.InvalidArgumentError` with the reason, also in tf.data and in a SavedModel.
 
-A refusal is a `tf.errors.InvalidArgumentError` whose text holds the reason, also in tf.data and in a
-SavedModel.
-
-Numbers are multiplied by constants, never divided: TensorFlow's graph optimiser turns a division into a
-product in some contexts only, and the results must be equal to the bit in all.
+Numbers are multiplied by constants and never divided, because TensorFlow's graph optimizer replaces divisions in
+some contexts only, and the results must be equal to the bit in all.
 """
 
 from __future__ import annotations
@@ -32,10 +28,10 @@ UNKNOWN, PNG, JPEG, GIF, BMP, WEBP, TIFF = range(7)
 HEAD_BYTES = 64
 MAX_EXIF_ENTRIES = 1024
 MAX_JPEG_SEGMENTS = 256
-EXIF_MARK = 0x457869660000  # "Exif", 0, 0
+EXIF_MARKER = 0x457869660000  # "Exif", 0, 0
 
-# Kind, its first bytes, and for WebP what follows the length of the file.
-STARTS = [
+# Format, its first bytes, and for WebP the bytes after the file size.
+SIGNATURES = [
     (PNG, b"\x89PNG\r\n\x1a\n", b""),
     (JPEG, b"\xff\xd8\xff", b""),
     (GIF, b"GIF87a", b""),
@@ -48,13 +44,13 @@ STARTS = [
     (TIFF, b"MM\0+", b""),
 ]
 
-# Where each number of a header lies: first byte, number of bytes, order. PNG specification 3, section
+# Header fields: first byte, number of bytes, byte order. PNG specification 3, section
 # 11.2.1; Microsoft BITMAPINFOHEADER; RFC 9649, sections 2.5 to 2.7 (lossy, lossless, extended WebP).
-PLACES: dict[str, tuple[int, int, str]] = {
+FIELDS: dict[str, tuple[int, int, str]] = {
     "png_width": (16, 4, "big"),
     "png_height": (20, 4, "big"),
     "png_bits": (24, 1, "big"),
-    "png_colour_type": (25, 1, "big"),
+    "png_color_type": (25, 1, "big"),
     "bmp_header_size": (14, 4, "little"),
     "bmp_width": (18, 4, "little"),
     "bmp_height": (22, 4, "little"),
@@ -71,13 +67,13 @@ PLACES: dict[str, tuple[int, int, str]] = {
 
 
 class Header(NamedTuple):
-    """Scalars, int64 but for `kind`.
+    """Header of an image file, as scalar tensors.
 
     Args:
-        kind: int32, one of the constants above.
-        height, width: in pixels, as stored; of a GIF the larger of canvas and first frame.
-        end: number of bytes up to the end of a GIF's first frame; 0 for other kinds.
-        fields: each number of `PLACES`; it means something for its own kind only.
+        kind: int32 image format, one of the constants above.
+        height, width: int64 size in pixels, as stored. For GIF, the maximum of canvas and first frame.
+        end: int64 number of bytes up to the end of the first frame of a GIF, 0 for other formats.
+        fields: int64 value of each of `FIELDS`. A field is valid only for its own format.
     """
 
     kind: tf.Tensor
@@ -88,17 +84,14 @@ class Header(NamedTuple):
 
 
 def read_header(encoded: tf.Tensor) -> Header:
-    """Read kind and size of an image.
-
-    Args:
-        encoded: scalar string, the bytes of a file.
+    """Read the format and the size of an image from the bytes of its file, a scalar string.
 
     Raises:
-        tf.errors.InvalidArgumentError: a JPEG whose header is damaged.
+        tf.errors.InvalidArgumentError: The header of a JPEG is damaged.
     """
     head = tf.cast(tf.io.decode_raw(encoded, tf.uint8, fixed_length=HEAD_BYTES), tf.int64)
-    numbers = tf.reduce_sum(head * _weights(PLACES.values(), HEAD_BYTES), axis=1)
-    fields = dict(zip(PLACES, tf.unstack(numbers, len(PLACES)), strict=True))
+    numbers = tf.reduce_sum(head * _weights(FIELDS.values(), HEAD_BYTES), axis=1)
+    fields = dict(zip(FIELDS, tf.unstack(numbers, len(FIELDS)), strict=True))
     kind = _kind(head)
 
     def from_fields() -> tf.Tensor:
@@ -112,64 +105,63 @@ def read_header(encoded: tf.Tensor) -> Header:
     def from_gif() -> tf.Tensor:
         return _gif_first_frame(padded_bytes(encoded))
 
-    way = tf.gather(tf.constant([0, 0, 1, 2, 0, 0, 0]), kind)
-    height, width, end = tf.unstack(tf.switch_case(way, [from_fields, from_jpeg, from_gif]), 3)
+    branch = tf.gather(tf.constant([0, 0, 1, 2, 0, 0, 0]), kind)
+    height, width, end = tf.unstack(tf.switch_case(branch, [from_fields, from_jpeg, from_gif]), 3)
     return Header(kind, height, width, end, fields)
 
 
 def padded_bytes(encoded: tf.Tensor) -> tf.Tensor:
-    """Return the bytes of a file as `[bytes + 1]` int64, a 0 behind the last."""
+    """Return the bytes of a file as `[num_bytes + 1]` int64, padded with a zero."""
     raw = tf.io.decode_raw(tf.strings.join([encoded, b"\0"]), tf.uint8)
     return tf.cast(raw, tf.int64)
 
 
 def contains(encoded: tf.Tensor, text: bytes) -> tf.Tensor:
-    """Say whether the bytes hold `text` anywhere: scalar bool."""
+    """Return whether the bytes contain `text`: scalar bool."""
     raw = tf.io.decode_raw(tf.strings.join([encoded, bytes(len(text))]), tf.uint8)
     size = tf.size(raw) - len(text)
-    same = [tf.equal(raw[offset : offset + size], code) for offset, code in enumerate(text)]
-    return tf.reduce_any(tf.reduce_all(tf.stack(same), axis=0))
+    matches = [tf.equal(raw[offset : offset + size], code) for offset, code in enumerate(text)]
+    return tf.reduce_any(tf.reduce_all(tf.stack(matches), axis=0))
 
 
 def webp_is_animated(header: Header) -> tf.Tensor:
-    """Say whether an extended WebP announces an animation: scalar bool (RFC 9649, section 2.7)."""
+    """Return whether an extended WebP has the animation flag: scalar bool (RFC 9649, section 2.7)."""
     is_extended = tf.equal(header.fields["webp_chunk"], ord("X"))
     return is_extended & tf.equal(header.fields["webp_flags"] // 2 % 2, 1)
 
 
 def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """Return the EXIF orientation of a JPEG, 1 to 8: scalar int64; 1 where EXIF is absent or broken.
+    """Return the EXIF orientation of a JPEG, 1 to 8: scalar int64. It is 1 without valid EXIF data.
 
     Reference:
         CIPA DC-008 (Exif 2.32), section 4.5: APP1 segment, TIFF header, IFD 0, tag 0x0112.
     """
     raw = padded_bytes(encoded)
-    # Of each segment: marker, length, and what an EXIF segment begins with.
-    places = [(0, 2, "big"), (2, 2, "big"), (4, 6, "big")]
-    weights = _weights(places, 10)
+    # Marker and length of each segment, and the EXIF marker.
+    weights = _weights([(0, 2, "big"), (2, 2, "big"), (4, 6, "big")], 10)
 
     def step(position: tf.Tensor, _: tf.Tensor, __: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        ten = _bytes_at(raw, position + tf.range(10, dtype=tf.int64))
-        marker, length, mark = tf.unstack(tf.reduce_sum(ten * weights, axis=1), 3)
-        found = tf.equal(marker, 0xFFE1) & tf.equal(mark, EXIF_MARK)
+        start = _bytes_at(raw, position + tf.range(10, dtype=tf.int64))
+        marker, length, exif_marker = tf.unstack(tf.reduce_sum(start * weights, axis=1), 3)
+        is_exif = tf.equal(marker, 0xFFE1) & tf.equal(exif_marker, EXIF_MARKER)
         start_of_scan, end_of_image = 0xFFDA, 0xFFD9
         is_segment = (marker >= 0xFFC0) & (marker != start_of_scan) & (marker != end_of_image)
-        jump = tf.where(found, tf.constant(10, tf.int64), 2 + length)
-        return position + jump, is_segment & ~found, found
+        num_bytes = tf.where(is_exif, tf.constant(10, tf.int64), 2 + length)
+        return position + num_bytes, is_segment & ~is_exif, is_exif
 
     start = (tf.constant(2, tf.int64), tf.constant(True), tf.constant(False))
-    position, _, found = tf.while_loop(
-        lambda _, goes_on, __: goes_on, step, start, maximum_iterations=MAX_JPEG_SEGMENTS
+    position, _, has_exif = tf.while_loop(
+        lambda _, proceed, __: proceed, step, start, maximum_iterations=MAX_JPEG_SEGMENTS
     )
     upright = tf.ones([], tf.int64)
-    return tf.cond(found, lambda: _orientation_in_tiff(raw, position), lambda: upright)
+    return tf.cond(has_exif, lambda: _orientation_in_tiff(raw, position), lambda: upright)
 
 
 def _weights(
-    places: Iterable[tuple[int, int, str]], length: int
+    fields: Iterable[tuple[int, int, str]], length: int
 ) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """Return `[numbers, length]`: what each byte counts in each number."""
-    rows = list(places)
+    """Return the weight of each byte in each field: `[num_fields, length]`."""
+    rows = list(fields)
     weights = np.zeros((len(rows), length), np.int64)
     for row, (start, num_bytes, order) in enumerate(rows):
         powers = 256 ** np.arange(num_bytes, dtype=np.int64)
@@ -179,17 +171,17 @@ def _weights(
 
 def _kind(head: tf.Tensor) -> tf.Tensor:
     any_byte = -1
-    wanted = np.full((len(STARTS), 12), any_byte, np.int64)
-    for row, (_, start, after_length) in enumerate(STARTS):
-        wanted[row, : len(start)] = list(start)
-        wanted[row, 8 : 8 + len(after_length)] = list(after_length)
-    same = tf.reduce_all((head[:12] == wanted) | (wanted == any_byte), axis=1)
-    kinds = np.array([kind for kind, _, _ in STARTS], np.int32)
-    return tf.reduce_max(tf.where(same, kinds, UNKNOWN))
+    signatures = np.full((len(SIGNATURES), 12), any_byte, np.int64)
+    for row, (_, start, after_size) in enumerate(SIGNATURES):
+        signatures[row, : len(start)] = list(start)
+        signatures[row, 8 : 8 + len(after_size)] = list(after_size)
+    matches = tf.reduce_all((head[:12] == signatures) | (signatures == any_byte), axis=1)
+    kinds = np.array([kind for kind, _, _ in SIGNATURES], np.int32)
+    return tf.reduce_max(tf.where(matches, kinds, UNKNOWN))
 
 
 def _size_from_fields(kind: tf.Tensor, fields: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return height and width of a PNG, BMP or WebP; 0 for other kinds and unknown chunks."""
+    """Return the height and width of a PNG, BMP or WebP, or 0 for other formats and unknown chunks."""
     zero = tf.zeros([], tf.int64)
     chunk, packed = fields["webp_chunk"], fields["webp_lossless_size"]
     chunks = tf.constant([ord(" "), ord("L"), ord("X")], tf.int64)
@@ -202,7 +194,7 @@ def _size_from_fields(kind: tf.Tensor, fields: dict[str, tf.Tensor]) -> tuple[tf
     webp_height, webp_width = (
         tf.reduce_sum(tf.where(chunk == chunks, tf.stack(sizes), zero)) for sizes in (heights, widths)
     )
-    # A negative height means that the rows come from top to bottom.
+    # A negative height means that rows are stored from top to bottom.
     bmp_height = tf.minimum(fields["bmp_height"], 2**32 - fields["bmp_height"])
     by_kind = [
         [zero, fields["png_height"], zero, zero, bmp_height, webp_height, zero],
@@ -212,17 +204,17 @@ def _size_from_fields(kind: tf.Tensor, fields: dict[str, tf.Tensor]) -> tuple[tf
     return height, width
 
 
-def _bytes_at(raw: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Return the bytes at int64 `places` that are not negative; beyond the end they are 0."""
-    return tf.gather(raw, tf.minimum(places, tf.size(raw, out_type=tf.int64) - 1))
+def _bytes_at(raw: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+    """Return the bytes at non-negative int64 positions. Positions beyond the end give 0."""
+    return tf.gather(raw, tf.minimum(positions, tf.size(raw, out_type=tf.int64) - 1))
 
 
 def _gif_first_frame(raw: tf.Tensor) -> tf.Tensor:
-    """Find the first frame of a GIF without unpacking any.
+    """Find the first frame of a GIF without decompressing any.
 
     Returns:
-        `[3]` int64: the height and width in pixels that frame and canvas need, and the number of
-        bytes up to the end of the frame.
+        `[3]` int64: the height and width in pixels of canvas and frame together, and the number of bytes up to the end
+        of the frame.
 
     Reference:
         GIF89a specification, sections 18 to 25: blocks are chains of sub-blocks of up to 255 bytes.
@@ -238,21 +230,21 @@ def _gif_first_frame(raw: tf.Tensor) -> tf.Tensor:
         code, flags = tf.unstack(_bytes_at(raw, position + tf.constant([0, 9], tf.int64)), 2)
         is_block = tf.equal(mode, at_block)
         is_frame, is_extension = is_block & (code == 0x2C), is_block & (code == 0x21)
-        # A frame: 10 bytes, its colour table, 1 byte of code size. An extension: 2 bytes.
-        jump = tf.where(is_frame, 11 + table_bytes(flags), tf.where(is_extension, two, code + 1))
+        # A frame has 10 bytes, its color table and 1 byte of code size. An extension has 2 bytes.
+        num_bytes = tf.where(is_frame, 11 + table_bytes(flags), tf.where(is_extension, two, code + 1))
         chain_ends = tf.where(mode == in_frame, done, at_block)
         in_chain = tf.where(code == 0, chain_ends, mode)
-        begins = tf.where(is_frame, in_frame, tf.where(is_extension, in_extension, done))
-        after = tf.where(is_block, begins, in_chain)
-        return position + jump, after, tf.where(is_frame, position, frame)
+        start_mode = tf.where(is_frame, in_frame, tf.where(is_extension, in_extension, done))
+        next_mode = tf.where(is_block, start_mode, in_chain)
+        return position + num_bytes, next_mode, tf.where(is_frame, position, frame)
 
     start = 13 + table_bytes(raw[tf.minimum(tf.constant(10, tf.int64), size)])
     end, _, frame = tf.while_loop(
         lambda position, mode, _: (mode != done) & (position < size), step, (start, at_block, zero)
     )
-    low = [[8, 6], [0, 0]]  # height and width of the canvas; of the frame, from where it begins
-    places = tf.constant(low, tf.int64) + tf.stack([[zero, zero], [frame + 7, frame + 5]])
-    sizes = _bytes_at(raw, places) + 256 * _bytes_at(raw, places + 1)
+    offsets = [[8, 6], [0, 0]]  # height and width of the canvas, and of the frame relative to its start
+    positions = tf.constant(offsets, tf.int64) + tf.stack([[zero, zero], [frame + 7, frame + 5]])
+    sizes = _bytes_at(raw, positions) + 256 * _bytes_at(raw, positions + 1)
     return tf.concat([tf.reduce_max(sizes, axis=0), [tf.minimum(end, size)]], 0)
 
 
@@ -261,9 +253,9 @@ def _orientation_in_tiff(raw: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     is_big = tf.equal(order, ord("M"))
 
     def number(position: tf.Tensor, num_bytes: int) -> tf.Tensor:
-        read = _bytes_at(raw, position[..., None] + tf.range(num_bytes, dtype=tf.int64))
+        values = _bytes_at(raw, position[..., None] + tf.range(num_bytes, dtype=tf.int64))
         little = 256 ** np.arange(num_bytes, dtype=np.int64)
-        return tf.reduce_sum(read * tf.where(is_big, little[::-1].copy(), little), axis=-1)
+        return tf.reduce_sum(values * tf.where(is_big, little[::-1].copy(), little), axis=-1)
 
     directory = start + number(start + 4, 4)
     count = tf.minimum(number(directory, 2), MAX_EXIF_ENTRIES)
@@ -279,69 +271,69 @@ Window = tuple[float, float]
 
 MAX_PIXELS = 50_000_000
 FULL_WINDOW: Window = (0.0, 65535.0)
-GREY, GREY_ALPHA, RGB_ALPHA = 0, 4, 6  # colour types of PNG
-NO_IMAGE = "this is not an image: PNG, JPEG, GIF, BMP or WebP is wanted"
-NO_SIZE = "it is damaged: its header tells no size of the image"
+GRAY, GRAY_ALPHA, RGB_ALPHA = 0, 4, 6  # color types of PNG
+NO_IMAGE = "this is not an image (PNG, JPEG, GIF, BMP or WebP)"
+NO_SIZE = "the file is damaged: its header has no image size"
 
 
 def decode_image(
     encoded: tf.Tensor, *, window: Window | None = None, max_pixels: int = MAX_PIXELS
 ) -> tf.Tensor:
-    """Decode a PNG, JPEG, GIF, BMP or WebP.
+    """Decode a PNG, JPEG, GIF, BMP or WebP image.
 
     Args:
-        encoded: scalar string, the bytes of the file; the content decides the kind, not a name.
-        window: (low, high) in stored values of 16-bit grey PNG: low becomes 0, high 255, values
-            beyond are clipped. None is the full range, 0 to 65535. Images of 8 bits ignore it.
-        max_pixels: height times width that is refused when exceeded.
+        encoded: Scalar string tensor or bytes, the content of the file.
+        window: `(low, high)` in stored values of 16-bit grayscale PNG. `low` maps to 0 and `high` to 255; other values
+            are clipped. None is the full range, 0 to 65535. 8-bit images ignore it.
+        max_pixels: Maximum height times width.
 
     Returns:
         `[height, width, 3]` float32 in [0, 255], RGB, upright.
 
     Raises:
-        tf.errors.InvalidArgumentError: not an image, damaged, too large, or of a refused kind.
-        ValueError: the window is empty.
+        tf.errors.InvalidArgumentError: The file is not an image, damaged, too large, or of an unsupported format.
+        ValueError: The window is empty.
     """
-    return _decoder(_checked(window), max_pixels)(encoded)
+    return _decoder(_checked_window(window), max_pixels)(encoded)
 
 
 def load_image(
     encoded: tf.Tensor, *, image_size_px: int, window: Window | None = None, max_pixels: int = MAX_PIXELS
 ) -> tf.Tensor:
-    """Decode an image and resize it to a square; the aspect ratio is not kept.
+    """Decode an image and resize it to a square, without preserving the aspect ratio.
 
     Args:
-        encoded, window, max_pixels: as in `decode_image`.
-        image_size_px: side of the square in pixels.
+        encoded, window, max_pixels: As in `decode_image`.
+        image_size_px: Side length of the square in pixels.
 
     Returns:
-        `[image_size_px, image_size_px, 3]` float32 in [0, 255]: bilinear, antialiased when shrinking.
+        `[image_size_px, image_size_px, 3]` float32 in [0, 255], resized bilinearly with antialiasing.
     """
     image = decode_image(encoded, window=window, max_pixels=max_pixels)
     resized = tf.image.resize(image, [image_size_px, image_size_px], "bilinear", antialias=True)
-    # The kernel's weights sum to 1 only up to rounding: white may come out as 255.00002.
+    # The weights of the kernel sum to 1 up to rounding, so white may become 255.00002.
     return tf.ensure_shape(tf.clip_by_value(resized, 0.0, 255.0), [image_size_px, image_size_px, 3])
 
 
-def _checked(window: Window | None) -> Window:
+def _checked_window(window: Window | None) -> Window:
     if window is None:
         return FULL_WINDOW
     low, high = float(window[0]), float(window[1])
     if not low < high:
-        raise ValueError(f"a window needs low < high, got ({low:g}, {high:g})")
+        raise ValueError(f"window must have low < high, got ({low:g}, {high:g}).")
     return low, high
 
 
 @lru_cache(maxsize=64)
 def _decoder(window: Window, max_pixels: int) -> Any:
-    """Return the decoder as one compiled function: traced once, called from anywhere."""
+    """Return the decoder as a `tf.function` that is traced once."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
     def decode(encoded: tf.Tensor) -> tf.Tensor:
         header = read_header(encoded)
         checked = _checked_bytes(encoded, header, max_pixels)
-        # One assertion before, none inside: a branch with one counts as stateful, and under op
-        # determinism tf.data would then decode one image after the other.
+        # There is one assertion before the branches and none inside: a branch with an assertion is stateful, and
+        # with op determinism tf.data would decode images sequentially.
         branches: list[Callable[[], tf.Tensor]] = [
             lambda: tf.zeros([1, 1, 3]),
             lambda: _decode_png(checked, header, window),
@@ -357,16 +349,16 @@ def _decoder(window: Window, max_pixels: int) -> Any:
 
 
 def _checked_bytes(encoded: tf.Tensor, header: Header, max_pixels: int) -> tf.Tensor:
-    """Return the bytes, which nothing may use before the header was found acceptable."""
+    """Return the bytes with a control dependency on the checks of the header."""
     height, width = header.height, header.width
-    # Both sides are compared first: the product of two header fields could overflow.
+    # Compare each side first, because the product of two header fields could overflow.
     fits = (height <= max_pixels) & (width <= max_pixels) & (height * width <= max_pixels)
     has_size = (height > 0) & (width > 0)
     size = tf.strings.as_string(tf.stack([width, height]))
     too_large = tf.strings.join(
         [
             tf.strings.reduce_join(size, separator=" x "),
-            f"pixels (width x height) are not within the limit of {max_pixels} pixels",
+            f"pixels (width x height) exceed the limit of {max_pixels} pixels",
         ],
         " ",
     )
@@ -376,15 +368,14 @@ def _checked_bytes(encoded: tf.Tensor, header: Header, max_pixels: int) -> tf.Te
     is_animated = (header.kind == WEBP) & webp_is_animated(header)
     refusals = [
         (header.kind == UNKNOWN, NO_IMAGE),
-        (header.kind == TIFF, "TIFF cannot be decoded from bytes; convert it to PNG"),
+        (header.kind == TIFF, "TIFF is not supported here. Convert it to PNG"),
         (~has_size, NO_SIZE),
         (~fits, too_large),
-        # tf.io.decode_webp writes beyond its buffer when given an animation and no number of
-        # channels (TensorFlow 2.21): this keeps the process alive, not just the image out.
-        (is_animated, "animated WebP cannot be decoded; convert it to PNG"),
+        # With an animation, tf.io.decode_webp writes beyond its buffer (TensorFlow 2.21) and crashes the process.
+        (is_animated, "animated WebP is not supported here. Convert it to PNG"),
         (
             (header.kind == BMP) & ~is_plain,
-            "only uncompressed BMP of 8, 24 or 32 bits can be decoded; convert it to PNG",
+            "only uncompressed BMP of 8, 24 or 32 bits is supported. Convert it to PNG",
         ),
     ]
     refused = tf.stack([condition for condition, _ in refusals])
@@ -395,19 +386,19 @@ def _checked_bytes(encoded: tf.Tensor, header: Header, max_pixels: int) -> tf.Te
 
 
 def _on_white(rgb: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """Lay an image on white: `rgb` [h, w, 3] float32 in [0, 255], `alpha` [h, w, 1] in [0, 1]."""
+    """Composite `rgb` `[h, w, 3]` float32 in [0, 255] with `alpha` `[h, w, 1]` in [0, 1] on white."""
     return 255.0 - (255.0 - rgb) * alpha
 
 
 def _decode_png(encoded: tf.Tensor, header: Header, window: Window) -> tf.Tensor:
-    colour_type = header.fields["png_colour_type"]
-    is_grey = (colour_type == GREY) | (colour_type == GREY_ALPHA)
-    has_alpha = (colour_type == GREY_ALPHA) | (colour_type == RGB_ALPHA)
-    # Palettes and one-colour transparency keep their alpha in this chunk.
+    color_type = header.fields["png_color_type"]
+    is_gray = (color_type == GRAY) | (color_type == GRAY_ALPHA)
+    has_alpha = (color_type == GRAY_ALPHA) | (color_type == RGB_ALPHA)
+    # Alpha of palettes and of a single transparent color is stored in this chunk.
     has_alpha |= contains(encoded, b"tRNS")
     low, high = window
-    offset = tf.where(is_grey, low, 0.0)
-    scale = tf.where(is_grey, 255.0 / (high - low), 1.0 / 257.0)
+    offset = tf.where(is_gray, low, 0.0)
+    scale = tf.where(is_gray, 255.0 / (high - low), 1.0 / 257.0)
 
     def levels(pixels: tf.Tensor) -> tf.Tensor:
         values = tf.cast(pixels, tf.float32)
@@ -436,7 +427,7 @@ def _decode_png(encoded: tf.Tensor, header: Header, window: Window) -> tf.Tensor
 
 
 def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    # The default decoding method may differ between machines; this one is exact by definition.
+    # The default DCT method may differ between machines.
     stored = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
     image = tf.cast(stored, tf.float32)
     orientation = jpeg_orientation(encoded)
@@ -444,7 +435,7 @@ def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turn a stored image as its EXIF orientation (1 to 8) says: transpose, then mirror."""
+    """Apply the EXIF orientation, 1 to 8: transpose, then flip."""
 
     def is_one_of(*values: int) -> tf.Tensor:
         return tf.reduce_any(orientation == tf.constant(values, tf.int64))
@@ -455,7 +446,7 @@ def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_gif(encoded: tf.Tensor, header: Header) -> tf.Tensor:
-    # TensorFlow unpacks every frame before it drops all but the first: hand it one frame only.
+    # TensorFlow decompresses all frames and then keeps the first, so pass only one frame.
     trailer = b"\x3b"
     frame = tf.strings.substr(encoded, tf.zeros([], tf.int64), header.end)
     return tf.cast(tf.io.decode_gif(tf.strings.join([frame, trailer]))[0], tf.float32)
@@ -487,26 +478,26 @@ MAX_THREADS = 8
 
 
 class DecodeSettings(Protocol):
-    """What says how images are decoded: a run's description, or an export's manifest."""
+    """Settings that determine how images are decoded."""
 
     @property
     def image_size_px(self) -> int:
-        """Side of the square image, in pixels."""
+        """Side length of the square image in pixels."""
 
     @property
     def window(self) -> tuple[float, float] | None:
-        """(low, high) in stored values for 16-bit grey images; None: the full range."""
+        """Window `(low, high)` of 16-bit grayscale images in stored values. None is the full range."""
 
     @property
     def max_pixels(self) -> int:
-        """Height times width above which an image is refused."""
+        """Maximum height times width of an image."""
 
 
 def decode_images(encoded: Sequence[bytes], settings: DecodeSettings) -> npt.NDArray[np.float32]:
-    """Return `[n, size, size, 3]` float32 in [0, 255] for at least one whole file; a TIFF must have been converted.
+    """Decode a non-empty list of encoded images to `[n, size, size, 3]` float32 in [0, 255], in parallel.
 
     Raises:
-        tf.errors.InvalidArgumentError: an image cannot be decoded.
+        tf.errors.InvalidArgumentError: An image cannot be decoded.
     """
     load = traced_loader(settings.image_size_px, settings.window, settings.max_pixels)
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1, len(encoded))) as pool:
@@ -515,11 +506,10 @@ def decode_images(encoded: Sequence[bytes], settings: DecodeSettings) -> npt.NDA
 
 @lru_cache(maxsize=8)
 def traced_loader(image_size_px: int, window: tuple[float, float] | None, max_pixels: int) -> Any:
-    """Return `load_image` as a `tf.function` of the content of a file.
+    """Return `load_image` as a `tf.function` of the bytes of a file.
 
-    Tracing the decoder takes seconds, so all datasets and models with the same arguments share one function.
+    Tracing takes seconds, so all datasets and models with the same settings share one function.
     """
-    import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
     def load(encoded: tf.Tensor) -> tf.Tensor:

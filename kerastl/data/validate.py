@@ -1,4 +1,4 @@
-"""Decode every file once before training, so that none can stop an epoch: name the bad ones, convert TIFF."""
+"""Validation of images before training: every file is decoded once, unreadable files are listed, TIFF is converted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from kerastl.console import track
@@ -29,19 +30,11 @@ from kerastl.errors import Problem, Problems, RequestError
 from kerastl.runs import write_atomic
 
 ENDINGS = {b"\x89PNG": b"IEND", b"\xff\xd8\xff": b"\xff\xd9", b"GIF8": b"\x3b"}
-TAIL = 64  # bytes: some cameras and programs write a little behind the end of the image
+TAIL_BYTES = 64  # some cameras and programs append a few bytes to the image
 
 
 def read_error(file: Path, *, window: Window | None = None, max_pixels: int) -> str | None:
-    """Decode a file and drop the pixels.
-
-    Args:
-        file: an encoded image.
-        window, max_pixels: as in `decode_image`.
-
-    Returns:
-        None when it is a good image; else why not, without the file's name.
-    """
+    """Return why a file cannot be decoded, without its name, or None if it can be decoded."""
     try:
         content = read_content(file, max_pixels=max_pixels)
     except UnreadableError as error:
@@ -50,7 +43,7 @@ def read_error(file: Path, *, window: Window | None = None, max_pixels: int) -> 
 
 
 def decode_error(content: bytes, *, window: Window | None, max_pixels: int) -> str | None:
-    """As `read_error`, for the bytes of a file."""
+    """Return why the bytes of a file cannot be decoded, or None if they can be decoded."""
     try:
         check_content(content, window=window, max_pixels=max_pixels)
     except UnreadableError as error:
@@ -59,33 +52,33 @@ def decode_error(content: bytes, *, window: Window | None, max_pixels: int) -> s
 
 
 def check_content(content: bytes, *, window: Window | None, max_pixels: int) -> None:
-    """Decode the bytes of a file and drop the pixels.
+    """Decode the bytes of a file and discard the pixels.
 
     Raises:
-        UnreadableError: the decoder refuses them, or there is no memory for it.
+        UnreadableError: The bytes cannot be decoded, or there is not enough memory.
     """
     if not content:
-        raise UnreadableError("it is empty (zero bytes)", is_permanent=True)
+        raise UnreadableError("the file is empty", is_permanent=True)
     try:
         decode_image(tf.constant(content), window=window, max_pixels=max_pixels)
     except tf.errors.InvalidArgumentError as error:
-        raise UnreadableError(_in_words(error.message, content), is_permanent=True) from error
+        raise UnreadableError(_decode_reason(error.message, content), is_permanent=True) from error
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         raise UnreadableError(NO_MEMORY) from error
     except tf.errors.OpError as error:
-        raise UnreadableError(_in_words(error.message, content)) from error
+        raise UnreadableError(_decode_reason(error.message, content)) from error
 
 
-def _in_words(message: str, content: bytes) -> str:
+def _decode_reason(message: str, content: bytes) -> str:
     refusal = re.search(r"assertion failed: \[(.*?)\]", message, re.DOTALL)
     if refusal:
         text = refusal.group(1).strip()
-        # From a file TIFF is read, too: it is converted before the decoder sees it.
+        # Files may be TIFF, too, because they are converted before they are decoded.
         return text.replace(NO_IMAGE, NO_IMAGE.replace(" or WebP", ", WebP or TIFF"))
     for start, end in ENDINGS.items():
-        if content.startswith(start) and end not in content[-TAIL:]:
-            return "it is cut short: the end of the image is missing"
-    return "it is damaged: it begins like an image and cannot be decoded"
+        if content.startswith(start) and end not in content[-TAIL_BYTES:]:
+            return "the file is truncated"
+    return "the file is damaged: it has the header of an image but cannot be decoded"
 
 
 MAX_THREADS = 8
@@ -97,9 +90,9 @@ class CheckedImages:
     """Images that can be decoded.
 
     Args:
-        collection: without the unreadable ones; a converted image's `file` is its PNG.
-        quarantined: `(path, reason)` of those that are left out.
-        has_16_bit: whether any image is 16-bit grey, so that a window matters.
+        collection: The readable images. The `file` of a converted image is its PNG.
+        quarantined: `(path, reason)` of the unreadable images.
+        has_16_bit: Whether any image is 16-bit grayscale, which needs a window.
     """
 
     collection: Collection
@@ -108,13 +101,13 @@ class CheckedImages:
 
 
 class TooManyUnreadableError(RequestError):
-    """More files than allowed cannot be read.
+    """More images than allowed cannot be read.
 
     Args:
-        quarantined: `(path, reason)` of every one.
-        total: number of images.
-        allowed: the fraction that is allowed, 0 to 1.
-        whose: the data they belong to, in words; empty where there is only one.
+        quarantined: `(path, reason)` of the unreadable images.
+        total: Number of images.
+        allowed: Fraction of unreadable images that is allowed, 0 to 1.
+        dataset_name: Name of the dataset in the message. Empty if there is only one.
     """
 
     def __init__(
@@ -133,9 +126,9 @@ class TooManyUnreadableError(RequestError):
         lines += [f"  {path}: {reason}" for path, reason in self.quarantined[:SHOWN]]
         if count > SHOWN:
             lines.append(
-                f"  ... and {count - SHOWN:,} more: a run that allows them lists all in quarantine.csv."
+                f"  ... and {count - SHOWN:,} more. A run that allows them lists all in quarantine.csv."
             )
-        lines.append("Mend or remove them, or raise data.max_unreadable_fraction. Nothing was run.")
+        lines.append("Fix or remove them, or increase data.max_unreadable_fraction. Nothing was run.")
         return "\n".join(lines)
 
 
@@ -151,61 +144,63 @@ def check_images(
     """Decode every image once, in parallel, with the decoder that training uses.
 
     Args:
-        collection: what a reader gave.
-        max_pixels: larger images are left out.
-        cache_dir: what is found is kept there by path, size and time of change; None: nowhere.
-        converted_dir: TIFF, animated WebP and rare BMP are written there as PNG.
-        max_unreadable_fraction: 0 to 1; more unreadable images than that stop the run.
-        whose: names the data in what is refused, `the target (b/labels.csv)`; empty where there is only one.
+        collection: Images from a reader.
+        max_pixels: Maximum height times width. Larger images count as unreadable.
+        cache_dir: Folder that caches the results by path, size and modification time. None disables the cache.
+        converted_dir: Folder for TIFF, animated WebP and unusual BMP images, which are converted to PNG.
+        max_unreadable_fraction: Fraction of unreadable images that is allowed, 0 to 1.
+        dataset_name: Name of the dataset in errors, e.g. `the target (b/labels.csv)`. Empty if there is only one.
 
     Raises:
-        TooManyUnreadableError: it holds the whole list.
-        Problems: a class has no image left.
-        RequestError: no images; a converted image cannot be written.
+        TooManyUnreadableError: More images than allowed are unreadable.
+        Problems: A class has no readable image.
+        RequestError: There are no images, or a converted image cannot be written.
     """
     if not collection.records:
         raise RequestError(f"There are no images{_of(dataset_name)}.")
-    found = _check_files(collection.records, max_pixels, cache_dir, converted_dir)
+    checks = _check_files(collection.records, max_pixels, cache_dir, converted_dir)
     quarantined, kept = [], []
-    for record, verdict in zip(collection.records, found, strict=True):
-        if verdict.reason is not None:
-            quarantined.append((record.path, verdict.reason))
-        elif verdict.needs_conversion:
-            kept.append(replace(record, file=_place(record.file, converted_dir)))
+    for record, check in zip(collection.records, checks, strict=True):
+        if check.reason is not None:
+            quarantined.append((record.path, check.reason))
+        elif check.needs_conversion:
+            kept.append(replace(record, file=_converted_path(record.file, converted_dir)))
         else:
             kept.append(record)
-    if len(quarantined) > max_unreadable_fraction * len(found):
-        raise TooManyUnreadableError(quarantined, len(found), max_unreadable_fraction, dataset_name)
+    if len(quarantined) > max_unreadable_fraction * len(checks):
+        raise TooManyUnreadableError(quarantined, len(checks), max_unreadable_fraction, dataset_name)
     _check_no_class_is_empty(collection, kept, dataset_name)
-    has_16_bit = any(one.has_16_bit for one in found if one.reason is None)
+    has_16_bit = any(check.is_16_bit for check in checks if check.reason is None)
     return CheckedImages(replace(collection, records=tuple(kept)), tuple(quarantined), has_16_bit)
 
 
 def _check_files(
     records: Sequence[Record], max_pixels: int, cache_dir: Path | None, converted_dir: Path
 ) -> list[FileCheck]:
-    """Return one verdict a record, in their order."""
+    """Check the file of each record."""
     keys = [_key(record.file, max_pixels) for record in records]
     known = read_file_checks(cache_dir, {key for key in keys if key})
     fresh: dict[str, FileCheck] = {}
 
-    def judge(place: int) -> FileCheck:
-        file, key = records[place].file, keys[place]
-        verdict = known.get(key or "")
-        if verdict and not (verdict.needs_conversion and not _place(file, converted_dir).exists()):
-            return verdict
-        verdict = _judge(file, max_pixels, converted_dir)
+    def check(row: int) -> FileCheck:
+        file, key = records[row].file, keys[row]
+        known_check = known.get(key or "")
+        if known_check and not (
+            known_check.needs_conversion and not _converted_path(file, converted_dir).exists()
+        ):
+            return known_check
+        new_check = _check_file(file, max_pixels, converted_dir)
         if key:
-            fresh[key] = verdict
-        return verdict
+            fresh[key] = new_check
+        return new_check
 
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     try:
         with no_pillow_warnings(), ThreadPoolExecutor(threads) as pool:
-            judged = pool.map(judge, range(len(records)))
-            return list(track(judged, "checking every image", len(records)))
+            checks = pool.map(check, range(len(records)))
+            return list(track(checks, "checking images", len(records)))
     finally:
-        # Also after Ctrl-C: the next run goes on from here.
+        # Also after Ctrl-C, so that the next run continues here.
         write_file_checks(cache_dir, dict(fresh))
 
 
@@ -216,7 +211,7 @@ def _key(file: Path, max_pixels: int) -> str | None:
         return None
 
 
-def _judge(file: Path, max_pixels: int, converted_dir: Path) -> FileCheck:
+def _check_file(file: Path, max_pixels: int, converted_dir: Path) -> FileCheck:
     try:
         stored = read_content(file, max_pixels=max_pixels)
         content = to_decodable(stored, max_pixels=max_pixels)
@@ -225,34 +220,79 @@ def _judge(file: Path, max_pixels: int, converted_dir: Path) -> FileCheck:
         return FileCheck(str(error), is_permanent=error.is_permanent)
     is_converted = content is not stored
     if is_converted:
-        _write_converted(_place(file, converted_dir), content)
+        _write_converted(_converted_path(file, converted_dir), content)
     return FileCheck(None, is_16_bit_gray(content[:HEADER_BYTES]), is_converted)
 
 
-def _write_converted(place: Path, png: bytes) -> None:
+def _write_converted(path: Path, png: bytes) -> None:
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(place, png)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, png)
     except OSError as error:
-        raise RequestError(
-            f"A converted image cannot be written to {place.parent}: {error.strerror}."
-        ) from error
+        raise RequestError(f"Cannot write a converted image to {path.parent}: {error.strerror}.") from error
 
 
-def _place(file: Path, converted_dir: Path) -> Path:
-    """Return where a converted image lies: named by path, size and time, so that it is never stale."""
-    found = file.stat()
-    state = f"{file}\0{found.st_size}\0{found.st_mtime_ns}".encode(errors="surrogateescape")
+def _converted_path(file: Path, converted_dir: Path) -> Path:
+    """Return the path of a converted image, which depends on the path, size and modification time of the file."""
+    status = file.stat()
+    state = f"{file}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="surrogateescape")
     return converted_dir.absolute() / f"{hashlib.sha256(state).hexdigest()[:24]}.png"
 
 
 def _of(dataset_name: str) -> str:
+    """Return the dataset name as part of a sentence."""
     return f" of {dataset_name}" if dataset_name else ""
 
 
 def _check_no_class_is_empty(collection: Collection, kept: Sequence[Record], dataset_name: str) -> None:
-    left = {record.label for record in kept}
-    gone = [name for name in collection.class_names if name not in left]
-    if gone:
-        problems = [Problem(f"class {name!r}", "none of its images can be read") for name in gone]
-        raise Problems(f"The data set{_of(dataset_name)}", problems, "Mend or remove them. Nothing was run.")
+    present = {record.label for record in kept}
+    missing = [name for name in collection.class_names if name not in present]
+    if missing:
+        problems = [Problem(f"class {name!r}", "none of its images can be read") for name in missing]
+        raise Problems(f"The dataset{_of(dataset_name)}", problems, "Fix or remove them. Nothing was run.")
+
+
+MAX_SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class PixelStatistics:
+    """Pixel statistics of a sample of images.
+
+    Args:
+        num_images: Number of images.
+        num_constant: Number of images with the same value in all pixels.
+        fraction_outside_window: Fraction of the pixels of 16-bit grayscale images that are outside the window. None
+            without such images or without a window.
+    """
+
+    num_images: int
+    num_constant: int
+    fraction_outside_window: float | None
+
+
+def sample_records(records: Sequence[Record]) -> list[Record]:
+    """Return up to 64 records, evenly spaced."""
+    rows = np.linspace(0, len(records) - 1, min(MAX_SAMPLES, len(records))).round().astype(int)
+    return [records[row] for row in rows]
+
+
+def is_16_bit_file(file: Path) -> bool:
+    """Return whether a file is a 16-bit grayscale image, according to its header."""
+    with file.open("rb") as stream:
+        return is_16_bit_gray(stream.read(HEADER_BYTES))
+
+
+def pixel_statistics(records: Sequence[Record], *, window: Window | None, max_pixels: int) -> PixelStatistics:
+    """Decode images and compute their pixel statistics. `window` and `max_pixels` are those of `decode_image`."""
+    num_constant, num_outside, num_pixels = 0, 0, 0
+    for record in records:
+        content = record.file.read_bytes()
+        pixels = decode_image(content, max_pixels=max_pixels).numpy()
+        num_constant += bool(pixels.min() == pixels.max())
+        if window is not None and is_16_bit_gray(content[:HEADER_BYTES]):
+            levels = pixels[..., 0] * 257.0  # the full window maps 65,535 levels to 0 to 255
+            num_pixels += levels.size
+            # Tolerate half a level of rounding error.
+            num_outside += int(((levels < window[0] - 0.5) | (levels > window[1] + 0.5)).sum())
+    return PixelStatistics(len(records), num_constant, num_outside / num_pixels if num_pixels else None)

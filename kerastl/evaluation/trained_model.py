@@ -81,7 +81,7 @@ class Trained(ModelDescription):
         logits = tf.cast(self.model(decode_images(encoded, self), training=False), tf.float64)
         return cast(npt.NDArray[np.float32], tf.cast(tf.nn.softmax(logits), tf.float32).numpy())
 
-    def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], npt.NDArray[np.float32]]:
+    def predict(self, encoded: Sequence[bytes]) -> tuple[list[str], npt.NDArray[np.float32]]:
         """Return for whole image files the class with the largest probability, and `probabilities`."""
         probabilities = self.probabilities(encoded)
         return [self.class_names[best] for best in probabilities.argmax(axis=-1)], probabilities

@@ -1,6 +1,6 @@
 """Run a SavedModel in a TensorFlow session, as TensorFlow Serving does: a script for a fresh process.
 
-Run as `python -I _probe.py REQUEST.json ANSWER.json`. It reports what the endpoints return and checks nothing;
+Run as `python -I _probe.py REQUEST.json RESPONSE.json`. It reports the outputs of the endpoints and checks nothing;
 `kerastl.export.verification` does that, and has checked the graph before this process starts.
 """
 
@@ -68,10 +68,10 @@ class ServingSession:
             outputs: names; None for all.
         """
         tensors = self.signatures[signature]
-        fetched = {name: tensors.outputs[name].name for name in outputs or tensors.outputs}
-        fed = {tensors.inputs[name].name: _array(values) for name, values in inputs.items()}
-        found: Outputs = self._session.run(fetched, fed)
-        return found
+        fetches = {name: tensors.outputs[name].name for name in outputs or tensors.outputs}
+        feeds = {tensors.inputs[name].name: _array(values) for name, values in inputs.items()}
+        results: Outputs = self._session.run(fetches, feeds)
+        return results
 
 
 def _array(values: Any) -> npt.NDArray[Any]:
@@ -79,27 +79,27 @@ def _array(values: Any) -> npt.NDArray[Any]:
     return values if isinstance(values, np.ndarray) else np.array(list(values), dtype=object)
 
 
-def ask(export: Path, encoded: list[bytes], images: npt.NDArray[np.float32]) -> dict[str, Any]:
-    """Return what the endpoints answer: three times in a batch, each image alone, and for a wrong size."""
+def probe(export: Path, encoded: list[bytes], images: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """Return the outputs of the endpoints: three times for the batch, for single images, and for a wrong size."""
     examples = [_example(image) for image in encoded]
-    inputs = {
+    extra = {
         "classify": {"inputs": examples},
         "features": {"image_bytes": encoded},
         "explain": {"image_bytes": encoded},
     }
     with ServingSession(export) as session:
 
-        def answer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-            return _plain(session.run(name, values))
+        def run(name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+            return _plain(session.run(name, inputs))
 
         return {
-            "batch": [answer("serving_default", {"image_bytes": encoded}) for _ in range(REPEATS)],
-            "alone": [answer("serving_default", {"image_bytes": [one]}) for one in encoded],
-            "pixels": answer("pixels", {"images": images}),
+            "batch": [run("serving_default", {"image_bytes": encoded}) for _ in range(REPEATS)],
+            "single": [run("serving_default", {"image_bytes": [image]}) for image in encoded],
+            "pixels": run("pixels", {"images": images}),
             "wrong_size": _refusal(session, images),
-            "others": {
-                name: [answer(name, values) for _ in range(REPEATS)]
-                for name, values in inputs.items()
+            "extra": {
+                name: [run(name, inputs) for _ in range(REPEATS)]
+                for name, inputs in extra.items()
                 if name in session.signatures
             },
         }
@@ -139,16 +139,16 @@ def _texts(value: Any) -> Any:
 
 
 def main() -> None:
-    """Read the request, write the answer."""
+    """Read the request, write the response."""
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    answer: dict[str, Any] = {"answers": None, "error": None}
+    response: dict[str, Any] = {"outputs": None, "error": None}
     try:
         encoded = [Path(path).read_bytes() for path in request["encoded"]]
         images = np.load(request["images"], allow_pickle=False)
-        answer["answers"] = ask(Path(request["export"]), encoded, images)
-    except Exception as error:  # whatever an export does wrong is a finding, not a crash
-        answer["error"] = f"{type(error).__name__}: {error}"
-    Path(sys.argv[2]).write_text(json.dumps(answer), encoding="utf-8")
+        response["outputs"] = probe(Path(request["export"]), encoded, images)
+    except Exception as error:  # any fault of an export is a finding, not a crash
+        response["error"] = f"{type(error).__name__}: {error}"
+    Path(sys.argv[2]).write_text(json.dumps(response), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write a trained model as the file of another runtime, with its manifest."""
+"""Convert a trained model to the format of another runtime, load it there, and verify it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -18,44 +18,56 @@ from typing import Any, cast
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from kerastl import registry
-from kerastl.data.convert import UnreadableError, read_image
-from kerastl.data.decode import DecodeSettings, decode_images
+from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError, first_line, join_words
-from kerastl.evaluation.trained_model import NO_POSTPROCESSING, Postprocessing, Trained
-from kerastl.export.endpoints import answered_probabilities
+from kerastl.evaluation.trained_model import Trained
+from kerastl.export.endpoints import probabilities_of
 from kerastl.export.findings import (
-    SAME_ANSWER,
-    Expected,
+    MAX_DIFFERENCE,
+    NO_RUN,
+    ExpectedPredictions,
     Finding,
-    judge_alone,
-    judge_numbers,
-    judge_repeats,
-    judge_told_apart,
-    largest_gap,
+    Floats,
+    as_floats,
+    check_batch_independence,
+    check_class_names,
+    check_probabilities,
+    check_repeats,
+    check_spread,
+    largest_difference,
 )
-from kerastl.export.loaded_export import Opened
+from kerastl.export.loaded_export import LoadedExport, check_same_classes
 from kerastl.export.manifest import Manifest, read_manifest
-from kerastl.export.model_card import read_facts
-from kerastl.export.saved_model import weights_fingerprint, write_numbered
-from kerastl.export.verification import ask_in_fresh_process, check_files, check_settings
+from kerastl.export.model_card import read_model_facts
+from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
+from kerastl.export.saved_model import weights_fingerprint, write_version
+from kerastl.export.verification import check_files, check_response, check_settings, run_probe
 from kerastl.models import for_inference
 
 INPUT = "images"
 OUTPUT = "probabilities"
-WHOLE = ("_XlaMustCompile", "_noinline")
+NOT_INLINED = ("_XlaMustCompile", "_noinline")
+"""Attributes that keep a function from being inlined."""
+COMMON_OPS = {"Const", "Identity", "NoOp", "Placeholder"}
+"""Operations of every graph: none of them is why a conversion fails."""
+LOGGERS = ("tensorflow", "tf2onnx", "absl")
+MAX_CHANGED_LABELS = 0.02
+"""Share of images for which a quantized model may predict another class; at least one image."""
+SCRIPT = Path(__file__).with_name("_converted_probe.py")
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Network:
+class InferenceGraph:
     """A graph from `images` `[n, size, size, 3]` float32 in [0, 255] to `probabilities` `[n, classes]` float32.
 
     Args:
-        graph_def: holds no variable, only constants.
+        graph_def: holds constants instead of variables.
         image_size_px: side of the images, in pixels.
         class_names: in the order of the probabilities.
     """
@@ -68,67 +80,68 @@ class Network:
         """Return the graph as a concrete function with named input and output."""
         shape = [None, self.image_size_px, self.image_size_px, 3]
 
-        def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            (found,) = tf.graph_util.import_graph_def(
+        def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
+            (probabilities,) = tf.graph_util.import_graph_def(
                 self.graph_def, {INPUT: images}, [f"{OUTPUT}:0"], name=""
             )
-            return {OUTPUT: tf.ensure_shape(found, [None, len(self.class_names)])}
+            return {OUTPUT: tf.ensure_shape(probabilities, [None, len(self.class_names)])}
 
         spec = tf.TensorSpec(shape, tf.float32, name=INPUT)
-        return tf.function(answer, input_signature=[spec], autograph=False).get_concrete_function()
+        return tf.function(predict, input_signature=[spec], autograph=False).get_concrete_function()
 
 
-def network_of(
-    model: keras.Model, *, class_names: Sequence[str], image_size_px: int, answering: Postprocessing = NO_POSTPROCESSING
-) -> Network:
-    """Return a model in inference as one graph, its BatchNorms folded where that is the same computation.
+def build_inference_graph(
+    model: keras.Model,
+    *,
+    class_names: Sequence[str],
+    image_size_px: int,
+    postprocessing: Postprocessing = NO_POSTPROCESSING,
+) -> InferenceGraph:
+    """Return a model as one graph for inference, with BatchNorm layers folded where that is exact.
 
     Args:
         model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`; without augmentation.
         class_names: in the order of the logits.
         image_size_px: side of the square image that the model takes, in pixels.
-        answering: temperature and prevalence that probabilities are told at. A threshold has no place in the graph, which
-            answers no label.
+        postprocessing: its temperature and prevalence become part of the graph; a threshold cannot, because the graph returns
+            no labels.
     """
     folded = for_inference(model)
 
-    def answer(images: tf.Tensor) -> tf.Tensor:
-        # In float32: the runtimes of phones know no float64.
+    def predict(images: tf.Tensor) -> tf.Tensor:
+        # In float32, because mobile runtimes have no float64.
         logits = tf.cast(folded(images, training=False), tf.float32)
-        return tf.identity(answered_probabilities(logits, answering), name=OUTPUT)
+        return tf.identity(probabilities_of(logits, postprocessing), name=OUTPUT)
 
     spec = tf.TensorSpec([None, image_size_px, image_size_px, 3], tf.float32, name=INPUT)
-    traced = tf.function(answer, input_signature=[spec], autograph=False).get_concrete_function()
-    network = Network(_frozen(traced), image_size_px, tuple(class_names))
-    if not _free_functions(network.graph_def):
-        return network
-    return replace(network, graph_def=_frozen(network.function()))
+    traced = tf.function(predict, input_signature=[spec], autograph=False).get_concrete_function()
+    graph = InferenceGraph(_freeze(traced), image_size_px, tuple(class_names))
+    if not _allow_inlining(graph.graph_def):
+        return graph
+    return replace(graph, graph_def=_freeze(graph.function()))
 
 
-def _frozen(function: Any) -> Any:
-    """Return a concrete function as a graph of constants, with the functions that it calls put in their places."""
+def _freeze(function: Any) -> Any:
+    """Return a concrete function as a graph of constants, with the functions that it calls inlined."""
     frozen = convert_variables_to_constants_v2(function)
     graph_def = frozen.graph.as_graph_def()
-    # Arrays that a layer holds beside its weights, as Normalization its mean, come as inputs: tf2onnx leaves them so.
-    places = (tensor.name.split(":")[0] for tensor in frozen.inputs[1:])
-    captured = dict(zip(places, frozen.captured_inputs, strict=True))
+    # Arrays of a layer that are not weights, as the mean of Normalization, are inputs here, which tf2onnx would keep.
+    names = (tensor.name.split(":")[0] for tensor in frozen.inputs[1:])
+    captured = dict(zip(names, frozen.captured_inputs, strict=True))
     for node in graph_def.node:
         if node.name in captured:
             _make_constant(node, captured[node.name].numpy())
     return graph_def
 
 
-def _free_functions(graph_def: Any) -> bool:
-    """Let functions be put in place that were to stay whole, and tell whether there are any.
+def _allow_inlining(graph_def: Any) -> bool:
+    """Remove the attributes that prevent inlining, and return whether the graph has functions.
 
-    Keras computes a convolution in groups, as in ConvNeXt, in a function for XLA alone; no other runtime knows such.
+    Keras computes a grouped convolution, as in ConvNeXt, in a function for XLA only, which no other runtime supports.
     """
-    for function in graph_def.library.function:
-        for name in WHOLE:
-            function.attr.pop(name, None)
-    for node in graph_def.node:
-        for name in WHOLE:
-            node.attr.pop(name, None)
+    for item in (*graph_def.library.function, *graph_def.node):
+        for name in NOT_INLINED:
+            item.attr.pop(name, None)
     return bool(graph_def.library.function)
 
 
@@ -141,11 +154,11 @@ def _make_constant(node: Any, value: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Converted:
+class ConvertedFolder:
     """A folder that holds a converted model.
 
     Args:
-        folder: the numbered folder.
+        folder: the version folder.
         format_name: one of `kerastl.registry.names("format")`.
     """
 
@@ -158,45 +171,49 @@ class Converted:
         return registry.module("format", self.format_name)
 
 
-def find_converted(path: Path) -> Converted | None:
-    """Return the converted model that is meant: in `path` itself, or under the highest number in it; None: there is none."""
+def find_converted(path: Path) -> ConvertedFolder | None:
+    """Return the converted model in `path`, or else of its highest version; None if there is none."""
     if not path.is_dir():
         return None
-    numbered = [one for one in path.iterdir() if one.name.isdecimal() and one.is_dir()]
-    for folder in (path, *sorted(numbered, key=lambda one: int(one.name), reverse=True)):
+    versions = [folder for folder in path.iterdir() if folder.name.isdecimal() and folder.is_dir()]
+    for folder in (path, *sorted(versions, key=lambda version: int(version.name), reverse=True)):
         for name in registry.names("format"):
             module = registry.module("format", name)
-            if hasattr(module, "opened") and (folder / module.FILE).is_file():
-                return Converted(folder, name)
+            if hasattr(module, "load") and (folder / module.FILE).is_file():
+                return ConvertedFolder(folder, name)
     return None
 
 
 def check_formats(names: Iterable[str], quantize: str | None = None) -> None:
-    """Check that formats can be written. Loads nothing.
+    """Check that formats can be written, without importing their packages.
 
     Args:
         names: of formats.
-        quantize: what those of them that offer it are asked for; None: nothing.
+        quantize: the requested quantization; None for none.
 
     Raises:
-        RequestError: packages are missing, the text names the extras; or no format offers `quantize`.
+        RequestError: a package is missing (the text names the extra), or no format has that quantization.
     """
-    asked = list(names)
-    problems = [problem for name in asked if (problem := _lacking(name))]
-    if quantize is not None and not any(quantize in choices_of(name) for name in asked):
-        problems.append(_cannot_quantize(asked, quantize))
+    requested = list(names)
+    problems = [problem for name in requested if (problem := _missing_packages(name))]
+    if quantize is not None and not any(quantize in quantize_choices(name) for name in requested):
+        choices = {name: quantize_choices(name) for name in registry.names("format")}
+        available = "; ".join(f"{name}: {', '.join(values)}" for name, values in choices.items() if values)
+        problems.append(
+            f"{', '.join(requested) or 'No format'} cannot be quantized to {quantize}. Available quantizations: {available}."
+        )
     if problems:
         raise RequestError("\n".join(problems))
 
 
-def choices_of(name: str) -> tuple[str, ...]:
-    """Return what a format can be quantized to."""
-    return tuple(getattr(registry.module("format", name), "QUANTIZES", ()))
+def quantize_choices(name: str) -> tuple[str, ...]:
+    """Return the quantizations of a format."""
+    return tuple(getattr(registry.module("format", name), "QUANTIZE_CHOICES", ()))
 
 
-def _lacking(name: str) -> str:
-    needs = getattr(registry.module("format", name), "NEEDS", ())
-    missing = [package for package in needs if find_spec(package) is None]
+def _missing_packages(name: str) -> str:
+    required = getattr(registry.module("format", name), "REQUIRED_PACKAGES", ())
+    missing = [package for package in required if find_spec(package) is None]
     if not missing:
         return ""
     verb = "are" if len(missing) > 1 else "is"
@@ -206,330 +223,279 @@ def _lacking(name: str) -> str:
     )
 
 
-def _cannot_quantize(asked: list[str], quantize: str) -> str:
-    offers = {name: choices_of(name) for name in registry.names("format")}
-    known = "; ".join(f"{name}: {', '.join(found)}" for name, found in offers.items() if found)
-    return (
-        f"{', '.join(asked) or 'No format'} cannot be quantized to {quantize}. What can be quantized: {known}. "
-        "Leave it out, or name such a format."
-    )
-
-
-EVERYWHERE = {"Const", "Identity", "NoOp", "Placeholder"}
-"""Operations of every graph: none is why a converter fails."""
-LOUD = ("tensorflow", "tf2onnx", "absl")
-
-
 def write_converted(
     trained: Trained,
     out: Path,
     name: str,
-    convert: Callable[[Network, Path], dict[str, Any] | None],
-    answering: Postprocessing,
+    convert: Callable[[InferenceGraph, Path], dict[str, Any] | None],
+    postprocessing: Postprocessing,
     version: int | None = None,
 ) -> Path:
-    """Write one format under the next free number of a folder.
+    """Write a model in one format as a new version.
 
     Args:
-        trained: the model and what it takes.
-        out: the folder of all numbers; nothing in it is overwritten.
+        trained: the model and its description.
+        out: the folder of all versions; nothing in it is overwritten.
         name: of the format.
-        convert: writes the file into a folder; returns what the manifest tells beside.
-        answering: temperature and prevalence that probabilities are told at; its threshold is told by the manifest alone.
-        version: the number to write; None: the one after the highest there.
+        convert: writes the file into a folder, and returns details for the manifest.
+        postprocessing: temperature and prevalence become part of the graph; the threshold is in the manifest only.
+        version: the version to write; None for the one after the highest.
 
     Returns:
-        The folder written, e.g. `out/1`.
+        The version folder, e.g. `out/1`.
 
     Raises:
-        RequestError: packages are missing, or the model cannot be converted; the reason is told, nothing was written.
-        OSError: the disk is full; no half export is left.
+        RequestError: packages are missing, or the model cannot be converted; nothing is written.
+        OSError: the disk is full; no partial export remains.
     """
     check_formats([name])
-    facts, size = read_facts(trained.folder), trained.image_size_px
-    told: dict[str, Any] = {
+    facts, size = read_model_facts(trained.folder), trained.image_size_px
+    conversion: dict[str, Any] = {
         "format": name,
-        "input": {"name": INPUT, "shape": [None, size, size, 3], "dtype": "float32", "range": [0, 255], "colours": "RGB"},
+        "input": {"name": INPUT, "shape": [None, size, size, 3], "dtype": "float32", "range": [0, 255], "colors": "RGB"},
         "output": {"name": OUTPUT, "shape": [None, len(trained.class_names)], "dtype": "float32"},
     }  # fmt: skip
 
     def fill(folder: Path) -> None:
         with _quiet():
-            network = network_of(
-                trained.model, class_names=trained.class_names, image_size_px=size, answering=answering
+            graph = build_inference_graph(
+                trained.model,
+                class_names=trained.class_names,
+                image_size_px=size,
+                postprocessing=postprocessing,
             )
             try:
-                more = convert(network, folder)
+                details = convert(graph, folder)
             except OSError:
                 raise
-            except Exception as error:  # whatever a converter raises is its refusal of this model
-                raise RequestError(_refusal(name, str(error), network)) from error
-        told.update(more or {})
-        told["bytes"] = sum(one.stat().st_size for one in folder.iterdir())
+            except Exception as error:  # each converter has errors of its own
+                raise RequestError(_conversion_error(name, str(error), graph)) from error
+        conversion.update(details or {})
+        conversion["bytes"] = sum(file.stat().st_size for file in folder.iterdir())
 
-    return write_numbered(
+    return write_version(
         out, fill, version=version, class_names=trained.class_names, image_size_px=size, window=trained.window,
-        max_pixels=trained.max_pixels, model_sha256=weights_fingerprint(trained.model), answering=answering.to_json(trained.class_names), conversion=told,
-        scores=facts.scores, training=facts.training,
+        max_pixels=trained.max_pixels, model_sha256=weights_fingerprint(trained.model), postprocessing=postprocessing,
+        conversion=conversion, scores=facts.scores, training=facts.training,
     )  # fmt: skip
 
 
-def _refusal(name: str, said: str, network: Network) -> str:
-    """Return the letter that says why a model cannot be had in a format."""
-    kinds = {node.op for node in network.graph_def.node} - EVERYWHERE
-    named = sorted(kind for kind in kinds if re.search(rf"\b{re.escape(kind)}\b", said))
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    reason = "; ".join(lines[:3])[:300] or "its converter gives no reason"
-    if named:
-        reason = f"it has no counterpart of TensorFlow's {', '.join(named[:3])}"
+def _conversion_error(name: str, message: str, graph: InferenceGraph) -> str:
+    """Return why a model cannot be converted to a format."""
+    operations = {node.op for node in graph.graph_def.node} - COMMON_OPS
+    unsupported = sorted(kind for kind in operations if re.search(rf"\b{re.escape(kind)}\b", message))
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    reason = "; ".join(lines[:3])[:300] or "the converter gives no reason"
+    if unsupported:
+        reason = f"{name} has no equivalent of TensorFlow's {', '.join(unsupported[:3])}"
     return (
-        f"This model cannot be written as {name}: {reason}. Nothing was written. "
-        "What always can: --format saved_model"
+        f"This model cannot be converted to {name}: {reason}. Nothing was written. "
+        "Every model can be exported with --format saved_model"
     )
 
 
 @contextmanager
 def _quiet() -> Generator[None, None, None]:
-    """Hold back what converters say of themselves: deprecations of their own calls, and lines past Python to the terminal."""
-    loggers = [logging.getLogger(name) for name in LOUD]
+    """Suppress the output of converters, including what native code writes to the terminal."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = [os.dup(number) for number in (1, 2)]
+    saved = [os.dup(descriptor) for descriptor in (1, 2)]
     try:
-        with Path(os.devnull).open("wb") as nowhere, warnings.catch_warnings():
-            for number in (1, 2):
-                os.dup2(nowhere.fileno(), number)
+        with Path(os.devnull).open("wb") as null, warnings.catch_warnings():
+            for descriptor in (1, 2):
+                os.dup2(null.fileno(), descriptor)
             for logger in loggers:
                 logger.setLevel(logging.ERROR)
             warnings.simplefilter("ignore")
             yield
     finally:
-        for number, file in zip((1, 2), kept, strict=True):
-            os.dup2(file, number)
-            os.close(file)
+        for descriptor, original in zip((1, 2), saved, strict=True):
+            os.dup2(original, descriptor)
+            os.close(original)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
 
-Floats = npt.NDArray[np.float32]
-
-
 @dataclass(frozen=True)
-class ConvertedExport(Opened):
-    """A converted model in its runtime.
+class ConvertedExport(LoadedExport):
+    """A converted model that was loaded in its runtime.
 
     Args:
-        ask: from images `[n, size, size, 3]` float32 in [0, 255] to probabilities `[n, classes]` float32.
+        predict_images: from images `[n, size, size, 3]` float32 in [0, 255] to probabilities `[n, classes]` float32.
     """
 
-    ask: Callable[[Floats], Floats]
+    predict_images: Callable[[Floats], Floats]
 
-    def probabilities(self, encoded: Sequence[bytes]) -> Floats:
-        """Return `[n, classes]` float32 for at least one whole image file.
+    def predict(self, encoded: Sequence[bytes]) -> tuple[list[str], Floats]:
+        """Return the predicted class names and `[n, classes]` float32 probabilities.
+
+        Args:
+            encoded: at least one whole image file.
 
         Raises:
             tf.errors.InvalidArgumentError: an image cannot be decoded.
         """
-        return self.ask(decode_images(encoded, self.manifest))
-
-    def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], Floats]:
-        """Return for whole image files the class that is answered, by the threshold of the manifest too, and `probabilities`.
-
-        Raises:
-            tf.errors.InvalidArgumentError: as `probabilities`.
-        """
-        answered, how = self.probabilities(encoded), self.manifest.how
-        return how.predicted(how.invert(answered), self.class_names), answered
+        probabilities = self.predict_images(decode_images(encoded, self.manifest))
+        postprocessing = self.manifest.postprocessing
+        labels = postprocessing.predict_labels(postprocessing.invert(probabilities), self.class_names)
+        return labels, probabilities
 
 
-def read_converted(found: Converted) -> ConvertedExport:
-    """Open a converted model.
+def load_converted(converted: ConvertedFolder) -> ConvertedExport:
+    """Load a converted model.
 
     Raises:
-        RequestError: its runtime is not installed, it is damaged, or it names other classes than its manifest.
+        RequestError: its runtime is not installed, it is damaged, or its class names differ from its manifest.
     """
-    manifest = read_manifest(found.folder)
-    check_formats([found.format_name])
-    opened: tuple[list[str], Callable[[Any], Any]]
+    folder = converted.folder
+    manifest = read_manifest(folder)
+    check_formats([converted.format_name])
+    loaded: tuple[list[str], Callable[[Any], Any]]
     try:
-        opened = found.module.opened(found.folder)
+        loaded = converted.module.load(folder)
     except Exception as error:  # each runtime has errors of its own
-        raise RequestError(f"{found.folder} cannot be opened: {first_line(error)}") from error
-    names, ask = opened
-    if tuple(names) != manifest.class_names:
-        raise RequestError(
-            f"{found.folder} is damaged: it answers for {names}, its manifest says "
-            f"{list(manifest.class_names)}. Export the run again."
-        )
-    turn = Lock()
+        raise RequestError(f"{folder} cannot be loaded: {first_line(error)}") from error
+    names, predict = loaded
+    check_same_classes(folder, names, manifest)
+    lock = Lock()
 
-    def in_turn(images: Floats) -> Floats:
-        # Neither LiteRT's interpreter nor one request of OpenVINO can be asked by two threads at a time.
-        with turn:
-            return cast(Floats, ask(images))
+    def predict_locked(images: Floats) -> Floats:
+        # Neither LiteRT's interpreter nor a request of OpenVINO can be used by two threads at once.
+        with lock:
+            return cast(Floats, predict(images))
 
-    return ConvertedExport(manifest, in_turn)
+    return ConvertedExport(manifest, predict_locked)
 
 
-def pixels_of(files: Iterable[Path], sized: DecodeSettings) -> Iterator[npt.NDArray[np.float32]]:
-    """Yield `[size, size, 3]` float32 for each file that gives an image; others are passed over."""
-    import tensorflow as tf
-
-    for file in files:
-        try:
-            yield decode_images([read_image(file, max_pixels=sized.max_pixels)], sized)[0]
-        except (UnreadableError, tf.errors.InvalidArgumentError):
-            continue
-
-
-OTHER_LABELS = 0.02
-"""Share of images that a quantized model may call otherwise; one image it may in any case."""
-
-
-def judge_converted(answers: dict[str, Any], manifest: Manifest, expected: Expected | None) -> list[Finding]:
-    """Judge the answers of a fresh process.
+def check_converted_outputs(
+    outputs: dict[str, Any], manifest: Manifest, expected: ExpectedPredictions | None
+) -> list[Finding]:
+    """Check the outputs of a converted model.
 
     Args:
-        answers: as `_ask.py` writes them.
-        manifest: tells the classes, and whether the model was quantized.
-        expected: what kerastl itself answers; None: not at hand.
+        outputs: as `_converted_probe.py` writes them.
+        manifest: of the export.
+        expected: predictions of the run's own model; None if unavailable.
     """
-    repeats = [np.asarray(one, np.float32) for one in answers["batch"]]
-    first, alone = repeats[0], np.asarray(answers["alone"], np.float32)
-    quantize = (manifest.conversion or {}).get("quantize")
+    repeats = [as_floats(repeat) for repeat in outputs["batch"]]
+    first = repeats[0]
     return [
-        _judge_names(answers["class_names"], manifest, expected),
-        _judge_numbers(first, len(manifest.class_names)),
-        judge_equal(first, quantize, expected.probabilities if expected else None),
-        judge_repeats(repeats),
-        judge_alone(first, alone),
-        _judge_size(answers["wrong_size"]),
-        judge_told_apart(first),
+        check_class_names([outputs["class_names"]], manifest, expected),
+        _check_shape(first, len(manifest.class_names)),
+        check_agreement(first, manifest.quantize, expected.probabilities if expected else None),
+        check_repeats(repeats),
+        check_batch_independence(first, as_floats(outputs["single"])),
+        _check_wrong_size(outputs["wrong_size"]),
+        check_spread(first),
     ]
 
 
-def _judge_names(names: list[str], manifest: Manifest, expected: Expected | None) -> Finding:
-    wanted = list(expected.class_names if expected else manifest.class_names)
-    whose = "the model's" if expected else "the manifest's"
-    for where, found in (("the file", names), ("the manifest", list(manifest.class_names))):
-        if found != wanted:
-            return Finding("class names", False, f"{found} in {where}, {whose} are {wanted}")
-    return Finding("class names", True, f"{len(wanted)} names in {whose} order")
-
-
-def _judge_numbers(first: Floats, num_classes: int) -> Finding:
+def _check_shape(first: Floats, num_classes: int) -> Finding:
     if first.ndim != 2 or first.shape[1] != num_classes:
-        told = f"{list(first.shape)}, and there are {num_classes} classes"
-        return Finding("probabilities", False, told)
-    return judge_numbers(first)
+        return Finding("probabilities", False, f"shape {list(first.shape)} for {num_classes} classes")
+    return check_probabilities(first)
 
 
-def judge_equal(first: Floats, quantize: str | None, wanted: Any) -> Finding:
-    """Compare with kerastl's own answers: in float32 within `SAME_ANSWER`, quantized by the labels.
+def check_agreement(first: Floats, quantize: str | None, wanted: Any) -> Finding:
+    """Compare with the run's predictions: the probabilities, or the labels if the model was quantized.
 
     Args:
         first: `[n, classes]`, of the export.
-        quantize: what it was quantized to; None: not.
-        wanted: `[n, classes]`, what it should answer; None: not at hand.
+        quantize: its quantization; None for float32.
+        wanted: `[n, classes]`, of the run; None if unavailable.
     """
-    check = "equal to kerastl predict" if quantize is None else "near kerastl predict"
+    check = "equal to kerastl predict" if quantize is None else "close to kerastl predict"
     if wanted is None:
-        return Finding(check, None, "not compared: the model is not at hand. Give --run RUN")
+        return Finding(check, None, NO_RUN)
     if first.shape != wanted.shape:
-        return Finding(check, False, f"{first.shape} probabilities against {wanted.shape}")
-    gap = largest_gap(first, wanted)
-    others = int((first.argmax(axis=1) != wanted.argmax(axis=1)).sum())
-    detail = f"{len(first)} images, largest difference {gap:.1e}, labels that differ: {others}"
+        return Finding(check, False, f"probabilities have the shape {first.shape} instead of {wanted.shape}")
+    difference = largest_difference(first, wanted)
+    changed = int((first.argmax(axis=1) != wanted.argmax(axis=1)).sum())
+    detail = f"{len(first)} images, largest difference {difference:.1e}, {changed} labels differ"
     if quantize is None:
-        return Finding(check, gap <= SAME_ANSWER, detail)
-    allowed = max(1, int(OTHER_LABELS * len(first)))
-    passed = bool(np.isfinite(gap)) and others <= allowed
-    return Finding(check, passed, f"{detail} (by {quantize} up to {allowed} may)")
+        return Finding(check, difference <= MAX_DIFFERENCE, detail)
+    allowed = max(1, int(MAX_CHANGED_LABELS * len(first)))
+    passed = bool(np.isfinite(difference)) and changed <= allowed
+    return Finding(check, passed, f"{detail} ({allowed} allowed for {quantize})")
 
 
-def _judge_size(refusal: str | None) -> Finding:
+def _check_wrong_size(refusal: str | None) -> Finding:
+    check = "wrong size rejected"
     if refusal is None:
-        return Finding("another size refused", False, "it answers for images of a wrong size")
-    return Finding("another size refused", True, "by its runtime")
-
-
-SCRIPT = Path(__file__).with_name("_converted_probe.py")
+        return Finding(check, False, "it accepts images of a wrong size")
+    return Finding(check, True, "by its runtime")
 
 
 def verify_converted(
-    found: Converted, *, images: Sequence[bytes], expected: Expected | None
+    converted: ConvertedFolder, *, images: Sequence[bytes], expected: ExpectedPredictions | None
 ) -> list[Finding]:
     """Check a converted model on real images.
 
     Args:
-        found: its folder and format.
-        images: whole files that can be decoded; two or more that the model tells apart.
-        expected: what kerastl itself answers for them; None: that comparison is not made.
+        converted: its folder and format.
+        images: whole image files that can be decoded; at least two with different predictions.
+        expected: predictions of the run's own model; None if unavailable.
 
     Returns:
-        One finding for each check, in a fixed order; `passed` is None where it was not made.
+        One finding for each check, in a fixed order; `passed` is None if the check was not made.
 
     Raises:
         RequestError: not an export of kerastl, no image, or the runtime is not installed.
     """
-    manifest = read_manifest(found.folder)
-    check_formats([found.format_name])
+    folder = converted.folder
+    manifest = read_manifest(folder)
+    check_formats([converted.format_name])
     if not images:
-        raise RequestError("An export is verified on images, and there is none.")
-    findings = [check_files(found.folder, manifest)]
+        raise RequestError("No images to verify the export on.")
+    findings = [check_files(folder, manifest)]
     if expected is not None and expected.settings:
         findings.append(check_settings(manifest, expected.settings))
-    request = {"plugin": str(found.module.__file__), "export": str(found.folder.resolve())}
-    answer = ask_in_fresh_process(SCRIPT, request, images=decode_images(images, manifest))
-    if answer["error"] is not None:
-        return [*findings, Finding("fresh process", False, f"no answer: {answer['error'][:600]}")]
-    findings.append(Finding("fresh process", True, "opens and answers without TensorFlow, Keras and kerastl"))
-    return [*findings, *judge_converted(answer["answers"], manifest, expected)]
+    request = {"plugin": str(converted.module.__file__), "export": str(folder.resolve())}
+    response = run_probe(SCRIPT, request, images=decode_images(images, manifest))
+    findings.append(check_response(response, "runs without TensorFlow, Keras and kerastl"))
+    if response["outputs"] is None:
+        return findings
+    return [*findings, *check_converted_outputs(response["outputs"], manifest, expected)]
 
 
-Array = np.ndarray[Any, Any]
-
-
-def compare_converted(found: Converted, *, pixels: Array, probabilities: Array) -> dict[str, Any]:
-    """Give a converted model the pixels of a run, and compare with what the run made of them.
+def compare_converted(converted: ConvertedFolder, *, pixels: Array, probabilities: Array) -> dict[str, Any]:
+    """Compare the predictions of a converted model for the images of a run with the run's own.
 
     Args:
-        found: its folder and format.
-        pixels: `[n, size, size, 3]` float32, as the run's pipeline hands them to its model.
-        probabilities: `[n, classes]`, the run's own answers; the export may tell them at a temperature and for another
-            prevalence, as its manifest says.
+        converted: its folder and format.
+        pixels: `[n, size, size, 3]` float32 in [0, 255], as the run decoded them.
+        probabilities: `[n, classes]`, the softmax of the run's logits.
 
     Returns:
-        As `compare_with_run`, with pixels that were not compared. Of a quantized model `differ` counts labels, and no
-        difference of a probability is a fault: `allowed` is None.
+        As `compare_with_run`, without a comparison of pixels. For a quantized model, `differ` counts labels, and `allowed`
+        is None because no difference of a probability is a fault.
     """
-    told: dict[str, Any] = {
+    report: dict[str, Any] = {
         "pixels": {"compared": False, "reason": "it takes decoded images"},
-        "answers": None,
+        "predictions": None,
         "faults": [],
     }
     try:
-        opened = read_converted(found)
-        answers = opened.ask(np.asarray(pixels, np.float32))
+        loaded = load_converted(converted)
+        predicted = loaded.predict_images(np.asarray(pixels, np.float32))
     except Exception as error:  # each runtime has errors of its own
-        told["faults"].append(f"it gives no answer for images of the run: {first_line(error)}")
-        return told
-    quantize = (opened.manifest.conversion or {}).get("quantize")
-    expected = opened.manifest.how.applied(probabilities)
-    finding = judge_equal(answers, quantize, expected)
-    if answers.shape == expected.shape:
-        told["answers"] = _counted(answers, expected, quantize)
-    if not finding.good:
-        told["faults"].append(f"it is not {finding.check}: {finding.detail}")
-    return told
-
-
-def _counted(answers: Array, expected: Array, quantize: str | None) -> dict[str, Any]:
-    gaps = np.abs(answers - expected).max(axis=1)
-    labels = answers.argmax(axis=1) != expected.argmax(axis=1)
-    return {
-        "differ": int((~(gaps <= SAME_ANSWER) if quantize is None else labels).sum()),
-        "largest_difference": float(gaps.max()) if np.isfinite(gaps).all() else None,
-        "allowed": SAME_ANSWER if quantize is None else None,
-    }
+        report["faults"].append(f"it gives no predictions for images of the run: {first_line(error)}")
+        return report
+    quantize = loaded.manifest.quantize
+    expected = loaded.manifest.postprocessing.apply(probabilities)
+    finding = check_agreement(predicted, quantize, expected)
+    if predicted.shape == expected.shape:
+        differences = np.abs(predicted - expected).max(axis=1)
+        differs = ~(differences <= MAX_DIFFERENCE)
+        if quantize is not None:
+            differs = predicted.argmax(axis=1) != expected.argmax(axis=1)
+        report["predictions"] = {
+            "differ": int(differs.sum()),
+            "largest_difference": float(differences.max()) if np.isfinite(differences).all() else None,
+            "allowed": MAX_DIFFERENCE if quantize is None else None,
+        }
+    if not finding.ok:
+        report["faults"].append(f"it is not {finding.check}: {finding.detail}")
+    return report

@@ -1,4 +1,4 @@
-"""Judge what an export answered: NumPy only, one finding for each promise."""
+"""Check the outputs of an export with NumPy: one finding for each property."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from kerastl.export.manifest import Manifest
 
 Floats = npt.NDArray[np.float32]
 
-SAME_ANSWER = 1e-4
+MAX_DIFFERENCE = 1e-4
 """Largest difference of a probability between two programs that compute the same."""
-SAME_IN_BATCH = 1e-5
+MAX_BATCH_DIFFERENCE = 1e-5
 """Largest difference of a probability between an image alone and in a batch."""
-TOLD_APART = 1e-2
-"""Smallest difference between two images' answers for a check that could fail at all."""
+MIN_SPREAD = 1e-2
+"""Smallest difference between the predictions for two images with which the checks are meaningful."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check.
+    """The result of one check.
 
     Args:
         check: its name, a few words.
-        passed: None where it was not made.
+        passed: None if the check was not made.
         detail: one line: what was measured, or what is wrong.
     """
 
@@ -35,20 +35,20 @@ class Finding:
     detail: str
 
     @property
-    def good(self) -> bool:
-        """Tell whether no fault was found; also where the check was not made."""
+    def ok(self) -> bool:
+        """True if the check passed or was not made."""
         return self.passed is not False
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What kerastl itself answers.
+class ExpectedPredictions:
+    """The predictions that an export must reproduce.
 
     Args:
         class_names: in the order of the probabilities.
-        probabilities: `[n, classes]` float32, a row for each image.
-        predicted: the class that is answered for each; None: the one with the largest probability.
-        settings: fields of the manifest with the values that they must have; empty: not known.
+        probabilities: `[n, classes]` float32, one row for each image.
+        predicted: the predicted class of each image; None for the most probable one.
+        settings: required values of fields of the manifest; empty if unknown.
     """
 
     class_names: tuple[str, ...]
@@ -66,6 +66,8 @@ GRAPH_CHECKS = {
     "writes": ("no variable is written", "changes the model while it serves"),
 }
 """The name of the check for each kind of `graph_faults`, and why such an operation is a fault."""
+
+NO_RUN = "not compared, because the model of the run is unavailable. Add --run RUN"
 
 
 def graph_findings(faults: dict[str, list[str]] | None) -> list[Finding]:
@@ -85,134 +87,145 @@ def graph_findings(faults: dict[str, list[str]] | None) -> list[Finding]:
     ]
 
 
-def judge_answers(answers: dict[str, Any], manifest: Manifest, expected: Expected | None) -> list[Finding]:
-    """Judge what both endpoints answered."""
-    repeats = [_floats(one["probabilities"]) for one in answers["batch"]]
-    alone = _floats([one["probabilities"][0] for one in answers["alone"]])
-    pixels = _floats(answers["pixels"]["probabilities"])
+def check_outputs(
+    outputs: dict[str, Any], manifest: Manifest, expected: ExpectedPredictions | None
+) -> list[Finding]:
+    """Check the outputs of `serving_default` and `pixels`.
+
+    Args:
+        outputs: as `_probe.py` writes them.
+        manifest: of the export.
+        expected: predictions of the run's own model; None if unavailable.
+    """
+    batch = outputs["batch"][0]
+    repeats = [as_floats(repeat["probabilities"]) for repeat in outputs["batch"]]
+    single = as_floats([image["probabilities"][0] for image in outputs["single"]])
+    pixels = as_floats(outputs["pixels"]["probabilities"])
     first = repeats[0]
+    names = [row for output in [*outputs["batch"], outputs["pixels"]] for row in output["class_names"]]
     return [
-        _judge_names(answers, manifest, expected),
-        judge_numbers(first),
-        _judge_predicted(answers["batch"][0], manifest),
-        _judge_equal(first, pixels, answers["batch"][0]["predicted"], expected),
-        judge_repeats(repeats),
-        judge_alone(first, alone),
-        _judge_pixels(first, pixels),
-        _judge_size(answers["wrong_size"], manifest.image_size_px),
-        judge_told_apart(first),
+        check_class_names(names, manifest, expected),
+        check_probabilities(first),
+        _check_predicted(batch, manifest),
+        _check_predictions(first, pixels, batch["predicted"], expected),
+        check_repeats(repeats),
+        check_batch_independence(first, single),
+        _check_pixels(first, pixels),
+        _check_wrong_size(outputs["wrong_size"], manifest.image_size_px),
+        check_spread(first),
     ]
 
 
-def _judge_names(answers: dict[str, Any], manifest: Manifest, expected: Expected | None) -> Finding:
+def check_class_names(
+    rows: list[list[str]], manifest: Manifest, expected: ExpectedPredictions | None
+) -> Finding:
+    """Compare the class names in the outputs and in the manifest with those of the run or of the manifest."""
     wanted = list(expected.class_names if expected else manifest.class_names)
-    whose = "the model's" if expected else "the manifest's"
-    rows = [row for one in [*answers["batch"], answers["pixels"]] for row in one["class_names"]]
-    wrong = [row for row in [*rows, list(manifest.class_names)] if row != wanted]
-    if wrong:
-        return Finding("class names", False, f"{wrong[0]} in the export, {whose} are {wanted}")
-    return Finding("class names", True, f"{len(wanted)} names in {whose} order")
+    origin = "run" if expected else "manifest"
+    for where, names in [*(("export", row) for row in rows), ("manifest", list(manifest.class_names))]:
+        if names != wanted:
+            return Finding("class names", False, f"{names} in the {where}, {wanted} in the {origin}")
+    return Finding("class names", True, f"{len(wanted)} names in the order of the {origin}")
 
 
-def judge_numbers(first: Floats) -> Finding:
-    """Judge whether rows are probabilities at all."""
-    gap = float(np.abs(first.sum(axis=1) - 1).max())
-    passed = bool(np.isfinite(first).all() and first.min() >= 0 and gap < SAME_ANSWER)
-    detail = "finite, and each row sums to 1" if passed else "not finite, or rows do not sum to 1"
+def check_probabilities(first: Floats) -> Finding:
+    """Check that the rows are probabilities."""
+    difference = float(np.abs(first.sum(axis=1) - 1).max())
+    passed = bool(np.isfinite(first).all() and first.min() >= 0 and difference < MAX_DIFFERENCE)
+    detail = "finite, and each row sums to 1" if passed else "not finite, negative, or rows do not sum to 1"
     return Finding("probabilities", passed, detail)
 
 
-def _judge_predicted(batch: dict[str, Any], manifest: Manifest) -> Finding:
-    rows, threshold = _floats(batch["probabilities"]), manifest.how.threshold
+def _check_predicted(batch: dict[str, Any], manifest: Manifest) -> Finding:
+    rows, threshold = as_floats(batch["probabilities"]), manifest.postprocessing.threshold
     if threshold is None:
-        named = [names[best] for names, best in zip(batch["class_names"], rows.argmax(1), strict=True)]
-        passed, rule = named == batch["predicted"], "the class with the largest probability"
+        best = [names[index] for names, index in zip(batch["class_names"], rows.argmax(1), strict=True)]
+        passed, rule = best == batch["predicted"], "the most probable class"
     else:
-        of = list(manifest.class_names)
-        others = np.where([name == threshold.positive for name in of], -1.0, rows).argmax(1)
+        names = list(manifest.class_names)
+        others = np.where([name == threshold.positive for name in names], -1.0, rows).argmax(1)
         passed = all(
-            name in (threshold.positive, of[other])
+            name in (threshold.positive, names[other])
             for name, other in zip(batch["predicted"], others, strict=True)
         )
         rule = f"{threshold.positive!r} by its threshold, or the most probable other class"
     return Finding("predicted", passed, f"is {rule}" if passed else f"is not {rule}")
 
 
-def _judge_equal(first: Floats, pixels: Floats, predicted: list[str], expected: Expected | None) -> Finding:
+def _check_predictions(
+    first: Floats, pixels: Floats, predicted: list[str], expected: ExpectedPredictions | None
+) -> Finding:
     check = "equal to kerastl predict"
     if expected is None:
-        return Finding(check, None, "not compared: the model is not at hand. Give --run RUN")
+        return Finding(check, None, NO_RUN)
     if first.shape != expected.probabilities.shape:
-        shapes = f"{first.shape} against {expected.probabilities.shape}"
-        return Finding(check, False, f"probabilities of another shape: {shapes}")
-    gap = largest_gap(first, expected.probabilities)
+        shapes = f"{first.shape} instead of {expected.probabilities.shape}"
+        return Finding(check, False, f"probabilities have the shape {shapes}")
+    difference = largest_difference(first, expected.probabilities)
     wanted = expected.predicted
     if wanted is None:
         best = expected.probabilities.argmax(axis=1)
-        wanted = tuple(expected.class_names[place] for place in best)
-    others = sum(name != right for name, right in zip(predicted, wanted, strict=True))
-    if gap <= SAME_ANSWER and not others:
-        return Finding(check, True, f"{len(first)} images, largest difference {gap:.1e}")
-    detail = f"probabilities differ by up to {gap:.2g}, {others} of {len(first)} labels differ"
-    if largest_gap(pixels, expected.probabilities) <= SAME_ANSWER:
-        detail += "; decoded images get the right answer, so decoding differs: window or resizing"
+        wanted = tuple(expected.class_names[index] for index in best)
+    wrong = sum(name != label for name, label in zip(predicted, wanted, strict=True))
+    if difference <= MAX_DIFFERENCE and not wrong:
+        return Finding(check, True, f"{len(first)} images, largest difference {difference:.1e}")
+    detail = f"probabilities differ by up to {difference:.2g}, {wrong} of {len(first)} labels differ"
+    if largest_difference(pixels, expected.probabilities) <= MAX_DIFFERENCE:
+        detail += "; predictions for decoded images are correct, so decoding differs: window or resizing"
     return Finding(check, False, detail)
 
 
-def judge_repeats(repeats: list[Floats]) -> Finding:
-    """Judge whether the same question has the same answer, to the bit."""
-    passed = all(one.tobytes() == repeats[0].tobytes() for one in repeats)
-    detail = "equal to the bit" if passed else "the answers change from call to call"
-    return Finding(f"asked {len(repeats)} times", passed, detail)
+def check_repeats(repeats: list[Floats]) -> Finding:
+    """Check that repeated predictions are bit-equal."""
+    passed = all(repeat.tobytes() == repeats[0].tobytes() for repeat in repeats)
+    detail = f"{len(repeats)} calls are bit-equal" if passed else "the predictions change from call to call"
+    return Finding("repeatable", passed, detail)
 
 
-def judge_alone(first: Floats, alone: Floats) -> Finding:
-    """Judge whether an answer depends on the images that it was asked together with."""
-    gap = largest_gap(first, alone)
-    passed = gap <= SAME_IN_BATCH
-    detail = f"largest difference {gap:.1e}"
+def check_batch_independence(first: Floats, single: Floats) -> Finding:
+    """Check that a prediction does not depend on the other images of its batch."""
+    difference = largest_difference(first, single)
+    passed = difference <= MAX_BATCH_DIFFERENCE
+    detail = f"largest difference {difference:.1e}"
     if not passed:
-        detail += ": an answer depends on the other images, as with BatchNorm in training mode"
-    return Finding("alone as in a batch", passed, detail)
+        detail += ": predictions depend on the other images, as with BatchNorm in training mode"
+    return Finding("independent of the batch", passed, detail)
 
 
-def _judge_pixels(first: Floats, pixels: Floats) -> Finding:
-    gap = largest_gap(first, pixels)
-    passed = gap <= SAME_ANSWER
-    detail = f"largest difference {gap:.1e}"
+def _check_pixels(first: Floats, pixels: Floats) -> Finding:
+    difference = largest_difference(first, pixels)
+    passed = difference <= MAX_DIFFERENCE
+    detail = f"largest difference {difference:.1e}"
     if not passed:
-        detail += ": files are not decoded as the manifest says (window, size, colours)"
-    return Finding("pixels as files", passed, detail)
+        detail += ": files are not decoded as the manifest states (window, size, color)"
+    return Finding("pixels equal to files", passed, detail)
 
 
-def _judge_size(refusal: str | None, image_size_px: int) -> Finding:
-    check = "another size refused"
+def _check_wrong_size(refusal: str | None, image_size_px: int) -> Finding:
+    check = "wrong size rejected"
     if refusal is None:
-        return Finding(check, False, "the endpoint `pixels` answers for images of a wrong size")
-    named = str(image_size_px) in refusal
-    return Finding(check, named, "by a message that names " + ("it" if named else "no size"))
+        return Finding(check, False, "the endpoint `pixels` accepts images of a wrong size")
+    is_named = str(image_size_px) in refusal
+    return Finding(check, is_named, f"the message names {'the' if is_named else 'no'} size")
 
 
-def judge_told_apart(first: Floats) -> Finding:
-    """Judge whether the images have answers that differ: else nothing is proven."""
+def check_spread(first: Floats) -> Finding:
+    """Check that the images have different predictions: otherwise the other checks mean little."""
     spread = float((first.max(axis=0) - first.min(axis=0)).max()) if len(first) else 0.0
-    if spread >= TOLD_APART:
-        return Finding("images told apart", True, f"answers differ by up to {spread:.2g}")
-    return Finding(
-        "images told apart",
-        False,
-        f"answers differ by {spread:.1e} only: these images prove nothing. Give others",
-    )
+    check = "images differ"
+    if spread >= MIN_SPREAD:
+        return Finding(check, True, f"predictions differ by up to {spread:.2g}")
+    return Finding(check, False, f"predictions differ by only {spread:.1e}. Verify on other images")
 
 
-def largest_gap(first: Floats, second: Floats) -> float:
-    """Return the largest difference, or infinity where shapes differ or a number is none."""
+def largest_difference(first: Floats, second: Floats) -> float:
+    """Return the largest absolute difference; infinity for different shapes or values that are not finite."""
     if first.shape != second.shape:
         return float("inf")
-    gap = float(np.abs(first - second).max())
-    # NaN compares as small in no test below; infinity fails each.
-    return gap if np.isfinite(gap) else float("inf")
+    difference = float(np.abs(first - second).max())
+    return difference if np.isfinite(difference) else float("inf")
 
 
-def _floats(rows: list[list[float]]) -> Floats:
+def as_floats(rows: Any) -> Floats:
+    """Return nested lists as a float32 array."""
     return np.asarray(rows, dtype=np.float32)

@@ -19,14 +19,14 @@ from kerastl.errors import RequestError
 from kerastl.evaluation.metrics import OVERALL
 from kerastl.evaluation.predictions import PREDICTIONS, Predictions, image_under, read_predictions
 from kerastl.evaluation.trained_model import Trained
-from kerastl.export.converted import INPUT, Network, pixels_of
+from kerastl.export.converted import INPUT, InferenceGraph, pixels_of
 from kerastl.export.probe_images import TEST_SPLITS
 from kerastl.runs import read_csv
 
 Images = npt.NDArray[np.float32]
 
 
-def converted(network: Network, quantize: str | None = None, images: Images | None = None) -> bytes:
+def converted(network: InferenceGraph, quantize: str | None = None, images: Images | None = None) -> bytes:
     """Return a LiteRT file of LiteRT's own operations, float32 in and out.
 
     Args:

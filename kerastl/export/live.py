@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.export.findings import SAME_ANSWER, Expected, Finding
+from kerastl.export.findings import MAX_DIFFERENCE, ExpectedPredictions, Finding
 from kerastl.export.graph_check import served_signatures
 from kerastl.export.live_clients import (
     CLASSIFY,
@@ -43,17 +43,24 @@ class NotChecked(Exception):
     """A check that cannot be made. The text says why."""
 
 
-def reference_of(answers: dict[str, Any] | None, expected: Expected | None) -> Expected | None:
+def reference_of(
+    answers: dict[str, Any] | None, expected: ExpectedPredictions | None
+) -> ExpectedPredictions | None:
     """Return what a server must predict: the answers of the export in the fresh process, or else those of the run."""
     if answers is None:
         return expected
     first = answers["batch"][0]
     rows = np.asarray(first["probabilities"], np.float32)
-    return Expected(tuple(first["class_names"][0]), rows, tuple(first["predicted"]))
+    return ExpectedPredictions(tuple(first["class_names"][0]), rows, tuple(first["predicted"]))
 
 
 def check_live(
-    server: Server, export: Path, *, images: Sequence[bytes], image_size_px: int, reference: Expected | None
+    server: Server,
+    export: Path,
+    *,
+    images: Sequence[bytes],
+    image_size_px: int,
+    reference: ExpectedPredictions | None,
 ) -> list[Finding]:
     """Check that a running TensorFlow Serving predicts as an export does.
 
@@ -101,7 +108,7 @@ def _findings(client: Client, checks: Mapping[str, Callable[[], str]]) -> Iterat
 
 
 def _checks(
-    client: Client, export: Path, requests: Sequence[list[bytes]], reference: Expected | None
+    client: Client, export: Path, requests: Sequence[list[bytes]], reference: ExpectedPredictions | None
 ) -> dict[str, Callable[[], str]]:
     """Return the checks of one API by name; each returns its detail or raises."""
     number = export.resolve().name
@@ -257,14 +264,16 @@ def check_refusal(code: str, message: str, wanted: str) -> str:
 
 
 def _compared(
-    ask: Callable[[Sequence[bytes]], Predictions], requests: Sequence[list[bytes]], reference: Expected | None
+    ask: Callable[[Sequence[bytes]], Predictions],
+    requests: Sequence[list[bytes]],
+    reference: ExpectedPredictions | None,
 ) -> str:
     if reference is None:
         raise NotChecked("not compared, because the export itself gave no predictions")
     return check_predictions([ask(images) for images in requests], reference)
 
 
-def check_predictions(answers: Sequence[Predictions], reference: Expected) -> str:
+def check_predictions(answers: Sequence[Predictions], reference: ExpectedPredictions) -> str:
     """Return how well predictions agree with the expected ones.
 
     Args:
@@ -288,8 +297,8 @@ def check_predictions(answers: Sequence[Predictions], reference: Expected) -> st
     labels = reference.predicted or tuple(own[index] for index in wanted.argmax(axis=1))
     gap = float(np.abs(rows - wanted).max())
     others = sum(name != label for name, label in zip(predicted, labels, strict=False))
-    # Not `gap > SAME_ANSWER`: NaN never agrees.
-    if gap <= SAME_ANSWER and not others:
+    # Not `gap > MAX_DIFFERENCE`: NaN never agrees.
+    if gap <= MAX_DIFFERENCE and not others:
         return f"{len(rows)} images, largest difference {gap:.1e}"
     detail = f"probabilities differ by up to {gap:.2g}"
     if predicted:

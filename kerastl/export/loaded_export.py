@@ -1,4 +1,4 @@
-"""Open an export and ask it, as a server would."""
+"""Find an export and load it for prediction."""
 
 from __future__ import annotations
 
@@ -18,106 +18,100 @@ from kerastl.runs import MANIFEST
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A model in memory that came with a manifest.
-
-    Args:
-        manifest: what it says of itself.
-    """
+class LoadedExport:
+    """A model that was loaded with its manifest."""
 
     manifest: Manifest
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes in the order of the probabilities."""
+        """The class names, in the order of the probabilities."""
         return self.manifest.class_names
 
     @property
     def max_pixels(self) -> int:
-        """Height times width above which an image is refused."""
+        """The largest height times width that is decoded."""
         return self.manifest.max_pixels
 
 
 @dataclass(frozen=True)
-class Export(Opened):
-    """An export in memory.
+class SavedModelExport(LoadedExport):
+    """A SavedModel that was loaded.
 
     Args:
-        folder: the numbered folder.
-        loaded: TensorFlow's object; the endpoints live as long as it is held.
+        folder: the version folder.
+        loaded: TensorFlow's object; the endpoints exist as long as it is referenced.
     """
 
     folder: Path
     loaded: Any
 
-    def probabilities(self, encoded: Sequence[bytes]) -> npt.NDArray[np.float32]:
-        """Return the answers for whole image files.
+    def predict(self, encoded: Sequence[bytes]) -> tuple[list[str], npt.NDArray[np.float32]]:
+        """Return the predicted class names and `[n, classes]` float32 probabilities.
 
         Args:
-            encoded: at least one file's bytes.
-
-        Returns:
-            `[n, classes]` float32, rows that sum to 1.
+            encoded: at least one whole image file.
 
         Raises:
             tf.errors.InvalidArgumentError: an image cannot be decoded.
-            RequestError: the export names other classes than its manifest.
-        """
-        return self.answers(encoded)[1]
-
-    def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], npt.NDArray[np.float32]]:
-        """Return for whole image files the class that the export names, and `probabilities`.
-
-        Raises:
-            tf.errors.InvalidArgumentError, RequestError: as `probabilities`.
+            RequestError: the class names differ from the manifest.
         """
         import tensorflow as tf
 
-        answers = self.loaded.signatures["serving_default"](tf.constant(list(encoded)))
-        names = tuple(name.decode() for name in answers["class_names"].numpy()[0])
-        if names != self.class_names:
-            raise RequestError(
-                f"{self.folder} is damaged: it answers for {list(names)}, its manifest says "
-                f"{list(self.class_names)}. Export the run again."
-            )
-        predicted = [name.decode() for name in answers["predicted"].numpy()]
-        return predicted, cast(npt.NDArray[np.float32], answers["probabilities"].numpy())
+        outputs = self.loaded.signatures["serving_default"](tf.constant(list(encoded)))
+        check_same_classes(
+            self.folder, [name.decode() for name in outputs["class_names"].numpy()[0]], self.manifest
+        )
+        predicted = [name.decode() for name in outputs["predicted"].numpy()]
+        return predicted, cast(npt.NDArray[np.float32], outputs["probabilities"].numpy())
+
+
+def check_same_classes(folder: Path, names: Sequence[str], manifest: Manifest) -> None:
+    """Raise RequestError if the class names of a model differ from its manifest."""
+    if tuple(names) != manifest.class_names:
+        raise RequestError(
+            f"{folder} is damaged: its classes are {list(names)}, but its manifest has "
+            f"{list(manifest.class_names)}. Export the run again."
+        )
 
 
 def find_export(path: Path) -> Path | None:
-    """Return the numbered folder of an export: `path` itself, or the highest number in it; None: neither."""
+    """Return the version folder of a SavedModel: `path` itself, or the highest version in it; None if there is none."""
     if (path / GRAPH).is_file():
         return path
     if not path.is_dir():
         return None
-    found = [one for one in path.iterdir() if one.name.isdecimal() and (one / GRAPH).is_file()]
-    return max(found, key=lambda one: int(one.name), default=None)
+    versions = [folder for folder in path.iterdir() if folder.name.isdecimal() and (folder / GRAPH).is_file()]
+    return max(versions, key=lambda folder: int(folder.name), default=None)
 
 
-def find_portable(path: Path) -> Path | None:
-    """Return the portable folder that is meant: `path`, or the highest number in it; None: there is none."""
+def find_keras_export(path: Path) -> Path | None:
+    """Return the folder of a Keras export: `path` itself, or the highest version in it; None if there is none."""
     folder = find_model(path)
-    whole = (folder / MANIFEST).is_file() and (folder / DESCRIPTION).is_file()
-    return folder if whole else None
+    is_complete = (folder / MANIFEST).is_file() and (folder / DESCRIPTION).is_file()
+    return folder if is_complete else None
 
 
-def read_export(path: Path) -> Export:
-    """Load an export, if the static check of its graph finds no operation for which it is refused.
+def read_export(path: Path) -> SavedModelExport:
+    """Load a SavedModel, if the static check of its graph finds no forbidden operation.
+
+    Args:
+        path: the version folder, or the folder of all versions, of which the highest is loaded.
 
     Raises:
-        RequestError: not an export of kerastl, a damaged one, or one that the static check refuses.
+        RequestError: it is not an export of kerastl, it is damaged, or its graph is unsafe.
     """
     folder = find_export(path)
     if folder is None:
-        raise RequestError(f"{path} is not an export: it holds no {GRAPH}.")
+        raise RequestError(f"{path} is not an export: it has no {GRAPH}.")
     manifest = read_manifest(folder)
     check_graph(folder)
     import tensorflow as tf
 
     try:
         loaded = tf.saved_model.load(str(folder))
-    except Exception as error:  # a cut or turned byte may raise anything, such as IndexError
+    except Exception as error:  # a damaged file can raise anything, such as IndexError
         raise RequestError(f"{folder} cannot be loaded: {first_line(error)}") from error
     if "serving_default" not in loaded.signatures:
         raise RequestError(f"{folder} has no endpoint serving_default.")
-    return Export(manifest, folder, loaded)
+    return SavedModelExport(manifest, folder, loaded)

@@ -1,4 +1,4 @@
-"""Does an export see the images of a run as the run saw them, and answer the same?"""
+"""Compare the pixels and probabilities of a SavedModel with those of its run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from kerastl.errors import RequestError, first_line
 from kerastl.export._probe import Outputs, ServingSession
 from kerastl.export.endpoints import DECODED
-from kerastl.export.findings import SAME_ANSWER
+from kerastl.export.findings import MAX_DIFFERENCE
 from kerastl.export.graph_check import SERVE, check_graph, read_graph
 from kerastl.export.manifest import read_manifest
 
@@ -23,12 +23,12 @@ SIGNATURE = "serving_default"
 def outputs_and_pixels(
     export: Path, encoded: Sequence[bytes]
 ) -> tuple[Outputs, npt.NDArray[np.float32] | None]:
-    """Run the endpoint for files once and return its outputs, and the pixels that its network got.
+    """Run the endpoint for files once, and return its outputs and the pixels that its network receives.
 
     The node of the decoded pixels becomes one more output of the endpoint; no other node is changed.
 
     Args:
-        export: the numbered folder, whose graph has been checked.
+        export: the version folder, whose graph has been checked.
         encoded: at least one whole image file.
 
     Returns:
@@ -91,30 +91,27 @@ def _add_output(call: Any, functions: dict[str, Any]) -> int | None:
 
 
 Array = np.ndarray[Any, Any]
-UNNAMED = "the graph does not say where its pixels are: answers alone were compared"
 
 
 def compare_with_run(
     export: Path, encoded: Sequence[bytes], *, pixels: Array, probabilities: Array
 ) -> dict[str, Any]:
-    """Give an export the files of images, and compare with what the run made of the same files.
+    """Compare what an export computes for image files with what the run computed.
 
     Args:
-        export: the numbered folder.
+        export: the version folder of a SavedModel.
         encoded: at least one whole image file.
-        pixels: `[n, size, size, 3]` float32, as the run's pipeline hands them to its model.
-        probabilities: `[n, classes]`, the run's own answers; the export may tell them at a temperature and for another
-            prevalence, as its manifest says.
+        pixels: `[n, size, size, 3]` float32 in [0, 255], as the run decoded the files.
+        probabilities: `[n, classes]`, the softmax of the run's logits.
 
     Returns:
-        `{"pixels": {"compared", "differ", "largest_difference"}, "answers": {"differ", "largest_difference",
-        "allowed"}, "faults"}`. Pixels are read out of the served graph and must be equal to the bit; a
-        difference of answers may be up to `allowed`. `differ` counts images. Either is None where the
-        export gave none.
+        `{"pixels": {"compared", "differ", "largest_difference"}, "predictions": {"differ", "largest_difference", "allowed"},
+        "faults"}`. `differ` counts images. Pixels are read from the served graph and must be bit-equal; probabilities may
+        differ by `allowed`. Either is None if the export does not give it.
     """
     import tensorflow as tf
 
-    report: dict[str, Any] = {"pixels": None, "answers": None, "faults": []}
+    report: dict[str, Any] = {"pixels": None, "predictions": None, "faults": []}
     faults: list[str] = report["faults"]
     try:
         manifest = read_manifest(export)
@@ -125,39 +122,41 @@ def compare_with_run(
         return report
     names = tuple(name.decode(errors="replace") for name in outputs["class_names"][0])
     if names != manifest.class_names:
-        faults.append(f"its classes are {list(names)}, the run's {list(manifest.class_names)}")
-    expected = manifest.how.applied(probabilities)
-    report["answers"] = _answers(outputs["probabilities"], expected, faults)
-    report["pixels"] = _pixels(served, pixels, faults)
+        faults.append(f"its classes are {list(names)}, the run's are {list(manifest.class_names)}")
+    expected = manifest.postprocessing.apply(probabilities)
+    report["predictions"] = _compare_probabilities(outputs["probabilities"], expected, faults)
+    report["pixels"] = _compare_pixels(served, pixels, faults)
     return report
 
 
-def _pixels(served: Array | None, pixels: Array, faults: list[str]) -> dict[str, Any]:
+def _compare_pixels(served: Array | None, pixels: Array, faults: list[str]) -> dict[str, Any]:
     if served is None:
-        return {"compared": False, "reason": UNNAMED}
+        reason = "the graph does not name its pixels; only predictions were compared"
+        return {"compared": False, "reason": reason}
     if served.shape != pixels.shape:
-        faults.append(f"its pixels are {served.shape}, the run's {pixels.shape}")
+        faults.append(f"its pixels have the shape {served.shape}, the run's {pixels.shape}")
         return {"compared": True, "differ": len(pixels), "largest_difference": None}
-    gaps = np.abs(served - pixels).max(axis=(1, 2, 3))
-    differ = int(np.count_nonzero(gaps))
+    differences = np.abs(served - pixels).max(axis=(1, 2, 3))
+    differ = int(np.count_nonzero(differences))
     if differ:
         faults.append(
-            f"its graph makes other pixels than the run's pipeline of {differ} of {len(gaps)} files, by up to "
-            f"{gaps.max():.3g} of 255: window, resizing or colours"
+            f"its pixels differ from the run's for {differ} of {len(differences)} files, by up to "
+            f"{differences.max():.3g} of 255: window, resizing or color"
         )
-    return {"compared": True, "differ": differ, "largest_difference": float(gaps.max())}
+    return {"compared": True, "differ": differ, "largest_difference": float(differences.max())}
 
 
-def _answers(answers: Array, expected: Array, faults: list[str]) -> dict[str, Any]:
-    if answers.shape != expected.shape:
-        faults.append(f"its probabilities are {answers.shape}, the run's {expected.shape}")
-        return {"differ": len(expected), "largest_difference": None, "allowed": SAME_ANSWER}
-    gaps = np.abs(answers - expected).max(axis=1)
-    differ = int(np.count_nonzero(~(gaps <= SAME_ANSWER)))
-    largest = float(gaps.max()) if np.isfinite(gaps).all() else None
+def _compare_probabilities(served: Array, expected: Array, faults: list[str]) -> dict[str, Any]:
+    if served.shape != expected.shape:
+        faults.append(f"its probabilities have the shape {served.shape}, the run's {expected.shape}")
+        return {"differ": len(expected), "largest_difference": None, "allowed": MAX_DIFFERENCE}
+    differences = np.abs(served - expected).max(axis=1)
+    # Not `> MAX_DIFFERENCE`: NaN differs.
+    differ = int(np.count_nonzero(~(differences <= MAX_DIFFERENCE)))
+    largest = float(differences.max()) if np.isfinite(differences).all() else None
     if differ:
         faults.append(
-            f"its probabilities differ from the run's for {differ} of {len(gaps)} files, by up to "
-            f"{gaps.max():.2g}, and {SAME_ANSWER:g} is allowed"
+            f"its probabilities differ from the run's for {differ} of {len(differences)} files, by up to "
+            f"{differences.max():.2g} ({MAX_DIFFERENCE:g} is allowed)"
         )
-    return {"differ": differ, "largest_difference": largest, "allowed": SAME_ANSWER}
+    return {"differ": differ, "largest_difference": largest, "allowed": MAX_DIFFERENCE}

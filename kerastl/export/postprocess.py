@@ -1,41 +1,198 @@
-"""From what a run measured to how its export answers: which temperature, prevalence and operating point there are."""
+"""Postprocessing of an export: temperature scaling, correction for another prevalence, and an operating point."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from kerastl.errors import report_damage
-from kerastl.evaluation.trained_model import (
-    AGAIN,
-    Postprocessing,
-    Prevalence,
-    Threshold,
-    class_shares_of,
-    read_validation_fit,
-)
+from kerastl.evaluation.calibration import with_temperature
+from kerastl.evaluation.label_shift import correct_prevalence
+from kerastl.evaluation.predictions import Array
+from kerastl.evaluation.trained_model import AGAIN, class_shares_of, read_validation_fit, read_temperature
 from kerastl.recipe import read_plain
 from kerastl.runs import RESOLVED_RECIPE
 
 SCORES = "scores.json"
-RAREST = 1e-6
-"""A class that is taken for absent keeps a trace: an image of it must not be impossible."""
-
+MIN_SHARE = 1e-6
+"""An absent class keeps this share: its images must stay possible."""
+SLACK = 1e-6
+"""A threshold equals the probability of a validation image, which must stay positive after rounding."""
 NOTHING_FIXED: dict[str, Any] = {"temperature": None, "positive": None, "points": []}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """How an export shall answer.
+class Prevalence:
+    """The share of each class, in the order of the probabilities.
 
     Args:
-        temperature: `validation` answers at the temperature that fits validation best; `none` as learnt.
-        prevalence: `target` takes what the run estimated there by EM; or the share of each class, by name, of sum 1.
-        threshold: the operating point of validation that decides what is predicted: that of the fixed `specificity`, or
-            `sensitivity`; `none` answers the most probable class.
+        training: shares that the model was trained for, each above 0, of sum 1.
+        served: shares where the model is used, each at least 0, of sum 1.
+    """
+
+    training: tuple[float, ...]
+    served: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """When an image is classified as positive.
+
+    Args:
+        positive: name of the positive class.
+        probability: its smallest probability, 0 to 1, before temperature and prevalence change it.
+    """
+
+    positive: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Postprocessing:
+    """What an export does to the softmax of the logits; by default nothing.
+
+    Args:
+        temperature: divides the logits, above 0; None for 1.
+        prevalence: corrects the probabilities (Saerens et al. 2002, equation 4); None for no correction.
+        threshold: predicts the positive class at or above it, and otherwise the most probable other class; None predicts the
+            most probable class.
+
+    Example:
+        >>> Postprocessing(temperature=1.5, threshold=Threshold("ill", 0.3))
+    """
+
+    temperature: float | None = None
+    prevalence: Prevalence | None = None
+    threshold: Threshold | None = None
+
+    def apply(self, probabilities: Array) -> Array:
+        """Return `[n, classes]` float64 probabilities after postprocessing, given the softmax of the logits."""
+        result = np.asarray(probabilities, np.float64)
+        if self.temperature is not None:
+            result = with_temperature(result, self.temperature)
+        if self.prevalence is not None:
+            shares = np.asarray(self.prevalence.training), np.asarray(self.prevalence.served)
+            result = correct_prevalence(result, *shares)
+        return result
+
+    def invert(self, served: Array) -> Array:
+        """Return the softmax of the logits, `[n, classes]` float64, given probabilities after postprocessing."""
+        result = np.asarray(served, np.float64)
+        if self.prevalence is not None:
+            result = result * np.asarray(self.prevalence.training) / np.asarray(self.prevalence.served)
+        result = result / result.sum(axis=1, keepdims=True)
+        if self.temperature is not None:
+            result = result**self.temperature
+            result = result / result.sum(axis=1, keepdims=True)
+        return result
+
+    def predict_labels(self, probabilities: Array, class_names: Sequence[str]) -> list[str]:
+        """Return the predicted class of each row, given the softmax of the logits."""
+        served = self.apply(probabilities)
+        if self.threshold is not None:
+            positive = list(class_names).index(self.threshold.positive)
+            is_positive = np.asarray(probabilities)[:, positive] >= self.threshold.probability - SLACK
+            served[:, positive] = np.where(is_positive, 2.0, -1.0)
+        return [class_names[index] for index in served.argmax(axis=1)]
+
+    def served_threshold(self, class_names: Sequence[str]) -> float | None:
+        """Return the threshold after postprocessing. Only two classes have one: their order does not change."""
+        if self.threshold is None or len(class_names) != 2:
+            return None
+        positive = list(class_names).index(self.threshold.positive)
+        row = np.full((1, 2), 1 - self.threshold.probability)
+        row[0, positive] = self.threshold.probability
+        return float(self.apply(row)[0, positive])
+
+    def describe(self, class_names: Sequence[str]) -> str:
+        """Return the postprocessing in words, on one line."""
+        steps = []
+        if self.temperature is not None:
+            steps.append(f"temperature {self.temperature:.3g}")
+        if self.prevalence is not None:
+            shares = zip(class_names, self.prevalence.served, strict=True)
+            steps.append(
+                "corrected for the prevalence " + ", ".join(f"{name} {share:.3g}" for name, share in shares)
+            )
+        if self.threshold is not None:
+            served = self.served_threshold(class_names)
+            where = "" if served is not None else " before temperature and prevalence"
+            probability = self.threshold.probability if served is None else served
+            steps.append(
+                f"{self.threshold.positive} is predicted from a probability of {probability:.3g}{where}"
+            )
+        return "Postprocessing: " + ("; ".join(steps) or "none")
+
+    def to_json(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """Return the entry `postprocessing` of `manifest.json`."""
+        prevalence, threshold = self.prevalence, self.threshold
+        return {
+            "temperature": self.temperature,
+            "prevalence": None if prevalence is None else {
+                "training": dict(zip(class_names, prevalence.training, strict=True)),
+                "served": dict(zip(class_names, prevalence.served, strict=True)),
+            },
+            "threshold": None if threshold is None else {
+                "positive": threshold.positive, "probability": threshold.probability,
+                "served_probability": self.served_threshold(class_names),
+            },
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], class_names: Sequence[str]) -> Postprocessing:
+        """Read what `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is damaged.
+        """
+        temperature, prevalence, threshold = (
+            content[key] for key in ("temperature", "prevalence", "threshold")
+        )
+        return cls(
+            None if temperature is None else read_temperature(temperature),
+            None if prevalence is None else _read_prevalence(prevalence, class_names),
+            None if threshold is None else _read_threshold(threshold, class_names),
+        )
+
+
+NO_POSTPROCESSING = Postprocessing()
+"""The softmax of the logits, and the class with the largest probability."""
+
+
+def _read_prevalence(content: Mapping[str, Any], class_names: Sequence[str]) -> Prevalence:
+    shares = {}
+    for key in ("training", "served"):
+        shares[key] = tuple(float(content[key][name]) for name in class_names)
+        total = sum(shares[key])
+        if len(content[key]) != len(class_names) or not abs(total - 1) < 1e-3 or min(shares[key]) < 0:
+            raise ValueError("a prevalence must have one share for each class, of sum 1")
+    if min(shares["training"]) <= 0:
+        raise ValueError("the training share of each class must be above 0")
+    return Prevalence(**shares)
+
+
+def _read_threshold(content: Mapping[str, Any], class_names: Sequence[str]) -> Threshold:
+    positive, probability = str(content["positive"]), float(content["probability"])
+    if positive not in class_names or not 0 <= probability <= 1:
+        raise ValueError("a threshold must name a class and a probability from 0 to 1")
+    return Threshold(positive, probability)
+
+
+@dataclass(frozen=True)
+class PostprocessingOptions:
+    """The postprocessing that is requested of an export. `resolve_postprocessing` finds the values in the run.
+
+    Args:
+        temperature: `validation` for the temperature that fits the validation images best; `none` for no scaling.
+        prevalence: `target` for the shares that the run estimated at the target by EM; or the share of each class by
+            name, of sum 1; `none` for no correction.
+        threshold: `specificity` or `sensitivity` for the operating point of validation with that quantity fixed; `none`
+            predicts the most probable class.
     """
 
     temperature: Literal["validation", "none"] = "validation"
@@ -43,96 +200,99 @@ class Asked:
     threshold: Literal["none", "specificity", "sensitivity"] = "none"
 
 
-def answering_of(run_folder: Path, class_names: Sequence[str], asked: Asked) -> tuple[Postprocessing, list[str]]:
-    """Return how an export of a run answers, and what of the asked the run cannot give, one line each.
+def resolve_postprocessing(
+    run_folder: Path, class_names: Sequence[str], options: PostprocessingOptions
+) -> tuple[Postprocessing, list[str]]:
+    """Return the postprocessing that a run has values for, and what it lacks, as one sentence each.
 
-    A temperature that validation did not give is no lack: it is taken where there is one.
+    A missing temperature is not reported: it is used if there is one.
 
     Args:
         run_folder: a finished run.
         class_names: in the order of the probabilities.
-        asked: what is wanted.
+        options: what is requested.
     """
     fixed = read_validation_fit(run_folder) or NOTHING_FIXED
-    temperature = fixed["temperature"] if asked.temperature == "validation" else None
-    lacks: list[str] = []
-    prevalence = _prevalence(run_folder, class_names, asked.prevalence, lacks)
+    temperature = fixed["temperature"] if options.temperature == "validation" else None
+    problems: list[str] = []
+    prevalence = _prevalence(run_folder, class_names, options.prevalence, problems)
     threshold = None
-    if asked.threshold != "none":
-        threshold = _threshold(fixed, asked.threshold, class_names, lacks)
-    return Postprocessing(temperature, prevalence, threshold), lacks
+    if options.threshold != "none":
+        threshold = _threshold(fixed, options.threshold, class_names, problems)
+    return Postprocessing(temperature, prevalence, threshold), problems
 
 
-def answering_again(run_folder: Path, class_names: Sequence[str], told: Postprocessing) -> Postprocessing:
-    """Return how an export that answers as `told` should answer by what the run says; served shares were anyone's choice."""
+def expected_postprocessing(
+    run_folder: Path, class_names: Sequence[str], exported: Postprocessing
+) -> Postprocessing:
+    """Return the postprocessing that an export should have, given its run. Any served shares are correct."""
     fixed = read_validation_fit(run_folder) or NOTHING_FIXED
-    temperature = None if told.temperature is None else fixed["temperature"]
-    prevalence = told.prevalence
+    temperature = None if exported.temperature is None else fixed["temperature"]
+    prevalence, threshold = exported.prevalence, exported.threshold
     if prevalence is not None:
-        estimated = _estimated(run_folder, class_names)
-        known = (estimated and estimated[0], _learnt(run_folder, class_names))
-        prevalence = prevalence if prevalence.learnt in known else None
-    places = [one["threshold"] for one in fixed["points"] if one["threshold"] is not None]
-    at, threshold = told.threshold, None
-    if at is not None and at.positive == fixed["positive"] and at.at in places:
-        threshold = at
+        estimated = _estimated_prevalence(run_folder, class_names)
+        known = (estimated and estimated.training, _training_shares(run_folder, class_names))
+        prevalence = prevalence if prevalence.training in known else None
+    if threshold is not None:
+        thresholds = [point["threshold"] for point in fixed["points"]]
+        is_known = threshold.positive == fixed["positive"] and threshold.probability in thresholds
+        threshold = threshold if is_known else None
     return Postprocessing(temperature, prevalence, threshold)
 
 
 def _threshold(
-    fixed: Mapping[str, Any], name: str, class_names: Sequence[str], lacks: list[str]
+    fixed: Mapping[str, Any], name: str, class_names: Sequence[str], problems: list[str]
 ) -> Threshold | None:
+    if fixed["positive"] not in class_names:
+        problems.append(f"threshold {name}: the run has no positive class.")
+        return None
     for point in fixed["points"]:
-        usable = point["threshold"] is not None and fixed["positive"] in class_names
-        if point["fixed"] == name and usable:
+        if point["fixed"] == name and point["threshold"] is not None:
             return Threshold(fixed["positive"], float(point["threshold"]))
-    known = fixed["positive"] in class_names
-    why = "validation gave none" if known else "no class is named as the positive one"
-    lacks.append(f"threshold {name}: {why}")
+    problems.append(f"threshold {name}: validation gave no operating point with that {name}.")
     return None
 
 
 def _prevalence(
     run_folder: Path,
     class_names: Sequence[str],
-    asked: Literal["none", "target"] | Mapping[str, float],
-    lacks: list[str],
+    requested: Literal["none", "target"] | Mapping[str, float],
+    problems: list[str],
 ) -> Prevalence | None:
-    if asked == "none":
+    if requested == "none":
         return None
-    if asked == "target":
-        estimated = _estimated(run_folder, class_names)
+    if requested == "target":
+        estimated = _estimated_prevalence(run_folder, class_names)
         if estimated is None:
-            lacks.append("prevalence target: the run estimated none")
-            return None
-        return Prevalence(*estimated)
-    assert not isinstance(asked, str)
-    faults = _faults_of_shares(asked, class_names)
-    learnt = _learnt(run_folder, class_names)
-    if learnt is None:
-        faults.append("prevalence: the run does not say how common each class was in training")
-    elif min(learnt) <= 0:
-        faults.append("prevalence: a class has no training image, so nothing can be corrected")
-    lacks += faults
-    if faults or learnt is None:
+            problems.append("prevalence target: the run has no estimate of the target's prevalence.")
+        return estimated
+    assert not isinstance(requested, str)
+    faults = _faults_of_shares(requested, class_names)
+    training = _training_shares(run_folder, class_names)
+    if training is None:
+        faults.append("prevalence: the run does not record the class shares of its training images.")
+    elif min(training) <= 0:
+        faults.append("prevalence: a class without training images cannot be corrected.")
+    problems += faults
+    if faults or training is None:
         return None
-    return Prevalence(learnt, _kept(asked[name] for name in class_names))
+    return Prevalence(training, _nonzero(requested[name] for name in class_names))
 
 
-def _faults_of_shares(asked: Mapping[str, float], class_names: Sequence[str]) -> list[str]:
+def _faults_of_shares(shares: Mapping[str, float], class_names: Sequence[str]) -> list[str]:
     known = ", ".join(class_names)
-    faults = [f"prevalence: there is no class {name!r}. Known: {known}" for name in asked if name not in class_names]  # fmt: skip
-    faults += [f"prevalence: {name!r} has no share" for name in class_names if name not in asked]
-    if any(share < 0 for share in asked.values()) or abs(sum(asked.values()) - 1) > 1e-3:
-        told = sum(asked.values())
-        faults.append(f"prevalence: shares must be at least 0 and of sum 1, the sum is {told:g}")
+    faults = [
+        f"prevalence: unknown class {name!r}. Known: {known}." for name in shares if name not in class_names
+    ]
+    faults += [f"prevalence: {name!r} has no share." for name in class_names if name not in shares]
+    total = sum(shares.values())
+    if any(share < 0 for share in shares.values()) or abs(total - 1) > 1e-3:
+        faults.append(f"prevalence: shares must be at least 0 and of sum 1; their sum is {total:g}.")
     return faults
 
 
-def _estimated(
-    run_folder: Path, class_names: Sequence[str]
-) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Return the shares at the source and at the target that `scores.json` tells."""
+def _estimated_prevalence(run_folder: Path, class_names: Sequence[str]) -> Prevalence | None:
+    """Return the shares at the source and at the target in `scores.json`; None if it has none."""
     file = run_folder / SCORES
     with report_damage(file, AGAIN):
         scores = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -145,11 +305,11 @@ def _estimated(
             return None
         if not all(0 <= share <= 1 for share in (*source, *target)):
             raise ValueError("a share of label_shift is not from 0 to 1")
-        return tuple(float(one) for one in source), _kept(target)
+        return Prevalence(tuple(float(share) for share in source), _nonzero(target))
 
 
-def _learnt(run_folder: Path, class_names: Sequence[str]) -> tuple[float, ...] | None:
-    """Return the shares that the model's probabilities stand for: of training, or equal ones where classes were weighed."""
+def _training_shares(run_folder: Path, class_names: Sequence[str]) -> tuple[float, ...] | None:
+    """Return the class shares that the model was trained for; equal ones if the loss was weighted by class."""
     shares = class_shares_of(run_folder, tuple(class_names))
     if shares is None:
         return None
@@ -160,7 +320,7 @@ def _learnt(run_folder: Path, class_names: Sequence[str]) -> tuple[float, ...] |
     return tuple(shares[name] for name in class_names)
 
 
-def _kept(shares: Any) -> tuple[float, ...]:
+def _nonzero(shares: Iterable[float]) -> tuple[float, ...]:
     """Return shares of sum 1, none of them 0."""
-    found = [max(float(one), RAREST) for one in shares]
-    return tuple(one / sum(found) for one in found)
+    raised = [max(float(share), MIN_SHARE) for share in shares]
+    return tuple(share / sum(raised) for share in raised)

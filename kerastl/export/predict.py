@@ -16,7 +16,13 @@ from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from natsort import natsorted
 
-from kerastl.data.convert import UnreadableError, to_decodable, has_image_name, no_pillow_warnings, read_content
+from kerastl.data.convert import (
+    UnreadableError,
+    to_decodable,
+    has_image_name,
+    no_pillow_warnings,
+    read_content,
+)
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import (
     DESCRIPTION,
@@ -55,7 +61,7 @@ class Predictor(Protocol):
     def max_pixels(self) -> int:
         """The largest height times width that is decoded."""
 
-    def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], Any]:
+    def predict(self, encoded: Sequence[bytes]) -> tuple[list[str], Any]:
         """Return the predicted class names and `[n, classes]` float32 probabilities. Called from two threads."""
 
 
@@ -155,9 +161,7 @@ def _predict(predictor: Predictor, encoded: list[bytes]) -> list[Row | str]:
         return _rows(predictor, encoded)
     except tf.errors.InvalidArgumentError:
         # One damaged image fails the whole batch: find it, and predict the others.
-        reasons = [
-            decode_error(content, window=None, max_pixels=predictor.max_pixels) for content in encoded
-        ]
+        reasons = [decode_error(content, window=None, max_pixels=predictor.max_pixels) for content in encoded]
         if not any(reasons):
             raise
     good = [content for content, reason in zip(encoded, reasons, strict=True) if reason is None]
@@ -166,7 +170,7 @@ def _predict(predictor: Predictor, encoded: list[bytes]) -> list[Row | str]:
 
 
 def _rows(predictor: Predictor, encoded: list[bytes]) -> list[Row | str]:
-    names, probabilities = predictor.answers(encoded)
+    names, probabilities = predictor.predict(encoded)
     return list(zip(names, map(tuple, probabilities.tolist()), strict=True))
 
 

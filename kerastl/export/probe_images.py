@@ -14,18 +14,10 @@ import numpy as np
 from kerastl.data.convert import UnreadableError, extension_of, read_image
 from kerastl.errors import RequestError, report_damage
 from kerastl.evaluation.predictions import image_under, read_rows
-from kerastl.evaluation.trained_model import (
-    NO_POSTPROCESSING,
-    DESCRIPTION,
-    MODEL,
-    Postprocessing,
-    ModelDescription,
-    Trained,
-    load_trained,
-)
-from kerastl.export.findings import Expected
+from kerastl.evaluation.trained_model import DESCRIPTION, MODEL, ModelDescription, Trained, load_trained
+from kerastl.export.findings import ExpectedPredictions
 from kerastl.export.manifest import read_manifest
-from kerastl.export.postprocess import answering_again
+from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing, expected_postprocessing
 from kerastl.export.predict import find_images, printable_path
 from kerastl.runs import EXPORT_AGAIN, SAMPLES, write_atomic, write_json
 
@@ -48,7 +40,7 @@ class ProbeImages:
     problems: tuple[str, ...] = ()
 
 
-def run_images(run_folder: Path, described: ModelDescription, limit: int = MOST_IMAGES) -> list[Path]:
+def select_test_images(run_folder: Path, described: ModelDescription, limit: int = MOST_IMAGES) -> list[Path]:
     """Return test images of a run, spread over its answers from one class to the other."""
     rows = [row for row in read_rows(run_folder) if row.split in TEST_SPLITS]
     found = [
@@ -81,30 +73,32 @@ def read_probe_images(files: Sequence[Path], *, max_pixels: int) -> ProbeImages:
     return ProbeImages(tuple(encoded), tuple(problems))
 
 
-def expected_from(trained: Trained, encoded: Sequence[bytes], answering: Postprocessing = NO_POSTPROCESSING) -> Expected:
-    """Return what an export of a run's model is to answer, that tells it as `answering` has it."""
+def expected_predictions(
+    trained: Trained, encoded: Sequence[bytes], postprocessing: Postprocessing = NO_POSTPROCESSING
+) -> ExpectedPredictions:
+    """Return what an export of a run's model is to answer, that tells it as `postprocessing` has it."""
     from kerastl.export.saved_model import weights_fingerprint
 
     own, names = trained.probabilities(encoded), trained.class_names
-    right = answering
+    right = postprocessing
     if trained.folder is not None:
-        right = answering_again(trained.folder, names, answering)
-    return Expected(
+        right = expected_postprocessing(trained.folder, names, postprocessing)
+    return ExpectedPredictions(
         class_names=names,
-        probabilities=right.applied(own).astype(np.float32),
-        predicted=tuple(right.predicted(own, names)),
+        probabilities=right.apply(own).astype(np.float32),
+        predicted=tuple(right.predict_labels(own, names)),
         settings={
             "class_names": trained.class_names,
             "image_size_px": trained.image_size_px,
             "window": trained.window,
             "max_pixels": trained.max_pixels,
             "model_sha256": weights_fingerprint(trained.model),
-            "answering": right.to_json(names),
+            "postprocessing": right.to_json(names),
         },
     )
 
 
-def write_samples(export: Path, encoded: Sequence[bytes], expected: Expected) -> None:
+def write_samples(export: Path, encoded: Sequence[bytes], expected: ExpectedPredictions) -> None:
     """Put images into an export under neutral names, with the model's own answers.
 
     The bytes are unchanged: whatever a camera wrote into a file goes along.
@@ -128,7 +122,7 @@ def write_samples(export: Path, encoded: Sequence[bytes], expected: Expected) ->
         raise
 
 
-def read_samples(export: Path) -> tuple[tuple[bytes, ...], Expected] | None:
+def read_samples(export: Path) -> tuple[tuple[bytes, ...], ExpectedPredictions] | None:
     """Return the images in an export and the answers stored with them; None: it holds none.
 
     Raises:
@@ -149,7 +143,7 @@ def read_samples(export: Path) -> tuple[tuple[bytes, ...], Expected] | None:
         probabilities = probabilities.reshape(len(encoded), len(names))
         told = content.get("predicted")
         predicted = None if told is None else tuple(str(told[name]) for name in answers)
-    return encoded, Expected(names, probabilities, predicted)
+    return encoded, ExpectedPredictions(names, probabilities, predicted)
 
 
 def _sample(folder: Path, name: str, max_pixels: int) -> bytes:
@@ -183,7 +177,7 @@ class Question:
     """
 
     encoded: tuple[bytes, ...]
-    expected: Expected | None
+    expected: ExpectedPredictions | None
     problems: tuple[str, ...] = ()
 
 
@@ -213,10 +207,10 @@ def question_for(
     trained = load_trained(run) if run is not None else None
     files = list(find_images(images))[:limit]
     if not images and run is not None and trained is not None:
-        files = run_images(run, trained, limit)
+        files = select_test_images(run, trained, limit)
     if not files and not images and (samples := read_samples(folder)) is not None:
         encoded, stored = samples
-        return Question(encoded, expected_from(trained, encoded, manifest.how) if trained else stored)
+        return Question(encoded, expected_predictions(trained, encoded, manifest.how) if trained else stored)
     found = read_probe_images(files, max_pixels=(trained or manifest).max_pixels)
     if not found.encoded:
         why = "".join(f"\n  Left out: {problem}" for problem in found.problems[:5])
@@ -224,5 +218,5 @@ def question_for(
             f"There are no images to check {folder} on. Name some, and the run that was exported: "
             f"kerastl verify {shlex.quote(str(folder))} --run RUN IMAGES...{why}"
         )
-    expected = expected_from(trained, found.encoded, manifest.how) if trained else None
+    expected = expected_predictions(trained, found.encoded, manifest.how) if trained else None
     return Question(found.encoded, expected, found.problems)

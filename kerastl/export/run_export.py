@@ -8,18 +8,18 @@ from pathlib import Path
 
 from kerastl import registry
 from kerastl.errors import RequestError
-from kerastl.evaluation.trained_model import NO_POSTPROCESSING, Trained, load_trained
+from kerastl.evaluation.trained_model import Trained, load_trained
 from kerastl.export.converted import check_formats, find_converted, verify_converted
 from kerastl.export.findings import Finding
-from kerastl.export.formats.keras import verify_portable
+from kerastl.export.formats.keras import verify_keras_export
 from kerastl.export.live_clients import Server
-from kerastl.export.loaded_export import find_export, find_portable
+from kerastl.export.loaded_export import find_export, find_keras_export
 from kerastl.export.manifest import read_manifest
-from kerastl.export.postprocess import Asked, answering_of
+from kerastl.export.postprocess import NO_POSTPROCESSING, PostprocessingOptions, resolve_postprocessing
 from kerastl.export.probe_images import MOST_IMAGES, Question, question_for, run_around
-from kerastl.export.serving_files import write_beside
+from kerastl.export.serving_files import write_serving_files
 from kerastl.export.verification import verify
-from kerastl.export.versions import check_free, check_keep, prune
+from kerastl.export.versions import check_keep, check_version_free, prune
 from kerastl.runs import hash_files
 
 
@@ -61,7 +61,7 @@ def check_export(
         RequestError: it is no export, there are no images, the runtime is not installed, or a server is to run what it cannot.
     """
     served, converted = find_export(path), find_converted(path)
-    found = served or (converted.folder if converted else find_portable(path))
+    found = served or (converted.folder if converted else find_keras_export(path))
     if found is None:
         raise RequestError(
             f"{path} is not an export: it holds no saved_model.pb, and no file of another format."
@@ -71,7 +71,7 @@ def check_export(
     run = run or run_around(found)
     if served is None and converted is None:
         # No server runs it: the files and the weights are what there is to check.
-        return Checked(found, tuple(verify_portable(found, run)))
+        return Checked(found, tuple(verify_keras_export(found, run)))
     asked: Question = question_for(found, images=images, run=run, limit=limit)
     if served is not None:
         findings = verify(served, encoded=asked.encoded, expected=asked.expected, server=server)
@@ -82,7 +82,7 @@ def check_export(
 
 
 EXPORTS = "export"
-AS_USUAL = Asked()
+AS_USUAL = PostprocessingOptions()
 
 
 def export_run(
@@ -90,7 +90,7 @@ def export_run(
     format_name: str = "saved_model",
     out: Path | None = None,
     *,
-    asked: Asked = AS_USUAL,
+    asked: PostprocessingOptions = AS_USUAL,
     quantize: str | None = None,
     version: int | None = None,
     keep: int | None = None,
@@ -117,13 +117,13 @@ def export_run(
     check_formats([format_name], quantize)
     target = out if out is not None else run_folder / EXPORTS / format_name
     if version is not None:
-        check_free(target, version)
+        check_version_free(target, version)
     if keep is not None:
         check_keep(keep)
     trained = load_trained(run_folder)
-    answering, _ = answering_of(run_folder, trained.class_names, asked)
+    postprocessing, _ = resolve_postprocessing(run_folder, trained.class_names, asked)
     more = {} if quantize is None else {"quantize": quantize}
-    written: Path = module.write(trained, target, answering=answering, version=version, **more)
+    written: Path = module.write(trained, target, postprocessing=postprocessing, version=version, **more)
     if keep is not None:
         prune(written, keep)
     return written
@@ -133,7 +133,7 @@ def export_once(
     run_folder: Path,
     format_name: str = "saved_model",
     *,
-    asked: Asked = AS_USUAL,
+    asked: PostprocessingOptions = AS_USUAL,
     quantize: str | None = None,
 ) -> Path:
     """Write the model of a run in one format, unless an export of this very model is whole already.
@@ -149,16 +149,16 @@ def export_once(
     """
     written = run_folder / EXPORTS / format_name
     converted = find_converted(written)
-    found = converted.folder if converted else find_export(written) or find_portable(written)
+    found = converted.folder if converted else find_export(written) or find_keras_export(written)
     if found is not None and _is_whole(found, trained := load_trained(run_folder), asked, quantize):
         if found == find_export(written):
             # A run that was killed may have left the version without what stands beside it.
-            write_beside(written, class_names=trained.class_names, image_size_px=trained.image_size_px)
+            write_serving_files(written, class_names=trained.class_names, image_size_px=trained.image_size_px)
         return found
     return export_run(run_folder, format_name, asked=asked, quantize=quantize)
 
 
-def _is_whole(export: Path, trained: Trained, asked: Asked, quantize: str | None) -> bool:
+def _is_whole(export: Path, trained: Trained, asked: PostprocessingOptions, quantize: str | None) -> bool:
     """Tell whether an export holds every file its manifest names, to the byte, and answers for this model as it is asked to."""
     from kerastl.export.saved_model import weights_fingerprint
 
@@ -171,7 +171,7 @@ def _is_whole(export: Path, trained: Trained, asked: Asked, quantize: str | None
     how = NO_POSTPROCESSING
     serves = find_export(export) is not None or find_converted(export) is not None
     if serves and trained.folder is not None:
-        how, _ = answering_of(trained.folder, trained.class_names, asked)
+        how, _ = resolve_postprocessing(trained.folder, trained.class_names, asked)
     return (
         described == wanted
         and manifest.how == how

@@ -1,6 +1,6 @@
-"""Write what stands beside the numbered versions: the server's settings, a client, how to start. No TensorFlow.
+"""Write the files next to the versions of an export, for running a server, and its warm-up requests.
 
-A file that a person changed is theirs and stays; one that lies as it was written is renewed.
+A file that was modified after it was written is kept; the others are updated with each version.
 """
 
 from __future__ import annotations
@@ -18,95 +18,85 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from kerastl.export.graph_check import put_image, served_signatures
-from kerastl.export.model_card import MODEL_NAME, SERVER_IMAGE, Facts, environment, write_card
+from kerastl.export.model_card import MODEL_NAME, SERVER_IMAGE, template_environment
 from kerastl.runs import write_atomic, write_json
 
-MOST_IMAGES = 32
-MOST_PIXELS = MOST_IMAGES * 320 * 320
-"""Pixels of a batch. Beyond, the activations of a large network would not fit the memory that the server is given."""
+MAX_BATCH_SIZE = 32
+MAX_BATCH_PIXELS = MAX_BATCH_SIZE * 320 * 320
+"""With more, the activations of a large network would not fit the memory limit of the server."""
 
 
 def batch_sizes(image_size_px: int) -> tuple[int, ...]:
-    """Return the sizes that a server brings its batches to: powers of two from 1 on, 32 at most.
+    """Return the batch sizes of a server: powers of two from 1 to at most 32.
 
     Args:
         image_size_px: side of the square image that the model sees, in pixels.
     """
     sizes = [1]
-    while 2 * sizes[-1] <= MOST_IMAGES and 2 * sizes[-1] * image_size_px**2 <= MOST_PIXELS:
+    while 2 * sizes[-1] <= MAX_BATCH_SIZE and 2 * sizes[-1] * image_size_px**2 <= MAX_BATCH_PIXELS:
         sizes.append(2 * sizes[-1])
     return tuple(sizes)
 
 
-RECORD = ".written.json"
-"""sha256 of each file as it was written last; hidden, and no number, so that a server passes it over."""
+HASHES = ".written.json"
+"""sha256 of each file as it was written; hidden and not a number, so that a server ignores it."""
 NUM_CPUS = 2
-"""Processor cores that a server is given unless told otherwise."""
+"""Default number of processor cores of a server."""
 
 
-def write_beside(out: Path, *, class_names: Sequence[str], image_size_px: int) -> None:
-    """Write every file of `templates/` into the folder of all versions, but those that a person changed.
+def write_serving_files(out: Path, *, class_names: Sequence[str], image_size_px: int) -> None:
+    """Write every file of `templates/` into the folder of all versions, except those that were modified.
 
     Args:
-        out: the folder that a server is pointed at.
-        class_names, image_size_px: of the version that was written last.
+        out: the folder of all versions.
+        class_names: of the newest version.
+        image_size_px: of the newest version.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; a file is written whole or not at all.
+        OSError: the disk is full or the folder cannot be written; no partial file remains.
     """
-    written = _read_record(out)
-    told = dict(written)
-    for name, content in _rendered(class_names, image_size_px).items():
-        wanted = _sha256(content)
-        if not _is_free(out / name, written.get(name), wanted):
-            continue
-        if not _lies_as(out / name, wanted):
-            write_atomic(out / name, content)
-        told[name] = wanted
-    if told != written or not (out / RECORD).is_file():
-        write_json(out / RECORD, told)
+    before = _read_hashes(out)
+    hashes = dict(before)
+    for name, content in _render_files(class_names, image_size_px).items():
+        file, digest = out / name, _sha256(content)
+        if not _exists(file) or _has_hash(file, before.get(name), digest):
+            if not _has_hash(file, digest):
+                write_atomic(file, content)
+            hashes[name] = digest
+    if hashes != before or not (out / HASHES).is_file():
+        write_json(out / HASHES, hashes)
 
 
-def changed_beside(out: Path) -> list[str]:
-    """Return the names of the files beside the versions that a person changed: they are no longer renewed.
-
-    Where nothing was ever written beside the versions, there are none.
-    """
-    if not (out / RECORD).is_file():
+def modified_serving_files(out: Path) -> list[str]:
+    """Return the names of the files that were modified after they were written, and are therefore no longer updated."""
+    if not (out / HASHES).is_file():
         return []
-    written = _read_record(out)
-    return [name for name in _names() if _stands(out / name) and not _lies_as(out / name, written.get(name))]
+    hashes = _read_hashes(out)
+    return [name for name in _names() if _exists(out / name) and not _has_hash(out / name, hashes.get(name))]
 
 
-def _is_free(file: Path, written: str | None, wanted: str) -> bool:
-    """Tell whether a file may be written: it is not there, or lies as it was written."""
-    return not _stands(file) or _lies_as(file, written, wanted)
-
-
-def _stands(file: Path) -> bool:
-    """Tell whether there is anything of that name, also a link that leads nowhere."""
+def _exists(file: Path) -> bool:
+    """Return whether there is anything of that name, including a broken link."""
     return file.exists() or file.is_symlink()
 
 
-def _lies_as(file: Path, *digests: str | None) -> bool:
-    """Tell whether a plain file has one of these sha256; a link or a folder has none, as it is no work of ours."""
+def _has_hash(file: Path, *digests: str | None) -> bool:
+    """Return whether a regular file has one of these sha256. Links and folders were not written by kerastl."""
     if file.is_symlink() or not file.is_file():
         return False
     return _sha256(file.read_bytes()) in digests
 
 
 def _names() -> list[str]:
-    found = environment().list_templates(filter_func=_is_beside)
-    return sorted(name.removesuffix(".jinja") for name in found)
+    templates = template_environment().list_templates(
+        filter_func=lambda name: name.endswith(".jinja") and "/" not in name
+    )
+    return sorted(name.removesuffix(".jinja") for name in templates)
 
 
-def _is_beside(template: str) -> bool:
-    return template.endswith(".jinja") and "/" not in template
-
-
-def _rendered(class_names: Sequence[str], image_size_px: int) -> dict[str, bytes]:
-    loaded = environment()
-    told = {
+def _render_files(class_names: Sequence[str], image_size_px: int) -> dict[str, bytes]:
+    environment = template_environment()
+    values = {
         "model_name": MODEL_NAME,
         "server_image": SERVER_IMAGE,
         "image_size_px": image_size_px,
@@ -116,19 +106,19 @@ def _rendered(class_names: Sequence[str], image_size_px: int) -> dict[str, bytes
         "num_cpus": NUM_CPUS,
     }
     return {
-        name: loaded.get_template(f"{name}.jinja").render(told).encode("utf-8", "replace")
+        name: environment.get_template(f"{name}.jinja").render(values).encode("utf-8", "replace")
         for name in _names()
     }
 
 
-def _read_record(out: Path) -> dict[str, str]:
-    """Return what was written; nothing where the record is missing or damaged: then all that differs stays."""
+def _read_hashes(out: Path) -> dict[str, str]:
+    """Return the hashes of the files as written; empty if missing or damaged: then every file that differs is kept."""
     try:
-        content = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        content = json.loads((out / HASHES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    known = content if isinstance(content, dict) else {}
-    return {str(name): str(digest) for name, digest in known.items()}
+    hashes = content if isinstance(content, dict) else {}
+    return {str(name): str(digest) for name, digest in hashes.items()}
 
 
 def _sha256(content: bytes) -> str:
@@ -136,20 +126,20 @@ def _sha256(content: bytes) -> str:
 
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
-BY_DEFAULT = "serving_default"
-GREY_LEVEL = 128.0
+DEFAULT_SIGNATURE = "serving_default"
+GRAY_LEVEL = 128.0
 
 
 def write_warm_up(folder: Path, *, image_size_px: int, max_pixels: int) -> None:
-    """Write a request for each signature of a SavedModel, and one for each batch size to `serving_default`.
+    """Write one warm-up request for each signature of a SavedModel, and for `serving_default` one for each batch size.
 
-    What a size costs the first time (oneDNN prepares its primitives by shape) is kept for the whole process, so one
-    signature warms the sizes for all; each has a graph of its own, so each is asked once.
+    The one-time cost of a batch size (oneDNN prepares its primitives by shape) is paid per process, so one signature warms the
+    sizes for all; each signature has a graph of its own, so each is called once.
 
     Args:
-        folder: that holds `saved_model.pb`.
+        folder: holds `saved_model.pb`.
         image_size_px: side of the square image that the model sees, in pixels.
-        max_pixels: height times width above which the model refuses an image.
+        max_pixels: largest height times width of an image that is decoded.
 
     Raises:
         OSError: the disk is full.
@@ -158,47 +148,48 @@ def write_warm_up(folder: Path, *, image_size_px: int, max_pixels: int) -> None:
     file = folder / WARM_UP
     file.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
-        for log in _logs(served_signatures(folder) or {}, drawn_image(side), image_size_px):
+        for log in _logs(served_signatures(folder) or {}, synthetic_image(side), image_size_px):
             writer.write(log.SerializeToString(deterministic=True))
 
 
-def drawn_image(side_px: int) -> bytes:
-    """Return a PNG of `side_px` x `side_px` pixels in three colours: a slope with a disc on it."""
+def synthetic_image(side_px: int) -> bytes:
+    """Return an RGB PNG of `side_px` x `side_px` pixels: a disc on color gradients."""
     import numpy as np
     from PIL import Image
 
-    slope = np.linspace(0, 255, side_px).astype(np.uint8)
-    down, across = np.meshgrid(slope, slope, indexing="ij")
-    middle, radius = (side_px - 1) / 2, side_px / 4
+    gradient = np.linspace(0, 255, side_px).astype(np.uint8)
+    down, across = np.meshgrid(gradient, gradient, indexing="ij")
+    center, radius = (side_px - 1) / 2, side_px / 4
     rows, columns = np.ogrid[:side_px, :side_px]
-    disc = (rows - middle) ** 2 + (columns - middle) ** 2 <= radius**2
-    colours = np.stack([across, down, np.where(disc, 255, 0).astype(np.uint8)], axis=-1)
+    disc = (rows - center) ** 2 + (columns - center) ** 2 <= radius**2
+    colors = np.stack([across, down, np.where(disc, 255, 0).astype(np.uint8)], axis=-1)
     file = io.BytesIO()
-    Image.fromarray(colours).save(file, "PNG")
+    Image.fromarray(colors).save(file, "PNG")
     return file.getvalue()
 
 
 def _logs(signatures: Mapping[str, Any], image: bytes, image_size_px: int) -> Iterator[Any]:
     for name in sorted(signatures):
-        takes = set(signatures[name].inputs)
-        if takes == {"image_bytes"}:
-            for size in batch_sizes(image_size_px) if name == BY_DEFAULT else (1,):
-                yield _predict(name, "image_bytes", _strings(image, size))
-        elif takes == {"images"}:
-            yield _predict(name, "images", _grey_image(image_size_px))
-        elif takes == {"inputs"}:
-            yield _classify(name, image)
+        inputs = set(signatures[name].inputs)
+        if inputs == {"image_bytes"}:
+            for size in batch_sizes(image_size_px) if name == DEFAULT_SIGNATURE else (1,):
+                tensor = tf.make_tensor_proto([image] * size, tf.string, shape=[size])
+                yield _predict_log(name, "image_bytes", tensor)
+        elif inputs == {"images"}:
+            yield _predict_log(name, "images", _gray_image(image_size_px))
+        elif inputs == {"inputs"}:
+            yield _classify_log(name, image)
 
 
-def _predict(signature: str, takes: str, tensor: Any) -> Any:
+def _predict_log(signature: str, input_name: str, tensor: Any) -> Any:
     log = prediction_log_pb2.PredictionLog()
     request = log.predict_log.request
     request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
-    request.inputs[takes].CopyFrom(tensor)
+    request.inputs[input_name].CopyFrom(tensor)
     return log
 
 
-def _classify(signature: str, image: bytes) -> Any:
+def _classify_log(signature: str, image: bytes) -> Any:
     log = prediction_log_pb2.PredictionLog()
     request = log.classify_log.request
     request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
@@ -206,28 +197,9 @@ def _classify(signature: str, image: bytes) -> Any:
     return log
 
 
-def _strings(image: bytes, count: int) -> Any:
-    return tf.make_tensor_proto([image] * count, tf.string, shape=[count])
-
-
-def _grey_image(side_px: int) -> Any:
-    """Return `[1, side, side, 3]` float32 as a message: one number stands for all, or the file would hold megabytes."""
-    message = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[GREY_LEVEL])
+def _gray_image(side_px: int) -> Any:
+    """Return `[1, side, side, 3]` float32 as a message with one value for all pixels, which saves megabytes."""
+    message = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[GRAY_LEVEL])
     for side in (1, side_px, side_px, 3):
         message.tensor_shape.dim.add(size=side)
     return message
-
-
-def write_inside(folder: Path, facts: Facts, **told: Any) -> None:
-    """Write warm-up requests and the model card into the folder of a SavedModel.
-
-    Args:
-        folder: that holds `saved_model.pb`, not yet its manifest.
-        facts: what may be told of the run.
-        told: as in `write_card`.
-
-    Raises:
-        OSError: the disk is full.
-    """
-    write_warm_up(folder, image_size_px=told["image_size_px"], max_pixels=told["max_pixels"])
-    write_card(folder, facts, **told)

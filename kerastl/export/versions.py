@@ -1,4 +1,4 @@
-"""The numbers of an export's versions: which are taken, which is next. No TensorFlow."""
+"""The versions of an export: which exist, which is next, and removing old ones. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,127 +12,124 @@ from kerastl.errors import RequestError
 from kerastl.export.manifest import read_manifest
 
 HIGHEST = 2**63 - 1
-"""TF Serving reads a version into 64 bits."""
+"""TensorFlow Serving stores a version in 64 bits."""
+NOT_MODELS = {".md", ".json", ".txt"}
 
 
-def numbered_in(out: Path) -> dict[Path, int]:
-    """Return everything in a folder that a server would take for a version, with its number."""
+def list_versions(out: Path) -> dict[Path, int]:
+    """Return all entries of a folder that a server takes for a version, with their numbers."""
     if not out.is_dir():
         return {}
-    found = {path: int(path.name) for path in out.iterdir() if path.name.isdecimal()}
-    return {path: number for path, number in found.items() if number <= HIGHEST}
+    numbers = {path: int(path.name) for path in out.iterdir() if path.name.isdecimal()}
+    return {path: number for path, number in numbers.items() if number <= HIGHEST}
 
 
-def highest_in(out: Path) -> int:
-    """Return the highest number in a folder, with which a server answers; 0 in an empty one."""
-    return max(numbered_in(out).values(), default=0)
+def highest_version(out: Path) -> int:
+    """Return the highest version in a folder, which a server serves; 0 if there is none."""
+    return max(list_versions(out).values(), default=0)
 
 
-def next_number(out: Path) -> int:
-    """Return the number after the highest in a folder; 1 in an empty one.
+def next_version(out: Path) -> int:
+    """Return the version after the highest in a folder; 1 if there is none.
 
     Raises:
-        RequestError: a server reads no higher number.
+        RequestError: there is no higher number.
     """
-    highest = highest_in(out)
+    highest = highest_version(out)
     if highest == HIGHEST:
         raise RequestError(
-            f"{out} holds version {HIGHEST}, the highest that a server reads. Write elsewhere with --out, or give a "
-            "free number: --version N"
+            f"{out} has version {HIGHEST}, the highest possible. Choose another folder with --out, or a free version: "
+            "--version N"
         )
     return highest + 1
 
 
-def check_free(out: Path, version: int) -> None:
-    """See that a version can be written.
+def check_version_free(out: Path, version: int) -> None:
+    """Check that a version can be written.
 
     Raises:
-        RequestError: the number is not one that a server reads, or stands in the folder already.
+        RequestError: the number is out of range, or the version exists.
     """
     if not 1 <= version <= HIGHEST:
-        raise RequestError(f"A version is a whole number from 1 to {HIGHEST}, got {version}.")
-    if version in numbered_in(out).values():
-        raise refusal(out, version)
+        raise RequestError(f"A version must be a whole number from 1 to {HIGHEST}, got {version}.")
+    if version in list_versions(out).values():
+        raise version_exists_error(out, version)
 
 
-def refusal(out: Path, version: int) -> RequestError:
-    """Return the error that tells of a version that is there already."""
-    other = min(highest_in(out), HIGHEST - 1) + 1
-    free = f"Leave out --version for {other}, or write" if other != version else "Write"
+def version_exists_error(out: Path, version: int) -> RequestError:
+    """Return the error for a version that exists."""
+    other = min(highest_version(out), HIGHEST - 1) + 1
+    remedy = f"Omit --version to write {other}, or choose" if other != version else "Choose"
     return RequestError(
-        f"{out} holds version {version} already, and nothing is overwritten. {free} elsewhere with --out. "
-        "What is there is checked by: "
-        f"kerastl verify {shlex.quote(str(out / str(version)))}"
+        f"{out} already has version {version}, and nothing is overwritten. {remedy} another folder with --out. "
+        f"To check the existing version: kerastl verify {shlex.quote(str(out / str(version)))}"
     )
-
-
-NOT_MODELS = {".md", ".json", ".txt"}
 
 
 @dataclass(frozen=True)
-class Pruned:
-    """What became of the versions below the one that was written.
+class PrunedVersions:
+    """The result of `prune`.
 
     Args:
-        removed: versions that are gone, the oldest first.
-        left: numbered entries that stay because they are no version of this export.
+        removed: versions that were removed, the oldest first.
+        skipped: older numbered entries that were kept because they are not versions of this export.
     """
 
     removed: tuple[Path, ...]
-    left: tuple[Path, ...]
+    skipped: tuple[Path, ...]
 
 
 def check_keep(keep: int) -> None:
-    """Raise RequestError where fewer than one version would be kept."""
+    """Raise RequestError if fewer than one version would be kept."""
     if keep < 1:
-        raise RequestError(f"--keep takes a number from 1 on, got {keep}: one version must stay.")
+        raise RequestError(f"--keep must be at least 1, got {keep}.")
 
 
-def prune(written: Path, keep: int) -> Pruned:
-    """Remove the oldest versions so that `keep` remain, the written one among them; higher numbers are left alone.
+def prune(written: Path, keep: int) -> PrunedVersions:
+    """Remove the oldest versions so that `keep` remain, including the written one; higher versions are not counted.
 
-    Removed is only a folder with a manifest of kerastl and a model file of the same kind as the written one. It is renamed to a
-    hidden name first: a server sees it whole or not at all.
+    Only a folder with a manifest of kerastl and a model file of the same type as the written one is removed. It is renamed to
+    a hidden name first, so that a server sees it complete or not at all.
 
     Args:
-        written: the numbered folder that was just written.
+        written: the version folder that was just written.
         keep: at least 1.
 
     Raises:
-        RequestError: `keep` is below 1, or `written` is no export.
+        RequestError: `keep` is below 1, or `written` is not an export.
         OSError: a folder cannot be removed.
     """
     check_keep(keep)
-    kind = _kind(written)
-    numbers = numbered_in(written.parent)
+    suffixes = _model_suffixes(written)
+    numbers = list_versions(written.parent)
     older = sorted(
         (path for path, number in numbers.items() if number < int(written.name)), key=numbers.__getitem__
     )
-    ours = [path for path in older if _is_ours(path, kind)]
-    removed = ours[: max(0, len(ours) - (keep - 1))]
+    same_type = [path for path in older if _has_model(path, suffixes)]
+    removed = same_type[: max(0, len(same_type) - (keep - 1))]
     for path in removed:
         _remove(path)
-    return Pruned(tuple(removed), tuple(path for path in older if path not in ours))
+    return PrunedVersions(tuple(removed), tuple(path for path in older if path not in same_type))
 
 
-def _is_ours(path: Path, kind: frozenset[str]) -> bool:
+def _has_model(path: Path, suffixes: frozenset[str]) -> bool:
     # A link leads to a folder that others may use.
     if path.is_symlink() or not path.is_dir():
         return False
     try:
-        return bool(_kind(path) & kind)
+        return bool(_model_suffixes(path) & suffixes)
     except (RequestError, OSError):
         return False
 
 
-def _kind(export: Path) -> frozenset[str]:
-    """Return the endings of the model files of an export, by its manifest: {".pb"}, {".keras"}."""
+def _model_suffixes(export: Path) -> frozenset[str]:
+    """Return the suffixes of the model files of an export, by its manifest: {".pb"}, {".keras"}."""
     files = (PurePosixPath(name) for name in read_manifest(export).files)
-    return frozenset(one.suffix for one in files if len(one.parts) == 1) - NOT_MODELS
+    return frozenset(file.suffix for file in files if len(file.parts) == 1) - NOT_MODELS
 
 
 def _remove(path: Path) -> None:
-    # Hidden, and no number: no server takes what a killed process leaves there for a version.
+    # Hidden and not a number: if the process is killed, no server takes the remains for a version.
     hidden = Path(tempfile.mkdtemp(dir=path.parent, prefix=".kerastl."))
     shutil.rmtree(path.rename(hidden / path.name))
     hidden.rmdir()

@@ -15,7 +15,7 @@ Pixels = Literal["minus_one_to_one", "minus_one_to_one_128", "bgr_minus_mean", "
 - minus_one_to_one_128: x / 128 - 1 (the larger EfficientNetV2: 255 becomes 0.992).
 - bgr_minus_mean: blue, green, red, each less its ImageNet mean (Caffe's way); not scaled.
 - zero_to_one: x / 255.
-- mean_and_std: (x / 255 - mean) / std of each colour over ImageNet.
+- mean_and_std: (x / 255 - mean) / std of each color over ImageNet.
 """
 
 KERAS_TABLE = "https://keras.io/api/applications/"

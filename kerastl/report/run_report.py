@@ -248,7 +248,7 @@ def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
         ],
         "left_out": [
             (name.replace("_", " "), str(why))
-            for reasons in (content.get("left_out"), ranking.get("refused"))
+            for reasons in (content.get("left_out"), ranking.get("rejected"))
             for name, why in (reasons or {}).items()
         ],
         "oracle": table_of(oracle) if oracle else None,

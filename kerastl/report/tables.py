@@ -352,7 +352,7 @@ def _moved_words(statistics: dict[str, Any]) -> str:
 
 def _export_rows(name: str, told: dict[str, Any]) -> list[ProofRow]:
     what = f"export {name}"
-    pixels, answers = told.get("pixels"), told.get("answers")
+    pixels, answers = told.get("pixels"), told.get("predictions")
     if told.get("faults") or told.get("reason") or not answers:
         return [_row(what, told, "")]
     files = f"{told['files']} {told['split']} files"

@@ -1,4 +1,4 @@
-"""Choose among adapted models, or none of them, without target labels. No TensorFlow."""
+"""Model selection without target labels. Does not import TensorFlow."""
 
 import lazy_loader
 

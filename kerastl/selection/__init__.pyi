@@ -1,12 +1,12 @@
 from .decision import Decision as Decision
 from .decision import decide as decide
-from .domain_classifier import site_tells_label as site_tells_label
-from .domain_classifier import tell_apart as tell_apart
+from .domain_classifier import domain_auc as domain_auc
+from .domain_classifier import site_label_auc as site_label_auc
 from .evidence import Evidence as Evidence
 from .evidence import Mixed as Mixed
 from .evidence import Outputs as Outputs
-from .evidence import Proven as Proven
+from .evidence import VerifiedInformation as VerifiedInformation
 from .guards import Guard as Guard
 from .ranking import Ranking as Ranking
 from .ranking import rank as rank
-from .validator import Validator as Validator
+from .validators import Validator as Validator

@@ -1,4 +1,4 @@
-"""Adapt, do not adapt, or cannot tell: decided without a label of the target, with the reason in plain words."""
+"""The decision to adapt, not to adapt, or that the data is inconclusive, made without target labels."""
 
 from __future__ import annotations
 
@@ -8,26 +8,23 @@ from typing import Any, Literal
 
 from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.evaluation.bootstrap import FEWEST_GROUPS, plain
-from kerastl.selection.evidence import NOT_AT_HAND, Evidence, check_candidates
-from kerastl.selection.guards import Guard, guards_of
+from kerastl.selection.evidence import SOURCE_UNAVAILABLE, Evidence, check_candidates
+from kerastl.selection.guards import Guard, evaluate_guards
 from kerastl.selection.ranking import Ranking, rank
 
 Verdict = Literal["adapt", "do_not_adapt", "cannot_tell"]
 
-"""Significant digits that are told: sums of more depend on how many threads a matrix product uses."""
-
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided, as plain data throughout.
+    """The result of a selection, as plain data.
 
     Args:
         verdict: `adapt`, `do_not_adapt` or `cannot_tell`.
         chosen: the candidate to use; `source_only` unless the verdict is `adapt`.
         reason: one or two sentences.
         candidates: method to `{validators: {name: score}}`.
-        ranking: `order`, `mean_rank`, `ranks`, `refused` (method to reason), `source` (the floor and who stands where),
-            `proven` (what each claims to tell of the target, and what is proven at the source).
+        ranking: `order`, `mean_rank`, `ranks`, `rejected`, `source`, `overconfidence` and `prediction_agreement`, as in `Ranking`.
         disagreement: `kendall_tau`, `mean_kendall_tau`, `rank_spread`.
         guards: name to `{fired, reason, measured}`.
     """
@@ -41,13 +38,13 @@ class Decision:
     guards: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `adaptation.json` holds; `target_test` and `oracle` need labels and are None."""
+        """Return the content of `adaptation.json`; `target_test` and `oracle` need labels and are None."""
         return asdict(self) | {"target_test": None, "oracle": None}
 
     @classmethod
-    def from_json(cls, read: Mapping[str, Any]) -> Decision:
-        """Return the decision that `to_json` wrote; what labels added to the file is left out."""
-        return cls(**{name: read[name] for name in cls.__dataclass_fields__})
+    def from_json(cls, content: Mapping[str, Any]) -> Decision:
+        """Return the decision that `to_json` wrote, without what was added from labels."""
+        return cls(**{name: content[name] for name in cls.__dataclass_fields__})
 
 
 def decide(
@@ -56,129 +53,121 @@ def decide(
     select_by: Sequence[str],
     assumes_equal_prevalence: Collection[str] = (),
     options: Mapping[str, Any] | None = None,
-    renormalised: Evidence | None = None,
+    renormalized: Evidence | None = None,
     seed: int = 0,
 ) -> Decision:
-    """Choose a candidate, or tell why none should be.
+    """Choose a candidate, or decide that none should be used.
 
-    In this order: a cluster far from every class cannot be judged; images that cannot be told apart leave nothing to adapt; too
-    few patients cannot be judged; where prevalence differs, methods that assume it equal are not eligible; among the others
-    the mean rank over the validators chooses. Where the source's images are not at hand, no guard can be asked, and the mean
-    rank alone decides, if there are patients enough.
+    An unknown class or too few patients are inconclusive. If a domain classifier does not separate the domains, there is nothing to
+    adapt. If the prevalence differs, methods that assume equal prevalence are not eligible. Among the others, the mean rank over the
+    validators decides. If the source images are not available, the guards are not available either, and the mean rank alone decides,
+    given enough patients.
 
     Args:
-        candidates: name to evidence, all on the same images; `source_only` is among them.
+        candidates: name to evidence, all on the same images; one is `source_only`.
         select_by: names of validators.
-        assumes_equal_prevalence: names of candidates whose method makes source and target alike as a whole, which moves classes
-            onto each other where they are not alike common.
+        assumes_equal_prevalence: names of candidates whose method aligns whole distributions or balances the target's classes.
         options: validator to its options.
-        renormalised: of the weights of `source_only`, BatchNorm's statistics at each domain being its own; None: there is no
-            such network. Guards are asked again with it, and with candidates that assume no equal prevalence: see `guards_of`.
-        seed: the same seed, the same bytes.
+        renormalized: evidence of `source_only` with the BatchNorm statistics of each domain; None without BatchNorm. The guards
+            are repeated with it and with candidates that do not assume equal prevalence.
+        seed: seed of the resamples.
 
     Raises:
-        RequestError: as `rank` does.
+        RequestError: As for `rank`.
     """
     check_candidates(candidates)
-    free = set(candidates) - {SOURCE_ONLY, *assumes_equal_prevalence}
-    again = [candidates[name] for name in sorted(free)]
-    guards = guards_of(candidates[SOURCE_ONLY], renormalised=renormalised, again=again, seed=seed)
-    other = guards["other_prevalence"].fired
-    reason = "it assumes that classes are as common at the target as at the source, and they are not"
-    not_eligible = dict.fromkeys(assumes_equal_prevalence, reason) if other else {}
+    adapted = [candidates[name] for name in sorted({*candidates} - {SOURCE_ONLY, *assumes_equal_prevalence})]
+    source_only = candidates[SOURCE_ONLY]
+    guards = evaluate_guards(source_only, renormalized=renormalized, adapted=adapted, seed=seed)
+    not_eligible = {}
+    if guards["other_prevalence"].fired:
+        reason = "its method assumes equal class frequencies, but those of source and target differ"
+        not_eligible = dict.fromkeys(assumes_equal_prevalence, reason)
     ranking = rank(candidates, select_by, options=options, not_eligible=not_eligible, seed=seed)
-    if candidates[SOURCE_ONLY].source_val is None:
-        patients = len(set(candidates[SOURCE_ONLY].target.units))
-        verdict, words = _verdict_without_source(patients, ranking)
+    if source_only.source_val is None:
+        verdict, reason = _verdict_without_source(len(set(source_only.target.units)), ranking)
     else:
-        verdict, words = _verdict(guards, ranking)
+        verdict, reason = _verdict(guards, ranking)
     data = {
-        "candidates": {name: {"validators": one} for name, one in ranking.scores.items()},
+        "candidates": {name: {"validators": scores} for name, scores in ranking.scores.items()},
         "ranking": {
             "order": list(ranking.order),
             "mean_rank": ranking.mean_rank,
             "ranks": ranking.ranks,
-            "refused": ranking.refused,
+            "rejected": ranking.rejected,
             "source": ranking.source,
-            "proven": ranking.proven,
-            "kept": ranking.kept,
+            "overconfidence": ranking.overconfidence,
+            "prediction_agreement": ranking.prediction_agreement,
         },
         "disagreement": ranking.disagreement,
         "guards": {name: guard.to_json() for name, guard in guards.items()},
     }
     chosen = ranking.chosen if verdict == "adapt" else SOURCE_ONLY
-    return Decision(verdict, chosen, words, **plain(data))
+    return Decision(verdict, chosen, reason, **plain(data))
 
 
 def _verdict(guards: Mapping[str, Guard], ranking: Ranking) -> tuple[Verdict, str]:
-    nothing, unknown = guards["nothing_to_adapt"], guards["unknown_class"]
-    if unknown.fired:
+    nothing_to_adapt, unknown_class = guards["nothing_to_adapt"], guards["unknown_class"]
+    if unknown_class.fired:
         return "cannot_tell", (
-            f"There may be a class that the model does not know: {unknown.reason}. Have a few of these images "
-            "looked at before anything is adapted."
+            f"The target may contain a class that the model does not know: {unknown_class.reason}. Inspect some of these "
+            "images before adapting."
         )
-    if nothing.fired and guards["other_prevalence"].fired:
+    if nothing_to_adapt.fired and guards["other_prevalence"].fired:
         return "do_not_adapt", (
-            "The target's images look like the source's, but classes are not as common there, and nothing else is found "
-            "to adapt to. Use the model as it is, and correct its probabilities for the prevalence."
+            "The images of source and target do not differ, but the class frequencies do. Use the model without "
+            "adaptation, and correct its probabilities for the prevalence."
         )
-    if nothing.fired:
-        return "do_not_adapt", f"Nothing to adapt to: {nothing.reason}. Use the model as it is."
-    for guard in (nothing, unknown):
+    if nothing_to_adapt.fired:
+        return (
+            "do_not_adapt",
+            f"Nothing to adapt: {nothing_to_adapt.reason}. Use the model without adaptation.",
+        )
+    for guard in (nothing_to_adapt, unknown_class):
         if guard.fired is None:
-            return "cannot_tell", f"It cannot be decided: {guard.reason}. Collect more patients."
+            return "cannot_tell", f"Inconclusive: {guard.reason}. Collect more patients."
     if ranking.chosen == SOURCE_ONLY:
-        left_out = f" ({len(ranking.refused)} not eligible)" if ranking.refused else ""
+        rejected = f" ({len(ranking.rejected)} not eligible)" if ranking.rejected else ""
         return "do_not_adapt", (
-            f"The images differ, but no adapted model{left_out} ranks above the one that was not adapted. Use the "
-            "model as it is."
+            f"The domains differ, but no adapted model{rejected} ranks above the model without adaptation. Use the model "
+            "without adaptation."
         )
-    return "adapt", _why_adapt(guards, ranking)
+    reason = nothing_to_adapt.reason
+    doubts = _disagreement(ranking) or _rejected(ranking)
+    return "adapt", f"{reason[0].upper()}{reason[1:]}, and {_best_rank(ranking)}{doubts}"
 
 
 def _verdict_without_source(patients: int, ranking: Ranking) -> tuple[Verdict, str]:
     if patients < FEWEST_GROUPS:
         return "cannot_tell", (
-            f"It cannot be decided: {patients} patients of the target are fewer than {FEWEST_GROUPS}. Collect more "
-            "patients."
+            f"Inconclusive: {patients} target patients (at least {FEWEST_GROUPS} are needed). Collect more patients."
         )
+    guards = f"The guards are not available, because {SOURCE_UNAVAILABLE}"
     if ranking.chosen == SOURCE_ONLY:
         return "do_not_adapt", (
-            "No adapted model ranks above the one that was not adapted. Use the model as it is. No guard could be "
-            f"asked, as {NOT_AT_HAND}."
+            f"No adapted model ranks above the model without adaptation. Use the model without adaptation. {guards}."
         )
     return "adapt", (
-        f"{_best_rank(ranking)}{_disagree(ranking)}{_not_eligible(ranking)} But {NOT_AT_HAND}, so that no guard could be asked whether there "
-        "is anything to adapt to, whether classes are as common at the target, and whether it has one that the model "
-        "does not know: look at a few labelled patients of the target before you use it."
+        f"{_best_rank(ranking)}{_disagreement(ranking)}{_rejected(ranking)} {guards}: evaluate the model on a few labeled "
+        "target patients before you use it."
     )
 
 
 def _best_rank(ranking: Ranking) -> str:
-    judges = len(next(iter(ranking.ranks.values())))
+    validators = len(next(iter(ranking.ranks.values())))
     return (
         f"'{ranking.chosen}' has the best mean rank, {ranking.mean_rank[ranking.chosen]:.1f} of "
-        f"{len(ranking.order)} over {judges} validator{'s' if judges > 1 else ''} (not adapted: "
+        f"{len(ranking.order)}, over {validators} validator{'s'[: validators != 1]} (without adaptation: "
         f"{ranking.mean_rank[SOURCE_ONLY]:.1f})."
     )
 
 
-def _why_adapt(guards: Mapping[str, Guard], ranking: Ranking) -> str:
-    found = guards["nothing_to_adapt"].reason
-    text = f"{found[0].upper()}{found[1:]}, and {_best_rank(ranking)}"
-    if doubt := _disagree(ranking):
-        text += doubt
-    else:
-        text += _not_eligible(ranking)
-    return text
+def _rejected(ranking: Ranking) -> str:
+    return f" Not eligible: {', '.join(sorted(ranking.rejected))}." if ranking.rejected else ""
 
 
-def _not_eligible(ranking: Ranking) -> str:
-    return f" Not eligible: {', '.join(sorted(ranking.refused))}." if ranking.refused else ""
-
-
-def _disagree(ranking: Ranking) -> str:
+def _disagreement(ranking: Ranking) -> str:
     tau = ranking.disagreement["mean_kendall_tau"]
     if tau is None or tau >= 0:
         return ""
-    return f" The validators disagree (mean Kendall tau {tau:.1f}), so check it on labelled images."
+    return f" The validators disagree (mean Kendall's tau {tau:.1f}), so evaluate it on labeled images."

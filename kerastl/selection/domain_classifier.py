@@ -1,4 +1,4 @@
-"""A logistic regression that tells one site's features from another's."""
+"""Domain classifiers: how well one domain's features can be distinguished from another's, and labels predicted from the site."""
 
 from __future__ import annotations
 
@@ -10,16 +10,31 @@ from typing import Any
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import Statistic, with_interval, no_value, resample, without_interval, no_interval_reason
+from kerastl.evaluation.bootstrap import (
+    Statistic,
+    no_interval_reason,
+    no_value,
+    resample,
+    with_interval,
+    without_interval,
+)
 from kerastl.evaluation.metrics import binary_auc
 
 Array = np.ndarray[Any, Any]
+Folds = Sequence[tuple[Array, Array]]
+"""(training rows, held-out rows) of each fold."""
 
-COMPONENTS = 64
-"""Principal components that it sees at most: few images fill no more, and a shift of scanner moves the widest ones."""
-MOST_STEPS = 1000
-SMALLEST_SPREAD = 1e-6
-"""Features that vary less than this share of the widest one are constant but for rounding."""
+MAX_COMPONENTS = 64
+"""Principal components of the classifier: a scanner shift moves the ones with the most variance."""
+MAX_ITERATIONS = 1000
+MIN_RELATIVE_STD = 1e-6
+"""Features whose standard deviation is a smaller fraction of the largest one are constant up to rounding."""
+INVERSE_PENALTY = 30.0
+"""scikit-learn's C, for features with a total variance of 1."""
+NUM_FOLDS = 5
+INTERVAL_FACTOR = 2**0.5
+MIN_WEIGHT = 1e-3
+"""Smallest weight of an image. If a class is estimated to be absent, some images must be left to compare."""
 
 
 @dataclass(frozen=True)
@@ -27,21 +42,21 @@ class DomainClassifier:
     """A fitted classifier.
 
     Args:
-        mean, spread: `[width]` float64, what features are standardized by; constant features count nothing.
+        mean, std: `[width]` float64, for standardization; infinite for constant features.
         axes: `[width, components]` float64.
         weights: `[components]` float64.
         bias: float.
     """
 
     mean: Array
-    spread: Array
+    std: Array
     axes: Array
     weights: Array
     bias: float
 
     def log_odds(self, features: Array) -> Array:
-        """Return `[n]` float64: log of p(second site) / p(first site)."""
-        scores: Array = ((features - self.mean) / self.spread) @ self.axes @ self.weights
+        """Return `[n]` float64: log of p(second domain) / p(first domain)."""
+        scores: Array = ((features - self.mean) / self.std) @ self.axes @ self.weights
         return scores + self.bias
 
 
@@ -53,154 +68,144 @@ def fit_domain_classifier(
     weights: Array | None = None,
     balanced: bool = False,
 ) -> DomainClassifier:
-    """Fit a logistic regression with L2 penalty on the standardized principal components.
+    """Fit a logistic regression with L2 penalty on standardized principal components.
 
     Args:
         features: `[n, width]` float.
-        is_second: `[n]` int, 0 or 1; both are there.
-        inverse_penalty: scikit-learn's C; features have variance 1 in total.
-        weights: `[n]`, how much each image counts; None: alike.
-        balanced: whether both sites count alike, however many images each has.
+        is_second: `[n]` int, 0 or 1; both must occur.
+        inverse_penalty: scikit-learn's C; features have a total variance of 1.
+        weights: `[n]`, sample weights; None for equal weights.
+        balanced: whether both domains have the same total weight, regardless of their number of images.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     values = features.astype(np.float64)
-    mean, spread = values.mean(axis=0), values.std(axis=0)
-    constant = spread <= SMALLEST_SPREAD * max(float(spread.max()), 1e-12)
-    spread = np.where(constant, np.inf, spread * np.sqrt(values.shape[1]))
-    scaled = (values - mean) / spread
+    mean, std = values.mean(axis=0), values.std(axis=0)
+    is_constant = std <= MIN_RELATIVE_STD * max(float(std.max()), 1e-12)
+    std = np.where(is_constant, np.inf, std * np.sqrt(values.shape[1]))
+    scaled = (values - mean) / std
     axes = _principal_axes(scaled)
     model = LogisticRegression(
-        C=inverse_penalty, class_weight="balanced" if balanced else None, max_iter=MOST_STEPS
+        C=inverse_penalty, class_weight="balanced" if balanced else None, max_iter=MAX_ITERATIONS
     )
     with warnings.catch_warnings():
-        # The last digits do not matter to who comes before whom.
+        # The last digits do not change the order of the images.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(scaled @ axes, is_second, sample_weight=weights)
-    return DomainClassifier(mean, spread, axes, model.coef_[0], float(model.intercept_[0]))
+    return DomainClassifier(mean, std, axes, model.coef_[0], float(model.intercept_[0]))
 
 
 def _principal_axes(scaled: Array) -> Array:
-    """Return `[width, components]`, from the smaller one of the two Gram matrices; signs do not matter to the fit."""
+    """Return `[width, components]` from the smaller Gram matrix; signs do not matter for the fit."""
     rows, width = scaled.shape
-    components = min(COMPONENTS, rows - 1, width)
+    components = min(MAX_COMPONENTS, rows - 1, width)
     if width <= rows:
         return np.linalg.eigh(scaled.T @ scaled)[1][:, ::-1][:, :components]
     _, vectors = np.linalg.eigh(scaled @ scaled.T)
     axes = scaled.T @ vectors[:, ::-1][:, :components]
     lengths = np.linalg.norm(axes, axis=0)
-    found: Array = axes / np.where(lengths > 0, lengths, 1.0)
-    return found
+    unit_axes: Array = axes / np.where(lengths > 0, lengths, 1.0)
+    return unit_axes
 
 
-FOLDS = 5
-WIDER = 2**0.5
-
-
-def group_folds(labels: Array, units: Sequence[str], seed: int) -> list[tuple[Array, Array]]:
-    """Return (rows to learn from, rows to judge), every row judged once; none where a label has one group only.
+def group_folds(labels: Array, units: Sequence[str], seed: int) -> Folds:
+    """Return stratified folds that hold out whole groups; no folds if a label has a single group.
 
     Args:
-        labels: `[n]` int, spread over the folds alike.
-        units: the group of each row; held out whole.
-        seed: of the folds.
+        labels: `[n]` int, distributed equally over the folds.
+        units: the group of each row.
+        seed: seed of the folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    # Order of appearance, not of names: the folds do not change when patients are renamed.
-    numbers = {unit: place for place, unit in enumerate(dict.fromkeys(units))}
+    # Number groups by appearance, not by name, so that renaming patients does not change the folds.
+    numbers = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
     groups = np.array([numbers[unit] for unit in units])
     fewest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
     if fewest < 2:
         return []
-    splitter = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(min(NUM_FOLDS, fewest), shuffle=True, random_state=seed)
     return list(splitter.split(labels[:, None], labels, groups))
 
 
-def cross_fitted(
-    folds: Sequence[tuple[Array, Array]], judge: Callable[[Array, Array], Array], size: int
-) -> Array:
-    """Return `[size]` float64 scores; `judge(learnt, held_out)` gives those of the rows held out."""
+def _cross_fit(folds: Folds, fit_and_score: Callable[[Array, Array], Array], size: int) -> Array:
+    """Return `[size]` float64 scores; `fit_and_score(train, held_out)` returns those of the held-out rows."""
     scores = np.zeros(size)
-    for learnt, held_out in folds:
-        scores[held_out] = judge(learnt, held_out)
+    for train, held_out in folds:
+        scores[held_out] = fit_and_score(train, held_out)
     return scores
 
 
-def auc_within(folds: Sequence[tuple[Array, Array]], positive: Array, scores: Array, base: Array) -> Statistic:
-    """Return the AUC over pairs of one fold, as a function of the images' weights.
+def within_fold_auc(folds: Folds, is_positive: Array, scores: Array, base_weights: Array) -> Statistic:
+    """Return the AUC over pairs within a fold, as a function of the images' weights.
 
-    Scores of different folds come of different classifiers. Compared with each other they lie below 0.5 where there is
-    nothing to learn: a fold with more positives than its share was judged by a classifier that saw fewer.
+    Scores of different folds come from different classifiers. Comparing these gives values below 0.5 if there is no
+    difference: a fold with more positives than average is scored by a classifier that saw fewer.
 
     Args:
-        folds: rows to judge.
-        positive: `[n]` bool.
+        folds: folds whose held-out rows were scored.
+        is_positive: `[n]` bool.
         scores: `[n]`.
-        base: `[n]`, what weights are multiplied with.
+        base_weights: `[n]`, multiplied with the weights.
     """
 
-    def figure(weights: Array) -> Array:
-        won, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    def auc(weights: Array) -> Array:
+        won, total = np.zeros(len(weights)), np.zeros(len(weights))
         for _, rows in folds:
-            drawn = weights[:, rows] * base[rows]
-            mass = drawn[:, positive[rows]].sum(axis=1) * drawn[:, ~positive[rows]].sum(axis=1)
-            area = binary_auc(positive[rows], scores[rows], drawn)
-            won += np.where(mass > 0, mass * np.nan_to_num(area), 0.0)
-            pairs += mass
+            fold_weights = weights[:, rows] * base_weights[rows]
+            positive = is_positive[rows]
+            pairs = fold_weights[:, positive].sum(axis=1) * fold_weights[:, ~positive].sum(axis=1)
+            fold_auc = binary_auc(positive, scores[rows], fold_weights)
+            won += np.where(pairs > 0, pairs * np.nan_to_num(fold_auc), 0.0)
+            total += pairs
         unknown = np.full(len(weights), np.nan)
-        areas: Array = np.divide(won, pairs, out=unknown, where=pairs > 0)
-        return areas
+        values: Array = np.divide(won, total, out=unknown, where=total > 0)
+        return values
 
-    return figure
+    return auc
 
 
-def widened(found: dict[str, Any]) -> dict[str, Any]:
-    """Return a cross-validated figure with its bootstrap interval sqrt(2) times as wide, kept within 0 to 1.
+def _widen(estimate: dict[str, Any]) -> dict[str, Any]:
+    """Return a cross-validated AUC with its bootstrap interval sqrt(2) times as wide, clipped to 0 to 1.
 
-    The bootstrap takes folds for independent, and they are not: where there is nothing to learn, what fold f gains by the
-    classifier that saw fold g, fold g gains by the one that saw f. Each of these products of noise is counted twice, so that the
-    variance is twice that of the bootstrap. As it is, an interval of 95 % lies above 0.5 for 8 % of equal sites, and not for
-    2.5 %. Where sites do differ the wider interval errs on the side of caution.
+    The bootstrap treats folds as independent, but without a difference between the domains, what fold f gains from the classifier that
+    saw fold g, fold g gains from the one that saw f. The variance is therefore twice that of the bootstrap. Without this correction,
+    the interval of 95 % is above 0.5 for 8 % of equal domains instead of 2.5 %.
     """
-    if found["low"] is None:
-        return found
-    value = found["value"]
-    low = value - WIDER * (value - found["low"])
-    high = value + WIDER * (found["high"] - value)
-    return found | {"low": max(0.0, low), "high": min(1.0, high)}
+    if estimate["low"] is None:
+        return estimate
+    value = estimate["value"]
+    low = value - INTERVAL_FACTOR * (value - estimate["low"])
+    high = value + INTERVAL_FACTOR * (estimate["high"] - value)
+    return estimate | {"low": max(0.0, low), "high": min(1.0, high)}
 
 
-def above_chance(area: Mapping[str, Any]) -> bool | None:
-    """Return whether an AUC is above 0.5 by its interval; None: it has none, so that it cannot be told.
+def is_above_chance(auc: Mapping[str, Any]) -> bool | None:
+    """Return whether the interval of an AUC is above 0.5; None if there is no interval.
 
     Args:
-        area: `{value, low, high}`, `low` None where there is no interval.
+        auc: `{value, low, high}`; `low` is None if there is no interval.
     """
-    return None if area["low"] is None else bool(area["low"] > 0.5)
+    return None if auc["low"] is None else bool(auc["low"] > 0.5)
 
 
-INVERSE_PENALTY = 30.0
-"""scikit-learn's C, on features with variance 1 in total."""
-
-TRACE = 1e-3
-"""The least weight of an image: where a class is taken for absent there might be none left to compare with."""
-
-
-def weighed(labels: Array, shares: Sequence[float] | Array, wanted: Sequence[float] | Array) -> Array:
-    """Return `[n]` weights with which images of these labels have other shares of the classes.
+def prevalence_weights(
+    labels: Array, prevalence: Sequence[float] | Array, new_prevalence: Sequence[float] | Array
+) -> Array:
+    """Return `[n]` weights that give images another prevalence.
 
     Args:
-        labels: `[n]` int, places of classes.
-        shares: `[classes]`, how common each class is among them, none 0.
-        wanted: `[classes]`, how common it is to be.
+        labels: `[n]` int class indices.
+        prevalence: `[classes]`, fraction of each class among the images, above 0.
+        new_prevalence: `[classes]`, fraction of each class after weighting.
     """
-    weights: Array = np.maximum(np.asarray(wanted) / np.asarray(shares), TRACE)[labels]
+    ratio = np.asarray(new_prevalence) / np.asarray(prevalence)
+    weights: Array = np.maximum(ratio, MIN_WEIGHT)[labels]
     return weights
 
 
-def tell_apart(
+def domain_auc(
     features_a: Array,
     features_b: Array,
     groups_a: Sequence[str] | None = None,
@@ -211,78 +216,78 @@ def tell_apart(
     resamples: int = 1000,
     level: float = 0.95,
 ) -> dict[str, Any]:
-    """Return the AUC of a domain classifier that is cross-validated by group: 0.5 cannot tell, 1 always can.
+    """Return the AUC of a domain classifier, cross-validated by group: 0.5 is chance, 1 is perfect separation.
 
-    Use images on which the model did not learn, of both sites: a model knows what it learnt from, and a classifier
-    tells such images from new ones of the very same scanner.
+    Use images that the model was not trained on, from both domains. A classifier distinguishes training images from new images of
+    the same scanner.
 
     Args:
         features_a: `[n, width]` float.
         features_b: `[m, width]` float.
-        groups_a, groups_b: patients; None: each image is by itself.
-        weights_a: `[n]`, how much each image of the first site counts; None: alike.
-        seed: of folds and resamples.
-        resamples, level: of the bootstrap, which draws whole groups within each site; classifiers are not fitted anew; see
-            `folds.widened` for what that lacks.
+        groups_a, groups_b: patients; None if every image is its own group.
+        weights_a: `[n]`, weights of the images of the first domain; None for equal weights.
+        seed: seed of folds and resamples.
+        resamples, level: of the bootstrap, which draws whole groups within each domain and does not refit the classifiers. The
+            interval is widened by sqrt(2), because the folds are not independent.
 
     Returns:
-        `{value, low, high}` and, where one of them is None, `reason`.
+        `{value, low, high}`, and `reason` if one of them is None.
 
     Raises:
-        RequestError: features are not equally wide, or groups do not fit.
+        RequestError: The widths of the features differ, or the number of groups is wrong.
 
     Reference:
         The domain classifier of Ben-David et al. 2010, doi:10.1007/s10994-009-5152-4, section 4 (proxy A-distance
-        2 (1 - 2 error)), told as an AUC; intervals as Efron & Tibshirani 1993, chapter 6.
+        2 (1 - 2 error)), expressed as an AUC; intervals as in Efron & Tibshirani 1993, chapter 6.
     """
     if features_a.ndim != 2 or features_b.ndim != 2 or features_a.shape[1] != features_b.shape[1]:
         raise RequestError(
-            f"Features must be [images, width] of one width, got {features_a.shape} and {features_b.shape}."
+            f"Features must be [images, width] with the same width, got {features_a.shape} and {features_b.shape}."
         )
     units = _units("a", len(features_a), groups_a) + _units("b", len(features_b), groups_b)
     features = np.concatenate([features_a, features_b])
-    site = np.repeat([0, 1], [len(features_a), len(features_b)])
-    base = np.ones(len(site))
+    domain = np.repeat([0, 1], [len(features_a), len(features_b)])
+    base_weights = np.ones(len(domain))
     if weights_a is not None:
-        base[: len(features_a)] = weights_a
-    folds = group_folds(site, units, seed)
+        base_weights[: len(features_a)] = weights_a
+    folds = group_folds(domain, units, seed)
     if not folds:
-        return no_value("a site with one patient cannot be held out")
+        return no_value("a domain with a single patient cannot be held out")
 
-    def judge(learnt: Array, held_out: Array) -> Array:
+    def fit_and_score(train: Array, held_out: Array) -> Array:
         classifier = fit_domain_classifier(
-            features[learnt], site[learnt],
-            inverse_penalty=INVERSE_PENALTY, weights=base[learnt], balanced=True,
+            features[train], domain[train],
+            inverse_penalty=INVERSE_PENALTY, weights=base_weights[train], balanced=True,
         )  # fmt: skip
         return classifier.log_odds(features[held_out])
 
-    scores = cross_fitted(folds, judge, len(site))
-    figure = auc_within(folds, site == 1, scores, base)
-    return _with_interval(figure, units, site, seed, resamples, level)
-
-
-def _with_interval(
-    figure: Any, units: list[str], site: Array, seed: int, resamples: int, level: float
-) -> dict[str, Any]:
-    apart = [f"{place}\0{unit}" for place, unit in zip(site, units, strict=True)]
-    drawn = resample(apart, [str(place) for place in site], site, seed=seed, resamples=resamples)
-    value = float(drawn.value(figure))
-    fewest = min(len({unit for unit, at in zip(units, site, strict=True) if at == a}) for a in (0, 1))
+    scores = _cross_fit(folds, fit_and_score, len(domain))
+    auc = within_fold_auc(folds, domain == 1, scores, base_weights)
+    fewest = min(len({unit for unit, at in zip(units, domain, strict=True) if at == side}) for side in (0, 1))
+    drawn = _resample_within(domain, units, domain, seed, resamples)
+    value = float(drawn.value(auc))
     if reason := no_interval_reason(fewest, " at one site"):
         return without_interval(value, reason)
-    return widened(with_interval(value, drawn.values(figure), level))
+    return _widen(with_interval(value, drawn.values(auc), level))
 
 
-def _units(site: str, count: int, groups: Sequence[str] | None) -> list[str]:
-    """Return the group of each image; a patient who was at both sites is held out at both."""
+def _resample_within(domain: Array, units: Sequence[str], labels: Array, seed: int, resamples: int) -> Any:
+    """Resample groups within each domain; a group in two domains counts as two."""
+    names = [str(number) for number in domain]
+    groups = [f"{name}\0{unit}" for name, unit in zip(names, units, strict=True)]
+    return resample(groups, names, labels, seed=seed, resamples=resamples)
+
+
+def _units(domain: str, count: int, groups: Sequence[str] | None) -> list[str]:
+    """Return the group of each image; a patient in both domains is held out in both."""
     if groups is None:
-        return [f"\0{site}{row}" for row in range(count)]
+        return [f"\0{domain}{row}" for row in range(count)]
     if len(groups) != count:
-        raise RequestError(f"{len(groups)} groups do not fit {count} rows of features.")
-    return [group or f"\0{site}{row}" for row, group in enumerate(groups)]
+        raise RequestError(f"There are {len(groups)} groups for {count} rows of features.")
+    return [group or f"\0{domain}{row}" for row, group in enumerate(groups)]
 
 
-def site_tells_label(
+def site_label_auc(
     sites: Sequence[str],
     labels: Array,
     groups: Sequence[str] | None = None,
@@ -291,132 +296,65 @@ def site_tells_label(
     resamples: int = 1000,
     level: float = 0.95,
 ) -> dict[str, Any]:
-    """Return the AUC of the label predicted from the site and nothing else, cross-validated by group.
+    """Return the AUC of the label predicted from the site alone, cross-validated by group.
 
-    Where the sites differ in how common a disease is, and images tell the site (`tell_apart`), a model of both sites has a
-    shortcut: it scores high on images of these sites and fails at a third.
+    If the prevalence of a disease differs between sites, and images reveal the site (`domain_auc`), a model of these sites has a
+    shortcut: it has a high score on images of these sites and fails at another one.
 
     Args:
-        sites: of each image, at least two.
-        labels: `[n]` int.
-        groups: patients; None: each image is by itself.
-        seed: of folds and resamples.
+        sites: the site of each image, at least two.
+        labels: `[n]` int class indices.
+        groups: patients; None if every image is its own group.
+        seed: seed of folds and resamples.
         resamples, level: of the bootstrap, which draws whole groups within each site.
 
     Returns:
-        `{value, low, high}`, the mean one-vs-rest AUC of more than two classes, `reason` where one of them is None, and
-        `shortcut`: True where the interval is above 0.5, None where that cannot be told.
+        `{value, low, high}`, the mean one-vs-rest AUC for more than two classes, `reason` if one of them is None, and
+        `shortcut`: whether the interval is above 0.5, None if there is no interval.
 
     Raises:
-        RequestError: lengths differ, or there is one site or one class.
+        RequestError: The lengths differ, or there is a single site or class.
 
     Reference:
         Zech et al. 2018, doi:10.1371/journal.pmed.1002683 (sorting radiographs by the prevalence of their hospital alone).
     """
-    names, place = np.unique(np.asarray(sites), return_inverse=True)
+    site_names, site = np.unique(np.asarray(sites), return_inverse=True)
     classes, label = np.unique(labels, return_inverse=True)
     if not len(sites) == len(labels) == len(sites if groups is None else groups):
-        raise RequestError("Sites, labels and groups must have one entry an image each.")
-    if len(names) < 2 or len(classes) < 2:
-        raise RequestError(f"Two sites and two classes are needed, got {len(names)} and {len(classes)}.")
-    given = [""] * len(sites) if groups is None else groups
-    units = [group or f"\0{row}" for row, group in enumerate(given)]
+        raise RequestError("Sites, labels and groups must have one entry per image.")
+    if len(site_names) < 2 or len(classes) < 2:
+        raise RequestError(
+            f"At least two sites and two classes are needed, got {len(site_names)} and {len(classes)}."
+        )
+    names = [""] * len(sites) if groups is None else groups
+    units = [group or f"\0{row}" for row, group in enumerate(names)]
     folds = group_folds(label, units, seed)
     if not folds:
-        return no_value("a class with one patient cannot be held out") | {"shortcut": None}
+        return no_value("a class with a single patient cannot be held out") | {"shortcut": None}
     columns = [1] if len(classes) == 2 else list(range(len(classes)))
-    figures = [_figure(folds, place, label == column) for column in columns]
+    statistics = [_site_statistic(folds, site, label == column) for column in columns]
 
-    def mean(weights: Array) -> Array:
-        values: Array = np.mean([figure(weights) for figure in figures], axis=0)
+    def mean_auc(weights: Array) -> Array:
+        values: Array = np.mean([statistic(weights) for statistic in statistics], axis=0)
         return values
 
-    apart = [f"{at}\0{unit}" for at, unit in zip(place, units, strict=True)]
-    drawn = resample(apart, [str(at) for at in place], label, seed=seed, resamples=resamples)
-    value = float(drawn.value(mean))
+    drawn = _resample_within(site, units, label, seed, resamples)
+    value = float(drawn.value(mean_auc))
     if reason := no_interval_reason(len(set(units))):
         return without_interval(value, reason) | {"shortcut": None}
-    found = widened(with_interval(value, drawn.values(mean), level))
-    return found | {"shortcut": above_chance(found)}
+    estimate = _widen(with_interval(value, drawn.values(mean_auc), level))
+    return estimate | {"shortcut": is_above_chance(estimate)}
 
 
-def _figure(folds: list[tuple[Array, Array]], place: Array, positive: Array) -> Any:
-    """Score each image by how common the class is at its site, among patients of the other folds."""
-    scores = np.zeros(len(place))
-    for learnt, held_out in folds:
-        of_site = np.bincount(place[learnt], minlength=place.max() + 1)
-        found = np.bincount(place[learnt][positive[learnt]], minlength=place.max() + 1)
-        # One image of each kind more, so that a site that a fold does not know counts as even.
-        scores[held_out] = ((found + 1) / (of_site + 2))[place[held_out]]
-    return auc_within(folds, positive, scores, np.ones(len(place)))
+def _site_statistic(folds: Folds, site: Array, is_positive: Array) -> Statistic:
+    """Score each image by the prevalence of the class at its site, among patients of the other folds."""
 
+    def fit_and_score(train: Array, held_out: Array) -> Array:
+        images = np.bincount(site[train], minlength=site.max() + 1)
+        positives = np.bincount(site[train][is_positive[train]], minlength=site.max() + 1)
+        # Add one image of each kind, so that a site that is missing in a fold counts as even.
+        scores: Array = ((positives + 1) / (images + 2))[site[held_out]]
+        return scores
 
-WIDEST = 32
-"""Principal components that the covariance within classes is estimated in."""
-IMAGES_A_COMPONENT = 4
-BEYOND_CLASSES = 8
-"""Directions besides those between classes: a class that nobody knows lies in one of them, or between the known ones."""
-
-
-@dataclass(frozen=True)
-class ClassSpace:
-    """Images of source and target in one space.
-
-    Args:
-        source: `[n, directions]` float64; covariance 1 within classes, about.
-        target: `[m, directions]` float64.
-        labels: `[n]` int.
-    """
-
-    source: Array
-    target: Array
-    labels: Array
-
-    def class_means(self, weights: Array) -> Array:
-        """Return `[classes, directions]` of the source; `weights` `[n]` is how often each image counts."""
-        classes = self.labels.max() + 1
-        member = (self.labels[:, None] == np.arange(classes)) * weights[:, None]
-        means: Array = (member.T @ self.source) / member.sum(axis=0)[:, None]
-        return means
-
-
-def class_space(source: Array, labels: Array, target: Array) -> ClassSpace:
-    """Return images in whitened principal components, turned so that the differences of class means come first.
-
-    Args:
-        source: `[n, width]` float32, features of labelled images.
-        labels: `[n]` int, each class at least once.
-        target: `[m, width]` float32.
-
-    Reference:
-        Lee et al. 2018, arXiv:1807.03888, equation 1 (one covariance within classes), shrunk as Ledoit & Wolf 2004.
-    """
-    from sklearn.covariance import ledoit_wolf
-
-    # Not standardized: a feature that the source hardly ever shows would blow up whatever the target does with it.
-    middle = source.mean(axis=0, dtype=np.float64)
-    near, far = source - middle, target - middle
-    room = max(2, (len(source) - labels.max() - 1) // IMAGES_A_COMPONENT)
-    axes = _axes(np.concatenate([near, far - far.mean(axis=0)]), min(WIDEST, room))
-    near, far = near @ axes, far @ axes
-    counts = np.bincount(labels)
-    means = (np.eye(len(counts))[labels].T @ near) / counts[:, None]
-    covariance, _ = ledoit_wolf(near - means[labels], assume_centered=True)
-    values, vectors = np.linalg.eigh(covariance)
-    whiten = vectors / np.sqrt(np.maximum(values, 1e-12 * values.max()))
-    near, far, means = near @ whiten, far @ whiten, means @ whiten
-    between = _axes(means - means.mean(axis=0), len(means) - 1)
-    rest = far - far.mean(axis=0)
-    beyond = _axes(rest - (rest @ between) @ between.T, BEYOND_CLASSES)
-    # Where directions between classes fill the space nothing is left beyond them but rounding.
-    beyond = beyond[:, : near.shape[1] - between.shape[1]]
-    basis = np.linalg.qr(np.concatenate([between, beyond], axis=1))[0]
-    return ClassSpace(near @ basis, far @ basis, labels)
-
-
-def _axes(rows: Array, count: int) -> Array:
-    """Return the `[width, count]` directions in which rows spread most around zero, fewer where they fill fewer."""
-    _, values, directions = np.linalg.svd(rows, full_matrices=False)
-    filled = int((values > 1e-9 * values.max()).sum())
-    axes: Array = directions[: min(count, max(1, filled))].T
-    return axes
+    scores = _cross_fit(folds, fit_and_score, len(site))
+    return within_fold_auc(folds, is_positive, scores, np.ones(len(site)))

@@ -1,4 +1,4 @@
-"""What is known of one candidate when one is to be chosen: what it makes of images of source and target."""
+"""What a selection among candidates uses: the features and logits of each model on source and target images."""
 
 from __future__ import annotations
 
@@ -13,23 +13,21 @@ from kerastl.errors import RequestError
 
 Array = np.ndarray[Any, Any]
 
-NOT_AT_HAND = "the source's images are not at hand"
-"""Why what is asked of them has no answer."""
+SOURCE_UNAVAILABLE = "the source images are not available"
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model makes of images.
+    """Features and logits of a model.
 
     Args:
-        features: `[n, width]` float32, what the head's Dense reads.
+        features: `[n, width]` float32, the input of the head.
         logits: `[n, classes]` float32.
-        labels: `[n]` int, places of classes; None: unlabelled.
-        groups: the patient of each image; None: unknown, each image is by itself. Whatever is resampled or held
-            out together is one group.
+        labels: `[n]` int class indices; None if unlabeled.
+        groups: the patient of each image, which is resampled and held out as a unit; None if every image is its own group.
 
     Raises:
-        RequestError: a shape, a number or a count of rows will not do.
+        RequestError: A shape, dtype, value or number of rows is wrong.
     """
 
     features: Array
@@ -45,7 +43,7 @@ class Outputs:
             labels = np.asarray(self.labels)
             if labels.ndim != 1 or labels.dtype.kind not in "iu":
                 raise RequestError(
-                    f"Labels must be [images] whole numbers, got {labels.dtype} {labels.shape}."
+                    f"Labels must be integers of shape [images], got {labels.dtype} of shape {labels.shape}."
                 )
             object.__setattr__(self, "labels", labels.astype(np.int64))
             rows["labels"] = len(labels)
@@ -54,36 +52,36 @@ class Outputs:
             rows["groups"] = len(self.groups)
         if len(set(rows.values())) > 1:
             counts = ", ".join(f"{count} {name}" for name, count in rows.items())
-            raise RequestError(f"Every image has one row of each, got {counts}.")
+            raise RequestError(f"Every image needs one row of each, got {counts}.")
         if not len(self.features):
-            raise RequestError("There is no image: at least one of each part is needed.")
+            raise RequestError("There are no images. At least one is needed.")
 
     @property
     def units(self) -> list[str]:
-        """What is resampled together, of each image: its group, or itself where none is known."""
+        """The resampling unit of each image: its group, or the image itself if it has no group."""
         if self.groups is None:
             return [f"\0{row}" for row in range(len(self.features))]
         return [group or f"\0{row}" for row, group in enumerate(self.groups)]
 
     @property
     def known_labels(self) -> Array:
-        """The labels of images that have some."""
+        """The labels. Raises RequestError if the images have none."""
         if self.labels is None:
-            raise RequestError("These images have no labels. Hand some: Outputs(..., labels=...).")
+            raise RequestError("These images have no labels. Pass them: Outputs(..., labels=...).")
         return self.labels
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """What the model makes of mixed target images, share * first + (1 - share) * second, pixel by pixel.
+    """Logits of mixed target images, `share * first + (1 - share) * second` per pixel.
 
     Args:
         logits: `[pairs, classes]` float32.
         first, second: `[pairs]` int, rows of the target.
-        share: of the first image, above 0.5 and below 1.
+        share: weight of the first image, above 0.5 and below 1.
 
     Raises:
-        RequestError: lengths differ, or the share is out of its range.
+        RequestError: The lengths differ, or the share is out of range.
     """
 
     logits: Array
@@ -95,7 +93,7 @@ class Mixed:
         object.__setattr__(self, "logits", _checked("mixed logits", self.logits))
         if not len(self.logits) == len(self.first) == len(self.second) > 0:
             raise RequestError(
-                "Mixed images need one row of logits, one first and one second image each, got "
+                "Every mixed image needs a row of logits, a first and a second image, got "
                 f"{len(self.logits)}, {len(self.first)} and {len(self.second)}."
             )
         if not 0.5 < self.share < 1:
@@ -105,16 +103,16 @@ class Mixed:
 
 
 @dataclass(frozen=True)
-class Proven:
-    """What was proven of the model that was not adapted where its images are, as those who have none were told.
+class VerifiedInformation:
+    """What was verified on source images that are not available here, as stored with the model.
 
     Args:
-        information: what its answers told of images that it did not learn from, in nats an image.
-        temperature: that fits its answers to them best, above 0.
-        low, high: of the interval of `information` over patients; None: not told.
+        value: lower bound of the mutual information between image and label on source validation images, in nats per image.
+        temperature: the temperature that calibrates the logits on these images, above 0.
+        low, high: interval of `value` over patients; None if unknown.
     """
 
-    information: float
+    value: float
     temperature: float
     low: float | None = None
     high: float | None = None
@@ -122,19 +120,20 @@ class Proven:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that one candidate is judged by.
+    """Everything that the selection knows about one candidate.
 
     Args:
-        source_train: labelled images of the source that it learnt from; None: they are not at hand.
-        source_val: labelled images of the source that it did not learn from; each class at least once; None: likewise.
-        target: unlabelled images of the target; labels, where some are there, are refused.
+        source_train: labeled source training images; None if unavailable.
+        source_val: labeled source validation images, at least one per class; None if unavailable.
+        target: unlabeled target images; labels are refused.
         class_names: at least two.
-        mixed: for `mixval` alone; None: not computed.
-        proven: where the source's images are not at hand; None: not told either.
-        began: likewise: `[n, classes]` float32, logits of the target's images before a weight of the candidate moved; None: not told.
+        mixed: for `mixval` only; None if not computed.
+        verified: what was verified on the source, if its images are not available; None if unknown.
+        initial_logits: `[n, classes]` float32 of the target images before the candidate was trained, if the source images
+            are not available; None if unknown.
 
     Raises:
-        RequestError: parts do not fit together.
+        RequestError: The parts do not fit together.
     """
 
     source_train: Outputs | None
@@ -142,43 +141,42 @@ class Evidence:
     target: Outputs
     class_names: tuple[str, ...]
     mixed: Mixed | None = None
-    proven: Proven | None = None
-    began: Array | None = None
+    verified: VerifiedInformation | None = None
+    initial_logits: Array | None = None
 
     def __post_init__(self) -> None:
         given = {"source_train": self.source_train, "source_val": self.source_val, "target": self.target}
         parts = {name: part for name, part in given.items() if part is not None}
         if len(parts) == 2:
-            raise RequestError(
-                "Images of the source are at hand, or they are not: hand both source_train and source_val, or neither."
-            )
+            raise RequestError("Pass both source_train and source_val, or None for both.")
         if len(set(self.class_names)) < max(2, len(self.class_names)):
-            raise RequestError(f"Class names must be two or more that differ, got {self.class_names}.")
+            raise RequestError(f"class_names must be at least two different names, got {self.class_names}.")
         for name, part in parts.items():
             self._check_part(name, part)
         if len({part.features.shape[1] for part in parts.values()}) > 1:
             widths = ", ".join(f"{part.features.shape[1]} ({name})" for name, part in parts.items())
-            raise RequestError(f"Features must be equally wide in all parts, got {widths}.")
+            raise RequestError(f"Features must have the same width in all parts, got {widths}.")
         if self.target.labels is not None:
             raise RequestError(
-                "The target has labels, which a choice without labels must not see. Hand labels=None."
+                "The target has labels, which the selection must not use. Pass Outputs(..., labels=None)."
             )
         if self.mixed is not None:
             self._check_mixed(self.mixed)
-        if self.began is not None and np.shape(self.began) != self.target.logits.shape:
+        if self.initial_logits is not None and np.shape(self.initial_logits) != self.target.logits.shape:
             raise RequestError(
-                f"began: logits must be those of the target's images, {self.target.logits.shape}, got {np.shape(self.began)}."
+                f"initial_logits must have the shape of the target's logits, {self.target.logits.shape}, got "
+                f"{np.shape(self.initial_logits)}."
             )
 
     @property
     def known_train(self) -> Outputs:
-        """`source_train`, where the source's images are at hand."""
-        return _at_hand(self.source_train)
+        """`source_train`. Raises RequestError if the source images are not available."""
+        return _available(self.source_train)
 
     @property
     def known_val(self) -> Outputs:
-        """`source_val`, where the source's images are at hand."""
-        return _at_hand(self.source_val)
+        """`source_val`. Raises RequestError if the source images are not available."""
+        return _available(self.source_val)
 
     def _check_part(self, name: str, part: Outputs) -> None:
         classes = len(self.class_names)
@@ -189,7 +187,7 @@ class Evidence:
         if name == "target":
             return
         if part.labels is None:
-            raise RequestError(f"{name}: labels are known at the source; hand them to Outputs.")
+            raise RequestError(f"{name}: labels are missing. Pass Outputs(..., labels=...).")
         if part.labels.min() < 0 or part.labels.max() >= classes:
             raise RequestError(
                 f"{name}: labels must be 0 to {classes - 1}, got {part.labels.min()} to {part.labels.max()}."
@@ -197,14 +195,15 @@ class Evidence:
         absent = sorted(set(range(classes)) - set(part.labels.tolist()))
         if absent:
             raise RequestError(
-                f"{name}: class '{self.class_names[absent[0]]}' has no image; each class needs one."
+                f"{name}: class '{self.class_names[absent[0]]}' has no images. Every class needs at least one."
             )
 
     def _check_mixed(self, mixed: Mixed) -> None:
         rows = np.concatenate([mixed.first, mixed.second])
         if rows.min() < 0 or rows.max() >= len(self.target.logits):
             raise RequestError(
-                f"Mixed images name rows {rows.min()} to {rows.max()} of a target of {len(self.target.logits)}."
+                f"Mixed images refer to rows {rows.min()} to {rows.max()}, but the target has "
+                f"{len(self.target.logits)} rows."
             )
         if mixed.logits.shape[1] != len(self.class_names):
             raise RequestError(
@@ -213,57 +212,55 @@ class Evidence:
 
 
 def check_candidates(candidates: Mapping[str, Evidence]) -> None:
-    """Check that candidates can be compared: source only is among them, and all saw the same images.
+    """Check that candidates are comparable: `source_only` is one of them, and all were run on the same images.
 
     Raises:
-        RequestError: they cannot.
+        RequestError: They are not.
     """
     if SOURCE_ONLY not in candidates:
-        known = ", ".join(candidates) or "none"
+        names = ", ".join(candidates) or "none"
         raise RequestError(
-            f"'{SOURCE_ONLY}' is always a candidate, and is missing. Given: {known}. Add the model that was "
-            "trained at the source and not adapted."
+            f"The candidate '{SOURCE_ONLY}' is missing. Candidates: {names}. Add the source model without adaptation."
         )
-    first = candidates[SOURCE_ONLY]
+    source_only = candidates[SOURCE_ONLY]
     for name, evidence in candidates.items():
-        if evidence.class_names != first.class_names:
+        if evidence.class_names != source_only.class_names:
             raise RequestError(
-                f"'{name}' has classes {evidence.class_names}, '{SOURCE_ONLY}' has {first.class_names}."
+                f"'{name}' has the classes {evidence.class_names}, but '{SOURCE_ONLY}' has {source_only.class_names}."
             )
-        if (evidence.source_val is None) != (first.source_val is None):
+        if (evidence.source_val is None) != (source_only.source_val is None):
             raise RequestError(
-                f"'{name}' and '{SOURCE_ONLY}' must both have images of the source, or neither."
+                f"Source images must be given for both '{name}' and '{SOURCE_ONLY}', or for neither."
             )
         for part in ("source_val", "target"):
-            mine, other = getattr(evidence, part), getattr(first, part)
-            if mine is None:
-                continue
-            if len(mine.logits) != len(other.logits) or mine.units != other.units:
+            outputs, reference = getattr(evidence, part), getattr(source_only, part)
+            if outputs is not None and outputs.units != reference.units:
                 raise RequestError(
-                    f"'{name}' was asked about other images than '{SOURCE_ONLY}' ({part}): "
-                    f"{len(mine.logits)} and {len(other.logits)}. Use the same, in the same order."
+                    f"{part}: '{name}' and '{SOURCE_ONLY}' have different images ({len(outputs.logits)} and "
+                    f"{len(reference.logits)}). Use the same images in the same order."
                 )
         if evidence.source_val is None:
             continue
-        if (evidence.known_val.known_labels != first.known_val.known_labels).any():
-            raise RequestError(f"'{name}' has other labels in source_val than '{SOURCE_ONLY}'.")
+        if (evidence.known_val.known_labels != source_only.known_val.known_labels).any():
+            raise RequestError(f"source_val: '{name}' and '{SOURCE_ONLY}' have different labels.")
 
 
-def _at_hand(part: Outputs | None) -> Outputs:
+def _available(part: Outputs | None) -> Outputs:
     if part is None:
-        raise RequestError("The source's images are not at hand, and this is asked of them.")
+        raise RequestError(f"This needs source images, but {SOURCE_UNAVAILABLE}.")
     return part
 
 
 def _checked(name: str, values: Any) -> Array:
+    """Return a finite float32 matrix."""
     array = np.asarray(values)
     if array.ndim != 2 or array.dtype.kind != "f":
         raise RequestError(
-            f"{name} must be [images, numbers] float32, got {array.dtype} of shape {array.shape}."
+            f"{name} must be [images, width] float32, got {array.dtype} of shape {array.shape}."
         )
     if not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
         raise RequestError(
-            f"{name} of image {row} are NaN or infinite: a model that diverged is no candidate."
+            f"{name} of image {row} are NaN or infinite. Remove this candidate: its training diverged."
         )
     return array.astype(np.float32)

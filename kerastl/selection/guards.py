@@ -1,4 +1,4 @@
-"""Three reasons to be careful, each computed without a label of the target: nothing to adapt, other prevalence, an unknown class."""
+"""Guards, evaluated without target labels before a selection: nothing to adapt, an unknown class, other prevalence."""
 
 from __future__ import annotations
 
@@ -9,177 +9,59 @@ from typing import Any
 import numpy as np
 from scipy.special import entr
 
-from kerastl.evaluation.bootstrap import interval, single_threaded, resample
+from kerastl.evaluation.bootstrap import FEWEST_GROUPS, interval, resample, single_threaded
 from kerastl.evaluation.label_shift import PrevalenceEstimate, estimate_prevalence
-from kerastl.selection.domain_classifier import ClassSpace, above_chance, class_space, tell_apart, weighed
-from kerastl.selection.evidence import NOT_AT_HAND, Evidence
-from kerastl.selection.open_set import fit_moved_classes, starts_of, unknown_class, why_not_found
-from kerastl.selection.ranking import at_target, calibrated_at_source
+from kerastl.selection.domain_classifier import domain_auc, is_above_chance, prevalence_weights
+from kerastl.selection.evidence import SOURCE_UNAVAILABLE, Evidence
+from kerastl.selection.open_set import (
+    ClassSpace,
+    class_space,
+    detect_unknown_class,
+    explain_no_unknown_class,
+    fit_shifted_mixture,
+    initial_mixtures,
+)
+from kerastl.selection.overconfidence import calibrate_on_source, target_probabilities
 
 Array = np.ndarray[Any, Any]
 
-
-def left_open(evidence: Evidence) -> dict[str, float]:
-    """Return the share that is left open, 0 to 1, by domain: `source` (validation images) and `target`."""
-    at_source, temperature = calibrated_at_source(evidence)
-    return {"source": _open(at_source), "target": _open(at_target(evidence, temperature))}
-
-
-def _open(probabilities: Array) -> float:
-    whole = entr(probabilities.mean(axis=0)).sum()
-    return float(entr(probabilities).sum(axis=1).mean() / whole) if whole > 0 else 0.0
-
-
 RESAMPLES = 100
 LEVEL = 0.95
-
-
-def prevalence_at_target(evidence: Evidence, space: ClassSpace, *, seed: int) -> dict[str, Any]:
-    """Return whether prevalence differs, with what says so.
-
-    Estimates from answers (EM, BBSE) hold where nothing but prevalence changed. Another scanner pushes answers towards a class,
-    and they take that for prevalence. So EM counts where source images, weighed to the new prevalence, cannot be told from the
-    target's any more; otherwise the classes of the source are moved as one to fit the target, and must differ in prevalence
-    beyond the interval, and BBSE, which asks answers and no places, must say the same of the class: two classes that a shift
-    lays onto each other look like one that is gone and one that is commoner. Where classes overlap much and a shift lies along
-    what tells them apart, few patients cannot say which of the two it was.
-
-    Args:
-        evidence: of source only.
-        space: the same features.
-        seed: of resamples and folds.
-
-    Returns:
-        `differs` (None: cannot tell), `rarer` and `commoner` (names of the classes that do), `source`, `em` and `bbse` (`value`, `low`, `high`: lists, a number a class; None where there is
-        none), `moved_classes` (the same) and `rest`: how well the weighed source is told from the target.
-    """
-    val, target = evidence.known_val, evidence.target
-    both = {
-        name: estimate_prevalence(
-            val.known_labels, val.logits, target.logits, method=name,
-            source_units=val.units, target_units=target.units, seed=seed, resamples=RESAMPLES,
-        )
-        for name in ("em", "bbse")
-    }  # fmt: skip
-    em = both["em"]
-    told: dict[str, Any] = {"differs": em.differs, "source": em.source.tolist()}
-    told |= {name: _plain(one) for name, one in both.items()}
-    moved, apart = _moved_classes(evidence, space, seed)
-    if not np.isnan(both["bbse"].gap_low).any():
-        apart = np.where(apart == _beyond(both["bbse"]), apart, 0)
-    told |= {"rest": None, "moved_classes": moved, "rarer": [], "commoner": []}
-    if em.differs is None:
-        return told
-    if not em.differs:
-        return told | _differing(evidence.class_names, apart)
-    weights = weighed(val.known_labels, em.source, em.value)
-    rest = tell_apart(
-        _bent(space.source), _bent(space.target), val.units, target.units,
-        weights_a=weights, seed=seed,
-    )  # fmt: skip
-    if above_chance(rest) is False:
-        apart = np.where(apart != 0, apart, _beyond(em))
-    return told | {"rest": rest} | _differing(evidence.class_names, apart)
-
-
-def _beyond(estimate: PrevalenceEstimate) -> Array:
-    """Return of each class whether it is rarer (-1) or commoner (1) at the target beyond its interval, or neither (0)."""
-    signs: Array = (estimate.gap_low > 0).astype(int) - (estimate.gap_high < 0)
-    return signs
-
-
-def _differing(class_names: tuple[str, ...], apart: Array) -> dict[str, Any]:
-    """Return which classes are rarer or commoner, from `[classes]` of -1, 0 and 1."""
-    rarer, commoner = (
-        [name for name, sign in zip(class_names, apart, strict=True) if sign == wanted] for wanted in (-1, 1)
-    )
-    return {"differs": bool(rarer or commoner), "rarer": rarer, "commoner": commoner}
-
-
-def _moved_classes(evidence: Evidence, space: ClassSpace, seed: int) -> tuple[dict[str, Any], Array]:
-    """Return the prevalence by the location-scale model, and where it differs beyond its interval: -1, 0 or 1 a class."""
-    val, target = evidence.known_val, evidence.target
-    once = np.ones(len(space.target))
-    source = np.bincount(space.labels) / len(space.labels)
-    means = space.class_means(np.ones(len(space.source)))
-    fitted = fit_moved_classes(space.target, starts_of(means, source, space.target), once)
-    at_source = resample(val.units, [""] * len(val.units), space.labels, seed=seed, resamples=RESAMPLES)
-    at_target = resample(target.units, [""] * len(target.units), once, seed=seed + 1, resamples=RESAMPLES)
-    values = np.full((RESAMPLES, len(source)), np.nan)
-    gaps = np.full_like(values, np.nan)
-    pairs = zip(at_source.counts, at_target.counts, strict=True)
-    for row, (drawn, drawn_target) in enumerate(pairs):
-        weights = drawn[at_source.group_of].astype(np.float64)
-        shares = np.bincount(space.labels, weights=weights, minlength=len(source)) / weights.sum()
-        if (shares > 0).all():
-            again = space.class_means(weights)
-            starts = [replace(fitted, means=again)]
-            found = fit_moved_classes(
-                space.target, starts, drawn_target[at_target.group_of].astype(np.float64)
-            )
-            values[row], gaps[row] = found.shares, found.shares - shares
-    wider = 1 - (1 - LEVEL) / (len(source) if len(source) > 2 else 1)
-    told = [interval(column, level=wider) or (None, None) for column in values.T]
-    apart = [interval(column, level=wider) for column in gaps.T]
-    low, high = zip(*told, strict=True)
-    plain = {"value": fitted.shares.tolist(), "low": list(low), "high": list(high)}
-    signs = [0 if one is None else int(one[0] > 0) - int(one[1] < 0) for one in apart]
-    return plain, np.array(signs)
-
-
-def _bent(places: Array) -> Array:
-    """Return `[n, 2 d]`: places and their squares.
-
-    A linear classifier compares means, and weights can be found that make the means of a shifted target agree.
-    """
-    bent: Array = np.concatenate([places, places**2], axis=1)
-    return bent
-
-
-def _plain(one: PrevalenceEstimate) -> dict[str, Any]:
-    columns = {"value": one.value, "low": one.low, "high": one.high}
-    plain: dict[str, Any] = {
-        name: [None if np.isnan(number) else float(number) for number in column]
-        for name, column in columns.items()
-    }
-    return plain | ({"reason": one.reason} if one.reason else {})
-
-
 GUARDS = ("nothing_to_adapt", "unknown_class", "other_prevalence")
-MORE_LEFT_OPEN = 0.1
-"""By how much of what there is to tell of the classes a model may leave more open at the target and still tell how common they are."""
+MAX_ENTROPY_INCREASE = 0.1
+"""Largest increase of the normalized entropy from source to target with which predictions still estimate the prevalence."""
 
 
 @dataclass(frozen=True)
 class Guard:
-    """One reason to be careful.
+    """One condition under which a selection is not reliable.
 
     Args:
-        fired: whether it holds; None: cannot tell.
-        reason: what was found, in plain words.
-        measured: the numbers behind it.
+        fired: whether the condition holds; None if inconclusive.
+        reason: a clause for messages.
+        measured: the values behind it.
     """
 
     fired: bool | None
     reason: str
     measured: dict[str, Any]
 
-    def after(self, other: Guard) -> Guard:
-        """Return this guard, which was asked again, with what was measured before.
+    def confirm(self, earlier: Guard) -> Guard:
+        """Return this guard, evaluated with another model, limited to what both models agree on.
 
-        Where it names classes that are rarer or commoner, it holds for those alone that were so before: an answer that names
-        others each time is the model's confusion.
+        If the guard names less or more frequent classes, only those that `earlier` named count: a model that is confused names
+        other classes each time.
         """
-        told = {**self.measured, "before": other.measured}
-        if not self.fired or "rarer" not in told:
-            return Guard(self.fired, self.reason, told)
-        alike = {
-            side: [name for name in told[side] if name in other.measured[side]]
-            for side in ("rarer", "commoner")
+        measured = {**self.measured, "earlier": earlier.measured}
+        if not self.fired or "less_frequent" not in measured:
+            return Guard(self.fired, self.reason, measured)
+        common = {
+            side: [name for name in measured[side] if name in earlier.measured[side]]
+            for side in ("less_frequent", "more_frequent")
         }
-        if any(alike.values()):
-            return Guard(True, self.reason, told | alike)
-        return Guard(False, "no class is rarer, or commoner, however the images are seen", told | alike)
+        if any(common.values()):
+            return Guard(True, self.reason, measured | common)
+        return Guard(False, "no class is less or more frequent according to all models", measured | common)
 
     def to_json(self) -> dict[str, Any]:
         """Return the guard as plain data."""
@@ -187,118 +69,240 @@ class Guard:
 
 
 @single_threaded()
-def guards_of(
-    source_only: Evidence, *, renormalised: Evidence | None = None, again: Sequence[Evidence] = (), seed: int
+def evaluate_guards(
+    source_only: Evidence,
+    *,
+    renormalized: Evidence | None = None,
+    adapted: Sequence[Evidence] = (),
+    seed: int,
 ) -> dict[str, Guard]:
-    """Return `nothing_to_adapt`, `unknown_class` and `other_prevalence`, from the model that was not adapted.
+    """Return the guards `nothing_to_adapt`, `unknown_class` and `other_prevalence`.
 
-    Where the source's images are not at hand, none can be asked: `fired` is None. The source is seen through its validation images: of those it learnt from a model knows too much.
+    If the source images are not available, all are inconclusive. The source is represented by its validation images, because a model
+    is more confident on its training images.
 
     Args:
-        source_only: of the model that was not adapted.
-        renormalised: of its weights, BatchNorm's statistics at each domain being its own; None: there is no such network.
-        again: of models in whose features what a scanner moves as a whole is back in its place, as in `renormalised`, and
-            nothing was made alike beyond that; the last two guards hold only where they hold in each of these, too.
-            Images of another class, or of other shares of the classes, show there as well.
-        seed: of resampling.
+        source_only: evidence of the model without adaptation.
+        renormalized: evidence of the same weights with the BatchNorm statistics of each domain; None without BatchNorm.
+        adapted: evidence of models that compensate a uniform scanner shift, as `renormalized` does, but do not align whole
+            distributions. The last two guards fire only if they fire for each of these models: an unknown class or another
+            prevalence remains visible.
+        seed: seed of the resamples.
     """
     if source_only.source_val is None:
-        # Not one of them: each compares the target with the source.
-        return {name: Guard(None, NOT_AT_HAND, {}) for name in GUARDS}
-    unadapted = [source_only] if renormalised is None else [source_only, renormalised]
-    first = found = _of_classes(source_only, seed)
-    for other in (*unadapted[1:], *again):
-        if not any(one.fired for one in found.values()):
+        return {name: Guard(None, SOURCE_UNAVAILABLE, {}) for name in GUARDS}
+    unadapted = [source_only] if renormalized is None else [source_only, renormalized]
+    first = guards = _class_guards(source_only, seed)
+    for evidence in (*unadapted[1:], *adapted):
+        if not any(guard.fired for guard in guards.values()):
             break
-        anew = _of_classes(other, seed)
-        found = {name: anew[name].after(one) if one.fired else one for name, one in found.items()}
-    found["other_prevalence"] = _if_told(found["other_prevalence"], unadapted)
-    shares = first["other_prevalence"].measured
-    return {"nothing_to_adapt": _nothing_to_adapt(source_only, shares, seed), **found}
+        repeated = _class_guards(evidence, seed)
+        guards = {
+            name: repeated[name].confirm(guard) if guard.fired else guard for name, guard in guards.items()
+        }
+    guards["other_prevalence"] = _require_known_classes(guards["other_prevalence"], unadapted)
+    prevalence = first["other_prevalence"].measured
+    return {"nothing_to_adapt": _nothing_to_adapt(source_only, prevalence, seed), **guards}
 
 
-def _if_told(prevalence: Guard, unadapted: Sequence[Evidence]) -> Guard:
-    """Return the guard, or that it cannot be told where no model that learnt nothing from the target knows its classes.
+def normalized_entropy(evidence: Evidence) -> dict[str, float]:
+    """Return the conditional entropy of calibrated predictions divided by that of their mean, 0 to 1, on `source` and `target`."""
+    source, temperature = calibrate_on_source(evidence)
+    domains = {"source": source, "target": target_probabilities(evidence, temperature)}
+    ratios = {}
+    for name, probabilities in domains.items():
+        marginal = entr(probabilities.mean(axis=0)).sum()
+        conditional = entr(probabilities).sum(axis=1).mean()
+        ratios[name] = float(conditional / marginal) if marginal > 0 else 0.0
+    return ratios
 
-    One that learnt from its own answers is sure of them, right or wrong: how sure it is says nothing.
+
+def _require_known_classes(guard: Guard, unadapted: Sequence[Evidence]) -> Guard:
+    """Return a prevalence guard, inconclusive if no unadapted model recognizes the target's classes.
+
+    A model trained on its own predictions is confident whether or not they are correct, so it is not considered.
     """
-    if not prevalence.fired:
-        return prevalence
-    least = min(map(left_open, unadapted), key=lambda one: one["target"] - one["source"])
-    told = prevalence.measured | {"left_open": least}
-    if least["target"] - least["source"] <= MORE_LEFT_OPEN:
-        return Guard(True, prevalence.reason, told)
-    reason = (
-        "how common the classes are at the target cannot be told: of what there is to tell of its images' classes "
-        f"{least['target']:.0%} is left open, and {least['source']:.0%} at the source"
+    if not guard.fired:
+        return guard
+    entropies = min(
+        map(normalized_entropy, unadapted), key=lambda ratios: ratios["target"] - ratios["source"]
     )
-    return Guard(None, reason, told)
+    measured = guard.measured | {"normalized_entropy": entropies}
+    if entropies["target"] - entropies["source"] <= MAX_ENTROPY_INCREASE:
+        return Guard(True, guard.reason, measured)
+    reason = (
+        "the prevalence on the target cannot be estimated, because the normalized entropy of the predictions is "
+        f"{entropies['target']:.0%} there and {entropies['source']:.0%} on the source"
+    )
+    return Guard(None, reason, measured)
 
 
-def _of_classes(evidence: Evidence, seed: int) -> dict[str, Guard]:
-    """Return the guards that ask where the target's classes lie."""
-    space = _space_of(evidence)
+def _class_guards(evidence: Evidence, seed: int) -> dict[str, Guard]:
+    """Return the guards that depend on the positions of the target's classes."""
+    val = evidence.known_val
+    space = class_space(val.features, val.known_labels, evidence.target.features)
     return {
         "unknown_class": _unknown_class(evidence, space, seed),
         "other_prevalence": _other_prevalence(evidence, space, seed),
     }
 
 
-def _space_of(evidence: Evidence) -> ClassSpace:
-    val = evidence.known_val
-    return class_space(val.features, val.known_labels, evidence.target.features)
-
-
-def _nothing_to_adapt(source_only: Evidence, shares: Mapping[str, Any], seed: int) -> Guard:
+def _nothing_to_adapt(source_only: Evidence, prevalence: Mapping[str, Any], seed: int) -> Guard:
     val, target = source_only.known_val, source_only.target
-    told = tell_apart(val.features, target.features, val.units, target.units, seed=seed)
-    if told["low"] is None:
-        counts = {"the source's validation": val.units, "the target": target.units}
-        fewest, place = min((len(set(units)), place) for place, units in counts.items())
-        reason = f"whether the sites differ cannot be told: {place} has {fewest} patients ({told['reason']})"
-        return Guard(None, reason, told)
-    found = _in_words(told)
-    if not above_chance(told):
-        return Guard(True, f"the target's images cannot be told from the source's ({found})", told)
-    if shares["differs"]:
-        weights = weighed(val.known_labels, shares["source"], shares["em"]["value"])
-        rest = tell_apart(
-            val.features, target.features, val.units, target.units, weights_a=weights, seed=seed
+    sides = (val.features, target.features, val.units, target.units)
+    auc = domain_auc(*sides, seed=seed)
+    if auc["low"] is None:
+        counts = {"source validation": len(set(val.units)), "target": len(set(target.units))}
+        domain = min(counts, key=lambda name: counts[name])
+        reason = f"a domain shift cannot be tested ({auc['reason']})"
+        if counts[domain] < FEWEST_GROUPS:
+            reason = f"{counts[domain]} {domain} patients (at least {FEWEST_GROUPS} are needed to test for a domain shift)"
+        return Guard(None, reason, auc)
+    if not is_above_chance(auc):
+        return Guard(
+            True, f"the domain classifier does not separate source and target ({_describe(auc)})", auc
         )
-        told = told | {"weighed": rest}
-        if above_chance(rest) is False:
+    if prevalence["differs"]:
+        weights = prevalence_weights(val.known_labels, prevalence["source"], prevalence["em"]["value"])
+        weighted = domain_auc(*sides, weights_a=weights, seed=seed)
+        auc = auc | {"weighted": weighted}
+        if is_above_chance(weighted) is False:
             reason = (
-                "but for how common the classes are, the target's images cannot be told from the source's "
-                f"({_in_words(rest)}; as they are: {found})"
+                "the domain classifier does not separate source and target after weighting the source by the "
+                f"prevalence of the target ({_describe(weighted)}; without weights: {_describe(auc)})"
             )
-            return Guard(True, reason, told)
-    return Guard(False, f"the target's images differ from the source's ({found})", told)
+            return Guard(True, reason, auc)
+    return Guard(False, f"the domain classifier separates source and target ({_describe(auc)})", auc)
 
 
-def _in_words(told: Mapping[str, Any]) -> str:
-    return f"AUC {told['value']:.2f}, interval {told['low']:.2f} to {told['high']:.2f}"
+def _describe(auc: Mapping[str, Any]) -> str:
+    return f"AUC {auc['value']:.2f}, interval {auc['low']:.2f} to {auc['high']:.2f}"
 
 
-def _unknown_class(source_only: Evidence, space: ClassSpace, seed: int) -> Guard:
-    val, target = source_only.known_val, source_only.target
-    told = unknown_class(val, target, space, seed=seed)
-    if told["found"] is None:
-        return Guard(None, "too few target patients to look for an unknown class", told)
-    if told["found"]:
-        reason = (
-            f"{told['share']:.0%} of the target's images lie together, {told['distance']:.1f} times the spread of a "
-            "class away from every class of the source"
+def _unknown_class(evidence: Evidence, space: ClassSpace, seed: int) -> Guard:
+    result = detect_unknown_class(evidence.known_val, evidence.target, space, seed=seed)
+    if result["detected"] is None:
+        reason = f"at least {FEWEST_GROUPS} target patients are needed to detect an unknown class"
+        return Guard(None, reason, result)
+    if not result["detected"]:
+        return Guard(False, explain_no_unknown_class(result), result)
+    reason = (
+        f"{result['share']:.0%} of the target images form a cluster at a distance of {result['distance']:.1f} "
+        "within-class standard deviations from every source class"
+    )
+    return Guard(True, reason, result)
+
+
+def _other_prevalence(evidence: Evidence, space: ClassSpace, seed: int) -> Guard:
+    result = compare_prevalence(evidence, space, seed=seed)
+    if result["differs"] is None:
+        reason = "the prevalence on the target cannot be estimated"
+        cause = result["em"].get("reason")
+        return Guard(None, f"{reason} ({cause})" if cause else reason, result)
+    if result["differs"]:
+        return Guard(True, "the class frequencies of source and target differ", result)
+    return Guard(False, "the class frequencies of source and target do not differ significantly", result)
+
+
+def compare_prevalence(evidence: Evidence, space: ClassSpace, *, seed: int) -> dict[str, Any]:
+    """Return whether the prevalence of some class differs between source and target.
+
+    Estimates from predictions (EM, BBSE) assume that only the prevalence changed. Another scanner shifts predictions towards a class,
+    which looks like prevalence. EM therefore counts only if a domain classifier does not separate the target from the source
+    images weighted by the new prevalence. Otherwise, a location-scale model shifts the source's classes together to fit the target.
+    Its prevalence must differ beyond the interval, and BBSE, which ignores positions, must agree for the class: if a shift moves two
+    classes onto each other, one seems absent and the other more frequent.
+
+    Args:
+        evidence: evidence of one model.
+        space: the features of the same model.
+        seed: seed of resamples and folds.
+
+    Returns:
+        `differs` (None: inconclusive), `less_frequent` and `more_frequent` (class names), `source` (prevalence), `em`, `bbse` and
+        `location_scale` (`value`, `low`, `high`: a list over classes; None if unknown), and `remaining_shift`: the AUC of the
+        domain classifier after weighting.
+    """
+    val, target = evidence.known_val, evidence.target
+    em, bbse = (
+        estimate_prevalence(
+            val.known_labels, val.logits, target.logits, method=method,
+            source_units=val.units, target_units=target.units, seed=seed, resamples=RESAMPLES,
         )
-        return Guard(True, reason, told)
-    return Guard(False, why_not_found(told), told)
+        for method in ("em", "bbse")
+    )  # fmt: skip
+    location_scale, signs = _location_scale_prevalence(evidence, space, seed)
+    if not np.isnan(bbse.gap_low).any():
+        signs = np.where(signs == _signs(bbse), signs, 0)
+    result = {
+        "differs": em.differs,
+        "source": em.source.tolist(),
+        "em": _to_json(em),
+        "bbse": _to_json(bbse),
+        "location_scale": location_scale,
+        "remaining_shift": None,
+        "less_frequent": [],
+        "more_frequent": [],
+    }
+    if em.differs is None:
+        return result
+    if em.differs:
+        # A linear classifier compares means, which weights can match for a shifted target. Squares make the shift visible.
+        source_places, target_places = (np.hstack([side, side**2]) for side in (space.source, space.target))
+        weights = prevalence_weights(val.known_labels, em.source, em.value)
+        remaining = domain_auc(
+            source_places, target_places, val.units, target.units, weights_a=weights, seed=seed
+        )
+        result["remaining_shift"] = remaining
+        if is_above_chance(remaining) is False:
+            signs = np.where(signs != 0, signs, _signs(em))
+    less, more = (
+        [name for name, sign in zip(evidence.class_names, signs, strict=True) if sign == wanted]
+        for wanted in (-1, 1)
+    )
+    return result | {"differs": bool(less or more), "less_frequent": less, "more_frequent": more}
 
 
-def _other_prevalence(source_only: Evidence, space: ClassSpace, seed: int) -> Guard:
-    told = prevalence_at_target(source_only, space, seed=seed)
-    if told["differs"] is None:
-        reason = "how common the classes are at the target cannot be told"
-        why = told["em"].get("reason")
-        return Guard(None, f"{reason} ({why})" if why else reason, told)
-    if told["differs"]:
-        return Guard(True, "classes are not as common at the target as at the source", told)
-    return Guard(False, "classes are about as common at the target as at the source", told)
+def _signs(estimate: PrevalenceEstimate) -> Array:
+    """Return `[classes]` int: -1 if a class is less frequent on the target, 1 if more frequent, 0 if not significant."""
+    signs: Array = (estimate.gap_low > 0).astype(int) - (estimate.gap_high < 0)
+    return signs
+
+
+def _location_scale_prevalence(
+    evidence: Evidence, space: ClassSpace, seed: int
+) -> tuple[dict[str, Any], Array]:
+    """Return the prevalence of the location-scale model, and signs as `_signs` does."""
+    val, target = evidence.known_val, evidence.target
+    ones = np.ones(len(space.target))
+    prevalence = np.bincount(space.labels) / len(space.labels)
+    means = space.class_means(np.ones(len(space.source)))
+    fitted = fit_shifted_mixture(space.target, initial_mixtures(means, prevalence, space.target), ones)
+    source_draws = resample(val.units, [""] * len(val.units), space.labels, seed=seed, resamples=RESAMPLES)
+    target_draws = resample(target.units, [""] * len(target.units), ones, seed=seed + 1, resamples=RESAMPLES)
+    values = np.full((RESAMPLES, len(prevalence)), np.nan)
+    gaps = np.full_like(values, np.nan)
+    for row, (source_counts, target_counts) in enumerate(
+        zip(source_draws.counts, target_draws.counts, strict=True)
+    ):
+        weights = source_counts[source_draws.group_of].astype(np.float64)
+        drawn = np.bincount(space.labels, weights=weights, minlength=len(prevalence)) / weights.sum()
+        if (drawn > 0).all():
+            starts = [replace(fitted, means=space.class_means(weights))]
+            target_weights = target_counts[target_draws.group_of].astype(np.float64)
+            refitted = fit_shifted_mixture(space.target, starts, target_weights)
+            values[row], gaps[row] = refitted.shares, refitted.shares - drawn
+    level = 1 - (1 - LEVEL) / (len(prevalence) if len(prevalence) > 2 else 1)  # Bonferroni
+    low, high = zip(*[interval(column, level=level) or (None, None) for column in values.T], strict=True)
+    gap_limits = [interval(column, level=level) or (0.0, 0.0) for column in gaps.T]
+    signs = [int(low_gap > 0) - int(high_gap < 0) for low_gap, high_gap in gap_limits]
+    return {"value": fitted.shares.tolist(), "low": list(low), "high": list(high)}, np.array(signs)
+
+
+def _to_json(estimate: PrevalenceEstimate) -> dict[str, Any]:
+    columns = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+    data: dict[str, Any] = {
+        name: [None if np.isnan(number) else float(number) for number in column]
+        for name, column in columns.items()
+    }
+    return data | ({"reason": estimate.reason} if estimate.reason else {})

@@ -1,4 +1,4 @@
-"""Whether part of the target is far from every class that the source has."""
+"""Open-set detection: whether part of the target is far from every class of the source, wherever a shift moved the classes."""
 
 from __future__ import annotations
 
@@ -9,150 +9,217 @@ from typing import Any
 import numpy as np
 
 from kerastl.evaluation.bootstrap import FEWEST_GROUPS, interval, resample
-from kerastl.selection.domain_classifier import ClassSpace, class_space
 from kerastl.selection.evidence import Outputs
 
 Array = np.ndarray[Any, Any]
 
-ROUNDS = 100
-SETTLED = 1e-6
-STRETCH = (0.3, 3.0)
-SMALLEST_VARIANCE = 0.05
+MAX_COMPONENTS = 32
+"""Principal components in which the within-class covariance is estimated."""
+MIN_IMAGES_PER_COMPONENT = 4
+EXTRA_DIRECTIONS = 8
+"""Directions in addition to those between classes: an unknown class is in one of them, or between the known classes."""
+
+
+@dataclass(frozen=True)
+class ClassSpace:
+    """Source and target images in one space, whose first `classes - 1` directions separate the class means.
+
+    Args:
+        source: `[n, directions]` float64; the within-class covariance is about 1.
+        target: `[m, directions]` float64.
+        labels: `[n]` int.
+    """
+
+    source: Array
+    target: Array
+    labels: Array
+
+    def class_means(self, weights: Array) -> Array:
+        """Return `[classes, directions]` of the source with image weights `[n]`."""
+        classes = self.labels.max() + 1
+        member = (self.labels[:, None] == np.arange(classes)) * weights[:, None]
+        means: Array = (member.T @ self.source) / member.sum(axis=0)[:, None]
+        return means
+
+
+def class_space(source: Array, labels: Array, target: Array) -> ClassSpace:
+    """Project images to whitened principal components, rotated so that the differences of class means come first.
+
+    Args:
+        source: `[n, width]` float32, features of labeled images.
+        labels: `[n]` int, each class at least once.
+        target: `[m, width]` float32.
+
+    Reference:
+        Lee et al. 2018, arXiv:1807.03888, equation 1 (one within-class covariance), with shrinkage of Ledoit & Wolf 2004.
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    # Features are not standardized: one that hardly varies on the source would dominate the target.
+    center = source.mean(axis=0, dtype=np.float64)
+    source, target = source - center, target - center
+    components = max(2, (len(source) - labels.max() - 1) // MIN_IMAGES_PER_COMPONENT)
+    axes = _axes(np.concatenate([source, target - target.mean(axis=0)]), min(MAX_COMPONENTS, components))
+    source, target = source @ axes, target @ axes
+    counts = np.bincount(labels)
+    means = (np.eye(len(counts))[labels].T @ source) / counts[:, None]
+    covariance, _ = ledoit_wolf(source - means[labels], assume_centered=True)
+    values, vectors = np.linalg.eigh(covariance)
+    whiten = vectors / np.sqrt(np.maximum(values, 1e-12 * values.max()))
+    source, target, means = source @ whiten, target @ whiten, means @ whiten
+    between = _axes(means - means.mean(axis=0), len(means) - 1)
+    centered = target - target.mean(axis=0)
+    extra = _axes(centered - (centered @ between) @ between.T, EXTRA_DIRECTIONS)
+    # If the directions between classes fill the space, the rest is rounding.
+    extra = extra[:, : source.shape[1] - between.shape[1]]
+    basis = np.linalg.qr(np.concatenate([between, extra], axis=1))[0]
+    return ClassSpace(source @ basis, target @ basis, labels)
+
+
+def _axes(rows: Array, count: int) -> Array:
+    """Return the `[width, count]` directions of the largest spread around zero; fewer if the rank is lower."""
+    _, values, directions = np.linalg.svd(rows, full_matrices=False)
+    matrix_rank = int((values > 1e-9 * values.max()).sum())
+    axes: Array = directions[: min(count, max(1, matrix_rank))].T
+    return axes
+
+
+MAX_ITERATIONS = 100
+TOLERANCE = 1e-6
+SCALE_RANGE = (0.3, 3.0)
+MIN_VARIANCE = 0.05
 MIN_MIXTURE_WEIGHT = 1e-4
 
 
 @dataclass(frozen=True)
-class MovedClasses:
-    """A fitted mixture.
+class ShiftedMixture:
+    """A Gaussian mixture of the source's classes, shifted and scaled together, with an optional extra component.
 
     Args:
         means: `[classes, d]` float64, of the source.
         shares: `[classes]` or, with an extra component, `[classes + 1]` float64; they sum to 1.
         shift: `[d]` float64.
-        stretch: 0.3 to 3.
+        scale: 0.3 to 3.
         variance: `[d]` float64, at least 0.05.
-        extra: `[d]` float64, the mean of the extra component; None: there is none.
+        extra: `[d]` float64, mean of the extra component; None without one.
     """
 
     means: Array
     shares: Array
     shift: Array
-    stretch: float
+    scale: float
     variance: Array
     extra: Array | None = None
 
     @property
-    def centres(self) -> Array:
-        """`[components, d]` at the target, the extra one last."""
-        moved = self.stretch * self.means + self.shift
-        return moved if self.extra is None else np.concatenate([moved, self.extra[None]])
+    def centers(self) -> Array:
+        """`[components, d]` on the target; the extra component is the last one."""
+        shifted = self.scale * self.means + self.shift
+        return shifted if self.extra is None else np.concatenate([shifted, self.extra[None]])
 
     def joint(self, images: Array) -> Array:
         """Return `[n, components]` float64: log of share times density."""
         unit = 1 / np.sqrt(self.variance)
-        near, centres = images * unit, self.centres * unit
-        gaps = (near**2).sum(axis=1)[:, None] - 2 * near @ centres.T + (centres**2).sum(axis=1)
+        images, centers = images * unit, self.centers * unit
+        distances = (images**2).sum(axis=1)[:, None] - 2 * images @ centers.T + (centers**2).sum(axis=1)
         constant = np.log(2 * np.pi * self.variance).sum()
-        logs: Array = np.log(self.shares) - 0.5 * (gaps + constant)
+        logs: Array = np.log(self.shares) - 0.5 * (distances + constant)
         return logs
 
     def log_likelihood(self, images: Array) -> Array:
-        """Return `[n]` float64, of each image."""
+        """Return `[n]` float64, per image."""
         from scipy.special import logsumexp
 
-        found: Array = logsumexp(self.joint(images), axis=1)
-        return found
+        likelihoods: Array = logsumexp(self.joint(images), axis=1)
+        return likelihoods
 
     def distance_of_extra(self) -> float:
-        """How far the extra component lies from the nearest class, in spreads within a class."""
-        centres = self.centres
-        gaps = (centres[:-1] - centres[-1]) ** 2 / self.variance
-        return float(np.sqrt(gaps.sum(axis=1).min()))
+        """Return the distance of the extra component from the nearest class, in within-class standard deviations."""
+        centers = self.centers
+        distances = (centers[:-1] - centers[-1]) ** 2 / self.variance
+        return float(np.sqrt(distances.sum(axis=1).min()))
 
 
-def fit_moved_classes(images: Array, start: Sequence[MovedClasses], weights: Array) -> MovedClasses:
-    """Return the likeliest mixture that EM reaches from any of the starts (Dempster, Laird & Rubin 1977).
+def fit_shifted_mixture(images: Array, starts: Sequence[ShiftedMixture], weights: Array) -> ShiftedMixture:
+    """Return the most likely mixture that EM reaches from any start (Dempster, Laird & Rubin 1977).
 
     Args:
         images: `[n, d]` float64.
-        start: mixtures to begin with, with an extra component in all or in none.
-        weights: `[n]`, how often each image counts.
+        starts: initial mixtures, all with an extra component or all without.
+        weights: `[n]`, weights of the images.
 
     Reference:
         The location-scale model of Zhang et al. 2013, Domain Adaptation under Target and Conditional Shift, PMLR 28(3),
-        section 4, with one shift and one stretch for all classes.
+        section 4, with one shift and one scale for all classes.
     """
-    best, most = start[0], -np.inf
-    for one in start:
-        fitted, likelihood = _climb(images, one, weights)
-        # A start that ends as high but for rounding does not replace the first one.
-        if likelihood > most + SETTLED * abs(likelihood):
-            best, most = fitted, likelihood
+    best, best_likelihood = starts[0], -np.inf
+    for start in starts:
+        fitted, likelihood = _run_em(images, start, weights)
+        # Up to rounding, the first start wins.
+        if likelihood > best_likelihood + TOLERANCE * abs(likelihood):
+            best, best_likelihood = fitted, likelihood
     return best
 
 
-def starts_of(means: Array, shares: Array, images: Array) -> list[MovedClasses]:
-    """Return two mixtures to begin with: classes where they were, and moved so that the means of all images agree."""
-    unmoved = MovedClasses(
-        means, shares, np.zeros(means.shape[1]), 1.0, np.maximum(1.0, images.var(axis=0) / 4)
-    )
-    return [unmoved, replace(unmoved, shift=images.mean(axis=0) - shares @ means)]
+def initial_mixtures(means: Array, shares: Array, images: Array) -> list[ShiftedMixture]:
+    """Return two starts: without a shift, and with the shift that matches the means of all images."""
+    variance = np.maximum(1.0, images.var(axis=0) / 4)
+    unshifted = ShiftedMixture(means, shares, np.zeros(means.shape[1]), 1.0, variance)
+    return [unshifted, replace(unshifted, shift=images.mean(axis=0) - shares @ means)]
 
 
-def _climb(images: Array, model: MovedClasses, weights: Array) -> tuple[MovedClasses, float]:
-    before = -np.inf
-    for _ in range(ROUNDS):
+def _run_em(images: Array, model: ShiftedMixture, weights: Array) -> tuple[ShiftedMixture, float]:
+    previous = -np.inf
+    for _ in range(MAX_ITERATIONS):
         logs = model.joint(images)
         highest = logs.max(axis=1)
-        told = highest + np.log(np.exp(logs - highest[:, None]).sum(axis=1))
-        now = float((weights * told).sum() / weights.sum())
-        if now - before < SETTLED:
+        likelihoods = highest + np.log(np.exp(logs - highest[:, None]).sum(axis=1))
+        current = float((weights * likelihoods).sum() / weights.sum())
+        if current - previous < TOLERANCE:
             break
-        before = now
-        model = _step(images, model, np.exp(logs - told[:, None]) * weights[:, None])
-    return model, now
+        previous = current
+        model = _maximize(images, model, np.exp(logs - likelihoods[:, None]) * weights[:, None])
+    return model, current
 
 
-def _step(images: Array, model: MovedClasses, parts: Array) -> MovedClasses:
-    """Maximize over shares, then extra, stretch and shift by weighted least squares, then the variance."""
+def _maximize(images: Array, model: ShiftedMixture, parts: Array) -> ShiftedMixture:
+    """Maximize over shares, then extra, scale and shift by weighted least squares, then the variance."""
     masses = parts.sum(axis=0)
     shares = np.maximum(masses / masses.sum(), MIN_MIXTURE_WEIGHT)
     sums = parts.T @ images
     classes = len(model.means)
     mass = masses[:classes]
     total = max(float(mass.sum()), 1e-9)
-    middle, middle_mean = sums[:classes].sum(axis=0) / total, mass @ model.means / total
-    offsets = model.means - middle_mean
-    seen = sums[:classes] - mass[:, None] * middle
+    center, center_of_means = sums[:classes].sum(axis=0) / total, mass @ model.means / total
+    offsets = model.means - center_of_means
+    observed = sums[:classes] - mass[:, None] * center
     power = float((mass[:, None] * offsets**2 / model.variance).sum())
-    stretch = float((offsets * seen / model.variance).sum()) / power if power > 1e-6 * total else 1.0
-    stretch = float(np.clip(stretch, *STRETCH))
+    scale = float((offsets * observed / model.variance).sum()) / power if power > 1e-6 * total else 1.0
+    scale = float(np.clip(scale, *SCALE_RANGE))
     extra = None if model.extra is None else sums[-1] / max(float(masses[-1]), 1e-9)
-    moved = replace(
-        model, shares=shares / shares.sum(), shift=middle - stretch * middle_mean, stretch=stretch, extra=extra
-    )  # fmt: skip
-    centres = moved.centres
-    squares = parts.sum(axis=1) @ images**2 - 2 * (sums * centres).sum(axis=0) + masses @ centres**2
-    variance = squares / masses.sum()
-    return replace(moved, variance=np.maximum(variance, SMALLEST_VARIANCE))
+    shifted = replace(
+        model, shares=shares / shares.sum(), shift=center - scale * center_of_means, scale=scale, extra=extra
+    )
+    centers = shifted.centers
+    squares = parts.sum(axis=1) @ images**2 - 2 * (sums * centers).sum(axis=0) + masses @ centers**2
+    return replace(shifted, variance=np.maximum(squares / masses.sum(), MIN_VARIANCE))
 
 
-FARTHEST = 4.0
-"""Spreads within a class: two round classes so far apart share 2 % of their images (Phi(-2))."""
+MIN_DISTANCE = 4.0
+"""In within-class standard deviations: two round classes at this distance share 2 % of their images (Phi(-2))."""
 MIN_UNKNOWN_SHARE = 0.1
-"""Of the target's images. Classes of real images have odd corners: with 0.05, digits in another contrast, but no new
-digit among them, had an unknown class in 4 of 10 draws; with 0.1 in none."""
-LARGEST_SHARE = 0.5
-"""Most of the target is the target itself, moved, and no class within it."""
-ONE_CLASS = 0.5
-"""Of the spread that the other images have between classes. A single class spreads a quarter as far as two that lie 4 spreads
-apart; images of all classes in another view spread as far as the others: 0.74 to 0.92 on phantom hospitals whose scanners
-differ, 0.26 to 0.28 where a class was planted."""
-FEWEST_PATIENTS = 3
-"""One patient's images make a cluster of themselves."""
+"""Of the target images. With 0.05, digits with another contrast had an unknown class in 4 of 10 draws; with 0.1 in none."""
+MAX_UNKNOWN_SHARE = 0.5
+"""A larger part is the shifted target itself, not a class in it."""
+MAX_RELATIVE_SPREAD = 0.5
+"""Of the spread of the other images between classes. A single class spreads a quarter as far as two classes at a distance of 4; images
+of all classes with another appearance spread as far as the others: 0.74 to 0.92 on phantom hospitals with different scanners,
+0.26 to 0.28 with an additional class."""
+MIN_PATIENTS = 3
+"""The images of one patient form a cluster."""
 
 
-def unknown_class(
+def detect_unknown_class(
     source: Outputs,
     target: Outputs,
     space: ClassSpace,
@@ -161,126 +228,124 @@ def unknown_class(
     resamples: int = 500,
     level: float = 0.95,
 ) -> dict[str, Any]:
-    """Look for a cluster of target images that is far from every class, wherever a shift moved all of them to.
+    """Detect a cluster of target images that is far from every class, wherever a shift moved all of them.
 
-    There is one where a component beside the moved classes explains the images better, beyond the interval of the gain over
-    resampled patients and the price of its parameters; where it is 4 spreads from the nearest class, and farther than
-    any such cluster among the source's own images, whose classes may have parts; where it holds a tenth to a half of the
-    images and 3 patients; and where it is one class: a cluster that spreads as far between the known classes as the others holds
-    these itself, in another kind of images or patients.
+    There is an unknown class if an extra mixture component improves the likelihood by more than its parameters cost, beyond the
+    interval over resampled patients; if it is 4 standard deviations from the nearest class, and farther than such a component
+    on the source, whose classes may have parts; if it holds a tenth to a half of the images and at least 3 patients; and if it
+    spreads like a single class. A cluster that spreads between the known classes like the others contains these classes with
+    another appearance.
 
     Args:
-        source: labelled images that the model did not learn from.
-        target: unlabelled ones.
-        space: of both.
-        seed: of k-means and resamples.
-        resamples, level: of the gain's interval.
+        source: labeled images that the model was not trained on.
+        target: unlabeled images.
+        space: both in one space.
+        seed: seed of k-means and resamples.
+        resamples, level: of the interval.
 
     Returns:
-        `found` (None: too few patients to tell), `distance` from the nearest class and `farthest_at_source` in spreads within a class,
-        `share` of the target's images, `patients` in it, `spread` between classes, as a part of that of the others, and `gain`: {value,
-        low, high} in nats an image.
+        `detected` (None: too few patients), `distance` from the nearest class and `source_distance` in within-class standard
+        deviations, `share` of the target images, `patients` in the cluster, `spread` between classes relative to the
+        other images, and `gain` ({value, low, high}) in nats per image.
     """
-    at_target = _extra_component(space, target.units, seed, resamples, level)
-    itself = class_space(source.features, source.known_labels, source.features)
-    at_source = _extra_component(itself, source.units, seed, resamples, level)
-    usual = at_source["distance"] if _is_there(at_source) else 0.0
-    found: bool | None = _is_there(at_target) and at_target["distance"] > max(FARTHEST, usual)
+    component = _extra_component(space, target.units, seed, resamples, level)
+    source_space = class_space(source.features, source.known_labels, source.features)
+    at_source = _extra_component(source_space, source.units, seed, resamples, level)
+    source_distance = 0.0 if _objections(at_source) else at_source["distance"]
+    detected: bool | None = not _objections(component) and component["distance"] > max(
+        MIN_DISTANCE, source_distance
+    )
     if len(set(target.units)) < FEWEST_GROUPS:
-        found = None
-    return {"found": found, **at_target, "farthest_at_source": usual}
+        detected = None
+    return {"detected": detected, **component, "source_distance": source_distance}
 
 
-def _is_there(one: dict[str, Any]) -> bool:
-    return not _why_no_class(one)
-
-
-def why_not_found(told: Mapping[str, Any]) -> str:
-    """Return why what `unknown_class` measured is no unknown class, in plain words.
-
-    Args:
-        told: what it returned, `found` being false.
-    """
-    if told["distance"] <= FARTHEST:
-        return "no part of the target is far from every class of the source"
-    why = _why_no_class(told)
-    if told["distance"] <= told["farthest_at_source"]:
-        usual = f"{told['farthest_at_source']:.1f}"
-        why.append(f"a part of the source's own images is as far from its classes ({usual})")
+def explain_no_unknown_class(result: Mapping[str, Any]) -> str:
+    """Return why there is no unknown class, given a result of `detect_unknown_class` with `detected` false."""
+    if result["distance"] <= MIN_DISTANCE:
+        return "no part of the target is far from every source class"
+    reasons = _objections(result)
+    if result["distance"] <= result["source_distance"]:
+        reasons.append(
+            f"part of the source is as far from its own classes ({result['source_distance']:.1f} standard deviations)"
+        )
     return (
-        f"part of the target ({told['share']:.0%} of its images) is {told['distance']:.1f} times the spread of a class away from "
-        f"every class of the source, but it is no unknown class: {'; '.join(why)}"
+        f"{result['share']:.0%} of the target images are {result['distance']:.1f} within-class standard deviations from every "
+        f"source class, but they are not an unknown class: {'; '.join(reasons)}"
     )
 
 
-def _why_no_class(one: Mapping[str, Any]) -> list[str]:
-    """Return what keeps a component from being one class of its own, however far it is; empty where nothing does.
-
-    What is not a number keeps it, too.
-    """
-    low, share, patients, spread = one["gain"]["low"], one["share"], one["patients"], one["spread"]
-    why = []
+def _objections(component: Mapping[str, Any]) -> list[str]:
+    """Return the reasons why a component is not a single class, regardless of its distance. NaN is a reason, too."""
+    low, share, patients = component["gain"]["low"], component["share"], component["patients"]
+    spread, reasons = component["spread"], []
     if low is None or not low > 0:
-        why.append("that these images lie together may be chance")
+        reasons.append("the cluster may be due to chance")
     if not share >= MIN_UNKNOWN_SHARE:
-        why.append(f"fewer than {MIN_UNKNOWN_SHARE:.0%} of the images may be an odd corner of a class")
-    if share > LARGEST_SHARE:
-        why.append(f"more than {LARGEST_SHARE:.0%} of the images are the target itself, moved")
-    if patients < FEWEST_PATIENTS:
-        why.append(f"they are of {patients} patient{'s'[: patients != 1]}, {FEWEST_PATIENTS} are wanted")
-    if not spread <= ONE_CLASS:
-        why.append(
-            f"they spread {spread:.2f} times as far between the classes as the others, as images of several classes do "
-            f"(one class: up to {ONE_CLASS:g})"
+        reasons.append(f"it holds fewer than {MIN_UNKNOWN_SHARE:.0%} of the images")
+    if share > MAX_UNKNOWN_SHARE:
+        reasons.append(f"it holds more than {MAX_UNKNOWN_SHARE:.0%} of the images")
+    if patients < MIN_PATIENTS:
+        reasons.append(
+            f"it holds {patients} patient{'s'[: patients != 1]} (at least {MIN_PATIENTS} are needed)"
         )
-    return why
+    if not spread <= MAX_RELATIVE_SPREAD:
+        reasons.append(
+            f"its spread between classes is {spread:.2f} times that of the other images, like that of several classes "
+            f"(a single class: up to {MAX_RELATIVE_SPREAD:g})"
+        )
+    return reasons
 
 
 def _extra_component(
     space: ClassSpace, units: Sequence[str], seed: int, resamples: int, level: float
 ) -> dict[str, Any]:
+    """Return the fields of `detect_unknown_class` that describe the best extra component."""
     images = space.target
-    once = np.ones(len(images))
-    classes = np.bincount(space.labels) / len(space.labels)
+    ones = np.ones(len(images))
+    prevalence = np.bincount(space.labels) / len(space.labels)
     means = space.class_means(np.ones(len(space.source)))
-    starts = starts_of(means, classes, images)
-    without = fit_moved_classes(images, starts, once)
-    begun = [*starts, without]
-    several = [_with_extra(one, place) for one in begun for place in _places(images, len(means), seed)]
-    extra = fit_moved_classes(images, several, once)
-    gains = extra.log_likelihood(images) - without.log_likelihood(images)
-    # A nat for each number of its mean and its share (Akaike 1974), over patients: images of one repeat each other.
-    price = (images.shape[1] + 1) / len(set(units))
-    drawn = resample(list(units), [""] * len(units), once, seed=seed, resamples=resamples)
+    starts = initial_mixtures(means, prevalence, images)
+    without_extra = fit_shifted_mixture(images, starts, ones)
+    centers = _cluster_centers(images, len(means) + 1, seed)
+    with_extra = fit_shifted_mixture(
+        images,
+        [
+            replace(mixture, extra=center, shares=np.append(0.8 * mixture.shares, 0.2))
+            for mixture in (*starts, without_extra)
+            for center in centers
+        ],
+        ones,
+    )
+    gains = with_extra.log_likelihood(images) - without_extra.log_likelihood(images)
+    # One nat per parameter (Akaike 1974), counted over patients, because images of one patient are not independent.
+    cost = (images.shape[1] + 1) / len(set(units))
+    drawn = resample(list(units), [""] * len(units), ones, seed=seed, resamples=resamples)
     weights = drawn.counts[:, drawn.group_of]
-    told = interval((weights * gains).sum(axis=1) / weights.sum(axis=1) - price, level=level)
-    low, high = told if told else (None, None)
-    inside = extra.joint(images).argmax(axis=1) == len(means)
+    limits = interval((weights * gains).sum(axis=1) / weights.sum(axis=1) - cost, level=level)
+    low, high = limits or (None, None)
+    is_inside = with_extra.joint(images).argmax(axis=1) == len(means)
     return {
-        "distance": extra.distance_of_extra(),
-        "share": float(extra.shares[-1]),
-        "patients": len({unit for unit, is_in in zip(units, inside, strict=True) if is_in}),
-        "spread": _spread(images[:, : len(means) - 1], inside),
-        "gain": {"value": float(gains.mean() - price), "low": low, "high": high},
+        "distance": with_extra.distance_of_extra(),
+        "share": float(with_extra.shares[-1]),
+        "patients": len({unit for unit, inside in zip(units, is_inside, strict=True) if inside}),
+        "spread": _relative_spread(images[:, : len(means) - 1], is_inside),
+        "gain": {"value": float(gains.mean() - cost), "low": low, "high": high},
     }
 
 
-def _spread(between: Array, inside: Array) -> float:
-    """Return how far the images inside spread between classes, as a part of how far the others do."""
-    if not 0 < inside.sum() < len(inside):
+def _relative_spread(images: Array, is_inside: Array) -> float:
+    """Return the spread of the images inside relative to that of the others."""
+    if not 0 < is_inside.sum() < len(is_inside):
         return 0.0
-    within, others = (float(between[one].var(axis=0).sum()) for one in (inside, ~inside))
-    return within / max(others, 1e-9)
+    inside, others = (float(images[rows].var(axis=0).sum()) for rows in (is_inside, ~is_inside))
+    return inside / max(others, 1e-9)
 
 
-def _with_extra(model: MovedClasses, place: Array) -> MovedClasses:
-    return replace(model, extra=place, shares=np.append(0.8 * model.shares, 0.2))
-
-
-def _places(images: Array, classes: int, seed: int) -> Array:
-    """Return `[classes + 1, d]`: centres of one cluster more than there are classes, one of which is the extra's start."""
+def _cluster_centers(images: Array, clusters: int, seed: int) -> Array:
+    """Return `[clusters, d]`, one of which is the start of the extra component."""
     from sklearn.cluster import KMeans
 
-    clusters = min(classes + 1, len(np.unique(images, axis=0)))
-    centres: Array = KMeans(clusters, n_init=5, random_state=seed).fit(images).cluster_centers_
-    return centres
+    clusters = min(clusters, len(np.unique(images, axis=0)))
+    centers: Array = KMeans(clusters, n_init=5, random_state=seed).fit(images).cluster_centers_
+    return centers

@@ -33,12 +33,12 @@ def check_augmentation(name: str) -> None:
 
     - the same seeds give the same bytes, alone and in batches of any size;
     - another seed gives another image;
-    - size, type and range are kept, nothing becomes NaN, also on grey, black and white images;
+    - size, type and range are kept, nothing becomes NaN, also on gray, black and white images;
     - strength 0 changes no byte;
     - compiled and by itself, as keras-cv's layer runs, it gives the same within 0.01 of 255 (thresholds: but for 0.1 %
       of the pixels);
     - probability 0 changes nothing, probability one half about half of the images;
-    - grey images of one channel pass, or are refused by an operation that needs colour;
+    - gray images of one channel pass, or are refused by an operation that needs color;
     - no stateful random operation is in the graph;
     - its options are a StrictModel, so that they can be checked without TensorFlow.
 
@@ -73,7 +73,7 @@ def check_augmentation(name: str) -> None:
     _check_nothing(name, images, seeds)
     _check_exact(name, options, images, seeds, together)
     _check_probability(name, options)
-    _check_grey(name, options)
+    _check_gray(name, options)
 
 
 def _check_nothing(name: str, images: Any, seeds: Any) -> None:
@@ -105,17 +105,17 @@ def _check_probability(name: str, options: Any) -> None:
     assert abs(changed(0.5) / changed(1.0) - 0.5) < 0.2, f"{name}: probability one half is not"
 
 
-def _check_grey(name: str, options: Any) -> None:
+def _check_gray(name: str, options: Any) -> None:
     needs_color = getattr(registry.module("operation", name), "NEEDS_COLOR", False)
     try:
         policy = build_policy([(name, options)], image_size_px=SIZE_PX, channels=1, exact=True)
     except RequestError:
-        assert needs_color, f"{name}: refuses grey images and does not say NEEDS_COLOR"
+        assert needs_color, f"{name}: refuses gray images and does not say NEEDS_COLOR"
         return
     assert not needs_color
-    grey = _images()[..., :1]
-    seeds = np.ones((len(grey), 2), np.int32)
-    assert policy(grey, seeds).numpy().shape == grey.shape
+    gray = _images()[..., :1]
+    seeds = np.ones((len(gray), 2), np.int32)
+    assert policy(gray, seeds).numpy().shape == gray.shape
 
 
 def _images() -> np.ndarray[Any, Any]:

@@ -1,6 +1,6 @@
-"""One object holds the state of training; one function writes it, one restores it.
+"""The training state, its checkpoints on disk, and the history of a training.
 
-A checkpoint is an `.npz` of plain arrays and one JSON text: nothing in it can run code.
+A checkpoint is an `.npz` file of plain arrays and one JSON text. It cannot contain code.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import io
 import json
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,14 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass
-class Best:
+class BestEpoch:
     """The best epoch so far on the validation images of one domain.
 
     Args:
-        value: of the monitored figure.
-        epoch: counted over the whole run, from 1.
-        weights: of `model.weights`, in order.
-        monitor: the figure's name; values of another figure do not compare.
+        value: Value of the monitored metric.
+        epoch: Its epoch, counted over the whole training from 1.
+        weights: The values of `model.weights`, in order.
+        monitor: Name of the metric. Values of different metrics are not compared.
     """
 
     value: float
@@ -43,12 +43,12 @@ class Best:
 
 @dataclass(frozen=True)
 class History:
-    """What was learnt.
+    """The result of `fit`.
 
     Args:
-        rows: one an epoch: `phase`, `epoch` (from 1, over all phases), `learning_rate`, `loss`, `accuracy`
-            on training images, `val_loss`, `val_accuracy`, `val_balanced_accuracy`, `val_auc`.
-        proofs: one a phase, see `build_freeze_report`.
+        rows: One row per epoch: `phase`, `epoch` (from 1, over all phases), `learning_rate`, `loss`, `accuracy` on
+            training images, `val_loss`, `val_accuracy`, `val_balanced_accuracy`, `val_auc`.
+        freeze_reports: One report per phase, see `build_freeze_report`.
         best: `{domain: (epoch, value)}` of the epochs whose weights were kept.
     """
 
@@ -63,51 +63,44 @@ class History:
 
 @dataclass
 class TrainingState:
-    """Where training stands.
+    """The progress of a training.
 
     Args:
-        phase: index of the phase under way; equal to their number when all have ended.
-        phase_epochs: epochs of that phase that have ended.
-        epochs: epochs that have ended in all.
-        waited: epochs since the monitored figure last improved.
-        stopped: the phase was ended early.
-        best: by domain.
-        before: checksums of the model when the phase began.
-        statistics: BatchNorm statistics of the model when the phase began, by path.
-        rows: of the history.
-        proofs: of the phases that have ended.
-        born: number of the optimizer's step with which a variable joined it, by path; 0 where there is none.
-        callbacks: what each Keras callback has counted, as a patience that has run so far.
+        phase: Index of the current phase. Equal to the number of phases when all are finished.
+        phase_epochs: Finished epochs of the current phase.
+        epochs: Finished epochs of all phases.
+        epochs_without_improvement: Epochs since the monitored metric last improved.
+        stopped: Whether the phase was stopped early.
+        best: The best epoch of each domain.
+        checksums: Checksums of the model at the start of the phase.
+        statistics: BatchNorm statistics of the model at the start of the phase, by path.
+        rows: Rows of the history.
+        freeze_reports: Reports of the finished phases.
+        callbacks: The counters of each Keras callback, e.g. the patience used so far.
+        joined_at: The optimizer step at which each variable joined the optimizer, by path.
     """
 
     phase: int = 0
     phase_epochs: int = 0
     epochs: int = 0
-    waited: int = 0
+    epochs_without_improvement: int = 0
     stopped: bool = False
-    best: dict[str, Best] = field(default_factory=dict)
-    before: dict[str, str] = field(default_factory=dict)
+    best: dict[str, BestEpoch] = field(default_factory=dict)
+    checksums: dict[str, str] = field(default_factory=dict)
     statistics: dict[str, Array] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     freeze_reports: list[dict[str, Any]] = field(default_factory=list)
     callbacks: list[dict[str, Any]] = field(default_factory=list)
-    born: dict[str, int] = field(default_factory=dict)
+    joined_at: dict[str, int] = field(default_factory=dict)
 
     def history(self) -> History:
-        """Return what was learnt so far."""
-        best = {domain: (one.epoch, one.value) for domain, one in self.best.items()}
+        """Return the history so far."""
+        best = {domain: (best.epoch, best.value) for domain, best in self.best.items()}
         return History(tuple(self.rows), tuple(self.freeze_reports), best)
 
 
-KEPT = 2
-PLAIN = (
-    "phase", "phase_epochs", "epochs", "waited", "stopped", "before", "rows", "proofs", "callbacks",
-    "born",
-)  # fmt: skip
-
-
-def _name(index: int) -> str:
-    return f"{index:05d}"
+KEPT_CHECKPOINTS = 2
+JSON_FIELDS = [entry.name for entry in fields(TrainingState) if entry.name not in ("best", "statistics")]
 
 
 def write_checkpoint(
@@ -118,102 +111,105 @@ def write_checkpoint(
     step: Step,
     averages: WeightAverages,
 ) -> Path:
-    """Write the whole state atomically; keep the last two.
+    """Write a checkpoint atomically and delete all but the last two.
 
     Args:
-        folder: of the checkpoints; made where it is missing.
-        state: where training stands.
-        model: with its weights and the seeds of its dropout.
-        optimizer: with its momenta and its step count.
-        step: with its variables beside the model's, and what it says it needs.
-        averages: of the weights.
+        folder: Folder of the checkpoints. It is created if necessary.
+        state: The training state.
+        model: The model; its weights and the seeds of its dropout layers are saved.
+        optimizer: The optimizer; its slot variables and step count are saved.
+        step: The step; its own variables and its `state()` are saved.
+        averages: The averages of the weights.
     """
     folder.mkdir(exist_ok=True)
     arrays: dict[str, Any] = {}
-    groups = {"model": model, "optimizer": optimizer, "average": averages, "beside": step}
-    for group, variables in ((name, holder.variables) for name, holder in groups.items()):
-        arrays |= {f"{group}/{_name(i)}": keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)}
+    groups = {"model": model, "optimizer": optimizer, "average": averages, "step_variables": step}
+    for group, owner in groups.items():
+        arrays |= {
+            f"{group}/{index:05d}": keras.ops.convert_to_numpy(variable)
+            for index, variable in enumerate(owner.variables)
+        }
     for domain, best in state.best.items():
-        arrays |= {f"best/{domain}/{_name(i)}": value for i, value in enumerate(best.weights)}
+        arrays |= {f"best/{domain}/{index:05d}": value for index, value in enumerate(best.weights)}
     arrays |= {f"statistics/{path}": value for path, value in state.statistics.items()}
     arrays |= {f"step/{name}": value for name, value in step.state().items()}
-    told = asdict(_without_weights(state))
-    arrays["state"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
+    content = {name: getattr(state, name) for name in JSON_FIELDS}
+    content["best"] = {domain: asdict(best) | {"weights": []} for domain, best in state.best.items()}
+    arrays["state"] = np.frombuffer(json.dumps(content).encode(), np.uint8)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     path = folder / f"epoch-{state.epochs:05d}.npz"
     write_atomic(path, buffer.getvalue())
-    for old in _found(folder)[:-KEPT]:
+    for old in _checkpoint_files(folder)[:-KEPT_CHECKPOINTS]:
         old.unlink(missing_ok=True)
     return path
 
 
-def _without_weights(state: TrainingState) -> TrainingState:
-    best = {domain: Best(best.value, best.epoch, [], best.monitor) for domain, best in state.best.items()}
-    return TrainingState(**{name: getattr(state, name) for name in PLAIN}, best=best)
-
-
-def _found(folder: Path) -> list[Path]:
+def _checkpoint_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-*.npz"))
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that can be read, None when there is none."""
-    for path in reversed(_found(folder)):
+    """Return the newest checkpoint that can be read. None if there is none."""
+    for path in reversed(_checkpoint_files(folder)):
         if zipfile.is_zipfile(path):
             return path
     return None
 
 
 class Checkpoint:
-    """A checkpoint read from disk.
+    """A checkpoint that was read from disk.
 
     Args:
-        path: an `.npz` that `write_checkpoint` wrote.
+        path: A file that `write_checkpoint` wrote.
     """
 
     def __init__(self, path: Path) -> None:
         with np.load(path, allow_pickle=False) as file:
             self._arrays = {name: file[name] for name in file.files}
-        told = json.loads(self._arrays["state"].tobytes())
-        best = {
-            domain: Best(one["value"], one["epoch"], self._group(f"best/{domain}/"), one["monitor"])
-            for domain, one in told["best"].items()
+        content = json.loads(self._arrays["state"].tobytes())
+        self.state = TrainingState(**content | {"statistics": self._with_prefix("statistics/")})
+        self.state.best = {
+            domain: BestEpoch(**best | {"weights": self._in_order(f"best/{domain}/")})
+            for domain, best in content["best"].items()
         }
-        self.state = TrainingState(
-            **{name: told[name] for name in PLAIN}, best=best,
-            statistics=_named(self._arrays, "statistics/"),
-        )  # fmt: skip
 
-    def _group(self, prefix: str) -> list[Any]:
-        return [self._arrays[name] for name in sorted(self._arrays) if name.startswith(prefix)]
+    def _with_prefix(self, prefix: str) -> dict[str, Any]:
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self._arrays.items()
+            if name.startswith(prefix)
+        }
 
-    def restore(self, model: keras.Model, optimizer: keras.Optimizer, step: Step, averages: WeightAverages) -> None:
-        """Put every variable back.
+    def _in_order(self, prefix: str) -> list[Any]:
+        return [value for _, value in sorted(self._with_prefix(prefix).items())]
+
+    def restore(
+        self, model: keras.Model, optimizer: keras.Optimizer, step: Step, averages: WeightAverages
+    ) -> None:
+        """Restore every variable.
 
         Raises:
-            RequestError: the checkpoint is of another model.
+            RequestError: If the checkpoint is of another model.
         """
-        assign(model.variables, self._group("model/"))
-        assign(optimizer.variables, self._group("optimizer/"))
-        assign(averages.variables, self._group("average/"))
-        assign(step.variables, self._group("beside/"))
-        step.restore(_named(self._arrays, "step/"))
-
-
-def _named(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+        assign(model.variables, self._in_order("model/"))
+        assign(optimizer.variables, self._in_order("optimizer/"))
+        assign(averages.variables, self._in_order("average/"))
+        assign(step.variables, self._in_order("step_variables/"))
+        step.restore(self._with_prefix("step/"))
 
 
 def assign(variables: Sequence[keras.Variable], values: Sequence[Any]) -> None:
-    """Set variables in order.
+    """Assign values to variables, in order.
 
     Raises:
-        RequestError: another number or another shape.
+        RequestError: If their number or shapes differ.
     """
     shapes = [tuple(variable.shape) for variable in variables]
     if shapes != [np.shape(value) for value in values]:
-        raise RequestError("The checkpoint is of another model or another optimizer.")
+        raise RequestError(
+            "The checkpoint does not fit: it was written for another model or another optimizer."
+        )
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
@@ -221,19 +217,19 @@ def assign(variables: Sequence[keras.Variable], values: Sequence[Any]) -> None:
 COUNTERS = (
     "best", "best_epoch", "cooldown_counter", "elapsed_s", "phase_epochs", "phase_index", "stopped_epoch", "wait",
 )  # fmt: skip
-"""The counters of EarlyStopping, ReduceLROnPlateau, ModelCheckpoint and TimeBudget. Their settings stay the caller's, and some are
-turned over when training begins (the sign of `min_delta`), so not every attribute can be put back."""
+"""The counters of EarlyStopping, ReduceLROnPlateau, ModelCheckpoint and TimeBudget. Other attributes are not restored:
+they are settings of the caller, and Keras changes some of them when training begins (the sign of `min_delta`)."""
 
 
 def callback_states(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict[str, Any]]:
-    """Return what each callback has counted so far, as plain numbers."""
+    """Return the counters of each callback as plain numbers."""
     return [
-        {name: _plain(vars(callback)[name]) for name in COUNTERS if name in vars(callback)}
+        {name: _to_number(vars(callback)[name]) for name in COUNTERS if name in vars(callback)}
         for callback in callbacks
     ]
 
 
-def _plain(value: Any) -> float | int | None:
+def _to_number(value: Any) -> float | int | None:
     if value is None or isinstance(value, int):
         return value
     return float(value)
@@ -242,7 +238,7 @@ def _plain(value: Any) -> float | int | None:
 def restore_callbacks(
     callbacks: Sequence[keras.callbacks.Callback], states: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Set what `callback_states` returned; nothing when another number of callbacks is at work now."""
+    """Restore what `callback_states` returned. Does nothing if the number of callbacks has changed."""
     if len(callbacks) != len(states):
         return
     for callback, state in zip(callbacks, states, strict=True):
@@ -250,37 +246,37 @@ def restore_callbacks(
 
 
 class WeightSnapshot:
-    """Copies of a model's weights.
+    """A copy of the weights of a model, to restore if training diverges.
 
     Args:
-        model: whose weights they are.
+        model: The model.
 
     Attributes:
-        values: one array a weight, in order; never written to.
+        values: One array per weight, in order. They are never modified in place.
     """
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        self._moving: Collection[str] = ()
-        self.take_all()
+        self._changing: Collection[str] = ()
+        self.update_all()
 
-    def take_all(self) -> None:
-        """Copy every weight, wherever it came from."""
+    def update_all(self) -> None:
+        """Copy every weight."""
         self.values = [_copy(weight) for weight in self._model.weights]
 
-    def expect(self, moving: Collection[str]) -> None:
-        """Say which weights may move from here on, by path; the others are not copied again."""
-        self._moving = moving
+    def set_changing(self, paths: Collection[str]) -> None:
+        """Set the paths of the weights that can change. `current` copies only these."""
+        self._changing = paths
 
-    def now(self) -> list[Any]:
-        """Return the weights as they are now, as copies that stay as they are."""
+    def current(self) -> list[Any]:
+        """Return copies of the current weights."""
         return [
-            _copy(weight) if weight.path in self._moving else value
+            _copy(weight) if weight.path in self._changing else value
             for weight, value in zip(self._model.weights, self.values, strict=True)
         ]
 
-    def put_back(self) -> None:
-        """Give the model these weights."""
+    def restore(self) -> None:
+        """Assign the copies to the model."""
         assign(self._model.weights, self.values)
 
 

@@ -1,4 +1,4 @@
-"""What must hold of the phases before the first step, and of the numbers after each."""
+"""Checks before the first step (phases, caches, disk space) and of the numbers after each step."""
 
 from __future__ import annotations
 
@@ -23,180 +23,174 @@ from kerastl.runs import format_bytes
 from kerastl.training.feature_cache import ABOUT, activation_shapes, activations_size, describe_entry
 from kerastl.training.freeze import resolve_trainable
 from kerastl.training.step import no_images
-from kerastl.training.trunk import FrozenTrunk, find_cached_trunk, choose_cache, find_frozen_trunk
+from kerastl.training.trunk import FrozenTrunk, choose_cache, find_cached_trunk, find_frozen_trunk
 
-ROOM_LEFT_BYTES = 2**28
-"""What caches leave free on the disk, for the run's own files."""
+RESERVED_BYTES = 2**28
+"""Disk space that caches leave free for the files of the run."""
+Sources = Mapping[str, ImageDataset]
+"""Datasets by domain."""
+PhaseImages = Sequence[Sequence[ImageDataset]]
+"""The datasets that each phase reads."""
 
 
-def check_cache(model: keras.Model, phase: Phase, sources: Sequence[ImageDataset]) -> None:
-    """See that a cache makes no difference to what is learnt.
+def check_cache(model: keras.Model, phase: Phase, datasets: Sequence[ImageDataset]) -> None:
+    """Check that a cache does not change the result of a phase.
 
     Raises:
-        RequestError: it would, or what it keeps could not be told from something else; the text says what to
-            write instead.
+        RequestError: If it does, or if the cached images cannot be identified.
     """
     if phase.batch_norm != "frozen":
         raise RequestError(
-            f"cache: {phase.cache} needs a frozen part that stays as it is, and with batch_norm: "
-            f"{phase.batch_norm} its statistics follow the batch. Write batch_norm: frozen, or cache: none."
+            f"cache: {phase.cache} needs constant frozen layers, but with batch_norm: {phase.batch_norm} their "
+            "statistics change with each batch. Write batch_norm: frozen, or cache: none."
         )
-    for source in sources:
-        _check_source(phase, source)
+    for dataset in datasets:
+        _check_dataset(phase, dataset)
     find_cached_trunk(model, phase)
 
 
-def _check_source(phase: Phase, source: ImageDataset) -> None:
-    if source.mixes:
+def _check_dataset(phase: Phase, dataset: ImageDataset) -> None:
+    if dataset.mixes:
         raise RequestError(
-            f"cache: {phase.cache} keeps one image's activations, and mixing makes each of two. "
-            "Take augment.mixing out, or write cache: none."
+            f"cache: {phase.cache} stores activations of single images, but augment.mixing combines two images. "
+            "Remove augment.mixing, or write cache: none."
         )
-    if not source.has_fingerprint:
+    if not dataset.has_fingerprint:
         raise RequestError(
-            f"cache: {phase.cache} keeps what an augmentation made, and must know it from every other: `augment` "
-            "is a layer or a function of your own, which does not say what it does. Build it of "
-            'operations, augment=kerastl.augment.build_policy([{"name": ...}], image_size_px=...), or '
-            "write cache: none."
+            f"cache: {phase.cache} identifies entries by the augmentation, but `augment` is a custom layer or function "
+            "that cannot be identified. Build the augmentation from operations, "
+            'augment=kerastl.augment.build_policy([{"name": ...}], image_size_px=...), or write cache: none.'
         )
-    if source.augmented and not source.repeats:
+    if dataset.augmented and not dataset.repeats:
         raise RequestError(
-            f"cache: {phase.cache} would show the augmentation of one epoch in all. Say how many views of "
-            "each image are kept, as augment.views: 4, or write cache: none."
+            f"cache: {phase.cache} would use the augmentation of a single epoch. Set the number of augmented views "
+            "to cache per image, e.g. augment.views: 4, or write cache: none."
         )
 
 
 def check_disk_space(
-    model: keras.Model, phases: Sequence[Phase], *, images: Sequence[Sequence[ImageDataset]], folder: Path
+    model: keras.Model, phases: Sequence[Phase], *, images: PhaseImages, folder: Path
 ) -> None:
-    """See that the caches of some phases, all together, can be written and have room.
+    """Check that the caches of all phases together fit on the disk and can be written.
 
     Args:
-        model: a flat classifier.
-        phases: all that are run, those without a cache too; each has passed `check_cache`.
-        images: all that each phase reads, for training and validation.
-        folder: where the caches lie.
+        model: A flat classifier.
+        phases: All phases. Those with a cache have passed `check_cache`.
+        images: The training and validation datasets of each phase.
+        folder: Folder of the caches.
 
     Raises:
-        RequestError: the folder cannot be written to, or the disk is too small; the text says what to do.
+        RequestError: If the folder is not writable or the disk is too small.
     """
     entries = list(_entries(model, phases, images))
     if not entries:
         return
-    place = _check_writable(folder)
-    there = Counter(_described(folder))
-    needed, cached = 0, [phase for phase in phases if phase.cache != "none"]
-    for words, size in entries:
-        # Of other weights, perhaps: then the disk may be full in the middle, and says so.
-        if there[words]:
-            there[words] -= 1
+    existing_folder = _check_writable(folder)
+    cached = Counter(_cached_descriptions(folder))
+    needed = 0
+    for description, size in entries:
+        # A cached entry may be of other weights. Then the disk can still run full later, with an error of its own.
+        if cached[description]:
+            cached[description] -= 1
         else:
             needed += size
-    free = shutil.disk_usage(place).free
-    if needed and needed + ROOM_LEFT_BYTES > free:
-        kinds = " and ".join(dict.fromkeys(phase.cache for phase in cached))
-        together = f" for {len(cached)} phases together" if len(cached) > 1 else ""
+    free = shutil.disk_usage(existing_folder).free
+    if needed and needed + RESERVED_BYTES > free:
+        caching = [phase for phase in phases if phase.cache != "none"]
+        kinds = " and ".join(dict.fromkeys(phase.cache for phase in caching))
+        together = f" for {len(caching)} phases together" if len(caching) > 1 else ""
         raise RequestError(
-            f"cache: {kinds} takes {format_bytes(needed)}{together}, and {place} has "
-            f"{format_bytes(free)} free. {_smaller(cached)}Room: kerastl cache prune --older-than 30. "
-            "Another folder: export KERASTL_CACHE=DIR. Without: cache: none."
+            f"cache: {kinds} needs {format_bytes(needed)}{together}, but {existing_folder} has "
+            f"{format_bytes(free)} free. {_suggest_precision(caching)}"
+            "To free space: kerastl cache prune --older-than 30. "
+            "To use another folder: export KERASTL_CACHE=DIR. To disable the cache: cache: none."
         )
 
 
 def _check_writable(folder: Path) -> Path:
-    """Return the nearest folder that is there, on the disk of the caches."""
-    place = next(one for one in (folder, *folder.parents) if one.exists())
+    """Return the folder or its nearest existing parent, after a check that it is writable."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
-        with tempfile.TemporaryFile(dir=place):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise RequestError(
-            f"Nothing can be kept in {folder}: {error.strerror or error}. Name a folder that can be written "
-            "to: export KERASTL_CACHE=DIR. Without: cache: none."
+            f"Cannot write a cache to {folder}: {error.strerror or error}. Choose a writable folder: "
+            "export KERASTL_CACHE=DIR. To disable the cache: cache: none."
         ) from error
-    return place
+    return existing
 
 
-def _entries(
-    model: keras.Model, phases: Sequence[Phase], images: Sequence[Sequence[ImageDataset]]
-) -> Iterator[tuple[str, int]]:
-    """Yield (what is told of it, bytes) of each entry that the phases keep; two phases may share one."""
+def _entries(model: keras.Model, phases: Sequence[Phase], images: PhaseImages) -> Iterator[tuple[str, int]]:
+    """Yield (description, bytes) of each cache entry of the phases. Two phases can share an entry."""
     network, known = network_name(model), set()
-    for place, (phase, sources) in enumerate(zip(phases, images, strict=True)):
+    for index, (phase, datasets) in enumerate(zip(phases, images, strict=True)):
         if phase.cache == "none":
             continue
-        front = find_cached_trunk(model, phase)
-        moved = [at for at in range(place) if _moves(model, phases[at], front)]
-        about = {"network": network, "boundary": front.behind}
-        for source in sources:
-            shared = (front.behind, id(source), phase.cache_precision, max(moved, default=-1))
+        trunk = find_cached_trunk(model, phase)
+        changing = [earlier for earlier in range(index) if _changes(model, phases[earlier], trunk)]
+        about = {"network": network, "boundary": trunk.boundary}
+        for dataset in datasets:
+            shared = (trunk.boundary, id(dataset), phase.cache_precision, max(changing, default=-1))
             if shared in known:
                 continue
             known.add(shared)
-            yield _words(describe_entry(source, phase.cache_precision, about)), _size(front, phase, source)
+            description = describe_entry(dataset, phase.cache_precision, about)
+            yield json.dumps(description, sort_keys=True), _size(trunk, phase, dataset)
 
 
-def _moves(model: keras.Model, phase: Phase, front: FrozenTrunk) -> bool:
-    """Tell whether a phase changes something in the front of another."""
+def _changes(model: keras.Model, phase: Phase, trunk: FrozenTrunk) -> bool:
+    """Return whether a phase trains a layer of the frozen trunk of another phase."""
     own = find_frozen_trunk(model, phase)
     if own is None:
         return True
-    if own.behind == front.behind:
-        return False
     order = [*(block.name for block in blocks_of(model)), "pooled"]
-    return order.index(own.behind) < order.index(front.behind)
+    return order.index(own.boundary) < order.index(trunk.boundary)
 
 
-def _words(told: Mapping[str, Any]) -> str:
-    return json.dumps(told, sort_keys=True)
-
-
-def _described(folder: Path) -> Iterator[str]:
-    """Yield what is told of each entry that is kept already."""
+def _cached_descriptions(folder: Path) -> Iterator[str]:
+    """Yield the description of each entry in the cache."""
     for file in folder.glob(f"*/{ABOUT}"):
         try:
-            yield _words(json.loads(file.read_text(encoding="utf-8"))["holds"])
+            yield json.dumps(json.loads(file.read_text(encoding="utf-8"))["holds"], sort_keys=True)
         except (OSError, ValueError, KeyError, TypeError):
             continue
 
 
-def _size(front: FrozenTrunk, phase: Phase, source: ImageDataset) -> int:
-    return activations_size(activation_shapes(front.tensors), source, phase.cache_precision)
+def _size(trunk: FrozenTrunk, phase: Phase, dataset: ImageDataset) -> int:
+    return activations_size(activation_shapes(trunk.tensors), dataset, phase.cache_precision)
 
 
-def cache_line(model: keras.Model, phase: Phase, sources: Sequence[ImageDataset]) -> str:
-    """Return one line for people: what a phase with a cache keeps, and how large it is."""
-    front = find_cached_trunk(model, phase)
-    size = sum(_size(front, phase, source) for source in sources)
-    what = "features" if phase.cache == "features" else "activations at the freeze boundary"
-    views = max(source.views for source in sources)
-    shown = f", {views} augmented views of each training image" if views > 1 else ""
+def cache_line(model: keras.Model, phase: Phase, datasets: Sequence[ImageDataset]) -> str:
+    """Return one line for the screen: what the cache of a phase contains, and its size."""
+    trunk = find_cached_trunk(model, phase)
+    size = sum(_size(trunk, phase, dataset) for dataset in datasets)
+    content = "features" if phase.cache == "features" else "activations at the freeze boundary"
+    views = max(dataset.views for dataset in datasets)
+    augmented = f", {views} augmented views per training image" if views > 1 else ""
     return (
-        f"phase {phase.name}: the frozen layers see each image once; their {what} are kept "
-        f"({phase.cache_precision}, {format_bytes(size)}{shown})"
+        f"phase {phase.name}: the frozen layers run once per image; their {content} are cached "
+        f"({phase.cache_precision}, {format_bytes(size)}{augmented})"
     )
 
 
-def _smaller(phases: Sequence[Phase]) -> str:
-    """Return what to write for less room."""
+def _suggest_precision(phases: Sequence[Phase]) -> str:
+    """Return how to reduce the size of the caches."""
     precisions = {phase.cache_precision for phase in phases}
     if "float32" in precisions:
-        return "Half of it: cache_precision: bfloat16; a quarter: uint8. "
-    return "Half of it: cache_precision: uint8. " if "bfloat16" in precisions else ""
+        return "For half of the size: cache_precision: bfloat16; for a quarter: uint8. "
+    return "For half of the size: cache_precision: uint8. " if "bfloat16" in precisions else ""
 
 
-Sources = Mapping[str, ImageDataset]
-Read = Sequence[Sequence[ImageDataset]]
-"""Training images that each phase learns from."""
-
-
-def decide_phases(phases: Sequence[Phase], trains: Sources, *, reads: Read | None = None) -> list[Phase]:
-    """Return the phases with every `cache: auto` decided; one whose domain has no images has no cache.
+def decide_phases(
+    phases: Sequence[Phase], trains: Sources, *, reads: PhaseImages | None = None
+) -> list[Phase]:
+    """Return the phases with every `cache: auto` decided. A phase without images has no cache.
 
     Args:
-        phases: all that will be run.
-        trains: images by domain.
-        reads: training images that each learns from; None: those of its domain.
+        phases: All phases.
+        trains: Training datasets by domain.
+        reads: The training datasets that each phase reads. None for the dataset of its domain.
     """
     reads = reads or _of_domains(phases, trains)
     return [
@@ -205,7 +199,7 @@ def decide_phases(phases: Sequence[Phase], trains: Sources, *, reads: Read | Non
     ]
 
 
-def _of_domains(phases: Sequence[Phase], trains: Sources) -> Read:
+def _of_domains(phases: Sequence[Phase], trains: Sources) -> PhaseImages:
     return [[trains[phase.domain]] if phase.domain in trains else [] for phase in phases]
 
 
@@ -216,43 +210,44 @@ def check_phases(
     trains: Sources,
     vals: Sources,
     cache_dir: Path,
-    reads: Read | None = None,
+    reads: PhaseImages | None = None,
 ) -> None:
-    """See that every phase can be run, before any of them is.
+    """Check that every phase can be run, before any of them is run.
 
     Args:
-        model: a flat classifier.
-        phases: all that will be run, as `decide_phases` returns them.
-        trains, vals: images by domain.
-        cache_dir: where a phase with a cache keeps its activations.
-        reads: as in `decide_phases`.
+        model: A flat classifier.
+        phases: All phases, as `decide_phases` returns them.
+        trains, vals: Training and validation datasets by domain.
+        cache_dir: Folder of the caches.
+        reads: As in `decide_phases`.
 
     Raises:
-        Problems: a cache that would change what is learnt or has no room, a precision for frozen layers where none are, a domain without images, a block or layer that does not exist, or a figure to watch
-            that the validation images cannot give; all of them together.
+        Problems: All problems together: a domain without images, an unknown block or layer, a monitored metric that
+            the validation images do not allow, a cache that would change the result or that does not fit on the disk,
+            a precision of frozen layers without frozen layers.
     """
     reads = reads or _of_domains(phases, trains)
     images = [
-        [*ones, *([vals[phase.domain]] if phase.domain in vals else [])]
-        for phase, ones in zip(phases, reads, strict=True)
+        [*datasets, *([vals[phase.domain]] if phase.domain in vals else [])]
+        for phase, datasets in zip(phases, reads, strict=True)
     ]
     problems = [
-        Problem(f"phase {phase.name}", what)
-        for phase, read, ones in zip(phases, reads, images, strict=True)
-        for what in (
-            *([] if read else [no_images(phase)]),
-            *_wrong(model, phase, vals),
-            *_wrong_cache(model, phase, ones),
-            *_wrong_precision(model, phase),
+        Problem(f"phase {phase.name}", message)
+        for phase, train, datasets in zip(phases, reads, images, strict=True)
+        for message in (
+            *([] if train else [no_images(phase)]),
+            *_check_phase(model, phase, vals),
+            *_check_phase_cache(model, phase, datasets),
+            *_check_precision(model, phase),
         )
     ]
     if not problems:
-        problems = list(_no_room(model, phases, images, cache_dir))
+        problems = list(_check_phases_disk_space(model, phases, images, cache_dir))
     if problems:
         raise Problems("The training", problems, "Nothing was trained.")
 
 
-def _wrong(model: keras.Model, phase: Phase, vals: Sources) -> Iterator[str]:
+def _check_phase(model: keras.Model, phase: Phase, vals: Sources) -> Iterator[str]:
     try:
         resolve_trainable(model, phase.trainable)
     except RequestError as error:
@@ -260,32 +255,33 @@ def _wrong(model: keras.Model, phase: Phase, vals: Sources) -> Iterator[str]:
     val = vals.get(phase.domain)
     if phase.early_stopping is not None and val is None:
         yield (
-            f"early_stopping watches {phase.monitor}, and its domain, {phase.domain}, has no validation "
-            "images. Raise split.val_fraction, or take early_stopping out."
+            f"early_stopping monitors {phase.monitor}, but domain {phase.domain} has no validation images. "
+            "Increase split.val_fraction, or remove early_stopping."
         )
     if val is not None and val.mixes:
-        yield "its validation images are mixed. Only training images may be: take `mix` out."
+        yield "the validation images are mixed. Only training images can be mixed: remove `mix`."
     if val is not None and phase.monitor == "val_auc":
         present = {int(label) for label in np.asarray(val.labels)}
-        absent = [name for at, name in enumerate(val.class_names) if at not in present]
+        absent = [name for index, name in enumerate(val.class_names) if index not in present]
         if absent:
             yield (
-                f"monitor: val_auc needs every class in validation, and '{absent[0]}' has no image "
-                "there. Take val_loss, or raise split.val_fraction."
+                f"monitor: val_auc needs validation images of every class, but '{absent[0]}' has none. "
+                "Write monitor: val_loss, or increase split.val_fraction."
             )
 
 
-def _wrong_cache(model: keras.Model, phase: Phase, images: Sequence[ImageDataset]) -> Iterator[str]:
-    if phase.cache == "none" or not images:
+def _check_phase_cache(model: keras.Model, phase: Phase, datasets: Sequence[ImageDataset]) -> Iterator[str]:
+    if phase.cache == "none" or not datasets:
         return
     try:
-        check_cache(model, phase, images)
+        check_cache(model, phase, datasets)
     except RequestError as error:
         yield str(error)
 
 
-def _no_room(model: keras.Model, phases: Sequence[Phase], images: Read, cache_dir: Path) -> Iterator[Problem]:
-    """Yield what the caches want of the disk; asked only of phases that are right in themselves."""
+def _check_phases_disk_space(
+    model: keras.Model, phases: Sequence[Phase], images: PhaseImages, cache_dir: Path
+) -> Iterator[Problem]:
     try:
         check_disk_space(model, phases, images=images, folder=cache_dir)
     except RequestError as error:
@@ -293,37 +289,39 @@ def _no_room(model: keras.Model, phases: Sequence[Phase], images: Read, cache_di
         yield Problem(f"phase {names}", str(error))
 
 
-def _wrong_precision(model: keras.Model, phase: Phase) -> Iterator[str]:
-    head_alone = phase.trainable == "none" and phase.batch_norm == "frozen"
-    if phase.precision != "float32" and head_alone:
+def _check_precision(model: keras.Model, phase: Phase) -> Iterator[str]:
+    trains_head_only = phase.trainable == "none" and phase.batch_norm == "frozen"
+    if phase.precision != "float32" and trains_head_only:
         yield (
-            f"precision: {phase.precision} changes nothing where the head learns alone: that computes in float32. "
-            "Write precision: float32, or trunk_precision: bfloat16 for what is frozen."
+            f"precision: {phase.precision} has no effect if only the head is trained, because the head computes in "
+            "float32. Write precision: float32, or trunk_precision: bfloat16 for the frozen layers."
         )
     if phase.trunk_precision == "float32":
         return
-    with contextlib.suppress(RequestError):  # layers that are not there are told elsewhere
+    with contextlib.suppress(RequestError):  # unknown layers are reported by _check_phase
         if find_frozen_trunk(model, phase) is not None:
             return
-        asks = f"trunk_precision: {phase.trunk_precision} needs frozen layers in front of those that learn"
+        requirement = (
+            f"trunk_precision: {phase.trunk_precision} needs frozen layers before the trainable layers"
+        )
         if phase.batch_norm != "frozen":
             yield (
-                f"{asks}, and with batch_norm: {phase.batch_norm} the statistics of all follow the images. "
+                f"{requirement}, but with batch_norm: {phase.batch_norm} the statistics of all layers change. "
                 "Write batch_norm: frozen, or trunk_precision: float32."
             )
             return
         later = ", ".join(block.name for block in blocks_of(model)[1:])
         yield (
-            f"{asks}, and all learn. Write trainable: none, or {{from_block: NAME}}, of: {later}; "
-            "or trunk_precision: float32."
+            f"{requirement}, but all layers are trainable. Write trainable: none, or trainable: {{from_block: NAME}} "
+            f"with one of {later}; or trunk_precision: float32."
         )
 
 
 def check_losses(values: Mapping[str, float], where: str) -> None:
-    """See that every loss of a step is a number.
+    """Check that all values are finite.
 
     Raises:
-        Diverged: one is not.
+        Diverged: If one is not.
     """
     for name, value in values.items():
         if not math.isfinite(value):
@@ -331,18 +329,20 @@ def check_losses(values: Mapping[str, float], where: str) -> None:
 
 
 def check_epoch(model: keras.Model, weights: Sequence[Any], logs: Mapping[str, Any], where: str) -> None:
-    """See that an epoch ended with numbers: a last step may break weights that no loss has seen yet.
+    """Check that all metrics and weights are finite after an epoch.
+
+    The last step of an epoch can produce weights that are not finite before any loss shows it.
 
     Args:
-        model: names the weights.
-        weights: their values, in order.
-        logs: the epoch's figures.
-        where: the epoch, for people.
+        model: The model.
+        weights: The values of its weights, in order.
+        logs: Metrics of the epoch.
+        where: The epoch, for the message.
 
     Raises:
-        Diverged: a figure or a weight is not a number.
+        Diverged: If a metric or a weight is not finite.
     """
     check_losses({name: value for name, value in logs.items() if value is not None}, where)
     for weight, value in zip(model.weights, weights, strict=True):
         if not np.isfinite(value).all():
-            raise Diverged(f"{weight.path} holds no numbers any more after {where}.")
+            raise Diverged(f"{weight.path} is not finite after {where}.")

@@ -1,7 +1,7 @@
-"""Who may move: the one place that sets flags, layer by layer.
+"""Freezing: the one place that sets the `trainable` flag of each layer.
 
-On Keras 3 `backbone(x, training=False)` does not hold BatchNorm still during training, and a flag set on
-a model is handed to every layer in it. So each layer gets its own flag, and BatchNorm gets its own rule.
+In Keras 3, `backbone(x, training=False)` does not freeze BatchNorm during training, and setting the flag of a model
+sets it for every layer inside. Therefore each layer gets its own flag, and BatchNorm gets its own rule.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ def batch_norm_layers(model: keras.Model) -> list[keras.layers.BatchNormalizatio
 
 
 def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
-    """Return the names of the backbone's layers that a phase lets move, from input to output.
+    """Return the names of the backbone layers that a phase trains, from input to output.
 
     Args:
-        model: a flat classifier.
-        trainable: the choice; `top_fraction` is rounded to the nearest edge of a block, so that no
-            residual connection leads around a frozen layer, and takes in one block at the least.
+        model: A flat classifier.
+        trainable: The selection. `top_fraction` is rounded to the nearest start of a block, so that no residual
+            connection bypasses a frozen layer, and selects at least one block.
 
     Raises:
-        RequestError: no such block, or a pattern that no layer matches.
+        RequestError: If there is no such block, or if no layer matches the pattern.
     """
     blocks = blocks_of(model)
     names = [name for block in blocks for name in block.layers]
@@ -43,36 +43,36 @@ def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
     if trainable == "none":
         return []
     if isinstance(trainable, LayerNames):
-        chosen = [name for name in names if re.fullmatch(trainable.names, name)]
-        if not chosen:
+        matching = [name for name in names if re.fullmatch(trainable.names, name)]
+        if not matching:
             raise RequestError(
-                f"trainable.names: '{trainable.names}' is no layer's whole name. "
-                f"Layers are named like {', '.join(names[:3])}, {names[-1]}."
+                f"trainable.names: '{trainable.names}' matches no layer name. The pattern must match the whole name. "
+                f"Layer names: {', '.join(names[:3])}, ..., {names[-1]}."
             )
-        return chosen
+        return matching
     starts = [sum(len(block.layers) for block in blocks[:index]) for index in range(len(blocks))]
     if isinstance(trainable, FromBlock):
         known = [block.name for block in blocks]
         if trainable.from_block not in known:
-            near = difflib.get_close_matches(trainable.from_block, known, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
+            similar = difflib.get_close_matches(trainable.from_block, known, n=1)
+            hint = f" Did you mean '{similar[0]}'?" if similar else ""
             raise RequestError(
-                f"trainable.from_block: no block '{trainable.from_block}'.{hint} Blocks: {', '.join(known)}."
+                f"trainable.from_block: there is no block '{trainable.from_block}'.{hint} Blocks: {', '.join(known)}."
             )
         return names[starts[known.index(trainable.from_block)] :]
     if isinstance(trainable, Unfreeze):
-        raise RequestError("trainable: gradual unfreezing is divided into phases by `fit`.")
-    wanted = len(names) * (1.0 - trainable.top_fraction)
-    return names[min(starts, key=lambda start: abs(start - wanted)) :]
+        raise RequestError("trainable: gradual unfreezing works in `fit` only, which divides it into phases.")
+    boundary = len(names) * (1.0 - trainable.top_fraction)
+    return names[min(starts, key=lambda start: abs(start - boundary)) :]
 
 
 def default_batch_norm(model: keras.Model) -> BatchNorm:
-    """Return the rule for BatchNorm where none is given: `trainable` for random weights, `frozen` for pretrained ones.
+    """Return the default rule for BatchNorm: `trainable` for random weights, `frozen` for pretrained weights.
 
-    Random weights do not train behind frozen statistics of mean 0 and variance 1.
+    A network with random weights does not train if its statistics are frozen at mean 0 and variance 1.
 
     Args:
-        model: a flat classifier. Its weights are random if all BatchNorm statistics have their initial values.
+        model: A flat classifier. Its weights are random if all BatchNorm statistics have their initial values.
     """
     norms = batch_norm_layers(model)
     is_random = bool(norms) and all(
@@ -84,7 +84,7 @@ def default_batch_norm(model: keras.Model) -> BatchNorm:
 
 
 def resolve_batch_norm(model: keras.Model, phase: Phase) -> Phase:
-    """Return the phase with `default_batch_norm` of the model if its own is None."""
+    """Return the phase with `batch_norm` set, by default to `default_batch_norm` of the model."""
     if phase.batch_norm is not None:
         return phase
     return phase.model_copy(update={"batch_norm": default_batch_norm(model)})
@@ -97,53 +97,62 @@ def unfreeze(
     top_fraction: float | None = None,
     batch_norm: BatchNorm | None = "frozen",
 ) -> list[str]:
-    """Set every layer's flag: the chosen layers and the head may move, all others may not.
+    """Make the selected layers and the head trainable, and freeze all other layers.
 
     Args:
-        model: a flat classifier from `build_model`.
-        trainable: which layers of the backbone, as in `Phase`.
-        top_fraction: short for `trainable=TopFraction(top_fraction=...)`.
-        batch_norm: the rule of every BatchNorm layer, see `Phase`; None: see `default_batch_norm`.
+        model: A flat classifier from `build_model`.
+        trainable: The layers of the backbone to train, as in `Phase`.
+        top_fraction: Short for `trainable=TopFraction(top_fraction=...)`.
+        batch_norm: The rule for BatchNorm layers, see `Phase`. None selects `default_batch_norm`.
 
     Returns:
-        The names of the layers that may move, from input to output. Compile the model again before
-        Keras's own `fit`: it reads the flags only then.
+        The names of the trainable layers, from input to output.
+
+    Example:
+
+    ```python
+    kerastl.training.unfreeze(model, top_fraction=0.3)
+    model.compile("adam", loss)  # Keras reads the flags when it compiles
+    model.fit(dataset)
+    ```
     """
     if top_fraction is not None:
         trainable = TopFraction(top_fraction=top_fraction)
     rule = batch_norm or default_batch_norm(model)
-    chosen = {*resolve_trainable(model, trainable), *HEAD_LAYERS}
-    model.trainable = True  # or the flags of single layers have no effect
+    selected = {*resolve_trainable(model, trainable), *HEAD_LAYERS}
+    model.trainable = True  # otherwise the flags of single layers have no effect
     for layer in model.layers:
-        layer.trainable = layer.name in chosen
+        layer.trainable = layer.name in selected
         if isinstance(layer, keras.layers.BatchNormalization):
-            _set_batch_norm(layer, rule, chosen)
-    return [layer.name for layer in model.layers if layer.name in chosen and layer.trainable]
+            _set_batch_norm(layer, rule, selected)
+    return [layer.name for layer in model.layers if layer.name in selected and layer.trainable]
 
 
-def _set_batch_norm(layer: keras.layers.BatchNormalization, rule: BatchNorm, chosen: Collection[str]) -> None:
-    """Training mode is the layer's flag; whether scale and offset move is each variable's own flag."""
+def _set_batch_norm(
+    layer: keras.layers.BatchNormalization, rule: BatchNorm, selected: Collection[str]
+) -> None:
+    """Set the flag of the layer, which controls training mode, and the flags of its scale and offset."""
     layer.trainable = rule != "frozen"
     for variable in (layer.gamma, layer.beta):
         if variable is not None and rule != "frozen":
-            variable.trainable = rule == "trainable" and layer.name in chosen
+            variable.trainable = rule == "trainable" and layer.name in selected
 
 
 @contextmanager
 def disable_frozen_dropout(model: keras.Model) -> Iterator[None]:
-    """Switch off dropout in the frozen part while a phase trains: what is frozen gives the same features.
+    """Disable dropout in frozen layers, so that their features are constant.
 
-    Keras's Dropout does not heed `trainable`, and some backbones (EfficientNet) hold dropout inside.
+    Keras's Dropout ignores `trainable`, and some backbones (EfficientNet) contain dropout.
     """
-    silenced = [
+    rates = [
         (layer, layer.rate)
         for layer in model.layers
         if isinstance(layer, keras.layers.Dropout) and not layer.trainable
     ]
     try:
-        for layer, _ in silenced:
+        for layer, _ in rates:
             layer.rate = 0.0
         yield
     finally:
-        for layer, rate in silenced:
+        for layer, rate in rates:
             layer.rate = rate

@@ -47,7 +47,15 @@ from kerastl.training.optimizer import (
     learning_rate_at,
     rate_factors,
 )
-from kerastl.training.step import PhaseStartStep, PhaseData, Step, StepFactory, trace_inference, build_phase_data, trained_variables
+from kerastl.training.step import (
+    PhaseStartStep,
+    PhaseData,
+    Step,
+    StepFactory,
+    trace_inference,
+    build_phase_data,
+    trained_variables,
+)
 from kerastl.training.train_step import Update, step_inputs, build_update, read_batches
 from kerastl.training.trunk import Source, activations_folder, find_frozen_trunk, build_phase_network, part
 
@@ -154,7 +162,9 @@ def _auc(logits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float | 
     return float(roc_auc_score(labels, scores, multi_class="ovr", average="macro"))
 
 
-def compare_trunk_precision(model: keras.Model, phase: Phase, val: ImageDataset | None) -> dict[str, Any] | None:
+def compare_trunk_precision(
+    model: keras.Model, phase: Phase, val: ImageDataset | None
+) -> dict[str, Any] | None:
     """Return the figures of validation images with the front in float32 and as the phase computed it.
 
     Args:
@@ -271,7 +281,11 @@ class PhaseLoop:
         self.known: set[str] = set()
 
     def run(
-        self, saved: Checkpoint | None, *, on_freeze_report: OnFreezeReport | None, on_phase_end: OnPhaseEnd | None
+        self,
+        saved: Checkpoint | None,
+        *,
+        on_freeze_report: OnFreezeReport | None,
+        on_phase_end: OnPhaseEnd | None,
     ) -> None:
         """Run what is left of the phases; parameters as in `fit`, `saved` a checkpoint to go on from."""
         for phase_data in self.all_phase_data[self.state.phase :]:
@@ -336,7 +350,11 @@ class PhaseLoop:
         )
 
     def _run_epochs(
-        self, phase_data: PhaseData, optimizer: Any, averages: WeightAverages, variables: Sequence[keras.Variable]
+        self,
+        phase_data: PhaseData,
+        optimizer: Any,
+        averages: WeightAverages,
+        variables: Sequence[keras.Variable],
     ) -> dict[str, Any] | None:
         """Run the epochs of a phase that are left; return what was kept of the frozen front."""
         phase, step, state = phase_data.phase, phase_data.step, self.state
@@ -566,7 +584,9 @@ def _lessons(
 ) -> list[PhaseData]:
     """Return the lessons, every cache decided; see that all of them can be run, see `check_phases`."""
     with strategy.scope():
-        all_phase_data = build_phase_data(model, phases, trains=trains, vals=vals, target=target, step_for=step_for)
+        all_phase_data = build_phase_data(
+            model, phases, trains=trains, vals=vals, target=target, step_for=step_for
+        )
     reads = [list(phase_data.streams.values()) for phase_data in all_phase_data]
     decided = decide_phases([phase_data.phase for phase_data in all_phase_data], trains, reads=reads)
     check_phases(model, decided, trains=trains, vals=vals, cache_dir=cache_dir, reads=reads)

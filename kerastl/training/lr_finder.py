@@ -235,7 +235,9 @@ def _restored(model: keras.Model, phase: Phase) -> Iterator[None]:
             variable.trainable = flag
 
 
-def _build_update(model: keras.Model, learner: PhaseNetwork, phase_data: PhaseData) -> tuple[Any, Callable[..., Any]]:
+def _build_update(
+    model: keras.Model, learner: PhaseNetwork, phase_data: PhaseData
+) -> tuple[Any, Callable[..., Any]]:
     """Return an optimizer and the update step of a phase that uses it, on one device."""
     phase, step = phase_data.phase, phase_data.step
     variables = trained_variables(step, model)

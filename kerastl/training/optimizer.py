@@ -257,7 +257,9 @@ class WeightAverages:
 Pull = Callable[[], tf.Tensor]
 
 
-def build_l2_sp(strength: float, variables: Sequence[keras.Variable], start: Mapping[str, Any]) -> Pull | None:
+def build_l2_sp(
+    strength: float, variables: Sequence[keras.Variable], start: Mapping[str, Any]
+) -> Pull | None:
     """Return a function that gives `strength / 2 * sum((w - w_start) ** 2)`, a float32 scalar; None where it is 0.
 
     Args:

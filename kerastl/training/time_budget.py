@@ -57,4 +57,6 @@ class TimeBudget(keras.callbacks.Callback):
         expected_s = self.elapsed_s + now - self._epoch_start
         if self.phase_epochs < phase.epochs and expected_s > self._deadlines[self.phase_index]:
             self.model.stop_training = True
-            print_status(f"Time budget: phase {phase.name} stops after {self.phase_epochs} of {phase.epochs} epochs.")
+            print_status(
+                f"Time budget: phase {phase.name} stops after {self.phase_epochs} of {phase.epochs} epochs."
+            )

@@ -1,4 +1,4 @@
-"""What a phase runs at each step: the whole model on images, or its last part on what the first part made once."""
+"""The network that a phase runs at each step: the whole model on images, or its tail on cached activations."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.
 
 
 def with_fast_backward(model: keras.Model) -> keras.Model:
-    """Return a network that learns what `model` does, from layers that they share.
+    """Return an equivalent network with a faster backward pass on CPUs. It shares the variables of `model`.
 
-    Measured on CPUs; where there is a GPU, its own kernels have their own ways, and `model` is returned as it is.
+    On a GPU, whose kernels differ, it returns `model`.
 
     Args:
-        model: functional and flat, its flags set; a BatchNorm with `trainable = False` must keep its weights as long as
-            the result is used.
+        model: A flat functional model with its `trainable` flags set. The weights of BatchNorm layers with
+            `trainable = False` must not change while the result is in use.
     """
     if tf.config.list_logical_devices("GPU"):
         return model
@@ -38,7 +38,7 @@ def with_fast_backward(model: keras.Model) -> keras.Model:
         for norm, convolution in foldable(model).items()
         if not model.get_layer(norm).trainable and isinstance(model.get_layer(convolution), CONVOLUTIONS)
     }
-    replaced = {layer.name for layer in model.layers if layer.name in norms or _is_faster(layer)}
+    replaced = {layer.name for layer in model.layers if layer.name in norms or _has_fast_version(layer)}
     if not replaced:
         return model
     folded = set(norms.values())
@@ -54,12 +54,12 @@ def with_fast_backward(model: keras.Model) -> keras.Model:
     return rebuilt(model, call)
 
 
-def _is_faster(layer: Any) -> bool:
-    """Tell whether `_Convolution` has a faster way for a layer."""
+def _has_fast_version(layer: Any) -> bool:
+    """Return whether `_Convolution` is faster than a layer."""
     if type(layer) is keras.layers.SeparableConv2D:
         return True
-    plain = type(layer) is keras.layers.Conv2D and layer.groups == 1
-    return plain and (_is_pointwise(layer) or _is_same(layer))
+    is_plain = type(layer) is keras.layers.Conv2D and layer.groups == 1
+    return is_plain and (_is_pointwise(layer) or _is_same(layer))
 
 
 def _is_pointwise(layer: Any) -> bool:
@@ -67,7 +67,7 @@ def _is_pointwise(layer: Any) -> bool:
 
 
 def _is_same(layer: Any) -> bool:
-    """Tell whether a convolution's gradient for what it reads is a convolution of the same kind."""
+    """Return whether the input gradient of a convolution is a convolution of the same kind."""
     return (
         layer.strides == (1, 1)
         and layer.dilation_rate == (1, 1)
@@ -77,11 +77,11 @@ def _is_same(layer: Any) -> bool:
 
 
 class _Convolution(keras.layers.Layer):
-    """A convolution, and the frozen BatchNorm behind it, where there is one.
+    """A convolution, optionally with the frozen BatchNorm that follows it.
 
     Args:
-        layer: whose variables are used; channels last.
-        norm: frozen; None: there is none.
+        layer: The convolution, whose variables are used. Channels are last.
+        norm: The frozen BatchNorm, or None.
     """
 
     def __init__(self, layer: Any, norm: Any) -> None:
@@ -93,16 +93,16 @@ class _Convolution(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Return what the two layers give in inference."""
+        """Return the output of the two layers in inference mode."""
         layer = self.layer
         if isinstance(layer, keras.layers.DepthwiseConv2D):
             outputs = self._depthwise(inputs, self._scaled(layer.kernel))
         elif isinstance(layer, keras.layers.SeparableConv2D):
-            between = self._depthwise(inputs, tf.convert_to_tensor(layer.depthwise_kernel))
-            outputs = _product(between, self._scaled(layer.pointwise_kernel))
+            intermediate = self._depthwise(inputs, tf.convert_to_tensor(layer.depthwise_kernel))
+            outputs = _product(intermediate, self._scaled(layer.pointwise_kernel))
         elif layer.groups == 1 and _is_pointwise(layer):
-            down, across = layer.strides
-            outputs = _product(inputs[:, ::down, ::across], self._scaled(layer.kernel))
+            rows, columns = layer.strides
+            outputs = _product(inputs[:, ::rows, ::columns], self._scaled(layer.kernel))
         elif layer.groups == 1 and _is_same(layer):
             outputs = _same(inputs, self._scaled(layer.kernel))
         else:
@@ -111,7 +111,7 @@ class _Convolution(keras.layers.Layer):
         return layer.activation(outputs if offset is None else tf.nn.bias_add(outputs, offset))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Return the shape that the convolution gives."""
+        """Return the output shape of the convolution."""
         return self.layer.compute_output_shape(input_shape)
 
     def _depthwise(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
@@ -138,7 +138,7 @@ class _Convolution(keras.layers.Layer):
 
 
 def _product(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Return a convolution by a `[1, 1, in, out]` kernel: a matrix product, as are its gradients."""
+    """Return the convolution with a `[1, 1, in, out]` kernel as a matrix product, whose gradients are matrix products."""
     shape = tf.shape(inputs)
     rows = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[2]]), kernel[0, 0])
     outputs = tf.reshape(rows, [shape[0], shape[1], shape[2], kernel.shape[3]])
@@ -147,15 +147,15 @@ def _product(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 @tf.custom_gradient
 def _same(inputs: tf.Tensor, kernel: tf.Tensor) -> Any:
-    """Return a convolution by a kernel of odd sides; its gradient for `inputs` is one by the turned kernel."""
+    """Return the convolution with a kernel of odd size. Its input gradient is a convolution with the flipped kernel."""
 
     def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        turned = tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])
-        of_kernel = tf.raw_ops.Conv2DBackpropFilter(
+        flipped = tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])
+        kernel_gradient = tf.raw_ops.Conv2DBackpropFilter(
             input=inputs, filter_sizes=tf.shape(kernel), out_backprop=upstream, strides=[1, 1, 1, 1],
             padding="SAME",
         )  # fmt: skip
-        return tf.nn.conv2d(upstream, turned, 1, "SAME"), of_kernel
+        return tf.nn.conv2d(upstream, flipped, 1, "SAME"), kernel_gradient
 
     return tf.nn.conv2d(inputs, kernel, 1, "SAME"), gradients
 
@@ -164,7 +164,7 @@ Source = ImageDataset | CachedDataset
 
 
 def activations_folder() -> Path:
-    """Return the place for activations in the user's cache folder."""
+    """Return the default folder of cached activations, in the user's cache folder."""
     return cache_folder() / "activations"
 
 
@@ -173,100 +173,97 @@ class PhaseNetwork:
     """What runs at each step of a phase.
 
     Args:
-        model: the whole classifier, or its last part, which shares its layers.
-        streams, val: what it reads: images, or activations; of streams one at least.
-        told: what is kept on disk, for the proof: `{"kind", "behind", "precision", "views", "bytes"}`; None: nothing.
+        model: The whole classifier, or its tail, which shares its layers.
+        streams: Its inputs, images or activations, by name; at least one.
+        val: Its validation inputs, or None.
+        cache_report: `{"kind", "boundary", "precision", "views", "bytes"}` for the freeze report. None without a cache.
     """
 
     model: keras.Model
     streams: Mapping[str, Source]
     val: Source | None
-    told: dict[str, Any] | None = None
+    cache_report: dict[str, Any] | None = None
 
 
 def build_phase_network(model: keras.Model, phase_data: PhaseData, folder: Path) -> PhaseNetwork:
-    """Return what a phase runs; where it asks for a cache, that is filled first.
+    """Return the network of a phase. Computes the activations first if the phase has a cache.
 
     Args:
-        model: a flat classifier; its flags are set for the phase.
-        lesson: its phase names the cache, or none.
-        folder: of the cache.
+        model: A flat classifier with its `trainable` flags set for the phase.
+        phase_data: The phase and its datasets.
+        folder: Folder of the cache.
 
     Raises:
-        RunFailed: an image can no longer be read, or the disk is full.
+        RunFailed: If an image cannot be read any more, or if the disk is full.
     """
     phase, val = phase_data.phase, phase_data.val
     if phase.cache == "none":
-        return on_images(model, phase_data)
-    parts = part(model, find_cached_trunk(model, phase))
-    about = {"network": network_name(model), "boundary": parts.behind}
-    sources = [*phase_data.streams.values(), *([] if val is None else [val])]
-    kept = cache_activations(
-        parts.trunk, sources, precision=phase.cache_precision, folder=folder,
-        trunk_precision=phase.trunk_precision, about=about,
+        # If the step changes frozen layers, none of them can be folded.
+        is_constant = not phase_data.changes_frozen_layers(model)
+        network = with_folded_trunk(model, phase) if is_constant else model
+        return PhaseNetwork(network, phase_data.streams, val)
+    parts = split_model(model, find_cached_trunk(model, phase))
+    datasets = [*phase_data.streams.values(), *([] if val is None else [val])]
+    activations = cache_activations(
+        parts.trunk, datasets, precision=phase.cache_precision, folder=folder,
+        trunk_precision=phase.trunk_precision,
+        about={"network": network_name(model), "boundary": parts.boundary},
     )  # fmt: skip
-    told = {
+    cache_report = {
         "kind": phase.cache,
-        "boundary": parts.behind,
+        "boundary": parts.boundary,
         "precision": phase.cache_precision,
         "views": phase_data.first.views,
-        "bytes": sum(one.num_bytes for one in kept),
+        "bytes": sum(of_dataset.num_bytes for of_dataset in activations),
     }
-    cached = [CachedDataset(one, its) for one, its in zip(sources, kept, strict=True)]
+    cached = [CachedDataset(*pair) for pair in zip(datasets, activations, strict=True)]
     streams = dict(zip(phase_data.streams, cached, strict=False))
     cached_val = None if val is None else cached[-1]
-    return PhaseNetwork(with_fast_backward(parts.tail), streams, cached_val, told)
-
-
-def on_images(model: keras.Model, phase_data: PhaseData) -> PhaseNetwork:
-    """Return what a phase without a cache runs."""
-    # Where the step moves what is frozen, nothing of it may be folded.
-    moves = phase_data.changes_frozen_layers(model)
-    return PhaseNetwork(model if moves else with_folded_trunk(model, phase_data.phase), phase_data.streams, phase_data.val)
+    return PhaseNetwork(with_fast_backward(parts.tail), streams, cached_val, cache_report)
 
 
 @dataclass(frozen=True)
 class FrozenTrunk:
-    """The first part of a classifier, all of it frozen.
+    """The frozen first part of a classifier.
 
     Args:
-        behind: the block or layer that it ends with.
-        tensors: what it hands on.
+        boundary: Name of its last block or layer.
+        tensors: Its outputs.
     """
 
-    behind: str
+    boundary: str
     tensors: Sequence[keras.KerasTensor]
 
 
 @dataclass(frozen=True)
-class Parts:
+class SplitModel:
     """A classifier in two parts that share its layers.
 
     Args:
-        behind: as in `FrozenTrunk`.
-        trunk: the front.
-        tail: the rest.
+        boundary: Name of the last block or layer of the trunk.
+        trunk: The frozen first part.
+        tail: The rest.
     """
 
-    behind: str
+    boundary: str
     trunk: keras.Model
     tail: keras.Model
 
 
 def find_frozen_trunk(model: keras.Model, phase: Phase) -> FrozenTrunk | None:
-    """Return what stands before the first block in which something learns; None: nothing does.
+    """Return the part before the first block with trainable layers. None if there is no such part.
 
     Args:
-        model: a flat classifier.
-        phase: says which layers learn; where BatchNorm's statistics follow the images, nothing is frozen.
+        model: A flat classifier.
+        phase: The phase. If its BatchNorm statistics are updated, nothing is frozen.
     """
     if phase.batch_norm != "frozen":
         return None
-    chosen = set(resolve_trainable(model, phase.trainable))
-    if not chosen:
+    trainable = set(resolve_trainable(model, phase.trainable))
+    if not trainable:
         return FrozenTrunk("pooled", [model.get_layer("pooled").output])
     blocks = blocks_of(model)
-    first = next(at for at, block in enumerate(blocks) if chosen & set(block.layers))
+    first = next(index for index, block in enumerate(blocks) if trainable & set(block.layers))
     if not first:
         return None
     operations = {operation.name: operation for operation in model.operations}
@@ -275,45 +272,48 @@ def find_frozen_trunk(model: keras.Model, phase: Phase) -> FrozenTrunk | None:
 
 
 def find_cached_trunk(model: keras.Model, phase: Phase) -> FrozenTrunk:
-    """Return the frozen front of a phase with a cache.
+    """Return the frozen trunk of a phase with a cache.
 
     Raises:
-        RequestError: another cache fits what learns, or none does.
+        RequestError: If the trainable layers need another cache, or none.
     """
-    front = find_frozen_trunk(model, phase)
-    if phase.cache == "features" and (front is None or front.behind != "pooled"):
+    trunk = find_frozen_trunk(model, phase)
+    if phase.cache == "features" and (trunk is None or trunk.boundary != "pooled"):
         raise RequestError(
-            "cache: features keeps what the head reads, so nothing else may learn. "
+            "cache: features stores the inputs of the head, so only the head can be trained. "
             "Write trainable: none, or cache: boundary."
         )
-    # A pattern may leave layers frozen behind the first that learns: nobody could tell what was kept.
-    holes = isinstance(phase.trainable, LayerNames)
-    if front is None or holes or (phase.cache == "boundary" and front.behind == "pooled"):
+    # A pattern can leave frozen layers after the first trainable one, so the cached part would be unclear.
+    is_pattern = isinstance(phase.trainable, LayerNames)
+    if trunk is None or is_pattern or (phase.cache == "boundary" and trunk.boundary == "pooled"):
         raise RequestError(
-            "cache: boundary needs frozen blocks, and behind them blocks that learn. "
-            f"Write trainable: {{from_block: NAME}}, of: {', '.join(block.name for block in blocks_of(model)[1:])}."
+            "cache: boundary needs frozen blocks followed by trainable blocks. Write trainable: {from_block: NAME} "
+            f"with one of {', '.join(block.name for block in blocks_of(model)[1:])}."
         )
-    return front
+    return trunk
 
 
-def part(model: keras.Model, front: FrozenTrunk) -> Parts:
-    """Return a classifier cut behind its front."""
-    if front.behind != "pooled":
-        return Parts(front.behind, *cut(model, front.behind))
-    (pooled,) = front.tensors
-    trunk = keras.Model(model.inputs[0], pooled, name="trunk")
-    return Parts("pooled", trunk, keras.Model(pooled, model.outputs[0], name="tail"))
+def split_model(model: keras.Model, trunk: FrozenTrunk) -> SplitModel:
+    """Split a classifier after its frozen trunk."""
+    if trunk.boundary != "pooled":
+        return SplitModel(trunk.boundary, *cut(model, trunk.boundary))
+    (pooled,) = trunk.tensors
+    return SplitModel(
+        "pooled",
+        keras.Model(model.inputs[0], pooled, name="trunk"),
+        keras.Model(pooled, model.outputs[0], name="tail"),
+    )
 
 
 def with_folded_trunk(model: keras.Model, phase: Phase) -> keras.Model:
-    """Return a classifier that learns what `model` does in less time, from the same variables.
+    """Return an equivalent classifier that trains faster. It shares the trainable variables of `model`.
 
-    Its frozen front has no BatchNorm where that can be, and what learns has a cheap backward pass.
+    BatchNorm of its frozen trunk is folded where possible, and the trainable part has a fast backward pass.
     """
-    front = find_frozen_trunk(model, phase)
-    if front is None:
+    frozen = find_frozen_trunk(model, phase)
+    if frozen is None:
         return with_fast_backward(model)
-    parts = part(model, front)
+    parts = split_model(model, frozen)
     trunk = parts.trunk
     if foldable(trunk) or phase.trunk_precision != "float32":
         trunk = fold(trunk, phase.trunk_precision)
@@ -322,14 +322,15 @@ def with_folded_trunk(model: keras.Model, phase: Phase) -> keras.Model:
 
 
 def choose_cache(phase: Phase, trains: Sequence[ImageDataset]) -> Phase:
-    """Return a phase whose `cache: auto` is decided: features where the head alone learns and nothing is lost by it.
+    """Return the phase with `cache: auto` decided: `features` if only the head is trained and the result is the same.
 
     Args:
-        phase: of the recipe.
-        trains: all images that it learns from.
+        phase: A phase of the recipe.
+        trains: All its training datasets.
     """
     if phase.cache != "auto":
         return phase
-    alone = phase.trainable == "none" and phase.batch_norm == "frozen"
-    fresh = any(one.mixes or (one.augmented and not one.repeats) for one in trains)
-    return phase.model_copy(update={"cache": "features" if alone and not fresh else "none"})
+    trains_head_only = phase.trainable == "none" and phase.batch_norm == "frozen"
+    # A new augmentation or mix in each epoch cannot be cached.
+    varies = any(dataset.mixes or (dataset.augmented and not dataset.repeats) for dataset in trains)
+    return phase.model_copy(update={"cache": "features" if trains_head_only and not varies else "none"})

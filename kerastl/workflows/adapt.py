@@ -20,7 +20,7 @@ from kerastl.recipe import Recipe
 from kerastl.runs import RESOLVED_RECIPE, Run
 from kerastl.selection.evidence import Evidence
 from kerastl.training import fit, unfreeze
-from kerastl.workflows.collect_outputs import Shown, observe, observe_renormalised
+from kerastl.workflows.collect_outputs import Shown, observe, observe_renormalized
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
 from kerastl.workflows.phase_data import (
@@ -48,7 +48,7 @@ def show_styles(recipe: Recipe, methods: Sequence[recipes.Method], images: Datas
     changing = [one for one in methods if adaptation.method_named(one.name).changes_pixels]
     if not changing:
         return
-    own, others = images.of("train"), target_pool(images)
+    own, others = images.in_split("train"), target_pool(images)
     rows = min(ROWS, len(own), len(others), recipe.data.known_batch_size)
     batches = {
         "source": _batch(recipe, images, _spread(own, rows)),
@@ -65,7 +65,7 @@ def _spread(records: Sequence[Record], count: int) -> list[Record]:
 
 
 def _batch(recipe: Recipe, images: Datasets, records: Sequence[Record]) -> Any:
-    return next(iter(images.source_of(recipe, records).indexed_batches(0)))
+    return next(iter(images.dataset(recipe, records).indexed_batches(0)))
 
 
 def _changed(recipe: Recipe, method: recipes.Method, images: Datasets, batches: Any) -> tuple[str, Any]:
@@ -100,11 +100,11 @@ class Streams:
     @classmethod
     def of(cls, recipe: Recipe, images: Datasets) -> Streams:
         """Return the images of a run."""
-        val = images.of("target_val")
+        val = images.in_split("target_val")
         return cls(
-            None if recipe.source else images.source(recipe, "train", training=True),
+            None if recipe.source else images.dataset(recipe, images.in_split("train"), training=True),
             target_stream(recipe, images),
-            images.source_of(recipe, val) if val else None,
+            images.dataset(recipe, val) if val else None,
         )
 
 
@@ -132,7 +132,7 @@ def adapt(recipe: Recipe, start: InitialModel, images: Datasets, run: Run, *, re
     streams, shown = Streams.of(recipe, images), Shown.of(recipe, images)
     # Without the source it tells what candidates began with: statistics of images as training sees them.
     estimated_on = (streams.target if recipe.source else None) or shown.target
-    renormalised = observe_renormalised(start.model, shown, estimated_on)
+    renormalized = observe_renormalized(start.model, shown, estimated_on)
     methods, left_out = candidates(recipe), dict[str, str]()
     seen: dict[str, Evidence] = {}
     show_styles(recipe, methods, images, run)
@@ -155,16 +155,16 @@ def adapt(recipe: Recipe, start: InitialModel, images: Datasets, run: Run, *, re
         unfreeze(start.model, last.trainable, batch_norm=last.batch_norm)
         moved = method.name != SOURCE_ONLY and last.batch_norm != "frozen"
         # A network without BatchNorm begins as it came, whatever the phase says of statistics.
-        began = (renormalised if moved else None) or seen.get(SOURCE_ONLY)
+        began = (renormalized if moved else None) or seen.get(SOURCE_ONLY)
         seen[method.name] = observe(start.model, shown, own_statistics=moved, began=began)
-    decision = _decision(recipe, seen, renormalised)
+    decision = _decision(recipe, seen, renormalized)
     print_status(f"{decision.verdict.replace('_', ' ')}: {decision.reason}")
     run.write_json("adaptation.json", decision.to_json() | {"left_out": left_out})
     start.model.set_weights(load_trained(run.file("runs") / decision.chosen).model.get_weights())
 
 
 def _decision(
-    recipe: Recipe, seen: Mapping[str, Evidence], renormalised: Evidence | None
+    recipe: Recipe, seen: Mapping[str, Evidence], renormalized: Evidence | None
 ) -> selection.Decision:
     assert recipe.adapts_by is not None
     judges = recipe.adapts_by.select_by
@@ -175,7 +175,7 @@ def _decision(
         assumes_equal_prevalence={
             name for name in seen if adaptation.method_named(name).assumes_equal_prevalence
         },
-        renormalised=renormalised,
+        renormalized=renormalized,
         seed=recipe.seed,
     )
 

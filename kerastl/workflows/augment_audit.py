@@ -112,7 +112,7 @@ def audit_recipe(
         pictures = load_datasets(recipe, Run(Path(folder)))
         if out is not None:
             check_outside(out, pictures.root, "audit")
-        records = [one for split in SEEN for one in pictures.of(split)]
+        records = [one for split in SEEN for one in pictures.in_split(split)]
         if not records:
             raise RequestError(
                 "There are no labelled training images to audit with: a recipe with source.model learns from none."
@@ -151,7 +151,7 @@ def read_images(recipe: Recipe, pictures: Datasets, records: Sequence[Record]) -
 
     Rounded to whole levels, so that a thousand fit into memory; judges do not see the difference.
     """
-    source = pictures.source_of(recipe, records)
+    source = pictures.dataset(recipe, records)
     size = pictures.image_size_px
     images = np.empty((len(records), size, size, 3), np.uint8)
     try:

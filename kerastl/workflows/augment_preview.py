@@ -56,7 +56,7 @@ def preview(
         # The target has images of its own; the source's are divided without it.
         found = load_datasets(recipe.model_copy(update={"target": None}), Run(Path(scratch)))
         check_outside(out if out is not None else Path(), found.root, "preview")
-        training = found.of("train")
+        training = found.in_split("train")
         # Mixing needs a second image, even where one is shown.
         wanted = max(pictures, 2) if augment.mixing else pictures
         places = spread(training, found.class_names, wanted, seed=seed)
@@ -119,7 +119,7 @@ def _decoded(recipe: Recipe, found: Datasets, records: Sequence[Record]) -> npt.
     """Return `[batch, size, size, 3]` float32 in [0, 255], as training sees them before they are changed."""
     data = recipe.data.model_copy(update={"batch_size": len(records)})
     plain = recipe.model_copy(update={"augment": Augment(), "data": data})
-    source = found.source_of(plain, records)
+    source = found.dataset(plain, records)
     ((images, _),) = source.batches(0)
     decoded: npt.NDArray[np.float32] = images.numpy()
     return decoded

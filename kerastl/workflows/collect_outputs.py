@@ -16,9 +16,8 @@ from kerastl.adaptation import SOURCE_ONLY
 from kerastl.data import ImageDataset
 from kerastl.evaluation.trained_model import read_unverified_model
 from kerastl.recipe import Phase, Recipe
-from kerastl.selection.evidence import Evidence, Mixed, Outputs, Proven
-from kerastl.selection.validators.mixval import Options, draw_pairs
-from kerastl.selection.validators.mixval import Options as Mixing
+from kerastl.selection.evidence import Evidence, Mixed, Outputs, VerifiedInformation
+from kerastl.selection.validators import MixvalOptions, draw_pairs
 from kerastl.training import (
     batch_norm_layers,
     build_statistics_estimator,
@@ -32,17 +31,17 @@ from kerastl.workflows.phase_data import candidates, phases_of, target_pool, tra
 NAME = "mixval"
 
 
-def mixing_of(recipe: Recipe) -> Options | None:
+def mixing_of(recipe: Recipe) -> MixvalOptions | None:
     """Return how images are mixed for the choice; None: no validator of the recipe asks for it."""
     asked = recipe.adaptation.select_by if recipe.adaptation else ()
     for one in asked:
         if one.name == NAME:
-            return one.options or Options()
+            return one.options or MixvalOptions()
     return None
 
 
 def mixed_target(
-    forward: Callable[[Any], Any], target: ImageDataset, logits: np.ndarray[Any, Any], options: Options
+    forward: Callable[[Any], Any], target: ImageDataset, logits: np.ndarray[Any, Any], options: MixvalOptions
 ) -> Mixed:
     """Return a candidate's answers to mixed images of the target.
 
@@ -55,7 +54,7 @@ def mixed_target(
     Raises:
         RunFailed: a file that could be read when the run began can no longer be; the text names it.
     """
-    first, second = draw_pairs(logits, options)
+    first, second = draw_pairs(logits, seed=options.seed)
     # Both of a pair in one go: where images are not kept they are decoded in parallel.
     sides = (target.select(rows, target.batch_size) for rows in (first, second))
     told = []
@@ -82,16 +81,16 @@ class Shown:
     train: ImageDataset | None
     val: ImageDataset | None
     target: ImageDataset
-    mixing: Mixing | None = None
-    proven: Proven | None = None
+    mixing: MixvalOptions | None = None
+    proven: VerifiedInformation | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, images: Datasets) -> Shown:
         """Return the images of a run; test images are not among them."""
-        target, mixing = images.source_of(recipe, target_pool(images)), mixing_of(recipe)
+        target, mixing = images.dataset(recipe, target_pool(images)), mixing_of(recipe)
         if recipe.source is not None:
             return cls(None, None, target, mixing, _proven_of(recipe.source.model))
-        train, val = (images.source_of(recipe, images.of(one)) for one in ("train", "val"))
+        train, val = (images.dataset(recipe, images.in_split(one)) for one in ("train", "val"))
         return cls(train, val, target, mixing)
 
 
@@ -121,7 +120,7 @@ def observe(
     return Evidence(train, val, target, names, mixed)
 
 
-def observe_renormalised(model: keras.Model, shown: Shown, target: ImageDataset) -> Evidence | None:
+def observe_renormalized(model: keras.Model, shown: Shown, target: ImageDataset) -> Evidence | None:
     """Return what a model makes of each domain with BatchNorm's statistics of that domain; None: it has no BatchNorm.
 
     Args:
@@ -139,13 +138,13 @@ def observe_renormalised(model: keras.Model, shown: Shown, target: ImageDataset)
     return evidence
 
 
-def _proven_of(model: Path) -> Proven | None:
+def _proven_of(model: Path) -> VerifiedInformation | None:
     """Return what a model that came without images proved where they are."""
     told = read_unverified_model(model).validation
     if told is None or told["bounded_information"] is None or told["temperature"] is None:
         return None
     known = told["bounded_information"]
-    return Proven(known["value"], told["temperature"], known["low"], known["high"])
+    return VerifiedInformation(known["value"], told["temperature"], known["low"], known["high"])
 
 
 @contextmanager
@@ -193,24 +192,24 @@ class HeldOut:
     @classmethod
     def of(cls, recipe: Recipe, images: Datasets) -> HeldOut | None:
         """Return the images of a run; None for one of a single site, or without images of the source to compare with."""
-        if not images.of("val") or not images.of("train"):
+        if not images.in_split("val") or not images.in_split("train"):
             return None
         if recipe.target is None and not several_domains(images):
             return None
-        judged = [name for name in ("target_test", "target_val") if images.of(name)]
-        splits = judged or [name for name in ("target_unlabelled",) if images.of(name)]
-        records = [record for name in splits for record in images.of(name)]
+        judged = [name for name in ("target_test", "target_val") if images.in_split(name)]
+        splits = judged or [name for name in ("target_unlabelled",) if images.in_split(name)]
+        records = [record for name in splits for record in images.in_split(name)]
         return cls(
-            images.source_of(recipe, images.of("train")),
-            images.source_of(recipe, images.of("val")),
-            images.source_of(recipe, records) if records else None,
+            images.dataset(recipe, images.in_split("train")),
+            images.dataset(recipe, images.in_split("val")),
+            images.dataset(recipe, records) if records else None,
             tuple(splits),
         )
 
 
 def several_domains(images: Datasets) -> list[str]:
     """Return the domains of the source's training images where there are two or more."""
-    found = sorted({record.domain for record in images.of("train") if record.domain})
+    found = sorted({record.domain for record in images.in_split("train") if record.domain})
     return found if len(found) > 1 else []
 
 

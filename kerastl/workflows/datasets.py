@@ -1,4 +1,4 @@
-"""From the recipe's readers to images that can be decoded and know their split."""
+"""Load the datasets of a recipe: read, check, split and describe the images of source and target."""
 
 from __future__ import annotations
 
@@ -16,244 +16,21 @@ from kerastl import recipe as recipes
 from kerastl.augment import build_mixing, build_policy
 from kerastl.console import print_status
 from kerastl.data import CheckedImages, Collection, ImageDataset, Record
-from kerastl.data.convert import PixelStatistics, is_16_bit_file, pixel_statistics, sample_records
+from kerastl.data.validate import PixelStatistics, is_16_bit_file, pixel_statistics, sample_records
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.evaluation import assign_subgroups, is_binned, positive_class, read_description
 from kerastl.models import checked_size
 from kerastl.recipe import Reader, Recipe
 from kerastl.runs import Run
 
-SHOWN = 5
-TESTED = ("target_test", "target_val")
-
-
-def kept_apart(source: Collection, target: Collection, *, one_table: bool) -> Collection:
-    """Return the target without what would be tested in one domain and learnt from in the other.
-
-    Where both domains stand in one table, a group of one name is one person. Who is learnt from or validates at the source is
-    not tested at the target but joins what is learnt from there, and who is tested at the source is not learnt from at the
-    target. In two tables equal names may be chance: they are noted and nothing is moved.
-
-    Args:
-        source, target: divided; files are absolute.
-        one_table: whether the two are rows of one table.
-
-    Raises:
-        RequestError: the same image stands in both.
-    """
-    _refuse_same_images(source, target)
-    roles = {one.group: one.split for one in source.records if one.group}
-    both = {one.group for one in target.records if one.group in roles}
-    if not both:
-        return target
-    people = f"{len(both)} {'group' if len(both) == 1 else 'groups'} (patients) of the target"
-    if not one_table:
-        note = (
-            f"{people} have names that the source's have, too, as {min(map(str, both))!r}. If they are the same people, the target's "
-            "test is not unseen: put both domains into one table, with a column domain."
-        )
-        return replace(target, notes=(*target.notes, note))
-    labels_learnt = any(one.split == "target_train" for one in target.records)
-    kept = [_moved(one, roles.get(one.group or ""), labels_learnt) for one in target.records]
-    left = sum(one is None for one in kept)
-    note = (
-        f"{people} are at the source, too: whoever is learnt from or validates there is not tested at the target, and "
-        f"whoever is tested there is not learnt from ({left} images of the target are left out)."
-    )
-    records = tuple(one for one in kept if one is not None)
-    return replace(target, records=records, notes=(*target.notes, note))
-
-
-def _moved(record: Record, role: str | None, labels_learnt: bool) -> Record | None:
-    """Return an image of the target in the split that its group's role at the source allows; None: in none."""
-    if role is None:
-        return record
-    if role == "test":
-        return record if record.split == "target_test" else None
-    if record.split not in TESTED:
-        return record
-    if labels_learnt and record.split == "target_val":
-        return replace(record, split="target_train")
-    return replace(record, label=None, split="target_unlabelled")
-
-
-def _refuse_same_images(source: Collection, target: Collection) -> None:
-    known = {one.file for one in source.records}
-    same = [one.path for one in target.records if one.file in known]
-    if same:
-        raise RequestError(
-            f"{len(same)} images of the target are images of the source, too: {', '.join(same[:SHOWN])}"
-            f"{', ...' if len(same) > SHOWN else ''}. An image is of one domain: name the target's own, or for one "
-            "table of both domains write target.domains."
-        )
-
-
-NOTHING_RUN = "Nothing was run."
-
-
-def place_of(reader: Reader) -> Path | None:
-    """Return the file or folder that a reader reads; None where it has none."""
-    place = getattr(reader.options, "path", None)
-    return place if isinstance(place, Path) else None
-
-
-def one_table(recipe: Recipe) -> bool:
-    """Return whether both domains stand in one table, so that a patient of one name is one person."""
-    if recipe.target is None or recipe.data.reader is None:
-        return False
-    source, target = place_of(recipe.data.reader), place_of(recipe.target.reader)
-    if source is None or target is None or not source.is_file():
-        return False
-    return source.resolve() == target.resolve()
-
-
-def whose(recipe: Recipe, reader: Reader) -> str:
-    """Return `the target (b/labels.csv)` for a reader of a recipe; empty where there is one data set."""
-    if recipe.target is None or recipe.data.reader is None:
-        return ""
-    place = place_of(reader)
-    shown = f" ({'/'.join(place.parts[-2:])})" if place else ""
-    return f"the {_domain(recipe, reader)}{shown}"
-
-
-def tagged(recipe: Recipe, reader: Reader, notes: tuple[str, ...]) -> tuple[str, ...]:
-    """Return notes that begin with the domain where the names of the two files would not tell it."""
-    if recipe.target is None or recipe.data.reader is None:
-        return notes
-    source, target = place_of(recipe.data.reader), place_of(recipe.target.reader)
-    if source is None or target is None or source == target or source.name != target.name:
-        return notes
-    return tuple(f"{_domain(recipe, reader)}: {line}" for line in notes)
-
-
-@contextmanager
-def both_told(look_at_target: Callable[[], object] | None) -> Iterator[None]:
-    """Tell what is wrong with the target together with what is wrong with the source, which is read inside.
-
-    Args:
-        look_at_target: raises what is wrong with it; it is called only where the source is refused.
-
-    Raises:
-        RequestError: the source is refused; of both where the target is, too.
-    """
-    try:
-        yield
-    except RequestError as error:
-        if look_at_target is None:
-            raise
-        try:
-            look_at_target()
-        except RequestError as other:
-            # One table with two sites has its faults once.
-            if str(other) == str(error):
-                raise error from None
-            first = str(error).removesuffix(NOTHING_RUN).rstrip()
-            raise RequestError(f"{first}\n{other}") from error
-        raise
-
-
-def _domain(recipe: Recipe, reader: Reader) -> str:
-    return "target" if recipe.target and reader is recipe.target.reader else "source"
-
-
-REMEDY = "Mend them, or run without them: --set target.labels=none takes such images as unlabelled."
-
-
-def check_labels(key: str, reader: recipes.Reader, found: Collection) -> None:
-    """Check that images of two classes have labels.
-
-    Args:
-        key: of the reader in the recipe, `data.reader` or `target.reader`.
-        reader: that read them.
-        found: what it gave.
-
-    Raises:
-        RequestError: no label, or one class; where the images come from, and what to set.
-    """
-    place = place_of(reader)
-    where = f"{key}: {place if place is not None else reader.name}"
-    labels = {record.label for record in found.records} - {None}
-    if not labels:
-        raise RequestError(f"{where}: no image has a label. {_how_to_label(key, reader)}")
-    if len(labels) == 1:
-        raise RequestError(f"{where} holds only the class {labels.pop()!r}: at least two are needed.")
-
-
-def _how_to_label(key: str, reader: recipes.Reader) -> str:
-    told = "Give each image its class."
-    if hasattr(reader.options, "columns"):
-        columns = ", ".join(registry.read_columns(reader.name, reader.options))
-        told = f"Its columns are {columns}: say which one holds them, --set {key}.columns.label=COLUMN."
-    return told + (" Or learn without them: --set target.labels=none." if "target" in key else "")
-
-
-def check_classes(found: Collection, class_names: Sequence[str]) -> None:
-    """Check that the target's classes are among the source's.
-
-    Raises:
-        Problems: they are not; all that are strange, with the nearest name and the first image.
-    """
-    counts = Counter(record.label for record in found.records)
-    problems = []
-    for name in found.class_names:
-        if name in class_names:
-            continue
-        first = next(record.path for record in found.records if record.label == name)
-        near = difflib.get_close_matches(name.lower(), [one.lower() for one in class_names], n=1)
-        meant = next((one for one in class_names if near and one.lower() == near[0]), None)
-        hint = f" Did you mean {meant!r}?" if meant else ""
-        what = f"is not among the source's: {', '.join(class_names)}.{hint} Images: {counts[name]}, the first {first}"
-        problems.append(Problem(f"class {name!r}", what))
-    if problems:
-        raise Problems("The target", problems, REMEDY)
-
-
-def without_strange_labels(found: Collection, class_names: Sequence[str]) -> Collection:
-    """Return a target whose labels are not learnt from, those that the source does not know left out, with a note."""
-    strange = [name for name in found.class_names if name not in class_names]
-    if not strange:
-        return found
-    records = tuple(
-        replace(record, label=None) if record.label in strange else record for record in found.records
-    )
-    count = sum(record.label in strange for record in found.records)
-    note = (
-        f"{count} images of the target are of classes that the source does not know ({', '.join(map(repr, strange))}): "
-        "they are taken as unlabelled, and no score tells of them."
-    )
-    known = tuple(name for name in found.class_names if name in class_names)
-    return replace(found, records=records, class_names=known, notes=(*found.notes, note))
-
-
-def with_subgroups(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
-    """Return the records with a subgroup instead of each cell, and a line for each column that was cut into ranges.
-
-    Args:
-        records: of source and target, each in its split.
-
-    Raises:
-        RequestError: a column has too many different texts.
-    """
-    told = [dict(record.subgroups) for record in records]
-    names = dict.fromkeys(name for one in told for name in one)
-    if not names:
-        return list(records), []
-    columns = {name: [one.get(name, "") for one in told] for name in names}
-    found = assign_subgroups(columns, [record.split == "train" for record in records])
-    notes = [
-        f"Subgroups by {name!r}: its numbers are cut at the quartiles of the training images."
-        for name, values in columns.items()
-        if is_binned(values)
-    ]
-    grouped = [
-        replace(record, subgroups=tuple((name, found[name][row]) for name in names))
-        for row, record in enumerate(records)
-    ]
-    return grouped, notes
-
-
-MEMORY_FOR_IMAGES_BYTES = 2**30
-SPLITS = ("train", "val", "test", "target_train", "target_val", "target_test", "target_unlabelled")
+NUM_LISTED = 5
+"""Number of images that a message lists."""
+CACHE_LIMIT_BYTES = 2**30
+MOST = 0.5
+"""The share of images, or pixels, above which a warning is printed."""
+EVALUATED = ("target_val", "target_test")
+TARGET_SPLITS = ("target_train", "target_val", "target_test", "target_unlabelled")
+SPLITS = ("train", "val", "test", *TARGET_SPLITS)
 
 
 @dataclass(frozen=True)
@@ -261,15 +38,15 @@ class Datasets:
     """All images of a run, each in one split.
 
     Args:
-        records: of source and target; `split` is one of `SPLITS`.
-        class_names: in the order of the logits.
-        image_size_px: side of the square the network sees.
-        window: (low, high) in stored values for 16-bit images; None where there are none, or full.
+        records: Images of source and target. `split` is one of `SPLITS`.
+        class_names: Class names in the order of the logits.
+        image_size_px: Height and width of the model's input.
+        window: (low, high) in stored values for 16-bit images. None without such images, or if the window is full.
         cache: `memory` or `none`.
-        root, target_root: folders that the paths of the two domains are relative to.
-        quarantined: `(path, reason)` of what cannot be read.
-        fingerprints: sha256 by domain, `source` and `target`, of the data as they were read.
-        notes: one line each, for the user.
+        root, target_root: Folders that the paths of the two domains are relative to.
+        quarantined: `(path, reason)` of unreadable images.
+        fingerprints: SHA-256 of the data as read, by domain (`source` and `target`).
+        notes: Messages for the user.
     """
 
     records: tuple[Record, ...]
@@ -283,20 +60,16 @@ class Datasets:
     fingerprints: dict[str, str]
     notes: tuple[str, ...]
 
-    def of(self, split: str) -> list[Record]:
-        """Return the records of one split."""
+    def in_split(self, split: str) -> list[Record]:
+        """Return the records of a split."""
         return [record for record in self.records if record.split == split]
 
-    def source(self, recipe: Recipe, split: str, *, training: bool) -> ImageDataset:
-        """Return the images of one split for training (shuffled, augmented) or for judging."""
-        return self.source_of(recipe, self.of(split), training=training)
-
-    def source_of(self, recipe: Recipe, records: Sequence[Record], *, training: bool = False) -> ImageDataset:
-        """Return chosen images for training (shuffled, augmented, mixed) or for judging."""
-        # Judging changes no image: to build a policy for it would load keras-cv for nothing.
+    def dataset(self, recipe: Recipe, records: Sequence[Record], *, training: bool = False) -> ImageDataset:
+        """Return records as a dataset for training (shuffled, augmented, mixed) or for evaluation."""
+        # Without training there is no policy, because building one imports keras-cv.
         augment = recipe.augment if training else recipes.Augment()
-        operations = [(one.name, one.options) for one in augment.operations]
-        mixing = [(one.name, one.options) for one in augment.mixing]
+        operations = [(operation.name, operation.options) for operation in augment.operations]
+        mixing = [(mixer.name, mixer.options) for mixer in augment.mixing]
         size, classes = self.image_size_px, len(self.class_names)
         policy = build_policy(operations, image_size_px=size, exact=augment.exact)
         mixer = build_mixing(mixing, image_size_px=size, num_classes=classes) if mixing else None
@@ -309,252 +82,464 @@ class Datasets:
 
     def split_rows(self) -> list[tuple[Any, ...]]:
         """Return the rows of `split.csv`: path, label, split, group, domain."""
-        return [(r.path, r.label, r.split, r.group, r.domain) for r in self.records]
+        return [
+            (record.path, record.label, record.split, record.group, record.domain) for record in self.records
+        ]
 
 
 def load_datasets(recipe: Recipe, run: Run) -> Datasets:
-    """Read, decode once, divide: everything about the images that must hold before training.
+    """Read, check and split the images of a recipe.
 
     Args:
-        recipe: the readers, the splits, the limits.
-        run: converted TIFF files are kept in its folder.
+        recipe: The recipe.
+        run: Converted images are written to its folder.
+
+    Returns:
+        The images of source and target, each in one split.
 
     Raises:
-        RequestError: the data will not do; all that is wrong is told together.
+        RequestError: The data cannot be used. All problems are reported together.
     """
     size = checked_size(recipe.backbone.name, recipe.data.image_size_px)
-    found = _source(recipe, run)
-    # Before anything is divided: the same data have the same fingerprint whatever the seed and the split.
-    prints = {} if recipe.source else {"source": found.collection.fingerprint()}
-    source = found.collection if recipe.source else _divided(recipe, found.collection)
+    images = _read_source(recipe, run)
+    # The fingerprint is taken before the split, so that it does not depend on the seed.
+    fingerprints = {} if recipe.source else {"source": images.collection.fingerprint()}
+    source = images.collection if recipe.source else _split_source(recipe, images.collection)
     positive_class(source.class_names, recipe.evaluation.positive)
-    records, notes = list(source.records), list(source.notes)
-    # A model that comes with a window needs it, whatever the target's images are.
-    bad, deep = found.quarantined, found.has_16_bit or recipe.source is not None
-    target_root = None
+    records, notes, target_root = list(source.records), list(source.notes), None
+    # The window of a source model applies whether or not the target has 16-bit images.
+    quarantined, needs_window = images.quarantined, images.has_16_bit or recipe.source is not None
     if recipe.target:
-        found = _checked(recipe, recipe.target.reader, recipe.target.split, run)
-        prints["target"], target_root = found.collection.fingerprint(), found.collection.root
-        target = _divided_target(recipe, recipe.target, found.collection, source.class_names)
-        target = kept_apart(source, target, one_table=one_table(recipe))
-        records = [*_named(records, "source"), *_named(target.records, "target")]
+        images = _read_images(recipe, recipe.target.reader, recipe.target.split, run)
+        fingerprints["target"], target_root = images.collection.fingerprint(), images.collection.root
+        target = _split_target(recipe, recipe.target, images.collection, source.class_names)
+        target = remove_patient_overlap(source, target, same_table=_reads_one_table(recipe))
+        records = [*_with_domain(records, "source"), *_with_domain(target.records, "target")]
         notes += target.notes
-        bad, deep = (*bad, *found.quarantined), deep or found.has_16_bit
-    records, cut = with_subgroups(records)
-    notes += cut
-    notes = list(dict.fromkeys(notes))
-    for line in notes:
-        print_status(line)
+        quarantined = (*quarantined, *images.quarantined)
+        needs_window = needs_window or images.has_16_bit
+    records, subgroup_notes = _with_subgroups(records)
+    notes = list(dict.fromkeys([*notes, *subgroup_notes]))
+    for note in notes:
+        print_status(note)
     return Datasets(
-        tuple(records), source.class_names, size, _window(recipe, records) if deep else None,
-        _cache(recipe, len(records), size), source.root, target_root, bad, prints, tuple(notes),
+        tuple(records), source.class_names, size, _window(recipe, records) if needs_window else None,
+        _cache(recipe, len(records), size), source.root, target_root, quarantined, fingerprints, tuple(notes),
     )  # fmt: skip
 
 
-def _source(recipe: Recipe, run: Run) -> CheckedImages:
-    """Return the source's images; of a model that came without, the classes that it knows."""
+def check_outside(out: Path, root: Path | None, content: str) -> None:
+    """Check that `out` is outside the folder of the data, where a reader would take its files for images.
+
+    Args:
+        out: The output folder.
+        root: The folder of the data, or None.
+        content: What is written to `out`, for the message.
+
+    Raises:
+        RequestError: `out` is inside the folder.
+    """
+    if root is not None and out.resolve().is_relative_to(root.resolve()):
+        raise RequestError(
+            f"The {content} cannot be written to {out}, because the folder of the data, {root}, contains it. "
+            "Choose another folder: --out DIR"
+        )
+
+
+def _read_source(recipe: Recipe, run: Run) -> CheckedImages:
+    """Return the source images; with `source.model`, only the class names of the model."""
     if recipe.source is not None:
         if recipe.target is None:
             raise RequestError(
-                "There are no labelled training images: source.model stands in their place, and no label is learnt from."
+                "There are no labeled training images, because source.model replaces the source images. "
+                "Use data.reader instead of source.model, or add a target."
             )
-        known = read_description(recipe.source.model)
-        return CheckedImages(Collection(None, known.class_names, ()), (), has_16_bit=False)
+        class_names = read_description(recipe.source.model).class_names
+        return CheckedImages(Collection(None, class_names, ()), (), has_16_bit=False)
     if recipe.data.reader is None:
-        raise RequestError("data.reader: is needed: there are no images.")
+        raise RequestError("Missing required key data.reader. List the readers: kerastl ls readers")
     target = recipe.target
-    look = (lambda: _checked(recipe, target.reader, target.split, run)) if target else None
-    with both_told(look):
-        return _checked(recipe, recipe.data.reader, recipe.data.split, run)
+    read_target = (lambda: _read_images(recipe, target.reader, target.split, run)) if target else None
+    with _problems_of_both(read_target):
+        return _read_images(recipe, recipe.data.reader, recipe.data.split, run)
 
 
-def _divided(recipe: Recipe, found: Collection) -> Collection:
-    """Return the source's images in their splits."""
-    asked = recipe.data.split
-    if recipe.data.reader is not None:
-        check_labels("data.reader", recipe.data.reader, found)
-    return data.split(
-        found, val_fraction=asked.val_fraction, test_fraction=asked.test_fraction,
-        seed=recipe.seed, allow_rare=asked.allow_rare,
-    )  # fmt: skip
+@contextmanager
+def _problems_of_both(read_target: Callable[[], object] | None) -> Iterator[None]:
+    """If the source, which is read inside, is refused, report the problems of the target, too."""
+    try:
+        yield
+    except RequestError as error:
+        if read_target is None:
+            raise
+        try:
+            read_target()
+        except RequestError as target_error:
+            # If both domains are read from one table, it has the same problems twice.
+            if str(target_error) == str(error):
+                raise error from None
+            first = str(error).removesuffix("Nothing was run.").rstrip()
+            raise RequestError(f"{first}\n{target_error}") from error
+        raise
 
 
-def check_outside(out: Path, root: Path | None, what: str) -> None:
-    """Refuse to write among the data: a reader of folders would take it for images of them.
-
-    Args:
-        out: where something is to be written.
-        root: folder of the data; None where there is none.
-        what: is to be written, in words.
-
-    Raises:
-        RequestError: `out` lies in the folder.
-    """
-    if root is not None and out.resolve().is_relative_to(root.resolve()):
-        raise RequestError(f"The {what} would lie among the data, in {root}. Write it elsewhere: --out DIR")
-
-
-def _checked(recipe: Recipe, reader: recipes.Reader, split: recipes.Split, run: Run) -> CheckedImages:
-    """Return what can be read, what cannot, and whether any image is 16-bit grey."""
-    options = _with_columns(recipe, reader, split)
+def _read_images(recipe: Recipe, reader: Reader, split: recipes.Split, run: Run) -> CheckedImages:
+    """Read the images of a domain and check that each can be decoded."""
     cache = data.cache_folder()
-    module = registry.module("reader", reader.name)
-    collection = module.read(options, seed=recipe.seed, cache_dir=cache)
-    collection = replace(collection, notes=tagged(recipe, reader, collection.notes))
-    named = whose(recipe, reader)
-    checked = data.check_images(
+    collection = registry.module("reader", reader.name).read(
+        _reader_options(recipe, reader, split), seed=recipe.seed, cache_dir=cache
+    )
+    collection = replace(collection, notes=_with_label(recipe, reader, collection.notes))
+    name = _dataset_label(recipe, reader)
+    images = data.check_images(
         collection, max_pixels=recipe.data.max_pixels, cache_dir=cache,
         converted_dir=run.file("converted"),
-        max_unreadable_fraction=recipe.data.max_unreadable_fraction, dataset_name=named,
+        max_unreadable_fraction=recipe.data.max_unreadable_fraction, dataset_name=name,
     )  # fmt: skip
-    if checked.quarantined:
-        names = ", ".join(path for path, _ in checked.quarantined[:5])
-        count = len(checked.quarantined)
-        more = f" and {count - 5} more, all are in quarantine.csv" if count > 5 else ""
-        of = f" of {named}" if named else ""
-        print_status(f"Warning: {count} images{of} cannot be read and are left out: {names}{more}")
-    return checked
+    if count := len(images.quarantined):
+        paths = ", ".join(path for path, _ in images.quarantined[:NUM_LISTED])
+        more = f" and {count - NUM_LISTED} more, all listed in quarantine.csv" if count > NUM_LISTED else ""
+        of_dataset = f" of {name}" if name else ""
+        print_status(f"Warning: {count} unreadable images{of_dataset} are excluded: {paths}{more}")
+    return images
 
 
-def _with_columns(recipe: Recipe, reader: recipes.Reader, split: recipes.Split) -> Any:
-    """Return a reader's options with the columns that the recipe names outside of them."""
+def _reader_options(recipe: Recipe, reader: Reader, split: recipes.Split) -> Any:
+    """Return the options of a reader, with the columns that `group_by` and `subgroups` name."""
     options = reader.options
-    named = {"data.split.group_by": split.group_by, "evaluation.subgroups": recipe.evaluation.subgroups}
-    for key, value in named.items():
+    columns_of = {"data.split.group_by": split.group_by, "evaluation.subgroups": recipe.evaluation.subgroups}
+    for key, value in columns_of.items():
         if value and not hasattr(options, "columns"):
-            raise RequestError(f"{key}: the reader {reader.name} has no columns; only a table has")
-    if not any(named.values()):
+            raise RequestError(f"{key}: The reader '{reader.name}' has no columns. Use the reader 'table'.")
+    if not any(columns_of.values()):
         return options
     columns = options.columns
     if split.group_by is not None:
         columns = columns.model_copy(update={"group": split.group_by})
-    come_along = dict.fromkeys((*columns.subgroups, *recipe.evaluation.subgroups))
-    columns = columns.model_copy(update={"subgroups": tuple(come_along)})
+    subgroups = dict.fromkeys((*columns.subgroups, *recipe.evaluation.subgroups))
+    columns = columns.model_copy(update={"subgroups": tuple(subgroups)})
     return options.model_copy(update={"columns": columns})
 
 
-def _divided_target(
-    recipe: Recipe, target: recipes.Target, found: Collection, class_names: Sequence[str]
+def _split_source(recipe: Recipe, images: Collection) -> Collection:
+    """Return the source images in their splits."""
+    options = recipe.data.split
+    if recipe.data.reader is not None:
+        _check_labels("data.reader", recipe.data.reader, images)
+    return data.split(
+        images, val_fraction=options.val_fraction, test_fraction=options.test_fraction,
+        seed=recipe.seed, allow_rare=options.allow_rare,
+    )  # fmt: skip
+
+
+def _split_target(
+    recipe: Recipe, target: recipes.Target, images: Collection, class_names: Sequence[str]
 ) -> Collection:
-    """Return the target's images in their splits; its classes must be among the source's where labels are learnt from."""
+    """Return the target images in their splits. Labels that are used for training must be source classes."""
     if target.labels == "none":
-        found = without_strange_labels(found, class_names)
+        images = drop_unknown_labels(images, class_names)
     else:
-        check_labels("target.reader", target.reader, found)
-        check_classes(found, class_names)
+        _check_labels("target.reader", target.reader, images)
+        check_class_names(images, class_names)
     groups_per_class = target.few.groups_per_class if target.few else 0
     return data.split_target(
-        found, labels=target.labels, groups_per_class=groups_per_class,
+        images, labels=target.labels, groups_per_class=groups_per_class,
         val_fraction=target.split.val_fraction, test_fraction=target.split.test_fraction,
         seed=recipe.seed, allow_rare=target.split.allow_rare,
     )  # fmt: skip
 
 
-def _named(records: Sequence[Record], domain: str) -> list[Record]:
+def _check_labels(key: str, reader: Reader, images: Collection) -> None:
+    """Raise RequestError unless the images have labels of at least two classes."""
+    where = f"{key}: {_reader_path(reader) or reader.name}"
+    labels = {record.label for record in images.records} - {None}
+    if not labels:
+        raise RequestError(f"{where}: No image has a label. {_how_to_label(key, reader)}")
+    if len(labels) == 1:
+        raise RequestError(f"{where}: All labels are {labels.pop()!r}. At least two classes are needed.")
+
+
+def _how_to_label(key: str, reader: Reader) -> str:
+    remedy = "Label the images."
+    if hasattr(reader.options, "columns"):
+        columns = ", ".join(registry.read_columns(reader.name, reader.options))
+        remedy = f"The columns are {columns}. Choose the label column: --set {key}.columns.label=COLUMN."
+    return remedy + (" To adapt without target labels: --set target.labels=none." if "target" in key else "")
+
+
+def check_class_names(target: Collection, class_names: Sequence[str]) -> None:
+    """Check that all target classes are source classes.
+
+    Args:
+        target: The target images.
+        class_names: The source classes.
+
+    Raises:
+        Problems: Some are not. Each problem has the closest class name and the first image.
+    """
+    counts = Counter(record.label for record in target.records)
+    lower_case = {name.lower(): name for name in class_names}
+    problems = []
+    for name in target.class_names:
+        if name in class_names:
+            continue
+        first = next(record.path for record in target.records if record.label == name)
+        close = difflib.get_close_matches(name.lower(), lower_case, n=1)
+        hint = f" Did you mean {lower_case[close[0]]!r}?" if close else ""
+        message = f"is not a source class ({', '.join(class_names)}).{hint} Images: {counts[name]}, first: {first}"
+        problems.append(Problem(f"class {name!r}", message))
+    if problems:
+        remedy = "Correct the labels, or ignore all target labels: --set target.labels=none"
+        raise Problems("The target", problems, remedy)
+
+
+def drop_unknown_labels(target: Collection, class_names: Sequence[str]) -> Collection:
+    """Return the target images without labels that are not source classes, and with a note."""
+    unknown = [name for name in target.class_names if name not in class_names]
+    if not unknown:
+        return target
+    count = sum(record.label in unknown for record in target.records)
+    note = (
+        f"{count} target images have labels that are not source classes ({', '.join(map(repr, unknown))}). "
+        "They are treated as unlabeled and are not scored."
+    )
+    return replace(
+        target,
+        records=tuple(
+            replace(record, label=None) if record.label in unknown else record for record in target.records
+        ),
+        class_names=tuple(name for name in target.class_names if name in class_names),
+        notes=(*target.notes, note),
+    )
+
+
+def remove_patient_overlap(source: Collection, target: Collection, *, same_table: bool) -> Collection:
+    """Return the target without images whose group is trained on in one domain and tested in the other.
+
+    In one table, a group name is one patient. A patient in source training or validation is not tested at the target:
+    the images move to the target's training images. A patient in the source test is not trained on at the target.
+    In two tables, equal names can be a coincidence, so that they are only reported.
+
+    Args:
+        source, target: Images in their splits, with absolute `file` paths.
+        same_table: Whether both domains are read from one table.
+
+    Raises:
+        RequestError: An image file is in both domains.
+    """
+    _check_distinct_images(source, target)
+    source_splits = {record.group: record.split for record in source.records if record.group}
+    shared = {record.group for record in target.records if record.group in source_splits}
+    if not shared:
+        return target
+    groups = f"{len(shared)} target {'group' if len(shared) == 1 else 'groups'} (patients)"
+    if not same_table:
+        note = (
+            f"{groups} have the name of a source group, for example {min(map(str, shared))!r}. If they are the same "
+            "patients, test scores at the target are biased. Put both domains into one table with a domain column."
+        )
+        return replace(target, notes=(*target.notes, note))
+    has_labels = any(record.split == "target_train" for record in target.records)
+    moved = [
+        _without_overlap(record, source_splits.get(record.group or ""), has_labels)
+        for record in target.records
+    ]
+    records = tuple(record for record in moved if record is not None)
+    note = (
+        f"{groups} are also source patients. Those in source training or validation are not tested at the target; "
+        f"those in the source test are not trained on ({len(moved) - len(records)} target images are excluded)."
+    )
+    return replace(target, records=records, notes=(*target.notes, note))
+
+
+def _without_overlap(record: Record, source_split: str | None, has_labels: bool) -> Record | None:
+    """Return a target image in a split that the source split of its group allows, or None if there is none."""
+    if source_split is None:
+        return record
+    if source_split == "test":
+        return record if record.split == "target_test" else None
+    if record.split not in EVALUATED:
+        return record
+    if has_labels and record.split == "target_val":
+        return replace(record, split="target_train")
+    return replace(record, label=None, split="target_unlabelled")
+
+
+def _check_distinct_images(source: Collection, target: Collection) -> None:
+    files = {record.file for record in source.records}
+    shared = [record.path for record in target.records if record.file in files]
+    if shared:
+        raise RequestError(
+            f"{len(shared)} images are in both source and target: {', '.join(shared[:NUM_LISTED])}"
+            f"{', ...' if len(shared) > NUM_LISTED else ''}. An image must be in one domain. Choose other target images, "
+            "or set target.domains if one table holds both domains."
+        )
+
+
+def _reader_path(reader: Reader) -> Path | None:
+    """Return the file or folder that a reader reads, or None if it has none."""
+    path = getattr(reader.options, "path", None)
+    return path if isinstance(path, Path) else None
+
+
+def _reads_one_table(recipe: Recipe) -> bool:
+    """Return whether both domains are read from one table, so that a group name is one patient."""
+    if recipe.target is None or recipe.data.reader is None:
+        return False
+    source, target = _reader_path(recipe.data.reader), _reader_path(recipe.target.reader)
+    if source is None or target is None or not source.is_file():
+        return False
+    return source.resolve() == target.resolve()
+
+
+def _domain(recipe: Recipe, reader: Reader) -> str:
+    return "target" if recipe.target and reader is recipe.target.reader else "source"
+
+
+def _dataset_label(recipe: Recipe, reader: Reader) -> str:
+    """Return a label for messages, like `the target (b/labels.csv)`; empty if there is one dataset."""
+    if recipe.target is None or recipe.data.reader is None:
+        return ""
+    path = _reader_path(reader)
+    suffix = f" ({'/'.join(path.parts[-2:])})" if path else ""
+    return f"the {_domain(recipe, reader)}{suffix}"
+
+
+def _with_label(recipe: Recipe, reader: Reader, notes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return notes with the domain in front if two different files have the same name."""
+    if recipe.target is None or recipe.data.reader is None:
+        return notes
+    source, target = _reader_path(recipe.data.reader), _reader_path(recipe.target.reader)
+    if source is None or target is None or source == target or source.name != target.name:
+        return notes
+    return tuple(f"{_domain(recipe, reader)}: {note}" for note in notes)
+
+
+def _with_domain(records: Sequence[Record], domain: str) -> list[Record]:
     return [record if record.domain else replace(record, domain=domain) for record in records]
 
 
+def _with_subgroups(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
+    """Return the records with a subgroup instead of each cell, and a note for each binned column."""
+    cells = [dict(record.subgroups) for record in records]
+    names = dict.fromkeys(name for row in cells for name in row)
+    if not names:
+        return list(records), []
+    columns = {name: [row.get(name, "") for row in cells] for name in names}
+    subgroups = assign_subgroups(columns, [record.split == "train" for record in records])
+    notes = [
+        f"Subgroups by {name!r}: values are binned at the quartiles of the training images."
+        for name, values in columns.items()
+        if is_binned(values)
+    ]
+    grouped = [
+        replace(record, subgroups=tuple((name, subgroups[name][row]) for name in names))
+        for row, record in enumerate(records)
+    ]
+    return grouped, notes
+
+
 def _window(recipe: Recipe, records: Sequence[Record]) -> tuple[float, float] | None:
+    """Return the window of 16-bit images, estimated on training images if it is `auto`."""
     window = recipe.data.window
     if window == "full":
         return None
     if isinstance(window, recipes.Window):
         return window.center - window.width / 2, window.center + window.width / 2
-    training = [record for record in records if record.split == "train"]
-    return data.auto_window(training)
+    return data.auto_window([record for record in records if record.split == "train"])
 
 
-def _cache(recipe: Recipe, count: int, size: int) -> Literal["memory", "none"]:
+def _cache(recipe: Recipe, num_images: int, size: int) -> Literal["memory", "none"]:
     if recipe.data.cache != "auto":
         return recipe.data.cache
-    return "memory" if count * size * size * 12 <= MEMORY_FOR_IMAGES_BYTES else "none"
+    return "memory" if num_images * size * size * 3 * 4 <= CACHE_LIMIT_BYTES else "none"
 
 
-MOST_OF = 0.5
-"""Share of the images, or pixels, from which on a note is due."""
-TARGET = ("target_train", "target_val", "target_test", "target_unlabelled")
-
-
-def warn_about_target(recipe: Recipe, images: Datasets, *, oracle: bool = False) -> Datasets:
-    """Say what is remarkable about the target, and return the images with these notes among theirs.
+def warn_about_target(recipe: Recipe, datasets: Datasets, *, oracle: bool = False) -> Datasets:
+    """Print warnings about the target, and return the datasets with these added to their notes.
 
     Args:
-        recipe: asks for a target, or not; then nothing is looked at.
-        images: of a few of the target the pixels are looked at; no test image is opened.
-        oracle: every way to adapt is to be judged by the target's test images.
+        recipe: The recipe. Without a target, only `oracle` is checked.
+        datasets: A sample of the target images is decoded, except test images.
+        oracle: Whether all candidates will be evaluated on the target test images.
     """
     notes = []
-    if oracle and not images.of("target_test"):
-        notes.append("--oracle: no labelled test image of the target is there to judge by.")
+    if oracle and not datasets.in_split("target_test"):
+        notes.append("--oracle has no effect, because the target has no labeled test images.")
     if recipe.target is not None:
-        notes += [*_labels(recipe), *_patients(recipe, images), *_pixels(recipe, images)]
-    for line in notes:
-        print_status(line)
-    return dataclasses.replace(images, notes=(*images.notes, *notes))
+        notes += [
+            *_label_warnings(recipe), *_group_warnings(recipe, datasets), *_pixel_warnings(recipe, datasets),
+        ]  # fmt: skip
+    for note in notes:
+        print_status(note)
+    return dataclasses.replace(datasets, notes=(*datasets.notes, *notes))
 
 
-def _labels(recipe: Recipe) -> Iterator[str]:
-    """Tell of labels that none of the methods reads."""
+def _label_warnings(recipe: Recipe) -> Iterator[str]:
+    """Warn about target labels that no method uses."""
     if recipe.adapts_by is None or recipe.target is None or recipe.target.labels == "none":
         return
-    methods = [one.name for one in recipe.adapts_by.methods]
+    methods = [method.name for method in recipe.adapts_by.methods]
     if any(adaptation.method_named(name).target_labels == "some" for name in methods):
         return
-    remedy = "" if recipe.source else " Add fine_tune to them, or take the recipe hospital-adaptation."
+    remedy = "" if recipe.source else " Add fine_tune to the methods, or use the recipe hospital-adaptation."
     yield (
-        f"target.labels is {recipe.target.labels}, and none of the methods ({', '.join(methods)}) learns from the "
-        f"target's labels.{remedy}"
+        f"target.labels is {recipe.target.labels}, but none of the methods ({', '.join(methods)}) uses target labels."
+        f"{remedy}"
     )
 
 
-def _patients(recipe: Recipe, images: Datasets) -> Iterator[str]:
-    """Tell of a target without groups beside a source that has some."""
-    target = [record for split in TARGET for record in images.of(split)]
-    source = [record for split in ("train", "val", "test") for record in images.of(split)]
-    without = target and not any(record.group for record in target)
-    if not without or not any(record.group for record in source):
+def _group_warnings(recipe: Recipe, datasets: Datasets) -> Iterator[str]:
+    """Warn about a target without groups if the source has groups."""
+    target = [record for record in datasets.records if record.split in TARGET_SPLITS]
+    source = [record for record in datasets.records if record.split not in TARGET_SPLITS]
+    if not target or any(record.group for record in target) or not any(record.group for record in source):
         return
     assert recipe.target is not None
     options = recipe.target.reader.options
-    keys = [one for one in ("columns", "group_pattern") if hasattr(options, one)]
+    keys = [key for key in ("columns", "group_pattern") if hasattr(options, key)]
     key = "columns.group" if keys == ["columns"] else "".join(keys)
-    remedy = f" Say whose they are with target.reader.{key}." if key else ""
+    remedy = f" Set target.reader.{key}." if key else ""
     yield (
-        "The source's images have groups (patients), the target's have none: each image of it counts by itself, and "
-        f"images of one patient may be torn apart between training and test.{remedy}"
+        "The source images have groups (patients), the target images have none: each target image counts as its own "
+        f"group, and images of one patient can be in both training and test.{remedy}"
     )
 
 
-def _pixels(recipe: Recipe, images: Datasets) -> Iterator[str]:
-    """Tell of images that hold nothing, or that are stored in another way than the source's."""
-    target = [record for split in TARGET if split != "target_test" for record in images.of(split)]
+def _pixel_warnings(recipe: Recipe, datasets: Datasets) -> Iterator[str]:
+    """Warn about target images that are constant, or are stored differently from the source images."""
+    target = [record for record in datasets.records if record.split in TARGET_SPLITS]
+    target = [record for record in target if record.split != "target_test"]
     if not target:
         return
-    few = sample_records(target)
-    seen = pixel_statistics(few, window=images.window, max_pixels=recipe.data.max_pixels)
-    some = f"of the {len(few)} that were looked at" if len(few) < len(target) else f"of {len(few)}"
-    if seen.constant > MOST_OF * seen.num_images:
+    sample = sample_records(target)
+    statistics = pixel_statistics(sample, window=datasets.window, max_pixels=recipe.data.max_pixels)
+    if statistics.num_constant > MOST * statistics.num_images:
+        sampled = "sampled " if len(sample) < len(target) else ""
         yield (
-            f"Images of the target outside its test, {seen.constant} {some}, are one grey value throughout: "
-            "nothing can be learnt from these."
+            f"{statistics.num_constant} of {len(sample)} {sampled}target images outside the test split have a single "
+            "gray value. The model cannot learn from them."
         )
-    source = [is_16_bit_file(record.file) for record in sample_records(images.of("train"))]
-    deep = [is_16_bit_file(record.file) for record in few]
-    if source and (sum(source) > MOST_OF * len(source)) != (sum(deep) > MOST_OF * len(deep)):
-        kinds = ("16-bit grey", "8-bit") if sum(source) > sum(deep) else ("8-bit", "16-bit grey")
+    source_16_bit = [is_16_bit_file(record.file) for record in sample_records(datasets.in_split("train"))]
+    target_16_bit = [is_16_bit_file(record.file) for record in sample]
+    source_is_16_bit = sum(source_16_bit) > MOST * len(source_16_bit)
+    if source_16_bit and source_is_16_bit != (sum(target_16_bit) > MOST * len(target_16_bit)):
+        source_depth, target_depth = ("16-bit", "8-bit") if source_is_16_bit else ("8-bit", "16-bit")
         yield (
-            f"Most images of the source are {kinds[0]}, most of the target are {kinds[1]}: the window of grey values "
-            "holds for 16-bit images alone."
+            f"Most source images are {source_depth}, but most target images are {target_depth}. "
+            "The window applies to 16-bit grayscale images only."
         )
-    yield from _outside(recipe, images, seen)
+    yield from _window_warnings(recipe, datasets, statistics)
 
 
-def _outside(recipe: Recipe, images: Datasets, seen: PixelStatistics) -> Iterator[str]:
-    if images.window is None or seen.outside is None or seen.outside <= MOST_OF:
+def _window_warnings(recipe: Recipe, datasets: Datasets, statistics: PixelStatistics) -> Iterator[str]:
+    """Warn if most target pixels are outside the window."""
+    outside = statistics.fraction_outside_window
+    if datasets.window is None or outside is None or outside <= MOST:
         return
-    low, high = images.window
-    measured = " that was measured at the source" if recipe.data.window == "auto" else ""
+    low, high = datasets.window
+    estimated = ", which was estimated on source images," if recipe.data.window == "auto" else ""
     yield (
-        f"{100 * seen.outside:.0f} % of the pixels of the target's 16-bit images lie outside the window "
-        f"{low:g} to {high:g}{measured}: they become black or white."
+        f"{100 * outside:.0f} % of the pixels of the target's 16-bit images are outside the window {low:g} to "
+        f"{high:g}{estimated} and become black or white."
     )

@@ -26,7 +26,12 @@ from kerastl.evaluation.scores import score
 from kerastl.evaluation.trained_model import read_unverified_model
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
-from kerastl.selection.domain_classifier import above_chance, site_tells_label, tell_apart, weighed
+from kerastl.selection.domain_classifier import (
+    domain_auc,
+    is_above_chance,
+    prevalence_weights,
+    site_label_auc,
+)
 from kerastl.selection.evidence import Outputs
 from kerastl.workflows.collect_outputs import HeldOut, Look, followed_in, look, several_domains
 from kerastl.workflows.datasets import Datasets
@@ -94,15 +99,15 @@ def rest_of(seen: Look, shift: Mapping[str, Any], how: Mapping[str, Any]) -> dic
     if seen.target is None or "classes" not in shift:
         return {"explained": None, "rest": None}
     found, wanted = ([one[name]["value"] for one in shift["classes"].values()] for name in ("source", "em"))
-    weights = weighed(seen.val.known_labels, found, wanted)
+    weights = prevalence_weights(seen.val.known_labels, found, wanted)
     rest = _apart(seen.val, seen.target, {**how, "weights_a": weights})
     told: dict[str, Any] = plain({"rest": rest})
-    apart = above_chance(rest)
+    apart = is_above_chance(rest)
     return {"explained": None if apart is None else not apart, **told}
 
 
 def _apart(a: Outputs, b: Outputs, how: dict[str, Any]) -> dict[str, Any]:
-    return tell_apart(a.features, b.features, a.units, b.units, **how)
+    return domain_auc(a.features, b.features, a.units, b.units, **how)
 
 
 def _domains(
@@ -125,24 +130,24 @@ def _domains(
             found[name] = no_value("no validation image of this domain, or of another")
         else:
             rows = val.features[mine], val.features[~mine]
-            found[name] = tell_apart(*rows, list(units[mine]), list(units[~mine]), **how)
+            found[name] = domain_auc(*rows, list(units[mine]), list(units[~mine]), **how)
     return found
 
 
 def _label(images: Datasets, several: list[str], how: dict[str, Any]) -> dict[str, Any] | None:
-    records = [record for record in images.of("train") if record.domain and record.label]
+    records = [record for record in images.in_split("train") if record.domain and record.label]
     if not several or len({record.label for record in records}) < 2:
         return None
     labels = np.array([images.class_names.index(record.label or "") for record in records])
     sites = [record.domain or "" for record in records]
     groups = [f"{one.domain}/{one.group}" if one.group else "" for one in records]
-    return {"from": "train", "sites": several} | site_tells_label(sites, labels, groups, **how)
+    return {"from": "train", "sites": several} | site_label_auc(sites, labels, groups, **how)
 
 
 def _warnings(label: dict[str, Any] | None, domains: dict[str, Any] | None) -> list[str]:
     if label is None or not label["shortcut"]:
         return []
-    seen = any(above_chance(one) for one in (domains or {}).values())
+    seen = any(is_above_chance(one) for one in (domains or {}).values())
     text = (
         "Among the training images the site alone predicts the label "
         f"(AUC {label['value']:.2f}, {label['low']:.2f} to {label['high']:.2f})"
@@ -247,15 +252,15 @@ def _judged(
     asked = recipe.evaluation
     if held_out is not None:
         splits = (*splits, *_without_labels(images))
-    records = [record for split in splits for record in images.of(split)]
-    predictions = predict(model, images.source_of(recipe, records))
+    records = [record for split in splits for record in images.in_split(split)]
+    predictions = predict(model, images.dataset(recipe, records))
     seen, source_val = None, None
     if held_out is not None:
         followed = followed_in(recipe, name, model)
         seen = look(model, held_out, followed)
         if followed is not None:
             source_val = dataclasses.replace(predictions.of("val"), logits=seen.val.logits)
-    training_counts = Counter(record.label or "" for record in images.of("train"))
+    training_counts = Counter(record.label or "" for record in images.in_split("train"))
     scores = score(
         predictions, seed=recipe.seed, resamples=asked.resamples, positive=asked.positive,
         specificity=asked.specificity, sensitivity=asked.sensitivity,
@@ -273,7 +278,7 @@ def _without_labels(images: Datasets) -> list[str]:
 
     Where some of each class were picked to be labelled, the others are not: a class may be left out of them.
     """
-    test, picked = images.of("target_test"), images.of("target_train")
+    test, picked = images.in_split("target_test"), images.in_split("target_train")
     return [] if test and picked else ["target_unlabelled"]
 
 

@@ -120,17 +120,17 @@ def check_consistency(
 
 def _sample(recipe: Recipe, images: Datasets, num_images: int) -> Sample:
     """Choose and decode the images that the checks share."""
-    validation = [record for split in VALIDATION for record in images.of(split)]
+    validation = [record for split in VALIDATION for record in images.in_split(split)]
     # A model that came without images may have none for validation; those that it was adapted to serve as well.
     others = target_pool(images) if recipe.source is not None else []
-    training = [record for split in TRAINING for record in images.of(split)]
+    training = [record for split in TRAINING for record in images.in_split(split)]
     records = validation or others or training
     files = [record for record in records if record.file.is_file()]
     chosen = _spread(files, num_images)
     decodings = None
     if chosen:
         # From the files, not from a cache, or the second decoding would be a copy of the first.
-        decodings = decode_twice(replace(images, cache="none").source_of(recipe, chosen))
+        decodings = decode_twice(replace(images, cache="none").dataset(recipe, chosen))
     return Sample(
         tuple(chosen),
         decodings,

@@ -96,11 +96,11 @@ def find_rates(
         owners = [owner for owner, _ in expanded_phases(recipe)]
         tested = training_phases(recipe)[owners.index(place)]
         split = "train" if tested.domain == "source" else "target_train"
-        if not images.of(split):
+        if not images.in_split(split):
             raise RequestError(
                 f"phase {tested.name}: there are no labelled images of its domain, {tested.domain}."
             )
-        source = images.source(recipe, split, training=True)
+        source = images.dataset(recipe, images.in_split(split), training=True)
         models = _models(recipe, images, seeds)
         tests = [
             find_learning_rate(

@@ -349,14 +349,14 @@ def _wrong_with_seed(plan: Plan, seed: int, scrap: Run, found: dict[int, Dataset
         with suppress(RequestError):
             found[seed] = load_datasets(plan.recipe_of(Job(SOURCE, seed), scrap.path), scrap)
     if seed in found:
-        yield from _wrong_with_test(found[seed].of("target_test"))
+        yield from _wrong_with_test(found[seed].in_split("target_test"))
 
 
 def _wrong_with_labelled(images: Datasets, number: int) -> Iterator[str]:
     """Yield classes that give fewer groups than asked, as `allow_rare` lets them."""
-    groups = {(one.label, group_key(one)) for one in images.of("target_train")}
+    groups = {(one.label, group_key(one)) for one in images.in_split("target_train")}
     holds = Counter(label for label, _ in groups)
-    at_b = {one.label for split in ("target_train", "target_test") for one in images.of(split)}
+    at_b = {one.label for split in ("target_train", "target_test") for one in images.in_split(split)}
     for name in images.class_names:
         if name in at_b and holds[name] < number:
             yield (

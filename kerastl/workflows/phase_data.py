@@ -91,14 +91,14 @@ def _by_domain(
     found: dict[str, ImageDataset] = {}
     for domain in dict.fromkeys(phase.domain for phase in phases):
         name = split if domain == "source" else f"target_{split}"
-        if images.of(name):
-            found[domain] = images.source(recipe, name, training=split == "train")
+        if images.in_split(name):
+            found[domain] = images.dataset(recipe, images.in_split(name), training=split == "train")
     return found
 
 
 def target_pool(images: Datasets) -> list[Record]:
     """Return the target's images that training may see: all but validation and test."""
-    return [*images.of("target_train"), *images.of("target_unlabelled")]
+    return [*images.in_split("target_train"), *images.in_split("target_unlabelled")]
 
 
 def target_stream(recipe: Recipe, images: Datasets) -> ImageDataset | None:
@@ -110,7 +110,7 @@ def target_stream(recipe: Recipe, images: Datasets) -> ImageDataset | None:
         return None
     augment = recipe.augment.model_copy(update={"mixing": ()})
     unmixed = recipe.model_copy(update={"augment": augment})
-    return images.source_of(unmixed, target_pool(images), training=True)
+    return images.dataset(unmixed, target_pool(images), training=True)
 
 
 def candidates(recipe: Recipe) -> list[recipes.Method]:
@@ -159,7 +159,7 @@ def _faults(recipe: Recipe, images: Datasets, model: keras.Model) -> Iterator[Pr
             "target",
             "no image is left to adapt to: all are in its validation or test. Lower target.split.test_fraction.",
         )
-    seen = {record.label for record in images.of("val")}
+    seen = {record.label for record in images.in_split("val")}
     absent = [name for name in images.class_names if name not in seen]
     if absent and recipe.source is None:
         yield Problem(
@@ -176,7 +176,7 @@ def _faults(recipe: Recipe, images: Datasets, model: keras.Model) -> Iterator[Pr
         )
     for phase in phases_of_methods(recipe):
         steered = phase.keep == "best" or phase.early_stopping is not None
-        if steered and not images.of("target_val"):
+        if steered and not images.in_split("target_val"):
             yield Problem(
                 f"phase {phase.name}",
                 "the target has no labelled validation images, so the source's would name the best epoch. "

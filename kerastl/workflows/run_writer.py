@@ -280,7 +280,7 @@ class Diary:
         told = {"epoch": rows[-1]["epoch"], **timing}
         append_line(self._run.file("timings.jsonl"), json.dumps(told))
         write_history(self._run, rows)
-        print_status(_line(rows[-1], timing, self._total))
+        print_status(epoch_line(rows[-1], timing, self._total))
 
     def on_freeze_report(self, freeze_reports: Sequence[dict[str, Any]]) -> None:
         """Take in the proofs so far, the new one last."""
@@ -302,7 +302,7 @@ def write_freeze_reports(run: Run, freeze_reports: Sequence[dict[str, Any]]) -> 
     run.write_json("freeze.json", {"phases": list(freeze_reports)})
 
 
-def _line(row: dict[str, Any], timing: dict[str, Any], total: int) -> str:
+def epoch_line(row: dict[str, Any], timing: dict[str, Any], total: int) -> str:
     """Return one line for people: where training stands."""
     shown = [
         f"{name} {row[name]:.3f}"

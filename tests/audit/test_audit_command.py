@@ -10,7 +10,7 @@ from PIL import Image
 
 from kerastl import recipe as recipes
 from kerastl.cli import app
-from kerastl.cli._recipes import checked
+from kerastl.workflows.check_recipe import check_recipe
 
 pytestmark = pytest.mark.slow
 OPTIONS = ("data.image_size_px=32", "backbone.name=small_cnn", "backbone.weights=none")
@@ -69,7 +69,7 @@ def test_the_policy_can_be_pasted_into_a_recipe(answer, mirrored):
     end = text.index("backbone:")
     pasted = text[:start] + plain["policy"] + text[end:]
     found = recipes.Found("pasted", "pasted", pasted)
-    good = checked(found, [f"data.reader.path={mirrored}"])
+    good = check_recipe(found, [f"data.reader.path={mirrored}"])
     assert [one.name for one in good.augment.operations] == ["random_brightness"]
 
 

@@ -5,7 +5,7 @@ from functools import reduce
 import numpy as np
 import pytest
 import tensorflow as tf
-from geometry_drawn import SIZE_PX, both, by_scipy, drawn_by, matrix, photos, sample_images, places, seeds
+from geometry_drawn import SIZE_PX, both, by_scipy, drawn_by, matrix, photos, places, sample_images, seeds
 
 from kerastl.augment import build_policy
 from kerastl.augment.geometry import product

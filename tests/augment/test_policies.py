@@ -7,7 +7,7 @@ import pytest
 
 from kerastl.augment import build_policy, named_policy
 from kerastl.augment.presets import POLICIES
-from kerastl.cli._recipes import checked
+from kerastl.workflows.check_recipe import check_recipe
 from kerastl.data import Record
 from kerastl.errors import RequestError
 from kerastl.options import hints
@@ -97,13 +97,13 @@ def test_training_runs_the_operations_as_exact_says(exact, tmp_path, monkeypatch
     built = []
     monkeypatch.setattr(stage, "build_policy", lambda *_, **options: built.append(options))
     sets = ["data.reader={name: folder, path: x}", f"augment={{policy: light, exact: {exact}}}"]
-    recipe = checked(find("folder-classifier"), sets)
+    recipe = check_recipe(find("folder-classifier"), sets)
     file = tmp_path / "a.png"
     found = stage.Datasets(
         records=(), class_names=("a", "b"), image_size_px=SIZE_PX, window=None, cache="none",
         root=None, target_root=None, quarantined=(), fingerprints={}, notes=(),
     )  # fmt: skip
-    found.source_of(recipe, [Record("a.png", file, "a")], training=True)
+    found.dataset(recipe, [Record("a.png", file, "a")], training=True)
     assert [one["exact"] for one in built] == [exact == "true"]
 
 

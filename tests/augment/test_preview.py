@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kerastl import registry
-from kerastl.augment.parse_operations import named
+from kerastl.augment.parse_operations import parse_operations
 from kerastl.augment.preview import (
     ENDS,
     ends_of,
@@ -24,7 +24,7 @@ SEEDS = np.random.default_rng(6).integers(0, 2**31, (3, 2, 2)).astype(np.int32)
 
 
 def block_of(name, images=LEVELS, seeds=SEEDS, **options):
-    (operation,) = named([{"name": name, **options}])
+    (operation,) = parse_operations([{"name": name, **options}])
     return operation_block(operation, images, seeds)
 
 
@@ -170,7 +170,7 @@ def test_windows_are_cut_where_the_words_say():
 
 
 def test_operations_inside_of_another_are_told():
-    inner = Operation("random_rotation", named([{"name": "random_rotation", "max_deg": 9}])[0][1])
+    inner = Operation("random_rotation", parse_operations([{"name": "random_rotation", "max_deg": 9}])[0][1])
     assert (
         options_in_words(Holder((inner,), ("a", "b")))
         == "operations (random_rotation max_deg 9), names (a, b)"
@@ -192,7 +192,7 @@ def test_options_are_told_without_their_defaults():
 
 
 def test_all_operations_together_have_samples_only():
-    operations = named([{"name": "random_flip"}, {"name": "random_brightness", "max_fraction": 0.1}])
+    operations = parse_operations([{"name": "random_flip"}, {"name": "random_brightness", "max_fraction": 0.1}])
     block = policy_block(operations, LEVELS, SEEDS)
     assert block.columns == ("original", "sample 1", "sample 2", "sample 3")
     assert block.strength == "random_flip, random_brightness"

@@ -13,7 +13,7 @@ from PIL import Image
 from kerastl import registry
 from kerastl.augment import build_policy, named_policy
 from kerastl.cli import main
-from kerastl.cli._recipes import checked
+from kerastl.workflows.check_recipe import check_recipe
 from kerastl.data import seeds_for
 from kerastl.recipe import find
 from kerastl.workflows.augment_preview import spread
@@ -118,7 +118,7 @@ def test_the_images_under_all_operations_are_those_of_the_first_epochs(capsys, p
     page = Page(Path("preview-folder-classifier/preview.html").read_text())
     assert "sample 1 is what training sees in epoch 1" in " ".join(page.text)
     shown = np.stack(page.blocks["all operations"]).reshape(3, 3, SIZE_PX, SIZE_PX, 3)
-    recipe = checked(find("folder-classifier"), sets_of(photos, "augment=light")[1::2])
+    recipe = check_recipe(find("folder-classifier"), sets_of(photos, "augment=light")[1::2])
     # Every training image as each epoch sees it, from the recipe's seed alone.
     paths = [text for text in page.text if text.endswith(".png")][:3]
     training = training_images(recipe, photos)

@@ -1,7 +1,7 @@
 """Curves with planted scores, and recipes of two phantom hospitals."""
 
 from kerastl import recipe as recipes
-from kerastl.cli._recipes import checked
+from kerastl.workflows.check_recipe import check_recipe
 from kerastl.report import Curve, Point, Tested
 
 WAYS = ("fine_tune", "adapt_then_fine_tune", "scratch")
@@ -48,4 +48,4 @@ def hospitals(name="hospital-adaptation", *sets) -> recipes.Recipe:
         " {name: adapt, domain: target, epochs: 2, learning_rate: 1e-3, trainable: none, batch_norm: statistics,"
         " early_stopping: 3, optimizer_state: keep}]",
     )
-    return checked(recipes.find(name), [*small, *sets])
+    return check_recipe(recipes.find(name), [*small, *sets])

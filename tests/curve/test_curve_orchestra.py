@@ -7,7 +7,7 @@ import pytest
 from curves_drawn import hospitals
 
 from kerastl import workflows as curves
-from kerastl.errors import RequestError, PermanentFailure
+from kerastl.errors import PermanentFailure, RequestError
 from kerastl.runs import RESOLVED_RECIPE, Run, write_csv
 from kerastl.workflows import adapt_curve
 

@@ -7,7 +7,7 @@ import pytest
 from curves_drawn import WAYS, planted
 from PIL import Image
 
-from kerastl.report import reading_of, write_curve_page, write_curve_image
+from kerastl.report import reading_of, write_curve_image, write_curve_page
 
 SCORES = {
     (way, number): [0.5 + 0.03 * number, 0.52 + 0.03 * number, None]

@@ -20,12 +20,12 @@ GOOD = {"good.png": encoded(noise())}
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "zero bytes"),
-        (b"not an image at all", "PNG, JPEG, GIF, BMP, WebP or TIFF is wanted"),
-        (encoded(noise())[:16], "header tells no size"),
-        (encoded(noise())[:20], "header tells no size"),
-        (encoded(noise())[:-30], "cut short"),
-        (encoded(smooth(), "JPEG")[:-400], "cut short"),
+        (b"", "the file is empty"),
+        (b"not an image at all", "(PNG, JPEG, GIF, BMP, WebP or TIFF)"),
+        (encoded(noise())[:16], "header has no image size"),
+        (encoded(noise())[:20], "header has no image size"),
+        (encoded(noise())[:-30], "truncated"),
+        (encoded(smooth(), "JPEG")[:-400], "truncated"),
         (encoded(noise())[:60] + bytes(90) + encoded(noise())[150:], "damaged"),
         (png_of_any_size(30_000, 30_000, whole=False), "30000 x 30000 pixels"),
         (b"II*\0" + bytes(60), "TIFF is damaged"),
@@ -40,10 +40,10 @@ def test_a_bad_file_is_named_with_a_reason_people_understand(checking, content, 
 
 
 FROM_THE_SYSTEM = [
-    (PermissionError(errno.EACCES, "Permission denied"), "may not be read: permission denied"),
+    (PermissionError(errno.EACCES, "Permission denied"), "permission denied"),
     (OSError(errno.EIO, "Input/output error"), "cannot be read: Input/output error"),
     (OSError(errno.EMFILE, "Too many open files"), "cannot be read: Too many open files"),
-    (MemoryError(), "more memory than there is"),
+    (MemoryError(), "not enough memory"),
 ]
 
 

@@ -207,9 +207,9 @@ def test_a_file_that_breaks_later_is_named(tmp_path, cache):
     found = error.value if isinstance(error.value, RunFailed) else source.explain(error.value)
     assert isinstance(found, RunFailed)
     assert "sub/4.png" in str(found)
-    assert "cut short" in str(found)
+    assert "truncated" in str(found)
     files[4].unlink()
-    assert "it is not there" in str(source.explain(OSError()))
+    assert "the file does not exist" in str(source.explain(OSError()))
 
 
 def test_the_memory_cache_reads_each_file_once(records, monkeypatch, tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from kerastl import recipe as recipes
-from kerastl.cli._recipes import checked
+from kerastl.workflows.check_recipe import check_recipe
 
 ROOT = Path(__file__).parent.parent.parent
 SENT = {
@@ -90,7 +90,7 @@ def test_the_commands_on_tables_pass_the_check_as_printed(tmp_path, monkeypatch)
     for command in commands:
         recipe, *words = shlex.split(command)
         sets = [word for option, word in pairwise(words) if option == "--set"]
-        found = checked(recipes.find(recipe), sets)
+        found = check_recipe(recipes.find(recipe), sets)
         reader = found.target.reader if found.source else found.data.reader
         assert reader.name == "table"
 

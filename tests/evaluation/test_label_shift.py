@@ -5,7 +5,12 @@ from sklearn.linear_model import LogisticRegression
 
 from kerastl.errors import RequestError
 from kerastl.evaluation.calibration import fit_calibrator
-from kerastl.evaluation.label_shift import bbse_prevalence, correct_prevalence, em_prevalence, estimate_prevalence
+from kerastl.evaluation.label_shift import (
+    bbse_prevalence,
+    correct_prevalence,
+    em_prevalence,
+    estimate_prevalence,
+)
 
 DISTANCE = 2.0
 

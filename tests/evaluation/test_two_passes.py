@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from kerastl.data import ImageDataset, Record
-from kerastl.evaluation import decode_twice, predict, compare_passes
+from kerastl.evaluation import compare_passes, decode_twice, predict
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 
 from kerastl import registry
 from kerastl.errors import RequestError
-from kerastl.evaluation import Postprocessing, Trained
-from kerastl.evaluation.trained_model import NO_POSTPROCESSING
+from kerastl.evaluation import Trained
 from kerastl.export import check_formats
+from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 
 FORMATS = ("litert", "onnx", "openvino")
 ONE_QUICK = ["onnx", *(pytest.param(one, marks=pytest.mark.slow) for one in ("litert", "openvino"))]
@@ -28,8 +28,8 @@ def need(*names: str) -> None:
         pytest.skip(str(error))
 
 
-def written(trained: Trained, out: Path, name: str, answering: Postprocessing = NO_POSTPROCESSING) -> Path:
-    return registry.module("format", name).write(trained, out, answering=answering)
+def written(trained: Trained, out: Path, name: str, postprocessing: Postprocessing = NO_POSTPROCESSING) -> Path:
+    return registry.module("format", name).write(trained, out, postprocessing=postprocessing)
 
 
 def names_in(folder: Path, name: str) -> list[str]:

@@ -9,9 +9,10 @@ from click.testing import CliRunner
 
 from kerastl.cli import app
 from kerastl.errors import RequestError
-from kerastl.evaluation import Prevalence, Threshold, load_trained
-from kerastl.export import Asked, answering_of, export_once, export_run, verify_run
+from kerastl.evaluation import load_trained
+from kerastl.export import PostprocessingOptions, export_once, export_run, resolve_postprocessing, verify_run
 from kerastl.export.manifest import read_manifest
+from kerastl.export.postprocess import Prevalence, Threshold
 from tests.export.conftest import CLASS_NAMES
 
 BENIGN, SCRIPT, TEN = CLASS_NAMES
@@ -40,35 +41,35 @@ def shift() -> dict[str, Any]:
 
 
 def test_the_temperature_of_validation_is_applied_and_nothing_else_unasked(run_folder: Path) -> None:
-    how, lacks = answering_of(measured(run_folder), CLASS_NAMES, Asked())
+    how, lacks = resolve_postprocessing(measured(run_folder), CLASS_NAMES, PostprocessingOptions())
     assert (how.temperature, how.prevalence, how.threshold, lacks) == (1.6, None, None, [])
-    how, lacks = answering_of(run_folder, CLASS_NAMES, Asked(temperature="none"))
+    how, lacks = resolve_postprocessing(run_folder, CLASS_NAMES, PostprocessingOptions(temperature="none"))
     assert (how.temperature, lacks) == (None, [])
 
 
 def test_thresholds_and_prevalence_are_those_of_the_run(run_folder: Path) -> None:
     measured(run_folder, label_shift={"classes": shift()})
-    how, lacks = answering_of(run_folder, CLASS_NAMES, Asked("none", "target", "sensitivity"))
+    how, lacks = resolve_postprocessing(run_folder, CLASS_NAMES, PostprocessingOptions("none", "target", "sensitivity"))
     assert lacks == []
     assert how.threshold == Threshold(SCRIPT, 0.15)
     assert how.prevalence is not None
-    assert how.prevalence.learnt == (0.5, 0.25, 0.25)
+    assert how.prevalence.training == (0.5, 0.25, 0.25)
     assert how.prevalence.served == pytest.approx((1e-6, 0.5, 0.5), rel=1e-5)
     own = {BENIGN: 0.1, SCRIPT: 0.2, TEN: 0.7}
-    how, _ = answering_of(run_folder, CLASS_NAMES, Asked("none", own, "specificity"))
+    how, _ = resolve_postprocessing(run_folder, CLASS_NAMES, PostprocessingOptions("none", own, "specificity"))
     assert how.prevalence == Prevalence((0.5, 0.25, 0.25), pytest.approx((0.1, 0.2, 0.7)))
     (run_folder / "recipe.resolved.yaml").write_text("phases: [{class_weights: balanced}]\n")
-    how, _ = answering_of(run_folder, CLASS_NAMES, Asked("none", own))
+    how, _ = resolve_postprocessing(run_folder, CLASS_NAMES, PostprocessingOptions("none", own))
     assert how.prevalence is not None
-    assert how.prevalence.learnt == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    assert how.prevalence.training == pytest.approx((1 / 3, 1 / 3, 1 / 3))
 
 
 def test_all_that_a_run_cannot_give_is_told_together(run_folder: Path) -> None:
-    how, lacks = answering_of(run_folder, CLASS_NAMES, Asked("validation", "target", "sensitivity"))
+    how, lacks = resolve_postprocessing(run_folder, CLASS_NAMES, PostprocessingOptions("validation", "target", "sensitivity"))
     assert how.to_json(CLASS_NAMES) == {"temperature": None, "prevalence": None, "threshold": None}
     assert [lack.split(":")[0] for lack in lacks] == ["prevalence target", "threshold sensitivity"]
     wrong = {"benign": 0.5, "malignant": 0.7}
-    _, lacks = answering_of(measured(run_folder), CLASS_NAMES, Asked(prevalence=wrong))
+    _, lacks = resolve_postprocessing(measured(run_folder), CLASS_NAMES, PostprocessingOptions(prevalence=wrong))
     told = "\n".join(lacks)
     assert "no class 'malignant'" in told
     assert "'10' has no share" in told
@@ -90,14 +91,14 @@ def test_the_command_refuses_what_cannot_be_had_and_writes_nothing(run_folder: P
 @pytest.mark.slow
 def test_an_export_that_answers_at_another_temperature_than_the_run_says_is_a_fault(run_folder: Path) -> None:
     measured(run_folder, label_shift={"classes": shift()})
-    asked = Asked("validation", "target", "sensitivity")
+    asked = PostprocessingOptions("validation", "target", "sensitivity")
     export = export_run(run_folder, asked=asked)
     assert [one.check for one in verify_run(run_folder) if one.passed is False] == []
     how = read_manifest(export).how
-    assert how == answering_of(run_folder, CLASS_NAMES, asked)[0]
+    assert how == resolve_postprocessing(run_folder, CLASS_NAMES, asked)[0]
     assert load_trained(run_folder).class_names == CLASS_NAMES
     assert export_once(run_folder, asked=asked) == export
-    assert export_once(run_folder, asked=Asked()) != export, "another way to answer is another version"
+    assert export_once(run_folder, asked=PostprocessingOptions()) != export, "another way to answer is another version"
     scores = json.loads((run_folder / "scores.json").read_text())
     scores["val"]["calibration"]["temperature"]["value"] = 2.5
     (run_folder / "scores.json").write_text(json.dumps(scores))

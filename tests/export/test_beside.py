@@ -10,8 +10,8 @@ import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from kerastl.export import changed_beside
-from kerastl.export.serving_files import batch_sizes, write_beside
+from kerastl.export import modified_serving_files
+from kerastl.export.serving_files import batch_sizes, write_serving_files
 
 FIELD = descriptor_pb2.FieldDescriptorProto
 NAMES = ["batching.config", "docker-compose.yml", "kubernetes.yaml", "models.config", "monitoring.config"]  # fmt: skip
@@ -19,7 +19,7 @@ SERVED = "/models/kerastl"
 
 
 def write(out, size=224, classes=("a", "b")):
-    write_beside(out, class_names=classes, image_size_px=size)
+    write_serving_files(out, class_names=classes, image_size_px=size)
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,7 @@ def test_the_files_are_written_once_and_again_to_the_same_bytes(out, tmp_path):
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     write(tmp_path)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
-    assert changed_beside(tmp_path) == []
+    assert modified_serving_files(tmp_path) == []
 
 
 def test_an_untouched_file_is_renewed_and_a_changed_one_stays(tmp_path):
@@ -259,7 +259,7 @@ def test_an_untouched_file_is_renewed_and_a_changed_one_stays(tmp_path):
     old = (tmp_path / "batching.config").read_text()
     write(tmp_path, size=600)
     assert compose.read_bytes() == mine
-    assert changed_beside(tmp_path) == ["docker-compose.yml"]
+    assert modified_serving_files(tmp_path) == ["docker-compose.yml"]
     assert (tmp_path / "batching.config").read_text() != old
     (tmp_path / "models.config").unlink()
     write(tmp_path, size=600)
@@ -268,7 +268,7 @@ def test_an_untouched_file_is_renewed_and_a_changed_one_stays(tmp_path):
 
 def test_a_folder_that_nothing_was_written_into_has_nothing_changed(tmp_path):
     (tmp_path / "models.config").write_text("of another program")
-    assert changed_beside(tmp_path) == []
+    assert modified_serving_files(tmp_path) == []
 
 
 @pytest.mark.parametrize("record", [None, "no JSON", "[1]"])
@@ -278,7 +278,7 @@ def test_without_a_record_whatever_differs_is_taken_for_a_persons(tmp_path, reco
         (tmp_path / ".written.json").write_text(record)
     write(tmp_path)
     assert (tmp_path / "models.config").read_text() == "mine"
-    assert changed_beside(tmp_path) == ["models.config"]
+    assert modified_serving_files(tmp_path) == ["models.config"]
     assert (tmp_path / "kubernetes.yaml").is_file()
 
 
@@ -293,4 +293,4 @@ def test_a_link_or_a_folder_of_that_name_is_left_alone(tmp_path):
     assert elsewhere.read_text() == "theirs"
     assert (out / "models.config").is_symlink()
     assert not (tmp_path / "nowhere").exists()
-    assert changed_beside(out) == ["batching.config", "models.config", "monitoring.config"]
+    assert modified_serving_files(out) == ["batching.config", "models.config", "monitoring.config"]

@@ -8,9 +8,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from kerastl.errors import RequestError
-from kerastl.evaluation import Postprocessing, Prevalence, Threshold
-from kerastl.evaluation.trained_model import NO_POSTPROCESSING
-from kerastl.export.model_card import NOTHING, read_facts, rendered, site_names
+from kerastl.export.model_card import NO_FACTS, read_model_facts, render_card, site_names
+from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing, Prevalence, Threshold
 
 ABOUT = {
     "class_names": ("cat", "dog"),
@@ -19,7 +18,7 @@ ABOUT = {
     "max_pixels": 1000,
     "model_sha256": "ab" * 32,
     "versions": {"kerastl": "1", "keras": "3", "tensorflow": "2"},
-    "answering": NO_POSTPROCESSING,
+    "postprocessing": NO_POSTPROCESSING,
 }
 ODD = ["<script>alert(1)</script>", "**bold**", "[go](http://x.example)", "a|b", "`c`", "www.x.example",
        "http://x.example", "two\nlines", "&amp;", "_it_", "a\\", "\u202egpj", "- x", "# y", "<b>"]  # fmt: skip
@@ -81,7 +80,7 @@ def as_html(card):
 
 
 def test_it_tells_counts_scores_and_how_it_was_made(run):
-    card = rendered(read_facts(run), **ABOUT)
+    card = render_card(read_model_facts(run), **ABOUT)
     told = cells(card)
     assert told[told.index("cat") : told.index("cat") + 4] == ["cat", "2", "0", "0"]
     assert told[told.index("dog") : told.index("dog") + 4] == ["dog", "1", "1", "0"]
@@ -94,35 +93,35 @@ def test_it_tells_counts_scores_and_how_it_was_made(run):
 def test_scores_that_are_a_list_are_damaged_and_not_unknown(run):
     (run / "scores.json").write_text("[]")
     with pytest.raises(RequestError, match=r"scores\.json is damaged.*a list"):
-        read_facts(run)
+        read_model_facts(run)
 
 
 def test_nothing_of_the_data_and_the_machine_leaves_the_run(run):
-    facts = read_facts(run)
-    text = rendered(facts, **ABOUT) + json.dumps([facts.scores, facts.training])
+    facts = read_model_facts(run)
+    text = render_card(facts, **ABOUT) + json.dumps([facts.scores, facts.training])
     for word in ("secret", "Mary", str(run), run.name + "/"):
         assert word not in text
 
 
 def test_the_fingerprint_is_that_of_the_recipe_wherever_it_lies(run, tmp_path):
     other = run_in(tmp_path / "elsewhere")
-    assert read_facts(other) == read_facts(run)
+    assert read_model_facts(other) == read_model_facts(run)
     plain = {
         "seed": 7,
         "data": {"reader": {"path": None}},
         "backbone": {"name": "small_cnn", "weights": None},
     }
     wanted = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-    assert read_facts(run).training == {
+    assert read_model_facts(run).training == {
         "recipe_sha256": wanted, "seed": 7, "data_sha256": {"source": "cd" * 32}, "weights_sha256": "ef" * 32,
     }  # fmt: skip
     recipe = other / "recipe.resolved.yaml"
     recipe.write_text(recipe.read_text().replace("seed: 7", "seed: 8"))
-    assert read_facts(other).training["recipe_sha256"] != wanted
+    assert read_model_facts(other).training["recipe_sha256"] != wanted
 
 
 def test_a_class_may_be_called_anything(run):
-    card = rendered(NOTHING, **(ABOUT | {"class_names": ODD}))
+    card = render_card(NO_FACTS, **(ABOUT | {"class_names": ODD}))
     page = as_html(card)
     assert not re.findall(r"<(script|strong|em|a|b|code)[ >]", page.split("<h2>")[0])
     shown = [one.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") for one in cells(card)]  # fmt: skip
@@ -131,22 +130,22 @@ def test_a_class_may_be_called_anything(run):
 
 
 def test_without_a_run_it_is_shorter_and_says_so(tmp_path):
-    card = rendered(read_facts(None), **ABOUT)
-    assert "Not known: no scores" in card
+    card = render_card(read_model_facts(None), **ABOUT)
+    assert "Unknown: no test scores" in card
     assert "Backbone" not in card
-    assert rendered(read_facts(tmp_path), **ABOUT) == card
+    assert render_card(read_model_facts(tmp_path), **ABOUT) == card
 
 
 def test_what_is_done_to_the_answers_is_told(run):
-    assert "Nothing corrects" in rendered(NOTHING, **ABOUT)
-    answering = Postprocessing(1.5, Prevalence((0.5, 0.5), (0.9, 0.1)), Threshold("dog", 0.3))
-    told = ABOUT | {"answering": answering}
-    card = rendered(NOTHING, **told)
-    for words in ("temperature 1.5", "cat 0.9, dog 0.1", "dog is predicted from probability"):
+    assert "are not corrected" in render_card(NO_FACTS, **ABOUT)
+    postprocessing = Postprocessing(1.5, Prevalence((0.5, 0.5), (0.9, 0.1)), Threshold("dog", 0.3))
+    told = ABOUT | {"postprocessing": postprocessing}
+    card = render_card(NO_FACTS, **told)
+    for words in ("temperature 1.5", "cat 0.9, dog 0.1", "dog is predicted from a probability"):
         assert words in card
-    assert "Nothing corrects" not in card
-    assert "before what is done to them" in rendered(read_facts(run), **told)
-    assert "before what is done to them" not in rendered(read_facts(run), **ABOUT)
+    assert "are not corrected" not in card
+    assert "before postprocessing" in render_card(read_model_facts(run), **told)
+    assert "before postprocessing" not in render_card(read_model_facts(run), **ABOUT)
 
 
 def test_names_of_sites_that_say_nothing_stay_and_others_become_numbers():
@@ -166,17 +165,17 @@ def test_a_file_of_another_shape_breaks_nothing(run, junk):
         for content in (whole | {key: junk}, whole | {key: told[key]}):
             (run / "scores.json").write_text(json.dumps(content))
             (run / "versions.json").write_text(json.dumps({"weights": junk}))
-            assert rendered(read_facts(run), **ABOUT).startswith("# Model card")
+            assert render_card(read_model_facts(run), **ABOUT).startswith("# Model card")
 
 
 def test_a_figure_that_is_no_number_is_refused(run):
     (run / "scores.json").write_text('{"test": {"overall": {"auc": {"value": NaN}}}}')
     with pytest.raises(RequestError, match=r"scores.json is damaged: NaN"):
-        read_facts(run)
+        read_model_facts(run)
 
 
 @pytest.mark.parametrize("name", ["scores.json", "versions.json", "adaptation.json"])
 def test_a_damaged_file_of_the_run_is_named(run, name):
     (run / name).write_text("{")
     with pytest.raises(RequestError, match=rf"{name} is damaged"):
-        read_facts(run)
+        read_model_facts(run)

@@ -14,18 +14,19 @@ from click.testing import CliRunner
 from kerastl import registry
 from kerastl.cli import app
 from kerastl.errors import RequestError
-from kerastl.evaluation import Postprocessing, Prevalence, Threshold, Trained, load_trained
+from kerastl.evaluation import Trained, load_trained
 from kerastl.export import (
-    Expected,
+    ExpectedPredictions,
     Finding,
-    expected_from,
+    expected_predictions,
     export_once,
     export_run,
     find_converted,
-    read_converted,
+    load_converted,
     verify_converted,
 )
-from kerastl.export.converted import judge_equal
+from kerastl.export.converted import check_agreement
+from kerastl.export.postprocess import Postprocessing, Prevalence, Threshold
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.converted_files import FORMATS, ONE_QUICK, names_in, need, written
 
@@ -35,7 +36,7 @@ def _installed() -> None:
     need(*FORMATS)
 
 
-def checked(folder: Path, encoded: list[bytes], expected: Expected | None) -> list[Finding]:
+def checked(folder: Path, encoded: list[bytes], expected: ExpectedPredictions | None) -> list[Finding]:
     found = find_converted(folder)
     assert found is not None
     findings = verify_converted(found, images=encoded, expected=expected)
@@ -43,8 +44,8 @@ def checked(folder: Path, encoded: list[bytes], expected: Expected | None) -> li
     return findings
 
 
-def faults(folder: Path, encoded: list[bytes], expected: Expected | None) -> dict[str, str]:
-    return {one.check: one.detail for one in checked(folder, encoded, expected) if not one.good}
+def faults(folder: Path, encoded: list[bytes], expected: ExpectedPredictions | None) -> dict[str, str]:
+    return {one.check: one.detail for one in checked(folder, encoded, expected) if not one.ok}
 
 
 @pytest.fixture
@@ -57,9 +58,9 @@ def test_a_good_export_has_no_fault_in_its_own_runtime(
     name: str, run_folder: Path, trained: Trained, encoded: list[bytes]
 ) -> None:
     folder = export_run(run_folder, name)
-    findings = checked(folder, encoded, expected_from(trained, encoded))
+    findings = checked(folder, encoded, expected_predictions(trained, encoded))
     assert [one for one in findings if one.passed is not True] == []
-    assert {"equal to kerastl predict", "asked 3 times", "another size refused", "files"} <= {
+    assert {"equal to kerastl predict", "repeatable", "wrong size rejected", "files"} <= {
         one.check for one in findings
     }
     assert export_once(run_folder, name) == folder
@@ -91,7 +92,7 @@ def test_temperature_and_prevalence_are_in_the_graph(
     how = Postprocessing(2.0, Prevalence(learnt, served), Threshold("10", 0.7))
     folder = written(trained, tmp_path / "out", name, how)
     found = find_converted(folder)
-    predicted, answers = read_converted(found).answers(encoded)
+    predicted, answers = load_converted(found).predict(encoded)
     own = trained.probabilities(encoded).astype(np.float64)
     flat = own**0.5 / (own**0.5).sum(axis=1, keepdims=True)
     shifted = flat * np.divide(served, learnt)
@@ -102,7 +103,7 @@ def test_temperature_and_prevalence_are_in_the_graph(
     best = np.where(own[:, 2] >= 0.7, 2, others.argmax(axis=1))
     assert predicted == [CLASS_NAMES[place] for place in best]
     assert len(set(predicted)) > 1
-    assert json.loads((folder / "manifest.json").read_text())["answering"]["threshold"]["at"] == 0.7
+    assert json.loads((folder / "manifest.json").read_text())["postprocessing"]["threshold"]["at"] == 0.7
 
 
 def other_weights(trained: Trained) -> Trained:
@@ -117,7 +118,7 @@ def other_weights(trained: Trained) -> Trained:
 def test_planted_faults_are_named(
     name: str, run_folder: Path, trained: Trained, encoded: list[bytes], tmp_path: Path
 ) -> None:
-    expected = expected_from(trained, encoded)
+    expected = expected_predictions(trained, encoded)
     honest = export_run(run_folder, name)
     swapped = dataclasses.replace(trained, class_names=CLASS_NAMES[::-1])
     found = faults(written(swapped, tmp_path / "swapped", name), encoded, expected)
@@ -137,7 +138,7 @@ def test_planted_faults_are_named(
     (honest / "manifest.json").write_text(json.dumps(manifest))
     assert "class names" in faults(honest, encoded, expected)
     with pytest.raises(RequestError, match="damaged: it answers for"):
-        read_converted(find_converted(honest))
+        load_converted(find_converted(honest))
 
 
 @pytest.mark.parametrize("name", ONE_QUICK)
@@ -149,7 +150,7 @@ def test_a_broken_file_gives_findings_not_a_crash(name: str, run_folder: Path, e
     assert found["files"] == f"{file.name} was changed"
     assert "no answer" in found["fresh process"]
     with pytest.raises(RequestError, match="cannot be opened"):
-        read_converted(find_converted(folder))
+        load_converted(find_converted(folder))
 
 
 def test_a_quantized_model_is_judged_by_its_labels() -> None:
@@ -158,10 +159,10 @@ def test_a_quantized_model_is_judged_by_its_labels() -> None:
     for differ, good in ((0, True), (2, True), (3, False)):
         other = sure.copy()
         other[:differ] = [0.4, 0.6]
-        assert judge_equal(other, "int8", sure).good == good
-        assert judge_equal(other, None, sure).good == (differ == 0)
-    assert judge_equal(sure[:8] * 0 + [0.4, 0.6], "int8", sure[:8]).good is False
-    assert judge_equal(np.full((8, 2), np.nan, np.float32), "int8", sure[:8]).good is False
+        assert check_agreement(other, "int8", sure).ok == good
+        assert check_agreement(other, None, sure).ok == (differ == 0)
+    assert check_agreement(sure[:8] * 0 + [0.4, 0.6], "int8", sure[:8]).ok is False
+    assert check_agreement(np.full((8, 2), np.nan, np.float32), "int8", sure[:8]).good is False
 
 
 def test_predict_of_an_export_equals_predict_of_the_run(run_folder: Path, images: list[Path]) -> None:
@@ -183,7 +184,7 @@ def test_predict_of_an_export_equals_predict_of_the_run(run_folder: Path, images
 @pytest.mark.parametrize("name", FORMATS)
 def test_two_threads_may_ask_at_a_time(name: str, trained: Trained, tmp_path: Path) -> None:
     """As `kerastl predict` does; the runtimes of two of them cannot be asked so."""
-    model = read_converted(find_converted(written(trained, tmp_path / "out", name)))
+    model = load_converted(find_converted(written(trained, tmp_path / "out", name)))
     random = np.random.default_rng(1)
     batches = [random.uniform(0, 255, (1 + at % 3, SIZE, SIZE, 3)).astype(np.float32) for at in range(40)]
     with ThreadPoolExecutor(2) as threads:

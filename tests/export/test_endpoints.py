@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerastl.evaluation import Postprocessing, Prevalence, Threshold
-from kerastl.evaluation.trained_model import read_postprocessing
 from kerastl.export import export_saved_model
 from kerastl.export.graph_check import check_contract
 from kerastl.export.manifest import read_manifest
+from kerastl.export.postprocess import Postprocessing, Prevalence, Threshold
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
 SETTINGS: dict[str, Any] = {
@@ -94,7 +93,7 @@ def test_explain_is_the_map_of_the_class_that_is_answered_weighed_by_the_head(
 
 @pytest.fixture(scope="module")
 def adjusted(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_saved_model(model, tmp_path_factory.mktemp("how"), **SETTINGS, answering=HOW)
+    return export_saved_model(model, tmp_path_factory.mktemp("how"), **SETTINGS, postprocessing=HOW)
 
 
 def test_temperature_prevalence_and_threshold_are_in_the_graph(
@@ -110,8 +109,8 @@ def test_temperature_prevalence_and_threshold_are_in_the_graph(
     others = np.where([True, False, True], rows, -1).argmax(axis=1)
     wanted = [CLASS_NAMES[1 if yes else other] for yes, other in zip(called, others, strict=True)]
     assert [one.decode() for one in answers["predicted"].numpy()] == wanted
-    assert HOW.applied(softmax(logits)) == pytest.approx(rows, abs=1e-9)
-    assert HOW.predicted(softmax(logits), CLASS_NAMES) == wanted
+    assert HOW.apply(softmax(logits)) == pytest.approx(rows, abs=1e-9)
+    assert HOW.predict_labels(softmax(logits), CLASS_NAMES) == wanted
     assert read_manifest(adjusted).how == HOW
 
 
@@ -122,23 +121,23 @@ def test_a_threshold_of_two_classes_is_told_as_a_probability_that_is_answered() 
     odds = np.sqrt(0.8 / 0.2) / 9
     assert at == pytest.approx(odds / (1 + odds))
     rows = np.array([[1 - p, p] for p in np.linspace(0.01, 0.99, 99)])
-    by_answer = how.applied(rows)[:, 1] >= at - 1e-9
-    assert [one == "ill" for one in how.predicted(rows, names)] == by_answer.tolist()
-    assert read_postprocessing(how.to_json(names), names) == how
-    assert "ill is predicted" in how.told(names)
+    by_answer = how.apply(rows)[:, 1] >= at - 1e-9
+    assert [one == "ill" for one in how.predict_labels(rows, names)] == by_answer.tolist()
+    assert Postprocessing.from_json(how.to_json(names), names) == how
+    assert "ill is predicted" in how.describe(names)
 
 
 @pytest.mark.parametrize(
     "damaged",
     [
         {"temperature": -1.0}, {"temperature": "hot"}, {"threshold": {"positive": "x", "at": 0.5}},
-        {"threshold": {"positive": "ill", "at": 2}}, {"prevalence": {"learnt": {"ill": 1}, "served": {}}},
+        {"threshold": {"positive": "ill", "at": 2}}, {"prevalence": {"training": {"ill": 1}, "served": {}}},
     ],
 )  # fmt: skip
 def test_a_damaged_way_to_answer_is_refused(damaged: dict[str, Any]) -> None:
     whole = {"temperature": None, "prevalence": None, "threshold": None}
     with pytest.raises((KeyError, TypeError, ValueError)):
-        read_postprocessing(whole | damaged, ("well", "ill"))
+        Postprocessing.from_json(whole | damaged, ("well", "ill"))
 
 
 def written(folder: Path, outputs: Any, method: str | None = None) -> Path:
@@ -161,7 +160,7 @@ def written(folder: Path, outputs: Any, method: str | None = None) -> Path:
 
 
 def faults(export: Path) -> dict[str, str]:
-    return {one.check: one.detail for one in check_contract(export) if not one.good}
+    return {one.check: one.detail for one in check_contract(export) if not one.ok}
 
 
 def whole() -> dict[str, tf.Tensor]:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kerastl.export import Expected
-from kerastl.export.findings import judge_answers
+from kerastl.export import ExpectedPredictions
+from kerastl.export.findings import check_outputs
 from kerastl.export.manifest import Manifest
 
 NAMES = ("a", "b")
@@ -15,7 +15,7 @@ ROWS = [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]
 MANIFEST = Manifest(
     class_names=NAMES, image_size_px=24, window=None, max_pixels=1000, model_sha256="", versions={}, files={},
 )  # fmt: skip
-EXPECTED = Expected(NAMES, np.array(ROWS, np.float32))
+EXPECTED = ExpectedPredictions(NAMES, np.array(ROWS, np.float32))
 SIZE_REFUSED = "this model takes RGB images of 24 x 24 pixels"
 
 
@@ -38,9 +38,9 @@ def honest() -> dict[str, Any]:
 
 
 def faults(answers: dict[str, Any]) -> set[str]:
-    findings = judge_answers(answers, MANIFEST, EXPECTED)
+    findings = check_outputs(answers, MANIFEST, EXPECTED)
     assert len(findings) == 9
-    return {finding.check for finding in findings if not finding.good}
+    return {finding.check for finding in findings if not finding.ok}
 
 
 def moved(by: float) -> np.ndarray:
@@ -75,12 +75,12 @@ ALIKE = [[0.6, 0.4], [0.605, 0.395], [0.6, 0.4]]
         (lambda: all_batches([[1.1, -0.1], *ROWS[1:]]), "probabilities"),
         (misnamed, "predicted"),
         (lambda: all_batches(moved(2e-4)), "equal to kerastl predict"),
-        (lambda: once_other(1e-7), "asked 3 times"),
-        (lambda: alone_other(2e-5), "alone as in a batch"),
-        (lambda: {"pixels": answer(moved(2e-4))}, "pixels as files"),
-        (lambda: {"wrong_size": None}, "another size refused"),
-        (lambda: {"wrong_size": "no good"}, "another size refused"),
-        (lambda: all_batches(ALIKE), "images told apart"),
+        (lambda: once_other(1e-7), "repeatable"),
+        (lambda: alone_other(2e-5), "independent of the batch"),
+        (lambda: {"pixels": answer(moved(2e-4))}, "pixels equal to files"),
+        (lambda: {"wrong_size": None}, "wrong size rejected"),
+        (lambda: {"wrong_size": "no good"}, "wrong size rejected"),
+        (lambda: all_batches(ALIKE), "images differ"),
         (lambda: {"pixels": answer(ROWS) | {"class_names": [["b", "a"]]}}, "class names"),
     ],
 )

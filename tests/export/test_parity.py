@@ -62,8 +62,8 @@ def test_pixels_are_equal_to_the_bit_and_tampering_is_told(
     told = compare_with_run(export, **asked)
     assert told["faults"] == []
     assert told["pixels"] == {"compared": True, "differ": 0, "largest_difference": 0.0}
-    assert told["answers"]["differ"] == 0
-    assert told["answers"]["largest_difference"] <= 1e-5
+    assert told["predictions"]["differ"] == 0
+    assert told["predictions"]["largest_difference"] <= 1e-5
 
     hardened = edited(export, tmp_path / "hardened", harden)
     told = compare_with_run(hardened, **asked)
@@ -78,11 +78,11 @@ def test_pixels_are_equal_to_the_bit_and_tampering_is_told(
     told = compare_with_run(nameless, **asked)
     assert told["faults"] == []
     assert told["pixels"]["compared"] is False
-    assert told["answers"]["differ"] == 0
+    assert told["predictions"]["differ"] == 0
 
     wrong = asked["probabilities"] + np.float32([[3e-4, -3e-4, 0]])
     told = compare_with_run(export, **{**asked, "probabilities": wrong})
-    assert told["answers"]["differ"] == 8
+    assert told["predictions"]["differ"] == 8
     assert "probabilities differ" in told["faults"][0]
 
     (nameless / "saved_model.pb").write_bytes(b"\x08")
@@ -98,5 +98,5 @@ def test_an_export_through_another_window_is_told_by_its_pixels(
     export = export_saved_model(model, tmp_path / "served", window=None, **SETTINGS)
     told = compare_with_run(export, **asked)
     assert told["pixels"]["differ"] == 4
-    assert told["answers"]["differ"] == 4
+    assert told["predictions"]["differ"] == 4
     assert len(told["faults"]) == 2

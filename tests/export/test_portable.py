@@ -9,7 +9,7 @@ import pytest
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.evaluation.trained_model import find_model, read_source_model, read_unverified_model
-from kerastl.export import export_once, export_run, find_portable, verify_portable
+from kerastl.export import export_once, export_run, find_keras_export, verify_keras_export
 
 RESOLVED = "backbone: {name: small_cnn, weights: none}\nhead: {dropout: 0.4}\n"
 SPLIT = "path,label,split,group,domain\n" + "".join(
@@ -78,20 +78,20 @@ def test_a_run_that_goes_on_exports_the_same_model_once(run, portable):
     assert export_once(run, "keras") == portable
     (portable / "model.json").write_text("{}")
     assert export_once(run, "keras") == portable.parent / "2"
-    assert find_model(portable.parent) == find_portable(portable.parent) == portable.parent / "2"
+    assert find_model(portable.parent) == find_keras_export(portable.parent) == portable.parent / "2"
 
 
 def test_verify_sees_a_changed_file_and_another_run(run, portable, tmp_path):
-    assert all(one.good for one in verify_portable(portable, run))
+    assert all(one.ok for one in verify_keras_export(portable, run))
     other = tmp_path / "other"
     shutil.copytree(run, other)
     model = load_trained(run).model
     model.get_layer("norm").moving_mean.assign(model.get_layer("norm").moving_mean + 1.0)
     model.save(other / "model.keras")
-    bad = [one for one in verify_portable(portable, other) if not one.good]
+    bad = [one for one in verify_keras_export(portable, other) if not one.ok]
     assert [one.check for one in bad] == ["run"]
     (portable / "model.json").write_text((portable / "model.json").read_text() + " ")
-    (bad,) = (one for one in verify_portable(portable, None) if not one.good)
+    (bad,) = (one for one in verify_keras_export(portable, None) if not one.ok)
     assert (bad.check, bad.detail) == ("files", "model.json was changed")
 
 

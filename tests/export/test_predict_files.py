@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from kerastl.errors import RequestError
-from kerastl.evaluation import Postprocessing, Threshold, load_trained
+from kerastl.evaluation import load_trained
 from kerastl.evaluation.predictions import image_under
 from kerastl.export import (
-    expected_from,
+    expected_predictions,
     export_run,
     export_saved_model,
     find_export,
@@ -19,9 +19,10 @@ from kerastl.export import (
     read_export,
     read_probe_images,
     read_samples,
-    run_images,
+    select_test_images,
     write_samples,
 )
+from kerastl.export.postprocess import Postprocessing, Threshold
 from kerastl.export.predict import printable_path
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
@@ -42,7 +43,7 @@ def test_an_export_itself_names_what_it_predicts(model: Any, images: list[Path],
     low = Postprocessing(threshold=Threshold("benign", 0.01))
     folder = export_saved_model(
         model, tmp_path / "served", class_names=CLASS_NAMES, image_size_px=SIZE, window=WINDOW,
-        max_pixels=MAX_PIXELS, answering=low,
+        max_pixels=MAX_PIXELS, postprocessing=low,
     )  # fmt: skip
     answers = list(predict_files(read_export(folder), images))
     assert {one.predicted for one in answers} == {"benign"}
@@ -89,7 +90,7 @@ def test_memory_holds_one_batch(images: list[Path]) -> None:
         max_pixels = 40_000
         largest = 0
 
-        def answers(self, encoded: Sequence[bytes]) -> tuple[list[str], Any]:
+        def predict(self, encoded: Sequence[bytes]) -> tuple[list[str], Any]:
             self.largest = max(self.largest, len(encoded))
             return ["benign"] * len(encoded), np.full((len(encoded), 3), 1 / 3)
 
@@ -140,10 +141,10 @@ def test_samples_keep_the_answers_and_neutral_names(run_folder: Path, tmp_path: 
     trained = load_trained(run_folder)
     export = export_run(run_folder, out=tmp_path / "served")
     assert read_samples(export) is None
-    files = run_images(run_folder, trained, limit=4)
+    files = select_test_images(run_folder, trained, limit=4)
     images = read_probe_images(files, max_pixels=trained.max_pixels)
     assert (len(images.encoded), images.problems) == (4, ())
-    write_samples(export, images.encoded, expected_from(trained, images.encoded))
+    write_samples(export, images.encoded, expected_predictions(trained, images.encoded))
     found = read_samples(export)
     assert found is not None
     assert found[0] == images.encoded

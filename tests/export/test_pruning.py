@@ -7,7 +7,7 @@ import pytest
 from kerastl.errors import RequestError
 from kerastl.export import prune
 from kerastl.export.manifest import write_manifest
-from kerastl.export.versions import check_free, next_number
+from kerastl.export.versions import check_version_free, next_version
 
 
 def version(out, number, model="saved_model.pb"):
@@ -86,15 +86,15 @@ def test_one_version_must_stay(tmp_path):
 @pytest.mark.parametrize("number", [0, -1, 2**63])
 def test_a_number_that_no_server_reads_is_refused(tmp_path, number):
     with pytest.raises(RequestError, match="whole number from 1"):
-        check_free(tmp_path, number)
+        check_version_free(tmp_path, number)
 
 
 def test_a_taken_number_is_refused_with_the_next_one(tmp_path):
-    check_free(tmp_path / "new", 4)
-    assert next_number(tmp_path / "new") == 1
+    check_version_free(tmp_path / "new", 4)
+    assert next_version(tmp_path / "new") == 1
     for name in ("007", "3"):
         (tmp_path / name).mkdir()
-    check_free(tmp_path, 8)
+    check_version_free(tmp_path, 8)
     for number in (3, 7):
         with pytest.raises(RequestError, match=rf"version {number} already.*for 8,"):
-            check_free(tmp_path, number)
+            check_version_free(tmp_path, number)

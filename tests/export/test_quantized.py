@@ -13,11 +13,11 @@ from kerastl.cli import app
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.export import (
-    expected_from,
+    expected_predictions,
     export_once,
     export_run,
     find_converted,
-    read_converted,
+    load_converted,
     verify_converted,
 )
 from kerastl.export.litert_conversion import calibration_of, cost_of
@@ -127,10 +127,10 @@ def test_eight_bits_answer_nearly_as_the_run_and_tell_what_they_cost(run: Path, 
     assert "patient7" not in done.output
     assert b"patient7" not in (folder / "model.tflite").read_bytes()
 
-    expected = expected_from(trained, encoded)
+    expected = expected_predictions(trained, encoded)
     findings = verify_converted(find_converted(folder), images=encoded, expected=expected)
     assert [one for one in findings if one.passed is not True] == []
-    answers = read_converted(find_converted(folder)).probabilities(encoded)
+    answers = load_converted(find_converted(folder)).predict(encoded)[1]
     gap = np.abs(answers - expected.probabilities).max()
     assert 1e-4 < gap < 0.05, "8 bits are seen, and no more"
     # The softmax is float32: by its 8-bit kernel all answers were multiples of 1/256.
@@ -171,11 +171,11 @@ def test_sixteen_bits_halve_the_weights_of_a_real_network(
     write_split(run_folder, [(name, name[:2], "train") for name in names])
     sizes = {}
     encoded = [file.read_bytes() for file in files]
-    expected = expected_from(load_trained(run_folder), encoded)
+    expected = expected_predictions(load_trained(run_folder), encoded)
     for quantize in (None, "float16", "int8"):
         folder = export_run(run_folder, "litert", quantize=quantize)
         sizes[quantize] = (folder / "model.tflite").stat().st_size
-        answers = read_converted(find_converted(folder)).probabilities(encoded)
+        answers = load_converted(find_converted(folder)).predict(encoded)[1]
         gap = float(np.abs(answers - expected.probabilities).max())
         assert gap < {None: 1e-4, "float16": 0.1, "int8": 0.3}[quantize], quantize
     assert sizes["float16"] < 0.55 * sizes[None]

@@ -38,7 +38,7 @@ def files_of_photos(size: int) -> list[bytes]:
     return found
 
 
-def tell_apart(model: keras.Model, images: np.ndarray) -> None:
+def standardize_logits(model: keras.Model, images: np.ndarray) -> None:
     """Set the head so that logits of these images have mean 0 and spread 1: alike answers would prove nothing."""
     features = keras.Model(model.input, model.get_layer("head").input)(images, training=False)
     kernel = np.random.default_rng(4).normal(size=(features.shape[-1], len(CLASS_NAMES)))
@@ -54,7 +54,7 @@ def check_parity(model: keras.Model, size: int, folder: Path) -> None:
     files = files_of_photos(size)
     trained = Trained(**settings, data_root=None, target_root=None, model=model)
     images = np.stack([decoded(file, size) for file in files])
-    tell_apart(model, images)
+    standardize_logits(model, images)
     wanted = trained.probabilities(files)
     assert np.ptp(wanted, axis=0).max() > 0.1
     assert np.ptp(wanted[4:], axis=0).max() > 0.02

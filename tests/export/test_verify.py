@@ -13,16 +13,16 @@ from kerastl.data import load_image
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.export import (
-    Expected,
+    ExpectedPredictions,
     Finding,
-    expected_from,
+    expected_predictions,
     export_run,
     export_saved_model,
     read_export,
     verify,
     verify_run,
 )
-from kerastl.export.endpoints import Served, answers_from_logits, bytes_endpoint, pixels_endpoint
+from kerastl.export.endpoints import ServedModel, outputs_from_logits, bytes_endpoint, pixels_endpoint
 from kerastl.export.manifest import write_manifest
 from kerastl.export.saved_model import weights_fingerprint
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, png
@@ -32,12 +32,12 @@ SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "window": WINDOW,
 
 def faults(findings: list[Finding]) -> dict[str, str]:
     assert len(findings) >= 5
-    return {finding.check: finding.detail for finding in findings if not finding.good}
+    return {finding.check: finding.detail for finding in findings if not finding.ok}
 
 
 @pytest.fixture
-def expected(run_folder: Path, encoded: list[bytes]) -> Expected:
-    return expected_from(load_trained(run_folder), encoded)
+def expected(run_folder: Path, encoded: list[bytes]) -> ExpectedPredictions:
+    return expected_predictions(load_trained(run_folder), encoded)
 
 
 def planted(
@@ -54,8 +54,8 @@ def planted(
     module.kept = [*(variable.value for variable in model.variables), *kept]
     spec = tf.TensorSpec([None], tf.string, name="image_bytes")
     images = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
-    from_bytes = from_bytes or bytes_endpoint(Served(model, **SETTINGS))
-    from_pixels = from_pixels or pixels_endpoint(Served(model, **SETTINGS))
+    from_bytes = from_bytes or bytes_endpoint(ServedModel(model, **SETTINGS))
+    from_pixels = from_pixels or pixels_endpoint(ServedModel(model, **SETTINGS))
     module.one = tf.function(from_bytes, input_signature=[spec], autograph=False)
     module.two = tf.function(from_pixels, input_signature=[images], autograph=False)
     signatures = {"serving_default": module.one, "pixels": module.two}
@@ -67,7 +67,7 @@ def planted(
 
 def answering(model: keras.Model, change: Any) -> Any:
     """Return the endpoint for files with its answers changed."""
-    honest = bytes_endpoint(Served(model, **SETTINGS))
+    honest = bytes_endpoint(ServedModel(model, **SETTINGS))
     return lambda image_bytes: change(honest(image_bytes))
 
 
@@ -75,7 +75,7 @@ def test_an_export_of_a_run_has_no_fault(run_folder: Path) -> None:
     export_run(run_folder)
     findings = verify_run(run_folder)
     assert [finding.check for finding in findings if finding.passed is not True] == []
-    assert {"equal to kerastl predict", "asked 3 times", "alone as in a batch"} <= {
+    assert {"equal to kerastl predict", "repeatable", "independent of the batch"} <= {
         finding.check for finding in findings
     }
 
@@ -104,7 +104,7 @@ def test_a_graph_that_reaches_files_is_reported_and_never_run(
 
 @pytest.mark.slow
 def test_names_in_another_order_are_a_fault(
-    model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+    model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
     swapped = {**SETTINGS, "class_names": CLASS_NAMES[::-1]}
     export = export_saved_model(model, tmp_path / "served", **swapped)
@@ -116,24 +116,24 @@ def test_names_in_another_order_are_a_fault(
 @pytest.mark.slow
 @pytest.mark.parametrize("honest", [True, False])
 def test_a_dropped_window_is_a_fault_that_is_traced_to_decoding(
-    honest: bool, model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+    honest: bool, model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
     without = {**SETTINGS, "window": None}
     if honest:
         export = export_saved_model(model, tmp_path / "served", **without)
     else:
-        export = planted(model, tmp_path / "served", bytes_endpoint(Served(model, **without)))
+        export = planted(model, tmp_path / "served", bytes_endpoint(ServedModel(model, **without)))
     found = faults(verify(export, encoded=encoded, expected=expected))
     assert ("window" in found.get("settings", "")) == honest
     assert "probabilities differ" in found["equal to kerastl predict"]
     if not honest:
         assert "decoding differs" in found["equal to kerastl predict"]
-        assert "window" in found["pixels as files"]
+        assert "window" in found["pixels equal to files"]
 
 
 @pytest.mark.slow
 def test_batch_norm_in_training_mode_is_a_fault_named_as_such(
-    model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+    model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
     def without_dropout(layer: keras.layers.Layer) -> keras.layers.Layer:
         # Dropout in training mode is random, and a random operation is refused before it runs.
@@ -151,17 +151,17 @@ def test_batch_norm_in_training_mode_is_a_fault_named_as_such(
             image_bytes,
             fn_output_signature=spec,
         )
-        return answers_from_logits(copy(images, training=True), CLASS_NAMES)
+        return outputs_from_logits(copy(images, training=True), CLASS_NAMES)
 
     export = planted(copy, tmp_path / "served", training)
     found = faults(verify(export, encoded=encoded, expected=expected))
-    assert "BatchNorm" in found["alone as in a batch"]
+    assert "BatchNorm" in found["independent of the batch"]
     assert "Assign" in found["no variable is written"]
 
 
 @pytest.mark.slow
 def test_a_random_operation_is_reported_and_not_run(
-    model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+    model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
     def noisy(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         noise = tf.random.uniform(tf.shape(answers["probabilities"]), -1e-6, 1e-6)
@@ -177,7 +177,7 @@ def test_a_random_operation_is_reported_and_not_run(
 
 @pytest.mark.slow
 def test_a_model_that_counts_its_calls_changes_its_predictions(
-    model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+    model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
     calls = tf.Variable(0.0)
 
@@ -187,7 +187,7 @@ def test_a_model_that_counts_its_calls_changes_its_predictions(
 
     export = planted(model, tmp_path / "served", answering(model, counting), kept=[calls])
     found = faults(verify(export, encoded=encoded, expected=expected))
-    assert "change from call to call" in found["asked 3 times"]
+    assert "change from call to call" in found["repeatable"]
     assert "AssignAddVariableOp" in found["no variable is written"]
 
 
@@ -210,13 +210,13 @@ def wrong_name(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 @pytest.mark.parametrize(
     ("change", "checks"),
     [
-        (not_a_number, {"probabilities", "equal to kerastl predict", "pixels as files"}),
-        (shifted, {"probabilities", "equal to kerastl predict", "pixels as files"}),
+        (not_a_number, {"probabilities", "equal to kerastl predict", "pixels equal to files"}),
+        (shifted, {"probabilities", "equal to kerastl predict", "pixels equal to files"}),
         (wrong_name, {"predicted", "equal to kerastl predict"}),
     ],
 )
 def test_a_wrong_answer_is_a_fault_of_the_check_that_promised_it(
-    change: Any, checks: set[str], model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+    change: Any, checks: set[str], model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
     export = planted(model, tmp_path / "served", answering(model, change))
     assert checks <= set(faults(verify(export, encoded=encoded, expected=expected)))
@@ -224,20 +224,20 @@ def test_a_wrong_answer_is_a_fault_of_the_check_that_promised_it(
 
 @pytest.mark.slow
 def test_images_of_another_size_that_are_answered_all_the_same_are_a_fault(
-    model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+    model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
     def resized(images: tf.Tensor) -> Any:
         fitting = tf.image.resize(images, [SIZE, SIZE])
-        return answers_from_logits(model(fitting, training=False), CLASS_NAMES)
+        return outputs_from_logits(model(fitting, training=False), CLASS_NAMES)
 
     export = planted(model, tmp_path / "served", from_pixels=resized)
     found = faults(verify(export, encoded=encoded, expected=expected))
-    assert set(found) == {"another size refused"}
+    assert set(found) == {"wrong size rejected"}
 
 
 @pytest.mark.slow
 def test_a_tampered_weight_file_is_named(
-    model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+    model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
     export = export_saved_model(model, tmp_path / "served", **SETTINGS)
     file = next((export / "variables").glob("*.data*"))
@@ -252,13 +252,13 @@ def test_a_tampered_weight_file_is_named(
 
 @pytest.mark.slow
 def test_images_that_look_alike_prove_nothing(
-    model: Any, encoded: list[bytes], expected: Expected, tmp_path: Path
+    model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
     export = export_saved_model(model, tmp_path / "served", **SETTINGS)
     grey = png(np.full((30, 30), 90, np.uint8))
     found = faults(verify(export, encoded=[grey, grey], expected=None))
-    assert set(found) == {"images told apart"}, found
-    assert "prove nothing" in found["images told apart"]
+    assert set(found) == {"images differ"}, found
+    assert "prove nothing" in found["images differ"]
 
 
 @pytest.mark.slow

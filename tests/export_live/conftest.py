@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from kerastl.export import Expected, Finding
+from kerastl.export import ExpectedPredictions, Finding
 from kerastl.export.live import check_live
 from kerastl.export.live_clients import Address, Server
 from tests.export.conftest import CLASS_NAMES, SIZE
@@ -82,7 +82,7 @@ class Drawn(Model):
 
 
 IMAGES = [b"one", b"two", b"three", b"four", b"five", b"six", b"seven"]
-REFERENCE = Expected(CLASS_NAMES, np.array([formula(one) for one in IMAGES], np.float32))
+REFERENCE = ExpectedPredictions(CLASS_NAMES, np.array([formula(one) for one in IMAGES], np.float32))
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +114,7 @@ def server_of(stand_in: StandIn) -> Server:
 
 
 def ask(
-    server: Server, export: Path, images: Sequence[bytes] = IMAGES, reference: Expected | None = REFERENCE
+    server: Server, export: Path, images: Sequence[bytes] = IMAGES, reference: ExpectedPredictions | None = REFERENCE
 ) -> dict[str, Finding]:
     found = check_live(server, export, images=images, image_size_px=SIZE, reference=reference)
     assert len({one.check for one in found}) == len(found) >= 6
@@ -122,7 +122,7 @@ def ask(
 
 
 def faults(findings: dict[str, Finding]) -> dict[str, str]:
-    return {check: one.detail for check, one in findings.items() if not one.good}
+    return {check: one.detail for check, one in findings.items() if not one.ok}
 
 
 @contextmanager

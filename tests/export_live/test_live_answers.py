@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kerastl.export import Expected
+from kerastl.export import ExpectedPredictions
 from kerastl.export.graph_check import ENCODED, put_image
 from kerastl.export.live import check_predictions, check_refusal, reference_of
 from kerastl.export.live_clients import Predictions, ServerFault, as_floats, clean, reason_in
@@ -137,7 +137,7 @@ def test_a_image_that_is_answered_or_refused_as_the_servers_own_fault_is_a_fault
 
 
 def test_a_server_is_compared_with_the_export_or_else_with_the_run() -> None:
-    expected = Expected(("a", "b"), np.array([[0.2, 0.8]], np.float32))
+    expected = ExpectedPredictions(("a", "b"), np.array([[0.2, 0.8]], np.float32))
     answer = {"probabilities": [[0.7, 0.3]], "predicted": ["b"], "class_names": [["a", "b"]]}
     own = reference_of({"batch": [answer]}, expected)
     assert own is not None
@@ -149,12 +149,12 @@ def test_a_server_is_compared_with_the_export_or_else_with_the_run() -> None:
 
 def test_a_server_must_apply_the_threshold_of_the_export() -> None:
     rows = np.array([[0.7, 0.3]], np.float32)
-    reference = Expected(("a", "b"), rows, ("b",))
+    reference = ExpectedPredictions(("a", "b"), rows, ("b",))
     names = (("a", "b"),)
     assert "1 images" in check_predictions([Predictions(names, rows, ("b",))], reference)
     with pytest.raises(ServerFault, match="1 of 1 labels differ"):
         check_predictions([Predictions(names, rows, ("a",))], reference)
-    most_probable = Expected(("a", "b"), rows)
+    most_probable = ExpectedPredictions(("a", "b"), rows)
     assert "1 images" in check_predictions([Predictions(names, rows, ("a",))], most_probable)
 
 

@@ -17,8 +17,8 @@ import pytest
 from kerastl.export import export_run
 from kerastl.export.live_clients import REST_PORT
 from kerastl.export.model_card import MODEL_NAME
-from kerastl.export.serving_files import write_beside
-from tests.export.conftest import CLASS_NAMES, SIZE, encoded, model, images, run_folder
+from kerastl.export.serving_files import write_serving_files
+from tests.export.conftest import CLASS_NAMES, SIZE, encoded, images, model, run_folder
 from tests.export.stand_in_server import LOOPBACK, StandIn
 from tests.export_live.conftest import Drawn, canned, formula, sending
 
@@ -31,7 +31,7 @@ HOSTILE = ("~~~\n~~~\n# big", "<b>\x1b[2J", "a`b|c", "\"'\\", "{{ 7 * 7 }}", "\u
 
 def rendered(name: str, class_names: Sequence[str] = CLASS_NAMES) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        write_beside(Path(folder), class_names=class_names, image_size_px=SIZE)
+        write_serving_files(Path(folder), class_names=class_names, image_size_px=SIZE)
         return (Path(folder) / name).read_text(encoding="utf-8")
 
 
@@ -122,7 +122,7 @@ def test_a_thousand_classes_do_not_fill_the_page() -> None:
 
 
 def test_what_the_page_names_is_what_the_folder_holds(tmp_path: Path) -> None:
-    write_beside(tmp_path, class_names=CLASS_NAMES, image_size_px=SIZE)
+    write_serving_files(tmp_path, class_names=CLASS_NAMES, image_size_px=SIZE)
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
     found = {file.name for file in tmp_path.iterdir() if not file.name.startswith(".")}
     assert len(found) >= 7

@@ -212,7 +212,7 @@ def test_each_proof_has_a_row_and_a_fault_is_told_as_such() -> None:
     compared = {
         "files": 8, "split": "training", "faults": [],
         "pixels": {"compared": False, "reason": "no place is named"},
-        "answers": {"differ": 0, "largest_difference": 3e-8, "allowed": 1e-4},
+        "predictions": {"differ": 0, "largest_difference": 3e-8, "allowed": 1e-4},
     }  # fmt: skip
     freeze = {
         "phases": [phase],

@@ -6,7 +6,7 @@ import pytest
 
 from kerastl.data import Collection, Record
 from kerastl.errors import Problems, RequestError
-from kerastl.workflows.datasets import check_classes, kept_apart, without_strange_labels
+from kerastl.workflows.datasets import check_class_names, remove_patient_overlap, drop_unknown_labels
 
 
 def collection(*rows, root="b"):
@@ -31,7 +31,7 @@ def test_of_one_table_nobody_is_learnt_from_and_tested():
         ("p1", "target_test"), ("p2", "target_test"), ("p3", "target_test"), ("p4", "target_test"),
         ("p3", "target_unlabelled"), ("p1", "target_unlabelled"), (None, "target_test"),
     )  # fmt: skip
-    found = kept_apart(SOURCE, target, one_table=True)
+    found = remove_patient_overlap(SOURCE, target, same_table=True)
     assert splits(found) == [
         ("p1", "target_unlabelled", None),
         ("p2", "target_unlabelled", None),
@@ -47,28 +47,28 @@ def test_of_one_table_nobody_is_learnt_from_and_tested():
 
 def test_where_labels_are_learnt_from_who_validates_joins_training():
     target = collection(("p1", "target_val"), ("p9", "target_train"), ("p3", "target_train"))
-    found = kept_apart(SOURCE, target, one_table=True)
+    found = remove_patient_overlap(SOURCE, target, same_table=True)
     assert splits(found) == [("p1", "target_train", "ill"), ("p9", "target_train", "ill")]
 
 
 def test_equal_names_of_two_tables_are_noted_and_nothing_is_moved():
     target = collection(("p1", "target_test"), ("p7", "target_test"))
-    found = kept_apart(SOURCE, target, one_table=False)
+    found = remove_patient_overlap(SOURCE, target, same_table=False)
     assert found.records == target.records
     assert "'p1'" in found.notes[0]
     assert "same people" in found.notes[0]
-    assert kept_apart(SOURCE, collection(("p7", "target_test")), one_table=False).notes == ()
+    assert remove_patient_overlap(SOURCE, collection(("p7", "target_test")), same_table=False).notes == ()
 
 
 def test_the_same_image_in_both_domains_is_refused():
     with pytest.raises(RequestError, match=r"4 images of the target are images of the source.*a0\.png"):  # fmt: skip
-        kept_apart(SOURCE, SOURCE, one_table=False)
+        remove_patient_overlap(SOURCE, SOURCE, same_table=False)
 
 
 def test_all_strange_classes_are_told_with_the_nearest_name_and_a_image():
     target = collection(("p1", None, "ILL"), ("p2", None, "weird"), ("p3", None, "well"))
     with pytest.raises(Problems) as told:
-        check_classes(target, ("ill", "well"))
+        check_class_names(target, ("ill", "well"))
     text = str(told.value)
     assert "2 problems" in text
     assert "'ILL': is not among the source's: ill, well. Did you mean 'ill'?" in text
@@ -78,9 +78,9 @@ def test_all_strange_classes_are_told_with_the_nearest_name_and_a_image():
 
 def test_strange_labels_that_are_not_learnt_from_are_taken_as_none():
     target = collection(("p1", None, "weird"), ("p2", None, "ill"))
-    found = without_strange_labels(target, ("ill", "well"))
+    found = drop_unknown_labels(target, ("ill", "well"))
     assert [one.label for one in found.records] == [None, "ill"]
     assert found.class_names == ("ill",)
     assert "'weird'" in found.notes[0]
     known = collection(("p2", None, "ill"))
-    assert without_strange_labels(known, ("ill", "well")) is known
+    assert drop_unknown_labels(known, ("ill", "well")) is known

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from runs_drawn import TWO_HOSPITALS
 
-from kerastl.cli._recipes import checked
+from kerastl.workflows.check_recipe import check_recipe
 from kerastl.data import Record
 from kerastl.recipe import Found
 from kerastl.workflows import Datasets, warn_about_target
@@ -39,7 +39,7 @@ def notes(tmp_path):
             source=tmp_path / "a", target=tmp_path / "b", source_epochs=1, epochs=1, methods="[coral]",
             adapt="learning_rate: 1e-4, trainable: all",
         )  # fmt: skip
-        recipe = checked(Found("two", "two.yaml", text), sets)
+        recipe = check_recipe(Found("two", "two.yaml", text), sets)
         images = Datasets(tuple(records), ("dark", "light"), 32, window, "none", None, None, (), {}, ("first",))
         first, *rest = warn_about_target(recipe, images, oracle=oracle).notes
         assert first == "first"

@@ -68,18 +68,18 @@ def test_unreadable_images_are_those_of_a_named_table(kerastl, hospitals, tmp_pa
 
 def test_notes_say_whose_table_they_are_about(hospitals, tmp_path):
     from kerastl import recipe as recipes
-    from kerastl.cli._recipes import checked
+    from kerastl.workflows.check_recipe import check_recipe
     from kerastl.runs import Run
     from kerastl.workflows import load_datasets
 
     recipe, places = hospitals
     found = recipes.find(str(recipe))
-    notes = load_datasets(checked(found, ()), Run(tmp_path / "run")).notes
+    notes = load_datasets(check_recipe(found, ()), Run(tmp_path / "run")).notes
     for domain in ("source", "target"):
         assert f"{domain}: labels.csv: column 'label' is taken as label." in notes
     other = places["b"].rename(places["b"].with_name("b.csv"))
     sets = [f"target.reader.path={other}"]
-    notes = load_datasets(checked(found, sets), Run(tmp_path / "run")).notes
+    notes = load_datasets(check_recipe(found, sets), Run(tmp_path / "run")).notes
     assert "b.csv: column 'label' is taken as label." in notes
 
 

@@ -9,7 +9,7 @@ from sources_drawn import plain_phase
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import TopFraction
 from kerastl.training import batch_norm_layers, unfreeze
-from kerastl.training.trunk import with_folded_trunk, with_fast_backward
+from kerastl.training.trunk import with_fast_backward, with_folded_trunk
 
 LAYERS = {
     "pointwise": lambda: keras.layers.Conv2D(6, 1, use_bias=False),

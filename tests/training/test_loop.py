@@ -4,7 +4,7 @@ import pytest
 from sources_drawn import plain_phase
 from stopping import Stop
 
-from kerastl.errors import RequestError, RunFailed, PermanentFailure
+from kerastl.errors import PermanentFailure, RequestError, RunFailed
 from kerastl.models import build_model
 from kerastl.recipe import FromBlock, LayerNames, TopFraction
 from kerastl.training import fit

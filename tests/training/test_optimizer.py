@@ -8,7 +8,7 @@ from sources_drawn import plain_phase
 
 from kerastl.models import blocks_of, build_backbone, build_model
 from kerastl.recipe import Phase
-from kerastl.training.optimizer import build_optimizer, transfer_state, rate_factors
+from kerastl.training.optimizer import build_optimizer, rate_factors, transfer_state
 
 SHAPES = {"a/kernel": (4, 3), "a/bias": (3,), "b/kernel": (3, 2), "b/bias": (2,)}
 FACTORS = {"a/kernel": 0.1, "a/bias": 0.1}

@@ -54,7 +54,7 @@ class BlendedLayer(VectorizedBaseImageAugmentationLayer):
 
 
 NOISE_SD = 255.0 / 6
-"""Pixel levels: about the middle grey, three standard deviations reach both ends of the range."""
+"""Pixel levels: about the middle gray, three standard deviations reach both ends of the range."""
 QUANTILES = 4096
 """A normal number is one of so many quantiles, read from a table: a logarithm or a sine would give other last
 digits in other batches. The standard deviation of the table is 0.9999."""

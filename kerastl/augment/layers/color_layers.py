@@ -1,7 +1,7 @@
 """Hue and saturation as one matrix an image: quicker than by way of HSV, and another augmentation.
 
-The hue turns about the grey axis, so that greys and the mean of the three channels stay; saturation moves every pixel
-towards or away from its luma. HSV keeps the largest channel instead: the two differ most for strong colours.
+The hue turns about the gray axis, so that grays and the mean of the three channels stay; saturation moves every pixel
+towards or away from its luma. HSV keeps the largest channel instead: the two differ most for strong colors.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 from kerastl.augment.color import apply_matrices, from_hsv, to_hsv
 from kerastl.augment.geometry import WIDEST_VECTOR, batch_invariant
 from kerastl.augment.layers.base import BlendedLayer
-from kerastl.augment.layers.containers_layers import Container, Maker
-from kerastl.augment.operation import LARGEST_PIXEL, Params
+from kerastl.augment.operation import LARGEST_PIXEL
 
 SMALLEST_SPREAD = 1e-3
 """Pixel levels. A step of a 16-bit image is 255 / 65535 = 0.0039 levels; float32 rounds to 0.00002 near 255."""
@@ -104,7 +103,7 @@ def luma(images: tf.Tensor) -> tf.Tensor:
         `[batch, height, width, 1]` float32, in the images' unit.
     """
     red, green, blue = tf.split(images, 3, axis=-1)
-    # Differences from green: zero for grey, whose level is then the same to the last digit.
+    # Differences from green: zero for gray, whose level is then the same to the last digit.
     return green + (RED * (red - green) + BLUE * (blue - green))
 
 
@@ -112,30 +111,30 @@ class Grayscale(layers.Grayscale):
     """`keras_cv.layers.Grayscale` with three equal channels out."""
 
     def augment_images(self, images: tf.Tensor, transformations: Any = None, **_: Any) -> tf.Tensor:  # noqa: ARG002
-        """Return the grey images, the shape kept."""
+        """Return the gray images, the shape kept."""
         return tf.repeat(luma(images), 3, axis=-1)
 
 
 class RandomColorDegeneration(layers.RandomColorDegeneration):
-    """`keras_cv.layers.RandomColorDegeneration`, mixing with a grey image of the same brightness."""
+    """`keras_cv.layers.RandomColorDegeneration`, mixing with a gray image of the same brightness."""
 
     def augment_images(self, images: tf.Tensor, transformations: tf.Tensor, **_: Any) -> tf.Tensor:
         """Return the paler images, the shape kept.
 
         Args:
             images: `[batch, height, width, 3]` float32 in [0, 255].
-            transformations: `[batch, 1, 1, 1]` float32, the share of grey, 0 to 1.
+            transformations: `[batch, 1, 1, 1]` float32, the share of gray, 0 to 1.
         """
         return images + transformations * (luma(images) - images)
 
 
 LUMA = (RED, 1.0 - RED - BLUE, BLUE)
-GREY = np.full((3, 3), 1 / 3, np.float32)
+GRAY = np.full((3, 3), 1 / 3, np.float32)
 ACROSS = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], np.float32) / math.sqrt(3)
 
 
 def hue(turns: tf.Tensor) -> tf.Tensor:
-    """Return matrices that turn colours about the grey axis: `[batch, 3, 3]` float32.
+    """Return matrices that turn colors about the gray axis: `[batch, 3, 3]` float32.
 
     Args:
         turns: `[batch]` float32, in turns.
@@ -145,11 +144,11 @@ def hue(turns: tf.Tensor) -> tf.Tensor:
     """
     angles = turns * (2 * math.pi)
     cosine, sine = (batch_invariant(function, angles)[:, None, None] for function in (tf.cos, tf.sin))
-    return GREY + cosine * (np.eye(3, dtype=np.float32) - GREY) + sine * ACROSS
+    return GRAY + cosine * (np.eye(3, dtype=np.float32) - GRAY) + sine * ACROSS
 
 
 def saturation(factors: tf.Tensor) -> tf.Tensor:
-    """Return matrices that multiply each colour's distance from its luma: `[batch, 3, 3]` float32.
+    """Return matrices that multiply each color's distance from its luma: `[batch, 3, 3]` float32.
 
     Args:
         factors: `[batch]` float32, at least 0.
@@ -186,7 +185,7 @@ class LinearSaturation(layers.RandomSaturation):
 
 PIXEL_BITS = 8
 STEPS = tuple(2.0 ** (PIXEL_BITS - bits) for bits in range(PIXEL_BITS + 1))
-"""Pixel levels between neighbours when so many bits are left. A table: powers computed on the spot may differ in the
+"""Pixel levels between neighbors when so many bits are left. A table: powers computed on the spot may differ in the
 last digit between batches."""
 
 
@@ -209,7 +208,7 @@ class Posterization(VectorizedBaseImageAugmentationLayer):
         images: Any = None,  # noqa: ARG002 - keras-cv passes it
         **_: Any,
     ) -> dict[str, tf.Tensor]:
-        """Return `steps`: `[batch, 1, 1, 1]` float32, the levels between neighbours: 2 to 128, a power of 2."""
+        """Return `steps`: `[batch, 1, 1, 1]` float32, the levels between neighbors: 2 to 128, a power of 2."""
         params = self._random_generator.uniform([batch_size, 1, 1, 1], self.min_bits, PIXEL_BITS)
         # The sum can be rounded up to 8.
         bits = tf.minimum(tf.cast(params, tf.int32), PIXEL_BITS - 1)
@@ -220,39 +219,6 @@ class Posterization(VectorizedBaseImageAugmentationLayer):
         steps = transformations["steps"]
         # Exact: a float32 is divided and multiplied by powers of two.
         return tf.floor(images / steps) * steps
-
-
-class SequentialOperations(Container):
-    """Do all operations it holds, folded and compiled together as in a policy of their own.
-
-    The whole batch goes through one compiled function, in which an image that is not chosen keeps its bytes: half
-    of the images one by one cost more than all at once.
-    """
-
-    def connect(self, how: Maker, *, compiles: bool) -> None:
-        """Make the functions that change images."""
-        self._together = how(self.members)
-        self.compiles = compiles
-
-    def get_random_transformation_batch(self, batch_size: Any, images: Any = None, **_: Any) -> list[Params]:
-        """Return what each operation drew, operation k from `child(k)`."""
-        generator = self._random_generator
-        return [one.draw(generator.child(at), images, batch_size) for at, one in enumerate(self.members)]
-
-    def augment_images(
-        self, images: tf.Tensor, transformations: list[Params], chosen: tf.Tensor | None = None, **_: Any
-    ) -> tf.Tensor:
-        """Return the changed images; `chosen`, `[batch]` bool, says which (None: all)."""
-        params = [_only(chosen, numbers) for numbers in transformations]
-        return self._together(images, params)
-
-
-def _only(chosen: tf.Tensor | None, params: Params) -> Params:
-    """Return what was drawn, for the chosen images only."""
-    if chosen is None or not params:
-        return params
-    both = params["chosen"] & chosen if "chosen" in params else chosen
-    return {**params, "chosen": both}
 
 
 class RandomChannelShift(VectorizedBaseImageAugmentationLayer):
@@ -323,7 +289,7 @@ class Jitter:
         brightness: added to every pixel, as a fraction of 255.
         contrast: 0.2 multiplies the distance from a channel's mean by 0.8 to 1.2.
         saturation: 0.2 multiplies the saturation by 0.8 to 1.2.
-        hue_deg: turn of the circle of colours, in degrees.
+        hue_deg: turn of the circle of colors, in degrees.
     """
 
     brightness: float
@@ -353,7 +319,7 @@ class RandomColorJitter(VectorizedBaseImageAugmentationLayer):
         """Return four numbers for each image, float32.
 
         `shifts` in pixel levels and `contrasts`, factors from 0, `[batch, 1, 1, 1]`; `saturations`, factors from 0,
-        and `sextants`, sixths of the circle of colours, `[batch]`.
+        and `sextants`, sixths of the circle of colors, `[batch]`.
         """
 
         def about(middle: float, largest: float, *rest: int) -> tf.Tensor:
@@ -526,7 +492,7 @@ class RandomJpegQuality(VectorizedBaseImageAugmentationLayer):
 
 
 def _through_jpeg(image: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
-    """Encode and decode one `[height, width, 1 or 3]` float32 image in [0, 255], colours at half resolution."""
+    """Encode and decode one `[height, width, 1 or 3]` float32 image in [0, 255], colors at half resolution."""
     levels = tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
     encoded = tf.raw_ops.EncodeJpegVariableQuality(images=levels, quality=quality)
     # The accurate transform is one of whole numbers: the same bytes on every machine.

@@ -1,7 +1,7 @@
-"""AugMix, drawn for the whole batch, with all of its operations.
+"""Layers that contain operations: AugMix, and some of several operations per image.
 
-keras-cv 0.9.0's turns images by up to 9 radians where 30 degrees are meant, numbers nine operations and draws the first
-eight, takes its weights from the global generator, and draws while it changes the images.
+The AugMix layer of keras-cv 0.9.0 rotates by up to 9 radians instead of 30 degrees, never draws its ninth operation, takes its
+weights from the global generator, and draws random numbers while it changes the images.
 """
 
 from __future__ import annotations
@@ -12,66 +12,61 @@ from typing import Any
 import tensorflow as tf
 from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
-from kerastl.augment.color import Pass
 from kerastl.augment.operation import LARGEST_PIXEL, BuiltOperation, Params
-from kerastl.augment.policy import Compiled, compiled
+from kerastl.augment.policy import CompiledOperations, compile_operations, layer_pass
 from kerastl.augment.stateless_random import StatelessGenerator
 from kerastl.recipe import Operation
 
-TOGETHER = 8
-"""Images that XLA takes in one launch: a launch takes as long as changing a small image."""
-Maker = Callable[[Sequence[BuiltOperation]], Compiled]
+IMAGES_PER_LAUNCH = 8
+"""Images that one XLA launch processes; a launch takes as long as changing a small image."""
+Compile = Callable[[Sequence[BuiltOperation]], CompiledOperations]
 
 
 class Container(VectorizedBaseImageAugmentationLayer):
-    """Base of layers that hold operations.
+    """Base class of layers that contain operations.
 
     Args:
-        operations: what it holds.
+        operations: The operations.
         kwargs: `dtype` and `seed`, for keras-cv.
 
     Attributes:
-        members: what it holds, built.
-        compiles: whether XLA compiles the whole of it.
+        members: The built operations.
+        compiles: Whether XLA compiles the whole layer.
     """
 
     compiles = False
 
     def __init__(self, operations: Sequence[Operation], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._held = tuple((one.name, one.options) for one in operations)
+        self._nested = tuple((operation.name, operation.options) for operation in operations)
 
     def build_members(self, image_size_px: int) -> None:
-        """Build what it holds, once, before anything is drawn.
-
-        Args:
-            image_size_px: side of the square images.
-        """
+        """Build the operations for images of a size; called once, before anything is sampled."""
         self.members = tuple(
-            BuiltOperation(place, name, options, image_size_px)
-            for place, (name, options) in enumerate(self._held)
+            BuiltOperation(index, name, options, image_size_px)
+            for index, (name, options) in enumerate(self._nested)
         )
-        self.connect(compiled, compiles=all(one.in_xla for one in self.members))
+        self.connect(compile_operations, compiles=all(member.in_xla for member in self.members))
 
     def run_exactly(self) -> None:
-        """Run the layers' own code from now on, as reference: nothing folded, nothing compiled."""
-        for one in self.members:
-            one.run_exactly()
-        self.connect(_one_after_the_other, compiles=False)
+        """Run layer by layer from now on, without combining or compiling operations."""
+        for member in self.members:
+            member.run_exactly()
+        self.connect(_one_by_one, compiles=False)
 
-    def connect(self, how: Maker, *, compiles: bool) -> None:  # noqa: ARG002 - those that fill it in need them
-        """Make the functions that change images.
+    def connect(self, compile_members: Compile, *, compiles: bool) -> None:
+        """Build the functions that change images.
 
         Args:
-            how: from operations to a function that does them, as `kerastl.augment.policy.compiled`.
-            compiles: whether XLA compiles all of them.
+            compile_members: Function from operations to a function that applies them.
+            compiles: Whether XLA compiles all of them.
         """
-        raise AssertionError(f"{type(self).__name__} does not say how it runs")
+        raise NotImplementedError
 
 
-def _one_after_the_other(operations: Sequence[BuiltOperation]) -> Compiled:
-    """Return a function that does all operations, each by its layer's own code."""
-    return Compiled([(Pass(lambda params: params[0], one.apply), [at]) for at, one in enumerate(operations)])
+def _one_by_one(operations: Sequence[BuiltOperation]) -> CompiledOperations:
+    """Return a function that applies operations layer by layer."""
+    return CompiledOperations([(layer_pass(operation), [index]) for index, operation in enumerate(operations)])
 
 
 def image_by_image(
@@ -80,123 +75,134 @@ def image_by_image(
     """Return a function that changes each image of a batch by itself.
 
     Args:
-        change: `(image, own) -> image`, `[1, size, size, channels]` float32 and its own row of all numbers.
-        compiles: whether XLA compiles it. It then does so once, for `TOGETHER` images in one launch, whatever the
-            size of the batch: the last image is repeated to fill up.
+        change: Function `(image, params) -> image` of an image `[1, size, size, channels]` float32 and its row of the
+            parameters.
+        compiles: Whether XLA compiles it. It is then compiled once, for `IMAGES_PER_LAUNCH` images, for every batch
+            size: the last image is repeated to fill up.
 
     Returns:
-        `run(images, numbers) -> images`; tensors of numbers have rows by example.
+        `run(images, params) -> images`.
     """
 
-    def loop(images: tf.Tensor, numbers: Any) -> tf.Tensor:
-        def changed(one: tuple[tf.Tensor, Any]) -> tf.Tensor:
-            return change(one[0][None], one[1])[0]
+    def loop(images: tf.Tensor, params: Any) -> tf.Tensor:
+        return tf.map_fn(
+            lambda row: change(row[0][None], row[1])[0],
+            (images, params),
+            fn_output_signature=tf.TensorSpec(images.shape[1:], tf.float32),
+        )
 
-        spec = tf.TensorSpec(images.shape[1:], tf.float32)
-        return tf.map_fn(changed, (images, numbers), fn_output_signature=spec)
+    compiled_loop = tf.function(loop, jit_compile=True, autograph=False)
 
-    some = tf.function(loop, jit_compile=True, autograph=False)
-
-    def in_parts(images: tf.Tensor, numbers: Any) -> tf.Tensor:
+    def in_parts(images: tf.Tensor, params: Any) -> tf.Tensor:
         count, shape = tf.shape(images)[0], images.shape[1:]
-        parts = (count + TOGETHER - 1) // TOGETHER
-        places = tf.reshape(tf.range(parts * TOGETHER), [parts, TOGETHER])
+        parts = (count + IMAGES_PER_LAUNCH - 1) // IMAGES_PER_LAUNCH
+        indices = tf.reshape(tf.range(parts * IMAGES_PER_LAUNCH), [parts, IMAGES_PER_LAUNCH])
 
-        def part(rows: tf.Tensor) -> tf.Tensor:
-            own = tf.nest.map_structure(lambda each: tf.gather(each, rows), (images, numbers))
-            return tf.ensure_shape(some(*own), [TOGETHER, *shape])
+        def change_part(rows: tf.Tensor) -> tf.Tensor:
+            part = tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), (images, params))
+            return tf.ensure_shape(compiled_loop(*part), [IMAGES_PER_LAUNCH, *shape])
 
-        spec = tf.TensorSpec([TOGETHER, *shape], tf.float32)
-        changed = tf.map_fn(part, tf.minimum(places, count - 1), fn_output_signature=spec)
+        spec = tf.TensorSpec([IMAGES_PER_LAUNCH, *shape], tf.float32)
+        changed = tf.map_fn(change_part, tf.minimum(indices, count - 1), fn_output_signature=spec)
         return tf.reshape(changed, [-1, *shape])[:count]
 
     return tf.function(in_parts if compiles else loop, autograph=False, reduce_retracing=True)
 
 
 class Choice:
-    """One of several operations for each image; nothing at all may be one of them.
+    """One of several operations per image, all equally likely.
 
     Args:
-        members: operations; drawn equally often.
-        with_nothing: whether nothing at all is drawn as often as each member.
-        how: from operations to a function that does them, as `kerastl.augment.policy.compiled`.
+        members: The operations.
+        include_identity: Whether the identity is one more choice.
+        compile_members: Function from operations to a function that applies them.
     """
 
-    def __init__(self, members: Sequence[BuiltOperation], *, with_nothing: bool, how: Maker) -> None:
+    def __init__(
+        self, members: Sequence[BuiltOperation], *, include_identity: bool, compile_members: Compile
+    ) -> None:
         self._members = members
-        self._with_nothing = with_nothing
-        self._runs = [how([one]) for one in members]
+        self._include_identity = include_identity
+        self._compiled = [compile_members([member]) for member in members]
 
-    def draw(self, generator: StatelessGenerator, images: tf.Tensor, batch_size: tf.Tensor, times: int) -> Params:
-        """Return what is random.
+    def sample(
+        self, generator: StatelessGenerator, images: tf.Tensor, batch_size: tf.Tensor, count: int
+    ) -> Params:
+        """Sample `count` choices per image.
 
         Args:
-            draws: where the numbers come from: the k-th time from `child(k)`, and member m there from its `child(m)`.
-            images: `[batch, size, size, channels]`; only their shape counts. Members that need colour are not
-                drawn for images of one channel.
-            batch_size: scalar int32.
-            times: how often each image is drawn for.
+            generator: Choice k draws from its `child(k)`, and operation m of that choice from `child(m)` of that.
+            images: `[batch, size, size, channels]`; only the shape is used. Operations that require color are not
+                chosen for grayscale images.
+            batch_size: Scalar int32.
+            count: Number of choices per image.
 
         Returns:
-            `which`, `[batch, times]` int32, 0 for nothing and m + 1 for member m; `numbers`, of each member what it
-            asks for, `[batch, times, ...]`.
+            `which`, `[batch, count]` int32, 0 for the identity and m + 1 for operation m; `params`, the prepared
+            parameters of each operation, `[batch, count, ...]`.
         """
-        grey, rows = images.shape[-1] == 1, batch_size * times
-        generator = generator.children(times)
-        able = [place for place, one in enumerate(self._members) if not (grey and one.needs_color)]
-        choices = [0] * self._with_nothing + [place + 1 for place in able]
-        place = tf.cast(generator.uniform([rows]) * len(choices), tf.int32)
-        which = tf.gather(tf.constant(choices), tf.minimum(place, len(choices) - 1))
-        numbers = [
-            self._runs[at].prepare([one.draw(generator.child(at), images, rows)]) if at in able else []
-            for at, one in enumerate(self._members)
+        is_gray, rows = images.shape[-1] == 1, batch_size * count
+        generator = generator.children(count)
+        eligible = [
+            index for index, member in enumerate(self._members) if not (is_gray and member.needs_color)
+        ]
+        choices = [0] * self._include_identity + [index + 1 for index in eligible]
+        position = tf.cast(generator.uniform([rows]) * len(choices), tf.int32)
+        which = tf.gather(tf.constant(choices), tf.minimum(position, len(choices) - 1))
+        params = [
+            self._compiled[index].prepare([member.sample(generator.child(index), images, rows)])
+            if index in eligible
+            else []
+            for index, member in enumerate(self._members)
         ]
 
-        def by_image(each: tf.Tensor) -> tf.Tensor:
-            apart = tf.reshape(each, [times, batch_size, *each.shape[1:]])
-            return tf.transpose(apart, [1, 0, *range(2, apart.shape.rank)])
+        def by_image(tensor: tf.Tensor) -> tf.Tensor:
+            by_choice = tf.reshape(tensor, [count, batch_size, *tensor.shape[1:]])
+            return tf.transpose(by_choice, [1, 0, *range(2, by_choice.shape.rank)])
 
-        return tf.nest.map_structure(by_image, {"which": which, "numbers": numbers})
+        return tf.nest.map_structure(by_image, {"which": which, "params": params})
 
-    def change(self, image: tf.Tensor, own: Params, first: Any, times: int) -> tf.Tensor:
-        """Return one image, changed some times.
+    def apply(self, image: tf.Tensor, params: Params, first: Any, count: int) -> tf.Tensor:
+        """Apply consecutive choices to one image.
 
         Args:
             image: `[1, size, size, channels]` float32.
-            own: the image's row of what `draw` returned.
-            first: which of the draws is the first one that counts, scalar int32.
-            times: how many draws count.
+            params: The image's row of the result of `sample`.
+            first: Index of the first choice, scalar int32.
+            count: Number of choices.
         """
 
-        def once(time: tf.Tensor, so_far: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return time + 1, self._once(so_far, own, first + time)
+        def step(index: tf.Tensor, changed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return index + 1, self._apply_one(changed, params, first + index)
 
-        # A loop: written out, XLA would compile every operation so many times.
-        _, changed = tf.while_loop(lambda time, _: time < times, once, (tf.constant(0), image))
+        # A loop, because XLA would compile every operation once per unrolled step.
+        _, changed = tf.while_loop(lambda index, _: index < count, step, (tf.constant(0), image))
         return tf.ensure_shape(changed, image.shape)
 
-    def _once(self, image: tf.Tensor, own: Params, time: tf.Tensor) -> tf.Tensor:
+    def _apply_one(self, image: tf.Tensor, params: Params, index: tf.Tensor) -> tf.Tensor:
         def branch(member: int) -> Callable[[], tf.Tensor]:
-            def does() -> tf.Tensor:
-                numbers = tf.nest.map_structure(lambda each: each[time][None], own["numbers"][member])
-                return self._runs[member].change(image, numbers)
+            def apply() -> tf.Tensor:
+                own = tf.nest.map_structure(lambda tensor: tensor[index][None], params["params"][member])
+                return self._compiled[member].apply(image, own)
 
-            return does
+            return apply
 
-        def nothing() -> tf.Tensor:
+        def identity() -> tf.Tensor:
             return tf.identity(image)
 
-        # A member that is not able has no numbers, and is never asked.
-        branches = [branch(at) if own["numbers"][at] else nothing for at in range(len(self._members))]
-        return tf.switch_case(own["which"][time], [nothing, *branches])
+        # An operation that is not eligible has no parameters and is never chosen.
+        branches = [
+            branch(member) if params["params"][member] else identity for member in range(len(self._members))
+        ]
+        return tf.switch_case(params["which"][index], [identity, *branches])
 
 
 def only_chosen(params: Params, chosen: tf.Tensor | None) -> Params:
-    """Return the same draws, with nothing where an image is not chosen.
+    """Return the result of `Choice.sample` with the identity for images that are not chosen.
 
     Args:
-        drawn: from `Choice.draw`.
-        chosen: `[batch]` bool; None: all are.
+        params: Result of `Choice.sample`.
+        chosen: `[batch]` bool; None means all.
     """
     if chosen is None:
         return params
@@ -204,17 +210,17 @@ def only_chosen(params: Params, chosen: tf.Tensor | None) -> Params:
 
 
 def flat_dirichlet(generator: StatelessGenerator, batch_size: Any, count: int) -> tf.Tensor:
-    """Return shares from Dirichlet(1, ..., 1): the gaps between uniform numbers put in order.
+    """Sample from Dirichlet(1, ..., 1): the gaps between sorted uniform numbers.
 
-    No logarithm is asked, whose last digit TensorFlow gives by the size of the batch.
+    This avoids logarithms, whose rounding in TensorFlow depends on the batch size.
 
     Args:
-        draws: where the numbers come from.
-        batch_size: scalar int32.
-        count: of the shares, at least 1.
+        generator: The source of random numbers.
+        batch_size: Scalar int32.
+        count: Number of components.
 
     Returns:
-        `[batch, count]` float32 in [0, 1]; the sum of a row is 1.
+        `[batch, count]` float32 in [0, 1]; rows sum to 1.
     """
     if count == 1:
         return tf.ones([batch_size, 1])
@@ -224,12 +230,12 @@ def flat_dirichlet(generator: StatelessGenerator, batch_size: Any, count: int) -
 
 
 class AugMix(Container):
-    """Mix each image with the ends of some chains of operations.
+    """Blend each image with the results of several chains of operations.
 
     Args:
-        operations: what the links of the chains are drawn from.
-        num_chains: how many chains.
-        max_depth: most operations in a chain; each number from 1 on equally often.
+        operations: The operations that the chains are drawn from.
+        num_chains: Number of chains.
+        max_depth: Maximum number of operations per chain; depths from 1 on are equally likely.
         kwargs: `dtype` and `seed`, for keras-cv.
     """
 
@@ -239,57 +245,57 @@ class AugMix(Container):
         super().__init__(operations, **kwargs)
         self.num_chains, self.max_depth = num_chains, max_depth
 
-    def connect(self, how: Maker, *, compiles: bool) -> None:
-        """Make the functions that change images."""
-        self._choice = Choice(self.members, with_nothing=False, how=how)
-        self._run = image_by_image(self._change, compiles=compiles)
+    def connect(self, compile_members: Compile, *, compiles: bool) -> None:
+        """Build the functions that change images."""
+        self._choice = Choice(self.members, include_identity=False, compile_members=compile_members)
+        self._run = image_by_image(self._blend_chains, compiles=compiles)
 
     def get_random_transformation_batch(
         self, batch_size: Any, images: Any = None, **_: Any
     ) -> dict[str, Any]:
-        """Return what is random.
+        """Sample the chains.
 
         Returns:
-            `links`, from `Choice.draw`, for each chain its links, nothing beyond its end; `weights`,
-            `[batch, num_chains]` float32, the share of each chain in the result: the image has the rest.
+            `links`, the result of `Choice.sample` for the operations of all chains, with the identity beyond the end
+            of a chain; `weights`, `[batch, num_chains]` float32. The original image has the remaining weight.
         """
         generator, shape = self._random_generator, [batch_size, self.num_chains]
         depths = 1.0 + tf.floor(generator.uniform(shape) * self.max_depth)
-        own = generator.uniform([batch_size, 1])
-        weights = (1.0 - own) * flat_dirichlet(generator, batch_size, self.num_chains)
+        original_weight = generator.uniform([batch_size, 1])
+        weights = (1.0 - original_weight) * flat_dirichlet(generator, batch_size, self.num_chains)
         count = self.num_chains * self.max_depth
-        links = self._choice.draw(generator, images, batch_size, count)
-        within = tf.range(self.max_depth, dtype=tf.float32) < depths[:, :, None]
-        links["which"] = tf.where(tf.reshape(within, [-1, count]), links["which"], 0)
+        links = self._choice.sample(generator, images, batch_size, count)
+        in_chain = tf.range(self.max_depth, dtype=tf.float32) < depths[:, :, None]
+        links["which"] = tf.where(tf.reshape(in_chain, [-1, count]), links["which"], 0)
         return {"links": links, "weights": weights}
 
     def augment_images(
         self, images: tf.Tensor, transformations: dict[str, Any], chosen: tf.Tensor | None = None, **_: Any
     ) -> tf.Tensor:
-        """Return the mixed images; `chosen`, `[batch]` bool, says which may be changed (None: all)."""
+        """Return the blended images; only images that are `chosen`, `[batch]` bool, are changed (None: all)."""
         params = {**transformations, "links": only_chosen(transformations["links"], chosen)}
         return tf.ensure_shape(self._run(images, params), images.shape)
 
-    def _change(self, image: tf.Tensor, own: dict[str, Any]) -> tf.Tensor:
-        def mixed_in(chain: tf.Tensor, so_far: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _blend_chains(self, image: tf.Tensor, params: dict[str, Any]) -> tf.Tensor:
+        def add_chain(chain: tf.Tensor, blend: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             first = chain * self.max_depth
-            end = self._choice.change(image, own["links"], first, self.max_depth)
-            # Moved towards each end by its weight: what all chains leave alone keeps its bytes.
-            return chain + 1, so_far + own["weights"][chain] * (end - image)
+            result = self._choice.apply(image, params["links"], first, self.max_depth)
+            # Written as a difference, so that pixels that no chain changes keep their bytes.
+            return chain + 1, blend + params["weights"][chain] * (result - image)
 
         start = (tf.constant(0), image)
-        _, mixed = tf.while_loop(lambda chain, _: chain < self.num_chains, mixed_in, start)
-        # Rounding can carry the sum over an end of the range.
-        return tf.clip_by_value(mixed, 0.0, LARGEST_PIXEL)
+        _, blend = tf.while_loop(lambda chain, _: chain < self.num_chains, add_chain, start)
+        # Rounding may exceed the range.
+        return tf.clip_by_value(blend, 0.0, LARGEST_PIXEL)
 
 
 class SomeOf(Container):
-    """Do so many operations to each image, each time one of those it holds, each equally often.
+    """Apply several randomly chosen operations to each image.
 
     Args:
-        operations: what it holds; none twice.
-        num_operations: how many each image gets, one after the other.
-        with_nothing: whether to do nothing is one of them, too.
+        operations: The operations to choose from; names are unique.
+        num_operations: Number of operations per image, drawn with replacement.
+        include_identity: Whether the identity is one more choice.
         kwargs: `dtype` and `seed`, for keras-cv.
     """
 
@@ -298,28 +304,65 @@ class SomeOf(Container):
         operations: Sequence[Operation],
         *,
         num_operations: int = 1,
-        with_nothing: bool = False,
+        include_identity: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(operations, **kwargs)
         self.num_operations = num_operations
-        self.with_nothing = with_nothing
+        self.include_identity = include_identity
 
-    def connect(self, how: Maker, *, compiles: bool) -> None:
-        """Make the functions that change images."""
-        self._choice = Choice(self.members, with_nothing=self.with_nothing, how=how)
-        self._run = image_by_image(self._change, compiles=compiles)
+    def connect(self, compile_members: Compile, *, compiles: bool) -> None:
+        """Build the functions that change images."""
+        self._choice = Choice(
+            self.members, include_identity=self.include_identity, compile_members=compile_members
+        )
+        self._run = image_by_image(self._apply_choices, compiles=compiles)
 
     def get_random_transformation_batch(self, batch_size: Any, images: Any = None, **_: Any) -> Params:
-        """Return what `Choice.draw` does, `num_operations` times."""
-        return self._choice.draw(self._random_generator, images, batch_size, self.num_operations)
+        """Return the result of `Choice.sample` for `num_operations` choices."""
+        return self._choice.sample(self._random_generator, images, batch_size, self.num_operations)
 
     def augment_images(
         self, images: tf.Tensor, transformations: Params, chosen: tf.Tensor | None = None, **_: Any
     ) -> tf.Tensor:
-        """Return the changed images; `chosen`, `[batch]` bool, says which may be (None: all)."""
+        """Return the changed images; only images that are `chosen`, `[batch]` bool, are changed (None: all)."""
         changed = self._run(images, only_chosen(transformations, chosen))
         return tf.ensure_shape(changed, images.shape)
 
-    def _change(self, image: tf.Tensor, own: Params) -> tf.Tensor:
-        return self._choice.change(image, own, 0, self.num_operations)
+    def _apply_choices(self, image: tf.Tensor, params: Params) -> tf.Tensor:
+        return self._choice.apply(image, params, 0, self.num_operations)
+
+
+class SequentialOperations(Container):
+    """Apply all operations in order, combined and compiled like a policy of their own.
+
+    The whole batch goes through one compiled function in which images that are not chosen keep their bytes: this is faster
+    than one function call per chosen image.
+    """
+
+    def connect(self, compile_members: Compile, *, compiles: bool) -> None:
+        """Build the functions that change images."""
+        self._run = compile_members(self.members)
+        self.compiles = compiles
+
+    def get_random_transformation_batch(self, batch_size: Any, images: Any = None, **_: Any) -> list[Params]:
+        """Return the parameters of each operation; operation k draws from `child(k)`."""
+        generator = self._random_generator
+        return [
+            member.sample(generator.child(index), images, batch_size)
+            for index, member in enumerate(self.members)
+        ]
+
+    def augment_images(
+        self, images: tf.Tensor, transformations: list[Params], chosen: tf.Tensor | None = None, **_: Any
+    ) -> tf.Tensor:
+        """Return the changed images; only images that are `chosen`, `[batch]` bool, are changed (None: all)."""
+        return self._run(images, [_restrict(params, chosen) for params in transformations])
+
+
+def _restrict(params: Params, chosen: tf.Tensor | None) -> Params:
+    """Restrict the parameters of an operation to chosen images."""
+    if chosen is None or not params:
+        return params
+    both = params["chosen"] & chosen if "chosen" in params else chosen
+    return {**params, "chosen": both}

@@ -1,6 +1,6 @@
 """A window of whole pixels, enlarged to the size of the image.
 
-keras-cv 0.9.0 gives a smaller image, and samples it by nearest neighbour with a step that is a little above one pixel, so
+keras-cv 0.9.0 gives a smaller image, and samples it by nearest neighbor with a step that is a little above one pixel, so
 that rows and columns inside the window are skipped.
 """
 
@@ -17,7 +17,7 @@ from kerastl.augment.geometry import batch_invariant
 from kerastl.augment.layers.base import AffineLayer, AffineMaps
 
 SMALLEST_SIDE_PX = 2
-"""A window of one pixel would be one colour."""
+"""A window of one pixel would be one color."""
 
 
 class RandomCrop(AffineLayer):

@@ -1,6 +1,6 @@
 """Paste a rectangle of the partner into the image; the label is shared as the pixels are.
 
-The sides of the rectangle are the square root of a Beta(alpha, alpha) draw times the image's side, its centre is any
+The sides of the rectangle are the square root of a Beta(alpha, alpha) draw times the image's side, its center is any
 pixel alike, and what lies outside of the image is cut off, as in the paper. The label's weight is the
 share of the pixels that can be seen, counted after that.
 
@@ -38,7 +38,7 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.alpha == 0
 
 
@@ -56,8 +56,8 @@ def build_share(options: Options, *, image_size_px: int) -> Callable[[Any, Any],
 
         def inside() -> Any:
             """Return `[batch, size]`: which rows, or columns, the rectangle covers."""
-            centre = tf.floor(generator.uniform([batch_size, 1]) * image_size_px)
-            first = centre - tf.floor(side_px / 2)
+            center = tf.floor(generator.uniform([batch_size, 1]) * image_size_px)
+            first = center - tf.floor(side_px / 2)
             return (places >= first) & (places < first + side_px)
 
         rows, columns = inside(), inside()

@@ -1,6 +1,6 @@
 """Fill blots of random shape with the partner (FMix); the label is shared as the pixels are.
 
-A grey image is drawn in Fourier space: complex normal numbers, divided by the frequency to the power of `decay_power`, so
+A gray image is drawn in Fourier space: complex normal numbers, divided by the frequency to the power of `decay_power`, so
 that large forms prevail. Its brightest pixels, as many as a Beta(alpha, alpha) draw says, become the partner's.
 The label's weight is the exact share of those pixels.
 
@@ -26,7 +26,7 @@ from annotated_types import Ge, Le
 from kerastl.options import StrictModel
 
 HALVINGS = 24
-"""Of the range of the grey values, down to the digits of a float32. Pixels that are equal to all of these digits, at the
+"""Of the range of the gray values, down to the digits of a float32. Pixels that are equal to all of these digits, at the
 threshold, go the same way: one image in a few hundred has a pixel more or less than was drawn, and its label, too."""
 
 
@@ -46,7 +46,7 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.alpha == 0
 
 
@@ -60,15 +60,15 @@ def build_share(options: Options, *, image_size_px: int) -> Callable[[Any, Any],
 
     def share(generator: Any, batch_size: Any) -> Any:
         wanted = beta(generator.uniform([batch_size, 1, 1]))
-        grey = low_frequencies(generator, batch_size, image_size_px, options.decay_power)
+        gray = low_frequencies(generator, batch_size, image_size_px, options.decay_power)
         count = tf.round(wanted * image_size_px**2)
-        return tf.cast(_brightest(grey, count), tf.float32)[..., None]
+        return tf.cast(_brightest(gray, count), tf.float32)[..., None]
 
     return share
 
 
 def low_frequencies(generator: Any, batch_size: Any, image_size_px: int, decay_power: float) -> Any:
-    """Return `[batch, size, size]` float32 grey images of large forms.
+    """Return `[batch, size, size]` float32 gray images of large forms.
 
     Computed in float64: TensorFlow's formulas differ in the last digit between batches of different size, and of a
     float64 that digit is rounded away.
@@ -92,20 +92,20 @@ def low_frequencies(generator: Any, batch_size: Any, image_size_px: int, decay_p
     return tf.cast(tf.signal.irfft2d(spectrum, [image_size_px, image_size_px]), tf.float32)
 
 
-def _brightest(grey: Any, count: Any) -> Any:
+def _brightest(gray: Any, count: Any) -> Any:
     """Return which pixels are the `count` brightest: `[batch, size, size]` bool.
 
     Args:
-        grey: `[batch, size, size]` float32.
+        gray: `[batch, size, size]` float32.
         count: `[batch, 1, 1]` float32, whole numbers.
     """
     import tensorflow as tf
 
     # Halving finds the threshold several times faster than sorting the pixels does.
-    low = tf.reduce_min(grey, [1, 2], keepdims=True) - 1.0
-    high = tf.reduce_max(grey, [1, 2], keepdims=True)
+    low = tf.reduce_min(gray, [1, 2], keepdims=True) - 1.0
+    high = tf.reduce_max(gray, [1, 2], keepdims=True)
     for _ in range(HALVINGS):
         middle = (low + high) / 2.0
-        above = tf.reduce_sum(tf.cast(grey > middle, tf.float32), [1, 2], keepdims=True)
+        above = tf.reduce_sum(tf.cast(gray > middle, tf.float32), [1, 2], keepdims=True)
         low, high = tf.where(above > count, middle, low), tf.where(above > count, high, middle)
-    return grey > high
+    return gray > high

@@ -1,1 +1,1 @@
-"""Plug-ins: one file each, found by its name."""
+"""Augmentation operations, one per file, found by file name."""

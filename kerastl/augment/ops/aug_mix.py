@@ -1,12 +1,9 @@
-"""AugMix (Hendrycks et al. 2020, arXiv:1912.02781, algorithm 1): mix an image with the ends of some chains of operations.
+"""Blend an image with the results of several random chains of operations (AugMix).
 
-Each chain is one to `max_depth` operations long, drawn anew for each image. The chains' shares among each other are
-from Dirichlet(1, ..., 1), and the image's own share from Beta(1, 1), which is uniform, both as in the paper. So is the list: auto-contrast,
-equalization, posterization, rotation, solarization, shear and translation, the last two along both axes at once. Each is done
-at the strength of `severity`, drawn for each image up to it. The consistency loss of the paper is not part
-of it.
+Follows algorithm 1 of Hendrycks et al. 2020 (arXiv:1912.02781), without the consistency loss. Chain weights follow
+Dirichlet(1, ..., 1), the weight of the original image Beta(1, 1). Shear and translation act along both axes.
 
-Never: leave [0, 255]; move a pixel further than one of its chains does; change an image at severity 0.
+The result stays in [0, 255]. Severity 0 leaves the image unchanged.
 """
 
 from __future__ import annotations
@@ -15,10 +12,11 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme
 from kerastl.augment import nested_options
 from kerastl.options import StrictModel
 
-LINKS = (
+OPERATIONS = (
     "auto_contrast",
     "equalization",
     "posterization",
@@ -33,10 +31,10 @@ class Options(StrictModel):
     """Options of `aug_mix`.
 
     Args:
-        severity: strength of the operations, from 0, nothing, to 1; the paper's 3 of 10 is 0.3.
-        num_chains: how many chains are mixed.
-        max_depth: most operations in a chain; each number from 1 on equally often.
-        apply_probability: share of the images that are changed, 0 to 1.
+        severity: Maximum strength of the operations, 0 (identity) to 1. Severity 3 of 10 in the paper is 0.3.
+        num_chains: Number of chains.
+        max_depth: Maximum number of operations per chain; depths from 1 on are equally likely.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     severity: Annotated[float, Ge(0), Le(1)] = 0.3
@@ -46,21 +44,26 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.severity == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1: three chains of this severity."""
+    """Return options for a strength from 0 (identity) to 1 (three chains of severity 1)."""
     return Options(severity=strength)
 
 
+def extremes(options: Options) -> list[Extreme]:  # noqa: ARG001 - part of the interface
+    """Return the strongest settings for the preview."""
+    return []  # random chains have no extremes
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer that stands in for keras-cv's, which turns images by up to nine radians."""
+    """Build the layer. The layer of keras-cv rotates images by up to 9 radians."""
     from kerastl.augment.layers.containers_layers import AugMix
 
     return AugMix(
-        nested_options.at_strength(LINKS, options.severity),
+        nested_options.at_strength(OPERATIONS, options.severity),
         num_chains=options.num_chains,
         max_depth=options.max_depth,
         **kwargs,

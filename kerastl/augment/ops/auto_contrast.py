@@ -1,10 +1,7 @@
-"""Stretch each channel to the whole range: its darkest value to 0, its brightest to 255.
+"""Stretch each channel to the full range: its minimum becomes 0, its maximum 255.
 
-Fully stretched this is Pillow's `ImageOps.autocontrast` before Pillow cuts the decimals off. How much of it is mixed into
-the original is drawn for each image, so that the operation has a strength.
-
-Never: change a channel of one level, also where float32 has rounded it; narrow the range of a channel; colour a grey
-image.
+The stretched image equals Pillow's `ImageOps.autocontrast` before truncation. It is blended with the original by a
+random fraction. Constant channels are unchanged, gray images stay gray.
 """
 
 from __future__ import annotations
@@ -13,6 +10,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme, percent
 from kerastl.options import StrictModel
 
 COMPILES = True
@@ -23,8 +21,8 @@ class Options(StrictModel):
     """Options of `auto_contrast`.
 
     Args:
-        max_fraction: largest share of the stretched image in the mix, 0 (the original) to 1; uniform from 0 to it.
-        apply_probability: share of the images that are changed, 0 to 1.
+        max_fraction: Maximum weight of the stretched image, 0 to 1; uniform from 0.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)] = 1.0
@@ -32,17 +30,22 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, any mix of the original and the stretched image."""
+    """Return options for a strength from 0 (identity) to 1 (any blend)."""
     return Options(max_fraction=strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    return [Extreme(f"{percent(options.max_fraction)} stretched", rest=1.0)]
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer. keras-cv's own makes noise of a constant image that float32 has rounded."""
+    """Build the layer. The layer of keras-cv amplifies rounding errors of constant images to noise."""
     from kerastl.augment.layers.color_layers import AutoContrast
 
     return AutoContrast(options.max_fraction, **kwargs)

@@ -1,6 +1,6 @@
-"""Put the three channels in a random order, each of the six equally often; one of them is the image's own.
+"""Permute the three channels; all six orders are equally likely, including the original one.
 
-Never: change a grey pixel, or a value; values only change their channel.
+Gray pixels are unchanged.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme
 from kerastl.options import StrictModel
 
 NEEDS_COLOR = True
@@ -19,7 +20,7 @@ class Options(StrictModel):
     """Options of `channel_shuffle`.
 
     Args:
-        apply_probability: share of the images whose channels are shuffled, 0 to 1; one in six of these keeps its
+        apply_probability: Fraction of the images whose channels are shuffled, 0 to 1; one in six of them keeps its
             order by chance.
     """
 
@@ -27,17 +28,22 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.apply_probability == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, nothing, to 1, every image shuffled."""
+    """Return options for a strength from 0 (identity) to 1 (all images are shuffled)."""
     return Options(apply_probability=strength)
 
 
-def build_layer(options: Options, **kwargs: Any) -> Any:  # noqa: ARG001 - there is nothing to choose
-    """Return keras-cv's layer. One channel a group: with more it mixes the groups even where their order stays."""
+def extremes(options: Options) -> list[Extreme]:  # noqa: ARG001 - part of the interface
+    """Return the strongest settings for the preview."""
+    return [Extreme("red and blue swapped", ((1.0, 0.5, 0.0),))]
+
+
+def build_layer(options: Options, **kwargs: Any) -> Any:  # noqa: ARG001 - part of the interface
+    """Build the layer of keras-cv with one channel per group; it also shuffles within larger groups."""
     from keras_cv import layers
 
     return layers.ChannelShuffle(groups=3, **kwargs)

@@ -1,10 +1,8 @@
-"""Spread the levels of each channel so that about equally many pixels have each.
+"""Equalize the histogram of each channel.
 
-On whole levels a fully equalized image is that of Pillow's `ImageOps.equalize`, level for level; finer steps are
-kept by interpolation. How much of it is mixed into the original is drawn for each image, so that the operation has a strength.
-
-Never: change an image of one level, or of fewer than 256 pixels; turn around which of two pixels of a channel is brighter;
-colour a grey image.
+On 8-bit levels the equalized image equals Pillow's `ImageOps.equalize`; finer levels are interpolated. It is blended
+with the original by a random fraction. The order of the levels of a channel is kept. Constant images and images of
+fewer than 256 pixels are unchanged, gray images stay gray.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme, percent
 from kerastl.options import StrictModel
 
 COMPILES = True
@@ -23,8 +22,8 @@ class Options(StrictModel):
     """Options of `equalization`.
 
     Args:
-        max_fraction: largest share of the equalized image in the mix, 0 (the original) to 1; uniform from 0 to it.
-        apply_probability: share of the images that are changed, 0 to 1.
+        max_fraction: Maximum weight of the equalized image, 0 to 1; uniform from 0.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)] = 1.0
@@ -32,17 +31,22 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, any mix of the original and the equalized image."""
+    """Return options for a strength from 0 (identity) to 1 (any blend)."""
     return Options(max_fraction=strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    return [Extreme(f"{percent(options.max_fraction)} equalized", rest=1.0)]
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer. keras-cv's own is too dark where the brightest level is not the rarest, and does not compile."""
+    """Build the layer. The layer of keras-cv subtracts the wrong histogram bin and does not compile."""
     from kerastl.augment.layers.color_layers import Equalization
 
     return Equalization(options.max_fraction, **kwargs)

@@ -1,6 +1,6 @@
-"""Take the colour away; three equal channels are left.
+"""Convert images to gray, with three equal channels.
 
-Never: change a grey pixel, or how bright a pixel is; change the number of channels.
+Gray pixels, the luma of a pixel and the number of channels are unchanged.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme
 from kerastl.options import StrictModel
 
 NEEDS_COLOR = True
@@ -19,24 +20,29 @@ class Options(StrictModel):
     """Options of `grayscale`.
 
     Args:
-        apply_probability: share of the images that become grey, 0 to 1.
+        apply_probability: Fraction of the images that are converted, 0 to 1.
     """
 
     apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.apply_probability == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, nothing, to 1, every image grey."""
+    """Return options for a strength from 0 (identity) to 1 (all images are converted)."""
     return Options(apply_probability=strength)
 
 
-def build_layer(options: Options, **kwargs: Any) -> Any:  # noqa: ARG001 - there is nothing to choose
-    """Return keras-cv's layer with weights that sum to 1."""
+def extremes(options: Options) -> list[Extreme]:  # noqa: ARG001 - part of the interface
+    """Return the strongest settings for the preview."""
+    return [Extreme("gray")]
+
+
+def build_layer(options: Options, **kwargs: Any) -> Any:  # noqa: ARG001 - part of the interface
+    """Build the layer. The luma weights of keras-cv do not sum to 1."""
     from kerastl.augment.layers.color_layers import Grayscale
 
     return Grayscale(output_channels=3, **kwargs)

@@ -1,6 +1,6 @@
-"""Leave only the leading bits of every level.
+"""Keep only the leading bits of each level.
 
-Never: make a pixel brighter, or turn two equal levels of an image into different ones.
+Levels never increase, and equal levels stay equal.
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme
 from kerastl.options import StrictModel
 
 COMPILES = True
-MOST_BITS = 8
-FEWEST_BITS_ON_PHOTOGRAPHS = 2
+MAX_BITS = 8
+MIN_BITS_AT_FULL_STRENGTH = 2
 
 
 class Options(StrictModel):
     """Options of `posterization`.
 
     Args:
-        min_bits: fewest bits that are left of each level, a whole number from 1 to 8; each image keeps from
-            min_bits to 7 bits, each number equally often. 8 changes nothing.
-        apply_probability: share of the images that are changed, 0 to 1.
+        min_bits: Minimum number of bits that are kept, 1 to 8; uniform over the integers from min_bits to 7. 8 is the
+            identity.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     min_bits: Annotated[int, Ge(1), Le(8)]
@@ -30,21 +31,26 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
-    return options.min_bits == MOST_BITS
+    """Return whether the options leave every image unchanged."""
+    return options.min_bits == MAX_BITS
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, all 8 bits, to 1, down to 2 bits (four levels a channel).
+    """Return options for a strength from 0 (8 bits) to 1 (2 bits).
 
-    2 bits are the fewest of TrivialAugment's wide search space (Müller & Hutter 2021, arXiv:2103.10158, table 1).
+    2 bits are the minimum of TrivialAugment's wide search space (Müller & Hutter 2021, arXiv:2103.10158, table 1).
     """
-    min_bits = MOST_BITS - round(strength * (MOST_BITS - FEWEST_BITS_ON_PHOTOGRAPHS))
+    min_bits = MAX_BITS - round(strength * (MAX_BITS - MIN_BITS_AT_FULL_STRENGTH))
     return Options(min_bits=min_bits)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    return [Extreme(f"{options.min_bits} bits", rest=0.0)]
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer that stands in for keras-cv's, which cannot draw the number of bits."""
+    """Build the layer. The number of bits of the keras-cv layer is fixed."""
     from kerastl.augment.layers.color_layers import Posterization
 
     return Posterization(options.min_bits, **kwargs)

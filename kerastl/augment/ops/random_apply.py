@@ -1,7 +1,4 @@
-"""Do several operations, in their order, to a share of the images: all of them or none.
-
-Never: do some of them and not the others, or touch an image that `apply_probability` leaves out.
-"""
+"""Apply a sequence of operations to a fraction of the images: all of them or none."""
 
 from __future__ import annotations
 
@@ -14,16 +11,15 @@ from kerastl.augment.nested_options import Operations
 from kerastl.options import StrictModel
 
 AT_STRENGTH = ("random_rotation", "random_brightness", "random_contrast")
-"""One that moves pixels and two that change levels; all work on grey images."""
+"""One geometric and two level operations; all work on grayscale images."""
 
 
 class Options(StrictModel):
     """Options of `random_apply`.
 
     Args:
-        operations: all of these are done, in this order, written as in `augment.operations`. One that holds others may
-            stand among them, if it holds none that does.
-        apply_probability: share of the images that they are done to, 0 to 1.
+        operations: Operations in order, written as in `augment.operations`. One level of nesting is allowed.
+        apply_probability: Fraction of the images that the operations are applied to, 0 to 1.
     """
 
     RULES: ClassVar = (nested_options.check_nesting_depth,)
@@ -32,22 +28,22 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return nested_options.are_identities(options.operations)
 
 
 def needs_color(options: Options) -> bool:
-    """Tell whether one of the operations makes no sense on grey images."""
+    """Return whether one of the operations requires color images."""
     return nested_options.any_needs_color(options.operations)
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1: `AT_STRENGTH`, each at this strength, on half of the images."""
+    """Return options for a strength from 0 (identity) to 1: `AT_STRENGTH`, for half of the images."""
     return Options(operations=nested_options.at_strength(AT_STRENGTH, strength))
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer that stands in for keras-cv's, which holds one layer and takes each image through it alone."""
-    from kerastl.augment.layers.color_layers import SequentialOperations
+    """Build the layer. The layer of keras-cv wraps one layer and processes images one by one."""
+    from kerastl.augment.layers.containers_layers import SequentialOperations
 
     return SequentialOperations(options.operations, **kwargs)

@@ -1,7 +1,4 @@
-"""Add one number to every pixel.
-
-Never: leave [0, 255], or change a hue before a channel reaches an end of the range.
-"""
+"""Add a random number to all pixels of an image, clipped to [0, 255]."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme, percent, range_ends
 from kerastl.options import StrictModel
 
 COMPILES = True
@@ -18,8 +16,8 @@ class Options(StrictModel):
     """Options of `random_brightness`.
 
     Args:
-        max_fraction: largest shift either way, as a fraction of the range 0 to 255.
-        apply_probability: share of the images that are changed, 0 to 1.
+        max_fraction: Maximum shift in either direction, as a fraction of 255.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]
@@ -27,18 +25,24 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, two fifths of the range."""
+    """Return options for a strength from 0 (identity) to 1 (shifts of up to 40 % of the range)."""
     return Options(max_fraction=0.4 * strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    shift = f"{percent(options.max_fraction)} of 255"
+    return range_ends(f"-{shift}", f"+{shift}")
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the keras-cv layer."""
+    """Build the keras-cv layer."""
     from keras_cv import layers
 
-    strength = options.max_fraction
-    return layers.RandomBrightness((-strength, strength), value_range=(0, 255), **kwargs)
+    fraction = options.max_fraction
+    return layers.RandomBrightness((-fraction, fraction), value_range=(0, 255), **kwargs)

@@ -1,7 +1,4 @@
-"""Add to each channel a number of its own. On grey images that is a change of brightness.
-
-Never: leave [0, 255], or add different numbers to two pixels of one channel.
-"""
+"""Add a random number to each channel, clipped to [0, 255]. Grayscale images change their brightness."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme, percent
 from kerastl.options import StrictModel
 
 COMPILES = True
@@ -18,8 +16,8 @@ class Options(StrictModel):
     """Options of `random_channel_shift`.
 
     Args:
-        max_fraction: largest shift of each channel either way, as a fraction of the range 0 to 255.
-        apply_probability: share of the images that are changed, 0 to 1.
+        max_fraction: Maximum shift of each channel in either direction, as a fraction of 255.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]
@@ -27,17 +25,26 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, nothing, to 1, shifts of up to a quarter of the range: a strong cast of colour."""
+    """Return options for a strength from 0 (identity) to 1 (shifts of up to 25 % of the range)."""
     return Options(max_fraction=0.25 * strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    shift = percent(options.max_fraction)
+    return [
+        Extreme(f"red and blue -{shift}, green +{shift}", ((0.0, 1.0, 0.0),)),
+        Extreme(f"red and blue +{shift}, green -{shift}", ((1.0, 0.0, 1.0),)),
+    ]
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer that stands in for keras-cv's, which shifts all channels alike in a graph."""
+    """Build the layer. In a graph, the layer of keras-cv shifts all channels by one number."""
     from kerastl.augment.layers.color_layers import RandomChannelShift
 
     return RandomChannelShift(options.max_fraction, **kwargs)

@@ -1,9 +1,4 @@
-"""Do one of several operations to each image, each equally often.
-
-Which one is drawn from the example's seed, independent of what the operations themselves draw.
-
-Never: do two of them to one image, or any to an image that `apply_probability` leaves out.
-"""
+"""Apply one of several operations to each image, all equally likely."""
 
 from __future__ import annotations
 
@@ -16,16 +11,15 @@ from kerastl.augment.nested_options import Operations
 from kerastl.options import StrictModel
 
 AT_STRENGTH = ("random_rotation", "random_translation", "random_brightness", "random_contrast")
-"""Two that move pixels and two that change levels; all work on grey images."""
+"""Two geometric and two level operations; all work on grayscale images."""
 
 
 class Options(StrictModel):
     """Options of `random_choice`.
 
     Args:
-        operations: one of these is done to each image, written as in `augment.operations`. One that holds others may
-            stand among them, if it holds none that does.
-        apply_probability: share of the images that are changed, 0 to 1.
+        operations: Operations to choose from, written as in `augment.operations`. One level of nesting is allowed.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     RULES: ClassVar = (nested_options.check_nesting_depth,)
@@ -34,22 +28,22 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return nested_options.are_identities(options.operations)
 
 
 def needs_color(options: Options) -> bool:
-    """Tell whether one of the operations makes no sense on grey images."""
+    """Return whether one of the operations requires color images."""
     return nested_options.any_needs_color(options.operations)
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1: one of `AT_STRENGTH` at this strength."""
+    """Return options for a strength from 0 (identity) to 1: one of `AT_STRENGTH` at this strength."""
     return Options(operations=nested_options.at_strength(AT_STRENGTH, strength))
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer that stands in for keras-cv's, which takes each image through a whole layer of its own."""
+    """Build the layer. The layer of keras-cv processes images one by one."""
     from kerastl.augment.layers.containers_layers import SomeOf
 
     return SomeOf(options.operations, **kwargs)

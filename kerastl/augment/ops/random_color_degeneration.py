@@ -1,6 +1,6 @@
-"""Make colours paler by mixing in a grey copy of the image.
+"""Reduce the saturation by blending with the gray image.
 
-Never: leave [0, 255], change a grey pixel, or change how bright a pixel is.
+Gray pixels and the luma of a pixel are unchanged.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme, percent
 from kerastl.options import StrictModel
 
 NEEDS_COLOR = True
@@ -19,8 +20,8 @@ class Options(StrictModel):
     """Options of `random_color_degeneration`.
 
     Args:
-        max_fraction: largest share of grey, 0 to 1; each image's is uniform from 0. At 1 no colour is left.
-        apply_probability: share of the images that are changed, 0 to 1.
+        max_fraction: Maximum weight of the gray image, 0 to 1; uniform from 0. At 1 the result is gray.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]
@@ -28,17 +29,22 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, nothing, to 1, any share of grey up to no colour at all."""
+    """Return options for a strength from 0 (identity) to 1 (any weight up to 1)."""
     return Options(max_fraction=strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    return [Extreme(f"{percent(options.max_fraction)} gray", rest=1.0)]
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return keras-cv's layer with a grey copy that is not darker than the image."""
+    """Build the layer. The gray image of keras-cv is darker than the original."""
     from kerastl.augment.layers.color_layers import RandomColorDegeneration
 
     return RandomColorDegeneration((0.0, options.max_fraction), **kwargs)

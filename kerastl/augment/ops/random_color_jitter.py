@@ -1,6 +1,6 @@
-"""Change brightness, contrast, saturation and hue together, in this order.
+"""Change brightness, contrast, saturation and hue, in this order.
 
-Never: leave [0, 255], colour a grey pixel, or move the hues of one image by different angles.
+The result stays in [0, 255], and gray pixels stay gray.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme, percent, range_ends
 from kerastl.options import StrictModel
 
 NEEDS_COLOR = True
@@ -16,14 +17,14 @@ COMPILES = True
 
 
 class Options(StrictModel):
-    """Options of `random_color_jitter`. What is not named is not changed.
+    """Options of `random_color_jitter`. The default of each is no change.
 
     Args:
-        max_brightness_fraction: largest shift either way, as a fraction of the range 0 to 255.
-        max_contrast_fraction: 0.2 multiplies the distance from each channel's mean by 0.8 to 1.2.
-        max_saturation_fraction: 0.2 multiplies the saturation (of HSV) by 0.8 to 1.2.
-        max_hue_deg: largest turn either way, in degrees of the colour circle, 0 to 180.
-        apply_probability: share of the images that are changed, 0 to 1.
+        max_brightness_fraction: Maximum shift in either direction, as a fraction of 255.
+        max_contrast_fraction: 0.2 multiplies the distance from the channel mean by 0.8 to 1.2.
+        max_saturation_fraction: 0.2 multiplies the HSV saturation by 0.8 to 1.2.
+        max_hue_deg: Maximum hue shift in either direction, in degrees, 0 to 180.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_brightness_fraction: Annotated[float, Ge(0), Le(1)] = 0.0
@@ -34,7 +35,7 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     fractions = (
         options.max_brightness_fraction,
         options.max_contrast_fraction,
@@ -44,9 +45,9 @@ def is_identity(options: Options) -> bool:
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, nothing, to 1, colours that still pass for a photograph.
+    """Return options for a strength from 0 (identity) to 1.
 
-    1 is the colour distortion of SimCLR at half its strength (Chen et al. 2020, arXiv:2002.05709, appendix A).
+    1 is half the strength of SimCLR's color distortion (Chen et al. 2020, arXiv:2002.05709, appendix A).
     """
     fraction = 0.4 * strength
     return Options(
@@ -57,8 +58,23 @@ def at_strength(strength: float) -> Options:
     )
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+
+    def describe(sign: str, side: int) -> str:
+        parts = (
+            (options.max_brightness_fraction, f"brightness {sign}{percent(options.max_brightness_fraction)}"),
+            (options.max_contrast_fraction, f"contrast x {1 + side * options.max_contrast_fraction:g}"),
+            (options.max_saturation_fraction, f"saturation x {1 + side * options.max_saturation_fraction:g}"),
+            (options.max_hue_deg, f"hue {sign}{options.max_hue_deg:g} deg"),
+        )
+        return ", ".join(text for strength, text in parts if strength)
+
+    return range_ends(describe("-", -1), describe("+", 1))
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer that stands in for keras-cv's, whose random numbers cannot be replaced."""
+    """Build the layer. The random numbers of the keras-cv layer cannot be replaced."""
     from kerastl.augment.layers.color_layers import Jitter, RandomColorJitter
 
     jitter = Jitter(

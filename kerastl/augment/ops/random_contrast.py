@@ -1,7 +1,4 @@
-"""Stretch or squeeze the values of each channel about their mean.
-
-Never: leave [0, 255], or move a channel's mean but for what is clipped.
-"""
+"""Scale each channel about its mean, clipped to [0, 255]."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme, range_ends
 from kerastl.options import StrictModel
 
 COMPILES = True
@@ -19,7 +17,7 @@ class Options(StrictModel):
 
     Args:
         max_fraction: 0.2 multiplies the distance from the mean by 0.8 to 1.2.
-        apply_probability: share of the images that are changed, 0 to 1.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]
@@ -27,17 +25,22 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, 0.4 to 1.6 times the contrast."""
+    """Return options for a strength from 0 (identity) to 1 (0.4 to 1.6 times the contrast)."""
     return Options(max_fraction=0.6 * strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    return range_ends(f"contrast x {1 - options.max_fraction:g}", f"contrast x {1 + options.max_fraction:g}")
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the keras-cv layer, with means that do not depend on the batch."""
+    """Build the keras-cv layer with channel means that do not depend on the batch."""
     from kerastl.augment.layers.color_layers import RandomContrast
 
     return RandomContrast(value_range=(0, 255), factor=options.max_fraction, **kwargs)

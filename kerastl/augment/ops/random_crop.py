@@ -1,8 +1,6 @@
-"""Cut a window of fixed side out of the image, at a random place, and enlarge it to the image's size.
+"""Crop a window of fixed size at a random position and resize it to the size of the image.
 
-The window begins and ends with whole pixels: its first row becomes the first row of the result, its last row the last.
-
-Never: change the size or the aspect ratio of the image, skip a row, or show anything outside of the window.
+The window consists of whole pixels; its corner pixels become the corner pixels of the result.
 """
 
 from __future__ import annotations
@@ -11,6 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le, Lt
 
+from kerastl.augment.extremes import Extreme, range_ends
 from kerastl.options import StrictModel
 
 
@@ -18,9 +17,8 @@ class Options(StrictModel):
     """Options of `random_crop`.
 
     Args:
-        max_fraction: 0.1 cuts a window of 0.9 of the side, rounded to whole pixels and at least 2: up to a tenth is
-            lost at any one edge, and a tenth in all at opposite edges; below 1.
-        apply_probability: share of the images that are changed, 0 to 1.
+        max_fraction: 0.1 crops a window of 0.9 of the side, rounded to pixels, at least 2; below 1.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Lt(1)]
@@ -28,24 +26,30 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, windows of half of the side."""
+    """Return options for a strength from 0 (identity) to 1 (windows of half the side)."""
     return Options(max_fraction=0.5 * strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    side = f"{1 - options.max_fraction:g} of the side"
+    return range_ends(f"top left, {side}", f"bottom right, {side}")
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer. keras-cv's own skips rows, and changes the size."""
+    """Build the layer. The layer of keras-cv skips rows and changes the image size."""
     from kerastl.augment.layers.geometry_layers import RandomCrop
 
     return RandomCrop(options.max_fraction, maps, **kwargs)
 
 
 def maps(params: Any, size_px: int) -> Any:
-    """Return the affine maps of what was drawn: `[batch, 6]` float32."""
+    """Return the affine maps for sampled parameters, `[batch, 6]`."""
     from kerastl.augment import geometry
 
     lengths = params["sides"] - 1.0

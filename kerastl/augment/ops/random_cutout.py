@@ -1,10 +1,7 @@
-"""Mask one rectangle of the image (DeVries & Taylor 2017, arXiv:1708.04552).
+"""Mask one rectangle inside the image (DeVries & Taylor 2017, arXiv:1708.04552).
 
-The rectangle lies wholly inside the image. Height and width are uniform from 0 to `max_fraction` of the image's,
-independent of each other; the masked share of the area is `max_fraction ** 2 / 4` on average and never above
-`max_fraction ** 2`, but for rounding to whole pixels. The border is masked less often than the middle.
-
-Never: lose part of the rectangle at the border; change a pixel outside of it.
+Height and width are independent and uniform from 0 to `max_fraction` of the side: `max_fraction ** 2 / 4` of the area
+is masked on average. Pixels at the border are masked less often than those in the center.
 """
 
 from __future__ import annotations
@@ -13,44 +10,48 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme, percent
 from kerastl.options import StrictModel
 
 COMPILES = True
-MIDDLE_GREY = 127.5
-STRONGEST_FRACTION = 0.7
-"""Masks 12 % of the area on average, and never the half: what an image shows can still be told."""
+MIDDLE_GRAY = 127.5
+FULL_STRENGTH_FRACTION = 0.7
+"""Masks 12 % of the area on average, below half at most."""
 
 
 class Options(StrictModel):
     """Options of `random_cutout`.
 
     Args:
-        max_fraction: largest height and width of the rectangle, as a fraction of the image's, 0 to 1.
-        fill_mode: `constant` fills with one level, `gaussian_noise` with normal noise of its own in each pixel and
-            channel, of standard deviation 42.5 levels, held in 0 to 255.
-        fill_value: level, or mean of the noise, 0 to 255. The middle grey is the default: most backbones map it
-            to about 0.
-        apply_probability: share of the images that are changed, 0 to 1.
+        max_fraction: Maximum height and width as a fraction of the side, 0 to 1.
+        fill_mode: `constant`, or `gaussian_noise` with a standard deviation of 42.5 levels, clipped to [0, 255].
+        fill_value: Fill level or mean of the noise, 0 to 255. Most backbones map the default, middle gray, to about 0.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]
     fill_mode: Literal["constant", "gaussian_noise"] = "constant"
-    fill_value: Annotated[float, Ge(0), Le(255)] = MIDDLE_GREY
+    fill_value: Annotated[float, Ge(0), Le(255)] = MIDDLE_GRAY
     apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, the strongest that make sense on photographs."""
-    return Options(max_fraction=STRONGEST_FRACTION * strength)
+    """Return options for a strength from 0 (identity) to 1 (rectangles of up to 70 % of the sides)."""
+    return Options(max_fraction=FULL_STRENGTH_FRACTION * strength)
+
+
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    return [Extreme(f"{percent(options.max_fraction)} of height and width", (1.0, 0.5))]
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer. keras-cv's own loses area at the border and ties width to height."""
+    """Build the layer. The layer of keras-cv clips rectangles at the border and ties width to height."""
     from kerastl.augment.layers.masks_layers import RandomCutout
 
     return RandomCutout(

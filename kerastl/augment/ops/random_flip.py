@@ -1,7 +1,4 @@
-"""Mirror the image, each way with probability one half.
-
-Never: blur or move anything: a mirrored image holds the same bytes.
-"""
+"""Flip images, each direction with probability one half. Pixel values are unchanged."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme
 from kerastl.options import StrictModel
 
 COMPILES = True
@@ -20,35 +18,43 @@ class Options(StrictModel):
     """Options of `random_flip`.
 
     Args:
-        direction: `horizontal` swaps left and right, `vertical` top and bottom, `both` does either.
-        apply_probability: share of the images that may be mirrored, 0 to 1.
+        direction: `horizontal` (left to right), `vertical` (top to bottom) or `both` (each at random).
+        apply_probability: Fraction of the images that may be flipped, 0 to 1.
     """
 
     direction: Literal["horizontal", "vertical", "both"] = "horizontal"
     apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
 
 
-def is_identity(options: Options) -> bool:  # noqa: ARG001 - every operation is asked
-    """Tell whether these options change nothing."""
+def is_identity(options: Options) -> bool:  # noqa: ARG001 - part of the interface
+    """Return whether the options leave every image unchanged."""
     return False
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, every image tossed for."""
+    """Return options for a strength from 0 (identity) to 1 (every image with probability one half)."""
     return Options(apply_probability=strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    horizontal, vertical = "left and right swapped", "top and bottom swapped"
+    if options.direction == "both":
+        return [Extreme(horizontal, (1.0, 0.0)), Extreme(vertical, (0.0, 1.0))]
+    return [Extreme(horizontal if options.direction == "horizontal" else vertical, rest=1.0)]
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the keras-cv layer."""
+    """Build the keras-cv layer."""
     from keras_cv import layers
 
     return layers.RandomFlip(MODES[options.direction], rate=RATE, **kwargs)
 
 
 def maps(params: Any, size_px: int) -> Any:
-    """Return the affine maps of what was drawn: `[batch, 6]` float32."""
+    """Return the affine maps for sampled parameters, `[batch, 6]`."""
     from kerastl.augment import geometry
 
-    # keras-cv's rule; it draws 0 for a direction that is not asked for.
+    # As in keras-cv, which draws 0 for a direction that is not requested.
     left_right, top_bottom = (params[key][:, 0] > RATE for key in ("flip_horizontals", "flip_verticals"))
     return geometry.mirror(left_right, top_bottom, size_px)

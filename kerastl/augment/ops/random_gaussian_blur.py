@@ -1,6 +1,6 @@
-"""Blur the image, mirrored at its borders, with a Gaussian of random width.
+"""Blur images with a Gaussian of random width and reflected borders.
 
-Never: leave [0, 255], change a constant image, or move what the image shows.
+Constant images are unchanged.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme
 from kerastl.options import StrictModel
 
 COMPILES = True
@@ -19,9 +20,9 @@ class Options(StrictModel):
     """Options of `random_gaussian_blur`.
 
     Args:
-        max_sigma_px: largest standard deviation of the Gaussian, in pixels, 0 to 20; each image's is uniform from
-            0. The kernel reaches three of the largest standard deviations to each side.
-        apply_probability: share of the images that are changed, 0 to 1.
+        max_sigma_px: Maximum standard deviation in pixels, 0 to 20; uniform from 0. The kernel radius is three times
+            the maximum.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_sigma_px: Annotated[float, Ge(0), Le(20)]
@@ -29,20 +30,25 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_sigma_px == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, nothing, to 1, a standard deviation of 2 pixels.
+    """Return options for a strength from 0 (identity) to 1 (a standard deviation of up to 2 pixels).
 
-    2 pixels at 224 is the strongest blur of SimCLR (Chen et al. 2020, arXiv:2002.05709, appendix A).
+    2 pixels at 224 is the maximum of SimCLR (Chen et al. 2020, arXiv:2002.05709, appendix A).
     """
     return Options(max_sigma_px=2.0 * strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    return [Extreme(f"sigma {options.max_sigma_px:g} px", rest=1.0)]
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer that stands in for keras-cv's, which darkens the borders."""
+    """Build the layer. The layer of keras-cv darkens the borders."""
     from kerastl.augment.layers.color_layers import RandomGaussianBlur
 
     return RandomGaussianBlur(options.max_sigma_px, **kwargs)

@@ -1,7 +1,4 @@
-"""Turn the circle of colours.
-
-Never: change a grey pixel, or leave [0, 255].
-"""
+"""Shift the hue of all pixels of an image by one angle. Gray pixels are unchanged."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme
 from kerastl.options import StrictModel
 
 NEEDS_COLOR = True
@@ -18,9 +16,9 @@ class Options(StrictModel):
     """Options of `random_hue`.
 
     Args:
-        max_deg: largest turn either way, in degrees of the colour circle, 0 to 180.
-        model: `hsv` as in keras-cv, or `linear`: one matrix for all pixels, quicker, and another augmentation.
-        apply_probability: share of the images that are changed, 0 to 1.
+        max_deg: Maximum shift in either direction, in degrees, 0 to 180.
+        model: `hsv` as in keras-cv, or `linear`: one matrix per image, which is faster and gives other colors.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_deg: Annotated[float, Ge(0), Le(180)]
@@ -29,17 +27,24 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_deg == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, a sixth of the circle either way."""
+    """Return options for a strength from 0 (identity) to 1 (shifts of up to 60 degrees)."""
     return Options(max_deg=60.0 * strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    # keras-cv draws the sign first, then the size.
+    degrees = f"{options.max_deg:g} deg"
+    return [Extreme(f"-{degrees}", (1.0, 1.0)), Extreme(f"+{degrees}", (0.0, 1.0))]
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the keras-cv layer, or its linear likeness."""
+    """Build the keras-cv layer or its linear counterpart."""
     from keras_cv import layers
 
     from kerastl.augment.layers.color_layers import LinearHue
@@ -50,5 +55,5 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
 
 
 def hsv_change(params: Any) -> tuple[Any, Any]:
-    """Return (factor of the saturation, turn of the hue in turns), `[batch]` or None."""
+    """Return (saturation factor, hue shift in turns), each `[batch]` or None if unchanged."""
     return None, params

@@ -1,9 +1,7 @@
-"""Compress the image as JPEG does: blocks of 8 x 8 pixels, colours at half resolution.
+"""Compress images as JPEG, with 8 x 8 blocks and chroma subsampling.
 
-JPEG holds whole levels: decimals are rounded first. Quality 100 means that the image is left alone, byte for byte. Encoding is
-not something XLA compiles: it runs image by image, in order.
-
-Never: touch an image whose quality is 100; colour a grey image.
+Levels are rounded to integers. Quality 100 leaves an image unchanged. XLA cannot compile the encoder: images are
+processed one by one. Gray images stay gray.
 """
 
 from __future__ import annotations
@@ -12,20 +10,20 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme
 from kerastl.options import StrictModel
 
-UNTOUCHED = 100
-STRONGEST_MIN_QUALITY = 10
-"""Blocks show plainly, and what a photograph shows can still be told."""
+MAX_QUALITY = 100
+FULL_STRENGTH_MIN_QUALITY = 10
 
 
 class Options(StrictModel):
     """Options of `random_jpeg_quality`.
 
     Args:
-        min_quality: lowest quality of JPEG, 1 (worst) to 100 (leave alone); whole numbers from it to 100 are drawn
-            equally often. From about 50 down the blocks are seen.
-        apply_probability: share of the images that are changed, 0 to 1.
+        min_quality: Minimum JPEG quality, 1 to 100 (identity); uniform over the integers up to 100. Blocks are visible
+            below about 50.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     min_quality: Annotated[int, Ge(1), Le(100)] = 50
@@ -33,17 +31,22 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
-    return options.min_quality == UNTOUCHED
+    """Return whether the options leave every image unchanged."""
+    return options.min_quality == MAX_QUALITY
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, the strongest that make sense on photographs."""
-    return Options(min_quality=round(UNTOUCHED - (UNTOUCHED - STRONGEST_MIN_QUALITY) * strength))
+    """Return options for a strength from 0 (identity) to 1 (qualities down to 10)."""
+    return Options(min_quality=round(MAX_QUALITY - (MAX_QUALITY - FULL_STRENGTH_MIN_QUALITY) * strength))
+
+
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    return [Extreme(f"quality {options.min_quality}", rest=0.0)]
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer. keras-cv's own takes levels for the range 0 to 1, and whitens the image."""
+    """Build the layer. The layer of keras-cv expects levels in [0, 1] and returns white images."""
     from kerastl.augment.layers.color_layers import RandomJpegQuality
 
     return RandomJpegQuality(options.min_quality, **kwargs)

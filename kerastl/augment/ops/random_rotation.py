@@ -1,6 +1,6 @@
-"""Turn the image about its middle.
+"""Rotate images about their center.
 
-Never: change an image's scale; show black corners, which would tell that it was turned, unless `fill_mode` asks for them.
+Pixels outside the image are reflected by default, because black corners would reveal the rotation.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme, range_ends
 from kerastl.augment.nested_options import FillMode
 from kerastl.options import StrictModel
 
@@ -17,9 +18,9 @@ class Options(StrictModel):
     """Options of `random_rotation`.
 
     Args:
-        max_deg: largest turn either way, in degrees, 0 to 180.
-        fill_mode: what is shown outside of the image; `constant` is black.
-        apply_probability: share of the images that are changed, 0 to 1.
+        max_deg: Maximum rotation in either direction, in degrees, 0 to 180.
+        fill_mode: How pixels outside the image are filled; `constant` is black.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_deg: Annotated[float, Ge(0), Le(180)]
@@ -28,24 +29,29 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_deg == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, an eighth of a turn either way."""
+    """Return options for a strength from 0 (identity) to 1 (rotations of up to 45 degrees)."""
     return Options(max_deg=45.0 * strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    return range_ends(f"-{options.max_deg:g} deg (clockwise)", f"+{options.max_deg:g} deg")
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the keras-cv layer."""
+    """Build the keras-cv layer with sines and cosines that do not depend on the batch."""
     from kerastl.augment.layers.geometry_layers import RandomRotation
 
     return RandomRotation(options.max_deg / 360.0, fill_mode=options.fill_mode, **kwargs)
 
 
 def maps(params: Any, size_px: int) -> Any:
-    """Return the affine maps of what was drawn: `[batch, 6]` float32."""
+    """Return the affine maps for sampled parameters, `[batch, 6]`."""
     from kerastl.augment import geometry
 
     return geometry.rotation(params["angles"], size_px)

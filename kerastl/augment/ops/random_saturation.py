@@ -1,6 +1,6 @@
-"""Make colours stronger or paler.
+"""Change the saturation. Hues, the largest channel of each pixel, and gray pixels are unchanged.
 
-Never: change a hue, the brightest channel of a pixel, or a grey pixel (the linear model keeps greys and luma).
+The linear model keeps the luma of each pixel instead of its largest channel.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme, range_ends
 from kerastl.options import StrictModel
 
 NEEDS_COLOR = True
@@ -19,9 +20,9 @@ class Options(StrictModel):
     """Options of `random_saturation`.
 
     Args:
-        max_fraction: 0.3 multiplies the saturation (of HSV) by 0.7 to 1.3, paler a little more often.
-        model: `hsv` as in keras-cv, or `linear`: one matrix for all pixels, quicker, and another augmentation.
-        apply_probability: share of the images that are changed, 0 to 1.
+        max_fraction: 0.3 multiplies the HSV saturation by 0.7 to 1.3.
+        model: `hsv` as in keras-cv, or `linear`: one matrix per image, which is faster and gives other colors.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]
@@ -30,29 +31,35 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, a fifth to nearly twice the saturation."""
+    """Return options for a strength from 0 (identity) to 1 (0.2 to 1.8 times the saturation)."""
     return Options(max_fraction=0.8 * strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    fraction = options.max_fraction
+    return range_ends(f"saturation x {1 - fraction:g}", f"saturation x {1 + fraction:g}")
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the keras-cv layer, or its linear likeness."""
+    """Build the keras-cv layer or its linear counterpart."""
     from keras_cv import layers
 
     from kerastl.augment.layers.color_layers import LinearSaturation
 
-    strength = options.max_fraction
-    # keras-cv multiplies the saturation by x / (1 - x); x stays below 2/3, as at 1 grey pixels become NaN.
-    bounds = ((1 - strength) / (2 - strength), (1 + strength) / (2 + strength))
+    fraction = options.max_fraction
+    # keras-cv multiplies the saturation by x / (1 - x). At x = 1 gray pixels become NaN; here x is below 2 / 3.
+    bounds = ((1 - fraction) / (2 - fraction), (1 + fraction) / (2 + fraction))
     if options.model == "linear":
         return LinearSaturation(bounds, **kwargs)
     return layers.RandomSaturation(bounds, **kwargs)
 
 
 def hsv_change(params: Any) -> tuple[Any, Any]:
-    """Return (factor of the saturation, turn of the hue in turns), `[batch]` or None."""
+    """Return (saturation factor, hue shift in turns), each `[batch]` or None if unchanged."""
     return params / (1.0 - params), None

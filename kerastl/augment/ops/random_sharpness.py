@@ -1,9 +1,7 @@
-"""Make the image sharper or softer.
+"""Sharpen or soften images.
 
-A difference d gives what Pillow's `ImageEnhance.Sharpness` gives for the factor 1 + d: -1 is the image smoothed over
-3 x 3 pixels, 0 the image, 1 the image plus all that smoothing would take from it.
-
-Never: leave [0, 255], change a constant image, or change the outermost pixels.
+A difference d equals the factor 1 + d of Pillow's `ImageEnhance.Sharpness`: -1 is the image smoothed over 3 x 3 pixels,
+0 the original. The result stays in [0, 255]; constant images and the outermost pixels are unchanged.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme
 from kerastl.options import StrictModel
 
 COMPILES = True
@@ -22,10 +21,9 @@ class Options(StrictModel):
     """Options of `random_sharpness`.
 
     Args:
-        max_fraction: largest difference, 0 to 1; each image's is uniform from -max_fraction (softer) to
-            max_fraction (sharper), or on one side of 0 only.
-        direction: `both`, `sharper` or `softer`.
-        apply_probability: share of the images that are changed, 0 to 1.
+        max_fraction: Maximum difference, 0 to 1; uniform from -max_fraction (softer) to max_fraction (sharper).
+        direction: `both`, or only `sharper` or `softer`.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]
@@ -34,17 +32,24 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, nothing, to 1, Pillow's factors 0 to 2."""
+    """Return options for a strength from 0 (identity) to 1 (Pillow's factors 0 to 2)."""
     return Options(max_fraction=strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    softer = Extreme(f"softer by {options.max_fraction:g}", rest=0.0)
+    sharper = Extreme(f"sharper by {options.max_fraction:g}", rest=1.0)
+    return {"both": [softer, sharper], "softer": [softer], "sharper": [sharper]}[options.direction]
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer that stands in for keras-cv's, which only softens."""
+    """Build the layer. The layer of keras-cv only softens."""
     from kerastl.augment.layers.color_layers import RandomSharpness
 
     return RandomSharpness(options.max_fraction, options.direction, **kwargs)

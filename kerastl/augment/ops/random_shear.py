@@ -1,7 +1,4 @@
-"""Slant the image about its middle, along both axes.
-
-Never: change an area, or move the middle; show black corners, unless `fill_mode` asks for them.
-"""
+"""Shear images about their center along both axes."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme, range_ends
 from kerastl.augment.nested_options import FillMode
 from kerastl.options import StrictModel
 
@@ -17,10 +15,9 @@ class Options(StrictModel):
     """Options of `random_shear`.
 
     Args:
-        max_fraction: largest slope either way: 0.2 slides rows that lie 100 px apart by up to 20 px against each other,
-            and columns likewise and independently.
-        fill_mode: what is shown outside of the image; `constant` is black.
-        apply_probability: share of the images that are changed, 0 to 1.
+        max_fraction: Maximum slope in either direction, in pixels per pixel, drawn independently for each axis.
+        fill_mode: How pixels outside the image are filled; `constant` is black.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]
@@ -29,24 +26,29 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, slopes of 0.4 or 22 degrees."""
+    """Return options for a strength from 0 (identity) to 1 (slopes of up to 0.4, or 22 degrees)."""
     return Options(max_fraction=0.4 * strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    return range_ends(f"slopes -{options.max_fraction:g}", f"slopes +{options.max_fraction:g}")
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the layer. keras-cv's own shears about the top left corner."""
+    """Build the layer. The layer of keras-cv shears about the top left corner."""
     from kerastl.augment.layers.geometry_layers import RandomShear
 
     return RandomShear(options.max_fraction, maps, fill_mode=options.fill_mode, **kwargs)
 
 
 def maps(params: Any, size_px: int) -> Any:
-    """Return the affine maps of what was drawn: `[batch, 6]` float32."""
+    """Return the affine maps for sampled parameters, `[batch, 6]`."""
     from kerastl.augment import geometry
 
     return geometry.shear(params["slopes_x"], params["slopes_y"], size_px)

@@ -1,7 +1,4 @@
-"""Shift the image up or down, left or right.
-
-Never: change an image's scale; show black borders, unless `fill_mode` asks for them.
-"""
+"""Translate images along both axes."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme, percent, range_ends
 from kerastl.augment.nested_options import FillMode
 from kerastl.options import StrictModel
 
@@ -17,9 +15,9 @@ class Options(StrictModel):
     """Options of `random_translation`.
 
     Args:
-        max_fraction: largest shift each way, as a fraction of the height and of the width.
-        fill_mode: what is shown outside of the image; `constant` is black.
-        apply_probability: share of the images that are changed, 0 to 1.
+        max_fraction: Maximum shift in each direction, as a fraction of the height or width.
+        fill_mode: How pixels outside the image are filled; `constant` is black.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Le(1)]
@@ -28,25 +26,31 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, three tenths of the side."""
+    """Return options for a strength from 0 (identity) to 1 (shifts of up to 30 % of the side)."""
     return Options(max_fraction=0.3 * strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    shift = percent(options.max_fraction)
+    return range_ends(f"{shift} up, {shift} left", f"{shift} down, {shift} right")
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the keras-cv layer."""
+    """Build the keras-cv layer."""
     from keras_cv import layers
 
-    strength = options.max_fraction
-    return layers.RandomTranslation(strength, strength, fill_mode=options.fill_mode, **kwargs)
+    fraction = options.max_fraction
+    return layers.RandomTranslation(fraction, fraction, fill_mode=options.fill_mode, **kwargs)
 
 
 def maps(params: Any, size_px: int) -> Any:
-    """Return the affine maps of what was drawn: `[batch, 6]` float32."""
+    """Return the affine maps for sampled parameters, `[batch, 6]`."""
     from kerastl.augment import geometry
 
     down, right = params["height_translations"][:, 0], params["width_translations"][:, 0]

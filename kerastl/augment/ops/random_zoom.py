@@ -1,7 +1,4 @@
-"""Zoom in and out about the middle, the aspect ratio kept.
-
-Never: stretch one side more than the other; show black borders, unless `fill_mode` asks for them.
-"""
+"""Zoom in and out about the center; the aspect ratio is kept."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le, Lt
 
+from kerastl.augment.extremes import Extreme, range_ends
 from kerastl.augment.nested_options import FillMode
 from kerastl.options import StrictModel
 
@@ -18,8 +16,8 @@ class Options(StrictModel):
 
     Args:
         max_fraction: 0.2 shows 0.8 to 1.2 times the width of the image; below 1.
-        fill_mode: what is shown outside of the image; `constant` is black.
-        apply_probability: share of the images that are changed, 0 to 1.
+        fill_mode: How pixels outside the image are filled; `constant` is black.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
     max_fraction: Annotated[float, Ge(0), Lt(1)]
@@ -28,24 +26,30 @@ class Options(StrictModel):
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
+    """Return whether the options leave every image unchanged."""
     return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, the identity, to 1, half or one and a half times the width."""
+    """Return options for a strength from 0 (identity) to 1 (0.5 to 1.5 times the width)."""
     return Options(max_fraction=0.5 * strength)
 
 
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    fraction = options.max_fraction
+    return range_ends(f"width shown x {1 - fraction:g}", f"width shown x {1 + fraction:g}")
+
+
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return the keras-cv layer."""
+    """Build the keras-cv layer."""
     from keras_cv import layers
 
     return layers.RandomZoom(options.max_fraction, fill_mode=options.fill_mode, **kwargs)
 
 
 def maps(params: Any, size_px: int) -> Any:
-    """Return the affine maps of what was drawn: `[batch, 6]` float32."""
+    """Return the affine maps for sampled parameters, `[batch, 6]`."""
     from kerastl.augment import geometry
 
     return geometry.zoom(params["height_zooms"][:, 0], params["width_zooms"][:, 0], size_px)

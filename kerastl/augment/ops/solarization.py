@@ -1,7 +1,4 @@
-"""Turn every level from a threshold on into its negative: a level v becomes 255 - v.
-
-Never: leave [0, 255], or change a level below the lowest threshold.
-"""
+"""Invert all levels at or above a random threshold: v becomes 255 - v."""
 
 from __future__ import annotations
 
@@ -9,41 +6,45 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.augment.extremes import Extreme
 from kerastl.options import StrictModel
 
 COMPILES = True
-HIGHEST_THRESHOLD = 255
+MAX_THRESHOLD = 255
 
 
 class Options(StrictModel):
     """Options of `solarization`.
 
     Args:
-        min_threshold: lowest threshold, in pixel levels, 0 to 255; each image's is uniform from there to 255.
-            255 changes nothing; at 0 some images become whole negatives.
-        apply_probability: share of the images that are changed, 0 to 1.
+        min_threshold: Minimum threshold in pixel levels, 0 to 255; uniform up to 255. 255 is the identity.
+        apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
-    min_threshold: Annotated[float, Ge(0), Le(HIGHEST_THRESHOLD)]
+    min_threshold: Annotated[float, Ge(0), Le(MAX_THRESHOLD)]
     apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
 
 
 def is_identity(options: Options) -> bool:
-    """Tell whether these options change nothing."""
-    return options.min_threshold == HIGHEST_THRESHOLD
+    """Return whether the options leave every image unchanged."""
+    return options.min_threshold == MAX_THRESHOLD
 
 
 def at_strength(strength: float) -> Options:
-    """Return options from 0, nothing, to 1, thresholds from 0 on, as in RandAugment (Cubuk et al. 2019, arXiv:1909.13719)."""
-    return Options(min_threshold=HIGHEST_THRESHOLD * (1.0 - strength))
+    """Return options for a strength from 0 (identity) to 1 (thresholds from 0, as in RandAugment)."""
+    return Options(min_threshold=MAX_THRESHOLD * (1.0 - strength))
+
+
+def extremes(options: Options) -> list[Extreme]:
+    """Return the strongest settings for the preview."""
+    return [Extreme(f"levels from {options.min_threshold:g} up inverted", rest=0.0)]
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
-    """Return keras-cv's layer with a threshold; without one it inverts everything."""
+    """Build the keras-cv layer with a threshold and without its addition, which changes the brightness."""
     from keras_cv import layers
 
-    thresholds = (options.min_threshold, HIGHEST_THRESHOLD)
-    # Its addition shifts every pixel before the threshold, which is brightness, an operation of its own.
+    thresholds = (options.min_threshold, MAX_THRESHOLD)
     return layers.Solarization(
         value_range=(0, 255), addition_factor=0.0, threshold_factor=thresholds, **kwargs
     )

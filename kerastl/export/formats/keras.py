@@ -16,21 +16,21 @@ from kerastl.evaluation.trained_model import (
 )
 from kerastl.export.findings import Finding
 from kerastl.export.manifest import read_manifest
-from kerastl.export.saved_model import weights_fingerprint, write_numbered
+from kerastl.export.saved_model import weights_fingerprint, write_version
 from kerastl.runs import compare_hashes, write_json
 
 if TYPE_CHECKING:
-    from kerastl.evaluation.trained_model import Postprocessing
+    from kerastl.export.postprocess import Postprocessing
 
 
-def write(trained: Trained, out: Path, *, answering: Postprocessing, version: int | None = None) -> Path:
+def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, version: int | None = None) -> Path:
     """Export a trained model under `out`, as `version` or the next number, and return the folder written; it answers as learnt."""
-    del answering
+    del postprocessing
 
-    return export_portable(trained, out, version)
+    return export_keras(trained, out, version)
 
 
-def export_portable(trained: Trained, out: Path, version: int | None = None) -> Path:
+def export_keras(trained: Trained, out: Path, version: int | None = None) -> Path:
     """Write `model.keras`, `model.json` and `manifest.json` under a free number of a folder.
 
     They hold weights, class names, size and window of the images, backbone and dropout, the share of each class in training,
@@ -57,14 +57,14 @@ def export_portable(trained: Trained, out: Path, version: int | None = None) -> 
         trained.model.save(folder / MODEL)
         write_json(folder / DESCRIPTION, told)
 
-    return write_numbered(
+    return write_version(
         out, fill, version=version, class_names=trained.class_names, image_size_px=trained.image_size_px,
         window=trained.window, max_pixels=trained.max_pixels,
         model_sha256=weights_fingerprint(trained.model),
     )  # fmt: skip
 
 
-def verify_portable(folder: Path, run: Path | None) -> list[Finding]:
+def verify_keras_export(folder: Path, run: Path | None) -> list[Finding]:
     """Check a portable folder: its files are those it was written with, and the model opens and is the run's.
 
     Args:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerastl.evaluation.trained_model import Postprocessing, Trained
-    from kerastl.export.converted import Network
+    from kerastl.evaluation.trained_model import Trained
+    from kerastl.export.converted import InferenceGraph
+    from kerastl.export.postprocess import Postprocessing
 
 FILE = "model.tflite"
 NEEDS = ("ai_edge_litert",)
-QUANTIZES = ("float16", "int8")
+QUANTIZE_CHOICES = ("float16", "int8")
 LABELS = "labels.txt"
 
 
@@ -24,7 +25,7 @@ def write(
     trained: Trained,
     out: Path,
     *,
-    answering: Postprocessing,
+    postprocessing: Postprocessing,
     version: int | None = None,
     quantize: str | None = None,
 ) -> Path:
@@ -34,7 +35,7 @@ def write(
         trained: the model and the run folder: `int8` is calibrated on its training images, and what quantizing costs
             is measured on its test images.
         out: the folder of all numbers.
-        answering: temperature and prevalence that probabilities are told at.
+        postprocessing: temperature and prevalence that probabilities are told at.
         version: the number to write; None: the one after the highest there.
         quantize: `float16`: weights of half the size; `int8`: weights and computation in 8 bits, the softmax in float32.
             Images and probabilities stay float32, so that every file is called alike. None: float32.
@@ -47,7 +48,7 @@ def write(
         print_status(f"Quantizing to {quantize}; what it costs is measured on the run's test images")
     calibration = calibration_of(trained) if quantize == "int8" else None
 
-    def convert(network: Network, folder: Path) -> dict[str, Any]:
+    def convert(network: InferenceGraph, folder: Path) -> dict[str, Any]:
         plain = converted(network)
         _write(folder, plain, network.class_names)
         if quantize is None:
@@ -62,7 +63,7 @@ def write(
             "cost": cost_of(trained, before=_asker(plain), after=opened(folder)[1]),
         }
 
-    return write_converted(trained, out, "litert", convert, answering, version)
+    return write_converted(trained, out, "litert", convert, postprocessing, version)
 
 
 def _write(folder: Path, content: bytes, names: tuple[str, ...]) -> None:

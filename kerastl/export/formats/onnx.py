@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerastl.evaluation.trained_model import Postprocessing, Trained
-    from kerastl.export.converted import Network
+    from kerastl.evaluation.trained_model import Trained
+    from kerastl.export.converted import InferenceGraph
+    from kerastl.export.postprocess import Postprocessing
 
 FILE = "model.onnx"
 NEEDS = ("tf2onnx", "onnx", "onnxruntime")
@@ -19,14 +20,14 @@ OPSET = 17
 NAMES = "class_names"
 
 
-def write(trained: Trained, out: Path, *, answering: Postprocessing, version: int | None = None) -> Path:
+def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, version: int | None = None) -> Path:
     """Export a trained model under `out`, as `version` or the next number, and return the folder written."""
     from kerastl.export.converted import write_converted
 
-    return write_converted(trained, out, "onnx", _convert, answering, version)
+    return write_converted(trained, out, "onnx", _convert, postprocessing, version)
 
 
-def _convert(network: Network, folder: Path) -> dict[str, Any]:
+def _convert(network: InferenceGraph, folder: Path) -> dict[str, Any]:
     import onnx
     import tf2onnx
 

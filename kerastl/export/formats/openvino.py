@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerastl.evaluation.trained_model import Postprocessing, Trained
-    from kerastl.export.converted import Network
+    from kerastl.evaluation.trained_model import Trained
+    from kerastl.export.converted import InferenceGraph
+    from kerastl.export.postprocess import Postprocessing
 
 FILE = "model.xml"
 NEEDS = ("openvino",)
 NAMES = ["kerastl", "class_names"]
 
 
-def write(trained: Trained, out: Path, *, answering: Postprocessing, version: int | None = None) -> Path:
+def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, version: int | None = None) -> Path:
     """Export a trained model under `out`, as `version` or the next number, and return the folder written."""
     from kerastl.export.converted import write_converted
 
-    return write_converted(trained, out, "openvino", _convert, answering, version)
+    return write_converted(trained, out, "openvino", _convert, postprocessing, version)
 
 
-def _convert(network: Network, folder: Path) -> None:
+def _convert(network: InferenceGraph, folder: Path) -> None:
     import openvino
 
     from kerastl.export.converted import INPUT, OUTPUT

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kerastl.evaluation.trained_model import Postprocessing, Trained
+    from kerastl.evaluation.trained_model import Trained
+    from kerastl.export.postprocess import Postprocessing
 
 
-def write(trained: Trained, out: Path, *, answering: Postprocessing, version: int | None = None) -> Path:
+def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, version: int | None = None) -> Path:
     """Export a trained model under `out`, as `version` or the next number, and return the folder written."""
-    from kerastl.export.model_card import read_facts
+    from kerastl.export.model_card import read_model_facts
     from kerastl.export.saved_model import export_saved_model
 
     return export_saved_model(
@@ -21,7 +22,7 @@ def write(trained: Trained, out: Path, *, answering: Postprocessing, version: in
         image_size_px=trained.image_size_px,
         window=trained.window,
         max_pixels=trained.max_pixels,
-        answering=answering,
+        postprocessing=postprocessing,
         version=version,
-        facts=read_facts(trained.folder),
+        facts=read_model_facts(trained.folder),
     )

@@ -4,7 +4,7 @@ from hospitals_drawn import APART, source_only
 from scipy.stats import multivariate_normal
 
 from kerastl.selection.domain_classifier import class_space
-from kerastl.selection.open_set import MovedClasses, fit_moved_classes, starts_of
+from kerastl.selection.open_set import ShiftedMixture, fit_shifted_mixture, initial_mixtures
 
 MEANS = np.array([[0.0, 0.0, 0.0], [5.0, 0.0, 0.0], [0.0, 5.0, 0.0]])
 
@@ -17,11 +17,11 @@ def planted(seed, shares, *, shift=0.0, stretch=1.0, count=900):
 
 def fit(images, weights=None):
     once = np.ones(len(images)) if weights is None else weights
-    return fit_moved_classes(images, starts_of(MEANS, np.full(3, 1 / 3), images), once)
+    return fit_shifted_mixture(images, initial_mixtures(MEANS, np.full(3, 1 / 3), images), once)
 
 
 def test_likelihood_equals_scipys():
-    model = MovedClasses(
+    model = ShiftedMixture(
         MEANS, np.array([0.2, 0.3, 0.4, 0.1]), np.ones(3), 0.8, np.array([1.0, 2.0, 0.5]), np.full(3, 9.0)
     )  # fmt: skip
     images = planted(0, [0.3, 0.3, 0.4])[:20]
@@ -49,10 +49,10 @@ def test_each_round_raises_the_likelihood(monkeypatch):
     from kerastl.selection import open_set
 
     images = planted(1, [0.5, 0.3, 0.2], shift=1.0)
-    start, likelihoods = starts_of(MEANS, np.full(3, 1 / 3), images)[:1], []
+    start, likelihoods = initial_mixtures(MEANS, np.full(3, 1 / 3), images)[:1], []
     for rounds in (1, 2, 4, 8, 16):
         monkeypatch.setattr(open_set, "ROUNDS", rounds)
-        found = fit_moved_classes(images, start, np.ones(len(images)))
+        found = fit_shifted_mixture(images, start, np.ones(len(images)))
         likelihoods.append(found.log_likelihood(images).mean())
     assert likelihoods == sorted(likelihoods)
 
@@ -61,10 +61,10 @@ def test_a_image_counts_as_often_as_its_weight():
     images = planted(2, [0.5, 0.3, 0.2], count=200)
     weights = np.random.default_rng(0).integers(1, 3, 200)
     repeated = np.repeat(images, weights, axis=0)
-    starts = starts_of(MEANS, np.full(3, 1 / 3), images)
-    weighed = fit_moved_classes(images, starts, weights.astype(float))
+    starts = initial_mixtures(MEANS, np.full(3, 1 / 3), images)
+    weighed = fit_shifted_mixture(images, starts, weights.astype(float))
     np.testing.assert_allclose(
-        weighed.shares, fit_moved_classes(repeated, starts, np.ones(len(repeated))).shares, atol=1e-6
+        weighed.shares, fit_shifted_mixture(repeated, starts, np.ones(len(repeated))).shares, atol=1e-6
     )
 
 

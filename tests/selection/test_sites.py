@@ -6,8 +6,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kerastl.errors import RequestError
-from kerastl.selection import site_tells_label, tell_apart
-from kerastl.selection.domain_classifier import auc_within, fit_domain_classifier, group_folds
+from kerastl.selection import site_label_auc, domain_auc
+from kerastl.selection.domain_classifier import within_fold_auc, fit_domain_classifier, group_folds
 
 
 def site(seed, *, patients=40, images=4, width=16, shift=0.0):
@@ -20,7 +20,7 @@ def site(seed, *, patients=40, images=4, width=16, shift=0.0):
 
 def told(seed, shift, **how):
     (a, of_a), (b, of_b) = site(2 * seed), site(2 * seed + 1, shift=shift)
-    return tell_apart(a, b, of_a, of_b, seed=seed, resamples=300, **how)
+    return domain_auc(a, b, of_a, of_b, seed=seed, resamples=300, **how)
 
 
 def test_equal_sites_are_seldom_told_apart():
@@ -41,8 +41,8 @@ def test_patients_held_out_whole_are_not_told_by_who_they_are():
     features = (middle + generator.normal(size=(24, 10, 40))).reshape(-1, 40).astype(np.float32)
     names = list(np.repeat([f"p{patient}" for patient in range(24)], 10))
     a, b = features[:120], features[120:]
-    assert tell_apart(a, b)["value"] > 0.9
-    assert tell_apart(a, b, names[:120], names[120:])["value"] < 0.75
+    assert domain_auc(a, b)["value"] > 0.9
+    assert domain_auc(a, b, names[:120], names[120:])["value"] < 0.75
 
 
 def test_the_domain_classifier_equals_scikit_learns_pipeline():
@@ -72,7 +72,7 @@ def test_auc_within_one_fold_is_scikit_learns_and_over_folds_their_mean_by_pairs
     for _, rows in folds:
         areas.append(roc_auc_score(positive[rows], scores[rows]))
         pairs.append(positive[rows].sum() * (~positive[rows]).sum())
-    found = auc_within(folds, positive, scores, np.ones(40))(np.ones((1, 40)))[0]
+    found = within_fold_auc(folds, positive, scores, np.ones(40))(np.ones((1, 40)))[0]
     assert found == pytest.approx(np.average(areas, weights=pairs))
 
 
@@ -95,17 +95,17 @@ def test_weights_undo_another_prevalence():
 
     (a, of_a), (b, of_b) = part(400, 0.5), part(400, 0.8)
     weights = (np.bincount(of_b) / np.bincount(of_a))[of_a]
-    assert tell_apart(a, b)["low"] > 0.5
-    assert tell_apart(a, b, weights_a=weights)["low"] <= 0.5
+    assert domain_auc(a, b)["low"] > 0.5
+    assert domain_auc(a, b, weights_a=weights)["low"] <= 0.5
 
 
 def test_few_patients_give_no_interval_and_one_gives_nothing():
     (a, of_a), (b, _) = site(0), site(1)
-    few = tell_apart(a, b, of_a, ["x"] * 80 + ["y"] * 80)
+    few = domain_auc(a, b, of_a, ["x"] * 80 + ["y"] * 80)
     assert few["value"] is not None
     assert few["low"] is None
     assert "fewer than 10" in few["reason"]
-    assert tell_apart(a, b, of_a, ["x"] * 160)["value"] is None
+    assert domain_auc(a, b, of_a, ["x"] * 160)["value"] is None
 
 
 def test_told_apart_repeats_by_seed():
@@ -121,11 +121,11 @@ def labelled(seed, difference, patients=120):
 
 
 def test_a_site_that_tells_the_label_is_a_shortcut():
-    assert sum(bool(site_tells_label(*labelled(s, 0.5), resamples=300)["shortcut"]) for s in range(10)) >= 9
+    assert sum(bool(site_label_auc(*labelled(s, 0.5), resamples=300)["shortcut"]) for s in range(10)) >= 9
 
 
 def test_sites_alike_are_no_shortcut():
-    assert sum(bool(site_tells_label(*labelled(s, 0.0), resamples=300)["shortcut"]) for s in range(20)) <= 2
+    assert sum(bool(site_label_auc(*labelled(s, 0.0), resamples=300)["shortcut"]) for s in range(20)) <= 2
 
 
 def test_the_auc_of_two_sites_is_that_of_their_prevalences():
@@ -133,25 +133,25 @@ def test_the_auc_of_two_sites_is_that_of_their_prevalences():
     sites, labels, groups = labelled(0, 0.5, patients=2000)
     at_one = np.array(sites) == "site 1"
     expected = 0.5 + (at_one[labels == 1].mean() - at_one[labels == 0].mean()) / 2
-    found = site_tells_label(sites, labels, groups, resamples=50)
+    found = site_label_auc(sites, labels, groups, resamples=50)
     assert found["value"] == pytest.approx(expected, abs=0.01)
 
 
 def test_three_classes_and_few_patients():
     sites = ["a", "b"] * 30
     labels = np.arange(60) % 3
-    assert site_tells_label(sites, labels, resamples=50)["shortcut"] is False
-    few = site_tells_label(sites, labels % 2, [f"p{row % 8}" for row in range(60)], resamples=50)
+    assert site_label_auc(sites, labels, resamples=50)["shortcut"] is False
+    few = site_label_auc(sites, labels % 2, [f"p{row % 8}" for row in range(60)], resamples=50)
     assert few["shortcut"] is None
 
 
 def test_what_cannot_be_compared_is_refused_in_words():
     (a, of_a), (b, _) = site(0), site(1)
     for words, wrong in {
-        "one width": lambda: tell_apart(a, b[:, 1:]),
-        "1 groups do not fit": lambda: tell_apart(a, b, of_a[:1]),
-        "Two sites": lambda: site_tells_label(["a"] * 4, np.array([0, 1, 0, 1])),
-        "one entry": lambda: site_tells_label(["a", "b"], np.array([0, 1, 0])),
+        "one width": lambda: domain_auc(a, b[:, 1:]),
+        "1 groups do not fit": lambda: domain_auc(a, b, of_a[:1]),
+        "Two sites": lambda: site_label_auc(["a"] * 4, np.array([0, 1, 0, 1])),
+        "one entry": lambda: site_label_auc(["a", "b"], np.array([0, 1, 0])),
     }.items():
         with pytest.raises(RequestError, match=words):
             wrong()

@@ -6,7 +6,7 @@ from hospitals_drawn import linear_model
 from sklearn.datasets import load_digits
 
 from kerastl.selection import Evidence, Outputs
-from kerastl.selection.guards import guards_of
+from kerastl.selection.guards import evaluate_guards
 
 KNOWN, UNKNOWN = 5, 6
 PIXELS, DIGITS = load_digits(return_X_y=True)
@@ -48,7 +48,7 @@ def fired(case, seed):
     ]
     there = Outputs(features(pixels), model(features(pixels)))
     evidence = Evidence(*parts, there, tuple("01234"))
-    return {name for name, guard in guards_of(evidence, seed=seed).items() if guard.fired}
+    return {name for name, guard in evaluate_guards(evidence, seed=seed).items() if guard.fired}
 
 
 @pytest.mark.slow

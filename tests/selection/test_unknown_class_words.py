@@ -2,7 +2,7 @@
 
 import pytest
 
-from kerastl.selection.open_set import why_not_found
+from kerastl.selection.open_set import explain_no_unknown_class
 
 CLASS = {
     "distance": 6.0, "share": 0.3, "patients": 8, "spread": 0.1,
@@ -20,19 +20,19 @@ REASONS = {
 
 @pytest.mark.parametrize("said", REASONS)
 def test_each_reason_is_told_alone(said):
-    told = why_not_found(CLASS | REASONS[said])
+    told = explain_no_unknown_class(CLASS | REASONS[said])
     assert "6.0 times the spread of a class away" in told
     assert [one for one in REASONS if one in told] == [said]
 
 
 def test_all_reasons_are_told_together():
-    told = why_not_found(CLASS | {"share": 0.66, "spread": 0.91, "patients": 2})
+    told = explain_no_unknown_class(CLASS | {"share": 0.66, "spread": 0.91, "patients": 2})
     assert told.startswith("part of the target (66% of its images) is 6.0 times")
     for said in ("the target itself, moved", "several classes", "of 2 patients, 3 are wanted"):
         assert said in told
 
 
 def test_what_is_near_is_said_to_be_near():
-    assert why_not_found(CLASS | {"distance": 3.9, "share": 0.66, "spread": 0.9}) == (
+    assert explain_no_unknown_class(CLASS | {"distance": 3.9, "share": 0.66, "spread": 0.9}) == (
         "no part of the target is far from every class of the source"
     )

@@ -9,8 +9,8 @@ from scipy.optimize import minimize_scalar
 
 from kerastl import registry
 from kerastl.evaluation.calibration import fit_temperature
-from kerastl.selection import Evidence, Outputs, Proven, rank
-from kerastl.selection.ranking import claimed_and_proven, surer_than_proven, surer_than_told
+from kerastl.selection import Evidence, Outputs, VerifiedInformation, rank
+from kerastl.selection.ranking import information, check_overconfidence, check_overconfidence_without_source
 
 IMAGES = 4
 
@@ -33,7 +33,7 @@ def drawn(seed, *, patients=30, sure=1.0, seen=1.2, classes=2):
 
 
 def surer(evidence, source_only=None, seed=0):
-    return surer_than_proven(evidence, source_only or evidence, seed=seed)
+    return check_overconfidence(evidence, source_only or evidence, seed=seed)
 
 
 def softmax(logits):
@@ -56,7 +56,7 @@ def test_both_equal_a_loop_over_images(classes):
     mean = answers.mean(axis=0)
     doubt = np.mean([-sum(p * np.log(p) for p in row) for row in answers])
     claimed = -sum(p * np.log(p) for p in mean) - doubt
-    assert claimed_and_proven(evidence) == pytest.approx((claimed, proven), rel=1e-5)
+    assert information(evidence) == pytest.approx((claimed, proven), rel=1e-5)
 
 
 def test_who_trained_on_its_own_answers_is_found_and_who_did_not_is_not():
@@ -87,7 +87,7 @@ def test_a_candidate_that_forgot_the_source_is_held_to_what_the_model_before_it_
     candidate = Evidence(evidence.source_train, forgot, evidence.target, evidence.class_names)
     assert surer(candidate)["surer"]
     assert not surer(candidate, evidence)["surer"]
-    assert surer(candidate, evidence)["proven"] == claimed_and_proven(evidence)[1]
+    assert surer(candidate, evidence)["proven"] == information(evidence)[1]
 
 
 def test_it_is_refused_though_every_score_prefers_it():
@@ -126,22 +126,22 @@ def without_source(evidence, told=None):
 @pytest.mark.parametrize("sure", [1.0, 9.0])
 def test_without_the_sources_images_what_was_told_of_them_stands_in_their_place(sure):
     evidence = drawn(5, sure=sure)
-    claimed, proven = claimed_and_proven(evidence)
+    claimed, proven = information(evidence)
     val = evidence.source_val
     shares = np.exp(val.logits) / np.exp(val.logits).sum(axis=1, keepdims=True)
-    told = Proven(proven, fit_temperature(val.labels, shares))
-    found = surer_than_told(without_source(evidence), told, seed=0)
+    told = VerifiedInformation(proven, fit_temperature(val.labels, shares))
+    found = check_overconfidence_without_source(without_source(evidence), told, seed=0)
     assert (found["claimed"], found["proven"]) == pytest.approx((claimed, proven))
     assert found["surer"] == (sure > 1)
     vague = dataclasses.replace(told, low=proven - 1, high=proven + 1)
-    wider = surer_than_told(without_source(evidence), vague, seed=0)["difference"]
+    wider = check_overconfidence_without_source(without_source(evidence), vague, seed=0)["difference"]
     narrow = found["difference"]
     assert wider["value"] - wider["low"] == pytest.approx(np.hypot(narrow["value"] - narrow["low"], 1))
     assert wider["high"] - wider["value"] == pytest.approx(np.hypot(narrow["high"] - narrow["value"], 1))
 
 
 def test_without_them_a_candidate_that_is_surer_than_told_is_refused_and_source_only_stays():
-    first = without_source(drawn(2), Proven(0.3, 1.0))
+    first = without_source(drawn(2), VerifiedInformation(0.3, 1.0))
     sure = logits_for(first.target.logits.argmax(axis=1), certainty=20.0)
     candidates = {
         "source_only": first,

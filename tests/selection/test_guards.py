@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hospitals_drawn import axes_of, source_only, with_target
 
-from kerastl.selection.guards import guards_of
+from kerastl.selection.guards import evaluate_guards
 
 CASES = {
     "equal": {},
@@ -24,7 +24,7 @@ FIRED = {
 
 def fired(case, seed, **how):
     evidence, _ = source_only(seed, **(CASES[case] | how))
-    return {name for name, guard in guards_of(evidence, seed=seed).items() if guard.fired}
+    return {name for name, guard in evaluate_guards(evidence, seed=seed).items() if guard.fired}
 
 
 @pytest.mark.parametrize("case", FIRED)
@@ -70,19 +70,19 @@ def test_one_patient_far_from_all_is_no_class():
     changed = with_target(evidence, features=features.astype(np.float32))
     one = tuple("p0" if row < 60 else name for row, name in enumerate(changed.target.groups))
     object.__setattr__(changed.target, "groups", one)
-    assert not guards_of(changed, seed=0)["unknown_class"].fired
+    assert not evaluate_guards(changed, seed=0)["unknown_class"].fired
 
 
 def test_few_patients_cannot_tell():
     evidence, _ = source_only(0, patients=9)
-    guards = guards_of(evidence, seed=0)
+    guards = evaluate_guards(evidence, seed=0)
     assert {guard.fired for guard in guards.values()} == {None}
     assert "fewer than 10" in guards["nothing_to_adapt"].reason
     assert "fewer than 10" in guards["other_prevalence"].reason
 
 
 def test_what_is_measured_is_told():
-    guards = guards_of(source_only(0, unknown=0.3)[0], seed=0)
+    guards = evaluate_guards(source_only(0, unknown=0.3)[0], seed=0)
     measured = guards["unknown_class"].measured
     assert measured["share"] == pytest.approx(0.3, abs=0.12)
     assert measured["patients"] >= 10
@@ -94,30 +94,30 @@ def test_what_is_measured_is_told():
 
 def test_what_lies_far_by_the_scanner_alone_is_no_unknown_class():
     strange, (plain, _) = source_only(0, unknown=0.3)[0], source_only(0, shift=0.3)
-    assert guards_of(strange, seed=0)["unknown_class"].fired
-    guards = guards_of(strange, again=[plain], seed=0)
+    assert evaluate_guards(strange, seed=0)["unknown_class"].fired
+    guards = evaluate_guards(strange, again=[plain], seed=0)
     assert not guards["unknown_class"].fired
     assert guards["unknown_class"].measured["before"]["found"]
-    assert guards_of(plain, again=[strange], seed=0)["unknown_class"].fired is False
-    assert guards_of(strange, again=[strange], seed=0)["unknown_class"].fired
+    assert evaluate_guards(plain, again=[strange], seed=0)["unknown_class"].fired is False
+    assert evaluate_guards(strange, again=[strange], seed=0)["unknown_class"].fired
 
 
 def test_prevalence_is_asked_again_where_each_domain_has_its_own_statistics():
     rare, (plain, _) = source_only(0, shares=(0.85, 0.15))[0], source_only(0, shift=0.3)
-    assert guards_of(rare, seed=0)["other_prevalence"].fired
-    assert not guards_of(rare, again=[plain], seed=0)["other_prevalence"].fired
-    assert guards_of(rare, again=[rare], seed=0)["other_prevalence"].fired
+    assert evaluate_guards(rare, seed=0)["other_prevalence"].fired
+    assert not evaluate_guards(rare, again=[plain], seed=0)["other_prevalence"].fired
+    assert evaluate_guards(rare, again=[rare], seed=0)["other_prevalence"].fired
 
 
 def test_prevalence_holds_where_the_same_class_is_rarer_each_time():
     rare, _ = source_only(0, shares=(0.85, 0.15))
     other, _ = source_only(0, shares=(0.15, 0.85))
-    first = guards_of(rare, seed=0)["other_prevalence"]
+    first = evaluate_guards(rare, seed=0)["other_prevalence"]
     assert (first.measured["rarer"], first.measured["commoner"]) == (["class 1"], ["class 0"])
-    turned = guards_of(rare, again=[other], seed=0)["other_prevalence"]
+    turned = evaluate_guards(rare, again=[other], seed=0)["other_prevalence"]
     assert not turned.fired
     assert "however the images are seen" in turned.reason
-    assert guards_of(rare, again=[rare, rare], seed=0)["other_prevalence"].fired
+    assert evaluate_guards(rare, again=[rare, rare], seed=0)["other_prevalence"].fired
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -129,7 +129,7 @@ def test_images_of_all_classes_in_another_view_are_no_unknown_class(seed):
     elsewhere = np.array([patients[unit] % 3 == 0 for unit in target.units])
     away = 10.0 * axes_of(seed)[7]
     features = (target.features + elsewhere[:, None] * away).astype(np.float32)
-    guard = guards_of(with_target(evidence, features=features), seed=0)["unknown_class"]
+    guard = evaluate_guards(with_target(evidence, features=features), seed=0)["unknown_class"]
     assert guard.measured["gain"]["low"] > 0
     assert guard.measured["distance"] > 4
     assert guard.measured["spread"] > 0.6
@@ -139,20 +139,20 @@ def test_images_of_all_classes_in_another_view_are_no_unknown_class(seed):
 def test_a_model_that_does_not_know_the_targets_images_cannot_tell_how_common_classes_are():
     rare, _ = source_only(0, shares=(0.85, 0.15))
     unsure = with_target(rare, logits=rare.target.logits / 20)
-    guard = guards_of(unsure, renormalised=unsure, again=[rare], seed=0)["other_prevalence"]
+    guard = evaluate_guards(unsure, renormalized=unsure, again=[rare], seed=0)["other_prevalence"]
     assert guard.fired is not True
-    knowing = guards_of(unsure, renormalised=rare, again=[rare], seed=0)["other_prevalence"]
+    knowing = evaluate_guards(unsure, renormalized=rare, again=[rare], seed=0)["other_prevalence"]
     assert (guard.fired, knowing.fired) == (None, True), (guard.reason, knowing.reason)
     assert "left open" in guard.reason
 
 
 def test_nothing_is_to_adapt_where_other_shares_of_the_classes_explain_all():
     rare, _ = source_only(0, shares=(0.85, 0.15))
-    nothing = guards_of(rare, seed=0)["nothing_to_adapt"]
+    nothing = evaluate_guards(rare, seed=0)["nothing_to_adapt"]
     assert nothing.fired
     assert nothing.measured["low"] > 0.5 >= nothing.measured["weighed"]["low"]
     assert "but for how common" in nothing.reason
     moved, _ = source_only(0, shares=(0.85, 0.15), shift=0.3)
-    found = guards_of(moved, seed=0)
+    found = evaluate_guards(moved, seed=0)
     assert found["other_prevalence"].fired
     assert not found["nothing_to_adapt"].fired

@@ -8,7 +8,7 @@ from hospitals_drawn import able, logits_for, source_only, with_target
 from kerastl import registry
 from kerastl.errors import RequestError
 from kerastl.selection import Evidence, Outputs, rank
-from kerastl.selection.ranking import source_floor
+from kerastl.selection.ranking import source_accuracy_floor
 from kerastl.selection.validators import source_validation
 
 SELECT_BY = ["information_maximization", "bnm", "class_ami", "source_validation"]
@@ -130,7 +130,7 @@ def test_the_floor_is_below_source_only_by_what_patients_vary():
     """Compared with the standard error of the share of right patients: about two of it."""
     val = SOURCE_ONLY.source_val
     wrong = worse_at_the_source(SOURCE_ONLY, 0.2)
-    rule = source_floor(wrong, seed=0)
+    rule = source_accuracy_floor(wrong, seed=0)
     patients = np.array([
         (val.labels == wrong.source_val.logits.argmax(axis=1))[np.array(val.units) == unit].mean()
         for unit in dict.fromkeys(val.units)
@@ -142,14 +142,14 @@ def test_the_floor_is_below_source_only_by_what_patients_vary():
 def test_a_model_without_a_mistake_leaves_room_for_three_patients():
     val = SOURCE_ONLY.source_val
     perfect = Outputs(val.features, logits_for(val.labels, certainty=20.0), val.labels, val.groups)
-    rule = source_floor(dataclasses.replace(SOURCE_ONLY, source_val=perfect), seed=0)
+    rule = source_accuracy_floor(dataclasses.replace(SOURCE_ONLY, source_val=perfect), seed=0)
     assert rule["interval"]["low"] == 1
     assert rule["floor"] == pytest.approx(1 - 3 / 60)
 
 
 def test_with_few_patients_nobody_may_fall_at_all():
     evidence, _ = source_only(2, patients=8)
-    rule = source_floor(evidence, seed=0)
+    rule = source_accuracy_floor(evidence, seed=0)
     assert rule["floor"] == rule["interval"]["value"]
     assert rule["interval"]["low"] is None
 

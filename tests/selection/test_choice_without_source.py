@@ -10,7 +10,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from kerastl.errors import RequestError
 from kerastl.selection import Evidence, Outputs, decide
-from kerastl.selection.ranking import answers_kept
+from kerastl.selection.ranking import prediction_agreement
 
 SELECT_BY = ["information_maximization", "class_ami"]
 
@@ -71,11 +71,11 @@ def test_answers_that_did_not_change_are_kept_also_where_all_are_one_class():
     evidence, truth = source_only(0, shift=0.4)
     same = logits_for(0 * truth, certainty=6.0)
     one = replace(with_target(evidence, logits=same), source_train=None, source_val=None)
-    assert answers_kept(one) is None
-    assert answers_kept(replace(one, began=2.0 * same)) == 1.0
+    assert prediction_agreement(one) is None
+    assert prediction_agreement(replace(one, began=2.0 * same)) == 1.0
     # From one answer for all, nothing that comes after it is carried over.
     other = with_target(replace(one, began=None), logits=logits_for(truth, certainty=6.0))
-    assert answers_kept(replace(other, began=same)) == 0.0
+    assert prediction_agreement(replace(other, began=same)) == 0.0
 
 
 def test_where_the_source_is_at_hand_first_answers_are_not_compared():
