@@ -286,7 +286,9 @@ def check_class_names(target: Collection, class_names: Sequence[str]) -> None:
         first = next(record.path for record in target.records if record.label == name)
         close = difflib.get_close_matches(name.lower(), lower_case, n=1)
         hint = f" Did you mean {lower_case[close[0]]!r}?" if close else ""
-        message = f"is not a source class ({', '.join(class_names)}).{hint} Images: {counts[name]}, first: {first}"
+        message = (
+            f"is not a source class ({', '.join(class_names)}).{hint} Images: {counts[name]}, first: {first}"
+        )
         problems.append(Problem(f"class {name!r}", message))
     if problems:
         remedy = "Correct the labels, or ignore all target labels: --set target.labels=none"

@@ -7,11 +7,11 @@ import pytest
 
 from kerastl.augment import build_policy, named_policy
 from kerastl.augment.presets import POLICIES
-from kerastl.workflows.check_recipe import check_recipe
 from kerastl.data import Record
 from kerastl.errors import RequestError
 from kerastl.options import hints
 from kerastl.recipe import Augment, find
+from kerastl.workflows.check_recipe import check_recipe
 
 MIRRORS = {"random_flip"}
 COLOURS = {"random_hue", "random_saturation", "random_color_jitter", "random_color_degeneration"}
@@ -54,7 +54,7 @@ def test_a_photograph_keeps_top_and_bottom():
     assert turned["random_crop_and_resize"].min_area_fraction >= 0.5
 
 
-def test_light_medium_and_strong_are_steps_of_one_stair():
+def test_light_medium_and_strong_increase_in_operations_and_strength():
     light, medium, strong = (dict(named_policy(one)) for one in ("light", "medium", "strong"))
     assert set(light) < set(medium) < set(strong)
     for weaker, stronger in ((light, medium), (medium, strong)):
@@ -66,11 +66,13 @@ def test_light_medium_and_strong_are_steps_of_one_stair():
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_a_policy_changes_photographs_as_far_as_its_name_says(name):
+def test_every_policy_but_none_changes_every_image(name):
     rng = np.random.default_rng(3)
     images = rng.uniform(60, 200, (8, SIZE_PX, SIZE_PX, 3)).astype(np.float32)
     seeds = rng.integers(0, 2**31, (8, 2)).astype(np.int32)
-    changed = build_policy(named_policy(name), image_size_px=SIZE_PX)(images, seeds).numpy()
+    # Compiling takes seconds: strong holds the operations of light and medium.
+    policy = build_policy(named_policy(name), image_size_px=SIZE_PX, exact=name != "strong")
+    changed = policy(images, seeds).numpy()
     assert changed.min() >= 0
     assert changed.max() <= 255
     each = np.abs(changed - images).max(axis=(1, 2, 3))
@@ -78,15 +80,15 @@ def test_a_policy_changes_photographs_as_far_as_its_name_says(name):
 
 
 @pytest.mark.parametrize("name", ["light", "radiograph"])
-def test_these_policies_take_images_of_one_channel(name):
+def test_policies_without_color_operations_accept_images_of_one_channel(name):
     grey = np.full((2, SIZE_PX, SIZE_PX, 1), 90, np.float32)
-    policy = build_policy(named_policy(name), image_size_px=SIZE_PX, channels=1)
+    policy = build_policy(named_policy(name), image_size_px=SIZE_PX, channels=1, exact=True)
     assert policy(grey, np.ones((2, 2), np.int32)).shape == grey.shape
 
 
 @pytest.mark.parametrize("name", ["medium", "strong", "photograph"])
-def test_these_policies_say_that_they_need_colour(name):
-    with pytest.raises(RequestError, match="needs colour images"):
+def test_policies_with_color_operations_refuse_images_of_one_channel(name):
+    with pytest.raises(RequestError, match="random_"):
         build_policy(named_policy(name), image_size_px=SIZE_PX, channels=1)
 
 
