@@ -1,4 +1,4 @@
-"""What every test may use: the optional folder of real weights and real images, and small drawn images."""
+"""Fixtures for every test: the optional folder of real weights and images. Which tests share a worker."""
 
 import os
 import zipfile
@@ -10,6 +10,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file on one worker, and start with the groups that share a whole run: they take longest."""
+    groups = {item: item.get_closest_marker("xdist_group") for item in items}
+    for item, group in groups.items():
+        if group is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: groups[item] is None)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,4 +1,4 @@
-"""A small classifier, all of which learns."""
+"""Small classifiers."""
 
 import pytest
 from domains_drawn import small_model
@@ -8,6 +8,13 @@ from kerastl.training import unfreeze
 
 @pytest.fixture
 def model():
+    """A classifier in which every layer is trainable."""
     model = small_model()
     unfreeze(model, "all")
     return model
+
+
+@pytest.fixture(scope="session")
+def unchanged_model():
+    """A classifier for tests that only read it."""
+    return small_model()

@@ -25,9 +25,10 @@ def images(count, seed, *, target, contrast=0.75, brighter=60.0):
 
 def stored(folder, count, seed, *, target, batch_size=32):
     """Write drawn images and return their source; all are labelled, so that a test can measure."""
+    from memory_dataset import MemoryDataset
     from PIL import Image
 
-    from kerastl.data import ImageDataset, Record
+    from kerastl.data import Record
 
     folder.mkdir(exist_ok=True)
     records = []
@@ -35,10 +36,7 @@ def stored(folder, count, seed, *, target, batch_size=32):
         file = folder / f"{seed}_{number}.png"
         Image.fromarray(image).save(file)
         records.append(Record(file.name, file, NAMES[label]))
-    return ImageDataset(
-        records, class_names=NAMES, image_size_px=SIZE_PX, batch_size=batch_size, cache="memory",
-        seed=seed,
-    )  # fmt: skip
+    return MemoryDataset(records, class_names=NAMES, image_size_px=SIZE_PX, batch_size=batch_size, seed=seed)
 
 
 def model_of_shapes(seed=1):

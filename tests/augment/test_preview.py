@@ -192,7 +192,9 @@ def test_options_are_told_without_their_defaults():
 
 
 def test_all_operations_together_have_samples_only():
-    operations = parse_operations([{"name": "random_flip"}, {"name": "random_brightness", "max_fraction": 0.1}])
+    operations = parse_operations(
+        [{"name": "random_flip"}, {"name": "random_brightness", "max_fraction": 0.1}]
+    )
     block = policy_block(operations, LEVELS, SEEDS)
     assert block.columns == ("original", "sample 1", "sample 2", "sample 3")
     assert block.strength == "random_flip, random_brightness"

@@ -37,10 +37,8 @@ def test_a_classifier_has_the_blocks_of_its_backbone_and_a_head_in_none(backbone
     assert left == {"pooled", "head_dropout", "head"}
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "resnet50", "vgg16"])
-def test_a_network_is_known_by_its_layers_and_its_size(classifier, name):
+def test_a_classifier_is_recognized_by_the_layers_of_its_backbone(classifier):
     assert network_name(classifier) == "mobilenet_v2"
-    assert network_name(build_backbone(name, weights="none", image_size_px=64)) == name
     pixels = keras.Input((3,))
     assert network_name(keras.Model(pixels, keras.layers.Dense(2)(pixels))) is None
 

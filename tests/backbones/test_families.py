@@ -5,34 +5,13 @@ import inspect
 import sys
 
 import pytest
+from backbone_families import QUICK, SMALLEST
 
 from kerastl import registry
 from kerastl.models import block_names, table
 from kerastl.testing import check_backbone
 
-SMALLEST = {
-    "small_cnn": ("small_cnn", 32),
-    "mobilenet": ("mobilenet", 32),
-    "mobilenet_v2": ("mobilenet_v2", 32),
-    "mobilenet_v3": ("mobilenet_v3_small", 32),
-    "vgg": ("vgg16", 32),
-    "resnet": ("resnet50", 32),
-    "resnet_v2": ("resnet50_v2", 32),
-    "xception": ("xception", 71),
-    "inception_v3": ("inception_v3", 75),
-    "inception_resnet_v2": ("inception_resnet_v2", 75),
-    "densenet": ("densenet121", 32),
-    "nasnet": ("nasnet_mobile", 32),
-    "efficientnet": ("efficientnet_b0", 32),
-    "efficientnet_v2": ("efficientnet_v2_b0", 32),
-    "convnext": ("convnext_tiny", 32),
-}
-QUICK = ("small_cnn", "mobilenet", "mobilenet_v2")
 BORROWED = [name for name, backbone in table().items() if backbone.weights]
-
-
-def members(quick: bool) -> list[tuple[str, int]]:
-    return [SMALLEST[family] for family in SMALLEST if (family in QUICK) == quick]
 
 
 def builder_of(name: str):
@@ -43,9 +22,10 @@ def builder_of(name: str):
 def test_every_family_is_checked_by_its_smallest_member():
     families = {registry.module("backbone", name).__name__.split(".")[-1] for name in table()}
     assert families == set(SMALLEST)
-    for family, (name, _) in SMALLEST.items():
-        members = registry.module("backbone", name).BACKBONES
-        assert table()[name].parameters == min(one.parameters for one in members.values()), family
+    for family, member in SMALLEST.items():
+        members = registry.module("backbone", member.name).BACKBONES
+        smallest = min(one.parameters for one in members.values())
+        assert table()[member.name].parameters == smallest, family
 
 
 def test_all_of_keras_applications_is_there():
@@ -57,20 +37,20 @@ def test_all_of_keras_applications_is_there():
     assert {table()[name].builder.split(".")[-1] for name in BORROWED} == published
 
 
-@pytest.mark.parametrize(("name", "size"), members(quick=True))
-def test_a_quick_family_keeps_what_a_backbone_must(name, size):
-    check_backbone(name, image_size_px=size)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "size"), members(quick=False))
-def test_a_family_keeps_what_a_backbone_must(name, size):
-    check_backbone(name, image_size_px=size)
+@pytest.mark.parametrize(
+    "member",
+    [
+        pytest.param(member, id=family, marks=() if family in QUICK else pytest.mark.slow)
+        for family, member in SMALLEST.items()
+    ],
+)
+def test_a_family_fulfills_the_backbone_contract(member):
+    check_backbone(member.name, image_size_px=member.image_size_px)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("efficientnet_v2_s", 32), ("mobilenet_v3_large", 32)])
-def test_a_member_that_differs_from_its_family_keeps_it_too(name, size):
+def test_a_member_that_differs_from_its_family_fulfills_the_contract(name, size):
     check_backbone(name, image_size_px=size)
 
 
@@ -120,7 +100,9 @@ def asked_of_keras(monkeypatch, name, *, top, size, options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "size"), [one for one in SMALLEST.values() if one[0] != "small_cnn"])
+@pytest.mark.parametrize(
+    ("name", "size"), [member[:2] for member in SMALLEST.values() if member.name != "small_cnn"]
+)
 @pytest.mark.parametrize("top", [False, True])
 @pytest.mark.filterwarnings("ignore:`input_shape` is undefined")
 def test_keras_asks_for_the_files_of_the_table(monkeypatch, name, size, top):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,7 @@ from click.testing import CliRunner, Result
 
 from kerastl.cli import app
 from kerastl.errors import RequestError
-from tests.export.conftest import CLASS_NAMES, encoded, images, model, run_folder
-
-__all__ = ["encoded", "model", "images", "run_folder"]
+from tests.export.conftest import CLASS_NAMES
 
 
 def kerastl(*words: Any) -> Result:
@@ -26,26 +25,22 @@ def rows_of(text: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_run_is_exported_verified_and_asked(run_folder: Path, images: list[Path]) -> None:
+def test_an_export_with_samples_is_verified_anywhere_and_predicts_as_the_run(
+    run_folder: Path, images: list[Path], tmp_path: Path
+) -> None:
     exported = kerastl("export", run_folder, "--with-samples")
     assert (exported.exit_code, exported.exception) == (0, None)
-    assert "Put 8 test images" in exported.output
-    verified = kerastl("verify", run_folder / "export" / "saved_model")
-    assert verified.exit_code == 0, verified.output
-    assert "no fault" in verified.output
-    by_export = kerastl("predict", run_folder / "export" / "saved_model", images[0].parent)
-    by_run = kerastl("predict", run_folder, images[0].parent)
-    answers = [rows_of(one.stdout) for one in (by_export, by_run)]
-    assert [row["predicted"] for row in answers[0]] == [row["predicted"] for row in answers[1]]
-    assert len(answers[0]) == 8
-    assert list(answers[0][0]) == ["path", "predicted", "problem", *(f"prob_{n}" for n in CLASS_NAMES)]
+    export, away = run_folder / "export" / "saved_model", tmp_path / "away"
+    assert len(list((export / "1" / "samples").glob("sample_*"))) == 8
+    by_export, by_run = (
+        rows_of(kerastl("predict", model, images[0].parent).stdout) for model in (export, run_folder)
+    )
+    assert [row["predicted"] for row in by_export] == [row["predicted"] for row in by_run]
+    assert len(by_export) == 8
+    probabilities = [f"prob_{name}" for name in CLASS_NAMES]
+    assert list(by_export[0]) == ["path", "predicted", "problem", *probabilities]
 
-
-@pytest.mark.slow
-def test_an_export_away_from_its_run_is_verified_on_its_samples(run_folder: Path, tmp_path: Path) -> None:
-    assert kerastl("export", run_folder, "--with-samples").exit_code == 0
-    away = tmp_path / "away"
-    shutil.copytree(run_folder / "export" / "saved_model", away)
+    shutil.copytree(export, away)
     result = kerastl("verify", away, "--json")
     assert result.exit_code == 0, result.output
     findings = json.loads(result.stdout)
@@ -56,57 +51,60 @@ def test_an_export_away_from_its_run_is_verified_on_its_samples(run_folder: Path
     assert kerastl("verify", away).exit_code == 1
 
 
-def test_an_export_without_images_says_what_to_give(run_folder: Path, tmp_path: Path) -> None:
-    assert kerastl("export", run_folder, "--out", tmp_path / "away").exit_code == 0
-    result = kerastl("verify", tmp_path / "away")
+def test_an_export_without_images_is_verified_with_a_run_only(
+    exported_run: Callable[[str], Path], tmp_path: Path
+) -> None:
+    away = shutil.copytree(exported_run("saved_model") / "export", tmp_path / "away")
+    result = kerastl("verify", away / "saved_model")
     assert isinstance(result.exception, RequestError)
-    assert "--run RUN IMAGES..." in str(result.exception)
+    assert "--run RUN" in str(result.exception)
 
 
-def test_unreadable_files_have_a_row_and_a_line_and_are_not_fatal(
+def test_unreadable_files_have_a_row_and_a_message_and_are_not_fatal(
     run_folder: Path, images: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "=bad.png").write_bytes(b"no image")
     out = tmp_path / "answers.csv"
     result = kerastl("predict", run_folder, tmp_path / "=bad.png", images[1], "--out", out)
     assert result.exit_code == 0
-    assert "=bad.png: this is not an image" in result.stderr
+    assert "=bad.png: " in result.stderr
     bad, good = rows_of(out.read_text(encoding="utf-8"))
     assert (bad["predicted"], good["problem"]) == ("", "")
-    assert "not an image" in bad["problem"]
+    assert bad["problem"]
     assert sum(float(good[f"prob_{name}"]) for name in CLASS_NAMES) == pytest.approx(1, abs=1e-4)
 
 
-def test_a_table_of_answers_is_never_written_over_another(
+def test_a_table_of_predictions_is_never_overwritten(
     run_folder: Path, images: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "answers.csv"
     out.write_text("mine")
     result = kerastl("predict", run_folder, images[0], "--out", out)
-    assert "exists already" in str(result.exception)
+    assert str(out) in str(result.exception)
     assert out.read_text() == "mine"
 
 
-def test_nothing_but_unreadable_files_exits_with_1(run_folder: Path, tmp_path: Path) -> None:
+def test_only_unreadable_files_exit_with_1(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
     result = kerastl("predict", run_folder, tmp_path / "bad.png", "--json")
     assert result.exit_code == 1
     assert "problem" in json.loads(result.stdout)
 
 
-def test_a_folder_without_images_and_a_missing_folder_are_named(run_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_without_images_and_a_missing_folder_are_refused(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
-    assert "No image was found" in str(kerastl("predict", run_folder, tmp_path / "none").exception)
+    empty = kerastl("predict", run_folder, tmp_path / "none")
+    assert isinstance(empty.exception, RequestError)
     gone = kerastl("predict", run_folder, tmp_path / "none", "--out", tmp_path / "gone" / "a.csv")
-    assert "no folder" in str(gone.exception)
+    assert str(tmp_path / "gone") in str(gone.exception)
 
 
 @pytest.mark.parametrize("name", ["export", "report"])
-def test_what_is_no_run_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_refused(name: str, tmp_path: Path) -> None:
     assert isinstance(kerastl(name, tmp_path).exception, RequestError)
 
 
-def test_the_page_of_a_run_is_written(run_folder: Path) -> None:
+def test_report_writes_the_page_of_a_run(run_folder: Path) -> None:
     result = kerastl("report", run_folder)
     assert result.exit_code == 0, result.output
     assert (run_folder / "report.html").is_file()

@@ -1,4 +1,4 @@
-"""`kerastl lr`: an image, three rules, a bracket; nothing is overwritten and nothing else left behind."""
+"""`kerastl lr`: a figure, three rules, an interval; nothing is overwritten."""
 
 import json
 
@@ -8,7 +8,7 @@ from PIL import Image
 from kerastl.cli import main
 
 SMALL = [
-    "quickstart", "--set", "target=null", "--set", "data.image_size_px=32", "--set",
+    "quickstart", "--set", "target=null", "--set", "data.image_size_px=32", "--set", "augment=none", "--set",
     "data.reader={name: phantom, patients: 12, slices_per_patient: 2, image_size_px: 32}",
     "--set", "phases=[{name: all, epochs: 2, learning_rate: 1e-3, trainable: all}]",
     "--seeds", "2", "--steps", "20",
@@ -28,11 +28,10 @@ def lr(capsys, tmp_path, monkeypatch):
     return call
 
 
-def test_the_rules_their_bracket_and_the_curves(lr, tmp_path):
+def test_lr_prints_three_rules_and_writes_the_curves(lr, tmp_path):
     code, out, err = lr(*SMALL)
     assert code == 0, err
     assert "valley" in out
-    assert "over 2 seeds" in out
     assert "--set phases[0].learning_rate=" in out
     (picture,) = tmp_path.iterdir()
     assert picture.name == "lr-quickstart-all.png"
@@ -51,25 +50,22 @@ CACHED = [
     "folder-classifier", "--set", "data.image_size_px=32", "--set",
     "data.reader={name: phantom, patients: 12, slices_per_patient: 2, image_size_px: 32}",
     "--set", "backbone={name: small_cnn, weights: none}", "--set", "data.batch_size=8", "--set", "augment=",
-    "--seeds", "3", "--steps", "20", "--json",
+    "--seeds", "2", "--steps", "10", "--json",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("phase", "augment"),
     [
-        pytest.param("trainable: none, cache: features", "none", marks=pytest.mark.slow),
         pytest.param("trainable: {from_block: block_3}, cache: boundary", "none", marks=pytest.mark.slow),
         (
             "trainable: none, cache: features",
             "{operations: [{name: random_contrast, max_fraction: 0.2}], views: 2}",
         ),
     ],
-    ids=["features", "boundary", "augmented"],
+    ids=["boundary", "augmented"],
 )
-def test_a_frozen_front_sees_each_image_once_for_all_seeds_and_all_calls(
-    lr, monkeypatch, tmp_path, phase, augment
-):
+def test_frozen_layers_are_computed_once_for_all_seeds_and_calls(lr, monkeypatch, tmp_path, phase, augment):
     from kerastl.training import feature_cache
 
     monkeypatch.setenv("KERASTL_CACHE", str(tmp_path / "cache"))
@@ -87,24 +83,20 @@ def test_a_frozen_front_sees_each_image_once_for_all_seeds_and_all_calls(
         told.append(json.loads(out)["tests"])
     assert len(fills) == 1
     assert told[0] == told[1]
-    assert len({tuple(test["losses"]) for test in told[0]}) == 3
+    assert len({tuple(test["losses"]) for test in told[0]}) == 2
 
 
-def test_a_loss_that_does_not_fall_cannot_tell(lr):
-    code, out, err = lr(*SMALL, "--highest", "1e-5")
+def test_without_a_falling_loss_there_is_no_rate_but_a_larger_batch_to_try(lr):
+    """The batch size is `auto`, and the next command has a number."""
+    code, out, err = lr(*SMALL, "--seeds", "1", "--highest", "1e-5", "--set", "data.batch_size=auto")
     assert code == 0, err
     assert out.count("cannot tell") == 3
-    assert "in 0 of 2 tests. Try more steps" in out
-
-
-def test_a_batch_size_that_is_not_decided_yet_is_doubled_as_a_number(lr):
-    code, out, err = lr(*SMALL, "--highest", "1e-5", "--set", "data.batch_size=auto")
-    assert code == 0, err
     assert out.rstrip().endswith("--set data.batch_size=64")
-    assert "To take the valley" not in out
+    assert "learning_rate=" not in out
 
 
-def test_the_place_to_set_is_that_of_the_recipe_where_a_phase_is_unfrozen_in_parts(lr):
+@pytest.mark.slow
+def test_the_printed_key_is_that_of_the_recipe_with_gradual_unfreezing(lr):
     phases = (
         "phases=[{name: whole, epochs: 1, learning_rate: 1e-3, trainable: all},"
         "{name: a, epochs: 3, learning_rate: 1e-3, trainable: {unfreeze: one_block_per_epoch}},"
@@ -115,18 +107,18 @@ def test_the_place_to_set_is_that_of_the_recipe_where_a_phase_is_unfrozen_in_par
     assert "--set phases[2].learning_rate=" in out
 
 
-def test_wrong_requests_are_told_before_anything_is_read(lr, tmp_path):
+def test_wrong_requests_are_refused_before_anything_is_read(lr, tmp_path):
     (tmp_path / "old.png").write_bytes(b"old")
-    for words, said in [
-        (("--phase", "heads"), "There is no phase 'heads'. "),
-        (("--lowest", "1", "--highest", "1e-3"), "The rates must rise: lowest is 1, highest 0.001"),
-        (("--out", "rate.pdf"), "must be a file that ends in .png"),
-        (("--out", "old.png"), "exists already"),
-        (("--out", "nowhere/rate.png"), "There is no folder nowhere"),
+    for words, key in [
+        (("--phase", "heads"), "'heads'"),
+        (("--lowest", "1", "--highest", "1e-3"), "lowest"),
+        (("--out", "rate.pdf"), ".png"),
+        (("--out", "old.png"), "old.png"),
+        (("--out", "nowhere/rate.png"), "nowhere"),
     ]:
         code, _, err = lr(*SMALL, *words)
         assert code == 1
-        assert said in err
+        assert key in err
     assert (tmp_path / "old.png").read_bytes() == b"old"
 
 

@@ -1,8 +1,8 @@
 """Curves with planted scores, and recipes of two phantom hospitals."""
 
 from kerastl import recipe as recipes
-from kerastl.workflows.check_recipe import check_recipe
 from kerastl.report import Curve, Point, Tested
+from kerastl.workflows.check_recipe import check_recipe
 
 WAYS = ("fine_tune", "adapt_then_fine_tune", "scratch")
 

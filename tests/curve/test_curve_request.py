@@ -1,4 +1,4 @@
-"""What is wrong with the request for a curve: told before any image is opened, all of it together."""
+"""Problems of the request for a curve are reported together, before any image is opened."""
 
 from pathlib import Path
 
@@ -14,44 +14,35 @@ from kerastl.workflows import out_problems, read_labels
 from kerastl.workflows.label_budget import RECIPE, REQUEST, recipe_problems
 
 WRONG = ("--labels", "0,-1,x", "--seeds", "-1", "--scratch-epochs", "-3", "--out")
-SAID = [
-    "--labels: 'x' is no number",
-    "--labels: -1 stands behind 0",
-    "--labels: each is from 0 to",
-    "--seeds: is from 1 to 100, got -1",
-    "--scratch-epochs: is from 1 to 100,000, got -3",
-    "--out: ",
-]
+KEYS = ["--labels", "--labels", "--labels", "--seeds", "--scratch-epochs", "--out"]
 ASKED = {"labels": [0, 2], "seeds": [7, 8], "scratch_epochs": 5}
 
 
 @pytest.mark.parametrize(
     ("recipe", "kind", "last"),
-    [("hospital-adaptation", Problems, "reader.path"), ("nope", RequestError, "no recipe 'nope'")],
+    [("hospital-adaptation", Problems, "reader.path"), ("nope", RequestError, "'nope'")],
 )
-def test_the_command_line_is_told_whole_beside_the_recipe(tmp_path, recipe, kind, last):
+def test_all_options_are_checked_together_with_the_recipe(tmp_path, recipe, kind, last):
     (tmp_path / "mine.txt").write_text("")
     error = CliRunner().invoke(command, [recipe, *WRONG, str(tmp_path)]).exception
     assert isinstance(error, kind)
-    told = [str(one) for one in error.problems]
-    for line, said in zip(told, SAID, strict=False):
-        assert line.startswith(said)
-    assert last in told[-1]
+    lines = [str(one) for one in error.problems]
+    assert [line.partition(":")[0] for line in lines[: len(KEYS)]] == KEYS
+    assert last in lines[-1]
 
 
 @pytest.mark.parametrize(
-    ("text", "numbers", "said"),
+    ("text", "numbers", "count"),
     [
-        ("0,1,5", (0, 1, 5), []),
-        ("5, 2", (5, 2), ["2 stands behind 5"]),
-        ("a,b,3", (), ["'a', 'b' are no numbers"]),
-        ("0", (0,), ["none is above 0"]),
+        ("0,1,5", (0, 1, 5), 0), ("5, 2", (5, 2), 1), ("a,b,3", (), 1), ("0", (0,), 1), ("", (), 1),
+        ("0,-1", (0, -1), 3), ("1.5", (), 1), ("²", (), 1), ("1;2", (), 1), ("99999999999", (), 1),
     ],
-)
-def test_labels_are_read_to_the_end(text, numbers, said):
+)  # fmt: skip
+def test_labels_are_increasing_whole_numbers(text, numbers, count):
     found, problems = read_labels(text)
     assert found == numbers
-    assert [len(problems), all(map(str.__contains__, map(str, problems), said))] == [len(said), True]
+    assert len(problems) == count
+    assert all(str(problem).startswith("--labels: ") for problem in problems)
 
 
 def begun(folder):
@@ -62,7 +53,7 @@ def begun(folder):
     return run
 
 
-def test_the_folder_of_a_stopped_curve_names_the_command_that_goes_on_with_it(tmp_path):
+def test_the_folder_of_a_stopped_curve_names_the_command_that_resumes_it(tmp_path):
     out = tmp_path / "my curve"
     begun(out)
     (told,) = map(str, out_problems(out))
@@ -72,7 +63,7 @@ def test_the_folder_of_a_stopped_curve_names_the_command_that_goes_on_with_it(tm
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"labels": 1, "seeds": 1}', None])
-def test_a_folder_that_no_curve_can_go_on_in_is_only_taken(tmp_path, content):
+def test_another_folder_cannot_be_resumed(tmp_path, content):
     out = tmp_path / "curve"
     run = begun(out)
     if content is None:
@@ -80,7 +71,7 @@ def test_a_folder_that_no_curve_can_go_on_in_is_only_taken(tmp_path, content):
     else:
         run.file(REQUEST).write_text(content)
     (told,) = map(str, out_problems(out))
-    assert told.endswith("is left as it is. Name another.")
+    assert "--resume" not in told
 
 
 def test_a_free_folder_is_no_problem(tmp_path):
@@ -88,9 +79,9 @@ def test_a_free_folder_is_no_problem(tmp_path):
     assert not list(out_problems(None))
 
 
-def test_a_recipe_of_as_model_alone_is_told_which_one_to_take():
+def test_a_source_free_recipe_is_refused_with_another_one():
     recipe = hospitals().model_copy(update={"source": Source(model=Path("a"))})
     free = recipe.model_copy(update={"phases": recipe.phases[1:]})
     (told,) = map(str, recipe_problems(free))
-    assert "needs A's images (data.reader)" in told
+    assert "data.reader" in told
     assert "kerastl adapt-curve hospital-adaptation" in told

@@ -3,6 +3,7 @@ from importlib import import_module
 import keras
 import numpy as np
 import pytest
+from memory_dataset import MemoryDataset
 from PIL import Image
 
 from kerastl.data import ImageDataset, Record
@@ -26,8 +27,8 @@ def records(tmp_path_factory):
     return found
 
 
-def source_of(records, batch_size=4, *, shuffle=False, class_names=("dark", "light"), size=8):
-    return ImageDataset(
+def dataset(records, batch_size=4, *, shuffle=False, class_names=("dark", "light"), size=8):
+    return MemoryDataset(
         records, class_names=class_names, image_size_px=size, batch_size=batch_size, shuffle=shuffle
     )
 
@@ -47,7 +48,7 @@ def redness(weight=1.0):
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
 def test_each_row_holds_the_answer_for_its_own_image(records, batch_size, shuffle):
     """Dropout of one half would double or drop the answers if the model were in training mode."""
-    answers = predict(redness(), source_of(records, batch_size, shuffle=shuffle))
+    answers = predict(redness(), dataset(records, batch_size, shuffle=shuffle))
     np.testing.assert_allclose(answers.logits[:, 1], [20.0 * row for row in range(11)], rtol=1e-5)
     assert answers.paths == tuple(record.path for record in records)
     assert answers.labels.tolist() == [0] * 5 + [1] * 5 + [-1]
@@ -57,16 +58,16 @@ def test_each_row_holds_the_answer_for_its_own_image(records, batch_size, shuffl
 
 def test_a_model_of_other_classes_is_refused(records):
     with pytest.raises(RequestError, match="tells 2 classes apart, the data has 3"):
-        predict(redness(), source_of(records, class_names=("dark", "light", "red")))
+        predict(redness(), dataset(records, class_names=("dark", "light", "red")))
 
 
 def test_a_model_that_says_nan_is_refused_with_the_image(records):
     with pytest.raises(RunFailed, match=r"11 of 11 images, the first is 0\.png"):
-        predict(redness(float("nan")), source_of(records))
+        predict(redness(float("nan")), dataset(records))
 
 
 def test_images_that_were_never_handed_over_are_noticed(records):
-    short = ImageDataset(
+    short = MemoryDataset(
         records,
         class_names=("dark", "light"),
         image_size_px=8,
@@ -81,8 +82,14 @@ def test_images_that_were_never_handed_over_are_noticed(records):
 def test_a_file_that_broke_is_named(records, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
+    source = ImageDataset(
+        [*records, Record("broken.png", broken, "dark")],
+        class_names=("dark", "light"),
+        image_size_px=8,
+        batch_size=4,
+    )
     with pytest.raises(RunFailed, match=r"broken\.png"):
-        predict(redness(), source_of([*records, Record("broken.png", broken, "dark")]))
+        predict(redness(), source)
 
 
 def test_a_folded_network_is_what_answers_and_its_answers_are_the_plain_ones(records, monkeypatch):
@@ -98,7 +105,7 @@ def test_a_folded_network_is_what_answers_and_its_answers_are_the_plain_ones(rec
         build_backbone("mobilenet_v2", weights="none", image_size_px=32, alpha=0.35),
         class_names=("dark", "light"),
     )
-    source = source_of(records, size=32)
+    source = dataset(records, size=32)
     images = np.concatenate([np.asarray(images) for images, _ in source.batches(0)])
     for norm in (one for one in model.layers if isinstance(one, keras.layers.BatchNormalization)):
         norm.momentum = 0.0

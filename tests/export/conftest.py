@@ -1,13 +1,17 @@
-"""A small run folder as training leaves it, with images that its model tells apart."""
+"""A small run folder as training leaves it, images that its model classifies differently, and exports made once per session."""
 
 import io
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from kerastl.export import export_run, export_saved_model
 
 CLASS_NAMES = ("benign", "<script>alert(1)</script>", "10")
 SIZE = 24
@@ -16,7 +20,7 @@ MAX_PIXELS = 40_000
 
 
 def small_model() -> Any:
-    """Convolution, BatchNorm with statistics far from a batch's own, dropout: all that may go wrong."""
+    """Convolution, BatchNorm with statistics far from those of a batch, dropout: all that may go wrong."""
     import keras
 
     keras.utils.set_random_seed(5)
@@ -41,7 +45,7 @@ def png(array: np.ndarray) -> bytes:
 
 
 def draw_images(folder: Path) -> list[Path]:
-    """Eight images: 16-bit grey, colour, a JPEG, of several sizes, in a sub-folder with an odd name."""
+    """Eight images: 16-bit gray, color, a JPEG, of several sizes, in a sub-folder with an odd name."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(3)
     files = []
@@ -78,10 +82,8 @@ def encoded(images: list[Path]) -> list[bytes]:
     return [file.read_bytes() for file in images]
 
 
-@pytest.fixture
-def run_folder(model: Any, images: list[Path], tmp_path: Path) -> Path:
-    """A finished run as far as export, verify and predict look."""
-    folder = tmp_path / "run"
+def write_run(folder: Path, model: Any, images: list[Path]) -> Path:
+    """Write a finished run as far as export, verify and predict read it."""
     folder.mkdir()
     model.save(folder / "model.keras")
     root = images[0].parent.parent
@@ -96,6 +98,64 @@ def run_folder(model: Any, images: list[Path], tmp_path: Path) -> Path:
     (folder / "recipe.resolved.yaml").write_text("format: 1\n")
     write_rows(folder, [file.relative_to(root).as_posix() for file in images])
     return folder
+
+
+@pytest.fixture
+def run_folder(model: Any, images: list[Path], tmp_path: Path) -> Path:
+    """A finished run that the test may change."""
+    return write_run(tmp_path / "run", model, images)
+
+
+@pytest.fixture(scope="session")
+def finished_run(model: Any, images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, read only."""
+    return write_run(tmp_path_factory.mktemp("finished") / "run", model, images)
+
+
+@pytest.fixture(scope="session")
+def exported_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a copy of `finished_run` with an export in a format, which is made once per session."""
+    made: dict[str, Path] = {}
+
+    def run_with(name: str) -> Path:
+        if name not in made:
+            folder = shutil.copytree(finished_run, tmp_path_factory.mktemp(name) / "run")
+            export_run(folder, name)
+            made[name] = folder
+        return made[name]
+
+    return run_with
+
+
+@pytest.fixture
+def run_with_export(exported_run: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """Return a copy of the run with an export in a format that the test may change."""
+    return lambda name: shutil.copytree(exported_run(name), tmp_path / "run")
+
+
+SETTINGS: dict[str, Any] = {
+    "class_names": CLASS_NAMES,
+    "image_size_px": SIZE,
+    "window": WINDOW,
+    "max_pixels": MAX_PIXELS,
+}
+
+
+@pytest.fixture(scope="session")
+def export(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SavedModel of `model`, written next to a version 7 of another program. Read only."""
+    out = tmp_path_factory.mktemp("served")
+    (out / "7").mkdir()
+    (out / "7" / "keep").write_text("me")
+    return export_saved_model(model, out, **SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def loaded(export: Path) -> Any:
+    """The loaded `export`."""
+    import tensorflow as tf
+
+    return tf.saved_model.load(str(export))
 
 
 def write_rows(folder: Path, paths: list[str]) -> None:

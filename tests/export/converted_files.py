@@ -28,7 +28,9 @@ def need(*names: str) -> None:
         pytest.skip(str(error))
 
 
-def written(trained: Trained, out: Path, name: str, postprocessing: Postprocessing = NO_POSTPROCESSING) -> Path:
+def written(
+    trained: Trained, out: Path, name: str, postprocessing: Postprocessing = NO_POSTPROCESSING
+) -> Path:
     return registry.module("format", name).write(trained, out, postprocessing=postprocessing)
 
 

@@ -1,4 +1,4 @@
-"""What the endpoints beside the first two answer, checked by NumPy on the layers of the model."""
+"""The further endpoints, checked by NumPy on the layers of the model."""
 
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,8 @@ from kerastl.export import export_saved_model
 from kerastl.export.graph_check import check_contract
 from kerastl.export.manifest import read_manifest
 from kerastl.export.postprocess import Postprocessing, Prevalence, Threshold
-from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
+from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SETTINGS, SIZE, WINDOW
 
-SETTINGS: dict[str, Any] = {
-    "class_names": CLASS_NAMES,
-    "image_size_px": SIZE,
-    "window": WINDOW,
-    "max_pixels": MAX_PIXELS,
-}
 HOW = Postprocessing(
     temperature=1.7,
     prevalence=Prevalence((0.2, 0.3, 0.5), (0.7, 0.2, 0.1)),
@@ -27,18 +21,8 @@ HOW = Postprocessing(
 
 
 @pytest.fixture(scope="module")
-def export(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_saved_model(model, tmp_path_factory.mktemp("plain"), **SETTINGS)
-
-
-@pytest.fixture(scope="module")
-def loaded(export: Path) -> Any:
-    return tf.saved_model.load(str(export))
-
-
-@pytest.fixture(scope="module")
 def logits(loaded: Any, encoded: list[bytes]) -> np.ndarray:
-    """Logits up to a constant a row: all that a softmax can tell of them."""
+    """Logits up to a constant per row."""
     rows = loaded.signatures["serving_default"](tf.constant(encoded))["probabilities"]
     return np.log(rows.numpy().astype(np.float64))
 
@@ -54,7 +38,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def test_classify_tells_all_classes_best_first(loaded: Any, encoded: list[bytes], logits: np.ndarray) -> None:
+def test_classify_returns_all_classes_best_first(
+    loaded: Any, encoded: list[bytes], logits: np.ndarray
+) -> None:
     answers = loaded.signatures["classify"](tf.constant([example(one) for one in encoded]))
     order = np.argsort(-logits, axis=1)
     assert [[one.decode() for one in row] for row in answers["classes"].numpy()] == [
@@ -66,10 +52,10 @@ def test_classify_tells_all_classes_best_first(loaded: Any, encoded: list[bytes]
         loaded.signatures["classify"](tf.constant([b""]))
 
 
-def test_explain_is_the_map_of_the_class_that_is_answered_weighed_by_the_head(
+def test_explain_returns_grad_cam_of_the_predicted_class(
     loaded: Any, model: Any, encoded: list[bytes]
 ) -> None:
-    """Behind an average and one Dense layer, Grad-CAM weighs each channel by the head's weight for the class."""
+    """With average pooling and one Dense layer, Grad-CAM weights each channel by the weight of the head for the class."""
     import keras
 
     from kerastl.data import load_image

@@ -12,22 +12,10 @@ from PIL import Image
 
 from kerastl.errors import RequestError
 from kerastl.export import export_saved_model
-from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
-
-SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "window": WINDOW, "max_pixels": MAX_PIXELS}
+from tests.export.conftest import CLASS_NAMES, SETTINGS, SIZE, WINDOW
 
 
-@pytest.fixture(scope="module")
-def export(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_saved_model(model, tmp_path_factory.mktemp("served"), **SETTINGS)
-
-
-@pytest.fixture(scope="module")
-def loaded(export: Path) -> Any:
-    return tf.saved_model.load(str(export))
-
-
-def test_every_output_has_the_batch_dimension_that_the_row_format_of_rest_asks_for(
+def test_every_output_has_the_batch_dimension_of_the_row_format_of_rest(
     loaded: Any, encoded: list[bytes]
 ) -> None:
     answers = loaded.signatures["serving_default"](tf.constant(encoded))
@@ -39,7 +27,7 @@ def test_every_output_has_the_batch_dimension_that_the_row_format_of_rest_asks_f
     assert names == list(CLASS_NAMES)
 
 
-def test_bytes_and_pixels_agree_with_the_model_on_a_colour_image_read_by_pillow(
+def test_bytes_and_pixels_agree_with_the_model_on_an_image_read_by_pillow(
     loaded: Any, model: Any, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
@@ -54,12 +42,12 @@ def test_bytes_and_pixels_agree_with_the_model_on_a_colour_image_read_by_pillow(
         assert answers["predicted"].numpy()[0].decode() == CLASS_NAMES[softmax.argmax()]
 
 
-def test_pixels_of_another_size_are_refused_by_a_message_that_names_the_right_one(loaded: Any) -> None:
-    with pytest.raises(tf.errors.InvalidArgumentError, match="24 x 24 pixels"):
+def test_pixels_of_another_size_are_refused_with_the_right_size(loaded: Any) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match="24 x 24"):
         loaded.signatures["pixels"](tf.zeros([2, SIZE, SIZE + 1, 3]))
 
 
-def test_too_large_and_tiff_and_rubbish_are_refused_in_the_graph_by_name(loaded: Any, tmp_path: Path) -> None:
+def test_large_images_tiff_and_other_files_are_refused_in_the_graph(loaded: Any, tmp_path: Path) -> None:
     answer = loaded.signatures["serving_default"]
     Image.new("L", (400, 300)).save(tmp_path / "large.png")
     Image.new("L", (40, 30)).save(tmp_path / "one.tif")
@@ -67,17 +55,14 @@ def test_too_large_and_tiff_and_rubbish_are_refused_in_the_graph_by_name(loaded:
         answer(tf.constant([(tmp_path / "large.png").read_bytes()]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="TIFF"):
         answer(tf.constant([(tmp_path / "one.tif").read_bytes()]))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="not an image"):
+    with pytest.raises(tf.errors.InvalidArgumentError):
         answer(tf.constant([b"rubbish"]))
 
 
-def test_an_export_takes_the_next_number_and_leaves_the_others_alone(model: Any, tmp_path: Path) -> None:
-    (tmp_path / "7").mkdir()
-    (tmp_path / "7" / "keep").write_text("me")
-    written = export_saved_model(model, tmp_path, **SETTINGS)
-    assert written == tmp_path / "8"
-    assert (tmp_path / "7" / "keep").read_text() == "me"
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["7", "8"]
+def test_an_export_takes_the_next_number_and_leaves_other_versions_alone(export: Path) -> None:
+    assert export.name == "8"
+    assert (export.parent / "7" / "keep").read_text() == "me"
+    assert {path.name for path in export.parent.iterdir() if path.is_dir()} == {"7", "8"}
 
 
 def test_a_failed_export_leaves_nothing_behind(
@@ -93,9 +78,9 @@ def test_a_failed_export_leaves_nothing_behind(
 
 
 def test_names_that_do_not_fit_the_model_are_refused(model: Any, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="2 class names"):
+    with pytest.raises(RequestError, match=r"\b2\b"):
         export_saved_model(model, tmp_path, **{**SETTINGS, "class_names": ("a", "b")})
-    with pytest.raises(RequestError, match="twice"):
+    with pytest.raises(RequestError):
         export_saved_model(model, tmp_path, **{**SETTINGS, "class_names": ("a", "b", "a")})
 
 

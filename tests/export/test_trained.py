@@ -17,33 +17,33 @@ def change(run_folder: Path, **values: Any) -> None:
 
 def test_a_run_that_is_not_finished_says_how_to_go_on(run_folder: Path) -> None:
     (run_folder / "model.json").unlink()
-    with pytest.raises(RequestError, match=r"not finished.*--resume"):
+    with pytest.raises(RequestError, match="--resume"):
         load_trained(run_folder)
 
 
 def test_another_folder_is_not_a_run(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="is not a run folder"):
+    with pytest.raises(RequestError, match=str(tmp_path)):
         read_description(tmp_path)
-    with pytest.raises(RequestError, match="no run folder"):
+    with pytest.raises(RequestError, match="nowhere"):
         read_description(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
-    ("values", "word"),
+    ("values", "key"),
     [
         ({"window": [5, 5]}, "window"),
         ({"window": [0, float("nan")]}, "window"),
-        ({"class_names": ["a", "a", "b"]}, "twice"),
-        ({"image_size_px": "wide"}, "damaged"),
-        ({"class_names": ["a", "b"]}, "not of one run"),
-        ({"image_size_px": 25}, "not of one run"),
+        ({"class_names": ["a", "a", "b"]}, "class"),
+        ({"image_size_px": "wide"}, "model.json"),
+        ({"class_names": ["a", "b"]}, "2"),
+        ({"image_size_px": 25}, "25"),
     ],
 )
 def test_a_damaged_description_is_refused_with_what_is_wrong(
-    values: dict[str, Any], word: str, run_folder: Path
+    values: dict[str, Any], key: str, run_folder: Path
 ) -> None:
     change(run_folder, **values)
-    with pytest.raises(RequestError, match=word):
+    with pytest.raises(RequestError, match=key):
         load_trained(run_folder)
 
 
@@ -51,7 +51,7 @@ def test_a_model_file_that_brings_code_along_is_refused(run_folder: Path) -> Non
     image = keras.Input((24, 24, 3))
     flat = keras.layers.Flatten()(image)
     keras.Model(image, keras.layers.Lambda(lambda x: x[:, :3])(flat)).save(run_folder / "model.keras")
-    with pytest.raises(RequestError, match="cannot be opened"):
+    with pytest.raises(RequestError, match=r"model\.keras"):
         load_trained(run_folder)
 
 
@@ -59,5 +59,5 @@ def test_a_model_file_cut_short_is_refused(run_folder: Path) -> None:
     file = run_folder / "model.keras"
     assert zipfile.is_zipfile(file)
     file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(RequestError, match="cannot be opened"):
+    with pytest.raises(RequestError, match=r"model\.keras"):
         load_trained(run_folder)

@@ -22,7 +22,7 @@ from kerastl.export import (
     verify,
     verify_run,
 )
-from kerastl.export.endpoints import ServedModel, outputs_from_logits, bytes_endpoint, pixels_endpoint
+from kerastl.export.endpoints import ServedModel, bytes_endpoint, outputs_from_logits, pixels_endpoint
 from kerastl.export.manifest import write_manifest
 from kerastl.export.saved_model import weights_fingerprint
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, png
@@ -216,7 +216,12 @@ def wrong_name(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     ],
 )
 def test_a_wrong_answer_is_a_fault_of_the_check_that_promised_it(
-    change: Any, checks: set[str], model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
+    change: Any,
+    checks: set[str],
+    model: Any,
+    encoded: list[bytes],
+    expected: ExpectedPredictions,
+    tmp_path: Path,
 ) -> None:
     export = planted(model, tmp_path / "served", answering(model, change))
     assert checks <= set(faults(verify(export, encoded=encoded, expected=expected)))

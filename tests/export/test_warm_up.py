@@ -1,23 +1,13 @@
 """Warm-up requests: what TF Serving will replay, replayed."""
 
 import numpy as np
-import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from kerastl.export import export_saved_model
 from kerastl.export.serving_files import drawn_image, write_warm_up
-from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
+from tests.export.conftest import MAX_PIXELS, SIZE
 
 FILE = "assets.extra/tf_serving_warmup_requests"
-
-
-@pytest.fixture(scope="module")
-def export(model, tmp_path_factory):
-    out = tmp_path_factory.mktemp("warm")
-    return export_saved_model(
-        model, out, class_names=CLASS_NAMES, image_size_px=SIZE, window=WINDOW, max_pixels=MAX_PIXELS
-    )  # fmt: skip
 
 
 def read(folder):
@@ -25,9 +15,8 @@ def read(folder):
     return [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in records]
 
 
-def test_the_loaded_model_answers_every_request_as_it_stands(export):
+def test_the_loaded_model_answers_every_request(export, loaded):
     logs = read(export)
-    loaded = tf.saved_model.load(str(export))
     asked = {}
     assert 0 < len(logs) <= 1000
     for log in logs:
@@ -81,12 +70,12 @@ def test_the_image_is_drawn_at_the_size_of_the_model_and_small():
 
 
 def test_a_model_that_refuses_images_of_its_own_size_is_asked_with_smaller_ones(tmp_path):
-    class Served(tf.Module):
+    class ServedModel(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
         def answer(self, image_bytes):
             return {"length": tf.strings.length(image_bytes)}
 
-    served = Served()
+    served = ServedModel()
     tf.saved_model.save(served, str(tmp_path), signatures={"serving_default": served.answer})
     write_warm_up(tmp_path, image_size_px=30, max_pixels=100)
     image = read(tmp_path)[0].predict_log.request.inputs["image_bytes"].string_val[0]

@@ -114,7 +114,10 @@ def server_of(stand_in: StandIn) -> Server:
 
 
 def ask(
-    server: Server, export: Path, images: Sequence[bytes] = IMAGES, reference: ExpectedPredictions | None = REFERENCE
+    server: Server,
+    export: Path,
+    images: Sequence[bytes] = IMAGES,
+    reference: ExpectedPredictions | None = REFERENCE,
 ) -> dict[str, Finding]:
     found = check_live(server, export, images=images, image_size_px=SIZE, reference=reference)
     assert len({one.check for one in found}) == len(found) >= 6

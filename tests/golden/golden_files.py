@@ -59,8 +59,7 @@ def write_json_keys(recipe: str, found: set[str]) -> None:
         recipes = ", ".join(recipe for recipe in sorted(keys) if key in keys[recipe])
         lines.setdefault((path, recipes), []).append(name)
     write_lines(
-        JSON_KEYS,
-        (f"{path} {{{', '.join(names)}}} # {recipes}" for (path, recipes), names in lines.items()),
+        JSON_KEYS, (f"{path} {{{', '.join(names)}}} # {recipes}" for (path, recipes), names in lines.items())
     )
 
 

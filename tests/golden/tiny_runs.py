@@ -75,10 +75,7 @@ NAMED = {
     *("class_ami", "proven_information", "information_maximization", "snd"),
 }
 """Names that a recipe or its data brings: candidates, classes, domains, validators."""
-SPLITS = {
-    *("train", "val", "test"),
-    *("target_train", "target_val", "target_test", "target_unlabelled"),
-}
+SPLITS = {*("train", "val", "test"), *("target_train", "target_val", "target_test", "target_unlabelled")}
 
 
 def run_recipe(recipe: str, folder: Path) -> Path:
@@ -134,9 +131,7 @@ def results_of(run: Path) -> dict[str, Any]:
     results["split.csv"] = [",".join(row) for row in _rows(run / "split.csv")]
     results["probabilities"] = {
         f"{row['split']} {row['path']}": {
-            name.removeprefix("prob_"): round(float(row[name]), 5)
-            for name in row
-            if name.startswith("prob_")
+            name.removeprefix("prob_"): round(float(row[name]), 5) for name in row if name.startswith("prob_")
         }
         for row in _table(run / "predictions.csv")
     }
@@ -206,9 +201,7 @@ def _keys(value: Any, path: str = "", name: str = "") -> Iterator[tuple[str, ...
     `[]` stands for the elements of a list, `*` for what users name, and for the packages of `versions.json`.
     """
     if isinstance(value, dict) and value:
-        if {"value", "low", "high"} <= set(
-            value
-        ):  # an estimate, which has a reason if it has no interval
+        if {"value", "low", "high"} <= set(value):  # an estimate, which has a reason if it has no interval
             value = {**value, "reason": None}
         inside = f"{path}.{name}" if path else name
         for key, inner in value.items():

@@ -1,4 +1,4 @@
-"""Real weights on real images: what is borrowed must help, on photographs and on X-rays."""
+"""Real weights on real images: ImageNet weights must help, on photographs and on X-rays."""
 
 import gzip
 import json
@@ -50,38 +50,33 @@ def fashion(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_imagenet_weights_beat_random_ones_by_ten_points_over_three_seeds(fashion, keras_home, tmp_path):
+def test_imagenet_weights_beat_random_ones_by_ten_points(fashion, keras_home, tmp_path):
     """Balanced accuracy on 360 test images. From scratch everything trains, at a rate and length of its own.
 
-    A single score has a 95 % interval of nine points: ten are asked of the mean, and of each seed that it gains.
+    A single score has a 95 % interval of nine points.
     """
     common = [
         f"data.reader.path={fashion}",
         "data.image_size_px=96",
         "data.split={val_fraction: 0.15, test_fraction: 0.6}",
         "export.formats=[]",
+        "seed=1",
     ]
-    gains = []
-    for seed in (1, 2, 3):
-        sets = [*common, f"seed={seed}"]
-        borrowed = run("folder-classifier", tmp_path / f"borrowed{seed}", *sets, BACKBONE)
-        scratch = run(
-            "folder-classifier",
-            tmp_path / f"scratch{seed}",
-            *sets,
-            "backbone={name: mobilenet_v2, weights: none, alpha: 0.35}",
-            "phases=[{name: scratch, epochs: 30, learning_rate: 2e-3, trainable: all, schedule: cosine}]",
-        )
-        gains.append(
-            overall(borrowed)["balanced_accuracy"]["value"] - overall(scratch)["balanced_accuracy"]["value"]
-        )
-    print("points of balanced accuracy gained:", [round(100 * gain, 1) for gain in gains])
-    assert np.mean(gains) >= 0.1
-    assert min(gains) > 0
+    borrowed = run("folder-classifier", tmp_path / "borrowed", *common, BACKBONE)
+    scratch = run(
+        "folder-classifier",
+        tmp_path / "scratch",
+        *common,
+        "backbone={name: mobilenet_v2, weights: none, alpha: 0.35}",
+        "phases=[{name: scratch, epochs: 30, learning_rate: 2e-3, trainable: all, schedule: cosine}]",
+    )
+    first, second = (overall(one)["balanced_accuracy"]["value"] for one in (borrowed, scratch))
+    print("balanced accuracy with ImageNet weights and from scratch:", first, second)
+    assert first - second >= 0.1
 
 
 @pytest.mark.slow
-def test_chest_x_rays_are_told_apart_by_projection(cxr_folder, keras_home, tmp_path):
+def test_the_projection_of_chest_x_rays_is_classified(cxr_folder, keras_home, tmp_path):
     """ap against pa, 243 X-rays of 71 patients, split by patient (doi 10.25835/0090041)."""
     (table,) = cxr_folder.rglob("labels.csv")
     folder = run(

@@ -65,7 +65,7 @@ def run_folder(tmp_path: Path) -> Path:
         },
         "freeze.json": {"phases": [{"phase": HOSTILE, "layers": [
             {"layer": HOSTILE, "trainable": False, "before": "a", "after": "a", "changed": False}]}],
-            "two_passes": {"images": 3, "faults": [HOSTILE]}, "exports": {HOSTILE: {"reason": HOSTILE}}},
+            "compare_passes": {"images": 3, "faults": [HOSTILE]}, "exports": {HOSTILE: {"reason": HOSTILE}}},
         "model.json": {
             "class_names": CLASSES, "image_size_px": 96, "window": None, "max_pixels": 10**6,
             "data_root": str(root),
@@ -177,9 +177,9 @@ def test_the_same_folder_gives_the_same_bytes(run_folder: Path, tmp_path: Path) 
 
 def test_a_damaged_file_is_named(run_folder: Path) -> None:
     (run_folder / "freeze.json").write_text("{")
-    with pytest.raises(RequestError, match=r"freeze\.json is damaged"):
+    with pytest.raises(RequestError, match=r"freeze\.json"):
         write_report(run_folder)
-    with pytest.raises(RequestError, match="not a run folder"):
+    with pytest.raises(RequestError, match=str(run_folder.parent)):
         write_report(run_folder.parent)
 
 
@@ -216,7 +216,7 @@ def test_each_proof_has_a_row_and_a_fault_is_told_as_such() -> None:
     }  # fmt: skip
     freeze = {
         "phases": [phase],
-        "two_passes": {"images": 0, "reason": "there are no validation images", "faults": []},
+        "compare_passes": {"images": 0, "reason": "there are no validation images", "faults": []},
         "exports": {"saved_model": compared, "wrong": {"faults": ["other pixels"]}},
     }
     rows = proof_rows(freeze)

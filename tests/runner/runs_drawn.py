@@ -1,13 +1,21 @@
-"""Drawn images of one hospital or two, and a run that is killed."""
+"""Drawn images of one hospital or two, recipes for them, the command line called in this process, and a run that is killed."""
 
+import contextlib
+import csv
+import io
+import json
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from kerastl.cli import main
 
 
 def draw(folder: Path, count: int, seed: int, *, light: bool) -> None:
@@ -35,7 +43,7 @@ data:
   split: {{val_fraction: 0.2, test_fraction: 0.2}}
   image_size_px: 32
   batch_size: 8
-# Exact: nothing to compile, so that a run takes seconds; test_augmented_run.py has compiled ones.
+# Exact operations need no compilation, so that a run takes seconds; test_augmented_run.py has compiled ones.
 augment:
   exact: true
   operations: [{{name: random_flip}}, {{name: random_brightness, max_fraction: 0.1}}]
@@ -69,22 +77,82 @@ evaluation: {{resamples: 100}}
 
 
 def two_hospitals_recipe(folder: Path, **values: object) -> str:
-    """Return a recipe for the hospitals that `draw_hospitals` draws, without a label of `b`.
+    """Return a recipe for the hospitals that `draw_hospitals` draws; it uses no label of `b`.
 
     Args:
-        folder: of the images.
-        values: `source_epochs`, `epochs`, `adapt` (how the phase at the target learns) and `methods`.
+        folder: the folder of the images.
+        values: `source_epochs`, `epochs`, `adapt` (options of the phase at the target) and `methods`.
     """
     return TWO_HOSPITALS.format(source=folder / "a", target=folder / "b", **values)
 
 
-def kill_run_when(file: Path, recipe: Path, out: Path) -> None:
-    """Run a recipe in a process of its own, and kill that when a file is there."""
+@dataclass
+class Answer:
+    """Exit code and output of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call(*words: object) -> Answer:
+    """Call the command line in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as left:
+        main([str(word) for word in words])
+    assert "Traceback" not in err.getvalue()
+    return Answer(int(left.value.code or 0), out.getvalue(), err.getvalue())
+
+
+@dataclass
+class Finished:
+    """A finished run, its recipe, and what the command printed."""
+
+    path: Path
+    recipe: Path
+    answer: Answer
+
+    def json(self, name: str) -> dict:
+        """Return the content of a JSON file of the run."""
+        return json.loads((self.path / name).read_text())
+
+    def rows(self, name: str) -> list[dict[str, str]]:
+        """Return the rows of a CSV file of the run."""
+        return rows_of(self.path / name)
+
+
+def run(recipe: Path, out: Path, *words: object) -> Finished:
+    """Run a recipe to its end."""
+    answer = call("run", recipe, "--out", out, *words)
+    assert answer.code == 0, answer.err
+    return Finished(out, recipe, answer)
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file."""
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def same_bytes(one: Path, other: Path, names: list[str]) -> None:
+    """Assert that files of two folders are equal to the byte."""
+    for name in names:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def kill_run_when(checkpoint: Path, recipe: Path, out: Path, *words: str) -> None:
+    """Run a recipe in a process of its own, and kill it when it has this checkpoint or a later one."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "kerastl", "run", str(recipe), "--out", str(out)], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "kerastl", "run", str(recipe), "--out", str(out), *words],
+        stderr=subprocess.DEVNULL,
     )
-    while not file.exists() and process.poll() is None:
+
+    def is_reached() -> bool:
+        names = (file.name for file in checkpoint.parent.glob("epoch-*.npz"))
+        return any(name >= checkpoint.name for name in names)
+
+    while not is_reached() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not (out / "report.html").exists(), "it ended before it could be killed"
+    assert not (out / "report.html").exists(), "the run ended before it could be killed"

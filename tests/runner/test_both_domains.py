@@ -6,7 +6,7 @@ import pytest
 
 from kerastl.data import Collection, Record
 from kerastl.errors import Problems, RequestError
-from kerastl.workflows.datasets import drop_unknown_labels, remove_patient_overlap
+from kerastl.workflows.datasets import check_class_names, drop_unknown_labels, remove_patient_overlap
 
 
 def collection(*rows, root="b"):
@@ -66,7 +66,7 @@ def test_the_same_image_in_both_domains_is_refused():
 def test_all_unknown_classes_are_reported_with_the_nearest_name_and_an_image():
     target = collection(("p1", None, "ILL"), ("p2", None, "weird"), ("p3", None, "well"))
     with pytest.raises(Problems) as refused:
-        check_classes(target, ("ill", "well"))
+        check_class_names(target, ("ill", "well"))
     first, second = map(str, refused.value.problems)
     assert "'ILL'" in first
     assert "'ill'?" in first

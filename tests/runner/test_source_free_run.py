@@ -1,15 +1,13 @@
-"""A model of hospital A goes on at hospital B without an image of A."""
+"""A model of hospital A is adapted at hospital B without images of A."""
 
-import csv
 import importlib
 import json
 import shutil
 
 import numpy as np
 import pytest
-from runs_drawn import RECIPE, draw, kill_run_when
+from runs_drawn import RECIPE, call, draw, kill_run_when, rows_of, run, same_bytes
 
-from kerastl.cli import main
 from kerastl.evaluation import load_trained
 
 FREE = """
@@ -18,7 +16,7 @@ seed: 3
 source: {{model: {model}}}
 data: {{batch_size: 8}}
 phases:
-  - {{name: adapt, domain: target, epochs: {epochs}, learning_rate: 1e-4, trainable: all, batch_norm: statistics, keep: last}}
+  - {{name: adapt, domain: target, epochs: 2, learning_rate: 1e-4, trainable: all, batch_norm: statistics, keep: last}}
 target:
   reader: {{name: table, path: {table}}}
   labels: none
@@ -29,33 +27,29 @@ evaluation: {{resamples: 100}}
 """
 METHODS = ("source_only", "tent", "shot", "adabn")
 SAME = ["predictions.csv", "scores.json", "freeze.json", "history.jsonl"]
+INNER = [f"runs/{method}/{name}" for method in METHODS for name in SAME]
 
-pytestmark = pytest.mark.slow
-
-
-def called(*words):
-    with pytest.raises(SystemExit) as left:
-        main([str(word) for word in words])
-    return int(left.value.code or 0)
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("source_free")]
 
 
 @pytest.fixture(scope="module")
 def at_a(tmp_path_factory):
-    """Hospital A: a finished run, and what may travel of it."""
+    """Hospital A: a finished run, and the export that may leave the hospital."""
     folder = tmp_path_factory.mktemp("a")
     draw(folder / "a" / "dark", 20, 1, light=False)
     draw(folder / "a" / "light", 20, 2, light=True)
     recipe = folder / "a.yaml"
     recipe.write_text(RECIPE.format(path=folder / "a"))
-    assert called("run", recipe, "--out", folder / "run") == 0
-    assert called("export", folder / "run", "--format", "keras", "--out", folder / "out") == 0
+    run(recipe, folder / "run", "--set", "phases[0].epochs=1")
+    export = call("export", folder / "run", "--format", "keras", "--out", folder / "out")
+    assert export.code == 0, export.err
     shutil.rmtree(folder / "a")  # the images of A stay at A
     return folder
 
 
 @pytest.fixture(scope="module")
 def b(tmp_path_factory):
-    """Hospital B: the first six patients of each class are tested, by its own table."""
+    """Hospital B: its table puts the first six patients of each class into the test set."""
     folder = tmp_path_factory.mktemp("b")
     for name, light in (("dark", False), ("light", True)):
         draw(folder / name, 16, 7 + light, light=light)
@@ -77,130 +71,108 @@ def table_of(b, name, *, flipped=False, labelled=True):
 
 
 @pytest.fixture(scope="module")
-def run_b(at_a, b, tmp_path_factory):
-    def run(name, *, model=None, epochs=2, **table):
+def recipe_of(at_a, b, tmp_path_factory):
+    """Write a recipe, and return it with the run folder to use."""
+
+    def write(name, *, model=None, **table):
         folder = tmp_path_factory.mktemp(name)
         recipe = folder / "free.yaml"
-        text = FREE.format(model=model or at_a / "out", table=table_of(b, name, **table), epochs=epochs)
-        recipe.write_text(text)
+        recipe.write_text(FREE.format(model=model or at_a / "out", table=table_of(b, name, **table)))
         return recipe, folder / "run"
 
-    return run
+    return write
 
 
 @pytest.fixture(scope="module")
-def free(run_b):
-    recipe, out = run_b("free")
-    assert called("run", recipe, "--out", out, "--oracle") == 0
-    return out
-
-
-def read(file):
-    return json.loads(file.read_text())
+def free(recipe_of):
+    return run(*recipe_of("free"), "--oracle")
 
 
 def weights_of(folder):
     return {one.path: one.numpy() for one in load_trained(folder).model.weights}
 
 
-def test_candidates_go_on_from_the_model_as_it_came(free, at_a):
-    told = read(free / "adaptation.json")
-    assert set(told["candidates"]) == set(told["oracle"]) == set(METHODS)
-    came, kept = weights_of(at_a / "run"), weights_of(free / "runs" / "source_only")
-    assert came.keys() == kept.keys()
-    assert all(np.array_equal(value, kept[path]) for path, value in came.items())
-    moved = {
-        path for path, value in weights_of(free / "runs" / "adabn").items()
-        if not np.array_equal(value, came[path])
+def test_candidates_start_from_the_model_of_a(free, at_a):
+    adaptation = free.json("adaptation.json")
+    assert set(adaptation["candidates"]) == set(adaptation["oracle"]) == set(METHODS)
+    initial, kept = weights_of(at_a / "run"), weights_of(free.path / "runs" / "source_only")
+    assert initial.keys() == kept.keys()
+    assert all(np.array_equal(value, kept[path]) for path, value in initial.items())
+    changed = {
+        path for path, value in weights_of(free.path / "runs" / "adabn").items()
+        if not np.array_equal(value, initial[path])
     }  # fmt: skip
-    assert moved
-    assert all(path.endswith(("moving_mean", "moving_variance")) for path in moved)
+    assert changed
+    assert all(path.endswith(("moving_mean", "moving_variance")) for path in changed)
     for name in METHODS[1:]:
-        (proof,) = read(free / "runs" / name / "freeze.json")["phases"]
-        assert (proof["faults"], proof["warnings"]) == ([], []), name
-        assert (free / "runs" / name / "finished.json").is_file()
+        (check,) = free.json(f"runs/{name}/freeze.json")["phases"]
+        assert (check["faults"], check["warnings"]) == ([], []), name
+        assert (free.path / "runs" / name / "finished.json").is_file()
 
 
-def test_the_choice_says_that_no_guard_could_be_asked(free):
-    told = read(free / "adaptation.json")
-    assert {guard["fired"] for guard in told["guards"].values()} == {None}
-    assert told["verdict"] in ("adapt", "do_not_adapt")
-    assert "the source's images are not at hand" in told["reason"]
-    kept = told["ranking"]["kept"]
+def test_the_choice_reports_that_no_guard_could_be_evaluated(free):
+    adaptation = free.json("adaptation.json")
+    assert {guard["fired"] for guard in adaptation["guards"].values()} == {None}
+    assert adaptation["verdict"] in ("adapt", "do_not_adapt")
+    kept = adaptation["ranking"]["kept"]
     assert set(kept) == {"adabn", "tent", "shot"}
-    # It moves nothing but statistics: what it ends with is what it began with.
+    # It changes nothing but statistics: its final predictions are its initial ones.
     assert kept["adabn"] == 1.0
 
 
-def test_without_batch_norm_answers_are_compared_with_those_of_the_model_as_it_came(run_b, monkeypatch):
-    # What a network without BatchNorm gives; the phases say batch_norm: statistics all the same.
-    adapting = importlib.import_module("kerastl.workflows.adapt")
-    monkeypatch.setattr(adapting, "observe_renormalised", lambda *_: None)
-    recipe, out = run_b("plain", epochs=1)
-    assert called("run", recipe, "--out", out) == 0
-    assert set(read(out / "adaptation.json")["ranking"]["kept"]) == {"adabn", "tent", "shot"}
-
-
-def test_no_image_of_a_is_told_and_figures_are_of_b_with_the_thresholds_of_a(free, at_a):
-    with (free / "split.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+def test_scores_are_of_b_and_thresholds_of_a(free, at_a):
+    rows = free.rows("split.csv")
     assert {row["split"] for row in rows} == {"target_unlabelled", "target_test"}
     assert all((row["label"] == "") == (row["split"] == "target_unlabelled") for row in rows)
-    scores, at_source = read(free / "scores.json"), read(at_a / "run" / "scores.json")["val"]
+    scores = free.json("scores.json")
+    source_draws = json.loads((at_a / "run" / "scores.json").read_text())["val"]
     assert set(scores) == {"target_test", "interval"}
-    points = scores["target_test"]["operating_points"]
-    assert points["threshold_from"] == "the validation images of the model as it came"
-    assert [one["threshold"] for one in points["points"]] == [
-        one["threshold"] for one in at_source["operating_points"]["points"]
+    points = scores["target_test"]["operating_points"]["points"]
+    assert [one["threshold"] for one in points] == [
+        one["threshold"] for one in source_draws["operating_points"]["points"]
     ]
-    wanted = at_source["calibration"]["temperature"]["value"]
+    wanted = source_draws["calibration"]["temperature"]["value"]
     assert scores["target_test"]["calibration"]["temperature"]["value"] == wanted
-    assert read(free / "freeze.json")["two_passes"]["differ"] == 0
-    assert "o guard could be asked" in (free / "report.html").read_text()
-    assert "at A" not in (free / "recipe.resolved.yaml").read_text()
+    assert free.json("freeze.json")["compare_passes"]["differ"] == 0
+    assert "at A" not in (free.path / "recipe.resolved.yaml").read_text()
 
 
-def test_what_comes_after_a_run_works(free, b, tmp_path):
-    export = free / "export" / "saved_model"
-    assert called("verify", export) == 0
-    assert called("predict", free, b / "dark", "--out", tmp_path / "a.csv") == 0
-    assert called("report", free) == 0
-    assert called("check", free / "recipe.resolved.yaml") == 0
-    assert called("export", free, "--format", "keras", "--out", tmp_path / "on") == 0
-    assert called("verify", tmp_path / "on" / "1", "--run", free) == 0
+def test_the_commands_after_a_run_work(free, b, tmp_path):
+    export = free.path / "export" / "saved_model"
+    for words in (
+        ("verify", export),
+        ("predict", free.path, b / "dark", "--out", tmp_path / "a.csv"),
+        ("report", free.path),
+        ("check", free.path / "recipe.resolved.yaml"),
+        ("export", free.path, "--format", "keras", "--out", tmp_path / "on"),
+        ("verify", tmp_path / "on" / "1", "--run", free.path),
+    ):
+        answer = call(*words)
+        assert answer.code == 0, answer.err
+    assert len(rows_of(tmp_path / "a.csv")) == 16
 
 
-def test_labels_of_b_change_no_byte_of_what_is_learnt_and_chosen(free, run_b):
-    recipe, out = run_b("flipped", flipped=True)
-    assert called("run", recipe, "--out", out, "--oracle") == 0
-    files = [*SAME, "adaptation.json"]
-    files += [f"runs/{one}/{name}" for one in METHODS for name in SAME]
-    for name in files:
-        assert (out / name).read_bytes() == (free / name).read_bytes(), name
+def test_neither_labels_of_b_nor_the_form_of_the_model_change_a_byte(free, recipe_of, at_a):
+    """The labels of B are exchanged, and the model comes from the run folder of A, not from its export."""
+    other = run(*recipe_of("flipped", flipped=True, model=at_a / "run"), "--oracle").path
+    same_bytes(free.path, other, [*SAME, "adaptation.json", *INNER])
 
 
-def test_a_run_folder_serves_as_well_as_what_was_exported_of_it(free, run_b, at_a):
-    recipe, out = run_b("folder", model=at_a / "run")
-    assert called("run", recipe, "--out", out, "--oracle") == 0
-    for name in (*SAME, "adaptation.json"):
-        assert (out / name).read_bytes() == (free / name).read_bytes(), name
+def test_without_batch_norm_and_without_labels_there_is_a_model_and_no_score(recipe_of, monkeypatch):
+    """Initial predictions are then those of the model of A; the phases say batch_norm: statistics all the same."""
+    adapting = importlib.import_module("kerastl.workflows.adapt_step")
+    monkeypatch.setattr(adapting, "observe_renormalized", lambda *_: None)
+    finished = run(*recipe_of("unlabelled", labelled=False), "--set", "export.formats=[]")
+    adaptation = finished.json("adaptation.json")
+    assert set(adaptation["ranking"]["kept"]) == {"adabn", "tent", "shot"}
+    assert adaptation["target_test"] is None
+    assert set(finished.json("scores.json")) == {"interval"}
+    assert (finished.path / "report.html").is_file()
 
 
-def test_a_hospital_without_any_label_gets_a_model_and_no_figures(run_b):
-    recipe, out = run_b("unlabelled", labelled=False)
-    assert called("run", recipe, "--out", out) == 0
-    assert set(read(out / "scores.json")) == {"interval"}
-    assert read(out / "adaptation.json")["target_test"] is None
-    assert (out / "report.html").is_file()
-
-
-def test_a_run_killed_in_a_candidate_goes_on_to_the_same_bytes(run_b):
-    recipe, whole = run_b("whole", epochs=8)
-    assert called("run", recipe, "--out", whole) == 0
-    out = whole.parent / "killed"
-    kill_run_when(out / "runs" / "shot" / "checkpoints" / "epoch-00002.npz", recipe, out)
-    assert called("run", recipe, "--out", out, "--resume") == 0
-    files = [*SAME, "adaptation.json", "summary.json"]
-    files += [f"runs/{one}/{name}" for one in METHODS for name in SAME]
-    for name in files:
-        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+def test_a_run_killed_in_a_candidate_resumes_to_the_same_bytes(free, tmp_path):
+    """`drawing` has this of methods with source images."""
+    out = tmp_path / "killed"
+    kill_run_when(out / "runs/shot/checkpoints/epoch-00001.npz", free.recipe, out, "--oracle")
+    run(free.recipe, out, "--resume", "--oracle")
+    same_bytes(free.path, out, [*SAME, "adaptation.json", "summary.json", *INNER])

@@ -1,4 +1,4 @@
-"""Two hospitals whose tables are called alike: what is said of each names it."""
+"""Two hospitals whose tables have the same file name: every message names its table by path."""
 
 import csv
 
@@ -38,54 +38,52 @@ def hospitals(tmp_path):
     return recipe, places
 
 
-def test_faults_of_both_tables_are_told_together(kerastl, hospitals, tmp_path):
+def test_problems_of_both_tables_are_reported_together(kerastl, hospitals, tmp_path):
     recipe, places = hospitals
     for name, place in places.items():
         place.write_text(place.read_text() + f"gone_{name}.png,dark\n")
     answer = kerastl("run", recipe, "--out", tmp_path / "run")
     assert answer.code == 1
     for name, place in places.items():
-        assert f"The table {place} has 1 problem." in answer.err
+        assert str(place) in answer.err
         assert f"gone_{name}.png" in answer.err
-    assert answer.err.count("Nothing was run.") == 1
     assert not (tmp_path / "run").exists()
 
 
-def test_unreadable_images_are_those_of_a_named_table(kerastl, hospitals, tmp_path):
+def test_unreadable_images_are_reported_with_their_table(kerastl, hospitals, tmp_path):
     recipe, places = hospitals
     for number in range(5):
         (places["b"].parent / "dark" / f"{number}.png").write_bytes(b"x")
     answer = kerastl("run", recipe, "--out", tmp_path / "run")
     assert answer.code == 1
-    assert "5 of 20 images of the target (b/labels.csv) cannot be read" in answer.err
-    assert "source" not in answer.err
+    assert "target (b/labels.csv)" in answer.err
+    assert "a/labels.csv" not in answer.err
     (places["a"].parent / "dark" / "0.png").write_bytes(b"x")
     answer = kerastl("run", recipe, "--out", tmp_path / "run", "--set", "data.max_pixels=10")
     assert answer.code == 1
-    assert "20 of 20 images of the source (a/labels.csv)" in answer.err
-    assert "20 of 20 images of the target (b/labels.csv)" in answer.err
+    assert "source (a/labels.csv)" in answer.err
+    assert "target (b/labels.csv)" in answer.err
 
 
-def test_notes_say_whose_table_they_are_about(hospitals, tmp_path):
+def test_notes_name_their_table(hospitals, tmp_path):
     from kerastl import recipe as recipes
-    from kerastl.workflows.check_recipe import check_recipe
     from kerastl.runs import Run
     from kerastl.workflows import load_datasets
+    from kerastl.workflows.check_recipe import check_recipe
 
     recipe, places = hospitals
     found = recipes.find(str(recipe))
     notes = load_datasets(check_recipe(found, ()), Run(tmp_path / "run")).notes
-    for domain in ("source", "target"):
-        assert f"{domain}: labels.csv: column 'label' is taken as label." in notes
+    about_columns = [note for note in notes if "'label'" in note]
+    assert sorted(note.partition(":")[0] for note in about_columns) == ["source", "target"]
     other = places["b"].rename(places["b"].with_name("b.csv"))
     sets = [f"target.reader.path={other}"]
     notes = load_datasets(check_recipe(found, sets), Run(tmp_path / "run")).notes
-    assert "b.csv: column 'label' is taken as label." in notes
+    about_columns = [note for note in notes if "'label'" in note]
+    assert sorted(note.partition(":")[0] for note in about_columns) == ["b.csv", "labels.csv"]
 
 
-def test_what_is_remarkable_about_the_target_is_said_before_training(
-    kerastl, hospitals, tmp_path, monkeypatch
-):
+def test_warnings_about_the_target_are_printed_before_training(kerastl, hospitals, tmp_path, monkeypatch):
     recipe, places = hospitals
     for file in places["b"].parent.rglob("*.png"):
         Image.new("RGB", (30, 30), (9, 9, 9)).save(file)
@@ -97,5 +95,5 @@ def test_what_is_remarkable_about_the_target_is_said_before_training(
     sets = ["--set", "target.split.test_fraction=0.0"]
     answer = kerastl("run", recipe, "--oracle", *sets, "--out", tmp_path / "run")
     assert "Far enough." in answer.err
-    assert "20 of 20, are one grey value throughout" in answer.err
-    assert "no labelled test image of the target" in answer.err
+    assert "20 of 20" in answer.err
+    assert "--oracle" in answer.err

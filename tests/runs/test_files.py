@@ -55,7 +55,7 @@ def test_negative_numbers_are_not_quoted(tmp_path):
 
 def test_csv_row_of_wrong_length_is_reported_with_its_number(tmp_path):
     (tmp_path / "t.csv").write_text("a,b\n1,2\n3\n")
-    with pytest.raises(RequestError, match="row 3: 1 cells, but the header has 2"):
+    with pytest.raises(RequestError, match="row 3"):
         read_csv(tmp_path / "t.csv")
 
 

@@ -24,18 +24,18 @@ def test_run_folders_are_numbered(tmp_path, monkeypatch):
 
 def test_run_folder_cannot_be_locked_twice(tmp_path):
     run = Run(tmp_path)
-    with run.locked(), pytest.raises(RequestError, match="another process"), Run(tmp_path).locked():
+    with run.locked(), pytest.raises(RequestError), Run(tmp_path).locked():
         pass
 
 
 def test_resume_selects_the_only_unfinished_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RequestError, match="no unfinished run"):
+    with pytest.raises(RequestError, match="flowers"):
         find_unfinished_run("flowers", None)
     first, second = create_run("flowers", None), create_run("flowers", None)
     for run in (first, second):
         write_atomic(run.file("recipe.resolved.yaml"), "format: 1\n")
-    with pytest.raises(RequestError, match="Several runs"):
+    with pytest.raises(RequestError, match=r"flowers-1.*flowers-2"):
         find_unfinished_run("flowers", None)
     first.finish()
     assert find_unfinished_run("flowers", None).path == second.path
@@ -47,7 +47,7 @@ def test_report_of_a_stopped_run_does_not_finish_it(tmp_path, monkeypatch):
     write_atomic(run.file("report.html"), "<p>so far</p>")
     assert find_unfinished_run("flowers", None).path == run.path
     run.finish()
-    with pytest.raises(RequestError, match="no unfinished run"):
+    with pytest.raises(RequestError, match="flowers"):
         find_unfinished_run("flowers", None)
 
 
@@ -65,7 +65,7 @@ def test_runs_of_a_recipe_with_a_longer_name_are_ignored(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     other = started_run("runs/folder-classifier-2")
     started_run("runs/folder-²")
-    with pytest.raises(RequestError, match="no unfinished run of folder "):
+    with pytest.raises(RequestError, match="folder"):
         find_unfinished_run("folder", None)
     assert find_unfinished_run("folder-classifier", None).path == other.path
     assert create_run("folder", None).path.name == "folder-1"
@@ -86,7 +86,7 @@ def test_runs_are_sorted_by_number(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number in (9, 10):
         started_run(f"runs/a-{number}")
-    with pytest.raises(RequestError, match=r"a-9,.*a-10\."):
+    with pytest.raises(RequestError, match=r"a-9.*a-10"):
         find_unfinished_run("a", None)
     assert create_run("a", None).path.name == "a-11"
 
@@ -101,6 +101,6 @@ def test_error_for_an_existing_folder_has_a_resume_command_only_if_resumable(tmp
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("")
     for taken in (run.path, tmp_path / "mine"):
-        with pytest.raises(RequestError, match="never overwrites") as error:
+        with pytest.raises(RequestError, match=str(taken)) as told:
             create_run("a", taken)
-        assert "--resume" not in str(error.value)
+        assert "--resume" not in str(told.value)

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from kerastl import registry
 from kerastl.evaluation.calibration import fit_temperature
 from kerastl.selection import Evidence, Outputs, VerifiedInformation, rank
-from kerastl.selection.ranking import information, check_overconfidence, check_overconfidence_without_source
+from kerastl.selection.ranking import check_overconfidence, check_overconfidence_without_source, information
 
 IMAGES = 4
 

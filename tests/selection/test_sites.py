@@ -6,8 +6,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kerastl.errors import RequestError
-from kerastl.selection import site_label_auc, domain_auc
-from kerastl.selection.domain_classifier import within_fold_auc, fit_domain_classifier, group_folds
+from kerastl.selection import domain_auc, site_label_auc
+from kerastl.selection.domain_classifier import fit_domain_classifier, group_folds, within_fold_auc
 
 
 def site(seed, *, patients=40, images=4, width=16, shift=0.0):

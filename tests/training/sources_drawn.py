@@ -1,13 +1,14 @@
-"""A source of drawn images that keeps the contract of an epoch source, and a small model."""
+"""Datasets in memory with the interface of an image dataset."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+import tensorflow as tf
 
 
 @dataclass
 class ArraySource:
-    """Images in memory; class 1 is brighter in its upper half."""
+    """A dataset of arrays: its batches are tensors, so that no tf.data graph is traced."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -37,30 +38,16 @@ class ArraySource:
         return replace(self, labels=labels, seed=self.seed + 1000)
 
     def indexed_batches(self, epoch, first_step=0, shard=(0, 1)):
-        import tensorflow as tf
-
         order = np.arange(len(self.labels))
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
-
-        def parts():
-            for start in range(first_step * self.batch_size, len(order), self.batch_size):
-                rows = order[start : start + self.batch_size][shard[0] :: shard[1]]
-                yield self.images[rows], self.labels[rows], rows
-
-        size = self.images.shape[1:]
-        return tf.data.Dataset.from_generator(
-            parts,
-            output_signature=(
-                tf.TensorSpec([None, *size], tf.float32),
-                tf.TensorSpec([None], tf.int32),
-                tf.TensorSpec([None], tf.int64),
-            ),
-        )
+        for start in range(first_step * self.batch_size, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size][shard[0] :: shard[1]]
+            yield tf.constant(self.images[rows]), tf.constant(self.labels[rows]), tf.constant(rows)
 
 
 def stored(folder, count: int, class_names: tuple[str, ...]) -> list:
-    """Write drawn images as PNGs; return their records."""
+    """Write images as PNG files and return their records."""
     from PIL import Image
 
     from kerastl.data import Record
@@ -74,6 +61,7 @@ def stored(folder, count: int, class_names: tuple[str, ...]) -> list:
 
 
 def drawn(count: int, seed: int = 0, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Return random images and labels; images of class 1 are brighter in their upper half."""
     generator = np.random.default_rng(seed)
     labels = (np.arange(count) % 2).astype(np.int32)
     images = generator.uniform(0, 120, (count, size, size, 3)).astype(np.float32)
@@ -86,3 +74,10 @@ def plain_phase(*args, **options):
     from kerastl.recipe import Phase
 
     return Phase(*args, **({"batch_norm": "frozen", "cache": "none"} | options))
+
+
+def phase_with(phase, **options):
+    """A validated copy of the phase with other options."""
+    from kerastl.recipe import Phase
+
+    return Phase(**{**vars(phase), **options})

@@ -83,11 +83,19 @@ def test_a_network_without_convolutions_is_returned_as_it_is():
     assert with_fast_backward(model) is model
 
 
-@pytest.mark.parametrize("rule", ["frozen", pytest.param("trainable", marks=pytest.mark.slow)])
-def test_some_steps_on_a_real_network_end_where_the_plain_steps_end(rule):
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("small_cnn", "frozen"),
+        pytest.param("mobilenet_v2", "frozen", marks=pytest.mark.slow),
+        pytest.param("mobilenet_v2", "trainable", marks=pytest.mark.slow),
+    ],
+)
+def test_training_steps_with_the_cheap_backward_pass_end_where_plain_steps_end(name, rule):
     def trained(way):
         keras.utils.clear_session()
-        backbone = build_backbone("mobilenet_v2", weights="none", image_size_px=32, seed=1, alpha=0.35)
+        options = {"alpha": 0.35} if name == "mobilenet_v2" else {}
+        backbone = build_backbone(name, weights="none", image_size_px=32, seed=1, **options)
         model = build_model(backbone, class_names=("a", "b"), dropout=0.3, seed=1)
         # The norms get the statistics of the images: activations vanish in random weights without.
         # Offsets away from 0: at the kink of a ReLU rounding decides which way a gradient goes.
@@ -117,4 +125,4 @@ def test_some_steps_on_a_real_network_end_where_the_plain_steps_end(rule):
     plain, cheap = trained(lambda model, _: model), trained(with_folded_trunk)
     way, other = (np.concatenate([one.ravel() for one in found]) for found in (plain, cheap))
     assert np.linalg.norm(other - way) < 0.01 * np.linalg.norm(way)
-    assert sum(np.abs(one).max() > 0 for one in plain) > 10
+    assert sum(np.abs(one).max() > 0 for one in plain) > (2 if name == "small_cnn" else 10)

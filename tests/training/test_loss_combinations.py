@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from memory_dataset import MemoryDataset
 from sources_drawn import plain_phase, stored
 
 from kerastl.augment import build_mixing
-from kerastl.data import ImageDataset
 from kerastl.training import ClassificationStep
 from kerastl.training.loop import classification_step
 from kerastl.training.losses import balanced_weights
@@ -91,7 +91,7 @@ def test_every_mixing_of_the_pipeline_with_all_the_rest(tmp_path, mixing):
     """Balanced weights are of the images as they are, before they are mixed."""
     names = ("dark", "light")
     records = stored(tmp_path, 13, names)
-    source = ImageDataset(
+    source = MemoryDataset(
         records, class_names=names, image_size_px=32, batch_size=13, seed=3,
         mix=build_mixing([{"name": mixing}], image_size_px=32, num_classes=2),
     )  # fmt: skip

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from memory_dataset import MemoryDataset
 from sklearn.datasets import load_sample_images
 from sources_drawn import plain_phase, stored
 
-from kerastl.data import ImageDataset
 from kerastl.errors import Problems
 from kerastl.models import build_backbone, build_model, fold
 from kerastl.recipe import FromBlock
@@ -20,7 +20,7 @@ LAST = FromBlock(from_block="block_3")
 @pytest.fixture
 def steady(model, train):
     """The model, its norms with the statistics of the images: wild ones drown every digit."""
-    images = np.concatenate([images for images, _, _ in train.batches(0)])
+    images = np.concatenate([images for images, _, _ in train.indexed_batches(0)])
     for norm in batch_norm_layers(model):
         norm.momentum = 0.0
     model(images, training=True)
@@ -81,7 +81,7 @@ def test_a_cache_of_the_one_is_not_taken_for_the_other(tmp_path):
         keras.utils.clear_session()
         backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=1)
         model = build_model(backbone, class_names=CLASSES, seed=1)
-        source = ImageDataset(records, class_names=CLASSES, image_size_px=32, batch_size=4, shuffle=True)
+        source = MemoryDataset(records, class_names=CLASSES, image_size_px=32, batch_size=4, shuffle=True)
         phase = plain_phase("head", 1, cache="features", trunk_precision=precision)
         fit(model, source, phases=[phase], cache_dir=tmp_path / "kept")
         return {file.parent.name: np.load(file) for file in (tmp_path / "kept").glob("*/*.npy")}

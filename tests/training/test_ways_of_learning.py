@@ -1,13 +1,14 @@
-"""Averages, the pull back to the start, focal loss, accumulation: against their formulas, and through the loop."""
+"""WeightAverages, the pull back to the start, focal loss, accumulation: against their formulas, and through the loop."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from sources_drawn import ArraySource, drawn, plain_phase
+from sources_drawn import ArraySource, drawn, phase_with, plain_phase
+from stopping import snapshots
 
 from kerastl.models import build_backbone, build_model
-from kerastl.recipe import FromBlock, Phase
+from kerastl.recipe import FromBlock
 from kerastl.training import fit
 from kerastl.training.losses import cross_entropy
 from kerastl.training.optimizer import WeightAverages, build_l2_sp
@@ -64,15 +65,18 @@ def test_the_mean_of_the_last_epochs_is_their_mean():
             )  # fmt: skip
 
 
+AVERAGED = plain_phase("x", epochs=3, learning_rate=3e-3, trainable=LAST, keep="last")
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return weights_of(learnt(AVERAGED)[0])
+
+
 @pytest.mark.parametrize("more", [{"ema": 0.9}, {"average_last": 2}], ids=str)
-def test_averaged_weights_are_those_that_are_judged_and_kept(more):
-    phase = plain_phase("x", epochs=3, learning_rate=3e-3, trainable=LAST, keep="last")
-    plain, _ = learnt(phase)
-    averaged, history = learnt(Phase(**{**vars(phase), **more}))
-    differ = [
-        not np.array_equal(one, other)
-        for one, other in zip(weights_of(plain), weights_of(averaged), strict=True)
-    ]
+def test_averaged_weights_are_evaluated_and_kept(plain, more):
+    averaged, history = learnt(phase_with(AVERAGED, **more))
+    differ = [not np.array_equal(one, other) for one, other in zip(plain, weights_of(averaged), strict=True)]
     assert any(differ)
     assert not all(differ)  # what is frozen is not averaged
     logits = averaged(source(16, seed=1).images, training=False)
@@ -80,59 +84,35 @@ def test_averaged_weights_are_those_that_are_judged_and_kept(more):
     assert loss == pytest.approx(history.rows[-1]["val_loss"], rel=1e-4)
 
 
-@pytest.mark.parametrize("more", [{"ema": 0.9}, {"average_last": 3}, {"accumulate": 3}], ids=str)
-def test_averages_and_accumulated_gradients_survive_a_stop(more, tmp_path):
-    phase = plain_phase("x", epochs=4, learning_rate=3e-3, trainable=LAST, keep="last", **more)
-    after = plain_phase("y", epochs=1, learning_rate=1e-3, keep="last")
-    whole, expected = learnt(phase, after, checkpoints=tmp_path / "whole")
-
-    class Stop(Exception):
-        pass
-
-    for end in (2, 4):
-
-        def stop(rows, timing, end=end):
-            if len(rows) == end:
-                raise Stop
-
-        folder = tmp_path / str(end)
-        with pytest.raises(Stop):
-            learnt(phase, after, checkpoints=folder, on_epoch=stop)
-        again, history = learnt(phase, after, checkpoints=folder, resume=True)
+def assert_resumed_runs_end_alike(phases, folder, *epochs):
+    """Train in one piece, and again from the checkpoints of some epochs; return the weights and the history."""
+    checkpoints = folder / "whole"
+    whole, expected = learnt(*phases, checkpoints=checkpoints, on_epoch=snapshots(checkpoints))
+    for epoch in epochs:
+        again, history = learnt(*phases, checkpoints=folder / f"whole-{epoch}", resume=True)
         assert history.rows == expected.rows
         for one, other in zip(weights_of(whole), weights_of(again), strict=True):
             assert one.tobytes() == other.tobytes()
+    return weights_of(whole), expected
 
 
-def test_unfreezing_with_kept_momenta_survives_a_stop(tmp_path):
+@pytest.mark.parametrize("more", [{"ema": 0.9, "accumulate": 3}, {"average_last": 3}], ids=str)
+def test_averages_and_accumulated_gradients_survive_an_interruption(more, tmp_path):
+    phase = plain_phase("x", epochs=4, learning_rate=3e-3, trainable=LAST, keep="last", **more)
+    after = plain_phase("y", epochs=1, learning_rate=1e-3, keep="last")
+    assert_resumed_runs_end_alike([phase, after], tmp_path, 3)
+
+
+def test_unfreezing_with_a_kept_optimizer_state_survives_an_interruption(tmp_path):
     phases = [
         plain_phase("head", epochs=1, keep="last", schedule="cosine").with_schedule_span(0, 3),
         plain_phase("last", epochs=2, keep="last", trainable=LAST, optimizer_state="keep", schedule="cosine").with_schedule_span(1, 3),
     ]  # fmt: skip
-    whole, expected = learnt(*phases, checkpoints=tmp_path / "whole")
+    kept, expected = assert_resumed_runs_end_alike(phases, tmp_path, 1)
     rates = [row["learning_rate"] for row in expected.rows]
     assert rates[0] > rates[1] > rates[2] > 0
-
-    class Stop(Exception):
-        pass
-
-    for end in (1, 2):
-
-        def stop(rows, timing, end=end):
-            if len(rows) == end:
-                raise Stop
-
-        with pytest.raises(Stop):
-            learnt(*phases, checkpoints=tmp_path / str(end), on_epoch=stop)
-        again, history = learnt(*phases, checkpoints=tmp_path / str(end), resume=True)
-        assert history.rows == expected.rows
-        for one, other in zip(weights_of(whole), weights_of(again), strict=True):
-            assert one.tobytes() == other.tobytes()
-    renewed, _ = learnt(phases[0], Phase(**{**vars(phases[1]), "optimizer_state": "reset"}))
-    assert any(
-        not np.array_equal(one, other)
-        for one, other in zip(weights_of(whole), weights_of(renewed), strict=True)
-    )
+    reset, _ = learnt(phases[0], phase_with(phases[1], optimizer_state="reset"))
+    assert any(not np.array_equal(one, other) for one, other in zip(kept, weights_of(reset), strict=True))
 
 
 def test_the_pull_is_half_the_strength_times_the_squared_way_and_leaves_the_head_alone():

@@ -1,0 +1,82 @@
+"""The smallest member of each backbone family, with random weights that behave like trained ones."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from kerastl.models import build_backbone
+
+
+class Member(NamedTuple):
+    """A backbone.
+
+    Args:
+        name: of the backbone.
+        image_size_px: the smallest size that it takes, or close to it.
+        folded: how many of its BatchNorm layers can be folded, and how many there are; None: all.
+    """
+
+    name: str
+    image_size_px: int = 32
+    folded: tuple[int, int] | None = None
+
+
+SMALLEST = {
+    "small_cnn": Member("small_cnn", folded=(0, 3)),
+    "mobilenet": Member("mobilenet"),
+    "mobilenet_v2": Member("mobilenet_v2"),
+    "mobilenet_v3": Member("mobilenet_v3_small"),
+    "vgg": Member("vgg16", folded=(0, 0)),
+    "resnet": Member("resnet50"),
+    "resnet_v2": Member("resnet50_v2", folded=(32, 49)),
+    "xception": Member("xception", 71),
+    "inception_v3": Member("inception_v3", 75),
+    "inception_resnet_v2": Member("inception_resnet_v2", 75),
+    "densenet": Member("densenet121", folded=(59, 121)),
+    "nasnet": Member("nasnet_mobile", folded=(188, 192)),
+    "efficientnet": Member("efficientnet_b0"),
+    "efficientnet_v2": Member("efficientnet_v2_b0"),
+    "convnext": Member("convnext_tiny", folded=(0, 0)),
+}
+QUICK = ("small_cnn", "mobilenet_v2")
+"""The families of the default lane."""
+
+
+def crops(size, count=24):
+    """Cut squares out of scikit-learn's two sample photographs."""
+    generator, cuts = np.random.default_rng(0), []
+    for number in range(count):
+        photo = load_sample_images().images[number % 2]
+        side = int(generator.integers(size, 400))
+        top, left = (int(generator.integers(0, whole - side + 1)) for whole in photo.shape[:2])
+        cut = Image.fromarray(photo[top : top + side, left : left + side])
+        cuts.append(np.asarray(cut.resize((size, size))))
+    return np.stack(cuts).astype("float32")
+
+
+def calibrated(name, size):
+    """Return a backbone with random weights whose BatchNorm statistics are those of photographs, the photographs, and the BatchNorm layers.
+
+    With the statistics of an untrained network, rounding errors would hide every difference.
+    """
+    model = build_backbone(name, weights="none", image_size_px=size, seed=3)
+    images, generator = crops(size), np.random.default_rng(0)
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for norm in norms:
+        for variable, low, high in ((norm.gamma, 0.5, 1.5), (norm.beta, -0.5, 0.5)):
+            if variable is not None:
+                variable.assign(generator.uniform(low, high, variable.shape))
+        norm.momentum = 0.0
+    model(images, training=True)
+    return model, images, norms
+
+
+def folding_error(model, folded, images, *, training=False):
+    """Return the length of the difference between both outputs, relative to the plain output."""
+    plain = keras.ops.convert_to_numpy(model(images, training=False))
+    output = keras.ops.convert_to_numpy(folded(images, training=training))
+    assert np.abs(plain).max() > 1e-3
+    return np.linalg.norm(output - plain) / np.linalg.norm(plain)
