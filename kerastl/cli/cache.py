@@ -116,7 +116,7 @@ def _told(entry: Entry) -> dict[str, Any]:
         "bytes": entry.num_bytes,
         "last_used": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.last_used)),
         "holds": entry.holds,
-        "piece": entry.is_piece,
+        "partial": entry.is_partial,
     }
 
 

@@ -1,4 +1,4 @@
-"""Where this user's images and knowledge about them are kept between runs."""
+"""The cache folder of the user: entries, locks, results of file checks, and pruning."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ from kerastl.errors import RequestError
 
 
 def cache_folder() -> Path:
-    """Return the user's cache folder: KERASTL_CACHE, or the system's place for caches.
+    """Return the cache folder of the user, `KERASTL_CACHE` or the default of the system, and create it if possible.
 
-    It is made if need be. Where that cannot be done it is returned all the same: what is known about
-    images is then not kept, which costs time only; who must keep images there raises `cache_not_writable`.
+    If it cannot be created, file checks are not cached. Code that must store images raises `cache_not_writable`.
     """
     folder = Path(os.environ.get("KERASTL_CACHE") or platformdirs.user_cache_dir("kerastl"))
     with contextlib.suppress(OSError):
@@ -37,55 +36,54 @@ def cache_folder() -> Path:
 
 
 def cache_not_writable(folder: Path, error: OSError) -> RequestError:
-    """Return the error to raise where images must be kept in the cache and cannot be."""
+    """Return the error to raise if images cannot be stored in the cache."""
     return RequestError(
-        f"Images cannot be kept in the cache folder {folder}: {error.strerror or error}. "
-        "Name a folder with room that can be written to, and start again: export KERASTL_CACHE=DIR"
+        f"Cannot store images in the cache folder {folder}: {error.strerror or error}. "
+        "Choose a writable folder with enough space: export KERASTL_CACHE=DIR"
     )
 
 
 class _Process:
-    """Stands for this process where nothing shorter-lived uses an entry."""
+    """User of the entries that are in use until the process exits."""
 
 
 _PROCESS = _Process()
-_held: set[Path] = set()
+_in_use: set[Path] = set()
 
 
 def entry_lock(entry: Path) -> BaseFileLock:
-    """Return the lock of an entry: who writes or removes it holds it.
+    """Return the lock to hold while an entry is written or removed.
 
-    Its file stays where it is: to remove it would let two processes hold it, each its own file of that name.
+    The lock file is never removed, because two processes could then hold locks on different files of this name.
     """
     return FileLock(f"{entry}.lock")
 
 
 def mark_in_use(entry: Path, user: Any = None) -> None:
-    """Note that an entry is used, from now until `user` is gone; None: until the process ends.
+    """Mark an entry as in use until `user` is garbage-collected, or until the process exits if it is None.
 
-    To be called while its lock is held, so that nobody removes the entry before this is known. Where nothing can be
-    written nothing is noted: nobody can remove it from there either.
+    Call it while holding the lock of the entry. A read-only cache needs no mark, because its entries cannot be removed.
     """
     with contextlib.suppress(OSError):
         os.utime(entry)
-        if user is None and entry in _held:
+        if user is None and entry in _in_use:
             return
         mark = FileLock(f"{entry}.{uuid.uuid4().hex[:12]}.use")
         mark.acquire(timeout=0)
-        weakref.finalize(_PROCESS if user is None else user, _let_go, mark)
+        weakref.finalize(_PROCESS if user is None else user, _release, mark)
         if user is None:
-            _held.add(entry)
+            _in_use.add(entry)
 
 
-def _let_go(mark: BaseFileLock) -> None:
+def _release(mark: BaseFileLock) -> None:
     mark.release()
     with contextlib.suppress(OSError):
         Path(mark.lock_file).unlink()
 
 
 @contextlib.contextmanager
-def unused(entry: Path) -> Iterator[bool]:
-    """Hold an entry against everybody else; tell whether that could be had: nobody writes it, nobody uses it."""
+def _lock_if_unused(entry: Path) -> Iterator[bool]:
+    """Lock an entry, and yield whether no process writes or uses it."""
     lock = entry_lock(entry)
     try:
         lock.acquire(timeout=0)
@@ -99,69 +97,70 @@ def unused(entry: Path) -> Iterator[bool]:
 
 
 def _is_alive(mark: Path) -> bool:
-    """Tell whether the process that made a mark still holds it; what a killed one left is removed."""
+    """Return whether the process that created a mark is still alive. Marks of killed processes are removed."""
     lock = FileLock(mark)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         return True
-    _let_go(lock)
+    _release(lock)
     return False
 
 
 FILE_NAME = "images-1.sqlite"
-# Part of every key: raise it when the decoder decides otherwise about a file than before, or says it in other words.
-DECODER = 3
-WAIT_S = 20.0
-KEYS_A_QUERY = 500
+# Part of every key. Increase it when the decoder accepts other files or gives other reasons.
+DECODER_VERSION = 4
+TIMEOUT_S = 20.0
+KEYS_PER_QUERY = 500
 
 
 @dataclass(frozen=True)
 class FileCheck:
-    """What one decoding of a file showed.
+    """Result of decoding a file.
 
     Args:
-        reason: why it cannot be used; None: it can.
-        has_16_bit: a 16-bit grey image.
-        to_convert: TensorFlow cannot decode it, Pillow must convert it first.
-        lasting: it holds as long as the file is unchanged. False where the system refused, not the decoder:
-            such a verdict is for this run only, and never written.
+        reason: Why the file cannot be decoded. None if it can be decoded.
+        is_16_bit: Whether the image is 16-bit grayscale.
+        needs_conversion: Whether Pillow must convert the file, because TensorFlow cannot decode it.
+        is_permanent: Whether the result is valid as long as the file is unchanged. Errors of the system are not, and
+            are not cached.
     """
 
     reason: str | None
-    has_16_bit: bool = False
+    is_16_bit: bool = False
     needs_conversion: bool = False
     is_permanent: bool = True
 
 
-def cache_key(file: Path, found: os.stat_result, max_pixels: int) -> str:
-    """Return the name of a file's state: another size, time or limit is another key."""
-    parts = (DECODER, max_pixels, os.fspath(file), found.st_size, found.st_mtime_ns)
+def cache_key(file: Path, status: os.stat_result, max_pixels: int) -> str:
+    """Return the cache key of a file, which depends on its path, size, modification time and the pixel limit."""
+    parts = (DECODER_VERSION, max_pixels, os.fspath(file), status.st_size, status.st_mtime_ns)
     return hashlib.sha256("\0".join(map(str, parts)).encode(errors="surrogateescape")).hexdigest()
 
 
 def read_file_checks(cache_dir: Path | None, keys: Iterable[str]) -> dict[str, FileCheck]:
-    """Return what is known of the keys; nothing when the cache is broken."""
-    wanted = list(keys)
-    known: dict[str, FileCheck] = {}
-    if cache_dir is None or not _is_there(cache_dir / FILE_NAME):
+    """Return the cached results of the keys. A damaged cache has none."""
+    keys = list(keys)
+    checks: dict[str, FileCheck] = {}
+    if cache_dir is None or not _is_file(cache_dir / FILE_NAME):
         return {}
     with contextlib.suppress(OSError):
-        os.utime(cache_dir / FILE_NAME)  # when it was used last, for `kerastl cache`
+        os.utime(cache_dir / FILE_NAME)  # time of last use, for `kerastl cache`
     with contextlib.suppress(sqlite3.Error), _opened(cache_dir) as connection:
-        for start in range(0, len(wanted), KEYS_A_QUERY):
-            some = wanted[start : start + KEYS_A_QUERY]
-            marks = ",".join("?" * len(some))
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            batch = keys[start : start + KEYS_PER_QUERY]
+            placeholders = ",".join("?" * len(batch))
             rows = connection.execute(
-                f"SELECT key, reason, deep, convert FROM file_checks WHERE key IN ({marks})", some
+                f"SELECT key, reason, is_16_bit, needs_conversion FROM file_checks WHERE key IN ({placeholders})",
+                batch,
             )
-            known |= {
+            checks |= {
                 key: FileCheck(reason, bool(deep), bool(convert)) for key, reason, deep, convert in rows
             }
-    return known
+    return checks
 
 
-def _is_there(file: Path) -> bool:
+def _is_file(file: Path) -> bool:
     try:
         return file.is_file()
     except OSError:
@@ -169,8 +168,8 @@ def _is_there(file: Path) -> bool:
 
 
 def write_file_checks(cache_dir: Path | None, file_checks: Mapping[str, FileCheck]) -> None:
-    """Add what was found and lasts; a broken cache is replaced, one that cannot be written is left alone."""
-    file_checks = {key: one for key, one in file_checks.items() if one.is_permanent}
+    """Cache permanent results. A damaged cache is replaced, and a read-only cache is left unchanged."""
+    file_checks = {key: check for key, check in file_checks.items() if check.is_permanent}
     if cache_dir is None or not file_checks:
         return
     for attempt in range(2):
@@ -193,17 +192,20 @@ def _write(cache_dir: Path, file_checks: Mapping[str, FileCheck]) -> None:
     with _opened(cache_dir) as connection, connection:
         connection.execute(
             "CREATE TABLE IF NOT EXISTS file_checks "
-            "(key TEXT PRIMARY KEY, reason TEXT, deep INTEGER, convert INTEGER)"
+            "(key TEXT PRIMARY KEY, reason TEXT, is_16_bit INTEGER, needs_conversion INTEGER)"
         )
         connection.executemany(
             "INSERT OR REPLACE INTO file_checks VALUES (?, ?, ?, ?)",
-            [(key, one.reason, one.has_16_bit, one.needs_conversion) for key, one in file_checks.items()],
+            [
+                (key, check.reason, check.is_16_bit, check.needs_conversion)
+                for key, check in file_checks.items()
+            ],
         )
 
 
 @contextlib.contextmanager
 def _opened(cache_dir: Path) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(cache_dir / FILE_NAME, timeout=WAIT_S)
+    connection = sqlite3.connect(cache_dir / FILE_NAME, timeout=TIMEOUT_S)
     try:
         yield connection
     finally:
@@ -216,24 +218,24 @@ NAMES: dict[Kind, re.Pattern[str]] = {
     "phantom": re.compile(r"[0-9a-f]{24}"),
     "tfds": re.compile(r"\w+-[0-9a-f]{16}"),
 }
-"""Names of the entries of each kind, in the folder of that name. What is called otherwise is not ours."""
-PIECE = re.compile(r"\.(?P<owner>.+)\.[a-z0-9_]+")
-"""Names of folders in which an entry was built, or removed, by a process that may have been killed."""
+"""Names of the entries of each kind, in the folder of this name. Other files are ignored."""
+PARTIAL = re.compile(r"\.(?P<owner>.+)\.[a-z0-9_]+")
+"""Names of folders in which a process creates or removes an entry."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the cache, or a piece that a process is writing or left when it was killed.
+    """An entry of the cache, or a partial entry that a process is writing or left when it was killed.
 
     Args:
-        kind: `activations` of frozen layers, `phantom` hospitals as drawn, `tfds`: images of TensorFlow Datasets as
-            files, `file_checks`: what decoding every file once showed.
-        path: its folder; of the file_checks their file.
-        num_bytes: on disk.
-        last_used: seconds since 1970.
-        holds: as far as it is known `network`, `behind` (the block that it was made behind), `data_set`, `images` (of
-            file_checks: files), `views`, `precision`.
-        owner: the entry whose lock guards it; of a piece the one it belongs to.
+        kind: `activations` of frozen layers, `phantom` hospitals, `tfds` images of TensorFlow Datasets, or
+            `file_checks`, the results of decoding files.
+        path: Folder of the entry. A file for `file_checks`.
+        num_bytes: Size on disk.
+        last_used: Time of last use, in seconds since 1970.
+        holds: Known contents: `network`, `behind` (the last block before the activations), `data_set`, `images`
+            (number of images, or files for `file_checks`), `views` and `precision`.
+        owner: The entry that a partial entry belongs to. None for a complete entry.
     """
 
     kind: Kind
@@ -244,50 +246,46 @@ class Entry:
     owner: Path | None = None
 
     @property
-    def is_piece(self) -> bool:
-        """Tell whether it is no entry but a piece of one."""
+    def is_partial(self) -> bool:
+        """Whether the entry is incomplete."""
         return self.owner is not None
 
     def words(self) -> str:
-        """Return in one line what it holds: `mobilenet_v2 behind block_13, 600 images, 2 views, bfloat16`."""
-        if self.is_piece:
-            return "a piece: being written, or left by a process that was killed"
-        told = dict(self.holds)
-        behind = f" behind {told['boundary']}" if told.get("boundary") else ""
-        parts = [str(told.get("network") or told.get("data_set") or "") + behind]
-        for name, what in (("images", "file" if self.kind == "file_checks" else "image"), ("views", "view")):
-            if told.get(name) is not None and (name, told[name]) != ("views", 1):
-                parts.append(f"{told[name]:,} {what}{'' if told[name] == 1 else 's'}")
-        parts.append(told.get("precision") or "")
+        """Describe the contents, e.g. `mobilenet_v2 after block_13, 600 images, 2 views, bfloat16`."""
+        if self.is_partial:
+            return "partial: being written, or left by a killed process"
+        holds = self.holds
+        block = f" after {holds['behind']}" if holds.get("behind") else ""
+        parts = [str(holds.get("network") or holds.get("data_set") or "") + block]
+        for name, noun in (("images", "file" if self.kind == "file_checks" else "image"), ("views", "view")):
+            if holds.get(name) is not None and (name, holds[name]) != ("views", 1):
+                parts.append(f"{holds[name]:,} {noun}{'' if holds[name] == 1 else 's'}")
+        parts.append(holds.get("precision") or "")
         return ", ".join(part for part in parts if part).strip() or "-"
 
 
 def cache_entries(folder: Path | None = None) -> list[Entry]:
-    """Return every entry of a cache folder, the one used last first.
-
-    Args:
-        folder: None: the user's.
-    """
+    """Return the entries of a cache folder (by default that of the user), the most recently used first."""
     folder = folder or cache_folder()
-    found = [*_check_files(folder / FILE_NAME)]
+    entries = [*_file_checks_entry(folder / FILE_NAME)]
     for kind in NAMES:
-        found += _of_kind(folder / kind, kind)
-    return sorted(found, key=lambda one: (-one.last_used, str(one.path)))
+        entries += _of_kind(folder / kind, kind)
+    return sorted(entries, key=lambda entry: (-entry.last_used, str(entry.path)))
 
 
 def _of_kind(folder: Path, kind: Kind) -> Iterator[Entry]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_symlink() or not path.is_dir():
             continue
-        piece = PIECE.fullmatch(path.name)
-        # An entry that goes away while it is looked at is none.
+        partial = PARTIAL.fullmatch(path.name)
+        # Skip entries that another process removes meanwhile.
         with contextlib.suppress(FileNotFoundError):
             if NAMES[kind].fullmatch(path.name):
                 yield _entry(kind, path, _holds(kind, path))
                 for inner in path.glob(".*.*"):
                     yield _entry(kind, inner, {}, owner=path)
-            elif piece and NAMES[kind].fullmatch(piece["owner"]):
-                yield _entry(kind, path, {}, owner=folder / piece["owner"])
+            elif partial and NAMES[kind].fullmatch(partial["owner"]):
+                yield _entry(kind, path, {}, owner=folder / partial["owner"])
 
 
 def _entry(kind: Kind, path: Path, holds: dict[str, Any], owner: Path | None = None) -> Entry:
@@ -295,18 +293,18 @@ def _entry(kind: Kind, path: Path, holds: dict[str, Any], owner: Path | None = N
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of an entry's files; a piece inside it counts by itself."""
+    """Return the size of an entry in bytes, without partial entries inside it."""
     total = 0
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
-            total += 0 if PIECE.fullmatch(path.name) else _size(path)
+            total += 0 if PARTIAL.fullmatch(path.name) else _size(path)
         else:
             total += path.lstat().st_size
     return total
 
 
 def _holds(kind: Kind, path: Path) -> dict[str, Any]:
-    """Return what is known of an entry; nothing where it cannot be read."""
+    """Return the known contents of an entry, empty if it cannot be read."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         if kind == "activations":
             return dict(json.loads((path / "about.json").read_text(encoding="utf-8"))["holds"])
@@ -322,16 +320,16 @@ def _rows(table: Path) -> int:
         return max(0, sum(1 for _ in csv.reader(file)) - 1)
 
 
-def _check_files(file: Path) -> Iterator[Entry]:
+def _file_checks_entry(file: Path) -> Iterator[Entry]:
     if not file.is_file():
         return
-    found, holds = file.stat(), {}
+    status, holds = file.stat(), {}
     with (
         contextlib.suppress(sqlite3.Error),
-        contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as opened,
+        contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection,
     ):
-        holds = {"images": opened.execute("SELECT COUNT(*) FROM file_checks").fetchone()[0]}
-    yield Entry("file_checks", file, found.st_size, found.st_mtime, holds)
+        holds = {"images": connection.execute("SELECT COUNT(*) FROM file_checks").fetchone()[0]}
+    yield Entry("file_checks", file, status.st_size, status.st_mtime, holds)
 
 
 DAY_S = 86_400.0
@@ -339,13 +337,13 @@ GB = 1e9
 
 
 @dataclass(frozen=True)
-class Pruned:
-    """What pruning did.
+class PruneResult:
+    """Result of `prune_cache`.
 
     Args:
-        removed: entries that are gone, or would be.
-        in_use: entries that were to go, and that a running process uses.
-        kept_bytes: of all that is left.
+        removed: Entries that were removed, or would be removed in a dry run.
+        in_use: Entries that were kept because a running process uses them.
+        kept_bytes: Size of the remaining entries.
     """
 
     removed: tuple[Entry, ...]
@@ -359,41 +357,41 @@ def prune_cache(
     keep_gb: float | None = None,
     older_than_days: float | None = None,
     dry_run: bool = False,
-) -> Pruned:
-    """Remove entries of a cache folder, those not used for longest first. Nothing but entries is touched.
+) -> PruneResult:
+    """Remove the least recently used entries of a cache folder. Runs create removed entries again when needed.
 
-    What is removed is made anew when a run asks for it. Pieces that killed processes left always go.
+    Partial entries of killed processes are always removed. Other files in the folder are not touched.
 
     Args:
-        folder: None: the user's.
-        keep_gb: go on until no more than so many GB (10^9 bytes) are left; 0: everything. None: no limit.
-        older_than_days: all that was not used for so many days. None: however old.
-        dry_run: only say what would go.
+        folder: The cache folder. None is that of the user.
+        keep_gb: Remove entries until at most this many GB (10^9 bytes) remain. 0 removes all. None sets no limit.
+        older_than_days: Remove entries that were not used for this many days. None sets no limit.
+        dry_run: Whether to report what would be removed without removing it.
 
     Raises:
-        OSError: something cannot be removed.
+        OSError: An entry cannot be removed.
     """
-    found = sorted(cache_entries(folder), key=lambda one: (not one.is_piece, one.last_used))
-    left = sum(one.num_bytes for one in found)
-    before = None if older_than_days is None else time.time() - older_than_days * DAY_S
+    entries = sorted(cache_entries(folder), key=lambda entry: (not entry.is_partial, entry.last_used))
+    kept_bytes = sum(entry.num_bytes for entry in entries)
+    oldest = None if older_than_days is None else time.time() - older_than_days * DAY_S
     removed, in_use = [], []
-    for one in found:
-        is_old = before is not None and one.last_used <= before
-        is_too_much = keep_gb is not None and left > keep_gb * GB
-        if not (one.is_piece or is_old or is_too_much or keep_gb == 0):
+    for entry in entries:
+        is_old = oldest is not None and entry.last_used <= oldest
+        is_over_limit = keep_gb is not None and kept_bytes > keep_gb * GB
+        if not (entry.is_partial or is_old or is_over_limit or keep_gb == 0):
             continue
-        if _remove(one, dry_run=dry_run):
-            removed.append(one)
-            left -= one.num_bytes
-        elif not one.is_piece:
-            in_use.append(one)
-    return Pruned(tuple(removed), tuple(in_use), left)
+        if _remove(entry, dry_run=dry_run):
+            removed.append(entry)
+            kept_bytes -= entry.num_bytes
+        elif not entry.is_partial:
+            in_use.append(entry)
+    return PruneResult(tuple(removed), tuple(in_use), kept_bytes)
 
 
 def _remove(entry: Entry, *, dry_run: bool) -> bool:
-    """Remove an entry; tell whether that could be done: nobody uses it, and nobody did since it was looked at."""
-    with _guarded(entry) as is_new_or_empty:
-        if not is_new_or_empty:
+    """Remove an entry unless it is in use or was used since it was listed. Return whether it was removed."""
+    with _locked(entry) as is_unused:
+        if not is_unused:
             return False
         try:
             if entry.path.stat().st_mtime > entry.last_used:
@@ -401,27 +399,27 @@ def _remove(entry: Entry, *, dry_run: bool) -> bool:
         except FileNotFoundError:
             return True
         if not dry_run:
-            _take_away(entry)
+            _delete(entry)
         return True
 
 
 def is_in_use(entry: Entry) -> bool:
-    """Tell whether a running process writes or uses an entry."""
-    with contextlib.suppress(OSError), _guarded(entry) as is_new_or_empty:
-        return not is_new_or_empty
+    """Return whether a running process writes or uses an entry."""
+    with contextlib.suppress(OSError), _locked(entry) as is_unused:
+        return not is_unused
     return False
 
 
-def _guarded(entry: Entry) -> contextlib.AbstractContextManager[bool]:
-    """Hold an entry against everybody else, and give whether that could be had."""
+def _locked(entry: Entry) -> contextlib.AbstractContextManager[bool]:
+    """Lock an entry, and yield whether no process writes or uses it."""
     if entry.kind == "file_checks":
-        return _no_writer(entry.path)
-    return unused(entry.path) if entry.owner is None else _no_builder(entry.owner)
+        return _lock_database(entry.path)
+    return _lock_if_unused(entry.path) if entry.owner is None else _lock_owner(entry.owner)
 
 
 @contextlib.contextmanager
-def _no_builder(owner: Path) -> Iterator[bool]:
-    """A piece is nobody's where nobody writes its owner; who only reads that needs no piece."""
+def _lock_owner(owner: Path) -> Iterator[bool]:
+    """Lock the owner of a partial entry. Only a process that writes the owner needs the partial entry."""
     try:
         with entry_lock(owner).acquire(timeout=0):
             yield True
@@ -430,28 +428,28 @@ def _no_builder(owner: Path) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def _no_writer(file: Path) -> Iterator[bool]:
-    """A database that is removed under its writer leaves a journal that would be played into the next one."""
-    with contextlib.closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as opened:
+def _lock_database(file: Path) -> Iterator[bool]:
+    """Lock the database, because removing it during a write would leave a journal for the next database."""
+    with contextlib.closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as connection:
         try:
-            opened.execute("BEGIN EXCLUSIVE")
+            connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError:
             yield False
             return
         except sqlite3.DatabaseError:
-            pass  # broken: nobody can use it
+            pass  # a damaged database is not in use
         yield True
 
 
-def _take_away(entry: Entry) -> None:
+def _delete(entry: Entry) -> None:
     if entry.kind == "file_checks":
         entry.path.unlink(missing_ok=True)
         return
-    if entry.is_piece:
+    if entry.is_partial:
         shutil.rmtree(entry.path)
         return
-    # Whole or not at all: what is left when this process is killed is a piece.
-    gone = entry.path.with_name(f".{entry.path.name}.part")
-    shutil.rmtree(gone, ignore_errors=True)
-    entry.path.rename(gone)
-    shutil.rmtree(gone)
+    # Rename first, so that a killed process leaves a partial entry and not a damaged one.
+    partial = entry.path.with_name(f".{entry.path.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    entry.path.rename(partial)
+    shutil.rmtree(partial)
