@@ -4,7 +4,7 @@ from .datasets import load_datasets as load_datasets
 from .exports import check_consistency as check_consistency
 from .find_lr import find_rates as find_rates
 from .label_budget import Job as Job
-from .label_budget import Outcome as Outcome
+from .label_budget import LabelBudget as LabelBudget
 from .label_budget import Plan as Plan
 from .label_budget import adapt_curve as adapt_curve
 from .label_budget import count_problems as count_problems

@@ -25,10 +25,10 @@ from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
 from kerastl.workflows.phase_data import (
     candidates,
-    phases_of,
-    step_of,
-    target_pool,
-    target_stream,
+    candidate_phases,
+    build_step_factory,
+    target_training_records,
+    target_dataset,
     time_budget,
 )
 from kerastl.workflows.run_writer import Diary, write_model, write_start
@@ -48,7 +48,7 @@ def show_styles(recipe: Recipe, methods: Sequence[recipes.Method], images: Datas
     changing = [one for one in methods if adaptation.method_named(one.name).changes_pixels]
     if not changing:
         return
-    own, others = images.in_split("train"), target_pool(images)
+    own, others = images.in_split("train"), target_training_records(images)
     rows = min(ROWS, len(own), len(others), recipe.data.known_batch_size)
     batches = {
         "source": _batch(recipe, images, _spread(own, rows)),
@@ -103,7 +103,7 @@ class Streams:
         val = images.in_split("target_val")
         return cls(
             None if recipe.source else images.dataset(recipe, images.in_split("train"), training=True),
-            target_stream(recipe, images),
+            target_dataset(recipe, images),
             images.dataset(recipe, val) if val else None,
         )
 
@@ -150,7 +150,7 @@ def adapt(recipe: Recipe, start: InitialModel, images: Datasets, run: Run, *, re
                 left_out[method.name] = error.what
                 print_status(f"Warning: {method.name} is no candidate: {error.what}")
                 continue
-        last = phases_of(recipe, method, start.model)[-1]
+        last = candidate_phases(recipe, method, start.model)[-1]
         # The layers whose statistics followed the target, also where a candidate was finished before.
         unfreeze(start.model, last.trainable, batch_norm=last.batch_norm)
         moved = method.name != SOURCE_ONLY and last.batch_norm != "frozen"
@@ -198,14 +198,14 @@ def _train(
             "export": recipe.export.model_copy(update={"formats": ()}),
         }
     )
-    phases = phases_of(recipe, method, start.model)
+    phases = candidate_phases(recipe, method, start.model)
     began = resume and inner.file(RESOLVED_RECIPE).is_file()
     inner.path.mkdir(parents=True, exist_ok=True)
     write_start(alone, start, images, inner, resume=began)
     diary = Diary(inner, sum(phase.epochs for phase in phases))
     fit(
         start.model, streams.train or {}, val=streams.val, target=streams.target, phases=phases,
-        step_for=step_of(recipe, method, start.model), callbacks=time_budget(recipe, phases),
+        step_for=build_step_factory(recipe, method, start.model), callbacks=time_budget(recipe, phases),
         on_epoch=diary.on_epoch, on_freeze_report=diary.on_freeze_report,
         checkpoints=inner.file("checkpoints"), resume=began,
     )  # fmt: skip

@@ -26,7 +26,7 @@ from kerastl.training import (
     unfreeze,
 )
 from kerastl.workflows.datasets import Datasets
-from kerastl.workflows.phase_data import candidates, phases_of, target_pool, training_phases
+from kerastl.workflows.phase_data import candidates, candidate_phases, target_training_records, training_phases
 
 NAME = "mixval"
 
@@ -87,7 +87,7 @@ class Shown:
     @classmethod
     def of(cls, recipe: Recipe, images: Datasets) -> Shown:
         """Return the images of a run; test images are not among them."""
-        target, mixing = images.dataset(recipe, target_pool(images)), mixing_of(recipe)
+        target, mixing = images.dataset(recipe, target_training_records(images)), mixing_of(recipe)
         if recipe.source is not None:
             return cls(None, None, target, mixing, _proven_of(recipe.source.model))
         train, val = (images.dataset(recipe, images.in_split(one)) for one in ("train", "val"))
@@ -260,5 +260,5 @@ def followed_in(recipe: Recipe, name: str, model: keras.Model) -> Phase | None:
         followed = last.domain == "target" and last.batch_norm != "frozen"
         return last if followed else None
     method = next(one for one in candidates(recipe) if one.name == name)
-    last = phases_of(recipe, method, model)[-1]
+    last = candidate_phases(recipe, method, model)[-1]
     return last if last.batch_norm != "frozen" else None

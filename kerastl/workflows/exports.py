@@ -22,7 +22,7 @@ from kerastl.recipe import Recipe
 from kerastl.report import write_report
 from kerastl.runs import Run
 from kerastl.workflows.datasets import Datasets
-from kerastl.workflows.phase_data import candidates, target_pool
+from kerastl.workflows.phase_data import candidates, target_training_records
 
 
 def check_exports(recipe: Recipe) -> None:
@@ -122,7 +122,7 @@ def _sample(recipe: Recipe, images: Datasets, num_images: int) -> Sample:
     """Choose and decode the images that the checks share."""
     validation = [record for split in VALIDATION for record in images.in_split(split)]
     # A model that came without images may have none for validation; those that it was adapted to serve as well.
-    others = target_pool(images) if recipe.source is not None else []
+    others = target_training_records(images) if recipe.source is not None else []
     training = [record for split in TRAINING for record in images.in_split(split)]
     records = validation or others or training
     files = [record for record in records if record.file.is_file()]

@@ -9,7 +9,7 @@ from kerastl.runs import Run
 from kerastl.training import History, fit
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
-from kerastl.workflows.phase_data import own_phases, sources_of, time_budget, training_phases
+from kerastl.workflows.phase_data import run_phases, sources_of, time_budget, training_phases
 from kerastl.workflows.run_writer import (
     Diary,
     write_freeze_reports,
@@ -39,7 +39,7 @@ def train(recipe: Recipe, start: InitialModel, images: Datasets, run: Run, *, re
     Raises:
         PermanentFailure: training broke down; the last good weights lie in `last_good.keras`.
     """
-    phases, every = own_phases(recipe), training_phases(recipe)
+    phases, every = run_phases(recipe), training_phases(recipe)
     found = sources_of(recipe, images, phases)
     if recipe.source is not None or (not phases and start.head.outcome == "kept"):
         return _as_it_came(recipe, start, images, run)

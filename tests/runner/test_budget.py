@@ -7,7 +7,7 @@ import yaml
 
 from kerastl import recipe as recipes
 from kerastl.workflows import run
-from kerastl.workflows.phase_data import own_phases, phases_of_methods, time_budget
+from kerastl.workflows.phase_data import run_phases, method_phases, time_budget
 
 SETS = [
     "target=null",
@@ -36,13 +36,13 @@ def test_a_run_ends_its_phases_within_the_budget(tmp_path, capsys):
 
 
 def test_the_trainings_of_all_methods_share_the_budget():
-    assert time_budget(loaded(), own_phases(loaded())) == []
+    assert time_budget(loaded(), run_phases(loaded())) == []
     recipe = recipes.load(
         "hospital-unlabelled",
         sets=["data.reader.path=a.csv", "target.reader.path=b.csv", "budget.minutes=10"],
     )  # fmt: skip
-    (own,) = time_budget(recipe, own_phases(recipe))
-    (method,) = time_budget(recipe, phases_of_methods(recipe))
+    (own,) = time_budget(recipe, run_phases(recipe))
+    (method,) = time_budget(recipe, method_phases(recipe))
     assert recipe.adaptation is not None
     num_methods = len({one.name for one in recipe.adaptation.methods} - {"source_only"})
     total = own._deadlines[-1] + num_methods * method._deadlines[-1]

@@ -6,7 +6,7 @@ from runs_drawn import draw_hospitals, two_hospitals_recipe
 
 from kerastl import recipe as recipes
 from kerastl.report.figures import SHEET, style_sheet_url
-from kerastl.workflows.phase_data import phases_of_methods
+from kerastl.workflows.phase_data import method_phases
 
 NAMES = ["histogram_matching", "reinhard", "fda", "strong_augmentation", "fixmatch"]
 LIGHT = "{name: strong_augmentation, policy: light}, {name: fixmatch, policy: light, threshold: 0.5}"
@@ -33,11 +33,11 @@ def loaded(file, *sets):
 
 def test_a_cache_is_left_to_methods_that_change_no_pixel(written):
     file = written()
-    (phase,) = phases_of_methods(loaded(file))
+    (phase,) = method_phases(loaded(file))
     assert phase.cache == "none"
-    (phase,) = phases_of_methods(loaded(file, "adaptation.methods=[mcc, jan]"))
+    (phase,) = method_phases(loaded(file, "adaptation.methods=[mcc, jan]"))
     assert phase.cache == "auto"
-    (phase,) = phases_of_methods(loaded(file, "phases[1].cache=features"))
+    (phase,) = method_phases(loaded(file, "phases[1].cache=features"))
     assert phase.cache == "features"  # asked for: refused, and not overruled
 
 

@@ -8,7 +8,7 @@ import yaml
 from kerastl.errors import Problems
 from kerastl.recipe import Phase, Stretch
 from kerastl.training import MemoryEstimate
-from kerastl.workflows.batch_memory import AvailableMemory, _smaller_batch, auto_batch_size, check_fits
+from kerastl.workflows.resolve import AvailableMemory, _smaller_batch, auto_batch_size, check_fits
 
 
 def test_a_run_prints_its_estimated_memory(kerastl, recipe, tmp_path, monkeypatch):
