@@ -1,4 +1,4 @@
-"""`kerastl adapt-curve`: how many patients of hospital B must be labelled."""
+"""`kerastl adapt-curve`: estimate how many target patients to label."""
 
 from __future__ import annotations
 
@@ -13,39 +13,44 @@ from kerastl.errors import Problem, Problems, RequestError
 
 if TYPE_CHECKING:
     from kerastl.recipe import Found, Recipe
-    from kerastl.workflows import Outcome
+    from kerastl.workflows import LabelBudget
 
 
 @click.command()
 @click.argument("recipe")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one value.")
+@click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; can be repeated."
+)
 @click.option(
     "--labels",
     default="0,1,2,5,10",
     show_default=True,
     metavar="N,N,...",
-    help="Labelled patients of each class, ascending; 0 is always told.",
+    help="Labeled patients per class, ascending; 0 is always included.",
 )
-@click.option("--seeds", type=int, default=3, show_default=True, help="Repetitions of everything.")
+@click.option("--seeds", type=int, default=3, show_default=True, help="Number of repetitions.")
 @click.option(
     "--scratch-epochs",
     type=int,
     default=100,
     show_default=True,
-    help="Of each run from random weights: enough for a plateau.",
+    help="Epochs of each run from random weights, enough to reach a plateau.",
 )
-@click.option("--out", type=NamedPath(), help="Folder of the curve, new or empty.")
-@click.option("--resume", is_flag=True, help="Go on with a curve that was stopped.")
-@click.option("--json", "as_json", is_flag=True, help="Write the curve as JSON to stdout.")
+@click.option(
+    "--out", type=NamedPath(), help="Folder of the curve, new or empty.  [default: runs/RECIPE-curve-N]"
+)
+@click.option("--resume", is_flag=True, help="Continue an interrupted curve.")
+@click.option("--json", "as_json", is_flag=True, help="Print the curve as JSON.")
 def command(
     recipe: str, sets: tuple[str, ...], labels: str, seeds: int, scratch_epochs: int,
     out: Path | None, resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Tell how many patients of hospital B to label: the score at B against their number.
+    """Estimate how many target patients to label: plot the score at hospital B against their number.
 
-    RECIPE has a target, as hospital-adaptation has. Three ways are compared: A's model fine-tuned on the labelled
-    patients; adapted without labels first, then fine-tuned; and the same network from random weights on the same
-    patients. Every model is a run folder of its own. This is many runs: try few labels and one seed first.
+    RECIPE must have a target, such as hospital-adaptation. Three strategies are compared: fine-tuning of A's model on
+    the labeled patients, fine-tuning after adaptation without labels, and training of the same network from random
+    weights on the same patients. Each model has its own run folder. A curve consists of many runs: try few labels and
+    one seed first.
 
     \b
     Examples:
@@ -68,18 +73,13 @@ def command(
         out=out, resume=resume, problems=problems,
     )  # fmt: skip
     if as_json:
-        told = outcome.curve.to_json(outcome.reading) | {"folder": str(outcome.run.path)}
-        click.echo(json.dumps(told, indent=1))
+        click.echo(json.dumps(outcome.curve.to_json() | {"folder": str(outcome.run.path)}, indent=1))
         return
     _print(outcome)
 
 
 def _checked(recipe: str, sets: tuple[str, ...], problems: list[Problem]) -> tuple[Found, Recipe]:
-    """Return the recipe as found and as checked; what is wrong with it is told beside what is wrong with the command.
-
-    Raises:
-        RequestError: all that is wrong.
-    """
+    """Return the recipe and its validated form; its problems are reported together with those of the command."""
     from kerastl import recipe as recipes
     from kerastl.workflows.check_recipe import check_recipe
 
@@ -95,24 +95,23 @@ def _checked(recipe: str, sets: tuple[str, ...], problems: list[Problem]) -> tup
         raise Problems("The curve", [*problems, Problem("RECIPE", line)]) from error
 
 
-def _print(outcome: Outcome) -> None:
-    """Print the table, what it means, and where the image lies."""
+def _print(outcome: LabelBudget) -> None:
+    """Print the table of scores and the paths of the files."""
     from kerastl.cli._output import near
 
     curve = outcome.curve
     seeds = len(curve.seeds)
-    over = f", median of {seeds} seeds (least to greatest)" if seeds > 1 else ""
-    head = f"{curve.unit}s a class"
-    click.echo(f"\n{curve.metric_words[:1].upper()}{curve.metric_words[1:]} at B{over}")
-    click.echo(f"  {head:<18}" + "".join(f"{way:<26}" for way in curve.ways).rstrip())
-    for number in curve.labels:
-        levels = (curve.level(way, number) for way in curve.ways)
-        cells = "".join(f"{level.text if level else '-':<26}" for level in levels)
-        click.echo(f"  {number:<18}{cells.rstrip()}")
-    click.echo()
-    for line in [*outcome.reading, *(f"Note: {note}" for note in curve.notes)]:
-        click.echo(line)
+    summary = f", median of {seeds} seeds (range)" if seeds > 1 else ""
+    label_column = f"{curve.unit}s per class"
+    click.echo(f"\n{curve.metric_title[:1].upper()}{curve.metric_title[1:]} at B{summary}")
+    click.echo(f"  {label_column:<20}" + "".join(f"{name:<26}" for name in curve.strategies).rstrip())
+    for count in curve.labels:
+        scores = (curve.scores(strategy, count) for strategy in curve.strategies)
+        cells = "".join(f"{each.text if each else '-':<26}" for each in scores)
+        click.echo(f"  {count:<20}{cells.rstrip()}")
+    for note in curve.notes:
+        click.echo(f"Note: {note}")
     run = outcome.run
-    click.echo(f"\nThe image:           {near(run.file('curve.png'))}")
-    click.echo(f"The page to look at:   {near(run.file('report.html'))}")
-    click.echo(f"The points:            {near(run.file('curve.csv'))}")
+    click.echo(f"\nFigure:  {near(run.file('curve.png'))}")
+    click.echo(f"Report:  {near(run.file('report.html'))}")
+    click.echo(f"Scores:  {near(run.file('curve.csv'))}")

@@ -4,8 +4,7 @@ from .figures import write_rates as write_rates
 from .figures import write_style_sheet as write_style_sheet
 from .label_budget_page import Curve as Curve
 from .label_budget_page import Point as Point
-from .label_budget_page import Tested as Tested
-from .label_budget_page import reading_of as reading_of
+from .label_budget_page import TargetTest as TargetTest
 from .label_budget_page import write_curve_page as write_curve_page
 from .label_budget_page import write_curve_image as write_curve_image
 from .preview_page import Shown as Shown
