@@ -1,7 +1,8 @@
 """Adjacent color operations, grouped into few functions that XLA compiles.
 
-One function for all would be slower: XLA recomputes an intermediate value for each pixel that reads it, three times in the
-conversion from HSV and once per neighbor in a blur. A function therefore ends before such a step.
+One function for all would be slower: XLA recomputes an intermediate value for each pixel that reads it, three
+times in the conversion from HSV and once per neighbor in a blur. A function therefore ends before such a
+step.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ def to_hsv(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Convert to value, chroma and hue, scale the saturation and shift the hue.
 
-    With `from_hsv`, this equals a conversion to HSV, the changes, and the conversion back. The chroma, value times saturation,
-    avoids a division by the value. The largest channel is found with >= rather than ==, because a compiler may compute a value
-    twice with different rounding.
+    With `from_hsv`, this equals a conversion to HSV, the changes, and the conversion back. The chroma, value
+    times saturation, avoids a division by the value. The largest channel is found with >= rather than ==,
+    because a compiler may compute a value twice with different rounding.
 
     Args:
         images: `[batch, height, width, 3]` float32, 0 or larger.
         factors: `[batch]` float32, 0 or larger; the saturation is clipped at 1.
-        sextants: `[batch]` float32, hue shift in units of 60 degrees. Computed outside XLA: a product inside may be
-            rounded differently for each batch size.
+        sextants: `[batch]` float32, hue shift in units of 60 degrees. Computed outside XLA: a product inside
+            may be rounded differently for each batch size.
 
     Returns:
         Value, chroma and hue (in sextants, 0 to 6), each `[batch, height, width]` float32.
@@ -55,8 +56,8 @@ def to_hsv(
 def from_hsv(value: tf.Tensor, chroma: tf.Tensor, hue: tf.Tensor) -> tf.Tensor:
     """Convert value, chroma and hue, as returned by `to_hsv`, to images `[batch, height, width, 3]` float32.
 
-    The largest channel of each pixel, and gray pixels, are unchanged. A channel equals the value within one sextant of its own
-    hue, and the value minus the chroma from two sextants on.
+    The largest channel of each pixel, and gray pixels, are unchanged. A channel equals the value within one
+    sextant of its own hue, and the value minus the chroma from two sextants on.
     """
     distance = tf.abs(hue[..., None] - tf.constant(PRIMARY_HUES))
     distance = tf.minimum(distance, 6.0 - distance)
@@ -81,8 +82,8 @@ class Pass(NamedTuple):
     """One pass over the images.
 
     Args:
-        prepare: Function from the parameters of its operations to the second argument of `apply`; runs once per batch,
-            outside XLA.
+        prepare: Function from the parameters of its operations to the second argument of `apply`; runs once
+            per batch, outside XLA.
         apply: Function `(images, prepared) -> images`; rows of `prepared` belong to rows of images.
     """
 

@@ -28,9 +28,9 @@ class BuiltOperation:
 
     Attributes:
         needs_color: Whether it requires color images.
-        lowering: How it runs: `identity` (not at all), `folded` (an affine map, combined with adjacent ones), `hsv` (in
-            HSV space, with adjacent ones), `linear` (a color matrix), `compiled` (the layer, compiled together with
-            adjacent ones), or `layer` (the layer by itself).
+        lowering: How it runs: `identity` (not at all), `folded` (an affine map, combined with adjacent ones),
+            `hsv` (in HSV space, with adjacent ones), `linear` (a color matrix), `compiled` (the layer,
+            compiled together with adjacent ones), or `layer` (the layer by itself).
         fill_mode: How a folded operation fills pixels outside the image; None if it never needs them.
         compiles: Whether XLA compiles the layer.
         in_halves: Whether the layer changes colors by `to_planes` and `kerastl.augment.color.from_hsv`.

@@ -18,8 +18,8 @@ def parse_operations(operations: Sequence[Operation | Mapping[str, Any] | str]) 
     """Return (name, options) of each operation.
 
     Args:
-        operations: Each a name, `(name, options)`, or `{"name": ..., option: value, ...}`. Nested operations are written
-            in the same ways.
+        operations: Each a name, `(name, options)`, or `{"name": ..., option: value, ...}`. Nested operations
+            are written in the same ways.
 
     Raises:
         Problems: If names are unknown, or options are missing, unknown or out of range; lists all of them.

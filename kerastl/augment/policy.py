@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 from typing import Any
 
@@ -150,23 +150,24 @@ def build_policy(
     """Build an augmentation policy.
 
     Args:
-        operations: Operations in order, each a name, `(name, options)`, or `{"name": ..., option: value, ...}`. An empty
-            list leaves images unchanged.
+        operations: Operations in order, each a name, `(name, options)`, or `{"name": ..., option: value,
+            ...}`. An empty list leaves images unchanged.
         image_size_px: Side length of the square images.
         channels: 3, or 1 if every operation supports grayscale images.
         exact: Whether to run the layers one by one, as a reference: nothing is combined or compiled.
 
     Returns:
-        A function `policy(images, seeds) -> images`. `images` is `[batch, size, size, channels]` float32 in [0, 255],
-        `seeds` is `[batch, 2]` int32. The result for an example is a function of its image and its seed: it does
-        not depend on the batch, the process, or the number of parallel calls.
+        A function `policy(images, seeds) -> images`. `images` is `[batch, size, size, channels]` float32 in
+        [0, 255], `seeds` is `[batch, 2]` int32. The result for an example is a function of its image and its
+        seed: it does not depend on the batch, the process, or the number of parallel calls.
 
     Raises:
         Problems: If an operation or option is unknown, or a value is out of range.
         RequestError: If an operation requires color and `channels` is 1.
 
     Example:
-        >>> policy = build_policy(["random_flip", {"name": "random_rotation", "max_deg": 15}], image_size_px=224)
+        >>> policy = build_policy(["random_flip", {"name": "random_rotation", "max_deg": 15}],
+        image_size_px=224)
         >>> augmented = policy(images, seeds)
     """
     return Policy(parse_operations(operations), image_size_px=image_size_px, channels=channels, exact=exact)
@@ -176,8 +177,8 @@ class Policy:
     """A function of images and seeds; see `build_policy`.
 
     Attributes:
-        lowering: (operation, lowering) in order. The lowering is `identity`, `folded`, `hsv`, `linear`, `compiled` or
-            `layer`; with `exact` it is always `layer`.
+        lowering: (operation, lowering) in order. The lowering is `identity`, `folded`, `hsv`, `linear`,
+            `compiled` or `layer`; with `exact` it is always `layer`.
         fingerprint: Text that identifies the policy: policies with equal text change images identically.
     """
 

@@ -1,6 +1,7 @@
-"""Policies by name: plain tables of operations, each justified in docs/augmentation.md. No TensorFlow.
+"""Named policies, explained in docs/augmentation.md. No TensorFlow.
 
-What moves pixels stands together, and what changes colors, too: neighbors of one kind are done in one pass.
+Geometric operations are adjacent, and so are color operations, because adjacent operations of one kind run in
+one pass.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from kerastl.augment.parse_operations import Operation, parse_operations
 from kerastl.errors import RequestError
 
 PolicyName = Literal["light", "medium", "strong", "radiograph", "photograph"]
-"""Those of `POLICIES` that change something."""
+"""Names of the policies that change images."""
 POLICIES: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "none": (),
-    # No mirror, no color: what changes neither a letter nor an organ; gray images, too.
+    # No flip and no color change: safe for letters and organs; works on grayscale images.
     "light": (
         {"name": "random_rotation", "max_deg": 5},
         {"name": "random_translation", "max_fraction": 0.05},
@@ -24,7 +25,7 @@ POLICIES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"name": "random_brightness", "max_fraction": 0.1},
         {"name": "random_contrast", "max_fraction": 0.1},
     ),
-    # All of light, stronger, and what is safe where left and right, and the strength of colors, mean nothing.
+    # Stronger than light, with operations that are safe where orientation and saturation carry no information.
     "medium": (
         {"name": "random_flip", "direction": "horizontal"},
         {"name": "random_rotation", "max_deg": 10},
@@ -34,7 +35,7 @@ POLICIES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"name": "random_contrast", "max_fraction": 0.2},
         {"name": "random_saturation", "max_fraction": 0.2},
     ),
-    # All of medium, stronger, and what hides: other hues, blur, a part of the image.
+    # Stronger than medium, with hue, blur and masking.
     "strong": (
         {"name": "random_flip", "direction": "horizontal"},
         {"name": "random_rotation", "max_deg": 20},
@@ -47,7 +48,7 @@ POLICIES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"name": "random_gaussian_blur", "max_sigma_px": 1.0, "apply_probability": 0.3},
         {"name": "random_cutout", "max_fraction": 0.4, "apply_probability": 0.5},
     ),
-    # No mirror (the side of the heart, the side marker), no color, nothing that hides a finding or inverts levels.
+    # No flip (side of the heart, side markers), no color, nothing that hides findings or inverts levels.
     "radiograph": (
         {"name": "random_rotation", "max_deg": 7},
         {"name": "random_translation", "max_fraction": 0.05},
@@ -56,7 +57,7 @@ POLICIES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"name": "random_contrast", "max_fraction": 0.2},
         {"name": "random_gaussian_blur", "max_sigma_px": 0.8, "apply_probability": 0.3},
     ),
-    # Another view of the same thing: mirrored, nearer, in other light. Never upside down.
+    # Another view of the same object: flipped, closer, in other light. Never upside down.
     "photograph": (
         {"name": "random_flip", "direction": "horizontal"},
         {"name": "random_crop_and_resize", "min_area_fraction": 0.6},
@@ -76,16 +77,16 @@ def named_policy(name: str) -> list[Operation]:
     """Return the operations of a named policy, for `build_policy`.
 
     Args:
-        name: none, light, medium, strong, radiograph or photograph.
+        name: `none`, `light`, `medium`, `strong`, `radiograph` or `photograph`.
 
     Returns:
-        (name, options) in their order; a list of the caller's own, to add to and take from.
+        A new list of (name, options), in order.
 
     Raises:
-        RequestError: no such policy; the text names the nearest.
+        RequestError: If there is no such policy.
     """
     if name not in POLICIES:
-        near = difflib.get_close_matches(name, POLICIES, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise RequestError(f"There is no policy '{name}'.{hint} Known: {', '.join(POLICIES)}.")
+        close = difflib.get_close_matches(name, POLICIES, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise RequestError(f"Unknown policy '{name}'.{hint} Available: {", ".join(POLICIES)}.")
     return parse_operations(POLICIES[name])

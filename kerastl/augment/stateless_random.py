@@ -1,8 +1,8 @@
 """Random numbers that are a function of an example's seed.
 
-The layers of keras-cv draw from stateful generators: in a parallel map they return other images on every run, and many do
-not pass their seed on (keras-cv 0.9.0, the last release). Here every number is a hash of the example's seed, the index of
-the operation in its policy, and the index of the call.
+The layers of keras-cv draw from stateful generators: in a parallel map they return other images on every run,
+and many do not pass their seed on (keras-cv 0.9.0, the last release). Here every number is a hash of the
+example's seed, the index of the operation in its policy, and the index of the call.
 """
 
 from __future__ import annotations

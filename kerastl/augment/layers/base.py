@@ -1,4 +1,4 @@
-"""Base of layers that mix an image with a changed copy of itself: nothing of it at 0, nothing but it at 1."""
+"""Base classes of corrected keras-cv layers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scipy.stats import norm
 
 
 class BlendedLayer(VectorizedBaseImageAugmentationLayer):
-    """Draw for each image how much of the changed copy is mixed in.
+    """Blend each image with a changed copy by a random weight.
 
     Args:
-        max_fraction: largest share of the changed copy, 0 to 1; each image's is uniform in [0, max_fraction).
+        max_fraction: Maximum weight of the copy, 0 to 1; uniform in [0, max_fraction).
         kwargs: `dtype` and `seed`, for keras-cv.
     """
 
@@ -24,16 +24,9 @@ class BlendedLayer(VectorizedBaseImageAugmentationLayer):
         super().__init__(**kwargs)
         self.max_fraction = max_fraction
 
-    def changed(self, images: tf.Tensor) -> tf.Tensor:  # noqa: ARG002 - those that fill it in need them
-        """Return the changed copies.
-
-        Args:
-            images: `[batch, height, width, channels]` float32 in [0, 255].
-
-        Returns:
-            The same shape, type and range.
-        """
-        raise AssertionError(f"{type(self).__name__} does not say what it changes")
+    def changed(self, images: tf.Tensor) -> tf.Tensor:  # noqa: ARG002 - overridden
+        """Return the changed copies of images `[batch, height, width, channels]` float32 in [0, 255]."""
+        raise NotImplementedError
 
     def get_random_transformation_batch(
         self,
@@ -41,55 +34,52 @@ class BlendedLayer(VectorizedBaseImageAugmentationLayer):
         images: Any = None,  # noqa: ARG002 - keras-cv passes it
         **_: Any,
     ) -> dict[str, tf.Tensor]:
-        """Return `fractions`: `[batch, 1, 1, 1]` float32, the share of the changed copy."""
+        """Return `fractions`, `[batch, 1, 1, 1]` float32, the weights of the copies."""
         shape = [batch_size, 1, 1, 1]
         return {"fractions": self._random_generator.uniform(shape, 0.0, self.max_fraction)}
 
     def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
-        """Return `image + fraction * (changed copy - image)`, the shape kept.
-
-        Written so, what the copy leaves alone stays as it is, byte for byte, at any fraction.
-        """
+        """Return `image + fraction * (copy - image)`: unchanged pixels keep their bytes at any fraction."""
         return images + transformations["fractions"] * (self.changed(images) - images)
 
 
 NOISE_SD = 255.0 / 6
-"""Pixel levels: about the middle gray, three standard deviations reach both ends of the range."""
-QUANTILES = 4096
-"""A normal number is one of so many quantiles, read from a table: a logarithm or a sine would give other last
-digits in other batches. The standard deviation of the table is 0.9999."""
-TABLE = norm.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES).astype(np.float32)
+"""Pixel levels; three standard deviations around middle gray cover the range."""
+NUM_QUANTILES = 4096
+"""Normal numbers are read from a table of quantiles, because logarithms and sines are rounded differently for each
+batch size. The standard deviation of the table is 0.9999."""
+NORMAL_QUANTILES = norm.ppf((np.arange(NUM_QUANTILES) + 0.5) / NUM_QUANTILES).astype(np.float32)
 
 
-def drawn_fill(generator: Any, images: tf.Tensor, mode: str, value: float) -> dict[str, tf.Tensor]:
-    """Return what a layer's transformations hold of the fill.
+def sample_fill(generator: Any, images: tf.Tensor, mode: str, value: float) -> dict[str, tf.Tensor]:
+    """Sample the fill of masked pixels.
 
     Args:
-        generator: has `uniform(shape)`.
-        images: `[batch, height, width, channels]`; only the shape is read.
+        generator: Has `uniform(shape)`.
+        images: `[batch, height, width, channels]`; only the shape is used.
         mode: `constant` or `gaussian_noise`.
-        value: level, or the mean of the noise, 0 to 255.
+        value: Fill level, or mean of the noise, 0 to 255.
 
     Returns:
-        Nothing for a constant; for noise `fill`, the images' shape, float32 in [0, 255].
+        For noise `fill`, float32 in [0, 255] of the shape of the images; for a constant an empty dict.
     """
     if mode == "constant":
         return {}
     uniform = generator.uniform([tf.shape(images)[0], *images.shape[1:]])
-    normal = tf.gather(TABLE, tf.cast(uniform * QUANTILES, tf.int32))
+    normal = tf.gather(NORMAL_QUANTILES, tf.cast(uniform * NUM_QUANTILES, tf.int32))
     return {"fill": tf.clip_by_value(value + NOISE_SD * normal, 0.0, 255.0)}
 
 
-def filled(
+def fill_masked(
     images: tf.Tensor, masked: tf.Tensor, transformations: dict[str, tf.Tensor], value: float
 ) -> tf.Tensor:
-    """Return the images with the fill where they are masked.
+    """Return the images with masked pixels filled.
 
     Args:
         images: `[batch, height, width, channels]` float32 in [0, 255].
         masked: `[batch, height, width, 1]` bool.
-        transformations: hold `fill` where it is noise.
-        value: the level where it is constant.
+        transformations: May hold `fill`, from `sample_fill`.
+        value: Fill level otherwise.
     """
     return tf.where(masked, transformations.get("fill", value), images)
 
@@ -98,12 +88,12 @@ AffineMaps = Callable[[Any, int], tf.Tensor]
 
 
 class AffineLayer(VectorizedBaseImageAugmentationLayer):
-    """Show each image through its map, with bilinear interpolation, as keras-cv's own geometric layers do.
+    """Resample each image by an affine map, with bilinear interpolation as in keras-cv.
 
     Args:
-        maps: from what was drawn and the side of the image in pixels to `[batch, 6]` float64, see
+        maps: Function from sampled parameters and the side length in pixels to `[batch, 6]` float64; see
             `kerastl.augment.geometry`.
-        fill_mode: what lies outside of the image; None where nothing outside is ever shown.
+        fill_mode: How pixels outside the image are filled; None if they are never shown.
         kwargs: `dtype` and `seed`, for keras-cv.
     """
 
@@ -113,9 +103,9 @@ class AffineLayer(VectorizedBaseImageAugmentationLayer):
         self.fill_mode = fill_mode
 
     def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
-        """Return the resampled images, the shape kept; they are square."""
+        """Return the resampled images; they must be square."""
         maps = tf.cast(self.maps(transformations, int(images.shape[1])), tf.float32)
-        # The last two numbers would bend straight lines.
+        # The last two coefficients, of perspective, are 0.
         projective = tf.pad(maps, [[0, 0], [0, 2]])
-        moved = preprocessing.transform(images, projective, fill_mode=self.fill_mode or "nearest")
-        return tf.ensure_shape(moved, images.shape)
+        warped = preprocessing.transform(images, projective, fill_mode=self.fill_mode or "nearest")
+        return tf.ensure_shape(warped, images.shape)

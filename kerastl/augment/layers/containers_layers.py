@@ -1,7 +1,7 @@
 """Layers that contain operations: AugMix, and some of several operations per image.
 
-The AugMix layer of keras-cv 0.9.0 rotates by up to 9 radians instead of 30 degrees, never draws its ninth operation, takes its
-weights from the global generator, and draws random numbers while it changes the images.
+The AugMix layer of keras-cv 0.9.0 rotates by up to 9 radians instead of 30 degrees, never draws its ninth
+operation, takes its weights from the global generator, and draws random numbers while it changes the images.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ class Container(VectorizedBaseImageAugmentationLayer):
 
 def _one_by_one(operations: Sequence[BuiltOperation]) -> CompiledOperations:
     """Return a function that applies operations layer by layer."""
-    return CompiledOperations([(layer_pass(operation), [index]) for index, operation in enumerate(operations)])
+    return CompiledOperations(
+        [(layer_pass(operation), [index]) for index, operation in enumerate(operations)]
+    )
 
 
 def image_by_image(
@@ -75,10 +77,10 @@ def image_by_image(
     """Return a function that changes each image of a batch by itself.
 
     Args:
-        change: Function `(image, params) -> image` of an image `[1, size, size, channels]` float32 and its row of the
-            parameters.
-        compiles: Whether XLA compiles it. It is then compiled once, for `IMAGES_PER_LAUNCH` images, for every batch
-            size: the last image is repeated to fill up.
+        change: Function `(image, params) -> image` of an image `[1, size, size, channels]` float32 and its
+            row of the parameters.
+        compiles: Whether XLA compiles it. It is then compiled once, for `IMAGES_PER_LAUNCH` images, for every
+            batch size: the last image is repeated to fill up.
 
     Returns:
         `run(images, params) -> images`.
@@ -131,15 +133,16 @@ class Choice:
         """Sample `count` choices per image.
 
         Args:
-            generator: Choice k draws from its `child(k)`, and operation m of that choice from `child(m)` of that.
-            images: `[batch, size, size, channels]`; only the shape is used. Operations that require color are not
-                chosen for grayscale images.
+            generator: Choice k draws from its `child(k)`, and operation m of that choice from `child(m)` of
+                that.
+            images: `[batch, size, size, channels]`; only the shape is used. Operations that require color are
+                not chosen for grayscale images.
             batch_size: Scalar int32.
             count: Number of choices per image.
 
         Returns:
-            `which`, `[batch, count]` int32, 0 for the identity and m + 1 for operation m; `params`, the prepared
-            parameters of each operation, `[batch, count, ...]`.
+            `which`, `[batch, count]` int32, 0 for the identity and m + 1 for operation m; `params`, the
+            prepared parameters of each operation, `[batch, count, ...]`.
         """
         is_gray, rows = images.shape[-1] == 1, batch_size * count
         generator = generator.children(count)
@@ -256,8 +259,9 @@ class AugMix(Container):
         """Sample the chains.
 
         Returns:
-            `links`, the result of `Choice.sample` for the operations of all chains, with the identity beyond the end
-            of a chain; `weights`, `[batch, num_chains]` float32. The original image has the remaining weight.
+            `links`, the result of `Choice.sample` for the operations of all chains, with the identity beyond
+            the end of a chain; `weights`, `[batch, num_chains]` float32. The original image has the remaining
+            weight.
         """
         generator, shape = self._random_generator, [batch_size, self.num_chains]
         depths = 1.0 + tf.floor(generator.uniform(shape) * self.max_depth)
@@ -272,7 +276,7 @@ class AugMix(Container):
     def augment_images(
         self, images: tf.Tensor, transformations: dict[str, Any], chosen: tf.Tensor | None = None, **_: Any
     ) -> tf.Tensor:
-        """Return the blended images; only images that are `chosen`, `[batch]` bool, are changed (None: all)."""
+        """Blend the images that are `chosen`, `[batch]` bool (None: all)."""
         params = {**transformations, "links": only_chosen(transformations["links"], chosen)}
         return tf.ensure_shape(self._run(images, params), images.shape)
 
@@ -325,7 +329,7 @@ class SomeOf(Container):
     def augment_images(
         self, images: tf.Tensor, transformations: Params, chosen: tf.Tensor | None = None, **_: Any
     ) -> tf.Tensor:
-        """Return the changed images; only images that are `chosen`, `[batch]` bool, are changed (None: all)."""
+        """Change the images that are `chosen`, `[batch]` bool (None: all)."""
         changed = self._run(images, only_chosen(transformations, chosen))
         return tf.ensure_shape(changed, images.shape)
 
@@ -336,8 +340,8 @@ class SomeOf(Container):
 class SequentialOperations(Container):
     """Apply all operations in order, combined and compiled like a policy of their own.
 
-    The whole batch goes through one compiled function in which images that are not chosen keep their bytes: this is faster
-    than one function call per chosen image.
+    The whole batch goes through one compiled function in which images that are not chosen keep their bytes:
+    this is faster than one function call per chosen image.
     """
 
     def connect(self, compile_members: Compile, *, compiles: bool) -> None:
@@ -356,7 +360,7 @@ class SequentialOperations(Container):
     def augment_images(
         self, images: tf.Tensor, transformations: list[Params], chosen: tf.Tensor | None = None, **_: Any
     ) -> tf.Tensor:
-        """Return the changed images; only images that are `chosen`, `[batch]` bool, are changed (None: all)."""
+        """Change the images that are `chosen`, `[batch]` bool (None: all)."""
         return self._run(images, [_restrict(params, chosen) for params in transformations])
 
 

@@ -1,7 +1,7 @@
-"""A window of whole pixels, enlarged to the size of the image.
+"""Corrected geometric layers.
 
-keras-cv 0.9.0 gives a smaller image, and samples it by nearest neighbor with a step that is a little above one pixel, so
-that rows and columns inside the window are skipped.
+The crops of keras-cv 0.9.0 return smaller images and skip rows and columns, because they sample by nearest
+neighbor with a step slightly above one pixel.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from keras_cv.src.utils import preprocessing
 from kerastl.augment.geometry import batch_invariant
 from kerastl.augment.layers.base import AffineLayer, AffineMaps
 
-SMALLEST_SIDE_PX = 2
-"""A window of one pixel would be one color."""
+MIN_SIDE_PX = 2
+"""A window of one pixel would have one color."""
 
 
 class RandomCrop(AffineLayer):
-    """Enlarge a window of fixed side, at a place in whole pixels that is uniform over all inside the image.
+    """Crop a window of fixed size at a uniform position in whole pixels, and resize it to the image size.
 
     Args:
-        max_fraction: share of the side that is cut off.
-        maps, kwargs: as for `AffineLayer`.
+        max_fraction: Fraction of the side that is cut off.
+        maps: As in `AffineLayer`.
+        kwargs: `dtype` and `seed`, for keras-cv.
     """
 
     def __init__(self, max_fraction: float, maps: AffineMaps, **kwargs: Any) -> None:
@@ -35,15 +36,11 @@ class RandomCrop(AffineLayer):
     def get_random_transformation_batch(
         self, batch_size: Any, images: tf.Tensor, **_: Any
     ) -> dict[str, tf.Tensor]:
-        """Return the windows.
-
-        Returns:
-            `tops` and `lefts`, first row and column, and `sides`: `[batch]` float32, whole numbers, in pixels.
-        """
+        """Return `tops`, `lefts` (first row and column) and `sides`, each `[batch]` float32 integers, in pixels."""
         size = int(images.shape[1])
-        side = min(size, max(SMALLEST_SIDE_PX, round(size * (1 - self.max_fraction))))
+        side = min(size, max(MIN_SIDE_PX, round(size * (1 - self.max_fraction))))
         tops, lefts = (
-            # Below the number of places also after rounding: these numbers are at most 1 - 2 ** -24.
+            # Below size - side + 1 even after rounding, because the numbers are at most 1 - 2 ** -24.
             tf.floor(self._random_generator.uniform([batch_size]) * (size - side + 1.0))
             for _ in range(2)
         )
@@ -51,18 +48,21 @@ class RandomCrop(AffineLayer):
 
 
 class RandomCropAndResize(AffineLayer):
-    """Enlarge a window of random area and aspect ratio that lies inside the image.
+    """Crop a window of random area and aspect ratio inside the image, and resize it to the image size.
 
-    The area is uniform in [min_area_fraction, 1). The logarithm of the aspect ratio is uniform, wide and tall alike, in the part
-    of its range in which a window of that area fits into the image. The place is uniform.
+    The area is uniform in [min_area_fraction, 1), the position uniform. The logarithm of the aspect ratio is
+    uniform over the part of its range in which a window of that area fits into the image.
 
     Args:
-        min_area_fraction: smallest area, as a share of the image's, above 0, to 1.
-        max_aspect_ratio: largest ratio of width to height and of height to width, at least 1.
-        maps, kwargs: as for `AffineLayer`.
+        min_area_fraction: Minimum area as a fraction of the image, above 0, to 1.
+        max_aspect_ratio: Maximum ratio of the longer to the shorter side, at least 1.
+        maps: As in `AffineLayer`.
+        kwargs: `dtype` and `seed`, for keras-cv.
     """
 
-    def __init__(self, min_area_fraction: float, max_aspect_ratio: float, maps: AffineMaps, **kwargs: Any) -> None:
+    def __init__(
+        self, min_area_fraction: float, max_aspect_ratio: float, maps: AffineMaps, **kwargs: Any
+    ) -> None:
         super().__init__(maps, fill_mode=None, **kwargs)
         self.min_area_fraction = min_area_fraction
         self.max_aspect_ratio = max_aspect_ratio
@@ -71,22 +71,27 @@ class RandomCropAndResize(AffineLayer):
         """Return the windows.
 
         Returns:
-            `[batch]` float32: `areas`, a share of the image's; `aspects`, width over height; `tops` and `lefts`,
-            0 where the window touches the image's first row or column, 1 where it touches the last.
+            `areas` (fraction of the image), `aspects` (width over height), `tops` and `lefts` (0 at the first
+            row or column of the image, 1 at the last possible position), each `[batch]` float32.
         """
-        draw = self._random_generator.uniform
-        areas = draw([batch_size], self.min_area_fraction, 1.0)
-        # A window of area a fits where its ratio lies between a and 1 / a.
-        fits = -batch_invariant(tf.math.log, areas)
-        widest = tf.minimum(math.log(self.max_aspect_ratio), fits)
-        aspects = batch_invariant(tf.exp, widest * draw([batch_size], -1.0, 1.0))
-        return {"areas": areas, "aspects": aspects, "tops": draw([batch_size]), "lefts": draw([batch_size])}
+        uniform = self._random_generator.uniform
+        areas = uniform([batch_size], self.min_area_fraction, 1.0)
+        # A window of area a fits if its ratio is between a and 1 / a.
+        log_limit = -batch_invariant(tf.math.log, areas)
+        log_ratio = tf.minimum(math.log(self.max_aspect_ratio), log_limit)
+        aspects = batch_invariant(tf.exp, log_ratio * uniform([batch_size], -1.0, 1.0))
+        return {
+            "areas": areas,
+            "aspects": aspects,
+            "tops": uniform([batch_size]),
+            "lefts": uniform([batch_size]),
+        }
 
 
 class RandomRotation(layers.RandomRotation):
-    """`keras_cv.layers.RandomRotation` with `kerastl.augment.geometry.batch_invariant` sines and cosines.
+    """`keras_cv.layers.RandomRotation` with sines and cosines that do not depend on the batch.
 
-    Those of its own would move the border of an image by a few hundredths of a pixel level with the batch.
+    Those of the original layer change border pixels by a few hundredths of a level with the batch.
     """
 
     def _rotate_images(self, images: tf.Tensor, transformations: dict[str, Any]) -> tf.Tensor:
@@ -94,22 +99,23 @@ class RandomRotation(layers.RandomRotation):
         matrices = batch_invariant(
             lambda angles: preprocessing.get_rotation_matrix(angles, height, width), transformations["angles"]
         )
-        turned = preprocessing.transform(
+        rotated = preprocessing.transform(
             images,
             matrices,
             fill_mode=self.fill_mode,
             fill_value=self.fill_value,
             interpolation=self.interpolation,
         )
-        return tf.ensure_shape(turned, images.shape)
+        return tf.ensure_shape(rotated, images.shape)
 
 
 class RandomShear(AffineLayer):
-    """Slide rows along x, then columns along y, about the middle, in one resampling.
+    """Shear along x, then along y, about the center, in one resampling.
 
     Args:
-        max_fraction: largest slope either way, in pixels for each pixel.
-        maps, fill_mode, kwargs: as for `AffineLayer`.
+        max_fraction: Maximum slope in either direction, in pixels per pixel.
+        maps: As in `AffineLayer`.
+        kwargs: `fill_mode`, and `dtype` and `seed` for keras-cv.
     """
 
     def __init__(self, max_fraction: float, maps: AffineMaps, **kwargs: Any) -> None:

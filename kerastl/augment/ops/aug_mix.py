@@ -1,7 +1,8 @@
 """Blend an image with the results of several random chains of operations (AugMix).
 
-Follows algorithm 1 of Hendrycks et al. 2020 (arXiv:1912.02781), without the consistency loss. Chain weights follow
-Dirichlet(1, ..., 1), the weight of the original image Beta(1, 1). Shear and translation act along both axes.
+Follows algorithm 1 of Hendrycks et al. 2020 (arXiv:1912.02781), without the consistency loss. Chain weights
+follow Dirichlet(1, ..., 1), the weight of the original image Beta(1, 1). Shear and translation act along both
+axes.
 
 The result stays in [0, 255]. Severity 0 leaves the image unchanged.
 """

@@ -1,7 +1,7 @@
 """Stretch each channel to the full range: its minimum becomes 0, its maximum 255.
 
-The stretched image equals Pillow's `ImageOps.autocontrast` before truncation. It is blended with the original by a
-random fraction. Constant channels are unchanged, gray images stay gray.
+The stretched image equals Pillow's `ImageOps.autocontrast` before truncation. It is blended with the original
+by a random fraction. Constant channels are unchanged, gray images stay gray.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ class Options(StrictModel):
     """Options of `channel_shuffle`.
 
     Args:
-        apply_probability: Fraction of the images whose channels are shuffled, 0 to 1; one in six of them keeps its
-            order by chance.
+        apply_probability: Fraction of the images whose channels are shuffled, 0 to 1; one in six of them
+            keeps its order by chance.
     """
 
     apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0

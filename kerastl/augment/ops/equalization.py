@@ -1,8 +1,8 @@
 """Equalize the histogram of each channel.
 
-On 8-bit levels the equalized image equals Pillow's `ImageOps.equalize`; finer levels are interpolated. It is blended
-with the original by a random fraction. The order of the levels of a channel is kept. Constant images and images of
-fewer than 256 pixels are unchanged, gray images stay gray.
+On 8-bit levels the equalized image equals Pillow's `ImageOps.equalize`; finer levels are interpolated. It is
+blended with the original by a random fraction. The order of the levels of a channel is kept. Constant images
+and images of fewer than 256 pixels are unchanged, gray images stay gray.
 """
 
 from __future__ import annotations

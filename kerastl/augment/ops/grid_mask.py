@@ -1,7 +1,8 @@
 """Mask a rotated grid of squares (Chen et al. 2020, arXiv:2001.04086).
 
-The grid period is 0.3 to 0.5 of the shorter side. The side of a square is a fraction of the period, uniform from 0 to
-`max_fraction`, so that `max_fraction ** 2 / 3` of the area is masked on average. Other pixels are unchanged.
+The grid period is 0.3 to 0.5 of the shorter side. The side of a square is a fraction of the period, uniform
+from 0 to `max_fraction`, so that `max_fraction ** 2 / 3` of the area is masked on average. Other pixels are
+unchanged.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ class Options(StrictModel):
     Args:
         max_fraction: Maximum side of the squares as a fraction of the grid period, 0 to 1.
         max_deg: Maximum rotation of the grid in either direction, in degrees. 45 covers all orientations.
-        fill_mode: `constant`, or `gaussian_noise` with a standard deviation of 42.5 levels, clipped to [0, 255].
-        fill_value: Fill level or mean of the noise, 0 to 255. Most backbones map the default, middle gray, to about 0.
+        fill_mode: `constant`, or `gaussian_noise` with a standard deviation of 42.5 levels, clipped to [0,
+            255].
+        fill_value: Fill level or mean of the noise, 0 to 255. Most backbones map the default, middle gray, to
+            about 0.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 

@@ -21,8 +21,8 @@ class Options(StrictModel):
     """Options of `posterization`.
 
     Args:
-        min_bits: Minimum number of bits that are kept, 1 to 8; uniform over the integers from min_bits to 7. 8 is the
-            identity.
+        min_bits: Minimum number of bits that are kept, 1 to 8; uniform over the integers from min_bits to 7.
+            8 is the identity.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
@@ -38,7 +38,8 @@ def is_identity(options: Options) -> bool:
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (8 bits) to 1 (2 bits).
 
-    2 bits are the minimum of TrivialAugment's wide search space (Müller & Hutter 2021, arXiv:2103.10158, table 1).
+    2 bits are the minimum of TrivialAugment's wide search space (Müller & Hutter 2021, arXiv:2103.10158,
+    table 1).
     """
     min_bits = MAX_BITS - round(strength * (MAX_BITS - MIN_BITS_AT_FULL_STRENGTH))
     return Options(min_bits=min_bits)

@@ -1,8 +1,9 @@
 """Apply randomly chosen operations of one magnitude (RandAugment, Cubuk et al. 2019, arXiv:1909.13719).
 
-The list is that of the paper, except that shear and translation act along both axes at once and `random_saturation`
-takes the place of Color. At magnitude m each operation has the options `at_strength(m)`: its strength is random up to
-m, where the paper uses m itself. Magnitude 0 leaves images unchanged; in keras-cv 0.9.0 it does not.
+The list is that of the paper, except that shear and translation act along both axes at once and
+`random_saturation` takes the place of Color. At magnitude m each operation has the options `at_strength(m)`:
+its strength is random up to m, where the paper uses m itself. Magnitude 0 leaves images unchanged; in
+keras-cv 0.9.0 it does not.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ class Options(StrictModel):
     """Options of `random_choice`.
 
     Args:
-        operations: Operations to choose from, written as in `augment.operations`. One level of nesting is allowed.
+        operations: Operations to choose from, written as in `augment.operations`. One level of nesting is
+            allowed.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 

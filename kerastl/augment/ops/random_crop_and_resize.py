@@ -1,7 +1,7 @@
 """Crop a window of random area and aspect ratio and resize it to the size of the image.
 
-Known as random resized crop or Inception crop (Szegedy et al. 2014, arXiv:1409.4842, section 6). The window always has
-the sampled area and lies inside the image.
+Known as random resized crop or Inception crop (Szegedy et al. 2014, arXiv:1409.4842, section 6). The window
+always has the sampled area and lies inside the image.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ class Options(StrictModel):
     """Options of `random_crop_and_resize`.
 
     Args:
-        min_area_fraction: Minimum area as a fraction of the image, above 0, to 1; uniform up to 1. 1 is the identity.
-        max_aspect_ratio: Maximum ratio of the longer to the shorter side, 1 to 10. The logarithm of the ratio is
-            uniform over the range that fits into the image.
+        min_area_fraction: Minimum area as a fraction of the image, above 0, to 1; uniform up to 1. 1 is the
+            identity.
+        max_aspect_ratio: Maximum ratio of the longer to the shorter side, 1 to 10. The logarithm of the ratio
+            is uniform over the range that fits into the image.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
@@ -42,7 +43,8 @@ def is_identity(options: Options) -> bool:
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (identity) to 1 (a quarter of the area, ratios up to 4 / 3)."""
     return Options(
-        min_area_fraction=1.0 - (1.0 - MIN_AREA_FRACTION) * strength, max_aspect_ratio=MAX_ASPECT_RATIO**strength
+        min_area_fraction=1.0 - (1.0 - MIN_AREA_FRACTION) * strength,
+        max_aspect_ratio=MAX_ASPECT_RATIO**strength,
     )
 
 

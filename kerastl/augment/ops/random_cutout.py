@@ -1,7 +1,7 @@
 """Mask one rectangle inside the image (DeVries & Taylor 2017, arXiv:1708.04552).
 
-Height and width are independent and uniform from 0 to `max_fraction` of the side: `max_fraction ** 2 / 4` of the area
-is masked on average. Pixels at the border are masked less often than those in the center.
+Height and width are independent and uniform from 0 to `max_fraction` of the side: `max_fraction ** 2 / 4` of
+the area is masked on average. Pixels at the border are masked less often than those in the center.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ class Options(StrictModel):
 
     Args:
         max_fraction: Maximum height and width as a fraction of the side, 0 to 1.
-        fill_mode: `constant`, or `gaussian_noise` with a standard deviation of 42.5 levels, clipped to [0, 255].
-        fill_value: Fill level or mean of the noise, 0 to 255. Most backbones map the default, middle gray, to about 0.
+        fill_mode: `constant`, or `gaussian_noise` with a standard deviation of 42.5 levels, clipped to [0,
+            255].
+        fill_value: Fill level or mean of the noise, 0 to 255. Most backbones map the default, middle gray, to
+            about 0.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 

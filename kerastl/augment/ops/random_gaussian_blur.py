@@ -20,8 +20,8 @@ class Options(StrictModel):
     """Options of `random_gaussian_blur`.
 
     Args:
-        max_sigma_px: Maximum standard deviation in pixels, 0 to 20; uniform from 0. The kernel radius is three times
-            the maximum.
+        max_sigma_px: Maximum standard deviation in pixels, 0 to 20; uniform from 0. The kernel radius is
+            three times the maximum.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 

@@ -1,7 +1,7 @@
 """Compress images as JPEG, with 8 x 8 blocks and chroma subsampling.
 
-Levels are rounded to integers. Quality 100 leaves an image unchanged. XLA cannot compile the encoder: images are
-processed one by one. Gray images stay gray.
+Levels are rounded to integers. Quality 100 leaves an image unchanged. XLA cannot compile the encoder: images
+are processed one by one. Gray images stay gray.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Options(StrictModel):
     """Options of `random_jpeg_quality`.
 
     Args:
-        min_quality: Minimum JPEG quality, 1 to 100 (identity); uniform over the integers up to 100. Blocks are visible
-            below about 50.
+        min_quality: Minimum JPEG quality, 1 to 100 (identity); uniform over the integers up to 100. Blocks
+            are visible below about 50.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 

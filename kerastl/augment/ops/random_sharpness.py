@@ -1,7 +1,8 @@
 """Sharpen or soften images.
 
-A difference d equals the factor 1 + d of Pillow's `ImageEnhance.Sharpness`: -1 is the image smoothed over 3 x 3 pixels,
-0 the original. The result stays in [0, 255]; constant images and the outermost pixels are unchanged.
+A difference d equals the factor 1 + d of Pillow's `ImageEnhance.Sharpness`: -1 is the image smoothed over 3 x
+3 pixels, 0 the original. The result stays in [0, 255]; constant images and the outermost pixels are
+unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class Options(StrictModel):
     """Options of `random_sharpness`.
 
     Args:
-        max_fraction: Maximum difference, 0 to 1; uniform from -max_fraction (softer) to max_fraction (sharper).
+        max_fraction: Maximum difference, 0 to 1; uniform from -max_fraction (softer) to max_fraction
+            (sharper).
         direction: `both`, or only `sharper` or `softer`.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """

@@ -15,7 +15,8 @@ class Options(StrictModel):
     """Options of `random_shear`.
 
     Args:
-        max_fraction: Maximum slope in either direction, in pixels per pixel, drawn independently for each axis.
+        max_fraction: Maximum slope in either direction, in pixels per pixel, drawn independently for each
+            axis.
         fill_mode: How pixels outside the image are filled; `constant` is black.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
