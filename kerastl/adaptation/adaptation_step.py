@@ -46,10 +46,10 @@ class AdaptationStep(ABC):
         num_features: int,
         seed: int = 0,
         classification: ClassificationStep | None = None,
-        follow_statistics: bool = False,
+        update_statistics: bool = False,
     ) -> None:
         self.num_classes, self.num_features, self.seed = num_classes, num_features, seed
-        self.follow_statistics = follow_statistics
+        self.update_statistics = update_statistics
         self._classification = classification or ClassificationStep(num_classes)
         self._estimate: Callable[[ImageDataset], None] | None = None
 
@@ -69,7 +69,7 @@ class AdaptationStep(ABC):
 
     def on_epoch(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
         """Re-estimate BatchNorm statistics where they follow the images."""
-        if self.follow_statistics:
+        if self.update_statistics:
             if self._estimate is None:
                 self._estimate = build_statistics_estimator(model)
             self._estimate(sources[self.stream_names[-1]])
@@ -87,7 +87,7 @@ class AdaptationStep(ABC):
 
     def may_change(self, variable: keras.Variable) -> bool:
         """Statistics may, where they follow the images."""
-        return self.follow_statistics and is_statistic(variable)
+        return self.update_statistics and is_statistic(variable)
 
 
 _known: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()

@@ -162,7 +162,7 @@ def build_step(
     num_features: int,
     seed: int = 0,
     classification: ClassificationStep | None = None,
-    follow_statistics: bool = False,
+    update_statistics: bool = False,
     without_source: bool = False,
 ) -> AdaptationStep:
     """Return the step of a method.
@@ -187,7 +187,7 @@ def build_step(
     build = module.build_without_source if without_source and facts.source_optional else module.build
     step: AdaptationStep = build(
         checked, num_classes=num_classes, num_features=num_features, seed=seed,
-        classification=classification, follow_statistics=follow_statistics,
+        classification=classification, update_statistics=update_statistics,
     )  # fmt: skip
     return step
 
@@ -219,7 +219,7 @@ def step_for(
         classification: Any = classification_step(phase, source)
         return build_step(
             name, checked, num_classes=int(num_classes), num_features=int(num_features), seed=seed,
-            classification=classification, follow_statistics=phase.batch_norm != "frozen",
+            classification=classification, update_statistics=phase.batch_norm != "frozen",
             without_source=without_source,
         )  # fmt: skip
 

@@ -269,7 +269,7 @@ class StrongAugmentation(AdaptationStep):
     def __init__(self, policy: str, **given: Any) -> None:
         super().__init__(**given)
         # No loss sees the target: it is named for `on_epoch`, which is handed the streams that are read.
-        self.stream_names = ("source", "target") if self.follow_statistics else ("source",)
+        self.stream_names = ("source", "target") if self.update_statistics else ("source",)
         self._policy = StepPolicy(policy, seed=self.seed)
 
     def losses(

@@ -19,9 +19,9 @@ from .memory import available_gpu_memory as available_gpu_memory
 from .memory import available_memory as available_memory
 from .memory import estimate_memory as estimate_memory
 from .step import PhaseStartStep as PhaseStartStep
-from .step import WeightFreezingStep as WeightFreezingStep
 from .step import Step as Step
 from .step import StepFactory as StepFactory
+from .step import WeightFreezingStep as WeightFreezingStep
 from .step import trace_inference as trace_inference
 from .time_budget import TimeBudget as TimeBudget
 from .train_step import read_batches as read_batches

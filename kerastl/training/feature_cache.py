@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Protocol
 
 import keras
 import numpy as np
@@ -25,8 +25,86 @@ from kerastl.data import ImageDataset, entry_lock, mark_in_use
 from kerastl.errors import RunFailed
 from kerastl.models import TrunkPrecision, fold
 from kerastl.runs import machine_info, package_versions, sha256_of, write_atomic
-from kerastl.training.phase import ENCODINGS, Array, Precision, bytes_per_image
 from kerastl.training.step import trace_inference
+
+Array = np.ndarray[Any, Any]
+Column = tuple[Any, tuple[int, ...]]
+Precision = Literal["float32", "bfloat16", "uint8"]
+
+
+class Encoding(Protocol):
+    """A representation of a tensor on disk by one or more columns with one row per image."""
+
+    def columns(self, shape: tuple[int, ...]) -> list[Column]:
+        """Return the dtype of each column and its shape for one image."""
+
+    def encode(self, values: Array) -> list[Array]:
+        """Return the columns of `[batch, *shape]` float32."""
+
+    def decode(self, rows: Sequence[Array]) -> Array:
+        """Return `[batch, *shape]` float32 from rows of the columns."""
+
+
+class _Float32:
+    def columns(self, shape: tuple[int, ...]) -> list[Column]:
+        return [(np.float32, shape)]
+
+    def encode(self, values: Array) -> list[Array]:
+        return [values]
+
+    def decode(self, rows: Sequence[Array]) -> Array:
+        return np.ascontiguousarray(rows[0])
+
+
+class _BFloat16:
+    """The upper half of a float32, rounded to even: the same range, three significant digits."""
+
+    def columns(self, shape: tuple[int, ...]) -> list[Column]:
+        return [(np.uint16, shape)]
+
+    def encode(self, values: Array) -> list[Array]:
+        return [values.astype(tf.bfloat16.as_numpy_dtype).view(np.uint16)]
+
+    def decode(self, rows: Sequence[Array]) -> Array:
+        return rows[0].view(tf.bfloat16.as_numpy_dtype).astype(np.float32)
+
+
+class _UInt8:
+    """256 equal steps between the minimum and maximum of each channel of each image."""
+
+    def columns(self, shape: tuple[int, ...]) -> list[Column]:
+        return [(np.uint8, shape), (np.float32, (2, shape[-1]))]
+
+    def encode(self, values: Array) -> list[Array]:
+        flat = values.reshape(len(values), -1, values.shape[-1])
+        low, high = flat.min(axis=1), flat.max(axis=1)
+        step = (high - low) / np.float32(255)
+        # In a constant channel all differences are 0, so any divisor is correct.
+        divisor = np.where(step > 0, step, 1)[:, None]
+        steps = np.rint((flat - low[:, None]) / divisor).clip(0, 255).astype(np.uint8)
+        return [steps.reshape(values.shape), np.stack([low, step], axis=1)]
+
+    def decode(self, rows: Sequence[Array]) -> Array:
+        steps, ranges = rows
+        flat = steps.reshape(len(steps), -1, steps.shape[-1]).astype(np.float32)
+        low, step = ranges[:, 0, None], ranges[:, 1, None]
+        decoded: Array = (low + flat * step).reshape(steps.shape)
+        return decoded
+
+
+ENCODINGS: dict[Precision, Encoding] = {"float32": _Float32(), "bfloat16": _BFloat16(), "uint8": _UInt8()}
+
+
+def bytes_per_image(shapes: Sequence[tuple[int, ...]], precision: Precision) -> int:
+    """Return the size on disk of one image's activations.
+
+    Args:
+        shapes: The shape of each tensor.
+        precision: The encoding.
+    """
+    columns = [column for shape in shapes for column in ENCODINGS[precision].columns(shape)]
+    return sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in columns)
+
 
 BATCH = 32
 """Images per forward pass. Fixed, because the last bits of an activation can depend on it."""

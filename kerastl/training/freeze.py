@@ -109,7 +109,6 @@ def unfreeze(
         The names of the trainable layers, from input to output.
 
     Example:
-
     ```python
     kerastl.training.unfreeze(model, top_fraction=0.3)
     model.compile("adam", loss)  # Keras reads the flags when it compiles

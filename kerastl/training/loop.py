@@ -1,7 +1,7 @@
-"""The one training loop: phases of epochs of steps, on TensorFlow's public API.
+"""The training loop: phases of epochs of steps, with TensorFlow's public API.
 
-It drives `keras.callbacks.CallbackList`, so every Keras callback works; it runs under any `tf.distribute`
-strategy; and it knows nothing of what a `Step` learns.
+It drives `keras.callbacks.CallbackList`, so that every Keras callback works. It runs under any `tf.distribute` strategy,
+and does not depend on the learning method, which is a `Step`.
 """
 
 from __future__ import annotations
@@ -25,39 +25,47 @@ from kerastl.errors import Diverged, RequestError
 from kerastl.models import blocks_of, fold
 from kerastl.recipe.phase import Phase, Unfreeze
 from kerastl.training.checkpoint import (
-    Best,
+    BestEpoch,
     Checkpoint,
-    WeightSnapshot,
     History,
     TrainingState,
+    WeightSnapshot,
+    callback_states,
     newest_checkpoint,
     restore_callbacks,
-    callback_states,
     write_checkpoint,
 )
 from kerastl.training.checks import Sources, check_epoch, check_losses, check_phases, decide_phases
-from kerastl.training.freeze import resolve_batch_norm, disable_frozen_dropout, unfreeze
-from kerastl.training.freeze_check import check_freeze_report, checksums, build_freeze_report, read_statistics
+from kerastl.training.freeze import disable_frozen_dropout, resolve_batch_norm, unfreeze
+from kerastl.training.freeze_check import build_freeze_report, check_freeze_report, checksums, read_statistics
 from kerastl.training.losses import ClassificationStep, balanced_weights, cross_entropy
 from kerastl.training.optimizer import (
     WeightAverages,
-    build_optimizer,
     build_l2_sp,
-    transfer_state,
+    build_optimizer,
     learning_rate_at,
     rate_factors,
+    transfer_state,
 )
 from kerastl.training.step import (
-    PhaseStartStep,
     PhaseData,
+    PhaseStartStep,
     Step,
     StepFactory,
-    trace_inference,
     build_phase_data,
+    trace_inference,
     trained_variables,
 )
-from kerastl.training.train_step import Update, step_inputs, build_update, read_batches
-from kerastl.training.trunk import Source, activations_folder, find_frozen_trunk, build_phase_network, part
+from kerastl.training.train_step import Update, build_update, read_batches, step_inputs
+from kerastl.training.trunk import (
+    Source,
+    activations_folder,
+    build_phase_network,
+    find_frozen_trunk,
+    split_model,
+)
+
+Array = np.ndarray[Any, Any]
 
 
 def run_steps(
@@ -70,47 +78,46 @@ def run_steps(
     callbacks: Any,
     strategy: tf.distribute.Strategy,
     *,
-    bar: bool,
+    show_progress: bool,
 ) -> dict[str, Any]:
-    """Run the steps of the epoch that training has come to; return the means over its first stream's images.
+    """Run the steps of the next epoch. Return the mean of each loss and metric over its images.
 
     Args:
-        phase: its rate, schedule and length.
-        streams: what is learnt from, by name; the epoch is one of the first.
-        state: where training stands.
-        update: of the weights.
-        optimizer: its rate is set where the phase has a schedule.
-        averages: of the weights; they follow.
-        callbacks: Keras's list.
-        strategy: whose replicas are fed.
-        bar: whether a terminal shows one.
+        phase: Its learning rate, schedule and length.
+        streams: Datasets by name. The epoch is one pass over the first.
+        state: The training state.
+        update: The update of the weights.
+        optimizer: Its learning rate is set if the phase has a schedule or a warmup.
+        averages: The averages of the weights, updated after each step.
+        callbacks: The Keras callback list.
+        strategy: The strategy with the replicas.
+        show_progress: Whether a terminal shows a progress bar.
 
     Raises:
-        Diverged: a loss is not a number.
+        Diverged: If a loss is not finite.
     """
     sums: dict[str, float] = {}
     seen, steps = 0, next(iter(streams.values())).steps_per_epoch
-    before, epochs = phase.schedule_span
-    start = (before + state.phase_epochs) * steps
-    fed: Any = step_inputs(streams, state.epochs, strategy, start)
-    if bar:
-        fed = track(fed, f"epoch {state.epochs + 1}, {phase.name}", steps)
-    with closing(fed):
-        for index, (batches, share, numbers, count) in enumerate(fed):
+    epochs_before, epochs = phase.schedule_span
+    start = (epochs_before + state.phase_epochs) * steps
+    inputs: Any = step_inputs(streams, state.epochs, strategy, start)
+    if show_progress:
+        inputs = track(inputs, f"epoch {state.epochs + 1}, {phase.name}", steps)
+    with closing(inputs):
+        for index, (batches, share, numbers, count) in enumerate(inputs):
             done = start + index
             if phase.schedule != "constant" or phase.warmup_epochs > 0:
-                # Set only where it changes: callbacks that steer the rate keep their say otherwise.
+                # Without a schedule, callbacks control the learning rate.
                 optimizer.learning_rate = learning_rate_at(
                     done, highest=phase.learning_rate, steps_per_epoch=steps, epochs=epochs,
                     schedule=phase.schedule, warmup_epochs=phase.warmup_epochs,
                 )  # fmt: skip
             callbacks.on_train_batch_begin(index)
             progress = tf.constant(done / max(1, steps * epochs), tf.float32)
-            told = update(batches, share, progress, numbers)
+            losses = update(batches, share, progress, numbers)
             averages.on_step()
-            values = {name: float(value) for name, value in told.items()}
-            where = f"phase {phase.name}, epoch {state.epochs + 1}, step {index + 1}"
-            check_losses(values, where)
+            values = {name: float(value) for name, value in losses.items()}
+            check_losses(values, f"phase {phase.name}, epoch {state.epochs + 1}, step {index + 1}")
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value * count
             seen += count
@@ -122,87 +129,87 @@ Forward = Callable[[tf.Tensor], tf.Tensor]
 
 
 def validate(forward: Forward, source: Source) -> dict[str, float | None]:
-    """Run the model once over a source and return its figures.
+    """Return the validation metrics of a model.
 
     Args:
-        forward: images `[b, h, w, 3]` in [0, 255], or activations, to logits `[b, classes]`, in inference mode.
-        source: labelled images, not augmented.
+        forward: Images `[b, h, w, 3]` in [0, 255], or activations, to logits `[b, classes]`, in inference mode.
+        source: Labeled images, not augmented.
 
     Returns:
-        `val_loss` (cross-entropy in nats), `val_accuracy`, `val_balanced_accuracy` (mean recall of the
-        classes present) and `val_auc` (macro one-vs-rest; None when a class is absent).
+        `val_loss` (cross-entropy in nats), `val_accuracy`, `val_balanced_accuracy` (mean recall of the classes that are
+        present) and `val_auc` (macro one-vs-rest; None if a class is absent).
     """
     logits, labels = [], []
     for images, batch_labels, _ in read_batches(source, 0):
         logits.append(np.asarray(forward(images)))
         labels.append(np.asarray(batch_labels))
-    return figures(np.concatenate(logits), np.concatenate(labels))
+    return validation_metrics(np.concatenate(logits), np.concatenate(labels))
 
 
-def figures(logits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> dict[str, float | None]:
-    """Return the figures of `validate` from logits `[n, classes]` and labels `[n]`."""
-    right = logits.argmax(axis=1) == labels
-    recalls = [right[labels == label].mean() for label in np.unique(labels)]
+def validation_metrics(logits: Array, labels: Array) -> dict[str, float | None]:
+    """Return the metrics of `validate` for logits `[n, classes]` and labels `[n]`."""
+    is_correct = logits.argmax(axis=1) == labels
+    recalls = [is_correct[labels == label].mean() for label in np.unique(labels)]
     return {
         "val_loss": float(tf.reduce_mean(cross_entropy(labels, logits))),
-        "val_accuracy": float(right.mean()),
+        "val_accuracy": float(is_correct.mean()),
         "val_balanced_accuracy": float(np.mean(recalls)),
         "val_auc": _auc(logits.astype(np.float64), labels),
     }
 
 
-def _auc(logits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float | None:
+def _auc(logits: Array, labels: Array) -> float | None:
     num_classes = logits.shape[1]
     if len(np.unique(labels)) < num_classes or not np.isfinite(logits).all():
         return None
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    scores = shifted / shifted.sum(axis=1, keepdims=True)
     if num_classes == 2:
         return float(roc_auc_score(labels, logits[:, 1] - logits[:, 0]))
-    return float(roc_auc_score(labels, scores, multi_class="ovr", average="macro"))
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return float(roc_auc_score(labels, probabilities, multi_class="ovr", average="macro"))
 
 
 def compare_trunk_precision(
     model: keras.Model, phase: Phase, val: ImageDataset | None
 ) -> dict[str, Any] | None:
-    """Return the figures of validation images with the front in float32 and as the phase computed it.
+    """Return the validation metrics with the frozen trunk in float32 and in the precision of the phase.
 
     Args:
-        model: with the weights that the phase ends with.
-        phase: names the precision; None is returned where it is float32.
-        val: images; they are read once for both. None: the figures are None.
+        model: The model with the final weights of the phase.
+        phase: The phase. The result is None if its `trunk_precision` is float32.
+        val: The validation images, read once for both. None sets the metrics to None.
 
     Returns:
-        `{"precision", "behind", "float32": {...}, "rounded": {...}}`, the figures those of `validate`.
+        `{"precision", "boundary", "float32": {...}, "rounded": {...}}` with the metrics of `validate`.
     """
-    front = find_frozen_trunk(model, phase)
-    if phase.trunk_precision == "float32" or front is None:
+    trunk = find_frozen_trunk(model, phase)
+    if phase.trunk_precision == "float32" or trunk is None:
         return None
-    told: dict[str, Any] = {"precision": phase.trunk_precision, "boundary": front.behind}
+    report: dict[str, Any] = {"precision": phase.trunk_precision, "boundary": trunk.boundary}
     if val is None:
-        return {**told, "float32": None, "rounded": None}
-    parts = part(model, front)
+        return {**report, "float32": None, "rounded": None}
+    parts = split_model(model, trunk)
     tail = trace_inference(parts.tail)
-    trunks = [trace_inference(fold(parts.trunk, one)) for one in ("float32", phase.trunk_precision)]
+    trunks = [trace_inference(fold(parts.trunk, name)) for name in ("float32", phase.trunk_precision)]
     logits: list[list[Any]] = [[], []]
     labels = []
     for images, batch_labels, _ in read_batches(val, 0):
         labels.append(np.asarray(batch_labels))
-        for trunk, rows in zip(trunks, logits, strict=True):
-            rows.append(np.asarray(tail(trunk(images))))
-    exact, rounded = (figures(np.concatenate(rows), np.concatenate(labels)) for rows in logits)
-    return {**told, "float32": exact, "rounded": rounded}
+        for forward, rows in zip(trunks, logits, strict=True):
+            rows.append(np.asarray(tail(forward(images))))
+    exact, rounded = (validation_metrics(np.concatenate(rows), np.concatenate(labels)) for rows in logits)
+    return {**report, "float32": exact, "rounded": rounded}
 
 
 MIN_PROGRESS_BAR_S = 2.0
-"""An epoch shows a progress bar if the one before took this long; shorter bars only flicker."""
+"""An epoch shows a progress bar if the previous one took this long. Shorter progress bars would only flicker."""
 
 
-class Clock:
-    """The time of each epoch, and the time left.
+class EpochTimer:
+    """The duration of each epoch and an estimate of the remaining time.
 
     Args:
-        phases: All of them, in order.
+        phases: All phases, in order.
     """
 
     def __init__(self, phases: Sequence[Phase]) -> None:
@@ -211,32 +218,33 @@ class Clock:
 
     @property
     def shows_progress_bar(self) -> bool:
-        """Whether an epoch is long enough for a progress bar; the first one always is."""
+        """Whether an epoch is long enough for a progress bar. True for the first one."""
         return not self._seconds or self._seconds[-1] >= MIN_PROGRESS_BAR_S
 
-    def took(self, seconds: float, state: TrainingState) -> dict[str, Any]:
-        """Add an epoch and return the time left.
+    def add_epoch(self, seconds: float, state: TrainingState) -> dict[str, Any]:
+        """Add an epoch and return the remaining time.
 
-        The estimate is the median of the phase's epochs. The first epoch also traces, and counts only while it is the only one.
+        The estimate is the median of the epochs of the phase. The first epoch includes tracing and counts only while it is
+        the only one.
 
         Args:
-            seconds: Of that epoch.
-            state: After it.
+            seconds: The duration of the epoch.
+            state: The training state after the epoch.
 
         Returns:
-            `seconds_left`: of the current phase. `at_most`: whether early stopping can make it less. `untimed`:
-            the names of later phases, whose time is unknown.
+            `seconds_left`: for the current phase. `at_most`: whether early stopping can shorten it. `untimed`: the names
+            of later phases, whose duration is unknown.
         """
         if state.phase != self._phase:
             self._phase, self._seconds = state.phase, []
         self._seconds.append(seconds)
         phase, *later = self._phases[state.phase :]
         epochs = 0 if state.stopped else phase.epochs - state.phase_epochs
-        to_come = [*([phase] if epochs else []), *later]
+        remaining = [*([phase] if epochs else []), *later]
         return {
             "seconds_left": epochs * statistics.median(self._seconds[1:] or self._seconds),
-            "at_most": any(one.early_stopping is not None for one in to_come),
-            "untimed": [one.name for one in later],
+            "at_most": any(phase.early_stopping is not None for phase in remaining),
+            "untimed": [phase.name for phase in later],
         }
 
 
@@ -246,13 +254,14 @@ OnFreezeReport = Callable[[Sequence[dict[str, Any]]], None]
 
 
 class PhaseLoop:
-    """The phases of one call of `fit`, one after the other.
+    """Runs the phases of one call of `fit`.
 
     Args:
-        model, callbacks, on_epoch, checkpoints, cache, strategy: as in `fit`.
-        lessons: all of them, one a phase.
-        state: where training stands; kept up to date.
-        clock: tells the time that is left.
+        model, callbacks, on_epoch, checkpoints, strategy: As in `fit`.
+        all_phase_data: The data of each phase.
+        cache_dir: Folder of the caches.
+        state: The training state, which is updated.
+        timer: Estimates the remaining time.
     """
 
     def __init__(
@@ -262,23 +271,23 @@ class PhaseLoop:
         callbacks: Sequence[keras.callbacks.Callback],
         on_epoch: OnEpoch | None,
         checkpoints: Path | None,
-        cache: Path,
+        cache_dir: Path,
         strategy: tf.distribute.Strategy,
         state: TrainingState,
-        clock: Clock,
+        timer: EpochTimer,
     ) -> None:
         self.model, self.all_phase_data, self.strategy = model, all_phase_data, strategy
         self.callbacks, self.on_epoch, self.checkpoints = callbacks, on_epoch, checkpoints
-        self.state, self.cache, self.clock = state, cache, clock
-        self.good = WeightSnapshot(model)
-        head = {one.path for one in model.get_layer("head").weights}
-        self.start = {
-            one.path: value
-            for one, value in zip(model.weights, self.good.values, strict=True)
-            if one.path not in head
+        self.state, self.cache_dir, self.timer = state, cache_dir, timer
+        self.snapshot = WeightSnapshot(model)
+        head = {weight.path for weight in model.get_layer("head").weights}
+        self.initial_weights = {
+            weight.path: value
+            for weight, value in zip(model.weights, self.snapshot.values, strict=True)
+            if weight.path not in head
         }
         self.optimizer: Any = None
-        self.known: set[str] = set()
+        self.optimized_paths: set[str] = set()
 
     def run(
         self,
@@ -287,207 +296,200 @@ class PhaseLoop:
         on_freeze_report: OnFreezeReport | None,
         on_phase_end: OnPhaseEnd | None,
     ) -> None:
-        """Run what is left of the phases; parameters as in `fit`, `saved` a checkpoint to go on from."""
-        for phase_data in self.all_phase_data[self.state.phase :]:
-            phase = phase_data.phase
-            proof = self.run_phase(phase_data, saved)
+        """Run the remaining phases. Resume from `saved` if given; the other arguments are as in `fit`."""
+        for data in self.all_phase_data[self.state.phase :]:
+            phase = data.phase
+            report = self.run_phase(data, saved)
             saved = None
-            if on_freeze_report and proof["faults"]:
+            if on_freeze_report and report["faults"]:
                 on_freeze_report(self.state.freeze_reports)
-            check_freeze_report(proof)
+            check_freeze_report(report)
             self.end_phase(phase)
-            if rounded := compare_trunk_precision(self.model, phase, phase_data.val):
-                proof["trunk"] = rounded
+            if comparison := compare_trunk_precision(self.model, phase, data.val):
+                report["trunk"] = comparison
             if on_freeze_report:
                 on_freeze_report(self.state.freeze_reports)
             if on_phase_end:
                 on_phase_end(phase, self.state.history())
 
-    def run_phase(self, phase_data: PhaseData, saved: Checkpoint | None) -> dict[str, Any]:
-        """Run one phase from its beginning, or from a checkpoint inside it; return what moved."""
-        phase, step = phase_data.phase, phase_data.step
+    def run_phase(self, data: PhaseData, saved: Checkpoint | None) -> dict[str, Any]:
+        """Run one phase from its start, or from a checkpoint within it. Return its freeze report."""
+        phase, step = data.phase, data.step
         unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
         variables = trained_variables(step, self.model)
         with self.strategy.scope():
-            optimizer = self._optimizer(phase, variables, resumed=saved is not None)
+            optimizer = self._build_optimizer(phase, variables, resumed=saved is not None)
             averages = WeightAverages(phase, variables)
         self.model.compile(optimizer.plain, loss=None)
         if saved:
             saved.restore(self.model, optimizer, step, averages)
-            with averages.shown():
-                self.good.take_all()
-        self.good.expect(_may_move(self.model, step, variables))
-        if not self.state.before:
-            self.state.before = checksums(self.model)
+            with averages.applied():
+                self.snapshot.update_all()
+        self.snapshot.set_changing(_changing_paths(self.model, step, variables))
+        if not self.state.checksums:
+            self.state.checksums = checksums(self.model)
             self.state.statistics = read_statistics(self.model)
         try:
             with disable_frozen_dropout(self.model):
                 if isinstance(step, PhaseStartStep) and not saved:
-                    step.on_phase_begin(self.model, phase_data.streams)
-                told = self._run_epochs(phase_data, optimizer, averages, variables)
+                    step.on_phase_begin(self.model, data.streams)
+                cache_report = self._run_epochs(data, optimizer, averages, variables)
         except Diverged as error:
-            raise self._put_back(phase, error) from error
-        proof = build_freeze_report(
+            raise self._recover(phase, error) from error
+        report = build_freeze_report(
             self.model, phase=phase.name, batch_norm=str(phase.batch_norm),
-            trained={variable.path for variable in variables}, before=self.state.before,
+            trained={variable.path for variable in variables}, before=self.state.checksums,
             statistics=self.state.statistics, may_change=step.may_change,
         )  # fmt: skip
-        if told:
-            proof["cache"] = told
-        self.state.freeze_reports.append(proof)
-        return proof
+        if cache_report:
+            report["cache"] = cache_report
+        self.state.freeze_reports.append(report)
+        return report
 
-    def _put_back(self, phase: Phase, error: Diverged) -> Diverged:
-        """Give the model its last good weights; return the error with what to do about it."""
-        self.good.put_back()
-        ended = self.state.epochs
-        where = f"the end of epoch {ended}" if ended else "its starting weights: no epoch had ended"
+    def _recover(self, phase: Phase, error: Diverged) -> Diverged:
+        """Restore the last good weights. Return the error with its remedy."""
+        self.snapshot.restore()
+        epoch = self.state.epochs
+        restored = f"its weights after epoch {epoch}" if epoch else "its initial weights"
         return Diverged(
             error.what,
-            f"The model is put back to {where}. "
-            f"Try a smaller rate: --set phases[{self.state.phase}].learning_rate="
-            f"{phase.learning_rate / 10:g}",
+            f"The model has {restored} again. Try a smaller learning rate: "
+            f"--set phases[{self.state.phase}].learning_rate={phase.learning_rate / 10:g}",
         )
 
     def _run_epochs(
-        self,
-        phase_data: PhaseData,
-        optimizer: Any,
-        averages: WeightAverages,
-        variables: Sequence[keras.Variable],
+        self, data: PhaseData, optimizer: Any, averages: WeightAverages, variables: Sequence[keras.Variable]
     ) -> dict[str, Any] | None:
-        """Run the epochs of a phase that are left; return what was kept of the frozen front."""
-        phase, step, state = phase_data.phase, phase_data.step, self.state
+        """Run the remaining epochs of a phase. Return the description of its cache."""
+        phase, step, state = data.phase, data.step, self.state
         first = state.epochs - state.phase_epochs
         callbacks = keras.callbacks.CallbackList(
             list(self.callbacks), model=self.model, epochs=first + phase.epochs,
-            steps=phase_data.first.steps_per_epoch, verbose=0,
+            steps=data.first.steps_per_epoch, verbose=0,
         )  # fmt: skip
         self.model.stop_training = False
         callbacks.on_train_begin()
         restore_callbacks(self.callbacks, state.callbacks)
-        self._skip(int(self.model._initial_epoch or 0) - state.epochs)
-        # Only now: what is folded or kept of the frozen front must be made of the weights that were restored.
+        self._skip_epochs(int(self.model._initial_epoch or 0) - state.epochs)
+        # Not before: the frozen trunk must be folded and cached with the restored weights.
         with self.strategy.scope():
-            learner = build_phase_network(self.model, phase_data, self.cache)
-        forward = trace_inference(learner.model)
+            network = build_phase_network(self.model, data, self.cache_dir)
+        forward = trace_inference(network.model)
         update = build_update(
-            learner.model, optimizer, step, variables, self.strategy, learner.streams,
-            build_l2_sp(phase.l2_sp, variables, self.start), phase.precision,
+            network.model, optimizer, step, variables, self.strategy, network.streams,
+            build_l2_sp(phase.l2_sp, variables, self.initial_weights), phase.precision,
         )  # fmt: skip
         logs: dict[str, Any] = {}
         while state.phase_epochs < phase.epochs and not state.stopped:
             started = time.perf_counter()
             callbacks.on_epoch_begin(state.epochs)
             logs = run_steps(
-                phase, learner.streams, state, update, optimizer, averages, callbacks, self.strategy,
-                bar=self.clock.shows_progress_bar,
+                phase, network.streams, state, update, optimizer, averages, callbacks, self.strategy,
+                show_progress=self.timer.shows_progress_bar,
             )  # fmt: skip
             averages.on_epoch(state.phase_epochs + 1)
-            with averages.shown():
-                step.on_epoch(self.model, phase_data.streams)
-                if learner.val is not None:
+            with averages.applied():
+                step.on_epoch(self.model, data.streams)
+                if network.val is not None:
                     callbacks.on_test_begin()
-                    logs |= validate(forward, learner.val)
+                    logs |= validate(forward, network.val)
                     callbacks.on_test_end(logs)
                 rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
                 where = f"phase {phase.name}, epoch {state.epochs + 1}"
-                check_epoch(self.model, self.good.now(), logs, where)
+                check_epoch(self.model, self.snapshot.current(), logs, where)
                 callbacks.on_epoch_end(state.epochs, logs)
-                self.good.values = self.good.now()  # again: a callback may have changed them
-                self._note(phase_data, {"learning_rate": rate, **logs}, started)
-            self._checkpoint(optimizer, step, averages)
+                self.snapshot.values = self.snapshot.current()  # a callback can have changed the weights
+                self._record_epoch(data, {"learning_rate": rate, **logs}, started)
+            state.callbacks = callback_states(self.callbacks)
+            if self.checkpoints:
+                write_checkpoint(self.checkpoints, state, self.model, optimizer, step, averages)
         callbacks.on_train_end(logs)
         state.callbacks = []
-        return learner.told
+        return network.cache_report
 
-    def _skip(self, epochs: int) -> None:
-        """Count epochs as done that a callback of Keras (BackupAndRestore) brought back from elsewhere."""
+    def _skip_epochs(self, epochs: int) -> None:
+        """Count epochs that a Keras callback (BackupAndRestore) restored as finished."""
         if epochs > 0:
             self.state.epochs += epochs
             self.state.phase_epochs += epochs
-            self.good.take_all()
+            self.snapshot.update_all()
 
-    def _note(self, phase_data: PhaseData, logs: dict[str, Any], started: float) -> None:
-        """Take one epoch into the history and see whether it is the best."""
-        phase, state = phase_data.phase, self.state
+    def _record_epoch(self, data: PhaseData, logs: dict[str, Any], started: float) -> None:
+        """Add an epoch to the history, and update the best epoch and early stopping."""
+        phase, state = data.phase, self.state
         state.epochs += 1
         state.phase_epochs += 1
-        row = {"phase": phase.name, "epoch": state.epochs, **logs}
-        state.rows.append(row)
+        state.rows.append({"phase": phase.name, "epoch": state.epochs, **logs})
         value = logs.get(phase.monitor)
         if value is not None:
             best = state.best.get(phase.domain)
-            known = best.value if best and best.monitor == phase.monitor else None
-            state.waited += 1
-            if phase.is_better(value, known):
-                state.best[phase.domain] = Best(value, state.epochs, self.good.values, phase.monitor)
-                state.waited = 0
+            best_value = best.value if best and best.monitor == phase.monitor else None
+            state.epochs_without_improvement += 1
+            if phase.is_better(value, best_value):
+                state.best[phase.domain] = BestEpoch(value, state.epochs, self.snapshot.values, phase.monitor)
+                state.epochs_without_improvement = 0
         patience = phase.early_stopping
-        worn_out = patience is not None and state.waited >= patience
-        state.stopped = worn_out or bool(self.model.stop_training)
+        out_of_patience = patience is not None and state.epochs_without_improvement >= patience
+        state.stopped = out_of_patience or bool(self.model.stop_training)
         seconds = time.perf_counter() - started
-        speed = phase_data.first.num_examples / max(seconds, 1e-9)
+        speed = data.first.num_examples / max(seconds, 1e-9)
         if self.on_epoch:
-            told = {"seconds": seconds, "images_per_s": speed} | self.clock.took(seconds, state)
-            self.on_epoch(state.rows, told)
+            timing = {"seconds": seconds, "images_per_s": speed} | self.timer.add_epoch(seconds, state)
+            self.on_epoch(state.rows, timing)
 
-    def _optimizer(self, phase: Phase, variables: Sequence[keras.Variable], *, resumed: bool) -> Any:
-        """Return the optimizer of a phase, with what it takes over from that of the phase before."""
+    def _build_optimizer(self, phase: Phase, variables: Sequence[keras.Variable], *, resumed: bool) -> Any:
+        """Return the optimizer of a phase, with the state of the previous optimizer if the phase keeps it."""
         old = self.optimizer if phase.optimizer_state == "keep" else None
         if not resumed:
-            known = {} if old is None else {path: self.state.born.get(path, 0) for path in self.known}
             steps = 0 if old is None else int(old.iterations)
-            self.state.born = {one.path: known.get(one.path, steps) for one in variables}
+            known = set() if old is None else self.optimized_paths
+            self.state.joined_at = {
+                variable.path: self.state.joined_at.get(variable.path, 0) if variable.path in known else steps
+                for variable in variables
+            }
         factors = rate_factors(self.model, phase)
-        optimizer = build_optimizer(phase, variables, factors, self.state.born)
+        optimizer = build_optimizer(phase, variables, factors, self.state.joined_at)
         if old is not None and not resumed:
             transfer_state(old, optimizer)
-        self.optimizer, self.known = optimizer, {one.path for one in variables}
+        self.optimizer, self.optimized_paths = optimizer, {variable.path for variable in variables}
         return optimizer
 
-    def _checkpoint(self, optimizer: Any, step: Step, averages: WeightAverages) -> None:
-        self.state.callbacks = callback_states(self.callbacks)
-        if self.checkpoints:
-            write_checkpoint(self.checkpoints, self.state, self.model, optimizer, step, averages)
-
     def end_phase(self, phase: Phase) -> None:
-        """Go back to the best weights, and make ready for the next phase."""
+        """Restore the best weights and reset the state for the next phase."""
         state = self.state
         best = state.best.get(phase.domain)
-        kept = bool(best and best.monitor == phase.monitor and phase.keep == "best")
-        # The last good ones: of the last epoch as it was judged, averaged where weights are averaged.
-        if best and kept:
-            self.good.values = best.weights
-        self.good.put_back()
-        state.phase, state.phase_epochs, state.waited = state.phase + 1, 0, 0
-        state.stopped, state.before, state.statistics = False, {}, {}
+        # Otherwise the weights of the last epoch as validated: averaged if the phase averages weights.
+        if best and best.monitor == phase.monitor and phase.keep == "best":
+            self.snapshot.values = best.weights
+        self.snapshot.restore()
+        state.phase, state.phase_epochs, state.epochs_without_improvement = state.phase + 1, 0, 0
+        state.stopped, state.checksums, state.statistics = False, {}, {}
 
 
-def _may_move(model: keras.Model, step: Step, variables: Sequence[keras.Variable]) -> set[str]:
-    """Return the paths of the weights that a phase may change."""
+def _changing_paths(model: keras.Model, step: Step, variables: Sequence[keras.Variable]) -> set[str]:
+    """Return the paths of the variables that can change in a phase."""
     trained = {variable.path for variable in variables}
     return trained | {weight.path for weight in model.weights if step.may_change(weight)}
 
 
 def classification_step(phase: Phase, source: ImageDataset) -> Step:
-    """Return the step of an ordinary classifier for a phase."""
+    """Return the classification step of a phase."""
     num_classes = len(source.class_names)
     weights = None
     if phase.class_weights == "balanced":
         weights = balanced_weights(np.asarray(source.labels), num_classes)
     elif isinstance(phase.class_weights, Mapping):
-        weights = _named_weights(phase.class_weights, source.class_names)
+        weights = _class_weight_vector(phase.class_weights, source.class_names)
     return ClassificationStep(
         num_classes,
         label_smoothing=phase.label_smoothing,
         class_weights=weights,
         focal_gamma=phase.focal_gamma,
-        follow_statistics=phase.batch_norm != "frozen",
+        update_statistics=phase.batch_norm != "frozen",
     )
 
 
-def _named_weights(weights: Mapping[str, float], class_names: Sequence[str]) -> np.ndarray[Any, Any]:
+def _class_weight_vector(weights: Mapping[str, float], class_names: Sequence[str]) -> Array:
     """Return `[classes]` float32 weights from weights by class name, 1 for a class without a weight."""
     unknown = [name for name in weights if name not in class_names]
     if unknown:
@@ -514,52 +516,59 @@ def fit(
     on_phase_end: OnPhaseEnd | None = None,
     on_freeze_report: OnFreezeReport | None = None,
 ) -> History:
-    """Train a model phase by phase; it ends with the best weights of its last domain.
+    """Train a model phase by phase. It ends with the best weights of its last domain.
 
-    When training breaks down, the model is put back to the end of the last epoch that went well.
+    If training diverges, the model gets the weights of the last good epoch.
 
     Args:
-        model: a flat classifier from `build_model`, built inside `strategy.scope()` if there is one.
-        train: labelled images, shuffled; or one source a domain, `{"source": ..., "target": ...}`; `{}` where the steps
-            of all phases read the target alone.
-        phases: what may move, how fast, for how long.
-        target: the target's training images, for steps that read them; labels are handed only to those that ask.
-        val: labelled images that tell how it goes, or one source a domain; without it the last weights are kept.
-        callbacks: Keras's; each phase is one `fit` to them, with epochs counted over the whole run.
-        on_epoch: told all rows so far, and of the last `seconds`, `images_per_s`, and what is left: see `Clock.took`.
-        checkpoints: folder for the resumable state after each epoch; empty unless `resume`.
-        resume: go on from the newest checkpoint there.
-        cache_dir: where phases with a cache keep their activations; None: in the user's cache folder.
-        strategy: of `tf.distribute`; None: the current one.
-        step_for: what a phase learns; called for each before the first begins, see `PhaseStartStep`.
-        on_phase_end: told the history so far when the model has the weights that the next phase starts from.
-        on_proof: told the proofs so far, the new one last, also when it does not hold.
+        model: A flat classifier from `build_model`, built inside `strategy.scope()` if there is a strategy.
+        train: Labeled images, shuffled; or one dataset per domain, `{"source": ..., "target": ...}`. `{}` if the steps of
+            all phases read only the target.
+        phases: What each phase trains, how fast and how long.
+        target: The training images of the target, for steps that read them. Only steps that use labels get them.
+        val: Labeled validation images, or one dataset per domain. Without them, the last weights are kept.
+        callbacks: Keras callbacks. Each phase is one `fit` for them, and epochs are counted over all phases.
+        on_epoch: Called with all rows so far, and with `seconds`, `images_per_s` and the remaining time of the last epoch,
+            see `EpochTimer.add_epoch`.
+        checkpoints: Folder for a checkpoint after each epoch. It must be empty unless `resume` is set.
+        resume: Whether to continue from the newest checkpoint.
+        cache_dir: Folder of cached activations. None for the user's cache folder.
+        strategy: A `tf.distribute` strategy. None for the current one.
+        step_for: Builds the step of each phase before the first phase starts, see `PhaseStartStep`.
+        on_phase_end: Called with the phase and the history when the model has the initial weights of the next phase.
+        on_freeze_report: Called with all freeze reports so far, the last one possibly with faults.
 
     Returns:
-        The history and one proof a phase.
+        The history, with one freeze report per phase.
 
     Raises:
-        RequestError: a phase asks for a domain, block, layer, stream or figure that is not there; nothing was trained.
-        RunFailed: an image can no longer be read, or there is no room for a cache.
-        PermanentFailure: frozen weights moved, or, `Diverged`, a loss or a weight is not a number.
+        RequestError: If a phase needs a domain, block, layer, stream or metric that does not exist. Nothing was trained.
+        RunFailed: If an image cannot be read any more, or if there is no space for a cache.
+        PermanentFailure: If frozen weights changed; as `Diverged`, if a loss or a weight is not finite.
+
+    Example:
+    ```python
+    phase = kerastl.Phase("head", epochs=5, trainable="none")
+    history = kerastl.training.fit(model, train, val=val, phases=[phase])
+    ```
     """
     trains, vals = _by_domain(train), _by_domain(val)
-    phases = [resolve_batch_norm(model, phase) for phase in _unfrozen_by_epoch(model, phases)]
+    phases = [resolve_batch_norm(model, phase) for phase in _split_gradual(model, phases)]
     cache_dir = cache_dir or activations_folder()
     strategy = strategy or tf.distribute.get_strategy()
-    all_phase_data = _lessons(model, phases, trains, vals, target, step_for, strategy, cache_dir)
-    saved = _saved(checkpoints, resume=resume)
+    all_phase_data = _prepare(model, phases, trains, vals, target, step_for, strategy, cache_dir)
+    saved = _read_checkpoint(checkpoints, resume=resume)
     state = saved.state if saved else TrainingState()
     loop = PhaseLoop(
         model, all_phase_data, callbacks, on_epoch, checkpoints, cache_dir, strategy, state,
-        Clock([phase_data.phase for phase_data in all_phase_data]),
+        EpochTimer([data.phase for data in all_phase_data]),
     )  # fmt: skip
     loop.run(saved, on_freeze_report=on_freeze_report, on_phase_end=on_phase_end)
     return state.history()
 
 
-def _unfrozen_by_epoch(model: keras.Model, phases: Sequence[Phase]) -> list[Phase]:
-    """Return the phases, those of gradual unfreezing as one phase per block."""
+def _split_gradual(model: keras.Model, phases: Sequence[Phase]) -> list[Phase]:
+    """Return the phases, with gradual unfreezing split into one phase per block."""
     names: list[str] = []
     if any(isinstance(phase.trainable, Unfreeze) for phase in phases):
         names = [block.name for block in blocks_of(model)]
@@ -572,7 +581,7 @@ def _by_domain(images: ImageDataset | Sources | None) -> Sources:
     return images if isinstance(images, Mapping) else {"source": images}
 
 
-def _lessons(
+def _prepare(
     model: keras.Model,
     phases: Sequence[Phase],
     trains: Sources,
@@ -582,21 +591,21 @@ def _lessons(
     strategy: tf.distribute.Strategy,
     cache_dir: Path,
 ) -> list[PhaseData]:
-    """Return the lessons, every cache decided; see that all of them can be run, see `check_phases`."""
+    """Return the data of each phase with every cache decided, after all checks."""
     with strategy.scope():
         all_phase_data = build_phase_data(
             model, phases, trains=trains, vals=vals, target=target, step_for=step_for
         )
-    reads = [list(phase_data.streams.values()) for phase_data in all_phase_data]
-    decided = decide_phases([phase_data.phase for phase_data in all_phase_data], trains, reads=reads)
+    reads = [list(data.streams.values()) for data in all_phase_data]
+    decided = decide_phases([data.phase for data in all_phase_data], trains, reads=reads)
     check_phases(model, decided, trains=trains, vals=vals, cache_dir=cache_dir, reads=reads)
-    return [replace(one, phase=phase) for one, phase in zip(all_phase_data, decided, strict=True)]
+    return [replace(data, phase=phase) for data, phase in zip(all_phase_data, decided, strict=True)]
 
 
-def _saved(folder: Path | None, *, resume: bool) -> Checkpoint | None:
+def _read_checkpoint(folder: Path | None, *, resume: bool) -> Checkpoint | None:
     path = newest_checkpoint(folder) if folder else None
     if path and not resume:
         raise RequestError(
-            f"{path.parent} holds the checkpoints of another training. Name a new folder, or resume it."
+            f"{path.parent} contains checkpoints of another training. Choose a new folder, or resume it."
         )
     return Checkpoint(path) if path else None

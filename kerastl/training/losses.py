@@ -1,7 +1,4 @@
-"""Learning to classify: cross-entropy on one stream of labelled images.
-
-This is the one place where the task `single_label` becomes a loss: one class an image, softmax.
-"""
+"""The classification step: cross-entropy on one stream of labeled images with one class per image."""
 
 from __future__ import annotations
 
@@ -13,12 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.data import ImageDataset
-from kerastl.training.batch_norm import is_statistic, build_statistics_estimator
+from kerastl.training.batch_norm import build_statistics_estimator, is_statistic
 from kerastl.training.step import Batch
 
 
 def balanced_weights(labels: np.ndarray[Any, Any], num_classes: int) -> np.ndarray[Any, Any]:
-    """Return `[classes]` float32 weights, the inverse of each class's share, with mean 1 over the images."""
+    """Return `[classes]` float32 weights, the inverse of the class frequencies, with mean 1 over the images."""
     counts = np.bincount(labels[labels >= 0], minlength=num_classes).astype(np.float64)
     present = counts > 0
     weights = np.zeros(num_classes)
@@ -34,9 +31,9 @@ def cross_entropy(
     Args:
         labels: `[batch]` int32, or `[batch, classes]` float32 rows that sum to 1 (mixed images).
         logits: `[batch, classes]` float32.
-        label_smoothing: 0 to below 1: this share of the target is spread evenly over all classes
+        label_smoothing: The fraction of the target, 0 to below 1, that is distributed evenly over all classes
             (Szegedy et al. 2016, arXiv:1512.00567, section 7).
-        focal_gamma: the term of a class that is given probability p is weighed by `(1 - p) ** gamma` (Lin et al.
+        focal_gamma: The term of a class with predicted probability p is weighted by `(1 - p) ** gamma` (Lin et al.
             2017, arXiv:1708.02002, equation 4).
 
     Returns:
@@ -59,17 +56,17 @@ def _are_mixed(labels: tf.Tensor) -> bool:
 
 
 def weighted(labels: tf.Tensor, class_weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the weight of each image, and its label with the weights of its classes in it.
+    """Return the weight of each image, and its label weighted by class.
 
-    The loss of a mixed image is the mix of the losses that its parts have alone, each weighed by its class:
-    `a * w1 * loss1 + b * w2 * loss2` is `w = a * w1 + b * w2` times the loss against `(a * w1 / w, b * w2 / w)`.
+    The loss of a mixed image is the mix of the losses of its parts, each weighted by its class:
+    `a * w1 * loss1 + b * w2 * loss2` is `w = a * w1 + b * w2` times the loss for the label `(a * w1 / w, b * w2 / w)`.
 
     Args:
         labels: `[batch]` int32, or `[batch, classes]` float32 rows that sum to 1.
-        class_weights: `[classes]` float32, not negative.
+        class_weights: `[classes]` float32, at least 0.
 
     Returns:
-        `[batch]` float32, and labels of the same kind, whose rows sum to 1 again.
+        Weights `[batch]` float32, and labels of the same type, with rows that sum to 1.
     """
     if not _are_mixed(labels):
         return tf.gather(class_weights, labels), labels
@@ -79,15 +76,15 @@ def weighted(labels: tf.Tensor, class_weights: tf.Tensor) -> tuple[tf.Tensor, tf
 
 
 class ClassificationStep:
-    """The step of an ordinary classifier, on the stream `train`.
+    """The step of a classifier, on the stream `train`.
 
     Args:
-        num_classes: classes of the head.
-        label_smoothing: 0 to below 1.
-        class_weights: `[classes]` weights of each image by its class, None: all 1.
-        focal_gamma: as in `cross_entropy`.
-        follow_statistics: BatchNorm runs in training mode, so its statistics are re-estimated over the
-            training images before each evaluation.
+        num_classes: Number of classes.
+        label_smoothing: As in `cross_entropy`.
+        class_weights: `[classes]` weights of the images of each class. None for 1.
+        focal_gamma: As in `cross_entropy`.
+        update_statistics: Whether to estimate the BatchNorm statistics over the training images before each
+            validation. Needed if BatchNorm runs in training mode.
     """
 
     variables: Sequence[keras.Variable] = ()
@@ -102,23 +99,23 @@ class ClassificationStep:
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | np.ndarray[Any, Any] | None = None,
         focal_gamma: float = 0.0,
-        follow_statistics: bool = False,
+        update_statistics: bool = False,
     ) -> None:
         weights = np.ones(num_classes) if class_weights is None else np.asarray(class_weights)
         self._class_weights = tf.constant(weights, tf.float32)
         self._label_smoothing, self._focal_gamma = label_smoothing, focal_gamma
-        self._follow_statistics = follow_statistics
+        self._update_statistics = update_statistics
         self._estimate: Callable[[ImageDataset], None] | None = None
 
     def losses(
         self,
         model: keras.Model,
         batches: Mapping[str, Batch],
-        progress: tf.Tensor,  # noqa: ARG002 - part of the contract; other steps ramp with it
+        progress: tf.Tensor,  # noqa: ARG002 - part of the contract
     ) -> dict[str, tf.Tensor]:
-        """Return the weighted cross-entropy and the share of right answers of a batch.
+        """Return the weighted cross-entropy and the accuracy of a batch.
 
-        The right answer for a mixed image is the class that has most of its label.
+        The class of a mixed image is the one with the largest part of its label.
         """
         images, labels, _ = batches["train"]
         logits = model(images, training=True)
@@ -129,27 +126,27 @@ class ClassificationStep:
         if _are_mixed(labels):
             labels = tf.argmax(labels, -1, output_type=tf.int32)
         count = tf.cast(tf.shape(labels)[0], tf.float32)
-        right = tf.cast(tf.argmax(logits, -1, output_type=labels.dtype) == labels, tf.float32)
+        is_correct = tf.cast(tf.argmax(logits, -1, output_type=labels.dtype) == labels, tf.float32)
         return {
             "loss": tf.math.divide_no_nan(tf.reduce_sum(weights * entropy), count),
-            "accuracy": tf.math.divide_no_nan(tf.reduce_sum(right), count),
+            "accuracy": tf.math.divide_no_nan(tf.reduce_sum(is_correct), count),
         }
 
     def on_epoch(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
-        """Re-estimate BatchNorm statistics where they follow the images."""
-        if not self._follow_statistics:
+        """Estimate the BatchNorm statistics if they are updated."""
+        if not self._update_statistics:
             return
         if self._estimate is None:
             self._estimate = build_statistics_estimator(model)
         self._estimate(sources["train"])
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Nothing: the model's variables are all there is."""
+        """Return no state: the variables of the model are sufficient."""
         return {}
 
     def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Nothing to take back."""
+        """Do nothing, because there is no state."""
 
     def may_change(self, variable: keras.Variable) -> bool:
-        """Statistics may, where they follow the images."""
-        return self._follow_statistics and is_statistic(variable)
+        """Return whether a variable is a BatchNorm statistic that is updated."""
+        return self._update_statistics and is_statistic(variable)

@@ -115,7 +115,8 @@ def estimate_memory(
         for source in (*streams, val)
         if source is not None and source.cache == "memory"
     )
-    # Weights: first, best and last, and a checkpoint while it is written and compressed.
+    # Weights: initial, best and last, and a checkpoint while it is written and compressed.
+
     host_fixed = RUNTIME_BYTES + 7 * all_weights + 2 * slots + cached
     host_per_image = len(streams) * prefetched * image
     step_per_image += IMAGE_COPIES * image if changes_pixels else 0

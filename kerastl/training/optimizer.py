@@ -1,9 +1,9 @@
-"""The optimizer of a phase: a Keras optimizer with a learning rate for each block.
+"""The optimizer of a phase: a Keras optimizer with its own learning rate for each variable.
 
-Keras optimizers have one learning rate. Here the rate of each variable is that rate times a factor, in the step and in
-weight decay. Clipping sees all gradients together, schedules keep the ratios, and a variable that joins later counts
-its own steps, so that Adam's bias correction holds. The model itself is compiled with the plain Keras optimizer, which
-shares all variables, so that `keras.saving.load_model` needs no class of this package.
+Keras optimizers have one learning rate. Here, the learning rate of each variable is that rate times a factor, in the
+update and in weight decay. Clipping uses all gradients together, and a variable that joins later has its own step count,
+so that the bias correction of Adam is correct. The model is compiled with the plain Keras optimizer, which shares all
+variables. Therefore `keras.saving.load_model` needs no class of this package.
 """
 
 from __future__ import annotations
@@ -22,76 +22,76 @@ from kerastl.models import blocks_of
 from kerastl.recipe.phase import Phase
 
 
-class _ByVariable:
-    """Update rules with a rate for each variable, on the state of a plain Keras optimizer; see `build_optimizer`.
+class _VariableRates:
+    """Update rules with a learning rate per variable, on the state of a plain Keras optimizer. See `build_optimizer`.
 
     Attributes:
-        plain: the Keras optimizer. The learning rate, the step count and the momenta are the same variables in both.
+        plain: The Keras optimizer. Both share the variables of the learning rate, the step count and the slots.
     """
 
     plain: keras.Optimizer
 
     @property
     def iterations(self: Any) -> Any:
-        """Steps so far; within the step of a variable, since it joined."""
-        return self._iterations - self._joined if self._joined else self._iterations
+        """The number of steps. During the update of a variable, the number of steps since it joined."""
+        return self._iterations - self._current_offset if self._current_offset else self._iterations
 
     def update_step(self: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Change one variable at its own rate."""
+        """Update one variable with its own learning rate."""
         key = self._var_key(variable)
-        self._joined = self._born[key]
+        self._current_offset = self._joined_at[key]
         try:
             parent: Any = super()
             parent.update_step(gradient, variable, learning_rate * self._factors[key])
         finally:
-            self._joined = 0
+            self._current_offset = 0
 
     def _apply_weight_decay(self: Any, variables: Sequence[Any]) -> None:
         parent: Any = super()
-        whole = self.weight_decay
-        if whole is None:
+        weight_decay = self.weight_decay
+        if weight_decay is None:
             return
         groups = defaultdict(list)
         for variable in variables:
             groups[self._factors[self._var_key(variable)]].append(variable)
         try:
             for factor, members in groups.items():
-                self.weight_decay = whole * factor
+                self.weight_decay = weight_decay * factor
                 parent._apply_weight_decay(members)
         finally:
-            self.weight_decay = whole
+            self.weight_decay = weight_decay
 
 
-class _Adam(_ByVariable, keras.optimizers.Adam):
-    """Kingma & Ba 2015, arXiv:1412.6980, with a rate for each variable."""
+class _Adam(_VariableRates, keras.optimizers.Adam):
+    """Kingma & Ba 2015, arXiv:1412.6980, with a learning rate per variable."""
 
 
-class _AdamW(_ByVariable, keras.optimizers.AdamW):
-    """Loshchilov & Hutter 2019, arXiv:1711.05101, with a rate for each variable; vectors are not decayed."""
+class _AdamW(_VariableRates, keras.optimizers.AdamW):
+    """Loshchilov & Hutter 2019, arXiv:1711.05101, with a learning rate per variable. Vectors are not decayed."""
 
 
-class _SGD(_ByVariable, keras.optimizers.SGD):
-    """Stochastic gradient descent with momentum, with a rate for each variable."""
+class _SGD(_VariableRates, keras.optimizers.SGD):
+    """Stochastic gradient descent with momentum, with a learning rate per variable."""
 
 
 def build_optimizer(
     phase: Phase,
     variables: Sequence[keras.Variable],
     factors: Mapping[str, float] | None = None,
-    born: Mapping[str, int] | None = None,
+    joined_at: Mapping[str, int] | None = None,
 ) -> Any:
-    """Return the optimizer of a phase, built for its variables, with the phase's learning rate.
+    """Return the optimizer of a phase, built for its variables, with the learning rate of the phase.
 
     Args:
-        phase: its optimizer, learning rate, weight decay, clipping and accumulation.
-        variables: all that will be trained.
-        factors: of each variable's rate, by path, as `rate_factors` returns them; None: all 1.
-        born: step with which each variable joined, by path; None: all with the first.
+        phase: Its optimizer, learning rate, weight decay, clipping and gradient accumulation.
+        variables: All trained variables.
+        factors: The learning rate factor of each variable by path, see `rate_factors`. None for 1.
+        joined_at: The step at which each variable joined, by path. None for the first step.
 
     Returns:
         A `keras.Optimizer` of a private class. Compile the model with its attribute `plain`.
     """
-    factors, born = factors or {}, born or {}
+    factors, joined_at = factors or {}, joined_at or {}
     options: dict[str, Any] = {
         "learning_rate": phase.learning_rate,
         "global_clipnorm": phase.clip_norm,
@@ -104,30 +104,30 @@ def build_optimizer(
         kind, plain = _AdamW, keras.optimizers.AdamW(weight_decay=phase.weight_decay, **options)
     else:
         kind, plain = _SGD, keras.optimizers.SGD(momentum=0.9, **options)
-    # Biases, and the scales and offsets of norms, are vectors: decay would pull them away from what they measure.
-    plain.exclude_from_weight_decay(var_list=[one for one in variables if len(one.shape) < 2])
+    # Vectors are biases, and scales and offsets of normalization layers. Weight decay would distort them.
+    plain.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) < 2])
     plain.build(variables)
     optimizer: Any = kind.__new__(kind)
-    keys = {plain._var_key(one): one.path for one in variables}
+    paths = {plain._var_key(variable): variable.path for variable in variables}
     vars(optimizer).update(
         vars(plain),
         plain=plain,
-        _factors={key: factors.get(path, 1.0) for key, path in keys.items()},
-        _born={key: born.get(path, 0) for key, path in keys.items()},
-        _joined=0,
+        _factors={key: factors.get(path, 1.0) for key, path in paths.items()},
+        _joined_at={key: joined_at.get(path, 0) for key, path in paths.items()},
+        _current_offset=0,
     )
     return optimizer
 
 
 def rate_factors(model: keras.Model, phase: Phase) -> dict[str, float]:
-    """Return the factor of each variable's rate, by path, where it is not 1.
+    """Return the learning rate factor of each variable by path, if it is not 1.
 
-    With `layer_decay` d the head has 1, the last block d, the one before d squared, and so on; a factor in `rates` takes
-    its place.
+    With `layer_decay` d, the factor is 1 for the head, d for the last block, d squared for the one before, and so on.
+    A factor in `rates` overrides it.
 
     Args:
-        model: a flat classifier.
-        phase: its `layer_decay` and `rates`.
+        model: A flat classifier.
+        phase: Its `layer_decay` and `rates`.
 
     Reference:
         Howard & Ruder 2018, arXiv:1801.06146, section 3.2 (discriminative fine-tuning).
@@ -135,29 +135,22 @@ def rate_factors(model: keras.Model, phase: Phase) -> dict[str, float]:
     rates = {rate.block: rate.factor for rate in phase.rates}
     if phase.layer_decay == 1.0 and not rates:
         return {}
-    blocks = blocks_of(model)
     factors = {}
-    for place, block in enumerate(reversed(blocks)):
-        factor = rates.get(block.name, phase.layer_decay ** (place + 1))
+    for depth, block in enumerate(reversed(blocks_of(model)), start=1):
+        factor = rates.get(block.name, phase.layer_decay**depth)
         for name in block.layers:
-            factors.update({one.path: factor for one in model.get_layer(name).weights})
+            factors.update({weight.path: factor for weight in model.get_layer(name).weights})
     return factors
 
 
 def transfer_state(old: Any, new: Any) -> None:
-    """Give an optimizer the momenta and the step count of the one before it, for the variables both have.
-
-    Args:
-        old, new: of `build_optimizer`, of one kind; those of another kind have nothing to hand on.
-    """
-    if type(old) is not type(new):
-        return
+    """Copy the step count and the slots of one optimizer to another, for the variables that both train."""
     new.iterations.assign(old.iterations)
-    known = {one.name: one for one in old.variables}
+    known = {variable.name: variable for variable in old.variables}
     for variable in new.variables:
-        before = known.get(variable.name)
-        if before is not None and variable is not new.iterations and before.shape == variable.shape:
-            variable.assign(np.array(keras.ops.convert_to_numpy(before)))
+        source = known.get(variable.name)
+        if source is not None and variable is not new.iterations and source.shape == variable.shape:
+            variable.assign(np.array(keras.ops.convert_to_numpy(source)))
 
 
 def learning_rate_at(
@@ -169,14 +162,14 @@ def learning_rate_at(
     schedule: Literal["constant", "cosine"],
     warmup_epochs: float,
 ) -> float:
-    """Return the rate of one step of a phase.
+    """Return the learning rate of one step of a phase.
 
     Args:
-        step: 0 for the first step of the phase.
-        highest: the rate after warm-up.
-        steps_per_epoch, epochs: the length of the phase.
+        step: The step in the phase, from 0.
+        highest: The learning rate after the warmup.
+        steps_per_epoch, epochs: The length of the phase.
         schedule: `cosine` follows Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5, without restarts.
-        warmup_epochs: epochs of linear climb, Goyal et al. 2017, arXiv:1706.02677, section 2.2.
+        warmup_epochs: Epochs of linear increase, Goyal et al. 2017, arXiv:1706.02677, section 2.2.
     """
     total = steps_per_epoch * epochs
     warmup = min(round(warmup_epochs * steps_per_epoch), total - 1)
@@ -188,17 +181,15 @@ def learning_rate_at(
     return highest * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-Array = np.ndarray[Any, Any]
-
-
 class WeightAverages:
-    """The average of each trained variable, of one phase.
+    """The average of each trained variable over a phase.
 
     Args:
-        phase: `ema` follows every step: `average += (1 - m) * (weight - average)`, `m` the smaller of `ema` and
-            `(1 + t) / (10 + t)` at step t, so that the start is soon forgotten. `average_last: n` is the plain mean of
-            the weights at the ends of the last n epochs. Neither: nothing is averaged.
-        variables: what is trained; created under the strategy.
+        phase: With `ema`, the average is updated after each step: `average += (1 - m) * (weight - average)`, where `m` is
+            the smaller of `ema` and `(1 + t) / (10 + t)` at step t, which reduces the influence of the initial weights.
+            With `average_last: n`, it is the mean of the weights at the ends of the last n epochs. Without either,
+            nothing is averaged.
+        variables: The trained variables, created under the strategy.
 
     Reference:
         Polyak & Juditsky 1992, doi 10.1137/0330046; Izmailov et al. 2018, arXiv:1803.05407 (the last epochs).
@@ -208,74 +199,86 @@ class WeightAverages:
         self._momentum, self._last, self._epochs = phase.ema, phase.average_last, phase.epochs
         averaged = variables if self._momentum is not None or self._last else ()
         self._pairs = [
-            (one, keras.Variable(np.array(keras.ops.convert_to_numpy(one)), trainable=False, dtype=one.dtype))
-            for one in averaged
-        ]  # fmt: skip
+            (
+                variable,
+                keras.Variable(
+                    np.array(keras.ops.convert_to_numpy(variable)), trainable=False, dtype=variable.dtype
+                ),
+            )
+            for variable in averaged
+        ]
         self._count = keras.Variable(0.0, trainable=False, dtype="float32")
-        self._follow = tf.function(self._move, autograph=False)
+        self._update = tf.function(self._move_averages, autograph=False)
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """What a checkpoint must hold."""
+        """The variables for a checkpoint."""
         return [self._count, *(average for _, average in self._pairs)] if self._pairs else []
 
     def on_step(self) -> None:
-        """Follow the weights after a step."""
+        """Update the averages after a step."""
         if self._momentum is None:
             return
         count = float(self._count.numpy())
-        self._follow(tf.constant(1.0 - min(self._momentum, (1.0 + count) / (10.0 + count))))
+        self._update(tf.constant(1.0 - min(self._momentum, (1.0 + count) / (10.0 + count))))
         self._count.assign(count + 1.0)
 
     def on_epoch(self, epoch: int) -> None:
-        """Take in the weights at the end of an epoch of the phase, counted from 1."""
+        """Update the averages after an epoch of the phase, counted from 1."""
         if self._last and epoch > self._epochs - self._last:
             count = float(self._count.numpy()) + 1.0
             self._count.assign(count)
-            self._follow(tf.constant(1.0 / count, tf.float32))
+            self._update(tf.constant(1.0 / count, tf.float32))
 
-    def _move(self, share: tf.Tensor) -> None:
+    def _move_averages(self, share: tf.Tensor) -> None:
         for weight, average in self._pairs:
             average.assign(average + tf.cast(share, average.dtype) * (weight - average))
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Put the averages in the place of the weights for a while, once there are any."""
+    def applied(self) -> Iterator[None]:
+        """Assign the averages to the weights within the context, if there are averages."""
         if not self._pairs or not float(self._count.numpy()):
             yield
             return
-        kept = [np.array(keras.ops.convert_to_numpy(weight)) for weight, _ in self._pairs]
+        weights = [np.array(keras.ops.convert_to_numpy(weight)) for weight, _ in self._pairs]
         try:
             for weight, average in self._pairs:
                 weight.assign(average)
             yield
         finally:
-            for (weight, _), value in zip(self._pairs, kept, strict=True):
+            for (weight, _), value in zip(self._pairs, weights, strict=True):
                 weight.assign(value)
 
 
-Pull = Callable[[], tf.Tensor]
+Penalty = Callable[[], tf.Tensor]
 
 
 def build_l2_sp(
-    strength: float, variables: Sequence[keras.Variable], start: Mapping[str, Any]
-) -> Pull | None:
-    """Return a function that gives `strength / 2 * sum((w - w_start) ** 2)`, a float32 scalar; None where it is 0.
+    strength: float, variables: Sequence[keras.Variable], initial_weights: Mapping[str, Any]
+) -> Penalty | None:
+    """Return a function that computes `strength / 2 * sum((w - w_initial) ** 2)`, a float32 scalar. None if it is 0.
 
     Args:
-        strength: of the pull, per step.
-        variables: what is trained; those that are not in `start`, as the new head, are not pulled.
-        start: the weights that training began with, by path.
+        strength: The strength of the penalty per step.
+        variables: The trained variables. Those without initial weights, e.g. of a new head, are not penalized.
+        initial_weights: The weights before training, by path.
 
     Reference:
         Li, Grandvalet & Davoine 2018, arXiv:1802.01483, equation 3 (L2-SP).
     """
-    pairs = [(one, tf.constant(start[one.path])) for one in variables if one.path in start]
+    pairs = [
+        (variable, tf.constant(initial_weights[variable.path]))
+        for variable in variables
+        if variable.path in initial_weights
+    ]
     if not strength or not pairs:
         return None
 
-    def pull() -> tf.Tensor:
-        squares = [tf.reduce_sum(tf.square(tf.cast(one.value, tf.float32) - to)) for one, to in pairs]
+    def penalty() -> tf.Tensor:
+        squares = [
+            tf.reduce_sum(tf.square(tf.cast(variable.value, tf.float32) - initial))
+            for variable, initial in pairs
+        ]
         return 0.5 * strength * tf.add_n(squares)
 
-    return pull
+    return penalty

@@ -3,15 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
 
 import keras
 import tensorflow as tf
 
+from kerastl.models import LINEAR
 from kerastl.training.optimizer import Penalty
-from kerastl.training.phase import StepPrecision, computing_in_precision
 from kerastl.training.step import Batch, Step, signature_of
 from kerastl.training.trunk import Source
+
+StepPrecision = Literal["float32", "mixed_bfloat16"]
+FLOAT32_LAYERS = (keras.layers.GlobalAveragePooling2D, keras.layers.InputLayer)
+"""Layers that stay in float32: sums over many values, and inputs."""
+
+
+@contextmanager
+def computing_in_precision(precision: StepPrecision, model: keras.Model) -> Iterator[None]:
+    """Trace the trainable part of a model in another precision within the context.
+
+    It works like the Keras policy `mixed_bfloat16` (Micikevicius et al. 2018, arXiv:1710.03740, section 3.1; bfloat16 has
+    the range of float32 and needs no loss scaling: Kalamkar et al. 2019, arXiv:1905.12322), except that pixels are
+    rescaled in float32. Only the training step uses it: validation evaluates the float32 network that is saved.
+
+    Args:
+        precision: `float32` changes nothing.
+        model: The network of a phase: a flat model, or a frozen trunk, which keeps its own precision, and a tail.
+    """
+    layers = [] if precision == "float32" else _reduced_precision_layers(model)
+    policies = [layer.dtype_policy for layer in layers]
+    try:
+        for layer in layers:
+            layer.dtype_policy = keras.DTypePolicy(precision)
+        yield
+    finally:
+        for layer, policy in zip(layers, policies, strict=True):
+            layer.dtype_policy = policy
+
+
+def _reduced_precision_layers(model: keras.Model) -> list[Any]:
+    """Return the layers of the trainable part from its first linear layer on, without the head."""
+    last = model.layers[-1]
+    layers = last.layers if isinstance(last, keras.Model) else model.layers
+    first = next((index for index, layer in enumerate(layers) if _is_linear(layer)), len(layers))
+    return [
+        sublayer
+        for layer in layers[first:]
+        if not isinstance(layer, FLOAT32_LAYERS) and layer.name != "head"
+        for sublayer in layer._flatten_layers()
+    ]
+
+
+def _is_linear(layer: Any) -> bool:
+    """Return whether a layer is linear, or replaces a linear layer."""
+    return isinstance(getattr(layer, "layer", layer), LINEAR)
+
 
 Epochs = Mapping[str, tf.Tensor]
 Update = Callable[[Mapping[str, Batch], tf.Tensor, tf.Tensor, Epochs], dict[str, tf.Tensor]]

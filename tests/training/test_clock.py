@@ -12,7 +12,7 @@ from sources_drawn import plain_phase
 from kerastl.console import format_duration
 from kerastl.training import fit
 from kerastl.training.checkpoint import TrainingState
-from kerastl.training.loop import Clock
+from kerastl.training.loop import EpochTimer
 
 HEAD, TUNE = plain_phase("head", epochs=4), plain_phase("tune", epochs=10, early_stopping=3)
 
@@ -22,36 +22,36 @@ def standing(phase, epochs, *, stopped=False):
 
 
 def test_the_first_epoch_of_a_phase_counts_only_while_it_is_alone():
-    clock = Clock([HEAD])
-    assert clock.took(9.0, standing(0, 1))["seconds_left"] == 27.0
-    assert clock.took(2.0, standing(0, 2))["seconds_left"] == 4.0
-    assert clock.took(3.0, standing(0, 3))["seconds_left"] == 2.5
-    assert clock.took(3.0, standing(0, 4)) == {
+    clock = EpochTimer([HEAD])
+    assert clock.add_epoch(9.0, standing(0, 1))["seconds_left"] == 27.0
+    assert clock.add_epoch(2.0, standing(0, 2))["seconds_left"] == 4.0
+    assert clock.add_epoch(3.0, standing(0, 3))["seconds_left"] == 2.5
+    assert clock.add_epoch(3.0, standing(0, 4)) == {
         "seconds_left": 0.0, "at_most": False, "untimed": [],
     }  # fmt: skip
 
 
 def test_later_phases_are_named():
-    assert Clock([HEAD, TUNE]).took(2.0, standing(0, 1)) == {
+    assert EpochTimer([HEAD, TUNE]).add_epoch(2.0, standing(0, 1)) == {
         "seconds_left": 6.0, "at_most": True, "untimed": ["tune"],
     }  # fmt: skip
 
 
 def test_an_epoch_of_one_phase_says_nothing_of_the_next():
-    clock = Clock([HEAD, TUNE])
+    clock = EpochTimer([HEAD, TUNE])
     for epoch in range(4):
-        clock.took(2.0, standing(0, epoch + 1))
-    assert clock.took(30.0, standing(1, 1))["seconds_left"] == 270.0
-    stopped = clock.took(20.0, standing(1, 2, stopped=True))
+        clock.add_epoch(2.0, standing(0, epoch + 1))
+    assert clock.add_epoch(30.0, standing(1, 1))["seconds_left"] == 270.0
+    stopped = clock.add_epoch(20.0, standing(1, 2, stopped=True))
     assert stopped == {"seconds_left": 0.0, "at_most": False, "untimed": []}
 
 
 def test_a_bar_is_for_epochs_that_last():
-    clock = Clock([HEAD])
+    clock = EpochTimer([HEAD])
     assert clock.shows_progress_bar
-    clock.took(0.1, standing(0, 1))
+    clock.add_epoch(0.1, standing(0, 1))
     assert not clock.shows_progress_bar
-    clock.took(5.0, standing(0, 2))
+    clock.add_epoch(5.0, standing(0, 2))
     assert clock.shows_progress_bar
 
 

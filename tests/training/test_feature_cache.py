@@ -124,7 +124,7 @@ def test_a_second_run_reads_the_cache_of_the_first(records, tmp_path, monkeypatc
 
 def key(model, records, **more):
     trunk = keras.Model(model.inputs[0], model.get_layer("pooled").output, name="trunk")
-    layers = feature_cache._layers(trunk, "float32")
+    layers = feature_cache._describe_trunk(trunk, "float32")
     return feature_cache._key(layers, dataset(records, **more), "float32")
 
 

@@ -12,7 +12,7 @@ from kerastl.evaluation import predict
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock
 from kerastl.training import ClassificationStep, fit, unfreeze
-from kerastl.training.phase import computing_in_precision
+from kerastl.training.train_step import computing_in_precision
 from kerastl.training.trunk import with_folded_trunk
 
 CLASSES = ("dark", "light")

@@ -46,7 +46,7 @@ def test_the_moving_average_follows_the_formula_and_soon_forgets_its_start():
         momentum = min(0.9, (1 + step) / (10 + step))
         expected = momentum * expected + (1 - momentum) * weight.numpy()
     last = weight.numpy().copy()
-    with averages.shown():
+    with averages.applied():
         np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-5)
     np.testing.assert_array_equal(weight.numpy(), last)
 
@@ -59,7 +59,7 @@ def test_the_mean_of_the_last_epochs_is_their_mean():
         weight.assign(value)
         averages.on_epoch(epoch)
         first = min(epoch - 1, 2) if epoch < 3 else 2
-        with averages.shown():
+        with averages.applied():
             np.testing.assert_allclose(
                 weight.numpy(), values[first if epoch >= 3 else epoch - 1 : epoch].mean(axis=0), rtol=1e-5
             )  # fmt: skip
