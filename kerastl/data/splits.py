@@ -1,6 +1,6 @@
-"""Who trains, who validates, who tests: stratified by class, groups kept whole, the same for one seed.
+"""Stratified splits by group into train, validation and test, reproducible for a seed.
 
-The order of the files does not matter: groups are sorted before they are shuffled.
+Groups are sorted before they are shuffled, so the order of the files does not matter.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 from kerastl.data.records import SPLITS, Collection, Record, pluralize
 from kerastl.errors import Problem, Problems, RequestError
 
-STREAM = 0x5711  # keeps the shuffle of groups apart from every other use of the seed
+STREAM = 0x5711  # random stream of the shuffle, different from other uses of the seed
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Groups in a shuffled order, and their images by class.
+    """Shuffled groups and their numbers of images per class.
 
     Args:
-        keys: one for each group.
-        counts: `[groups, classes]` int64.
+        keys: Key of each group.
+        counts: `[num_groups, num_classes]` int64.
     """
 
     keys: tuple[str, ...]
@@ -32,17 +32,17 @@ class Groups:
 
 
 def group_key(record: Record) -> str:
-    """Return what stays together: the group, or the image itself; the two can never be equal."""
+    """Return the key of a record's group. An image without a group is a group of its own."""
     return f"group:{record.group}" if record.group is not None else f"path:{record.path}"
 
 
 def shuffled_groups(records: Sequence[Record], class_names: Sequence[str], seed: int) -> Groups:
-    """Gather labelled records into groups, sorted and then shuffled, so that their order is no matter."""
+    """Group labeled records. Groups are sorted, then shuffled with the seed."""
     columns = {name: column for column, name in enumerate(class_names)}
     images = Counter((group_key(record), columns[record.label or ""]) for record in records)
     keys = sorted({key for key, _ in images})
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, STREAM], np.uint64)))
-    shuffled = tuple(keys[place] for place in generator.permutation(len(keys)))
+    shuffled = tuple(keys[index] for index in generator.permutation(len(keys)))
     rows = {key: row for row, key in enumerate(shuffled)}
     counts = np.zeros((len(keys), len(columns)), np.int64)
     for (key, column), number in images.items():
@@ -53,37 +53,37 @@ def shuffled_groups(records: Sequence[Record], class_names: Sequence[str], seed:
 def choose_groups(
     records: Sequence[Record],
     class_names: Sequence[str],
-    wanted: dict[str, float],
+    fractions: dict[str, float],
     *,
     seed: int,
     allow_rare: bool,
 ) -> tuple[dict[str, str], list[str]]:
-    """Choose which groups leave train.
+    """Choose the groups of the new splits.
 
     Args:
-        records: labelled images, all of them in train so far.
-        class_names: every class.
-        wanted: the fraction of the images, 0 to 1, for each new split.
-        seed: another seed, other groups.
-        allow_rare: a class with fewer groups than splits stays in train, instead of being refused.
+        records: Labeled images, all in train.
+        class_names: Names of all classes.
+        fractions: Fraction of the images for each new split, 0 to 1.
+        seed: Seed of the shuffle.
+        allow_rare: Whether a class with fewer groups than splits stays in train instead of raising an error.
 
     Returns:
-        The split of each group that leaves train, and the names of the classes that are too rare.
+        The new split of each group that leaves train, and the names of the rare classes.
 
     Raises:
-        Problems: classes are too rare.
-        RequestError: groups of several classes are too entangled.
+        Problems: Classes have fewer groups than splits.
+        RequestError: Groups contain several classes and cannot be divided.
     """
     groups = shuffled_groups(records, class_names, seed)
-    free, rare = _without_rare(groups.counts, len(wanted) + 1)
+    free, rare = _find_rare(groups.counts, len(fractions) + 1)
     if rare.any() and not allow_rare:
-        _refuse_rare(groups.counts, class_names, rare, len(wanted) + 1)
+        _refuse_rare(groups.counts, class_names, rare, len(fractions) + 1)
     stays = (groups.counts[~free] > 0).any(0)
     total = groups.counts.sum(0)
     chosen: dict[str, str] = {}
-    for place, (name, fraction) in enumerate(wanted.items()):
-        still_to_come = len(wanted) - place - 1
-        reserve = np.where(stays, 0, 1) + still_to_come
+    for position, (name, fraction) in enumerate(fractions.items()):
+        remaining_splits = len(fractions) - position - 1
+        reserve = np.where(stays, 0, 1) + remaining_splits
         rows = np.flatnonzero(free)
         taken = rows[_choose(groups.counts[rows], total * fraction, needed=~rare, reserve=reserve)]
         free[taken] = False
@@ -96,89 +96,84 @@ def _refuse_rare(counts: Any, class_names: Sequence[str], rare: Any, needed: int
     problems = [
         Problem(
             f"class {class_names[column]!r}",
-            f"has {pluralize(int(holds[column]), 'group')} (patients, or single images), "
-            f"at least {needed} are needed, one for each split",
+            f"has {pluralize(int(holds[column]), 'group')} (patients or single images), "
+            f"but needs at least {needed}, one for each split",
         )
         for column in np.flatnonzero(rare).tolist()
     ]
-    footer = "Add images, or set allow_rare to keep the whole of such a class in train."
-    raise Problems("The data set", problems, footer)
+    footer = "Add images, or set allow_rare to keep all images of these classes in train."
+    raise Problems("The dataset", problems, footer)
 
 
-def _without_rare(counts: Any, needed: int) -> tuple[Any, Any]:
+def _find_rare(counts: Any, needed: int) -> tuple[Any, Any]:
     """Return which groups may leave train, and which classes are too rare for `needed` splits.
 
-    A group that holds a rare class stays in train, which may make another class rare: repeated
-    until nothing changes.
+    Groups with a rare class stay in train, which may make other classes rare, so this repeats until nothing changes.
     """
     holds = counts > 0
     rare = holds.sum(0) < needed
     while True:
         free = ~holds[:, rare].any(1)
-        # What stays serves train; what is free must serve the other splits.
+        # Groups that stay are enough for train. The free groups must be enough for the other splits.
         stays = holds[~free].any(0)
-        now = rare | (holds[free].sum(0) < needed - stays)
-        if (now == rare).all():
+        extended = rare | (holds[free].sum(0) < needed - stays)
+        if (extended == rare).all():
             return free, rare
-        rare = now
+        rare = extended
 
 
 def _choose(counts: Any, target: Any, *, needed: Any, reserve: Any) -> Any:
-    """Choose the groups of one split one by one, each time the one that leaves the least error.
+    """Choose the groups of one split greedily, minimizing the weighted squared error of the counts per class.
 
-    First every needed class gets a group, the class with the fewest to choose from first; then groups
-    are added as long as that brings the number of images nearer to the target.
+    First every needed class gets a group, starting with the class that has the fewest candidates. Then groups are
+    added while this brings the number of images closer to the target.
 
     Args:
-        counts: `[groups, classes]` of the groups that may be taken, in their shuffled order.
-        target: `[classes]` images wanted.
-        needed: `[classes]` bool: must be in the split.
-        reserve: `[classes]` how many groups of each needed class must be left over.
+        counts: `[num_groups, num_classes]` of the candidate groups, in shuffled order.
+        target: `[num_classes]` target numbers of images.
+        needed: `[num_classes]` bool, classes that must be in the split.
+        reserve: `[num_classes]` numbers of groups of each needed class that must remain for other splits.
 
     Returns:
-        `[taken]` rows of `counts`.
+        Chosen rows of `counts`.
     """
-    # Groups with the same numbers are alike: 70,000 single images of 10 classes are 10 kinds.
-    kinds, waiting = _kinds(counts)
-    holds, sizes, weights = kinds > 0, kinds.sum(1), 1 / np.maximum(target, 1)
-    have = np.zeros(counts.shape[1], np.int64)
+    # Groups with equal counts are interchangeable: 70,000 single images of 10 classes are 10 patterns.
+    patterns, waiting = _count_patterns(counts)
+    holds, sizes, weights = patterns > 0, patterns.sum(1), 1 / np.maximum(target, 1)
+    chosen_counts = np.zeros(counts.shape[1], np.int64)
     taken: list[int] = []
     left = (counts > 0).sum(0)
     while True:
         may_go = (left - 1 >= reserve) | ~needed
         candidates = np.array([bool(queue) for queue in waiting]) & (may_go | ~holds).all(1)
-        missing = np.flatnonzero(needed & (have == 0))
+        missing = np.flatnonzero(needed & (chosen_counts == 0))
         if len(missing):
             choices = [(holds[candidates, column].sum(), column) for column in missing]
             candidates &= holds[:, min(choices)[1]]
         else:
-            gap = target.sum() - have.sum()
+            gap = target.sum() - chosen_counts.sum()
             candidates &= np.abs(gap - sizes) < abs(gap)
         if not candidates.any():
             if len(missing):
-                _refuse_entangled()
+                raise RequestError(
+                    "The groups contain several classes each and cannot be divided so that every class is in every "
+                    "split. Use another seed or other fractions, or set allow_rare."
+                )
             return np.array(taken, np.int64)
         rows = np.flatnonzero(candidates)
-        error = ((have + kinds[rows] - target) ** 2 * weights).sum(1)
+        error = ((chosen_counts + patterns[rows] - target) ** 2 * weights).sum(1)
         best = int(rows[np.argmin(error)])
         taken.append(waiting[best].pop())
-        have, left = have + kinds[best], left - holds[best]
+        chosen_counts, left = chosen_counts + patterns[best], left - holds[best]
 
 
-def _kinds(counts: Any) -> tuple[Any, list[list[int]]]:
-    """Return the distinct rows, as first met, and for each its places, the first met last."""
-    found: dict[tuple[int, ...], list[int]] = {}
+def _count_patterns(counts: Any) -> tuple[Any, list[list[int]]]:
+    """Return the distinct rows in order of first occurrence, and the row numbers of each in descending order."""
+    rows_of: dict[tuple[int, ...], list[int]] = {}
     for row, numbers in enumerate(map(tuple, counts.tolist())):
-        found.setdefault(numbers, []).append(row)
-    kinds = np.array(list(found), np.int64).reshape(-1, counts.shape[1])
-    return kinds, [places[::-1] for places in found.values()]
-
-
-def _refuse_entangled() -> None:
-    raise RequestError(
-        "The groups hold several classes each and cannot be divided so that every class is in every "
-        "split: use another seed, other fractions, or set allow_rare."
-    )
+        rows_of.setdefault(numbers, []).append(row)
+    patterns = np.array(list(rows_of), np.int64).reshape(-1, counts.shape[1])
+    return patterns, [rows[::-1] for rows in rows_of.values()]
 
 
 SHOWN = 5
@@ -187,49 +182,54 @@ SHOWN = 5
 def split(
     collection: Collection, *, val_fraction: float, test_fraction: float, seed: int, allow_rare: bool = False
 ) -> Collection:
-    """Give every labelled image a split: train, val or test.
+    """Assign every labeled image to train, val or test.
 
-    The images of val and of test are as near to their fraction as whole groups allow (within one
-    group), unless one group a class is already more. Splits that came with the data are kept; one
-    that is missing is carved out of train. Unlabelled images are left out, with a note.
+    The split is stratified by class, and groups stay whole. The sizes of val and test match their fractions within one
+    group, unless one group per class is already more. Given splits are kept, and a missing split is taken from train.
+    Unlabeled images are dropped with a note.
 
     Args:
-        collection: what a reader gave.
-        val_fraction, test_fraction: 0 to 1, of the labelled images, or of those in train where splits
-            came with the data; 0 for none.
-        seed: another seed, other groups.
-        allow_rare: a class with too few groups goes wholly to train, instead of being refused.
+        collection: Images from a reader.
+        val_fraction, test_fraction: Fractions of the labeled images, 0 to 1, or of the images in train if the data came
+            with splits. 0 makes no such split.
+        seed: Seed of the split.
+        allow_rare: Whether all images of a class with too few groups go to train instead of raising an error.
+
+    Returns:
+        The collection with the split of each record.
 
     Raises:
-        Problems: a class with too few groups; a ready-made split that divides a group.
+        Problems: A class has too few groups, or a given split divides a group.
+        RequestError: There are no labeled images, or only one class.
     """
     collection = _labeled_only(collection)
     if len({record.label for record in collection.records}) == 1:
         only = collection.records[0].label
-        raise RequestError(f"Only the class {only!r} has images: at least two are needed.")
+        raise RequestError(f"All images have the class {only!r}. At least two classes are needed.")
     return _divided(collection, val_fraction, test_fraction, seed, allow_rare)
 
 
 def _divided(
     collection: Collection, val_fraction: float, test_fraction: float, seed: int, allow_rare: bool
 ) -> Collection:
-    """Return labelled images, each in its split."""
+    """Split labeled images."""
     _check_whole_groups(collection.records)
     given_splits = {record.split for record in collection.records}
     if given_splits - {None} and None in given_splits:
-        raise RequestError("Some images have a ready-made split and some have none: give all or none.")
-    wanted = {"test": test_fraction, "val": val_fraction}
-    wanted = {name: share for name, share in wanted.items() if share > 0 and name not in given_splits}
+        raise RequestError(
+            "Some images have a given split and some do not. Give a split for all images or for none."
+        )
+    fractions = {"test": test_fraction, "val": val_fraction}
+    fractions = {name: value for name, value in fractions.items() if value > 0 and name not in given_splits}
     free = [record for record in collection.records if record.split in (None, "train")]
-    # A fraction of the whole cannot be asked of a part: what is carved is a fraction of train.
-    chosen, rare = choose_groups(free, collection.class_names, wanted, seed=seed, allow_rare=allow_rare)
+    chosen, rare = choose_groups(free, collection.class_names, fractions, seed=seed, allow_rare=allow_rare)
     records = tuple(
         record
         if record.split in ("val", "test")
         else replace(record, split=chosen.get(group_key(record), "train"))
         for record in collection.records
     )
-    notes = [f"Class {name!r} has too few groups to be divided: all of it is in train." for name in rare]
+    notes = [f"Class {name!r} has too few groups to split. All its images are in train." for name in rare]
     return replace(collection, records=records, notes=(*collection.notes, *notes))
 
 
@@ -243,35 +243,37 @@ def split_target(
     seed: int,
     allow_rare: bool = False,
 ) -> Collection:
-    """Divide the target domain into target_train, target_val, target_test and target_unlabelled.
+    """Split the target domain into target_train, target_val, target_test and target_unlabelled.
+
+    Records of target_unlabelled have no label, so that labels cannot leak into training. Unlabeled images join
+    target_unlabelled, except those of groups in the validation or test split.
 
     Args:
-        collection: images of the target; they may be unlabelled when `labels` is none.
-        labels: `all`: as a source is divided. `few`: the labels of `groups_per_class` groups a class
-            are kept in target_train, there is no target_val. `none`: everything but the test set is
-            target_unlabelled. Records of target_unlabelled carry no label, so none can leak. Unlabelled
-            images join it, but for those of groups that are tested.
-        groups_per_class: for `few`.
-        val_fraction, test_fraction: as in `split`; val only for `all`.
-        seed, allow_rare: as in `split`.
+        collection: Images of the target. They may be unlabeled if `labels` is `none`.
+        labels: `all` splits the target like a source. `few` keeps the labels of `groups_per_class` groups per class
+            in target_train, without target_val. `none` assigns all images outside the test split to
+            target_unlabelled.
+        groups_per_class: Number of labeled groups per class for `few`.
+        val_fraction, test_fraction: As in `split`. The validation fraction is used for `all` only.
+        seed, allow_rare: As in `split`.
 
     Raises:
-        RequestError: labels are wanted and there are none, or too few groups.
+        RequestError: There are no labels or too few groups, but labels are needed.
     """
     unlabeled = [record for record in collection.records if record.label is None]
     if labels == "none" and len(unlabeled) == len(collection.records):
         return replace(collection, records=tuple(_without_label(unlabeled)))
-    share = val_fraction if labels == "all" else 0.0
+    val_fraction = val_fraction if labels == "all" else 0.0
     if labels != "all":
-        # Without the unlabelled, which are trained on too: `split` would note that they are left out.
+        # Unlabeled images join below, so `split` must not report them as dropped.
         labelled = [record for record in collection.records if record.label is not None]
         collection = _val_to_train(replace(collection, records=tuple(labelled)))
     if labels == "none":
-        # Nothing is learnt from labels: images of one class can be tested, too.
-        divided = _divided(collection, share, test_fraction, seed, allow_rare)
+        # No labels are used for training, so a single class is allowed.
+        divided = _divided(collection, val_fraction, test_fraction, seed, allow_rare)
     else:
         divided = split(
-            collection, val_fraction=share, test_fraction=test_fraction, seed=seed, allow_rare=allow_rare
+            collection, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, allow_rare=allow_rare
         )  # fmt: skip
     named = replace(
         divided, records=tuple(replace(record, split=f"target_{record.split}") for record in divided.records)
@@ -288,36 +290,36 @@ def split_target(
 def keep_few_labels(
     collection: Collection, *, groups_per_class: int, seed: int, allow_rare: bool = False
 ) -> Collection:
-    """Keep the labels of a few groups of target_train; the rest becomes target_unlabelled.
+    """Keep the labels of a few groups of target_train. The others move to target_unlabelled.
 
-    The groups of one number are among those of every larger one.
+    The labeled groups for one number are a subset of those for every larger number.
 
     Args:
-        collection: a target with the split target_train.
-        groups_per_class: how many groups that hold the class are labelled, for each class.
-        seed: which ones.
-        allow_rare: a class with fewer groups gives all it has.
+        collection: Images of the target with the split target_train.
+        groups_per_class: Number of groups of each class whose labels are kept.
+        seed: Seed of the choice.
+        allow_rare: Whether a class may have fewer groups.
 
     Raises:
-        Problems: a class has fewer groups in target_train.
+        Problems: A class has fewer groups in target_train.
     """
     pool = [record for record in collection.records if record.split == "target_train"]
     groups = shuffled_groups(pool, collection.class_names, seed)
     holds = groups.counts > 0
     problems = [
-        Problem(f"class {name!r}", f"has {number}, {groups_per_class} are wanted (groups_per_class)")
+        Problem(f"class {name!r}", f"has {number} groups, but groups_per_class is {groups_per_class}")
         for name, number in zip(collection.class_names, holds.sum(0), strict=True)
         if number < groups_per_class and not allow_rare
     ]
     if problems:
-        raise Problems("The target, by groups outside its test set,", problems)
+        raise Problems("The training split of the target", problems)
     picked = np.zeros(len(groups.keys), bool)
-    # One more group a class in each round: who is picked for a number is picked for every larger one, too.
+    # Add one group per class in each round, so that the groups for a number are a subset of those for a larger one.
     for number in range(1, min(groups_per_class, len(groups.keys)) + 1):
         for column in np.argsort(holds.sum(0), kind="stable"):
-            fresh = np.flatnonzero(holds[:, column] & ~picked)
+            available = np.flatnonzero(holds[:, column] & ~picked)
             if (picked & holds[:, column]).sum() < number:
-                picked[fresh[:1]] = True
+                picked[available[:1]] = True
     return _keep_labels(
         collection, frozenset(key for key, is_in in zip(groups.keys, picked, strict=True) if is_in)
     )
@@ -333,16 +335,18 @@ def _keep_labels(collection: Collection, kept: frozenset[str]) -> Collection:
 
 
 def _join_unlabeled(divided: Collection, unlabeled: Sequence[Record]) -> Collection:
-    """Add unlabelled images to target_unlabelled, but for those of a group that is tested or validates."""
-    kept_out = {group_key(one) for one in divided.records if one.split in ("target_val", "target_test")}
-    joining = [record for record in unlabeled if group_key(record) not in kept_out]
+    """Add unlabeled images to target_unlabelled, except those of groups in the validation or test split."""
+    held_out = {
+        group_key(record) for record in divided.records if record.split in ("target_val", "target_test")
+    }
+    joining = [record for record in unlabeled if group_key(record) not in held_out]
     records = (*divided.records, *_without_label(joining))
     left_out = len(unlabeled) - len(joining)
     if not left_out:
         return replace(divided, records=records)
     note = (
-        f"Left out {pluralize(left_out, 'image')} of the target without a label: other images of the "
-        "same groups are in its test set, so none may be trained on."
+        f"Ignored {pluralize(left_out, 'unlabeled image')} of the target, because other images of the same groups "
+        "are in its validation or test split."
     )
     return replace(divided, records=records, notes=(*divided.notes, note))
 
@@ -361,28 +365,24 @@ def _val_to_train(collection: Collection) -> Collection:
 def _labeled_only(collection: Collection) -> Collection:
     labelled = tuple(record for record in collection.records if record.label is not None)
     if not labelled:
-        raise RequestError("No image has a label: there is nothing to divide by class.")
+        raise RequestError("No image has a label, so the images cannot be split by class.")
     left_out = len(collection.records) - len(labelled)
     if not left_out:
         return collection
-    note = f"Left out {pluralize(left_out, 'image')} without a label."
+    note = f"Ignored {pluralize(left_out, 'unlabeled image')}."
     return replace(collection, records=labelled, notes=(*collection.notes, note))
 
 
 def _check_whole_groups(records: Sequence[Record]) -> None:
-    places: dict[str, set[str]] = defaultdict(set)
+    splits_of: dict[str, set[str]] = defaultdict(set)
     for record in records:
         if record.group is not None and record.split is not None:
-            places[record.group].add(record.split)
-    torn = sorted(group for group, splits in places.items() if len(splits) > 1)
-    if torn:
-        problems = [
-            Problem(f"group {group!r}", "is in " + " and ".join(sorted(places[group], key=SPLITS.index)))
-            for group in torn
-        ]
-        raise Problems(
-            "The ready-made split",
-            problems,
-            "What one group is trained on must not be tested on it: mend the split, or drop it.",
-            shown=SHOWN,
-        )
+            splits_of[record.group].add(record.split)
+    problems = [
+        Problem(f"group {group!r}", "is in " + " and ".join(sorted(splits, key=SPLITS.index)))
+        for group, splits in sorted(splits_of.items())
+        if len(splits) > 1
+    ]
+    if problems:
+        footer = "A group must be in one split only. Fix the given split or remove it."
+        raise Problems("The given split", problems, footer, shown=SHOWN)

@@ -165,7 +165,7 @@ def test_a_ready_made_split_that_divides_a_patient_is_refused_by_name():
 
 
 def test_half_a_ready_made_split_is_refused():
-    with pytest.raises(RequestError, match="give all or none"):
+    with pytest.raises(RequestError, match="for all images or for none"):
         split(
             presplit([("a", None, "train"), ("b", None, None)]), val_fraction=0.1, test_fraction=0.1, seed=0
         )
@@ -175,7 +175,7 @@ def test_unlabelled_images_are_left_out_with_a_note():
     data = collection_of([("a", None)] * 5 + [("b", None)] * 5 + [(None, None)] * 3)
     found = split(data, val_fraction=0.2, test_fraction=0.2, seed=0)
     assert len(found.records) == 10
-    assert any("3 images" in note for note in found.notes)
+    assert any("3 unlabeled images" in note for note in found.notes)
     with pytest.raises(RequestError, match="No image has a label"):
         split(collection_of([(None, None)] * 4), val_fraction=0.2, test_fraction=0.2, seed=0)
 
@@ -221,7 +221,7 @@ def test_no_unlabelled_image_of_a_tested_group_is_trained_on(labels):
     assert len(tested) == 12
     assert not tested & trained
     assert len(found.records) == len(data.records) - 12
-    told = [note for note in found.notes if "without a label" in note]
+    notes = [note for note in found.notes if "unlabeled" in note]
     assert len(told) == 1
     assert "Left out 12 images" in told[0]
 
