@@ -222,8 +222,8 @@ def test_no_unlabelled_image_of_a_tested_group_is_trained_on(labels):
     assert not tested & trained
     assert len(found.records) == len(data.records) - 12
     notes = [note for note in found.notes if "unlabeled" in note]
-    assert len(told) == 1
-    assert "Left out 12 images" in told[0]
+    assert len(notes) == 1
+    assert "12 unlabeled images" in notes[0]
 
 
 def test_unlabelled_images_of_nobody_tested_all_join_the_target_without_a_note():

@@ -1,4 +1,4 @@
-"""Read a folder of images: a sub-folder a class, or train, val and test folders of such folders."""
+"""Reader `folder`: one subfolder per class, or folders train, val and test with one subfolder per class."""
 
 from __future__ import annotations
 
@@ -22,85 +22,81 @@ SHOWN_EXTENSIONS = 8
 
 @dataclass
 class Skipped:
-    """What was seen below a folder and is no image of it."""
+    """Files and folders that are ignored."""
 
     extensions: Counter[str] = field(default_factory=Counter)
     outside_links: list[str] = field(default_factory=list)
-    odd_names: int = 0
-    loose: int = 0
+    invalid_names: int = 0
+    outside_classes: int = 0
     hidden: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
-        """Return one line for each kind of thing that was skipped."""
+        """Return one line per reason."""
         lines = []
         if self.extensions:
             total = sum(self.extensions.values())
             kinds = [f"{count} {kind}" for kind, count in self.extensions.most_common()]
             shown = ", ".join(kinds[:SHOWN_EXTENSIONS]) + (", ..." if len(kinds) > SHOWN_EXTENSIONS else "")
-            lines.append(f"Skipped {pluralize(total, 'file')} that are no images by name: {shown}.")
+            lines.append(f"Ignored {pluralize(total, 'file')} without an image extension: {shown}.")
         if self.outside_links:
-            number = pluralize(len(self.outside_links), "symbolic link")
+            links = pluralize(len(self.outside_links), "symbolic link")
             lines.append(
-                f"Did not follow {number} that lead out of the folder or nowhere, "
-                f"the first: {self.outside_links[0]}."
+                f"Ignored {links} with a missing target or a target outside the folder, e.g. {self.outside_links[0]}."
             )
-        if self.odd_names:
-            lines.append(f"Skipped {pluralize(self.odd_names, 'file')} whose name is not UTF-8: rename them.")
-        if self.loose:
-            number = pluralize(self.loose, "image")
-            lines.append(f"Skipped {number} that lie beside the class folders, not in one.")
+        if self.invalid_names:
+            files = pluralize(self.invalid_names, "file")
+            lines.append(f"Ignored {files} with a name that is not UTF-8. Rename them.")
+        if self.outside_classes:
+            lines.append(f"Ignored {pluralize(self.outside_classes, 'image')} outside the class folders.")
         if self.hidden:
-            number = pluralize(len(self.hidden), "hidden folder")
-            lines.append(f"Skipped {number}, whose name begins with a dot, the first: {self.hidden[0]}.")
+            folders = pluralize(len(self.hidden), "hidden folder")
+            lines.append(f"Ignored {folders} (the name starts with a dot), e.g. {self.hidden[0]}.")
         return lines
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A place below the root: its path as written, and on disk."""
+    """A subfolder: its name and its path on disk."""
 
     name: str
     path: Path
 
 
 def sub_folders(folder: Path, root: Path, skipped: Skipped) -> list[Folder]:
-    """Return the visible sub-folders of a folder in natural order; links out of `root` are noted."""
-    found = []
+    """Return the visible subfolders of a folder in natural order. Links to the outside of `root` are ignored."""
+    folders = []
     with os.scandir(folder) as entries:
         hidden = [entry.name for entry in entries if entry.name.startswith(".") and entry.is_dir()]
     skipped.hidden += sorted(hidden)
     for entry in _entries(folder):
         if _stays_inside(entry, root, skipped) and entry.is_dir():
             if _is_utf8(entry.name):
-                found.append(Folder(entry.name, Path(entry.path)))
+                folders.append(Folder(entry.name, Path(entry.path)))
             else:
-                skipped.odd_names += 1
+                skipped.invalid_names += 1
     from natsort import natsorted  # slow to import, and not needed by `check`
 
-    return natsorted(found, key=lambda item: item.name)
+    return natsorted(folders, key=lambda folder: folder.name)
 
 
 def images(folder: Path, root: Path, skipped: Skipped, *, nested: bool = True) -> Iterator[Path]:
-    """Yield the regular files below `folder` that are images by name, in a fixed order.
-
-    Hidden files are passed over. What decides whether a file is an image is its content, later;
-    its name decides whether it is looked at.
+    """Yield the files below `folder` that have an image extension, in a fixed order. Hidden files are ignored.
 
     Args:
-        folder: where to look.
-        root: links that lead out of it are not followed.
-        skipped: filled with what is passed over.
-        nested: also look in sub-folders, each only once however many links lead to it.
+        folder: The folder to search.
+        root: Links to the outside of this folder are not followed.
+        skipped: Collects the ignored files.
+        nested: Whether to search subfolders, each once even if several links lead to it.
     """
     waiting, seen = [folder], set()
     while waiting:
-        place = waiting.pop()
-        identity = place.stat()
+        current = waiting.pop()
+        identity = current.stat()
         if (identity.st_dev, identity.st_ino) in seen:
             continue
         seen.add((identity.st_dev, identity.st_ino))
         deeper = []
-        for entry in _entries(place):
+        for entry in _entries(current):
             if not _stays_inside(entry, root, skipped):
                 continue
             if entry.is_dir():
@@ -111,14 +107,14 @@ def images(folder: Path, root: Path, skipped: Skipped, *, nested: bool = True) -
 
 
 def written_path(file: Path, root: Path) -> str:
-    """Return a path as outputs write it: relative to the root, with `/`."""
+    """Return the path in outputs: relative to the root, with `/`."""
     return file.relative_to(root).as_posix()
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as found:
+    with os.scandir(folder) as entries:
         return sorted(
-            (entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name
+            (entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name
         )
 
 
@@ -132,7 +128,7 @@ def _is_utf8(name: str) -> bool:
 
 def _is_image(name: str, skipped: Skipped) -> bool:
     if not _is_utf8(name):
-        skipped.odd_names += 1
+        skipped.invalid_names += 1
         return False
     if has_image_name(name):
         return True
@@ -155,7 +151,7 @@ def _stays_inside(entry: os.DirEntry[str], root: Path, skipped: Skipped) -> bool
     return False
 
 
-FOOTER = "Wanted: a folder with one sub-folder a class, each with images. Nothing was run."
+FOOTER = "Expected a folder with one subfolder of images per class. Nothing was run."
 
 
 def _group_pattern_has_one_group(options: Options) -> Iterator[tuple[str, str]]:
@@ -164,21 +160,21 @@ def _group_pattern_has_one_group(options: Options) -> Iterator[tuple[str, str]]:
     try:
         groups = re.compile(options.group_pattern).groups
     except re.error as error:
-        yield "group_pattern", f"is not a regular expression: {error}."
+        yield "group_pattern", f"is not a valid regular expression: {error}."
     else:
         if groups != 1:
-            yield "group_pattern", f"must have exactly one group (...), has {groups}."
+            yield "group_pattern", f"must have exactly one group (...), but has {groups}."
 
 
 class Options(StrictModel):
     r"""Options of the reader `folder`.
 
     Args:
-        path: the folder; sub-folders are the classes. When all its sub-folders are named train, val
-            (validation, valid, dev) and test, these are the splits and are never divided anew.
-        group_pattern: a regular expression with one group, searched in each path relative to the
-            folder; what the group holds must stay together in one split, e.g. `(patient\d+)`.
-        labelled: false: sub-folders are no classes; every image below the folder is unlabelled.
+        path: The folder. Its subfolders are the classes. If all subfolders are named train, val (validation, valid,
+            dev) or test, they are the splits and are kept.
+        group_pattern: Regular expression with one group, searched in each path relative to the folder. Images with
+            the same group stay in one split, e.g. `(patient\d+)`.
+        labelled: Whether subfolders are classes. If false, all images are unlabeled.
     """
 
     RULES: ClassVar = (_group_pattern_has_one_group,)
@@ -187,21 +183,20 @@ class Options(StrictModel):
     labelled: bool = True
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the folder, without reading images."""
-        found = []
+        """Return the problems of the path, without reading images."""
         if not self.path.exists():
-            found.append(f"path: there is no folder {self.path.absolute()}")
-        elif not self.path.is_dir():
-            found.append(f"path: {self.path.absolute()} is a file, a folder is wanted")
-        return found
+            return [f"path: the folder {self.path.absolute()} does not exist"]
+        if not self.path.is_dir():
+            return [f"path: {self.path.absolute()} is a file, not a folder"]
+        return []
 
 
 def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
-    """Return every image of the folder, by content undecided, with class, split and group.
+    """Read the image files of a folder with class, split and group. The files are not opened.
 
     Raises:
-        Problems: an empty class, names that are equal by case, a group pattern that does not fit.
-        RequestError: no such folder, no images, one class only.
+        Problems: The folder does not exist, has an empty class, or class names differ only in case.
+        RequestError: There are no images, or the group pattern does not match a path.
     """
     problems = options.problems()
     if problems:
@@ -214,7 +209,7 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
             return _read_unlabeled(root, options, skipped)
         records, notes = _read_labeled(root, folders, options, skipped)
     except PermissionError as error:
-        raise RequestError(f"{error.filename} may not be read: permission denied.") from error
+        raise RequestError(f"Cannot read {error.filename}: permission denied.") from error
     names = natural_order(record.label for record in records if record.label is not None)
     return Collection(root, names, tuple(records), (*notes, *skipped.notes()))
 
@@ -222,10 +217,10 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
 def _read_unlabeled(root: Path, options: Options, skipped: Skipped) -> Collection:
     files = list(images(root, root, skipped))
     if not files:
-        raise RequestError("\n".join([f"{root} holds no images.", *skipped.notes(), FOOTER]))
+        raise RequestError("\n".join([f"{root} has no images.", *skipped.notes(), FOOTER]))
     records = [_record(file, root, None, None, options) for file in files]
     _check_groups(records, options)
-    note = f"{root.name} is read as unlabelled: {pluralize(len(files), 'image')}."
+    note = f"Read {pluralize(len(files), 'unlabeled image')} from {root.name}."
     return Collection(root, (), tuple(records), (note, *skipped.notes()))
 
 
@@ -235,18 +230,17 @@ def _read_labeled(
     splits = _split_folders(root, folders)
     records: list[Record] = []
     problems: list[Problem] = []
-    places = splits.items() if splits else [(None, Folder("", root))]
-    for split, place in places:
-        skipped.loose += sum(1 for _ in images(place.path, root, Skipped(), nested=False))
-        classes = sub_folders(place.path, root, skipped) if splits else folders
+    parents = splits.items() if splits else [(None, Folder("", root))]
+    for split, parent in parents:
+        skipped.outside_classes += sum(1 for _ in images(parent.path, root, Skipped(), nested=False))
+        classes = sub_folders(parent.path, root, skipped) if splits else folders
         if not classes:
-            message = "has no class sub-folders; the folders train, val and test hold one a class"
-            problems.append(Problem(place.name, message))
+            problems.append(Problem(parent.name, "has no subfolders. A split folder needs one per class."))
         for folder in classes:
             files = list(images(folder.path, root, skipped))
             if not files:
-                where = f"{place.name}/{folder.name}" if splits else folder.name
-                problems.append(Problem(f"class folder {where!r}", "holds no images"))
+                where = f"{parent.name}/{folder.name}" if splits else folder.name
+                problems.append(Problem(f"class folder {where!r}", "has no images"))
             records += [_record(file, root, folder.name, split, options) for file in files]
     _check_classes(root, records, problems, skipped)
     _check_groups(records, options)
@@ -254,20 +248,20 @@ def _read_labeled(
 
 
 def _split_folders(root: Path, folders: list[Folder]) -> dict[str, Folder]:
-    """Return the ready-made splits, empty when the sub-folders are classes.
+    """Return the folder of each split, or nothing if the subfolders are classes.
 
     Raises:
-        RequestError: split folders beside others, or two folders for one split.
+        RequestError: There are other folders next to split folders, or two folders for a split.
     """
     words = {folder.name: SPLIT_WORDS.get(folder.name.lower()) for folder in folders}
-    found = {word for word in words.values() if word}
-    if "train" not in found or (len(found) < 2 and len(folders) > 1):
+    names = {word for word in words.values() if word}
+    if "train" not in names or (len(names) < 2 and len(folders) > 1):
         return {}
     others = [name for name, word in words.items() if not word]
     if others:
         raise RequestError(
-            f"{root} holds split folders ({', '.join(sorted(found))}) beside others "
-            f"({', '.join(others[:5])}): move the others away, or the splits into a folder of their own."
+            f"{root} has split folders ({', '.join(sorted(names))}) and other folders "
+            f"({', '.join(others[:5])}). Move the other folders, or the split folders into a new folder."
         )
     splits: dict[str, Folder] = {}
     for folder in folders:
@@ -275,7 +269,7 @@ def _split_folders(root: Path, folders: list[Folder]) -> dict[str, Folder]:
         if word in splits:
             raise RequestError(
                 f"{root} has two folders for the split {word}: {splits[word].name} and "
-                f"{folder.name}. Keep one."
+                f"{folder.name}. Keep only one."
             )
         splits[word] = folder
     return splits
@@ -285,10 +279,10 @@ def _split_notes(splits: dict[str, Folder]) -> list[str]:
     if not splits:
         return []
     names = ", ".join(folder.name for folder in splits.values())
-    notes = [f"Ready-made splits are kept as they are: {names}."]
+    notes = [f"Kept the given splits: {names}."]
     missing = [word for word in ("val", "test") if word not in splits]
     if missing:
-        notes.append(f"There is no folder for {' and '.join(missing)}: carved out of train.")
+        notes.append(f"There is no folder for {' and '.join(missing)}, so images of train are used.")
     return notes
 
 
@@ -306,11 +300,11 @@ def _check_classes(root: Path, records: list[Record], problems: list[Problem], s
     problems = problems + check_class_names(names)
     for split, classes in by_split.items():
         if split in ("val", "test"):
-            strangers = natural_order(classes - by_split["train"])
-            problems += [Problem(f"class {name!r}", f"is in {split}, not in train") for name in strangers]
+            unknown = natural_order(classes - by_split["train"])
+            problems += [Problem(f"class {name!r}", f"is in {split} but not in train") for name in unknown]
     if len(names) < 2 and not problems:
-        held = f"only the class {next(iter(names))!r}" if names else "no images"
-        problems = [Problem("", f"holds {held}: at least two classes are needed")]
+        content = f"only the class {next(iter(names))!r}" if names else "no images"
+        problems = [Problem("", f"has {content}. At least two classes are needed.")]
     if problems:
         raise Problems(f"The folder {root}", problems, "\n".join([*skipped.notes(), FOOTER]))
 
@@ -321,6 +315,6 @@ def _check_groups(records: list[Record], options: Options) -> None:
     without = [record.path for record in records if record.group is None]
     if without:
         raise RequestError(
-            f"group_pattern {options.group_pattern!r} finds no group in "
-            f"{pluralize(len(without), 'path')} of {len(records):,}, the first: {without[0]}."
+            f"group_pattern {options.group_pattern!r} does not match "
+            f"{pluralize(len(without), 'path')} of {len(records):,}, e.g. {without[0]}."
         )

@@ -1,4 +1,4 @@
-"""Reader `phantom`: a phantom hospital, drawn once and kept in the cache. Phantoms prove nothing clinical."""
+"""Reader `phantom`: a simulated phantom hospital, generated once and cached."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from annotated_types import Ge, Le
 from kerastl.data.records import Collection, Record
 from kerastl.options import StrictModel
 
-NOTE = "Phantom images, made by simulation: nothing measured on them says anything about patients."
+NOTE = "The images are simulated phantoms. Results on them have no clinical meaning."
 
 
 class Options(StrictModel):
-    """Which phantom hospital.
+    """Options of the reader `phantom`.
 
     Args:
-        hospital: a (standard scanner), b (another scanner: a strong shift) or c (the scanner of a, but fewer
-            malignant nodules).
-        patients: how many; each has one nodule.
-        seed: of the patients; the recipe's seed when left out.
-        slices_per_patient: images of each patient.
-        image_size_px: side of the images as drawn.
-        region: lung, or head for a lesion in a brain.
+        hospital: a (standard scanner), b (another scanner: a strong shift) or c (the scanner of a, fewer malignant
+            nodules).
+        patients: Number of patients, each with one nodule.
+        seed: Seed of the patients. By default the seed of the recipe.
+        slices_per_patient: Number of images per patient.
+        image_size_px: Side length of the generated images.
+        region: lung, or head for a lesion in the brain.
     """
 
     hospital: Literal["a", "b", "c"] = "a"
@@ -37,16 +37,15 @@ class Options(StrictModel):
 
 
 def read(options: Options, *, seed: int, cache_dir: Path) -> Collection:
-    """Return a phantom hospital as records: group is the patient, domain the hospital.
+    """Read a phantom hospital. The group of a record is the patient, its domain the hospital.
 
     Args:
-        options: which hospital.
-        seed: used when the options name none.
-        cache_dir: the images are drawn once into `cache_dir/phantom/<key>`.
+        options: Options of the reader.
+        seed: Seed if the options have none.
+        cache_dir: Images are generated once in `cache_dir/phantom/<key>`.
 
     Raises:
-        Problems: numbers that make no sense.
-        RequestError: the cache cannot be written.
+        RequestError: The cache is not writable.
     """
     from kerastl.data.cache import cache_not_writable, entry_lock, mark_in_use
     from kerastl.data.phantom.generate import VERSION, write_phantoms
@@ -62,7 +61,7 @@ def read(options: Options, *, seed: int, cache_dir: Path) -> Collection:
                 write_phantoms(folder, **wanted)
             mark_in_use(folder)
     except OSError as error:
-        # A cache that can only be read serves what is in it.
+        # A read-only cache can still be read.
         if not (folder / "labels.csv").is_file():
             raise cache_not_writable(cache_dir, error) from error
     root = folder.resolve()

@@ -1,4 +1,4 @@
-"""Read a CSV table of images: a row an image, its path, class, and who and where it comes from."""
+"""Reader `table`: a CSV file with one row per image: path, class, split, group and domain."""
 
 from __future__ import annotations
 
@@ -24,28 +24,29 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Row:
-    """One row: the line it begins on, and its cells by column name."""
+    """A row: the line where it starts, and its cells by column name."""
 
     line: int
     cells: dict[str, str]
 
 
-def refuse(path: Path, problems: Sequence[Problem]) -> None:
-    """Raise what is wrong with a table, if anything is."""
+def raise_problems(path: Path, problems: Sequence[Problem]) -> None:
+    """Raise the problems of a table, if there are any."""
     if problems:
         raise Problems(f"The table {path}", problems, "Nothing was run.", shown=SHOWN)
 
 
-def parsed(path: Path) -> tuple[list[str], list[Row]]:
-    """Return the header and the rows.
+def parse_table(path: Path) -> tuple[list[str], list[Row]]:
+    """Return the header and the rows of a table.
 
     Raises:
-        Problems: rows of another length than the header.
+        Problems: Rows differ in length from the header, or two columns have the same name.
+        RequestError: The file cannot be read or has no rows.
     """
     problems: list[Problem] = []
     rows: list[Row] = []
     try:
-        # The BOM that spreadsheets write is no part of the first column's name.
+        # utf-8-sig drops the byte order mark that spreadsheets write.
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = _lines(file)
             header = _header(lines)
@@ -53,45 +54,47 @@ def parsed(path: Path) -> tuple[list[str], list[Row]]:
                 if len(cells) == len(header):
                     rows.append(Row(line, dict(zip(header, map(_plain, cells), strict=True))))
                 else:
-                    text = f"has {pluralize(len(cells), 'cell')}, the header has {len(header)}"
-                    problems.append(Problem(f"line {line}", text))
-    except UnicodeDecodeError as error:
-        raise RequestError(f"The table {path} is not UTF-8: save it as CSV UTF-8.") from error
-    except (OSError, csv.Error) as error:
-        raise RequestError(f"The table {path} cannot be read: {error}.") from error
-    twice = sorted({name for name in header if header.count(name) > 1})
-    problems += [Problem("line 1", f"two columns are called {name!r}") for name in twice]
-    refuse(path, problems)
+                    message = f"has {pluralize(len(cells), 'cell')}, but the header has {len(header)}"
+                    problems.append(Problem(f"line {line}", message))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _read_error(path, error) from error
+    duplicates = sorted({name for name in header if header.count(name) > 1})
+    problems += [Problem("line 1", f"several columns are named {name!r}") for name in duplicates]
+    raise_problems(path, problems)
     if not rows:
-        raise RequestError(f"The table {path} holds no rows; a header and a row an image are wanted.")
+        raise RequestError(f"The table {path} has no rows. Expected a header and one row per image.")
     return header, rows
 
 
+def _read_error(path: Path, error: Exception) -> RequestError:
+    if isinstance(error, UnicodeDecodeError):
+        return RequestError(f"The table {path} is not UTF-8. Save it as CSV UTF-8.")
+    return RequestError(f"Cannot read the table {path}: {error}.")
+
+
 def header_of(path: Path) -> list[str]:
-    """Return the names of a table's columns; its rows are not read.
+    """Return the column names of a table, without reading its rows.
 
     Raises:
-        RequestError: no such file, or not UTF-8.
+        RequestError: The file cannot be read.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return _header(_lines(file))
-    except UnicodeDecodeError as error:
-        raise RequestError(f"The table {path} is not UTF-8: save it as CSV UTF-8.") from error
-    except (OSError, csv.Error) as error:
-        raise RequestError(f"The table {path} cannot be read: {error}.") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _read_error(path, error) from error
 
 
 def nearest(name: str, header: Sequence[str]) -> str | None:
-    """Return the column whose name is most like another; None where none is like it."""
+    """Return the column with the most similar name, or None if none is similar."""
     return next(iter(difflib.get_close_matches(name, header, n=1, cutoff=0.5)), None)
 
 
-def absent(name: str, header: Sequence[str]) -> str:
-    """Return the words for a column that a table lacks: the nearest that it has, and all that it has."""
+def missing_column(name: str, header: Sequence[str]) -> str:
+    """Return the message for a missing column, with the nearest and all column names."""
     near = nearest(name, header)
     hint = f" Did you mean {near!r}?" if near else ""
-    return f"there is no column {name!r}.{hint} Columns: {', '.join(header)}."
+    return f"the table has no column {name!r}.{hint} Columns: {', '.join(header)}."
 
 
 def _lines(file: TextIO) -> Iterator[tuple[int, list[str]]]:
@@ -106,23 +109,23 @@ def _header(lines: Iterator[tuple[int, list[str]]]) -> list[str]:
 
 
 def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not blank with the line each begins on; a quoted cell may hold breaks."""
-    begins = 1
+    """Yield the rows that are not blank, each with the line where it starts. Quoted cells may contain line breaks."""
+    start = 1
     for cells in reader:
         if any(cell.strip() for cell in cells):
-            yield begins, cells
-        begins = reader.line_num + 1
+            yield start, cells
+        start = reader.line_num + 1
 
 
 def _plain(cell: str) -> str:
-    """Return a cell without spaces around it and without the quote that keeps formulas from running."""
+    """Return a cell without surrounding spaces and without the quote before a formula."""
     text = cell.strip()
     return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text
 
 
 Name = Annotated[str, MinLen(1)]
-# What a column is called where the options do not say; the note names the one that was taken.
-USUAL = {
+# Default names of columns.
+DEFAULT_COLUMNS = {
     "label": ("label",),
     "split": ("split",),
     "group": ("group", "patient_id"),
@@ -131,16 +134,15 @@ USUAL = {
 
 
 class Columns(StrictModel):
-    """What the columns of the table are called.
+    """Names of the columns of the table.
 
     Args:
-        path: the image's file.
-        label: its class; an empty cell is unlabelled.
-        split: train, val (validation, valid, dev) or test.
-        group: what must stay together in one split, e.g. the patient.
-        domain: where it comes from, e.g. the hospital.
-        subgroups: columns whose values come along, for the scores to tell them apart; a recipe names them under
-            evaluation.subgroups.
+        path: Column of the image file.
+        label: Column of the class. An empty cell means unlabeled.
+        split: Column of the split: train, val (validation, valid, dev) or test.
+        group: Column of the group that must stay in one split, e.g. the patient.
+        domain: Column of the domain, e.g. the hospital.
+        subgroups: Columns for scores by subgroup. A recipe sets them with evaluation.subgroups.
     """
 
     path: Name = "path"
@@ -155,11 +157,10 @@ class Options(StrictModel):
     """Options of the reader `table`.
 
     Args:
-        path: the CSV file, UTF-8, with a header; `,`, `;` or tab between cells.
-        columns: what its columns are called, where not path, label, split, group (or patient_id) and
-            domain (or site).
-        domains: keep only rows with one of these in the column domain; empty: all rows.
-        root: folder that the paths in the table are relative to; the table's own where not given.
+        path: CSV file in UTF-8 with a header. Cells are separated by `,`, `;` or tab.
+        columns: Names of the columns, if not path, label, split, group (or patient_id) and domain (or site).
+        domains: Read only rows of these domains. By default all rows.
+        root: Folder that the paths in the table are relative to. By default the folder of the table.
     """
 
     path: Annotated[Path, Field(examples=["TABLE.csv"])]
@@ -168,80 +169,80 @@ class Options(StrictModel):
     root: Path | None = None
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the places, without reading the table."""
-        found = []
+        """Return the problems of the paths, without reading the table."""
+        problems = []
         if not self.path.is_file():
-            held = "is a folder, a CSV file is wanted" if self.path.is_dir() else "does not exist"
-            found.append(f"path: {self.path.absolute()} {held}")
+            reason = "is a folder, not a CSV file" if self.path.is_dir() else "does not exist"
+            problems.append(f"path: {self.path.absolute()} {reason}")
         if self.root is not None and not self.root.is_dir():
-            found.append(f"root: there is no folder {self.root.absolute()}")
-        return found
+            problems.append(f"root: the folder {self.root.absolute()} does not exist")
+        return problems
 
 
 def read_columns(options: Options) -> list[str]:
-    """Return the names of the table's columns, whatever else is wrong with it.
+    """Return the column names of the table.
 
     Raises:
-        RequestError: the file cannot be read.
+        RequestError: The file cannot be read.
     """
     return header_of(options.path)
 
 
 def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
-    """Return a record for each row.
+    """Read the table and return one record per row. The images are not opened.
 
     Raises:
-        Problems: everything that is wrong with the table, with line numbers.
-        RequestError: no such file, not UTF-8, no rows.
+        Problems: All problems of the table, with line numbers.
+        RequestError: The file cannot be read or has no rows.
     """
     problems = [Problem("", text) for text in options.problems()]
     if problems:
         raise Problems(f"The table {options.path}", problems)
-    header, rows = parsed(options.path)
+    header, rows = parse_table(options.path)
     columns, notes = _columns(header, options, problems)
-    refuse(options.path, problems)
+    raise_problems(options.path, problems)
     root = (options.root or options.path.parent).resolve()
     rows = _of_domains(rows, columns.get("domain"), options.domains, problems)
     records = _records(rows, columns, options.columns.subgroups, root, problems)
     names = natural_order(record.label for record in records if record.label is not None)
     problems += check_class_names(names)
-    refuse(options.path, problems)
+    raise_problems(options.path, problems)
     outside = [record.path for record in records if Path(record.path).is_absolute()]
     if outside:
         number = pluralize(len(outside), "image")
-        notes.append(f"{number} outside {root}, the first: {outside[0]}.")
+        notes.append(f"Read {number} outside {root}, e.g. {outside[0]}.")
     unlabeled = sum(record.label is None for record in records)
     if unlabeled:
-        notes.append(f"{pluralize(unlabeled, 'image')} of {options.path.name} have no label.")
+        notes.append(f"Read {pluralize(unlabeled, 'unlabeled image')} from {options.path.name}.")
     return Collection(root, names, tuple(records), tuple(notes))
 
 
 def _columns(
     header: list[str], options: Options, problems: list[Problem]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return the column of each of our names that the table has, and what was taken unasked."""
+    """Return the column of each field, and notes about the default names that are used."""
     columns, notes = {}, []
-    for ours in ("path", *USUAL):
-        wanted: str | None = getattr(options.columns, ours)
-        if wanted is None:
-            usual = [name for name in USUAL[ours] if name in header]
-            if usual:
-                columns[ours] = usual[0]
-                notes.append(f"{options.path.name}: column {usual[0]!r} is taken as {ours}.")
-            elif ours == "label" and nearest(ours, header):
-                notes.append(f"{options.path.name}: {absent(ours, header)}")
-        elif wanted in header:
-            columns[ours] = wanted
+    for key in ("path", *DEFAULT_COLUMNS):
+        name: str | None = getattr(options.columns, key)
+        if name is None:
+            defaults = [default for default in DEFAULT_COLUMNS[key] if default in header]
+            if defaults:
+                columns[key] = defaults[0]
+                notes.append(f"{options.path.name}: using column {defaults[0]!r} as {key}.")
+            elif key == "label" and nearest(key, header):
+                notes.append(f"{options.path.name}: {missing_column(key, header)}")
+        elif name in header:
+            columns[key] = name
         else:
-            text = f"{absent(wanted, header)} Say which one holds it with columns.{ours}."
-            problems.append(Problem(f"columns.{ours}", text))
+            message = f"{missing_column(name, header)} Set the column with columns.{key}."
+            problems.append(Problem(f"columns.{key}", message))
     problems += [
-        Problem("evaluation.subgroups", absent(name, header))
+        Problem("evaluation.subgroups", missing_column(name, header))
         for name in options.columns.subgroups
         if name not in header
     ]
     if options.domains and "domain" not in columns and options.columns.domain is None:
-        problems.append(Problem("domains", "the table has no column for the domain: columns.domain"))
+        problems.append(Problem("domains", "the table has no domain column. Set it with columns.domain."))
     return columns, notes
 
 
@@ -250,11 +251,11 @@ def _of_domains(
 ) -> list[Row]:
     if not domains or column is None:
         return rows
-    there = natural_order(row.cells[column] for row in rows)
+    present = natural_order(row.cells[column] for row in rows)
     for name in domains:
-        if name not in there:
-            known = ", ".join(map(repr, there[:SHOWN]))
-            problems.append(Problem("domains", f"no row is of the domain {name!r}; known: {known}"))
+        if name not in present:
+            known = ", ".join(map(repr, present[:SHOWN]))
+            problems.append(Problem("domains", f"no row has the domain {name!r}. Known: {known}."))
     return [row for row in rows if row.cells[column] in domains]
 
 
@@ -264,51 +265,50 @@ def _records(
     records: list[Record] = []
     lines: dict[str, int] = {}
     for row in rows:
-        ours = {name: row.cells[column] for name, column in columns.items()}
+        cells = {key: row.cells[column] for key, column in columns.items()}
         where = f"line {row.line}"
-        file = _file(ours["path"], root)
+        file = _file(cells["path"], root)
         if isinstance(file, str):
             problems.append(Problem(where, file))
             continue
-        path = _written(file, root)
+        path = _output_path(file, root)
         if path in lines:
-            problems.append(Problem(where, f"{path} stands on line {lines[path]} already"))
+            problems.append(Problem(where, f"{path} is already on line {lines[path]}"))
             continue
         lines[path] = row.line
-        split = SPLIT_WORDS.get(ours.get("split", "").lower())
-        if ours.get("split") and split is None:
+        split = SPLIT_WORDS.get(cells.get("split", "").lower())
+        if cells.get("split") and split is None:
             allowed = "train, val (validation, valid, dev) or test"
-            problems.append(Problem(where, f"split {ours['split']!r} must be {allowed}"))
+            problems.append(Problem(where, f"split must be {allowed}, got {cells['split']!r}"))
         records.append(
             Record(
-                path, file, ours.get("label") or None, split,
-                ours.get("group") or None, ours.get("domain") or None,
+                path, file, cells.get("label") or None, split,
+                cells.get("group") or None, cells.get("domain") or None,
                 tuple((name, row.cells[name]) for name in subgroups),
             )
         )  # fmt: skip
     return records
 
 
-def _written(file: Path, root: Path) -> str:
-    """Return a path as outputs write it: relative to the root, the whole path of what lies outside."""
+def _output_path(file: Path, root: Path) -> str:
+    """Return the path in outputs: relative to the root, or absolute outside of it."""
     if not file.is_relative_to(root):
-        # The same place by another name, where a folder above is a link.
+        # A parent folder may be a link to the root.
         file = file.parent.resolve() / file.name
     return (file.relative_to(root) if file.is_relative_to(root) else file).as_posix()
 
 
 def _file(text: str, root: Path) -> Path | str:
-    """Return the absolute file that a cell names, or what is wrong with it.
+    """Return the absolute path of a cell, or what is wrong with it.
 
-    A relative path may not lead out of the root: a table that came from elsewhere must not reach
-    into other folders unseen. An absolute path says where it leads.
+    A relative path must stay inside the root, so that a table from elsewhere cannot read other folders unnoticed.
     """
     if not text or "\0" in text:
-        return "the path is empty" if not text else "the path holds a NUL character"
+        return "the path is empty" if not text else "the path contains a NUL character"
     file = Path(os.path.normpath(root / text))
     if not Path(text).is_absolute() and not file.is_relative_to(root):
-        return f"{text} leads out of {root}: set root, or write the whole path"
+        return f"{text} is outside of {root}. Set root, or use an absolute path."
     try:
-        return file if file.is_file() else f"there is no file {file}"
+        return file if file.is_file() else f"the file {file} does not exist"
     except OSError as error:
-        return f"{text[:80]} cannot be opened: {error.strerror}"
+        return f"cannot open {text[:80]}: {error.strerror}"
