@@ -21,20 +21,20 @@ QUICK_PARAMETERS = 50_000_000
 def main() -> int:
     import keras
 
-    from kerastl.models import blocks_of, build_backbone, table
+    from kerastl.models import get_blocks, build_backbone, list_backbones
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only networks up to 50 M weights")
     quick = parser.parse_args().quick
     seconds, faults = {}, []
     print(f"{'name':<22}{'input px':>9}{'output':>16}{'parameters':>13}{'blocks':>8}{'s':>7}")
-    for name, backbone in table().items():
+    for name, backbone in list_backbones().items():
         if quick and backbone.parameters > QUICK_PARAMETERS:
             continue
         begin = time.perf_counter()
         try:
             model = build_backbone(name, weights="none")
-            blocks = len(blocks_of(model))
+            blocks = len(get_blocks(model))
         except Exception as error:
             faults.append(name)
             print(f"{name:<22}failed: {error}")

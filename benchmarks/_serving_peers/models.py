@@ -30,7 +30,7 @@ def write_models(folder: Path) -> tuple[dict[str, Path], str]:
 
     from kerastl.export import export_saved_model
     from kerastl.export.endpoints import ServedModel, build_endpoints
-    from kerastl.models import fold
+    from kerastl.models import fold_batch_norm
 
     model, weights = network()
 
@@ -46,7 +46,7 @@ def write_models(folder: Path) -> tuple[dict[str, Path], str]:
     settings = {"class_names": CLASS_NAMES, "image_size_px": SIZE_PX}
     found = {"folded": export_saved_model(model, folder / "folded", **settings)}
     found["unfolded"] = written("unfolded", model)
-    found["bfloat16"] = written("bfloat16", fold(model, "bfloat16"))
+    found["bfloat16"] = written("bfloat16", fold_batch_norm(model, "bfloat16"))
     model.export(str(folder / "keras"), verbose=False)
     return found | {"keras": folder / "keras"}, weights
 

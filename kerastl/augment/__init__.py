@@ -1,4 +1,4 @@
-"""Images changed: keras-cv layers in the tf.data graph, repeatable to the byte."""
+"""Reproducible augmentation with keras-cv layers in the tf.data graph. TensorFlow is imported on first use."""
 
 import lazy_loader
 

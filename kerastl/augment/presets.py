@@ -6,12 +6,11 @@ one pass.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from kerastl.augment.parse_operations import Operation, parse_operations
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, did_you_mean
 
 PolicyName = Literal["light", "medium", "strong", "radiograph", "photograph"]
 """Names of the policies that change images."""
@@ -86,7 +85,5 @@ def named_policy(name: str) -> list[Operation]:
         RequestError: If there is no such policy.
     """
     if name not in POLICIES:
-        close = difflib.get_close_matches(name, POLICIES, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
-        raise RequestError(f"Unknown policy '{name}'.{hint} Available: {", ".join(POLICIES)}.")
+        raise RequestError(f"There is no policy '{name}'. {did_you_mean(name, tuple(POLICIES))}")
     return parse_operations(POLICIES[name])

@@ -27,9 +27,9 @@ def list_weights(as_json: bool) -> None:
     Example:
       kerastl weights ls
     """
-    from kerastl.models import table
+    from kerastl.models import list_backbones
 
-    rows = [_row(name, backbone) for name, backbone in table().items()]
+    rows = [_row(name, backbone) for name, backbone in list_backbones().items()]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -106,13 +106,13 @@ def verify(name: str | None) -> None:
       kerastl weights verify mobilenet_v2
     """
     from kerastl.cli._output import load_tensorflow
-    from kerastl.models import cached_files, models_folder, table, verify_weights
+    from kerastl.models import cached_files, models_folder, list_backbones, verify_weights
 
     load_tensorflow()
-    names = [name] if name else [one for one in table() if cached_files(one)]
+    names = [name] if name else [one for one in list_backbones() if cached_files(one)]
     faults = count = 0
     for one in names:
-        hashed = all(row.hash for row in table()[one].weights)
+        hashed = all(row.hash for row in list_backbones()[one].weights)
         good = "good" if hashed else "fits the network (no hash is published to hold it against)"
         for path, problem in verify_weights(one):
             count += 1

@@ -14,7 +14,7 @@ from kerastl.console import track
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError, RunFailed
 from kerastl.evaluation.predictions import Array, Predictions
-from kerastl.models import for_inference
+from kerastl.models import fold_for_inference
 
 
 def predict(model: keras.Model, source: ImageDataset) -> Predictions:
@@ -54,7 +54,7 @@ def predict(model: keras.Model, source: ImageDataset) -> Predictions:
 
 def inference_function(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return a model in inference mode as one compiled function of `[b, h, w, 3]` float32 images; its weights are copied."""
-    folded = for_inference(model)
+    folded = fold_for_inference(model)
     # The one graph that there is: TensorFlow takes a function a call for one that is traced at each call, and warns.
     forward = tf.function(lambda images: folded(images, training=False), autograph=False)
     compiled: Callable[[tf.Tensor], tf.Tensor] = forward.get_concrete_function(

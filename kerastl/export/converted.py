@@ -7,13 +7,11 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from types import ModuleType
 from typing import Any, cast
 
 import keras
@@ -21,9 +19,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from kerastl import registry
 from kerastl.data.decode import decode_images
-from kerastl.errors import RequestError, first_line, join_words
+from kerastl.errors import RequestError, first_line
 from kerastl.evaluation.trained_model import Trained
 from kerastl.export.endpoints import probabilities_of
 from kerastl.export.findings import (
@@ -40,13 +37,14 @@ from kerastl.export.findings import (
     check_spread,
     largest_difference,
 )
+from kerastl.export.formats import ConvertedFolder, check_formats
 from kerastl.export.loaded_export import LoadedExport, check_same_classes
 from kerastl.export.manifest import Manifest, read_manifest
 from kerastl.export.model_card import read_model_facts
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.export.saved_model import weights_fingerprint, write_version
 from kerastl.export.verification import check_files, check_response, check_settings, run_probe
-from kerastl.models import for_inference
+from kerastl.models import fold_for_inference
 
 INPUT = "images"
 OUTPUT = "probabilities"
@@ -106,7 +104,7 @@ def build_inference_graph(
         postprocessing: its temperature and prevalence become part of the graph; a threshold cannot, because the graph returns
             no labels.
     """
-    folded = for_inference(model)
+    folded = fold_for_inference(model)
 
     def predict(images: tf.Tensor) -> tf.Tensor:
         # In float32, because mobile runtimes have no float64.
@@ -151,76 +149,6 @@ def _make_constant(node: Any, value: Any) -> None:
     node.name, node.op = name, "Const"
     node.attr["dtype"].type = tf.as_dtype(value.dtype).as_datatype_enum
     node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
-
-
-@dataclass(frozen=True)
-class ConvertedFolder:
-    """A folder that holds a converted model.
-
-    Args:
-        folder: the version folder.
-        format_name: one of `kerastl.registry.names("format")`.
-    """
-
-    folder: Path
-    format_name: str
-
-    @property
-    def module(self) -> ModuleType:
-        """The plug-in of the format."""
-        return registry.module("format", self.format_name)
-
-
-def find_converted(path: Path) -> ConvertedFolder | None:
-    """Return the converted model in `path`, or else of its highest version; None if there is none."""
-    if not path.is_dir():
-        return None
-    versions = [folder for folder in path.iterdir() if folder.name.isdecimal() and folder.is_dir()]
-    for folder in (path, *sorted(versions, key=lambda version: int(version.name), reverse=True)):
-        for name in registry.names("format"):
-            module = registry.module("format", name)
-            if hasattr(module, "load") and (folder / module.FILE).is_file():
-                return ConvertedFolder(folder, name)
-    return None
-
-
-def check_formats(names: Iterable[str], quantize: str | None = None) -> None:
-    """Check that formats can be written, without importing their packages.
-
-    Args:
-        names: of formats.
-        quantize: the requested quantization; None for none.
-
-    Raises:
-        RequestError: a package is missing (the text names the extra), or no format has that quantization.
-    """
-    requested = list(names)
-    problems = [problem for name in requested if (problem := _missing_packages(name))]
-    if quantize is not None and not any(quantize in quantize_choices(name) for name in requested):
-        choices = {name: quantize_choices(name) for name in registry.names("format")}
-        available = "; ".join(f"{name}: {', '.join(values)}" for name, values in choices.items() if values)
-        problems.append(
-            f"{', '.join(requested) or 'No format'} cannot be quantized to {quantize}. Available quantizations: {available}."
-        )
-    if problems:
-        raise RequestError("\n".join(problems))
-
-
-def quantize_choices(name: str) -> tuple[str, ...]:
-    """Return the quantizations of a format."""
-    return tuple(getattr(registry.module("format", name), "QUANTIZE_CHOICES", ()))
-
-
-def _missing_packages(name: str) -> str:
-    required = getattr(registry.module("format", name), "REQUIRED_PACKAGES", ())
-    missing = [package for package in required if find_spec(package) is None]
-    if not missing:
-        return ""
-    verb = "are" if len(missing) > 1 else "is"
-    return (
-        f"The format {name} needs {join_words(missing, 'and')}, which {verb} not installed: "
-        f"pip install 'kerastl[{name}]'"
-    )
 
 
 def write_converted(

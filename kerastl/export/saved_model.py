@@ -23,7 +23,7 @@ from kerastl.export.model_card import NO_FACTS, ModelFacts, write_card
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.export.serving_files import write_serving_files, write_warm_up
 from kerastl.export.versions import check_version_free, next_version, version_exists_error
-from kerastl.models import for_inference
+from kerastl.models import fold_for_inference
 
 
 def write_version(
@@ -135,7 +135,7 @@ def export_saved_model(
 
     def fill(folder: Path) -> None:
         served = ServedModel(
-            for_inference(model), tuple(class_names), image_size_px, window, max_pixels, postprocessing
+            fold_for_inference(model), tuple(class_names), image_size_px, window, max_pixels, postprocessing
         )
         _write_graph(served, folder)
         write_warm_up(folder, image_size_px=image_size_px, max_pixels=max_pixels)

@@ -23,7 +23,7 @@ KERAS_TABLE = "https://keras.io/api/applications/"
 
 
 @dataclass(frozen=True)
-class Series:
+class BlockSeries:
     """Blocks in a row whose names follow a pattern; with `each` empty, one block.
 
     Args:
@@ -55,7 +55,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Weights:
+class PublishedWeights:
     """One published pair of files: the network without its top, and with it.
 
     Args:
@@ -101,21 +101,21 @@ class Backbone:
     image_size_px: int
     min_size_px: int
     parameters: int
-    blocks: tuple[Series, ...]
+    blocks: tuple[BlockSeries, ...]
     reference: str
-    weights: tuple[Weights, ...] = ()
+    weights: tuple[PublishedWeights, ...] = ()
     top1: float | None = None
     top1_source: str = KERAS_TABLE
     linear_top: bool = True
     arguments: tuple[tuple[str, object], ...] = ()
 
 
-def table() -> dict[str, Backbone]:
+def list_backbones() -> dict[str, Backbone]:
     """Return every backbone by name, in alphabetical order."""
-    return {name: backbone_named(name) for name in registry.names("backbone")}
+    return {name: get_backbone(name) for name in registry.names("backbone")}
 
 
-def backbone_named(name: str) -> Backbone:
+def get_backbone(name: str) -> Backbone:
     """Return the table of one backbone.
 
     Raises:
@@ -126,13 +126,13 @@ def backbone_named(name: str) -> Backbone:
     return backbone
 
 
-def checked_size(name: str, image_size_px: int | None) -> int:
+def resolve_image_size(name: str, image_size_px: int | None) -> int:
     """Return the side of the images in pixels, the published one where None.
 
     Raises:
         RequestError: it is below the smallest that the network can be built for.
     """
-    backbone = backbone_named(name)
+    backbone = get_backbone(name)
     size = backbone.image_size_px if image_size_px is None else image_size_px
     if size < backbone.min_size_px:
         raise RequestError(
@@ -141,7 +141,7 @@ def checked_size(name: str, image_size_px: int | None) -> int:
     return size
 
 
-def checked_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+def resolve_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return a family's options with defaults filled in.
 
     Raises:

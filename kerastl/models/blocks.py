@@ -22,7 +22,7 @@ def block_names(name: str) -> tuple[str, ...]:
     return tuple(block for block, _ in _rows(registry.module("backbone", name).BACKBONES[name]))
 
 
-def blocks_of(model_or_name: keras.Model | str) -> list[Block]:
+def get_blocks(model_or_name: keras.Model | str) -> list[Block]:
     """Return the blocks of a network from the input on, the input and pixel layers in the first.
 
     Args:
@@ -35,7 +35,7 @@ def blocks_of(model_or_name: keras.Model | str) -> list[Block]:
     if isinstance(model_or_name, str):
         from kerastl.models.build import build_backbone
 
-        return blocks_of(build_backbone(model_or_name, weights="none"))
+        return get_blocks(build_backbone(model_or_name, weights="none"))
     graph = _Graph(model_or_name)
     blocks: list[Block] = []
     taken: set[str] = set()
@@ -47,7 +47,7 @@ def blocks_of(model_or_name: keras.Model | str) -> list[Block]:
     return blocks
 
 
-def network_name(model: keras.Model) -> str | None:
+def identify_backbone(model: keras.Model) -> str | None:
     """Return the name of the backbone that a model is built on, None where its layers match no table.
 
     Several tables may have the same blocks (EfficientNet B0 and B1): the nearest in size is told.
@@ -62,7 +62,7 @@ def network_name(model: keras.Model) -> str | None:
     return min((one for one, rows in matches.items() if len(rows) == longest), key=distance, default=None)
 
 
-def cut(model: keras.Model, block: str) -> tuple[keras.Model, keras.Model]:
+def split_at_block(model: keras.Model, block: str) -> tuple[keras.Model, keras.Model]:
     """Cut a network behind a block, without copying a weight.
 
     Args:
@@ -89,7 +89,7 @@ def cut(model: keras.Model, block: str) -> tuple[keras.Model, keras.Model]:
 
 
 def _block(model: keras.Model, name: str) -> Block:
-    blocks = {block.name: block for block in blocks_of(model)}
+    blocks = {block.name: block for block in get_blocks(model)}
     if name not in blocks:
         near = difflib.get_close_matches(name, list(blocks), n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""

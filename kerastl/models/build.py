@@ -10,9 +10,9 @@ from typing import Any
 import keras
 
 from kerastl.errors import RequestError
-from kerastl.models.backbone import backbone_named
+from kerastl.models.backbone import get_backbone
 from kerastl.models.flatten import build_source, flatten
-from kerastl.models.weight_files import check_published, load_file
+from kerastl.models.weight_files import check_published_weights, load_weights_file
 from kerastl.models.weights import locate_weights
 from kerastl.runs import sha256_of
 
@@ -73,7 +73,7 @@ def load_backbone(
     **options: Any,
 ) -> LoadedBackbone:
     """Build a backbone as `build_backbone` does, and say which weights it took."""
-    backbone = backbone_named(name)
+    backbone = get_backbone(name)
     located = None
     if weights == "imagenet":
         located = locate_weights(name, image_size_px=image_size_px, **options)
@@ -83,8 +83,8 @@ def load_backbone(
     if path is None:
         return LoadedBackbone(model, None, None, ())
     if located:
-        check_published(located, name, source)
-    load_file(path, source, model, origins)
+        check_published_weights(located, name, source)
+    load_weights_file(path, source, model, origins)
     return LoadedBackbone(model, path, sha256_of(path), located.notes if located else ())
 
 

@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from kerastl.models.backbone import Pixels, backbone_named, checked_options, checked_size
+from kerastl.models.backbone import Pixels, get_backbone, resolve_options, resolve_image_size
 
 if TYPE_CHECKING:
     import keras
@@ -191,8 +191,8 @@ def build_source(
     """
     import keras
 
-    backbone = backbone_named(name)
-    size = checked_size(name, image_size_px)
+    backbone = get_backbone(name)
+    size = resolve_image_size(name, image_size_px)
     if seed is not None:
         keras.utils.set_random_seed(seed)
     path, _, function = backbone.builder.rpartition(".")
@@ -201,5 +201,5 @@ def build_source(
         weights=None,
         input_shape=(size, size, 3),
         **dict(backbone.arguments),
-        **checked_options(name, options),
+        **resolve_options(name, options),
     )

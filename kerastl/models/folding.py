@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 TrunkPrecision = Literal["float32", "bfloat16"]
-LINEAR = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D, keras.layers.Dense)
+LINEAR_LAYERS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D, keras.layers.Dense)
 
 
-def fold(model: keras.Model, precision: TrunkPrecision = "float32") -> keras.Model:
+def fold_batch_norm(model: keras.Model, precision: TrunkPrecision = "float32") -> keras.Model:
     """Return a network that gives in inference what `model` does, with fewer layers to compute.
 
     A BatchNorm is folded where it stands directly behind a convolution (or Dense) without activation whose output
@@ -29,7 +29,7 @@ def fold(model: keras.Model, precision: TrunkPrecision = "float32") -> keras.Mod
         A functional model for inference only, without the folded BatchNorms and without dropout; its layers are
         named alike.
     """
-    pairs = foldable(model)
+    pairs = find_foldable(model)
     convolutions = set(pairs.values())
     rounding = False
 
@@ -39,7 +39,7 @@ def fold(model: keras.Model, precision: TrunkPrecision = "float32") -> keras.Mod
         nonlocal rounding
         config = operation.get_config()
         # Pixels are scaled in full: 8 bits of 255 would leave the dark ones none.
-        rounding = rounding or (precision == "bfloat16" and isinstance(operation, LINEAR))
+        rounding = rounding or (precision == "bfloat16" and isinstance(operation, LINEAR_LAYERS))
         if rounding and isinstance(operation, keras.layers.Layer):
             whole = isinstance(operation, keras.layers.GlobalAveragePooling2D)
             config["dtype"] = "float32" if whole else "mixed_bfloat16"
@@ -47,7 +47,7 @@ def fold(model: keras.Model, precision: TrunkPrecision = "float32") -> keras.Mod
             config["use_bias"] = True
         return type(operation).from_config(config)(*args, **kwargs)
 
-    folded = rebuilt(model, call)
+    folded = clone_with(model, call)
     for layer in model.layers:
         if layer.weights and layer.name not in pairs and layer.name not in convolutions:
             folded.get_layer(layer.name).set_weights(layer.get_weights())
@@ -61,14 +61,14 @@ def fold(model: keras.Model, precision: TrunkPrecision = "float32") -> keras.Mod
     return folded
 
 
-def rebuilt(model: keras.Model, call: Callable[..., Any]) -> keras.Model:
+def clone_with(model: keras.Model, call: Callable[..., Any]) -> keras.Model:
     """Return a functional model whose operations `call(operation, *args, **kwargs)` calls one after the other."""
     # Without the optimizer that it was compiled with: Keras would try to copy that, too.
     bare = keras.Model(model.input, model.output, name=model.name)
     return keras.models.clone_model(bare, clone_function=lambda operation: operation, call_function=call)
 
 
-def for_inference(model: keras.Model) -> keras.Model:
+def fold_for_inference(model: keras.Model) -> keras.Model:
     """Return what answers in inference as `model` does, folded where that is safe; else `model` itself.
 
     Safe is a flat functional network of Keras's own layers, each called once. Its answers differ by rounding, less
@@ -77,11 +77,11 @@ def for_inference(model: keras.Model) -> keras.Model:
     Args:
         model: any; its weights are copied where it is folded, so ask anew when they have changed.
     """
-    if not _is_flat(model) or not foldable(model):
+    if not _is_flat(model) or not find_foldable(model):
         return model
     # A layer that is called twice stands behind one BatchNorm at most: folding it would change its other answer.
     nodes = [len(layer["inbound_nodes"]) for layer in model.get_config()["layers"]]
-    return fold(model) if max(nodes) == 1 else model
+    return fold_batch_norm(model) if max(nodes) == 1 else model
 
 
 def _is_flat(model: keras.Model) -> bool:
@@ -93,7 +93,7 @@ def _is_flat(model: keras.Model) -> bool:
     )
 
 
-def foldable(model: keras.Model) -> dict[str, str]:
+def find_foldable(model: keras.Model) -> dict[str, str]:
     """Return which BatchNorm can be folded into which layer, by their names."""
     readers: Counter[int] = Counter(id(tensor) for tensor in model.outputs)
     for operation in model.operations:
@@ -104,7 +104,7 @@ def foldable(model: keras.Model) -> dict[str, str]:
     for norm in model.layers:
         if isinstance(norm, keras.layers.BatchNormalization) and norm.axis in (-1, 3):
             maker = makers.get(id(norm.input))
-            if not isinstance(maker, LINEAR) or maker.activation is not keras.activations.linear:
+            if not isinstance(maker, LINEAR_LAYERS) or maker.activation is not keras.activations.linear:
                 continue
             if readers[id(norm.input)] == 1:
                 pairs[norm.name] = maker.name

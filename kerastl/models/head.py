@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.models.backbone import backbone_named
+from kerastl.models.backbone import get_backbone
 from kerastl.models.weight_files import h5_datasets, hash_problem, reading
 from kerastl.models.weights import fetch_command, locate_weights, models_folder
 
@@ -150,7 +150,7 @@ def read_imagenet_head(name: str, *, image_size_px: int | None = None, **options
         RequestError: a file is there but cannot be read, or is not the published one.
     """
     index = models_folder() / CLASS_INDEX
-    if not backbone_named(name).linear_top or not index.is_file():
+    if not get_backbone(name).linear_top or not index.is_file():
         return None
     path = _top_of_located_body(name, image_size_px, options)
     if path is None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from kerastl.console import print_status, progress_bar
 from kerastl.errors import Problem, RequestError
-from kerastl.models.backbone import Weights, checked_size
+from kerastl.models.backbone import PublishedWeights, resolve_image_size
 from kerastl.models.flatten import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -29,10 +29,10 @@ from kerastl.models.flatten import (
     stable_names,
 )
 from kerastl.models.weights import (
-    Located,
+    LocatedWeights,
     cached_files,
     fetch_command,
-    missing_text,
+    missing_weights_message,
     models_folder,
     published_weights,
 )
@@ -274,7 +274,7 @@ Slot = tuple[str, tuple[int, ...], Any]
 """A layer's name, the shape it expects, and the variable to fill (None: nothing to fill)."""
 
 
-def load_file(path: Path, source: keras.Model, model: keras.Model, origins: dict[str, str]) -> None:
+def load_weights_file(path: Path, source: keras.Model, model: keras.Model, origins: dict[str, str]) -> None:
     """Fill a backbone from a weights file, all or nothing.
 
     Args:
@@ -473,7 +473,7 @@ def _in_file_order(layers: list[Any]) -> list[Any]:
 
 
 def weights_problem(
-    path: Path, name: str, row: Weights, top: bool = False, source: keras.Model | None = None
+    path: Path, name: str, row: PublishedWeights, top: bool = False, source: keras.Model | None = None
 ) -> str | None:
     """Say what is wrong with a file: its hash, or, where none is published, what does not fit.
 
@@ -513,7 +513,7 @@ def hash_problem(path: Path, wanted: str) -> str | None:
     return None if found == wanted else f"its {algorithm} is {found}, published is {wanted}"
 
 
-def check_published(located: Located, name: str, source: keras.Model) -> None:
+def check_published_weights(located: LocatedWeights, name: str, source: keras.Model) -> None:
     """See that a file that goes by the name of published weights is the published one.
 
     Args:
@@ -577,9 +577,9 @@ def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any
         except ValueError as error:  # pooch's error for a wrong hash
             raise RequestError(f"{url} is not {row.file}: {error}") from error
         except OSError as error:
-            size = checked_size(name, image_size_px)
+            size = resolve_image_size(name, image_size_px)
             raise RequestError(
-                f"{url} could not be downloaded: {_reason(error)}\n{missing_text(name, row, size, options)}"
+                f"{url} could not be downloaded: {_reason(error)}\n{missing_weights_message(name, row, size, options)}"
             ) from error
         problem = None if row.hash else weights_problem(downloaded, name, row)
         if problem:
@@ -598,7 +598,7 @@ def verify_weights(name: str) -> list[tuple[Path, str | None]]:
     return [(path, weights_problem(path, name, row, top)) for path, row, top in cached_files(name)]
 
 
-def _url(row: Weights) -> str:
+def _url(row: PublishedWeights) -> str:
     """Return the URL of a file, on the mirror if one is set."""
     mirror = os.environ.get("KERASTL_WEIGHTS_URL")
     if not mirror:
@@ -608,7 +608,7 @@ def _url(row: Weights) -> str:
     return f"{mirror.rstrip('/')}/{row.file}"
 
 
-def _download(url: str, folder: Path, row: Weights) -> Path:
+def _download(url: str, folder: Path, row: PublishedWeights) -> Path:
     """Download a file and verify its hash.
 
     Raises:

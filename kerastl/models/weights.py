@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
-from kerastl.models.backbone import Weights, backbone_named, checked_options, checked_size, described
+from kerastl.models.backbone import PublishedWeights, get_backbone, resolve_options, resolve_image_size, described
 
 
 @dataclass(frozen=True)
-class Located:
+class LocatedWeights:
     """Weights that lie on this machine.
 
     Args:
@@ -22,7 +22,7 @@ class Located:
     """
 
     path: Path
-    weights: Weights
+    weights: PublishedWeights
     notes: tuple[str, ...]
 
 
@@ -35,7 +35,7 @@ def models_folder() -> Path:
     return (Path(home).expanduser() if home else Path.home() / ".keras") / "models"
 
 
-def published_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> list[Weights]:
+def published_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> list[PublishedWeights]:
     """Return the published weights that fit, those trained on the nearest image size first.
 
     Args:
@@ -46,9 +46,9 @@ def published_weights(name: str, *, image_size_px: int | None = None, **options:
     Raises:
         RequestError: nothing is published for these options; the text lists what is.
     """
-    backbone = backbone_named(name)
-    size = checked_size(name, image_size_px)
-    chosen = checked_options(name, options)
+    backbone = get_backbone(name)
+    size = resolve_image_size(name, image_size_px)
+    chosen = resolve_options(name, options)
     if not backbone.weights:
         raise RequestError(
             f"No weights are published for {name}. Write `weights: none`, or name a file or a run."
@@ -64,7 +64,7 @@ def published_weights(name: str, *, image_size_px: int | None = None, **options:
     return sorted(fitting, key=lambda row: (abs((row.size_px or size) - size), -(row.size_px or 0)))
 
 
-def locate_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> Located:
+def locate_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> LocatedWeights:
     """Find the published weights of a backbone on this machine; nothing is downloaded.
 
     Where files differ by image size and the nearest one is absent, the next nearest that is
@@ -80,12 +80,12 @@ def locate_weights(name: str, *, image_size_px: int | None = None, **options: An
         RequestError: they are not here; the text says what to do.
     """
     rows = published_weights(name, image_size_px=image_size_px, **options)
-    size = checked_size(name, image_size_px)
+    size = resolve_image_size(name, image_size_px)
     for row in rows:
         path = models_folder() / row.file
         if path.is_file():
-            return Located(path, row, _notes(name, row, size))
-    raise RequestError(missing_text(name, rows[0], size, options))
+            return LocatedWeights(path, row, _notes(name, row, size))
+    raise RequestError(missing_weights_message(name, rows[0], size, options))
 
 
 def find_cached_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> Path | None:
@@ -99,18 +99,18 @@ def find_cached_weights(name: str, *, image_size_px: int | None = None, **option
     return next((path for path in paths if path.is_file()), None)
 
 
-def cached_files(name: str) -> list[tuple[Path, Weights, bool]]:
+def cached_files(name: str) -> list[tuple[Path, PublishedWeights, bool]]:
     """Return the files of a backbone that lie on this machine: path, row, whether with top."""
     folder = models_folder()
     return [
         (folder / file, row, top)
-        for row in backbone_named(name).weights
+        for row in get_backbone(name).weights
         for file, top in ((row.file, False), (row.top_file, True))
         if (folder / file).is_file()
     ]
 
 
-def missing_text(name: str, wanted: Weights, size: int, options: dict[str, Any]) -> str:
+def missing_weights_message(name: str, wanted: PublishedWeights, size: int, options: dict[str, Any]) -> str:
     """Say which file is wanted, where it goes, and what else can be done."""
     file = wanted.file
     command = f"kerastl weights fetch {name}"
@@ -126,7 +126,7 @@ def missing_text(name: str, wanted: Weights, size: int, options: dict[str, Any])
     )
 
 
-def fetch_command(name: str, row: Weights) -> str:
+def fetch_command(name: str, row: PublishedWeights) -> str:
     """Return the command that downloads the file of a row."""
     size = f" --image-size-px {row.size_px}" if row.size_px else ""
     return f"kerastl weights fetch {name}{size}" + "".join(
@@ -134,7 +134,7 @@ def fetch_command(name: str, row: Weights) -> str:
     )
 
 
-def _notes(name: str, row: Weights, size: int) -> tuple[str, ...]:
+def _notes(name: str, row: PublishedWeights, size: int) -> tuple[str, ...]:
     if row.size_px in (None, size):
         return ()
     return (f"{name}: the weights were trained on images of {row.size_px} px, yours are {size} px.",)

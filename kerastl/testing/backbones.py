@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerastl.models import backbone_named, blocks_of, build_backbone, cut
+from kerastl.models import get_backbone, get_blocks, build_backbone, split_at_block
 
 if TYPE_CHECKING:
     import keras
@@ -63,7 +63,7 @@ def _reference(name: str, size: int) -> tuple[keras.Model, Any]:
     """Return the builder's own network, random, and the function that makes its pixels."""
     import keras
 
-    path, _, function = backbone_named(name).builder.rpartition(".")
+    path, _, function = get_backbone(name).builder.rpartition(".")
     builder = getattr(importlib.import_module(path), function)
     keras.utils.set_random_seed(1)
     network = builder(include_top=False, weights=None, input_shape=(size, size, 3))
@@ -105,11 +105,11 @@ def _check_shape(name: str, model: keras.Model) -> None:
     assert names[0] == "image"
     assert "pixels" in names
     assert len(model.output.shape) == 4
-    assert model.count_params() == backbone_named(name).parameters
+    assert model.count_params() == get_backbone(name).parameters
 
 
 def _check_blocks(model: keras.Model) -> None:
-    blocks = blocks_of(model)
+    blocks = get_blocks(model)
     layers = [layer.name for layer in model.layers]
     held = [layer for block in blocks for layer in block.layers]
     assert sorted(held) == sorted(layers), "a layer is in no block, or in two"
@@ -123,9 +123,9 @@ def _check_cuts(model: keras.Model, images: np.ndarray) -> None:
     import keras
 
     expected = _answer(model, images)
-    names = [block.name for block in blocks_of(model)][:-1]
+    names = [block.name for block in get_blocks(model)][:-1]
     for name in {*names[:: max(1, len(names) // CUTS)], names[-1]}:
-        trunk, tail = cut(model, name)
+        trunk, tail = split_at_block(model, name)
         found = _answer(tail, trunk(images, training=False))
         assert np.array_equal(found, expected), f"the cut behind {name} changes the answer"
         assert all(isinstance(part, keras.Model) for part in (trunk, tail))
@@ -139,7 +139,7 @@ def _check_round_trip(model: keras.Model, images: np.ndarray) -> None:
         model.save(path)
         loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
     assert np.array_equal(_answer(loaded, images), _answer(model, images))
-    assert blocks_of(loaded) == blocks_of(model)
+    assert get_blocks(loaded) == get_blocks(model)
 
 
 def _check_freezing(model: keras.Model) -> None:

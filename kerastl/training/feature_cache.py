@@ -23,7 +23,7 @@ import tensorflow as tf
 from kerastl.console import track
 from kerastl.data import ImageDataset, entry_lock, mark_in_use
 from kerastl.errors import RunFailed
-from kerastl.models import TrunkPrecision, fold
+from kerastl.models import TrunkPrecision, fold_batch_norm
 from kerastl.runs import machine_info, package_versions, sha256_of, write_atomic
 from kerastl.training.step import trace_inference
 
@@ -173,7 +173,7 @@ def cache_activations(
         RunFailed: If an image cannot be read any more, or if the disk is full. No partial entry remains.
     """
     layers, shapes = _describe_trunk(trunk, trunk_precision), activation_shapes(trunk.outputs)
-    build_trunk = cache(lambda: trace_inference(fold(trunk, trunk_precision)))
+    build_trunk = cache(lambda: trace_inference(fold_batch_norm(trunk, trunk_precision)))
     cached = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 from kerastl.console import track
 from kerastl.data import ImageDataset
 from kerastl.errors import Diverged, RequestError
-from kerastl.models import blocks_of, fold
+from kerastl.models import get_blocks, fold_batch_norm
 from kerastl.recipe.phase import Phase, Unfreeze
 from kerastl.training.checkpoint import (
     BestEpoch,
@@ -190,7 +190,7 @@ def compare_trunk_precision(
         return {**report, "float32": None, "rounded": None}
     parts = split_model(model, trunk)
     tail = trace_inference(parts.tail)
-    trunks = [trace_inference(fold(parts.trunk, name)) for name in ("float32", phase.trunk_precision)]
+    trunks = [trace_inference(fold_batch_norm(parts.trunk, name)) for name in ("float32", phase.trunk_precision)]
     logits: list[list[Any]] = [[], []]
     labels = []
     for images, batch_labels, _ in read_batches(val, 0):
@@ -571,7 +571,7 @@ def _split_gradual(model: keras.Model, phases: Sequence[Phase]) -> list[Phase]:
     """Return the phases, with gradual unfreezing split into one phase per block."""
     names: list[str] = []
     if any(isinstance(phase.trainable, Unfreeze) for phase in phases):
-        names = [block.name for block in blocks_of(model)]
+        names = [block.name for block in get_blocks(model)]
     return [part for phase in phases for part in phase.unfrozen_by_epoch(names)]
 
 

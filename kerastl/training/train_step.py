@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 import tensorflow as tf
 
-from kerastl.models import LINEAR
+from kerastl.models import LINEAR_LAYERS
 from kerastl.training.optimizer import Penalty
 from kerastl.training.step import Batch, Step, signature_of
 from kerastl.training.trunk import Source
@@ -57,7 +57,7 @@ def _reduced_precision_layers(model: keras.Model) -> list[Any]:
 
 def _is_linear(layer: Any) -> bool:
     """Return whether a layer is linear, or replaces a linear layer."""
-    return isinstance(getattr(layer, "layer", layer), LINEAR)
+    return isinstance(getattr(layer, "layer", layer), LINEAR_LAYERS)
 
 
 Epochs = Mapping[str, tf.Tensor]

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from kerastl.data import ImageDataset, cache_folder
 from kerastl.errors import RequestError
-from kerastl.models import blocks_of, cut, fold, foldable, network_name, rebuilt, scale_and_offset
+from kerastl.models import get_blocks, split_at_block, fold_batch_norm, find_foldable, identify_backbone, clone_with, scale_and_offset
 from kerastl.recipe.phase import LayerNames, Phase
 from kerastl.training.feature_cache import CachedDataset, cache_activations
 from kerastl.training.freeze import resolve_trainable
@@ -35,7 +35,7 @@ def with_fast_backward(model: keras.Model) -> keras.Model:
         return model
     norms = {
         convolution: norm
-        for norm, convolution in foldable(model).items()
+        for norm, convolution in find_foldable(model).items()
         if not model.get_layer(norm).trainable and isinstance(model.get_layer(convolution), CONVOLUTIONS)
     }
     replaced = {layer.name for layer in model.layers if layer.name in norms or _has_fast_version(layer)}
@@ -51,7 +51,7 @@ def with_fast_backward(model: keras.Model) -> keras.Model:
             operation = _Convolution(operation, norm and model.get_layer(norm))
         return operation(*args, **kwargs)
 
-    return rebuilt(model, call)
+    return clone_with(model, call)
 
 
 def _has_fast_version(layer: Any) -> bool:
@@ -207,7 +207,7 @@ def build_phase_network(model: keras.Model, phase_data: PhaseData, folder: Path)
     activations = cache_activations(
         parts.trunk, datasets, precision=phase.cache_precision, folder=folder,
         trunk_precision=phase.trunk_precision,
-        about={"network": network_name(model), "boundary": parts.boundary},
+        about={"network": identify_backbone(model), "boundary": parts.boundary},
     )  # fmt: skip
     cache_report = {
         "kind": phase.cache,
@@ -262,7 +262,7 @@ def find_frozen_trunk(model: keras.Model, phase: Phase) -> FrozenTrunk | None:
     trainable = set(resolve_trainable(model, phase.trainable))
     if not trainable:
         return FrozenTrunk("pooled", [model.get_layer("pooled").output])
-    blocks = blocks_of(model)
+    blocks = get_blocks(model)
     first = next(index for index, block in enumerate(blocks) if trainable & set(block.layers))
     if not first:
         return None
@@ -288,7 +288,7 @@ def find_cached_trunk(model: keras.Model, phase: Phase) -> FrozenTrunk:
     if trunk is None or is_pattern or (phase.cache == "boundary" and trunk.boundary == "pooled"):
         raise RequestError(
             "cache: boundary needs frozen blocks followed by trainable blocks. Write trainable: {from_block: NAME} "
-            f"with one of {', '.join(block.name for block in blocks_of(model)[1:])}."
+            f"with one of {', '.join(block.name for block in get_blocks(model)[1:])}."
         )
     return trunk
 
@@ -296,7 +296,7 @@ def find_cached_trunk(model: keras.Model, phase: Phase) -> FrozenTrunk:
 def split_model(model: keras.Model, trunk: FrozenTrunk) -> SplitModel:
     """Split a classifier after its frozen trunk."""
     if trunk.boundary != "pooled":
-        return SplitModel(trunk.boundary, *cut(model, trunk.boundary))
+        return SplitModel(trunk.boundary, *split_at_block(model, trunk.boundary))
     (pooled,) = trunk.tensors
     return SplitModel(
         "pooled",
@@ -315,8 +315,8 @@ def with_folded_trunk(model: keras.Model, phase: Phase) -> keras.Model:
         return with_fast_backward(model)
     parts = split_model(model, frozen)
     trunk = parts.trunk
-    if foldable(trunk) or phase.trunk_precision != "float32":
-        trunk = fold(trunk, phase.trunk_precision)
+    if find_foldable(trunk) or phase.trunk_precision != "float32":
+        trunk = fold_batch_norm(trunk, phase.trunk_precision)
     image = keras.Input(model.input_shape[1:], name="image")
     return keras.Model(image, with_fast_backward(parts.tail)(trunk(image)), name=model.name)
 

@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from kerastl.cli.weights import command
-from kerastl.models import table
+from kerastl.models import list_backbones
 
 
 def test_ls_names_every_backbone_and_what_is_cached(keras_home):
     answer = CliRunner().invoke(command, ["ls", "--json"])
     rows = {row["name"]: row for row in json.loads(answer.stdout)}
-    assert set(rows) == set(table())
+    assert set(rows) == set(list_backbones())
     assert len(rows["mobilenet_v2"]["cached"]) == 3
     assert rows["vgg16"]["cached"] == []
     text = CliRunner().invoke(command, ["ls"]).stdout

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from kerastl.errors import RequestError
-from kerastl.models import Weights, fetch_weights, verify_weights, weight_files
+from kerastl.models import PublishedWeights, fetch_weights, verify_weights, weight_files
 
 CONTENT = b"weights" * 1000
 FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -52,7 +52,7 @@ def server(monkeypatch, tmp_path):
 @pytest.fixture
 def published(monkeypatch):
     """Make the hash of the content the published hash of VGG16."""
-    row = Weights(FILE, "https://example.invalid/x", hashlib.md5(CONTENT).hexdigest(), "t", "t", "")
+    row = PublishedWeights(FILE, "https://example.invalid/x", hashlib.md5(CONTENT).hexdigest(), "t", "t", "")
     monkeypatch.setattr(weight_files, "published_weights", lambda *_, **__: [row])
     monkeypatch.setattr(weight_files, "cached_files", lambda _: [(folder_of() / FILE, row, False)])
 

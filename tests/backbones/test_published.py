@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kerastl.errors import RequestError
-from kerastl.models import Weights, build_backbone, build_source, read_imagenet_head, weights
+from kerastl.models import PublishedWeights, build_backbone, build_source, read_imagenet_head, weights
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_a_file_with_one_other_byte_in_its_arrays_is_not_the_published_one(model
     source.save(path)
     content = path.read_bytes()
     digest = hashlib.new(algorithm, content).hexdigest()
-    publish(monkeypatch, Weights(path.name, "u", digest, "t.h5", "u", ""))
+    publish(monkeypatch, PublishedWeights(path.name, "u", digest, "t.h5", "u", ""))
     model = build_backbone("mobilenet_v3_small", image_size_px=32)
     kernel = source.get_layer("conv").get_weights()[0]
     assert np.array_equal(model.get_layer("conv").get_weights()[0], kernel)
@@ -65,7 +65,7 @@ def test_a_head_that_is_not_the_published_one_is_refused(assets, models, monkeyp
     for file in (body, top, "imagenet_class_index.json"):
         shutil.copyfile(files / file, models / file)
     published = hashlib.md5((files / top).read_bytes()).hexdigest()
-    publish(monkeypatch, Weights(body, "u", "", top, "https://example.invalid/top", published))
+    publish(monkeypatch, PublishedWeights(body, "u", "", top, "https://example.invalid/top", published))
     assert read_imagenet_head("mobilenet").path == models / top
     with (models / top).open("ab") as file:
         file.write(b"x")

@@ -6,7 +6,7 @@ import pytest
 from backbone_families import QUICK, SMALLEST, calibrated, folding_error
 from sources_drawn import ArraySource, plain_phase
 
-from kerastl.models import build_model, fold, foldable, network_name
+from kerastl.models import build_model, fold_batch_norm, find_foldable, identify_backbone
 from kerastl.recipe import TopFraction
 from kerastl.training import batch_norm_layers, fit
 
@@ -20,14 +20,14 @@ from kerastl.training import batch_norm_layers, fit
 )
 def test_a_family_is_recognized_folds_and_trains_its_top_alone(member):
     backbone, images, norms = calibrated(member.name, member.image_size_px)
-    assert network_name(backbone) == member.name
+    assert identify_backbone(backbone) == member.name
     _check_folding(backbone, images, norms, member.folded or (len(norms), len(norms)))
     _check_training(backbone, images[:8])
 
 
 def _check_folding(backbone, images, norms, expected):
-    folded = fold(backbone)
-    assert (len(foldable(backbone)), len(norms)) == expected
+    folded = fold_batch_norm(backbone)
+    assert (len(find_foldable(backbone)), len(norms)) == expected
     left = [one for one in folded.layers if isinstance(one, keras.layers.BatchNormalization)]
     assert len(left) == expected[1] - expected[0]
     # Random weights make images nearly alike, and each BatchNorm then enlarges rounding errors: by how much depends on

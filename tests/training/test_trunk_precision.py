@@ -8,7 +8,7 @@ from sklearn.datasets import load_sample_images
 from sources_drawn import plain_phase, stored
 
 from kerastl.errors import Problems
-from kerastl.models import build_backbone, build_model, fold
+from kerastl.models import build_backbone, build_model, fold_batch_norm
 from kerastl.recipe import FromBlock
 from kerastl.report.tables import rounded_lines
 from kerastl.training import batch_norm_layers, fit
@@ -36,7 +36,7 @@ def test_a_rounded_trunk_loses_what_mixed_precision_of_keras_loses_and_hands_on_
     mixed = keras.models.clone_model(backbone, clone_function=in_mixed_precision)
     mixed.set_weights(backbone.get_weights())
     images = np.stack(load_sample_images().images)[:, :224, :224].astype("float32")
-    rounded = fold(backbone, "bfloat16")
+    rounded = fold_batch_norm(backbone, "bfloat16")
     exact = keras.ops.convert_to_numpy(backbone(images, training=False))
     answer = keras.ops.convert_to_numpy(rounded(images))
     assert answer.dtype == np.float32

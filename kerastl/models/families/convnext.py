@@ -1,6 +1,6 @@
 """ConvNeXt: a ResNet brought up to date with what transformers taught; no BatchNorm."""
 
-from kerastl.models.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/convnext/"
 FILE = "convnext_{}"
@@ -44,26 +44,26 @@ BACKBONES = {
         min_size_px=32,
         parameters=parameters,
         blocks=(
-            Series("stem", f"convnext_{member}_stem_layernorm"),
+            BlockSeries("stem", f"convnext_{member}_stem_layernorm"),
             *(
                 series
                 for stage, count in enumerate(counts)
                 for series in (
-                    Series(f"downsampling_{stage}", f"convnext_{member}_downsampling_conv_{stage - 1}"),
-                    Series(
+                    BlockSeries(f"downsampling_{stage}", f"convnext_{member}_downsampling_conv_{stage - 1}"),
+                    BlockSeries(
                         f"stage_{stage}_block_{{}}",
                         f"convnext_{member}_stage_{stage}_block_{{}}_identity_add",
                         range(count),
                     ),
                 )[stage == 0 :]
             ),
-            Series("post", "layer_normalization"),
+            BlockSeries("post", "layer_normalization"),
         ),
         linear_top=False,
         reference="Liu et al. 2022, arXiv:2201.03545",
         top1=top1,
         weights=(
-            Weights(
+            PublishedWeights(
                 file=FILE.format(member) + "_notop.h5",
                 url=URL + FILE.format(member) + "_notop.h5",
                 hash=HASHES[member][1],

@@ -1,6 +1,6 @@
 """DenseNet: each layer sees the outputs of all layers before it in its block."""
 
-from kerastl.models.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/densenet/"
 FILE = "densenet{}_weights_tf_dim_ordering_tf_kernels"
@@ -23,20 +23,20 @@ BACKBONES = {
         min_size_px=32,
         parameters=parameters,
         blocks=(
-            Series("conv1", "pool1"),
-            Series("conv2_block{}", "conv2_block{}_concat", range(1, counts[0] + 1)),
-            Series("pool2", "pool2_pool"),
-            Series("conv3_block{}", "conv3_block{}_concat", range(1, counts[1] + 1)),
-            Series("pool3", "pool3_pool"),
-            Series("conv4_block{}", "conv4_block{}_concat", range(1, counts[2] + 1)),
-            Series("pool4", "pool4_pool"),
-            Series("conv5_block{}", "conv5_block{}_concat", range(1, counts[3] + 1)),
-            Series("post", "relu"),
+            BlockSeries("conv1", "pool1"),
+            BlockSeries("conv2_block{}", "conv2_block{}_concat", range(1, counts[0] + 1)),
+            BlockSeries("pool2", "pool2_pool"),
+            BlockSeries("conv3_block{}", "conv3_block{}_concat", range(1, counts[1] + 1)),
+            BlockSeries("pool3", "pool3_pool"),
+            BlockSeries("conv4_block{}", "conv4_block{}_concat", range(1, counts[2] + 1)),
+            BlockSeries("pool4", "pool4_pool"),
+            BlockSeries("conv5_block{}", "conv5_block{}_concat", range(1, counts[3] + 1)),
+            BlockSeries("post", "relu"),
         ),
         reference="Huang et al. 2016, arXiv:1608.06993",
         top1=top1,
         weights=(
-            Weights(
+            PublishedWeights(
                 file=FILE.format(depth) + "_notop.h5",
                 url=URL + FILE.format(depth) + "_notop.h5",
                 hash=HASHES[depth][1],

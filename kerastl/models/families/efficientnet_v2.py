@@ -2,7 +2,7 @@
 
 import string
 
-from kerastl.models.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/efficientnet_v2/"
 FILE = "efficientnetv2-{}"
@@ -36,17 +36,17 @@ BACKBONES = {
         min_size_px=32,
         parameters=parameters,
         blocks=(
-            Series("stem", "stem_activation"),
+            BlockSeries("stem", "stem_activation"),
             *(
-                Series(f"block{stage}{{}}", EDGE.format(stage), LETTERS[:count])
+                BlockSeries(f"block{stage}{{}}", EDGE.format(stage), LETTERS[:count])
                 for stage, count in enumerate(counts, start=1)
             ),
-            Series("top", "top_activation"),
+            BlockSeries("top", "top_activation"),
         ),
         reference="Tan & Le 2021, arXiv:2104.00298",
         top1=top1,
         weights=(
-            Weights(
+            PublishedWeights(
                 file=FILE.format(member) + "_notop.h5",
                 url=URL + FILE.format(member) + "_notop.h5",
                 hash=HASHES[member][1],

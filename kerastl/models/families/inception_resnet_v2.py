@@ -1,6 +1,6 @@
 """Inception-ResNet v2: Inception blocks whose outputs are added to their inputs."""
 
-from kerastl.models.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/inception_resnet_v2/"
 
@@ -12,21 +12,21 @@ BACKBONES = {
         min_size_px=75,
         parameters=54_336_736,
         blocks=(
-            Series("stem_1", "max_pooling2d"),
-            Series("stem_2", "max_pooling2d_1"),
-            Series("mixed_5b", "mixed_5b"),
-            Series("block35_{}", "block35_{}_ac", range(1, 11)),
-            Series("mixed_6a", "mixed_6a"),
-            Series("block17_{}", "block17_{}_ac", range(1, 21)),
-            Series("mixed_7a", "mixed_7a"),
-            Series("block8_{}", "block8_{}_ac", range(1, 10)),
-            Series("block8_10", "custom_scale_layer_39"),
-            Series("conv_7b", "conv_7b_ac"),
+            BlockSeries("stem_1", "max_pooling2d"),
+            BlockSeries("stem_2", "max_pooling2d_1"),
+            BlockSeries("mixed_5b", "mixed_5b"),
+            BlockSeries("block35_{}", "block35_{}_ac", range(1, 11)),
+            BlockSeries("mixed_6a", "mixed_6a"),
+            BlockSeries("block17_{}", "block17_{}_ac", range(1, 21)),
+            BlockSeries("mixed_7a", "mixed_7a"),
+            BlockSeries("block8_{}", "block8_{}_ac", range(1, 10)),
+            BlockSeries("block8_10", "custom_scale_layer_39"),
+            BlockSeries("conv_7b", "conv_7b_ac"),
         ),
         reference="Szegedy et al. 2016, arXiv:1602.07261",
         top1=0.803,
         weights=(
-            Weights(
+            PublishedWeights(
                 file="inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 url=URL + "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 hash="d19885ff4a710c122648d3b5c3b684e4",

@@ -1,6 +1,6 @@
 """Inception v3: parallel convolutions of several sizes, joined by channels."""
 
-from kerastl.models.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/"
 
@@ -12,14 +12,14 @@ BACKBONES = {
         min_size_px=75,
         parameters=21_802_784,
         blocks=(
-            Series("stem_1", "max_pooling2d"),
-            Series("stem_2", "max_pooling2d_1"),
-            Series("mixed{}", "mixed{}", range(11)),
+            BlockSeries("stem_1", "max_pooling2d"),
+            BlockSeries("stem_2", "max_pooling2d_1"),
+            BlockSeries("mixed{}", "mixed{}", range(11)),
         ),
         reference="Szegedy et al. 2015, arXiv:1512.00567",
         top1=0.779,
         weights=(
-            Weights(
+            PublishedWeights(
                 file="inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 url=URL + "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 hash="bcbd6486424b2319ff4ef7d526e38f63",

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from kerastl.models.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 from kerastl.options import StrictModel
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/"
@@ -29,11 +29,11 @@ BACKBONES = {
         image_size_px=224,
         min_size_px=32,
         parameters=3_228_864,
-        blocks=(Series("conv1", "conv1_relu"), Series("block_{}", "conv_pw_{}_relu", range(1, 14))),
+        blocks=(BlockSeries("conv1", "conv1_relu"), BlockSeries("block_{}", "conv_pw_{}_relu", range(1, 14))),
         reference="Howard et al. 2017, arXiv:1704.04861",
         top1=0.704,
         weights=tuple(
-            Weights(
+            PublishedWeights(
                 file=FILE.format(text, size) + "_no_top.h5",
                 url=URL + FILE.format(text, size) + "_no_top.h5",
                 hash="",

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from kerastl.models.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 from kerastl.options import StrictModel
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
@@ -30,15 +30,15 @@ BACKBONES = {
         min_size_px=32,
         parameters=2_257_984,
         blocks=(
-            Series("Conv1", "Conv1_relu"),
-            Series("expanded_conv", "expanded_conv_add|expanded_conv_project_BN"),
-            Series("block_{}", "block_{}_add|block_{}_project_BN", range(1, 17)),
-            Series("Conv_1", "out_relu"),
+            BlockSeries("Conv1", "Conv1_relu"),
+            BlockSeries("expanded_conv", "expanded_conv_add|expanded_conv_project_BN"),
+            BlockSeries("block_{}", "block_{}_add|block_{}_project_BN", range(1, 17)),
+            BlockSeries("Conv_1", "out_relu"),
         ),
         reference="Sandler et al. 2018, arXiv:1801.04381",
         top1=0.713,
         weights=tuple(
-            Weights(
+            PublishedWeights(
                 file=FILE.format(alpha, size) + "_no_top.h5",
                 url=URL + FILE.format(alpha, size) + "_no_top.h5",
                 hash="",

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from kerastl.models.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 from kerastl.options import StrictModel
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v3/"
@@ -47,17 +47,17 @@ BACKBONES = {
         min_size_px=32,
         parameters=parameters,
         blocks=(
-            Series("conv", "activation|re_lu"),
-            Series("expanded_conv", "expanded_conv_add|expanded_conv_project_bn"),
-            Series("expanded_conv_{}", "expanded_conv_{}_add|expanded_conv_{}_project_bn", range(1, count)),
-            Series("conv_1", last),
+            BlockSeries("conv", "activation|re_lu"),
+            BlockSeries("expanded_conv", "expanded_conv_add|expanded_conv_project_bn"),
+            BlockSeries("expanded_conv_{}", "expanded_conv_{}_add|expanded_conv_{}_project_bn", range(1, count)),
+            BlockSeries("conv_1", last),
         ),
         linear_top=False,
         reference="Howard et al. 2019, arXiv:1905.02244",
         top1=top1,
         top1_source="https://keras.io/api/applications/mobilenet/",
         weights=tuple(
-            Weights(
+            PublishedWeights(
                 file=FILE.format(member, kind, alpha) + "_no_top_v2.h5",
                 url=URL + FILE.format(member, kind, alpha) + "_no_top_v2.h5",
                 hash=hashes[1],

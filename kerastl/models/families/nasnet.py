@@ -1,6 +1,6 @@
 """NASNet: cells found by search; each cell reads the two cells before it."""
 
-from kerastl.models.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/nasnet/NASNet-"
 
@@ -12,33 +12,33 @@ BACKBONES = {
         min_size_px=32,
         parameters=4_269_716,
         blocks=(
-            Series("stem", "stem_bn1"),
-            Series("stem_1", "stem_bn1+reduction_concat_stem_1"),
-            Series("stem_2", "reduction_concat_stem_1+reduction_concat_stem_2"),
-            Series("normal_0", "reduction_concat_stem_2+normal_concat_0"),
+            BlockSeries("stem", "stem_bn1"),
+            BlockSeries("stem_1", "stem_bn1+reduction_concat_stem_1"),
+            BlockSeries("stem_2", "reduction_concat_stem_1+reduction_concat_stem_2"),
+            BlockSeries("normal_0", "reduction_concat_stem_2+normal_concat_0"),
             *(
-                Series(f"normal_{cell}", f"normal_concat_{cell - 1}+normal_concat_{cell}")
+                BlockSeries(f"normal_{cell}", f"normal_concat_{cell - 1}+normal_concat_{cell}")
                 for cell in range(1, 4)
             ),
-            Series("reduce_4", "normal_concat_3+reduction_concat_reduce_4"),
-            Series("normal_5", "reduction_concat_reduce_4+normal_concat_5"),
+            BlockSeries("reduce_4", "normal_concat_3+reduction_concat_reduce_4"),
+            BlockSeries("normal_5", "reduction_concat_reduce_4+normal_concat_5"),
             *(
-                Series(f"normal_{cell}", f"normal_concat_{cell - 1}+normal_concat_{cell}")
+                BlockSeries(f"normal_{cell}", f"normal_concat_{cell - 1}+normal_concat_{cell}")
                 for cell in range(6, 9)
             ),
-            Series("reduce_8", "normal_concat_8+reduction_concat_reduce_8"),
-            Series("normal_9", "reduction_concat_reduce_8+normal_concat_9"),
+            BlockSeries("reduce_8", "normal_concat_8+reduction_concat_reduce_8"),
+            BlockSeries("normal_9", "reduction_concat_reduce_8+normal_concat_9"),
             *(
-                Series(f"normal_{cell}", f"normal_concat_{cell - 1}+normal_concat_{cell}")
+                BlockSeries(f"normal_{cell}", f"normal_concat_{cell - 1}+normal_concat_{cell}")
                 for cell in range(10, 12)
             ),
-            Series("normal_12", "normal_concat_12"),
-            Series("post", "activation_187"),
+            BlockSeries("normal_12", "normal_concat_12"),
+            BlockSeries("post", "activation_187"),
         ),
         reference="Zoph et al. 2017, arXiv:1707.07012",
         top1=0.744,
         weights=(
-            Weights(
+            PublishedWeights(
                 file="nasnet_mobile_no_top.h5",
                 url=URL + "mobile-no-top.h5",
                 hash="1ed92395b5b598bdda52abe5c0dbfd63",
@@ -55,33 +55,33 @@ BACKBONES = {
         min_size_px=32,
         parameters=84_916_818,
         blocks=(
-            Series("stem", "stem_bn1"),
-            Series("stem_1", "stem_bn1+reduction_concat_stem_1"),
-            Series("stem_2", "reduction_concat_stem_1+reduction_concat_stem_2"),
-            Series("normal_0", "reduction_concat_stem_2+normal_concat_0"),
+            BlockSeries("stem", "stem_bn1"),
+            BlockSeries("stem_1", "stem_bn1+reduction_concat_stem_1"),
+            BlockSeries("stem_2", "reduction_concat_stem_1+reduction_concat_stem_2"),
+            BlockSeries("normal_0", "reduction_concat_stem_2+normal_concat_0"),
             *(
-                Series(f"normal_{cell}", f"normal_concat_{cell - 1}+normal_concat_{cell}")
+                BlockSeries(f"normal_{cell}", f"normal_concat_{cell - 1}+normal_concat_{cell}")
                 for cell in range(1, 6)
             ),
-            Series("reduce_6", "normal_concat_4+reduction_concat_reduce_6"),
-            Series("normal_7", "reduction_concat_reduce_6+normal_concat_7"),
+            BlockSeries("reduce_6", "normal_concat_4+reduction_concat_reduce_6"),
+            BlockSeries("normal_7", "reduction_concat_reduce_6+normal_concat_7"),
             *(
-                Series(f"normal_{cell}", f"normal_concat_{cell - 1}+normal_concat_{cell}")
+                BlockSeries(f"normal_{cell}", f"normal_concat_{cell - 1}+normal_concat_{cell}")
                 for cell in range(8, 13)
             ),
-            Series("reduce_12", "normal_concat_11+reduction_concat_reduce_12"),
-            Series("normal_13", "reduction_concat_reduce_12+normal_concat_13"),
+            BlockSeries("reduce_12", "normal_concat_11+reduction_concat_reduce_12"),
+            BlockSeries("normal_13", "reduction_concat_reduce_12+normal_concat_13"),
             *(
-                Series(f"normal_{cell}", f"normal_concat_{cell - 1}+normal_concat_{cell}")
+                BlockSeries(f"normal_{cell}", f"normal_concat_{cell - 1}+normal_concat_{cell}")
                 for cell in range(14, 18)
             ),
-            Series("normal_18", "normal_concat_18"),
-            Series("post", "activation_259"),
+            BlockSeries("normal_18", "normal_concat_18"),
+            BlockSeries("post", "activation_259"),
         ),
         reference="Zoph et al. 2017, arXiv:1707.07012",
         top1=0.825,
         weights=(
-            Weights(
+            PublishedWeights(
                 file="nasnet_large_no_top.h5",
                 url=URL + "large-no-top.h5",
                 hash="d81d89dc07e6e56530c4e77faddd61b5",

@@ -1,6 +1,6 @@
 """ResNet, version 1: residual blocks with BatchNorm behind each convolution."""
 
-from kerastl.models.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
 FILE = "resnet{}_weights_tf_dim_ordering_tf_kernels"
@@ -23,16 +23,16 @@ BACKBONES = {
         min_size_px=32,
         parameters=parameters,
         blocks=(
-            Series("conv1", "pool1_pool"),
+            BlockSeries("conv1", "pool1_pool"),
             *(
-                Series(f"conv{stage}_block{{}}", f"conv{stage}_block{{}}_out", range(1, count + 1))
+                BlockSeries(f"conv{stage}_block{{}}", f"conv{stage}_block{{}}_out", range(1, count + 1))
                 for stage, count in enumerate(counts, start=2)
             ),
         ),
         reference="He et al. 2015, arXiv:1512.03385",
         top1=top1,
         weights=(
-            Weights(
+            PublishedWeights(
                 file=FILE.format(depth) + "_notop.h5",
                 url=URL + FILE.format(depth) + "_notop.h5",
                 hash=HASHES[depth][1],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kerastl.models.backbone import Backbone, Series
+from kerastl.models.backbone import Backbone, BlockSeries
 
 if TYPE_CHECKING:
     import keras
@@ -16,7 +16,7 @@ BACKBONES = {
         image_size_px=96,
         min_size_px=16,
         parameters=93_920,
-        blocks=(Series("block_{}", "block_{}_relu", range(1, 4)),),
+        blocks=(BlockSeries("block_{}", "block_{}_relu", range(1, 4)),),
         linear_top=False,
         reference="none: three blocks of convolution, max-pooling, BatchNorm and ReLU",
         top1_source="",

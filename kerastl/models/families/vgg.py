@@ -1,6 +1,6 @@
 """VGG: plain convolutions in five blocks; large, slow, no BatchNorm."""
 
-from kerastl.models.backbone import Backbone, Series, Weights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 URL = "https://storage.googleapis.com/tensorflow/keras-applications/vgg{0}/"
 FILE = "vgg{}_weights_tf_dim_ordering_tf_kernels"
@@ -17,12 +17,12 @@ BACKBONES = {
         image_size_px=224,
         min_size_px=32,
         parameters=parameters,
-        blocks=(Series("block{}", "block{}_pool", range(1, 6)),),
+        blocks=(BlockSeries("block{}", "block{}_pool", range(1, 6)),),
         linear_top=False,
         reference="Simonyan & Zisserman 2014, arXiv:1409.1556",
         top1=top1,
         weights=(
-            Weights(
+            PublishedWeights(
                 file=FILE.format(depth) + "_notop.h5",
                 url=URL.format(depth) + FILE.format(depth) + "_notop.h5",
                 hash=HASHES[depth][1],
