@@ -1,7 +1,7 @@
-"""Strict models for everything that a recipe or a Python caller configures.
+"""Base classes of all options that a recipe or Python code can set.
 
-All problems of a value are reported together. Each names the key, what is allowed, what was given, and the nearest valid
-word.
+All problems of a value are reported together. Each message names the key, the allowed values and the given value, and
+suggests a correction.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ Rule = Callable[[Any], Iterable[tuple[str, str]]]
 NO = ("no", "off", "false")
 YES = ("yes", "on", "true")
 STEP = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_-]*)|\[([0-9]{1,6})\]")
-# Kinds of plug-ins that are easily confused, and the key where each belongs.
+# Kinds of plug-ins that are easily confused, and the recipe key of each.
 AUGMENTING = {"operation": "augment.operations", "mixing": "augment.mixing"}
 RENAMED_PLUGINS = {("validator", "proven_information"): "bounded_information"}
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """One value of a YAML text.
+    """A scalar of a YAML document.
 
     Args:
-        value: the value by YAML 1.2.
-        text: the text as typed.
-        plain: whether it was typed without quotes.
+        value: Value according to YAML 1.2.
+        text: Text in the document.
+        plain: Whether the text is unquoted.
     """
 
     value: bool | int | float | str | None
@@ -52,12 +52,12 @@ class Scalar:
 
 @dataclass(frozen=True)
 class NameOf:
-    """Annotates text that must be the name of a plug-in of one kind."""
+    """Annotation of a string that must be the name of a plug-in of a kind."""
 
     kind: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Check the name after pydantic has checked that it is text."""
+        """Check the name after pydantic has checked the type."""
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 
     def _check(self, name: str) -> str:
@@ -69,17 +69,17 @@ class NameOf:
             message = f"{quote(name)} was renamed to '{RENAMED_PLUGINS[self.kind, name]}'."
         for other, key in AUGMENTING.items():
             if self.kind in AUGMENTING and other != self.kind and name in registry.names(other):
-                message = f"{quote(name)} is no {self.kind}; it is allowed in {key}."
+                message = f"{quote(name)} is not {_with_article(self.kind)}. It is allowed in {key}."
         raise _custom_error(message)
 
 
 class _Constructor(ModelMetaclass):
-    """Lets Python callers give the first fields by position, and raises one error that lists every problem."""
+    """Metaclass that accepts positional arguments and raises one error that lists every problem."""
 
     def __call__(cls, *args: Any, **values: Any) -> Any:  # noqa: N805 - the instances are classes
         names = list(vars(cls)["__pydantic_fields__"])
         if len(args) > len(names) or values.keys() & set(names[: len(args)]):
-            raise TypeError(f"{cls.__name__} takes {', '.join(names)}, each once.")
+            raise TypeError(f"{cls.__name__} accepts each of these arguments once: {', '.join(names)}.")
         values = dict(zip(names, args, strict=False)) | values
         try:
             return super().__call__(**values)
@@ -90,15 +90,15 @@ class _Constructor(ModelMetaclass):
 
 
 class StrictModel(BaseModel, metaclass=_Constructor):
-    """Base class of all options: frozen, no unknown keys, no conversion between types, no NaN or infinity.
+    """Base class of all options: frozen, without unknown keys, type conversion, NaN or infinity.
 
-    Calling a subclass raises `kerastl.errors.Problems` with every problem.
+    The constructor raises `kerastl.errors.Problems` with all problems.
 
-    A subclass may set class attributes:
-        RULES: functions of the model that yield `(path, message)` for values that contradict each other. They run on a
-            partly valid model, too, and stop at the first attribute that it lacks.
-        RENAMED: messages for keys that existed under another name.
-        SHORT_WORD, SHORT_LIST: the key that a bare word or a bare list stands for.
+    Subclasses may set these class attributes:
+        RULES: Functions of the model that yield `(path, message)` for inconsistent values. They also run on a partial
+            model and stop at the first missing attribute.
+        RENAMED: Messages for renamed keys.
+        SHORT_WORD, SHORT_LIST: Key that a bare string or a bare list is short for.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
@@ -108,7 +108,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
     SHORT_LIST: ClassVar[str | None] = None
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Return the fields without a default, and those with another value than it."""
+        """Yield the fields that differ from their default."""
         for name, value in super().__repr_args__():
             field = type(self).model_fields[str(name)]
             if value != field.get_default(call_default_factory=True):
@@ -128,18 +128,18 @@ class StrictModel(BaseModel, metaclass=_Constructor):
         try:
             model = handler(valid)
         except ValidationError as error:
-            for loc, message in cls._worded(error, given):
+            for loc, message in cls._pydantic_errors(error, given):
                 if not isinstance(values.get(str(loc[0])), _Invalid):
                     errors.append((loc, message))
             values |= {str(loc[0]): _Invalid() for loc, _ in errors if loc and loc[0] in valid}
-            missing = [str(one["loc"][0]) for one in error.errors() if one["type"] == "missing"]
+            missing = [str(detail["loc"][0]) for detail in error.errors() if detail["type"] == "missing"]
             values |= {key: values.get(key, _Invalid()) for key in missing}
         if errors or model is None:
             model = cls._partly_valid(values)
         errors += _broken_rules(cls.RULES, model, is_partial=bool(errors))
         order: list[Any] = list(cls.model_fields)
-        errors.sort(key=lambda one: order.index(one[0][0]) if one[0] and one[0][0] in order else 0)
-        if is_list:  # where the list was written, its key was not
+        errors.sort(key=lambda error: order.index(error[0][0]) if error[0] and error[0][0] in order else 0)
+        if is_list:  # the short form has no key
             errors = [(loc[1:] if loc[:1] == (cls.SHORT_LIST,) else loc, message) for loc, message in errors]
         if errors:
             raise _validation_error(cls.__name__, errors, model)
@@ -147,7 +147,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
 
     @classmethod
     def _partly_valid(cls, values: Mapping[str, Any]) -> Self:
-        """Return a model without the attributes that could not be read."""
+        """Return a model without the invalid attributes."""
         known = {key: item.partial if isinstance(item, _Invalid) else item for key, item in values.items()}
         model = cls.model_construct(**known)
         for key, item in values.items():
@@ -157,7 +157,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
 
     @classmethod
     def _long_form(cls, given: Any) -> Mapping[str, Any]:
-        """Return a bare word or a bare list as the mapping that it stands for."""
+        """Convert a bare string or a bare list to a mapping."""
         if isinstance(given, list | tuple) and cls.SHORT_LIST:
             return {cls.SHORT_LIST: given}
         is_word = isinstance(given, str) or (isinstance(given, Scalar) and given.value is not None)
@@ -174,7 +174,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
 
     @classmethod
     def _values(cls, given: Mapping[str, Any], errors: list[tuple[Loc, str]]) -> dict[str, Any]:
-        """Return the value of each known key as its type means it, and note what is wrong."""
+        """Convert the value of each known key to its type and collect errors."""
         annotations = hints(cls)
         values: dict[str, Any] = {}
         for key, item in given.items():
@@ -183,7 +183,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
                 continue
             near = nearest(key, annotations)
             if near and near not in given:
-                values.setdefault(near, _Invalid())  # misspelled, and so not missing
+                values.setdefault(near, _Invalid())  # misspelled, not missing
             errors.append(((key,), cls._unknown(key, list(annotations))))
         return values
 
@@ -194,33 +194,33 @@ class StrictModel(BaseModel, metaclass=_Constructor):
         return f"unknown key. {did_you_mean(key, known)}"
 
     @classmethod
-    def _worded(cls, error: ValidationError, given: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
-        """Yield one `(location, message)` for each value that pydantic refused."""
+    def _pydantic_errors(cls, error: ValidationError, given: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
+        """Yield `(location, message)` for each value that pydantic rejected."""
         done: set[Loc] = set()
-        for one in error.errors():
-            key = str(one["loc"][0])
+        for detail in error.errors():
+            key = str(detail["loc"][0])
             annotation: Any = hints(cls)[key]
             loc: Loc = (key,)
             raw: Any = given.get(key)
             inner = unwrap(annotation)[0]
-            if typing.get_origin(inner) is tuple and len(one["loc"]) > 1:
-                index = int(one["loc"][1])
+            if typing.get_origin(inner) is tuple and len(detail["loc"]) > 1:
+                index = int(detail["loc"][1])
                 loc, raw = (key, index), raw[index]
                 arguments = typing.get_args(inner)
                 annotation = arguments[0] if Ellipsis in arguments else arguments[index]
             if loc in done:
-                continue  # another member of the same union
+                continue  # from another member of the same union
             done.add(loc)
-            if one["type"] == "missing":
+            if detail["type"] == "missing":
                 yield loc, _missing(key, annotation)
-            elif one["type"] == CUSTOM:
-                yield loc, one["msg"]
+            elif detail["type"] == CUSTOM:
+                yield loc, detail["msg"]
             else:
-                yield loc, _wrong(annotation, raw)
+                yield loc, _type_message(annotation, raw)
 
 
 class Plugin(StrictModel):
-    """Part of a recipe that names a plug-in; the options of the plug-in are written next to its name."""
+    """Base class of recipe sections that name a plug-in and set its options next to the name."""
 
     KIND: ClassVar[str]
     SHORT_WORD: ClassVar[str | None] = "name"
@@ -245,7 +245,7 @@ class Plugin(StrictModel):
         name = name.text if isinstance(name, Scalar) else name
         mine = {key: item for key, item in given.items() if key in own}
         if not isinstance(name, str) or name not in registry.names(cls.KIND):
-            if "name" not in given:  # a key that was meant as one of these may be the name
+            if "name" not in given:  # a misspelled key may be the name
                 mine |= {key: item for key, item in given.items() if nearest(key, own)}
             return super()._values(mine, errors)
         options: Any = given.get("options")
@@ -275,7 +275,7 @@ class Plugin(StrictModel):
 
 @dataclass
 class _Invalid:
-    """Stands for a value with problems; `partial` is what could be read of it."""
+    """An invalid value, with its valid part in `partial`."""
 
     partial: Any = None
 
@@ -289,7 +289,7 @@ def _custom_error(message: str, model: Any = None) -> PydanticCustomError:
 
 
 def _validation_error(title: str, errors: Sequence[tuple[Loc, str]], model: Any) -> ValidationError:
-    """Return one error for all problems; it carries what could be read of the model."""
+    """Return one error for all problems, with the valid part of the model."""
     details: list[InitErrorDetails] = [
         {"type": _custom_error(message, model), "loc": loc, "input": None} for loc, message in errors
     ]
@@ -298,38 +298,41 @@ def _validation_error(title: str, errors: Sequence[tuple[Loc, str]], model: Any)
 
 def located_errors(error: ValidationError) -> list[tuple[Loc, str]]:
     """Return `(location, message)` of each problem of a StrictModel."""
-    return [(one["loc"], one["msg"]) for one in error.errors(include_url=False)]
+    return [(detail["loc"], detail["msg"]) for detail in error.errors(include_url=False)]
 
 
 def partial_model(error: ValidationError) -> Any:
-    """Return what could be read of a model that has problems: attributes that could not be read are missing."""
+    """Return the valid part of a model, without the invalid attributes."""
     return error.errors(include_url=False)[0].get("ctx", {}).get("model")
 
 
 def section_of(loc: Loc, message: str) -> Loc:
-    """Return the location that a message is about: for a missing key the section that lacks it."""
+    """Return the location of an error. A missing key is reported at its section."""
     return loc[:-1] if message.startswith(MISSING) else loc
 
 
 def list_problems(error: ValidationError, prefix: str = "") -> list[Problem]:
     """Return the problems of a StrictModel for `kerastl.errors.Problems`."""
-    return [Problem(join_path(prefix, section_of(loc, message)), message) for loc, message in located_errors(error)]
+    return [
+        Problem(join_path(prefix, section_of(loc, message)), message)
+        for loc, message in located_errors(error)
+    ]
 
 
 def read_list(model: type[StrictModel], given: Any, where: str) -> tuple[list[Any], list[Problem]]:
-    """Return each item of a list as a model, and all problems.
+    """Convert each item of a list to a model, and return the valid items and all problems.
 
     Args:
-        model: of each item.
-        given: what a Python caller gave.
-        where: what the list is called in messages.
+        model: Model class of the items.
+        given: List from Python code.
+        where: Name of the list in messages.
     """
     errors: list[tuple[Loc, str]] = []
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         return [], [Problem(where, f"must be a list, got {given!r}.")]
     values = [_read_model(model, item, (index,), errors) for index, item in enumerate(given)]
     problems = [Problem(join_path(where, section_of(loc, message)), message) for loc, message in errors]
-    return [one for one in values if not isinstance(one, _Invalid)], problems
+    return [value for value in values if not isinstance(value, _Invalid)], problems
 
 
 def _broken_rules(rules: Iterable[Rule], model: Any, *, is_partial: bool) -> Iterator[tuple[Loc, str]]:
@@ -342,7 +345,7 @@ def _broken_rules(rules: Iterable[Rule], model: Any, *, is_partial: bool) -> Ite
 
 
 def _read(annotation: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]]) -> Any:
-    """Return what was given as its type means it; pydantic checks single values afterwards."""
+    """Convert a value to its type. Pydantic checks scalars afterwards."""
     if isinstance(given, _Invalid):
         return given
     kind, limits = unwrap(annotation)
@@ -352,7 +355,7 @@ def _read(annotation: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]]) 
     if len(parts) == len(models) == 1:
         return _read_model(models[0], given, loc, errors)
     if _is_wrong_number(parts, given):
-        errors.append((loc, _wrong(annotation, given)))
+        errors.append((loc, _type_message(annotation, given)))
         return _Invalid()
     if isinstance(given, Scalar | str):
         scalar = given if isinstance(given, Scalar) else Scalar(given, given, plain=False)
@@ -367,7 +370,7 @@ def _read(annotation: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]]) 
 
 
 def _is_wrong_number(parts: Sequence[Any], given: Any) -> bool:
-    """Return whether a number is given for words or for another type of number: pydantic takes true and 1.0 for 1."""
+    """Return whether a number is given for a choice of another type, because pydantic accepts true and 1.0 for 1."""
     value = given.value if isinstance(given, Scalar) else given
     types_of_choices = {type(choice) for part in parts for choice in literals(part)}
     is_number = isinstance(value, bool | int | float)
@@ -390,20 +393,20 @@ def _read_items(kind: Any, limits: Any, given: Sequence[Any], loc: Loc, errors: 
     if message:
         errors.append((loc, message))
         return _Invalid()
-    each = [inner[0]] * len(given) if Ellipsis in inner else inner
+    types_of_items = [inner[0]] * len(given) if Ellipsis in inner else inner
     items = [
-        _read(one, item, (*loc, index), errors)
-        for index, (one, item) in enumerate(zip(each, given, strict=True))
+        _read(item_type, item, (*loc, index), errors)
+        for index, (item_type, item) in enumerate(zip(types_of_items, given, strict=True))
     ]
     if any(isinstance(item, _Invalid) for item in items):
-        return _Invalid(tuple(one.partial if isinstance(one, _Invalid) else one for one in items))
+        return _Invalid(tuple(item.partial if isinstance(item, _Invalid) else item for item in items))
     return tuple(items)
 
 
 def _read_mapping(
     parts: Sequence[Any], given: Mapping[str, Any], loc: Loc, errors: list[tuple[Loc, str]]
 ) -> Any:
-    """Read a mapping as the one model with these keys, or as a plain dict."""
+    """Convert a mapping to the model with these keys, or to a dict."""
     models = [part for part in parts if is_model(part)]
     if not models:
         return {key: item.value if isinstance(item, Scalar) else item for key, item in given.items()}
@@ -411,17 +414,17 @@ def _read_mapping(
     known = [name for model in models for name in hints(model)]
     if len(chosen) > 1:
         keys = join_words([quote(key, "") for key in given])
-        errors.append((loc, f"takes one of {keys}, not several."))
+        errors.append((loc, f"accepts only one of {keys}."))
         return _Invalid()
     if not chosen:
         near = {nearest(key, known) for key in given}
         chosen = [model for model in models if near & set(hints(model))]
         if not chosen:
             keys = ", ".join(quote(key) for key in list(given)[:5]) or "none"
-            errors.append((loc, f"takes one of the keys {join_words(known)}, got {keys}."))
+            errors.append((loc, f"must have one of the keys {join_words(known)}, got {keys}."))
             return _Invalid()
     read = _read_model(chosen[0], given, loc, errors)
-    # A rule must not take part of one alternative for the whole value.
+    # Rules must not use the valid part of one alternative as the whole value.
     is_choice = len(models) > 1 or any(map(literals, parts))
     return _Invalid() if isinstance(read, _Invalid) and is_choice else read
 
@@ -435,7 +438,7 @@ def _read_model(model: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]])
 
 
 def _read_scalar(parts: Sequence[Any], scalar: Scalar) -> Any:
-    """Return a scalar as the types of its key mean it, or its plain value for pydantic to refuse."""
+    """Convert a scalar to the types of its key, or return its value for pydantic to reject."""
     choices = [choice for part in parts for choice in literals(part)]
     if scalar.text in [choice for choice in choices if isinstance(choice, str)]:
         return scalar.text
@@ -453,13 +456,13 @@ def _read_scalar(parts: Sequence[Any], scalar: Scalar) -> Any:
 
 
 def _path(text: str) -> Path | str:
-    """Return an absolute path; `~` is the home folder, other paths are below the working directory."""
+    """Return an absolute path. `~` is the home folder; relative paths are relative to the working directory."""
     if not text.strip() or "\0" in text:
         return text
     path = Path(text)
     try:
         path = path.expanduser()
-    except RuntimeError:  # ~user, where there is no such account
+    except RuntimeError:  # ~user without such an account
         path = Path(text)
     return path.absolute()
 
@@ -470,7 +473,7 @@ def means_null(scalar: Scalar) -> bool:
 
 
 def _missing(key: str, annotation: Any) -> str:
-    """Return what to add where a key is missing."""
+    """Return the message for a missing key, with an example."""
     kind, limits = unwrap(annotation)
     example = "DIR" if kind is Path else allowed(annotation)
     for limit in limits:
@@ -487,7 +490,7 @@ def _missing(key: str, annotation: Any) -> str:
     return f"{MISSING} '{key}'. Add: {key}: {example}"
 
 
-def _wrong(annotation: Any, given: Any) -> str:
+def _type_message(annotation: Any, given: Any) -> str:
     """Return the message for a value of the wrong type or out of bounds."""
     kind = unwrap(annotation)[0]
     is_list = any(typing.get_origin(part) is tuple for part in members(kind))
@@ -505,7 +508,7 @@ def _text_of(given: Any) -> str | None:
 
 
 def _hint(annotation: Any, given: Any) -> str:
-    """Return what to write instead, where it can be guessed."""
+    """Return a suggested correction, or an empty string."""
     parts = members(unwrap(annotation)[0])
     choices = [str(choice) for part in parts for choice in literals(part)]
     value = given.value if isinstance(given, Scalar) else given
@@ -516,7 +519,7 @@ def _hint(annotation: Any, given: Any) -> str:
         if near:
             return f"Did you mean '{near}'?"
         if Path in parts and choices:
-            return f"A file or folder in the working directory is written ./{quote(value, '')}"
+            return f"For a path, write ./{quote(value, '')}"
         return _number_hint(annotation, value, is_plain=isinstance(given, Scalar) and given.plain)
     if isinstance(value, float) and int in parts and value.is_integer():
         return f"Write {int(value)}."
@@ -541,14 +544,11 @@ def _number_hint(annotation: Any, text: str, *, is_plain: bool) -> str:
         if text.strip().endswith("%"):
             return _percent(annotation, float(text.strip()[:-1]))
         if math.isfinite(float(text)):
-            wanted = text.strip().replace("_", "")
-            return f"Write {wanted}." if is_plain else f"Take the quotes off: {wanted}"
+            number = text.strip().replace("_", "")
+            return f"Write {number}." if is_plain else f"Remove the quotes: {number}"
     except ValueError:
         pass
     return ""
-
-
-# What is allowed, in words.
 
 
 def unwrap(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -582,12 +582,12 @@ def hints(model: Any) -> dict[str, Any]:
 
 @cache
 def _hints(model: Any) -> dict[str, Any]:
-    found = typing.get_type_hints(model, include_extras=True)
-    return {name: found[name] for name in model.model_fields}
+    annotations = typing.get_type_hints(model, include_extras=True)
+    return {name: annotations[name] for name in model.model_fields}
 
 
 def describe_value(given: Any) -> str:
-    """Return what was given, for `got ...`."""
+    """Return the description of a value in a message, e.g. after `got`."""
     if isinstance(given, Scalar):
         if isinstance(given.value, str):
             return quote(given.text)
@@ -600,8 +600,8 @@ def describe_value(given: Any) -> str:
 
 
 def split_path(path: str) -> Loc | None:
-    """Return the location `("a", "b", 0)` of the path `a.b[0]`, None where it is not a path."""
-    found: list[str | int] = []
+    """Return the location `("a", "b", 0)` of the path `a.b[0]`, or None if it is not a valid path."""
+    steps: list[str | int] = []
     position = 0
     while position < len(path):
         match = STEP.match(path, position)
@@ -609,13 +609,13 @@ def split_path(path: str) -> Loc | None:
             return None
         if match[1] and position and path[position] != ".":
             return None
-        found.append(match[1] if match[1] else int(match[2]))
+        steps.append(match[1] if match[1] else int(match[2]))
         position = match.end()
-    return tuple(found)
+    return tuple(steps)
 
 
 def join_path(path: str, loc: Loc) -> str:
-    """Return the path of a location below another path: `a.b[0]`."""
+    """Append a location to a path: `a.b[0]`."""
     for step in loc:
         name = f".{step}" if path else str(step)
         path += f"[{step}]" if isinstance(step, int) else name
@@ -629,7 +629,7 @@ def is_fraction(kind: Any, limits: tuple[Any, ...]) -> bool:
 
 
 def bounds(limits: tuple[Any, ...]) -> tuple[Any, Any]:
-    """Return the lower and the upper bound, None where there is none."""
+    """Return the lower and the upper bound, or None for each that is missing."""
     low: Any = None
     high: Any = None
     for limit in limits:
@@ -658,12 +658,16 @@ def _number(kind: type[Any], limits: tuple[Any, ...]) -> str:
     return f"{noun} from {low} to {end}"
 
 
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def _text(limits: tuple[Any, ...]) -> str:
     for limit in limits:
         if isinstance(limit, FieldInfo) and limit.description:
             return limit.description
         if isinstance(limit, NameOf):
-            return f"the name of {'an' if limit.kind[0] in 'aeiou' else 'a'} {limit.kind}"
+            return f"the name of {_with_article(limit.kind)}"
     return "text"
 
 
@@ -680,22 +684,22 @@ def _structure(kind: Any) -> str:
 
 
 def allowed(annotation: Any) -> str:
-    """Return what a value of this type may be, e.g. `a whole number from 1 to 32`."""
+    """Return the description of the allowed values of a type, e.g. `a whole number from 1 to 32`."""
     kind, limits = unwrap(annotation)
     if typing.get_origin(kind) in (Union, types.UnionType):
         parts = [word for part in typing.get_args(kind) for word in _parts(part)]
         return join_words(list(dict.fromkeys(parts)))
-    return join_words(_parts(annotation)) if not limits else _one(kind, limits)
+    return join_words(_parts(annotation)) if not limits else _describe_type(kind, limits)
 
 
 def _parts(annotation: Any) -> list[str]:
     kind, limits = unwrap(annotation)
     if typing.get_origin(kind) is Literal:
         return [str(choice) for choice in typing.get_args(kind)]
-    return [_one(kind, limits)]
+    return [_describe_type(kind, limits)]
 
 
-def _one(kind: Any, limits: tuple[Any, ...]) -> str:
+def _describe_type(kind: Any, limits: tuple[Any, ...]) -> str:
     if kind is int or kind is float:
         return _number(kind, limits)
     if kind is str:
@@ -704,4 +708,4 @@ def _one(kind: Any, limits: tuple[Any, ...]) -> str:
     if kind in simple:
         return simple[kind]
     words = _structure(kind)
-    return f"{words}, at least one" if any(isinstance(x, MinLen) for x in limits) else words
+    return f"{words}, at least one" if any(isinstance(limit, MinLen) for limit in limits) else words

@@ -40,7 +40,7 @@ def test_a_word_stands_for_a_mixing_and_options_lie_beside_its_name():
         ("[{name: mix_up, alpha: 3}]", "augment.mixing[0].alpha: must be a number from 0.1 to 2, got 3."),
         ("[{name: mix_up, alfa: 1}]", "augment.mixing[0].alfa: unknown key. Did you mean 'alpha'?"),
         ("[{alpha: 1}]", "augment.mixing[0]: Missing required key 'name'. Add: name: cut_mix or mix_up"),
-        ("[random_flip]", "augment.mixing[0].name: 'random_flip' is no mixing; it is allowed in augment.operations."),
+        ("[random_flip]", "augment.mixing[0].name: 'random_flip' is not a mixing. It is allowed in augment.operations."),
     ],
 )  # fmt: skip
 def test_a_wrong_mixing_is_one_problem_that_says_what_is_allowed(mixing, said):
@@ -52,7 +52,7 @@ def test_a_wrong_mixing_is_one_problem_that_says_what_is_allowed(mixing, said):
 @MADE_UP
 def test_a_mixing_among_the_operations_is_told_its_place():
     (found,) = problems("augment=[mix_up]")
-    assert "augment[0].name: 'mix_up' is no operation; it is allowed in augment.mixing." in found
+    assert "augment[0].name: 'mix_up' is not an operation. It is allowed in augment.mixing." in found
 
 
 @MADE_UP
