@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.predictions import PredictedRow, image_under, read_rows
+from kerastl.evaluation.predictions import PredictedRow, resolve_image, read_predicted_rows
 from kerastl.evaluation.trained_model import DESCRIPTION, ModelDescription, read_description
 from kerastl.report.figures import curve_charts, style_sheet_url, thumbnail, visible
 from kerastl.report.tables import (
@@ -118,7 +118,7 @@ def _table(file: Path) -> tuple[dict[str, str], ...]:
 
 def _predictions(folder: Path) -> tuple[PredictedRow, ...]:
     try:
-        return tuple(read_rows(folder))
+        return tuple(read_predicted_rows(folder))
     except (KeyError, ValueError) as error:
         raise _damaged(folder / "predictions.csv", error) from error
 
@@ -248,7 +248,7 @@ def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
         ],
         "left_out": [
             (name.replace("_", " "), str(why))
-            for reasons in (content.get("left_out"), ranking.get("rejected"))
+            for reasons in (content.get("diverged"), ranking.get("rejected"))
             for name, why in (reasons or {}).items()
         ],
         "oracle": table_of(oracle) if oracle else None,
@@ -297,7 +297,7 @@ def _image(files: RunFiles, row: PredictedRow) -> str | None:
     described = files.description
     if described is None:
         return None
-    file = image_under(described.root_of(row.split), row.path)
+    file = resolve_image(described.root_of(row.split), row.path)
     if file is None:
         return None
     return thumbnail(file, window=described.window, max_pixels=described.max_pixels)

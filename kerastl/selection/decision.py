@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from kerastl.adaptation.method import SOURCE_ONLY
-from kerastl.evaluation.bootstrap import FEWEST_GROUPS, plain
+from kerastl.evaluation.bootstrap import MIN_GROUPS, round_numbers
 from kerastl.selection.evidence import SOURCE_UNAVAILABLE, Evidence, check_candidates
 from kerastl.selection.guards import Guard, evaluate_guards
 from kerastl.selection.ranking import Ranking, rank
@@ -103,7 +103,7 @@ def decide(
         "guards": {name: guard.to_json() for name, guard in guards.items()},
     }
     chosen = ranking.chosen if verdict == "adapt" else SOURCE_ONLY
-    return Decision(verdict, chosen, reason, **plain(data))
+    return Decision(verdict, chosen, reason, **round_numbers(data))
 
 
 def _verdict(guards: Mapping[str, Guard], ranking: Ranking) -> tuple[Verdict, str]:
@@ -138,9 +138,9 @@ def _verdict(guards: Mapping[str, Guard], ranking: Ranking) -> tuple[Verdict, st
 
 
 def _verdict_without_source(patients: int, ranking: Ranking) -> tuple[Verdict, str]:
-    if patients < FEWEST_GROUPS:
+    if patients < MIN_GROUPS:
         return "cannot_tell", (
-            f"Inconclusive: {patients} target patients (at least {FEWEST_GROUPS} are needed). Collect more patients."
+            f"Inconclusive: {patients} target patients (at least {MIN_GROUPS} are needed). Collect more patients."
         )
     guards = f"The guards are not available, because {SOURCE_UNAVAILABLE}"
     if ranking.chosen == SOURCE_ONLY:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import entr
 
-from kerastl.evaluation.bootstrap import FEWEST_GROUPS, interval, resample, single_threaded
+from kerastl.evaluation.bootstrap import MIN_GROUPS, interval, resample, single_threaded
 from kerastl.evaluation.label_shift import PrevalenceEstimate, estimate_prevalence
 from kerastl.selection.domain_classifier import domain_auc, is_above_chance, prevalence_weights
 from kerastl.selection.evidence import SOURCE_UNAVAILABLE, Evidence
@@ -155,8 +155,8 @@ def _nothing_to_adapt(source_only: Evidence, prevalence: Mapping[str, Any], seed
         counts = {"source validation": len(set(val.units)), "target": len(set(target.units))}
         domain = min(counts, key=lambda name: counts[name])
         reason = f"a domain shift cannot be tested ({auc['reason']})"
-        if counts[domain] < FEWEST_GROUPS:
-            reason = f"{counts[domain]} {domain} patients (at least {FEWEST_GROUPS} are needed to test for a domain shift)"
+        if counts[domain] < MIN_GROUPS:
+            reason = f"{counts[domain]} {domain} patients (at least {MIN_GROUPS} are needed to test for a domain shift)"
         return Guard(None, reason, auc)
     if not is_above_chance(auc):
         return Guard(
@@ -182,7 +182,7 @@ def _describe(auc: Mapping[str, Any]) -> str:
 def _unknown_class(evidence: Evidence, space: ClassSpace, seed: int) -> Guard:
     result = detect_unknown_class(evidence.known_val, evidence.target, space, seed=seed)
     if result["detected"] is None:
-        reason = f"at least {FEWEST_GROUPS} target patients are needed to detect an unknown class"
+        reason = f"at least {MIN_GROUPS} target patients are needed to detect an unknown class"
         return Guard(None, reason, result)
     if not result["detected"]:
         return Guard(False, explain_no_unknown_class(result), result)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.evaluation.bootstrap import FEWEST_GROUPS, interval, resample
+from kerastl.evaluation.bootstrap import MIN_GROUPS, interval, resample
 from kerastl.selection.evidence import Outputs
 
 Array = np.ndarray[Any, Any]
@@ -255,7 +255,7 @@ def detect_unknown_class(
     detected: bool | None = not _objections(component) and component["distance"] > max(
         MIN_DISTANCE, source_distance
     )
-    if len(set(target.units)) < FEWEST_GROUPS:
+    if len(set(target.units)) < MIN_GROUPS:
         detected = None
     return {"detected": detected, **component, "source_distance": source_distance}
 

@@ -1,10 +1,9 @@
-"""Train the ways to adapt, each from one and the same model of the source, and choose without a label of the target."""
+"""Train a candidate per adaptation method, and select one without target labels."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -20,194 +19,191 @@ from kerastl.recipe import Recipe
 from kerastl.runs import RESOLVED_RECIPE, Run
 from kerastl.selection.evidence import Evidence
 from kerastl.training import fit, unfreeze
-from kerastl.workflows.collect_outputs import Shown, observe, observe_renormalized
+from kerastl.workflows.collect_outputs import SelectionData, collect_evidence, collect_renormalized_evidence
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
 from kerastl.workflows.phase_data import (
-    candidates,
-    candidate_phases,
     build_step_factory,
-    target_training_records,
+    candidate_methods,
+    candidate_phases,
     target_dataset,
+    target_training_records,
     time_budget,
 )
-from kerastl.workflows.run_writer import Diary, write_model, write_start
+from kerastl.workflows.run_writer import HistoryWriter, write_model, write_start
 
-ROWS = 4
-
-
-def show_styles(recipe: Recipe, methods: Sequence[recipes.Method], images: Datasets, run: Run) -> None:
-    """Write `style_preview.png`: training images of both domains, and what each method makes of them.
-
-    Args:
-        recipe: how images are read.
-        methods: the candidates; where none changes pixels, nothing is written.
-        images: the splits; no test image is opened.
-        run: where the sheet goes.
-    """
-    changing = [one for one in methods if adaptation.method_named(one.name).changes_pixels]
-    if not changing:
-        return
-    own, others = images.in_split("train"), target_training_records(images)
-    rows = min(ROWS, len(own), len(others), recipe.data.known_batch_size)
-    batches = {
-        "source": _batch(recipe, images, _spread(own, rows)),
-        "target": _batch(recipe, images, _spread(others, rows)),
-    }
-    changed = dict(_changed(recipe, one, images, batches) for one in changing)
-    source, target = batches["source"][0], batches["target"][0]
-    report.write_style_sheet(run.path, source, target, changed)
+PREVIEW_ROWS = 4
 
 
-def _spread(records: Sequence[Record], count: int) -> list[Record]:
-    """Return some records from all over a list: those of one class or patient stand together."""
-    return [records[len(records) * place // count] for place in range(count)]
+def adapt(
+    recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run, *, resume: bool
+) -> dict[str, Any] | None:
+    """Train every candidate, select one without target labels, and give its weights to the model.
 
-
-def _batch(recipe: Recipe, images: Datasets, records: Sequence[Record]) -> Any:
-    return next(iter(images.dataset(recipe, records).indexed_batches(0)))
-
-
-def _changed(recipe: Recipe, method: recipes.Method, images: Datasets, batches: Any) -> tuple[str, Any]:
-    """Return a method's name, with the domain whose images it changes unless that is the source, and what it makes of them."""
-    options = adaptation.named_options(method.name, method.options)
-    if hasattr(options, "share"):
-        options = options.model_copy(update={"share": 1.0})
-    step: Any = adaptation.build_step(
-        method.name, options, num_classes=len(images.class_names), num_features=1,
-        seed=recipe.seed,
-    )  # fmt: skip
-    name = method.name.replace("_", " ")
-    head = name if step.changes == "source" else f"{name}, of the {step.changes}"
-    return head, step.changed(batches, tf.constant(0.0)).numpy()
-
-
-@dataclass(frozen=True)
-class Streams:
-    """What every method learns from; each image is decoded once for all methods where they fit.
+    Each candidate is a run folder under `runs/`. A resumed run does not train finished candidates again. A candidate
+    whose training diverges is excluded.
 
     Args:
-        train: of the source; None: its images are not at hand.
-        target: of the target.
-        val: labelled images of the target that tell how it goes; None: there are none. The source's would be judged with
-            the statistics of the target.
-    """
+        recipe: The recipe.
+        initial: The model after the source phases. Afterwards, it has the weights of the selected candidate.
+        datasets: All images. No test image is opened. Target labels are used only by methods that train on them.
+        run: The run folder.
+        resume: Whether the run is resumed.
 
-    train: ImageDataset | None
-    target: ImageDataset | None
-    val: ImageDataset | None
-
-    @classmethod
-    def of(cls, recipe: Recipe, images: Datasets) -> Streams:
-        """Return the images of a run."""
-        val = images.in_split("target_val")
-        return cls(
-            None if recipe.source else images.dataset(recipe, images.in_split("train"), training=True),
-            target_dataset(recipe, images),
-            images.dataset(recipe, val) if val else None,
-        )
-
-
-def adapt(recipe: Recipe, start: InitialModel, images: Datasets, run: Run, *, resume: bool) -> None:
-    """Train every candidate, choose one, and give its weights to the model; nothing where the recipe names no methods.
-
-    Each candidate is a run of its own under `runs/`. One that is finished is not trained again when a run goes on.
-
-    Args:
-        recipe: the methods, what chooses, and the phases of domain target, in which every method learns.
-        start: the model as it was trained at the source; it ends with the weights of the chosen candidate.
-        images: the splits; no test image is opened, no label of the target but by a method that learns from them.
-        run: its `adaptation.json` tells the choice; what it was worth is added when the test images are opened.
-        resume: go on with what is there.
-
-    A method whose training breaks down is left out, and said so.
+    Returns:
+        The content of `adaptation.json`, as far as it is known without target labels; None if the model was not adapted.
 
     Raises:
-        PermanentFailure: what is frozen moved.
+        PermanentFailure: A frozen variable changed.
     """
     if recipe.adapts_by is None:
-        return
-    # All variables: the state of dropout's generator, too, or a candidate would depend on those before it.
-    at_source = [(one, one.numpy()) for one in start.model.variables]
-    streams, shown = Streams.of(recipe, images), Shown.of(recipe, images)
-    # Without the source it tells what candidates began with: statistics of images as training sees them.
-    estimated_on = (streams.target if recipe.source else None) or shown.target
-    renormalized = observe_renormalized(start.model, shown, estimated_on)
-    methods, left_out = candidates(recipe), dict[str, str]()
-    seen: dict[str, Evidence] = {}
-    show_styles(recipe, methods, images, run)
+        return _fine_tuned(recipe) if (run.file("runs") / SOURCE_ONLY).is_dir() else None
+    model, methods = initial.model, candidate_methods(recipe)
+    # All variables, because the state of random generators would make a candidate depend on earlier ones.
+    initial_values = [(variable, variable.numpy()) for variable in model.variables]
+    # Shared by all candidates, so that each image is decoded once.
+    train = None if recipe.source else datasets.dataset(recipe, datasets.in_split("train"), training=True)
+    labeled = datasets.in_split("target_val")
+    val = datasets.dataset(recipe, labeled) if labeled else None
+    target, selection_data = target_dataset(recipe, datasets), SelectionData.of(recipe, datasets)
+    # Without source images, this shows what candidates start from: statistics of augmented images.
+    statistics_data = (target if recipe.source else None) or selection_data.target
+    renormalized = collect_renormalized_evidence(model, selection_data, statistics_data)
+    evidence: dict[str, Evidence] = {}
+    diverged: dict[str, str] = {}
+    _write_style_preview(recipe, methods, datasets, run)
     for number, method in enumerate(methods, 1):
         print_status(f"Candidate {number} of {len(methods)}: {method.name}")
-        for variable, value in at_source:
+        for variable, value in initial_values:
             variable.assign(value)
         inner = Run(run.file("runs") / method.name)
         if inner.file("model.json").is_file():
-            start.model.set_weights(load_trained(inner.path).model.get_weights())
+            model.set_weights(load_trained(inner.path).model.get_weights())
         else:
             try:
-                _train(recipe, method, start, images, streams, inner, resume=resume)
+                _train_candidate(recipe, method, initial, datasets, inner, train, val, target, resume=resume)
             except Diverged as error:
-                left_out[method.name] = error.what
-                print_status(f"Warning: {method.name} is no candidate: {error.what}")
+                diverged[method.name] = error.what
+                print_status(f"Warning: {method.name} is excluded: {error.what}")
                 continue
-        last = candidate_phases(recipe, method, start.model)[-1]
-        # The layers whose statistics followed the target, also where a candidate was finished before.
-        unfreeze(start.model, last.trainable, batch_norm=last.batch_norm)
-        moved = method.name != SOURCE_ONLY and last.batch_norm != "frozen"
-        # A network without BatchNorm begins as it came, whatever the phase says of statistics.
-        began = (renormalized if moved else None) or seen.get(SOURCE_ONLY)
-        seen[method.name] = observe(start.model, shown, own_statistics=moved, began=began)
-    decision = _decision(recipe, seen, renormalized)
+        last = candidate_phases(recipe, method, model)[-1]
+        # For a candidate of a resumed run, too: the flags determine which BatchNorm layers have target statistics.
+        unfreeze(model, last.trainable, batch_norm=last.batch_norm)
+        has_target_statistics = method.name != SOURCE_ONLY and last.batch_norm != "frozen"
+        evidence[method.name] = collect_evidence(
+            model, selection_data,
+            has_target_statistics=has_target_statistics,
+            initial=(renormalized if has_target_statistics else None) or evidence.get(SOURCE_ONLY),
+        )  # fmt: skip
+    decision = _select(recipe, evidence, renormalized)
     print_status(f"{decision.verdict.replace('_', ' ')}: {decision.reason}")
-    run.write_json("adaptation.json", decision.to_json() | {"left_out": left_out})
-    start.model.set_weights(load_trained(run.file("runs") / decision.chosen).model.get_weights())
+    # Candidates are read back one at a time, so that memory never holds the weights of all.
+    model.set_weights(load_trained(run.file("runs") / decision.chosen).model.get_weights())
+    return decision.to_json() | {"diverged": diverged}
 
 
-def _decision(
-    recipe: Recipe, seen: Mapping[str, Evidence], renormalized: Evidence | None
-) -> selection.Decision:
+def _fine_tuned(recipe: Recipe) -> dict[str, Any]:
+    """Return the content of `adaptation.json` for a model that was fine-tuned on target labels."""
+    reason = (
+        "The recipe has one method, fine-tuning on target labels."
+        if recipe.adaptation is None
+        else "Target labels are available, so the model was fine-tuned on them."
+    )
+    return {
+        "candidates": {SOURCE_ONLY: {"validators": {}}, "fine_tune": {"validators": {}}},
+        "chosen": "fine_tune",
+        "verdict": "cannot_tell",
+        "reason": f"{reason} No candidates were compared without labels. The effect is under target_test.",
+        "target_test": None,
+        "oracle": None,
+    }
+
+
+def _train_candidate(
+    recipe: Recipe,
+    method: recipes.Method,
+    initial: InitialModel,
+    datasets: Datasets,
+    inner: Run,
+    train: ImageDataset | None,
+    val: ImageDataset | None,
+    target: ImageDataset | None,
+    *,
+    resume: bool,
+) -> None:
+    """Train one candidate, and write it as a run folder of its own."""
     assert recipe.adapts_by is not None
-    judges = recipe.adapts_by.select_by
+    inner_recipe = recipe.model_copy(
+        update={
+            "adaptation": recipe.adapts_by.model_copy(update={"methods": (method,)}),
+            "export": recipe.export.model_copy(update={"formats": ()}),
+        }
+    )
+    phases = candidate_phases(recipe, method, initial.model)
+    resume = resume and inner.file(RESOLVED_RECIPE).is_file()
+    inner.path.mkdir(parents=True, exist_ok=True)
+    write_start(inner_recipe, initial, datasets, inner, resume=resume)
+    writer = HistoryWriter(inner, sum(phase.epochs for phase in phases))
+    fit(
+        initial.model, train or {}, val=val, target=target, phases=phases,
+        step_for=build_step_factory(recipe, method, initial.model), callbacks=time_budget(recipe, phases),
+        on_epoch=writer.on_epoch, on_freeze_report=writer.on_freeze_report,
+        checkpoints=inner.file("checkpoints"), resume=resume,
+    )  # fmt: skip
+    write_model(inner_recipe, initial.model, datasets, inner)
+    shutil.rmtree(inner.file("checkpoints"), ignore_errors=True)
+
+
+def _select(
+    recipe: Recipe, evidence: Mapping[str, Evidence], renormalized: Evidence | None
+) -> selection.Decision:
+    """Select a candidate without target labels."""
+    assert recipe.adapts_by is not None
+    validators = recipe.adapts_by.select_by
     return selection.decide(
-        seen,
-        select_by=[one.name for one in judges],
-        options={one.name: one.options for one in judges if one.options},
+        evidence,
+        select_by=[validator.name for validator in validators],
+        options={validator.name: validator.options for validator in validators if validator.options},
         assumes_equal_prevalence={
-            name for name in seen if adaptation.method_named(name).assumes_equal_prevalence
+            name for name in evidence if adaptation.method_named(name).assumes_equal_prevalence
         },
         renormalized=renormalized,
         seed=recipe.seed,
     )
 
 
-def _train(
-    recipe: Recipe,
-    method: recipes.Method,
-    start: InitialModel,
-    images: Datasets,
-    streams: Streams,
-    inner: Run,
-    *,
-    resume: bool,
+def _write_style_preview(
+    recipe: Recipe, methods: Sequence[recipes.Method], datasets: Datasets, run: Run
 ) -> None:
-    """Train one candidate, a run of its own."""
-    assert recipe.adapts_by is not None
-    alone = recipe.model_copy(
-        update={
-            "adaptation": recipe.adapts_by.model_copy(update={"methods": (method,)}),
-            "export": recipe.export.model_copy(update={"formats": ()}),
-        }
-    )
-    phases = candidate_phases(recipe, method, start.model)
-    began = resume and inner.file(RESOLVED_RECIPE).is_file()
-    inner.path.mkdir(parents=True, exist_ok=True)
-    write_start(alone, start, images, inner, resume=began)
-    diary = Diary(inner, sum(phase.epochs for phase in phases))
-    fit(
-        start.model, streams.train or {}, val=streams.val, target=streams.target, phases=phases,
-        step_for=build_step_factory(recipe, method, start.model), callbacks=time_budget(recipe, phases),
-        on_epoch=diary.on_epoch, on_freeze_report=diary.on_freeze_report,
-        checkpoints=inner.file("checkpoints"), resume=began,
+    """Write `style_preview.png`, training images before and after each method that changes pixels, if there is one."""
+    changing = [method for method in methods if adaptation.method_named(method.name).changes_pixels]
+    if not changing:
+        return
+    source, target = datasets.in_split("train"), target_training_records(datasets)
+    rows = min(PREVIEW_ROWS, len(source), len(target), recipe.data.known_batch_size)
+    batches = {
+        domain: next(iter(datasets.dataset(recipe, _spread(records, rows)).indexed_batches(0)))
+        for domain, records in (("source", source), ("target", target))
+    }
+    changed = dict(_changed_images(recipe, method, datasets, batches) for method in changing)
+    report.write_style_sheet(run.path, batches["source"][0], batches["target"][0], changed)
+
+
+def _spread(records: Sequence[Record], count: int) -> list[Record]:
+    """Return records at equal distances, because neighbors are of one class or patient."""
+    return [records[len(records) * index // count] for index in range(count)]
+
+
+def _changed_images(
+    recipe: Recipe, method: recipes.Method, datasets: Datasets, batches: Any
+) -> tuple[str, Any]:
+    """Return a title and the images that a method produces."""
+    options = adaptation.named_options(method.name, method.options)
+    if hasattr(options, "share"):
+        options = options.model_copy(update={"share": 1.0})
+    step: Any = adaptation.build_step(
+        method.name, options, num_classes=len(datasets.class_names), num_features=1, seed=recipe.seed,
     )  # fmt: skip
-    write_model(alone, start.model, images, inner)
-    shutil.rmtree(inner.file("checkpoints"), ignore_errors=True)
+    name = method.name.replace("_", " ")
+    title = name if step.changes == "source" else f"{name}, of the {step.changes}"
+    return title, step.changed(batches, tf.constant(0.0)).numpy()

@@ -1,4 +1,4 @@
-"""What a candidate makes of the images that it is chosen by: features and logits, no label of the target."""
+"""Features and logits of models on the images that selection and domain-shift measures use. No target labels."""
 
 from __future__ import annotations
 
@@ -26,162 +26,178 @@ from kerastl.training import (
     unfreeze,
 )
 from kerastl.workflows.datasets import Datasets
-from kerastl.workflows.phase_data import candidates, candidate_phases, target_training_records, training_phases
+from kerastl.workflows.phase_data import (
+    candidate_methods,
+    candidate_phases,
+    target_training_records,
+    training_phases,
+)
 
-NAME = "mixval"
-
-
-def mixing_of(recipe: Recipe) -> MixvalOptions | None:
-    """Return how images are mixed for the choice; None: no validator of the recipe asks for it."""
-    asked = recipe.adaptation.select_by if recipe.adaptation else ()
-    for one in asked:
-        if one.name == NAME:
-            return one.options or MixvalOptions()
-    return None
+Forward = Callable[[Any], Any]
+"""Maps images `[b, size, size, 3]` float32 in [0, 255] to (features, logits)."""
 
 
-def mixed_target(
-    forward: Callable[[Any], Any], target: ImageDataset, logits: np.ndarray[Any, Any], options: MixvalOptions
+def build_forward(model: keras.Model) -> Forward:
+    """Return a function that computes pooled features and logits with the current weights of a model."""
+    network = keras.Model(model.inputs[0], [model.get_layer("pooled").output, model.outputs[0]])
+    forward: Forward = trace_inference(network)
+    return forward
+
+
+def compute_outputs(forward: Forward, dataset: ImageDataset, *, with_labels: bool) -> Outputs:
+    """Return the outputs for every image of a dataset, in the order of its records."""
+    batches = [forward(images) for images, _, _ in read_batches(dataset, 0)]
+    features, logits = (
+        np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*batches, strict=True)
+    )
+    groups = tuple(f"{record.domain}/{record.group}" if record.group else "" for record in dataset.records)
+    labels = dataset.labels if with_labels else None
+    return Outputs(features, logits, labels, groups if any(groups) else None)
+
+
+def compute_mixed_outputs(
+    forward: Forward, target: ImageDataset, logits: np.ndarray[Any, Any], options: MixvalOptions
 ) -> Mixed:
-    """Return a candidate's answers to mixed images of the target.
+    """Return the logits of mixed target images.
 
     Args:
-        forward: images `[b, size, size, 3]` float32 in [0, 255] to (features, logits).
-        target: the images, as they are.
-        logits: `[n, classes]` of the candidate, which decide who is mixed with whom.
-        options: share and seed.
+        forward: The candidate.
+        target: Target images, not augmented.
+        logits: `[n, classes]` of the candidate, which determine the pairs.
+        options: Options of the validator `mixval`.
 
     Raises:
-        RunFailed: a file that could be read when the run began can no longer be; the text names it.
+        RunFailed: An image file can no longer be read.
     """
     first, second = draw_pairs(logits, seed=options.seed)
-    # Both of a pair in one go: where images are not kept they are decoded in parallel.
-    sides = (target.select(rows, target.batch_size) for rows in (first, second))
-    told = []
+    # Both images of a pair are read in parallel, because without a cache they are decoded again.
+    pairs = tf.data.Dataset.zip(tuple(target.select(rows, target.batch_size) for rows in (first, second)))
+    mixed_logits = []
     try:
-        for (one, _), (other, _) in tf.data.Dataset.zip(tuple(sides)):
-            told.append(forward(options.share * one + (1 - options.share) * other)[1])
+        for (first_images, _), (second_images, _) in pairs:
+            mixed = options.share * first_images + (1 - options.share) * second_images
+            mixed_logits.append(np.asarray(forward(mixed)[1]))
     except tf.errors.OpError as error:
         raise target.explain(error) from error
-    answers = np.concatenate([np.asarray(one) for one in told])
-    return Mixed(answers, first, second, options.share)
+    return Mixed(np.concatenate(mixed_logits), first, second, options.share)
+
+
+@contextmanager
+def batch_norm_statistics(model: keras.Model, dataset: ImageDataset) -> Iterator[None]:
+    """Inside the context, non-frozen BatchNorm layers use statistics estimated on a dataset."""
+    before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
+    build_statistics_estimator(model)(dataset)
+    yield
+    for layer, weights in before:
+        layer.set_weights(weights)
 
 
 @dataclass(frozen=True)
-class Shown:
-    """The images that every candidate is shown, as they are; each is decoded once for all candidates where they fit.
+class SelectionData:
+    """The images that all candidates are compared on, not augmented. No test image is among them.
 
     Args:
-        train, val: of the source; None: its images are not at hand.
-        target: those that training may see.
-        mixing: how pairs of the target's are mixed; None: no validator asks for it.
-        proven: what the source's images proved where they are not at hand; None: they are, or it was not told.
+        train, val: Source images; None if unavailable.
+        target: Target images that training may use.
+        mixval: Options of the validator `mixval`; None if it is not used.
+        verified: What was verified on the source images before; None if they are available, or it is unknown.
     """
 
     train: ImageDataset | None
     val: ImageDataset | None
     target: ImageDataset
-    mixing: MixvalOptions | None = None
-    proven: VerifiedInformation | None = None
+    mixval: MixvalOptions | None = None
+    verified: VerifiedInformation | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe, images: Datasets) -> Shown:
-        """Return the images of a run; test images are not among them."""
-        target, mixing = images.dataset(recipe, target_training_records(images)), mixing_of(recipe)
+    def of(cls, recipe: Recipe, datasets: Datasets) -> SelectionData:
+        """Return the images of a run."""
+        target, mixval = datasets.dataset(recipe, target_training_records(datasets)), _mixval_options(recipe)
         if recipe.source is not None:
-            return cls(None, None, target, mixing, _proven_of(recipe.source.model))
-        train, val = (images.dataset(recipe, images.in_split(one)) for one in ("train", "val"))
-        return cls(train, val, target, mixing)
+            return cls(None, None, target, mixval, _verified_information(recipe.source.model))
+        train, val = (datasets.dataset(recipe, datasets.in_split(split)) for split in ("train", "val"))
+        return cls(train, val, target, mixval)
 
 
-def observe(
-    model: keras.Model, shown: Shown, *, own_statistics: bool, began: Evidence | None = None
+def _mixval_options(recipe: Recipe) -> MixvalOptions | None:
+    for validator in recipe.adaptation.select_by if recipe.adaptation else ():
+        if validator.name == "mixval":
+            return validator.options or MixvalOptions()
+    return None
+
+
+def _verified_information(model: Path) -> VerifiedInformation | None:
+    """Return what a source model states about its validation images, or None if it is incomplete."""
+    validation = read_unverified_model(model).validation
+    if not validation or validation["bounded_information"] is None or validation["temperature"] is None:
+        return None
+    information = validation["bounded_information"]
+    return VerifiedInformation(
+        information["value"], validation["temperature"], information["low"], information["high"]
+    )
+
+
+def collect_evidence(
+    model: keras.Model,
+    selection_data: SelectionData,
+    *,
+    has_target_statistics: bool,
+    initial: Evidence | None = None,
 ) -> Evidence:
-    """Return what a candidate makes of the images.
+    """Return the outputs of a candidate.
 
     Args:
-        model: the candidate; it is given back as it was.
-        shown: the images.
-        began: of the model that it began from; told on only where the source's images are not at hand.
-        own_statistics: BatchNorm's statistics are the target's by now. At the source they would say how the candidate does
-            where it will not be used, so there the source's own are taken.
+        model: The candidate. Its weights are unchanged afterwards.
+        selection_data: The images.
+        has_target_statistics: Whether BatchNorm has target statistics. Then source images are evaluated with source
+            statistics, because with those of the target the outputs would not show how the candidate separates classes.
+        initial: The evidence of the model before adaptation. It is used only if the source images are unavailable.
     """
-    forward = forward_of(model)
-    target = outputs_of(forward, shown.target, labelled=False)
+    data, forward = selection_data, build_forward(model)
+    target = compute_outputs(forward, data.target, with_labels=False)
     mixed = None
-    if shown.mixing is not None:
-        mixed = mixed_target(forward, shown.target, target.logits, shown.mixing)
-    names = tuple(shown.target.class_names)
-    if shown.train is None or shown.val is None:
-        first = None if began is None else began.target.logits
-        return Evidence(None, None, target, names, mixed, shown.proven, first)
-    with statistics_of(model, shown.train) if own_statistics else nullcontext():
-        train, val = (outputs_of(forward, one, labelled=True) for one in (shown.train, shown.val))
-    return Evidence(train, val, target, names, mixed)
+    if data.mixval is not None:
+        mixed = compute_mixed_outputs(forward, data.target, target.logits, data.mixval)
+    class_names = tuple(data.target.class_names)
+    if data.train is None or data.val is None:
+        initial_logits = None if initial is None else initial.target.logits
+        return Evidence(None, None, target, class_names, mixed, data.verified, initial_logits)
+    with batch_norm_statistics(model, data.train) if has_target_statistics else nullcontext():
+        train, val = (
+            compute_outputs(forward, dataset, with_labels=True) for dataset in (data.train, data.val)
+        )
+    return Evidence(train, val, target, class_names, mixed)
 
 
-def observe_renormalized(model: keras.Model, shown: Shown, target: ImageDataset) -> Evidence | None:
-    """Return what a model makes of each domain with BatchNorm's statistics of that domain; None: it has no BatchNorm.
+def collect_renormalized_evidence(
+    model: keras.Model, selection_data: SelectionData, target: ImageDataset
+) -> Evidence | None:
+    """Return the outputs with BatchNorm statistics of each domain, or None without BatchNorm.
 
     Args:
-        model: as it was trained at the source; its flags are changed, its weights are given back as they were.
-        shown: the images.
-        target: those of the target that its statistics are estimated on, as they are or as training sees them.
+        model: The model before adaptation. Its weights are unchanged afterwards, its `trainable` flags are not.
+        selection_data: The images.
+        target: Target images for the statistics.
     """
     if not batch_norm_layers(model):
         return None
     before = model.get_weights()
     unfreeze(model, "all", batch_norm="statistics")
     build_statistics_estimator(model)(target)
-    evidence = observe(model, shown, own_statistics=True)
+    evidence = collect_evidence(model, selection_data, has_target_statistics=True)
     model.set_weights(before)
     return evidence
 
 
-def _proven_of(model: Path) -> VerifiedInformation | None:
-    """Return what a model that came without images proved where they are."""
-    told = read_unverified_model(model).validation
-    if told is None or told["bounded_information"] is None or told["temperature"] is None:
-        return None
-    known = told["bounded_information"]
-    return VerifiedInformation(known["value"], told["temperature"], known["low"], known["high"])
-
-
-@contextmanager
-def statistics_of(model: keras.Model, source: ImageDataset) -> Iterator[None]:
-    """Give BatchNorm that may follow images the statistics of a source inside; the model ends as it was."""
-    before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
-    build_statistics_estimator(model)(source)
-    yield
-    for layer, weights in before:
-        layer.set_weights(weights)
-
-
-def forward_of(model: keras.Model) -> Callable[[Any], Any]:
-    """Return what gives the features `pooled` and the logits of images, with the weights that the model has by then."""
-    both = keras.Model(model.inputs[0], [model.get_layer("pooled").output, model.outputs[0]])
-    forward: Callable[[Any], Any] = trace_inference(both)
-    return forward
-
-
-def outputs_of(forward: Callable[[Any], Any], source: ImageDataset, *, labelled: bool) -> Outputs:
-    """Return what `forward_of` a model makes of every image of a source, in the order of its records."""
-    told = [forward(images) for images, _, _ in read_batches(source, 0)]
-    features, logits = (np.concatenate([np.asarray(one) for one in rows]) for rows in zip(*told, strict=True))
-    groups = tuple(f"{one.domain}/{one.group}" if one.group else "" for one in source.records)
-    labels = source.labels if labelled else None
-    return Outputs(features, logits, labels, groups if any(groups) else None)
-
-
 @dataclass(frozen=True)
-class HeldOut:
-    """Images that every model is shown; each is decoded once for all models where they fit.
+class HeldOutData:
+    """Held-out images on which the domain shift is measured.
 
     Args:
-        train: of the source, from which its statistics are estimated.
-        val: labelled images of the source that no model learnt from.
-        target: the target's, those of its test and validation where there are some, else those without labels.
-        target_splits: the splits that they are of; none without a target.
+        train: Source training images, for BatchNorm statistics.
+        val: Labeled source validation images.
+        target: Test and validation images of the target, or unlabeled images without these; None without a target.
+        target_splits: The splits of `target`.
     """
 
     train: ImageDataset
@@ -190,75 +206,76 @@ class HeldOut:
     target_splits: tuple[str, ...]
 
     @classmethod
-    def of(cls, recipe: Recipe, images: Datasets) -> HeldOut | None:
-        """Return the images of a run; None for one of a single site, or without images of the source to compare with."""
-        if not images.in_split("val") or not images.in_split("train"):
+    def of(cls, recipe: Recipe, datasets: Datasets) -> HeldOutData | None:
+        """Return the images of a run, or None if it has one domain or no source images."""
+        train, val = datasets.in_split("train"), datasets.in_split("val")
+        if not train or not val or (recipe.target is None and not source_domains(datasets)):
             return None
-        if recipe.target is None and not several_domains(images):
-            return None
-        judged = [name for name in ("target_test", "target_val") if images.in_split(name)]
-        splits = judged or [name for name in ("target_unlabelled",) if images.in_split(name)]
-        records = [record for name in splits for record in images.in_split(name)]
+        evaluated = [split for split in ("target_test", "target_val") if datasets.in_split(split)]
+        splits = evaluated or (["target_unlabelled"] if datasets.in_split("target_unlabelled") else [])
+        target = [record for split in splits for record in datasets.in_split(split)]
         return cls(
-            images.dataset(recipe, images.in_split("train")),
-            images.dataset(recipe, images.in_split("val")),
-            images.dataset(recipe, records) if records else None,
+            datasets.dataset(recipe, train),
+            datasets.dataset(recipe, val),
+            datasets.dataset(recipe, target) if target else None,
             tuple(splits),
         )
 
 
-def several_domains(images: Datasets) -> list[str]:
-    """Return the domains of the source's training images where there are two or more."""
-    found = sorted({record.domain for record in images.in_split("train") if record.domain})
-    return found if len(found) > 1 else []
+def source_domains(datasets: Datasets) -> list[str]:
+    """Return the domains of the source training images if there are at least two, otherwise an empty list."""
+    domains = sorted({record.domain for record in datasets.in_split("train") if record.domain})
+    return domains if len(domains) > 1 else []
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one model makes of them.
+class HeldOutOutputs:
+    """Outputs of a model on held-out images.
 
     Args:
-        val, target: features and logits; of `target` no label. None: there is no target.
+        val: Source validation images.
+        target: Target images, without labels; None without a target.
     """
 
     val: Outputs
     target: Outputs | None
 
 
-def look(model: keras.Model, held_out: HeldOut, followed: Phase | None) -> Look:
-    """Return what a model makes of the images.
+def compute_held_out_outputs(
+    model: keras.Model, held_out: HeldOutData, target_phase: Phase | None
+) -> HeldOutOutputs:
+    """Return the outputs of a model on held-out images.
 
     Args:
-        model: it is given back as it was, but for flags of layers.
-        held_out: the images.
-        followed: the last phase, where BatchNorm's statistics followed the target in it: the source is then seen with
-            statistics of its own. None: they are the source's.
+        model: The model. Its weights are unchanged afterwards, its `trainable` flags are not.
+        held_out: The images.
+        target_phase: The phase in which BatchNorm adopted target statistics: source images are then evaluated with
+            source statistics. None if BatchNorm has source statistics.
     """
-    forward = forward_of(model)
+    forward = build_forward(model)
     target = None
     if held_out.target is not None:
-        target = outputs_of(forward, held_out.target, labelled=False)
-    if followed is None:
-        return Look(outputs_of(forward, held_out.val, labelled=True), target)
-    unfreeze(model, followed.trainable, batch_norm=followed.batch_norm)
-    with statistics_of(model, held_out.train):
-        return Look(outputs_of(forward, held_out.val, labelled=True), target)
+        target = compute_outputs(forward, held_out.target, with_labels=False)
+    if target_phase is None:
+        return HeldOutOutputs(compute_outputs(forward, held_out.val, with_labels=True), target)
+    unfreeze(model, target_phase.trainable, batch_norm=target_phase.batch_norm)
+    with batch_norm_statistics(model, held_out.train):
+        return HeldOutOutputs(compute_outputs(forward, held_out.val, with_labels=True), target)
 
 
-def followed_in(recipe: Recipe, name: str, model: keras.Model) -> Phase | None:
-    """Return the last phase of a way to adapt if BatchNorm's statistics followed the target in it.
+def target_statistics_phase(recipe: Recipe, name: str, model: keras.Model) -> Phase | None:
+    """Return the last phase of a candidate if BatchNorm adopted target statistics in it, otherwise None.
 
     Args:
-        recipe: with its phases.
-        name: of the candidate; `fine_tune` where the recipe names no ways to adapt.
-        model: the candidate's.
+        recipe: The recipe.
+        name: Name of the candidate; `fine_tune` if the recipe has no adaptation methods.
+        model: The candidate.
     """
     if name == SOURCE_ONLY:
         return None
     if recipe.adapts_by is None:
         last = training_phases(recipe)[-1]
-        followed = last.domain == "target" and last.batch_norm != "frozen"
-        return last if followed else None
-    method = next(one for one in candidates(recipe) if one.name == name)
+        return last if last.domain == "target" and last.batch_norm != "frozen" else None
+    method = next(method for method in candidate_methods(recipe) if method.name == name)
     last = candidate_phases(recipe, method, model)[-1]
     return last if last.batch_norm != "frozen" else None

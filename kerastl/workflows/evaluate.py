@@ -1,4 +1,4 @@
-"""Open the test images, once, after training: predictions, scores, and what adaptation changed."""
+"""Evaluate the model of a run, once after training: predictions, scores, domain shift, effect of the adaptation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kerastl.evaluation import (
     paired_difference,
     write_predictions,
 )
-from kerastl.evaluation.bootstrap import no_value, plain, single_threaded
+from kerastl.evaluation.bootstrap import no_value, round_numbers, single_threaded
 from kerastl.evaluation.inference import predict
 from kerastl.evaluation.scores import score
 from kerastl.evaluation.trained_model import read_unverified_model
@@ -33,306 +33,158 @@ from kerastl.selection.domain_classifier import (
     site_label_auc,
 )
 from kerastl.selection.evidence import Outputs
-from kerastl.workflows.collect_outputs import HeldOut, Look, followed_in, look, several_domains
+from kerastl.workflows.collect_outputs import (
+    HeldOutData,
+    HeldOutOutputs,
+    compute_held_out_outputs,
+    source_domains,
+    target_statistics_phase,
+)
 from kerastl.workflows.datasets import Datasets
 
 LAYER = "pooled"
-MOST_DOMAINS = 30
-
-
-def sites_of(recipe: Recipe, images: Datasets, held_out: HeldOut, before: Look) -> dict[str, Any]:
-    """Return what `scores.json` says of the sites, by the model that was not adapted.
-
-    Args:
-        recipe: its seed and resamples.
-        images: training images of the source tell whether the site tells the label.
-        held_out: what the model was shown.
-        before: what it made of that.
-
-    Returns:
-        `{"layer", "target": {"source_splits", "target_splits", "before": M, "after": None}, "domains": {name: M}, "label":
-        M, "warnings": [...]}`, M an AUC with its interval; without a target, or with one domain at the source, the parts
-        about them are None.
-    """
-    several, how = several_domains(images), _how(recipe)
-    label = _label(images, several, how)
-    domains = _domains(before.val, held_out, several, how)
-    target: dict[str, Any] | None = None
-    if before.target is not None:
-        target = {"source_splits": ["val"], "target_splits": list(held_out.target_splits)}
-        target |= {"before": _apart(before.val, before.target, how), "after": None}
-    told = {
-        "layer": LAYER,
-        "target": target,
-        "domains": domains,
-        "label": label,
-        "warnings": _warnings(label, domains),
-    }
-    found: dict[str, Any] = plain(told)
-    return found
-
-
-def with_after(recipe: Recipe, told: dict[str, Any], after: Look | None) -> dict[str, Any]:
-    """Return what `sites_of` told, with how well an adapted model still tells the target; None: none was adapted."""
-    if after is None or after.target is None or told["target"] is None:
-        return told
-    apart = _apart(after.val, after.target, _how(recipe))
-    return told | {"target": told["target"] | {"after": plain(apart)}}
-
-
-def _how(recipe: Recipe) -> dict[str, Any]:
-    return {"seed": recipe.seed, "resamples": recipe.evaluation.resamples}
-
-
-def rest_of(seen: Look, shift: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the estimated prevalence leaves unexplained: it holds where nothing but prevalence differs.
-
-    Args:
-        seen: by the model that the prevalence was estimated with.
-        shift: `label_shift` of its scores.
-        how: `seed` and `resamples`.
-
-    Returns:
-        `{"explained", "rest"}`: the AUC by which the target's images are told from the source's, these weighed to the
-        prevalence that EM found, and whether its interval reaches down to 0.5; None: that cannot be told.
-    """
-    if seen.target is None or "classes" not in shift:
-        return {"explained": None, "rest": None}
-    found, wanted = ([one[name]["value"] for one in shift["classes"].values()] for name in ("source", "em"))
-    weights = prevalence_weights(seen.val.known_labels, found, wanted)
-    rest = _apart(seen.val, seen.target, {**how, "weights_a": weights})
-    told: dict[str, Any] = plain({"rest": rest})
-    apart = is_above_chance(rest)
-    return {"explained": None if apart is None else not apart, **told}
-
-
-def _apart(a: Outputs, b: Outputs, how: dict[str, Any]) -> dict[str, Any]:
-    return domain_auc(a.features, b.features, a.units, b.units, **how)
-
-
-def _domains(
-    val: Outputs, held_out: HeldOut, several: list[str], how: dict[str, Any]
-) -> dict[str, Any] | None:
-    """Return how well each domain of the source is told from its others, by validation images."""
-    if not several:
-        return None
-    if len(several) > MOST_DOMAINS:
-        reason = f"{len(several)} domains are more than {MOST_DOMAINS}"
-        return {name: no_value(reason) for name in several}
-    place = np.array([record.domain or "" for record in held_out.val.records])
-    units = np.array(val.units)
-    found: dict[str, Any] = {}
-    for name in several:
-        mine = place == name
-        if len(several) == 2 and found:
-            found[name] = found[several[0]]  # to tell the first from the second is the same
-        elif mine.all() or not mine.any():
-            found[name] = no_value("no validation image of this domain, or of another")
-        else:
-            rows = val.features[mine], val.features[~mine]
-            found[name] = domain_auc(*rows, list(units[mine]), list(units[~mine]), **how)
-    return found
-
-
-def _label(images: Datasets, several: list[str], how: dict[str, Any]) -> dict[str, Any] | None:
-    records = [record for record in images.in_split("train") if record.domain and record.label]
-    if not several or len({record.label for record in records}) < 2:
-        return None
-    labels = np.array([images.class_names.index(record.label or "") for record in records])
-    sites = [record.domain or "" for record in records]
-    groups = [f"{one.domain}/{one.group}" if one.group else "" for one in records]
-    return {"from": "train", "sites": several} | site_label_auc(sites, labels, groups, **how)
-
-
-def _warnings(label: dict[str, Any] | None, domains: dict[str, Any] | None) -> list[str]:
-    if label is None or not label["shortcut"]:
-        return []
-    seen = any(is_above_chance(one) for one in (domains or {}).values())
-    text = (
-        "Among the training images the site alone predicts the label "
-        f"(AUC {label['value']:.2f}, {label['low']:.2f} to {label['high']:.2f})"
-    )
-    if seen:
-        text += ", and the model's features tell the sites apart"
-    return [
-        f"{text}. It may have learnt to know hospitals where it should know diseases: its scores at these sites say "
-        "little of another one. Judge it where it never learnt, or even out the classes at each site."
-    ]
-
-
+MAX_DOMAINS = 30
 VALIDATION = ("val", "target_val")
-JUDGED = ("val", "test", "target_val", "target_test")
-
-
-@single_threaded()
-def evaluate(recipe: Recipe, model: keras.Model, images: Datasets, run: Run, *, oracle: bool = False) -> None:
-    """Predict validation and test images once, score them, and write both down.
-
-    Where the model learnt from a target domain, the model before that is judged on the same images, and
-    `adaptation.json` says what adapting changed. Candidates that were not chosen are judged on validation images alone.
-
-    Args:
-        recipe: how the scores are made.
-        model: with its final weights.
-        images: the splits.
-        run: where the files go; so do those of the runs inside it.
-        oracle: judge every candidate on the test images, too, to see what would have been chosen by their labels.
-    """
-    held_out = HeldOut.of(recipe, images)
-    adapts = (run.file("runs") / SOURCE_ONLY).is_dir()
-    told: dict[str, Any] = {"chosen": SOURCE_ONLY, "candidates": {}}
-    if adapts:
-        told = _begun(recipe, run)
-    elsewhere = read_unverified_model(recipe.source.model).validation if recipe.source else None
-    judging = partial(_judged, recipe, images=images, elsewhere=elsewhere)
-    final = judging(model, splits=JUDGED, held_out=held_out, name=told["chosen"])
-    judged: dict[str, Judged] = {}
-    for name in told["candidates"]:
-        inner = Run(run.file("runs") / name)
-        if not inner.path.is_dir():
-            continue  # fine-tuning without a choice: the run itself is that candidate
-        if name == told["chosen"]:
-            judged[name] = final
-        else:
-            splits = JUDGED if oracle or name == SOURCE_ONLY else VALIDATION
-            network = load_trained(inner.path).model
-            shown = held_out if splits == JUDGED else None
-            judged[name] = judging(network, splits=splits, held_out=shown, name=name)
-    others = [one for one in judged.values() if one is not final]
-    _tell_sites(recipe, images, held_out, judged.get(SOURCE_ONLY, final), [final, *others])
-    for name, one in judged.items():
-        one.write(Run(run.file("runs") / name))
-    final.write(run)
-    if not adapts:
-        return
-    run.write_json("adaptation.json", told | _opened(recipe, judged, final, oracle=oracle))
-    write_summary(run)
+EVALUATED = ("val", "test", "target_val", "target_test")
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a model answered, and how good that is.
+class Evaluation:
+    """Predictions and scores of a model.
 
     Args:
-        predictions: of all images that it is judged on.
-        scores: of these.
-        seen: what the model makes of images that no model learnt from; None: that was not asked.
+        predictions: Predictions for all evaluated images.
+        scores: The content of `scores.json`.
+        outputs: Outputs on held-out images; None if they were not computed.
     """
 
     predictions: Predictions
     scores: dict[str, Any]
-    seen: Look | None
+    outputs: HeldOutOutputs | None
 
     @property
     def target_test(self) -> Any:
-        """The overall scores of the target's test images."""
+        """The overall scores on target test images."""
         return self.scores["target_test"]["overall"]
 
     def write(self, run: Run) -> None:
-        """Write both down in a run folder."""
+        """Write `predictions.csv` and `scores.json`."""
         write_predictions(run.file("predictions.csv"), self.predictions)
         run.write_json("scores.json", self.scores)
 
 
-def _judged(
+@single_threaded()
+def evaluate(
     recipe: Recipe,
     model: keras.Model,
+    datasets: Datasets,
+    run: Run,
+    adaptation: Mapping[str, Any] | None,
     *,
-    images: Datasets,
-    splits: Sequence[str],
-    held_out: HeldOut | None,
-    name: str,
-    elsewhere: dict[str, Any] | None,
-) -> Judged:
-    """Judge one model, a candidate of that name, on images of some splits.
-
-    Images of the target without labels are answered, too, where the model is shown `held_out`: its prevalence is estimated.
-    `elsewhere` is what validation images that are not at hand fixed of a model that came without.
-    """
-    asked = recipe.evaluation
-    if held_out is not None:
-        splits = (*splits, *_without_labels(images))
-    records = [record for split in splits for record in images.in_split(split)]
-    predictions = predict(model, images.dataset(recipe, records))
-    seen, source_val = None, None
-    if held_out is not None:
-        followed = followed_in(recipe, name, model)
-        seen = look(model, held_out, followed)
-        if followed is not None:
-            source_val = dataclasses.replace(predictions.of("val"), logits=seen.val.logits)
-    training_counts = Counter(record.label or "" for record in images.in_split("train"))
-    scores = score(
-        predictions, seed=recipe.seed, resamples=asked.resamples, positive=asked.positive,
-        specificity=asked.specificity, sensitivity=asked.sensitivity,
-        source_val=source_val, training_counts=training_counts,
-        elsewhere=elsewhere,
-    )  # fmt: skip
-    if seen is not None and "label_shift" in scores:
-        how = {"seed": recipe.seed, "resamples": asked.resamples}
-        scores["label_shift"] |= rest_of(seen, scores["label_shift"], how)
-    return Judged(predictions, scores, seen)
-
-
-def _without_labels(images: Datasets) -> list[str]:
-    """Return the split of the target's unlabelled images where they are like its patients as a whole.
-
-    Where some of each class were picked to be labelled, the others are not: a class may be left out of them.
-    """
-    test, picked = images.in_split("target_test"), images.in_split("target_train")
-    return [] if test and picked else ["target_unlabelled"]
-
-
-def _tell_sites(
-    recipe: Recipe, images: Datasets, held_out: HeldOut | None, before: Judged, judged: Sequence[Judged]
+    oracle: bool = False,
 ) -> None:
-    """Add to the scores of each model what is known of the sites, where there are several.
+    """Predict and score validation and test images, and write the results.
 
-    Those of the model that was not adapted tell what they would as a run of its own: nothing of another model.
+    After an adaptation, the model before adaptation is evaluated on the same images, and `adaptation.json` states the
+    difference. Other candidates are evaluated on validation images only.
+
+    Args:
+        recipe: The recipe.
+        model: The final model.
+        datasets: All images.
+        run: The run folder. Results of candidates are written to the run folders inside.
+        adaptation: The result of `adapt`; None if the model was not adapted.
+        oracle: Evaluate all candidates on test images, to show which one target labels would select.
     """
-    if held_out is None or before.seen is None:
-        return
-    told = sites_of(recipe, images, held_out, before.seen)
-    for one in judged:
-        if one.seen is not None:
-            after = one.seen if one is not before else None
-            one.scores["sites"] = with_after(recipe, told, after)
+    held_out = HeldOutData.of(recipe, datasets)
+    source_validation = read_unverified_model(recipe.source.model).validation if recipe.source else None
+    evaluate_model = partial(_evaluate_model, recipe, datasets, source_validation)
+    chosen = adaptation["chosen"] if adaptation else SOURCE_ONLY
+    final = evaluate_model(model, chosen, EVALUATED, held_out)
+    evaluations: dict[str, Evaluation] = {}
+    for name in adaptation["candidates"] if adaptation else ():
+        inner = Run(run.file("runs") / name)
+        if name == chosen and inner.path.is_dir():
+            evaluations[name] = final
+        elif inner.path.is_dir():  # a fine-tuned model has no run folder of its own
+            splits = EVALUATED if oracle or name == SOURCE_ONLY else VALIDATION
+            candidate_held_out = held_out if splits == EVALUATED else None
+            candidate = load_trained(inner.path).model
+            evaluations[name] = evaluate_model(candidate, name, splits, candidate_held_out)
+    others = [evaluation for evaluation in evaluations.values() if evaluation is not final]
+    _add_sites(recipe, datasets, held_out, evaluations.get(SOURCE_ONLY, final), [final, *others])
+    for name, evaluation in evaluations.items():
+        evaluation.write(Run(run.file("runs") / name))
+    final.write(run)
+    if adaptation is not None:
+        effect = _adaptation_effect(recipe, evaluations, final, oracle=oracle)
+        run.write_json("adaptation.json", {**adaptation, **effect})
+        write_summary(run)
 
 
-def _begun(recipe: Recipe, run: Run) -> dict[str, Any]:
-    """Return `adaptation.json` as the choice left it, or for a recipe that names one way to adapt."""
-    if recipe.adapts_by is not None:
-        told: dict[str, Any] = run.read_json("adaptation.json")
-        return told
-    return {
-        "candidates": {SOURCE_ONLY: {"validators": {}}, "fine_tune": {"validators": {}}},
-        "chosen": "fine_tune",
-        "verdict": "cannot_tell",
-        "reason": f"{_why_one(recipe)}; no other was compared without labels. Whether it helped is under "
-        "target_test.",
-        "target_test": None,
-        "oracle": None,
-    }
+def _evaluate_model(
+    recipe: Recipe,
+    datasets: Datasets,
+    source_validation: dict[str, Any] | None,
+    model: keras.Model,
+    name: str,
+    splits: Sequence[str],
+    held_out: HeldOutData | None,
+) -> Evaluation:
+    """Evaluate one model.
+
+    Args:
+        recipe: The recipe.
+        datasets: All images.
+        source_validation: Validation results of the source model, whose images are unavailable; None otherwise.
+        model: The model.
+        name: Name of the candidate.
+        splits: The splits to evaluate.
+        held_out: Held-out images. With them, unlabeled target images are predicted, too, to estimate the prevalence.
+    """
+    options = recipe.evaluation
+    if held_out is not None and _unlabeled_are_representative(datasets):
+        splits = (*splits, "target_unlabelled")
+    records = [record for split in splits for record in datasets.in_split(split)]
+    predictions = predict(model, datasets.dataset(recipe, records))
+    outputs, source_val = None, None
+    if held_out is not None:
+        target_phase = target_statistics_phase(recipe, name, model)
+        outputs = compute_held_out_outputs(model, held_out, target_phase)
+        if target_phase is not None:
+            source_val = dataclasses.replace(predictions.of("val"), logits=outputs.val.logits)
+    scores = score(
+        predictions, seed=recipe.seed, resamples=options.resamples, positive=options.positive,
+        specificity=options.specificity, sensitivity=options.sensitivity, source_val=source_val,
+        training_counts=Counter(record.label or "" for record in datasets.in_split("train")),
+        elsewhere=source_validation,
+    )  # fmt: skip
+    if outputs is not None and "label_shift" in scores:
+        label_shift = scores["label_shift"]
+        label_shift |= score_residual_shift(outputs, label_shift, _bootstrap_options(recipe))
+    return Evaluation(predictions, scores, outputs)
 
 
-def _why_one(recipe: Recipe) -> str:
-    """Return why the target's labels were learnt from, and nothing else was tried."""
-    if recipe.adaptation is None:
-        return "The recipe names one method, fine-tuning on the target's labels"
-    return "Labels of the target may be used, so the model was fine-tuned on these"
+def _unlabeled_are_representative(datasets: Datasets) -> bool:
+    """Return whether unlabeled target images represent the target.
+
+    If some of each class were selected to be labeled, a class can be missing from the rest.
+    """
+    return not (datasets.in_split("target_test") and datasets.in_split("target_train"))
 
 
-def _opened(recipe: Recipe, judged: Mapping[str, Judged], final: Judged, *, oracle: bool) -> dict[str, Any]:
-    """Return what the labels of the target's test images say of the choice; nothing where there are none."""
-    before = judged[SOURCE_ONLY]
-    first, second = (one.predictions.of("target_test") for one in (before, final))
+def _adaptation_effect(
+    recipe: Recipe, evaluations: Mapping[str, Evaluation], final: Evaluation, *, oracle: bool
+) -> dict[str, Any]:
+    """Return what target labels show about the choice; empty without labeled target test images."""
+    before = evaluations[SOURCE_ONLY]
+    first, second = (evaluation.predictions.of("target_test") for evaluation in (before, final))
     if not first.paths:
         return {}
-    patients = any(first.groups) and not groups_disagree(first)
-    metric = "group_auc" if patients else "auc"
-    difference = paired_difference(
-        first, second, metric=metric, seed=recipe.seed, resamples=recipe.evaluation.resamples
-    )
-    opened: dict[str, Any] = {
+    has_groups = any(first.groups) and not groups_disagree(first)
+    metric = "group_auc" if has_groups else "auc"
+    difference = paired_difference(first, second, metric=metric, **_bootstrap_options(recipe))
+    effect: dict[str, Any] = {
         "target_test": {
             "source_only": before.target_test,
             "chosen": final.target_test,
@@ -340,23 +192,172 @@ def _opened(recipe: Recipe, judged: Mapping[str, Judged], final: Judged, *, orac
         }
     }
     if oracle:
-        opened["oracle"] = {name: one.target_test for name, one in judged.items()}
-    return opened
+        effect["oracle"] = {name: evaluation.target_test for name, evaluation in evaluations.items()}
+    return effect
 
 
 def write_summary(run: Run) -> None:
-    """Write `summary.json`: the overall scores of the run and of each run inside it, split by split.
+    """Write `summary.json`: the overall scores of the run and of the runs inside it, by split.
 
-    A run that only contains others has no scores of its own, and none of them is its model.
+    A run that only contains other runs has no scores and no model of its own.
     """
-    inner = {path.parent.name: path for path in sorted(run.file("runs").glob("*/scores.json"))}
-    told = {
+    files = {".": run.file("scores.json")}
+    files |= {path.parent.name: path for path in sorted(run.file("runs").glob("*/scores.json"))}
+    overall = {
         name: {
-            split: figures["overall"]
-            for split, figures in Run(path.parent).read_json(path.name).items()
-            if "overall" in figures
+            split: scores["overall"]
+            for split, scores in Run(path.parent).read_json(path.name).items()
+            if "overall" in scores
         }
-        for name, path in {".": run.file("scores.json"), **inner}.items()
+        for name, path in files.items()
         if path.is_file()
     }
-    run.write_json("summary.json", {"runs": told, "chosen": "." if "." in told else None})
+    run.write_json("summary.json", {"runs": overall, "chosen": "." if "." in overall else None})
+
+
+def _bootstrap_options(recipe: Recipe) -> dict[str, Any]:
+    return {"seed": recipe.seed, "resamples": recipe.evaluation.resamples}
+
+
+def _add_sites(
+    recipe: Recipe,
+    datasets: Datasets,
+    held_out: HeldOutData | None,
+    before: Evaluation,
+    evaluations: Sequence[Evaluation],
+) -> None:
+    """Add `sites` to the scores of each model, if there are several domains.
+
+    The scores of the model before adaptation are those of a run without adaptation.
+    """
+    if held_out is None or before.outputs is None:
+        return
+    sites = score_sites(recipe, datasets, held_out, before.outputs)
+    for evaluation in evaluations:
+        if evaluation.outputs is not None:
+            after = evaluation.outputs if evaluation is not before else None
+            evaluation.scores["sites"] = add_adapted(recipe, sites, after)
+
+
+def score_sites(
+    recipe: Recipe, datasets: Datasets, held_out: HeldOutData, before: HeldOutOutputs
+) -> dict[str, Any]:
+    """Return `sites` of `scores.json`: how well features of the model before adaptation separate the domains.
+
+    Args:
+        recipe: The recipe.
+        datasets: Source training images show whether the domain predicts the label.
+        held_out: The held-out images.
+        before: Outputs of the model before adaptation on them.
+
+    Returns:
+        `{"layer", "target": {"source_splits", "target_splits", "before": M, "after": None}, "domains": {name: M},
+        "label": M, "warnings": [...]}`, where M is an AUC with its interval. `target` is None without a target;
+        `domains` and `label` are None with one source domain.
+    """
+    names, options = source_domains(datasets), _bootstrap_options(recipe)
+    label = _label_auc(datasets, names, options)
+    domains = _domain_aucs(before.val, held_out, names, options)
+    target: dict[str, Any] | None = None
+    if before.target is not None:
+        target = {"source_splits": ["val"], "target_splits": list(held_out.target_splits)}
+        target |= {"before": _outputs_auc(before.val, before.target, options), "after": None}
+    sites: dict[str, Any] = round_numbers(
+        {
+            "layer": LAYER,
+            "target": target,
+            "domains": domains,
+            "label": label,
+            "warnings": _warnings(label, domains),
+        }
+    )
+    return sites
+
+
+def add_adapted(recipe: Recipe, sites: dict[str, Any], after: HeldOutOutputs | None) -> dict[str, Any]:
+    """Return `sites` with the AUC of an adapted model; unchanged if `after` is None."""
+    if after is None or after.target is None or sites["target"] is None:
+        return sites
+    auc = _outputs_auc(after.val, after.target, _bootstrap_options(recipe))
+    return sites | {"target": sites["target"] | {"after": round_numbers(auc)}}
+
+
+def score_residual_shift(
+    outputs: HeldOutOutputs, label_shift: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return whether prevalence alone explains the domain shift, which the prevalence estimate assumes.
+
+    Args:
+        outputs: Outputs of the model that the prevalence was estimated with.
+        label_shift: `label_shift` of its scores.
+        options: `seed` and `resamples`.
+
+    Returns:
+        `{"explained", "rest"}`. `rest` is the AUC of target against source, with source images weighted to the estimated
+        prevalence. `explained` is true if its interval includes 0.5, and None if it cannot be computed.
+    """
+    if outputs.target is None or "classes" not in label_shift:
+        return {"explained": None, "rest": None}
+    source, target = (
+        [prevalence[name]["value"] for prevalence in label_shift["classes"].values()]
+        for name in ("source", "em")
+    )
+    weights = prevalence_weights(outputs.val.known_labels, source, target)
+    auc = _outputs_auc(outputs.val, outputs.target, {**options, "weights_a": weights})
+    above_chance = is_above_chance(auc)
+    return {"explained": None if above_chance is None else not above_chance, "rest": round_numbers(auc)}
+
+
+def _outputs_auc(first: Outputs, second: Outputs, options: dict[str, Any]) -> dict[str, Any]:
+    return domain_auc(first.features, second.features, first.units, second.units, **options)
+
+
+def _domain_aucs(
+    val: Outputs, held_out: HeldOutData, names: list[str], options: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Return how well each source domain is separated from the others, on validation images."""
+    if not names:
+        return None
+    if len(names) > MAX_DOMAINS:
+        reason = f"{len(names)} domains are more than {MAX_DOMAINS}"
+        return {name: no_value(reason) for name in names}
+    domains = np.array([record.domain or "" for record in held_out.val.records])
+    units = np.array(val.units)
+    aucs: dict[str, Any] = {}
+    for name in names:
+        in_domain = domains == name
+        if len(names) == 2 and aucs:
+            aucs[name] = aucs[names[0]]  # symmetric
+        elif in_domain.all() or not in_domain.any():
+            aucs[name] = no_value("no validation image of this domain, or of another")
+        else:
+            aucs[name] = domain_auc(
+                val.features[in_domain], val.features[~in_domain],
+                list(units[in_domain]), list(units[~in_domain]), **options,
+            )  # fmt: skip
+    return aucs
+
+
+def _label_auc(datasets: Datasets, names: list[str], options: dict[str, Any]) -> dict[str, Any] | None:
+    """Return how well the domain alone predicts the label of training images."""
+    records = [record for record in datasets.in_split("train") if record.domain and record.label]
+    if not names or len({record.label for record in records}) < 2:
+        return None
+    labels = np.array([datasets.class_names.index(record.label or "") for record in records])
+    sites = [record.domain or "" for record in records]
+    groups = [f"{record.domain}/{record.group}" if record.group else "" for record in records]
+    return {"from": "train", "sites": names} | site_label_auc(sites, labels, groups, **options)
+
+
+def _warnings(label: dict[str, Any] | None, domains: dict[str, Any] | None) -> list[str]:
+    """Return a warning if the model can use the domain as a shortcut to the label."""
+    if label is None or not label["shortcut"]:
+        return []
+    separates = any(is_above_chance(auc) for auc in (domains or {}).values())
+    return [
+        "Among the training images, the site alone predicts the label "
+        f"(AUC {label['value']:.2f}, {label['low']:.2f} to {label['high']:.2f})"
+        + (", and the model's features separate the sites" if separates else "")
+        + ". The model may recognize the site instead of the disease, so that scores at these sites do not transfer "
+        "to others. Evaluate it at a site without training images, or balance the classes at each site."
+    ]

@@ -1,8 +1,8 @@
-"""The three guards on real images: scikit-learn's handwritten digits 0 to 4, seen through random rectified features."""
+"""The three guards on real images: random rectified features of the digits 0 to 4 of scikit-learn."""
 
 import numpy as np
 import pytest
-from hospitals_drawn import linear_model
+from make_evidence import linear_model
 from sklearn.datasets import load_digits
 
 from kerastl.selection import Evidence, Outputs
@@ -18,8 +18,8 @@ def features(pixels):
     return np.maximum(pixels @ AXES + BIAS, 0).astype(np.float32)
 
 
-def rarer(target):
-    """All zeros and ones, and a fifth of the other digits."""
+def with_other_prevalence(target):
+    """Return all zeros and ones, and a fifth of the other digits."""
     few = [target[DIGITS[target] == digit] for digit in (0, 1)]
     return np.concatenate([*few, target[DIGITS[target] > 1][::5]])
 
@@ -34,7 +34,7 @@ def fired(case, seed):
     order = generator.permutation(np.flatnonzero(DIGITS < KNOWN))
     train, val, target = order[:300], order[300:550], order[550:850]
     if case == "prevalence":
-        target = rarer(target)
+        target = with_other_prevalence(target)
     if case == "unknown":
         target = with_another_digit(target, generator)
     pixels = PIXELS[target]
@@ -46,8 +46,8 @@ def fired(case, seed):
     parts = [
         Outputs(features(PIXELS[rows]), model(features(PIXELS[rows])), DIGITS[rows]) for rows in (train, val)
     ]
-    there = Outputs(features(pixels), model(features(pixels)))
-    evidence = Evidence(*parts, there, tuple("01234"))
+    target_outputs = Outputs(features(pixels), model(features(pixels)))
+    evidence = Evidence(*parts, target_outputs, tuple("01234"))
     return {name for name, guard in evaluate_guards(evidence, seed=seed).items() if guard.fired}
 
 
@@ -56,12 +56,12 @@ def fired(case, seed):
     ("case", "name"),
     [("equal", "nothing_to_adapt"), ("prevalence", "other_prevalence"), ("unknown", "unknown_class")],
 )
-def test_planted_reasons_are_found_in_eight_of_ten(case, name):
+def test_guards_detect_their_case_in_eight_of_ten_seeds(case, name):
     assert sum(name in fired(case, seed) for seed in range(10)) >= 8
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["noise", "contrast"])
-def test_another_scanner_is_refused_in_two_of_ten_at_most(case):
-    refusals = [fired(case, seed) for seed in range(10)]
-    assert sum(map(bool, refusals)) <= 2, refusals
+def test_another_scanner_fires_a_guard_in_at_most_two_of_ten_seeds(case):
+    false_alarms = [fired(case, seed) for seed in range(10)]
+    assert sum(map(bool, false_alarms)) <= 2, false_alarms
