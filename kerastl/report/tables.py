@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kerastl.data.records import pluralize
-from kerastl.evaluation.subgroups import in_order
+from kerastl.evaluation.subgroups import sort_values
 from kerastl.report.figures import decision_chart, reliability_chart
 
 HEADLINES = ("group_auc", "balanced_accuracy", "auc", "accuracy")
@@ -275,7 +275,7 @@ class ProofRow:
 def proof_rows(freeze: dict[str, Any]) -> list[ProofRow]:
     """Return one row for each proof in the content of `freeze.json`, phases first."""
     rows = [row for phase in _phases(freeze) for row in _phase_rows(phase)]
-    passes = freeze.get("two_passes")
+    passes = freeze.get("determinism")
     if passes:
         seen = f"{pluralize(passes['images'], 'image')}: the logits are equal to the byte"
         rows.append(_row("validation predicted twice", passes, seen))
@@ -483,7 +483,7 @@ def _by_value(values: Mapping[str, Any]) -> Table:
     present = [key for key in BY_SUBGROUP if any(key in one for one in values.values())]
     rows = [
         (value or "not given", [figure_of(values[value], key) for key in present])
-        for value in in_order(values)
+        for value in sort_values(values)
     ]
     return Table([words_of(key) for key in present], rows)
 

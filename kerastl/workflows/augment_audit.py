@@ -15,14 +15,14 @@ from kerastl import registry
 from kerastl.audit import (
     FIXED_WIDTHS,
     PIXEL_WIDTH,
-    Audit,
+    AuditResult,
     Trial,
     fixed_features,
-    own_ladder,
     pixel_grid,
-    sample,
+    recipe_trials,
+    sample_per_class,
 )
-from kerastl.audit.measure import ladder
+from kerastl.audit.measure import standard_trials
 from kerastl.audit.search import audit
 from kerastl.augment import build_policy
 from kerastl.console import print_status
@@ -60,7 +60,7 @@ class Audited:
         notes: one line each: how the audit was made.
     """
 
-    audit: Audit
+    audit: AuditResult
     paths: tuple[str, ...]
     labels: tuple[str, ...]
     images: Array
@@ -83,10 +83,10 @@ def trials_of(recipe: Recipe, operations: Sequence[str]) -> list[Trial]:
         return [
             trial
             for name in (own or COMMON)
-            for trial in (own_ladder(name, own[name]) if name in own else ladder(name))
+            for trial in (recipe_trials(name, own[name]) if name in own else standard_trials(name))
         ]
     names = registry.names("operation") if list(operations) == ["all"] else operations
-    return [trial for name in dict.fromkeys(names) for trial in ladder(name)]
+    return [trial for name in dict.fromkeys(names) for trial in standard_trials(name)]
 
 
 def audit_recipe(
@@ -118,7 +118,7 @@ def audit_recipe(
                 "There are no labelled training images to audit with: a recipe with source.model learns from none."
             )
         records = _not_tested(records, run) if run else records
-        chosen = sample(
+        chosen = sample_per_class(
             [str(one.label) for one in records], [_unit(one) for one in records],
             most_per_class=most_per_class, seed=recipe.seed,
         )  # fmt: skip

@@ -19,7 +19,7 @@ from kerastl.data import CheckedImages, Collection, ImageDataset, Record
 from kerastl.data.validate import PixelStatistics, is_16_bit_file, pixel_statistics, sample_records
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.evaluation import assign_subgroups, is_binned, positive_class, read_description
-from kerastl.models import checked_size
+from kerastl.models import resolve_image_size
 from kerastl.recipe import Reader, Recipe
 from kerastl.runs import Run
 
@@ -100,7 +100,7 @@ def load_datasets(recipe: Recipe, run: Run) -> Datasets:
     Raises:
         RequestError: The data cannot be used. All problems are reported together.
     """
-    size = checked_size(recipe.backbone.name, recipe.data.image_size_px)
+    size = resolve_image_size(recipe.backbone.name, recipe.data.image_size_px)
     images = _read_source(recipe, run)
     # The fingerprint is taken before the split, so that it does not depend on the seed.
     fingerprints = {} if recipe.source else {"source": images.collection.fingerprint()}

@@ -42,16 +42,16 @@ def write_exports(recipe: Recipe, run: Run) -> None:
         run: holds model and scores.
     """
     wanted = recipe.export
-    asked = export.PostprocessingOptions(wanted.temperature, wanted.prevalence, wanted.threshold)
+    options = export.PostprocessingOptions(wanted.temperature, wanted.prevalence, wanted.threshold)
     if not wanted.formats:
         return
-    _, problems = export.resolve_postprocessing(run.path, read_description(run.path).class_names, asked)
+    _, problems = export.resolve_postprocessing(run.path, read_description(run.path).class_names, options)
     for problem in problems:
         print_status(f"Export without {problem}")
     for name in wanted.formats:
         offered = wanted.quantize in export.quantize_choices(name)
         quantize = wanted.quantize if offered else None
-        export.export_once(run.path, name, asked=asked, quantize=quantize)
+        export.export_once(run.path, name, options=options, quantize=quantize)
 
 
 SHEET = "freeze.json"
@@ -180,28 +180,28 @@ def _exports(
         return {name: {**report, "reason": reason, "faults": []} for name in formats}
     if not formats:
         return {}
-    asked = {
+    inputs = {
         "encoded": _encoded(sample.records, recipe.data.max_pixels),
         "pixels": sample.decodings[0],
         "probabilities": softmax(logits.astype(np.float64), axis=1),
     }
-    return {name: report | _compared(run, name, asked) for name in formats}
+    return {name: report | _compared(run, name, inputs) for name in formats}
 
 
-def _compared(run: Run, format_name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    written = run.file(export.EXPORTS) / format_name
+def _compared(run: Run, format_name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    written = run.file(export.EXPORT_FOLDER) / format_name
     converted = export.find_converted(written)
     if converted is not None:
         return {
             "folder": converted.folder.relative_to(run.path).as_posix(),
             **export.compare_converted(
-                converted, pixels=asked["pixels"], probabilities=asked["probabilities"]
+                converted, pixels=inputs["pixels"], probabilities=inputs["probabilities"]
             ),
         }
     folder = export.find_export(written)
     if folder is None:
-        return {"reason": "no export that answers for images", "faults": []}
-    return {"folder": folder.relative_to(run.path).as_posix(), **export.compare_with_run(folder, **asked)}
+        return {"reason": "this format does not predict", "faults": []}
+    return {"folder": folder.relative_to(run.path).as_posix(), **export.compare_with_run(folder, **inputs)}
 
 
 def _spread(records: Sequence[Record], most: int) -> list[Record]:

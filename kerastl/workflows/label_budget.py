@@ -45,7 +45,7 @@ from kerastl.workflows.datasets import Datasets, check_outside, load_datasets
 from kerastl.workflows.evaluate import write_summary
 from kerastl.workflows.model import build_initial_model, check_weights
 from kerastl.workflows.resolve import resolve
-from kerastl.workflows.run_writer import differences, set_determinism
+from kerastl.workflows.run_writer import diff_recipes, set_determinism
 
 SOURCE, ADAPTED = "source", "adapted"
 DEFAULT_METHOD = "adabn"
@@ -212,7 +212,7 @@ def check_same(plan: Plan, request: dict[str, Any], run: Run) -> None:
         for key, value in request.items()
         if first.get(key) != value
     ]
-    changed_keys = differences(run.file(RECIPE).read_text(encoding="utf-8"), recipes.write(plan.recipe))
+    changed_keys = diff_recipes(run.file(RECIPE).read_text(encoding="utf-8"), recipes.write(plan.recipe))
     lines += [f"  {line}" for line in changed_keys[:MAX_KEYS_SHOWN]]
     if len(changed_keys) > MAX_KEYS_SHOWN:
         lines.append(f"  ... and {len(changed_keys) - MAX_KEYS_SHOWN} more keys of the recipe.")

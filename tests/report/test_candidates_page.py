@@ -11,7 +11,7 @@ CHOICE = {
         for name, score in (("source_only", 0.1), ("adabn", 0.2), ("shot", 0.9))
     },
     "ranking": {"refused": {"shot": "it strayed from the answers that it began with"}},
-    "left_out": {"tent": "loss became nan"},
+    "diverged": {"tent": "loss became nan"},
 }  # fmt: skip
 
 

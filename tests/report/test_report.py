@@ -65,7 +65,7 @@ def run_folder(tmp_path: Path) -> Path:
         },
         "freeze.json": {"phases": [{"phase": HOSTILE, "layers": [
             {"layer": HOSTILE, "trainable": False, "before": "a", "after": "a", "changed": False}]}],
-            "compare_passes": {"images": 3, "faults": [HOSTILE]}, "exports": {HOSTILE: {"reason": HOSTILE}}},
+            "determinism": {"images": 3, "faults": [HOSTILE]}, "exports": {HOSTILE: {"reason": HOSTILE}}},
         "model.json": {
             "class_names": CLASSES, "image_size_px": 96, "window": None, "max_pixels": 10**6,
             "data_root": str(root),
@@ -216,7 +216,7 @@ def test_each_proof_has_a_row_and_a_fault_is_told_as_such() -> None:
     }  # fmt: skip
     freeze = {
         "phases": [phase],
-        "compare_passes": {"images": 0, "reason": "there are no validation images", "faults": []},
+        "determinism": {"images": 0, "reason": "there are no validation images", "faults": []},
         "exports": {"saved_model": compared, "wrong": {"faults": ["other pixels"]}},
     }
     rows = proof_rows(freeze)

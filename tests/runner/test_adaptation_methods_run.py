@@ -42,10 +42,10 @@ def test_candidates_are_runs_and_one_is_chosen_without_labels(unlabelled):
 def test_a_method_that_diverges_is_left_out(unlabelled):
     adaptation = unlabelled.json("adaptation.json")
     assert "mcc" in unlabelled.answer.err
-    assert set(adaptation["left_out"]) == {"mcc"}
-    assert "adapt" in adaptation["left_out"]["mcc"], "the phase"
+    assert set(adaptation["diverged"]) == {"mcc"}
+    assert "adapt" in adaptation["diverged"]["mcc"], "the phase"
     page = (unlabelled.path / "report.html").read_text()
-    assert html.escape(adaptation["left_out"]["mcc"]) in page
+    assert html.escape(adaptation["diverged"]["mcc"]) in page
     assert not (unlabelled.path / "runs" / "mcc" / "finished.json").exists()
 
 

@@ -36,7 +36,7 @@ def test_the_model_before_adaptation_is_a_run_of_its_own_and_is_compared(kerastl
     summary = few.json("summary.json")["runs"]
     assert summary["source_only"]["target_test"] == before
     assert summary["."]["target_test"] == after
-    compare_passes = few.json("runs/source_only/freeze.json")["compare_passes"]
+    compare_passes = few.json("runs/source_only/freeze.json")["determinism"]
     assert (compare_passes["images"] > 0, compare_passes["differ"]) == (True, 0)
     assert kerastl("report", inner).code == 0
 

@@ -32,7 +32,7 @@ def test_each_format_of_a_recipe_is_written_and_verified_once(request):
     assert exports["onnx"]["answers"]["largest_difference"] <= 1e-4
     conversion = exported.json("export/litert/1/manifest.json")["conversion"]
     assert conversion["quantize"] == "int8"
-    assert conversion["cost"]["test"]["images"] > 0
+    assert conversion["effect"]["test"]["images"] > 0
 
 
 @pytest.mark.slow
@@ -45,12 +45,12 @@ def test_the_saved_model_of_a_run_computes_the_pixels_and_probabilities_of_the_r
     assert (saved_model["files"], saved_model["without_file"]) == (8, 0)
     assert saved_model["pixels"] == {"compared": True, "differ": 0, "largest_difference": 0.0}
     assert saved_model["answers"]["largest_difference"] <= saved_model["answers"]["allowed"] == 1e-4
-    assert checks["compare_passes"]["differ"] == 0
+    assert checks["determinism"]["differ"] == 0
     assert checks["phases"][1]["batch_norm"]["moved"] == 0
 
 
 def test_a_missing_package_is_reported_before_anything_is_read(kerastl, recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(registry.module("format", "onnx"), "NEEDS", ("no_such_package",))
+    monkeypatch.setattr(registry.module("format", "onnx"), "REQUIRED_PACKAGES", ("no_such_package",))
     sets = ("--set", "export.formats=[onnx]")
     done = kerastl("run", recipe, "--out", tmp_path / "out", *sets)
     assert done.code == 1

@@ -54,7 +54,7 @@ def test_a_random_model_and_an_export_that_decodes_differently_fail_and_all_else
     answer = kerastl("run", recipe, *SHORT, *formats, "--out", out)
     assert answer.code == 3, answer.err
     assert "--resume" not in answer.err
-    compare_passes = sheet_of(out)["compare_passes"]
+    compare_passes = sheet_of(out)["determinism"]
     assert compare_passes["differ"] == compare_passes["images"] == 8
     assert compare_passes["faults"][0] in answer.err
     export = sheet_of(out)["exports"]["saved_model"]
@@ -113,7 +113,7 @@ def test_checks_without_validation_images_or_files_record_the_reason(recipe, tmp
     check_consistency(checked, model, drawn_images(tmp_path, ["train", "test"], on_disk=False), run)
     told = sheet_of(tmp_path)
     assert told["phases"] == []
-    assert told["compare_passes"]["reason"]
+    assert told["determinism"]["reason"]
     assert told["exports"]["saved_model"].pop("reason")
     assert told["exports"]["saved_model"] == {
         "split": "training", "files": 0, "without_file": 1, "faults": [],
@@ -121,6 +121,6 @@ def test_checks_without_validation_images_or_files_record_the_reason(recipe, tmp
 
     check_consistency(checked, model, drawn_images(tmp_path, ["val", "val", "test"], on_disk=True), run)
     told = sheet_of(tmp_path)
-    assert (told["compare_passes"]["images"], told["compare_passes"]["differ"]) == (2, 0)
+    assert (told["determinism"]["images"], told["determinism"]["differ"]) == (2, 0)
     assert told["exports"]["saved_model"]["files"] == 2
     assert "export" in told["exports"]["saved_model"]["reason"]

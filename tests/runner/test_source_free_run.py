@@ -133,7 +133,7 @@ def test_scores_are_of_b_and_thresholds_of_a(free, at_a):
     ]
     wanted = source_draws["calibration"]["temperature"]["value"]
     assert scores["target_test"]["calibration"]["temperature"]["value"] == wanted
-    assert free.json("freeze.json")["compare_passes"]["differ"] == 0
+    assert free.json("freeze.json")["determinism"]["differ"] == 0
     assert "at A" not in (free.path / "recipe.resolved.yaml").read_text()
 
 
