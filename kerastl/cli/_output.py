@@ -101,7 +101,7 @@ def _told_apart(scores: dict[str, Any]) -> Iterator[str]:
 
 
 def _subgroups(scores: dict[str, Any]) -> Iterator[str]:
-    from kerastl.evaluation.subgroups import in_order
+    from kerastl.evaluation.subgroups import sort_values
 
     for split in TESTS:
         for column, values in scores.get(split, {}).get("subgroups", {}).items():
@@ -109,7 +109,7 @@ def _subgroups(scores: dict[str, Any]) -> Iterator[str]:
             shown = [
                 f"{printable(value) or 'not given'} {with_interval(one.get(metric))}, "
                 f"{one['images']['value']} images"
-                for value in in_order(values)[:MOST_VALUES]
+                for value in sort_values(values)[:MOST_VALUES]
                 for one in [values[value]]
             ]
             if len(values) > MOST_VALUES:
@@ -139,7 +139,7 @@ def near(path: Path) -> str:
 
 def print_scores(run: Run, *, as_json: bool) -> None:
     """Print the scores of every split of a run, and the next commands."""
-    from kerastl.evaluation.bootstrap import FEWEST_GROUPS
+    from kerastl.evaluation.bootstrap import MIN_GROUPS
 
     scores = run.read_json("scores.json")
     if as_json:
@@ -161,7 +161,7 @@ def print_scores(run: Run, *, as_json: bool) -> None:
     print_sites(scores, adaptation)
     if "interval" in scores and any(split in scores for split in JUDGED):
         drawn = "group" if scores["interval"]["unit"] == "group" else "image"
-        click.echo(f"In brackets: 95 % intervals, where {FEWEST_GROUPS} {drawn}s or more allow one.")
+        click.echo(f"In brackets: 95 % intervals, where {MIN_GROUPS} {drawn}s or more allow one.")
     else:
         click.echo("Nothing was judged: no image is held out for validation or test.")
     click.echo("Next:")
@@ -245,9 +245,9 @@ def _cost(told: dict[str, Any]) -> Iterator[str]:
     if calibration is not None:
         classes = ", ".join(f"{name} {count}" for name, count in calibration["classes"].items())
         yield f"Calibrated on {calibration['images']} training images: {classes}"
-    if not told["cost"]:
+    if not told["effect"]:
         yield "What quantizing cost was not measured: no test image of the run can be opened."
-    for split, cost in told["cost"].items():
+    for split, cost in told["effect"].items():
         scores = "; ".join(
             f"{word} {_figure(cost[name]['before'])} to {_figure(cost[name]['after'])}"
             for name, word in SCORES.items()

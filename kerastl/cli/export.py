@@ -12,7 +12,7 @@ import click
 from kerastl import registry
 from kerastl.cli._output import NamedPath, converted_lines
 from kerastl.errors import RequestError
-from kerastl.export.converted import check_formats, quantize_choices
+from kerastl.export.formats import check_formats, quantize_choices
 
 PORTABLE = "keras"
 
@@ -95,8 +95,8 @@ def command(
 
     described = read_description(run)
     check_formats([format_name], quantize)
-    asked = PostprocessingOptions(temperature, _shares(prevalence), threshold)
-    postprocessing, problems = resolve_postprocessing(run, described.class_names, asked)
+    options = PostprocessingOptions(temperature, _shares(prevalence), threshold)
+    postprocessing, problems = resolve_postprocessing(run, described.class_names, options)
     if problems:
         raise RequestError(f"{run} cannot be exported with these options.\n  " + "\n  ".join(problems))
     if with_samples and format_name == PORTABLE:
@@ -104,7 +104,7 @@ def command(
     load_tensorflow()
     from kerastl.export import export_run
 
-    folder = export_run(run, format_name, out, asked=asked, quantize=quantize, version=version)
+    folder = export_run(run, format_name, out, options=options, quantize=quantize, version=version)
     click.echo(f"Wrote {folder}")
     if format_name != PORTABLE:
         click.echo(postprocessing.describe(described.class_names))
@@ -172,10 +172,10 @@ def _add_samples(run: Path, folder: Path) -> str:
     from kerastl.evaluation.trained_model import load_trained
     from kerastl.export import expected_predictions, read_probe_images, select_test_images, write_samples
     from kerastl.export.manifest import read_manifest
-    from kerastl.export.probe_images import MOST_SAMPLES
+    from kerastl.export.probe_images import MAX_SAMPLES
 
     trained = load_trained(run)
-    files = select_test_images(run, trained, limit=MOST_SAMPLES)
+    files = select_test_images(run, trained, limit=MAX_SAMPLES)
     images = read_probe_images(files, max_pixels=trained.max_pixels)
     if not images.encoded:
         return "No test image of this run can be opened: the export holds no samples."

@@ -1,4 +1,4 @@
-"""`saved_model.pb` of an export, read as a message: nothing is loaded, nothing can run."""
+"""Static checks of `saved_model.pb`: it is parsed as a message, and nothing is loaded or run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kerastl.export.findings import Finding
 
 GRAPH = "saved_model.pb"
 SERVE = "serve"
-"""The tag of the graph that a server takes."""
+"""The tag of the graph that a server loads."""
 
 
 def read_graph(export: Path) -> Any:
     """Return the graphs of a SavedModel, TensorFlow's message `SavedModel`.
 
     Args:
-        export: the numbered folder.
+        export: the version folder.
 
     Raises:
         OSError: the file cannot be read.
@@ -39,10 +39,10 @@ def read_graph(export: Path) -> Any:
 
 
 def served_signatures(export: Path) -> dict[str, Any] | None:
-    """Return the signatures that a server takes, TensorFlow's `SignatureDef` by name; None: no graph is for serving.
+    """Return the signatures of the served graph, TensorFlow's `SignatureDef` by name; None if no graph is for serving.
 
     Args:
-        export: the numbered folder.
+        export: the version folder.
 
     Raises:
         OSError, ValueError: as `read_graph`.
@@ -82,7 +82,7 @@ def graph_faults(export: Path) -> dict[str, list[str]]:
     and the functions that save and restore variables.
 
     Args:
-        export: the numbered folder.
+        export: the version folder.
 
     Returns:
         The kinds `python`; `random`; `compiled` (XLA, which TensorFlow Serving does not run on a CPU); `unknown` to
@@ -91,11 +91,11 @@ def graph_faults(export: Path) -> dict[str, list[str]]:
     Raises:
         OSError, ValueError: the graph cannot be read.
     """
-    found: dict[str, set[str]] = {kind: set() for kind in (*BLOCKING, "writes")}
+    faults: dict[str, set[str]] = {kind: set() for kind in (*BLOCKING, "writes")}
     for meta in read_graph(export).meta_graphs:
         for kind, fault in _faults_of(meta):
-            found[kind].add(fault)
-    return {kind: sorted(faults) for kind, faults in found.items()}
+            faults[kind].add(fault)
+    return {kind: sorted(operations) for kind, operations in faults.items()}
 
 
 def reasons_not_to_load(faults: Mapping[str, list[str]]) -> list[str]:
@@ -203,13 +203,13 @@ def called(node: Any) -> Iterator[str]:
 def _reachable(meta: Any, names: Iterable[str]) -> set[str]:
     """Return the functions with these names and all that they call, directly or not."""
     functions = {function.signature.name: function for function in meta.graph_def.library.function}
-    waiting, found = list(names), set()
+    waiting, reached = list(names), set()
     while waiting:
         name = waiting.pop()
-        if name in functions and name not in found:
-            found.add(name)
+        if name in functions and name not in reached:
+            reached.add(name)
             waiting += [inner for node in functions[name].node_def for inner in called(node)]
-    return found
+    return reached
 
 
 def _served_nodes(meta: Any) -> Iterator[tuple[str, Any]]:
@@ -269,17 +269,17 @@ def _node_of(tensor: str) -> str:
     return tensor.removeprefix("^").split(":")[0]
 
 
-CLASSIFY = "tensorflow/serving/classify"
+CLASSIFY_METHOD = "tensorflow/serving/classify"
 FINGERPRINT = "fingerprint.pb"
 
 
 def name_classify(folder: Path) -> None:
-    """Name the method of the signature `classify` in a SavedModel that was just written, and take its fingerprint anew."""
+    """Set the method name of the signature `classify` in a SavedModel that was just written, and update its fingerprint."""
     from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
     saved = read_graph(folder)
     for meta in saved.meta_graphs:
-        meta.signature_def["classify"].method_name = CLASSIFY
+        meta.signature_def["classify"].method_name = CLASSIFY_METHOD
     (folder / GRAPH).write_bytes(saved.SerializeToString(deterministic=True))
     (folder / FINGERPRINT).write_bytes(fingerprinting.CreateFingerprintDef(str(folder)))
 
@@ -287,79 +287,75 @@ def name_classify(folder: Path) -> None:
 ENDPOINTS = "endpoints"
 REQUIRED_INPUTS = {"serving_default": "image_bytes", "pixels": "images"}
 """Signatures that every export has, with the name of their one input."""
-WANTED = ("probabilities", "predicted", "class_names")
-CARRIED = frozenset({
+REQUIRED_OUTPUTS = ("probabilities", "predicted", "class_names")
+REST_TYPES = frozenset({
     "DT_FLOAT", "DT_DOUBLE", "DT_INT8", "DT_UINT8", "DT_INT16", "DT_UINT16", "DT_INT32", "DT_UINT32", "DT_INT64",
     "DT_UINT64", "DT_STRING", "DT_BOOL",
 })  # fmt: skip
-"""Types that TF Serving's REST interface can send: half floats and bfloat16 are none of them."""
+"""Types that TensorFlow Serving's REST interface can send; half floats and bfloat16 are not among them."""
 CLASSIFY_OUTPUTS = ({"classes", "scores"}, {"classes"}, {"scores"})
 
 
-def check_contract(export: Path) -> list[Finding]:
-    """Check the version folder, the endpoints and their names, and that their types travel by REST.
+def check_endpoints(export: Path) -> list[Finding]:
+    """Check the version folder, the endpoints with their inputs and outputs, and that REST can send their types.
 
     Args:
-        export: the numbered folder that holds `saved_model.pb`.
+        export: the version folder that holds `saved_model.pb`.
     """
-    folder = _check_number(export)
-    signatures = _signatures(export)
-    if signatures is None:
-        unread = "saved_model.pb is damaged: it cannot be read"
-        return [folder, Finding(ENDPOINTS, False, unread), Finding("types for REST", None, unread)]
-    return [folder, _check_names(signatures), _check_types(signatures)]
-
-
-def _signatures(export: Path) -> dict[str, Any] | None:
+    folder = _check_version_number(export)
     try:
-        return served_signatures(export) or {}
+        signatures = served_signatures(export) or {}
     except (OSError, ValueError):
-        return None
+        damaged = "saved_model.pb is damaged: it cannot be read"
+        return [folder, Finding(ENDPOINTS, False, damaged), Finding("types for REST", None, damaged)]
+    return [folder, _check_endpoints(signatures), _check_types(signatures)]
 
 
-def _check_number(export: Path) -> Finding:
+def _check_version_number(export: Path) -> Finding:
     name = export.resolve().name
     if name.isdecimal() and int(name) > 0:
         return Finding("version folder", True, f"version {name}")
-    told = f"{name!r} is no number: TF Serving takes only folders that are named by one, as 1"
-    return Finding("version folder", False, told)
+    detail = f"{name!r} is not a number: TensorFlow Serving requires a number, such as 1"
+    return Finding("version folder", False, detail)
 
 
-def _check_names(signatures: dict[str, Any]) -> Finding:
+def _check_endpoints(signatures: dict[str, Any]) -> Finding:
     faults = []
-    for name, takes in REQUIRED_INPUTS.items():
+    for name, input_name in REQUIRED_INPUTS.items():
         if name not in signatures:
-            faults.append(f"no endpoint {name}")
+            faults.append(f"endpoint {name} is missing")
             continue
-        faults += _faults_of_plain(name, takes, signatures[name])
+        faults += _faults_of_predict(name, input_name, signatures[name])
     if "classify" in signatures:
         faults += _faults_of_classify(signatures["classify"])
     faults += [
-        f"output {output} of {name}: TF Serving would send a name that ends in _bytes as base64"
-        for name, one in sorted(signatures.items()) for output in one.outputs if output.endswith("_bytes")
-    ]  # fmt: skip
-    others = sorted(name for name in signatures if not name.startswith("__"))
-    return Finding(ENDPOINTS, not faults, "; ".join(faults) or ", ".join(others))
+        f"output {output} of {name}: TensorFlow Serving would send a name that ends in _bytes as base64"
+        for name, signature in sorted(signatures.items())
+        for output in signature.outputs
+        if output.endswith("_bytes")
+    ]
+    names = sorted(name for name in signatures if not name.startswith("__"))
+    return Finding(ENDPOINTS, not faults, "; ".join(faults) or ", ".join(names))
 
 
-def _faults_of_plain(name: str, takes: str, signature: Any) -> list[str]:
+def _faults_of_predict(name: str, input_name: str, signature: Any) -> list[str]:
     faults = []
-    if set(signature.inputs) != {takes}:
-        faults.append(f"{name} takes {sorted(signature.inputs)}, not {takes}")
-    lacking = [output for output in WANTED if output not in signature.outputs]
-    if lacking:
-        faults.append(f"{name} does not answer {', '.join(lacking)}")
+    if set(signature.inputs) != {input_name}:
+        faults.append(f"{name} has the inputs {sorted(signature.inputs)} instead of {input_name}")
+    missing = [output for output in REQUIRED_OUTPUTS if output not in signature.outputs]
+    if missing:
+        faults.append(f"{name} does not return {', '.join(missing)}")
     return faults
 
 
 def _faults_of_classify(signature: Any) -> list[str]:
     faults = []
-    if signature.method_name != CLASSIFY:
-        faults.append(f"classify is of the kind {signature.method_name}, not {CLASSIFY}")
+    if signature.method_name != CLASSIFY_METHOD:
+        faults.append(f"classify has the method {signature.method_name} instead of {CLASSIFY_METHOD}")
     if set(signature.inputs) != {"inputs"}:
-        faults.append(f"classify takes {sorted(signature.inputs)}, not inputs")
+        faults.append(f"classify has the inputs {sorted(signature.inputs)} instead of inputs")
     if set(signature.outputs) not in CLASSIFY_OUTPUTS:
-        faults.append(f"classify answers {sorted(signature.outputs)}, not classes and scores")
+        faults.append(f"classify returns {sorted(signature.outputs)} instead of classes and scores")
     return faults
 
 
@@ -367,18 +363,19 @@ def _check_types(signatures: dict[str, Any]) -> Finding:
     from tensorflow.core.framework import types_pb2
 
     faults = [
-        f"{which} {key} of {name} is {kind.removeprefix('DT_').lower()}"
-        for name, one in sorted(signatures.items()) if not name.startswith("__")
-        for which, tensors in (("input", one.inputs), ("output", one.outputs))
+        f"{kind} {key} of {name} is {dtype.removeprefix('DT_').lower()}"
+        for name, signature in sorted(signatures.items())
+        if not name.startswith("__")
+        for kind, tensors in (("input", signature.inputs), ("output", signature.outputs))
         for key, info in sorted(tensors.items())
-        if (kind := types_pb2.DataType.Name(info.dtype)) not in CARRIED
-    ]  # fmt: skip
-    told = "; ".join(faults) + ": REST cannot send it, cast it to float32"
-    return Finding("types for REST", not faults, told if faults else "all can be sent")
+        if (dtype := types_pb2.DataType.Name(info.dtype)) not in REST_TYPES
+    ]
+    detail = "; ".join(faults) + ": REST cannot send it, cast it to float32"
+    return Finding("types for REST", not faults, detail if faults else "REST can send all types")
 
 
 ENCODED = "image/encoded"
-"""The feature that holds a whole image file."""
+"""The feature of a `tf.Example` that holds a whole image file."""
 
 
 def put_image(example: Any, image: bytes) -> None:

@@ -1,4 +1,4 @@
-"""From the graph to the bytes of a LiteRT file, by TensorFlow's own converter."""
+"""Convert a graph to LiteRT with TensorFlow's converter, calibrate int8, and measure the effect of quantization."""
 
 from __future__ import annotations
 
@@ -15,30 +15,43 @@ import tensorflow as tf
 from natsort import natsorted
 
 from kerastl.console import track
+from kerastl.data.convert import UnreadableError, read_image
+from kerastl.data.decode import DecodeSettings, decode_images
 from kerastl.errors import RequestError
 from kerastl.evaluation.metrics import OVERALL
-from kerastl.evaluation.predictions import PREDICTIONS, Predictions, image_under, read_predictions
+from kerastl.evaluation.predictions import PREDICTIONS, Predictions, resolve_image, read_predictions
 from kerastl.evaluation.trained_model import Trained
-from kerastl.export.converted import INPUT, InferenceGraph, pixels_of
+from kerastl.export.converted import INPUT, InferenceGraph
 from kerastl.export.probe_images import TEST_SPLITS
 from kerastl.runs import read_csv
 
 Images = npt.NDArray[np.float32]
+Predict = Callable[[Images], Images]
+
+TRAIN_SPLITS = ("train", "target_train")
+SPLIT_TABLE = "split.csv"
+MAX_CALIBRATION_IMAGES = 100
+"""The converter's documentation recommends about a hundred; more change the ranges little and cost seconds."""
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+BATCH_SIZE = 32
+EFFECT_METRICS = ("balanced_accuracy", "auc")
 
 
-def converted(network: InferenceGraph, quantize: str | None = None, images: Images | None = None) -> bytes:
-    """Return a LiteRT file of LiteRT's own operations, float32 in and out.
+def convert_to_litert(
+    graph: InferenceGraph, quantize: str | None = None, images: Images | None = None
+) -> bytes:
+    """Return a LiteRT file that uses only LiteRT's own operations, with float32 input and output.
 
     Args:
-        network: the graph.
+        graph: of the model.
         quantize: None, `float16` or `int8`.
-        images: `[n, size, size, 3]` float32 in [0, 255], for `int8`: the ranges of activations are those they cause.
+        images: `[n, size, size, 3]` float32 in [0, 255], required by `int8` to calibrate the ranges of activations.
 
     Raises:
-        Exception: of the converter's own kinds, where an operation has no counterpart.
+        Exception: of the converter, if an operation is not supported.
     """
     # The second argument keeps variables alive; there are none.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([network.function()], tf.Module())
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([graph.function()], tf.Module())
     if quantize is None:
         return bytes(converter.convert())
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -46,11 +59,11 @@ def converted(network: InferenceGraph, quantize: str | None = None, images: Imag
         converter.target_spec.supported_types = [tf.float16]
         return bytes(converter.convert())
     assert images is not None
-    return _int8(converter, images)
+    return _quantize_int8(converter, images)
 
 
-def _int8(converter: Any, images: Images) -> bytes:
-    """Quantize all but the softmax, whose 8-bit kernel answers in steps of 1/256: too coarse to rank images by."""
+def _quantize_int8(converter: Any, images: Images) -> bytes:
+    """Quantize all but the softmax: its 8-bit kernel returns multiples of 1/256, too coarse to rank images."""
 
     def examples() -> Iterator[dict[str, Images]]:
         for image in images:
@@ -64,157 +77,150 @@ def _int8(converter: Any, images: Images) -> bytes:
     return bytes(debugger.get_nondebug_quantized_model())
 
 
-SPLITS = ("train", "target_train")
-SPLIT_TABLE = "split.csv"
-MOST_IMAGES = 100
-"""The converter's own documentation asks for a hundred or so; more move the ranges little and cost seconds."""
-
-GOLDEN = (5**0.5 - 1) / 2
-
-
 @dataclass(frozen=True)
 class Calibration:
     """Training images of a run.
 
     Args:
         images: `[n, size, size, 3]` float32 in [0, 255].
-        told: how many, of all and of each class; nothing that leads back to one.
+        summary: `{"images", "classes"}`, numbers of images in all and of each class; it identifies no image.
     """
 
-    images: npt.NDArray[np.float32]
-    told: dict[str, Any]
+    images: Images
+    summary: dict[str, Any]
 
 
-def calibration_of(trained: Trained, most: int = MOST_IMAGES) -> Calibration:
-    """Return training images of the run, spread over domains and classes, and evenly within each.
+def read_calibration(trained: Trained, limit: int = MAX_CALIBRATION_IMAGES) -> Calibration:
+    """Return training images of the run, spread over splits and classes, and evenly within each.
 
     Raises:
         RequestError: no training image of the run can be opened.
     """
     labels, images = [], []
-    for label, image in islice(_readable(trained), most):
+    candidates = (
+        (label, image)
+        for label, file in _interleave(_training_files(trained))
+        for image in _decode_files([file], trained)
+    )
+    for label, image in islice(candidates, limit):
         labels.append(label)
         images.append(image)
     if not images:
         raise RequestError(
-            f"int8 needs training images of the run to be calibrated on, and none that {SPLIT_TABLE} names can be "
-            "opened. Put them back where they were, or: --quantize float16"
+            f"int8 is calibrated on training images of the run, and no image of {SPLIT_TABLE} can be opened. Restore the "
+            "images, or use --quantize float16"
         )
-    counts = Counter(label or "not labelled" for label in labels)
-    told = {"images": len(images), "classes": dict(sorted(counts.items()))}
-    return Calibration(np.stack(images), told)
+    counts = Counter(label or "unlabeled" for label in labels)
+    return Calibration(np.stack(images), {"images": len(images), "classes": dict(sorted(counts.items()))})
 
 
-def _readable(trained: Trained) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    for label, file in _in_turn(_files(trained)):
-        for image in pixels_of([file], trained):
-            yield label, image
-
-
-def _files(trained: Trained) -> dict[tuple[str, str], list[Path]]:
+def _training_files(trained: Trained) -> dict[tuple[str, str], list[Path]]:
     """Return the files of training images by split and label."""
     table = trained.folder / SPLIT_TABLE if trained.folder is not None else None
-    found: dict[tuple[str, str], list[Path]] = {}
+    files: dict[tuple[str, str], list[Path]] = {}
     for row in read_csv(table) if table is not None and table.is_file() else []:
-        if row.get("split") not in SPLITS:
+        if row.get("split") not in TRAIN_SPLITS:
             continue
-        file = image_under(trained.root_of(row["split"]), row["path"])
+        file = resolve_image(trained.root_of(row["split"]), row["path"])
         if file is not None:
-            found.setdefault((row["split"], row["label"]), []).append(file)
-    return found
+            files.setdefault((row["split"], row["label"]), []).append(file)
+    return files
 
 
-def _in_turn(files: dict[tuple[str, str], list[Path]]) -> Iterator[tuple[str, Path]]:
-    """Yield one file of each kind in turn; the first ones of a kind are from all over its natural order."""
-    kinds = [
+def _interleave(files: dict[tuple[str, str], list[Path]]) -> Iterator[tuple[str, Path]]:
+    """Yield one label and file of each split and class in turn, each spread over its natural order."""
+    columns = [
         [(label, file) for file in _spread(natsorted(files[split, label]))] for split, label in sorted(files)
     ]
-    turns: Iterable[tuple[tuple[str, Path] | None, ...]] = zip_longest(*kinds)
-    return (one for turn in turns for one in turn if one is not None)
+    rows: Iterable[tuple[tuple[str, Path] | None, ...]] = zip_longest(*columns)
+    return (item for row in rows for item in row if item is not None)
 
 
 def _spread(files: list[Path]) -> list[Path]:
-    """Return files in another order, of which any beginning is spread evenly over theirs."""
-    places = sorted(range(len(files)), key=lambda place: place * GOLDEN % 1)
-    return [files[place] for place in places]
+    """Return files in another order, of which every prefix is spread evenly over the original one."""
+    order = sorted(range(len(files)), key=lambda index: index * GOLDEN_RATIO % 1)
+    return [files[index] for index in order]
 
 
-Array = np.ndarray[Any, Any]
-Ask = Callable[[Array], Array]
+def _decode_files(files: Iterable[Path], settings: DecodeSettings) -> Iterator[Images]:
+    """Yield `[size, size, 3]` float32 for each file that can be decoded."""
+    for file in files:
+        try:
+            yield decode_images([read_image(file, max_pixels=settings.max_pixels)], settings)[0]
+        except (UnreadableError, tf.errors.InvalidArgumentError):
+            continue
 
-BATCH_SIZE = 32
-TOLD = ("balanced_accuracy", "auc")
 
-
-def cost_of(trained: Trained, *, before: Ask, after: Ask) -> dict[str, dict[str, Any]]:
-    """Return for each test split that has images what changed between two files of a model.
+def measure_effect(trained: Trained, *, before: Predict, after: Predict) -> dict[str, dict[str, Any]]:
+    """Return how the predictions for the test images change between two files of a model.
 
     Args:
-        trained: of a run folder, whose `predictions.csv` names test images and labels.
-        before, after: from images `[n, size, size, 3]` to probabilities `[n, classes]`.
+        trained: of a run folder with `predictions.csv`.
+        before: from images `[n, size, size, 3]` to probabilities `[n, classes]`.
+        after: the same after quantization.
 
     Returns:
-        By split: `images` (that could be opened), `labels_differ` (how many of them), `largest_difference` of a
-        probability, and `balanced_accuracy` and `auc`, each `{"before", "after"}`, on those with a label; None where a
-        figure has no value. Empty where no test image can be opened.
+        By test split: `images` (that can be opened), `labels_differ` (number of them), `largest_difference` of a probability,
+        and `balanced_accuracy` and `auc` of labeled images, each `{"before", "after"}`, None if undefined. Splits without
+        images are omitted.
     """
-    told = {}
+    effect = {}
     for split in TEST_SPLITS:
-        answers = _answers(trained, split, before, after)
-        if answers is not None:
-            told[split] = _compared(*answers)
-    return told
+        predictions = _predict_split(trained, split, before, after)
+        if predictions is not None:
+            effect[split] = _compare(*predictions)
+    return effect
 
 
-def _answers(
-    trained: Trained, split: str, before: Ask, after: Ask
-) -> tuple[Predictions, Array, Array] | None:
-    """Return the rows of a split whose images can be opened, and both files' answers."""
+def _predict_split(
+    trained: Trained, split: str, before: Predict, after: Predict
+) -> tuple[Predictions, Images, Images] | None:
+    """Return the rows of a split whose images can be opened, and the probabilities of both files."""
     table = trained.folder / PREDICTIONS if trained.folder is not None else None
     if table is None or not table.is_file():
         return None
-    of_split = read_predictions(table).of(split)
-    if of_split.class_names != trained.class_names:
+    predictions = read_predictions(table).of(split)
+    if predictions.class_names != trained.class_names:
         return None
     rows: list[int] = []
-    answers: list[tuple[Array, Array]] = []
-    pictures = _images(trained, split, of_split.paths)
-    while batch := list(islice(pictures, BATCH_SIZE)):
+    probabilities: list[tuple[Images, Images]] = []
+    decoded = _decode_rows(trained, split, predictions.paths)
+    while batch := list(islice(decoded, BATCH_SIZE)):
         rows += [row for row, _ in batch]
         images = np.stack([image for _, image in batch])
-        answers.append((before(images), after(images)))
+        probabilities.append((before(images), after(images)))
     if not rows:
         return None
-    first, second = (np.concatenate(one) for one in zip(*answers, strict=True))
-    return of_split.take(rows), first, second
+    first, second = (np.concatenate(parts) for parts in zip(*probabilities, strict=True))
+    return predictions.take(rows), first, second
 
 
-def _images(trained: Trained, split: str, paths: Sequence[str]) -> Iterator[tuple[int, Array]]:
+def _decode_rows(trained: Trained, split: str, paths: Sequence[str]) -> Iterator[tuple[int, Images]]:
     root = trained.root_of(split)
     for row, path in enumerate(track(paths, "comparing")):
-        file = image_under(root, path)
-        for image in pixels_of([file] if file is not None else [], trained):
+        file = resolve_image(root, path)
+        for image in _decode_files([file] if file is not None else [], trained):
             yield row, image
 
 
-def _compared(rows: Predictions, before: Array, after: Array) -> dict[str, Any]:
-    told: dict[str, Any] = {
+def _compare(rows: Predictions, before: Images, after: Images) -> dict[str, Any]:
+    report: dict[str, Any] = {
         "images": len(before),
         "labels_differ": int((before.argmax(axis=1) != after.argmax(axis=1)).sum()),
         "largest_difference": float(np.abs(before - after).max()),
     }
-    for metric in TOLD:
-        told[metric] = {
-            "before": _figure(metric, rows.labels, before),
-            "after": _figure(metric, rows.labels, after),
+    for metric in EFFECT_METRICS:
+        report[metric] = {
+            "before": _score(metric, rows.labels, before),
+            "after": _score(metric, rows.labels, after),
         }
-    return told
+    return report
 
 
-def _figure(metric: str, labels: Array, probabilities: Array) -> float | None:
-    labelled = labels >= 0
-    rows = probabilities[labelled].astype(np.float64)
+def _score(metric: str, labels: npt.NDArray[Any], probabilities: Images) -> float | None:
+    is_labeled = labels >= 0
+    rows = probabilities[is_labeled].astype(np.float64)
     if not len(rows):
         return None
-    value = float(OVERALL[metric](labels[labelled], rows, np.ones((1, len(rows))))[0])
+    value = float(OVERALL[metric](labels[is_labeled], rows, np.ones((1, len(rows))))[0])
     return None if np.isnan(value) else value

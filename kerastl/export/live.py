@@ -1,4 +1,4 @@
-"""Check that a running TensorFlow Serving serves an export: the requests of a client, each compared with the export."""
+"""Check that a running TensorFlow Serving serves an export: send requests by gRPC and REST, and compare the responses."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from kerastl.export.live_clients import (
 )
 from kerastl.export.serving_files import batch_sizes
 
-MOST_IMAGES = 4
-"""Images in one request, unless the server is configured to take fewer."""
+MAX_IMAGES = 4
+"""Images in one request, unless the batch sizes of the server are smaller."""
 FEW = 2
-"""Requests that are enough to repeat, in another form, what was compared already."""
-MOST_BYTES = 8 * 2**20
-"""Bytes in one request, unless one image alone has more."""
-NO_IMAGE = b"these bytes are no image"
+"""Number of requests in another form, for predictions that were compared already."""
+MAX_BYTES = 8 * 2**20
+"""Bytes in one request, unless a single image has more."""
+NOT_AN_IMAGE = b"these bytes are not an image"
 AVAILABLE = "AVAILABLE"
 STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: AVAILABLE, 40: "UNLOADING", 50: "END"}
 SAME_TEMPERATURE = 0.02
@@ -43,13 +43,13 @@ class NotChecked(Exception):
     """A check that cannot be made. The text says why."""
 
 
-def reference_of(
-    answers: dict[str, Any] | None, expected: ExpectedPredictions | None
+def reference_predictions(
+    outputs: dict[str, Any] | None, expected: ExpectedPredictions | None
 ) -> ExpectedPredictions | None:
-    """Return what a server must predict: the answers of the export in the fresh process, or else those of the run."""
-    if answers is None:
+    """Return the predictions that a server must reproduce: those of the export in the fresh process, or else of the run."""
+    if outputs is None:
         return expected
-    first = answers["batch"][0]
+    first = outputs["batch"][0]
     rows = np.asarray(first["probabilities"], np.float32)
     return ExpectedPredictions(tuple(first["class_names"][0]), rows, tuple(first["predicted"]))
 
@@ -65,8 +65,8 @@ def check_live(
     """Check that a running TensorFlow Serving predicts as an export does.
 
     Args:
-        server: where it is.
-        export: the numbered folder.
+        server: its addresses.
+        export: the version folder.
         images: whole files that can be decoded, at least one; they are sent to the server.
         image_size_px: side of the square image that the model takes, in pixels.
         reference: the expected predictions; None to compare none.
@@ -74,7 +74,7 @@ def check_live(
     Returns:
         One finding for each check and each API; `passed` is None if the check was not made.
     """
-    requests = list(_requests(images, min(MOST_IMAGES, batch_sizes(image_size_px)[-1])))
+    requests = list(_requests(images, min(MAX_IMAGES, batch_sizes(image_size_px)[-1])))
     clients: list[Client] = []
     if server.grpc is not None:
         clients.append(GrpcClient(server.grpc, server))
@@ -125,7 +125,7 @@ def _checks(
         "version": lambda: check_version(client.metadata()[0], version),
         "signatures": lambda: check_signatures(own, client.metadata()[1].signature_def),
         # Before the predictions, which then show that the server still works.
-        "invalid image refused": lambda: check_refusal(*client.refusal(NO_IMAGE), client.refusal_code),
+        "invalid image refused": lambda: check_refusal(*client.refusal(NOT_AN_IMAGE), client.refusal_code),
         "predictions": lambda: _compared(client.predict, requests, reference),
         "classify": classify,
     }
@@ -139,7 +139,7 @@ def _requests(images: Sequence[bytes], most: int) -> Iterator[list[bytes]]:
     """Yield the images of each request: the first alone, then as many as fit."""
     request: list[bytes] = []
     for number, image in enumerate(images):
-        is_full = len(request) == most or sum(map(len, request)) + len(image) > MOST_BYTES
+        is_full = len(request) == most or sum(map(len, request)) + len(image) > MAX_BYTES
         if request and (is_full or number == 1):
             yield request
             request = []
@@ -176,20 +176,20 @@ def check_status(status: Any, version: int | None) -> str:
     return listed
 
 
-def check_version(answering: int, version: int | None) -> str:
-    """Return the version that answers a client that names none.
+def check_version(served: int, version: int | None) -> str:
+    """Check the version that is served to clients that request none.
 
     Raises:
         ServerFault: it is not the export's.
     """
     if version is None:
-        return f"version {answering} answers; the export's folder has no number to compare"
-    if answering != version:
+        return f"version {served} is served by default; the export's folder has no number to compare"
+    if served != version:
         raise ServerFault(
-            f"version {answering} answers, and this is version {version}. Check the version that answers "
+            f"version {served} is served by default, but this is version {version}. Verify that version "
             "instead, or serve this one: the highest number, or model_version_policy in models.config"
         )
-    return f"version {answering} answers"
+    return f"version {served} is served by default"
 
 
 def check_signatures(own: Mapping[str, Signature], served: Mapping[str, Any]) -> str:
@@ -198,15 +198,15 @@ def check_signatures(own: Mapping[str, Signature], served: Mapping[str, Any]) ->
     Raises:
         ServerFault: they differ.
     """
-    there = _plain(served)
-    faults = [f"{name} is missing on the server" for name in sorted(own.keys() - there.keys())]
-    faults += [f"{name} is not in the export" for name in sorted(there.keys() - own.keys())]
+    remote = _plain(served)
+    faults = [f"{name} is missing on the server" for name in sorted(own.keys() - remote.keys())]
+    faults += [f"{name} is not in the export" for name in sorted(remote.keys() - own.keys())]
     faults += [
-        f"{name}: {part} is {there[name].get(part, 'missing')} on the server, "
+        f"{name}: {part} is {remote[name].get(part, 'missing')} on the server, "
         f"{own[name].get(part, 'missing')} in the export"
-        for name in sorted(own.keys() & there.keys())
-        for part in sorted(own[name].keys() | there[name].keys())
-        if own[name].get(part) != there[name].get(part)
+        for name in sorted(own.keys() & remote.keys())
+        for part in sorted(own[name].keys() | remote[name].keys())
+        if own[name].get(part) != remote[name].get(part)
     ]
     if faults:
         raise ServerFault("; ".join(faults[:5]))
@@ -273,23 +273,23 @@ def _compared(
     return check_predictions([ask(images) for images in requests], reference)
 
 
-def check_predictions(answers: Sequence[Predictions], reference: ExpectedPredictions) -> str:
+def check_predictions(predictions: Sequence[Predictions], reference: ExpectedPredictions) -> str:
     """Return how well predictions agree with the expected ones.
 
     Args:
-        answers: for consecutive images, from the first on.
+        predictions: for consecutive images, starting with the first.
         reference: for these images, and perhaps more.
 
     Raises:
         ServerFault: they differ.
     """
     own = reference.class_names
-    names = [row for answer in answers for row in answer.class_names]
+    names = [row for batch in predictions for row in batch.class_names]
     for row in names:
         if sorted(row) != sorted(own):
             raise ServerFault(f"other classes: {_listed(row)}, in the export {_listed(own)}")
-    rows = np.concatenate([_ordered(answer, own) for answer in answers])
-    predicted = [name for answer in answers for name in answer.predicted or ()]
+    rows = np.concatenate([_ordered(batch, own) for batch in predictions])
+    predicted = [name for batch in predictions for name in batch.predicted or ()]
     # Classify names each score, so that its order is free.
     if predicted and any(row != own for row in names):
         raise ServerFault(f"classes in another order: {_listed(names[0])}, in the export {_listed(own)}")
@@ -306,10 +306,10 @@ def check_predictions(answers: Sequence[Predictions], reference: ExpectedPredict
     raise ServerFault(f"{detail}: {_cause(rows, wanted)}")
 
 
-def _ordered(answer: Predictions, class_names: tuple[str, ...]) -> Floats:
+def _ordered(batch: Predictions, class_names: tuple[str, ...]) -> Floats:
     """Return the probabilities with their columns in the order of `class_names`."""
-    orders = [[names.index(name) for name in class_names] for names in answer.class_names]
-    return np.take_along_axis(answer.probabilities, np.array(orders), axis=1)
+    orders = [[names.index(name) for name in class_names] for names in batch.class_names]
+    return np.take_along_axis(batch.probabilities, np.array(orders), axis=1)
 
 
 def _cause(rows: Floats, wanted: Floats) -> str:

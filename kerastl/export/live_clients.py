@@ -36,9 +36,9 @@ GRPC_PORT = 8500
 REST_PORT = 8501
 TIME_LIMIT_S = 60.0
 MODEL_NAMES = re.compile(r"[^/:\s]+")
-MOST_BYTES = 16 * 2**20
+MAX_BYTES = 16 * 2**20
 """Largest response that is read: thirty times what four images and a thousand classes need."""
-LONGEST_TEXT = 200
+MAX_TEXT_LENGTH = 200
 CLASSIFY = "classify"
 OUTPUTS = ("probabilities", "class_names", "predicted")
 
@@ -174,7 +174,7 @@ class Client(Protocol):
         """Return the `GetModelStatusResponse`: version, state and error of each version."""
 
     def metadata(self) -> tuple[int, Any]:
-        """Return the version that answers by default, and the `SignatureDefMap`."""
+        """Return the version that is served by default, and the `SignatureDefMap`."""
 
     def predict(self, images: Sequence[bytes]) -> Predictions:
         """Return the predictions for whole image files."""
@@ -197,7 +197,7 @@ class GrpcClient:
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
         self.address, self.server = address, server
-        options = [("grpc.max_receive_message_length", MOST_BYTES), ("grpc.enable_http_proxy", 0)]
+        options = [("grpc.max_receive_message_length", MAX_BYTES), ("grpc.enable_http_proxy", 0)]
         # With the scheme, because a host may be named `unix`.
         self._channel = grpc.insecure_channel(f"dns:///{address}", options=options)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
@@ -371,8 +371,8 @@ class RestClient:
     def classify(self, images: Sequence[bytes]) -> Predictions:
         """See `Client`."""
         examples = [{ENCODED: image} for image in _base64(images)]
-        question = {"signature_name": CLASSIFY, "examples": examples}
-        content = self._send("POST", ":classify", question)
+        payload = {"signature_name": CLASSIFY, "examples": examples}
+        content = self._send("POST", ":classify", payload)
         # The documentation calls the key `result`, the server's code `results`.
         rows = _value(content, "results" if "results" in content else "result")
         try:
@@ -389,29 +389,29 @@ class RestClient:
         status, content = self._exchange("POST", ":predict", {"instances": _base64([image])})
         return str(status), "" if status == http.client.OK else reason_in(_error_in(content))
 
-    def _send(self, method: str, verb: str, question: Any = None) -> dict[str, Any]:
-        status, content = self._exchange(method, verb, question)
+    def _send(self, method: str, verb: str, payload: Any = None) -> dict[str, Any]:
+        status, content = self._exchange(method, verb, payload)
         if status != http.client.OK:
             text = f"HTTP {status}: {clean(_error_in(content))}"
             if status == http.client.NOT_FOUND:
                 text += _other_name(self.server)
             raise ServerFault(text)
         try:
-            found = json.loads(content)
+            response = json.loads(content)
         except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
+            response = None
+        if not isinstance(response, dict):
             start = clean(content[:60].decode(errors="replace"))
             raise ServerFault(
                 f"no JSON object from {self.address} but {start!r}: this is not TF Serving's REST API. "
                 "Give its address: --rest-url HOST:PORT"
             )
-        return found
+        return response
 
-    def _exchange(self, method: str, verb: str, question: Any) -> tuple[int, bytes]:
+    def _exchange(self, method: str, verb: str, payload: Any) -> tuple[int, bytes]:
         limit_s = self.server.time_limit_s
         path = f"/v1/models/{quote(self.server.model_name, safe='')}{verb}"
-        body = None if question is None else json.dumps(question).encode()
+        body = None if payload is None else json.dumps(payload).encode()
         connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=limit_s)
         start = None
         try:
@@ -423,8 +423,8 @@ class RestClient:
             try:
                 connection.request(method, path, body, {"Content-Type": "application/json"})
                 response = connection.getresponse()
-                content = response.read(MOST_BYTES + 1)
-                if response.length and len(content) <= MOST_BYTES:
+                content = response.read(MAX_BYTES + 1)
+                if response.length and len(content) <= MAX_BYTES:
                     raise http.client.IncompleteRead(content, response.length)
             finally:
                 watchdog.cancel()
@@ -434,8 +434,8 @@ class RestClient:
             raise ServerFault(text, is_unreachable=True) from error
         finally:
             connection.close()
-        if len(content) > MOST_BYTES:
-            raise ServerFault(f"a response of more than {MOST_BYTES // 2**20} MiB was not read")
+        if len(content) > MAX_BYTES:
+            raise ServerFault(f"a response of more than {MAX_BYTES // 2**20} MiB was not read")
         return response.status, content
 
     def _why_unreachable(self, error: Exception) -> str:
@@ -507,7 +507,7 @@ def _base64(images: Sequence[bytes]) -> list[dict[str, str]]:
 def clean(text: str) -> str:
     """Return a server's text in one short line, without characters that move a terminal's cursor."""
     words = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
-    return words if len(words) <= LONGEST_TEXT else f"{words[: LONGEST_TEXT - 3]}..."
+    return words if len(words) <= MAX_TEXT_LENGTH else f"{words[: MAX_TEXT_LENGTH - 3]}..."
 
 
 def reason_in(text: str) -> str:

@@ -309,12 +309,10 @@ def _count_table(facts: ModelFacts, class_names: Sequence[str]) -> dict[str, Any
     splits += [name for name in facts.counts if name not in splits]
     if not splits:
         return None
-    labels = {name: name for name in class_names}
+    titles = [(name, name) for name in class_names]
     if any("" in facts.counts[split] for split in splits):
-        labels["without a label"] = ""
-    rows = [
-        (title, [facts.counts[split].get(label, 0) for split in splits]) for title, label in labels.items()
-    ]
+        titles.append(("without a label", ""))
+    rows = [(title, [facts.counts[split].get(label, 0) for split in splits]) for title, label in titles]
     return {"splits": splits, "rows": rows, "groups": [facts.groups.get(split, 0) for split in splits]}
 
 

@@ -14,7 +14,7 @@ from kerastl.errors import report_damage
 from kerastl.evaluation.calibration import with_temperature
 from kerastl.evaluation.label_shift import correct_prevalence
 from kerastl.evaluation.predictions import Array
-from kerastl.evaluation.trained_model import AGAIN, class_shares_of, read_validation_fit, read_temperature
+from kerastl.evaluation.trained_model import AGAIN, class_shares_of, read_temperature, read_validation_fit
 from kerastl.recipe import read_plain
 from kerastl.runs import RESOLVED_RECIPE
 

@@ -18,10 +18,10 @@ from natsort import natsorted
 
 from kerastl.data.convert import (
     UnreadableError,
-    to_decodable,
     has_image_name,
     no_pillow_warnings,
     read_content,
+    to_decodable,
 )
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import (
@@ -32,7 +32,7 @@ from kerastl.evaluation.trained_model import (
     load_trained,
     read_description,
 )
-from kerastl.export.converted import find_converted, load_converted
+from kerastl.export.formats import find_converted
 from kerastl.export.graph_check import GRAPH
 from kerastl.export.loaded_export import find_export, read_export
 from kerastl.export.manifest import read_manifest
@@ -197,6 +197,8 @@ class ModelOnDisk:
         if not self.is_export:
             return load_trained(self.folder)
         converted = find_converted(self.folder)
+        from kerastl.export.converted import load_converted
+
         return load_converted(converted) if converted is not None else read_export(self.folder)
 
     def sha256(self) -> str:

@@ -108,21 +108,21 @@ def check_request(model: Path, table_format: TableFormat, out: Path | None, resu
     if table_format == "parquet":
         checks.append(check_parquet)
     problems = []
-    found = None
+    predictor = None
     for check in checks:
         try:
             check()
         except RequestError as error:
             problems.append(str(error))
     try:
-        found = find_predictor(model)
+        predictor = find_predictor(model)
     except RequestError as error:
         problems.append(str(error))
-    if found is None or problems:
+    if predictor is None or problems:
         if len(problems) == 1:
             raise RequestError(problems[0])
         raise Problems("The request", [Problem("", text) for text in problems], "Nothing was written.")
-    return found
+    return predictor
 
 
 def check_parquet() -> None:
@@ -368,12 +368,12 @@ def _check_same(folder: Path, before: TableRequest, now: TableRequest) -> None:
     """Refuse to mix the predictions of two requests."""
     problems = []
     if now.model != before.model:
-        problems.append(Problem("", "the model is another one"))
+        problems.append(Problem("", "the model changed"))
     if now.files != before.files:
         same = "the same number of files, with other names or in another order"
         counts = f"{now.num_files:,} files now, {int(before.num_files):,} before"
         detail = same if now.num_files == before.num_files else counts
-        problems.append(Problem("", f"the list of files is another one: {detail}"))
+        problems.append(Problem("", f"the list of files changed: {detail}"))
     pairs = {
         "--batch-size": (before.batch_size, now.batch_size),
         "format": (before.table_format, now.table_format),
@@ -405,7 +405,7 @@ def write_parquet(rows: Path, out: Path, class_names: Sequence[str]) -> None:
     with rows.open(encoding="utf-8", newline="\n") as file, pq.ParquetWriter(out, schema) as writer:
         while group := [json.loads(line) for line in islice(file, size)]:
             cells = zip(*(_cells(row, class_names) for row in group), strict=True)
-            arrays = [pa.array(list(one), kind) for one, kind in zip(cells, types, strict=True)]
+            arrays = [pa.array(list(column), kind) for column, kind in zip(cells, types, strict=True)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
     with out.open("rb+") as written:
         os.fsync(written.fileno())

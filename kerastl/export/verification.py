@@ -25,7 +25,7 @@ from kerastl.export.findings import (
     graph_findings,
     largest_difference,
 )
-from kerastl.export.graph_check import ENDPOINTS, check_contract, graph_faults, reasons_not_to_load
+from kerastl.export.graph_check import ENDPOINTS, check_endpoints, graph_faults, reasons_not_to_load
 from kerastl.export.live import check_live, reference_predictions
 from kerastl.export.live_clients import Server
 from kerastl.export.manifest import Manifest, read_manifest
@@ -171,8 +171,8 @@ def verify(
     findings = [check_files(export, manifest)]
     if expected is not None and expected.settings:
         findings.append(check_settings(manifest, expected.settings))
-    contract = check_contract(export)
-    findings += contract
+    signatures = check_endpoints(export)
+    findings += signatures
     try:
         faults = graph_faults(export)
     except (OSError, ValueError):
@@ -187,7 +187,7 @@ def verify(
         request = {"export": str(export.resolve())}
         response = run_probe(PROBE, request, images=images, encoded=encoded)
         findings.append(check_response(response, "a TensorFlow session runs it without kerastl and Keras"))
-        if all(finding.ok for finding in contract if finding.check == ENDPOINTS):
+        if all(finding.ok for finding in signatures if finding.check == ENDPOINTS):
             outputs = response["outputs"]
     if outputs is not None:
         findings += check_outputs(outputs, manifest, expected)

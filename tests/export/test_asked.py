@@ -12,7 +12,7 @@ from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.export import PostprocessingOptions, export_once, export_run, resolve_postprocessing, verify_run
 from kerastl.export.manifest import read_manifest
-from kerastl.export.postprocess import PrevalenceEstimate, Threshold
+from kerastl.export.postprocess import Prevalence, Threshold
 from tests.export.conftest import CLASS_NAMES
 
 BENIGN, SCRIPT, TEN = CLASS_NAMES
@@ -61,7 +61,7 @@ def test_thresholds_and_prevalence_are_those_of_the_run(run_folder: Path) -> Non
     how, _ = resolve_postprocessing(
         run_folder, CLASS_NAMES, PostprocessingOptions("none", own, "specificity")
     )
-    assert how.prevalence == PrevalenceEstimate((0.5, 0.25, 0.25), pytest.approx((0.1, 0.2, 0.7)))
+    assert how.prevalence == Prevalence((0.5, 0.25, 0.25), pytest.approx((0.1, 0.2, 0.7)))
     (run_folder / "recipe.resolved.yaml").write_text("phases: [{class_weights: balanced}]\n")
     how, _ = resolve_postprocessing(run_folder, CLASS_NAMES, PostprocessingOptions("none", own))
     assert how.prevalence is not None

@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 
 from kerastl.errors import RequestError
 from kerastl.export.model_card import NO_FACTS, read_model_facts, render_card, site_names
-from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing, PrevalenceEstimate, Threshold
+from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing, Prevalence, Threshold
 
 ABOUT = {
     "class_names": ("cat", "dog"),
@@ -138,7 +138,7 @@ def test_without_a_run_it_is_shorter_and_says_so(tmp_path):
 
 def test_what_is_done_to_the_answers_is_told(run):
     assert "are not corrected" in render_card(NO_FACTS, **ABOUT)
-    postprocessing = Postprocessing(1.5, PrevalenceEstimate((0.5, 0.5), (0.9, 0.1)), Threshold("dog", 0.3))
+    postprocessing = Postprocessing(1.5, Prevalence((0.5, 0.5), (0.9, 0.1)), Threshold("dog", 0.3))
     told = ABOUT | {"postprocessing": postprocessing}
     card = render_card(NO_FACTS, **told)
     for words in ("temperature 1.5", "cat 0.9, dog 0.1", "dog is predicted from a probability"):

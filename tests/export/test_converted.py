@@ -27,7 +27,7 @@ from kerastl.export import (
     verify_converted,
 )
 from kerastl.export.converted import check_agreement
-from kerastl.export.postprocess import Postprocessing, PrevalenceEstimate, Threshold
+from kerastl.export.postprocess import Postprocessing, Prevalence, Threshold
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.converted_files import FORMATS, ONE_QUICK, names_in, need, written
 
@@ -93,7 +93,7 @@ def test_temperature_and_prevalence_are_in_the_graph(
     name: str, trained: Trained, encoded: list[bytes], tmp_path: Path
 ) -> None:
     learnt, served = (0.5, 0.3, 0.2), (0.1, 0.1, 0.8)
-    how = Postprocessing(2.0, PrevalenceEstimate(learnt, served), Threshold("10", 0.7))
+    how = Postprocessing(2.0, Prevalence(learnt, served), Threshold("10", 0.7))
     folder = written(trained, tmp_path / "out", name, how)
     found = find_converted(folder)
     predicted, answers = load_converted(found).predict(encoded)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
-from kerastl.evaluation.predictions import image_under
+from kerastl.evaluation.predictions import resolve_image
 from kerastl.export import (
     expected_predictions,
     export_run,
@@ -133,8 +133,8 @@ def test_a_table_cannot_lead_out_of_the_data_folder(path: str, tmp_path: Path) -
     (tmp_path / "secret.png").touch()
     (root / "a" / "fine.png").touch()
     (root / "out.png").symlink_to(tmp_path / "secret.png")
-    assert image_under(root, path) is None
-    assert image_under(root, "a/fine.png") == root / "a" / "fine.png"
+    assert resolve_image(root, path) is None
+    assert resolve_image(root, "a/fine.png") == root / "a" / "fine.png"
 
 
 def test_samples_keep_the_answers_and_neutral_names(run_folder: Path, tmp_path: Path) -> None:

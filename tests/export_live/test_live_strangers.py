@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from kerastl.export.live_clients import MOST_BYTES, Server
+from kerastl.export.live_clients import MAX_BYTES, Server
 from tests.export.stand_in_server import LOOPBACK, Models, Predictions, StandIn
 from tests.export_live.conftest import Drawn, address, ask, canned, faults, sending
 
@@ -119,7 +119,7 @@ def leave_out(outputs: Any) -> None:
 
 
 def swell(outputs: Any) -> None:
-    outputs["more"].CopyFrom(tf.make_tensor_proto(np.zeros(MOST_BYTES, np.uint8)))
+    outputs["more"].CopyFrom(tf.make_tensor_proto(np.zeros(MAX_BYTES, np.uint8)))
 
 
 def no_text(outputs: Any) -> None:

@@ -1,1 +1,82 @@
-"""Plug-ins: one file each, found by its name."""
+"""Export formats, one file each: `write` exports a model, and `load`, in formats of other runtimes, loads it there. No TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+from kerastl import registry
+from kerastl.errors import RequestError, join_words
+
+
+@dataclass(frozen=True)
+class ConvertedFolder:
+    """A folder that holds a converted model.
+
+    Args:
+        folder: the version folder.
+        format_name: one of `kerastl.registry.names("format")`.
+    """
+
+    folder: Path
+    format_name: str
+
+    @property
+    def module(self) -> ModuleType:
+        """The plug-in of the format."""
+        return registry.module("format", self.format_name)
+
+
+def find_converted(path: Path) -> ConvertedFolder | None:
+    """Return the converted model in `path`, or else of its highest version; None if there is none."""
+    if not path.is_dir():
+        return None
+    versions = [folder for folder in path.iterdir() if folder.name.isdecimal() and folder.is_dir()]
+    for folder in (path, *sorted(versions, key=lambda version: int(version.name), reverse=True)):
+        for name in registry.names("format"):
+            module = registry.module("format", name)
+            if hasattr(module, "load") and (folder / module.FILE).is_file():
+                return ConvertedFolder(folder, name)
+    return None
+
+
+def check_formats(names: Iterable[str], quantize: str | None = None) -> None:
+    """Check that formats can be written, without importing their packages.
+
+    Args:
+        names: of formats.
+        quantize: the requested quantization; None for none.
+
+    Raises:
+        RequestError: a package is missing (the text names the extra), or no format has that quantization.
+    """
+    requested = list(names)
+    problems = [problem for name in requested if (problem := _missing_packages(name))]
+    if quantize is not None and not any(quantize in quantize_choices(name) for name in requested):
+        choices = {name: quantize_choices(name) for name in registry.names("format")}
+        available = "; ".join(f"{name}: {', '.join(values)}" for name, values in choices.items() if values)
+        problems.append(
+            f"{', '.join(requested) or 'No format'} cannot be quantized to {quantize}. Available quantizations: {available}."
+        )
+    if problems:
+        raise RequestError("\n".join(problems))
+
+
+def quantize_choices(name: str) -> tuple[str, ...]:
+    """Return the quantizations of a format."""
+    return tuple(getattr(registry.module("format", name), "QUANTIZE_CHOICES", ()))
+
+
+def _missing_packages(name: str) -> str:
+    required = getattr(registry.module("format", name), "REQUIRED_PACKAGES", ())
+    missing = [package for package in required if find_spec(package) is None]
+    if not missing:
+        return ""
+    verb = "are" if len(missing) > 1 else "is"
+    return (
+        f"The format {name} needs {join_words(missing, 'and')}, which {verb} not installed: "
+        f"pip install 'kerastl[{name}]'"
+    )

@@ -1,6 +1,6 @@
-"""LiteRT (.tflite), for phones and small boards; in the file as `labels.txt`: the class names.
+"""LiteRT (.tflite), for phones and small boards. The file contains the class names as `labels.txt`.
 
-`unzip model.tflite labels.txt` takes them out, as from other LiteRT files that carry their labels.
+`unzip model.tflite labels.txt` extracts them, as from other LiteRT files with labels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kerastl.export.postprocess import Postprocessing
 
 FILE = "model.tflite"
-NEEDS = ("ai_edge_litert",)
+REQUIRED_PACKAGES = ("ai_edge_litert",)
 QUANTIZE_CHOICES = ("float16", "int8")
 LABELS = "labels.txt"
 
@@ -29,75 +29,75 @@ def write(
     version: int | None = None,
     quantize: str | None = None,
 ) -> Path:
-    """Export a trained model under `out`, as `version` or the next number, and return the folder written.
+    """Export a trained model as a new version, and return its folder.
 
     Args:
-        trained: the model and the run folder: `int8` is calibrated on its training images, and what quantizing costs
-            is measured on its test images.
-        out: the folder of all numbers.
-        postprocessing: temperature and prevalence that probabilities are told at.
-        version: the number to write; None: the one after the highest there.
-        quantize: `float16`: weights of half the size; `int8`: weights and computation in 8 bits, the softmax in float32.
-            Images and probabilities stay float32, so that every file is called alike. None: float32.
+        trained: the model and its run folder: `int8` is calibrated on its training images, and the effect of quantization is
+            measured on its test images.
+        out: the folder of all versions.
+        postprocessing: its temperature and prevalence become part of the model.
+        version: the version to write; None for the one after the highest.
+        quantize: `float16` for weights of half the size; `int8` for weights and computation in 8 bits, with the softmax in
+            float32. Images and probabilities are float32 in each case. None for float32.
     """
     from kerastl.console import print_status
     from kerastl.export.converted import write_converted
-    from kerastl.export.litert_conversion import calibration_of, converted, cost_of
+    from kerastl.export.litert_conversion import convert_to_litert, measure_effect, read_calibration
 
     if quantize is not None:
-        print_status(f"Quantizing to {quantize}; what it costs is measured on the run's test images")
-    calibration = calibration_of(trained) if quantize == "int8" else None
+        print_status(f"Quantizing to {quantize} and measuring the effect on the run's test images")
+    calibration = read_calibration(trained) if quantize == "int8" else None
 
-    def convert(network: InferenceGraph, folder: Path) -> dict[str, Any]:
-        plain = converted(network)
-        _write(folder, plain, network.class_names)
+    def convert(graph: InferenceGraph, folder: Path) -> dict[str, Any]:
+        plain = convert_to_litert(graph)
+        _write_file(folder, plain, graph.class_names)
         if quantize is None:
             return {"quantize": None}
         size = (folder / FILE).stat().st_size
         images = None if calibration is None else calibration.images
-        _write(folder, converted(network, quantize, images), network.class_names)
+        _write_file(folder, convert_to_litert(graph, quantize, images), graph.class_names)
         return {
             "quantize": quantize,
-            "calibration": None if calibration is None else calibration.told,
+            "calibration": None if calibration is None else calibration.summary,
             "float32_bytes": size,
-            "cost": cost_of(trained, before=_asker(plain), after=opened(folder)[1]),
+            "effect": measure_effect(trained, before=_predictor(plain), after=load(folder)[1]),
         }
 
     return write_converted(trained, out, "litert", convert, postprocessing, version)
 
 
-def _write(folder: Path, content: bytes, names: tuple[str, ...]) -> None:
-    if any(len(name.splitlines()) != 1 for name in names):
-        raise ValueError(f"a class name is empty or has a line break, and {LABELS} holds one a line")
+def _write_file(folder: Path, content: bytes, class_names: tuple[str, ...]) -> None:
+    if any(len(name.splitlines()) != 1 for name in class_names):
+        raise ValueError(f"a class name is empty or has a line break, and {LABELS} has one name per line")
     file = folder / FILE
     file.write_bytes(content)
-    # Behind the model, as LiteRT's own tools put associated files; with one date, so that equal models are equal files.
-    with zipfile.ZipFile(file, "a") as packed:
-        packed.writestr(zipfile.ZipInfo(LABELS), "".join(f"{name}\n" for name in names))
+    # Appended to the model, as by LiteRT's own tools; with a fixed date, so that equal models are equal files.
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(LABELS), "".join(f"{name}\n" for name in class_names))
 
 
-def opened(folder: Path) -> tuple[list[str], Callable[[Any], Any]]:
-    """Return the class names in the file, and what answers for images, on the CPU.
+def load(folder: Path) -> tuple[list[str], Callable[[Any], Any]]:
+    """Return the class names and a function from images to probabilities, on the CPU.
 
-    Operations are LiteRT's own: a file that asks for TensorFlow's, which may read files, is refused by the runtime.
+    Only LiteRT's own operations are available: the runtime refuses a file with TensorFlow operations, which could read files.
     """
-    with zipfile.ZipFile(folder / FILE) as packed:
-        names = packed.read(LABELS).decode().splitlines()
-    return names, _asker((folder / FILE).read_bytes())
+    with zipfile.ZipFile(folder / FILE) as archive:
+        class_names = archive.read(LABELS).decode().splitlines()
+    return class_names, _predictor((folder / FILE).read_bytes())
 
 
-def _asker(content: bytes) -> Callable[[Any], Any]:
+def _predictor(content: bytes) -> Callable[[Any], Any]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=content)
-    (takes,), (gives,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
 
-    def ask(images: Any) -> Any:
-        # Strict: only the number of images may change. Without it another size is computed, and answered.
-        interpreter.resize_tensor_input(takes["index"], list(images.shape), strict=True)
+    def predict(images: Any) -> Any:
+        # Strict: only the batch size may change. Otherwise images of another size would be accepted.
+        interpreter.resize_tensor_input(inputs["index"], list(images.shape), strict=True)
         interpreter.allocate_tensors()
-        interpreter.set_tensor(takes["index"], images)
+        interpreter.set_tensor(inputs["index"], images)
         interpreter.invoke()
-        return interpreter.get_tensor(gives["index"])
+        return interpreter.get_tensor(outputs["index"])
 
-    return ask
+    return predict

@@ -1,4 +1,4 @@
-"""TensorFlow's SavedModel, for TF Serving and TensorFlow's C, Java and Go interfaces."""
+"""TensorFlow SavedModel, for TensorFlow Serving and TensorFlow's C, Java and Go interfaces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, version: int | None = None) -> Path:
-    """Export a trained model under `out`, as `version` or the next number, and return the folder written."""
+    """Export a trained model under `out` as `version`, or the next one, and return its folder."""
     from kerastl.export.model_card import read_model_facts
     from kerastl.export.saved_model import export_saved_model
 
