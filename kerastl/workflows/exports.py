@@ -1,4 +1,4 @@
-"""Write what others are to serve, in each format that the recipe names."""
+"""Write the exports of a run, and check that its model and exports predict consistently."""
 
 from __future__ import annotations
 
@@ -22,175 +22,177 @@ from kerastl.recipe import Recipe
 from kerastl.report import write_report
 from kerastl.runs import Run
 from kerastl.workflows.datasets import Datasets
-from kerastl.workflows.phase_data import candidates, target_training_records
+from kerastl.workflows.phase_data import candidate_methods, target_training_records
+
+FREEZE_FILE = "freeze.json"
+MAX_IMAGES = 32
+"""Enough for all file types, and few enough to take seconds."""
+VALIDATION = ("val", "target_val")
+TRAINING = ("train", "target_train")
 
 
 def check_exports(recipe: Recipe) -> None:
-    """Check that what a recipe exports can be written on this machine.
+    """Check that the packages of all export formats are installed.
 
     Raises:
-        RequestError: a format's packages are missing; the text names the extra.
+        RequestError: A package is missing. The message contains the install command.
     """
     export.check_formats(recipe.export.formats)
 
 
 def write_exports(recipe: Recipe, run: Run) -> None:
-    """Export the model of a run that was judged; an export of this very model that is whole already is left alone.
+    """Export the model of an evaluated run. An intact export of the same model is kept.
 
     Args:
-        recipe: names the formats and how they answer; what the run cannot give of it is said and left out.
-        run: holds model and scores.
+        recipe: Its `export` section. Options that this run cannot provide are reported and omitted.
+        run: The run folder with model and scores.
     """
-    wanted = recipe.export
-    options = export.PostprocessingOptions(wanted.temperature, wanted.prevalence, wanted.threshold)
-    if not wanted.formats:
+    options = recipe.export
+    postprocessing = export.PostprocessingOptions(options.temperature, options.prevalence, options.threshold)
+    if not options.formats:
         return
-    _, problems = export.resolve_postprocessing(run.path, read_description(run.path).class_names, options)
+    class_names = read_description(run.path).class_names
+    _, problems = export.resolve_postprocessing(run.path, class_names, postprocessing)
     for problem in problems:
         print_status(f"Export without {problem}")
-    for name in wanted.formats:
-        offered = wanted.quantize in export.quantize_choices(name)
-        quantize = wanted.quantize if offered else None
-        export.export_once(run.path, name, options=options, quantize=quantize)
-
-
-SHEET = "freeze.json"
-NUM_IMAGES = 32
-"""Enough for every kind of image file, few enough to take seconds."""
-VALIDATION = ("val", "target_val")
-TRAINING = ("train", "target_train")
+    for name in options.formats:
+        is_offered = options.quantize in export.quantize_choices(name)
+        quantize = options.quantize if is_offered else None
+        export.export_once(run.path, name, options=postprocessing, quantize=quantize)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The images that a run is checked on.
+    """The images for the consistency checks.
 
     Args:
-        records: spread over the kinds of file and the order of the data.
-        decodings: their pixels, decoded twice, each `[n, size, size, 3]` float32 in [0, 255].
-        split: `validation`, or `training` if there are no others.
-        without_file: number of candidates that are not a file of their own.
-        is_predicted_twice: False for training images: without validation, only exports are checked.
+        records: Images of all file types, spread over the dataset.
+        decodings: Their pixels, decoded twice, each `[n, size, size, 3]` float32 in [0, 255]; None without images.
+        split: `validation`, or `training` if there is no validation image.
+        without_file: Number of images that are not a file of their own.
+        checks_model: Whether the model is checked, too. Without validation images, only exports are.
     """
 
     records: tuple[Record, ...]
     decodings: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None
     split: str
     without_file: int
-    is_predicted_twice: bool
+    checks_model: bool
 
 
 def check_consistency(
-    recipe: Recipe, model: keras.Model, images: Datasets, run: Run, *, num_images: int = NUM_IMAGES
+    recipe: Recipe, model: keras.Model, datasets: Datasets, run: Run, *, max_images: int = MAX_IMAGES
 ) -> None:
-    """Make the consistency checks of a run and add them to `freeze.json`. No test image is opened.
+    """Check that predictions are deterministic and equal to those of the exports, and add the results to `freeze.json`.
 
-    A run inside the run is checked too, and marked as finished; it has no exports.
+    The candidates of an adaptation are checked, too, and marked as finished; they have no exports.
 
     Args:
-        recipe: names the formats; their exports are written.
-        model: with its final weights.
-        images: validation images are decoded and predicted twice; their files go through each export.
-        run: its page is written here if a check fails, because the runner then writes none.
-        num_images: images to check, at most.
+        recipe: The recipe.
+        model: The final model.
+        datasets: All images. No test image is opened.
+        run: The run folder, with its exports. If a check fails, the report is written here.
+        max_images: Maximum number of images.
 
     Raises:
-        PermanentFailure: a check fails. All that was finished is kept, including the report of the fault.
+        PermanentFailure: A check failed. All files are kept.
     """
-    sample = _sample(recipe, images, num_images)
+    sample = _sample(recipe, datasets, max_images)
     faults = []
-    for name in (SOURCE_ONLY, *(method.name for method in candidates(recipe)[1:])):
+    for name in (SOURCE_ONLY, *(method.name for method in candidate_methods(recipe)[1:])):
         inner = Run(run.file("runs") / name)
-        if inner.file("model.json").is_file():  # not where training broke down
-            found = _check_one(recipe, load_trained(inner.path).model, sample, inner, ())
+        if inner.file("model.json").is_file():  # missing if training diverged
+            inner_faults = _check_run(recipe, load_trained(inner.path).model, sample, inner, ())
             write_report(inner.path)
-            if not found:
+            if not inner_faults:
                 inner.finish()
-            faults += found
-    faults += _check_one(recipe, model, sample, run, recipe.export.formats)
+            faults += inner_faults
+    faults += _check_run(recipe, model, sample, run, recipe.export.formats)
     if faults:
         write_report(run.path)
         raise PermanentFailure(
-            f"{len(faults)} of the consistency checks of this run failed:\n"
+            f"{len(faults)} consistency checks failed:\n"
             + "\n".join(f"  {fault}" for fault in faults)
-            + f"\nEverything that was finished is kept, the checks are in {run.file(SHEET)}. "
-            "Do not serve this model before the cause is found."
+            + f"\nAll files are kept, and {run.file(FREEZE_FILE)} contains the results. "
+            "Do not serve this model before the cause is known."
         )
 
 
-def _sample(recipe: Recipe, images: Datasets, num_images: int) -> Sample:
-    """Choose and decode the images that the checks share."""
-    validation = [record for split in VALIDATION for record in images.in_split(split)]
-    # A model that came without images may have none for validation; those that it was adapted to serve as well.
-    others = target_training_records(images) if recipe.source is not None else []
-    training = [record for split in TRAINING for record in images.in_split(split)]
-    records = validation or others or training
+def _sample(recipe: Recipe, datasets: Datasets, max_images: int) -> Sample:
+    """Select and decode the images that all checks share."""
+    validation = [record for split in VALIDATION for record in datasets.in_split(split)]
+    # With source.model there may be no validation images. The images that it was adapted to are suitable, too.
+    adapted_to = target_training_records(datasets) if recipe.source is not None else []
+    training = [record for split in TRAINING for record in datasets.in_split(split)]
+    records = validation or adapted_to or training
     files = [record for record in records if record.file.is_file()]
-    chosen = _spread(files, num_images)
+    selected = _spread(files, max_images)
     decodings = None
-    if chosen:
-        # From the files, not from a cache, or the second decoding would be a copy of the first.
-        decodings = decode_twice(replace(images, cache="none").dataset(recipe, chosen))
+    if selected:
+        # Without a cache, because it would return the first decoding twice.
+        decodings = decode_twice(replace(datasets, cache="none").dataset(recipe, selected))
     return Sample(
-        tuple(chosen),
+        tuple(selected),
         decodings,
-        "validation" if validation else "training",
-        len(records) - len(files),
-        bool(validation or others),
+        split="validation" if validation else "training",
+        without_file=len(records) - len(files),
+        checks_model=bool(validation or adapted_to),
     )
 
 
-def _check_one(
+def _check_run(
     recipe: Recipe, model: keras.Model, sample: Sample, run: Run, formats: Sequence[str]
 ) -> list[str]:
-    """Write the checks of one run; return its faults, each with where it was found."""
-    # A run that adapts a model which was trained elsewhere has no phase of its own.
-    sheet = run.read_json(SHEET) if run.file(SHEET).is_file() else {"phases": []}
+    """Write the checks of one run, and return its faults, each with its location."""
+    # A run with source.model has no freeze checks of its own.
+    content = run.read_json(FREEZE_FILE) if run.file(FREEZE_FILE).is_file() else {"phases": []}
     skipped: dict[str, Any] = {
         "images": 0, "reason": "there are no validation images", "faults": [],
     }  # fmt: skip
-    passes, logits = skipped, None
-    if sample.decodings is not None and (sample.is_predicted_twice or formats):
-        print_status(f"Checking {run.path.name} on {len(sample.records)} {sample.split} images")
+    determinism, logits = skipped, None
+    if sample.decodings is not None and (sample.checks_model or formats):
+        print_status(
+            f"Checking determinism of {run.path.name} on {len(sample.records)} {sample.split} images"
+        )
         paths = [record.path for record in sample.records]
-        passes, logits = compare_passes(
+        determinism, logits = compare_passes(
             model, sample.decodings, paths, batch_size=recipe.data.known_batch_size
         )
-    sheet["two_passes"] = passes if sample.is_predicted_twice else skipped
-    sheet["exports"] = _exports(recipe, sample, logits, run, formats)
-    run.write_json(SHEET, sheet)
-    where = {"two passes": sheet["two_passes"]}
-    where |= {f"export {name}": report for name, report in sheet["exports"].items()}
+    content["determinism"] = determinism if sample.checks_model else skipped
+    content["exports"] = _compare_exports(recipe, sample, logits, run, formats)
+    run.write_json(FREEZE_FILE, content)
+    checks = {"determinism": content["determinism"]}
+    checks |= {f"export {name}": check for name, check in content["exports"].items()}
     return [
-        f"{run.path.name}, {name}: {fault}" for name, report in where.items() for fault in report["faults"]
+        f"{run.path.name}, {name}: {fault}" for name, check in checks.items() for fault in check["faults"]
     ]
 
 
-def _exports(
+def _compare_exports(
     recipe: Recipe, sample: Sample, logits: np.ndarray[Any, Any] | None, run: Run, formats: Sequence[str]
 ) -> dict[str, Any]:
-    """Return how each export agrees with the run on the files of the sample, by format."""
-    report: dict[str, Any] = {
+    """Return the comparison of each export with the model of the run, by format."""
+    check: dict[str, Any] = {
         "split": sample.split,
         "files": len(sample.records),
         "without_file": sample.without_file,
     }
     if sample.decodings is None or logits is None:
-        reason = "no image lies as a file of its own"
-        return {name: {**report, "reason": reason, "faults": []} for name in formats}
+        reason = "no image is a file of its own"
+        return {name: {**check, "reason": reason, "faults": []} for name in formats}
     if not formats:
         return {}
     inputs = {
-        "encoded": _encoded(sample.records, recipe.data.max_pixels),
+        "encoded": _read_files(sample.records, recipe.data.max_pixels),
         "pixels": sample.decodings[0],
         "probabilities": softmax(logits.astype(np.float64), axis=1),
     }
-    return {name: report | _compared(run, name, inputs) for name in formats}
+    return {name: check | _compare_export(run, name, inputs) for name in formats}
 
 
-def _compared(run: Run, format_name: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    written = run.file(export.EXPORT_FOLDER) / format_name
-    converted = export.find_converted(written)
+def _compare_export(run: Run, format_name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    folder = run.file(export.EXPORT_FOLDER) / format_name
+    converted = export.find_converted(folder)
     if converted is not None:
         return {
             "folder": converted.folder.relative_to(run.path).as_posix(),
@@ -198,26 +200,22 @@ def _compared(run: Run, format_name: str, inputs: dict[str, Any]) -> dict[str, A
                 converted, pixels=inputs["pixels"], probabilities=inputs["probabilities"]
             ),
         }
-    folder = export.find_export(written)
-    if folder is None:
+    version = export.find_export(folder)
+    if version is None:
         return {"reason": "this format does not predict", "faults": []}
-    return {"folder": folder.relative_to(run.path).as_posix(), **export.compare_with_run(folder, **inputs)}
+    return {"folder": version.relative_to(run.path).as_posix(), **export.compare_with_run(version, **inputs)}
 
 
-def _spread(records: Sequence[Record], most: int) -> list[Record]:
-    """Return up to `most` records, spread evenly over the kinds of file and the order of the data."""
+def _spread(records: Sequence[Record], max_images: int) -> list[Record]:
+    """Return up to `max_images` records of all file types, at equal distances."""
     ordered = sorted(records, key=lambda record: record.file.suffix.lower())
-    count = min(most, len(ordered))
-    places = dict.fromkeys(round(place) for place in np.linspace(0, len(ordered) - 1, count))
-    return [ordered[place] for place in places]
+    count = min(max_images, len(ordered))
+    indices = dict.fromkeys(round(index) for index in np.linspace(0, len(ordered) - 1, count))
+    return [ordered[index] for index in indices]
 
 
-def _encoded(records: Sequence[Record], max_pixels: int) -> tuple[bytes, ...]:
-    """Return the files as they would be sent to a server.
-
-    Raises:
-        RunFailed: a file changed during the run.
-    """
+def _read_files(records: Sequence[Record], max_pixels: int) -> tuple[bytes, ...]:
+    """Return the encoded images as a client sends them. Raises RunFailed if a file changed during the run."""
     encoded = []
     for record in records:
         try:
