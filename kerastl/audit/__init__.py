@@ -1,4 +1,4 @@
-"""Which augmentation changes the class on this data set: cross-fitted judges on frozen features. No TensorFlow."""
+"""Find augmentations that do not preserve the label, by cross-validated classifiers on frozen features. No TensorFlow."""
 
 import lazy_loader
 

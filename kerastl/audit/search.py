@@ -1,4 +1,4 @@
-"""Audit operations on one data set: features in, verdicts out. No images, no TensorFlow."""
+"""Audit operations on one dataset: from features to verdicts, to tables and to a safe policy."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from kerastl.audit.measure import (
-    CLASS_FIGURES,
-    FINER_MARGIN,
-    TAKEN_MARGIN,
-    Court,
-    Jury,
+    CLASS_METRICS,
+    CONFUSION_MARGIN,
+    FINE_MARGIN,
+    Committee,
+    FeatureSet,
     Measurement,
     Pair,
     Trial,
 )
-from kerastl.audit.verdicts import ERROR_RATE, Finding, Verdict, find, judge_operation
+from kerastl.audit.verdicts import ERROR_RATE, Finding, Verdict, find_harmful, mean_metric, verdict_of
 from kerastl.console import track
 from kerastl.evaluation.bootstrap import FEWEST_GROUPS, resample
 from kerastl.recipe import to_yaml
@@ -29,94 +29,98 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass
-class SecondLook:
-    """Where images lie that are taken for another class.
+class FollowUp:
+    """Tests on fresh draws whether confused images are in the region of the other class.
 
     Args:
-        court: the judges.
-        draws: fresh ones, as in `Court.measure`.
+        committee: The classifiers.
+        draws: Features of augmented images, as in `Committee.measure`.
     """
 
-    court: Court
+    committee: Committee
     draws: Sequence[Array]
-    _others: dict[int, Array] = field(default_factory=dict)
+    _by_target: dict[int, Array] = field(default_factory=dict)
 
     @cached_property
-    def _taught(self) -> Array:
-        return self._answers(range(self.court.classes))
+    def _augmented(self) -> Array:
+        """Predictions by classifiers trained on augmented images of all classes."""
+        return self._predictions(range(self.committee.num_classes))
 
     @cached_property
-    def _among(self) -> tuple[Array, Array]:
-        """Among which class images lie: untouched `[n]`, changed `[draws, n]`."""
-        where = self.court.neighbourhood
-        before = where.among(self.court.jury.features)
-        return before, np.stack([where.among(one) for one in self.draws])
+    def _neighbors(self) -> tuple[Array, Array]:
+        """Classes by nearest neighbors: of original images `[n]`, of augmented images `[draws, n]`."""
+        classifier = self.committee.neighbor_classifier
+        original = classifier.predict(self.committee.data.features)
+        return original, np.stack([classifier.predict(draw) for draw in self.draws])
 
-    def _taught_but_on(self, target: int) -> Array:
-        if target not in self._others:
-            others = [one for one in range(self.court.classes) if one != target]
-            self._others[target] = self._answers(others)
-        return self._others[target]
+    def _target_original(self, target: int) -> Array:
+        """Predictions by classifiers trained on augmented images of all classes except the target."""
+        if target not in self._by_target:
+            others = [label for label in range(self.committee.num_classes) if label != target]
+            self._by_target[target] = self._predictions(others)
+        return self._by_target[target]
 
-    def _answers(self, changed_classes: Sequence[int]) -> Array:
-        jury = self.court.jury
-        judges = jury.train(self.draws, changed_classes)
-        found: Array = np.stack([jury.ask(judges, one) for one in self.draws]).argmax(axis=-1)
-        return found
+    def _predictions(self, augmented_classes: Sequence[int]) -> Array:
+        data = self.committee.data
+        classifiers = data.train(self.draws, augmented_classes)
+        predictions: Array = np.stack([data.predict(classifiers, draw) for draw in self.draws]).argmax(
+            axis=-1
+        )
+        return predictions
 
-    def at(self, pair: Pair) -> Pair:
-        """Ask of images that are taken for another class whether they lie where its untouched images lie.
+    def test(self, pair: Pair) -> Pair:
+        """Return a pair with the results of the follow-up tests.
 
-        Judges that learnt the operation on every class tell whether it can be learnt. Judges that learnt it on every
-        class but the target, each image under its own label, call a changed image the target only where untouched
-        images of the target are denser. And the share that lies among the target's untouched images is counted.
-
-        Returns:
-            The pair with everything that was not asked before.
+        Classifiers trained on augmented images of all classes show whether a model can learn the operation. Classifiers
+        trained on augmented images of all classes except the target predict the target only where its original images
+        are denser. The third test counts the images whose nearest neighbors are original images of the target.
         """
-        source, target, court = pair.source, pair.target, self.court
-        untouched = court.untouched
-        before, among = self._among
-        apart = self._taught_but_on(target)
+        source, target, committee = pair.source, pair.target, self.committee
+        original = committee.original_predictions
+        neighbors_original, neighbors = self._neighbors
         return dataclasses.replace(
             pair,
-            taught_again=court.rise(self._taught, untouched, source, target, TAKEN_MARGIN),
-            taught_some=court.rise_either_way(self._taught, source, target),
-            other_taught=court.rise(apart, untouched, source, target, FINER_MARGIN),
-            among=court.rise(among, before, source, target, FINER_MARGIN),
-            among_many=court.rise(among, before, source, target, TAKEN_MARGIN),
+            augmented_fresh=committee.increase(self._augmented, original, source, target, CONFUSION_MARGIN),
+            augmented_mutual=committee.mutual_increase(self._augmented, source, target),
+            target_original=committee.increase(
+                self._target_original(target), original, source, target, FINE_MARGIN
+            ),
+            neighbors=committee.increase(neighbors, neighbors_original, source, target, FINE_MARGIN),
+            neighbors_many=committee.increase(
+                neighbors, neighbors_original, source, target, CONFUSION_MARGIN
+            ),
         )
 
 
-Changed = Callable[[Trial, int], Array]
-"""Takes a trial and the number of a draw; returns the features of all images changed: `[n, width]` float32."""
+AugmentedFeatures = Callable[[Trial, int], Array]
+"""Takes a trial and the number of a draw; returns the features of all images, augmented: `[n, width]` float32."""
 
 DRAWS = 2
 FRESH_DRAWS = 8
-"""Draws that decide where suspicious images lie; they were not used to suspect them."""
-MOST_FRESH_IMAGES = 4000
-"""Changed images in a second look; of many images fewer draws are as good."""
-FEWEST_GROUPS_OF_A_CLASS = 3
+"""Draws of the follow-up tests of suspicious pairs, other than the draws that made them suspicious."""
+MAX_FRESH_IMAGES = 4000
+"""Augmented images of a follow-up test; with many images, fewer draws are enough."""
+MIN_GROUPS_PER_CLASS = 3
 RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Audit:
-    """What an audit came to.
+class AuditResult:
+    """The result of an audit.
 
     Args:
-        class_names: those that were judged.
-        counts: (images, groups) of each of them.
-        left_out: one line for each class that could not be judged.
-        measured: by trial.
-        pairs: by trial, source and target class.
-        findings: what changes a label.
-        verdicts: one an operation, in the order they were asked for.
+        class_names: The audited classes.
+        counts: (images, groups) of each class.
+        excluded: One line per class that could not be audited.
+        measured: Measurements by trial.
+        pairs: Pairs by trial, source and target class.
+        findings: Harmful effects.
+        verdicts: One per operation, in the order of the trials.
     """
 
     class_names: tuple[str, ...]
     counts: tuple[tuple[int, int], ...]
-    left_out: tuple[str, ...]
+    excluded: tuple[str, ...]
     measured: dict[Trial, Measurement]
     pairs: dict[tuple[Trial, int, int], Pair]
     findings: tuple[Finding, ...]
@@ -128,314 +132,300 @@ def audit(
     labels: Sequence[str],
     groups: Sequence[str],
     trials: Sequence[Trial],
-    changed: Changed,
+    augmented_features: AugmentedFeatures,
     *,
     widths: Sequence[int],
     seed: int,
-) -> Audit:
-    """Judge which operation at which strength changes the class of which images.
+) -> AuditResult:
+    """Find operations that do not preserve the label, by strength and class.
 
     Args:
-        features: `[n, width]` float32 of untouched images.
-        labels: the class of each.
-        groups: what must stay together, e.g. the patient of each; its own name where an image stands for itself.
-        trials: operations at strengths.
-        changed: gives the features of the same images, changed.
-        widths: of the parts that the features are made of; each weighs the same.
-        seed: of folds and resamples.
+        features: `[n, width]` float32 of the original images.
+        labels: Class of each image.
+        groups: Group of each image, such as the patient; a name of its own for an image without a group.
+        trials: Operations at strengths.
+        augmented_features: Returns the features of the same images, augmented.
+        widths: Widths of the parts of the features. All parts have the same weight.
+        seed: Seed of the folds and of the bootstrap resamples.
     """
-    kept, names, left_out = _judgeable(labels, groups)
+    rows, names, excluded = _usable_rows(labels, groups)
     if len(names) < 2:
-        return _nothing_to_judge(trials, left_out)
-    number = {name: place for place, name in enumerate(names)}
-    numbers = np.array([number[labels[row]] for row in kept], np.int64)
-    units = np.unique(np.asarray([groups[row] for row in kept]), return_inverse=True)[1]
-    jury = Jury(np.asarray(features)[kept], numbers, units, tuple(widths), seed)
-    court = _court(jury, seed)
+        return _inconclusive_audit(trials, excluded)
+    index_of = {name: index for index, name in enumerate(names)}
+    label_indices = np.array([index_of[labels[row]] for row in rows], np.int64)
+    group_indices = np.unique(np.asarray([groups[row] for row in rows]), return_inverse=True)[1]
+    data = FeatureSet(np.asarray(features)[rows], label_indices, group_indices, tuple(widths), seed)
+    committee = _committee(data, seed)
     measured = {
-        trial: court.measure([changed(trial, draw)[kept] for draw in range(DRAWS)])
+        trial: committee.measure([augmented_features(trial, draw)[rows] for draw in range(DRAWS)])
         for trial in track(trials, "auditing", len(trials))
     }
 
-    fresh = min(FRESH_DRAWS, max(DRAWS, MOST_FRESH_IMAGES // len(kept)))
-    looks: dict[tuple[Trial, int], SecondLook] = {}
+    num_fresh = min(FRESH_DRAWS, max(DRAWS, MAX_FRESH_IMAGES // len(rows)))
+    follow_ups: dict[tuple[Trial, int], FollowUp] = {}
 
-    def where(trial: Trial, pair: Pair, suspected: bool) -> Pair:
-        number = fresh if suspected else DRAWS
-        if (trial, number) not in looks:
-            for other in [key for key in looks if key[0] != trial]:
-                del looks[other]  # one trial's draws at a time: memory stays flat
-            draws = [changed(trial, DRAWS + draw)[kept] for draw in range(number)]
-            looks[trial, number] = SecondLook(court, draws)
-        return looks[trial, number].at(pair)
+    def follow_up(trial: Trial, pair: Pair, is_suspicious: bool) -> Pair:
+        num_draws = num_fresh if is_suspicious else DRAWS
+        if (trial, num_draws) not in follow_ups:
+            for other in [key for key in follow_ups if key[0] != trial]:
+                del follow_ups[other]  # keeps only the draws of one trial in memory
+            draws = [augmented_features(trial, DRAWS + draw)[rows] for draw in range(num_draws)]
+            follow_ups[trial, num_draws] = FollowUp(committee, draws)
+        return follow_ups[trial, num_draws].test(pair)
 
-    pairs, findings = find(measured, where)
+    pairs, findings = find_harmful(measured, follow_up)
     verdicts = tuple(
-        judge_operation(name, measured, pairs, findings, court, names)
+        verdict_of(name, measured, pairs, findings, committee, names)
         for name in dict.fromkeys(trial.name for trial in trials)
     )
-    counts = tuple((int((numbers == one).sum()), court.groups_of_class[one]) for one in range(len(names)))
-    return Audit(names, counts, left_out, measured, pairs, tuple(findings), verdicts)
+    counts = tuple(
+        (int((label_indices == index).sum()), committee.groups_per_class[index])
+        for index in range(len(names))
+    )
+    return AuditResult(names, counts, excluded, measured, pairs, tuple(findings), verdicts)
 
 
-def _judgeable(
+def _usable_rows(
     labels: Sequence[str], groups: Sequence[str]
 ) -> tuple[list[int], tuple[str, ...], tuple[str, ...]]:
-    """Return the rows that can be judged, their classes in order of appearance, and why others cannot."""
-    groups_of: dict[str, set[str]] = {}
+    """Return the rows of classes with enough groups, these classes in order of appearance, and why others are excluded."""
+    groups_by_label: dict[str, set[str]] = {}
     for label, group in zip(labels, groups, strict=True):
-        groups_of.setdefault(label, set()).add(group)
-    few = {name for name, own in groups_of.items() if len(own) < FEWEST_GROUPS_OF_A_CLASS}
-    left_out = tuple(
-        f"{name}: {len(groups_of[name])} group{'s' if len(groups_of[name]) > 1 else ''}, at least "
-        f"{FEWEST_GROUPS_OF_A_CLASS} are needed, so that no image is judged by a model that saw its group"
-        for name in groups_of
-        if name in few
+        groups_by_label.setdefault(label, set()).add(group)
+    rare = {label for label, members in groups_by_label.items() if len(members) < MIN_GROUPS_PER_CLASS}
+    excluded = tuple(
+        f"{name} has {len(groups_by_label[name])} group{'s' if len(groups_by_label[name]) > 1 else ''} "
+        f"(at least {MIN_GROUPS_PER_CLASS} are needed for cross-validation by group)"
+        for name in groups_by_label
+        if name in rare
     )
-    names = tuple(name for name in groups_of if name not in few)
-    return [row for row, label in enumerate(labels) if label not in few], names, left_out
+    names = tuple(name for name in groups_by_label if name not in rare)
+    return [row for row, label in enumerate(labels) if label not in rare], names, excluded
 
 
-def _nothing_to_judge(trials: Sequence[Trial], left_out: tuple[str, ...]) -> Audit:
-    """Leave everything undecided: there are no two classes to be told apart."""
-    why = (f"fewer than two classes have {FEWEST_GROUPS_OF_A_CLASS} groups (patients, scenes) or more",)
+def _inconclusive_audit(trials: Sequence[Trial], excluded: tuple[str, ...]) -> AuditResult:
+    """Return an audit of fewer than two classes, in which every operation is undecided."""
+    reasons = (f"fewer than two classes have at least {MIN_GROUPS_PER_CLASS} groups (patients, scenes)",)
     verdicts = tuple(
-        Verdict(name, "undecided", None, (), why, (), False)
+        Verdict(name, "undecided", None, (), reasons, (), False)
         for name in dict.fromkeys(trial.name for trial in trials)
     )
-    return Audit((), (), left_out, {}, {}, (), verdicts)
+    return AuditResult((), (), excluded, {}, {}, (), verdicts)
 
 
-def _court(jury: Jury, seed: int) -> Court:
-    units = [f"{group:09d}" for group in jury.groups]
-    drawn = resample(units, [""] * len(units), jury.labels, seed=seed, resamples=RESAMPLES)
-    groups_of_class = [len(np.unique(jury.groups[jury.labels == one])) for one in np.unique(jury.labels)]
+def _committee(data: FeatureSet, seed: int) -> Committee:
+    group_names = [f"{group:09d}" for group in data.groups]
+    drawn = resample(group_names, [""] * len(group_names), data.labels, seed=seed, resamples=RESAMPLES)
+    groups_per_class = [len(np.unique(data.groups[data.labels == label])) for label in np.unique(data.labels)]
     weights = drawn.counts[:, drawn.group_of].astype(np.float32)
-    return Court(jury, weights, groups_of_class, FEWEST_GROUPS)
+    return Committee(data, weights, groups_per_class, FEWEST_GROUPS)
 
 
-def sample(labels: Sequence[str], groups: Sequence[str], *, most_per_class: int, seed: int) -> list[int]:
-    """Return the places of at most so many images a class, as many groups as possible.
+def sample_per_class(
+    labels: Sequence[str], groups: Sequence[str], *, most_per_class: int, seed: int
+) -> list[int]:
+    """Return the indices of a random sample with at most `most_per_class` images per class, from as many groups as possible.
 
-    Every group gives its first image before any gives its second; which come first is drawn.
+    Every group contributes its first image before any contributes its second.
 
     Args:
-        labels, groups: of each image.
-        most_per_class: images.
-        seed: another seed, other images.
+        labels, groups: Of each image.
+        most_per_class: Maximum number of images.
+        seed: Seed of the order.
     """
     generator = np.random.default_rng(seed)
     chosen: list[int] = []
     for label in sorted(set(labels)):
         rows = [int(row) for row in np.flatnonzero(np.asarray(labels, object) == label)]
-        order = [rows[place] for place in generator.permutation(len(rows))]
-        turn: dict[str, int] = {}
+        order = [rows[index] for index in generator.permutation(len(rows))]
+        last_round: dict[str, int] = {}
         rounds = []
         for row in order:
-            turn[groups[row]] = turn.get(groups[row], -1) + 1
-            rounds.append(turn[groups[row]])
-        ranked = sorted(range(len(order)), key=lambda place: (rounds[place], place))
-        chosen += [order[place] for place in ranked[:most_per_class]]
+            last_round[groups[row]] = last_round.get(groups[row], -1) + 1
+            rounds.append(last_round[groups[row]])
+        ranked = sorted(range(len(order)), key=lambda index: (rounds[index], index))
+        chosen += [order[index] for index in ranked[:most_per_class]]
     return sorted(chosen)
 
 
-MOST_PAIRS = 3
+MAX_PAIRS_SHOWN = 3
 
 
-def lines(audit: Audit) -> list[str]:
-    """Return the lines of the table: a verdict an operation, the figures of its strengths below it."""
-    told = [f"Not judged: {line}" for line in audit.left_out]
-    if audit.class_names:
-        counts = zip(audit.class_names, audit.counts, strict=True)
-        judged = ", ".join(f"{name} ({images} images, {groups} groups)" for name, (images, groups) in counts)
-        told += [f"Judged: {judged}", ""]
-    for verdict in audit.verdicts:
-        told.append(f"{verdict.name}: {_headline(verdict, audit.class_names)}")
-        for trial, one in audit.measured.items():
-            if trial.name == verdict.name and not one.unchanged:
-                told.append(f"    {_strength(trial)}  {_figures(one)}")
-        for strength, changed, learnt in verdict.unlearnt:
-            told.append(
-                f"    at {strength:g}: right {changed:.2f} before, {learnt:.2f} after learning the operation: "
-                "not learnt yet, the label stays"
+def format_lines(result: AuditResult) -> list[str]:
+    """Return the lines of the table: the verdict on each operation, and the measurements of its strengths."""
+    lines = [f"Excluded: {line}" for line in result.excluded]
+    if result.class_names:
+        counts = zip(result.class_names, result.counts, strict=True)
+        classes = ", ".join(f"{name} ({images} images, {groups} groups)" for name, (images, groups) in counts)
+        lines += [f"Classes: {classes}", ""]
+    for verdict in result.verdicts:
+        lines.append(f"{verdict.name}: {_headline(verdict, result.class_names)}")
+        for trial, measurement in result.measured.items():
+            if trial.name == verdict.name and not measurement.unchanged:
+                options = format_options(trial)
+                lines.append(f"    at {trial.strength:<4g} {options:<28}  {_format_accuracy(measurement)}")
+        for strength, augmented, trained in verdict.needs_training:
+            lines.append(
+                f"    at {strength:g}: accuracy on augmented images {augmented:.2f}, {trained:.2f} after training on them: "
+                "the label is preserved, but a model must be trained on this operation"
             )
-    told += [
+    lines += [
         "",
-        "right: share of held-out images judged right, mean over classes: untouched; changed, by judges that saw",
-        "untouched images only; changed, by judges that learnt the operation; untouched, by those.",
-        f"Chance that any label is said to move that does not: at most {ERROR_RATE:g} an audit (Holm). What is said to\n"
-        "be gone rests on a 95 % bound.",
+        "accuracy: on held-out images, mean over classes: original -> augmented; after training on augmented images:",
+        "on augmented images (on original images).",
+        f"The probability of any false label change is at most {ERROR_RATE:g} per audit (Holm). A loss of information\n"
+        "is reported by a 95 % bound.",
     ]
-    return told
+    return lines
 
 
-def options_in_words(trial: Trial) -> str:
-    """Return the options of a trial as a recipe would have them: `max_deg 15, fill_mode reflect`."""
+def format_options(trial: Trial) -> str:
+    """Return the options of a trial as in a recipe: `max_deg 15, fill_mode reflect`."""
     return ", ".join(
-        f"{name} {_number(getattr(trial.pasted, name))}"
-        for name in type(trial.pasted).model_fields
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name in type(trial.recipe_options).model_fields
         if name != "apply_probability"
+        for value in [getattr(trial.recipe_options, name)]
     )
 
 
-def _strength(trial: Trial) -> str:
-    return f"at {trial.strength:<4g} {options_in_words(trial):<28}"
-
-
-def _number(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _figures(one: Measurement) -> str:
-    means = [sum(figures[name][0] for figures in one.classes) / len(one.classes) for name in CLASS_FIGURES]
+def _format_accuracy(measurement: Measurement) -> str:
+    means = [mean_metric(measurement, name) for name in CLASS_METRICS]
     return (
-        f"right {means[0]:.2f} -> {means[1]:.2f}, learnt {means[2]:.2f} ({means[3]:.2f} untouched), "
-        f"margin lost {means[4]:.1f}"
+        f"accuracy {means[0]:.2f} -> {means[1]:.2f}, after training {means[2]:.2f} ({means[3]:.2f}), "
+        f"margin loss {means[4]:.1f}"
     )
 
 
-def short(verdict: Verdict) -> str:
-    """Return up to which strength an operation is safe: `safe up to 0.5`."""
-    return f"safe up to {verdict.safe.strength:g}" if verdict.safe else "safe at no strength tried"
+def _safe_range(verdict: Verdict) -> str:
+    return f"safe up to {verdict.safe.strength:g}" if verdict.safe else "not safe at any tested strength"
 
 
 def _headline(verdict: Verdict, class_names: Sequence[str]) -> str:
     if verdict.unchanged:
-        return "safe: it changes nothing on these images"
+        return "safe: it leaves these images unchanged"
     if verdict.state == "safe":
-        return short(verdict)
-    return f"{reason(verdict, class_names)}; {short(verdict)}"
+        return _safe_range(verdict)
+    return f"{_reason(verdict, class_names)}; {_safe_range(verdict)}"
 
 
-def reason(verdict: Verdict, class_names: Sequence[str]) -> str:
+def _reason(verdict: Verdict, class_names: Sequence[str]) -> str:
     """Return why an operation is not safe: `harmful for 6 and 9 (at 0.5): ...` or `undecided: ...`."""
     if verdict.state == "undecided":
         return f"undecided: {'; '.join(verdict.reasons)}"
     lowest = verdict.findings[0].trial.strength
-    here = [one for one in verdict.findings if one.trial.strength == lowest]
-    names = dict.fromkeys(
-        " and ".join(class_names[place] for place in sorted((one.pair.source, one.pair.target)))
-        for one in here
+    findings = [finding for finding in verdict.findings if finding.trial.strength == lowest]
+    pairs = dict.fromkeys(
+        " and ".join(class_names[label] for label in sorted((finding.pair.source, finding.pair.target)))
+        for finding in findings
     )
-    more = f" and {len(names) - MOST_PAIRS} more pairs" if len(names) > MOST_PAIRS else ""
-    worst = max(here, key=lambda one: one.pair.taught.value)
-    told = _told(worst, class_names)
-    return f"harmful for {', '.join([*names][:MOST_PAIRS])}{more} (at {lowest:g}): {told}"
+    more = f" and {len(pairs) - MAX_PAIRS_SHOWN} more pairs" if len(pairs) > MAX_PAIRS_SHOWN else ""
+    worst = max(findings, key=lambda finding: finding.pair.augmented.value)
+    evidence = _evidence(worst, class_names)
+    return f"harmful for {', '.join([*pairs][:MAX_PAIRS_SHOWN])}{more} (at {lowest:g}): {evidence}"
 
 
-def _told(finding: Finding, class_names: Sequence[str]) -> str:
+def _evidence(finding: Finding, class_names: Sequence[str]) -> str:
     pair = finding.pair
     source, target = class_names[pair.source], class_names[pair.target]
-    share = f"{max(0.0, pair.taught.value):.0%}"
-    if finding.kind == "moves" and pair.among and pair.taught.value <= TAKEN_MARGIN:
-        return (
-            f"{pair.among.value:.0%} more of {source} lie among untouched {target}, and judges that learnt the operation "
-            "take some of the two for each other"
-        )
-    if finding.kind == "moves":
-        return (
-            f"{share} more of {source} are taken for {target} even by judges that learnt the operation, and they lie "
-            f"where untouched {target} lie"
-        )
-    return (
-        f"{share} more of {source} are taken for {target} even by judges that learnt the operation: what tells the "
-        "two apart is gone"
+    confused = (
+        f"{max(0.0, pair.augmented.value):.0%} more {source} images are predicted as {target}, even by classifiers "
+        "trained on augmented images"
     )
+    if finding.kind == "information_loss":
+        return f"{confused}, which no longer separate the two classes"
+    if pair.neighbors and pair.augmented.value <= CONFUSION_MARGIN:
+        return (
+            f"{pair.neighbors.value:.0%} more {source} images are among the original {target} images, and classifiers "
+            "trained on augmented images confuse some images of the two classes"
+        )
+    return f"{confused}, and they are among the original {target} images"
 
 
-def as_plain(audit: Audit) -> dict[str, Any]:
-    """Return everything an audit came to as mappings, lists, numbers and text."""
+def as_plain(result: AuditResult) -> dict[str, Any]:
+    """Return an audit as dicts, lists, numbers and text, the content of `audit.json`."""
+    names = result.class_names
     return {
         "error_rate": ERROR_RATE,
         "classes": {
             name: {"images": images, "groups": groups}
-            for name, (images, groups) in zip(audit.class_names, audit.counts, strict=True)
+            for name, (images, groups) in zip(names, result.counts, strict=True)
         },
-        "left_out": list(audit.left_out),
-        "operations": [_verdict(verdict, audit) for verdict in audit.verdicts],
-    }
-
-
-def _verdict(verdict: Verdict, audit: Audit) -> dict[str, Any]:
-    names = audit.class_names
-    return {
-        "name": verdict.name,
-        "verdict": verdict.state,
-        "safe_up_to": verdict.safe.strength if verdict.safe else None,
-        "unchanged": verdict.unchanged,
-        "reason": "" if verdict.state == "safe" else reason(verdict, names),
-        "findings": [
+        "excluded": list(result.excluded),
+        "operations": [
             {
-                "strength": one.trial.strength,
-                "kind": one.kind,
-                "class": names[one.pair.source],
-                "taken_for": names[one.pair.target],
+                "name": verdict.name,
+                "verdict": verdict.state,
+                "safe_up_to": verdict.safe.strength if verdict.safe else None,
+                "unchanged": verdict.unchanged,
+                "reason": "" if verdict.state == "safe" else _reason(verdict, names),
+                "findings": [
+                    {
+                        "strength": finding.trial.strength,
+                        "kind": finding.kind,
+                        "class": names[finding.pair.source],
+                        "predicted": names[finding.pair.target],
+                    }
+                    for finding in verdict.findings
+                ],
+                "strengths": [
+                    _plain_trial(trial, measurement, result)
+                    for trial, measurement in result.measured.items()
+                    if trial.name == verdict.name
+                ],
             }
-            for one in verdict.findings
-        ],
-        "strengths": [
-            _trial(trial, one, audit) for trial, one in audit.measured.items() if trial.name == verdict.name
+            for verdict in result.verdicts
         ],
     }
 
 
-def _trial(trial: Trial, one: Measurement, audit: Audit) -> dict[str, Any]:
-    names = audit.class_names
+def _plain_trial(trial: Trial, measurement: Measurement, result: AuditResult) -> dict[str, Any]:
+    names = result.class_names
+    pairs = [dataclasses.asdict(pair) for (of, _, _), pair in result.pairs.items() if of == trial]
+    for pair in pairs:
+        pair["class"], pair["predicted"] = names[pair.pop("source")], names[pair.pop("target")]
     return {
         "strength": trial.strength,
-        "options": trial.pasted.model_dump(),
-        "unchanged": one.unchanged,
+        "options": trial.recipe_options.model_dump(),
+        "unchanged": measurement.unchanged,
         "classes": {
             name: {
-                figure: {"value": value, "low": low, "high": high}
-                for figure, (value, low, high) in figures.items()
+                metric: {"value": value, "low": low, "high": high}
+                for metric, (value, low, high) in metrics.items()
             }
-            for name, figures in zip(names, one.classes, strict=False)
+            for name, metrics in zip(names, measurement.classes, strict=False)
         },
-        "pairs": [_pair(pair, names) for (which, _, _), pair in audit.pairs.items() if which == trial],
+        "pairs": pairs,
     }
-
-
-def _pair(pair: Pair, names: Sequence[str]) -> dict[str, Any]:
-    plain = dataclasses.asdict(pair)
-    plain["class"], plain["taken_for"] = names[plain.pop("source")], names[plain.pop("target")]
-    return plain
-
-
-LINE_WIDTH = 10_000
 
 
 def policy_yaml(verdicts: Sequence[Verdict], class_names: Sequence[str]) -> str:
-    """Return the block as YAML text that a recipe can hold.
-
-    What changes nothing on these images is left out, too.
-    """
-    kept, left = [], []
+    """Return the safe operations as the `augment` section of a recipe; comments list the others."""
+    operations, comments = [], []
     for verdict in verdicts:
         if verdict.unchanged:
-            left.append(f"  # {verdict.name}: changes nothing on these images")
+            comments.append(f"  # {verdict.name} is omitted: it leaves these images unchanged")
             continue
         if verdict.safe is not None:
-            why = "" if verdict.state == "safe" else f"   # {short(verdict)}"
-            kept.append(f"  - {_flow(verdict.safe)}{why}")
+            comment = "" if verdict.state == "safe" else f"   # {_safe_range(verdict)}"
+            operations.append(f"  - {_operation_yaml(verdict.safe)}{comment}")
         if verdict.state != "safe":
             above = f" above {verdict.safe.strength:g}" if verdict.safe else ""
-            left.append(f"  # {verdict.name}{above} left out, {reason(verdict, class_names)}")
-    if not kept:
-        return "\n".join(["augment: []", *left]) + "\n"
-    return "\n".join(["augment:", *kept, *left]) + "\n"
+            comments.append(f"  # {verdict.name}{above} is omitted: {_reason(verdict, class_names)}")
+    first = "augment:" if operations else "augment: []"
+    return "\n".join([first, *operations, *comments]) + "\n"
 
 
-def _flow(trial: Trial) -> str:
+def _operation_yaml(trial: Trial) -> str:
     values: dict[str, object] = {"name": trial.name}
-    for name, field in type(trial.pasted).model_fields.items():
-        value = getattr(trial.pasted, name)
-        if field.is_required() or value != field.default:
-            values[name] = _plain(value)
+    for name, field_info in type(trial.recipe_options).model_fields.items():
+        value = getattr(trial.recipe_options, name)
+        if field_info.is_required() or value != field_info.default:
+            values[name] = _rounded(value)
     return to_yaml(values, in_one_line=True)
 
 
-def _plain(value: object) -> object:
+def _rounded(value: object) -> object:
     if isinstance(value, float):
         return float(f"{value:.6g}")
-    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+    return [_rounded(item) for item in value] if isinstance(value, tuple) else value

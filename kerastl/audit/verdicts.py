@@ -1,4 +1,4 @@
-"""From measurements to verdicts: what moves a label, what erases it, what is safe, and what cannot be told."""
+"""From measurements to verdicts: operations that change a label, that remove what separates classes, and that are safe."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kerastl.audit.measure import Court, Measurement, Pair, Trial, holm
+from kerastl.audit.measure import Committee, Measurement, Pair, Trial, holm
 
 ERROR_RATE = 0.05
-"""Chance that an audit says of any operation that it moves a label when it moves none: half for each of its two
-stages. Erasure is decided outside of the second one."""
-NEIGHBOURS_SHARE = 0.1
-"""Share of stage two's level that is spent on the way by neighbours, which errs more often than judges do: in a
-sparse space some images have the other class nearest to them whatever they show."""
+"""Probability that an audit reports any label change although there is none, half of it for each of the two stages.
+Losses of information are decided outside of the second stage."""
+NEIGHBOR_LEVEL_SHARE = 0.1
+"""Share of the level of stage two for the nearest-neighbor test, which errs more often than the classifiers: in a
+sparse space, the nearest images of some images are of another class whatever they show."""
 SAFE_BELOW = 0.10
-"""An operation is called safe where at most this share of a class can have moved."""
+"""An operation is safe if at most this fraction of a class can have changed its label."""
 CLEARED_BELOW = 0.03
-"""The same for the share that the finer question of stage two finds."""
-HARDLY_ANY = 0.02
-"""Rise of the share that taught judges take for the other class, below which a second look is not worth its time."""
-TOLD_APART = 0.5
-"""Classes that judges tell apart less well (1 always, 0 by chance) say nothing about an operation."""
+"""The same for the fraction from the follow-up tests."""
+MIN_SUSPICIOUS_INCREASE = 0.02
+"""Increase by classifiers trained on augmented images below which the follow-up tests are skipped."""
+MIN_SEPARABILITY = 0.5
+"""Classes whose original images are separated less well (1 always, 0 by chance) allow no verdict."""
 ERASED_BELOW = 0.5
-"""Classes of which less than this is left of what told them apart are erased."""
+"""The separability ratio below which the information that separates two classes counts as lost."""
 
-Kind = Literal["moves", "erases"]
+Kind = Literal["label_change", "information_loss"]
 State = Literal["harmful", "undecided", "safe"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """An operation at a strength changes what a class's images show.
+    """A harmful effect of an operation at one strength on one class.
 
     Args:
-        trial: which.
-        kind: `moves`: they fall where untouched images of the other class lie. `erases`: the two classes cannot be
-            told apart any more, not even by a model that learnt the operation.
-        pair: the two classes and the figures.
+        trial: The operation and its strength.
+        kind: `label_change`: images fall in the region of another class. `information_loss`: two classes can no longer
+            be separated, not even by a classifier trained on augmented images.
+        pair: The two classes and their measurements.
     """
 
     trial: Trial
@@ -47,16 +47,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of one operation.
+    """The verdict on one operation.
 
     Args:
-        name: of the operation.
-        state: `harmful` at some strength, `safe` at all that were tried, or `undecided`.
-        safe: the strongest rung up to which everything is safe; None: not even the lowest.
-        findings: from the lowest harmful strength on.
-        reasons: why something stays undecided, one line each.
-        unlearnt: (strength, agreement of changed images before, after learning): safe, but a model must learn it.
-        unchanged: the operation does nothing to these images.
+        name: Name of the operation.
+        state: `harmful` at some strength, `safe` at all tested strengths, or `undecided`.
+        safe: The strongest trial up to which all are safe; None if there is none.
+        findings: Harmful effects, from the lowest strength.
+        reasons: Why a strength is undecided, one line each.
+        needs_training: (strength, accuracy on augmented images without and with training on them) of safe trials that
+            reduce the accuracy of a model that is not trained on them.
+        unchanged: Whether the operation leaves these images unchanged.
     """
 
     name: str
@@ -64,166 +65,180 @@ class Verdict:
     safe: Trial | None
     findings: tuple[Finding, ...]
     reasons: tuple[str, ...]
-    unlearnt: tuple[tuple[float, float, float], ...]
+    needs_training: tuple[tuple[float, float, float], ...]
     unchanged: bool
 
 
-Where = Callable[[Trial, Pair, bool], Pair]
-"""Takes a trial, a pair, and whether it is suspected, which is worth more draws; answers the finer question."""
+FollowUpTest = Callable[[Trial, Pair, bool], Pair]
+"""Takes a trial, a pair, and whether it is suspicious, which needs more draws; adds the follow-up results to the pair."""
 
 
-def find(
-    measured: Mapping[Trial, Measurement], where: Where
+def find_harmful(
+    measured: Mapping[Trial, Measurement], follow_up: FollowUpTest
 ) -> tuple[dict[tuple[Trial, int, int], Pair], list[Finding]]:
-    """Return every pair with all its figures, and what was found.
+    """Return all pairs with their measurements, and the harmful effects.
 
-    Stage one asks of every operation, strength and ordered pair of classes whether more changed images than the
-    margin are taken for the other class by naive judges. Stage two asks of those, on fresh draws, whether judges that
-    learnt the operation are taken in, too, and whether the images lie where the other class lies; where hardly any
-    taught judge was taken in before, the answer is no without asking. Each stage keeps the chance of any false `moves`
-    under half of `ERROR_RATE` by Holm's rule. Pairs that are not suspected, but of which too few images were seen to
-    call them safe, are asked the second question, too: not to condemn anything, but to clear it.
+    Stage one tests for each operation, strength and ordered pair of classes whether classifiers trained on original
+    images confuse more augmented images than the margin. Stage two tests those pairs on fresh draws: whether
+    classifiers trained on augmented images confuse them, too, and whether the images are in the region of the other
+    class. It is skipped, as not significant, where such classifiers hardly confused any image. Holm's method keeps the
+    probability of a false label change in each stage below half of `ERROR_RATE`. Pairs that are not suspicious but have
+    too few images for a safe verdict are followed up, too, but only to clear them.
 
     Args:
-        measured: by trial.
-        where: `SecondLook.at` on fresh draws of a trial.
+        measured: Measurements by trial.
+        follow_up: `FollowUp.test` on fresh draws of a trial.
     """
-    pairs = {(trial, pair.source, pair.target): pair for trial, one in measured.items() for pair in one.pairs}
+    pairs = {
+        (trial, pair.source, pair.target): pair
+        for trial, measurement in measured.items()
+        for pair in measurement.pairs
+    }
     keys = list(pairs)
-    taken = holm([pairs[key].naive.p for key in keys], level=ERROR_RATE / 2)
-    suspects = [key for key, fell in zip(keys, taken, strict=True) if fell]
-    suspected = {key for key in suspects if pairs[key].taught.value > HARDLY_ANY}
+    significant = holm([pairs[key].plain.p_value for key in keys], level=ERROR_RATE / 2)
+    confused = [key for key, is_significant in zip(keys, significant, strict=True) if is_significant]
+    suspicious = {key for key in confused if pairs[key].augmented.value > MIN_SUSPICIOUS_INCREASE}
     for key in keys:
-        if key in suspected or _at_most(pairs[key]) >= SAFE_BELOW:
-            pairs[key] = where(key[0], pairs[key], key in suspected)
-    # Those that were not asked count, too: they were left out for what was seen, not beforehand.
-    second = [_second(pairs[key]) if key in suspected else 1.0 for key in suspects]
-    moved = holm(second, level=ERROR_RATE / 2)
+        if key in suspicious or _max_changed(pairs[key]) >= SAFE_BELOW:
+            pairs[key] = follow_up(key[0], pairs[key], key in suspicious)
+    # Skipped pairs count, too, because they were selected by the data.
+    p_values = [_follow_up_p_value(pairs[key]) if key in suspicious else 1.0 for key in confused]
+    changes = holm(p_values, level=ERROR_RATE / 2)
     findings = []
-    for key, moves in zip(suspects, moved, strict=True):
-        if moves:
-            findings.append(Finding(key[0], "moves", pairs[key]))
-        elif pairs[key].still_told_upper < ERASED_BELOW:
-            findings.append(Finding(key[0], "erases", pairs[key]))
+    for key, changes_label in zip(confused, changes, strict=True):
+        if changes_label:
+            findings.append(Finding(key[0], "label_change", pairs[key]))
+        elif pairs[key].separability_upper < ERASED_BELOW:
+            findings.append(Finding(key[0], "information_loss", pairs[key]))
     return pairs, findings
 
 
-def _second(pair: Pair) -> float:
-    """Return the p-value of stage two: of two ways that share its level unevenly (weighted Bonferroni).
+def _follow_up_p_value(pair: Pair) -> float:
+    """Return the p-value of stage two, which combines two tests with unequal levels (weighted Bonferroni).
 
-    Either more than the margin are taken for the other class by taught judges, and some lie where it lies, by judges
-    or by neighbours (counted twice again); or some are, and more than the margin lie among its untouched images.
+    By classifiers: more images than the margin are confused after training on augmented images, and some are in the
+    region of the other class according to classifiers or neighbors (a Bonferroni factor of 2). By neighbors: some
+    images are confused, and more than the margin are in the region of the other class.
     """
-    asked = (pair.taught_again, pair.taught_some, pair.other_taught, pair.among, pair.among_many)
-    again, some, other_taught, among, among_many = (one.p if one else 1.0 for one in asked)
-    by_judges = max(again, 2 * min(other_taught, among))
-    by_neighbours = max(some, among_many)
-    return min(1.0, by_judges / (1 - NEIGHBOURS_SHARE), by_neighbours / NEIGHBOURS_SHARE)
+    tests = (
+        pair.augmented_fresh, pair.augmented_mutual, pair.target_original, pair.neighbors, pair.neighbors_many,
+    )  # fmt: skip
+    fresh, mutual, target_original, neighbors, neighbors_many = (
+        test.p_value if test else 1.0 for test in tests
+    )
+    by_classifiers = max(fresh, 2 * min(target_original, neighbors))
+    by_neighbors = max(mutual, neighbors_many)
+    return min(1.0, by_classifiers / (1 - NEIGHBOR_LEVEL_SHARE), by_neighbors / NEIGHBOR_LEVEL_SHARE)
 
 
-def judge_operation(
+def verdict_of(
     name: str,
     measured: Mapping[Trial, Measurement],
     pairs: Mapping[tuple[Trial, int, int], Pair],
     findings: Sequence[Finding],
-    court: Court,
+    committee: Committee,
     class_names: Sequence[str],
 ) -> Verdict:
-    """Return the verdict over all strengths of one operation, weakest first.
+    """Return the verdict on one operation over all strengths.
 
-    What is harmful at one strength is taken to be harmful above it, too: a wider range holds the narrower one.
+    An operation that is harmful at one strength is harmful above it, too, because a wider range includes the narrower.
     """
-    trials = sorted((trial for trial in measured if trial.name == name), key=lambda t: t.strength)
-    mine = [one for one in findings if one.trial.name == name]
-    lowest = min((one.trial.strength for one in mine), default=2.0)
+    trials = sorted((trial for trial in measured if trial.name == name), key=lambda trial: trial.strength)
+    harmful = sorted(
+        (finding for finding in findings if finding.trial.name == name),
+        key=lambda finding: finding.trial.strength,
+    )
+    lowest = harmful[0].trial.strength if harmful else 2.0
     safe: Trial | None = None
     reasons: list[str] = []
     for trial in trials:
-        doubts = _doubts(trial, measured[trial], pairs, court, class_names)
+        doubts = _doubts(trial, measured[trial], pairs, committee, class_names)
         if trial.strength >= lowest or doubts:
             if trial.strength < lowest:
                 reasons = doubts
             break
         safe = trial
-    state: State = "harmful" if mine else "undecided" if reasons else "safe"
-    return Verdict(
-        name, state, safe, tuple(sorted(mine, key=lambda one: one.trial.strength)), tuple(reasons),
-        tuple(_unlearnt(trial, measured[trial]) for trial in trials
-            if trial.strength < lowest and _is_unlearnt(measured[trial])),
-        all(measured[trial].unchanged for trial in trials),
-    )  # fmt: skip
+    state: State = "harmful" if harmful else "undecided" if reasons else "safe"
+    needs_training = [
+        (trial.strength, *accuracies)
+        for trial in trials
+        if trial.strength < lowest and (accuracies := _restored_accuracy(measured[trial])) is not None
+    ]
+    unchanged = all(measured[trial].unchanged for trial in trials)
+    return Verdict(name, state, safe, tuple(harmful), tuple(reasons), tuple(needs_training), unchanged)
 
 
 def _doubts(
     trial: Trial,
-    one: Measurement,
+    measurement: Measurement,
     pairs: Mapping[tuple[Trial, int, int], Pair],
-    court: Court,
+    committee: Committee,
     class_names: Sequence[str],
 ) -> list[str]:
-    """Say why a trial cannot be called safe: one line a reason, none where it is."""
-    if one.unchanged:
+    """Return the reasons why a trial cannot be called safe, one line each."""
+    if measurement.unchanged:
         return []
-    few, alike, open_ = [], [], []
-    for (which, source, target), pair in pairs.items():
-        if which != trial:
+    too_few, inseparable, uncertain = [], [], []
+    for (pair_trial, source, target), pair in pairs.items():
+        if pair_trial != trial:
             continue
         names = class_names[source], class_names[target]
-        if min(court.groups_of_class[source], court.groups_of_class[target]) < court.fewest_groups:
-            few.append(names[0 if court.groups_of_class[source] < court.fewest_groups else 1])
-        elif court.told_apart(source, target) < TOLD_APART:
-            alike.append(" and ".join(sorted(names)))
-        elif _at_most(pair) >= SAFE_BELOW:
-            open_.append(f"{names[0]} for {names[1]} (at most {_at_most(pair):.0%})")
-    told = []
-    if few:
-        told.append(f"fewer than {court.fewest_groups} groups of {_listed(few)}")
-    if alike:
-        told.append(f"judges cannot tell {_listed(alike)} apart untouched")
-    if open_:
-        told.append(f"too few images to rule out that some are taken: {_listed(open_)}")
-    return told
+        is_small = [committee.groups_per_class[label] < committee.min_groups for label in (source, target)]
+        if any(is_small):
+            too_few.append(names[0] if is_small[0] else names[1])
+        elif committee.separability(source, target) < MIN_SEPARABILITY:
+            inseparable.append(" and ".join(sorted(names)))
+        elif _max_changed(pair) >= SAFE_BELOW:
+            uncertain.append(f"{names[0]} as {names[1]} (up to {_max_changed(pair):.0%})")
+    reasons = []
+    if too_few:
+        reasons.append(f"fewer than {committee.min_groups} groups of {_shortened(too_few)}")
+    if inseparable:
+        reasons.append(f"the classifiers do not separate the original images of {_shortened(inseparable)}")
+    if uncertain:
+        reasons.append(f"too few images to rule out label changes: {_shortened(uncertain)}")
+    return reasons
 
 
-def _at_most(pair: Pair) -> float:
-    """Return the largest share that can have moved: no more than any judge takes for the other class.
+def _max_changed(pair: Pair) -> float:
+    """Return an upper bound of the fraction of images whose label changed.
 
-    A taught judge gives half of the images that two classes share to either, so its share counts twice. Traces
-    of the operation (filled borders, resampling) can hide a part of what moved from the finer question: it clears
-    a pair only where it finds next to nothing.
+    It is the upper bound of the fraction that the classifiers confuse. Classifiers trained on augmented images assign
+    images that two classes share to either of them, so their fraction counts twice. Artifacts of the operation (filled
+    borders, resampling) can hide label changes from the follow-up tests, which therefore clear a pair only if they find
+    next to nothing.
     """
-    finer = [one.upper for one in (pair.other_taught, pair.among) if one]
-    if finer and max(finer) < CLEARED_BELOW:
+    follow_up = [increase.upper for increase in (pair.target_original, pair.neighbors) if increase]
+    if follow_up and max(follow_up) < CLEARED_BELOW:
         return 0.0
-    return max(0.0, min(pair.naive.upper, 2 * pair.taught.upper))
+    return max(0.0, min(pair.plain.upper, 2 * pair.augmented.upper))
 
 
-def _listed(names: Sequence[str], most: int = 3) -> str:
+def _shortened(names: Sequence[str], limit: int = 3) -> str:
     distinct = list(dict.fromkeys(names))
-    more = f" and {len(distinct) - most} more" if distinct[most:] else ""
-    return ", ".join(distinct[:most]) + more
+    more = f" and {len(distinct) - limit} more" if distinct[limit:] else ""
+    return ", ".join(distinct[:limit]) + more
 
 
-UNLEARNT = 0.10
-"""Fall of the agreement, over all classes, that is worth a word."""
+MIN_ACCURACY_LOSS = 0.10
+"""Decrease of the mean accuracy over classes that is reported."""
 RESTORED = 0.5
-"""Share of the fall that learning must give back."""
+"""Fraction of the decrease that training on augmented images must restore."""
 
 
-def _is_unlearnt(one: Measurement) -> bool:
-    if one.unchanged:
-        return False
-    before, changed, learnt = (_mean(one, name) for name in _SHOWN)
-    lost = before - changed
-    return lost > UNLEARNT and learnt - changed >= RESTORED * lost
+def _restored_accuracy(measurement: Measurement) -> tuple[float, float] | None:
+    """Return the accuracy on augmented images without and with training on them, if training restores a large loss."""
+    if measurement.unchanged:
+        return None
+    original, augmented, trained = (
+        mean_metric(measurement, name)
+        for name in ("accuracy", "accuracy_augmented", "accuracy_after_training")
+    )
+    loss = original - augmented
+    is_restored = loss > MIN_ACCURACY_LOSS and trained - augmented >= RESTORED * loss
+    return (augmented, trained) if is_restored else None
 
 
-_SHOWN = ("agreement", "agreement_changed", "agreement_learnt")
-
-
-def _unlearnt(trial: Trial, one: Measurement) -> tuple[float, float, float]:
-    return trial.strength, _mean(one, "agreement_changed"), _mean(one, "agreement_learnt")
-
-
-def _mean(one: Measurement, name: str) -> float:
-    return sum(figures[name][0] for figures in one.classes) / len(one.classes)
+def mean_metric(measurement: Measurement, name: str) -> float:
+    """Return the mean of a metric over classes."""
+    return sum(metrics[name][0] for metrics in measurement.classes) / len(measurement.classes)

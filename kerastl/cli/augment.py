@@ -1,4 +1,4 @@
-"""`kerastl augment`: preview and check the augmentation of a recipe."""
+"""`kerastl augment`: preview and audit the augmentation of a recipe."""
 
 from __future__ import annotations
 
@@ -13,39 +13,40 @@ from kerastl.errors import RequestError
 
 if TYPE_CHECKING:
     from kerastl.recipe import Recipe
+    from kerastl.workflows.augment_audit import Audited
 
 
 @click.command()
 @click.argument("recipe", metavar="RECIPE|RUN")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one value.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; can be repeated.")
 @click.option(
     "--operations",
     default="recipe",
     show_default=True,
     metavar="all|recipe|NAME,...",
-    help="What is tried. Of a recipe without any: the common ones.",
+    help="Operations to audit. A recipe without operations uses common ones.",
 )
 @click.option(
     "--max-images",
     type=click.IntRange(10, 100_000),
     default=150,
     show_default=True,
-    help="Judged at most, of each class.",
+    help="Maximum number of images per class.",
 )
 @click.option(
     "--out",
     type=NamedPath(),
-    help="New folder for audit.json, policy.yaml and audit.html, which shows images.",
+    help="New folder for audit.json, policy.yaml and audit.html. The page contains images.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write everything as JSON to stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def audit(
     recipe: str, sets: tuple[str, ...], operations: str, max_images: int, out: Path | None, as_json: bool
 ) -> None:
-    """Find which operation at which strength changes the class on these images.
+    """Find augmentations that do not preserve the label on the images of RECIPE, by operation and strength.
 
-    RECIPE is a shipped name, a file or a run folder. Training and validation images are judged by models that saw
-    neither them nor others of their group; test images are not opened. Ends with a policy to paste. Exit code 0
-    also where something is harmful.
+    RECIPE is a shipped name, a file or a run folder. Augmented training and validation images are predicted by
+    classifiers that were not trained on their group. Test images are not read. The output ends with a policy of safe
+    operations for the recipe. The exit code is 0, also if harmful operations are found.
 
     \b
     Examples:
@@ -53,33 +54,33 @@ def audit(
       kerastl augment audit mine.yaml --operations random_flip,random_hue --out audit
     """
     _check_out(out)
-    good, run = _opened(recipe, sets)
+    checked, run = _load(recipe, sets)
     names = [name.strip() for name in operations.split(",") if name.strip()]
     if not names:
-        raise RequestError("--operations names none. Write all, recipe, or names with commas.")
+        raise RequestError("--operations is empty. Use all, recipe, or names separated by commas.")
     from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()
-    from kerastl.audit import as_plain, lines, policy_yaml
+    from kerastl.audit import as_plain, format_lines, policy_yaml
     from kerastl.workflows.augment_audit import audit_recipe
 
-    done = audit_recipe(good, operations=names, most_per_class=max_images, run=run, out=out)
-    found = done.audit
-    policy = policy_yaml(found.verdicts, found.class_names)
-    plain = {**as_plain(found), "notes": list(done.notes), "policy": policy}
+    audited = audit_recipe(checked, operations=names, most_per_class=max_images, run=run, out=out)
+    result = audited.result
+    policy = policy_yaml(result.verdicts, result.class_names)
+    plain = {**as_plain(result), "notes": list(audited.notes), "policy": policy}
     if out is not None:
-        _write(out, plain, policy, done)
+        _write(out, plain, policy, audited)
     if as_json:
         click.echo(json.dumps(plain, indent=1))
         return
-    click.echo("\n".join([*done.notes, *lines(found), "", policy.rstrip()]))
+    click.echo("\n".join([*audited.notes, *format_lines(result), "", policy.rstrip()]))
     if out is not None:
-        click.echo(f"\nImages and figures: {out / 'audit.html'}, {out / 'audit.json'}")
-        click.echo("They show images and paths of the data: they are as confidential as it is.")
+        click.echo(f"\nWrote {out / 'audit.html'} and {out / 'audit.json'}.")
+        click.echo("audit.html contains images and paths of the data and is as confidential as the data.")
 
 
-def _opened(word: str, sets: tuple[str, ...]) -> tuple[Recipe, Path | None]:
-    """Return the checked recipe, and the run folder where the word names one."""
+def _load(word: str, sets: tuple[str, ...]) -> tuple[Recipe, Path | None]:
+    """Return the checked recipe, and the run folder if the word is one."""
     from kerastl import recipe as recipes
     from kerastl.workflows.check_recipe import check_recipe
     from kerastl.runs import RESOLVED_RECIPE
@@ -88,7 +89,7 @@ def _opened(word: str, sets: tuple[str, ...]) -> tuple[Recipe, Path | None]:
     if not folder.is_dir():
         return check_recipe(recipes.find(word), sets), None
     if not (folder / RESOLVED_RECIPE).is_file():
-        raise RequestError(f"{word} is a folder, but no run folder: it has no {RESOLVED_RECIPE}.")
+        raise RequestError(f"{word} is not a run folder: it has no {RESOLVED_RECIPE}.")
     return check_recipe(recipes.find(str(folder / RESOLVED_RECIPE)), sets), folder
 
 
@@ -96,10 +97,10 @@ def _check_out(out: Path | None) -> None:
     from kerastl.runs import is_new_or_empty
 
     if out is not None and not is_new_or_empty(out):
-        raise RequestError(f"{out} exists already and is left as it is. Name another: --out DIR")
+        raise RequestError(f"{out} already exists and is not empty. Choose another folder: --out DIR")
 
 
-def _write(out: Path, plain: dict[str, Any], policy: str, done: Any) -> None:
+def _write(out: Path, plain: dict[str, Any], policy: str, audited: Audited) -> None:
     from kerastl.report.audit_page import write_audit_sheet
     from kerastl.runs import write_atomic, write_json
 
@@ -108,27 +109,27 @@ def _write(out: Path, plain: dict[str, Any], policy: str, done: Any) -> None:
     write_atomic(out / "policy.yaml", policy)
     write_audit_sheet(
         out / "audit.html",
-        done.audit,
-        paths=done.paths,
-        labels=done.labels,
-        images=done.images,
-        change=done.change,
+        audited.result,
+        paths=audited.paths,
+        labels=audited.labels,
+        images=audited.images,
+        augment=audited.augment,
     )
 
 
-MOST = 32
-"""Images, or samples of each, above which nobody looks."""
+MAX_IMAGES = 32
+"""Maximum number of images, and of samples per image."""
 
 
 @click.command()
 @click.argument("recipe")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one value.")
-@click.option("--out", type=NamedPath(), help="Folder, new or empty.  [default: preview-RECIPE, numbered]")
-@click.option("--images", type=click.IntRange(1, MOST), default=4, show_default=True, help="How many.")
-@click.option("--samples", type=click.IntRange(0, MOST), default=3, show_default=True, help="Of each image.")
-@click.option("--operation", metavar="NAME", help="Show this operation, or mixing, alone.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; can be repeated.")
+@click.option("--out", type=NamedPath(), help="Output folder, new or empty.  [default: preview-RECIPE, numbered]")
+@click.option("--images", type=click.IntRange(1, MAX_IMAGES), default=4, show_default=True, help="Number of images.")
+@click.option("--samples", type=click.IntRange(0, MAX_IMAGES), default=3, show_default=True, help="Augmented samples per image.")
+@click.option("--operation", metavar="NAME", help="Show only this operation or mixing.")
 @click.option(
-    "--seed", type=click.IntRange(0, 2**31 - 1), help="Other images and samples than by the recipe's seed."
+    "--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the images and samples.  [default: that of the recipe]"
 )
 @click.option(
     "--open",
@@ -142,17 +143,17 @@ def preview(
     recipe: str, sets: tuple[str, ...], out: Path | None, images: int, samples: int,
     operation: str | None, seed: int | None, opens: str,
 ) -> None:  # fmt: skip
-    """Show training images as RECIPE changes them: the original left, what becomes of it right.
+    """Show training images and how RECIPE augments them.
 
-    Each operation at its lower and its upper end, with its strength in words, and samples; then all together; then
-    mixed images with the shares of their labels. Writes preview.html and preview.png. Both hold images of the
-    training split: they are as confidential as the data. Nothing is trained, and nothing written among the data.
+    The page shows each operation at both ends of its range and as random samples, then all operations together, then
+    mixed images with the proportions of their labels. It is written as preview.html and preview.png, which contain
+    images of the training split and are as confidential as the data. Nothing is trained.
 
     \b
     Examples:
       kerastl augment preview mine.yaml
       kerastl augment preview folder-classifier --set data.reader.path=photos --set augment=strong
-      kerastl augment preview mine.yaml --operation random_rotation --images 8 --out turned
+      kerastl augment preview mine.yaml --operation random_rotation --images 8 --out rotation
     """
     from kerastl import recipe as recipes
     from kerastl.workflows.check_recipe import check_recipe
@@ -169,16 +170,16 @@ def preview(
         good, name=found.name, out=out, pictures=images, samples=samples, operation=operation,
         seed=seed,
     )  # fmt: skip
-    click.echo(f"The page to look at: {near(page)}")
-    click.echo(f"The same as one image: {near(page.with_suffix('.png'))}")
-    click.echo("Both hold images of the data: they are as confidential as it is.")
+    click.echo(f"Page:  {near(page)}")
+    click.echo(f"Image: {near(page.with_suffix('.png'))}")
+    click.echo("Both contain images of the data and are as confidential as the data.")
     if opens == "yes":
         click.launch(str(page))
 
 
 @click.group()
 def command() -> None:
-    """Preview how training images are augmented, and check that it does not change their class.
+    """Preview the augmentation of a recipe, and audit whether it preserves the labels.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""A page of images about an audit: for each harmful finding, changed images beside what they were taken for."""
+"""The page of an audit: for each harmful effect, augmented images next to images of the class they are predicted as."""
 
 from __future__ import annotations
 
@@ -8,82 +8,84 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.audit import Audit, Finding, Trial, lines, options_in_words
+from kerastl.audit import AuditResult, Finding, Trial, format_lines, format_options
 from kerastl.report.figures import png_url
 from kerastl.report.run_report import environment
 from kerastl.runs import write_atomic
 
 Array = np.ndarray[Any, Any]
 
-SHOWN = 6
-"""Images of each finding."""
+IMAGES_PER_FINDING = 6
 SIDE_PX = 128
-MOST_FINDINGS = 40
+MAX_FINDINGS = 40
 
 
 def write_audit_sheet(
     file: Path,
-    audit: Audit,
+    result: AuditResult,
     *,
     paths: Sequence[str],
     labels: Sequence[str],
     images: Array,
-    change: Callable[[Trial, int], Array],
+    augment: Callable[[Trial, int], Array],
 ) -> Path:
-    """Write the page; it loads nothing and holds images and paths of the data.
+    """Write the page, a single file that contains images and paths of the data.
 
     Args:
-        file: an HTML file.
-        audit: what was found.
-        paths, labels: of each image.
+        file: The HTML file.
+        result: The audit.
+        paths, labels: Path and class of each image.
         images: `[n, size, size, 3]` uint8.
-        change: gives the images changed by a trial for a draw, as `images`.
+        augment: Returns all images augmented by a trial, for the number of a draw.
     """
-    findings = [one for verdict in audit.verdicts for one in verdict.findings]
-    changed: dict[Trial, Array] = {}
-    told = []
-    for finding in findings[:MOST_FINDINGS]:
-        if finding.trial not in changed:
-            changed.clear()
-            changed[finding.trial] = change(finding.trial, 0)
-        told.append(_finding(finding, audit, paths, labels, images, changed[finding.trial]))
-    page = (
-        environment()
-        .get_template("audit.html")
-        .render(text="\n".join(lines(audit)), findings=told, left_out=max(0, len(findings) - MOST_FINDINGS))
-    )
+    findings = [finding for verdict in result.verdicts for finding in verdict.findings]
+    augmented: dict[Trial, Array] = {}
+    sections = []
+    for finding in findings[:MAX_FINDINGS]:
+        if finding.trial not in augmented:
+            augmented.clear()
+            augmented[finding.trial] = augment(finding.trial, 0)
+        sections.append(_section(finding, result, paths, labels, images, augmented[finding.trial]))
+    omitted = max(0, len(findings) - MAX_FINDINGS)
+    template = environment().get_template("audit.html")
+    page = template.render(text="\n".join(format_lines(result)), findings=sections, omitted=omitted)
     write_atomic(file, page)
     return file
 
 
-def _finding(
-    finding: Finding, audit: Audit, paths: Sequence[str], labels: Sequence[str], images: Array, changed: Array
+def _section(
+    finding: Finding,
+    result: AuditResult,
+    paths: Sequence[str],
+    labels: Sequence[str],
+    images: Array,
+    augmented: Array,
 ) -> dict[str, Any]:
-    """Return the rows of one finding: original, changed, and the untouched image of the other class nearest to it.
+    """Return the rows of one finding: original, augmented, and the nearest original image of the other class.
 
-    The worst are those whose changed version is nearest, pixel by pixel of a small copy, to the other class
-    compared with their own.
+    The images shown are those whose augmented version is closest to the other class relative to their own, by the
+    pixels of small copies.
     """
-    source, target = (audit.class_names[one] for one in (finding.pair.source, finding.pair.target))
+    source, target = result.class_names[finding.pair.source], result.class_names[finding.pair.target]
     own = [row for row, label in enumerate(labels) if label == source]
     other = [row for row, label in enumerate(labels) if label == target]
-    to_other = _distances(changed[own], images[other])
-    to_own = _distances(changed[own], images[own])
+    to_other = _distances(augmented[own], images[other])
+    to_own = _distances(augmented[own], images[own])
     np.fill_diagonal(to_own, np.inf)
-    order = np.argsort(to_other.min(axis=1) - to_own.min(axis=1), kind="stable")[:SHOWN]
+    order = np.argsort(to_other.min(axis=1) - to_own.min(axis=1), kind="stable")[:IMAGES_PER_FINDING]
     rows = [
         {
-            "path": paths[own[place]],
-            "original": _png(images[own[place]]),
-            "changed": _png(changed[own[place]]),
-            "nearest": _png(images[other[int(to_other[place].argmin())]]),
+            "path": paths[own[index]],
+            "original": _png(images[own[index]]),
+            "augmented": _png(augmented[own[index]]),
+            "nearest": _png(images[other[int(to_other[index].argmin())]]),
         }
-        for place in order
+        for index in order
     ]
     return {
         "name": finding.trial.name,
         "strength": f"{finding.trial.strength:g}",
-        "options": options_in_words(finding.trial),
+        "options": format_options(finding.trial),
         "kind": finding.kind,
         "source": source,
         "target": target,
@@ -91,12 +93,12 @@ def _finding(
     }
 
 
-def _distances(some: Array, others: Array) -> Array:
-    """Return squared distances `[some, others]` between small copies of images."""
-    first, second = _small(some), _small(others)
+def _distances(images: Array, others: Array) -> Array:
+    """Return squared distances `[images, others]` between small copies of images."""
+    first, second = _small(images), _small(others)
     squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)
-    found: Array = squares - 2 * first @ second.T
-    return found
+    distances: Array = squares - 2 * first @ second.T
+    return distances
 
 
 def _small(images: Array) -> Array:
@@ -107,5 +109,4 @@ def _small(images: Array) -> Array:
 def _png(image: Array) -> str:
     from PIL import Image
 
-    picture = Image.fromarray(image)
-    return png_url(picture.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR))
+    return png_url(Image.fromarray(image).resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR))

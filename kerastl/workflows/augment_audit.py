@@ -1,4 +1,4 @@
-"""From a recipe or a run to an audit of its augmentation: images, frozen features, judges."""
+"""Audit the augmentation of a recipe or a run on its own images."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from kerastl.audit import (
     PIXEL_WIDTH,
     AuditResult,
     Trial,
+    audit,
     fixed_features,
     pixel_grid,
     recipe_trials,
     sample_per_class,
+    standard_trials,
 )
-from kerastl.audit.measure import standard_trials
-from kerastl.audit.search import audit
 from kerastl.augment import build_policy
 from kerastl.console import print_status
 from kerastl.data import Record, seeds_for
@@ -41,44 +41,44 @@ COMMON = (
     "random_flip", "random_rotation", "random_zoom", "random_translation", "random_brightness",
     "random_contrast", "random_saturation", "random_hue",
 )  # fmt: skip
-"""What most recipes for photographs choose from: tried where a recipe names no operation."""
-SEEN = ("train", "val")
-"""Test images are opened after training only, and by evaluation."""
-AT_ONCE = 32
+"""Operations that are audited if a recipe has none."""
+AUDITED_SPLITS = ("train", "val")
+"""Test images are only read by the evaluation after training."""
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
 class Audited:
-    """An audit and the images it was made on.
+    """An audit and its images.
 
     Args:
-        audit: what it came to.
-        paths: of the images, in the order of `images`.
-        labels: the class of each.
+        result: The verdicts and measurements.
+        paths: Path of each image.
+        labels: Class of each image.
         images: `[n, size, size, 3]` uint8.
-        change: gives the same images changed by a trial, for the number of a draw: `[n, size, size, 3]` uint8.
-        notes: one line each: how the audit was made.
+        augment: Returns the images augmented by a trial, for the number of a draw: `[n, size, size, 3]` uint8.
+        notes: One line each about the features and the data.
     """
 
-    audit: AuditResult
+    result: AuditResult
     paths: tuple[str, ...]
     labels: tuple[str, ...]
     images: Array
-    change: Callable[[Trial, int], Array]
+    augment: Callable[[Trial, int], Array]
     notes: tuple[str, ...]
 
 
 def trials_of(recipe: Recipe, operations: Sequence[str]) -> list[Trial]:
-    """Return what is tried.
+    """Return the trials of an audit.
 
     Args:
-        recipe: its own operations are tried up to their own strength.
-        operations: `recipe`: the recipe's, or the common ones where it has none; `all`; or names.
+        recipe: Its own operations are audited up to their own strength.
+        operations: `["recipe"]` for those of the recipe, or common ones if it has none; `["all"]`; or names.
 
     Raises:
-        RequestError: no such operation.
+        RequestError: There is no such operation.
     """
-    own = {one.name: one.options for one in recipe.augment.operations}
+    own = {operation.name: operation.options for operation in recipe.augment.operations}
     if list(operations) == ["recipe"]:
         return [
             trial
@@ -96,93 +96,93 @@ def audit_recipe(
     """Audit the operations of a recipe on its own training and validation images.
 
     Args:
-        recipe: checked.
-        operations: as in `trials_of`.
-        most_per_class: images of a class that are judged at most.
-        run: a run folder; its `split.csv` says which images are tested, and those are left alone.
-        out: where the caller will write; it may not lie among the data.
+        recipe: A checked recipe.
+        operations: As in `trials_of`.
+        most_per_class: Maximum number of images per class.
+        run: A run folder; the test images in its `split.csv` are not used.
+        out: Folder of the results, which must be outside of the data folders.
 
     Raises:
-        RequestError: the data, the weights or an operation will not do.
+        RequestError: The data, the weights or an operation cannot be used.
     """
     trials = trials_of(recipe, operations)
     if recipe.backbone.weights != "none":
         check_weights(recipe)
     with tempfile.TemporaryDirectory() as folder:
-        pictures = load_datasets(recipe, Run(Path(folder)))
+        datasets = load_datasets(recipe, Run(Path(folder)))
         if out is not None:
-            check_outside(out, pictures.root, "audit")
-        records = [one for split in SEEN for one in pictures.in_split(split)]
+            check_outside(out, datasets.root, "audit")
+        records = [record for split in AUDITED_SPLITS for record in datasets.in_split(split)]
         if not records:
             raise RequestError(
-                "There are no labelled training images to audit with: a recipe with source.model learns from none."
+                "An audit needs labeled training images, which a recipe with source.model does not have."
             )
-        records = _not_tested(records, run) if run else records
-        chosen = sample_per_class(
-            [str(one.label) for one in records], [_unit(one) for one in records],
-            most_per_class=most_per_class, seed=recipe.seed,
-        )  # fmt: skip
-        taken = [records[place] for place in chosen]
-        print_status(f"Auditing with {len(taken)} of {len(records)} training and validation images.")
-        images = read_images(recipe, pictures, taken)
-    features, widths, note = frozen_features(recipe, pictures.image_size_px)
-    change = changer(images, seed=recipe.seed)
-    found = audit(
-        features(images), [str(one.label) for one in taken], [_unit(one) for one in taken], trials,
-        lambda trial, draw: features(change(trial, draw)), widths=widths, seed=recipe.seed,
+        records = _without_test_images(records, run) if run else records
+        all_labels, all_groups = (
+            [str(record.label) for record in records],
+            [_group_of(record) for record in records],
+        )
+        sampled = sample_per_class(all_labels, all_groups, most_per_class=most_per_class, seed=recipe.seed)
+        print_status(f"Auditing on {len(sampled)} of {len(records)} training and validation images.")
+        images = read_images(recipe, datasets, [records[index] for index in sampled])
+    paths, labels = (
+        tuple(records[index].path for index in sampled),
+        tuple(all_labels[index] for index in sampled),
+    )
+    features, widths, note = frozen_features(recipe, datasets.image_size_px)
+    augment = make_augment(images, seed=recipe.seed)
+    result = audit(
+        features(images), labels, [all_groups[index] for index in sampled], trials,
+        lambda trial, draw: features(augment(trial, draw)), widths=widths, seed=recipe.seed,
     )  # fmt: skip
-    paths, labels = tuple(one.path for one in taken), tuple(str(one.label) for one in taken)
-    return Audited(found, paths, labels, images, change, (note, *pictures.notes))
+    return Audited(result, paths, labels, images, augment, (note, *datasets.notes))
 
 
-def _unit(record: Record) -> str:
-    """Return what must stay together: the group, or the image itself."""
+def _group_of(record: Record) -> str:
+    """Return a key of the group, or of the image if it has none."""
     name = f"g{record.group}" if record.group is not None else f"p{record.path}"
     return f"{record.domain or ''}\0{name}"
 
 
-def _not_tested(records: Sequence[Record], run: Path) -> list[Record]:
+def _without_test_images(records: Sequence[Record], run: Path) -> list[Record]:
     rows = {(row["path"], row["domain"]): row["split"] for row in read_csv(run / "split.csv")}
-    return [one for one in records if rows.get((one.path, one.domain or "")) in SEEN]
+    return [record for record in records if rows.get((record.path, record.domain or "")) in AUDITED_SPLITS]
 
 
-def read_images(recipe: Recipe, pictures: Datasets, records: Sequence[Record]) -> Array:
-    """Return images as the network sees them: `[n, size, size, 3]` uint8.
-
-    Rounded to whole levels, so that a thousand fit into memory; judges do not see the difference.
-    """
-    source = pictures.dataset(recipe, records)
-    size = pictures.image_size_px
+def read_images(recipe: Recipe, datasets: Datasets, records: Sequence[Record]) -> Array:
+    """Return resized images `[n, size, size, 3]`, rounded to uint8 to save memory."""
+    dataset = datasets.dataset(recipe, records)
+    size = datasets.image_size_px
     images = np.empty((len(records), size, size, 3), np.uint8)
     try:
-        for batch, _, indices in source.indexed_batches(0):
+        for batch, _, indices in dataset.indexed_batches(0):
             images[indices.numpy()] = np.round(batch.numpy())
     except tf.errors.OpError as error:
-        raise source.explain(error) from error
+        raise dataset.explain(error) from error
     return images
 
 
 def frozen_features(recipe: Recipe, image_size_px: int) -> tuple[Features, tuple[int, ...], str]:
-    """Return the function from images to features, the widths of their parts, and a line that says which.
+    """Return the feature function, the widths of the parts of its features, and a line that describes it.
 
-    The backbone's features come from the weights that the recipe starts from, never from what its run learnt: that
-    saw the images. Where it starts from random numbers, the features are fixed ones.
+    The features come from the initial weights of the recipe, because trained weights have been fitted to the images.
+    Recipes with random initial weights use handcrafted features.
     """
     chosen = recipe.backbone
     if chosen.weights == "none":
-        note = "Features: 8 x 8 cells of colour and of edges, as the recipe starts from random weights."
+        note = "Features: colors and edges of 8 x 8 cells, because the recipe starts from random weights."
         return fixed_features_of, FIXED_WIDTHS, note
     options = chosen.options.model_dump() if chosen.options is not None else {}
     backbone = load_backbone(
         chosen.name, weights=chosen.weights, image_size_px=image_size_px, seed=recipe.seed, **options
     ).model
     width = int(backbone.output_shape[-1])
-    note = f"Features: {chosen.name} ({chosen.weights}), frozen, and 8 x 8 cells of colour."
+    note = f"Features: frozen {chosen.name} ({chosen.weights}), and colors of 8 x 8 cells."
     return network_features(backbone), (width, PIXEL_WIDTH), note
 
 
 def network_features(backbone: Any) -> Features:
-    """Return the function from images `[n, size, size, 3]` uint8 to pooled features and cells of colour."""
+    """Return a function from images `[n, size, size, 3]` uint8 to pooled backbone features and cell colors."""
     pooled = tf.function(
         lambda batch: tf.reduce_mean(tf.cast(backbone(batch, training=False), tf.float32), axis=[1, 2]),
         input_signature=[tf.TensorSpec([None, *backbone.input_shape[1:]], tf.float32)],
@@ -191,8 +191,8 @@ def network_features(backbone: Any) -> Features:
 
     def features(images: Array) -> Array:
         parts = []
-        for start in range(0, len(images), AT_ONCE):
-            batch = images[start : start + AT_ONCE].astype(np.float32)
+        for start in range(0, len(images), BATCH_SIZE):
+            batch = images[start : start + BATCH_SIZE].astype(np.float32)
             parts.append(np.concatenate([pooled(batch).numpy(), pixel_grid(batch)], axis=1))
         return np.concatenate(parts)
 
@@ -200,35 +200,35 @@ def network_features(backbone: Any) -> Features:
 
 
 def fixed_features_of(images: Array) -> Array:
-    """Return fixed features of images `[n, size, size, 3]` uint8."""
+    """Return the handcrafted features of images `[n, size, size, 3]` uint8."""
     parts = [
-        fixed_features(images[start : start + AT_ONCE].astype(np.float32))
-        for start in range(0, len(images), AT_ONCE)
+        fixed_features(images[start : start + BATCH_SIZE].astype(np.float32))
+        for start in range(0, len(images), BATCH_SIZE)
     ]
     return np.concatenate(parts)
 
 
-def changer(images: Array, *, seed: int) -> Callable[[Trial, int], Array]:
-    """Return the function that changes all images by a trial: a function of (seed, draw, image) alone.
+def make_augment(images: Array, *, seed: int) -> Callable[[Trial, int], Array]:
+    """Return a function that augments all images by a trial, repeatable by (seed, draw, image index).
 
     Args:
         images: `[n, size, size, 3]` uint8.
-        seed: with the draw as epoch and the image's place it gives the random numbers.
+        seed: Seed of the random numbers; the draw takes the place of the epoch.
     """
     policies: dict[Trial, Any] = {}
 
-    def change(trial: Trial, draw: int) -> Array:
+    def augment(trial: Trial, draw: int) -> Array:
         if trial not in policies:
             policies.clear()
             policies[trial] = build_policy(
                 [(trial.name, trial.options)], image_size_px=images.shape[1], exact=True
             )
         parts = []
-        for start in range(0, len(images), AT_ONCE):
-            batch = images[start : start + AT_ONCE]
-            places = np.arange(start, start + len(batch), dtype=np.int64)
-            changed = policies[trial](batch.astype(np.float32), seeds_for(seed, draw, places))
-            parts.append(np.round(changed.numpy()).astype(np.uint8))
+        for start in range(0, len(images), BATCH_SIZE):
+            batch = images[start : start + BATCH_SIZE]
+            indices = np.arange(start, start + len(batch), dtype=np.int64)
+            augmented = policies[trial](batch.astype(np.float32), seeds_for(seed, draw, indices))
+            parts.append(np.round(augmented.numpy()).astype(np.uint8))
         return np.concatenate(parts)
 
-    return change
+    return augment

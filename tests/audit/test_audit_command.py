@@ -67,8 +67,8 @@ def test_the_policy_can_be_pasted_into_a_recipe(answer, mirrored):
     text = recipes.find("folder-classifier").text
     start = text.index("augment:")
     end = text.index("backbone:")
-    pasted = text[:start] + plain["policy"] + text[end:]
-    found = recipes.Found("pasted", "pasted", pasted)
+    recipe_options = text[:start] + plain["policy"] + text[end:]
+    found = recipes.Found("pasted", "pasted", recipe_options)
     good = check_recipe(found, [f"data.reader.path={mirrored}"])
     assert [one.name for one in good.augment.operations] == ["random_brightness"]
 

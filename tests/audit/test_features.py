@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kerastl.audit import FIXED_WIDTHS, PIXEL_WIDTH, fixed_features, pixel_grid, sample
+from kerastl.audit import FIXED_WIDTHS, PIXEL_WIDTH, fixed_features, pixel_grid, sample_per_class
 
 
 def _images(size=30):
@@ -40,10 +40,10 @@ def test_a_flat_image_has_no_edges_and_a_step_has_edges_of_one_direction():
 def test_every_group_gives_a_image_before_any_gives_two():
     labels = ["a"] * 20
     groups = ["big"] * 15 + ["b", "c", "d", "e", "f"]
-    chosen = sample(labels, groups, most_per_class=6, seed=1)
+    chosen = sample_per_class(labels, groups, most_per_class=6, seed=1)
     assert {groups[row] for row in chosen} == set(groups)
-    assert sample(labels, groups, most_per_class=6, seed=1) == chosen
+    assert sample_per_class(labels, groups, most_per_class=6, seed=1) == chosen
 
 
 def test_few_images_are_all_taken():
-    assert sample(["a", "b", "a"], ["1", "2", "3"], most_per_class=9, seed=0) == [0, 1, 2]
+    assert sample_per_class(["a", "b", "a"], ["1", "2", "3"], most_per_class=9, seed=0) == [0, 1, 2]

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kerastl.audit.measure import excess, holm
+from kerastl.audit.measure import estimate_increase, holm
 
 
 def test_images_that_stand_for_themselves_give_the_ordinary_t_test():
     changes = np.random.default_rng(0).normal(0.2, 0.4, 60)
-    found = excess(changes, np.arange(60), margin=0.05)
+    found = estimate_increase(changes, np.arange(60), margin=0.05)
     expected = stats.ttest_1samp(changes, 0.05, alternative="greater")
     assert found.value == pytest.approx(changes.mean())
     assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
@@ -15,8 +15,8 @@ def test_images_that_stand_for_themselves_give_the_ordinary_t_test():
 
 def test_copies_of_a_patients_image_add_no_evidence():
     changes = np.random.default_rng(1).normal(0.2, 0.4, 40)
-    once = excess(changes, np.arange(40), margin=0.05)
-    often = excess(np.repeat(changes, 7), np.repeat(np.arange(40), 7), margin=0.05)
+    once = estimate_increase(changes, np.arange(40), margin=0.05)
+    often = estimate_increase(np.repeat(changes, 7), np.repeat(np.arange(40), 7), margin=0.05)
     assert often.p == pytest.approx(once.p)
     assert often.upper == pytest.approx(once.upper)
 
@@ -26,21 +26,21 @@ def test_a_true_share_at_the_margin_is_rarely_called_above_it():
     wrong = 0
     for _ in range(2000):
         patients = generator.random(40) < 0.05
-        wrong += excess(np.repeat(patients * 1.0, 3), np.repeat(np.arange(40), 3), margin=0.05).p < 0.05
+        wrong += estimate_increase(np.repeat(patients * 1.0, 3), np.repeat(np.arange(40), 3), margin=0.05).p < 0.05
     # Four standard errors above 0.05 of 2000.
     assert wrong / 2000 < 0.05 + 4 * (0.05 * 0.95 / 2000) ** 0.5
 
 
 def test_nothing_seen_in_few_images_is_not_nothing_there():
-    few, many = (excess(np.zeros(n), np.arange(n), margin=0.05).upper for n in (8, 200))
+    few, many = (estimate_increase(np.zeros(n), np.arange(n), margin=0.05).upper for n in (8, 200))
     assert few > 0.10 > many > 0
 
 
 def test_fewer_than_five_groups_prove_nothing():
     changes = np.zeros(100)
     changes[:4] = 1.0
-    assert excess(changes, np.arange(100), margin=0.0).p == 1.0
-    assert excess(changes, np.zeros(100, int), margin=0.0).p == 1.0
+    assert estimate_increase(changes, np.arange(100), margin=0.0).p == 1.0
+    assert estimate_increase(changes, np.zeros(100, int), margin=0.0).p == 1.0
 
 
 def test_holm_by_hand():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from digits_drawn import audited, digits, states
 
-from kerastl.audit import lines
+from kerastl.audit import format_lines
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +18,7 @@ def test_six_and_nine_swap_when_turned_and_not_when_shifted():
     found = audited(digits(6, None), digits(9, None), ["turn", "shift", "faint"], names=("6", "9"))
     assert states(found) == {"turn": "harmful", "shift": "safe", "faint": "safe"}
     assert {one.kind for one in found.findings} == {"moves"}
-    assert any("harmful for 6 and 9 (at 1)" in line for line in lines(found))
+    assert any("harmful for 6 and 9 (at 1)" in line for line in format_lines(found))
 
 
 @pytest.mark.parametrize("label", [4, 7])
@@ -45,7 +45,7 @@ def test_what_leaves_nothing_to_tell_classes_apart_by_erases():
     found = audited(digits(0), digits(1), ["blank"])
     assert states(found) == {"blank": "harmful"}
     assert {one.kind for one in found.findings} == {"erases"}
-    assert any("what tells the two apart is gone" in line for line in lines(found))
+    assert any("what tells the two apart is gone" in line for line in format_lines(found))
 
 
 @pytest.mark.parametrize("pair", [(0, 1), (3, 7)])
@@ -61,10 +61,10 @@ def test_an_invariance_that_is_not_learnt_yet_is_told_from_a_label_that_moves():
     found = audited(digits(0), digits(1), ["invert"])
     (verdict,) = found.verdicts
     (measured,) = found.measured.values()
-    changed, learnt = (
+    changed, trained = (
         np.mean([one[name][0] for one in measured.classes])
-        for name in ("agreement_changed", "agreement_learnt")
+        for name in ("accuracy_augmented", "accuracy_after_training")
     )
-    assert changed < 0.9 < learnt
-    assert verdict.unlearnt
+    assert changed < 0.9 < trained
+    assert verdict.needs_training
     assert verdict.state != "harmful"

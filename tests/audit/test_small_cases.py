@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from digits_drawn import audited, digits, states
 
-from kerastl.audit import as_plain, lines, policy_yaml
+from kerastl.audit import as_plain, format_lines, policy_yaml
 
 pytestmark = pytest.mark.slow
 
@@ -13,7 +13,7 @@ def test_one_group_a_class_is_undecided_in_clear_words():
     one, other = digits(6, 20), digits(9, 20)
     found = audited(one, other, ["turn"], groups=["a"] * 20 + ["b"] * 20)
     assert states(found) == {"turn": "undecided"}
-    told = "\n".join(lines(found))
+    told = "\n".join(format_lines(found))
     assert "A: 1 group, at least 3 are needed" in told
     assert "fewer than two classes" in told
 
@@ -25,7 +25,7 @@ def test_few_groups_are_undecided():
     assert states(found) == {"faint": "undecided"}
     assert "fewer than 10 groups of A, B" in found.verdicts[0].reasons
     (measured,) = found.measured.values()
-    assert measured.classes[0]["agreement"][1:] == (None, None)
+    assert measured.classes[0]["accuracy"][1:] == (None, None)
 
 
 def test_few_images_are_never_called_safe_where_they_are_taken_for_others():
@@ -48,7 +48,7 @@ def test_everything_can_be_written_as_json_and_the_same_seed_gives_the_same():
     assert once == again
     plain = json.loads(once)
     assert [one["name"] for one in plain["operations"]] == ["turn", "shift"]
-    figures = plain["operations"][0]["strengths"][0]["classes"]["A"]["agreement"]
+    figures = plain["operations"][0]["strengths"][0]["classes"]["A"]["accuracy"]
     assert figures["low"] <= figures["value"] <= figures["high"]
 
 
