@@ -1,4 +1,4 @@
-"""From the recipe's backbone and head to a model ready to train."""
+"""Build the initial model of a recipe: backbone, head and weights."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from kerastl.workflows.datasets import Datasets
 
 @dataclass(frozen=True)
 class InitialModel:
-    """A model at the start of training.
+    """A model before training.
 
     Args:
-        model: flat classifier.
-        head: what became of the head.
-        weights: `{"from", "file", "sha256"}` of what was loaded, the last two None for random weights;
-            `{"head_file", "head_sha256"}` of the file that a head was read from, None where none was.
-        notes: one line each, for the user.
+        model: A flat classifier.
+        head: Which rows of the head were carried over.
+        weights: `{"from", "file", "sha256"}` of the loaded weights, the last two None for random weights;
+            `{"head_file", "head_sha256"}` of the file of the head, None if it was not loaded.
+        notes: Messages for the user.
     """
 
     model: keras.Model
@@ -46,48 +46,51 @@ class InitialModel:
 
 
 def check_weights(recipe: Recipe) -> None:
-    """See that the starting weights are there before any image is opened; download what is published.
+    """Check that the initial weights are available, and download published ones.
+
+    Args:
+        recipe: The recipe.
 
     Raises:
-        RequestError: they are not, and cannot be had; the text names the file wanted and the ways to get it.
+        RequestError: The weights are unavailable. The message names the file and the ways to get it.
     """
-    chosen, size = recipe.backbone, recipe.data.image_size_px
-    if chosen.weights == "imagenet":
-        options = _options(chosen.options)
-        if not find_cached_weights(chosen.name, image_size_px=size, **options):
-            print_status(f"Downloading the ImageNet weights of {chosen.name}, once")
-            fetch_weights(chosen.name, image_size_px=size, **options)
-    elif chosen.weights != "none" and not Path(chosen.weights).exists():
+    backbone, size = recipe.backbone, recipe.data.image_size_px
+    if backbone.weights == "imagenet":
+        options = _family_options(backbone.options)
+        if not find_cached_weights(backbone.name, image_size_px=size, **options):
+            print_status(f"Downloading ImageNet weights of {backbone.name}")
+            fetch_weights(backbone.name, image_size_px=size, **options)
+    elif backbone.weights != "none" and not Path(backbone.weights).exists():
         raise RequestError(
-            f"There are no weights at {chosen.weights}. `backbone.weights` takes: imagenet, none, "
+            f"backbone.weights: There are no weights at {backbone.weights}. Allowed values: imagenet, none, "
             "a file (.h5, .weights.h5, .keras), or a run folder."
         )
 
 
-def build_initial_model(recipe: Recipe, images: Datasets) -> InitialModel:
-    """Build the model that a recipe starts from, its weights loaded, its head kept or renewed.
+def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
+    """Build the model of a recipe and load its initial weights.
 
     Args:
-        recipe: names the backbone, its weights and the dropout.
-        images: say which classes there are, and the side of the images.
+        recipe: The recipe.
+        datasets: They determine the class names and the image size.
 
     Raises:
-        RequestError: the weights are missing, or of another architecture.
+        RequestError: The weights are missing, or do not fit the architecture.
     """
-    chosen = recipe.backbone
+    backbone = recipe.backbone
     loaded = load_backbone(
-        chosen.name,
-        weights=chosen.weights,
-        image_size_px=images.image_size_px,
+        backbone.name,
+        weights=backbone.weights,
+        image_size_px=datasets.image_size_px,
         seed=recipe.seed,
-        **_options(chosen.options),
+        **_family_options(backbone.options),
     )
     model = build_model(
-        loaded.model, class_names=images.class_names, dropout=recipe.head.dropout, seed=recipe.seed
+        loaded.model, class_names=datasets.class_names, dropout=recipe.head.dropout, seed=recipe.seed
     )
-    head, head_file = _start_head(recipe, model, images.class_names)
+    head, head_file = _load_head(recipe, model, datasets.class_names)
     weights = {
-        "from": str(chosen.weights),
+        "from": str(backbone.weights),
         "file": loaded.weights_path.name if loaded.weights_path else None,
         "sha256": loaded.sha256,
         "head_file": head_file.name if head_file else None,
@@ -96,38 +99,39 @@ def build_initial_model(recipe: Recipe, images: Datasets) -> InitialModel:
     return InitialModel(model, head, weights, (*loaded.notes, head.line))
 
 
-def _options(options: Any) -> dict[str, Any]:
-    """Return a family's options by name; a family without any has none."""
+def _family_options(options: Any) -> dict[str, Any]:
+    """Return the options of a backbone family as keyword arguments."""
     return {} if options is None else options.model_dump()
 
 
-def _start_head(
+def _load_head(
     recipe: Recipe, model: keras.Model, class_names: Sequence[str]
 ) -> tuple[HeadReport, Path | None]:
-    """Give a model the rows of the starting head that it shares; return also the file they came from."""
+    """Carry over head rows of matching classes, and return what was carried over and the file that has them."""
     weights = str(recipe.backbone.weights)
     if weights == "none":
-        return HeadReport("renewed", (), "head new: training starts from random weights"), None
+        return HeadReport("replaced", (), "New classification head; backbone with random weights"), None
     if weights == "imagenet":
-        options = _options(recipe.backbone.options)
-        known = read_imagenet_head(recipe.backbone.name, image_size_px=model.input_shape[1], **options)
-        if known is None:
-            return HeadReport("renewed", (), "head renewed: only the backbone is pre-trained"), None
+        options = _family_options(recipe.backbone.options)
+        imagenet = read_imagenet_head(recipe.backbone.name, image_size_px=model.input_shape[1], **options)
+        if imagenet is None:
+            line = "New classification head; backbone initialized from ImageNet weights"
+            return HeadReport("replaced", (), line), None
         report = carry_over_head(
-            model, class_names, start_names=known.class_names, start_kernel=known.kernel,
-            start_bias=known.bias, start_ids=known.wordnet_ids,
+            model, class_names, start_names=imagenet.class_names, start_kernel=imagenet.kernel,
+            start_bias=imagenet.bias, start_ids=imagenet.wordnet_ids,
         )  # fmt: skip
-        return report, known.path
+        return report, imagenet.path
     if not Path(weights).is_dir():
-        return HeadReport("renewed", (), "head renewed: the weights file has no class names"), None
-    return _head_of_run(Path(weights), model, class_names), Path(weights) / "model.keras"
+        return HeadReport("replaced", (), "New classification head; the weight file has no class names"), None
+    return _load_head_of_run(Path(weights), model, class_names), Path(weights) / "model.keras"
 
 
-def _head_of_run(run_folder: Path, model: keras.Model, class_names: Sequence[str]) -> HeadReport:
+def _load_head_of_run(run_folder: Path, model: keras.Model, class_names: Sequence[str]) -> HeadReport:
     """Carry over the head of a finished run.
 
     Raises:
-        RequestError: it is no finished run, an export that was changed, or its head reads other features.
+        RequestError: The folder is not a finished run, the export was modified, or the head does not fit the backbone.
     """
     check_as_exported(run_folder)
     trained = load_trained(run_folder)

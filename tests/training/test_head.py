@@ -39,19 +39,19 @@ def carried_rows(class_names, start_names, start_ids=()):
 def test_the_same_classes_in_another_order_and_spelling_keep_the_head():
     report, rows = carried_rows(["Tree Frog", "newt"], ["newt", "tree_frog"])
     assert (report.outcome, rows) == ("kept", [1, 0])
-    assert report.line == "head kept: the classes are the same"
+    assert report.line == "head kept: same classes"
 
 
 def test_classes_that_are_some_of_the_starting_models_are_not_the_same_classes():
     report, rows = carried_rows(["a", "c"], ["a", "b", "c"])
     assert (report.outcome, rows, report.carried) == ("partly", [0, 2], ("a", "c"))
-    assert "all 2 classes carried over from a head of 3" in report.line
+    assert "all 2 classes copied from a head of 3" in report.line
 
 
 def test_new_classes_keep_their_own_rows():
     report, rows = carried_rows(["a", "x"], ["a", "b"])
     assert (report.outcome, rows) == ("partly", [0, None])
-    assert carried_rows(["x", "y"], ["a", "b"])[0].outcome == "renewed"
+    assert carried_rows(["x", "y"], ["a", "b"])[0].outcome == "replaced"
 
 
 def test_a_name_that_stands_twice_is_not_guessed_and_an_id_tells_which_is_meant():
@@ -84,7 +84,7 @@ def test_in_imagenets_own_list_only_names_that_stand_once_are_carried_over(keras
 def test_another_number_of_features_is_refused():
     inputs = keras.Input((FEATURES + 1,))
     model = keras.Model(inputs, keras.layers.Dense(2, name="head")(inputs))
-    with pytest.raises(ValueError, match="reads 4 features, this one 5"):
+    with pytest.raises(ValueError, match="has 4 input features, but this head has 5"):
         carry_over_head(model, ["a", "b"], start_names=["a", "b"], **start(2))
 
 
@@ -102,7 +102,7 @@ def started(weights):
 @pytest.mark.parametrize("weights", ["imagenet", "none"])
 def test_the_start_tells_of_every_file_it_read(keras_home, monkeypatch, weights):
     recipe, images = started(weights)
-    monkeypatch.setattr("kerastl.workflows.model._options", lambda _: {"alpha": 0.25})
+    monkeypatch.setattr("kerastl.workflows.model._family_options", lambda _: {"alpha": 0.25})
     begun = build_initial_model(recipe, images)
     files = {"file": "mobilenet_2_5_128_tf_no_top.h5", "head_file": "mobilenet_2_5_128_tf.h5"}
     hashes = {"file": "sha256", "head_file": "head_sha256"}
