@@ -1,0 +1,127 @@
+"""The Python API: `read_images`, `build_classifier`, `fit`, `evaluate`, `export_model`, `run` and `load_run`."""
+
+import contextlib
+import io
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import kerastl
+from kerastl.errors import Problems, RequestError
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Twenty dark and twenty light images."""
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for label, mean in (("dark", 60), ("light", 190)):
+        (folder / label).mkdir()
+        for number in range(20):
+            pixels = np.clip(generator.normal(mean, 20, (40, 40, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def collection(photos):
+    return kerastl.read_images(photos).split(val_fraction=0.2, test_fraction=0.2, seed=7)
+
+
+def build(class_names=("dark", "light")):
+    return kerastl.build_classifier("small_cnn", weights="none", class_names=class_names, image_size_px=SIZE)
+
+
+@pytest.fixture(scope="module")
+def trained(collection):
+    model = build()
+    train = kerastl.ImageDataset(collection.train, image_size_px=SIZE, augment="light", seed=7)
+    phases = [kerastl.Phase("all", epochs=3, trainable="all")]
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed):
+        history = kerastl.fit(model, train, validation_data=collection.val, phases=phases)
+    return SimpleNamespace(model=model, history=history, progress=printed.getvalue())
+
+
+def test_a_collection_reports_its_splits(collection):
+    assert [len(part.records) for part in (collection.train, collection.val, collection.test)] == [24, 8, 8]
+    assert repr(collection) == "<Collection: 40 images (8 test, 24 train, 8 val), 2 classes>"
+
+
+def test_a_collection_without_a_split_is_refused(photos):
+    with pytest.raises(RequestError, match=r"no train split.*split\("):
+        _ = kerastl.read_images(photos).train
+
+
+def test_a_dataset_takes_class_names_from_a_collection_and_an_augmentation_by_name(collection):
+    by_name = kerastl.ImageDataset(collection.train, image_size_px=SIZE, augment="light", seed=7)
+    policy = kerastl.ImageDataset(
+        collection.train.records, class_names=("dark", "light"), image_size_px=SIZE, seed=7,
+        augment=by_name._augment,
+    )  # fmt: skip
+    for first, second in zip(by_name.batches(1), policy.batches(1), strict=True):
+        np.testing.assert_array_equal(first[0], second[0])
+        np.testing.assert_array_equal(first[1], second[1])
+    with pytest.raises(RequestError, match="class_names"):
+        kerastl.ImageDataset(collection.train.records, image_size_px=SIZE)
+
+
+def test_training_separates_dark_from_light_images_and_prints_each_epoch(trained, collection):
+    scores = kerastl.evaluate(trained.model, collection.test)
+    assert scores["test"]["overall"]["auc"]["value"] == 1.0
+    assert [row["epoch"] for row in trained.history.rows] == [1, 2, 3]
+    assert trained.progress.count("epoch") >= 3
+
+
+def test_an_export_has_the_class_names_of_the_model(trained, tmp_path):
+    version = kerastl.export_model(trained.model, tmp_path / "served")
+    assert version == tmp_path / "served" / "1"
+    assert '"dark"' in (version / "manifest.json").read_text()
+
+
+def test_other_class_names_and_sizes_are_refused_before_training(collection):
+    model = build(("light", "dark"))
+    with pytest.raises(RequestError, match=r"'dark', 'light'.*'light', 'dark'"):
+        kerastl.fit(model, collection.train)
+    small = kerastl.ImageDataset(collection.train, image_size_px=16)
+    with pytest.raises(RequestError, match=r"16 px.*32 px"):
+        kerastl.evaluate(build(), small)
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "a"]])
+def test_a_classifier_needs_two_different_class_names(names):
+    with pytest.raises(RequestError, match="two different"):
+        build(names)
+
+
+def test_a_model_without_class_names_is_not_exported(tmp_path):
+    model = keras.Sequential([keras.Input((SIZE, SIZE, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    with pytest.raises(RequestError, match="class_names"):
+        kerastl.export_model(model, tmp_path / "served")
+    assert not (tmp_path / "served").exists()
+
+
+def test_run_reports_all_problems_of_a_recipe_before_it_starts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Problems) as refused:
+        kerastl.run("folder-classifier", data="photos", sets=["phases[0].epochs=0", "head.dropout=2"])
+    assert len(refused.value.problems) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_a_finished_run_is_refused(tmp_path):
+    with pytest.raises(RequestError, match=r"summary\.json"):
+        kerastl.load_run(tmp_path)
+
+
+def test_importing_the_package_imports_neither_tensorflow_nor_pydantic():
+    code = "import sys, kerastl; dir(kerastl); print([m for m in ('tensorflow', 'pydantic') if m in sys.modules])"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
