@@ -179,7 +179,7 @@ def test_a_name_that_is_not_utf8_is_left_out_with_a_note(tmp_path):
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
-    [("(", "is not a regular expression"), ("abc", "exactly one group"), ("(a)(b)", "exactly one group")],
+    [("(", "is not a valid regular expression"), ("abc", "exactly one group"), ("(a)(b)", "exactly one group")],
 )
 def test_a_group_pattern_that_cannot_work_is_refused(tmp_path, pattern, message):
     with pytest.raises(Problems, match=message):

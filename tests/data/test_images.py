@@ -28,7 +28,7 @@ GOOD = {"good.png": encoded(noise())}
         (encoded(smooth(), "JPEG")[:-400], "truncated"),
         (encoded(noise())[:60] + bytes(90) + encoded(noise())[150:], "damaged"),
         (png_of_any_size(30_000, 30_000, whole=False), "30000 x 30000 pixels"),
-        (b"II*\0" + bytes(60), "TIFF is damaged"),
+        (b"II*\0" + bytes(60), "TIFF file is damaged"),
     ],
 )
 def test_a_bad_file_is_named_with_a_reason_people_understand(checking, content, reason):
@@ -91,7 +91,7 @@ def test_tensorflow_without_memory_says_nothing_lasting(checking, checking_again
     with monkeypatch.context() as patch:
         patch.setattr(validate, "decode_image", failing)
         first = checking({**GOOD, "odd.png": odd})
-    assert first.quarantined == (("odd.png", "it needs more memory than there is"),)
+    assert first.quarantined == (("odd.png", "not enough memory to decode it"),)
     assert checking_again(first).quarantined == ()
 
 

@@ -19,7 +19,7 @@ from kerastl.cli.data import command
 from kerastl.data import write_phantoms
 from kerastl.data.phantom import scanner as scanners
 from kerastl.data.phantom.anatomy import Grid
-from kerastl.data.phantom.generate import classes, draw_patient
+from kerastl.data.phantom.generate import assign_classes, draw_patient
 from kerastl.data.phantom.scanner import HOSPITALS, SCANNER_A
 from kerastl.data.readers.phantom import Options, read
 from kerastl.errors import KerastlError
@@ -94,12 +94,12 @@ def test_a_patient_has_one_label_and_several_different_slices(hospital_a: Path) 
 
 @pytest.mark.parametrize("hospital", ["a", "b", "c"])
 def test_prevalence_is_met_to_the_nearest_patient(hospital: str) -> None:
-    malignant = sum(classes(hospital, patients=50, seed=1))
+    malignant = sum(assign_classes(hospital, patients=50, seed=1))
     assert malignant == pytest.approx(HOSPITALS[hospital].prevalence * 50, abs=0.5)
 
 
 def test_two_patients_are_one_of_each_class() -> None:
-    assert sorted(classes("c", patients=2, seed=5)) == [False, True]
+    assert sorted(assign_classes("c", patients=2, seed=5)) == [False, True]
 
 
 def test_hospital_c_has_the_scanner_of_a_and_b_has_not() -> None:
@@ -288,7 +288,7 @@ def slices_of():
 
     @functools.cache
     def draw(hospital: str, seed: int):
-        truth = classes(hospital, patients=200, seed=seed)
+        truth = assign_classes(hospital, patients=200, seed=seed)
         return np.array(truth), [
             draw_patient(
                 hospital,

@@ -99,7 +99,7 @@ def test_one_table_of_two_sites_is_read_a_site_at_a_time(place):
 def test_an_empty_label_is_unlabelled(place):
     found = read_table(table(place, rows("images/0.png,", "images/1.png,a", "images/2.png,b")))
     assert found.records[0].label is None
-    assert any("1 image" in note for note in found.notes)
+    assert any("1 unlabeled image" in note for note in found.notes)
 
 
 def test_a_table_without_labels_is_unlabelled(place):

@@ -154,7 +154,7 @@ def test_a_download_that_fails_is_an_error_of_one_line(tmp_path):
 
 @pytest.mark.parametrize("name", ["../x", "/etc", "huggingface:cifar10", "Mnist", "a b", "x:1"])
 def test_a_text_that_is_no_name_is_refused_before_anything_is_looked_up(name, tmp_path):
-    with pytest.raises(Problems, match="is no name"):
+    with pytest.raises(Problems, match="must be name, name/config"):
         read_tfds(name, cache_dir=tmp_path)
 
 

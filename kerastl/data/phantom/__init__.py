@@ -1,4 +1,4 @@
-"""Phantom hospitals: CT-like slices made by physics. They prove nothing clinical."""
+"""Phantom hospitals: simulated CT slices without clinical meaning."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""A slice through a chest: body, lungs with their vessels, heart, spine, ribs."""
+"""Anatomy of phantoms: slices through a chest or a head, and nodules."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ Image = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Grid:
-    """A square of pixels, around the centre of the scanner or beside it.
+    """A square grid of pixels.
 
     Args:
-        size_px: pixels along one side.
-        width_mm: length of one side.
-        centre_column_mm: how far to the right of the scanner's centre its own centre lies.
+        size_px: Number of pixels along a side.
+        width_mm: Length of a side.
+        center_column_mm: Distance of the center of the grid to the right of the center of the scanner.
     """
 
     size_px: int
     width_mm: float
-    centre_column_mm: float = 0.0
+    center_column_mm: float = 0.0
 
     @property
     def pixel_mm(self) -> float:
-        """Length of a pixel's side."""
+        """Side length of a pixel."""
         return self.width_mm / self.size_px
 
     @cached_property
     def axis_mm(self) -> Image:
-        """`[size]` float32: the centres of the pixels along one side, 0 in the middle."""
+        """`[size]` float32 pixel centers along a side, 0 in the center."""
         positions = (np.arange(self.size_px) + 0.5) * self.pixel_mm - self.width_mm / 2
         return positions.astype(np.float32)
 
     @cached_property
     def rows_mm(self) -> Image:
-        """`[size, 1]` float32: downwards, towards the patient's back."""
+        """`[size, 1]` float32 row positions, increasing towards the patient's back."""
         return self.axis_mm[:, None]
 
     @cached_property
     def columns_mm(self) -> Image:
-        """`[1, size]` float32: to the right of the image."""
-        return self.axis_mm[None, :] + np.float32(self.centre_column_mm)
+        """`[1, size]` float32 column positions, increasing to the right of the image."""
+        return self.axis_mm[None, :] + np.float32(self.center_column_mm)
 
     def coverage(self, distance_mm: Image) -> Image:
-        """Return how much of each pixel lies inside a shape (0 to 1) from its signed distance, negative inside."""
+        """Return the coverage of each pixel by a shape, 0 to 1, from the signed distance, which is negative inside."""
         return np.clip(np.float32(0.5) - distance_mm / np.float32(self.pixel_mm), 0, 1)
 
 
 @dataclass(frozen=True)
 class Ellipse:
-    """An ellipse; `exponent` above 2 makes it boxier.
+    """A superellipse.
 
     Args:
-        row_mm, column_mm: its centre.
-        height_mm, width_mm: its half axes.
-        turn_rad: its rotation, clockwise on the image.
-        exponent: 2 for a true ellipse.
+        row_mm, column_mm: Position of the center.
+        height_mm, width_mm: Semi-axes.
+        turn_rad: Clockwise rotation.
+        exponent: 2 for an ellipse. Larger values are closer to a rectangle.
     """
 
     row_mm: float
@@ -72,7 +72,7 @@ class Ellipse:
     exponent: float = 2.0
 
     def distance_mm(self, grid: Grid) -> Image:
-        """Return the signed distance of each pixel to the edge, negative inside (first order in the distance)."""
+        """Return the signed distance of each pixel to the edge, negative inside, as a first-order approximation."""
         down, right = grid.rows_mm - self.row_mm, grid.columns_mm - self.column_mm
         cos, sin = np.cos(self.turn_rad), np.sin(self.turn_rad)
         tall = np.abs(down * cos - right * sin) / self.height_mm
@@ -86,17 +86,17 @@ class Ellipse:
         return distance
 
 
-Place = Callable[..., Ellipse]
-"""Makes an ellipse (row, column, height, width in mm; turn_rad, exponent) in a patient's own position and scale."""
+MakeEllipse = Callable[..., Ellipse]
+"""Function of (row, column, height, width in mm; turn_rad, exponent) that applies a patient's position and scale."""
 
 
 @dataclass(frozen=True)
 class Rod:
-    """A straight round rod in space that may taper: a piece of a vessel, a spicule.
+    """A straight tapered rod in space, e.g. a segment of a vessel or a spicule.
 
     Args:
-        start_mm, end_mm: (row, column, height along the patient) of its ends.
-        start_radius_mm, end_radius_mm: its radius at each end.
+        start_mm, end_mm: (row, column, height along the patient) of the ends.
+        start_radius_mm, end_radius_mm: Radius at each end.
     """
 
     start_mm: tuple[float, float, float]
@@ -106,29 +106,19 @@ class Rod:
 
 
 def paint(image: Image, coverage: Image, value: float | Image) -> None:
-    """Mix a value into an image, in place: `coverage` 1 replaces, 0 leaves.
-
-    Args:
-        image: `[h, w]` float32 Hounsfield units.
-        coverage: `[h, w]` float32, 0 to 1.
-        value: Hounsfield units, one or one a pixel.
-    """
+    """Blend a value (a scalar or one per pixel, in Hounsfield units) into an image in place, weighted by coverage."""
     image += coverage * (value - image)
 
 
 def cut_rods(grid: Grid, rods: list[Rod], height_mm: float) -> Image:
-    """Return how much of each pixel the rods cover in the plane at one height.
-
-    Returns:
-        `[size, size]` float32, 0 to 1. A rod thinner than a pixel covers it in proportion.
-    """
-    covered = np.zeros((grid.size_px, grid.size_px), np.float32)
+    """Return the coverage of each pixel by rods in the plane at a height: `[size, size]` float32, 0 to 1."""
+    coverage = np.zeros((grid.size_px, grid.size_px), np.float32)
     for rod in rods:
-        _cut_rod(covered, grid, rod, height_mm)
-    return covered
+        _cut_rod(coverage, grid, rod, height_mm)
+    return coverage
 
 
-def _cut_rod(covered: Image, grid: Grid, rod: Rod, height_mm: float) -> None:
+def _cut_rod(coverage: Image, grid: Grid, rod: Rod, height_mm: float) -> None:
     start, end = np.array(rod.start_mm), np.array(rod.end_mm)
     reach = max(rod.start_radius_mm, rod.end_radius_mm) + grid.pixel_mm
     low, high = np.minimum(start, end) - reach, np.maximum(start, end) + reach
@@ -147,17 +137,17 @@ def _cut_rod(covered: Image, grid: Grid, rod: Rod, height_mm: float) -> None:
     radius = rod.start_radius_mm + share * (rod.end_radius_mm - rod.start_radius_mm)
     thin = np.minimum(1, 2 * radius / grid.pixel_mm)
     part = (grid.coverage(away - radius) * thin).astype(np.float32)
-    np.maximum(covered[rows, columns], part, out=covered[rows, columns])
+    np.maximum(coverage[rows, columns], part, out=coverage[rows, columns])
 
 
 CHEST_WIDTH_MM = 340.0
 LUNG_MM = 66.0
-"""How far from the middle a lung's centre lies: the scanner is aimed at one lung."""
+"""Distance of the center of a lung from the center of the chest. The view is centered on a lung."""
 AIR_HU, FAT_HU, MUSCLE_HU, BLOOD_HU = -1000.0, -100.0, 50.0, 45.0
 
 
 def smooth_noise(rng: np.random.Generator, grid: Grid, blur_mm: float) -> Image:
-    """Return `[n, n]` float32: a random texture of mean 0 and spread 1, with grains of about `blur_mm`."""
+    """Return a random texture `[n, n]` float32 of mean 0 and standard deviation 1, with grains of about `blur_mm`."""
     rough = rng.standard_normal((grid.size_px, grid.size_px), dtype=np.float32)
     smooth = ndimage.gaussian_filter(rough, blur_mm / grid.pixel_mm, mode="wrap")
     texture: Image = (smooth - smooth.mean()) / smooth.std()
@@ -165,82 +155,82 @@ def smooth_noise(rng: np.random.Generator, grid: Grid, blur_mm: float) -> Image:
 
 
 def draw_chest(rng: np.random.Generator, grid: Grid) -> tuple[Image, Image]:
-    """Draw what all slices of one patient share.
+    """Draw the anatomy that all slices of a patient share.
 
     Returns:
         The slice `[n, n]` float32 in Hounsfield units without vessels, and the coverage of the lungs, 0 to 1.
     """
     scale = rng.uniform(0.85, 0.93)
-    middle_row, middle = rng.uniform(-6, 6), rng.uniform(-6, 6)
+    center_row, center_column = rng.uniform(-6, 6), rng.uniform(-6, 6)
     fat_mm = rng.uniform(8, 16)
 
-    def place(row: float, column: float, height: float, width: float, **more: float) -> Ellipse:
+    def ellipse(row: float, column: float, height: float, width: float, **more: float) -> Ellipse:
         return Ellipse(
-            middle_row + row * scale, middle + column * scale, height * scale, width * scale, **more
+            center_row + row * scale, center_column + column * scale, height * scale, width * scale, **more
         )
 
     image = np.full((grid.size_px, grid.size_px), AIR_HU, np.float32)
-    wall = place(0, 0, 108, 152, exponent=2.4)
+    wall = ellipse(0, 0, 108, 152, exponent=2.4)
     skin = Ellipse(wall.row_mm, wall.column_mm, wall.height_mm + fat_mm, wall.width_mm + fat_mm, exponent=2.4)
     paint(image, grid.coverage(skin.distance_mm(grid)), FAT_HU)
     paint(image, grid.coverage(wall.distance_mm(grid)), MUSCLE_HU + 8 * smooth_noise(rng, grid, 4))
-    lungs = _draw_lungs(rng, grid, place)
+    lungs = _draw_lungs(rng, grid, ellipse)
     dependent = np.float32(0.35) * grid.rows_mm
     air = rng.uniform(-880, -830) + dependent + 14 * smooth_noise(rng, grid, 3)
     air = air + _draw_haze(rng, grid)
     paint(image, lungs, air.astype(np.float32))
-    _paint_bones(image, rng, grid, place)
+    _paint_bones(image, rng, grid, ellipse)
     return image, lungs
 
 
 def _draw_haze(rng: np.random.Generator, grid: Grid) -> Image:
-    """Draw hazy denser patches, more in some patients than in others and blind to the class.
+    """Draw hazy dense patches, independently of the class.
 
-    Without them the number of pixels between lung and soft tissue would tell a spiculated nodule.
+    Without them, the number of pixels between lung and soft tissue densities would reveal spiculated nodules.
     """
     patches = np.clip(smooth_noise(rng, grid, 25) - rng.uniform(-0.5, 1.5), 0, None)
     haze: Image = np.minimum(rng.uniform(0, 90) * patches, 250).astype(np.float32)
     return haze
 
 
-def _draw_lungs(rng: np.random.Generator, grid: Grid, place: Place) -> Image:
+def _draw_lungs(rng: np.random.Generator, grid: Grid, ellipse: MakeEllipse) -> Image:
     tilt = rng.uniform(0.05, 0.16)
-    right = place(2, -76, rng.uniform(86, 93), 63, turn_rad=tilt, exponent=2.3)
-    left = place(2, 78, rng.uniform(84, 91), 60, turn_rad=-tilt, exponent=2.3)
+    right = ellipse(2, -76, rng.uniform(86, 93), 63, turn_rad=tilt, exponent=2.3)
+    left = ellipse(2, 78, rng.uniform(84, 91), 60, turn_rad=-tilt, exponent=2.3)
     lungs = np.maximum(grid.coverage(right.distance_mm(grid)), grid.coverage(left.distance_mm(grid)))
-    heart = place(-28, rng.uniform(18, 32), rng.uniform(36, 46), rng.uniform(50, 60), turn_rad=0.5)
-    aorta = place(52, 22, 13, 13)
+    heart = ellipse(-28, rng.uniform(18, 32), rng.uniform(36, 46), rng.uniform(50, 60), turn_rad=0.5)
+    aorta = ellipse(52, 22, 13, 13)
     for organ in (heart, aorta):
         lungs = lungs * (1 - grid.coverage(organ.distance_mm(grid)))
     return lungs
 
 
-def _paint_bones(image: Image, rng: np.random.Generator, grid: Grid, place: Place) -> None:
+def _paint_bones(image: Image, rng: np.random.Generator, grid: Grid, ellipse: MakeEllipse) -> None:
     spongy, hard = rng.uniform(150, 250), rng.uniform(500, 800)
-    for shape, inner in ((place(72, 0, 19, 22), 3.0), (place(-96, 0, 6, 18), 2.5)):
+    for shape, inner in ((ellipse(72, 0, 19, 22), 3.0), (ellipse(-96, 0, 6, 18), 2.5)):
         distance = shape.distance_mm(grid)
         paint(image, grid.coverage(distance), hard)
         paint(image, grid.coverage(distance + np.float32(inner)), spongy)
-    canal = place(98, 0, 8, 9)
-    arch = place(98, 0, 13, 15)
+    canal = ellipse(98, 0, 8, 9)
+    arch = ellipse(98, 0, 13, 15)
     paint(image, grid.coverage(arch.distance_mm(grid)), hard)
-    paint(image, grid.coverage(place(114, 0, 10, 4).distance_mm(grid)), hard)
+    paint(image, grid.coverage(ellipse(114, 0, 10, 4).distance_mm(grid)), hard)
     paint(image, grid.coverage(canal.distance_mm(grid)), 20.0)
     shift = rng.uniform(-0.15, 0.15)
     for side in (-1, 1):
         for index in range(7):
             angle = -1.15 + index * 0.4 + shift + rng.uniform(-0.06, 0.06)
-            # The lungs reach to about 100 by 142 mm: ribs lie in the wall outside of them.
+            # The lungs extend to about 100 by 142 mm, and the ribs are in the wall around them.
             row, column = 99 * np.sin(angle), side * 143 * np.cos(angle)
             along = np.arctan2(99 * np.cos(angle), -side * 143 * np.sin(angle))
-            rib = place(row, column, 4.5, rng.uniform(9, 19), turn_rad=float(along))
+            rib = ellipse(row, column, 4.5, rng.uniform(9, 19), turn_rad=float(along))
             distance = rib.distance_mm(grid)
             paint(image, grid.coverage(distance), hard)
             paint(image, grid.coverage(distance + np.float32(2.4)), spongy)
 
 
 def draw_vessels(rng: np.random.Generator) -> list[Rod]:
-    """Grow a tree of vessels from the root of each lung; the lungs' edge cuts what grows too far."""
+    """Grow trees of vessels from the root of each lung. Vessels outside of the lungs are clipped later."""
     rods: list[Rod] = []
     for side in (-1, 1):
         for _ in range(3):
@@ -273,21 +263,21 @@ HEAD_WIDTH_MM = 250.0
 
 
 def draw_head(rng: np.random.Generator, grid: Grid) -> tuple[Image, Image]:
-    """Draw what all slices of one patient share.
+    """Draw the anatomy that all slices of a patient share.
 
     Returns:
         The slice `[n, n]` float32 in Hounsfield units, and the coverage of the brain without the ventricles.
     """
     scale = rng.uniform(0.93, 1.05)
-    middle_row, middle = rng.uniform(-4, 4), rng.uniform(-4, 4)
+    center_row, center_column = rng.uniform(-4, 4), rng.uniform(-4, 4)
     tilt = rng.uniform(-0.12, 0.12)
     cos, sin = np.cos(tilt), np.sin(tilt)
 
-    def place(row: float, column: float, height: float, width: float, turn: float = 0.0) -> Ellipse:
+    def ellipse(row: float, column: float, height: float, width: float, turn: float = 0.0) -> Ellipse:
         down, right = row * cos + column * sin, column * cos - row * sin
         return Ellipse(
-            middle_row + down * scale,
-            middle + right * scale,
+            center_row + down * scale,
+            center_column + right * scale,
             height * scale,
             width * scale,
             turn_rad=tilt + turn,
@@ -296,7 +286,7 @@ def draw_head(rng: np.random.Generator, grid: Grid) -> tuple[Image, Image]:
 
     image = np.full((grid.size_px, grid.size_px), AIR_HU, np.float32)
     skull_mm = rng.uniform(5.5, 8.0)
-    brain = place(0, 0, 84, 66).distance_mm(grid)
+    brain = ellipse(0, 0, 84, 66).distance_mm(grid)
     paint(image, grid.coverage(brain - np.float32(skull_mm + 6)), 20.0)
     paint(image, grid.coverage(brain - np.float32(skull_mm)), 1000.0)
     paint(image, grid.coverage(brain), 8.0)
@@ -305,33 +295,33 @@ def draw_head(rng: np.random.Generator, grid: Grid) -> tuple[Image, Image]:
     paint(image, inside, 38 + smooth_noise(rng, grid, 4))
     white = cortex + 9 + np.float32(3.5) * smooth_noise(rng, grid, 4)
     paint(image, grid.coverage(white), 28 + smooth_noise(rng, grid, 4))
-    fluid = _draw_ventricles(rng, grid, place)
+    fluid = _draw_ventricles(rng, grid, ellipse)
     for side in (-1, 1):
-        paint(image, grid.coverage(place(6, side * 21, 13, 6).distance_mm(grid)), 38.0)
+        paint(image, grid.coverage(ellipse(6, side * 21, 13, 6).distance_mm(grid)), 38.0)
     paint(image, fluid, 6.0)
-    falx = grid.coverage(place(-52, 0, 27, 0.9).distance_mm(grid)) * inside
+    falx = grid.coverage(ellipse(-52, 0, 27, 0.9).distance_mm(grid)) * inside
     paint(image, falx, 60.0)
     return image, inside * (1 - fluid)
 
 
-def _draw_ventricles(rng: np.random.Generator, grid: Grid, place: Place) -> Image:
+def _draw_ventricles(rng: np.random.Generator, grid: Grid, ellipse: MakeEllipse) -> Image:
     swollen = rng.uniform(0.8, 1.4)
     fluid = np.zeros((grid.size_px, grid.size_px), np.float32)
     for side in (-1, 1):
-        front = place(-20, side * 10, 17, 5 * swollen, side * -0.35)
-        back = place(24, side * 15, 19, 5 * swollen, side * 0.35)
+        front = ellipse(-20, side * 10, 17, 5 * swollen, side * -0.35)
+        back = ellipse(24, side * 15, 19, 5 * swollen, side * 0.35)
         for horn in (front, back):
             fluid = np.maximum(fluid, grid.coverage(horn.distance_mm(grid)))
-    third = place(4, 0, 11, 1.8 * swollen)
+    third = ellipse(4, 0, 11, 1.8 * swollen)
     return np.maximum(fluid, grid.coverage(third.distance_mm(grid)))
 
 
 NUM_STRANDS, NUM_TAGS, NUM_SCARS = (8, 32), (0, 6), (0, 40)
-"""Strands of a nodule, how many of a benign one's touch it all the same, and strands that lie scattered in either
-class: at least, and fewer than."""
-HIDDEN_SHARE = 0.2
-"""How much of the strands around a malignant nodule hides behind others: so many fewer lie beside a benign one."""
-CALCIFIED_SHARE = 0.15
+"""Ranges (exclusive upper bound) of the number of strands of a nodule, of strands attached to a benign nodule, and of
+scattered strands in both classes."""
+HIDDEN_FRACTION = 0.2
+"""Fraction of the strands of a malignant nodule that are hidden by others. A benign nodule has as many fewer."""
+CALCIFIED_FRACTION = 0.15
 
 
 @dataclass(frozen=True)
@@ -339,12 +329,13 @@ class Nodule:
     """A nodule in space.
 
     Args:
-        row_mm, column_mm: its centre in the slice through its middle.
-        radius_mm: its mean radius there.
-        hu: density of its body.
-        waves: (count around, height as a fraction of the radius, phase in radians, twist in radians per mm).
-        strands: thin rods that leave its surface, or lie elsewhere in the tissue.
-        calcified: centre (row, column), radius in mm and density of a calcification; None without one.
+        row_mm, column_mm: Center in the central slice.
+        radius_mm: Mean radius in the central slice.
+        hu: Density of the body.
+        waves: (number around the circumference, height as a fraction of the radius, phase in radians, twist in radians
+            per mm).
+        strands: Thin rods, attached to the surface or elsewhere in the tissue.
+        calcification: Center (row, column), radius in mm and density of a calcification, or None.
     """
 
     row_mm: float
@@ -353,7 +344,7 @@ class Nodule:
     hu: float
     waves: tuple[tuple[int, float, float, float], ...]
     strands: tuple[Rod, ...]
-    calcified: tuple[float, float, float, float] | None
+    calcification: tuple[float, float, float, float] | None
 
 
 def draw_nodule(
@@ -364,14 +355,14 @@ def draw_nodule(
     column_mm: float,
     radius_mm: float,
     hu: float,
-    elsewhere_mm: NDArray[np.float64],
+    tissue_mm: NDArray[np.float64],
 ) -> Nodule:
-    """Draw the shape of a nodule whose place, size and density are given.
+    """Draw the shape of a nodule of given position, size and density.
 
-    Both classes overlap: a benign nodule may be a little lobed and touch a few strands, a malignant one may have few.
+    The classes overlap: a benign nodule may be slightly lobed and touch a few strands, and a malignant one may have few.
 
     Args:
-        elsewhere_mm: `[n, 2]` (row, column) of places in the tissue, clear of the nodule; n may be 0.
+        tissue_mm: `[n, 2]` positions (row, column) in the tissue away from the nodule. n may be 0.
     """
     lobed = rng.uniform(0.03, 0.14, 4)
     smooth = np.append(rng.uniform(0.0, 0.07, 2), (0.0, 0.0))
@@ -382,28 +373,28 @@ def draw_nodule(
     num_own, num_scars = int(rng.integers(*NUM_STRANDS)), int(rng.integers(*NUM_SCARS))
     strands = [_draw_strand(rng, row_mm, column_mm, radius_mm) for _ in range(num_own + num_scars)]
     tags = num_own if malignant else int(rng.integers(*NUM_TAGS))
-    hidden = 0 if malignant else round(HIDDEN_SHARE * (num_own - tags))
+    hidden = 0 if malignant else round(HIDDEN_FRACTION * (num_own - tags))
     attached, scattered = strands[:tags], strands[tags + hidden :]
-    scattered = [_moved(rng, strand, elsewhere_mm) for strand in scattered if len(elsewhere_mm)]
-    calcified = None
-    if rng.random() < CALCIFIED_SHARE:
+    scattered = [_moved(rng, strand, tissue_mm) for strand in scattered if len(tissue_mm)]
+    calcification = None
+    if rng.random() < CALCIFIED_FRACTION:
         off_mm = 0.5 * radius_mm if malignant else 0.0
         around = rng.uniform(0, 2 * np.pi)
         row, column = row_mm + off_mm * np.sin(around), column_mm + off_mm * np.cos(around)
         core_hu = float(rng.uniform(250, 600))
-        calcified = (float(row), float(column), 0.3 * radius_mm, core_hu)
-    return Nodule(row_mm, column_mm, radius_mm, hu, waves, (*attached, *scattered), calcified)
+        calcification = (float(row), float(column), 0.3 * radius_mm, core_hu)
+    return Nodule(row_mm, column_mm, radius_mm, hu, waves, (*attached, *scattered), calcification)
 
 
 def _draw_strand(rng: np.random.Generator, row_mm: float, column_mm: float, radius_mm: float) -> Rod:
-    """Draw a thin rod that leaves the surface of a nodule outwards."""
+    """Draw a thin rod from the surface of a nodule outwards."""
     around, up = rng.uniform(0, 2 * np.pi), rng.uniform(-0.6, 0.6)
     flat = np.sqrt(1 - up**2)
     direction = np.array([flat * np.sin(around), flat * np.cos(around), up])
     length_mm = radius_mm * rng.uniform(0.7, 1.5)
-    centre = np.array([row_mm, column_mm, 0.0])
-    start = centre + direction * radius_mm * 0.9
-    end = centre + direction * (radius_mm + length_mm)
+    center = np.array([row_mm, column_mm, 0.0])
+    start = center + direction * radius_mm * 0.9
+    end = center + direction * (radius_mm + length_mm)
     return Rod(
         (float(start[0]), float(start[1]), float(start[2])),
         (float(end[0]), float(end[1]), float(end[2])),
@@ -412,10 +403,10 @@ def _draw_strand(rng: np.random.Generator, row_mm: float, column_mm: float, radi
     )
 
 
-def _moved(rng: np.random.Generator, strand: Rod, places_mm: NDArray[np.float64]) -> Rod:
-    """Return a strand, its middle moved to one of some places; its height stays."""
-    middle = (np.array(strand.start_mm) + np.array(strand.end_mm)) / 2
-    row, column = places_mm[rng.integers(len(places_mm))] - middle[:2]
+def _moved(rng: np.random.Generator, strand: Rod, positions_mm: NDArray[np.float64]) -> Rod:
+    """Move the midpoint of a strand to a random position and keep its height."""
+    midpoint = (np.array(strand.start_mm) + np.array(strand.end_mm)) / 2
+    row, column = positions_mm[rng.integers(len(positions_mm))] - midpoint[:2]
     start, end = (
         (point[0] + float(row), point[1] + float(column), point[2])
         for point in (strand.start_mm, strand.end_mm)
@@ -424,16 +415,16 @@ def _moved(rng: np.random.Generator, strand: Rod, places_mm: NDArray[np.float64]
 
 
 def paint_nodule(image: Image, grid: Grid, nodule: Nodule, height_mm: float) -> Image:
-    """Draw a nodule into a slice, in place, and return where its body lies.
+    """Draw a nodule into a slice in place.
 
     Args:
         image: `[n, n]` float32 Hounsfield units.
-        grid: the pixels of the slice.
-        nodule: what to draw.
-        height_mm: height of the slice above the nodule's middle.
+        grid: Pixel grid of the slice.
+        nodule: The nodule.
+        height_mm: Height of the slice above the center of the nodule.
 
     Returns:
-        `[n, n]` float32, 0 to 1: how much of each pixel is nodule, strands left out.
+        Coverage of each pixel by the nodule without its strands, `[n, n]` float32, 0 to 1.
     """
     down, right = grid.rows_mm - nodule.row_mm, grid.columns_mm - nodule.column_mm
     around = np.arctan2(down, right)
@@ -443,13 +434,13 @@ def paint_nodule(image: Image, grid: Grid, nodule: Nodule, height_mm: float) -> 
         height * np.cos(count * (around - phase - twist * height_mm))
         for count, height, phase, twist in nodule.waves
     )
-    # Waves add area and reach; this takes it off again, so that neither mask nor box tells the class.
+    # Compensate for the area that waves add, so that neither mask nor box reveals the class.
     shape = shape / (1 + sum(height for _, height, _, _ in nodule.waves) * 0.09)
     body = grid.coverage((away - radius_mm * shape).astype(np.float32))
     paint(image, cut_rods(grid, list(nodule.strands), height_mm), nodule.hu)
     paint(image, body, nodule.hu)
-    if nodule.calcified is not None:
-        row_mm, column_mm, wide_mm, hu = nodule.calcified
+    if nodule.calcification is not None:
+        row_mm, column_mm, wide_mm, hu = nodule.calcification
         away = np.hypot(grid.rows_mm - row_mm, grid.columns_mm - column_mm)
         paint(image, grid.coverage((away - wide_mm).astype(np.float32)), hu)
     return body

@@ -1,4 +1,4 @@
-"""Write a phantom hospital to a folder: images, masks and a table. Phantoms prove nothing clinical."""
+"""Generation of phantom hospitals: a folder with images, masks and a table."""
 
 from __future__ import annotations
 
@@ -19,13 +19,10 @@ from kerastl.console import track
 from kerastl.data.phantom import anatomy
 from kerastl.data.phantom.anatomy import Grid, Image, Nodule, Rod, cut_rods, draw_nodule, paint, paint_nodule
 from kerastl.data.phantom.scanner import HOSPITALS, scan
-from kerastl.errors import Problem, Problems, RequestError
+from kerastl.data.readers.phantom import Options
+from kerastl.errors import Problems, RequestError
 from kerastl.runs import is_new_or_empty, write_csv
 
-HOSPITAL_NAMES = ("a", "b", "c")
-REGION_NAMES = ("lung", "head")
-MAX_PATIENTS, MAX_SLICES, MAX_SEED = 10_000, 32, 2**32 - 1
-IMAGE_SIZES_PX = (32, 256)
 HEADER = (
     "path",
     "label",
@@ -40,30 +37,6 @@ HEADER = (
 Row = tuple[str | int, ...]
 
 
-def check_numbers(
-    *, hospital: str, patients: int, seed: int, slices_per_patient: int, image_size_px: int, region: str
-) -> list[str]:
-    """Return what is wrong with a request, a line each; empty when it can be drawn."""
-    ranges = (
-        ("patients", patients, 2, MAX_PATIENTS),
-        ("seed", seed, 0, MAX_SEED),
-        ("slices_per_patient", slices_per_patient, 1, MAX_SLICES),
-        ("image_size_px", image_size_px, *IMAGE_SIZES_PX),
-    )
-    wrong = [
-        f"{name}: must be a whole number from {low} to {high}, got {value!r}."
-        for name, value, low, high in ranges
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high
-    ]
-    choices = (("hospital", hospital, HOSPITAL_NAMES), ("region", region, REGION_NAMES))
-    wrong += [
-        f"{name}: must be one of {', '.join(known)}, got {value!r}."
-        for name, value, known in choices
-        if value not in known
-    ]
-    return wrong
-
-
 def write_phantoms(
     out: Path,
     *,
@@ -75,87 +48,80 @@ def write_phantoms(
     region: str = "lung",
     workers: int | None = None,
 ) -> Path:
-    """Write a phantom hospital; the same arguments give the same bytes, whatever `workers` is.
+    """Write a phantom hospital to a folder. The same arguments give the same bytes for any number of workers.
 
-    The folder holds `images/<patient>_<slice>.png` (16-bit grey, stored value = Hounsfield units + 1024, 0 to
+    The folder contains `images/<patient>_<slice>.png` (16-bit grayscale, stored value = Hounsfield units + 1024, 0 to
     4095), `masks/<patient>_<slice>.png` (8-bit, 255 inside the nodule) and `labels.csv` with the columns path,
     label (benign or malignant), patient_id, site, mask and the box of the nodule (box_top_px, box_left_px,
-    box_height_px, box_width_px; rows and columns count from 0). Every patient has one nodule, seen in every slice.
+    box_height_px, box_width_px, counted from 0). Every patient has one nodule, which is visible in every slice.
 
     Args:
-        out: folder to make; it may exist when it is empty.
+        out: Folder to create. It may exist if it is empty.
         hospital: a, b or c.
-        patients: 2 to 10,000.
-        seed: 0 to 2**32 - 1.
-        slices_per_patient: 1 to 32, evenly spread through the nodule.
-        image_size_px: side of the images, 32 to 256.
-        region: lung, or head for a lesion in a brain.
-        workers: threads; two by default.
+        patients: Number of patients, 2 to 10,000.
+        seed: Seed, 0 to 2**32 - 1.
+        slices_per_patient: Number of slices through the nodule, 1 to 32.
+        image_size_px: Side length of the images, 32 to 256.
+        region: lung, or head for a lesion in the brain.
+        workers: Number of threads. Two by default.
 
     Returns:
         `out`.
 
     Raises:
-        Problems: numbers that make no sense, all of them together.
-        RequestError: `out` is a file or holds something.
-        OSError: the disk is full or `out` cannot be written; nothing is left behind.
+        Problems: Arguments are invalid.
+        RequestError: `out` is a file or is not empty.
+        OSError: The disk is full or `out` is not writable. No partial files remain.
     """
-    wrong = check_numbers(
-        hospital=hospital, patients=patients, seed=seed, slices_per_patient=slices_per_patient,
-        image_size_px=image_size_px, region=region,
-    )  # fmt: skip
-    if wrong:
-        raise Problems("The phantom hospital", [Problem("", line) for line in wrong])
-    _check_free(out)
-
-    numbered = list(enumerate(classes(hospital, patients=patients, seed=seed), start=1))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        draw = partial(
-            _write_patient, draft, hospital=hospital, seed=seed, num_slices=slices_per_patient,
+        Options(
+            hospital=hospital, patients=patients, seed=seed, slices_per_patient=slices_per_patient,
             image_size_px=image_size_px, region=region,
         )  # fmt: skip
-        rows = _draw_all(draft, draw, numbered, f"drawing hospital {hospital}", workers or 2)
-        write_csv(draft / "labels.csv", HEADER, rows)
-        draft.chmod(0o755)
-        _put_in_place(draft, out)
+    except Problems as error:
+        raise Problems("The phantom hospital", error.problems) from None
+    if not is_new_or_empty(out):
+        reason = "is not empty" if out.is_dir() else "is a file"
+        raise RequestError(f"{out} {reason}. Nothing was written. Choose a new folder.")
+
+    numbered = list(enumerate(assign_classes(hospital, patients=patients, seed=seed), start=1))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial_out = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        draw = partial(
+            _write_patient, partial_out, hospital=hospital, seed=seed, num_slices=slices_per_patient,
+            image_size_px=image_size_px, region=region,
+        )  # fmt: skip
+        rows = _draw_all(partial_out, draw, numbered, f"generating hospital {hospital}", workers or 2)
+        write_csv(partial_out / "labels.csv", HEADER, rows)
+        partial_out.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        os.rename(partial_out, out)  # noqa: PTH104
     except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(partial_out, ignore_errors=True)
         raise
     return out
 
 
 def _draw_all(
-    draft: Path,
+    out: Path,
     draw: Callable[..., Sequence[Row]],
     numbered: Sequence[tuple[int, bool]],
     description: str,
     workers: int,
 ) -> list[Row]:
-    """Draw every patient into a folder, with progress; return the rows of the table in their order."""
+    """Draw all patients into a folder with a progress bar, and return the rows of the table in order."""
     for folder in ("images", "masks"):
-        (draft / folder).mkdir()
+        (out / folder).mkdir()
     with ThreadPoolExecutor(workers) as pool:
         drawn = pool.map(lambda job: draw(*job), numbered)
-        watched = track(drawn, description, total=len(numbered))
-        return [row for patient_rows in watched for row in patient_rows]
-
-
-def _check_free(out: Path) -> None:
-    if not is_new_or_empty(out):
-        what = "is not empty" if out.is_dir() else "is a file"
-        raise RequestError(f"{out} {what}. Nothing was written. Name a new folder.")
-
-
-def _put_in_place(draft: Path, out: Path) -> None:
-    if out.exists():
-        out.rmdir()
-    os.rename(draft, out)  # noqa: PTH104
+        tracked = track(drawn, description, total=len(numbered))
+        return [row for patient_rows in tracked for row in patient_rows]
 
 
 def _write_patient(
-    draft: Path,
+    out: Path,
     number: int,
     malignant: bool,
     *,
@@ -178,44 +144,44 @@ def _write_patient(
         region=region,
     )
     rows: list[Row] = []
-    for index, one in enumerate(slices, start=1):
+    for index, patient_slice in enumerate(slices, start=1):
         image, mask = (f"{kind}/{patient_id}_{index:02d}.png" for kind in ("images", "masks"))
-        Image.fromarray(one.stored).save(draft / image)
-        Image.fromarray(one.mask.astype("uint8") * 255).save(draft / mask)
+        Image.fromarray(patient_slice.stored).save(out / image)
+        Image.fromarray(patient_slice.mask.astype("uint8") * 255).save(out / mask)
         label = "malignant" if malignant else "benign"
-        rows.append((image, label, patient_id, hospital, mask, *one.box()))
+        rows.append((image, label, patient_id, hospital, mask, *patient_slice.box()))
     return rows
 
 
 VERSION = 5
-"""Raise it whenever the images change, so that cached ones are made again."""
+"""Increase it when the images change, so that cached images are generated again."""
 STORED_OFFSET_HU = 1024
 STORED_MAX = 4095
-FINER = 1.5
-"""The anatomy has this many times the image's pixels along a side."""
+OVERSAMPLING = 1.5
+"""Number of pixels of the anatomy per pixel of the image, along a side."""
 CLEAR_RADII, STRAND_DEPTH_MM = 1.8, 4.0
-"""Scattered strands lie this far from a nodule's middle, in its radii, and this deep in the tissue around it."""
-BREATH_MM = 8.0
-"""How far a patient may lie elsewhere from slice to slice: each is taken in a breath of its own."""
+"""Minimum distance of scattered strands from the center of the nodule, in radii, and minimum depth in the tissue."""
+MAX_BREATHING_SHIFT_MM = 8.0
+"""Maximum shift of a slice by breathing."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """What is scanned.
+    """Geometry of a body region.
 
     Args:
-        width_mm: width of the anatomy, which fits into the circle inside of it.
-        radius_mm: shortest and longest radius of a nodule.
-        nodule_hu: lowest and highest density of a nodule.
-        reach_mm: how far above or below the middle a nodule may reach and stay in every hospital's view.
-        centre_mm: how far from the middle, on the nodule's side, the scanner is aimed.
+        width_mm: Width of the anatomy, which fits into the inscribed circle.
+        radius_mm: Minimum and maximum radius of a nodule.
+        nodule_hu: Minimum and maximum density of a nodule.
+        reach_mm: Maximum distance of a nodule from the center row, so that it is in the view of every scanner.
+        center_mm: Distance of the center of the view from the center of the anatomy, on the side of the nodule.
     """
 
     width_mm: float
     radius_mm: tuple[float, float]
     nodule_hu: tuple[float, float]
     reach_mm: float
-    centre_mm: float
+    center_mm: float
 
 
 REGIONS = {
@@ -226,11 +192,11 @@ REGIONS = {
 
 @dataclass(frozen=True)
 class Slice:
-    """One image with its truth.
+    """A slice with the mask of its nodule.
 
     Args:
-        stored: `[size, size]` uint16, Hounsfield units + 1024, clipped to 0 to 4095.
-        mask: `[size, size]` bool, where more than half of a pixel is nodule.
+        stored: `[size, size]` uint16 Hounsfield units + 1024, clipped to 0 to 4095.
+        mask: `[size, size]` bool, whether more than half of a pixel is nodule.
     """
 
     stored: NDArray[np.uint16]
@@ -243,15 +209,14 @@ class Slice:
         return top, left, int(rows[-1]) - top + 1, int(columns[-1]) - left + 1
 
 
-def classes(hospital: str, *, patients: int, seed: int) -> list[bool]:
-    """Return for each patient whether the nodule is malignant.
+def assign_classes(hospital: str, *, patients: int, seed: int) -> list[bool]:
+    """Return whether the nodule of each patient is malignant, with the prevalence of the hospital.
 
-    The hospital's prevalence is met to the nearest patient, with at least one patient of each class.
+    There is at least one patient of each class.
     """
-    wanted = round(HOSPITALS[hospital].prevalence * patients)
-    num_malignant = min(max(wanted, 1), patients - 1)
+    num_malignant = min(max(round(HOSPITALS[hospital].prevalence * patients), 1), patients - 1)
     order = _generator(seed, hospital, 0).permutation(patients)
-    return [bool(place < num_malignant) for place in order]
+    return [bool(rank < num_malignant) for rank in order]
 
 
 def draw_patient(
@@ -264,25 +229,25 @@ def draw_patient(
     image_size_px: int,
     region: str,
 ) -> list[Slice]:
-    """Draw the slices of one patient; the same arguments give the same pixels.
+    """Draw the slices of a patient. The same arguments give the same pixels.
 
     Args:
         hospital: a, b or c.
-        patient: number from 1.
-        malignant: class of the nodule.
-        seed: of the whole set.
-        num_slices: evenly spread through the nodule.
-        image_size_px: side of the images.
+        patient: Number of the patient, from 1.
+        malignant: Whether the nodule is malignant.
+        seed: Seed of the hospital.
+        num_slices: Number of evenly spaced slices through the nodule.
+        image_size_px: Side length of the images.
         region: lung or head.
     """
     rng = _generator(seed, hospital, patient)
-    where = REGIONS[region]
-    grid = Grid(round(FINER * image_size_px), where.width_mm)
+    geometry = REGIONS[region]
+    grid = Grid(round(OVERSAMPLING * image_size_px), geometry.width_mm)
     scanner = HOSPITALS[hospital].scanner
     if region == "head":
         scanner = scanner.for_head()
     base, tissue, vessels = _draw_anatomy(rng, grid, region)
-    nodule = _place_nodule(rng, grid, tissue, where, malignant)
+    nodule = _place_nodule(rng, grid, tissue, geometry, malignant)
     offsets = np.linspace(-0.6, 0.6, num_slices) if num_slices > 1 else np.zeros(1)
     images, bodies = [], []
     for offset in offsets + rng.uniform(-0.05, 0.05, num_slices):
@@ -290,14 +255,17 @@ def draw_patient(
         image = base.copy()
         paint(image, cut_rods(grid, vessels, height_mm) * tissue, anatomy.BLOOD_HU)
         body = paint_nodule(image, grid, nodule, height_mm)
-        moved_px = rng.uniform(-BREATH_MM, BREATH_MM, 2) / grid.pixel_mm
+        moved_px = rng.uniform(-MAX_BREATHING_SHIFT_MM, MAX_BREATHING_SHIFT_MM, 2) / grid.pixel_mm
         images.append(ndimage.shift(image, moved_px, order=1, cval=anatomy.AIR_HU))
         bodies.append(ndimage.shift(body, moved_px, order=1))
-    centre_mm = float(np.copysign(where.centre_mm, nodule.column_mm))
-    view = scanner.view(image_size_px, width_mm=where.width_mm, centre_column_mm=centre_mm)
+    center_mm = float(np.copysign(geometry.center_mm, nodule.column_mm))
+    view = scanner.view(image_size_px, width_mm=geometry.width_mm, center_column_mm=center_mm)
     gains = _generator(0, hospital, 0).standard_normal(grid.size_px)
-    scans = scan(images, scanner, width_mm=where.width_mm, view=view, gains=gains, rng=rng)
-    return [Slice(_stored(image), _seen(body, grid, view)) for image, body in zip(scans, bodies, strict=True)]
+    scans = scan(images, scanner, width_mm=geometry.width_mm, view=view, gains=gains, rng=rng)
+    return [
+        Slice(_stored(image), _visible_mask(body, grid, view))
+        for image, body in zip(scans, bodies, strict=True)
+    ]
 
 
 def _generator(seed: int, hospital: str, patient: int) -> np.random.Generator:
@@ -311,17 +279,17 @@ def _draw_anatomy(rng: np.random.Generator, grid: Grid, region: str) -> tuple[Im
 
 
 def _place_nodule(
-    rng: np.random.Generator, grid: Grid, tissue: Image, where: Region, malignant: bool
+    rng: np.random.Generator, grid: Grid, tissue: Image, geometry: Region, malignant: bool
 ) -> Nodule:
-    """Draw size, density and place, all blind to the class, then the shape."""
-    radius_mm = float(rng.uniform(*where.radius_mm))
+    """Draw the size, density and position independently of the class, then the shape."""
+    radius_mm = float(rng.uniform(*geometry.radius_mm))
     depth = ndimage.distance_transform_edt(tissue > 0.5) * grid.pixel_mm
-    depth *= np.abs(grid.rows_mm) <= where.reach_mm - radius_mm
+    depth *= np.abs(grid.rows_mm) <= geometry.reach_mm - radius_mm
     spots = np.flatnonzero(depth >= min(1.5 * radius_mm, 0.8 * float(depth.max())))
     row, column = np.unravel_index(int(rng.choice(spots)), depth.shape)
     row_mm, column_mm = float(grid.axis_mm[row]), float(grid.axis_mm[column])
-    away = np.hypot(grid.rows_mm - row_mm, grid.columns_mm - column_mm)
-    clear = (away > CLEAR_RADII * radius_mm) & (depth > STRAND_DEPTH_MM)
+    distance_mm = np.hypot(grid.rows_mm - row_mm, grid.columns_mm - column_mm)
+    clear = (distance_mm > CLEAR_RADII * radius_mm) & (depth > STRAND_DEPTH_MM)
     clear &= grid.columns_mm * column_mm > 0
     return draw_nodule(
         rng,
@@ -329,8 +297,8 @@ def _place_nodule(
         row_mm=row_mm,
         column_mm=column_mm,
         radius_mm=radius_mm,
-        hu=float(rng.uniform(*where.nodule_hu)),
-        elsewhere_mm=grid.axis_mm[np.argwhere(clear)].astype(np.float64),
+        hu=float(rng.uniform(*geometry.nodule_hu)),
+        tissue_mm=grid.axis_mm[np.argwhere(clear)].astype(np.float64),
     )
 
 
@@ -338,11 +306,11 @@ def _stored(image: Image) -> NDArray[np.uint16]:
     return np.clip(np.rint(image + STORED_OFFSET_HU), 0, STORED_MAX).astype(np.uint16)
 
 
-def _seen(body: Image, grid: Grid, view: Grid) -> NDArray[np.bool_]:
-    """Return the pixels of the scanner's view that are more than half nodule."""
+def _visible_mask(body: Image, grid: Grid, view: Grid) -> NDArray[np.bool_]:
+    """Return the pixels of the view that are more than half nodule."""
     rows, columns = (
-        (places + grid.width_mm / 2) / grid.pixel_mm - 0.5
-        for places in np.broadcast_arrays(view.rows_mm, view.columns_mm)
+        (positions_mm + grid.width_mm / 2) / grid.pixel_mm - 0.5
+        for positions_mm in np.broadcast_arrays(view.rows_mm, view.columns_mm)
     )
-    seen: NDArray[np.bool_] = ndimage.map_coordinates(body, [rows, columns], order=1) > 0.5
-    return seen
+    mask: NDArray[np.bool_] = ndimage.map_coordinates(body, [rows, columns], order=1) > 0.5
+    return mask

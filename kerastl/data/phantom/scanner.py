@@ -1,7 +1,7 @@
-"""A CT scanner: what the anatomy looks like after projection, photon noise and reconstruction.
+"""Simulated CT scanners: projection, photon noise and reconstruction.
 
-The image is projected by Joseph's method (Joseph 1982, IEEE Trans. Med. Imaging 1:192), parallel beams over
-half a turn, and reconstructed by filtered back-projection (Kak & Slaney 1988, chapter 3).
+Images are projected with parallel beams over 180 degrees by Joseph's method (Joseph 1982, IEEE Trans. Med. Imaging
+1:192) and reconstructed by filtered back-projection (Kak & Slaney 1988, chapter 3).
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from kerastl.data.phantom.anatomy import Grid, Image
 WATER_PER_MM = 0.02
 """Attenuation of water at about 70 keV."""
 NUM_VIEWS = 180
-"""Angles over half a turn; even, as each image is projected together with its quarter turn."""
+"""Number of angles over 180 degrees. It is even, because each image is projected together with its 90 degree turn."""
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """What makes one hospital's images look other than another's.
+    """Properties of a CT scanner.
 
     Args:
-        kernel_cutoff: where the reconstruction filter falls to zero, as a fraction of the detector's highest
-            frequency: below 1 smooth, above 1 sharp.
-        kernel_boost: how much the filter lifts fine detail; 0 is none, 1 doubles the highest frequency.
-        photons: photons that leave the tube for each detector element and view; fewer give more noise.
-        zoom: field of view as a fraction of the widest; below 1 things look larger.
-        rings: spread of the detector elements' gain errors, as a fraction; each draws a ring.
-        offset_hu: error of the calibration, added to every pixel.
+        kernel_cutoff: Cutoff of the reconstruction filter as a fraction of the Nyquist frequency of the detector.
+            Below 1 is smooth, above 1 is sharp.
+        kernel_boost: Amplification of fine detail by the filter. 0 is none, 1 doubles the highest frequency.
+        photons: Number of photons per detector element and view. Fewer photons give more noise.
+        zoom: Field of view as a fraction of the maximum. Smaller values magnify.
+        rings: Standard deviation of the gain errors of the detector elements, as a fraction. Each error gives a ring.
+        offset_hu: Calibration error that is added to every pixel.
     """
 
     kernel_cutoff: float
@@ -43,9 +43,9 @@ class Scanner:
     offset_hu: float
 
     def for_head(self) -> Scanner:
-        """Return the settings for heads: the whole head in view, more photons, a smoother kernel, a finer calibration.
+        """Return the settings for heads: wider view, more photons, smoother kernel and better calibration.
 
-        Grey and white matter differ by ten Hounsfield units, lung and nodule by nine hundred.
+        Gray and white matter differ by 10 Hounsfield units, lung and nodule by 900.
         """
         return replace(
             self,
@@ -56,9 +56,9 @@ class Scanner:
             offset_hu=self.offset_hu / 30,
         )
 
-    def view(self, image_size_px: int, *, width_mm: float, centre_column_mm: float) -> Grid:
-        """Return the pixels of its images; `width_mm` is the widest field of view."""
-        return Grid(image_size_px, width_mm * self.zoom, centre_column_mm)
+    def view(self, image_size_px: int, *, width_mm: float, center_column_mm: float) -> Grid:
+        """Return the pixel grid of the images. `width_mm` is the maximum field of view."""
+        return Grid(image_size_px, width_mm * self.zoom, center_column_mm)
 
 
 def scan(
@@ -70,18 +70,18 @@ def scan(
     gains: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> list[Image]:
-    """Return what a scanner makes of the slices of one patient.
+    """Simulate the scan of the slices of a patient.
 
     Args:
-        slices: `[n, n]` float32 Hounsfield units each, `width_mm` wide; air outside.
-        scanner: the hospital's scanner.
-        width_mm: width of the slices.
-        view: pixels of the images returned.
-        gains: `[n]` standard normal numbers: which detector elements err, the same for every patient.
-        rng: draws the photons.
+        slices: Slices of `[n, n]` float32 Hounsfield units, surrounded by air.
+        scanner: The scanner.
+        width_mm: Width of the slices.
+        view: Pixel grid of the images.
+        gains: `[n]` standard normal gain errors of the detector elements, the same for all patients.
+        rng: Generator of the photon noise.
 
     Returns:
-        `[view.size_px, view.size_px]` float32 Hounsfield units each.
+        Images of `[view.size_px, view.size_px]` float32 Hounsfield units.
     """
     size = slices[0].shape[0]
     forward = _projector(size, width_mm)
@@ -96,7 +96,7 @@ def scan(
     spread = np.asarray(back @ half_turn.reshape(NUM_VIEWS * size, -1))
     images = spread.reshape(view.size_px, view.size_px, -1) * np.float32(1000 / WATER_PER_MM)
     images -= 1000
-    # Beyond the circle that every view sees nothing was measured; scanners write air there.
+    # Nothing is measured outside the circle that all views cover. Scanners write air there.
     images[np.hypot(view.rows_mm, view.columns_mm) > 0.49 * width_mm] = -1000
     return list(np.moveaxis(images + np.float32(scanner.offset_hu), -1, 0))
 
@@ -104,24 +104,20 @@ def scan(
 def _count_photons(
     sums: Image, scanner: Scanner, gains: NDArray[np.float64], rng: np.random.Generator
 ) -> Image:
-    """Return the line integrals that a detector with photon noise and gain errors believes in.
-
-    Args:
-        sums: `[views, detectors, slices]` float32, true line integrals of the attenuation.
-    """
+    """Return the line integrals, `[views, detectors, slices]` float32, with photon noise and gain errors."""
     expected = scanner.photons * np.exp(-sums.astype(np.float64))
-    # Above a thousand photons the normal law is the Poisson law to the eye, and ten times as fast to draw.
+    # Above 1000 photons, the normal distribution approximates the Poisson distribution and is ten times as fast.
     noise = rng.standard_normal(sums.shape, dtype=np.float32) * np.sqrt(expected)
     counted = np.where(expected > 1000, expected + noise, 0)
     few = expected <= 1000
     counted[few] = rng.poisson(expected[few])
     gained = np.maximum(counted, 1) * (1 + scanner.rings * gains[None, :, None])
-    believed: Image = np.log(scanner.photons / gained).astype(np.float32)
-    return believed
+    measured: Image = np.log(scanner.photons / gained).astype(np.float32)
+    return measured
 
 
 def _filter(measured: Image, scanner: Scanner, detector_mm: float) -> Image:
-    """Filter along the detector with the ramp of Kak & Slaney equation 61, shaped by the kernel."""
+    """Filter along the detector with the ramp filter (Kak & Slaney, equation 61) and the kernel of the scanner."""
     size = measured.shape[1]
     length = fft.next_fast_len(2 * size, real=True)
     offsets = np.minimum(np.arange(length), length - np.arange(length))
@@ -147,9 +143,9 @@ def _angles() -> NDArray[np.float64]:
 
 @lru_cache(maxsize=2)
 def _projector(size: int, width_mm: float) -> sparse.csr_array:
-    """Return `[views / 2 * size, size * size]`: line integrals in mm over the first quarter turn.
+    """Return the matrix of line integrals over the first 90 degrees, `[views / 2 * size, size * size]` in mm.
 
-    The other quarter is the same matrix times the image turned by 90 degrees.
+    For the other 90 degrees, apply it to the image turned by 90 degrees.
     """
     grid = Grid(size, width_mm)
     axis, step = grid.axis_mm.astype(np.float64), grid.pixel_mm
@@ -178,11 +174,11 @@ def _projector(size: int, width_mm: float) -> sparse.csr_array:
 
 @lru_cache(maxsize=4)
 def _back_projector(size: int, width_mm: float, view: Grid) -> sparse.csr_array:
-    """Return `[pixels of the view, views * size]`: linear interpolation between detector elements."""
+    """Return the back-projection matrix with linear interpolation, `[num_pixels, views * size]`."""
     blocks = []
     for angle in np.concatenate([_angles(), _angles() + np.pi / 2]):
-        place = view.columns_mm * np.cos(angle) + view.rows_mm * np.sin(angle)
-        position = place.ravel() * (size / width_mm) + (size - 1) / 2
+        distance_mm = view.columns_mm * np.cos(angle) + view.rows_mm * np.sin(angle)
+        position = distance_mm.ravel() * (size / width_mm) + (size - 1) / 2
         first = np.floor(position).astype(np.int64)
         part = position - first
         row, column, value = [], [], []
@@ -201,9 +197,9 @@ class Hospital:
     """A phantom hospital.
 
     Args:
-        scanner: how its images are made.
-        prevalence: fraction of its patients whose nodule is malignant.
-        about: one line for people.
+        scanner: The scanner.
+        prevalence: Fraction of patients with a malignant nodule.
+        about: One-line description.
     """
 
     scanner: Scanner
@@ -219,5 +215,5 @@ SCANNER_B = Scanner(
 HOSPITALS = {
     "a": Hospital(SCANNER_A, 0.5, "standard kernel, full dose"),
     "b": Hospital(SCANNER_B, 0.4, "sharp kernel, low dose, wider view, rings, shifted values"),
-    "c": Hospital(SCANNER_A, 0.2, "the scanner of a, fewer malignant nodules"),
+    "c": Hospital(SCANNER_A, 0.2, "same scanner as a, fewer malignant nodules"),
 }
