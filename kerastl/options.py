@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, Union
+from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -25,6 +25,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 from kerastl import registry
 from kerastl.errors import Problem, Problems, did_you_mean, join_words, nearest, quote
 
+Fraction = Annotated[float, Ge(0), Le(1)]
 Loc = tuple[str | int, ...]
 Rule = Callable[[Any], Iterable[tuple[str, str]]]
 NO = ("no", "off", "false")

@@ -1,4 +1,4 @@
-"""What we borrow: networks with their pixels, blocks and weights. TensorFlow is loaded on first use."""
+"""Backbones, heads and weights. TensorFlow is imported on first use."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What a backbone is, as data: the tables in `families/` are made of these and nothing else."""
+"""Descriptions of backbones as data; the tables in `families/` consist of these classes."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from kerastl import registry
 from kerastl.errors import RequestError
 
 Pixels = Literal["minus_one_to_one", "minus_one_to_one_128", "bgr_minus_mean", "zero_to_one", "mean_and_std"]
-"""What a network wants to see, made inside the model from RGB in [0, 255].
+"""Preprocessing inside the model, from RGB in [0, 255].
 
 - minus_one_to_one: x / 127.5 - 1.
-- minus_one_to_one_128: x / 128 - 1 (the larger EfficientNetV2: 255 becomes 0.992).
-- bgr_minus_mean: blue, green, red, each less its ImageNet mean (Caffe's way); not scaled.
+- minus_one_to_one_128: x / 128 - 1 (larger EfficientNetV2; 255 becomes 0.992).
+- bgr_minus_mean: BGR minus the ImageNet means, not scaled (Caffe).
 - zero_to_one: x / 255.
-- mean_and_std: (x / 255 - mean) / std of each color over ImageNet.
+- mean_and_std: (x / 255 - mean) / std with the ImageNet statistics of each channel.
 """
 
 KERAS_TABLE = "https://keras.io/api/applications/"
-"""The page whose table gives published top-1 accuracies on the ImageNet validation set."""
+"""Table of published top-1 accuracies on the ImageNet validation set."""
 
 
 @dataclass(frozen=True)
 class BlockSeries:
-    """Blocks in a row whose names follow a pattern; with `each` empty, one block.
+    """Consecutive blocks whose names follow a pattern; a single block if `each` is empty.
 
     Args:
-        name: the blocks' name, `{}` standing for each member: `conv2_block{}`.
-        edge: the layer whose output leaves the block: `conv2_block{}_out`. Where several outputs
-            cross, they are joined by `+`. Alternatives are parted by `|` (the first that the built
-            network has): a narrow network has a residual sum where a wide one has none.
-        each: what to put for `{}`: `range(1, 4)` or letters, `"abc"`.
+        name: Name of the blocks, with `{}` for each member: `conv2_block{}`.
+        edge: Name of the last layer of a block: `conv2_block{}_out`. `+` joins several layers whose outputs
+            leave the block, `|` separates alternatives, of which the first one in the network counts: a
+            narrow network has a residual sum where a wide one has none.
+        each: Values of `{}`: a range, or letters such as `"abc"`.
     """
 
     name: str
@@ -41,12 +41,13 @@ class BlockSeries:
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of a built network that is frozen, cut or cached as one.
+    """A part of a network that is frozen, split off or cached as a whole.
 
     Args:
-        name: how a recipe names it: `trainable: {from_block: NAME}`.
-        layers: names of its layers, in the model's order. The first block holds input and pixels.
-        edge: names of the layers whose outputs cross to what follows; nothing else crosses.
+        name: Name in recipes: `trainable: {from_block: NAME}`.
+        layers: Names of its layers, in the order of the model. The first block includes the input and its
+            preprocessing.
+        edge: Names of the layers whose outputs leave the block.
     """
 
     name: str
@@ -56,15 +57,17 @@ class Block:
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """One published pair of files: the network without its top, and with it.
+    """A published pair of weights files, without and with the classification layer (top).
 
     Args:
-        file: name in `$KERAS_HOME/models` of the file without top.
-        url: where it is published.
-        hash: md5 (32 hex digits) or sha256 (64) as published; empty where none is.
-        top_file, top_url, top_hash: the same for the network with its 1,000-class top.
-        size_px: side of the images it was trained on, where files differ by it.
-        options: the family's options the file belongs to, as `(("alpha", 0.35),)`.
+        file: File name without top, in `$KERAS_HOME/models`.
+        url: URL without top.
+        hash: Published MD5 (32 hex digits) or SHA-256 (64); empty if none is published.
+        top_file: File name with the 1,000-class top.
+        top_url: URL with top.
+        top_hash: Published hash with top.
+        size_px: Side length of the training images, if files differ by it.
+        options: Options of the family that the files belong to, e.g. `(("alpha", 0.35),)`.
     """
 
     file: str
@@ -79,21 +82,22 @@ class PublishedWeights:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network that turns images into a map of features.
+    """A network that maps images to a feature map.
 
     Args:
-        builder: dotted name of the function that makes it.
-        pixels: what it wants to see; the model does it, once, inside.
-        image_size_px: side of the images it was published for.
-        min_size_px: smallest side it can be built for.
-        parameters: number of weights without top, at the default options.
-        blocks: its blocks from the input on.
-        reference: the paper.
-        weights: published files; empty for a network of our own.
-        top1: published top-1 accuracy on ImageNet, 0 to 1, with `top1_source`; None: not published.
-        linear_top: whether the published top is one linear layer on globally averaged features, so
-            that its classes can be carried over.
-        arguments: fixed arguments of the builder, as `(("include_preprocessing", False),)`.
+        builder: Dotted name of the function that builds it.
+        pixels: The preprocessing, which the model applies itself.
+        image_size_px: Side length of the images that it was published for.
+        min_size_px: Minimum side length.
+        parameters: Number of parameters without top, with default options.
+        blocks: Its blocks, starting at the input.
+        reference: The paper.
+        weights: Published weights; may be empty.
+        top1: Published top-1 accuracy on ImageNet, 0 to 1; None if not published.
+        top1_source: Where the accuracy is published.
+        linear_top: Whether the published top is one linear layer on globally averaged features, so that the
+            rows of its classes can initialize a new head.
+        arguments: Fixed arguments of the builder, e.g. `(("include_preprocessing", False),)`.
     """
 
     builder: str
@@ -111,15 +115,15 @@ class Backbone:
 
 
 def list_backbones() -> dict[str, Backbone]:
-    """Return every backbone by name, in alphabetical order."""
+    """Return all backbones by name, in alphabetical order."""
     return {name: get_backbone(name) for name in registry.names("backbone")}
 
 
 def get_backbone(name: str) -> Backbone:
-    """Return the table of one backbone.
+    """Return the description of a backbone.
 
     Raises:
-        RequestError: no such name; the text names the nearest right one.
+        RequestError: If there is no such backbone.
     """
     backbone = registry.module("backbone", name).BACKBONES[name]
     assert isinstance(backbone, Backbone)
@@ -127,37 +131,37 @@ def get_backbone(name: str) -> Backbone:
 
 
 def resolve_image_size(name: str, image_size_px: int | None) -> int:
-    """Return the side of the images in pixels, the published one where None.
+    """Return the side length in pixels; None means the published one.
 
     Raises:
-        RequestError: it is below the smallest that the network can be built for.
+        RequestError: If it is below the minimum of the backbone.
     """
     backbone = get_backbone(name)
     size = backbone.image_size_px if image_size_px is None else image_size_px
     if size < backbone.min_size_px:
         raise RequestError(
-            f"{name} needs images of at least {backbone.min_size_px} pixels a side, got {size}."
+            f"{name} requires images of at least {backbone.min_size_px} x {backbone.min_size_px} pixels. Received {size}."
         )
     return size
 
 
 def resolve_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return a family's options with defaults filled in.
+    """Return the options of a family, with defaults filled in.
 
     Raises:
-        RequestError: the family has no such option.
+        RequestError: If the family has no such option.
     """
-    kind = registry.options_of("backbone", name)
-    known = list(kind.model_fields) if kind else []
+    options_class = registry.options_of("backbone", name)
+    known = list(options_class.model_fields) if options_class else []
     unknown = sorted(set(options) - set(known))
     if unknown:
-        allowed = f"It has: {', '.join(known)}." if known else "It has none."
+        allowed = f"Available options: {', '.join(known)}." if known else "It has no options."
         raise RequestError(f"{name} has no option '{unknown[0]}'. {allowed}")
-    return kind(**options).model_dump() if kind else {}
+    return options_class(**options).model_dump() if options_class else {}
 
 
-def described(name: str, size_px: int | None, options: dict[str, Any]) -> str:
-    """Say what is meant in one phrase: `mobilenet_v2 (96 px, alpha=0.35)`."""
+def format_backbone(name: str, size_px: int | None, options: dict[str, Any]) -> str:
+    """Format a backbone with its size and options, e.g. `mobilenet_v2 (96 px, alpha=0.35)`."""
     details = [f"{size_px} px"] if size_px else []
     details += [f"{key}={value}" for key, value in options.items()]
     return f"{name} ({', '.join(details)})" if details else name

@@ -1,4 +1,4 @@
-"""Build a backbone: a flat Keras model from pixels to the last map of features."""
+"""Build a backbone and its head as one flat Keras model."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SUFFIXES = (".keras", ".weights.h5", ".h5")
 
 @dataclass(frozen=True)
 class LoadedBackbone:
-    """A backbone and where its weights came from.
+    """A backbone and the origin of its weights.
 
     Args:
-        model: the flat Keras model.
-        weights_path: the file that was read, None for random weights.
-        sha256: 64 hex digits of that file, None for random weights.
-        notes: what the user should know of the choice, one line each.
+        model: The flat Keras model.
+        weights_path: The weights file; None for random weights.
+        sha256: SHA-256 of that file as 64 hex digits; None for random weights.
+        notes: Remarks for the user, one line each.
     """
 
     model: keras.Model
@@ -44,22 +44,27 @@ def build_backbone(
     seed: int | None = None,
     **options: Any,
 ) -> keras.Model:
-    """Build a backbone: input `image`, layers `pixels`, the network, its last map of features.
+    """Build a backbone: input `image`, preprocessing, the network up to its last feature map.
 
     Args:
-        name: as `kerastl weights ls` lists it, e.g. `mobilenet_v2`.
-        weights: `imagenet`, `none` (random), or a file (.h5, .weights.h5, .keras) or run folder.
-        image_size_px: side of the square images; the published size where None.
-        seed: seed of random weights; Keras's global generator as it stands where None.
-        **options: the family's options, e.g. `alpha=0.35`.
+        name: A name that `kerastl weights ls` lists, e.g. `mobilenet_v2`.
+        weights: `imagenet`, `none` (random), a weights file (.h5, .weights.h5, .keras), or a run folder.
+        image_size_px: Side length of the square images; None means the published one.
+        seed: Seed of random weights; None uses Keras's global generator.
+        **options: Options of the family, e.g. `alpha=0.35`.
 
     Returns:
-        Flat functional model: `[batch, size, size, 3]` float32 RGB in [0, 255] to
+        A flat functional model from `[batch, size, size, 3]` float32 RGB in [0, 255] to
         `[batch, height, width, channels]`.
 
     Raises:
-        RequestError: unknown name or option, a size too small, weights that are not there or that
+        RequestError: If a name or option is unknown, the size is too small, or the weights are missing or
             belong to another architecture.
+
+    Example:
+        >>> backbone = build_backbone("mobilenet_v2", weights="none", image_size_px=96, alpha=0.35)
+        >>> backbone.output_shape
+        (None, 3, 3, 1280)
     """
     return load_backbone(name, weights=weights, image_size_px=image_size_px, seed=seed, **options).model
 
@@ -72,7 +77,7 @@ def load_backbone(
     seed: int | None = None,
     **options: Any,
 ) -> LoadedBackbone:
-    """Build a backbone as `build_backbone` does, and say which weights it took."""
+    """Build a backbone like `build_backbone`, and return the origin of its weights as well."""
     backbone = get_backbone(name)
     located = None
     if weights == "imagenet":
@@ -89,10 +94,10 @@ def load_backbone(
 
 
 def _weights_file(weights: str | Path) -> Path | None:
-    """Return the file that is meant; None for random weights.
+    """Return the weights file; None for random weights.
 
     Raises:
-        RequestError: there is no such file, or it is of no known kind.
+        RequestError: If there is no such file, or its type is unknown.
     """
     if weights == "none":
         return None
@@ -101,37 +106,36 @@ def _weights_file(weights: str | Path) -> Path | None:
         path = path / "model.keras"
     if not path.is_file():
         raise RequestError(
-            f"There are no weights at {path}. `weights` takes: imagenet, none, "
-            f"a file ({', '.join(SUFFIXES)}), or a run folder that holds model.keras."
+            f"There are no weights at {path}. `weights` accepts imagenet, none, "
+            f"a file ({', '.join(SUFFIXES)}), or a run folder with model.keras."
         )
     if not path.name.endswith(SUFFIXES):
-        raise RequestError(f"{path} is no weights file: known are {', '.join(SUFFIXES)}.")
+        raise RequestError(f"{path} is not a weights file. Supported types: {', '.join(SUFFIXES)}.")
     return path
 
 
 def build_model(
     backbone: keras.Model, *, class_names: Sequence[str], dropout: float = 0.2, seed: int = 0
 ) -> keras.Model:
-    """Put a new head on a backbone.
+    """Add a new classification head to a backbone.
 
     Args:
-        backbone: a flat model from `build_backbone`: `[batch, h, w, 3]` in [0, 255] to a feature map
-            `[batch, h', w', channels]`.
-        class_names: at least two; the order of the logits.
-        dropout: share of the pooled features that is dropped in training, 0 to below 1.
-        seed: of the head's first weights and of its dropout.
+        backbone: A flat model from `build_backbone`: `[batch, h, w, 3]` in [0, 255] to `[batch, h', w',
+            channels]`.
+        class_names: Names of the classes, at least two, in the order of the logits.
+        dropout: Dropout rate of the pooled features, 0 to below 1.
+        seed: Seed of the initial weights and of the dropout.
 
     Returns:
-        An ordinary flat `keras.Model`: input `image`, the backbone's layers, then `pooled`
-        (`[batch, channels]`), `head_dropout` and `head`, which gives logits `[batch, classes]` float32.
-        Keras's own `fit` works on it. Nothing is frozen yet: see `unfreeze`.
+        A flat `keras.Model`: input `image`, the layers of the backbone, then `pooled` (`[batch, channels]`),
+        `head_dropout` and `head`, which returns logits `[batch, classes]` float32. All layers are trainable.
     """
     pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(backbone.output)
     dropped = keras.layers.Dropout(dropout, seed=seed, name="head_dropout")(pooled)
     logits = keras.layers.Dense(
         len(class_names),
         kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
-        # Logits stay float32 under any mixed-precision policy: softmax over half floats loses digits.
+        # Logits stay float32 under any mixed-precision policy, because a float16 softmax is imprecise.
         dtype="float32",
         name="head",
     )(dropped)

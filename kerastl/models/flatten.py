@@ -1,7 +1,7 @@
-"""Rebuild a keras.applications network as one flat model: input `image`, layers `pixels`, the network.
+"""Rebuild a keras.applications network as one flat model: input `image`, preprocessing `pixels`, the network.
 
-Keras names some layers by a counter of the process (`conv2d_93`); tables, freezing by name and
-checkpoints need the same names every time, so each is renamed as a fresh process would name it.
+Keras numbers some layers per process (`conv2d_93`). Block tables, freezing by name and checkpoints need
+stable names, so that layers are renamed as in a new process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from kerastl.models.backbone import Pixels, get_backbone, resolve_options, resolve_image_size
+from kerastl.models.backbone import Pixels, get_backbone, resolve_image_size, resolve_options
 
 if TYPE_CHECKING:
     import keras
@@ -22,14 +22,14 @@ CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 def apply_pixels(image: keras.KerasTensor, pixels: Pixels) -> keras.KerasTensor:
-    """Put the pixel layers behind an input.
+    """Apply the preprocessing layers to an input.
 
     Args:
-        image: `[batch, height, width, 3]` float32, RGB in [0, 255].
-        pixels: the rule.
+        image: `[batch, height, width, 3]` float32 RGB in [0, 255].
+        pixels: The kind of preprocessing.
 
     Returns:
-        The same shape, float32, as the network wants it.
+        Input of the network, float32 of the same shape.
     """
     if pixels == "bgr_minus_mean":
         image = _reversed_channels(image)
@@ -37,7 +37,7 @@ def apply_pixels(image: keras.KerasTensor, pixels: Pixels) -> keras.KerasTensor:
 
 
 def _scaling(pixels: Pixels) -> keras.Layer:
-    """Return the layer `pixels`. It stays float32 under every policy: bfloat16 has 8 bits, pixels more."""
+    """Return the layer `pixels`, always float32, because bfloat16 has too few bits for pixels."""
     import keras
 
     settings: dict[str, Any] = {"name": "pixels", "dtype": "float32"}
@@ -59,11 +59,10 @@ def _scaling(pixels: Pixels) -> keras.Layer:
 
 
 def _reversed_channels(image: keras.KerasTensor) -> keras.KerasTensor:
-    """Return red, green, blue as blue, green, red.
+    """Convert RGB to BGR.
 
-    A Keras operation, not a layer: it has no weights that a training could move, and it is saved
-    and loaded like any layer. Its name is chosen by hand, as an automatic one would differ from
-    model to model.
+    A Keras operation rather than a layer: it has no weights, and is saved and loaded like a layer. Its name
+    is set, because automatic names differ between models.
     """
     import keras
 
@@ -75,18 +74,18 @@ PIXEL_LAYERS = ("Rescaling", "Normalization")
 
 
 def flatten(source: keras.Model, *, pixels: Pixels, name: str) -> tuple[keras.Model, dict[str, str]]:
-    """Copy a network behind an input named `image` and the layers of its pixel rule.
+    """Copy a network onto an input named `image` and its preprocessing layers.
 
-    Layers are new, with the initial values of their own initializers; nested models are opened up;
-    pixel layers that the network has inside are left out, as `pixels` takes their place.
+    The layers are new and initialized by their own initializers. Nested models are expanded. Preprocessing
+    layers inside the network are left out.
 
     Args:
-        source: a functional model with one input `[height, width, 3]`.
-        pixels: the pixel rule.
-        name: the name of the new model.
+        source: A functional model with one input `[height, width, 3]`.
+        pixels: The kind of preprocessing.
+        name: Name of the new model.
 
     Returns:
-        The model, and for each of its layers with weights the name of the layer it is a copy of.
+        The model, and for each of its layers with weights the name of the source layer.
     """
     import keras
 
@@ -99,22 +98,18 @@ def flatten(source: keras.Model, *, pixels: Pixels, name: str) -> tuple[keras.Mo
 
 
 def stable_names(layers: list[Any]) -> dict[str, str]:
-    """Map automatic names to those that a fresh process would have given.
-
-    Args:
-        layers: layers in any order; `conv2d_7`, `conv2d_9` become `conv2d`, `conv2d_1`.
-    """
+    """Map automatic layer names to those of a new process: `conv2d_7`, `conv2d_9` to `conv2d`, `conv2d_1`."""
     return counted_names([(type(layer).__name__, layer.name) for layer in layers])
 
 
 def counted_names(layers: list[tuple[str, str]]) -> dict[str, str]:
-    """Do as `stable_names` for layers that were not built: `(class, name)` of each."""
+    """Map names like `stable_names`, given the class name and name of each layer."""
     counted: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for class_name, name in layers:
         kind = snake_case(class_name)
-        found = re.fullmatch(rf"{kind}(?:_(\d+))?", name)
-        if found:
-            counted[kind].append((int(found[1] or 0), name))
+        match = re.fullmatch(rf"{kind}(?:_(\d+))?", name)
+        if match:
+            counted[kind].append((int(match[1] or 0), name))
     return {
         old: kind if index == 0 else f"{kind}_{index}"
         for kind, names in counted.items()
@@ -123,24 +118,24 @@ def counted_names(layers: list[tuple[str, str]]) -> dict[str, str]:
 
 
 def layers_inside(model: keras.Model) -> list[keras.Layer]:
-    """Return the layers of a model and of the models nested in it, nested ones opened up."""
+    """Return the layers of a model, with nested models expanded."""
     import keras
 
-    found: list[keras.Layer] = []
+    layers: list[keras.Layer] = []
     for layer in model.layers:
-        found += layers_inside(layer) if isinstance(layer, keras.Model) else [layer]
-    return found
+        layers += layers_inside(layer) if isinstance(layer, keras.Model) else [layer]
+    return layers
 
 
 class _Copier:
-    """Call a copy of each operation, where `clone_model` would call the operation itself."""
+    """Call function for `clone_model` that calls a copy of each operation."""
 
     def __init__(self, source: keras.Model, image: Any, pixels: Any) -> None:
         self.image = image
         self.pixels = pixels
         self.names = stable_names(layers_inside(source))
         self.names_of: dict[int, str] = {id(pixels): "pixels"}
-        self.kept: list[Any] = []
+        self.outputs: list[Any] = []
         self.origins: dict[str, str] = {}
 
     def call(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
@@ -158,23 +153,23 @@ class _Copier:
         copy = type(operation).from_config({**operation.get_config(), "name": name})
         output = copy(*args, **kwargs)
         self.names_of[id(output)] = name
-        self.kept.append(output)  # an id is unique only while its tensor lives
+        self.outputs.append(output)  # an id is unique only while its tensor exists
         if isinstance(operation, keras.Layer) and operation.weights:
             self.origins[name] = operation.name
         return output
 
     def _name(self, operation: Any, args: tuple[Any, ...]) -> str:
-        """Name a layer as a fresh process would; a bare operation (`a + b`) after what it follows."""
+        """Return the stable name of a layer; an operation such as `a + b` is named after its input."""
         import keras
 
         if isinstance(operation, keras.Layer):
             return self.names.get(operation.name, operation.name)
-        before = [self.names_of[id(value)] for value in args if id(value) in self.names_of]
-        return f"{before[-1]}_{snake_case(type(operation).__name__)}"
+        inputs = [self.names_of[id(value)] for value in args if id(value) in self.names_of]
+        return f"{inputs[-1]}_{snake_case(type(operation).__name__)}"
 
 
 def snake_case(name: str) -> str:
-    """`BatchNormalization` becomes `batch_normalization`, `ReLU` `re_lu`, as Keras does it."""
+    """Convert `BatchNormalization` to `batch_normalization` and `ReLU` to `re_lu`, as Keras does."""
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
@@ -182,12 +177,12 @@ def snake_case(name: str) -> str:
 def build_source(
     name: str, *, image_size_px: int | None = None, seed: int | None = None, **options: Any
 ) -> keras.Model:
-    """Build the network as its own builder makes it, without top and with random weights.
+    """Build the network with its own builder, without top and with random weights.
 
-    The builder is never given `name=`: Keras derives names of weights files from it.
+    `name` is not passed to the builder, because Keras derives names of weights files from it.
 
     Raises:
-        RequestError: unknown option, or a size below the smallest.
+        RequestError: If an option is unknown, or the size is below the minimum.
     """
     import keras
 

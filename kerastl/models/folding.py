@@ -1,4 +1,4 @@
-"""Inference without BatchNorm: each is folded into the convolution before it, where that is the same computation."""
+"""Fold BatchNorm layers into the preceding convolutions for inference."""
 
 from __future__ import annotations
 
@@ -10,39 +10,43 @@ import keras
 import numpy as np
 
 TrunkPrecision = Literal["float32", "bfloat16"]
-LINEAR_LAYERS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D, keras.layers.Dense)
+LINEAR_LAYERS = (
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+    keras.layers.Dense,
+)
 
 
 def fold_batch_norm(model: keras.Model, precision: TrunkPrecision = "float32") -> keras.Model:
-    """Return a network that gives in inference what `model` does, with fewer layers to compute.
+    """Return an equivalent network for inference with fewer layers.
 
-    A BatchNorm is folded where it stands directly behind a convolution (or Dense) without activation whose output
-    nobody else reads: `w' = w * gamma / sqrt(variance + epsilon)`, `b' = (b - mean) * gamma / sqrt(variance + epsilon) +
-    beta` (Jacob et al. 2018, arXiv:1712.05877, section 3.2). Others stay as they are.
+    A BatchNorm is folded if it directly follows a convolution or dense layer without activation whose output
+    has no other consumer: `w' = w * gamma / sqrt(variance + epsilon)`, `b' = (b - mean) * gamma /
+    sqrt(variance + epsilon) + beta` (Jacob et al. 2018, arXiv:1712.05877, section 3.2).
 
     Args:
-        model: functional and flat; its weights are copied, so later changes to them do not reach the result.
-        precision: what is computed in from the first convolution on; with `bfloat16` weights, averages over an image
-            and outputs are float32 all the same.
+        model: A flat functional model. Its weights are copied: later changes do not affect the result.
+        precision: Compute precision from the first convolution on. With `bfloat16`, weights, global averages
+            and outputs stay float32.
 
     Returns:
-        A functional model for inference only, without the folded BatchNorms and without dropout; its layers are
-        named alike.
+        A functional model for inference only, without folded BatchNorms and dropout. Layer names are kept.
     """
     pairs = find_foldable(model)
     convolutions = set(pairs.values())
-    rounding = False
+    is_reduced = False
 
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
         if operation.name in pairs or isinstance(operation, keras.layers.Dropout):
             return args[0]
-        nonlocal rounding
+        nonlocal is_reduced
         config = operation.get_config()
-        # Pixels are scaled in full: 8 bits of 255 would leave the dark ones none.
-        rounding = rounding or (precision == "bfloat16" and isinstance(operation, LINEAR_LAYERS))
-        if rounding and isinstance(operation, keras.layers.Layer):
-            whole = isinstance(operation, keras.layers.GlobalAveragePooling2D)
-            config["dtype"] = "float32" if whole else "mixed_bfloat16"
+        # Preprocessing stays float32: bfloat16 has 8 bits for the range of 255.
+        is_reduced = is_reduced or (precision == "bfloat16" and isinstance(operation, LINEAR_LAYERS))
+        if is_reduced and isinstance(operation, keras.layers.Layer):
+            is_pooling = isinstance(operation, keras.layers.GlobalAveragePooling2D)
+            config["dtype"] = "float32" if is_pooling else "mixed_bfloat16"
         if operation.name in convolutions:
             config["use_bias"] = True
         return type(operation).from_config(config)(*args, **kwargs)
@@ -54,67 +58,68 @@ def fold_batch_norm(model: keras.Model, precision: TrunkPrecision = "float32") -
     for norm, convolution in pairs.items():
         values = _folded(model.get_layer(convolution), model.get_layer(norm))
         folded.get_layer(convolution).set_weights(values)
-    if rounding:
-        outputs = keras.tree.map_structure(lambda one: keras.ops.cast(one, "float32"), folded.output)
+    if is_reduced:
+        outputs = keras.tree.map_structure(lambda tensor: keras.ops.cast(tensor, "float32"), folded.output)
         folded = keras.Model(folded.input, outputs, name=folded.name)
     folded.trainable = False
     return folded
 
 
 def clone_with(model: keras.Model, call: Callable[..., Any]) -> keras.Model:
-    """Return a functional model whose operations `call(operation, *args, **kwargs)` calls one after the other."""
-    # Without the optimizer that it was compiled with: Keras would try to copy that, too.
+    """Clone a functional model; `call(operation, *args, **kwargs)` calls each operation."""
+    # Without its optimizer, which Keras would copy, too.
     bare = keras.Model(model.input, model.output, name=model.name)
     return keras.models.clone_model(bare, clone_function=lambda operation: operation, call_function=call)
 
 
 def fold_for_inference(model: keras.Model) -> keras.Model:
-    """Return what answers in inference as `model` does, folded where that is safe; else `model` itself.
+    """Return the model with folded BatchNorms if that is safe, and otherwise the model itself.
 
-    Safe is a flat functional network of Keras's own layers, each called once. Its answers differ by rounding, less
-    than one part in 100,000 of the largest. Building it costs no more than tracing saves, which then meets fewer layers.
+    It is safe for flat functional networks of Keras layers that are each called once. Outputs differ by
+    rounding, less than 1e-5 of the largest.
 
     Args:
-        model: any; its weights are copied where it is folded, so ask anew when they have changed.
+        model: Any model. Folding copies its weights, so that it must be repeated after they change.
     """
     if not _is_flat(model) or not find_foldable(model):
         return model
-    # A layer that is called twice stands behind one BatchNorm at most: folding it would change its other answer.
+    # Folding a layer that is called twice would change its other output.
     nodes = [len(layer["inbound_nodes"]) for layer in model.get_config()["layers"]]
     return fold_batch_norm(model) if max(nodes) == 1 else model
 
 
 def _is_flat(model: keras.Model) -> bool:
-    """Tell whether a model is a graph of Keras's own layers and operations, none of them a model."""
+    """Return whether a model is a graph of Keras's own layers and operations without nested models."""
     operations = getattr(model, "operations", None)
     return operations is not None and all(
-        type(one).__module__.startswith("keras.src.") and not isinstance(one, keras.Model)
-        for one in operations
+        type(operation).__module__.startswith("keras.src.") and not isinstance(operation, keras.Model)
+        for operation in operations
     )
 
 
 def find_foldable(model: keras.Model) -> dict[str, str]:
-    """Return which BatchNorm can be folded into which layer, by their names."""
-    readers: Counter[int] = Counter(id(tensor) for tensor in model.outputs)
+    """Return the names of foldable BatchNorms, each with the name of the layer to fold it into."""
+    consumers: Counter[int] = Counter(id(tensor) for tensor in model.outputs)
     for operation in model.operations:
         if not isinstance(operation, keras.layers.InputLayer):
-            readers.update(id(tensor) for tensor in keras.tree.flatten(operation.input))
-    makers = {id(operation.output): operation for operation in model.operations}
+            consumers.update(id(tensor) for tensor in keras.tree.flatten(operation.input))
+    producers = {id(operation.output): operation for operation in model.operations}
     pairs = {}
     for norm in model.layers:
         if isinstance(norm, keras.layers.BatchNormalization) and norm.axis in (-1, 3):
-            maker = makers.get(id(norm.input))
-            if not isinstance(maker, LINEAR_LAYERS) or maker.activation is not keras.activations.linear:
+            producer = producers.get(id(norm.input))
+            if not isinstance(producer, LINEAR_LAYERS) or producer.activation is not keras.activations.linear:
                 continue
-            if readers[id(norm.input)] == 1:
-                pairs[norm.name] = maker.name
+            if consumers[id(norm.input)] == 1:
+                pairs[norm.name] = producer.name
     return pairs
 
 
 def scale_and_offset(norm: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return what a BatchNorm does in inference: `x * scale + offset`, both `[channels]` float64."""
+    """Return scale and offset of a BatchNorm in inference (`x * scale + offset`), `[channels]` float64."""
     mean, variance = (
-        np.float64(keras.ops.convert_to_numpy(one)) for one in (norm.moving_mean, norm.moving_variance)
+        np.float64(keras.ops.convert_to_numpy(variable))
+        for variable in (norm.moving_mean, norm.moving_variance)
     )
     scale = 1.0 / np.sqrt(variance + norm.epsilon)
     if norm.gamma is not None:
@@ -126,7 +131,7 @@ def scale_and_offset(norm: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, A
 
 
 def _folded(layer: Any, norm: Any) -> list[np.ndarray[Any, Any]]:
-    """Return the weights of a layer with a BatchNorm's scale and offset in them."""
+    """Return the weights of a layer with the scale and offset of a BatchNorm included."""
     *kernels, last = layer.get_weights()
     scale, offset = scale_and_offset(norm)
     if layer.use_bias:

@@ -1,4 +1,4 @@
-"""The head of a starting model: kept when the classes are the same, carried over row by row, or renewed."""
+"""Initialize the head from a starting model: all rows, those of shared classes, or none."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from kerastl.models.weights import fetch_command, locate_weights, models_folder
 
 @dataclass(frozen=True)
 class HeadReport:
-    """What became of the head.
+    """How the head was initialized.
 
     Args:
-        outcome: `kept` (the classes are the same set), `partly` (some have their row, or all have it
-            from a head that knows more) or `renewed` (none has).
-        carried: names of the classes whose rows were carried over.
-        line: the same in words.
+        outcome: `kept` (same set of classes), `partly` (some classes, or all from a head with more classes)
+            or `replaced` (none).
+        carried: Names of the classes with rows of the starting model.
+        line: The result as a sentence.
     """
 
     outcome: str
@@ -34,8 +34,8 @@ class HeadReport:
     line: str
 
 
-def _same(name: str) -> str:
-    """Return what two spellings of one class share: case, spaces, hyphens and underscores do not count."""
+def _normalize(name: str) -> str:
+    """Normalize a class name: ignore case, spaces, hyphens and underscores."""
     return name.casefold().replace(" ", "_").replace("-", "_")
 
 
@@ -48,78 +48,83 @@ def carry_over_head(
     start_bias: np.ndarray[Any, Any],
     start_ids: Sequence[str] = (),
 ) -> HeadReport:
-    """Copy the rows of classes that the starting model knows, by name or by WordNet id.
+    """Copy the rows of the classes that the starting model knows, by name or WordNet id.
 
-    An equal number of classes with other names is not the same classes. A name that stands twice
-    among the starting model's (ImageNet's `crane` is a bird and a machine) carries nothing over.
+    The number of classes alone means nothing. A name that occurs twice in the starting model (`crane` in
+    ImageNet is a bird and a machine) is not copied.
 
     Args:
-        model: has a layer `head` with `len(class_names)` logits.
-        class_names: of the model.
-        start_names: of the starting model.
+        model: Has a layer `head` with `len(class_names)` logits.
+        class_names: Names of the classes of the model.
+        start_names: Names of the classes of the starting model.
         start_kernel: `[features, start classes]`.
         start_bias: `[start classes]`.
-        start_ids: other names of the same start classes, such as `n02123045`.
+        start_ids: Other names of the start classes, such as `n02123045`.
 
     Raises:
-        ValueError: the starting head reads another number of features.
+        ValueError: If the number of features differs.
     """
     head = model.get_layer("head")
     kernel, bias = (np.array(value) for value in head.get_weights())
     if start_kernel.shape[0] != kernel.shape[0]:
         raise ValueError(
-            f"the starting head reads {start_kernel.shape[0]} features, this one {kernel.shape[0]}"
+            f"the starting head has {start_kernel.shape[0]} input features, but this head has {kernel.shape[0]}"
         )
-    where = _rows_by_name(start_names, start_ids)
-    rows = {name: where[_same(name)] for name in class_names if _same(name) in where}
+    row_of = _rows_by_name(start_names, start_ids)
+    rows = {name: row_of[_normalize(name)] for name in class_names if _normalize(name) in row_of}
     for column, name in enumerate(class_names):
         if name in rows:
             kernel[:, column] = start_kernel[:, rows[name]]
             bias[column] = start_bias[rows[name]]
     head.set_weights([kernel, bias])
-    twice = _twice(start_names) & {_same(name) for name in class_names}
-    return _report(rows, class_names, len(start_names), sorted(twice))
+    ambiguous = _repeated_names(start_names) & {_normalize(name) for name in class_names}
+    return _report(rows, class_names, len(start_names), sorted(ambiguous))
 
 
 def _rows_by_name(start_names: Sequence[str], start_ids: Sequence[str]) -> dict[str, int]:
-    """Return where each name of the starting model leads; one that could be either of two rows, nowhere."""
-    twice = _twice(start_names)
-    where = {_same(name): row for row, name in enumerate(start_names) if _same(name) not in twice}
-    return {_same(name): row for row, name in enumerate(start_ids)} | where
+    """Return the row of each normalized name of the starting model, without ambiguous names."""
+    ambiguous = _repeated_names(start_names)
+    by_name = {
+        _normalize(name): row for row, name in enumerate(start_names) if _normalize(name) not in ambiguous
+    }
+    return {_normalize(name): row for row, name in enumerate(start_ids)} | by_name
 
 
-def _twice(names: Sequence[str]) -> set[str]:
-    return {name for name, count in Counter(map(_same, names)).items() if count > 1}
+def _repeated_names(names: Sequence[str]) -> set[str]:
+    """Return the normalized names that occur more than once."""
+    return {name for name, count in Counter(map(_normalize, names)).items() if count > 1}
 
 
 def _report(
-    rows: dict[str, int], class_names: Sequence[str], num_start: int, twice: Sequence[str]
+    rows: dict[str, int], class_names: Sequence[str], num_start: int, ambiguous: Sequence[str]
 ) -> HeadReport:
     carried, total = tuple(rows), len(class_names)
     hint = ""
-    if twice:
-        hint = f"; {', '.join(twice)}: two classes of the starting model have that name, say which by its WordNet id"
+    if ambiguous:
+        hint = (
+            f"; {', '.join(ambiguous)}: two classes of the starting model have this name, use the WordNet id"
+        )
     if not carried:
-        line = "head renewed: the starting model knows none of these classes" + hint
-        return HeadReport("renewed", (), line)
+        line = "new head: the starting model has none of these classes" + hint
+        return HeadReport("replaced", (), line)
     if len(carried) < total:
-        line = f"head partly kept: {len(carried)} of {total} classes carried over" + hint
+        line = f"head partly kept: rows of {len(carried)} of {total} classes copied" + hint
     elif len(set(rows.values())) < num_start:
-        line = f"head partly kept: all {total} classes carried over from a head of {num_start}"
+        line = f"head partly kept: rows of all {total} classes copied from a head of {num_start}"
     else:
-        return HeadReport("kept", carried, "head kept: the classes are the same")
+        return HeadReport("kept", carried, "head kept: same classes")
     return HeadReport("partly", carried, line)
 
 
 class ImageNetHead(NamedTuple):
-    """ImageNet's classes as a linear layer on globally averaged features.
+    """The ImageNet classification layer, linear on globally averaged features.
 
     Args:
         class_names: 1,000 names; two pairs of classes share a name.
-        wordnet_ids: 1,000 ids, as `n01440764`.
+        wordnet_ids: 1,000 ids, e.g. `n01440764`.
         kernel: `[features, 1000]` float32.
         bias: `[1000]` float32.
-        path: the file with top that was read.
+        path: The weights file with top.
     """
 
     class_names: tuple[str, ...]
@@ -134,20 +139,19 @@ NUM_CLASSES = 1000
 
 
 def read_imagenet_head(name: str, *, image_size_px: int | None = None, **options: Any) -> ImageNetHead | None:
-    """Read the published top, where it lies on this machine.
+    """Read the published classification layer from the Keras cache.
 
     Args:
-        name: the backbone.
-        image_size_px: side of the images; the published one where None.
-        **options: the family's options.
+        name: Name of the backbone.
+        image_size_px: Side length of the images; None means the published one.
+        **options: Options of the family.
 
     Returns:
-        The top that was trained with the body `locate_weights` finds; None where the file with top
-        or Keras's `imagenet_class_index.json` is not cached, or the top is more than one linear
-        layer.
+        The layer that belongs to the weights of `locate_weights`. None if the file with top or Keras's
+        `imagenet_class_index.json` is not cached, or the top is not one linear layer.
 
     Raises:
-        RequestError: a file is there but cannot be read, or is not the published one.
+        RequestError: If a file is damaged, or is not the published one.
     """
     index = models_folder() / CLASS_INDEX
     if not get_backbone(name).linear_top or not index.is_file():
@@ -162,7 +166,9 @@ def read_imagenet_head(name: str, *, image_size_px: int | None = None, **options
         rows = [classes[str(number)] for number in range(NUM_CLASSES)]
         names, ids = [str(row[1]) for row in rows], [str(row[0]) for row in rows]
     except (OSError, LookupError, TypeError, ValueError) as error:
-        raise RequestError(f"{index} is not Keras's list of ImageNet's classes: {error}") from error
+        raise RequestError(
+            f"{index} is not the ImageNet class index of Keras: {error}. Delete the file, and Keras downloads it again."
+        ) from error
     return ImageNetHead(tuple(names), tuple(ids), kernel, bias, path)
 
 
@@ -173,14 +179,14 @@ def _last_layer(path: Path) -> tuple[np.ndarray, np.ndarray]:
     with h5py.File(path) as file:
         (_, kernel), (_, bias) = h5_datasets(file)[-2:]
         if kernel.shape[-1:] != (NUM_CLASSES,) or bias.shape != (NUM_CLASSES,):
-            raise ValueError(f"its last layer has not {NUM_CLASSES} classes")
-        # MobileNet's top is a 1x1 convolution, the same thing as a dense layer on pooled features.
+            raise ValueError(f"its last layer does not have {NUM_CLASSES} classes")
+        # The top of MobileNet is a 1x1 convolution, equal to a dense layer on pooled features.
         rows = np.asarray(kernel).reshape(-1, NUM_CLASSES)
         return rows.astype(np.float32), np.asarray(bias).astype(np.float32)
 
 
 def _top_of_located_body(name: str, image_size_px: int | None, options: dict[str, Any]) -> Path | None:
-    """Return the file with top that belongs to the body in use: a top of another size fits no other."""
+    """Return the cached file with top that belongs to the weights in use, or None."""
     try:
         body = locate_weights(name, image_size_px=image_size_px, **options)
     except RequestError:
@@ -194,6 +200,6 @@ def _top_of_located_body(name: str, image_size_px: int | None, options: dict[str
         raise RequestError(
             f"{path} is not the published head of {name}: {problem}\n"
             f"  Replace it with {row.top_url}\n"
-            f"  or remove it, and the head starts new; the body alone: {fetch_command(name, row)}"
+            f"  or delete it to start with a new head. Backbone only: {fetch_command(name, row)}"
         )
     return path

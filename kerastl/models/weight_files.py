@@ -1,4 +1,4 @@
-"""Put the weights of a file into a backbone, or say which layers do not fit. Nothing is unpickled."""
+"""Load weights files into a backbone, verify them, and download them. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -44,45 +44,47 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file raises while it is read into one error that names it.
+    """Convert any error from reading a damaged file into one that names the file.
 
     Raises:
-        RequestError: instead of anything that is raised inside.
+        RequestError: Instead of any exception in the `with` block.
     """
     try:
         yield
     except RequestError:
         raise
-    except Exception as error:  # a hostile or damaged file may raise anything
+    except Exception as error:  # a damaged or malicious file may raise anything
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise RequestError(
             f"{path} cannot be read as a weights file: {reason}. "
-            "Save the model again with model.save(FILE), or name another file."
+            "Save the model again with model.save(FILE), or use another file."
         ) from error
 
 
 def h5_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
-    """Return the arrays of a `.h5` in order, each with its layer's name; nothing is read yet.
+    """Return the arrays of an `.h5` file in order, each with the name of its layer, without reading them.
 
     Raises:
-        OSError: it has no list of layers, or an array that lies in another file.
+        OSError: If the file has no list of layers, or an array is in another file.
     """
     group = group_inside(file, "model_weights") if has(file, "model_weights") else file
     if not {"layer_names", "layer_names0"} & set(group.attrs):
         raise OSError("it has no list of layers")
-    found = []
+    datasets = []
     for layer in _names(group, "layer_names"):
-        inside = group_inside(group, layer)
-        found += [(layer, dataset_inside(inside, one)) for one in _names(inside, "weight_names")]
-    return found
+        layer_group = group_inside(group, layer)
+        datasets += [
+            (layer, dataset_inside(layer_group, name)) for name in _names(layer_group, "weight_names")
+        ]
+    return datasets
 
 
 def numbered_datasets(group: h5py.Group) -> list[h5py.Dataset]:
-    """Return the arrays that Keras 3 keeps for one layer, `vars/0` on, in order; none is read yet.
+    """Return the arrays of one layer in a Keras 3 file, `vars/0` on, in order, without reading them.
 
     Raises:
-        OSError: one of them lies in another file, or is no array.
-        ValueError: one is not named by a number.
+        OSError: If an array is in another file, or is not an array.
+        ValueError: If a name is not a number.
     """
     if not has(group, "vars"):
         return []
@@ -91,68 +93,68 @@ def numbered_datasets(group: h5py.Group) -> list[h5py.Dataset]:
 
 
 def has(group: h5py.Group, name: str) -> bool:
-    """Say whether a group has an entry; `in` would open the file that a link names."""
+    """Return whether a group has an entry; `in` would open the file that a link refers to."""
     return bool(group.id.links.exists(name.encode()))
 
 
 def is_link(group: h5py.Group, name: str) -> bool:
-    """Say whether an entry of a group leads elsewhere: to another path, or to another file."""
+    """Return whether an entry of a group is a link to another path or file."""
     import h5py
 
     return bool(group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD)
 
 
 def group_inside(group: h5py.Group, path: str) -> h5py.Group:
-    """Return a group that lies in this very file.
+    """Return a group of this file, without following links.
 
     Raises:
-        OSError: a link stands on the way, or it is no group.
+        OSError: If there is a link on the path, or it is not a group.
     """
     import h5py
 
-    found = _inside(group, path)
-    if not isinstance(found, h5py.Group):
-        raise OSError(f"{found.name} is not a group of this file")
-    return found
+    entry = _inside(group, path)
+    if not isinstance(entry, h5py.Group):
+        raise OSError(f"{entry.name} is not a group of this file")
+    return entry
 
 
 def dataset_inside(group: h5py.Group, path: str) -> h5py.Dataset:
-    """Return an array of numbers that lies in this very file.
+    """Return a numeric array of this file, without following links.
 
     Raises:
-        OSError: a link stands on the way, its bytes lie in another file, or it holds no numbers.
+        OSError: If there is a link on the path, the data is in another file, or it is not numeric.
     """
     import h5py
 
-    found = _inside(group, path)
-    if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
-        raise OSError(f"{found.name} is not an array of this file")
-    if found.dtype.kind not in "fiu":
-        raise OSError(f"{found.name} holds {found.dtype}, not numbers of float16 to float64")
-    return found
+    entry = _inside(group, path)
+    if not isinstance(entry, h5py.Dataset) or entry.external or entry.is_virtual:
+        raise OSError(f"{entry.name} is not an array of this file")
+    if entry.dtype.kind not in "fiu":
+        raise OSError(f"{entry.name} has type {entry.dtype}, which is not numeric")
+    return entry
 
 
 def _inside(group: h5py.Group, path: str) -> Any:
-    """Follow a path, but no link: one could name any other file of the machine.
+    """Follow a path without following links, which may refer to any file of the machine.
 
-    Each step is looked at before it is taken: behind a link, `.file` is the other file.
+    Each step is checked before it is taken: behind a link, `.file` is the other file.
     """
     import h5py
 
     for part in path.strip("/").split("/"):
         if not isinstance(group, h5py.Group):
             raise OSError(f"{group.name} is not a group of this file")
-        where = f"{group.name.rstrip('/')}/{part}"
+        location = f"{group.name.rstrip('/')}/{part}"
         if not has(group, part):
-            raise OSError(f"it has no {where}")
+            raise OSError(f"it has no {location}")
         if is_link(group, part):
-            raise OSError(f"{where} is a link, not an array of this file")
+            raise OSError(f"{location} is a link, not an array of this file")
         group = group[part]
     return group
 
 
 def _names(group: Any, attribute: str) -> list[str]:
-    """Read a list of names that may have been cut in pieces: `layer_names0`, `layer_names1`."""
+    """Read a list of names that may be split into `layer_names0`, `layer_names1`, ..."""
     if attribute in group.attrs:
         return [_text(name) for name in group.attrs[attribute]]
     pieces: list[str] = []
@@ -168,7 +170,7 @@ def _text(name: Any) -> str:
 
 
 MAX_UNPACKING = 10
-"""How many times its own size a file may unpack to. Keras packs nothing, and weights pack badly."""
+"""Maximum ratio of unpacked to packed size. Keras does not compress, and weights hardly compress."""
 ALWAYS_UNPACKED_BYTES = 64 * 2**20
 SEED_GENERATOR = "seed_generator"
 
@@ -177,9 +179,9 @@ class SavedLayer(NamedTuple):
     """A layer of a saved model.
 
     Args:
-        name: as a fresh process would name it.
-        arrays: its own, in the order of `layer.weights`; none is read yet.
-        holds_weights: whether it, or something inside it, has weights.
+        name: Its name in a new process.
+        arrays: Its own arrays in the order of `layer.weights`, not read yet.
+        holds_weights: Whether it, or a sublayer, has weights.
     """
 
     name: str
@@ -189,16 +191,15 @@ class SavedLayer(NamedTuple):
 
 @contextmanager
 def saved_layers(path: Path) -> Iterator[list[SavedLayer]]:
-    """Open a `.keras` file and list its layers in the model's order, nested models opened up.
+    """Open a `.keras` file and list its layers in the order of the model, with nested models expanded.
 
-    Building the saved model instead would let its `config.json` ask for any class and any amount of
-    memory, for weights that the file may not even hold.
+    The saved model is not built, because its `config.json` may request any class and any amount of memory.
 
     Args:
-        path: a file that `model.save` wrote; its arrays can be read while it is open.
+        path: A file written by `model.save`; the arrays can be read while it is open.
 
     Raises:
-        OSError, ValueError, zipfile.BadZipFile, or what else a damaged file raises.
+        OSError, ValueError, zipfile.BadZipFile, or any other error of a damaged file.
     """
     import h5py
 
@@ -207,23 +208,23 @@ def saved_layers(path: Path) -> Iterator[list[SavedLayer]]:
         config = json.loads(archive.read("config.json"))
         weights = archive.read("model.weights.h5")
     with h5py.File(io.BytesIO(weights)) as file:
-        found = list(_walk(config["config"], file))
-        fresh = counted_names([(kind, name) for kind, name, _, _ in found])
-        yield [SavedLayer(fresh.get(name, name), arrays, holds) for _, name, arrays, holds in found]
+        layers = list(_walk(config["config"], file))
+        stable = counted_names([(kind, name) for kind, name, _, _ in layers])
+        yield [SavedLayer(stable.get(name, name), arrays, holds) for _, name, arrays, holds in layers]
 
 
 def layer_groups(group: h5py.Group) -> h5py.Group:
-    """Return the group of a model's layers; Keras 2.12 gave it another name.
+    """Return the group of a model's layers, also as named by Keras 2.12.
 
     Raises:
-        OSError: there is none.
+        OSError: If there is none.
     """
     older = "_layer_checkpoint_dependencies"
     return group_inside(group, older if has(group, older) else "layers")
 
 
 def _check_unpacked_size(path: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse a zip bomb by the sizes it declares: `zipfile` never unpacks more than these."""
+    """Refuse a zip bomb by its declared sizes, which `zipfile` never exceeds."""
     packed = path.stat().st_size
     unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > max(ALWAYS_UNPACKED_BYTES, MAX_UNPACKING * packed):
@@ -231,7 +232,7 @@ def _check_unpacked_size(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def _walk(config: dict[str, Any], group: h5py.Group) -> Iterator[tuple[str, str, list[h5py.Dataset], bool]]:
-    """Yield class, name and arrays of each layer, where Keras 3 put them: class and its number."""
+    """Yield class, name, arrays and whether it has weights for each layer of a Keras 3 file."""
     groups = layer_groups(group)
     counted: Counter[str] = Counter()
     for entry in config["layers"]:
@@ -246,12 +247,12 @@ def _walk(config: dict[str, Any], group: h5py.Group) -> Iterator[tuple[str, str,
 
 
 def layer_arrays(groups: h5py.Group, key: str) -> list[h5py.Dataset]:
-    """Return the arrays of one layer in the order of `layer.weights`, none where it has no weights."""
+    """Return the arrays of one layer in the order of `layer.weights`; may be empty."""
     return numbered_datasets(group_inside(groups, key)) if has(groups, key) else []
 
 
 def numbered_key(kind: str, counted: Counter[str]) -> str:
-    """Return where Keras keeps the next layer of a class: `conv2d`, then `conv2d_1`; count it."""
+    """Return the group name of the next layer of a class (`conv2d`, then `conv2d_1`) and count it."""
     key = snake_case(kind)
     number = counted[key]
     counted[key] += 1
@@ -259,7 +260,7 @@ def numbered_key(kind: str, counted: Counter[str]) -> str:
 
 
 def _holds_weights(group: h5py.Group) -> bool:
-    """Say whether an array lies anywhere below; the state of a random generator is no weight."""
+    """Return whether a group contains an array other than the state of a random generator."""
     import h5py
 
     names = [name for name in group if not name.startswith(SEED_GENERATOR)]
@@ -271,21 +272,20 @@ def _holds_weights(group: h5py.Group) -> bool:
 
 SHOWN_DIFFERENCES = 5
 Slot = tuple[str, tuple[int, ...], Any]
-"""A layer's name, the shape it expects, and the variable to fill (None: nothing to fill)."""
+"""Layer name, expected shape, and variable; None if no variable receives the array."""
 
 
 def load_weights_file(path: Path, source: keras.Model, model: keras.Model, origins: dict[str, str]) -> None:
-    """Fill a backbone from a weights file, all or nothing.
+    """Load a weights file into a backbone, completely or not at all.
 
     Args:
-        path: `.keras`, `.weights.h5`, or `.h5` as older Keras and keras.applications write it.
-        source: the network as its builder makes it; its order of layers is the order of a `.h5`.
-        model: the flat copy that is filled.
-        origins: for each layer of `model` with weights, the layer of `source` it copies.
+        path: `.keras`, `.weights.h5`, or `.h5` as written by older Keras and keras.applications.
+        source: The network as built by its builder; its layer order is that of an `.h5` file.
+        model: The flat copy that receives the weights.
+        origins: For each layer of `model` with weights, the corresponding layer of `source`.
 
     Raises:
-        RequestError: the file cannot be read, or belongs to another architecture; the first layers
-            that differ are named.
+        RequestError: If the file is damaged, or belongs to another architecture.
     """
     with reading(path):
         if path.suffix == ".keras":
@@ -301,10 +301,10 @@ def load_weights_file(path: Path, source: keras.Model, model: keras.Model, origi
 
 
 def fitting_problems(path: Path, source: keras.Model) -> list[Problem]:
-    """Say what of a keras.applications file does not fit a network; empty when all fits.
+    """Return how a keras.applications file differs from a network; empty if it fits.
 
     Raises:
-        RequestError: the file cannot be read.
+        RequestError: If the file is damaged.
     """
     import h5py
 
@@ -320,16 +320,16 @@ def fitting_problems(path: Path, source: keras.Model) -> list[Problem]:
 def _from_h5(
     path: Path, source: keras.Model, model: keras.Model, origins: dict[str, str]
 ) -> tuple[list[tuple[Any, Any]], list[Problem]]:
-    """Match by order, as Keras does: these files were written under names of other releases."""
+    """Match arrays by order, as Keras does, because other releases wrote other layer names."""
     import h5py
 
     copies = {old: model.get_layer(new) for new, old in origins.items()}
     slots: list[Slot] = []
     for layer in source.layers:
-        inside = layers_inside(layer) if hasattr(layer, "layers") else [layer]
-        targets = [copies.get(one.name) for one in inside]
+        sublayers = layers_inside(layer) if hasattr(layer, "layers") else [layer]
+        targets = [copies.get(sublayer.name) for sublayer in sublayers]
         filled = _in_file_order(targets) if all(targets) else [None] * len(layer.weights)
-        originals = _in_file_order(inside)
+        originals = _in_file_order(sublayers)
         slots += [
             (layer.name, tuple(original.shape), variable)
             for original, variable in zip(originals, filled, strict=False)
@@ -340,14 +340,14 @@ def _from_h5(
         if problems:
             return [], problems
         arrays = [np.asarray(values) for _, values in datasets[: len(slots)]]
-    found = list(zip(slots, arrays, strict=True))
-    dropped = [value for (_, _, variable), value in found if variable is None]
-    pairs = [(slot[2], value) for slot, value in found if slot[2] is not None]
+    values = [(variable, array) for (_, _, variable), array in zip(slots, arrays, strict=True)]
+    dropped = [array for variable, array in values if variable is None]
+    pairs = [(variable, array) for variable, array in values if variable is not None]
     return pairs, _pixel_problems(dropped)
 
 
 def _from_weights_h5(path: Path, model: keras.Model) -> tuple[list[tuple[Any, Any]], list[Problem]]:
-    """Match by the paths Keras 3 writes: class of the layer and its number among its class."""
+    """Match arrays by the paths of Keras 3: the class of the layer and its number within the class."""
     import h5py
 
     counted: Counter[str] = Counter()
@@ -366,52 +366,53 @@ def _from_weights_h5(path: Path, model: keras.Model) -> tuple[list[tuple[Any, An
 def _from_keras(
     path: Path, model: keras.Model, replaced: set[str]
 ) -> tuple[list[tuple[Any, Any]], list[Problem]]:
-    """Match by name and shape, wherever in the saved model the layers lie.
+    """Match arrays by layer name and shape.
 
     Args:
-        path: the file.
-        model: what is filled.
-        replaced: layers that the network has and `model` has not, as `pixels` takes their place.
+        path: The file.
+        model: The model that receives the weights.
+        replaced: Layers of the network that `pixels` replaces in `model`.
     """
     wanted = {layer.name: layer for layer in model.layers if layer.weights}
     pairs, problems = [], []
     with saved_layers(path) as saved:
-        by_name = {one.name: one for one in saved}
+        by_name = {saved_layer.name: saved_layer for saved_layer in saved}
         for name, layer in wanted.items():
             more, problem = _matched(layer, by_name[name].arrays if name in by_name else [])
             pairs += more
             problems += problem
         problems += _unmatched(saved, set(wanted), replaced, model.name)
-        for one in saved:
-            if one.name in replaced and one.arrays:
-                problems += _pixel_problems([np.asarray(value) for value in one.arrays])
+        for saved_layer in saved:
+            if saved_layer.name in replaced and saved_layer.arrays:
+                problems += _pixel_problems([np.asarray(value) for value in saved_layer.arrays])
     return pairs, problems
 
 
 def _replaced(source: keras.Model, origins: dict[str, str]) -> set[str]:
-    """Return the names of layers with weights that `flatten` did not copy, as a fresh process names them."""
+    """Return the names, in a new process, of the layers with weights that `flatten` did not copy."""
     layers = layers_inside(source)
-    fresh = stable_names(layers)
+    stable = stable_names(layers)
     copied = set(origins.values())
     return {
-        fresh.get(layer.name, layer.name) for layer in layers if layer.weights and layer.name not in copied
+        stable.get(layer.name, layer.name) for layer in layers if layer.weights and layer.name not in copied
     }
 
 
 def _unmatched(saved: list[SavedLayer], wanted: set[str], replaced: set[str], name: str) -> list[Problem]:
-    """Name saved layers with weights between those that match: a deeper network holds a shallower one's
-    layers too, and more. What follows the last match is a head, which is left out.
+    """Report saved layers with weights between those that match, as a deeper network has.
+
+    Layers after the last match are a head, which is ignored.
     """
-    last = max((index for index, one in enumerate(saved) if one.name in wanted), default=-1)
+    last = max((index for index, layer in enumerate(saved) if layer.name in wanted), default=-1)
     return [
-        Problem(f"layer {one.name}", f"the file has weights for it, {name} has no such layer")
-        for one in saved[: last + 1]
-        if one.holds_weights and one.name not in wanted | replaced
+        Problem(f"layer {layer.name}", f"the file has weights for it, but {name} has no such layer")
+        for layer in saved[: last + 1]
+        if layer.holds_weights and layer.name not in wanted | replaced
     ]
 
 
 def _matched(layer: keras.Layer, arrays: Sequence[Any]) -> tuple[list[tuple[Any, Any]], list[Problem]]:
-    """Pair a layer's variables with arrays, or say how they differ; read only what fits."""
+    """Pair the variables of a layer with arrays, or report how they differ; reads only what fits."""
     slots = [(layer.name, tuple(variable.shape), variable) for variable in layer.weights]
     problems = _differences(slots, [(layer.name, value) for value in arrays])
     if len(arrays) > len(slots):
@@ -424,7 +425,7 @@ def _matched(layer: keras.Layer, arrays: Sequence[Any]) -> tuple[list[tuple[Any,
 
 
 def _differences(slots: Sequence[Slot], arrays: Sequence[tuple[str, Any]]) -> list[Problem]:
-    """Name the first wrong array of each layer. Arrays beyond the last layer are a top, left out."""
+    """Report the first wrong array of each layer. Arrays after the last layer are a top, which is ignored."""
     first: dict[str, str] = {}
     for (layer, shape, _), (name, value) in zip(slots, arrays, strict=False):
         if shape != value.shape:
@@ -435,11 +436,11 @@ def _differences(slots: Sequence[Slot], arrays: Sequence[tuple[str, Any]]) -> li
 
 
 def _pixel_problems(constants: list[np.ndarray]) -> list[Problem]:
-    """Check the constants of a normalization that `pixels` takes the place of.
+    """Check the constants of a normalization layer that `pixels` replaces.
 
-    EfficientNet's files hold ImageNet's standard deviations where a variance belongs, and Keras
-    divides once more to make up for it (github.com/tensorflow/tensorflow/issues/49930): together
-    they are the rule `mean_and_std`. Other constants mean that other pixels were learnt.
+    EfficientNet's files hold ImageNet's standard deviations in place of variances, and Keras compensates with
+    another division (github.com/tensorflow/tensorflow/issues/49930): together they equal `mean_and_std`.
+    Other constants mean another preprocessing.
     """
     if not constants:
         return []
@@ -449,7 +450,7 @@ def _pixel_problems(constants: list[np.ndarray]) -> list[Problem]:
     return [
         Problem(
             "layer normalization",
-            f"learnt on other pixels: expected mean {IMAGENET_MEAN} and variance {IMAGENET_STD}, "
+            f"trained with another preprocessing: expected mean {IMAGENET_MEAN} and variance {IMAGENET_STD}, "
             f"found {tuple(mean.round(4).tolist())} and {tuple(variance.round(4).tolist())}",
         )
     ]
@@ -461,12 +462,12 @@ def _refusal(path: Path, name: str, problems: list[Problem]) -> RequestError:
     lines += [f"  {problem}" for problem in problems[:SHOWN_DIFFERENCES]]
     if count > SHOWN_DIFFERENCES:
         lines.append(f"  and {count - SHOWN_DIFFERENCES} more.")
-    lines.append("The file belongs to another architecture, or to other options of this one.")
+    lines.append("The file belongs to another architecture, or to other options of this architecture.")
     return RequestError("\n".join(lines))
 
 
 def _in_file_order(layers: list[Any]) -> list[Any]:
-    """Return variables as a `.h5` lists them: of one layer, trainable ones first."""
+    """Return variables in the order of an `.h5` file: trainable ones of a layer first."""
     return [variable for layer in layers for variable in layer.trainable_weights] + [
         variable for layer in layers for variable in layer.non_trainable_weights
     ]
@@ -475,18 +476,18 @@ def _in_file_order(layers: list[Any]) -> list[Any]:
 def weights_problem(
     path: Path, name: str, row: PublishedWeights, top: bool = False, source: keras.Model | None = None
 ) -> str | None:
-    """Say what is wrong with a file: its hash, or, where none is published, what does not fit.
+    """Return what is wrong with a weights file, by its published hash or else its shapes; None if nothing.
 
     Args:
-        path: the file.
-        name: the backbone.
-        row: the row of its table.
-        top: whether it is the file with the 1,000-class top.
-        source: the network as its builder makes it; built where it is needed and not given.
+        path: The file.
+        name: Name of the backbone.
+        row: The description of the file.
+        top: Whether it is the file with the 1,000-class top.
+        source: The network as built by its builder; None builds it if needed.
     """
-    wanted = row.top_hash if top else row.hash
-    if wanted:
-        return hash_problem(path, wanted)
+    published_hash = row.top_hash if top else row.hash
+    if published_hash:
+        return hash_problem(path, published_hash)
     options: dict[str, Any] = dict(row.options)
     try:
         problems = fitting_problems(path, source or build_source(name, **options))
@@ -496,40 +497,35 @@ def weights_problem(
 
 
 def hash_problem(path: Path, wanted: str) -> str | None:
-    """Say how a file's hash differs from the published one, None where it does not.
+    """Return how the hash of a file differs from the published one; None if it does not.
 
     Args:
-        path: the file.
-        wanted: md5 (32 hex digits) or sha256 (64); empty where none is published: nothing is wrong.
+        path: The file.
+        wanted: MD5 (32 hex digits) or SHA-256 (64); empty accepts any file.
     """
     if not wanted:
         return None
     algorithm = "md5" if len(wanted) == 32 else "sha256"
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, algorithm).hexdigest()
+            digest = hashlib.file_digest(file, algorithm).hexdigest()
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
-    return None if found == wanted else f"its {algorithm} is {found}, published is {wanted}"
+    return None if digest == wanted else f"its {algorithm} is {digest}, but {wanted} is published"
 
 
 def check_published_weights(located: LocatedWeights, name: str, source: keras.Model) -> None:
-    """See that a file that goes by the name of published weights is the published one.
-
-    Args:
-        located: the file.
-        name: the backbone.
-        source: the network as its builder makes it.
+    """Check that a file in the Keras cache is the published one.
 
     Raises:
-        RequestError: it is not; the text says how to fetch it again.
+        RequestError: If it is not; the message says how to download it again.
     """
     problem = weights_problem(located.path, name, located.weights, source=source)
     if problem:
         raise RequestError(
             f"{located.path} is not the published weights of {name}: {problem}\n"
             f"  Replace it: {fetch_command(name, located.weights)}\n"
-            f"  or, if the weights are your own, name the file: weights: {located.path}"
+            f"  or, if the weights are your own, use the file: weights: {located.path}"
         )
 
 
@@ -539,10 +535,11 @@ CHUNK_BYTES = 1 << 20
 
 
 def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> Path:
-    """Download the published weights of a backbone, without the top, to the folder where Keras looks for them.
+    """Download the published weights of a backbone, without the top, to the folder of Keras.
 
-    The file gets its name after its hash is verified. If no hash is published (MobileNet, MobileNetV2), its arrays must
-    fit the network. `KERASTL_WEIGHTS_URL` selects a mirror: the URL of a folder that holds the files under their Keras names.
+    The file gets its name after its hash is verified. If no hash is published (MobileNet, MobileNetV2), its
+    arrays must fit the network. `KERASTL_WEIGHTS_URL` selects a mirror: the URL of a folder that holds the
+    files under their Keras names.
 
     Args:
         name: Name of the backbone.
@@ -553,7 +550,8 @@ def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any
         The path of the file. A valid file is not downloaded again; a damaged one is replaced.
 
     Raises:
-        RequestError: If there is no connection, no such file, or the file is not the published one. Nothing is kept.
+        RequestError: If there is no connection, no such file, or the file is not the published one. Nothing
+            is kept.
     """
     row = published_weights(name, image_size_px=image_size_px, **options)[0]
     path = models_folder() / row.file

@@ -1,4 +1,4 @@
-"""Which published weights belong to a backbone, and where they lie on this machine. No TensorFlow."""
+"""Published weights of a backbone, and their location in the Keras cache. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
-from kerastl.models.backbone import PublishedWeights, get_backbone, resolve_options, resolve_image_size, described
+from kerastl.models.backbone import (
+    PublishedWeights,
+    format_backbone,
+    get_backbone,
+    resolve_image_size,
+    resolve_options,
+)
 
 
 @dataclass(frozen=True)
 class LocatedWeights:
-    """Weights that lie on this machine.
+    """A weights file in the Keras cache.
 
     Args:
-        path: the file.
-        weights: the row of the table it belongs to.
-        notes: what the user should know of the choice, one line each.
+        path: The file.
+        weights: The description of the file.
+        notes: Remarks for the user, one line each.
     """
 
     path: Path
@@ -27,57 +33,58 @@ class LocatedWeights:
 
 
 def models_folder() -> Path:
-    """Return where Keras keeps weights: `$KERAS_HOME/models`, by default `~/.keras/models`.
+    """Return the folder of Keras's weights: `$KERAS_HOME/models`, by default `~/.keras/models`.
 
-    The environment is read at each call; Keras itself reads it once, when it is imported.
+    The environment variable is read at each call; Keras reads it once, on import.
     """
     home = os.environ.get("KERAS_HOME")
     return (Path(home).expanduser() if home else Path.home() / ".keras") / "models"
 
 
-def published_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> list[PublishedWeights]:
-    """Return the published weights that fit, those trained on the nearest image size first.
+def published_weights(
+    name: str, *, image_size_px: int | None = None, **options: Any
+) -> list[PublishedWeights]:
+    """Return the published weights for the options, nearest image size first.
 
     Args:
-        name: the backbone.
-        image_size_px: side of the images; the published one where None.
-        **options: the family's options.
+        name: Name of the backbone.
+        image_size_px: Side length of the images; None means the published one.
+        **options: Options of the family.
 
     Raises:
-        RequestError: nothing is published for these options; the text lists what is.
+        RequestError: If there are no published weights for these options.
     """
     backbone = get_backbone(name)
     size = resolve_image_size(name, image_size_px)
     chosen = resolve_options(name, options)
     if not backbone.weights:
         raise RequestError(
-            f"No weights are published for {name}. Write `weights: none`, or name a file or a run."
+            f"No weights are published for {name}. Use `weights: none`, a file, or a run folder."
         )
     fitting = [row for row in backbone.weights if chosen | dict(row.options) == chosen]
     if not fitting:
         rows = dict.fromkeys(row.options for row in backbone.weights)
-        known = "; ".join(described("", None, dict(row)).strip(" ()") for row in rows)
+        known = "; ".join(format_backbone("", None, dict(row)).strip(" ()") for row in rows)
         raise RequestError(
-            f"No ImageNet weights are published for {described(name, None, chosen)}. "
-            f"Published: {known}. Or write `weights: none`, or name a file or a run."
+            f"No ImageNet weights are published for {format_backbone(name, None, chosen)}. "
+            f"Published: {known}. Or use `weights: none`, a file, or a run folder."
         )
     return sorted(fitting, key=lambda row: (abs((row.size_px or size) - size), -(row.size_px or 0)))
 
 
 def locate_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> LocatedWeights:
-    """Find the published weights of a backbone on this machine; nothing is downloaded.
+    """Find the published weights of a backbone in the Keras cache, without downloading.
 
-    Where files differ by image size and the nearest one is absent, the next nearest that is
-    here is taken, with a note: a network runs at any size, and weights of another size are far
-    better than none.
+    If files differ by image size and the nearest size is not cached, the next nearest is used, with a note: a
+    network accepts any size, and weights of another size are much better than none.
 
     Args:
-        name: the backbone.
-        image_size_px: side of the images; the published one where None.
-        **options: the family's options.
+        name: Name of the backbone.
+        image_size_px: Side length of the images; None means the published one.
+        **options: Options of the family.
 
     Raises:
-        RequestError: they are not here; the text says what to do.
+        RequestError: If the weights are not cached; the message says how to get them.
     """
     rows = published_weights(name, image_size_px=image_size_px, **options)
     size = resolve_image_size(name, image_size_px)
@@ -89,10 +96,10 @@ def locate_weights(name: str, *, image_size_px: int | None = None, **options: An
 
 
 def find_cached_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> Path | None:
-    """Return the file that `weights="imagenet"` would load, None where it is not on this machine.
+    """Return the file that `weights="imagenet"` loads, or None if it is not cached.
 
     Raises:
-        RequestError: no such backbone, or nothing is published for these options.
+        RequestError: If there is no such backbone, or there are no published weights for these options.
     """
     rows = published_weights(name, image_size_px=image_size_px, **options)
     paths = (models_folder() / row.file for row in rows)
@@ -100,7 +107,7 @@ def find_cached_weights(name: str, *, image_size_px: int | None = None, **option
 
 
 def cached_files(name: str) -> list[tuple[Path, PublishedWeights, bool]]:
-    """Return the files of a backbone that lie on this machine: path, row, whether with top."""
+    """Return the cached files of a backbone: path, description, whether with top."""
     folder = models_folder()
     return [
         (folder / file, row, top)
@@ -110,24 +117,22 @@ def cached_files(name: str) -> list[tuple[Path, PublishedWeights, bool]]:
     ]
 
 
-def missing_weights_message(name: str, wanted: PublishedWeights, size: int, options: dict[str, Any]) -> str:
-    """Say which file is wanted, where it goes, and what else can be done."""
-    file = wanted.file
+def missing_weights_message(name: str, row: PublishedWeights, size: int, options: dict[str, Any]) -> str:
+    """Return an error message with the missing file, its location, and alternatives."""
     command = f"kerastl weights fetch {name}"
-    command += f" --image-size-px {size}" if wanted.size_px else ""
+    command += f" --image-size-px {size}" if row.size_px else ""
     command += "".join(f" --option {key}={value}" for key, value in options.items())
     return (
-        f"The ImageNet weights of {described(name, wanted.size_px, options)} are not on this "
-        f"machine.\n"
-        f"  Put {file} here: {models_folder() / file}\n"
-        f"  or, with a network: {command}\n"
-        f"  or start from random weights: weights: none\n"
-        f"  or from a file (.h5, .weights.h5, .keras) or run folder: weights: PATH"
+        f"The ImageNet weights of {format_backbone(name, row.size_px, options)} are not cached.\n"
+        f"  Download them: {command}\n"
+        f"  or copy {row.file} to {models_folder() / row.file}\n"
+        f"  or use random weights: weights: none\n"
+        f"  or a file (.h5, .weights.h5, .keras) or run folder: weights: PATH"
     )
 
 
 def fetch_command(name: str, row: PublishedWeights) -> str:
-    """Return the command that downloads the file of a row."""
+    """Return the command that downloads a file."""
     size = f" --image-size-px {row.size_px}" if row.size_px else ""
     return f"kerastl weights fetch {name}{size}" + "".join(
         f" --option {key}={value}" for key, value in row.options
@@ -137,4 +142,4 @@ def fetch_command(name: str, row: PublishedWeights) -> str:
 def _notes(name: str, row: PublishedWeights, size: int) -> tuple[str, ...]:
     if row.size_px in (None, size):
         return ()
-    return (f"{name}: the weights were trained on images of {row.size_px} px, yours are {size} px.",)
+    return (f"{name}: the weights were trained on {row.size_px} px images, but yours have {size} px.",)

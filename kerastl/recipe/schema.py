@@ -8,14 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import Field
 
-from kerastl.options import NameOf, Plugin, StrictModel
+from kerastl.options import Fraction, NameOf, Plugin, StrictModel
 from kerastl.recipe import rules
 from kerastl.recipe.phase import Phase
 
 LARGEST_SEED = 2**31 - 1
 AUTO_BATCH_SIZE = 32
 
-Fraction = Annotated[float, Ge(0), Le(1)]
 Name = Annotated[str, MinLen(1)]
 
 

@@ -1,4 +1,4 @@
-"""What every augmentation must keep true."""
+"""Contract checks for augmentation operations and mixings."""
 
 from __future__ import annotations
 
@@ -14,71 +14,68 @@ from kerastl.errors import RequestError
 from kerastl.options import StrictModel
 
 SIZE_PX = 19
-"""Not a multiple of any vector's length: what is left at the end of a row must be computed alike."""
+"""Not a multiple of a vector size, so that the remainder of a row is tested."""
 LARGEST_GAP = 0.01
 THRESHOLD_SHARE = 0.001
 WARN = 0
-"""tf.data's policy for state outside of a graph: tell of it on stderr, and go on."""
+"""Policy of tf.data for external state: warn only."""
 RANDOM = re.compile(r"Random|Rng|Multinomial|Stateful(Uniform|Standard|Truncated|Binomial)|Shuffle")
 
 
-def strong(name: str) -> Any:
-    """Return options of an operation at nearly full strength, done to every image."""
+def _strong_options(name: str) -> Any:
+    """Return options of an operation at strength 0.9, applied to every image."""
     options = registry.module("operation", name).at_strength(0.9)
     return options.model_copy(update={"apply_probability": 1.0})
 
 
 def check_augmentation(name: str) -> None:
-    """Check one operation.
+    """Check that an operation fulfills the contract of augmentations.
 
-    - the same seeds give the same bytes, alone and in batches of any size;
-    - another seed gives another image;
-    - size, type and range are kept, nothing becomes NaN, also on gray, black and white images;
-    - strength 0 changes no byte;
-    - compiled and by itself, as keras-cv's layer runs, it gives the same within 0.01 of 255 (thresholds: but for 0.1 %
-      of the pixels);
-    - probability 0 changes nothing, probability one half about half of the images;
-    - gray images of one channel pass, or are refused by an operation that needs color;
-    - no stateful random operation is in the graph;
-    - its options are a StrictModel, so that they can be checked without TensorFlow.
+    - Equal seeds give equal bytes, alone and in batches of any size; another seed gives another image.
+    - Size, type and range are kept, without NaN, for gray, black and white images, too.
+    - Strength 0 and probability 0 change no byte; probability 0.5 changes about half of the images.
+    - The compiled operation equals the layer within 0.01 of 255, except for 0.1 % of the values (thresholds).
+    - Grayscale images are accepted, or refused by an operation with `NEEDS_COLOR`.
+    - Its graph has no stateful random operation.
+    - Its options are a `StrictModel`, so that they can be checked without TensorFlow.
 
     Args:
-        name: of the operation.
+        name: Name of the operation.
 
     Raises:
-        AssertionError: one of these does not hold.
+        AssertionError: If a check fails.
     """
-    options = strong(name)
+    options = _strong_options(name)
     policy = build_policy([(name, options)], image_size_px=SIZE_PX)
     images = _images()
     seeds = np.random.default_rng(5).integers(0, 2**31, (len(images), 2)).astype(np.int32)
-    together = policy(images, seeds).numpy()
+    batch = policy(images, seeds).numpy()
     for size in (1, 9):
         starts = range(0, len(images), size)
         parts = [policy(images[i : i + size], seeds[i : i + size]).numpy() for i in starts]
-        alike = np.concatenate(parts).tobytes() == together.tobytes()
-        assert alike, f"{name}: batches of {size} change the bytes"
-    assert together.shape == images.shape
-    assert together.dtype == np.float32
-    assert np.isfinite(together).all(), f"{name}: not a number"
-    assert together.min() >= 0, f"{name}: below 0"
-    assert together.max() <= 255, f"{name}: above 255"
-    now_and_then = build_policy(
+        equal = np.concatenate(parts).tobytes() == batch.tobytes()
+        assert equal, f"{name}: batches of {size} change the bytes"
+    assert batch.shape == images.shape
+    assert batch.dtype == np.float32
+    assert np.isfinite(batch).all(), f"{name}: NaN or infinity"
+    assert batch.min() >= 0, f"{name}: below 0"
+    assert batch.max() <= 255, f"{name}: above 255"
+    sometimes = build_policy(
         [(name, options.model_copy(update={"apply_probability": 0.5}))], image_size_px=SIZE_PX, exact=True
     )
-    same = np.array_equal(now_and_then(images, seeds), now_and_then(images, seeds + 1))
-    assert not same, f"{name}: another seed, the same images"
+    same = np.array_equal(sometimes(images, seeds), sometimes(images, seeds + 1))
+    assert not same, f"{name}: another seed gives the same images"
     assert not stateful_random_operations(policy), f"{name}: a stateful random operation"
     assert isinstance(options, StrictModel), f"{name}: Options is not a StrictModel"
-    _check_nothing(name, images, seeds)
-    _check_exact(name, options, images, seeds, together)
+    _check_strength_zero(name, images, seeds)
+    _check_exact(name, options, images, seeds, batch)
     _check_probability(name, options)
     _check_gray(name, options)
 
 
-def _check_nothing(name: str, images: Any, seeds: Any) -> None:
-    nothing = registry.module("operation", name).at_strength(0.0)
-    policy = build_policy([(name, nothing)], image_size_px=SIZE_PX)
+def _check_strength_zero(name: str, images: Any, seeds: Any) -> None:
+    identity = registry.module("operation", name).at_strength(0.0)
+    policy = build_policy([(name, identity)], image_size_px=SIZE_PX)
     assert np.array_equal(policy(images, seeds), images), f"{name}: strength 0 changes images"
 
 
@@ -86,7 +83,7 @@ def _check_exact(name: str, options: Any, images: Any, seeds: Any, compiled: Any
     policy = build_policy([(name, options)], image_size_px=SIZE_PX, exact=True)
     far = np.abs(policy(images, seeds).numpy() - compiled) > LARGEST_GAP
     share = far.mean()
-    assert share <= THRESHOLD_SHARE, f"{name}: compiled, {share:.2%} of the numbers differ"
+    assert share <= THRESHOLD_SHARE, f"{name}: {share:.2%} of the values differ if compiled"
 
 
 def _check_probability(name: str, options: Any) -> None:
@@ -95,14 +92,16 @@ def _check_probability(name: str, options: Any) -> None:
     seeds = np.stack([np.arange(200), np.zeros(200)], axis=1).astype(np.int32)
 
     def changed(probability: float) -> float:
-        """Return the share of the images that differ."""
-        now_and_then = options.model_copy(update={"apply_probability": probability})
-        policy = build_policy([(name, now_and_then)], image_size_px=SIZE_PX, exact=True)
+        """Return the fraction of images that change."""
+        sometimes = options.model_copy(update={"apply_probability": probability})
+        policy = build_policy([(name, sometimes)], image_size_px=SIZE_PX, exact=True)
         return float((policy(images, seeds).numpy() != images).any(axis=(1, 2, 3)).mean())
 
     assert changed(0.0) == 0.0, f"{name}: probability 0 changes images"
-    # Five standard errors of 200 tosses are 0.18; a flip leaves half of its images as they are.
-    assert abs(changed(0.5) / changed(1.0) - 0.5) < 0.2, f"{name}: probability one half is not"
+    # Five standard errors for 200 images are 0.18; a flip changes half of the images.
+    assert abs(changed(0.5) / changed(1.0) - 0.5) < 0.2, (
+        f"{name}: probability 0.5 does not change half of the images"
+    )
 
 
 def _check_gray(name: str, options: Any) -> None:
@@ -110,7 +109,7 @@ def _check_gray(name: str, options: Any) -> None:
     try:
         policy = build_policy([(name, options)], image_size_px=SIZE_PX, channels=1, exact=True)
     except RequestError:
-        assert needs_color, f"{name}: refuses gray images and does not say NEEDS_COLOR"
+        assert needs_color, f"{name}: refuses grayscale images without NEEDS_COLOR"
         return
     assert not needs_color
     gray = _images()[..., :1]
@@ -127,10 +126,7 @@ def _images() -> np.ndarray[Any, Any]:
 
 
 def stateful_random_operations(policy: Any) -> list[str]:
-    """Return the random operations that keep a state, in the graph that tf.data would run.
-
-    The graph is that of a data set which maps the policy, with its library of functions.
-    """
+    """Return the stateful random operations in the graph that tf.data would run for a policy."""
     dataset = tf.data.Dataset.from_tensors(
         (tf.zeros([2, SIZE_PX, SIZE_PX, 3]), tf.zeros([2, 2], tf.int32))
     ).map(policy)
@@ -142,38 +138,40 @@ def stateful_random_operations(policy: Any) -> list[str]:
 
 
 COUNT = 12
-"""Images of a batch; each has a class of its own, so that its label tells its partner."""
+"""Batch size; each image has its own class, so that its label identifies its partner."""
 
 
 def check_mixing(name: str) -> None:
-    """Check one mixing.
+    """Check that a mixing fulfills the contract of mixings.
 
-    - the same batch gives the same bytes, whatever the order of its rows; other seeds give others;
-    - size, type and range are kept, and every row of the labels sums to 1 exactly;
-    - images and labels agree: of images of one level each, the mean level is that of the label;
-    - an image alone, `alpha` 0 and probability 0 change nothing, to the byte;
-    - images of one channel pass, and an empty batch;
-    - no stateful random operation is in the graph;
-    - its options are a StrictModel with defaults, so that they can be checked without TensorFlow.
+    - Equal batches give equal bytes in any order of their rows; other seeds give other images.
+    - Size, type and range are kept, and label rows sum to exactly 1.
+    - Images and labels agree: for constant images, the mean level is that of the label weights.
+    - A single image, `alpha` 0 and probability 0 are unchanged to the byte.
+    - Grayscale images and empty batches are accepted.
+    - Its graph has no stateful random operation.
+    - Its options are a `StrictModel` with defaults, so that they can be checked without TensorFlow.
 
     Args:
-        name: of the mixing.
+        name: Name of the mixing.
 
     Raises:
-        AssertionError: one of these does not hold.
+        AssertionError: If a check fails.
     """
     kind: Any = registry.options_of("mixing", name)
     assert issubclass(kind, StrictModel), f"{name}: Options is not a StrictModel"
     options = kind(alpha=1.0)
-    mixing = _built(name, options)
+    mixing = _build(name, options)
     images, labels, seeds = _batch()
     mixed, rows = (part.numpy() for part in mixing(images, labels, seeds))
     again = [part.numpy().tobytes() for part in mixing(images, labels, seeds)]
-    assert again == [mixed.tobytes(), rows.tobytes()], f"{name}: does not repeat"
-    turned, turned_rows = mixing(images[::-1], labels[::-1], seeds[::-1])
-    assert np.array_equal(turned[::-1], mixed), f"{name}: the order of the rows matters"
-    assert np.array_equal(turned_rows[::-1], rows)
-    assert not np.array_equal(mixing(images, labels, seeds + 1)[1], rows), f"{name}: one result"
+    assert again == [mixed.tobytes(), rows.tobytes()], f"{name}: is not reproducible"
+    reversed_images, reversed_rows = mixing(images[::-1], labels[::-1], seeds[::-1])
+    assert np.array_equal(reversed_images[::-1], mixed), f"{name}: the order of the rows matters"
+    assert np.array_equal(reversed_rows[::-1], rows)
+    assert not np.array_equal(mixing(images, labels, seeds + 1)[1], rows), (
+        f"{name}: another seed gives the same labels"
+    )
     assert mixed.shape == images.shape
     assert mixed.dtype == rows.dtype == np.float32
     assert mixed.min() >= 0
@@ -187,7 +185,7 @@ def check_mixing(name: str) -> None:
     assert not operations, f"{name}: a stateful random operation"
 
 
-def _built(name: str, options: Any, channels: int = 3) -> Any:
+def _build(name: str, options: Any, channels: int = 3) -> Any:
     return build_mixing([(name, options)], image_size_px=SIZE_PX, channels=channels, num_classes=COUNT)
 
 
@@ -203,7 +201,7 @@ def _check_agreement(name: str, options: Any) -> None:
     _, labels, seeds = _batch()
     levels = np.linspace(0, 255, COUNT, dtype=np.float32)
     flat = np.broadcast_to(levels[:, None, None, None], (COUNT, SIZE_PX, SIZE_PX, 1))
-    mixed, rows = _built(name, options, channels=1)(flat, labels, seeds)
+    mixed, rows = _build(name, options, channels=1)(flat, labels, seeds)
     means = mixed.numpy().mean(axis=(1, 2, 3), dtype=np.float64)
     gap = np.abs(means - rows.numpy().astype(np.float64) @ levels).max()
     assert gap < 1e-3, f"{name}: images and labels differ by {gap:.3f} of 255"
@@ -212,13 +210,16 @@ def _check_agreement(name: str, options: Any) -> None:
 def _check_identity(name: str, options: Any) -> None:
     images, labels, seeds = _batch()
     truth = np.eye(COUNT, dtype=np.float32)
-    never = (options.model_copy(update={"alpha": 0.0}), options.model_copy(update={"apply_probability": 0.0}))
-    for nothing in never:
-        mixed, rows = _built(name, nothing)(images, labels, seeds)
-        assert mixed.numpy().tobytes() == images.tobytes(), f"{name}: {nothing} changes images"
-        assert rows.numpy().tobytes() == truth.tobytes(), f"{name}: {nothing} changes labels"
-    mixed, rows = _built(name, options)(images[3:4], labels[3:4], seeds[3:4])
+    identities = (
+        options.model_copy(update={"alpha": 0.0}),
+        options.model_copy(update={"apply_probability": 0.0}),
+    )
+    for identity in identities:
+        mixed, rows = _build(name, identity)(images, labels, seeds)
+        assert mixed.numpy().tobytes() == images.tobytes(), f"{name}: {identity} changes images"
+        assert rows.numpy().tobytes() == truth.tobytes(), f"{name}: {identity} changes labels"
+    mixed, rows = _build(name, options)(images[3:4], labels[3:4], seeds[3:4])
     assert mixed.numpy().tobytes() == images[3:4].tobytes(), f"{name}: mixes an image with itself"
     assert rows.numpy().tobytes() == truth[3:4].tobytes()
-    mixed, rows = _built(name, options)(images[:0], labels[:0], seeds[:0])
+    mixed, rows = _build(name, options)(images[:0], labels[:0], seeds[:0])
     assert (len(mixed), len(rows)) == (0, 0)

@@ -1,4 +1,4 @@
-"""What every backbone must keep true, seen from outside: `check_backbone` runs on every name."""
+"""Contract checks for backbones."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerastl.models import get_backbone, get_blocks, build_backbone, split_at_block
+from kerastl.models import build_backbone, get_backbone, get_blocks, split_at_block
 
 if TYPE_CHECKING:
     import keras
 
 PIXEL_TOLERANCE = 1e-5
-"""Of the largest value: float32 adds up in another order on the two ways."""
-CUTS = 4
+"""Relative to the largest value; float32 sums differ in their order."""
+MAX_SPLITS = 4
 
 
 def check_backbone(name: str, *, image_size_px: int) -> None:
-    """Check one backbone against its own builder, and its blocks against its graph.
+    """Check a backbone against its own builder, and its blocks against its graph.
 
-    Checked are: parameters and names; the answer for RGB pixels against the builder's network
-    behind its own `preprocess_input`, with weights that went through a `.h5` file; blocks that
-    hold all layers, in order; cuts; saving and loading; freezing.
+    Checks parameters and names; the outputs for RGB pixels against the builder's network with its own
+    `preprocess_input`, with weights loaded from an `.h5` file; that the blocks hold all layers in order;
+    splitting, saving, loading and freezing.
 
     Args:
-        name: the backbone.
-        image_size_px: side of the drawn images; small is quick.
+        name: Name of the backbone.
+        image_size_px: Side length of the random images; small is fast.
 
     Raises:
-        AssertionError: one of these does not hold.
+        AssertionError: If a check fails.
     """
     size = image_size_px
     images = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
     model = _check_against_builder(name, images)
     _check_shape(name, model)
     _check_blocks(model)
-    _check_cuts(model, images)
+    _check_splitting(model, images)
     _check_round_trip(model, images)
     _check_freezing(model)
 
 
 def _check_against_builder(name: str, images: np.ndarray) -> keras.Model:
-    """Return the backbone with the weights of its builder's network, once both give one answer."""
+    """Return the backbone with the weights of its builder's network, after comparing their outputs."""
     size = images.shape[1]
     reference, preprocess = _reference(name, size)
     with tempfile.TemporaryDirectory() as folder:
@@ -53,14 +53,14 @@ def _check_against_builder(name: str, images: np.ndarray) -> keras.Model:
         reference.save(path)
         model = build_backbone(name, weights=path, image_size_px=size)
     _set_deviations(reference)
-    expected = _answer(reference, preprocess(images.copy()))
-    gap = np.abs(_answer(model, images) - expected).max()
+    expected = _predict(reference, preprocess(images.copy()))
+    gap = np.abs(_predict(model, images) - expected).max()
     assert gap <= PIXEL_TOLERANCE * np.abs(expected).max() + 1e-12, f"{name} differs by {gap}"
     return model
 
 
 def _reference(name: str, size: int) -> tuple[keras.Model, Any]:
-    """Return the builder's own network, random, and the function that makes its pixels."""
+    """Return the builder's network with random weights, and its preprocessing function."""
     import keras
 
     path, _, function = get_backbone(name).builder.rpartition(".")
@@ -73,7 +73,7 @@ def _reference(name: str, size: int) -> tuple[keras.Model, Any]:
             layer.beta.assign(random.normal(0, 0.1, layer.beta.shape))
             layer.moving_mean.assign(random.normal(0, 0.1, layer.beta.shape))
         if isinstance(layer, keras.layers.Normalization) and layer.weights:
-            # What EfficientNet's published files hold: deviations where variances belong.
+            # As in EfficientNet's published files, which hold standard deviations in place of variances.
             layer.set_weights([IMAGENET_MEAN, IMAGENET_STD, np.zeros(())])
     module = sys.modules[builder.__module__]
     return network, getattr(module, "preprocess_input", lambda pixels: pixels / 127.5 - 1)
@@ -84,7 +84,7 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def _set_deviations(network: keras.Model) -> None:
-    """Put variances where the published files hold deviations; Keras rescales once more instead."""
+    """Replace the standard deviations of the published files by variances, without Keras's compensation."""
     import keras
 
     for layer in network.layers:
@@ -93,7 +93,7 @@ def _set_deviations(network: keras.Model) -> None:
             layer.finalize_state()
 
 
-def _answer(model: keras.Model, images: Any) -> np.ndarray:
+def _predict(model: keras.Model, images: Any) -> np.ndarray:
     import keras
 
     return keras.ops.convert_to_numpy(model(images, training=False))
@@ -111,23 +111,23 @@ def _check_shape(name: str, model: keras.Model) -> None:
 def _check_blocks(model: keras.Model) -> None:
     blocks = get_blocks(model)
     layers = [layer.name for layer in model.layers]
-    held = [layer for block in blocks for layer in block.layers]
-    assert sorted(held) == sorted(layers), "a layer is in no block, or in two"
+    in_blocks = [layer for block in blocks for layer in block.layers]
+    assert sorted(in_blocks) == sorted(layers), "a layer is in no block, or in two"
     for block in blocks:
-        places = [layers.index(layer) for layer in block.layers]
-        assert places == sorted(places), f"the layers of {block.name} are out of order"
-        assert places, f"{block.name} is empty"
+        indices = [layers.index(layer) for layer in block.layers]
+        assert indices == sorted(indices), f"the layers of {block.name} are out of order"
+        assert indices, f"{block.name} is empty"
 
 
-def _check_cuts(model: keras.Model, images: np.ndarray) -> None:
+def _check_splitting(model: keras.Model, images: np.ndarray) -> None:
     import keras
 
-    expected = _answer(model, images)
+    expected = _predict(model, images)
     names = [block.name for block in get_blocks(model)][:-1]
-    for name in {*names[:: max(1, len(names) // CUTS)], names[-1]}:
+    for name in {*names[:: max(1, len(names) // MAX_SPLITS)], names[-1]}:
         trunk, tail = split_at_block(model, name)
-        found = _answer(tail, trunk(images, training=False))
-        assert np.array_equal(found, expected), f"the cut behind {name} changes the answer"
+        output = _predict(tail, trunk(images, training=False))
+        assert np.array_equal(output, expected), f"splitting after {name} changes the output"
         assert all(isinstance(part, keras.Model) for part in (trunk, tail))
 
 
@@ -138,7 +138,7 @@ def _check_round_trip(model: keras.Model, images: np.ndarray) -> None:
         path = Path(folder) / "model.keras"
         model.save(path)
         loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
-    assert np.array_equal(_answer(loaded, images), _answer(model, images))
+    assert np.array_equal(_predict(loaded, images), _predict(model, images))
     assert get_blocks(loaded) == get_blocks(model)
 
 

@@ -40,7 +40,7 @@ def test_a_deeper_network_of_the_same_names_is_refused_by_the_layer_it_has_more(
     path = saved(build_backbone(deep, weights="none", image_size_px=32), tmp_path / "deep.keras")
     with pytest.raises(RequestError) as error:
         build_backbone(shallow, weights=path, image_size_px=32)
-    assert f"layer {layer}: the file has weights for it, {shallow} has no such layer" in str(error.value)
+    assert f"layer {layer}: the file has weights for it, but {shallow} has no such layer" in str(error.value)
 
 
 def test_a_layer_with_more_arrays_than_the_networks_own_is_refused(tmp_path):
@@ -58,7 +58,7 @@ def test_efficientnet_in_a_keras_file_is_asked_which_pixels_it_learnt_on(tmp_pat
     network = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))
     path = tmp_path / "own.keras"
     network.save(path)
-    with pytest.raises(RequestError, match="learnt on other pixels"):
+    with pytest.raises(RequestError, match="trained with another preprocessing"):
         build_backbone("efficientnet_b0", image_size_px=32, weights=path)
     normalization = next(one for one in network.layers if type(one).__name__ == "Normalization")
     normalization.set_weights([np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]), np.array(0)])

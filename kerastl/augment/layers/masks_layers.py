@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
 from kerastl.augment.geometry import batch_invariant
-from kerastl.augment.layers.base import sample_fill, fill_masked
+from kerastl.augment.layers.base import fill_masked, sample_fill
 
 STEPS_PER_PERIOD = 2.0**32
 PERIOD_FRACTIONS = (0.3, 0.5)

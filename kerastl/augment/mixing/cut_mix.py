@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 
 class Options(StrictModel):
@@ -30,7 +30,7 @@ class Options(StrictModel):
     """
 
     alpha: Annotated[float, Ge(0), Le(100)] = 1.0
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from kerastl.augment.extremes import Extreme
 from kerastl.augment import nested_options
-from kerastl.options import StrictModel
+from kerastl.augment.extremes import Extreme
+from kerastl.options import Fraction, StrictModel
 
 OPERATIONS = (
     "auto_contrast",
@@ -38,10 +38,10 @@ class Options(StrictModel):
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
-    severity: Annotated[float, Ge(0), Le(1)] = 0.3
+    severity: Fraction = 0.3
     num_chains: Annotated[int, Ge(1), Le(16)] = 3
     max_depth: Annotated[int, Ge(1), Le(16)] = 3
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

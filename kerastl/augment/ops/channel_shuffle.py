@@ -5,12 +5,10 @@ Gray pixels are unchanged.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from annotated_types import Ge, Le
+from typing import Any
 
 from kerastl.augment.extremes import Extreme
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 NEEDS_COLOR = True
 COMPILES = True
@@ -24,7 +22,7 @@ class Options(StrictModel):
             keeps its order by chance.
     """
 
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

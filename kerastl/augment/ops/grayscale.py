@@ -5,12 +5,10 @@ Gray pixels, the luma of a pixel and the number of channels are unchanged.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from annotated_types import Ge, Le
+from typing import Any
 
 from kerastl.augment.extremes import Extreme
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 NEEDS_COLOR = True
 COMPILES = True
@@ -23,7 +21,7 @@ class Options(StrictModel):
         apply_probability: Fraction of the images that are converted, 0 to 1.
     """
 
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from annotated_types import Ge, Le
 
 from kerastl.augment import nested_options
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 from kerastl.recipe import Operation
 
 Name = Literal[
@@ -44,9 +44,9 @@ class Options(StrictModel):
     """
 
     num_operations: Annotated[int, Ge(1), Le(16)] = 2
-    magnitude: Annotated[float, Ge(0), Le(1)] = 0.5
+    magnitude: Fraction = 0.5
     operations: tuple[Name, ...] = ()
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

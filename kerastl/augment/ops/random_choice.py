@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
-
-from annotated_types import Ge, Le
+from typing import Any, ClassVar
 
 from kerastl.augment import nested_options
 from kerastl.augment.nested_options import Operations
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 AT_STRENGTH = ("random_rotation", "random_translation", "random_brightness", "random_contrast")
 """Two geometric and two level operations; all work on grayscale images."""
@@ -25,7 +23,7 @@ class Options(StrictModel):
 
     RULES: ClassVar = (nested_options.check_nesting_depth,)
     operations: Operations
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

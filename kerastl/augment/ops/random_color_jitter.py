@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le
 
 from kerastl.augment.extremes import Extreme, percent, range_ends
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 NEEDS_COLOR = True
 COMPILES = True
@@ -27,11 +27,11 @@ class Options(StrictModel):
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
-    max_brightness_fraction: Annotated[float, Ge(0), Le(1)] = 0.0
-    max_contrast_fraction: Annotated[float, Ge(0), Le(1)] = 0.0
-    max_saturation_fraction: Annotated[float, Ge(0), Le(1)] = 0.0
+    max_brightness_fraction: Fraction = 0.0
+    max_contrast_fraction: Fraction = 0.0
+    max_saturation_fraction: Fraction = 0.0
     max_hue_deg: Annotated[float, Ge(0), Le(180)] = 0.0
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

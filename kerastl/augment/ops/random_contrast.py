@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from annotated_types import Ge, Le
+from typing import Any
 
 from kerastl.augment.extremes import Extreme, range_ends
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 COMPILES = True
 
@@ -20,8 +18,8 @@ class Options(StrictModel):
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
-    max_fraction: Annotated[float, Ge(0), Le(1)]
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    max_fraction: Fraction
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

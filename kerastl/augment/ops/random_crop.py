@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from annotated_types import Ge, Le, Lt
+from annotated_types import Ge, Lt
 
 from kerastl.augment.extremes import Extreme, range_ends
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 
 class Options(StrictModel):
@@ -22,7 +22,7 @@ class Options(StrictModel):
     """
 
     max_fraction: Annotated[float, Ge(0), Lt(1)]
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Le
 
 from kerastl.augment.extremes import Extreme, percent
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 MAX_ASPECT_RATIO = 4 / 3
 """Maximum of Szegedy et al."""
@@ -32,7 +32,7 @@ class Options(StrictModel):
 
     min_area_fraction: Annotated[float, Gt(0), Le(1)]
     max_aspect_ratio: Annotated[float, Ge(1), Le(10)] = MAX_ASPECT_RATIO
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

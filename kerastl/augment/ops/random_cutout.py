@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 
 from kerastl.augment.extremes import Extreme, percent
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 COMPILES = True
 MIDDLE_GRAY = 127.5
@@ -31,10 +31,10 @@ class Options(StrictModel):
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
-    max_fraction: Annotated[float, Ge(0), Le(1)]
+    max_fraction: Fraction
     fill_mode: Literal["constant", "gaussian_noise"] = "constant"
     fill_value: Annotated[float, Ge(0), Le(255)] = MIDDLE_GRAY
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

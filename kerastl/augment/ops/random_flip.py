@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from annotated_types import Ge, Le
+from typing import Any, Literal
 
 from kerastl.augment.extremes import Extreme
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 COMPILES = True
 RATE = 0.5
@@ -23,7 +21,7 @@ class Options(StrictModel):
     """
 
     direction: Literal["horizontal", "vertical", "both"] = "horizontal"
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:  # noqa: ARG001 - part of the interface

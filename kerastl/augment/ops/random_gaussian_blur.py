@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le
 
 from kerastl.augment.extremes import Extreme
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 COMPILES = True
 READS_NEIGHBORS = True
@@ -26,7 +26,7 @@ class Options(StrictModel):
     """
 
     max_sigma_px: Annotated[float, Ge(0), Le(20)]
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

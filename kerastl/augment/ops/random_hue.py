@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 
 from kerastl.augment.extremes import Extreme
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 NEEDS_COLOR = True
 
@@ -24,7 +24,7 @@ class Options(StrictModel):
 
     max_deg: Annotated[float, Ge(0), Le(180)]
     model: Literal["hsv", "linear"] = "hsv"
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

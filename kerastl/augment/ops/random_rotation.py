@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 
 from kerastl.augment.extremes import Extreme, range_ends
 from kerastl.augment.nested_options import FillMode
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 
 class Options(StrictModel):
@@ -25,7 +25,7 @@ class Options(StrictModel):
 
     max_deg: Annotated[float, Ge(0), Le(180)]
     fill_mode: FillMode = "reflect"
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

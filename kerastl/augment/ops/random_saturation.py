@@ -5,12 +5,10 @@ The linear model keeps the luma of each pixel instead of its largest channel.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from annotated_types import Ge, Le
+from typing import Any, Literal
 
 from kerastl.augment.extremes import Extreme, range_ends
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 NEEDS_COLOR = True
 SATURATES = True
@@ -26,9 +24,9 @@ class Options(StrictModel):
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
-    max_fraction: Annotated[float, Ge(0), Le(1)]
+    max_fraction: Fraction
     model: Literal["hsv", "linear"] = "hsv"
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

@@ -7,12 +7,10 @@ unchanged.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from annotated_types import Ge, Le
+from typing import Any, Literal
 
 from kerastl.augment.extremes import Extreme
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 COMPILES = True
 READS_NEIGHBORS = True
@@ -28,9 +26,9 @@ class Options(StrictModel):
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
-    max_fraction: Annotated[float, Ge(0), Le(1)]
+    max_fraction: Fraction
     direction: Literal["both", "sharper", "softer"] = "both"
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le
 
 from kerastl.augment.extremes import Extreme
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 COMPILES = True
 MAX_THRESHOLD = 255
@@ -22,7 +22,7 @@ class Options(StrictModel):
     """
 
     min_threshold: Annotated[float, Ge(0), Le(MAX_THRESHOLD)]
-    apply_probability: Annotated[float, Ge(0), Le(1)] = 1.0
+    apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:

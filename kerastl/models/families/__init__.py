@@ -1,1 +1,1 @@
-"""Plug-ins: one file each, found by its name."""
+"""Backbone families, one per file, found by file name."""

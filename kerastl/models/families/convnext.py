@@ -1,4 +1,4 @@
-"""ConvNeXt: a ResNet brought up to date with what transformers taught; no BatchNorm."""
+"""ConvNeXt: a residual network with design choices of transformers, without BatchNorm."""
 
 from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 

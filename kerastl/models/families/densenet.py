@@ -1,4 +1,4 @@
-"""DenseNet: each layer sees the outputs of all layers before it in its block."""
+"""DenseNet: each layer receives the outputs of all previous layers of its block."""
 
 from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 

@@ -1,4 +1,4 @@
-"""EfficientNet: width, depth and image size scaled together from one searched network."""
+"""EfficientNet: compound scaling of width, depth and image size."""
 
 import string
 

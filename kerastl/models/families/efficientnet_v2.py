@@ -1,4 +1,4 @@
-"""EfficientNetV2: smaller and quicker to train than EfficientNet at the same accuracy."""
+"""EfficientNetV2: smaller and faster to train than EfficientNet at the same accuracy."""
 
 import string
 

@@ -1,4 +1,4 @@
-"""Inception v3: parallel convolutions of several sizes, joined by channels."""
+"""Inception v3: parallel convolutions of several sizes, concatenated along the channels."""
 
 from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 

@@ -1,4 +1,4 @@
-"""MobileNet: depthwise separable convolutions; the smallest of the published networks."""
+"""MobileNet: depthwise separable convolutions for mobile devices."""
 
 from typing import Annotated
 
@@ -15,8 +15,7 @@ class Options(StrictModel):
     """Options of MobileNet.
 
     Args:
-        alpha: width of the network as a multiple of the paper's; ImageNet weights are published
-            for 0.25, 0.5, 0.75 and 1.0.
+        alpha: Width multiplier. ImageNet weights are published for 0.25, 0.5, 0.75 and 1.0.
     """
 
     alpha: Annotated[float, Ge(0.1), Le(2)] = 1.0

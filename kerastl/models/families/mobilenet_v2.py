@@ -1,4 +1,4 @@
-"""MobileNetV2: inverted residuals and linear bottlenecks; small, quick, a good first choice."""
+"""MobileNetV2: inverted residuals and linear bottlenecks; small, fast, and a good first choice."""
 
 from typing import Annotated
 
@@ -15,8 +15,7 @@ class Options(StrictModel):
     """Options of MobileNetV2.
 
     Args:
-        alpha: width of the network as a multiple of the paper's; ImageNet weights are published
-            for 0.35, 0.5, 0.75, 1.0, 1.3 and 1.4.
+        alpha: Width multiplier. ImageNet weights are published for 0.35, 0.5, 0.75, 1.0, 1.3 and 1.4.
     """
 
     alpha: Annotated[float, Ge(0.1), Le(2)] = 1.0

@@ -1,4 +1,4 @@
-"""MobileNetV3: MobileNetV2's blocks with attention over channels, found by search for phones."""
+"""MobileNetV3: blocks of MobileNetV2 with channel attention, found by architecture search."""
 
 from typing import Annotated
 
@@ -15,10 +15,9 @@ class Options(StrictModel):
     """Options of MobileNetV3.
 
     Args:
-        alpha: width of the network as a multiple of the paper's; ImageNet weights are published
-            for 0.75 and 1.0.
-        minimalistic: without attention, hard-swish and 5x5 convolutions, for devices that are slow
-            at these; ImageNet weights are published for alpha 1.0.
+        alpha: Width multiplier. ImageNet weights are published for 0.75 and 1.0.
+        minimalistic: Whether to omit attention, hard-swish and 5x5 convolutions, for devices that are slow at these.
+            ImageNet weights are published for alpha 1.0.
     """
 
     alpha: Annotated[float, Ge(0.1), Le(2)] = 1.0
@@ -49,7 +48,9 @@ BACKBONES = {
         blocks=(
             BlockSeries("conv", "activation|re_lu"),
             BlockSeries("expanded_conv", "expanded_conv_add|expanded_conv_project_bn"),
-            BlockSeries("expanded_conv_{}", "expanded_conv_{}_add|expanded_conv_{}_project_bn", range(1, count)),
+            BlockSeries(
+                "expanded_conv_{}", "expanded_conv_{}_add|expanded_conv_{}_project_bn", range(1, count)
+            ),
             BlockSeries("conv_1", last),
         ),
         linear_top=False,

@@ -1,4 +1,4 @@
-"""NASNet: cells found by search; each cell reads the two cells before it."""
+"""NASNet: cells found by architecture search; each cell reads the two previous cells."""
 
 from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 

@@ -1,4 +1,4 @@
-"""ResNet, version 1: residual blocks with BatchNorm behind each convolution."""
+"""ResNet version 1: residual blocks with BatchNorm after each convolution."""
 
 from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 

@@ -1,4 +1,4 @@
-"""ResNet, version 2: BatchNorm and ReLU stand before each convolution; the sum passes untouched."""
+"""ResNet version 2: residual blocks with BatchNorm and ReLU before each convolution."""
 
 from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 

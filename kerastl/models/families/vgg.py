@@ -1,4 +1,4 @@
-"""VGG: plain convolutions in five blocks; large, slow, no BatchNorm."""
+"""VGG: plain convolutions in five blocks; large, slow, without BatchNorm."""
 
 from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 

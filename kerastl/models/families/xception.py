@@ -1,4 +1,4 @@
-"""Xception: Inception taken to its end, depthwise separable convolutions throughout."""
+"""Xception: depthwise separable convolutions in place of Inception modules."""
 
 from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
