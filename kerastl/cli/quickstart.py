@@ -12,7 +12,7 @@ import click
 from kerastl.cli._output import NamedPath
 
 if TYPE_CHECKING:
-    from kerastl.workflows.quickstart import Outcome
+    from kerastl.workflows.quickstart import QuickstartResult
 
 
 @click.command()
@@ -55,18 +55,18 @@ def command(out: Path | None, seed: int | None, backbone: str, as_json: bool) ->
         raise SystemExit(1)
 
 
-def _as_json(outcome: Outcome, findings: Any, seconds: float) -> dict[str, Any]:
+def _as_json(outcome: QuickstartResult, findings: Any, seconds: float) -> dict[str, Any]:
     return {
         "run": str(outcome.run.path),
         "rows": dict(outcome.rows),
         "differences": dict(outcome.differences),
-        "labelled_groups": outcome.groups,
+        "labelled_groups": outcome.num_patients,
         "verified": all(finding.ok for finding in findings),
         "seconds": round(seconds, 1),
     }
 
 
-def _print(outcome: Outcome, findings: Any, seconds: float) -> None:
+def _print(outcome: QuickstartResult, findings: Any, seconds: float) -> None:
     from kerastl.cli._output import near, with_interval
 
     click.echo("\nArea under the ROC curve by patient (95 % interval, bootstrap over patients)")
@@ -78,7 +78,7 @@ def _print(outcome: Outcome, findings: Any, seconds: float) -> None:
     run = outcome.run
     good = sum(finding.ok for finding in findings)
     click.echo(
-        f"\nDone in {seconds:.0f} s: trained at A, adapted with {outcome.groups} labelled patients of B, "
+        f"\nDone in {seconds:.0f} s: trained at A, adapted with {outcome.num_patients} labelled patients of B, "
         f"judged on patients no model had seen,\nexported to {near(run.file('export') / 'saved_model')} "
         f"and verified in a process without kerastl ({good} of {len(findings)} checks passed).\n"
         "These hospitals are drawn phantoms: the figures show how the tool works and prove nothing clinical."

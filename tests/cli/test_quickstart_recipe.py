@@ -7,7 +7,7 @@ from kerastl.workflows import quickstart
 
 @pytest.mark.parametrize("backbone", ["small_cnn", "mobilenet_v2"])
 def test_it_learns_at_a_then_adapts_to_b(backbone, keras_home):
-    recipe = quickstart.load(None, backbone)
+    recipe = quickstart.load_recipe(None, backbone)
     assert recipe.backbone.name == backbone
     assert [phase.domain for phase in recipe.phases] == ["source", "target"]
     assert recipe.phases[1].batch_norm == "statistics"
@@ -15,13 +15,13 @@ def test_it_learns_at_a_then_adapts_to_b(backbone, keras_home):
 
 def test_without_cached_weights_it_starts_from_random_ones_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    recipe = quickstart.load(3, "mobilenet_v2")
+    recipe = quickstart.load_recipe(3, "mobilenet_v2")
     assert (recipe.backbone.name, recipe.backbone.weights, recipe.seed) == ("small_cnn", "none", 3)
     assert "No ImageNet weights" in capsys.readouterr().err
 
 
 def test_the_comparison_starts_from_nothing_on_the_same_few():
-    recipe = quickstart.load(None, "small_cnn", extra=(quickstart.SCRATCH_PHASES,))
+    recipe = quickstart.load_recipe(None, "small_cnn", extra=(quickstart.SCRATCH_PHASES,))
     (phase,) = recipe.phases
     assert (phase.domain, phase.trainable, phase.batch_norm) == ("target", "all", "trainable")
-    assert recipe.target == quickstart.load(None, "small_cnn").target
+    assert recipe.target == quickstart.load_recipe(None, "small_cnn").target
