@@ -100,7 +100,7 @@ class Postprocessing:
             served[:, positive] = np.where(is_positive, 2.0, -1.0)
         return [class_names[index] for index in served.argmax(axis=1)]
 
-    def served_threshold(self, class_names: Sequence[str]) -> float | None:
+    def output_threshold(self, class_names: Sequence[str]) -> float | None:
         """Return the threshold after postprocessing. Only two classes have one: their order does not change."""
         if self.threshold is None or len(class_names) != 2:
             return None
@@ -120,7 +120,7 @@ class Postprocessing:
                 "corrected for the prevalence " + ", ".join(f"{name} {share:.3g}" for name, share in shares)
             )
         if self.threshold is not None:
-            served = self.served_threshold(class_names)
+            served = self.output_threshold(class_names)
             where = "" if served is not None else " before temperature and prevalence"
             probability = self.threshold.probability if served is None else served
             steps.append(
@@ -139,7 +139,7 @@ class Postprocessing:
             },
             "threshold": None if threshold is None else {
                 "positive": threshold.positive, "probability": threshold.probability,
-                "served_probability": self.served_threshold(class_names),
+                "output_probability": self.output_threshold(class_names),
             },
         }  # fmt: skip
 

@@ -29,7 +29,7 @@ from kerastl.export import (
 from kerastl.export.converted import check_agreement
 from kerastl.export.postprocess import Postprocessing, Prevalence, Threshold
 from tests.export.conftest import CLASS_NAMES, SIZE
-from tests.export.converted_files import FORMATS, ONE_QUICK, names_in, need, written
+from tests.export.converted_formats import FORMATS, ONE_QUICK, names_in, need, written
 
 
 @pytest.fixture(autouse=True)
@@ -93,8 +93,8 @@ def test_temperature_and_prevalence_are_in_the_graph(
     name: str, trained: Trained, encoded: list[bytes], tmp_path: Path
 ) -> None:
     learnt, served = (0.5, 0.3, 0.2), (0.1, 0.1, 0.8)
-    how = Postprocessing(2.0, Prevalence(learnt, served), Threshold("10", 0.7))
-    folder = written(trained, tmp_path / "out", name, how)
+    postprocessing = Postprocessing(2.0, Prevalence(learnt, served), Threshold("10", 0.7))
+    folder = written(trained, tmp_path / "out", name, postprocessing)
     found = find_converted(folder)
     predicted, answers = load_converted(found).predict(encoded)
     own = trained.probabilities(encoded).astype(np.float64)
@@ -107,7 +107,10 @@ def test_temperature_and_prevalence_are_in_the_graph(
     best = np.where(own[:, 2] >= 0.7, 2, others.argmax(axis=1))
     assert predicted == [CLASS_NAMES[place] for place in best]
     assert len(set(predicted)) > 1
-    assert json.loads((folder / "manifest.json").read_text())["postprocessing"]["threshold"]["at"] == 0.7
+    assert (
+        json.loads((folder / "manifest.json").read_text())["postprocessing"]["threshold"]["probability"]
+        == 0.7
+    )
 
 
 def other_weights(trained: Trained) -> Trained:
@@ -199,4 +202,4 @@ def test_two_threads_may_predict_at_a_time(name: str, exported_run: Callable[[st
     with ThreadPoolExecutor(2) as threads:
         together = list(threads.map(model.ask, batches))
     for batch, answers in zip(batches, together, strict=True):
-        assert answers == pytest.approx(model.ask(batch), abs=1e-6)
+        assert answers == pytest.approx(model.predict_images(batch), abs=1e-6)

@@ -11,7 +11,7 @@ from kerastl import registry
 from kerastl.evaluation import Trained
 from kerastl.export.postprocess import NO_POSTPROCESSING
 from kerastl.models import build_backbone, build_model
-from tests.export.converted_files import need
+from tests.export.converted_formats import need
 
 NAMES = ("a", "b", "c")
 SIZE = 64
@@ -56,6 +56,6 @@ def test_a_family_answers_alike_in_another_runtime(
     assert np.ptp(expected, axis=0).max() > 0.1
     module = registry.module("format", format_name)
     trained = Trained(NAMES, SIZE, None, 10**8, None, None, model)
-    names, ask = module.opened(module.write(trained, tmp_path, postprocessing=NO_POSTPROCESSING))
+    names, ask = module.load(module.write(trained, tmp_path, postprocessing=NO_POSTPROCESSING))
     assert names == list(NAMES)
     assert ask(images) == pytest.approx(expected, abs=1e-4)

@@ -18,7 +18,7 @@ from kerastl.errors import RequestError
 from kerastl.evaluation import Trained, load_trained
 from kerastl.export import export_run
 from tests.export.conftest import CLASS_NAMES, SIZE
-from tests.export.converted_files import FORMATS, ONE_QUICK, names_in, need, written
+from tests.export.converted_formats import FORMATS, ONE_QUICK, names_in, need, written
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def test_arrays_that_a_layer_holds_beside_its_weights_are_constants_in_the_file(
     images = np.random.default_rng(1).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
     folder = written(trained, tmp_path, "onnx")
     assert names_in(folder, "onnx") == list(CLASS_NAMES)
-    _, ask = registry.module("format", "onnx").opened(folder)
+    _, ask = registry.module("format", "onnx").load(folder)
     assert ask(images) == pytest.approx(tf.nn.softmax(model(images)).numpy(), abs=1e-5)
 
 
@@ -58,7 +58,7 @@ def test_convolutions_in_groups_and_gelu_are_had_everywhere(name: str, tmp_path:
     model = keras.Model(image, keras.layers.Dense(3)(pooled))
     trained = Trained(CLASS_NAMES, SIZE, None, 10**6, None, None, model)
     images = np.random.default_rng(1).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
-    _, ask = registry.module("format", name).opened(written(trained, tmp_path, name))
+    _, ask = registry.module("format", name).load(written(trained, tmp_path, name))
     assert ask(images) == pytest.approx(tf.nn.softmax(model(images)).numpy(), abs=1e-6)
 
 
@@ -84,7 +84,7 @@ def test_a_model_that_cannot_be_converted_is_refused_with_the_reason(
 def test_a_missing_package_is_told_with_its_extra_before_anything_is_read(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry.module("format", "onnx"), "NEEDS", ("onnx", "no_such_package"))
+    monkeypatch.setattr(registry.module("format", "onnx"), "REQUIRED_PACKAGES", ("onnx", "no_such_package"))
     with pytest.raises(RequestError, match=r"pip install 'kerastl\[onnx\]'") as refused:
         export_run(run_folder, "onnx")
     assert "no_such_package" in str(refused.value)
@@ -150,4 +150,4 @@ def test_an_onnx_file_cannot_have_another_file_read_as_its_weights(tmp_path: Pat
         onnx.helper.set_model_props(proto, {"class_names": '["a"]'})
         (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
         with pytest.raises(Exception, match=r"[Ee]xternal|model_path"):
-            registry.module("format", "onnx").opened(tmp_path)
+            registry.module("format", "onnx").load(tmp_path)

@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 
 from kerastl.export import export_saved_model
-from kerastl.export.graph_check import check_contract
+from kerastl.export.graph_check import check_endpoints
 from kerastl.export.manifest import read_manifest
 from kerastl.export.postprocess import Postprocessing, Prevalence, Threshold
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SETTINGS, SIZE, WINDOW
 
-HOW = Postprocessing(
+POSTPROCESSING = Postprocessing(
     temperature=1.7,
     prevalence=Prevalence((0.2, 0.3, 0.5), (0.7, 0.2, 0.1)),
     threshold=Threshold(CLASS_NAMES[1], 0.2),
@@ -79,7 +79,9 @@ def test_explain_returns_grad_cam_of_the_predicted_class(
 
 @pytest.fixture(scope="module")
 def adjusted(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_saved_model(model, tmp_path_factory.mktemp("how"), **SETTINGS, postprocessing=HOW)
+    return export_saved_model(
+        model, tmp_path_factory.mktemp("postprocessed"), **SETTINGS, postprocessing=POSTPROCESSING
+    )
 
 
 def test_temperature_prevalence_and_threshold_are_in_the_graph(
@@ -95,29 +97,29 @@ def test_temperature_prevalence_and_threshold_are_in_the_graph(
     others = np.where([True, False, True], rows, -1).argmax(axis=1)
     wanted = [CLASS_NAMES[1 if yes else other] for yes, other in zip(called, others, strict=True)]
     assert [one.decode() for one in answers["predicted"].numpy()] == wanted
-    assert HOW.apply(softmax(logits)) == pytest.approx(rows, abs=1e-9)
-    assert HOW.predict_labels(softmax(logits), CLASS_NAMES) == wanted
-    assert read_manifest(adjusted).how == HOW
+    assert POSTPROCESSING.apply(softmax(logits)) == pytest.approx(rows, abs=1e-9)
+    assert POSTPROCESSING.predict_labels(softmax(logits), CLASS_NAMES) == wanted
+    assert read_manifest(adjusted).postprocessing == POSTPROCESSING
 
 
 def test_a_threshold_of_two_classes_is_told_as_a_probability_that_is_answered() -> None:
     names = ("well", "ill")
-    how = Postprocessing(2.0, Prevalence((0.5, 0.5), (0.9, 0.1)), Threshold("ill", 0.8))
-    at = how.output_threshold(names)
+    postprocessing = Postprocessing(2.0, Prevalence((0.5, 0.5), (0.9, 0.1)), Threshold("ill", 0.8))
+    at = postprocessing.output_threshold(names)
     odds = np.sqrt(0.8 / 0.2) / 9
     assert at == pytest.approx(odds / (1 + odds))
     rows = np.array([[1 - p, p] for p in np.linspace(0.01, 0.99, 99)])
-    by_answer = how.apply(rows)[:, 1] >= at - 1e-9
-    assert [one == "ill" for one in how.predict_labels(rows, names)] == by_answer.tolist()
-    assert Postprocessing.from_json(how.to_json(names), names) == how
-    assert "ill is predicted" in how.describe(names)
+    by_answer = postprocessing.apply(rows)[:, 1] >= at - 1e-9
+    assert [one == "ill" for one in postprocessing.predict_labels(rows, names)] == by_answer.tolist()
+    assert Postprocessing.from_json(postprocessing.to_json(names), names) == postprocessing
+    assert "ill is predicted" in postprocessing.describe(names)
 
 
 @pytest.mark.parametrize(
     "damaged",
     [
-        {"temperature": -1.0}, {"temperature": "hot"}, {"threshold": {"positive": "x", "at": 0.5}},
-        {"threshold": {"positive": "ill", "at": 2}}, {"prevalence": {"training": {"ill": 1}, "served": {}}},
+        {"temperature": -1.0}, {"temperature": "hot"}, {"threshold": {"positive": "x", "probability": 0.5}},
+        {"threshold": {"positive": "ill", "probability": 2}}, {"prevalence": {"training": {"ill": 1}, "served": {}}},
     ],
 )  # fmt: skip
 def test_a_damaged_way_to_answer_is_refused(damaged: dict[str, Any]) -> None:
@@ -146,7 +148,7 @@ def written(folder: Path, outputs: Any, method: str | None = None) -> Path:
 
 
 def faults(export: Path) -> dict[str, str]:
-    return {one.check: one.detail for one in check_contract(export) if not one.ok}
+    return {one.check: one.detail for one in check_endpoints(export) if not one.ok}
 
 
 def whole() -> dict[str, tf.Tensor]:
@@ -155,7 +157,7 @@ def whole() -> dict[str, tf.Tensor]:
 
 
 def test_the_contract_of_an_honest_export_holds(export: Path) -> None:
-    findings = check_contract(export)
+    findings = check_endpoints(export)
     assert [one.check for one in findings if one.passed] == [
         "version folder", "endpoints", "types for REST",
     ]  # fmt: skip
@@ -166,12 +168,12 @@ def test_what_tf_serving_cannot_serve_is_named(tmp_path: Path) -> None:
     half = written(tmp_path / "half", lambda: whole() | {"probabilities": tf.constant([1], tf.bfloat16)})
     found = faults(half)
     assert "probabilities of serving_default is bfloat16" in found["types for REST"]
-    assert "'half' is no number" in found["version folder"]
+    assert "'half' is not a number" in found["version folder"]
     base64 = written(tmp_path / "1", lambda: whole() | {"label_bytes": tf.constant(["a"])})
     assert "label_bytes of pixels" in faults(base64)["endpoints"]
     unnamed = written(tmp_path / "2", lambda: {"output_0": tf.constant([1.0])})
-    assert "does not answer probabilities" in faults(unnamed)["endpoints"]
+    assert "does not return probabilities" in faults(unnamed)["endpoints"]
     as_predict = written(tmp_path / "3", whole, method="predict")
-    assert "classify is of the kind tensorflow/serving/predict" in faults(as_predict)["endpoints"]
+    assert "classify has the method tensorflow/serving/predict" in faults(as_predict)["endpoints"]
     (tmp_path / "3" / "saved_model.pb").write_bytes(b"\xff\xff rubbish")
     assert "damaged" in faults(tmp_path / "3")["endpoints"]

@@ -31,7 +31,7 @@ def answer(rows: Any) -> dict[str, Any]:
 def honest() -> dict[str, Any]:
     return {
         "batch": [answer(ROWS) for _ in range(3)],
-        "alone": [answer([row]) for row in ROWS],
+        "single": [answer([row]) for row in ROWS],
         "pixels": answer(ROWS),
         "wrong_size": SIZE_REFUSED,
     }
@@ -57,7 +57,7 @@ def once_other(by: float) -> dict[str, Any]:
 
 
 def alone_other(by: float) -> dict[str, Any]:
-    return {"alone": [answer([row]) for row in moved(by)]}
+    return {"single": [answer([row]) for row in moved(by)]}
 
 
 def misnamed() -> dict[str, Any]:

@@ -31,7 +31,7 @@ def test_the_newest_remain(tmp_path):
         version(tmp_path, number)
     pruned = prune(tmp_path / "10", 2)
     assert [path.name for path in pruned.removed] == ["1", "2"]
-    assert pruned.left == ()
+    assert pruned.skipped == ()
     assert names(tmp_path) == ["10", "9"]
     assert prune(tmp_path / "10", 2).removed == ()
     prune(tmp_path / "10", 1)
@@ -58,7 +58,7 @@ def test_what_is_not_ours_stays_and_is_told(tmp_path):
     (tmp_path / "notes").mkdir()
     pruned = prune(tmp_path / "7", 1)
     assert [path.name for path in pruned.removed] == ["6"]
-    assert sorted(path.name for path in pruned.left) == ["1", "2", "3", "4", "5"]
+    assert sorted(path.name for path in pruned.skipped) == ["1", "2", "3", "4", "5"]
     assert (elsewhere / "saved_model.pb").is_file()
     assert names(tmp_path) == ["1", "2", "3", "4", "5", "7", "elsewhere", "notes"]
 

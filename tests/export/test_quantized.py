@@ -20,9 +20,9 @@ from kerastl.export import (
     load_converted,
     verify_converted,
 )
-from kerastl.export.litert_conversion import calibration_of, cost_of
+from kerastl.export.litert_conversion import measure_effect, read_calibration
 from tests.export.conftest import CLASS_NAMES, write_rows
-from tests.export.converted_files import need
+from tests.export.converted_formats import need
 
 
 @pytest.fixture
@@ -64,26 +64,26 @@ def test_calibration_is_spread_over_classes_and_domains_and_tells_only_counts(
     described = json.loads((run_folder / "model.json").read_text())
     described |= {"data_root": str(data), "target_root": str(data), "window": None}
     (run_folder / "model.json").write_text(json.dumps(described))
-    found = calibration_of(load_trained(run_folder), most=20)
-    assert found.told == {"images": 20, "classes": {"10": 2, "benign": 8, "not labelled": 10}}
+    found = read_calibration(load_trained(run_folder), limit=20)
+    assert found.summary == {"images": 20, "classes": {"10": 2, "benign": 8, "unlabeled": 10}}
     assert found.images.shape[0] == 20
     # From all over a class, not its first images only.
     levels = sorted(set(found.images[:, 0, 0, 0].tolist()))
     assert levels[-1] >= 8 * 25
-    again = calibration_of(load_trained(run_folder), most=20)
+    again = read_calibration(load_trained(run_folder), limit=20)
     assert again.images.tobytes() == found.images.tobytes()
 
 
 def test_eight_bits_without_a_training_image_are_refused(run_folder: Path) -> None:
     write_split(run_folder, [("gone.png", "benign", "train")])
     with pytest.raises(RequestError, match=r"split\.csv.*--quantize float16"):
-        calibration_of(load_trained(run_folder))
+        read_calibration(load_trained(run_folder))
 
 
-def test_the_cost_is_counted_as_by_hand(run_folder: Path, pictures: list[Path]) -> None:
+def test_the_cost_is_counted_as_by_hand(run_folder: Path, images: list[Path]) -> None:
     """Labels a b c a b c a b. Before: all right. After: always class a, right for 3 of 3, 0 of 3, 0 of 2."""
-    root = pictures[0].parent.parent
-    names = [file.relative_to(root).as_posix() for file in pictures]
+    root = images[0].parent.parent
+    names = [file.relative_to(root).as_posix() for file in images]
     write_rows(run_folder, [*names, "in ü/gone.png"])
     table = run_folder / "predictions.csv"
     header, *rows = table.read_text().splitlines()
@@ -98,7 +98,7 @@ def test_the_cost_is_counted_as_by_hand(run_folder: Path, pictures: list[Path]) 
     def first(images: Any) -> Any:
         return np.tile(np.float32([0.75, 0.25, 0.0]), (len(images), 1))
 
-    (cost,) = cost_of(load_trained(run_folder), before=right, after=first).values()
+    (cost,) = measure_effect(load_trained(run_folder), before=right, after=first).values()
     assert asked == [8]
     assert cost == {
         "images": 8,

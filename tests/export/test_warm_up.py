@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from kerastl.export.serving_files import drawn_image, write_warm_up
+from kerastl.export.serving_files import synthetic_image, write_warm_up
 from tests.export.conftest import MAX_PIXELS, SIZE
 
 FILE = "assets.extra/tf_serving_warmup_requests"
@@ -58,15 +58,15 @@ def test_classify_is_asked_with_an_example_that_holds_the_image(tmp_path):
     answered = tf.saved_model.load(str(tmp_path)).signatures["classify"](
         tf.constant([example.SerializeToString()])
     )
-    assert answered["scores"].numpy().tolist() == [len(drawn_image(SIZE))]
+    assert answered["scores"].numpy().tolist() == [len(synthetic_image(SIZE))]
 
 
 def test_the_image_is_drawn_at_the_size_of_the_model_and_small():
-    image = tf.io.decode_png(drawn_image(224))
+    image = tf.io.decode_png(synthetic_image(224))
     assert image.shape == (224, 224, 3)
-    assert len(drawn_image(224)) < 20_000
-    assert drawn_image(224) == drawn_image(224)
-    assert tf.io.decode_png(drawn_image(1)).shape == (1, 1, 3)
+    assert len(synthetic_image(224)) < 20_000
+    assert synthetic_image(224) == synthetic_image(224)
+    assert tf.io.decode_png(synthetic_image(1)).shape == (1, 1, 3)
 
 
 def test_a_model_that_refuses_images_of_its_own_size_is_asked_with_smaller_ones(tmp_path):

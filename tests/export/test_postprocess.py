@@ -1,4 +1,4 @@
-"""What a run measured decides how its export answers, and `verify` holds the export to it."""
+"""What a run measured decides postprocessing its export answers, and `verify` holds the export to it."""
 
 import json
 from pathlib import Path
@@ -41,45 +41,54 @@ def shift() -> dict[str, Any]:
 
 
 def test_the_temperature_of_validation_is_applied_and_nothing_else_unasked(run_folder: Path) -> None:
-    how, lacks = resolve_postprocessing(measured(run_folder), CLASS_NAMES, PostprocessingOptions())
-    assert (how.temperature, how.prevalence, how.threshold, lacks) == (1.6, None, None, [])
-    how, lacks = resolve_postprocessing(run_folder, CLASS_NAMES, PostprocessingOptions(temperature="none"))
-    assert (how.temperature, lacks) == (None, [])
+    postprocessing, problems = resolve_postprocessing(
+        measured(run_folder), CLASS_NAMES, PostprocessingOptions()
+    )
+    assert (postprocessing.temperature, postprocessing.prevalence, postprocessing.threshold, problems) == (
+        1.6,
+        None,
+        None,
+        [],
+    )
+    postprocessing, problems = resolve_postprocessing(
+        run_folder, CLASS_NAMES, PostprocessingOptions(temperature="none")
+    )
+    assert (postprocessing.temperature, problems) == (None, [])
 
 
 def test_thresholds_and_prevalence_are_those_of_the_run(run_folder: Path) -> None:
     measured(run_folder, label_shift={"classes": shift()})
-    how, lacks = resolve_postprocessing(
+    postprocessing, problems = resolve_postprocessing(
         run_folder, CLASS_NAMES, PostprocessingOptions("none", "target", "sensitivity")
     )
-    assert lacks == []
-    assert how.threshold == Threshold(SCRIPT, 0.15)
-    assert how.prevalence is not None
-    assert how.prevalence.training == (0.5, 0.25, 0.25)
-    assert how.prevalence.served == pytest.approx((1e-6, 0.5, 0.5), rel=1e-5)
+    assert problems == []
+    assert postprocessing.threshold == Threshold(SCRIPT, 0.15)
+    assert postprocessing.prevalence is not None
+    assert postprocessing.prevalence.training == (0.5, 0.25, 0.25)
+    assert postprocessing.prevalence.served == pytest.approx((1e-6, 0.5, 0.5), rel=1e-5)
     own = {BENIGN: 0.1, SCRIPT: 0.2, TEN: 0.7}
-    how, _ = resolve_postprocessing(
+    postprocessing, _ = resolve_postprocessing(
         run_folder, CLASS_NAMES, PostprocessingOptions("none", own, "specificity")
     )
-    assert how.prevalence == Prevalence((0.5, 0.25, 0.25), pytest.approx((0.1, 0.2, 0.7)))
+    assert postprocessing.prevalence == Prevalence((0.5, 0.25, 0.25), pytest.approx((0.1, 0.2, 0.7)))
     (run_folder / "recipe.resolved.yaml").write_text("phases: [{class_weights: balanced}]\n")
-    how, _ = resolve_postprocessing(run_folder, CLASS_NAMES, PostprocessingOptions("none", own))
-    assert how.prevalence is not None
-    assert how.prevalence.training == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    postprocessing, _ = resolve_postprocessing(run_folder, CLASS_NAMES, PostprocessingOptions("none", own))
+    assert postprocessing.prevalence is not None
+    assert postprocessing.prevalence.training == pytest.approx((1 / 3, 1 / 3, 1 / 3))
 
 
 def test_all_that_a_run_cannot_give_is_told_together(run_folder: Path) -> None:
-    how, lacks = resolve_postprocessing(
+    postprocessing, problems = resolve_postprocessing(
         run_folder, CLASS_NAMES, PostprocessingOptions("validation", "target", "sensitivity")
     )
-    assert how.to_json(CLASS_NAMES) == {"temperature": None, "prevalence": None, "threshold": None}
-    assert [lack.split(":")[0] for lack in lacks] == ["prevalence target", "threshold sensitivity"]
+    assert postprocessing.to_json(CLASS_NAMES) == {"temperature": None, "prevalence": None, "threshold": None}
+    assert [problem.split(":")[0] for problem in problems] == ["prevalence target", "threshold sensitivity"]
     wrong = {"benign": 0.5, "malignant": 0.7}
-    _, lacks = resolve_postprocessing(
+    _, problems = resolve_postprocessing(
         measured(run_folder), CLASS_NAMES, PostprocessingOptions(prevalence=wrong)
     )
-    problems = "\n".join(lacks)
-    assert all(word in problems for word in ("'malignant'", "'10'", "1.2"))
+    text = "\n".join(problems)
+    assert all(word in text for word in ("'malignant'", "'10'", "1.2"))
 
 
 def test_the_command_refuses_what_cannot_be_had_and_writes_nothing(run_folder: Path) -> None:
@@ -97,14 +106,14 @@ def test_the_command_refuses_what_cannot_be_had_and_writes_nothing(run_folder: P
 @pytest.mark.slow
 def test_an_export_that_answers_at_another_temperature_than_the_run_says_is_a_fault(run_folder: Path) -> None:
     measured(run_folder, label_shift={"classes": shift()})
-    asked = PostprocessingOptions("validation", "target", "sensitivity")
-    export = export_run(run_folder, asked=asked)
+    options = PostprocessingOptions("validation", "target", "sensitivity")
+    export = export_run(run_folder, options=options)
     assert [one.check for one in verify_run(run_folder) if one.passed is False] == []
-    how = read_manifest(export).how
-    assert how == resolve_postprocessing(run_folder, CLASS_NAMES, asked)[0]
+    postprocessing = read_manifest(export).postprocessing
+    assert postprocessing == resolve_postprocessing(run_folder, CLASS_NAMES, options)[0]
     assert load_trained(run_folder).class_names == CLASS_NAMES
-    assert export_once(run_folder, asked=asked) == export
-    assert export_once(run_folder, asked=PostprocessingOptions()) != export, (
+    assert export_once(run_folder, options=options) == export
+    assert export_once(run_folder, options=PostprocessingOptions()) != export, (
         "another way to answer is another version"
     )
     scores = json.loads((run_folder / "scores.json").read_text())

@@ -91,7 +91,7 @@ def test_verify_sees_a_changed_file_and_another_run(run, portable, tmp_path):
     bad = [one for one in verify_keras_export(portable, other) if not one.ok]
     assert [one.check for one in bad] == ["run"]
     (portable / "model.json").write_text((portable / "model.json").read_text() + " ")
-    (bad,) = (one for one in verify_keras_export(portable, None) if not one.good)
+    (bad,) = (one for one in verify_keras_export(portable, None) if not one.ok)
     assert (bad.check, "model.json" in bad.detail) == ("files", True)
 
 

@@ -144,8 +144,8 @@ def test_what_is_done_to_the_answers_is_told(run):
     for words in ("temperature 1.5", "cat 0.9, dog 0.1", "dog is predicted from a probability"):
         assert words in card
     assert "are not corrected" not in card
-    assert "before postprocessing" in render_card(read_model_facts(run), **told)
-    assert "before postprocessing" not in render_card(read_model_facts(run), **ABOUT)
+    assert "scores are those of the model before postprocessing" in render_card(read_model_facts(run), **told)
+    assert "scores are those of the model before postprocessing" not in render_card(read_model_facts(run), **ABOUT)
 
 
 def test_names_of_sites_that_say_nothing_stay_and_others_become_numbers():
