@@ -167,7 +167,7 @@ def preview(
     from kerastl.cli._output import near
 
     page = workflows.preview(
-        good, name=found.name, out=out, pictures=images, samples=samples, operation=operation,
+        good, name=found.name, out=out, num_images=images, samples=samples, operation=operation,
         seed=seed,
     )  # fmt: skip
     click.echo(f"Page:  {near(page)}")

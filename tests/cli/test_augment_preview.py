@@ -15,7 +15,7 @@ from kerastl.augment import build_policy, named_policy
 from kerastl.cli import main
 from kerastl.data import seeds_for
 from kerastl.recipe import find
-from kerastl.workflows.augment_preview import spread
+from kerastl.workflows.augment_preview import select_images
 from kerastl.workflows.check_recipe import check_recipe
 
 HOSTILE = "<script>alert(1)<b> & $x$ 花 'q'"
@@ -241,7 +241,7 @@ class LabeledImage:
 def test_images_are_spread_over_the_classes():
     records = [LabeledImage(label) for label in ["a"] * 20 + ["b"] * 2 + ["c"] * 20]
     for seed in range(5):
-        places = spread(records, ["c", "b", "a"], 9, seed=seed)
+        places = select_images(records, ["c", "b", "a"], 9, seed=seed)
         labels = [records[place].label for place in places]
         assert labels in (["c"] * 4 + ["b"] * 2 + ["a"] * 3, ["c"] * 3 + ["b"] * 2 + ["a"] * 4)
-    assert len(spread(records, ["c", "b", "a"], 99, seed=0)) == len(records)
+    assert len(select_images(records, ["c", "b", "a"], 99, seed=0)) == len(records)
