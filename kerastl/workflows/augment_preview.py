@@ -21,7 +21,6 @@ from kerastl.recipe import Augment, Recipe
 from kerastl.runs import Run, is_new_or_empty
 from kerastl.workflows.datasets import Datasets, check_outside, load_datasets
 
-
 Images = npt.NDArray[np.float32]
 
 

@@ -1,4 +1,4 @@
-"""Check a recipe with every look-up there is: plug-ins, the tables of the backbones, the domains of a table."""
+"""Check a recipe with all sources of information: plug-ins, backbone tables and the columns of a table."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from kerastl import augment, models, registry
 from kerastl import recipe as recipes
 
 
-def check_recipe(found: recipes.Found, sets: Sequence[str]) -> recipes.Recipe:
-    """Return the recipe with every default filled in.
+def check_recipe(found: recipes.RecipeText, sets: Sequence[str]) -> recipes.Recipe:
+    """Return the checked recipe, with all defaults.
+
+    Args:
+        found: The text of the recipe.
+        sets: Changes as `--set KEY=VALUE`.
 
     Raises:
-        Problems: every problem at once.
+        Problems: All problems of the recipe.
     """
     from kerastl.adaptation import method
 

@@ -119,7 +119,7 @@ def evaluate(
     if adaptation is not None:
         effect = _adaptation_effect(recipe, evaluations, final, oracle=oracle)
         run.write_json("adaptation.json", {**adaptation, **effect})
-        write_summary(run)
+    write_summary(run)
 
 
 def _evaluate_model(
@@ -157,7 +157,7 @@ def _evaluate_model(
         predictions, seed=recipe.seed, resamples=options.resamples, positive=options.positive,
         specificity=options.specificity, sensitivity=options.sensitivity, source_val=source_val,
         training_counts=Counter(record.label or "" for record in datasets.in_split("train")),
-        elsewhere=source_validation,
+        stored_fit=source_validation,
     )  # fmt: skip
     if outputs is not None and "label_shift" in scores:
         label_shift = scores["label_shift"]
