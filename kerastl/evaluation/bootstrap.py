@@ -1,4 +1,4 @@
-"""Resamples of whole groups, and the intervals that come of them."""
+"""Bootstrap resampling of whole groups, and confidence intervals from it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ from kerastl.evaluation.metrics import auc
 from kerastl.evaluation.predictions import Array, Predictions
 
 Statistic = Callable[[Array], Array]
-"""Takes weights `[resamples, n]`, how often each image was drawn; returns a row for each resample."""
+"""A function of weights `[resamples, n]`, the number of times each image was drawn. Returns a row per resample."""
 
-FEWEST_GROUPS = 10
-FEWEST_KNOWN = 0.5
-MOST_TRIES = 100
-NUMBERS_AT_ONCE = 4_000_000
+MIN_GROUPS = 10
+MIN_DEFINED_FRACTION = 0.5
+MAX_REDRAWS = 100
+MAX_WEIGHTS = 4_000_000
+"""Weights that are computed at once, to limit memory."""
+DIGITS = 9
+"""Significant digits of results. Further digits depend on the number of threads of a matrix product."""
+UNDEFINED = "undefined in most resamples"
+COUNTED = "exact count"
 
 
 @dataclass(frozen=True)
 class Resamples:
-    """How often each group was drawn in each resample.
+    """Bootstrap resamples of groups.
 
     Args:
-        counts: `[resamples, groups]` int32.
+        counts: `[resamples, groups]` int32, the number of times each group was drawn.
         group_of: `[n]` int64, the group of each image.
-        redrawn: resamples that held one class only and were drawn again.
+        redrawn: The number of resamples with a single class that were drawn again.
     """
 
     counts: Array
@@ -37,60 +42,52 @@ class Resamples:
 
     @property
     def groups(self) -> int:
-        """Number of groups that were drawn from."""
+        """The number of groups."""
         return self.counts.shape[1]
 
-    def value(self, figure: Statistic) -> Array:
-        """Return a figure of the images as they are, each counted once."""
-        row: Array = figure(np.ones((1, len(self.group_of))))[0]
+    def value(self, statistic: Statistic) -> Array:
+        """Return a statistic of the original images."""
+        row: Array = statistic(np.ones((1, len(self.group_of))))[0]
         return row
 
-    def values(self, figure: Statistic) -> Array:
-        """Return a figure of every resample, computed in pieces that fit into memory."""
-        rows = max(1, NUMBERS_AT_ONCE // max(1, len(self.group_of)))
-        pieces = [
-            figure(self.counts[start : start + rows, self.group_of].astype(np.float64))
+    def values(self, statistic: Statistic) -> Array:
+        """Return a statistic of every resample, computed in chunks that fit into memory."""
+        rows = max(1, MAX_WEIGHTS // max(1, len(self.group_of)))
+        chunks = [
+            statistic(self.counts[start : start + rows, self.group_of].astype(np.float64))
             for start in range(0, len(self.counts), rows)
         ]
-        return np.concatenate(pieces)
-
-
-def group_names(groups: Sequence[str], domains: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """Return the unit of resampling of each image: its group within its domain, or itself."""
-    return [
-        f"{domain}\0{'g' if group else 'p'}{group or path}"
-        for group, domain, path in zip(groups, domains, paths, strict=True)
-    ]
+        return np.concatenate(chunks)
 
 
 def resample(
     units: Sequence[str], domains: Sequence[str], labels: Array, *, seed: int, resamples: int
 ) -> Resamples:
-    """Draw groups with replacement, within each domain (Efron & Tibshirani 1993, chapter 6).
+    """Draw groups with replacement within each domain (Efron & Tibshirani 1993, chapter 6).
 
-    A resample that holds one class only, where the data has more, is drawn again and counted.
+    A resample with a single class is drawn again if the data have more classes.
 
     Args:
-        units: the group of each image; sorted before drawing, so the order of rows is irrelevant.
-        domains: of each image.
+        units: The group of each image. The result does not depend on the order of the images.
+        domains: The domain of each image.
         labels: `[n]` int.
-        seed: the same seed, the same draws.
-        resamples: how many.
+        seed: Seed of the random numbers.
+        resamples: The number of resamples.
     """
     names, first, group_of = np.unique(np.asarray(units), return_index=True, return_inverse=True)
-    of_domain = np.asarray(domains)[first]
-    strata = [np.flatnonzero(of_domain == domain) for domain in np.unique(of_domain)]
-    classes, label_places = np.unique(labels, return_inverse=True)
-    holds = np.zeros((len(names), len(classes)), bool)
-    holds[group_of, label_places] = True
-    fewest_classes = min(2, len(classes))
+    group_domains = np.asarray(domains)[first]
+    strata = [np.flatnonzero(group_domains == domain) for domain in np.unique(group_domains)]
+    classes, class_indices = np.unique(labels, return_inverse=True)
+    has_class = np.zeros((len(names), len(classes)), bool)
+    has_class[group_of, class_indices] = True
+    min_classes = min(2, len(classes))
     generator = np.random.default_rng(seed)
     counts = np.zeros((resamples, len(names)), np.int32)
     redrawn = 0
     for row in range(resamples):
-        for _ in range(MOST_TRIES):
+        for _ in range(MAX_REDRAWS):
             counts[row] = _draw(generator, strata, len(names))
-            if holds[counts[row] > 0].any(axis=0).sum() >= fewest_classes:
+            if has_class[counts[row] > 0].any(axis=0).sum() >= min_classes:
                 break
             redrawn += 1
     return Resamples(counts, group_of, redrawn)
@@ -105,140 +102,141 @@ def interval(values: Array, *, level: float) -> tuple[float, float] | None:
     """Return the percentile interval of resampled values.
 
     Args:
-        values: `[resamples]`, NaN where a resample has no value.
-        level: 0 to 1.
+        values: `[resamples]`, NaN if a resample has no value.
+        level: Confidence level, 0 to 1.
 
     Returns:
-        (low, high), or None where fewer than half of the resamples have a value.
+        (low, high), or None if less than half of the resamples have a value.
     """
-    known = values[np.isfinite(values)]
-    if len(known) < max(1.0, FEWEST_KNOWN * len(values)):
+    defined = values[np.isfinite(values)]
+    if len(defined) < max(1.0, MIN_DEFINED_FRACTION * len(values)):
         return None
     tail = 50.0 * (1.0 - level)
-    low, high = np.percentile(known, [tail, 100.0 - tail])
+    low, high = np.percentile(defined, [tail, 100.0 - tail])
     return float(low), float(high)
 
 
-def resampling_units(one: Predictions) -> list[str]:
-    """Return what is drawn together: the group of each image within its domain, or the image."""
-    return group_names(one.groups, one.domains, one.paths)
+def resampling_units(predictions: Predictions) -> list[str]:
+    """Return the unit of resampling of each image: its group within its domain, or the image itself."""
+    return [
+        f"{domain}\0{'g' if group else 'p'}{group or path}"
+        for group, domain, path in zip(
+            predictions.groups, predictions.domains, predictions.paths, strict=True
+        )
+    ]
 
 
-def groups_disagree(one: Predictions) -> bool:
-    """Tell whether some group has images of more than one class."""
-    _, first, place = np.unique(np.asarray(resampling_units(one)), return_index=True, return_inverse=True)
-    return bool((one.labels[first][place] != one.labels).any())
+def _groups(predictions: Predictions) -> tuple[Array, Array, bool]:
+    """Return the first image of each group, the group of each image, and whether all groups have a single class."""
+    units = np.asarray(resampling_units(predictions))
+    _, first, group_of = np.unique(units, return_index=True, return_inverse=True)
+    agree = bool((predictions.labels[first][group_of] == predictions.labels).all())
+    return first, group_of, agree
 
 
-def group_auc_statistic(one: Predictions) -> Statistic:
-    """Return the AUC of groups as a function of the images' weights.
+def groups_disagree(predictions: Predictions) -> bool:
+    """Return whether some group has images of more than one class."""
+    return not _groups(predictions)[2]
 
-    NaN where a group has images of more than one class, as it then has no label.
+
+def group_auc_statistic(predictions: Predictions) -> Statistic:
+    """Return the AUC of groups, each with the mean probability of its images, as a function of the weights of images.
+
+    It is NaN if a group has images of more than one class, because the group then has no label.
     """
-    _, first, place = np.unique(np.asarray(resampling_units(one)), return_index=True, return_inverse=True)
-    labels = one.labels[first]
-    if (labels[place] != one.labels).any():
+    first, group_of, agree = _groups(predictions)
+    if not agree:
         return lambda weights: np.full(len(weights), np.nan)
-    sums = np.zeros((len(first), len(one.class_names)))
-    np.add.at(sums, place, one.probabilities)
-    means = sums / np.bincount(place)[:, None]
+    sums = np.zeros((len(first), len(predictions.class_names)))
+    np.add.at(sums, group_of, predictions.probabilities)
+    means = sums / np.bincount(group_of)[:, None]
+    labels = predictions.labels[first]
 
-    def figure(weights: Array) -> Array:
-        # All images of a group are drawn together: the first one's weight is the group's.
+    def statistic(weights: Array) -> Array:
+        # The images of a group are drawn together, so the weight of the first one is that of the group.
         return auc(labels, means, weights[:, first])
 
-    return figure
-
-
-UNDEFINED = "it is undefined in most resamples"
-COUNTED = "counted, not estimated"
+    return statistic
 
 
 @dataclass(frozen=True)
-class Part:
-    """Labelled predictions that are scored together, with their resamples.
+class ResampledPredictions:
+    """Labeled predictions that are scored together, with their resamples.
 
     Args:
-        predictions: of one split, or of one domain of it.
-        drawn: their resamples.
-        level: of the intervals, 0 to 1.
+        predictions: Predictions of one split, or of one domain of it.
+        resamples: Their resamples.
+        level: Confidence level of the intervals, 0 to 1.
     """
 
     predictions: Predictions
-    drawn: Resamples
+    resamples: Resamples
     level: float
 
     @property
     def no_interval(self) -> str:
-        """Why there is no interval; empty where there is one."""
-        return no_interval_reason(self.drawn.groups)
+        """The reason why there is no interval. Empty if there is one."""
+        return no_interval_reason(self.resamples.groups)
 
-    def tell(self, figure: Statistic, undefined: str) -> dict[str, Any]:
-        """Return one figure with its interval; `undefined` is the reason where it has no value."""
-        value = float(self.drawn.value(figure))
-        if np.isnan(value):
-            return no_value(undefined)
-        if self.no_interval:
-            return without_interval(value, self.no_interval)
-        return with_interval(value, self.drawn.values(figure), self.level)
+    def estimate(self, statistic: Statistic, undefined: str) -> dict[str, Any]:
+        """Return a statistic with its interval. `undefined` is the reason to report if it is NaN."""
+        return self.estimate_columns(lambda weights: statistic(weights)[:, None], undefined)[0]
 
-    def estimate_columns(self, figure: Statistic, undefined: str) -> list[dict[str, Any]]:
-        """Return a list of figures, for a function that returns `[resamples, figures]`."""
-        values = self.drawn.value(figure).tolist()
-        if self.no_interval:
-            return [_plain(value, undefined, self.no_interval) for value in values]
-        resampled = self.drawn.values(figure)
+    def estimate_columns(self, statistic: Statistic, undefined: str) -> list[dict[str, Any]]:
+        """Return several statistics with intervals, for a function that returns `[resamples, statistics]`."""
+        values = self.resamples.value(statistic).tolist()
+        if self.no_interval or all(np.isnan(values)):
+            return [
+                no_value(undefined) if np.isnan(value) else without_interval(value, self.no_interval)
+                for value in values
+            ]
+        resampled = self.resamples.values(statistic)
         return [
             no_value(undefined) if np.isnan(value) else with_interval(value, column, self.level)
             for value, column in zip(values, resampled.T, strict=True)
         ]
 
 
-def resampled_part(one: Predictions, *, seed: int, resamples: int, level: float) -> Part:
-    """Return labelled predictions with their resamples, drawn by group within each domain."""
-    drawn = resample(resampling_units(one), one.domains, one.labels, seed=seed, resamples=resamples)
-    return Part(one, drawn, level)
+def resample_predictions(
+    predictions: Predictions, *, seed: int, resamples: int, level: float
+) -> ResampledPredictions:
+    """Return labeled predictions with resamples of their groups within each domain."""
+    units = resampling_units(predictions)
+    drawn = resample(units, predictions.domains, predictions.labels, seed=seed, resamples=resamples)
+    return ResampledPredictions(predictions, drawn, level)
 
 
 def no_interval_reason(groups: int, of_class: str = "") -> str:
-    """Return why so few groups get no interval; empty where they get one."""
-    if groups >= FEWEST_GROUPS:
+    """Return why there is no interval for this number of groups. Empty if there is one."""
+    if groups >= MIN_GROUPS:
         return ""
-    return f"{groups} groups{of_class} are fewer than {FEWEST_GROUPS}: no interval is given"
+    return f"no interval: {groups} groups{of_class} (at least {MIN_GROUPS} are needed)"
 
 
 def no_value(reason: str) -> dict[str, Any]:
-    """Return a figure that has no value."""
+    """Return an estimate without a value."""
     return {"value": None, "low": None, "high": None, "reason": reason}
 
 
 def without_interval(value: float, reason: str) -> dict[str, Any]:
-    """Return a figure that has no interval."""
+    """Return an estimate without an interval."""
     return {"value": value, "low": None, "high": None, "reason": reason}
 
 
 def with_interval(value: float, resampled: Array, level: float) -> dict[str, Any]:
-    """Return a figure with the interval of its resampled values."""
-    found = interval(resampled, level=level)
-    if found is None:
+    """Return an estimate with the interval of its resampled values."""
+    limits = interval(resampled, level=level)
+    if limits is None:
         return without_interval(value, UNDEFINED)
-    return {"value": value, "low": found[0], "high": found[1]}
+    return {"value": value, "low": limits[0], "high": limits[1]}
 
 
-def _plain(value: float, undefined: str, no_interval: str) -> dict[str, Any]:
-    return no_value(undefined) if np.isnan(value) else without_interval(value, no_interval)
-
-
-DIGITS = 9
-"""Significant digits that are told: sums of more depend on how many threads a matrix product uses."""
-
-
-def plain(value: Any) -> Any:
-    """Return plain data: dictionaries, lists, texts and rounded numbers."""
+def round_numbers(value: Any) -> Any:
+    """Return nested dictionaries and lists with numbers rounded to 9 significant digits, for JSON."""
     if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
+        return {str(name): round_numbers(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
+        return [round_numbers(item) for item in value]
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
     return value
@@ -246,12 +244,12 @@ def plain(value: Any) -> Any:
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Let NumPy, SciPy and scikit-learn multiply in one thread inside; TensorFlow is not touched.
+    """Limit NumPy, SciPy and scikit-learn to one thread within the context. TensorFlow is not affected.
 
-    Beside other work on two cores the guards of a choice take a seventh of the time so (21 s instead of 152), as k-means and its kind
-    wait for each other's threads; and last digits no longer depend on how many cores there are.
+    On two busy cores, model selection then takes a seventh of the time (21 s instead of 152 s), because the threads of
+    k-means wait for each other. The last digits of results do not depend on the number of cores.
     """
-    import sklearn.cluster  # noqa: F401 - what is not loaded by now would not be limited
+    import sklearn.cluster  # noqa: F401 - libraries that are not loaded yet would not be limited
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1):

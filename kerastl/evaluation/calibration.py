@@ -1,4 +1,4 @@
-"""Bias-corrected temperature scaling: one temperature, and a shift for each class."""
+"""Calibration: temperature scaling, with biases per class, and reliability and decision curves."""
 
 from __future__ import annotations
 
@@ -8,163 +8,165 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.evaluation.bootstrap import Part
-from kerastl.evaluation.metrics import equal_mass_bins, confidence_and_outcome
+from kerastl.evaluation.bootstrap import ResampledPredictions
+from kerastl.evaluation.metrics import confidence_and_outcome, equal_mass_bins
 from kerastl.evaluation.predictions import Array
 
-MIN_SLOPE, MAX_SLOPE = 1e-3, 50.0
-FLAT, ROUNDING = 1e-8, 1e-12
-MOST_FOR_NEWTON = 64
-MOST_STEPS = 50
-MOST_HALVINGS = 20
-PULL = 1e-6
-"""Weight of a pull to no change at all, an image: classes that are told apart perfectly have no finite fit."""
+MIN_INVERSE_TEMPERATURE, MAX_INVERSE_TEMPERATURE = 1e-3, 50.0
+GRADIENT_TOLERANCE, ROUNDING_TOLERANCE = 1e-8, 1e-12
+MAX_NEWTON_CLASSES = 64
+MAX_NEWTON_STEPS = 50
+MAX_STEP_HALVINGS = 20
+REGULARIZATION = 1e-6
+"""Weight of the squared distance to the identity, per image. Separable classes have no finite fit without it."""
 
 
 @dataclass(frozen=True)
 class Calibrator:
-    """What makes probabilities of logits.
+    """Bias-corrected temperature scaling.
 
     Args:
-        inverse_temperature: what logits are multiplied with, 0 to 50.
-        bias: `[classes]` float64, what is then added; the first is 0.
+        inverse_temperature: Factor of the logits, 0 to 50.
+        bias: `[classes]` float64, added to the scaled logits. The first is 0.
     """
 
     inverse_temperature: float
     bias: Array
 
     def probabilities(self, logits: Array) -> Array:
-        """Return `[n, classes]` float64 for logits `[n, classes]`."""
+        """Return probabilities `[n, classes]` float64 for logits `[n, classes]`."""
         return _softmax(logits.astype(np.float64) * self.inverse_temperature + self.bias)
 
 
 def fit_calibrator(labels: Array, logits: Array, *, weights: Array | None = None) -> Calibrator:
-    """Return the temperature and the biases with the least log loss.
+    """Return the temperature and the biases that minimize the log loss.
 
-    Its mean probabilities are the shares of the labels, which EM on another prevalence rests on.
+    The mean of its probabilities equals the frequencies of the labels. EM for another prevalence relies on this.
 
     Args:
         labels: `[n]` int, each class at least once.
         logits: `[n, classes]` float.
-        weights: `[n]`, how often each row counts; None: once.
+        weights: `[n]` weights of the images. None for 1.
 
     Reference:
         Alexandari, Kundaje & Shrikumar 2020, arXiv:1901.06852, section 3.3 (BCTS).
     """
     rows = np.ones(len(labels)) if weights is None else weights
     loss = _Loss(logits.astype(np.float64), np.eye(logits.shape[1])[labels], rows / rows.sum())
-    found = _by_newton(loss)
-    if found is None:
-        found = _by_quasi_newton(loss)
-    return Calibrator(float(found[0]), np.append(0.0, found[1:]))
+    parameters = _newton(loss)
+    if parameters is None:
+        parameters = _quasi_newton(loss)
+    return Calibrator(float(parameters[0]), np.append(0.0, parameters[1:]))
 
 
 @dataclass(frozen=True)
 class _Loss:
-    """The log loss, a convex function of (inverse temperature, biases but the first), with the pull to no change.
+    """The regularized log loss, a convex function of the parameters (inverse temperature, biases but the first).
 
     Args:
-        levels: `[n, classes]` float64, the logits.
-        truth: `[n, classes]`, one-hot.
-        weights: `[n]`, that sum to 1.
+        logits: `[n, classes]` float64.
+        targets: `[n, classes]`, one-hot.
+        weights: `[n]`, of sum 1.
     """
 
-    levels: Array
-    truth: Array
+    logits: Array
+    targets: Array
     weights: Array
 
     @property
     def start(self) -> Array:
-        return np.append(1.0, np.zeros(self.levels.shape[1] - 1))
+        return np.append(1.0, np.zeros(self.logits.shape[1] - 1))
 
-    def told(self, at: Array) -> Array:
-        return _softmax(self.levels * at[0] + np.append(0.0, at[1:]))
+    def probabilities(self, parameters: Array) -> Array:
+        return _softmax(self.logits * parameters[0] + np.append(0.0, parameters[1:]))
 
-    def value_and_slope(self, at: Array) -> tuple[float, Array]:
-        told, change = self.told(at), at - self.start
-        true = np.maximum((told * self.truth).sum(axis=1), np.finfo(np.float64).tiny)
-        error = self.weights[:, None] * (told - self.truth)
-        slope = np.append((error * self.levels).sum(), error.sum(axis=0)[1:]) + 2 * PULL * change
-        return float((self.weights * -np.log(true)).sum() + PULL * (change**2).sum()), slope
+    def value_and_gradient(self, parameters: Array) -> tuple[float, Array]:
+        predicted, change = self.probabilities(parameters), parameters - self.start
+        of_label = np.maximum((predicted * self.targets).sum(axis=1), np.finfo(np.float64).tiny)
+        error = self.weights[:, None] * (predicted - self.targets)
+        gradient = np.append((error * self.logits).sum(), error.sum(axis=0)[1:])
+        gradient = gradient + 2 * REGULARIZATION * change
+        value = (self.weights * -np.log(of_label)).sum() + REGULARIZATION * (change**2).sum()
+        return float(value), gradient
 
-    def bend(self, at: Array) -> Array:
+    def hessian(self, parameters: Array) -> Array:
         """Return `[classes, classes]`, the second derivatives."""
-        told = self.told(at)
-        mean = np.column_stack([(told * self.levels).sum(axis=1), told[:, 1:]])
-        mass = self.weights[:, None] * told
-        square = np.diag(np.append((mass * self.levels**2).sum(), mass.sum(axis=0)[1:]))
-        square[0, 1:] = square[1:, 0] = (mass * self.levels).sum(axis=0)[1:]
-        # Not a matrix product, whose order of summing depends on the threads.
-        spread = np.einsum("i,ij,ik->jk", self.weights, mean, mean, optimize=False)
-        bent: Array = square - spread + 2 * PULL * np.eye(len(at))
-        return bent
+        predicted = self.probabilities(parameters)
+        mean = np.column_stack([(predicted * self.logits).sum(axis=1), predicted[:, 1:]])
+        mass = self.weights[:, None] * predicted
+        second_moment = np.diag(np.append((mass * self.logits**2).sum(), mass.sum(axis=0)[1:]))
+        second_moment[0, 1:] = second_moment[1:, 0] = (mass * self.logits).sum(axis=0)[1:]
+        # Not a matrix product: its order of summation depends on the number of threads.
+        product = np.einsum("i,ij,ik->jk", self.weights, mean, mean, optimize=False)
+        hessian: Array = second_moment - product + 2 * REGULARIZATION * np.eye(len(parameters))
+        return hessian
 
 
-def _by_newton(loss: _Loss) -> Array | None:
-    """Return the place of the least loss; None where that takes long, as with many classes."""
-    if loss.levels.shape[1] > MOST_FOR_NEWTON:
+def _newton(loss: _Loss) -> Array | None:
+    """Return the minimum by Newton's method. None if it is slow: for many classes, or without convergence."""
+    if loss.logits.shape[1] > MAX_NEWTON_CLASSES:
         return None
-    found = _without_slope(loss, loss.start, 0)
-    if found is None or MIN_SLOPE <= found[0] <= MAX_SLOPE:
-        return found
-    # The loss is convex: where its least value lies beyond a bound, that within lies at the bound.
-    bounded = np.append(np.clip(found[0], MIN_SLOPE, MAX_SLOPE), loss.start[1:])
-    return _without_slope(loss, bounded, 1)
+    minimum = _minimize_from(loss, loss.start, 0)
+    if minimum is None or MIN_INVERSE_TEMPERATURE <= minimum[0] <= MAX_INVERSE_TEMPERATURE:
+        return minimum
+    # The loss is convex: if the minimum is beyond a bound, the minimum within the bounds is at that bound.
+    bound = np.clip(minimum[0], MIN_INVERSE_TEMPERATURE, MAX_INVERSE_TEMPERATURE)
+    return _minimize_from(loss, np.append(bound, loss.start[1:]), 1)
 
 
-def _without_slope(loss: _Loss, at: Array, first: int) -> Array | None:
-    """Go to where the loss has no slope by its parameters from the place `first` on; None where that takes long."""
-    value, slope = loss.value_and_slope(at)
-    for _ in range(MOST_STEPS):
-        if np.abs(slope[first:]).max() < FLAT:
-            return at
-        step = np.zeros_like(at)
-        step[first:] = np.linalg.solve(loss.bend(at)[first:, first:], slope[first:])
-        for halvings in range(MOST_HALVINGS):
-            trial = at - step / 2**halvings
-            lower, its_slope = loss.value_and_slope(trial)
-            if lower <= value + ROUNDING:
+def _minimize_from(loss: _Loss, parameters: Array, first: int) -> Array | None:
+    """Minimize over the parameters from index `first` on. None without convergence."""
+    value, gradient = loss.value_and_gradient(parameters)
+    for _ in range(MAX_NEWTON_STEPS):
+        if np.abs(gradient[first:]).max() < GRADIENT_TOLERANCE:
+            return parameters
+        step = np.zeros_like(parameters)
+        step[first:] = np.linalg.solve(loss.hessian(parameters)[first:, first:], gradient[first:])
+        for halvings in range(MAX_STEP_HALVINGS):
+            trial = parameters - step / 2**halvings
+            trial_value, trial_gradient = loss.value_and_gradient(trial)
+            if trial_value <= value + ROUNDING_TOLERANCE:
                 break
         else:
             return None
-        at, value, slope = trial, lower, its_slope
+        parameters, value, gradient = trial, trial_value, trial_gradient
     return None
 
 
-def _by_quasi_newton(loss: _Loss) -> Array:
+def _quasi_newton(loss: _Loss) -> Array:
     from scipy.optimize import minimize
 
-    bounds = [(MIN_SLOPE, MAX_SLOPE)] + [(None, None)] * (len(loss.start) - 1)
-    options = {"gtol": FLAT, "ftol": 1e-14}
-    found = minimize(
-        loss.value_and_slope, loss.start, jac=True, method="L-BFGS-B", bounds=bounds, options=options
+    bounds = [(MIN_INVERSE_TEMPERATURE, MAX_INVERSE_TEMPERATURE)] + [(None, None)] * (len(loss.start) - 1)
+    options = {"gtol": GRADIENT_TOLERANCE, "ftol": 1e-14}
+    result = minimize(
+        loss.value_and_gradient, loss.start, jac=True, method="L-BFGS-B", bounds=bounds, options=options
     )
-    best: Array = found.x
-    return best
+    minimum: Array = result.x
+    return minimum
 
 
 def _softmax(logits: Array) -> Array:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: Array = shifted / shifted.sum(axis=1, keepdims=True)
-    return shares
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
 
 
-RANGE = (0.02, 50.0)
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.02, 50.0
 MIN_PROBABILITY = np.finfo(np.float64).tiny
 
 
 def fit_temperature(labels: Array, probabilities: Array) -> float | None:
-    """Return the temperature whose scaled probabilities have the least log loss.
+    """Return the temperature that minimizes the log loss.
 
     Args:
         labels: `[n]` int.
-        probabilities: `[n, classes]` float64; their logarithms are the logits, up to a number a row that
-            no softmax sees.
+        probabilities: `[n, classes]` float64. Their logarithms are the logits up to a constant per row, which does not
+            change the softmax.
 
     Returns:
-        Above 1 where the model was too sure, below 1 where it was not sure enough. None where nothing
-        between 0.02 and 50 is best: each image is answered right (0 would be best), or the answers say
-        nothing (infinity would be).
+        The temperature: above 1 if the model is overconfident, below 1 if it is underconfident. None if there is no
+        minimum between 0.02 and 50, because each image is classified correctly (0 would be best) or because the
+        predictions are uninformative (infinity would be best).
 
     Reference:
         Guo et al. 2017, arXiv:1706.04599, section 4.2.
@@ -174,97 +176,98 @@ def fit_temperature(labels: Array, probabilities: Array) -> float | None:
     logits = logits_from(probabilities)
     gaps = logits - logits[np.arange(len(labels)), labels][:, None]
 
-    def slope(log_inverse: float) -> float:
-        """Return the derivative of the log loss by the inverse temperature, a rising function of it."""
+    def derivative(log_inverse: float) -> float:
+        """Return the derivative of the log loss by the inverse temperature, an increasing function of it."""
         scaled = gaps * np.exp(log_inverse)
-        shifted = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return float(((shifted * gaps).sum(axis=1) / shifted.sum(axis=1)).mean())
+        exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return float(((exponentials * gaps).sum(axis=1) / exponentials.sum(axis=1)).mean())
 
-    low, high = -np.log(RANGE[1]), -np.log(RANGE[0])
-    if not len(labels) or slope(low) >= 0 or slope(high) <= 0:
+    low, high = -np.log(MAX_TEMPERATURE), -np.log(MIN_TEMPERATURE)
+    if not len(labels) or derivative(low) >= 0 or derivative(high) <= 0:
         return None
-    return float(np.exp(-brentq(slope, low, high, xtol=1e-10)))
+    return float(np.exp(-brentq(derivative, low, high, xtol=1e-10)))
 
 
 def with_temperature(probabilities: Array, temperature: float) -> Array:
-    """Return `[n, classes]` float64: the softmax of the logits divided by a temperature above 0."""
-    logits = logits_from(probabilities) / temperature
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    scaled: Array = shifted / shifted.sum(axis=1, keepdims=True)
-    return scaled
+    """Return `[n, classes]` float64, the softmax of the logits divided by a temperature above 0."""
+    return _softmax(logits_from(probabilities) / temperature)
 
 
 def logits_from(probabilities: Array) -> Array:
-    """Return `[n, classes]` float64 logits of probabilities: the same bytes for a table that was read back."""
+    """Return `[n, classes]` float64 logits of probabilities. A table that was read back gives the same bytes."""
     logits: Array = np.log(np.maximum(probabilities, MIN_PROBABILITY))
     return logits
 
 
 CURVE_BINS = 10
-AT = tuple(round(0.05 * step, 2) for step in range(1, 20))
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Threshold probabilities of a decision curve."""
 
 
-def reliability_curve(part: Part, probabilities: Array) -> list[dict[str, Any]]:
-    """Return the points of a reliability curve, ten bins of equal mass, those without images left out.
+def reliability_curve(part: ResampledPredictions, probabilities: Array) -> list[dict[str, Any]]:
+    """Return the points of a reliability curve for ten bins of equal mass, without empty bins.
 
     Args:
-        part: the labels and the resamples.
-        probabilities: `[n, classes]` float64, of the part's images, as they are or scaled.
+        part: The labels and the resamples.
+        probabilities: `[n, classes]` float64 of the images, calibrated or not.
 
     Returns:
-        `{"told": mean probability, "true": share that came true with its interval, "count"}` a bin;
-        of two classes for the probability of the last one, of more for that of the answer.
+        `{"predicted": mean probability, "observed": observed frequency with its interval, "count"}` per bin. With two
+        classes, of the last one; with more, of the predicted class.
     """
-    told, true = confidence_and_outcome(part.predictions.labels, probabilities)
-    bins = equal_mass_bins(told, CURVE_BINS)
-    names = np.unique(bins)
-    member = (bins[:, None] == names).astype(np.float64)
-    shares = part.estimate_columns(partial(_share_of_bins, member, true), "no image")
+    confidence, outcome = confidence_and_outcome(part.predictions.labels, probabilities)
+    bins = equal_mass_bins(confidence, CURVE_BINS)
+    indices = np.unique(bins)
+    members = (bins[:, None] == indices).astype(np.float64)
+    frequencies = part.estimate_columns(partial(_frequencies, members, outcome), "no image")
     return [
-        {"told": float(told[bins == name].mean()), "true": share, "count": int((bins == name).sum())}
-        for name, share in zip(names, shares, strict=True)
+        {
+            "predicted": float(confidence[bins == index].mean()),
+            "observed": frequency,
+            "count": int((bins == index).sum()),
+        }
+        for index, frequency in zip(indices, frequencies, strict=True)
     ]
 
 
-def _share_of_bins(member: Array, true: Array, weights: Array) -> Array:
-    """Return `[resamples, bins]`: of the images of each bin, the share that came true."""
-    count, hits = weights @ member, weights @ (member * true[:, None])
-    share = np.full(count.shape, np.nan)
-    np.divide(hits, count, out=share, where=count > 0)
-    return share
+def _frequencies(members: Array, outcome: Array, weights: Array) -> Array:
+    """Return `[resamples, bins]`, the observed frequency of the outcome in each bin."""
+    count, hits = weights @ members, weights @ (members * outcome[:, None])
+    frequency = np.full(count.shape, np.nan)
+    np.divide(hits, count, out=frequency, where=count > 0)
+    return frequency
 
 
-def net_benefit(positive: Array, called: Array, weights: Array, *, at: tuple[float, ...]) -> Array:
-    """Return `[resamples, thresholds]`: true positives less false ones, these weighed by the odds, an image.
+def net_benefit(positive: Array, treated: Array, weights: Array, *, at: tuple[float, ...]) -> Array:
+    """Return `[resamples, thresholds]`: true positives minus false positives times the odds, per image.
 
     Args:
         positive: `[n]` bool.
-        called: `[n, thresholds]` bool, who is treated.
+        treated: `[n, thresholds]` bool, whether an image is classified as positive.
         weights: `[resamples, n]`.
-        at: threshold probabilities, above 0 and below 1: at p, one found is worth (1 - p) / p false alarms.
+        at: Threshold probabilities, above 0 and below 1. At p, a true positive is worth (1 - p) / p false positives.
 
     Reference:
         Vickers & Elkin 2006, doi:10.1177/0272989X06295361.
     """
-    odds = np.array([one / (1 - one) for one in at])
-    found = weights @ (called & positive[:, None]).astype(np.float64)
-    alarms = weights @ (called & ~positive[:, None]).astype(np.float64)
-    benefit: Array = (found - alarms * odds) / weights.sum(axis=1)[:, None]
+    odds = np.array([threshold / (1 - threshold) for threshold in at])
+    true_positives = weights @ (treated & positive[:, None]).astype(np.float64)
+    false_positives = weights @ (treated & ~positive[:, None]).astype(np.float64)
+    benefit: Array = (true_positives - false_positives * odds) / weights.sum(axis=1)[:, None]
     return benefit
 
 
-def decision_curve(part: Part, positive: int) -> dict[str, Any]:
-    """Return the decision curve of the model beside treating all; treating none is 0 everywhere.
+def decision_curve(part: ResampledPredictions, positive: int) -> dict[str, Any]:
+    """Return the decision curves of the model and of treating all. That of treating none is 0.
 
     Returns:
-        `{"at": [...], "model": [M, ...], "all": [M, ...]}`, M a net benefit with its interval.
+        `{"at": [...], "model": [M, ...], "all": [M, ...]}`, where M is a net benefit with its interval.
     """
     is_positive = part.predictions.labels == positive
     scores = part.predictions.probabilities[:, positive]
-    called = scores[:, None] >= np.array(AT)
-    told: dict[str, Any] = {"at": list(AT)}
-    for name, treated in (("model", called), ("all", np.ones_like(called))):
-        figure = partial(net_benefit, is_positive, treated, at=AT)
-        told[name] = part.estimate_columns(figure, "no image")
-    return told
+    treated = scores[:, None] >= np.array(THRESHOLDS)
+    curves: dict[str, Any] = {"at": list(THRESHOLDS)}
+    for name, group in (("model", treated), ("all", np.ones_like(treated))):
+        statistic = partial(net_benefit, is_positive, group, at=THRESHOLDS)
+        curves[name] = part.estimate_columns(statistic, "no image")
+    return curves

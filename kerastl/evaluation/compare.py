@@ -10,40 +10,39 @@ import numpy as np
 from kerastl.errors import RequestError
 from kerastl.evaluation.bootstrap import (
     UNDEFINED,
+    ResampledPredictions,
     Statistic,
-    Part,
     group_auc_statistic,
     groups_disagree,
     interval,
-    resampled_part,
+    resample_predictions,
     resampling_units,
 )
 from kerastl.evaluation.metrics import OVERALL
 from kerastl.evaluation.predictions import Predictions
 
 GROUP_AUC = "group_auc"
-
-
-def overall_statistics(one: Predictions) -> dict[str, Statistic]:
-    """Return every overall figure by its name, each a function of the images' weights."""
-    figures: dict[str, Statistic] = {
-        name: partial(metric, one.labels, one.probabilities) for name, metric in OVERALL.items()
-    }
-    if any(one.groups):
-        figures[GROUP_AUC] = group_auc_statistic(one)
-    return figures
-
-
-def undefined_reason(one: Predictions, metric: str) -> str:
-    """Return why an overall figure has no value."""
-    if metric == GROUP_AUC and groups_disagree(one):
-        return "a group has images of more than one class"
-    present = set(one.labels.tolist())
-    absent = [name for place, name in enumerate(one.class_names) if place not in present]
-    return f"no image of {', '.join(absent[:5])}" if absent else "no images"
-
-
 LOWER_IS_BETTER = ("log_loss", "ece", "brier")
+
+
+def overall_statistics(predictions: Predictions) -> dict[str, Statistic]:
+    """Return every overall metric by name, as a function of the weights of the images."""
+    statistics: dict[str, Statistic] = {
+        name: partial(metric, predictions.labels, predictions.probabilities)
+        for name, metric in OVERALL.items()
+    }
+    if any(predictions.groups):
+        statistics[GROUP_AUC] = group_auc_statistic(predictions)
+    return statistics
+
+
+def undefined_reason(predictions: Predictions, metric: str) -> str:
+    """Return why an overall metric is undefined."""
+    if metric == GROUP_AUC and groups_disagree(predictions):
+        return "a group has images of more than one class"
+    present = set(predictions.labels.tolist())
+    absent = [name for index, name in enumerate(predictions.class_names) if index not in present]
+    return f"no image of {', '.join(absent[:5])}" if absent else "no images"
 
 
 def paired_difference(
@@ -55,69 +54,76 @@ def paired_difference(
     resamples: int = 1000,
     level: float = 0.95,
 ) -> dict[str, Any]:
-    """Return `second` minus `first`, both resampled alike.
+    """Return the metric of `second` minus that of `first`, resampled together.
 
     Args:
-        first, second: answers of two models for the same images, in any order; rows without a
-            label are left out.
-        metric: `group_auc` or another overall figure of `score`.
-        seed, resamples, level: of the bootstrap.
+        first, second: Predictions of two models for the same images, in any order. Unlabeled images are ignored.
+        metric: `group_auc` or another overall metric of `score`.
+        seed, resamples, level: Settings of the bootstrap.
 
     Returns:
-        `{"value", "low", "high", "outcome", "redrawn"}`; the outcome is `better` (the second model) or `worse` where
-        the interval leaves out zero, else `cannot_tell`, with a `"reason"` instead of `"redrawn"` (resamples
-        of one class only, drawn again) where no interval could be made.
+        `{"value", "low", "high", "outcome", "redrawn"}`. The outcome is `better` (the second model) or `worse` if the
+        interval excludes zero, else `cannot_tell`. Without an interval, it is `cannot_tell` with a `"reason"` instead of
+        `"redrawn"`, the number of resamples with a single class that were drawn again.
 
     Raises:
-        RequestError: the images, their labels or the classes differ, or the metric is unknown.
+        RequestError: If the images, their labels or the classes differ, or if the metric is unknown.
     """
     first, second = _ordered(first), _ordered(second)
-    _check_alike(first, second)
+    _check_same_images(first, second)
     before, after = overall_statistics(first), overall_statistics(second)
     if metric not in before:
-        raise RequestError(f"There is no metric '{metric}' here. Known: {', '.join(before)}.")
-    part = resampled_part(first, seed=seed, resamples=resamples, level=level)
+        raise RequestError(f"There is no metric '{metric}'. Available: {', '.join(before)}.")
+    part = resample_predictions(first, seed=seed, resamples=resamples, level=level)
     undefined = undefined_reason(first, metric)
     return estimate_difference(part, before[metric], after[metric], metric, undefined=undefined)
 
 
 def estimate_difference(
-    part: Part, before: Statistic, after: Statistic, metric: str, *, undefined: str = "no images"
+    part: ResampledPredictions,
+    before: Statistic,
+    after: Statistic,
+    metric: str,
+    *,
+    undefined: str = "no images",
 ) -> dict[str, Any]:
-    """Return one figure minus another of the same images, both resampled alike, as `paired_difference` does.
+    """Return the difference of a metric between two sets of predictions, as `paired_difference` does.
 
     Args:
-        part: the images.
-        before, after: the figure of each of two answers to them.
-        metric: its name, which says whether less is better.
-        undefined: the reason where it has no value.
+        part: The images.
+        before, after: The metric for each set of predictions.
+        metric: Name of the metric, which determines whether lower is better.
+        undefined: The reason to report if it is undefined.
     """
-    drawn = part.drawn
-    value = float(drawn.value(after) - drawn.value(before))
+    resamples = part.resamples
+    value = float(resamples.value(after) - resamples.value(before))
     if np.isnan(value):
-        return _untold(None, undefined)
+        return _inconclusive(None, undefined)
     if part.no_interval:
-        return _untold(value, part.no_interval)
-    found = interval(drawn.values(after) - drawn.values(before), level=part.level)
-    if found is None:
-        return _untold(value, UNDEFINED)
-    low, high = found
+        return _inconclusive(value, part.no_interval)
+    limits = interval(resamples.values(after) - resamples.values(before), level=part.level)
+    if limits is None:
+        return _inconclusive(value, UNDEFINED)
+    low, high = limits
     outcome = _outcome(low, high, metric)
-    return {"value": value, "low": low, "high": high, "outcome": outcome, "redrawn": drawn.redrawn}
+    return {"value": value, "low": low, "high": high, "outcome": outcome, "redrawn": resamples.redrawn}
 
 
-def _ordered(one: Predictions) -> Predictions:
-    units = resampling_units(one)
-    rows = np.flatnonzero(one.labels >= 0).tolist()
-    return one.take(sorted(rows, key=lambda row: (units[row], one.paths[row])))
+def _ordered(predictions: Predictions) -> Predictions:
+    """Return the labeled images in an order that does not depend on their order."""
+    units = resampling_units(predictions)
+    rows = np.flatnonzero(predictions.labels >= 0).tolist()
+    return predictions.take(sorted(rows, key=lambda row: (units[row], predictions.paths[row])))
 
 
-def _check_alike(first: Predictions, second: Predictions) -> None:
+def _check_same_images(first: Predictions, second: Predictions) -> None:
     if first.class_names != second.class_names:
-        raise RequestError("The two models were not judged on the same classes.")
+        raise RequestError("The two models have different classes. Compare models with the same classes.")
     same_images = first.paths == second.paths and resampling_units(first) == resampling_units(second)
     if not same_images or not np.array_equal(first.labels, second.labels):
-        raise RequestError("The two models were not judged on the same images.")
+        raise RequestError(
+            "The two models were evaluated on different images. Compare models on the same test images."
+        )
 
 
 def _outcome(low: float, high: float, metric: str) -> str:
@@ -126,5 +132,5 @@ def _outcome(low: float, high: float, metric: str) -> str:
     return "better" if (low > 0) != (metric in LOWER_IS_BETTER) else "worse"
 
 
-def _untold(value: float | None, reason: str) -> dict[str, Any]:
+def _inconclusive(value: float | None, reason: str) -> dict[str, Any]:
     return {"value": value, "low": None, "high": None, "outcome": "cannot_tell", "reason": reason}

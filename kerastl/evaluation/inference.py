@@ -1,4 +1,4 @@
-"""Run a model once over images."""
+"""Prediction: run a model once over images, and check that it is deterministic."""
 
 from __future__ import annotations
 
@@ -17,34 +17,41 @@ from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.models import fold_for_inference
 
 
-def predict(model: keras.Model, source: ImageDataset) -> Predictions:
-    """Return the model's answers for every image of a source.
+def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
+    """Return the predictions of a model for every image of a dataset.
 
     Args:
-        model: `[b, h, w, 3]` float32 in [0, 255] to logits `[b, classes]`; run in inference mode.
-        source: not augmented, its last batch kept; its order does not matter.
+        model: `[b, h, w, 3]` float32 in [0, 255] to logits `[b, classes]`. It runs in inference mode.
+        dataset: Images without augmentation, including a smaller last batch. The order does not matter.
 
     Returns:
-        Rows in the order of `source.records`.
+        Predictions in the order of `dataset.records`.
 
     Raises:
-        RequestError: the model has another number of classes than the source.
-        RunFailed: an image can no longer be read, or the model has no number for it; the text names it.
+        RequestError: If the numbers of classes of model and dataset differ.
+        RunFailed: If an image cannot be read any more, or if its logits are not finite. The message names it.
+
+    Example:
+
+    ```python
+    predictions = kerastl.evaluation.predict(model, dataset)
+    scores = kerastl.evaluation.score(predictions)
+    ```
     """
-    num_classes = len(source.class_names)
+    num_classes = len(dataset.class_names)
     if model.output_shape[-1] != num_classes:
         raise RequestError(
-            f"The model tells {model.output_shape[-1]} classes apart, the data has {num_classes}: "
-            f"{', '.join(source.class_names[:10])}."
+            f"The model has {model.output_shape[-1]} classes, but the data have {num_classes}: "
+            f"{', '.join(dataset.class_names[:10])}."
         )
-    logits = _logits(model, source)
-    records = source.records
-    _check_numbers(logits, [record.path for record in records])
+    logits = _logits(model, dataset)
+    records = dataset.records
+    _check_finite(logits, [record.path for record in records])
     return Predictions(
         tuple(record.path for record in records),
-        np.asarray(source.labels, np.int32),
+        np.asarray(dataset.labels, np.int32),
         logits,
-        tuple(source.class_names),
+        tuple(dataset.class_names),
         tuple(record.split or "" for record in records),
         tuple(record.group or "" for record in records),
         tuple(record.domain or "" for record in records),
@@ -53,9 +60,9 @@ def predict(model: keras.Model, source: ImageDataset) -> Predictions:
 
 
 def inference_function(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return a model in inference mode as one compiled function of `[b, h, w, 3]` float32 images; its weights are copied."""
+    """Return a model in inference mode as a compiled function of `[b, h, w, 3]` float32 images, with copied weights."""
     folded = fold_for_inference(model)
-    # The one graph that there is: TensorFlow takes a function a call for one that is traced at each call, and warns.
+    # Concrete: TensorFlow would warn about retracing if each call created a `tf.function`.
     forward = tf.function(lambda images: folded(images, training=False), autograph=False)
     compiled: Callable[[tf.Tensor], tf.Tensor] = forward.get_concrete_function(
         tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
@@ -64,73 +71,73 @@ def inference_function(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def _subgroups(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
-    """Return the text of each image by column, in the order in which the records name the columns."""
-    told = [dict(record.subgroups) for record in records]
-    names = dict.fromkeys(name for one in told for name in one)
-    return {name: tuple(one.get(name, "") for one in told) for name in names}
+    """Return the value of each image by subgroup column, in the order of the columns in the records."""
+    values = [dict(record.subgroups) for record in records]
+    names = dict.fromkeys(name for of_record in values for name in of_record)
+    return {name: tuple(of_record.get(name, "") for of_record in values) for name in names}
 
 
-def _logits(model: keras.Model, source: ImageDataset) -> Array:
-    """Return `[n, classes]` float32 by index, NaN where the source gave no image."""
+def _logits(model: keras.Model, dataset: ImageDataset) -> Array:
+    """Return `[n, classes]` float32 by index, NaN for images that the dataset did not yield."""
     forward = inference_function(model)
-    logits = np.full((source.num_examples, len(source.class_names)), np.nan, np.float32)
+    logits = np.full((dataset.num_examples, len(dataset.class_names)), np.nan, np.float32)
     try:
-        for images, _, indices in track(source.indexed_batches(0), "predicting", source.steps_per_epoch):
+        for images, _, indices in track(dataset.indexed_batches(0), "predicting", dataset.steps_per_epoch):
             logits[indices.numpy()] = tf.cast(forward(images), tf.float32).numpy()
     except tf.errors.OpError as error:
-        raise source.explain(error) from error
+        raise dataset.explain(error) from error
     return logits
 
 
-def _check_numbers(logits: Array, paths: list[str]) -> None:
-    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(broken):
+def _check_finite(logits: Array, paths: list[str]) -> None:
+    invalid = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(invalid):
         raise RunFailed(
-            f"The model has no number for {len(broken)} of {len(paths)} images, the first is "
-            f"{paths[broken[0]]}. Its weights may hold NaN, or the images were never handed to it."
+            f"The logits of {len(invalid)} of {len(paths)} images are not finite; the first is {paths[invalid[0]]}. "
+            "The weights may contain NaN, or the dataset does not yield these images."
         )
 
 
-def decode_twice(source: ImageDataset) -> tuple[Array, Array]:
-    """Decode the images of a source twice, from the files.
+def decode_twice(dataset: ImageDataset) -> tuple[Array, Array]:
+    """Decode the images of a dataset twice, from the files.
 
     Args:
-        source: without a cache; its order and augmentation do not matter.
+        dataset: A dataset without a cache. Order and augmentation do not matter.
 
     Returns:
         Two arrays `[n, size, size, 3]` float32 in [0, 255].
 
     Raises:
-        RunFailed: an image can no longer be read.
+        RunFailed: If an image cannot be read any more.
     """
-    count = source.num_examples
+    count = dataset.num_examples
     options = tf.data.Options()
-    # For a few images, rewriting the pipeline takes longer than running it.
+    # For a few images, optimizing the pipeline takes longer than running it.
     options.experimental_optimization.apply_default_optimizations = False
     try:
-        # In one pipeline: TensorFlow compiles the decoder anew for each iterator.
-        dataset = source.at(np.tile(np.arange(count), 2), source.batch_size).with_options(options)
-        images = np.concatenate([batch.numpy() for batch, _ in dataset])
+        # A single pipeline, because TensorFlow compiles the decoder for each iterator.
+        batches = dataset.at(np.tile(np.arange(count), 2), dataset.batch_size).with_options(options)
+        images = np.concatenate([batch.numpy() for batch, _ in batches])
     except tf.errors.OpError as error:
-        raise source.explain(error) from error
+        raise dataset.explain(error) from error
     return images[:count], images[count:]
 
 
 def compare_passes(
     model: keras.Model, decodings: Sequence[Array], paths: Sequence[str], *, batch_size: int
 ) -> tuple[dict[str, Any], Array]:
-    """Predict two decodings of the same images and compare pixels and logits to the byte.
+    """Predict two decodings of the same images and compare pixels and logits bit by bit.
 
     Args:
-        model: as in `predict`.
-        decodings: two arrays, as `decode_twice` returns them.
-        paths: of the images.
-        batch_size: images per call of the model.
+        model: As in `predict`.
+        decodings: Two arrays, as `decode_twice` returns them.
+        paths: Paths of the images.
+        batch_size: Images per call of the model.
 
     Returns:
         A report `{"images", "differ", "largest_difference", "sha256", "faults"}` and the logits of the first pass,
-        `[n, classes]` float32. `differ` is the number of images whose logits differ in any bit, `sha256` that of the
-        logits of each pass (16 hex digits); `faults` is empty if the passes are equal.
+        `[n, classes]` float32. `differ` is the number of images with different logits, `sha256` the hash of the logits
+        of each pass (16 hex digits). `faults` is empty if the passes are equal.
     """
     forward = inference_function(model)
     first, second = (_batched_logits(forward, images, batch_size) for images in decodings)
@@ -139,14 +146,14 @@ def compare_passes(
     decoded = _rows_that_differ(*decodings)
     if decoded:
         faults.append(
-            f"{len(decoded)} of {len(paths)} images were decoded to other pixels the second time; the first is "
+            f"{len(decoded)} of {len(paths)} images have different pixels when decoded again; the first is "
             f"{paths[decoded[0]]}."
         )
     if differ:
         faults.append(
-            f"{len(differ)} of {len(paths)} images got other logits the second time, by up to "
-            f"{np.abs(first - second).max():.2g}; the first is {paths[differ[0]]}. A layer is random or keeps a "
-            "state in inference mode."
+            f"{len(differ)} of {len(paths)} images have different logits when predicted again, by up to "
+            f"{np.abs(first - second).max():.2g}; the first is {paths[differ[0]]}. A layer is random or stateful "
+            "in inference mode."
         )
     report = {
         "images": len(paths),

@@ -1,7 +1,7 @@
-"""How common each class is at a target without labels, where only that differs from the source.
+"""Prevalence at a target without labels, if it differs from the source only in prevalence (label shift).
 
-The assumption, label shift, is that the images of a class look alike at both sites: p(image | class) is the same,
-p(class) is not. Another scanner breaks it; then the answer is that of a model that is deceived.
+Label shift means that p(image | class) is the same at both sites, but p(class) is not. Another scanner violates this
+assumption, and the estimates are then wrong.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ from kerastl.errors import RequestError
 from kerastl.evaluation.bootstrap import (
     COUNTED,
     UNDEFINED,
-    Part,
+    ResampledPredictions,
     Resamples,
     interval,
+    no_interval_reason,
     no_value,
-    resampled_part,
     resample,
+    resample_predictions,
     resampling_units,
     without_interval,
-    no_interval_reason,
 )
-from kerastl.evaluation.calibration import Calibrator, fit_calibrator, logits_from
+from kerastl.evaluation.calibration import fit_calibrator, logits_from
 from kerastl.evaluation.compare import estimate_difference
 from kerastl.evaluation.metrics import balanced_accuracy, brier, ece, log_loss
 from kerastl.evaluation.predictions import Array, Predictions
 
 Method = Literal["em", "bbse"]
 
-MOST_ROUNDS = 10_000
-SETTLED = 1e-7
-SMALLEST_SINGULAR = 0.05
-"""Of the confusion matrix with columns that sum to 1: below it the answers hardly depend on the class."""
+MAX_ITERATIONS = 10_000
+TOLERANCE = 1e-7
+MIN_SINGULAR_VALUE = 0.05
+"""Of the confusion matrix with columns of sum 1. Below it, the predictions hardly depend on the class."""
 
 
 @dataclass(frozen=True)
 class PrevalenceEstimate:
-    """How common each class is at the target.
+    """The frequency of each class at the target.
 
     Args:
         method: `em` or `bbse`.
-        source: `[classes]` float64, the shares among the source's labels.
-        value: `[classes]` float64, the shares at the target; NaN where there is no answer.
-        low, high: `[classes]` float64, its interval; NaN where there is none.
-        gap_low, gap_high: the same of target minus source, both resampled.
-        reason: why a value or an interval is missing; empty where nothing is.
+        source: `[classes]` float64, the frequencies of the source labels.
+        value: `[classes]` float64, the estimated frequencies at the target. NaN without an estimate.
+        low, high: `[classes]` float64, their interval. NaN without an interval.
+        gap_low, gap_high: The interval of target minus source, resampled together.
+        reason: Why the estimate or the interval is missing. Empty if neither is.
     """
 
     method: Method
@@ -64,7 +64,7 @@ class PrevalenceEstimate:
 
     @property
     def differs(self) -> bool | None:
-        """Whether some class is rarer or commoner than at the source, beyond its interval; None: cannot tell."""
+        """Whether the frequency of some class differs from the source beyond its interval. None if unknown."""
         if np.isnan(self.gap_low).any():
             return None
         return bool(((self.gap_low > 0) | (self.gap_high < 0)).any())
@@ -82,193 +82,197 @@ def estimate_prevalence(
     resamples: int = 200,
     level: float = 0.95,
 ) -> PrevalenceEstimate:
-    """Return the prevalence at a target whose labels nobody knows.
+    """Return the prevalence at a target without labels.
 
     Args:
-        source_labels: `[n]` int, places of classes; validation images, on which the model did not learn.
+        source_labels: `[n]` int, labels of validation images of the source, which were not used in training.
         source_logits: `[n, classes]` float.
         target_logits: `[m, classes]` float.
-        method: `em` (Saerens et al. 2002) on probabilities calibrated by `fit_calibrator`, the sharper one;
-            or `bbse` (Lipton et al. 2018), from the confusion matrix, which needs no calibration.
-        source_units, target_units: what is resampled together, as a patient, of each image; None: images.
-        seed, resamples: of the bootstrap; source and target are drawn, and everything is fitted anew.
-        level: of the intervals; of more than two classes each gets a wider one (Bonferroni), so that
-            `differs` errs as rarely as `level` says.
+        method: `em` (Saerens et al. 2002) on probabilities calibrated by `fit_calibrator`, with the smaller variance; or
+            `bbse` (Lipton et al. 2018), from the confusion matrix, without calibration.
+        source_units, target_units: The unit of resampling of each image, e.g. a patient. None for the image.
+        seed, resamples: Settings of the bootstrap. Source and target are resampled and everything is refitted.
+        level: Confidence level. With more than two classes, the intervals are wider (Bonferroni), so that `differs` has
+            this error rate.
 
     Raises:
-        RequestError: a class has no image in the source, or there is no target image, or shapes differ.
+        RequestError: If a class has no source image, if there is no target image, or if shapes do not fit.
 
     Reference:
         Saerens, Latinne & Decaestecker 2002, doi:10.1162/089976602753284446, equation 2.9; Alexandari,
         Kundaje & Shrikumar 2020, arXiv:1901.06852; Lipton, Wang & Smola 2018, arXiv:1802.03916.
     """
-    _check(source_labels, source_logits, target_logits)
+    _check_inputs(source_labels, source_logits, target_logits)
     classes = source_logits.shape[1]
-    estimate = partial(_em_of if method == "em" else _bbse_of, source_labels, source_logits, target_logits)
-    source = _shares(source_labels, np.ones(len(source_labels)), classes)
+    estimator = _em_estimate if method == "em" else _bbse_estimate
+    estimate = partial(estimator, source_labels, source_logits, target_logits)
+    source = _frequencies(source_labels, np.ones(len(source_labels)), classes)
     value, reason = estimate(np.ones(len(source_labels)), np.ones(len(target_logits)))
     unknown = np.full(classes, np.nan)
-    draws = _drawn(source_labels, source_units, seed, resamples)
-    target = _drawn(np.zeros(len(target_logits), int), target_units, seed + 1, resamples)
-    reason = reason or no_interval_reason(min(draws.groups, target.groups))
+    source_resamples = _resample(source_labels, source_units, seed, resamples)
+    target_resamples = _resample(np.zeros(len(target_logits), int), target_units, seed + 1, resamples)
+    reason = reason or no_interval_reason(min(source_resamples.groups, target_resamples.groups))
     if reason:
         return PrevalenceEstimate(method, source, value, unknown, unknown, unknown, unknown, reason)
-    values, sources = _resampled(estimate, source_labels, draws, target, classes)
-    wider = 1 - (1 - level) / (classes if classes > 2 else 1)
-    low, high = _intervals(values, wider)
-    gap_low, gap_high = _intervals(values - sources, wider)
+    values, sources = _resampled_estimates(
+        estimate, source_labels, source_resamples, target_resamples, classes
+    )
+    corrected_level = 1 - (1 - level) / (classes if classes > 2 else 1)
+    low, high = _intervals(values, corrected_level)
+    gap_low, gap_high = _intervals(values - sources, corrected_level)
     reason = UNDEFINED if np.isnan(low).any() else ""
     return PrevalenceEstimate(method, source, value, low, high, gap_low, gap_high, reason)
 
 
 def correct_prevalence(probabilities: Array, source: Array, target: Array) -> Array:
-    """Return `[n, classes]` float64: probabilities for another prevalence (Saerens et al. 2002, equation 2.4).
+    """Return `[n, classes]` float64, probabilities for another prevalence (Saerens et al. 2002, equation 2.4).
 
     Args:
         probabilities: `[n, classes]`, calibrated at the source.
-        source, target: `[classes]`, the prevalence there and here; each class has some at the source.
+        source, target: `[classes]`, the prevalence at both sites, above 0 at the source.
     """
-    weighed = probabilities * (target / source)
-    shares: Array = weighed / weighed.sum(axis=1, keepdims=True)
-    return shares
+    weighted = probabilities * (target / source)
+    corrected: Array = weighted / weighted.sum(axis=1, keepdims=True)
+    return corrected
 
 
 def em_prevalence(probabilities: Array, source: Array, weights: Array) -> Array:
-    """Return the most likely prevalence `[classes]` of images, given calibrated probabilities.
+    """Return the maximum likelihood prevalence `[classes]` of images, given calibrated probabilities.
 
-    Rounds of EM creep where the answers hardly depend on the class: each is followed by a leap along the way that two of
-    them took, which is taken where the likelihood does not fall.
+    EM converges slowly if the predictions hardly depend on the class. After each two iterations, it therefore
+    extrapolates, unless this reduces the likelihood.
 
     Args:
         probabilities: `[m, classes]`, calibrated at the source.
-        source: `[classes]`, the prevalence there, none 0.
-        weights: `[m]`, how often each image counts.
+        source: `[classes]`, the prevalence at the source, above 0.
+        weights: `[m]` weights of the images.
 
     Reference:
-        Saerens et al. 2002, equation 2.9; the leaps: Varadhan & Roland 2008, doi:10.1111/j.1467-9469.2007.00585.x.
+        Saerens et al. 2002, equation 2.9; extrapolation: Varadhan & Roland 2008, doi:10.1111/j.1467-9469.2007.00585.x.
     """
-    ratios, each = probabilities / source, weights / weights.sum()
+    ratios, normalized = probabilities / source, weights / weights.sum()
 
-    def told(shares: Array) -> Array:
-        return np.maximum((ratios * shares).sum(axis=1), np.finfo(np.float64).tiny)
+    def evidence(prevalence: Array) -> Array:
+        return np.maximum((ratios * prevalence).sum(axis=1), np.finfo(np.float64).tiny)
 
-    def once(shares: Array) -> Array:
-        found: Array = shares * (ratios * (each / told(shares))[:, None]).sum(axis=0)
-        return found / found.sum()
+    def iterate(prevalence: Array) -> Array:
+        updated: Array = prevalence * (ratios * (normalized / evidence(prevalence))[:, None]).sum(axis=0)
+        return updated / updated.sum()
 
-    def likelihood(shares: Array) -> float:
-        return float((each * np.log(told(shares))).sum())
+    def log_likelihood(prevalence: Array) -> float:
+        return float((normalized * np.log(evidence(prevalence))).sum())
 
-    shares = source
-    for _ in range(MOST_ROUNDS):
-        first = once(shares)
-        if np.abs(first - shares).max() < SETTLED:
+    prevalence = source
+    for _ in range(MAX_ITERATIONS):
+        first = iterate(prevalence)
+        if np.abs(first - prevalence).max() < TOLERANCE:
             return first
-        second = once(first)
-        leapt = _leap(shares, first, second)
-        shares = leapt if likelihood(leapt) >= likelihood(second) else second
-    return shares
+        second = iterate(first)
+        extrapolated = _extrapolate(prevalence, first, second)
+        is_better = log_likelihood(extrapolated) >= log_likelihood(second)
+        prevalence = extrapolated if is_better else second
+    return prevalence
 
 
-def _leap(start: Array, first: Array, second: Array) -> Array:
-    """Return where two rounds of EM lead to when gone on with, no share below a thousandth of what it was."""
-    way, bend = first - start, second - 2 * first + start
-    length = np.linalg.norm(bend)
-    factor = max(1.0, float(np.linalg.norm(way) / length)) if length > 0 else 1.0
-    leapt = np.maximum(start + 2 * factor * way + factor**2 * bend, 1e-3 * second)
-    shares: Array = leapt / leapt.sum()
-    return shares
+def _extrapolate(start: Array, first: Array, second: Array) -> Array:
+    """Extrapolate two iterations of EM. No frequency falls below a thousandth of that of the second iteration."""
+    change, curvature = first - start, second - 2 * first + start
+    length = np.linalg.norm(curvature)
+    factor = max(1.0, float(np.linalg.norm(change) / length)) if length > 0 else 1.0
+    extrapolated = np.maximum(start + 2 * factor * change + factor**2 * curvature, 1e-3 * second)
+    prevalence: Array = extrapolated / extrapolated.sum()
+    return prevalence
 
 
-def bbse_prevalence(confusion: Array, answered: Array) -> tuple[Array, str]:
-    """Return the prevalence `[classes]` that explains the answers, and why there is none.
+def bbse_prevalence(confusion: Array, predicted: Array) -> tuple[Array, str]:
+    """Return the prevalence `[classes]` that explains the predictions, and the reason if there is none.
 
     Args:
-        confusion: `[classes, classes]`, at the source: of a class (column) the share of each answer (row).
-        answered: `[classes]`, the share of each answer at the target.
+        confusion: `[classes, classes]`, at the source: the frequency of each prediction (row) for each class (column).
+        predicted: `[classes]`, the frequency of each prediction at the target.
 
     Returns:
-        Shares that sum to 1, those below 0 set to 0; NaN with the reason where the matrix is near singular.
+        Frequencies of sum 1, with negative ones set to 0. NaN with a reason if the matrix is almost singular.
     """
     smallest = float(np.linalg.svd(confusion, compute_uv=False).min())
-    if smallest < SMALLEST_SINGULAR:
+    if smallest < MIN_SINGULAR_VALUE:
         reason = (
-            "the model's answers hardly depend on the class: the confusion matrix is nearly singular "
-            f"(smallest singular value {smallest:.3f}, at least {SMALLEST_SINGULAR} is wanted)"
+            "the predictions hardly depend on the class: the confusion matrix is nearly singular "
+            f"(smallest singular value {smallest:.3f}, at least {MIN_SINGULAR_VALUE} is needed)"
         )
-        return np.full(len(answered), np.nan), reason
-    shares = np.clip(np.linalg.solve(confusion, answered), 0.0, None)
-    return shares / shares.sum(), ""
+        return np.full(len(predicted), np.nan), reason
+    prevalence = np.clip(np.linalg.solve(confusion, predicted), 0.0, None)
+    return prevalence / prevalence.sum(), ""
 
 
-def _em_of(
+def _em_estimate(
     labels: Array, logits: Array, target: Array, weights: Array, target_weights: Array
 ) -> tuple[Array, str]:
-    calibrator: Calibrator = fit_calibrator(labels, logits, weights=weights)
-    source = _shares(labels, weights, logits.shape[1])
+    calibrator = fit_calibrator(labels, logits, weights=weights)
+    source = _frequencies(labels, weights, logits.shape[1])
     return em_prevalence(calibrator.probabilities(target), source, target_weights), ""
 
 
-def _bbse_of(
+def _bbse_estimate(
     labels: Array, logits: Array, target: Array, weights: Array, target_weights: Array
 ) -> tuple[Array, str]:
     classes = logits.shape[1]
     confusion = np.zeros((classes, classes))
     np.add.at(confusion, (logits.argmax(axis=1), labels), weights)
-    answered = _shares(target.argmax(axis=1), target_weights, classes)
-    return bbse_prevalence(confusion / confusion.sum(axis=0), answered)
+    predicted = _frequencies(target.argmax(axis=1), target_weights, classes)
+    return bbse_prevalence(confusion / confusion.sum(axis=0), predicted)
 
 
-def _shares(places: Array, weights: Array, classes: int) -> Array:
-    counts = np.bincount(places, weights=weights, minlength=classes)
+def _frequencies(labels: Array, weights: Array, classes: int) -> Array:
+    counts = np.bincount(labels, weights=weights, minlength=classes)
     return counts / counts.sum()
 
 
-def _drawn(labels: Array, units: Sequence[str] | None, seed: int, resamples: int) -> Resamples:
+def _resample(labels: Array, units: Sequence[str] | None, seed: int, resamples: int) -> Resamples:
     names = [str(row) for row in range(len(labels))] if units is None else list(units)
     return resample(names, [""] * len(labels), labels, seed=seed, resamples=resamples)
 
 
-def _resampled(
+def _resampled_estimates(
     estimate: Callable[[Array, Array], tuple[Array, str]],
     labels: Array,
-    draws: Resamples,
+    source: Resamples,
     target: Resamples,
     classes: int,
 ) -> tuple[Array, Array]:
-    """Return `[resamples, classes]` prevalence at the target and at the source; NaN where a class is lacking."""
-    values = np.full((len(draws.counts), classes), np.nan)
+    """Return `[resamples, classes]` prevalence at the target and at the source. NaN if a class is absent."""
+    values = np.full((len(source.counts), classes), np.nan)
     sources = np.full_like(values, np.nan)
-    for row, (drawn, drawn_target) in enumerate(zip(draws.counts, target.counts, strict=True)):
-        weights = drawn[draws.group_of].astype(np.float64)
-        shares = _shares(labels, weights, classes)
-        if (shares > 0).all():
-            sources[row] = shares
-            values[row], _ = estimate(weights, drawn_target[target.group_of].astype(np.float64))
+    for row, (source_counts, target_counts) in enumerate(zip(source.counts, target.counts, strict=True)):
+        weights = source_counts[source.group_of].astype(np.float64)
+        frequencies = _frequencies(labels, weights, classes)
+        if (frequencies > 0).all():
+            sources[row] = frequencies
+            values[row], _ = estimate(weights, target_counts[target.group_of].astype(np.float64))
     return values, sources
 
 
 def _intervals(values: Array, level: float) -> tuple[Array, Array]:
-    found = [interval(column, level=level) or (np.nan, np.nan) for column in values.T]
-    low, high = np.array(found).T
+    limits = [interval(column, level=level) or (np.nan, np.nan) for column in values.T]
+    low, high = np.array(limits).T
     return low, high
 
 
-def _check(labels: Array, logits: Array, target: Array) -> None:
+def _check_inputs(labels: Array, logits: Array, target: Array) -> None:
     if logits.ndim != 2 or target.ndim != 2 or logits.shape[1] != target.shape[1]:
         raise RequestError(
-            f"Logits of source and target must be [images, classes] of the same classes, got "
+            "Source and target logits must have the shape [images, classes] with the same classes, got "
             f"{logits.shape} and {target.shape}."
         )
     if len(labels) != len(logits):
-        raise RequestError(f"{len(labels)} labels do not fit {len(logits)} rows of logits.")
+        raise RequestError(f"There are {len(labels)} labels, but {len(logits)} rows of logits.")
     if not len(target):
-        raise RequestError("There is no target image: nothing can be said of its prevalence.")
+        raise RequestError("There are no target images, so their prevalence cannot be estimated.")
     absent = sorted(set(range(logits.shape[1])) - set(labels.tolist()))
     if absent:
         raise RequestError(
-            f"Class {absent[0]} has no image among the source's validation images: how common it is at "
-            "the target cannot be told. Give validation some (data.split.val_fraction)."
+            f"Class {absent[0]} has no source validation image, so its prevalence at the target cannot be estimated. "
+            "Increase data.split.val_fraction."
         )
 
 
@@ -276,20 +280,17 @@ SOURCE = "val"
 TEST = "target_test"
 TARGET = (TEST, "target_unlabelled")
 METHODS: tuple[Method, ...] = ("em", "bbse")
-MOST_RESAMPLES = 200
-"""Each fits the calibrator anew."""
-FIGURES = {
+MAX_RESAMPLES = 200
+"""Each resample fits the calibrator again."""
+CORRECTION_METRICS = {
     "ece": ece, "brier": brier, "log_loss": log_loss, "balanced_accuracy": balanced_accuracy,
 }  # fmt: skip
-ASSUMES = (
-    "the images of a class look alike at both sites; another scanner breaks that, and the estimates are then "
-    "those of a model that is deceived"
-)
+ASSUMPTION = "images of a class look the same at both sites. Another scanner violates this, and the estimates are then wrong"
 
 
 @dataclass(frozen=True)
 class _Sites:
-    """What the estimates are made from; no label of `target` is read."""
+    """Predictions at both sites. The labels of `target` are not used."""
 
     source: Predictions
     target: Predictions
@@ -305,148 +306,151 @@ def estimate_label_shift(
     source_val: Predictions | None = None,
     training_counts: Mapping[str, int] | None = None,
 ) -> dict[str, Any] | None:
-    """Return what `scores.json` says of prevalence at the target; None where it is not asked.
+    """Return the entry `label_shift` of `scores.json`. None without target images or without source validation images.
 
     Args:
-        predictions: of the source's split `val`, and of the target's splits `target_test` and `target_unlabelled`.
-        seed, resamples, level: of the intervals; at most 200 resamples estimate a prevalence.
-        source_val: the split `val` as the model answers with BatchNorm's statistics of the source, where its own are
-            the target's; None: that in `predictions`.
-        learnt_from: how many training images of the source each class has; None: not known.
+        predictions: Predictions for the source split `val` and the target splits `target_test` and `target_unlabelled`.
+        seed, resamples, level: Settings of the bootstrap. At most 200 resamples are used for the prevalence.
+        source_val: Predictions for the split `val` with BatchNorm statistics of the source, if the model has those of the
+            target. None for those in `predictions`.
+        training_counts: The number of training images of each class at the source. None if unknown.
 
     Returns:
-        `{"assumes", "class_names", "source", "target", "classes": {name: {"train", "source", "em", "bbse", "true"}}, "differs":
-        {"em", "bbse"}, "correction"}`, each share `{"value", "low", "high"}`; or why there is none under `reason`.
-        `true` is read from the labels of the split `target_test`; nothing else reads one of the target.
+        `{"assumes", "class_names", "source", "target", "classes": {name: {"train", "source", "em", "bbse", "true"}},
+        "differs": {"em", "bbse"}, "correction"}`, each frequency `{"value", "low", "high"}`, or a `reason` instead.
+        `true` is computed from the labels of the split `target_test`. Nothing else uses target labels.
     """
-    found = _sites(predictions, source_val)
-    if found is None:
+    sites = _sites(predictions, source_val)
+    if sites is None:
         return None
-    told: dict[str, Any] = {
-        "assumes": ASSUMES,
+    result: dict[str, Any] = {
+        "assumes": ASSUMPTION,
         "class_names": list(predictions.class_names),
-        "source": _described(found.source),
-        "target": _described(found.target),
+        "source": _summary(sites.source),
+        "target": _summary(sites.target),
     }
-    lacking = _lacking(found.source)
-    if lacking:
-        return told | {"reason": lacking}
-    drawn = partial(resampled_part, seed=seed, resamples=resamples, level=level)
+    present = set(sites.source.labels.tolist())
+    absent = [name for index, name in enumerate(predictions.class_names) if index not in present]
+    if absent:
+        return result | {"reason": f"no source validation image of {', '.join(absent[:5])}"}
+    resamples_of_estimates = min(resamples, MAX_RESAMPLES)
     estimates = {
         name: estimate_prevalence(
-            found.source.labels, logits_from(found.source.probabilities),
-            logits_from(found.target.probabilities), method=name,
-            source_units=resampling_units(found.source), target_units=resampling_units(found.target),
-            seed=seed, resamples=min(resamples, MOST_RESAMPLES), level=level,
+            sites.source.labels, logits_from(sites.source.probabilities),
+            logits_from(sites.target.probabilities), method=name,
+            source_units=resampling_units(sites.source), target_units=resampling_units(sites.target),
+            seed=seed, resamples=resamples_of_estimates, level=level,
         )
         for name in METHODS
     }  # fmt: skip
-    test = drawn(found.test) if found.test.paths else None
-    told |= {
-        "resamples": min(resamples, MOST_RESAMPLES),
+    test = None
+    if sites.test.paths:
+        test = resample_predictions(sites.test, seed=seed, resamples=resamples, level=level)
+    return result | {
+        "resamples": resamples_of_estimates,
         "classes": _classes(predictions.class_names, estimates, test, training_counts or {}),
-        "differs": {name: one.differs for name, one in estimates.items()},
+        "differs": {name: estimate.differs for name, estimate in estimates.items()},
+        "correction": _correction(sites.source, test, estimates["em"]),
     }
-    return told | {"correction": _correction(found.source, test, estimates["em"])}
 
 
 def _sites(predictions: Predictions, source_val: Predictions | None) -> _Sites | None:
-    """Return the images of both sites in one order; None for a run without a target, or without a source."""
-    source = _ordered(predictions.of(SOURCE) if source_val is None else source_val, labelled=True)
-    at_target = [row for row, split in enumerate(predictions.splits) if split in TARGET]
-    if not source.paths or not at_target:
+    """Return the sorted predictions of both sites. None if there is no target or no source."""
+    source = _ordered(predictions.of(SOURCE) if source_val is None else source_val, labeled=True)
+    target_rows = [row for row, split in enumerate(predictions.splits) if split in TARGET]
+    if not source.paths or not target_rows:
         return None
-    target = predictions.take(at_target)
-    return _Sites(source, _ordered(target), _ordered(predictions.of(TEST), labelled=True))
+    target = predictions.take(target_rows)
+    return _Sites(source, _ordered(target), _ordered(predictions.of(TEST), labeled=True))
 
 
-def _ordered(one: Predictions, *, labelled: bool = False) -> Predictions:
-    """Return the rows, or those with a label, in an order that does not depend on how they came."""
-    units = resampling_units(one)
-    rows = [row for row in range(len(one.paths)) if not labelled or one.labels[row] >= 0]
-    return one.take(sorted(rows, key=lambda row: (units[row], one.paths[row])))
+def _ordered(predictions: Predictions, *, labeled: bool = False) -> Predictions:
+    """Return all images, or the labeled ones, in an order that does not depend on their order."""
+    units = resampling_units(predictions)
+    rows = [row for row in range(len(predictions.paths)) if not labeled or predictions.labels[row] >= 0]
+    return predictions.take(sorted(rows, key=lambda row: (units[row], predictions.paths[row])))
 
 
-def _described(one: Predictions) -> dict[str, Any]:
-    return {"splits": sorted(set(one.splits)), "images": len(one.paths), "groups": len(set(resampling_units(one)))}
-
-
-def _lacking(source: Predictions) -> str:
-    present = set(source.labels.tolist())
-    absent = [name for place, name in enumerate(source.class_names) if place not in present]
-    return f"no validation image of {', '.join(absent[:5])} at the source" if absent else ""
+def _summary(predictions: Predictions) -> dict[str, Any]:
+    return {
+        "splits": sorted(set(predictions.splits)),
+        "images": len(predictions.paths),
+        "groups": len(set(resampling_units(predictions))),
+    }
 
 
 def _classes(
     names: Sequence[str],
     estimates: Mapping[Method, PrevalenceEstimate],
-    test: Part | None,
+    test: ResampledPredictions | None,
     training_counts: Mapping[str, int],
 ) -> dict[str, Any]:
     source = estimates["em"].source
     total = sum(training_counts.values())
-    true = _true_shares(test, len(names))
+    true = _test_frequencies(test, len(names))
     return {
         name: {
             "train": without_interval(training_counts.get(name, 0) / total, COUNTED) if total else None,
-            "source": without_interval(float(source[place]), COUNTED),
-            **{method: _share(one, place) for method, one in estimates.items()},
-            "true": true[place],
+            "source": without_interval(float(source[index]), COUNTED),
+            **{method: _frequency(estimate, index) for method, estimate in estimates.items()},
+            "true": true[index],
         }
-        for place, name in enumerate(names)
+        for index, name in enumerate(names)
     }
 
 
-def _share(one: PrevalenceEstimate, place: int) -> dict[str, Any]:
-    value, low, high = (float(column[place]) for column in (one.value, one.low, one.high))
+def _frequency(estimate: PrevalenceEstimate, index: int) -> dict[str, Any]:
+    value, low, high = (float(column[index]) for column in (estimate.value, estimate.low, estimate.high))
     if np.isnan(value):
-        return no_value(one.reason)
+        return no_value(estimate.reason)
     if np.isnan(low):
-        return without_interval(value, one.reason)
+        return without_interval(value, estimate.reason)
     return {"value": value, "low": low, "high": high}
 
 
-def _true_shares(test: Part | None, classes: int) -> list[dict[str, Any]]:
-    """Return the shares of the test labels: the one place where a label of the target is read."""
+def _test_frequencies(test: ResampledPredictions | None, classes: int) -> list[dict[str, Any]]:
+    """Return the frequencies of the test labels. Nothing else uses target labels."""
     if test is None:
-        return [no_value(f"no labelled image in the split {TEST}")] * classes
-    truth = test.predictions.labels[:, None] == np.arange(classes)
+        return [no_value(f"no labeled image in the split {TEST}")] * classes
+    one_hot = test.predictions.labels[:, None] == np.arange(classes)
 
-    def shares(weights: Array) -> Array:
-        # Counts are whole numbers: a matrix product of them is exact in any order.
-        found: Array = (weights @ truth.astype(np.float64)) / weights.sum(axis=1, keepdims=True)
-        return found
+    def statistic(weights: Array) -> Array:
+        # Counts are integers, so their matrix product is exact in any order.
+        frequencies: Array = (weights @ one_hot.astype(np.float64)) / weights.sum(axis=1, keepdims=True)
+        return frequencies
 
-    return test.estimate_columns(shares, "no images")
+    return test.estimate_columns(statistic, "no images")
 
 
-def _correction(source: Predictions, test: Part | None, found: PrevalenceEstimate) -> dict[str, Any] | None:
-    """Return the figures of the test images as told, calibrated on the source, and corrected for the prevalence.
+def _correction(
+    source: Predictions, test: ResampledPredictions | None, estimate: PrevalenceEstimate
+) -> dict[str, Any] | None:
+    """Return the metrics of the test images: uncalibrated, calibrated, and corrected for the prevalence.
 
-    Calibrator and prevalence stay as they are in every resample: they are what one would ship.
+    Calibration and prevalence are fixed during resampling, because a deployed model uses fixed values.
     """
     if test is None:
         return None
-    one = test.predictions
+    labels, probabilities = test.predictions.labels, test.predictions.probabilities
     calibrator = fit_calibrator(source.labels, logits_from(source.probabilities))
-    calibrated = calibrator.probabilities(logits_from(one.probabilities))
-    # A class that EM takes for absent keeps a trace, so that an image of it costs much, not infinitely much.
-    target = np.maximum(found.value, 1e-6)
-    ways = {
-        "uncalibrated": one.probabilities,
+    calibrated = calibrator.probabilities(logits_from(probabilities))
+    # A class with an estimate of 0 keeps a small frequency, so that the loss of its images is finite.
+    target = np.maximum(estimate.value, 1e-6)
+    variants = {
+        "uncalibrated": probabilities,
         "calibrated": calibrated,
-        "corrected": correct_prevalence(calibrated, found.source, target / target.sum()),
+        "corrected": correct_prevalence(calibrated, estimate.source, target / target.sum()),
     }
-    figures = {
-        way: {name: partial(metric, one.labels, told) for name, metric in FIGURES.items()}
-        for way, told in ways.items()
+    statistics = {
+        variant: {name: partial(metric, labels, values) for name, metric in CORRECTION_METRICS.items()}
+        for variant, values in variants.items()
     }
-    told = {
-        way: {name: test.tell(figure, "no images") for name, figure in some.items()}
-        for way, some in figures.items()
+    scores = {
+        variant: {name: test.estimate(statistic, "no images") for name, statistic in of_variant.items()}
+        for variant, of_variant in statistics.items()
     }
     difference = {
-        name: estimate_difference(test, figures["uncalibrated"][name], figures["corrected"][name], name)
-        for name in FIGURES
+        name: estimate_difference(test, statistics["uncalibrated"][name], statistics["corrected"][name], name)
+        for name in CORRECTION_METRICS
     }
-    return {"by": "em", "split": TEST, **told, "difference": difference}
+    return {"by": "em", "split": TEST, **scores, "difference": difference}

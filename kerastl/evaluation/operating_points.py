@@ -1,4 +1,4 @@
-"""Sensitivity at a fixed specificity and the reverse, with a threshold that validation gave."""
+"""Operating points: sensitivity at a fixed specificity and vice versa, with thresholds from validation."""
 
 from __future__ import annotations
 
@@ -10,25 +10,31 @@ from typing import Any, Literal
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import Part, no_value
-from kerastl.evaluation.calibration import decision_curve, fit_temperature, reliability_curve, with_temperature
+from kerastl.evaluation.bootstrap import ResampledPredictions, no_value
+from kerastl.evaluation.calibration import (
+    decision_curve,
+    fit_temperature,
+    reliability_curve,
+    with_temperature,
+)
 from kerastl.evaluation.metrics import BINS, brier, ece, log_loss
 from kerastl.evaluation.predictions import Array, Predictions
 
 Fixed = Literal["specificity", "sensitivity"]
-SLACK = 1e-9
-"""Shares that differ by less are equal: 0.9 of 10 images is 9 of them."""
+Parts = Mapping[str | None, ResampledPredictions]
+"""A split as a whole under None, and each of its domains by name."""
+TOLERANCE = 1e-9
+"""Rates that differ by less are equal: 0.9 of 10 images is 9 images."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """A place on the ROC curve that is held.
+class OperatingPoint:
+    """A point on the ROC curve with a minimum specificity or sensitivity.
 
     Args:
-        fixed: which of the two rates is held.
-        at: the least it may be, 0 to 1.
-        threshold: an image is called positive where its probability is at least this; None: validation
-            gave none.
+        fixed: The rate with a minimum.
+        at: Its minimum, 0 to 1.
+        threshold: Images with at least this probability are positive. None if validation gave no threshold.
     """
 
     fixed: Fixed
@@ -37,93 +43,98 @@ class Point:
 
 
 def positive_class(class_names: Sequence[str], positive: str | None) -> int | None:
-    """Return the place of the class that a test looks for.
+    """Return the index of the positive class.
 
     Args:
-        class_names: in the order of the logits.
-        positive: its name; None: the last of two classes, and no class of more.
+        class_names: Class names in the order of the logits.
+        positive: Name of the positive class. None for the last of two classes, and for no class with more.
 
     Raises:
-        RequestError: there is no such class.
+        RequestError: If there is no such class.
     """
     if positive is None:
         return 1 if len(class_names) == 2 else None
     if positive not in class_names:
         raise RequestError(
-            f"evaluation.positive: there is no class '{positive}'. Known: {', '.join(class_names)}."
+            f"evaluation.positive: there is no class '{positive}'. Classes: {', '.join(class_names)}."
         )
     return list(class_names).index(positive)
 
 
 def rates(positive: Array, scores: Array, weights: Array, *, threshold: float) -> Array:
-    """Return `[resamples, 2]`: sensitivity and specificity at a threshold; NaN where a class has no weight.
+    """Return `[resamples, 2]`, sensitivity and specificity at a threshold. NaN if a class has no weight.
 
     Args:
         positive: `[n]` bool.
         scores: `[n]`, higher for the positive class.
         weights: `[resamples, n]`.
-        threshold: at it or above it an image is called positive.
+        threshold: Images with at least this score are classified as positive.
     """
     called = scores >= threshold
-    found, cleared = _counted(weights, positive & called), _counted(weights, ~positive & ~called)
-    return _shares(found, cleared, positive, weights)
+    true_positives = _weigh(weights, positive & called)
+    true_negatives = _weigh(weights, ~positive & ~called)
+    return _rates(true_positives, true_negatives, positive, weights)
 
 
 def optimal_rates(positive: Array, scores: Array, weights: Array, *, fixed: Fixed, at: float) -> Array:
-    """Return `[resamples, 3]`: sensitivity, specificity and threshold of the best place on the ROC curve.
+    """Return `[resamples, 3]`, sensitivity, specificity and threshold of the best point on the ROC curve.
 
-    The best place holds the fixed rate at `at` or more and has the other rate as high as that allows; each
-    resample finds its own.
+    The best point has at least `at` for the fixed rate and the maximum of the other rate. Each resample has its own.
     """
-    levels, found, cleared = _roc(positive, scores, weights)
+    thresholds, true_positives, true_negatives = _roc(positive, scores, weights)
     if fixed == "specificity":
-        place = (cleared >= (at - SLACK) * cleared[:, -1:]).argmax(axis=1)
+        index = (true_negatives >= (at - TOLERANCE) * true_negatives[:, -1:]).argmax(axis=1)
     else:
-        enough = found >= (at - SLACK) * found[:, :1]
-        place = enough.shape[1] - 1 - enough[:, ::-1].argmax(axis=1)
+        sufficient = true_positives >= (at - TOLERANCE) * true_positives[:, :1]
+        index = sufficient.shape[1] - 1 - sufficient[:, ::-1].argmax(axis=1)
     rows = np.arange(len(weights))
-    shares = _shares(found[rows, place], cleared[rows, place], positive, weights)
-    told = np.column_stack([shares, levels[place]])
-    # A place that was found on one class alone means nothing.
-    told[np.isnan(shares).any(axis=1)] = np.nan
-    return told
+    optimal = _rates(true_positives[rows, index], true_negatives[rows, index], positive, weights)
+    points = np.column_stack([optimal, thresholds[index]])
+    # A threshold from a single class is meaningless.
+    points[np.isnan(optimal).any(axis=1)] = np.nan
+    return points
 
 
 def _roc(positive: Array, scores: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """Return every threshold, and `[resamples, thresholds]` weight of positives at or above, of negatives below."""
+    """Return the thresholds, and `[resamples, thresholds]` the weights of true positives and of true negatives."""
     order = np.argsort(scores, kind="stable")
     ranked, drawn = scores[order], weights[:, order]
-    known, first = np.unique(ranked, return_index=True)
-    levels = np.append(known, np.nextafter(known[-1], np.inf))
+    distinct, first = np.unique(ranked, return_index=True)
+    thresholds = np.append(distinct, np.nextafter(distinct[-1], np.inf))
     first = np.append(first, len(ranked))
     below = np.zeros((2, len(weights), len(ranked) + 1))
     np.cumsum(drawn * positive[order], axis=1, out=below[0][:, 1:])
     np.cumsum(drawn * ~positive[order], axis=1, out=below[1][:, 1:])
-    return levels, below[0][:, -1:] - below[0][:, first], below[1][:, first]
+    return thresholds, below[0][:, -1:] - below[0][:, first], below[1][:, first]
 
 
-def _counted(weights: Array, members: Array) -> Array:
-    counted: Array = weights @ members.astype(np.float64)
-    return counted
+def _weigh(weights: Array, members: Array) -> Array:
+    total: Array = weights @ members.astype(np.float64)
+    return total
 
 
-def _shares(found: Array, cleared: Array, positive: Array, weights: Array) -> Array:
-    counts = np.stack([found, cleared], axis=1)
-    of_class = np.stack([_counted(weights, positive), _counted(weights, ~positive)], axis=1)
-    shares = np.full(counts.shape, np.nan)
-    np.divide(counts, of_class, out=shares, where=of_class > 0)
-    return shares
+def _rates(true_positives: Array, true_negatives: Array, positive: Array, weights: Array) -> Array:
+    counts = np.stack([true_positives, true_negatives], axis=1)
+    of_class = np.stack([_weigh(weights, positive), _weigh(weights, ~positive)], axis=1)
+    fractions = np.full(counts.shape, np.nan)
+    np.divide(counts, of_class, out=fractions, where=of_class > 0)
+    return fractions
 
 
-def points_from(
+def _operating_points_from(
     validation: Predictions | None, positive: int, *, specificity: float, sensitivity: float
-) -> list[Point]:
-    """Return the two points, with the thresholds that the labelled validation images give."""
-    wanted: list[tuple[Fixed, float]] = [("specificity", specificity), ("sensitivity", sensitivity)]
-    return [Point(fixed, at, _threshold(validation, positive, fixed, at)) for fixed, at in wanted]
+) -> list[OperatingPoint]:
+    """Return the two operating points, with thresholds from the labeled validation images."""
+    targets: list[tuple[Fixed, float]] = [("specificity", specificity), ("sensitivity", sensitivity)]
+    return [
+        OperatingPoint(fixed, at, _validation_threshold(validation, positive, fixed, at))
+        for fixed, at in targets
+    ]
 
 
-def _threshold(validation: Predictions | None, positive: int, fixed: Fixed, at: float) -> float | None:
+def _validation_threshold(
+    validation: Predictions | None, positive: int, fixed: Fixed, at: float
+) -> float | None:
     if validation is None:
         return None
     is_positive, scores = _binary(validation, positive)
@@ -133,8 +144,8 @@ def _threshold(validation: Predictions | None, positive: int, fixed: Fixed, at: 
     return float(optimal_rates(is_positive, scores, weights, fixed=fixed, at=at)[0, 2])
 
 
-def _binary(one: Predictions, positive: int) -> tuple[Array, Array]:
-    return one.labels == positive, one.probabilities[:, positive]
+def _binary(predictions: Predictions, positive: int) -> tuple[Array, Array]:
+    return predictions.labels == positive, predictions.probabilities[:, positive]
 
 
 COLUMNS = (
@@ -143,203 +154,202 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def point_of(part: Part, positive: int, point: Point) -> dict[str, Any]:
-    """Return what one threshold of validation comes to on other images, and what carrying it over costs.
+def _point_scores(part: ResampledPredictions, positive: int, point: OperatingPoint) -> dict[str, Any]:
+    """Return the rates at the threshold of validation, and the cost of using it instead of an own threshold.
 
     Returns:
-        `{"sensitivity", "specificity"}` at validation's threshold; `{"own_sensitivity",
-        "own_specificity", "own_threshold"}` at the threshold that the labels of these very images would
-        have given; `{"sensitivity_difference", "specificity_difference"}`, the first minus the second, drawn
-        alike. Intervals hold validation's threshold as it is; the own one is found anew in each resample.
+        `{"sensitivity", "specificity"}` at the threshold of validation; `{"own_sensitivity", "own_specificity",
+        "own_threshold"}` at the threshold that the labels of these images would give; and the differences of the two,
+        resampled together. The threshold of validation is fixed; each resample has its own threshold.
     """
     is_positive, scores = _binary(part.predictions, positive)
 
-    def figure(weights: Array) -> Array:
+    def statistic(weights: Array) -> Array:
         own = optimal_rates(is_positive, scores, weights, fixed=point.fixed, at=point.at)
-        carried = np.full((len(weights), 2), np.nan)
+        transferred = np.full((len(weights), 2), np.nan)
         if point.threshold is not None:
-            carried = rates(is_positive, scores, weights, threshold=point.threshold)
-        return np.column_stack([carried, own, carried - own[:, :2]])
+            transferred = rates(is_positive, scores, weights, threshold=point.threshold)
+        return np.column_stack([transferred, own, transferred - own[:, :2]])
 
-    return dict(zip(COLUMNS, part.estimate_columns(figure, _why_undefined(is_positive)), strict=True))
+    estimates = part.estimate_columns(statistic, _undefined_reason(is_positive))
+    return dict(zip(COLUMNS, estimates, strict=True))
 
 
-def _why_undefined(is_positive: Array) -> str:
+def _undefined_reason(is_positive: Array) -> str:
     if not is_positive.any():
         return "no image of the positive class"
     if is_positive.all():
         return "no image of another class"
-    return "no threshold: validation has no labelled images of both kinds"
+    return "no threshold: validation has no labeled images of both kinds"
 
 
 VALIDATION = "val"
-"""The split that thresholds and temperature come from: the source's, whose labels every hospital A has."""
-ELSEWHERE = "the validation images of the model as it came"
-SCALED = {"ece": ece, "brier": brier, "log_loss": log_loss}
+"""The split for thresholds and temperature: labeled images of the source."""
+STORED_ORIGIN = "validation of the source model"
+CALIBRATION_METRICS = {"ece": ece, "brier": brier, "log_loss": log_loss}
 
 
 @dataclass(frozen=True)
 class ValidationFit:
-    """What validation fixed, once, for every other split and domain.
+    """Temperature and thresholds from validation, for all splits and domains.
 
     Args:
-        temperature: None where none could be fitted.
-        why: the reason for that; empty where there is one.
-        positive: place of the positive class; None where no class of several was named.
-        points: the operating points; none without a positive class.
-        origin: whose validation that was, in words.
+        temperature: The temperature, or None.
+        reason: Why there is no temperature. Empty if there is one.
+        positive: Index of the positive class, or None.
+        points: The operating points. Empty without a positive class.
+        origin: Description of the validation images.
     """
 
     temperature: float | None
-    why: str
+    reason: str
     positive: int | None
-    points: tuple[Point, ...]
+    points: tuple[OperatingPoint, ...]
     origin: str = VALIDATION
 
 
 def fit_on_validation(
-    labelled: Mapping[str, Predictions],
+    labeled: Mapping[str, Predictions],
     class_names: tuple[str, ...],
     *,
     positive: str | None,
     specificity: float,
     sensitivity: float,
-    elsewhere: Mapping[str, Any] | None = None,
+    stored_fit: Mapping[str, Any] | None = None,
 ) -> ValidationFit:
-    """Return what the split `val` fixes; where there is none, what validation fixed `elsewhere`.
+    """Return temperature and thresholds from the split `val`. Without this split, use `stored_fit`.
 
     Args:
-        labelled: by split.
-        class_names: in the order of the logits.
-        positive, specificity, sensitivity: as in `score`.
-        elsewhere: `{"temperature", "positive", "points": [{"fixed", "at", "threshold"}]}` of the model before it was adapted,
-            by images that are not at hand.
+        labeled: Labeled predictions by split.
+        class_names: Class names in the order of the logits.
+        positive, specificity, sensitivity: As in `score`.
+        stored_fit: `{"temperature", "positive", "points": [{"fixed", "at", "threshold"}]}` of the model before its
+            adaptation, if its validation images are unavailable.
 
     Raises:
-        RequestError: no class is called `positive`.
+        RequestError: If there is no class `positive`.
     """
-    place = positive_class(class_names, positive)
-    validation = labelled.get(VALIDATION)
-    if validation is None and elsewhere is not None:
-        return _from_elsewhere(elsewhere, class_names, place, specificity, sensitivity)
-    points: list[Point] = []
-    if place is not None:
-        points = points_from(validation, place, specificity=specificity, sensitivity=sensitivity)
+    index = positive_class(class_names, positive)
+    validation = labeled.get(VALIDATION)
+    points: list[OperatingPoint] = []
+    if index is not None:
+        points = _operating_points_from(validation, index, specificity=specificity, sensitivity=sensitivity)
+    if validation is None and stored_fit is not None:
+        return _from_stored_fit(stored_fit, class_names, index, points)
     if validation is None:
-        return ValidationFit(None, f"no labelled image in the split {VALIDATION}", place, tuple(points))
+        return ValidationFit(None, f"no labeled image in the split {VALIDATION}", index, tuple(points))
     temperature = fit_temperature(validation.labels, validation.probabilities)
-    why = "" if temperature else "no temperature from 0.02 to 50 is best on validation"
-    return ValidationFit(temperature, why, place, tuple(points))
+    reason = "" if temperature else "no temperature from 0.02 to 50 is optimal on validation"
+    return ValidationFit(temperature, reason, index, tuple(points))
 
 
-def _from_elsewhere(
-    told: Mapping[str, Any],
+def _from_stored_fit(
+    stored_fit: Mapping[str, Any],
     class_names: tuple[str, ...],
-    place: int | None,
-    specificity: float,
-    sensitivity: float,
+    index: int | None,
+    points: Sequence[OperatingPoint],
 ) -> ValidationFit:
-    """Return what was fixed by validation images that are not at hand: thresholds only for what is asked for again."""
+    """Return a stored fit, with thresholds only for the same operating points of the same class."""
     known = {}
-    if place is not None and told["positive"] == class_names[place]:
-        known = {(one["fixed"], one["at"]): one["threshold"] for one in told["points"]}
-    asked = points_from(None, 0, specificity=specificity, sensitivity=sensitivity)
-    points = [replace(one, threshold=known.get((one.fixed, one.at))) for one in asked]
-    why = "" if told["temperature"] else "the validation of the model as it came gave none"
-    return ValidationFit(told["temperature"], why, place, tuple(points) if place is not None else (), ELSEWHERE)
+    if index is not None and stored_fit["positive"] == class_names[index]:
+        known = {(point["fixed"], point["at"]): point["threshold"] for point in stored_fit["points"]}
+    points = [replace(point, threshold=known.get((point.fixed, point.at))) for point in points]
+    temperature = stored_fit["temperature"]
+    reason = "" if temperature else "the source model has no temperature from validation"
+    return ValidationFit(temperature, reason, index, tuple(points), STORED_ORIGIN)
 
 
-def clinical_scores(parts: Mapping[str | None, Part], carried: ValidationFit) -> dict[str, Any]:
-    """Return what is added to one split of `scores.json`.
+def clinical_scores(parts: Parts, fit: ValidationFit) -> dict[str, Any]:
+    """Return the operating points and the calibration of one split of `scores.json`.
 
     Args:
-        parts: the split as a whole under None, and each of its domains by name.
-        carried: what validation fixed.
+        parts: The split and its domains.
+        fit: Temperature and thresholds from validation.
 
     Returns:
-        `{"operating_points", "calibration", "reliability", "decision_curve"}`; figures of the whole stand
-        under `overall`, those of a domain under its name in `domains`.
+        `{"operating_points", "calibration", "reliability", "decision_curve"}`, each with results for the split as
+        `overall` and for each domain in `domains`.
     """
     names = parts[None].predictions.class_names
     return {
-        "operating_points": _operating_points(parts, carried, names),
-        "calibration": _calibration(parts, carried),
-        "reliability": _reliability(parts, carried, names),
-        "decision_curve": _decision_curve(parts, carried, names),
+        "operating_points": _operating_points(parts, fit, names),
+        "calibration": _calibration(parts, fit),
+        "reliability": _reliability(parts, fit, names),
+        "decision_curve": _decision_curve(parts, fit, names),
     }
 
 
-def overall_and_domains(parts: Mapping[str | None, Part], tell: Callable[[Part], dict[str, Any]]) -> dict[str, Any]:
-    """Return `{"overall": ..., "domains": {name: ...}}`: what is told of the whole and of each domain."""
-    whole = tell(parts[None])
+def overall_and_domains(
+    parts: Parts, evaluate: Callable[[ResampledPredictions], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return `{"overall": ..., "domains": {name: ...}}`, the result for the split and for each domain."""
+    whole = evaluate(parts[None])
     domains = {
-        name: whole if part is parts[None] else tell(part) for name, part in parts.items() if name is not None
+        name: whole if part is parts[None] else evaluate(part)
+        for name, part in parts.items()
+        if name is not None
     }
     return {"overall": whole, "domains": domains}
 
 
-def _no_positive(names: tuple[str, ...]) -> str:
+def _no_positive_class(names: tuple[str, ...]) -> str:
     return (
-        f"{len(names)} classes and none named as the positive one: name it with evaluation.positive; "
-        "it is then told from all the others together"
+        f"there are {len(names)} classes and no positive class. Set evaluation.positive; "
+        "the other classes together are then negative"
     )
 
 
-def _operating_points(
-    parts: Mapping[str | None, Part], carried: ValidationFit, names: tuple[str, ...]
-) -> dict[str, Any]:
-    place = carried.positive
-    if place is None:
-        return {"points": [], "positive": None, "reason": _no_positive(names)}
+def _operating_points(parts: Parts, fit: ValidationFit, names: tuple[str, ...]) -> dict[str, Any]:
+    index = fit.positive
+    if index is None:
+        return {"points": [], "positive": None, "reason": _no_positive_class(names)}
     points = [
         {
             "fixed": point.fixed,
             "at": point.at,
             "threshold": point.threshold,
-            **overall_and_domains(parts, partial(point_of, positive=place, point=point)),
+            **overall_and_domains(parts, partial(_point_scores, positive=index, point=point)),
         }
-        for point in carried.points
+        for point in fit.points
     ]
-    return {"positive": names[place], "threshold_from": carried.origin, "points": points}
+    return {"positive": names[index], "threshold_from": fit.origin, "points": points}
 
 
-def _calibration(parts: Mapping[str | None, Part], carried: ValidationFit) -> dict[str, Any]:
-    temperature: dict[str, Any] = {"value": carried.temperature, "from": carried.origin}
-    if carried.why:
-        temperature["reason"] = carried.why
-    return {"bins": BINS, "temperature": temperature, **overall_and_domains(parts, partial(_scaled, carried=carried))}
+def _calibration(parts: Parts, fit: ValidationFit) -> dict[str, Any]:
+    temperature: dict[str, Any] = {"value": fit.temperature, "from": fit.origin}
+    if fit.reason:
+        temperature["reason"] = fit.reason
+    scores = overall_and_domains(parts, partial(_calibrated_scores, fit=fit))
+    return {"bins": BINS, "temperature": temperature, **scores}
 
 
-def _scaled(part: Part, carried: ValidationFit) -> dict[str, Any]:
-    """Return ECE, Brier score and log loss with the temperature; those without stand among the scores."""
-    if carried.temperature is None:
-        return {name: no_value(carried.why) for name in SCALED}
-    one = part.predictions
-    scaled = with_temperature(one.probabilities, carried.temperature)
+def _calibrated_scores(part: ResampledPredictions, fit: ValidationFit) -> dict[str, Any]:
+    """Return ECE, Brier score and log loss after temperature scaling."""
+    if fit.temperature is None:
+        return {name: no_value(fit.reason) for name in CALIBRATION_METRICS}
+    labels = part.predictions.labels
+    calibrated = with_temperature(part.predictions.probabilities, fit.temperature)
     return {
-        name: part.tell(partial(metric, one.labels, scaled), "no images") for name, metric in SCALED.items()
+        name: part.estimate(partial(metric, labels, calibrated), "no images")
+        for name, metric in CALIBRATION_METRICS.items()
     }
 
 
-def _reliability(
-    parts: Mapping[str | None, Part], carried: ValidationFit, names: tuple[str, ...]
-) -> dict[str, Any]:
-    def tell(part: Part) -> dict[str, Any]:
+def _reliability(parts: Parts, fit: ValidationFit, names: tuple[str, ...]) -> dict[str, Any]:
+    def curves(part: ResampledPredictions) -> dict[str, Any]:
         probabilities = part.predictions.probabilities
-        told = {"uncalibrated": reliability_curve(part, probabilities)}
-        if carried.temperature is not None:
-            scaled = with_temperature(probabilities, carried.temperature)
-            told["scaled"] = reliability_curve(part, scaled)
-        return told
+        result = {"uncalibrated": reliability_curve(part, probabilities)}
+        if fit.temperature is not None:
+            calibrated = with_temperature(probabilities, fit.temperature)
+            result["calibrated"] = reliability_curve(part, calibrated)
+        return result
 
-    of = f"probability of {names[1]}" if len(names) == 2 else "probability of the answer"
-    return {"of": of, **overall_and_domains(parts, tell)}
+    of = f"probability of {names[1]}" if len(names) == 2 else "probability of the predicted class"
+    return {"of": of, **overall_and_domains(parts, curves)}
 
 
-def _decision_curve(
-    parts: Mapping[str | None, Part], carried: ValidationFit, names: tuple[str, ...]
-) -> dict[str, Any]:
-    place = carried.positive
-    if place is None:
-        return {"positive": None, "reason": _no_positive(names)}
-    return {"positive": names[place], **overall_and_domains(parts, partial(decision_curve, positive=place))}
+def _decision_curve(parts: Parts, fit: ValidationFit, names: tuple[str, ...]) -> dict[str, Any]:
+    index = fit.positive
+    if index is None:
+        return {"positive": None, "reason": _no_positive_class(names)}
+    return {"positive": names[index], **overall_and_domains(parts, partial(decision_curve, positive=index))}

@@ -1,4 +1,4 @@
-"""Scores by the values of columns that come along with the images, as sex or scanner."""
+"""Scores by subgroup: by the values of additional columns of the images, such as sex or scanner."""
 
 from __future__ import annotations
 
@@ -11,115 +11,110 @@ import numpy as np
 
 from kerastl.data.records import natural_order
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import COUNTED, Part, without_interval
+from kerastl.evaluation.bootstrap import COUNTED, ResampledPredictions, without_interval
 from kerastl.evaluation.predictions import Array, Predictions
 
-MOST_TEXTS = 30
-MOST_NUMBERS = 12
-"""Different numbers of a column above which it is cut at its quartiles."""
+MAX_VALUES = 30
+MAX_NUMBERS = 12
+"""A column with more different numbers is divided at its quartiles."""
 QUARTILES = (25.0, 50.0, 75.0)
-NOT_GIVEN = ""
-"""What images whose cell is empty are called, last in the table."""
+UNKNOWN = ""
+"""The subgroup of images with an empty cell, last in tables."""
 
 
 def is_binned(values: Sequence[Any]) -> bool:
-    """Tell whether a column holds numbers, too many different ones to stand for a subgroup each."""
+    """Return whether a column has too many different numbers for one subgroup each."""
     numbers = {_number(text) for text in map(_text, values) if text}
-    return None not in numbers and len(numbers) > MOST_NUMBERS
+    return None not in numbers and len(numbers) > MAX_NUMBERS
 
 
 def assign_subgroups(
-    columns: Mapping[str, Sequence[Any]], training_counts: Sequence[bool]
+    columns: Mapping[str, Sequence[Any]], is_training: Sequence[bool]
 ) -> dict[str, tuple[str, ...]]:
-    """Return the subgroup of each image by column: the text of its cell, or the range that its number lies in.
+    """Return the subgroup of each image by column: the text of its cell, or the range of its number.
 
     Args:
-        columns: name to a text or number an image; None, NaN and empty texts are not given.
-        learnt_from: whether each is a training image of the source. Their quartiles cut a column of more than 12
-            different numbers; those of all images where none is one.
+        columns: Name to a string or number per image. None, NaN and empty strings are unknown.
+        is_training: Whether each image is a training image of the source. The quartiles of these images divide a column
+            with more than 12 different numbers; without training images, those of all images.
 
     Raises:
-        RequestError: a column has another length, or more than 30 different texts.
+        RequestError: If a column has the wrong length, or more than 30 different texts.
     """
-    found, faults = {}, []
+    subgroups, faults = {}, []
     for name, values in columns.items():
         texts = [_text(value) for value in values]
-        several = len(set(texts) - {NOT_GIVEN})
-        if len(texts) != len(training_counts):
-            faults.append(f"the column {name!r} has {len(texts)} values for {len(training_counts)} images")
+        num_values = len(set(texts) - {UNKNOWN})
+        if len(texts) != len(is_training):
+            faults.append(f"column {name!r} has {len(texts)} values for {len(is_training)} images")
         elif is_binned(texts):
-            found[name] = _cut(texts, training_counts)
-        elif several > MOST_TEXTS:
+            subgroups[name] = _quartile_ranges(texts, is_training)
+        elif num_values > MAX_VALUES:
             faults.append(
-                f"the column {name!r} has {several} different texts, and at most {MOST_TEXTS} make subgroups. Numbers "
-                "are cut into four ranges where every cell is a number or empty"
+                f"column {name!r} has {num_values} different values, at most {MAX_VALUES} are allowed (columns of numbers "
+                "are divided into four ranges)"
             )
         else:
-            found[name] = tuple(texts)
+            subgroups[name] = tuple(texts)
     if faults:
-        raise RequestError(f"evaluation.subgroups: {'; '.join(faults)}. Take the column out.")
-    return found
+        raise RequestError(f"evaluation.subgroups: {'; '.join(faults)}. Remove the column.")
+    return subgroups
 
 
 def subgroup_scores(
-    one: Predictions,
+    predictions: Predictions,
     columns: Mapping[str, Sequence[str]],
-    drawn: Callable[[Predictions], Part],
-    tell: Callable[[Part], dict[str, Any]],
+    resample: Callable[[Predictions], ResampledPredictions],
+    overall: Callable[[ResampledPredictions], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return `{column: {value: M}}` for labelled images of one split.
+    """Return `{column: {value: M}}` for the labeled images of one split.
 
     Args:
-        one: the images.
-        columns: name to the subgroup of each of them; empty: not given.
-        drawn: makes resamples.
-        tell: every overall figure of a part. Counts of images and groups are added to it.
+        predictions: The labeled images of a split.
+        columns: Name to the subgroup of each image, empty if unknown.
+        resample: Draws resamples of predictions.
+        overall: Returns every overall metric. The numbers of images and groups are added.
     """
-    return {
-        name: {value: _told(one.take(rows), drawn, tell) for value, rows in _rows_by(values)}
-        for name, values in columns.items()
-    }
+    scores: dict[str, Any] = {}
+    for name, values in columns.items():
+        scores[name] = {}
+        for value in sort_values(values):
+            part = resample(predictions.take([row for row, own in enumerate(values) if own == value]))
+            counts = {"images": len(part.predictions.paths), "groups": part.resamples.groups}
+            scores[name][value] = {
+                **{name: without_interval(count, COUNTED) for name, count in counts.items()},
+                **overall(part),
+            }
+    return scores
 
 
-def _told(
-    some: Predictions, drawn: Callable[[Predictions], Part], tell: Callable[[Part], dict[str, Any]]
-) -> dict[str, Any]:
-    part = drawn(some)
-    counts = {"images": len(some.paths), "groups": part.drawn.groups}
-    return {name: without_interval(count, COUNTED) for name, count in counts.items()} | tell(part)
-
-
-def in_order(values: Iterable[str]) -> list[str]:
-    """Return the values of a column as a table shows them: 2 before 10, those that are not given last."""
+def sort_values(values: Iterable[str]) -> list[str]:
+    """Return the different values of a column in natural order (2 before 10), unknown ones last."""
     present = set(values)
-    return [*natural_order(present - {NOT_GIVEN}), *({NOT_GIVEN} & present)]
+    return [*natural_order(present - {UNKNOWN}), *({UNKNOWN} & present)]
 
 
-def _rows_by(values: Sequence[str]) -> list[tuple[str, list[int]]]:
-    return [(name, [row for row, value in enumerate(values) if value == name]) for name in in_order(values)]
-
-
-def _cut(texts: Sequence[str], training_counts: Sequence[bool]) -> tuple[str, ...]:
-    """Return the range between quartiles that each number lies in; fewer than four where many are equal."""
+def _quartile_ranges(texts: Sequence[str], is_training: Sequence[bool]) -> tuple[str, ...]:
+    """Return the range between quartiles of each number. There are fewer than four if many are equal."""
     numbers = [_number(text) for text in texts]
-    learnt = [number for number, is_in in zip(numbers, training_counts, strict=True) if is_in]
-    known = [number for number in learnt if number is not None]
+    known = [number for number, use in zip(numbers, is_training, strict=True) if use and number is not None]
     known = known or [number for number in numbers if number is not None]
     edges: Array = np.unique(np.percentile(known, QUARTILES))
-    words = [f"{edge:g}" for edge in edges]
-    ranges = [f"under {words[0]}"]
-    ranges += [f"{low} to under {high}" for low, high in pairwise(words)]
-    ranges.append(f"{words[-1]} and over")
-    return tuple(
-        NOT_GIVEN if number is None else f"Q{place + 1}: {ranges[place]}"
-        for number in numbers
-        for place in [0 if number is None else int(np.searchsorted(edges, number, side="right"))]
-    )
+    labels = [f"{edge:g}" for edge in edges]
+    ranges = [
+        f"under {labels[0]}",
+        *(f"{low} to under {high}" for low, high in pairwise(labels)),
+        f"{labels[-1]} and over",
+    ]
+    indices = [
+        None if number is None else int(np.searchsorted(edges, number, side="right")) for number in numbers
+    ]
+    return tuple(UNKNOWN if index is None else f"Q{index + 1}: {ranges[index]}" for index in indices)
 
 
 def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return NOT_GIVEN
+        return UNKNOWN
     return str(value).strip()
 
 

@@ -368,7 +368,7 @@ def _export_rows(name: str, told: dict[str, Any]) -> list[ProofRow]:
     return [first, ProofRow(f"{what}: answers", HOLDS, f"{files}: {gap}")]
 
 
-def why_untold(shift: Mapping[str, Any], adaptation: Mapping[str, Any]) -> str:
+def doubt_about_estimates(shift: Mapping[str, Any], adaptation: Mapping[str, Any]) -> str:
     """Return why it cannot be told whether the estimates hold; empty where that was told, one way or the other.
 
     Args:
@@ -425,7 +425,7 @@ def prevalence_of(scores: Mapping[str, Any], adaptation: Mapping[str, Any]) -> d
         "differs": (told.get("differs") or {}).get("em"),
         "explained": told.get("explained"),
         "rest": rest,
-        "untold": why_untold(told, adaptation),
+        "untold": doubt_about_estimates(told, adaptation),
         "correction": _correction(told.get("correction")),
     }
 
