@@ -1,4 +1,4 @@
-"""The command line: one file per command, loaded only when it is called, so that `--help` is instant."""
+"""The command line. Each command is a module, imported when it is called, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -18,24 +18,19 @@ INTERRUPTED = 130
 BROKEN = 3
 
 
-def _command_of(file: str) -> str:
-    """Return the command's name: the file's, with a trailing underscore of a Python word dropped."""
-    return file.rstrip("_").replace("_", "-")
-
-
-class Rooms(click.Group):
-    """A group whose commands are the files of this folder; each defines `command`."""
+class CommandGroup(click.Group):
+    """A group with one command per module of this package; each module defines `command`."""
 
     def _files(self) -> dict[str, str]:
-        found = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
-        return {_command_of(name): name for name in found if not name.startswith("_")}
+        names = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+        return {name.replace("_", "-"): name for name in names if not name.startswith("_")}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names in alphabetical order."""
+        """Return the names of the commands in alphabetical order."""
         return sorted(self._files())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import the file of one command."""
+        """Import the module of one command."""
         file = self._files().get(cmd_name)
         if file is None:
             return None
@@ -44,9 +39,9 @@ class Rooms(click.Group):
         return command
 
 
-@click.group(cls=Rooms, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kerastl")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, help="Show the traceback if an error occurs.")
 def app(debug: bool) -> None:
     """Transfer learning for image classification: from a folder of images to a served model.
 
@@ -59,9 +54,9 @@ def app(debug: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and leave the process with its exit code.
+    """Run the command line and exit.
 
-    Exit codes: 0 good, 1 the request is wrong, 2 usage, 3 the run failed, 130 Ctrl-C.
+    Exit codes: 0 success, 1 invalid request, 2 invalid usage, 3 failed run, 130 interrupted.
     """
     words = sys.argv[1:] if arguments is None else arguments
     try:
@@ -70,7 +65,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Stopped.", err=True)
+        click.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
     except KerastlError as error:
         if "--debug" in words:
@@ -90,9 +85,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _in_one_line(error: Exception) -> str:
-    """Say what the machine refused, or what broke in a way that nobody foresaw."""
+    """Return a one-line message for an error of the operating system or an unexpected error."""
     if isinstance(error, OSError):
         return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = f": {quote(lines[0], '')}" if lines else ""
-    return f"something broke that kerastl did not foresee: {type(error).__name__}{said}"
+    message = f": {quote(lines[0], '')}" if lines else ""
+    return f"unexpected error, {type(error).__name__}{message}"

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kerastl.cli._output import NamedPath
+from kerastl.cli._output import NonEmptyPath
 from kerastl.errors import Problem, Problems, RequestError
 
 if TYPE_CHECKING:
-    from kerastl.recipe import Found, Recipe
+    from kerastl.recipe import RecipeText, Recipe
     from kerastl.workflows import LabelBudget
 
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     help="Epochs of each run from random weights, enough to reach a plateau.",
 )
 @click.option(
-    "--out", type=NamedPath(), help="Folder of the curve, new or empty.  [default: runs/RECIPE-curve-N]"
+    "--out", type=NonEmptyPath(), help="Folder of the curve, new or empty.  [default: runs/RECIPE-curve-N]"
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted curve.")
 @click.option("--json", "as_json", is_flag=True, help="Print the curve as JSON.")
@@ -62,14 +62,14 @@ def command(
 
     numbers, problems = read_labels(labels)
     problems += [*count_problems(seeds, scratch_epochs), *out_problems(None if resume else out)]
-    found, good = _checked(recipe, sets, problems)
+    found, checked = _checked(recipe, sets, problems)
     from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()
     from kerastl.workflows.label_budget import adapt_curve
 
     outcome = adapt_curve(
-        good, name=found.name, labels=numbers, seeds=seeds, scratch_epochs=scratch_epochs,
+        checked, name=found.name, labels=numbers, seeds=seeds, scratch_epochs=scratch_epochs,
         out=out, resume=resume, problems=problems,
     )  # fmt: skip
     if as_json:
@@ -78,7 +78,7 @@ def command(
     _print(outcome)
 
 
-def _checked(recipe: str, sets: tuple[str, ...], problems: list[Problem]) -> tuple[Found, Recipe]:
+def _checked(recipe: str, sets: tuple[str, ...], problems: list[Problem]) -> tuple[RecipeText, Recipe]:
     """Return the recipe and its validated form; its problems are reported together with those of the command."""
     from kerastl import recipe as recipes
     from kerastl.workflows.check_recipe import check_recipe
@@ -97,7 +97,7 @@ def _checked(recipe: str, sets: tuple[str, ...], problems: list[Problem]) -> tup
 
 def _print(outcome: LabelBudget) -> None:
     """Print the table of scores and the paths of the files."""
-    from kerastl.cli._output import near
+    from kerastl.cli._output import shell_path
 
     curve = outcome.curve
     seeds = len(curve.seeds)
@@ -112,6 +112,6 @@ def _print(outcome: LabelBudget) -> None:
     for note in curve.notes:
         click.echo(f"Note: {note}")
     run = outcome.run
-    click.echo(f"\nFigure:  {near(run.file('curve.png'))}")
-    click.echo(f"Report:  {near(run.file('report.html'))}")
-    click.echo(f"Scores:  {near(run.file('curve.csv'))}")
+    click.echo(f"\nFigure:  {shell_path(run.file('curve.png'))}")
+    click.echo(f"Report:  {shell_path(run.file('report.html'))}")
+    click.echo(f"Scores:  {shell_path(run.file('curve.csv'))}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kerastl.cli._output import NamedPath
+from kerastl.cli._output import NonEmptyPath
 from kerastl.errors import RequestError
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe", metavar="RECIPE|RUN")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; can be repeated.")
+@click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; can be repeated."
+)
 @click.option(
     "--operations",
     default="recipe",
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--out",
-    type=NamedPath(),
+    type=NonEmptyPath(),
     help="New folder for audit.json, policy.yaml and audit.html. The page contains images.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -123,13 +125,27 @@ MAX_IMAGES = 32
 
 @click.command()
 @click.argument("recipe")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; can be repeated.")
-@click.option("--out", type=NamedPath(), help="Output folder, new or empty.  [default: preview-RECIPE, numbered]")
-@click.option("--images", type=click.IntRange(1, MAX_IMAGES), default=4, show_default=True, help="Number of images.")
-@click.option("--samples", type=click.IntRange(0, MAX_IMAGES), default=3, show_default=True, help="Augmented samples per image.")
+@click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; can be repeated."
+)
+@click.option(
+    "--out", type=NonEmptyPath(), help="Output folder, new or empty.  [default: preview-RECIPE, numbered]"
+)
+@click.option(
+    "--images", type=click.IntRange(1, MAX_IMAGES), default=4, show_default=True, help="Number of images."
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(0, MAX_IMAGES),
+    default=3,
+    show_default=True,
+    help="Augmented samples per image.",
+)
 @click.option("--operation", metavar="NAME", help="Show only this operation or mixing.")
 @click.option(
-    "--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the images and samples.  [default: that of the recipe]"
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    help="Seed of the images and samples.  [default: that of the recipe]",
 )
 @click.option(
     "--open",
@@ -159,19 +175,19 @@ def preview(
     from kerastl.workflows.check_recipe import check_recipe
 
     found = recipes.find(recipe)
-    good = check_recipe(found, sets)
+    checked = check_recipe(found, sets)
     from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()
     from kerastl import workflows
-    from kerastl.cli._output import near
+    from kerastl.cli._output import shell_path
 
     page = workflows.preview(
-        good, name=found.name, out=out, num_images=images, samples=samples, operation=operation,
+        checked, name=found.name, out=out, num_images=images, samples=samples, operation=operation,
         seed=seed,
     )  # fmt: skip
-    click.echo(f"Page:  {near(page)}")
-    click.echo(f"Image: {near(page.with_suffix('.png'))}")
+    click.echo(f"Page:  {shell_path(page)}")
+    click.echo(f"Image: {shell_path(page.with_suffix('.png'))}")
     click.echo("Both contain images of the data and are as confidential as the data.")
     if opens == "yes":
         click.launch(str(page))

@@ -1,4 +1,4 @@
-"""`kerastl cache`: what is kept between runs, and how to get its room back."""
+"""`kerastl cache`: list and delete cached files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DAY_S = 86_400
 
 @click.group("cache")
 def command() -> None:
-    """List and prune what is kept between runs in the cache folder.
+    """List and delete the files in the cache folder, which runs share.
 
     \b
     Example:
@@ -26,9 +26,9 @@ def command() -> None:
 
 
 @command.command("ls")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_entries(as_json: bool) -> None:
-    """List what is kept, the latest used first: kind, size, last use, what it holds.
+    """List the entries of the cache with kind, size, last use and content, most recently used first.
 
     \b
     Example:
@@ -37,38 +37,47 @@ def list_entries(as_json: bool) -> None:
     from kerastl.data import cache_entries, cache_folder, is_in_use
     from kerastl.runs import format_bytes
 
-    found = cache_entries()
+    entries = cache_entries()
     if as_json:
-        told = [_told(one) | {"in_use": is_in_use(one)} for one in found]
-        click.echo(json.dumps({"folder": str(cache_folder()), "entries": told}, indent=1))
+        plain = [_as_plain(entry) | {"in_use": is_in_use(entry)} for entry in entries]
+        click.echo(json.dumps({"folder": str(cache_folder()), "entries": plain}, indent=1))
         return
-    if found:
-        click.echo(f"{'kind':<12} {'size':>9}  {'last used':<14} holds")
-    for one in found:
-        mark = "  [in use]" if is_in_use(one) else ""
+    if entries:
+        click.echo(f"{'kind':<12} {'size':>9}  {'last used':<14} content")
+    for entry in entries:
+        mark = "  [in use]" if is_in_use(entry) else ""
         click.echo(
-            f"{one.kind:<12} {format_bytes(one.num_bytes):>9}  {_ago(one.last_used):<14} {one.words()}{mark}"
+            f"{entry.kind:<12} {format_bytes(entry.num_bytes):>9}  {_ago(entry.last_used):<14} {entry.words()}{mark}"
         )
-    total = sum(one.num_bytes for one in found)
+    total = sum(entry.num_bytes for entry in entries)
     click.echo(f"{format_bytes(total)} in {cache_folder()}")
-    if found:
-        click.echo("To get room back: kerastl cache prune --older-than 30 --dry-run")
+    if entries:
+        click.echo("To free disk space: kerastl cache prune --older-than 30 --dry-run")
 
 
 @command.command("prune")
-@click.option("--keep-gb", type=click.FloatRange(0), metavar="N", help="Until N GB (10^9 bytes) are left.")
-@click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="What was not used for DAYS.")
-@click.option("--all", "everything", is_flag=True, help="Everything.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would go.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
+@click.option(
+    "--keep-gb",
+    type=click.FloatRange(0),
+    metavar="N",
+    help="Delete the least recently used entries until N GB (10^9 bytes) are left.",
+)
+@click.option(
+    "--older-than",
+    type=click.FloatRange(0),
+    metavar="DAYS",
+    help="Delete entries that have not been used for this number of days.",
+)
+@click.option("--all", "everything", is_flag=True, help="Delete all entries.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be deleted.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def prune(
     keep_gb: float | None, older_than: float | None, everything: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Remove what was not used for longest. What a running process uses stays.
+    """Delete cached files, the least recently used first. Files in use by a running process are kept.
 
-    A run that asks for something that is gone makes it anew: activations are computed, phantoms drawn, images of
-    TensorFlow Datasets written out, files decoded once. `kerastl verify` and `kerastl report` of a finished run on
-    phantoms or TensorFlow Datasets want its images.
+    Runs create missing files again. `kerastl verify` and `kerastl report` need the cached images of a finished run on
+    phantoms or TensorFlow Datasets.
 
     \b
     Examples:
@@ -77,39 +86,39 @@ def prune(
       kerastl cache prune --all
     """
     if keep_gb is None and older_than is None and not everything:
-        raise click.UsageError("Say what may go: --keep-gb N, --older-than DAYS, or --all.")
+        raise click.UsageError("Give --keep-gb N, --older-than DAYS, or --all.")
     if everything and (keep_gb is not None or older_than is not None):
-        raise click.UsageError("--all leaves nothing for --keep-gb or --older-than to keep.")
+        raise click.UsageError("--all cannot be combined with --keep-gb or --older-than.")
     from kerastl.data import prune_cache
     from kerastl.runs import format_bytes
 
-    done = prune_cache(keep_gb=0 if everything else keep_gb, older_than_days=older_than, dry_run=dry_run)
+    pruned = prune_cache(keep_gb=0 if everything else keep_gb, older_than_days=older_than, dry_run=dry_run)
     if as_json:
-        told: dict[str, Any] = {
-            "removed": [_told(one) for one in done.removed],
-            "in_use": [_told(one) for one in done.in_use],
-            "kept_bytes": done.kept_bytes,
+        plain = {
+            "removed": [_as_plain(entry) for entry in pruned.removed],
+            "in_use": [_as_plain(entry) for entry in pruned.in_use],
+            "kept_bytes": pruned.kept_bytes,
             "dry_run": dry_run,
         }
-        click.echo(json.dumps(told, indent=1))
+        click.echo(json.dumps(plain, indent=1))
         return
-    _print_each("would go" if dry_run else "removed", done.removed)
-    _print_each("in use", done.in_use)
-    room = format_bytes(sum(one.num_bytes for one in done.removed))
+    _print_entries("to delete" if dry_run else "deleted", pruned.removed)
+    _print_entries("in use", pruned.in_use)
+    freed = format_bytes(sum(entry.num_bytes for entry in pruned.removed))
     click.echo(
-        f"{'Would free' if dry_run else 'Freed'} {room}; {format_bytes(done.kept_bytes)} "
+        f"{'Would free' if dry_run else 'Freed'} {freed}; {format_bytes(pruned.kept_bytes)} "
         f"{'would be' if dry_run else 'are'} left."
     )
 
 
-def _print_each(what: str, some: Sequence[Entry]) -> None:
+def _print_entries(state: str, entries: Sequence[Entry]) -> None:
     from kerastl.runs import format_bytes
 
-    for one in some:
-        click.echo(f"{what:<9} {one.kind:<12} {format_bytes(one.num_bytes):>9}  {one.words()}")
+    for entry in entries:
+        click.echo(f"{state:<9} {entry.kind:<12} {format_bytes(entry.num_bytes):>9}  {entry.words()}")
 
 
-def _told(entry: Entry) -> dict[str, Any]:
+def _as_plain(entry: Entry) -> dict[str, Any]:
     return {
         "kind": entry.kind,
         "path": str(entry.path),
@@ -121,7 +130,7 @@ def _told(entry: Entry) -> dict[str, Any]:
 
 
 def _ago(moment: float) -> str:
-    """Return how long ago a moment was: `3 days ago`."""
+    """Return the time since a moment: `3 days ago`."""
     seconds = max(0.0, time.time() - moment)
     for name, size in (("day", DAY_S), ("hour", 3600), ("minute", 60)):
         count = int(seconds // size)

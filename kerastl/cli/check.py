@@ -1,4 +1,4 @@
-"""`kerastl check RECIPE`: every problem at once, with line and suggestion; nothing runs."""
+"""`kerastl check`: report all problems of a recipe."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ from kerastl.errors import Problem, Problems, RequestError
 
 @click.command()
 @click.argument("recipe")
-@click.option("--set", "sets", metavar="PATH=VALUE", multiple=True, help="Change one value first.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option(
+    "--set",
+    "sets",
+    metavar="PATH=VALUE",
+    multiple=True,
+    help="Change a value of the recipe; can be repeated.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
-    """Check a recipe: every problem at once, with its line. Nothing is run, no image is opened.
+    """Check a recipe and report all its problems with their lines. Nothing is run, and no image is read.
 
-    RECIPE is a shipped name or a file. Exit code 0: it is good, 1: it has problems.
+    RECIPE is a shipped name or a file. The exit code is 1 if it has problems.
 
     \b
     Examples:
@@ -27,18 +33,18 @@ def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
       kerastl check mine.yaml
     """
     try:
-        good = check_recipe(recipes.find(recipe), sets)
+        checked = check_recipe(recipes.find(recipe), sets)
     except RequestError as error:
         if not as_json:
             raise
-        click.echo(json.dumps({"good": False, "problems": _listed(error)}))
+        click.echo(json.dumps({"valid": False, "problems": _listed(error)}))
         click.get_current_context().exit(1)
     if as_json:
-        click.echo(json.dumps({"good": True, "problems": [], "recipe": recipes.as_plain(good)}))
+        click.echo(json.dumps({"valid": True, "problems": [], "recipe": recipes.as_plain(checked)}))
         return
-    click.echo(f"{recipe} is good: {recipes.summary(good)}")
+    click.echo(f"{recipe} is valid: {recipes.summary(checked)}")
     changes = "".join(f" --set {shlex.quote(text)}" for text in sets)
-    click.echo(f"Run it: kerastl run {shlex.quote(recipe)}{changes}")
+    click.echo(f"To run it: kerastl run {shlex.quote(recipe)}{changes}")
 
 
 def _listed(error: RequestError) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""`kerastl cp NAME FILE`: copy a recipe to edit; never over another file."""
+"""`kerastl cp`: copy a recipe to a new file."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from pathlib import Path
 
 import click
 
-from kerastl.cli._output import NamedPath
+from kerastl.cli._output import NonEmptyPath
 from kerastl.errors import RequestError
 from kerastl.recipe import catalog
 
 
 @click.command()
 @click.argument("recipe")
-@click.argument("file", type=NamedPath())
+@click.argument("file", type=NonEmptyPath())
 def command(recipe: str, file: Path) -> None:
-    """Copy a recipe to FILE, to edit it.
+    """Copy a recipe to FILE for editing.
 
-    RECIPE is a shipped name or a file. FILE may be a folder. What is there already is never overwritten.
+    RECIPE is a shipped name or a file. FILE may be a folder. Existing files are not overwritten.
 
     \b
     Example:
       kerastl cp folder-classifier mine.yaml
     """
-    found = catalog.find(recipe)
-    goal = file / f"{found.name}.yaml" if file.is_dir() else file
-    if not goal.parent.is_dir():
+    text = catalog.find(recipe)
+    target = file / f"{text.name}.yaml" if file.is_dir() else file
+    if not target.parent.is_dir():
         raise RequestError(
-            f"There is no folder {goal.parent}. Make it: mkdir -p {shlex.quote(str(goal.parent))}"
+            f"There is no folder {target.parent}. Create it: mkdir -p {shlex.quote(str(target.parent))}"
         )
-    _write_new(goal, found.text)
-    click.echo(f"Wrote {goal}. Edit it, then: kerastl check {shlex.quote(str(goal))}")
+    _write_new(target, text.text)
+    click.echo(f"Wrote {target}. Edit it, then: kerastl check {shlex.quote(str(target))}")
 
 
-def _write_new(goal: Path, text: str) -> None:
-    """Write a file that must not exist yet; half a file is taken away again."""
+def _write_new(target: Path, text: str) -> None:
+    """Write a new file; an incomplete file is deleted."""
     try:
-        file = goal.open("x", encoding="utf-8")
+        file = target.open("x", encoding="utf-8")
     except FileExistsError:
-        raise RequestError(f"{goal} exists and is not overwritten. Choose another name.") from None
+        raise RequestError(f"{target} already exists. Choose another name.") from None
     try:
         with file:
             file.write(text)
     except OSError:
-        goal.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
         raise

@@ -1,4 +1,4 @@
-"""`kerastl data`: make and look at images."""
+"""`kerastl data`: create phantom datasets."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import click
 
-from kerastl.cli._output import NamedPath
+from kerastl.cli._output import NonEmptyPath
 
 PLAIN = re.compile(r"[\w./-]+")
-"""Text that YAML reads as it stands."""
+"""Text that needs no quotes in YAML."""
 
 
 @click.group()
 def command() -> None:
-    """Images: draw a phantom hospital.
+    """Create the images of a phantom hospital.
 
     \b
     Example:
@@ -26,32 +26,42 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("out", type=NamedPath())
+@click.argument("out", type=NonEmptyPath())
 @click.option(
     "--hospital",
     type=click.Choice(["a", "b", "c"]),
     required=True,
-    help="a: standard scanner. b: another scanner, a strong shift. c: the scanner of a, fewer malignant nodules.",
+    help="a: reference scanner. b: another scanner, a strong domain shift. c: scanner of a, lower prevalence.",
 )
-@click.option("--patients", type=click.IntRange(2, 10_000), default=80, show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=7, show_default=True)
-@click.option("--slices", type=click.IntRange(1, 32), default=5, show_default=True, help="Per patient.")
 @click.option(
-    "--image-size-px", type=click.IntRange(32, 256), default=128, show_default=True, help="Side of an image."
+    "--patients", type=click.IntRange(2, 10_000), default=80, show_default=True, help="Number of patients."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=7, show_default=True, help="Seed of the images."
+)
+@click.option(
+    "--slices", type=click.IntRange(1, 32), default=5, show_default=True, help="Slices per patient."
+)
+@click.option(
+    "--image-size-px",
+    type=click.IntRange(32, 256),
+    default=128,
+    show_default=True,
+    help="Side of the square images.",
 )
 @click.option(
     "--region",
     type=click.Choice(["lung", "head"]),
     default="lung",
     show_default=True,
-    help="A nodule in a lung, or a lesion in a brain.",
+    help="Lungs with a nodule, or a head with a lesion.",
 )
 def phantom(
     out: Path, hospital: str, patients: int, seed: int, slices: int, image_size_px: int, region: str
 ) -> None:
-    """Draw CT-like slices with a benign or malignant nodule into the new folder OUT.
+    """Write simulated CT slices with a benign or malignant nodule to the new folder OUT.
 
-    These are phantoms, made by simulating a scanner: they prove nothing clinical. OUT holds images/, masks/ and
+    The images are phantoms of a simulated scanner and have no clinical meaning. OUT contains images/, masks/ and
     labels.csv (path, label, patient_id, site, mask, box). The same options give the same bytes.
 
     \b
@@ -69,12 +79,12 @@ def phantom(
         image_size_px=image_size_px,
         region=region,
     )
-    click.echo(f"Drew {patients * slices} slices of {patients} phantom patients into {out}.")
-    click.echo(f"Train on them: {_training_command(out / 'labels.csv')}")
+    click.echo(f"Wrote {patients * slices} slices of {patients} phantom patients to {out}.")
+    click.echo(f"To train on them: {_training_command(out / 'labels.csv')}")
 
 
 def _training_command(table: Path) -> str:
-    """Return the command that trains on a table whose patients must stay whole."""
+    """Return the command that trains on a table and never splits a patient."""
     path = str(table) if PLAIN.fullmatch(str(table)) else json.dumps(str(table), ensure_ascii=False)
     sets = ("data.reader.name=table", f"data.reader.path={path}", "data.split.group_by=patient_id")
     words = [word for change in sets for word in ("--set", change)]

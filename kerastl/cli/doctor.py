@@ -1,4 +1,4 @@
-"""`kerastl doctor`: what this machine has, what is missing, and how to get it."""
+"""`kerastl doctor`: report the machine, installed packages and cached files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _devices() -> list[str]:
     return [device.name for device in tf.config.list_physical_devices()]
 
 
-def _findings() -> dict[str, Any]:
+def _report() -> dict[str, Any]:
     from kerastl import registry
     from kerastl.data import cache_folder
     from kerastl.models import models_folder
@@ -39,23 +39,21 @@ def _findings() -> dict[str, Any]:
     }
 
 
-def _advice(found: dict[str, Any]) -> list[str]:
+def _advice(report: dict[str, Any]) -> list[str]:
     lines = []
-    if not any("GPU" in device for device in found["devices"]):
-        lines.append("No GPU: frozen backbones and small images train well on the CPU all the same.")
-    if not found["weights"]["files"]:
-        lines.append(
-            "No ImageNet weights are cached. Get some while online: kerastl weights fetch mobilenet_v2"
-        )
-    if found["disk_free_gb"] < 2:
-        lines.append("Under 2 GB of disk are free: checkpoints and exports may not fit.")
+    if not any("GPU" in device for device in report["devices"]):
+        lines.append("There is no GPU. Frozen backbones and small images also train fast on the CPU.")
+    if not report["weights"]["files"]:
+        lines.append("No ImageNet weights are cached. Download some: kerastl weights fetch mobilenet_v2")
+    if report["disk_free_gb"] < 2:
+        lines.append("Less than 2 GB of disk space is free: checkpoints and exports may not fit.")
     return lines
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """Tell what this machine has: versions, devices, caches, what is missing and how to get it.
+    """Report versions, devices and caches of this machine, and how to get what is missing.
 
     \b
     Example:
@@ -64,21 +62,21 @@ def command(as_json: bool) -> None:
     from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()
-    found = _findings()
-    advice = _advice(found)
+    report = _report()
+    advice = _advice(report)
     if as_json:
-        click.echo(json.dumps(found | {"advice": advice}, indent=1))
+        click.echo(json.dumps(report | {"advice": advice}, indent=1))
         return
-    machine = found["machine"]
+    machine = report["machine"]
     click.echo(
         f"machine   {machine['system']} {machine['processor']}, {machine['cores']} cores, "
-        f"Python {machine['python']}, {found['disk_free_gb']} GB of disk free"
+        f"Python {machine['python']}, {report['disk_free_gb']} GB of disk space free"
     )
-    click.echo(f"devices   {', '.join(found['devices'])}")
-    click.echo("packages  " + ", ".join(f"{name} {v}" for name, v in found["packages"].items()))
-    click.echo(f"weights   {len(found['weights']['files'])} files in {found['weights']['folder']}")
-    click.echo(f"cache     {found['cache']['size_mb']} MB in {found['cache']['folder']}")
-    for kind, names in found["plug_ins"].items():
+    click.echo(f"devices   {', '.join(report['devices'])}")
+    click.echo("packages  " + ", ".join(f"{name} {v}" for name, v in report["packages"].items()))
+    click.echo(f"weights   {len(report['weights']['files'])} files in {report['weights']['folder']}")
+    click.echo(f"cache     {report['cache']['size_mb']} MB in {report['cache']['folder']}")
+    for kind, names in report["plug_ins"].items():
         click.echo(f"{kind + 's':<9} {len(names)}: {', '.join(names[:8])}{' ...' if names[8:] else ''}")
     for line in advice:
         click.echo(f"advice    {line}")

@@ -10,7 +10,7 @@ from typing import Literal
 import click
 
 from kerastl import registry
-from kerastl.cli._output import NamedPath, converted_lines
+from kerastl.cli._output import NonEmptyPath, describe_conversion
 from kerastl.errors import RequestError
 from kerastl.export.formats import check_formats, quantize_choices
 
@@ -18,7 +18,7 @@ PORTABLE = "keras"
 
 
 @click.command()
-@click.argument("run", type=NamedPath())
+@click.argument("run", type=NonEmptyPath())
 @click.option(
     "--format",
     "format_name",
@@ -26,7 +26,7 @@ PORTABLE = "keras"
     default="saved_model",
     show_default=True,
 )
-@click.option("--out", type=NamedPath(), help="Default: export/<format> in the run folder.")
+@click.option("--out", type=NonEmptyPath(), help="Default: export/<format> in the run folder.")
 @click.option(
     "--temperature",
     type=click.Choice(["validation", "none"]),
@@ -108,7 +108,7 @@ def command(
     click.echo(f"Wrote {folder}")
     if format_name != PORTABLE:
         click.echo(postprocessing.describe(described.class_names))
-    for line in converted_lines(folder):
+    for line in describe_conversion(folder):
         click.echo(line)
     if with_samples:
         click.echo(_add_samples(run, folder))

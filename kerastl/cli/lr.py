@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kerastl.cli._output import NamedPath
+from kerastl.cli._output import NonEmptyPath
 
 if TYPE_CHECKING:
     from kerastl.workflows.find_lr import Rates
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--highest", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True, help="Last rate."
 )
-@click.option("--out", type=NamedPath(), help="A new .png.  [default: lr-RECIPE-PHASE.png]")
+@click.option("--out", type=NonEmptyPath(), help="A new .png.  [default: lr-RECIPE-PHASE.png]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     recipe: str, sets: tuple[str, ...], phase: str | None, seeds: int, steps: int,
@@ -48,14 +48,14 @@ def command(
     from kerastl.workflows.check_recipe import check_recipe
 
     found = recipes.find(recipe)
-    good = check_recipe(found, sets)
+    checked = check_recipe(found, sets)
     from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()
     from kerastl import workflows
 
     rates = workflows.find_rates(
-        good, name=found.name, phase=phase, seeds=seeds, steps=steps, lowest=lowest, highest=highest, out=out,
+        checked, name=found.name, phase=phase, seeds=seeds, steps=steps, lowest=lowest, highest=highest, out=out,
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(rates) | {"image": str(rates.image)}))
@@ -66,19 +66,19 @@ def command(
     if valley is None:
         click.echo(
             f"The loss fell beyond its noise in {told} of {count} tests. Try more steps or larger batches: "
-            f"--steps {4 * steps}, --set data.batch_size={2 * good.data.known_batch_size}"
+            f"--steps {4 * steps}, --set data.batch_size={2 * checked.data.known_batch_size}"
         )
         return
     if told < count:
         click.echo(f"{count - told} of {count} tests tell nothing: their loss did not fall beyond its noise.")
-    place = [one.name for one in good.phases].index(rates.phase)
+    place = [one.name for one in checked.phases].index(rates.phase)
     click.echo(f"To take the valley: --set phases[{place}].learning_rate={valley[0]:.2g}")
 
 
 def _print_rules(rates: Rates) -> None:
     """Print one curve, and what each rule reads off all of them."""
     from kerastl import report
-    from kerastl.cli._output import near
+    from kerastl.cli._output import shell_path
 
     for line in report.curve_in_characters(rates.tests[0]):
         click.echo(line)
@@ -88,4 +88,4 @@ def _print_rules(rates: Rates) -> None:
         told = f"{bracket[0]:9.2g}   {bracket[1]:.2g} to {bracket[2]:.2g}" if bracket else "cannot tell"
         click.echo(f"{rule:16} {told}   {words}")
     click.echo(f"{'the recipe':16} {rates.rate:9.2g}")
-    click.echo(f"The curves: {near(rates.image)}")
+    click.echo(f"The curves: {shell_path(rates.image)}")

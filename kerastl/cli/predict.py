@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
-from kerastl.cli._output import NamedPath
+from kerastl.cli._output import NonEmptyPath
 from kerastl.errors import RequestError
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ MAX_BATCH_SIZE = 4096
 
 
 @click.command()
-@click.argument("model", metavar="RUN|EXPORT", type=NamedPath())
-@click.argument("paths", metavar="[PATH]...", nargs=-1, type=NamedPath())
+@click.argument("model", metavar="RUN|EXPORT", type=NonEmptyPath())
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=NonEmptyPath())
 @click.option(
-    "--list", "list_file", type=NamedPath(allow_dash=True), metavar="FILE",
+    "--list", "list_file", type=NonEmptyPath(allow_dash=True), metavar="FILE",
     help="A list of files to predict, one path per line; - reads it from stdin.",
 )  # fmt: skip
 @click.option(
-    "--out", type=NamedPath(),
+    "--out", type=NonEmptyPath(),
     help="Write the table to this file instead of stdout: Parquet if the name ends in .parquet, else CSV.",
 )  # fmt: skip
 @click.option("--resume", is_flag=True, help="Continue a table that was interrupted.")

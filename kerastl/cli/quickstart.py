@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kerastl.cli._output import NamedPath
+from kerastl.cli._output import NonEmptyPath
 
 if TYPE_CHECKING:
     from kerastl.workflows.quickstart import QuickstartResult
 
 
 @click.command()
-@click.option("--out", type=NamedPath(), help="Run folder, new or empty.")
+@click.option("--out", type=NonEmptyPath(), help="Run folder, new or empty.")
 @click.option("--seed", type=click.IntRange(min=0), help="Another seed than the recipe's.")
 @click.option(
     "--backbone",
@@ -67,23 +67,23 @@ def _as_json(outcome: QuickstartResult, findings: Any, seconds: float) -> dict[s
 
 
 def _print(outcome: QuickstartResult, findings: Any, seconds: float) -> None:
-    from kerastl.cli._output import near, with_interval
+    from kerastl.cli._output import shell_path, format_metric
 
     click.echo("\nArea under the ROC curve by patient (95 % interval, bootstrap over patients)")
     for what, metric in outcome.rows:
-        click.echo(f"  {what:<42} {with_interval(metric)}")
+        click.echo(f"  {what:<42} {format_metric(metric)}")
     for what, metric in outcome.differences:
         words = metric["outcome"].replace("_", " ")
-        click.echo(f"  {what:<42} {with_interval(metric)}: {words}")
+        click.echo(f"  {what:<42} {format_metric(metric)}: {words}")
     run = outcome.run
-    good = sum(finding.ok for finding in findings)
+    checked = sum(finding.ok for finding in findings)
     click.echo(
         f"\nDone in {seconds:.0f} s: trained at A, adapted with {outcome.num_patients} labelled patients of B, "
-        f"judged on patients no model had seen,\nexported to {near(run.file('export') / 'saved_model')} "
-        f"and verified in a process without kerastl ({good} of {len(findings)} checks passed).\n"
+        f"judged on patients no model had seen,\nexported to {shell_path(run.file('export') / 'saved_model')} "
+        f"and verified in a process without kerastl ({checked} of {len(findings)} checks passed).\n"
         "These hospitals are drawn phantoms: the figures show how the tool works and prove nothing clinical."
     )
-    click.echo(f"\nThe page to look at: {near(run.file('report.html'))}")
+    click.echo(f"\nThe page to look at: {shell_path(run.file('report.html'))}")
     click.echo("The same with your own images, one sub-folder a class:")
     click.echo("  kerastl run folder-classifier --set data.reader.path=IMAGES --out runs/mine")
     click.echo("  kerastl predict runs/mine NEW_IMAGES --out answers.csv")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from kerastl.cli._output import NamedPath
+from kerastl.cli._output import NonEmptyPath
 
 
 @click.command()
-@click.argument("run", type=NamedPath())
+@click.argument("run", type=NonEmptyPath())
 def command(run: Path) -> None:
     """Write RUN/report.html again: scores, curves, errors, what was frozen, in one file.
 

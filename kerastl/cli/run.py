@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from kerastl.cli._output import NamedPath
+from kerastl.cli._output import NonEmptyPath
 
 
 @click.command()
 @click.argument("recipe")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one value.")
-@click.option("--out", type=NamedPath(), help="Run folder, new or empty.")
+@click.option("--out", type=NonEmptyPath(), help="Run folder, new or empty.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
 @click.option(
     "--oracle", is_flag=True, help="Judge every way to adapt on the target's test images, after the choice."
@@ -33,12 +33,12 @@ def command(
     from kerastl.workflows.check_recipe import check_recipe
 
     found = recipes.find(recipe)
-    good = check_recipe(found, sets)
+    checked = check_recipe(found, sets)
     from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()
     from kerastl.cli._output import print_scores
     from kerastl.workflows import run as runner
 
-    run = runner.run(good, name=found.name, out=out, resume=resume, oracle=oracle)
+    run = runner.run(checked, name=found.name, out=out, resume=resume, oracle=oracle)
     print_scores(run, as_json=as_json)

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kerastl.cli._output import NamedPath
+from kerastl.cli._output import NonEmptyPath
 
 if TYPE_CHECKING:
-    from kerastl.export import Checked
+    from kerastl.export import VerificationResult
 
 FAULT = 1
 WORDS = {True: "ok", False: "FAULT", None: "not checked"}
 
 
 @click.command()
-@click.argument("export", type=NamedPath())
-@click.argument("images", nargs=-1, type=NamedPath())
-@click.option("--run", type=NamedPath(), help="The run that was exported.")
+@click.argument("export", type=NonEmptyPath())
+@click.argument("images", nargs=-1, type=NonEmptyPath())
+@click.option("--run", type=NonEmptyPath(), help="The run that was exported.")
 @click.option(
     "--url",
     metavar="HOST[:PORT]",
@@ -75,7 +75,7 @@ def command(
         context.exit(FAULT)
 
 
-def _print(checked: Checked, as_json: bool) -> None:
+def _print(checked: VerificationResult, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in checked.findings], indent=1))
         return

@@ -113,11 +113,11 @@ def verify(name: str | None) -> None:
     faults = count = 0
     for one in names:
         hashed = all(row.hash for row in list_backbones()[one].weights)
-        good = "good" if hashed else "fits the network (no hash is published to hold it against)"
+        checked = "good" if hashed else "fits the network (no hash is published to hold it against)"
         for path, problem in verify_weights(one):
             count += 1
             faults += problem is not None
-            click.echo(f"{path.name}: {problem or good}")
+            click.echo(f"{path.name}: {problem or checked}")
     if not count:
         click.echo(f"No weights{f' of {name}' if name else ''} are cached in {models_folder()}.")
     if faults:

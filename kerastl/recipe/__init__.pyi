@@ -1,4 +1,4 @@
-from .catalog import Found as Found
+from .catalog import RecipeText as RecipeText
 from .catalog import find as find
 from .catalog import folder as folder
 from .catalog import load as load

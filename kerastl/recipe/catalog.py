@@ -17,7 +17,7 @@ MAX_CHARACTERS = 200_000
 
 
 @dataclass(frozen=True)
-class Found:
+class RecipeText:
     """A recipe that was found.
 
     Args:
@@ -48,21 +48,21 @@ def names() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.yaml"))
 
 
-def find(word: str) -> Found:
+def find(word: str) -> RecipeText:
     """Return the recipe of a shipped name or a file.
 
     Raises:
         RequestError: there is no such recipe, or the file cannot be read as text.
     """
     if word in names():
-        return Found(word, word, _text_of(folder() / f"{word}.yaml"))
+        return RecipeText(word, word, _text_of(folder() / f"{word}.yaml"))
     path = Path(word)
     try:
         exists = "\0" not in word and path.exists()
     except OSError:  # the name is too long
         exists = False
     if exists:
-        return Found(path.stem, word, _text_of(path))
+        return RecipeText(path.stem, word, _text_of(path))
     near = nearest(path.stem, names())
     hint = f"Did you mean '{near}'?" if near else f"Shipped: {', '.join(names())}."
     raise RequestError(

@@ -68,7 +68,7 @@ def test_the_policy_can_be_pasted_into_a_recipe(answer, mirrored):
     start = text.index("augment:")
     end = text.index("backbone:")
     recipe_options = text[:start] + plain["policy"] + text[end:]
-    found = recipes.Found("pasted", "pasted", recipe_options)
+    found = recipes.RecipeText("pasted", "pasted", recipe_options)
     good = check_recipe(found, [f"data.reader.path={mirrored}"])
     assert [one.name for one in good.augment.operations] == ["random_brightness"]
 

@@ -68,10 +68,10 @@ def test_unreadable_files_have_a_row_and_a_message_and_are_not_fatal(
     result = kerastl("predict", run_folder, tmp_path / "=bad.png", images[1], "--out", out)
     assert result.exit_code == 0
     assert "=bad.png: " in result.stderr
-    bad, good = rows_of(out.read_text(encoding="utf-8"))
-    assert (bad["predicted"], good["problem"]) == ("", "")
+    bad, checked = rows_of(out.read_text(encoding="utf-8"))
+    assert (bad["predicted"], checked["problem"]) == ("", "")
     assert bad["problem"]
-    assert sum(float(good[f"prob_{name}"]) for name in CLASS_NAMES) == pytest.approx(1, abs=1e-4)
+    assert sum(float(checked[f"prob_{name}"]) for name in CLASS_NAMES) == pytest.approx(1, abs=1e-4)
 
 
 def test_a_table_of_predictions_is_never_overwritten(

@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from kerastl.cli import Rooms, _output, app, main
+from kerastl.cli import CommandGroup, _output, app, main
 from kerastl.runs import Run
 from tests.export.conftest import write_rows
 
@@ -35,7 +35,7 @@ def test_every_file_of_the_folder_is_a_command_that_is_listed():
     assert len(files) > 10
     assert {words[0] for words in COMMANDS} == files
     assert ("weights", "fetch") in COMMANDS
-    assert isinstance(app, Rooms)
+    assert isinstance(app, CommandGroup)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

@@ -8,7 +8,7 @@ from PIL import Image
 from runs_drawn import TWO_HOSPITALS
 
 from kerastl.data import Record
-from kerastl.recipe import Found
+from kerastl.recipe import RecipeText
 from kerastl.workflows import Datasets, warn_about_target
 from kerastl.workflows.check_recipe import check_recipe
 
@@ -39,7 +39,7 @@ def notes(tmp_path):
             source=tmp_path / "a", target=tmp_path / "b", source_epochs=1, epochs=1, methods="[coral]",
             adapt="learning_rate: 1e-4, trainable: all",
         )  # fmt: skip
-        recipe = check_recipe(Found("two", "two.yaml", text), sets)
+        recipe = check_recipe(RecipeText("two", "two.yaml", text), sets)
         images = Datasets(
             tuple(records), ("dark", "light"), 32, window, "none", None, None, (), {}, ("first",)
         )
