@@ -107,10 +107,9 @@ def _subgroup_lines(scores: dict[str, Any]) -> Iterator[str]:
         for column, values in scores.get(split, {}).get("subgroups", {}).items():
             metric = _headline(values)
             shown = [
-                f"{printable(value) or 'not given'} {format_metric(one.get(metric))}, "
-                f"{one['images']['value']} images"
+                f"{printable(value) or 'not given'} {format_metric(values[value].get(metric))}, "
+                f"{values[value]['images']['value']} images"
                 for value in sort_values(values)[:MAX_VALUES]
-                for one in [values[value]]
             ]
             if len(values) > MAX_VALUES:
                 shown.append(f"and {len(values) - MAX_VALUES} more: report.html")
@@ -160,8 +159,8 @@ def print_scores(run: Run, *, as_json: bool) -> None:
     _print_difference(adaptation)
     print_sites(scores, adaptation)
     if "interval" in scores and any(split in scores for split in SPLITS):
-        drawn = "group" if scores["interval"]["unit"] == "group" else "image"
-        click.echo(f"In brackets: 95 % intervals, where {MIN_GROUPS} {drawn}s or more allow one.")
+        unit = "group" if scores["interval"]["unit"] == "group" else "image"
+        click.echo(f"In parentheses: 95 % intervals, which need at least {MIN_GROUPS} {unit}s.")
     else:
         click.echo("Nothing was evaluated: there are no validation or test images.")
     click.echo("Next:")

@@ -62,14 +62,14 @@ def command(
 
     numbers, problems = read_labels(labels)
     problems += [*count_problems(seeds, scratch_epochs), *out_problems(None if resume else out)]
-    found, checked = _checked(recipe, sets, problems)
+    recipe_text, checked = _load(recipe, sets, problems)
     from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()
     from kerastl.workflows.label_budget import adapt_curve
 
     outcome = adapt_curve(
-        checked, name=found.name, labels=numbers, seeds=seeds, scratch_epochs=scratch_epochs,
+        checked, name=recipe_text.name, labels=numbers, seeds=seeds, scratch_epochs=scratch_epochs,
         out=out, resume=resume, problems=problems,
     )  # fmt: skip
     if as_json:
@@ -78,14 +78,14 @@ def command(
     _print(outcome)
 
 
-def _checked(recipe: str, sets: tuple[str, ...], problems: list[Problem]) -> tuple[RecipeText, Recipe]:
+def _load(recipe: str, sets: tuple[str, ...], problems: list[Problem]) -> tuple[RecipeText, Recipe]:
     """Return the recipe and its validated form; its problems are reported together with those of the command."""
     from kerastl import recipe as recipes
     from kerastl.workflows.check_recipe import check_recipe
 
     try:
-        found = recipes.find(recipe)
-        return found, check_recipe(found, sets)
+        recipe_text = recipes.find(recipe)
+        return recipe_text, check_recipe(recipe_text, sets)
     except Problems as error:
         raise Problems(error.subject, [*problems, *error.problems], error.footer) from error
     except RequestError as error:

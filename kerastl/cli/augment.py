@@ -174,8 +174,8 @@ def preview(
     from kerastl import recipe as recipes
     from kerastl.workflows.check_recipe import check_recipe
 
-    found = recipes.find(recipe)
-    checked = check_recipe(found, sets)
+    recipe_text = recipes.find(recipe)
+    checked = check_recipe(recipe_text, sets)
     from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()
@@ -183,7 +183,7 @@ def preview(
     from kerastl.cli._output import shell_path
 
     page = workflows.preview(
-        checked, name=found.name, out=out, num_images=images, samples=samples, operation=operation,
+        checked, name=recipe_text.name, out=out, num_images=images, samples=samples, operation=operation,
         seed=seed,
     )  # fmt: skip
     click.echo(f"Page:  {shell_path(page)}")

@@ -1,4 +1,4 @@
-"""`kerastl export`: write a run's model in a form that others can serve."""
+"""`kerastl export`: export the model of a run for serving."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ PORTABLE = "keras"
     default="saved_model",
     show_default=True,
 )
-@click.option("--out", type=NonEmptyPath(), help="Default: export/<format> in the run folder.")
+@click.option("--out", type=NonEmptyPath(), help="Output folder.  [default: export/FORMAT in the run folder]")
 @click.option(
     "--temperature",
     type=click.Choice(["validation", "none"]),
     default="validation",
     show_default=True,
-    help="Answer probabilities at the temperature that fits validation best, or as learnt.",
+    help="Calibrate probabilities by the temperature from validation, or not at all.",
 )
 @click.option(
     "--threshold",
     type=click.Choice(["none", "specificity", "sensitivity"]),
     default="none",
     show_default=True,
-    help="Predict by this operating point of validation; none: the most probable class.",
+    help="Predict by this operating point from validation, or the most probable class.",
 )
 @click.option(
     "--prevalence",
     "prevalence",
     multiple=True,
     metavar="target|CLASS=SHARE",
-    help="Correct for the prevalence estimated at the target, or for one share a class.",
+    help="Correct probabilities for the estimated prevalence at the target, or for given prevalences.",
 )
 @click.option(
     "--quantize",
-    type=click.Choice(sorted({one for name in registry.names("format") for one in quantize_choices(name)})),
-    help="Of the format litert: smaller weights (float16), or 8-bit weights and computation.",
+    type=click.Choice(
+        sorted({choice for name in registry.names("format") for choice in quantize_choices(name)})
+    ),
+    help="Quantization of the format litert: float16 weights, or 8-bit weights and computation.",
 )
-@click.option("--with-samples", is_flag=True, help="Put a few of the run's test images in, unchanged.")
-@click.option(
-    "--version", type=click.IntRange(min=1), help="The number to write. Default: the next, 1, 2, ..."
-)
+@click.option("--with-samples", is_flag=True, help="Include a few test images of the run.")
+@click.option("--version", type=click.IntRange(min=1), help="Version number.  [default: the next]")
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
-    help="Remove the oldest versions, so that this many remain. Default: all stay.",
+    help="Number of versions to keep; older ones are deleted.  [default: all]",
 )
 def command(
     run: Path,
@@ -74,13 +74,13 @@ def command(
     version: int | None,
     keep: int | None,
 ) -> None:
-    """Write the model of the finished run RUN into a numbered folder, and beside it what TensorFlow Serving needs.
+    """Export the model of the finished run RUN to a numbered version folder, with configuration files for TF Serving.
 
-    No version is ever overwritten. A file beside the versions that you changed stays as it is.
+    Versions are not overwritten, and configuration files that you have edited are kept.
 
-    The export holds no path, group or image of the data, unless --with-samples puts images in. The format keras is
-    for another hospital, which adapts the model to its own images. The formats onnx, litert and openvino take decoded
-    images, not files, and need their extras, as in pip install 'kerastl[onnx]'.
+    The export contains no paths, groups or images of the data, except for images with --with-samples. The format keras
+    is for another hospital, which adapts the model to its own images. The formats onnx, litert and openvino take
+    decoded images instead of files and need extras, such as pip install 'kerastl[onnx]'.
 
     \b
     Example:
@@ -100,7 +100,7 @@ def command(
     if problems:
         raise RequestError(f"{run} cannot be exported with these options.\n  " + "\n  ".join(problems))
     if with_samples and format_name == PORTABLE:
-        raise RequestError(f"--format {PORTABLE} is to travel without images. Leave out --with-samples.")
+        raise RequestError(f"--format {PORTABLE} cannot contain images. Remove --with-samples.")
     load_tensorflow()
     from kerastl.export import export_run
 
@@ -112,63 +112,63 @@ def command(
         click.echo(line)
     if with_samples:
         click.echo(_add_samples(run, folder))
-    _tend(folder, keep)
-    _say_what_next(run, folder, format_name)
+    _update_versions(folder, keep)
+    _print_next_commands(run, folder, format_name)
 
 
-def _shares(told: Sequence[str]) -> Literal["none", "target"] | dict[str, float]:
-    """Read what --prevalence was given."""
-    if not told:
+def _shares(values: Sequence[str]) -> Literal["none", "target"] | dict[str, float]:
+    """Parse the values of --prevalence."""
+    if not values:
         return "none"
-    if tuple(told) == ("target",):
+    if tuple(values) == ("target",):
         return "target"
     shares = {}
-    for one in told:
-        name, separator, share = one.rpartition("=")
-        twice = name in shares
+    for value in values:
+        name, separator, share = value.rpartition("=")
+        is_repeated = name in shares
         try:
             shares[name] = float(share)
         except ValueError:
             separator = ""
-        if not separator or twice or not 0 <= shares[name] <= 1:
+        if not separator or is_repeated or not 0 <= shares[name] <= 1:
             raise RequestError(
-                f"--prevalence {one}: target alone, or CLASS=SHARE once for each class, as ill=0.02"
+                f"--prevalence {value} must be target, or CLASS=SHARE once per class, such as ill=0.02."
             )
     return shares
 
 
-def _say_what_next(run: Path, folder: Path, format_name: str) -> None:
+def _print_next_commands(run: Path, folder: Path, format_name: str) -> None:
     words = ["kerastl", "verify", str(folder)]
     if not folder.resolve().is_relative_to(run.resolve()):
         words += ["--run", str(run)]
-    click.echo(f"Check it: {shlex.join(words)}")
+    click.echo(f"To verify it: {shlex.join(words)}")
     if format_name == PORTABLE:
         source = shlex.quote(f"source.model={folder}")
         click.echo(
-            "Adapt it without an image that it learnt from: kerastl run hospital-source-free "
+            "To adapt it without the source images: kerastl run hospital-source-free "
             f"--set {source} --set target.reader.path=B.csv"
         )
 
 
-def _tend(folder: Path, keep: int | None) -> None:
-    """Remove old versions where asked to, and tell what else a server finds beside the one that was written."""
+def _update_versions(folder: Path, keep: int | None) -> None:
+    """Delete old versions if requested, and report other versions and edited configuration files."""
     from kerastl.export import modified_serving_files, prune
     from kerastl.export.versions import highest_version
 
     pruned = prune(folder, keep) if keep is not None else None
     for path in pruned.removed if pruned else ():
-        click.echo(f"Removed {path}")
+        click.echo(f"Deleted {path}")
     for path in pruned.skipped if pruned else ():
         click.echo(f"Kept {path}: it is not a version of this export")
     highest = highest_version(folder.parent)
     if highest > int(folder.name):
-        click.echo(f"A server answers with the highest version there: {highest}")
+        click.echo(f"TF Serving serves the highest version: {highest}")
     if changed := modified_serving_files(folder.parent):
-        click.echo(f"Left as it is, as kerastl did not write it so, in {folder.parent}: {', '.join(changed)}")
+        click.echo(f"Kept edited files in {folder.parent}: {', '.join(changed)}")
 
 
 def _add_samples(run: Path, folder: Path) -> str:
-    """Put test images and the model's answers for them into an export; return what to tell."""
+    """Add test images and their predictions to an export, and return a message."""
     from kerastl.evaluation.trained_model import load_trained
     from kerastl.export import expected_predictions, read_probe_images, select_test_images, write_samples
     from kerastl.export.manifest import read_manifest
@@ -178,7 +178,7 @@ def _add_samples(run: Path, folder: Path) -> str:
     files = select_test_images(run, trained, limit=MAX_SAMPLES)
     images = read_probe_images(files, max_pixels=trained.max_pixels)
     if not images.encoded:
-        return "No test image of this run can be opened: the export holds no samples."
+        return "No test images of this run can be read: the export contains no samples."
     postprocessing = read_manifest(folder).postprocessing
     write_samples(folder, images.encoded, expected_predictions(trained, images.encoded, postprocessing))
-    return f"Put {len(images.encoded)} test images into {folder / 'samples'}"
+    return f"Added {len(images.encoded)} test images to {folder / 'samples'}"

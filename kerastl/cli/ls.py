@@ -1,4 +1,4 @@
-"""`kerastl ls`: the recipes that ship."""
+"""`kerastl ls`: list the shipped recipes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from kerastl.recipe import catalog
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def command(as_json: bool) -> None:
-    """List the recipes that ship, with what each is for.
+    """List the shipped recipes with their purpose.
 
     \b
     Example:
@@ -20,9 +20,9 @@ def command(as_json: bool) -> None:
     """
     recipes = [catalog.find(name) for name in catalog.names()]
     if as_json:
-        click.echo(json.dumps([{"name": recipe.name, "why": recipe.purpose} for recipe in recipes]))
+        click.echo(json.dumps([{"name": recipe.name, "purpose": recipe.purpose} for recipe in recipes]))
         return
     width = max((len(recipe.name) for recipe in recipes), default=0)
     for recipe in recipes:
         click.echo(f"{recipe.name:<{width}}  {recipe.purpose}")
-    click.echo("\nPrint one: kerastl show NAME      Copy one to edit: kerastl cp NAME FILE")
+    click.echo("\nTo print a recipe: kerastl show NAME\nTo copy a recipe:  kerastl cp NAME FILE")

@@ -76,11 +76,11 @@ def command(
     table_format = table_format_of(out, as_json)
     if as_json and table_format != "json":
         raise click.UsageError("--json writes JSON lines, but --out is a Parquet file.")
-    found = check_request(model, table_format, out, resume)
+    request = check_request(model, table_format, out, resume)
     with _file_list(paths, list_file, out) as files:
         load_tensorflow()
         num_unreadable = write_table(
-            found, files, table_format, sys.stdout, out=out, resume=resume, batch_size=batch_size
+            request, files, table_format, sys.stdout, out=out, resume=resume, batch_size=batch_size
         )
     _report(num_unreadable, files.count)
     if num_unreadable == files.count:
@@ -108,14 +108,16 @@ def _file_list(paths: tuple[Path, ...], list_file: Path | None, out: Path | None
     folder = None if out is None else out.absolute().parent
     with ExitStack() as stack:
         if list_file is None:
-            found = find_images(paths)
+            images = find_images(paths)
         else:
-            found = read_file_list(stack.enter_context(_opened(list_file)))
-        files = stack.enter_context(store_file_list(track(found, "finding images"), folder))
+            images = read_file_list(stack.enter_context(_opened(list_file)))
+        files = stack.enter_context(store_file_list(track(images, "finding images"), folder))
         if not files.count and list_file is not None:
-            raise RequestError("The list is empty: it names no file.")
+            raise RequestError("The list is empty.")
         if not files.count:
-            raise RequestError("No image found: the folders have no file with the suffix of an image.")
+            raise RequestError(
+                "No images found: the folders have no files with the suffix of an image format."
+            )
         yield files
 
 

@@ -1,4 +1,4 @@
-"""`kerastl quickstart`: the main job, offline, in minutes."""
+"""`kerastl quickstart`: adapt a classifier to another hospital on phantoms, offline."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--out", type=NonEmptyPath(), help="Run folder, new or empty.")
-@click.option("--seed", type=click.IntRange(min=0), help="Another seed than the recipe's.")
+@click.option("--out", type=NonEmptyPath(), help="Run folder, new or empty.  [default: runs/quickstart-N]")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed.  [default: that of the recipe]")
 @click.option(
     "--backbone",
     type=click.Choice(["small_cnn", "mobilenet_v2"]),
     default="small_cnn",
     show_default=True,
-    help="mobilenet_v2 starts from ImageNet weights where they are cached; nothing is downloaded.",
+    help="Backbone; mobilenet_v2 needs cached ImageNet weights. Nothing is downloaded.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write the outcome as JSON to stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(out: Path | None, seed: int | None, backbone: str, as_json: bool) -> None:
-    """Do the main job on drawn phantom hospitals, offline, in minutes, without a GPU.
+    """Run transfer learning between two phantom hospitals, offline, in minutes, without a GPU.
 
-    Train at hospital A, see the score drop at hospital B, adapt with a few labelled patients of B,
-    compare with training from scratch on the same few, judge on B's untouched patients, export, verify.
-    Phantoms prove nothing clinical.
+    The run trains at hospital A, evaluates the model at hospital B, adapts it with a few labeled patients of B, compares
+    it with training from scratch on the same patients, evaluates on test patients of B, and exports and verifies the
+    model. The phantoms have no clinical meaning.
 
     \b
     Example:
@@ -60,7 +60,7 @@ def _as_json(outcome: QuickstartResult, findings: Any, seconds: float) -> dict[s
         "run": str(outcome.run.path),
         "rows": dict(outcome.rows),
         "differences": dict(outcome.differences),
-        "labelled_groups": outcome.num_patients,
+        "labeled_groups": outcome.num_patients,
         "verified": all(finding.ok for finding in findings),
         "seconds": round(seconds, 1),
     }
@@ -69,22 +69,21 @@ def _as_json(outcome: QuickstartResult, findings: Any, seconds: float) -> dict[s
 def _print(outcome: QuickstartResult, findings: Any, seconds: float) -> None:
     from kerastl.cli._output import shell_path, format_metric
 
-    click.echo("\nArea under the ROC curve by patient (95 % interval, bootstrap over patients)")
-    for what, metric in outcome.rows:
-        click.echo(f"  {what:<42} {format_metric(metric)}")
-    for what, metric in outcome.differences:
-        words = metric["outcome"].replace("_", " ")
-        click.echo(f"  {what:<42} {format_metric(metric)}: {words}")
+    click.echo("\nArea under the ROC curve per patient (95 % bootstrap interval over patients)")
+    for title, metric in outcome.rows:
+        click.echo(f"  {title:<42} {format_metric(metric)}")
+    for title, metric in outcome.differences:
+        click.echo(f"  {title:<42} {format_metric(metric)}: {metric['outcome'].replace('_', ' ')}")
     run = outcome.run
-    checked = sum(finding.ok for finding in findings)
+    passed = sum(finding.ok for finding in findings)
     click.echo(
         f"\nDone in {seconds:.0f} s: trained at A, adapted with {outcome.num_patients} labelled patients of B, "
-        f"judged on patients no model had seen,\nexported to {shell_path(run.file('export') / 'saved_model')} "
-        f"and verified in a process without kerastl ({checked} of {len(findings)} checks passed).\n"
-        "These hospitals are drawn phantoms: the figures show how the tool works and prove nothing clinical."
+        f"evaluated on test patients,\nexported to {shell_path(run.file('export') / 'saved_model')} "
+        f"and verified in a process without kerastl ({passed} of {len(findings)} checks passed).\n"
+        "The hospitals are phantoms: the scores show how the tool works and have no clinical meaning."
     )
-    click.echo(f"\nThe page to look at: {shell_path(run.file('report.html'))}")
-    click.echo("The same with your own images, one sub-folder a class:")
+    click.echo(f"\nReport: {shell_path(run.file('report.html'))}")
+    click.echo("To use your own images, with one subfolder per class:")
     click.echo("  kerastl run folder-classifier --set data.reader.path=IMAGES --out runs/mine")
-    click.echo("  kerastl predict runs/mine NEW_IMAGES --out answers.csv")
+    click.echo("  kerastl predict runs/mine NEW_IMAGES --out predictions.csv")
     click.echo("  kerastl verify runs/mine/export/saved_model")

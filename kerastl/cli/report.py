@@ -1,4 +1,4 @@
-"""`kerastl report`: one page about a run."""
+"""`kerastl report`: write the report of a run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from kerastl.cli._output import NonEmptyPath
 @click.command()
 @click.argument("run", type=NonEmptyPath())
 def command(run: Path) -> None:
-    """Write RUN/report.html again: scores, curves, errors, what was frozen, in one file.
+    """Write RUN/report.html again: scores, curves, errors and freeze checks of a run.
 
-    The page loads nothing from elsewhere. It shows paths and images of the data: it is as confidential
-    as they are.
+    The page is a single file. It contains paths and images of the data and is as confidential as the data.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`kerastl run`: train, judge and export what a recipe says."""
+"""`kerastl run`: train, evaluate and export a model by a recipe."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from kerastl.cli._output import NonEmptyPath
 
 @click.command()
 @click.argument("recipe")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one value.")
-@click.option("--out", type=NonEmptyPath(), help="Run folder, new or empty.")
-@click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
 @click.option(
-    "--oracle", is_flag=True, help="Judge every way to adapt on the target's test images, after the choice."
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; can be repeated."
 )
-@click.option("--json", "as_json", is_flag=True, help="Write the scores as JSON to stdout.")
+@click.option("--out", type=NonEmptyPath(), help="Run folder, new or empty.  [default: runs/RECIPE-N]")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
+@click.option(
+    "--oracle",
+    is_flag=True,
+    help="Evaluate all adaptation candidates on the target test images, after the selection.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(
     recipe: str, sets: tuple[str, ...], out: Path | None, resume: bool, oracle: bool, as_json: bool
 ) -> None:
-    """Train, judge and export what RECIPE says: a shipped name or a file.
+    """Train, evaluate and export a model by RECIPE, a shipped name or a file.
 
     \b
     Examples:
@@ -32,13 +36,13 @@ def command(
     from kerastl import recipe as recipes
     from kerastl.workflows.check_recipe import check_recipe
 
-    found = recipes.find(recipe)
-    checked = check_recipe(found, sets)
+    recipe_text = recipes.find(recipe)
+    checked = check_recipe(recipe_text, sets)
     from kerastl.cli._output import load_tensorflow
 
     load_tensorflow()
     from kerastl.cli._output import print_scores
     from kerastl.workflows import run as runner
 
-    run = runner.run(checked, name=found.name, out=out, resume=resume, oracle=oracle)
+    run = runner.run(checked, name=recipe_text.name, out=out, resume=resume, oracle=oracle)
     print_scores(run, as_json=as_json)

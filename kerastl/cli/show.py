@@ -1,4 +1,4 @@
-"""`kerastl show NAME`: print a recipe."""
+"""`kerastl show`: print a recipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kerastl.recipe import catalog
 @click.command()
 @click.argument("recipe")
 def command(recipe: str) -> None:
-    """Print a recipe, comments included.
+    """Print a recipe with its comments.
 
     RECIPE is a shipped name or a file.
 

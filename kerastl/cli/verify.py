@@ -1,4 +1,4 @@
-"""`kerastl verify`: does an export answer as kerastl does?"""
+"""`kerastl verify`: check that an export gives the same predictions as kerastl."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from kerastl.export import VerificationResult
 
 FAULT = 1
-WORDS = {True: "ok", False: "FAULT", None: "not checked"}
+RESULTS = {True: "ok", False: "FAULT", None: "not checked"}
 
 
 @click.command()
 @click.argument("export", type=NonEmptyPath())
 @click.argument("images", nargs=-1, type=NonEmptyPath())
-@click.option("--run", type=NonEmptyPath(), help="The run that was exported.")
+@click.option("--run", type=NonEmptyPath(), help="The exported run.")
 @click.option(
     "--url",
     metavar="HOST[:PORT]",
-    help="Ask a running TF Serving too: its gRPC port (8500). REST is asked for at port 8501 of that host.",
+    help="Also check a running TF Serving: its gRPC port (8500). REST is expected at port 8501 of the host.",
 )
 @click.option(
     "--rest-url",
     metavar="HOST[:PORT]",
-    help="Its REST port, where that is another one; without --url the server is asked by REST alone.",
+    help="Another REST port. Without --url, the server is only checked by REST.",
 )
-@click.option("--model-name", default="kerastl", show_default=True, help="What the server calls the model.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout.")
+@click.option("--model-name", default="kerastl", show_default=True, help="Name of the model on the server.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -45,14 +45,14 @@ def command(
     model_name: str,
     as_json: bool,
 ) -> None:
-    """Load EXPORT in a fresh process without kerastl and check its answers on real images.
+    """Load EXPORT in a new process without kerastl, and compare its predictions on real images with those of kerastl.
 
-    IMAGES are files or folders. Without them: the test images of --run, or of the run folder that
-    EXPORT lies in, or else the export's own samples. Of the format keras, which no server runs, files and weights are
-    checked, and no image is asked for. Those of onnx, litert and openvino are opened by their
-    own runtimes. With --url a running TF Serving is asked as well, by gRPC and by REST: is
-    this version the one that answers, and does it answer as the export does? The images are sent to it, not
-    encrypted. Exit code 1 when a check finds a fault.
+    IMAGES are files or folders. The default are the test images of --run, or of the run folder that contains EXPORT, or
+    the samples of the export. Exports of the formats onnx, litert and openvino are loaded by their own runtimes. For
+    the format keras, only files and weights are checked.
+
+    With --url, the served version and its predictions are checked by gRPC and REST, too. The images are sent to the
+    server without encryption. The exit code is 1 if a check finds a fault.
 
     \b
     Examples:
@@ -69,7 +69,7 @@ def command(
 
     checked = check_export(export, images=images, run=run, server=server)
     for problem in checked.problems:
-        click.echo(f"Left out: {problem}", err=True)
+        click.echo(f"Skipped: {problem}", err=True)
     _print(checked, as_json)
     if any(not finding.ok for finding in checked.findings):
         context.exit(FAULT)
@@ -81,12 +81,13 @@ def _print(checked: VerificationResult, as_json: bool) -> None:
         return
     width = max(len(finding.check) for finding in checked.findings)
     for finding in checked.findings:
-        word = WORDS[finding.passed]
-        # File and class names of an export are anybody's: none may move the cursor.
-        detail = "".join(one if one.isprintable() or one == "\n" else "?" for one in finding.detail)
-        click.echo(f"{finding.check:<{width}}  {word:<11}  {detail}")
+        result = RESULTS[finding.passed]
+        # File and class names of an export are untrusted: control characters are replaced.
+        detail = "".join(
+            letter if letter.isprintable() or letter == "\n" else "?" for letter in finding.detail
+        )
+        click.echo(f"{finding.check:<{width}}  {result:<11}  {detail}")
     faults = sum(not finding.ok for finding in checked.findings)
     outcome = f"{faults} faults" if faults > 1 else "1 fault" if faults else "no fault"
-    # An export for Keras is compared by its files and weights: it answers no image.
-    asked = f" on {checked.num_images} images" if checked.num_images else ""
-    click.echo(f"{checked.folder}: {outcome} in {len(checked.findings)} checks{asked}.")
+    images = f" on {checked.num_images} images" if checked.num_images else ""
+    click.echo(f"{checked.folder}: {outcome} in {len(checked.findings)} checks{images}.")

@@ -1,4 +1,4 @@
-"""`kerastl weights`: the backbones that can be borrowed, and their weights on this machine."""
+"""`kerastl weights`: list, download and verify pretrained weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 @click.group("weights")
 def command() -> None:
-    """List, fetch and verify the weights of the backbones.
+    """List, download and verify pretrained weights of the backbones.
 
     \b
     Example:
@@ -19,9 +19,9 @@ def command() -> None:
 
 
 @command.command("ls")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_weights(as_json: bool) -> None:
-    """List every backbone: size, parameters, published accuracy, image size, whether cached.
+    """List all backbones with size, parameters, published accuracy, image size and cached weights.
 
     \b
     Example:
@@ -41,7 +41,9 @@ def list_weights(as_json: bool) -> None:
             f"{row['name']:<20} {row['size_mb']:>8.1f} {row['parameters']:>12,} {top1:>6} "
             f"{row['image_size_px']:>9}  {cached}"
         )
-    click.echo("Without top, at default options; top-1 on ImageNet's validation set, keras.io.")
+    click.echo(
+        "Sizes without the top, with default options. Top-1 accuracy on the ImageNet validation set from keras.io."
+    )
 
 
 def _row(name: str, backbone: Any) -> dict[str, Any]:
@@ -66,10 +68,12 @@ def _row(name: str, backbone: Any) -> dict[str, Any]:
 
 @command.command("fetch")
 @click.argument("name")
-@click.option("--image-size-px", type=int, help="Side of your images; default: as published.")
-@click.option("--option", "words", multiple=True, help="An option of the family: alpha=0.35.")
+@click.option("--image-size-px", type=int, help="Side of the images.  [default: as published]")
+@click.option(
+    "--option", "words", multiple=True, help="Option of the family, such as alpha=0.35; can be repeated."
+)
 def fetch(name: str, image_size_px: int | None, words: tuple[str, ...]) -> None:
-    """Download the ImageNet weights of one backbone to where Keras looks for them.
+    """Download the ImageNet weights of one backbone to the cache folder of Keras.
 
     \b
     Examples:
@@ -83,7 +87,7 @@ def fetch(name: str, image_size_px: int | None, words: tuple[str, ...]) -> None:
 
 
 def _parsed(word: str) -> tuple[str, Any]:
-    """Read `alpha=0.35`; the value as JSON reads it, so that 0.35 is a number and true a truth."""
+    """Parse `alpha=0.35`; the value is parsed as JSON if possible."""
     key, equals, text = word.partition("=")
     if not equals:
         raise click.BadParameter(f"'{word}' is not KEY=VALUE, e.g. alpha=0.35", param_hint="--option")
@@ -96,9 +100,9 @@ def _parsed(word: str) -> tuple[str, Any]:
 @command.command("verify")
 @click.argument("name", required=False)
 def verify(name: str | None) -> None:
-    """Check cached weights against their published hashes; exit 1 when one is wrong.
+    """Check cached weights against their published hashes. The exit code is 1 if a file is wrong.
 
-    For MobileNet and MobileNetV2 no hash is published: there, only that the file fits is checked, and said.
+    MobileNet and MobileNetV2 have no published hashes: their files are only checked to match the network.
 
     \b
     Examples:
@@ -109,15 +113,15 @@ def verify(name: str | None) -> None:
     from kerastl.models import cached_files, models_folder, list_backbones, verify_weights
 
     load_tensorflow()
-    names = [name] if name else [one for one in list_backbones() if cached_files(one)]
+    names = [name] if name else [name for name in list_backbones() if cached_files(name)]
     faults = count = 0
-    for one in names:
-        hashed = all(row.hash for row in list_backbones()[one].weights)
-        checked = "good" if hashed else "fits the network (no hash is published to hold it against)"
-        for path, problem in verify_weights(one):
+    for backbone in names:
+        hashed = all(row.hash for row in list_backbones()[backbone].weights)
+        result = "correct hash" if hashed else "matches the network (no published hash)"
+        for path, problem in verify_weights(backbone):
             count += 1
             faults += problem is not None
-            click.echo(f"{path.name}: {problem or checked}")
+            click.echo(f"{path.name}: {problem or result}")
     if not count:
         click.echo(f"No weights{f' of {name}' if name else ''} are cached in {models_folder()}.")
     if faults:

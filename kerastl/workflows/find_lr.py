@@ -1,4 +1,4 @@
-"""Range tests of one phase of a recipe: which learning rate, by rule, with a bracket over seeds."""
+"""The learning-rate finder: range tests of one phase of a recipe."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from kerastl.workflows.run_writer import set_determinism
 
 @dataclass(frozen=True)
 class Rates:
-    """What the range tests of a phase showed.
+    """The range tests of a phase.
 
     Args:
-        phase: its name.
-        rate: the recipe's own.
-        tests: one a seed.
-        image: the curves.
+        phase: Name of the phase.
+        rate: Learning rate of the recipe.
+        tests: One per seed.
+        image: PNG file of the curves.
     """
 
     phase: str
@@ -39,19 +39,19 @@ class Rates:
     image: Path
 
     @property
-    def told(self) -> int:
-        """How many tests tell anything: in the others the loss did not fall beyond its noise."""
+    def num_conclusive(self) -> int:
+        """Number of tests in which the loss decreased by more than its noise."""
         return sum(bool(test.suggestions) for test in self.tests)
 
     def bracket(self, rule: str) -> tuple[float, float, float] | None:
-        """Return the suggestion of a rule: its median over the seeds (of an even number the lower), least and greatest.
+        """Return the (lower) median, minimum and maximum of a rule's suggestions over the seeds.
 
-        None: cannot tell, as no more than half of the tests tell anything.
+        None if no more than half of the tests are conclusive.
         """
-        found = sorted(test.suggestions[rule] for test in self.tests if test.suggestions)
-        if 2 * len(found) <= len(self.tests):
+        rates = sorted(test.suggestions[rule] for test in self.tests if test.suggestions)
+        if 2 * len(rates) <= len(self.tests):
             return None
-        return found[(len(found) - 1) // 2], found[0], found[-1]
+        return rates[(len(rates) - 1) // 2], rates[0], rates[-1]
 
 
 def find_rates(
@@ -65,40 +65,41 @@ def find_rates(
     highest: float = 3.0,
     out: Path | None = None,
 ) -> Rates:
-    """Run range tests for one phase, from the weights that the recipe starts from. Nothing is kept but the image.
+    """Run learning-rate range tests of one phase, from the initial weights of the recipe. Only the figure is saved.
 
     Args:
-        recipe: checked.
-        name: of the recipe, for the file and the title.
-        phase: by name; None: the first.
-        seeds: how many tests, each with another order of the images and another new head.
-        steps: of each test.
-        lowest, highest: rates of the first and the last step.
-        out: the image, a new `.png`; None: `lr-<name>-<phase>.png`, or the first free with a number from 2 on.
+        recipe: A checked recipe.
+        name: Name of the recipe, for the file name and the title.
+        phase: Name of the phase, or None for the first.
+        seeds: Number of tests, each with another order of the images and another initial head.
+        steps: Steps per test.
+        lowest: Learning rate of the first step.
+        highest: Learning rate of the last step.
+        out: New PNG file, or None for `lr-<name>-<phase>.png`, numbered if it exists.
 
     Raises:
-        RequestError: no such phase, the data or the weights will not do, or `out` is taken.
-        RunFailed: the loss was no number from the start.
+        RequestError: There is no such phase, the data or the weights cannot be used, or `out` exists.
+        RunFailed: The loss was not finite from the start.
     """
-    names = [one.name for one in recipe.phases]
-    place = _place_of(phase, names)
+    names = [entry.name for entry in recipe.phases]
+    index = _phase_index(phase, names)
     if not lowest < highest:
-        raise RequestError(f"The rates must rise: lowest is {lowest:g}, highest {highest:g}.")
-    file = _free_file(out, f"lr-{name}-{names[place]}")
-    if place:
+        raise RequestError(f"lowest must be below highest, got {lowest:g} and {highest:g}.")
+    file = _free_file(out, f"lr-{name}-{names[index]}")
+    if index:
         print_status(
-            f"'{names[place]}' is tested from the weights that the recipe starts from: no phase was run before."
+            f"Phase '{names[index]}' is tested from the initial weights of the recipe, without the phases before it."
         )
     set_determinism(recipe.seed)
     check_weights(recipe)
     with tempfile.TemporaryDirectory() as scratch:
         images = load_datasets(recipe, Run(Path(scratch)))
         owners = [owner for owner, _ in expanded_phases(recipe)]
-        tested = training_phases(recipe)[owners.index(place)]
+        tested = training_phases(recipe)[owners.index(index)]
         split = "train" if tested.domain == "source" else "target_train"
         if not images.in_split(split):
             raise RequestError(
-                f"phase {tested.name}: there are no labelled images of its domain, {tested.domain}."
+                f"Phase {tested.name}: there are no labeled images of its domain, {tested.domain}."
             )
         source = images.dataset(recipe, images.in_split(split), training=True)
         models = _models(recipe, images, seeds)
@@ -109,12 +110,12 @@ def find_rates(
             )
             for number, model in enumerate(track(models, "range tests", seeds))
         ]  # fmt: skip
-    report.write_rates(file, tests, title=f"{name}: {names[place]}", rate=tested.learning_rate)
-    return Rates(names[place], tested.learning_rate, tuple(tests), file)
+    report.write_rates(file, tests, title=f"{name}: {names[index]}", rate=tested.learning_rate)
+    return Rates(names[index], tested.learning_rate, tuple(tests), file)
 
 
-def _place_of(phase: str | None, names: Sequence[str]) -> int:
-    """Return the place of a phase by its name, the first where none is given."""
+def _phase_index(phase: str | None, names: Sequence[str]) -> int:
+    """Return the index of a phase by its name, or the first."""
     if phase is None:
         return 0
     if phase not in names:
@@ -125,9 +126,9 @@ def _place_of(phase: str | None, names: Sequence[str]) -> int:
 
 
 def _models(recipe: Recipe, images: Datasets, seeds: int) -> Iterator[keras.Model]:
-    """Yield one model a seed: the backbone that the recipe starts from, and another new head.
+    """Yield one model per seed, with the same backbone and another initial head.
 
-    One backbone for all: what a frozen part of it makes of the images is then kept once for all seeds.
+    The same backbone allows one feature cache for all seeds.
     """
     first = build_initial_model(recipe, images).model
     yield first
@@ -140,15 +141,15 @@ def _models(recipe: Recipe, images: Datasets, seeds: int) -> Iterator[keras.Mode
 
 
 def _free_file(out: Path | None, stem: str) -> Path:
-    """Return the file to write; nothing is overwritten."""
+    """Return a file that does not exist yet."""
     if out is not None:
         if out.suffix.lower() != ".png":
-            raise RequestError(f"--out: must be a file that ends in .png, got {out}.")
+            raise RequestError(f"--out must end in .png, got {out}.")
         if out.exists():
-            raise RequestError(f"{out} exists already. Name another: --out FILE.png")
+            raise RequestError(f"{out} already exists. Choose another file: --out FILE.png")
         if not out.parent.is_dir():
             raise RequestError(
-                f"There is no folder {out.parent}. Make it first, or name another: --out FILE.png"
+                f"There is no folder {out.parent}. Create it, or choose another file: --out FILE.png"
             )
         return out
     return next(path for path in _numbered(stem) if not path.exists())
