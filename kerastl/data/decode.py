@@ -366,7 +366,7 @@ def _checked_bytes(encoded: tf.Tensor, header: Header, max_pixels: int) -> tf.Te
     is_plain = (compression == 0) & (header.fields["bmp_header_size"] >= 40)
     is_plain &= tf.reduce_any(bits == tf.constant([8, 24, 32], tf.int64))
     is_animated = (header.kind == WEBP) & webp_is_animated(header)
-    refusals = [
+    rejections = [
         (header.kind == UNKNOWN, NO_IMAGE),
         (header.kind == TIFF, "TIFF is not supported here. Convert it to PNG"),
         (~has_size, NO_SIZE),
@@ -378,9 +378,9 @@ def _checked_bytes(encoded: tf.Tensor, header: Header, max_pixels: int) -> tf.Te
             "only uncompressed BMP of 8, 24 or 32 bits is supported. Convert it to PNG",
         ),
     ]
-    refused = tf.stack([condition for condition, _ in refusals])
-    reason = tf.gather(tf.stack([text for _, text in refusals]), tf.argmax(refused))
-    check = tf.debugging.Assert(~tf.reduce_any(refused), [reason], summarize=1)
+    rejected = tf.stack([condition for condition, _ in rejections])
+    reason = tf.gather(tf.stack([text for _, text in rejections]), tf.argmax(rejected))
+    check = tf.debugging.Assert(~tf.reduce_any(rejected), [reason], summarize=1)
     with tf.control_dependencies([check]):
         return tf.identity(encoded)
 

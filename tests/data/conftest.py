@@ -1,14 +1,14 @@
-"""The check of every image, with a cache and a place for what is converted of the test's own."""
+"""Fixtures that write and check images with a temporary cache."""
 
 import pytest
-from images_drawn import LIMIT
+from make_images import LIMIT
 
 from kerastl.data import CheckedImages, Collection, Record, check_images
 
 
 @pytest.fixture
 def checking(tmp_path):
-    """Write contents as images of a class and check them; keyword options go to the check."""
+    """Return a function that writes files of one class and checks them. Keyword arguments are passed to the check."""
 
     def check(contents: dict[str, bytes], **options) -> CheckedImages:
         root = tmp_path / "data"
@@ -18,18 +18,18 @@ def checking(tmp_path):
             (root / name).write_bytes(content)
             records.append(Record(name, root / name, "a"))
         collection = Collection(root, ("a",), tuple(records))
-        given = {
+        defaults = {
             "max_pixels": LIMIT, "cache_dir": tmp_path / "cache",
             "converted_dir": tmp_path / "converted", "max_unreadable_fraction": 1.0,
         }  # fmt: skip
-        return check_images(collection, **(given | options))
+        return check_images(collection, **(defaults | options))
 
     return check
 
 
 @pytest.fixture
 def checking_again(tmp_path):
-    """Check the same files without writing them anew."""
+    """Return a function that checks the same files again."""
 
     def check(first: CheckedImages) -> CheckedImages:
         root = first.collection.root

@@ -1,4 +1,4 @@
-"""`kerastl cache`: what lies in the cache is told without an image's name, goes oldest first, never under its user."""
+"""`kerastl cache ls` and `prune`: entries are listed without names of images, and removed if not in use."""
 
 import json
 import os
@@ -15,21 +15,21 @@ from kerastl.data.cache import FILE_NAME, FileCheck, read_file_checks, write_fil
 from kerastl.data.readers import phantom
 
 DAY_S = 86_400
-TOLD = {
+CONTENTS = {
     "network": "mobilenet_v2", "boundary": "block_13", "images": 600, "views": 2, "precision": "bfloat16",
 }  # fmt: skip
 
 
-def activations(folder, name, *, days, size=1000, told=TOLD):
+def activations(folder, name, *, days, size=1000, holds=CONTENTS):
     entry = folder / "activations" / (name * 32)
     entry.mkdir(parents=True)
     (entry / "tensor0-0.npy").write_bytes(b"\0" * size)
-    (entry / "about.json").write_text(json.dumps({"holds": told, "sha256": {}}))
-    aged(entry, days)
+    (entry / "about.json").write_text(json.dumps({"holds": holds, "sha256": {}}))
+    set_last_use(entry, days)
     return entry
 
 
-def aged(path, days):
+def set_last_use(path, days):
     moment = time.time() - days * DAY_S
     os.utime(path, (moment, moment))
 
@@ -51,7 +51,7 @@ def call(cache, capsys):
     return run
 
 
-def test_the_list_tells_what_is_held_and_names_no_image_and_no_patient(cache, call):
+def test_list_describes_entries_without_names_of_images_or_patients(cache, call):
     activations(cache, "a", days=3)
     drawn = phantom.read(
         phantom.Options(patients=2, slices_per_patient=2, image_size_px=32), seed=1, cache_dir=cache
@@ -73,27 +73,27 @@ def test_the_list_tells_what_is_held_and_names_no_image_and_no_patient(cache, ca
     assert drawn.records[0].group not in out
     assert "mine" not in out
     code, out, _ = call("ls", "--json")
-    told = json.loads(out)
-    assert {one["kind"]: one["holds"].get("images") for one in told["entries"]} == {
+    listed = json.loads(out)
+    assert {entry["kind"]: entry["holds"].get("images") for entry in listed["entries"]} == {
         "activations": 600, "phantom": 4, "tfds": 2, "file_checks": 2,
     }  # fmt: skip
-    sizes = {one["kind"]: one["bytes"] for one in told["entries"]}
-    assert sizes["activations"] == 1000 + len(json.dumps({"holds": TOLD, "sha256": {}}))
+    sizes = {entry["kind"]: entry["bytes"] for entry in listed["entries"]}
+    assert sizes["activations"] == 1000 + len(json.dumps({"holds": CONTENTS, "sha256": {}}))
 
 
-def test_what_was_not_used_for_longest_goes_first_and_nothing_else_is_touched(cache, call):
+def test_least_recently_used_entries_are_removed_first(cache, call):
     ages = {"a": 40, "b": 5, "c": 60, "d": 1}
     kept = {name: activations(cache, name, days=age) for name, age in ages.items()}
     (cache / "activations" / "mine").mkdir()
     (cache / "notes.txt").write_text("not ours")
-    one = sum(file.stat().st_size for file in kept["a"].iterdir())
+    entry_bytes = sum(file.stat().st_size for file in kept["a"].iterdir())
     code, out, _ = call("prune", "--older-than", "30", "--dry-run")
     assert code == 0
     assert out.count("would go") == 2
     assert all(path.is_dir() for path in kept.values())
     call("prune", "--older-than", "50")
     assert [name for name, path in kept.items() if path.is_dir()] == ["a", "b", "d"]
-    call("prune", "--keep-gb", str(2.5 * one / 1e9))
+    call("prune", "--keep-gb", str(2.5 * entry_bytes / 1e9))
     assert [name for name, path in kept.items() if path.is_dir()] == ["b", "d"]
     code, out, _ = call("prune", "--all", "--json")
     assert json.loads(out)["kept_bytes"] == 0
@@ -103,13 +103,13 @@ def test_what_was_not_used_for_longest_goes_first_and_nothing_else_is_touched(ca
     ]  # fmt: skip
 
 
-def test_use_makes_an_entry_young_again(cache):
+def test_use_updates_the_time_of_last_use(cache):
     entry = activations(cache, "a", days=40)
     with entry_lock(entry):
         mark_in_use(entry, user := _User())
     del user
     write_file_checks(cache, {"k": FileCheck(None)})
-    aged(cache / FILE_NAME, 40)
+    set_last_use(cache / FILE_NAME, 40)
     read_file_checks(cache, ["k"])
     assert prune_cache(older_than_days=30).removed == ()
 
@@ -134,14 +134,14 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("what", ["uses", "writes"])
-def test_an_entry_in_use_stays_until_its_process_ends_even_by_a_kill(cache, call, what):
+def test_entry_in_use_is_kept_until_its_process_exits(cache, call, what):
     entry, other = activations(cache, "a", days=9), activations(cache, "b", days=9)
     part = entry.with_name(f".{entry.name}.part")
     part.mkdir()
-    words = [sys.executable, "-c", HOLDER, str(entry), what]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", HOLDER, str(entry), what]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"held\n"
-        aged(entry, 9)
+        set_last_use(entry, 9)
         _, out, _ = call("prune", "--all")
         assert entry.is_dir()
         assert not other.exists()
@@ -153,7 +153,7 @@ def test_an_entry_in_use_stays_until_its_process_ends_even_by_a_kill(cache, call
     assert [path.name for path in entry.parent.iterdir() if path.suffix != ".lock"] == []
 
 
-def test_an_entry_that_was_used_since_it_was_looked_at_stays(cache, monkeypatch):
+def test_entry_used_after_listing_is_kept(cache, monkeypatch):
     from kerastl.data import cache as cache_prune
 
     entry = activations(cache, "a", days=9)
@@ -164,21 +164,21 @@ def test_an_entry_that_was_used_since_it_was_looked_at_stays(cache, monkeypatch)
     assert entry.is_dir()
 
 
-def test_a_writer_keeps_the_verdicts_and_a_broken_file_of_them_goes(cache):
+def test_locked_file_checks_are_kept_and_damaged_ones_are_removed(cache):
     import sqlite3
 
     write_file_checks(cache, {"k": FileCheck(None)})
     writer = sqlite3.connect(cache / FILE_NAME, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
-    assert [one.kind for one in prune_cache(keep_gb=0).in_use] == ["file_checks"]
+    assert [entry.kind for entry in prune_cache(keep_gb=0).in_use] == ["file_checks"]
     writer.execute("COMMIT")
     writer.close()
     (cache / FILE_NAME).write_bytes(b"no database, but long enough to be looked at" * 99)
-    assert [one.kind for one in prune_cache(keep_gb=0).removed] == ["file_checks"]
+    assert [entry.kind for entry in prune_cache(keep_gb=0).removed] == ["file_checks"]
     assert not (cache / FILE_NAME).exists()
 
 
-def test_prune_wants_to_be_told_what_may_go(call):
+def test_prune_requires_a_valid_limit(call):
     code, _, err = call("prune")
     assert code == 2
     assert "--older-than DAYS" in err
@@ -188,13 +188,13 @@ def test_prune_wants_to_be_told_what_may_go(call):
     assert code == 2
 
 
-def test_an_empty_cache_is_told(call):
+def test_empty_cache_is_listed(call):
     code, out, _ = call("ls")
     assert code == 0
     assert out.startswith("0 bytes in ")
 
 
-def test_the_command_loads_no_tensorflow_and_no_numpy(cache):
+def test_command_does_not_import_tensorflow_or_numpy(cache):
     code = (
         "import sys\nfrom kerastl.cli import main\ntry: main(['cache', 'prune', '--all'])\n"
         "except SystemExit: pass\nprint({'tensorflow', 'keras', 'numpy'} & set(sys.modules))"

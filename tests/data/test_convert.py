@@ -1,11 +1,11 @@
-"""What TensorFlow cannot decode becomes PNG: the same pixels as Pillow reads, or a reason in words."""
+"""Conversion to PNG: the same pixels as in Pillow, or a reason."""
 
 import io
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from images_drawn import LIMIT, by_pillow, encoded, noise
+from make_images import LIMIT, decode_with_pillow, encoded, noise
 from PIL import Image
 
 from kerastl.data import decode_image
@@ -27,7 +27,7 @@ def animated_webp() -> bytes:
 
 
 def run_length_bmp() -> bytes:
-    """Eight rows of eight equal grey pixels, run-length encoded, the lowest row first."""
+    """Eight rows of eight equal gray pixels, run-length encoded, the lowest row first."""
     rows = b"".join(bytes((8, 20 * row, 0, 0)) for row in range(8)) + b"\0\1"
     palette = b"".join(bytes((level, level, level, 0)) for level in range(256))
     header = np.array([40, 8, 8], "<u4").tobytes() + np.array([1, 8], "<u2").tobytes()
@@ -50,10 +50,10 @@ def tiff(pixels, **options) -> bytes:
 
 
 def test_tiff_is_converted_without_loss(checking):
-    found = checking({"colour.tif": tiff(noise()), "grey.tif": tiff(noise(channels=1))})
-    assert found.quarantined == ()
-    for record in found.collection.records:
-        original = by_pillow((found.collection.root / record.path).read_bytes())
+    result = checking({"color.tif": tiff(noise()), "gray.tif": tiff(noise(channels=1))})
+    assert result.quarantined == ()
+    for record in result.collection.records:
+        original = decode_with_pillow((result.collection.root / record.path).read_bytes())
         assert record.file.suffix == ".png"
         np.testing.assert_array_equal(decode_image(tf.constant(record.file.read_bytes())), original)
 
@@ -69,27 +69,27 @@ def test_sixteen_bit_tiff_keeps_its_levels(order):
     np.testing.assert_array_equal(stored, levels)
 
 
-def test_only_the_first_page_of_a_tiff_counts():
+def test_first_page_of_a_tiff_is_read():
     stream = io.BytesIO()
     pages = [Image.fromarray(noise(seed=seed)) for seed in range(3)]
     pages[0].save(stream, "TIFF", save_all=True, append_images=pages[1:])
     png = png_of(stream.getvalue())
-    np.testing.assert_array_equal(by_pillow(png), noise(seed=0))
+    np.testing.assert_array_equal(decode_with_pillow(png), noise(seed=0))
 
 
-def test_a_tiff_over_the_limit_is_refused_before_it_is_unpacked():
+def test_tiff_over_the_limit_is_rejected_before_decompression():
     content = tiff(np.zeros((300, 400), np.uint8), compression="tiff_lzw")
     with pytest.raises(UnreadableError, match="400 x 300 pixels"):
         png_of(content, max_pixels=400 * 300 - 1)
-    assert by_pillow(png_of(content, max_pixels=400 * 300)).shape == (300, 400, 3)
+    assert decode_with_pillow(png_of(content, max_pixels=400 * 300)).shape == (300, 400, 3)
 
 
-def test_floating_point_tiff_is_refused_in_words():
+def test_floating_point_tiff_is_rejected():
     with pytest.raises(UnreadableError, match="floating-point"):
         png_of(tiff(np.ones((4, 4), np.float32)))
 
 
-def test_a_tiff_cut_anywhere_gives_a_reason_and_never_an_error():
+def test_truncated_tiff_is_reported_as_unreadable():
     content = tiff(noise(12, 9))
     refused = []
     for length in range(4, len(content) - 1, 7):
@@ -102,28 +102,28 @@ def test_a_tiff_cut_anywhere_gives_a_reason_and_never_an_error():
 
 
 @pytest.mark.parametrize("name", RARE)
-def test_training_and_prediction_read_rare_kinds_with_the_same_pixels(checking, name):
-    found = checking({name: RARE[name]})
-    assert found.quarantined == ()
-    trained_on = found.collection.records[0].file.read_bytes()
-    asked_for = read_image(found.collection.root / name, max_pixels=LIMIT)
+def test_training_and_prediction_read_converted_formats_equally(checking, name):
+    result = checking({name: RARE[name]})
+    assert result.quarantined == ()
+    trained_on = result.collection.records[0].file.read_bytes()
+    asked_for = read_image(result.collection.root / name, max_pixels=LIMIT)
     assert asked_for == trained_on
-    np.testing.assert_array_equal(decode_image(tf.constant(asked_for)), by_pillow(RARE[name]))
+    np.testing.assert_array_equal(decode_image(tf.constant(asked_for)), decode_with_pillow(RARE[name]))
 
 
-def test_a_run_length_bmp_is_read_from_its_lowest_row_up():
-    wanted = np.repeat(np.arange(140, -1, -20), 8).reshape(8, 8)
-    np.testing.assert_array_equal(by_pillow(png_of(run_length_bmp()))[..., 0], wanted)
+def test_run_length_encoded_bmp_is_converted():
+    expected = np.repeat(np.arange(140, -1, -20), 8).reshape(8, 8)
+    np.testing.assert_array_equal(decode_with_pillow(png_of(run_length_bmp()))[..., 0], expected)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
-def test_what_tensorflow_decodes_is_not_touched(kind):
+def test_supported_formats_are_not_converted(kind):
     content = encoded(noise(), kind)
     assert to_decodable(content, max_pixels=LIMIT) is content
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"])
-def test_the_first_bytes_tell_the_extension(kind):
+def test_extension_follows_from_the_first_bytes(kind):
     extension = extension_of(encoded(noise(), kind))
     assert Image.registered_extensions()[f".{extension}"] == kind
     assert extension_of(b"hello, world") is None

@@ -1,31 +1,31 @@
-"""Resizing, and the same bytes in eager mode, in tf.data and in a SavedModel."""
+"""Resizing, and equal results in eager mode, in tf.data and in a SavedModel."""
 
 import io
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from images_drawn import KINDS, encoded, noise, png_of_any_size, smooth, with_orientation
+from make_images import KINDS, encoded, noise, png_of_any_size, smooth, with_orientation
 from PIL import Image
 
 from kerastl.data import load_image
 
 
-def test_resizing_is_pillows_antialiased_bilinear():
+def test_resizing_matches_pillow_bilinear_with_antialiasing():
     content = encoded(smooth(120, 200))
-    wanted = Image.open(io.BytesIO(content)).resize((48, 48), Image.Resampling.BILINEAR)
+    expected = Image.open(io.BytesIO(content)).resize((48, 48), Image.Resampling.BILINEAR)
     image = load_image(tf.constant(content), image_size_px=48).numpy()
     assert image.dtype == np.float32
-    assert np.abs(image - np.asarray(wanted, np.float32)).max() <= 1.5
+    assert np.abs(image - np.asarray(expected, np.float32)).max() <= 1.5
 
 
-def test_shrinking_a_fine_checkerboard_gives_even_grey():
+def test_shrinking_a_fine_checkerboard_gives_uniform_gray():
     board = np.indices((128, 128)).sum(0) % 2 * np.uint8(255)
     image = load_image(tf.constant(encoded(board.astype(np.uint8))), image_size_px=16).numpy()
     assert np.abs(image[2:-2, 2:-2] - 127.5).max() < 8
 
 
-def test_white_stays_within_the_promised_range():
+def test_white_stays_within_0_to_255():
     content = encoded(np.full((333, 517, 3), 255, np.uint8))
     image = load_image(tf.constant(content), image_size_px=96).numpy()
     assert image.max() <= 255
@@ -45,7 +45,7 @@ def samples() -> list[bytes]:
     return [encoded(noise(), kind) for kind in KINDS] + [encoded(levels), rotated, alpha]
 
 
-def test_eager_tf_data_and_a_saved_model_give_the_same_bytes(tmp_path):
+def test_eager_tf_data_and_saved_model_decode_equally(tmp_path):
     contents = samples()
     options = {"image_size_px": 24, "window": (100, 3000), "max_pixels": 1_000_000}
     eager = [load_image(tf.constant(content), **options).numpy() for content in contents]
@@ -58,7 +58,7 @@ def test_eager_tf_data_and_a_saved_model_give_the_same_bytes(tmp_path):
         np.testing.assert_array_equal(here, saved(tf.constant(content)).numpy())
 
 
-def test_tf_data_and_a_saved_model_refuse_a_huge_image_too(tmp_path):
+def test_tf_data_and_saved_model_reject_huge_images(tmp_path):
     content = png_of_any_size(12_000, 12_000, whole=False)
     dataset = tf.data.Dataset.from_tensors(content).map(lambda content: load_image(content, image_size_px=24))
     with pytest.raises(tf.errors.InvalidArgumentError, match="12000 x 12000"):
@@ -68,8 +68,8 @@ def test_tf_data_and_a_saved_model_refuse_a_huge_image_too(tmp_path):
         tf.saved_model.load(str(tmp_path))(tf.constant(content))
 
 
-def test_the_decoder_is_stateless_but_for_one_assertion():
-    """Under op determinism tf.data calls a function with other stateful operations one at a time."""
+def test_decoder_has_one_assertion_and_no_other_stateful_op():
+    """With op determinism, tf.data calls functions with other stateful operations sequentially."""
     from kerastl.data.decode import FULL_WINDOW, _decoder
 
     graph = _decoder(FULL_WINDOW, 1000).get_concrete_function().graph.as_graph_def()

@@ -1,4 +1,4 @@
-"""Files that lie about their size, are cut short, broken or no images: refused, never a crash."""
+"""Files with wrong sizes, truncated and damaged files are rejected and never crash."""
 
 import io
 import struct
@@ -6,11 +6,11 @@ import struct
 import numpy as np
 import pytest
 import tensorflow as tf
-from images_drawn import KINDS, decoded, encoded, noise, png_of_any_size, smooth
+from make_images import KINDS, decoded, encoded, noise, png_of_any_size, smooth
 from PIL import Image
 
 
-def test_a_true_image_of_144_million_pixels_is_refused_before_it_is_unpacked():
+def test_image_of_144_million_pixels_is_rejected_before_decompression():
     content = png_of_any_size(12_000, 12_000, whole=True)
     with pytest.raises(tf.errors.InvalidArgumentError, match="12000 x 12000 pixels"):
         decoded(content)
@@ -20,7 +20,7 @@ def test_a_true_image_of_144_million_pixels_is_refused_before_it_is_unpacked():
 
 
 def huge_headers() -> dict[str, bytes]:
-    """Files of which only the header is true: 30,000 x 30,000 pixels, nothing behind it."""
+    """Files with a valid header of 30,000 x 30,000 pixels but no pixels."""
     side = 30_000
     jpeg = bytearray(encoded(smooth(), "JPEG"))
     start = jpeg.index(b"\xff\xc0") + 5
@@ -49,12 +49,12 @@ def huge_headers() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", huge_headers())
-def test_every_kind_is_refused_by_the_size_in_its_header(kind):
+def test_every_format_is_rejected_by_the_size_in_its_header(kind):
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"(30000|15000) x (30000|15000) pixels"):
         decoded(huge_headers()[kind])
 
 
-def test_a_gif_frame_larger_than_its_canvas_is_refused():
+def test_gif_frame_larger_than_its_canvas_is_rejected():
     gif = bytearray(encoded(noise(), "GIF", "P"))
     frame = gif.index(b"\x2c", 13 + 768)
     gif[frame + 5 : frame + 9] = struct.pack("<HH", 30_000, 30_000)
@@ -72,12 +72,12 @@ def test_a_gif_frame_larger_than_its_canvas_is_refused():
         (b"MM\0*" + bytes(40), "TIFF"),
     ],
 )
-def test_what_cannot_be_decoded_is_refused_by_name(content, reason):
+def test_unsupported_files_are_rejected_with_the_reason(content, reason):
     with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
         decoded(content)
 
 
-def test_an_animated_webp_is_refused_by_name():
+def test_animated_webp_is_rejected():
     frames = [Image.fromarray(noise(seed=seed)) for seed in range(2)]
     stream = io.BytesIO()
     frames[0].save(stream, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
@@ -86,7 +86,7 @@ def test_an_animated_webp_is_refused_by_name():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_cut_at_any_place_raises_and_never_crashes(kind):
+def test_truncated_files_raise_and_never_crash(kind):
     content = encoded(noise(12, 9), kind)
     for length in [*range(40), *range(40, len(content) - 40, max(1, len(content) // 40))]:
         with pytest.raises(tf.errors.InvalidArgumentError):
@@ -94,13 +94,13 @@ def test_a_file_cut_at_any_place_raises_and_never_crashes(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_with_wrong_bytes_decodes_or_raises_and_never_crashes(kind):
+def test_corrupted_files_decode_or_raise_and_never_crash(kind):
     content = np.frombuffer(encoded(noise(12, 9), kind), np.uint8)
     rng = np.random.default_rng(3)
     for _ in range(100):
         broken = content.copy()
-        places = rng.integers(0, min(len(broken), 64), 3)
-        broken[places] = rng.integers(0, 256, 3)
+        positions = rng.integers(0, min(len(broken), 64), 3)
+        broken[positions] = rng.integers(0, 256, 3)
         try:
             image = decoded(broken.tobytes(), max_pixels=100_000)
         except tf.errors.InvalidArgumentError:

@@ -1,4 +1,4 @@
-"""Phantom hospitals: same arguments, same bytes; physics that agrees with formulas; no shortcut to the class."""
+"""Phantom hospitals: reproducible bytes, correct physics, and no shortcut to the class."""
 
 import csv
 import functools
@@ -40,7 +40,7 @@ def hospital_a(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_phantoms(out, hospital="a", patients=6, seed=3, slices_per_patient=2, image_size_px=64)
 
 
-def test_one_thread_or_four_write_the_same_bytes(hospital_a: Path, tmp_path: Path) -> None:
+def test_bytes_do_not_depend_on_the_number_of_workers(hospital_a: Path, tmp_path: Path) -> None:
     again = write_phantoms(
         tmp_path / "again",
         hospital="a",
@@ -54,7 +54,7 @@ def test_one_thread_or_four_write_the_same_bytes(hospital_a: Path, tmp_path: Pat
     assert contents(again) == contents(hospital_a)
 
 
-def test_another_seed_draws_other_patients() -> None:
+def test_another_seed_gives_other_patients() -> None:
     first, second = (
         draw_patient(
             "a", patient=1, malignant=True, seed=seed, num_slices=1, image_size_px=48, region="lung"
@@ -64,7 +64,7 @@ def test_another_seed_draws_other_patients() -> None:
     assert np.mean(first != second) > 0.5
 
 
-def test_the_table_names_every_image_and_its_box_bounds_the_mask(hospital_a: Path) -> None:
+def test_table_lists_every_image_with_the_box_of_its_mask(hospital_a: Path) -> None:
     with (hospital_a / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["path"] for row in rows} == {
@@ -83,7 +83,7 @@ def test_the_table_names_every_image_and_its_box_bounds_the_mask(hospital_a: Pat
         assert row["label"] in ("benign", "malignant")
 
 
-def test_a_patient_has_one_label_and_several_different_slices(hospital_a: Path) -> None:
+def test_patient_has_one_label_and_different_slices(hospital_a: Path) -> None:
     with (hospital_a / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     labels = {(row["patient_id"], row["label"]) for row in rows}
@@ -93,24 +93,24 @@ def test_a_patient_has_one_label_and_several_different_slices(hospital_a: Path) 
 
 
 @pytest.mark.parametrize("hospital", ["a", "b", "c"])
-def test_prevalence_is_met_to_the_nearest_patient(hospital: str) -> None:
+def test_prevalence_is_met_within_one_patient(hospital: str) -> None:
     malignant = sum(assign_classes(hospital, patients=50, seed=1))
     assert malignant == pytest.approx(HOSPITALS[hospital].prevalence * 50, abs=0.5)
 
 
-def test_two_patients_are_one_of_each_class() -> None:
+def test_two_patients_have_one_of_each_class() -> None:
     assert sorted(assign_classes("c", patients=2, seed=5)) == [False, True]
 
 
-def test_hospital_c_has_the_scanner_of_a_and_b_has_not() -> None:
+def test_hospital_c_has_the_scanner_of_a_and_b_does_not() -> None:
     assert HOSPITALS["c"].scanner == HOSPITALS["a"].scanner != HOSPITALS["b"].scanner
 
 
 @pytest.mark.parametrize("region", ["lung", "head"])
 @pytest.mark.parametrize("hospital", ["a", "b"])
-def test_the_nodule_is_denser_than_what_surrounds_it_and_lies_in_view(hospital: str, region: str) -> None:
+def test_nodule_is_denser_than_its_surroundings_and_in_view(hospital: str, region: str) -> None:
     for patient in range(1, 5):
-        one = draw_patient(
+        patient_slice = draw_patient(
             hospital,
             patient=patient,
             malignant=patient % 2 == 0,
@@ -119,12 +119,12 @@ def test_the_nodule_is_denser_than_what_surrounds_it_and_lies_in_view(hospital: 
             image_size_px=64,
             region=region,
         )[0]
-        around = np.zeros_like(one.mask)
-        top, left, height, width = one.box()
+        around = np.zeros_like(patient_slice.mask)
+        top, left, height, width = patient_slice.box()
         around[max(top - 2, 0) : top + height + 2, max(left - 2, 0) : left + width + 2] = True
-        inside = np.median(one.stored[one.mask])
-        assert inside > np.median(one.stored[around & ~one.mask]) + 15
-        assert 10 < one.mask.sum() < 400
+        inside = np.median(patient_slice.stored[patient_slice.mask])
+        assert inside > np.median(patient_slice.stored[around & ~patient_slice.mask]) + 15
+        assert 10 < patient_slice.mask.sum() < 400
 
 
 def disc(grid: Grid, radius_mm: float) -> np.ndarray:
@@ -132,7 +132,7 @@ def disc(grid: Grid, radius_mm: float) -> np.ndarray:
     return (1000 * grid.coverage(away - radius_mm) - 1000).astype(np.float32)
 
 
-def test_projection_of_a_disc_of_water_is_its_chord_at_every_angle() -> None:
+def test_projection_of_a_water_disc_is_its_chord_at_every_angle() -> None:
     grid = Grid(96, 200.0)
     water = (disc(grid, 60.0) + 1000) / 1000
     sums = (scanners._projector(96, 200.0) @ water.ravel()).reshape(-1, 96)
@@ -142,7 +142,7 @@ def test_projection_of_a_disc_of_water_is_its_chord_at_every_angle() -> None:
     assert np.abs(sums - chord).mean() < 0.8
 
 
-def test_a_perfect_scanner_gives_back_what_scikit_image_gives_back() -> None:
+def test_noise_free_reconstruction_matches_scikit_image() -> None:
     grid = Grid(96, 200.0)
     image = disc(grid, 70.0)
     image[30:40, 50:62] += 300
@@ -158,7 +158,7 @@ def test_a_perfect_scanner_gives_back_what_scikit_image_gives_back() -> None:
     assert ours[70, 48] == pytest.approx(0, abs=25)
 
 
-def test_a_quarter_of_the_photons_doubles_the_noise() -> None:
+def test_quarter_of_the_photons_doubles_the_noise() -> None:
     grid = Grid(64, 200.0)
     image = disc(grid, 80.0)
     spreads = []
@@ -179,7 +179,7 @@ def test_a_quarter_of_the_photons_doubles_the_noise() -> None:
     assert spreads[1] / spreads[0] == pytest.approx(2, rel=0.15)
 
 
-def test_gain_errors_draw_rings_around_the_centre() -> None:
+def test_gain_errors_give_rings_around_the_center() -> None:
     grid = Grid(64, 200.0)
     image = disc(grid, 80.0)
     scans = [
@@ -212,7 +212,7 @@ def test_gain_errors_draw_rings_around_the_centre() -> None:
         ({"region": "knee"}, "region"),
     ],
 )
-def test_nonsense_is_refused_by_name_and_nothing_is_written(
+def test_invalid_arguments_are_reported_and_nothing_is_written(
     tmp_path: Path, wrong: dict[str, object], word: str
 ) -> None:
     request = {"hospital": "a", "patients": 4, "seed": 1} | wrong
@@ -221,16 +221,14 @@ def test_nonsense_is_refused_by_name_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_folder_that_is_not_empty_is_rejected_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(KerastlError, match="not empty"):
         write_phantoms(tmp_path, hospital="a", patients=2, seed=1)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_an_interrupted_drawing_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_generation_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -240,7 +238,7 @@ def test_an_interrupted_drawing_leaves_nothing_behind(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_reader_draws_once_and_groups_by_patient(tmp_path: Path) -> None:
+def test_reader_generates_once_and_groups_by_patient(tmp_path: Path) -> None:
     options = Options(hospital="b", patients=3, slices_per_patient=2, image_size_px=48)
     first = read(options, seed=4, cache_dir=tmp_path)
     times = {record.file: record.file.stat().st_mtime_ns for record in first.records}
@@ -254,7 +252,7 @@ def test_the_reader_draws_once_and_groups_by_patient(tmp_path: Path) -> None:
     assert other.fingerprint() != first.fingerprint()
 
 
-def test_the_command_says_what_to_type_next_and_that_phantoms_prove_nothing(tmp_path: Path) -> None:
+def test_command_prints_the_next_command_and_a_disclaimer(tmp_path: Path) -> None:
     out = tmp_path / "c"
     words = [
         "phantom",
@@ -284,7 +282,7 @@ def pixel_statistics(stored: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def slices_of():
-    """Return a function that draws 200 patients of a hospital, two slices each, once."""
+    """Return a cached function that draws 200 patients of a hospital with two slices each."""
 
     @functools.cache
     def draw(hospital: str, seed: int):
@@ -308,9 +306,11 @@ def slices_of():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("hospital", ["a", "b"])
-def test_statistics_of_single_pixels_do_not_tell_the_class(slices_of, hospital, seed) -> None:
+def test_single_pixel_statistics_do_not_predict_the_class(slices_of, hospital, seed) -> None:
     truth, slices = slices_of(hospital, seed)
-    features = np.array([pixel_statistics(one.stored) for both in slices for one in both])
+    features = np.array(
+        [pixel_statistics(item.stored) for patient_slices in slices for item in patient_slices]
+    )
     for columns in (slice(0, 1), slice(1, 2), slice(2, None), slice(None)):
         scores = cross_val_predict(
             make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)),
@@ -325,15 +325,15 @@ def test_statistics_of_single_pixels_do_not_tell_the_class(slices_of, hospital, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hospital", ["a", "b"])
-def test_neither_size_nor_box_tells_the_class(slices_of, hospital) -> None:
+def test_nodule_size_and_box_do_not_predict_the_class(slices_of, hospital) -> None:
     truth, slices = slices_of(hospital, 1)
-    areas = [both[0].mask.sum() for both in slices]
+    areas = [patient_slices[0].mask.sum() for patient_slices in slices]
     assert 0.35 < roc_auc_score(truth, areas) < 0.65
     for side in (2, 3):
-        lengths = [both[0].box()[side] for both in slices]
+        lengths = [patient_slices[0].box()[side] for patient_slices in slices]
         assert 0.35 < roc_auc_score(truth, lengths) < 0.65
 
 
-def test_the_scanner_of_a_is_the_gentler_one() -> None:
+def test_scanner_of_a_has_less_noise_than_b() -> None:
     assert SCANNER_A.photons > HOSPITALS["b"].scanner.photons
     assert SCANNER_A.kernel_boost < HOSPITALS["b"].scanner.kernel_boost

@@ -6,7 +6,7 @@ from kerastl.data import Collection, Record
 
 
 @pytest.fixture
-def two(tmp_path):
+def collection(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(name.encode())
     return Collection(
@@ -34,13 +34,16 @@ def two(tmp_path):
     ],
     ids=str,
 )
-def test_whatever_is_said_of_a_image_is_in_the_fingerprint(two, edit):
-    first, second = two.records
-    assert replace(two, records=(replace(first, **edit), second)).fingerprint() != two.fingerprint()
+def test_fingerprint_covers_every_field_of_a_record(collection, edit):
+    first, second = collection.records
+    assert (
+        replace(collection, records=(replace(first, **edit), second)).fingerprint()
+        != collection.fingerprint()
+    )
 
 
-def test_nothing_is_not_the_empty_text_and_words_do_not_run_together(two):
-    first, second = two.records
+def test_fingerprint_distinguishes_none_from_empty_text(collection):
+    first, second = collection.records
     edits = [
         {"label": None, "group": None},
         {"label": "", "group": None},
@@ -49,28 +52,28 @@ def test_nothing_is_not_the_empty_text_and_words_do_not_run_together(two):
         {"label": "a", "group": "bc"},
         {"label": 'a", "b', "group": None},
     ]
-    prints = {replace(two, records=(replace(first, **edit), second)).fingerprint() for edit in edits}
+    prints = {replace(collection, records=(replace(first, **edit), second)).fingerprint() for edit in edits}
     assert len(prints) == len(edits)
 
 
-def test_order_does_not_matter_even_where_one_image_stands_twice(two):
-    first, second = two.records
+def test_fingerprint_ignores_order(collection):
+    first, second = collection.records
     again = replace(first, group="patient 9")
     orders = [(first, again, second), (again, first, second), (second, again, first)]
-    assert len({replace(two, records=records).fingerprint() for records in orders}) == 1
-    assert replace(two, records=(first, second)).fingerprint() == two.fingerprint()
+    assert len({replace(collection, records=records).fingerprint() for records in orders}) == 1
+    assert replace(collection, records=(first, second)).fingerprint() == collection.fingerprint()
 
 
-def test_place_does_not_matter_and_content_does(two, tmp_path):
+def test_fingerprint_depends_on_content_not_location(collection, tmp_path):
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     records = []
-    for record in two.records:
+    for record in collection.records:
         record.file.rename(moved / record.path)
         records.append(replace(record, file=moved / record.path))
-    other = Collection(moved, two.class_names, tuple(records))
-    for record in two.records:
+    other = Collection(moved, collection.class_names, tuple(records))
+    for record in collection.records:
         record.file.write_bytes(record.path.encode())
-    assert other.fingerprint() == two.fingerprint()
+    assert other.fingerprint() == collection.fingerprint()
     (moved / "a").write_bytes(b"another image")
-    assert other.fingerprint() != two.fingerprint()
+    assert other.fingerprint() != collection.fingerprint()

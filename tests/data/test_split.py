@@ -1,4 +1,4 @@
-"""The split by what it promises, on drawn and on invented data sets."""
+"""Properties of splits, on random and on constructed datasets."""
 
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -14,7 +14,7 @@ from kerastl.errors import Problems, RequestError
 
 
 def collection_of(rows) -> Collection:
-    """From (label, group) pairs."""
+    """Return a collection from (label, group) pairs."""
     records = [
         Record(f"{number}.png", Path(f"/{number}.png"), label, None, group)
         for number, (label, group) in enumerate(rows)
@@ -25,7 +25,7 @@ def collection_of(rows) -> Collection:
 
 @st.composite
 def data_sets(draw) -> Collection:
-    """Two to four classes, each with 3 to 12 patients of 1 to 9 images."""
+    """Return two to four classes, each with 3 to 12 patients with 1 to 9 images."""
     rows = []
     for label in "abcd"[: draw(st.integers(2, 4))]:
         sizes = draw(st.lists(st.integers(1, 9), min_size=3, max_size=12))
@@ -36,45 +36,45 @@ def data_sets(draw) -> Collection:
 fractions = st.sampled_from([0.05, 0.1, 0.15, 0.2, 0.3])
 
 
-def sizes_of(found: Collection) -> Counter:
-    return Counter(record.split for record in found.records)
+def sizes_of(collection: Collection) -> Counter:
+    return Counter(record.split for record in collection.records)
 
 
 @settings(max_examples=60, deadline=None)
 @given(data_sets(), fractions, fractions, st.integers(0, 2**32))
-def test_no_group_straddles_and_every_class_is_in_every_split(data, val, test, seed):
-    found = split(data, val_fraction=val, test_fraction=test, seed=seed)
-    places = defaultdict(set)
+def test_groups_stay_whole_and_every_class_is_in_every_split(data, val, test, seed):
+    collection = split(data, val_fraction=val, test_fraction=test, seed=seed)
+    splits_by_group = defaultdict(set)
     classes = defaultdict(set)
-    for record in found.records:
-        places[record.group].add(record.split)
+    for record in collection.records:
+        splits_by_group[record.group].add(record.split)
         classes[record.split].add(record.label)
-    assert all(len(splits) == 1 for splits in places.values())
+    assert all(len(splits) == 1 for splits in splits_by_group.values())
     assert set(classes) == {"train", "val", "test"}
     assert all(names == set(data.class_names) for names in classes.values())
 
 
 @settings(max_examples=60, deadline=None)
 @given(data_sets(), fractions, fractions, st.integers(0, 2**32))
-def test_fractions_are_met_within_one_group_or_one_group_a_class(data, val, test, seed):
-    found = split(data, val_fraction=val, test_fraction=test, seed=seed)
+def test_fractions_are_met_within_one_group_or_one_group_per_class(data, val, test, seed):
+    collection = split(data, val_fraction=val, test_fraction=test, seed=seed)
     largest = max(Counter(record.group for record in data.records).values())
     for name, fraction in (("val", val), ("test", test)):
-        wanted = fraction * len(data.records)
-        groups = {record.group for record in found.records if record.split == name}
-        gap = sizes_of(found)[name] - wanted
+        expected = fraction * len(data.records)
+        groups = {record.group for record in collection.records if record.split == name}
+        gap = sizes_of(collection)[name] - expected
         assert abs(gap) <= largest or (gap > 0 and len(groups) <= len(data.class_names))
 
 
 @settings(max_examples=30, deadline=None)
 @given(data_sets(), st.integers(0, 2**32), st.randoms())
-def test_the_order_of_the_files_does_not_matter(data, seed, random):
+def test_split_does_not_depend_on_the_order_of_files(data, seed, random):
     shuffled = list(data.records)
     random.shuffle(shuffled)
     options = {"val_fraction": 0.15, "test_fraction": 0.15, "seed": seed}
-    one = split(data, **options)
-    two = split(replace(data, records=tuple(shuffled)), **options)
-    assert {r.path: r.split for r in one.records} == {r.path: r.split for r in two.records}
+    first = split(data, **options)
+    second = split(replace(data, records=tuple(shuffled)), **options)
+    assert {r.path: r.split for r in first.records} == {r.path: r.split for r in second.records}
 
 
 @settings(max_examples=40, deadline=None)
@@ -85,19 +85,19 @@ def test_the_order_of_the_files_does_not_matter(data, seed, random):
 def test_patients_with_images_of_both_classes_stay_whole(rows, seed):
     data = collection_of([(label, f"p{patient}") for label, patient in rows])
     try:
-        found = split(data, val_fraction=0.2, test_fraction=0.2, seed=seed)
+        collection = split(data, val_fraction=0.2, test_fraction=0.2, seed=seed)
     except RequestError:
         return
-    places = defaultdict(set)
-    for record in found.records:
-        places[record.group].add(record.split)
-    assert all(len(splits) == 1 for splits in places.values())
+    splits_by_group = defaultdict(set)
+    for record in collection.records:
+        splits_by_group[record.group].add(record.split)
+    assert all(len(splits) == 1 for splits in splits_by_group.values())
 
 
-def test_single_images_meet_the_fractions_exactly_and_in_every_class():
+def test_single_images_meet_the_fractions_exactly_per_class():
     data = collection_of([(label, None) for label in "abc" for _ in range(100)])
-    found = split(data, val_fraction=0.15, test_fraction=0.2, seed=1)
-    counts = Counter((record.split, record.label) for record in found.records)
+    collection = split(data, val_fraction=0.15, test_fraction=0.2, seed=1)
+    counts = Counter((record.split, record.label) for record in collection.records)
     assert all(counts["val", label] == 15 and counts["test", label] == 20 for label in "abc")
 
 
@@ -110,13 +110,13 @@ def test_another_seed_gives_another_split():
     assert len(ways) == 5
 
 
-def test_a_large_data_set_is_divided_at_once():
+def test_large_dataset_is_split():
     data = collection_of([(str(number % 10), None) for number in range(30_000)])
-    found = split(data, val_fraction=0.1, test_fraction=0.1, seed=0)
-    assert sizes_of(found) == {"train": 24_000, "val": 3_000, "test": 3_000}
+    collection = split(data, val_fraction=0.1, test_fraction=0.1, seed=0)
+    assert sizes_of(collection) == {"train": 24_000, "val": 3_000, "test": 3_000}
 
 
-def test_without_a_fraction_there_is_no_such_split():
+def test_zero_fraction_makes_no_split():
     data = collection_of([(label, None) for label in "ab" for _ in range(10)])
     assert sizes_of(split(data, val_fraction=0.2, test_fraction=0, seed=0)) == {"train": 16, "val": 4}
 
@@ -125,57 +125,57 @@ def rare_data() -> Collection:
     return collection_of([("a", None)] * 20 + [("b", None)] * 20 + [("rare", "r1"), ("rare", "r2")])
 
 
-def test_a_class_of_two_groups_is_refused_by_name():
+def test_class_with_two_groups_is_rejected():
     with pytest.raises(Problems, match=r"class 'rare': has 2 groups.*at least 3.*\n.*allow_rare"):
         split(rare_data(), val_fraction=0.2, test_fraction=0.2, seed=0)
 
 
-def test_a_rare_class_goes_wholly_to_train_when_allowed():
-    found = split(rare_data(), val_fraction=0.2, test_fraction=0.2, seed=0, allow_rare=True)
-    assert {record.split for record in found.records if record.label == "rare"} == {"train"}
-    assert any("'rare'" in note for note in found.notes)
+def test_rare_class_goes_to_train_with_allow_rare():
+    collection = split(rare_data(), val_fraction=0.2, test_fraction=0.2, seed=0, allow_rare=True)
+    assert {record.split for record in collection.records if record.label == "rare"} == {"train"}
+    assert any("'rare'" in note for note in collection.notes)
 
 
 def presplit(rows) -> Collection:
-    """From (label, group, split)."""
+    """Return a collection from (label, group, split)."""
     data = collection_of([(label, group) for label, group, _ in rows])
     records = [replace(record, split=row[2]) for record, row in zip(data.records, rows, strict=True)]
     return replace(data, records=tuple(records))
 
 
-def test_ready_made_splits_are_kept_and_a_missing_one_is_carved_out_of_train():
+def test_given_splits_are_kept_and_a_missing_one_is_taken_from_train():
     rows = [(label, None, name) for label in "ab" for name in ["train"] * 20 + ["test"] * 7]
     data = presplit(rows)
-    found = split(data, val_fraction=0.2, test_fraction=0.5, seed=3)
+    collection = split(data, val_fraction=0.2, test_fraction=0.5, seed=3)
     before = {record.path for record in data.records if record.split == "test"}
-    assert {record.path for record in found.records if record.split == "test"} == before
-    assert sizes_of(found) == {"train": 32, "val": 8, "test": 14}
+    assert {record.path for record in collection.records if record.split == "test"} == before
+    assert sizes_of(collection) == {"train": 32, "val": 8, "test": 14}
 
 
-def test_complete_ready_made_splits_do_not_depend_on_the_seed():
+def test_complete_given_splits_do_not_depend_on_the_seed():
     rows = [(label, None, name) for label in "ab" for name in ("train", "val", "test")]
     data = presplit(rows)
     assert split(data, val_fraction=0.3, test_fraction=0.3, seed=9).records == data.records
 
 
-def test_a_ready_made_split_that_divides_a_patient_is_refused_by_name():
+def test_given_split_that_divides_a_patient_is_rejected():
     data = presplit([("a", "p7", "train"), ("b", "p7", "test"), ("a", "p1", "train"), ("b", "p2", "test")])
     with pytest.raises(Problems, match="group 'p7': is in train and test"):
         split(data, val_fraction=0.1, test_fraction=0.1, seed=0)
 
 
-def test_half_a_ready_made_split_is_refused():
+def test_incomplete_given_split_is_rejected():
     with pytest.raises(RequestError, match="for all images or for none"):
         split(
             presplit([("a", None, "train"), ("b", None, None)]), val_fraction=0.1, test_fraction=0.1, seed=0
         )
 
 
-def test_unlabelled_images_are_left_out_with_a_note():
+def test_unlabeled_images_are_dropped_with_a_note():
     data = collection_of([("a", None)] * 5 + [("b", None)] * 5 + [(None, None)] * 3)
-    found = split(data, val_fraction=0.2, test_fraction=0.2, seed=0)
-    assert len(found.records) == 10
-    assert any("3 unlabeled images" in note for note in found.notes)
+    collection = split(data, val_fraction=0.2, test_fraction=0.2, seed=0)
+    assert len(collection.records) == 10
+    assert any("3 unlabeled images" in note for note in collection.notes)
     with pytest.raises(RequestError, match="No image has a label"):
         split(collection_of([(None, None)] * 4), val_fraction=0.2, test_fraction=0.2, seed=0)
 
@@ -184,68 +184,68 @@ def target_data() -> Collection:
     return collection_of([(label, f"{label}{number // 3}") for label in "ab" for number in range(60)])
 
 
-def test_few_labels_are_those_of_few_groups_and_no_other_label_is_left():
-    found = split_target(target_data(), labels="few", groups_per_class=4, test_fraction=0.3, seed=5)
-    assert set(sizes_of(found)) == {"target_train", "target_test", "target_unlabelled"}
-    few = [record for record in found.records if record.split == "target_train"]
+def test_few_keeps_only_the_labels_of_a_few_groups():
+    collection = split_target(target_data(), labels="few", groups_per_class=4, test_fraction=0.3, seed=5)
+    assert set(sizes_of(collection)) == {"target_train", "target_test", "target_unlabelled"}
+    few = [record for record in collection.records if record.split == "target_train"]
     assert Counter(label for label, _ in {(r.label, r.group) for r in few}) == {"a": 4, "b": 4}
-    hidden = [record for record in found.records if record.split == "target_unlabelled"]
+    hidden = [record for record in collection.records if record.split == "target_unlabelled"]
     assert hidden
     assert all(record.label is None for record in hidden)
     assert not {r.group for r in few} & {r.group for r in hidden}
 
 
-def test_the_target_test_set_is_the_same_for_few_and_for_no_labels():
+def test_target_test_split_is_the_same_for_few_and_no_labels():
     def tested(labels):
-        found = split_target(target_data(), labels=labels, test_fraction=0.3, seed=5)
-        return {record.path for record in found.records if record.split == "target_test"}
+        collection = split_target(target_data(), labels=labels, test_fraction=0.3, seed=5)
+        return {record.path for record in collection.records if record.split == "target_test"}
 
     assert tested("few") == tested("none")
 
 
-def test_no_labels_still_allow_a_labelled_test_set():
-    found = split_target(target_data(), labels="none", test_fraction=0.3, seed=5)
-    assert set(sizes_of(found)) == {"target_test", "target_unlabelled"}
-    assert {r.label for r in found.records if r.split == "target_test"} == {"a", "b"}
+def test_target_without_training_labels_has_a_labeled_test_split():
+    collection = split_target(target_data(), labels="none", test_fraction=0.3, seed=5)
+    assert set(sizes_of(collection)) == {"target_test", "target_unlabelled"}
+    assert {r.label for r in collection.records if r.split == "target_test"} == {"a", "b"}
 
 
 @pytest.mark.parametrize("labels", ["none", "few"])
-def test_no_unlabelled_image_of_a_tested_group_is_trained_on(labels):
-    """Every patient has labelled images and one without a label; two more patients have no labels."""
+def test_unlabeled_images_of_test_groups_are_not_trained_on(labels):
+    """Every patient has labeled images and an unlabeled one; two more patients have no labels."""
     rows = [(label, f"{label}{number}") for label in "ab" for number in range(20) for _ in range(3)]
     rows += [(None, f"{label}{number}") for label in "ab" for number in range(20)]
     data = collection_of([*rows, (None, "c0"), (None, "c1"), (None, None)])
-    found = split_target(data, labels=labels, groups_per_class=4, test_fraction=0.3, seed=5)
-    tested = {r.group for r in found.records if r.split == "target_test"}
-    trained = {r.group for r in found.records if r.split != "target_test"}
+    collection = split_target(data, labels=labels, groups_per_class=4, test_fraction=0.3, seed=5)
+    tested = {r.group for r in collection.records if r.split == "target_test"}
+    trained = {r.group for r in collection.records if r.split != "target_test"}
     assert len(tested) == 12
     assert not tested & trained
-    assert len(found.records) == len(data.records) - 12
-    notes = [note for note in found.notes if "unlabeled" in note]
+    assert len(collection.records) == len(data.records) - 12
+    notes = [note for note in collection.notes if "unlabeled" in note]
     assert len(notes) == 1
     assert "12 unlabeled images" in notes[0]
 
 
-def test_unlabelled_images_of_nobody_tested_all_join_the_target_without_a_note():
+def test_unlabeled_images_of_other_groups_join_the_target_without_a_note():
     rows = [(label, None) for label in "ab" for _ in range(20)] + [(None, None)] * 7
-    found = split_target(collection_of(rows), labels="none", test_fraction=0.3, seed=5)
-    assert sizes_of(found) == {"target_test": 12, "target_unlabelled": 35}
-    assert found.notes == ()
+    collection = split_target(collection_of(rows), labels="none", test_fraction=0.3, seed=5)
+    assert sizes_of(collection) == {"target_test": 12, "target_unlabelled": 35}
+    assert collection.notes == ()
 
 
-def test_an_unlabelled_target_has_no_test_set():
-    found = split_target(collection_of([(None, None)] * 9), labels="none", seed=0)
-    assert sizes_of(found) == {"target_unlabelled": 9}
+def test_unlabeled_target_has_no_test_split():
+    collection = split_target(collection_of([(None, None)] * 9), labels="none", seed=0)
+    assert sizes_of(collection) == {"target_unlabelled": 9}
     with pytest.raises(RequestError, match="No image has a label"):
         split_target(collection_of([(None, None)] * 9), labels="few", seed=0)
 
 
-def test_all_labels_divide_the_target_like_a_source():
-    found = split_target(target_data(), labels="all", val_fraction=0.2, test_fraction=0.3, seed=5)
-    assert set(sizes_of(found)) == {"target_train", "target_val", "target_test"}
+def test_all_labels_split_the_target_like_a_source():
+    collection = split_target(target_data(), labels="all", val_fraction=0.2, test_fraction=0.3, seed=5)
+    assert set(sizes_of(collection)) == {"target_train", "target_val", "target_test"}
 
 
-def test_too_few_groups_for_few_labels_are_refused():
+def test_too_few_groups_for_few_labels_are_rejected():
     data = collection_of([(label, f"{label}{number}") for label in "ab" for number in range(5)])
     with pytest.raises(Problems, match="groups_per_class"):
         split_target(data, labels="few", groups_per_class=5, test_fraction=0.2, seed=0)
@@ -254,26 +254,26 @@ def test_too_few_groups_for_few_labels_are_refused():
 def test_a_group_of_both_classes_counts_for_both():
     data = collection_of([(label, f"p{number}") for number in range(10) for label in "ab"])
     data = replace(data, records=tuple(replace(r, split="target_train") for r in data.records))
-    found = keep_few_labels(data, groups_per_class=3, seed=1)
-    assert len({r.group for r in found.records if r.split == "target_train"}) == 3
+    collection = keep_few_labels(data, groups_per_class=3, seed=1)
+    assert len({r.group for r in collection.records if r.split == "target_train"}) == 3
 
 
-def test_groups_of_two_kinds_never_meet_by_name():
-    """A patient called like an image's file is not that image."""
+def test_group_and_path_with_the_same_name_are_different_groups():
+    """A patient whose ID equals the path of an image is not that image."""
     rows = [("a", "0.png"), *[("a", None)] * 10, *[("b", None)] * 10]
-    found = split(collection_of(rows), val_fraction=0.2, test_fraction=0.2, seed=0)
-    assert np.isin(["train", "val", "test"], [record.split for record in found.records]).all()
+    collection = split(collection_of(rows), val_fraction=0.2, test_fraction=0.2, seed=0)
+    assert np.isin(["train", "val", "test"], [record.split for record in collection.records]).all()
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**16), st.integers(0, 2**16))
-def test_who_is_labelled_for_one_number_is_labelled_for_every_larger_one(drawn, seed):
-    """Also where a patient has images of several classes, so that picking for one class serves another."""
+def test_labeled_groups_are_nested_in_the_number_of_groups(drawn, seed):
+    """This holds even if patients have images of several classes and count for each."""
     generator = np.random.default_rng(drawn)
     holds = generator.random((14, 3)) < 0.5
     rows = [("abc"[column], f"g{group}") for group, column in np.argwhere(holds).tolist()]
-    found = collection_of(rows)
-    pool = replace(found, records=tuple(replace(r, split="target_train") for r in found.records))
+    collection = collection_of(rows)
+    pool = replace(collection, records=tuple(replace(r, split="target_train") for r in collection.records))
     fewest = int(holds.sum(0).min())
     before: set[str | None] = set()
     for number in range(1, fewest + 1):

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets, with a tiny data set that is prepared on the spot; never the network unasked."""
+"""The reader of TensorFlow Datasets, with a tiny dataset and without network access."""
 
 import builtins
 import socket
@@ -6,7 +6,7 @@ import socket
 import numpy as np
 import pytest
 import tensorflow as tf
-from images_drawn import by_pillow, noise
+from make_images import decode_with_pillow, noise
 
 from kerastl.data import decode_image, read_tfds
 from kerastl.data.readers import tfds as reader
@@ -19,7 +19,7 @@ NAMES = ["10", "2", "<b>"]
 
 
 class TinyShapes(tfds.core.GeneratorBasedBuilder):
-    """Noise with a number; a split without labels, as some data sets have."""
+    """Noise images with an index, and a split without labels."""
 
     VERSION = tfds.core.Version("1.2.0")
 
@@ -60,34 +60,34 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-def test_both_storage_formats_give_every_image_unchanged_with_its_class(prepared, tmp_path, no_network):
-    found = read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path)
-    assert found.class_names == ("2", "10", "<b>")
-    assert len(found.notes) == 1
+def test_both_storage_formats_give_unchanged_images_and_classes(prepared, tmp_path, no_network):
+    collection = read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path)
+    assert collection.class_names == ("2", "10", "<b>")
+    assert len(collection.notes) == 1
     drawn = {noise(8, 9, seed=number).tobytes(): number for number in range(9)}
     numbers: dict[str, list[int]] = {"train": [], "val": [], "test": []}
-    for record in found.records:
+    for record in collection.records:
         assert record.file.is_absolute()
         content = record.file.read_bytes()
-        number = drawn[by_pillow(content).astype(np.uint8).tobytes()]
-        np.testing.assert_array_equal(decode_image(tf.constant(content)), by_pillow(content))
+        number = drawn[decode_with_pillow(content).astype(np.uint8).tobytes()]
+        np.testing.assert_array_equal(decode_image(tf.constant(content)), decode_with_pillow(content))
         assert record.label == NAMES[number % 3]
         numbers[record.split].append(number)
-    wanted = {"train": range(9), "val": range(4), "test": range(3)}
+    expected = {"train": range(9), "val": range(4), "test": range(3)}
     assert {split: sorted(of) for split, of in numbers.items()} == {
-        split: list(of) for split, of in wanted.items()
+        split: list(of) for split, of in expected.items()
     }
 
 
-def test_paths_name_data_set_split_and_number(prepared, tmp_path):
-    found = read_tfds("tiny_shapes:1.2.0", data_dir=prepared, cache_dir=tmp_path, splits=("test",))
-    assert [record.path for record in found.records] == [
+def test_paths_contain_dataset_split_and_number(prepared, tmp_path):
+    collection = read_tfds("tiny_shapes:1.2.0", data_dir=prepared, cache_dir=tmp_path, splits=("test",))
+    assert [record.path for record in collection.records] == [
         f"tfds:tiny_shapes:1.2.0/test/{number}" for number in range(3)
     ]
-    assert {record.split for record in found.records} == {None}
+    assert {record.split for record in collection.records} == {None}
 
 
-def test_a_second_read_finds_the_files_and_repeats_without_writing(prepared, tmp_path, monkeypatch):
+def test_second_read_uses_the_cached_files(prepared, tmp_path, monkeypatch):
     first = read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert len(before) > 16
@@ -101,7 +101,7 @@ def test_a_second_read_finds_the_files_and_repeats_without_writing(prepared, tmp
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_an_interrupted_reading_leaves_nothing_that_counts(prepared, tmp_path, monkeypatch):
+def test_interrupted_reading_leaves_no_partial_files(prepared, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(reader, "write_csv", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -110,7 +110,7 @@ def test_an_interrupted_reading_leaves_nothing_that_counts(prepared, tmp_path, m
     assert len(read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path).records) == 16
 
 
-def test_a_cache_without_room_is_named_with_how_to_name_another(prepared, tmp_path):
+def test_unwritable_cache_is_reported(prepared, tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(RequestError) as error:
         read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path / "file")
@@ -118,25 +118,23 @@ def test_a_cache_without_room_is_named_with_how_to_name_another(prepared, tmp_pa
     assert "KERASTL_CACHE=DIR" in str(error.value)
 
 
-def test_a_split_without_labels_is_unlabelled_when_asked_for(prepared, tmp_path):
-    found = read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path, splits=("unsupervised",))
-    assert [(record.label, record.split) for record in found.records] == [(None, None)] * 2
+def test_split_without_labels_is_unlabeled(prepared, tmp_path):
+    collection = read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path, splits=("unsupervised",))
+    assert [(record.label, record.split) for record in collection.records] == [(None, None)] * 2
 
 
-def test_an_unknown_split_gets_the_nearest_name(prepared, tmp_path):
+def test_unknown_split_suggests_the_nearest_name(prepared, tmp_path):
     with pytest.raises(RequestError, match=r"'tets'\. Did you mean 'test'"):
         read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path, splits=("tets",))
 
 
-def test_a_feature_that_is_no_class_is_refused_with_those_that_are(prepared, tmp_path):
+def test_feature_of_wrong_type_is_rejected_with_suitable_ones(prepared, tmp_path):
     with pytest.raises(RequestError, match=r"'text'.*Suitable for label_key: label"):
         read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path, label_key="text")
 
 
 @pytest.mark.parametrize("name", ["mnist", "mnst", "tiny_shapes:3.0.0"])
-def test_what_is_not_prepared_is_refused_without_the_network_with_the_next_command(
-    name, tmp_path, no_network
-):
+def test_unprepared_dataset_is_rejected_without_network_access(name, tmp_path, no_network):
     with pytest.raises(RequestError) as error:
         read_tfds(name, data_dir=tmp_path / "empty", cache_dir=tmp_path)
     text = str(error.value)
@@ -146,19 +144,19 @@ def test_what_is_not_prepared_is_refused_without_the_network_with_the_next_comma
     assert ("Did you mean 'mnist'?" in text) == (name == "mnst")
 
 
-def test_a_download_that_fails_is_an_error_of_one_line(tmp_path):
+def test_failed_download_is_a_one_line_error(tmp_path):
     with pytest.raises(RequestError, match="Cannot download") as error:
         read_tfds("no_such_data_set", data_dir=tmp_path, cache_dir=tmp_path, download=True)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc", "huggingface:cifar10", "Mnist", "a b", "x:1"])
-def test_a_text_that_is_no_name_is_refused_before_anything_is_looked_up(name, tmp_path):
+def test_invalid_dataset_name_is_rejected(name, tmp_path):
     with pytest.raises(Problems, match="must be name, name/config"):
         read_tfds(name, cache_dir=tmp_path)
 
 
-def test_a_missing_requirement_of_the_library_is_said(monkeypatch, tmp_path):
+def test_missing_dependency_of_the_library_is_reported(monkeypatch, tmp_path):
     real = builtins.__import__
 
     def without(name, *rest, **options):

@@ -101,6 +101,6 @@ def test_error_for_an_existing_folder_has_a_resume_command_only_if_resumable(tmp
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("")
     for taken in (run.path, tmp_path / "mine"):
-        with pytest.raises(RequestError, match=str(taken)) as told:
+        with pytest.raises(RequestError, match=str(taken)) as error:
             create_run("a", taken)
-        assert "--resume" not in str(told.value)
+        assert "--resume" not in str(error.value)

@@ -1,4 +1,4 @@
-"""The one decoder against Pillow: every kind of file, depth, transparency and orientation."""
+"""The decoder compared with Pillow: formats, bit depths, transparency and orientation."""
 
 import io
 import struct
@@ -6,13 +6,13 @@ import struct
 import numpy as np
 import pytest
 import tensorflow as tf
-from images_drawn import by_pillow, decoded, encoded, noise, smooth, with_orientation
+from make_images import decode_with_pillow, decoded, encoded, noise, smooth, with_orientation
 from PIL import Image, ImageOps
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
 @pytest.mark.parametrize("kind", ["PNG", "BMP"])
-def test_lossless_kinds_are_decoded_exactly_as_pillow_does(kind, mode):
+def test_lossless_formats_are_decoded_exactly_like_pillow(kind, mode):
     content = encoded(noise(), kind, mode)
     if (kind, mode) == ("BMP", "1"):
         with pytest.raises(tf.errors.InvalidArgumentError, match="8, 24 or 32 bits"):
@@ -20,44 +20,44 @@ def test_lossless_kinds_are_decoded_exactly_as_pillow_does(kind, mode):
         return
     image = decoded(content)
     assert image.dtype == np.float32
-    np.testing.assert_array_equal(image, by_pillow(content))
+    np.testing.assert_array_equal(image, decode_with_pillow(content))
 
 
-def test_gif_shows_its_first_frame_and_never_unpacks_the_others():
+def test_only_the_first_frame_of_a_gif_is_decoded():
     frames = [Image.fromarray(noise(seed=seed)).convert("P") for seed in range(4)]
     stream = io.BytesIO()
     frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
     whole = stream.getvalue()
-    np.testing.assert_array_equal(decoded(whole), by_pillow(whole))
+    np.testing.assert_array_equal(decoded(whole), decode_with_pillow(whole))
     # Everything behind the first frame is nonsense: a decoder that looks at it would fail.
     second = whole.index(b"\x21\xf9\x04", 13 + 768 + 40)
-    np.testing.assert_array_equal(decoded(whole[:second] + b"\x99" * 50), by_pillow(whole))
+    np.testing.assert_array_equal(decoded(whole[:second] + b"\x99" * 50), decode_with_pillow(whole))
 
 
 def test_lossless_webp_is_decoded_exactly_and_lossy_webp_closely():
     content = encoded(noise(), "WEBP", lossless=True)
-    np.testing.assert_array_equal(decoded(content), by_pillow(content))
+    np.testing.assert_array_equal(decoded(content), decode_with_pillow(content))
     content = encoded(smooth(), "WEBP", quality=80)
-    assert np.abs(decoded(content) - by_pillow(content)).max() <= 2
+    assert np.abs(decoded(content) - decode_with_pillow(content)).max() <= 2
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_jpeg_is_within_two_levels_of_pillow(mode, progressive):
     content = encoded(smooth(), "JPEG", mode, quality=90, progressive=progressive)
-    assert np.abs(decoded(content) - by_pillow(content)).max() <= 2
+    assert np.abs(decoded(content) - decode_with_pillow(content)).max() <= 2
 
 
 @pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True, "exact": True})])
-def test_transparency_is_laid_on_white(kind, options):
+def test_transparency_is_composited_on_white(kind, options):
     content = encoded(noise(channels=4), kind, **options)
     layer = Image.open(io.BytesIO(content)).convert("RGBA")
     white = Image.new("RGBA", layer.size, "white")
-    wanted = np.asarray(Image.alpha_composite(white, layer).convert("RGB"), np.float32)
-    assert np.abs(decoded(content) - wanted).max() <= 1
+    expected = np.asarray(Image.alpha_composite(white, layer).convert("RGB"), np.float32)
+    assert np.abs(decoded(content) - expected).max() <= 1
 
 
-def test_one_transparent_colour_of_a_png_becomes_white():
+def test_single_transparent_color_of_a_png_becomes_white():
     pixels = noise()
     pixels[3, 4] = (1, 2, 3)
     content = encoded(pixels, "PNG", transparency=(1, 2, 3))
@@ -66,20 +66,20 @@ def test_one_transparent_colour_of_a_png_becomes_white():
     np.testing.assert_array_equal(image[0, 0], pixels[0, 0])
 
 
-def test_sixteen_bit_grey_keeps_all_its_levels():
+def test_16_bit_grayscale_keeps_all_levels():
     levels = np.arange(4096, dtype=np.uint16).reshape(64, 64)
     image = decoded(encoded(levels), window=(0, 4095))
     assert len(np.unique(image)) == 4096
     np.testing.assert_allclose(image[..., 1], levels * (255 / 4095), atol=1e-4)
 
 
-def test_a_window_clips_what_lies_beyond_it():
+def test_values_outside_the_window_are_clipped():
     levels = np.array([[0, 1000, 1500, 2000, 65535]], np.uint16)
     image = decoded(encoded(levels), window=(1000, 2000))
     np.testing.assert_allclose(image[0, :, 0], [0, 0, 127.5, 255, 255])
 
 
-def test_without_a_window_the_full_range_of_sixteen_bits_is_shown():
+def test_without_a_window_the_full_16_bit_range_is_used():
     levels = np.array([[0, 257, 65535]], np.uint16)
     np.testing.assert_allclose(decoded(encoded(levels))[0, :, 2], [0, 1, 255], atol=1e-4)
 
@@ -89,29 +89,29 @@ def test_eight_bit_images_ignore_the_window():
     np.testing.assert_array_equal(decoded(content, window=(1000, 2000)), decoded(content))
 
 
-def test_sixteen_bit_colour_is_divided_by_257():
+def test_16_bit_color_is_divided_by_257():
     pixels = np.random.default_rng(1).integers(0, 65536, (5, 7, 3), dtype=np.uint16)
     content = tf.io.encode_png(pixels).numpy()
     np.testing.assert_allclose(decoded(content), pixels / 257, rtol=1e-6)
 
 
-def test_an_empty_window_is_refused():
+def test_empty_window_is_rejected():
     with pytest.raises(ValueError, match="low < high"):
         decoded(encoded(noise()), window=(5, 5))
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("value", range(1, 9))
-def test_every_exif_orientation_is_turned_upright_as_pillow_does(value, order):
+def test_every_exif_orientation_matches_pillow(value, order):
     content = with_orientation(encoded(smooth(), "JPEG", quality=95), value, order)
-    wanted = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
     image = decoded(content)
-    assert image.shape[:2] == wanted.size[::-1]
-    assert np.abs(image - np.asarray(wanted, np.float32)).max() <= 2
+    assert image.shape[:2] == expected.size[::-1]
+    assert np.abs(image - np.asarray(expected, np.float32)).max() <= 2
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
-def test_an_impossible_orientation_counts_as_upright(value):
+def test_invalid_exif_orientation_is_ignored(value):
     plain = encoded(smooth(), "JPEG")
     np.testing.assert_array_equal(decoded(with_orientation(plain, value)), decoded(plain))
 
@@ -125,7 +125,7 @@ def test_an_impossible_orientation_counts_as_upright(value):
         b"Exif\0\0MM\0*\0\0\0\x08\xff\xff",
     ],
 )
-def test_broken_exif_counts_as_upright(segment):
+def test_damaged_exif_is_ignored(segment):
     plain = encoded(smooth(), "JPEG")
     broken = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + plain[2:]
     np.testing.assert_array_equal(decoded(broken), decoded(plain))

@@ -1,4 +1,4 @@
-"""Every file decoded once: what is refused and in which words, and the cache of what was found."""
+"""Validation of image files: reasons for rejection, and the cache of the results."""
 
 import errno
 import sqlite3
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from images_drawn import LIMIT, colour, encoded, noise, png_of_any_size, smooth, write
+from make_images import LIMIT, encoded, noise, png_of_any_size, smooth, uniform_image, write
 
 from kerastl.data import Collection, Record, TooManyUnreadableError, check_images, validate
 from kerastl.data.cache import FILE_NAME
@@ -31,12 +31,12 @@ GOOD = {"good.png": encoded(noise())}
         (b"II*\0" + bytes(60), "TIFF file is damaged"),
     ],
 )
-def test_a_bad_file_is_named_with_a_reason_people_understand(checking, content, reason):
-    found = checking({**GOOD, "bad.png": content})
-    assert [path for path, _ in found.quarantined] == ["bad.png"]
-    assert reason in found.quarantined[0][1]
-    assert "\n" not in found.quarantined[0][1]
-    assert [record.path for record in found.collection.records] == ["good.png"]
+def test_unreadable_file_is_listed_with_a_reason(checking, content, reason):
+    result = checking({**GOOD, "bad.png": content})
+    assert [path for path, _ in result.quarantined] == ["bad.png"]
+    assert reason in result.quarantined[0][1]
+    assert "\n" not in result.quarantined[0][1]
+    assert [record.path for record in result.collection.records] == ["good.png"]
 
 
 FROM_THE_SYSTEM = [
@@ -48,9 +48,7 @@ FROM_THE_SYSTEM = [
 
 
 @pytest.mark.parametrize(("error", "reason"), FROM_THE_SYSTEM)
-def test_what_the_system_refuses_is_left_out_and_asked_again_next_time(
-    checking, checking_again, monkeypatch, error, reason
-):
+def test_system_errors_are_not_cached(checking, checking_again, monkeypatch, error, reason):
     real = Path.read_bytes
 
     def failing(self):
@@ -68,7 +66,7 @@ def test_what_the_system_refuses_is_left_out_and_asked_again_next_time(
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "Too many open files")])
-def test_pillow_without_memory_or_files_says_nothing_lasting(checking, checking_again, monkeypatch, error):
+def test_system_errors_in_pillow_are_not_cached(checking, checking_again, monkeypatch, error):
     def failing(*arguments, **options):
         raise error
 
@@ -80,7 +78,7 @@ def test_pillow_without_memory_or_files_says_nothing_lasting(checking, checking_
 
 
 @pytest.mark.parametrize("error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM")])
-def test_tensorflow_without_memory_says_nothing_lasting(checking, checking_again, monkeypatch, error):
+def test_tensorflow_memory_errors_are_not_cached(checking, checking_again, monkeypatch, error):
     odd, real = encoded(noise(9, 9)), validate.decode_image
 
     def failing(content, **options):
@@ -95,12 +93,12 @@ def test_tensorflow_without_memory_says_nothing_lasting(checking, checking_again
     assert checking_again(first).quarantined == ()
 
 
-def test_the_content_decides_not_the_extension(checking):
-    found = checking({"really_jpeg.png": encoded(smooth(), "JPEG"), "really_png.jpg": encoded(noise())})
-    assert found.quarantined == ()
+def test_format_follows_from_content_not_extension(checking):
+    result = checking({"really_jpeg.png": encoded(smooth(), "JPEG"), "really_png.jpg": encoded(noise())})
+    assert result.quarantined == ()
 
 
-def test_more_unreadable_files_than_allowed_stop_and_the_first_are_named(checking):
+def test_too_many_unreadable_files_raise_an_error_that_lists_the_first(checking):
     contents = {f"good{i}.png": encoded(noise()) for i in range(60)}
     contents |= {f"bad{i:02d}.png": b"x" for i in range(30)}
     with pytest.raises(TooManyUnreadableError) as error:
@@ -114,15 +112,15 @@ def test_more_unreadable_files_than_allowed_stop_and_the_first_are_named(checkin
     assert "data.max_unreadable_fraction" in last
 
 
-def test_five_of_a_hundred_are_allowed_and_six_are_not(checking):
-    contents = {f"{i}.png": encoded(colour(1, 4)) if i >= 5 else b"x" for i in range(100)}
+def test_default_limit_is_5_percent_unreadable(checking):
+    contents = {f"{i}.png": encoded(uniform_image(1, 4)) if i >= 5 else b"x" for i in range(100)}
     assert len(checking(contents, max_unreadable_fraction=0.05).quarantined) == 5
     contents["5.png"] = b"x"
     with pytest.raises(TooManyUnreadableError):
         checking(contents, max_unreadable_fraction=0.05)
 
 
-def test_a_class_that_loses_every_image_is_refused(tmp_path):
+def test_class_without_readable_images_is_rejected(tmp_path):
     good = write(tmp_path / "a.png", noise())
     (tmp_path / "b.png").write_bytes(b"x")
     records = (Record("a.png", good, "a"), Record("b.png", tmp_path / "b.png", "b"))
@@ -136,7 +134,7 @@ def test_a_class_that_loses_every_image_is_refused(tmp_path):
 
 @pytest.fixture
 def decodings(monkeypatch):
-    """The number of files that were decoded by the check."""
+    """The contents that the check decodes."""
     seen = []
     real = validate.check_content
 
@@ -148,7 +146,7 @@ def decodings(monkeypatch):
     return seen
 
 
-def test_a_second_check_decodes_nothing_and_finds_the_same(checking, checking_again, decodings):
+def test_second_check_uses_the_cache(checking, checking_again, decodings):
     contents = {**GOOD, "bad.png": b"x", "deep.png": encoded(np.zeros((4, 4), np.uint16))}
     first = checking(contents)
     assert len(decodings) == 3
@@ -157,7 +155,7 @@ def test_a_second_check_decodes_nothing_and_finds_the_same(checking, checking_ag
     assert (first.quarantined, first.has_16_bit) == (second.quarantined, second.has_16_bit)
 
 
-def test_a_changed_file_and_another_limit_are_decoded_again(checking, decodings):
+def test_changed_file_or_limit_is_checked_again(checking, decodings):
     checking(GOOD)
     checking({"good.png": encoded(noise(9, 9))})
     assert len(decodings) == 2
@@ -166,7 +164,7 @@ def test_a_changed_file_and_another_limit_are_decoded_again(checking, decodings)
     assert len(decodings) == 3
 
 
-def test_the_cache_holds_no_path(checking, tmp_path):
+def test_cache_contains_no_paths(checking, tmp_path):
     checking({**GOOD, "patient_smith.png": b"x"})
     content = (tmp_path / "cache" / FILE_NAME).read_bytes()
     assert b"smith" not in content
@@ -174,7 +172,7 @@ def test_the_cache_holds_no_path(checking, tmp_path):
 
 
 @pytest.mark.parametrize("broken", [b"this is no database" * 100, b""])
-def test_a_broken_cache_is_replaced(checking, checking_again, tmp_path, decodings, broken):
+def test_damaged_cache_is_replaced(checking, checking_again, tmp_path, decodings, broken):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / FILE_NAME).write_bytes(broken)
     first = checking(GOOD)
@@ -185,12 +183,12 @@ def test_a_broken_cache_is_replaced(checking, checking_again, tmp_path, decoding
     connection.close()
 
 
-def test_a_cache_that_cannot_be_written_is_no_obstacle(checking, tmp_path):
+def test_read_only_cache_is_ignored(checking, tmp_path):
     (tmp_path / "file").write_text("no folder")
     assert checking(GOOD, cache_dir=tmp_path / "file").quarantined == ()
 
 
-def test_many_writers_share_one_cache(tmp_path):
+def test_concurrent_writers_share_a_cache(tmp_path):
     from kerastl.data.cache import FileCheck, read_file_checks, write_file_checks
 
     def work(number):
@@ -202,7 +200,7 @@ def test_many_writers_share_one_cache(tmp_path):
     assert len(read_file_checks(tmp_path, keys)) == 800
 
 
-def test_sixteen_bit_images_are_noticed(checking):
+def test_16_bit_images_are_detected(checking):
     assert not checking(GOOD).has_16_bit
     deep = encoded(np.zeros((4, 4), np.uint16))
     assert checking({**GOOD, "deep.png": deep}).has_16_bit

@@ -1,4 +1,4 @@
-"""Images that the tests of this room draw: as arrays, and as the bytes of a file."""
+"""Test images as arrays and as encoded bytes."""
 
 import io
 import struct
@@ -18,7 +18,7 @@ def noise(height: int = 20, width: int = 30, channels: int = 3, seed: int = 0) -
 
 
 def smooth(height: int = 60, width: int = 90) -> np.ndarray:
-    """An image without hard edges, as JPEG likes it."""
+    """An image without sharp edges, which JPEG compresses with little error."""
     y, x = np.mgrid[0:height, 0:width]
     layers = [x * 255 / width, y * 255 / height, (x + y) * 255 / (width + height)]
     return np.stack(layers, -1).astype(np.uint8)
@@ -31,12 +31,12 @@ def encoded(pixels: np.ndarray, kind: str = "PNG", mode: str | None = None, **op
     return stream.getvalue()
 
 
-def by_pillow(content: bytes) -> np.ndarray:
+def decode_with_pillow(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(np.float32)
 
 
 def png_of_any_size(width: int, height: int, *, whole: bool) -> bytes:
-    """A one-bit black PNG of any size; not `whole`: only its header is true."""
+    """A one-bit black PNG of any size. If not `whole`, it has a valid header but no pixels."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         checksum = struct.pack(">I", zlib.crc32(name + data))
@@ -53,7 +53,7 @@ def write(path: Path, pixels: np.ndarray, **options) -> Path:
     return path
 
 
-def colour(level: int, size: int = 8) -> np.ndarray:
+def uniform_image(level: int, size: int = 8) -> np.ndarray:
     return np.full((size, size, 3), level, np.uint8)
 
 
