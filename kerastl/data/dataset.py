@@ -185,7 +185,8 @@ class ImageDataset:
         self.seed, self.shuffle, self.cache = seed, shuffle, cache
         self._take_labels()
         self.mixes, self.placement = mix is not None, placement
-        self.augmented, self._augment = augment is not None, augment
+        self._augment: Any = augment
+        self.augmented = augment is not None
         self.has_fingerprint = augment is None or hasattr(augment, "fingerprint")
         self.repeats = views is not None or not (self.augmented or self.mixes)
         self.views = views if views is not None and self.augmented else 1
