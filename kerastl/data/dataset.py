@@ -220,7 +220,7 @@ class ImageDataset:
             return epoch_order(self.seed, epoch, self.num_examples, self._stream)
         return np.arange(self.num_examples, dtype=np.int64)
 
-    def with_own_order(self, *, labelled: bool) -> ImageDataset:
+    def with_own_order(self, *, labeled: bool) -> ImageDataset:
         """Return a copy with another order, for training on two datasets in parallel.
 
         Without it, two datasets of the same seed and size would pair images by their indices.
@@ -230,7 +230,7 @@ class ImageDataset:
         """
         other = copy.copy(self)
         other._stream = self._stream + 1
-        if not labelled:
+        if not labeled:
             other.records = tuple(replace(record, label=None) for record in self.records)
             other._take_labels()
         return other

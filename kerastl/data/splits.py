@@ -266,8 +266,8 @@ def split_target(
     val_fraction = val_fraction if labels == "all" else 0.0
     if labels != "all":
         # Unlabeled images join below, so `split` must not report them as dropped.
-        labelled = [record for record in collection.records if record.label is not None]
-        collection = _val_to_train(replace(collection, records=tuple(labelled)))
+        labeled = [record for record in collection.records if record.label is not None]
+        collection = _val_to_train(replace(collection, records=tuple(labeled)))
     if labels == "none":
         # No labels are used for training, so a single class is allowed.
         divided = _divided(collection, val_fraction, test_fraction, seed, allow_rare)
@@ -363,14 +363,14 @@ def _val_to_train(collection: Collection) -> Collection:
 
 
 def _labeled_only(collection: Collection) -> Collection:
-    labelled = tuple(record for record in collection.records if record.label is not None)
-    if not labelled:
+    labeled = tuple(record for record in collection.records if record.label is not None)
+    if not labeled:
         raise RequestError("No image has a label, so the images cannot be split by class.")
-    left_out = len(collection.records) - len(labelled)
+    left_out = len(collection.records) - len(labeled)
     if not left_out:
         return collection
     note = f"Ignored {pluralize(left_out, 'unlabeled image')}."
-    return replace(collection, records=labelled, notes=(*collection.notes, note))
+    return replace(collection, records=labeled, notes=(*collection.notes, note))
 
 
 def _check_whole_groups(records: Sequence[Record]) -> None:

@@ -149,7 +149,7 @@ def build_phase_data(
             changes. Nothing was trained.
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    target_stream = cache(lambda labeled: None if target is None else target.with_own_order(labelled=labeled))
+    target_stream = cache(lambda labeled: None if target is None else target.with_own_order(labeled=labeled))
     phase_data, problems = [], []
     for phase in phases:
         where = f"phase {phase.name}"

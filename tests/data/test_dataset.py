@@ -58,16 +58,16 @@ def test_epoch_contains_every_image_once_with_its_label(records):
 def test_with_own_order_gives_another_permutation(records, cache):
     source = dataset_of(records, augment=shifted, cache=cache)
     images, labels, indices = read_epoch(source, 3)
-    for labelled in (True, False):
-        other = source.with_own_order(labelled=labelled)
+    for labeled in (True, False):
+        other = source.with_own_order(labeled=labeled)
         own_images, own_labels, own_indices = read_epoch(other, 3)
         assert sorted(own_indices) == sorted(indices)
         assert (own_indices != indices).any()
         np.testing.assert_array_equal(own_images[np.argsort(own_indices)], images[np.argsort(indices)])
-        expected = own_indices % 2 if labelled else np.full(COUNT, -1)
+        expected = own_indices % 2 if labeled else np.full(COUNT, -1)
         np.testing.assert_array_equal(own_labels, expected)
         np.testing.assert_array_equal(other.labels[own_indices], expected)
-        assert all((record.label is None) != labelled for record in other.records)
+        assert all((record.label is None) != labeled for record in other.records)
     np.testing.assert_array_equal(read_epoch(source, 3)[1], labels)
 
 

@@ -114,7 +114,7 @@ def watched():
 
 
 @pytest.fixture(scope="module")
-def labelled():
+def labeled():
     """Both have 40 images, and the step reads the target's labels."""
     return Watched(target_of(40), asks=True)
 
@@ -131,9 +131,9 @@ def test_the_shorter_stream_repeats_in_a_new_order_each_time(watched):
     assert len({tuple(one) for one in rounds}) == 3
 
 
-def test_a_longer_stream_is_read_whole_over_several_epochs(labelled):
-    assert len(labelled.step.places("source")) == 10
-    assert sorted(flat(labelled.step.places("target"))) == list(range(40))
+def test_a_longer_stream_is_read_whole_over_several_epochs(labeled):
+    assert len(labeled.step.places("source")) == 10
+    assert sorted(flat(labeled.step.places("target"))) == list(range(40))
 
 
 def test_a_stretch_of_a_longer_phase_goes_on_where_the_one_before_it_ended(watched, train):
@@ -149,8 +149,8 @@ def test_a_stretch_of_a_longer_phase_goes_on_where_the_one_before_it_ended(watch
     assert first.places("target") + second.places("target") == watched.step.places("target")
 
 
-def test_target_labels_are_passed_only_to_a_step_that_reads_them(watched, labelled):
-    for run, asks in ((watched, False), (labelled, True)):
+def test_target_labels_are_passed_only_to_a_step_that_reads_them(watched, labeled):
+    for run, asks in ((watched, False), (labeled, True)):
         for labels, indices in run.step.saw["target"]:
             assert labels.dtype == np.int32
             np.testing.assert_array_equal(labels, run.target.labels[indices] if asks else -1)
@@ -178,7 +178,7 @@ def test_history_weighs_each_step_by_the_images_of_its_first_stream():
     source, target = ArraySource(*drawn(20)), target_of(12, batch_size=8)
     history = fit(model_of(), source, target=target, phases=[HEAD], step_for=lambda *_: Aligned())
     steps = [(8, 8), (8, 4), (4, 8)], [(8, 4), (8, 8), (4, 4)]  # images of both, in each epoch
-    orders = [target.with_own_order(labelled=False).indexed_batches(epoch) for epoch in range(3)]
+    orders = [target.with_own_order(labeled=False).indexed_batches(epoch) for epoch in range(3)]
     places = [float(np.mean(indices)) for order in orders for _, _, indices in order]
     for row, epoch in zip(history.rows, steps, strict=True):
         assert row["place"] == pytest.approx(19 / 2)
