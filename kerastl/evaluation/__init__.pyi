@@ -1,8 +1,8 @@
 from .bootstrap import groups_disagree as groups_disagree
 from .compare import paired_difference as paired_difference
+from .inference import compare_passes as compare_passes
 from .inference import decode_twice as decode_twice
 from .inference import predict as predict
-from .inference import compare_passes as compare_passes
 from .operating_points import positive_class as positive_class
 from .predictions import Predictions as Predictions
 from .predictions import read_predictions as read_predictions

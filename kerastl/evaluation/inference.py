@@ -32,7 +32,6 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
         RunFailed: If an image cannot be read any more, or if its logits are not finite. The message names it.
 
     Example:
-
     ```python
     predictions = kerastl.evaluation.predict(model, dataset)
     scores = kerastl.evaluation.score(predictions)

@@ -68,7 +68,6 @@ def score(
         RequestError: If there is no class `positive`, or if a column cannot be divided into subgroups.
 
     Example:
-
     ```python
     predictions = kerastl.evaluation.read_predictions(Path("runs/mine/predictions.csv"))
     kerastl.evaluation.score(predictions)["test"]["overall"]["auc"]

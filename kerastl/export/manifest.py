@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError, report_damage
-from kerastl.evaluation.trained_model import description_of
+from kerastl.evaluation.trained_model import parse_description
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.runs import EXPORT_AGAIN, MANIFEST, hash_files, write_json
 
@@ -74,7 +74,7 @@ def read_manifest(folder: Path) -> Manifest:
     with report_damage(file, EXPORT_AGAIN):
         content = json.loads(file.read_text(encoding="utf-8"))
         # The same keys and rules as in `model.json` of a run.
-        description = description_of(content)
+        description = parse_description(content)
         names = description.class_names
         return Manifest(
             class_names=names,

@@ -14,7 +14,7 @@ from kerastl.errors import report_damage
 from kerastl.evaluation.calibration import with_temperature
 from kerastl.evaluation.label_shift import correct_prevalence
 from kerastl.evaluation.predictions import Array
-from kerastl.evaluation.trained_model import AGAIN, class_shares_of, read_temperature, read_validation_fit
+from kerastl.evaluation.trained_model import AGAIN, read_class_shares, read_temperature, read_validation_fit
 from kerastl.recipe import read_plain
 from kerastl.runs import RESOLVED_RECIPE
 
@@ -310,7 +310,7 @@ def _estimated_prevalence(run_folder: Path, class_names: Sequence[str]) -> Preva
 
 def _training_shares(run_folder: Path, class_names: Sequence[str]) -> tuple[float, ...] | None:
     """Return the class shares that the model was trained for; equal ones if the loss was weighted by class."""
-    shares = class_shares_of(run_folder, tuple(class_names))
+    shares = read_class_shares(run_folder, tuple(class_names))
     if shares is None:
         return None
     with report_damage(run_folder / RESOLVED_RECIPE, AGAIN):

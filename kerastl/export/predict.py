@@ -27,7 +27,7 @@ from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import (
     DESCRIPTION,
     MODEL,
-    check_as_exported,
+    check_manifest,
     find_model,
     load_trained,
     read_description,
@@ -229,7 +229,7 @@ def find_predictor(path: Path) -> ModelOnDisk:
         raise RequestError(
             f"{path} is neither a run folder nor an export: it has no {DESCRIPTION} and no version with {GRAPH}."
         )
-    check_as_exported(folder)
+    check_manifest(folder)
     description = read_description(folder)
     if not (folder / MODEL).is_file():
         raise RequestError(f"{folder} has no {MODEL}: the run is not finished, or the file was removed.")

@@ -12,7 +12,7 @@ import keras
 from kerastl.console import print_status
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
-from kerastl.evaluation.trained_model import check_as_exported
+from kerastl.evaluation.trained_model import check_manifest
 from kerastl.models import (
     HeadReport,
     build_model,
@@ -133,7 +133,7 @@ def _load_head_of_run(run_folder: Path, model: keras.Model, class_names: Sequenc
     Raises:
         RequestError: The folder is not a finished run, the export was modified, or the head does not fit the backbone.
     """
-    check_as_exported(run_folder)
+    check_manifest(run_folder)
     trained = load_trained(run_folder)
     kernel, bias = trained.model.get_layer("head").get_weights()
     try:
