@@ -1,11 +1,21 @@
-"""Geometric operations in a row become one map and one resampling: right, and better than one after the other."""
+"""Adjacent geometric operations are folded into one map and one resampling, which is more accurate."""
 
 from functools import reduce
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from geometry_drawn import SIZE_PX, both, by_scipy, drawn_by, matrix, photos, places, sample_images, seeds
+from geometry_reference import (
+    SIZE_PX,
+    both,
+    by_scipy,
+    matrix,
+    photos,
+    positions,
+    sample_images,
+    sampled_params,
+    seeds,
+)
 
 from kerastl.augment import build_policy
 from kerastl.augment.geometry import product
@@ -48,18 +58,17 @@ class Folded:
         self.images = images
         self.compiled, self.exact = both(operations, images)
         policy = build_policy(operations, image_size_px=SIZE_PX)
-        drawn = drawn_by(policy, images)
+        params = sampled_params(policy, images)
         self.steps = [
             [
-                matrix(one["name"], numbers, row, SIZE_PX)
-                for one, numbers in zip(operations, drawn, strict=True)
+                matrix(operation["name"], own, row, SIZE_PX)
+                for operation, own in zip(operations, params, strict=True)
             ]
             for row in range(len(images))
         ]
         self.lowering = policy.lowering
-        self.fill_mode = next(one["fill_mode"] for one in operations if "fill_mode" in one) if any(
-            "fill_mode" in one for one in operations
-        ) else "reflect"  # fmt: skip
+        fill_modes = [operation["fill_mode"] for operation in operations if "fill_mode" in operation]
+        self.fill_mode = fill_modes[0] if fill_modes else "reflect"
 
     def one_pass(self, row, order):
         """Return the image through the product of all its maps, by SciPy."""
@@ -70,7 +79,7 @@ class Folded:
         """Return where the result shows what no step has looked for outside of the image: `[size, size]` bool."""
         inside = np.ones((SIZE_PX, SIZE_PX), bool)
         for first in range(len(self.steps[row])):
-            x, y = places(reduce(np.matmul, self.steps[row][first:]), SIZE_PX)
+            x, y = positions(reduce(np.matmul, self.steps[row][first:]), SIZE_PX)
             inside &= (np.minimum(x, y) >= 3) & (np.maximum(x, y) <= SIZE_PX - 4)
         return inside
 
@@ -80,14 +89,14 @@ def folded(request):
     return Folded(FOLDS[request.param], sample_images(COUNT))
 
 
-def test_all_of_them_fold(folded):
+def test_all_operations_are_folded(folded):
     assert {how for _, how in folded.lowering} == {"folded"}
 
 
-def test_a_fold_is_one_bilinear_resampling_by_the_product_of_the_maps(folded):
-    """SciPy's, of maps computed by NumPy; wrapped images break at once, so that rounding may tell at the seam.
+def test_fold_equals_one_bilinear_resampling_by_the_product_of_the_maps(folded):
+    """Compare with SciPy; at the seams of wrapped images, rounding may select another pixel.
 
-    On noise, where neighbours differ by up to 255 levels, places rounded to float32 tell twice as much.
+    On noise, adjacent pixels differ by up to 255 levels, which doubles the effect of rounding positions.
     """
     theirs = np.stack([folded.one_pass(row, order=1) for row in range(COUNT)])
     noise = np.arange(COUNT) % 3 == 2
@@ -95,15 +104,17 @@ def test_a_fold_is_one_bilinear_resampling_by_the_product_of_the_maps(folded):
     assert far.mean() <= (1e-3 if folded.fill_mode == "wrap" else 0)
 
 
-def test_a_place_next_to_a_whole_pixel_is_rounded_once():
-    """A million places: some lie so near to a pixel that rounded twice, once up and once down, they show another."""
+def test_positions_near_pixel_centers_are_rounded_once():
+    """Among a million positions, some are so close to a pixel that double rounding would select another."""
     operations = FOLDS["rotation, zoom"]
     policy = build_policy(operations, image_size_px=SIZE_PX)
     images = sample_images(3)[[2] * 8]
     for first in range(0, 320, 8):
         first_map, second_map = (
-            one.maps(one.draw(StatelessGenerator(seeds(8, first), one.place), tf.constant(images)))
-            for one in policy._operations
+            operation.maps(
+                operation.sample(StatelessGenerator(seeds(8, first), operation.index), tf.constant(images))
+            )
+            for operation in policy._operations
         )
         maps = tf.cast(product(first_map, second_map), tf.float32)
         eager = warp(tf.constant(images), maps, fill_mode="reflect").numpy()
@@ -114,7 +125,7 @@ def psnr(image, reference):
     return 10 * np.log10(255**2 / np.mean((image - reference) ** 2))
 
 
-def test_a_fold_is_nearer_to_a_cubic_spline_than_one_resampling_after_another(folded):
+def test_fold_is_closer_to_cubic_interpolation_than_repeated_resampling(folded):
     """On every photograph, where no step looked outside of the image: at the border the two mean other pixels."""
     for row in range(COUNT):
         if row % 3 == 2:
@@ -127,7 +138,7 @@ def test_a_fold_is_nearer_to_a_cubic_spline_than_one_resampling_after_another(fo
         assert once > repeated + 0.5
 
 
-def test_images_that_no_operation_of_a_fold_chose_keep_their_bytes():
+def test_images_that_no_operation_chose_keep_their_bytes():
     operations = [
         {"name": "random_rotation", "max_deg": 30.0, "apply_probability": 0.4},
         {"name": "random_crop_and_resize", "min_area_fraction": 0.5, "apply_probability": 0.4},
@@ -136,12 +147,12 @@ def test_images_that_no_operation_of_a_fold_chose_keep_their_bytes():
     images = sample_images(32)
     policy = build_policy(operations, image_size_px=SIZE_PX)
     changed = policy(images, seeds(32, first=32)).numpy()
-    chosen = np.stack([drawn["chosen"] for drawn in drawn_by(policy, images, first=32)]).any(axis=0)
+    chosen = np.stack([params["chosen"] for params in sampled_params(policy, images, first=32)]).any(axis=0)
     assert 3 <= (~chosen).sum() <= 16
     np.testing.assert_array_equal((changed != images).any(axis=(1, 2, 3)), chosen)
 
 
-def test_a_mirror_between_two_warps_does_not_part_them():
+def test_flip_between_two_warps_joins_their_fold():
     """Also where they fill the outside in a way that the mirror never asks for."""
     turn = {"name": "random_rotation", "max_deg": 20.0, "fill_mode": "constant"}
     images = photos()
@@ -150,7 +161,7 @@ def test_a_mirror_between_two_warps_does_not_part_them():
         assert np.abs(folded.compiled[row] - folded.one_pass(row, order=1)).max() < 0.01
 
 
-def test_two_fill_modes_are_two_resamplings():
+def test_different_fill_modes_are_resampled_separately():
     turn, move = {"name": "random_rotation", "max_deg": 20.0}, {
         "name": "random_translation", "max_fraction": 0.2, "fill_mode": "constant",
     }  # fmt: skip
@@ -158,10 +169,10 @@ def test_two_fill_modes_are_two_resamplings():
     assert np.abs(compiled - exact).max() < 0.01
 
 
-def test_grey_images_fold_as_the_colour_ones():
-    grey = sample_images(6).mean(axis=-1, keepdims=True)
+def test_grayscale_images_fold_like_color_images():
+    gray = sample_images(6).mean(axis=-1, keepdims=True)
     operations = FOLDS["flip, rotation, zoom, translation"]
-    one, _ = both(operations, grey)
-    three, _ = both(operations, np.repeat(grey, 3, axis=-1))
-    assert one.shape == grey.shape
-    np.testing.assert_allclose(np.repeat(one, 3, axis=-1), three, atol=1e-3)
+    one_channel, _ = both(operations, gray)
+    three, _ = both(operations, np.repeat(gray, 3, axis=-1))
+    assert one_channel.shape == gray.shape
+    np.testing.assert_allclose(np.repeat(one_channel, 3, axis=-1), three, atol=1e-3)

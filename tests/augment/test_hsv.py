@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 import pytest
 import tensorflow as tf
-from geometry_drawn import both, drawn_by, photos, sample_images
+from geometry_reference import both, photos, sample_images, sampled_params
 
 from kerastl.augment import build_policy
 from kerastl.augment.layers import color_layers
@@ -15,9 +15,9 @@ SATURATION = {"name": "random_saturation", "max_fraction": 0.9}
 ORDERS = {"hue, saturation": [HUE, SATURATION], "saturation, hue": [SATURATION, HUE]}
 
 
-def factor_of(drawn):
+def factor_of(params):
     """Return by how much the saturation is multiplied: keras-cv draws x and multiplies by x / (1 - x)."""
-    return drawn / (1.0 - drawn)
+    return params / (1.0 - params)
 
 
 def by_colorsys(image, turn, *factors):
@@ -32,7 +32,7 @@ def by_colorsys(image, turn, *factors):
 
 
 def small(count):
-    """Return photographs, noise, and strong and grey colours: `[count, 12, 12, 3]`."""
+    """Return photographs, noise, and strong and gray colors: `[count, 12, 12, 3]`."""
     images = sample_images(count, size_px=12)
     images[:, 0] = np.linspace(0, 255, 12)[:, None]
     images[:, 1] = np.eye(3)[np.arange(12) % 3] * 255
@@ -40,49 +40,51 @@ def small(count):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_one_conversion_is_two_by_colorsys_also_where_only_one_was_chosen(order):
-    operations = [{**one, "apply_probability": 0.5} for one in ORDERS[order]]
+def test_combined_hsv_change_equals_colorsys_for_every_selection(order):
+    operations = [{**operation, "apply_probability": 0.5} for operation in ORDERS[order]]
     images = small(16)
     policy = build_policy(operations, image_size_px=12)
-    drawn = dict(zip((one["name"] for one in operations), drawn_by(policy, images), strict=True))
+    params = dict(
+        zip((operation["name"] for operation in operations), sampled_params(policy, images), strict=True)
+    )
     compiled, exact = both(operations, images)
     assert np.abs(compiled - exact).max() < 0.01
-    turned, stretched = (drawn[one["name"]]["chosen"] for one in (HUE, SATURATION))
+    turned, stretched = (params[operation["name"]]["chosen"] for operation in (HUE, SATURATION))
     assert {(True, True), (True, False), (False, True), (False, False)} == set(
         zip(turned.tolist(), stretched.tolist(), strict=True)
     )
     for row, image in enumerate(images):
-        turn = drawn["random_hue"]["transformations"][row] if turned[row] else 0.0
-        x = drawn["random_saturation"]["transformations"][row]
+        turn = params["random_hue"]["transformations"][row] if turned[row] else 0.0
+        x = params["random_saturation"]["transformations"][row]
         truth = by_colorsys(image, turn, factor_of(x) if stretched[row] else 1.0)
         assert np.abs(compiled[row] - truth).max() < 0.01
         if not turned[row] and not stretched[row]:
             assert compiled[row].tobytes() == image.tobytes()
 
 
-def test_two_saturations_in_a_row_each_stop_at_one():
-    """A factor of 2 and then of 1/2 leaves strong colours paler: their product, 1, would not."""
+def test_adjacent_saturations_are_clipped_separately():
+    """A factor of 2 and then of 1/2 leaves strong colors paler: their product, 1, would not."""
     operations = [SATURATION, SATURATION]
     images = small(9)
-    drawn = drawn_by(build_policy(operations, image_size_px=12), images)
+    params = sampled_params(build_policy(operations, image_size_px=12), images)
     compiled, exact = both(operations, images)
     assert np.abs(compiled - exact).max() < 0.01
     merged_is_far = 0
     for row, image in enumerate(images):
-        first, second = (factor_of(numbers["transformations"][row]) for numbers in drawn)
+        first, second = (factor_of(numbers["transformations"][row]) for numbers in params)
         assert np.abs(compiled[row] - by_colorsys(image, 0.0, first, second)).max() < 0.01
         merged = by_colorsys(image, 0.0, first * second)
         merged_is_far += np.abs(compiled[row] - merged).max() > 5
     assert merged_is_far
 
 
-def test_hues_around_a_saturation_share_its_conversion():
+def test_adjacent_hue_and_saturation_share_one_conversion():
     operations = [HUE, SATURATION, HUE]
     images = small(6)
-    drawn = drawn_by(build_policy(operations, image_size_px=12), images)
+    params = sampled_params(build_policy(operations, image_size_px=12), images)
     compiled, _ = both(operations, images)
     for row, image in enumerate(images):
-        first, x, second = (numbers["transformations"][row] for numbers in drawn)
+        first, x, second = (numbers["transformations"][row] for numbers in params)
         truth = by_colorsys(image, first + second, factor_of(x))
         assert np.abs(compiled[row] - truth).max() < 0.01
 
@@ -90,14 +92,14 @@ def test_hues_around_a_saturation_share_its_conversion():
 LINEAR = [{**HUE, "model": "linear"}, {**SATURATION, "model": "linear"}]
 
 
-@pytest.mark.parametrize("operation", LINEAR, ids=lambda one: one["name"])
-def test_the_linear_model_keeps_greys(operation):
-    grey = np.repeat(sample_images(6, size_px=16).mean(axis=-1, keepdims=True), 3, axis=-1)
-    for changed in both([operation], grey):
-        np.testing.assert_allclose(changed, grey, atol=1e-3)
+@pytest.mark.parametrize("operation", LINEAR, ids=lambda operation: operation["name"])
+def test_linear_model_keeps_gray_pixels(operation):
+    gray = np.repeat(sample_images(6, size_px=16).mean(axis=-1, keepdims=True), 3, axis=-1)
+    for changed in both([operation], gray):
+        np.testing.assert_allclose(changed, gray, atol=1e-3)
 
 
-def test_linear_hue_is_a_rotation_about_the_grey_axis_by_the_angle():
+def test_linear_hue_rotates_about_the_gray_axis():
     turns = np.linspace(-0.5, 0.5, 9).astype(np.float32)
     for turn, matrix in zip(turns, color_layers.hue(tf.constant(turns)).numpy(), strict=True):
         np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-6)
@@ -108,7 +110,7 @@ def test_linear_hue_is_a_rotation_about_the_grey_axis_by_the_angle():
     np.testing.assert_allclose(third @ (1, 0, 0), (0, 1, 0), atol=1e-6)
 
 
-def test_linear_saturation_keeps_luma_and_multiplies_the_distance_from_it():
+def test_linear_saturation_scales_the_distance_from_luma():
     luma, pixel = np.array([0.299, 0.587, 0.114]), np.array([90.0, 140.0, 30.0])
     for factor in (0.0, 0.5, 1.0, 1.7):
         (matrix,) = color_layers.saturation(tf.constant([factor])).numpy()
@@ -118,13 +120,13 @@ def test_linear_saturation_keeps_luma_and_multiplies_the_distance_from_it():
 
 
 @pytest.mark.parametrize(("operation", "linear"), [(HUE, LINEAR[0]), (SATURATION, LINEAR[1])])
-def test_the_linear_model_is_another_augmentation(operation, linear):
+def test_linear_model_differs_from_hsv(operation, linear):
     images = photos(32)
     differences = both([operation], images)[0] - both([linear], images)[0]
     assert np.abs(differences).mean() > 2
 
 
-def test_linear_colours_in_a_row_stop_at_0_and_255_one_by_one():
+def test_adjacent_linear_operations_are_clipped_separately():
     """The product of their matrices would bring back what the first has clipped."""
     compiled, exact = both(LINEAR, small(9))
     assert np.abs(compiled - exact).max() < 0.01

@@ -1,7 +1,7 @@
-"""Random numbers have nothing to do with each other: between operations, inside one, between examples and epochs.
+"""Random numbers are independent between operations, calls, examples and epochs.
 
-The error rate is stated, once for the file: each of its tests of independence or uniformity has a bound such that all of them together
-would fail wrongly with a probability below one in a million, were the seeds drawn anew (they are fixed).
+The bounds of all tests of independence or uniformity in this file are chosen so that, with random seeds, they would fail
+together with a probability below one in a million. The seeds are fixed.
 """
 
 import numpy as np
@@ -29,75 +29,77 @@ NAMES = [name for name in registry.names("operation") if name not in CONTAINERS]
 
 
 class RecordingGenerator(StatelessGenerator):
-    """Draws that remember what they gave, as columns of numbers in [0, 1)."""
+    """A generator that records its numbers as columns in [0, 1)."""
 
-    def __init__(self, seeds, place):
-        super().__init__(seeds, place)
+    def __init__(self, seeds, index):
+        super().__init__(seeds, index)
         self.columns = []
 
     def uniform(self, shape, minval=0.0, maxval=1.0, dtype=tf.float32):
-        draw = self._draw
+        num_calls = self._num_calls
         unit = super().uniform(shape).numpy()
-        self._draw = draw
+        self._num_calls = num_calls
         self.columns += list(unit.reshape(len(unit), -1).T)
         return super().uniform(shape, minval, maxval, dtype)
 
 
-def built(name, place, **changes):
+def built(name, index, **changes):
     options = registry.module("operation", name).at_strength(0.7)
     options = options.model_copy(update={"apply_probability": 0.5, **changes})
-    return BuiltOperation(place, name, options, SIZE_PX)
+    return BuiltOperation(index, name, options, SIZE_PX)
 
 
 def raw_columns(operations, seeds):
-    """Return every number that the operations draw, by name: `[COUNT]` each, in [0, 1)."""
+    """Return all random numbers of the operations by name, `[COUNT]` each, in [0, 1)."""
     columns = {}
     images = tf.zeros([len(seeds), SIZE_PX, SIZE_PX, 0])
-    for one in operations:
-        draws = RecordingGenerator(seeds, one.place)
-        one.draw(draws, images)
-        for number, column in enumerate(draws.columns):
-            columns[f"{one.place} {one.name} draw {number}"] = column
+    for operation in operations:
+        generator = RecordingGenerator(seeds, operation.index)
+        operation.sample(generator, images)
+        for number, column in enumerate(generator.columns):
+            columns[f"{operation.index} {operation.name} draw {number}"] = column
     return columns
 
 
-def _window(drawn):
+def _window(params):
     """The aspect ratio is free in the range in which the window fits."""
     strongest = registry.module("operation", "random_crop_and_resize").at_strength(0.7)
-    fits = np.minimum(np.log(strongest.max_aspect_ratio), -np.log(drawn["areas"]))
-    return {**drawn, "aspects": np.log(drawn["aspects"]) / fits}
+    fits = np.minimum(np.log(strongest.max_aspect_ratio), -np.log(params["areas"]))
+    return {**params, "aspects": np.log(params["aspects"]) / fits}
 
 
-def _cutout(drawn):
-    lengths = drawn["ends"] - drawn["starts"]
-    shares = (drawn["starts"] + 0.5) / (SIZE_PX - lengths + 1)
+def _cutout(params):
+    lengths = params["ends"] - params["starts"]
+    shares = (params["starts"] + 0.5) / (SIZE_PX - lengths + 1)
     return {"height": lengths[:, 0], "width": lengths[:, 1], "top": shares[:, 0], "left": shares[:, 1]}  # fmt: skip
 
 
 FREE = {
-    # What is one number in two clothes by design is taken once.
-    "random_zoom": lambda drawn: {"zoom": drawn["height_zooms"]},
-    "random_gaussian_blur": lambda drawn: {"middle": drawn["weights"][:, 0]},
-    "channel_shuffle": lambda drawn: {"first": drawn[:, 0]},
+    # Parameters that depend on each other by design are counted once.
+    "random_zoom": lambda params: {"zoom": params["height_zooms"]},
+    "random_gaussian_blur": lambda params: {"middle": params["weights"][:, 0]},
+    "channel_shuffle": lambda params: {"first": params[:, 0]},
     "random_cutout": _cutout,
     "random_crop_and_resize": _window,
-    "grid_mask": lambda drawn: {"shifts": drawn["shifts"], "ends": drawn["ends"], "sine": drawn["steps"][:, 1]},
+    "grid_mask": lambda params: {"shifts": params["shifts"], "ends": params["ends"], "sine": params["steps"][:, 1]},
 }  # fmt: skip
 
 
 def output_columns(operations, seeds):
-    """Return what the operations hand on to their layers, and who is chosen, by name: `[COUNT]` each."""
+    """Return the sampled parameters of the operations, and which images are chosen, by name: `[COUNT]` each."""
     columns = {}
     images = tf.zeros([len(seeds), SIZE_PX, SIZE_PX, 0])
-    for one in operations:
-        drawn = tf.nest.map_structure(np.asarray, one.draw(StatelessGenerator(seeds, one.place), images))
-        free = FREE.get(one.name, lambda numbers: numbers)(drawn["transformations"])
-        free = {**(free if isinstance(free, dict) else {"": free}), "chosen": drawn["chosen"]}
+    for operation in operations:
+        params = tf.nest.map_structure(
+            np.asarray, operation.sample(StatelessGenerator(seeds, operation.index), images)
+        )
+        free = FREE.get(operation.name, lambda numbers: numbers)(params["transformations"])
+        free = {**(free if isinstance(free, dict) else {"": free}), "chosen": params["chosen"]}
         for key, values in free.items():
             for number, column in enumerate(values.reshape(len(seeds), -1).T):
                 # A flip's other direction is always 0.
                 if (column != column[0]).any():
-                    columns[f"{one.place} {one.name} {key} {number}"] = column.astype(np.float64)
+                    columns[f"{operation.index} {operation.name} {key} {number}"] = column.astype(np.float64)
     return columns
 
 
@@ -111,18 +113,18 @@ def standardized(columns):
     distances = np.abs(table)
     spread = np.ptp(distances, axis=1) > 1e-3 * distances.max(axis=1)
     distances = distances - distances.mean(axis=1, keepdims=True)
-    # Tosses lie at one distance: there is nothing to correlate.
+    # Coin flips have one distance, which cannot correlate.
     distances[~spread] = 0
     both = np.concatenate([table, distances])
     return both / np.maximum(both.std(axis=1, keepdims=True), 1e-12)
 
 
 def related(first, second=None):
-    """Return the pairs of columns whose correlation is above the bound: inside one table, or between two."""
+    """Return the pairs of columns with a correlation above the bound, in one table or between two."""
     names = list(first)
-    one = standardized(first)
-    other = one if second is None else standardized(second)
-    correlations = np.abs(one @ other.T) / one.shape[1]
+    left = standardized(first)
+    right = left if second is None else standardized(second)
+    correlations = np.abs(left @ right.T) / left.shape[1]
     if second is None:
         # A column is not compared with itself, nor with its own distances.
         itself = np.tile(np.eye(len(names), dtype=bool), (2, 2))
@@ -139,7 +141,7 @@ def later(columns, examples):
 
 @pytest.fixture(scope="module")
 def operations():
-    return [built(name, place) for place, name in enumerate(NAMES)]
+    return [built(name, index) for index, name in enumerate(NAMES)]
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,7 @@ def epochs(operations):
     return [output_columns(operations, seeds_for(*run, np.arange(COUNT))) for run in runs]
 
 
-def test_the_file_does_no_more_tests_than_share_its_error_rate(epochs):
+def test_number_of_tests_matches_the_error_rate(epochs):
     num_columns = 2 * len(epochs[0])
     inside, three_lags, three_runs = num_columns**2 / 2, 3 * num_columns**2, 3 * num_columns**2
     uniform = 100 + len(RANGES)
@@ -158,21 +160,21 @@ def test_the_file_does_no_more_tests_than_share_its_error_rate(epochs):
     assert LARGEST_CORRELATION < 0.08
 
 
-def test_operations_and_the_numbers_inside_one_are_unrelated(epochs):
+def test_numbers_of_operations_are_uncorrelated(epochs):
     assert related(epochs[0]) == []
 
 
 @pytest.mark.parametrize("examples", [1, 2, 32])
-def test_examples_are_unrelated(epochs, examples):
+def test_numbers_of_examples_are_uncorrelated(epochs, examples):
     assert related(epochs[0], later(epochs[0], examples)) == []
 
 
 @pytest.mark.parametrize("other", [1, 2, 3], ids=["next epoch", "the one after", "another seed"])
-def test_epochs_and_runs_are_unrelated(epochs, other):
+def test_numbers_of_epochs_and_runs_are_uncorrelated(epochs, other):
     assert related(epochs[0], epochs[other]) == []
 
 
-def test_everything_drawn_is_uniform(operations):
+def test_all_random_numbers_are_uniform(operations):
     columns = raw_columns(operations, seeds_for(7, 0, np.arange(COUNT)))
     assert 2 * len(NAMES) < len(columns) < 100
     wrong = {
@@ -182,7 +184,7 @@ def test_everything_drawn_is_uniform(operations):
     assert list(wrong) == []
 
 
-def test_draws_elements_places_and_children_are_unrelated():
+def test_calls_elements_operations_and_children_are_uncorrelated():
     """Also for seeds that count up. Children are the draws of operations inside of an operation."""
     seeds = np.stack([np.arange(COUNT), np.zeros(COUNT)], axis=1).astype(np.int32)
     first, second = StatelessGenerator(seeds, 0), StatelessGenerator(seeds, 1)
@@ -190,9 +192,9 @@ def test_draws_elements_places_and_children_are_unrelated():
                "child of second": second.child(0), "grandchild": first.child(0).child(0)}  # fmt: skip
     columns = {
         f"{name} {draw} {element}": column
-        for name, draws in sources.items()
+        for name, generator in sources.items()
         for draw in range(2)
-        for element, column in enumerate(draws.uniform([COUNT, 2]).numpy().T)
+        for element, column in enumerate(generator.uniform([COUNT, 2]).numpy().T)
     }
     assert related(columns) == related(columns, later(columns, 1)) == []
     in_twos = {name: column.reshape(-1, 2)[:, ::-1].ravel() for name, column in columns.items()}
@@ -210,12 +212,12 @@ RANGES = {
 
 
 @pytest.mark.parametrize("name", RANGES)
-def test_strengths_are_uniform_in_the_range_that_was_asked_for(name):
+def test_strengths_are_uniform_in_the_range_of_the_options(name):
     options, key, (low, high) = RANGES[name]
-    one = built(name, 3, **options)
+    operation = built(name, 3, **options)
     seeds = seeds_for(7, 0, np.arange(COUNT))
-    drawn = one.draw(StatelessGenerator(seeds, 3), tf.zeros([COUNT, SIZE_PX, SIZE_PX, 0]))
-    values = drawn["transformations"][key].numpy().ravel()
+    params = operation.sample(StatelessGenerator(seeds, 3), tf.zeros([COUNT, SIZE_PX, SIZE_PX, 0]))
+    values = params["transformations"][key].numpy().ravel()
     assert kstest(values, "uniform", args=(low, high - low)).pvalue > SMALLEST_P_VALUE
 
 
@@ -227,14 +229,14 @@ def seeds():
     return seeds_for(7, 0, np.arange(COUNT))
 
 
-def test_two_operations_with_one_place_would_be_noticed(seeds):
+def test_two_operations_with_equal_index_are_detected(seeds):
     twins = [built("random_rotation", 5), built("random_translation", 5)]
-    found = related(output_columns(twins, seeds))
-    assert ("5 random_rotation angles 0", "5 random_translation height_translations 0") in found
+    pairs = related(output_columns(twins, seeds))
+    assert ("5 random_rotation angles 0", "5 random_translation height_translations 0") in pairs
 
 
-def test_a_draw_used_twice_would_be_noticed(seeds, monkeypatch):
-    """Also with its sign turned by another draw, as keras-cv's shear does."""
+def test_reused_random_number_is_detected(seeds, monkeypatch):
+    """With a random sign, as in the shear of keras-cv."""
 
     def once(self, batch_size, **_):
         slopes = self._random_generator.uniform([batch_size], -0.2, 0.2)
@@ -242,11 +244,11 @@ def test_a_draw_used_twice_would_be_noticed(seeds, monkeypatch):
         return {"slopes_x": slopes, "slopes_y": slopes * signs}
 
     monkeypatch.setattr(RandomShear, "get_random_transformation_batch", once)
-    found = related(output_columns([built("random_shear", 0)], seeds))
-    assert ("0 random_shear slopes_x 0", "0 random_shear slopes_y 0") in found
+    pairs = related(output_columns([built("random_shear", 0)], seeds))
+    assert ("0 random_shear slopes_x 0", "0 random_shear slopes_y 0") in pairs
 
 
-def test_an_epoch_like_the_last_or_a_pair_of_examples_alike_would_be_noticed(operations, seeds):
+def test_equal_epochs_or_examples_are_detected(operations, seeds):
     some = operations[:3]
     columns = output_columns(some, seeds)
     assert len(related(columns, output_columns(some, seeds))) >= len(columns)
@@ -254,6 +256,6 @@ def test_an_epoch_like_the_last_or_a_pair_of_examples_alike_would_be_noticed(ope
     assert related(in_pairs, later(in_pairs, 1))
 
 
-def test_numbers_that_are_not_uniform_would_be_noticed(seeds):
+def test_nonuniform_numbers_are_detected(seeds):
     column = StatelessGenerator(seeds, 0).uniform([COUNT]).numpy()
     assert kstest(column**1.2, "uniform").pvalue < SMALLEST_P_VALUE

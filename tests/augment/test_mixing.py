@@ -1,6 +1,6 @@
-"""What the mixing stage promises, by truths known without it.
+"""Properties of mixing, against known results.
 
-Statistical tests give the wrong alarm once in ten thousand; their numbers are drawn from fixed seeds.
+Statistical tests have a false alarm rate of 1e-4; their seeds are fixed.
 """
 
 import keras
@@ -25,7 +25,7 @@ def seeds_of(count, seed=1):
 
 
 def mixed(names, count, *, size=16, seed=1, **options):
-    """Mix flat images, each with a level and a class of its own: all can be read off the result.
+    """Mix constant images with unique levels and classes, from which partner and weight can be read.
 
     Returns:
         The images `[count, size, size]`, and the partner of each and its weight, from the labels.
@@ -37,55 +37,55 @@ def mixed(names, count, *, size=16, seed=1, **options):
         image_size_px=size, channels=1, num_classes=count,
     )  # fmt: skip
     labels = np.arange(count, dtype=np.int32)
-    pictures, rows = (part.numpy() for part in mixing(images, labels, seeds_of(count, seed)))
+    images, rows = (part.numpy() for part in mixing(images, labels, seeds_of(count, seed)))
     others = rows * (1 - np.eye(count, dtype=np.float32))
-    return pictures[..., 0], others.argmax(axis=1), others.sum(axis=1), levels
+    return images[..., 0], others.argmax(axis=1), others.sum(axis=1), levels
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_mixing_keeps_its_promises(name):
+def test_mixing_fulfills_the_contract(name):
     check_mixing(name)
 
 
-def test_the_known_mixings_are_there():
+def test_known_mixings_are_registered():
     assert {"mix_up", "cut_mix", "fourier_mix"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0, 4.0, 30.0])
-def test_the_table_draws_from_beta(alpha):
-    """Each half by itself, measured from its own end, where float32 has all its digits."""
+def test_beta_table_samples_from_beta(alpha):
+    """Each half is measured from its own end, where float32 is precise."""
     unit = StatelessGenerator(seeds_of(40_000), 0).uniform([40_000])
-    drawn = build_beta(alpha)(unit).numpy().astype(np.float64)
-    lower = drawn[unit.numpy() < 0.5]
+    params = build_beta(alpha)(unit).numpy().astype(np.float64)
+    lower = params[unit.numpy() < 0.5]
     assert stats.kstest(lower, lambda x: 2 * stats.beta.cdf(x, alpha, alpha)).pvalue > FALSE_ALARM
     mirrored = build_beta(alpha)(1.0 - unit).numpy()
-    np.testing.assert_allclose(mirrored, 1 - drawn, atol=1e-6)
+    np.testing.assert_allclose(mirrored, 1 - params, atol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [1e-6, 1e-2, 0.2, 1.0, 8.0, 100.0])
-def test_the_table_is_as_exact_as_it_says(alpha):
-    """Between its points too: the distribution is off by a cell at most, give and take a float32's last digit."""
+def test_beta_table_error_is_below_one_cell(alpha):
+    """The distribution is off by at most one cell, up to float32 rounding, between table entries, too."""
     assert (np.diff(beta_quantiles(alpha)) >= 0).all()
     unit = (np.arange(2 * CELLS, dtype=np.float32) + 0.5) / (2 * CELLS)
-    drawn = build_beta(alpha)(unit).numpy().astype(np.float64)
-    low, high = (stats.beta.cdf(drawn + by, alpha, alpha) for by in (-1e-7, 1e-7))
+    params = build_beta(alpha)(unit).numpy().astype(np.float64)
+    low, high = (stats.beta.cdf(params + by, alpha, alpha) for by in (-1e-7, 1e-7))
     assert (low - 1 / CELLS <= unit).all()
     assert (unit <= high + 1 / CELLS).all()
 
 
-def test_partners_form_one_ring_over_the_batch():
+def test_partners_form_one_cycle_over_the_batch():
     for seed in range(5):
         _, partners, weights, _ = mixed(["mix_up"], 9, seed=seed, alpha=5.0)
         assert (weights > 0).all()
-        place, ring = 0, []
+        index, ring = 0, []
         for _ in range(9):
-            ring.append(place)
-            place = partners[place]
-        assert place == 0
+            ring.append(index)
+            index = partners[index]
+        assert index == 0
         assert sorted(ring) == list(range(9))
 
 
-def test_every_other_example_is_the_partner_equally_often():
+def test_all_other_examples_are_partners_equally_often():
     mixing = tf.function(build_mixing([{"name": "mix_up"}], image_size_px=1, num_classes=5))
     images, labels = np.zeros((5, 1, 1, 3), np.float32), np.arange(5, dtype=np.int32)
     rows = [mixing(images, labels, seeds_of(5, seed))[1][0, 1:].numpy() for seed in range(200)]
@@ -101,7 +101,7 @@ def test_mix_up_is_the_weighted_mean_of_two_images():
 
 @pytest.mark.parametrize("name", ["cut_mix", "fourier_mix"])
 @pytest.mark.parametrize("size", [16, 31])
-def test_a_label_has_the_partner_s_exact_share_of_the_pixels(name, size):
+def test_label_weight_equals_the_partner_s_fraction_of_the_pixels(name, size):
     images, partners, weights, levels = mixed([name], 64, size=size)
     theirs = images == levels[partners][:, None, None]
     ours = images == levels[:, None, None]
@@ -113,7 +113,7 @@ def test_a_label_has_the_partner_s_exact_share_of_the_pixels(name, size):
 
 
 def test_cut_mix_pastes_one_rectangle_of_the_expected_area():
-    """A square with side s, centred anywhere and cut off at the borders, covers s - s * s / 4 each way on average.
+    """A square with side s, centered anywhere and cut off at the borders, covers s - s * s / 4 each way on average.
 
     Its area is even from 0 to 1, so that the mean share is the integral of (sqrt(w) - w / 4)^2 = 1/2 - 1/5 + 1/48.
     """
@@ -127,20 +127,20 @@ def test_cut_mix_pastes_one_rectangle_of_the_expected_area():
             assert (np.diff(np.flatnonzero(line)) == 1).all(), "not in one piece"
         shares.extend(weights)
     error = np.std(shares) / np.sqrt(len(shares))
-    # Allowed beside the error of 640 draws: half a pixel of 32 each way.
+    # Tolerance in addition to the error of 640 samples: half a pixel of 32 in each direction.
     assert abs(np.mean(shares) - (1 / 2 - 1 / 5 + 1 / 48)) < 4 * error + 1 / 64
 
 
-def test_fourier_mix_takes_as_many_pixels_as_beta_says():
+def test_fourier_mix_area_follows_beta():
     shares = np.concatenate([mixed(["fourier_mix"], 32, size=32, seed=s)[2] for s in range(10)])
     assert stats.kstest(shares, "uniform").pvalue > FALSE_ALARM
 
 
 @pytest.mark.parametrize("size", [32, 33])
 @pytest.mark.parametrize("decay_power", [1.0, 3.0])
-def test_its_forms_fade_with_the_frequency_alike_in_all_directions(size, decay_power):
-    grey = low_frequencies(StatelessGenerator(seeds_of(400), 0), 400, size, decay_power).numpy()
-    power = (np.abs(np.fft.fft2(grey.astype(np.float64))) ** 2).mean(axis=0)
+def test_fourier_mix_power_decays_equally_in_all_directions(size, decay_power):
+    gray = low_frequencies(StatelessGenerator(seeds_of(400), 0), 400, size, decay_power).numpy()
+    power = (np.abs(np.fft.fft2(gray.astype(np.float64))) ** 2).mean(axis=0)
     down, right = power[1:9, 0], power[0, 1:9]
     diagonal = power[np.arange(1, 7), np.arange(1, 7)]
     whole, slanted = np.arange(1, 9), np.arange(1, 7) * np.sqrt(2)
@@ -151,7 +151,7 @@ def test_its_forms_fade_with_the_frequency_alike_in_all_directions(size, decay_p
         assert abs(height - np.log(diagonal[0]) - decay_power * np.log(2)) < 0.3
 
 
-def test_of_several_mixings_each_image_gets_one_and_all_are_used_alike():
+def test_each_image_gets_one_of_several_mixings_equally_often():
     """Flat images: a mixed-up one is still flat, at a level of its own; a cut one has two levels, whole ones."""
     flat = 0
     for seed in range(10):
@@ -167,7 +167,7 @@ def test_of_several_mixings_each_image_gets_one_and_all_are_used_alike():
     assert stats.binomtest(flat, 400).pvalue > FALSE_ALARM
 
 
-def test_a_probability_is_the_share_of_the_images_that_are_mixed():
+def test_probability_is_the_fraction_of_mixed_images():
     weights = np.concatenate(
         [mixed(["mix_up"], 40, seed=s, alpha=5.0, apply_probability=0.3)[2] for s in range(10)]
     )
@@ -177,21 +177,21 @@ def test_a_probability_is_the_share_of_the_images_that_are_mixed():
 def test_partners_weights_and_choices_are_not_correlated_with_those_of_the_next_epoch():
     first, second = (mixed(["mix_up"], 400, size=1, seed=s, alpha=1.0) for s in (1, 2))
     pairs = [(first[2], second[2]), (first[1], second[1]), (first[1], first[2])]
-    for one, other in pairs:
-        assert stats.pearsonr(one, other).pvalue > FALSE_ALARM
+    for left, right in pairs:
+        assert stats.pearsonr(left, right).pvalue > FALSE_ALARM
 
 
 @pytest.mark.parametrize("label", [-1, 3])
-def test_a_label_that_is_no_class_is_refused(label):
+def test_invalid_label_raises_an_error(label):
     mixing = build_mixing([{"name": "mix_up"}], image_size_px=8, num_classes=3)
     labels = tf.constant([0, label], tf.int32)
     batches = tf.data.Dataset.from_tensors((np.zeros((2, 8, 8, 3), np.float32), labels, seeds_of(2)))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="class of every image: 0 to 2"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="labels from 0 to 2"):
         list(batches.map(mixing))
 
 
 @pytest.mark.parametrize(
-    ("operation", "said"),
+    ("operation", "message"),
     [
         ({"name": "mixup"}, "no mixing 'mixup'. Did you mean 'mix_up'?"),
         ({"alpha": 1.0}, "Missing required key 'name'"),
@@ -201,18 +201,18 @@ def test_a_label_that_is_no_class_is_refused(label):
         ({"name": "fourier_mix", "apply_probability": 30}, "apply_probability: must be a fraction from 0 to 1"),
     ],
 )  # fmt: skip
-def test_bad_options_are_refused_with_what_is_allowed(operation, said):
+def test_invalid_options_are_refused_with_the_allowed_values(operation, message):
     with pytest.raises(RequestError) as caught:
         build_mixing([operation], image_size_px=8, num_classes=2)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_one_class_is_not_mixed():
-    with pytest.raises(RequestError, match="two classes or more, got 1"):
+def test_mixing_requires_two_classes():
+    with pytest.raises(RequestError, match="at least two classes. Received 1"):
         build_mixing([{"name": "mix_up"}], image_size_px=8, num_classes=1)
 
 
-def test_a_half_float_policy_and_many_classes_touch_neither_images_nor_labels():
+def test_mixed_precision_policy_does_not_round_images_or_labels():
     images = np.random.default_rng(0).uniform(0, 255, (4, 16, 16, 3)).astype(np.float32)
     labels = np.array([257, 256, 258, 299], np.int32)
     every = [{"name": name} for name in NAMES]
@@ -224,16 +224,16 @@ def test_a_half_float_policy_and_many_classes_touch_neither_images_nor_labels():
     expected = result()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        pictures, rows = result()
+        mixed_images, rows = result()
     finally:
         keras.config.set_dtype_policy("float32")
-    assert pictures.tobytes() == expected[0].tobytes()
+    assert mixed_images.tobytes() == expected[0].tobytes()
     assert rows.tobytes() == expected[1].tobytes()
     assert set(np.nonzero(rows)[1]) <= {256, 257, 258, 299}
     assert (rows[np.arange(4), labels] > 0).all()
 
 
-def test_one_two_or_many_parallel_calls_give_the_same_bytes():
+def test_parallel_calls_do_not_change_the_bytes():
     images = np.random.default_rng(0).uniform(0, 255, (24, 16, 16, 3)).astype(np.float32)
     labels = np.arange(24, dtype=np.int32) % 3
     mixing = build_mixing([{"name": name} for name in NAMES], image_size_px=16, num_classes=3)

@@ -24,23 +24,23 @@ def noise(size=16, count=16):
 
 
 def test_brightness_adds_one_number_to_every_pixel(seeds):
-    grey = np.full((16, 32, 32, 3), 128.0, np.float32)
+    gray = np.full((16, 32, 32, 3), 128.0, np.float32)
     changed = build_policy([{"name": "random_brightness", "max_fraction": 0.2}], image_size_px=32)(
-        grey, seeds
+        gray, seeds
     ).numpy()
     shifts = changed - 128
     assert np.ptp(shifts, axis=(1, 2, 3)).max() < 1e-3
     assert 0.2 * 255 >= np.abs(shifts).max() > 20
 
 
-def test_rotation_moves_a_corner_where_geometry_says(seeds):
+def test_rotation_moves_a_corner_as_computed(seeds):
     image = np.zeros((16, 33, 33, 3), np.float32)
     image[:, 4, 4] = 255
     policy = build_policy([{"name": "random_rotation", "max_deg": 10.0}], image_size_px=33)
     turned = policy(image, seeds).numpy()[..., 0]
-    for picture in turned:
-        rows, columns = np.nonzero(picture)
-        weights = picture[rows, columns]
+    for image in turned:
+        rows, columns = np.nonzero(image)
+        weights = image[rows, columns]
         y, x = np.average(rows, weights=weights) - 16, np.average(columns, weights=weights) - 16
         assert np.hypot(x, y) == pytest.approx(np.hypot(12, 12), abs=0.6)
         angle = np.rad2deg(np.arctan2(y, x) - np.arctan2(-12, -12))
@@ -55,30 +55,30 @@ def test_rotation_moves_a_corner_where_geometry_says(seeds):
         ("both", [np.s_[:, :], np.s_[:, ::-1], np.s_[::-1, :], np.s_[::-1, ::-1]]),
     ],
 )
-def test_flip_gives_each_mirror_image_equally_often(direction, mirrors):
+def test_flip_draws_all_mirror_images_equally_often(direction, mirrors):
     """Of 400; allowed: five standard errors."""
     images = noise(size=8, count=400)
     seeds = np.stack([np.arange(400), np.zeros(400)], axis=1).astype(np.int32)
-    pictures = changed("random_flip", images, seeds, direction=direction)
-    counts = [(pictures == images[0][mirror]).all(axis=(1, 2, 3)).sum() for mirror in mirrors]
+    images = changed("random_flip", images, seeds, direction=direction)
+    counts = [(images == images[0][mirror]).all(axis=(1, 2, 3)).sum() for mirror in mirrors]
     share = 1 / len(mirrors)
     assert sum(counts) == 400
     assert np.abs(np.array(counts) - 400 * share).max() < 5 * np.sqrt(400 * share * (1 - share))
 
 
-def test_translation_moves_a_ramp_by_one_distance_each_way(seeds):
+def test_translation_shifts_a_ramp_by_one_distance_per_axis(seeds):
     """On a ramp the shift can be read off every pixel that came from inside."""
     down, right = np.mgrid[0:64, 0:64].astype(np.float32)
     ramp = np.stack([down, right, np.zeros_like(down)], axis=-1)
     moved = changed("random_translation", np.stack([ramp] * 16), seeds, max_fraction=0.2)
     shifts = (moved - ramp)[:, 16:48, 16:48, :2]
     assert np.ptp(shifts, axis=(1, 2)).max() < 1e-3
-    found = shifts[:, 0, 0]
-    assert 6 < np.abs(found).max() <= 0.2 * 64
-    assert abs(np.corrcoef(found.T)[0, 1]) < 0.75
+    center_shifts = shifts[:, 0, 0]
+    assert 6 < np.abs(center_shifts).max() <= 0.2 * 64
+    assert abs(np.corrcoef(center_shifts.T)[0, 1]) < 0.75
 
 
-def test_zoom_keeps_the_middle_and_stretches_both_ways_alike(seeds):
+def test_zoom_keeps_the_center_and_the_aspect_ratio(seeds):
     down, right = np.mgrid[0:65, 0:65].astype(np.float32) - 32
     ramp = np.stack([down, right, down + right], axis=-1) + 127
     zoomed = changed("random_zoom", np.stack([ramp] * 16), seeds, max_fraction=0.3) - 127
@@ -90,7 +90,7 @@ def test_zoom_keeps_the_middle_and_stretches_both_ways_alike(seeds):
     assert np.ptp(height) > 0.3
 
 
-def test_contrast_keeps_each_channel_s_mean_and_scales_what_is_left(seeds):
+def test_contrast_scales_channels_about_their_mean(seeds):
     images = 90 + noise() / 255 * 60
     stretched = changed("random_contrast", images, seeds, max_fraction=0.4)
     means = images.mean(axis=(1, 2), keepdims=True)
@@ -118,14 +118,14 @@ def test_saturation_keeps_hue_and_value_and_multiplies_the_saturation(seeds):
     assert ratios.max() <= 1.5 + 1e-2
 
 
-def test_saturation_leaves_grey_grey_at_full_strength(seeds):
-    grey = np.broadcast_to(np.linspace(0, 255, 64).reshape(1, 8, 8, 1), (16, 8, 8, 3))
-    images = grey.astype(np.float32)
+def test_saturation_keeps_gray_pixels_at_full_strength(seeds):
+    gray = np.broadcast_to(np.linspace(0, 255, 64).reshape(1, 8, 8, 1), (16, 8, 8, 3))
+    images = gray.astype(np.float32)
     left = changed("random_saturation", images, seeds, max_fraction=1.0)
     np.testing.assert_allclose(left, images, atol=1e-3)
 
 
-def test_hue_turns_every_pixel_by_one_angle_within_bounds(seeds):
+def test_hue_shifts_all_pixels_by_one_angle_within_bounds(seeds):
     images = 40 + noise(size=8) / 255 * 160
     before, after = hsv(images), hsv(changed("random_hue", images, seeds, max_deg=30.0))
     np.testing.assert_allclose(after[..., 1:], before[..., 1:], atol=1e-4)

@@ -16,7 +16,7 @@ for name in registry.names("operation"):
 """
 
 
-def test_every_operation_is_built_after_a_run_made_operations_deterministic():
+def test_operations_can_be_built_with_op_determinism():
     from kerastl import registry
 
     # In a process of its own: another test may have left what TensorFlow asks for.

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from geometry_drawn import SIZE_PX, both, drawn_by, photos, sample_images, seeds
+from geometry_reference import SIZE_PX, both, photos, sample_images, sampled_params, seeds
 from scipy.stats import kstest
 
 from kerastl.augment import build_policy
@@ -13,7 +13,7 @@ AREA = {"name": "random_crop_and_resize", "min_area_fraction": 0.2, "max_aspect_
 
 
 def ramps(count, size_px=SIZE_PX):
-    """Return images whose channels tell where a pixel came from: (x, y, 0), `[count, size, size, 3]` float32."""
+    """Return images with the pixel position in their channels: (x, y, 0), `[count, size, size, 3]` float32."""
     y, x = np.mgrid[0:size_px, 0:size_px].astype(np.float32)
     return np.stack([np.stack([x, y, np.zeros_like(x)], axis=-1)] * count)
 
@@ -22,7 +22,7 @@ def changed(operation, images):
     return build_policy([operation], image_size_px=images.shape[1])(images, seeds(len(images))).numpy()
 
 
-def test_shear_keeps_the_middle_and_areas_and_slides_rows_and_columns():
+def test_shear_keeps_the_center_and_areas():
     """Read off ramps: the derivatives of where each pixel came from."""
     came_from = changed({"name": "random_shear", "max_fraction": 0.2}, ramps(64, 65))
     middle = came_from[:, 20:45, 20:45, :2]
@@ -37,12 +37,12 @@ def test_shear_keeps_the_middle_and_areas_and_slides_rows_and_columns():
     assert np.abs(np.corrcoef(slopes)[0, 1]) < 5 / np.sqrt(64)
 
 
-def test_a_crop_shows_whole_rows_first_and_last_and_nothing_else():
+def test_crop_shows_exactly_its_window():
     """48 of 64 px: the corners are pixels of the image, in every place that fits, each as often as another."""
     images = sample_images(1)[[0] * 600]
     cut = changed(CROP, images)
-    drawn = drawn_by(build_policy([CROP], image_size_px=SIZE_PX), images)[0]["transformations"]
-    tops, lefts = drawn["tops"].astype(int), drawn["lefts"].astype(int)
+    params = sampled_params(build_policy([CROP], image_size_px=SIZE_PX), images)[0]["transformations"]
+    tops, lefts = params["tops"].astype(int), params["lefts"].astype(int)
     assert set(tops) == set(lefts) == set(range(17))
     for row, (top, left) in enumerate(zip(tops, lefts, strict=True)):
         window = images[0][top : top + 48, left : left + 48]
@@ -54,25 +54,25 @@ def test_a_crop_shows_whole_rows_first_and_last_and_nothing_else():
     assert np.abs(counts - 600 / 17).max() < 5 * np.sqrt(600 / 17)
 
 
-def test_a_crop_skips_no_row_and_keeps_the_aspect_ratio():
+def test_crop_skips_no_row_and_keeps_the_aspect_ratio():
     came_from = changed(CROP, ramps(16))[..., :2]
     steps = np.stack([np.diff(came_from[:, 0, :, 0]), np.diff(came_from[:, :, 0, 1])])
     np.testing.assert_allclose(steps, 47 / 63, atol=1e-4)
 
 
-def test_a_crop_too_small_for_a_pixel_changes_no_byte():
+def test_crop_below_one_pixel_changes_no_byte():
     images = sample_images(4)
     assert changed({**CROP, "max_fraction": 0.005}, images).tobytes() == images.tobytes()
 
 
 def windows(operation, count):
-    """Return (tops, lefts, heights, widths) that ramps tell, as shares of the image, `[count]` each."""
+    """Return (tops, lefts, heights, widths) read from ramps, as fractions of the image, `[count]` each."""
     came_from = changed(operation, ramps(count, 32))[..., :2] / 31
     first, last = came_from[:, 0, 0], came_from[:, -1, -1]
     return first[:, 1], first[:, 0], *(last - first).T[::-1]
 
 
-def test_crop_and_resize_cuts_the_area_it_was_asked_for_and_stays_inside():
+def test_crop_and_resize_windows_have_the_sampled_area_inside_the_image():
     tops, lefts, heights, widths = windows(AREA, 2000)
     assert min(tops.min(), lefts.min()) >= 0
     assert max((tops + heights).max(), (lefts + widths).max()) <= 1 + 1e-6
@@ -87,12 +87,12 @@ def test_crop_and_resize_cuts_the_area_it_was_asked_for_and_stays_inside():
         assert kstest((start / (1 - length))[inner], "uniform").pvalue > 1e-9
 
 
-def test_crop_and_resize_without_a_range_of_aspect_ratios_cuts_squares():
+def test_crop_and_resize_with_aspect_ratio_1_crops_squares():
     _, _, heights, widths = windows({**AREA, "max_aspect_ratio": 1.0}, 50)
     np.testing.assert_allclose(heights, widths, atol=1e-4)
 
 
-def test_crop_and_resize_is_tensorflow_s_crop_and_resize_of_its_windows():
+def test_crop_and_resize_equals_tensorflow_crop_and_resize():
     import tensorflow as tf
 
     images = sample_images(12)
@@ -105,23 +105,23 @@ def test_crop_and_resize_is_tensorflow_s_crop_and_resize_of_its_windows():
     assert np.abs(exact - compiled).max() < 0.01
 
 
-@pytest.mark.parametrize("operation", [CROP, AREA], ids=lambda one: one["name"])
-def test_windows_show_no_border_beside_an_operation_that_fills_it(operation):
+@pytest.mark.parametrize("operation", [CROP, AREA], ids=lambda operation: operation["name"])
+def test_crops_show_no_border_next_to_operations_that_fill_it(operation):
     """Folded into a warp that fills with black, or wraps, they still end at the image's edge."""
     white = np.full((32, SIZE_PX, SIZE_PX, 3), 255.0, np.float32)
-    nobody = {"name": "random_rotation", "max_deg": 1.0, "apply_probability": 1e-9}
-    nothing = {**nobody, "fill_mode": "constant"}
-    compiled = build_policy([operation, nothing], image_size_px=SIZE_PX)(white, seeds(32))
+    never = {"name": "random_rotation", "max_deg": 1.0, "apply_probability": 1e-9}
+    never_constant = {**never, "fill_mode": "constant"}
+    compiled = build_policy([operation, never_constant], image_size_px=SIZE_PX)(white, seeds(32))
     assert np.abs(compiled - white).max() < 0.01
     halves = white.copy()
     halves[:, :, : SIZE_PX // 2] = 0
     wrapped = build_policy(
-        [operation, {**nothing, "fill_mode": "wrap"}], image_size_px=SIZE_PX
+        [operation, {**never_constant, "fill_mode": "wrap"}], image_size_px=SIZE_PX
     )(halves, seeds(32)).numpy()  # fmt: skip
     assert np.diff(wrapped, axis=2).min() > -0.01
 
 
-def test_a_crop_keeps_photographs_photographs():
+def test_crop_is_smooth_on_photographs():
     """A window enlarged has no level that the image had not."""
     images = photos()
     for operation in (CROP, AREA):
@@ -130,7 +130,7 @@ def test_a_crop_keeps_photographs_photographs():
 
 
 @pytest.mark.parametrize(
-    ("operation", "said"),
+    ("operation", "message"),
     [
         ({**CROP, "max_fraction": 1.0}, "below 1, got 1.0"),
         ({**AREA, "min_area_fraction": 0.0}, "above 0"),
@@ -139,6 +139,6 @@ def test_a_crop_keeps_photographs_photographs():
         ({"name": "random_zoom", "max_fraction": 0.1, "fill_mode": "mirror"}, "reflect, wrap"),
     ],
 )
-def test_a_wrong_option_is_told_with_what_is_allowed(operation, said):
-    with pytest.raises(RequestError, match=said):
+def test_invalid_option_is_refused_with_the_allowed_values(operation, message):
+    with pytest.raises(RequestError, match=message):
         build_policy([operation], image_size_px=SIZE_PX)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from colour_drawn import NEAR, as_pillow, changed, cuts_of_a_photo, layer_of, noise, per_image
+from color_helpers import NEAR, as_pillow, changed, cuts_of_a_photo, layer_of, noise, per_image
 from keras_cv import layers
 from PIL import ImageEnhance, ImageOps
 from scipy import ndimage
@@ -15,7 +15,7 @@ def photos():
 
 
 @pytest.mark.parametrize("difference", [-1.0, -0.4, 0.0, 0.3, 1.0])
-def test_sharpness_is_that_of_pillow_for_the_factor_1_plus_the_difference(difference, photos):
+def test_sharpness_equals_pillow_with_factor_1_plus_difference(difference, photos):
     """Pillow rounds its smoothed copy to whole levels and cuts the result down to them."""
     layer = layer_of("random_sharpness", max_fraction=1.0)
     ours = layer.augment_images(photos, transformations={"differences": per_image([difference])})
@@ -26,7 +26,7 @@ def test_sharpness_is_that_of_pillow_for_the_factor_1_plus_the_difference(differ
             assert mine.tobytes() == image.tobytes()
 
 
-def test_softening_equals_the_sharpness_of_keras_cv(photos):
+def test_softening_equals_keras_cv_sharpness(photos):
     shares = per_image([0.1, 0.4, 0.7, 1.0])
     theirs = layers.RandomSharpness(1.0, value_range=(0, 255), dtype="float32").augment_images(
         tf.constant(photos), transformations=shares
@@ -41,8 +41,8 @@ def test_softening_equals_the_sharpness_of_keras_cv(photos):
     ("direction", "softer", "sharper"),
     [("both", True, True), ("sharper", False, True), ("softer", True, False)],
 )
-def test_the_direction_says_which_side_is_drawn(direction, softer, sharper):
-    """A dot on grey gains or loses; nothing is clipped."""
+def test_direction_limits_sharpness_to_one_side(direction, softer, sharper):
+    """A dot on gray gains or loses; nothing is clipped."""
     dot = np.full((32, 9, 9, 3), 100.0, np.float32)
     dot[:, 4, 4] = 150
     after = changed("random_sharpness", dot, max_fraction=0.9, direction=direction)[:, 4, 4, 0]
@@ -53,7 +53,7 @@ def test_the_direction_says_which_side_is_drawn(direction, softer, sharper):
     assert np.abs(after - 150).max() > 0.6 * 50 * 8 / 13
 
 
-def test_sharpness_leaves_the_outermost_pixels():
+def test_sharpness_keeps_the_outermost_pixels():
     images = noise()
     after = changed("random_sharpness", images, max_fraction=1.0)
     inside = np.zeros((16, 16), bool)
@@ -69,7 +69,7 @@ def sigmas_of(sigmas, radius):
 
 
 @pytest.mark.parametrize("size", [2, 5, 33])
-def test_blur_is_the_gaussian_filter_of_scipy_with_mirrored_borders(size):
+def test_blur_equals_scipy_gaussian_filter_with_mirrored_borders(size):
     """Also where the kernel is wider than the image."""
     sigmas, images = [0.0, 0.3, 1.0, 2.9], noise(count=4, size=size)
     layer = layer_of("random_gaussian_blur", max_sigma_px=3.0)
@@ -91,16 +91,16 @@ def test_blur_equals_keras_cv_away_from_the_borders(photos):
         np.testing.assert_allclose(mine[6:-6, 6:-6], other[6:-6, 6:-6], atol=NEAR)
 
 
-def test_blur_spreads_a_dot_by_its_standard_deviation_and_moves_it_nowhere():
+def test_blur_spreads_a_dot_by_sigma_without_moving_it():
     dot = np.zeros((64, 33, 33, 1), np.float32)
     dot[:, 16, 16] = 255
     after = changed("random_gaussian_blur", dot, max_sigma_px=3.0)[..., 0]
     np.testing.assert_allclose(after.sum(axis=(1, 2)), 255, rtol=1e-5)
-    places = np.arange(33) - 16
+    positions = np.arange(33) - 16
     rows, columns = after.sum(axis=2) / 255, after.sum(axis=1) / 255
-    np.testing.assert_allclose(rows @ places, 0, atol=1e-4)
+    np.testing.assert_allclose(rows @ positions, 0, atol=1e-4)
     np.testing.assert_allclose(rows, columns, atol=1e-6)
-    widths = np.sqrt(rows @ places**2)
+    widths = np.sqrt(rows @ positions**2)
     assert widths.max() <= 3.0
     assert widths.max() > 2.5
     assert widths.min() < 0.5
@@ -109,7 +109,7 @@ def test_blur_spreads_a_dot_by_its_standard_deviation_and_moves_it_nowhere():
 
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_kernels_do_not_depend_on_the_batch(count):
-    """24 weights: TensorFlow's own exponential of these depends on what stands beside them."""
+    """TensorFlow's exponential of 24 weights depends on the rest of the batch."""
     from kerastl.augment.layers.color_layers import kernel_halves
 
     sigmas = np.linspace(0.1, 8, 21, dtype=np.float32)
@@ -119,7 +119,7 @@ def test_kernels_do_not_depend_on_the_batch(count):
 
 
 @pytest.mark.parametrize("bits", range(1, 8))
-def test_posterization_is_that_of_pillow(bits, photos):
+def test_posterization_equals_pillow(bits, photos):
     from kerastl.augment.layers.color_layers import STEPS
 
     layer = layer_of("posterization", min_bits=bits)
@@ -131,7 +131,7 @@ def test_posterization_is_that_of_pillow(bits, photos):
     assert (ours == keras_cv.augment_image(tf.constant(photos)).numpy()).all()
 
 
-def test_posterization_keeps_each_number_of_bits_equally_often():
+def test_posterization_draws_bits_uniformly():
     """Of 300, from 3 to 7 bits; allowed: five standard errors."""
     ramp = np.arange(256, dtype=np.float32).reshape(1, 16, 16, 1)
     after = changed("posterization", np.repeat(ramp, 300, axis=0), min_bits=3)
@@ -143,7 +143,7 @@ def test_posterization_keeps_each_number_of_bits_equally_often():
 
 
 @pytest.mark.parametrize("threshold", [0, 1, 90, 128, 254])
-def test_solarization_is_that_of_pillow(threshold, photos):
+def test_solarization_equals_pillow(threshold, photos):
     layer = layer_of("solarization", min_threshold=0)
     transformations = {"additions": per_image([0]), "thresholds": per_image([threshold])}
     ours = layer.augment_images(tf.constant(photos), transformations=transformations).numpy()
@@ -151,7 +151,7 @@ def test_solarization_is_that_of_pillow(threshold, photos):
     assert (ours == np.stack(theirs)).all()
 
 
-def test_solarization_draws_thresholds_from_the_lowest_to_255():
+def test_solarization_draws_thresholds_from_the_minimum_to_255():
     ramp = np.repeat(np.arange(256, dtype=np.float32).reshape(1, 16, 16, 1), 100, axis=0)
     after = changed("solarization", ramp, min_threshold=100)
     assert (after[ramp < 100] == ramp[ramp < 100]).all()

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from masks_drawn import PHOTO, built, changed, mean_within
+from layer_helpers import PHOTO, built, changed, mean_within
 
 from kerastl import registry
 from kerastl.augment import build_policy
 
 NAMES = ["random_cutout", "grid_mask", "equalization", "auto_contrast", "random_jpeg_quality"]
-GREY = 200.0
+GRAY = 200.0
 
 
 def flat(count, height=24, width=24, channels=1):
-    return np.full((count, height, width, channels), GREY, np.float32)
+    return np.full((count, height, width, channels), GRAY, np.float32)
 
 
 # ----------------------------------------------------------------------------------------- cutout
@@ -24,9 +24,9 @@ def rectangles():
     """Return height, width, top and left of 4,000 rectangles in images of 20 x 30 pixels."""
     images = tf.constant(flat(4000, 20, 30))
     layer = built("random_cutout", 4000, max_fraction=0.5, fill_value=0.0)
-    drawn = layer.get_random_transformation_batch(4000, images=images)
-    starts, ends = drawn["starts"].numpy(), drawn["ends"].numpy()
-    masked = layer.augment_images(images, transformations=drawn).numpy()[..., 0] == 0
+    params = layer.get_random_transformation_batch(4000, images=images)
+    starts, ends = params["starts"].numpy(), params["ends"].numpy()
+    masked = layer.augment_images(images, transformations=params).numpy()[..., 0] == 0
     for image, (top, left), (bottom, right) in zip(masked, starts, ends, strict=True):
         assert image[top:bottom, left:right].all()
         assert image.sum() == (bottom - top) * (right - left)
@@ -49,27 +49,27 @@ def test_cutout_draws_each_length_equally_often(rectangles, axis, largest):
     assert (np.abs(counts - 4000 * shares) < 5 * errors).all()
 
 
-def test_cutout_draws_height_width_and_place_independently(rectangles):
+def test_cutout_draws_height_width_and_position_independently(rectangles):
     seen = rectangles[(rectangles[:, :2] > 0).all(axis=1)]
     height, width, top, left = seen.T
-    places = np.stack([(top + 0.5) / (20 - height + 1), (left + 0.5) / (30 - width + 1)])
-    correlations = np.corrcoef([height, width, *places]) - np.eye(4)
+    positions = np.stack([(top + 0.5) / (20 - height + 1), (left + 0.5) / (30 - width + 1)])
+    correlations = np.corrcoef([height, width, *positions]) - np.eye(4)
     assert np.abs(correlations).max() < 5 / np.sqrt(len(seen))
 
 
-def test_cutout_is_as_likely_at_any_place_where_it_is_whole(rectangles):
+def test_cutout_position_is_uniform_inside_the_image(rectangles):
     for side, length, start in [(20, 0, 2), (30, 1, 3)]:
         seen = rectangles[(rectangles[:, :2] > 0).all(axis=1)]
         free = side - seen[:, length] + 1
-        place = (seen[:, start] + 0.5) / free
-        assert mean_within(place, 0.5)
+        position = (seen[:, start] + 0.5) / free
+        assert mean_within(position, 0.5)
         # Of a uniform number on the middles of n cells: (1 - 1 / n ** 2) / 12.
-        assert mean_within((place - 0.5) ** 2 - (1 - free**-2.0) / 12, 0.0)
+        assert mean_within((position - 0.5) ** 2 - (1 - free**-2.0) / 12, 0.0)
         assert mean_within((seen[:, start] == 0) - 1 / free, 0.0)
         assert mean_within((seen[:, start] == free - 1) - 1 / free, 0.0)
 
 
-def test_cutout_can_mask_all_but_never_leaves_the_image():
+def test_cutout_can_mask_almost_everything_inside_the_image():
     masked = changed("random_cutout", flat(500), max_fraction=1.0, fill_value=0.0)[..., 0] == 0
     rows, columns = masked.any(axis=2), masked.any(axis=1)
     np.testing.assert_array_equal(masked, rows[:, :, None] & columns[:, None, :])
@@ -77,7 +77,7 @@ def test_cutout_can_mask_all_but_never_leaves_the_image():
 
 
 @pytest.mark.parametrize("name", ["random_cutout", "grid_mask"])
-def test_what_is_not_masked_stays_as_it_is(name):
+def test_unmasked_pixels_are_unchanged(name):
     images = np.random.default_rng(0).uniform(1, 255, (32, 24, 24, 3)).astype(np.float32)
     masked = changed(name, images, max_fraction=0.6, fill_value=0.0)
     gone = masked == 0
@@ -92,7 +92,7 @@ def test_noise_is_normal_about_the_fill_value_and_a_function_of_the_seed(name):
     options = {"max_fraction": 0.6, "fill_mode": "gaussian_noise"}
     noisy = changed(name, images, **options)
     masked = changed(name, images, max_fraction=0.6, fill_value=0.0) == 0
-    np.testing.assert_array_equal(noisy[~masked], GREY)
+    np.testing.assert_array_equal(noisy[~masked], GRAY)
     noise = noisy[masked].astype(np.float64)
     assert len(noise) > 5000
     assert mean_within(noise, 127.5)
@@ -115,22 +115,22 @@ def test_noise_differs_between_pixels_channels_and_images():
 # -------------------------------------------------------------------------------------- grid mask
 
 
-def drawn_grid(count=1500, **options):
+def sampled_grid(count=1500, **options):
     layer = built("grid_mask", count, max_fraction=0.6, fill_value=0.0, **options)
     images = tf.constant(flat(count))
     return layer, images, layer.get_random_transformation_batch(count, images=images)
 
 
 def in_units(number):
-    """Return a number of grid units as the layer holds it: 2 ** 32 to a unit."""
+    """Convert grid periods to the integers of the layer, 2 ** 32 per period."""
     return tf.constant(np.round(np.asarray(number) * 2.0**32).astype(np.int32))
 
 
-def test_grid_mask_masks_every_pixel_with_the_square_of_the_ratio():
-    """A ratio of 0.4 masks 16 %, in the middle and in the corners alike."""
-    layer, images, drawn = drawn_grid()
-    drawn = {**drawn, "ends": tf.repeat(in_units([0.4 - 0.5]), len(images))}
-    masked = layer.augment_images(images, transformations=drawn).numpy()[..., 0] == 0
+def test_grid_mask_masks_each_pixel_with_probability_ratio_squared():
+    """A ratio of 0.4 masks 16 %, in the center and in the corners."""
+    layer, images, params = sampled_grid()
+    params = {**params, "ends": tf.repeat(in_units([0.4 - 0.5]), len(images))}
+    masked = layer.augment_images(images, transformations=params).numpy()[..., 0] == 0
     error = np.sqrt(0.16 * 0.84 / len(masked))
     assert np.abs(masked.mean(axis=0) - 0.16).max() < 5 * error
     assert mean_within(masked.mean(axis=(1, 2)), 0.16)
@@ -142,57 +142,57 @@ def test_grid_mask_masks_the_documented_area():
     assert not masked.all(axis=(1, 2, 3)).any()
 
 
-def test_grid_mask_draws_angle_distance_ratio_and_place_independently():
-    _, _, drawn = drawn_grid(max_deg=30.0)
-    steps = drawn["steps"].numpy() / 2.0**32
+def test_grid_mask_draws_angle_period_ratio_and_position_independently():
+    _, _, params = sampled_grid(max_deg=30.0)
+    steps = params["steps"].numpy() / 2.0**32
     degrees = np.rad2deg(np.arctan2(steps[:, 1], steps[:, 0]))
     distance_px = 1 / (2 * np.hypot(*steps.T))
-    ratios = drawn["ends"].numpy() / 2.0**32 + 0.5
-    numbers = [degrees, distance_px, ratios, *(drawn["shifts"].numpy().T / 2.0**32)]
+    ratios = params["ends"].numpy() / 2.0**32 + 0.5
+    numbers = [degrees, distance_px, ratios, *(params["shifts"].numpy().T / 2.0**32)]
     bounds = [(-30, 30), (0.3 * 24, 0.5 * 24), (0, 0.6), (-0.5, 0.5), (-0.5, 0.5)]
-    for found, (low, high) in zip(numbers, bounds, strict=True):
-        assert low - 1e-3 <= found.min() < found.max() <= high + 1e-3
-        assert mean_within(found, (low + high) / 2)
-        assert mean_within((found - (low + high) / 2) ** 2, (high - low) ** 2 / 12)
+    for values, (low, high) in zip(numbers, bounds, strict=True):
+        assert low - 1e-3 <= values.min() < values.max() <= high + 1e-3
+        assert mean_within(values, (low + high) / 2)
+        assert mean_within((values - (low + high) / 2) ** 2, (high - low) ** 2 / 12)
     correlations = np.corrcoef(numbers) - np.eye(5)
     assert np.abs(correlations).max() < 5 / np.sqrt(len(degrees))
 
 
-def test_an_unturned_grid_has_squares_of_three_pixels_every_ten():
+def test_unrotated_grid_has_squares_of_three_pixels_every_ten():
     """Where the middle of an image of 40 pixels is a corner of squares, they begin at columns 0, 10, 20 and 30."""
     layer = built("grid_mask", 1, max_fraction=1.0, fill_value=0.0)
-    drawn = {
+    params = {
         "steps": in_units([[1 / 20, 0.0]]),
         "shifts": in_units([[-0.5, -0.5]]),
         "ends": in_units([0.3 - 0.5]),
     }
-    masked = layer.augment_images(tf.constant(flat(1, 40, 40)), transformations=drawn).numpy() == 0
+    masked = layer.augment_images(tf.constant(flat(1, 40, 40)), transformations=params).numpy() == 0
     expected = np.isin(np.arange(40) % 10, [0, 1, 2])
     np.testing.assert_array_equal(masked[0, ..., 0], expected[:, None] & expected[None, :])
 
 
 @pytest.mark.parametrize("degrees", [-40.0, 17.0, 45.0])
-def test_a_turned_grid_has_its_corners_where_geometry_says(degrees):
-    """The corners of a square are found by turning it; a polygon's inside is asked of matplotlib."""
+def test_rotated_grid_has_its_corners_as_computed(degrees):
+    """The corners of a square are computed by rotation, and its inside by matplotlib."""
     from matplotlib.path import Path
 
     size, unit_px, ratio, angle = 48, 17.0, 0.6, np.deg2rad(degrees)
     layer = built("grid_mask", 1, max_fraction=1.0, fill_value=0.0)
-    drawn = {
+    params = {
         "steps": in_units([[np.cos(angle) / (2 * unit_px), np.sin(angle) / (2 * unit_px)]]),
         "shifts": in_units([[0.25, -0.125]]),
         "ends": in_units([ratio - 0.5]),
     }
     images = tf.constant(flat(1, size, size))
-    masked = layer.augment_images(images, transformations=drawn).numpy()[0, ..., 0] == 0
-    centres = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1) + 0.5 - size / 2
+    masked = layer.augment_images(images, transformations=params).numpy()[0, ..., 0] == 0
+    centers = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1) + 0.5 - size / 2
     back = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     expected = np.zeros(size * size, bool)
     for i, j in np.ndindex(9, 9):
         start = np.array([i - 4 - 0.5 - 0.25, j - 4 - 0.5 + 0.125])
         square = start + ratio * np.array([[0, 0], [0, 1], [1, 1], [1, 0]])
-        expected |= Path(unit_px * square @ back).contains_points(centres.reshape(-1, 2))
-    # A middle of a pixel may lie on an edge.
+        expected |= Path(unit_px * square @ back).contains_points(centers.reshape(-1, 2))
+    # The center of a pixel may be on an edge.
     assert (masked.ravel() != expected).mean() < 1e-3
     assert 0.2 < expected.mean() < 0.5
 
@@ -201,7 +201,7 @@ def test_a_turned_grid_has_its_corners_where_geometry_says(degrees):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_strength_zero_is_the_identity_and_more_changes_more(name):
+def test_change_increases_with_strength_from_none_at_0(name):
     module = registry.module("operation", name)
     images = np.stack([60 + PHOTO[:32, :32] * 0.4] * 40).astype(np.float32)
     seeds = np.stack([np.arange(40), np.zeros(40)], axis=1).astype(np.int32)
@@ -216,7 +216,7 @@ def test_strength_zero_is_the_identity_and_more_changes_more(name):
 
 @pytest.mark.parametrize("name", NAMES[:4])
 @pytest.mark.parametrize("mode", ["constant", "gaussian_noise"])
-def test_what_says_it_compiles_does_and_gives_the_same(name, mode):
+def test_compiled_mask_equals_eager_mask(name, mode):
     module = registry.module("operation", name)
     assert module.COMPILES
     masks = name in ("random_cutout", "grid_mask")
@@ -224,17 +224,17 @@ def test_what_says_it_compiles_does_and_gives_the_same(name, mode):
     images = tf.constant(np.stack([PHOTO[k : k + 40, k : k + 48] / 1.3 for k in range(9)]))
     images = tf.cast(images, tf.float32)
     layer = built(name, 9, **options)
-    drawn = layer.get_random_transformation_batch(9, images=images)
+    params = layer.get_random_transformation_batch(9, images=images)
 
-    def run(images, drawn):
-        return layer.augment_images(images, transformations=drawn)
+    def run(images, params):
+        return layer.augment_images(images, transformations=params)
 
-    compiled = tf.function(run, jit_compile=True)(images, drawn)
-    np.testing.assert_allclose(compiled, run(images, drawn), atol=0.01)
+    compiled = tf.function(run, jit_compile=True)(images, params)
+    np.testing.assert_allclose(compiled, run(images, params), atol=0.01)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_bytes_of_a_image_do_not_depend_on_its_batch(name):
+def test_bytes_of_an_image_do_not_depend_on_its_batch(name):
     module = registry.module("operation", name)
     images = np.stack([PHOTO[k : k + 37, k : k + 37] / 1.3 for k in range(19)]).astype(np.float32)
     seeds = np.stack([np.arange(19), np.full(19, 3)], axis=1).astype(np.int32)

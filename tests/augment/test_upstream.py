@@ -1,4 +1,4 @@
-"""Faults of keras-cv that are worked around; a release that mends one is noticed here."""
+"""Faults of keras-cv that are worked around. A test fails once a release fixes its fault."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ import tensorflow as tf
 from keras_cv import layers
 
 
-def test_keras_cv_itself_does_not_repeat_with_a_seed():
-    """Why its generators are replaced; a release that mends this is noticed here."""
+def test_keras_cv_is_not_reproducible_with_a_seed():
+    """This is why its generators are replaced."""
     from keras_cv import layers
 
     image = np.full((1, 8, 8, 3), 100.0, np.float32)
@@ -23,16 +23,16 @@ def test_two_layers_of_keras_cv_with_one_seed_draw_the_same_numbers():
     assert np.corrcoef(angles, zooms)[0, 1] > 0.999
 
 
-def test_a_parallel_map_of_keras_cv_holds_stateful_random_operations():
+def test_keras_cv_uses_stateful_random_operations_in_a_map():
     from kerastl.testing.augmentation import stateful_random_operations
 
     layer = layers.RandomBrightness((-0.5, 0.5), seed=3)
     assert stateful_random_operations(lambda images, seeds: layer(images))
 
 
-def test_full_saturation_of_keras_cv_gives_nan_on_grey_images():
-    grey = np.full((1, 8, 8, 3), 100.0, np.float32)
-    changed = layers.RandomSaturation((1.0, 1.0)).augment_images(grey, tf.constant([1.0]))
+def test_full_saturation_of_keras_cv_gives_nan_on_gray_images():
+    gray = np.full((1, 8, 8, 3), 100.0, np.float32)
+    changed = layers.RandomSaturation((1.0, 1.0)).augment_images(gray, tf.constant([1.0]))
     assert np.isnan(changed.numpy()).any()
 
 

@@ -1,4 +1,4 @@
-"""Faults of keras-cv 0.9.0 in shear and crops that are worked around; a release that mends one is noticed here."""
+"""Faults of keras-cv 0.9.0 in shear and crops. A test fails once a release fixes its fault."""
 
 import numpy as np
 import pytest
@@ -7,24 +7,24 @@ from keras_cv import layers
 
 
 def ramps(count, height=33, width=33):
-    """Return images whose channels tell where a pixel came from: (x, y, 0)."""
+    """Return images with the pixel position in their channels: (x, y, 0)."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     return tf.constant(np.stack([np.stack([x, y, np.zeros_like(x)], axis=-1)] * count))
 
 
-def test_shear_turns_about_the_top_left_corner():
+def test_shear_is_about_the_top_left_corner():
     """A slope of 0.3 moves the middle of 33 px by 0.3 * 16 px."""
     layer = layers.RandomShear(x_factor=(0.3, 0.3), seed=3)
-    drawn = {"shear_x": tf.constant([[0.3]]), "shear_y": None}
-    moved = layer.augment_images(ramps(1), drawn).numpy()[0]
+    params = {"shear_x": tf.constant([[0.3]]), "shear_y": None}
+    moved = layer.augment_images(ramps(1), params).numpy()[0]
     assert moved[0, 0, 0] == 0
     assert moved[16, 16, 0] - 16 == pytest.approx(0.3 * 16, abs=1e-3)
 
 
 def test_shear_draws_both_slopes_from_one_seed():
     layer = layers.RandomShear(x_factor=0.3, y_factor=0.3, seed=3)
-    drawn = tf.function(lambda: layer.get_random_transformation_batch(50))()
-    np.testing.assert_array_equal(abs(drawn["shear_x"]), abs(drawn["shear_y"]))
+    params = tf.function(lambda: layer.get_random_transformation_batch(50))()
+    np.testing.assert_array_equal(abs(params["shear_x"]), abs(params["shear_y"]))
 
 
 def test_crop_skips_rows_and_columns():
@@ -43,10 +43,10 @@ def boxes(count, area, aspect):
     layer = layers.RandomCropAndResize((32, 32), area, aspect, seed=3)
 
     @tf.function
-    def drawn():
+    def sampled():
         return tf.stack([layer.get_random_transformation()[0] for _ in range(count)])
 
-    top, left, bottom, right = drawn().numpy().T
+    top, left, bottom, right = sampled().numpy().T
     return bottom - top, right - left
 
 
@@ -69,7 +69,7 @@ def test_crop_and_resize_draws_wide_windows_more_often_than_tall_ones():
     assert wide == pytest.approx(2 / 3, abs=5 * (2 / 9 / 1000) ** 0.5)
 
 
-def test_crop_and_resize_goes_image_by_image():
+def test_crop_and_resize_processes_images_one_by_one():
     from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
     assert not issubclass(layers.RandomCropAndResize, VectorizedBaseImageAugmentationLayer)

@@ -1,4 +1,4 @@
-"""Faults of keras-cv 0.9.0 in masks, histograms and JPEG that are worked around; a release that mends one is noticed here."""
+"""Faults of keras-cv 0.9.0 in masks, histograms and JPEG. A test fails once a release fixes its fault."""
 
 import numpy as np
 import pytest
@@ -6,21 +6,21 @@ import tensorflow as tf
 from keras_cv import layers
 from PIL import Image, ImageOps
 
-GREY = 200.0
+GRAY = 200.0
 
 
 def flat(count, height=32, width=32):
-    return tf.fill([count, height, width, 3], GREY)
+    return tf.fill([count, height, width, 3], GRAY)
 
 
 def test_cutout_limits_the_width_by_the_height():
     layer = layers.RandomCutout((1.0, 1.0), (1.0, 1.0), seed=3)
-    drawn = layer.get_random_transformation_batch(5, images=flat(5, 16, 64))
-    assert set(drawn["rectangles_width"].numpy()) == {16}
+    params = layer.get_random_transformation_batch(5, images=flat(5, 16, 64))
+    assert set(params["rectangles_width"].numpy()) == {16}
 
 
 def test_cutout_loses_area_at_the_border():
-    """Rectangles of half of each side: 25 % were asked for; (1 - 1/8) ** 2 of it is left, as geometry says."""
+    """Rectangles of half of each side should mask 25 %; (1 - 1/8) ** 2 of that remains."""
     changed = layers.RandomCutout((0.5, 0.5), (0.5, 0.5), seed=3)(flat(1000)).numpy()
     shares = (changed[..., 0] == 0).mean(axis=(1, 2))
     assert shares.max() == 0.25
@@ -30,8 +30,8 @@ def test_cutout_loses_area_at_the_border():
 def test_cutout_draws_height_and_width_from_one_seed():
     """In a graph, as in tf.data, both samplers start from it."""
     layer = layers.RandomCutout(0.5, 0.5, seed=3)
-    drawn = tf.function(lambda: layer.get_random_transformation_batch(50, images=flat(50)))()
-    np.testing.assert_array_equal(drawn["rectangles_height"], drawn["rectangles_width"])
+    params = tf.function(lambda: layer.get_random_transformation_batch(50, images=flat(50)))()
+    np.testing.assert_array_equal(params["rectangles_height"], params["rectangles_width"])
 
 
 def test_cutout_masks_a_pixel_at_any_strength():
@@ -43,11 +43,11 @@ def test_the_noise_of_cutout_depends_on_the_other_images_and_is_drawn_by_a_state
     from kerastl.testing.augmentation import stateful_random_operations
 
     layer = layers.RandomCutout((0.5, 0.5), (0.5, 0.5), fill_mode="gaussian_noise", seed=3)
-    drawn = layer.get_random_transformation_batch(2, images=flat(2))
-    assert np.ptp(layer.augment_images(flat(2), drawn)[0]) == 0
+    params = layer.get_random_transformation_batch(2, images=flat(2))
+    assert np.ptp(layer.augment_images(flat(2), params)[0]) == 0
     beside_black = tf.concat([flat(1), tf.zeros([1, 32, 32, 3])], axis=0)
-    assert np.ptp(layer.augment_images(beside_black, drawn)[0]) > 50
-    assert stateful_random_operations(lambda images, seeds: layer.augment_images(images, drawn))
+    assert np.ptp(layer.augment_images(beside_black, params)[0]) > 50
+    assert stateful_random_operations(lambda images, seeds: layer.augment_images(images, params))
 
 
 def test_grid_mask_fails_on_noise():
@@ -55,8 +55,8 @@ def test_grid_mask_fails_on_noise():
         layers.GridMask(fill_mode="gaussian_noise", seed=3)(flat(2))
 
 
-def test_the_squares_of_a_turned_grid_mask_grow():
-    """A ratio of 0.2 would mask 4 %; interpolation of the turned grid adds a rim to each square."""
+def test_rotation_enlarges_the_squares_of_a_grid_mask():
+    """A ratio of 0.2 should mask 4 %; interpolation of the rotated grid enlarges each square."""
     layer = layers.GridMask((0.2, 0.2), rotation_factor=0.125, seed=3)
     shares = (layer(flat(25)).numpy()[..., 0] == 0).mean(axis=(1, 2))
     assert shares.mean() > 0.04 + 5 * shares.std() / 25**0.5
@@ -86,7 +86,7 @@ def test_equalization_is_not_pillow_s_where_the_brightest_level_is_not_the_rares
     assert difference.min() < -50
 
 
-def test_equalization_cuts_decimals_off():
+def test_equalization_truncates_decimals():
     image = np.full((1, 16, 16, 3), 100.9, np.float32)
     assert set(layers.Equalization((0, 255))(image).numpy().ravel()) == {100.0}
 
@@ -98,13 +98,13 @@ def test_equalization_does_not_compile():
         compiled(flat(2))
 
 
-def test_auto_contrast_makes_noise_of_rounding():
+def test_auto_contrast_amplifies_rounding_errors():
     image = np.full((1, 16, 16, 1), 100.0, np.float32)
     image[:, ::2] = np.nextafter(np.float32(100), np.float32(200))
     assert set(layers.AutoContrast((0, 255))(image).numpy().ravel()) == {0.0, 255.0}
 
 
-def test_jpeg_takes_levels_for_fractions_and_whitens_the_image():
+def test_jpeg_expects_fractions_and_returns_white_images():
     changed = layers.RandomJpegQuality((90, 95), seed=3)(flat(1) / 2)
     np.testing.assert_allclose(changed, 1.0)
 

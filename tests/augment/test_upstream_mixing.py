@@ -1,4 +1,4 @@
-"""Faults of keras-cv's mixing layers that the mixing stage does not have; a release that mends one is noticed here."""
+"""Faults of the mixing layers of keras-cv. A test fails once a release fixes its fault."""
 
 import keras
 import numpy as np
@@ -29,7 +29,7 @@ def test_keras_cv_does_not_repeat_with_a_seed(kind):
     assert len({np.asarray(labels).tobytes() for labels in batches}) > 1
 
 
-def test_the_label_of_keras_cv_s_cut_mix_is_not_the_share_that_is_seen():
+def test_keras_cv_s_cut_mix_label_is_not_the_visible_area():
     gaps = np.concatenate([np.abs(np.subtract(*own_shares(layers.CutMix()))) for _ in range(5)])
     assert 0.1 < gaps.mean() < 0.25
     assert gaps.max() > 0.4
@@ -46,14 +46,14 @@ def test_keras_cv_mixes_images_with_themselves(kind):
 
 
 @pytest.mark.parametrize("kind", [layers.MixUp, layers.FourierMix])
-def test_alpha_zero_of_keras_cv_mixes_half_and_half(kind):
+def test_keras_cv_averages_images_at_alpha_0(kind):
     """Both gamma draws are the smallest float32, and their ratio is 1, where Beta's limit is all or nothing."""
     labels = np.asarray(kind(alpha=0.0)(flat(32))["labels"])
     assert np.count_nonzero(labels == 0.5) > 32
 
 
 @pytest.mark.parametrize("kind", [layers.CutMix, layers.FourierMix])
-def test_keras_cv_cannot_mix_under_a_half_float_policy(kind):
+def test_keras_cv_cannot_mix_under_a_float16_policy(kind):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         with pytest.raises(tf.errors.InvalidArgumentError, match="bfloat16"):
@@ -62,7 +62,7 @@ def test_keras_cv_cannot_mix_under_a_half_float_policy(kind):
         keras.config.set_dtype_policy("float32")
 
 
-def test_a_half_float_policy_rounds_the_images_and_the_labels_of_keras_cv_s_mix_up():
+def test_a_float16_policy_rounds_the_images_and_the_labels_of_keras_cv_s_mix_up():
     images = tf.fill([4, 16, 16, 3], 200.5)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -74,7 +74,7 @@ def test_a_half_float_policy_rounds_the_images_and_the_labels_of_keras_cv_s_mix_
 
 
 @pytest.mark.parametrize("kind", [layers.MixUp, layers.CutMix])
-def test_keras_cv_refuses_class_numbers(kind):
+def test_keras_cv_refuses_integer_labels(kind):
     with pytest.raises(ValueError, match="float"):
         kind()({"images": tf.zeros([2, 8, 8, 3]), "labels": tf.constant([0, 1])})
 

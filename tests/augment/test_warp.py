@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from geometry_drawn import SIZE_PX, about_middle, both, by_scipy, drawn_by, photos, sample_images
+from geometry_reference import SIZE_PX, both, by_scipy, keep_center, photos, sample_images, sampled_params
 from keras_cv import layers
 
 from kerastl.augment import build_policy
@@ -33,21 +33,21 @@ def images():
 @pytest.fixture(scope="module")
 def general():
     """Maps that look up to 20 px outside, each another way."""
-    turned = [about_middle(np.array(GENERAL) * size, SIZE_PX) for size in np.linspace(0.5, 1, 6)]
+    turned = [keep_center(np.array(GENERAL) * size, SIZE_PX) for size in np.linspace(0.5, 1, 6)]
     for number, matrix in enumerate(turned):
         matrix[:2, 2] += (0.913 * number, -2.517 * number)
     return turned
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_warp_of_the_identity_changes_no_byte(images, mode):
+def test_identity_map_changes_no_byte(images, mode):
     nothing = tf.constant([[1.0, 0, 0, 0, 1, 0]] * len(images))
     assert warp(tf.constant(images), nothing, fill_mode=mode).numpy().tobytes() == images.tobytes()
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("down", [-29, 0, 17])
-def test_whole_pixels_beyond_the_border_are_those_of_a_padded_image(images, mode, down):
+def test_integer_shifts_equal_padded_images(images, mode, down):
     """Moved by whole pixels, the result is a part of the image that NumPy pads."""
     right = 23
     moved = warp(tf.constant(images), moved_by(down, right), fill_mode=mode).numpy()
@@ -57,23 +57,23 @@ def test_whole_pixels_beyond_the_border_are_those_of_a_padded_image(images, mode
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_bilinear_interpolation_is_scipy_s(images, general, mode):
+def test_bilinear_interpolation_equals_scipy(images, general, mode):
     ours = warp(tf.constant(images), rows(general), fill_mode=mode).numpy()
     theirs = [by_scipy(image, matrix, mode) for image, matrix in zip(images, general, strict=True)]
     far = np.abs(ours - np.stack(theirs)) > 0.01
-    # A tile ends at once: a place within rounding of the seam may fall to either side.
+    # A tile ends at once: a position within rounding of the seam may fall to either side.
     assert far.mean() <= (1e-3 if mode == "wrap" else 0)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_compiled_by_xla_it_is_the_same(images, general, mode):
+def test_compiled_warp_equals_eager_warp(images, general, mode):
     compiled = tf.function(lambda pixels, maps: warp(pixels, maps, fill_mode=mode), jit_compile=True)
     inputs = tf.constant(images), rows(general)
     eager = warp(*inputs, fill_mode=mode)
     assert np.abs(compiled(*inputs).numpy() - eager.numpy()).max() < 0.01
 
 
-def test_a_constant_border_fades_over_one_pixel(images):
+def test_constant_border_fades_over_one_pixel(images):
     """Half a pixel outside, half of the level is left."""
     white = tf.fill([1, 16, 16, 3], 200.0)
     moved = warp(white, moved_by(0, 2.5, count=1), fill_mode="constant")
@@ -91,18 +91,18 @@ LAYERS = {
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", LAYERS)
-def test_alone_it_is_keras_cv_s_eager_layer_in_every_fill_mode(images, name, mode):
+def test_single_operation_equals_keras_cv_in_every_fill_mode(images, name, mode):
     make, options = LAYERS[name]
     operations = [{"name": name, "fill_mode": mode, **options}]
-    (drawn,) = drawn_by(build_policy(operations, image_size_px=SIZE_PX), images)
-    theirs = make(mode).augment_images(images, transformations=drawn["transformations"]).numpy()
+    (params,) = sampled_params(build_policy(operations, image_size_px=SIZE_PX), images)
+    theirs = make(mode).augment_images(images, transformations=params["transformations"]).numpy()
     compiled, exact = both(operations, images)
     assert np.abs(compiled - theirs).max() < 0.01
     # keras-cv's own sines depend on the batch in the last digit.
     assert np.abs(exact - theirs).max() < 0.01
 
 
-def test_what_is_outside_depends_on_the_fill_mode():
+def test_fill_mode_determines_pixels_outside_the_image():
     images = photos()
     shown = {
         both([{"name": "random_rotation", "max_deg": 90.0, "fill_mode": mode}], images)[0].tobytes()
@@ -112,7 +112,7 @@ def test_what_is_outside_depends_on_the_fill_mode():
 
 
 @pytest.mark.parametrize("level", [0.0, 37.3, 255.0])
-def test_one_level_stays_one_level_and_never_leaves_the_range(level):
+def test_constant_image_stays_constant_and_in_range(level):
     flat = np.full((16, SIZE_PX, SIZE_PX, 3), level, np.float32)
     turned, _ = both([{"name": "random_rotation", "max_deg": 45.0}], flat)
     np.testing.assert_allclose(turned, level, rtol=1e-6)

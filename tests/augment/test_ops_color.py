@@ -1,16 +1,16 @@
-"""What holds for all operations on colour, levels and sharpness; then those on colour, by Pillow, colorsys and keras-cv."""
+"""Properties of all color and level operations, and color operations against Pillow, colorsys and keras-cv."""
 
 import itertools
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from colour_drawn import (
+from color_helpers import (
     NEAR,
     as_pillow,
     changed,
     cuts_of_a_photo,
-    drawn_layer,
+    layer_and_params,
     layer_of,
     noise,
     operation,
@@ -33,9 +33,9 @@ NAMES = [
     "random_sharpness",
     "solarization",
 ]
-WITHOUT_ADDED_COLOUR = sorted(set(NAMES) - {"random_channel_shift"})
+WITHOUT_ADDED_COLOR = sorted(set(NAMES) - {"random_channel_shift"})
 KEEPS_CONSTANT_IMAGES = ["random_gaussian_blur", "random_sharpness"]
-KEEPS_GREY_BYTES = ["channel_shuffle", "grayscale", "random_color_degeneration"]
+KEEPS_GRAY_BYTES = ["channel_shuffle", "grayscale", "random_color_degeneration"]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def photos():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_strength_0_is_the_identity_to_the_byte_and_1_is_not(name):
+def test_strength_0_changes_no_byte_and_strength_1_does(name):
     module, images = operation(name), noise()
     assert module.is_identity(module.at_strength(0.0))
     none, all_of_it = (
@@ -70,18 +70,18 @@ def test_more_strength_changes_more(name, photos):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize("name", NAMES)
-def test_tiny_images_pass(name, size):
-    layer, transformations = drawn_layer(name, 1.0, noise(size=size))
+def test_tiny_images_are_accepted(name, size):
+    layer, transformations = layer_and_params(name, 1.0, noise(size=size))
     images = layer.augment_images(tf.constant(noise(size=size)), transformations=transformations)
     assert images.shape == (8, size, size, 3)
     assert np.isfinite(images).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_compiles_and_gives_what_it_gives_eagerly(name, photos):
+def test_compiled_layer_equals_eager_layer(name, photos):
     """Thresholded operations may differ in one pixel of a thousand."""
     assert operation(name).COMPILES
-    layer, transformations = drawn_layer(name, 1.0, photos)
+    layer, transformations = layer_and_params(name, 1.0, photos)
 
     @tf.function(jit_compile=True)
     def compiled(images, transformations):
@@ -92,20 +92,20 @@ def test_it_compiles_and_gives_what_it_gives_eagerly(name, photos):
     assert (gap > NEAR).mean() <= (0.001 if name in {"posterization", "solarization"} else 0)
 
 
-@pytest.mark.parametrize("name", WITHOUT_ADDED_COLOUR)
-def test_grey_images_stay_grey(name):
-    grey = np.repeat(noise(channels=1), 3, axis=-1)
+@pytest.mark.parametrize("name", WITHOUT_ADDED_COLOR)
+def test_gray_images_stay_gray(name):
+    gray = np.repeat(noise(channels=1), 3, axis=-1)
     module = operation(name)
     policy = build_policy([(name, module.at_strength(1.0))], image_size_px=16)
-    after = policy(grey, seeds(8)).numpy()
+    after = policy(gray, seeds(8)).numpy()
     assert np.ptp(after, axis=-1).max() < 1e-3
 
 
-@pytest.mark.parametrize("name", KEEPS_GREY_BYTES)
-def test_grey_images_keep_their_bytes(name):
-    grey = np.repeat(noise(channels=1), 3, axis=-1)
+@pytest.mark.parametrize("name", KEEPS_GRAY_BYTES)
+def test_gray_images_keep_their_bytes(name):
+    gray = np.repeat(noise(channels=1), 3, axis=-1)
     policy = build_policy([(name, operation(name).at_strength(1.0))], image_size_px=16)
-    assert policy(grey, seeds(8)).numpy().tobytes() == grey.tobytes()
+    assert policy(gray, seeds(8)).numpy().tobytes() == gray.tobytes()
 
 
 @pytest.mark.parametrize("name", KEEPS_CONSTANT_IMAGES)
@@ -117,18 +117,18 @@ def test_constant_images_keep_their_bytes(name, level):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_drawn_depends_on_the_shape_alone(name):
+def test_parameters_depend_on_the_image_shape_only(name):
     module, tables = operation(name), []
     for images in (noise(), noise() * 0):
         layer = module.build_layer(module.at_strength(1.0), dtype="float32", seed=1)
-        drawn = layer.get_random_transformation_batch(8, images=tf.constant(images))
-        tables.append([tf.shape(part).numpy().tolist() for part in tf.nest.flatten(drawn)])
+        params = layer.get_random_transformation_batch(8, images=tf.constant(images))
+        tables.append([tf.shape(part).numpy().tolist() for part in tf.nest.flatten(params)])
     assert tables[0] == tables[1]
     assert all(shape[0] == 8 for shape in tables[0])
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "told"),
+    ("name", "options", "message"),
     [
         ("posterization", {"min_bits": 0}, "min_bits: must be a whole number from 1 to 8"),
         ("solarization", {"min_threshold": 256}, "from 0 to 255, got 256"),
@@ -137,14 +137,14 @@ def test_what_is_drawn_depends_on_the_shape_alone(name):
         ("random_color_jitter", {"max_hue_deg": -1}, "max_hue_deg: must be a number from 0"),
     ],
 )
-def test_a_wrong_option_is_told_with_what_is_allowed(name, options, told):
+def test_invalid_option_is_refused_with_the_allowed_values(name, options, message):
     from kerastl.errors import Problems
 
-    with pytest.raises(Problems, match=told):
+    with pytest.raises(Problems, match=message):
         build_policy([{"name": name, **options}], image_size_px=16)
 
 
-def test_shuffle_gives_each_order_of_the_channels_equally_often():
+def test_channel_shuffle_draws_all_orders_equally_often():
     """Of 600; allowed: five standard errors."""
     images = np.repeat(noise(count=1, size=4), 600, axis=0)
     after = changed("channel_shuffle", images)
@@ -156,8 +156,8 @@ def test_shuffle_gives_each_order_of_the_channels_equally_often():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_channel_shift_adds_one_number_to_each_channel(channels):
-    grey = np.full((200, 4, 4, channels), 127.0, np.float32)
-    after = changed("random_channel_shift", grey, max_fraction=0.4) - 127
+    gray = np.full((200, 4, 4, channels), 127.0, np.float32)
+    after = changed("random_channel_shift", gray, max_fraction=0.4) - 127
     assert np.ptp(after, axis=(1, 2)).max() == 0
     shifts = after[:, 0, 0]
     assert np.abs(shifts).max() <= 0.4 * 255
@@ -180,15 +180,15 @@ def test_channel_shift_equals_keras_cv(photos):
         np.testing.assert_allclose(mine, other, atol=NEAR)
 
 
-def test_grayscale_is_that_of_pillow(photos):
-    for image, grey in zip(photos, changed("grayscale", photos), strict=True):
-        assert np.ptp(grey, axis=-1).max() == 0
+def test_grayscale_equals_pillow(photos):
+    for image, gray in zip(photos, changed("grayscale", photos), strict=True):
+        assert np.ptp(gray, axis=-1).max() == 0
         theirs = np.asarray(as_pillow(image).convert("L"), np.float32)
         # Pillow cuts or rounds to whole levels.
-        assert np.abs(grey[..., 0] - theirs).max() <= 1
+        assert np.abs(gray[..., 0] - theirs).max() <= 1
 
 
-def test_grayscale_equals_keras_cv_but_for_its_missing_ten_thousandth(photos):
+def test_grayscale_equals_keras_cv_up_to_its_luma_weights(photos):
     theirs = layers.Grayscale(output_channels=3).augment_images(tf.constant(photos)).numpy()
     ours = changed("grayscale", photos)
     assert np.abs(ours - theirs).max() < 1e-4 * 255 + 1e-3
@@ -196,8 +196,8 @@ def test_grayscale_equals_keras_cv_but_for_its_missing_ten_thousandth(photos):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_degeneration_is_the_color_of_pillow_for_the_factor_1_less_the_share(share, photos):
-    """And that of keras-cv but for its darker grey."""
+def test_color_degeneration_equals_pillow_color_with_factor_1_minus_weight(share, photos):
+    """And that of keras-cv but for its darker gray."""
     layer = layer_of("random_color_degeneration", max_fraction=1.0)
     ours = layer.augment_images(tf.constant(photos), per_image([share])).numpy()
     theirs = layers.RandomColorDegeneration(1.0).augment_images(tf.constant(photos), per_image([share]))
@@ -207,7 +207,7 @@ def test_degeneration_is_the_color_of_pillow_for_the_factor_1_less_the_share(sha
         assert np.abs(np.asarray(pillow) - mine).max() <= 1.51
 
 
-def test_degeneration_keeps_the_brightness_and_draws_every_share_up_to_the_largest():
+def test_color_degeneration_keeps_luma_and_draws_weights_up_to_the_maximum():
     images = np.repeat(noise(count=1), 64, axis=0)
     after = changed("random_color_degeneration", images, max_fraction=0.6)
     weights = np.array([0.299, 0.587, 0.114])

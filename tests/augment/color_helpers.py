@@ -1,4 +1,4 @@
-"""Images, and ways to ask one operation, for the tests of colour, levels and sharpness."""
+"""Helpers for tests of color, levels and sharpness: images, and layers of single operations."""
 
 import itertools
 
@@ -23,8 +23,8 @@ def layer_of(name, **options):
     return module.build_layer(module.Options(**options), dtype="float32", seed=1)
 
 
-def drawn_layer(name, strength, images):
-    """Return an operation's layer and what it drew for a batch."""
+def layer_and_params(name, strength, images):
+    """Return the layer of an operation and its sampled parameters for a batch."""
     module = operation(name)
     layer = module.build_layer(module.at_strength(strength), dtype="float32", seed=1)
     return layer, layer.get_random_transformation_batch(len(images), images=tf.constant(images))

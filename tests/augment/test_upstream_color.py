@@ -1,4 +1,4 @@
-"""Faults of keras-cv 0.9.0 in colour, levels and sharpness that are worked around; a release that mends one is noticed."""
+"""Faults of keras-cv 0.9.0 in color, levels and sharpness. A test fails once a release fixes its fault."""
 
 import keras
 import numpy as np
@@ -39,21 +39,21 @@ def test_the_blur_of_keras_cv_is_as_wide_as_its_kernel_whatever_the_factor():
 
 
 def test_the_solarization_of_keras_cv_inverts_everything_unless_it_is_given_a_threshold():
-    grey = np.full((1, 4, 4, 3), 40.0, np.float32)
-    assert (layers.Solarization(value_range=(0, 255))(grey).numpy() == 215).all()
+    gray = np.full((1, 4, 4, 3), 40.0, np.float32)
+    assert (layers.Solarization(value_range=(0, 255))(gray).numpy() == 215).all()
 
 
 def test_the_solarization_of_keras_cv_draws_one_number_twice_in_a_graph():
     layer = layers.Solarization((0, 255), (0, 100), (0, 100), seed=3)
-    drawn = tf.function(lambda: layer.get_random_transformation_batch(50))()
-    np.testing.assert_array_equal(drawn["additions"], drawn["thresholds"])
+    params = tf.function(lambda: layer.get_random_transformation_batch(50))()
+    np.testing.assert_array_equal(params["additions"], params["thresholds"])
 
 
 def test_the_channel_shift_of_keras_cv_shifts_all_channels_alike_in_a_graph_but_for_the_sign():
     layer = layers.RandomChannelShift((0, 255), 0.5, seed=3)
-    drawn = tf.function(lambda: layer.get_random_transformation())
+    sample = tf.function(lambda: layer.get_random_transformation())
     for _ in range(5):
-        assert len({abs(float(shift)) for shift in drawn()}) == 1
+        assert len({abs(float(shift)) for shift in sample()}) == 1
 
 
 def test_the_channel_shift_of_keras_cv_reaches_half_of_the_range_at_its_full_strength():
@@ -62,8 +62,8 @@ def test_the_channel_shift_of_keras_cv_reaches_half_of_the_range_at_its_full_str
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-def test_the_channel_shift_of_keras_cv_wants_to_be_told_the_number_of_channels(channels):
-    """It fails on one, and drops the fourth in silence."""
+def test_the_channel_shift_of_keras_cv_requires_the_number_of_channels(channels):
+    """It fails on one channel and silently drops the fourth."""
     layer = layers.RandomChannelShift((0, 255), 0.5)
     image = tf.fill([4, 4, channels], 100.0)
     shifts = layer.get_random_transformation()
@@ -83,7 +83,7 @@ def test_the_posterization_of_keras_cv_rounds_down_with_all_8_bits_and_draws_not
 @pytest.mark.parametrize(
     "layer", [layers.Grayscale(output_channels=3), layers.RandomColorDegeneration((1.0, 1.0))]
 )
-def test_the_grey_of_keras_cv_is_darker_than_the_image(layer):
+def test_the_gray_of_keras_cv_is_darker_than_the_image(layer):
     assert np.asarray(layer(WHITE)).max() == pytest.approx(255 * 0.9999, abs=1e-3)
 
 
@@ -110,8 +110,8 @@ def test_the_jitter_of_keras_cv_draws_while_it_changes_images_and_not_by_its_see
     assert len(images) > 1
 
 
-def test_the_jitter_of_keras_cv_computes_in_half_floats_though_told_otherwise():
-    """Under a global policy of mixed types: its four layers do not hear of its `dtype`."""
+def test_the_jitter_of_keras_cv_ignores_its_dtype():
+    """With a global mixed precision policy, its four layers ignore its `dtype`."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:

@@ -1,4 +1,4 @@
-"""Colour jitter: truths from colorsys and NumPy, and the four layers of keras-cv."""
+"""Color jitter: truths from colorsys and NumPy, and the four layers of keras-cv."""
 
 import colorsys
 import itertools
@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from colour_drawn import NEAR, changed, cuts_of_a_photo, layer_of, noise, per_image, seeds
+from color_helpers import NEAR, changed, cuts_of_a_photo, layer_of, noise, per_image, seeds
 from keras_cv import layers
 
 
@@ -36,9 +36,9 @@ def jittered(images, *, shifts=(0,), contrasts=(1,), saturations=(1,), turns_deg
 @pytest.mark.parametrize(
     ("saturation", "turn_deg"), [(1, 0), (0, 50), (0.5, 0), (2, 0), (1, 75), (1.7, -130), (1, 180)]
 )
-def test_hue_and_saturation_are_those_of_colorsys(saturation, turn_deg):
+def test_hue_and_saturation_equal_colorsys(saturation, turn_deg):
     images = noise(count=1, size=12)
-    # The corners and edges of the cube of colours, where two channels are equal, and greys.
+    # The corners and edges of the cube of colors, where two channels are equal, and grays.
     images[0, 0, :8] = list(itertools.product((0, 255), repeat=3))
     images[0, 1, :8] = [[255, 80, 80], [80, 255, 80], [80, 80, 255], [9, 9, 9]] * 2
     ours = jittered(images, saturations=[saturation], turns_deg=[turn_deg])
@@ -48,7 +48,7 @@ def test_hue_and_saturation_are_those_of_colorsys(saturation, turn_deg):
         np.testing.assert_allclose(mine, np.array(expected) * 255, atol=NEAR)
 
 
-def test_a_third_of_the_circle_moves_the_channels_by_one():
+def test_hue_shift_of_120_degrees_rotates_the_channels():
     images = noise()
     np.testing.assert_allclose(jittered(images, turns_deg=[120]), images[..., [2, 0, 1]], atol=NEAR)
 
@@ -61,7 +61,7 @@ def test_brightness_comes_before_contrast_and_each_is_clipped():
     np.testing.assert_allclose(jittered(images, shifts=[70], contrasts=[1.6]), expected, atol=NEAR)
 
 
-def test_jitter_equals_the_four_layers_of_keras_cv_one_after_another(photos):
+def test_jitter_equals_four_keras_cv_layers_in_sequence(photos):
     shifts, contrasts = [-40, 10, 30, 60], [0.6, 0.9, 1.2, 1.4]
     saturations, turns_deg = np.array([0.3, 0.8, 1.3, 2.0]), np.array([-36, -10, 20, 170])
     steps = [
@@ -95,25 +95,25 @@ def test_jitter_draws_four_unrelated_numbers_within_their_bounds():
         max_hue_deg=50.0,
     )
     layer._random_generator = StatelessGenerator(tf.constant(seeds(400)), 0)
-    drawn = layer.get_random_transformation_batch(400)
+    params = layer.get_random_transformation_batch(400)
     bounds = {
         "shifts": (-51, 51),
         "contrasts": (0.7, 1.3),
         "saturations": (0.6, 1.4),
         "sextants": (-50 / 60, 50 / 60),
     }
-    assert drawn.keys() == bounds.keys()
+    assert params.keys() == bounds.keys()
     for key, (low, high) in bounds.items():
-        values = drawn[key].numpy()
+        values = params[key].numpy()
         margin = 0.05 * (high - low)
         assert low - 1e-5 <= values.min() < low + margin
         assert high - margin < values.max() <= high + 1e-5
-    table = np.corrcoef([drawn[key].numpy().ravel() for key in bounds])
+    table = np.corrcoef([params[key].numpy().ravel() for key in bounds])
     assert np.abs(table[np.triu_indices(4, 1)]).max() < 0.25
 
 
 @pytest.mark.parametrize("options", [{"max_brightness_fraction": 0.3}, {"max_hue_deg": 40.0}])
-def test_what_jitter_is_not_asked_to_change_stays(options):
+def test_jitter_changes_only_what_its_options_name(options):
     images = 80 + noise() / 255 * 90
     after = changed("random_color_jitter", images, **options)
     gap = after - images

@@ -1,4 +1,4 @@
-"""What the tests of masks, histograms and JPEG share: layers whose numbers come from known seeds."""
+"""Helpers for tests of masks, histograms and JPEG: layers with random numbers from known seeds."""
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,7 @@ PHOTO = load_sample_image("flower.jpg")[140:260, 250:370]
 
 
 def built(name, count, **options):
-    """Return an operation's layer, whose numbers come from `count` neighbouring seeds."""
+    """Return the layer of an operation with random numbers from `count` adjacent seeds."""
     module = registry.module("operation", name)
     layer = module.build_layer(module.Options(**options), dtype="float32", seed=1)
     seeds = np.stack([np.arange(count), np.full(count, 7)], axis=1).astype(np.int32)
@@ -23,8 +23,8 @@ def built(name, count, **options):
 
 def changed(name, images, **options):
     layer = built(name, len(images), **options)
-    drawn = layer.get_random_transformation_batch(len(images), images=tf.constant(images))
-    return layer.augment_images(tf.constant(images), transformations=drawn).numpy()
+    params = layer.get_random_transformation_batch(len(images), images=tf.constant(images))
+    return layer.augment_images(tf.constant(images), transformations=params).numpy()
 
 
 def fully(name, images):
@@ -34,8 +34,8 @@ def fully(name, images):
 
 def by_pillow(change, image):
     """Return Pillow's result: `[height, width, channels]` uint8 in and out."""
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    return np.asarray(change(picture)).reshape(image.shape)
+    image = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    return np.asarray(change(image)).reshape(image.shape)
 
 
 def mean_within(values, expected):

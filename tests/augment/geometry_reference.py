@@ -1,4 +1,4 @@
-"""What the tests of geometry and of the compiler share: photographs, and maps computed without TensorFlow."""
+"""Helpers for tests of geometry and compilation: photographs, and maps computed with NumPy."""
 
 import numpy as np
 import tensorflow as tf
@@ -29,7 +29,7 @@ def sample_images(count, size_px=SIZE_PX):
 
 
 def seeds(count, first=0):
-    """Return the seeds of neighbouring examples: `[count, 2]` int32."""
+    """Return the seeds of neighboring examples: `[count, 2]` int32."""
     return np.stack([np.arange(first, first + count), np.full(count, 7)], 1).astype(np.int32)
 
 
@@ -43,22 +43,25 @@ def both(operations, images, first=0):
     ]  # fmt: skip
 
 
-def drawn_by(policy, images, first=0):
+def sampled_params(policy, images, first=0):
     """Return what each operation of a policy draws for the images, as NumPy arrays."""
     rows = seeds(len(images), first)
-    drawn = [one.draw(StatelessGenerator(rows, one.place), tf.constant(images)) for one in policy._operations]
-    return tf.nest.map_structure(lambda tensor: tensor.numpy(), drawn)
+    params = [
+        operation.sample(StatelessGenerator(rows, operation.index), tf.constant(images))
+        for operation in policy._operations
+    ]
+    return tf.nest.map_structure(lambda tensor: tensor.numpy(), params)
 
 
-def matrix(name, drawn, row, size_px):
-    """Return where a result's pixel (x, y, 1) lies in the image: `[3, 3]` float64, from what was drawn."""
-    if not drawn.get("chosen", np.ones(row + 1, bool))[row]:
+def matrix(name, params, row, size_px):
+    """Return where a result's pixel (x, y, 1) lies in the image: `[3, 3]` float64, from its parameters."""
+    if not params.get("chosen", np.ones(row + 1, bool))[row]:
         return np.eye(3)
-    drawn = {key: float(np.ravel(values[row])[0]) for key, values in drawn["transformations"].items()}  # fmt: skip
-    return MATRICES[name](drawn, size_px)
+    params = {key: float(np.ravel(values[row])[0]) for key, values in params["transformations"].items()}  # fmt: skip
+    return MATRICES[name](params, size_px)
 
 
-def about_middle(linear, size_px):
+def keep_center(linear, size_px):
     middle = np.full(2, (size_px - 1) / 2)
     whole = np.eye(3)
     whole[:2, :2] = linear
@@ -66,45 +69,45 @@ def about_middle(linear, size_px):
     return whole
 
 
-def _rotation(drawn, size_px):
-    cosine, sine = np.cos(drawn["angles"]), np.sin(drawn["angles"])
-    return about_middle([[cosine, -sine], [sine, cosine]], size_px)
+def _rotation(params, size_px):
+    cosine, sine = np.cos(params["angles"]), np.sin(params["angles"])
+    return keep_center([[cosine, -sine], [sine, cosine]], size_px)
 
 
-def _shear(drawn, size_px):
-    along_x, along_y = [[1, drawn["slopes_x"]], [0, 1]], [[1, 0], [drawn["slopes_y"], 1]]
-    return about_middle(np.array(along_x) @ np.array(along_y), size_px)
+def _shear(params, size_px):
+    along_x, along_y = [[1, params["slopes_x"]], [0, 1]], [[1, 0], [params["slopes_y"], 1]]
+    return keep_center(np.array(along_x) @ np.array(along_y), size_px)
 
 
-def _translation(drawn, size_px):
-    shift = [drawn["width_translations"] * size_px, drawn["height_translations"] * size_px]
+def _translation(params, size_px):
+    shift = [params["width_translations"] * size_px, params["height_translations"] * size_px]
     return np.array([[1, 0, -shift[0]], [0, 1, -shift[1]], [0, 0, 1]])
 
 
-def _flip(drawn, size_px):
-    signs = [-1 if drawn[f"flip_{way}"] > 0.5 else 1 for way in ("horizontals", "verticals")]
-    return about_middle(np.diag(signs), size_px)
+def _flip(params, size_px):
+    signs = [-1 if params[f"flip_{way}"] > 0.5 else 1 for way in ("horizontals", "verticals")]
+    return keep_center(np.diag(signs), size_px)
 
 
 def _window(top, left, height, width, size_px):
     return np.array([[width / (size_px - 1), 0, left], [0, height / (size_px - 1), top], [0, 0, 1]])
 
 
-def _crop(drawn, size_px):
-    return _window(drawn["tops"], drawn["lefts"], *[drawn["sides"] - 1] * 2, size_px)
+def _crop(params, size_px):
+    return _window(params["tops"], params["lefts"], *[params["sides"] - 1] * 2, size_px)
 
 
-def _crop_and_resize(drawn, size_px):
-    height = np.sqrt(drawn["areas"] / drawn["aspects"]) * (size_px - 1)
-    width = height * drawn["aspects"]
-    top, left = drawn["tops"] * (size_px - 1 - height), drawn["lefts"] * (size_px - 1 - width)
+def _crop_and_resize(params, size_px):
+    height = np.sqrt(params["areas"] / params["aspects"]) * (size_px - 1)
+    width = height * params["aspects"]
+    top, left = params["tops"] * (size_px - 1 - height), params["lefts"] * (size_px - 1 - width)
     return _window(top, left, height, width, size_px)
 
 
 MATRICES = {
     "random_rotation": _rotation,
-    "random_zoom": lambda drawn, size: about_middle(
-        np.diag([drawn["width_zooms"], drawn["height_zooms"]]), size
+    "random_zoom": lambda params, size: keep_center(
+        np.diag([params["width_zooms"], params["height_zooms"]]), size
     ),
     "random_shear": _shear,
     "random_translation": _translation,
@@ -114,22 +117,22 @@ MATRICES = {
 }
 
 
-def places(whole, size_px):
+def positions(whole, size_px):
     """Return the (x, y) that each pixel of the result shows: `[2, size, size]` float64."""
     y, x = np.mgrid[0:size_px, 0:size_px].astype(np.float64)
     return np.einsum("ij,jyx->iyx", whole, np.stack([x, y, np.ones_like(x)]))[:2]
 
 
-def tiled(place, size_px):
-    """Return places in a row of equal images; between two images lies a pixel of the one farther out."""
-    inside = place % size_px
-    return np.where(inside > size_px - 1, np.where(place < 0, size_px - 1, 0), inside)
+def tiled(position, size_px):
+    """Return positions folded back into a row of equal images."""
+    inside = position % size_px
+    return np.where(inside > size_px - 1, np.where(position < 0, size_px - 1, 0), inside)
 
 
 def by_scipy(image, whole, fill_mode, order=1):
     """Return an image through a map, by `scipy.ndimage.map_coordinates`: order 1 is bilinear, 3 a cubic spline."""
     size_px = len(image)
-    x, y = places(whole, size_px)
+    x, y = positions(whole, size_px)
     if fill_mode == "wrap":
         x, y = tiled(x, size_px), tiled(y, size_px)
     mode = SCIPY_MODES.get(fill_mode, "nearest")
