@@ -1,5 +1,4 @@
 from .cache import Entry as Entry
-from .cache import PruneResult as PruneResult
 from .cache import cache_entries as cache_entries
 from .cache import cache_folder as cache_folder
 from .cache import entry_lock as entry_lock

@@ -226,7 +226,7 @@ class ImageDataset:
         Without it, two datasets of the same seed and size would pair images by their indices.
 
         Args:
-            labelled: Whether to keep the labels. False sets all labels to -1.
+            labeled: Whether to keep the labels. False sets all labels to -1.
         """
         other = copy.copy(self)
         other._stream = self._stream + 1

@@ -1,7 +1,6 @@
 from .files import EXPORT_AGAIN as EXPORT_AGAIN
 from .files import MANIFEST as MANIFEST
 from .files import SAMPLES as SAMPLES
-from .files import FolderDifferences as FolderDifferences
 from .files import append_line as append_line
 from .files import atomic_path as atomic_path
 from .files import compare_hashes as compare_hashes

@@ -279,9 +279,9 @@ def test_labeled_groups_are_nested_in_the_number_of_groups(drawn, seed):
     for number in range(1, fewest + 1):
         picked = keep_few_labels(pool, groups_per_class=number, seed=seed)
         groups = {r.group for r in picked.records if r.split == "target_train"}
-        labelled = Counter(
+        labeled = Counter(
             label for label, _ in {(r.label, r.group) for r in picked.records if r.group in groups}
         )
-        assert min(labelled.values()) >= number
+        assert min(labeled.values()) >= number
         assert before <= groups
         before = groups
