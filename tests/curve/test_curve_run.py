@@ -132,7 +132,7 @@ def kill_when(file: Path, words: list[str]) -> None:
 
 @pytest.mark.slow
 def test_a_killed_curve_resumes_trains_nothing_twice_and_keeps_its_promises(call, tmp_path):
-    """That a resumed curve equals an uninterrupted one is in test_curve_orchestra.py, for its runs in tests/runner."""
+    """That a resumed curve equals an uninterrupted one is in test_curve_orchestra.py, for its runs in tests/workflows."""
     folder = tmp_path / "curve"
     words = words_of() + ASKED
     kill_when(folder / "runs" / "seed_7_fine_tune_2" / "history.jsonl", [*words, "--out", str(folder)])

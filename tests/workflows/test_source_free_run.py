@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from runs_drawn import RECIPE, call, draw, kill_run_when, rows_of, run, same_bytes
+from make_runs import RECIPE, call, draw, kill_run_when, rows_of, run, same_bytes
 
 from kerastl.evaluation import load_trained
 
@@ -56,15 +56,15 @@ def b(tmp_path_factory):
     return folder
 
 
-def table_of(b, name, *, flipped=False, labelled=True):
+def table_of(b, name, *, flipped=False, labeled=True):
     rows = ["path,label,patient_id,split"]
     other = {"dark": "light", "light": "dark"}
     for label in ("dark", "light"):
         for number in range(16):
-            tested = number < 6
-            told = label if tested or not flipped else other[label]
-            split = "test" if tested else "train"
-            rows.append(f"{label}/{number}.png,{told if labelled else ''},{label}{number},{split}")
+            is_test = number < 6
+            assigned = label if is_test or not flipped else other[label]
+            split = "test" if is_test else "train"
+            rows.append(f"{label}/{number}.png,{assigned if labeled else ''},{label}{number},{split}")
     file = b / f"{name}.csv"
     file.write_text("\n".join(rows) + "\n")
     return file
@@ -89,7 +89,7 @@ def free(recipe_of):
 
 
 def weights_of(folder):
-    return {one.path: one.numpy() for one in load_trained(folder).model.weights}
+    return {weight.path: weight.numpy() for weight in load_trained(folder).model.weights}
 
 
 def test_candidates_start_from_the_model_of_a(free, at_a):
@@ -125,14 +125,14 @@ def test_scores_are_of_b_and_thresholds_of_a(free, at_a):
     assert {row["split"] for row in rows} == {"target_unlabelled", "target_test"}
     assert all((row["label"] == "") == (row["split"] == "target_unlabelled") for row in rows)
     scores = free.json("scores.json")
-    source_draws = json.loads((at_a / "run" / "scores.json").read_text())["val"]
+    scores_of_a = json.loads((at_a / "run" / "scores.json").read_text())["val"]
     assert set(scores) == {"target_test", "interval"}
     points = scores["target_test"]["operating_points"]["points"]
-    assert [one["threshold"] for one in points] == [
-        one["threshold"] for one in source_draws["operating_points"]["points"]
+    assert [point["threshold"] for point in points] == [
+        point["threshold"] for point in scores_of_a["operating_points"]["points"]
     ]
-    wanted = source_draws["calibration"]["temperature"]["value"]
-    assert scores["target_test"]["calibration"]["temperature"]["value"] == wanted
+    temperature = scores_of_a["calibration"]["temperature"]["value"]
+    assert scores["target_test"]["calibration"]["temperature"]["value"] == temperature
     assert free.json("freeze.json")["determinism"]["differ"] == 0
     assert "at A" not in (free.path / "recipe.resolved.yaml").read_text()
 
@@ -144,8 +144,8 @@ def test_the_commands_after_a_run_work(free, b, tmp_path):
         ("predict", free.path, b / "dark", "--out", tmp_path / "a.csv"),
         ("report", free.path),
         ("check", free.path / "recipe.resolved.yaml"),
-        ("export", free.path, "--format", "keras", "--out", tmp_path / "on"),
-        ("verify", tmp_path / "on" / "1", "--run", free.path),
+        ("export", free.path, "--format", "keras", "--out", tmp_path / "export"),
+        ("verify", tmp_path / "export" / "1", "--run", free.path),
     ):
         answer = call(*words)
         assert answer.code == 0, answer.err
@@ -160,9 +160,9 @@ def test_neither_labels_of_b_nor_the_form_of_the_model_change_a_byte(free, recip
 
 def test_without_batch_norm_and_without_labels_there_is_a_model_and_no_score(recipe_of, monkeypatch):
     """Initial predictions are then those of the model of A; the phases say batch_norm: statistics all the same."""
-    adapting = importlib.import_module("kerastl.workflows.adapt_step")
-    monkeypatch.setattr(adapting, "observe_renormalized", lambda *_: None)
-    finished = run(*recipe_of("unlabelled", labelled=False), "--set", "export.formats=[]")
+    adapt_module = importlib.import_module("kerastl.workflows.adapt")
+    monkeypatch.setattr(adapt_module, "collect_renormalized_evidence", lambda *_: None)
+    finished = run(*recipe_of("unlabelled", labeled=False), "--set", "export.formats=[]")
     adaptation = finished.json("adaptation.json")
     assert set(adaptation["ranking"]["kept"]) == {"adabn", "tent", "shot"}
     assert adaptation["target_test"] is None

@@ -3,8 +3,8 @@
 import csv
 
 import pytest
+from make_runs import draw
 from PIL import Image
-from runs_drawn import draw
 
 from kerastl.errors import RequestError
 from kerastl.workflows import run
@@ -24,7 +24,7 @@ export: {{formats: []}}
 
 @pytest.fixture
 def hospitals(tmp_path):
-    """A recipe on a/labels.csv and b/labels.csv, of 10 images a class each."""
+    """Return a recipe for a/labels.csv and b/labels.csv, with 10 images per class each."""
     for name, seed in (("a", 1), ("b", 7)):
         rows = [["path", "label"]]
         for label in ("dark", "light"):
@@ -33,32 +33,32 @@ def hospitals(tmp_path):
         with (tmp_path / name / "labels.csv").open("w", newline="") as file:
             csv.writer(file).writerows(rows)
     recipe = tmp_path / "two.yaml"
-    places = {name: tmp_path / name / "labels.csv" for name in "ab"}
-    recipe.write_text(RECIPE.format(**places))
-    return recipe, places
+    tables = {name: tmp_path / name / "labels.csv" for name in "ab"}
+    recipe.write_text(RECIPE.format(**tables))
+    return recipe, tables
 
 
 def test_problems_of_both_tables_are_reported_together(kerastl, hospitals, tmp_path):
-    recipe, places = hospitals
-    for name, place in places.items():
-        place.write_text(place.read_text() + f"gone_{name}.png,dark\n")
+    recipe, tables = hospitals
+    for name, table in tables.items():
+        table.write_text(table.read_text() + f"gone_{name}.png,dark\n")
     answer = kerastl("run", recipe, "--out", tmp_path / "run")
     assert answer.code == 1
-    for name, place in places.items():
-        assert str(place) in answer.err
+    for name, table in tables.items():
+        assert str(table) in answer.err
         assert f"gone_{name}.png" in answer.err
     assert not (tmp_path / "run").exists()
 
 
 def test_unreadable_images_are_reported_with_their_table(kerastl, hospitals, tmp_path):
-    recipe, places = hospitals
+    recipe, tables = hospitals
     for number in range(5):
-        (places["b"].parent / "dark" / f"{number}.png").write_bytes(b"x")
+        (tables["b"].parent / "dark" / f"{number}.png").write_bytes(b"x")
     answer = kerastl("run", recipe, "--out", tmp_path / "run")
     assert answer.code == 1
     assert "target (b/labels.csv)" in answer.err
     assert "a/labels.csv" not in answer.err
-    (places["a"].parent / "dark" / "0.png").write_bytes(b"x")
+    (tables["a"].parent / "dark" / "0.png").write_bytes(b"x")
     answer = kerastl("run", recipe, "--out", tmp_path / "run", "--set", "data.max_pixels=10")
     assert answer.code == 1
     assert "source (a/labels.csv)" in answer.err
@@ -71,29 +71,29 @@ def test_notes_name_their_table(hospitals, tmp_path):
     from kerastl.workflows import load_datasets
     from kerastl.workflows.check_recipe import check_recipe
 
-    recipe, places = hospitals
-    found = recipes.find(str(recipe))
-    notes = load_datasets(check_recipe(found, ()), Run(tmp_path / "run")).notes
+    recipe, tables = hospitals
+    text = recipes.find(str(recipe))
+    notes = load_datasets(check_recipe(text, ()), Run(tmp_path / "run")).notes
     about_columns = [note for note in notes if "'label'" in note]
     assert sorted(note.partition(":")[0] for note in about_columns) == ["source", "target"]
-    other = places["b"].rename(places["b"].with_name("b.csv"))
-    sets = [f"target.reader.path={other}"]
-    notes = load_datasets(check_recipe(found, sets), Run(tmp_path / "run")).notes
+    renamed = tables["b"].rename(tables["b"].with_name("b.csv"))
+    sets = [f"target.reader.path={renamed}"]
+    notes = load_datasets(check_recipe(text, sets), Run(tmp_path / "run")).notes
     about_columns = [note for note in notes if "'label'" in note]
     assert sorted(note.partition(":")[0] for note in about_columns) == ["b.csv", "labels.csv"]
 
 
 def test_warnings_about_the_target_are_printed_before_training(kerastl, hospitals, tmp_path, monkeypatch):
-    recipe, places = hospitals
-    for file in places["b"].parent.rglob("*.png"):
+    recipe, tables = hospitals
+    for file in tables["b"].parent.rglob("*.png"):
         Image.new("RGB", (30, 30), (9, 9, 9)).save(file)
 
     def stop(*args):
-        raise RequestError("Far enough.")
+        raise RequestError("Stop here.")
 
-    monkeypatch.setattr(run, "start_model", stop)
+    monkeypatch.setattr(run, "build_initial_model", stop)
     sets = ["--set", "target.split.test_fraction=0.0"]
     answer = kerastl("run", recipe, "--oracle", *sets, "--out", tmp_path / "run")
-    assert "Far enough." in answer.err
+    assert "Stop here." in answer.err
     assert "20 of 20" in answer.err
     assert "--oracle" in answer.err

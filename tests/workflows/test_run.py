@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs_drawn import RECIPE, draw, kill_run_when, rows_of, run, same_bytes
+from make_runs import RECIPE, draw, kill_run_when, rows_of, run, same_bytes
 
 REPEATABLE = ["split.csv", "predictions.csv", "scores.json", "freeze.json", "history.jsonl"]
 FILES = [
@@ -140,7 +140,7 @@ def test_divergence_keeps_the_last_good_weights_and_another_run_starts_from_them
     wild = ["phases[1].learning_rate=10", "phases[1].optimizer=sgd", "phases[1].epochs=60"]
     wild += ["phases[1].trainable=all", "phases[1].weight_decay=0", "phases[1].batch_norm=frozen"]
     wild += ["phases[0].learning_rate=10"]
-    sets = [word for one in wild for word in ("--set", one)]
+    sets = [word for setting in wild for word in ("--set", setting)]
     answer = kerastl("run", recipe, *sets, "--out", out)
     assert answer.code == 3, answer.err
     assert "--resume" not in answer.err
@@ -162,7 +162,7 @@ def test_a_run_starts_from_another_run_and_keeps_its_head(plain, tmp_path):
 START = [sys.executable, "-m", "kerastl", "run"]
 
 
-def _heed_ctrl_c():
+def _accept_ctrl_c():
     """A shell lets background processes ignore Ctrl-C, and so would the processes that a test starts."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -173,16 +173,16 @@ def test_a_run_stopped_by_ctrl_c_resumes_to_the_same_bytes(kerastl, plain, tmp_p
     out = tmp_path / "stopped"
     process = subprocess.Popen(
         [*START, plain.recipe, "--out", out], stderr=subprocess.PIPE, text=True,
-        preexec_fn=_heed_ctrl_c,
+        preexec_fn=_accept_ctrl_c,
     )  # fmt: skip
     while not list(out.glob("checkpoints/epoch-*.npz")) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate()
+    _, error = process.communicate()
     assert not (out / "report.html").exists(), "it ended before it could be stopped"
     assert process.returncode == 130
-    assert "--resume" in said
-    assert "Traceback" not in said
+    assert "--resume" in error
+    assert "Traceback" not in error
     other = kerastl("run", plain.recipe, "--set", "phases[0].epochs=7", "--out", out, "--resume")
     assert other.code == 1
     assert "phases[0].epochs" in other.err

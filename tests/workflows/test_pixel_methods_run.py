@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from runs_drawn import draw_hospitals, two_hospitals_recipe
+from make_runs import draw_hospitals, two_hospitals_recipe
 
 from kerastl import recipe as recipes
 from kerastl.report.figures import SHEET, style_sheet_url
@@ -31,17 +31,17 @@ def loaded(file, *sets):
     return recipes.load(str(file), sets=list(sets))
 
 
-def test_a_cache_is_left_to_methods_that_change_no_pixel(written):
+def test_automatic_caching_is_disabled_if_a_method_changes_pixels(written):
     file = written()
     (phase,) = method_phases(loaded(file))
     assert phase.cache == "none"
     (phase,) = method_phases(loaded(file, "adaptation.methods=[mcc, jan]"))
     assert phase.cache == "auto"
     (phase,) = method_phases(loaded(file, "phases[1].cache=features"))
-    assert phase.cache == "features"  # asked for: refused, and not overruled
+    assert phase.cache == "features"  # an explicit value is kept, and refused later
 
 
-def test_a_cache_that_is_asked_for_is_refused_before_anything_is_written(kerastl, written, tmp_path):
+def test_an_explicit_cache_is_refused_before_anything_is_written(kerastl, written, tmp_path):
     answer = kerastl("run", written(), "--out", tmp_path / "run", "--set", "phases[1].cache=features")
     assert answer.code == 1
     for name in NAMES:

@@ -10,20 +10,20 @@ from kerastl.workflows.datasets import check_class_names, drop_unknown_labels, r
 
 
 def collection(*rows, root="b"):
-    """Of (group, split) or (group, split, label)."""
+    """Return records of rows (group, split) or (group, split, label)."""
     records = []
     for number, (group, split, *label) in enumerate(rows):
         path = f"{root}{number}.png"
         records.append(Record(path, Path("/data") / path, (label or ["ill"])[0], split, group, root))
-    names = tuple(sorted({one.label for one in records if one.label}))
+    names = tuple(sorted({record.label for record in records if record.label}))
     return Collection(None, names, tuple(records))
 
 
 SOURCE = collection(("p1", "train"), ("p2", "val"), ("p3", "test"), (None, "train"), root="a")
 
 
-def splits(found):
-    return [(one.group, one.split, one.label) for one in found.records]
+def splits(images):
+    return [(record.group, record.split, record.label) for record in images.records]
 
 
 def test_a_patient_of_one_table_is_never_trained_on_and_tested():
@@ -31,8 +31,8 @@ def test_a_patient_of_one_table_is_never_trained_on_and_tested():
         ("p1", "target_test"), ("p2", "target_test"), ("p3", "target_test"), ("p4", "target_test"),
         ("p3", "target_unlabelled"), ("p1", "target_unlabelled"), (None, "target_test"),
     )  # fmt: skip
-    found = remove_patient_overlap(SOURCE, target, same_table=True)
-    assert splits(found) == [
+    changed = remove_patient_overlap(SOURCE, target, same_table=True)
+    assert splits(changed) == [
         ("p1", "target_unlabelled", None),
         ("p2", "target_unlabelled", None),
         ("p3", "target_test", "ill"),
@@ -40,21 +40,21 @@ def test_a_patient_of_one_table_is_never_trained_on_and_tested():
         ("p1", "target_unlabelled", "ill"),
         (None, "target_test", "ill"),
     ]
-    (note,) = found.notes
+    (note,) = changed.notes
     assert "3" in note, "groups"
 
 
 def test_a_validation_patient_joins_training_where_labels_are_used():
     target = collection(("p1", "target_val"), ("p9", "target_train"), ("p3", "target_train"))
-    found = remove_patient_overlap(SOURCE, target, same_table=True)
-    assert splits(found) == [("p1", "target_train", "ill"), ("p9", "target_train", "ill")]
+    changed = remove_patient_overlap(SOURCE, target, same_table=True)
+    assert splits(changed) == [("p1", "target_train", "ill"), ("p9", "target_train", "ill")]
 
 
 def test_equal_patient_names_of_two_tables_give_a_note_only():
     target = collection(("p1", "target_test"), ("p7", "target_test"))
-    found = remove_patient_overlap(SOURCE, target, same_table=False)
-    assert found.records == target.records
-    assert "'p1'" in found.notes[0]
+    changed = remove_patient_overlap(SOURCE, target, same_table=False)
+    assert changed.records == target.records
+    assert "'p1'" in changed.notes[0]
     assert remove_patient_overlap(SOURCE, collection(("p7", "target_test")), same_table=False).notes == ()
 
 
@@ -77,9 +77,9 @@ def test_all_unknown_classes_are_reported_with_the_nearest_name_and_an_image():
 
 def test_unknown_labels_count_as_none_where_labels_are_not_used():
     target = collection(("p1", None, "weird"), ("p2", None, "ill"))
-    found = drop_unknown_labels(target, ("ill", "well"))
-    assert [one.label for one in found.records] == [None, "ill"]
-    assert found.class_names == ("ill",)
-    assert "'weird'" in found.notes[0]
+    changed = drop_unknown_labels(target, ("ill", "well"))
+    assert [record.label for record in changed.records] == [None, "ill"]
+    assert changed.class_names == ("ill",)
+    assert "'weird'" in changed.notes[0]
     known = collection(("p2", None, "ill"))
     assert drop_unknown_labels(known, ("ill", "well")) is known

@@ -1,6 +1,6 @@
-"""Whole runs that several tests look at, each made once per session, and a small recipe on drawn images.
+"""Runs that several tests share, each created once per session, and a small recipe on synthetic images.
 
-Tests that use one of these runs are in the xdist group of its name, so that only one worker makes it.
+Tests that use one of these runs are in the xdist group of its name, so that only one worker creates it.
 """
 
 import csv
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from runs_drawn import RECIPE, Answer, Finished, call, draw, run
+from make_runs import RECIPE, Answer, Finished, call, draw, run
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from runs_drawn import run, same_bytes
+from make_runs import run, same_bytes
 from tensorflow.core.protobuf import saved_model_pb2
 
 AUGMENT = (
@@ -18,10 +18,10 @@ COMPARED = ["predictions.csv", "scores.json", "history.jsonl", "freeze.json"]
 def ops_of(folder):
     saved = saved_model_pb2.SavedModel()
     saved.ParseFromString((folder / "saved_model.pb").read_bytes())
-    graphs = [one.graph_def for one in saved.meta_graphs]
+    graphs = [meta_graph.graph_def for meta_graph in saved.meta_graphs]
     nodes = [node for graph in graphs for node in graph.node]
-    inner = [f.node_def for graph in graphs for f in graph.library.function]
-    return [node.op for node in (*nodes, *(node for one in inner for node in one))]
+    functions = [function.node_def for graph in graphs for function in graph.library.function]
+    return [node.op for node in (*nodes, *(node for nodes_of in functions for node in nodes_of))]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Runs that are stopped at a chosen step and resumed by the command that was printed."""
+"""Runs that are interrupted at a step and resumed with the printed command."""
 
 import csv
 import json
@@ -6,8 +6,8 @@ import shlex
 import shutil
 
 import pytest
+from make_runs import same_bytes
 from PIL import Image
-from runs_drawn import same_bytes
 
 from kerastl import recipe as recipes
 from kerastl.export import export_once
@@ -18,7 +18,7 @@ SHORT = ["--set", "phases[0].epochs=1"]
 
 
 def stop_at(monkeypatch, kerastl, step, *words):
-    """Run until `step` of the runner begins, stop there as Ctrl-C does, and return the command that is printed."""
+    """Interrupt a run at the start of `step` as Ctrl-C does, and return the printed command."""
 
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
@@ -56,9 +56,9 @@ def test_a_run_stopped_before_its_report_resumes_to_one_export_and_the_same_byte
 
     names = ["predictions.csv", "scores.json", "history.jsonl", "finished.json"]
     same_bytes(exported.path, out, names)
-    one, other = exported.json("freeze.json"), json.loads((out / "freeze.json").read_text())
-    assert one["exports"]["saved_model"] == other["exports"]["saved_model"]
-    assert one | {"exports": {}} == other | {"exports": {}}
+    checks, resumed = exported.json("freeze.json"), json.loads((out / "freeze.json").read_text())
+    assert checks["exports"]["saved_model"] == resumed["exports"]["saved_model"]
+    assert checks | {"exports": {}} == resumed | {"exports": {}}
 
 
 def test_an_edited_patient_column_is_refused_on_resume(kerastl, recipe, images, tmp_path, monkeypatch):
@@ -84,31 +84,36 @@ def test_an_edited_patient_column_is_refused_on_resume(kerastl, recipe, images, 
     assert "--resume" not in answer.err
     rows[0][2] = rows[1][2]
     write()
-    stop_at(monkeypatch, kerastl, (run, "learn"), *command[1:])
+    stop_at(monkeypatch, kerastl, (run, "train"), *command[1:])
 
 
 def test_the_fingerprint_of_the_data_does_not_depend_on_the_seed_or_the_labels(recipe, images, tmp_path):
-    there = shutil.copytree(images, tmp_path / "there")
+    copy = shutil.copytree(images, tmp_path / "copy")
 
-    def prints(seed, target):
-        wanted = f"target={{reader: {{name: folder, path: {there}}}, {target}}}"
+    def fingerprints(seed, options):
+        target = f"target={{reader: {{name: folder, path: {copy}}}, {options}}}"
         checked = recipes.check(
-            recipe.read_text(), name="small",sets=[f"seed={seed}", wanted],
+            recipe.read_text(), name="small",sets=[f"seed={seed}", target],
         )  # fmt: skip
         return load_datasets(checked, Run(tmp_path)).fingerprints
 
     few = "labels: few, few: {{groups_per_class: {}}}".format
-    found = [prints(1, few(2)), prints(2, few(2)), prints(2, few(5)), prints(1, "labels: all")]
-    found.append(prints(1, "labels: none"))
-    assert all(one == found[0] for one in found)
-    assert found[0]["source"] == found[0]["target"]
+    values = [
+        fingerprints(1, few(2)),
+        fingerprints(2, few(2)),
+        fingerprints(2, few(5)),
+        fingerprints(1, "labels: all"),
+    ]
+    values.append(fingerprints(1, "labels: none"))
+    assert all(value == values[0] for value in values)
+    assert values[0]["source"] == values[0]["target"]
     Image.new("RGB", (40, 36), "red").save(images / "dark" / "0.png")
-    assert prints(1, few(2)) != found[0]
+    assert fingerprints(1, few(2)) != values[0]
 
 
 @pytest.fixture
 def trained(tmp_path):
-    """The two files that an export is made from."""
+    """Write the two files that an export is built from."""
     import keras
 
     def write(bias):
@@ -117,9 +122,9 @@ def trained(tmp_path):
         head = keras.layers.Dense(2, bias_initializer=keras.initializers.Constant(bias), name="head")
         pooled = keras.layers.GlobalAveragePooling2D()(image)
         keras.Model(image, head(pooled)).save(tmp_path / "model.keras")
-        described = {"class_names": ["a", "b"], "image_size_px": 8, "window": None}
-        described |= {"max_pixels": 1000, "data_root": None}
-        (tmp_path / "model.json").write_text(json.dumps(described))
+        description = {"class_names": ["a", "b"], "image_size_px": 8, "window": None}
+        description |= {"max_pixels": 1000, "data_root": None}
+        (tmp_path / "model.json").write_text(json.dumps(description))
 
     write(0.0)
     return write

@@ -38,8 +38,8 @@ def test_auto_is_decided_once_and_kept_by_a_resumed_run(kerastl, recipe, tmp_pat
     sets = ["--set", "data.batch_size=auto", "--set", "phases[0].epochs=1"]
     monkeypatch.setenv("KERASTL_MEMORY", "8GB")
     assert "data.batch_size: auto is 32" in kerastl("run", recipe, "--out", out, *sets).err
-    began = yaml.safe_load((out / "recipe.resolved.yaml").read_text())
-    assert began["data"]["batch_size"] == 32
+    resolved = yaml.safe_load((out / "recipe.resolved.yaml").read_text())
+    assert resolved["data"]["batch_size"] == 32
     history = (out / "history.jsonl").read_bytes()
     (out / "finished.json").unlink()
     monkeypatch.setenv("KERASTL_MEMORY", "1MB")

@@ -3,7 +3,7 @@
 import html
 
 import pytest
-from runs_drawn import draw_hospitals, kill_run_when, run, same_bytes, two_hospitals_recipe
+from make_runs import draw_hospitals, kill_run_when, run, same_bytes, two_hospitals_recipe
 
 RUN_FILES = {
     "recipe.resolved.yaml", "versions.json", "split.csv", "quarantine.csv", "history.jsonl",

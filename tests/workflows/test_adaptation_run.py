@@ -1,7 +1,7 @@
 """A recipe with two hospitals and few target labels: the effect of fine-tuning is reported, and the run can be resumed."""
 
 import pytest
-from runs_drawn import kill_run_when, run, same_bytes
+from make_runs import kill_run_when, run, same_bytes
 
 SAME = [
     "split.csv", "predictions.csv", "scores.json", "freeze.json", "history.jsonl",
@@ -36,8 +36,8 @@ def test_the_model_before_adaptation_is_a_run_of_its_own_and_is_compared(kerastl
     summary = few.json("summary.json")["runs"]
     assert summary["source_only"]["target_test"] == before
     assert summary["."]["target_test"] == after
-    compare_passes = few.json("runs/source_only/freeze.json")["determinism"]
-    assert (compare_passes["images"] > 0, compare_passes["differ"]) == (True, 0)
+    determinism = few.json("runs/source_only/freeze.json")["determinism"]
+    assert (determinism["images"] > 0, determinism["differ"]) == (True, 0)
     assert kerastl("report", inner).code == 0
 
 
@@ -47,9 +47,9 @@ def test_methods_for_unlabeled_targets_change_nothing_where_there_are_labels(few
     methods = "adaptation={methods: [adabn, coral], when: no_labels}"
     waiting = run(few.recipe, tmp_path / "waiting", "--set", methods)
     same_bytes(few.path, waiting.path, [name for name in SAME if name != "adaptation.json"])
-    one, other = few.json("adaptation.json"), waiting.json("adaptation.json")
-    assert one.pop("reason") != other.pop("reason")
-    assert one == other
+    first, second = few.json("adaptation.json"), waiting.json("adaptation.json")
+    assert first.pop("reason") != second.pop("reason")
+    assert first == second
     assert "when: no_labels" in (waiting.path / "recipe.resolved.yaml").read_text()
 
 

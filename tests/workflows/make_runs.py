@@ -134,10 +134,10 @@ def rows_of(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
-def same_bytes(one: Path, other: Path, names: list[str]) -> None:
+def same_bytes(first: Path, second: Path, names: list[str]) -> None:
     """Assert that files of two folders are equal to the byte."""
     for name in names:
-        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
 def kill_run_when(checkpoint: Path, recipe: Path, out: Path, *words: str) -> None:

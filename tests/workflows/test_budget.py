@@ -7,7 +7,7 @@ import yaml
 
 from kerastl import recipe as recipes
 from kerastl.workflows import run
-from kerastl.workflows.phase_data import run_phases, method_phases, time_budget
+from kerastl.workflows.phase_data import method_phases, run_phases, time_budget
 
 SETS = [
     "target=null",
@@ -41,11 +41,11 @@ def test_the_trainings_of_all_methods_share_the_budget():
         "hospital-unlabelled",
         sets=["data.reader.path=a.csv", "target.reader.path=b.csv", "budget.minutes=10"],
     )  # fmt: skip
-    (own,) = time_budget(recipe, run_phases(recipe))
-    (method,) = time_budget(recipe, method_phases(recipe))
+    (run_budget,) = time_budget(recipe, run_phases(recipe))
+    (method_budget,) = time_budget(recipe, method_phases(recipe))
     assert recipe.adaptation is not None
-    num_methods = len({one.name for one in recipe.adaptation.methods} - {"source_only"})
-    total = own._deadlines[-1] + num_methods * method._deadlines[-1]
+    num_methods = len({method.name for method in recipe.adaptation.methods} - {"source_only"})
+    total = run_budget._deadlines[-1] + num_methods * method_budget._deadlines[-1]
     assert total == pytest.approx(600.0)
 
 

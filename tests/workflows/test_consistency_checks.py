@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from runs_drawn import RECIPE
+from make_runs import RECIPE
 
 from kerastl import recipe as recipes
 from kerastl.data import Record
@@ -16,7 +16,7 @@ from kerastl.workflows import Datasets, check_consistency
 SHORT = ["--set", "phases[0].epochs=1", "--set", "augment={operations: []}"]
 
 
-def sheet_of(run: Path) -> dict:
+def freeze_json(run: Path) -> dict:
     return json.loads((run / "freeze.json").read_text())
 
 
@@ -54,13 +54,13 @@ def test_a_random_model_and_an_export_that_decodes_differently_fail_and_all_else
     answer = kerastl("run", recipe, *SHORT, *formats, "--out", out)
     assert answer.code == 3, answer.err
     assert "--resume" not in answer.err
-    compare_passes = sheet_of(out)["determinism"]
-    assert compare_passes["differ"] == compare_passes["images"] == 8
-    assert compare_passes["faults"][0] in answer.err
-    export = sheet_of(out)["exports"]["saved_model"]
+    determinism = freeze_json(out)["determinism"]
+    assert determinism["differ"] == determinism["images"] == 8
+    assert determinism["faults"][0] in answer.err
+    export = freeze_json(out)["exports"]["saved_model"]
     assert export["pixels"]["differ"] == 8
     assert any("pixels" in fault and fault in answer.err for fault in export["faults"])
-    assert len(sheet_of(out)["phases"]) == 2
+    assert len(freeze_json(out)["phases"]) == 2
     kept = {path.name for path in out.iterdir()}
     assert kept >= {"model.keras", "predictions.csv", "scores.json", "history.jsonl", "report.html"}
     assert "finished.json" not in kept
@@ -82,7 +82,7 @@ def test_batch_norm_that_changes_in_a_phase_with_frozen_statistics_fails_the_run
     sets = ["--set", "phases[1].batch_norm=frozen", "--set", "phases[1].trainable=all"]
     answer = kerastl("run", recipe, *SHORT, *sets, "--out", tmp_path / "run")
     assert answer.code == 3, answer.err
-    first, second = sheet_of(tmp_path / "run")["phases"]
+    first, second = freeze_json(tmp_path / "run")["phases"]
     assert first["faults"] == []
     assert second["faults"][0] in answer.err
     assert second["batch_norm"]["moved"] == 3
@@ -111,16 +111,16 @@ def test_checks_without_validation_images_or_files_record_the_reason(recipe, tmp
     run = Run(tmp_path)
     run.write_json("freeze.json", {"phases": []})
     check_consistency(checked, model, drawn_images(tmp_path, ["train", "test"], on_disk=False), run)
-    told = sheet_of(tmp_path)
-    assert told["phases"] == []
-    assert told["determinism"]["reason"]
-    assert told["exports"]["saved_model"].pop("reason")
-    assert told["exports"]["saved_model"] == {
+    checks = freeze_json(tmp_path)
+    assert checks["phases"] == []
+    assert checks["determinism"]["reason"]
+    assert checks["exports"]["saved_model"].pop("reason")
+    assert checks["exports"]["saved_model"] == {
         "split": "training", "files": 0, "without_file": 1, "faults": [],
     }  # fmt: skip
 
     check_consistency(checked, model, drawn_images(tmp_path, ["val", "val", "test"], on_disk=True), run)
-    told = sheet_of(tmp_path)
-    assert (told["determinism"]["images"], told["determinism"]["differ"]) == (2, 0)
-    assert told["exports"]["saved_model"]["files"] == 2
-    assert "export" in told["exports"]["saved_model"]["reason"]
+    checks = freeze_json(tmp_path)
+    assert (checks["determinism"]["images"], checks["determinism"]["differ"]) == (2, 0)
+    assert checks["exports"]["saved_model"]["files"] == 2
+    assert "export" in checks["exports"]["saved_model"]["reason"]

@@ -1,36 +1,36 @@
-"""Mixed images of the target, as the validator `mixval` asks for them."""
+"""Outputs for mixed target images, which the validator `mixval` scores."""
 
 import numpy as np
 import pytest
-from kerastl.selection.validators.mixval import Options, draw_pairs
 from PIL import Image
 
 from kerastl.data import ImageDataset, Record
-from kerastl.workflows.collect_outputs import mixed_target
+from kerastl.selection.validators import MixvalOptions, draw_pairs
+from kerastl.workflows.collect_outputs import compute_mixed_outputs
 
 COUNT = 7
 
 
 @pytest.mark.parametrize("cache", ["memory", "none"])
-def test_the_model_is_run_on_both_images_of_each_pair_mixed(tmp_path, cache):
+def test_logits_are_computed_for_the_weighted_sum_of_each_pair(tmp_path, cache):
     generator = np.random.default_rng(3)
     pixels = generator.integers(0, 256, (COUNT, 16, 16, 3), np.uint8)
-    files = [tmp_path / f"{place}.png" for place in range(COUNT)]
-    for file, one in zip(files, pixels, strict=True):
-        Image.fromarray(one).save(file)
+    files = [tmp_path / f"{number}.png" for number in range(COUNT)]
+    for file, image in zip(files, pixels, strict=True):
+        Image.fromarray(image).save(file)
     records = [Record(path=file.name, file=file, label=None) for file in files]
     target = ImageDataset(
         records, class_names=["a", "b"], image_size_px=16, batch_size=3, shuffle=False, cache=cache
     )
-    corner = generator.normal(size=(16 * 16 * 3, 2)).astype(np.float32)
+    kernel = generator.normal(size=(16 * 16 * 3, 2)).astype(np.float32)
 
     def forward(images):
-        return None, np.asarray(images).reshape(len(images), -1) @ corner
+        return None, np.asarray(images).reshape(len(images), -1) @ kernel
 
     logits = forward(pixels.astype(np.float32))[1]
-    options = Options(share=0.7, seed=4)
-    mixed = mixed_target(forward, target, logits, options)
-    first, second = draw_pairs(logits, options)
+    options = MixvalOptions(share=0.7, seed=4)
+    mixed = compute_mixed_outputs(forward, target, logits, options)
+    first, second = draw_pairs(logits, seed=4)
     assert len(first) > target.batch_size
     np.testing.assert_array_equal(mixed.first, first)
     np.testing.assert_array_equal(mixed.second, second)
