@@ -47,7 +47,7 @@ def test_created_folders_of_a_refused_run_are_removed(tmp_path, monkeypatch):
 def test_a_parent_folder_with_other_files_is_kept(tmp_path):
     other = tmp_path / "p" / "other.txt"
     with pytest.raises(RunFailed):
-        broken(other.parent / "run", RunFailed(""), write=lambda run: other.write_text("theirs"))
+        fail(other.parent / "run", RunFailed(""), write=lambda run: other.write_text("theirs"))
     assert list(other.parent.iterdir()) == [other]
 
 
