@@ -1,4 +1,4 @@
-"""Networks that the tests of files share."""
+"""Networks for tests of weights files."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`kerastl weights` as a person and a program call it."""
+"""The `kerastl weights` command."""
 
 import json
 import os
@@ -12,9 +12,9 @@ from kerastl.cli.weights import command
 from kerastl.models import list_backbones
 
 
-def test_ls_names_every_backbone_and_what_is_cached(keras_home):
-    answer = CliRunner().invoke(command, ["ls", "--json"])
-    rows = {row["name"]: row for row in json.loads(answer.stdout)}
+def test_ls_lists_backbones_and_cached_files(keras_home):
+    result = CliRunner().invoke(command, ["ls", "--json"])
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
     assert set(rows) == set(list_backbones())
     assert len(rows["mobilenet_v2"]["cached"]) == 3
     assert rows["vgg16"]["cached"] == []
@@ -22,7 +22,7 @@ def test_ls_names_every_backbone_and_what_is_cached(keras_home):
     assert all(name in text for name in rows)
 
 
-def test_ls_loads_no_tensorflow():
+def test_ls_does_not_import_tensorflow():
     code = (
         "import sys; from kerastl.cli.weights import command\n"
         "command(['ls'], standalone_mode=False)\n"
@@ -34,26 +34,28 @@ def test_ls_loads_no_tensorflow():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_fetch_reads_options_as_values(monkeypatch):
+def test_fetch_parses_options(monkeypatch):
     import kerastl.models
 
-    asked = {}
-    monkeypatch.setattr(kerastl.models, "fetch_weights", lambda name, **options: asked.update(options) or "x")
-    words = ["fetch", "mobilenet_v2", "--option", "alpha=0.35", "--image-size-px", "96"]
-    assert CliRunner().invoke(command, words).exit_code == 0
-    assert asked == {"alpha": 0.35, "image_size_px": 96}
+    received = {}
+    monkeypatch.setattr(
+        kerastl.models, "fetch_weights", lambda name, **options: received.update(options) or "x"
+    )
+    arguments = ["fetch", "mobilenet_v2", "--option", "alpha=0.35", "--image-size-px", "96"]
+    assert CliRunner().invoke(command, arguments).exit_code == 0
+    assert received == {"alpha": 0.35, "image_size_px": 96}
     assert CliRunner().invoke(command, ["fetch", "vgg16", "--option", "alpha"]).exit_code == 2
 
 
-@pytest.mark.parametrize(("content", "code"), [("good", 0), (b"spoilt", 1)])
-def test_verify_exits_1_for_a_spoilt_file(assets, tmp_path, monkeypatch, content, code):
+@pytest.mark.parametrize(("content", "code"), [("good", 0), (b"damaged", 1)])
+def test_verify_exits_1_for_a_damaged_file(assets, tmp_path, monkeypatch, content, code):
     file = "mobilenet_2_5_128_tf_no_top.h5"
     (tmp_path / "models").mkdir()
     good = (assets / "keras" / "models" / file).read_bytes()
     (tmp_path / "models" / file).write_bytes(good if content == "good" else content)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    answer = CliRunner().invoke(command, ["verify"])
-    assert answer.exit_code == code, answer.output
-    assert file in answer.output
-    assert ("no hash is published" in answer.output) == (code == 0)
+    result = CliRunner().invoke(command, ["verify"])
+    assert result.exit_code == code, result.output
+    assert file in result.output
+    assert ("no hash is published" in result.output) == (code == 0)
     assert "No weights" in CliRunner().invoke(command, ["verify", "vgg16"]).output

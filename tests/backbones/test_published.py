@@ -1,4 +1,4 @@
-"""What goes by the name of published weights is held against the hash it was published with."""
+"""Verification of cached files against their published hashes."""
 
 import hashlib
 import shutil
@@ -22,7 +22,7 @@ def publish(monkeypatch, row):
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])
-def test_a_file_with_one_other_byte_in_its_arrays_is_not_the_published_one(models, monkeypatch, algorithm):
+def test_file_with_one_changed_byte_is_refused(models, monkeypatch, algorithm):
     source = build_source("mobilenet_v3_small", image_size_px=32, seed=1)
     path = models / "small.h5"
     source.save(path)
@@ -32,8 +32,8 @@ def test_a_file_with_one_other_byte_in_its_arrays_is_not_the_published_one(model
     model = build_backbone("mobilenet_v3_small", image_size_px=32)
     kernel = source.get_layer("conv").get_weights()[0]
     assert np.array_equal(model.get_layer("conv").get_weights()[0], kernel)
-    place = content.index(kernel.tobytes())
-    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    offset = content.index(kernel.tobytes())
+    path.write_bytes(content[:offset] + bytes([content[offset] ^ 1]) + content[offset + 1 :])
     with pytest.raises(RequestError) as error:
         build_backbone("mobilenet_v3_small", image_size_px=32)
     assert f"{path} is not the published weights" in str(error.value)
@@ -41,7 +41,7 @@ def test_a_file_with_one_other_byte_in_its_arrays_is_not_the_published_one(model
     assert build_backbone("mobilenet_v3_small", image_size_px=32, weights=path)
 
 
-def test_any_other_file_under_a_published_name_is_refused(models):
+def test_other_file_with_a_published_name_is_refused(models):
     (models / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"other")
     with pytest.raises(RequestError) as error:
         build_backbone("vgg16", image_size_px=32)
@@ -49,7 +49,7 @@ def test_any_other_file_under_a_published_name_is_refused(models):
     assert "kerastl weights fetch vgg16" in str(error.value)
 
 
-def test_where_no_hash_is_published_a_damaged_file_is_named_with_the_command_for_it(assets, models):
+def test_damaged_file_without_a_hash_is_reported_with_the_fetch_command(assets, models):
     file = assets / "keras" / "models" / "mobilenet_2_5_128_tf_no_top.h5"
     (models / file.name).write_bytes(file.read_bytes()[:5000])
     with pytest.raises(RequestError) as error:
@@ -59,7 +59,7 @@ def test_where_no_hash_is_published_a_damaged_file_is_named_with_the_command_for
     assert command in str(error.value)
 
 
-def test_a_head_that_is_not_the_published_one_is_refused(assets, models, monkeypatch):
+def test_modified_head_is_refused(assets, models, monkeypatch):
     files = assets / "keras" / "models"
     body, top = "mobilenet_2_5_128_tf_no_top.h5", "mobilenet_2_5_128_tf.h5"
     for file in (body, top, "imagenet_class_index.json"):
@@ -75,7 +75,7 @@ def test_a_head_that_is_not_the_published_one_is_refused(assets, models, monkeyp
 
 
 @pytest.mark.parametrize("index", ["[]", "{}", "null", "{", '{"0": 3}'])
-def test_a_strange_list_of_classes_is_an_error_that_names_it(assets, models, index):
+def test_invalid_class_index_is_reported(assets, models, index):
     files = assets / "keras" / "models"
     for file in ("mobilenet_2_5_128_tf_no_top.h5", "mobilenet_2_5_128_tf.h5"):
         shutil.copyfile(files / file, models / file)

@@ -1,4 +1,4 @@
-"""Save models in every kind of file, and alter what is inside."""
+"""Save models in all file formats, and alter their content."""
 
 import io
 import zipfile
@@ -18,7 +18,7 @@ def saved(model, path):
 
 def same_weights(first, second):
     pairs = list(zip(first.get_weights(), second.get_weights(), strict=True))
-    return bool(pairs) and all(np.array_equal(one, other) for one, other in pairs)
+    return bool(pairs) and all(np.array_equal(left, right) for left, right in pairs)
 
 
 def small_cnn_from(path):
@@ -26,7 +26,7 @@ def small_cnn_from(path):
 
 
 def rewritten(path, change):
-    """Write a `.keras` file anew, each entry after `change(name, bytes)`."""
+    """Rewrite a `.keras` file with each entry replaced by `change(name, content)`."""
     with zipfile.ZipFile(path) as archive:
         entries = {name: change(name, archive.read(name)) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -35,7 +35,7 @@ def rewritten(path, change):
 
 
 def change_hdf5(path, change):
-    """Let `change(file, folder of the layers)` alter the HDF5 part of a file of any kind."""
+    """Apply `change(file, group of the layers)` to the HDF5 part of a file of any format."""
     if path.suffix == ".keras":
 
         def inner(name, content):
