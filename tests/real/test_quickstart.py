@@ -1,4 +1,4 @@
-"""The quickstart, as a stranger runs it: installed, the network cut, no weights anywhere."""
+"""The quickstart of a fresh installation, without network and without weights."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 
 def _without_network() -> list[str]:
-    """Words that run a command in a network namespace of its own, none where the system forbids it."""
+    """Return the command prefix for a network namespace of its own; empty if the system does not allow it."""
     words = ["unshare", "-rn"]
     if shutil.which("unshare") and subprocess.run([*words, "true"], check=False).returncode == 0:
         return words
@@ -18,7 +18,7 @@ def _without_network() -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_quickstart_tells_its_story_offline(tmp_path):
+def test_adaptation_beats_no_adaptation_and_scratch_offline(tmp_path):
     (tmp_path / "home").mkdir()
     environment = os.environ | {"KERAS_HOME": str(tmp_path / "home")}
     words = [sys.executable, "-m", "kerastl", "quickstart", "--json", "--out", str(tmp_path / "run")]
@@ -31,13 +31,13 @@ def test_the_quickstart_tells_its_story_offline(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout)
-    assert told["verified"]
-    at_a, unchanged, adapted, scratch = (row["value"] for row in told["rows"].values())
+    result = json.loads(done.stdout)
+    assert result["verified"]
+    at_a, unchanged, adapted, scratch = (row["value"] for row in result["rows"].values())
     assert unchanged < at_a
     assert adapted > unchanged
     assert adapted > scratch
     assert (tmp_path / "run" / "report.html").is_file()
     assert (tmp_path / "run" / "export" / "saved_model" / "1" / "saved_model.pb").is_file()
-    # Keras writes its settings on import; weights would lie in models/.
+    # Keras writes its settings on import. Downloaded weights would be in models/.
     assert {path.name for path in (tmp_path / "home").iterdir()} <= {"keras.json"}

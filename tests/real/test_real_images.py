@@ -51,7 +51,7 @@ def fashion(tmp_path_factory):
 
 @pytest.mark.slow
 def test_imagenet_weights_beat_random_ones_by_ten_points(fashion, keras_home, tmp_path):
-    """Balanced accuracy on 360 test images. From scratch everything trains, at a rate and length of its own.
+    """Balanced accuracy on 360 test images. The model from scratch has its own learning rate and number of epochs.
 
     A single score has a 95 % interval of nine points.
     """
@@ -62,7 +62,7 @@ def test_imagenet_weights_beat_random_ones_by_ten_points(fashion, keras_home, tm
         "export.formats=[]",
         "seed=1",
     ]
-    borrowed = run("folder-classifier", tmp_path / "borrowed", *common, BACKBONE)
+    pretrained = run("folder-classifier", tmp_path / "pretrained", *common, BACKBONE)
     scratch = run(
         "folder-classifier",
         tmp_path / "scratch",
@@ -70,7 +70,7 @@ def test_imagenet_weights_beat_random_ones_by_ten_points(fashion, keras_home, tm
         "backbone={name: mobilenet_v2, weights: none, alpha: 0.35}",
         "phases=[{name: scratch, epochs: 30, learning_rate: 2e-3, trainable: all, schedule: cosine}]",
     )
-    first, second = (overall(one)["balanced_accuracy"]["value"] for one in (borrowed, scratch))
+    first, second = (overall(folder)["balanced_accuracy"]["value"] for folder in (pretrained, scratch))
     print("balanced accuracy with ImageNet weights and from scratch:", first, second)
     assert first - second >= 0.1
 
@@ -94,4 +94,4 @@ def test_the_projection_of_chest_x_rays_is_classified(cxr_folder, keras_home, tm
         _, _, split, group, _ = row.split(",")
         splits.setdefault(group, set()).add(split)
     assert len(splits) == 71
-    assert all(len(found) == 1 for found in splits.values())
+    assert all(len(group_splits) == 1 for group_splits in splits.values())
