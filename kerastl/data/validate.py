@@ -36,10 +36,10 @@ TAIL_BYTES = 64  # some cameras and programs append a few bytes to the image
 def read_error(file: Path, *, window: Window | None = None, max_pixels: int) -> str | None:
     """Return why a file cannot be decoded, without its name, or None if it can be decoded."""
     try:
-        content = read_content(file, max_pixels=max_pixels)
+        check_content(read_content(file, max_pixels=max_pixels), window=window, max_pixels=max_pixels)
     except UnreadableError as error:
         return str(error)
-    return decode_error(content, window=window, max_pixels=max_pixels)
+    return None
 
 
 def decode_error(content: bytes, *, window: Window | None, max_pixels: int) -> str | None:

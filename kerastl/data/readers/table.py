@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from annotated_types import MinLen
 from pydantic import Field
 
 from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order, pluralize
-from kerastl.errors import Problem, Problems, RequestError
+from kerastl.errors import Problem, Problems, RequestError, nearest
 from kerastl.options import StrictModel
 
 DELIMITERS = ",;\t"
@@ -83,11 +82,6 @@ def header_of(path: Path) -> list[str]:
             return _header(_lines(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _read_error(path, error) from error
-
-
-def nearest(name: str, header: Sequence[str]) -> str | None:
-    """Return the column with the most similar name, or None if none is similar."""
-    return next(iter(difflib.get_close_matches(name, header, n=1, cutoff=0.5)), None)
 
 
 def missing_column(name: str, header: Sequence[str]) -> str:

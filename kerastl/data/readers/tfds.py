@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 import shutil
@@ -17,7 +16,7 @@ from kerastl.console import track
 from kerastl.data.cache import cache_folder, cache_not_writable, entry_lock, mark_in_use
 from kerastl.data.convert import extension_of
 from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order
-from kerastl.errors import Problem, Problems, RequestError
+from kerastl.errors import Problem, Problems, RequestError, did_you_mean, nearest
 from kerastl.options import StrictModel
 from kerastl.runs import read_csv, write_csv
 
@@ -140,8 +139,8 @@ def _not_prepared(options: Options) -> str:
     name = options.dataset.partition("/")[0].partition(":")[0]
     # The catalog of community datasets would need the network.
     known = _library().list_builders(with_community_datasets=False)
-    near = [] if name in known else difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = None if name in known else nearest(name, known)
+    hint = f" Did you mean {near!r}?" if near else ""
     return (
         f"The dataset {options.dataset} is not prepared on this machine.{hint} Searched in "
         f"{', '.join(map(str, folders))}. To download and prepare it: --set data.reader.download=true. "
@@ -153,10 +152,8 @@ def _splits(builder: Any, options: Options) -> list[str]:
     splits = [name for name in builder.info.splits if builder.info.splits[name].num_examples]
     unknown = [name for name in options.splits if name not in splits]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], splits, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise RequestError(
-            f"{options.dataset} has no split {unknown[0]!r}.{hint} Splits: {', '.join(splits)}."
+            f"{options.dataset} has no split {unknown[0]!r}. {did_you_mean(unknown[0], splits)}"
         )
     standard = [name for name in splits if name in SPLIT_WORDS]
     return list(dict.fromkeys(options.splits)) or standard or splits
