@@ -115,7 +115,7 @@ def decode_twice(dataset: ImageDataset) -> tuple[Array, Array]:
     options.experimental_optimization.apply_default_optimizations = False
     try:
         # A single pipeline, because TensorFlow compiles the decoder for each iterator.
-        batches = dataset.at(np.tile(np.arange(count), 2), dataset.batch_size).with_options(options)
+        batches = dataset.select(np.tile(np.arange(count), 2), dataset.batch_size).with_options(options)
         images = np.concatenate([batch.numpy() for batch, _ in batches])
     except tf.errors.OpError as error:
         raise dataset.explain(error) from error

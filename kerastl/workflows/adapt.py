@@ -41,7 +41,7 @@ def adapt(
     """Train every candidate, select one without target labels, and give its weights to the model.
 
     Each candidate is a run folder under `runs/`. A resumed run does not train finished candidates again. A candidate
-    whose training diverges is excluded.
+    is excluded if its training diverges.
 
     Args:
         recipe: The recipe.
@@ -165,7 +165,7 @@ def _select(
         select_by=[validator.name for validator in validators],
         options={validator.name: validator.options for validator in validators if validator.options},
         assumes_equal_prevalence={
-            name for name in evidence if adaptation.method_named(name).assumes_equal_prevalence
+            name for name in evidence if adaptation.get_method(name).assumes_equal_prevalence
         },
         renormalized=renormalized,
         seed=recipe.seed,
@@ -176,7 +176,7 @@ def _write_style_preview(
     recipe: Recipe, methods: Sequence[recipes.Method], datasets: Datasets, run: Run
 ) -> None:
     """Write `style_preview.png`, training images before and after each method that changes pixels, if there is one."""
-    changing = [method for method in methods if adaptation.method_named(method.name).changes_pixels]
+    changing = [method for method in methods if adaptation.get_method(method.name).changes_pixels]
     if not changing:
         return
     source, target = datasets.in_split("train"), target_training_records(datasets)
@@ -198,12 +198,12 @@ def _changed_images(
     recipe: Recipe, method: recipes.Method, datasets: Datasets, batches: Any
 ) -> tuple[str, Any]:
     """Return a title and the images that a method produces."""
-    options = adaptation.named_options(method.name, method.options)
+    options = adaptation.method_options(method.name, method.options)
     if hasattr(options, "share"):
         options = options.model_copy(update={"share": 1.0})
     step: Any = adaptation.build_step(
         method.name, options, num_classes=len(datasets.class_names), num_features=1, seed=recipe.seed,
     )  # fmt: skip
     name = method.name.replace("_", " ")
-    title = name if step.changes == "source" else f"{name}, of the {step.changes}"
-    return title, step.changed(batches, tf.constant(0.0)).numpy()
+    title = name if step.changed_stream == "source" else f"{name}, of the {step.changed_stream}"
+    return title, step.change_images(batches, tf.constant(0.0)).numpy()

@@ -8,11 +8,11 @@ from kerastl import augment, models, registry
 from kerastl import recipe as recipes
 
 
-def check_recipe(found: recipes.RecipeText, sets: Sequence[str]) -> recipes.Recipe:
+def check_recipe(recipe_text: recipes.RecipeText, sets: Sequence[str]) -> recipes.Recipe:
     """Return the checked recipe, with all defaults.
 
     Args:
-        found: The text of the recipe.
+        recipe_text: The text of the recipe.
         sets: Changes as `--set KEY=VALUE`.
 
     Raises:
@@ -21,8 +21,8 @@ def check_recipe(found: recipes.RecipeText, sets: Sequence[str]) -> recipes.Reci
     from kerastl.adaptation import method
 
     return recipes.check(
-        found.text,
-        name=found.word,
+        recipe_text.text,
+        name=recipe_text.word,
         tables=models,
         read_domains=registry.read_domains,
         read_columns=registry.read_columns,

@@ -316,7 +316,7 @@ def drop_unknown_labels(target: Collection, class_names: Sequence[str]) -> Colle
 
 
 def remove_patient_overlap(source: Collection, target: Collection, *, same_table: bool) -> Collection:
-    """Return the target without images whose group is trained on in one domain and tested in the other.
+    """Return the target without images whose group is in training at one domain and in test at the other.
 
     In one table, a group name is one patient. A patient in source training or validation is not tested at the target:
     the images move to the target's training images. A patient in the source test is not trained on at the target.
@@ -482,7 +482,7 @@ def _label_warnings(recipe: Recipe) -> Iterator[str]:
     if recipe.adapts_by is None or recipe.target is None or recipe.target.labels == "none":
         return
     methods = [method.name for method in recipe.adapts_by.methods]
-    if any(adaptation.method_named(name).target_labels == "some" for name in methods):
+    if any(adaptation.get_method(name).target_labels == "some" for name in methods):
         return
     remedy = "" if recipe.source else " Add fine_tune to the methods, or use the recipe hospital-adaptation."
     yield (
@@ -520,7 +520,7 @@ def _pixel_warnings(recipe: Recipe, datasets: Datasets) -> Iterator[str]:
         sampled = "sampled " if len(sample) < len(target) else ""
         yield (
             f"{statistics.num_constant} of {len(sample)} {sampled}target images outside the test split have a single "
-            "gray value. The model cannot learn from them."
+            "gray value. They contain no information."
         )
     source_16_bit = [is_16_bit_file(record.file) for record in sample_records(datasets.in_split("train"))]
     target_16_bit = [is_16_bit_file(record.file) for record in sample]

@@ -113,10 +113,10 @@ def run(
         for key, path in (("data", data), ("target", target))
         if path is not None
     ]
-    found = recipes.find(str(recipe))
-    checked = check_recipe(found, [*changes, *sets])
+    recipe_text = recipes.find(str(recipe))
+    checked = check_recipe(recipe_text, [*changes, *sets])
     folder = run_recipe(
-        checked, name=found.name, out=None if out is None else Path(out), resume=resume, oracle=oracle
+        checked, name=recipe_text.name, out=None if out is None else Path(out), resume=resume, oracle=oracle
     )
     return FinishedRun(folder.path)
 

@@ -16,7 +16,7 @@ from kerastl.evaluation.trained_model import check_manifest
 from kerastl.models import (
     HeadReport,
     build_model,
-    carry_over_head,
+    copy_head_rows,
     fetch_weights,
     find_cached_weights,
     load_backbone,
@@ -96,7 +96,7 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
         "head_file": head_file.name if head_file else None,
         "head_sha256": sha256_of(head_file) if head_file else None,
     }
-    return InitialModel(model, head, weights, (*loaded.notes, head.line))
+    return InitialModel(model, head, weights, (*loaded.notes, head.message))
 
 
 def _family_options(options: Any) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _load_head(
         if imagenet is None:
             line = "New classification head; backbone initialized from ImageNet weights"
             return HeadReport("replaced", (), line), None
-        report = carry_over_head(
+        report = copy_head_rows(
             model, class_names, start_names=imagenet.class_names, start_kernel=imagenet.kernel,
             start_bias=imagenet.bias, start_ids=imagenet.wordnet_ids,
         )  # fmt: skip
@@ -137,7 +137,7 @@ def _load_head_of_run(run_folder: Path, model: keras.Model, class_names: Sequenc
     trained = load_trained(run_folder)
     kernel, bias = trained.model.get_layer("head").get_weights()
     try:
-        return carry_over_head(
+        return copy_head_rows(
             model, class_names, start_names=trained.class_names, start_kernel=kernel, start_bias=bias
         )
     except ValueError as error:

@@ -66,7 +66,7 @@ def candidate_phases(recipe: Recipe, method: recipes.Method, model: keras.Model)
     A method that trains BatchNorm only keeps all other layers frozen, whatever the phases of the recipe say. A
     source-free method that only estimates statistics needs one epoch.
     """
-    phases, properties = method_phases(recipe), adaptation.method_named(method.name)
+    phases, properties = method_phases(recipe), adaptation.get_method(method.name)
     if recipe.source is not None and properties.source_optional:
         last = phases[-1]
         batch_norm = "statistics" if last.batch_norm == "trainable" else last.batch_norm
@@ -75,7 +75,7 @@ def candidate_phases(recipe: Recipe, method: recipes.Method, model: keras.Model)
     if not properties.only_batch_norm:
         return phases
     update = {
-        "trainable": adaptation.batch_norm_alone(model), "batch_norm": "trainable", "cache": "none",
+        "trainable": adaptation.select_batch_norm(model), "batch_norm": "trainable", "cache": "none",
     }  # fmt: skip
     return [phase.model_copy(update=update) for phase in phases]
 
@@ -92,7 +92,7 @@ def candidate_methods(recipe: Recipe) -> list[recipes.Method]:
 def changes_pixels(recipe: Recipe) -> bool:
     """Return whether a method of the recipe changes pixels in its step."""
     methods = recipe.adapts_by.methods if recipe.adapts_by else ()
-    return any(adaptation.method_named(method.name).changes_pixels for method in methods)
+    return any(adaptation.get_method(method.name).changes_pixels for method in methods)
 
 
 def datasets_by_domain(
@@ -185,7 +185,7 @@ def _method_problems(recipe: Recipe, datasets: Datasets, model: keras.Model) -> 
     for method in methods[1:]:
         for phase in candidate_phases(recipe, method, model):
             try:
-                adaptation.check_phase(method.name, adaptation.method_named(method.name), model, phase)
+                adaptation.check_phase(method.name, adaptation.get_method(method.name), model, phase)
             except RequestError as error:
                 yield Problem("adaptation.methods", str(error))
 
@@ -195,7 +195,7 @@ def _without_labels(recipe: Recipe) -> bool:
 
 
 def _lacks_labels(recipe: Recipe, method: recipes.Method) -> bool:
-    return _without_labels(recipe) and adaptation.method_named(method.name).target_labels == "some"
+    return _without_labels(recipe) and adaptation.get_method(method.name).target_labels == "some"
 
 
 def time_budget(recipe: Recipe, phases: Sequence[Phase]) -> list[TimeBudget]:

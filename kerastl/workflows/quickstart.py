@@ -66,8 +66,8 @@ def load_recipe(seed: int | None, backbone: str, *, extra: tuple[str, ...] = ())
             print_status(
                 "No ImageNet weights of mobilenet_v2 are cached. Using small_cnn with random weights instead."
             )
-    found = recipes.find(RECIPE)
-    return recipes.check(found.text, name=RECIPE, policy_of=named_policy, sets=[*settings, *extra])
+    recipe_text = recipes.find(RECIPE)
+    return recipes.check(recipe_text.text, name=RECIPE, policy_of=named_policy, sets=[*settings, *extra])
 
 
 def run_quickstart(
