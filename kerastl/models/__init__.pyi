@@ -24,7 +24,7 @@ from .folding import fold_for_inference as fold_for_inference
 from .folding import scale_and_offset as scale_and_offset
 from .head import HeadReport as HeadReport
 from .head import ImageNetHead as ImageNetHead
-from .head import carry_over_head as carry_over_head
+from .head import copy_head_rows as copy_head_rows
 from .head import read_imagenet_head as read_imagenet_head
 from .weight_files import fetch_weights as fetch_weights
 from .weight_files import verify_weights as verify_weights

@@ -23,15 +23,15 @@ class HeadReport:
     """How the head was initialized.
 
     Args:
-        outcome: `kept` (same set of classes), `partly` (some classes, or all from a head with more classes)
+        outcome: `kept` (same set of classes), `partly_kept` (some classes, or all from a head with more classes)
             or `replaced` (none).
         carried: Names of the classes with rows of the starting model.
-        line: The result as a sentence.
+        message: The result as a sentence.
     """
 
     outcome: str
     carried: tuple[str, ...]
-    line: str
+    message: str
 
 
 def _normalize(name: str) -> str:
@@ -39,7 +39,7 @@ def _normalize(name: str) -> str:
     return name.casefold().replace(" ", "_").replace("-", "_")
 
 
-def carry_over_head(
+def copy_head_rows(
     model: keras.Model,
     class_names: Sequence[str],
     *,
@@ -105,15 +105,15 @@ def _report(
             f"; {', '.join(ambiguous)}: two classes of the starting model have this name, use the WordNet id"
         )
     if not carried:
-        line = "new head: the starting model has none of these classes" + hint
-        return HeadReport("replaced", (), line)
+        message = "new head: the starting model has none of these classes" + hint
+        return HeadReport("replaced", (), message)
     if len(carried) < total:
-        line = f"head partly kept: rows of {len(carried)} of {total} classes copied" + hint
+        message = f"head partly kept: rows of {len(carried)} of {total} classes copied" + hint
     elif len(set(rows.values())) < num_start:
-        line = f"head partly kept: rows of all {total} classes copied from a head of {num_start}"
+        message = f"head partly kept: rows of all {total} classes copied from a head of {num_start}"
     else:
         return HeadReport("kept", carried, "head kept: same classes")
-    return HeadReport("partly", carried, line)
+    return HeadReport("partly_kept", carried, message)
 
 
 class ImageNetHead(NamedTuple):

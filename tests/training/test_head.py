@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl.models import carry_over_head, read_imagenet_head
+from kerastl.models import copy_head_rows, read_imagenet_head
 from kerastl.workflows import build_initial_model
 
 FEATURES = 4
@@ -25,7 +25,7 @@ def carried_rows(class_names, start_names, start_ids=()):
     dense = keras.layers.Dense(len(class_names), name="head", bias_initializer="ones")
     model = keras.Model(inputs, dense(inputs))
     dense.bias.assign(np.full(len(class_names), -1.0))
-    report = carry_over_head(
+    report = copy_head_rows(
         model, class_names, start_names=start_names, start_ids=start_ids, **start(len(start_names))
     )
     kernel, bias = dense.get_weights()
@@ -39,33 +39,33 @@ def carried_rows(class_names, start_names, start_ids=()):
 def test_the_same_classes_in_another_order_and_spelling_keep_the_head():
     report, rows = carried_rows(["Tree Frog", "newt"], ["newt", "tree_frog"])
     assert (report.outcome, rows) == ("kept", [1, 0])
-    assert report.line == "head kept: same classes"
+    assert report.message == "head kept: same classes"
 
 
 def test_classes_that_are_some_of_the_starting_models_are_not_the_same_classes():
     report, rows = carried_rows(["a", "c"], ["a", "b", "c"])
-    assert (report.outcome, rows, report.carried) == ("partly", [0, 2], ("a", "c"))
-    assert "all 2 classes copied from a head of 3" in report.line
+    assert (report.outcome, rows, report.carried) == ("partly_kept", [0, 2], ("a", "c"))
+    assert "all 2 classes copied from a head of 3" in report.message
 
 
 def test_new_classes_keep_their_own_rows():
     report, rows = carried_rows(["a", "x"], ["a", "b"])
-    assert (report.outcome, rows) == ("partly", [0, None])
+    assert (report.outcome, rows) == ("partly_kept", [0, None])
     assert carried_rows(["x", "y"], ["a", "b"])[0].outcome == "replaced"
 
 
 def test_a_name_that_stands_twice_is_not_guessed_and_an_id_tells_which_is_meant():
     names, ids = ["crane", "Crane", "newt"], ["n1", "n2", "n3"]
     report, rows = carried_rows(["crane", "newt"], names, ids)
-    assert (report.outcome, rows) == ("partly", [None, 2])
-    assert "crane: two classes" in report.line
-    assert "WordNet id" in report.line
+    assert (report.outcome, rows) == ("partly_kept", [None, 2])
+    assert "crane: two classes" in report.message
+    assert "WordNet id" in report.message
     assert carried_rows(["n2", "n1"], names, ids)[1] == [1, 0]
 
 
 def test_two_names_of_one_class_are_not_all_the_classes():
     report, _ = carried_rows(["newt", "n2"], ["frog", "newt"], ["n1", "n2"])
-    assert report.outcome == "partly"
+    assert report.outcome == "partly_kept"
 
 
 def test_in_imagenets_own_list_only_names_that_stand_once_are_carried_over(keras_home):
@@ -85,7 +85,7 @@ def test_another_number_of_features_is_refused():
     inputs = keras.Input((FEATURES + 1,))
     model = keras.Model(inputs, keras.layers.Dense(2, name="head")(inputs))
     with pytest.raises(ValueError, match="has 4 input features, but this head has 5"):
-        carry_over_head(model, ["a", "b"], start_names=["a", "b"], **start(2))
+        copy_head_rows(model, ["a", "b"], start_names=["a", "b"], **start(2))
 
 
 def started(weights):
