@@ -10,5 +10,4 @@ from .label_budget import adapt_curve as adapt_curve
 from .label_budget import count_problems as count_problems
 from .label_budget import out_problems as out_problems
 from .label_budget import read_labels as read_labels
-from .model import InitialModel as InitialModel
 from .model import build_initial_model as build_initial_model

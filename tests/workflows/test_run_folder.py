@@ -7,7 +7,8 @@ import pytest
 
 from kerastl.errors import RequestError, RunFailed
 from kerastl.runs import RESOLVED_RECIPE, Run, write_atomic
-from kerastl.workflows import finish_run, open_run, run_writer
+from kerastl.workflows import run_writer
+from kerastl.workflows.run_writer import finish_run, open_run
 
 
 def fail(out, error, *, write):

@@ -9,8 +9,9 @@ from PIL import Image
 
 from kerastl.data import Record
 from kerastl.recipe import RecipeText
-from kerastl.workflows import Datasets, warn_about_target
+from kerastl.workflows import Datasets
 from kerastl.workflows.check_recipe import check_recipe
+from kerastl.workflows.datasets import warn_about_target
 
 WINDOW = (100.0, 1000.0)
 
