@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kerastl.adaptation import SOURCE_ONLY
 from kerastl.errors import PermanentFailure
 from kerastl.recipe import Method, Phase, Recipe
@@ -85,7 +87,7 @@ def _write_source_only(
     """Write the model before adaptation as a run folder of its own, with a recipe that repeats it."""
     source_phases = tuple(phase for phase in recipe.phases if phase.domain == "source")
     export = recipe.export.model_copy(update={"formats": ()})
-    update = {
+    update: dict[str, Any] = {
         "adaptation": None, "phases": source_phases if history.freeze_reports else (), "export": export,
     }  # fmt: skip
     if not history.freeze_reports and recipe.adaptation is not None:

@@ -6,9 +6,9 @@ import sys
 SCRIPT = """
 from kerastl import registry
 from kerastl.augment.operation import BuiltOperation
-from kerastl.workflows.run_writer import make_repeatable
+from kerastl.workflows.run_writer import set_determinism
 
-make_repeatable(7)
+set_determinism(7)
 for name in registry.names("operation"):
     options = registry.module("operation", name).at_strength(1.0)
     BuiltOperation(0, name, options, 32)
