@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from kerastl import registry
-from kerastl.augment.parse_operations import Operation, parse_mixings
+from kerastl.augment.operation_options import Operation, parse_mixings
 from kerastl.augment.policy import check_images_and_seeds, check_tensor
 from kerastl.augment.stateless_random import FLOAT32_STEPS, StatelessGenerator
 from kerastl.errors import RequestError

@@ -9,11 +9,10 @@ from typing import Any
 import tensorflow as tf
 
 from kerastl.augment.color import Pass, build_color_pass
-from kerastl.augment.geometry import product
+from kerastl.augment.geometry import neighbors, product, resample, source_coordinates
 from kerastl.augment.operation import BuiltOperation, Lowering, Params
-from kerastl.augment.parse_operations import Operation, parse_operations
+from kerastl.augment.operation_options import Operation, parse_operations
 from kerastl.augment.stateless_random import StatelessGenerator
-from kerastl.augment.warp import neighbors, resample, source_coordinates
 from kerastl.errors import RequestError
 
 Shape = Sequence[int | None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from kerastl.augment.parse_operations import Operation, parse_operations
+from kerastl.augment.operation_options import Operation, parse_operations
 from kerastl.errors import RequestError, did_you_mean
 
 PolicyName = Literal["light", "medium", "strong", "radiograph", "photograph"]

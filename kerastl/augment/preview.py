@@ -11,10 +11,9 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerastl import registry
-from kerastl.augment.extremes import Extreme, Quantile, range_ends
 from kerastl.augment.mixer import build_mixing
 from kerastl.augment.operation import BuiltOperation
-from kerastl.augment.parse_operations import Operation
+from kerastl.augment.operation_options import Extreme, Operation, Quantile, range_ends
 from kerastl.augment.policy import build_policy
 from kerastl.augment.stateless_random import FLOAT32_STEPS, StatelessGenerator
 

@@ -18,9 +18,8 @@ from geometry_reference import (
 )
 
 from kerastl.augment import build_policy
-from kerastl.augment.geometry import product
+from kerastl.augment.geometry import product, warp
 from kerastl.augment.stateless_random import StatelessGenerator
-from kerastl.augment.warp import warp
 
 FOLDS = {
     "rotation, zoom": [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kerastl import registry
-from kerastl.augment.parse_operations import parse_operations
+from kerastl.augment.operation_options import parse_operations
 from kerastl.augment.preview import format_options, mixing_block, operation_block, policy_block
 from kerastl.options import StrictModel
 from kerastl.recipe import Operation

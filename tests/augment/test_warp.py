@@ -7,8 +7,7 @@ from geometry_reference import SIZE_PX, both, by_scipy, keep_center, photos, sam
 from keras_cv import layers
 
 from kerastl.augment import build_policy
-from kerastl.augment.geometry import translation
-from kerastl.augment.warp import warp
+from kerastl.augment.geometry import translation, warp
 
 MODES = ["reflect", "wrap", "nearest", "constant"]
 PADDED = {"reflect": "symmetric", "wrap": "wrap", "nearest": "edge", "constant": "constant"}

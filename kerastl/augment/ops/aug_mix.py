@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from kerastl.augment import nested_options
-from kerastl.augment.extremes import Extreme
+from kerastl.augment import operation_options
+from kerastl.augment.operation_options import Extreme
 from kerastl.options import Fraction, StrictModel
 
 OPERATIONS = (
@@ -64,7 +64,7 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     from kerastl.augment.layers.containers_layers import AugMix
 
     return AugMix(
-        nested_options.at_strength(OPERATIONS, options.severity),
+        operation_options.at_strength(OPERATIONS, options.severity),
         num_chains=options.num_chains,
         max_depth=options.max_depth,
         **kwargs,

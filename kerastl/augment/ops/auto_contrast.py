@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kerastl.augment.extremes import Extreme, percent
+from kerastl.augment.operation_options import Extreme, percent
 from kerastl.options import Fraction, StrictModel
 
 COMPILES = True

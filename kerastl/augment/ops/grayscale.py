@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kerastl.augment.extremes import Extreme
+from kerastl.augment.operation_options import Extreme
 from kerastl.options import Fraction, StrictModel
 
 NEEDS_COLOR = True

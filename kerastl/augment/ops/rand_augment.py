@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Le
 
-from kerastl.augment import nested_options
+from kerastl.augment import operation_options
 from kerastl.options import Fraction, StrictModel
 from kerastl.recipe import Operation
 
@@ -51,12 +51,12 @@ class Options(StrictModel):
 
 def is_identity(options: Options) -> bool:
     """Return whether the options leave every image unchanged."""
-    return nested_options.are_identities(_nested_operations(options))
+    return operation_options.are_identities(_nested_operations(options))
 
 
 def needs_color(options: Options) -> bool:
     """Return whether a requested operation requires color images."""
-    return bool(options.operations) and nested_options.any_needs_color(_nested_operations(options))
+    return bool(options.operations) and operation_options.any_needs_color(_nested_operations(options))
 
 
 def at_strength(strength: float) -> Options:
@@ -82,4 +82,4 @@ def _operation_names(options: Options) -> tuple[str, ...]:
 
 def _nested_operations(options: Options) -> tuple[Operation, ...]:
     names = dict.fromkeys(name for name in _operation_names(options) if name != "identity")
-    return nested_options.at_strength(tuple(names), options.magnitude)
+    return operation_options.at_strength(tuple(names), options.magnitude)

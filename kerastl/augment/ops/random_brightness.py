@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kerastl.augment.extremes import Extreme, percent, range_ends
+from kerastl.augment.operation_options import Extreme, percent, range_ends
 from kerastl.options import Fraction, StrictModel
 
 COMPILES = True

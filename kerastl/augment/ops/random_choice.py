@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from kerastl.augment import nested_options
-from kerastl.augment.nested_options import Operations
+from kerastl.augment import operation_options
+from kerastl.augment.operation_options import Operations
 from kerastl.options import Fraction, StrictModel
 
 AT_STRENGTH = ("random_rotation", "random_translation", "random_brightness", "random_contrast")
@@ -21,24 +21,24 @@ class Options(StrictModel):
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
-    RULES: ClassVar = (nested_options.check_nesting_depth,)
+    RULES: ClassVar = (operation_options.check_nesting_depth,)
     operations: Operations
     apply_probability: Fraction = 1.0
 
 
 def is_identity(options: Options) -> bool:
     """Return whether the options leave every image unchanged."""
-    return nested_options.are_identities(options.operations)
+    return operation_options.are_identities(options.operations)
 
 
 def needs_color(options: Options) -> bool:
     """Return whether one of the operations requires color images."""
-    return nested_options.any_needs_color(options.operations)
+    return operation_options.any_needs_color(options.operations)
 
 
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (identity) to 1: one of `AT_STRENGTH` at this strength."""
-    return Options(operations=nested_options.at_strength(AT_STRENGTH, strength))
+    return Options(operations=operation_options.at_strength(AT_STRENGTH, strength))
 
 
 def build_layer(options: Options, **kwargs: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Lt
 
-from kerastl.augment.extremes import Extreme, range_ends
+from kerastl.augment.operation_options import Extreme, range_ends
 from kerastl.options import Fraction, StrictModel
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
-from kerastl.augment.extremes import Extreme, percent
+from kerastl.augment.operation_options import Extreme, percent
 from kerastl.options import Fraction, StrictModel
 
 MAX_ASPECT_RATIO = 4 / 3

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from kerastl.augment.extremes import Extreme, percent
+from kerastl.augment.operation_options import Extreme, percent
 from kerastl.options import Fraction, StrictModel
 
 COMPILES = True

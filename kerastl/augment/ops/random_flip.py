@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from kerastl.augment.extremes import Extreme
+from kerastl.augment.operation_options import Extreme
 from kerastl.options import Fraction, StrictModel
 
 COMPILES = True

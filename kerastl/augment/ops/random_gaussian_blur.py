@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from kerastl.augment.extremes import Extreme
+from kerastl.augment.operation_options import Extreme
 from kerastl.options import Fraction, StrictModel
 
 COMPILES = True

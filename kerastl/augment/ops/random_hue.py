@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from kerastl.augment.extremes import Extreme
+from kerastl.augment.operation_options import Extreme
 from kerastl.options import Fraction, StrictModel
 
 NEEDS_COLOR = True

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from kerastl.augment.extremes import Extreme
+from kerastl.augment.operation_options import Extreme
 from kerastl.options import Fraction, StrictModel
 
 MAX_QUALITY = 100

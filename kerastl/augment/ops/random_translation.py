@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kerastl.augment.extremes import Extreme, percent, range_ends
-from kerastl.augment.nested_options import FillMode
+from kerastl.augment.operation_options import Extreme, FillMode, percent, range_ends
 from kerastl.options import Fraction, StrictModel
 
 
