@@ -1,4 +1,4 @@
-"""Curves by epoch as SVG: the same bytes for the same history, without matplotlib's global state."""
+"""Figures of the pages as SVG and PNG, with the same bytes for the same content."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 NO_CURVE = {"phase", "epoch", "learning_rate"}
 INK = "#7a828e"
-"""A grey that can be read on white and on black alike: the page may be either."""
-COLOURS = ("#2f6fde", "#e07b1a", "#1f9d6b", "#a65bd4", "#c9405b", "#7a828e")
+"""A gray that is legible on light and dark backgrounds."""
+COLORS = ("#2f6fde", "#e07b1a", "#1f9d6b", "#a65bd4", "#c9405b", "#7a828e")
 
 
 def curve_charts(history: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Return `(title, SVG as a data: URL)`: losses, and scores; none for an empty history.
+    """Return (title, SVG data URL) of the losses and of the scores by epoch.
 
     Args:
-        history: rows of `history.jsonl`; a value that is missing in a row leaves a gap.
+        history: Rows of `history.jsonl`. A missing value leaves a gap.
     """
     names = [name for row in history for name in row if name not in NO_CURVE]
     numeric = [name for name in dict.fromkeys(names) if _is_numeric(history, name)]
@@ -52,15 +52,15 @@ def _history_chart(history: Sequence[dict[str, Any]], names: Sequence[str]) -> s
     from matplotlib.figure import Figure
 
     epochs = list(range(1, len(history) + 1))
-    # The salt makes the ids in the SVG a function of its content, not of chance.
+    # The salt makes the ids in the SVG a function of its content.
     with matplotlib.rc_context({"svg.hashsalt": "kerastl", "svg.fonttype": "none"}):
         figure = Figure(figsize=(6.0, 3.4), layout="constrained")
         axes: Any = figure.add_subplot()
-        for colour, name in zip(_colours(names), names, strict=True):
+        for color, name in zip(_colors(names), names, strict=True):
             values = [_history_value(row.get(name)) for row in history]
-            # A lone point between gaps has no line to be seen by.
+            # The marker shows single points between gaps.
             line = "-" if name.startswith("val_") else "--"
-            axes.plot(epochs, values, line, marker=".", color=colour, linewidth=1.6, label=name)
+            axes.plot(epochs, values, line, marker=".", color=color, linewidth=1.6, label=name)
         _mark_phases(axes, history)
         style(axes)
         axes.set_xlabel("epoch", color=INK)
@@ -69,14 +69,14 @@ def _history_chart(history: Sequence[dict[str, Any]], names: Sequence[str]) -> s
 
 
 def svg_url(figure: Any) -> str:
-    """Return a matplotlib figure as SVG in a data: URL."""
+    """Return a matplotlib figure as an SVG data URL."""
     image = io.BytesIO()
     figure.savefig(image, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(image.getvalue()).decode()
 
 
-def _colours(names: Sequence[str]) -> list[str]:
-    return [COLOURS[place % len(COLOURS)] for place in range(len(names))]
+def _colors(names: Sequence[str]) -> list[str]:
+    return [COLORS[index % len(COLORS)] for index in range(len(names))]
 
 
 def _history_value(value: Any) -> float:
@@ -87,8 +87,8 @@ def _mark_phases(axes: Any, history: Sequence[dict[str, Any]]) -> None:
     """Shade every other phase and write its name at the top."""
     first = 1
     phases = [(str(name), len(list(rows))) for name, rows in groupby(history, lambda row: row.get("phase"))]
-    for place, (name, count) in enumerate(phases):
-        if place % 2:
+    for index, (name, count) in enumerate(phases):
+        if index % 2:
             axes.axvspan(first - 0.5, first + count - 0.5, color=INK, alpha=0.12, linewidth=0)
         axes.text(
             (first + first + count - 1) / 2, 1.02, name[:24], transform=axes.get_xaxis_transform(),
@@ -99,7 +99,7 @@ def _mark_phases(axes: Any, history: Sequence[dict[str, Any]]) -> None:
 
 
 def style(axes: Any) -> None:
-    """Draw axes, grid and legend in colours that can be read on white and on black."""
+    """Draw axes, grid and legend in a gray that is legible on light and dark backgrounds."""
     axes.tick_params(colors=INK, labelsize=9)
     axes.grid(axis="y", color=INK, alpha=0.25, linewidth=0.7)
     for side, spine in axes.spines.items():
@@ -110,51 +110,49 @@ def style(axes: Any) -> None:
         text.set_parse_math(False)
 
 
-AS_TOLD, SCALED = "as told", "with the temperature"
+UNCALIBRATED, CALIBRATED = "uncalibrated", "calibrated"
 
 
 def reliability_chart(content: Mapping[str, Any]) -> str | None:
-    """Return how often what was told came true, as a data: URL; None where there is nothing to draw.
+    """Return the reliability curve as a data URL; None without data.
 
     Args:
         content: `reliability` of one split of `scores.json`.
     """
     curves = content.get("overall") or {}
-    told = [
-        (name, curves[key]) for name, key in ((AS_TOLD, "uncalibrated"), (SCALED, "calibrated")) if curves.get(key)
-    ]
-    if not told:
+    present = [(name, curves[name]) for name in (UNCALIBRATED, CALIBRATED) if curves.get(name)]
+    if not present:
         return None
 
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle=":")
-        for colour, (name, bins) in zip(COLOURS, told, strict=False):
-            _points(axes, bins, name, colour, with_intervals=name == AS_TOLD)
+        for color, (name, bins) in zip(COLORS, present, strict=False):
+            _plot_bins(axes, bins, name, color, with_intervals=name == UNCALIBRATED)
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
 
-    return _clinical_chart(draw, _wrapped(content.get("of", "probability")), "share that came true")
+    return _clinical_chart(draw, _wrapped(content.get("of", "probability")), "observed fraction")
 
 
-def _points(
-    axes: Any, bins: Sequence[Mapping[str, Any]], name: str, colour: str, *, with_intervals: bool
+def _plot_bins(
+    axes: Any, bins: Sequence[Mapping[str, Any]], name: str, color: str, *, with_intervals: bool
 ) -> None:
-    """Draw one point a bin, with the interval of the share where there is one."""
-    told = [one["predicted"] for one in bins]
-    true = [one["observed"]["value"] for one in bins]
-    axes.plot(told, true, marker="o", markersize=4, color=colour, linewidth=1.6, label=name)
+    """Plot one point per bin, with the interval of the observed fraction if there is one."""
+    predicted = [each["predicted"] for each in bins]
+    observed = [each["observed"]["value"] for each in bins]
+    axes.plot(predicted, observed, marker="o", markersize=4, color=color, linewidth=1.6, label=name)
     if with_intervals:
-        known = [one for one in bins if one["observed"]["low"] is not None]
+        known = [each for each in bins if each["observed"]["low"] is not None]
         axes.vlines(
-            [one["predicted"] for one in known],
-            [one["observed"]["low"] for one in known],
-            [one["observed"]["high"] for one in known],
-            color=colour, alpha=0.35, linewidth=2.5,
+            [each["predicted"] for each in known],
+            [each["observed"]["low"] for each in known],
+            [each["observed"]["high"] for each in known],
+            color=color, alpha=0.35, linewidth=2.5,
         )  # fmt: skip
 
 
 def decision_chart(content: Mapping[str, Any]) -> str | None:
-    """Return the net benefit of acting on the answers, as a data: URL; None where there is nothing to draw.
+    """Return the decision curve (net benefit by threshold) as a data URL; None without data.
 
     Args:
         content: `decision_curve` of one split of `scores.json`.
@@ -162,45 +160,45 @@ def decision_chart(content: Mapping[str, Any]) -> str | None:
     curve = content.get("overall")
     if not curve:
         return None
-    at, positive = curve["at"], content.get("positive")
+    thresholds, positive = curve["at"], content.get("positive")
 
     def draw(axes: Any) -> None:
-        model = [one["value"] for one in curve["model"]]
-        known = [place for place, one in enumerate(curve["model"]) if one["low"] is not None]
+        model = [metric["value"] for metric in curve["model"]]
+        known = [index for index, metric in enumerate(curve["model"]) if metric["low"] is not None]
         axes.fill_between(
-            [at[place] for place in known],
-            [curve["model"][place]["low"] for place in known],
-            [curve["model"][place]["high"] for place in known],
-            color=COLOURS[0], alpha=0.18, linewidth=0,
+            [thresholds[index] for index in known],
+            [curve["model"][index]["low"] for index in known],
+            [curve["model"][index]["high"] for index in known],
+            color=COLORS[0], alpha=0.18, linewidth=0,
         )  # fmt: skip
-        axes.plot(at, model, color=COLOURS[0], linewidth=1.8, label="the model")
-        everybody = [one["value"] for one in curve["all"]]
-        axes.plot(at, everybody, color=COLOURS[1], linewidth=1.4, linestyle="--", label="treat all")
+        axes.plot(thresholds, model, color=COLORS[0], linewidth=1.8, label="model")
+        treat_all = [metric["value"] for metric in curve["all"]]
+        axes.plot(thresholds, treat_all, color=COLORS[1], linewidth=1.4, linestyle="--", label="treat all")
         axes.axhline(0, color=INK, linewidth=1.2, linestyle=":", label="treat none")
-        top = max([0.05, everybody[0], *(one["high"] or one["value"] for one in curve["model"])])
+        top = max([0.05, treat_all[0], *(metric["high"] or metric["value"] for metric in curve["model"])])
         axes.set_xlim(0, 1)
-        # Treating all falls without end: what lies far below treating none needs no room.
+        # "Treat all" decreases without bound; far below zero it is of no interest.
         axes.set_ylim(-0.35 * top, 1.12 * top)
 
-    return _clinical_chart(draw, _wrapped(f"threshold probability of {positive}"), "net benefit an image")
+    return _clinical_chart(draw, _wrapped(f"threshold probability of {positive}"), "net benefit per image")
 
 
 def _wrapped(text: str) -> str:
     return "\n".join(textwrap.wrap(str(text), 50)[:2])
 
 
-def _clinical_chart(draw: Any, across: str, up: str) -> str:
+def _clinical_chart(draw: Any, x_label: str, y_label: str) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
-    # The salt makes the ids in the SVG a function of its content, not of chance.
+    # The salt makes the ids in the SVG a function of its content.
     with matplotlib.rc_context({"svg.hashsalt": "kerastl", "svg.fonttype": "none"}):
         figure = Figure(figsize=(5.0, 4.0), layout="constrained")
         axes = figure.add_subplot()
         draw(axes)
         style(axes)
-        axes.set_xlabel(across, color=INK, parse_math=False)
-        axes.set_ylabel(up, color=INK)
+        axes.set_xlabel(x_label, color=INK, parse_math=False)
+        axes.set_ylabel(y_label, color=INK)
         return svg_url(figure)
 
 
@@ -210,17 +208,17 @@ HIGHEST = 65535.0
 
 
 def thumbnail(file: Path, *, window: tuple[float, float] | None, max_pixels: int) -> str | None:
-    """Return a PNG of at most 160 px a side, or None when the file gives no image.
+    """Return a PNG data URL of at most 160 px per side, or None if the file cannot be read as an image.
 
     Args:
-        file: an encoded image.
-        window: (low, high) in stored values of 16-bit grey; None: 0 to 65535.
-        max_pixels: height times width above which the file is not unpacked.
+        file: An encoded image.
+        window: (low, high) in stored values of 16-bit grayscale, or None for 0 to 65535.
+        max_pixels: Images with more pixels are not decoded.
     """
     from PIL import Image, ImageOps
 
     try:
-        # A warning of Pillow, as of an image large enough to fill the memory, is a refusal here.
+        # Pillow warns about decompression bombs; such files are skipped.
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with Image.open(file, formats=FORMATS) as opened:
@@ -228,20 +226,20 @@ def thumbnail(file: Path, *, window: tuple[float, float] | None, max_pixels: int
                     return None
                 image = _eight_bit(ImageOps.exif_transpose(opened), window)
             image.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
-    except Exception:  # Pillow's readers raise errors of a dozen kinds on damaged files
+    except Exception:  # Pillow raises many kinds of errors on damaged files
         return None
     return png_url(image)
 
 
 def png_url(image: Image) -> str:
-    """Return an image as PNG in a data: URL."""
+    """Return an image as a PNG data URL."""
     png = io.BytesIO()
     image.save(png, "PNG", optimize=True)
     return png_url_of(png.getvalue())
 
 
 def png_url_of(content: bytes) -> str:
-    """Return the bytes of a PNG in a data: URL."""
+    """Return the bytes of a PNG as a data URL."""
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
@@ -264,23 +262,23 @@ CELL_PX, GAP_PX, MARGIN_PX, LEFT_PX = 112, 4, 16, 116
 LINE_PX = 15
 """Height of a line of small text."""
 HEAD_PX = 34
-"""Height of a block's title."""
+"""Height of the title of a block."""
 WORD_PX = 6.6
-"""Width of a letter of small text, rather too much than too little."""
+"""Upper estimate of the width of a letter of small text."""
 TALLEST_PX = 60_000
-"""matplotlib draws up to 65,535 pixels; higher sheets get smaller images."""
+"""matplotlib draws up to 65,535 pixels; taller sheets get smaller images."""
 SMALLEST_CELL_PX = 24
 SHEET_INK, SOFT = "#1c2330", "#5d6675"
 
 
 def draw_sheet(blocks: Sequence[Block], names: Sequence[str], *, title: str, foot: str) -> bytes:
-    """Return all blocks below one another as PNG.
+    """Return all blocks, one below the other, as PNG bytes.
 
     Args:
-        blocks: what is shown.
-        names: of the rows, the same in every block.
-        title: stands at the top.
-        foot: stands at the bottom.
+        blocks: Images with titles.
+        names: Names of the rows, the same in every block.
+        title: Text at the top.
+        foot: Text at the bottom.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -288,41 +286,41 @@ def draw_sheet(blocks: Sequence[Block], names: Sequence[str], *, title: str, foo
     placed = _placed(blocks)
     columns = max(len(block.columns) for block in blocks)
     width = max(LEFT_PX + columns * (placed[0].cell + GAP_PX) + MARGIN_PX, 480)
-    height = HEAD_PX + MARGIN_PX + sum(one.height for one in placed) + 2 * LINE_PX
+    height = HEAD_PX + MARGIN_PX + sum(block.height for block in placed) + 2 * LINE_PX
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     canvas = np.full((height, width, 3), 255, np.uint8)
     pen = _Pen(figure, width, height)
     pen.write(MARGIN_PX, MARGIN_PX + 14, _cut(title, width), size=12, weight="bold")
     top = HEAD_PX + MARGIN_PX
-    for one in placed:
-        one.draw(canvas, pen, top, names)
-        top += one.height
+    for block in placed:
+        block.draw(canvas, pen, top, names)
+        top += block.height
     pen.write(MARGIN_PX, height - LINE_PX, foot, size=8, color=SOFT)
     figure.figimage(canvas, 0, 0, origin="upper")
     png = io.BytesIO()
     with warnings.catch_warnings():
-        # A class may be named in a script that matplotlib's own font lacks: boxes stand for its letters.
+        # matplotlib's font lacks some scripts and draws boxes for their letters.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*", category=UserWarning)
         figure.savefig(png, format="png", dpi=DPI)
     return png.getvalue()
 
 
 class _Pen:
-    """Writes text at pixels counted from the top left."""
+    """Writes text at pixel coordinates from the top left."""
 
     def __init__(self, figure: Any, width: int, height: int) -> None:
         self._figure, self._width, self._height = figure, width, height
 
     def write(self, left: float, middle: float, words: str, **style: Any) -> None:
         style = {"size": 8, "color": SHEET_INK, "va": "center", "ha": "left"} | style
-        # A class named `$x$` is no formula.
+        # A class named `$x$` is not a formula.
         self._figure.text(left / self._width, 1 - middle / self._height, words, parse_math=False, **style)
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """A block and the room it takes, in pixels."""
+    """A block and its layout in pixels."""
 
     block: Block
     cell: int
@@ -376,23 +374,23 @@ class _Placed:
 
 
 def _placed(blocks: Sequence[Block]) -> list[_Placed]:
-    """Return the blocks with cells as large as the tallest sheet allows."""
+    """Return the blocks with the largest cells that fit on a sheet."""
     cell = CELL_PX
     while True:
         placed = [_Placed(block, cell) for block in blocks]
-        if sum(one.height for one in placed) < TALLEST_PX or cell <= SMALLEST_CELL_PX:
+        if sum(block.height for block in placed) < TALLEST_PX or cell <= SMALLEST_CELL_PX:
             return placed
         cell = max(SMALLEST_CELL_PX, int(cell * 0.8))
 
 
 def _cut(words: str, width_px: float) -> str:
-    """Return words that are no wider than so many pixels of small text."""
+    """Shorten a text to a width in pixels of small text."""
     most = max(4, int(width_px / WORD_PX))
     return words if len(words) <= most else words[: most - 3] + "..."
 
 
 def _resized(pixels: Pixels, side: int) -> Pixels:
-    """Return `[side, side, 3]` uint8: smooth when it shrinks, whole pixels when it grows."""
+    """Return `[side, side, 3]` uint8, smooth if reduced, and with visible pixels if enlarged."""
     from PIL import Image
 
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
@@ -405,47 +403,47 @@ SHEET = "style_preview.png"
 
 
 def write_style_sheet(run_folder: Path, source: Any, target: Any, changed: Mapping[str, Any]) -> None:
-    """Write the sheet of a run; an earlier one is replaced.
+    """Write a PNG of training images of both domains and their styled versions into a run folder.
 
     Args:
-        run_folder: where it goes.
-        source, target: `[rows, size, size, 3]` in [0, 255], row by row the pairs that are shown.
-        changed: by head of the column, what a method makes of `source` or `target`; likewise.
+        run_folder: The run folder.
+        source, target: `[rows, size, size, 3]` in [0, 255], one pair per row.
+        changed: Column title to styled images of the same shape.
     """
     columns = {"source": source, "target": target, **changed}
-    shown = [np.round(np.clip(np.asarray(one), 0, 255)) for one in columns.values()]
-    images: Pixels = np.stack(shown, axis=1).astype(np.uint8)
+    rounded = [np.round(np.clip(np.asarray(column), 0, 255)) for column in columns.values()]
+    images: Pixels = np.stack(rounded, axis=1).astype(np.uint8)
     heads = tuple(columns)
-    block = Block("What the methods learn from", "", "", heads, images)
+    block = Block("Images that the methods are trained on", "", "", heads, images)
     sheet = draw_sheet(
         [block], [f"pair {row + 1}" for row in range(len(images))],
-        title="Training images of both domains, and what the methods make of them",
+        title="Training images of both domains, and their styled versions",
         foot="Training pairs each source image with another target image in each epoch.",
     )  # fmt: skip
     write_atomic(run_folder / SHEET, sheet)
 
 
 def style_sheet_url(run_folder: Path) -> str:
-    """Return the sheet of a run as a `data:` address; empty where there is none."""
+    """Return the style preview of a run as a data URL, or an empty text."""
     file = run_folder / SHEET
     return png_url_of(file.read_bytes()) if file.is_file() else ""
 
 
 BREAKS = "\n\r\t"
 JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
-"""Persian, Hindi and many signs are written with these."""
+"""Characters that Persian, Hindi and emoji sequences need."""
 HIDDEN = ("Cc", "Cf", "Cs")
 
 
-def visible(value: Any) -> Any:
-    """Return text with `\\u202e` for U+202E, and so on; anything else as it is.
+def escape_invisible(value: Any) -> Any:
+    """Replace invisible characters of a text by escapes such as `\\u202e`; other values are returned unchanged.
 
-    It is the `finalize` of the templates: called on whatever is filled in, before that is escaped.
+    It is the `finalize` function of the templates, which is applied before HTML escaping.
     """
     if not isinstance(value, str) or value.isprintable():
         return value
-    hidden = {ord(one): _code_point(one) for one in set(value) if _is_hidden(one)}
-    return value.translate(hidden)  # of Markup it gives Markup
+    hidden = {ord(letter): _code_point(letter) for letter in set(value) if _is_hidden(letter)}
+    return value.translate(hidden)  # keeps Markup as Markup
 
 
 def _is_hidden(letter: str) -> bool:
@@ -457,18 +455,18 @@ def _code_point(letter: str) -> str:
 
 
 RULES = {
-    "valley": "two thirds down the longest fall",
-    "steepest": "where it falls fastest",
-    "minimum_tenth": "a tenth of the rate at the lowest",
+    "valley": "at two thirds of the longest decrease",
+    "steepest": "at the steepest decrease",
+    "minimum_tenth": "a tenth of the rate at the minimum",
 }
 TERMINAL_COLORS = ("#2f6fde", "#e07b1a", "#1f9d6b")
 WIDTH, HEIGHT = 64, 12
-UNSETTLED = 9
-"""Steps at the start whose average few batches made."""
+WARMUP_STEPS = 9
+"""Steps at the start, where the smoothed loss averages few batches."""
 
 
 class Test(Protocol):
-    """One range test; see `kerastl.training.LearningRateTest`."""
+    """A range test; see `kerastl.training.LearningRateTest`."""
 
     @property
     def rates(self) -> Sequence[float]: ...  # noqa: D102
@@ -479,13 +477,13 @@ class Test(Protocol):
 
 
 def write_rates(path: Path, tests: Sequence[Test], *, title: str, rate: float) -> None:
-    """Draw the loss against the rate, one curve a test, with the suggestions of each rule.
+    """Plot the loss against the learning rate, one curve per test, with the suggestions of each rule.
 
     Args:
-        path: a `.png`, new.
-        tests: one a seed.
-        title: above the image.
-        rate: the recipe's own, a dotted line.
+        path: New PNG file.
+        tests: One per seed.
+        title: Title of the figure.
+        rate: Learning rate of the recipe, a dotted line.
     """
     from matplotlib.figure import Figure
 
@@ -493,16 +491,17 @@ def write_rates(path: Path, tests: Sequence[Test], *, title: str, rate: float) -
     axes = figure.add_subplot()
     for test in tests:
         axes.plot(test.rates, test.smoothed, color="#7a828e", linewidth=1.4)
-    for colour, (rule, words) in zip(TERMINAL_COLORS, RULES.items(), strict=True):
-        telling = [test for test in tests if test.suggestions]
-        found = [test.suggestions[rule] for test in telling]
-        heights = [
-            np.interp(one, test.rates, test.smoothed) for one, test in zip(found, telling, strict=True)
+    for color, (rule, description) in zip(TERMINAL_COLORS, RULES.items(), strict=True):
+        conclusive = [test for test in tests if test.suggestions]
+        rates = [test.suggestions[rule] for test in conclusive]
+        losses = [
+            np.interp(suggested, test.rates, test.smoothed)
+            for suggested, test in zip(rates, conclusive, strict=True)
         ]
-        axes.plot(found, heights, "o", color=colour, label=f"{rule.replace('_', ' ')}: {words}", zorder=3)
-    axes.axvline(rate, color="#c9405b", linestyle=":", linewidth=1.4, label="the recipe's rate")
+        axes.plot(rates, losses, "o", color=color, label=f"{rule.replace('_', ' ')}: {description}", zorder=3)
+    axes.axvline(rate, color="#c9405b", linestyle=":", linewidth=1.4, label="rate of the recipe")
     axes.set_xscale("log")
-    axes.set_ylim(*_heights(tests))
+    axes.set_ylim(*_loss_limits(tests))
     axes.set_xlabel("learning rate")
     axes.set_ylabel("training loss, smoothed")
     axes.set_title(title, parse_math=False)
@@ -512,20 +511,20 @@ def write_rates(path: Path, tests: Sequence[Test], *, title: str, rate: float) -
         figure.savefig(part, format="png", metadata={"Software": None})
 
 
-def _heights(tests: Sequence[Test]) -> tuple[float, float]:
-    """Return the limits of the loss: what comes before it diverges is to be seen."""
-    settled = [test.smoothed[UNSETTLED:] or test.smoothed for test in tests]
+def _loss_limits(tests: Sequence[Test]) -> tuple[float, float]:
+    """Return axis limits that show the loss before it diverges."""
+    settled = [test.smoothed[WARMUP_STEPS:] or test.smoothed for test in tests]
     low = min(min(losses) for losses in settled)
     high = max(max(losses[: int(np.argmin(losses)) + 1]) for losses in settled)
-    room = max(high - low, 1e-6)
-    return low - 0.1 * room, high + 0.4 * room
+    margin = max(high - low, 1e-6)
+    return low - 0.1 * margin, high + 0.4 * margin
 
 
 def curve_in_characters(test: Test) -> list[str]:
-    """Return lines that show the loss of one test against the logarithm of its rate."""
+    """Return lines of text that plot the loss of one test against the logarithm of its rate."""
     rates: Any = np.geomspace(test.rates[0], test.rates[-1], WIDTH)
     losses = np.interp(np.log(rates), np.log(test.rates), test.smoothed)
-    low, high = _heights([test])
+    low, high = _loss_limits([test])
     rows = np.clip((HEIGHT - 1) * (high - losses) / (high - low), 0, HEIGHT - 1).round().astype(int)
     lines = [
         f"{high - (high - low) * row / (HEIGHT - 1):9.3f} │"

@@ -1,4 +1,4 @@
-"""Write a preview of augmentation: `preview.html`, which loads nothing, and `preview.png`, the same as one image."""
+"""The preview of an augmentation, as `preview.html` and as `preview.png`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from kerastl.report.run_report import environment
 from kerastl.runs import write_atomic
 
 PAGE, SHEET = "preview.html", "preview.png"
-CONFIDENTIAL = "Holds images of the data, and is as confidential as they are."
+CONFIDENTIAL = "Contains images of the data and is as confidential as the data."
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One image of the data, as it is told of.
+class PreviewImage:
+    """An image of the data.
 
     Args:
-        path: relative to the data's folder.
-        class_name: `unlabelled` where there is none.
+        path: Relative to the data folder.
+        class_name: Its class, or `unlabeled`.
     """
 
     path: str
@@ -30,31 +30,32 @@ class Shown:
 
 
 def write_preview(
-    folder: Path, blocks: Sequence[Block], shown: Sequence[Shown], *, title: str, notes: Sequence[str]
+    folder: Path, blocks: Sequence[Block], shown: Sequence[PreviewImage], *, title: str, notes: Sequence[str]
 ) -> Path:
-    """Write the page and the sheet into a folder that exists.
+    """Write the page and the image into an existing folder.
 
     Args:
-        folder: where.
-        blocks: what is shown, in this order; their rows are the images `shown`.
-        shown: what the rows are.
-        title: heads the page.
-        notes: one line each, below the title.
+        folder: The folder.
+        blocks: Augmented images; their rows are the images `shown`.
+        shown: The images in the rows.
+        title: Title of the page.
+        notes: Lines below the title.
 
     Returns:
-        The page. Both files hold images of the data.
+        The path of the page. Both files contain images of the data.
     """
     write_atomic(
-        folder / SHEET, draw_sheet(blocks, [one.class_name for one in shown], title=title, foot=CONFIDENTIAL)
+        folder / SHEET,
+        draw_sheet(blocks, [image.class_name for image in shown], title=title, foot=CONFIDENTIAL),
     )
     write_atomic(folder / PAGE, render_preview(blocks, shown, title=title, notes=notes))
     return folder / PAGE
 
 
 def render_preview(
-    blocks: Sequence[Block], shown: Sequence[Shown], *, title: str, notes: Sequence[str]
+    blocks: Sequence[Block], shown: Sequence[PreviewImage], *, title: str, notes: Sequence[str]
 ) -> str:
-    """Return the page as HTML; every name in it is escaped."""
+    """Return the page as HTML; all names are escaped."""
     page: str = (
         environment()
         .get_template("preview.html")
@@ -62,23 +63,23 @@ def render_preview(
             title=title,
             notes=notes,
             confidential=CONFIDENTIAL,
-            blocks=[_told(block, shown) for block in blocks],
+            blocks=[_preview_section(block, shown) for block in blocks],
         )
     )
     return page
 
 
-def _told(block: Block, shown: Sequence[Shown]) -> dict[str, Any]:
+def _preview_section(block: Block, shown: Sequence[PreviewImage]) -> dict[str, Any]:
     captions = block.captions or [("",) * len(block.columns)] * len(shown)
     rows = [
-        (one, list(zip(map(data_url, images), words, strict=True)))
-        for one, images, words in zip(shown, block.images, captions, strict=True)
+        (image, list(zip(map(data_url, versions), texts, strict=True)))
+        for image, versions, texts in zip(shown, block.images, captions, strict=True)
     ]
     return {"block": block, "rows": rows}
 
 
 def data_url(pixels: Pixels) -> str:
-    """Return a PNG of at most 160 px a side as a data: URL.
+    """Return a PNG data URL of at most 160 px per side.
 
     Args:
         pixels: `[height, width, channels]` uint8, 0 to 255; 1 or 3 channels.

@@ -1,4 +1,4 @@
-"""Write `report.html`: one file that loads nothing, made from the files of a run folder alone."""
+"""The report of a run: a single HTML file made from the files of the run folder."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 from kerastl.errors import RequestError
 from kerastl.evaluation.predictions import PredictedRow, resolve_image, read_predicted_rows
 from kerastl.evaluation.trained_model import DESCRIPTION, ModelDescription, read_description
-from kerastl.report.figures import curve_charts, style_sheet_url, thumbnail, visible
+from kerastl.report.figures import curve_charts, style_sheet_url, thumbnail, escape_invisible
 from kerastl.report.tables import (
     cached_lines,
     confusion_rows,
-    figure_of,
+    metric_cell,
     frozen_table,
     headline_of,
-    hospital_of,
-    judged_splits,
+    clinical_section,
+    evaluated_splits,
     parameter_table,
-    prevalence_of,
-    proof_rows,
+    prevalence_section,
+    check_rows,
     rounded_lines,
-    sites_of,
-    subgroups_of,
-    table_of,
-    words_of,
+    site_section,
+    subgroup_tables,
+    metric_table,
+    metric_title,
 )
 from kerastl.runs import RESOLVED_RECIPE, read_csv, write_atomic
 
@@ -36,17 +36,17 @@ SCORES = "scores.json"
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What the files of a run folder say; `{}`, `()` or None where there is no such file.
+    """Content of the files of a run folder; `{}`, `()` or None for missing files.
 
     Args:
-        folder: the run folder.
-        scores, freeze, versions, adaptation: the JSON files.
-        history: one row an epoch.
-        notes: one line each.
-        predictions: one row an image.
-        splits, quarantine: rows of the CSV files.
-        recipe: text of the resolved recipe.
-        description: what `model.json` says.
+        folder: The run folder.
+        scores, freeze, versions, adaptation: Content of the JSON files.
+        history: One row per epoch.
+        notes: One line each.
+        predictions: One row per image.
+        splits, quarantine: Rows of the CSV files.
+        recipe: Text of the resolved recipe.
+        description: Content of `model.json`.
     """
 
     folder: Path
@@ -64,13 +64,15 @@ class RunFiles:
 
 
 def read_run_files(folder: Path) -> RunFiles:
-    """Read a run folder.
+    """Read the files of a run folder.
 
     Raises:
-        RequestError: not a run folder, or one of its files is damaged.
+        RequestError: It is not a run folder, or one of its files is damaged.
     """
     if not (folder / SCORES).is_file() and not (folder / RESOLVED_RECIPE).is_file():
-        raise RequestError(f"{folder} is not a run folder: it holds neither {SCORES} nor {RESOLVED_RECIPE}.")
+        raise RequestError(
+            f"{folder} is not a run folder: it contains neither {SCORES} nor {RESOLVED_RECIPE}."
+        )
     return RunFiles(
         folder=folder,
         scores=_json(folder / SCORES, {}),
@@ -78,7 +80,7 @@ def read_run_files(folder: Path) -> RunFiles:
         versions=_json(folder / "versions.json", {}),
         adaptation=_json(folder / "adaptation.json", {}),
         history=_lines(folder / "history.jsonl"),
-        # Two readers may say the same; once is enough for a reader of the page.
+        # Two readers may give the same note.
         notes=tuple(dict.fromkeys(str(note) for note in _json(folder / "notes.json", []))),
         predictions=_predictions(folder),
         splits=_table(folder / "split.csv"),
@@ -100,7 +102,7 @@ def _json(file: Path, missing: Any) -> Any:
     except ValueError as error:
         raise _damaged(file, error) from error
     if type(content) is not type(missing):
-        raise _damaged(file, "it holds another kind of value than a run writes")
+        raise _damaged(file, "it has an unexpected content")
     return content
 
 
@@ -129,23 +131,23 @@ def _damaged(file: Path, why: object) -> RequestError:
 
 PAGE = "report.html"
 TEST_SPLITS = ("target_test", "test")
-MOST_ERRORS = 12
-MOST_CONFUSED = 30
-"""Classes above which the confusion matrix is left out: nobody reads 900 cells."""
-MOST_QUARANTINED = 50
+MAX_ERRORS = 12
+MAX_CONFUSION_CLASSES = 30
+"""Number of classes above which the confusion matrix is omitted."""
+MAX_QUARANTINED = 50
 
 
 def write_report(run_folder: Path) -> Path:
-    """Write the page of a run; an earlier one is replaced.
+    """Write the report of a run. Missing files are omitted from the page.
 
     Args:
-        run_folder: what is missing in it is missing on the page.
+        run_folder: A run folder.
 
     Returns:
-        `report.html` in the run folder. It holds paths and images of the data.
+        Path of `report.html` in the run folder. The page contains paths and images of the data.
 
     Raises:
-        RequestError: not a run folder, or one of its files is damaged.
+        RequestError: It is not a run folder, or one of its files is damaged.
     """
     target = run_folder / PAGE
     write_atomic(target, render(read_run_files(run_folder)))
@@ -153,29 +155,29 @@ def write_report(run_folder: Path) -> Path:
 
 
 def render(files: RunFiles) -> str:
-    """Return the page as HTML; every name in it is escaped."""
+    """Return the page as HTML; all names are escaped."""
     phases, layers = frozen_table(files.freeze)
     page: str = (
         environment()
         .get_template("report.html")
         .render(
             name=files.folder.resolve().name,
-            splits=[_split(files, name) for name in judged_splits(files.scores)],
-            overall=table_of(_overall(files)),
+            splits=[_split(files, name) for name in evaluated_splits(files.scores)],
+            overall=metric_table(_overall(files)),
             interval=files.scores.get("interval") or {},
             adaptation=_adaptation(files.adaptation),
-            sites=sites_of(files.scores),
-            prevalence=prevalence_of(files.scores, files.adaptation),
+            sites=site_section(files.scores),
+            prevalence=prevalence_section(files.scores, files.adaptation),
             style_sheet=style_sheet_url(files.folder),
             charts=curve_charts(files.history),
-            errors=_surest_errors(files),
+            errors=_confident_errors(files),
             phases=phases,
             layers=layers,
             cached=[*cached_lines(files.freeze), *rounded_lines(files.freeze)],
-            proofs=proof_rows(files.freeze),
+            checks=check_rows(files.freeze),
             parameters=parameter_table(files.freeze),
             data=_data_table(files),
-            quarantine=files.quarantine[:MOST_QUARANTINED],
+            quarantine=files.quarantine[:MAX_QUARANTINED],
             quarantined=len(files.quarantine),
             notes=files.notes,
             recipe=files.recipe,
@@ -186,13 +188,13 @@ def render(files: RunFiles) -> str:
 
 
 def environment() -> Any:
-    """Return what fills the templates of this room: everything that is filled in is visible and escaped."""
+    """Return the template environment, which escapes HTML and invisible characters."""
     import jinja2
 
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
-        finalize=visible,
+        finalize=escape_invisible,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -200,79 +202,80 @@ def environment() -> Any:
 
 
 def _overall(files: RunFiles) -> dict[str, Any]:
-    return {name: files.scores[name]["overall"] for name in judged_splits(files.scores)}
+    return {name: files.scores[name]["overall"] for name in evaluated_splits(files.scores)}
 
 
 def _split(files: RunFiles, name: str) -> dict[str, Any]:
     scored = files.scores[name]
-    judged = judged_splits(files.scores)
-    # Validation images chose the model: their details would only distract where there are test images.
-    has_test = any(one in TEST_SPLITS for one in judged)
+    # Details of validation images, which selected the model, are shown only without test images.
+    has_test = any(split in TEST_SPLITS for split in evaluated_splits(files.scores))
     confusion = confusion_rows(scored)
     return {
         "name": name,
         "headline": headline_of(scored["overall"]),
         "count": scored.get("count"),
         "detailed": name in TEST_SPLITS or not has_test,
-        "confusion": confusion if len(confusion) <= MOST_CONFUSED else [],
-        "classes": table_of(scored.get("classes") or {}),
-        "domains": table_of(scored.get("domains") or {}),
-        "hospital": hospital_of(scored),
-        "subgroups": subgroups_of(scored),
+        "confusion": confusion if len(confusion) <= MAX_CONFUSION_CLASSES else [],
+        "classes": metric_table(scored.get("classes") or {}),
+        "domains": metric_table(scored.get("domains") or {}),
+        "clinical": clinical_section(scored),
+        "subgroups": subgroup_tables(scored),
     }
 
 
 def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
     if not content:
         return None
-    judged = content.get("target_test") or {}
-    # A model that was not adapted differs from itself by nothing.
-    adapted = content.get("chosen") != "source_only"
-    difference = (judged.get("difference") or {}) if adapted else {}
-    models = {"before adaptation": judged.get("source_only"), "after adaptation": judged.get("chosen")}
-    oracle = {name.replace("_", " "): told for name, told in (content.get("oracle") or {}).items()}
+    target_test = content.get("target_test") or {}
+    is_adapted = content.get("chosen") != "source_only"
+    difference = (target_test.get("difference") or {}) if is_adapted else {}
+    models = {
+        "before adaptation": target_test.get("source_only"),
+        "after adaptation": target_test.get("chosen"),
+    }
+    oracle = {name.replace("_", " "): metrics for name, metrics in (content.get("oracle") or {}).items()}
     candidates: dict[str, Any] = content.get("candidates") or {}
     ranking: dict[str, Any] = content.get("ranking") or {}
     first: dict[str, Any] = next(iter(candidates.values()), {})
     validators = list(first.get("validators") or {})
     return {
         "verdict": str(content.get("verdict") or "").replace("_", " ") if validators else "",
-        "validators": [one.replace("_", " ") for one in validators],
+        "validators": [validator.replace("_", " ") for validator in validators],
         "candidates": [
             (
                 name.replace("_", " "),
                 name == content.get("chosen"),
-                [_short((told.get("validators") or {}).get(one)) for one in validators],
+                [_validator_cell((candidate.get("validators") or {}).get(key)) for key in validators],
             )
-            for name, told in candidates.items()
+            for name, candidate in candidates.items()
         ],
-        "left_out": [
-            (name.replace("_", " "), str(why))
+        "excluded": [
+            (name.replace("_", " "), str(reason))
             for reasons in (content.get("diverged"), ranking.get("rejected"))
-            for name, why in (reasons or {}).items()
+            for name, reason in (reasons or {}).items()
         ],
-        "oracle": table_of(oracle) if oracle else None,
+        "oracle": metric_table(oracle) if oracle else None,
         "chosen": str(content.get("chosen") or "none").replace("_", " "),
         "reason": str(content.get("reason") or ""),
         "outcome": str(difference.get("outcome") or "").replace("_", " "),
-        "metric": words_of(str(difference.get("metric") or "score")),
-        "difference": figure_of({"difference": difference}, "difference") if difference else None,
-        "table": table_of(models),
+        "metric": metric_title(str(difference.get("metric") or "score")),
+        "difference": metric_cell({"difference": difference}, "difference") if difference else None,
+        "table": metric_table(models),
     }
 
 
-def _short(value: float | None) -> str:
-    return "cannot be told" if value is None else f"{value:.3f}"
+def _validator_cell(value: float | None) -> str:
+    return "unavailable" if value is None else f"{value:.3f}"
 
 
 @dataclass(frozen=True)
-class SureError:
-    """A wrong answer that the model was sure of.
+class ConfidentError:
+    """A wrong prediction with a high probability.
 
     Args:
-        row: its row of `predictions.csv`.
-        percent: probability of the predicted class, 0 to 100.
-        image: a data: URL; None where the image cannot be shown.
+        row: Row of `predictions.csv`.
+        percent: Probability of the predicted class, 0 to 100.
+        image: Data URL, or None if the image cannot be shown.
     """
 
     row: PredictedRow
@@ -280,16 +283,15 @@ class SureError:
     image: str | None
 
 
-def _surest_errors(files: RunFiles) -> list[SureError]:
-    split = next(iter(judged_splits(files.scores)), "test")
+def _confident_errors(files: RunFiles) -> list[ConfidentError]:
+    split = next(iter(evaluated_splits(files.scores)), "test")
     wrong = [
-        (-row.probabilities.get(row.predicted, 0.0), row.path, row)
-        for row in files.predictions
-        if row.split == split and row.label and row.label != row.predicted
+        row for row in files.predictions if row.split == split and row.label and row.label != row.predicted
     ]
-    wrong.sort(key=lambda one: one[:2])
+    wrong.sort(key=lambda row: (-row.probabilities.get(row.predicted, 0.0), row.path))
     return [
-        SureError(row, round(-100 * minus, 1), _image(files, row)) for minus, _, row in wrong[:MOST_ERRORS]
+        ConfidentError(row, round(100 * row.probabilities.get(row.predicted, 0.0), 1), _image(files, row))
+        for row in wrong[:MAX_ERRORS]
     ]
 
 
@@ -304,13 +306,13 @@ def _image(files: RunFiles, row: PredictedRow) -> str | None:
 
 
 def _data_table(files: RunFiles) -> dict[str, Any]:
-    """Return how many images and groups of each class each split holds."""
-    counts = Counter((row["split"], row["label"] or "unlabelled") for row in files.splits)
+    """Return the number of images per split and class, and of groups per split."""
+    counts = Counter((row["split"], row["label"] or "unlabeled") for row in files.splits)
     groups: dict[str, set[tuple[str, str]]] = {}
     for row in files.splits:
         if row["group"]:
             groups.setdefault(row["split"], set()).add((row["domain"], row["group"]))
-    splits = sorted({row["split"] for row in files.splits}, key=_place_of_split)
+    splits = sorted({row["split"] for row in files.splits}, key=_split_order)
     known = files.description.class_names if files.description else ()
     labels = sorted(
         {label for _, label in counts},
@@ -322,21 +324,21 @@ def _data_table(files: RunFiles) -> dict[str, Any]:
     return {"labels": labels, "rows": rows}
 
 
-def _place_of_split(name: str) -> tuple[bool, int, str]:
+def _split_order(name: str) -> tuple[bool, int, str]:
     order = ("train", "val", "test")
     plain = name.removeprefix("target_")
     return plain != name, order.index(plain) if plain in order else len(order), plain
 
 
 def _versions(content: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
-    """Return nested values as `(path.to.key, text)`, in the file's order."""
+    """Return nested values as (path.to.key, text) pairs in the order of the file."""
     rows: list[tuple[str, str]] = []
     for key, value in content.items():
         name = f"{before}{key}"
         if isinstance(value, dict):
             rows += _versions(value, f"{name}.")
         elif isinstance(value, list):
-            rows.append((name, ", ".join(str(one) for one in value) or "none"))
+            rows.append((name, ", ".join(map(str, value)) or "none"))
         else:
             rows.append((name, "none" if value is None else str(value)))
     return rows

@@ -69,7 +69,7 @@ def preview(
     for epoch in range(samples):
         seeds[epoch] = seeds_for(seed, epoch, np.array(indices, np.int64)).numpy()
     blocks = _blocks(augment, images, seeds, records, datasets.class_names, with_policy=operation is None)
-    shown = [report.Shown(record.path, record.label or "unlabeled") for record in records[:num_images]]
+    shown = [report.PreviewImage(record.path, record.label or "unlabeled") for record in records[:num_images]]
     return report.write_preview(
         _create_folder(out, name), [_first_rows(block, num_images) for block in blocks], shown,
         title=name, notes=_notes(recipe, seed, len(training), len(shown), blocks),

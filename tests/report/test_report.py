@@ -15,7 +15,7 @@ from PIL import Image
 from kerastl.errors import RequestError
 from kerastl.report import write_report
 from kerastl.report.figures import curve_charts, thumbnail
-from kerastl.report.tables import frozen_table, parameter_table, proof_rows
+from kerastl.report.tables import frozen_table, parameter_table, check_rows
 
 HOSTILE = '<script>alert("1")</script>'
 CLASSES = ("benign", HOSTILE)
@@ -219,7 +219,7 @@ def test_each_proof_has_a_row_and_a_fault_is_told_as_such() -> None:
         "determinism": {"images": 0, "reason": "there are no validation images", "faults": []},
         "exports": {"saved_model": compared, "wrong": {"faults": ["other pixels"]}},
     }
-    rows = proof_rows(freeze)
+    rows = check_rows(freeze)
     assert [(row.name, row.outcome) for row in rows] == [
         ("tune: what is frozen does not move", "FAULT"),
         ("tune: batch_norm frozen", "FAULT"),

@@ -50,12 +50,12 @@ def page(scores, tmp_path_factory):
     return write_report(folder).read_text()
 
 
-def words_of(page):
+def metric_title(page):
     return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split())
 
 
 def test_the_page_shows_prevalence_and_what_correcting_changes(page, scores):
-    words = words_of(page)
+    words = metric_title(page)
     told = scores["label_shift"]
     for key in ("source", "em", "bbse", "true"):
         assert f"{told['classes']['benign'][key]['value']:.3f}" in words
@@ -67,7 +67,7 @@ def test_the_page_shows_prevalence_and_what_correcting_changes(page, scores):
 
 
 def test_the_page_shows_the_sites_and_warns(page):
-    words = words_of(page)
+    words = metric_title(page)
     assert "target from source, before adaptation 0.900 0.810 to 0.970" in words
     assert "target from source, after adaptation 0.620 0.520 to 0.710" in words
     assert "Warning: Among the training images the site alone predicts the label." in words
@@ -77,7 +77,7 @@ def test_the_page_shows_subgroups_in_order_and_nothing_of_them_is_more_than_text
     assert HOSTILE not in page
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 4
-    words = words_of(page)
+    words = metric_title(page)
     column = words[words.index("../../x value") :]
     column = column[: column.index("age value")]
     places = [column.index(value) for value in ("=1+1", "&lt;script", "red", "not given")]
@@ -92,7 +92,7 @@ def test_a_page_of_one_site_has_none_of_it(tmp_path):
         ("test",) * 4, ("",) * 4, ("",) * 4,
     )  # fmt: skip
     (tmp_path / "scores.json").write_text(json.dumps(score(one, resamples=100)))
-    words = words_of(write_report(tmp_path).read_text())
+    words = metric_title(write_report(tmp_path).read_text())
     assert not [one for one in ("Sites", "Subgroups", "How common") if one in words]
 
 
@@ -148,7 +148,7 @@ def test_estimates_that_nothing_speaks_for_are_said_to_be_untold(
     screen = capsys.readouterr().out
     (tmp_path / "scores.json").write_text(json.dumps(changed))
     (tmp_path / "adaptation.json").write_text(json.dumps(choice))
-    words = words_of(write_report(tmp_path).read_text())
+    words = metric_title(write_report(tmp_path).read_text())
     assert said in screen
     assert said.replace("<", "&lt;").replace(">", "&gt;") in words
     for text in (screen, words):
