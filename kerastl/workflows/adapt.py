@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -35,6 +36,31 @@ from kerastl.workflows.run_writer import HistoryWriter, write_model, write_start
 PREVIEW_ROWS = 4
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """The images that all candidates are trained on. They are shared, so that each image is decoded once.
+
+    Args:
+        train: Source images; None if unavailable.
+        val: Labeled target validation images. Source images are unsuitable, because BatchNorm has target statistics.
+        target: Target images.
+    """
+
+    train: ImageDataset | None
+    val: ImageDataset | None
+    target: ImageDataset | None
+
+    @classmethod
+    def of(cls, recipe: Recipe, datasets: Datasets) -> TrainingData:
+        """Return the images of a run."""
+        train, val = datasets.in_split("train"), datasets.in_split("target_val")
+        return cls(
+            None if recipe.source else datasets.dataset(recipe, train, training=True),
+            datasets.dataset(recipe, val) if val else None,
+            target_dataset(recipe, datasets),
+        )
+
+
 def adapt(
     recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run, *, resume: bool
 ) -> dict[str, Any] | None:
@@ -61,13 +87,9 @@ def adapt(
     model, methods = initial.model, candidate_methods(recipe)
     # All variables, because the state of random generators would make a candidate depend on earlier ones.
     initial_values = [(variable, variable.numpy()) for variable in model.variables]
-    # Shared by all candidates, so that each image is decoded once.
-    train = None if recipe.source else datasets.dataset(recipe, datasets.in_split("train"), training=True)
-    labeled = datasets.in_split("target_val")
-    val = datasets.dataset(recipe, labeled) if labeled else None
-    target, selection_data = target_dataset(recipe, datasets), SelectionData.of(recipe, datasets)
+    training_data, selection_data = TrainingData.of(recipe, datasets), SelectionData.of(recipe, datasets)
     # Without source images, this shows what candidates start from: statistics of augmented images.
-    statistics_data = (target if recipe.source else None) or selection_data.target
+    statistics_data = (training_data.target if recipe.source else None) or selection_data.target
     renormalized = collect_renormalized_evidence(model, selection_data, statistics_data)
     evidence: dict[str, Evidence] = {}
     diverged: dict[str, str] = {}
@@ -81,7 +103,7 @@ def adapt(
             model.set_weights(load_trained(inner.path).model.get_weights())
         else:
             try:
-                _train_candidate(recipe, method, initial, datasets, inner, train, val, target, resume=resume)
+                _train_candidate(recipe, method, initial, datasets, training_data, inner, resume=resume)
             except Diverged as error:
                 diverged[method.name] = error.what
                 print_status(f"Warning: {method.name} is excluded: {error.what}")
@@ -124,10 +146,8 @@ def _train_candidate(
     method: recipes.Method,
     initial: InitialModel,
     datasets: Datasets,
+    training_data: TrainingData,
     inner: Run,
-    train: ImageDataset | None,
-    val: ImageDataset | None,
-    target: ImageDataset | None,
     *,
     resume: bool,
 ) -> None:
@@ -145,7 +165,7 @@ def _train_candidate(
     write_start(inner_recipe, initial, datasets, inner, resume=resume)
     writer = HistoryWriter(inner, sum(phase.epochs for phase in phases))
     fit(
-        initial.model, train or {}, val=val, target=target, phases=phases,
+        initial.model, training_data.train or {}, val=training_data.val, target=training_data.target, phases=phases,
         step_for=build_step_factory(recipe, method, initial.model), callbacks=time_budget(recipe, phases),
         on_epoch=writer.on_epoch, on_freeze_report=writer.on_freeze_report,
         checkpoints=inner.file("checkpoints"), resume=resume,
