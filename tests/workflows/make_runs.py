@@ -1,4 +1,4 @@
-"""Drawn images of one hospital or two, recipes for them, the command line called in this process, and a run that is killed."""
+"""Synthetic images of one or two hospitals, recipes for them, and functions that run the command line in or outside this process."""
 
 import contextlib
 import csv
@@ -80,8 +80,8 @@ def two_hospitals_recipe(folder: Path, **values: object) -> str:
     """Return a recipe for the hospitals that `draw_hospitals` draws; it uses no label of `b`.
 
     Args:
-        folder: the folder of the images.
-        values: `source_epochs`, `epochs`, `adapt` (options of the phase at the target) and `methods`.
+        folder: The folder of the images.
+        values: `source_epochs`, `epochs`, `adapt` (options of the target phase) and `methods`.
     """
     return TWO_HOSPITALS.format(source=folder / "a", target=folder / "b", **values)
 
@@ -141,7 +141,7 @@ def same_bytes(first: Path, second: Path, names: list[str]) -> None:
 
 
 def kill_run_when(checkpoint: Path, recipe: Path, out: Path, *words: str) -> None:
-    """Run a recipe in a process of its own, and kill it when it has this checkpoint or a later one."""
+    """Run a recipe in its own process, and kill the process once this checkpoint or a later one exists."""
     process = subprocess.Popen(
         [sys.executable, "-m", "kerastl", "run", str(recipe), "--out", str(out), *words],
         stderr=subprocess.DEVNULL,
