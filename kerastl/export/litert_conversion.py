@@ -19,7 +19,7 @@ from kerastl.data.convert import UnreadableError, read_image
 from kerastl.data.decode import DecodeSettings, decode_images
 from kerastl.errors import RequestError
 from kerastl.evaluation.metrics import OVERALL
-from kerastl.evaluation.predictions import PREDICTIONS, Predictions, resolve_image, read_predictions
+from kerastl.evaluation.predictions import PREDICTIONS, Predictions, read_predictions, resolve_image
 from kerastl.evaluation.trained_model import Trained
 from kerastl.export.converted import INPUT, InferenceGraph
 from kerastl.export.probe_images import TEST_SPLITS

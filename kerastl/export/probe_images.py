@@ -13,7 +13,7 @@ import numpy as np
 
 from kerastl.data.convert import UnreadableError, extension_of, read_image
 from kerastl.errors import RequestError, report_damage
-from kerastl.evaluation.predictions import resolve_image, read_predicted_rows
+from kerastl.evaluation.predictions import read_predicted_rows, resolve_image
 from kerastl.evaluation.trained_model import DESCRIPTION, MODEL, ModelDescription, Trained, load_trained
 from kerastl.export.findings import ExpectedPredictions
 from kerastl.export.manifest import read_manifest

@@ -171,7 +171,7 @@ def test_a_quantized_model_is_judged_by_its_labels() -> None:
         assert check_agreement(other, "int8", sure).ok == good
         assert check_agreement(other, None, sure).ok == (differ == 0)
     assert check_agreement(sure[:8] * 0 + [0.4, 0.6], "int8", sure[:8]).ok is False
-    assert check_agreement(np.full((8, 2), np.nan, np.float32), "int8", sure[:8]).good is False
+    assert check_agreement(np.full((8, 2), np.nan, np.float32), "int8", sure[:8]).ok is False
 
 
 def test_predict_of_an_export_equals_predict_of_the_run(
@@ -200,6 +200,6 @@ def test_two_threads_may_predict_at_a_time(name: str, exported_run: Callable[[st
     random = np.random.default_rng(1)
     batches = [random.uniform(0, 255, (1 + at % 3, SIZE, SIZE, 3)).astype(np.float32) for at in range(40)]
     with ThreadPoolExecutor(2) as threads:
-        together = list(threads.map(model.ask, batches))
+        together = list(threads.map(model.predict_images, batches))
     for batch, answers in zip(batches, together, strict=True):
         assert answers == pytest.approx(model.predict_images(batch), abs=1e-6)

@@ -147,8 +147,8 @@ def test_samples_keep_the_answers_and_neutral_names(run_folder: Path, tmp_path: 
     write_samples(export, images.encoded, expected_predictions(trained, images.encoded))
     found = read_samples(export)
     assert found is not None
-    assert found[0] == images.encoded
-    assert found[1].probabilities == pytest.approx(trained.probabilities(found[0]), abs=0)
+    assert found.encoded == images.encoded
+    assert found.expected.probabilities == pytest.approx(trained.probabilities(found.encoded), abs=0)
     names = {path.stem for path in (export / "samples").iterdir()}
     assert names == {"expected", "sample_1", "sample_2", "sample_3", "sample_4"}
 

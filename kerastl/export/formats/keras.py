@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kerastl.errors import RequestError
-from kerastl.export.findings import Finding
 
 if TYPE_CHECKING:
     from kerastl.evaluation.trained_model import Trained
+    from kerastl.export.findings import Finding
     from kerastl.export.postprocess import Postprocessing
 
 
@@ -55,6 +55,7 @@ def verify_keras_export(folder: Path, run: Path | None) -> list[Finding]:
         RequestError: `manifest.json` is damaged, or `run` is not a finished run.
     """
     from kerastl.evaluation.trained_model import load_trained, read_unverified_model
+    from kerastl.export.findings import Finding
     from kerastl.export.manifest import read_manifest
     from kerastl.export.saved_model import weights_fingerprint
     from kerastl.export.verification import check_files
