@@ -123,7 +123,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
         errors: list[tuple[Loc, str]] = []
         is_list = isinstance(given, list | tuple) and cls.SHORT_LIST
         given = cls._long_form(given)
-        values = cls._values(given, errors)
+        values = cls._convert(given, errors)
         valid = {key: item for key, item in values.items() if not isinstance(item, _Invalid)}
         model = None
         try:
@@ -136,8 +136,8 @@ class StrictModel(BaseModel, metaclass=_Constructor):
             missing = [str(detail["loc"][0]) for detail in error.errors() if detail["type"] == "missing"]
             values |= {key: values.get(key, _Invalid()) for key in missing}
         if errors or model is None:
-            model = cls._partly_valid(values)
-        errors += _broken_rules(cls.RULES, model, is_partial=bool(errors))
+            model = cls._partial_model(values)
+        errors += _check_rules(cls.RULES, model, is_partial=bool(errors))
         order: list[Any] = list(cls.model_fields)
         errors.sort(key=lambda error: order.index(error[0][0]) if error[0] and error[0][0] in order else 0)
         if is_list:  # the short form has no key
@@ -147,7 +147,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
         return model
 
     @classmethod
-    def _partly_valid(cls, values: Mapping[str, Any]) -> Self:
+    def _partial_model(cls, values: Mapping[str, Any]) -> Self:
         """Return a model without the invalid attributes."""
         known = {key: item.partial if isinstance(item, _Invalid) else item for key, item in values.items()}
         model = cls.model_construct(**known)
@@ -166,15 +166,15 @@ class StrictModel(BaseModel, metaclass=_Constructor):
             return {cls.SHORT_WORD: given}
         if isinstance(given, Mapping):
             return given
-        message = f"must be {cls._form()}, got {describe_value(given)}."
+        message = f"must be {cls._expected_form()}, got {describe_value(given)}."
         raise _validation_error(cls.__name__, [((), message)], None)
 
     @classmethod
-    def _form(cls) -> str:
+    def _expected_form(cls) -> str:
         return f"a mapping with the keys {join_words(list(hints(cls)), 'and')}"
 
     @classmethod
-    def _values(cls, given: Mapping[str, Any], errors: list[tuple[Loc, str]]) -> dict[str, Any]:
+    def _convert(cls, given: Mapping[str, Any], errors: list[tuple[Loc, str]]) -> dict[str, Any]:
         """Convert the value of each known key to its type and collect errors."""
         annotations = hints(cls)
         values: dict[str, Any] = {}
@@ -185,11 +185,11 @@ class StrictModel(BaseModel, metaclass=_Constructor):
             near = nearest(key, annotations)
             if near and near not in given:
                 values.setdefault(near, _Invalid())  # misspelled, not missing
-            errors.append(((key,), cls._unknown(key, list(annotations))))
+            errors.append(((key,), cls._unknown_key_message(key, list(annotations))))
         return values
 
     @classmethod
-    def _unknown(cls, key: str, known: Sequence[str]) -> str:
+    def _unknown_key_message(cls, key: str, known: Sequence[str]) -> str:
         if key in cls.RENAMED:
             return cls.RENAMED[key]
         return f"unknown key. {did_you_mean(key, known)}"
@@ -236,25 +236,25 @@ class Plugin(StrictModel):
         return super()._long_form(given)
 
     @classmethod
-    def _form(cls) -> str:
+    def _expected_form(cls) -> str:
         return "a name, or {name: NAME, OPTION: VALUE, ...}"
 
     @classmethod
-    def _values(cls, given: Mapping[str, Any], errors: list[tuple[Loc, str]]) -> dict[str, Any]:
+    def _convert(cls, given: Mapping[str, Any], errors: list[tuple[Loc, str]]) -> dict[str, Any]:
         own = hints(cls).keys() - {"options"}
         name = given.get("name")
         name = name.text if isinstance(name, Scalar) else name
-        mine = {key: item for key, item in given.items() if key in own}
+        own_values = {key: item for key, item in given.items() if key in own}
         if not isinstance(name, str) or name not in registry.names(cls.KIND):
             if "name" not in given:  # a misspelled key may be the name
-                mine |= {key: item for key, item in given.items() if nearest(key, own)}
-            return super()._values(mine, errors)
+                own_values |= {key: item for key, item in given.items() if nearest(key, own)}
+            return super()._convert(own_values, errors)
         options: Any = given.get("options")
         model: Any = registry.options_of(cls.KIND, name)
         known = list(hints(model)) if model else []
         if own & set(known):
             raise TypeError(f"{cls.KIND} {name}: an option may not be called {own & set(known)}")
-        values = super()._values(mine, errors)
+        values = super()._convert(own_values, errors)
         rest = {key: item for key, item in given.items() if key not in own}
         if options is None or not isinstance(options, Mapping | Scalar):
             rest.pop("options", None)
@@ -263,7 +263,7 @@ class Plugin(StrictModel):
             if options is not None:
                 errors.append(((), f"the options of {name} must be a mapping, got {options!r}."))
         for key in [key for key in rest if key not in known]:
-            message = (model or cls)._unknown(key, [*known, *sorted(own)])
+            message = (model or cls)._unknown_key_message(key, [*known, *sorted(own)])
             errors.append(((key,), message))
             near = nearest(key, known)
             if near and near not in rest:
@@ -336,7 +336,7 @@ def read_list(model: type[StrictModel], given: Any, where: str) -> tuple[list[An
     return [value for value in values if not isinstance(value, _Invalid)], problems
 
 
-def _broken_rules(rules: Iterable[Rule], model: Any, *, is_partial: bool) -> Iterator[tuple[Loc, str]]:
+def _check_rules(rules: Iterable[Rule], model: Any, *, is_partial: bool) -> Iterator[tuple[Loc, str]]:
     for rule in rules:
         try:
             yield from ((split_path(path) or (), message) for path, message in rule(model))
