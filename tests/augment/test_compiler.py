@@ -1,10 +1,10 @@
-"""CompiledOperations policies equal their layers in sequence, on photographs and on noise. Single operations: test_policy."""
+"""Compiled policies equal their layers in sequence, on photographs and noise. Single operations: test_policy."""
 
 import itertools
 
 import numpy as np
 import pytest
-from geometry_drawn import SIZE_PX, both, sample_images, seeds
+from geometry_reference import SIZE_PX, both, sample_images, seeds
 
 from kerastl import registry
 from kerastl.augment import build_policy
@@ -14,7 +14,7 @@ GEOMETRY = {
     "random_crop_and_resize",
 }  # fmt: skip
 THRESHOLDED = {"posterization", "solarization", "equalization", "grid_mask", "random_jpeg_quality"}
-"""Where a last digit may decide about a whole level."""
+"""Operations for which rounding may change a whole level."""
 CONTAINERS = {"rand_augment", "aug_mix", "random_choice", "random_apply"}
 NAMES = [name for name in registry.names("operation") if name not in CONTAINERS]
 WHOLE = [
@@ -31,12 +31,12 @@ WHOLE = [
 
 
 def sample(name, strength=0.7, **changes):
-    """Return an operation at a middling strength."""
+    """Return an operation at a medium strength."""
     options = registry.module("operation", name).at_strength(strength)
     return name, options.model_copy(update=changes)
 
 
-def share_that_differs(operations):
+def fraction_of_differences(operations):
     compiled, exact = both(operations, sample_images(6))
     return (np.abs(compiled - exact) > 0.01).mean()
 
@@ -54,26 +54,26 @@ def random_policy(number):
 @pytest.mark.parametrize(
     "number", [0, 1, *(pytest.param(number, marks=pytest.mark.slow) for number in range(2, 8))]
 )
-def test_a_compiled_random_policy_equals_its_layers_in_sequence(number):
+def test_compiled_random_policy_equals_its_layers_in_sequence(number):
     operations = random_policy(number)
     thresholds = sum(name in THRESHOLDED for name, _ in operations)
-    assert share_that_differs(operations) <= 0.001 * thresholds
+    assert fraction_of_differences(operations) <= 0.001 * thresholds
 
 
-def test_the_random_policies_contain_most_operations():
-    named = {name for number in range(8) for name, _ in random_policy(number)}
-    assert len(named) > 0.7 * len(NAMES)
-    assert named & GEOMETRY
+def test_random_policies_contain_most_operations():
+    names = {name for number in range(8) for name, _ in random_policy(number)}
+    assert len(names) > 0.7 * len(NAMES)
+    assert names & GEOMETRY
 
 
-def test_a_layer_that_does_not_compile_separates_two_that_do():
+def test_layer_that_does_not_compile_separates_two_that_do():
     operations = [sample("random_rotation"), sample("random_jpeg_quality"), sample("random_brightness")]
     policy = build_policy(operations, image_size_px=SIZE_PX)
-    assert [how for _, how in policy.lowering] == ["folded", "layer", "compiled"]
-    assert share_that_differs(operations) <= 0.001
+    assert [lowering for _, lowering in policy.lowering] == ["folded", "layer", "compiled"]
+    assert fraction_of_differences(operations) <= 0.001
 
 
-def test_lowering_says_how_each_operation_is_done():
+def test_lowering_states_how_each_operation_runs():
     operations = [
         {"name": "random_flip"},
         {"name": "random_rotation", "max_deg": 0.0},
@@ -84,25 +84,25 @@ def test_lowering_says_how_each_operation_is_done():
         {"name": "random_contrast", "max_fraction": 0.1},
         {"name": "random_jpeg_quality", **vars(sample("random_jpeg_quality")[1])},
     ]
-    ways = ["folded", "nothing", "folded", "hsv", "nothing", "linear", "compiled", "layer"]
-    names = [one["name"] for one in operations]
+    lowerings = ["folded", "identity", "folded", "hsv", "identity", "linear", "compiled", "layer"]
+    names = [operation["name"] for operation in operations]
     policy = build_policy(operations, image_size_px=16)
-    assert policy.lowering == list(zip(names, ways, strict=True))
+    assert policy.lowering == list(zip(names, lowerings, strict=True))
     exact = build_policy(operations, image_size_px=16, exact=True)
     assert exact.lowering == [
-        (name, how if how == "nothing" else "layer")
-        for name, how in zip(names, ways, strict=True)
+        (name, lowering if lowering == "identity" else "layer")
+        for name, lowering in zip(names, lowerings, strict=True)
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_an_empty_batch_stays_empty(exact):
+def test_empty_batch_stays_empty(exact):
     policy = build_policy(WHOLE, image_size_px=16, exact=exact)
-    nothing = policy(np.zeros((0, 16, 16, 3), np.float32), np.zeros((0, 2), np.int32))
-    assert nothing.shape == (0, 16, 16, 3)
+    empty = policy(np.zeros((0, 16, 16, 3), np.float32), np.zeros((0, 2), np.int32))
+    assert empty.shape == (0, 16, 16, 3)
 
 
-def test_batches_of_1_5_and_16_give_the_same_bytes():
+def test_batch_size_does_not_change_the_bytes():
     images, rows = sample_images(16, size_px=96), seeds(16)
     policy = build_policy(WHOLE, image_size_px=96)
     whole = policy(images, rows).numpy()

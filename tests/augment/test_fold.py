@@ -89,7 +89,7 @@ def folded(request):
 
 
 def test_all_operations_are_folded(folded):
-    assert {how for _, how in folded.lowering} == {"folded"}
+    assert {lowering for _, lowering in folded.lowering} == {"folded"}
 
 
 def test_fold_equals_one_bilinear_resampling_by_the_product_of_the_maps(folded):

@@ -1,3 +1,5 @@
+"""Policies: the contract of operations, reproducibility, and refused arguments."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,9 +15,9 @@ from kerastl.testing.augmentation import SIZE_PX, stateful_random_operations
 
 NAMES = registry.names("operation")
 QUICK = {"random_flip", "random_rotation", "random_hue", "random_brightness", "random_jpeg_quality"}
-"""One operation for each way in which the compiler lowers them: mirror, warp, color space, XLA, layer."""
+"""One operation per lowering: flip, warp, HSV, XLA, layer."""
 STEPPED = {"random_jpeg_quality", "posterization", "solarization"}
-"""Their weakest step is not nothing; below it there is none."""
+"""Operations with discrete strengths."""
 CONTAINERS = {"rand_augment", "aug_mix", "random_choice", "random_apply"}
 ALL = [
     {"name": "random_flip"},
@@ -31,7 +33,7 @@ ALL = [
 
 @pytest.fixture(scope="module")
 def whole():
-    """One policy for the file: compiling takes the time."""
+    """One policy for the whole file, because compiling is slow."""
     return build_policy(ALL, image_size_px=32)
 
 
@@ -48,13 +50,13 @@ def seeds():
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES]
 )
-def test_an_operation_fulfills_the_contract(name):
+def test_operation_fulfills_the_contract(name):
     check_augmentation(name)
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - STEPPED - CONTAINERS))
-def test_a_strength_near_zero_changes_next_to_nothing(name, images, seeds):
-    """The way through the layer's own code, which strength zero does not take."""
+def test_strength_near_zero_changes_almost_nothing(name, images, seeds):
+    """Runs the code of the layer, which strength 0 skips."""
     weak = (name, registry.module("operation", name).at_strength(1e-6))
     changed = build_policy([weak], image_size_px=32, exact=True)(images, seeds).numpy()
     assert np.abs(changed - images).max() < 1e-3 * 255
@@ -69,18 +71,18 @@ def test_parallel_calls_do_not_change_the_bytes(whole, images, seeds):
     assert len(set(runs)) == 1
 
 
-def test_every_epoch_and_every_example_gets_another_image(whole, images):
+def test_epochs_and_examples_get_different_images(whole, images):
     same = np.stack([images[0]] * 40)
-    pictures = [
+    image_bytes = [
         image.tobytes()
         for epoch in range(3)
         for image in whole(same, seeds_for(7, epoch, np.arange(40))).numpy()
     ]
-    assert len(set(pictures)) == 120
+    assert len(set(image_bytes)) == 120
 
 
-def test_a_source_gives_one_image_for_one_seed_epoch_and_index_in_any_batch(tmp_path):
-    """Through the real pipeline: decoded, shuffled, batched by three and by eight."""
+def test_dataset_images_depend_on_seed_epoch_and_index_only(tmp_path):
+    """With the real pipeline: decoded, shuffled, in batches of three and of eight."""
     policy = build_policy([ALL[1], ALL[6]], image_size_px=32)
     records = []
     for row in range(11):
@@ -89,30 +91,28 @@ def test_a_source_gives_one_image_for_one_seed_epoch_and_index_in_any_batch(tmp_
         Image.fromarray(noise).save(file)
         records.append(Record(file.name, file, "a"))
 
-    def source(batch_size):
+    def dataset(batch_size):
         return MemoryDataset(
             records, class_names=("a",), image_size_px=32, batch_size=batch_size, seed=3,
             augment=policy,
         )  # fmt: skip
 
-    def pictures(dataset):
+    def bytes_by_index(batches):
         return {
             int(index): image.numpy().tobytes()
-            for images, _, indices in dataset
+            for images, _, indices in batches
             for image, index in zip(images, indices, strict=True)
         }
 
-    by_eight = source(8)
-    first = pictures(by_eight.indexed_batches(0))
+    by_eight = dataset(8)
+    first = bytes_by_index(by_eight.indexed_batches(0))
     assert len(set(first.values())) == 11
-    assert pictures(source(3).indexed_batches(0)) == first
-    assert not set(first.values()) & set(pictures(by_eight.indexed_batches(1)).values())
+    assert bytes_by_index(dataset(3).indexed_batches(0)) == first
+    assert not set(first.values()) & set(bytes_by_index(by_eight.indexed_batches(1)).values())
 
 
-def test_another_process_draws_the_same_images_also_where_operations_must_be_deterministic(
-    whole, images, seeds, tmp_path
-):
-    """Determinism is switched on there before anything is drawn, as a run does."""
+def test_another_process_with_op_determinism_gives_the_same_bytes(whole, images, seeds, tmp_path):
+    """As in a run, determinism is enabled there before anything else."""
     import subprocess
     import sys
 
@@ -141,36 +141,35 @@ def test_the_dtype_policy_of_keras_does_not_change_the_images(images, seeds):
     assert ours.tobytes() == expected.tobytes()
 
 
-def test_no_operation_is_the_identity(images, seeds):
+def test_empty_policy_is_the_identity(images, seeds):
     np.testing.assert_array_equal(build_policy([], image_size_px=32)(images, seeds), images)
 
 
-def test_a_stateful_operation_in_a_graph_would_be_noticed():
+def test_stateful_random_operations_are_detected():
     def noisy(images, seeds):
         return images + tf.random.uniform(tf.shape(images))
 
     assert stateful_random_operations(noisy) == ["RandomUniform"]
     generator = tf.random.Generator.from_seed(1)
-    found = stateful_random_operations(lambda images, seeds: images + generator.uniform([]))
-    assert found
+    assert stateful_random_operations(lambda images, seeds: images + generator.uniform([]))
 
 
-def test_the_graph_of_a_whole_policy_holds_no_stateful_random_operation():
+def test_graph_of_a_policy_has_no_stateful_random_operation():
     assert stateful_random_operations(build_policy(ALL, image_size_px=SIZE_PX)) == []
 
 
-def test_an_unknown_operation_is_refused_with_the_nearest_name():
+def test_unknown_operation_is_refused_with_the_nearest_name():
     with pytest.raises(RequestError, match="Did you mean 'random_flip'"):
         build_policy([{"name": "random_flipp"}], image_size_px=32)
 
 
-def test_colour_operations_refuse_grey_images():
+def test_color_operations_refuse_grayscale_images():
     with pytest.raises(RequestError, match="random_hue"):
         build_policy([{"name": "random_hue", "max_deg": 5.0}], image_size_px=32, channels=1)
 
 
 @pytest.mark.parametrize(
-    ("operation", "said"),
+    ("operation", "message"),
     [
         ({"name": "random_zoom", "max_fraction": 30}, "max_fraction.*30"),
         ({"name": "random_hue", "max_deg": float("nan")}, "max_deg.*180.*nan"),
@@ -181,45 +180,45 @@ def test_colour_operations_refuse_grey_images():
         ({"max_deg": 3}, "'name'"),
     ],
 )
-def test_a_wrong_option_is_refused_with_its_name_and_what_is_allowed(operation, said):
-    with pytest.raises(RequestError, match=said):
+def test_invalid_option_is_refused_with_its_name_and_the_allowed_values(operation, message):
+    with pytest.raises(RequestError, match=message):
         build_policy([operation], image_size_px=32)
 
 
-def test_all_wrong_options_are_told_together():
-    wrong = [{"name": "random_hue", "max_deg": -1}, {"name": "random_zoom", "max_fraction": 1}]
+def test_all_invalid_options_are_reported_together():
+    invalid = [{"name": "random_hue", "max_deg": -1}, {"name": "random_zoom", "max_fraction": 1}]
     with pytest.raises(RequestError, match=r"2(?s:.)*augment\[0\](?s:.)*augment\[1\]"):
-        build_policy(wrong, image_size_px=32)
+        build_policy(invalid, image_size_px=32)
 
 
-def test_names_alone_are_operations():
+def test_operations_can_be_given_by_name():
     assert build_policy(["random_flip"], image_size_px=32).lowering == [("random_flip", "folded")]
     with pytest.raises(RequestError, match="'max_deg'"):
         build_policy(["random_rotation"], image_size_px=32)
 
 
 @pytest.mark.parametrize("operation", [3, ("random_flip",), ("random_flip", 3)])
-def test_what_is_no_operation_is_told_how_one_is_written(operation):
+def test_invalid_operation_is_refused_with_its_location(operation):
     with pytest.raises(RequestError, match=r"augment\[0\]"):
         build_policy([operation], image_size_px=32)
 
 
 @pytest.mark.parametrize(
-    ("shape", "seeds", "said"),
+    ("shape", "seeds", "message"),
     [
-        ((2, 16, 16, 3), np.ones((2, 2), np.int32), r"images: must be \[batch, 32, 32, 3\]"),
-        ((32, 32, 3), np.ones((2, 2), np.int32), "images: must be"),
-        ((2, 32, 32, 3), np.ones(2, np.int32), r"seeds: must be \[batch, 2\], got \[2\]"),
-        ((2, 32, 32, 3), np.ones((2, 2)), "seeds: must be whole numbers, int32, got float64"),
-        ((2, 32, 32, 3), np.ones((3, 2), np.int32), "There are 2 images and 3 seeds"),
+        ((2, 16, 16, 3), np.ones((2, 2), np.int32), r"images: expected shape \[batch, 32, 32, 3\]"),
+        ((32, 32, 3), np.ones((2, 2), np.int32), "images: expected shape"),
+        ((2, 32, 32, 3), np.ones(2, np.int32), r"seeds: expected shape \[batch, 2\]. Received \[2\]"),
+        ((2, 32, 32, 3), np.ones((2, 2)), r"seeds: expected integers \(int32\)\. Received float64"),
+        ((2, 32, 32, 3), np.ones((3, 2), np.int32), "Received 2 images and 3 seeds"),
     ],
 )
-def test_other_shapes_are_refused_in_words(shape, seeds, said):
+def test_wrong_shapes_and_types_are_refused(shape, seeds, message):
     policy = build_policy(["random_flip"], image_size_px=32)
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(RequestError, match=message):
         policy(np.zeros(shape, np.float32), seeds)
 
 
-def test_seeds_of_another_whole_type_draw_the_same(images, seeds):
+def test_seeds_of_another_integer_type_give_the_same_images(images, seeds):
     policy = build_policy(["random_flip"], image_size_px=32)
     np.testing.assert_array_equal(policy(images, seeds), policy(images, seeds.astype(np.int64)))

@@ -1,11 +1,11 @@
-"""Folding BatchNorm layers: what is folded, what is left alone. Every family is in test_every_family_trains."""
+"""Folding of BatchNorm layers. All families are folded in test_every_family_trains."""
 
 import keras
 import numpy as np
 import pytest
 from backbone_families import calibrated, crops, folding_error
 
-from kerastl.models import build_backbone, fold, foldable, for_inference
+from kerastl.models import build_backbone, find_foldable, fold_batch_norm, fold_for_inference
 
 
 @pytest.mark.parametrize(
@@ -18,10 +18,10 @@ from kerastl.models import build_backbone, fold, foldable, for_inference
 )
 def test_folding_imagenet_weights_changes_less_than_a_hundred_thousandth(keras_home, name, options, size):
     model = build_backbone(name, weights="imagenet", image_size_px=size, **options)
-    assert folding_error(model, fold(model), crops(size, 8)) < 1e-5
+    assert folding_error(model, fold_batch_norm(model), crops(size, 8)) < 1e-5
 
 
-def test_a_batch_norm_is_not_folded_if_its_input_has_other_readers_or_an_activation():
+def test_batch_norm_is_not_folded_if_its_input_has_other_readers_or_an_activation():
     image = keras.Input((8, 8, 3))
     read_twice = keras.layers.Conv2D(4, 3, padding="same", name="read_twice")(image)
     first = keras.layers.BatchNormalization(name="first")(read_twice)
@@ -33,36 +33,36 @@ def test_a_batch_norm_is_not_folded_if_its_input_has_other_readers_or_an_activat
     fourth = keras.layers.BatchNormalization(name="fourth", center=False)(dense)
     branch = keras.layers.GlobalAveragePooling2D()(read_twice)
     model = keras.Model(image, [fourth, branch])
-    assert foldable(model) == {"third": "depthwise", "fourth": "dense"}
+    assert find_foldable(model) == {"third": "depthwise", "fourth": "dense"}
     generator = np.random.default_rng(1)
     for weight in model.weights:
         low = 0.5 if "variance" in weight.path else -1.0
         weight.assign(generator.uniform(low, 1.5, weight.shape))
     images = generator.normal(size=(3, 8, 8, 3)).astype("float32")
-    for one, other in zip(model(images, training=False), fold(model)(images), strict=True):
-        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5)
+    for expected, output in zip(model(images, training=False), fold_batch_norm(model)(images), strict=True):
+        np.testing.assert_allclose(output, expected, rtol=2e-5, atol=2e-5)
 
 
 def test_later_changes_of_the_plain_network_do_not_reach_the_folded_one():
     model, images, _ = calibrated("small_cnn", 32)
-    folded = fold(model)
+    folded = fold_batch_norm(model)
     before = keras.ops.convert_to_numpy(folded(images))
     for weight in model.weights:
         weight.assign(weight * 0.5)
     np.testing.assert_array_equal(before, keras.ops.convert_to_numpy(folded(images)))
 
 
-class Own(keras.layers.Layer):
+class CustomLayer(keras.layers.Layer):
     def call(self, inputs):
         return inputs * 2.0
 
 
-class OwnOptimizer(keras.optimizers.SGD):
+class CustomOptimizer(keras.optimizers.SGD):
     """An optimizer that is not registered, so that Keras cannot copy it."""
 
 
 def read_by_two_norms():
-    """Return a model whose convolution is called twice, with a BatchNorm after the first call."""
+    """Return a model that calls a convolution twice, with a BatchNorm after the first call."""
     image = keras.Input((8, 8, 3))
     convolution = keras.layers.Conv2D(3, 3, padding="same")
     first = keras.layers.BatchNormalization()(convolution(image))
@@ -74,23 +74,23 @@ def nested():
     return keras.Model(image, build_backbone("small_cnn", weights="none", image_size_px=16)(image))
 
 
-def with_own_layer():
+def with_custom_layer():
     image = keras.Input((8, 8, 3))
     norm = keras.layers.BatchNormalization()(keras.layers.Conv2D(3, 3)(image))
-    return keras.Model(image, Own()(norm))
+    return keras.Model(image, CustomLayer()(norm))
 
 
 @pytest.mark.parametrize(
-    "build", [read_by_two_norms, nested, with_own_layer, lambda: keras.Sequential([keras.Input((4,))])]
+    "build", [read_by_two_norms, nested, with_custom_layer, lambda: keras.Sequential([keras.Input((4,))])]
 )
 def test_models_that_folding_could_change_are_returned_unchanged(build):
     model = build()
-    assert for_inference(model) is model
+    assert fold_for_inference(model) is model
 
 
-def test_a_foldable_model_is_folded_for_inference():
+def test_foldable_model_is_folded_for_inference():
     model, images, norms = calibrated("mobilenet_v2", 32)
-    model.compile(OwnOptimizer(), loss=None)
-    folded = for_inference(model)
+    model.compile(CustomOptimizer(), loss=None)
+    folded = fold_for_inference(model)
     assert len(folded.layers) == len(model.layers) - len(norms)
-    np.testing.assert_array_equal(folded(images), fold(model)(images))
+    np.testing.assert_array_equal(folded(images), fold_batch_norm(model)(images))
