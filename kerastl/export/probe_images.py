@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -123,13 +124,13 @@ def write_samples(export: Path, encoded: Sequence[bytes], expected: ExpectedPred
             names.append(f"sample_{number}.{extension}" if extension else f"sample_{number}")
             write_atomic(folder / names[-1], content)
         rows = expected.probabilities.tolist()
-        content = {
+        predictions: dict[str, Any] = {
             "class_names": list(expected.class_names),
             "probabilities": dict(zip(names, rows, strict=True)),
         }
         if expected.predicted is not None:
-            content["predicted"] = dict(zip(names, expected.predicted, strict=True))
-        write_json(folder / EXPECTED, content)
+            predictions["predicted"] = dict(zip(names, expected.predicted, strict=True))
+        write_json(folder / EXPECTED, predictions)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -55,7 +55,7 @@ def trained(finished_run: Path) -> Trained:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_good_export_has_no_fault_in_its_own_runtime(
+def test_an_export_has_no_fault_in_its_own_runtime(
     name: str, exported_run: Callable[[str], Path], trained: Trained, encoded: list[bytes]
 ) -> None:
     run_folder = exported_run(name)
@@ -149,7 +149,7 @@ def test_planted_faults_are_named(
 
 
 @pytest.mark.parametrize("name", ONE_QUICK)
-def test_a_broken_file_gives_findings_not_a_crash(
+def test_a_broken_file_gives_findings_instead_of_a_crash(
     name: str, run_with_export: Callable[[str], Path], encoded: list[bytes]
 ) -> None:
     folder = run_with_export(name) / "export" / name / "1"
@@ -162,7 +162,7 @@ def test_a_broken_file_gives_findings_not_a_crash(
         load_converted(find_converted(folder))
 
 
-def test_a_quantized_model_is_judged_by_its_labels() -> None:
+def test_a_quantized_model_is_compared_by_its_labels() -> None:
     """Two of a hundred may differ, and of a few images one."""
     sure = np.tile([[0.6, 0.4]], (100, 1)).astype(np.float32)
     for differ, good in ((0, True), (2, True), (3, False)):
@@ -194,7 +194,7 @@ def test_predict_of_an_export_equals_predict_of_the_run(
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_two_threads_may_predict_at_a_time(name: str, exported_run: Callable[[str], Path]) -> None:
+def test_two_threads_can_predict_at_the_same_time(name: str, exported_run: Callable[[str], Path]) -> None:
     """As `kerastl predict` does, though the runtimes of two formats are not thread-safe."""
     model = load_converted(find_converted(exported_run(name) / "export" / name))
     random = np.random.default_rng(1)

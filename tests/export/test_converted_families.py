@@ -42,7 +42,7 @@ def lively(name: str, images: np.ndarray) -> keras.Model:
         ("densenet121", "litert"),
     ],
 )
-def test_a_family_answers_alike_in_another_runtime(
+def test_a_family_gives_the_same_predictions_in_another_runtime(
     name: str, format_name: str, photos: Path, tmp_path: Path
 ) -> None:
     """Constants beside weights; groups, GELU and layer scale; hard swish; BatchNorms that cannot be folded."""

@@ -31,7 +31,7 @@ def trained(finished_run: Path) -> Trained:
     return load_trained(finished_run)
 
 
-def test_arrays_that_a_layer_holds_beside_its_weights_are_constants_in_the_file(tmp_path: Path) -> None:
+def test_arrays_of_a_layer_that_are_not_weights_become_constants(tmp_path: Path) -> None:
     """Normalization holds such: left alone, they come out as further inputs of the ONNX file."""
     keras.utils.set_random_seed(2)
     image = keras.Input((SIZE, SIZE, 3))
@@ -47,7 +47,7 @@ def test_arrays_that_a_layer_holds_beside_its_weights_are_constants_in_the_file(
 
 
 @pytest.mark.parametrize("name", ONE_QUICK)
-def test_convolutions_in_groups_and_gelu_are_had_everywhere(name: str, tmp_path: Path) -> None:
+def test_grouped_convolutions_and_gelu_can_be_converted(name: str, tmp_path: Path) -> None:
     """As ConvNeXt has them: Keras computes the first in a function for XLA alone, the second by Erfc, which ONNX lacks."""
     keras.utils.set_random_seed(4)
     image = keras.Input((SIZE, SIZE, 3))
@@ -81,7 +81,7 @@ def test_a_model_that_cannot_be_converted_is_refused_with_the_reason(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_missing_package_is_told_with_its_extra_before_anything_is_read(
+def test_a_missing_package_is_reported_with_its_extra_before_anything_is_read(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry.module("format", "onnx"), "REQUIRED_PACKAGES", ("onnx", "no_such_package"))
@@ -92,14 +92,14 @@ def test_a_missing_package_is_told_with_its_extra_before_anything_is_read(
 
 
 @pytest.mark.parametrize("name", ["onnx", "saved_model"])
-def test_only_what_can_be_quantized_is(name: str, run_folder: Path) -> None:
+def test_quantizing_another_format_is_refused(name: str, run_folder: Path) -> None:
     words = ["export", str(run_folder), "--format", name, "--quantize", "int8"]
     with pytest.raises(RequestError, match=f"{name}.* int8.* litert: float16"):
         app.main(words, standalone_mode=False)
     assert not (run_folder / "export").exists()
 
 
-def test_labels_that_do_not_fit_a_line_are_refused(trained: Trained, tmp_path: Path) -> None:
+def test_class_names_with_line_breaks_are_refused_by_litert(trained: Trained, tmp_path: Path) -> None:
     broken = dataclasses.replace(trained, class_names=("a\nb", "c", "d"))
     with pytest.raises(RequestError, match=r"a.*b"):
         written(broken, tmp_path, "litert")
@@ -131,7 +131,7 @@ def test_another_process_writes_the_same_bytes(trained: Trained, tmp_path: Path,
         assert file.read_bytes() == other.read_bytes(), file.name
 
 
-def test_an_onnx_file_cannot_have_another_file_read_as_its_weights(tmp_path: Path) -> None:
+def test_onnx_weights_in_another_file_are_not_read(tmp_path: Path) -> None:
     """Weights may stand in a second file by the format; its name is the writer's choice, here a secret's."""
     import onnx
 

@@ -102,7 +102,7 @@ def test_temperature_prevalence_and_threshold_are_in_the_graph(
     assert read_manifest(adjusted).postprocessing == POSTPROCESSING
 
 
-def test_a_threshold_of_two_classes_is_told_as_a_probability_that_is_answered() -> None:
+def test_the_output_threshold_of_two_classes_gives_the_same_labels() -> None:
     names = ("well", "ill")
     postprocessing = Postprocessing(2.0, Prevalence((0.5, 0.5), (0.9, 0.1)), Threshold("ill", 0.8))
     at = postprocessing.output_threshold(names)
@@ -122,7 +122,7 @@ def test_a_threshold_of_two_classes_is_told_as_a_probability_that_is_answered() 
         {"threshold": {"positive": "ill", "probability": 2}}, {"prevalence": {"training": {"ill": 1}, "served": {}}},
     ],
 )  # fmt: skip
-def test_a_damaged_way_to_answer_is_refused(damaged: dict[str, Any]) -> None:
+def test_damaged_postprocessing_is_refused(damaged: dict[str, Any]) -> None:
     whole = {"temperature": None, "prevalence": None, "threshold": None}
     with pytest.raises((KeyError, TypeError, ValueError)):
         Postprocessing.from_json(whole | damaged, ("well", "ill"))
@@ -156,7 +156,7 @@ def whole() -> dict[str, tf.Tensor]:
     return {"probabilities": tf.constant([1.0]), "predicted": names, "class_names": names}
 
 
-def test_the_contract_of_an_honest_export_holds(export: Path) -> None:
+def test_an_export_has_no_fault_in_its_endpoints(export: Path) -> None:
     findings = check_endpoints(export)
     assert [one.check for one in findings if one.passed] == [
         "version folder", "endpoints", "types for REST",

@@ -84,7 +84,7 @@ ALIKE = [[0.6, 0.4], [0.605, 0.395], [0.6, 0.4]]
         (lambda: {"pixels": answer(ROWS) | {"class_names": [["b", "a"]]}}, "class names"),
     ],
 )
-def test_a_broken_promise_is_a_fault_by_its_name(change: Callable[[], dict[str, Any]], check: str) -> None:
+def test_each_fault_fails_its_check(change: Callable[[], dict[str, Any]], check: str) -> None:
     assert check in faults(honest() | change())
 
 
@@ -97,5 +97,5 @@ def test_a_broken_promise_is_a_fault_by_its_name(change: Callable[[], dict[str, 
         lambda: {"pixels": answer(moved(5e-5))},
     ],
 )
-def test_what_lies_within_the_promise_is_no_fault(change: Callable[[], dict[str, Any]]) -> None:
+def test_differences_within_the_tolerance_pass(change: Callable[[], dict[str, Any]]) -> None:
     assert faults(honest() | change()) == set()

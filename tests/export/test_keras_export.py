@@ -46,7 +46,7 @@ def portable(run):
     return export_run(run, "keras")
 
 
-def test_it_tells_what_the_run_knows_and_nothing_of_its_images(run, portable):
+def test_the_export_describes_the_model_and_contains_nothing_of_its_images(run, portable):
     assert portable == run / "export" / "keras" / "1"
     assert {one.name for one in portable.iterdir()} == {"model.keras", "model.json", "manifest.json"}
     told = json.loads((portable / "model.json").read_text())
@@ -66,7 +66,7 @@ def test_it_tells_what_the_run_knows_and_nothing_of_its_images(run, portable):
             assert word not in file.read_bytes(), file.name
 
 
-def test_it_says_of_its_model_what_the_run_says(run, portable):
+def test_the_export_has_the_description_and_the_weights_of_the_run(run, portable):
     one, other = read_source_model(run), read_source_model(portable.parent)
     assert other.folder == portable
     assert one.to_json() == other.to_json()
@@ -74,14 +74,14 @@ def test_it_says_of_its_model_what_the_run_says(run, portable):
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
 
 
-def test_a_run_that_goes_on_exports_the_same_model_once(run, portable):
+def test_a_resumed_run_does_not_export_the_same_model_twice(run, portable):
     assert export_once(run, "keras") == portable
     (portable / "model.json").write_text("{}")
     assert export_once(run, "keras") == portable.parent / "2"
     assert find_model(portable.parent) == find_keras_export(portable.parent) == portable.parent / "2"
 
 
-def test_verify_sees_a_changed_file_and_another_run(run, portable, tmp_path):
+def test_verify_finds_a_modified_file_and_another_run(run, portable, tmp_path):
     assert all(one.ok for one in verify_keras_export(portable, run))
     other = tmp_path / "other"
     shutil.copytree(run, other)
@@ -125,7 +125,7 @@ def test_a_description_of_another_model_is_refused(portable):
         load_trained(portable)
 
 
-def test_what_is_no_model_is_told(tmp_path, run):
+def test_a_folder_without_a_model_is_refused(tmp_path, run):
     with pytest.raises(RequestError, match="nowhere"):
         read_source_model(tmp_path / "nowhere")
     (run / "recipe.resolved.yaml").unlink()

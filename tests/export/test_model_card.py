@@ -79,7 +79,7 @@ def as_html(card):
     return MarkdownIt("commonmark").enable("table").render(card)
 
 
-def test_it_tells_counts_scores_and_how_it_was_made(run):
+def test_the_card_has_counts_scores_and_the_origin_of_the_model(run):
     card = render_card(read_model_facts(run), **ABOUT)
     told = cells(card)
     assert told[told.index("cat") : told.index("cat") + 4] == ["cat", "2", "0", "0"]
@@ -90,20 +90,20 @@ def test_it_tells_counts_scores_and_how_it_was_made(run):
         assert words in card
 
 
-def test_scores_that_are_a_list_are_damaged_and_not_unknown(run):
+def test_a_list_of_scores_is_damaged(run):
     (run / "scores.json").write_text("[]")
     with pytest.raises(RequestError, match=r"scores\.json"):
         read_model_facts(run)
 
 
-def test_nothing_of_the_data_and_the_machine_leaves_the_run(run):
+def test_facts_contain_nothing_of_the_data_and_the_machine(run):
     facts = read_model_facts(run)
     text = render_card(facts, **ABOUT) + json.dumps([facts.scores, facts.training])
     for word in ("secret", "Mary", str(run), run.name + "/"):
         assert word not in text
 
 
-def test_the_fingerprint_is_that_of_the_recipe_wherever_it_lies(run, tmp_path):
+def test_the_recipe_fingerprint_does_not_depend_on_paths(run, tmp_path):
     other = run_in(tmp_path / "elsewhere")
     assert read_model_facts(other) == read_model_facts(run)
     plain = {
@@ -120,7 +120,7 @@ def test_the_fingerprint_is_that_of_the_recipe_wherever_it_lies(run, tmp_path):
     assert read_model_facts(other).training["recipe_sha256"] != wanted
 
 
-def test_a_class_may_be_called_anything(run):
+def test_any_class_name_is_displayed_literally(run):
     card = render_card(NO_FACTS, **(ABOUT | {"class_names": ODD}))
     page = as_html(card)
     assert not re.findall(r"<(script|strong|em|a|b|code)[ >]", page.split("<h2>")[0])
@@ -129,14 +129,14 @@ def test_a_class_may_be_called_anything(run):
     assert shown[1:] == [name.replace("\n", " ").replace("\u202e", "").strip() for name in ODD]
 
 
-def test_without_a_run_it_is_shorter_and_says_so(tmp_path):
+def test_without_a_run_the_card_states_that_scores_are_unknown(tmp_path):
     card = render_card(read_model_facts(None), **ABOUT)
     assert "Unknown: no test scores" in card
     assert "Backbone" not in card
     assert render_card(read_model_facts(tmp_path), **ABOUT) == card
 
 
-def test_what_is_done_to_the_answers_is_told(run):
+def test_the_card_describes_the_postprocessing(run):
     assert "are not corrected" in render_card(NO_FACTS, **ABOUT)
     postprocessing = Postprocessing(1.5, Prevalence((0.5, 0.5), (0.9, 0.1)), Threshold("dog", 0.3))
     told = ABOUT | {"postprocessing": postprocessing}
@@ -145,10 +145,12 @@ def test_what_is_done_to_the_answers_is_told(run):
         assert words in card
     assert "are not corrected" not in card
     assert "scores are those of the model before postprocessing" in render_card(read_model_facts(run), **told)
-    assert "scores are those of the model before postprocessing" not in render_card(read_model_facts(run), **ABOUT)
+    assert "scores are those of the model before postprocessing" not in render_card(
+        read_model_facts(run), **ABOUT
+    )
 
 
-def test_names_of_sites_that_say_nothing_stay_and_others_become_numbers():
+def test_identifying_site_names_are_replaced_by_numbers():
     found = dict.fromkeys(["b", "target", "Mercy", "Charité", "12", "hospital_a"])
     assert site_names(found) == {
         "b": "b", "target": "target", "12": "site 1", "Charité": "site 2", "Mercy": "site 3",
@@ -157,7 +159,7 @@ def test_names_of_sites_that_say_nothing_stay_and_others_become_numbers():
 
 
 @pytest.mark.parametrize("junk", [3, "x", [1], [None], {"a": 1}, None])
-def test_a_file_of_another_shape_breaks_nothing(run, junk):
+def test_unexpected_values_do_not_break_the_card(run, junk):
     whole = scores()
     for key in ("test", "val", "label_shift", "interval"):
         told = {"test": {"overall": junk, "domains": junk}, "val": {"operating_points": {"points": junk}}}
@@ -168,7 +170,7 @@ def test_a_file_of_another_shape_breaks_nothing(run, junk):
             assert render_card(read_model_facts(run), **ABOUT).startswith("# Model card")
 
 
-def test_a_figure_that_is_no_number_is_refused(run):
+def test_a_score_that_is_not_a_number_is_refused(run):
     (run / "scores.json").write_text('{"test": {"overall": {"auc": {"value": NaN}}}}')
     with pytest.raises(RequestError, match=r"scores\.json.*NaN"):
         read_model_facts(run)

@@ -55,7 +55,7 @@ def rename(node: Any) -> bool:
 
 
 @pytest.mark.slow
-def test_pixels_are_equal_to_the_bit_and_tampering_is_told(
+def test_pixels_are_bit_equal_and_changes_are_reported(
     run_folder: Path, asked: dict[str, Any], tmp_path: Path
 ) -> None:
     export = export_run(run_folder)
@@ -91,9 +91,7 @@ def test_pixels_are_equal_to_the_bit_and_tampering_is_told(
 
 
 @pytest.mark.slow
-def test_an_export_through_another_window_is_told_by_its_pixels(
-    model: Any, asked: dict[str, Any], tmp_path: Path
-) -> None:
+def test_another_window_is_found_by_its_pixels(model: Any, asked: dict[str, Any], tmp_path: Path) -> None:
     """The window touches 16-bit images alone: four of the eight."""
     export = export_saved_model(model, tmp_path / "served", window=None, **SETTINGS)
     told = compare_with_run(export, **asked)

@@ -40,7 +40,7 @@ def shift() -> dict[str, Any]:
     return {name: {"source": {"value": source}, "em": {"value": em}} for name, (source, em) in shares.items()}
 
 
-def test_the_temperature_of_validation_is_applied_and_nothing_else_unasked(run_folder: Path) -> None:
+def test_only_the_temperature_is_applied_by_default(run_folder: Path) -> None:
     postprocessing, problems = resolve_postprocessing(
         measured(run_folder), CLASS_NAMES, PostprocessingOptions()
     )
@@ -77,7 +77,7 @@ def test_thresholds_and_prevalence_are_those_of_the_run(run_folder: Path) -> Non
     assert postprocessing.prevalence.training == pytest.approx((1 / 3, 1 / 3, 1 / 3))
 
 
-def test_all_that_a_run_cannot_give_is_told_together(run_folder: Path) -> None:
+def test_all_missing_values_of_a_run_are_reported_together(run_folder: Path) -> None:
     postprocessing, problems = resolve_postprocessing(
         run_folder, CLASS_NAMES, PostprocessingOptions("validation", "target", "sensitivity")
     )
@@ -91,7 +91,7 @@ def test_all_that_a_run_cannot_give_is_told_together(run_folder: Path) -> None:
     assert all(word in text for word in ("'malignant'", "'10'", "1.2"))
 
 
-def test_the_command_refuses_what_cannot_be_had_and_writes_nothing(run_folder: Path) -> None:
+def test_the_command_refuses_unavailable_options_and_writes_nothing(run_folder: Path) -> None:
     for words, told in (
         (["--prevalence", "target", "--threshold", "specificity"], "prevalence"),
         (["--prevalence", "benign"], "CLASS=SHARE"),
@@ -104,7 +104,7 @@ def test_the_command_refuses_what_cannot_be_had_and_writes_nothing(run_folder: P
 
 
 @pytest.mark.slow
-def test_an_export_that_answers_at_another_temperature_than_the_run_says_is_a_fault(run_folder: Path) -> None:
+def test_another_temperature_than_that_of_the_run_is_a_fault(run_folder: Path) -> None:
     measured(run_folder, label_shift={"classes": shift()})
     options = PostprocessingOptions("validation", "target", "sensitivity")
     export = export_run(run_folder, options=options)
@@ -138,7 +138,7 @@ def test_an_export_that_answers_at_another_temperature_than_the_run_says_is_a_fa
         ("model.json", '{"class_names": [], "image_size_px": Infinity}'),
     ],
 )
-def test_a_damaged_run_is_named_file_by_file_and_nothing_is_exported(
+def test_a_damaged_file_of_a_run_is_named_and_nothing_is_exported(
     file: str, content: str, run_folder: Path, tmp_path: Path
 ) -> None:
     measured(run_folder)

@@ -27,7 +27,7 @@ from kerastl.export.predict import printable_path
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
 
-def test_a_run_and_its_export_give_the_same_answers(run_folder: Path, images: list[Path]) -> None:
+def test_a_run_and_its_export_give_the_same_predictions(run_folder: Path, images: list[Path]) -> None:
     export = read_export(export_run(run_folder).parent)
     by_run = list(predict_files(load_trained(run_folder), images, batch_size=3))
     by_export = list(predict_files(export, images))
@@ -38,7 +38,7 @@ def test_a_run_and_its_export_give_the_same_answers(run_folder: Path, images: li
 
 
 @pytest.mark.slow
-def test_an_export_itself_names_what_it_predicts(model: Any, images: list[Path], tmp_path: Path) -> None:
+def test_an_export_applies_its_own_threshold(model: Any, images: list[Path], tmp_path: Path) -> None:
     """An operating point so low that the largest probability decides nothing."""
     low = Postprocessing(threshold=Threshold("benign", 0.01))
     folder = export_saved_model(
@@ -50,7 +50,7 @@ def test_an_export_itself_names_what_it_predicts(model: Any, images: list[Path],
     assert {int(np.argmax(one.probabilities)) for one in answers} != {0}
 
 
-def test_files_without_a_image_get_a_problem_and_the_others_their_answers(
+def test_unreadable_files_have_a_problem_and_the_others_predictions(
     run_folder: Path, images: list[Path], tmp_path: Path
 ) -> None:
     bad = {"empty.png": b"", "text.jpg": b"hello", "cut.png": images[0].read_bytes()[:200]}
@@ -65,7 +65,7 @@ def test_files_without_a_image_get_a_problem_and_the_others_their_answers(
     assert all(sum(one.probabilities) == pytest.approx(1) for one in (answers[0], answers[5]))
 
 
-def test_kinds_that_training_converts_are_answered_as_the_same_pixels_in_png(
+def test_converted_file_types_are_predicted_like_the_same_pixels_in_png(
     run_folder: Path, tmp_path: Path
 ) -> None:
     drawn = np.random.default_rng(2).integers(0, 256, (30, 40, 3), dtype=np.uint8)
@@ -108,7 +108,7 @@ def test_memory_holds_one_batch(images: list[Path]) -> None:
     assert (watched.largest, asked) == (4, 12)
 
 
-def test_folders_are_searched_below_in_natural_order_hidden_files_left_out(tmp_path: Path) -> None:
+def test_folders_are_searched_in_natural_order_without_hidden_files(tmp_path: Path) -> None:
     for name in ("b/10.PNG", "b/2.jpg", "b/.2.jpg", "b/notes.txt", ".git/3.png", "1.webp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -127,7 +127,7 @@ def test_undecodable_bytes_and_control_characters_are_escaped() -> None:
 @pytest.mark.parametrize(
     "path", ["../secret.png", "/etc/passwd", "a/../../secret.png", "tfds:x/train/1", "out.png"]
 )
-def test_a_table_cannot_lead_out_of_the_data_folder(path: str, tmp_path: Path) -> None:
+def test_paths_in_a_table_cannot_leave_the_data_folder(path: str, tmp_path: Path) -> None:
     root = tmp_path / "data"
     (root / "a").mkdir(parents=True)
     (tmp_path / "secret.png").touch()
@@ -137,7 +137,7 @@ def test_a_table_cannot_lead_out_of_the_data_folder(path: str, tmp_path: Path) -
     assert resolve_image(root, "a/fine.png") == root / "a" / "fine.png"
 
 
-def test_samples_keep_the_answers_and_neutral_names(run_folder: Path, tmp_path: Path) -> None:
+def test_samples_have_neutral_names_and_the_expected_predictions(run_folder: Path, tmp_path: Path) -> None:
     trained = load_trained(run_folder)
     export = export_run(run_folder, out=tmp_path / "served")
     assert read_samples(export) is None
@@ -153,7 +153,7 @@ def test_samples_keep_the_answers_and_neutral_names(run_folder: Path, tmp_path: 
     assert names == {"expected", "sample_1", "sample_2", "sample_3", "sample_4"}
 
 
-def test_the_highest_number_is_the_export(run_folder: Path, tmp_path: Path) -> None:
+def test_the_highest_version_is_the_export(run_folder: Path, tmp_path: Path) -> None:
     assert find_export(tmp_path) is None
     for _ in range(2):
         export_run(run_folder, out=tmp_path / "served")

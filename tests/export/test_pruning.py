@@ -26,7 +26,7 @@ def names(out):
     return sorted(path.name for path in out.iterdir())
 
 
-def test_the_newest_remain(tmp_path):
+def test_the_newest_versions_remain(tmp_path):
     for number in (1, 2, 9, 10):
         version(tmp_path, number)
     pruned = prune(tmp_path / "10", 2)
@@ -38,14 +38,14 @@ def test_the_newest_remain(tmp_path):
     assert names(tmp_path) == ["10"]
 
 
-def test_a_number_above_the_written_one_stays(tmp_path):
+def test_a_higher_version_is_kept(tmp_path):
     for number in (1, 2, 3, 7):
         version(tmp_path, number)
     assert [path.name for path in prune(tmp_path / "3", 1).removed] == ["1", "2"]
     assert names(tmp_path) == ["3", "7"]
 
 
-def test_what_is_not_ours_stays_and_is_told(tmp_path):
+def test_entries_that_are_not_versions_are_kept_and_reported(tmp_path):
     version(tmp_path, 1, model="model.keras")
     (tmp_path / "2").mkdir()
     (tmp_path / "3").mkdir()
@@ -63,7 +63,7 @@ def test_what_is_not_ours_stays_and_is_told(tmp_path):
     assert names(tmp_path) == ["1", "2", "3", "4", "5", "7", "elsewhere", "notes"]
 
 
-def test_a_version_is_out_of_sight_before_its_first_file_is_gone(tmp_path, monkeypatch):
+def test_a_version_is_hidden_before_it_is_removed(tmp_path, monkeypatch):
     version(tmp_path, 1)
     version(tmp_path, 2)
 
@@ -78,18 +78,18 @@ def test_a_version_is_out_of_sight_before_its_first_file_is_gone(tmp_path, monke
     assert seen == ["2"]
 
 
-def test_one_version_must_stay(tmp_path):
+def test_at_least_one_version_must_be_kept(tmp_path):
     with pytest.raises(RequestError, match="0"):
         prune(version(tmp_path, 1), 0)
 
 
 @pytest.mark.parametrize("number", [0, -1, 2**63])
-def test_a_number_that_no_server_reads_is_refused(tmp_path, number):
+def test_a_version_out_of_range_is_refused(tmp_path, number):
     with pytest.raises(RequestError, match="1"):
         check_version_free(tmp_path, number)
 
 
-def test_a_taken_number_is_refused_with_the_next_one(tmp_path):
+def test_an_existing_version_is_refused_with_the_next_one(tmp_path):
     check_version_free(tmp_path / "new", 4)
     assert next_version(tmp_path / "new") == 1
     for name in ("007", "3"):

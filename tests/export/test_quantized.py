@@ -45,7 +45,7 @@ def run(run_folder: Path, images: list[Path]) -> Path:
     return run_folder
 
 
-def test_calibration_is_spread_over_classes_and_domains_and_tells_only_counts(
+def test_calibration_is_spread_over_classes_and_splits_and_reports_only_counts(
     run_folder: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
@@ -74,13 +74,13 @@ def test_calibration_is_spread_over_classes_and_domains_and_tells_only_counts(
     assert again.images.tobytes() == found.images.tobytes()
 
 
-def test_eight_bits_without_a_training_image_are_refused(run_folder: Path) -> None:
+def test_int8_without_training_images_is_refused(run_folder: Path) -> None:
     write_split(run_folder, [("gone.png", "benign", "train")])
     with pytest.raises(RequestError, match=r"split\.csv.*--quantize float16"):
         read_calibration(load_trained(run_folder))
 
 
-def test_the_cost_is_counted_as_by_hand(run_folder: Path, images: list[Path]) -> None:
+def test_the_effect_equals_a_calculation_by_hand(run_folder: Path, images: list[Path]) -> None:
     """Labels a b c a b c a b. Before: all right. After: always class a, right for 3 of 3, 0 of 3, 0 of 2."""
     root = images[0].parent.parent
     names = [file.relative_to(root).as_posix() for file in images]
@@ -110,7 +110,7 @@ def test_the_cost_is_counted_as_by_hand(run_folder: Path, images: list[Path]) ->
 
 
 @pytest.mark.usefixtures("_litert")
-def test_eight_bits_answer_nearly_as_the_run_and_tell_what_they_cost(run: Path, encoded: list[bytes]) -> None:
+def test_int8_predicts_nearly_like_the_run_and_reports_its_effect(run: Path, encoded: list[bytes]) -> None:
     trained = load_trained(run)
     done = CliRunner().invoke(app, ["export", str(run), "--format", "litert", "--quantize", "int8"])
     assert done.exit_code == 0, done.output
@@ -142,7 +142,7 @@ def test_eight_bits_answer_nearly_as_the_run_and_tell_what_they_cost(run: Path, 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_litert")
-def test_sixteen_bits_halve_the_weights_of_a_real_network(
+def test_float16_halves_and_int8_quarters_the_file_of_a_real_network(
     cxr_folder: Path, keras_home: Path, run_folder: Path
 ) -> None:
     """MobileNetV2 with ImageNet weights on X-rays: size, and answers that stay."""

@@ -59,7 +59,7 @@ def test_large_images_tiff_and_other_files_are_refused_in_the_graph(loaded: Any,
         answer(tf.constant([b"rubbish"]))
 
 
-def test_an_export_takes_the_next_number_and_leaves_other_versions_alone(export: Path) -> None:
+def test_an_export_gets_the_next_version_and_keeps_the_others(export: Path) -> None:
     assert export.name == "8"
     assert (export.parent / "7" / "keep").read_text() == "me"
     assert {path.name for path in export.parent.iterdir() if path.is_dir()} == {"7", "8"}
@@ -77,21 +77,21 @@ def test_a_failed_export_leaves_nothing_behind(
     assert list((tmp_path / "served").iterdir()) == []
 
 
-def test_names_that_do_not_fit_the_model_are_refused(model: Any, tmp_path: Path) -> None:
+def test_class_names_that_do_not_match_the_model_are_refused(model: Any, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"\b2\b"):
         export_saved_model(model, tmp_path, **{**SETTINGS, "class_names": ("a", "b")})
     with pytest.raises(RequestError):
         export_saved_model(model, tmp_path, **{**SETTINGS, "class_names": ("a", "b", "a")})
 
 
-def test_an_export_names_no_path_of_this_machine(export: Path, images: list[Path]) -> None:
+def test_an_export_contains_no_path_of_this_machine(export: Path, images: list[Path]) -> None:
     inside = b"".join(path.read_bytes() for path in export.rglob("*") if path.is_file())
     assert len(inside) > 10_000
     for word in (str(Path.cwd()), str(export.parent), str(images[0].parent), images[0].name):
         assert word.encode() not in inside
 
 
-def test_the_manifest_holds_the_sha256_that_another_program_computes(export: Path) -> None:
+def test_the_manifest_has_the_sha256_of_each_file(export: Path) -> None:
     manifest = json.loads((export / "manifest.json").read_text())
     assert set(manifest["files"]) >= {"saved_model.pb", "variables/variables.index"}
     for name, digest in manifest["files"].items():
@@ -101,7 +101,7 @@ def test_the_manifest_holds_the_sha256_that_another_program_computes(export: Pat
     assert manifest["window"] == list(WINDOW)
 
 
-def test_the_format_is_found_by_its_file_without_tensorflow() -> None:
+def test_formats_and_commands_import_no_tensorflow() -> None:
     code = (
         "import sys; from kerastl import registry; registry.module('format', 'saved_model'); "
         "import kerastl.export, kerastl.cli.export, kerastl.cli.predict, kerastl.cli.verify; "

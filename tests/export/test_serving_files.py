@@ -53,7 +53,7 @@ def message(name, *fields):
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"kerastl_test.{name}"))()
 
 
-def test_models_config_is_the_servers_own_message_and_names_the_folder_that_is_mounted(out):
+def test_models_config_parses_and_names_the_mounted_folder(out):
     from tensorflow_serving.config import model_server_config_pb2
 
     text = (out / "models.config").read_text()
@@ -62,7 +62,7 @@ def test_models_config_is_the_servers_own_message_and_names_the_folder_that_is_m
     assert (model.name, model.base_path, model.model_platform) == ("kerastl", SERVED, "tensorflow")
 
 
-def test_batching_config_keeps_the_rules_that_the_server_checks(out):
+def test_batching_config_satisfies_the_rules_of_the_server(out):
     # session_bundle_config.proto of TensorFlow Serving 2.x, message BatchingParameters.
     empty = message(
         "BatchingParameters",
@@ -79,7 +79,7 @@ def test_batching_config_keeps_the_rules_that_the_server_checks(out):
     assert told.num_batch_threads.value >= 1
 
 
-def test_monitoring_config_switches_prometheus_on_where_kubernetes_looks(out):
+def test_monitoring_config_enables_prometheus_at_the_path_in_kubernetes(out):
     # monitoring_config.proto of TensorFlow Serving 2.x.
     empty = message("MonitoringConfig", ("prometheus_config", 1, "Prometheus", False))
     told = text_format.Parse((out / "monitoring.config").read_text(), empty)
@@ -89,7 +89,7 @@ def test_monitoring_config_switches_prometheus_on_where_kubernetes_looks(out):
 
 
 @pytest.mark.parametrize(("size", "most"), [(24, 32), (224, 32), (320, 32), (331, 16), (600, 8)])
-def test_large_images_come_in_smaller_batches(size, most):
+def test_large_images_have_smaller_batches(size, most):
     assert batch_sizes(size)[0] == 1
     assert batch_sizes(size)[-1] == most
 
@@ -108,7 +108,7 @@ def plain(text):
 
 
 @pytest.mark.parametrize(("name", "read"), [("docker-compose.yml", read_service), ("kubernetes.yaml", read_all)])  # fmt: skip
-def test_batching_is_switched_on_by_taking_away_two_marks(out, tmp_path, name, read):
+def test_uncommenting_two_lines_enables_batching(out, tmp_path, name, read):
     text = (out / name).read_text()
     switched = re.sub(r"# (- --(?:enable_)?batching)", r"\1", text)
     (tmp_path / name).write_text(switched)
@@ -131,7 +131,7 @@ def check_flags(flags, out):
     return told
 
 
-def test_compose_gives_the_server_nothing_that_it_does_not_need(out):
+def test_compose_grants_only_required_privileges(out):
     service = read_service(out)
     assert re.fullmatch(r"tensorflow/serving:2\.\d+\.\d+", service["image"])
     user, group = plain(service["user"]).split(":")
@@ -150,7 +150,7 @@ def test_compose_gives_the_server_nothing_that_it_does_not_need(out):
     assert told["tensorflow_intra_op_parallelism"] == plain(limits["cpus"])
 
 
-def test_kubernetes_gives_the_server_nothing_that_it_does_not_need(out):
+def test_kubernetes_grants_only_required_privileges(out):
     deployment, service = read_all(out)
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -174,7 +174,7 @@ def test_kubernetes_gives_the_server_nothing_that_it_does_not_need(out):
     assert [port["port"] for port in service["spec"]["ports"]] == [8501, 8500]
 
 
-def test_kubernetes_asks_for_the_model_on_the_rest_port(out):
+def test_kubernetes_probes_the_model_on_the_rest_port(out):
     (container,) = read_all(out)[0]["spec"]["template"]["spec"]["containers"]
     for probe in ("startupProbe", "readinessProbe"):
         assert container[probe]["httpGet"] == {"path": "/v1/models/kerastl", "port": "rest"}
@@ -222,7 +222,7 @@ def healthy(out, port):
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def test_the_health_check_needs_bash_alone_and_believes_an_available_model_only(out, stand_in):
+def test_the_health_check_passes_only_for_an_available_model(out, stand_in):
     port = stand_in.server_address[1]
     for code, content, wanted in [
         (200, status("AVAILABLE"), True),
@@ -234,13 +234,13 @@ def test_the_health_check_needs_bash_alone_and_believes_an_available_model_only(
         assert healthy(out, port) is wanted, content
 
 
-def test_the_health_check_fails_where_nobody_listens(out, stand_in):
+def test_the_health_check_fails_without_a_server(out, stand_in):
     stand_in.shutdown()
     stand_in.server_close()
     assert not healthy(out, stand_in.server_address[1])
 
 
-def test_the_files_are_written_once_and_again_to_the_same_bytes(out, tmp_path):
+def test_writing_again_changes_nothing(out, tmp_path):
     write(tmp_path)
     assert set(NAMES) <= {path.name for path in tmp_path.iterdir()}
     for path in tmp_path.iterdir():
@@ -251,7 +251,7 @@ def test_the_files_are_written_once_and_again_to_the_same_bytes(out, tmp_path):
     assert modified_serving_files(tmp_path) == []
 
 
-def test_an_untouched_file_is_renewed_and_a_changed_one_stays(tmp_path):
+def test_unmodified_files_are_updated_and_modified_ones_kept(tmp_path):
     write(tmp_path)
     compose = tmp_path / "docker-compose.yml"
     compose.write_text(compose.read_text() + "# ours\n")
@@ -266,13 +266,13 @@ def test_an_untouched_file_is_renewed_and_a_changed_one_stays(tmp_path):
     assert (tmp_path / "models.config").is_file()
 
 
-def test_a_folder_that_nothing_was_written_into_has_nothing_changed(tmp_path):
+def test_a_folder_without_written_files_has_no_modified_files(tmp_path):
     (tmp_path / "models.config").write_text("of another program")
     assert modified_serving_files(tmp_path) == []
 
 
 @pytest.mark.parametrize("record", [None, "no JSON", "[1]"])
-def test_without_a_record_whatever_differs_is_taken_for_a_persons(tmp_path, record):
+def test_without_hashes_every_different_file_is_kept(tmp_path, record):
     (tmp_path / "models.config").write_text("mine")
     if record is not None:
         (tmp_path / ".written.json").write_text(record)
@@ -282,7 +282,7 @@ def test_without_a_record_whatever_differs_is_taken_for_a_persons(tmp_path, reco
     assert (tmp_path / "kubernetes.yaml").is_file()
 
 
-def test_a_link_or_a_folder_of_that_name_is_left_alone(tmp_path):
+def test_links_and_folders_are_not_replaced(tmp_path):
     elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
     out.mkdir()
     elsewhere.write_text("theirs")

@@ -88,7 +88,7 @@ def decoded(file: bytes, size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("name", "size"), SMALLEST.values())
-def test_a_family_answers_alike(name: str, size: int, tmp_path: Path) -> None:
+def test_a_family_gives_the_same_predictions_in_a_session(name: str, size: int, tmp_path: Path) -> None:
     # In smaller images a deep network with random weights sees so little that its BatchNorms enlarge rounding.
     size = max(size, 64)
     keras.utils.clear_session()
@@ -97,7 +97,7 @@ def test_a_family_answers_alike(name: str, size: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "size", "options"), REAL)
-def test_imagenet_weights_answer_alike(
+def test_imagenet_weights_give_the_same_predictions_in_a_session(
     name: str, size: int, options: dict[str, Any], keras_home: Path, tmp_path: Path
 ) -> None:
     backbone = build_backbone(name, weights="imagenet", image_size_px=size, **options)

@@ -119,7 +119,7 @@ def inputs() -> list[bytes]:
 
 
 @pytest.mark.slow
-def test_hostile_bytes_are_refused_or_answered_and_the_next_image_gets_its_answer(
+def test_hostile_bytes_are_refused_or_predicted_and_do_not_affect_the_next_image(
     model: Any, tmp_path: Path
 ) -> None:
     export = export_saved_model(

@@ -15,7 +15,7 @@ def change(run_folder: Path, **values: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
 
 
-def test_a_run_that_is_not_finished_says_how_to_go_on(run_folder: Path) -> None:
+def test_an_unfinished_run_is_refused_with_the_command_to_resume(run_folder: Path) -> None:
     (run_folder / "model.json").unlink()
     with pytest.raises(RequestError, match="--resume"):
         load_trained(run_folder)
@@ -39,7 +39,7 @@ def test_another_folder_is_not_a_run(tmp_path: Path) -> None:
         ({"image_size_px": 25}, "25"),
     ],
 )
-def test_a_damaged_description_is_refused_with_what_is_wrong(
+def test_a_damaged_description_is_refused_with_the_reason(
     values: dict[str, Any], key: str, run_folder: Path
 ) -> None:
     change(run_folder, **values)
@@ -47,7 +47,7 @@ def test_a_damaged_description_is_refused_with_what_is_wrong(
         load_trained(run_folder)
 
 
-def test_a_model_file_that_brings_code_along_is_refused(run_folder: Path) -> None:
+def test_a_model_file_with_code_is_refused(run_folder: Path) -> None:
     image = keras.Input((24, 24, 3))
     flat = keras.layers.Flatten()(image)
     keras.Model(image, keras.layers.Lambda(lambda x: x[:, :3])(flat)).save(run_folder / "model.keras")
@@ -55,7 +55,7 @@ def test_a_model_file_that_brings_code_along_is_refused(run_folder: Path) -> Non
         load_trained(run_folder)
 
 
-def test_a_model_file_cut_short_is_refused(run_folder: Path) -> None:
+def test_a_truncated_model_file_is_refused(run_folder: Path) -> None:
     file = run_folder / "model.keras"
     assert zipfile.is_zipfile(file)
     file.write_bytes(file.read_bytes()[:500])

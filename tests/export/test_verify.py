@@ -115,7 +115,7 @@ def test_names_in_another_order_are_a_fault(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("honest", [True, False])
-def test_a_dropped_window_is_a_fault_that_is_traced_to_decoding(
+def test_a_missing_window_is_a_fault_of_decoding(
     honest: bool, model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
     without = {**SETTINGS, "window": None}
@@ -132,7 +132,7 @@ def test_a_dropped_window_is_a_fault_that_is_traced_to_decoding(
 
 
 @pytest.mark.slow
-def test_batch_norm_in_training_mode_is_a_fault_named_as_such(
+def test_batch_norm_in_training_mode_is_reported(
     model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
     def without_dropout(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -215,7 +215,7 @@ def wrong_name(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         (wrong_name, {"predicted", "equal to kerastl predict"}),
     ],
 )
-def test_a_wrong_answer_is_a_fault_of_the_check_that_promised_it(
+def test_wrong_outputs_fail_their_checks(
     change: Any,
     checks: set[str],
     model: Any,
@@ -228,7 +228,7 @@ def test_a_wrong_answer_is_a_fault_of_the_check_that_promised_it(
 
 
 @pytest.mark.slow
-def test_images_of_another_size_that_are_answered_all_the_same_are_a_fault(
+def test_accepting_images_of_another_size_is_a_fault(
     model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
     def resized(images: tf.Tensor) -> Any:
@@ -241,7 +241,7 @@ def test_images_of_another_size_that_are_answered_all_the_same_are_a_fault(
 
 
 @pytest.mark.slow
-def test_a_tampered_weight_file_is_named(
+def test_a_modified_weight_file_is_named(
     model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
     export = export_saved_model(model, tmp_path / "served", **SETTINGS)
@@ -256,7 +256,7 @@ def test_a_tampered_weight_file_is_named(
 
 
 @pytest.mark.slow
-def test_images_that_look_alike_prove_nothing(
+def test_identical_images_are_a_fault(
     model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
     export = export_saved_model(model, tmp_path / "served", **SETTINGS)
@@ -267,7 +267,7 @@ def test_images_that_look_alike_prove_nothing(
 
 
 @pytest.mark.slow
-def test_a_folder_that_lost_its_graph_gives_findings_not_a_crash(
+def test_an_export_without_variables_gives_findings_instead_of_a_crash(
     model: Any, encoded: list[bytes], tmp_path: Path
 ) -> None:
     export = export_saved_model(model, tmp_path / "served", **SETTINGS)

@@ -15,7 +15,7 @@ def read(folder):
     return [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in records]
 
 
-def test_the_loaded_model_answers_every_request(export, loaded):
+def test_the_loaded_model_runs_every_request(export, loaded):
     logs = read(export)
     asked = {}
     assert 0 < len(logs) <= 1000
@@ -41,7 +41,7 @@ def test_the_loaded_model_answers_every_request(export, loaded):
     assert all(sizes == [1] for name, sizes in asked.items() if name != "serving_default")
 
 
-def test_classify_is_asked_with_an_example_that_holds_the_image(tmp_path):
+def test_classify_is_warmed_up_with_an_example_that_contains_the_image(tmp_path):
     served = tf.Module()
     spec = {"image/encoded": tf.io.FixedLenFeature([], tf.string)}
 
@@ -61,7 +61,7 @@ def test_classify_is_asked_with_an_example_that_holds_the_image(tmp_path):
     assert answered["scores"].numpy().tolist() == [len(synthetic_image(SIZE))]
 
 
-def test_the_image_is_drawn_at_the_size_of_the_model_and_small():
+def test_the_synthetic_image_has_the_given_size_and_is_small():
     image = tf.io.decode_png(synthetic_image(224))
     assert image.shape == (224, 224, 3)
     assert len(synthetic_image(224)) < 20_000
@@ -69,7 +69,7 @@ def test_the_image_is_drawn_at_the_size_of_the_model_and_small():
     assert tf.io.decode_png(synthetic_image(1)).shape == (1, 1, 3)
 
 
-def test_a_model_that_refuses_images_of_its_own_size_is_asked_with_smaller_ones(tmp_path):
+def test_images_do_not_exceed_max_pixels(tmp_path):
     class ServedModel(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
         def answer(self, image_bytes):
@@ -85,5 +85,5 @@ def test_a_model_that_refuses_images_of_its_own_size_is_asked_with_smaller_ones(
     assert (tmp_path / FILE).read_bytes() == before
 
 
-def test_the_file_stays_small_however_large_the_images(export):
+def test_the_file_is_small_for_large_images(export):
     assert (export / FILE).stat().st_size < 100_000

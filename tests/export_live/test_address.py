@@ -21,12 +21,12 @@ from kerastl.export.model_card import MODEL_NAME
         ("[::1]:9", "[::1]", ("::1", 9), ("::1", 8501)),
     ],
 )
-def test_a_host_alone_has_the_usual_ports(url: Any, rest_url: Any, grpc: Any, rest: Any) -> None:
+def test_a_host_without_a_port_has_the_default_ports(url: Any, rest_url: Any, grpc: Any, rest: Any) -> None:
     wanted = Server(Address(*grpc) if grpc else None, Address(*rest), "lung")
     assert read_server(url, rest_url, "lung") == wanted
 
 
-def test_no_address_is_no_server_and_an_address_is_shown_as_it_is_typed() -> None:
+def test_without_an_address_there_is_no_server() -> None:
     assert read_server(None, None, "kerastl") is None
     assert [str(Address("::1", 9)), str(Address("a", 8500))] == ["[::1]:9", "a:8500"]
 
@@ -35,20 +35,22 @@ WRONG = ["http://a:8501", "a:0", "a:65536", "a:b", "a:", ":8500", "", "a/b", "u:
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_what_is_no_address_is_refused_for_both_options_together(text: str) -> None:
+def test_malformed_addresses_of_both_options_are_reported_together(text: str) -> None:
     with pytest.raises(Problems) as caught:
         read_server(text, text, "a/b")
     assert [one.where for one in caught.value.problems] == ["--url", "--rest-url", "--model-name"]
     assert "HOST:PORT" in str(caught.value)
 
 
-def test_the_command_refuses_it_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_refuses_a_malformed_address_before_loading_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("kerastl.cli._output.load_tensorflow", lambda: pytest.fail("loaded"))
     result = CliRunner().invoke(app, ["verify", "nowhere", "--url", "http://a:8501"])
     assert isinstance(result.exception, Problems)
     assert "localhost:8500" in str(result.exception)
 
 
-def test_the_help_tells_both_ports() -> None:
+def test_the_help_states_both_ports() -> None:
     text = CliRunner().invoke(app, ["verify", "--help"]).output
     assert all(word in text for word in ("--url", "8500", "--rest-url", "8501", MODEL_NAME))

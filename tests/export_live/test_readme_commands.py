@@ -55,7 +55,9 @@ def client(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_the_client_prints_class_and_probability_with_python_alone(beside: Path, stand_in: StandIn) -> None:
+def test_the_client_prints_class_and_probability_with_the_standard_library(
+    beside: Path, stand_in: StandIn
+) -> None:
     done = client(beside, "--host", f"{LOOPBACK}:{stand_in.rest_port}")
     row = formula((beside / "image.jpg").read_bytes())
     best = int(np.argmax(row))
@@ -63,7 +65,7 @@ def test_the_client_prints_class_and_probability_with_python_alone(beside: Path,
     assert done.stdout == f"{CLASS_NAMES[best]}  {row[best]:.4f}\n"
 
 
-def test_the_client_says_why_there_is_no_answer(beside: Path, stand_in: StandIn) -> None:
+def test_the_client_prints_why_a_request_failed(beside: Path, stand_in: StandIn) -> None:
     (beside / "image.jpg").write_bytes(b"these bytes are no image")
     refused = client(beside, "--host", f"{LOOPBACK}:{stand_in.rest_port}")
     nobody = client(beside, "--host", f"{LOOPBACK}:1")
@@ -88,7 +90,7 @@ def test_the_client_is_short() -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
-def test_the_curl_line_works_as_printed_but_for_the_port(beside: Path, stand_in: StandIn) -> None:
+def test_the_curl_command_works_as_printed_except_for_the_port(beside: Path, stand_in: StandIn) -> None:
     lines = [one for one in commands(rendered("README.md")) if "curl" in one]
     assert [("-d @-" in one) for one in lines] == [False, True]
     answers = []
@@ -102,7 +104,7 @@ def test_the_curl_line_works_as_printed_but_for_the_port(beside: Path, stand_in:
     assert answers[1]["predictions"][0]["probabilities"] == pytest.approx(row, abs=1e-6)
 
 
-def test_no_name_of_a_class_breaks_the_page_or_the_client() -> None:
+def test_no_class_name_breaks_the_readme_or_the_client() -> None:
     page = rendered("README.md", HOSTILE)
     compile(rendered("client.py", HOSTILE), "client.py", "exec")
     assert page.count("\n~~~") == 2
@@ -115,13 +117,13 @@ def test_no_name_of_a_class_breaks_the_page_or_the_client() -> None:
     assert commands(page) == commands(same)
 
 
-def test_a_thousand_classes_do_not_fill_the_page() -> None:
+def test_a_thousand_classes_keep_the_readme_short() -> None:
     page = rendered("README.md", [f"class {number}" for number in range(1000)])
     assert "one of 1000 classes" in page
     assert page.count("- class") == 50
 
 
-def test_what_the_page_names_is_what_the_folder_holds(tmp_path: Path) -> None:
+def test_the_readme_lists_the_files_of_the_folder(tmp_path: Path) -> None:
     write_serving_files(tmp_path, class_names=CLASS_NAMES, image_size_px=SIZE)
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
     found = {file.name for file in tmp_path.iterdir() if not file.name.startswith(".")}
@@ -179,7 +181,7 @@ def has_namespaces() -> bool:
 
 
 @pytest.mark.slow
-def test_the_page_is_walked_through_at_its_own_ports(
+def test_the_readme_commands_work_at_the_default_ports(
     run_folder: Path, images: list[Path], tmp_path: Path
 ) -> None:
     """In a network of its own, where the usual ports are free; the stand-in takes the place of the image."""
@@ -196,7 +198,7 @@ def test_the_page_is_walked_through_at_its_own_ports(
 
 
 @pytest.mark.docker
-def test_the_page_is_walked_through_against_the_official_image(run_folder: Path, images: list[Path]) -> None:
+def test_the_readme_commands_work_with_the_official_image(run_folder: Path, images: list[Path]) -> None:
     """The one test that asks TensorFlow Serving itself."""
     for words in (["docker", "info"], ["docker", "compose", "version"]):
         if (
@@ -213,7 +215,7 @@ def test_the_page_is_walked_through_against_the_official_image(run_folder: Path,
 
 
 @pytest.mark.slow
-def test_verify_exits_with_1_where_another_export_answers(run_folder: Path, images: list[Path]) -> None:
+def test_verify_exits_with_1_if_another_export_is_served(run_folder: Path, images: list[Path]) -> None:
     export = export_run(run_folder)
 
     def ask(server: StandIn) -> subprocess.CompletedProcess[str]:

@@ -38,7 +38,7 @@ def asked(server: StandIn, path: str, body: Any = None) -> tuple[int, Any]:
             return error.code, json.load(error)
 
 
-def test_rows_and_columns_give_the_same_answers_each_in_its_own_form(stand_in: StandIn) -> None:
+def test_row_and_column_formats_give_the_same_predictions(stand_in: StandIn) -> None:
     images = [b"one", b"\xff\x00two"]
     encoded = [b64(one) for one in images]
     status, rows = asked(stand_in, PREDICT, {"instances": encoded})
@@ -58,7 +58,7 @@ def test_rows_and_columns_give_the_same_answers_each_in_its_own_form(stand_in: S
         assert [row[name] for row in rows["predictions"]] == values
 
 
-def test_text_is_a_string_too_and_a_number_has_no_more_digits_than_float32_needs(stand_in: StandIn) -> None:
+def test_text_is_accepted_as_a_string_and_numbers_have_the_digits_of_float32(stand_in: StandIn) -> None:
     as_text = asked(stand_in, PREDICT, {"instances": ["one"]})
     assert as_text == asked(stand_in, PREDICT, {"instances": [b64(b"one")]})
     numbers = as_text[1]["predictions"][0]["probabilities"]
@@ -66,7 +66,7 @@ def test_text_is_a_string_too_and_a_number_has_no_more_digits_than_float32_needs
     assert np.float32(numbers[0]) == np.float32(formula(b"one")[0])
 
 
-def test_a_signature_a_version_and_a_label_may_be_named(stand_in: StandIn) -> None:
+def test_a_signature_a_version_and_a_label_can_be_requested(stand_in: StandIn) -> None:
     body = {"signature_name": "serving_default", "instances": [b64(b"one")]}
     assert asked(stand_in, "/v1/models/kerastl/versions/1:predict", body)[0] == 200
     assert asked(stand_in, "/V1/models/kerastl:Predict", body)[0] == 200
@@ -77,7 +77,7 @@ def test_a_signature_a_version_and_a_label_may_be_named(stand_in: StandIn) -> No
     assert (status, content) == (404, {"error": "Servable not found for request: Latest(half)"})
 
 
-def test_classify_answers_pairs_and_wants_examples(stand_in: StandIn) -> None:
+def test_classify_takes_examples_and_returns_pairs(stand_in: StandIn) -> None:
     path = "/v1/models/kerastl:classify"
     examples = [{"image/encoded": b64(b"one")}, {"image/encoded": [b64(b"two")]}]
     status, content = asked(stand_in, path, {"signature_name": "classify", "examples": examples})
@@ -117,7 +117,7 @@ def test_classify_answers_pairs_and_wants_examples(stand_in: StandIn) -> None:
     ],
     ids=str,
 )
-def test_what_breaks_the_rules_is_answered_with_400_and_a_reason(body: Any, stand_in: StandIn) -> None:
+def test_an_invalid_request_returns_400_and_a_reason(body: Any, stand_in: StandIn) -> None:
     status, content = asked(stand_in, PREDICT, body)
     assert status == 400
     assert list(content) == ["error"]
@@ -125,12 +125,12 @@ def test_what_breaks_the_rules_is_answered_with_400_and_a_reason(body: Any, stan
 
 
 @pytest.mark.parametrize("path", ["/v1/models/", "/v1/models", "/v1/models/kerastl:explain"])
-def test_an_address_of_another_form_is_malformed(path: str, stand_in: StandIn) -> None:
+def test_an_unknown_path_is_malformed(path: str, stand_in: StandIn) -> None:
     status, content = asked(stand_in, path)
     assert (status, list(content)) == (400, ["error"])
 
 
-def test_status_and_metadata_come_as_documented(stand_in: StandIn) -> None:
+def test_status_and_metadata_have_the_documented_form(stand_in: StandIn) -> None:
     status, content = asked(stand_in, "/v1/models/kerastl")
     one = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     assert (status, content) == (200, {"model_version_status": [one]})
@@ -144,7 +144,7 @@ def test_status_and_metadata_come_as_documented(stand_in: StandIn) -> None:
     assert [one["size"] for one in told["outputs"]["probabilities"]["tensor_shape"]["dim"]] == ["-1", "3"]
 
 
-def test_outputs_are_written_by_their_type_and_name() -> None:
+def test_outputs_are_encoded_by_their_type_and_name() -> None:
     def written(key: str, **outputs: Any) -> Any:
         return predict_json({name: tf.make_tensor_proto(one) for name, one in outputs.items()}, key)
 
@@ -168,7 +168,7 @@ def stub(stand_in: StandIn) -> Iterator[Any]:
         yield prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
 
-def test_the_official_stubs_are_answered_and_refused_by_code(stub: Any) -> None:
+def test_the_official_stubs_get_responses_and_error_codes(stub: Any) -> None:
     request = predict_pb2.PredictRequest(output_filter=["predicted"])
     request.model_spec.name = "kerastl"
     request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([b"one"]))
@@ -195,6 +195,6 @@ def test_the_official_stubs_are_answered_and_refused_by_code(stub: Any) -> None:
     assert code_of(lambda one: None, "GetModelMetadata", metadata) == "INVALID_ARGUMENT"
 
 
-def test_drawn_answers_depend_on_the_image() -> None:
+def test_simulated_predictions_depend_on_the_image() -> None:
     answers = [Drawn().row(one)[1] for one in (b"one", b"two")]
     assert np.abs(np.subtract(*answers)).max() > 0.01

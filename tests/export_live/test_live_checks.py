@@ -70,7 +70,7 @@ def one_label(row: Row) -> Row:
         (one_label, "labels differ"),
     ],
 )
-def test_another_export_behind_the_same_name_and_version_is_told_by_its_answers(
+def test_another_export_with_the_same_name_and_version_is_found_by_its_predictions(
     change: Any, words: str, drawn_export: Path
 ) -> None:
     with StandIn(Drawn(change)) as server:
@@ -91,7 +91,7 @@ def test_another_version_is_named_by_number(drawn_export: Path) -> None:
     assert "version 2 answers, and this is version 1" in found["REST: version"]
 
 
-def test_a_model_of_another_name_says_which_option_to_use(stand_in: StandIn, drawn_export: Path) -> None:
+def test_another_model_name_is_reported_with_the_option_to_use(stand_in: StandIn, drawn_export: Path) -> None:
     server = dataclasses.replace(server_of(stand_in), model_name="lungs of Ü")
     found = faults(ask(server, drawn_export))
     assert "NOT_FOUND" in found["gRPC: available"]
@@ -99,7 +99,7 @@ def test_a_model_of_another_name_says_which_option_to_use(stand_in: StandIn, dra
     assert all("--model-name NAME" in found[f"{way}: available"] for way in ("gRPC", "REST"))
 
 
-def test_other_signatures_are_named_output_by_output(drawn_export: Path) -> None:
+def test_different_signatures_are_reported_by_output(drawn_export: Path) -> None:
     model = Drawn()
     del model.signatures["classify"]
     model.signatures["pixels"] = model.signatures["serving_default"]
@@ -116,7 +116,7 @@ def test_other_signatures_are_named_output_by_output(drawn_export: Path) -> None
         assert "not compared" in found[f"{way}: predictions"].detail
 
 
-def test_an_export_without_the_classify_interface_is_asked_all_the_rest(
+def test_an_export_without_classify_is_checked_otherwise(
     stand_in: StandIn, drawn_export: Path, tmp_path: Path
 ) -> None:
     saved = saved_model_pb2.SavedModel()
@@ -129,7 +129,7 @@ def test_an_export_without_the_classify_interface_is_asked_all_the_rest(
     assert "no number to compare" in found["gRPC: version"].detail
 
 
-def test_a_image_that_is_answered_or_refused_as_the_servers_own_fault_is_a_fault() -> None:
+def test_accepting_an_invalid_image_or_a_server_error_is_a_fault() -> None:
     assert "400: not an image" in check_refusal("400", "not an image", "400")
     for code, words in (("200", ""), ("500", "crashed"), ("400", "")):
         with pytest.raises(ServerFault):
@@ -159,12 +159,12 @@ def test_a_server_must_apply_the_threshold_of_the_export() -> None:
 
 
 @pytest.mark.parametrize("rows", [[[1], [1, 2]], [["1"]], [[True]], [], None, [[10**400]], [[None]]])
-def test_what_is_no_table_of_numbers_is_refused(rows: Any) -> None:
+def test_probabilities_that_are_not_a_table_of_numbers_are_refused(rows: Any) -> None:
     with pytest.raises(ServerFault):
         as_floats(rows, 1)
 
 
-def test_a_servers_words_come_in_one_short_line() -> None:
+def test_the_text_of_a_server_is_reduced_to_one_short_line() -> None:
     assert clean("a\n\tb\x1b[31m\u202e ") == "a b[31m"
     assert len(clean("x" * 10_000)) == 200
     long = f"Detected at node {'x' * 500} assertion failed: [this is\nno image] [[node]]"

@@ -22,7 +22,7 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def test_nobody_there_is_one_finding_a_way_with_what_to_type_next(drawn_export: Path) -> None:
+def test_an_unreachable_server_is_one_finding_per_api_with_the_next_command(drawn_export: Path) -> None:
     dead = address(free_port())
     found = ask(Server(dead, dead), drawn_export)
     assert set(faults(found)) == {"gRPC: available", "REST: available"}
@@ -32,7 +32,7 @@ def test_nobody_there_is_one_finding_a_way_with_what_to_type_next(drawn_export: 
     assert found["REST: columns"].passed is None
 
 
-def test_ports_the_wrong_way_round_are_told(stand_in: StandIn, drawn_export: Path) -> None:
+def test_swapped_ports_are_reported(stand_in: StandIn, drawn_export: Path) -> None:
     server = Server(address(stand_in.rest_port), address(stand_in.port))
     found = faults(ask(server, drawn_export))
     assert set(found) == {"gRPC: available", "REST: available"}
@@ -65,7 +65,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_whatever_a_stranger_answers_by_rest_is_a_finding(what: str, drawn_export: Path) -> None:
+def test_any_unexpected_rest_response_is_a_finding(what: str, drawn_export: Path) -> None:
     send, words = HOSTILE[what]
     with canned(send) as port:
         found = faults(ask(Server(None, address(port)), drawn_export))
@@ -74,7 +74,7 @@ def test_whatever_a_stranger_answers_by_rest_is_a_finding(what: str, drawn_expor
 
 
 @pytest.mark.parametrize("how", ["nothing", "a byte now and then"])
-def test_a_server_that_never_ends_its_answer_is_given_up(how: str, drawn_export: Path) -> None:
+def test_a_response_that_never_ends_times_out(how: str, drawn_export: Path) -> None:
     gone = threading.Event()
 
     def slow(request: Any) -> None:
@@ -141,7 +141,7 @@ def half(outputs: Any) -> None:
         (half, "and holds"),
     ],
 )
-def test_whatever_a_stranger_answers_by_grpc_is_a_finding(lie: Any, words: str, drawn_export: Path) -> None:
+def test_any_unexpected_grpc_response_is_a_finding(lie: Any, words: str, drawn_export: Path) -> None:
     model = Drawn()
     server = grpc.server(futures.ThreadPoolExecutor(1))
     servicer = type("Liar", (Lying,), {"lie": staticmethod(lie)})(model)
