@@ -17,7 +17,7 @@ import numpy as np
 
 from kerastl.data import ImageDataset
 from kerastl.errors import Diverged, Problem, Problems, RequestError
-from kerastl.models import blocks_of, network_name
+from kerastl.models import get_blocks, identify_backbone
 from kerastl.recipe.phase import Phase
 from kerastl.runs import format_bytes
 from kerastl.training.feature_cache import ABOUT, activation_shapes, activations_size, describe_entry
@@ -123,7 +123,7 @@ def _check_writable(folder: Path) -> Path:
 
 def _entries(model: keras.Model, phases: Sequence[Phase], images: PhaseImages) -> Iterator[tuple[str, int]]:
     """Yield (description, bytes) of each cache entry of the phases. Two phases can share an entry."""
-    network, known = network_name(model), set()
+    network, known = identify_backbone(model), set()
     for index, (phase, datasets) in enumerate(zip(phases, images, strict=True)):
         if phase.cache == "none":
             continue
@@ -144,7 +144,7 @@ def _changes(model: keras.Model, phase: Phase, trunk: FrozenTrunk) -> bool:
     own = find_frozen_trunk(model, phase)
     if own is None:
         return True
-    order = [*(block.name for block in blocks_of(model)), "pooled"]
+    order = [*(block.name for block in get_blocks(model)), "pooled"]
     return order.index(own.boundary) < order.index(trunk.boundary)
 
 
@@ -310,7 +310,7 @@ def _check_precision(model: keras.Model, phase: Phase) -> Iterator[str]:
                 "Write batch_norm: frozen, or trunk_precision: float32."
             )
             return
-        later = ", ".join(block.name for block in blocks_of(model)[1:])
+        later = ", ".join(block.name for block in get_blocks(model)[1:])
         yield (
             f"{requirement}, but all layers are trainable. Write trainable: none, or trainable: {{from_block: NAME}} "
             f"with one of {later}; or trunk_precision: float32."

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import keras
 
 from kerastl.errors import RequestError
-from kerastl.models import blocks_of
+from kerastl.models import get_blocks
 from kerastl.recipe.phase import BatchNorm, FromBlock, LayerNames, Phase, TopFraction, Trainable, Unfreeze
 
 HEAD_LAYERS = ("pooled", "head_dropout", "head")
@@ -36,7 +36,7 @@ def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
     Raises:
         RequestError: If there is no such block, or if no layer matches the pattern.
     """
-    blocks = blocks_of(model)
+    blocks = get_blocks(model)
     names = [name for block in blocks for name in block.layers]
     if trainable == "all":
         return names

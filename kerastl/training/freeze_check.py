@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from kerastl.errors import PermanentFailure
-from kerastl.models import blocks_of
+from kerastl.models import get_blocks
 from kerastl.training.batch_norm import is_statistic
 from kerastl.training.freeze import batch_norm_layers
 
@@ -104,7 +104,7 @@ def count_parameters(
         statistics and frozen add up to the total, which is Keras's `count_params`. Blocks are in order from the input;
         the last one, `head`, is everything after the backbone.
     """
-    block_of = {name: block.name for block in blocks_of(model) for name in block.layers}
+    block_of = {name: block.name for block in get_blocks(model) for name in block.layers}
     blocks: dict[str, dict[str, Any]] = {
         name: {"block": name, "total": 0, "trained": 0} for name in [*dict.fromkeys(block_of.values()), HEAD]
     }
@@ -175,7 +175,7 @@ def build_freeze_report(
         fault = f"{len(unexpected)} frozen variables changed; the first is {unexpected[0]}."
         if num_statistics:
             fault += (
-                f" {num_statistics} of them are BatchNorm statistics, although batch_norm is {batch_norm}."
+                f" {num_statistics} of them are BatchNorm statistics, although the phase has batch_norm: {batch_norm}."
             )
         faults.append(fault)
     if not trained and not changed:

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.models import blocks_of
+from kerastl.models import get_blocks
 from kerastl.recipe.phase import Phase
 
 
@@ -136,7 +136,7 @@ def rate_factors(model: keras.Model, phase: Phase) -> dict[str, float]:
     if phase.layer_decay == 1.0 and not rates:
         return {}
     factors = {}
-    for depth, block in enumerate(reversed(blocks_of(model)), start=1):
+    for depth, block in enumerate(reversed(get_blocks(model)), start=1):
         factor = rates.get(block.name, phase.layer_decay**depth)
         for name in block.layers:
             factors.update({weight.path: factor for weight in model.get_layer(name).weights})

@@ -1,17 +1,17 @@
 """Drawn images and a small model."""
 
 import pytest
-from sources_drawn import ArraySource, drawn
+from array_dataset import ArrayDataset, make_images
 
 
 @pytest.fixture
-def train() -> ArraySource:
-    return ArraySource(*drawn(40))
+def train() -> ArrayDataset:
+    return ArrayDataset(*make_images(40))
 
 
 @pytest.fixture
-def val() -> ArraySource:
-    return ArraySource(*drawn(20, seed=1), shuffle=False)
+def val() -> ArrayDataset:
+    return ArrayDataset(*make_images(20, seed=1), shuffle=False)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import csv
 
 import keras
 import pytest
-from sources_drawn import plain_phase
+from array_dataset import plain_phase
 from stopping import Stop, snapshots
 
 from kerastl.training import fit
@@ -12,7 +12,7 @@ from kerastl.training import fit
 THREE = plain_phase("head", epochs=3, learning_rate=1e-2)
 
 
-def told(model, train, val, callback, phase=THREE):
+def train_with(model, train, val, callback, phase=THREE):
     return fit(model, train, val=val, phases=[phase], callbacks=[callback])
 
 
@@ -40,7 +40,7 @@ def test_history_log_and_batch_callbacks_see_every_epoch(model, train, val, tmp_
 
 def test_early_stopping_ends_the_phase(model, train, val):
     callback = keras.callbacks.EarlyStopping(monitor="loss", min_delta=1e9, patience=0)
-    assert len(told(model, train, val, callback).rows) == 2
+    assert len(train_with(model, train, val, callback).rows) == 2
 
 
 def test_model_checkpoint_writes_weights_that_load(model, train, tmp_path):
@@ -60,13 +60,13 @@ def test_weights_set_by_a_callback_at_the_end_of_an_epoch_are_kept(model, train,
         def on_epoch_end(self, epoch, logs=None):
             self.model.get_layer("head").bias.assign([epoch + 1.0, -1.0])
 
-    best, _ = told(model, train, val, Marks()).best["source"]
+    best, _ = train_with(model, train, val, Marks()).best["source"]
     assert keras.ops.convert_to_numpy(model.get_layer("head").bias).tolist() == [best, -1.0]
 
 
 def test_a_keras_schedule_sets_the_learning_rate(model, train, val):
     callback = keras.callbacks.LearningRateScheduler(lambda epoch, _: 10.0 ** -(epoch + 2))
-    rates = [row["learning_rate"] for row in told(model, train, val, callback).rows]
+    rates = [row["learning_rate"] for row in train_with(model, train, val, callback).rows]
     assert rates == pytest.approx([1e-2, 1e-3, 1e-4])
 
 

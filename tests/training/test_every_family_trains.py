@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from array_dataset import ArrayDataset, plain_phase
 from backbone_families import QUICK, SMALLEST, calibrated, folding_error
-from sources_drawn import ArraySource, plain_phase
 
-from kerastl.models import build_model, fold_batch_norm, find_foldable, identify_backbone
+from kerastl.models import build_model, find_foldable, fold_batch_norm, identify_backbone
 from kerastl.recipe import TopFraction
 from kerastl.training import batch_norm_layers, fit
 
@@ -42,11 +42,11 @@ def _check_training(backbone, images):
     labels = (np.arange(len(images)) % 2).astype(np.int32)
     before = {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
     phase = plain_phase("top", epochs=1, learning_rate=1e-2, trainable=TopFraction(top_fraction=0.3))
-    (proof,) = fit(model, ArraySource(images, labels, batch_size=4), phases=[phase]).proofs
+    (report,) = fit(model, ArrayDataset(images, labels, batch_size=4), phases=[phase]).freeze_reports
     changed = {
         w.path for w in model.weights if not np.array_equal(before[w.path], keras.ops.convert_to_numpy(w))
     }
-    rows = proof["layers"]
+    rows = report["layers"]
     trained = {row["layer"] for row in rows if row["trainable"]}
     assert trained > {"head"}
     assert len(trained) < len(rows)

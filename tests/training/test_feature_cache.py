@@ -9,8 +9,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from array_dataset import phase_with, plain_phase, write_images
 from memory_dataset import MemoryDataset
-from sources_drawn import phase_with, plain_phase, stored
 from stopping import snapshots
 
 from kerastl.augment import build_mixing, build_policy
@@ -18,7 +18,7 @@ from kerastl.errors import Problems
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock, LayerNames
 from kerastl.training import check_phases, checks, decide_phases, feature_cache, fit
-from kerastl.training import trunk as learner
+from kerastl.training import trunk as trunk_module
 
 CLASSES = ("dark", "light")
 TESTS = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ LAST = FromBlock(from_block="block_3")
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    return stored(tmp_path_factory.mktemp("images"), 29, CLASSES)
+    return write_images(tmp_path_factory.mktemp("images"), 29, CLASSES)
 
 
 def dataset(records, *, operations=(), shuffle=True, **more):
@@ -50,7 +50,7 @@ def unchanged():
     return model_of()
 
 
-def learnt(records, phases, cache_dir, *, resume=False, checkpoints=None, on_epoch=None, seed=1, **more):
+def trained(records, phases, cache_dir, *, resume=False, checkpoints=None, on_epoch=None, seed=1, **more):
     model = model_of(seed)
     history = fit(
         model, dataset(records, **more), val=dataset(records[:9], shuffle=False), phases=phases,
@@ -79,9 +79,9 @@ def with_cache(phase, cache, **more):
     ],
 )  # fmt: skip
 def test_training_on_cached_activations_equals_training_on_images(records, tmp_path, cache, phase, more):
-    plain, expected = learnt(records, [with_cache(phase, "none")], tmp_path, **more)
+    plain, expected = trained(records, [with_cache(phase, "none")], tmp_path, **more)
     assert not (tmp_path / "activations").exists()
-    cached, history = learnt(records, [with_cache(phase, cache)], tmp_path, **more)
+    cached, history = trained(records, [with_cache(phase, cache)], tmp_path, **more)
     moved = np.abs(weights_of(plain) - weights_of(model_of())).max()
     assert moved > 1e-3
     assert np.abs(weights_of(cached) - weights_of(plain)).max() < 1e-3 * moved
@@ -112,13 +112,13 @@ def sorted_by_index(batches):
 
 def test_a_second_run_reads_the_cache_of_the_first(records, tmp_path, monkeypatch):
     phase = with_cache(HEAD, "features")
-    first, _ = learnt(records, [phase], tmp_path)
+    first, _ = trained(records, [phase], tmp_path)
 
     def refuse(*_):
         raise AssertionError("computed again")
 
     monkeypatch.setattr(feature_cache, "_compute", refuse)
-    second, _ = learnt(records, [phase], tmp_path, seed=1)
+    second, _ = trained(records, [phase], tmp_path, seed=1)
     assert weights_of(first).tobytes() == weights_of(second).tobytes()
 
 
@@ -153,13 +153,13 @@ def test_other_weights_images_or_augmentation_get_another_cache_entry(unchanged,
 
 def test_a_damaged_entry_is_rebuilt(records, tmp_path):
     phase = with_cache(HEAD, "features")
-    first, _ = learnt(records, [phase], tmp_path)
+    first, _ = trained(records, [phase], tmp_path)
     files = sorted(tmp_path.glob("*/tensor0-0.npy"))
     assert len(files) == 2
     whole = files[0].read_bytes()
     files[0].write_bytes(whole[:-4] + b"\0\0\0\0")
     files[1].write_bytes(files[1].read_bytes()[:200])
-    second, _ = learnt(records, [phase], tmp_path)
+    second, _ = trained(records, [phase], tmp_path)
     assert files[0].read_bytes() == whole
     assert weights_of(first).tobytes() == weights_of(second).tobytes()
     assert not list(tmp_path.glob(".*"))
@@ -170,8 +170,8 @@ def test_a_damaged_entry_is_rebuilt(records, tmp_path):
 def test_a_smaller_precision_rounds_and_reports_its_size(records, tmp_path, precision, within):
     whole, small = tmp_path / "whole", tmp_path / "small"
     phase = plain_phase("last", epochs=3, trainable=LAST, keep="last", cache="boundary")
-    _, exact = learnt(records, [phase], whole)
-    _, rounded = learnt(records, [with_cache(phase, "boundary", cache_precision=precision)], small)
+    _, exact = trained(records, [phase], whole)
+    _, rounded = trained(records, [with_cache(phase, "boundary", cache_precision=precision)], small)
     assert rounded.freeze_reports[0]["cache"]["precision"] == precision
     assert rounded.freeze_reports[0]["cache"]["bytes"] < 0.6 * exact.freeze_reports[0]["cache"]["bytes"]
     on_disk = sum(file.stat().st_size for file in small.rglob("*.npy"))
@@ -279,13 +279,13 @@ def test_too_little_disk_space_is_reported_before_anything_is_computed(
 def needed(model, records, tmp_path, monkeypatch, phases):
     """Return the bytes that the check requires for some phases, from the refusal on a full disk."""
     usage = namedtuple("usage", "total used free")
-    told = []
-    monkeypatch.setattr(checks, "format_bytes", lambda size: told.append(size) or str(size))
+    sizes = []
+    monkeypatch.setattr(checks, "format_bytes", lambda size: sizes.append(size) or str(size))
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 7))
     try:
         check_phases(model, phases, trains={"source": dataset(records)}, vals={}, cache_dir=tmp_path)
     except Problems:
-        return told[0]
+        return sizes[0]
     return 0
 
 
@@ -370,10 +370,10 @@ def test_a_resumed_cached_phase_uses_the_weights_of_the_phase_before(records, tm
     """The phase before it changed the front: a resumed run must not cache the front of the untrained model."""
     first = plain_phase("all", epochs=1, trainable="all", batch_norm="trainable", keep="last")
     phases, checkpoints = [first, phase], tmp_path / "whole"
-    whole, expected = learnt(
+    whole, expected = trained(
         records, phases, tmp_path / "a", checkpoints=checkpoints, on_epoch=snapshots(checkpoints)
     )
-    again, history = learnt(records, phases, tmp_path / "b", checkpoints=tmp_path / "whole-2", resume=True)
+    again, history = trained(records, phases, tmp_path / "b", checkpoints=tmp_path / "whole-2", resume=True)
     assert history.rows == expected.rows
     assert history.freeze_reports == expected.freeze_reports
     assert weights_of(again).tobytes() == weights_of(whole).tobytes()
@@ -413,7 +413,7 @@ def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
         return model, fit(model, source, phases=[phase], cache_dir=tmp_path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(learner, "foldable", lambda trunk: {})
+        patch.setattr(trunk_module, "foldable", lambda trunk: {})
         plain, _ = trained(phase)
     folded, _ = trained(phase)
     cached, history = trained(with_cache(phase, "boundary"))

@@ -36,13 +36,13 @@ def carried_rows(class_names, start_names, start_ids=()):
     return report, rows
 
 
-def test_the_same_classes_in_another_order_and_spelling_keep_the_head():
+def test_equal_classes_in_another_order_and_spelling_keep_the_head():
     report, rows = carried_rows(["Tree Frog", "newt"], ["newt", "tree_frog"])
     assert (report.outcome, rows) == ("kept", [1, 0])
     assert report.message == "head kept: same classes"
 
 
-def test_classes_that_are_some_of_the_starting_models_are_not_the_same_classes():
+def test_subset_of_the_classes_replaces_the_head():
     report, rows = carried_rows(["a", "c"], ["a", "b", "c"])
     assert (report.outcome, rows, report.carried) == ("partly_kept", [0, 2], ("a", "c"))
     assert "all 2 classes copied from a head of 3" in report.message
@@ -54,7 +54,7 @@ def test_new_classes_keep_their_own_rows():
     assert carried_rows(["x", "y"], ["a", "b"])[0].outcome == "replaced"
 
 
-def test_a_name_that_stands_twice_is_not_guessed_and_an_id_tells_which_is_meant():
+def test_ambiguous_name_needs_an_id():
     names, ids = ["crane", "Crane", "newt"], ["n1", "n2", "n3"]
     report, rows = carried_rows(["crane", "newt"], names, ids)
     assert (report.outcome, rows) == ("partly_kept", [None, 2])
@@ -63,12 +63,12 @@ def test_a_name_that_stands_twice_is_not_guessed_and_an_id_tells_which_is_meant(
     assert carried_rows(["n2", "n1"], names, ids)[1] == [1, 0]
 
 
-def test_two_names_of_one_class_are_not_all_the_classes():
+def test_two_names_of_one_class_do_not_count_as_two_classes():
     report, _ = carried_rows(["newt", "n2"], ["frog", "newt"], ["n1", "n2"])
     assert report.outcome == "partly_kept"
 
 
-def test_in_imagenets_own_list_only_names_that_stand_once_are_carried_over(keras_home):
+def test_only_unique_imagenet_names_keep_their_rows(keras_home):
     known = read_imagenet_head("mobilenet", alpha=0.25, image_size_px=128)
     spellings = [name.lower().replace("-", "_") for name in known.class_names]
     double = {name for name in spellings if spellings.count(name) > 1}
@@ -81,7 +81,7 @@ def test_in_imagenets_own_list_only_names_that_stand_once_are_carried_over(keras
     assert report.carried == ("tench", "n03126707")
 
 
-def test_another_number_of_features_is_refused():
+def test_another_number_of_features_is_rejected():
     inputs = keras.Input((FEATURES + 1,))
     model = keras.Model(inputs, keras.layers.Dense(2, name="head")(inputs))
     with pytest.raises(ValueError, match="has 4 input features, but this head has 5"):
@@ -100,14 +100,14 @@ def started(weights):
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "none"])
-def test_the_start_tells_of_every_file_it_read(keras_home, monkeypatch, weights):
+def test_initial_model_lists_every_file_it_read(keras_home, monkeypatch, weights):
     recipe, images = started(weights)
     monkeypatch.setattr("kerastl.workflows.model._family_options", lambda _: {"alpha": 0.25})
-    begun = build_initial_model(recipe, images)
+    initial = build_initial_model(recipe, images)
     files = {"file": "mobilenet_2_5_128_tf_no_top.h5", "head_file": "mobilenet_2_5_128_tf.h5"}
     hashes = {"file": "sha256", "head_file": "head_sha256"}
     for key, file in files.items():
         content = (keras_home / "models" / file).read_bytes()
         wanted = (file, hashlib.sha256(content).hexdigest())
-        found = (begun.weights[key], begun.weights[hashes[key]])
-        assert found == (wanted if weights == "imagenet" else (None, None))
+        hashes_read = (initial.weights[key], initial.weights[hashes[key]])
+        assert hashes_read == (wanted if weights == "imagenet" else (None, None))

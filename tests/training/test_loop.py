@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from sources_drawn import phase_with, plain_phase
+from array_dataset import phase_with, plain_phase
 from stopping import Stop
 
 from kerastl.errors import PermanentFailure, RequestError, RunFailed
@@ -40,7 +40,7 @@ def test_two_phases_reach_full_accuracy_and_the_first_changes_only_the_head(mode
     assert rows == [("head", 1), *(("all", epoch) for epoch in range(2, 8))]
     changed = {path for path in start if not np.array_equal(start[path], ends[0][path])}
     assert changed == {"head/kernel", "head/bias"}
-    moved = [row["layer"] for row in history.proofs[0]["layers"] if row["moved"]]
+    moved = [row["layer"] for row in history.freeze_reports[0]["layers"] if row["changed"]]
     assert moved == ["head"]
     kept = sorted(path.name for path in tmp_path.iterdir())
     assert kept == ["epoch-00006.npz", "epoch-00007.npz"], "only the last two checkpoints are kept"
@@ -218,7 +218,7 @@ def test_label_smoothing_and_class_weights_are_those_of_keras_and_scikit_learn()
     )
 
 
-def test_a_loss_of_nan_is_reported_with_phase_epoch_step_and_learning_rate(model, train):
+def test_infinite_loss_is_reported_with_phase_epoch_step_and_learning_rate(model, train):
     wild = plain_phase("head", epochs=3, optimizer="sgd").model_copy(update={"learning_rate": 1e38})
     with pytest.raises(RunFailed, match=r"phase head, epoch 1, step \d.*1e\+37"):
         fit(model, train, phases=[wild])
@@ -256,7 +256,7 @@ import sys; sys.path[:0] = [sys.argv[1]]
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from sources_drawn import ArraySource, drawn
+from array_dataset import ArrayDataset, make_images
 from kerastl.models import build_backbone
 from kerastl.training import Phase, build_model, fit
 ends = []
@@ -265,13 +265,13 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
     with strategy.scope():
         backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=3)
         model = build_model(backbone, class_names=("dark", "light"), dropout=0.0, seed=3)
-    source = ArraySource(*drawn(12))
+    source = ArrayDataset(*make_images(12))
     history = fit(model, source, phases=[phase], strategy=strategy)
     ends.append((model.get_layer("head").get_weights()[0], [row["loss"] for row in history.rows]))
 np.testing.assert_allclose(ends[0][0], ends[1][0], rtol=1e-4, atol=1e-5)
 np.testing.assert_allclose(ends[0][1], ends[1][1], rtol=1e-4)
 # One image is left for two replicas: no replica may compute statistics of an empty batch.
-source = ArraySource(*drawn(9))
+source = ArrayDataset(*make_images(9))
 fit(model, source, phases=[Phase("all", epochs=1, batch_norm="trainable", cache="none")], strategy=strategy)
 assert all(np.isfinite(w.numpy()).all() for w in model.weights)
 print("equal")

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from array_dataset import plain_phase, write_images
 from memory_dataset import MemoryDataset
-from sources_drawn import plain_phase, stored
 
 from kerastl.augment import build_mixing
 from kerastl.training import ClassificationStep
@@ -49,18 +49,18 @@ def step_of(smoothing, weights, gamma):
     return ClassificationStep(CLASSES, label_smoothing=smoothing, class_weights=weights, focal_gamma=gamma)
 
 
-def told(step, logits, labels):
+def losses_of(step, logits, labels):
     batch = {"train": (None, tf.constant(labels), None)}
     return step.losses(lambda images, training: logits, batch, tf.constant(0.0))
 
 
 @pytest.mark.parametrize(("smoothing", "weights", "gamma", "mixed"), COMBINATIONS)
-def test_loss_and_gradient_are_those_of_the_formula(smoothing, weights, gamma, mixed):
+def test_loss_and_gradient_equal_the_formula(smoothing, weights, gamma, mixed):
     logits, rows, first, *_ = drawn_batch(mixed=mixed)
     labels = rows if mixed else first.astype(np.int32)
     variable = tf.Variable(logits)
     with tf.GradientTape() as tape:
-        loss = told(step_of(smoothing, weights, gamma), variable, labels)["loss"]
+        loss = losses_of(step_of(smoothing, weights, gamma), variable, labels)["loss"]
     assert float(loss) == pytest.approx(documented(logits, rows, weights, smoothing, gamma), rel=1e-5)
     slopes = np.asarray(tape.gradient(loss, variable))
     for place in np.ndindex(2, CLASSES):
@@ -71,26 +71,26 @@ def test_loss_and_gradient_are_those_of_the_formula(smoothing, weights, gamma, m
 
 
 @pytest.mark.parametrize(("smoothing", "weights", "gamma"), OF_ONE)
-def test_a_mixed_image_has_the_mix_of_the_losses_of_its_parts(smoothing, weights, gamma):
+def test_loss_of_a_mixed_image_is_the_mix_of_the_losses_of_its_parts(smoothing, weights, gamma):
     """So its weight is the mean of its classes' weights, each by its share of the label."""
     logits, rows, first, second, share = drawn_batch(mixed=True)
     step = step_of(smoothing, weights, gamma)
     for row in range(len(rows)):
         one = logits[row : row + 1]
         alone = [
-            float(told(step, one, labels[row : row + 1].astype(np.int32))["loss"])
+            float(losses_of(step, one, labels[row : row + 1].astype(np.int32))["loss"])
             for labels in (first, second)
         ]
         by = float(share[row, 0])
-        mixed = float(told(step, one, rows[row : row + 1])["loss"])
+        mixed = float(losses_of(step, one, rows[row : row + 1])["loss"])
         assert mixed == pytest.approx(by * alone[0] + (1 - by) * alone[1], rel=1e-4)
 
 
 @pytest.mark.parametrize("mixing", ["mix_up", "cut_mix", "fourier_mix"])
-def test_every_mixing_of_the_pipeline_with_all_the_rest(tmp_path, mixing):
+def test_mixing_works_with_all_loss_options(tmp_path, mixing):
     """Balanced weights are of the images as they are, before they are mixed."""
     names = ("dark", "light")
-    records = stored(tmp_path, 13, names)
+    records = write_images(tmp_path, 13, names)
     source = MemoryDataset(
         records, class_names=names, image_size_px=32, batch_size=13, seed=3,
         mix=build_mixing([{"name": mixing}], image_size_px=32, num_classes=2),
@@ -106,17 +106,17 @@ def test_every_mixing_of_the_pipeline_with_all_the_rest(tmp_path, mixing):
     assert float(loss) == pytest.approx(documented(logits, batch[1], weights, 0.1, 2.0), rel=1e-5)
 
 
-def test_the_mean_is_over_images_not_over_weights():
+def test_loss_is_divided_by_the_number_of_images():
     """Balanced weights have mean 1 over all images, not over each batch: a rare class steps further."""
     logits = np.zeros((2, CLASSES), np.float32)
-    loss = told(step_of(0.0, WEIGHTS, 0.0), logits, np.array([2, 2], np.int32))["loss"]
+    loss = losses_of(step_of(0.0, WEIGHTS, 0.0), logits, np.array([2, 2], np.int32))["loss"]
     assert float(loss) == pytest.approx(3.0 * np.log(3), rel=1e-6)
 
 
-def test_a_class_without_training_images_weighs_nothing():
+def test_class_without_training_images_has_weight_zero():
     assert balanced_weights(np.array([0, 0, 2], np.int32), 3).tolist() == [0.75, 0.0, 1.5]
     logits, rows, *_ = drawn_batch(mixed=True)
     rows[0] = EYE[1]
     weights = np.array([0.75, 0.0, 1.5])
-    loss = told(step_of(0.1, weights, 2.0), logits, rows)["loss"]
+    loss = losses_of(step_of(0.1, weights, 2.0), logits, rows)["loss"]
     assert float(loss) == pytest.approx(documented(logits, rows, weights, 0.1, 2.0), rel=1e-5)

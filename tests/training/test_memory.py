@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import keras
 import pytest
-from sources_drawn import plain_phase, stored
+from array_dataset import plain_phase, write_images
 
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
@@ -22,7 +22,7 @@ ALL = "all"
 
 @pytest.fixture
 def train(tmp_path):
-    records = stored(tmp_path, 40, CLASSES)
+    records = write_images(tmp_path, 40, CLASSES)
     return ImageDataset(records, class_names=CLASSES, image_size_px=32, batch_size=8)
 
 

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from array_dataset import plain_phase, write_images
 from memory_dataset import MemoryDataset
-from sources_drawn import plain_phase, stored
 from stopping import snapshots
 
 from kerastl.augment import build_mixing, build_policy
@@ -23,7 +23,7 @@ PHASES = [
 
 @pytest.fixture
 def records(tmp_path):
-    return stored(tmp_path, 29, CLASSES)
+    return write_images(tmp_path, 29, CLASSES)
 
 
 def dataset(records, *mixings, **options):
@@ -78,12 +78,12 @@ def test_the_loss_of_mixed_images_is_the_mix_of_the_losses_of_their_parts(label_
     variable = tf.Variable(logits)
     with tf.GradientTape() as tape:
         batch = {"train": (None, tf.constant(rows), None)}
-        told = step.losses(lambda images, training: variable, batch, tf.constant(0.0))
+        losses = step.losses(lambda images, training: variable, batch, tf.constant(0.0))
     expected = share * alone(first) + (1 - share) * alone(second)
-    assert float(told["loss"]) == pytest.approx(expected.mean(), rel=1e-5)
-    assert float(told["accuracy"]) == np.mean(logits.argmax(axis=1) == rows.argmax(axis=1))
+    assert float(losses["loss"]) == pytest.approx(expected.mean(), rel=1e-5)
+    assert float(losses["accuracy"]) == np.mean(logits.argmax(axis=1) == rows.argmax(axis=1))
     change = generator.normal(0, 1, logits.shape)
-    slope = (np.asarray(tape.gradient(told["loss"], variable)) * change).sum()
+    slope = (np.asarray(tape.gradient(losses["loss"], variable)) * change).sum()
     ends = []
     for by in (1e-3, -1e-3):
         variable.assign((logits + by * change).astype(np.float32))
@@ -106,7 +106,7 @@ def test_one_hot_rows_have_the_loss_of_their_class_numbers_to_the_byte():
     np.testing.assert_array_equal(cross_entropy(labels, logits), cross_entropy(tf.one_hot(labels, 5), logits))
 
 
-def test_a_source_mixes_after_the_policy_and_from_any_step_on(records):
+def test_mixing_follows_the_policy_and_does_not_depend_on_the_first_step(records):
     plain, source = dataset(records), dataset(records, "mix_up", "cut_mix")
     assert (plain.mixes, source.mixes) == (False, True)
     whole, unmixed = everything(source, 1), everything(plain, 1)

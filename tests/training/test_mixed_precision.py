@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from array_dataset import plain_phase, write_images
 from memory_dataset import MemoryDataset
-from sources_drawn import plain_phase, stored
 
 from kerastl.errors import RequestError
 from kerastl.evaluation import predict
@@ -22,7 +22,7 @@ LAST = {"trainable": FromBlock(from_block="block_3")}
 
 @pytest.fixture
 def train(tmp_path):
-    records = stored(tmp_path, 24, CLASSES)
+    records = write_images(tmp_path, 24, CLASSES)
     return MemoryDataset(records, class_names=CLASSES, image_size_px=32, batch_size=8)
 
 
@@ -60,20 +60,20 @@ def test_convolutions_compute_in_bfloat16_and_logits_and_gradients_in_float32():
     assert len(gradients) == len(model.trainable_variables)
     assert {one.dtype for one in gradients} == {tf.float32}
     # Which operations make the cross-entropy depends on whether they must be deterministic.
-    ends = [found for kind, found in kinds.items() if "Softmax" in kind]
+    ends = [operations for kind, operations in kinds.items() if "Softmax" in kind]
     assert ends
-    assert not any("bfloat16" in found for found in ends)
+    assert not any("bfloat16" in operations for operations in ends)
     plain, _ = types_of_step(model, "float32")
     assert plain["Conv2D"] == {"float32"}
 
 
-def test_a_frozen_front_keeps_its_own_precision():
+def test_frozen_trunk_keeps_its_own_precision():
     model, phase = network(), plain_phase("late", 1, **LAST)
     kinds, _ = types_of_step(with_folded_trunk(model, phase), "mixed_bfloat16")
     assert kinds["Conv2D"] == {"bfloat16", "float32"}
 
 
-def test_afterwards_every_layer_is_as_it_was_also_after_an_error():
+def test_precision_is_restored_even_after_an_error():
     model = network()
     before = [one.dtype_policy.name for one in model._flatten_layers()]
     with computing_in_precision("mixed_bfloat16", model):
@@ -88,11 +88,11 @@ def gradients(model, batch, precision):
     unfreeze(model, ALL["trainable"], batch_norm=ALL["batch_norm"])
     with computing_in_precision(precision, model), tf.GradientTape() as tape:
         loss = ClassificationStep(2).losses(model, {"train": batch}, tf.constant(0.0))["loss"]
-    found = tape.gradient(loss, [one.value for one in model.trainable_variables])
-    return np.concatenate([np.asarray(one).ravel() for one in found])
+    gradients = tape.gradient(loss, [one.value for one in model.trainable_variables])
+    return np.concatenate([np.asarray(one).ravel() for one in gradients])
 
 
-def test_gradients_are_as_near_as_those_of_keras_own_policy(train):
+def test_gradients_are_as_accurate_as_with_the_keras_policy(train):
     batch = next(iter(train.indexed_batches(0)))
     model = network()
     exact, rounded = (gradients(model, batch, one) for one in ("float32", "mixed_bfloat16"))
@@ -109,7 +109,7 @@ def test_gradients_are_as_near_as_those_of_keras_own_policy(train):
 @pytest.mark.parametrize(
     "options", [ALL, LAST, {**LAST, "cache": "boundary"}], ids=["all", "last", "boundary"]
 )
-def test_what_is_judged_and_kept_is_float32(train, options, tmp_path):
+def test_validation_and_saved_model_are_float32(train, options, tmp_path):
     model = network()
     before = model.get_weights()
     phase = plain_phase("p", 2, optimizer="sgd", precision="mixed_bfloat16", keep="last", **options)
@@ -117,12 +117,12 @@ def test_what_is_judged_and_kept_is_float32(train, options, tmp_path):
     assert any((one != two).any() for one, two in zip(before, model.get_weights(), strict=True))
     assert {one.dtype for one in model.weights} == {"float32"}
     assert {one.compute_dtype for one in model._flatten_layers()} == {"float32"}
-    told = predict(model, train)
-    right = told.probabilities[np.arange(len(told.labels)), told.labels]
+    predictions = predict(model, train)
+    right = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
     assert history.rows[-1]["val_loss"] == pytest.approx(-np.log(right).mean(), rel=1e-4)
 
 
-def test_where_only_the_head_learns_it_is_refused(train):
+def test_mixed_precision_of_the_head_alone_is_rejected(train):
     phase = plain_phase("head", 1, precision="mixed_bfloat16")
     with pytest.raises(RequestError, match=r"phase head.*precision"):
         fit(network(), train, phases=[phase])

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from sources_drawn import plain_phase
+from array_dataset import plain_phase
 
-from kerastl.models import blocks_of, build_backbone, build_model
+from kerastl.models import build_backbone, build_model, get_blocks
 from kerastl.recipe import Phase
 from kerastl.training.optimizer import build_optimizer, rate_factors, transfer_state
 
@@ -16,13 +16,13 @@ FACTORS = {"a/kernel": 0.1, "a/bias": 0.1}
 
 def variables():
     generator = np.random.default_rng(0)
-    found = []
+    variables = []
     for path, shape in SHAPES.items():
         scope, name = path.split("/")
         with keras.name_scope(scope):
-            found.append(keras.Variable(generator.normal(size=shape).astype("float32"), name=name))
-    assert [one.path for one in found] == list(SHAPES)
-    return found
+            variables.append(keras.Variable(generator.normal(size=shape).astype("float32"), name=name))
+    assert [one.path for one in variables] == list(SHAPES)
+    return variables
 
 
 def gradients(step):
@@ -48,7 +48,7 @@ PHASES = [
 
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
-def test_each_variable_moves_as_under_an_optimizer_of_its_own_with_that_rate(phase, clip_norm):
+def test_each_variable_is_updated_as_by_its_own_optimizer(phase, clip_norm):
     phase = Phase(**{**vars(phase), "clip_norm": clip_norm})
     ours, theirs = variables(), variables()
     optimizer = build_optimizer(phase, ours, FACTORS)
@@ -78,14 +78,14 @@ def test_each_variable_moves_as_under_an_optimizer_of_its_own_with_that_rate(pha
 
 
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
-def test_what_joins_later_moves_as_if_its_optimizer_began_then_and_the_others_go_on(phase):
+def test_variable_that_joins_later_has_its_own_step_count(phase):
     ours, theirs = variables(), variables()
     head, all_of_them = ours[2:], ours
     first = build_optimizer(phase, head)
     for number in range(7):
         first.apply_gradients(zip(gradients(number)[2:], head, strict=True))
-    born = {one.path: 7 for one in ours[:2]}
-    second = build_optimizer(phase, all_of_them, FACTORS, born)
+    joined_at = {one.path: 7 for one in ours[:2]}
+    second = build_optimizer(phase, all_of_them, FACTORS, joined_at)
     transfer_state(first, second)
     assert int(second.iterations) == 7
     alone = {}
@@ -103,7 +103,7 @@ def test_what_joins_later_moves_as_if_its_optimizer_began_then_and_the_others_go
         assert np.abs(one.numpy() - other.numpy()).max() <= 2e-6, one.path
 
 
-def test_an_optimizer_of_another_kind_hands_nothing_on():
+def test_optimizer_of_another_type_transfers_no_slots():
     ours = variables()
     first = build_optimizer(PHASES[0], ours)
     first.apply_gradients(zip(gradients(0), ours, strict=True))
@@ -112,7 +112,7 @@ def test_an_optimizer_of_another_kind_hands_nothing_on():
     assert int(second.iterations) == 0
 
 
-def test_accumulated_gradients_move_as_their_mean_would():
+def test_accumulated_gradients_are_equivalent_to_their_mean():
     phase = plain_phase("adam", epochs=1, learning_rate=0.05)
     ours, theirs = variables(), variables()
     optimizer = build_optimizer(Phase(**{**vars(phase), "accumulate": 3}), ours, FACTORS)
@@ -128,20 +128,20 @@ def test_accumulated_gradients_move_as_their_mean_would():
         assert np.isfinite(one.numpy()).all()
 
 
-def test_layer_decay_falls_from_the_head_to_the_input_and_a_named_rate_takes_its_place():
+def test_layer_decay_decreases_towards_the_input_and_rates_override_it():
     backbone = build_backbone("small_cnn", weights="none", image_size_px=32)
     model = build_model(backbone, class_names=("a", "b"))
-    blocks = [block.name for block in blocks_of(model)]
+    blocks = [block.name for block in get_blocks(model)]
     phase = plain_phase("x", epochs=1, layer_decay=0.5, rates={blocks[0]: 0.01})
     factors = rate_factors(model, phase)
     by_block = {}
-    for block in blocks_of(model):
+    for block in get_blocks(model):
         paths = [one.path for name in block.layers for one in model.get_layer(name).weights]
         by_block[block.name] = {factors[path] for path in paths}
     expected = {name: {0.5 ** (len(blocks) - at)} for at, name in enumerate(blocks)}
     expected[blocks[0]] = {0.01}
-    assert {name: found for name, found in by_block.items() if found} == {
-        name: found for name, found in expected.items() if by_block[name]
+    assert {name: values for name, values in by_block.items() if values} == {
+        name: values for name, values in expected.items() if by_block[name]
     }
     assert not any(path.startswith("head") for path in factors)
     assert rate_factors(model, plain_phase("x", epochs=1)) == {}

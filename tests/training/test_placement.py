@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from array_dataset import plain_phase, write_images
 from memory_dataset import MemoryDataset
-from sources_drawn import plain_phase, stored
 
 from kerastl.augment import build_mixing, build_policy
 from kerastl.models import build_backbone, build_model
@@ -24,7 +24,7 @@ PHASES = [
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    return stored(tmp_path_factory.mktemp("images"), 29, CLASSES)
+    return write_images(tmp_path_factory.mktemp("images"), 29, CLASSES)
 
 
 def dataset(records, placement):

@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from sources_drawn import ArraySource, drawn, plain_phase
+from array_dataset import ArrayDataset, make_images, plain_phase
 
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import TopFraction
@@ -37,7 +37,7 @@ def trained(name, options, callbacks=(), **of_backbone):
         plain_phase("head", epochs=1),
         plain_phase("last", epochs=2, trainable=TopFraction(top_fraction=0.3), **options),
     ]
-    fit(model, ArraySource(*drawn(16)), phases=phases, callbacks=callbacks)
+    fit(model, ArrayDataset(*make_images(16)), phases=phases, callbacks=callbacks)
     return model
 
 
@@ -54,7 +54,7 @@ class PredictionsOfEachEpoch(keras.callbacks.Callback):
 def predictions(tmp_path_factory):
     """For each saved model its predictions before saving, and those of a new process that loads the file."""
     folder = tmp_path_factory.mktemp("plain")
-    images = drawn(6)[0]
+    images = make_images(6)[0]
     during = PredictionsOfEachEpoch(images)
     checkpoint = keras.callbacks.ModelCheckpoint(folder / "epoch_{epoch}.keras")
     models = {
@@ -89,12 +89,12 @@ def test_a_new_process_without_kerastl_loads_the_model_with_the_same_predictions
 def test_a_callback_sets_the_learning_rate_of_the_training():
     """The optimizer that callbacks see shares its learning rate with the one that moves the weights."""
     stop = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.0 if epoch else rate)
-    during = PredictionsOfEachEpoch(drawn(6)[0])
+    during = PredictionsOfEachEpoch(make_images(6)[0])
     backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=1)
     model = build_model(backbone, class_names=("dark", "light"), seed=1)
     start = np.asarray(model(during.images, training=False))
     phase = plain_phase("head", epochs=2, keep="last")
-    fit(model, ArraySource(*drawn(16)), phases=[phase], callbacks=[stop, during])
+    fit(model, ArrayDataset(*make_images(16)), phases=[phase], callbacks=[stop, during])
     first, second = during.predictions
     assert (first != start).any()
     np.testing.assert_array_equal(first, second)

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from array_dataset import ArrayDataset, make_images, plain_phase, write_images
 from memory_dataset import MemoryDataset
-from sources_drawn import ArraySource, drawn, plain_phase, stored
 from stopping import Stop, snapshots
 
 from kerastl.augment import build_mixing, build_policy
@@ -85,8 +85,8 @@ def network(seed=3, dropout=0.2):
 
 
 def target_of(count=11, batch_size=4, **more):
-    images, labels = drawn(count, seed=5)
-    return ArraySource(images * 0.5, labels, batch_size=batch_size, **more)
+    images, labels = make_images(count, seed=5)
+    return ArrayDataset(images * 0.5, labels, batch_size=batch_size, **more)
 
 
 def flat(lists):
@@ -103,7 +103,7 @@ class Watched:
     def __init__(self, target, *, asks=False):
         self.step, self.target, self.model = Aligned(spy=True), target, model_of()
         self.step.uses_target_labels = asks
-        train = ArraySource(*drawn(40))
+        train = ArrayDataset(*make_images(40))
         fit(self.model, train, target=target, phases=[HEAD], step_for=lambda *_: self.step)
 
 
@@ -136,7 +136,7 @@ def test_a_longer_stream_is_read_whole_over_several_epochs(labeled):
     assert sorted(flat(labeled.step.places("target"))) == list(range(40))
 
 
-def test_a_stretch_of_a_longer_phase_goes_on_where_the_one_before_it_ended(watched, train):
+def test_phase_of_gradual_unfreezing_continues_the_streams(watched, train):
     first, second = Aligned(spy=True), Aligned(spy=True)
     parts = [
         plain_phase(name, epochs=1, learning_rate=1e-2, keep="last").with_schedule_span(before, 2)
@@ -164,9 +164,9 @@ def test_other_target_labels_give_the_same_bytes(watched):
     assert bytes_of(Watched(target).model) == bytes_of(watched.model) != bytes_of(model_of())
 
 
-def test_two_sources_of_one_seed_and_one_size_are_not_paired(tmp_path):
+def test_two_datasets_with_equal_seed_and_size_are_not_paired(tmp_path):
     """Place for place they would be: sorted by class, each batch would hold the classes of the other."""
-    records = stored(tmp_path, 12, CLASSES)
+    records = write_images(tmp_path, 12, CLASSES)
     images = MemoryDataset(records, class_names=CLASSES, image_size_px=32, batch_size=4)
     step = Aligned(spy=True)
     fit(model_of(), images, target=images, phases=[HEAD], step_for=lambda *_: step)
@@ -175,7 +175,7 @@ def test_two_sources_of_one_seed_and_one_size_are_not_paired(tmp_path):
 
 
 def test_history_weighs_each_step_by_the_images_of_its_first_stream():
-    source, target = ArraySource(*drawn(20)), target_of(12, batch_size=8)
+    source, target = ArrayDataset(*make_images(20)), target_of(12, batch_size=8)
     history = fit(model_of(), source, target=target, phases=[HEAD], step_for=lambda *_: Aligned())
     steps = [(8, 8), (8, 4), (4, 8)], [(8, 4), (8, 8), (4, 4)]  # images of both, in each epoch
     orders = [target.with_own_order(labeled=False).indexed_batches(epoch) for epoch in range(3)]
@@ -210,7 +210,7 @@ def test_an_epoch_is_as_long_as_the_stream_that_is_read_first(train):
 
 
 class Scaled(Aligned):
-    """Learns a scale of the gap beside the model, and counts its epochs."""
+    """Learns a scale of the gap in addition to the model, and counts its epochs."""
 
     def __init__(self, start):
         super().__init__()
@@ -219,8 +219,8 @@ class Scaled(Aligned):
         self.epochs = 0
 
     def losses(self, model, batches, progress):
-        told = super().losses(model, batches, progress)
-        return {**told, "gap": told["gap"] * self.scale + (self.scale - 2.0) ** 2}
+        losses = super().losses(model, batches, progress)
+        return {**losses, "gap": losses["gap"] * self.scale + (self.scale - 2.0) ** 2}
 
     def on_epoch(self, model, sources):
         self.epochs += 1
@@ -265,21 +265,21 @@ class Copies(Aligned):
         self.copies.append(bytes_of(model))
 
 
-def test_a_step_is_shown_the_weights_that_its_phase_starts_from(train, tmp_path):
+def test_on_phase_begin_gets_the_initial_weights_of_the_phase(train, tmp_path):
     model, first, second = model_of(), Copies(), Copies()
     ends, steps = [], {"one": first, "two": second}
     phases = [plain_phase(name, epochs=2, learning_rate=1e-2, keep="last") for name in steps]
     begun = bytes_of(model)
-    told = {"target": target_of(), "phases": phases, "checkpoints": tmp_path}
+    losses = {"target": target_of(), "phases": phases, "checkpoints": tmp_path}
     with pytest.raises(KeyboardInterrupt):
         fit(
             model, train, step_for=lambda phase, _: steps[phase.name], callbacks=[Stop(3)],
-            on_phase_end=lambda *_: ends.append(bytes_of(model)), **told,
+            on_phase_end=lambda *_: ends.append(bytes_of(model)), **losses,
         )  # fmt: skip
     assert first.copies == [begun]
     assert second.copies == ends != [begun]
     resumed = Copies()
-    fit(model, train, step_for=lambda *_: resumed, resume=True, **told)
+    fit(model, train, step_for=lambda *_: resumed, resume=True, **losses)
     assert resumed.copies == []
 
 
@@ -299,7 +299,7 @@ class Follows(Aligned):
         return self._says and is_statistic(variable)
 
 
-def test_statistics_that_a_step_may_move_are_no_fault_and_are_judged_with(train, val):
+def test_statistics_that_may_change_are_no_fault_and_are_validated(train, val):
     model = model_of()
     history = fit(model, train, val=val, target=target_of(), phases=[HEAD], step_for=lambda *_: Follows())
     (proof,) = history.freeze_reports
@@ -310,7 +310,7 @@ def test_statistics_that_a_step_may_move_are_no_fault_and_are_judged_with(train,
     assert history.rows[-1]["val_loss"] == pytest.approx(now["val_loss"], rel=1e-5)
 
 
-def test_statistics_changed_without_may_move_stop_the_run(train):
+def test_statistics_that_may_not_change_stop_the_run(train):
     with pytest.raises(RunFailed, match="block_1_bn"):
         fit(
             model_of(), train, target=target_of(), phases=[HEAD],
@@ -326,7 +326,7 @@ def images_of(records, *, operations=(), **more):
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    return stored(tmp_path_factory.mktemp("images"), 43, CLASSES)
+    return write_images(tmp_path_factory.mktemp("images"), 43, CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -400,8 +400,8 @@ def mixed(records):
             asking(uses_target_labels=True),
             "dark, bright",
         ),
-        (images_of, asking(reads=("train", "targets")), "train, targets"),
-        (images_of, asking(reads=()), "reads"),
+        (images_of, asking(stream_names=("train", "targets")), "train, targets"),
+        (images_of, asking(stream_names=()), "reads"),
     ],
     ids=["missing", "empty", "no batch", "size", "place", "mixed", "classes", "unknown", "none"],
 )
@@ -417,7 +417,7 @@ def test_incompatible_target_data_is_refused_before_the_first_phase(records, tar
     assert bytes_of(model) == before
 
 
-def test_what_a_step_moves_is_not_kept_and_names_are_not_shared(train):
+def test_step_that_changes_the_trunk_has_no_cache_and_unique_variable_names(train):
     cached = plain_phase("head", epochs=1, cache="features", trunk_precision="bfloat16")
     with pytest.raises(RequestError, match=r"cache: features.*trunk_precision: bfloat16"):
         fit(model_of(), train, target=target_of(), phases=[cached], step_for=lambda *_: Follows())
@@ -427,7 +427,7 @@ def test_what_a_step_moves_is_not_kept_and_names_are_not_shared(train):
         fit(model_of(), train, target=target_of(), phases=[HEAD], step_for=lambda *_: step)
 
 
-def test_fresh_augmentation_of_the_target_alone_leaves_an_automatic_cache_out(records, tmp_path):
+def test_augmentation_of_the_target_disables_an_automatic_cache(records, tmp_path):
     phase = plain_phase("head", epochs=1, learning_rate=1e-2, cache="auto")
     for operations, kept in ((CONTRAST, 0), ((), 2)):
         fit(
@@ -443,7 +443,7 @@ import sys; sys.path[:0] = sys.argv[1:]
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from sources_drawn import ArraySource, drawn
+from array_dataset import ArrayDataset, make_images
 from test_streams import Scaled, network, target_of
 from kerastl.errors import RequestError
 from kerastl.training import Phase, fit
@@ -451,15 +451,15 @@ ends, phase = [], Phase("head", epochs=2, learning_rate=1e-2, batch_norm="frozen
 class Small(Scaled):
     # A mean over images: that of two parts is the mean of theirs, as no gap between means is.
     def losses(self, model, batches, progress):
-        told = super().losses(model, batches, progress)
+        losses = super().losses(model, batches, progress)
         logits = model(batches["target"][0], training=True)
-        return {**told, "gap": self.scale * tf.reduce_mean(logits ** 2) + (self.scale - 2.0) ** 2}
+        return {**losses, "gap": self.scale * tf.reduce_mean(logits ** 2) + (self.scale - 2.0) ** 2}
 # Two replicas hold as much of each batch: of the source 8 or 4 images, of the target 6.
 for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
     steps = []
     with strategy.scope():
         model = network(dropout=0.0)
-    source, target = ArraySource(*drawn(20)), target_of(12, batch_size=6)
+    source, target = ArrayDataset(*make_images(20)), target_of(12, batch_size=6)
     def step_for(*_):
         steps.append(Small(1.0))
         return steps[0]
@@ -477,13 +477,13 @@ try:
     fit(model, source, target=target_of(7, batch_size=1), phases=[phase], strategy=strategy,
         step_for=lambda *_: Small(1.0))
 except RequestError as error:
-    assert "not one batch of 1 for 2 devices" in str(error), error
+    assert "less than one batch of 1 for 2 devices" in str(error), error
     print("equal")
 """
 
 
 @pytest.mark.slow
-def test_two_replicas_learn_from_two_streams_what_one_learns(tmp_path):
+def test_two_replicas_train_on_two_streams_as_one_device_does(tmp_path):
     """In a process of its own, as logical devices must be made before TensorFlow starts."""
     script = tmp_path / "two.py"
     script.write_text(TWO_REPLICAS)

@@ -1,11 +1,11 @@
-"""A frozen front in bfloat16: what learns and what is saved stays float32, and the change is told."""
+"""A frozen front in bfloat16: what learns and what is saved stays float32, and the change is comparison."""
 
 import keras
 import numpy as np
 import pytest
+from array_dataset import plain_phase, write_images
 from memory_dataset import MemoryDataset
 from sklearn.datasets import load_sample_images
-from sources_drawn import plain_phase, stored
 
 from kerastl.errors import Problems
 from kerastl.models import build_backbone, build_model, fold_batch_norm
@@ -31,7 +31,7 @@ def in_mixed_precision(layer):
     return type(layer).from_config({**layer.get_config(), "dtype": "mixed_bfloat16"})
 
 
-def test_a_rounded_trunk_loses_what_mixed_precision_of_keras_loses_and_hands_on_float32(keras_home):
+def test_bfloat16_trunk_is_as_accurate_as_keras_mixed_precision_and_returns_float32(keras_home):
     backbone = build_backbone("mobilenet_v2", weights="imagenet", image_size_px=224, alpha=0.35)
     mixed = keras.models.clone_model(backbone, clone_function=in_mixed_precision)
     mixed.set_weights(backbone.get_weights())
@@ -48,34 +48,40 @@ def test_a_rounded_trunk_loses_what_mixed_precision_of_keras_loses_and_hands_on_
 
 
 @pytest.mark.parametrize("trainable", ["none", LAST], ids=["head", "last"])
-def test_what_it_changes_is_told_with_the_weights_that_were_kept(steady, train, val, trainable):
+def test_comparison_uses_the_kept_weights(steady, train, val, trainable):
     phase = plain_phase("late", 2, trainable=trainable, trunk_precision="bfloat16")
     history = fit(steady, train, val=val, phases=[phase])
-    told = history.freeze_reports[0]["trunk"]
-    assert (told["precision"], told["boundary"] == "pooled") == ("bfloat16", trainable is not LAST)
+    comparison = history.freeze_reports[0]["trunk"]
+    assert (comparison["precision"], comparison["boundary"] == "pooled") == (
+        "bfloat16",
+        trainable is not LAST,
+    )
     best = history.best["source"][0]
     (row,) = [row for row in history.rows if row["epoch"] == best]
-    assert told["rounded"]["val_loss"] == pytest.approx(row["val_loss"], rel=1e-4)
-    assert told["float32"]["val_loss"] != told["rounded"]["val_loss"]
-    assert told["float32"]["val_loss"] == pytest.approx(row["val_loss"], rel=0.1)
+    assert comparison["rounded"]["val_loss"] == pytest.approx(row["val_loss"], rel=1e-4)
+    assert comparison["float32"]["val_loss"] != comparison["rounded"]["val_loss"]
+    assert comparison["float32"]["val_loss"] == pytest.approx(row["val_loss"], rel=0.1)
     assert {one.dtype for one in steady.weights} == {"float32"}
     (line,) = rounded_lines({"phases": history.freeze_reports})
-    assert f"loss {told['rounded']['val_loss']:.4f}, in float32 {told['float32']['val_loss']:.4f}" in line
+    assert (
+        f"loss {comparison['rounded']['val_loss']:.4f}, in float32 {comparison['float32']['val_loss']:.4f}"
+        in line
+    )
 
 
-def test_without_validation_that_is_said(steady, train):
+def test_comparison_without_validation_images_has_no_metrics(steady, train):
     history = fit(steady, train, phases=[plain_phase("head", 1, trunk_precision="bfloat16")])
     assert history.freeze_reports[0]["trunk"]["rounded"] is None
     assert "no validation images" in rounded_lines({"phases": history.freeze_reports})[0]
 
 
-def test_a_phase_in_float32_tells_nothing_of_it(model, train, val):
+def test_float32_phase_has_no_comparison(model, train, val):
     history = fit(model, train, val=val, phases=[plain_phase("head", 1)])
     assert "trunk" not in history.freeze_reports[0]
 
 
-def test_a_cache_of_the_one_is_not_taken_for_the_other(tmp_path):
-    records = stored(tmp_path, 12, CLASSES)
+def test_caches_of_two_precisions_are_different_entries(tmp_path):
+    records = write_images(tmp_path, 12, CLASSES)
 
     def kept(precision):
         keras.utils.clear_session()
@@ -94,7 +100,7 @@ def test_a_cache_of_the_one_is_not_taken_for_the_other(tmp_path):
     assert 0 < np.abs(rounded - exact).max() < 0.1 * np.abs(exact).max()
 
 
-def test_nothing_frozen_is_refused_with_all_that_is_wrong_together(model, train):
+def test_trunk_precision_without_frozen_layers_is_rejected_for_all_phases(model, train):
     phases = [
         plain_phase("all", 1, trainable="all", trunk_precision="bfloat16"),
         plain_phase("free", 1, batch_norm="statistics", trunk_precision="bfloat16"),
@@ -102,7 +108,10 @@ def test_nothing_frozen_is_refused_with_all_that_is_wrong_together(model, train)
     ]
     with pytest.raises(Problems) as caught:
         fit(model, train, phases=phases)
-    told = str(caught.value)
-    assert "all learn. Write trainable: none, or {from_block: NAME}, of: block_2, block_3" in told
-    assert "Write batch_norm: frozen, or trunk_precision: float32" in told
-    assert told.count("block_9") == 1
+    comparison = str(caught.value)
+    assert (
+        "but all layers are trainable. Write trainable: none, or trainable: {from_block: NAME} with one of block_2, block_3"
+        in comparison
+    )
+    assert "Write batch_norm: frozen, or trunk_precision: float32" in comparison
+    assert comparison.count("block_9") == 1

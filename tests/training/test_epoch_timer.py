@@ -7,7 +7,7 @@ import sys
 
 import keras
 import pytest
-from sources_drawn import plain_phase
+from array_dataset import plain_phase
 
 from kerastl.console import format_duration
 from kerastl.training import fit
@@ -21,7 +21,7 @@ def standing(phase, epochs, *, stopped=False):
     return TrainingState(phase=phase, phase_epochs=epochs, stopped=stopped)
 
 
-def test_the_first_epoch_of_a_phase_counts_only_while_it_is_alone():
+def test_first_epoch_of_a_phase_counts_only_while_it_is_the_only_one():
     clock = EpochTimer([HEAD])
     assert clock.add_epoch(9.0, standing(0, 1))["seconds_left"] == 27.0
     assert clock.add_epoch(2.0, standing(0, 2))["seconds_left"] == 4.0
@@ -31,13 +31,13 @@ def test_the_first_epoch_of_a_phase_counts_only_while_it_is_alone():
     }  # fmt: skip
 
 
-def test_later_phases_are_named():
+def test_later_phases_are_untimed():
     assert EpochTimer([HEAD, TUNE]).add_epoch(2.0, standing(0, 1)) == {
         "seconds_left": 6.0, "at_most": True, "untimed": ["tune"],
     }  # fmt: skip
 
 
-def test_an_epoch_of_one_phase_says_nothing_of_the_next():
+def test_epochs_of_one_phase_do_not_count_for_the_next():
     clock = EpochTimer([HEAD, TUNE])
     for epoch in range(4):
         clock.add_epoch(2.0, standing(0, epoch + 1))
@@ -46,7 +46,7 @@ def test_an_epoch_of_one_phase_says_nothing_of_the_next():
     assert stopped == {"seconds_left": 0.0, "at_most": False, "untimed": []}
 
 
-def test_a_bar_is_for_epochs_that_last():
+def test_progress_bar_is_shown_for_long_epochs():
     clock = EpochTimer([HEAD])
     assert clock.shows_progress_bar
     clock.add_epoch(0.1, standing(0, 1))
@@ -60,11 +60,11 @@ def test_a_bar_is_for_epochs_that_last():
     [(0.2, "1 s"), (59.4, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (660, "11 min"),
      (3600, "1 h"), (7500, "2 h 5 min")],
 )  # fmt: skip
-def test_a_time_in_words(seconds, words):
+def test_format_duration(seconds, words):
     assert format_duration(seconds) == words
 
 
-def test_fit_reports_the_time_left_after_each_epoch(model, train, val):
+def test_fit_reports_the_remaining_time_after_each_epoch(model, train, val):
     timings = []
     phases = [plain_phase("a", epochs=2), plain_phase("b", epochs=1, trainable="all")]
     fit(model, train, val=val, phases=phases, on_epoch=lambda _, timing: timings.append(timing))
@@ -85,7 +85,7 @@ print_status("  epoch 1/1  done")
 """
 
 
-def test_a_terminal_sees_a_bar_and_a_pipe_the_line_alone():
+def test_progress_bar_is_shown_on_a_terminal_only():
     ours, theirs = pty.openpty()
     subprocess.run([sys.executable, "-c", WATCHED], stderr=theirs, check=True)
     os.close(theirs)
@@ -102,7 +102,7 @@ def test_a_terminal_sees_a_bar_and_a_pipe_the_line_alone():
     assert piped.stderr == b"  epoch 1/1  done\n"
 
 
-def test_a_fault_in_the_midst_of_a_bar_takes_it_away(model, train, monkeypatch):
+def test_error_during_a_progress_bar_removes_it(model, train, monkeypatch):
     """The bar is closed with the loop: what is said of the fault does not end up inside it."""
     ended = []
 

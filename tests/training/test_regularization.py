@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from sources_drawn import ArraySource, drawn, phase_with, plain_phase
+from array_dataset import ArrayDataset, make_images, phase_with, plain_phase
 from stopping import snapshots
 
 from kerastl.models import build_backbone, build_model
@@ -22,11 +22,11 @@ def model_of(seed=1):
 
 
 def source(count=32, seed=0, **more):
-    images, labels = drawn(count, seed)
-    return ArraySource(images, labels, **more)
+    images, labels = make_images(count, seed)
+    return ArrayDataset(images, labels, **more)
 
 
-def learnt(*phases, **more):
+def trained(*phases, **more):
     model = model_of()
     history = fit(model, source(), val=source(16, seed=1, shuffle=False), phases=list(phases), **more)
     return model, history
@@ -36,7 +36,7 @@ def weights_of(model):
     return [keras.ops.convert_to_numpy(one).copy() for one in model.weights]
 
 
-def test_the_moving_average_follows_the_formula_and_soon_forgets_its_start():
+def test_moving_average_equals_the_formula():
     weight = keras.Variable(np.array([1.0, -2.0], "float32"))
     averages = WeightAverages(plain_phase("x", epochs=1, ema=0.9), [weight])
     expected, generator = weight.numpy().astype(float), np.random.default_rng(0)
@@ -51,7 +51,7 @@ def test_the_moving_average_follows_the_formula_and_soon_forgets_its_start():
     np.testing.assert_array_equal(weight.numpy(), last)
 
 
-def test_the_mean_of_the_last_epochs_is_their_mean():
+def test_average_last_is_the_mean_of_the_last_epochs():
     weight = keras.Variable(np.zeros(3, "float32"))
     averages = WeightAverages(plain_phase("x", epochs=5, average_last=3), [weight])
     values = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
@@ -70,12 +70,12 @@ AVERAGED = plain_phase("x", epochs=3, learning_rate=3e-3, trainable=LAST, keep="
 
 @pytest.fixture(scope="module")
 def plain():
-    return weights_of(learnt(AVERAGED)[0])
+    return weights_of(trained(AVERAGED)[0])
 
 
 @pytest.mark.parametrize("more", [{"ema": 0.9}, {"average_last": 2}], ids=str)
 def test_averaged_weights_are_evaluated_and_kept(plain, more):
-    averaged, history = learnt(phase_with(AVERAGED, **more))
+    averaged, history = trained(phase_with(AVERAGED, **more))
     differ = [not np.array_equal(one, other) for one, other in zip(plain, weights_of(averaged), strict=True)]
     assert any(differ)
     assert not all(differ)  # what is frozen is not averaged
@@ -87,9 +87,9 @@ def test_averaged_weights_are_evaluated_and_kept(plain, more):
 def assert_resumed_runs_end_alike(phases, folder, *epochs):
     """Train in one piece, and again from the checkpoints of some epochs; return the weights and the history."""
     checkpoints = folder / "whole"
-    whole, expected = learnt(*phases, checkpoints=checkpoints, on_epoch=snapshots(checkpoints))
+    whole, expected = trained(*phases, checkpoints=checkpoints, on_epoch=snapshots(checkpoints))
     for epoch in epochs:
-        again, history = learnt(*phases, checkpoints=folder / f"whole-{epoch}", resume=True)
+        again, history = trained(*phases, checkpoints=folder / f"whole-{epoch}", resume=True)
         assert history.rows == expected.rows
         for one, other in zip(weights_of(whole), weights_of(again), strict=True):
             assert one.tobytes() == other.tobytes()
@@ -97,13 +97,13 @@ def assert_resumed_runs_end_alike(phases, folder, *epochs):
 
 
 @pytest.mark.parametrize("more", [{"ema": 0.9, "accumulate": 3}, {"average_last": 3}], ids=str)
-def test_averages_and_accumulated_gradients_survive_an_interruption(more, tmp_path):
+def test_averages_and_accumulated_gradients_are_resumed(more, tmp_path):
     phase = plain_phase("x", epochs=4, learning_rate=3e-3, trainable=LAST, keep="last", **more)
     after = plain_phase("y", epochs=1, learning_rate=1e-3, keep="last")
     assert_resumed_runs_end_alike([phase, after], tmp_path, 3)
 
 
-def test_unfreezing_with_a_kept_optimizer_state_survives_an_interruption(tmp_path):
+def test_gradual_unfreezing_with_kept_optimizer_state_is_resumed(tmp_path):
     phases = [
         plain_phase("head", epochs=1, keep="last", schedule="cosine").with_schedule_span(0, 3),
         plain_phase("last", epochs=2, keep="last", trainable=LAST, optimizer_state="keep", schedule="cosine").with_schedule_span(1, 3),
@@ -111,11 +111,11 @@ def test_unfreezing_with_a_kept_optimizer_state_survives_an_interruption(tmp_pat
     kept, expected = assert_resumed_runs_end_alike(phases, tmp_path, 1)
     rates = [row["learning_rate"] for row in expected.rows]
     assert rates[0] > rates[1] > rates[2] > 0
-    reset, _ = learnt(phases[0], phase_with(phases[1], optimizer_state="reset"))
+    reset, _ = trained(phases[0], phase_with(phases[1], optimizer_state="reset"))
     assert any(not np.array_equal(one, other) for one, other in zip(kept, weights_of(reset), strict=True))
 
 
-def test_the_pull_is_half_the_strength_times_the_squared_way_and_leaves_the_head_alone():
+def test_l2_sp_equals_the_formula_and_excludes_the_head():
     weight, head = (keras.Variable(np.array([1.0, 2.0], "float32"), name=name) for name in ("w", "head"))
     pull = build_l2_sp(0.5, [weight, head], {weight.path: np.array([0.0, 4.0], "float32")})
     assert float(pull()) == pytest.approx(0.5 * 0.5 * (1.0 + 4.0))
@@ -123,11 +123,11 @@ def test_the_pull_is_half_the_strength_times_the_squared_way_and_leaves_the_head
     assert build_l2_sp(1.0, [head], {}) is None
 
 
-def test_a_pull_keeps_the_weights_nearer_to_their_start():
+def test_l2_sp_keeps_weights_closer_to_their_initial_values():
     def way(strength):
         phase = plain_phase("x", epochs=3, learning_rate=3e-3, trainable=LAST, keep="last", l2_sp=strength)
         start = model_of()
-        model, history = learnt(phase)
+        model, history = trained(phase)
         assert ("l2_sp" in history.rows[0]) == bool(strength)
         return sum(
             float(np.square(one - other).sum())
@@ -138,18 +138,18 @@ def test_a_pull_keeps_the_weights_nearer_to_their_start():
     assert way(100.0) < 0.5 * way(0.0)
 
 
-def test_focal_loss_is_its_formula_and_cross_entropy_at_zero():
+def test_focal_loss_equals_the_formula_and_cross_entropy_for_gamma_zero():
     generator = np.random.default_rng(0)
     logits = generator.normal(0, 4, (50, 3)).astype("float32")
     labels = generator.integers(0, 3, 50).astype("int32")
     shares = np.exp(logits.astype(float))
     right = (shares / shares.sum(axis=1, keepdims=True))[np.arange(50), labels]
     for gamma in (0.0, 0.5, 2.0):
-        found = cross_entropy(labels, tf.constant(logits), focal_gamma=gamma).numpy()
-        np.testing.assert_allclose(found, -((1 - right) ** gamma) * np.log(right), rtol=2e-4, atol=1e-6)
+        loss = cross_entropy(labels, tf.constant(logits), focal_gamma=gamma).numpy()
+        np.testing.assert_allclose(loss, -((1 - right) ** gamma) * np.log(right), rtol=2e-4, atol=1e-6)
 
 
-def test_focal_loss_has_a_finite_slope_where_it_is_sure():
+def test_focal_loss_has_a_finite_gradient_for_confident_predictions():
     logits = tf.constant([[60.0, -60.0]])
     with tf.GradientTape() as tape:
         tape.watch(logits)

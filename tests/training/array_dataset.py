@@ -1,4 +1,4 @@
-"""Datasets in memory with the interface of an image dataset."""
+"""In-memory datasets, random images and phases for the tests of training."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 @dataclass
-class ArraySource:
+class ArrayDataset:
     """A dataset of arrays: its batches are tensors, so that no tf.data graph is traced."""
 
     images: np.ndarray
@@ -33,8 +33,8 @@ class ArraySource:
     def image_size_px(self):
         return self.images.shape[1]
 
-    def beside(self, *, labelled):
-        labels = self.labels if labelled else np.full_like(self.labels, -1)
+    def with_own_order(self, *, labeled):
+        labels = self.labels if labeled else np.full_like(self.labels, -1)
         return replace(self, labels=labels, seed=self.seed + 1000)
 
     def indexed_batches(self, epoch, first_step=0, shard=(0, 1)):
@@ -46,21 +46,21 @@ class ArraySource:
             yield tf.constant(self.images[rows]), tf.constant(self.labels[rows]), tf.constant(rows)
 
 
-def stored(folder, count: int, class_names: tuple[str, ...]) -> list:
+def write_images(folder, count: int, class_names: tuple[str, ...]) -> list:
     """Write images as PNG files and return their records."""
     from PIL import Image
 
     from kerastl.data import Record
 
-    found = []
-    for row, (image, label) in enumerate(zip(*drawn(count), strict=True)):
+    records = []
+    for row, (image, label) in enumerate(zip(*make_images(count), strict=True)):
         file = folder / f"{row}.png"
         Image.fromarray(image.astype(np.uint8)).save(file)
-        found.append(Record(file.name, file, class_names[label]))
-    return found
+        records.append(Record(file.name, file, class_names[label]))
+    return records
 
 
-def drawn(count: int, seed: int = 0, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
+def make_images(count: int, seed: int = 0, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
     """Return random images and labels; images of class 1 are brighter in their upper half."""
     generator = np.random.default_rng(seed)
     labels = (np.arange(count) % 2).astype(np.int32)

@@ -1,13 +1,13 @@
-"""The proof of a phase: counts and changes against NumPy and Keras, planted faults, and a resume in between."""
+"""The report of a phase: counts and changes against NumPy and Keras, planted faults, and a resume in between."""
 
 import keras
 import numpy as np
 import pytest
-from sources_drawn import plain_phase
+from array_dataset import plain_phase
 from stopping import snapshots
 
 from kerastl.errors import PermanentFailure
-from kerastl.models import blocks_of
+from kerastl.models import get_blocks
 from kerastl.recipe import FromBlock
 from kerastl.training import batch_norm_layers, fit
 
@@ -28,7 +28,7 @@ def statistics_of(model):
     ]
 
 
-def test_changes_and_counts_are_those_of_numpy_and_keras(model, train):
+def test_changes_and_counts_equal_numpy_and_keras(model, train):
     before = statistics_of(model)
     head, adapt = fit(model, train, phases=[HEAD, STATISTICS]).freeze_reports
     still = head["batch_norm"]
@@ -38,7 +38,7 @@ def test_changes_and_counts_are_those_of_numpy_and_keras(model, train):
     assert still["before"] == still["after"] == adapt["batch_norm"]["before"]
     assert adapt["batch_norm"]["after"] != still["after"]
 
-    found = []
+    changes = []
     for layer, old, new in zip(batch_norm_layers(model), before, statistics_of(model), strict=True):
         spread = np.sqrt(old[1] + layer.epsilon)
         for name, change in (
@@ -46,8 +46,8 @@ def test_changes_and_counts_are_those_of_numpy_and_keras(model, train):
             ("moving_variance", np.sqrt(new[1] + layer.epsilon) - spread),
         ):
             sizes = np.abs(change) / spread
-            found.append((sizes.max(), layer.name, name, int(sizes.argmax())))
-    size, layer, statistic, channel = max(found)
+            changes.append((sizes.max(), layer.name, name, int(sizes.argmax())))
+    size, layer, statistic, channel = max(changes)
     largest = adapt["batch_norm"]["largest"]
     assert adapt["batch_norm"]["changed"] == 3
     assert largest["deviations"] == pytest.approx(size, rel=1e-5)
@@ -61,28 +61,28 @@ def test_changes_and_counts_are_those_of_numpy_and_keras(model, train):
     assert counted["statistics"] == sum(one.size for pair in before for one in pair)
     assert counted["frozen"] == counted["total"] - counted["trained"] - counted["statistics"]
     blocks = {row["block"]: row for row in counted["blocks"]}
-    assert list(blocks) == [*(block.name for block in blocks_of(model)), "head"]
+    assert list(blocks) == [*(block.name for block in get_blocks(model)), "head"]
     assert [name for name, row in blocks.items() if row["trained"]] == ["block_3", "head"]
     assert blocks["head"]["trained"] == model.get_layer("head").count_params()
     assert blocks["block_3"]["total"] == sum(
-        model.get_layer(name).count_params() for name in blocks_of(model)[-1].layers
+        model.get_layer(name).count_params() for name in get_blocks(model)[-1].layers
     )
     assert head["parameters"]["statistics"] == 0
 
 
-def test_statistics_that_move_though_frozen_are_a_fault_with_how_far(model, train):
+def test_changed_frozen_statistics_are_a_fault_with_their_size(model, train):
     class Vandal(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             mean = self.model.get_layer("block_2_bn").moving_mean
             mean.assign(mean + np.eye(1, mean.shape[0], 5, dtype=np.float32)[0] * 0.5)
 
-    told = []
-    with pytest.raises(PermanentFailure, match="block_2_bn") as left:
-        fit(model, train, phases=[HEAD], callbacks=[Vandal()], on_freeze_report=told.extend)
-    assert "batch_norm: frozen" in str(left.value)
-    (proof,) = told
-    assert proof["batch_norm"]["changed"] == 1
-    largest = proof["batch_norm"]["largest"]
+    reports = []
+    with pytest.raises(PermanentFailure, match="block_2_bn") as exit_info:
+        fit(model, train, phases=[HEAD], callbacks=[Vandal()], on_freeze_report=reports.extend)
+    assert "batch_norm: frozen" in str(exit_info.value)
+    (report,) = reports
+    assert report["batch_norm"]["changed"] == 1
+    largest = report["batch_norm"]["largest"]
     layer = model.get_layer("block_2_bn")
     spread = float(np.sqrt(keras.ops.convert_to_numpy(layer.moving_variance)[5] + layer.epsilon))
     assert (largest["layer"], largest["channel"]) == ("block_2_bn", 5)
@@ -93,7 +93,9 @@ def test_the_freeze_report_of_a_resumed_phase_covers_the_whole_phase(model, trai
     checkpoints = tmp_path / "whole"
     (expected,) = fit(
         model, train, phases=[STATISTICS], checkpoints=checkpoints, on_epoch=snapshots(checkpoints)
-    ).proofs
-    (again,) = fit(model, train, phases=[STATISTICS], checkpoints=tmp_path / "whole-1", resume=True).proofs
+    ).freeze_reports
+    (again,) = fit(
+        model, train, phases=[STATISTICS], checkpoints=tmp_path / "whole-1", resume=True
+    ).freeze_reports
     assert again["batch_norm"]["before"] == expected["batch_norm"]["before"]
     assert again["batch_norm"]["largest"]["deviations"] > 0

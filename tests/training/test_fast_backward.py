@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from sources_drawn import plain_phase
+from array_dataset import plain_phase
 
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import TopFraction
@@ -25,14 +25,14 @@ LAYERS = {
 }
 
 
-def drawn(shape, seed=0, low=-1.0, high=1.0):
+def random_array(shape, seed=0, low=-1.0, high=1.0):
     return np.random.default_rng(seed).uniform(low, high, shape).astype("float32")
 
 
 def answers_and_gradients(model, variables, images):
     with tf.GradientTape() as tape:
         answers = model(images, training=True)
-        loss = tf.reduce_sum(answers * drawn(answers.shape, 5))
+        loss = tf.reduce_sum(answers * random_array(answers.shape, 5))
     return [answers, *tape.gradient(loss, [one.value for one in variables])]
 
 
@@ -52,7 +52,7 @@ def assert_same(model, images):
 
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen BatchNorm", "BatchNorm learns"])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_each_kind_of_convolution_keeps_its_answers_and_gradients(kind, frozen):
+def test_fast_convolutions_have_equal_outputs_and_gradients(kind, frozen):
     if kind in ("square with a stride", "dilated", "in groups") and not frozen:
         pytest.skip("stands as it is, unless there is a BatchNorm to compute into it")
     keras.utils.set_random_seed(2)
@@ -62,22 +62,22 @@ def test_each_kind_of_convolution_keeps_its_answers_and_gradients(kind, frozen):
     last = keras.layers.Dense(2)
     model = keras.Model(image, last(keras.layers.ReLU()(norm(LAYERS[kind]()(first)))))
     for at, weight in enumerate(norm.weights):
-        weight.assign(drawn(weight.shape, at, 0.5, 1.5))
+        weight.assign(random_array(weight.shape, at, 0.5, 1.5))
     norm.trainable = not frozen
-    assert_same(model, drawn((3, 9, 8, 4)))
+    assert_same(model, random_array((3, 9, 8, 4)))
 
 
-def test_what_a_frozen_norm_adds_stays_where_somebody_else_reads_the_convolution():
+def test_norm_is_not_folded_if_the_convolution_has_another_consumer():
     image = keras.Input((6, 6, 3))
     read_twice = keras.layers.Conv2D(4, 1)(image)
     norm = keras.layers.BatchNormalization()
     model = keras.Model(image, keras.layers.Add()([norm(read_twice), read_twice]))
     norm.moving_mean.assign([1.0, 2.0, 3.0, 4.0])
     norm.trainable = False
-    assert_same(model, drawn((2, 6, 6, 3)))
+    assert_same(model, random_array((2, 6, 6, 3)))
 
 
-def test_a_network_without_convolutions_is_returned_as_it_is():
+def test_network_without_convolutions_is_returned_unchanged():
     image = keras.Input((4,))
     model = keras.Model(image, keras.layers.Dense(2)(image))
     assert with_fast_backward(model) is model
@@ -91,7 +91,7 @@ def test_a_network_without_convolutions_is_returned_as_it_is():
         pytest.param("mobilenet_v2", "trainable", marks=pytest.mark.slow),
     ],
 )
-def test_training_steps_with_the_cheap_backward_pass_end_where_plain_steps_end(name, rule):
+def test_fast_backward_gives_equal_training_steps(name, rule):
     def trained(way):
         keras.utils.clear_session()
         options = {"alpha": 0.35} if name == "mobilenet_v2" else {}
@@ -101,8 +101,8 @@ def test_training_steps_with_the_cheap_backward_pass_end_where_plain_steps_end(n
         # Offsets away from 0: at the kink of a ReLU rounding decides which way a gradient goes.
         for at, norm in enumerate(batch_norm_layers(model)):
             norm.momentum = 0.0
-            norm.beta.assign(drawn(norm.beta.shape, at, 0.5, 1.5))
-        images = drawn((8, 32, 32, 3), 1, 0.0, 255.0)
+            norm.beta.assign(random_array(norm.beta.shape, at, 0.5, 1.5))
+        images = random_array((8, 32, 32, 3), 1, 0.0, 255.0)
         model(images, training=True)
         phase = plain_phase("last", 1, trainable=TopFraction(top_fraction=0.3), batch_norm=rule)
         unfreeze(model, phase.trainable, batch_norm=rule)
