@@ -23,7 +23,7 @@ from kerastl.training import fit, unfreeze
 from kerastl.workflows.collect_outputs import SelectionData, collect_evidence, collect_renormalized_evidence
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
-from kerastl.workflows.phase_data import (
+from kerastl.workflows.phases import (
     build_step_factory,
     candidate_methods,
     candidate_phases,

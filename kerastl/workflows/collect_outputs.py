@@ -26,7 +26,7 @@ from kerastl.training import (
     unfreeze,
 )
 from kerastl.workflows.datasets import Datasets
-from kerastl.workflows.phase_data import (
+from kerastl.workflows.phases import (
     candidate_methods,
     candidate_phases,
     target_training_records,

@@ -22,7 +22,7 @@ from kerastl.recipe import Recipe
 from kerastl.report import write_report
 from kerastl.runs import Run
 from kerastl.workflows.datasets import Datasets
-from kerastl.workflows.phase_data import candidate_methods, target_training_records
+from kerastl.workflows.phases import candidate_methods, target_training_records
 
 FREEZE_FILE = "freeze.json"
 MAX_IMAGES = 32

@@ -18,7 +18,7 @@ from kerastl.runs import RESOLVED_RECIPE, Run, format_bytes
 from kerastl.training import MemoryEstimate
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
-from kerastl.workflows.phase_data import (
+from kerastl.workflows.phases import (
     changes_pixels,
     check_methods,
     datasets_by_domain,

@@ -11,7 +11,7 @@ from kerastl.runs import Run
 from kerastl.training import History, fit
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
-from kerastl.workflows.phase_data import datasets_by_domain, run_phases, time_budget, training_phases
+from kerastl.workflows.phases import datasets_by_domain, run_phases, time_budget, training_phases
 from kerastl.workflows.run_writer import (
     HistoryWriter,
     write_freeze_reports,

@@ -7,7 +7,7 @@ import yaml
 
 from kerastl import recipe as recipes
 from kerastl.workflows import run
-from kerastl.workflows.phase_data import method_phases, run_phases, time_budget
+from kerastl.workflows.phases import method_phases, run_phases, time_budget
 
 SETS = [
     "target=null",
