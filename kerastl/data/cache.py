@@ -142,11 +142,11 @@ def read_file_checks(cache_dir: Path | None, keys: Iterable[str]) -> dict[str, F
     """Return the cached results of the keys. A damaged cache has none."""
     keys = list(keys)
     checks: dict[str, FileCheck] = {}
-    if cache_dir is None or not _is_file(cache_dir / FILE_NAME):
+    if cache_dir is None:
         return {}
     with contextlib.suppress(OSError):
         os.utime(cache_dir / FILE_NAME)  # time of last use, for `kerastl cache`
-    with contextlib.suppress(sqlite3.Error), _opened(cache_dir) as connection:
+    with contextlib.suppress(sqlite3.Error), _opened(cache_dir / FILE_NAME, "ro") as connection:
         for start in range(0, len(keys), KEYS_PER_QUERY):
             batch = keys[start : start + KEYS_PER_QUERY]
             placeholders = ",".join("?" * len(batch))
@@ -160,36 +160,26 @@ def read_file_checks(cache_dir: Path | None, keys: Iterable[str]) -> dict[str, F
     return checks
 
 
-def _is_file(file: Path) -> bool:
-    try:
-        return file.is_file()
-    except OSError:
-        return False
-
-
 def write_file_checks(cache_dir: Path | None, file_checks: Mapping[str, FileCheck]) -> None:
     """Cache permanent results. A damaged cache is replaced, and a read-only cache is left unchanged."""
     file_checks = {key: check for key, check in file_checks.items() if check.is_permanent}
     if cache_dir is None or not file_checks:
         return
-    for attempt in range(2):
+    for _ in range(2):
         try:
             _write(cache_dir, file_checks)
-        except sqlite3.OperationalError:
+        except (sqlite3.OperationalError, OSError):
             return
         except sqlite3.DatabaseError:
-            if attempt == 0:
-                with contextlib.suppress(OSError):
-                    (cache_dir / FILE_NAME).unlink(missing_ok=True)
-                continue
-        except OSError:
+            with contextlib.suppress(OSError):
+                (cache_dir / FILE_NAME).unlink(missing_ok=True)
+        else:
             return
-        return
 
 
 def _write(cache_dir: Path, file_checks: Mapping[str, FileCheck]) -> None:
     cache_dir.mkdir(parents=True, exist_ok=True)
-    with _opened(cache_dir) as connection, connection:
+    with _opened(cache_dir / FILE_NAME, "rwc") as connection, connection:
         connection.execute(
             "CREATE TABLE IF NOT EXISTS file_checks "
             "(key TEXT PRIMARY KEY, reason TEXT, is_16_bit INTEGER, needs_conversion INTEGER)"
@@ -203,13 +193,9 @@ def _write(cache_dir: Path, file_checks: Mapping[str, FileCheck]) -> None:
         )
 
 
-@contextlib.contextmanager
-def _opened(cache_dir: Path) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(cache_dir / FILE_NAME, timeout=TIMEOUT_S)
-    try:
-        yield connection
-    finally:
-        connection.close()
+def _opened(file: Path, mode: Literal["ro", "rwc"]) -> contextlib.closing[sqlite3.Connection]:
+    uri = f"{file.absolute().as_uri()}?mode={mode}"
+    return contextlib.closing(sqlite3.connect(uri, uri=True, timeout=TIMEOUT_S))
 
 
 Kind = Literal["activations", "phantom", "tfds", "file_checks"]
@@ -324,10 +310,7 @@ def _file_checks_entry(file: Path) -> Iterator[Entry]:
     if not file.is_file():
         return
     status, holds = file.stat(), {}
-    with (
-        contextlib.suppress(sqlite3.Error),
-        contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection,
-    ):
+    with contextlib.suppress(sqlite3.Error), _opened(file, "ro") as connection:
         holds = {"images": connection.execute("SELECT COUNT(*) FROM file_checks").fetchone()[0]}
     yield Entry("file_checks", file, status.st_size, status.st_mtime, holds)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -84,15 +83,27 @@ def write_phantoms(
         reason = "is not empty" if out.is_dir() else "is a file"
         raise RequestError(f"{out} {reason}. Nothing was written. Choose a new folder.")
 
-    numbered = list(enumerate(assign_classes(hospital, patients=patients, seed=seed), start=1))
+    classes = assign_classes(hospital, patients=patients, seed=seed)
+
+    def draw(number: int, malignant: bool) -> list[Slice]:
+        return draw_patient(
+            hospital, patient=number, malignant=malignant, seed=seed, num_slices=slices_per_patient,
+            image_size_px=image_size_px, region=region,
+        )  # fmt: skip
+
     out.parent.mkdir(parents=True, exist_ok=True)
     partial_out = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        draw = partial(
-            _write_patient, partial_out, hospital=hospital, seed=seed, num_slices=slices_per_patient,
-            image_size_px=image_size_px, region=region,
-        )  # fmt: skip
-        rows = _draw_all(partial_out, draw, numbered, f"generating hospital {hospital}", workers or 2)
+        for folder in ("images", "masks"):
+            (partial_out / folder).mkdir()
+        rows: list[Row] = []
+        with ThreadPoolExecutor(workers or 2) as pool:
+            drawn = pool.map(draw, range(1, patients + 1), classes)
+            for number, slices in enumerate(
+                track(drawn, f"generating hospital {hospital}", patients), start=1
+            ):
+                label = "malignant" if classes[number - 1] else "benign"
+                rows += _write_slices(partial_out, hospital, f"{hospital}{number:04d}", label, slices)
         write_csv(partial_out / "labels.csv", HEADER, rows)
         partial_out.chmod(0o755)
         if out.exists():
@@ -104,53 +115,17 @@ def write_phantoms(
     return out
 
 
-def _draw_all(
-    out: Path,
-    draw: Callable[..., Sequence[Row]],
-    numbered: Sequence[tuple[int, bool]],
-    description: str,
-    workers: int,
-) -> list[Row]:
-    """Draw all patients into a folder with a progress bar, and return the rows of the table in order."""
-    for folder in ("images", "masks"):
-        (out / folder).mkdir()
-    with ThreadPoolExecutor(workers) as pool:
-        drawn = pool.map(lambda job: draw(*job), numbered)
-        tracked = track(drawn, description, total=len(numbered))
-        return [row for patient_rows in tracked for row in patient_rows]
-
-
-def _write_patient(
-    out: Path,
-    number: int,
-    malignant: bool,
-    *,
-    hospital: str,
-    seed: int,
-    num_slices: int,
-    image_size_px: int,
-    region: str,
-) -> list[Row]:
+def _write_slices(
+    out: Path, hospital: str, patient_id: str, label: str, slices: Sequence[Slice]
+) -> Iterator[Row]:
+    """Write the images and masks of a patient, and yield the rows of the table."""
     from PIL import Image
 
-    patient_id = f"{hospital}{number:04d}"
-    slices = draw_patient(
-        hospital,
-        patient=number,
-        malignant=malignant,
-        seed=seed,
-        num_slices=num_slices,
-        image_size_px=image_size_px,
-        region=region,
-    )
-    rows: list[Row] = []
     for index, patient_slice in enumerate(slices, start=1):
-        image, mask = (f"{kind}/{patient_id}_{index:02d}.png" for kind in ("images", "masks"))
+        image, mask = (f"{folder}/{patient_id}_{index:02d}.png" for folder in ("images", "masks"))
         Image.fromarray(patient_slice.stored).save(out / image)
         Image.fromarray(patient_slice.mask.astype("uint8") * 255).save(out / mask)
-        label = "malignant" if malignant else "benign"
-        rows.append((image, label, patient_id, hospital, mask, *patient_slice.box()))
-    return rows
+        yield image, label, patient_id, hospital, mask, *patient_slice.box()
 
 
 VERSION = 5

@@ -54,15 +54,7 @@ class Skipped:
         return lines
 
 
-@dataclass(frozen=True)
-class Folder:
-    """A subfolder: its name and its path on disk."""
-
-    name: str
-    path: Path
-
-
-def sub_folders(folder: Path, root: Path, skipped: Skipped) -> list[Folder]:
+def list_subfolders(folder: Path, root: Path, skipped: Skipped) -> list[Path]:
     """Return the visible subfolders of a folder in natural order. Links to the outside of `root` are ignored."""
     folders = []
     with os.scandir(folder) as entries:
@@ -71,7 +63,7 @@ def sub_folders(folder: Path, root: Path, skipped: Skipped) -> list[Folder]:
     for entry in _entries(folder):
         if _stays_inside(entry, root, skipped) and entry.is_dir():
             if _is_utf8(entry.name):
-                folders.append(Folder(entry.name, Path(entry.path)))
+                folders.append(Path(entry.path))
             else:
                 skipped.invalid_names += 1
     from natsort import natsorted  # slow to import, and not needed by `check`
@@ -204,7 +196,7 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     root = options.path.resolve()
     skipped = Skipped()
     try:
-        folders = sub_folders(root, root, skipped) if options.labelled else []
+        folders = list_subfolders(root, root, skipped) if options.labelled else []
         if not folders:
             return _read_unlabeled(root, options, skipped)
         records, notes = _read_labeled(root, folders, options, skipped)
@@ -225,19 +217,19 @@ def _read_unlabeled(root: Path, options: Options, skipped: Skipped) -> Collectio
 
 
 def _read_labeled(
-    root: Path, folders: list[Folder], options: Options, skipped: Skipped
+    root: Path, folders: list[Path], options: Options, skipped: Skipped
 ) -> tuple[list[Record], list[str]]:
     splits = _split_folders(root, folders)
     records: list[Record] = []
     problems: list[Problem] = []
-    parents = splits.items() if splits else [(None, Folder("", root))]
+    parents = splits.items() if splits else [(None, root)]
     for split, parent in parents:
-        skipped.outside_classes += sum(1 for _ in images(parent.path, root, Skipped(), nested=False))
-        classes = sub_folders(parent.path, root, skipped) if splits else folders
+        skipped.outside_classes += sum(1 for _ in images(parent, root, Skipped(), nested=False))
+        classes = list_subfolders(parent, root, skipped) if splits else folders
         if not classes:
             problems.append(Problem(parent.name, "has no subfolders. A split folder needs one per class."))
         for folder in classes:
-            files = list(images(folder.path, root, skipped))
+            files = list(images(folder, root, skipped))
             if not files:
                 where = f"{parent.name}/{folder.name}" if splits else folder.name
                 problems.append(Problem(f"class folder {where!r}", "has no images"))
@@ -247,7 +239,7 @@ def _read_labeled(
     return records, _split_notes(splits)
 
 
-def _split_folders(root: Path, folders: list[Folder]) -> dict[str, Folder]:
+def _split_folders(root: Path, folders: list[Path]) -> dict[str, Path]:
     """Return the folder of each split, or nothing if the subfolders are classes.
 
     Raises:
@@ -263,7 +255,7 @@ def _split_folders(root: Path, folders: list[Folder]) -> dict[str, Folder]:
             f"{root} has split folders ({', '.join(sorted(names))}) and other folders "
             f"({', '.join(others[:5])}). Move the other folders, or the split folders into a new folder."
         )
-    splits: dict[str, Folder] = {}
+    splits: dict[str, Path] = {}
     for folder in folders:
         word = words[folder.name] or ""
         if word in splits:
@@ -275,7 +267,7 @@ def _split_folders(root: Path, folders: list[Folder]) -> dict[str, Folder]:
     return splits
 
 
-def _split_notes(splits: dict[str, Folder]) -> list[str]:
+def _split_notes(splits: dict[str, Path]) -> list[str]:
     if not splits:
         return []
     names = ", ".join(folder.name for folder in splits.values())
