@@ -1,4 +1,4 @@
-"""Learn when the images change: one file a method, losses that work by themselves, and a choice that needs no target labels."""
+"""Domain adaptation: one file per method, and losses and image styles that can be used separately."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What is known of an adaptation method before it is run. No TensorFlow."""
+"""Properties and options of adaptation methods, and the construction of their steps. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -24,99 +24,100 @@ if TYPE_CHECKING:
     from kerastl.training import ClassificationStep, Step
 
 SOURCE_ONLY = "source_only"
-"""The name of the model that was trained at the source and not adapted; always among the candidates."""
+"""Name of the candidate that is trained on the source without adaptation. Every selection includes it."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """Facts of a method, by which a choice among methods is made.
+    """Properties of an adaptation method.
 
     Args:
         reference: paper and arXiv number.
-        target_labels: `some` reads the labels of the target's training images where there are any, `none` never.
-        source_free: whether it never reads a source image, whatever its options.
-        source_optional: whether it reads the source where that is at hand, and works without, too: by
-            `build_without_source` of its file.
-        moves_statistics: whether it works by BatchNorm statistics, so that the phase must not freeze BatchNorm.
-        assumes_equal_prevalence: whether it makes the two domains' images alike as a whole, or the classes of the target
-            equally frequent: where the shares of the classes differ, it makes images of different classes alike.
-        learns: `head`: the head alone has something to learn from it, so features may be cached, unless it
-            `changes_pixels`; `any`: it works by layers before the head, whichever of them learn.
-        changes_pixels: whether it changes images, of either domain, in its step, so that nothing can be cached of them.
-        only_batch_norm: whether nothing but the scale and offset of BatchNorm may learn.
-        freezes_head: whether the head stays as it is: it gets a gradient of 0, and its step keeps it.
-        aligns: names of its losses that measure a distance between the domains, 0 where they are the same images.
+        target_labels: `some` if the method uses available labels of target training images, `none` if it never does.
+        source_free: whether the method uses no source images.
+        source_optional: whether the method uses source images if they are available, and otherwise is built by
+            `build_without_source`.
+        requires_statistics: whether the method re-estimates BatchNorm statistics, so that the phase must not freeze them.
+        assumes_equal_prevalence: whether the method aligns whole distributions or balances the target's classes. If the class
+            frequencies differ, it aligns images of different classes.
+        learns: `head` if the method can train with a frozen backbone, so that features can be cached unless it
+            `changes_pixels`; `any` if it needs trainable layers before the head.
+        changes_pixels: whether the method changes images in its step, so that nothing can be cached.
+        only_batch_norm: whether the method trains only the scale and offset of BatchNorm.
+        freezes_head: whether the step freezes the head, which gets a gradient of 0.
+        distances: names of losses that measure a distance between the domains, 0 for identical images.
     """
 
     reference: str
     target_labels: Literal["none", "some"] = "none"
     source_free: bool = False
     source_optional: bool = False
-    moves_statistics: bool = False
+    requires_statistics: bool = False
     assumes_equal_prevalence: bool = False
     learns: Literal["head", "any"] = "any"
     changes_pixels: bool = False
     only_batch_norm: bool = False
     freezes_head: bool = False
-    aligns: tuple[str, ...] = ()
+    distances: tuple[str, ...] = ()
 
     @property
     def works_without_source(self) -> bool:
-        """Whether a trained model and images of the target can be enough."""
+        """Whether the method can train without source images."""
         return self.source_free or self.source_optional
 
 
 def check_phase(name: str, method: Method, model: keras.Model, phase: Phase) -> None:
-    """See that a phase lets a method do its work, and nothing else.
+    """Check that a phase trains what a method needs, and nothing that it must not change.
 
     Args:
-        name, method: of the method.
+        name: name of the method.
+        method: its properties.
         model: a flat classifier.
-        phase: that it shall work in.
+        phase: the phase that trains the method.
 
     Raises:
-        RequestError: the phase freezes what the method works by, moves what it must leave alone, or keeps what it changes.
+        RequestError: The phase freezes what the method trains, trains what it must not change, or caches what it changes.
     """
     from kerastl.training import batch_norm_layers, resolve_trainable
 
     where = f"phase {phase.name}: {name}"
     norms = {layer.name for layer in batch_norm_layers(model)}
-    learning = resolve_trainable(model, phase.trainable)
-    if method.moves_statistics and not norms:
-        raise RequestError(f"{where} works by BatchNorm, and this network has none. Take another method.")
-    if method.moves_statistics and phase.batch_norm == "frozen":
+    trainable = resolve_trainable(model, phase.trainable)
+    if method.requires_statistics and not norms:
+        raise RequestError(f"{where} needs BatchNorm layers, but this network has none. Use another method.")
+    if method.requires_statistics and phase.batch_norm == "frozen":
         wanted = "trainable" if method.only_batch_norm else "statistics"
         raise RequestError(
-            f"{where} works by the statistics of BatchNorm, and all are frozen. Write batch_norm: {wanted}."
+            f"{where} re-estimates BatchNorm statistics, but they are frozen. Set batch_norm: {wanted}."
         )
     if method.changes_pixels and phase.cache != "none":
         raise RequestError(
-            f"{where} changes images at each step, and cache: {phase.cache} keeps what the frozen layers "
-            "made of them before. Write cache: none."
+            f"{where} changes images in each step, but cache: {phase.cache} stores activations of unchanged images. "
+            "Set cache: none."
         )
     if method.only_batch_norm:
-        _check_only_batch_norm(where, model, phase, learning, norms)
-    elif method.learns == "any" and not method.moves_statistics and not learning:
+        _check_only_batch_norm(where, model, phase, trainable, norms)
+    elif method.learns == "any" and not method.requires_statistics and not trainable:
         raise RequestError(
-            f"{where} works by layers before the head, and all are frozen. "
-            "Write trainable: all, or trainable: {from_block: NAME}."
+            f"{where} trains layers before the head, but all of them are frozen. "
+            "Set trainable: all, or trainable: {from_block: NAME}."
         )
 
 
 def _check_only_batch_norm(
-    where: str, model: keras.Model, phase: Phase, learning: list[str], norms: set[str]
+    where: str, model: keras.Model, phase: Phase, trainable: list[str], norms: set[str]
 ) -> None:
-    others = [one for one in learning if one not in norms and model.get_layer(one).weights]
-    if others or phase.batch_norm != "trainable" or not set(learning) & norms:
-        also = f", and this phase lets {others[0]} move, too" if others else ""
+    others = [name for name in trainable if name not in norms and model.get_layer(name).weights]
+    if others or phase.batch_norm != "trainable" or not set(trainable) & norms:
+        extra = f", but the phase also trains {others[0]}" if others else ""
         raise RequestError(
-            f"{where} learns the scale and offset of BatchNorm alone{also}. Write batch_norm: trainable and "
-            f"trainable: {{names: PATTERN}}, the pattern matching BatchNorm layers only, as {min(norms)}."
+            f"{where} trains only the scale and offset of BatchNorm{extra}. Set batch_norm: trainable and "
+            f"trainable: {{names: PATTERN}} with a pattern that matches only BatchNorm layers, such as {min(norms)}."
         )
 
 
-def batch_norm_alone(model: keras.Model) -> LayerNames:
-    """Return the choice of all BatchNorm layers of a flat classifier and of no other, for a phase of `tent`."""
+def select_batch_norm(model: keras.Model) -> LayerNames:
+    """Return a `trainable` setting that selects only the BatchNorm layers of a flat classifier, for a phase of `tent`."""
     from kerastl.recipe import LayerNames
     from kerastl.training import batch_norm_layers
 
@@ -127,26 +128,26 @@ def batch_norm_alone(model: keras.Model) -> LayerNames:
 KIND = "adaptation"
 
 
-def method_named(name: str) -> Method:
-    """Return the facts of a method; loads no TensorFlow.
+def get_method(name: str) -> Method:
+    """Return the properties of a method. Does not import TensorFlow.
 
     Raises:
-        RequestError: no such method.
+        RequestError: There is no such method.
     """
-    found: Any = registry.module(KIND, name)
-    method: Method = found.METHOD
+    module: Any = registry.module(KIND, name)
+    method: Method = module.METHOD
     return method
 
 
-def named_options(name: str, options: Any = None) -> Any:
-    """Return the checked options of a method; loads no TensorFlow.
+def method_options(name: str, options: Any = None) -> Any:
+    """Return the validated options of a method. Does not import TensorFlow.
 
     Args:
-        name: of the method.
-        options: its `Options`, or `{option: value, ...}`; None: the defaults.
+        name: name of the method.
+        options: its `Options`, or `{option: value, ...}`; None for the defaults.
 
     Raises:
-        RequestError: no such method or option, or a value that is not allowed; all that is wrong is told.
+        RequestError: There is no such method or option, or a value is not allowed. All problems are listed.
     """
     try:
         return MethodOptions.model_validate(name if options is None else (name, options)).options
@@ -168,23 +169,23 @@ def build_step(
     """Return the step of a method.
 
     Args:
-        name: of the method.
-        options: as in `named_options`.
-        num_classes, num_features, seed, classification, follow_statistics: as in `AdaptationStep`.
-        without_source: no source image is at hand: the step reads the target alone.
+        name: name of the method.
+        options: as in `method_options`.
+        num_classes, num_features, seed, classification, update_statistics: as in `AdaptationStep`.
+        without_source: whether to train without source images.
 
     Raises:
-        RequestError: no such method or option, a value that is not allowed, or a method that needs the source.
+        RequestError: There is no such method or option, a value is not allowed, or the method needs source images.
     """
-    checked, facts = named_options(name, options), method_named(name)
+    checked, method = method_options(name, options), get_method(name)
     module: Any = registry.module(KIND, name)
-    if without_source and not facts.works_without_source:
-        able = [one for one in registry.names(KIND) if method_named(one).works_without_source]
+    if without_source and not method.works_without_source:
+        source_free = [other for other in registry.names(KIND) if get_method(other).works_without_source]
         raise RequestError(
-            f"{name} learns from images of the source, and there are none. Without them work: "
-            f"{', '.join(able)}."
+            f"{name} needs source images, but there are none. Methods without source images: "
+            f"{', '.join(source_free)}."
         )
-    build = module.build_without_source if without_source and facts.source_optional else module.build
+    build = module.build_without_source if without_source and method.source_optional else module.build
     step: AdaptationStep = build(
         checked, num_classes=num_classes, num_features=num_features, seed=seed,
         classification=classification, update_statistics=update_statistics,
@@ -195,21 +196,29 @@ def build_step(
 def step_for(
     name: str, model: keras.Model, options: Any = None, *, seed: int = 0, without_source: bool = False
 ) -> Callable[[Phase, ImageDataset], Step]:
-    """Return what `kerastl.training.fit` takes as `step_for`, for one method and the model that it will train.
+    """Return the argument `step_for` of `kerastl.training.fit` for one method and model.
 
-    Labels are learnt from as the phase says (`label_smoothing`, `class_weights`, `focal_gamma`).
+    The classification loss follows the phase (`label_smoothing`, `class_weights`, `focal_gamma`).
 
     Args:
-        name: of the method.
+        name: name of the method.
         model: a flat classifier from `build_model`.
-        options: as in `named_options`.
-        seed: of what the method draws.
+        options: as in `method_options`.
+        seed: seed of everything random in the method.
         without_source: as in `build_step`; `fit` then needs no source images: `fit(model, {}, target=target, ...)`.
 
     Raises:
-        RequestError: no such method or option, or a value that is not allowed; a method that needs the source; a phase that will not do, see `check_phase`.
+        RequestError: There is no such method or option, a value is not allowed, or the method needs source images. The returned
+            function also raises it if a phase does not fit the method, see `check_phase`.
+
+    Example:
+
+    ```python
+    step_for = adaptation.step_for("coral", model, {"weight": 100.0})
+    training.fit(model, source, target=target, phases=[phase], step_for=step_for)
+    ```
     """
-    checked, method = named_options(name, options), method_named(name)
+    checked, method = method_options(name, options), get_method(name)
 
     def build(phase: Phase, source: ImageDataset) -> Step:
         from kerastl.training.loop import classification_step
@@ -227,42 +236,40 @@ def step_for(
 
 
 def works_without_source(kind: str, name: str) -> bool:
-    """Tell whether a method or a validator can do without images of the source.
+    """Return whether a method or a validator works without source images.
 
     Args:
         kind: `adaptation` or `validator`.
-        name: of one that there is.
+        name: name of the method or validator.
     """
-    if kind == KIND:
-        # Not to adapt is a candidate always: the model as it came.
-        return name == SOURCE_ONLY or method_named(name).works_without_source
+    if kind == KIND:  # Without source images, source_only is the given model.
+        return name == SOURCE_ONLY or get_method(name).works_without_source
     module: Any = registry.module(kind, name)
     return not module.VALIDATORS[name].needs_source
 
 
-def plain_of(path: Path) -> Mapping[str, Any]:
-    """Return what a trained model says of itself, as a recipe would.
+def source_model_settings(path: Path) -> Mapping[str, Any]:
+    """Return the recipe settings that a trained model defines.
 
     Args:
-        path: a run folder, or a portable folder of a run.
+        path: a run folder, or the output of `kerastl export RUN --format keras`; of several versions, the last one is used.
 
     Returns:
-        `{"source": {"model"}, "backbone": {...}, "head": {...}, "data": {"image_size_px", "window"}}`; the folder of the model
-        is the one with the highest number, where `path` holds several.
+        `{"source": {"model"}, "backbone": {...}, "head": {...}, "data": {"image_size_px", "window"}}`.
 
     Raises:
-        RequestError: there is no such model, or it is damaged.
+        RequestError: There is no such model, or it is damaged.
     """
     from kerastl.evaluation.trained_model import read_source_model
 
-    found = read_source_model(path)
+    model = read_source_model(path)
     window: Any = "full"
-    if found.description.window is not None:
-        low, high = found.description.window
+    if model.description.window is not None:
+        low, high = model.description.window
         window = {"center": (low + high) / 2, "width": high - low}
     return {
-        "source": {"model": str(found.folder)},
-        "backbone": {**found.backbone, "weights": str(found.folder)},
-        "head": {"dropout": found.dropout},
-        "data": {"image_size_px": found.description.image_size_px, "window": window},
+        "source": {"model": str(model.folder)},
+        "backbone": {**model.backbone, "weights": str(model.folder)},
+        "head": {"dropout": model.dropout},
+        "data": {"image_size_px": model.description.image_size_px, "window": window},
     }

@@ -23,7 +23,7 @@ DEFINED_BY_MODEL = ("backbone", "head", "data.image_size_px", "data.window")
 class Models(Protocol):
     """Look-ups in trained models and in methods; the module `kerastl.adaptation.method` is one."""
 
-    def plain_of(self, path: Path) -> Mapping[str, Any]:
+    def source_model_settings(self, path: Path) -> Mapping[str, Any]:
         """Return the sections of a recipe that a model defines: `source`, `backbone`, `head`, `data`.
 
         RequestError: no such model, or a damaged one.
@@ -90,7 +90,7 @@ def _definition(source: Any, models: Models | None) -> tuple[Mapping[str, Any] |
         return None, ""
     try:
         path = Source.model_validate({"model": source.get("model")}).model
-        return models.plain_of(path), ""
+        return models.source_model_settings(path), ""
     except ValidationError:
         return None, ""  # not a path: reported at its key
     except RequestError as error:

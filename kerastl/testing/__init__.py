@@ -1,4 +1,4 @@
-"""What every plug-in must keep true: one check for each kind, for our tests and for yours."""
+"""Contract checks for plug-ins: one function per kind."""
 
 import lazy_loader
 

@@ -1,8 +1,8 @@
-"""What every adaptation method must keep true."""
+"""Contract checks for adaptation methods."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,11 +13,11 @@ from kerastl import registry
 from kerastl.adaptation import (
     AdaptationStep,
     Method,
-    batch_norm_alone,
     build_step,
     check_phase,
-    method_named,
-    named_options,
+    get_method,
+    method_options,
+    select_batch_norm,
 )
 from kerastl.errors import RequestError
 from kerastl.models import build_backbone, build_model
@@ -27,32 +27,38 @@ from kerastl.training import unfreeze
 
 SIZE_PX = 16
 NUM_CLASSES = 3
-HALF_WAY = 0.5
-Told = dict[str, np.ndarray[Any, Any]]
+PROGRESS = 0.5
+Losses = dict[str, np.ndarray[Any, Any]]
 
 
 def check_adaptation(name: str) -> None:
-    """Check one method, on drawn images and a small network with random weights.
+    """Check one adaptation method on random images and a small network with random weights.
 
-    - its facts are a `Method`; its options a frozen dataclass whose wrong values are refused with a `RequestError`;
-    - it reads the streams that its facts allow;
-    - its losses are finite scalars on batches of 5 and 3, 3 and 5, and 1 and 1, the same bytes each time and for each step that
-      is built from the same seed;
-    - target labels change no byte of them, unless its facts say that it reads them;
-    - a distance between the domains is 0 where they are the same, and above 0 where the images are shifted;
-    - gradients are finite, and reach what learns before the head, and the step's own variables, and not a head that is frozen; where the head alone is enough, the
-      losses work on cached features, too; where it changes the images, a cache is refused;
-    - nothing moves that neither learns nor `may_change`;
-    - variables and `state` are all there is: a step that takes them back has the same losses.
+    - `METHOD` is a `Method`, and `Options` is a `StrictModel` with defaults that rejects wrong values.
+    - The step uses only the streams that `METHOD` allows.
+    - Losses are finite scalars on batches of 5 and 3, 3 and 5, and 1 and 1 images. They are reproducible, also for another step
+      with the same seed.
+    - Losses do not depend on target labels, unless `METHOD` declares them.
+    - Declared distances between the domains are 0 for equal domains and positive for a shift.
+    - Gradients are finite and reach the layers before the head, the step's own variables, and the head unless it is frozen. If the method
+      can train the head alone, it works on cached features. If it changes images, a cache is rejected.
+    - Only trainable variables and those of `may_change` change.
+    - A step with the same variables and restored `state` has the same losses.
 
     Args:
-        name: of the method.
+        name: name of the method.
 
     Raises:
-        AssertionError: one of these does not hold.
+        AssertionError: One of these properties does not hold.
+
+    Example:
+
+    ```python
+    kerastl.testing.adaptation.check_adaptation("coral")
+    ```
     """
-    method = method_named(name)
-    assert isinstance(method, Method), f"{name}: METHOD is no Method"
+    method = get_method(name)
+    assert isinstance(method, Method), f"{name}: METHOD is not a Method"
     _check_options(name)
     case = _Case(name, method)
     _check_streams(case)
@@ -61,50 +67,49 @@ def check_adaptation(name: str) -> None:
     _check_distances(case)
     _check_gradients(case)
     if method.changes_pixels:
-        _check_caches_are_refused(case)
+        _check_cache_is_rejected(case)
     elif method.learns == "head":
         _check_cached_features(case)
-    _check_what_moves(case)
+    _check_changed_variables(case)
     _check_state(case)
 
 
 class _Case:
-    """A method with a model that it fits."""
+    """A method with a step and a model in a suitable phase."""
 
     def __init__(self, name: str, method: Method) -> None:
         self.name, self.method = name, method
         backbone = build_backbone("small_cnn", weights="none", image_size_px=SIZE_PX, seed=1)
-        names = [f"class {number}" for number in range(NUM_CLASSES)]
-        self.model = build_model(backbone, class_names=names, dropout=0.0, seed=1)
-        self.step = self.built(seed=1)
-        chosen = batch_norm_alone(self.model) if method.only_batch_norm else "all"
-        rule: Any = "trainable" if method.moves_statistics else "frozen"
-        phase = Phase("only", 1, trainable=chosen, batch_norm=rule, cache="none")
+        class_names = [f"class {number}" for number in range(NUM_CLASSES)]
+        self.model = build_model(backbone, class_names=class_names, dropout=0.0, seed=1)
+        self.step = self.build(seed=1)
+        trainable = select_batch_norm(self.model) if method.only_batch_norm else "all"
+        batch_norm: Any = "trainable" if method.requires_statistics else "frozen"
+        phase = Phase("only", 1, trainable=trainable, batch_norm=batch_norm, cache="none")
         check_phase(name, method, self.model, phase)
         unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
-        self._tell = _traced(self.model, self.step)
+        self._traced = _trace(self.model, self.step)
 
-    def built(self, seed: int) -> AdaptationStep:
-        """Return the step of the method."""
+    def build(self, seed: int) -> AdaptationStep:
+        """Return a step of the method."""
         num_features = self.model.get_layer("head").kernel.shape[0]
         return build_step(self.name, num_classes=NUM_CLASSES, num_features=int(num_features), seed=seed)
 
-    def told(self, batches: Mapping[str, Any], step: AdaptationStep | None = None) -> Told:
+    def losses(self, batches: Mapping[str, Any], step: AdaptationStep | None = None) -> Losses:
         """Return the losses of batches."""
-        tell = self._tell if step is None else _traced(self.model, step)
-        found = tell(batches, tf.constant(HALF_WAY))
-        return {name: np.asarray(value) for name, value in found.items()}
+        traced = self._traced if step is None else _trace(self.model, step)
+        return {name: np.asarray(value) for name, value in traced(batches, tf.constant(PROGRESS)).items()}
 
     def batches(self, source: int = 5, target: int = 3) -> dict[str, Any]:
-        """Return drawn batches of some sizes for the streams that are read; the target's are shifted."""
-        drawn = {"source": _batch(source, seed=1), "target": _batch(target, seed=2, shift=True)}
+        """Return random batches of the given sizes for the streams of the step; the target is shifted."""
+        batches = {"source": _batch(source, seed=1), "target": _batch(target, seed=2, shift=True)}
         if not self.step.uses_target_labels:
-            images, labels, indices = drawn["target"]
-            drawn["target"] = (images, tf.fill(tf.shape(labels), -1), indices)
-        return {stream: drawn[stream] for stream in self.step.stream_names}
+            images, labels, indices = batches["target"]
+            batches["target"] = (images, tf.fill(tf.shape(labels), -1), indices)
+        return {stream: batches[stream] for stream in self.step.stream_names}
 
 
-def _traced(model: keras.Model, step: AdaptationStep) -> Any:
+def _trace(model: keras.Model, step: AdaptationStep) -> Any:
     return tf.function(
         lambda batches, progress: step.losses(model, batches, progress),
         autograph=False,
@@ -113,16 +118,16 @@ def _traced(model: keras.Model, step: AdaptationStep) -> Any:
 
 
 def _batch(count: int, *, seed: int, shift: bool = False) -> tuple[Any, Any, Any]:
-    drawn = np.random.default_rng(seed)
-    images = drawn.uniform(0, 255, (count, SIZE_PX, SIZE_PX, 3)).astype(np.float32)
+    generator = np.random.default_rng(seed)
+    images = generator.uniform(0, 255, (count, SIZE_PX, SIZE_PX, 3)).astype(np.float32)
     if shift:
         images = 120.0 + 0.3 * images
-    labels = drawn.integers(0, NUM_CLASSES, count).astype(np.int32)
+    labels = generator.integers(0, NUM_CLASSES, count).astype(np.int32)
     return tf.constant(images), tf.constant(labels), tf.range(count, dtype=tf.int64)
 
 
-class _Images:
-    """What `on_epoch` asks of a source, of one batch of drawn images."""
+class _SingleBatchDataset:
+    """The part of an `ImageDataset` that `on_epoch` uses, with one batch of random images."""
 
     num_examples = 7
 
@@ -130,51 +135,55 @@ class _Images:
         self._batch = _batch(self.num_examples, seed=seed, shift=True)
 
     def indexed_batches(self, *_: Any, **__: Any) -> list[Any]:
-        """Return the batch, whichever is asked for."""
+        """Return the batch, for any arguments."""
         return [self._batch]
 
     plain_batches = indexed_batches
 
 
 def _check_options(name: str) -> None:
-    kind: Any = registry.options_of("adaptation", name)
-    assert issubclass(kind, StrictModel), f"{name}: Options is not a StrictModel"
-    kind()  # every option has a default
-    wrong = [{field: "wrong"} for field in kind.model_fields]
+    model: Any = registry.options_of("adaptation", name)
+    assert issubclass(model, StrictModel), f"{name}: Options is not a StrictModel"
+    model()  # Every option has a default.
+    wrong = [{field: "wrong"} for field in model.model_fields]
     for values in [*wrong, {"no_such_option": 1}]:
         try:
-            named_options(name, values)
+            method_options(name, values)
         except RequestError:
             continue
-        raise AssertionError(f"{name}: takes {values}")
+        raise AssertionError(f"{name}: accepts {values}")
 
 
 def _check_streams(case: _Case) -> None:
-    name, stream_names = case.name, set(case.step.stream_names)
-    assert stream_names, f"{name}: reads nothing"
-    assert stream_names <= {"source", "target"}, f"{name}: reads {sorted(stream_names)}"
-    assert not (case.method.source_free and "source" in stream_names), f"{name}: reads the source"
-    some = case.method.target_labels == "some"
-    assert case.step.uses_target_labels == some, f"{name}: facts and step differ about labels"
+    name, streams = case.name, set(case.step.stream_names)
+    assert streams, f"{name}: uses no stream"
+    assert streams <= {"source", "target"}, f"{name}: uses {sorted(streams)}"
+    assert not (case.method.source_free and "source" in streams), (
+        f"{name}: uses the source, but is source_free"
+    )
+    declared = case.method.target_labels == "some"
+    assert case.step.uses_target_labels == declared, (
+        f"{name}: METHOD and step differ in the use of target labels"
+    )
 
 
 def _check_losses(case: _Case) -> None:
     for sizes in ((5, 3), (3, 5), (1, 1)):
-        told = case.told(case.batches(*sizes))
-        assert "loss" in told, f"{case.name}: no term is called loss"
-        assert set(case.step.metric_names) <= set(told), f"{case.name}: shown is not told"
-        for term, value in told.items():
-            assert value.shape == (), f"{case.name}: {term} is no scalar"
+        losses = case.losses(case.batches(*sizes))
+        assert "loss" in losses, f"{case.name}: no term is called 'loss'"
+        assert set(case.step.metric_names) <= set(losses), f"{case.name}: a metric is not in losses"
+        for term, value in losses.items():
+            assert value.shape == (), f"{case.name}: {term} is not a scalar"
             assert np.isfinite(value), f"{case.name}: {term} is {value} on batches of {sizes}"
     batches = case.batches()
-    once = _bytes(case.told(batches))
-    assert once == _bytes(case.told(batches)), f"{case.name}: does not repeat"
-    twin = case.told(batches, case.built(seed=1))
-    assert once == _bytes(twin), f"{case.name}: the same seed gives another step"
+    first = _bytes(case.losses(batches))
+    assert first == _bytes(case.losses(batches)), f"{case.name}: losses are not reproducible"
+    same_seed = case.losses(batches, case.build(seed=1))
+    assert first == _bytes(same_seed), f"{case.name}: another step with the same seed has other losses"
 
 
-def _bytes(told: Told) -> dict[str, bytes]:
-    return {name: value.tobytes() for name, value in told.items()}
+def _bytes(losses: Losses) -> dict[str, bytes]:
+    return {name: value.tobytes() for name, value in losses.items()}
 
 
 def _check_labels(case: _Case) -> None:
@@ -182,94 +191,102 @@ def _check_labels(case: _Case) -> None:
         return
     batches = case.batches()
     images, labels, indices = batches["target"]
-    others = {**batches, "target": (images, (labels + 1) % NUM_CLASSES, indices)}
-    same = _bytes(case.told(batches)) == _bytes(case.told(others))
-    stream_names = case.step.uses_target_labels
-    assert same != stream_names, f"{case.name}: target labels {'change nothing' if same else 'are read'}"
+    relabeled = {**batches, "target": (images, (labels + 1) % NUM_CLASSES, indices)}
+    is_same = _bytes(case.losses(batches)) == _bytes(case.losses(relabeled))
+    assert is_same != case.step.uses_target_labels, (
+        f"{case.name}: losses {'do not depend' if is_same else 'depend'} on target labels"
+    )
 
 
 def _check_distances(case: _Case) -> None:
-    if not case.method.aligns:
+    if not case.method.distances:
         return
     batches = case.batches(5, 5)
-    shifted = case.told(batches)
-    equal = case.told(dict.fromkeys(batches, batches["source"]))
-    for term in case.method.aligns:
-        assert shifted[term] > 0, f"{case.name}: {term} does not see a shift"
-        assert abs(equal[term]) < 1e-3 * shifted[term], f"{case.name}: {term} of equal domains"
+    shifted = case.losses(batches)
+    equal = case.losses(dict.fromkeys(batches, batches["source"]))
+    for term in case.method.distances:
+        assert shifted[term] > 0, f"{case.name}: {term} is not positive for a shift"
+        assert abs(equal[term]) < 1e-3 * shifted[term], f"{case.name}: {term} is not 0 for equal domains"
 
 
 def _check_gradients(case: _Case) -> None:
-    head = {one.path for one in case.model.get_layer("head").weights}
-    trained = [one for one in case.model.trainable_variables if one.path not in head]
+    head = {weight.path for weight in case.model.get_layer("head").weights}
+    trained = [variable for variable in case.model.trainable_variables if variable.path not in head]
     own = list(case.step.variables)
-    found = _gradients(case, case.model, case.batches(), [*trained, *own])
-    reached = [bool(np.any(one)) for one in found]
-    assert any(reached[: len(trained)]), f"{case.name}: no gradient reaches the features"
-    assert all(reached[len(trained) :]), f"{case.name}: its own variables get no gradient"
-    (of_head,) = _gradients(case, case.model, case.batches(), [case.model.get_layer("head").kernel])
-    still = not np.any(of_head)
-    assert still == case.method.freezes_head, f"{case.name}: facts about the head"
-    assert (head <= set(case.step.frozen_paths(case.model))) == still, f"{case.name}: keeps another head"
-
-
-def _gradients(case: _Case, model: keras.Model, batches: Mapping[str, Any], variables: Any) -> Any:
-    with tf.GradientTape() as tape:
-        told = case.step.losses(model, batches, tf.constant(HALF_WAY))
-        total = tf.add_n([told[name] for name in told if name not in case.step.metric_names])
-    found = tape.gradient(
-        total, [one.value for one in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
+    gradients = _gradients(case, case.model, case.batches(), [*trained, *own])
+    is_reached = [bool(np.any(gradient)) for gradient in gradients]
+    assert any(is_reached[: len(trained)]), f"{case.name}: no gradient reaches the features"
+    assert all(is_reached[len(trained) :]), f"{case.name}: a variable of the step has no gradient"
+    (head_gradient,) = _gradients(case, case.model, case.batches(), [case.model.get_layer("head").kernel])
+    is_frozen = not np.any(head_gradient)
+    assert is_frozen == case.method.freezes_head, f"{case.name}: freezes_head is wrong"
+    assert (head <= set(case.step.frozen_paths(case.model))) == is_frozen, (
+        f"{case.name}: frozen_paths is wrong about the head"
     )
-    assert all(np.isfinite(one).all() for one in found), f"{case.name}: a gradient is not finite"
-    return found
+
+
+def _gradients(
+    case: _Case, model: keras.Model, batches: Mapping[str, Any], variables: Sequence[keras.Variable]
+) -> Any:
+    with tf.GradientTape() as tape:
+        losses = case.step.losses(model, batches, tf.constant(PROGRESS))
+        total = tf.add_n([losses[name] for name in losses if name not in case.step.metric_names])
+    gradients = tape.gradient(
+        total, [variable.value for variable in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    assert all(np.isfinite(gradient).all() for gradient in gradients), (
+        f"{case.name}: a gradient is not finite"
+    )
+    return gradients
 
 
 def _check_cached_features(case: _Case) -> None:
     pooled = case.model.get_layer("pooled").output
-    front = keras.Model(case.model.inputs[0], pooled)
+    trunk = keras.Model(case.model.inputs[0], pooled)
     tail = keras.Model(pooled, case.model.outputs[0])
     batches = {
-        stream: (front(images, training=False), *rest) for stream, (images, *rest) in case.batches().items()
+        stream: (trunk(images, training=False), *rest) for stream, (images, *rest) in case.batches().items()
     }
-    (found,) = _gradients(case, tail, batches, [case.model.get_layer("head").kernel])
-    assert np.any(found), f"{case.name}: nothing to learn from cached features"
+    (gradient,) = _gradients(case, tail, batches, [case.model.get_layer("head").kernel])
+    assert np.any(gradient), f"{case.name}: cached features give the head no gradient"
 
 
-def _check_caches_are_refused(case: _Case) -> None:
+def _check_cache_is_rejected(case: _Case) -> None:
     for cache in ("features", "boundary", "auto"):
         phase: Any = Phase("only", 1, cache=cache, batch_norm="frozen")
         try:
             check_phase(case.name, case.method, case.model, phase)
         except RequestError:
             continue
-        raise AssertionError(f"{case.name}: changes pixels, and takes cache: {cache}")
+        raise AssertionError(f"{case.name}: changes pixels, but accepts cache: {cache}")
 
 
-def _check_what_moves(case: _Case) -> None:
-    known = {one.path: one for one in case.model.weights}
-    before = {path: np.array(one.numpy()) for path, one in known.items()}
-    sources: Any = {"source": _Images(seed=3), "target": _Images(seed=4)}
-    case.told(case.batches())
-    case.step.on_epoch(case.model, sources)
-    moved = [one for path, one in known.items() if not np.array_equal(before[path], one.numpy())]
-    stray = [one.path for one in moved if not case.step.may_change(one)]
-    assert not stray, f"{case.name}: moves {', '.join(stray)}, and may_move says no"
-    assert bool(moved) == case.method.moves_statistics, f"{case.name}: facts about statistics"
+def _check_changed_variables(case: _Case) -> None:
+    before = {weight.path: np.array(weight.numpy()) for weight in case.model.weights}
+    datasets: Any = {"source": _SingleBatchDataset(seed=3), "target": _SingleBatchDataset(seed=4)}
+    case.losses(case.batches())
+    case.step.on_epoch(case.model, datasets)
+    changed = [
+        weight for weight in case.model.weights if not np.array_equal(before[weight.path], weight.numpy())
+    ]
+    undeclared = [weight.path for weight in changed if not case.step.may_change(weight)]
+    assert not undeclared, f"{case.name}: changes {', '.join(undeclared)} without may_change"
+    assert bool(changed) == case.method.requires_statistics, f"{case.name}: requires_statistics is wrong"
 
 
 def _check_state(case: _Case) -> None:
-    """After `on_epoch`, so that there is something to keep."""
+    """Check that state can be restored; runs after `on_epoch`, so that there is some."""
     state = case.step.state()
-    twin = case.built(seed=2)
-    twin.restore(state)
-    again = twin.state()
+    restored = case.build(seed=2)
+    restored.restore(state)
+    again = restored.state()
     assert state.keys() == again.keys()
     for name, value in state.items():
-        assert value.tobytes() == again[name].tobytes(), f"{case.name}: loses {name}"
-    # What is drawn and not learnt follows the seed, so losses are compared between steps of one.
-    twin = case.built(seed=1)
-    twin.restore(state)
-    for variable, value in zip(twin.variables, case.step.variables, strict=True):
+        assert value.tobytes() == again[name].tobytes(), f"{case.name}: does not restore {name}"
+    # Random maps follow the seed, so losses are compared between steps with the same one.
+    restored = case.build(seed=1)
+    restored.restore(state)
+    for variable, value in zip(restored.variables, case.step.variables, strict=True):
         variable.assign(value)
-    told = _bytes(case.told(case.batches()))
-    assert told == _bytes(case.told(case.batches(), twin)), f"{case.name}: state is not all of it"
+    losses = _bytes(case.losses(case.batches()))
+    assert losses == _bytes(case.losses(case.batches(), restored)), f"{case.name}: state is incomplete"

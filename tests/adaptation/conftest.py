@@ -1,7 +1,7 @@
 """Small classifiers."""
 
 import pytest
-from domains_drawn import small_model
+from make_domains import small_model
 
 from kerastl.training import unfreeze
 

@@ -3,7 +3,7 @@
 import pytest
 
 from kerastl import registry
-from kerastl.adaptation import named_options
+from kerastl.adaptation import method_options
 from kerastl.errors import RequestError
 from kerastl.testing.adaptation import check_adaptation
 
@@ -29,7 +29,7 @@ def test_a_method_fulfills_the_contract(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "words"),
+    ("name", "options", "message_parts"),
     [
         ("coral", {"weight": -1}, ["weight", "-1"]),
         ("coral", {"wieght": 1}, ["wieght", "'weight'"]),
@@ -44,7 +44,7 @@ def test_a_method_fulfills_the_contract(name):
         ("coral", 3, ["3"]),
     ],
 )
-def test_wrong_options_are_refused_by_name_with_the_value_or_what_is_allowed(name, options, words):
+def test_wrong_options_are_rejected_with_name_and_value(name, options, message_parts):
     with pytest.raises(RequestError) as caught:
-        named_options(name, options)
-    assert all(word in str(caught.value) for word in words), str(caught.value)
+        method_options(name, options)
+    assert all(part in str(caught.value) for part in message_parts), str(caught.value)

@@ -1,19 +1,19 @@
-"""What the head reads and answers, of each kind of model that the loop trains."""
+"""Features and logits of each kind of model that the training loop uses."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from domains_drawn import batch, plain_phase, small_model
+from make_domains import batch, make_phase, small_model
 
 from kerastl.adaptation import features_and_logits, logits_of_frozen_head
 from kerastl.recipe import FromBlock
 from kerastl.training import unfreeze
 from kerastl.training.trunk import with_fast_backward, with_folded_trunk
 
-FROM_BLOCK_3 = plain_phase("last", 1, trainable=FromBlock(from_block="block_3"))
-HEAD_ALONE = plain_phase("head", 1)
-ALL = plain_phase("all", 1, trainable="all")
+FROM_BLOCK_3 = make_phase("last", 1, trainable=FromBlock(from_block="block_3"))
+HEAD_ALONE = make_phase("head", 1)
+ALL = make_phase("all", 1, trainable="all")
 IMAGES = batch(4)[0]
 
 
@@ -22,42 +22,42 @@ def model():
     return small_model(dropout=0.5)
 
 
-def by_hand(model):
-    read = keras.Model(model.inputs, model.get_layer("pooled").output)(IMAGES, training=False)
+def reference(model):
+    features = keras.Model(model.inputs, model.get_layer("pooled").output)(IMAGES, training=False)
     head = model.get_layer("head")
-    return read, read @ head.kernel + head.bias
+    return features, features @ head.kernel + head.bias
 
 
 @pytest.mark.parametrize("phase", [ALL, FROM_BLOCK_3, HEAD_ALONE], ids=lambda phase: phase.name)
-def test_a_flat_and_a_shortened_model_give_the_same(model, phase):
+def test_flat_and_folded_models_agree(model, phase):
     unfreeze(model, phase.trainable)
-    for one in (model, with_folded_trunk(model, phase)):
-        features, logits = features_and_logits(one, IMAGES, training=False)
-        read, answers = by_hand(model)
-        np.testing.assert_allclose(features, read, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(logits, answers, rtol=1e-4, atol=1e-5)
+    for classifier in (model, with_folded_trunk(model, phase)):
+        features, logits = features_and_logits(classifier, IMAGES, training=False)
+        expected_features, expected_logits = reference(model)
+        np.testing.assert_allclose(features, expected_features, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(logits, expected_logits, rtol=1e-4, atol=1e-5)
 
 
-def test_the_tail_behind_a_cache_of_features_gives_the_same(model):
+def test_tail_after_a_feature_cache_agrees(model):
     pooled = model.get_layer("pooled").output
     tail = with_fast_backward(keras.Model(pooled, model.outputs[0], name="tail"))
-    read, answers = by_hand(model)
-    features, logits = features_and_logits(tail, read, training=False)
-    np.testing.assert_array_equal(features, read)
-    np.testing.assert_allclose(logits, answers, rtol=1e-5, atol=1e-6)
+    expected_features, expected_logits = reference(model)
+    features, logits = features_and_logits(tail, expected_features, training=False)
+    np.testing.assert_array_equal(features, expected_features)
+    np.testing.assert_allclose(logits, expected_logits, rtol=1e-5, atol=1e-6)
 
 
-def test_the_tail_behind_a_cache_of_a_boundary_gives_the_same(model):
+def test_tail_after_a_boundary_cache_agrees(model):
     edge = model.get_layer("block_2_relu").output
-    front = keras.Model(model.inputs, edge)
+    trunk = keras.Model(model.inputs, edge)
     tail = keras.Model(edge, model.outputs[0])
-    features, logits = features_and_logits(tail, front(IMAGES), training=False)
-    read, answers = by_hand(model)
-    np.testing.assert_allclose(features, read, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(logits, answers, rtol=1e-4, atol=1e-5)
+    features, logits = features_and_logits(tail, trunk(IMAGES), training=False)
+    expected_features, expected_logits = reference(model)
+    np.testing.assert_allclose(features, expected_features, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits, expected_logits, rtol=1e-4, atol=1e-5)
 
 
-def test_in_training_the_features_are_those_that_dropout_left(model):
+def test_features_include_dropout_in_training(model):
     unfreeze(model, "none")
     features, logits = features_and_logits(model, IMAGES, training=True)
     head = model.get_layer("head")
@@ -65,29 +65,29 @@ def test_in_training_the_features_are_those_that_dropout_left(model):
     np.testing.assert_allclose(logits, features @ head.kernel + head.bias, rtol=1e-4, atol=1e-5)
 
 
-def test_it_is_traced_without_new_variables_and_learns_by_the_models_own(model):
+def test_gradients_reach_the_variables_of_the_model_in_a_traced_function(model):
     unfreeze(model, "all")
-    short = with_folded_trunk(model, FROM_BLOCK_3)
+    folded = with_folded_trunk(model, FROM_BLOCK_3)
     variable = model.get_layer("block_3_conv").kernel
 
     @tf.function
     def gradient(images):
         with tf.GradientTape() as tape:
-            features, _ = features_and_logits(short, images, training=True)
+            features, _ = features_and_logits(folded, images, training=True)
             loss = tf.reduce_sum(features**2)
         return tape.gradient(loss, variable.value)
 
     assert np.any(gradient(IMAGES))
 
 
-def test_a_frozen_head_answers_alike_and_gets_a_gradient_of_zero(model):
+def test_frozen_head_has_equal_logits_and_zero_gradients(model):
     unfreeze(model, "all")
-    weights = [one.value for one in model.get_layer("head").weights]
-    before = model.get_layer("block_1_conv").kernel.value
+    weights = [weight.value for weight in model.get_layer("head").weights]
+    kernel = model.get_layer("block_1_conv").kernel.value
     with tf.GradientTape(persistent=True) as tape:
         logits = logits_of_frozen_head(model, IMAGES, training=False)
         loss = tf.reduce_sum(logits**2)
-    np.testing.assert_allclose(logits, by_hand(model)[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits, reference(model)[1], rtol=1e-4, atol=1e-5)
     for gradient in tape.gradient(loss, weights):
         np.testing.assert_array_equal(gradient, np.zeros(gradient.shape))
-    assert np.any(tape.gradient(loss, before))
+    assert np.any(tape.gradient(loss, kernel))

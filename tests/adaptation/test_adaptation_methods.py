@@ -1,27 +1,27 @@
-"""What is special about single methods."""
+"""Properties of single methods."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from domains_drawn import (
-    Datasets,
+from make_domains import (
+    ArrayDataset,
     batch,
-    built,
-    centroids_by_hand,
-    drawn_entropy,
-    plain_phase,
+    build_method,
+    make_batches,
+    make_phase,
+    numpy_entropy,
+    reference_centroid_labels,
     softmax,
-    two_batches,
 )
 
 from kerastl import registry
 from kerastl.adaptation import (
-    batch_norm_alone,
     check_phase,
     domain_loss,
     features_and_logits,
-    method_named,
+    get_method,
+    select_batch_norm,
     step_for,
 )
 from kerastl.errors import RequestError
@@ -33,21 +33,21 @@ ALL = "all"
 def gradients(loss_of, variables):
     with tf.GradientTape() as tape:
         loss = loss_of()
-    return tape.gradient(loss, [one.value for one in variables])
+    return tape.gradient(loss, [variable.value for variable in variables])
 
 
 def test_source_only_is_classification_of_the_source(model):
-    batches = two_batches()
-    told = built("source_only").losses(model, batches, tf.constant(0.5))
+    batches = make_batches()
+    losses = build_method("source_only").losses(model, batches, tf.constant(0.5))
     plain = ClassificationStep(3).losses(model, {"train": batches["source"]}, tf.constant(0.5))
-    assert told.keys() == plain.keys()
+    assert losses.keys() == plain.keys()
     for name, value in plain.items():
-        assert float(told[name]) == pytest.approx(float(value), rel=1e-6)
+        assert float(losses[name]) == pytest.approx(float(value), rel=1e-6)
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.1, 1.0])
-def test_danns_features_get_the_reversed_gradient_and_its_classifier_the_plain_one(model, progress):
-    step, batches = built("dann", strength=0.5), two_batches()
+def test_dann_reverses_the_gradient_of_features_but_not_of_the_classifier(model, progress):
+    step, batches = build_method("dann", strength=0.5), make_batches()
     hidden, hidden_bias, out, out_bias = step.variables
     kernel = model.get_layer("block_3_conv").kernel
 
@@ -60,164 +60,168 @@ def test_danns_features_get_the_reversed_gradient_and_its_classifier_the_plain_o
         ]
         return domain_loss(*logits)
 
-    def of_step():
+    def reversed_loss():
         return step.losses(model, batches, tf.constant(progress))["domain_loss"]
 
-    assert float(of_step()) == pytest.approx(float(plain()), rel=1e-5)
-    (own, *own_rest), (turned, *rest) = (
-        gradients(loss, [kernel, hidden, hidden_bias, out, out_bias]) for loss in (plain, of_step)
+    assert float(reversed_loss()) == pytest.approx(float(plain()), rel=1e-5)
+    (expected, *expected_own), (reversed_gradient, *own) = (
+        gradients(loss, [kernel, hidden, hidden_bias, out, out_bias]) for loss in (plain, reversed_loss)
     )
     strength = 0.5 * (2 / (1 + np.exp(-10 * progress)) - 1)
-    largest = np.abs(own).max()
+    largest = np.abs(expected).max()
     assert largest > 0
-    np.testing.assert_allclose(turned, -strength * own.numpy(), atol=1e-5 * largest)
-    for one, other in zip(own_rest, rest, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(reversed_gradient, -strength * expected.numpy(), atol=1e-5 * largest)
+    for gradient, expected_gradient in zip(own, expected_own, strict=True):
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_cdan_heeds_sure_images_more(model):
-    batches = two_batches()
+def test_cdan_entropy_conditioning_and_random_map(model):
+    batches = make_batches()
     plain, conditioned = (
         float(
-            built("cdan", entropy_conditioning=sure).losses(model, batches, tf.constant(1.0))["domain_loss"]
+            build_method("cdan", entropy_conditioning=conditioning).losses(model, batches, tf.constant(1.0))[
+                "domain_loss"
+            ]
         )
-        for sure in (False, True)
+        for conditioning in (False, True)
     )
     assert plain != conditioned
-    narrow = built("cdan", widest=100, random_width=50)
+    narrow = build_method("cdan", widest=100, random_width=50)
     assert narrow.variables[0].shape == (50, 256)
-    assert built("cdan").variables[0].shape == (128 * 3, 256)
+    assert build_method("cdan").variables[0].shape == (128 * 3, 256)
 
 
-def test_tent_lowers_the_entropy_of_a_shifted_batch_and_moves_batch_norm_alone(model):
-    unfreeze(model, batch_norm_alone(model), batch_norm="trainable")
-    step = built("tent")
-    head = {one.path for one in model.get_layer("head").weights}
-    scales = [one for one in model.trainable_variables if one.path not in head]
-    assert {one.path.rsplit("/")[-1] for one in scales} == {"gamma", "beta"}
-    batches = {"target": two_batches(target=16)["target"]}
+def test_tent_decreases_the_entropy_and_changes_only_batch_norm(model):
+    unfreeze(model, select_batch_norm(model), batch_norm="trainable")
+    step = build_method("tent")
+    head = {weight.path for weight in model.get_layer("head").weights}
+    trained = [variable for variable in model.trainable_variables if variable.path not in head]
+    assert {variable.path.rsplit("/")[-1] for variable in trained} == {"gamma", "beta"}
+    batches = {"target": make_batches(target=16)["target"]}
     optimizer = keras.optimizers.SGD(0.3)
     optimizer.build(model.trainable_variables)
-    others = [one.numpy() for one in model.get_layer("block_1_conv").weights]
-    kept = [one.numpy() for one in model.get_layer("head").weights]
-    seen = []
+    conv_before = [weight.numpy() for weight in model.get_layer("block_1_conv").weights]
+    head_before = [weight.numpy() for weight in model.get_layer("head").weights]
+    entropies = []
     for _ in range(10):
         with tf.GradientTape() as tape:
             loss = step.losses(model, batches, tf.constant(0.0))["loss"]
-        seen.append(float(loss))
-        found = tape.gradient(loss, [one.value for one in model.trainable_variables])
-        optimizer.apply_gradients(zip(found, model.trainable_variables, strict=True))
+        entropies.append(float(loss))
+        gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
     logits = model(batches["target"][0], training=True).numpy()
-    assert drawn_entropy(logits).mean() < 0.9 * seen[0]
-    assert seen == sorted(seen, reverse=True)
-    for before, one in zip(others, model.get_layer("block_1_conv").weights, strict=True):
-        np.testing.assert_array_equal(before, one)
-    for before, one in zip(kept, model.get_layer("head").weights, strict=True):
-        np.testing.assert_array_equal(before, one)
+    assert numpy_entropy(logits).mean() < 0.9 * entropies[0]
+    assert entropies == sorted(entropies, reverse=True)
+    for before, weight in zip(conv_before, model.get_layer("block_1_conv").weights, strict=True):
+        np.testing.assert_array_equal(before, weight)
+    for before, weight in zip(head_before, model.get_layer("head").weights, strict=True):
+        np.testing.assert_array_equal(before, weight)
 
 
-def test_shots_pseudo_labels_are_those_of_numpys_centroids(model):
+def test_shot_losses_and_pseudo_labels_equal_numpy(model):
     images = np.concatenate([batch(9, seed=6)[0], batch(6, seed=7, shifted=True)[0]])
-    step = built("shot")
-    step.on_phase_begin(model, {"target": Datasets(images)})
-    read, logits = features_and_logits(model, tf.constant(images), training=False)
+    step = build_method("shot")
+    step.on_phase_begin(model, {"target": ArrayDataset(images)})
+    features, logits = features_and_logits(model, tf.constant(images), training=False)
     labels = step.state()["pseudo_labels"]
-    assert list(labels) == centroids_by_hand(np.float64(read), np.float64(logits))
-    some = np.array([12, 3, 7])
-    batches = {"target": (tf.constant(images[some]), tf.fill([3], -1), tf.constant(some))}
-    told = step.losses(model, batches, tf.constant(0.0))
-    shares = softmax(logits.numpy()[some])
-    against = -np.log([share[label] for share, label in zip(shares, labels[some], strict=True)])
-    assert float(told["pseudo_label_loss"]) == pytest.approx(0.3 * against.mean(), rel=1e-4)
-    assert float(told["loss"]) == pytest.approx(drawn_entropy(logits.numpy()[some]).mean(), rel=1e-4)
-    mean = shares.mean(axis=0)
-    assert float(told["diversity_loss"]) == pytest.approx((mean * np.log(mean)).sum(), rel=1e-4)
+    assert list(labels) == reference_centroid_labels(np.float64(features), np.float64(logits))
+    rows = np.array([12, 3, 7])
+    batches = {"target": (tf.constant(images[rows]), tf.fill([3], -1), tf.constant(rows))}
+    losses = step.losses(model, batches, tf.constant(0.0))
+    probabilities = softmax(logits.numpy()[rows])
+    cross_entropy = -np.log([
+        row[label] for row, label in zip(probabilities, labels[rows], strict=True)
+    ])  # fmt: skip
+    assert float(losses["pseudo_label_loss"]) == pytest.approx(0.3 * cross_entropy.mean(), rel=1e-4)
+    assert float(losses["loss"]) == pytest.approx(numpy_entropy(logits.numpy()[rows]).mean(), rel=1e-4)
+    mean = probabilities.mean(axis=0)
+    assert float(losses["diversity_loss"]) == pytest.approx((mean * np.log(mean)).sum(), rel=1e-4)
 
 
-def test_shot_has_no_pseudo_labels_before_it_has_seen_the_target(model):
-    step = built("shot")
-    told = step.losses(model, two_batches(), tf.constant(0.0))
-    assert float(told["pseudo_label_loss"]) == 0.0
+def test_shot_has_no_pseudo_labels_before_the_phase_begins(model):
+    step = build_method("shot")
+    losses = step.losses(model, make_batches(), tf.constant(0.0))
+    assert float(losses["pseudo_label_loss"]) == 0.0
     assert step.state()["pseudo_labels"].shape == (0,)
 
 
-def test_adabns_statistics_are_the_targets_computed_by_numpy(model):
+def test_adabn_statistics_equal_those_of_the_target_in_numpy(model):
     unfreeze(model, ALL, batch_norm="statistics")
     images = np.concatenate([batch(5, seed=6)[0], batch(6, seed=7, shifted=True)[0]])
-    step = built("adabn")
-    other = batch(8, seed=9)[0].numpy()
-    step.on_epoch(model, {"source": Datasets(other), "target": Datasets(images)})
+    step = build_method("adabn")
+    source = batch(8, seed=9)[0].numpy()
+    step.on_epoch(model, {"source": ArrayDataset(source), "target": ArrayDataset(images)})
     layer = model.get_layer("block_1_bn")
-    seen = keras.Model(model.inputs[0], layer.input)(images).numpy().astype(np.float64)
-    np.testing.assert_allclose(layer.moving_mean, seen.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(layer.moving_variance, seen.var(axis=(0, 1, 2)), rtol=1e-3)
+    inputs = keras.Model(model.inputs[0], layer.input)(images).numpy().astype(np.float64)
+    np.testing.assert_allclose(layer.moving_mean, inputs.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, inputs.var(axis=(0, 1, 2)), rtol=1e-3)
     assert step.may_change(layer.moving_mean)
     assert not step.may_change(layer.gamma)
 
 
-def test_fine_tuning_leaves_unlabelled_images_out(model):
+def test_fine_tuning_ignores_unlabeled_images(model):
     images, labels, indices = batch(6, seed=2)
-    known = np.array([True, False, True, True, False, False])
-    told, alone = (
-        built("fine_tune").losses(model, {"target": one}, tf.constant(0.0))
-        for one in (
-            (images, tf.where(known, labels, -1), indices),
-            (images[known], labels[known], indices[known]),
+    is_labeled = np.array([True, False, True, True, False, False])
+    losses, expected = (
+        build_method("fine_tune").losses(model, {"target": target}, tf.constant(0.0))
+        for target in (
+            (images, tf.where(is_labeled, labels, -1), indices),
+            (images[is_labeled], labels[is_labeled], indices[is_labeled]),
         )
     )
-    for name, value in alone.items():
-        assert float(told[name]) == pytest.approx(float(value), rel=1e-5)
-    nobody = (images, tf.fill([6], -1), indices)
-    assert float(built("fine_tune").losses(model, {"target": nobody}, 0.0)["loss"]) == 0.0
+    for name, value in expected.items():
+        assert float(losses[name]) == pytest.approx(float(value), rel=1e-5)
+    unlabeled = (images, tf.fill([6], -1), indices)
+    assert float(build_method("fine_tune").losses(model, {"target": unlabeled}, 0.0)["loss"]) == 0.0
 
 
-def test_fine_tuning_on_both_domains_counts_them_the_same_whatever_their_sizes(model):
+def test_fine_tuning_gives_both_domains_equal_weight(model):
     batches = {"source": batch(7, seed=1), "target": batch(2, seed=2)}
-    both = built("fine_tune", both_domains=True)
+    both = build_method("fine_tune", both_domains=True)
     assert both.stream_names == ("source", "target")
     parts = [
-        ClassificationStep(3).losses(model, {"train": one}, tf.constant(0.0))["loss"]
-        for one in batches.values()
+        ClassificationStep(3).losses(model, {"train": domain_batch}, tf.constant(0.0))["loss"]
+        for domain_batch in batches.values()
     ]
-    told = both.losses(model, batches, tf.constant(0.0))
-    assert float(told["loss"]) == pytest.approx(np.mean(parts), rel=1e-5)
+    losses = both.losses(model, batches, tf.constant(0.0))
+    assert float(losses["loss"]) == pytest.approx(np.mean(parts), rel=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("name", "phase", "words"),
+    ("name", "phase", "message_parts"),
     [
-        ("adabn", plain_phase("one", 1, trainable=ALL), ["batch_norm: statistics"]),
-        ("tent", plain_phase("one", 1, trainable=ALL), ["batch_norm: trainable"]),
-        ("tent", plain_phase("one", 1, trainable=ALL, batch_norm="trainable"), ["block_1_conv"]),
-        ("tent", plain_phase("one", 1, batch_norm="trainable"), ["trainable"]),
-        ("coral", plain_phase("one", 1), ["trainable: all"]),
-        ("shot", plain_phase("one", 1), ["trainable: all"]),
+        ("adabn", make_phase("one", 1, trainable=ALL), ["batch_norm: statistics"]),
+        ("tent", make_phase("one", 1, trainable=ALL), ["batch_norm: trainable"]),
+        ("tent", make_phase("one", 1, trainable=ALL, batch_norm="trainable"), ["block_1_conv"]),
+        ("tent", make_phase("one", 1, batch_norm="trainable"), ["trainable"]),
+        ("coral", make_phase("one", 1), ["trainable: all"]),
+        ("shot", make_phase("one", 1), ["trainable: all"]),
     ],
 )
-def test_an_unsuitable_phase_is_refused_with_the_setting_to_write(unchanged_model, name, phase, words):
+def test_unsuitable_phase_is_rejected_with_the_right_setting(unchanged_model, name, phase, message_parts):
     with pytest.raises(RequestError, match="phase one: ") as caught:
-        check_phase(name, method_named(name), unchanged_model, phase)
-    assert all(word in str(caught.value) for word in [name, *words])
+        check_phase(name, get_method(name), unchanged_model, phase)
+    assert all(part in str(caught.value) for part in [name, *message_parts])
 
 
 @pytest.mark.parametrize(
-    "name", [one for one in registry.names("adaptation") if method_named(one).learns == "head"]
+    "name", [name for name in registry.names("adaptation") if get_method(name).learns == "head"]
 )
-def test_methods_that_train_the_head_alone_accept_a_frozen_backbone(unchanged_model, name):
-    check_phase(name, method_named(name), unchanged_model, plain_phase("one", 1))
+def test_methods_that_can_train_the_head_alone_accept_a_frozen_backbone(unchanged_model, name):
+    check_phase(name, get_method(name), unchanged_model, make_phase("one", 1))
 
 
-def test_a_step_for_a_phase_learns_labels_as_the_phase_says(model):
+def test_step_uses_the_classification_loss_of_the_phase(model):
     class Source:
         class_names = ("a", "b", "c")
         labels = (0, 1, 2)
 
-    phase = plain_phase("one", 1, trainable=ALL, label_smoothing=0.2)
+    phase = make_phase("one", 1, trainable=ALL, label_smoothing=0.2)
     step = step_for("coral", model, {"weight": 2.0}, seed=3)(phase, Source())
-    batches = two_batches()
+    batches = make_batches()
     expected = ClassificationStep(3, label_smoothing=0.2).losses(
         model, {"train": batches["source"]}, tf.constant(0.0)
     )
-    told = step.losses(model, batches, tf.constant(0.0))
-    assert float(told["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
-    assert set(told) == {"loss", "accuracy", "coral_loss"}
+    losses = step.losses(model, batches, tf.constant(0.0))
+    assert float(losses["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
+    assert set(losses) == {"loss", "accuracy", "coral_loss"}

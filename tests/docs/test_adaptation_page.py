@@ -17,11 +17,11 @@ def test_the_table_tells_the_facts_of_every_method():
     assert set(told) == set(registry.names("adaptation"))
     words = {True: "yes", False: "no"}
     for name, (_, *cells) in told.items():
-        method = adaptation.method_named(name)
+        method = adaptation.get_method(name)
         assert cells == [
             method.target_labels,
             "optional" if method.source_optional else words[not method.source_free],
-            "re-estimated" if method.moves_statistics else "any",
+            "re-estimated" if method.requires_statistics else "any",
             words[method.assumes_equal_prevalence],
             words[method.learns == "head"],
             words[method.changes_pixels],
@@ -31,7 +31,7 @@ def test_the_table_tells_the_facts_of_every_method():
 def test_every_style_is_told_with_its_method():
     told = rows_of(PAGE.split("## Pixels")[1].split("## Training from Python")[0])
     assert set(told) == {"histogram_matching", "reinhard", "fda"}
-    assert all(adaptation.method_named(name).changes_pixels for name in told)
+    assert all(adaptation.get_method(name).changes_pixels for name in told)
     for function, *_ in told.values():
         assert callable(getattr(adaptation, function.strip("`")))
 

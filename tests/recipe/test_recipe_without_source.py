@@ -24,7 +24,7 @@ adaptation: {methods: [adabn]}
 class Models:
     """One model, in the folder that the recipe names and the number 2 in it."""
 
-    def plain_of(self, path):
+    def source_model_settings(self, path):
         if path.name not in ("from_a", "2"):
             raise RequestError(f"There is no run folder {path}.")
         folder = path if path.name == "2" else path / "2"
@@ -163,8 +163,8 @@ def test_without_a_model_a_recipe_needs_images():
 
 def test_a_model_that_names_what_there_is_not_is_refused_by_name():
     class Hostile(Models):
-        def plain_of(self, path):
-            told = super().plain_of(path)
+        def source_model_settings(self, path):
+            told = super().source_model_settings(path)
             return told | {"backbone": {"name": "os.system", "weights": "./x"}, "head": {"dropout": 7}}
 
     with pytest.raises(Problems) as caught:

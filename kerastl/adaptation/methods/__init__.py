@@ -1,7 +1,7 @@
-"""Plug-ins: one file each, found by its name.
+"""Adaptation methods, one file each; the file name is the name of the method.
 
-A file has `METHOD`, its facts (`kerastl.adaptation.Method`); `Options`, a `StrictModel` with defaults; and
-`build(options, **given)`, which returns its step (`kerastl.adaptation.AdaptationStep`, whose arguments `given` are: `num_classes`,
-`num_features`, `seed`, `classification`, `update_statistics`); and, where its facts say `source_optional`, `build_without_source`,
-likewise, for where no source image is at hand. TensorFlow is imported inside of functions only.
+A file holds `METHOD` (its properties, a `kerastl.adaptation.Method`), `Options` (a `StrictModel` with defaults) and
+`build(options, **step_arguments)`, which returns an `AdaptationStep`; `step_arguments` are those of `AdaptationStep`. If
+`METHOD.source_optional` is set, `build_without_source` does the same for training without source images. TensorFlow is
+imported only inside functions.
 """

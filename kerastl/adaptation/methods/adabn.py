@@ -1,43 +1,83 @@
-"""AdaBN: the statistics of BatchNorm are the target's, everything else is learnt from the source.
+"""AdaBN: BatchNorm uses target statistics; the weights are trained on the source.
 
-Training normalises each source batch by itself; before an evaluation the running mean and variance of each layer are set to those of the
-target's training images, by the exact two-pass estimate. No loss sees the target. The paper averages the statistics of batches online; this
-estimate is what that converges to.
+Training normalizes each source batch by itself. Before an evaluation, the running mean and variance of each layer are set to those
+of the target's training images by an exact two-pass estimate, to which the online average of the paper converges.
 
-Where no source image is at hand, these statistics are all that moves: the weights stay as the source left them, as in the paper.
+Without source images, only these statistics change, as in the paper.
 
-Means and variances of single channels are brought together, nothing else: where classes are more frequent in one domain, that moves
-them by a part of what another scanner does. So it stays eligible where methods that make whole distributions alike are not.
+Only means and variances per channel are aligned. If the class frequencies differ between the domains, this shifts features
+less than a scanner does, so the method stays eligible when methods that align whole distributions are not.
 
 Reference: Li et al. 2017, arXiv:1603.04779, algorithm 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kerastl.adaptation.adaptation_step import AdaptationStep
 from kerastl.adaptation.method import Method
+from kerastl.adaptation.methods.source_only import SourceOnly
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.adaptation_step import AdaptationStep
+    import keras
+    import tensorflow as tf
 
-METHOD = Method(reference="Li et al. 2017, arXiv:1603.04779", source_optional=True, moves_statistics=True)
+    from kerastl.training.step import Batch
+
+METHOD = Method(reference="Li et al. 2017, arXiv:1603.04779", source_optional=True, requires_statistics=True)
 
 
 class Options(StrictModel):
     """`adabn` has no options."""
 
 
-def build(options: Options, **given: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
-    """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps import AdaBN
+class AdaBN(SourceOnly):
+    """Classification of source images, evaluated with target statistics."""
 
-    return AdaBN(**given)
+    # No loss uses the target, but `on_epoch` gets the datasets of these streams.
+    stream_names: Sequence[str] = ("source", "target")
+
+    def __init__(self, **step_arguments: Any) -> None:
+        super().__init__(**(step_arguments | {"update_statistics": True}))
 
 
-def build_without_source(options: Options, **given: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
-    """Return the step that reads the target alone; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps import AdaBNAlone
+class TargetStatistics(AdaptationStep):
+    """BatchNorm statistics of the target, without training any weight."""
 
-    return AdaBNAlone(**given)
+    stream_names: Sequence[str] = ("target",)
+    metric_names: Sequence[str] = ()
+
+    def __init__(self, **step_arguments: Any) -> None:
+        super().__init__(**(step_arguments | {"update_statistics": True}))
+
+    def losses(
+        self,
+        model: keras.Model,
+        batches: Mapping[str, Batch],
+        progress: tf.Tensor,  # noqa: ARG002 - part of the contract
+    ) -> dict[str, tf.Tensor]:
+        """Return `loss`, the mean entropy of the target batch in nats, which no weight minimizes."""
+        import tensorflow as tf
+
+        from kerastl.adaptation.alignment_losses import entropy
+        from kerastl.adaptation.features import features_and_logits
+
+        _, logits = features_and_logits(model, batches["target"][0], training=True)
+        return {"loss": tf.reduce_mean(entropy(logits))}
+
+    def frozen_paths(self, model: keras.Model) -> Collection[str]:
+        """Return the paths of all weights."""
+        return {weight.path for weight in model.weights}
+
+
+def build(options: Options, **step_arguments: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
+    """Return the step."""
+    return AdaBN(**step_arguments)
+
+
+def build_without_source(options: Options, **step_arguments: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
+    """Return the step for training without source images."""
+    return TargetStatistics(**step_arguments)

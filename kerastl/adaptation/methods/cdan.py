@@ -1,8 +1,8 @@
-"""CDAN: a domain classifier that is told what the classifier believes, and, with E, heeds sure images more.
+"""CDAN: a domain classifier that is conditioned on predictions; with entropy conditioning (CDAN+E), confident images have a larger weight.
 
-As DANN, but what the domain classifier reads is each feature times each predicted probability, or a random projection of that where it were wider
-than `widest`. With `entropy_conditioning` (CDAN+E) an image counts `1 + exp(-H)`, H the entropy of its prediction, in ratio to its domain's others.
-Features and predictions both learn against the domain classifier, as in the paper's minimax.
+Like DANN, but the domain classifier reads the products of features and predicted probabilities, or a random projection of them if there are more
+than `widest`. With `entropy_conditioning`, the weight of an image is `1 + exp(-H)`, H the entropy of its prediction, relative to its domain.
+Features and predictions are both trained against the domain classifier, as in the minimax problem of the paper.
 
 Reference: Long et al. 2018, arXiv:1705.10667, section 3.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
+from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
@@ -26,10 +27,10 @@ class Options(StrictModel):
     """Options of `cdan`.
 
     Args:
-        entropy_conditioning: sure images count more: CDAN+E.
+        entropy_conditioning: whether confident images have a larger weight (CDAN+E).
         strength, steepness, hidden: as in `dann`.
-        widest: features times classes up to which all products are read; 4096 in the paper.
-        random_width: width of the projection where there are more.
+        widest: features times classes up to which all products are used; 4096 in the paper.
+        random_width: width of the random projection if there are more.
     """
 
     entropy_conditioning: bool = True
@@ -41,34 +42,37 @@ class Options(StrictModel):
 
 
 def build(
-    options: Options, *, num_classes: int, num_features: int, seed: int, **given: Any
+    options: Options, *, num_classes: int, num_features: int, seed: int, **step_arguments: Any
 ) -> AdaptationStep:
-    """Return the step; arguments as in `AdaptationStep`."""
+    """Return the step."""
     import tensorflow as tf
 
     from kerastl.adaptation import alignment_losses
-    from kerastl.adaptation.adaptation_step import Seen, TwoDomains, build_domain_classifier
+    from kerastl.adaptation.features import build_domain_classifier
 
-    width, mapped = num_features * num_classes, alignment_losses.multilinear_map
+    width, multilinear_map = num_features * num_classes, alignment_losses.multilinear_map
     if width > options.widest:
         width = options.random_width
-        mapped = alignment_losses.RandomMultilinearMap(num_features, num_classes, width=width, seed=seed)
+        multilinear_map = alignment_losses.RandomMultilinearMap(
+            num_features, num_classes, width=width, seed=seed
+        )
     classifier = build_domain_classifier(width, hidden=options.hidden, seed=seed)
 
-    def watch(source: Seen, target: Seen, progress: Any) -> dict[str, Any]:
+    def domain_loss(source: DomainOutputs, target: DomainOutputs, progress: Any) -> dict[str, Any]:
         strength = options.strength * alignment_losses.reversal_strength(progress, options.steepness)
-        answers, weights = [], []
-        for one in (source, target):
+        domain_logits, weights = [], []
+        for outputs in (source, target):
             features, logits = (
-                alignment_losses.reverse_gradient(part, strength) for part in (one.features, one.logits)
+                alignment_losses.reverse_gradient(values, strength)
+                for values in (outputs.features, outputs.logits)
             )
-            answers.append(classifier(mapped(features, tf.nn.softmax(logits))))
+            domain_logits.append(classifier(multilinear_map(features, tf.nn.softmax(logits))))
             weights.append(alignment_losses.certainty_weights(logits))
         if not options.entropy_conditioning:
             weights = []
-        return {"domain_loss": alignment_losses.domain_loss(*answers, *weights)}
+        return {"domain_loss": alignment_losses.domain_loss(*domain_logits, *weights)}
 
-    return TwoDomains(
-        watch, variables=classifier.trainable_variables, num_classes=num_classes,
-        num_features=num_features, seed=seed, **given,
+    return TwoDomainStep(
+        domain_loss, variables=classifier.trainable_variables, num_classes=num_classes,
+        num_features=num_features, seed=seed, **step_arguments,
     )  # fmt: skip

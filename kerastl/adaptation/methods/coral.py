@@ -1,7 +1,7 @@
-"""CORAL: the covariances of the features of both domains are brought together.
+"""CORAL: aligns the covariances of the features.
 
-`classification + weight * |C_source - C_target|^2 / (4 d^2)` on the features that the head reads; the paper takes the last layer's logits, and
-weighs so that both terms end up equally large.
+`classification + weight * |C_source - C_target|^2 / (4 d^2)` on the input of the head. The paper uses the logits of the last layer, and a
+weight with which both terms are equally large at the end.
 
 Reference: Sun & Saenko 2016, arXiv:1607.01719, equations 1 and 6.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
-    reference="Sun & Saenko 2016, arXiv:1607.01719", assumes_equal_prevalence=True, aligns=("coral_loss",)
+    reference="Sun & Saenko 2016, arXiv:1607.01719", assumes_equal_prevalence=True, distances=("coral_loss",)
 )
 
 
@@ -27,18 +28,17 @@ class Options(StrictModel):
     """Options of `coral`.
 
     Args:
-        weight: of the distance beside classification; the distance is small, being divided by the square of the number of features.
+        weight: weight of the distance, which is small because it is divided by the squared number of features.
     """
 
     weight: Annotated[float, Ge(0), Le(1e6)] = 100.0
 
 
-def build(options: Options, **given: Any) -> AdaptationStep:
-    """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.adaptation_step import Seen, TwoDomains
+def build(options: Options, **step_arguments: Any) -> AdaptationStep:
+    """Return the step."""
     from kerastl.adaptation.alignment_losses import coral_loss
 
-    def watch(source: Seen, target: Seen, progress: Any) -> dict[str, Any]:  # noqa: ARG001
+    def losses(source: DomainOutputs, target: DomainOutputs, progress: Any) -> dict[str, Any]:  # noqa: ARG001
         return {"coral_loss": options.weight * coral_loss(source.features, target.features)}
 
-    return TwoDomains(watch, **given)
+    return TwoDomainStep(losses, **step_arguments)

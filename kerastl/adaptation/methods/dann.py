@@ -1,8 +1,8 @@
-"""DANN: features are learnt from which a domain classifier cannot tell the domains apart.
+"""DANN: trains features against a domain classifier.
 
-`classification + domain_loss`, the domain classifier minimising the latter; its gradient reaches the features multiplied by `-strength * lambda_p`,
-`lambda_p = 2 / (1 + exp(-steepness * p)) - 1`, p from 0 at the start of the phase to 1 at its end. The paper's own decay of the learning rate is
-not part of it: rates are the phase's.
+`classification + domain_loss`. The domain classifier minimizes `domain_loss`; its gradient with respect to the features is multiplied by
+`-strength * lambda_p`, `lambda_p = 2 / (1 + exp(-steepness * p)) - 1`, where p goes from 0 at the start of the phase to 1 at its end. The learning
+rate schedule of the paper is not included.
 
 Reference: Ganin et al. 2016, arXiv:1505.07818, equation 9 and section 5.2.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
+from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
@@ -26,9 +27,9 @@ class Options(StrictModel):
     """Options of `dann`.
 
     Args:
-        strength: of the reversed gradient at the end of the phase; 1 in the paper. Where BatchNorm is frozen nothing bounds
-            the features, and they may run away from the domain classifier; `batch_norm: statistics` bounds them.
-        steepness: how soon it gets there; 10 in the paper.
+        strength: strength of the reversed gradient at the end of the phase; 1 in the paper. With frozen BatchNorm, the features
+            are unbounded and may diverge; `batch_norm: statistics` bounds them.
+        steepness: how fast the strength increases; 10 in the paper.
         hidden: units of the domain classifier's hidden layer.
     """
 
@@ -37,19 +38,19 @@ class Options(StrictModel):
     hidden: Annotated[int, Ge(1), Le(8192)] = 256
 
 
-def build(options: Options, *, num_features: int, seed: int, **given: Any) -> AdaptationStep:
-    """Return the step; arguments as in `AdaptationStep`."""
-    from kerastl.adaptation.adaptation_step import Seen, TwoDomains, build_domain_classifier
+def build(options: Options, *, num_features: int, seed: int, **step_arguments: Any) -> AdaptationStep:
+    """Return the step."""
     from kerastl.adaptation.alignment_losses import domain_loss, reversal_strength, reverse_gradient
+    from kerastl.adaptation.features import build_domain_classifier
 
     classifier = build_domain_classifier(num_features, hidden=options.hidden, seed=seed)
 
-    def watch(source: Seen, target: Seen, progress: Any) -> dict[str, Any]:
+    def losses(source: DomainOutputs, target: DomainOutputs, progress: Any) -> dict[str, Any]:
         strength = options.strength * reversal_strength(progress, options.steepness)
-        logits = [classifier(reverse_gradient(one.features, strength)) for one in (source, target)]
+        logits = [classifier(reverse_gradient(outputs.features, strength)) for outputs in (source, target)]
         return {"domain_loss": domain_loss(*logits)}
 
-    return TwoDomains(
-        watch, variables=classifier.trainable_variables, num_features=num_features, seed=seed,
-        **given,
+    return TwoDomainStep(
+        losses, variables=classifier.trainable_variables, num_features=num_features, seed=seed,
+        **step_arguments,
     )  # fmt: skip

@@ -1,26 +1,31 @@
-"""FixMatch: a target image that is surely answered is learnt under that answer, strongly changed.
+"""FixMatch: confident predictions for target images become labels for strongly augmented versions of them.
 
-`classification + weight * mean(1[max q >= threshold] * -log p(argmax q))` over the target's batch: q is the network's answer, without gradient, to the
-image as its stream gives it (with what `augment` does to it, the weak view), p its answer to the same image after one more policy
-(the strong view). `confident` tells the share of the batch that is sure enough. In the paper the two views are two draws of the weak change, all images
-of a step share one batch, and the target's is seven times as large: here the strong view changes the weak one further, each
-view is normalised by itself, and the two domains' batches are of one size.
+`classification + weight * mean(1[max q >= threshold] * -log p(argmax q))` over the target batch: q is the prediction, without gradient,
+for the image as its stream provides it (with `augment`, the weak view), p that for the same image after another policy (the strong
+view). `confident` is the fraction of the batch above the threshold. In the paper, the views are independent, all images of
+a step share one batch, and the target batch is seven times as large. Here the strong view augments the weak one, each view is
+normalized by itself, and both domains have the same batch size.
 
 Reference: Sohn et al. 2020, arXiv:2001.07685, equations 3 and 4.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.adaptation.adaptation_step import AdaptationStep, StepPolicy
 from kerastl.adaptation.method import Method
 from kerastl.augment.presets import PolicyName
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.adaptation_step import AdaptationStep
+    import keras
+    import tensorflow as tf
+
+    from kerastl.training.step import Batch
 
 METHOD = Method(reference="Sohn et al. 2020, arXiv:2001.07685", learns="head", changes_pixels=True)
 
@@ -29,9 +34,10 @@ class Options(StrictModel):
     """Options of `fixmatch`.
 
     Args:
-        weight: of the target beside classification; 1 in the paper.
-        threshold: probability from which an answer is sure; 0.95 in the paper.
-        policy: the strong change, by name; `strong` mirrors images and hides parts of them: `radiograph` where left and right mean something.
+        weight: weight of the target loss relative to classification; 1 in the paper.
+        threshold: probability above which a prediction is used as a label; 0.95 in the paper.
+        policy: name of the policy of the strong view. `strong` flips images and masks parts of them; use `radiograph` if
+            left and right matter.
     """
 
     weight: Annotated[float, Ge(0), Le(1e6)] = 1.0
@@ -39,8 +45,46 @@ class Options(StrictModel):
     policy: PolicyName = "strong"
 
 
-def build(options: Options, **given: Any) -> AdaptationStep:
-    """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps import FixMatch
+class FixMatch(AdaptationStep):
+    """Source classification, and pseudo-labels for strongly augmented target images.
 
-    return FixMatch(weight=options.weight, threshold=options.threshold, policy=options.policy, **given)
+    Source, weak view and strong view are run one after the other, so that BatchNorm in training mode normalizes each by itself.
+
+    Args:
+        options: options of the method.
+        step_arguments: as in `AdaptationStep`.
+    """
+
+    metric_names = ("accuracy", "confident")
+    changed_stream = "target"
+
+    def __init__(self, options: Options, **step_arguments: Any) -> None:
+        super().__init__(**step_arguments)
+        self._options = options
+        self._policy = StepPolicy(options.policy, seed=self.seed)
+
+    def losses(
+        self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Return `loss` and `accuracy` of the source, the weighted `pseudo_label_loss`, and `confident`."""
+        from kerastl.adaptation.alignment_losses import pseudo_label_loss
+        from kerastl.adaptation.features import features_and_logits
+
+        source, weak, strong = (
+            features_and_logits(model, images, training=True)[1]
+            for images in (
+                batches["source"][0], batches["target"][0], self.change_images(batches, progress),
+            )
+        )  # fmt: skip
+        loss, confident = pseudo_label_loss(strong, teacher=weak, threshold=self._options.threshold)
+        classification = self.classification_losses(batches["source"], source, progress)
+        return classification | {"pseudo_label_loss": self._options.weight * loss, "confident": confident}
+
+    def change_images(self, batches: Mapping[str, Batch], progress: tf.Tensor) -> tf.Tensor:
+        """Return the strong view of the target images: `[batch, h, w, 3]` float32 in [0, 255]."""
+        return self._policy(batches["target"], progress)
+
+
+def build(options: Options, **step_arguments: Any) -> AdaptationStep:
+    """Return the step."""
+    return FixMatch(options, **step_arguments)

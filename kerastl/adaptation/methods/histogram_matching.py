@@ -1,7 +1,7 @@
-"""Histogram matching: source images are learnt with the grey levels of the target's.
+"""Histogram matching: trains on source images with the histogram of a target image.
 
-`mean(-log p(y))` over source images whose every channel has become `C_target^-1(C_source(x))`, C the cumulative histogram of one image; and, with
-`beside`, over the images as they are, both counting the same. How levels and ties are taken: see `histogram_style`.
+`mean(-log p(y))` over source images with channels `C_target^-1(C_source(x))`, C the cumulative histogram of one image; with `beside`,
+averaged with that of the original images. `histogram_style` describes how levels and ties are treated.
 
 Reference: Gonzalez & Woods 2008, Digital Image Processing, section 3.3.2; for scanners Nyul & Udupa 1999,
 doi 10.1002/(SICI)1522-2594(199912)42:6<1072::AID-MRM11>3.0.CO;2-M.
@@ -30,16 +30,16 @@ class Options(StrictModel):
     """Options of `histogram_matching`.
 
     Args:
-        share: probability that a source image is restyled; the others stay as they are.
-        beside: the source images as they are are learnt, too.
+        share: probability that a source image is restyled.
+        beside: also train on the original source images, with the same weight.
     """
 
     share: Annotated[float, Gt(0), Le(1)] = 1.0
     beside: bool = True
 
 
-def build(options: Options, **given: Any) -> AdaptationStep:
-    """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.styles import Restyled, histogram_style
+def build(options: Options, **step_arguments: Any) -> AdaptationStep:
+    """Return the step."""
+    from kerastl.adaptation.styles import StyleTransferStep, histogram_style
 
-    return Restyled(histogram_style, share=options.share, beside=options.beside, **given)
+    return StyleTransferStep(histogram_style, share=options.share, beside=options.beside, **step_arguments)

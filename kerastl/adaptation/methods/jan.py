@@ -1,8 +1,8 @@
-"""JAN: the joint distributions of features and predictions of both domains are brought together.
+"""JAN: aligns the joint distributions of features and predictions.
 
 `classification + weight * JMMD`, the discrepancy under the product of a kernel of the features and one of the predicted probabilities. The paper
-multiplies the kernels of several layers, with one fixed bandwidth for the predictions: taken are the features that the head reads and its
-answer, both by several bandwidths.
+multiplies the kernels of several layers, with a fixed bandwidth for the predictions. Here the kernels are those of the head's input
+and output, each with several bandwidths.
 
 Reference: Long et al. 2017, arXiv:1605.06636, section 4.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
+from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
@@ -23,7 +24,7 @@ METHOD = Method(
     reference="Long et al. 2017, arXiv:1605.06636",
     assumes_equal_prevalence=True,
     learns="head",
-    aligns=("joint_mmd_loss",),
+    distances=("joint_mmd_loss",),
 )
 
 
@@ -31,7 +32,7 @@ class Options(StrictModel):
     """Options of `jan`.
 
     Args:
-        weight: of the distance beside classification.
+        weight: weight of the distance relative to classification.
         estimate: `biased` or `unbiased`, see `mmd_loss`.
     """
 
@@ -39,16 +40,14 @@ class Options(StrictModel):
     estimate: Literal["biased", "unbiased"] = "biased"
 
 
-def build(options: Options, **given: Any) -> AdaptationStep:
-    """Return the step; `given` as in `AdaptationStep`."""
+def build(options: Options, **step_arguments: Any) -> AdaptationStep:
+    """Return the step."""
     import tensorflow as tf
 
-    from kerastl.adaptation.adaptation_step import Seen, TwoDomains
     from kerastl.adaptation.alignment_losses import joint_mmd_loss
 
-    def watch(source: Seen, target: Seen, progress: Any) -> dict[str, Any]:  # noqa: ARG001
-        parts = [(one.features, tf.nn.softmax(one.logits)) for one in (source, target)]
-        distance = joint_mmd_loss(*parts, estimate=options.estimate)
-        return {"joint_mmd_loss": options.weight * distance}
+    def losses(source: DomainOutputs, target: DomainOutputs, progress: Any) -> dict[str, Any]:  # noqa: ARG001
+        parts = [(outputs.features, tf.nn.softmax(outputs.logits)) for outputs in (source, target)]
+        return {"joint_mmd_loss": options.weight * joint_mmd_loss(*parts, estimate=options.estimate)}
 
-    return TwoDomains(watch, **given)
+    return TwoDomainStep(losses, **step_arguments)

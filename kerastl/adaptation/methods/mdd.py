@@ -1,8 +1,8 @@
-"""MDD: features are learnt on which a second head cannot agree with the first on the source and disagree on the target.
+"""MDD: trains features against a second head that agrees with the first one on the source and disagrees on the target.
 
-`classification + margin_disparity_loss`, the second head minimising the latter; its gradient reaches the features multiplied by `-strength * lambda_p`,
-with the schedule of `dann`. The paper gives both heads a hidden layer behind a shared bottleneck: both are one layer, as the
-classifier's head is.
+`classification + margin_disparity_loss`. The second head minimizes the latter; its gradient with respect to the features is multiplied by
+`-strength * lambda_p`, with the schedule of `dann`. In the paper, both heads have a hidden layer after a shared bottleneck. Here both are a
+single layer, like the head of the classifier.
 
 Reference: Zhang et al. 2019, arXiv:1904.05801, section 5.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
+from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
@@ -26,9 +27,9 @@ class Options(StrictModel):
     """Options of `mdd`.
 
     Args:
-        margin: factor of the source, the exponential of the margin; 2, 3 or 4 in the paper.
-        strength: of the reversed gradient at the end of the phase; 0.1 in the paper.
-        steepness: how soon it gets there.
+        margin: factor of the source term, the exponential of the margin; 2, 3 or 4 in the paper.
+        strength: strength of the reversed gradient at the end of the phase; 0.1 in the paper.
+        steepness: how fast the strength increases.
     """
 
     margin: Annotated[float, Ge(1), Le(100)] = 4.0
@@ -37,22 +38,22 @@ class Options(StrictModel):
 
 
 def build(
-    options: Options, *, num_classes: int, num_features: int, seed: int, **given: Any
+    options: Options, *, num_classes: int, num_features: int, seed: int, **step_arguments: Any
 ) -> AdaptationStep:
-    """Return the step; arguments as in `AdaptationStep`."""
-    from kerastl.adaptation.adaptation_step import Seen, TwoDomains, build_second_head
+    """Return the step."""
     from kerastl.adaptation.alignment_losses import margin_disparity_loss, reversal_strength, reverse_gradient
+    from kerastl.adaptation.features import build_second_head
 
-    second = build_second_head(num_features, num_classes, seed=seed)
+    second_head = build_second_head(num_features, num_classes, seed=seed)
 
-    def watch(source: Seen, target: Seen, progress: Any) -> dict[str, Any]:
+    def losses(source: DomainOutputs, target: DomainOutputs, progress: Any) -> dict[str, Any]:
         strength = options.strength * reversal_strength(progress, options.steepness)
-        answers: list[Any] = []
-        for one in (source, target):
-            answers += [one.logits, second(reverse_gradient(one.features, strength))]
-        return {"disparity_loss": margin_disparity_loss(*answers, margin=options.margin)}
+        logits: list[Any] = []
+        for outputs in (source, target):
+            logits += [outputs.logits, second_head(reverse_gradient(outputs.features, strength))]
+        return {"disparity_loss": margin_disparity_loss(*logits, margin=options.margin)}
 
-    return TwoDomains(
-        watch, variables=second.trainable_variables, num_classes=num_classes,
-        num_features=num_features, seed=seed, **given,
+    return TwoDomainStep(
+        losses, variables=second_head.trainable_variables, num_classes=num_classes,
+        num_features=num_features, seed=seed, **step_arguments,
     )  # fmt: skip

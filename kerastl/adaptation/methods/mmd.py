@@ -1,8 +1,8 @@
-"""DAN: the mean embeddings of the features of both domains are brought together, by several Gaussian kernels.
+"""DAN: aligns the mean embeddings of the features, with several Gaussian kernels.
 
-`classification + weight * MMD^2(source features, target features)`. The paper adapts several fully connected layers and learns the weights of its
-kernels; the features that the head reads are adapted, with equal weights. `estimate: biased` is the distance of the two batches themselves;
-`unbiased` that of the domains, which may be below 0.
+`classification + weight * MMD^2(source features, target features)`. The paper aligns several dense layers and trains the weights of the
+kernels. Here the input of the head is aligned, with equal weights. `estimate: biased` is the distance between the two batches,
+`unbiased` estimates that between the domains and may be negative.
 
 Reference: Long et al. 2015, arXiv:1502.02791, section 3.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
+from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
-    reference="Long et al. 2015, arXiv:1502.02791", assumes_equal_prevalence=True, aligns=("mmd_loss",)
+    reference="Long et al. 2015, arXiv:1502.02791", assumes_equal_prevalence=True, distances=("mmd_loss",)
 )
 
 
@@ -28,7 +29,7 @@ class Options(StrictModel):
     """Options of `mmd`.
 
     Args:
-        weight: of the distance beside classification.
+        weight: weight of the distance relative to classification.
         estimate: `biased` or `unbiased`, see `mmd_loss`.
     """
 
@@ -36,13 +37,12 @@ class Options(StrictModel):
     estimate: Literal["biased", "unbiased"] = "biased"
 
 
-def build(options: Options, **given: Any) -> AdaptationStep:
-    """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.adaptation_step import Seen, TwoDomains
+def build(options: Options, **step_arguments: Any) -> AdaptationStep:
+    """Return the step."""
     from kerastl.adaptation.alignment_losses import mmd_loss
 
-    def watch(source: Seen, target: Seen, progress: Any) -> dict[str, Any]:  # noqa: ARG001
+    def losses(source: DomainOutputs, target: DomainOutputs, progress: Any) -> dict[str, Any]:  # noqa: ARG001
         distance = mmd_loss(source.features, target.features, estimate=options.estimate)
         return {"mmd_loss": options.weight * distance}
 
-    return TwoDomains(watch, **given)
+    return TwoDomainStep(losses, **step_arguments)

@@ -1,8 +1,8 @@
-"""Pseudo-labels: the network learns from its own sure answers on the target.
+"""Pseudo-labels: trains on its own confident predictions on the target.
 
-`classification + weight * mean(1[max q >= threshold] * -log p(argmax q))`, p and q the same answers, q without gradient: the loss makes
-sure predictions surer, from the first step on, and needs no second view of an image, so that it works on cached features, too (with a second view:
-`fixmatch`). `confident` tells the share of the target batch that is sure enough.
+`classification + weight * mean(1[max q >= threshold] * -log p(argmax q))`, where q is the same prediction as p without gradient. The loss makes
+confident predictions more confident, from the first step on. It needs no second view of an image (unlike `fixmatch`), so it works on
+cached features. `confident` is the fraction of the target batch above the threshold.
 
 Reference: Lee 2013, ICML workshop on challenges in representation learning; the threshold is that of Sohn et al. 2020, arXiv:2001.07685, equation 4.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
@@ -26,21 +27,20 @@ class Options(StrictModel):
     """Options of `pseudo_labels`.
 
     Args:
-        weight: of the target beside classification; 1 in the paper.
-        threshold: probability from which an answer is sure; 0.95 in the paper.
+        weight: weight of the target loss relative to classification; 1 in the paper.
+        threshold: probability above which a prediction is used as a label; 0.95 in the paper.
     """
 
     weight: Annotated[float, Ge(0), Le(1e6)] = 1.0
     threshold: Annotated[float, Ge(0), Le(1)] = 0.95
 
 
-def build(options: Options, **given: Any) -> AdaptationStep:
-    """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.adaptation_step import Seen, TwoDomains
+def build(options: Options, **step_arguments: Any) -> AdaptationStep:
+    """Return the step."""
     from kerastl.adaptation.alignment_losses import pseudo_label_loss
 
-    def watch(source: Seen, target: Seen, progress: Any) -> dict[str, Any]:  # noqa: ARG001
-        loss, share = pseudo_label_loss(target.logits, threshold=options.threshold)
-        return {"pseudo_label_loss": options.weight * loss, "confident": share}
+    def losses(source: DomainOutputs, target: DomainOutputs, progress: Any) -> dict[str, Any]:  # noqa: ARG001
+        loss, confident = pseudo_label_loss(target.logits, threshold=options.threshold)
+        return {"pseudo_label_loss": options.weight * loss, "confident": confident}
 
-    return TwoDomains(watch, metric_names=("confident",), **given)
+    return TwoDomainStep(losses, metric_names=("confident",), **step_arguments)

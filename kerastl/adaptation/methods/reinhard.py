@@ -1,8 +1,8 @@
-"""Reinhard's colour transfer: source images are learnt with the mean and spread of the target's colours.
+"""Reinhard's color transfer: trains on source images with the color mean and standard deviation of a target image.
 
-`mean(-log p(y))` over source images whose channels have become `(x - mean) * std_target / std + mean_target`; and, with `beside`, over the
-images as they are, both counting the same. Colour in l-alpha-beta, grey (three equal channels) in its grey levels: see `reinhard_style`. The paper
-restyles single images and trains nothing.
+`mean(-log p(y))` over source images with channels `(x - mean) * std_target / std + mean_target`; with `beside`, averaged with that of the
+original images. Color images are transformed in l-alpha-beta space, gray images (three equal channels) in their gray levels, see
+`reinhard_style`. The paper restyles single images and trains nothing.
 
 Reference: Reinhard et al. 2001, doi 10.1109/38.946629, equations 10 and 11.
 """
@@ -26,16 +26,16 @@ class Options(StrictModel):
     """Options of `reinhard`.
 
     Args:
-        share: probability that a source image is restyled; the others stay as they are.
-        beside: the source images as they are are learnt, too.
+        share: probability that a source image is restyled.
+        beside: also train on the original source images, with the same weight.
     """
 
     share: Annotated[float, Gt(0), Le(1)] = 1.0
     beside: bool = True
 
 
-def build(options: Options, **given: Any) -> AdaptationStep:
-    """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.styles import Restyled, reinhard_style
+def build(options: Options, **step_arguments: Any) -> AdaptationStep:
+    """Return the step."""
+    from kerastl.adaptation.styles import StyleTransferStep, reinhard_style
 
-    return Restyled(reinhard_style, share=options.share, beside=options.beside, **given)
+    return StyleTransferStep(reinhard_style, share=options.share, beside=options.beside, **step_arguments)

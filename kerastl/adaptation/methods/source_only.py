@@ -1,19 +1,24 @@
-"""No adaptation: classification of the source alone, what every other method is measured against.
+"""No adaptation: trains on the source only. The baseline for all other methods.
 
-`mean(-log p(y))` over labelled source images. Where BatchNorm follows the images, its statistics are the source's.
+`mean(-log p(y))` over labeled source images. If BatchNorm is in training mode, its statistics are those of the source.
 
 Reference: none; the baseline of Ben-David et al. 2010, doi 10.1007/s10994-009-5152-4.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kerastl.adaptation.adaptation_step import AdaptationStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    from kerastl.adaptation.adaptation_step import AdaptationStep
+    import keras
+    import tensorflow as tf
+
+    from kerastl.training.step import Batch
 
 METHOD = Method(reference="Ben-David et al. 2010, doi 10.1007/s10994-009-5152-4", learns="head")
 
@@ -22,8 +27,21 @@ class Options(StrictModel):
     """`source_only` has no options."""
 
 
-def build(options: Options, **given: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
-    """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps import SourceOnly
+class SourceOnly(AdaptationStep):
+    """Classification of source images."""
 
-    return SourceOnly(**given)
+    stream_names: Sequence[str] = ("source",)
+
+    def losses(
+        self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Return `loss` and `accuracy` of the source batch."""
+        from kerastl.adaptation.features import features_and_logits
+
+        _, logits = features_and_logits(model, batches["source"][0], training=True)
+        return self.classification_losses(batches["source"], logits, progress)
+
+
+def build(options: Options, **step_arguments: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
+    """Return the step."""
+    return SourceOnly(**step_arguments)

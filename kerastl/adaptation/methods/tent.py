@@ -1,28 +1,33 @@
-"""TENT: a trained classifier becomes surer on the target, by the scales and offsets of BatchNorm alone.
+"""TENT: minimizes the entropy of target predictions by training only the scale and offset of BatchNorm.
 
-`mean(H)`, the entropy of predictions, over target batches that BatchNorm normalises by themselves; only BatchNorm's scale and offset learn. The
-phase must say `batch_norm: trainable` and `trainable: {names: ...}`, naming BatchNorm layers alone (`batch_norm_alone` returns it); the head gets a
-gradient of 0. The paper predicts each
-test batch with that batch's statistics; before an evaluation they are re-estimated over all of the target's training images, so that an image's
-answer does not depend on its neighbours.
+`mean(H)`, the entropy of predictions, over target batches normalized by their own statistics. The phase must set `batch_norm:
+trainable` and `trainable: {names: ...}` with the names of BatchNorm layers only (`batch_norm_layer_names` returns it). The head gets a
+gradient of 0. The paper predicts each test batch with the statistics of that batch. Here they are re-estimated on all training
+images of the target before an evaluation, so that a prediction does not depend on the other images of the batch.
 
 Reference: Wang et al. 2021, arXiv:2006.10726, section 3.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kerastl.adaptation.method import Method
+from kerastl.adaptation.methods.adabn import TargetStatistics
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
     from kerastl.adaptation.adaptation_step import AdaptationStep
+    from kerastl.training.step import Batch
 
 METHOD = Method(
     reference="Wang et al. 2021, arXiv:2006.10726",
     source_free=True,
-    moves_statistics=True,
+    requires_statistics=True,
     assumes_equal_prevalence=True,
     only_batch_norm=True,
     freezes_head=True,
@@ -33,8 +38,31 @@ class Options(StrictModel):
     """`tent` has no options."""
 
 
-def build(options: Options, **given: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
-    """Return the step; `given` as in `AdaptationStep`."""
-    from kerastl.adaptation.steps import Tent
+class Tent(TargetStatistics):
+    """BatchNorm statistics of the target, and the entropy of its predictions."""
 
-    return Tent(**given)
+    def losses(
+        self,
+        model: keras.Model,
+        batches: Mapping[str, Batch],
+        progress: tf.Tensor,  # noqa: ARG002 - part of the contract
+    ) -> dict[str, tf.Tensor]:
+        """Return `loss`, the mean entropy of the target batch in nats."""
+        import tensorflow as tf
+
+        from kerastl.adaptation.alignment_losses import entropy
+        from kerastl.adaptation.features import logits_of_frozen_head
+
+        logits = logits_of_frozen_head(model, batches["target"][0], training=True)
+        return {"loss": tf.reduce_mean(entropy(logits))}
+
+    def frozen_paths(self, model: keras.Model) -> Collection[str]:
+        """Return the paths of the head's weights."""
+        from kerastl.adaptation.features import head_paths
+
+        return head_paths(model)
+
+
+def build(options: Options, **step_arguments: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
+    """Return the step."""
+    return Tent(**step_arguments)

@@ -1,4 +1,4 @@
-"""Drawn features, images of two domains, and a small classifier."""
+"""Random features, images of two domains, and a small classifier."""
 
 from dataclasses import dataclass
 
@@ -8,35 +8,37 @@ SIZE_PX = 16
 
 
 def features(count, width=6, seed=0, shift=0.0):
-    drawn = np.random.default_rng(seed)
-    return (drawn.normal(0, 1, (count, width)) + shift).astype(np.float32)
+    generator = np.random.default_rng(seed)
+    return (generator.normal(0, 1, (count, width)) + shift).astype(np.float32)
 
 
 def softmax(logits):
     logits = np.asarray(logits, np.float64)
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def drawn_entropy(logits):
-    shares = softmax(logits)
-    return -(shares * np.log(shares)).sum(axis=1)
+def numpy_entropy(logits):
+    probabilities = softmax(logits)
+    return -(probabilities * np.log(probabilities)).sum(axis=1)
 
 
-def centroids_by_hand(rows, logits):
-    shares, labels = softmax(logits), None
+def reference_centroid_labels(rows, logits):
+    weights, labels = softmax(logits), None
     centroids = [None] * logits.shape[1]
     for _ in range(2):
         for k in range(logits.shape[1]):
-            mass = sum(share[k] for share in shares)
+            mass = sum(weight[k] for weight in weights)
             if mass:
-                summed = sum(share[k] * row for share, row in zip(shares, rows, strict=True))
-                centroids[k] = summed / mass
+                total = sum(weight[k] * row for weight, row in zip(weights, rows, strict=True))
+                centroids[k] = total / mass
         labels = []
         for row in rows:
-            angles = [1 - row @ centre / np.linalg.norm(row) / np.linalg.norm(centre) for centre in centroids]
-            labels.append(int(np.argmin(angles)))
-        shares = np.eye(logits.shape[1])[labels]
+            distances = [
+                1 - row @ centroid / np.linalg.norm(row) / np.linalg.norm(centroid) for centroid in centroids
+            ]
+            labels.append(int(np.argmin(distances)))
+        weights = np.eye(logits.shape[1])[labels]
     return labels
 
 
@@ -51,17 +53,17 @@ def small_model(num_classes=3, dropout=0.0, seed=1):
 def batch(count, seed=0, num_classes=3, shifted=False):
     import tensorflow as tf
 
-    drawn = np.random.default_rng(seed)
-    images = drawn.uniform(0, 255, (count, SIZE_PX, SIZE_PX, 3)).astype(np.float32)
+    generator = np.random.default_rng(seed)
+    images = generator.uniform(0, 255, (count, SIZE_PX, SIZE_PX, 3)).astype(np.float32)
     if shifted:
         images = 120 + 0.3 * images
-    labels = drawn.integers(0, num_classes, count).astype(np.int32)
+    labels = generator.integers(0, num_classes, count).astype(np.int32)
     return tf.constant(images), tf.constant(labels), tf.range(count, dtype=tf.int64)
 
 
 @dataclass
-class Datasets:
-    """What `on_epoch` asks of a source."""
+class ArrayDataset:
+    """The part of an `ImageDataset` that `on_epoch` uses."""
 
     images: np.ndarray
     batch_size: int = 4
@@ -73,7 +75,7 @@ class Datasets:
     def indexed_batches(self, epoch, first_step=0, shard=(0, 1)):
         import tensorflow as tf
 
-        # Not in the order of the indices, as in an epoch that is shuffled.
+        # Shuffled, like an epoch.
         order = np.random.default_rng(epoch).permutation(len(self.images))
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
@@ -83,23 +85,23 @@ class Datasets:
     plain_batches = indexed_batches
 
 
-def built(name, **options):
-    """The step of a method, for `small_model`."""
+def build_method(name, **options):
+    """Return the step of a method for `small_model`."""
     from kerastl.adaptation import build_step
 
     return build_step(name, options, num_classes=3, num_features=128, seed=4)
 
 
-def two_batches(source=5, target=3):
-    """A batch of each domain; the target's has no labels."""
+def make_batches(source=5, target=3):
+    """Return one batch per domain; the target is unlabeled."""
     import tensorflow as tf
 
     images, _, indices = batch(target, seed=2, shifted=True)
     return {"source": batch(source, seed=1), "target": (images, tf.fill([target], -1), indices)}
 
 
-def plain_phase(*args, **options):
-    """A `Phase` that freezes BatchNorm, as for pretrained weights, and has no cache, unless the options say otherwise."""
+def make_phase(*args, **options):
+    """Return a `Phase` that freezes BatchNorm and has no cache by default."""
     from kerastl.recipe import Phase
 
     return Phase(*args, **({"batch_norm": "frozen", "cache": "none"} | options))

@@ -1,0 +1,111 @@
+"""Features and logits of a classifier, and the networks that adversarial methods train on features."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+_heads: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+def features_and_logits(model: keras.Model, images: Any, *, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    """Run a classifier once and return the input of its head and its output.
+
+    Args:
+        model: a classifier of `build_model`, or what the training loop uses instead: a folded trunk with the remaining layers as a
+            nested model, or only the remaining layers, which read cached activations. The last operation is the head, or a model
+            that ends with it.
+        images: the input of `model`: `[batch, h, w, 3]` float32 in [0, 255], or activations.
+        training: whether dropout is active and BatchNorm that is not frozen uses the statistics of the batch.
+
+    Returns:
+        Features `[batch, features]` float32, after pooling and dropout, so that `logits` are exactly the head's output for
+        them; and logits `[batch, classes]` float32.
+    """
+    _, with_features = _head_and_model(model)
+    features, logits = with_features(images, training=training)
+    return tf.cast(features, tf.float32), tf.cast(logits, tf.float32)
+
+
+def logits_of_frozen_head(model: keras.Model, images: Any, *, training: bool) -> tf.Tensor:
+    """Return logits as `features_and_logits` does, but with constant head weights.
+
+    The head gets a gradient of 0 instead of None, because an optimizer needs a gradient for each of its variables.
+
+    Args:
+        model, images, training: as in `features_and_logits`.
+    """
+    head, _ = _head_and_model(model)
+    features, _ = features_and_logits(model, images, training=training)
+    weights = [tf.cast(tf.convert_to_tensor(weight), tf.float32) for weight in (head.kernel, head.bias)]
+    kernel, bias = (tf.stop_gradient(weight) for weight in weights)
+    zero = tf.add_n([0.0 * tf.reduce_sum(weight) for weight in weights])
+    return tf.matmul(features, kernel) + bias + zero
+
+
+def head_paths(model: keras.Model) -> set[str]:
+    """Return the paths of the head's weights of a flat classifier."""
+    return {weight.path for weight in model.get_layer("head").weights}
+
+
+def _head_and_model(model: keras.Model) -> tuple[Any, keras.Model]:
+    """Return the head of a classifier, and a model that returns features and logits; built once per classifier."""
+    if model not in _heads:
+        with tf.init_scope():  # The first call may be inside a function that is being traced.
+            _heads[model] = _head_of(model), _with_features(model)
+    return _heads[model]
+
+
+def _head_of(model: keras.Model) -> Any:
+    (output,) = model.outputs
+    last = output._keras_history.operation
+    return _head_of(last) if isinstance(last, keras.Model) else last
+
+
+def _with_features(model: keras.Model) -> keras.Model:
+    """Return a model of the same layers with two outputs: the input and the output of the last operation."""
+    (output,) = model.outputs
+    history = output._keras_history
+    node = history.operation._inbound_nodes[history.node_index]
+    if isinstance(history.operation, keras.Model):
+        outputs = _with_features(history.operation)(*node.arguments.args)
+    else:
+        outputs = [*node.input_tensors, output]
+    inputs = model.inputs if len(model.inputs) > 1 else model.inputs[0]
+    return keras.Model(inputs, outputs, name=f"{model.name}_with_features")
+
+
+def build_domain_classifier(num_inputs: int, *, hidden: int, seed: int) -> keras.Model:
+    """Return a network with one hidden layer: `[batch, num_inputs]` to logits `[batch, 1]`, positive for the source.
+
+    Args:
+        num_inputs: number of input features.
+        hidden: units of the hidden layer.
+        seed: seed of the initial weights.
+    """
+    return keras.Sequential(
+        [
+            keras.Input((num_inputs,)),
+            _dense(hidden, "domain_hidden", seed, activation="relu"),
+            _dense(1, "domain", seed + 1),
+        ],
+        name="domain_classifier",
+    )
+
+
+def build_second_head(num_features: int, num_classes: int, *, seed: int) -> keras.Model:
+    """Return a single layer, `[batch, num_features]` to logits `[batch, num_classes]`."""
+    return keras.Sequential(
+        [keras.Input((num_features,)), _dense(num_classes, "second_head_logits", seed)], name="second_head"
+    )
+
+
+def _dense(units: int, name: str, seed: int, activation: str | None = None) -> keras.layers.Dense:
+    # float32 under any policy, like the classifier's own head.
+    return keras.layers.Dense(
+        units, activation=activation, dtype="float32", name=name,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+    )  # fmt: skip
