@@ -144,7 +144,10 @@ def rate_factors(model: keras.Model, phase: Phase) -> dict[str, float]:
 
 
 def transfer_state(old: Any, new: Any) -> None:
-    """Copy the step count and the slots of one optimizer to another, for the variables that both train."""
+    """Copy the step count and the slots to an optimizer of the same type, for the variables that both train."""
+    if type(old) is not type(new):
+        return
+
     new.iterations.assign(old.iterations)
     known = {variable.name: variable for variable in old.variables}
     for variable in new.variables:

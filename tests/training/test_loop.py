@@ -258,7 +258,9 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from array_dataset import ArrayDataset, make_images
 from kerastl.models import build_backbone
-from kerastl.training import Phase, build_model, fit
+from kerastl.models import build_model
+from kerastl.recipe import Phase
+from kerastl.training import fit
 ends = []
 phase = Phase("head", epochs=2, learning_rate=1e-2, batch_norm="frozen", cache="none")
 for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):

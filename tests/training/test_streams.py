@@ -446,7 +446,8 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from array_dataset import ArrayDataset, make_images
 from test_streams import Scaled, network, target_of
 from kerastl.errors import RequestError
-from kerastl.training import Phase, fit
+from kerastl.recipe import Phase
+from kerastl.training import fit
 ends, phase = [], Phase("head", epochs=2, learning_rate=1e-2, batch_norm="frozen", cache="none")
 class Small(Scaled):
     # A mean over images: that of two parts is the mean of theirs, as no gap between means is.
