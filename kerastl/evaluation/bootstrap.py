@@ -126,6 +126,13 @@ def resampling_units(predictions: Predictions) -> list[str]:
     ]
 
 
+def canonical_order(predictions: Predictions, *, labeled: bool = False) -> Predictions:
+    """Return all images, or the labeled ones, in an order that does not depend on their order."""
+    units = resampling_units(predictions)
+    rows = [row for row, label in enumerate(predictions.labels) if label >= 0 or not labeled]
+    return predictions.take(sorted(rows, key=lambda row: (units[row], predictions.paths[row])))
+
+
 def _groups(predictions: Predictions) -> tuple[Array, Array, bool]:
     """Return the first image of each group, the group of each image, and whether all groups have a single class."""
     units = np.asarray(resampling_units(predictions))

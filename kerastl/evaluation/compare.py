@@ -12,6 +12,7 @@ from kerastl.evaluation.bootstrap import (
     UNDEFINED,
     ResampledPredictions,
     Statistic,
+    canonical_order,
     group_auc_statistic,
     groups_disagree,
     interval,
@@ -69,7 +70,7 @@ def paired_difference(
     Raises:
         RequestError: If the images, their labels or the classes differ, or if the metric is unknown.
     """
-    first, second = _ordered(first), _ordered(second)
+    first, second = canonical_order(first, labeled=True), canonical_order(second, labeled=True)
     _check_same_images(first, second)
     before, after = overall_statistics(first), overall_statistics(second)
     if metric not in before:
@@ -107,13 +108,6 @@ def estimate_difference(
     low, high = limits
     outcome = _outcome(low, high, metric)
     return {"value": value, "low": low, "high": high, "outcome": outcome, "redrawn": resamples.redrawn}
-
-
-def _ordered(predictions: Predictions) -> Predictions:
-    """Return the labeled images in an order that does not depend on their order."""
-    units = resampling_units(predictions)
-    rows = np.flatnonzero(predictions.labels >= 0).tolist()
-    return predictions.take(sorted(rows, key=lambda row: (units[row], predictions.paths[row])))
 
 
 def _check_same_images(first: Predictions, second: Predictions) -> None:

@@ -19,6 +19,7 @@ from kerastl.evaluation.bootstrap import (
     UNDEFINED,
     ResampledPredictions,
     Resamples,
+    canonical_order,
     interval,
     no_interval_reason,
     no_value,
@@ -356,19 +357,12 @@ def estimate_label_shift(
 
 def _sites(predictions: Predictions, source_val: Predictions | None) -> _Sites | None:
     """Return the sorted predictions of both sites. None if there is no target or no source."""
-    source = _ordered(predictions.of(SOURCE) if source_val is None else source_val, labeled=True)
+    source = canonical_order(predictions.of(SOURCE) if source_val is None else source_val, labeled=True)
     target_rows = [row for row, split in enumerate(predictions.splits) if split in TARGET]
     if not source.paths or not target_rows:
         return None
     target = predictions.take(target_rows)
-    return _Sites(source, _ordered(target), _ordered(predictions.of(TEST), labeled=True))
-
-
-def _ordered(predictions: Predictions, *, labeled: bool = False) -> Predictions:
-    """Return all images, or the labeled ones, in an order that does not depend on their order."""
-    units = resampling_units(predictions)
-    rows = [row for row in range(len(predictions.paths)) if not labeled or predictions.labels[row] >= 0]
-    return predictions.take(sorted(rows, key=lambda row: (units[row], predictions.paths[row])))
+    return _Sites(source, canonical_order(target), canonical_order(predictions.of(TEST), labeled=True))
 
 
 def _summary(predictions: Predictions) -> dict[str, Any]:

@@ -11,10 +11,10 @@ import numpy as np
 from kerastl.evaluation.bootstrap import (
     COUNTED,
     ResampledPredictions,
+    canonical_order,
     no_interval_reason,
     no_value,
     resample_predictions,
-    resampling_units,
     with_interval,
     without_interval,
 )
@@ -135,14 +135,12 @@ def _split_scores(parts: dict[str | None, ResampledPredictions], resample: Resam
 
 
 def _labeled_splits(predictions: Predictions) -> dict[str, Predictions]:
-    """Return the labeled images of each split, sorted, so that sums have the same rounding for any order."""
-    units = resampling_units(predictions)
-    rows = np.flatnonzero(predictions.labels >= 0).tolist()
-    rows.sort(key=lambda row: (units[row], predictions.paths[row]))
+    """Return the labeled images of each split in a canonical order, so that sums have the same rounding for any order."""
+    ordered = canonical_order(predictions, labeled=True)
     splits: dict[str, list[int]] = {}
-    for row in rows:
-        splits.setdefault(predictions.splits[row] or NO_SPLIT, []).append(row)
-    return {split: predictions.take(members) for split, members in sorted(splits.items())}
+    for row, split in enumerate(ordered.splits):
+        splits.setdefault(split or NO_SPLIT, []).append(row)
+    return {split: ordered.take(members) for split, members in sorted(splits.items())}
 
 
 def _confusion(split: Predictions) -> list[list[int]]:
