@@ -219,7 +219,12 @@ def _check_without_source(
                 "its predictions disagree with its initial predictions: Cohen's kappa is "
                 f"{agreement:.2f}, below {MIN_AGREEMENT}"
             )
-    source = {"balanced_accuracy": {}, "floor": None, "rule": SOURCE_UNAVAILABLE, "interval": None}
+    source: dict[str, Any] = {
+        "balanced_accuracy": {},
+        "floor": None,
+        "rule": SOURCE_UNAVAILABLE,
+        "interval": None,
+    }
     return rejected, {"source": source, "overconfidence": overconfidence, "prediction_agreement": agreements}
 
 

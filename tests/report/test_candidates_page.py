@@ -10,7 +10,7 @@ CHOICE = {
         name: {"validators": {"class_ami": score}}
         for name, score in (("source_only", 0.1), ("adabn", 0.2), ("shot", 0.9))
     },
-    "ranking": {"refused": {"shot": "it strayed from the answers that it began with"}},
+    "ranking": {"rejected": {"shot": "its predictions disagree with its initial predictions"}},
     "diverged": {"tent": "loss became nan"},
 }  # fmt: skip
 
@@ -19,7 +19,7 @@ def test_the_page_says_why_a_candidate_was_refused_or_left_out(tmp_path):
     (tmp_path / "scores.json").write_text("{}")
     (tmp_path / "adaptation.json").write_text(json.dumps(CHOICE))
     page = write_report(tmp_path).read_text()
-    assert "shot is no candidate: it strayed from the answers that it began with" in page
+    assert "shot is no candidate: its predictions disagree with its initial predictions" in page
     assert "tent is no candidate: loss became nan" in page
     assert "adabn (chosen)" in page
     assert "adabn is no candidate" not in page

@@ -114,10 +114,10 @@ def test_the_choice_reports_that_no_guard_could_be_evaluated(free):
     adaptation = free.json("adaptation.json")
     assert {guard["fired"] for guard in adaptation["guards"].values()} == {None}
     assert adaptation["verdict"] in ("adapt", "do_not_adapt")
-    kept = adaptation["ranking"]["kept"]
-    assert set(kept) == {"adabn", "tent", "shot"}
+    agreement = adaptation["ranking"]["prediction_agreement"]
+    assert set(agreement) == {"adabn", "tent", "shot"}
     # It changes nothing but statistics: its final predictions are its initial ones.
-    assert kept["adabn"] == 1.0
+    assert agreement["adabn"] == 1.0
 
 
 def test_scores_are_of_b_and_thresholds_of_a(free, at_a):
@@ -164,7 +164,7 @@ def test_without_batch_norm_and_without_labels_there_is_a_model_and_no_score(rec
     monkeypatch.setattr(adapt_module, "collect_renormalized_evidence", lambda *_: None)
     finished = run(*recipe_of("unlabelled", labeled=False), "--set", "export.formats=[]")
     adaptation = finished.json("adaptation.json")
-    assert set(adaptation["ranking"]["kept"]) == {"adabn", "tent", "shot"}
+    assert set(adaptation["ranking"]["prediction_agreement"]) == {"adabn", "tent", "shot"}
     assert adaptation["target_test"] is None
     assert set(finished.json("scores.json")) == {"interval"}
     assert (finished.path / "report.html").is_file()
