@@ -14,12 +14,12 @@ class MemoryDataset(ImageDataset):
     supported.
     """
 
-    _images = None
+    _pixels = None
 
     def _load_one(self, index):
-        if self._images is None:
+        if self._pixels is None:
             size = self.image_size_px
-            images = [Image.open(one.file).convert("RGB") for one in self.records]
-            images = [np.asarray(one.resize((size, size)), np.float32) for one in images]
-            self._images = np.reshape(images, (-1, size, size, 3)).astype(np.float32)
-        return tf.gather(self._images, index), index
+            images = [Image.open(record.file).convert("RGB") for record in self.records]
+            images = [np.asarray(image.resize((size, size)), np.float32) for image in images]
+            self._pixels = np.reshape(images, (-1, size, size, 3)).astype(np.float32)
+        return tf.gather(self._pixels, index), index
