@@ -1,4 +1,4 @@
-"""Drawn images and a small model."""
+"""Random images and a small model."""
 
 import pytest
 from array_dataset import ArrayDataset, make_images

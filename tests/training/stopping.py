@@ -1,4 +1,4 @@
-"""Interrupted runs."""
+"""Interruptions of a training."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""The time left, and the progress bar on a terminal."""
+"""The remaining time, and the progress bar on a terminal."""
 
 import os
 import pty
@@ -103,7 +103,7 @@ def test_progress_bar_is_shown_on_a_terminal_only():
 
 
 def test_error_during_a_progress_bar_removes_it(model, train, monkeypatch):
-    """The bar is closed with the loop: what is said of the fault does not end up inside it."""
+    """The progress bar is closed before the error is printed."""
     ended = []
 
     def watched(items, *_):

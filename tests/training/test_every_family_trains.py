@@ -1,4 +1,4 @@
-"""The smallest member of every backbone family, built once: it is recognized, it folds, and its top trains."""
+"""The smallest member of every backbone family, built once: it is recognized, it can be folded, and its top can be trained."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""The cheap backward pass gives the answers and the gradients of the plain one, for the same variables."""
+"""The fast backward pass has the same outputs and gradients as the original model."""
 
 import keras
 import numpy as np
@@ -42,7 +42,7 @@ def assert_same(model, images):
     variables = model.trainable_variables
     assert {id(one) for one in cheap.trainable_variables} == {id(one) for one in variables}
     plain = answers_and_gradients(model, variables, images)
-    # The gradient of a bias before a BatchNorm that learns is 0, and what is left of it rounding.
+    # The gradient of a bias before a trainable BatchNorm is 0 except for rounding errors.
     rounding = 1e-6 * max(np.abs(one).max() for one in plain)
     for one, other in zip(plain, answers_and_gradients(cheap, variables, images), strict=True):
         largest = np.abs(one).max()
@@ -97,8 +97,8 @@ def test_fast_backward_gives_equal_training_steps(name, rule):
         options = {"alpha": 0.35} if name == "mobilenet_v2" else {}
         backbone = build_backbone(name, weights="none", image_size_px=32, seed=1, **options)
         model = build_model(backbone, class_names=("a", "b"), dropout=0.3, seed=1)
-        # The norms get the statistics of the images: activations vanish in random weights without.
-        # Offsets away from 0: at the kink of a ReLU rounding decides which way a gradient goes.
+        # BatchNorm gets the statistics of the images. Otherwise activations vanish with random weights.
+        # Offsets far from 0: at the kink of a ReLU, rounding errors decide the gradient.
         for at, norm in enumerate(batch_norm_layers(model)):
             norm.momentum = 0.0
             norm.beta.assign(random_array(norm.beta.shape, at, 0.5, 1.5))

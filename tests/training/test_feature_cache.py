@@ -367,7 +367,7 @@ def test_a_full_disk_leaves_no_partial_entry_and_a_clear_error(records, tmp_path
     ],
 )  # fmt: skip
 def test_a_resumed_cached_phase_uses_the_weights_of_the_phase_before(records, tmp_path, phase):
-    """The phase before it changed the front: a resumed run must not cache the front of the untrained model."""
+    """The previous phase changed the trunk: a resumed run must not cache the trunk of the initial model."""
     first = plain_phase("all", epochs=1, trainable="all", batch_norm="trainable", keep="last")
     phases, checkpoints = [first, phase], tmp_path / "whole"
     whole, expected = trained(
@@ -390,7 +390,7 @@ REAL = {
 def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
     records, keras_home, tmp_path, monkeypatch, name
 ):
-    """NASNet's cells hand on two tensors. Its random weights get the statistics of the images."""
+    """The cells of NASNet have two outputs. BatchNorm gets the statistics of the images."""
     options = dict(REAL[name])
     block, size = options.pop("block"), options["image_size_px"]
     backbone = build_backbone(name, seed=1, **options)
@@ -401,7 +401,7 @@ def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
                 layer.momentum = 0.0
         backbone(np.concatenate([batch[0] for batch in source.batches(0)]), training=True)
     start = build_model(backbone, class_names=CLASSES, dropout=0.0, seed=1)
-    # Adam moves a weight whose gradient is nothing but rounding as far as any other.
+    # Adam also updates weights whose gradient is only a rounding error.
     phase = plain_phase(
         "last", epochs=2, trainable=FromBlock(from_block=block), keep="last",
         optimizer="sgd", learning_rate=1e-3,
@@ -422,5 +422,5 @@ def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
     way = np.linalg.norm(weights_of(plain) - weights_of(start))
     assert way > 1e-2
     for other in (folded, cached):
-        # Rounding decides at ReLUs' kinks, and how it falls hangs on the CPU: 0.1 to 1.3 % so far.
+        # At kinks of ReLU, rounding errors decide. Measured on several CPUs: 0.1 to 1.3 %.
         assert np.linalg.norm(weights_of(other) - weights_of(plain)) < 0.05 * way

@@ -1,4 +1,4 @@
-"""The report of a phase: counts and changes against NumPy and Keras, planted faults, and a resume in between."""
+"""The freeze report of a phase: counts and changes compared with NumPy and Keras, planted faults, and resuming."""
 
 import keras
 import numpy as np

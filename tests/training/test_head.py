@@ -1,4 +1,4 @@
-"""Which rows of a starting head are carried over, and what is said of it."""
+"""Which rows of an initial head are kept, and how it is reported."""
 
 import hashlib
 from types import SimpleNamespace
@@ -14,13 +14,13 @@ FEATURES = 4
 
 
 def start(num_classes):
-    """A head in which row `i` holds the number `i` everywhere."""
+    """Return a head in which all values of row `i` are `i`."""
     numbers = np.arange(num_classes, dtype=np.float32)
     return {"start_kernel": np.tile(numbers, (FEATURES, 1)), "start_bias": numbers}
 
 
 def carried_rows(class_names, start_names, start_ids=()):
-    """Return the report, and for each class the start row that it now has (None: its own first one)."""
+    """Return the report, and the initial row of each class (None for a new row)."""
     inputs = keras.Input((FEATURES,))
     dense = keras.layers.Dense(len(class_names), name="head", bias_initializer="ones")
     model = keras.Model(inputs, dense(inputs))
@@ -89,7 +89,7 @@ def test_another_number_of_features_is_rejected():
 
 
 def started(weights):
-    """Start as a recipe does that names MobileNet at 128 px."""
+    """Build the initial model of a recipe with MobileNet at 128 px."""
     recipe = SimpleNamespace(
         seed=1,
         head=SimpleNamespace(dropout=0.2),

@@ -81,7 +81,7 @@ def test_batch_norm_statistics_are_updated_while_scale_and_offset_stay(model, tr
 
 
 def test_estimated_statistics_are_those_of_the_pixels(model, train):
-    """The first BatchNorm sees the first convolution's output; NumPy gives its mean over all images."""
+    """The input of the first BatchNorm is the first convolution; NumPy computes its mean over all images."""
     from kerastl.training import build_statistics_estimator
 
     train.batch_size = 16  # the last batch is smaller: it must weigh less
@@ -115,7 +115,7 @@ def test_early_stopping_counts_epochs_without_a_better_value(model, train, val):
 
 
 def test_monitored_values_of_two_phases_are_not_compared(model, train, val):
-    """An accuracy of at most 1 beats no loss of 18: the second phase has a best of its own."""
+    """An accuracy of at most 1 is not compared with a loss of 18: the second phase has its own best value."""
     first = plain_phase("bad", epochs=1, monitor="val_loss").model_copy(update={"learning_rate": 50.0})
     second = plain_phase("good", epochs=4, learning_rate=1e-2, monitor="val_accuracy", early_stopping=4)
     history = fit(model, train, val=val, phases=[first, second])
@@ -149,7 +149,7 @@ def test_the_auc_of_a_validation_set_with_one_class_cannot_be_monitored(model, t
 
 def test_a_nan_weight_restores_the_last_good_epoch(model, train, tmp_path):
     class Blow(keras.callbacks.Callback):
-        """Breaks a weight after the last step of the second epoch, where no loss can show it."""
+        """Sets a weight to NaN after the last step of the second epoch, which no loss shows."""
 
         def on_train_batch_end(self, batch, logs=None):
             if self.epoch == 1 and batch == train.steps_per_epoch - 1:
@@ -225,7 +225,7 @@ def test_infinite_loss_is_reported_with_phase_epoch_step_and_learning_rate(model
 
 
 def test_a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(train, val, tmp_path):
-    """Resumed at a phase boundary and inside a phase; this also shows that two equal runs give equal bytes."""
+    """Resumes at the start of a phase and within a phase. Also shows that two equal runs give equal bytes."""
     phases = [HEAD, ALL]
     whole, stopped = _fresh(), _fresh()
     expected = fit(whole, train, val=val, phases=phases)
@@ -281,7 +281,7 @@ print("equal")
 
 
 def test_two_replicas_train_as_one_device_does(tmp_path):
-    """In a process of its own, because logical devices must be made before TensorFlow starts."""
+    """Runs in a separate process, because logical devices must be configured before TensorFlow starts."""
     script = tmp_path / "two.py"
     script.write_text(TWO_REPLICAS)
     done = subprocess.run(

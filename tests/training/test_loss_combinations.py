@@ -1,4 +1,4 @@
-"""Class weights, focal loss, label smoothing and mixing in every combination, against one formula in NumPy."""
+"""All combinations of class weights, focal loss, label smoothing and mixing, compared with a formula in NumPy."""
 
 import itertools
 
@@ -21,7 +21,7 @@ COMBINATIONS = [(*one, mixed) for one in OF_ONE for mixed in (False, True)]
 
 
 def documented(logits, rows, weights, smoothing, gamma):
-    """The formula of docs/training.md, term by term, float64."""
+    """Return the loss by the formula in docs/training.md, in float64."""
     logits, rows = np.asarray(logits, np.float64), np.asarray(rows, np.float64)
     weights = np.ones(rows.shape[1]) if weights is None else np.asarray(weights, np.float64)
     chances = np.exp(logits - logits.max(1, keepdims=True))
@@ -72,7 +72,7 @@ def test_loss_and_gradient_equal_the_formula(smoothing, weights, gamma, mixed):
 
 @pytest.mark.parametrize(("smoothing", "weights", "gamma"), OF_ONE)
 def test_loss_of_a_mixed_image_is_the_mix_of_the_losses_of_its_parts(smoothing, weights, gamma):
-    """So its weight is the mean of its classes' weights, each by its share of the label."""
+    """Its weight is the mean of the class weights, weighted by the label."""
     logits, rows, first, second, share = drawn_batch(mixed=True)
     step = step_of(smoothing, weights, gamma)
     for row in range(len(rows)):
@@ -88,7 +88,7 @@ def test_loss_of_a_mixed_image_is_the_mix_of_the_losses_of_its_parts(smoothing, 
 
 @pytest.mark.parametrize("mixing", ["mix_up", "cut_mix", "fourier_mix"])
 def test_mixing_works_with_all_loss_options(tmp_path, mixing):
-    """Balanced weights are of the images as they are, before they are mixed."""
+    """Balanced weights are computed before mixing."""
     names = ("dark", "light")
     records = write_images(tmp_path, 13, names)
     source = MemoryDataset(
@@ -107,7 +107,7 @@ def test_mixing_works_with_all_loss_options(tmp_path, mixing):
 
 
 def test_loss_is_divided_by_the_number_of_images():
-    """Balanced weights have mean 1 over all images, not over each batch: a rare class steps further."""
+    """Balanced weights have mean 1 over all images, not over each batch."""
     logits = np.zeros((2, CLASSES), np.float32)
     loss = losses_of(step_of(0.0, WEIGHTS, 0.0), logits, np.array([2, 2], np.int32))["loss"]
     assert float(loss) == pytest.approx(3.0 * np.log(3), rel=1e-6)

@@ -1,4 +1,4 @@
-"""The range test: its rules on curves whose answer is known, and that it leaves no trace."""
+"""The learning-rate finder: its suggestions for known curves, and that it restores the model."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ RATES = list(np.geomspace(1e-6, 1.0, 61))
 
 
 def test_suggestions_for_a_known_curve():
-    """Flat to 1e-4, then down a straight line (in the logarithm) to 1e-2, then up."""
+    """The curve is flat up to 1e-4, falls linearly in the logarithm to 1e-2, then rises."""
     logs = np.log10(RATES)
     losses = np.where(logs < -4, 2.0, np.where(logs < -2, 2.0 - 0.75 * (logs + 4), 0.5 + 3 * (logs + 2)))
     result = suggest(RATES, list(losses))
@@ -43,7 +43,7 @@ def test_smoothing_is_bias_corrected():
 
 
 def planted(seed, *, noise, best=1e-2, steps=120):
-    """A curve as a training draws it: no change, then down by 1.5 over two decades to `best`, then steeply up."""
+    """The curve is flat, falls by 1.5 over two decades to `best`, then rises steeply."""
     rates = np.geomspace(1e-6, 1.0, steps)
     below = np.log10(rates) - np.log10(best)
     losses = 2.0 - 1.5 * np.clip((below + 2) / 2, 0, 1) + 4 * np.clip(below, 0, None)
@@ -58,7 +58,7 @@ def test_suggestions_are_robust_to_noise(best):
         result = suggest(rates, smooth(losses))
         assert best / 100 < result["steepest"] < best * 1.5
         assert best / 100 < result["valley"] < best * 1.5
-        # The average lags behind: the lowest is read off some steps late, never a decade.
+        # The moving average has a delay of some steps, less than a decade.
         assert best / 20 < result["minimum_tenth"] < best / 2
 
 
@@ -145,7 +145,7 @@ def test_model_is_restored(trainable, tmp_path):
 def test_run_ends_when_the_loss_diverges_and_is_reproducible(tmp_path):
     phase = plain_phase("x", epochs=1, trainable="all", optimizer="sgd", batch_norm="trainable")
     images, labels = make_images(32)
-    # Nothing is to be learnt from labels by chance: a high rate only raises the loss.
+    # The labels are random, so a high learning rate only increases the loss.
     chance = ArrayDataset(images, np.random.default_rng(0).permutation(labels))
     tests = [
         find_learning_rate(model_of(), chance, phase=phase, steps=60, highest=1e4, cache_dir=tmp_path)

@@ -59,7 +59,7 @@ def test_more_trainable_layers_larger_batches_and_two_streams_need_more(model, t
     assert both.host_per_image == 2 * whole.host_per_image
     changed = estimate_memory(model, phases[2], train, target=train, changes_pixels=True)
     assert changed.host_per_image > both.host_per_image
-    # There are 40 images: no batch is larger.
+    # No batch is larger than the 40 images.
     assert whole.host(4000) == whole.host(40)
 
 

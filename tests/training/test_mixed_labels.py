@@ -1,4 +1,4 @@
-"""Training on mixed images: the loss, a whole training with the real pipeline, and its resumption."""
+"""Training on mixed images: the loss, a complete training with the real pipeline, and resuming it."""
 
 import keras
 import numpy as np
@@ -60,7 +60,7 @@ def log_softmax(logits):
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("class_weights", [None, [0.5, 2.0, 3.0]])
 def test_the_loss_of_mixed_images_is_the_mix_of_the_losses_of_their_parts(label_smoothing, class_weights):
-    """In NumPy: each part against its own class, weighed and smoothed as it would be alone."""
+    """NumPy reference: the loss of each part for its own class, weighted and smoothed separately."""
     generator = np.random.default_rng(0)
     logits = generator.normal(0, 3, (8, 3)).astype(np.float32)
     first, second = generator.integers(0, 3, (2, 8))
@@ -115,7 +115,7 @@ def test_mixing_follows_the_policy_and_does_not_depend_on_the_first_step(records
         np.testing.assert_array_equal(before[2], indices)
         np.testing.assert_array_equal(rows.sum(axis=1), 1)
         assert set(np.nonzero(rows)[1]) <= set(before[1])
-        # What stays of an image is the image as the policy left it, at its place.
+        # The part that remains of an image is the output of the policy.
         assert (images == before[0]).any(axis=(1, 2, 3)).sum() >= len(images) / 4
     np.testing.assert_array_equal(whole[-1][0], unmixed[-1][0])
     rest = everything(source, 1, first_step=2)
@@ -151,7 +151,7 @@ def test_a_mixed_validation_set_is_refused(records):
 
 @pytest.mark.slow
 def test_training_with_cut_mix_converges_and_resumes_with_equal_bytes(records, tmp_path):
-    """A resumed run draws the partners and rectangles that the uninterrupted run drew."""
+    """A resumed run draws the same partners and rectangles as the uninterrupted run."""
     val = MemoryDataset(records, class_names=CLASSES, image_size_px=32, batch_size=8, shuffle=False)
     whole, resumed, checkpoints = network(), network(), tmp_path / "whole"
     given = {"val": val, "phases": PHASES}

@@ -1,4 +1,4 @@
-"""Mixed precision: what computes in which type, what stays as it was, and that it learns."""
+"""Mixed precision: the types of the operations, what stays in float32, and the accuracy of the gradients."""
 
 import keras
 import numpy as np
@@ -32,7 +32,7 @@ def network():
 
 
 def types_of_step(model, precision):
-    """The result types of the operations that a training step computes, by kind of operation."""
+    """Return the result types of the operations of a training step by type of operation."""
     step = ClassificationStep(2)
 
     @tf.function(autograph=False)
@@ -59,7 +59,7 @@ def test_convolutions_compute_in_bfloat16_and_logits_and_gradients_in_float32():
     assert loss.dtype == tf.float32
     assert len(gradients) == len(model.trainable_variables)
     assert {one.dtype for one in gradients} == {tf.float32}
-    # Which operations make the cross-entropy depends on whether they must be deterministic.
+    # The operations of the cross-entropy depend on op determinism.
     ends = [operations for kind, operations in kinds.items() if "Softmax" in kind]
     assert ends
     assert not any("bfloat16" in operations for operations in ends)

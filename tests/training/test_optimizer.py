@@ -1,4 +1,4 @@
-"""Rates by block, against optimizers of Keras that are each built for one group alone."""
+"""Learning rates by block, compared with a separate Keras optimizer for each group."""
 
 import keras
 import numpy as np
@@ -52,7 +52,7 @@ def test_each_variable_is_updated_as_by_its_own_optimizer(phase, clip_norm):
     phase = Phase(**{**vars(phase), "clip_norm": clip_norm})
     ours, theirs = variables(), variables()
     optimizer = build_optimizer(phase, ours, FACTORS)
-    # Decay is for matrices alone; biases go to optimizers without it.
+    # Only matrices have weight decay; biases use optimizers without it.
     alone = {}
     for one in theirs:
         plain = Phase(**{**vars(phase), "weight_decay": 0.0}) if one.path.endswith("bias") else phase
@@ -123,7 +123,7 @@ def test_accumulated_gradients_are_equivalent_to_their_mean():
             parts = [gradients(one) for one in range(number - 2, number + 1)]
             mean = [tf.add_n(list(group)) / 3 for group in zip(*parts, strict=True)]
             plain.apply_gradients(zip(mean, theirs, strict=True))
-    # The count of steps, which Adam corrects its moments by, is that of the batches in Keras: pinned here.
+    # Keras counts batches, not updates, in Adam's bias correction.
     for one in ours:
         assert np.isfinite(one.numpy()).all()
 

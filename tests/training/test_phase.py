@@ -1,4 +1,4 @@
-"""A `Phase` accepts what the recipe accepts, and refuses the rest with all problems in one error."""
+"""A `Phase` accepts the same options as a recipe, and reports all invalid ones in one error."""
 
 import math
 import pickle
@@ -15,7 +15,7 @@ from kerastl.training.loop import classification_step
 
 
 def problems_of(**options):
-    """The lines of the error, by option."""
+    """Return the lines of the error by option."""
     with pytest.raises(RequestError) as error:
         Phase(**({"name": "head", "epochs": 5} | options))
     first, *lines = str(error.value).splitlines()

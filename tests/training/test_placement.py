@@ -1,4 +1,4 @@
-"""Augmentation in the training step gives the images, and so the weights, of augmentation in the pipeline."""
+"""Augmentation in the training step is equivalent to augmentation in the pipeline."""
 
 import keras
 import numpy as np

@@ -52,7 +52,7 @@ class PredictionsOfEachEpoch(keras.callbacks.Callback):
 
 @pytest.fixture(scope="module")
 def predictions(tmp_path_factory):
-    """For each saved model its predictions before saving, and those of a new process that loads the file."""
+    """Return for each saved model its predictions before saving and those of a new process that loads the file."""
     folder = tmp_path_factory.mktemp("plain")
     images = make_images(6)[0]
     during = PredictionsOfEachEpoch(images)
@@ -87,7 +87,7 @@ def test_a_new_process_without_kerastl_loads_the_model_with_the_same_predictions
 
 
 def test_a_callback_sets_the_learning_rate_of_the_training():
-    """The optimizer that callbacks see shares its learning rate with the one that moves the weights."""
+    """The optimizer of the callbacks shares its learning rate with the one that updates the weights."""
     stop = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.0 if epoch else rate)
     during = PredictionsOfEachEpoch(make_images(6)[0])
     backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=1)

@@ -1,4 +1,4 @@
-"""WeightAverages, the pull back to the start, focal loss, accumulation: against their formulas, and through the loop."""
+"""Weight averages, L2-SP, focal loss and gradient accumulation: their formulas, and in the training loop."""
 
 import keras
 import numpy as np
@@ -85,7 +85,7 @@ def test_averaged_weights_are_evaluated_and_kept(plain, more):
 
 
 def assert_resumed_runs_end_alike(phases, folder, *epochs):
-    """Train in one piece, and again from the checkpoints of some epochs; return the weights and the history."""
+    """Train without interruption, and again from the checkpoints of some epochs. Return the weights and the history."""
     checkpoints = folder / "whole"
     whole, expected = trained(*phases, checkpoints=checkpoints, on_epoch=snapshots(checkpoints))
     for epoch in epochs:

@@ -1,4 +1,4 @@
-"""Steps that read target images in addition to source images: what they see, and that results stay exact."""
+"""Steps that read target images in addition to source images."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ LAST = plain_phase("last", epochs=3, trainable=FromBlock(from_block="block_3"), 
 
 
 class Aligned:
-    """Cross-entropy on the source, and the gap between the mean logits of both; notes what it saw."""
+    """Cross-entropy on the source plus the gap between the mean logits of both domains; records its batches."""
 
     variables = ()
     metric_names = ("place", "other_place")
@@ -98,7 +98,7 @@ def bytes_of(model):
 
 
 class Watched:
-    """A finished run of two streams, and what its step saw."""
+    """A finished run with two streams, and the batches of its step."""
 
     def __init__(self, target, *, asks=False):
         self.step, self.target, self.model = Aligned(spy=True), target, model_of()
@@ -165,7 +165,7 @@ def test_other_target_labels_give_the_same_bytes(watched):
 
 
 def test_two_datasets_with_equal_seed_and_size_are_not_paired(tmp_path):
-    """Place for place they would be: sorted by class, each batch would hold the classes of the other."""
+    """With equal orders, batches of two datasets sorted by class would contain the same classes."""
     records = write_images(tmp_path, 12, CLASSES)
     images = MemoryDataset(records, class_names=CLASSES, image_size_px=32, batch_size=4)
     step = Aligned(spy=True)
@@ -210,7 +210,7 @@ def test_an_epoch_is_as_long_as_the_stream_that_is_read_first(train):
 
 
 class Scaled(Aligned):
-    """Learns a scale of the gap in addition to the model, and counts its epochs."""
+    """Trains a scale of the gap in addition to the model, and counts its epochs."""
 
     def __init__(self, start):
         super().__init__()
@@ -233,7 +233,7 @@ class Scaled(Aligned):
 
 
 def test_a_resumed_run_of_two_streams_ends_with_equal_bytes(train, val, tmp_path):
-    """Resumed after five steps, when the target's three batches are in the middle of a round."""
+    """Resumes after five steps, in the middle of a pass over the three target batches."""
     phase = plain_phase("last", epochs=2, trainable=LAST.trainable, learning_rate=1e-3)
     whole, step, checkpoints = model_of(), Scaled(1.0), tmp_path / "whole"
     given = {"val": val, "target": target_of(), "phases": [phase]}
@@ -254,7 +254,7 @@ def test_a_resumed_run_of_two_streams_ends_with_equal_bytes(train, val, tmp_path
 
 
 class Copies(Aligned):
-    """Takes a copy of the weights that its phase starts from."""
+    """Copies the initial weights of its phase."""
 
     def __init__(self):
         super().__init__()
@@ -269,22 +269,22 @@ def test_on_phase_begin_gets_the_initial_weights_of_the_phase(train, tmp_path):
     model, first, second = model_of(), Copies(), Copies()
     ends, steps = [], {"one": first, "two": second}
     phases = [plain_phase(name, epochs=2, learning_rate=1e-2, keep="last") for name in steps]
-    begun = bytes_of(model)
+    initial = bytes_of(model)
     losses = {"target": target_of(), "phases": phases, "checkpoints": tmp_path}
     with pytest.raises(KeyboardInterrupt):
         fit(
             model, train, step_for=lambda phase, _: steps[phase.name], callbacks=[Stop(3)],
             on_phase_end=lambda *_: ends.append(bytes_of(model)), **losses,
         )  # fmt: skip
-    assert first.copies == [begun]
-    assert second.copies == ends != [begun]
+    assert first.copies == [initial]
+    assert second.copies == ends != [initial]
     resumed = Copies()
     fit(model, train, step_for=lambda *_: resumed, resume=True, **losses)
     assert resumed.copies == []
 
 
 class Follows(Aligned):
-    """Sets the first BatchNorm's mean to the mean brightness of the target's images."""
+    """Sets the mean of the first BatchNorm to the mean brightness of the target images."""
 
     def __init__(self, *, says=True):
         super().__init__()
@@ -361,7 +361,7 @@ def test_training_on_cached_streams_equals_training_on_images(records, tmp_path,
 
 @pytest.mark.slow
 def test_augmentation_in_the_step_shows_each_stream_what_the_pipeline_would(records):
-    """The streams stand at different epochs of their sources, and each is finished at its own."""
+    """The streams are in different epochs of their datasets, and each is augmented for its own epoch."""
     ends = []
     for placement in ("host", "device"):
         more = {"operations": [{"name": "random_contrast", "max_fraction": 0.5}], "placement": placement}
@@ -450,12 +450,12 @@ from kerastl.recipe import Phase
 from kerastl.training import fit
 ends, phase = [], Phase("head", epochs=2, learning_rate=1e-2, batch_norm="frozen", cache="none")
 class Small(Scaled):
-    # A mean over images: that of two parts is the mean of theirs, as no gap between means is.
+    # A mean over images is the mean over two parts; a gap between means is not.
     def losses(self, model, batches, progress):
         losses = super().losses(model, batches, progress)
         logits = model(batches["target"][0], training=True)
         return {**losses, "gap": self.scale * tf.reduce_mean(logits ** 2) + (self.scale - 2.0) ** 2}
-# Two replicas hold as much of each batch: of the source 8 or 4 images, of the target 6.
+# Two replicas have equal parts of each batch: 8 or 4 source images, 6 target images.
 for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
     steps = []
     with strategy.scope():
@@ -470,7 +470,7 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
 for one, other in zip(*ends, strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 assert ends[0][1] > 1.01
-# One image is left of the target for two replicas: that step is left out.
+# One target image is left for two replicas: the step is skipped.
 target = target_of(7, batch_size=3)
 fit(model, source, target=target, phases=[phase], strategy=strategy, step_for=lambda *_: Small(1.0))
 assert all(np.isfinite(w.numpy()).all() for w in model.weights)
@@ -485,7 +485,7 @@ except RequestError as error:
 
 @pytest.mark.slow
 def test_two_replicas_train_on_two_streams_as_one_device_does(tmp_path):
-    """In a process of its own, as logical devices must be made before TensorFlow starts."""
+    """Runs in a separate process, because logical devices must be configured before TensorFlow starts."""
     script = tmp_path / "two.py"
     script.write_text(TWO_REPLICAS)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A frozen front in bfloat16: what learns and what is saved stays float32, and the change is comparison."""
+"""A frozen trunk in bfloat16: the trainable part and the saved model stay float32, and the difference is reported."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ LAST = FromBlock(from_block="block_3")
 
 @pytest.fixture
 def steady(model, train):
-    """The model, its norms with the statistics of the images: wild ones drown every digit."""
+    """The model with BatchNorm statistics of the images."""
     images = np.concatenate([images for images, _, _ in train.indexed_batches(0)])
     for norm in batch_norm_layers(model):
         norm.momentum = 0.0
