@@ -161,7 +161,7 @@ def _size(trunk: FrozenTrunk, phase: Phase, dataset: ImageDataset) -> int:
     return activations_size(activation_shapes(trunk.tensors), dataset, phase.cache_precision)
 
 
-def cache_line(model: keras.Model, phase: Phase, datasets: Sequence[ImageDataset]) -> str:
+def describe_cache(model: keras.Model, phase: Phase, datasets: Sequence[ImageDataset]) -> str:
     """Return one line for the screen: what the cache of a phase contains, and its size."""
     trunk = find_cached_trunk(model, phase)
     size = sum(_size(trunk, phase, dataset) for dataset in datasets)
@@ -183,19 +183,19 @@ def _suggest_precision(phases: Sequence[Phase]) -> str:
 
 
 def decide_phases(
-    phases: Sequence[Phase], trains: Sources, *, reads: PhaseImages | None = None
+    phases: Sequence[Phase], trains: Sources, *, phase_images: PhaseImages | None = None
 ) -> list[Phase]:
     """Return the phases with every `cache: auto` decided. A phase without images has no cache.
 
     Args:
         phases: All phases.
         trains: Training datasets by domain.
-        reads: The training datasets that each phase reads. None for the dataset of its domain.
+        phase_images: The training datasets that each phase reads. None for the dataset of its domain.
     """
-    reads = reads or _of_domains(phases, trains)
+    phase_images = phase_images or _of_domains(phases, trains)
     return [
         choose_cache(phase, images) if images else phase.model_copy(update={"cache": "none"})
-        for phase, images in zip(phases, reads, strict=True)
+        for phase, images in zip(phases, phase_images, strict=True)
     ]
 
 
@@ -210,7 +210,7 @@ def check_phases(
     trains: Sources,
     vals: Sources,
     cache_dir: Path,
-    reads: PhaseImages | None = None,
+    phase_images: PhaseImages | None = None,
 ) -> None:
     """Check that every phase can be run, before any of them is run.
 
@@ -219,21 +219,21 @@ def check_phases(
         phases: All phases, as `decide_phases` returns them.
         trains, vals: Training and validation datasets by domain.
         cache_dir: Folder of the caches.
-        reads: As in `decide_phases`.
+        phase_images: As in `decide_phases`.
 
     Raises:
         Problems: All problems together: a domain without images, an unknown block or layer, a monitored metric that
             the validation images do not allow, a cache that would change the result or that does not fit on the disk,
             a precision of frozen layers without frozen layers.
     """
-    reads = reads or _of_domains(phases, trains)
+    phase_images = phase_images or _of_domains(phases, trains)
     images = [
         [*datasets, *([vals[phase.domain]] if phase.domain in vals else [])]
-        for phase, datasets in zip(phases, reads, strict=True)
+        for phase, datasets in zip(phases, phase_images, strict=True)
     ]
     problems = [
         Problem(f"phase {phase.name}", message)
-        for phase, train, datasets in zip(phases, reads, images, strict=True)
+        for phase, train, datasets in zip(phases, phase_images, images, strict=True)
         for message in (
             *([] if train else [no_images(phase)]),
             *_check_phase(model, phase, vals),

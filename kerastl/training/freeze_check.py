@@ -174,9 +174,7 @@ def build_freeze_report(
         num_statistics = sum(is_statistic(variables[path]) for path in unexpected)
         fault = f"{len(unexpected)} frozen variables changed; the first is {unexpected[0]}."
         if num_statistics:
-            fault += (
-                f" {num_statistics} of them are BatchNorm statistics, although the phase has batch_norm: {batch_norm}."
-            )
+            fault += f" {num_statistics} of them are BatchNorm statistics, although the phase has batch_norm: {batch_norm}."
         faults.append(fault)
     if not trained and not changed:
         faults.append("no variable changed, although the BatchNorm statistics are updated.")

@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 from kerastl.console import track
 from kerastl.data import ImageDataset
 from kerastl.errors import Diverged, RequestError
-from kerastl.models import get_blocks, fold_batch_norm
+from kerastl.models import fold_batch_norm, get_blocks
 from kerastl.recipe.phase import Phase, Unfreeze
 from kerastl.training.checkpoint import (
     BestEpoch,
@@ -190,7 +190,9 @@ def compare_trunk_precision(
         return {**report, "float32": None, "rounded": None}
     parts = split_model(model, trunk)
     tail = trace_inference(parts.tail)
-    trunks = [trace_inference(fold_batch_norm(parts.trunk, name)) for name in ("float32", phase.trunk_precision)]
+    trunks = [
+        trace_inference(fold_batch_norm(parts.trunk, name)) for name in ("float32", phase.trunk_precision)
+    ]
     logits: list[list[Any]] = [[], []]
     labels = []
     for images, batch_labels, _ in read_batches(val, 0):
@@ -596,9 +598,9 @@ def _prepare(
         all_phase_data = build_phase_data(
             model, phases, trains=trains, vals=vals, target=target, step_for=step_for
         )
-    reads = [list(data.streams.values()) for data in all_phase_data]
-    decided = decide_phases([data.phase for data in all_phase_data], trains, reads=reads)
-    check_phases(model, decided, trains=trains, vals=vals, cache_dir=cache_dir, reads=reads)
+    phase_images = [list(data.streams.values()) for data in all_phase_data]
+    decided = decide_phases([data.phase for data in all_phase_data], trains, phase_images=phase_images)
+    check_phases(model, decided, trains=trains, vals=vals, cache_dir=cache_dir, phase_images=phase_images)
     return [replace(data, phase=phase) for data, phase in zip(all_phase_data, decided, strict=True)]
 
 

@@ -13,7 +13,15 @@ import tensorflow as tf
 
 from kerastl.data import ImageDataset, cache_folder
 from kerastl.errors import RequestError
-from kerastl.models import get_blocks, split_at_block, fold_batch_norm, find_foldable, identify_backbone, clone_with, scale_and_offset
+from kerastl.models import (
+    clone_with,
+    find_foldable,
+    fold_batch_norm,
+    get_blocks,
+    identify_backbone,
+    scale_and_offset,
+    split_at_block,
+)
 from kerastl.recipe.phase import LayerNames, Phase
 from kerastl.training.feature_cache import CachedDataset, cache_activations
 from kerastl.training.freeze import resolve_trainable

@@ -52,7 +52,7 @@ class Plan:
     resumed_recipe: Mapping[str, Any] | None = None
 
     @property
-    def reads(self) -> list[list[ImageDataset]]:
+    def phase_images(self) -> list[list[ImageDataset]]:
         """The training datasets that each phase reads."""
         return [
             [dataset for dataset in (self.trains.get(phase.domain), target) if dataset is not None]
@@ -81,12 +81,12 @@ def resolve(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run,
     plan = _build_plan(recipe, initial.model, datasets, run, resume=resume)
     training.check_phases(
         plan.model, plan.phases, trains=plan.trains, vals=plan.vals,
-        cache_dir=training.activations_folder(), reads=plan.reads,
+        cache_dir=training.activations_folder(), phase_images=plan.phase_images,
     )  # fmt: skip
-    for phase, reads in zip(plan.phases, plan.reads, strict=True):
+    for phase, phase_images in zip(plan.phases, plan.phase_images, strict=True):
         if phase.cache != "none":
             val = [plan.vals[phase.domain]] if phase.domain in plan.vals else []
-            print_status(training.cache_line(plan.model, phase, [*reads, *val]))
+            print_status(training.describe_cache(plan.model, phase, [*phase_images, *val]))
     caches: dict[int, str] = {}
     for (index, _), phase in zip(expanded_phases(recipe), plan.phases, strict=True):
         caches.setdefault(index, phase.cache)
@@ -106,7 +106,7 @@ def _build_plan(recipe: Recipe, model: keras.Model, datasets: Datasets, run: Run
     if resume and run.file(RESOLVED_RECIPE).is_file():
         resumed_recipe = read_plain(run.file(RESOLVED_RECIPE).read_text(encoding="utf-8"))
     plan = Plan(phases, model, trains, vals, targets, resumed_recipe)
-    return dataclasses.replace(plan, phases=training.decide_phases(phases, trains, reads=plan.reads))
+    return dataclasses.replace(plan, phases=training.decide_phases(phases, trains, phase_images=plan.phase_images))
 
 
 @dataclass(frozen=True)
