@@ -75,7 +75,7 @@ def test_guards_are_inconclusive_with_few_patients():
     guards = evaluate_guards(evidence, seed=0)
     assert {guard.fired for guard in guards.values()} == {None}
     assert guards["nothing_to_adapt"].reason.startswith("9 source validation patients (at least 10")
-    assert "fewer than 10" in guards["other_prevalence"].reason
+    assert "at least 10 are needed" in guards["other_prevalence"].reason
 
 
 def test_guards_report_what_they_measured():
