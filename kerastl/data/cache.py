@@ -241,7 +241,7 @@ class Entry:
         if self.is_partial:
             return "partial: being written, or left by a killed process"
         holds = self.holds
-        block = f" after {holds['behind']}" if holds.get("behind") else ""
+        block = f" after {holds['boundary']}" if holds.get("boundary") else ""
         parts = [str(holds.get("network") or holds.get("data_set") or "") + block]
         for name, noun in (("images", "file" if self.kind == "file_checks" else "image"), ("views", "view")):
             if holds.get(name) is not None and (name, holds[name]) != ("views", 1):

@@ -76,8 +76,8 @@ def test_fit_trains_every_method_and_changes_the_head_only_if_the_method_does(na
     model = make_shape_model()
     head = [np.array(weight.numpy()) for weight in model.get_layer("head").weights]
     history = adapt(name, model, *domains)
-    (proof,) = history.proofs
-    assert not proof["faults"]
+    (report,) = history.freeze_reports
+    assert not report["faults"]
     assert all(np.isfinite(v) for v in history.rows[-1].values() if isinstance(v, float))
     after = [weight.numpy() for weight in model.get_layer("head").weights]
     is_frozen = all(map(np.array_equal, head, after))

@@ -85,7 +85,7 @@ def test_batch_norm_that_changes_in_a_phase_with_frozen_statistics_fails_the_run
     first, second = freeze_json(tmp_path / "run")["phases"]
     assert first["faults"] == []
     assert second["faults"][0] in answer.err
-    assert second["batch_norm"]["moved"] == 3
+    assert second["batch_norm"]["changed"] == 3
 
 
 def drawn_images(folder: Path, splits: list[str], *, on_disk: bool) -> Datasets:

@@ -46,7 +46,7 @@ def test_the_saved_model_of_a_run_computes_the_pixels_and_probabilities_of_the_r
     assert saved_model["pixels"] == {"compared": True, "differ": 0, "largest_difference": 0.0}
     assert saved_model["answers"]["largest_difference"] <= saved_model["answers"]["allowed"] == 1e-4
     assert checks["determinism"]["differ"] == 0
-    assert checks["phases"][1]["batch_norm"]["moved"] == 0
+    assert checks["phases"][1]["batch_norm"]["changed"] == 0
 
 
 def test_a_missing_package_is_reported_before_anything_is_read(kerastl, recipe, tmp_path, monkeypatch):
