@@ -73,7 +73,7 @@ def write_phantoms(
         OSError: The disk is full or `out` is not writable. No partial files remain.
     """
     try:
-        Options(
+        options = Options(
             hospital=hospital, patients=patients, seed=seed, slices_per_patient=slices_per_patient,
             image_size_px=image_size_px, region=region,
         )  # fmt: skip
@@ -83,28 +83,10 @@ def write_phantoms(
         reason = "is not empty" if out.is_dir() else "is a file"
         raise RequestError(f"{out} {reason}. Nothing was written. Choose a new folder.")
 
-    classes = assign_classes(hospital, patients=patients, seed=seed)
-
-    def draw(number: int, malignant: bool) -> list[Slice]:
-        return draw_patient(
-            hospital, patient=number, malignant=malignant, seed=seed, num_slices=slices_per_patient,
-            image_size_px=image_size_px, region=region,
-        )  # fmt: skip
-
     out.parent.mkdir(parents=True, exist_ok=True)
     partial_out = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        for folder in ("images", "masks"):
-            (partial_out / folder).mkdir()
-        rows: list[Row] = []
-        with ThreadPoolExecutor(workers or 2) as pool:
-            drawn = pool.map(draw, range(1, patients + 1), classes)
-            for number, slices in enumerate(
-                track(drawn, f"generating hospital {hospital}", patients), start=1
-            ):
-                label = "malignant" if classes[number - 1] else "benign"
-                rows += _write_slices(partial_out, hospital, f"{hospital}{number:04d}", label, slices)
-        write_csv(partial_out / "labels.csv", HEADER, rows)
+        _write_files(partial_out, options, seed, workers or 2)
         partial_out.chmod(0o755)
         if out.exists():
             out.rmdir()
@@ -113,6 +95,29 @@ def write_phantoms(
         shutil.rmtree(partial_out, ignore_errors=True)
         raise
     return out
+
+
+def _write_files(out: Path, options: Options, seed: int, workers: int) -> None:
+    """Draw all patients in parallel and write their images, masks and table."""
+    hospital = options.hospital
+    classes = assign_classes(hospital, patients=options.patients, seed=seed)
+
+    def draw(number: int, malignant: bool) -> list[Slice]:
+        return draw_patient(
+            hospital, patient=number, malignant=malignant, seed=seed, num_slices=options.slices_per_patient,
+            image_size_px=options.image_size_px, region=options.region,
+        )  # fmt: skip
+
+    for folder in ("images", "masks"):
+        (out / folder).mkdir()
+    rows: list[Row] = []
+    with ThreadPoolExecutor(workers) as pool:
+        drawn = pool.map(draw, range(1, options.patients + 1), classes)
+        tracked = track(drawn, f"generating hospital {hospital}", options.patients)
+        for number, (malignant, slices) in enumerate(zip(classes, tracked, strict=True), start=1):
+            label = "malignant" if malignant else "benign"
+            rows += _write_slices(out, hospital, f"{hospital}{number:04d}", label, slices)
+    write_csv(out / "labels.csv", HEADER, rows)
 
 
 def _write_slices(
