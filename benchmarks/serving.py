@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _serving_peers.models import SIZE_PX, write_models, write_images
+from _serving_peers.models import SIZE_PX, write_images, write_models
 from _serving_peers.rows import PLAIN, ROWS, Measured, Setting, ask_row
 from peer_environments import Unavailable
 

@@ -21,7 +21,7 @@ QUICK_PARAMETERS = 50_000_000
 def main() -> int:
     import keras
 
-    from kerastl.models import get_blocks, build_backbone, list_backbones
+    from kerastl.models import build_backbone, get_blocks, list_backbones
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only networks up to 50 M weights")

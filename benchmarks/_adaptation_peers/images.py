@@ -18,9 +18,9 @@ def main() -> None:
         SystemExit: the images no longer divide as `split.csv` says.
     """
     from kerastl import recipe as recipes
-    from kerastl.workflows.check_recipe import check_recipe
     from kerastl.runs import Run, read_csv
     from kerastl.workflows import load_datasets
+    from kerastl.workflows.check_recipe import check_recipe
 
     run, out = Path(sys.argv[1]), Path(sys.argv[2])
     recipe = check_recipe(recipes.find(str(run / "recipe.resolved.yaml")), ())

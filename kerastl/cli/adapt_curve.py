@@ -12,7 +12,7 @@ from kerastl.cli._output import NonEmptyPath
 from kerastl.errors import Problem, Problems, RequestError
 
 if TYPE_CHECKING:
-    from kerastl.recipe import RecipeText, Recipe
+    from kerastl.recipe import Recipe, RecipeText
     from kerastl.workflows import LabelBudget
 
 

@@ -84,8 +84,8 @@ def audit(
 def _load(word: str, sets: tuple[str, ...]) -> tuple[Recipe, Path | None]:
     """Return the checked recipe, and the run folder if the word is one."""
     from kerastl import recipe as recipes
-    from kerastl.workflows.check_recipe import check_recipe
     from kerastl.runs import RESOLVED_RECIPE
+    from kerastl.workflows.check_recipe import check_recipe
 
     folder = Path(word)
     if not folder.is_dir():

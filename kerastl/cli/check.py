@@ -8,8 +8,8 @@ import shlex
 import click
 
 from kerastl import recipe as recipes
-from kerastl.workflows.check_recipe import check_recipe
 from kerastl.errors import Problem, Problems, RequestError
+from kerastl.workflows.check_recipe import check_recipe
 
 
 @click.command()

@@ -67,7 +67,7 @@ def _as_json(outcome: QuickstartResult, findings: Any, seconds: float) -> dict[s
 
 
 def _print(outcome: QuickstartResult, findings: Any, seconds: float) -> None:
-    from kerastl.cli._output import shell_path, format_metric
+    from kerastl.cli._output import format_metric, shell_path
 
     click.echo("\nArea under the ROC curve per patient (95 % bootstrap interval over patients)")
     for title, metric in outcome.rows:

@@ -110,7 +110,7 @@ def verify(name: str | None) -> None:
       kerastl weights verify mobilenet_v2
     """
     from kerastl.cli._output import load_tensorflow
-    from kerastl.models import cached_files, models_folder, list_backbones, verify_weights
+    from kerastl.models import cached_files, list_backbones, models_folder, verify_weights
 
     load_tensorflow()
     names = [name] if name else [name for name in list_backbones() if cached_files(name)]

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kerastl.errors import Problems
-from kerastl.options import MISSING, Loc, located_errors, join_path, section_of, partial_model, split_path
+from kerastl.options import MISSING, Loc, join_path, located_errors, partial_model, section_of, split_path
 from kerastl.recipe import loader, rules
 from kerastl.recipe.schema import Augment, Few, Operation, Recipe
 from kerastl.recipe.source_free import Models, fill_from_model, source_findings

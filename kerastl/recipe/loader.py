@@ -19,7 +19,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from kerastl.errors import Problem, Problems, quote
-from kerastl.options import Loc, Scalar, join_path, describe_value, split_path
+from kerastl.options import Loc, Scalar, describe_value, join_path, split_path
 from kerastl.recipe.catalog import MAX_CHARACTERS
 from kerastl.recipe.schema import Augment
 

@@ -5,8 +5,8 @@ from .figures import write_style_sheet as write_style_sheet
 from .label_budget_page import Curve as Curve
 from .label_budget_page import Point as Point
 from .label_budget_page import TargetTest as TargetTest
-from .label_budget_page import write_curve_page as write_curve_page
 from .label_budget_page import write_curve_image as write_curve_image
+from .label_budget_page import write_curve_page as write_curve_page
 from .preview_page import PreviewImage as PreviewImage
 from .preview_page import write_preview as write_preview
 from .run_report import write_report as write_report

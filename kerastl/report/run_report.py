@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.predictions import PredictedRow, resolve_image, read_predicted_rows
+from kerastl.evaluation.predictions import PredictedRow, read_predicted_rows, resolve_image
 from kerastl.evaluation.trained_model import DESCRIPTION, ModelDescription, read_description
-from kerastl.report.figures import curve_charts, style_sheet_url, thumbnail, escape_invisible
+from kerastl.report.figures import curve_charts, escape_invisible, style_sheet_url, thumbnail
 from kerastl.report.tables import (
     cached_lines,
+    check_rows,
+    clinical_section,
     confusion_rows,
-    metric_cell,
+    evaluated_splits,
     frozen_table,
     headline_of,
-    clinical_section,
-    evaluated_splits,
+    metric_cell,
+    metric_table,
+    metric_title,
     parameter_table,
     prevalence_section,
-    check_rows,
     rounded_lines,
     site_section,
     subgroup_tables,
-    metric_table,
-    metric_title,
 )
 from kerastl.runs import RESOLVED_RECIPE, read_csv, write_atomic
 

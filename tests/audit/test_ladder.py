@@ -1,7 +1,7 @@
 import pytest
 
 from kerastl import registry
-from kerastl.audit import standard_trials, recipe_trials
+from kerastl.audit import recipe_trials, standard_trials
 from kerastl.errors import RequestError
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from kerastl.errors import RequestError
 from kerastl.report import write_report
 from kerastl.report.figures import curve_charts, thumbnail
-from kerastl.report.tables import frozen_table, parameter_table, check_rows
+from kerastl.report.tables import check_rows, frozen_table, parameter_table
 
 HOSTILE = '<script>alert("1")</script>'
 CLASSES = ("benign", HOSTILE)
