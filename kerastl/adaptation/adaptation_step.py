@@ -1,4 +1,4 @@
-"""Base classes of the steps of adaptation methods. Does not import TensorFlow, so that `check` can read method files."""
+"""Base classes of adaptation steps. Does not import TensorFlow, so that `check` can read method files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 class AdaptationStep(ABC):
     """A `kerastl.training.Step` that trains on source images, target images or both.
 
-    Subclasses return weighted terms from `losses`; the training loop minimizes the sum of all but `metric_names`.
+    Subclasses return weighted terms from `losses`; the training loop minimizes the sum of all but
+    `metric_names`.
 
     Args:
         num_classes: number of classes of the head.
         num_features: number of input features of the head.
         seed: seed of everything random in the method, such as initial weights of its own layers.
         classification: the loss on labeled images; None for plain cross-entropy.
-        update_statistics: whether BatchNorm is in training mode. Each batch, and so each domain, is then normalized by its own
-            statistics, and before an evaluation the running statistics are re-estimated on the last stream of `stream_names`.
+        update_statistics: whether BatchNorm is in training mode. Each batch, and so each domain, is then
+            normalized by its own statistics, and before an evaluation the running statistics are re-estimated
+            on the last stream of `stream_names`.
     """
 
     stream_names: Sequence[str] = ("source", "target")
@@ -90,7 +92,7 @@ class AdaptationStep(ABC):
         """Restore what `state` returned."""
 
     def may_change(self, variable: keras.Variable) -> bool:
-        """Return whether a variable that is not trained may change: BatchNorm statistics if `update_statistics` is set."""
+        """Return whether an untrained variable may change: statistics if `update_statistics` is set."""
         from kerastl.training.batch_norm import is_statistic
 
         return self.update_statistics and is_statistic(variable)
@@ -115,10 +117,12 @@ AlignmentLosses = Callable[[DomainOutputs, DomainOutputs, "tf.Tensor"], "dict[st
 class TwoDomainStep(AdaptationStep):
     """Source classification, plus losses on the features and logits of both domains.
 
-    The batches are run one after the other, so that BatchNorm in training mode normalizes each domain separately.
+    The batches are run one after the other, so that BatchNorm in training mode normalizes each domain
+    separately.
 
     Args:
-        alignment_losses: `(source, target, progress) -> {name: scalar}`, weighted losses in addition to classification.
+        alignment_losses: `(source, target, progress) -> {name: scalar}`, weighted losses in addition to
+            classification.
         variables: trained in addition to those of the model, for example of a domain classifier.
         metric_names: names in `alignment_losses` that are reported, but not minimized.
         step_arguments: as in `AdaptationStep`.
@@ -174,7 +178,7 @@ def step_seeds(seed: int, progress: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
 
 
 class StepPolicy:
-    """An augmentation policy that is applied in the step and built at the first call, when the image size is known.
+    """An augmentation policy that is built at the first step, when the image size is known.
 
     Args:
         name: name of the policy.

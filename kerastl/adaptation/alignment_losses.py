@@ -19,21 +19,23 @@ def mmd_loss(
 ) -> tf.Tensor:
     """Return the squared maximum mean discrepancy between two samples.
 
-    The kernel is the mean of several Gaussian kernels, `exp(-|x - y|^2 / (b s))`: b from `bandwidths`, s the mean squared distance
-    between two different images of both samples, constant for the gradient.
+    The kernel is the mean of several Gaussian kernels, `exp(-|x - y|^2 / (b s))`: b from `bandwidths`, s the
+    mean squared distance between two different images of both samples, constant for the gradient.
 
     Args:
         source, target: `[batch, features]` float32; the batches may differ in size.
         bandwidths: positive.
-        estimate: `biased` is the distance between the samples, at least 0, and 0 if they are identical. `unbiased` estimates that
-            between the distributions; it is negative about half of the time if these are equal, and 0 if a batch is a single image.
+        estimate: `biased` is the distance between the samples, at least 0, and 0 if they are identical.
+            `unbiased` estimates that between the distributions; it is negative about half of the time if
+            these are equal, and 0 if a batch is a single image.
 
     Returns:
         Scalar float32.
 
     Reference:
-        Long et al. 2015, arXiv:1502.02791, section 3 (DAN), with equal instead of trained kernel weights. The estimates are
-        those of Gretton et al. 2012, JMLR 13, equations 5 and 3, over all pairs, while DAN uses a linear-time subset.
+        Long et al. 2015, arXiv:1502.02791, section 3 (DAN), with equal instead of trained kernel weights. The
+        estimates are those of Gretton et al. 2012, JMLR 13, equations 5 and 3, over all pairs, while DAN uses
+        a linear-time subset.
     """
     source, target = (tf.cast(values, tf.float32) for values in (source, target))
     kernel = _gaussians(tf.concat([source, target], 0), bandwidths)
@@ -52,7 +54,8 @@ def joint_mmd_loss(
     The kernel is the product of the kernels of the parts, each as in `mmd_loss`.
 
     Args:
-        source, target: parts in the same order, each `[batch, width]` float32, for example features and probabilities.
+        source, target: parts in the same order, each `[batch, width]` float32, for example features and
+            probabilities.
         bandwidths, estimate: as in `mmd_loss`.
 
     Returns:
@@ -119,7 +122,7 @@ def reverse_gradient(values: Any, strength: Any = 1.0) -> tf.Tensor:
 
 
 def reversal_strength(progress: Any, steepness: float = 10.0) -> tf.Tensor:
-    """Return the strength of the reversed gradient: 0 at first, while the domain classifier is untrained, then close to 1.
+    """Return the strength of the reversed gradient, which increases from 0 to almost 1.
 
     Args:
         progress: 0 at the first step, 1 at the end.
@@ -140,9 +143,10 @@ def domain_loss(
     """Return the cross-entropy of a domain classifier: the mean over the source plus the mean over the target.
 
     Args:
-        source_logits, target_logits: `[batch]` or `[batch, 1]` float32, positive for the source; the batches may differ in size.
-        source_weights, target_weights: `[batch]` float32, weights of the images, at least 0; only their ratios matter. None for
-            equal weights.
+        source_logits, target_logits: `[batch]` or `[batch, 1]` float32, positive for the source; the batches
+            may differ in size.
+        source_weights, target_weights: `[batch]` float32, weights of the images, at least 0; only their
+            ratios matter. None for equal weights.
 
     Returns:
         Scalar float32 in nats: `2 log 2` at chance.
@@ -166,8 +170,8 @@ def _domain_mean(values: tf.Tensor, weights: Any) -> tf.Tensor:
 def centroid_labels(features: Array, logits: Array, *, rounds: int = 2) -> Array:
     """Return the class with the nearest centroid for each image, by cosine similarity of the features.
 
-    In the first round, a centroid is the mean of all features, weighted by the probability of the class. Then it is the mean of the
-    images that were nearest to it. If there are none, the centroid does not change.
+    In the first round, a centroid is the mean of all features, weighted by the probability of the class. Then
+    it is the mean of the images that were nearest to it. If there are none, the centroid does not change.
 
     Args:
         features: `[images, features]`.
@@ -207,8 +211,8 @@ def coral_loss(source: Any, target: Any) -> tf.Tensor:
         source, target: `[batch, features]` float32; the batches may differ in size.
 
     Returns:
-        Scalar float32, `|C_source - C_target|^2 / (4 d^2)` with the Frobenius norm and the number of features d. It is 0 for equal
-        covariances, and if a batch is a single image, which has no covariance.
+        Scalar float32, `|C_source - C_target|^2 / (4 d^2)` with the Frobenius norm and the number of features
+        d. It is 0 for equal covariances, and if a batch is a single image, which has no covariance.
 
     Reference:
         Sun & Saenko 2016, arXiv:1607.01719, equations 1 to 3.
@@ -232,8 +236,8 @@ def margin_disparity_loss(
 ) -> tf.Tensor:
     """Return the loss that a second head minimizes and the features maximize.
 
-    `margin * mean(-log p'_s[y_s]) + mean(-log(1 - p'_t[y_t]))`: p' is the probability of the second head, y the class that the first
-    head predicts, without gradient.
+    `margin * mean(-log p'_s[y_s]) + mean(-log(1 - p'_t[y_t]))`: p' is the probability of the second head, y
+    the class that the first head predicts, without gradient.
 
     Args:
         source_logits, target_logits: `[batch, classes]` float32 of the first head.
@@ -244,7 +248,8 @@ def margin_disparity_loss(
         Scalar float32, at least 0: minus the margin disparity discrepancy of the paper.
 
     Reference:
-        Zhang et al. 2019, arXiv:1904.05801, section 5 (the adversarial algorithm, with the modified cross-entropy on the target).
+        Zhang et al. 2019, arXiv:1904.05801, section 5 (the adversarial algorithm, with the modified
+        cross-entropy on the target).
     """
     source_logs = _log_probability(source_second, source_logits)
     target_logs = _log_probability(target_second, target_logits)
@@ -305,7 +310,7 @@ def multilinear_map(features: Any, probabilities: Any) -> tf.Tensor:
 
 
 class RandomMultilinearMap:
-    """A random projection of `multilinear_map` that preserves inner products on average, for many features or classes.
+    """A random projection of `multilinear_map` that preserves inner products on average.
 
     `(R_f f) * (R_g g) / sqrt(width)`. The entries of both matrices are normally distributed and not trained.
 
@@ -345,9 +350,10 @@ def certainty_weights(logits: Any) -> tf.Tensor:
 def class_confusion_loss(logits: Any, *, temperature: float = 2.5) -> tf.Tensor:
     """Return the minimum class confusion loss of a batch.
 
-    With probabilities `P = softmax(logits / temperature)`, `[batch, classes]`, and weights `w = 1 + exp(-H)` per image, which sum to
-    the batch size and are constant for the gradient, the confusion of two classes is `C = P^T diag(w) P`. Its rows are normalized to
-    a sum of 1, and the sum of the off-diagonal entries is divided by the number of classes.
+    With probabilities `P = softmax(logits / temperature)`, `[batch, classes]`, and weights `w = 1 + exp(-H)`
+    per image, which sum to the batch size and are constant for the gradient, the confusion of two classes is
+    `C = P^T diag(w) P`. Its rows are normalized to a sum of 1, and the sum of the off-diagonal entries is
+    divided by the number of classes.
 
     Args:
         logits: `[batch, classes]` float32; a batch should hold more images than there are classes.
@@ -357,7 +363,8 @@ def class_confusion_loss(logits: Any, *, temperature: float = 2.5) -> tf.Tensor:
         Scalar float32, 0 (every prediction is a single class) to below 1.
 
     Reference:
-        Jin et al. 2020, arXiv:1912.03699, section 3 (probability rescaling, uncertainty reweighting, category normalization).
+        Jin et al. 2020, arXiv:1912.03699, section 3 (probability rescaling, uncertainty reweighting, category
+        normalization).
     """
     logits = tf.cast(logits, tf.float32) / temperature
     probabilities = tf.nn.softmax(logits)
@@ -376,13 +383,13 @@ def pseudo_label_loss(
 
     Args:
         logits: `[batch, classes]` float32 that are trained.
-        teacher: `[batch, classes]` float32 logits that define the labels, without gradient, for example of a weaker view of the
-            same images; None for `logits`.
+        teacher: `[batch, classes]` float32 logits that define the labels, without gradient, for example of a
+            weaker view of the same images; None for `logits`.
         threshold: images with a smaller maximum probability are ignored, 0 to 1.
 
     Returns:
-        Scalar float32 in nats, the sum over the images above the threshold divided by the batch size; and the fraction of these
-        images, scalar float32.
+        Scalar float32 in nats, the sum over the images above the threshold divided by the batch size; and the
+        fraction of these images, scalar float32.
 
     Reference:
         Sohn et al. 2020, arXiv:2001.07685, equation 4.

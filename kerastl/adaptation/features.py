@@ -15,15 +15,15 @@ def features_and_logits(model: keras.Model, images: Any, *, training: bool) -> t
     """Run a classifier once and return the input of its head and its output.
 
     Args:
-        model: a classifier of `build_model`, or what the training loop uses instead: a folded trunk with the remaining layers as a
-            nested model, or only the remaining layers, which read cached activations. The last operation is the head, or a model
-            that ends with it.
+        model: a classifier of `build_model`, or what the training loop uses instead: a folded trunk with the
+            remaining layers as a nested model, or only the remaining layers, which read cached activations.
+            The last operation is the head, or a model that ends with it.
         images: the input of `model`: `[batch, h, w, 3]` float32 in [0, 255], or activations.
         training: whether dropout is active and BatchNorm that is not frozen uses the statistics of the batch.
 
     Returns:
-        Features `[batch, features]` float32, after pooling and dropout, so that `logits` are exactly the head's output for
-        them; and logits `[batch, classes]` float32.
+        Features `[batch, features]` float32, after pooling and dropout, so that `logits` are exactly the
+        head's output for them; and logits `[batch, classes]` float32.
     """
     _, with_features = _head_and_model(model)
     features, logits = with_features(images, training=training)
@@ -33,7 +33,8 @@ def features_and_logits(model: keras.Model, images: Any, *, training: bool) -> t
 def logits_of_frozen_head(model: keras.Model, images: Any, *, training: bool) -> tf.Tensor:
     """Return logits as `features_and_logits` does, but with constant head weights.
 
-    The head gets a gradient of 0 instead of None, because an optimizer needs a gradient for each of its variables.
+    The head gets a gradient of 0 instead of None, because an optimizer needs a gradient for each of its
+    variables.
 
     Args:
         model, images, training: as in `features_and_logits`.
@@ -52,7 +53,7 @@ def head_paths(model: keras.Model) -> set[str]:
 
 
 def _head_and_model(model: keras.Model) -> tuple[Any, keras.Model]:
-    """Return the head of a classifier, and a model that returns features and logits; built once per classifier."""
+    """Return the head of a classifier, and a model of features and logits; built once per classifier."""
     if model not in _heads:
         with tf.init_scope():  # The first call may be inside a function that is being traced.
             _heads[model] = _head_of(model), _with_features(model)
@@ -79,7 +80,7 @@ def _with_features(model: keras.Model) -> keras.Model:
 
 
 def build_domain_classifier(num_inputs: int, *, hidden: int, seed: int) -> keras.Model:
-    """Return a network with one hidden layer: `[batch, num_inputs]` to logits `[batch, 1]`, positive for the source.
+    """Return a network with one hidden layer and logits `[batch, 1]`, positive for the source.
 
     Args:
         num_inputs: number of input features.

@@ -1,4 +1,4 @@
-"""Properties and options of adaptation methods, and the construction of their steps. Does not import TensorFlow."""
+"""Properties, options and steps of adaptation methods. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -33,15 +33,17 @@ class Method:
 
     Args:
         reference: paper and arXiv number.
-        target_labels: `some` if the method uses available labels of target training images, `none` if it never does.
+        target_labels: `some` if the method uses available labels of target training images, `none` if it
+            never does.
         source_free: whether the method uses no source images.
-        source_optional: whether the method uses source images if they are available, and otherwise is built by
-            `build_without_source`.
-        requires_statistics: whether the method re-estimates BatchNorm statistics, so that the phase must not freeze them.
-        assumes_equal_prevalence: whether the method aligns whole distributions or balances the target's classes. If the class
-            frequencies differ, it aligns images of different classes.
-        learns: `head` if the method can train with a frozen backbone, so that features can be cached unless it
-            `changes_pixels`; `any` if it needs trainable layers before the head.
+        source_optional: whether the method uses source images if they are available, and otherwise is built
+            by `build_without_source`.
+        requires_statistics: whether the method re-estimates BatchNorm statistics, so that the phase must not
+            freeze them.
+        assumes_equal_prevalence: whether the method aligns whole distributions or balances the target's
+            classes. If the class frequencies differ, it aligns images of different classes.
+        learns: `head` if the method can train with a frozen backbone, so that features can be cached unless
+            it `changes_pixels`; `any` if it needs trainable layers before the head.
         changes_pixels: whether the method changes images in its step, so that nothing can be cached.
         only_batch_norm: whether the method trains only the scale and offset of BatchNorm.
         freezes_head: whether the step freezes the head, which gets a gradient of 0.
@@ -76,7 +78,8 @@ def check_phase(name: str, method: Method, model: keras.Model, phase: Phase) -> 
         phase: the phase that trains the method.
 
     Raises:
-        RequestError: The phase freezes what the method trains, trains what it must not change, or caches what it changes.
+        RequestError: The phase freezes what the method trains, trains what it must not change, or caches what
+            it changes.
     """
     from kerastl.training import batch_norm_layers, resolve_trainable
 
@@ -117,7 +120,7 @@ def _check_only_batch_norm(
 
 
 def select_batch_norm(model: keras.Model) -> LayerNames:
-    """Return a `trainable` setting that selects only the BatchNorm layers of a flat classifier, for a phase of `tent`."""
+    """Return the `trainable` setting for `tent`: only the BatchNorm layers of a flat classifier."""
     from kerastl.recipe import LayerNames
     from kerastl.training import batch_norm_layers
 
@@ -175,7 +178,8 @@ def build_step(
         without_source: whether to train without source images.
 
     Raises:
-        RequestError: There is no such method or option, a value is not allowed, or the method needs source images.
+        RequestError: There is no such method or option, a value is not allowed, or the method needs source
+            images.
     """
     checked, method = method_options(name, options), get_method(name)
     module: Any = registry.module(KIND, name)
@@ -205,18 +209,12 @@ def step_for(
         model: a flat classifier from `build_model`.
         options: as in `method_options`.
         seed: seed of everything random in the method.
-        without_source: as in `build_step`; `fit` then needs no source images: `fit(model, {}, target=target, ...)`.
+        without_source: as in `build_step`. Pass `{}` to `fit` instead of source images.
 
     Raises:
-        RequestError: There is no such method or option, a value is not allowed, or the method needs source images. The returned
-            function also raises it if a phase does not fit the method, see `check_phase`.
-
-    Example:
-
-    ```python
-    step_for = adaptation.step_for("coral", model, {"weight": 100.0})
-    training.fit(model, source, target=target, phases=[phase], step_for=step_for)
-    ```
+        RequestError: There is no such method or option, a value is not allowed, or the method needs source
+            images. The returned function also raises it if a phase does not fit the method, see
+            `check_phase`.
     """
     checked, method = method_options(name, options), get_method(name)
 
@@ -252,7 +250,8 @@ def source_model_settings(path: Path) -> Mapping[str, Any]:
     """Return the recipe settings that a trained model defines.
 
     Args:
-        path: a run folder, or the output of `kerastl export RUN --format keras`; of several versions, the last one is used.
+        path: a run folder, or the output of `kerastl export RUN --format keras`; of several versions, the
+            last one is used.
 
     Returns:
         `{"source": {"model"}, "backbone": {...}, "head": {...}, "data": {"image_size_px", "window"}}`.

@@ -42,7 +42,7 @@ def _match_gray(images: Any, styles: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tens
 
 
 _CONES = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]], np.float64)
-"""RGB to responses of the three types of cones, equation 4. Rows are normalized to a sum of 1, so that gray has equal responses."""
+"""RGB to cone responses, equation 4. Rows are normalized, so that gray has equal responses."""
 TO_CONES = _CONES / _CONES.sum(axis=1, keepdims=True)
 TO_OPPONENTS = np.diag(1 / np.sqrt([3.0, 6.0, 2.0])) @ np.array(
     [[1.0, 1.0, 1.0], [1.0, 1.0, -2.0], [1.0, -1.0, 0.0]]
@@ -55,10 +55,12 @@ MIN_STD = 1e-4
 def reinhard_style(images: Any, styles: Any) -> tf.Tensor:
     """Transfer the mean and standard deviation of each channel from style images to images.
 
-    `(x - mean(image)) * std(style) / std(image) + mean(style)`, clipped to [0, 255]. Color images are transformed in l-alpha-beta
-    space: `log10(1 + v)` of the cone responses v (0 to 255), rotated; the 1 makes the logarithm of black finite. Gray images (three
-    equal channels) are transformed in their gray levels and stay gray. There a brighter scanner or one with less contrast shifts and
-    scales the levels, and a logarithm would give dark air the largest weight.
+    `(x - mean(image)) * std(style) / std(image) + mean(style)`, clipped to [0, 255]. Color images are
+    transformed in l-alpha-beta
+    space: `log10(1 + v)` of the cone responses v (0 to 255), rotated; the 1 makes the logarithm of black
+        finite. Gray images (three
+    equal channels) are transformed in their gray levels and stay gray. There a brighter scanner or one with
+    less contrast shifts and scales the levels, and a logarithm would give dark air the largest weight.
 
     Args:
         images, styles: `[batch, h, w, 3]` in [0, 255].
@@ -112,9 +114,10 @@ NUM_LEVELS = 255 * STEPS + 1
 def histogram_style(images: Any, styles: Any) -> tf.Tensor:
     """Transfer the histogram of each channel from style images to images.
 
-    Values are rounded to quarters of a gray level, which does not change 8-bit images. The level at quantile q of the image becomes
-    the level at quantile q of the style, interpolated between the levels that occur in the style. Ties are not broken: pixels with
-    equal levels keep equal levels, so an image with few levels only approximates the histogram of the style.
+    Values are rounded to quarters of a gray level, which does not change 8-bit images. The level at quantile
+    q of the image becomes the level at quantile q of the style, interpolated between the levels that occur in
+    the style. Ties are not broken: pixels with equal levels keep equal levels, so an image with few levels
+    only approximates the histogram of the style.
 
     Args:
         images, styles: `[batch, h, w, 3]` in [0, 255], of equal size, up to 4096 x 4096 pixels.
@@ -149,7 +152,7 @@ def _cumulative(levels: tf.Tensor) -> tf.Tensor:
 
 
 def _lookup_table(counts: tf.Tensor, style: tf.Tensor) -> tf.Tensor:
-    """Return the new level of each level: `[rows, levels]` float32, from two cumulative histograms of equal sums.
+    """Return the new value of each level: `[rows, levels]` float32, from two cumulative histograms.
 
     Comparing integer counts instead of quantiles avoids rounding errors.
     """
@@ -167,11 +170,12 @@ def _lookup_table(counts: tf.Tensor, style: tf.Tensor) -> tf.Tensor:
 
 
 def fourier_style(images: Any, styles: Any, *, beta: float) -> tf.Tensor:
-    """Transfer low-frequency amplitudes from style images to images. Phases, and therefore edges, do not change.
+    """Transfer low-frequency amplitudes from style images to images; phases do not change.
 
-    With F the discrete Fourier transform of one channel, A its amplitude and P its phase, the image becomes the inverse transform
-    of `M * A(style) * exp(i P(image)) + (1 - M) * F(image)`, clipped to [0, 255]. M is 1 for the frequencies
-    `|row| <= floor(beta * h)` and `|column| <= floor(beta * w)` cycles per image; if `beta * h < 1`, only for the mean.
+    With F the discrete Fourier transform of one channel, A its amplitude and P its phase, the image becomes
+    the inverse transform of `M * A(style) * exp(i P(image)) + (1 - M) * F(image)`, clipped to [0, 255]. M is
+    1 for the frequencies `|row| <= floor(beta * h)` and `|column| <= floor(beta * w)` cycles per image; if
+    `beta * h < 1`, only for the mean.
 
     Args:
         images, styles: `[batch, h, w, 3]` in [0, 255], of equal size.
@@ -219,8 +223,8 @@ Style = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 class StyleTransferStep(AdaptationStep):
     """Classification of source images in the style of the target images of the same step.
 
-    Each source image gets the style of the target image at the same position in its batch; a smaller target batch is repeated. Both
-    streams are shuffled independently, so the pairs differ in each epoch.
+    Each source image gets the style of the target image at the same position in its batch; a smaller target
+    batch is repeated. Both streams are shuffled independently, so the pairs differ in each epoch.
 
     Args:
         style: transfers the style of the second images to the first ones.
@@ -238,7 +242,7 @@ class StyleTransferStep(AdaptationStep):
     def losses(
         self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Return `loss` and `accuracy` of the restyled images; with `beside`, the mean with those of the original images."""
+        """Return `loss` and `accuracy` of the restyled images, with `beside` averaged with the originals."""
         originals, labels, indices = batches["source"]
         restyled = self.change_images(batches, progress)
         losses = []

@@ -24,7 +24,8 @@ class Decision:
         chosen: the candidate to use; `source_only` unless the verdict is `adapt`.
         reason: one or two sentences.
         candidates: method to `{validators: {name: score}}`.
-        ranking: `order`, `mean_rank`, `ranks`, `rejected`, `source`, `overconfidence` and `prediction_agreement`, as in `Ranking`.
+        ranking: `order`, `mean_rank`, `ranks`, `rejected`, `source`, `overconfidence` and
+            `prediction_agreement`, as in `Ranking`.
         disagreement: `kendall_tau`, `mean_kendall_tau`, `rank_spread`.
         guards: name to `{fired, reason, measured}`.
     """
@@ -58,18 +59,20 @@ def decide(
 ) -> Decision:
     """Choose a candidate, or decide that none should be used.
 
-    An unknown class or too few patients are inconclusive. If a domain classifier does not separate the domains, there is nothing to
-    adapt. If the prevalence differs, methods that assume equal prevalence are not eligible. Among the others, the mean rank over the
-    validators decides. If the source images are not available, the guards are not available either, and the mean rank alone decides,
-    given enough patients.
+    An unknown class or too few patients are inconclusive. If a domain classifier does not separate the
+    domains, there is nothing to adapt. If the prevalence differs, methods that assume equal prevalence are
+    not eligible. Among the others, the mean rank over the validators decides. If the source images are not
+    available, the guards are not available either, and the mean rank alone decides, given enough patients.
 
     Args:
         candidates: name to evidence, all on the same images; one is `source_only`.
         select_by: names of validators.
-        assumes_equal_prevalence: names of candidates whose method aligns whole distributions or balances the target's classes.
+        assumes_equal_prevalence: names of candidates whose method aligns whole distributions or balances the
+            target's classes.
         options: validator to its options.
-        renormalized: evidence of `source_only` with the BatchNorm statistics of each domain; None without BatchNorm. The guards
-            are repeated with it and with candidates that do not assume equal prevalence.
+        renormalized: evidence of `source_only` with the BatchNorm statistics of each domain; None without
+            BatchNorm. The guards are repeated with it and with candidates that do not assume equal
+            prevalence.
         seed: seed of the resamples.
 
     Raises:

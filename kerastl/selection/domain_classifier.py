@@ -1,4 +1,4 @@
-"""Domain classifiers: how well one domain's features can be distinguished from another's, and labels predicted from the site."""
+"""Domain classifiers: the AUC of the domain given the features, and of the label given the site."""
 
 from __future__ import annotations
 
@@ -140,7 +140,8 @@ def _cross_fit(folds: Folds, fit_and_score: Callable[[Array, Array], Array], siz
 def within_fold_auc(folds: Folds, is_positive: Array, scores: Array, base_weights: Array) -> Statistic:
     """Return the AUC over pairs within a fold, as a function of the images' weights.
 
-    Scores of different folds come from different classifiers. Comparing these gives values below 0.5 if there is no
+    Scores of different folds come from different classifiers. Comparing these gives values below 0.5 if there
+    is no
     difference: a fold with more positives than average is scored by a classifier that saw fewer.
 
     Args:
@@ -169,9 +170,10 @@ def within_fold_auc(folds: Folds, is_positive: Array, scores: Array, base_weight
 def _widen(estimate: dict[str, Any]) -> dict[str, Any]:
     """Return a cross-validated AUC with its bootstrap interval sqrt(2) times as wide, clipped to 0 to 1.
 
-    The bootstrap treats folds as independent, but without a difference between the domains, what fold f gains from the classifier that
-    saw fold g, fold g gains from the one that saw f. The variance is therefore twice that of the bootstrap. Without this correction,
-    the interval of 95 % is above 0.5 for 8 % of equal domains instead of 2.5 %.
+    The bootstrap treats folds as independent, but without a difference between the domains, what fold f gains
+    from the classifier that saw fold g, fold g gains from the one that saw f. The variance is therefore twice
+    that of the bootstrap. Without this correction, the interval of 95 % is above 0.5 for 8 % of equal domains
+    instead of 2.5 %.
     """
     if estimate["low"] is None:
         return estimate
@@ -218,8 +220,8 @@ def domain_auc(
 ) -> dict[str, Any]:
     """Return the AUC of a domain classifier, cross-validated by group: 0.5 is chance, 1 is perfect separation.
 
-    Use images that the model was not trained on, from both domains. A classifier distinguishes training images from new images of
-    the same scanner.
+    Use images that the model was not trained on, from both domains. A classifier distinguishes training
+    images from new images of the same scanner.
 
     Args:
         features_a: `[n, width]` float.
@@ -227,8 +229,8 @@ def domain_auc(
         groups_a, groups_b: patients; None if every image is its own group.
         weights_a: `[n]`, weights of the images of the first domain; None for equal weights.
         seed: seed of folds and resamples.
-        resamples, level: of the bootstrap, which draws whole groups within each domain and does not refit the classifiers. The
-            interval is widened by sqrt(2), because the folds are not independent.
+        resamples, level: of the bootstrap, which draws whole groups within each domain and does not refit the
+            classifiers. The interval is widened by sqrt(2), because the folds are not independent.
 
     Returns:
         `{value, low, high}`, and `reason` if one of them is None.
@@ -237,8 +239,8 @@ def domain_auc(
         RequestError: The widths of the features differ, or the number of groups is wrong.
 
     Reference:
-        The domain classifier of Ben-David et al. 2010, doi:10.1007/s10994-009-5152-4, section 4 (proxy A-distance
-        2 (1 - 2 error)), expressed as an AUC; intervals as in Efron & Tibshirani 1993, chapter 6.
+        The domain classifier of Ben-David et al. 2010, doi:10.1007/s10994-009-5152-4, section 4 (proxy
+        A-distance 2 (1 - 2 error)), expressed as an AUC; intervals as in Efron & Tibshirani 1993, chapter 6.
     """
     if features_a.ndim != 2 or features_b.ndim != 2 or features_a.shape[1] != features_b.shape[1]:
         raise RequestError(
@@ -298,7 +300,8 @@ def site_label_auc(
 ) -> dict[str, Any]:
     """Return the AUC of the label predicted from the site alone, cross-validated by group.
 
-    If the prevalence of a disease differs between sites, and images reveal the site (`domain_auc`), a model of these sites has a
+    If the prevalence of a disease differs between sites, and images reveal the site (`domain_auc`), a model
+    of these sites has a
     shortcut: it has a high score on images of these sites and fails at another one.
 
     Args:
@@ -309,14 +312,15 @@ def site_label_auc(
         resamples, level: of the bootstrap, which draws whole groups within each site.
 
     Returns:
-        `{value, low, high}`, the mean one-vs-rest AUC for more than two classes, `reason` if one of them is None, and
-        `shortcut`: whether the interval is above 0.5, None if there is no interval.
+        `{value, low, high}`, the mean one-vs-rest AUC for more than two classes, `reason` if one of them is
+        None, and `shortcut`: whether the interval is above 0.5, None if there is no interval.
 
     Raises:
         RequestError: The lengths differ, or there is a single site or class.
 
     Reference:
-        Zech et al. 2018, doi:10.1371/journal.pmed.1002683 (sorting radiographs by the prevalence of their hospital alone).
+        Zech et al. 2018, doi:10.1371/journal.pmed.1002683 (sorting radiographs by the prevalence of their
+        hospital alone).
     """
     site_names, site = np.unique(np.asarray(sites), return_inverse=True)
     classes, label = np.unique(labels, return_inverse=True)

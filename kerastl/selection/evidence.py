@@ -24,7 +24,8 @@ class Outputs:
         features: `[n, width]` float32, the input of the head.
         logits: `[n, classes]` float32.
         labels: `[n]` int class indices; None if unlabeled.
-        groups: the patient of each image, which is resampled and held out as a unit; None if every image is its own group.
+        groups: the patient of each image, which is resampled and held out as a unit; None if every image is
+            its own group.
 
     Raises:
         RequestError: A shape, dtype, value or number of rows is wrong.
@@ -107,7 +108,8 @@ class VerifiedInformation:
     """What was verified on source images that are not available here, as stored with the model.
 
     Args:
-        value: lower bound of the mutual information between image and label on source validation images, in nats per image.
+        value: lower bound of the mutual information between image and label on source validation images, in
+            nats per image.
         temperature: the temperature that calibrates the logits on these images, above 0.
         low, high: interval of `value` over patients; None if unknown.
     """
@@ -129,8 +131,8 @@ class Evidence:
         class_names: at least two.
         mixed: for `mixval` only; None if not computed.
         verified: what was verified on the source, if its images are not available; None if unknown.
-        initial_logits: `[n, classes]` float32 of the target images before the candidate was trained, if the source images
-            are not available; None if unknown.
+        initial_logits: `[n, classes]` float32 of the target images before the candidate was trained, if the
+            source images are not available; None if unknown.
 
     Raises:
         RequestError: The parts do not fit together.

@@ -1,4 +1,4 @@
-"""Guards, evaluated without target labels before a selection: nothing to adapt, an unknown class, other prevalence."""
+"""Guards before a selection: nothing to adapt, an unknown class, another prevalence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RESAMPLES = 100
 LEVEL = 0.95
 GUARDS = ("nothing_to_adapt", "unknown_class", "other_prevalence")
 MAX_ENTROPY_INCREASE = 0.1
-"""Largest increase of the normalized entropy from source to target with which predictions still estimate the prevalence."""
+"""Largest increase of the normalized entropy with which predictions can estimate the prevalence."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Guard:
     def confirm(self, earlier: Guard) -> Guard:
         """Return this guard, evaluated with another model, limited to what both models agree on.
 
-        If the guard names less or more frequent classes, only those that `earlier` named count: a model that is confused names
-        other classes each time.
+        If the guard names less or more frequent classes, only those that `earlier` named count: a model that
+        is confused names other classes each time.
         """
         measured = {**self.measured, "earlier": earlier.measured}
         if not self.fired or "less_frequent" not in measured:
@@ -78,15 +78,16 @@ def evaluate_guards(
 ) -> dict[str, Guard]:
     """Return the guards `nothing_to_adapt`, `unknown_class` and `other_prevalence`.
 
-    If the source images are not available, all are inconclusive. The source is represented by its validation images, because a model
-    is more confident on its training images.
+    If the source images are not available, all are inconclusive. The source is represented by its validation
+    images, because a model is more confident on its training images.
 
     Args:
         source_only: evidence of the model without adaptation.
-        renormalized: evidence of the same weights with the BatchNorm statistics of each domain; None without BatchNorm.
-        adapted: evidence of models that compensate a uniform scanner shift, as `renormalized` does, but do not align whole
-            distributions. The last two guards fire only if they fire for each of these models: an unknown class or another
-            prevalence remains visible.
+        renormalized: evidence of the same weights with the BatchNorm statistics of each domain; None without
+            BatchNorm.
+        adapted: evidence of models that compensate a uniform scanner shift, as `renormalized` does, but do
+            not align whole distributions. The last two guards fire only if they fire for each of these
+            models: an unknown class or another prevalence remains visible.
         seed: seed of the resamples.
     """
     if source_only.source_val is None:
@@ -106,7 +107,7 @@ def evaluate_guards(
 
 
 def normalized_entropy(evidence: Evidence) -> dict[str, float]:
-    """Return the conditional entropy of calibrated predictions divided by that of their mean, 0 to 1, on `source` and `target`."""
+    """Return the conditional entropy of predictions divided by that of their mean, by domain, 0 to 1."""
     source, temperature = calibrate_on_source(evidence)
     domains = {"source": source, "target": target_probabilities(evidence, temperature)}
     ratios = {}
@@ -120,7 +121,8 @@ def normalized_entropy(evidence: Evidence) -> dict[str, float]:
 def _require_known_classes(guard: Guard, unadapted: Sequence[Evidence]) -> Guard:
     """Return a prevalence guard, inconclusive if no unadapted model recognizes the target's classes.
 
-    A model trained on its own predictions is confident whether or not they are correct, so it is not considered.
+    A model trained on its own predictions is confident whether or not they are correct, so it is not
+    considered.
     """
     if not guard.fired:
         return guard
@@ -207,10 +209,12 @@ def _other_prevalence(evidence: Evidence, space: ClassSpace, seed: int) -> Guard
 def compare_prevalence(evidence: Evidence, space: ClassSpace, *, seed: int) -> dict[str, Any]:
     """Return whether the prevalence of some class differs between source and target.
 
-    Estimates from predictions (EM, BBSE) assume that only the prevalence changed. Another scanner shifts predictions towards a class,
-    which looks like prevalence. EM therefore counts only if a domain classifier does not separate the target from the source
-    images weighted by the new prevalence. Otherwise, a location-scale model shifts the source's classes together to fit the target.
-    Its prevalence must differ beyond the interval, and BBSE, which ignores positions, must agree for the class: if a shift moves two
+    Estimates from predictions (EM, BBSE) assume that only the prevalence changed. Another scanner shifts
+    predictions towards a class, which looks like prevalence. EM therefore counts only if a domain classifier
+    does not separate the target from the source images weighted by the new prevalence. Otherwise, a
+    location-scale model shifts the source's classes together to fit the target.
+    Its prevalence must differ beyond the interval, and BBSE, which ignores positions, must agree for the
+        class: if a shift moves two
     classes onto each other, one seems absent and the other more frequent.
 
     Args:
@@ -219,9 +223,9 @@ def compare_prevalence(evidence: Evidence, space: ClassSpace, *, seed: int) -> d
         seed: seed of resamples and folds.
 
     Returns:
-        `differs` (None: inconclusive), `less_frequent` and `more_frequent` (class names), `source` (prevalence), `em`, `bbse` and
-        `location_scale` (`value`, `low`, `high`: a list over classes; None if unknown), and `remaining_shift`: the AUC of the
-        domain classifier after weighting.
+        `differs` (None: inconclusive), `less_frequent` and `more_frequent` (class names), `source`
+        (prevalence), `em`, `bbse` and `location_scale` (`value`, `low`, `high`: a list over classes; None if
+        unknown), and `remaining_shift`: the AUC of the domain classifier after weighting.
     """
     val, target = evidence.known_val, evidence.target
     em, bbse = (
@@ -247,7 +251,7 @@ def compare_prevalence(evidence: Evidence, space: ClassSpace, *, seed: int) -> d
     if em.differs is None:
         return result
     if em.differs:
-        # A linear classifier compares means, which weights can match for a shifted target. Squares make the shift visible.
+        # Weights can match the means of a shifted target, which a linear classifier compares, but not the squares.
         source_places, target_places = (np.hstack([side, side**2]) for side in (space.source, space.target))
         weights = prevalence_weights(val.known_labels, em.source, em.value)
         remaining = domain_auc(
@@ -264,7 +268,7 @@ def compare_prevalence(evidence: Evidence, space: ClassSpace, *, seed: int) -> d
 
 
 def _signs(estimate: PrevalenceEstimate) -> Array:
-    """Return `[classes]` int: -1 if a class is less frequent on the target, 1 if more frequent, 0 if not significant."""
+    """Return `[classes]` int: -1 if less frequent on the target, 1 if more frequent, 0 if not significant."""
     signs: Array = (estimate.gap_low > 0).astype(int) - (estimate.gap_high < 0)
     return signs
 

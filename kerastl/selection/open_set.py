@@ -1,4 +1,4 @@
-"""Open-set detection: whether part of the target is far from every class of the source, wherever a shift moved the classes."""
+"""Open-set detection: a part of the target that is far from every class, wherever a shift moved them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_COMPONENTS = 32
 """Principal components in which the within-class covariance is estimated."""
 MIN_IMAGES_PER_COMPONENT = 4
 EXTRA_DIRECTIONS = 8
-"""Directions in addition to those between classes: an unknown class is in one of them, or between the known classes."""
+"""Directions in addition to those between classes, in which an unknown class can be."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ClassSpace:
 
 
 def class_space(source: Array, labels: Array, target: Array) -> ClassSpace:
-    """Project images to whitened principal components, rotated so that the differences of class means come first.
+    """Project images to whitened principal components, with differences of class means first.
 
     Args:
         source: `[n, width]` float32, features of labeled images.
@@ -51,7 +51,8 @@ def class_space(source: Array, labels: Array, target: Array) -> ClassSpace:
         target: `[m, width]` float32.
 
     Reference:
-        Lee et al. 2018, arXiv:1807.03888, equation 1 (one within-class covariance), with shrinkage of Ledoit & Wolf 2004.
+        Lee et al. 2018, arXiv:1807.03888, equation 1 (one within-class covariance), with shrinkage of Ledoit
+        & Wolf 2004.
     """
     from sklearn.covariance import ledoit_wolf
 
@@ -93,7 +94,7 @@ MIN_MIXTURE_WEIGHT = 1e-4
 
 @dataclass(frozen=True)
 class ShiftedMixture:
-    """A Gaussian mixture of the source's classes, shifted and scaled together, with an optional extra component.
+    """A Gaussian mixture of shifted and scaled classes, with an optional extra component.
 
     Args:
         means: `[classes, d]` float64, of the source.
@@ -134,7 +135,7 @@ class ShiftedMixture:
         return likelihoods
 
     def distance_of_extra(self) -> float:
-        """Return the distance of the extra component from the nearest class, in within-class standard deviations."""
+        """Return the distance of the extra component from the nearest class, in standard deviations."""
         centers = self.centers
         distances = (centers[:-1] - centers[-1]) ** 2 / self.variance
         return float(np.sqrt(distances.sum(axis=1).min()))
@@ -149,8 +150,8 @@ def fit_shifted_mixture(images: Array, starts: Sequence[ShiftedMixture], weights
         weights: `[n]`, weights of the images.
 
     Reference:
-        The location-scale model of Zhang et al. 2013, Domain Adaptation under Target and Conditional Shift, PMLR 28(3),
-        section 4, with one shift and one scale for all classes.
+        The location-scale model of Zhang et al. 2013, Domain Adaptation under Target and Conditional Shift,
+        PMLR 28(3), section 4, with one shift and one scale for all classes.
     """
     best, best_likelihood = starts[0], -np.inf
     for start in starts:
@@ -208,12 +209,13 @@ def _maximize(images: Array, model: ShiftedMixture, parts: Array) -> ShiftedMixt
 MIN_DISTANCE = 4.0
 """In within-class standard deviations: two round classes at this distance share 2 % of their images (Phi(-2))."""
 MIN_UNKNOWN_SHARE = 0.1
-"""Of the target images. With 0.05, digits with another contrast had an unknown class in 4 of 10 draws; with 0.1 in none."""
+"""Of the target images. With 0.05, digits with another contrast had an unknown class in 4 of 10 draws."""
 MAX_UNKNOWN_SHARE = 0.5
 """A larger part is the shifted target itself, not a class in it."""
 MAX_RELATIVE_SPREAD = 0.5
 """Of the spread of the other images between classes. A single class spreads a quarter as far as two classes at a distance of 4; images
-of all classes with another appearance spread as far as the others: 0.74 to 0.92 on phantom hospitals with different scanners,
+of all classes with another appearance spread as far as the others: 0.74 to 0.92 on phantom hospitals with
+different scanners,
 0.26 to 0.28 with an additional class."""
 MIN_PATIENTS = 3
 """The images of one patient form a cluster."""
@@ -230,11 +232,11 @@ def detect_unknown_class(
 ) -> dict[str, Any]:
     """Detect a cluster of target images that is far from every class, wherever a shift moved all of them.
 
-    There is an unknown class if an extra mixture component improves the likelihood by more than its parameters cost, beyond the
-    interval over resampled patients; if it is 4 standard deviations from the nearest class, and farther than such a component
-    on the source, whose classes may have parts; if it holds a tenth to a half of the images and at least 3 patients; and if it
-    spreads like a single class. A cluster that spreads between the known classes like the others contains these classes with
-    another appearance.
+    There is an unknown class if an extra mixture component improves the likelihood by more than its
+    parameters cost, beyond the interval over resampled patients; if it is 4 standard deviations from the
+    nearest class, and farther than such a component on the source, whose classes may have parts; if it holds
+    a tenth to a half of the images and at least 3 patients; and if it spreads like a single class. A cluster
+    that spreads between the known classes like the others contains these classes with another appearance.
 
     Args:
         source: labeled images that the model was not trained on.
@@ -244,9 +246,9 @@ def detect_unknown_class(
         resamples, level: of the interval.
 
     Returns:
-        `detected` (None: too few patients), `distance` from the nearest class and `source_distance` in within-class standard
-        deviations, `share` of the target images, `patients` in the cluster, `spread` between classes relative to the
-        other images, and `gain` ({value, low, high}) in nats per image.
+        `detected` (None: too few patients), `distance` from the nearest class and `source_distance` in
+        within-class standard deviations, `share` of the target images, `patients` in the cluster, `spread`
+        between classes relative to the other images, and `gain` ({value, low, high}) in nats per image.
     """
     component = _extra_component(space, target.units, seed, resamples, level)
     source_space = class_space(source.features, source.known_labels, source.features)
@@ -276,7 +278,7 @@ def explain_no_unknown_class(result: Mapping[str, Any]) -> str:
 
 
 def _objections(component: Mapping[str, Any]) -> list[str]:
-    """Return the reasons why a component is not a single class, regardless of its distance. NaN is a reason, too."""
+    """Return the reasons why a component is not a single class; NaN is one."""
     low, share, patients = component["gain"]["low"], component["share"], component["patients"]
     spread, reasons = component["spread"], []
     if low is None or not low > 0:
@@ -318,7 +320,7 @@ def _extra_component(
         ones,
     )
     gains = with_extra.log_likelihood(images) - without_extra.log_likelihood(images)
-    # One nat per parameter (Akaike 1974), counted over patients, because images of one patient are not independent.
+    # One nat per parameter (Akaike 1974), divided by patients, because their images are not independent.
     cost = (images.shape[1] + 1) / len(set(units))
     drawn = resample(list(units), [""] * len(units), ones, seed=seed, resamples=resamples)
     weights = drawn.counts[:, drawn.group_of]

@@ -1,11 +1,14 @@
-"""Overconfidence check: predictions must not carry more information on the target than was verified on the source.
+"""Overconfidence check: predictions on the target must not carry more information than was verified.
 
 Two quantities in nats per image, with the temperature that calibrates the model on source validation images:
 
-    predicted information on the target: H(mean p) - mean H(p), the mutual information between image and predicted label
-    verified information on the source:  H(y) - mean(-log p(y | x)), a lower bound of that between image and true label
+    predicted information on the target: H(mean p) - mean H(p), the mutual information between image and
+        predicted label
+    verified information on the source:  H(y) - mean(-log p(y | x)), a lower bound of that between image and
+        true label
 
-A method that trains on its own predictions becomes confident whether or not they are correct, so the first exceeds the second.
+A method that trains on its own predictions becomes confident whether or not they are correct, so the first
+exceeds the second.
 """
 
 from __future__ import annotations
@@ -48,14 +51,16 @@ def check_overconfidence(
 
     Args:
         evidence: evidence of the candidate.
-        source_only: evidence of the model without adaptation. The larger of the two verified values counts, because a
-            method that reads no source images may forget the source and still be good on the target.
+        source_only: evidence of the model without adaptation. The larger of the two verified values counts,
+            because a method that reads no source images may forget the source and still be good on the
+            target.
         seed: seed of the resampled patients, which are drawn separately in each domain.
         resamples: number of resamples.
 
     Returns:
-        `predicted`, `verified`, `difference` ({value, low, high}, the interval of 90 %) and `overconfident`: whether the
-        interval is above 0. With fewer than 10 patients in a domain there is no interval, and `overconfident` is False.
+        `predicted`, `verified`, `difference` ({value, low, high}, the interval of 90 %) and `overconfident`:
+        whether the interval is above 0. With fewer than 10 patients in a domain there is no interval, and
+        `overconfident` is False.
     """
     (predicted_of, verified_of), (_, source_only_verified_of) = (
         _statistics(evidence),
@@ -80,7 +85,8 @@ def check_overconfidence_without_source(
 ) -> dict[str, Any]:
     """Return the same as `check_overconfidence` if the source images are not available.
 
-    The interval of the difference combines two intervals of independent estimates: each end adds the squares of the distances
+    The interval of the difference combines two intervals of independent estimates: each end adds the squares
+        of the distances
     (Zou & Donner 2008, doi:10.1002/sim.3095).
 
     Args:

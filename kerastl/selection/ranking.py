@@ -1,4 +1,4 @@
-"""Rank candidates by several validators and reject those that forgot the source, are overconfident or changed too much."""
+"""Rank candidates by validators, and reject those that forgot the source or are overconfident."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def source_balanced_accuracy(evidence: Evidence) -> float:
 def source_accuracy_floor(source_only: Evidence, *, seed: int, resamples: int = 1000) -> dict[str, Any]:
     """Return the balanced accuracy on the source below which candidates are rejected.
 
-    It is the lower end of the 95 % interval of `source_only` over resampled patients, and at most 1 - 3 / patients: the
-    interval of a model without errors is a single point. With fewer than 10 patients there is no interval, and a
-    candidate must be at least as good as `source_only`.
+    It is the lower end of the 95 % interval of `source_only` over resampled patients, and at most 1 - 3 /
+    patients: the interval of a model without errors is a single point. With fewer than 10 patients there is
+    no interval, and a candidate must be at least as good as `source_only`.
 
     Returns:
         `floor`, `rule` (a description) and `interval` ({value, low, high}).
@@ -94,13 +94,13 @@ class Ranking:
         mean_rank: candidate to its mean rank over validators, of eligible candidates.
         rejected: candidate to the reason why it is not eligible.
         order: eligible candidates, best first.
-        kendall_tau: `first / second` to the rank correlation of two validators over eligible candidates, -1 to 1; None if one
-            of them ranks all candidates equally.
-        source: `balanced_accuracy` of each candidate on the source, and the result of `source_accuracy_floor`; `floor` is
-            None if the source images are not available.
+        kendall_tau: `first / second` to the rank correlation of two validators over eligible candidates, -1
+            to 1; None if one of them ranks all candidates equally.
+        source: `balanced_accuracy` of each candidate on the source, and the result of
+            `source_accuracy_floor`; `floor` is None if the source images are not available.
         overconfidence: candidate to the result of `check_overconfidence`; empty if nothing was verified.
-        prediction_agreement: candidate to the agreement with its initial predictions; empty if the source images are
-            available.
+        prediction_agreement: candidate to the agreement with its initial predictions; empty if the source
+            images are available.
     """
 
     scores: Mapping[str, Mapping[str, float]]
@@ -120,7 +120,7 @@ class Ranking:
 
     @property
     def disagreement(self) -> dict[str, Any]:
-        """Kendall's tau of each pair of validators, its mean, and each candidate's difference of worst and best rank."""
+        """Kendall's tau of each pair of validators, its mean, and the range of each candidate's ranks."""
         known = [tau for tau in self.kendall_tau.values() if tau is not None]
         spread = {name: max(ranks.values()) - min(ranks.values()) for name, ranks in self.ranks.items()}
         return {
@@ -141,10 +141,11 @@ def rank(
 ) -> Ranking:
     """Rank candidates by the mean rank over validators. `source_only` wins ties, then the first name.
 
-    A candidate is rejected if its balanced accuracy on source validation images is below `source_accuracy_floor`, or if it is
-    overconfident (`check_overconfidence`). If the source images are not available, overconfidence is checked against
-    `Evidence.verified`, and a candidate is rejected if Cohen's kappa of its initial and final target predictions is below 0.5.
-    Rejected candidates have scores but no ranks, so that they do not affect the others.
+    A candidate is rejected if its balanced accuracy on source validation images is below
+    `source_accuracy_floor`, or if it is overconfident (`check_overconfidence`). If the source images are not
+    available, overconfidence is checked against `Evidence.verified`, and a candidate is rejected if Cohen's
+    kappa of its initial and final target predictions is below 0.5. Rejected candidates have scores but no
+    ranks, so that they do not affect the others.
 
     Args:
         candidates: name to evidence; one is `source_only`.
@@ -154,7 +155,8 @@ def rank(
         seed: seed of the resamples.
 
     Raises:
-        RequestError: `source_only` is missing, a validator is unknown or lacks what it needs, or there is none.
+        RequestError: `source_only` is missing, a validator is unknown or lacks what it needs, or there is
+            none.
     """
     check_candidates(candidates)
     validators = _validators(select_by, options or {})

@@ -49,7 +49,8 @@ class SourceValidationOptions(StrictModel):
     """Options of `source_validation`.
 
     Args:
-        metric: `balanced_accuracy`, or `auc`: of the last class of two, or the mean one-vs-rest AUC of more than two.
+        metric: `balanced_accuracy`, or `auc`: of the last class of two, or the mean one-vs-rest AUC of more
+            than two.
     """
 
     metric: Literal["balanced_accuracy", "auc"] = "balanced_accuracy"
@@ -58,8 +59,8 @@ class SourceValidationOptions(StrictModel):
 def source_validation(evidence: Evidence, options: SourceValidationOptions) -> float:
     """Return the balanced accuracy or AUC on source validation images, 0 to 1.
 
-    It ignores the target. In the largest benchmark of validators it is still hard to beat, because most damage
-    that adaptation does is visible on the source, too.
+    It ignores the target. In the largest benchmark of validators it is still hard to beat, because most
+    damage that adaptation does is visible on the source, too.
 
     Reference:
         The baseline of Musgrave, Belongie & Lim 2022, arXiv:2208.07360, section 3.
@@ -89,12 +90,13 @@ def entropy(evidence: Evidence) -> float:
 def information_maximization(evidence: Evidence) -> float:
     """Return the mutual information between target images and predictions in nats, 0 to log(classes).
 
-    `H(mean p) - mean H(p)`: predictions are confident, and all classes are predicted equally often. If classes are not
-    equally frequent, a model that splits a frequent class scores higher. Confident, balanced predictions score high
-    whether or not they are correct.
+    `H(mean p) - mean H(p)`: predictions are confident, and all classes are predicted equally often. If
+    classes are not equally frequent, a model that splits a frequent class scores higher. Confident, balanced
+    predictions score high whether or not they are correct.
 
     Reference:
-        Shi & Sha 2012, arXiv:1206.6438, section 3; as a validator: Musgrave, Belongie & Lim 2022, arXiv:2208.07360 (IM).
+        Shi & Sha 2012, arXiv:1206.6438, section 3; as a validator: Musgrave, Belongie & Lim 2022,
+        arXiv:2208.07360 (IM).
     """
     from scipy.special import entr
 
@@ -106,12 +108,13 @@ def information_maximization(evidence: Evidence) -> float:
 def bnm(evidence: Evidence) -> float:
     """Return the nuclear norm of the matrix of target probabilities, divided by its maximum: 0 to 1.
 
-    It is large for confident and diverse predictions: `||P||_* / sqrt(n * min(n, classes))`, P `[n, classes]`. The paper
+    It is large for confident and diverse predictions: `||P||_* / sqrt(n * min(n, classes))`, P `[n,
+        classes]`. The paper
     divides by n, which gives the same order. It fails in the same cases as `information_maximization`.
 
     Reference:
-        Cui et al. 2020, arXiv:2003.12237, section 3 (batch nuclear-norm maximization); as a validator: Musgrave,
-        Belongie & Lim 2022, arXiv:2208.07360.
+        Cui et al. 2020, arXiv:2003.12237, section 3 (batch nuclear-norm maximization); as a validator:
+        Musgrave, Belongie & Lim 2022, arXiv:2208.07360.
     """
     import numpy as np
 
@@ -125,7 +128,8 @@ class SndOptions(StrictModel):
     """Options of `snd`.
 
     Args:
-        temperature: temperature of the softmax over similarities; smaller values count only the nearest neighbors.
+        temperature: temperature of the softmax over similarities; smaller values count only the nearest
+            neighbors.
     """
 
     temperature: Annotated[float, Gt(0), Le(10)] = 0.05
@@ -137,9 +141,9 @@ SIMILARITIES_PER_BLOCK = 4_000_000
 def snd(evidence: Evidence, options: SndOptions) -> float:
     """Return the soft neighborhood density, 0 to log(n - 1); 0 for a single image.
 
-    `f_i = p_i / ||p_i||`, `P_ij` is the softmax over j != i of `f_i . f_j / temperature`, and the score is the mean over
-    i of `-sum_j P_ij log P_ij`. It is large if each image has many similar neighbors. A collapsed model has the best
-    score, log(n - 1), because all images are neighbors.
+    `f_i = p_i / ||p_i||`, `P_ij` is the softmax over j != i of `f_i . f_j / temperature`, and the score is
+    the mean over i of `-sum_j P_ij log P_ij`. It is large if each image has many similar neighbors. A
+    collapsed model has the best score, log(n - 1), because all images are neighbors.
 
     Reference:
         Saito et al. 2021, arXiv:2108.10860, equations 1 and 2, with its temperature of 0.05.
@@ -179,9 +183,9 @@ class DevOptions(StrictModel):
 def dev(evidence: Evidence, options: DevOptions) -> float:
     """Return minus the target risk estimated from source validation images (deep embedded validation).
 
-    Losses are weighted by the density ratio of a domain classifier on the features. The estimate is unbiased if p(label |
-    features) is the same in both domains and the features overlap. If the classifier separates the domains, all
-    weights are near 0, and so is the estimated risk of every model.
+    Losses are weighted by the density ratio of a domain classifier on the features. The estimate is unbiased
+    if p(label | features) is the same in both domains and the features overlap. If the classifier separates
+    the domains, all weights are near 0, and so is the estimated risk of every model.
 
     Reference:
         You et al. 2019, Towards Accurate Model Selection in Deep Unsupervised Domain Adaptation, PMLR 97,
@@ -247,12 +251,13 @@ class ClassAmiOptions(StrictModel):
 def class_ami(evidence: Evidence, options: ClassAmiOptions) -> float:
     """Return the adjusted mutual information between k-means clusters of target features and predictions.
 
-    It is about 0 by chance (slightly negative values are possible) and at most 1. A collapsed model gets 0. It fails if
-    features cluster by something other than the class, such as the scanner, and it does not notice permuted classes.
+    It is about 0 by chance (slightly negative values are possible) and at most 1. A collapsed model gets 0.
+    It fails if features cluster by something other than the class, such as the scanner, and it does not
+    notice permuted classes.
 
     Reference:
-        Musgrave, Belongie & Lim 2022, arXiv:2208.07360, section 4 (ClassAMI); AMI: Vinh, Epps & Bailey 2010, JMLR 11,
-        equation 3, with the mean of the two entropies.
+        Musgrave, Belongie & Lim 2022, arXiv:2208.07360, section 4 (ClassAMI); AMI: Vinh, Epps & Bailey 2010,
+        JMLR 11, equation 3, with the mean of the two entropies.
     """
     import numpy as np
     from sklearn.cluster import KMeans
@@ -270,14 +275,16 @@ def class_ami(evidence: Evidence, options: ClassAmiOptions) -> float:
 
 
 def bounded_information(evidence: Evidence) -> float:
-    """Return minus the distance between the predicted information on the target and the verified bound, in nats per image.
+    """Return minus the distance between predicted and verified information, in nats per image.
 
-    See `kerastl.selection.overconfidence` for the two quantities. A model that does not recognize the target is below the
-    bound, one that was trained on its own predictions is above it. The score does not notice permuted classes. If the
-    target's classes are less balanced than the source's, every candidate is below the bound.
+    See `kerastl.selection.overconfidence` for the two quantities. A model that does not recognize the target
+    is below the bound, one that was trained on its own predictions is above it. The score does not notice
+    permuted classes. If the target's classes are less balanced than the source's, every candidate is below
+    the bound.
 
     Reference:
-        Average confidence as an estimate of accuracy: Guillory et al. 2021, arXiv:2107.03315, section 3; temperature
+        Average confidence as an estimate of accuracy: Guillory et al. 2021, arXiv:2107.03315, section 3;
+            temperature
         scaling: Guo et al. 2017, arXiv:1706.04599.
     """
     from kerastl.selection.overconfidence import information
@@ -301,8 +308,8 @@ class MixvalOptions(StrictModel):
 def draw_pairs(logits: Array, *, seed: int) -> tuple[Array, Array]:
     """Return the target images to mix: rows of the first and of the second image, `[pairs]` int64 each.
 
-    Every image is the first image of one pair within its predicted class and of one pair across classes, if such
-    a partner exists.
+    Every image is the first image of one pair within its predicted class and of one pair across classes, if
+    such a partner exists.
 
     Args:
         logits: `[n, classes]` of this candidate on the target.
@@ -326,13 +333,15 @@ def draw_pairs(logits: Array, *, seed: int) -> tuple[Array, Array]:
 def mixval(evidence: Evidence, options: MixvalOptions) -> float:
     """Return how often a mixed target image is predicted like its dominant image, 0 to 1.
 
-    The score is the mean of two shares: over pairs with equal predictions (density of clusters) and over pairs with
-    different predictions (position of the boundary). The model must be run on the mixed images: mixing features instead
-    would test only the linear head. A collapsed model gets 0.5.
+    The score is the mean of two shares: over pairs with equal predictions (density of clusters) and over
+        pairs with
+    different predictions (position of the boundary). The model must be run on the mixed images: mixing
+    features instead would test only the linear head. A collapsed model gets 0.5.
 
     Reference:
-        Hu et al. 2023, Mixed Samples as Probes for Unsupervised Model Selection in Domain Adaptation, NeurIPS 36,
-        openreview.net/forum?id=ackajXqei2. The paper averages the ranks of the two shares, which needs several models.
+        Hu et al. 2023, Mixed Samples as Probes for Unsupervised Model Selection in Domain Adaptation, NeurIPS
+        36, openreview.net/forum?id=ackajXqei2. The paper averages the ranks of the two shares, which needs
+        several models.
 
     Raises:
         RequestError: The evidence has no mixed images, or mixed images with another share.

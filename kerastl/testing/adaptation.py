@@ -36,12 +36,13 @@ def check_adaptation(name: str) -> None:
 
     - `METHOD` is a `Method`, and `Options` is a `StrictModel` with defaults that rejects wrong values.
     - The step uses only the streams that `METHOD` allows.
-    - Losses are finite scalars on batches of 5 and 3, 3 and 5, and 1 and 1 images. They are reproducible, also for another step
-      with the same seed.
+    - Losses are finite scalars on batches of 5 and 3, 3 and 5, and 1 and 1 images. They are reproducible,
+      also for another step with the same seed.
     - Losses do not depend on target labels, unless `METHOD` declares them.
     - Declared distances between the domains are 0 for equal domains and positive for a shift.
-    - Gradients are finite and reach the layers before the head, the step's own variables, and the head unless it is frozen. If the method
-      can train the head alone, it works on cached features. If it changes images, a cache is rejected.
+    - Gradients are finite and reach the layers before the head, the step's own variables, and the head unless
+      it is frozen. If the method can train the head alone, it works on cached features. If it changes images,
+      a cache is rejected.
     - Only trainable variables and those of `may_change` change.
     - A step with the same variables and restored `state` has the same losses.
 
@@ -50,12 +51,6 @@ def check_adaptation(name: str) -> None:
 
     Raises:
         AssertionError: One of these properties does not hold.
-
-    Example:
-
-    ```python
-    kerastl.testing.adaptation.check_adaptation("coral")
-    ```
     """
     method = get_method(name)
     assert isinstance(method, Method), f"{name}: METHOD is not a Method"

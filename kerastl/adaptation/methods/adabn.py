@@ -1,12 +1,14 @@
 """AdaBN: BatchNorm uses target statistics; the weights are trained on the source.
 
-Training normalizes each source batch by itself. Before an evaluation, the running mean and variance of each layer are set to those
-of the target's training images by an exact two-pass estimate, to which the online average of the paper converges.
+Training normalizes each source batch by itself. Before an evaluation, the running mean and variance of each
+layer are set to those of the target's training images by an exact two-pass estimate, to which the online
+average of the paper converges.
 
 Without source images, only these statistics change, as in the paper.
 
-Only means and variances per channel are aligned. If the class frequencies differ between the domains, this shifts features
-less than a scanner does, so the method stays eligible when methods that align whole distributions are not.
+Only means and variances per channel are aligned. If the class frequencies differ between the domains, this
+shifts features less than a scanner does, so the method stays eligible when methods that align whole
+distributions are not.
 
 Reference: Li et al. 2017, arXiv:1603.04779, algorithm 1.
 """

@@ -1,8 +1,9 @@
-"""CDAN: a domain classifier that is conditioned on predictions; with entropy conditioning (CDAN+E), confident images have a larger weight.
+"""CDAN: trains features and predictions against a domain classifier that is conditioned on predictions.
 
-Like DANN, but the domain classifier reads the products of features and predicted probabilities, or a random projection of them if there are more
-than `widest`. With `entropy_conditioning`, the weight of an image is `1 + exp(-H)`, H the entropy of its prediction, relative to its domain.
-Features and predictions are both trained against the domain classifier, as in the minimax problem of the paper.
+Like DANN, but the domain classifier reads the products of features and predicted probabilities, or a random
+projection of them if there are more than `widest`. With `entropy_conditioning`, the weight of an image is `1
++ exp(-H)`, H the entropy of its prediction, relative to its domain. Features and predictions are both trained
+against the domain classifier, as in the minimax problem of the paper.
 
 Reference: Long et al. 2018, arXiv:1705.10667, section 3.
 """

@@ -1,7 +1,7 @@
 """CORAL: aligns the covariances of the features.
 
-`classification + weight * |C_source - C_target|^2 / (4 d^2)` on the input of the head. The paper uses the logits of the last layer, and a
-weight with which both terms are equally large at the end.
+`classification + weight * |C_source - C_target|^2 / (4 d^2)` on the input of the head. The paper uses the
+logits of the last layer, and a weight with which both terms are equally large at the end.
 
 Reference: Sun & Saenko 2016, arXiv:1607.01719, equations 1 and 6.
 """
@@ -28,7 +28,8 @@ class Options(StrictModel):
     """Options of `coral`.
 
     Args:
-        weight: weight of the distance, which is small because it is divided by the squared number of features.
+        weight: weight of the distance, which is small because it is divided by the squared number of
+            features.
     """
 
     weight: Annotated[float, Ge(0), Le(1e6)] = 100.0

@@ -1,8 +1,9 @@
 """DANN: trains features against a domain classifier.
 
-`classification + domain_loss`. The domain classifier minimizes `domain_loss`; its gradient with respect to the features is multiplied by
-`-strength * lambda_p`, `lambda_p = 2 / (1 + exp(-steepness * p)) - 1`, where p goes from 0 at the start of the phase to 1 at its end. The learning
-rate schedule of the paper is not included.
+`classification + domain_loss`. The domain classifier minimizes `domain_loss`; its gradient with respect to
+the features is multiplied by `-strength * lambda_p`, `lambda_p = 2 / (1 + exp(-steepness * p)) - 1`, where p
+goes from 0 at the start of the phase to 1 at its end. The learning rate schedule of the paper is not
+included.
 
 Reference: Ganin et al. 2016, arXiv:1505.07818, equation 9 and section 5.2.
 """
@@ -27,8 +28,8 @@ class Options(StrictModel):
     """Options of `dann`.
 
     Args:
-        strength: strength of the reversed gradient at the end of the phase; 1 in the paper. With frozen BatchNorm, the features
-            are unbounded and may diverge; `batch_norm: statistics` bounds them.
+        strength: strength of the reversed gradient at the end of the phase; 1 in the paper. With frozen
+            BatchNorm, the features are unbounded and may diverge; `batch_norm: statistics` bounds them.
         steepness: how fast the strength increases; 10 in the paper.
         hidden: units of the domain classifier's hidden layer.
     """

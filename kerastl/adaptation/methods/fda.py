@@ -1,9 +1,10 @@
 """FDA: trains on source images with the low frequencies of a target image: its shading, brightness and color.
 
-`mean(-log p(y))` over source images `inverse(M_beta * A(target) * exp(i P(source)) + (1 - M_beta) * F(source))`, A and P the amplitude and
-phase of the Fourier transform F of a channel, M_beta 1 for frequencies up to `floor(beta * side)` cycles per image; with `beside`, averaged with
-that of the original images. The paper trains on restyled images only, and adds an entropy loss and self-training on the target, which
-are separate methods here (`mcc`, `pseudo_labels`).
+`mean(-log p(y))` over source images `inverse(M_beta * A(target) * exp(i P(source)) + (1 - M_beta) *
+F(source))`, A and P the amplitude and phase of the Fourier transform F of a channel, M_beta 1 for frequencies
+up to `floor(beta * side)` cycles per image; with `beside`, averaged with that of the original images. The
+paper trains on restyled images only, and adds an entropy loss and self-training on the target, which are
+separate methods here (`mcc`, `pseudo_labels`).
 
 Reference: Yang & Soatto 2020, arXiv:2004.05498, equations 1 and 2.
 """
@@ -27,8 +28,8 @@ class Options(StrictModel):
     """Options of `fda`.
 
     Args:
-        beta: half the side of the frequency window, as a fraction of the image side; 0.01, 0.05 and 0.09 in the paper. If
-            it is below one pixel, only the mean of each channel is replaced.
+        beta: half the side of the frequency window, as a fraction of the image side; 0.01, 0.05 and 0.09 in
+            the paper. If it is below one pixel, only the mean of each channel is replaced.
         share: probability that a source image is restyled.
         beside: also train on the original source images, with the same weight.
     """

@@ -1,9 +1,11 @@
 """Fine-tuning on labeled target images, alone or together with source images.
 
-`mean(-log p(y))` over the labeled target images of a batch. With `both_domains`, the mean of that and the source's, so that
-both domains have the same weight regardless of their batch sizes. Unlabeled target images are ignored.
+`mean(-log p(y))` over the labeled target images of a batch. With `both_domains`, the mean of that and the
+source's, so that both domains have the same weight regardless of their batch sizes. Unlabeled target images
+are ignored.
 
-Reference: Yosinski et al. 2014, arXiv:1411.1792 (fine-tuning); Daume 2007, arXiv:0907.1815, section 2 (`weighted`: both domains at once).
+Reference: Yosinski et al. 2014, arXiv:1411.1792 (fine-tuning); Daume 2007, arXiv:0907.1815, section 2
+(`weighted`: both domains at once).
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """FixMatch: confident predictions for target images become labels for strongly augmented versions of them.
 
-`classification + weight * mean(1[max q >= threshold] * -log p(argmax q))` over the target batch: q is the prediction, without gradient,
-for the image as its stream provides it (with `augment`, the weak view), p that for the same image after another policy (the strong
-view). `confident` is the fraction of the batch above the threshold. In the paper, the views are independent, all images of
-a step share one batch, and the target batch is seven times as large. Here the strong view augments the weak one, each view is
-normalized by itself, and both domains have the same batch size.
+`classification + weight * mean(1[max q >= threshold] * -log p(argmax q))` over the target batch: q is the
+prediction, without gradient, for the image as its stream provides it (with `augment`, the weak view), p that
+for the same image after another policy (the strong view). `confident` is the fraction of the batch above the
+threshold. In the paper, the views are independent, all images of a step share one batch, and the target batch
+is seven times as large. Here the strong view augments the weak one, each view is normalized by itself, and
+both domains have the same batch size.
 
 Reference: Sohn et al. 2020, arXiv:2001.07685, equations 3 and 4.
 """
@@ -36,8 +37,8 @@ class Options(StrictModel):
     Args:
         weight: weight of the target loss relative to classification; 1 in the paper.
         threshold: probability above which a prediction is used as a label; 0.95 in the paper.
-        policy: name of the policy of the strong view. `strong` flips images and masks parts of them; use `radiograph` if
-            left and right matter.
+        policy: name of the policy of the strong view. `strong` flips images and masks parts of them; use
+            `radiograph` if left and right matter.
     """
 
     weight: Annotated[float, Ge(0), Le(1e6)] = 1.0
@@ -48,7 +49,8 @@ class Options(StrictModel):
 class FixMatch(AdaptationStep):
     """Source classification, and pseudo-labels for strongly augmented target images.
 
-    Source, weak view and strong view are run one after the other, so that BatchNorm in training mode normalizes each by itself.
+    Source, weak view and strong view are run one after the other, so that BatchNorm in training mode
+    normalizes each by itself.
 
     Args:
         options: options of the method.

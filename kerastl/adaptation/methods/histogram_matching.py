@@ -1,7 +1,8 @@
 """Histogram matching: trains on source images with the histogram of a target image.
 
-`mean(-log p(y))` over source images with channels `C_target^-1(C_source(x))`, C the cumulative histogram of one image; with `beside`,
-averaged with that of the original images. `histogram_style` describes how levels and ties are treated.
+`mean(-log p(y))` over source images with channels `C_target^-1(C_source(x))`, C the cumulative histogram of
+one image; with `beside`, averaged with that of the original images. `histogram_style` describes how levels
+and ties are treated.
 
 Reference: Gonzalez & Woods 2008, Digital Image Processing, section 3.3.2; for scanners Nyul & Udupa 1999,
 doi 10.1002/(SICI)1522-2594(199912)42:6<1072::AID-MRM11>3.0.CO;2-M.

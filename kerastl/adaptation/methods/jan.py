@@ -1,8 +1,8 @@
 """JAN: aligns the joint distributions of features and predictions.
 
-`classification + weight * JMMD`, the discrepancy under the product of a kernel of the features and one of the predicted probabilities. The paper
-multiplies the kernels of several layers, with a fixed bandwidth for the predictions. Here the kernels are those of the head's input
-and output, each with several bandwidths.
+`classification + weight * JMMD`, the discrepancy under the product of a kernel of the features and one of the
+predicted probabilities. The paper multiplies the kernels of several layers, with a fixed bandwidth for the
+predictions. Here the kernels are those of the head's input and output, each with several bandwidths.
 
 Reference: Long et al. 2017, arXiv:1605.06636, section 4.
 """

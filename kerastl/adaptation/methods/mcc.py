@@ -1,7 +1,7 @@
 """MCC: minimizes the confusion between classes on the target.
 
-`classification + weight * class confusion of the target batch`, see `class_confusion_loss`. A batch should hold more target images than there
-are classes.
+`classification + weight * class confusion of the target batch`, see `class_confusion_loss`. A batch should
+hold more target images than there are classes.
 
 Reference: Jin et al. 2020, arXiv:1912.03699, section 3.
 """

@@ -1,8 +1,8 @@
-"""MDD: trains features against a second head that agrees with the first one on the source and disagrees on the target.
+"""MDD: trains features against a second head that maximizes disagreement on the target.
 
-`classification + margin_disparity_loss`. The second head minimizes the latter; its gradient with respect to the features is multiplied by
-`-strength * lambda_p`, with the schedule of `dann`. In the paper, both heads have a hidden layer after a shared bottleneck. Here both are a
-single layer, like the head of the classifier.
+`classification + margin_disparity_loss`. The second head minimizes the latter; its gradient with respect to
+the features is multiplied by `-strength * lambda_p`, with the schedule of `dann`. In the paper, both heads
+have a hidden layer after a shared bottleneck. Here both are a single layer, like the head of the classifier.
 
 Reference: Zhang et al. 2019, arXiv:1904.05801, section 5.
 """

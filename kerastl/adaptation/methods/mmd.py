@@ -1,8 +1,9 @@
 """DAN: aligns the mean embeddings of the features, with several Gaussian kernels.
 
-`classification + weight * MMD^2(source features, target features)`. The paper aligns several dense layers and trains the weights of the
-kernels. Here the input of the head is aligned, with equal weights. `estimate: biased` is the distance between the two batches,
-`unbiased` estimates that between the domains and may be negative.
+`classification + weight * MMD^2(source features, target features)`. The paper aligns several dense layers and
+trains the weights of the kernels. Here the input of the head is aligned, with equal weights. `estimate:
+biased` is the distance between the two batches, `unbiased` estimates that between the domains and may be
+negative.
 
 Reference: Long et al. 2015, arXiv:1502.02791, section 3.
 """

@@ -1,10 +1,12 @@
 """Pseudo-labels: trains on its own confident predictions on the target.
 
-`classification + weight * mean(1[max q >= threshold] * -log p(argmax q))`, where q is the same prediction as p without gradient. The loss makes
-confident predictions more confident, from the first step on. It needs no second view of an image (unlike `fixmatch`), so it works on
-cached features. `confident` is the fraction of the target batch above the threshold.
+`classification + weight * mean(1[max q >= threshold] * -log p(argmax q))`, where q is the same prediction as
+p without gradient. The loss makes confident predictions more confident, from the first step on. It needs no
+second view of an image (unlike `fixmatch`), so it works on cached features. `confident` is the fraction of
+the target batch above the threshold.
 
-Reference: Lee 2013, ICML workshop on challenges in representation learning; the threshold is that of Sohn et al. 2020, arXiv:2001.07685, equation 4.
+Reference: Lee 2013, ICML workshop on challenges in representation learning; the threshold is that of Sohn et
+al. 2020, arXiv:2001.07685, equation 4.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Reinhard's color transfer: trains on source images with the color mean and standard deviation of a target image.
+"""Reinhard: trains on source images with the color mean and standard deviation of a target image.
 
-`mean(-log p(y))` over source images with channels `(x - mean) * std_target / std + mean_target`; with `beside`, averaged with that of the
-original images. Color images are transformed in l-alpha-beta space, gray images (three equal channels) in their gray levels, see
-`reinhard_style`. The paper restyles single images and trains nothing.
+`mean(-log p(y))` over source images with channels `(x - mean) * std_target / std + mean_target`; with
+`beside`, averaged with that of the original images. Color images are transformed in l-alpha-beta space, gray
+images (three equal channels) in their gray levels, see `reinhard_style`. The paper restyles single images and
+trains nothing.
 
 Reference: Reinhard et al. 2001, doi 10.1109/38.946629, equations 10 and 11.
 """

@@ -1,9 +1,10 @@
 """SHOT: trains features on the target that fit the frozen head of a trained classifier.
 
-`mean(H) + sum(m log m) + pseudo_label_weight * mean(-log p(y))`: H is the entropy of a prediction, m the mean prediction, y the class of the
-nearest feature centroid, see `centroid_labels`. The weights of the head are constants of the loss and get a gradient of 0. Labels are
-computed at the start of the phase and after each epoch from the unaugmented images of the whole target. The bottleneck and weight
-normalization of the paper are not added.
+`mean(H) + sum(m log m) + pseudo_label_weight * mean(-log p(y))`: H is the entropy of a prediction, m the mean
+prediction, y the class of the nearest feature centroid, see `centroid_labels`. The weights of the head are
+constants of the loss and get a gradient of 0. Labels are computed at the start of the phase and after each
+epoch from the unaugmented images of the whole target. The bottleneck and weight normalization of the paper
+are not added.
 
 The second term assumes that the classes are equally frequent on the target.
 
@@ -42,7 +43,8 @@ class Options(StrictModel):
     """Options of `shot`.
 
     Args:
-        diversity_weight: weight of the second term; 1 in the paper. Use 0 if the classes are not equally frequent.
+        diversity_weight: weight of the second term; 1 in the paper. Use 0 if the classes are not equally
+            frequent.
         pseudo_label_weight: weight of the third term; 0.3 in the paper.
     """
 

@@ -1,6 +1,7 @@
 """No adaptation: trains on the source only. The baseline for all other methods.
 
-`mean(-log p(y))` over labeled source images. If BatchNorm is in training mode, its statistics are those of the source.
+`mean(-log p(y))` over labeled source images. If BatchNorm is in training mode, its statistics are those of
+the source.
 
 Reference: none; the baseline of Ben-David et al. 2010, doi 10.1007/s10994-009-5152-4.
 """

@@ -1,10 +1,12 @@
-"""Strong augmentation: trains on strongly augmented source images. A baseline without target images in the loss.
+"""Strong augmentation: trains on strongly augmented source images; a baseline without target images.
 
-`mean(-log p(y))` over source images after another policy, which is applied after the recipe's augmentation, anew in each step. If BatchNorm is
-in training mode, its statistics are re-estimated on the target before an evaluation, as for every method. On the tissue slides of
-Camelyon17-WILDS, such a baseline was better than methods that adapt.
+`mean(-log p(y))` over source images after another policy, which is applied after the recipe's augmentation,
+anew in each step. If BatchNorm is in training mode, its statistics are re-estimated on the target before an
+evaluation, as for every method. On the tissue slides of Camelyon17-WILDS, such a baseline was better than
+methods that adapt.
 
-Reference: Sagawa et al. 2022, arXiv:2112.05090, section 5 (augmentation against adaptation); Koh et al. 2021, arXiv:2012.07421 (the data).
+Reference: Sagawa et al. 2022, arXiv:2112.05090, section 5 (augmentation against adaptation); Koh et al. 2021,
+arXiv:2012.07421 (the data).
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class Options(StrictModel):
     """Options of `strong_augmentation`.
 
     Args:
-        policy: name of the policy. `strong` flips images and masks parts of them; use `radiograph` if left and right matter.
+        policy: name of the policy. `strong` flips images and masks parts of them; use `radiograph` if left
+            and right matter.
     """
 
     policy: PolicyName = "strong"

@@ -1,9 +1,10 @@
 """TENT: minimizes the entropy of target predictions by training only the scale and offset of BatchNorm.
 
-`mean(H)`, the entropy of predictions, over target batches normalized by their own statistics. The phase must set `batch_norm:
-trainable` and `trainable: {names: ...}` with the names of BatchNorm layers only (`batch_norm_layer_names` returns it). The head gets a
-gradient of 0. The paper predicts each test batch with the statistics of that batch. Here they are re-estimated on all training
-images of the target before an evaluation, so that a prediction does not depend on the other images of the batch.
+`mean(H)`, the entropy of predictions, over target batches normalized by their own statistics. The phase must
+set `batch_norm: trainable` and `trainable: {names: ...}` with the names of BatchNorm layers only
+(`batch_norm_layer_names` returns it). The head gets a gradient of 0. The paper predicts each test batch with
+the statistics of that batch. Here they are re-estimated on all training images of the target before an
+evaluation, so that a prediction does not depend on the other images of the batch.
 
 Reference: Wang et al. 2021, arXiv:2006.10726, section 3.
 """
