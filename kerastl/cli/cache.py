@@ -47,7 +47,7 @@ def list_entries(as_json: bool) -> None:
     for entry in entries:
         mark = "  [in use]" if is_in_use(entry) else ""
         click.echo(
-            f"{entry.kind:<12} {format_bytes(entry.num_bytes):>9}  {_ago(entry.last_used):<14} {entry.words()}{mark}"
+            f"{entry.kind:<12} {format_bytes(entry.num_bytes):>9}  {_ago(entry.last_used):<14} {entry.describe()}{mark}"
         )
     total = sum(entry.num_bytes for entry in entries)
     click.echo(f"{format_bytes(total)} in {cache_folder()}")
@@ -115,7 +115,7 @@ def _print_entries(state: str, entries: Sequence[Entry]) -> None:
     from kerastl.runs import format_bytes
 
     for entry in entries:
-        click.echo(f"{state:<9} {entry.kind:<12} {format_bytes(entry.num_bytes):>9}  {entry.words()}")
+        click.echo(f"{state:<9} {entry.kind:<12} {format_bytes(entry.num_bytes):>9}  {entry.describe()}")
 
 
 def _as_plain(entry: Entry) -> dict[str, Any]:

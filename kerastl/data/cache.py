@@ -236,7 +236,7 @@ class Entry:
         """Whether the entry is incomplete."""
         return self.owner is not None
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """Describe the contents, e.g. `mobilenet_v2 after block_13, 600 images, 2 views, bfloat16`."""
         if self.is_partial:
             return "partial: being written, or left by a killed process"

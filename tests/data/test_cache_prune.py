@@ -64,7 +64,7 @@ def test_list_describes_entries_without_names_of_images_or_patients(cache, call)
     (cache / "activations" / "mine").mkdir()
     code, out, err = call("ls")
     assert (code, err) == (0, "")
-    assert "mobilenet_v2 behind block_13, 600 images, 2 views, bfloat16" in out
+    assert "mobilenet_v2 after block_13, 600 images, 2 views, bfloat16" in out
     assert "3 days ago" in out
     assert "4 images  [in use]" in out  # this process has read the phantoms
     assert "tiny_shapes, 2 images" in out
@@ -89,7 +89,7 @@ def test_least_recently_used_entries_are_removed_first(cache, call):
     entry_bytes = sum(file.stat().st_size for file in kept["a"].iterdir())
     code, out, _ = call("prune", "--older-than", "30", "--dry-run")
     assert code == 0
-    assert out.count("would go") == 2
+    assert out.count("to delete") == 2
     assert all(path.is_dir() for path in kept.values())
     call("prune", "--older-than", "50")
     assert [name for name, path in kept.items() if path.is_dir()] == ["a", "b", "d"]
