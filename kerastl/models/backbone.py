@@ -79,6 +79,14 @@ class PublishedWeights:
     size_px: int | None = None
     options: tuple[tuple[str, object], ...] = ()
 
+    @classmethod
+    def pair(
+        cls, url: str, files: tuple[str, str], hashes: tuple[str, str], **fields: Any
+    ) -> PublishedWeights:
+        """Return the description of two files at one URL, without and with top."""
+        (file, top_file), (file_hash, top_hash) = files, hashes
+        return cls(file, url + file, file_hash, top_file, url + top_file, top_hash, **fields)
+
 
 @dataclass(frozen=True)
 class Backbone:

@@ -28,12 +28,7 @@ class BlendedLayer(VectorizedBaseImageAugmentationLayer):
         """Return the changed copies of images `[batch, height, width, channels]` float32 in [0, 255]."""
         raise NotImplementedError
 
-    def get_random_transformation_batch(
-        self,
-        batch_size: Any,
-        images: Any = None,  # noqa: ARG002 - keras-cv passes it
-        **_: Any,
-    ) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return `fractions`, `[batch, 1, 1, 1]` float32, the weights of the copies."""
         shape = [batch_size, 1, 1, 1]
         return {"fractions": self._random_generator.uniform(shape, 0.0, self.max_fraction)}

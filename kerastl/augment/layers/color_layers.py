@@ -188,12 +188,7 @@ class Posterization(VectorizedBaseImageAugmentationLayer):
         super().__init__(**kwargs)
         self.min_bits = min(math.ceil(min_bits), PIXEL_BITS - 1)
 
-    def get_random_transformation_batch(
-        self,
-        batch_size: Any,
-        images: Any = None,  # noqa: ARG002 - keras-cv passes it
-        **_: Any,
-    ) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return `steps`, `[batch, 1, 1, 1]` float32: the distance between levels, 2 to 128."""
         sampled = self._random_generator.uniform([batch_size, 1, 1, 1], self.min_bits, PIXEL_BITS)
         # The sum may be rounded up to 8.
@@ -296,12 +291,7 @@ class RandomColorJitter(VectorizedBaseImageAugmentationLayer):
         super().__init__(**kwargs)
         self.jitter = jitter
 
-    def get_random_transformation_batch(
-        self,
-        batch_size: Any,
-        images: Any = None,  # noqa: ARG002 - keras-cv passes it
-        **_: Any,
-    ) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return float32 parameters of each image.
 
         `shifts` (pixel levels) and `contrasts` (factors) are `[batch, 1, 1, 1]`; `saturations` (factors) and
@@ -365,12 +355,7 @@ class RandomGaussianBlur(VectorizedBaseImageAugmentationLayer):
         self.max_sigma_px = max_sigma_px
         self.radius_px = math.ceil(KERNEL_SIGMAS * max_sigma_px)
 
-    def get_random_transformation_batch(
-        self,
-        batch_size: Any,
-        images: Any = None,  # noqa: ARG002 - keras-cv passes it
-        **_: Any,
-    ) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return `weights`, `[batch, radius + 1]` float32, half of each kernel from its center outward."""
         sigmas = self._random_generator.uniform([batch_size], 0.0, self.max_sigma_px)
         return {"weights": kernel_halves(sigmas, self.radius_px)}
@@ -454,12 +439,7 @@ class RandomJpegQuality(VectorizedBaseImageAugmentationLayer):
         super().__init__(**kwargs)
         self.min_quality = math.ceil(min_quality)
 
-    def get_random_transformation_batch(
-        self,
-        batch_size: Any,
-        images: Any = None,  # noqa: ARG002 - keras-cv passes it
-        **_: Any,
-    ) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return `qualities`, `[batch]` int32."""
         sampled = self._random_generator.uniform([batch_size], self.min_quality, MAX_QUALITY + 1)
         # The sum may be rounded up to 101.
@@ -502,12 +482,7 @@ class RandomSharpness(VectorizedBaseImageAugmentationLayer):
         super().__init__(**kwargs)
         self.bounds = tuple(sign * max_fraction for sign in SIGNS[direction])
 
-    def get_random_transformation_batch(
-        self,
-        batch_size: Any,
-        images: Any = None,  # noqa: ARG002 - keras-cv passes it
-        **_: Any,
-    ) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return `differences`, `[batch, 1, 1, 1]` float32: above 0 sharpens, below 0 softens."""
         shape = [batch_size, 1, 1, 1]
         return {"differences": self._random_generator.uniform(shape, *self.bounds)}

@@ -63,13 +63,8 @@ BACKBONES = {
         reference="Liu et al. 2022, arXiv:2201.03545",
         top1=top1,
         weights=(
-            PublishedWeights(
-                file=FILE.format(member) + "_notop.h5",
-                url=URL + FILE.format(member) + "_notop.h5",
-                hash=HASHES[member][1],
-                top_file=FILE.format(member) + ".h5",
-                top_url=URL + FILE.format(member) + ".h5",
-                top_hash=HASHES[member][0],
+            PublishedWeights.pair(
+                URL, (FILE.format(member) + "_notop.h5", FILE.format(member) + ".h5"), HASHES[member][::-1]
             ),
         ),
     )

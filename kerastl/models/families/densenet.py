@@ -36,13 +36,8 @@ BACKBONES = {
         reference="Huang et al. 2016, arXiv:1608.06993",
         top1=top1,
         weights=(
-            PublishedWeights(
-                file=FILE.format(depth) + "_notop.h5",
-                url=URL + FILE.format(depth) + "_notop.h5",
-                hash=HASHES[depth][1],
-                top_file=FILE.format(depth) + ".h5",
-                top_url=URL + FILE.format(depth) + ".h5",
-                top_hash=HASHES[depth][0],
+            PublishedWeights.pair(
+                URL, (FILE.format(depth) + "_notop.h5", FILE.format(depth) + ".h5"), HASHES[depth][::-1]
             ),
         ),
     )

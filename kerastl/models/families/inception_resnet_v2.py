@@ -26,13 +26,13 @@ BACKBONES = {
         reference="Szegedy et al. 2016, arXiv:1602.07261",
         top1=0.803,
         weights=(
-            PublishedWeights(
-                file="inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
-                url=URL + "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
-                hash="d19885ff4a710c122648d3b5c3b684e4",
-                top_file="inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5",
-                top_url=URL + "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5",
-                top_hash="e693bd0210a403b3192acc6073ad2e96",
+            PublishedWeights.pair(
+                URL,
+                (
+                    "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
+                    "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5",
+                ),
+                ("d19885ff4a710c122648d3b5c3b684e4", "e693bd0210a403b3192acc6073ad2e96"),
             ),
         ),
     )

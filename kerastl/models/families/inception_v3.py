@@ -19,13 +19,13 @@ BACKBONES = {
         reference="Szegedy et al. 2015, arXiv:1512.00567",
         top1=0.779,
         weights=(
-            PublishedWeights(
-                file="inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
-                url=URL + "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
-                hash="bcbd6486424b2319ff4ef7d526e38f63",
-                top_file="inception_v3_weights_tf_dim_ordering_tf_kernels.h5",
-                top_url=URL + "inception_v3_weights_tf_dim_ordering_tf_kernels.h5",
-                top_hash="9a0d58056eeedaa3f26cb7ebd46da564",
+            PublishedWeights.pair(
+                URL,
+                (
+                    "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
+                    "inception_v3_weights_tf_dim_ordering_tf_kernels.h5",
+                ),
+                ("bcbd6486424b2319ff4ef7d526e38f63", "9a0d58056eeedaa3f26cb7ebd46da564"),
             ),
         ),
     )

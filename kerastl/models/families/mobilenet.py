@@ -32,13 +32,10 @@ BACKBONES = {
         reference="Howard et al. 2017, arXiv:1704.04861",
         top1=0.704,
         weights=tuple(
-            PublishedWeights(
-                file=FILE.format(text, size) + "_no_top.h5",
-                url=URL + FILE.format(text, size) + "_no_top.h5",
-                hash="",
-                top_file=FILE.format(text, size) + ".h5",
-                top_url=URL + FILE.format(text, size) + ".h5",
-                top_hash="",
+            PublishedWeights.pair(
+                URL,
+                (FILE.format(text, size) + "_no_top.h5", FILE.format(text, size) + ".h5"),
+                ("", ""),
                 size_px=size,
                 options=(("alpha", alpha),),
             )

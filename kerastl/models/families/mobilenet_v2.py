@@ -37,13 +37,10 @@ BACKBONES = {
         reference="Sandler et al. 2018, arXiv:1801.04381",
         top1=0.713,
         weights=tuple(
-            PublishedWeights(
-                file=FILE.format(alpha, size) + "_no_top.h5",
-                url=URL + FILE.format(alpha, size) + "_no_top.h5",
-                hash="",
-                top_file=FILE.format(alpha, size) + ".h5",
-                top_url=URL + FILE.format(alpha, size) + ".h5",
-                top_hash="",
+            PublishedWeights.pair(
+                URL,
+                (FILE.format(alpha, size) + "_no_top.h5", FILE.format(alpha, size) + ".h5"),
+                ("", ""),
                 size_px=size,
                 options=(("alpha", alpha),),
             )

@@ -58,13 +58,13 @@ BACKBONES = {
         top1=top1,
         top1_source="https://keras.io/api/applications/mobilenet/",
         weights=tuple(
-            PublishedWeights(
-                file=FILE.format(member, kind, alpha) + "_no_top_v2.h5",
-                url=URL + FILE.format(member, kind, alpha) + "_no_top_v2.h5",
-                hash=hashes[1],
-                top_file=FILE.format(member, kind, alpha) + ".h5",
-                top_url=URL + FILE.format(member, kind, alpha) + ".h5",
-                top_hash=hashes[0],
+            PublishedWeights.pair(
+                URL,
+                (
+                    FILE.format(member, kind, alpha) + "_no_top_v2.h5",
+                    FILE.format(member, kind, alpha) + ".h5",
+                ),
+                hashes[::-1],
                 options=(("alpha", alpha), ("minimalistic", bool(kind))),
             )
             for (size, alpha, kind), hashes in HASHES.items()

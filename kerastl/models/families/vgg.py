@@ -22,13 +22,10 @@ BACKBONES = {
         reference="Simonyan & Zisserman 2014, arXiv:1409.1556",
         top1=top1,
         weights=(
-            PublishedWeights(
-                file=FILE.format(depth) + "_notop.h5",
-                url=URL.format(depth) + FILE.format(depth) + "_notop.h5",
-                hash=HASHES[depth][1],
-                top_file=FILE.format(depth) + ".h5",
-                top_url=URL.format(depth) + FILE.format(depth) + ".h5",
-                top_hash=HASHES[depth][0],
+            PublishedWeights.pair(
+                URL.format(depth),
+                (FILE.format(depth) + "_notop.h5", FILE.format(depth) + ".h5"),
+                HASHES[depth][::-1],
             ),
         ),
     )

@@ -14,29 +14,19 @@ BACKBONES = {
         blocks=(
             BlockSeries("block1", "block1_conv2_act"),
             BlockSeries("block2", "add"),
-            BlockSeries("block3", "add_1"),
-            BlockSeries("block4", "add_2"),
-            BlockSeries("block5", "add_3"),
-            BlockSeries("block6", "add_4"),
-            BlockSeries("block7", "add_5"),
-            BlockSeries("block8", "add_6"),
-            BlockSeries("block9", "add_7"),
-            BlockSeries("block10", "add_8"),
-            BlockSeries("block11", "add_9"),
-            BlockSeries("block12", "add_10"),
-            BlockSeries("block13", "add_11"),
+            *(BlockSeries(f"block{number}", f"add_{number - 2}") for number in range(3, 14)),
             BlockSeries("block14", "block14_sepconv2_act"),
         ),
         reference="Chollet 2016, arXiv:1610.02357",
         top1=0.790,
         weights=(
-            PublishedWeights(
-                file="xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
-                url=URL + "xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
-                hash="b0042744bf5b25fce3cb969f33bebb97",
-                top_file="xception_weights_tf_dim_ordering_tf_kernels.h5",
-                top_url=URL + "xception_weights_tf_dim_ordering_tf_kernels.h5",
-                top_hash="0a58e3b7378bc2990ea3b43d5981f1f6",
+            PublishedWeights.pair(
+                URL,
+                (
+                    "xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
+                    "xception_weights_tf_dim_ordering_tf_kernels.h5",
+                ),
+                ("b0042744bf5b25fce3cb969f33bebb97", "0a58e3b7378bc2990ea3b43d5981f1f6"),
             ),
         ),
     )
