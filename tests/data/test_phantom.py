@@ -271,7 +271,7 @@ def test_command_prints_the_next_command_and_a_disclaimer(tmp_path: Path) -> Non
     assert "kerastl run" in answer.output.splitlines()[-1]
     assert len(list(out.glob("images/*.png"))) == 2
     help_text = CliRunner().invoke(command, ["phantom", "--help"]).output
-    assert "prove nothing clinical" in " ".join(help_text.split())
+    assert "no clinical meaning" in " ".join(help_text.split())
     assert "kerastl data phantom" in help_text
 
 
