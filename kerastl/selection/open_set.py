@@ -213,10 +213,8 @@ MIN_UNKNOWN_SHARE = 0.1
 MAX_UNKNOWN_SHARE = 0.5
 """A larger part is the shifted target itself, not a class in it."""
 MAX_RELATIVE_SPREAD = 0.5
-"""Of the spread of the other images between classes. A single class spreads a quarter as far as two classes at a distance of 4; images
-of all classes with another appearance spread as far as the others: 0.74 to 0.92 on phantom hospitals with
-different scanners,
-0.26 to 0.28 with an additional class."""
+"""Of the spread of the other images between classes. On phantom hospitals, it was 0.74 to 0.92 for images of all
+classes from another scanner, and 0.26 to 0.28 for an additional class."""
 MIN_PATIENTS = 3
 """The images of one patient form a cluster."""
 
