@@ -91,14 +91,14 @@ def translation(down: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     return tf.stack([ones, zeros, -right, zeros, ones, -down], axis=1)
 
 
-def mirror(left_right: tf.Tensor, top_bottom: tf.Tensor, size_px: int) -> tf.Tensor:
+def flip(left_right: tf.Tensor, top_bottom: tf.Tensor, size_px: int) -> tf.Tensor:
     """Return maps that flip the image where `left_right` or `top_bottom`, `[batch]` bool, is set."""
     a = tf.where(left_right, -1.0, 1.0)
     e = tf.where(top_bottom, -1.0, 1.0)
     return keep_center(a, tf.zeros_like(a), tf.zeros_like(a), e, size_px)
 
 
-def window(top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size_px: int) -> tf.Tensor:
+def crop(top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size_px: int) -> tf.Tensor:
     """Return maps that resize a window to the size of the image.
 
     Corner pixel centers of the window become those of the image, as in TensorFlow's `CropAndResize`: nothing

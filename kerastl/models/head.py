@@ -14,7 +14,7 @@ import numpy as np
 
 from kerastl.errors import RequestError
 from kerastl.models.backbone import get_backbone
-from kerastl.models.weight_files import h5_datasets, hash_problem, reading
+from kerastl.models.weight_files import h5_datasets, hash_problem, weights_file_errors
 from kerastl.models.weights import fetch_command, locate_weights, models_folder
 
 
@@ -159,7 +159,7 @@ def read_imagenet_head(name: str, *, image_size_px: int | None = None, **options
     path = _top_of_located_body(name, image_size_px, options)
     if path is None:
         return None
-    with reading(path):
+    with weights_file_errors(path):
         kernel, bias = _last_layer(path)
     try:
         classes = json.loads(index.read_text(encoding="utf-8"))

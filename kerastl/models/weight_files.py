@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from kerastl.console import print_status, progress_bar
-from kerastl.errors import Problem, RequestError
+from kerastl.errors import Problem, RequestError, first_line
 from kerastl.models.backbone import PublishedWeights, resolve_image_size
 from kerastl.models.flatten import (
     IMAGENET_MEAN,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def weights_file_errors(path: Path) -> Iterator[None]:
     """Convert any error from reading a damaged file into one that names the file.
 
     Raises:
@@ -54,9 +54,8 @@ def reading(path: Path) -> Iterator[None]:
     except RequestError:
         raise
     except Exception as error:  # a damaged or malicious file may raise anything
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise RequestError(
-            f"{path} cannot be read as a weights file: {reason}. "
+            f"{path} cannot be read as a weights file: {first_line(error)}. "
             "Save the model again with model.save(FILE), or use another file."
         ) from error
 
@@ -67,7 +66,7 @@ def h5_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
     Raises:
         OSError: If the file has no list of layers, or an array is in another file.
     """
-    group = group_inside(file, "model_weights") if has(file, "model_weights") else file
+    group = group_inside(file, "model_weights") if has_entry(file, "model_weights") else file
     if not {"layer_names", "layer_names0"} & set(group.attrs):
         raise OSError("it has no list of layers")
     datasets = []
@@ -86,13 +85,13 @@ def numbered_datasets(group: h5py.Group) -> list[h5py.Dataset]:
         OSError: If an array is in another file, or is not an array.
         ValueError: If a name is not a number.
     """
-    if not has(group, "vars"):
+    if not has_entry(group, "vars"):
         return []
     values = group_inside(group, "vars")
     return [dataset_inside(values, number) for number in sorted(values, key=int)]
 
 
-def has(group: h5py.Group, name: str) -> bool:
+def has_entry(group: h5py.Group, name: str) -> bool:
     """Return whether a group has an entry; `in` would open the file that a link refers to."""
     return bool(group.id.links.exists(name.encode()))
 
@@ -145,7 +144,7 @@ def _inside(group: h5py.Group, path: str) -> Any:
         if not isinstance(group, h5py.Group):
             raise OSError(f"{group.name} is not a group of this file")
         location = f"{group.name.rstrip('/')}/{part}"
-        if not has(group, part):
+        if not has_entry(group, part):
             raise OSError(f"it has no {location}")
         if is_link(group, part):
             raise OSError(f"{location} is a link, not an array of this file")
@@ -220,7 +219,7 @@ def layer_groups(group: h5py.Group) -> h5py.Group:
         OSError: If there is none.
     """
     older = "_layer_checkpoint_dependencies"
-    return group_inside(group, older if has(group, older) else "layers")
+    return group_inside(group, older if has_entry(group, older) else "layers")
 
 
 def _check_unpacked_size(path: Path, archive: zipfile.ZipFile) -> None:
@@ -242,13 +241,13 @@ def _walk(config: dict[str, Any], group: h5py.Group) -> Iterator[tuple[str, str,
             yield from _walk(entry["config"], group_inside(groups, key))
             continue
         arrays = layer_arrays(groups, key)
-        holds = bool(arrays) or (has(groups, key) and _holds_weights(groups[key]))
+        holds = bool(arrays) or (has_entry(groups, key) and _holds_weights(groups[key]))
         yield kind, entry["config"]["name"], arrays, holds
 
 
 def layer_arrays(groups: h5py.Group, key: str) -> list[h5py.Dataset]:
     """Return the arrays of one layer in the order of `layer.weights`; may be empty."""
-    return numbered_datasets(group_inside(groups, key)) if has(groups, key) else []
+    return numbered_datasets(group_inside(groups, key)) if has_entry(groups, key) else []
 
 
 def numbered_key(kind: str, counted: Counter[str]) -> str:
@@ -287,7 +286,7 @@ def load_weights_file(path: Path, source: keras.Model, model: keras.Model, origi
     Raises:
         RequestError: If the file is damaged, or belongs to another architecture.
     """
-    with reading(path):
+    with weights_file_errors(path):
         if path.suffix == ".keras":
             pairs, problems = _from_keras(path, model, _replaced(source, origins))
         elif path.name.endswith(".weights.h5"):
@@ -313,7 +312,7 @@ def fitting_problems(path: Path, source: keras.Model) -> list[Problem]:
         for layer in source.layers
         for variable in _in_file_order([layer])
     ]
-    with reading(path), h5py.File(path) as file:
+    with weights_file_errors(path), h5py.File(path) as file:
         return _differences(slots, h5_datasets(file))
 
 

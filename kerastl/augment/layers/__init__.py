@@ -1,1 +1,1 @@
-"""Layers that stand in for those of keras-cv 0.9.0 that are wrong, work per image or do not compile."""
+"""Replacements for layers of keras-cv 0.9.0 that are faulty, process single images, or do not compile."""

@@ -53,4 +53,4 @@ def maps(params: Any, size_px: int) -> Any:
     from kerastl.augment import geometry
 
     lengths = params["sides"] - 1.0
-    return geometry.window(params["tops"], params["lefts"], lengths, lengths, size_px)
+    return geometry.crop(params["tops"], params["lefts"], lengths, lengths, size_px)

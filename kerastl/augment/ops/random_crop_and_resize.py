@@ -77,4 +77,4 @@ def maps(params: Any, size_px: int) -> Any:
     widths = tf.minimum(geometry.batch_invariant(tf.sqrt, areas * aspects) * length, length)
     tops = params["tops"] * (length - heights)
     lefts = params["lefts"] * (length - widths)
-    return geometry.window(tops, lefts, heights, widths, size_px)
+    return geometry.crop(tops, lefts, heights, widths, size_px)

@@ -55,4 +55,4 @@ def maps(params: Any, size_px: int) -> Any:
 
     # As in keras-cv, which draws 0 for a direction that is not requested.
     left_right, top_bottom = (params[key][:, 0] > RATE for key in ("flip_horizontals", "flip_verticals"))
-    return geometry.mirror(left_right, top_bottom, size_px)
+    return geometry.flip(left_right, top_bottom, size_px)
