@@ -218,13 +218,13 @@ def coral_loss(source: Any, target: Any) -> tf.Tensor:
         Sun & Saenko 2016, arXiv:1607.01719, equations 1 to 3.
     """
     source, target = (tf.cast(values, tf.float32) for values in (source, target))
-    gap = covariance(source) - covariance(target)
+    gap = _covariance(source) - _covariance(target)
     num_features = tf.cast(tf.shape(source)[1], tf.float32)
     smaller = tf.minimum(tf.shape(source)[0], tf.shape(target)[0])
     return tf.cast(smaller > 1, tf.float32) * tf.reduce_sum(gap**2) / (4.0 * num_features**2)
 
 
-def covariance(features: tf.Tensor) -> tf.Tensor:
+def _covariance(features: tf.Tensor) -> tf.Tensor:
     """Return the unbiased covariance of the columns, `[features, features]` float32; 0 for a single row."""
     count = tf.cast(tf.shape(features)[0], tf.float32)
     centered = features - tf.reduce_mean(features, 0)

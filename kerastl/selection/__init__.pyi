@@ -6,7 +6,4 @@ from .evidence import Evidence as Evidence
 from .evidence import Mixed as Mixed
 from .evidence import Outputs as Outputs
 from .evidence import VerifiedInformation as VerifiedInformation
-from .guards import Guard as Guard
-from .ranking import Ranking as Ranking
 from .ranking import rank as rank
-from .validators import Validator as Validator
