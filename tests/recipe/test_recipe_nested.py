@@ -132,7 +132,7 @@ def test_problems_of_the_real_operations():
     assert found == snapshot(
         {
             "augment[0].operations[1].operations[0]={name: random_choice, operations: [random_flip]}": [
-                "line 9, augment[0].operations[1]: random_choice is nested too deep: an operation that contains others may be inside one such operation, not inside two. Write its operations in its place."
+                "line 9, augment[0].operations[1]: random_choice is nested too deeply: at most two levels are allowed. List its operations in its place."
             ],
             "augment[1].operations=[solarisation]": [
                 "--set augment[1].operations[0]: must be identity, auto_contrast, equalization, random_rotation, solarization, random_saturation, posterization, random_contrast, random_brightness, random_sharpness, random_shear or random_translation, got 'solarisation'. Did you mean 'solarization'?"

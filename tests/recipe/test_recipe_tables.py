@@ -52,7 +52,7 @@ def test_values_that_no_run_accepts_are_one_problem_each():
     assert {change: problem for change, (problem,) in found.items()} == snapshot(
         {
             "phases[0].trainable={from_block: blok_12}": "--set phases[0].trainable.from_block: mobilenet_v2 has no block 'blok_12'. Did you mean 'block_12'? Blocks: Conv1, expanded_conv, block_1, block_2, block_3, block_4, block_5, block_6, block_7, block_8, block_9, block_10, block_11, block_12, block_13, block_14, block_15, block_16, Conv_1.",
-            "data.image_size_px=16": "--set data.image_size_px: mobilenet_v2 needs images of at least 32 pixels a side, got 16.",
+            "data.image_size_px=16": "--set data.image_size_px: mobilenet_v2 requires images of at least 32 x 32 pixels. Received 16.",
             "backbone=small_cnn": "--set backbone.weights: No weights are published for small_cnn. Write `weights: none`, or name a file or a run.",
             "backbone.alpha=0.4": "--set backbone.alpha: No ImageNet weights are published for mobilenet_v2 (alpha=0.4). Published: alpha=0.35; alpha=0.5; alpha=0.75; alpha=1.0; alpha=1.3; alpha=1.4. Or write `weights: none`, or name a file or a run.",
             "data.reader.group_pattern=(": "--set data.reader.group_pattern: is not a regular expression: missing ), unterminated subpattern at position 0.",
@@ -81,7 +81,7 @@ def test_everything_wrong_comes_together_in_the_order_of_the_file():
 
 @pytest.mark.parametrize("name", registry.names("backbone"))
 def test_every_block_and_the_smallest_size_of_every_backbone_are_good(name):
-    smallest = models.backbone_named(name).min_size_px
+    smallest = models.get_backbone(name).min_size_px
     sets = [f"backbone={{name: {name}, weights: ./w.h5}}", f"data.image_size_px={max(16, smallest)}"]
     for block in models.block_names(name):
         assert checked(TEXT, *sets, f"phases[0].trainable={{from_block: {block}}}")
