@@ -21,15 +21,15 @@ def mirrored(tmp_path_factory):
     """Sevens, and other sevens mirrored."""
     folder = tmp_path_factory.mktemp("mirrored")
     images = np.round(digits(7)).astype(np.uint8)
-    for name, pictures in (("seven", images[::2]), ("mirrored", images[1::2, :, ::-1])):
+    for name, class_images in (("seven", images[::2]), ("mirrored", images[1::2, :, ::-1])):
         (folder / name).mkdir()
-        for number, image in enumerate(pictures):
+        for number, image in enumerate(class_images):
             Image.fromarray(image).save(folder / name / f"{number:03d}.png")
     return folder
 
 
 @pytest.fixture(scope="module")
-def answer(mirrored, tmp_path_factory):
+def audit_output(mirrored, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "audit"
     words = ["augment", "audit", "folder-classifier", "--json", "--out", str(out)]
     sets = (
@@ -43,26 +43,26 @@ def answer(mirrored, tmp_path_factory):
     return json.loads(done.stdout), out
 
 
-def test_the_mirror_is_harmful_and_the_exit_code_is_0(answer):
-    plain, _ = answer
+def test_mirroring_is_harmful_and_the_exit_code_is_0(audit_output):
+    plain, _ = audit_output
     verdicts = {one["name"]: one["verdict"] for one in plain["operations"]}
     assert verdicts == {"random_flip": "harmful", "random_brightness": "safe", "random_hue": "safe"}
 
 
-def test_grey_images_are_left_alone_by_hue(answer):
-    plain, _ = answer
+def test_hue_leaves_gray_images_unchanged(audit_output):
+    plain, _ = audit_output
     assert plain["operations"][2]["unchanged"]
 
 
-def test_only_training_and_validation_images_are_judged(answer, mirrored):
-    plain, _ = answer
-    judged = sum(one["images"] for one in plain["classes"].values())
+def test_only_training_and_validation_images_are_audited(audit_output, mirrored):
+    plain, _ = audit_output
+    audited = sum(one["images"] for one in plain["classes"].values())
     stored = len(list(mirrored.rglob("*.png")))
-    assert judged == pytest.approx(0.85 * stored, abs=2)
+    assert audited == pytest.approx(0.85 * stored, abs=2)
 
 
-def test_the_policy_can_be_pasted_into_a_recipe(answer, mirrored):
-    plain, out = answer
+def test_the_policy_can_be_pasted_into_a_recipe(audit_output, mirrored):
+    plain, out = audit_output
     assert (out / "policy.yaml").read_text() == plain["policy"]
     text = recipes.find("folder-classifier").text
     start = text.index("augment:")
@@ -73,23 +73,23 @@ def test_the_policy_can_be_pasted_into_a_recipe(answer, mirrored):
     assert [one.name for one in good.augment.operations] == ["random_brightness"]
 
 
-def test_the_page_holds_the_worst_images_and_loads_nothing(answer):
-    _, out = answer
+def test_the_page_contains_the_worst_images_and_loads_nothing(audit_output):
+    _, out = audit_output
     page = (out / "audit.html").read_text()
-    assert "seven taken for mirrored" in page
+    assert "seven predicted as mirrored" in page
     assert page.count("data:image/png;base64,") >= 3
     assert "http" not in page.replace("http-equiv", "")
     assert json.loads((out / "audit.json").read_text())["operations"]
 
 
-def test_a_folder_that_holds_something_is_left_as_it_is(answer):
-    _, out = answer
+def test_a_folder_that_is_not_empty_is_refused(audit_output):
+    _, out = audit_output
     done = CliRunner().invoke(app, ["augment", "audit", "folder-classifier", "--out", str(out)])
     assert done.exit_code == 1
-    assert "exists already" in str(done.exception)
+    assert "already exists" in str(done.exception)
 
 
-def test_an_unknown_operation_is_named(mirrored):
+def test_an_unknown_operation_is_reported_with_a_suggestion(mirrored):
     words = ["augment", "audit", "folder-classifier", "--set", f"data.reader.path={mirrored}"]
     done = CliRunner().invoke(app, [*words, "--operations", "random_flop"])
     assert "Did you mean 'random_flip'" in str(done.exception)

@@ -1,35 +1,35 @@
 """Curves with planted scores, and recipes of two phantom hospitals."""
 
 from kerastl import recipe as recipes
-from kerastl.report import Curve, Point, Tested
+from kerastl.report import Curve, Point, TargetTest
 from kerastl.workflows.check_recipe import check_recipe
 
-WAYS = ("fine_tune", "adapt_then_fine_tune", "scratch")
+STRATEGIES = ("fine_tune", "adapt_then_fine_tune", "scratch")
 
 
 def planted(scores, *, seeds=3, metric="group_auc", unit="patient", notes=(), recipe="two") -> Curve:
-    """From {(way, number): [score of each seed]}; None is a run without a model."""
+    """Return a curve from {(strategy, labels): [score per seed]}; None is a run that failed."""
     numbers = tuple(sorted({number for _, number in scores}))
     points = tuple(
         Point(
-            way, number, 2 * number, 10 * number, 7 + place, value, None, None,
-            "" if value is not None else "the loss became nan", f"runs/seed_{7 + place}_{way}_{number}",
+            strategy, number, 2 * number, 10 * number, 7 + index, value, None, None,
+            "" if value is not None else "the loss became nan", f"runs/seed_{7 + index}_{strategy}_{number}",
         )
-        for (way, number), values in scores.items()
-        for place, value in enumerate(values)
+        for (strategy, number), values in scores.items()
+        for index, value in enumerate(values)
     )  # fmt: skip
     every = tuple(range(7, 7 + seeds))
-    tested = tuple(Tested(seed, 30, 150, "adabn", "") for seed in every)
+    tests = tuple(TargetTest(seed, 30, 150, "adabn", "") for seed in every)
     return Curve(
         recipe,
         "small_cnn, A's model from random weights",
         metric,
         unit,
-        WAYS,
+        STRATEGIES,
         numbers,
         every,
         points,
-        tested,
+        tests,
         notes,
     )
 

@@ -74,9 +74,8 @@ def test_every_run_is_asked_for_once_and_its_score_is_a_point(played, tmp_path, 
         expected = 0.5 + 0.01 * point["seed"] + 0.1 * point["groups_per_class"]
         assert point["value"] == pytest.approx(expected)
         assert point["groups"] == point["images"] == 2 * point["groups_per_class"]
-    assert {one["adapted_by"] for one in told["tested"]} == {"coral"}
+    assert {test["method"] for test in told["tests"]} == {"coral"}
     assert outcome.run.finished
-    assert told["reading"] == list(outcome.reading)
     err = capsys.readouterr().err
     assert [line for line in err.splitlines() if line.startswith("Run 4 of 16: ")]
     summary = json.loads((tmp_path / "curve" / "summary.json").read_text())
@@ -106,9 +105,9 @@ def test_a_run_that_breaks_down_is_a_point_without_a_value_and_the_others_go_on(
     played.diverges = "seed_8_fine_tune_2"
     outcome = adapt_curve(RECIPE, **ASKED, out=tmp_path / "curve")
     (lost,) = [one for one in outcome.curve.points if one.value is None]
-    assert (lost.way, lost.seed, lost.groups_per_class) == ("fine_tune", 8, 2)
+    assert (lost.strategy, lost.seed, lost.groups_per_class) == ("fine_tune", 8, 2)
     assert lost.reason == "loss became nan in phase adapt."
-    assert outcome.curve.level("fine_tune", 2).values == pytest.approx((0.77,))
+    assert outcome.curve.scores("fine_tune", 2).values == pytest.approx((0.77,))
     assert any("seed_8_fine_tune_2 has no model" in note for note in outcome.curve.notes)
     assert len(played.asked) == 16
 

@@ -4,38 +4,38 @@ import re
 from dataclasses import replace
 
 import pytest
-from curves_drawn import WAYS, planted
+from curves_drawn import STRATEGIES, planted
 from PIL import Image
 
-from kerastl.report import reading_of, write_curve_image, write_curve_page
+from kerastl.report import write_curve_image, write_curve_page
 
 SCORES = {
-    (way, number): [0.5 + 0.03 * number, 0.52 + 0.03 * number, None]
-    for way in WAYS
+    (strategy, number): [0.5 + 0.03 * number, 0.52 + 0.03 * number, None]
+    for strategy in STRATEGIES
     for number in (0, 1, 10)
-    if number or way != "scratch"
+    if number or strategy != "scratch"
 }
 
 
 def test_the_page_holds_every_point_escaped_and_loads_nothing(tmp_path):
     curve = planted(SCORES, recipe="<script>a & b</script>", notes=("<b>note</b>",))
-    text = write_curve_page(tmp_path, curve, reading_of(curve)).read_text()
+    text = write_curve_page(tmp_path, curve).read_text()
     assert "<script>" not in text
     assert "&lt;script&gt;a &amp; b&lt;/script&gt;" in text
     assert "&lt;b&gt;note&lt;/b&gt;" in text
     assert re.findall(r'(?:src|href)="(?!data:)', text) == []
     rows = re.findall(r"<tr><td class=\"text\">(runs/[^<]+)</td>", text)
-    assert rows == [one.run for one in curve.points]
+    assert rows == [point.run for point in curve.points]
     assert "the loss became nan" in text
 
 
 def test_the_page_says_where_no_model_was_adapted(tmp_path):
     curve = planted(SCORES)
-    kept = [replace(one, adapted_by="source_only", verdict="cannot_tell") for one in curve.tested]
-    curve = replace(curve, tested=tuple(kept))
-    text = write_curve_page(tmp_path, curve, reading_of(curve)).read_text()
-    # On its card, in the reading, and for each of three seeds.
-    assert text.count("A&#39;s model was kept (source_only)") == 5
+    kept = [replace(test, method="source_only", verdict="cannot_tell") for test in curve.tests]
+    curve = replace(curve, tests=tuple(kept))
+    text = write_curve_page(tmp_path, curve).read_text()
+    # On its card and for each of three seeds.
+    assert text.count("A&#39;s model was kept (source_only)") == 4
     assert "adabn" not in text
 
 
@@ -46,7 +46,7 @@ def test_image_and_page_are_the_same_bytes_again(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         write_curve_image(folder / "curve.png", curve)
-        write_curve_page(folder, curve, reading_of(curve))
+        write_curve_page(folder, curve)
         written.append([path.read_bytes() for path in sorted(folder.iterdir())])
     assert written[0] == written[1]
     with Image.open(tmp_path / "one" / "curve.png") as image:
@@ -57,6 +57,6 @@ def test_image_and_page_are_the_same_bytes_again(tmp_path):
 def test_curves_of_one_seed_and_of_more_than_two_classes_are_drawn(tmp_path, seeds):
     scores = {key: [0.4] * seeds for key in SCORES}
     curve = replace(planted(scores, seeds=seeds), metric="balanced_accuracy", unit="image")
-    text = write_curve_page(tmp_path, curve, reading_of(curve)).read_text()
-    assert "balanced accuracy at B by labelled images" in text
+    text = write_curve_page(tmp_path, curve).read_text()
+    assert "balanced accuracy at B by labeled images" in text
     write_curve_image(tmp_path / "curve.png", curve)

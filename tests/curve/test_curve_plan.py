@@ -25,7 +25,7 @@ def test_every_run_is_there_once_and_behind_those_that_it_begins_with():
         weights = plan.recipe_of(job, RUNS).backbone.weights
         assert weights == "none" or weights in begun or weights.parents[1] in begun
         begun.add(RUNS / job.name)
-    assert sum(job.way == "source" for job in jobs) == 2
+    assert sum(job.strategy == "source" for job in jobs) == 2
 
 
 @pytest.mark.parametrize("name", ["hospital-adaptation", "hospital-unlabelled", "quickstart"])
@@ -40,7 +40,7 @@ def test_the_recipe_of_every_run_is_one_that_check_takes(name):
         assert again.model_copy(update={"adaptation": None}) == derived.model_copy(
             update={"adaptation": None}
         )
-        assert (again.adaptation is None) == (job.way != "adapted")
+        assert (again.adaptation is None) == (job.strategy != "adapted")
         assert derived.export.formats == ()
         assert derived.seed == job.seed
 

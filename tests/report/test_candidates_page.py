@@ -19,7 +19,7 @@ def test_the_page_says_why_a_candidate_was_refused_or_left_out(tmp_path):
     (tmp_path / "scores.json").write_text("{}")
     (tmp_path / "adaptation.json").write_text(json.dumps(CHOICE))
     page = write_report(tmp_path).read_text()
-    assert "shot is no candidate: its predictions disagree with its initial predictions" in page
-    assert "tent is no candidate: loss became nan" in page
-    assert "adabn (chosen)" in page
-    assert "adabn is no candidate" not in page
+    assert "shot was excluded: its predictions disagree with its initial predictions" in page
+    assert "tent was excluded: loss became nan" in page
+    assert "adabn (selected)" in page
+    assert "adabn was excluded" not in page

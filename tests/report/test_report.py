@@ -140,7 +140,7 @@ def test_letters_that_turn_or_hide_text_are_shown_by_their_number(run_folder: Pa
 def test_the_headline_is_the_balanced_accuracy_on_test_with_its_interval(run_folder: Path) -> None:
     words = " ".join(seen(run_folder).words.split())
     assert "balanced accuracy on test 0.862 0.812 to 0.902" in words
-    assert "better: on the target's test images" in words
+    assert "better: on the target test images" in words
 
 
 def test_errors_come_surest_first_and_only_images_of_the_data_are_shown(run_folder: Path) -> None:
@@ -196,7 +196,7 @@ def test_layers_that_fared_alike_share_a_row_with_batch_norm_told_apart() -> Non
     assert [(row.first, row.last, row.count, row.cells) for row in rows] == [
         ("block_1_conv", "block_3_bn", 6, ["frozen"]),
         ("block_4_conv", "head", 5, ["trained; BatchNorm frozen"]),
-        ("broken", "broken", 1, ["MOVED though frozen"]),
+        ("broken", "broken", 1, ["CHANGED although frozen"]),
     ]
 
 
@@ -221,15 +221,15 @@ def test_each_proof_has_a_row_and_a_fault_is_told_as_such() -> None:
     }
     rows = check_rows(freeze)
     assert [(row.name, row.outcome) for row in rows] == [
-        ("tune: what is frozen does not move", "FAULT"),
+        ("tune: frozen weights are unchanged", "FAULT"),
         ("tune: batch_norm frozen", "FAULT"),
-        ("validation predicted twice", "not made"),
-        ("export saved_model: pixels", "not made"),
-        ("export saved_model: answers", "holds"),
+        ("validation images predicted twice", "skipped"),
+        ("export saved_model: pixels", "skipped"),
+        ("export saved_model: predictions", "passed"),
         ("export wrong", "FAULT"),
     ]
-    assert "1 of 2 BatchNorm layers moved, at most by 0.251" in rows[1].seen
-    assert "3.0e-08" in rows[4].seen
+    assert "1 of 2 BatchNorm layers changed, by up to 0.251" in rows[1].details
+    assert "3.0e-08" in rows[4].details
     assert parameter_table(freeze) == (
         ["tune"],
         [("one", ["0 of 26"]), ("head", ["4 of 4"]), ("whole model", ["4 of 30"])],
@@ -280,5 +280,5 @@ def test_thresholds_and_curves_stand_on_the_page(run_folder: Path) -> None:
     assert "Thresholds and calibration, test" in page
     assert "specificity of at least 0.9" in page
     for title in ("Reliability curve", "Decision curve"):
-        assert f'alt="{title}; the numbers stand in scores.json"' in page
+        assert f'alt="{title}; see scores.json"' in page
     assert write_report(run_folder).read_text() == page

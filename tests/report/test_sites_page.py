@@ -1,4 +1,4 @@
-"""What the page and the screen make of `scores.json`: prevalence, sites that are told apart, subgroups."""
+"""Prevalence, domain classifiers and subgroups of `scores.json` on the page and the screen."""
 
 import json
 import re
@@ -27,10 +27,10 @@ def scores():
         ("a",) * 200 + ("b",) * 200,
         {name: tuple(values[row // 2 % 4] for row in range(400)) for name, values in NASTY.items()},
     )  # fmt: skip
-    told = score(one, resamples=100, training_counts={"benign": 60, HOSTILE: 40})
+    result = score(one, resamples=100, training_counts={"benign": 60, HOSTILE: 40})
     auc = {"value": 0.9, "low": 0.81, "high": 0.97}
-    told["label_shift"] |= {"explained": False, "rest": auc}
-    told["sites"] = {
+    result["label_shift"] |= {"explained": False, "rest": auc}
+    result["sites"] = {
         "layer": "pooled",
         "target": {
             "source_splits": ["val"], "target_splits": ["target_test"], "before": auc,
@@ -40,7 +40,7 @@ def scores():
         "label": {"from": "train", "sites": [HOSTILE, "north"], "shortcut": True, **auc},
         "warnings": ["Among the training images the site alone predicts the label."],
     }  # fmt: skip
-    return json.loads(json.dumps(told, sort_keys=True))
+    return json.loads(json.dumps(result, sort_keys=True))
 
 
 @pytest.fixture(scope="module")
@@ -50,34 +50,34 @@ def page(scores, tmp_path_factory):
     return write_report(folder).read_text()
 
 
-def metric_title(page):
+def text_of(page):
     return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split())
 
 
-def test_the_page_shows_prevalence_and_what_correcting_changes(page, scores):
-    words = metric_title(page)
-    told = scores["label_shift"]
+def test_the_page_shows_prevalence_and_the_effect_of_its_correction(page, scores):
+    words = text_of(page)
+    shift = scores["label_shift"]
     for key in ("source", "em", "bbse", "true"):
-        assert f"{told['classes']['benign'][key]['value']:.3f}" in words
+        assert f"{shift['classes']['benign'][key]['value']:.3f}" in words
     assert "0.600" in words  # of 100 training images
-    assert f"{told['correction']['difference']['brier']['value']:.3f}" in words
-    outcome = told["correction"]["difference"]["brier"]["outcome"].replace("_", " ")
+    assert f"{shift['correction']['difference']['brier']['value']:.3f}" in words
+    outcome = shift["correction"]["difference"]["brier"]["outcome"].replace("_", " ")
     assert f"Brier score {outcome}" in words
-    assert "Do not rely on the estimates" in words
+    assert "The estimates are unreliable" in words
 
 
 def test_the_page_shows_the_sites_and_warns(page):
-    words = metric_title(page)
-    assert "target from source, before adaptation 0.900 0.810 to 0.970" in words
-    assert "target from source, after adaptation 0.620 0.520 to 0.710" in words
+    words = text_of(page)
+    assert "target against source, before adaptation 0.900 0.810 to 0.970" in words
+    assert "target against source, after adaptation 0.620 0.520 to 0.710" in words
     assert "Warning: Among the training images the site alone predicts the label." in words
 
 
-def test_the_page_shows_subgroups_in_order_and_nothing_of_them_is_more_than_text(page):
+def test_the_page_shows_escaped_subgroups_in_order(page):
     assert HOSTILE not in page
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 4
-    words = metric_title(page)
+    words = text_of(page)
     column = words[words.index("../../x value") :]
     column = column[: column.index("age value")]
     places = [column.index(value) for value in ("=1+1", "&lt;script", "red", "not given")]
@@ -85,18 +85,18 @@ def test_the_page_shows_subgroups_in_order_and_nothing_of_them_is_more_than_text
     assert "50" in column
 
 
-def test_a_page_of_one_site_has_none_of_it(tmp_path):
+def test_the_page_of_one_site_has_no_section_on_sites(tmp_path):
     generator = np.random.default_rng(0)
     one = Predictions(
         tuple("abcd"), np.arange(4, dtype=np.int32) % 2, generator.normal(size=(4, 2)), ("x", "y"),
         ("test",) * 4, ("",) * 4, ("",) * 4,
     )  # fmt: skip
     (tmp_path / "scores.json").write_text(json.dumps(score(one, resamples=100)))
-    words = metric_title(write_report(tmp_path).read_text())
-    assert not [one for one in ("Sites", "Subgroups", "How common") if one in words]
+    words = text_of(write_report(tmp_path).read_text())
+    assert not [one for one in ("Sites", "Subgroups", "Prevalence") if one in words]
 
 
-def test_the_screen_says_the_same_without_moving_the_cursor(scores, capsys):
+def test_the_screen_shows_the_same_without_control_characters(scores, capsys):
     print_sites(scores, {})
     text = capsys.readouterr().out
     lines = text.splitlines()
@@ -107,13 +107,13 @@ def test_the_screen_says_the_same_without_moving_the_cursor(scores, capsys):
     assert f"{found['true']['value']:.3f} (" in prevalence
     assert "AUC 0.900 (0.810 to 0.970) before adaptation, 0.620 (0.520 to 0.710) after" in text
     assert "Warning: Among the training images" in text
-    assert "Do not rely on the estimates" in text
+    assert "The estimates are unreliable" in text
     (subgroups,) = [line for line in lines if "by ../../x" in line]
     assert subgroups.index("[31mred") < subgroups.index("not given")
     assert "50 images" in subgroups
 
 
-def test_the_screen_of_a_run_of_one_site_stays_as_it_is(capsys):
+def test_a_run_of_one_site_prints_nothing_on_sites(capsys):
     print_sites({"val": {}}, {})
     assert capsys.readouterr().out == ""
 
@@ -133,28 +133,26 @@ def describe_entry(scores, explained, fired):
 @pytest.mark.parametrize(
     ("explained", "fired", "said"),
     [
-        (None, True, f"differ by more than prevalence cannot be told ({NO_INTERVAL})"),
+        (None, True, f"it is unknown whether the sites differ by more than prevalence ({NO_INTERVAL})"),
         (None, None, f"{UNKNOWN} (<few> patients)"),
         (True, None, f"{UNKNOWN} (<few> patients)"),
         (True, False, ""),
         (True, True, ""),
     ],
 )
-def test_estimates_that_nothing_speaks_for_are_said_to_be_untold(
-    scores, tmp_path, capsys, explained, fired, said
-):
+def test_unchecked_estimates_have_a_warning(scores, tmp_path, capsys, explained, fired, said):
     changed, choice = describe_entry(scores, explained, fired)
     print_sites(changed, choice)
     screen = capsys.readouterr().out
     (tmp_path / "scores.json").write_text(json.dumps(changed))
     (tmp_path / "adaptation.json").write_text(json.dumps(choice))
-    words = metric_title(write_report(tmp_path).read_text())
+    words = text_of(write_report(tmp_path).read_text())
     assert said in screen
     assert said.replace("<", "&lt;").replace(">", "&gt;") in words
     for text in (screen, words):
-        assert ("Do not rely on the estimates" in text) == bool(said)
+        assert ("The estimates may be unreliable" in text) == bool(said)
 
 
-def test_a_run_that_chose_nothing_is_judged_by_what_was_measured_alone(scores, capsys):
+def test_a_run_without_selection_warns_by_its_measurements(scores, capsys):
     print_sites(describe_entry(scores, None, None)[0], {})
     assert NO_INTERVAL in capsys.readouterr().out
