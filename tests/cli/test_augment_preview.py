@@ -95,7 +95,7 @@ def test_a_good_call_writes_a_page_and_a_image_and_touches_no_data(capsys, photo
     assert list(page.blocks) == [*names, "all operations", "mix_up"]
     assert len(page.blocks["random_rotation"]) == 2 * (1 + 2 + 2)
     assert "-5 deg (clockwise)" in page.text
-    assert "as confidential as they are" in " ".join(page.text)
+    assert "as confidential as the data" in " ".join(page.text)
     with Image.open(folder / "preview.png") as sheet:
         assert sheet.height > 2 * 7 * 112
 
@@ -189,7 +189,7 @@ def test_an_operation_that_the_recipe_lacks_gets_the_nearest(capsys, photos):
     assert "'random_rotation'?" in err
 
 
-def test_a_wrong_recipe_and_missing_data_are_told_as_elsewhere(capsys, tmp_path):
+def test_invalid_recipes_and_missing_data_are_reported_as_elsewhere(capsys, tmp_path):
     code, _, err = call(capsys, tmp_path / "nowhere")
     assert code == 1
     assert "nowhere" in err

@@ -40,10 +40,10 @@ def test_lr_prints_three_rules_and_writes_the_curves(lr, tmp_path):
     first = picture.read_bytes()
     code, out, err = lr(*SMALL, "--json")
     assert code == 0, err
-    told = json.loads(out)
-    assert len(told["tests"]) == 2
-    assert told["image"] == "lr-quickstart-all-2.png"
-    assert picture.read_bytes() == first == (tmp_path / told["image"]).read_bytes()
+    output = json.loads(out)
+    assert len(output["tests"]) == 2
+    assert output["image"] == "lr-quickstart-all-2.png"
+    assert picture.read_bytes() == first == (tmp_path / output["image"]).read_bytes()
 
 
 CACHED = [
@@ -76,21 +76,21 @@ def test_frozen_layers_are_computed_once_for_all_seeds_and_calls(lr, monkeypatch
     words = [word if word != "augment=" else f"augment={augment}" for word in CACHED]
     fills, compute = [], feature_cache._compute
     monkeypatch.setattr(feature_cache, "_compute", lambda *given: fills.append(given) or compute(*given))
-    told = []
+    output = []
     for _ in range(2):
         code, out, err = lr(*words, "--phase", "last", "--set", phases)
         assert code == 0, err
-        told.append(json.loads(out)["tests"])
+        output.append(json.loads(out)["tests"])
     assert len(fills) == 1
-    assert told[0] == told[1]
-    assert len({tuple(test["losses"]) for test in told[0]}) == 2
+    assert output[0] == output[1]
+    assert len({tuple(test["losses"]) for test in output[0]}) == 2
 
 
 def test_without_a_falling_loss_there_is_no_rate_but_a_larger_batch_to_try(lr):
     """The batch size is `auto`, and the next command has a number."""
     code, out, err = lr(*SMALL, "--seeds", "1", "--highest", "1e-5", "--set", "data.batch_size=auto")
     assert code == 0, err
-    assert out.count("cannot tell") == 3
+    assert out.count("inconclusive") >= 3
     assert out.rstrip().endswith("--set data.batch_size=64")
     assert "learning_rate=" not in out
 

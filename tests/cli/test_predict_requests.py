@@ -45,7 +45,7 @@ def test_all_problems_are_reported_together(tmp_path: Path) -> None:
 
 def test_a_file_list_can_come_from_stdin_and_must_not_be_empty(run_folder: Path, tmp_path: Path) -> None:
     result = predict(run_folder, "--list", "-", "--out", tmp_path / "a.csv", input="\n\n")
-    assert "it names no file" in str(result.exception)
+    assert "The list is empty" in str(result.exception)
     assert not list(tmp_path.glob("a.csv*"))
     nothing = predict(run_folder, run_folder / "model.json", "--out", tmp_path / "a.csv", "--resume")
     assert "Omit --resume" in str(nothing.exception)

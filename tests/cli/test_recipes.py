@@ -58,7 +58,7 @@ def test_hospital_adaptation_takes_any_labels_by_one_word(labels, adapts, capsys
 
 
 @pytest.mark.parametrize("name", [name for name, sets in NEEDED.items() if sets])
-def test_a_shipped_recipe_without_its_data_says_only_what_to_type(name, capsys):
+def test_a_shipped_recipe_without_data_reports_only_the_missing_keys(name, capsys):
     code, out, err = call(capsys, "check", name)
     assert (code, out) == (1, "")
     wanted = [text.partition("=")[0] for text in NEEDED[name]]
@@ -66,16 +66,16 @@ def test_a_shipped_recipe_without_its_data_says_only_what_to_type(name, capsys):
     assert all(f"'{key.rpartition('.')[2]}'" in line for key, line in zip(wanted, lines, strict=True))
 
 
-def test_ls_names_every_recipe_and_what_it_is_for(capsys):
+def test_ls_lists_every_recipe_with_its_purpose(capsys):
     code, out, _ = call(capsys, "ls")
     assert code == 0
     assert all(f"{name} " in out for name in NEEDED)
     code, out, _ = call(capsys, "ls", "--json")
     assert {entry["name"] for entry in json.loads(out)} == set(NEEDED)
-    assert all(entry["why"] for entry in json.loads(out))
+    assert all(entry["purpose"] for entry in json.loads(out))
 
 
-def test_show_prints_the_file_as_it_is(capsys):
+def test_show_prints_the_unchanged_file(capsys):
     code, out, _ = call(capsys, "show", "quickstart")
     assert code == 0
     assert out == next(path for path in RECIPES if path.stem == "quickstart").read_text()
@@ -88,32 +88,32 @@ def test_an_unknown_recipe_gets_the_nearest_name(capsys):
 
 
 def test_cp_copies_and_never_overwrites(capsys, tmp_path):
-    goal = tmp_path / "mine.yaml"
-    assert call(capsys, "cp", "quickstart", str(goal))[0] == 0
-    goal.write_text("mine")
-    code, _, err = call(capsys, "cp", "quickstart", str(goal))
+    copy = tmp_path / "mine.yaml"
+    assert call(capsys, "cp", "quickstart", str(copy))[0] == 0
+    copy.write_text("mine")
+    code, _, err = call(capsys, "cp", "quickstart", str(copy))
     assert code == 1
-    assert str(goal) in err
-    assert goal.read_text() == "mine"
+    assert str(copy) in err
+    assert copy.read_text() == "mine"
     assert call(capsys, "cp", "quickstart", str(tmp_path))[0] == 0
     assert (tmp_path / "quickstart.yaml").read_text() == catalog.find("quickstart").text
     assert call(capsys, "cp", "quickstart", str(tmp_path / "no" / "x.yaml"))[0] == 1
 
 
-def test_check_says_in_one_line_what_would_run(capsys):
+def test_check_summarizes_the_run_in_one_line(capsys):
     code, out, err = call(capsys, "check", "folder-classifier", "--set", "data.reader.path=my dir")
     assert (code, err) == (0, "")
-    assert out.startswith("folder-classifier is good: mobilenet_v2 (ImageNet weights) is trained on")
+    assert out.startswith("folder-classifier is valid: mobilenet_v2 (ImageNet weights) is trained on")
     assert "kerastl run folder-classifier --set 'data.reader.path=my dir'" in out
 
 
-def test_check_of_a_file_speaks_to_programs_too(capsys, tmp_path):
+def test_check_prints_json(capsys, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(catalog.find("quickstart").text.replace("seed: 7", "sed: 7"))
     code, out, _ = call(capsys, "check", str(file), "--json")
-    found = json.loads(out)
+    report = json.loads(out)
     assert code == 1
-    assert "'seed'?" in found["problems"][0]["message"]
+    assert "'seed'?" in report["problems"][0]["message"]
     code, out, _ = call(capsys, "check", "quickstart", "--json")
     assert code == 0
     assert json.loads(out)["recipe"]["backbone"]["name"] == "small_cnn"
@@ -147,7 +147,7 @@ def test_the_light_commands_load_nothing_heavy(command):
     assert done.stderr.strip() == "[]"
 
 
-def test_a_run_folder_in_place_of_a_recipe_is_told_where_its_recipe_lies(tmp_path):
+def test_a_run_folder_instead_of_a_recipe_is_answered_with_the_path_of_its_recipe(tmp_path):
     with pytest.raises(RequestError, match=str(tmp_path)):
         catalog.find(str(tmp_path))
     (tmp_path / "recipe.resolved.yaml").write_text("format: 1")

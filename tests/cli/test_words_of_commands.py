@@ -92,14 +92,14 @@ def test_what_breaks_without_our_doing_is_one_line_and_the_way_to_the_traceback(
     code, out, err = outcome(capsys, "show", "a b")
     assert (code, out) == (3, "")
     assert err == (
-        "Error: something broke that kerastl did not foresee: ValueError: shapes differ\n"
+        "Error: unexpected error, ValueError: shapes differ\n"
         "Run again with --debug for the traceback: kerastl --debug show 'a b'\n"
     )
     with pytest.raises(ValueError, match="long story"):
         main(["--debug", "show", "a b"])
 
 
-def test_what_the_machine_refuses_is_said_in_its_words(capsys, monkeypatch):
+def test_errors_of_the_operating_system_are_one_line(capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device", "model.keras")
 
@@ -114,12 +114,12 @@ def next_commands(folder: Path, capsys) -> str:
     return capsys.readouterr().out
 
 
-def test_verify_comes_next_only_where_it_finds_images(run_folder, capsys):
+def test_verify_is_suggested_only_if_the_test_images_are_files(run_folder, capsys):
     assert re.search(r"kerastl verify '?\S*/export/saved model'", next_commands(run_folder, capsys))
     write_rows(run_folder, ["tfds:flowers/test/0", "tfds:flowers/test/1"])
-    told = next_commands(run_folder, capsys)
-    assert "kerastl verify" not in told
-    assert "kerastl predict" in told
+    output = next_commands(run_folder, capsys)
+    assert "kerastl verify" not in output
+    assert "kerastl predict" in output
 
 
 def paths_of(words: tuple[str, ...]) -> list[click.Parameter]:
@@ -127,12 +127,12 @@ def paths_of(words: tuple[str, ...]) -> list[click.Parameter]:
     for word in words:
         assert isinstance(command, click.Group)
         command = command.get_command(click.Context(command), word) or command
-    return [one for one in command.params if isinstance(one.type, click.Path)]
+    return [param for param in command.params if isinstance(param.type, click.Path)]
 
 
-@pytest.mark.parametrize("words", [one for one in COMMANDS if paths_of(one)], ids=" ".join)
-def test_an_empty_path_is_refused_and_is_not_the_current_folder(words: tuple[str, ...]) -> None:
-    for one in paths_of(words):
+@pytest.mark.parametrize("words", [command for command in COMMANDS if paths_of(command)], ids=" ".join)
+def test_an_empty_path_is_refused(words: tuple[str, ...]) -> None:
+    for param in paths_of(words):
         with pytest.raises(click.BadParameter):
-            one.type.convert("", one, None)
-        assert one.type.convert(".", one, None) == Path()
+            param.type.convert("", param, None)
+        assert param.type.convert(".", param, None) == Path()

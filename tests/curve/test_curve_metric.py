@@ -30,5 +30,5 @@ PATIENTS = [("a", "p1"), ("a", "p1"), ("b", "p2")]
         ([seen(PATIENTS), seen([("a", "p1"), ("b", "p1")])], "balanced_accuracy", "patient"),
     ],
 )
-def test_patients_of_two_classes_have_an_auc_in_every_seed_or_balanced_accuracy_is_told(every, metric, unit):
+def test_the_metric_is_group_auc_if_all_seeds_have_patients_of_two_classes(every, metric, unit):
     assert metric_of(every) == (metric, unit)

@@ -1,4 +1,4 @@
-"""What a curve does with its runs: each once, failures told, stops survived. The runs themselves are played."""
+"""A curve trains each run once, reports failures and resumes after interruptions. The runs are simulated."""
 
 import json
 from dataclasses import dataclass, field
@@ -65,16 +65,16 @@ RECIPE = hospitals("hospital-unlabelled", *FREE)
 ASKED = {"name": "two", "labels": (0, 1, 2), "seeds": 2}
 
 
-def test_every_run_is_asked_for_once_and_its_score_is_a_point(played, tmp_path, capsys):
+def test_every_run_is_trained_once_and_its_score_is_a_point(played, tmp_path, capsys):
     outcome = adapt_curve(RECIPE, **ASKED, out=tmp_path / "curve")
     assert len(played.asked) == len(dict(played.asked)) == 16
-    told = json.loads((tmp_path / "curve" / "curve.json").read_text())
-    for point in told["points"]:
-        # The adapted model of a seed answers like A's in this play.
+    content = json.loads((tmp_path / "curve" / "curve.json").read_text())
+    for point in content["points"]:
+        # In this simulation, the adapted model of a seed has the score of A's model.
         expected = 0.5 + 0.01 * point["seed"] + 0.1 * point["groups_per_class"]
         assert point["value"] == pytest.approx(expected)
         assert point["groups"] == point["images"] == 2 * point["groups_per_class"]
-    assert {test["method"] for test in told["tests"]} == {"coral"}
+    assert {test["method"] for test in content["tests"]} == {"coral"}
     assert outcome.run.finished
     err = capsys.readouterr().err
     assert [line for line in err.splitlines() if line.startswith("Run 4 of 16: ")]
@@ -83,7 +83,7 @@ def test_every_run_is_asked_for_once_and_its_score_is_a_point(played, tmp_path, 
     assert len(summary["runs"]) == 16
 
 
-def test_a_stopped_curve_asks_for_what_is_missing_alone(played, tmp_path, capsys):
+def test_a_resumed_curve_trains_only_the_missing_runs(played, tmp_path, capsys):
     played.stops = "seed_7_scratch_1"
     with pytest.raises(KeyboardInterrupt):
         adapt_curve(RECIPE, **ASKED, out=tmp_path / "curve")
@@ -101,18 +101,18 @@ def test_a_stopped_curve_asks_for_what_is_missing_alone(played, tmp_path, capsys
         assert one.read_bytes() == two.read_bytes()
 
 
-def test_a_run_that_breaks_down_is_a_point_without_a_value_and_the_others_go_on(played, tmp_path):
+def test_a_failed_run_is_a_point_without_a_value_and_the_others_continue(played, tmp_path):
     played.diverges = "seed_8_fine_tune_2"
     outcome = adapt_curve(RECIPE, **ASKED, out=tmp_path / "curve")
-    (lost,) = [one for one in outcome.curve.points if one.value is None]
-    assert (lost.strategy, lost.seed, lost.groups_per_class) == ("fine_tune", 8, 2)
-    assert lost.reason == "loss became nan in phase adapt."
+    (failed,) = [point for point in outcome.curve.points if point.value is None]
+    assert (failed.strategy, failed.seed, failed.groups_per_class) == ("fine_tune", 8, 2)
+    assert failed.reason == "loss became nan in phase adapt."
     assert outcome.curve.scores("fine_tune", 2).values == pytest.approx((0.77,))
-    assert any("seed_8_fine_tune_2 has no model" in note for note in outcome.curve.notes)
+    assert any("seed_8_fine_tune_2 failed" in note for note in outcome.curve.notes)
     assert len(played.asked) == 16
 
 
-def test_without_a_model_of_a_there_is_no_curve_and_the_rest_is_not_begun(played, tmp_path):
+def test_a_failed_source_model_stops_the_curve(played, tmp_path):
     played.diverges = "seed_7_source"
     with pytest.raises(PermanentFailure):
         adapt_curve(RECIPE, **ASKED, out=tmp_path / "curve")
@@ -120,8 +120,8 @@ def test_without_a_model_of_a_there_is_no_curve_and_the_rest_is_not_begun(played
 
 
 MANY = [
-    f"phases[{place}].{changed}"
-    for place in range(2)
+    f"phases[{index}].{changed}"
+    for index in range(2)
     for changed in (
         "learning_rate=3e-5", "l2_sp=0.1", "ema=0.9", "clip_norm=2", "focal_gamma=1", "accumulate=2",
     )
@@ -129,7 +129,7 @@ MANY = [
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"labels": (0, 1)}, "--labels"),
         ({"seeds": 1}, "--seeds"),
@@ -139,14 +139,14 @@ MANY = [
         ({"recipe": hospitals("hospital-unlabelled", *FREE, *MANY)}, "more"),
     ],
 )
-def test_a_curve_goes_on_as_it_began_or_not_at_all(played, tmp_path, changed, said):
+def test_a_curve_is_resumed_only_with_the_same_request(played, tmp_path, changed, message):
     out = tmp_path / "curve"
     played.stops = "seed_7_adapted"
     with pytest.raises(KeyboardInterrupt):
         adapt_curve(RECIPE, **ASKED, out=out)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     asked = {"recipe": RECIPE, **ASKED, **changed}
-    with pytest.raises(RequestError, match=f"(?s){said}"):
+    with pytest.raises(RequestError, match=f"(?s){message}"):
         adapt_curve(asked.pop("recipe"), **asked, out=out, resume=True)
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 

@@ -56,8 +56,8 @@ def begun(folder):
 def test_the_folder_of_a_stopped_curve_names_the_command_that_resumes_it(tmp_path):
     out = tmp_path / "my curve"
     begun(out)
-    (told,) = map(str, out_problems(out))
-    assert told.endswith(
+    (problem,) = map(str, out_problems(out))
+    assert problem.endswith(
         f"kerastl adapt-curve '{out}/recipe.yaml' --labels 0,2 --seeds 2 --scratch-epochs 5 --out '{out}' --resume"
     )
 
@@ -70,8 +70,8 @@ def test_another_folder_cannot_be_resumed(tmp_path, content):
         run.finish()
     else:
         run.file(REQUEST).write_text(content)
-    (told,) = map(str, out_problems(out))
-    assert "--resume" not in told
+    (problem,) = map(str, out_problems(out))
+    assert "--resume" not in problem
 
 
 def test_a_free_folder_is_no_problem(tmp_path):
@@ -82,6 +82,6 @@ def test_a_free_folder_is_no_problem(tmp_path):
 def test_a_source_free_recipe_is_refused_with_another_one():
     recipe = hospitals().model_copy(update={"source": Source(model=Path("a"))})
     free = recipe.model_copy(update={"phases": recipe.phases[1:]})
-    (told,) = map(str, recipe_problems(free))
-    assert "data.reader" in told
-    assert "kerastl adapt-curve hospital-adaptation" in told
+    (problem,) = map(str, recipe_problems(free))
+    assert "data.reader" in problem
+    assert "kerastl adapt-curve hospital-adaptation" in problem

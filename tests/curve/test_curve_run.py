@@ -76,7 +76,7 @@ def test_wrong_labels_are_reported_together_with_the_problems_of_the_recipe(call
         (["--labels", "1", "--set", "data.split.val_fraction=0"], ["adapted.*validation"]),
         (["--labels", "0,3,3", "--set", "budget={minutes: 1}"], ["--labels", "budget"]),
         (["--labels", "1", "--set", "target=null", "--set", "phases[1].domain=source"], ["target", "phases"]),
-        (["--labels", "1", "--set", "phases[0].domain=target"], ["phases.*domain source"]),
+        (["--labels", "1", "--set", "phases[0].domain=target"], ["phases.*domain: source"]),
         (["--labels", "1", "--set", "backbone.weights=gone.keras", "--set", "seed=2147483647", "--seeds", "2"], ["seed", "gone.keras"]),
     ],
 )  # fmt: skip
@@ -112,7 +112,7 @@ def test_resume_without_an_unfinished_curve_is_refused_before_any_image_is_opene
     for words in (("--out", "nowhere"), ()):
         code, _, err = call(*words_of(), "--labels", "1", "--resume", *words)
         assert code == 1
-        assert "Looking" not in err
+        assert "Checking the images" not in err
     assert not list(tmp_path.iterdir())
 
 
@@ -164,12 +164,12 @@ def _check_promises(folder: Path) -> None:
     tests = list(members["target_test"].values())
     assert len(tests) == 8
     assert all(one == tests[0] for one in tests)
-    labelled = members["target_train"]
-    for way in ("fine_tune", "adapt_then_fine_tune", "scratch"):
-        one, two = (labelled[f"seed_7_{way}_{number}"] for number in (1, 2))
+    labeled = members["target_train"]
+    for strategy in ("fine_tune", "adapt_then_fine_tune", "scratch"):
+        one, two = (labeled[f"seed_7_{strategy}_{number}"] for number in (1, 2))
         assert one < two
         assert (len(one), len(two)) == (2, 4)
-        assert two == labelled["seed_7_fine_tune_2"]
+        assert two == labeled["seed_7_fine_tune_2"]
     points = json.loads((folder / "curve.json").read_text())["points"]
     assert len(points) == 8
     for point in points:
