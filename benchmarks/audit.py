@@ -1,15 +1,14 @@
-"""Does the audit find operations that change the class, and leave the others alone?
+"""Recall and false alarms of the augmentation audit on planted label changes.
 
     KERASTL_TEST_ASSETS=FOLDER python benchmarks/audit.py [--quick] [--seeds 20] [--tasks NAME,...]
 
-Planted truth from real images: class B holds images of the same kind as class A, of other individuals, each
-mirrored, turned by 180 degrees, brighter, or of another hue; and the digits 6 and 9. Operations that have nothing
-to do with that difference, and all operations on tasks of two kinds of things, must not be called harmful. The
-digits 2 and 5 under a mirror are told, not judged.
+Class B consists of other images of class A that are mirrored, rotated by 180 degrees, brighter, or of another hue; one
+task has the digits 6 and 9. Operations unrelated to this difference, and all operations on tasks with two kinds of
+objects, must not be reported as harmful. The digits 2 and 5 under mirroring have no ground truth and are only listed.
 
-Images: MNIST digits of the folder of test assets, Fashion-MNIST (Debian's package dataset-fashion-mnist), scaled to
-64 px. Features: MobileNetV2, alpha 0.35, from the same folder. The last line is one JSON object; the exit code is 1
-where recall is below 0.95 or more than 0.05 of the harmless operations are condemned.
+Images: MNIST digits from the folder of test assets and Fashion-MNIST (Debian package dataset-fashion-mnist), resized to
+64 px. Features: MobileNetV2, alpha 0.35, from the same folder. The last line is one JSON object. The exit code is 1 if
+the recall is below 0.95 or the false alarm rate above 0.05.
 """
 
 from __future__ import annotations
@@ -117,7 +116,7 @@ TASKS: dict[str, tuple[Any, list[Any], list[Any]]] = {
         two("fashion", 7, 9, any_hue=True), [], [HUE, SATURATION, FLIP, BRIGHTNESS]
     ),
 }  # fmt: skip
-TOLD = {"2 and 5 (told)": (two("digits", 2, 5), [FLIP], [])}
+WITHOUT_GROUND_TRUTH = {"2 and 5 (told)": (two("digits", 2, 5), [FLIP], [])}
 
 
 def read_draw(assets: Path) -> Draw:
@@ -132,10 +131,10 @@ def read_draw(assets: Path) -> Draw:
     }
 
     def draw(kind: str, label: int, rng: np.random.Generator) -> Array:
-        pictures, labels = stored[kind]
+        stored_images, labels = stored[kind]
         rows = rng.choice(np.flatnonzero(labels == label), 2 * PER_CLASS, replace=False)
         scaled = [
-            np.asarray(Image.fromarray(pictures[row]).resize((SIZE_PX, SIZE_PX), Image.BILINEAR))
+            np.asarray(Image.fromarray(stored_images[row]).resize((SIZE_PX, SIZE_PX), Image.BILINEAR))
             for row in rows
         ]
         return np.repeat(np.stack(scaled)[..., None], 3, axis=-1).astype(np.float32)
@@ -154,20 +153,20 @@ def trial_of(name: str, values: dict[str, Any]) -> Any:
 
 def audited(task: Any, draw: Draw, features: Any, seed: int, name: str) -> Any:
     from kerastl.audit import PIXEL_WIDTH, audit
-    from kerastl.workflows.augment_audit import changer
+    from kerastl.workflows.augment_audit import make_augment
 
     make, swaps, harmless = task
     rng = np.random.default_rng([seed, *name.encode()])
     pair = make(draw, rng)
     images = np.clip(np.round(np.concatenate(pair)), 0, 255).astype(np.uint8)
     labels = ["A"] * len(pair[0]) + ["B"] * len(pair[1])
-    change = changer(images, seed=seed)
-    found = features(images)
+    augment = make_augment(images, seed=seed)
+    original = features(images)
     return audit(
-        found, labels, [str(place) for place in range(len(labels))],
-        [trial_of(*one) for one in [*swaps, *harmless]],
-        lambda trial, number: features(change(trial, number)),
-        widths=(found.shape[1] - PIXEL_WIDTH, PIXEL_WIDTH), seed=seed,
+        original, labels, [str(index) for index in range(len(labels))],
+        [trial_of(*operation) for operation in [*swaps, *harmless]],
+        lambda trial, number: features(augment(trial, number)),
+        widths=(original.shape[1] - PIXEL_WIDTH, PIXEL_WIDTH), seed=seed,
     )  # fmt: skip
 
 
@@ -188,7 +187,7 @@ def main() -> int:
     weights = Path(assets) / WEIGHTS
     backbone = build_backbone("mobilenet_v2", weights=weights, image_size_px=SIZE_PX, alpha=0.35)
     features, draw = network_features(backbone), read_draw(Path(assets))
-    every = TASKS | TOLD
+    every = TASKS | WITHOUT_GROUND_TRUTH
     chosen = arguments.tasks.split(",") if arguments.tasks else list(every)
     seeds = 2 if arguments.quick else arguments.seeds
     states: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
@@ -196,45 +195,45 @@ def main() -> int:
     hits, false_alarms = [], []
     for seed in range(arguments.first_seed, arguments.first_seed + seeds):
         for name in chosen:
-            began = time.perf_counter()
+            started = time.perf_counter()
             swaps = every[name][1]
-            said = []
-            for place, verdict in enumerate(_verdicts(every[name], draw, features, seed, name)):
-                is_planted = place < len(swaps)
+            lines = []
+            for index, verdict in enumerate(_verdicts(every[name], draw, features, seed, name)):
+                is_planted = index < len(swaps)
                 what, state, kind = verdict
-                said.append(f"{what.strip()} {state} {kind}")
+                lines.append(f"{what.strip()} {state} {kind}")
                 states[name, f"{'* ' if is_planted else '  '}{what}"][state] += 1
-                if name in TOLD:
+                if name in WITHOUT_GROUND_TRUTH:
                     continue
                 (hits if is_planted else false_alarms).append(state == "harmful")
                 kinds.update([kind] if is_planted else [])
-            seconds = time.perf_counter() - began
-            line = f"seed {seed} {name} ({seconds:.0f} s): {'; '.join(said)}"
+            seconds = time.perf_counter() - started
+            line = f"seed {seed} {name} ({seconds:.0f} s): {'; '.join(lines)}"
             print(line, file=sys.stderr, flush=True)
-    return _tell(states, kinds, hits, false_alarms, seeds)
+    return _print_summary(states, kinds, hits, false_alarms, seeds)
 
 
 def _verdicts(task: Any, draw: Draw, features: Any, seed: int, name: str) -> Any:
-    found = audited(task, draw, features, seed, name)
-    asked = [f"{one} {values or ''}" for one, values in [*task[1], *task[2]]]
-    for what, trial in zip(asked, found.measured, strict=True):
-        verdict = next(one for one in found.verdicts if one.name == trial.name)
+    result = audited(task, draw, features, seed, name)
+    titles = [f"{operation} {values or ''}" for operation, values in [*task[1], *task[2]]]
+    for what, trial in zip(titles, result.measured, strict=True):
+        verdict = next(verdict for verdict in result.verdicts if verdict.name == trial.name)
         kind = verdict.findings[0].kind if verdict.findings else "none"
         yield what, verdict.state, kind
 
 
-def _tell(states: Any, kinds: Any, hits: list[bool], false_alarms: list[bool], seeds: int) -> int:
+def _print_summary(states: Any, kinds: Any, hits: list[bool], false_alarms: list[bool], seeds: int) -> int:
     print(f"\n{'task':<26} {'operation (* planted)':<46} harmful  undecided  safe")
     for (name, what), counts in states.items():
         row = "  ".join(f"{counts[state]:>7}" for state in ("harmful", "undecided", "safe"))
         print(f"{name:<26} {what:<46} {row}")
     recall = float(np.mean(hits)) if hits else None
     alarms = float(np.mean(false_alarms)) if false_alarms else None
-    told = {
+    summary = {
         "seeds": seeds, "planted": len(hits), "recall": recall, "kinds": dict(kinds),
         "harmless": len(false_alarms), "false_alarms": alarms,
     }  # fmt: skip
-    print(json.dumps(told))
+    print(json.dumps(summary))
     good = (recall is None or recall >= 0.95) and (alarms is None or alarms <= 0.05)
     return 0 if good else 1
 

@@ -18,7 +18,7 @@ MAX_CHARACTERS = 200_000
 
 @dataclass(frozen=True)
 class RecipeText:
-    """A recipe that was found.
+    """The text of a recipe.
 
     Args:
         name: its short name, for run folders: `flowers` for `recipes/flowers.yaml`.
@@ -107,8 +107,8 @@ def summary(recipe: Recipe) -> str:
         parts.append(f"target: {_images(recipe.target.reader)}, {labels[recipe.target.labels]}")
     parts.append(f"phases: {join_words([_phase(phase) for phase in recipe.phases], 'then')}")
     if recipe.adapts_by is not None:
-        methods = join_words([one.name for one in recipe.adapts_by.methods], "and")
-        validators = join_words([one.name for one in recipe.adapts_by.select_by], "and")
+        methods = join_words([method.name for method in recipe.adapts_by.methods], "and")
+        validators = join_words([validator.name for validator in recipe.adapts_by.select_by], "and")
         parts.append(f"adapts by {methods}, selected by {validators}")
     formats = recipe.export.formats
     parts.append(f"exports {join_words(formats, 'and')}" if formats else "exports nothing")

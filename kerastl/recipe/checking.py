@@ -36,9 +36,9 @@ def check(
         text: YAML.
         name: the recipe as the user calls it: a shipped name or a file.
         tables: look-ups in the tables of the backbones; `kerastl.models`. None: they are not checked.
-        domains_of: a reader's name and options to the domains of its images; `registry.read_domains`. It is called, which
+        read_domains: a reader's name and options to the domains of its images; `registry.read_domains`. It is called, which
             reads the table, only if `target.domains` shares the source's table and the source does not name its own.
-        columns_of: a reader's name and options to the columns of its table; `registry.read_columns`. It is called only if
+        read_columns: a reader's name and options to the columns of its table; `registry.read_columns`. It is called only if
             `evaluation.subgroups` names some; a table that cannot be read is reported by the run. None: not checked.
         policy_of: the name of a policy to `(name, options)` of its operations; `kerastl.augment.named_policy`. None:
             only the policy `none` is known.
@@ -122,7 +122,7 @@ def _with_validators(recipe: Recipe, models: Models | None) -> Recipe:
         return recipe
     if "select_by" in block.model_fields_set:
         return recipe
-    able = tuple(one for one in block.select_by if models.works_without_source("validator", one.name))
+    able = tuple(item for item in block.select_by if models.works_without_source("validator", item.name))
     block = block.model_copy(update={"select_by": able})
     return recipe.model_copy(update={"adaptation": block})
 

@@ -65,8 +65,8 @@ class Document:
 
     def sorted_problems(self) -> list[Problem]:
         """Return the problems in the order of the file, those of `--set` last."""
-        found = sorted(self.problems, key=lambda pair: pair[0] or float("inf"))
-        return [problem for _, problem in found]
+        ordered = sorted(self.problems, key=lambda pair: pair[0] or float("inf"))
+        return [problem for _, problem in ordered]
 
 
 def _origin(line: int, path: str) -> str:
@@ -160,7 +160,7 @@ def _compose(text: str) -> Any:
         ) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise _RefusedError(mark.line + 1 if mark else 1, _words(error)) from None
+        raise _RefusedError(mark.line + 1 if mark else 1, _yaml_message(error)) from None
     except _RefusedError:
         raise
     except Exception as error:  # ruamel.yaml raises many kinds on damaged input
@@ -170,7 +170,7 @@ def _compose(text: str) -> Any:
     return node
 
 
-def _words(error: MarkedYAMLError) -> str:
+def _yaml_message(error: MarkedYAMLError) -> str:
     problem = error.problem or "is not YAML"
     if "'\\t'" in problem:
         return "a tab cannot indent: use spaces."
@@ -238,7 +238,7 @@ def _refuse_surrogates(text: str, line: int) -> None:
 
 
 def _value(text: str) -> bool | int | float | str | None:
-    """Return the value of plain text; a number that Python refuses to read stays text."""
+    """Return the value of plain text; a number that Python cannot parse is text."""
     if NULL.fullmatch(text):
         return None
     if BOOL.fullmatch(text):
@@ -301,7 +301,7 @@ def _put(document: Document, loc: Loc, parsed: Document) -> None:
     if not _fits(document, value, loc[-1], above):
         return
     value[loc[-1]] = parsed.data
-    for below in [one for one in document.lines if one[: len(loc)] == loc]:
+    for below in [other for other in document.lines if other[: len(loc)] == loc]:
         del document.lines[below]
     document.lines |= {**parsed.lines, loc: SET}
 
@@ -311,8 +311,8 @@ def _as_mapping(document: Document, child: Any, loc: Loc) -> Any:
     path = join_path("", loc)
     if isinstance(child, list) and path in SHORT_FORMS:
         key = SHORT_FORMS[path][1]
-        moved = {one for one in document.lines if one[: len(loc)] == loc and len(one) > len(loc)}
-        document.lines |= {(*loc, key, *one[len(loc) :]): document.lines[one] for one in moved}
+        inner = {other for other in document.lines if other[: len(loc)] == loc and len(other) > len(loc)}
+        document.lines |= {(*loc, key, *other[len(loc) :]): document.lines[other] for other in inner}
         document.lines[(*loc, key)] = document.lines[loc]
         return {key: child}
     if child is not None and not isinstance(child, Scalar):

@@ -52,7 +52,7 @@ def target_has_one_source_of_images(target: Target) -> Iterator[Finding]:
 def methods_and_validators_differ(adaptation: Adaptation) -> Iterator[Finding]:
     """Each method and each validator is listed once."""
     for key in ("methods", "select_by"):
-        yield from _repeated(key, [one and one.name for one in getattr(adaptation, key)])
+        yield from _repeated(key, [item and item.name for item in getattr(adaptation, key)])
 
 
 def formats_differ(export: Export) -> Iterator[Finding]:
@@ -156,9 +156,9 @@ def _mixing_needs_two_images(recipe: Recipe) -> Iterator[Finding]:
 
 def _calibration_needs_files(recipe: Recipe) -> Iterator[Finding]:
     """Quantization to 8 bits is calibrated on training images, which are read again as files."""
-    sections = [one for one in (recipe.data, recipe.target) if one is not None]
-    readers = [one.reader for one in sections if one.reader is not None]
-    if recipe.export.quantize == "int8" and readers and all(one.name == "tfds" for one in readers):
+    sections = [section for section in (recipe.data, recipe.target) if section is not None]
+    readers = [section.reader for section in sections if section.reader is not None]
+    if recipe.export.quantize == "int8" and readers and all(reader.name == "tfds" for reader in readers):
         yield (
             "export.quantize",
             "int8 is calibrated on image files, which the reader tfds does not have. "
@@ -182,7 +182,7 @@ class Tables(Protocol):
     def block_names(self, name: str) -> Sequence[str]:
         """Return the names of a backbone's blocks from the input to the output."""
 
-    def checked_size(self, name: str, image_size_px: int | None) -> int:
+    def resolve_image_size(self, name: str, image_size_px: int | None) -> int:
         """Return the image size; RequestError where the backbone cannot be built for it."""
 
     def published_weights(
@@ -210,7 +210,7 @@ def backbone_findings(recipe: Any, tables: Tables) -> Iterator[Finding]:
         return
     size = value_at(recipe, "data.image_size_px")
     try:
-        tables.checked_size(name, size)
+        tables.resolve_image_size(name, size)
     except RequestError as error:
         yield "data.image_size_px", str(error)
         size = None
@@ -229,9 +229,9 @@ def _named_blocks(recipe: Any) -> Iterator[tuple[str, str]]:
         choice = getattr(phase, "trainable", None)
         if isinstance(choice, FromBlock) and hasattr(choice, "from_block"):
             yield f"phases[{index}].trainable.from_block", choice.from_block
-        for place, rate in enumerate(getattr(phase, "rates", ())):
+        for rate_index, rate in enumerate(getattr(phase, "rates", ())):
             if hasattr(rate, "block"):
-                yield f"phases[{index}].rates[{place}].block", rate.block
+                yield f"phases[{index}].rates[{rate_index}].block", rate.block
 
 
 def _weights_are_published(backbone: Any, size: int | None, tables: Tables) -> Iterator[Finding]:
@@ -271,7 +271,7 @@ def reader_findings(recipe: Any) -> Iterator[Finding]:
         if not name or path in reported or not value_at(recipe, path) or _has(name, option):
             continue
         reported.add(path)
-        able = [one for one in registry.names("reader") if _has(one, option)]
+        able = [reader_name for reader_name in registry.names("reader") if _has(reader_name, option)]
         yield (
             path,
             f"the reader {name} has no {option}. Readers with {option}: {', '.join(able)}. "
@@ -289,7 +289,7 @@ def with_shared_table(recipe: Recipe, read_domains: DomainsOf | None) -> Recipe:
 
     Args:
         recipe: valid; where its target has domains, the source's reader has an option `domains`.
-        domains_of: a reader's name and options to the domains of its images; called only where the source does not
+        read_domains: a reader's name and options to the domains of its images; called only where the source does not
             name its own.
 
     Raises:
@@ -349,7 +349,7 @@ def missing_columns(recipe: Recipe, read_columns: ColumnsOf) -> Iterator[str]:
 
     Args:
         recipe: valid; where it names columns, its readers have some.
-        columns_of: a reader's name and options to its columns; a table that cannot be read is reported by the run.
+        read_columns: a reader's name and options to its columns; a table that cannot be read is reported by the run.
     """
     readers: dict[str, Reader] = {}
     if recipe.data.reader is not None:
@@ -369,5 +369,5 @@ def missing_columns(recipe: Recipe, read_columns: ColumnsOf) -> Iterator[str]:
             if name not in known:
                 near = nearest(name, known)
                 hint = f" Did you mean {quote(near)}?" if near else ""
-                columns = ", ".join(quote(one, "") for one in known)
+                columns = ", ".join(quote(column, "") for column in known)
                 yield f"the table of {path} has no column {quote(name)}.{hint} Columns: {columns}."

@@ -150,11 +150,11 @@ def _contradictions(recipe: Any, from_model: FromModel) -> Iterator[Finding]:
             yield path, "is defined by source.model, which has another value. Remove it."
 
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, Window) and isinstance(other, Window):
-        pairs = (one.center, other.center), (one.width, other.width)
+def _same(given: Any, defined: Any) -> bool:
+    if isinstance(given, Window) and isinstance(defined, Window):
+        pairs = (given.center, defined.center), (given.width, defined.width)
         return all(math.isclose(*pair, rel_tol=1e-9, abs_tol=1e-9) for pair in pairs)
-    return bool(one == other)
+    return bool(given == defined)
 
 
 def _of_images(recipe: Any) -> Iterator[Finding]:
@@ -216,10 +216,10 @@ def _of_methods(recipe: Any, models: Models | None) -> Iterator[Finding]:
     for key, kind in (("methods", "adaptation"), ("select_by", "validator")):
         if key not in block.model_fields_set:
             continue  # of the default validators, those that work are used
-        able = [one for one in registry.names(kind) if models.works_without_source(kind, one)]
-        for index, one in enumerate(getattr(block, key, ())):
-            if getattr(one, "name", able[0]) not in able:
+        able = [name for name in registry.names(kind) if models.works_without_source(kind, name)]
+        for index, item in enumerate(getattr(block, key, ())):
+            if getattr(item, "name", able[0]) not in able:
                 yield (
                     f"adaptation.{key}[{index}]",
-                    f"{one.name} needs source images, which are not available with source.model. Use {join_words(able)}.",
+                    f"{item.name} needs source images, which are not available with source.model. Use {join_words(able)}.",
                 )
