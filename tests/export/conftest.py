@@ -1,4 +1,4 @@
-"""A small run folder as training leaves it, images that its model classifies differently, and exports made once per session."""
+"""A small finished run, images with different predictions, and exports that are made once per session."""
 
 import io
 import json

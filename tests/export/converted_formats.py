@@ -1,4 +1,4 @@
-"""What the tests of converted models share: which formats, how one is written, and how others read its names."""
+"""Helpers for tests of converted models: the formats, writing an export, and reading its class names with the format's own tools."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from kerastl.export import check_formats
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 
 FORMATS = ("litert", "onnx", "openvino")
-ONE_QUICK = ["onnx", *(pytest.param(one, marks=pytest.mark.slow) for one in ("litert", "openvino"))]
+FORMATS_ONE_FAST = ["onnx", *(pytest.param(one, marks=pytest.mark.slow) for one in ("litert", "openvino"))]
 
 
 def need(*names: str) -> None:
@@ -28,13 +28,13 @@ def need(*names: str) -> None:
         pytest.skip(str(error))
 
 
-def written(
+def write_format(
     trained: Trained, out: Path, name: str, postprocessing: Postprocessing = NO_POSTPROCESSING
 ) -> Path:
     return registry.module("format", name).write(trained, out, postprocessing=postprocessing)
 
 
-def names_in(folder: Path, name: str) -> list[str]:
+def read_class_names(folder: Path, name: str) -> list[str]:
     """The class names as others read them: by the format's own tools."""
     if name == "onnx":
         import onnx
@@ -43,7 +43,7 @@ def names_in(folder: Path, name: str) -> list[str]:
         assert [one.name for one in proto.graph.input] == ["images"]
         return json.loads({one.key: one.value for one in proto.metadata_props}["class_names"])
     if name == "litert":
-        with zipfile.ZipFile(folder / "model.tflite") as packed:
-            return packed.read("labels.txt").decode().splitlines()
-    (told,) = ET.parse(folder / "model.xml").getroot().findall("rt_info/kerastl/class_names")
-    return json.loads(told.get("value"))
+        with zipfile.ZipFile(folder / "model.tflite") as archive:
+            return archive.read("labels.txt").decode().splitlines()
+    (element,) = ET.parse(folder / "model.xml").getroot().findall("rt_info/kerastl/class_names")
+    return json.loads(element.get("value"))

@@ -1,4 +1,4 @@
-"""One version of one model, asked with the messages of TensorFlow Serving's API; part of `stand_in_server.py`."""
+"""A model version that is called with the messages of TensorFlow Serving's API; part of `stand_in_server.py`."""
 
 from pathlib import Path
 from typing import Any

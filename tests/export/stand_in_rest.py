@@ -18,7 +18,7 @@ ROW, COLUMNS = "instances", "inputs"
 
 
 class Refused(Exception):
-    """A request that is answered with an error: a gRPC status by name, and its words."""
+    """A request that fails: a gRPC status by name, and its message."""
 
     def __init__(self, code: str, text: str) -> None:
         self.code, self.text = code, text

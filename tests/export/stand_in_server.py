@@ -112,10 +112,10 @@ def status_json(response: Any) -> Any:
 def metadata_json(response: Any) -> Any:
     signatures = get_model_metadata_pb2.SignatureDefMap()
     response.metadata["signature_def"].Unpack(signatures)
-    told = {"always_print_fields_with_no_presence": True, "preserving_proto_field_name": True}
+    options = {"always_print_fields_with_no_presence": True, "preserving_proto_field_name": True}
     return {
-        "model_spec": json_format.MessageToDict(response.model_spec, **told),
-        "metadata": {"signature_def": json_format.MessageToDict(signatures, **told)},
+        "model_spec": json_format.MessageToDict(response.model_spec, **options),
+        "metadata": {"signature_def": json_format.MessageToDict(signatures, **options)},
     }
 
 

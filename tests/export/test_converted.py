@@ -29,7 +29,7 @@ from kerastl.export import (
 from kerastl.export.converted import check_agreement
 from kerastl.export.postprocess import Postprocessing, Prevalence, Threshold
 from tests.export.conftest import CLASS_NAMES, SIZE
-from tests.export.converted_formats import FORMATS, ONE_QUICK, names_in, need, written
+from tests.export.converted_formats import FORMATS, FORMATS_ONE_FAST, need, read_class_names, write_format
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_an_export_has_no_fault_in_its_own_runtime(
             assert word.encode() not in file.read_bytes(), file.name
 
 
-@pytest.mark.parametrize("name", ONE_QUICK)
+@pytest.mark.parametrize("name", FORMATS_ONE_FAST)
 def test_class_names_are_in_the_file_and_another_export_has_the_same_bytes(
     name: str, run_with_export: Callable[[str], Path]
 ) -> None:
@@ -81,28 +81,28 @@ def test_class_names_are_in_the_file_and_another_export_has_the_same_bytes(
     first = second.parent / "1"
     assert second.name == "2"
     assert find_converted(second.parent).folder == second
-    assert names_in(first, name) == list(CLASS_NAMES)
+    assert read_class_names(first, name) == list(CLASS_NAMES)
     files = sorted(one.name for one in first.iterdir())
     assert len(files) >= 2
     for file in files:
         assert (first / file).read_bytes() == (second / file).read_bytes(), file
 
 
-@pytest.mark.parametrize("name", ONE_QUICK)
+@pytest.mark.parametrize("name", FORMATS_ONE_FAST)
 def test_temperature_and_prevalence_are_in_the_graph(
     name: str, trained: Trained, encoded: list[bytes], tmp_path: Path
 ) -> None:
-    learnt, served = (0.5, 0.3, 0.2), (0.1, 0.1, 0.8)
-    postprocessing = Postprocessing(2.0, Prevalence(learnt, served), Threshold("10", 0.7))
-    folder = written(trained, tmp_path / "out", name, postprocessing)
+    training, served = (0.5, 0.3, 0.2), (0.1, 0.1, 0.8)
+    postprocessing = Postprocessing(2.0, Prevalence(training, served), Threshold("10", 0.7))
+    folder = write_format(trained, tmp_path / "out", name, postprocessing)
     found = find_converted(folder)
-    predicted, answers = load_converted(found).predict(encoded)
+    predicted, probabilities = load_converted(found).predict(encoded)
     own = trained.probabilities(encoded).astype(np.float64)
     flat = own**0.5 / (own**0.5).sum(axis=1, keepdims=True)
-    shifted = flat * np.divide(served, learnt)
-    assert answers == pytest.approx(shifted / shifted.sum(axis=1, keepdims=True), abs=1e-6)
-    # "10" by the threshold on the model's own probability of it, the others by what is told.
-    others = answers.copy()
+    shifted = flat * np.divide(served, training)
+    assert probabilities == pytest.approx(shifted / shifted.sum(axis=1, keepdims=True), abs=1e-6)
+    # "10" by the threshold on the model's own probability of it, the others by the probabilities after postprocessing.
+    others = probabilities.copy()
     others[:, 2] = -1
     best = np.where(own[:, 2] >= 0.7, 2, others.argmax(axis=1))
     assert predicted == [CLASS_NAMES[place] for place in best]
@@ -121,21 +121,21 @@ def other_weights(trained: Trained) -> Trained:
     return dataclasses.replace(trained, model=model)
 
 
-@pytest.mark.parametrize("name", ONE_QUICK)
+@pytest.mark.parametrize("name", FORMATS_ONE_FAST)
 def test_planted_faults_are_named(
     name: str, run_with_export: Callable[[str], Path], trained: Trained, encoded: list[bytes], tmp_path: Path
 ) -> None:
     expected = expected_predictions(trained, encoded)
     honest = run_with_export(name) / "export" / name / "1"
     swapped = dataclasses.replace(trained, class_names=CLASS_NAMES[::-1])
-    found = faults(written(swapped, tmp_path / "swapped", name), encoded, expected)
+    found = faults(write_format(swapped, tmp_path / "swapped", name), encoded, expected)
     assert set(found) == {"settings", "class names"}
     assert str(list(CLASS_NAMES[::-1])) in found["class names"]
 
-    other = written(other_weights(trained), tmp_path / "other", name)
+    other = write_format(other_weights(trained), tmp_path / "other", name)
     found = faults(other, encoded, expected)
     assert {"settings", "equal to kerastl predict"} <= set(found)
-    # Its manifest made honest again, the answers alone tell.
+    # Its manifest made honest again, the probabilities alone tell.
     shutil.copy(honest / "manifest.json", other)
     found = faults(other, encoded, expected)
     assert set(found) == {"files", "equal to kerastl predict"}
@@ -148,7 +148,7 @@ def test_planted_faults_are_named(
         load_converted(find_converted(honest))
 
 
-@pytest.mark.parametrize("name", ONE_QUICK)
+@pytest.mark.parametrize("name", FORMATS_ONE_FAST)
 def test_a_broken_file_gives_findings_instead_of_a_crash(
     name: str, run_with_export: Callable[[str], Path], encoded: list[bytes]
 ) -> None:
@@ -201,5 +201,5 @@ def test_two_threads_can_predict_at_the_same_time(name: str, exported_run: Calla
     batches = [random.uniform(0, 255, (1 + at % 3, SIZE, SIZE, 3)).astype(np.float32) for at in range(40)]
     with ThreadPoolExecutor(2) as threads:
         together = list(threads.map(model.predict_images, batches))
-    for batch, answers in zip(batches, together, strict=True):
-        assert answers == pytest.approx(model.predict_images(batch), abs=1e-6)
+    for batch, probabilities in zip(batches, together, strict=True):
+        assert probabilities == pytest.approx(model.predict_images(batch), abs=1e-6)

@@ -1,4 +1,4 @@
-"""Networks that are built unlike each other, through ONNX and LiteRT: what their runtimes answer is what Keras answers."""
+"""Different architectures give the same predictions in ONNX Runtime and LiteRT as in Keras."""
 
 from pathlib import Path
 

@@ -18,7 +18,7 @@ from kerastl.errors import RequestError
 from kerastl.evaluation import Trained, load_trained
 from kerastl.export import export_run
 from tests.export.conftest import CLASS_NAMES, SIZE
-from tests.export.converted_formats import FORMATS, ONE_QUICK, names_in, need, written
+from tests.export.converted_formats import FORMATS, FORMATS_ONE_FAST, need, read_class_names, write_format
 
 
 @pytest.fixture(autouse=True)
@@ -40,13 +40,13 @@ def test_arrays_of_a_layer_that_are_not_weights_become_constants(tmp_path: Path)
     model = keras.Model(image, keras.layers.Dense(3)(pooled))
     trained = Trained(CLASS_NAMES, SIZE, None, 10**6, None, None, model)
     images = np.random.default_rng(1).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
-    folder = written(trained, tmp_path, "onnx")
-    assert names_in(folder, "onnx") == list(CLASS_NAMES)
+    folder = write_format(trained, tmp_path, "onnx")
+    assert read_class_names(folder, "onnx") == list(CLASS_NAMES)
     _, ask = registry.module("format", "onnx").load(folder)
     assert ask(images) == pytest.approx(tf.nn.softmax(model(images)).numpy(), abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ONE_QUICK)
+@pytest.mark.parametrize("name", FORMATS_ONE_FAST)
 def test_grouped_convolutions_and_gelu_can_be_converted(name: str, tmp_path: Path) -> None:
     """As ConvNeXt has them: Keras computes the first in a function for XLA alone, the second by Erfc, which ONNX lacks."""
     keras.utils.set_random_seed(4)
@@ -58,7 +58,7 @@ def test_grouped_convolutions_and_gelu_can_be_converted(name: str, tmp_path: Pat
     model = keras.Model(image, keras.layers.Dense(3)(pooled))
     trained = Trained(CLASS_NAMES, SIZE, None, 10**6, None, None, model)
     images = np.random.default_rng(1).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
-    _, ask = registry.module("format", name).load(written(trained, tmp_path, name))
+    _, ask = registry.module("format", name).load(write_format(trained, tmp_path, name))
     assert ask(images) == pytest.approx(tf.nn.softmax(model(images)).numpy(), abs=1e-6)
 
 
@@ -70,13 +70,13 @@ class Odd(keras.layers.Layer):
         return tf.math.bessel_i0(x)
 
 
-@pytest.mark.parametrize("name", ONE_QUICK)
+@pytest.mark.parametrize("name", FORMATS_ONE_FAST)
 def test_a_model_that_cannot_be_converted_is_refused_with_the_reason(
     name: str, trained: Trained, tmp_path: Path
 ) -> None:
     model = keras.Model(trained.model.input, Odd()(trained.model.output))
     with pytest.raises(RequestError, match="BesselI0") as refused:
-        written(dataclasses.replace(trained, model=model), tmp_path / "out", name)
+        write_format(dataclasses.replace(trained, model=model), tmp_path / "out", name)
     assert "--format saved_model" in str(refused.value)
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -102,7 +102,7 @@ def test_quantizing_another_format_is_refused(name: str, run_folder: Path) -> No
 def test_class_names_with_line_breaks_are_refused_by_litert(trained: Trained, tmp_path: Path) -> None:
     broken = dataclasses.replace(trained, class_names=("a\nb", "c", "d"))
     with pytest.raises(RequestError, match=r"a.*b"):
-        written(broken, tmp_path, "litert")
+        write_format(broken, tmp_path, "litert")
 
 
 AGAIN = """
@@ -120,7 +120,7 @@ for name in sys.argv[3:]:
 @pytest.mark.slow
 def test_another_process_writes_the_same_bytes(trained: Trained, tmp_path: Path, finished_run: Path) -> None:
     for name in FORMATS:
-        written(trained, tmp_path / "1" / name, name)
+        write_format(trained, tmp_path / "1" / name, name)
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
     words = [sys.executable, "-c", AGAIN, str(finished_run), str(tmp_path / "2"), *FORMATS]
     subprocess.run(words, check=True, env=environment, capture_output=True)
@@ -132,7 +132,7 @@ def test_another_process_writes_the_same_bytes(trained: Trained, tmp_path: Path,
 
 
 def test_onnx_weights_in_another_file_are_not_read(tmp_path: Path) -> None:
-    """Weights may stand in a second file by the format; its name is the writer's choice, here a secret's."""
+    """The format allows weights in a second file, whose name the writer chooses; here it is a secret."""
     import onnx
 
     (tmp_path / "secret").write_bytes(np.arange(3, dtype=np.float32).tobytes())

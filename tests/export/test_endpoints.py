@@ -1,4 +1,4 @@
-"""The further endpoints, checked by NumPy on the layers of the model."""
+"""The endpoints, checked with NumPy on the layers of the model."""
 
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def test_classify_returns_all_classes_best_first(
     loaded: Any, encoded: list[bytes], logits: np.ndarray
 ) -> None:
-    answers = loaded.signatures["classify"](tf.constant([example(one) for one in encoded]))
+    outputs = loaded.signatures["classify"](tf.constant([example(one) for one in encoded]))
     order = np.argsort(-logits, axis=1)
-    assert [[one.decode() for one in row] for row in answers["classes"].numpy()] == [
-        [CLASS_NAMES[place] for place in row] for row in order
+    assert [[name.decode() for name in row] for row in outputs["classes"].numpy()] == [
+        [CLASS_NAMES[index] for index in row] for row in order
     ]
     rows = np.take_along_axis(softmax(logits), order, axis=1)
-    assert answers["scores"].numpy() == pytest.approx(rows, abs=1e-6)
+    assert outputs["scores"].numpy() == pytest.approx(rows, abs=1e-6)
     with pytest.raises(tf.errors.InvalidArgumentError, match="image/encoded"):
         loaded.signatures["classify"](tf.constant([b""]))
 
@@ -60,19 +60,19 @@ def test_explain_returns_grad_cam_of_the_predicted_class(
 
     from kerastl.data import load_image
 
-    answers = loaded.signatures["explain"](tf.constant(encoded))
+    outputs = loaded.signatures["explain"](tf.constant(encoded))
     images = np.stack([
         load_image(tf.constant(one), image_size_px=SIZE, window=WINDOW, max_pixels=MAX_PIXELS)
         for one in encoded
     ])  # fmt: skip
     maps = keras.Model(model.input, model.get_layer("pooled").input)(images, training=False).numpy()
-    predicted = [CLASS_NAMES.index(one.decode()) for one in answers["predicted"].numpy()]
+    predicted = [CLASS_NAMES.index(name.decode()) for name in outputs["predicted"].numpy()]
     kernel = model.get_layer("head").get_weights()[0]
     heat = np.maximum(np.einsum("nhwc,cn->nhw", maps, kernel[:, predicted]), 0)
-    most = heat.max(axis=(1, 2), keepdims=True)
-    wanted = np.divide(heat, most, out=np.zeros_like(heat), where=most > 0)
+    highest = heat.max(axis=(1, 2), keepdims=True)
+    wanted = np.divide(heat, highest, out=np.zeros_like(heat), where=highest > 0)
     assert wanted.max() == 1
-    assert answers["heatmap"].numpy() == pytest.approx(wanted, abs=1e-4)
+    assert outputs["heatmap"].numpy() == pytest.approx(wanted, abs=1e-4)
     features = loaded.signatures["features"](tf.constant(encoded))["features"].numpy()
     assert features == pytest.approx(maps.mean(axis=(1, 2)), abs=1e-4)
 
@@ -87,16 +87,16 @@ def adjusted(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_temperature_prevalence_and_threshold_are_in_the_graph(
     adjusted: Path, encoded: list[bytes], logits: np.ndarray
 ) -> None:
-    told = tf.saved_model.load(str(adjusted))
-    answers = told.signatures["serving_default"](tf.constant(encoded))
+    loaded = tf.saved_model.load(str(adjusted))
+    outputs = loaded.signatures["serving_default"](tf.constant(encoded))
     rows = softmax(logits / 1.7) * np.array([0.7 / 0.2, 0.2 / 0.3, 0.1 / 0.5])
     rows /= rows.sum(axis=1, keepdims=True)
-    assert answers["probabilities"].numpy() == pytest.approx(rows, abs=1e-6)
-    called = softmax(logits)[:, 1] >= 0.2
-    assert 0 < called.sum() < len(called)
+    assert outputs["probabilities"].numpy() == pytest.approx(rows, abs=1e-6)
+    is_positive = softmax(logits)[:, 1] >= 0.2
+    assert 0 < is_positive.sum() < len(is_positive)
     others = np.where([True, False, True], rows, -1).argmax(axis=1)
-    wanted = [CLASS_NAMES[1 if yes else other] for yes, other in zip(called, others, strict=True)]
-    assert [one.decode() for one in answers["predicted"].numpy()] == wanted
+    wanted = [CLASS_NAMES[1 if yes else other] for yes, other in zip(is_positive, others, strict=True)]
+    assert [name.decode() for name in outputs["predicted"].numpy()] == wanted
     assert POSTPROCESSING.apply(softmax(logits)) == pytest.approx(rows, abs=1e-9)
     assert POSTPROCESSING.predict_labels(softmax(logits), CLASS_NAMES) == wanted
     assert read_manifest(adjusted).postprocessing == POSTPROCESSING
@@ -109,8 +109,8 @@ def test_the_output_threshold_of_two_classes_gives_the_same_labels() -> None:
     odds = np.sqrt(0.8 / 0.2) / 9
     assert at == pytest.approx(odds / (1 + odds))
     rows = np.array([[1 - p, p] for p in np.linspace(0.01, 0.99, 99)])
-    by_answer = postprocessing.apply(rows)[:, 1] >= at - 1e-9
-    assert [one == "ill" for one in postprocessing.predict_labels(rows, names)] == by_answer.tolist()
+    by_output = postprocessing.apply(rows)[:, 1] >= at - 1e-9
+    assert [one == "ill" for one in postprocessing.predict_labels(rows, names)] == by_output.tolist()
     assert Postprocessing.from_json(postprocessing.to_json(names), names) == postprocessing
     assert "ill is predicted" in postprocessing.describe(names)
 
@@ -129,7 +129,7 @@ def test_damaged_postprocessing_is_refused(damaged: dict[str, Any]) -> None:
 
 
 def written(folder: Path, outputs: Any, method: str | None = None) -> Path:
-    """A SavedModel whose endpoints answer what the test says."""
+    """Write a SavedModel with endpoints that return the given outputs."""
     module = tf.Module()
     files = tf.TensorSpec([None], tf.string, name="image_bytes")
     images = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
@@ -148,7 +148,7 @@ def written(folder: Path, outputs: Any, method: str | None = None) -> Path:
 
 
 def faults(export: Path) -> dict[str, str]:
-    return {one.check: one.detail for one in check_endpoints(export) if not one.ok}
+    return {finding.check: finding.detail for finding in check_endpoints(export) if not finding.ok}
 
 
 def whole() -> dict[str, tf.Tensor]:
@@ -158,7 +158,7 @@ def whole() -> dict[str, tf.Tensor]:
 
 def test_an_export_has_no_fault_in_its_endpoints(export: Path) -> None:
     findings = check_endpoints(export)
-    assert [one.check for one in findings if one.passed] == [
+    assert [finding.check for finding in findings if finding.passed] == [
         "version folder", "endpoints", "types for REST",
     ]  # fmt: skip
     assert "explain" in findings[1].detail
@@ -166,9 +166,9 @@ def test_an_export_has_no_fault_in_its_endpoints(export: Path) -> None:
 
 def test_what_tf_serving_cannot_serve_is_named(tmp_path: Path) -> None:
     half = written(tmp_path / "half", lambda: whole() | {"probabilities": tf.constant([1], tf.bfloat16)})
-    found = faults(half)
-    assert "probabilities of serving_default is bfloat16" in found["types for REST"]
-    assert "'half' is not a number" in found["version folder"]
+    details = faults(half)
+    assert "probabilities of serving_default is bfloat16" in details["types for REST"]
+    assert "'half' is not a number" in details["version folder"]
     base64 = written(tmp_path / "1", lambda: whole() | {"label_bytes": tf.constant(["a"])})
     assert "label_bytes of pixels" in faults(base64)["endpoints"]
     unnamed = written(tmp_path / "2", lambda: {"output_0": tf.constant([1.0])})

@@ -1,4 +1,4 @@
-"""Each promise of `verify`, kept and broken, on answers that the test makes up."""
+"""Each check of `verify`, passed and failed, on synthetic outputs."""
 
 from collections.abc import Callable
 from typing import Any

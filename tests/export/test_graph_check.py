@@ -1,4 +1,4 @@
-"""The static check of a graph: what it refuses, wherever it is hidden, before any session exists."""
+"""The static check of a graph finds forbidden operations in every function, before a session exists."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What travels to another hospital: a model and what one must know to go on with it, nothing of the images."""
+"""The Keras export holds the model and its description, and nothing of the images."""
 
 import json
 import math
@@ -42,56 +42,58 @@ def run(run_folder):
 
 
 @pytest.fixture
-def portable(run):
+def keras_export(run):
     return export_run(run, "keras")
 
 
-def test_the_export_describes_the_model_and_contains_nothing_of_its_images(run, portable):
-    assert portable == run / "export" / "keras" / "1"
-    assert {one.name for one in portable.iterdir()} == {"model.keras", "model.json", "manifest.json"}
-    told = json.loads((portable / "model.json").read_text())
-    assert told["backbone"] == {"name": "small_cnn"}
-    assert told["head"] == {"dropout": 0.4}
-    assert told["class_shares"]["benign"] == pytest.approx(2 / 3)
-    assert told["class_shares"]["10"] == pytest.approx(1 / 3)
-    assert told["validation"]["temperature"] == 1.5
-    assert told["validation"]["points"] == [{"fixed": "specificity", "at": 0.9, "threshold": 0.75}]
+def test_the_export_describes_the_model_and_contains_nothing_of_its_images(run, keras_export):
+    assert keras_export == run / "export" / "keras" / "1"
+    assert {file.name for file in keras_export.iterdir()} == {"model.keras", "model.json", "manifest.json"}
+    content = json.loads((keras_export / "model.json").read_text())
+    assert content["backbone"] == {"name": "small_cnn"}
+    assert content["head"] == {"dropout": 0.4}
+    assert content["class_shares"]["benign"] == pytest.approx(2 / 3)
+    assert content["class_shares"]["10"] == pytest.approx(1 / 3)
+    assert content["validation"]["temperature"] == 1.5
+    assert content["validation"]["points"] == [{"fixed": "specificity", "at": 0.9, "threshold": 0.75}]
     labels = -(6 * math.log(6 / 9) + 3 * math.log(3 / 9)) / 9
-    assert told["validation"]["bounded_information"] == pytest.approx(
+    assert content["validation"]["bounded_information"] == pytest.approx(
         {"value": labels - 0.25, "low": labels - 0.5, "high": labels - 0.125}
     )
     root = json.loads((run / "model.json").read_text())["data_root"]
-    for file in portable.iterdir():
+    for file in keras_export.iterdir():
         for word in (b"secret", b".png", root.encode(), str(run).encode()):
             assert word not in file.read_bytes(), file.name
 
 
-def test_the_export_has_the_description_and_the_weights_of_the_run(run, portable):
-    one, other = read_source_model(run), read_source_model(portable.parent)
-    assert other.folder == portable
-    assert one.to_json() == other.to_json()
-    first, second = (load_trained(folder).model.get_weights() for folder in (run, portable))
-    assert all((a == b).all() for a, b in zip(first, second, strict=True))
+def test_the_export_has_the_description_and_the_weights_of_the_run(run, keras_export):
+    first, second = read_source_model(run), read_source_model(keras_export.parent)
+    assert second.folder == keras_export
+    assert first.to_json() == second.to_json()
+    own, exported = (load_trained(folder).model.get_weights() for folder in (run, keras_export))
+    assert all((a == b).all() for a, b in zip(own, exported, strict=True))
 
 
-def test_a_resumed_run_does_not_export_the_same_model_twice(run, portable):
-    assert export_once(run, "keras") == portable
-    (portable / "model.json").write_text("{}")
-    assert export_once(run, "keras") == portable.parent / "2"
-    assert find_model(portable.parent) == find_keras_export(portable.parent) == portable.parent / "2"
+def test_a_resumed_run_does_not_export_the_same_model_twice(run, keras_export):
+    assert export_once(run, "keras") == keras_export
+    (keras_export / "model.json").write_text("{}")
+    assert export_once(run, "keras") == keras_export.parent / "2"
+    assert (
+        find_model(keras_export.parent) == find_keras_export(keras_export.parent) == keras_export.parent / "2"
+    )
 
 
-def test_verify_finds_a_modified_file_and_another_run(run, portable, tmp_path):
-    assert all(one.ok for one in verify_keras_export(portable, run))
+def test_verify_finds_a_modified_file_and_another_run(run, keras_export, tmp_path):
+    assert all(finding.ok for finding in verify_keras_export(keras_export, run))
     other = tmp_path / "other"
     shutil.copytree(run, other)
     model = load_trained(run).model
     model.get_layer("norm").moving_mean.assign(model.get_layer("norm").moving_mean + 1.0)
     model.save(other / "model.keras")
-    bad = [one for one in verify_keras_export(portable, other) if not one.ok]
-    assert [one.check for one in bad] == ["run"]
-    (portable / "model.json").write_text((portable / "model.json").read_text() + " ")
-    (bad,) = (one for one in verify_keras_export(portable, None) if not one.ok)
+    bad = [finding for finding in verify_keras_export(keras_export, other) if not finding.ok]
+    assert [finding.check for finding in bad] == ["run"]
+    (keras_export / "model.json").write_text((keras_export / "model.json").read_text() + " ")
+    (bad,) = (finding for finding in verify_keras_export(keras_export, None) if not finding.ok)
     assert (bad.check, "model.json" in bad.detail) == ("files", True)
 
 
@@ -109,20 +111,20 @@ def test_verify_finds_a_modified_file_and_another_run(run, portable, tmp_path):
     ],
     ids=str,
 )
-def test_a_damaged_description_is_refused(portable, change):
-    told = json.loads((portable / "model.json").read_text())
-    (portable / "model.json").write_text(json.dumps(told | change))
+def test_a_damaged_description_is_refused(keras_export, change):
+    content = json.loads((keras_export / "model.json").read_text())
+    (keras_export / "model.json").write_text(json.dumps(content | change))
     with pytest.raises(RequestError, match=r"model\.json|model"):
-        read_unverified_model(portable)
+        read_unverified_model(keras_export)
     with pytest.raises(RequestError, match=r"model\.json"):
-        read_source_model(portable)
+        read_source_model(keras_export)
 
 
-def test_a_description_of_another_model_is_refused(portable):
-    told = json.loads((portable / "model.json").read_text())
-    (portable / "model.json").write_text(json.dumps(told | {"image_size_px": 32}))
+def test_a_description_of_another_model_is_refused(keras_export):
+    content = json.loads((keras_export / "model.json").read_text())
+    (keras_export / "model.json").write_text(json.dumps(content | {"image_size_px": 32}))
     with pytest.raises(RequestError):
-        load_trained(portable)
+        load_trained(keras_export)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path, run):

@@ -1,4 +1,4 @@
-"""The model card: what a run may tell, and nothing of the people in its images."""
+"""The model card describes the run and contains no personal data."""
 
 import hashlib
 import json
@@ -61,8 +61,8 @@ def run_in(folder):
     lines = [f"secret_{n}.png,{label},{split},secret_group{n // 2},St. Mary" for n, (label, split) in enumerate(rows)]  # fmt: skip
     (folder / "split.csv").write_text("\n".join(["path,label,split,group,domain", *lines]) + "\n")
     (folder / "scores.json").write_text(json.dumps(scores()))
-    told = {"verdict": "do_not_adapt", "chosen": "source_only", "reason": "secret_reason"}
-    (folder / "adaptation.json").write_text(json.dumps(told))
+    adaptation = {"verdict": "do_not_adapt", "chosen": "source_only", "reason": "secret_reason"}
+    (folder / "adaptation.json").write_text(json.dumps(adaptation))
     return folder
 
 
@@ -81,11 +81,11 @@ def as_html(card):
 
 def test_the_card_has_counts_scores_and_the_origin_of_the_model(run):
     card = render_card(read_model_facts(run), **ABOUT)
-    told = cells(card)
-    assert told[told.index("cat") : told.index("cat") + 4] == ["cat", "2", "0", "0"]
-    assert told[told.index("dog") : told.index("dog") + 4] == ["dog", "1", "1", "0"]
-    assert told[told.index("AUC") : told.index("AUC") + 4] == ["AUC", "0.912 (0.850 to 0.960)", "0.700 (0.600 to 0.800)", "0.800"]  # fmt: skip
-    assert {"specificity", "0.900", "0.600", "0.250 (0.200 to 0.300)"} <= set(told)
+    table = cells(card)
+    assert table[table.index("cat") : table.index("cat") + 4] == ["cat", "2", "0", "0"]
+    assert table[table.index("dog") : table.index("dog") + 4] == ["dog", "1", "1", "0"]
+    assert table[table.index("AUC") : table.index("AUC") + 4] == ["AUC", "0.912 (0.850 to 0.960)", "0.700 (0.600 to 0.800)", "0.800"]  # fmt: skip
+    assert {"specificity", "0.900", "0.600", "0.250 (0.200 to 0.300)"} <= set(table)
     for words in ("do not adapt", "1.250", "ef" * 32, "ab" * 32, "64 x 64", "not a medical device"):
         assert words in card
 
@@ -139,12 +139,14 @@ def test_without_a_run_the_card_states_that_scores_are_unknown(tmp_path):
 def test_the_card_describes_the_postprocessing(run):
     assert "are not corrected" in render_card(NO_FACTS, **ABOUT)
     postprocessing = Postprocessing(1.5, Prevalence((0.5, 0.5), (0.9, 0.1)), Threshold("dog", 0.3))
-    told = ABOUT | {"postprocessing": postprocessing}
-    card = render_card(NO_FACTS, **told)
+    about = ABOUT | {"postprocessing": postprocessing}
+    card = render_card(NO_FACTS, **about)
     for words in ("temperature 1.5", "cat 0.9, dog 0.1", "dog is predicted from a probability"):
         assert words in card
     assert "are not corrected" not in card
-    assert "scores are those of the model before postprocessing" in render_card(read_model_facts(run), **told)
+    assert "scores are those of the model before postprocessing" in render_card(
+        read_model_facts(run), **about
+    )
     assert "scores are those of the model before postprocessing" not in render_card(
         read_model_facts(run), **ABOUT
     )
@@ -162,9 +164,9 @@ def test_identifying_site_names_are_replaced_by_numbers():
 def test_unexpected_values_do_not_break_the_card(run, junk):
     whole = scores()
     for key in ("test", "val", "label_shift", "interval"):
-        told = {"test": {"overall": junk, "domains": junk}, "val": {"operating_points": {"points": junk}}}
-        told |= {"label_shift": {"classes": {"cat": junk}}, "interval": {"level": junk}}
-        for content in (whole | {key: junk}, whole | {key: told[key]}):
+        broken = {"test": {"overall": junk, "domains": junk}, "val": {"operating_points": {"points": junk}}}
+        broken |= {"label_shift": {"classes": {"cat": junk}}, "interval": {"level": junk}}
+        for content in (whole | {key: junk}, whole | {key: broken[key]}):
             (run / "scores.json").write_text(json.dumps(content))
             (run / "versions.json").write_text(json.dumps({"weights": junk}))
             assert render_card(read_model_facts(run), **ABOUT).startswith("# Model card")

@@ -1,4 +1,4 @@
-"""An export sees the images of a run as the run saw them: to the bit, in its own graph; planted faults are told."""
+"""The pixels in the served graph are bit-equal to those of the run, and differences are reported."""
 
 import shutil
 from pathlib import Path
@@ -18,9 +18,9 @@ SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "max_pixels": MAX
 
 
 @pytest.fixture
-def asked(run_folder: Path, pictures: list[Path], encoded: list[bytes]) -> dict[str, Any]:
+def run_outputs(run_folder: Path, images: list[Path], encoded: list[bytes]) -> dict[str, Any]:
     """What the pipeline of training makes of the files, and the run's answers."""
-    records = [Record(file.name, file, CLASS_NAMES[0]) for file in pictures]
+    records = [Record(file.name, file, CLASS_NAMES[0]) for file in images]
     source = ImageDataset(records, batch_size=3, window=WINDOW, shuffle=False, **SETTINGS)
     pixels = np.concatenate([images.numpy() for images, _ in source.batches(0)])
     probabilities = load_trained(run_folder).probabilities(encoded)
@@ -56,45 +56,47 @@ def rename(node: Any) -> bool:
 
 @pytest.mark.slow
 def test_pixels_are_bit_equal_and_changes_are_reported(
-    run_folder: Path, asked: dict[str, Any], tmp_path: Path
+    run_folder: Path, run_outputs: dict[str, Any], tmp_path: Path
 ) -> None:
     export = export_run(run_folder)
-    told = compare_with_run(export, **asked)
-    assert told["faults"] == []
-    assert told["pixels"] == {"compared": True, "differ": 0, "largest_difference": 0.0}
-    assert told["predictions"]["differ"] == 0
-    assert told["predictions"]["largest_difference"] <= 1e-5
+    report = compare_with_run(export, **run_outputs)
+    assert report["faults"] == []
+    assert report["pixels"] == {"compared": True, "differ": 0, "largest_difference": 0.0}
+    assert report["predictions"]["differ"] == 0
+    assert report["predictions"]["largest_difference"] <= 1e-5
 
     hardened = edited(export, tmp_path / "hardened", harden)
-    told = compare_with_run(hardened, **asked)
-    _, served = outputs_and_pixels(hardened, asked["encoded"])
+    report = compare_with_run(hardened, **run_outputs)
+    _, served = outputs_and_pixels(hardened, run_outputs["encoded"])
     assert served is not None
-    gaps = np.abs(served - asked["pixels"]).max(axis=(1, 2, 3))
-    assert told["pixels"]["differ"] == np.count_nonzero(gaps) >= 7
-    assert told["pixels"]["largest_difference"] == float(gaps.max())
-    assert "pixels" in told["faults"][-1]
+    gaps = np.abs(served - run_outputs["pixels"]).max(axis=(1, 2, 3))
+    assert report["pixels"]["differ"] == np.count_nonzero(gaps) >= 7
+    assert report["pixels"]["largest_difference"] == float(gaps.max())
+    assert "pixels" in report["faults"][-1]
 
     nameless = edited(export, tmp_path / "nameless", rename)
-    told = compare_with_run(nameless, **asked)
-    assert told["faults"] == []
-    assert told["pixels"]["compared"] is False
-    assert told["predictions"]["differ"] == 0
+    report = compare_with_run(nameless, **run_outputs)
+    assert report["faults"] == []
+    assert report["pixels"]["compared"] is False
+    assert report["predictions"]["differ"] == 0
 
-    wrong = asked["probabilities"] + np.float32([[3e-4, -3e-4, 0]])
-    told = compare_with_run(export, **{**asked, "probabilities": wrong})
-    assert told["predictions"]["differ"] == 8
-    assert "probabilities differ" in told["faults"][0]
+    wrong = run_outputs["probabilities"] + np.float32([[3e-4, -3e-4, 0]])
+    report = compare_with_run(export, **{**run_outputs, "probabilities": wrong})
+    assert report["predictions"]["differ"] == 8
+    assert "probabilities differ" in report["faults"][0]
 
     (nameless / "saved_model.pb").write_bytes(b"\x08")
-    told = compare_with_run(nameless, **asked)
-    assert told["faults"]
+    report = compare_with_run(nameless, **run_outputs)
+    assert report["faults"]
 
 
 @pytest.mark.slow
-def test_another_window_is_found_by_its_pixels(model: Any, asked: dict[str, Any], tmp_path: Path) -> None:
+def test_another_window_is_found_by_its_pixels(
+    model: Any, run_outputs: dict[str, Any], tmp_path: Path
+) -> None:
     """The window touches 16-bit images alone: four of the eight."""
     export = export_saved_model(model, tmp_path / "served", window=None, **SETTINGS)
-    told = compare_with_run(export, **asked)
-    assert told["pixels"]["differ"] == 4
-    assert told["predictions"]["differ"] == 4
-    assert len(told["faults"]) == 2
+    report = compare_with_run(export, **run_outputs)
+    assert report["pixels"]["differ"] == 4
+    assert report["predictions"]["differ"] == 4
+    assert len(report["faults"]) == 2

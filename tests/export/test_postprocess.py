@@ -1,4 +1,4 @@
-"""What a run measured decides postprocessing its export answers, and `verify` holds the export to it."""
+"""The values of a run determine the postprocessing of its export, and `verify` checks it."""
 
 import json
 from pathlib import Path
@@ -18,17 +18,17 @@ from tests.export.conftest import CLASS_NAMES
 BENIGN, SCRIPT, TEN = CLASS_NAMES
 
 
-def measured(folder: Path, **label_shift: Any) -> Path:
-    """Give a run folder what judging writes, as far as an export reads it."""
+def write_scores(folder: Path, **label_shift: Any) -> Path:
+    """Write the scores, splits and recipe of an evaluated run, as far as an export reads them."""
     points = [
         {"fixed": "specificity", "at": 0.9, "threshold": 0.45},
         {"fixed": "sensitivity", "at": 0.9, "threshold": 0.15},
     ]
-    of_val = {
+    validation = {
         "operating_points": {"positive": SCRIPT, "points": points},
         "calibration": {"temperature": {"value": 1.6}},
     }
-    (folder / "scores.json").write_text(json.dumps({"val": of_val} | label_shift))
+    (folder / "scores.json").write_text(json.dumps({"val": validation} | label_shift))
     rows = [f"{name}.png,{name},train,," for name in (BENIGN, BENIGN, SCRIPT, TEN)]
     (folder / "split.csv").write_text("\n".join(["path,label,split,group,domain", *rows]) + "\n")
     (folder / "recipe.resolved.yaml").write_text("phases: [{class_weights: none}]\n")
@@ -42,7 +42,7 @@ def shift() -> dict[str, Any]:
 
 def test_only_the_temperature_is_applied_by_default(run_folder: Path) -> None:
     postprocessing, problems = resolve_postprocessing(
-        measured(run_folder), CLASS_NAMES, PostprocessingOptions()
+        write_scores(run_folder), CLASS_NAMES, PostprocessingOptions()
     )
     assert (postprocessing.temperature, postprocessing.prevalence, postprocessing.threshold, problems) == (
         1.6,
@@ -57,7 +57,7 @@ def test_only_the_temperature_is_applied_by_default(run_folder: Path) -> None:
 
 
 def test_thresholds_and_prevalence_are_those_of_the_run(run_folder: Path) -> None:
-    measured(run_folder, label_shift={"classes": shift()})
+    write_scores(run_folder, label_shift={"classes": shift()})
     postprocessing, problems = resolve_postprocessing(
         run_folder, CLASS_NAMES, PostprocessingOptions("none", "target", "sensitivity")
     )
@@ -85,43 +85,43 @@ def test_all_missing_values_of_a_run_are_reported_together(run_folder: Path) -> 
     assert [problem.split(":")[0] for problem in problems] == ["prevalence target", "threshold sensitivity"]
     wrong = {"benign": 0.5, "malignant": 0.7}
     _, problems = resolve_postprocessing(
-        measured(run_folder), CLASS_NAMES, PostprocessingOptions(prevalence=wrong)
+        write_scores(run_folder), CLASS_NAMES, PostprocessingOptions(prevalence=wrong)
     )
     text = "\n".join(problems)
     assert all(word in text for word in ("'malignant'", "'10'", "1.2"))
 
 
 def test_the_command_refuses_unavailable_options_and_writes_nothing(run_folder: Path) -> None:
-    for words, told in (
+    for options, message in (
         (["--prevalence", "target", "--threshold", "specificity"], "prevalence"),
         (["--prevalence", "benign"], "CLASS=SHARE"),
         (["--prevalence", "benign=2"], "CLASS=SHARE"),
     ):
-        answer = CliRunner().invoke(app, ["export", str(run_folder), *words])
-        assert answer.exit_code != 0
-        assert told in str(answer.exception)
+        result = CliRunner().invoke(app, ["export", str(run_folder), *options])
+        assert result.exit_code != 0
+        assert message in str(result.exception)
     assert not (run_folder / "export").exists()
 
 
 @pytest.mark.slow
 def test_another_temperature_than_that_of_the_run_is_a_fault(run_folder: Path) -> None:
-    measured(run_folder, label_shift={"classes": shift()})
+    write_scores(run_folder, label_shift={"classes": shift()})
     options = PostprocessingOptions("validation", "target", "sensitivity")
     export = export_run(run_folder, options=options)
-    assert [one.check for one in verify_run(run_folder) if one.passed is False] == []
+    assert [finding.check for finding in verify_run(run_folder) if finding.passed is False] == []
     postprocessing = read_manifest(export).postprocessing
     assert postprocessing == resolve_postprocessing(run_folder, CLASS_NAMES, options)[0]
     assert load_trained(run_folder).class_names == CLASS_NAMES
     assert export_once(run_folder, options=options) == export
     assert export_once(run_folder, options=PostprocessingOptions()) != export, (
-        "another way to answer is another version"
+        "other postprocessing is another version"
     )
     scores = json.loads((run_folder / "scores.json").read_text())
     scores["val"]["calibration"]["temperature"]["value"] = 2.5
     (run_folder / "scores.json").write_text(json.dumps(scores))
-    found = {one.check: one.detail for one in verify_run(run_folder) if one.passed is False}
-    assert "temperature" in found["settings"]
-    assert "equal to kerastl predict" in found
+    faults = {finding.check: finding.detail for finding in verify_run(run_folder) if finding.passed is False}
+    assert "temperature" in faults["settings"]
+    assert "equal to kerastl predict" in faults
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_another_temperature_than_that_of_the_run_is_a_fault(run_folder: Path) -
 def test_a_damaged_file_of_a_run_is_named_and_nothing_is_exported(
     file: str, content: str, run_folder: Path, tmp_path: Path
 ) -> None:
-    measured(run_folder)
+    write_scores(run_folder)
     if "temperature" in content:
         content = (run_folder / file).read_text().replace("1.6", content.split()[-1])
     (run_folder / file).write_text(content)

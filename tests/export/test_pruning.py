@@ -1,4 +1,4 @@
-"""Numbers: written where asked, refused where taken, and old ones removed without touching what is not ours."""
+"""Versions: written at a given number, refused if they exist, and old ones removed without touching other entries."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""LiteRT in 16 and 8 bits: what it is calibrated on, what it costs, and that this is told."""
+"""LiteRT in float16 and int8: calibration images, size, and the reported effect on predictions."""
 
 import json
 from pathlib import Path
@@ -64,14 +64,14 @@ def test_calibration_is_spread_over_classes_and_splits_and_reports_only_counts(
     described = json.loads((run_folder / "model.json").read_text())
     described |= {"data_root": str(data), "target_root": str(data), "window": None}
     (run_folder / "model.json").write_text(json.dumps(described))
-    found = read_calibration(load_trained(run_folder), limit=20)
-    assert found.summary == {"images": 20, "classes": {"10": 2, "benign": 8, "unlabeled": 10}}
-    assert found.images.shape[0] == 20
+    calibration = read_calibration(load_trained(run_folder), limit=20)
+    assert calibration.summary == {"images": 20, "classes": {"10": 2, "benign": 8, "unlabeled": 10}}
+    assert calibration.images.shape[0] == 20
     # From all over a class, not its first images only.
-    levels = sorted(set(found.images[:, 0, 0, 0].tolist()))
+    levels = sorted(set(calibration.images[:, 0, 0, 0].tolist()))
     assert levels[-1] >= 8 * 25
     again = read_calibration(load_trained(run_folder), limit=20)
-    assert again.images.tobytes() == found.images.tobytes()
+    assert again.images.tobytes() == calibration.images.tobytes()
 
 
 def test_int8_without_training_images_is_refused(run_folder: Path) -> None:
@@ -89,17 +89,17 @@ def test_the_effect_equals_a_calculation_by_hand(run_folder: Path, images: list[
     header, *rows = table.read_text().splitlines()
     rows = [row.replace(",benign,", f",{CLASS_NAMES[at % 3]},", 1) for at, row in enumerate(rows)]
     table.write_text("\n".join([header, *rows]) + "\n")
-    asked = []
+    batch_sizes = []
 
     def right(images: Any) -> Any:
-        asked.append(len(images))
+        batch_sizes.append(len(images))
         return np.eye(3, dtype=np.float32)[np.arange(len(images)) % 3]
 
     def first(images: Any) -> Any:
         return np.tile(np.float32([0.75, 0.25, 0.0]), (len(images), 1))
 
     (cost,) = measure_effect(load_trained(run_folder), before=right, after=first).values()
-    assert asked == [8]
+    assert batch_sizes == [8]
     assert cost == {
         "images": 8,
         "labels_differ": 5,
@@ -115,13 +115,13 @@ def test_int8_predicts_nearly_like_the_run_and_reports_its_effect(run: Path, enc
     done = CliRunner().invoke(app, ["export", str(run), "--format", "litert", "--quantize", "int8"])
     assert done.exit_code == 0, done.output
     folder = run / "export" / "litert" / "1"
-    told = json.loads((folder / "manifest.json").read_text())["conversion"]
-    assert told["calibration"] == {
+    conversion = json.loads((folder / "manifest.json").read_text())["conversion"]
+    assert conversion["calibration"] == {
         "images": 8,
         "classes": {"10": 2, "<script>alert(1)</script>": 3, "benign": 3},
     }
-    assert told["bytes"] == (folder / "model.tflite").stat().st_size
-    assert f"{told['bytes']:,} bytes, {told['float32_bytes']:,} in float32" in done.stdout
+    assert conversion["bytes"] == (folder / "model.tflite").stat().st_size
+    assert f"{conversion['bytes']:,} bytes, {conversion['float32_bytes']:,} in float32" in done.stdout
     assert "Calibrated on 8 training images: 10 2," in done.stdout
     assert "int8 on 8 images of test: balanced accuracy" in done.stdout
     assert "patient7" not in done.output
@@ -130,11 +130,11 @@ def test_int8_predicts_nearly_like_the_run_and_reports_its_effect(run: Path, enc
     expected = expected_predictions(trained, encoded)
     findings = verify_converted(find_converted(folder), images=encoded, expected=expected)
     assert [one for one in findings if one.passed is not True] == []
-    answers = load_converted(find_converted(folder)).predict(encoded)[1]
-    gap = np.abs(answers - expected.probabilities).max()
+    probabilities = load_converted(find_converted(folder)).predict(encoded)[1]
+    gap = np.abs(probabilities - expected.probabilities).max()
     assert 1e-4 < gap < 0.05, "8 bits are seen, and no more"
-    # The softmax is float32: by its 8-bit kernel all answers were multiples of 1/256.
-    assert np.abs(answers * 256 - np.round(answers * 256)).max() > 0.01
+    # The softmax is float32: by its 8-bit kernel all probabilities were multiples of 1/256.
+    assert np.abs(probabilities * 256 - np.round(probabilities * 256)).max() > 0.01
 
     assert export_once(run, "litert", quantize="int8") == folder
     assert export_once(run, "litert", quantize=None) == folder.parent / "2"
@@ -145,7 +145,7 @@ def test_int8_predicts_nearly_like_the_run_and_reports_its_effect(run: Path, enc
 def test_float16_halves_and_int8_quarters_the_file_of_a_real_network(
     cxr_folder: Path, keras_home: Path, run_folder: Path
 ) -> None:
-    """MobileNetV2 with ImageNet weights on X-rays: size, and answers that stay."""
+    """MobileNetV2 with ImageNet weights on X-rays: size, and probabilities that stay."""
     from kerastl.models import build_backbone, build_model
 
     backbone = build_backbone("mobilenet_v2", weights="imagenet", image_size_px=224, alpha=0.35)
@@ -175,8 +175,8 @@ def test_float16_halves_and_int8_quarters_the_file_of_a_real_network(
     for quantize in (None, "float16", "int8"):
         folder = export_run(run_folder, "litert", quantize=quantize)
         sizes[quantize] = (folder / "model.tflite").stat().st_size
-        answers = load_converted(find_converted(folder)).predict(encoded)[1]
-        gap = float(np.abs(answers - expected.probabilities).max())
+        probabilities = load_converted(find_converted(folder)).predict(encoded)[1]
+        gap = float(np.abs(probabilities - expected.probabilities).max())
         assert gap < {None: 1e-4, "float16": 0.1, "int8": 0.3}[quantize], quantize
     assert sizes["float16"] < 0.55 * sizes[None]
     assert sizes["int8"] < 0.42 * sizes[None]

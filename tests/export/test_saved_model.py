@@ -18,12 +18,12 @@ from tests.export.conftest import CLASS_NAMES, SETTINGS, SIZE, WINDOW
 def test_every_output_has_the_batch_dimension_of_the_row_format_of_rest(
     loaded: Any, encoded: list[bytes]
 ) -> None:
-    answers = loaded.signatures["serving_default"](tf.constant(encoded))
-    assert {name: one.shape[0] for name, one in answers.items()} == {
+    outputs = loaded.signatures["serving_default"](tf.constant(encoded))
+    assert {name: one.shape[0] for name, one in outputs.items()} == {
         "probabilities": 8, "predicted": 8, "class_names": 8, "top_classes": 8, "top_scores": 8,
     }  # fmt: skip
-    assert answers["probabilities"].dtype == tf.float32
-    names = [name.decode() for name in answers["class_names"].numpy()[3]]
+    assert outputs["probabilities"].dtype == tf.float32
+    names = [name.decode() for name in outputs["class_names"].numpy()[3]]
     assert names == list(CLASS_NAMES)
 
 
@@ -31,15 +31,15 @@ def test_bytes_and_pixels_agree_with_the_model_on_an_image_read_by_pillow(
     loaded: Any, model: Any, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
-    colour = random.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-    Image.fromarray(colour).save(tmp_path / "one.png")
-    logits = np.asarray(model.predict(colour[None].astype(np.float32), verbose=0), np.float64)[0]
+    pixels = random.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    logits = np.asarray(model.predict(pixels[None].astype(np.float32), verbose=0), np.float64)[0]
     softmax = np.exp(logits) / np.exp(logits).sum()
     by_bytes = loaded.signatures["serving_default"](tf.constant([(tmp_path / "one.png").read_bytes()]))
-    by_pixels = loaded.signatures["pixels"](tf.constant(colour[None], tf.float32))
-    for answers in (by_bytes, by_pixels):
-        assert answers["probabilities"].numpy()[0] == pytest.approx(softmax, abs=1e-5)
-        assert answers["predicted"].numpy()[0].decode() == CLASS_NAMES[softmax.argmax()]
+    by_pixels = loaded.signatures["pixels"](tf.constant(pixels[None], tf.float32))
+    for outputs in (by_bytes, by_pixels):
+        assert outputs["probabilities"].numpy()[0] == pytest.approx(softmax, abs=1e-5)
+        assert outputs["predicted"].numpy()[0].decode() == CLASS_NAMES[softmax.argmax()]
 
 
 def test_pixels_of_another_size_are_refused_with_the_right_size(loaded: Any) -> None:
@@ -48,15 +48,15 @@ def test_pixels_of_another_size_are_refused_with_the_right_size(loaded: Any) -> 
 
 
 def test_large_images_tiff_and_other_files_are_refused_in_the_graph(loaded: Any, tmp_path: Path) -> None:
-    answer = loaded.signatures["serving_default"]
+    predict = loaded.signatures["serving_default"]
     Image.new("L", (400, 300)).save(tmp_path / "large.png")
     Image.new("L", (40, 30)).save(tmp_path / "one.tif")
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"400 x 300.*40000"):
-        answer(tf.constant([(tmp_path / "large.png").read_bytes()]))
+        predict(tf.constant([(tmp_path / "large.png").read_bytes()]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="TIFF"):
-        answer(tf.constant([(tmp_path / "one.tif").read_bytes()]))
+        predict(tf.constant([(tmp_path / "one.tif").read_bytes()]))
     with pytest.raises(tf.errors.InvalidArgumentError):
-        answer(tf.constant([b"rubbish"]))
+        predict(tf.constant([b"rubbish"]))
 
 
 def test_an_export_gets_the_next_version_and_keeps_the_others(export: Path) -> None:
@@ -95,8 +95,8 @@ def test_the_manifest_has_the_sha256_of_each_file(export: Path) -> None:
     manifest = json.loads((export / "manifest.json").read_text())
     assert set(manifest["files"]) >= {"saved_model.pb", "variables/variables.index"}
     for name, digest in manifest["files"].items():
-        told = subprocess.run(["sha256sum", export / name], capture_output=True, check=True)
-        assert told.stdout.decode().split()[0] == digest
+        process = subprocess.run(["sha256sum", export / name], capture_output=True, check=True)
+        assert process.stdout.decode().split()[0] == digest
     assert manifest["class_names"] == list(CLASS_NAMES)
     assert manifest["window"] == list(WINDOW)
 

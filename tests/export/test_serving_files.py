@@ -1,4 +1,4 @@
-"""What stands beside the versions: valid for the server that reads it, and never taken from a person who changed it."""
+"""The files next to the versions are valid for the server that reads them, and modified files are kept."""
 
 import http.server
 import json
@@ -24,7 +24,7 @@ def write(out, size=224, classes=("a", "b")):
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("beside")
+    folder = tmp_path_factory.mktemp("serving")
     write(folder)
     return folder
 
@@ -40,10 +40,10 @@ def message(name, *fields):
     prometheus = file.message_type.add(name="Prometheus")
     for number, (field, kind) in enumerate([("enable", FIELD.TYPE_BOOL), ("path", FIELD.TYPE_STRING)], 1):  # fmt: skip
         prometheus.field.add(name=field, number=number, type=kind, label=FIELD.LABEL_OPTIONAL)
-    told = file.message_type.add(name=name)
+    descriptor = file.message_type.add(name=name)
     for field, number, kind, repeated in fields:
         label = FIELD.LABEL_REPEATED if repeated else FIELD.LABEL_OPTIONAL
-        added = told.field.add(name=field, number=number, label=label)
+        added = descriptor.field.add(name=field, number=number, label=label)
         if isinstance(kind, str):
             added.type, added.type_name = FIELD.TYPE_MESSAGE, f".kerastl_test.{kind}"
         else:
@@ -57,8 +57,8 @@ def test_models_config_parses_and_names_the_mounted_folder(out):
     from tensorflow_serving.config import model_server_config_pb2
 
     text = (out / "models.config").read_text()
-    told = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-    (model,) = told.model_config_list.config
+    config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    (model,) = config.model_config_list.config
     assert (model.name, model.base_path, model.model_platform) == ("kerastl", SERVED, "tensorflow")
 
 
@@ -72,20 +72,20 @@ def test_batching_config_satisfies_the_rules_of_the_server(out):
         ("num_batch_threads", 4, "Value", False),
         ("allowed_batch_sizes", 6, FIELD.TYPE_INT64, True),
     )
-    told = text_format.Parse((out / "batching.config").read_text(), empty)
-    sizes = list(told.allowed_batch_sizes)
+    config = text_format.Parse((out / "batching.config").read_text(), empty)
+    sizes = list(config.allowed_batch_sizes)
     assert sizes == sorted(set(sizes)) == [1, 2, 4, 8, 16, 32]
-    assert sizes[-1] == told.max_batch_size.value
-    assert told.num_batch_threads.value >= 1
+    assert sizes[-1] == config.max_batch_size.value
+    assert config.num_batch_threads.value >= 1
 
 
 def test_monitoring_config_enables_prometheus_at_the_path_in_kubernetes(out):
     # monitoring_config.proto of TensorFlow Serving 2.x.
     empty = message("MonitoringConfig", ("prometheus_config", 1, "Prometheus", False))
-    told = text_format.Parse((out / "monitoring.config").read_text(), empty)
-    assert told.prometheus_config.enable
+    config = text_format.Parse((out / "monitoring.config").read_text(), empty)
+    assert config.prometheus_config.enable
     pod = read_all(out)[0]["spec"]["template"]
-    assert pod["metadata"]["annotations"]["prometheus.io/path"] == told.prometheus_config.path
+    assert pod["metadata"]["annotations"]["prometheus.io/path"] == config.prometheus_config.path
 
 
 @pytest.mark.parametrize(("size", "most"), [(24, 32), (224, 32), (320, 32), (331, 16), (600, 8)])
@@ -113,22 +113,22 @@ def test_uncommenting_two_lines_enables_batching(out, tmp_path, name, read):
     switched = re.sub(r"# (- --(?:enable_)?batching)", r"\1", text)
     (tmp_path / name).write_text(switched)
     assert switched != text
-    told = str(read(tmp_path))
-    assert "--enable_batching=true" in told
-    file = re.search(r"--batching_parameters_file=([^' ]*)", told)[1]
+    config = str(read(tmp_path))
+    assert "--enable_batching=true" in config
+    file = re.search(r"--batching_parameters_file=([^' ]*)", config)[1]
     assert (out / file.removeprefix(SERVED + "/")).is_file()
 
 
 def check_flags(flags, out):
-    told = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
-    assert (told["port"], told["rest_api_port"]) == ("8500", "8501")
-    assert int(told["rest_api_timeout_in_ms"]) > 0
+    values = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
+    assert (values["port"], values["rest_api_port"]) == ("8500", "8501")
+    assert int(values["rest_api_timeout_in_ms"]) > 0
     # One client's damaged image would fail the requests of others: merging requests is for whoever asks for it.
-    assert "enable_batching" not in told
-    assert "batching_parameters_file" not in told
-    files = [told[f"{name}_file"] for name in ("model_config", "monitoring_config")]
+    assert "enable_batching" not in values
+    assert "batching_parameters_file" not in values
+    files = [values[f"{name}_file"] for name in ("model_config", "monitoring_config")]
     assert all((out / name.removeprefix(SERVED + "/")).is_file() for name in files)
-    return told
+    return values
 
 
 def test_compose_grants_only_required_privileges(out):
@@ -146,8 +146,8 @@ def test_compose_grants_only_required_privileges(out):
     limits = service["deploy"]["resources"]["limits"]
     assert set(limits) == {"cpus", "memory", "pids"}
     assert "privileged" not in service
-    told = check_flags([plain(flag) for flag in service["command"]], out)
-    assert told["tensorflow_intra_op_parallelism"] == plain(limits["cpus"])
+    values = check_flags([plain(flag) for flag in service["command"]], out)
+    assert values["tensorflow_intra_op_parallelism"] == plain(limits["cpus"])
 
 
 def test_kubernetes_grants_only_required_privileges(out):
@@ -187,7 +187,7 @@ def test_kubernetes_probes_the_model_on_the_rest_port(out):
 
 @pytest.fixture
 def stand_in():
-    """A server of TensorFlow Serving's documented model status; what it answers is set by the test."""
+    """A server with TensorFlow Serving's model status endpoint; the test sets its responses."""
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -255,10 +255,10 @@ def test_unmodified_files_are_updated_and_modified_ones_kept(tmp_path):
     write(tmp_path)
     compose = tmp_path / "docker-compose.yml"
     compose.write_text(compose.read_text() + "# ours\n")
-    mine = compose.read_bytes()
+    modified = compose.read_bytes()
     old = (tmp_path / "batching.config").read_text()
     write(tmp_path, size=600)
-    assert compose.read_bytes() == mine
+    assert compose.read_bytes() == modified
     assert modified_serving_files(tmp_path) == ["docker-compose.yml"]
     assert (tmp_path / "batching.config").read_text() != old
     (tmp_path / "models.config").unlink()

@@ -1,4 +1,4 @@
-"""The session that `verify` runs an export in: what it returns is what the model and TensorFlow's own loader compute."""
+"""The session of `verify` computes what the model and TensorFlow's own loader compute."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Warm-up requests: what TF Serving will replay, replayed."""
+"""Warm-up requests, replayed as TensorFlow Serving does."""
 
 import numpy as np
 import tensorflow as tf

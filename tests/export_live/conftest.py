@@ -1,4 +1,4 @@
-"""A stand-in server without a network behind it, and servers that answer otherwise than they should."""
+"""A simulated server without a network, and servers that send wrong responses."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What a person may type as the address of a server."""
+"""Valid and malformed addresses of a server."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`check_live` against the stand-in: what agrees passes, each planted fault is named by the check that is for it."""
+"""`check_live` against a simulated server: correct responses pass, and each planted fault fails its check."""
 
 import dataclasses
 import re
@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from kerastl.export import ExpectedPredictions
 from kerastl.export.graph_check import ENCODED, put_image
-from kerastl.export.live import check_predictions, check_refusal, reference_of
+from kerastl.export.live import check_predictions, check_refusal, reference_predictions
 from kerastl.export.live_clients import Predictions, ServerFault, as_floats, clean, reason_in
 from tests.export.conftest import CLASS_NAMES
 from tests.export.stand_in_server import StandIn
@@ -88,7 +88,7 @@ def test_another_version_is_named_by_number(drawn_export: Path) -> None:
         found = faults(ask(server_of(server), drawn_export))
     assert set(found) == {f"{way}: {one}" for way in ("gRPC", "REST") for one in ("available", "version")}
     assert "version 1 is not there (version 2 AVAILABLE)" in found["gRPC: available"]
-    assert "version 2 answers, and this is version 1" in found["REST: version"]
+    assert "version 2 is served by default, but this is version 1" in found["REST: version"]
 
 
 def test_another_model_name_is_reported_with_the_option_to_use(stand_in: StandIn, drawn_export: Path) -> None:
@@ -108,10 +108,12 @@ def test_different_signatures_are_reported_by_output(drawn_export: Path) -> None
     with StandIn(model) as server:
         found = ask(server_of(server), drawn_export, reference=None)
     for way in ("gRPC", "REST"):
-        told = found[f"{way}: signatures"].detail
-        assert "classify is missing on the server" in told
-        assert "pixels is not in the export" in told
-        assert "output probabilities is DT_FLOAT [n, 5] on the server, DT_FLOAT [n, 3] in the export" in told
+        detail = found[f"{way}: signatures"].detail
+        assert "classify is missing on the server" in detail
+        assert "pixels is not in the export" in detail
+        assert (
+            "output probabilities is DT_FLOAT [n, 5] on the server, DT_FLOAT [n, 3] in the export" in detail
+        )
         assert found[f"{way}: predictions"].passed is None
         assert "not compared" in found[f"{way}: predictions"].detail
 
@@ -139,12 +141,12 @@ def test_accepting_an_invalid_image_or_a_server_error_is_a_fault() -> None:
 def test_a_server_is_compared_with_the_export_or_else_with_the_run() -> None:
     expected = ExpectedPredictions(("a", "b"), np.array([[0.2, 0.8]], np.float32))
     answer = {"probabilities": [[0.7, 0.3]], "predicted": ["b"], "class_names": [["a", "b"]]}
-    own = reference_of({"batch": [answer]}, expected)
+    own = reference_predictions({"batch": [answer]}, expected)
     assert own is not None
     assert own.predicted == ("b",)
     assert own.probabilities[0, 0] == np.float32(0.7)
-    assert reference_of(None, expected) is expected
-    assert reference_of(None, None) is None
+    assert reference_predictions(None, expected) is expected
+    assert reference_predictions(None, None) is None
 
 
 def test_a_server_must_apply_the_threshold_of_the_export() -> None:

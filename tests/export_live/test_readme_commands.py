@@ -1,4 +1,4 @@
-"""What lies beside an export and is printed in its README.md works as printed: the client, curl, verify."""
+"""The commands in an export's README.md work as printed: the client, curl, verify."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def commands(readme: str) -> list[str]:
 
 
 @pytest.fixture
-def beside(tmp_path: Path) -> Path:
+def client_folder(tmp_path: Path) -> Path:
     """A folder with the client and a file that the drawn model takes for an image, larger than one word may be."""
     (tmp_path / "client.py").write_text(rendered("client.py"), encoding="utf-8")
     (tmp_path / "image.jpg").write_bytes(b"one" * 100_000)
@@ -56,32 +56,32 @@ def client(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_client_prints_class_and_probability_with_the_standard_library(
-    beside: Path, stand_in: StandIn
+    client_folder: Path, stand_in: StandIn
 ) -> None:
-    done = client(beside, "--host", f"{LOOPBACK}:{stand_in.rest_port}")
-    row = formula((beside / "image.jpg").read_bytes())
+    done = client(client_folder, "--host", f"{LOOPBACK}:{stand_in.rest_port}")
+    row = formula((client_folder / "image.jpg").read_bytes())
     best = int(np.argmax(row))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{CLASS_NAMES[best]}  {row[best]:.4f}\n"
 
 
-def test_the_client_prints_why_a_request_failed(beside: Path, stand_in: StandIn) -> None:
-    (beside / "image.jpg").write_bytes(b"these bytes are no image")
-    refused = client(beside, "--host", f"{LOOPBACK}:{stand_in.rest_port}")
-    nobody = client(beside, "--host", f"{LOOPBACK}:1")
+def test_the_client_prints_why_a_request_failed(client_folder: Path, stand_in: StandIn) -> None:
+    (client_folder / "image.jpg").write_bytes(b"these bytes are no image")
+    refused = client(client_folder, "--host", f"{LOOPBACK}:{stand_in.rest_port}")
+    unreachable = client(client_folder, "--host", f"{LOOPBACK}:1")
     with canned(sending(b"<html>")) as port:
-        stranger = client(beside, "--host", f"{LOOPBACK}:{port}")
-    (beside / "image.jpg").unlink()
-    missing = client(beside)
-    results = (refused, nobody, stranger, missing)
+        stranger = client(client_folder, "--host", f"{LOOPBACK}:{port}")
+    (client_folder / "image.jpg").unlink()
+    missing = client(client_folder)
+    results = (refused, unreachable, stranger, missing)
     assert [(one.returncode, one.stdout) for one in results] == [(1, "")] * 4
     assert not any("Traceback" in one.stderr for one in results)
     assert "image.jpg" in missing.stderr
     assert "Is the server up?" in stranger.stderr
     assert "400" in refused.stderr
     assert "this is not an image" in refused.stderr
-    assert "Connection refused" in nobody.stderr
-    assert "docker compose up" in nobody.stderr
+    assert "Connection refused" in unreachable.stderr
+    assert "docker compose up" in unreachable.stderr
 
 
 def test_the_client_is_short() -> None:
@@ -90,17 +90,19 @@ def test_the_client_is_short() -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
-def test_the_curl_command_works_as_printed_except_for_the_port(beside: Path, stand_in: StandIn) -> None:
+def test_the_curl_command_works_as_printed_except_for_the_port(
+    client_folder: Path, stand_in: StandIn
+) -> None:
     lines = [one for one in commands(rendered("README.md")) if "curl" in one]
     assert [("-d @-" in one) for one in lines] == [False, True]
     answers = []
     for line in lines:
         there = line.replace("localhost:8501", f"{LOOPBACK}:{stand_in.rest_port}")
         assert there != line
-        done = subprocess.run(["sh", "-c", there], cwd=beside, capture_output=True, check=True)
+        done = subprocess.run(["sh", "-c", there], cwd=client_folder, capture_output=True, check=True)
         answers.append(json.loads(done.stdout))
     assert answers[0]["model_version_status"][0]["state"] == "AVAILABLE"
-    row = formula((beside / "image.jpg").read_bytes())
+    row = formula((client_folder / "image.jpg").read_bytes())
     assert answers[1]["predictions"][0]["probabilities"] == pytest.approx(row, abs=1e-6)
 
 
@@ -133,7 +135,7 @@ def test_the_readme_lists_the_files_of_the_folder(tmp_path: Path) -> None:
 
 
 def exported(run_folder: Path, images: list[Path]) -> Path:
-    """Export a run; put beside it the images that the page asks for."""
+    """Export a run; copy the images that the README requires next to it."""
     folder = export_run(run_folder).parent
     shutil.copy(images[-1], folder / "image.jpg")
     shutil.copytree(images[0].parent, folder / "images")
@@ -168,7 +170,13 @@ def check_outputs(outputs: Sequence[str]) -> None:
     share = dict(zip(row["class_names"], row["probabilities"], strict=True))[row["predicted"]]
     assert by_rest == by_grpc == f"{row['predicted']}  {share:.4f}\n"
     assert "no fault" in verified
-    for check in ("gRPC: answers", "gRPC: classify", "REST: answers", "REST: classify", "REST: columns"):
+    for check in (
+        "gRPC: predictions",
+        "gRPC: classify",
+        "REST: predictions",
+        "REST: classify",
+        "REST: columns",
+    ):
         assert re.search(rf"^{check} +ok ", verified, re.M), verified
 
 
@@ -230,5 +238,5 @@ def test_verify_exits_with_1_if_another_export_is_served(run_folder: Path, image
     findings = {one["check"]: one for one in json.loads(done.stdout)}
     assert findings["equal to kerastl predict"]["passed"]
     assert findings["gRPC: version"]["passed"]
-    assert "another model" in findings["gRPC: answers"]["detail"]
+    assert "another model" in findings["gRPC: predictions"]["detail"]
     assert findings["REST: signatures"]["passed"] is False

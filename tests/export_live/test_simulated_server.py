@@ -1,4 +1,4 @@
-"""The stand-in keeps the documented rules of TensorFlow Serving's RESTful API: rows, columns, b64, outputs, errors."""
+"""The simulated server follows the rules of TensorFlow Serving's RESTful API: rows, columns, b64, outputs, errors."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ def b64(content: bytes) -> dict[str, str]:
     return {"b64": base64.b64encode(content).decode()}
 
 
-def asked(server: StandIn, path: str, body: Any = None) -> tuple[int, Any]:
+def send(server: StandIn, path: str, body: Any = None) -> tuple[int, Any]:
     """Return the status and the JSON of an answer; a body goes as JSON, or as it is where it is bytes."""
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     request = urllib.request.Request(f"http://{LOOPBACK}:{server.rest_port}{path}", data)
@@ -41,10 +41,10 @@ def asked(server: StandIn, path: str, body: Any = None) -> tuple[int, Any]:
 def test_row_and_column_formats_give_the_same_predictions(stand_in: StandIn) -> None:
     images = [b"one", b"\xff\x00two"]
     encoded = [b64(one) for one in images]
-    status, rows = asked(stand_in, PREDICT, {"instances": encoded})
-    named = asked(stand_in, PREDICT, {"instances": [{"image_bytes": one} for one in encoded]})
-    columns = asked(stand_in, PREDICT, {"inputs": encoded})
-    named_columns = asked(stand_in, PREDICT, {"inputs": {"image_bytes": encoded}})
+    status, rows = send(stand_in, PREDICT, {"instances": encoded})
+    named = send(stand_in, PREDICT, {"instances": [{"image_bytes": one} for one in encoded]})
+    columns = send(stand_in, PREDICT, {"inputs": encoded})
+    named_columns = send(stand_in, PREDICT, {"inputs": {"image_bytes": encoded}})
     assert status == 200
     names = ["class_names", "predicted", "probabilities"]
     assert [sorted(one) for one in rows["predictions"]] == [names] * 2
@@ -59,8 +59,8 @@ def test_row_and_column_formats_give_the_same_predictions(stand_in: StandIn) -> 
 
 
 def test_text_is_accepted_as_a_string_and_numbers_have_the_digits_of_float32(stand_in: StandIn) -> None:
-    as_text = asked(stand_in, PREDICT, {"instances": ["one"]})
-    assert as_text == asked(stand_in, PREDICT, {"instances": [b64(b"one")]})
+    as_text = send(stand_in, PREDICT, {"instances": ["one"]})
+    assert as_text == send(stand_in, PREDICT, {"instances": [b64(b"one")]})
     numbers = as_text[1]["predictions"][0]["probabilities"]
     assert all(len(str(one)) <= 12 for one in numbers)
     assert np.float32(numbers[0]) == np.float32(formula(b"one")[0])
@@ -68,28 +68,28 @@ def test_text_is_accepted_as_a_string_and_numbers_have_the_digits_of_float32(sta
 
 def test_a_signature_a_version_and_a_label_can_be_requested(stand_in: StandIn) -> None:
     body = {"signature_name": "serving_default", "instances": [b64(b"one")]}
-    assert asked(stand_in, "/v1/models/kerastl/versions/1:predict", body)[0] == 200
-    assert asked(stand_in, "/V1/models/kerastl:Predict", body)[0] == 200
-    status, content = asked(stand_in, "/v1/models/kerastl/versions/7:predict", body)
+    assert send(stand_in, "/v1/models/kerastl/versions/1:predict", body)[0] == 200
+    assert send(stand_in, "/V1/models/kerastl:Predict", body)[0] == 200
+    status, content = send(stand_in, "/v1/models/kerastl/versions/7:predict", body)
     assert (status, content) == (404, {"error": "Servable not found for request: Specific(kerastl, 7)"})
-    assert asked(stand_in, "/v1/models/kerastl/labels/stable:predict", body)[0] == 400
-    status, content = asked(stand_in, "/v1/models/half:predict", body)
+    assert send(stand_in, "/v1/models/kerastl/labels/stable:predict", body)[0] == 400
+    status, content = send(stand_in, "/v1/models/half:predict", body)
     assert (status, content) == (404, {"error": "Servable not found for request: Latest(half)"})
 
 
 def test_classify_takes_examples_and_returns_pairs(stand_in: StandIn) -> None:
     path = "/v1/models/kerastl:classify"
     examples = [{"image/encoded": b64(b"one")}, {"image/encoded": [b64(b"two")]}]
-    status, content = asked(stand_in, path, {"signature_name": "classify", "examples": examples})
+    status, content = send(stand_in, path, {"signature_name": "classify", "examples": examples})
     assert status == 200
     assert [[name for name, _ in row] for row in content["results"]] == [list(CLASS_NAMES)] * 2
     scores = [[score for _, score in row] for row in content["results"]]
     assert np.abs(np.array(scores) - [formula(b"one"), formula(b"two")]).max() < 1e-6
     shared = {"signature_name": "classify", "context": examples[0], "examples": [{}]}
-    assert asked(stand_in, path, shared)[1] == {"results": content["results"][:1]}
+    assert send(stand_in, path, shared)[1] == {"results": content["results"][:1]}
     for wrong in ({"signature_name": "classify"}, {"signature_name": "classify", "examples": []},
                   {"examples": examples}, {"signature_name": "classify", "examples": [{"image/encoded": [["deep"]]}]}):  # fmt: skip
-        assert asked(stand_in, path, wrong)[0] == 400
+        assert send(stand_in, path, wrong)[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_classify_takes_examples_and_returns_pairs(stand_in: StandIn) -> None:
     ids=str,
 )
 def test_an_invalid_request_returns_400_and_a_reason(body: Any, stand_in: StandIn) -> None:
-    status, content = asked(stand_in, PREDICT, body)
+    status, content = send(stand_in, PREDICT, body)
     assert status == 400
     assert list(content) == ["error"]
     assert content["error"]
@@ -126,22 +126,25 @@ def test_an_invalid_request_returns_400_and_a_reason(body: Any, stand_in: StandI
 
 @pytest.mark.parametrize("path", ["/v1/models/", "/v1/models", "/v1/models/kerastl:explain"])
 def test_an_unknown_path_is_malformed(path: str, stand_in: StandIn) -> None:
-    status, content = asked(stand_in, path)
+    status, content = send(stand_in, path)
     assert (status, list(content)) == (400, ["error"])
 
 
 def test_status_and_metadata_have_the_documented_form(stand_in: StandIn) -> None:
-    status, content = asked(stand_in, "/v1/models/kerastl")
+    status, content = send(stand_in, "/v1/models/kerastl")
     one = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     assert (status, content) == (200, {"model_version_status": [one]})
-    assert asked(stand_in, "/v1/models/kerastl/versions/1") == (status, content)
-    assert asked(stand_in, "/v1/models/kerastl/versions/9")[0] == 404
-    status, content = asked(stand_in, "/v1/models/kerastl/metadata")
+    assert send(stand_in, "/v1/models/kerastl/versions/1") == (status, content)
+    assert send(stand_in, "/v1/models/kerastl/versions/9")[0] == 404
+    status, content = send(stand_in, "/v1/models/kerastl/metadata")
     assert status == 200
     assert content["model_spec"]["version"] == "1"
-    told = content["metadata"]["signature_def"]["signature_def"]["serving_default"]
-    assert told["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
-    assert [one["size"] for one in told["outputs"]["probabilities"]["tensor_shape"]["dim"]] == ["-1", "3"]
+    signature = content["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    assert signature["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
+    assert [one["size"] for one in signature["outputs"]["probabilities"]["tensor_shape"]["dim"]] == [
+        "-1",
+        "3",
+    ]
 
 
 def test_outputs_are_encoded_by_their_type_and_name() -> None:

@@ -1,4 +1,4 @@
-"""`check_live` where nobody, or somebody else, answers: each is a finding with what to type next, never a traceback."""
+"""`check_live` without a server, or with another one: a finding with the next command instead of a traceback."""
 
 import socket
 import threading
