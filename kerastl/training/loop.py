@@ -289,6 +289,7 @@ class PhaseLoop:
             if weight.path not in head
         }
         self.optimizer: Any = None
+        self.optimizer_name = ""
         self.optimized_paths: set[str] = set()
 
     def run(
@@ -441,7 +442,8 @@ class PhaseLoop:
 
     def _build_optimizer(self, phase: Phase, variables: Sequence[keras.Variable], *, resumed: bool) -> Any:
         """Return the optimizer of a phase, with the state of the previous optimizer if the phase keeps it."""
-        old = self.optimizer if phase.optimizer_state == "keep" else None
+        is_kept = phase.optimizer_state == "keep" and phase.optimizer == self.optimizer_name
+        old = self.optimizer if is_kept else None
         if not resumed:
             steps = 0 if old is None else int(old.iterations)
             known = set() if old is None else self.optimized_paths
@@ -453,7 +455,9 @@ class PhaseLoop:
         optimizer = build_optimizer(phase, variables, factors, self.state.joined_at)
         if old is not None and not resumed:
             transfer_state(old, optimizer)
-        self.optimizer, self.optimized_paths = optimizer, {variable.path for variable in variables}
+        self.optimizer, self.optimizer_name = optimizer, phase.optimizer
+        self.optimized_paths = {variable.path for variable in variables}
+
         return optimizer
 
     def end_phase(self, phase: Phase) -> None:

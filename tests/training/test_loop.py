@@ -147,6 +147,14 @@ def test_the_auc_of_a_validation_set_with_one_class_cannot_be_monitored(model, t
         fit(model, train, val=val, phases=[plain_phase("head", epochs=1, monitor="val_auc")])
 
 
+def test_kept_state_of_another_optimizer_type_is_discarded(model, train):
+    tune = plain_phase(
+        "tune", epochs=1, learning_rate=1e-3, trainable="all", optimizer="adamw", optimizer_state="keep"
+    )
+    history = fit(model, train, phases=[HEAD, tune])
+    assert np.isfinite(history.rows[-1]["loss"])
+
+
 def test_a_nan_weight_restores_the_last_good_epoch(model, train, tmp_path):
     class Blow(keras.callbacks.Callback):
         """Sets a weight to NaN after the last step of the second epoch, which no loss shows."""
