@@ -37,5 +37,5 @@ def test_only_different_values_are_reported(changes, lines):
     assert diff_recipes(*texts) == lines
 
 
-def test_text_that_is_not_yaml_has_no_diff_recipes():
+def test_text_that_is_not_yaml_has_no_differences():
     assert diff_recipes("a: [", "a: 1") == []

@@ -54,14 +54,14 @@ def test_a_parent_folder_with_other_files_is_kept(tmp_path):
 
 def test_a_process_without_the_lock_removes_nothing(tmp_path, monkeypatch):
     """Two processes can find the folder empty at the same time. The second must not remove files of the first."""
-    locked = Run(tmp_path / "run")
-    locked.path.mkdir()
+    first_run = Run(tmp_path / "run")
+    first_run.path.mkdir()
     monkeypatch.setattr(run_writer, "create_run", lambda name, out: Run(out))
-    with locked.locked():
-        locked.file("converted").mkdir()
-        with pytest.raises(RequestError), open_run("a", locked.path, resume=False):
+    with first_run.locked():
+        first_run.file("converted").mkdir()
+        with pytest.raises(RequestError), open_run("a", first_run.path, resume=False):
             pass
-        assert locked.file("converted").is_dir()
+        assert first_run.file("converted").is_dir()
 
 
 def interrupt(out, error):
