@@ -14,8 +14,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
 SMALLER = {
     'build_classifier("mobilenet_v2"': 'build_classifier("small_cnn", weights="none"',
     "160": "32",
-    'sets=["seed=7"]': 'sets=["seed=7", "backbone={name: small_cnn, weights: none}", "data.image_size_px=32", '
-    '"phases[0].epochs=1", "phases[1].epochs=1"]',
+    'sets=["seed=7"]': 'sets=["backbone={name: small_cnn, weights: none}", "data.image_size_px=32", '
+    '"phases=[{name: all, epochs: 1, trainable: all}]"]',
 }
 
 
@@ -30,7 +30,7 @@ def reference_calls():
                 yield package, name, re.findall(r"\w+", arguments)
 
 
-@pytest.mark.parametrize(("package", "name", "arguments"), reference_calls())
+@pytest.mark.parametrize(("package", "name", "arguments"), list(reference_calls()))
 def test_each_function_of_the_reference_has_the_listed_arguments(package, name, arguments):
     function = getattr(importlib.import_module(package), name)
     assert set(arguments) <= set(inspect.signature(function).parameters)
