@@ -22,7 +22,7 @@ from kerastl.audit.measure import (
 )
 from kerastl.audit.verdicts import ERROR_RATE, Finding, Verdict, find_harmful, mean_metric, verdict_of
 from kerastl.console import track
-from kerastl.evaluation.bootstrap import FEWEST_GROUPS, resample
+from kerastl.evaluation.bootstrap import MIN_GROUPS, resample
 from kerastl.recipe import to_yaml
 
 Array = np.ndarray[Any, Any]
@@ -218,7 +218,7 @@ def _committee(data: FeatureSet, seed: int) -> Committee:
     drawn = resample(group_names, [""] * len(group_names), data.labels, seed=seed, resamples=RESAMPLES)
     groups_per_class = [len(np.unique(data.groups[data.labels == label])) for label in np.unique(data.labels)]
     weights = drawn.counts[:, drawn.group_of].astype(np.float32)
-    return Committee(data, weights, groups_per_class, FEWEST_GROUPS)
+    return Committee(data, weights, groups_per_class, MIN_GROUPS)
 
 
 def sample_per_class(
