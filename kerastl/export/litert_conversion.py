@@ -175,7 +175,7 @@ def measure_effect(trained: Trained, *, before: Predict, after: Predict) -> dict
 def _predict_split(
     trained: Trained, split: str, before: Predict, after: Predict
 ) -> tuple[Predictions, Images, Images] | None:
-    """Return the rows of a split whose images can be opened, and the probabilities of both files."""
+    """Return the rows of a split with images that can be opened, and the probabilities of both files."""
     table = trained.folder / PREDICTIONS if trained.folder is not None else None
     if table is None or not table.is_file():
         return None

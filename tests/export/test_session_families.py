@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from tests.backbones.test_families import SMALLEST
-from tests.backbones.test_folding import calibrated, crops
 
 from kerastl.evaluation import Trained
 from kerastl.export import export_saved_model
 from kerastl.export._probe import ServingSession
 from kerastl.models import build_backbone, build_model
+from tests.models.test_families import SMALLEST
+from tests.models.test_folding import calibrated, crops
 
 CLASS_NAMES = ("cat", "dog", "bird")
 WINDOW = (1000.0, 3000.0)
