@@ -29,7 +29,7 @@ def test_comparison_ignores_row_order_and_unlabeled_images():
 
 def test_different_images_and_unknown_metrics_are_rejected():
     predictions = make_predictions()
-    with pytest.raises(RequestError, match="same images"):
+    with pytest.raises(RequestError, match="different images"):
         paired_difference(predictions, predictions.take(range(100)))
     with pytest.raises(RequestError, match="no metric 'acuracy'"):
         paired_difference(predictions, predictions, metric="acuracy")

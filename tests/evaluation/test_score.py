@@ -99,7 +99,7 @@ def test_group_auc_of_three_classes_is_the_one_vs_rest_auc_of_mean_probabilities
 def test_group_with_two_labels_has_no_group_auc_and_a_reason():
     predictions = make_predictions()
     predictions.labels[0] = 1 - predictions.labels[0]
-    reason = "a group has images of more than predictions class"
+    reason = "a group has images of more than one class"
     assert score(predictions)["test"]["overall"]["group_auc"]["reason"] == reason
     difference = paired_difference(predictions, predictions, metric="group_auc")
     assert (difference["outcome"], difference["reason"]) == ("cannot_tell", reason)
