@@ -1,6 +1,6 @@
 """Write the tables of the named policies into docs/augmentation.md, so that they cannot drift.
 
-`python scripts/policy_table.py` writes them; a test compares.
+Usage: python scripts/policy_table.py. A test checks that the page is up to date.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ DOCS = Path(__file__).parent.parent / "docs" / "augmentation.md"
 BEGIN, END = "<!-- policies: begin -->\n", "<!-- policies: end -->\n"
 
 
-def told(operation: dict[str, Any]) -> str:
+def format_options(operation: dict[str, Any]) -> str:
     """Return the options of an operation as a recipe has them: `max_deg: 5`."""
     return ", ".join(f"{key}: {value}" for key, value in operation.items() if key != "name")
 
 
 def table() -> str:
-    """Return a row an operation, a column a policy."""
+    """Return the table with one row per operation and one column per policy."""
     policies = {name: operations for name, operations in POLICIES.items() if operations}
-    operations = dict.fromkeys(one["name"] for rows in policies.values() for one in rows)
+    operations = dict.fromkeys(operation["name"] for rows in policies.values() for operation in rows)
     lines = [f"| operation | {' | '.join(policies)} |", f"|---|{'---|' * len(policies)}"]
     for operation in operations:
         cells = [
-            next((told(dict(one)) for one in rows if one["name"] == operation), "")
+            next((format_options(dict(options)) for options in rows if options["name"] == operation), "")
             for rows in policies.values()
         ]
         lines.append(f"| `{operation}` | {' | '.join(cells)} |")
@@ -34,7 +34,7 @@ def table() -> str:
 
 
 def written(text: str) -> str:
-    """Return the page with its table made anew."""
+    """Return the page with an updated table."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return before + BEGIN + table() + END + after

@@ -123,7 +123,7 @@ def test_hostile_names_are_text_and_the_page_loads_nothing(run_folder: Path) -> 
     assert re.findall(r"https?://", text) == []
 
 
-def test_letters_that_turn_or_hide_text_are_shown_by_their_number(run_folder: Path) -> None:
+def test_invisible_characters_are_escaped(run_folder: Path) -> None:
     turning = "\u202egnp.x\u2066\u200f\u061c\x1b"
     write_table(run_folder / "quarantine.csv", [["path", "reason"], [f"<{turning}", "cut"]])
     notes = ["\u202d", "x\u200cy", "a\u00a0b"]
@@ -143,7 +143,7 @@ def test_the_headline_is_the_balanced_accuracy_on_test_with_its_interval(run_fol
     assert "better: on the target test images" in words
 
 
-def test_errors_come_surest_first_and_only_images_of_the_data_are_shown(run_folder: Path) -> None:
+def test_the_most_confident_errors_come_first_and_only_images_of_the_data_are_shown(run_folder: Path) -> None:
     page = seen(run_folder)
     places = [page.words.index(name) for name in ("95.0 %", "90.0 %", "80.0 %")]
     assert places == sorted(places)
@@ -157,7 +157,7 @@ def test_errors_come_surest_first_and_only_images_of_the_data_are_shown(run_fold
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_a_missing_file_leaves_the_rest_of_the_page(name: str, run_folder: Path) -> None:
+def test_the_page_omits_missing_files(name: str, run_folder: Path) -> None:
     (run_folder / name).unlink()
     assert "0.862" in seen(run_folder).words
 
@@ -175,7 +175,7 @@ def test_the_same_folder_gives_the_same_bytes(run_folder: Path, tmp_path: Path) 
     assert write_report(run_folder).read_bytes() == write_report(again).read_bytes()
 
 
-def test_a_damaged_file_is_named(run_folder: Path) -> None:
+def test_a_damaged_file_is_reported(run_folder: Path) -> None:
     (run_folder / "freeze.json").write_text("{")
     with pytest.raises(RequestError, match=r"freeze\.json"):
         write_report(run_folder)
@@ -183,7 +183,7 @@ def test_a_damaged_file_is_named(run_folder: Path) -> None:
         write_report(run_folder.parent)
 
 
-def test_layers_that_fared_alike_share_a_row_with_batch_norm_told_apart() -> None:
+def test_adjacent_layers_with_the_same_states_share_a_row() -> None:
     def layer(name: str, trainable: bool, moved: bool) -> dict[str, Any]:
         return {"layer": name, "trainable": trainable, "changed": moved}
 
@@ -200,7 +200,7 @@ def test_layers_that_fared_alike_share_a_row_with_batch_norm_told_apart() -> Non
     ]
 
 
-def test_each_proof_has_a_row_and_a_fault_is_told_as_such() -> None:
+def test_each_check_has_a_row_with_its_outcome() -> None:
     moved = {"layer": "bn", "statistic": "moving_mean", "channel": 3, "deviations": 0.251}
     phase = {
         "phase": "tune", "faults": ["1 frozen variables moved"], "layers": [],
@@ -237,7 +237,7 @@ def test_each_proof_has_a_row_and_a_fault_is_told_as_such() -> None:
     assert parameter_table({"phases": [{"phase": "old"}]}) == ([], [])
 
 
-def test_sixteen_bit_grey_is_shown_through_the_window(tmp_path: Path) -> None:
+def test_sixteen_bit_images_are_shown_in_the_window(tmp_path: Path) -> None:
     levels = np.array([[900, 1000], [2000, 3500]], np.uint16)
     Image.fromarray(np.kron(levels, np.ones((8, 8), np.uint16))).save(tmp_path / "deep.png")
     url = thumbnail(tmp_path / "deep.png", window=(1000, 3000), max_pixels=1000)
@@ -250,21 +250,21 @@ def test_sixteen_bit_grey_is_shown_through_the_window(tmp_path: Path) -> None:
     assert shown[12, 12] == 255
 
 
-def test_what_is_no_image_or_too_large_is_not_shown(tmp_path: Path) -> None:
+def test_damaged_and_large_images_are_not_shown(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
     Image.new("L", (60, 60)).save(tmp_path / "large.png")
     assert thumbnail(tmp_path / "bad.png", window=None, max_pixels=1000) is None
     assert thumbnail(tmp_path / "large.png", window=None, max_pixels=1000) is None
 
 
-def test_an_epoch_without_a_value_leaves_a_gap_and_dollars_are_no_formula() -> None:
+def test_missing_values_leave_gaps_and_dollar_signs_are_text() -> None:
     rows = [{"phase": "$x^$", "epoch": 1, "loss": 1.0}, {"phase": "$x^$", "epoch": 2, "loss": None}]
     [(title, url)] = curve_charts(rows)
     assert title == "Loss by epoch"
     assert "$x^$" in base64.b64decode(url.split(",")[1]).decode()
 
 
-def test_thresholds_and_curves_stand_on_the_page(run_folder: Path) -> None:
+def test_the_page_shows_thresholds_and_curves(run_folder: Path) -> None:
     from kerastl.evaluation import Predictions, score
 
     generator = np.random.default_rng(0)
