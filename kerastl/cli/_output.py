@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from kerastl.report.tables import doubt_about_estimates
 from kerastl.runs import Run
 
 MAX_NAME_LENGTH = 60
@@ -52,6 +51,8 @@ def print_sites(scores: dict[str, Any], adaptation: dict[str, Any]) -> None:
 
 
 def _prevalence_lines(scores: dict[str, Any], adaptation: dict[str, Any]) -> Iterator[str]:
+    from kerastl.report.tables import doubt_about_estimates
+
     shift = scores.get("label_shift")
     if not shift:
         return
