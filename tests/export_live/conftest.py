@@ -66,7 +66,7 @@ class Drawn(Model):
         if name == "classify":
             features = [tf.train.Example.FromString(one).features.feature for one in given]
             given = [one["image/encoded"].bytes_list.value[0] for one in features]
-        if any(image.startswith(b"these bytes are no image") for image in given):
+        if any(image.startswith(b"these bytes are not an image") for image in given):
             raise wrong("this is not an image")
         rows = [self.change(self.row(image)) for image in given]
         names = np.array([row[0] for row in rows], object)

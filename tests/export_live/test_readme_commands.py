@@ -66,7 +66,7 @@ def test_the_client_prints_class_and_probability_with_the_standard_library(
 
 
 def test_the_client_prints_why_a_request_failed(client_folder: Path, stand_in: StandIn) -> None:
-    (client_folder / "image.jpg").write_bytes(b"these bytes are no image")
+    (client_folder / "image.jpg").write_bytes(b"these bytes are not an image")
     refused = client(client_folder, "--host", f"{LOOPBACK}:{stand_in.rest_port}")
     unreachable = client(client_folder, "--host", f"{LOOPBACK}:1")
     with canned(sending(b"<html>")) as port:
@@ -77,7 +77,7 @@ def test_the_client_prints_why_a_request_failed(client_folder: Path, stand_in: S
     assert [(one.returncode, one.stdout) for one in results] == [(1, "")] * 4
     assert not any("Traceback" in one.stderr for one in results)
     assert "image.jpg" in missing.stderr
-    assert "Is the server up?" in stranger.stderr
+    assert "Is the server running?" in stranger.stderr
     assert "400" in refused.stderr
     assert "this is not an image" in refused.stderr
     assert "Connection refused" in unreachable.stderr

@@ -113,7 +113,7 @@ def test_classify_takes_examples_and_returns_pairs(stand_in: StandIn) -> None:
         {"inputs": 3},
         {"signature_name": 3, "instances": ["one"]},
         {"signature_name": "none", "instances": ["one"]},
-        {"instances": [b64(b"one"), b64(b"these bytes are no image")]},
+        {"instances": [b64(b"one"), b64(b"these bytes are not an image")]},
     ],
     ids=str,
 )
