@@ -106,7 +106,9 @@ def _build_plan(recipe: Recipe, model: keras.Model, datasets: Datasets, run: Run
     if resume and run.file(RESOLVED_RECIPE).is_file():
         resumed_recipe = read_plain(run.file(RESOLVED_RECIPE).read_text(encoding="utf-8"))
     plan = Plan(phases, model, trains, vals, targets, resumed_recipe)
-    return dataclasses.replace(plan, phases=training.decide_phases(phases, trains, phase_images=plan.phase_images))
+    return dataclasses.replace(
+        plan, phases=training.decide_phases(phases, trains, phase_images=plan.phase_images)
+    )
 
 
 @dataclass(frozen=True)

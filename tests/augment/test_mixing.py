@@ -208,7 +208,7 @@ def test_invalid_options_are_refused_with_the_allowed_values(operation, message)
 
 
 def test_mixing_requires_two_classes():
-    with pytest.raises(RequestError, match="at least two classes. Received 1"):
+    with pytest.raises(RequestError, match=r"at least two classes\. Received 1"):
         build_mixing([{"name": "mix_up"}], image_size_px=8, num_classes=1)
 
 
