@@ -1,4 +1,4 @@
-"""What docs/adaptation.md says must be what there is."""
+"""The tables and names in docs/adaptation.md."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ def rows_of(part):
     return {first.strip(" `"): [cell.strip() for cell in cells] for first, *cells in lines}
 
 
-def test_the_table_tells_the_facts_of_every_method():
-    told = rows_of(PAGE.split("## In a recipe")[0])
-    assert set(told) == set(registry.names("adaptation"))
+def test_the_table_lists_the_properties_of_each_method():
+    rows = rows_of(PAGE.split("## In a recipe")[0])
+    assert set(rows) == set(registry.names("adaptation"))
     words = {True: "yes", False: "no"}
-    for name, (_, *cells) in told.items():
+    for name, (_, *cells) in rows.items():
         method = adaptation.get_method(name)
         assert cells == [
             method.target_labels,
@@ -28,20 +28,20 @@ def test_the_table_tells_the_facts_of_every_method():
         ], name
 
 
-def test_every_style_is_told_with_its_method():
-    told = rows_of(PAGE.split("## Pixels")[1].split("## Training from Python")[0])
-    assert set(told) == {"histogram_matching", "reinhard", "fda"}
-    assert all(adaptation.get_method(name).changes_pixels for name in told)
-    for function, *_ in told.values():
+def test_each_style_function_is_listed_with_its_method():
+    rows = rows_of(PAGE.split("## Pixels")[1].split("## Training from Python")[0])
+    assert set(rows) == {"histogram_matching", "reinhard", "fda"}
+    assert all(adaptation.get_method(name).changes_pixels for name in rows)
+    for function, *_ in rows.values():
         assert callable(getattr(adaptation, function.strip("`")))
 
 
-def test_every_validator_is_told():
-    told = rows_of(PAGE.split("## Choosing without labels")[1])
-    assert set(told) == set(registry.names("validator"))
+def test_each_validator_is_listed():
+    rows = rows_of(PAGE.split("## Choosing without labels")[1])
+    assert set(rows) == set(registry.names("validator"))
 
 
-def test_the_losses_that_the_page_names_are_there():
+def test_each_listed_loss_function_exists():
     line = PAGE.split("## Loss functions")[1].split("```")[2].split("The batches of")[0]
     names = line.split("`")[1::2]
     assert len(names) > 10

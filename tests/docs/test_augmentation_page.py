@@ -1,4 +1,4 @@
-"""What docs/augmentation.md says must be what there is."""
+"""The tables, code and images of docs/augmentation.md."""
 
 import re
 import runpy
@@ -24,25 +24,27 @@ ROWS = dict(
 )
 
 
-def test_every_operation_and_every_mixing_has_one_row():
+def test_each_operation_and_mixing_has_one_row():
     assert sorted(ROWS) == sorted(registry.names("operation") + registry.names("mixing"))
-    assert {name for name, how in ROWS.items() if how == "mixing"} == set(registry.names("mixing"))
+    assert {name for name, execution in ROWS.items() if execution == "mixing"} == set(
+        registry.names("mixing")
+    )
 
 
 @pytest.mark.parametrize("name", registry.names("operation"))
-def test_an_operation_is_done_as_the_page_says(name):
+def test_an_operation_is_executed_as_documented(name):
     options = registry.module("operation", name).at_strength(1.0)
     assert BuiltOperation(0, name, options, 32).lowering == ROWS[name]
 
 
-def test_the_table_of_the_policies_is_written_from_them():
+def test_the_table_of_policies_is_up_to_date():
     script = runpy.run_path(str(ROOT / "scripts" / "policy_table.py"))
-    remedy = f"run: {Path(sys.executable).name} scripts/policy_table.py"
-    assert script["written"](PAGE) == PAGE, remedy
+    hint = f"run: {Path(sys.executable).name} scripts/policy_table.py"
+    assert script["written"](PAGE) == PAGE, hint
     assert all(f"\n**{name}**" in PAGE for name in POLICIES if name != "none")
 
 
-def test_the_python_of_the_page_runs():
+def test_the_python_code_of_the_page_runs():
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     images = np.full((2, 224, 224, 3), 90, np.float32)
     names = {"images": images, "seeds": np.array([[1, 2], [3, 4]], np.int32)}
@@ -52,7 +54,7 @@ def test_the_python_of_the_page_runs():
 
 
 @pytest.mark.parametrize("name", ["augmentation_gallery.jpg", "augmentation_figure.jpg"])
-def test_the_images_of_the_page_are_small_to_load(name):
+def test_the_images_of_the_page_are_small_files(name):
     file = ROOT / "docs" / "images" / name
     assert file.stat().st_size < 200_000
     with Image.open(file) as image:

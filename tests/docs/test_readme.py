@@ -1,4 +1,4 @@
-"""What the README prints must work as printed."""
+"""The commands, links and code in the README and the docs."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from kerastl import recipe as recipes
 from kerastl.workflows.check_recipe import check_recipe
 
 ROOT = Path(__file__).parent.parent.parent
-SENT = {
+MODEL_DESCRIPTION = {
     "class_names": ["benign", "malignant"], "image_size_px": 64, "window": None, "max_pixels": 10**6,
     "backbone": {"name": "small_cnn"}, "head": {"dropout": 0.2}, "class_shares": None, "validation": None,
 }  # fmt: skip
@@ -29,7 +29,7 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_it_opens_with_exactly_two_lines_one_to_try_and_one_to_test():
+def test_the_readme_starts_with_a_command_to_try_and_one_to_test():
     first = blocks("sh")[0].strip().splitlines()
     assert len(first) == 2
     assert all(line.startswith("python3 -m venv .venv && ") for line in first)
@@ -38,7 +38,7 @@ def test_it_opens_with_exactly_two_lines_one_to_try_and_one_to_test():
     assert README.index(first[0]) < 200
 
 
-def test_every_link_and_image_of_the_docs_exists():
+def test_each_link_and_image_of_the_docs_exists():
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     links = [
         (page, link)
@@ -50,7 +50,7 @@ def test_every_link_and_image_of_the_docs_exists():
     assert [link for page, link in links if not (page.parent / link).exists()] == []
 
 
-def test_every_kerastl_command_of_the_docs_is_known_with_its_options():
+def test_each_command_of_the_docs_exists_with_its_options():
     from kerastl.cli import app
 
     lines = [
@@ -68,21 +68,21 @@ def test_every_kerastl_command_of_the_docs_is_known_with_its_options():
         command.make_context(name, words, resilient_parsing=False)
 
 
-def test_problems_that_the_docs_show_stand_in_the_order_of_the_file():
+def test_example_problems_are_in_the_order_of_the_file():
     page = (ROOT / "docs" / "recipes.md").read_text()
     lines = [int(number) for number in re.findall(r"^  line (\d+), ", page, re.MULTILINE)]
     assert len(lines) > 1
     assert lines == sorted(lines)
 
 
-def test_the_commands_on_tables_pass_the_check_as_printed(tmp_path, monkeypatch):
+def test_the_commands_for_tables_pass_the_check(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    model = tmp_path / "a-model"  # what the other hospital sent
+    model = tmp_path / "a-model"  # the export of another hospital
     model.mkdir()
     with zipfile.ZipFile(model / "model.keras", "w") as file:
-        file.writestr("config.json", "never read by the check")
-    (model / "model.json").write_text(json.dumps(SENT))
-    hashes = {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in model.iterdir()}
+        file.writestr("config.json", "not read by the check")
+    (model / "model.json").write_text(json.dumps(MODEL_DESCRIPTION))
+    hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in model.iterdir()}
     (model / "manifest.json").write_text(json.dumps({"files": hashes}))
     pages = README + (ROOT / "docs" / "hospital.md").read_text()
     commands = re.findall(r"^kerastl (?:run|check) (.*labels\.csv.*)$", pages, re.MULTILINE)
@@ -90,25 +90,25 @@ def test_the_commands_on_tables_pass_the_check_as_printed(tmp_path, monkeypatch)
     for command in commands:
         recipe, *words = shlex.split(command)
         sets = [word for option, word in pairwise(words) if option == "--set"]
-        found = check_recipe(recipes.find(recipe), sets)
-        reader = found.target.reader if found.source else found.data.reader
+        checked = check_recipe(recipes.find(recipe), sets)
+        reader = checked.target.reader if checked.source else checked.data.reader
         assert reader.name == "table"
 
 
-def test_the_article_is_not_spoken_of_to_readers_who_do_not_have_it():
+def test_references_to_an_unknown_article_are_reported():
     unwanted = runpy.run_path(str(ROOT / "scripts" / "words.py"))["UNWANTED"]
     assert unwanted.search("# The article's two steps")
     assert not unwanted.search("# The usual two steps")
 
 
 @pytest.mark.slow
-def test_the_rooms_from_python_work_as_printed(tmp_path, keras_home):
+def test_the_python_code_of_the_readme_runs(tmp_path, keras_home):
     (code,) = blocks("python")
     generator = np.random.default_rng(0)
-    for label, light in (("dark", 60), ("light", 200)):
+    for label, brightest in (("dark", 60), ("light", 200)):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for number in range(20):
-            pixels = generator.integers(0, light, (64, 64, 3)).astype(np.uint8)
+            pixels = generator.integers(0, brightest, (64, 64, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
     before = Path.cwd()
     os.chdir(tmp_path)

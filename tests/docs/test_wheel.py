@@ -1,4 +1,4 @@
-"""What lands on a user's machine: kerastl and nothing else, the recipes inside."""
+"""The wheel contains the package, its recipes and its templates, and nothing else."""
 
 import subprocess
 import sys
@@ -13,17 +13,17 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):
     out = tmp_path_factory.mktemp("wheel")
-    words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), "."]
-    subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), "."]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = out.glob("*.whl")
     return zipfile.ZipFile(wheel).namelist()
 
 
-def test_nothing_but_kerastl_lands_in_site_packages(names):
+def test_the_wheel_installs_only_kerastl(names):
     assert {name.split("/")[0] for name in names} == {"kerastl", "kerastl-0.1.0.dist-info"}
 
 
-def test_every_recipe_and_template_is_shipped(names):
+def test_the_wheel_contains_the_recipes_and_templates(names):
     recipes = {f"kerastl/_recipes/{path.name}" for path in (ROOT / "recipes").glob("*.yaml")}
     assert len(recipes) == 8
     assert recipes <= set(names)
